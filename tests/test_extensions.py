@@ -355,7 +355,7 @@ def meshed(fan_in: Any, **keys: Any) -> Document:
     return {**scene, "channels": channels}
 
 
-@pytest.mark.parametrize("fan_in", TWO_SENDERS[1:], ids=str)
+@pytest.mark.parametrize("fan_in", TWO_SENDERS[1:], ids=["attention", "two heads", "function", "module"])
 def test_backends_agree_on_aggregations(fan_in: Any) -> None:
     scene = meshed(fan_in)
     assert stacked_names(scene) == ALL
@@ -395,7 +395,7 @@ def test_attention_does_not_depend_on_the_order_of_senders_and_not_on_what_is_ab
     assert not torch.allclose(attention(messages, present), messages[:, [0, 2]].mean(1))
 
 
-@pytest.mark.parametrize("fan_in", TWO_SENDERS[1:], ids=str)
+@pytest.mark.parametrize("fan_in", TWO_SENDERS[1:], ids=["attention", "two heads", "function", "module"])
 def test_an_exported_system_aggregates_as_the_simulation_does(fan_in: Any) -> None:
     agents: Document = {
         "a": {"observes": ["image"]},
