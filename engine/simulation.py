@@ -22,8 +22,8 @@ from antiphon.engine.probes.truth import Probe, true_gradients
 from antiphon.engine.probes.value import Values, value, write_value
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.observers import ProgressBar, StepCallback
+from antiphon.engine.runs.run_loop import Observer, RunLoop, check_limit
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
-from antiphon.engine.runs.trainer import Observer, Trainer, check_limit
 from antiphon.engine.state.compatibility import check_same_scenario
 from antiphon.engine.state.weights import TakenWeights
 from antiphon.engine.step.report import AgentReport
@@ -243,7 +243,7 @@ class Simulation(BaseSimulation):
         if self._writer is not None:
             observers.append(self._writer)
         try:
-            (outcome,) = Trainer([self], observers).run(steps, episodes=episodes, seconds=seconds)
+            (outcome,) = RunLoop([self], observers).run(steps, episodes=episodes, seconds=seconds)
         except ScenarioError as error:  # refused before it started
             if self._writer is not None:
                 self._writer.close(error)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from antiphon.cli import main
-from antiphon.engine.runs.trainer import stop_signals
+from antiphon.engine.runs.run_loop import stop_signals
 from tests.commands import Commands
 
 DOCUMENT = """

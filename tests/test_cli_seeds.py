@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from antiphon.commands.run import show_seeds
+from antiphon.engine.runs.run_loop import Outcome
 from antiphon.engine.runs.seeds import MultiSeedOutcome
-from antiphon.engine.runs.trainer import Outcome
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import ImageStream
 from tests.commands import Commands

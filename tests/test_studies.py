@@ -138,11 +138,11 @@ def test_a_study_that_was_interrupted_goes_on_with_python_objects(tmp_path: Path
     def stop(run: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
-    from antiphon.engine.runs.trainer import Trainer
+    from antiphon.engine.runs.run_loop import RunLoop
 
-    step, calls = Trainer._take_step, 0
+    step, calls = RunLoop._take_step, 0
 
-    def interrupted(self: Trainer) -> Any:
+    def interrupted(self: RunLoop) -> Any:
         nonlocal calls
         calls += 1
         if calls == 4:
@@ -150,7 +150,7 @@ def test_a_study_that_was_interrupted_goes_on_with_python_objects(tmp_path: Path
         return step(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "_take_step", interrupted)
+        patch.setattr(RunLoop, "_take_step", interrupted)
         with pytest.raises(KeyboardInterrupt, match=rf"the same call with logdir='{folder}' goes on"):
             study(scenario, seeds=2, logdir=folder)
     assert json.loads((folder / "default-s0/run.json").read_text())["exit"] == "stopped"

@@ -23,7 +23,7 @@ from antiphon.engine.compare.records import (
     compare_settings,
 )
 from antiphon.engine.runs.directory import RunDirectory, finite
-from antiphon.engine.runs.trainer import stop_signals
+from antiphon.engine.runs.run_loop import stop_signals
 from antiphon.errors import AntiphonError
 from antiphon.telemetry.csv_files import Column, Digests, read_digests
 

@@ -37,8 +37,8 @@ from antiphon.engine.runs.python_template import other_variants
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin
 from antiphon.engine.runs.run import resume as resume_run
+from antiphon.engine.runs.run_loop import Outcome
 from antiphon.engine.runs.seeds import MultiSeedOutcome, MultiSeedRun
-from antiphon.engine.runs.trainer import Outcome
 from antiphon.errors import RunError
 
 __all__ = ["resume", "run", "show_seeds"]

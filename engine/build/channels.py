@@ -256,7 +256,9 @@ class Wiring:
                 weights: Tensors = network.feedback_weights(channel.shape, random)
             except ScenarioError as error:
                 raise placed(error, ("channels", spec.name, "feedback")) from None
-            channel.aligned = {k: v.to(device=self.device, dtype=self.dtype) for k, v in weights.items()}
+            channel.feedback_weights = {
+                k: v.to(device=self.device, dtype=self.dtype) for k, v in weights.items()
+            }
             return
         channel.error_of = feedback.of or self.scenario.readouts[0]
         if self.group_of[channel.error_of] is not self.group_of[spec.sender]:

@@ -43,7 +43,7 @@ def reasons_alone(system: System) -> dict[str, str]:
     """By agent, why some cannot be stacked; the others can."""
     fixed, evaluated = set(), set()
     for channel in system.channels.values():
-        if channel.direct is not None or channel.aligned is not None:
+        if channel.direct is not None or channel.feedback_weights is not None:
             fixed |= {id(system.group_of[channel.sender]), id(system.group_of[channel.receiver])}
         if channel.needs_returned_loss:
             evaluated.add(id(system.group_of[channel.receiver]))

@@ -88,7 +88,7 @@ class Channel:
     """Carries an objective's error to the sender in place of backpropagation."""
     error_of: str = ""
     """The agent whose objective that is."""
-    aligned: Tensors | None = None
+    feedback_weights: Tensors | None = None
     """Feedback alignment: the fixed weights that carry the gradient back, by the receiver's parameter."""
     predictors_disabled: Members = None
     """[K] bool: whose synthetic gradient has diverged (it learns no more, and injects nothing); None: none."""

@@ -1,6 +1,9 @@
 """Evaluation: a system on a split that it does not learn from, over perfect links or as it runs (semantics 24).
 
-Of a stream, every example is shown once; in other environments the system runs forward, once through the split.
+`evaluate` is the entry; the forward pass is that of
+    ComposedSystem        (composed.py) a stream of examples over perfect links, each shown once
+    ExampleRollout        (rollout.py) a stream over links as they run, or with messages replaced (ablation)
+    EnvironmentRollout    (rollout.py) any other environment, which runs forward once through the split
 """
 
 from __future__ import annotations
@@ -119,11 +122,11 @@ def evaluate(
     """
     links = Links.read(links)
     if not env.is_stream:
-        return _forward(system, env, readout, split, links, seed, make)
+        return _score_environment(system, env, readout, split, links, seed, make)
     goals = system.goals()
     sums = {name: {"loss": 0.0, goal.objective.metric: 0.0} for name, goal in goals.items()}
     count = 0
-    for rows, scores in _scores(system, env, split, links, seed):
+    for rows, scores in _score_examples(system, env, split, links, seed):
         count += rows
         for name, found in scores.items():
             for metric, figure in found.items():
@@ -132,7 +135,7 @@ def evaluate(
     return Evaluation(split, count, readout, agents, links)
 
 
-def _scores(
+def _score_examples(
     system: System, env: TorchVectorEnv, split: str, links: Links, seed: int
 ) -> Iterator[tuple[int, Scores]]:
     """Yield the scores of one batch of examples after the other, with its size."""
@@ -153,7 +156,7 @@ def _scores(
             yield rollout.rows, rollout.scores(rollout.ports)
 
 
-def _forward(
+def _score_environment(
     system: System,
     env: TorchVectorEnv,
     readout: tuple[str, ...],

@@ -440,6 +440,6 @@ def _steerable(system: System, names: Sequence[str]) -> System:
             trace=0.0,
             propagate=0.0,
             direct=None,
-            aligned=None,
+            feedback_weights=None,
         )
     return system.rewired(channels)

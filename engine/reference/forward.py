@@ -150,7 +150,7 @@ def _value(state: State, entry: Read, tick: AgentTick, tape: Tape) -> Tensor:
     if entry.value is not None:
         return entry.value
     channel, value = state.channels[entry.channel], _passed_on(state, entry, tape)
-    cut = not tick.participates or channel.direct is not None or channel.aligned is not None
+    cut = not tick.participates or channel.direct is not None or channel.feedback_weights is not None
     return constant(value) if cut else value  # rules 7 and 10: nothing flows back this way
 
 
@@ -167,7 +167,7 @@ def _feedback_paths(state: State, tick: AgentTick, tape: Tape, position: int) ->
     """Messages whose gradient goes back through fixed weights: feedback alignment (rule 10)."""
     rows = slice(position * state.batch, (position + 1) * state.batch)
     for entry in tick.reads:
-        weights = state.channels[entry.channel].aligned
+        weights = state.channels[entry.channel].feedback_weights
         if weights is not None and entry.stamp is not None and tick.participates:
             yield Transport(_passed_on(state, entry, tape), weights, rows)
 

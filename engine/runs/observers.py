@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from antiphon.engine.core.progress import Progress
-from antiphon.engine.runs.trainer import Observer, Outcome, Trainer
+from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop
 from antiphon.engine.step.report import MeanAccumulator
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ class ProgressBar(Observer):
     def __init__(self, steps: int | None) -> None:
         self._progress = Progress("steps", steps)
 
-    def start(self, trainer: Trainer) -> None:
+    def start(self, loop: RunLoop) -> None:
         self._progress.display()
 
-    def step(self, trainer: Trainer) -> None:
+    def step(self, loop: RunLoop) -> None:
         self._progress.advance()
 
     def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
@@ -42,7 +42,7 @@ class StepCallback(Observer):
     def __init__(self, on_step: Callable[[], None]) -> None:
         self._on_step = on_step
 
-    def step(self, trainer: Trainer) -> None:
+    def step(self, loop: RunLoop) -> None:
         self._on_step()
 
 
@@ -53,20 +53,20 @@ class TrainingScores(Observer):
         self._on_step = on_step
         self._means: dict[BaseSimulation, MeanAccumulator] = {}
 
-    def start(self, trainer: Trainer) -> None:
-        self._means = {one: MeanAccumulator(one.system) for one in trainer.simulations}
+    def start(self, loop: RunLoop) -> None:
+        self._means = {one: MeanAccumulator(one.system) for one in loop.simulations}
 
-    def step(self, trainer: Trainer) -> None:
+    def step(self, loop: RunLoop) -> None:
         """Accumulate the newest losses and call the function."""
-        for simulation in trainer.running:
+        for simulation in loop.running:
             self._means[simulation].add(simulation.learned)
-        self._on_step(trainer.running[0].now, lambda: self._pop_scores(trainer))
+        self._on_step(loop.running[0].now, lambda: self._pop_scores(loop))
 
-    def _pop_scores(self, trainer: Trainer) -> Scores:
+    def _pop_scores(self, loop: RunLoop) -> Scores:
         """Return the means since the last call, over the running simulations, of readouts that all of them have."""
-        popped = [self._means[simulation].pop() for simulation in trainer.running]
+        popped = [self._means[simulation].pop() for simulation in loop.running]
         scores: Scores = {}
-        for name in trainer.running[0].scenario.readouts:
+        for name in loop.running[0].scenario.readouts:
             own = [one[name] for one in popped if name in one]
             if len(own) == len(popped):
                 scores[name] = {metric: sum(one[metric] for one in own) / len(own) for metric in own[0]}

@@ -10,7 +10,7 @@ from typing import Any
 
 from antiphon.engine.runs.directory import RunDirectory, facts_of, finite, holds_objects, scenario_text
 from antiphon.engine.runs.python_template import PythonTemplate, other_variants
-from antiphon.engine.runs.trainer import Outcome
+from antiphon.engine.runs.run_loop import Outcome
 from antiphon.errors import DivergenceError, RunError
 from antiphon.scenarios import Scenario, Template
 

@@ -12,8 +12,8 @@ from antiphon.engine.build.builder import chosen_device
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.observers import OnStep, TrainingScores
 from antiphon.engine.runs.request import Request
+from antiphon.engine.runs.run_loop import Outcome, RunLoop
 from antiphon.engine.runs.run_writer import RunWriter
-from antiphon.engine.runs.trainer import Outcome, Trainer
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError
 from antiphon.scenarios import Scenario
@@ -32,7 +32,7 @@ class Run:
     until: int
     """The step they stop at."""
     step: Callable[[], Sequence[StepInfo]] | None = None
-    """Steps several (`Trainer`)."""
+    """Steps several (`RunLoop`)."""
 
     def train(
         self,
@@ -50,9 +50,9 @@ class Run:
             for simulation, directory, recorder in zip_longest(self.simulations, self.directories, recorders)
         ]
         scores = [] if on_step is None else [TrainingScores(on_step)]
-        trainer = Trainer(self.simulations, [*scores, *writers], self.step)
+        loop = RunLoop(self.simulations, [*scores, *writers], self.step)
         try:
-            outcomes = trainer.run(max(0, self.until - self.simulations[0].now))
+            outcomes = loop.run(max(0, self.until - self.simulations[0].now))
         finally:
             for simulation in self.simulations:
                 simulation.close()

@@ -20,7 +20,7 @@ from antiphon.engine.runs.directory import (
     read_json,
     write_json,
 )
-from antiphon.engine.runs.trainer import Observer, Outcome, SharedClock, Trainer
+from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop, SharedClock
 from antiphon.errors import AntiphonError, DivergenceError, ScenarioError
 from antiphon.extensions import made, name_of
 from antiphon.scenarios.training import OF_AGENTS, RecorderSpec
@@ -193,12 +193,12 @@ class RunWriter(Observer):
         """Return the seconds of the run so far, all sessions together."""
         return self._seconds_before + (0.0 if self._clock is None else self._clock())
 
-    def start(self, trainer: Trainer) -> None:
+    def start(self, loop: RunLoop) -> None:
         """Attach recorders if there are none yet, and note in run.json that the run goes on."""
         if self._clock is None:
             self.attach()
         self._trained = True
-        self._seconds_before, self._clock = self._seconds() - trainer.clock(), trainer.clock
+        self._seconds_before, self._clock = self._seconds() - loop.clock(), loop.clock
         self._note_running()
 
     def _note_running(self) -> None:
@@ -211,9 +211,9 @@ class RunWriter(Observer):
             facts["changes"] = self._simulation.changes
         self.directory.note(**facts, finished=None, error=None)
 
-    def step(self, trainer: Trainer) -> None:
+    def step(self, loop: RunLoop) -> None:
         """Write a checkpoint if one is due; the last step's is written by `end`."""
-        if self._simulation in trainer.running and self._simulation.now != self._simulation.until:
+        if self._simulation in loop.running and self._simulation.now != self._simulation.until:
             self._write_due_checkpoint()
 
     def step_by_hand(self) -> None:

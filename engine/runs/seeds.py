@@ -14,7 +14,7 @@ import torch
 
 from antiphon.engine.base_simulation import StepInfo
 from antiphon.engine.build.builder import chosen_device, without_weights
-from antiphon.engine.build.replicas import sequential_reason_of
+from antiphon.engine.build.join_replicas import sequential_reason_of
 from antiphon.engine.build.stacking import reasons_alone
 from antiphon.engine.core.environment import EnvironmentRunner, with_own_env
 from antiphon.engine.core.records import joined
@@ -23,10 +23,10 @@ from antiphon.engine.runs.directory import RunDirectory, write_json
 from antiphon.engine.runs.observers import OnStep, Scores
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin, check_empty
-from antiphon.engine.runs.trainer import Outcome, Trainer
+from antiphon.engine.runs.run_loop import Outcome, RunLoop
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state.checkpoint import read_simulation
-from antiphon.engine.step.replicas import Replica, ReplicatedEngine
+from antiphon.engine.step.replicated_engine import Replica, ReplicatedEngine
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.scenarios.training import OF_AGENTS
@@ -136,7 +136,7 @@ class Seeds:
         first = self.simulations[0]
         if steps is None:
             steps = max(0, first.scenario.training.steps - first.now)
-        outcomes = Trainer(self.simulations, step=self.step).run(steps)
+        outcomes = RunLoop(self.simulations, step=self.step).run(steps)
         if all(outcome.error is not None for outcome in outcomes):
             raise DivergenceError(str(outcomes[0].error))
 

@@ -1,7 +1,7 @@
 """The engine: one step of a system, whose ordinary case is a stack of agents (semantics 13).
 
-Agents due tick in waves (forward); the environment moves on; groups whose window ends evaluate their objectives (losses)
-and pull them back (backward), all with the parameters of before the step; predictors gather what has come back
+Agents due tick in waves (forward); the environment moves on; groups whose window ends evaluate their objectives
+and pull their losses back (backward), all with the parameters of before the step; predictors gather what has come back
 (predictors); then, and only then, parameters move. Rules are cited by their numbers in docs/semantics.md.
 """
 
@@ -28,8 +28,8 @@ from antiphon.nets.optimisers import step_all
 
 __all__ = ["Engine"]
 
-Windows = list[tuple[LearningGroup, Tape]]
-"""Windows that have ended, with whose they are."""
+EndedWindows = list[tuple[LearningGroup, Tape]]
+"""EndedWindows that have ended, with whose they are."""
 
 
 class Engine:
@@ -104,7 +104,7 @@ class Engine:
             DivergenceError: A number is not finite, or longer than the bound, and the scenario says stop.
         """
         self.stale = self.system is not self.stacked.base
-        closing, dropped = self._closing(step)
+        closing, dropped = self._take_ended_windows(step)
         self.backward_pass.predict(closing)
         turns = [self._differentiate(turn, step) for turn in self._turns(closing)]
         local = self.predictor_trainer.local_examples([tape for _, tape in closing])
@@ -126,10 +126,14 @@ class Engine:
             self.divergence.statistics.keep_where(self.divergence.guard)
         return StepReport([u for updates in turns for u in updates], gradients, input_gradients)
 
-    def _closing(self, step: int) -> tuple[Windows, Windows]:
-        """The windows learned from at `step`, and those given up."""
-        closing: Windows = []
-        dropped: Windows = []
+    def _take_ended_windows(self, step: int) -> tuple[EndedWindows, EndedWindows]:
+        """Take the windows that end at `step` from their groups: those to learn from, and those given up.
+
+        Each group gets a new tape. Windows that wait for delayed gradients stay with their group, without their graph,
+        which is made again when they are learned from.
+        """
+        closing: EndedWindows = []
+        dropped: EndedWindows = []
         for group in self.system.groups:
             window = group.windows.ending(step)
             if window is None:
@@ -145,7 +149,7 @@ class Engine:
         return closing, dropped
 
     def _sort_pending(
-        self, group: LearningGroup, newest: Tape, step: int, closing: Windows, dropped: Windows
+        self, group: LearningGroup, newest: Tape, step: int, closing: EndedWindows, dropped: EndedWindows
     ) -> None:
         """Sort a late group's tapes into those to learn from, those with nothing to learn, and those that wait (27b)."""
         waiting: list[Tape] = []
@@ -166,11 +170,11 @@ class Engine:
 
         Args:
             tape: Of a late group.
-            age: Windows of its group that have ended since.
+            age: EndedWindows of its group that have ended since.
             step: The step just taken.
         """
         channels = self.system.channels
-        missing = {name for name, record in tape.sent if not self._returned(channels[name], record, step)}
+        missing = {name for name, record in tape.sent if not self._has_returned(channels[name], record, step)}
         tape.given_up |= {name for name in missing if age >= channels[name].staleness}
         return any(age <= channels[name].staleness for name in missing | tape.given_up)
 
@@ -183,7 +187,7 @@ class Engine:
             self.system.channels[name].coupling in ("decoupled", "unlocked", "delayed") for name in others
         )
 
-    def _returned(self, channel: Channel, record: Record, step: int) -> bool:
+    def _has_returned(self, channel: Channel, record: Record, step: int) -> bool:
         """Whether nothing more is waited for that a message's receiver would return."""
         steering = self.backward_pass.steering
         if steering is not None and steering.applies(channel, record):
@@ -196,13 +200,13 @@ class Engine:
             return False
         return not record.complete or record.finished + channel.ledger.back <= step
 
-    def _turns(self, closing: Windows) -> list[Windows]:
+    def _turns(self, closing: EndedWindows) -> list[EndedWindows]:
         """Closed windows in the order in which they are differentiated.
 
         No two windows of one group, which share its parameters, are differentiated together; and where a channel mixes
         in what comes back at the same step, its receiver comes before its sender.
         """
-        turns: list[Windows] = []
+        turns: list[EndedWindows] = []
         taken: dict[int, int] = {}
         for group, tape in sorted(closing, key=lambda one: self.system.depths.get(id(one[0]), 0)):
             turn = taken[id(group)] = max(taken.get(id(group), -1) + 1, self.system.depths.get(id(group), 0))
@@ -210,8 +214,11 @@ class Engine:
             turns[turn].append((group, tape))
         return [turn for turn in turns if turn]
 
-    def _differentiate(self, closing: Windows, step: int) -> list[Update]:
-        """Pull the learning signal of closed windows back to parameters and leaves; only the ledgers change."""
+    def _differentiate(self, closing: EndedWindows, step: int) -> list[Update]:
+        """Pull the learning signal of closed windows back to parameters and leaves, and book it in the ledgers.
+
+        Each update gets the members of stacks that it moves; no parameter moves yet.
+        """
         updates = self.backward_pass.differentiate(closing, step)
         for update in updates:
             update.stepping_members = {

@@ -193,7 +193,7 @@ class ForwardPass:
         if entry.stamp is None:
             return channel.zeros if entry.value is None else entry.value
         value = mask_fill_zero(entry.available, tape.graph_outputs[channel.name, entry.stamp].flatten(1))
-        if part.participates is False or channel.direct is not None or channel.aligned is not None:
+        if part.participates is False or channel.direct is not None or channel.feedback_weights is not None:
             return constant(value)
         if isinstance(part.participates, Tensor):
             return torch.where(channel.of_receiver(part.participates).unsqueeze(1), value, constant(value))
@@ -213,12 +213,16 @@ class ForwardPass:
         """The messages whose gradient goes back through fixed weights (feedback alignment)."""
         for entry in part.reads:
             channel = self.system.channels[entry.channel]
-            if channel.aligned is not None and entry.stamp is not None and part.participates is not False:
+            if (
+                channel.feedback_weights is not None
+                and entry.stamp is not None
+                and part.participates is not False
+            ):
                 message = mask_fill_zero(
                     entry.available, tape.graph_outputs[channel.name, entry.stamp].flatten(1)
                 )
                 first = position * self.system.batch
-                yield Transport(message, channel.aligned, slice(first, first + self.system.batch))
+                yield Transport(message, channel.feedback_weights, slice(first, first + self.system.batch))
 
     def _send(self, part: AgentTick, step: int, tape: Tape) -> None:
         agent = self.system.agents[part.agent]

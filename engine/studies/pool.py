@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.engine.runs.python_template import PythonTemplate, load_python
 from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.trainer import stop_signals
+from antiphon.engine.runs.run_loop import stop_signals
 from antiphon.engine.studies.representations import measure_representations
 from antiphon.engine.studies.scoring import Scoring, add_scores
 from antiphon.errors import AntiphonError, EngineError
 from antiphon.scenarios import Template
 
 if TYPE_CHECKING:
-    from antiphon.engine.runs.trainer import Outcome
+    from antiphon.engine.runs.run_loop import Outcome
     from antiphon.scenarios import Scenario
 
 __all__ = ["Pool", "job_of", "work"]

@@ -229,7 +229,9 @@ def told(simulation: Simulation, feedback: str) -> dict[str, Tensor]:
         if feedback == "kickback":
             assert all(bool((weight == 1).all()) for weight in weights.values())
         return {name: to_p @ weight.T for name, weight in weights.items()}
-    ways = {name: c.aligned["0.weight"] for name, c in channels.items() if c.aligned is not None}
+    ways = {
+        name: c.feedback_weights["0.weight"] for name, c in channels.items() if c.feedback_weights is not None
+    }
     back = {"a->judge": to_judge @ ways["a->judge"]}
     (to_a,) = torch.autograd.grad(second, on_a, back["a->judge"])  # the error that reaches a by feedback too
     return {**back, "f->a": to_a @ ways["f->a"]}

@@ -43,7 +43,7 @@ def test_seconds_go_on_where_a_crashed_session_ended(tmp_path: Path, monkeypatch
 
     clock = [0.0]
     monkeypatch.setattr(
-        "antiphon.engine.runs.trainer.time.perf_counter",
+        "antiphon.engine.runs.run_loop.time.perf_counter",
         lambda: clock.__setitem__(0, clock[0] + 1) or clock[0],
     )
     values = {"depth": 2, "width": 8, "batch": 16}

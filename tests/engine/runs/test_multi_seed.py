@@ -13,8 +13,8 @@ import pytest
 
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.run import Run, begin, resume
+from antiphon.engine.runs.run_loop import RunLoop
 from antiphon.engine.runs.run_writer import RunWriter
-from antiphon.engine.runs.trainer import Trainer
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Template
 from tests.engine.seeds_asked import (
@@ -106,8 +106,8 @@ def test_a_signal_before_the_first_step_leaves_runs_that_can_go_on(
 ) -> None:
     plain = RunWriter.start
 
-    def start(self: RunWriter, trainer: Trainer) -> None:
-        plain(self, trainer)
+    def start(self: RunWriter, loop: RunLoop) -> None:
+        plain(self, loop)
         if self.directory.facts["seed"] == SEEDS[-1]:
             os.kill(os.getpid(), signal.SIGINT)
 

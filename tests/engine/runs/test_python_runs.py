@@ -18,7 +18,7 @@ from torch import nn
 from antiphon import Scenario, Simulation, load
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.run import Run, begin, resume
-from antiphon.engine.runs.trainer import Trainer
+from antiphon.engine.runs.run_loop import RunLoop
 from antiphon.envs import from_tensors
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from tests.engine.numbers import one_line
@@ -351,7 +351,7 @@ def test_limits_that_cannot_be_are_refused(limits: dict[str, Any], line: str) ->
         assert simulation.now == 2
 
 
-@pytest.mark.parametrize("act", [Simulation.step, Simulation.run, lambda s: Trainer([s]).run(1)])
+@pytest.mark.parametrize("act", [Simulation.step, Simulation.run, lambda s: RunLoop([s]).run(1)])
 def test_a_closed_simulation_takes_no_step(act: Callable[[Simulation], Any], tmp_path: Path) -> None:
     simulation = Simulation(own(), logdir=tmp_path / "run")
     simulation.run(steps=2)

@@ -14,8 +14,8 @@ import pytest
 from antiphon.engine.runs.directory import RunDirectory, finite, write_json
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin, resume
+from antiphon.engine.runs.run_loop import Outcome
 from antiphon.engine.runs.run_writer import over
-from antiphon.engine.runs.trainer import Outcome
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load

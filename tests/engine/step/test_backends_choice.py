@@ -9,8 +9,8 @@ import pytest
 
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin, resume
+from antiphon.engine.runs.run_loop import Outcome
 from antiphon.engine.runs.seeds import Seeds
-from antiphon.engine.runs.trainer import Outcome
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.backends import BACKENDS, ReferenceBackend, StackedBackend, checked_backend
 from antiphon.errors import RunError, ScenarioError

@@ -16,7 +16,7 @@ from antiphon.errors import DivergenceError, ScenarioError
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation, StepInfo
 
-__all__ = ["Observer", "Outcome", "SharedClock", "Trainer", "check_limit", "stop_signals"]
+__all__ = ["Observer", "Outcome", "RunLoop", "SharedClock", "check_limit", "stop_signals"]
 
 
 @contextmanager
@@ -63,11 +63,11 @@ class Outcome:
 class Observer:
     """Callbacks of the run loop; a subclass overrides those it needs."""
 
-    def start(self, trainer: Trainer) -> None:
+    def start(self, loop: RunLoop) -> None:
         """Prepare, before the first step."""
 
-    def step(self, trainer: Trainer) -> None:
-        """Follow a step of the simulations that are `trainer.running`."""
+    def step(self, loop: RunLoop) -> None:
+        """Follow a step of the simulations that are `loop.running`."""
 
     def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
         """Finish one simulation; others may go on."""
@@ -98,7 +98,7 @@ def check_limit(name: str, limit: object, *, whole: bool = True) -> None:
         raise ScenarioError(f"run: {name}={limit}; must be at least 0")
 
 
-class Trainer:
+class RunLoop:
     """The run loop of one simulation, or of several that are stepped together.
 
     Args:

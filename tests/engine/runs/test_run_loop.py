@@ -17,8 +17,8 @@ import torch
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin, resume
+from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop, SharedClock
 from antiphon.engine.runs.seeds import Seeds
-from antiphon.engine.runs.trainer import Observer, Outcome, SharedClock, Trainer
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
@@ -46,11 +46,11 @@ class Log(Observer):
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
 
-    def start(self, trainer: Trainer) -> None:
-        self.calls.append(("start", len(trainer.running)))
+    def start(self, loop: RunLoop) -> None:
+        self.calls.append(("start", len(loop.running)))
 
-    def step(self, trainer: Trainer) -> None:
-        self.calls.append(("step", [simulation.now for simulation in trainer.running]))
+    def step(self, loop: RunLoop) -> None:
+        self.calls.append(("step", [simulation.now for simulation in loop.running]))
 
     def end(self, simulation: Simulation, outcome: Outcome) -> None:
         self.calls.append(("end", simulation.seed, outcome))
@@ -67,8 +67,8 @@ class Poison(Observer):
     def __init__(self, at: int, *simulations: Simulation) -> None:
         self._at, self._simulations = at, simulations
 
-    def step(self, trainer: Trainer) -> None:
-        if trainer.running[0].now == self._at:
+    def step(self, loop: RunLoop) -> None:
+        if loop.running[0].now == self._at:
             for simulation in self._simulations:
                 poison(simulation)
 
@@ -79,8 +79,8 @@ class Poison(Observer):
 def test_observers_follow_the_loop_and_limits_end_it() -> None:
     with Simulation(scenario()) as simulation:
         log = Log()
-        trainer = Trainer([simulation], [log])
-        assert trainer.run(2) == [Outcome("done")]
+        loop = RunLoop([simulation], [log])
+        assert loop.run(2) == [Outcome("done")]
         assert log.calls == [
             ("start", 1),
             ("step", [1]),
@@ -89,9 +89,9 @@ def test_observers_follow_the_loop_and_limits_end_it() -> None:
         ]
         assert simulation.until == 2
         start = time.monotonic()
-        assert Trainer([simulation]).run(seconds=0.2) == [Outcome("done")]
+        assert RunLoop([simulation]).run(seconds=0.2) == [Outcome("done")]
         assert 0.2 <= time.monotonic() - start < 5
-        assert Trainer([simulation]).run(0) == [Outcome("done")]
+        assert RunLoop([simulation]).run(0) == [Outcome("done")]
 
 
 def test_episodes_end_it_and_endless_ones_are_refused_before_anything_starts() -> None:
@@ -104,7 +104,7 @@ def test_episodes_end_it_and_endless_ones_are_refused_before_anything_starts() -
         assert simulation.world.env.endless
         log = Log()
         with pytest.raises(ScenarioError, match="episodes never end"):
-            Trainer([simulation], [log]).run(episodes=1)
+            RunLoop([simulation], [log]).run(episodes=1)
         assert log.calls == []
 
 
@@ -112,7 +112,7 @@ def test_a_replica_that_diverges_ends_by_itself() -> None:
     seeds = Seeds(scenario(), [0, 1, 2])
     log = Log()
     bad = Poison(3, seeds.simulations[1])
-    outcomes = Trainer(seeds.simulations, [bad, log], seeds.step).run(5)
+    outcomes = RunLoop(seeds.simulations, [bad, log], seeds.step).run(5)
     seeds.close()
     assert [outcome.status for outcome in outcomes] == ["done", "diverged", "done"]
     assert [outcome.exit_code for outcome in outcomes] == [0, 3, 0]
@@ -135,13 +135,13 @@ def test_a_divergence_found_by_an_observer_is_one() -> None:
     """A checkpoint may be what finds it, where losses are looked at later."""
 
     class Found(Observer):
-        def step(self, trainer: Trainer) -> None:
-            trainer.running[0].diverged = "agent 'n0': too late"
+        def step(self, loop: RunLoop) -> None:
+            loop.running[0].diverged = "agent 'n0': too late"
             raise DivergenceError("agent 'n0': too late")
 
     with Simulation(scenario()) as simulation:
         log = Log()
-        assert Trainer([simulation], [log, Found()]).run(5) == [
+        assert RunLoop([simulation], [log, Found()]).run(5) == [
             Outcome("diverged", 3, "agent 'n0': too late")
         ]
         assert [call[0] for call in log.calls] == ["start", "step", "end"]
@@ -149,14 +149,14 @@ def test_a_divergence_found_by_an_observer_is_one() -> None:
 
 def test_an_exception_ends_those_that_run_as_failed() -> None:
     class Broken(Observer):
-        def step(self, trainer: Trainer) -> None:
-            if trainer.running[0].now == 5:
+        def step(self, loop: RunLoop) -> None:
+            if loop.running[0].now == 5:
                 raise MemoryError
 
     seeds = Seeds(scenario(), [0, 1])
     log = Log()
     with pytest.raises(MemoryError):
-        Trainer(seeds.simulations, [log, Poison(3, seeds.simulations[0]), Broken()], seeds.step).run(9)
+        RunLoop(seeds.simulations, [log, Poison(3, seeds.simulations[0]), Broken()], seeds.step).run(9)
     seeds.close()
     ends = [(call[1], call[2].status, call[2].error) for call in log.calls if call[0] == "end"]
     assert ends == [(0, "diverged", seeds.simulations[0].diverged), (1, "failed", "MemoryError")]
@@ -164,7 +164,7 @@ def test_an_exception_ends_those_that_run_as_failed() -> None:
 
 def test_time_is_divided_between_those_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
     times = [0.0]
-    monkeypatch.setattr("antiphon.engine.runs.trainer.time.perf_counter", lambda: times[0])
+    monkeypatch.setattr("antiphon.engine.runs.run_loop.time.perf_counter", lambda: times[0])
     clock = SharedClock()
     for simulations, passed, found in ((0, 5, 0), (4, 8, 2), (0, 100, 2), (1, 3, 5)):
         clock.divide(simulations)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.engine.build.replicas import Union, bare, named
+from antiphon.engine.build.join_replicas import Union, bare, named
 from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import EpisodeEnds, StepSignals
 from antiphon.engine.core.system import Stacked, System

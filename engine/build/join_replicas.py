@@ -1,6 +1,6 @@
 """Unions: several systems of one scenario, one for each seed, as one whose agents are the agents of all.
 
-An agent of the union is `name@world`. It shares all numbers with the one it stands for.
+An agent of the union is `name@replica`. It shares all numbers with the one it stands for.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from antiphon.engine.core.system import System
 __all__ = ["Union", "bare", "sequential_reason_of"]
 
 
-def named(name: str, world: int) -> str:
+def named(name: str, replica: int) -> str:
     """Return the name of an agent or channel in a union."""
-    return f"{name}@{world}"
+    return f"{name}@{replica}"
 
 
 def bare(name: str) -> str:
@@ -63,9 +63,9 @@ def sequential_reason_of(system: System, alone: Sequence[str]) -> str | None:
     """Return why seeds of a scenario cannot be run at once, `alone` being why agents are run as themselves; None: they can."""
     if system.episode is not None:
         return "how long an episode is differs from seed to seed"
-    world = system.description
+    env = system.description
     if any(agent.align is not None for agent in system.agents.values()) and not (
-        world.endless or world.is_stream
+        env.endless or env.is_stream
     ):
         return "agents work on the signals of messages, whose episodes end in one seed and go on in another"
     if any(len(agent.learner.network.input_shape) > 1 for agent in system.agents.values()):
@@ -133,19 +133,19 @@ class Union:
 
     def _exchange(self, *, to_union: bool) -> None:
         union, groups = self.system, iter(self.system.groups)
-        for world, system in enumerate(self.systems):
+        for replica, system in enumerate(self.systems):
             for name, agent in system.agents.items():
-                pair = (agent, union.agents[named(name, world)])
+                pair = (agent, union.agents[named(name, replica)])
                 source, target = pair if to_union else pair[::-1]
                 target.agent_disabled, target.trail = source.agent_disabled, source.trail
             for name, channel in system.channels.items():
-                ends = (channel, union.channels[named(name, world)])
+                ends = (channel, union.channels[named(name, replica)])
                 giver, taker = ends if to_union else ends[::-1]
                 taker.predictors_disabled = giver.predictors_disabled
                 taker.input_models_disabled = giver.input_models_disabled
 
-            def called(name: str, world: int = world) -> str:
-                return named(name, world) if to_union else bare(name)
+            def called(name: str, replica: int = replica) -> str:
+                return named(name, replica) if to_union else bare(name)
 
             for own in system.groups:
                 joint = next(groups)

@@ -13,7 +13,7 @@ from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import EpisodeEnds, StepSignals
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.replicas import Replica, ReplicatedEngine
+from antiphon.engine.step.replicated_engine import Replica, ReplicatedEngine
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
 from tests.contracts.backend_documents import LABEL, OWN, Document, Play, document, levels, ring

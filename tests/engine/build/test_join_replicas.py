@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.engine.build.replicas import Union, bare, named, sequential_reason_of
+from antiphon.engine.build.join_replicas import Union, bare, named, sequential_reason_of
 from antiphon.engine.build.stacking import reasons_alone, stack
 from antiphon.engine.core.records import ReplicaSignals, StepSignals, joined
 from antiphon.engine.core.system import System
