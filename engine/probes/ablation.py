@@ -30,6 +30,8 @@ ABLATIONS = ("zero", "mean", "resample", "delay")
 _ROWS = 500
 """Examples at once, at most: the messages of all steps are kept."""
 _PERFECT = Links()
+_VERDICTS = {1: "needed", 0: "not resolved", -1: "better without it"}
+"""What the sign of the loss's change says of a channel."""
 T = TypeVar("T")
 
 
@@ -107,6 +109,9 @@ class Change:
         """
         return 0 if not self.resolved else 1 if self.value > 0 else -1
 
+    def __str__(self) -> str:
+        return f"{self.value:+.4f}" + ("" if self.half is None else f" ± {self.half:.4f}")
+
 
 @dataclass(frozen=True)
 class Ablation:
@@ -140,6 +145,13 @@ class Ablation:
             return changes["loss"].value
 
         return sorted(self.channels, key=lambda channel: (-gain(channel), channel))
+
+    def __str__(self) -> str:
+        head = f"ablation ({self.kind}) over {self.examples:,} examples of {self.split}: change of the readouts' loss"
+        changes = [(name, self.readouts[name]["loss"]) for name in self.ranked()]
+        return "\n".join(
+            [head, *(f"  {name}: {change} ({_VERDICTS[change.sign]})" for name, change in changes)]
+        )
 
 
 def ablate(

@@ -115,8 +115,15 @@ class Values:
     seconds: float
 
     def __getitem__(self, name: str) -> Value:
-        """Return the row of a channel, or of `COUPLING`."""
-        return next(row for row in self.rows if row.name == name)
+        """Return the row of a channel, or of `COUPLING`.
+
+        Raises:
+            ScenarioError: None was measured under this name.
+        """
+        rows = {row.name: row for row in self.rows}
+        if name not in rows:
+            raise ScenarioError(f"value: '{name}' was not measured{suggest(name, rows)}")
+        return rows[name]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data: the attributes, `rows` as a list of theirs."""
