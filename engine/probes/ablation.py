@@ -17,7 +17,7 @@ from torch import Tensor
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
-from antiphon.engine.inference.evaluation import examples, rollout_seed
+from antiphon.engine.inference.evaluation import examples, first_lines, rollout_seed
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import ExampleRollout, Scores
 from antiphon.errors import ScenarioError, suggest
@@ -149,9 +149,8 @@ class Ablation:
     def __str__(self) -> str:
         head = f"ablation ({self.kind}) over {self.examples:,} examples of {self.split}: change of the readouts' loss"
         changes = [(name, self.readouts[name]["loss"]) for name in self.ranked()]
-        return "\n".join(
-            [head, *(f"  {name}: {change} ({_VERDICTS[change.sign]})" for name, change in changes)]
-        )
+        lines = [f"  {name}: {change} ({_VERDICTS[change.sign]})" for name, change in changes]
+        return first_lines(head, lines, "readouts")
 
 
 def ablate(
