@@ -18,7 +18,7 @@ from antiphon.engine.core.system import System
 from antiphon.engine.inference.export import Ticks, emitters_of, observed
 from antiphon.engine.inference.rollout import steps_needed, ticks_needed
 
-__all__ = ["Calls", "ComposedSystem"]
+__all__ = ["Calls", "ComposedSystem", "as_argument"]
 
 
 class ComposedSystem:
@@ -62,7 +62,7 @@ class ComposedSystem:
             on_tick: Called after every tick.
         """
         system, done = self._system, Ticks(self._system, graph=Calls(self._root))
-        given: dict[str, Any] = {name: _argument(system, name, signals[name]) for name in self._observed}
+        given: dict[str, Any] = {name: as_argument(system, name, signals[name]) for name in self._observed}
         done.signals = {name: done.encoded(name, value) for name, value in given.items()}
         kept_from = dict.fromkeys(system.channels, 0)
         for name, step in self.ticks:
@@ -79,7 +79,7 @@ class ComposedSystem:
         return {name: done.outputs[name][-1] for name in self._agents}  # type: ignore[misc]
 
 
-def _argument(system: System, name: str, signal: Tensor) -> Tensor:
+def as_argument(system: System, name: str, signal: Tensor) -> Tensor:
     """Return a signal as the composed module takes it: floats of the system's type, or classes."""
     return signal.to(system.dtype) if system.description.signals[name].classes is None else signal
 
