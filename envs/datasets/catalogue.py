@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from antiphon.envs import shapes
-from antiphon.envs.datasets import cifar10, digits, mnist
+from antiphon.envs.datasets import cifar10, digits, mnist, shapes
 from antiphon.envs.datasets.pictures import Pictures
 from antiphon.errors import DataError, suggest
 

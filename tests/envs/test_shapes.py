@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from antiphon import envs
-from antiphon.envs import shapes
+from antiphon.envs.datasets import shapes
 
 
 def test_the_pictures_are_the_same_on_every_machine() -> None:
