@@ -115,7 +115,7 @@ OBJECTIVES = {
 def test_backends_agree_on_objectives(kind: str) -> None:
     scene = ring(agent=goal(OBJECTIVES[kind]), env=Play(gaps=0.2, share=0.1))
     assert stacked_names(scene) == ALL
-    hold(scene)
+    hold(scene, steps=10)
 
 
 def test_an_objective_that_mixes_samples_is_computed_one_agent_after_another() -> None:
@@ -123,7 +123,7 @@ def test_an_objective_that_mixes_samples_is_computed_one_agent_after_another() -
     assert stacked_names(scene) == []
     reasons = {alone.reason: alone.agents for alone in plan(Scenario.model_validate(scene)).alone}
     assert reasons["the loss of a sample depends on the others in its batch"] == ("n0", "n1", "n2", "n3")
-    hold(scene)
+    hold(scene, steps=10)
 
 
 def test_an_objective_without_a_metric_reports_its_loss_and_one_with_a_metric_both() -> None:
@@ -178,14 +178,14 @@ def test_backends_agree_on_synthetic_gradients(name: str) -> None:
     else:
         scene = ring(channel=GRADIENTS[name], env=Play(share=0.1))
     assert max(len(stack.members) for stack in channel_stacks(stacked_system(scene))) > 1
-    hold(scene)
+    hold(scene, steps=10)
 
 
 @pytest.mark.parametrize("kind", [two_layers, normed, Robust])
 def test_backends_agree_on_synthetic_inputs(kind: Any) -> None:
     scene = ring(channel={**UNLOCKED, "input": {"kind": kind, "context": ["x"]}})
     assert [len(stack.members) for stack in channel_stacks(stacked_system(scene))] == [4]
-    hold(scene)
+    hold(scene, steps=10)
 
 
 def test_a_predictor_that_vmap_refuses_is_computed_one_after_another() -> None:
@@ -196,7 +196,7 @@ def test_a_predictor_that_vmap_refuses_is_computed_one_after_another() -> None:
     (reason,) = reasons
     assert reason.startswith("its synthetic gradient: vmap refuses it")
     assert reasons[reason] == ("n0->n1", "n1->n2", "n2->n3", "n3->n0")
-    hold(scene)
+    hold(scene, steps=10)
 
 
 @pytest.mark.parametrize(
@@ -355,11 +355,11 @@ def meshed(fan_in: Any, **keys: Any) -> Document:
     return {**scene, "channels": channels}
 
 
-@pytest.mark.parametrize("fan_in", TWO_SENDERS[1:], ids=str)
+@pytest.mark.parametrize("fan_in", TWO_SENDERS[1:], ids=["attention", "two heads", "function", "module"])
 def test_backends_agree_on_aggregations(fan_in: Any) -> None:
     scene = meshed(fan_in)
     assert stacked_names(scene) == ALL
-    hold(scene, look=7)
+    hold(scene, look=4, steps=10)
 
 
 @pytest.mark.parametrize("fan_in", ["attention", Gated])
@@ -395,7 +395,7 @@ def test_attention_does_not_depend_on_the_order_of_senders_and_not_on_what_is_ab
     assert not torch.allclose(attention(messages, present), messages[:, [0, 2]].mean(1))
 
 
-@pytest.mark.parametrize("fan_in", TWO_SENDERS[1:], ids=str)
+@pytest.mark.parametrize("fan_in", TWO_SENDERS[1:], ids=["attention", "two heads", "function", "module"])
 def test_an_exported_system_aggregates_as_the_simulation_does(fan_in: Any) -> None:
     agents: Document = {
         "a": {"observes": ["image"]},
@@ -463,7 +463,7 @@ def test_backends_agree_on_networks_with_a_state(state: Document | None, fan_in:
         env=Play(lengths=(5, 7)),
     )
     assert stacked_names(scene) == ALL
-    hold(scene)
+    hold(scene, steps=10)
 
 
 def test_a_network_with_a_state_goes_on_to_the_same_bits_and_is_exported(tmp_path: Path) -> None:

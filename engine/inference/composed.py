@@ -1,6 +1,7 @@
 """The composed system of a stream of examples, evaluated call by call instead of as a compiled graph.
 
-A graph of many agents takes far longer to be made and compiled than to be evaluated: 250 ms a tick of ten agents against 2.
+A graph of many agents takes longer to be made and compiled than to be evaluated: 10,000 ticks of 1,000 agents took 14
+seconds as a graph, and take 4.
 The calls are those of the exported module, in its order, on the same copies of the parameters, so the bits are the same.
 """
 

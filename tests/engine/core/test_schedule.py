@@ -77,7 +77,7 @@ def test_tied_agents_join_locked_groups_and_their_windows() -> None:
     agents["b"] |= {"clock": {"period": 31}, "objective": CLASSIFY}
     agents["d"] |= {"clock": {"period": 37}, "objective": CLASSIFY}
     channels = [{"from": s, "to": r, "coupling": "locked", "size": 3, "port": "p"} for s, r in ("ab", "cd")]
-    with pytest.raises(ScenarioError, match=r"agents a, b, c, d: .* every 1147 steps, more than .* 1024"):
+    with pytest.raises(ScenarioError, match=r"agents\.a: a, b, c, d: .* every 1147 steps, more than .* 1024"):
         Simulation(make(agents, channels))
     assert (
         Simulation(make(agents, channels, training={"window_limit": 2000})).system.groups[0].windows.end(0)
