@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -52,7 +53,8 @@ class VectorAdaptor(TorchVectorEnv):
     """Adaptor of a Gymnasium vector environment to `TorchVectorEnv`.
 
     A Box observation is the signal `observation`, a Dict gives one signal per key; bytes are scaled to [0, 1].
-    The reward is also the training-only signal `reward`, known after the step.
+    The reward is also the training-only signal `reward`, known after the step. Its figures are `reward`, the mean of the newest
+    step, and `episode_return`, the mean over sub-environments of the sum of rewards of each one's newest finished episode.
 
     An environment that resets in the *next* step returns the last observation of an episode, and then in a step
     whose action has no effect the first of the next; here that episode ends one step later, after its last
@@ -95,6 +97,9 @@ class VectorAdaptor(TorchVectorEnv):
             0
         )  # [2, batch]: terminations and truncations that are due with the next step
         self._shown: dict[str, Tensor] = {}
+        self._rewards = torch.zeros(
+            3, 0
+        )  # [3, batch]: of this step, of this episode so far, of the last episode
         super().__init__(
             env.num_envs,
             Description(signals=signals, example_counts={}, action_space=env.single_action_space),
@@ -114,6 +119,8 @@ class VectorAdaptor(TorchVectorEnv):
             self._env.action_space.seed(seed)
         self._ended = torch.zeros(2, self.num_envs, dtype=torch.bool, device=self.device)
         self._shown = self._observe(obs)
+        self._rewards = torch.full((3, self.num_envs), torch.nan, dtype=self.dtype, device=self.device)
+        self._rewards[1] = 0
         return dict(self._shown), {}
 
     def step(self, actions: Any = None) -> StepResult:
@@ -145,10 +152,20 @@ class VectorAdaptor(TorchVectorEnv):
         rewards = self._tensor(reward).to(self.dtype)
         result: dict[str, Any] = {_REWARD: rewards.clone()} if _REWARD in self.requested else {}
         ended = flags.any(0)
+        so_far, last = self._rewards[1] + rewards, self._rewards[2]
+        self._rewards = torch.stack([rewards, so_far.masked_fill(ended, 0), torch.where(ended, so_far, last)])
         if bool(ended.any()):
             final = before if self._next_step else self._final(info)
             result.update(final_obs=final, _final_obs=ended, final_info={}, _final_info=ended.clone())
         return dict(self._shown), rewards, flags[0], flags[1], result
+
+    def figures(self) -> dict[str, float]:
+        """Return the mean `reward` of the newest step, and the mean `episode_return` of the newest finished episodes."""
+        means = {
+            "reward": self._rewards[0].nanmean().item(),
+            "episode_return": self._rewards[2].nanmean().item(),
+        }
+        return {name: mean for name, mean in means.items() if not math.isnan(mean)}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the environment's own state.
@@ -156,7 +173,8 @@ class VectorAdaptor(TorchVectorEnv):
         Raises:
             RunError: The environment has no `state_dict`.
         """
-        return {"env": self._stateful("state_dict")(), "ended": self._ended, "shown": self._shown}
+        own = {"ended": self._ended, "shown": self._shown, "rewards": self._rewards}
+        return {"env": self._stateful("state_dict")(), **own}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load the environment's state.
@@ -168,6 +186,7 @@ class VectorAdaptor(TorchVectorEnv):
         self.reset()  # many environments are initialised only by a reset
         load(state["env"])
         self._ended, self._shown = state["ended"], dict(state["shown"])
+        self._rewards = state.get("rewards", self._rewards)  # checkpoints of before have none
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the environment."""

@@ -5,7 +5,7 @@ Of a stream, every example is shown once; in other environments the system runs 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import seed_for
 
-__all__ = ["Evaluation", "Make", "evaluate", "examples", "rollout_seed"]
+__all__ = ["Evaluation", "Make", "evaluate", "examples", "first_lines", "rollout_seed"]
 
 Make = Callable[[int, str], TorchVectorEnv]
 """Makes a second environment, like the run's, of a batch and a split."""
@@ -39,6 +39,14 @@ _ENVS = 64
 _STRETCH = 2
 """Examples for each of them, at least, where that takes fewer."""
 _PERFECT = Links()
+_LINES = 20
+"""Most agents or channels that a printed result lists."""
+
+
+def first_lines(head: str, lines: Sequence[str], where: str) -> str:
+    """Return a printed result: its head and its first lines; `where` has all of them."""
+    more = len(lines) - _LINES
+    return "\n".join([head, *lines[:_LINES], *([f"  … and {more:,} more in `{where}`"] if more > 0 else [])])
 
 
 @dataclass(frozen=True)
@@ -80,14 +88,18 @@ class Evaluation:
         return self._mean("loss")
 
     def __str__(self) -> str:
-        lines = [f"{self.split}: {self.examples:,} examples"]
-        for name, figures in self.agents.items():
-            mark = " (readout)" if name in self.readout else ""
-            words = [
-                f"accuracy {100 * v:.2f} %" if k == "accuracy" else f"{k} {v:.4f}" for k, v in figures.items()
-            ]
-            lines.append(f"  {name}{mark}: {', '.join(words)}")
-        return "\n".join(lines)
+        head = f"{self.split}: {self.examples:,} examples"
+        if len(self.agents) > _LINES:
+            means = {metric: self._mean(metric) for metric in self.agents[self.readout[0]]}
+            head += f"; mean of {len(self.readout):,} readouts: {_written(means)}"
+        marks = dict.fromkeys(self.readout, " (readout)")
+        lines = [f"  {name}{marks.get(name, '')}: {_written(own)}" for name, own in self.agents.items()]
+        return first_lines(head, lines, "agents")
+
+
+def _written(figures: Mapping[str, float]) -> str:
+    words = (f"accuracy {100 * v:.2f} %" if k == "accuracy" else f"{k} {v:.4f}" for k, v in figures.items())
+    return ", ".join(words)
 
 
 def evaluate(

@@ -17,7 +17,7 @@ from torch import Tensor
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
-from antiphon.engine.inference.evaluation import examples, rollout_seed
+from antiphon.engine.inference.evaluation import examples, first_lines, rollout_seed
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import ExampleRollout, Scores
 from antiphon.errors import ScenarioError, suggest
@@ -30,6 +30,8 @@ ABLATIONS = ("zero", "mean", "resample", "delay")
 _ROWS = 500
 """Examples at once, at most: the messages of all steps are kept."""
 _PERFECT = Links()
+_VERDICTS = {1: "needed", 0: "not resolved", -1: "better without it"}
+"""What the sign of the loss's change says of a channel."""
 T = TypeVar("T")
 
 
@@ -107,6 +109,9 @@ class Change:
         """
         return 0 if not self.resolved else 1 if self.value > 0 else -1
 
+    def __str__(self) -> str:
+        return f"{self.value:+.4f}" + ("" if self.half is None else f" ± {self.half:.4f}")
+
 
 @dataclass(frozen=True)
 class Ablation:
@@ -140,6 +145,12 @@ class Ablation:
             return changes["loss"].value
 
         return sorted(self.channels, key=lambda channel: (-gain(channel), channel))
+
+    def __str__(self) -> str:
+        head = f"ablation ({self.kind}) over {self.examples:,} examples of {self.split}: change of the readouts' loss"
+        changes = [(name, self.readouts[name]["loss"]) for name in self.ranked()]
+        lines = [f"  {name}: {change} ({_VERDICTS[change.sign]})" for name, change in changes]
+        return first_lines(head, lines, "readouts")
 
 
 def ablate(

@@ -34,6 +34,7 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.records import Record, StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import StepReport
+from antiphon.engine.inference.evaluation import first_lines
 from antiphon.engine.probes.truth import DifferentiableRollout, ahead_of, look_ahead
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.step.backends import StackedBackend
@@ -115,8 +116,15 @@ class Values:
     seconds: float
 
     def __getitem__(self, name: str) -> Value:
-        """Return the row of a channel, or of `COUPLING`."""
-        return next(row for row in self.rows if row.name == name)
+        """Return the row of a channel, or of `COUPLING`.
+
+        Raises:
+            ScenarioError: None was measured under this name.
+        """
+        rows = {row.name: row for row in self.rows}
+        if name not in rows:
+            raise ScenarioError(f"value: '{name}' was not measured{suggest(name, rows)}")
+        return rows[name]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data: the attributes, `rows` as a list of theirs."""
@@ -124,7 +132,7 @@ class Values:
 
     def __str__(self) -> str:
         head = f"value over {self.horizon} steps from step {self.step}, {self.repeats} repeats"
-        return "\n".join([head, *(f"  {row}" for row in self.rows)])
+        return first_lines(head, [f"  {row}" for row in self.rows], "rows")
 
 
 def value(

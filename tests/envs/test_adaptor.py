@@ -1,5 +1,6 @@
 """Other people's vector environments: signals, both autoreset modes, and what has no translation."""
 
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -44,6 +45,18 @@ class Count(gymnasium.Env[dict[str, Any], int]):
             "which": 1 + self.count,
             "bits": np.array([0, 1], np.int8),
         }
+
+
+class Lasting(Count):
+    """Episodes of one length, a reward of the action."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def reset(self, **settings: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        result = super().reset(**settings)
+        self.limit = self.length
+        return result
 
 
 def counters(mode: AutoresetMode, number: int = 3) -> SyncVectorEnv:
@@ -120,6 +133,26 @@ def test_an_end_is_always_followed_by_a_beginning() -> None:
         assert lengths == {2 + extra, 3 + extra}
 
 
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_its_figures_are_the_reward_and_what_finished_episodes_returned(mode: AutoresetMode) -> None:
+    env = envs.vector(SyncVectorEnv([partial(Lasting, length) for length in (2, 4)], autoreset_mode=mode), 2)
+    assert env.figures() == {}
+    env.reset(seed=0)
+    found = []
+    for _ in range(6):
+        env.step(torch.tensor([1, 1]))
+        found.append(env.figures())
+    assert found[0] == {"reward": 1.0}
+    returns = [each.get("episode_return") for each in found]
+    same = (
+        mode == AutoresetMode.SAME_STEP
+    )  # in the other mode the end is due a step later, with a reward of 0
+    assert returns == ([None, 2.0, 2.0, 3.0, 3.0, 3.0] if same else [None, None, 2.0, 2.0, 3.0, 3.0])
+    assert found[2]["reward"] == (1.0 if same else 0.5)
+    env.reset(seed=0)
+    assert env.figures() == {}
+
+
 def test_random_actions_follow_the_seed() -> None:
     env = envs.make(counters(AutoresetMode.SAME_STEP, 8), batch=8)
     rolls = []
@@ -170,9 +203,14 @@ def test_torch_environments_keep_their_tensors_and_state() -> None:
     assert first["observation"].tolist() == [[0], [0]]  # a copy, though the environment writes in place
     twin = envs.make(Torch(), batch=2)
     twin.load_state_dict(env.state_dict())
+    assert twin.figures() == env.figures() == {"reward": 1.0}
     for _ in range(2):
         ones = torch.ones(2, 1)
         assert torch.equal(env.step(ones)[0]["observation"], twin.step(ones)[0]["observation"])
+    state = env.state_dict()
+    del state["rewards"]  # as in checkpoints of before
+    twin.load_state_dict(state)
+    assert twin.figures() == {}
     env.close()
     assert inner.closed_by_adaptor
 

@@ -115,6 +115,14 @@ def test_what_it_says() -> None:
     assert str(found).startswith("validation: 130 examples")
 
 
+def test_of_many_agents_it_lists_the_first_and_says_the_mean() -> None:
+    agents = {f"n{i}": {"loss": i / 10, "accuracy": i / 100} for i in range(40)}
+    head, *lines = str(evaluation.Evaluation("test", 1000, tuple(agents), agents)).splitlines()
+    assert head == "test: 1,000 examples; mean of 40 readouts: loss 1.9500, accuracy 19.50 %"
+    assert (len(lines), lines[19]) == (21, "  n19 (readout): loss 1.9000, accuracy 19.00 %")
+    assert lines[20] == "  … and 20 more in `agents`"
+
+
 @pytest.mark.parametrize(
     ("split", "links", "expected"),
     [

@@ -41,6 +41,8 @@ def test_a_locked_chain_is_worth_what_backpropagation_is() -> None:
         assert row.gain > 3 * row.error > 0
         assert row.ahead == 0
     assert found[COUPLING].gain == pytest.approx(found["c->d"].gain)  # a cut there is a cut for all
+    with pytest.raises(ScenarioError, match=r"^value: 'c->e' was not measured; did you mean 'c->d'\?$"):
+        found["c->e"]
 
 
 def test_a_locked_corporation_too_over_its_episodes() -> None:
