@@ -93,7 +93,7 @@ Python = Annotated[
     typer.Option(
         "--scenario",
         metavar="MODULE:FUNCTION",
-        help="A Python scenario: a function that returns one, imported from here; --set gives its parameters.",
+        help="Python scenario: a function that returns one, importable from here; --set sets its parameters.",
     ),
 ]
 PythonOfRun = Annotated[
@@ -101,7 +101,7 @@ PythonOfRun = Annotated[
     typer.Option(
         "--scenario",
         metavar="MODULE:FUNCTION",
-        help="The Python objects of the run's scenario: the function that made it.",
+        help="The function that built the run's scenario, if that contains Python objects.",
     ),
 ]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
@@ -109,16 +109,15 @@ Variant = Annotated[
     str | None, typer.Option("--variant", "-v", metavar="V", help="A variant of the scenario.")
 ]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A parameter; YAML; may be repeated.")
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Set a parameter (YAML); repeatable."),
 ]
 Steps = Annotated[
-    int | None, typer.Option("--steps", parser=_whole(1), metavar="N", help="Steps of training.")
+    int | None, typer.Option("--steps", parser=_whole(1), metavar="N", help="Number of training steps.")
 ]
 LogDir = Annotated[
     Path | None,
-    typer.Option(
-        "--logdir", metavar="DIR", help="Where runs are written (default: $ANTIPHON_LOGDIR or runs)."
-    ),
+    typer.Option("--logdir", metavar="DIR", help="Directory for runs (default: $ANTIPHON_LOGDIR or runs)."),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="D", help="cpu, cuda, cuda:1, …")]
 Backend = Annotated[
@@ -126,7 +125,7 @@ Backend = Annotated[
     typer.Option(
         "--backend",
         metavar="B",
-        help="cohort (agents of one kind computed as one) or reference (the specification: one agent at a time, slow).",
+        help="cohort (identical agents are stacked) or reference (the specification: one agent at a time, slow).",
     ),
 ]
 Checkpoints = Annotated[
@@ -135,7 +134,7 @@ Checkpoints = Annotated[
         "--checkpoint-every",
         parser=_whole(1),
         metavar="N",
-        help="Steps between checkpoints; the newest two are kept (default: ten in a run).",
+        help="Steps between checkpoints; the latest two are kept (default: ten per run).",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
@@ -153,7 +152,7 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Independent networks that learn to work together."""
+    """Simulate independent networks that learn together."""
 
 
 @app.command(epilog=_examples("run"))
@@ -164,7 +163,7 @@ def run(
     settings: Settings = None,
     steps: Steps = None,
     seed: Annotated[
-        int, typer.Option("--seed", "-s", parser=_whole(0), metavar="S", help="Of all random numbers.")
+        int, typer.Option("--seed", "-s", parser=_whole(0), metavar="S", help="Random seed.")
     ] = 0,
     seeds: Annotated[
         int | None,
@@ -172,17 +171,17 @@ def run(
             "--seeds",
             parser=_whole(1),
             metavar="K",
-            help="Seeds S … S+K-1, in one program where that is possible; a run directory each. "
-            "One that diverges ends by itself (exit code 3 if all do).",
+            help="Run seeds S … S+K-1, in one process if possible, each with its own run directory. "
+            "A seed that diverges stops alone (exit code 3 if all do).",
         ),
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option("--name", metavar="RUN", help="Of the run directory (default: from scenario and time)."),
+        typer.Option("--name", metavar="RUN", help="Name of the run (default: scenario and time)."),
     ] = None,
     resume_if_exists: Annotated[
         bool,
-        typer.Option("--resume-if-exists", help="Go on with the run that is there, or print its result."),
+        typer.Option("--resume-if-exists", help="Resume an existing run, or print its result."),
     ] = False,
     logdir: LogDir = None,
     device: Device = "cpu",
@@ -190,7 +189,7 @@ def run(
     checkpoint_every: Checkpoints = None,
     json: Json = False,
 ) -> None:
-    """Run a scenario: its agents learn, its run directory keeps everything."""
+    """Train the agents of a scenario and write a run directory."""
     from antiphon.commands import run as verb
 
     code = verb.run(
@@ -219,13 +218,16 @@ def resume(
     steps: Annotated[
         int | None,
         typer.Option(
-            "--steps", parser=_whole(1), metavar="N", help="The step to stop at; schedules stay as they are."
+            "--steps",
+            parser=_whole(1),
+            metavar="N",
+            help="The step at which to stop; schedules are unchanged.",
         ),
     ] = None,
     checkpoint_every: Checkpoints = None,
     json: Json = False,
 ) -> None:
-    """Go on with a run from its newest checkpoint, as if it had never stopped."""
+    """Continue a run from its latest checkpoint, as if it had never stopped."""
     from antiphon.commands import run as verb
 
     raise typer.Exit(
@@ -238,37 +240,36 @@ def evaluate(
     path: RunPath,
     python: PythonOfRun = None,
     split: Annotated[
-        str, typer.Option("--split", metavar="S", help="The part of the data: test, validation or train.")
+        str, typer.Option("--split", metavar="S", help="Split of the data: test, validation or train.")
     ] = "test",
     links: Annotated[
         str,
-        typer.Option(
-            "--links", metavar="L", help="perfect, or as_run: losing and adding what they do in the run."
-        ),
+        typer.Option("--links", metavar="L", help="perfect, or as_run: lossy and noisy as in the run."),
     ] = "perfect",
     drop: Annotated[
         float | None,
         typer.Option(
-            "--drop", parser=_number, metavar="P", help="With --links as_run: what every link loses (0 to 1)."
+            "--drop", parser=_number, metavar="P", help="With --links as_run: drop probability of all links."
         ),
     ] = None,
     inputs: Annotated[
-        bool, typer.Option("--inputs/--no-inputs", help="Whether synthetic inputs stand in (as_run).")
+        bool,
+        typer.Option("--inputs/--no-inputs", help="With --links as_run: use synthetic inputs."),
     ] = True,
     ablate: Annotated[
         str | None,
         typer.Option(
             "--ablate",
             metavar="KIND",
-            help="Rank channels by what is lost without them: zero, mean, resample or delay=K.",
+            help="Rank channels by the loss without their messages: zero, mean, resample or delay=K.",
         ),
     ] = None,
     value: Annotated[
-        bool, typer.Option("--value", help="Measure what each channel's learning signal is worth.")
+        bool, typer.Option("--value", help="Measure the value of each channel's learning signal.")
     ] = False,
     represent: Annotated[
         Path | None,
-        typer.Option("--represent", metavar="DIR", help="Write pictures and numbers of representations."),
+        typer.Option("--represent", metavar="DIR", help="Write figures and data of representations."),
     ] = None,
     channels: Annotated[
         list[str] | None,
@@ -279,20 +280,25 @@ def evaluate(
     examples: Annotated[
         int | None,
         typer.Option(
-            "--examples", parser=_whole(1), metavar="N", help="Of --ablate (2000) and --represent (400)."
+            "--examples",
+            parser=_whole(1),
+            metavar="N",
+            help="Examples for --ablate (default 2000) and --represent (400).",
         ),
     ] = None,
     horizon: Annotated[
         int | None,
-        typer.Option("--horizon", parser=_whole(1), metavar="H", help="With --value: steps of learning."),
+        typer.Option(
+            "--horizon", parser=_whole(1), metavar="H", help="With --value: number of training steps."
+        ),
     ] = None,
     repeats: Annotated[
         int | None,
-        typer.Option("--repeats", parser=_whole(2), metavar="R", help="With --value: of the measurement."),
+        typer.Option("--repeats", parser=_whole(2), metavar="R", help="With --value: number of repeats."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Score a run on data it has not learned from; rank its channels, measure them, look inside its agents."""
+    """Evaluate a run on unseen data; rank and measure its channels; analyse its representations."""
     from antiphon.commands import evaluate as verb
     from antiphon.engine.inference.links import Links
 
@@ -315,7 +321,8 @@ def evaluate(
 def export(
     path: RunPath,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Its suffix is the format: .pt2, .onnx or .safetensors.")
+        Path,
+        typer.Argument(metavar="FILE", help="The suffix selects the format: .pt2, .onnx or .safetensors."),
     ],
     python: PythonOfRun = None,
     agents: Annotated[
@@ -323,12 +330,12 @@ def export(
         typer.Option(
             "--agent",
             metavar="NAME",
-            help="Whose outputs (default: the readouts') or weights (default: all); may be repeated.",
+            help="Agent whose outputs (default: readouts) or weights (default: all) to write; may be repeated.",
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write a run's system, or its weights, to a file that is read without antiphon."""
+    """Export a run's system, or its weights, to a file that can be read without antiphon."""
     from antiphon.commands import export as verb
 
     verb.export(path, file, python=python, agents=agents or None, json=json)
@@ -342,26 +349,25 @@ def show(
     python: Python = None,
     variant: Variant = None,
     settings: Settings = None,
-    yaml: Annotated[
-        bool, typer.Option("--yaml", help="Print the scenario's document as it is written.")
-    ] = False,
+    yaml: Annotated[bool, typer.Option("--yaml", help="Print the scenario's document as written.")] = False,
     resolved: Annotated[
-        bool, typer.Option("--resolved", help="Print the explicit scenario as a document.")
+        bool, typer.Option("--resolved", help="Print the resolved scenario as a document.")
     ] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of documents.")] = False,
     timeline: Annotated[
         bool,
-        typer.Option("--timeline", help="Print who ticks when, what is read, how far back credit reaches."),
+        typer.Option("--timeline", help="Print ticks, messages read, and how far back gradients reach."),
     ] = False,
     steps: Annotated[
-        int | None, typer.Option("--steps", parser=_whole(1), metavar="N", help="With --timeline: how many.")
+        int | None,
+        typer.Option("--steps", parser=_whole(1), metavar="N", help="With --timeline: number of steps."),
     ] = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Time a short run on every backend, on this machine.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Explain a scenario, a run or an environment; without a name, list what there is."""
+    """Describe a scenario, a run or an environment; without a name, list the library."""
     from antiphon.commands import show as verb
 
     verb.show(
@@ -381,7 +387,7 @@ def show(
 
 @app.command(epilog=_examples("check"))
 def check(scenario: Scenario, variant: Variant = None, settings: Settings = None, json: Json = False) -> None:
-    """Check a scenario or a study without running it: list all problems, or what is probably not intended."""
+    """Check a scenario or a study without running it: list all errors, or warnings if there are none."""
     from antiphon.commands import check as verb
 
     raise typer.Exit(verb.check(scenario, variant=variant, settings=settings or [], json=json))
@@ -392,15 +398,16 @@ def report(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN…", help="Run directories, or folders that hold runs (a study, a log directory)."
+            metavar="RUN…", help="Run directories, or folders of runs (a study, a log directory)."
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="The page; one that is there is replaced.")
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", help="The HTML file; an existing one is replaced."),
     ] = Path("report.html"),
     json: Json = False,
 ) -> None:
-    """Put runs into one HTML file that needs no network: graph, values, curves, timeline, differences, provenance."""
+    """Write runs to one self-contained HTML file: graph, values, curves, timeline, differences, provenance."""
     from antiphon.commands import report as verb
 
     verb.report(paths, output, json=json)
@@ -409,10 +416,10 @@ def report(
 @app.command(epilog=_examples("diff"))
 def diff(
     first: RunPath,
-    second: Annotated[Path, typer.Argument(metavar="RUN", help="Another.")],
+    second: Annotated[Path, typer.Argument(metavar="RUN", help="A second run directory.")],
     json: Json = False,
 ) -> None:
-    """Name the first step, agent and tensor where two runs part (exit code 1 where they do)."""
+    """Find the first step, agent and tensor at which two runs differ (exit code 1 if they do)."""
     from antiphon.commands import diff as verb
 
     raise typer.Exit(verb.diff(first, second, json=json))
@@ -424,17 +431,21 @@ def study(
         str | None,
         typer.Argument(
             metavar="[NAME|FILE]",
-            help="A library study, a study's document, or a scenario: all its variants.",
+            help="A library study, a study document, or a scenario (with all its variants).",
         ),
     ] = None,
     python: Python = None,
     budget: Annotated[
         str | None,
-        typer.Option("--budget", metavar="B", help="small or paper (default: the study's first, small)."),
+        typer.Option(
+            "--budget", metavar="B", help="small or paper (default: the first budget of the study)."
+        ),
     ] = None,
     variants: Annotated[
         list[str] | None,
-        typer.Option("--variant", "-v", metavar="V", help="May be repeated (default: all of the study's)."),
+        typer.Option(
+            "--variant", "-v", metavar="V", help="A variant to run; may be repeated (default: all)."
+        ),
     ] = None,
     settings: Settings = None,
     seeds: Annotated[
@@ -443,26 +454,32 @@ def study(
             "--seeds",
             parser=_whole(1),
             metavar="K",
-            help="Each line runs with seeds 0 … K-1 (default: the budget's, or 3).",
+            help="Run each line with seeds 0 … K-1 (default: set by the budget, or 3).",
         ),
     ] = None,
     steps: Steps = None,
     jobs: Annotated[
         int | None,
         typer.Option(
-            "--jobs", "-j", parser=_whole(1), metavar="N", help="Runs at a time (default: one per core)."
+            "--jobs",
+            "-j",
+            parser=_whole(1),
+            metavar="N",
+            help="Number of parallel processes (default: one per core).",
         ),
     ] = None,
     logdir: Annotated[
         Path | None,
         typer.Option(
-            "--logdir", metavar="DIR", help="The study's directory (default: new, where runs are written)."
+            "--logdir",
+            metavar="DIR",
+            help="The study's directory (default: a new one in the directory for runs).",
         ),
     ] = None,
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
-    """Run a study: variants side by side over seeds, in a table and a figure; without a name, list what there is."""
+    """Run a study: compare variants over seeds in a table and a figure; without a name, list the library."""
     from antiphon.commands import study as verb
 
     code = verb.study(
@@ -487,11 +504,12 @@ def tb(
         Path | None, typer.Argument(metavar="[DIR]", help="A run, a study, or a folder of runs.")
     ] = None,
     port: Annotated[
-        int | None, typer.Option("--port", parser=_whole(0, 65_535), metavar="P", help="(default: 6006)")
+        int | None,
+        typer.Option("--port", parser=_whole(0, 65_535), metavar="P", help="Port (default: 6006)."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Open TensorBoard on runs, with enough samples to see every step."""
+    """Open TensorBoard on runs, with enough samples to show every step."""
     from antiphon.commands import tensorboard as verb
 
     verb.tb(path, port=port, json=json)
