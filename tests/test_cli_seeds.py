@@ -108,8 +108,8 @@ def test_all_that_diverge_are_an_error(here: Path, cli: Commands) -> None:
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ("--seeds 0", "--seeds: got 0; give at least 1"),
-        ("--seeds -2", "--seeds: got -2; give at least 1"),
+        ("--seeds 0", "--seeds: must be at least 1, not 0"),
+        ("--seeds -2", "--seeds: must be at least 1, not -2"),
         ("--seeds 2 --name x", "x-s1: is there already and not empty; choose another name"),
         ("--seeds 2 --name a/b", "cannot name a run directory"),
         ("--seeds 2 --resume-if-exists", "which run? name it with --name"),

@@ -235,8 +235,9 @@ def test_what_cannot_be_is_said_before_anything_is_made(
 ) -> None:
     broken = changed(document(cli, "two-timescales"), *edits)
     (here / "broken.yaml").write_text(yaml.safe_dump(broken, sort_keys=False))
-    for words in ("check broken.yaml", "run broken.yaml --steps 4 --logdir runs"):
-        assert problem in cli.refused(words)
+    assert cli.code("check broken.yaml") == 2  # all problems, a line each
+    assert problem in cli.err
+    assert problem in cli.refused("run broken.yaml --steps 4 --logdir runs")
     assert not (here / "runs").exists()
 
 

@@ -151,9 +151,14 @@ class Examination:
                 self._incomplete |= {one.path for one in found}
                 if not sum(_leave_out(data, one.path) for one in found):
                     return
-        parts = {path[:2] for path in self._incomplete}
+        parts: set[Path] = {path[:2] for path in self._incomplete}
+        whole = ((), ("network",), ("network", "kind"))
+        unknown = {path[1] for path in self._incomplete if path[0] == "agents" and path[2:] in whole}
+        for i, channel in enumerate(self.scenario.channels):
+            if not unknown.isdisjoint({channel.sender, channel.receiver}):  # what it can carry is not known
+                parts.add(("channels", i))
         for problem in problems_of(self.scenario):
-            if not parts or (len(problem.path) > 1 and problem.path[:2] not in parts):
+            if not parts or (len(problem.path) > 1 and self._numbered(problem.path)[:2] not in parts):
                 self.add(problem)
 
     def add(self, *errors: DocumentError) -> None:
@@ -179,7 +184,10 @@ class Examination:
 
 
 def _leave_out(data: Any, path: Path) -> bool:
-    """Remove the value at a path, of a list all of it; return whether there was one that can be left out."""
+    """Remove the value at a path, of a list all of it; return whether there was one that can be left out.
+
+    An agent keeps its name, which channels mention.
+    """
     while path and isinstance(path[-1], int):
         path = path[:-1]
     if len(path) < 2:
@@ -189,7 +197,12 @@ def _leave_out(data: Any, path: Path) -> bool:
             data = data[key]
         except (KeyError, IndexError, TypeError):
             return False
-    return isinstance(data, dict) and data.pop(path[-1], _leave_out) is not _leave_out
+    if not isinstance(data, dict) or path[-1] not in data:
+        return False
+    value = data.pop(path[-1])
+    if len(path) == 2 and path[0] == "agents" and value != {}:
+        data[path[-1]] = {}
+    return True
 
 
 def _as_dict(found: Findings) -> dict[str, Any]:
