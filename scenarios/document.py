@@ -20,7 +20,7 @@ from antiphon.scenarios.checks import check
 from antiphon.scenarios.generators import GraphSpec, document_of, generate, graph_of, named_by_ends
 from antiphon.scenarios.parameters import ParameterSpec, read_parameters, read_variants, section, substitute
 from antiphon.scenarios.parts import AgentSpec, ChannelSpec, EnvSpec, NetworkSpec
-from antiphon.scenarios.problems import DocumentError, Problems, kind_of
+from antiphon.scenarios.problems import UNNAMED, DocumentError, Problems, kind_of
 from antiphon.scenarios.problems import Path as DocumentPath
 from antiphon.scenarios.relations import (
     episode_agents,
@@ -297,7 +297,7 @@ class Template:
             with problems.gathered():
                 parameters = read_parameters(body.pop("parameters", None))
                 variants = read_variants(body.pop("variants", None), parameters)
-            problem = name_problem(body["scenario"]) if "scenario" in body else "is missing"
+            problem = name_problem(body["scenario"]) if "scenario" in body else UNNAMED
             if problem is not None and ("scenario" in body or not problems):  # misspelled, it is reported
                 problems.append(DocumentError(("scenario",), problem))
             description = body.get("description", "")

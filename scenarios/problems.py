@@ -14,10 +14,21 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-__all__ = ["DocumentError", "Path", "Problems", "kind_of", "placed", "show_path", "show_value", "translate"]
+__all__ = [
+    "UNNAMED",
+    "DocumentError",
+    "Path",
+    "Problems",
+    "kind_of",
+    "placed",
+    "show_path",
+    "show_value",
+    "translate",
+]
 
 Path = tuple[str | int, ...]
 
+UNNAMED = "is missing; give the scenario a name"
 _LONGEST_VALUE = 60
 _LARGEST_SHOWN = 10**18
 _PLACE = re.compile(r"[a-z_]+(\.\w+)*")
@@ -157,7 +168,7 @@ def _bound(number: float) -> str:
 
 def _message(kind: str, path: Path, value: object, context: dict[str, Any], fallback: str) -> str:
     if kind == "missing":
-        return "is missing"
+        return UNNAMED if path == ("scenario",) else "is missing"
     if kind == "literal_error":
         key = next((part for part in reversed(path) if isinstance(part, str)), "value")
         known = re.findall(r"'([^']*)'", str(context["expected"]))

@@ -63,8 +63,8 @@ def test_a_script_does_what_it_claims_and_prints_what_the_page_shows(script: Pat
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # no warning either
-    shown = script.with_suffix(".txt").read_text(encoding="utf-8")
-    assert without_numbers(done.stdout) == without_numbers(shown)
+    expected = script.with_suffix(".txt").read_text(encoding="utf-8")
+    assert without_numbers(done.stdout) == without_numbers(expected)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < CPU_SECONDS
 
 
@@ -74,8 +74,8 @@ def test_a_script_is_short_asserts_something_and_is_on_the_page(script: Path) ->
     assert own_lines(text) <= LONGEST
     assert any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(text)))
     page = (GALLERY / "index.md").read_text(encoding="utf-8")
-    for shown in (script.name, script.with_suffix(".txt").name):
-        assert f"```{{literalinclude}} {shown}\n" in page
+    for file in (script.name, script.with_suffix(".txt").name):
+        assert f"```{{literalinclude}} {file}\n" in page
 
 
 def test_lines_of_ones_own_are_all_but_imports_comments_docstrings_and_blank_ones() -> None:

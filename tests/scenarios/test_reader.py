@@ -161,7 +161,7 @@ channels:
             "4: agents.A.network.hiden: unknown key 'hiden'; did you mean 'hidden'?",
         ),
         ("env: {id", "env: {ID", "2: env.id: is missing"),
-        ("scenario: small\n", "", "1: scenario: is missing"),
+        ("scenario: small\n", "", "1: scenario: is missing; give the scenario a name"),
         (
             "scenario: small",
             "scenario: 12",

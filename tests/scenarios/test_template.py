@@ -175,7 +175,7 @@ def test_unknown_variant(template: Template) -> None:
             "8: parameters.coupling.choices[1]: must be a word or number, not ['a']",
         ),
         ("  width: {", "  1width: {", "7: parameters.1width: begins with a digit or '-'"),
-        ("scenario: small\n", "", "1: scenario: is missing"),
+        ("scenario: small\n", "", "1: scenario: is missing; give the scenario a name"),
         ("description: costs $5", "description: [1]", "2: description: must be text, not [1]"),
         ("training:", "trianing:", "20: trianing: unknown key 'trianing'; did you mean 'training'?"),
         (
