@@ -201,7 +201,7 @@ class BaseSimulation:
         kept = self.until, self.train_means, self.learned
         if state["env"] is not None:
             self.scenario = with_own_env(self.scenario, "a seed that stops needs one of its own")
-            self._env = self._make(scenario.training.batch)
+            self._env = self._make(self.scenario.training.batch)
             self._backend_name, self._stacked = "cohort", False
             self._start(self.seed)
             self.load_state_dict(state)
@@ -498,7 +498,7 @@ class BaseSimulation:
             backend: As of a new one.
 
         Raises:
-            ScenarioError: `scenario` is none.
+            ScenarioError: `scenario` is not one, or not found.
             RunError: The checkpoint is missing, damaged, of another scenario, or needs its scenario.
             ResourceError: There is not enough memory for it.
         """

@@ -107,7 +107,7 @@ class Simulation(BaseSimulation):
             checkpoint_every: As of a new one.
 
         Raises:
-            ScenarioError: `scenario` is none.
+            ScenarioError: `scenario` is not one, or not found.
             RunError: No run is there, it is damaged, or `scenario` is another one; the line names the first difference.
             DivergenceError: It diverged and would do so again.
         """
@@ -132,7 +132,7 @@ class Simulation(BaseSimulation):
         """Return the simulation of a run at its newest checkpoint, or at step 0 where it has none; it records nothing.
 
         Raises:
-            ScenarioError: `scenario` is none.
+            ScenarioError: `scenario` is not one, or not found.
             RunError: It cannot go on, or `scenario` is missing or another one.
             DivergenceError: It diverged and would do so again.
         """
