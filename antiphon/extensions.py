@@ -101,11 +101,13 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
         envs.register(name, factory)
         return
     if point not in POINTS:
-        raise ScenarioError(f"register: there is no extension point {point!r}{suggest(point, POINTS)}")
+        raise ScenarioError(
+            f"register: there is no extension point {point!r}{suggest(point, (*POINTS, 'environment'))}"
+        )
     if not isinstance(name, str) or not name or "$" in name:
-        raise ScenarioError(f"register: {name!r} cannot name a {point}; use a word")
+        raise ScenarioError(f"register: {point}: {name!r} is no name; use a word")
     if name in _OWN[point]:
-        raise ScenarioError(f"register: {name!r} is a {point} of antiphon's own; choose another name")
+        raise ScenarioError(f"register: {point} {name!r} is antiphon's own; choose another name")
     if not callable(factory):
         raise ScenarioError(f"register: {name!r} is {factory!r}, which cannot be called; register a factory")
     _registered[point][name] = factory

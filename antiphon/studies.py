@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,7 +106,12 @@ def study(
     """
     keys = {"grid": grid, "tune": tune, "metric": metric}
     keys = {name: _plain(key) for name, key in keys.items() if key is not None}
+    if isinstance(variants, str) or not isinstance(variants, Iterable | None):
+        example = f": write [{variants!r}]" if isinstance(variants, str) else ""
+        raise ScenarioError(f"variants: {variants!r}; must be a list of names, or a mapping{example}")
     names = () if variants is None or isinstance(variants, Mapping) else tuple(variants)
+    if variants is not None and not (names or variants):
+        raise ScenarioError("variants: is empty; leave it out, or name one")
     options = StudyOptions(
         variants=names, values=_plain(values or {}), seeds=seeds, steps=steps, device=device
     )
@@ -152,8 +157,6 @@ def _study(
         raise ScenarioError(f"study: {kind}; must be a scenario, a template, a name or a function")
     template = scenario if isinstance(scenario, Template) else PythonTemplate.of(scenario)
     if variants is not None:
-        if not variants:
-            raise ScenarioError("variants: is empty; leave it out, or name one")
         own: Mapping[str, Any] = template.variants
         lines: dict[str, Any] = {
             name: {**own.get(name, {}), **(line or {})} if line is None or isinstance(line, Mapping) else line

@@ -38,7 +38,8 @@ from antiphon.engine.step.replicated_engine import Replica
 from antiphon.engine.step.report import AgentReport, MeanAccumulator
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.nets.memory import uncollected
-from antiphon.scenarios import Scenario, Template, load
+from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios.document import as_scenario
 from antiphon.scenarios.problems import show_value
 from antiphon.scenarios.spec import frozen_data
 from antiphon.telemetry.figures import Recorder
@@ -79,11 +80,7 @@ class BaseSimulation:
     ) -> None:
         self.threads, self._backend_name, self._stacked = threads, backend, stacked
         torch.set_num_threads(threads)
-        if isinstance(scenario, str | Path):
-            scenario = load(scenario)
-        if isinstance(scenario, Template):
-            scenario = scenario.resolve()
-        self.scenario = scenario
+        self.scenario = scenario = as_scenario(scenario)
         self.device, self.dtype = chosen_device(device), dtype
         self.recorders: list[Recorder] = []
         self.changes: list[tuple[int, str, Any]] = []
@@ -231,7 +228,9 @@ class BaseSimulation:
         Raises:
             ScenarioError: It cannot change in mid-run, or not to this value; nothing has changed.
             DivergenceError: As of `synchronize`.
+            RunError: It has been closed.
         """
+        self.check_open()
         self.synchronize()
         scenario = changed(self.scenario, [(key, value)])
         _check_alone(self, "set")
@@ -256,10 +255,11 @@ class BaseSimulation:
             What was taken and what was not, and why; an event says it too.
 
         Raises:
-            RunError: The run or checkpoint is missing or damaged.
+            RunError: The run or checkpoint is missing or damaged, or this simulation has been closed.
             ScenarioError: An agent that is named is missing here or there, or nothing fits; nothing has changed.
             DivergenceError: As of `synchronize`.
         """
+        self.check_open()
         self.synchronize()
         return load_weights(self.backend, self.now, source, agents)
 
@@ -443,7 +443,7 @@ class BaseSimulation:
     def load(
         cls,
         path: str | Path,
-        scenario: Scenario | None = None,
+        scenario: Scenario | Template | str | Path | None = None,
         *,
         device: torch.device | str = "cpu",
         threads: int = 1,
@@ -459,11 +459,13 @@ class BaseSimulation:
             backend: As of a new one.
 
         Raises:
+            ScenarioError: `scenario` is not one, or not found.
             RunError: The checkpoint is missing, damaged, of another scenario, or needs its scenario.
             ResourceError: There is not enough memory for it.
         """
         with uncollected():
-            saved = read_simulation(Path(path), scenario, device)
+            given = None if scenario is None else as_scenario(scenario)
+            saved = read_simulation(Path(path), given, device)
         settings = {"seed": saved.seed, "device": device, "dtype": saved.dtype, "threads": threads}
         return cls._restored(saved.scenario, lambda one: one.load_saved(saved), **settings, backend=backend)
 

@@ -29,6 +29,7 @@ from antiphon.engine.state.weights import TakenWeights
 from antiphon.engine.step.report import AgentReport
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios.document import as_scenario
 from antiphon.telemetry.channels.documents import graph_document, timeline_document
 from antiphon.telemetry.channels.live import LiveGraph
 from antiphon.telemetry.channels.reading import read_run
@@ -92,7 +93,7 @@ class Simulation(BaseSimulation):
     def resume(
         cls,
         logdir: str | Path,
-        scenario: Scenario | None = None,
+        scenario: Scenario | Template | str | Path | None = None,
         *,
         checkpoint_every: int | None = None,
     ) -> Self:
@@ -106,6 +107,7 @@ class Simulation(BaseSimulation):
             checkpoint_every: As of a new one.
 
         Raises:
+            ScenarioError: `scenario` is not one, or not found.
             RunError: No run is there, it is damaged, or `scenario` is another one; the line names the first difference.
             DivergenceError: It diverged and would do so again.
         """
@@ -124,10 +126,13 @@ class Simulation(BaseSimulation):
         return simulation
 
     @classmethod
-    def of_directory(cls, directory: RunDirectory, scenario: Scenario | None = None) -> Self:
+    def of_directory(
+        cls, directory: RunDirectory, scenario: Scenario | Template | str | Path | None = None
+    ) -> Self:
         """Return the simulation of a run at its newest checkpoint, or at step 0 where it has none; it records nothing.
 
         Raises:
+            ScenarioError: `scenario` is not one, or not found.
             RunError: It cannot go on, or `scenario` is missing or another one.
             DivergenceError: It diverged and would do so again.
         """
@@ -135,6 +140,7 @@ class Simulation(BaseSimulation):
         if facts["exit"] == "diverged":
             raise DivergenceError(f"{directory.path}: diverged and would do so again: {facts['error']}")
         described = directory.described  # None: it is a document, of which checkpoints have their own
+        scenario = None if scenario is None else as_scenario(scenario)
         given = None if described is None else scenario
         if scenario is not None:
             saved = described_scenario(directory.scenario) if described is None else described

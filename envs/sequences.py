@@ -120,7 +120,10 @@ def _packed(
     given: Any, per_sequence: list[str], place: str
 ) -> tuple[dict[str, Tensor], Tensor, frozenset[str]]:
     """Return the columns of sequences laid end to end, their lengths, and which columns have a row per sequence."""
-    if not isinstance(given, Mapping) or not given:
+    if not isinstance(given, Mapping):
+        kind = type(given).__name__
+        raise DataError(f"{place}: {kind}; give a share of the sequences, or a mapping of sequences")
+    if not given:
         raise DataError(f"{place}: no sequences given; name them, such as x=[…]")
     for name in per_sequence:
         if name not in given:

@@ -483,6 +483,24 @@ def load(name_or_path: str | Path) -> Template:
     return Template.from_yaml(_text_of(path), str(path))
 
 
+def as_scenario(given: Scenario | Template | str | Path) -> Scenario:
+    """Return the scenario that is given as such, as a template (with its defaults), or as `load` takes it.
+
+    Raises:
+        ScenarioError: It is something else, or as of `load`.
+    """
+    if isinstance(given, str | Path):
+        given = load(given)
+    if isinstance(given, Template):
+        given = given.resolve()
+    if not isinstance(given, Scenario):
+        kind = type(given).__name__
+        raise ScenarioError(
+            f"scenario: {kind}; must be an antiphon.Scenario, a template, a library name or a YAML file"
+        )
+    return given
+
+
 @cache
 def _of_library(path: Path) -> Template:
     """Read a template of the library, cached: neither it nor its file changes while antiphon runs."""

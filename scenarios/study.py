@@ -61,7 +61,9 @@ def _axes(value: object) -> FrozenMap[tuple[Any, ...]]:
     """Lists of values of parameters by name."""
     axes = _values(value)
     for name, values in axes.items():
-        if not isinstance(values, tuple) or not values:
+        if values == ():
+            raise DocumentError((name,), "is empty; give values, or leave it out")
+        if not isinstance(values, tuple):
             raise DocumentError((name,), f"must be a list of values, not {kind_of(values)}; write [{values}]")
         if any(item == other for at, item in enumerate(values) for other in values[:at]):
             raise DocumentError((name,), f"names a value twice: {show_value(values)}")

@@ -143,8 +143,12 @@ def test_what_a_document_says_wrongly_is_one_line(change: tuple[str, str], line:
             ("objectiv", "x", Focal),
             "register: there is no extension point 'objectiv'; did you mean 'objective'?",
         ),
-        (("objective", "coding", Focal), "register: 'coding' is a objective of antiphon's own"),
-        (("objective", "", Focal), "register: '' cannot name a objective; use a word"),
+        (("envs", "x", Focal), "register: there is no extension point 'envs'; known: .*, environment, "),
+        (
+            ("objective", "coding", Focal),
+            "register: objective 'coding' is antiphon's own; choose another name",
+        ),
+        (("objective", "", Focal), "register: objective: '' is no name; use a word"),
         (("objective", "x", 3), "register: 'x' is 3, which cannot be called; register a factory"),
     ],
 )

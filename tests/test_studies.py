@@ -208,6 +208,14 @@ def test_values_are_tuned_on_validation_and_metrics_chosen(tmp_path: Path) -> No
         (own, {"steps": 2.5}, r"^study: steps=2\.5; must be a whole number"),
         (own, {"jobs": True}, "^study: jobs=True; must be a whole number"),
         (own, {"variants": {}}, "^variants: is empty; leave it out, or name one$"),
+        (own, {"variants": []}, "^variants: is empty; leave it out, or name one$"),
+        (
+            own,
+            {"variants": "locked"},
+            r"^variants: 'locked'; must be a list of names, or a mapping: write \['locked'\]$",
+        ),
+        (own, {"variants": 3}, "^variants: 3; must be a list of names, or a mapping$"),
+        (own, {"grid": {"width": []}}, r"^grid\.width: is empty; give values, or leave it out$"),
         (own, {"variants": {"a": 3}}, r"^variants\.a: int; must be parameters, a scenario or a function$"),
         (
             own,

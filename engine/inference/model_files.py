@@ -7,7 +7,7 @@ import logging
 import os
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -54,6 +54,8 @@ def write_system(system: System, path: Path, agents: Sequence[str] | None, reado
         ScenarioError: No such agent, or as of `export`.
         RunError: Another suffix; ONNX is not installed; torch cannot trace a module; the file cannot be written.
     """
+    if isinstance(agents, str) or not isinstance(agents, Iterable | None):
+        raise ScenarioError(f"export: agents: {agents!r}; must be a list of names")
     if agents is not None and not agents:
         raise ScenarioError("export: agents is empty; name one, or leave it out")
     if _format(path) == ".safetensors":

@@ -48,6 +48,8 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
     """
     agents, channels = dict(scenario.agents), {channel.name: channel for channel in scenario.channels}
     for key, value in changes:
+        if not isinstance(key, str):
+            raise ScenarioError(f"set: {key!r}; must be a word such as 'AGENT.learning_rate'")
         pattern, _, what = key.partition(".")
         of_agents = "->" not in pattern
         keys = AGENT_KEYS if of_agents else CHANNEL_KEYS

@@ -229,6 +229,18 @@ def test_what_cannot_change_is_refused_and_nothing_has_changed(key: str) -> None
     assert (simulation.changes, simulation.events, simulation.scenario) == ([], [], other.scenario)
 
 
+def test_a_key_is_a_word_and_a_closed_simulation_is_not_changed() -> None:
+    simulation = made(scene(), "cohort")
+    with one_line(r"^set: None; must be a word such as 'AGENT\.learning_rate'$", ScenarioError):
+        simulation.set(None, 0.1)  # type: ignore[arg-type]
+    simulation.close()
+    with one_line(r"^simulation: has been closed", RunError):
+        simulation.set("n0.learning_rate", 0.1)
+    with one_line(r"^simulation: has been closed", RunError):
+        simulation.load_weights("nowhere")
+    assert simulation.changes == []
+
+
 def test_what_a_channel_has_not_is_refused() -> None:
     simulation = made(ring(channel={"coupling": "detached"}), "cohort")
     with one_line("scale of n0->n1: it is detached and has no synthetic gradient; choose"):

@@ -175,7 +175,10 @@ def test_splits_of_ones_own() -> None:
         ({"x": X, "training_only": ["z"]}, "training_only: no tensor 'z'; known: x"),
         ({"x": [["a"]] * 20}, "x[0]: list cannot become a tensor; pass numbers"),
         ({"x": X, "test": {"z": X}}, "from_sequences: test: it has z, and train x; give the same names"),
-        ({"x": X, "test": [1]}, "from_sequences: test: no sequences given"),
+        (
+            {"x": X, "test": [1]},
+            "from_sequences: test: list; give a share of the sequences, or a mapping of sequences",
+        ),
         ({"x": X, "test": 1.5}, "from_sequences: test: 1.5; must be a share of the examples"),
         ({"x": X[:2]}, "2 examples leave none for training with test=0.2 and validation=0.1"),
     ],

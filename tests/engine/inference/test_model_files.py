@@ -316,6 +316,9 @@ def test_what_cannot_be_exported_is_one_line(tmp_path: Path, monkeypatch: pytest
         simulation.export(tmp_path / "model.pth")
     with one_line("export: agents is empty; name one, or leave it out"):
         simulation.export(tmp_path / "model.pt2", [])
+    for agents in ("b", 3):
+        with one_line(f"export: agents: {agents!r}; must be a list of names"):
+            simulation.export(tmp_path / "model.pt2", agents=agents)  # type: ignore[arg-type]
     with one_line("compose: no agent 'bb'; did you mean 'b'?"):
         simulation.export(tmp_path / "model.pt2", ["bb"])
     with one_line("compose: 'a' has no objective, so it has no output; known: b"):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,26 @@ def test_a_document_run_refuses_another_document(tmp_path: Path) -> None:
     with one_line(r"scenario: .*lr: .* was saved, 0\.125 is given", RunError):
         Simulation.resume(tmp_path / "run", other)
     Simulation.resume(tmp_path / "run", scenario).close()
+
+
+@pytest.mark.parametrize("given", [3, {"scenario": "mine"}, own, nn.Linear(1, 1)])
+def test_what_is_no_scenario_is_one_line(given: Any, whole: tuple[Path, Path]) -> None:
+    line = rf"^scenario: {type(given).__name__}; must be an antiphon\.Scenario, a template, a library name or a YAML file$"
+    for made in (Simulation, partial(Simulation.resume, whole[0]), partial(Simulation.load, whole[0])):
+        with one_line(line, ScenarioError):
+            made(given)
+    for made in (Simulation.resume, Simulation.load):
+        with one_line(r"^no scenario 'digits-mpl'; did you mean 'digits-mlp'\?$", ScenarioError):
+            made(whole[0], "digits-mpl")
+
+
+def test_a_scenario_may_be_given_by_name_or_as_a_template(tmp_path: Path) -> None:
+    with Simulation("digits-mlp", logdir=tmp_path / "run") as simulation:
+        simulation.run(steps=1)
+    for given in ("digits-mlp", load("digits-mlp")):
+        Simulation.resume(tmp_path / "run", given).close()
+    with one_line(r"scenario: .* was saved", RunError):
+        Simulation.resume(tmp_path / "run", "deep-mlp")
 
 
 def test_a_run_that_diverged_is_not_resumed(tmp_path: Path) -> None:
