@@ -29,7 +29,7 @@ from antiphon.nets.optimisers import step_all
 __all__ = ["Engine"]
 
 EndedWindows = list[tuple[LearningGroup, Tape]]
-"""EndedWindows that have ended, with whose they are."""
+"""Windows that have ended, by their tapes, with whose they are."""
 
 
 class Engine:
@@ -170,7 +170,7 @@ class Engine:
 
         Args:
             tape: Of a late group.
-            age: EndedWindows of its group that have ended since.
+            age: Windows of its group that have ended since.
             step: The step just taken.
         """
         channels = self.system.channels

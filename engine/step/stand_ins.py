@@ -3,9 +3,10 @@
 In this order:
     a synthetic input       where the channel has one, the example goes on and the message is missing; over an `unlocked`
                             channel even where it has come, for there nobody waits: `StandIns.stand_in`, below
-    the previous message    over a link that loses messages: the newest that arrived, which the mailbox holds
-                            (`Mailbox.receive` in core/mailbox.py, which hands it over as the delivery to stand in for)
-    zeros                   before any has arrived, and after an episode's end (also there, by its mask)
+    the previous message    over a link that loses messages, or where arrivals are remembered: the newest that arrived, which
+                            the mailbox holds (`Mailbox.receive` in core/mailbox.py)
+    zeros                   after an episode's end (the mailbox's mask), and before any message has been sent (no record:
+                            `ForwardPass._value` in forward.py)
 """
 
 from __future__ import annotations
