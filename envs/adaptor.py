@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -97,9 +96,8 @@ class VectorAdaptor(TorchVectorEnv):
             0
         )  # [2, batch]: terminations and truncations that are due with the next step
         self._shown: dict[str, Tensor] = {}
-        self._rewards = torch.zeros(
-            3, 0
-        )  # [3, batch]: of this step, of this episode so far, of the last episode
+        self._rewards = torch.zeros(3, 0)  # [3, batch]: of this step, this episode so far, the last episode
+        self._known = torch.zeros(2, 0, dtype=torch.bool)  # [2, batch]: a step, a finished episode has been
         super().__init__(
             env.num_envs,
             Description(signals=signals, example_counts={}, action_space=env.single_action_space),
@@ -119,8 +117,8 @@ class VectorAdaptor(TorchVectorEnv):
             self._env.action_space.seed(seed)
         self._ended = torch.zeros(2, self.num_envs, dtype=torch.bool, device=self.device)
         self._shown = self._observe(obs)
-        self._rewards = torch.full((3, self.num_envs), torch.nan, dtype=self.dtype, device=self.device)
-        self._rewards[1] = 0
+        self._rewards = torch.zeros(3, self.num_envs, dtype=self.dtype, device=self.device)
+        self._known = torch.zeros(2, self.num_envs, dtype=torch.bool, device=self.device)
         return dict(self._shown), {}
 
     def step(self, actions: Any = None) -> StepResult:
@@ -154,6 +152,7 @@ class VectorAdaptor(TorchVectorEnv):
         ended = flags.any(0)
         so_far, last = self._rewards[1] + rewards, self._rewards[2]
         self._rewards = torch.stack([rewards, so_far.masked_fill(ended, 0), torch.where(ended, so_far, last)])
+        self._known = torch.stack([torch.ones_like(ended), self._known[1] | ended])
         if bool(ended.any()):
             final = before if self._next_step else self._final(info)
             result.update(final_obs=final, _final_obs=ended, final_info={}, _final_info=ended.clone())
@@ -161,11 +160,11 @@ class VectorAdaptor(TorchVectorEnv):
 
     def figures(self) -> dict[str, float]:
         """Return the mean `reward` of the newest step, and the mean `episode_return` of the newest finished episodes."""
-        means = {
-            "reward": self._rewards[0].nanmean().item(),
-            "episode_return": self._rewards[2].nanmean().item(),
+        found = {
+            "reward": (self._rewards[0], self._known[0]),
+            "episode_return": (self._rewards[2], self._known[1]),
         }
-        return {name: mean for name, mean in means.items() if not math.isnan(mean)}
+        return {name: values[known].mean().item() for name, (values, known) in found.items() if known.any()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the environment's own state.
@@ -173,8 +172,9 @@ class VectorAdaptor(TorchVectorEnv):
         Raises:
             RunError: The environment has no `state_dict`.
         """
-        own = {"ended": self._ended, "shown": self._shown, "rewards": self._rewards}
-        return {"env": self._stateful("state_dict")(), **own}
+        own = {"ended": self._ended, "shown": self._shown}
+        figures = {"rewards": self._rewards, "known": self._known}
+        return {"env": self._stateful("state_dict")(), **own, **figures}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load the environment's state.
@@ -186,7 +186,8 @@ class VectorAdaptor(TorchVectorEnv):
         self.reset()  # many environments are initialised only by a reset
         load(state["env"])
         self._ended, self._shown = state["ended"], dict(state["shown"])
-        self._rewards = state.get("rewards", self._rewards)  # checkpoints of before have none
+        self._rewards = state.get("rewards", self._rewards)  # earlier checkpoints have no figures
+        self._known = state.get("known", self._known)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the environment."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -214,7 +215,7 @@ def test_the_examples_in_help_are_there_and_run(
     monkeypatch.setattr("antiphon.commands.study.study", lambda what, **options: 0)
     assert sorted(EXAMPLES) == sorted(VERBS)
     for verb in EXAMPLES:
-        explained = " ".join(cli(verb, "--help").split())
+        explained = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", cli(verb, "--help")).split())
         for example in EXAMPLES[verb]:
             assert example in explained
             assert cli.code(example.removeprefix("antiphon ")) == (1 if verb == "diff" else 0), cli.err
