@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from antiphon.commands.arguments import given_scenario
 from antiphon.commands.output import console, display_path, print_json, remark, show_table
 from antiphon.commands.progress import ProgressDisplay
 from antiphon.commands.show import some
@@ -181,13 +182,15 @@ _WIDEST = 48
 """Characters of a value in that table."""
 
 
-def diff(first: Path, second: Path, *, json: bool) -> int:
+def diff(first: Path, second: Path, *, python: str | None = None, json: bool) -> int:
     """Print the differences of two runs; return the exit code: 0 where all records of both are equal, else 1.
+
+    `python` names what makes the scenario of those that hold Python objects (`--scenario`).
 
     Raises:
         RunError: One is no run directory, or is damaged.
     """
-    found = compare_runs((RunDirectory.open(first), RunDirectory.open(second)))
+    found = compare_runs((RunDirectory.open(first), RunDirectory.open(second)), python)
     if json:
         print_json(finite(_plain(found)))
     else:
@@ -195,7 +198,7 @@ def diff(first: Path, second: Path, *, json: bool) -> int:
     return 0 if found.same else 1
 
 
-def compare_runs(runs: Runs) -> Comparison:
+def compare_runs(runs: Runs, python: str | None = None) -> Comparison:
     """Return the comparison of two runs: by settings, digests and a replay, or by figures where a run has no digests."""
     not_recorded = list(dict.fromkeys(place for run in runs for place in run.not_recorded))
     found = Comparison(runs, compare_settings(*runs), not_recorded)
@@ -207,17 +210,20 @@ def compare_runs(runs: Runs) -> Comparison:
         return found
     assert found.digests is not None
     try:
-        found = replace(found, replay=_replayed(runs, (first, second), found.digests))
+        found = replace(found, replay=_replayed(runs, (first, second), found.digests, python))
     except AntiphonError as error:
         found = replace(found, why_not_replayed=str(error))
     return found if found.exact else replace(found, checkpoints=_in_checkpoints(runs))
 
 
-def _replayed(runs: Runs, records: tuple[Digests, Digests], digests: DigestComparison) -> Replay:
+def _replayed(
+    runs: Runs, records: tuple[Digests, Digests], digests: DigestComparison, python: str | None
+) -> Replay:
     from antiphon.engine.compare.replay import replay_runs
 
     until = digests.first_different
     assert until is not None
+    first, second = (given_scenario(run, python) if run.not_recorded else None for run in runs)
     remark(f"running both again, to step {until:,} (Ctrl-C leaves it at the rows)")
     with stop_signals() as stopped, ProgressDisplay(until, 0) as display:
         return replay_runs(
@@ -225,6 +231,7 @@ def _replayed(runs: Runs, records: tuple[Digests, Digests], digests: DigestCompa
             records,
             last_equal=digests.last_equal or 0,
             until=until,
+            scenarios=(first, second),
             stopped=stopped,
             on_step=lambda step: display.update(step, dict),
         )

@@ -120,13 +120,17 @@ class ReplayedRun:
         directory: Its run directory.
         record: Its digests.
         before: The last step whose checkpoint may be its start.
+        scenario: Its scenario, if that holds Python objects; None: that of its document.
 
     Raises:
         RunError: It cannot be run again here; the line says why.
     """
 
-    def __init__(self, directory: RunDirectory, record: Digests, before: int) -> None:
+    def __init__(
+        self, directory: RunDirectory, record: Digests, before: int, scenario: Scenario | None = None
+    ) -> None:
         self.directory, self.record = directory, record
+        self._given = scenario
         self.not_reproducible: NotReproducible | None = None
         self.diverged: str | None = None
         self._seeds: Seeds | None = None
@@ -145,7 +149,7 @@ class ReplayedRun:
         backend = self.directory.facts["backend"]
         early = [path for path in self.directory.checkpoints if _step(path) <= before]
         if early:
-            return Simulation.load(early[-1], **self._settings, backend=backend)
+            return Simulation.load(early[-1], self._given, **self._settings, backend=backend)
         return Simulation(self._scenario(), seed=self.directory.facts["seed"], **self._begun, backend=backend)
 
     def _of_seeds(self, seeds: Sequence[int], before: int) -> Simulation:
@@ -163,9 +167,11 @@ class ReplayedRun:
         return {**self._settings, "dtype": getattr(torch, self.directory.facts["dtype"])}
 
     def _scenario(self) -> Scenario:
+        if self._given is not None:
+            return self._given
         text = self.directory.document
         if text.startswith("# No document"):
-            raise RunError("its scenario holds Python objects")
+            raise RunError("its scenario holds Python objects; name what makes it with --scenario")
         return Scenario.from_yaml(text, str(self.directory.path / "scenario.yaml"))
 
     @property
@@ -218,6 +224,7 @@ def replay_runs(
     *,
     last_equal: int,
     until: int,
+    scenarios: tuple[Scenario | None, Scenario | None] = (None, None),
     stopped: Sequence[int] = (),
     on_step: Callable[[int], None] = lambda step: None,
 ) -> Replay:
@@ -228,6 +235,7 @@ def replay_runs(
         records: Their digests.
         last_equal: The last row up to which they agree; 0: there is none.
         until: The first row that differs: there it ends.
+        scenarios: Those of runs whose scenario holds Python objects.
         stopped: Ends after the present step once there is something in it.
         on_step: Called after every step.
 
@@ -236,8 +244,8 @@ def replay_runs(
     """
     runs: list[ReplayedRun] = []
     try:
-        for directory, record in zip(directories, records, strict=True):
-            runs.append(ReplayedRun(directory, record, last_equal))
+        for directory, record, scenario in zip(directories, records, scenarios, strict=True):
+            runs.append(ReplayedRun(directory, record, last_equal, scenario))
         first, second = runs
         while first.now != second.now and not stopped and first.diverged is second.diverged is None:
             (first if first.now < second.now else second).step()
@@ -260,7 +268,15 @@ def replay_runs(
             run.close()
     if found.firsts and found.firsts[0].step == found.start > 0 and found.reproduces and not found.stopped:
         # They differ before the checkpoints.
-        return replay_runs(directories, records, last_equal=0, until=until, stopped=stopped, on_step=on_step)
+        return replay_runs(
+            directories,
+            records,
+            last_equal=0,
+            until=until,
+            scenarios=scenarios,
+            stopped=stopped,
+            on_step=on_step,
+        )
     return found
 
 
