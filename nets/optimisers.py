@@ -185,6 +185,12 @@ class Optimiser(_Settings):
             device = self.parameters[0].device if self.parameters else "cpu"
             self.state["steps"] = [torch.zeros((), dtype=torch.float32, device=device)]
 
+    def initial_state(self) -> dict[str, list[Tensor]]:
+        """Return its state as it was before the first step."""
+        return {
+            name: [torch.zeros_like(tensor) for tensor in tensors] for name, tensors in self.state.items()
+        }
+
     def allocate(self) -> None:
         """Allocate the moments, if not done yet, before they are first written."""
         if self.lazy:

@@ -93,6 +93,11 @@ class TorchOptimiser:
         """Its state as data, without copying: what `state_dict` of torch returns, with words for keys."""
         return {"torch": [] if self.torch is None else [saved(self.torch)]}
 
+    def initial_state(self) -> dict[str, list[Any]]:
+        """Return its state as it was made."""
+        made = self.make()
+        return {"torch": [] if made is None else [saved(made)]}
+
     def load(self, state: Mapping[str, Sequence[Any]]) -> None:
         """Load a copy of a state; ScenarioError where the optimiser refuses it."""
         if self.torch is not None:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from antiphon.engine.state.checkpoint import copy_tree, latest, read
 from antiphon.engine.step.backends import Backend
 from antiphon.errors import ScenarioError, suggest
@@ -53,6 +51,8 @@ def load_weights(
 ) -> TakenWeights:
     """Put weights of another run into a backend, with an event; see `BaseSimulation.load_weights`.
 
+    The optimisers of agents that take any begin anew.
+
     Args:
         backend: Changed only where something fits.
         now: The step of the event.
@@ -65,8 +65,11 @@ def load_weights(
     """
     state = copy_tree(backend.state_dict())
     found = take_weights(state["learners"], read_learners(source), str(source), agents)
-    takers = ", ".join(name for name, taken in found.taken.items() if taken)
-    state["quarantine"]["events"].append([now, f"weights of {source} are taken by {takers}"])
+    takers = [name for name, taken in found.taken.items() if taken]
+    owners = backend.per_agent().owners()
+    for name in takers:
+        state["learners"][name]["optimiser"] = owners[name].learner.optimiser.initial_state()
+    state["quarantine"]["events"].append([now, f"weights of {source} are taken by {', '.join(takers)}"])
     backend.load_state_dict(state)
     return found
 
@@ -90,8 +93,7 @@ def take_weights(
     """Put weights of another run into the learners of a state, where a name and shape is the same.
 
     Args:
-        learners: By agent, as in a state of the system; what is taken replaces what is there, and moments of its
-            optimiser begin anew.
+        learners: By agent, as in a state of the system; what is taken replaces what is there.
         saved: Those of the run.
         source: The run, for the statement and errors.
         agents: Those that take weights, or by these the run's agents that they take them of; None: all that the run has.
@@ -126,9 +128,6 @@ def take_weights(
                     left[tensor] = "the run's agent has none"
                 else:
                     left[tensor] = f"{list(theirs.shape)} in the run, {list(own.shape)} here"
-        if taken:
-            moments = learner["optimiser"].items()
-            learner["optimiser"] = {key: [torch.zeros_like(m) for m in each] for key, each in moments}
     if not any(found.taken.values()):
         raise ScenarioError(
             f"load_weights: nothing of {source} fits by name and shape; its agents: {', '.join(saved)}"

@@ -82,6 +82,21 @@ def test_only_those_that_are_named_take_weights(run: Path) -> None:
     simulation.close()
 
 
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+@pytest.mark.parametrize("kind", ["RMSprop", "Adagrad"])  # the second has a state before its first step
+def test_an_optimiser_of_torch_begins_anew(kind: str, backend: str, tmp_path: Path) -> None:
+    own: Document = {"optimiser": {"kind": kind, "lr": 0.01}}
+    giver, taker, fresh = (made(scene("ab", a=own, b=own), backend, seed=n) for n in (1, 2, 3))
+    giver.run(steps=3)
+    taker.run(steps=3)
+    taker.load_weights(giver.save(tmp_path / "giver"))
+    assert all(equal(parameters(taker, name), parameters(giver, name)) for name in "ab")
+    learners = [one.state_dict()["system"]["learners"] for one in (taker, fresh)]
+    for ours, new in zip(*(each.values() for each in learners), strict=True):
+        assert str(ours["optimiser"]) == str(new["optimiser"])
+    taker.run(steps=2)
+
+
 def test_running_statistics_are_taken_too(run: Path) -> None:
     simulation, trained = made(scene("abc"), "cohort", seed=9), made(scene("abc"), "cohort")
     trained.run(steps=6)
