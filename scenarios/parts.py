@@ -174,6 +174,8 @@ class GradientSpec(_PredictorSpec):
         hidden: Widths of its hidden layers, or their filters (`conv`).
         filter: `conv` only: height and width of the filters, in pixels.
         norm: After each hidden layer.
+        sites: Whether one small predictor is applied at every token of messages [tokens, features], or every pixel of
+            maps; None: at every token, and to maps as a whole.
         learn: False freezes its parameters; it is applied all the same.
         optimiser: Its own; None: `training.predictor`.
     """
@@ -194,6 +196,7 @@ class GradientSpec(_PredictorSpec):
     hidden: Annotated[tuple[Count, ...], Field(max_length=2), Sequence] = ()
     filter: Count = 5
     norm: Norm = "batch"
+    sites: Flag | None = None
     learn: Flag = True
     optimiser: OptimiserSpec | None = None
 
@@ -212,6 +215,7 @@ class InputSpec(_PredictorSpec):
         context: Signals that condition it: observations, and `held`, `age`, `from.phase`, `to.phase`.
         hidden: Widths of its hidden layers: one or two for `mlp` (default 1024).
         norm: After each hidden layer.
+        sites: Whether one small model is applied at every token or pixel, as of a gradient.
         learn: False freezes its parameters; it is applied all the same.
         optimiser: Its own; None: `training.predictor`.
     """
@@ -221,6 +225,7 @@ class InputSpec(_PredictorSpec):
     context: Signals = ()
     hidden: Annotated[tuple[Count, ...], Field(max_length=2), Sequence] = ()
     norm: Norm = "batch"
+    sites: Flag | None = None
     learn: Flag = True
     optimiser: OptimiserSpec | None = None
 
