@@ -204,7 +204,9 @@ def _hidden(name: str, path: Path, env: Description, reader: str, verb: str) -> 
 def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> Shape:
     agent = scenario.agents[name]
     inputs = scenario.inputs_of(name)
-    observed = [(len(inputs),) if s == AGE else env.signals[s].input_shape for s in agent.observes]
+    observed = [
+        (len(inputs),) if s == AGE else env.signals[s].shape_as(agent.categories) for s in agent.observes
+    ]
     messages_read = []
     for channel in inputs:
         first, *rest = messages[channel.name]
