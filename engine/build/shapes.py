@@ -272,7 +272,7 @@ def objective_in(name: str, agent: AgentSpec, env: Description) -> tuple[Objecti
         count = int(space.n)
         if goal.kind == "regression" and size == 1:
             return ActionValue(), count
-        if size != count:
+        if size != count or (signal.classes is not None and signal.shape):
             raise DocumentError(
                 ("agents", name, "acts"),
                 f"the environment has {count} actions, {made} {count} classes or components, "
