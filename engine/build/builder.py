@@ -97,6 +97,7 @@ class _Builder:
             Divergence(self.scenario.training.on_divergence == "quarantine", self.scenario.training.bound),
             next((name for name, spec in self.scenario.agents.items() if spec.acts), None),
             episode,
+            sweep=self.scenario.training.sweep,
         )
 
     @staticmethod
