@@ -90,9 +90,13 @@ def stands_in(channel: Document, signal: str, **keys: Any) -> Document:
 
 SITES: dict[str, Document] = {
     **{
-        f"tokens, {kind}": ring(channel=tokens(**kind_of(kind), target="following"), env=ENDS) for kind in KINDS
+        f"tokens, {kind}": ring(channel=tokens(**kind_of(kind), target="following"), env=ENDS)
+        for kind in KINDS
     },
-    **{f"pixels, {kind}": ring(channel=pixels(**kind_of(kind), target="segments"), env=ENDS) for kind in KINDS},
+    **{
+        f"pixels, {kind}": ring(channel=pixels(**kind_of(kind), target="segments"), env=ENDS)
+        for kind in KINDS
+    },
     "tokens, a label of all": ring(
         channel=[tokens(kind="sobolev_label", target="label"), tokens(kind="local", target="aim")],
         env=Tokens(gaps=0.3),
@@ -121,7 +125,11 @@ SITES: dict[str, Document] = {
     ),
     "pixels, inputs": levels(channel=stands_in(pixels(), "sky"), env=ENDS),
     "tokens, unlocked": levels(
-        channel={**tokens(kind="mlp", **LAYERS), "coupling": "unlocked", "input": {"context": ["words", "x"]}},
+        channel={
+            **tokens(kind="mlp", **LAYERS),
+            "coupling": "unlocked",
+            "input": {"context": ["words", "x"]},
+        },
         env=ENDS,
     ),
     "tokens, unlocked, without context": levels(

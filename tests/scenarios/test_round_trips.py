@@ -166,7 +166,10 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
         if draw(st.booleans()):
             channel["feedback"] = "fa"
         if draw(st.booleans()):
-            channel |= {"size": draw(st.sampled_from([4, [2, 3], [1, 2, 3], [1, 2, 3, 2]])), "port": f"p{len(channels)}"}
+            channel |= {
+                "size": draw(st.sampled_from([4, [2, 3], [1, 2, 3], [1, 2, 3, 2]])),
+                "port": f"p{len(channels)}",
+            }
         if (
             "input" not in channel
             and coupling != "unlocked"
