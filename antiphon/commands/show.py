@@ -372,7 +372,7 @@ def _input(channel: Mapping[str, Any]) -> str:
     if channel["input"] is None:
         return "–"
     given = channel["input_context"]
-    kind = channel["input"] + (" at every site" if channel["input_sites"] else "")
+    kind = str(channel["input"]) + (" at every site" if channel["input_sites"] else "")
     return kind + (f", given {', '.join(given)}" if given else "")
 
 
