@@ -86,13 +86,13 @@ class Sites:
 
     def open(self, message: Tensor) -> Tensor:
         """Return messages [..., B, M], or what has their shape, by site: [..., B S, D]."""
-        axes = self.shape if self.tokens else (self.features, self.count)
-        each = message.reshape(*message.shape[:-1], *axes)
-        return (each if self.tokens else each.mT).flatten(-3, -2)
+        if self.tokens:
+            return torch.unflatten(message, -1, self.shape).flatten(-3, -2)
+        return torch.unflatten(message, -1, (self.features, self.count)).mT.flatten(-3, -2)
 
     def close(self, rows: Tensor) -> Tensor:
         """Return what `open` was given: [..., B, M] of [..., B S, D]."""
-        each = rows.reshape(*rows.shape[:-2], -1, self.count, self.features)
+        each = torch.unflatten(rows, -2, (-1, self.count))
         return (each if self.tokens else each.mT).flatten(-2)
 
     def context_rows(self, context: Tensor | None) -> Tensor | None:
@@ -129,7 +129,7 @@ class Sites:
 
     def value(self, rows: Tensor) -> Tensor:
         """Return the mean over sites, [..., B] of [..., B S]."""
-        return rows.reshape(*rows.shape[:-1], -1, self.count).mean(-1)
+        return torch.unflatten(rows, -1, (-1, self.count)).mean(-1)
 
     def repeated(self, each: Tensor | None) -> Tensor | None:
         """Return one number per sample, [B], at its sites, [B S]."""
@@ -140,7 +140,7 @@ class Sites:
         if not self.divides(spec):
             return part.unsqueeze(-2).expand(*part.shape[:-1], self.count, part.shape[-1])
         lead = part.dim() - 1
-        shaped = part.reshape(*part.shape[:-1], *spec.shape, spec.classes or 1)
+        shaped = torch.unflatten(part, -1, (*spec.shape, spec.classes or 1))
         column = self._by_site(spec, shaped, lead).flatten(lead + 1)
         return column * self.count if spec.name == _DELTA else column
 
