@@ -45,6 +45,7 @@ def show_plan(plan: Plan) -> None:
     _cohorts(plan.cohorts)
     _channel_stacks(plan.bundles)
     _alone(plan)
+    _activations(plan)
 
 
 def _cohorts(cohorts: Sequence[CohortPlan]) -> None:
@@ -93,6 +94,17 @@ def _alone(plan: Plan) -> None:
     rows = [[some(alone.agents), alone.reason] for alone in plan.alone]
     if rows and plan.agents > 1:
         show_table(["alone", "why"], rows)
+
+
+def _activations(plan: Plan) -> None:
+    """Print what is kept of each agent for its backward pass, and of which it is gone before the next one's forward."""
+    if not plan.sweep:
+        return
+    rows = [
+        [some(kept.agents), in_units(kept.each), kept.obstacle or "gone before the next one's forward"]
+        for kept in plan.activations
+    ]
+    show_table(["kept for backward", "each", f"at most {in_units(plan.memory.activations)}"], rows)
 
 
 def _waves(waves: Waves) -> str:
@@ -313,9 +325,11 @@ def _template(template: Mapping[str, Any]) -> None:
 
 def _agents(explained: Mapping[str, Any]) -> None:
     rows: list[Row] = []
+    signals = explained["environment"]["signals"]
     for name, agent in explained["agents"].items():
         count = len(agent["hears"])
-        inputs = [*agent["observes"], *([f"{count} channel{'s' * (count > 1)}"] if count else [])]
+        inputs = [_observed(signal, agent, signals) for signal in agent["observes"]]
+        inputs += [f"{count} channel{'s' * (count > 1)}"] if count else []
         goal = (agent["objective"] or "–") + (" (readout)" if agent["readout"] else "")
         key = (agent["network"], agent["ticks"], agent["learning"], goal)
         rows.append((name, [" + ".join(inputs) or "nothing"], [agent["parameters"]], key))
@@ -327,12 +341,19 @@ def _agents(explained: Mapping[str, Any]) -> None:
     show_table(heads, cells, right=1)
 
 
+def _observed(signal: str, agent: Mapping[str, Any], signals: Mapping[str, Any]) -> str:
+    """`tokens (index)` where a categorical signal enters as its values."""
+    by_index = agent["categories"] == "index" and signals.get(signal, {}).get("classes")
+    return f"{signal} (index)" if by_index else signal
+
+
 def _channels(channels: Mapping[str, Any]) -> None:
     rows: list[Row] = []
     for name, channel in channels.items():
         gradient = channel["gradient"] or "–"
         if channel["target"]:
             gradient += f" of {channel['target']}"
+        gradient += " at every site" if channel["sites"] else ""
         if channel["context"]:
             gradient += f", given {', '.join(channel['context'])}"
         size = " x ".join(map(str, channel["shape"]))
@@ -351,7 +372,8 @@ def _input(channel: Mapping[str, Any]) -> str:
     if channel["input"] is None:
         return "–"
     given = channel["input_context"]
-    return f"{channel['input']}" + (f", given {', '.join(given)}" if given else "")
+    kind = str(channel["input"]) + (" at every site" if channel["input_sites"] else "")
+    return kind + (f", given {', '.join(given)}" if given else "")
 
 
 def _link(channel: Mapping[str, Any]) -> str:

@@ -87,6 +87,8 @@ def reasons_alone(system: System) -> dict[str, str]:
             mixed = goal.objective.stackable(outputs[0], signal.shape, signal.classes)
             if mixed is not None:
                 return mixed
+        if system.sweep and not agent.learner.network.pure:
+            return "with training.sweep a module's graph is gone before the next one's forward"
         return agent.learner.network.stackable()
 
     found = {name: reason(agent) for name, agent in system.agents.items()}
@@ -118,7 +120,11 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
         learner.frozen,
         learner.rate,
         _optimiser(learner.optimiser),
-        tuple(AGE if n == AGE else system.description.signals[n].input_shape for n in agent.observes),
+        agent.categories,
+        tuple(
+            AGE if n == AGE else system.description.signals[n].shape_as(agent.categories)
+            for n in agent.observes
+        ),
         None if agent.align is None else aligned_kind(system, agent),
         agent.fan_in,
         frozenset(read) if agent.fan_in in REDUCED else tuple(read),

@@ -52,6 +52,7 @@ class System:
         replicas: How many copies of the environment there are, each with its own B lanes: one for every seed.
         replica_of: The replica of an agent; the first, unless given.
         tied: Groups of parameters, (agent, parameter) each, that are one weight.
+        sweep: Whether a group is differentiated as soon as it has ticked, where its learning signal is complete then.
     """
 
     agents: dict[str, Agent]
@@ -68,6 +69,7 @@ class System:
     replicas: int = 1
     replica_of: dict[str, int] = field(default_factory=dict)
     tied: tuple[tuple[tuple[str, str], ...], ...] = ()
+    sweep: bool = False
     group_of: dict[str, LearningGroup] = field(init=False)
     owner_of: dict[str, str] = field(init=False)
     """The first agent of an agent's learner: the agent itself, unless it is tied to an earlier one."""
@@ -151,18 +153,20 @@ class System:
         """Return the first agent of each learner."""
         return {name: agent for name, agent in self.agents.items() if self.owner_of[name] == name}
 
-    def network_input(self, name: str, value: Tensor | None) -> Tensor:
-        """Return a signal as it enters a network, [rows, *input_shape]: one-hot where it is categorical.
+    def network_input(self, name: str, value: Tensor | None, categories: str = "one_hot") -> Tensor:
+        """Return a signal as it enters a network, [rows, *shape_as(categories)].
 
         Args:
             name: Of the signal.
             value: [rows, *shape]; None: zeros for [replicas * B], as an aligned agent reads before its first message.
+            categories: Of the agent: a categorical signal enters `one_hot`, or as its values (`index`).
         """
         signal = self.description.signals[name]
         if value is None:
             rows = self.replicas * self.batch
-            return torch.zeros(rows, *signal.input_shape, dtype=self.dtype, device=self.device)
-        if signal.classes is None:
+            shape = signal.shape_as(categories)
+            return torch.zeros(rows, *shape, dtype=self.dtype, device=self.device)
+        if signal.classes is None or categories == "index":
             return value
         classes = torch.arange(signal.classes, device=value.device)
         return value.unsqueeze(1) == classes.view(-1, *(1 for _ in signal.shape))
