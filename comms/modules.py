@@ -54,11 +54,22 @@ class PredictorModule(Protocol):
 
 
 class _ModuleModel(Model):
-    """A model whose layers are a user's module."""
+    """A model whose layers are a user's module, made before the rest of the model is."""
 
-    _source: Callable[..., nn.Module] | nn.Module
-    _options: Mapping[str, Any]
     point: ClassVar[str]
+
+    def __init__(
+        self,
+        *message_and_context: Any,
+        source: Callable[..., nn.Module] | nn.Module,
+        options: Mapping[str, Any],
+        hidden: tuple[int, ...] = (),
+        norm: str = "none",
+        **settings: Any,
+    ) -> None:
+        del hidden, norm  # of built-in layers
+        self._source, self._options = source, options
+        super().__init__(*message_and_context, **settings)
 
     def initial_values(
         self, inputs: int, outputs: int, generator: torch.Generator
@@ -144,21 +155,6 @@ class ModuleGradient(_ModuleModel, DirectGradient):
 
     point = "gradient"
 
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        context: Sequence[ContextSpec],
-        *,
-        source: Callable[..., nn.Module] | nn.Module,
-        options: Mapping[str, Any],
-        hidden: tuple[int, ...] = (),
-        norm: str = "none",
-        **settings: Any,
-    ) -> None:
-        del hidden, norm
-        self._source, self._options = source, options
-        super().__init__(shape, context, **settings)
-
     def loss(self, example: Example) -> Tensor:
         assert example.delta is not None
         prediction = self.forward(example.message, example.context, move=True)
@@ -178,21 +174,6 @@ class ModuleInput(_ModuleModel, InputModel):
     """Synthetic input by a user's module; arguments as of `ModuleGradient`, with the message's size for its shape."""
 
     point = "input"
-
-    def __init__(
-        self,
-        size: int,
-        context: Sequence[ContextSpec],
-        *,
-        source: Callable[..., nn.Module] | nn.Module,
-        options: Mapping[str, Any],
-        hidden: tuple[int, ...] = (),
-        norm: str = "none",
-        **settings: Any,
-    ) -> None:
-        del hidden, norm
-        self._source, self._options = source, options
-        super().__init__(size, context, **settings)
 
     def loss(self, context: Tensor | None, message: Tensor, arrived: Tensor | None) -> Tensor:
         rows = message.shape[-2]

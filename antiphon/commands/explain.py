@@ -44,6 +44,7 @@ def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = (
             for group in scenario.locked_groups()
             if len(group) > 1
         ],
+        "tied": [list(group) for group in scenario.tied],
         "environment": explain_environment(_id(scenario), system.description),
         "warnings": warnings(scenario, variants),
     }

@@ -434,6 +434,7 @@ def _order(explained: Mapping[str, Any]) -> str:
     for group in explained["locked_groups"]:
         window = "the episode" if group["window"] == "episode" else f"{group['window']} steps"
         lines.append(f"learn as one network: {some(group['agents'])}; window: {window}")
+    lines += [f"one weight: {' = '.join(group)}" for group in explained["tied"]]
     return "\n".join(lines)
 
 

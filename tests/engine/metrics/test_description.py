@@ -58,3 +58,11 @@ def test_a_run_is_described_by_its_facts() -> None:
     assert found.hparams == {"scenario": "digits-mlp", "seed": 3, "width": 8, "context": '["label"]'}
     assert (found.until, found.start_step, found.every) == (70, 5, scenario.telemetry.every)
     assert describe_run(scenario, facts).until == scenario.training.steps
+
+
+def test_an_agent_says_which_weights_it_has_in_common_with_others() -> None:
+    scenario = load("digits-mlp").resolve()
+    fields = {name: getattr(scenario, name) for name in type(scenario).model_fields}
+    graph = graph_of(type(scenario)(**{**fields, "tied": [["n0.0.bias", "n1.0.bias"]]}))
+    assert [graph.nodes[name]["about"].get("tied") for name in ("n0", "n1")] == ["n0.0.bias = n1.0.bias"] * 2
+    assert not any("tied" in about for name, about in graph.nodes(data="about") if name not in ("n0", "n1"))
