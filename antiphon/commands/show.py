@@ -325,9 +325,11 @@ def _template(template: Mapping[str, Any]) -> None:
 
 def _agents(explained: Mapping[str, Any]) -> None:
     rows: list[Row] = []
+    signals = explained["environment"]["signals"]
     for name, agent in explained["agents"].items():
         count = len(agent["hears"])
-        inputs = [*agent["observes"], *([f"{count} channel{'s' * (count > 1)}"] if count else [])]
+        inputs = [_observed(signal, agent, signals) for signal in agent["observes"]]
+        inputs += [f"{count} channel{'s' * (count > 1)}"] if count else []
         goal = (agent["objective"] or "–") + (" (readout)" if agent["readout"] else "")
         key = (agent["network"], agent["ticks"], agent["learning"], goal)
         rows.append((name, [" + ".join(inputs) or "nothing"], [agent["parameters"]], key))
@@ -339,12 +341,19 @@ def _agents(explained: Mapping[str, Any]) -> None:
     show_table(heads, cells, right=1)
 
 
+def _observed(signal: str, agent: Mapping[str, Any], signals: Mapping[str, Any]) -> str:
+    """`tokens (index)` where a categorical signal enters as its values."""
+    by_index = agent["categories"] == "index" and signals.get(signal, {}).get("classes")
+    return f"{signal} (index)" if by_index else signal
+
+
 def _channels(channels: Mapping[str, Any]) -> None:
     rows: list[Row] = []
     for name, channel in channels.items():
         gradient = channel["gradient"] or "–"
         if channel["target"]:
             gradient += f" of {channel['target']}"
+        gradient += " at every site" if channel["sites"] else ""
         if channel["context"]:
             gradient += f", given {', '.join(channel['context'])}"
         size = " x ".join(map(str, channel["shape"]))
@@ -363,7 +372,8 @@ def _input(channel: Mapping[str, Any]) -> str:
     if channel["input"] is None:
         return "–"
     given = channel["input_context"]
-    return f"{channel['input']}" + (f", given {', '.join(given)}" if given else "")
+    kind = str(channel["input"]) + (" at every site" if channel["input_sites"] else "")
+    return kind + (f", given {', '.join(given)}" if given else "")
 
 
 def _link(channel: Mapping[str, Any]) -> str:
