@@ -102,12 +102,15 @@ class BaseSimulation:
         self.now = 0
         system = build(self.scenario, self._env.description, seed=seed, device=self.device, dtype=self.dtype)
         self.backend = backend_of(self._backend_name, system, stacked=self._stacked)
-        self.learned = AgentReport(StepReport([], {}), self.backend.stacked)
+        self.learned = self._nothing_learned()
         self.world = EnvironmentRunner(self._env, system.signals(), seed)
         system.next_episode(0, self._env.episode_length)
         self.train_means = MeanAccumulator(system)
         self.diverged: str | None = None
         self.until = self.scenario.training.steps
+
+    def _nothing_learned(self) -> AgentReport:
+        return AgentReport(StepReport([], {}), self.backend.stacked)
 
     @property
     def system(self) -> System:
@@ -156,6 +159,9 @@ class BaseSimulation:
         if self.diverged is not None:
             raise DivergenceError(self.diverged)
         step = self.now
+        self.learned = (
+            self._nothing_learned()
+        )  # what the step before has left is as large as the gradients and messages
         self.backend.tick(step, self.world.step_signals)
         ends = self.world.advance(self.backend.action)
         self.backend.cut(step, ends)  # known before anything learns
