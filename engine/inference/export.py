@@ -230,10 +230,9 @@ class Ticks:
             categories: Of the agent.
         """
         if not self.length:
-            key = name, categories
-            if key not in self._encoded:
-                self._encoded[key] = self.encoded(name, self.signals[name], categories)
-            return self._encoded[key]
+            if (name, categories) not in self._encoded:
+                self._encoded[name, categories] = self.encoded(name, self.signals[name], categories)
+            return self._encoded[name, categories]
         shape = self.system.description.signals[name].shape_as(categories)
         if step is None:
             return self.silence(*shape)
