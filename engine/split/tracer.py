@@ -36,9 +36,23 @@ _FACTORIES = (
 )
 """Functions that make tensors of plain numbers: they become nodes, so that device and type are not frozen in."""
 _SHAPE_METHODS = frozenset(
-    ["size", "dim", "ndimension", "numel", "nelement", "stride", "is_floating_point", "is_complex", "is_contiguous", "element_size", "get_device"]
+    [
+        "size",
+        "dim",
+        "ndimension",
+        "numel",
+        "nelement",
+        "stride",
+        "is_floating_point",
+        "is_complex",
+        "is_contiguous",
+        "element_size",
+        "get_device",
+    ]
 )
-_SHAPE_ATTRIBUTES = frozenset(["shape", "dtype", "device", "ndim", "is_cuda", "layout", "requires_grad", "is_sparse"])
+_SHAPE_ATTRIBUTES = frozenset(
+    ["shape", "dtype", "device", "ndim", "is_cuda", "layout", "requires_grad", "is_sparse"]
+)
 _LIBRARIES = (os.path.dirname(torch.__file__), os.path.dirname(__file__), "<")
 NUMBERS = frozenset({"input", "parameter", "buffer", "state", "random"})
 """What the numbers of a tensor may depend on."""
