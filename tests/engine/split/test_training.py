@@ -88,3 +88,59 @@ def test_a_locked_split_trains_as_the_model_does(
     assert list(joined.state_dict()) == list(plain.state_dict())
     for key, value in plain.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[key], value, atol=1e-10, rtol=0)
+
+
+def of_text(model: nn.Module, signals: dict[str, Tensor]) -> Tensor:
+    logits, _ = model(signals["tokens"], signals["following"])
+    return F.cross_entropy(logits.flatten(0, 1), signals["following"].flatten())
+
+
+def split_text(model: nn.Module, at: Any, **settings: Any) -> antiphon.Scenario:
+    return antiphon.split(
+        model,
+        at,
+        env=text(),
+        inputs={"idx": "tokens", "targets": "following"},
+        objective={"kind": "classification", "target": "following"},
+        batch=8,
+        optimiser=ADAM,
+        **settings,
+    )
+
+
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+@pytest.mark.parametrize("at", [["blocks.1", "blocks.2"], ["blocks.0.mlp", "blocks.1.drop", "head"]])
+def test_a_language_model_with_dropout_trains_as_in_a_plain_loop(at: list[str], backend: str) -> None:
+    torch.manual_seed(0)
+    model = GPT(dropout=0.2)
+    with Simulation(split_text(model, at, coupling="locked"), dtype=torch.float64, backend=backend) as run:
+        plain = trained_plainly(model, at, run, 50, of_text)
+        joined = antiphon.join(run, into=GPT().double())
+    for key, value in plain.state_dict().items():
+        torch.testing.assert_close(joined.state_dict()[key], value, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("at", [["blocks.1"], ["blocks.0.mlp", "blocks.2"]])
+def test_tied_weights_kept_together_train_as_in_a_plain_loop(at: list[str]) -> None:
+    torch.manual_seed(0)
+    model = GPT(dropout=0.0, tied=True)
+    scenario = split_text(model, at, coupling="locked", tie="together")
+    with Simulation(scenario, dtype=torch.float64) as run:
+        plain = trained_plainly(model, at, run, 50, of_text)
+        joined = antiphon.join(run, into=GPT(tied=True).double())
+    assert joined.head.weight is joined.wte.weight
+    for key, value in plain.state_dict().items():
+        torch.testing.assert_close(joined.state_dict()[key], value, atol=1e-10, rtol=0)
+
+
+def test_tied_weights_made_independent_come_back_as_two() -> None:
+    torch.manual_seed(0)
+    model = GPT(tied=True)
+    with Simulation(split_text(model, ["blocks.1"], tie="copy", coupling="detached")) as run:
+        run.run(steps=5)
+        joined = antiphon.join(run)
+        part0, part1 = (run.agents[name].parameters for name in ("part0", "part1"))
+    assert not torch.equal(joined.head.weight, joined.wte.weight)
+    assert torch.equal(joined.head.weight, part1["module.head.weight"])
+    assert torch.equal(joined.wte.weight, part0["module.wte.weight"])
+    assert model.head.weight is model.wte.weight
