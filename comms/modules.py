@@ -218,6 +218,7 @@ def predictor_of(
     """
     made = predictor_class(kind)
     if made is ModuleGradient:
+        settings.pop("residual", None)
         settings |= {"source": PREDICTORS[kind] if isinstance(kind, str) else kind, "options": options}
     predictor = made(shape, context, **settings)
     predictor.kind = name_of(kind)

@@ -73,12 +73,22 @@ def _groups(requests: Sequence[tuple[Predictor, Example]]) -> list[list[int]]:
 
 
 def _shape(predictor: Predictor, example: Example) -> Hashable | None:
-    small = example.message.numel() <= _LARGEST
-    if not small or predictor.hidden or not isinstance(predictor, LinearGradient | LocalGradient):
+    if example.message.numel() > _LARGEST or not isinstance(predictor, LinearGradient | LocalGradient):
+        return None
+    if not _is_linear_map(predictor):
         return None
     classes = predictor.classes if isinstance(predictor, LocalGradient) else None
     rows = example.message.shape[0]
     return type(predictor), classes, rows, predictor.size, tuple(predictor.parameters["last.weight"].shape)
+
+
+def _is_linear_map(model: Model) -> bool:
+    """Whether all that a model computes is one linear map, whose gradient `LinearMaps` has."""
+    if isinstance(model, LocalGradient):
+        return model.linear_map
+    if isinstance(model, LinearGradient):
+        return model.normalise == "none"
+    return isinstance(model, LinearInput | MlpInput) and not model.hidden
 
 
 @torch.no_grad()
@@ -239,7 +249,7 @@ class StackedModels(StackedParameters):
         self.needs_delta: bool = getattr(first, "needs_delta", True)
         self.needs_loss: bool = getattr(first, "needs_loss", False)
         self.maps: LinearMaps | None = None
-        if not first.hidden and isinstance(first, LinearGradient | LocalGradient | LinearInput | MlpInput):
+        if _is_linear_map(first):
             weights, biases = (constant(self.parameters[name]) for name in ("last.weight", "last.bias"))
             self.maps = LinearMaps.of(first, weights, biases)
         self.updates = 0
@@ -403,10 +413,13 @@ class StackedModels(StackedParameters):
         return total, gradients
 
 
+_SETTINGS = ("shape", "size", "context", "target", "filter", "normalise", "residual", "pool", "reconstruct")
+
+
 def _model_shape(model: Model) -> tuple[object, ...]:
     """Kind and shapes, equal for models that can be stacked."""
     parameters = [(name, tuple(p.shape), p.dtype, p.device) for name, p in model.parameters.items()]
-    settings = [getattr(model, name, None) for name in ("shape", "size", "context", "target", "filter")]
+    settings = [getattr(model, name, None) for name in _SETTINGS]
     return type(model), model.function, model.hidden, model.norm, *settings, *parameters
 
 

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from antiphon.extensions import Catalogue
+from antiphon.scenarios.credit import HeadModule, ParameterNames, ReconstructionSpec
 from antiphon.scenarios.problems import DocumentError, show_value
 from antiphon.scenarios.spec import (
     Align,
@@ -155,11 +156,23 @@ class GradientSpec(_PredictorSpec):
     """The synthetic gradient of a decoupled or unlocked channel, of a message or of a state.
 
     Attributes:
-        kind: Of the predictor; `local` is the control (a predictor of `target`; nothing returned). A registered name, or
-            from Python a module or a factory called with `inputs`, `outputs`.
+        kind: Of the predictor; `local` is the control (a predictor of `target`; nothing returned); `lens` is the loss of an
+            agent at the message, through layers whose parameters are other agents'. A registered name, or from Python a
+            module or a factory called with `inputs`, `outputs`.
         options: Of a registered predictor.
         context: Signals that condition it.
         target: `local` and `sobolev_label` only: the signal its own loss is on.
+        head: `local`, `sobolev_label` and `lens` only, from Python: a module from the message in its own shape to the
+            target's outputs, or a factory called with `shape` and `outputs`. It reads no context.
+        pool: `local` and `sobolev_label` only: `mean` over a message's sites (the T of [T, D], the pixels of [C, H, W])
+            before the own loss.
+        reconstruct: `local` only: a second term of the loss, the reconstruction of a signal from the message.
+        of: `lens` only: the agent whose objective it takes; None: the scenario's only readout.
+        parameters: `lens` only: by parameter of `head`, the "agent.parameter" whose present values it has; those left out
+            are of the same name in `of`.
+        normalise: `layer` predicts from the layer-normalised message, and at it: the gradient is pulled back through the
+            norm.
+        residual: Adds a linear prediction to that of the hidden layers.
         scale: Factor of the injected gradient.
         schedule: Of `scale` over the training; None: constant.
         discount: Factor of the prediction inside targets further up.
@@ -182,6 +195,13 @@ class GradientSpec(_PredictorSpec):
     options: Options = Field(default_factory=FrozenMap)
     context: Signals = ()
     target: Signal | None = None
+    head: HeadModule = None
+    pool: Literal["mean", "none"] = "none"
+    reconstruct: ReconstructionSpec | None = None
+    of: Name | None = None
+    parameters: ParameterNames = Field(default_factory=FrozenMap)
+    normalise: Literal["layer", "none"] = "none"
+    residual: Flag = False
     scale: Annotated[float, Field(ge=0), IsReal] = 1.0
     schedule: ScheduleSpec | None = None
     discount: Annotated[float, Field(ge=0), IsReal] = 1.0
