@@ -131,8 +131,8 @@ class Channel:
     once both have learned, the channel's own `learn`. Under `torch.no_grad()` messages pass and nothing is kept.
 
     Args:
-        size: Components of one message, or [channels, height, width]; messages are [B, size], or [B, ...] with as
-            many components.
+        size: Components of one message, or up to four axes such as [tokens, features] or [channels, height, width];
+            messages are [B, size], or [B, ...] with as many components.
         gradient: The kind of the synthetic gradient (`linear`, `mlp`, `conv`, `critic`, `sobolev`, `sobolev_label`,
             `local`, a registered name, or a module or factory called with `inputs` and `outputs`), or the keys of a
             scenario's `gradient`: `kind`, `options`, `target` (the name in `context` of what `local` and

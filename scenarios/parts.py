@@ -373,8 +373,8 @@ class ChannelSpec(Spec):
         receiver: The agent that reads them (`to` in documents).
         key: Distinguishes parallel channels; that of a state is `state`.
         carries: Messages, or the state of a recurrent agent for its next tick (`from` and `to` are the same).
-        size: Components of a message, or [channels, height, width]; None carries the sender's last
-            hidden activation (built-in networks only).
+        size: Components of a message, or up to four axes such as [tokens, features] or [channels, height, width];
+            None carries the sender's last hidden activation (built-in networks only).
         port: Channels of one sender that name the same port carry the same message.
         norm: Of the port; None: batch if the sender ticks once per example, else layer.
         coupling: How gradients cross it.
