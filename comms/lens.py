@@ -99,8 +99,8 @@ class LensGradient(LocalGradient):
     def own_module(self) -> bool:
         return True
 
-    def _own(self, output: Tensor, target: Tensor) -> Tensor:
-        return super()._own(output, target) if self._loss_of is None else self._loss_of(output, target)
+    def own_losses(self, output: Tensor, target: Tensor) -> Tensor:
+        return super().own_losses(output, target) if self._loss_of is None else self._loss_of(output, target)
 
     def gradients(self, examples: Sequence[Example]) -> tuple[Tensor, list[Tensor]]:
         """Return the loss summed over messages, and no gradient."""

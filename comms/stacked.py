@@ -34,13 +34,21 @@ _LARGEST = 1 << 14
 """Largest input, in elements, that is stacked: copying larger ones costs more than it saves."""
 
 
-def predict_all(requests: Sequence[tuple[Predictor, Example]]) -> list[Tensor]:
-    """Return each predictor's synthetic gradient per sample, [B, M], in order."""
+def predict_all(requests: Sequence[tuple[Predictor, Example]], *, learn: bool = False) -> list[Tensor]:
+    """Return each predictor's synthetic gradient per sample, [B, M], in order.
+
+    Args:
+        requests: The predictors, each with an example.
+        learn: Whether training on the same examples follows: where it takes no second evaluation, they get `learned`.
+    """
     found: list[Tensor | None] = [None] * len(requests)
     for group in _groups(requests):
         if len(group) == 1:
             predictor, example = requests[group[0]]
-            found[group[0]] = predictor.predict(example)
+            if learn and isinstance(predictor, LocalGradient) and predictor.learns_with(example):
+                found[group[0]], example.learned = predictor.predict_and_learn(example)
+            else:
+                found[group[0]] = predictor.predict(example)
         else:
             stacked = _predict([requests[i][0] for i in group], [requests[i][1] for i in group])
             for i, prediction in zip(group, stacked, strict=True):

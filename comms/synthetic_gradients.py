@@ -48,6 +48,16 @@ __all__ = [
 
 
 @dataclass(slots=True)
+class Learned:
+    """What one evaluation of an own loss gave beside its slope: the training step on all rows of the same example."""
+
+    loss: Tensor
+    gradients: list[Tensor]
+    buffers: Numbers
+    """Running statistics after it."""
+
+
+@dataclass(slots=True)
 class Example:
     """Training example of a predictor: one message whose gradient was returned."""
 
@@ -67,6 +77,8 @@ class Example:
     """[B], the receiver's loss per sample; None for predictors that do not need it."""
     members: Tensor | None = None
     """[K] bool, of K stacked channels: those it is an example for; None: all."""
+    learned: Learned | None = None
+    """What training on it gives with the predictor's present parameters, if computed with the prediction."""
 
 
 class Predictor(Model, ABC):
@@ -433,13 +445,13 @@ class LabelGradient(HeadModel, Predictor):
         context = example.context
         read = self.pooled(self.normalised(message)[0])
         if self.reconstruct is None:
-            return self._own(self.forward(read, self._given(context), move=move), example.target)
+            return self.own_losses(self.forward(read, self._given(context), move=move), example.target)
         assert self.target is not None
         assert context is not None
         rebuilt = self.reconstruct.target.features
         rest = context[..., rebuilt:] if context.shape[-1] > rebuilt else None
         output = self.forward(read, self._given(rest), move=move)
-        own = self._own(output[..., : self.target.features], example.target)
+        own = self.own_losses(output[..., : self.target.features], example.target)
         again = self.reconstruct.losses(output[..., self.target.features :], context[..., :rebuilt])
         return own + self.reconstruct.weight * again
 
@@ -447,7 +459,8 @@ class LabelGradient(HeadModel, Predictor):
         """The context as the layers read it: a head reads none."""
         return None if self.own_module else context
 
-    def _own(self, output: Tensor, target: Tensor) -> Tensor:
+    def own_losses(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the losses per sample, [B], of outputs [B, K] for the target."""
         return (cross_entropy if self.classes else squared_error)(output, target)
 
 
@@ -459,6 +472,38 @@ class LocalGradient(LabelGradient):
     def loss(self, example: Example) -> Tensor:
         losses = self._losses(example, example.message, move=True)
         return counted(example, losses).sum(-1) / losses.shape[-1]
+
+    def learns_with(self, example: Example) -> bool:
+        """Whether training on an example may be computed with its prediction, to the same bits.
+
+        The slope is of the sum over the rows and the training of their mean: dividing by a power of two is exact.
+        """
+        rows = example.message.shape[-2]
+        return not self.frozen and example.valid is None and rows & (rows - 1) == 0
+
+    def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned]:
+        """Return the synthetic gradient and what training on the example gives, of one backward pass."""
+        before = self.buffers
+        self.buffers = dict(before)
+        with torch.enable_grad():
+            leaf = as_leaf(example.message)
+            losses = self._losses(example, leaf, move=True)
+            slope, *gradients = torch.autograd.grad(losses.sum(), [leaf, *self.trainable])
+        after, self.buffers = self.buffers, before
+        rows = losses.shape[-1]
+        return slope, Learned(constant(losses).sum(-1) / rows, [g / rows for g in gradients], after)
+
+    def gradients(self, examples: Sequence[Example]) -> tuple[Tensor, list[Tensor]]:
+        known = [example.learned for example in examples if example.learned is not None]
+        if len(known) < len(examples) or (self.buffers and len(known) > 1):
+            return super().gradients(examples)
+        self.buffers |= known[-1].buffers
+        gradients = [torch.stack(each).sum(0) if len(each) > 1 else each[0] for each in _columns(known)]
+        return torch.stack([one.loss for one in known]).sum(), gradients
+
+
+def _columns(known: Sequence[Learned]) -> list[tuple[Tensor, ...]]:
+    return list(zip(*(one.gradients for one in known), strict=True))
 
 
 @final

@@ -95,7 +95,7 @@ class Wiring:
         context: tuple[ContextSpec, ...] = ()
         predictor = None
         if spec.coupling in ("decoupled", "unlocked"):
-            own = LocalLoss(self, spec)
+            own = LocalLoss(spec, self.scenario.readouts[0], self.agents, self.signal)
             target = own.target  # a model of the target does not see it
             context = self._signals((n for n in gradient.context if n != target), GRADIENT_ENDS)
             ends = tuple(name for name in gradient.context if name in GRADIENT_ENDS)

@@ -4,7 +4,8 @@ through.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -13,12 +14,10 @@ from antiphon.comms.lens import LensGradient
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.modules import predictor_class
 from antiphon.comms.synthetic_gradients import LabelGradient
+from antiphon.engine.core.agent import Agent, Goal
 from antiphon.errors import suggest
 from antiphon.scenarios.parts import ChannelSpec
 from antiphon.scenarios.problems import DocumentError
-
-if TYPE_CHECKING:
-    from antiphon.engine.build.channels import Wiring
 
 __all__ = ["LocalLoss"]
 
@@ -27,8 +26,10 @@ class LocalLoss:
     """The own loss of a channel's synthetic gradient; of other kinds than `LabelGradient`, none.
 
     Args:
-        wiring: Of the system, whose agents have been made.
         channel: The channel.
+        readout: The agent whose objective a lens takes, unless it names one.
+        agents: All agents, which have been made.
+        signal: A signal of the environment as a predictor reads it, by name.
 
     Attributes:
         target: The signal it is on; None: there is no own loss.
@@ -39,8 +40,15 @@ class LocalLoss:
         DocumentError: The agent of a lens has no objective, or is not there.
     """
 
-    def __init__(self, wiring: Wiring, channel: ChannelSpec) -> None:
-        self.wiring, self.channel, self.gradient = wiring, channel, channel.gradient
+    def __init__(
+        self,
+        channel: ChannelSpec,
+        readout: str,
+        agents: Mapping[str, Agent],
+        signal: Callable[[str], ContextSpec],
+    ) -> None:
+        self.channel, self.gradient, self.agents, self.signal = channel, channel.gradient, agents, signal
+        self.reader = self.gradient.of or readout
         kind = predictor_class(self.gradient.kind)
         self.returned = kind.needs_delta
         self.lens = kind is LensGradient
@@ -52,11 +60,11 @@ class LocalLoss:
         elif self.labelled:
             self.target = self.gradient.target
             if self.gradient.reconstruct is not None:
-                self.context = (wiring.signal(self.gradient.reconstruct.target),)
+                self.context = (signal(self.gradient.reconstruct.target),)
 
     def settings(self) -> dict[str, Any]:
         """Return the arguments of the predictor that follow from its loss."""
-        found: dict[str, Any] = {"target": None if self.target is None else self.wiring.signal(self.target)}
+        found: dict[str, Any] = {"target": None if self.target is None else self.signal(self.target)}
         if not self.labelled:
             return found
         found["head"] = self.gradient.head
@@ -74,12 +82,9 @@ class LocalLoss:
     def _error(self, key: str, message: str) -> DocumentError:
         return DocumentError(("channels", self.channel.name, "gradient", key), message)
 
-    def _reader(self) -> str:
-        """The agent whose objective a lens takes."""
-        return self.gradient.of or self.wiring.scenario.readouts[0]
-
-    def _goal(self) -> Any:
-        name, agents = self._reader(), self.wiring.agents
+    def _goal(self) -> Goal:
+        """The objective that a lens takes."""
+        name, agents = self.reader, self.agents
         if name not in agents:
             raise self._error("of", f"no agent '{name}'{suggest(name, agents)}")
         goal = agents[name].goal
@@ -92,13 +97,13 @@ class LocalLoss:
     def _sources(self) -> dict[str, Tensor]:
         """The tensors whose present values the lens' layers have."""
         given = self.gradient.parameters
-        reader = self.wiring.agents[self._reader()].learner
+        reader = self.agents[self.reader].learner
         found = {name.removeprefix("module."): p for name, p in reader.parameters.items()}
         for name, place in given.items():
             agent, _, own = place.partition(".")
-            if agent not in self.wiring.agents:
-                raise self._error("parameters", f"no agent '{agent}'{suggest(agent, self.wiring.agents)}")
-            parameters = self.wiring.agents[agent].learner.parameters
+            if agent not in self.agents:
+                raise self._error("parameters", f"no agent '{agent}'{suggest(agent, self.agents)}")
+            parameters = self.agents[agent].learner.parameters
             known = {key.removeprefix("module."): p for key, p in parameters.items()}
             if own not in known:
                 raise self._error(
