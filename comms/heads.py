@@ -94,9 +94,8 @@ def head_of(
     seed: int,
     *,
     key: str = "gradient.head",
-    copied: bool = True,
 ) -> Head:
-    """Return a head made of a module, or by a factory called with `shape` and `outputs`.
+    """Return a head made of a copy of a module, or by a factory called with `shape` and `outputs`.
 
     Args:
         source: The module, or the factory.
@@ -104,16 +103,12 @@ def head_of(
         outputs: Of the head, for one message.
         seed: Of the random state under which a factory samples its initial parameters.
         key: Where the scenario has it, for errors.
-        copied: Whether a module's parameters are copied.
 
     Raises:
         ScenarioError: It does not fit; the line begins with the key.
     """
     try:
-        if copied or not isinstance(source, nn.Module):
-            module = module_of(source, seed, shape=shape, outputs=outputs)
-        else:
-            module = source
+        module = module_of(source, seed, shape=shape, outputs=outputs)
         size, features = torch.Size(shape).numel(), torch.Size(outputs).numel()
         head = Head(module, shape)
         problem = shape_problem(

@@ -33,7 +33,7 @@ class LensGradient(LocalGradient):
         head: The layers, from a message in its own shape to the target's outputs. They run as `Head` has it; their buffers
             are those of the module, as it was given.
         sources: By parameter of `head`, the tensor whose values it has at every use; None: the module's own parameters,
-            which are then shared and not copied.
+            which stay its own.
         losses: Of outputs [B, K] and a target, per sample [B]; None: cross-entropy, or squared error.
         settings: The others of `Predictor`.
 
@@ -60,11 +60,7 @@ class LensGradient(LocalGradient):
         self._given_sources, self._loss_of = sources, losses
         self._layers = head
         super().__init__(shape, context, **{**settings, "hidden": (), "frozen": True})
-        if sources is not None:  # a module that is shared stays as it is
-            like = torch.zeros(
-                (), device=settings.get("device", "cpu"), dtype=settings.get("dtype", torch.float32)
-            )
-            self._head.to(like)
+        self._head.to(device=settings.get("device", "cpu"), dtype=settings.get("dtype", torch.float32))
 
     def initial_values(
         self, inputs: int, outputs: int, generator: torch.Generator
@@ -73,10 +69,10 @@ class LensGradient(LocalGradient):
         assert self.target is not None
         seed, needed = generator.initial_seed() % 2**63, output_shape(self.target)
         sources = self._given_sources
-        self._head = head_of(self._layers, self.shape, needed, seed, copied=sources is not None)
-        own = {name.removeprefix("module."): p for name, p in self._head.named_parameters()}
+        self._head = head_of(self._layers, self.shape, needed, seed)
+        own = dict(self._head.module.named_parameters())
         if sources is None:
-            sources = own
+            sources = dict(self._layers.named_parameters()) if isinstance(self._layers, nn.Module) else own
         for name, p in own.items():
             if name not in sources:
                 raise ScenarioError(f"gradient.parameters: nothing is named for '{name}' of the head; add it")
