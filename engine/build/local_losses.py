@@ -101,6 +101,7 @@ class LocalLoss:
         found = {name.removeprefix("module."): p for name, p in reader.parameters.items()}
         for name, place in given.items():
             agent, _, own = place.partition(".")
+            own = own.removeprefix("module.")
             if agent not in self.agents:
                 raise self._error("parameters", f"no agent '{agent}'{suggest(agent, self.agents)}")
             parameters = self.agents[agent].learner.parameters
