@@ -20,6 +20,7 @@ from torch import Tensor
 
 from antiphon.comms.credit import constant
 from antiphon.comms.model import Model, Numbers
+from antiphon.comms.sites import SiteGradient, SiteInput, Sites
 from antiphon.comms.synthetic_gradients import Example, LinearGradient, LocalGradient, Predictor
 from antiphon.comms.synthetic_inputs import InputModel, LinearInput, MlpInput
 from antiphon.errors import EngineError
@@ -35,7 +36,7 @@ _LARGEST = 1 << 14
 
 
 def predict_all(requests: Sequence[tuple[Predictor, Example]], *, learn: bool = False) -> list[Tensor]:
-    """Return each predictor's synthetic gradient per sample, [B, M], in order.
+    """Return each predictor's synthetic gradient per sample, [B, M], in order; no graph is kept.
 
     Args:
         requests: The predictors, each with an example.
@@ -48,7 +49,7 @@ def predict_all(requests: Sequence[tuple[Predictor, Example]], *, learn: bool = 
             if learn and isinstance(predictor, LocalGradient) and predictor.learns_with(example):
                 found[group[0]], example.learned = predictor.predict_and_learn(example)
             else:
-                found[group[0]] = predictor.predict(example)
+                found[group[0]] = constant(predictor.predict(example))
         else:
             stacked = _predict([requests[i][0] for i in group], [requests[i][1] for i in group])
             for i, prediction in zip(group, stacked, strict=True):
@@ -85,9 +86,10 @@ def _shape(predictor: Predictor, example: Example) -> Hashable | None:
         return None
     if not _is_linear_map(predictor):
         return None
-    classes = predictor.classes if isinstance(predictor, LocalGradient) else None
+    target = predictor.target if isinstance(predictor, LocalGradient) else None
     rows = example.message.shape[0]
-    return type(predictor), classes, rows, predictor.size, tuple(predictor.parameters["last.weight"].shape)
+    kind = None if target is None else (target.shape, target.classes)
+    return type(predictor), kind, rows, predictor.size, tuple(predictor.parameters["last.weight"].shape)
 
 
 def _is_linear_map(model: Model) -> bool:
@@ -213,12 +215,13 @@ class LinearMaps:
             return error.square().sum(2), error.mul_(2)
         assert example.target is not None
         if self.label == "classes":
-            logs = F.log_softmax(outputs, 2)
-            chosen = example.target.unsqueeze(2)
-            losses = -logs.gather(2, chosen).squeeze(2)
+            chosen = example.target.reshape(*outputs.shape[:2], -1, 1)
+            logs = F.log_softmax(outputs.view(*chosen.shape[:3], -1), 3)
+            losses = -logs.gather(3, chosen).squeeze(3).mean(2)
             # torch's one_hot reads the extremes of its argument, which would synchronise host and device
-            one_hot = chosen == torch.arange(outputs.shape[2], device=outputs.device)
-            return losses, logs.exp() - one_hot.to(outputs.dtype)
+            one_hot = chosen == torch.arange(logs.shape[3], device=outputs.device)
+            error = (logs.exp() - one_hot.to(outputs.dtype)).flatten(2)
+            return losses, error / chosen.shape[2]
         error = outputs - example.target.reshape(outputs.shape)
         return error.square().mean(2), error * (2 / outputs.shape[2])
 
@@ -249,6 +252,9 @@ class StackedModels(StackedParameters):
         if len({_model_shape(model) for model in members}) > 1:
             raise EngineError("models of different kinds or shapes cannot be stacked")
         self.batch = batch
+        self.sites: Sites | None = None
+        if isinstance(first, SiteGradient | SiteInput):
+            first, self.sites = first.at_site, first.sites
         self.model = copy.copy(first)
         del self.model.optimiser, self.model.updates  # of the first alone
         super().__init__(members)
@@ -292,17 +298,22 @@ class StackedModels(StackedParameters):
             if isinstance(conditioning, Example):
                 each = self._each(conditioning)
                 found = self._predictor.predict(each) if self.maps is None else self.maps.prediction(each)
+                found = found if self.sites is None else self.sites.gradient(found)
             else:
-                found = self._input.predict(self._context(conditioning), self.batch, training=training)
+                count = self.batch if self.sites is None else self.batch * self.sites.count
+                found = self._input.predict(self._context(conditioning), count, training=training)
+                found = found if self.sites is None else self.sites.close(found)
         return found.flatten(0, 1)
 
     def value(self, example: Example) -> Tensor:
         """Return the losses that critics predict for the messages, [K * B]."""
-        return self._predictor.value(self._each(example)).flatten()
+        value = self._predictor.value(self._each(example))
+        return (value if self.sites is None else self.sites.value(value)).flatten()
 
     def propagated(self, example: Example) -> Tensor:
         """Return B times the gradients of the members' own losses by the messages, [K * B, M]."""
-        return self._predictor.propagated(self._each(example)).flatten(0, 1)
+        found = self._predictor.propagated(self._each(example))
+        return (found if self.sites is None else self.sites.gradient(found)).flatten(0, 1)
 
     def gradients(
         self, examples: Sequence[Example], members: Sequence[Tensor | None] | None = None
@@ -333,6 +344,8 @@ class StackedModels(StackedParameters):
         """
         each = []  # the context takes the place of the message, the message that of the gradient
         for context, message, arrived in examples:
+            if self.sites is not None:
+                message, arrived = self.sites.open(message), self.sites.repeated(arrived)
             received = self._open(message)
             features = self._context(context)
             inputs = received.new_zeros(*received.shape[:2], 0) if features is None else features
@@ -362,10 +375,13 @@ class StackedModels(StackedParameters):
         return flat.view(count, len(flat) // count, *flat.shape[1:])
 
     def _context(self, context: Tensor | None) -> Tensor | None:
-        return context if context is None or context.dim() == 3 else self._open(context)
+        """Context with a leading model axis, [K, B, C]."""
+        features = context if self.sites is None else self.sites.context_rows(context)
+        return features if features is None or features.dim() == 3 else self._open(features)
 
     def _each(self, example: Example) -> Example:
         """Example with a leading model axis, [K, B, …]."""
+        example = example if self.sites is None else self.sites.example(example)
         lead = len(self.members), len(example.message) // len(self.members)
         context, delta, prediction = example.context, example.delta, example.prediction
         return Example(

@@ -28,6 +28,7 @@ from antiphon.scenarios.relations import (
     undelayed,
     window_of,
 )
+from antiphon.scenarios.ties import tie_problems
 
 __all__ = ["AGE", "STATES", "check", "problems_of"]
 
@@ -412,7 +413,7 @@ def _shared(scenario: Graph) -> Iterator[DocumentError]:
         if agent.share is None:
             continue
         other = first.setdefault(agent.share, name)
-        for field in ("network", "clock", "optimiser", "learn", "weights", "p_update"):
+        for field in ("categories", "network", "clock", "optimiser", "learn", "weights", "p_update"):
             if getattr(agent, field) != getattr(scenario.agents[other], field):
                 message = (
                     f"differs from agent {other!r}, with which it shares parameters (share: {agent.share})"
@@ -481,6 +482,7 @@ _CHECKS: tuple[Check, ...] = (
     _zero_delay_cycles,
     _windows,
     _discounts_on_cycles,
+    tie_problems,
     _requirements,
     _contexts,
     _feedback,

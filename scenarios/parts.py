@@ -187,6 +187,8 @@ class GradientSpec(_PredictorSpec):
         hidden: Widths of its hidden layers, or their filters (`conv`).
         filter: `conv` only: height and width of the filters, in pixels.
         norm: After each hidden layer.
+        sites: Whether one small predictor is applied at every token of messages [tokens, features], or every pixel of
+            maps; None: at every token, and to maps as a whole.
         learn: False freezes its parameters; it is applied all the same.
         optimiser: Its own; None: `training.predictor`.
     """
@@ -214,6 +216,7 @@ class GradientSpec(_PredictorSpec):
     hidden: Annotated[tuple[Count, ...], Field(max_length=2), Sequence] = ()
     filter: Count = 5
     norm: Norm = "batch"
+    sites: Flag | None = None
     learn: Flag = True
     optimiser: OptimiserSpec | None = None
 
@@ -232,6 +235,7 @@ class InputSpec(_PredictorSpec):
         context: Signals that condition it: observations, and `held`, `age`, `from.phase`, `to.phase`.
         hidden: Widths of its hidden layers: one or two for `mlp` (default 1024).
         norm: After each hidden layer.
+        sites: Whether one small model is applied at every token or pixel, as of a gradient.
         learn: False freezes its parameters; it is applied all the same.
         optimiser: Its own; None: `training.predictor`.
     """
@@ -241,6 +245,7 @@ class InputSpec(_PredictorSpec):
     context: Signals = ()
     hidden: Annotated[tuple[Count, ...], Field(max_length=2), Sequence] = ()
     norm: Norm = "batch"
+    sites: Flag | None = None
     learn: Flag = True
     optimiser: OptimiserSpec | None = None
 
@@ -465,6 +470,7 @@ class AgentSpec(Spec):
 
     Attributes:
         observes: The observed signals, in order; `age`: the ages of the messages that it reads.
+        categories: How categorical observations enter the network: `one_hot`, or as their values (`index`).
         network: A built-in network, or from Python a module or a factory called with `inputs`, `outputs`.
         clock: When it ticks and learns.
         objective: Of the agent; None: only gradients from its channels.
@@ -480,6 +486,7 @@ class AgentSpec(Spec):
     """
 
     observes: Signals = ()
+    categories: Literal["one_hot", "index"] = "one_hot"
     network: Annotated[NetworkSpec | Callable[..., Any], OrObject(NetworkSpec, _is_network)] = NetworkSpec()
     clock: ClockSpec = ClockSpec()
     objective: ObjectiveSpec | None = None

@@ -49,6 +49,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             evaluated.add(id(system.group_of[channel.receiver]))
 
     tied = {id(group) for group in system.groups if len(group.owners) < len(group.members)}
+    weights = {name for places in system.tied for name, _ in places}
     traced_groups = {
         id(system.group_of[agent.name])
         for agent in system.agents.values()
@@ -60,6 +61,8 @@ def reasons_alone(system: System) -> dict[str, str]:
         group = system.group_of[agent.name]
         if id(group) in tied:
             return "it is tied to others"
+        if agent.name in weights:
+            return "a parameter of it is tied to others"
         if group.late:
             return "it waits for delayed gradients"
         if agent.name == system.actor:
@@ -84,6 +87,8 @@ def reasons_alone(system: System) -> dict[str, str]:
             mixed = goal.objective.stackable(outputs[0], signal.shape, signal.classes)
             if mixed is not None:
                 return mixed
+        if system.sweep and not agent.learner.network.pure:
+            return "with training.sweep a module's graph is gone before the next one's forward"
         return agent.learner.network.stackable()
 
     found = {name: reason(agent) for name, agent in system.agents.items()}
@@ -115,7 +120,11 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
         learner.frozen,
         learner.rate,
         _optimiser(learner.optimiser),
-        tuple(AGE if n == AGE else system.description.signals[n].input_shape for n in agent.observes),
+        agent.categories,
+        tuple(
+            AGE if n == AGE else system.description.signals[n].shape_as(agent.categories)
+            for n in agent.observes
+        ),
         None if agent.align is None else aligned_kind(system, agent),
         agent.fan_in,
         frozenset(read) if agent.fan_in in REDUCED else tuple(read),

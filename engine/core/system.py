@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import networkx as nx
@@ -22,7 +23,10 @@ from antiphon.engine.core.records import EpisodeEnds, LearningGroup
 if TYPE_CHECKING:
     from antiphon.envs.signal import Description
 
-__all__ = ["Stacked", "System"]
+__all__ = ["Stacked", "System", "Tie"]
+
+Tie = list[tuple[str, int]]
+"""Agents and places among their parameters of what is one weight."""
 
 
 def _rows(part: Agent | Channel, mask: EnvMask) -> EnvMask:
@@ -47,6 +51,8 @@ class System:
         episode: The windows of those that learn once an episode, where its length varies.
         replicas: How many copies of the environment there are, each with its own B lanes: one for every seed.
         replica_of: The replica of an agent; the first, unless given.
+        tied: Groups of parameters, (agent, parameter) each, that are one weight.
+        sweep: Whether a group is differentiated as soon as it has ticked, where its learning signal is complete then.
     """
 
     agents: dict[str, Agent]
@@ -62,6 +68,8 @@ class System:
     episode: EpisodeWindows | None = None
     replicas: int = 1
     replica_of: dict[str, int] = field(default_factory=dict)
+    tied: tuple[tuple[tuple[str, str], ...], ...] = ()
+    sweep: bool = False
     group_of: dict[str, LearningGroup] = field(init=False)
     owner_of: dict[str, str] = field(init=False)
     """The first agent of an agent's learner: the agent itself, unless it is tied to an earlier one."""
@@ -145,21 +153,34 @@ class System:
         """Return the first agent of each learner."""
         return {name: agent for name, agent in self.agents.items() if self.owner_of[name] == name}
 
-    def network_input(self, name: str, value: Tensor | None) -> Tensor:
-        """Return a signal as it enters a network, [rows, *input_shape]: one-hot where it is categorical.
+    def network_input(self, name: str, value: Tensor | None, categories: str = "one_hot") -> Tensor:
+        """Return a signal as it enters a network, [rows, *shape_as(categories)].
 
         Args:
             name: Of the signal.
             value: [rows, *shape]; None: zeros for [replicas * B], as an aligned agent reads before its first message.
+            categories: Of the agent: a categorical signal enters `one_hot`, or as its values (`index`).
         """
         signal = self.description.signals[name]
         if value is None:
             rows = self.replicas * self.batch
-            return torch.zeros(rows, *signal.input_shape, dtype=self.dtype, device=self.device)
-        if signal.classes is None:
+            shape = signal.shape_as(categories)
+            return torch.zeros(rows, *shape, dtype=self.dtype, device=self.device)
+        if signal.classes is None or categories == "index":
             return value
         classes = torch.arange(signal.classes, device=value.device)
         return value.unsqueeze(1) == classes.view(-1, *(1 for _ in signal.shape))
+
+    def joined_ties(self) -> list[list[Tie]]:
+        """Return the ties by the place of a parameter among its agent's, those with a common agent together."""
+        joined: list[list[Tie]] = []
+        for group in self.tied:
+            tie = [(name, list(self.agents[name].learner.parameters).index(own)) for name, own in group]
+            names = {name for name, _ in group}
+            touching = [some for some in joined if any(name in names for one in some for name, _ in one)]
+            joined = [some for some in joined if some not in touching]
+            joined.append([*chain.from_iterable(touching), tie])
+        return joined
 
     def goals(self) -> dict[str, Goal]:
         """Return the objectives of the agents that have one, by agent."""
