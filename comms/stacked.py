@@ -46,7 +46,7 @@ def predict_all(requests: Sequence[tuple[Predictor, Example]], *, learn: bool = 
     for group in _groups(requests):
         if len(group) == 1:
             predictor, example = requests[group[0]]
-            if learn and isinstance(predictor, LocalGradient) and predictor.learns_with(example):
+            if learn and isinstance(predictor, Predictor) and predictor.learns_with(example):
                 found[group[0]], example.learned = predictor.predict_and_learn(example)
             else:
                 found[group[0]] = constant(predictor.predict(example))

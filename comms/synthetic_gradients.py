@@ -23,10 +23,10 @@ from torch import Tensor
 
 from antiphon.comms.credit import as_leaf, constant
 from antiphon.comms.heads import HeadModel
-from antiphon.comms.message_norm import layer_norm
 from antiphon.comms.model import ContextSpec, Model, Numbers
 from antiphon.errors import ScenarioError
 from antiphon.extensions import Catalogue
+from antiphon.nets.layer_norm import layer_norm
 from antiphon.nets.layers import convolution, cross_entropy, squared_error
 
 __all__ = [
@@ -137,6 +137,15 @@ class Predictor(Model, ABC):
     @abstractmethod
     def loss(self, example: Example) -> Tensor:
         """Return the loss on one example: a scalar, a mean over the batch."""
+
+    def learns_with(self, example: Example) -> bool:
+        """Whether training on an example may be computed with its prediction (`predict_and_learn`)."""
+        del example
+        return False
+
+    def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned]:
+        """Return the synthetic gradient and what training on all rows of the example gives, of one backward pass."""
+        raise NotImplementedError(f"{type(self).__name__} learns from what is returned")
 
     def value(self, example: Example) -> Tensor:
         """Return the receiver's loss that a critic predicts for the message, [B]."""
@@ -474,15 +483,12 @@ class LocalGradient(LabelGradient):
         return counted(example, losses).sum(-1) / losses.shape[-1]
 
     def learns_with(self, example: Example) -> bool:
-        """Whether training on an example may be computed with its prediction, to the same bits.
-
-        The slope is of the sum over the rows and the training of their mean: dividing by a power of two is exact.
-        """
+        # plain layers keep the bits of two passes: the slope is of the sum over the rows, the training of their mean, and
+        # dividing by a power of two is exact
         rows = example.message.shape[-2]
-        return not self.frozen and example.valid is None and rows & (rows - 1) == 0
+        return not self.frozen and example.valid is None and (self.own_module or rows & (rows - 1) == 0)
 
     def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned]:
-        """Return the synthetic gradient and what training on the example gives, of one backward pass."""
         before = self.buffers
         self.buffers = dict(before)
         with torch.enable_grad():

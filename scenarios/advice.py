@@ -6,9 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from antiphon.scenarios.credit import OWN_TARGET, UNRETURNED
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import AgentSpec, ChannelSpec, GradientSpec, InputSpec, NetworkSpec
+from antiphon.scenarios.parts import (
+    OWN_TARGET,
+    UNRETURNED,
+    AgentSpec,
+    ChannelSpec,
+    GradientSpec,
+    InputSpec,
+    NetworkSpec,
+)
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 __all__ = ["unused_by_agent", "unused_by_channel", "unused_by_optimiser", "warnings"]

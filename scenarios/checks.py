@@ -12,8 +12,7 @@ from typing import Any
 
 from antiphon.errors import suggest
 from antiphon.extensions import name_of
-from antiphon.scenarios.credit import OWN_TARGET, UNRETURNED
-from antiphon.scenarios.parts import STATE, AgentSpec, ChannelSpec, GradientSpec
+from antiphon.scenarios.parts import OWN_TARGET, STATE, UNRETURNED, AgentSpec, ChannelSpec, GradientSpec
 from antiphon.scenarios.problems import DocumentError, Path, show_value
 from antiphon.scenarios.relations import (
     Graph,

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from antiphon.errors import suggest
-from antiphon.scenarios.credit import OWN_TARGET
-from antiphon.scenarios.parts import STATE
+from antiphon.scenarios.parts import OWN_TARGET, STATE
 from antiphon.scenarios.problems import DocumentError, Path, kind_of
 from antiphon.scenarios.spec import Count, IsReal, Name, Signal, Spec, Whole, channel_name, plain
 from antiphon.scenarios.training import TrainingSpec

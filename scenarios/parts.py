@@ -20,7 +20,6 @@ from pydantic import (
 )
 
 from antiphon.extensions import Catalogue
-from antiphon.scenarios.credit import HeadModule, ParameterNames, ReconstructionSpec
 from antiphon.scenarios.problems import DocumentError, show_value
 from antiphon.scenarios.spec import (
     Align,
@@ -28,6 +27,7 @@ from antiphon.scenarios.spec import (
     Counts,
     Flag,
     FrozenMap,
+    HeadModule,
     Index,
     IsReal,
     Key,
@@ -35,6 +35,7 @@ from antiphon.scenarios.spec import (
     Name,
     Options,
     OrObject,
+    ParameterNames,
     Registered,
     Sequence,
     Signal,
@@ -51,7 +52,9 @@ from antiphon.scenarios.spec import (
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 __all__ = [
+    "OWN_TARGET",
     "STATE",
+    "UNRETURNED",
     "AgentSpec",
     "ChannelSpec",
     "ClockSpec",
@@ -64,6 +67,7 @@ __all__ = [
     "NetworkSpec",
     "Norm",
     "ObjectiveSpec",
+    "ReconstructionSpec",
 ]
 
 Norm = Literal["batch", "layer", "none"]
@@ -150,6 +154,27 @@ class _PredictorSpec(KindSpec):
             message = f"an mlp {self.noun} has one or two hidden layers; or use kind linear"
             raise DocumentError(("hidden",), message)
         return self
+
+
+OWN_TARGET = ("local", "sobolev_label")
+"""Kinds of gradients with a target of their own."""
+UNRETURNED = ("local", "lens")
+"""Kinds to which nothing is returned."""
+
+
+class ReconstructionSpec(Spec):
+    """A second term of a local loss: reconstruction of a signal from the message (InfoPro, Wang et al. 2021, 2101.10832).
+
+    Attributes:
+        target: The signal, such as the sender's observation: squared error of floats, cross-entropy of classes.
+        head: The decoder, from Python: a module from the message in its own shape to the signal's, or a factory called
+            with `shape` and `outputs`; None: a linear map.
+        weight: Factor of the term.
+    """
+
+    target: Signal
+    head: HeadModule = None
+    weight: Annotated[float, Field(gt=0), IsReal] = 1.0
 
 
 class GradientSpec(_PredictorSpec):

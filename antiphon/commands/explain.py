@@ -12,7 +12,7 @@ from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.envs import Description, Signal, describe
 from antiphon.extensions import name_of
 from antiphon.scenarios import AgentSpec, ChannelSpec, EnvSpec, Scenario, Template, warnings
-from antiphon.scenarios.credit import OWN_TARGET
+from antiphon.scenarios.parts import OWN_TARGET
 
 __all__ = ["built", "explain", "explain_environment", "explain_template"]
 

@@ -16,9 +16,8 @@ from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
 from antiphon.nets.recurrent import Cell
-from antiphon.scenarios.credit import OWN_TARGET
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import AgentSpec, ChannelSpec
+from antiphon.scenarios.parts import OWN_TARGET, AgentSpec, ChannelSpec
 from antiphon.scenarios.problems import DocumentError, Path, Problems, placed
 
 __all__ = [

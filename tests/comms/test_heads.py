@@ -16,7 +16,6 @@ from antiphon.errors import ScenarioError
 from tests.comms.made import (
     BATCH,
     CASES,
-    CLASS,
     DOUBLE,
     NUMBERS,
     SHAPE,
@@ -27,6 +26,8 @@ from tests.comms.made import (
     example,
     make,
 )
+
+CLASS = ContextSpec("answer", (), 4)
 
 TOKENS = (3, 6)
 IMAGE = ContextSpec("image", (5,))
@@ -118,7 +119,7 @@ def test_slope_and_training_of_one_pass_are_those_of_two(name: str) -> None:
     assert each.context is not None
     assert each.target is not None
     few = Example(each.message[keep], each.context[keep], None, target=each.target[keep])
-    assert not own.learns_with(each)
+    assert own.learns_with(each) == own.own_module
     assert own.learns_with(few)
     before = dict(own.buffers)
     slope, learned = own.predict_and_learn(few)

@@ -10,9 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.comms.lens import LensGradient
+from antiphon.comms.model import ContextSpec
 from antiphon.comms.synthetic_gradients import Example
 from antiphon.errors import ScenarioError
-from tests.comms.made import CLASS, DOUBLE, NUMBERS, draw, example, make
+from tests.comms.made import DOUBLE, NUMBERS, draw, example, make
+
+CLASS = ContextSpec("answer", (), 4)
 
 TOKENS = (3, 6)
 

@@ -32,6 +32,7 @@ from tests.comms.made import (
     draw,
     example,
     make,
+    targets,
 )
 from tests.some import some
 
@@ -86,7 +87,7 @@ def told(name: str, context: str = "both", seed: int = 1, *, masked: bool = Fals
     columns = {"both": slice(0, CLASSES + 2), "categorical": slice(0, CLASSES), "real": slice(CLASSES, None)}
     found = []
     for k in range(COUNT):
-        each = example(seed + 10 * k, regression=bool(FORMS[name][1].get("regression")))
+        each = example(seed + 10 * k, **targets(FORMS[name][1]))
         assert each.delta is not None
         assert each.context is not None
         assert each.loss is not None
