@@ -8,11 +8,14 @@ gradient or the message, [B, outputs]. Its loss is the squared error, unless it 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Protocol, final
 
 import torch
 from torch import Tensor, nn
 
+from antiphon.comms.heads import Reconstruction
+from antiphon.comms.lens import LensGradient
 from antiphon.comms.model import ContextSpec, Model, Numbers
 from antiphon.comms.sites import SiteGradient, SiteInput, sites_of
 from antiphon.comms.synthetic_gradients import (
@@ -20,6 +23,7 @@ from antiphon.comms.synthetic_gradients import (
     ConvGradient,
     DirectGradient,
     Example,
+    LabelGradient,
     Predictor,
     counted,
     with_slope,
@@ -213,12 +217,19 @@ def predictor_of(
     """
     made = predictor_class(kind)
     if made is ModuleGradient:
+        settings.pop("residual", None)
         settings |= {"source": PREDICTORS[kind] if isinstance(kind, str) else kind, "options": options}
     if issubclass(made, ConvGradient):
         if sites:
             raise ScenarioError(
                 "gradient.sites: a conv gradient reads every site of a map with its neighbours; leave it out, "
                 "or use kind linear or mlp"
+            )
+        sites = False
+    if issubclass(made, LabelGradient) and _reads_whole(made, settings):
+        if sites:
+            raise ScenarioError(
+                "gradient.sites: a head, a lens and what is pooled read whole messages; leave sites out"
             )
         sites = False
     try:
@@ -229,10 +240,20 @@ def predictor_of(
         predictor = made(shape, context, target=target, **settings)
     else:
         own = None if target is None else at.at_site(target)
+        again: Reconstruction | None = settings.get("reconstruct")
+        if again is not None:
+            settings["reconstruct"] = replace(again, target=at.at_site(again.target))
         one = made((at.features,), [at.at_site(spec) for spec in context], target=own, **settings)
         predictor = SiteGradient(one, at)
     predictor.kind = name_of(kind)
     return predictor
+
+
+def _reads_whole(made: type[Predictor], settings: Mapping[str, Any]) -> bool:
+    """Whether an own loss is of a message's sites together."""
+    again: Reconstruction | None = settings.get("reconstruct")
+    head = settings.get("head") is not None or (again is not None and again.source is not None)
+    return made is LensGradient or head or settings.get("pool", "none") != "none"
 
 
 def input_of(

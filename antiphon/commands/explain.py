@@ -12,6 +12,7 @@ from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.envs import Description, Signal, describe
 from antiphon.extensions import name_of
 from antiphon.scenarios import AgentSpec, ChannelSpec, EnvSpec, Scenario, Template, warnings
+from antiphon.scenarios.parts import OWN_TARGET
 
 __all__ = ["built", "explain", "explain_environment", "explain_template"]
 
@@ -117,7 +118,7 @@ def _agent(scenario: Scenario, spec: AgentSpec, system: System, name: str) -> di
 def _channel(channel: ChannelSpec, system: System) -> dict[str, Any]:
     predicted = channel.coupling in ("decoupled", "unlocked")
     gradient, link = channel.gradient, channel.link
-    own = gradient.kind in ("local", "sobolev_label")
+    own = gradient.kind in OWN_TARGET
     has_input = predicted and channel.input is not None
     return {
         "from": channel.sender,
