@@ -114,7 +114,7 @@ class Credit:
         Raises:
             ScenarioError: The layers do not fit the message; the line names the fix.
         """
-        keys = {"kind": given} if isinstance(given, str) else dict(given)
+        keys: dict[str, Any] = {"kind": given} if isinstance(given, str) else dict(given)
         kind, shape = keys.get("kind", "linear"), wire.message.shape
         if kind not in WORDS:
             return given if isinstance(given, str) else keys
@@ -245,7 +245,7 @@ class Credit:
 
     def _owner(self, key: str) -> str:
         """The agent and parameter that a parameter of the model became, the last part's before others."""
-        for agent, part in reversed(self.parts.items()):
+        for agent, part in reversed(list(self.parts.items())):
             try:
                 found = operator.attrgetter(key)(part.module)
             except AttributeError:

@@ -138,8 +138,8 @@ def _cut(
     shape = tuple(at_path(traced.facts[prediction[0]].value, prediction[1]).shape[1:])
     axes = None if target is None else axes_for(shape, target.shape, target.classes)
     order = {node: i for i, node in enumerate(traced.graph.nodes)}
-    at = sorted(dict.fromkeys(names), key=lambda name: order[traced.entries[name]])
-    return _Cut(build_parts(traced, plan, model, agents, axes), agents, at)
+    before = sorted(dict.fromkeys(names), key=lambda name: order[traced.entries[name]])
+    return _Cut(build_parts(traced, plan, model, agents, axes), agents, before)
 
 
 def _names(model: nn.Module, at: Any) -> list[str]:

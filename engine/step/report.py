@@ -255,7 +255,7 @@ def _without_target(losses: Losses, n: int) -> bool:
 
 def _examples(example: Example, batch: int, count: int) -> list[Example]:
     names = ("message", "context", "delta", "valid", "target", "prediction", "loss")
-    split = {
+    split: dict[str, Any] = {
         name: torch.split(value, batch) for name in names if (value := getattr(example, name)) is not None
     }
     return [
