@@ -29,6 +29,11 @@ class AgentReport:
     def __init__(self, stacks: StepReport, stacked: Stacked) -> None:
         self.stacks, self._stacked = stacks, stacked
 
+    @classmethod
+    def empty(cls, stacked: Stacked) -> AgentReport:
+        """Return the report of a step at which nothing was learned."""
+        return cls(StepReport([], {}), stacked)
+
     @cached_property
     def updates(self) -> list[Update]:
         """By learning group of single agents."""
