@@ -189,8 +189,9 @@ def _channels(cut: _Cut, coupling: str, gradient: str | Mapping[str, Any]) -> li
                 "size": list(shape) if len(shape) > 1 else (*shape, 1)[0],
                 "norm": "none",
                 "coupling": coupling,
-                "gradient": gradient,
             }
+            if coupling in ("decoupled", "unlocked"):
+                channel["gradient"] = gradient
             if wire.port is not None:
                 channel["port"] = re.sub("[^A-Za-z0-9]+", "_", wire.port).strip("_")
             channels.append(channel)
