@@ -230,9 +230,10 @@ class Ticks:
             categories: Of the agent.
         """
         if not self.length:
-            if (name, categories) not in self._encoded:
-                self._encoded[name, categories] = self.encoded(name, self.signals[name], categories)
-            return self._encoded[name, categories]
+            way = name, categories
+            if way not in self._encoded:
+                self._encoded[way] = self.encoded(name, self.signals[name], categories)
+            return self._encoded[way]
         shape = self.system.description.signals[name].shape_as(categories)
         if step is None:
             return self.silence(*shape)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -118,8 +118,11 @@ def storages(value: object) -> frozenset[int]:
 class _Carried(fx.Proxy):
     """A node with its value: what asks for a number, a size or a type is answered from the example."""
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override]  # `isinstance(x, Tensor)` in a model is about the value
+    tracer: Any
+    """The `_Tracer`."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:  # `isinstance(x, Tensor)` in a model is about the value
         fact = self.tracer.facts.get(self.node)
         found = _Carried if fact is None else type(fact.value)
         return found if issubclass(found, Tensor | int | float) else _Carried
@@ -131,7 +134,7 @@ class _Carried(fx.Proxy):
     def __getattr__(self, name: str) -> Any:
         value = self.__dict__["tracer"].facts[self.__dict__["node"]].value
         if isinstance(value, Mapping) and name in ("keys", "values", "items"):
-            pairs = {key: self[key] for key in value}
+            pairs = {key: cast(Any, self)[key] for key in value}
             return getattr(pairs, name)
         if callable(getattr(value, name)):
             return lambda *args, **kwargs: self.tracer.create_proxy(
@@ -145,7 +148,7 @@ class _Carried(fx.Proxy):
     def __iter__(self) -> Iterator[Any]:
         if isinstance(self._value, Mapping):
             return iter(self._value)
-        return (self[i] for i in range(len(self._value)))
+        return (cast(Any, self)[i] for i in range(len(self._value)))
 
     def __contains__(self, item: object) -> bool:
         return self.tracer.plain(self, f"whether it contains {item!r}") and item in self._value
