@@ -344,7 +344,14 @@ def _patched(tracer: _Tracer, root: nn.Module) -> Iterator[None]:
         return isinstance(tracer.facts[value.node].value if type(value) is _Carried else value, kinds)
 
     def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        own = ("use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop")
+        own = (
+            "use_reentrant",
+            "preserve_rng_state",
+            "context_fn",
+            "determinism_check",
+            "debug",
+            "early_stop",
+        )
         return function(*args, **{key: value for key, value in kwargs.items() if key not in own})
 
     classes = {type(root.get_submodule(path)) for path in tracer.opened if _exists(root, path)}
