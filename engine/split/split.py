@@ -88,7 +88,7 @@ def split(
         raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
     origin = Origin(copy.deepcopy(model), tied if tie == "copy" else ())
     for part in cut.parts:
-        part.module.origin = origin
+        part.module.origin = origin  # type: ignore[assignment]
     document = {
         "scenario": scenario,
         "env": env,
