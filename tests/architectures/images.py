@@ -83,7 +83,7 @@ class ResNet(nn.Module):
         x = self.layer3(x)
         x = self.avgpool(x)
         x = torch.flatten(x, 1)
-        return self.fc(x)  # type: ignore[no-any-return]
+        return self.fc(x)
 
 
 def sequential(dropout: float = 0.0) -> nn.Sequential:
@@ -116,7 +116,7 @@ class DoubleConv(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.double_conv(x)  # type: ignore[no-any-return]
+        return self.double_conv(x)
 
 
 class Up(nn.Module):
@@ -132,7 +132,7 @@ class Up(nn.Module):
         diff_y = x2.size()[2] - x1.size()[2]
         diff_x = x2.size()[3] - x1.size()[3]
         x1 = F.pad(x1, [diff_x // 2, diff_x - diff_x // 2, diff_y // 2, diff_y - diff_y // 2])
-        return self.conv(torch.cat([x2, x1], dim=1))  # type: ignore[no-any-return]
+        return self.conv(torch.cat([x2, x1], dim=1))
 
 
 class UNet(nn.Module):
@@ -153,7 +153,7 @@ class UNet(nn.Module):
         x3 = self.down2(x2)
         x = self.up1(x3, x2)
         x = self.up2(x, x1)
-        return self.outc(x)  # type: ignore[no-any-return]
+        return self.outc(x)
 
 
 class DenseBlock(nn.Module):
@@ -196,7 +196,7 @@ class DenseNet(nn.Module):
         out = F.relu(features, inplace=True)
         out = F.adaptive_avg_pool2d(out, (1, 1))
         out = out.view(out.size(0), -1)
-        return self.classifier(out)  # type: ignore[no-any-return]
+        return self.classifier(out)
 
 
 class EncoderBlock(nn.Module):
@@ -217,7 +217,7 @@ class EncoderBlock(nn.Module):
         x = self.dropout(x)
         x = x + input
         y = self.ln_2(x)
-        return x + self.mlp(y)  # type: ignore[no-any-return]
+        return x + self.mlp(y)
 
 
 class ViT(nn.Module):
@@ -249,7 +249,7 @@ class ViT(nn.Module):
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)[:, 0]
-        return self.head(x)  # type: ignore[no-any-return]
+        return self.head(x)
 
 
 class MixerLayer(nn.Module):
@@ -263,7 +263,7 @@ class MixerLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.token_mix(self.norm1(x).transpose(1, 2)).transpose(1, 2)
-        return x + self.channel_mix(self.norm2(x))  # type: ignore[no-any-return]
+        return x + self.channel_mix(self.norm2(x))
 
 
 class Mixer(nn.Module):
@@ -278,7 +278,7 @@ class Mixer(nn.Module):
     def forward(self, img: Tensor) -> Tensor:
         patches = F.unfold(img, kernel_size=2, stride=2).mT
         x = self.mixer_layers(self.embed(patches))
-        return self.head(x.mean(dim=1))  # type: ignore[no-any-return]
+        return self.head(x.mean(dim=1))
 
 
 class Auto(nn.Module):

@@ -24,7 +24,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
             x = self.dropout(F.gelu(layer(x)))
-        return self.layers[-1](x)  # type: ignore[no-any-return]
+        return self.layers[-1](x)
 
 
 class ImageAndVector(nn.Module):
@@ -46,7 +46,7 @@ class ImageAndVector(nn.Module):
         a = self.cnn(image).flatten(start_dim=1)
         b = self.tabular(vector)
         joint = torch.hstack((self.fusion(a, b).relu_(), b))
-        return self.out(joint)  # type: ignore[no-any-return]
+        return self.out(joint)
 
 
 class Options(nn.Module):
@@ -65,7 +65,7 @@ class Options(nn.Module):
         for _ in range(steps):
             h = act(h)
         h = self.mid(h) + skip
-        return self.out(act(h))  # type: ignore[no-any-return]
+        return self.out(act(h))
 
 
 class Film(nn.Module):
@@ -83,7 +83,7 @@ class Film(nn.Module):
         h = h + self.body(h)
         gamma, beta = self.time(t)[:, :, None, None].chunk(2, dim=1)
         h = h * (1 + gamma) + beta
-        return self.tail(h) * strength.view(-1, 1, 1, 1) + x  # type: ignore[no-any-return]
+        return self.tail(h) * strength.view(-1, 1, 1, 1) + x
 
 
 class FineTuned(nn.Module):
@@ -104,7 +104,7 @@ class FineTuned(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.neck(self.backbone(x))) / self.norm_factor
-        return self.head(x)  # type: ignore[no-any-return]
+        return self.head(x)
 
 
 class Routes(nn.Module):
@@ -156,7 +156,7 @@ class SqueezeExcite(nn.Module):
         gate = torch.sigmoid(self.excite(F.relu(self.squeeze(h.mean(-1)), inplace=True)))
         h = h * gate.unsqueeze(-1)
         h.add_(1.0).mul_(0.5)
-        return self.project(h.amax(-1))  # type: ignore[no-any-return]
+        return self.project(h.amax(-1))
 
 
 VECTOR = {"x": numbers(7)}

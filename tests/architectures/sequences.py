@@ -77,7 +77,7 @@ class CausalSelfAttention(nn.Module):
             att = self.attn_dropout(att)
             y = att @ v
         y = y.transpose(1, 2).contiguous().view(B, T, C)
-        return self.resid_dropout(self.c_proj(y))  # type: ignore[no-any-return]
+        return self.resid_dropout(self.c_proj(y))
 
 
 class MLP(nn.Module):
@@ -89,7 +89,7 @@ class MLP(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(self.c_proj(self.gelu(self.c_fc(x))))  # type: ignore[no-any-return]
+        return self.dropout(self.c_proj(self.gelu(self.c_fc(x))))
 
 
 class Block(nn.Module):
@@ -102,7 +102,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.ln_1(x))
-        return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
+        return x + self.mlp(self.ln_2(x))
 
 
 class GPT(nn.Module):
@@ -203,12 +203,12 @@ class RotaryBlock(nn.Module):
         groups = self.heads // self.kv_heads
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
         out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.wo(out.transpose(1, 2).reshape(bsz, seqlen, -1))  # type: ignore[no-any-return]
+        return self.wo(out.transpose(1, 2).reshape(bsz, seqlen, -1))
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         h = x + self.attend(self.input_layernorm(x), cos, sin)
         y = self.post_attention_layernorm(h)
-        return h + self.w2(F.silu(self.w1(y)) * self.w3(y))  # type: ignore[no-any-return]
+        return h + self.w2(F.silu(self.w1(y)) * self.w3(y))
 
 
 class Llama(nn.Module):
@@ -258,7 +258,7 @@ class Attention(nn.Module):
             scores = scores.masked_fill(mask.unsqueeze(1) == 0, -1e9)
         p_attn = self.dropout(scores.softmax(dim=-1))
         x = torch.matmul(p_attn, value).transpose(1, 2).contiguous().view(nbatches, -1, self.h * self.d_k)
-        return self.linears[-1](x)  # type: ignore[no-any-return]
+        return self.linears[-1](x)
 
 
 class EncoderLayer(nn.Module):
@@ -271,7 +271,7 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         y = self.norms[0](x)
         x = x + self.self_attn(y, y, y, mask)
-        return x + self.feed_forward(self.norms[1](x))  # type: ignore[no-any-return]
+        return x + self.feed_forward(self.norms[1](x))
 
 
 class DecoderLayer(nn.Module):
@@ -285,7 +285,7 @@ class DecoderLayer(nn.Module):
         y = self.norms[0](x)
         x = x + self.self_attn(y, y, y, tgt_mask)
         x = x + self.src_attn(self.norms[1](x), memory, memory, src_mask)
-        return x + self.feed_forward(self.norms[2](x))  # type: ignore[no-any-return]
+        return x + self.feed_forward(self.norms[2](x))
 
 
 def subsequent_mask(size: int) -> Tensor:
@@ -317,7 +317,7 @@ class EncoderDecoder(nn.Module):
         x = self.tgt_embed(tgt) * math.sqrt(self.d_model)
         for layer in self.decoder:
             x = layer(x, memory, src_mask, tgt_mask)
-        return self.generator(x)  # type: ignore[no-any-return]
+        return self.generator(x)
 
 
 # --- time --------------------------------------------------------------------------------------------------
@@ -344,7 +344,7 @@ class WaveNet(nn.Module):
             z = torch.tanh(self.filters[i](padded)) * torch.sigmoid(self.gates[i](padded))
             skips = skips + self.skip[i](z)
             x = x + self.residual[i](z)
-        return self.end(F.relu(skips)).transpose(1, 2)  # type: ignore[no-any-return,arg-type]
+        return self.end(F.relu(skips)).transpose(1, 2)
 
 
 class Tagger(nn.Module):
@@ -360,7 +360,7 @@ class Tagger(nn.Module):
     def forward(self, text: Tensor) -> Tensor:
         out, (h_n, _) = self.lstm(self.embed(text))
         final = torch.cat([h_n[-2], h_n[-1]], dim=1)
-        return self.fc(self.norm(out.mean(1) + final))  # type: ignore[no-any-return]
+        return self.fc(self.norm(out.mean(1) + final))
 
 
 TEXT = tokens(VOCABULARY, LENGTH)

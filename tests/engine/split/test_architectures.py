@@ -68,6 +68,8 @@ def test_dropout_is_drawn_as_the_model_draws_it(model: Architecture) -> None:
             found = composed(scenario, arguments, training=True)
         same(found, expected.flatten(1))
         assert not torch.equal(found, composed(scenario, arguments, training=True))
+        found = composed(scenario, arguments, training=False)
+        same(found, model.call(copy.deepcopy(whole).eval(), arguments).flatten(1))
 
 
 # --- what comes back ---------------------------------------------------------------------------------------

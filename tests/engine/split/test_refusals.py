@@ -29,15 +29,15 @@ class Small(nn.Module):
         self.first, self.second, self.third = nn.Linear(7, 7), nn.Linear(7, 7), nn.Linear(7, 5)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.third(self.between(self.first(x)))  # type: ignore[no-any-return]
+        return self.third(self.between(self.first(x)))
 
     def between(self, h: Tensor) -> Tensor:
-        return self.second(h)  # type: ignore[no-any-return]
+        return self.second(h)
 
 
 def small(between: Callable[[Small, Tensor], Any]) -> Small:
     """A small model with its middle replaced."""
-    return type("Changed", (Small,), {"between": between})()  # type: ignore[no-any-return]
+    return type("Changed", (Small,), {"between": between})()
 
 
 def small_split(model: nn.Module, at: Any = ("second",), **settings: Any) -> Scenario:
@@ -57,17 +57,17 @@ def test_what_they_are_made_from_can_be_split() -> None:
 
 
 def branch(self: Small, h: Tensor) -> Tensor:
-    return self.second(h if h.sum() > 0 else -h)  # type: ignore[no-any-return]
+    return self.second(h if h.sum() > 0 else -h)
 
 
 def loop(self: Small, h: Tensor) -> Tensor:
     for _ in range(int(h.abs().sum())):
         h = h * 0.5
-    return self.second(h)  # type: ignore[no-any-return]
+    return self.second(h)
 
 
 def item(self: Small, h: Tensor) -> Tensor:
-    return self.second(h * h.norm().item())  # type: ignore[no-any-return]
+    return self.second(h * h.norm().item())
 
 
 @pytest.mark.parametrize(
@@ -97,11 +97,11 @@ def test_a_branch_on_data_within_a_module_without_a_cut_is_its_own_affair() -> N
 
 
 def twice(self: Small, h: Tensor) -> Tensor:
-    return self.second(torch.tanh(self.second(h)))  # type: ignore[no-any-return]
+    return self.second(torch.tanh(self.second(h)))
 
 
 def around(self: Small, h: Tensor) -> Tensor:
-    return self.first(self.second(h))  # type: ignore[no-any-return]
+    return self.first(self.second(h))
 
 
 def test_a_cut_before_a_module_that_is_called_twice_names_it() -> None:
@@ -183,7 +183,7 @@ class Overwritten(nn.Module):
         skip = self.first(x)
         y = self.second(skip)
         skip.mul_(3.0)
-        return self.third(y + 1) + skip[:, :5]  # type: ignore[no-any-return]
+        return self.third(y + 1) + skip[:, :5]
 
 
 def test_a_write_in_place_that_a_third_part_would_miss_is_refused() -> None:
@@ -195,7 +195,7 @@ def test_a_write_in_place_that_a_third_part_would_miss_is_refused() -> None:
 
 
 def batch_last(self: Small, h: Tensor) -> Tensor:
-    return self.second(h.t().mul(2.0).t())  # type: ignore[no-any-return]
+    return self.second(h.t().mul(2.0).t())
 
 
 class TimeFirst(nn.Module):
@@ -207,7 +207,7 @@ class TimeFirst(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y, _ = self.rnn(self.inp(x).transpose(0, 1))
-        return self.out(y)[-1]  # type: ignore[no-any-return]
+        return self.out(y)[-1]
 
 
 @pytest.mark.parametrize("cut", ["rnn", "out"])
@@ -219,7 +219,7 @@ def test_a_batch_axis_that_is_not_first_names_the_tensor(cut: str) -> None:
 
 def over_the_batch(self: Small, h: Tensor) -> Tensor:
     centre = h.mean(0)
-    return self.second(h) - centre  # type: ignore[no-any-return]
+    return self.second(h) - centre
 
 
 def test_a_tensor_without_a_batch_axis_names_it() -> None:
@@ -329,7 +329,7 @@ class Shared(nn.Module):
         self.gain = nn.Parameter(torch.ones(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.second(self.first(x) * self.gain) * self.gain  # type: ignore[no-any-return]
+        return self.second(self.first(x) * self.gain) * self.gain
 
 
 def test_a_parameter_that_both_sides_read_names_itself() -> None:
