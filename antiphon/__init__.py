@@ -8,8 +8,10 @@ from pathlib import Path as _Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from antiphon.engine.build.split import split
     from antiphon.engine.simulation import Simulation
+    from antiphon.engine.split.cuts import cuts
+    from antiphon.engine.split.join import join
+    from antiphon.engine.split.split import split
     from antiphon.errors import AntiphonError, DataError, DivergenceError, RunError, ScenarioError
     from antiphon.extensions import register
     from antiphon.scenarios import Scenario, Template, load
@@ -28,8 +30,10 @@ __all__ = [
     "Template",
     "__version__",
     "comms",
+    "cuts",
     "engine",
     "envs",
+    "join",
     "load",
     "register",
     "scenarios",
@@ -54,7 +58,9 @@ _FROM = {
     "Template": "scenarios",
     "load": "scenarios",
     "Simulation": "engine.simulation",
-    "split": "engine.build.split",
+    "cuts": "engine.split.cuts",
+    "join": "engine.split.join",
+    "split": "engine.split.split",
     "register": "extensions",
     "study": "studies",
     "sweep": "studies",

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from antiphon.engine.build.split import split
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.split.split import split
 from tests.engine.numbers import one_line
 
 DIGITS = {"id": "antiphon/Digits-v0"}
@@ -86,7 +86,7 @@ def test_decoupled_parts_learn() -> None:
         ({"at": [3, 3]}, "must rise between 1 and 7"),
         ({"at": [8]}, "must rise between 1 and 7"),
         ({"observes": "imag"}, "no observation 'imag'"),
-        ({"observes": "left_half"}, "the layers from 3 on do not take"),
+        ({"observes": "left_half"}, r"Sequential does not take input \[batch, 1, 8, 4\]"),
         ({"objective": "labl"}, "no signal 'labl'; did you mean 'label'"),
         ({"coupling": "loked"}, "loked"),
     ],

@@ -1,0 +1,1 @@
+"""Splitting a torch model into agents, and joining them again."""

@@ -1,0 +1,211 @@
+"""Where a model can be cut, and what would cross."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from antiphon.engine.split.example import named_example
+from antiphon.engine.split.outputs import prediction_of
+from antiphon.engine.split.plan import plan_parts
+from antiphon.engine.split.tracer import Trace, trace
+from antiphon.errors import ScenarioError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["Cut", "Cuts", "balanced", "containers", "cuts"]
+
+_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A place before which a model can be cut.
+
+    Attributes:
+        name: The submodule's path.
+        kind: Its class.
+        tensors: What would cross, by name: the shape of one sample.
+        share: Of the forward's floating-point operations, that before the cut.
+        problem: Why it cannot be cut there; "": it can.
+    """
+
+    name: str
+    kind: str
+    tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    share: float = 0.0
+    problem: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes that cross, per sample, in float32."""
+        return _BYTES * sum(math.prod(shape) for shape in self.tensors.values())
+
+
+class Cuts(Sequence[Cut]):
+    """The places where a model can be cut; printed, a table."""
+
+    def __init__(self, found: Iterable[Cut]) -> None:
+        self._cuts = tuple(found)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._cuts[index]
+
+    def __len__(self) -> int:
+        return len(self._cuts)
+
+    def __iter__(self) -> Iterator[Cut]:
+        return iter(self._cuts)
+
+    def __rich__(self) -> Table:
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, header_style="bold")
+        for heading in ("cut before", "module", "crosses"):
+            table.add_column(heading)
+        for heading in ("bytes/sample", "cost before"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for cut in self:
+            crosses = cut.problem or ", ".join(f"{name} {list(shape)}" for name, shape in cut.tensors.items())
+            figures = ("–", "–") if cut.problem else (f"{cut.size:,}", f"{100 * cut.share:.0f} %")
+            table.add_row(*(Text(cell) for cell in (cut.name, cut.kind, crosses, *figures)))
+        return table
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        out = io.StringIO()
+        Console(file=out, width=120).print(self)
+        return out.getvalue().rstrip("\n")
+
+
+def cuts(model: nn.Module, example: Any, *, output: str | int | None = None, inside: bool = False) -> Cuts:
+    """Return where a model can be cut, in the order of its forward, and what would cross there.
+
+    Args:
+        model: It is not changed.
+        example: Its argument, a tuple of its arguments or a mapping by their names; tensors [batch, …], a batch of at
+            least 2.
+        output: Of several outputs, the key or index of the prediction; None: `logits`, or the only one.
+        inside: Whether cuts inside the blocks are listed too.
+
+    Raises:
+        ScenarioError: The forward cannot be traced, or does not take the example.
+    """
+    given = named_example(model, example)
+    traced = _traced(model, given, inside=inside)
+    prediction = prediction_of(traced, output, None)
+    shares = _shares(traced)
+    order = {node: i for i, node in enumerate(traced.graph.nodes)}
+    entries = sorted((order[node], path) for path, node in traced.entries.items() if path)
+    found: dict[int, Cut] = {}
+    for position, path in entries:
+        if position in found or shares is None:
+            continue
+        cut = _cut_at(traced, path, prediction, shares)
+        if cut is not None:
+            found[position] = cut
+    return Cuts(found.values())
+
+
+def _cut_at(
+    traced: Trace, path: str, prediction: tuple[fx.Node, tuple[Any, ...]], shares: Mapping[fx.Node, float]
+) -> Cut | None:
+    kind = type(traced.root.get_submodule(path)).__name__
+    try:
+        plan = plan_parts(traced, [path], prediction)
+    except ScenarioError as error:
+        return None if "computes nothing" in str(error) else Cut(path, kind, problem=str(error))
+    tensors = {message.name: message.shape for message in plan.parts[1].reads}
+    return Cut(path, kind, tensors, shares[traced.entries[path]])
+
+
+def containers(names: Iterable[str]) -> set[str]:
+    """Return the paths of all modules around some submodules, the model's own ("") among them."""
+    found = {""}
+    for name in names:
+        parts = name.split(".")
+        found |= {".".join(parts[:i]) for i in range(1, len(parts))}
+    return found
+
+
+def balanced(model: nn.Module, count: int, example: Mapping[str, Any]) -> list[str]:
+    """Return the cuts that make a number of parts of about equal cost, in floating-point operations.
+
+    Raises:
+        ScenarioError: There are too few places to cut.
+    """
+    if count < 1:
+        raise ScenarioError(f"at={count}; give at least 1 part, or a list of submodules")
+    places = [cut for cut in cuts(model, example) if not cut.problem]
+    if len(places) < count - 1:
+        raise ScenarioError(
+            f"at={count}: {type(model).__name__} can be cut at {len(places)} places; name submodules inside its blocks"
+        )
+    bounds = [0.0, *(cut.share for cut in places), 1.0]
+    last = len(bounds) - 1
+    best: dict[tuple[int, int], tuple[float, int, tuple[int, ...]]] = {(0, 0): (0.0, 0, ())}
+    for parts in range(1, count + 1):
+        for end in range(1, last + 1):
+            options = []
+            for start in range(end):
+                if (parts - 1, start) in best:
+                    cost, size, chosen = best[parts - 1, start]
+                    crossing = places[end - 1].size if end < last else 0
+                    options.append(
+                        (max(cost, round(bounds[end] - bounds[start], 3)), size + crossing, (*chosen, end))
+                    )
+            if options:
+                best[parts, end] = min(options)
+    return [places[end - 1].name for end in best[count, last][2][:-1]]
+
+
+def _traced(model: nn.Module, example: Mapping[str, Any], *, inside: bool) -> Trace:
+    opened = {""} | {path for path, module in model.named_modules() if type(module) is nn.Sequential}
+    opened = {path for path in opened if all(_open(model, up) for up in _above(path))}
+    if not inside:
+        return trace(model, opened, example)
+    for path, module in model.named_modules():
+        if any(True for _ in module.children()) and _above(path) <= opened and path not in opened:
+            try:
+                trace(model, opened | {path}, example)
+            except ScenarioError:
+                continue  # what cannot be traced stays whole
+            opened.add(path)
+    return trace(model, opened, example)
+
+
+def _above(path: str) -> set[str]:
+    parts = path.split(".")
+    return {".".join(parts[:i]) for i in range(len(parts))}
+
+
+def _open(model: nn.Module, path: str) -> bool:
+    """Whether a container is on the way to what is listed: the model, and lists of modules."""
+    return not path or isinstance(model.get_submodule(path), nn.Sequential | nn.ModuleList | nn.ModuleDict)
+
+
+def _shares(traced: Trace) -> dict[fx.Node, float]:
+    """The share of the forward's operations that is before each node."""
+    total, before = 0, {}
+    for node in traced.graph.nodes:
+        before[node] = total
+        if node.op == "output":
+            continue
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: traced.facts[n].value)
+        if node.op == "call_module":
+            module = traced.root.get_submodule(str(node.target)).eval()
+            with torch.no_grad(), FlopCounterMode(display=False) as counter:
+                module(*args, **kwargs)
+            total += counter.get_total_flops()
+    return {node: cost / max(total, 1) for node, cost in before.items()}

@@ -1,0 +1,154 @@
+"""The example that a model is traced on: its arguments, as the signals of an environment."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from antiphon.envs.signal import Description, Signal
+from antiphon.errors import ScenarioError, suggest
+
+__all__ = ["Inputs", "arguments", "inputs_for", "named_example"]
+
+_BATCH = 3
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Arguments of a model.
+
+    Attributes:
+        signals: The signal of each.
+        example: A value of each, [3, …].
+        indices: Those that are whole numbers.
+    """
+
+    signals: dict[str, str]
+    example: dict[str, Tensor]
+    indices: frozenset[str]
+
+
+def arguments(model: nn.Module) -> dict[str, bool]:
+    """Return the arguments of a model's forward, and whether it needs each."""
+    found = list(inspect.signature(type(model).forward).parameters.values())[1:]
+    plain = (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.KEYWORD_ONLY,
+    )
+    return {one.name: one.default is inspect.Parameter.empty for one in found if one.kind in plain}
+
+
+def inputs_for(
+    model: nn.Module, env: Description, inputs: Mapping[str, str] | None, observes: str | None
+) -> Inputs:
+    """Return a model's arguments as signals of an environment.
+
+    Raises:
+        ScenarioError: A name leads nowhere, or the model does not take the signals.
+    """
+    signals = _signals(model, env, inputs, observes)
+    whole = frozenset(name for name, signal in signals.items() if env.signals[signal].classes is not None)
+    problem = ""
+    for indices in dict.fromkeys((whole, frozenset[str]())):  # as they are, then one-hot
+        example = {
+            name: _value(env.signals[signal], index=name in indices, seed=i)
+            for i, (name, signal) in enumerate(signals.items())
+        }
+        found = _problem(model, example)
+        if found is None:
+            return Inputs(signals, example, indices)
+        problem = problem or found
+    raise ScenarioError(problem)
+
+
+def named_example(model: nn.Module, example: Any) -> dict[str, Any]:
+    """Return an example, a tensor, tuple or mapping, by the names of the forward's arguments.
+
+    Raises:
+        ScenarioError: The model does not take it.
+    """
+    names = list(arguments(model))
+    if isinstance(example, Mapping):
+        found = dict(example)
+    else:
+        values = tuple(example) if isinstance(example, tuple | list) else (example,)
+        found = dict(zip(names, values, strict=False))
+        if len(values) > len(names):
+            raise ScenarioError(f"example: {len(values)} values for the arguments {', '.join(names)}")
+    for name in found:
+        if name not in names:
+            raise ScenarioError(f"example: forward has no argument '{name}'{suggest(name, names)}")
+    problem = _problem(model, found)
+    if problem is not None:
+        raise ScenarioError(problem)
+    return found
+
+
+def _signals(
+    model: nn.Module, env: Description, inputs: Mapping[str, str] | None, observes: str | None
+) -> dict[str, str]:
+    names = arguments(model)
+    if inputs is None:
+        needed = [name for name, needs in names.items() if needs]
+        if len(needed) != 1:
+            missing = [name for name in needed if name not in env.signals]
+            if missing or not needed:
+                raise ScenarioError(
+                    f"{type(model).__name__}.forward takes {', '.join(names) or 'no argument'}; give "
+                    f"inputs={{'{next(iter(names), 'x')}': '{env.observations[0]}', …}}"
+                )
+            inputs = {name: name for name in needed}
+        else:
+            only = "image" if "image" in env.observations else env.observations[0]
+            inputs = {needed[0]: observes or (needed[0] if needed[0] in env.observations else only)}
+    for name, signal in inputs.items():
+        if name not in names:
+            raise ScenarioError(f"inputs: forward has no argument '{name}'{suggest(name, names)}")
+        if signal not in env.signals:
+            if observes is not None:
+                raise ScenarioError(f"no observation '{signal}'; the environment shows {env.observations}")
+            raise ScenarioError(f"inputs: no signal '{signal}'{suggest(signal, env.signals)}")
+    return {name: inputs[name] for name in names if name in inputs}
+
+
+def _value(signal: Signal, *, index: bool, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    if signal.classes is not None:
+        values = torch.randint(signal.classes, (_BATCH, *signal.shape), generator=generator)
+        if index:
+            return values
+        return nn.functional.one_hot(values, signal.classes).movedim(-1, 1).float()
+    values = torch.rand((_BATCH, *signal.shape), generator=generator)
+    low, high = max(signal.low, -1.0), min(signal.high, 1.0)
+    return low + (high - low) * values
+
+
+def _problem(model: nn.Module, example: Mapping[str, Any]) -> str | None:
+    """Why a model does not take an example, in one line; None: it does."""
+    try:
+        probe = copy.deepcopy(model).cpu().float().eval()
+    except RuntimeError as error:
+        return f"{type(model).__name__} cannot be copied ({str(error).splitlines()[0]})"
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            probe(
+                **{
+                    name: value.clone() if isinstance(value, Tensor) else value
+                    for name, value in example.items()
+                }
+            )
+    except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        shown = ", ".join(
+            f"{name} [batch, {', '.join(map(str, value.shape[1:]))}]" if isinstance(value, Tensor) else name
+            for name, value in example.items()
+        )
+        return f"{type(model).__name__} does not take {shown} ({reason})"
+    return None

@@ -1,0 +1,104 @@
+"""Joining: the trained parts of a split model are loaded into the user's own model."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from typing import TYPE_CHECKING, TypeVar, overload
+
+import torch
+from torch import Tensor, nn
+
+from antiphon.engine.split.origin import Origin
+from antiphon.errors import RunError
+
+if TYPE_CHECKING:
+    from antiphon.engine.base_simulation import BaseSimulation
+
+__all__ = ["join"]
+
+Model = TypeVar("Model", bound=nn.Module)
+_PREFIX = "module."
+
+
+@overload
+def join(run: BaseSimulation, into: None = None) -> nn.Module: ...
+@overload
+def join(run: BaseSimulation, into: Model) -> Model: ...
+def join(run: BaseSimulation, into: nn.Module | None = None) -> nn.Module:
+    """Return a split model with its trained parameters and buffers.
+
+    Args:
+        run: A simulation of a scenario made by `antiphon.split`, running, finished or resumed.
+        into: The model to load them into; None: a copy of the model as it was split.
+
+    Returns:
+        The model of the user's class, with every key of its state dict. Parameters that no part uses, and frozen ones, keep
+        their values. With `tie="copy"`, parameters that were shared are separate ones.
+
+    Raises:
+        RunError: The scenario was not made by `split`, or `into` has other parameters.
+    """
+    origin = _origin(run)
+    model = copy.deepcopy(origin.model) if into is None else into
+    _check(model, origin.model)
+    for group in origin.untied:
+        for _, key in group[1:]:
+            _separate(model, key)
+    with torch.no_grad():
+        for name, agent in run.system.agents.items():
+            if not isinstance(_origin_of(run, name), Origin):
+                continue
+            for held in (agent.learner.parameters, agent.learner.buffers):
+                for key, value in held.items():
+                    target = _tensor(model, key.removeprefix(_PREFIX))
+                    if target is not None:
+                        target.copy_(value)
+    return model
+
+
+def _origin_of(run: BaseSimulation, agent: str) -> Origin | None:
+    found = getattr(run.scenario.agents[agent].network, "origin", None)
+    return found if isinstance(found, Origin) else None
+
+
+def _origin(run: BaseSimulation) -> Origin:
+    found = next(
+        (origin for name in run.scenario.agents if (origin := _origin_of(run, name)) is not None), None
+    )
+    if found is None:
+        raise RunError(
+            f"join: scenario '{run.scenario.scenario}' was not made by antiphon.split; "
+            "agents[name].module is an agent's network"
+        )
+    return found
+
+
+def _tensor(model: nn.Module, key: str) -> Tensor | None:
+    try:
+        found = operator.attrgetter(key)(model)
+    except AttributeError:
+        return None  # a constant of a part
+    return found if isinstance(found, Tensor) else None
+
+
+def _separate(model: nn.Module, key: str) -> None:
+    path, _, name = key.rpartition(".")
+    setattr(model.get_submodule(path), name, nn.Parameter(model.get_parameter(key).data.clone()))
+
+
+def _check(model: nn.Module, origin: nn.Module) -> None:
+    have, want = (
+        {key: tuple(t.shape) for key, t in [*m.named_parameters(), *m.named_buffers()]}
+        for m in (model, origin)
+    )
+    for key in [*want, *have]:
+        if have.get(key) != want.get(key):
+            raise RunError(
+                f"join: into: '{key}' is {_shown(have.get(key))} in {type(model).__name__} and "
+                f"{_shown(want.get(key))} in the model that was split; give a model of the same class and sizes"
+            )
+
+
+def _shown(shape: tuple[int, ...] | None) -> str:
+    return "missing" if shape is None else str(list(shape))

@@ -1,0 +1,254 @@
+"""The parts of a cut model as modules: flat rows in, flat rows out, with copies of the model's submodules."""
+
+from __future__ import annotations
+
+import copy
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from antiphon.engine.split.plan import Message, PartPlan, Plan, Rows, at_path, plain_size
+from antiphon.engine.split.tracer import Trace
+
+__all__ = ["Part", "Wire", "build_parts", "wires_of"]
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A channel from one part to another.
+
+    Attributes:
+        message: What it carries.
+        receiver: The part that reads it.
+        key: Distinguishes the channels of one pair of parts.
+        port: What the channels of one message share, where it has several readers.
+    """
+
+    message: Message
+    receiver: int
+    key: int
+    port: str | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a cut model.
+
+    Attributes:
+        module: [B, inputs] to [B, outputs]: the model's argument that it observes, then its messages; the prediction,
+            then its messages. Parameters and buffers have the names that they have in the model.
+        observes: The arguments of the model that it reads, in order.
+        shapes: Of one sample of each input.
+        reads: The channels that it reads, in order.
+        sends: The messages that it sends, in order.
+    """
+
+    module: fx.GraphModule
+    observes: tuple[str, ...]
+    shapes: tuple[Shape, ...]
+    reads: tuple[Wire, ...]
+    sends: tuple[Message, ...]
+
+
+def wires_of(plan: Plan, names: Sequence[str]) -> list[Wire]:
+    """Return the channels of a plan in canonical order: by the sender's name, the receiver's and the key."""
+    readers: dict[Message, int] = {}
+    for part in plan.parts:
+        for message in part.reads:
+            readers[message] = readers.get(message, 0) + 1
+    wires = []
+    for number, part in enumerate(plan.parts):
+        keys: dict[int, int] = {}
+        for message in part.reads:
+            key = keys.get(message.sender, 0)
+            keys[message.sender] = key + 1
+            wires.append(Wire(message, number, key, message.name if readers[message] > 1 else None))
+    return sorted(wires, key=lambda w: (names[w.message.sender], names[w.receiver], w.key))
+
+
+def build_parts(
+    trace: Trace, plan: Plan, model: nn.Module, names: Sequence[str], axes: Sequence[int] | None
+) -> list[Part]:
+    """Build the modules of a plan.
+
+    Args:
+        trace: Of the model.
+        plan: Of its parts.
+        model: The model whose submodules are copied, once for each part.
+        names: Of the parts.
+        axes: The order in which the axes of a sample of the prediction are given out; None: as they are.
+    """
+    wires = wires_of(plan, names)
+    last = len(plan.parts) - 1
+    return [
+        _Builder(trace, plan, part, number, wires).build(
+            model, names[number], axes if number == last else None
+        )
+        for number, part in enumerate(plan.parts)
+    ]
+
+
+class _Builder:
+    """Builds one part's graph."""
+
+    def __init__(self, trace: Trace, plan: Plan, part: PartPlan, number: int, wires: Sequence[Wire]) -> None:
+        self.trace, self.part = trace, part
+        self.reads = tuple(wire for wire in wires if wire.receiver == number)
+        sent = (wire.message for wire in wires if wire.message.sender == number)
+        self.sends = tuple(dict.fromkeys(sent))
+        self.prediction = plan.prediction if number == len(plan.parts) - 1 else None
+        self.graph = fx.Graph()
+        self.x = self.graph.placeholder("x")
+        self.values: dict[fx.Node, Any] = {}
+        self._rows: fx.Node | None = None
+
+    def build(self, model: nn.Module, name: str, axes: Sequence[int] | None) -> Part:
+        """Return the part."""
+        nodes = {str(node.target): node for node in self.trace.facts if node.op == "placeholder"}
+        observed = [nodes[argument] for argument in self.part.observes]
+        shapes = [tuple(self.trace.facts[node].value.shape[1:]) for node in observed]
+        shapes += [wire.message.shape for wire in self.reads]
+        self._inputs(observed, shapes)
+        for node in self.part.nodes:
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._value)
+            self.values[node] = self.graph.create_node(node.op, node.target, args, kwargs, name=node.name)
+        self._outputs(axes)
+        targets = list(
+            dict.fromkeys(str(n.target) for n in self.part.nodes if n.op in ("call_module", "get_attr"))
+        )
+        module = fx.GraphModule(_copies(targets, model, self.trace.root), self.graph, class_name=name)
+        module.train(model.training)
+        return Part(module, tuple(self.part.observes), tuple(shapes), self.reads, self.sends)
+
+    def _inputs(self, observed: Sequence[fx.Node], shapes: Sequence[Shape]) -> None:
+        sizes = [math.prod(shape) for shape in shapes]
+        pieces: list[fx.Node] = [self.x]
+        if len(sizes) > 1:
+            whole = self.graph.call_function(torch.split, (self.x, sizes, 1))
+            pieces = [self.graph.call_function(operator.getitem, (whole, i)) for i in range(len(sizes))]
+        found: dict[Message, fx.Node] = {}
+        sources: list[fx.Node | Message] = [*observed, *(wire.message for wire in self.reads)]
+        for source, shape, piece in zip(sources, shapes, pieces, strict=True):
+            value = piece
+            if len(shape) != 1:
+                value = self.graph.call_method(
+                    *(("unflatten", (piece, 1, shape)) if shape else ("select", (piece, 1, 0)))
+                )
+            node = source.node if isinstance(source, Message) else source
+            dtype = None if isinstance(source, Message) else self.trace.facts[node].value.dtype
+            if dtype is not None and not dtype.is_floating_point:
+                value = self.graph.call_method("to", (value, dtype))
+            elif node in self.part.copied:
+                value = self.graph.call_method("clone", (value,))
+            if isinstance(source, Message):
+                found[source] = value
+            else:
+                self.values[node] = value
+        for message in found:
+            whole_value = self.trace.facts[message.node].value
+            self.values[message.node] = _rebuilt(message.node, whole_value, found)
+
+    def _value(self, node: fx.Node) -> Any:
+        """What stands for a node of the trace in this part."""
+        if node not in self.values:
+            return self._plain(plain_size(self.trace, node))
+        return self.values[node]
+
+    def _plain(self, found: Any) -> Any:
+        if isinstance(found, tuple):
+            return tuple(self._plain(item) for item in found)
+        if isinstance(found, torch.device):
+            return self.graph.call_function(getattr, (self.x, "device"))
+        if found is torch.get_default_dtype():
+            return self.graph.call_function(getattr, (self.x, "dtype"))
+        if not isinstance(found, Rows):
+            assert found is not NotImplemented
+            return found
+        if self._rows is None:
+            self._rows = self.graph.call_method("size", (self.x, 0))
+        return (
+            self._rows
+            if found.times == 1
+            else self.graph.call_function(operator.mul, (self._rows, found.times))
+        )
+
+    def _outputs(self, axes: Sequence[int] | None) -> None:
+        given: list[tuple[Any, Tensor]] = []
+        if self.prediction is not None:
+            node, path = self.prediction
+            value, example = self._at(self.values[node], path), at_path(self.trace.facts[node].value, path)
+            if axes is not None:
+                value = self.graph.call_method("permute", (value, 0, *(axis + 1 for axis in axes)))
+            given.append((value, example))
+        for message in self.sends:
+            example = at_path(self.trace.facts[message.node].value, message.path)
+            given.append((self._at(self.values[message.node], message.path), example))
+        flat = [self._flat(value, example.dim()) for value, example in given]
+        self.graph.output(flat[0] if len(flat) == 1 else self.graph.call_function(torch.cat, (flat, 1)))
+
+    def _at(self, value: Any, path: tuple[Any, ...]) -> Any:
+        for key in path:
+            value = (
+                self.graph.call_function(operator.getitem, (value, key))
+                if isinstance(value, fx.Node)
+                else value[key]
+            )
+        return value
+
+    def _flat(self, value: Any, axes: int) -> Any:
+        if axes == 2:
+            return value
+        return (
+            self.graph.call_method("flatten", (value, 1))
+            if axes > 2
+            else self.graph.call_method("unsqueeze", (value, 1))
+        )
+
+
+def _rebuilt(node: fx.Node, value: Any, found: Mapping[Message, fx.Node], path: tuple[Any, ...] = ()) -> Any:
+    """A value of nested tuples, lists and dicts with the messages in place of its tensors."""
+    if isinstance(value, dict):
+        return {key: _rebuilt(node, item, found, (*path, key)) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        items = [_rebuilt(node, item, found, (*path, i)) for i, item in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
+    if not isinstance(value, Tensor):
+        return value
+    return next(piece for message, piece in found.items() if (message.node, message.path) == (node, path))
+
+
+def _copies(targets: Sequence[str], model: nn.Module, root: nn.Module) -> dict[str, Any]:
+    """Copies of submodules, parameters and buffers, sharing what the model's share; what does not require a gradient
+    becomes a buffer, so that nothing trains it.
+    """
+    own = {target: _attribute(model if _has(model, target) else root, target) for target in targets}
+    copies = copy.deepcopy(own)
+    frozen: dict[int, Tensor] = {}
+    for target, found in copies.items():
+        if isinstance(found, nn.Parameter) and not found.requires_grad:
+            copies[target] = frozen.setdefault(id(found), found.data)
+        for module in found.modules() if isinstance(found, nn.Module) else ():
+            for name, parameter in list(module._parameters.items()):
+                if parameter is not None and not parameter.requires_grad:
+                    del module._parameters[name]
+                    module.register_buffer(name, frozen.setdefault(id(parameter), parameter.data))
+    return copies
+
+
+def _has(model: nn.Module, target: str) -> bool:
+    try:
+        _attribute(model, target)
+    except AttributeError:
+        return False
+    return True
+
+
+def _attribute(model: nn.Module, target: str) -> Any:
+    return operator.attrgetter(target)(model)

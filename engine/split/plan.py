@@ -1,0 +1,332 @@
+"""The plan of a cut: which part computes each node of a trace, what crosses, and what is computed anew at its reader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from antiphon.engine.split.tracer import Trace, storages, tensors_in
+from antiphon.errors import ScenarioError, suggest
+
+__all__ = ["Message", "PartPlan", "Plan", "Rows", "at_path", "leaves", "plain_size", "plan_parts"]
+
+Where = tuple[Any, ...]
+"""The place of a tensor in a value of nested tuples, lists and dicts: indices and keys."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """A tensor that crosses a cut.
+
+    Attributes:
+        node: The node whose value it is, or is in.
+        path: Its place in that value; (): the value itself.
+        shape: Of one sample.
+        sender: The part that computes it.
+        name: For ports and tables.
+    """
+
+    node: fx.Node
+    path: Where
+    shape: tuple[int, ...]
+    sender: int
+    name: str
+
+
+@dataclass
+class PartPlan:
+    """What one part computes, reads and sends.
+
+    Attributes:
+        nodes: What it computes, in order.
+        observes: Arguments of the model that it reads.
+        reads: The messages that it reads, in the order of their computation.
+        copied: Nodes that it reads and writes to in place, so that it needs copies of its own.
+    """
+
+    nodes: list[fx.Node] = field(default_factory=list)
+    observes: list[str] = field(default_factory=list)
+    reads: list[Message] = field(default_factory=list)
+    copied: set[fx.Node] = field(default_factory=set)
+
+
+@dataclass
+class Plan:
+    """A cut model: its parts, and the prediction as (node, place in its value)."""
+
+    parts: list[PartPlan]
+    prediction: tuple[fx.Node, Where]
+
+
+def at_path(value: Any, path: Where) -> Any:
+    """Return what is at a place in nested tuples, lists and dicts."""
+    for key in path:
+        value = value[key]
+    return value
+
+
+class _Planner:
+    """Assigns the nodes of a trace to parts.
+
+    Args:
+        trace: Of the model.
+        starts: The first node of each part but the first, in order.
+        prediction: The output that is kept.
+    """
+
+    def __init__(self, trace: Trace, starts: Sequence[fx.Node], prediction: tuple[fx.Node, Where]) -> None:
+        self.trace, self.prediction = trace, prediction
+        self.order = {node: i for i, node in enumerate(trace.graph.nodes)}
+        self.held = {node: storages(fact.value) for node, fact in trace.facts.items()}
+        self.writers = [node for node in self.order if node in trace.facts and trace.facts[node].writes]
+        self.needed = self._needed(prediction[0])
+        bounds = [self.order[start] for start in starts]
+        self.count = len(starts) + 1
+        self.part = {node: sum(bound <= i for bound in bounds) for node, i in self.order.items()}
+        self.ends = [*bounds, len(self.order)]
+        self.pinned: set[fx.Node] = set()
+        self.messages: dict[tuple[fx.Node, Where], Message] = {}
+
+    def plan(self) -> Plan:
+        """Return the plan; ScenarioError where something cannot cross."""
+        for number in range(self.count):
+            if not any(self._owned(node, number) for node in self.needed):
+                self._pin(number)
+        parts = [self._gather(number) for number in range(self.count)]
+        self._check_writes(parts)
+        return Plan(parts, self.prediction)
+
+    def _needed(self, output: fx.Node) -> set[fx.Node]:
+        """The nodes that the prediction depends on, also by way of what is written in place."""
+        needed, written = {output}, set(self.held[output])
+        for node in reversed(self.order):
+            if node.op == "output":
+                continue
+            fact = self.trace.facts[node]
+            if node in needed or fact.writes & written:
+                needed.add(node)
+                needed.update(node.all_input_nodes)
+                for part in (node, *node.all_input_nodes):
+                    written |= self.held[part]
+        return needed
+
+    def _free(self, node: fx.Node) -> bool:
+        """Whether a node can be computed anew wherever it is needed: of sizes, constants, buffers and inputs alone."""
+        if node.op in ("placeholder", "get_attr"):
+            return True
+        return node not in self.pinned and not self.trace.facts[node].depends & {
+            "parameter",
+            "random",
+            "state",
+        }
+
+    def _owned(self, node: fx.Node, number: int) -> bool:
+        return self.part[node] == number and not self._free(node)
+
+    def _pin(self, number: int) -> None:
+        """Send what a part computes of its inputs alone, where it computes nothing else."""
+        for node in self.needed:
+            value = self.trace.facts[node].value
+            if (
+                self.part[node] != number
+                or node.op in ("placeholder", "get_attr")
+                or not isinstance(value, Tensor)
+            ):
+                continue
+            late = any(self.part[user] > number for user in node.users if user in self.needed)
+            if value.is_floating_point() and late:
+                self.pinned.add(node)
+        if not any(self._owned(node, number) for node in self.needed):
+            raise ScenarioError(
+                f"part {number} computes nothing that the prediction needs; leave out a cut or move it"
+            )
+
+    def _gather(self, number: int) -> PartPlan:
+        found = PartPlan()
+        included: set[fx.Node] = set()
+        observed: set[fx.Node] = set()
+        reads: set[Message] = set()
+        waiting = [node for node in self.needed if self._owned(node, number)]
+        if self.part[self.prediction[0]] == number or number == self.count - 1:
+            waiting.append(self.prediction[0])
+        while waiting:
+            node = waiting.pop()
+            if node in included or node in observed:
+                continue
+            if node.op == "placeholder":
+                observed.add(node)
+            elif self._constant(node):
+                continue
+            elif self._free(node) or self._owned(node, number):
+                included.add(node)
+                waiting.extend(node.all_input_nodes)
+                waiting.extend(self._writers(node, number))
+            else:
+                reads.update(self._messages(node, number))
+        found.nodes = [node for node in self.order if node in included]
+        found.observes = [str(node.target) for node in self.order if node in observed]
+        found.reads = sorted(reads, key=lambda message: (self.order[message.node], str(message.path)))
+        return found
+
+    def _constant(self, node: fx.Node) -> bool:
+        """Whether a node is a size or a constant that every part knows, or an exact multiple of the batch size."""
+        fact = self.trace.facts[node]
+        if fact.depends or fact.writes or tensors_in(fact.value) or node.op == "call_module":
+            return False
+        return plain_size(self.trace, node) is not NotImplemented
+
+    def _writers(self, node: fx.Node, number: int) -> Iterator[fx.Node]:
+        """The nodes that write in place to what a node's value is, and can be computed anew with it."""
+        for other in self.writers:
+            late = other not in self.needed or self.order[other] >= self.ends[number]
+            if not late and self._free(other) and self.trace.facts[other].writes & self.held[node]:
+                yield other
+
+    def _messages(self, node: fx.Node, number: int) -> Iterator[Message]:
+        assert self.part[node] < number
+        for path, value in leaves(self.trace.facts[node].value):
+            if value is None or not isinstance(value, Tensor):
+                if value is not None and self.trace.facts[node].depends:
+                    raise self._refused(node, number, f"is a {type(value).__name__} that depends on the data")
+                continue
+            key = node, path
+            if key not in self.messages:
+                self.messages[key] = self._message(node, path, value, number)
+            yield self.messages[key]
+
+    def _message(self, node: fx.Node, path: Where, value: Tensor, number: int) -> Message:
+        shape = list(value.shape)
+        if not value.is_floating_point():
+            raise self._refused(node, number, f"is of {value.dtype}, which has no gradient")
+        other = at_path(self.trace.other[node], path)
+        batch, fewer = self.trace.batches
+        if not shape or shape[0] != batch or len(other) != fewer or other.shape[1:] != value.shape[1:]:
+            raise self._refused(node, number, f"{shape} has no batch as its first axis (of {batch})")
+        name = "_".join(str(part) for part in (node.name, *path))
+        return Message(node, path, tuple(shape[1:]), self.part[node], name)
+
+    def _refused(self, node: fx.Node, number: int, why: str) -> ScenarioError:
+        where = self.trace.facts[node].where
+        return ScenarioError(
+            f"'{node}' ({where}) crosses from part {self.part[node]} to part {number} and {why}; only float "
+            "tensors [batch, …] cross: move the cut"
+        )
+
+    def _check_writes(self, parts: list[PartPlan]) -> None:
+        """Refuse writes in place that another part would have to see, and note what needs a copy of its own."""
+        for number, part in enumerate(parts):
+            own = set(part.nodes)
+            inputs = [n for n in self.order if n.op == "placeholder" and str(n.target) in part.observes]
+            inputs += list(dict.fromkeys(message.node for message in part.reads))
+            for node in part.nodes:
+                writes = self.trace.facts[node].writes
+                if not writes:
+                    continue
+                for source in inputs:
+                    if self.held[source] & writes:
+                        part.copied.add(source)
+                        self._check_write(node, source, number, inputs, parts)
+                held = [n for n in own if n.op == "get_attr" and self.held[n] & writes]
+                for source in held:
+                    if any(source in other.nodes for other in parts if other is not part):
+                        raise self._write_refused(node, source, "is read in another part too")
+
+    def _check_write(
+        self, node: fx.Node, source: fx.Node, number: int, inputs: list[fx.Node], parts: list[PartPlan]
+    ) -> None:
+        held = self.held[source]
+        if any(other is not source and self.held[other] & held for other in inputs):
+            raise self._write_refused(node, source, f"reaches part {number} twice")
+        if self._free(node):
+            return  # done anew in every part that reads it
+        for later in range(number + 1, len(parts)):
+            read = [message.node for message in parts[later].reads if message.sender < number]
+            read += [
+                n for n in self.order if n.op == "placeholder" and str(n.target) in parts[later].observes
+            ]
+            if any(self.held[other] & held for other in read):
+                raise self._write_refused(node, source, f"is read again in part {later}")
+
+    def _write_refused(self, node: fx.Node, source: fx.Node, why: str) -> ScenarioError:
+        return ScenarioError(
+            f"'{node}' ({self.trace.facts[node].where}) writes in place to '{source}', which {why}; write to a copy "
+            "(inplace=False, x = x + y), or move the cut"
+        )
+
+
+def leaves(value: object, path: Where = ()) -> Iterator[tuple[Where, object]]:
+    """Yield what is in nested tuples, lists and dicts, each with its place."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from leaves(item, (*path, key))
+    elif isinstance(value, tuple | list) and not isinstance(value, torch.Size):
+        for i, item in enumerate(value):
+            yield from leaves(item, (*path, i))
+    else:
+        yield path, value
+
+
+def plain_size(trace: Trace, node: fx.Node) -> Any:
+    """Return a size or constant as what it is of any batch: a plain value, multiples of the batch size as `Rows`.
+
+    Returns:
+        `NotImplemented` where it is neither.
+    """
+    return _plain(trace.facts[node].value, trace.other[node], trace.batches)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A number that is so many times the batch size."""
+
+    times: int
+
+
+def _plain(have: Any, other: Any, batches: tuple[int, int]) -> Any:
+    if isinstance(have, tuple | list) and type(have) is type(other) and len(have) == len(other):
+        items = [_plain(a, b, batches) for a, b in zip(have, other, strict=True)]
+        return NotImplemented if NotImplemented in items else tuple(items)
+    if isinstance(have, torch.dtype | torch.device):
+        return have
+    if type(have) not in (int, float, bool, str, type(None)) or type(have) is not type(other):
+        return NotImplemented
+    if have == other:
+        return have
+    if type(have) is int and have * batches[1] == other * batches[0] and have % batches[0] == 0:
+        return Rows(have // batches[0])
+    return NotImplemented
+
+
+def plan_parts(trace: Trace, at: Sequence[str], prediction: tuple[fx.Node, Where]) -> Plan:
+    """Plan the parts of a model that is cut before some of its submodules.
+
+    Args:
+        trace: Of the model, with the forwards of all containers of `at` opened.
+        at: Paths of submodules.
+        prediction: The output that is kept: a node, and the place in its value.
+
+    Raises:
+        ScenarioError: A cut is no call of the forward, a part would be empty, or something cannot cross.
+    """
+    order = {node: i for i, node in enumerate(trace.graph.nodes)}
+    for name in at:
+        if name not in trace.entries:
+            modules = dict(trace.root.named_modules())
+            known = [path for path in trace.entries if path]
+            if name in modules:
+                inside = next((path for path in known if path.startswith(f"{name}.")), None)
+                fix = f"; cut before '{inside}'" if inside else f"; cut before one of {', '.join(known[:6])}"
+                raise ScenarioError(
+                    f"at: '{name}' is a {type(modules[name]).__name__} that forward does not call{fix}"
+                )
+            raise ScenarioError(f"at: no submodule '{name}'{suggest(name, [*known, *modules])}")
+    starts = sorted((order[trace.entries[name]], name) for name in dict.fromkeys(at))
+    for (first, early), (second, late) in zip(starts, starts[1:], strict=False):
+        if first == second:
+            raise ScenarioError(f"at: nothing is computed between '{early}' and '{late}'; leave one out")
+    nodes = list(order)
+    return _Planner(trace, [nodes[start] for start, _ in starts], prediction).plan()

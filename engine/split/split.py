@@ -1,0 +1,197 @@
+"""Splitting: a torch model becomes agents joined by channels."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+from antiphon.agents.objectives import objective_of
+from antiphon.engine.split.cuts import balanced, containers
+from antiphon.engine.split.example import Inputs, inputs_for
+from antiphon.engine.split.origin import Origin
+from antiphon.engine.split.outputs import axes_for, prediction_of
+from antiphon.engine.split.parts import Part, build_parts
+from antiphon.engine.split.plan import at_path, plan_parts
+from antiphon.engine.split.ties import tied_parameters
+from antiphon.engine.split.tracer import trace
+from antiphon.envs import registry
+from antiphon.envs.signal import Description
+from antiphon.errors import ScenarioError, suggest
+from antiphon.scenarios import Scenario
+from antiphon.scenarios.parts import ObjectiveSpec
+
+__all__ = ["split"]
+
+
+def split(
+    model: nn.Module | None = None,
+    at: int | Sequence[int | str] = (),
+    *,
+    env: Any,
+    inputs: Mapping[str, str] | None = None,
+    output: str | int | None = None,
+    objective: str | Mapping[str, Any] | None = None,
+    coupling: str = "decoupled",
+    gradient: str | Mapping[str, Any] = "linear",
+    tie: Literal["copy", "together"] | None = None,
+    parts: Sequence[nn.Module] | None = None,
+    observes: str | None = None,
+    scenario: str = "split",
+    **training: Any,
+) -> Scenario:
+    """Cut a model into agents joined by channels; `antiphon.join` returns the model again.
+
+    The forward is traced with torch.fx down to the submodules that hold no cut, on an example with the environment's
+    shapes. Each tensor that crosses a cut is a channel for every part that reads it. What depends on no parameter (sizes,
+    masks, tables in buffers) is computed anew by its reader. The model itself is not changed.
+
+    Args:
+        model: Its forward takes tensors [batch, …].
+        at: Submodules before which to cut (`["blocks.1", "blocks.2.mlp"]`), positions of an `nn.Sequential`, or a number
+            of parts of about equal cost (floating-point operations of the example's forward).
+        env: As a scenario has it: `{"id": …}`, `antiphon.envs.from_tensors(…)`, …
+        inputs: Arguments of the forward, and the signals they are: `{"idx": "tokens"}`. None: each argument without a
+            default is the observation of its name, or the only one the `image`, or the first observation.
+        output: Of several outputs, the key or index of the prediction; None: the one that fits the objective.
+        objective: Of the prediction; None: classification of `label`; a word names the target to classify.
+        coupling: Of every channel.
+        gradient: Of every channel.
+        tie: Parameters that several parts share: `copy` makes them independent, `together` keeps them equal; None: an error.
+        parts: In place of a model whose forward cannot be traced: modules, each fed with what the one before returns.
+        observes: The signal of a forward with one argument; `inputs` names several.
+        scenario: The scenario's name; its agents are `part0`, `part1`, ….
+        **training: `batch`, `steps`, `optimiser`, ….
+
+    Raises:
+        ScenarioError: The model cannot be traced or cut there; the line names the place and the fix.
+    """
+    if parts is not None:
+        if model is not None:
+            raise ScenarioError("split: give a model, or parts, not both")
+        model, at = nn.Sequential(*parts), list(range(1, len(parts)))
+    if not isinstance(model, nn.Module):
+        raise ScenarioError(
+            f"split: model is {type(model).__name__}; give a torch.nn.Module, or parts=[module, …]"
+        )
+    try:
+        description = registry.describe(env)
+        goal = _objective(objective)
+        given = inputs_for(model, description, inputs, observes)
+        cut = _cut(model, at, given, output, _size(goal, description), description.signals.get(goal.target))
+        tied = tied_parameters(cut.parts, model, cut.names, tie)
+    except ScenarioError as error:
+        raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
+    origin = Origin(copy.deepcopy(model), tied if tie == "copy" else ())
+    for part in cut.parts:
+        part.module.origin = origin
+    document = {
+        "scenario": scenario,
+        "env": env,
+        "agents": _agents(cut, given, goal),
+        "channels": _channels(cut, coupling, gradient),
+        "training": training,
+    }
+    if tied and tie == "together":
+        document["tied"] = [[f"{name}.module.{key}" for name, key in group] for group in tied]
+    return Scenario.model_validate(document)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    parts: list[Part]
+    names: list[str]
+
+
+def _cut(
+    model: nn.Module,
+    at: int | Sequence[int | str],
+    given: Inputs,
+    output: str | int | None,
+    size: int | None,
+    target: Any,
+) -> _Cut:
+    """Trace a model and build its parts."""
+    if isinstance(at, int) and not isinstance(at, bool):
+        names = balanced(model, at, given.example)
+    else:
+        names = _names(model, at)
+    traced = trace(model, containers(names), given.example)
+    prediction = prediction_of(traced, output, size)
+    plan = plan_parts(traced, names, prediction)
+    agents = [f"part{i}" for i in range(len(plan.parts))]
+    shape = tuple(at_path(traced.facts[prediction[0]].value, prediction[1]).shape[1:])
+    axes = None if target is None else axes_for(shape, target.shape, target.classes)
+    return _Cut(build_parts(traced, plan, model, agents, axes), agents)
+
+
+def _names(model: nn.Module, at: Any) -> list[str]:
+    """The paths of the submodules to cut before."""
+    if isinstance(at, str) or not isinstance(at, Sequence):
+        raise ScenarioError(
+            f"at is {at!r}; give a list such as ['{next(iter(dict(model.named_children())), 'blocks.1')}'], or a number of parts"
+        )
+    if not all(isinstance(item, int) and not isinstance(item, bool) for item in at):
+        return [str(item) for item in at]
+    if not isinstance(model, nn.Sequential) and at:
+        raise ScenarioError(
+            f"at={list(at)}: positions are of an nn.Sequential; name submodules of {type(model).__name__}, such as '{next(iter(dict(model.named_children())), '')}'"
+        )
+    bounds = [0, *at, len(model) if isinstance(model, nn.Sequential) else 1]
+    if any(not early < late for early, late in zip(bounds, bounds[1:], strict=False)):
+        raise ScenarioError(f"at={list(at)} must rise between 1 and {bounds[-1] - 1}, the model's layers")
+    children = list(dict(model.named_children()))
+    return [children[position] for position in at]
+
+
+def _objective(given: str | Mapping[str, Any] | None) -> ObjectiveSpec:
+    if given is None or isinstance(given, str):
+        given = {"kind": "classification", "target": given or "label"}
+    return ObjectiveSpec.model_validate(given)
+
+
+def _size(goal: ObjectiveSpec, description: Description) -> int | None:
+    """The numbers per sample that the objective needs; None: not known here."""
+    signal = description.signals.get(goal.target)
+    if signal is None:
+        raise ScenarioError(
+            f"objective: no signal '{goal.target}'{suggest(goal.target, description.signals)}"
+        )
+    return objective_of(goal.kind, goal.options).size(signal.shape, signal.classes)
+
+
+def _agents(cut: _Cut, given: Inputs, goal: ObjectiveSpec) -> dict[str, dict[str, Any]]:
+    agents: dict[str, dict[str, Any]] = {}
+    for name, part in zip(cut.names, cut.parts, strict=True):
+        agents[name] = {
+            "network": part.module,
+            "observes": [given.signals[argument] for argument in part.observes],
+        }
+        if any(argument in given.indices for argument in part.observes):
+            agents[name]["categories"] = "index"
+    agents[cut.names[-1]]["objective"] = goal
+    return agents
+
+
+def _channels(cut: _Cut, coupling: str, gradient: str | Mapping[str, Any]) -> list[dict[str, Any]]:
+    channels = []
+    for name, part in zip(cut.names, cut.parts, strict=True):
+        for wire in part.reads:
+            shape = wire.message.shape
+            channel: dict[str, Any] = {
+                "from": cut.names[wire.message.sender],
+                "to": name,
+                "key": wire.key,
+                "size": list(shape) if len(shape) > 1 else (*shape, 1)[0],
+                "norm": "none",
+                "coupling": coupling,
+                "gradient": gradient,
+            }
+            if wire.port is not None:
+                channel["port"] = re.sub("[^A-Za-z0-9]+", "_", wire.port).strip("_")
+            channels.append(channel)
+    return channels

@@ -1,0 +1,73 @@
+"""Parameters that several parts of a cut model share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from antiphon.engine.split.parts import Part
+from antiphon.errors import ScenarioError
+
+__all__ = ["tied_parameters"]
+
+Group = tuple[tuple[str, str], ...]
+
+
+def tied_parameters(
+    parts: Sequence[Part], model: nn.Module, names: Sequence[str], tie: Literal["copy", "together"] | None
+) -> list[Group]:
+    """Return the groups of parameters that are one in the model and several in the parts, each as (part, key).
+
+    Raises:
+        ScenarioError: There are some, and `tie` does not say what shall become of them, or cannot be had.
+    """
+    if tie not in (None, "copy", "together"):
+        raise ScenarioError(f"tie: {tie!r}; must be 'copy' or 'together'")
+    own = {key: id(p) for key, p in model.named_parameters(remove_duplicate=False) if p.requires_grad}
+    groups: dict[int, list[tuple[str, str]]] = {}
+    for name, part in zip(names, parts, strict=True):
+        for key, _ in part.module.named_parameters():
+            if key in own:
+                groups.setdefault(own[key], []).append((name, key))
+    tied = [tuple(group) for group in groups.values() if len(group) > 1]
+    _check_statistics(parts, model, names)
+    if not tied:
+        return []
+    shown = "; ".join(" and ".join(f"'{key}' in {name}" for name, key in group) for group in tied[:3])
+    if tie is None:
+        raise ScenarioError(
+            f"{shown}: one parameter in several parts (shared weights, or a module called twice); move the cut, or "
+            "give tie='copy' (independent) or tie='together' (kept equal)"
+        )
+    if tie == "copy" and any(len({key for _, key in group}) < len(group) for group in tied):
+        raise ScenarioError(
+            f"tie='copy': {shown}: the model has one key for what would be several parameters; give tie='together', or "
+            "move the cut"
+        )
+    return tied
+
+
+def _check_statistics(parts: Sequence[Part], model: nn.Module, names: Sequence[str]) -> None:
+    """Refuse a module with running statistics in two parts: they would be two."""
+    holders: dict[str, str] = {}
+    for name, part in zip(names, parts, strict=True):
+        for path, key in _statistics(part.module):
+            if (
+                key in holders
+                and holders[key] != name
+                and isinstance(dict(model.named_buffers()).get(key), Tensor)
+            ):
+                raise ScenarioError(
+                    f"'{path}' is called in {holders[key]} and in {name}, and its running statistics '{key}' cannot be in "
+                    "both; move the cut, or make it two modules"
+                )
+            holders[key] = name
+
+
+def _statistics(module: nn.Module) -> Iterator[tuple[str, str]]:
+    for path, inner in module.named_modules():
+        for name, buffer in inner._buffers.items():
+            if buffer is not None and getattr(inner, "track_running_stats", False):
+                yield path, f"{path}.{name}" if path else name

@@ -1,0 +1,456 @@
+"""Tracing: the graph of a model's forward, down to its submodules, with the values of an example beside it (torch.fx,
+Reed et al. 2022).
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+import os
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
+
+from antiphon.errors import ScenarioError
+
+__all__ = ["Fact", "Mode", "Trace", "evaluate", "storages", "tensors_in", "trace"]
+
+_FACTORIES = (
+    "arange",
+    "empty",
+    "eye",
+    "full",
+    "linspace",
+    "ones",
+    "rand",
+    "randn",
+    "randperm",
+    "tensor",
+    "zeros",
+)
+"""Functions that make tensors of plain numbers: they become nodes, so that device and type are not frozen in."""
+_SHAPE_METHODS = frozenset(
+    ["size", "dim", "ndimension", "numel", "nelement", "stride", "is_floating_point", "is_complex", "is_contiguous", "element_size", "get_device"]
+)
+_SHAPE_ATTRIBUTES = frozenset(["shape", "dtype", "device", "ndim", "is_cuda", "layout", "requires_grad", "is_sparse"])
+_LIBRARIES = (os.path.dirname(torch.__file__), os.path.dirname(__file__), "<")
+NUMBERS = frozenset({"input", "parameter", "buffer", "state", "random"})
+"""What the numbers of a tensor may depend on."""
+
+
+@dataclass
+class Fact:
+    """What is known of a node of a trace."""
+
+    value: Any
+    """Its value for the example."""
+    depends: frozenset[str]
+    """What its numbers depend on, of `NUMBERS`; sizes and constants depend on nothing."""
+    writes: frozenset[int]
+    """The storages that it changes in place."""
+    where: str
+    """File and line of the user's code."""
+
+
+@dataclass
+class Trace:
+    """The graph of a model's forward.
+
+    Attributes:
+        graph: Its calls of submodules, functions and methods, in order.
+        root: A copy of the model, which the graph was made of.
+        facts: Of every node but the output, in training mode.
+        entries: By path of a submodule that was called: the first node of that call.
+        other: By node: its value for the example of another batch size, in evaluation mode.
+        batches: The two batch sizes.
+    """
+
+    graph: fx.Graph
+    root: nn.Module
+    facts: dict[fx.Node, Fact]
+    entries: dict[str, fx.Node]
+    other: dict[fx.Node, Any]
+    batches: tuple[int, int]
+
+
+class Mode(nn.Module):
+    """One of two plain values: that of training, or that of evaluation."""
+
+    def __init__(self, train: Any, evaluation: Any) -> None:
+        super().__init__()
+        self.train_value, self.evaluation_value = train, evaluation
+
+    def forward(self) -> Any:
+        """Return the value of the present mode."""
+        return self.train_value if self.training else self.evaluation_value
+
+
+def tensors_in(value: object) -> list[Tensor]:
+    """Return the tensors in nested tuples, lists and dicts."""
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+def storages(value: object) -> frozenset[int]:
+    """Return the storages of the tensors in a value."""
+    return frozenset(t.untyped_storage().data_ptr() for t in tensors_in(value) if t.numel())
+
+
+class _Carried(fx.Proxy):
+    """A node with its value: what asks for a number, a size or a type is answered from the example."""
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]  # `isinstance(x, Tensor)` in a model is about the value
+        fact = self.tracer.facts.get(self.node)
+        found = _Carried if fact is None else type(fact.value)
+        return found if issubclass(found, Tensor | int | float) else _Carried
+
+    @property
+    def _value(self) -> Any:
+        return self.tracer.facts[self.node].value
+
+    def __getattr__(self, name: str) -> Any:
+        value = self.__dict__["tracer"].facts[self.__dict__["node"]].value
+        if isinstance(value, Mapping) and name in ("keys", "values", "items"):
+            pairs = {key: self[key] for key in value}
+            return getattr(pairs, name)
+        if callable(getattr(value, name)):
+            return lambda *args, **kwargs: self.tracer.create_proxy(
+                "call_method", name, (self, *args), kwargs
+            )
+        return self.tracer.create_proxy("call_function", getattr, (self, name), {})
+
+    def __len__(self) -> int:
+        return len(self._value)
+
+    def __iter__(self) -> Iterator[Any]:
+        if isinstance(self._value, Mapping):
+            return iter(self._value)
+        return (self[i] for i in range(len(self._value)))
+
+    def __contains__(self, item: object) -> bool:
+        return self.tracer.plain(self, f"whether it contains {item!r}") and item in self._value
+
+    def __int__(self) -> int:
+        return int(self.tracer.plain(self, "its value as an int"))
+
+    def __index__(self) -> int:
+        return operator.index(self.tracer.plain(self, "its value as an index"))
+
+    def __float__(self) -> float:
+        return float(self.tracer.plain(self, "its value as a float"))
+
+    def __setitem__(self, key: object, value: object) -> None:
+        self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
+
+    def __iadd__(self, other: object) -> Any:
+        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
+
+    def __isub__(self, other: object) -> Any:
+        return self.tracer.create_proxy("call_function", operator.isub, (self, other), {})
+
+    def __imul__(self, other: object) -> Any:
+        return self.tracer.create_proxy("call_function", operator.imul, (self, other), {})
+
+    def __itruediv__(self, other: object) -> Any:
+        return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
+
+
+class _Tracer(fx.Tracer):
+    """Traces the modules on the way to the opened ones; every other submodule is one call.
+
+    Args:
+        opened: Paths of the submodules whose forwards are traced, the model's own included.
+        example: Its arguments, by name.
+    """
+
+    proxy_buffer_attributes = True
+
+    def __init__(self, opened: Collection[str], example: Mapping[str, Any]) -> None:
+        factories = tuple(getattr(torch, name) for name in _FACTORIES)
+        super().__init__(autowrap_functions=factories)
+        self.opened, self.example = opened, example
+        self.facts: dict[fx.Node, Fact] = {}
+        self.starts: dict[str, int] = {}
+        self.evaluating = False
+
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: object = None
+    ) -> tuple[Any, list[Any]]:
+        given = {name: self.create_proxy("placeholder", name, (), {}) for name in self.example}
+        return (lambda root: root_fn(root, **given)), [self.root]
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Carried(node, self)
+
+    def create_arg(self, a: Any) -> Any:
+        if type(a) is _Carried:
+            return a.node
+        if hasattr(a, "__dataclass_fields__") and not isinstance(a, type):
+            a = {name: getattr(a, name) for name in a.__dataclass_fields__}
+        found = super().create_arg(a)
+        if isinstance(found, fx.Node) and found not in self.facts:
+            self._evaluate(found)  # a parameter or constant
+        return found
+
+    def create_proxy(
+        self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any
+    ) -> fx.Proxy:
+        proxy = super().create_proxy(kind, target, args, kwargs, *rest, **more)
+        self._evaluate(proxy.node)
+        return proxy
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return module_qualified_name not in self.opened
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if self.evaluating:
+            return forward(*args, **kwargs)
+        self.starts.setdefault(self.path_of_module(m), len(self.graph.nodes))
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return attr_val if self.evaluating else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        return bool(self.plain(obj, "a branch"))
+
+    def plain(self, proxy: fx.Proxy, use: str) -> Any:
+        """Return a value that Python code needs; ScenarioError where it depends on the data."""
+        fact = self.facts[proxy.node]
+        if fact.depends:
+            raise ScenarioError(
+                f"forward needs the value of '{proxy.node}' ({use}) at {_where()}, which depends on the data; put "
+                "those lines into a submodule of their own, or give split(parts=[module, …])"
+            )
+        return fact.value
+
+    @contextmanager
+    def plainly(self) -> Iterator[None]:
+        """Evaluate modules as they are, whatever is patched."""
+        self.evaluating = True
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.evaluating = False
+
+    def _evaluate(self, node: fx.Node) -> None:
+        parts = list(node.all_input_nodes)
+        depends = frozenset[str]().union(*(self.facts[part].depends for part in parts))
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self.facts[n].value)
+        held: list[Tensor] = []
+        if node.op == "call_module":
+            module = self.root.get_submodule(str(node.target))
+            depends |= {"parameter"} if any(True for _ in module.parameters()) else set()
+            held = list(module.buffers())
+            depends |= {"buffer"} if held else set()
+        versions = [(t, t._version) for t in [*tensors_in((args, kwargs)), *held]]
+        with self.plainly():
+            state = torch.get_rng_state()
+            value = _call(self.root, node, args, kwargs, self.example)
+            drawn = not torch.equal(state, torch.get_rng_state())
+        changed = storages([t for t, version in versions if t._version != version])
+        if node.op in ("placeholder", "get_attr"):
+            kind = "parameter" if isinstance(value, nn.Parameter) else "buffer"
+            depends = (
+                frozenset({"input" if node.op == "placeholder" else kind}) if tensors_in(value) else depends
+            )
+        elif _only_sizes(node, value):
+            depends = frozenset()
+        if drawn:
+            depends |= {"random"}
+        if changed & storages(held):
+            depends |= {"state"}
+        self.facts[node] = Fact(value, depends, changed, _where())
+        for fact in self.facts.values():
+            if changed & storages(fact.value):
+                fact.depends |= depends
+
+
+def _only_sizes(node: fx.Node, value: object) -> bool:
+    """Whether a node asks for no more than sizes and types."""
+    if tensors_in(value):
+        return False
+    if node.op == "call_method":
+        return node.target in _SHAPE_METHODS
+    return node.op == "call_function" and node.target is getattr and node.args[1] in _SHAPE_ATTRIBUTES
+
+
+def _call(root: nn.Module, node: fx.Node, args: Any, kwargs: Any, example: Mapping[str, Any]) -> Any:
+    target = node.target
+    if node.op == "placeholder":
+        return example[str(target)]
+    if node.op == "get_attr":
+        return operator.attrgetter(str(target))(root)
+    if node.op == "call_module":
+        return root.get_submodule(str(target))(*args, **kwargs)
+    if node.op == "call_method":
+        return getattr(args[0], str(target))(*args[1:], **kwargs)
+    assert callable(target)
+    return target(*args, **kwargs)
+
+
+def _where() -> str:
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith(_LIBRARIES):
+            return f"{os.path.basename(file)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return "an unknown line"
+
+
+@contextmanager
+def _factories(tracer: _Tracer) -> Iterator[None]:
+    """Record torch's factories of tensors as nodes."""
+    originals = {name: getattr(torch, name) for name in _FACTORIES}
+
+    def recorded(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if tracer.evaluating:
+                return original(*args, **kwargs)
+            return tracer.create_proxy("call_function", original, args, kwargs)
+
+        return call
+
+    try:
+        for name, original in originals.items():
+            setattr(torch, name, recorded(original))
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(torch, name, original)
+
+
+def evaluate(graph: fx.Graph, root: nn.Module, example: Mapping[str, Any]) -> dict[fx.Node, Any]:
+    """Return the value of every node of a graph for other arguments, without gradients.
+
+    Raises:
+        ScenarioError: A node fails: something was frozen in.
+    """
+    values: dict[fx.Node, Any] = {}
+    for node in graph.nodes:
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+        if node.op == "output":
+            values[node] = args[0]
+            continue
+        try:
+            with torch.no_grad():
+                values[node] = _call(root, node, args, kwargs, example)
+        except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
+            raise ScenarioError(
+                f"'{node}' fails for another batch size ({_line(error)}); take sizes from x.shape, not from len(x) or a loop"
+            ) from None
+    return values
+
+
+def trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any]) -> Trace:
+    """Trace a model in training and in evaluation mode, at two batch sizes.
+
+    Args:
+        model: It is copied; nothing of it changes.
+        opened: Paths of submodules whose forwards are traced too; "" is the model.
+        example: Its arguments by name; what varies with the batch has it as the first axis.
+
+    Raises:
+        ScenarioError: Its forward cannot be traced; the line names the node and the fix.
+    """
+    name = type(model).__name__
+    try:
+        root = copy.deepcopy(model).cpu().float()
+    except RuntimeError as error:
+        raise ScenarioError(f"{name} cannot be copied ({_line(error)})") from None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        train = _traced(root.train(), opened, example, name)
+        evaluation = _traced(root.eval(), opened, example, name)
+        entries = dict(train.starts)
+        nodes = list(train.graph.nodes)
+        firsts = {path: nodes[start] for path, start in entries.items()}
+        _merge(train, evaluation, root, name)
+        batch, fewer = _fewer(example)
+        other = evaluate(train.graph, root, fewer)
+    return Trace(train.graph, root, train.facts, firsts, other, (batch, batch - 1))
+
+
+def _traced(root: nn.Module, opened: Collection[str], example: Mapping[str, Any], name: str) -> _Tracer:
+    own = {key: value.clone() if isinstance(value, Tensor) else value for key, value in example.items()}
+    tracer = _Tracer(opened, own)
+    try:
+        with _factories(tracer):
+            tracer.trace(root)
+    except ScenarioError:
+        raise
+    except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
+        raise ScenarioError(
+            f"{name}.forward cannot be traced for the example ({_line(error)}); put what fails into a submodule of "
+            "its own, or give split(parts=[module, …])"
+        ) from None
+    return tracer
+
+
+def _merge(train: _Tracer, evaluation: _Tracer, root: nn.Module, name: str) -> None:
+    """Make values that differ between the modes depend on the mode; ScenarioError where the calls themselves differ."""
+    ours, theirs = list(train.graph.nodes), list(evaluation.graph.nodes)
+    same = dict(zip(theirs, ours, strict=False))
+    count = 0
+
+    def chosen(node: fx.Node, mine: Any, other: Any) -> Any:
+        nonlocal count
+        if isinstance(mine, tuple | list) and isinstance(other, type(mine)) and len(mine) == len(other):
+            return type(mine)(chosen(node, a, b) for a, b in zip(mine, other, strict=True))
+        if isinstance(mine, dict) and isinstance(other, dict) and mine.keys() == other.keys():
+            return {key: chosen(node, value, other[key]) for key, value in mine.items()}
+        if isinstance(mine, fx.Node) and isinstance(other, fx.Node) and same.get(other) is mine:
+            return mine
+        if type(mine) is type(other) and not isinstance(mine, fx.Node) and repr(mine) == repr(other):
+            return mine
+        if isinstance(mine, fx.Node) or isinstance(other, fx.Node):
+            raise _differs(node, name)
+        path, count = f"mode{count}", count + 1
+        root.add_module(path, Mode(mine, other).train(root.training))
+        with train.graph.inserting_before(node):
+            made = train.graph.call_module(path)
+        train.facts[made] = Fact(mine, frozenset(), frozenset(), "")
+        return made
+
+    for mine, other in zip(ours, theirs, strict=False):
+        if (mine.op, mine.target) != (other.op, other.target):
+            raise _differs(mine, name)
+        args = chosen(mine, mine.args, other.args)
+        mine.args, mine.kwargs = args, chosen(mine, dict(mine.kwargs), dict(other.kwargs))
+    if len(ours) != len(theirs):
+        raise _differs(ours[-1], name)
+
+
+def _differs(node: fx.Node, name: str) -> ScenarioError:
+    return ScenarioError(
+        f"{name}.forward makes other calls in training than in evaluation (at '{node}'); put what depends on "
+        "`self.training` into a submodule of its own"
+    )
+
+
+def _fewer(example: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    """The example's batch size, and its arguments with one row less."""
+    sizes = [t.shape[0] for t in tensors_in(dict(example)) if t.dim()]
+    batch = sizes[0] if sizes else 0
+    if batch < 2:
+        raise ScenarioError(
+            f"the example has a batch of {batch}; give tensors with at least 2 rows, the batch first"
+        )
+    return batch, {
+        key: value[: batch - 1]
+        if isinstance(value, Tensor) and value.dim() and len(value) == batch
+        else value
+        for key, value in example.items()
+    }
+
+
+def _line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
