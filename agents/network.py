@@ -47,7 +47,7 @@ class Head:
 
     name: str
     size: tuple[int, ...]
-    """`(components,)`, or `(channels, height, width)` for a feature map."""
+    """`(components,)`, or the axes of a message that has several, such as `(channels, height, width)`."""
     norm: str = "none"
 
     @property

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.comms.model import ContextSpec, Model, Numbers
+from antiphon.comms.sites import SiteGradient, SiteInput, sites_of
 from antiphon.comms.synthetic_gradients import (
     PREDICTORS,
+    ConvGradient,
     DirectGradient,
     Example,
     Predictor,
@@ -209,9 +211,21 @@ def predictor_of(
     options: Mapping[str, Any],
     shape: tuple[int, ...],
     context: Sequence[ContextSpec],
+    *,
+    target: ContextSpec | None = None,
+    sites: bool | None = None,
     **settings: Any,
 ) -> Predictor:
-    """Return a synthetic gradient of antiphon's own or of a user's kind; arguments as of `Predictor`.
+    """Return a synthetic gradient of antiphon's own or of a user's kind; other arguments as of `Predictor`.
+
+    Args:
+        kind: A registered name, or a module or factory.
+        options: Of a user's factory.
+        shape: Of one message.
+        context: The signals it is conditioned on.
+        target: Signal predicted beside the gradient.
+        sites: Whether it is applied at every token or pixel; None: where messages are [tokens, features].
+        settings: The others.
 
     Raises:
         ScenarioError: It does not fit; the line begins with the key.
@@ -219,23 +233,53 @@ def predictor_of(
     made = predictor_class(kind)
     if made is ModuleGradient:
         settings |= {"source": PREDICTORS[kind] if isinstance(kind, str) else kind, "options": options}
-    predictor = made(shape, context, **settings)
+    if issubclass(made, ConvGradient):
+        if sites:
+            raise ScenarioError(
+                "gradient.sites: a conv gradient reads every site of a map with its neighbours; leave it out, "
+                "or use kind linear or mlp"
+            )
+        sites = False
+    try:
+        at = sites_of(shape, context, target, given=sites)
+    except ScenarioError as error:
+        raise ScenarioError(f"gradient.{error}") from None
+    if at is None:
+        predictor = made(shape, context, target=target, **settings)
+    else:
+        own = None if target is None else at.at_site(target)
+        one = made((at.features,), [at.at_site(spec) for spec in context], target=own, **settings)
+        predictor = SiteGradient(one, at)
     predictor.kind = name_of(kind)
     return predictor
 
 
 def input_of(
-    kind: Any, options: Mapping[str, Any], size: int, context: Sequence[ContextSpec], **settings: Any
+    kind: Any,
+    options: Mapping[str, Any],
+    shape: tuple[int, ...],
+    context: Sequence[ContextSpec],
+    *,
+    sites: bool | None = None,
+    **settings: Any,
 ) -> InputModel:
-    """Return a synthetic input of antiphon's own or of a user's kind; arguments as of `InputModel`.
+    """Return a synthetic input of antiphon's own or of a user's kind; arguments as of `predictor_of` and `InputModel`.
 
     Raises:
         ScenarioError: It does not fit; the line begins with the key.
     """
     source = INPUTS[kind] if isinstance(kind, str) else kind
+    try:
+        at = sites_of(shape, context, given=sites)
+    except ScenarioError as error:
+        raise ScenarioError(f"input.{error}") from None
+    size, specs = torch.Size(shape).numel(), list(context)
+    if at is not None:
+        size, specs = at.features, [at.at_site(spec) for spec in context]
     if isinstance(source, type) and issubclass(source, InputModel):
-        model = source(size, context, **settings)
+        model = source(size, specs, **settings)
     else:
-        model = ModuleInput(size, context, source=source, options=options, **settings)
-    model.kind = name_of(kind)
-    return model
+        model = ModuleInput(size, specs, source=source, options=options, **settings)
+    found = model if at is None else SiteInput(model, at)
+    found.kind = name_of(kind)
+    return found

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from antiphon.comms.credit import constant
 from antiphon.comms.model import Model, Numbers
+from antiphon.comms.sites import SiteGradient, SiteInput, Sites
 from antiphon.comms.synthetic_gradients import Example, LinearGradient, LocalGradient, Predictor
 from antiphon.comms.synthetic_inputs import InputModel, LinearInput, MlpInput
 from antiphon.errors import EngineError
@@ -231,6 +232,9 @@ class StackedModels(StackedParameters):
         if len({_model_shape(model) for model in members}) > 1:
             raise EngineError("models of different kinds or shapes cannot be stacked")
         self.batch = batch
+        self.sites: Sites | None = None
+        if isinstance(first, SiteGradient | SiteInput):
+            first, self.sites = first.at_site, first.sites
         self.model = copy.copy(first)
         del self.model.optimiser, self.model.updates  # of the first alone
         super().__init__(members)
@@ -274,17 +278,22 @@ class StackedModels(StackedParameters):
             if isinstance(conditioning, Example):
                 each = self._each(conditioning)
                 found = self._predictor.predict(each) if self.maps is None else self.maps.prediction(each)
+                found = found if self.sites is None else self.sites.gradient(found)
             else:
-                found = self._input.predict(self._context(conditioning), self.batch, training=training)
+                count = self.batch if self.sites is None else self.batch * self.sites.count
+                found = self._input.predict(self._context(conditioning), count, training=training)
+                found = found if self.sites is None else self.sites.close(found)
         return found.flatten(0, 1)
 
     def value(self, example: Example) -> Tensor:
         """Return the losses that critics predict for the messages, [K * B]."""
-        return self._predictor.value(self._each(example)).flatten()
+        value = self._predictor.value(self._each(example))
+        return (value if self.sites is None else self.sites.value(value)).flatten()
 
     def propagated(self, example: Example) -> Tensor:
         """Return B times the gradients of the members' own losses by the messages, [K * B, M]."""
-        return self._predictor.propagated(self._each(example)).flatten(0, 1)
+        found = self._predictor.propagated(self._each(example))
+        return (found if self.sites is None else self.sites.gradient(found)).flatten(0, 1)
 
     def gradients(
         self, examples: Sequence[Example], members: Sequence[Tensor | None] | None = None
@@ -315,6 +324,8 @@ class StackedModels(StackedParameters):
         """
         each = []  # the context takes the place of the message, the message that of the gradient
         for context, message, arrived in examples:
+            if self.sites is not None:
+                message, arrived = self.sites.open(message), self.sites.repeated(arrived)
             received = self._open(message)
             features = self._context(context)
             inputs = received.new_zeros(*received.shape[:2], 0) if features is None else features
@@ -344,10 +355,13 @@ class StackedModels(StackedParameters):
         return flat.view(count, len(flat) // count, *flat.shape[1:])
 
     def _context(self, context: Tensor | None) -> Tensor | None:
-        return context if context is None or context.dim() == 3 else self._open(context)
+        """Context with a leading model axis, [K, B, C]."""
+        features = context if self.sites is None else self.sites.context_rows(context)
+        return features if features is None or features.dim() == 3 else self._open(features)
 
     def _each(self, example: Example) -> Example:
         """Example with a leading model axis, [K, B, …]."""
+        example = example if self.sites is None else self.sites.example(example)
         lead = len(self.members), len(example.message) // len(self.members)
         context, delta, prediction = example.context, example.delta, example.prediction
         return Example(

@@ -48,6 +48,8 @@ class GradientSettings:
     hidden: tuple[int, ...] = ()
     filter: int = 5
     norm: str = "batch"
+    sites: bool | None = None
+    """Whether it is applied at every token or pixel; None: at every token of messages [tokens, features]."""
     optimiser: Mapping[str, Any] | None = None
 
 
@@ -98,6 +100,8 @@ def read_gradient(
 
 
 _COUPLINGS = ("decoupled", "detached", "locked")
+Context = int | tuple[int, ...] | tuple[tuple[int, ...], int]
+"""A signal of a context: classes, the shape of one sample, or both (shape, classes)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -131,15 +135,15 @@ class Channel:
     once both have learned, the channel's own `learn`. Under `torch.no_grad()` messages pass and nothing is kept.
 
     Args:
-        size: Components of one message, or [channels, height, width]; messages are [B, size], or [B, ...] with as
-            many components.
+        size: Components of one message, or up to four axes such as [tokens, features] or [channels, height, width];
+            messages are [B, size], or [B, ...] with as many components.
         gradient: The kind of the synthetic gradient (`linear`, `mlp`, `conv`, `critic`, `sobolev`, `sobolev_label`,
             `local`, a registered name, or a module or factory called with `inputs` and `outputs`), or the keys of a
             scenario's `gradient`: `kind`, `options`, `target` (the name in `context` of what `local` and
-            `sobolev_label` predict), `scale`, `discount`, `apply`, `hidden`, `filter`, `norm` and `optimiser`
+            `sobolev_label` predict), `scale`, `discount`, `apply`, `hidden`, `filter`, `norm`, `sites` and `optimiser`
             (`kind`, `options`, `lr`, `momentum`, `betas`, `weight_decay`, `clip`).
-        context: What the predictor is conditioned on: a number of classes for integers [B], or the shape of one
-            sample for floats [B, *shape].
+        context: What the predictor is conditioned on: a number of classes for integers [B], the shape of one
+            sample for floats [B, *shape], or both, as (shape, classes), for integers [B, *shape].
         coupling: `decoupled`; `detached` (nothing comes back); or `locked` (true backpropagation: one `learn`
             for both networks together).
         lr: The learning rate of the predictor's Adam, where `gradient` names no optimiser.
@@ -160,7 +164,7 @@ class Channel:
         size: int | Sequence[int],
         *,
         gradient: str | Mapping[str, Any] | Callable[..., Any] = "linear",
-        context: Mapping[str, int | tuple[int, ...]] | None = None,
+        context: Mapping[str, Context] | None = None,
         coupling: str = "decoupled",
         lr: float = 1e-3,
         seed: int = 0,
@@ -222,6 +226,7 @@ class Channel:
                 hidden=settings.hidden,
                 norm=settings.norm,
                 filter=settings.filter,
+                sites=settings.sites,
                 target=target,
                 device=device,
                 dtype=self.dtype,
@@ -485,5 +490,9 @@ def _losses(
     return torch.stack(expected).sum(0) if expected else message.new_zeros(rows)
 
 
-def _context_spec(name: str, given: int | tuple[int, ...]) -> ContextSpec:
-    return ContextSpec(name, (), given) if isinstance(given, int) else ContextSpec(name, tuple(given))
+def _context_spec(name: str, given: Context) -> ContextSpec:
+    if isinstance(given, int):
+        return ContextSpec(name, (), given)
+    if len(given) == 2 and isinstance(given[0], tuple | list):
+        return ContextSpec(name, tuple(given[0]), int(given[1]))
+    return ContextSpec(name, tuple(given))

@@ -189,7 +189,7 @@ def _gradient(scenario: Graph, channel: ChannelSpec, path: Path) -> Iterator[Doc
         yield DocumentError((*path, "target"), f"a {gradient.kind} gradient needs the name of its target")
     if gradient.kind == "conv":
         network = scenario.agents[channel.sender].layers
-        flat = isinstance(channel.size, int)
+        flat = isinstance(channel.size, int) or (channel.size is not None and len(channel.size) != 3)
         if flat or (channel.size is None and network is not None and network.kind != "conv"):
             message = "a conv gradient needs messages of [channels, height, width]; use kind mlp"
             yield DocumentError((*path, "kind"), message)

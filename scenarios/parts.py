@@ -174,6 +174,8 @@ class GradientSpec(_PredictorSpec):
         hidden: Widths of its hidden layers, or their filters (`conv`).
         filter: `conv` only: height and width of the filters, in pixels.
         norm: After each hidden layer.
+        sites: Whether one small predictor is applied at every token of messages [tokens, features], or every pixel of
+            maps; None: at every token, and to maps as a whole.
         learn: False freezes its parameters; it is applied all the same.
         optimiser: Its own; None: `training.predictor`.
     """
@@ -194,6 +196,7 @@ class GradientSpec(_PredictorSpec):
     hidden: Annotated[tuple[Count, ...], Field(max_length=2), Sequence] = ()
     filter: Count = 5
     norm: Norm = "batch"
+    sites: Flag | None = None
     learn: Flag = True
     optimiser: OptimiserSpec | None = None
 
@@ -212,6 +215,7 @@ class InputSpec(_PredictorSpec):
         context: Signals that condition it: observations, and `held`, `age`, `from.phase`, `to.phase`.
         hidden: Widths of its hidden layers: one or two for `mlp` (default 1024).
         norm: After each hidden layer.
+        sites: Whether one small model is applied at every token or pixel, as of a gradient.
         learn: False freezes its parameters; it is applied all the same.
         optimiser: Its own; None: `training.predictor`.
     """
@@ -221,6 +225,7 @@ class InputSpec(_PredictorSpec):
     context: Signals = ()
     hidden: Annotated[tuple[Count, ...], Field(max_length=2), Sequence] = ()
     norm: Norm = "batch"
+    sites: Flag | None = None
     learn: Flag = True
     optimiser: OptimiserSpec | None = None
 
@@ -353,8 +358,8 @@ class ChannelSpec(Spec):
         receiver: The agent that reads them (`to` in documents).
         key: Distinguishes parallel channels; that of a state is `state`.
         carries: Messages, or the state of a recurrent agent for its next tick (`from` and `to` are the same).
-        size: Components of a message, or [channels, height, width]; None carries the sender's last
-            hidden activation (built-in networks only).
+        size: Components of a message, or up to four axes such as [tokens, features] or [channels, height, width];
+            None carries the sender's last hidden activation (built-in networks only).
         port: Channels of one sender that name the same port carry the same message.
         norm: Of the port; None: batch if the sender ticks once per example, else layer.
         coupling: How gradients cross it.
@@ -395,6 +400,11 @@ class ChannelSpec(Spec):
     def state(self) -> bool:
         """Whether the channel carries a state."""
         return self.carries == "state"
+
+    def at_sites(self, predictor: GradientSpec | InputSpec) -> bool:
+        """Return whether a predictor of its messages is applied at every token or pixel."""
+        tokens = isinstance(self.size, tuple) and len(self.size) == 2
+        return tokens if predictor.sites is None else predictor.sites
 
     @cached_property
     def name(self) -> str:

@@ -200,8 +200,9 @@ def _size(value: object) -> int | tuple[int, ...] | None:
     if value is None:
         return None
     if isinstance(value, list | tuple):
-        if len(value) != 3:
-            fail(f"must be a whole number or [channels, height, width], not {show_value(value)}")
+        if not 1 <= len(value) <= 4:
+            axes = "or up to four of them, such as [tokens, features] or [channels, height, width]"
+            fail(f"must be a whole number, {axes}, not {show_value(value)}")
         sizes = tuple(_whole(item) for item in value)
     else:
         sizes = (_whole(value),)
@@ -209,7 +210,7 @@ def _size(value: object) -> int | tuple[int, ...] | None:
         fail(f"must be at least 1, not {show_value(value)}")
     if max(sizes) > _MOST:
         fail(f"must be at most {_MOST}, not {show_value(value)}")
-    return sizes if len(sizes) == 3 else sizes[0]
+    return sizes if len(sizes) > 1 else sizes[0]
 
 
 def _key(value: object) -> int | str:
@@ -272,7 +273,7 @@ _UNROLL_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1}, {"const": "episod
 _SIZE_SCHEMA = {
     "anyOf": [
         {"type": "integer", "minimum": 1},
-        {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 3, "maxItems": 3},
+        {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 4},
         {"type": "null"},
     ]
 }
@@ -296,7 +297,7 @@ Signals = Annotated[tuple[Signal, ...], Sequence, AfterValidator(_distinct)]
 Counts = Annotated[tuple[Count, ...], Sequence]
 Reals = Annotated[tuple[Real, ...], Sequence]
 Unroll = Annotated[int | Literal["episode"], PlainValidator(_unroll), WithJsonSchema(_UNROLL_SCHEMA)]
-Size = Annotated[int | tuple[int, int, int] | None, PlainValidator(_size), WithJsonSchema(_SIZE_SCHEMA)]
+Size = Annotated[int | tuple[int, ...] | None, PlainValidator(_size), WithJsonSchema(_SIZE_SCHEMA)]
 Key = Annotated[int | str, PlainValidator(_key), WithJsonSchema(_KEY_SCHEMA)]
 Options = Annotated[
     Mapping[str, Any],

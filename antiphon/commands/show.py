@@ -333,6 +333,7 @@ def _channels(channels: Mapping[str, Any]) -> None:
         gradient = channel["gradient"] or "–"
         if channel["target"]:
             gradient += f" of {channel['target']}"
+        gradient += " at every site" if channel["sites"] else ""
         if channel["context"]:
             gradient += f", given {', '.join(channel['context'])}"
         size = " x ".join(map(str, channel["shape"]))
@@ -351,7 +352,8 @@ def _input(channel: Mapping[str, Any]) -> str:
     if channel["input"] is None:
         return "–"
     given = channel["input_context"]
-    return f"{channel['input']}" + (f", given {', '.join(given)}" if given else "")
+    kind = channel["input"] + (" at every site" if channel["input_sites"] else "")
+    return kind + (f", given {', '.join(given)}" if given else "")
 
 
 def _link(channel: Mapping[str, Any]) -> str:

@@ -16,7 +16,9 @@ from antiphon.agents.objectives import objective_of
 from antiphon.comms.credit import constant
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.modules import input_of, predictor_of
-from antiphon.comms.synthetic_gradients import Example
+from antiphon.comms.sites import SiteGradient, SiteInput
+from antiphon.comms.synthetic_gradients import Example, Predictor
+from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.extensions import Catalogue, name_of
 from antiphon.nets.modules import called
 from antiphon.nets.schedules import Rate
@@ -78,29 +80,31 @@ def check_objective(
 
 
 def check_predictor(
-    kind: Any, *, options: Mapping[str, Any] = NO_OPTIONS, message: int = 4, context: int = 3
+    kind: Any,
+    *,
+    options: Mapping[str, Any] = NO_OPTIONS,
+    message: int | tuple[int, ...] = 4,
+    context: int = 3,
+    sites: bool | None = None,
 ) -> None:
     """Check that a predictor of gradients can be trained, stacked, forked and resumed.
 
     Args:
         kind: A registered name, a factory called with `inputs` and `outputs`, or a module.
         options: More keyword arguments of the factory.
-        message: Components of a message.
+        message: Components of a message, or its axes.
         context: Components of the context.
+        sites: As a channel's gradient has it: whether it is applied at every token or pixel.
 
     Raises:
         AssertionError: A part of the contract is broken; the message names it.
     """
-    specs = (ContextSpec("context", (context,)),)
-    settings = {"dtype": torch.float64, "optimiser": {"kind": "adam"}, "rate": Rate(base=0.01, horizon=1)}
+    shape, specs = (message,) if isinstance(message, int) else message, (ContextSpec("context", (context,)),)
     model = made_or_refused(
-        name_of(kind),
-        lambda: predictor_of(
-            kind, options, (message,), specs, generator=torch.Generator().manual_seed(0), **settings
-        ),
+        name_of(kind), lambda: predictor_of(kind, options, shape, specs, sites=sites, **_settings())
     )
-    sent, seen = some(_BATCH, message), some(_BATCH, context)
-    truth = sent @ some(message, message) + 0.5
+    sent, seen = some(_BATCH, model.size), some(_BATCH, context)
+    truth = _mapped(model, sent)
     example = Example(sent, seen, truth, loss=truth.sum(1))
     _check_model(
         name_of(kind), model, lambda: model.predict(example), lambda: model.gradients([example]), truth
@@ -108,19 +112,20 @@ def check_predictor(
 
 
 def check_input(
-    kind: Any, *, options: Mapping[str, Any] = NO_OPTIONS, message: int = 4, context: int = 3
+    kind: Any,
+    *,
+    options: Mapping[str, Any] = NO_OPTIONS,
+    message: int | tuple[int, ...] = 4,
+    context: int = 3,
+    sites: bool | None = None,
 ) -> None:
     """Check that a predictor of messages can be trained, stacked, forked and resumed; arguments as of `check_predictor`."""
-    specs = (ContextSpec("context", (context,)),)
-    settings = {"dtype": torch.float64, "optimiser": {"kind": "adam"}, "rate": Rate(base=0.01, horizon=1)}
+    shape, specs = (message,) if isinstance(message, int) else message, (ContextSpec("context", (context,)),)
     model = made_or_refused(
-        name_of(kind),
-        lambda: input_of(
-            kind, options, message, specs, generator=torch.Generator().manual_seed(0), **settings
-        ),
+        name_of(kind), lambda: input_of(kind, options, shape, specs, sites=sites, **_settings())
     )
     seen = some(_BATCH, context)
-    truth = seen @ some(context, message) + 0.5
+    truth = _mapped(model, seen)
     _check_model(
         name_of(kind),
         model,
@@ -128,6 +133,30 @@ def check_input(
         lambda: model.gradients([(seen, truth, None)]),
         truth,
     )
+
+
+def _settings() -> dict[str, Any]:
+    return {
+        "dtype": torch.float64,
+        "optimiser": {"kind": "adam"},
+        "rate": Rate(base=0.01, horizon=1),
+        "generator": torch.Generator().manual_seed(0),
+    }
+
+
+def _mapped(model: Predictor | InputModel, given: Tensor) -> Tensor:
+    """Return a truth that a linear model learns: of a whole message or context, or at each site."""
+    if isinstance(model, SiteGradient):
+        return model.sites.gradient(_map(model.sites.open(given), model.sites.features))
+    if isinstance(model, SiteInput):
+        rows = model.sites.context_rows(given)
+        assert rows is not None
+        return model.sites.close(_map(rows, model.sites.features))
+    return _map(given, model.size)
+
+
+def _map(given: Tensor, outputs: int) -> Tensor:
+    return given @ some(given.shape[-1], outputs) + 0.5
 
 
 def _check_model(

@@ -232,6 +232,7 @@ class Wiring:
             "frozen": not spec.learn,
             "hidden": spec.hidden,
             "norm": spec.norm,
+            "sites": spec.sites,
             "device": self.device,
             "dtype": self.dtype,
         }
@@ -241,7 +242,7 @@ class Wiring:
         context = (*channel.input_context, *self._ends(spec, channel.input_ends, channel.shape))
         settings = self._settings(spec.name, "input", spec.input)
         try:
-            return input_of(spec.input.kind, spec.input.options, channel.size, context, **settings)
+            return input_of(spec.input.kind, spec.input.options, channel.shape, context, **settings)
         except ScenarioError as error:
             raise placed(error, ("channels", spec.name)) from None
 

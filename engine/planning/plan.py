@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 
+from antiphon.comms.sites import SiteGradient, SiteInput
+from antiphon.comms.synthetic_gradients import Predictor
+from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.stacking import channel_stacks_of, channels_alone, stacks_of
 from antiphon.engine.core.agent import Agent
@@ -277,13 +280,19 @@ def _channel_stack(channels: Sequence[Channel], first_of: Mapping[str, str]) -> 
         sender=first_of[first.sender],
         receiver=first_of[first.receiver],
         coupling=first.coupling,
-        gradient=None if first.predictor is None else first.predictor.kind,
-        input=None if first.input is None else first.input.kind,
+        gradient=_kind(first.predictor),
+        input=_kind(first.input),
         size=first.size,
     )
 
 
 # --- words -----------------------------------------------------------------------------------------------
+
+
+def _kind(model: Predictor | InputModel | None) -> str | None:
+    if model is None:
+        return None
+    return model.kind + (" at every site" if isinstance(model, SiteGradient | SiteInput) else "")
 
 
 def network_in_words(spec: AgentSpec) -> str:

@@ -104,7 +104,8 @@ def drawn_gradient(draw: Draw, size: Any, ends: Sequence[str], *, state: bool = 
         ends: Which of the channel's ends have a state it may be told of.
         state: Whether it is of a state.
     """
-    kind = one(draw, *(kind for kind in KINDS if kind != "conv" or isinstance(size, list)))
+    axes = len(size) if isinstance(size, list) else 1
+    kind = one(draw, *(kind for kind in KINDS if kind != "conv" or axes == 3))
     told = ["label", "returned", "goal", "x", "z", "from.phase", "to.phase", *ends]
     found: Document = {"kind": kind, "context": some(draw, told, 3)}
     if kind in ("local", "sobolev_label"):
@@ -115,6 +116,8 @@ def drawn_gradient(draw: Draw, size: Any, ends: Sequence[str], *, state: bool = 
         found |= {"hidden": one(draw, [4], [4, 3]), "filter": 3, "norm": one(draw, *norms)}
         if found["norm"] == "batch":
             found["optimiser"] = {"kind": "sgd", "lr": 0.05}
+    if axes > 1 and kind != "conv":
+        found["sites"] = one(draw, True, None)
     for key, choices in {
         "scale": (0.5, 0.0),
         "discount": (0.5, 0.0),
@@ -200,7 +203,7 @@ def drawn_channel(
     if sender["network"].get("hidden") != []:
         sizes.append(None if sender["network"]["kind"] != "conv" or receiver["fan_in"] == "concat" else 4)
     if receiver["fan_in"] == "concat":
-        sizes.append([1, 2, 2])
+        sizes += [[1, 2, 2], [2, 2]]
     size = 4 if "share" in sender else one(draw, *sizes)
     has_port = "share" in sender or (size == 4 and seldom(draw, 3))
     channel: Document = {"size": size, "norm": "layer", "port": "out"} if has_port else {"size": size}

@@ -118,6 +118,19 @@ THEMES: dict[str, Document] = {
         wide=True,
     ),
     "feedback alignment": levels(channel={"coupling": "locked", "feedback": "fa"}),
+    "messages of two to four axes": ring(
+        6, agent={"fan_in": "sum"}, channel=[{"size": size} for size in ([3, 2], [1, 2, 3], [1, 2, 3, 2])]
+    ),
+    "axes, feedback alignment": levels(channel={"size": [2, 3], "coupling": "locked", "feedback": "fa"}),
+    "axes, direct feedback": levels(
+        channel={
+            "size": [2, 1, 3, 1],
+            "coupling": "locked",
+            "feedback": {"kind": "dfa", "of": "b0"},
+        },
+        wide=True,
+    ),
+    "axes, concatenated": levels(high={"clock": {"period": 2}}, channel={"size": [2, 3], "read": "concat"}),
     "direct feedback": levels(
         channel={"coupling": "locked", "feedback": {"kind": "dfa", "of": "b0"}}, wide=True
     ),
@@ -214,7 +227,7 @@ THEMES: dict[str, Document] = {
 
 ALONE = {
     *("tied", "tied, batch norm", "aligned", "ages", "modules", "feedback alignment", "direct feedback"),
-    *("ring delayed", "delayed and stale"),
+    *("ring delayed", "delayed and stale", "axes, feedback alignment", "axes, direct feedback"),
 }
 """Where the cohort backend may leave every agent to itself."""
 

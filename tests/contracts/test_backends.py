@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from antiphon.engine.state import checkpoint
 from tests.contracts.backend_documents import STEPS, Document
 from tests.contracts.backend_scenes import scenes
+from tests.contracts.backend_sites import SITES
 from tests.contracts.backend_themes import ALONE, SICK, THEMES
 from tests.contracts.backend_twins import differences, facts, hold, made, stacked, step_by_step
 from tests.contracts.backend_unlike import UNLIKE
@@ -25,6 +26,12 @@ from tests.contracts.backend_unlike import UNLIKE
 def test_themes(name: str) -> None:
     assert name in ALONE or stacked(made(THEMES[name], "cohort"))
     hold(THEMES[name], look=7)
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_predictors_of_tokens_and_pixels(name: str) -> None:
+    assert stacked(made(SITES[name], "cohort"))
+    hold(SITES[name], look=7)
 
 
 @pytest.mark.parametrize("name", UNLIKE)

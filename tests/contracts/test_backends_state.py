@@ -21,6 +21,7 @@ from antiphon.engine.state import checkpoint
 from antiphon.scenarios import Scenario
 from tests.contracts.backend_documents import STEPS, Document, Play, levels, ring
 from tests.contracts.backend_scenes import scenes
+from tests.contracts.backend_sites import SITES
 from tests.contracts.backend_twins import agree, differences, made, side_by_side, stacked, twins
 
 LSTM: Document = {"network": {"kind": "lstm", "size": 4}, "clock": {"unroll": 3}}
@@ -59,6 +60,7 @@ CASES: dict[str, Document] = {
     ),
     "some alone": ring(6, agent=[{}, {}, {"share": "g"}], channel={"port": "out", "norm": "layer"}),
     "quarantine": ring(on_divergence="quarantine", bound=0.9),
+    **{name: SITES[name] for name in ("tokens, mlp", "pixels, sobolev", "pixels, inputs")},
 }
 DIGITS: Document = {"id": "antiphon/Digits-v0", "hold": 7, "episode": "example"}
 

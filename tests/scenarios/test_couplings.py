@@ -45,6 +45,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "channels[0].gradient.kind: a conv gradient needs messages of [channels, height, width]; use kind mlp",
     ),
     (
+        chain({"gradient": "conv", "size": [3, 4]}),
+        "channels[0].gradient.kind: a conv gradient needs messages of [channels, height, width]; use kind mlp",
+    ),
+    (
         chain({"gradient": "conv"}),
         "channels[0].gradient.kind: a conv gradient needs messages of [channels, height, width]; use kind mlp",
     ),

@@ -77,7 +77,12 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("training.optimiser.lr", "1e-3", ": must be a number, not the word '1e-3'"),
     ("channels[0].size", "big", ": must be a whole number, not the word 'big'"),
     ("channels[0].size", 0, ": must be at least 1, not 0"),
-    ("channels[0].size", [1, 2], ": must be a whole number or [channels, height, width], not [1, 2]"),
+    (
+        "channels[0].size",
+        [1, 2, 3, 4, 5],
+        ": must be a whole number, or up to four of them, such as [tokens, features] or [channels, height, width], not [1, 2, 3, 4, 5]",
+    ),
+    ("channels[0].size", [4, 0], ": must be at least 1, not [4, 0]"),
     ("channels[0].link.delay", -1, ": must be at least 0, not -1"),
     ("channels[0].link.drop", 1.5, ": must be at most 1, not 1.5"),
     ("agents.a.clock.unroll", "epsiode", ": must be a whole number of ticks or 'episode', not 'epsiode'"),

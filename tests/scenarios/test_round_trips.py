@@ -78,6 +78,7 @@ GRADIENTS = st.one_of(
             "apply": st.booleans(),
             "hidden": st.lists(st.integers(1, 64), min_size=1, max_size=2),
             "norm": NORMS,
+            "sites": st.none() | st.booleans(),
             "optimiser": OPTIMISERS,
         },
     ),
@@ -99,6 +100,7 @@ INPUTS = st.one_of(
         context=st.lists(st.sampled_from(["image", "held", "age", "from.phase"]), unique=True, max_size=3),
         hidden=st.lists(st.integers(1, 64), min_size=1, max_size=2),
         norm=NORMS,
+        sites=st.none() | st.booleans(),
         optimiser=OPTIMISERS,
     ),
 )
@@ -164,7 +166,10 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
         if draw(st.booleans()):
             channel["feedback"] = "fa"
         if draw(st.booleans()):
-            channel |= {"size": draw(st.sampled_from([4, [1, 2, 3]])), "port": f"p{len(channels)}"}
+            channel |= {
+                "size": draw(st.sampled_from([4, [2, 3], [1, 2, 3], [1, 2, 3, 2]])),
+                "port": f"p{len(channels)}",
+            }
         if (
             "input" not in channel
             and coupling != "unlocked"

@@ -17,6 +17,7 @@ from antiphon.engine.step.replicated_engine import Replica, ReplicatedEngine
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
 from tests.contracts.backend_documents import LABEL, OWN, Document, Play, document, levels, ring
+from tests.contracts.backend_sites import SITES
 from tests.contracts.backend_twins import agree, made
 from tests.engine.numbers import kept
 from tests.engine.scenes import BATCH, BATCH_NORM, ENDS, LSTM, QUARANTINE, gradient
@@ -89,6 +90,7 @@ SCENES: dict[str, Document] = {
     "frozen": levels(low={"learn": False}),
     "mixed in at once": levels(channel=gradient(trace=0.5, propagate=0.3)),
     "bounds": ring(bound=0.7, **QUARANTINE),
+    **{name: SITES[name] for name in ("tokens, labels at times", "pixels, critic", "tokens, inputs")},
 }
 
 

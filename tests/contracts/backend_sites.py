@@ -1,0 +1,141 @@
+"""Scenarios, to be run by both backends, whose predictors are applied at the tokens or pixels of messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from antiphon.envs.base import TorchVectorEnv
+from antiphon.envs.signal import Description, Signal
+from tests.contracts.backend_documents import Document, Play, levels, ring
+
+__all__ = ["SITES", "Tokens"]
+
+KINDS = ("linear", "mlp", "critic", "sobolev", "sobolev_label", "local")
+LAYERS: Document = {"hidden": [4], "norm": "layer"}
+LSTM: Document = {"network": {"kind": "lstm", "size": 3}, "clock": {"unroll": 3}}
+
+
+@dataclass(frozen=True)
+class Tokens(Play):
+    """Play with signals of three tokens, and of two by two pixels."""
+
+    @property
+    def description(self) -> Description:
+        usual = super().description
+        more = {
+            "following": Signal(shape=(3,), classes=4, training_only=True),
+            "segments": Signal(shape=(2, 2), classes=3, training_only=True),
+            "words": Signal(shape=(3, 2)),
+            "sky": Signal(shape=(2, 2, 2)),
+        }
+        return replace(usual, signals={**usual.signals, **more})
+
+    def make(self, *, batch: int, **where: Any) -> TorchVectorEnv:
+        env: Any = super().make(batch=batch, **where)
+        usual = env._shown
+
+        def classes(purpose: int, count: int, *shape: int) -> Tensor:
+            return (env._drawn(purpose, *shape).abs() * count).long() % count
+
+        def shown() -> tuple[dict[str, Tensor], dict[str, Any]]:
+            seen, info = usual()
+            info |= {"following": classes(8, 4, 3), "segments": classes(9, 3, 2, 2)}
+            if self.gaps:
+                info["_following"] = env._chance(12) >= self.gaps
+            return {**seen, "words": env._drawn(10, 3, 2), "sky": env._drawn(11, 2, 2, 2)}, info
+
+        env._shown = shown
+        found: TorchVectorEnv = env
+        return found
+
+
+ENDS = Tokens(share=0.15)
+TOKENS: Document = {"size": [3, 2]}
+PIXELS: Document = {"size": [2, 2, 2]}
+
+
+def tokens(**keys: Any) -> Document:
+    """A channel of three tokens, with these keys of its synthetic gradient."""
+    usual = {"kind": "linear", "context": ["following", "label", "words", "returned"]}
+    return {**TOKENS, "gradient": {**usual, **keys}}
+
+
+def pixels(**keys: Any) -> Document:
+    """A channel of maps, whose synthetic gradient is applied at every pixel."""
+    usual = {"kind": "linear", "sites": True, "context": ["segments", "label", "sky", "returned"]}
+    return {**PIXELS, "gradient": {**usual, **keys}}
+
+
+def kind_of(kind: str) -> Document:
+    """Keys of a gradient of a kind that have a target, of each token, and hidden layers where it may have them."""
+    return {"kind": kind, **({} if kind in ("linear", "local") else LAYERS)}
+
+
+def module(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(inputs, 5), nn.Tanh(), nn.Linear(5, outputs))
+
+
+def stands_in(channel: Document, signal: str, **keys: Any) -> Document:
+    """A channel with a synthetic input at every site, in place of lost messages."""
+    context = [signal, "x", "held", "age", "from.phase"]
+    return {
+        **channel,
+        "input": {"kind": "linear", "sites": True, "context": context, **keys},
+        "link": {"drop": 0.3},
+    }
+
+
+SITES: dict[str, Document] = {
+    **{
+        f"tokens, {kind}": ring(channel=tokens(**kind_of(kind), target="following"), env=ENDS)
+        for kind in KINDS
+    },
+    **{
+        f"pixels, {kind}": ring(channel=pixels(**kind_of(kind), target="segments"), env=ENDS)
+        for kind in KINDS
+    },
+    "tokens, a label of all": ring(
+        channel=[tokens(kind="sobolev_label", target="label"), tokens(kind="local", target="aim")],
+        env=Tokens(gaps=0.3),
+    ),
+    "tokens, labels at times": ring(channel=tokens(kind="local", target="following"), env=Tokens(gaps=0.3)),
+    "tokens, batch norm": ring(
+        channel=tokens(kind="mlp", hidden=[4], norm="batch"), predictor={"kind": "sgd", "lr": 0.05}, env=ENDS
+    ),
+    "tokens, modules": ring(channel=tokens(kind=module), env=ENDS),
+    "tokens, at once": levels(channel=tokens(trace=0.5, propagate=0.3), wide=True, env=Tokens()),
+    "tokens, at once, sobolev_label": levels(
+        channel=tokens(kind="sobolev_label", target="following", trace=0.5, clip=0.1), env=Tokens()
+    ),
+    "tokens, states": ring(
+        agent=LSTM, channel=tokens(context=["from.state", "to.state", "to.phase", "following"]), env=ENDS
+    ),
+    "tokens, shares of windows": ring(
+        agent={"p_update": 0.5, "clock": {"unroll": 2}}, channel=tokens(kind="sobolev", **LAYERS), env=ENDS
+    ),
+    "tokens, shared port": ring(
+        6, agent={"fan_in": "sum"}, channel=[{**tokens(), "port": "out"}, tokens(scale=0.3)], env=Tokens()
+    ),
+    "tokens, inputs": levels(channel=stands_in(tokens(), "words"), env=ENDS),
+    "tokens, hidden layers of inputs": levels(
+        channel=stands_in(tokens(), "words", kind="mlp", hidden=[4], norm="layer"), env=ENDS
+    ),
+    "pixels, inputs": levels(channel=stands_in(pixels(), "sky"), env=ENDS),
+    "tokens, unlocked": levels(
+        channel={
+            **tokens(kind="mlp", **LAYERS),
+            "coupling": "unlocked",
+            "input": {"context": ["words", "x"]},
+        },
+        env=ENDS,
+    ),
+    "tokens, unlocked, without context": levels(
+        channel={**tokens(context=[]), "coupling": "unlocked", "input": "linear"}, env=ENDS
+    ),
+    "one token": ring(channel={**tokens(context=["label", "returned"]), "size": [1, 4]}, env=ENDS),
+    "tokens as a whole": ring(channel=tokens(sites=False), env=ENDS),
+}
+"""Rings and levels by what they have."""
