@@ -34,11 +34,15 @@ class LossPerSample(Protocol):
 
     More attributes are used where they are there: `score(output, target)`, a metric per sample [B], reported under the
     name `metric` (without one the loss is, as `error`); and `size(shape, classes)`, the output size that a target needs
-    (default: one output per class, or per component).
+    (default: one output per component, or per component and class).
     """
 
     def __call__(self, output: Tensor, target: Tensor, /) -> Tensor:
         """Return the loss per sample, [B], of outputs [B, size] and targets [B, …], whatever the other samples are."""
+
+
+def _components(shape: tuple[int, ...]) -> int:
+    return torch.Size(shape).numel()
 
 
 class Objective(ABC):
@@ -79,7 +83,7 @@ class Objective(ABC):
 
 @final
 class Classification(Objective):
-    """Cross-entropy against an integer target."""
+    """Cross-entropy against an integer target [B, *S]; outputs are laid out [*S, classes], and sites S averaged."""
 
     metric = "accuracy"
 
@@ -87,11 +91,15 @@ class Classification(Objective):
         return cross_entropy(output, target)
 
     def score(self, output: Tensor, target: Tensor) -> Tensor:
-        return (output.argmax(1) == target).to(output.dtype)
+        if target.dim() == 1:
+            return (output.argmax(1) == target).to(output.dtype)
+        sites = target.flatten(1)
+        chosen = output.view(*sites.shape, -1).argmax(2)
+        return (chosen == sites).to(output.dtype).mean(1)
 
     @staticmethod
     def size(shape: tuple[int, ...], classes: int | None) -> int | None:
-        return classes if shape == () else None
+        return None if classes is None else _components(shape) * classes
 
 
 @final
@@ -109,14 +117,15 @@ class Regression(Objective):
 
     @staticmethod
     def size(shape: tuple[int, ...], classes: int | None) -> int | None:
-        return None if classes is not None else int(torch.Size(shape).numel())
+        return None if classes is not None else _components(shape)
 
 
 @final
 class Coding(Objective):
     """Code length of a target under the output as its model; the metric is in bits.
 
-    An integer target is one symbol: softmax cross-entropy over the classes. A float target of zeros and ones is
+    An integer target [B, *S] is a symbol per site: softmax cross-entropy over the classes, averaged over the sites, of
+    outputs laid out [*S, classes]; the metric is in bits per symbol. A float target of zeros and ones is
     a vector of independent bits: sigmoid cross-entropies, whose sum is the loss (in nats) and whose mean per
     component is the metric (the form of the copy tasks, Graves et al. 2014, "Neural Turing Machines").
     """
@@ -135,8 +144,8 @@ class Coding(Objective):
     @staticmethod
     def size(shape: tuple[int, ...], classes: int | None) -> int | None:
         if classes is not None:
-            return classes if shape == () else None
-        return int(torch.Size(shape).numel()) if len(shape) < 2 else None
+            return _components(shape) * classes
+        return _components(shape) if len(shape) < 2 else None
 
 
 @final
@@ -210,9 +219,7 @@ class OwnObjective(Objective):
         if callable(own):
             needed: int | None = own(shape, classes)
             return needed
-        if classes is not None:
-            return classes if shape == () else None
-        return int(torch.Size(shape).numel())
+        return _components(shape) * (1 if classes is None else classes)
 
     def stackable(self, outputs: int, target: tuple[int, ...], classes: int | None) -> str | None:
         with torch.random.fork_rng(devices=[]), torch.no_grad():

@@ -77,9 +77,10 @@ def _shape(predictor: Predictor, example: Example) -> Hashable | None:
     small = example.message.numel() <= _LARGEST
     if not small or predictor.hidden or not isinstance(predictor, LinearGradient | LocalGradient):
         return None
-    classes = predictor.classes if isinstance(predictor, LocalGradient) else None
+    target = predictor.target if isinstance(predictor, LocalGradient) else None
     rows = example.message.shape[0]
-    return type(predictor), classes, rows, predictor.size, tuple(predictor.parameters["last.weight"].shape)
+    kind = None if target is None else (target.shape, target.classes)
+    return type(predictor), kind, rows, predictor.size, tuple(predictor.parameters["last.weight"].shape)
 
 
 @torch.no_grad()
@@ -196,12 +197,13 @@ class LinearMaps:
             return error.square().sum(2), error.mul_(2)
         assert example.target is not None
         if self.label == "classes":
-            logs = F.log_softmax(outputs, 2)
-            chosen = example.target.unsqueeze(2)
-            losses = -logs.gather(2, chosen).squeeze(2)
+            chosen = example.target.reshape(*outputs.shape[:2], -1, 1)
+            logs = F.log_softmax(outputs.view(*chosen.shape[:3], -1), 3)
+            losses = -logs.gather(3, chosen).squeeze(3).mean(2)
             # torch's one_hot reads the extremes of its argument, which would synchronise host and device
-            one_hot = chosen == torch.arange(outputs.shape[2], device=outputs.device)
-            return losses, logs.exp() - one_hot.to(outputs.dtype)
+            one_hot = chosen == torch.arange(logs.shape[3], device=outputs.device)
+            error = (logs.exp() - one_hot.to(outputs.dtype)).flatten(2)
+            return losses, error / chosen.shape[2]
         error = outputs - example.target.reshape(outputs.shape)
         return error.square().mean(2), error * (2 / outputs.shape[2])
 

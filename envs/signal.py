@@ -37,6 +37,10 @@ class Signal:
         """Shape in which it enters a network: a categorical signal is one-hot, `(classes, *shape)`."""
         return self.shape if self.classes is None else (self.classes, *self.shape)
 
+    def shape_as(self, categories: str) -> tuple[int, ...]:
+        """Shape in which it enters a network: `input_shape` (`one_hot`), or that of its values (`index`)."""
+        return self.shape if categories == "index" else self.input_shape
+
     def space(self, dtype: Any = np.float32) -> gymnasium.Space[Any]:
         """Return the Gymnasium space of one environment's value.
 

@@ -411,11 +411,16 @@ class _Feedback(torch.autograd.Function):
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Return -log p(target), [B], for logits [B, classes] and an integer target [B]."""
-    if logits.dim() == 2:
+    """Return -log p(target), [B], for logits [B, S * classes], laid out [S, classes], and an integer target [B, S].
+
+    Means over the sites S, which may be of any number of axes; a target [B] has one site. With an axis before B likewise.
+    """
+    lead = logits.shape[:-1]
+    if target.dim() == len(lead) == 1:
         return F.cross_entropy(logits, target, reduction="none")
-    flat = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
-    return flat.view(target.shape)
+    sites = target.shape[len(lead) :].numel()
+    flat = F.cross_entropy(logits.reshape(target.numel(), -1), target.flatten(), reduction="none")
+    return flat.view(lead) if sites == 1 else flat.view(*lead, sites).mean(-1)
 
 
 def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

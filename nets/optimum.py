@@ -21,7 +21,7 @@ def optimum(x: Tensor, targets: Tensor, loss: str) -> float:
 
     Args:
         x: [N, inputs].
-        targets: Classes [N] (`classification`), or floats [N, …] (`regression`).
+        targets: Classes [N] or [N, …] (`classification`, averaged over sites), or floats [N, …] (`regression`).
         loss: `classification`: cross-entropy, whose infimum is 0 for linearly separable classes; `regression`:
             squared error averaged over components, in closed form.
 
@@ -33,7 +33,8 @@ def optimum(x: Tensor, targets: Tensor, loss: str) -> float:
         wanted = targets.double().reshape(len(x), -1)
         solution = torch.linalg.lstsq(features, wanted).solution
         return float((features @ solution - wanted).square().mean())
-    return _least_cross_entropy(features, targets)
+    sites = targets.reshape(len(x), -1).unbind(1)  # each has outputs of its own
+    return sum(_least_cross_entropy(features, classes) for classes in sites) / len(sites)
 
 
 def _least_cross_entropy(features: Tensor, classes: Tensor) -> float:

@@ -402,7 +402,7 @@ def _shared(scenario: Graph) -> Iterator[DocumentError]:
         if agent.share is None:
             continue
         other = first.setdefault(agent.share, name)
-        for field in ("network", "clock", "optimiser", "learn", "weights", "p_update"):
+        for field in ("categories", "network", "clock", "optimiser", "learn", "weights", "p_update"):
             if getattr(agent, field) != getattr(scenario.agents[other], field):
                 message = (
                     f"differs from agent {other!r}, with which it shares parameters (share: {agent.share})"

@@ -455,6 +455,7 @@ class AgentSpec(Spec):
 
     Attributes:
         observes: The observed signals, in order; `age`: the ages of the messages that it reads.
+        categories: How categorical observations enter the network: `one_hot`, or as their values (`index`).
         network: A built-in network, or from Python a module or a factory called with `inputs`, `outputs`.
         clock: When it ticks and learns.
         objective: Of the agent; None: only gradients from its channels.
@@ -470,6 +471,7 @@ class AgentSpec(Spec):
     """
 
     observes: Signals = ()
+    categories: Literal["one_hot", "index"] = "one_hot"
     network: Annotated[NetworkSpec | Callable[..., Any], OrObject(NetworkSpec, _is_network)] = NetworkSpec()
     clock: ClockSpec = ClockSpec()
     objective: ObjectiveSpec | None = None

@@ -349,7 +349,7 @@ def _represent(
     return {
         "split": split,
         "examples": len(found.agents[next(iter(found.agents))]),
-        "sorted_by": found.target,
+        "sorted_by": found.target if found.labels.ndim == 1 else None,
         "agents": {
             name: {
                 "features": made.shape[1],
@@ -382,7 +382,7 @@ def _draw(
 ) -> list[str]:
     """Draw the pictures and return the names of the files."""
     files = ["rdm.png", "similarity.png", *(["probes.png"] if probes else []), "weights.png"]
-    groups = [float(row) for row in np.flatnonzero(np.diff(labels)) + 1]
+    groups = [float(row) for row in np.flatnonzero(np.diff(labels)) + 1] if labels.ndim == 1 else []
     draw_matrices(matrices, folder / "rdm.png", high=1.5, boundaries=groups)
     names = list(matrices) if len(matrices) <= _REPRESENTED_ROWS else ()
     draw_matrices({"similarity": similarities}, folder / "similarity.png", names=names)

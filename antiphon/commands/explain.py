@@ -99,6 +99,7 @@ def _agent(scenario: Scenario, spec: AgentSpec, system: System, name: str) -> di
     return {
         "readout": name in scenario.readouts,
         "observes": list(spec.observes),
+        "categories": spec.categories,
         "hears": [channel.name for channel in scenario.inputs_of(name)],
         "inputs": list(agent.learner.network.input_shape),
         "network": network_in_words(spec),

@@ -313,9 +313,11 @@ def _template(template: Mapping[str, Any]) -> None:
 
 def _agents(explained: Mapping[str, Any]) -> None:
     rows: list[Row] = []
+    signals = explained["environment"]["signals"]
     for name, agent in explained["agents"].items():
         count = len(agent["hears"])
-        inputs = [*agent["observes"], *([f"{count} channel{'s' * (count > 1)}"] if count else [])]
+        inputs = [_observed(signal, agent, signals) for signal in agent["observes"]]
+        inputs += [f"{count} channel{'s' * (count > 1)}"] if count else []
         goal = (agent["objective"] or "–") + (" (readout)" if agent["readout"] else "")
         key = (agent["network"], agent["ticks"], agent["learning"], goal)
         rows.append((name, [" + ".join(inputs) or "nothing"], [agent["parameters"]], key))
@@ -325,6 +327,12 @@ def _agents(explained: Mapping[str, Any]) -> None:
     ]
     heads = ["agent", "takes in", "network", "ticks", "learns", "objective", "parameters"]
     show_table(heads, cells, right=1)
+
+
+def _observed(signal: str, agent: Mapping[str, Any], signals: Mapping[str, Any]) -> str:
+    """`tokens (index)` where a categorical signal enters as its values."""
+    by_index = agent["categories"] == "index" and signals.get(signal, {}).get("classes")
+    return f"{signal} (index)" if by_index else signal
 
 
 def _channels(channels: Mapping[str, Any]) -> None:

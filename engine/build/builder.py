@@ -132,6 +132,7 @@ class _Builder:
                 self.scenario.training.batch,
                 self._goal(name, spec),
                 self._align(name, spec),
+                categories=self._categories(name, spec),
                 seed=seed_for(self.seed, "agent", name),
                 p_update=spec.p_update,
                 participation_seed=seed_for(self.seed, "update", owner),
@@ -140,6 +141,18 @@ class _Builder:
             )
             progress.advance()
         return agents
+
+    def _categories(self, name: str, spec: AgentSpec) -> str:
+        most = int(2 / torch.finfo(self.dtype).eps)  # the integers up to it are numbers of the type
+        for observed in spec.observes if spec.categories == "index" else ():
+            signal = self.env.signals.get(observed)
+            if signal is not None and (signal.classes or 1) - 1 > most:
+                raise DocumentError(
+                    ("agents", name, "categories"),
+                    f"'{observed}' has {signal.classes:,} classes, and {self.dtype} tells no more than {most + 1:,} of "
+                    "them apart; use a wider dtype, or number the classes without gaps",
+                )
+        return spec.categories
 
     def _learner(self, name: str, owner: str, spec: AgentSpec, shapes: Shapes) -> Learner:
         kind, rate = optimiser_of(spec.optimiser, self.scenario)

@@ -204,7 +204,9 @@ def _hidden(name: str, path: Path, env: Description, reader: str, verb: str) -> 
 def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> Shape:
     agent = scenario.agents[name]
     inputs = scenario.inputs_of(name)
-    observed = [(len(inputs),) if s == AGE else env.signals[s].input_shape for s in agent.observes]
+    observed = [
+        (len(inputs),) if s == AGE else env.signals[s].shape_as(agent.categories) for s in agent.observes
+    ]
     messages_read = []
     for channel in inputs:
         first, *rest = messages[channel.name]
@@ -270,7 +272,7 @@ def objective_in(name: str, agent: AgentSpec, env: Description) -> tuple[Objecti
         count = int(space.n)
         if goal.kind == "regression" and size == 1:
             return ActionValue(), count
-        if size != count:
+        if size != count or (signal.classes is not None and signal.shape):
             raise DocumentError(
                 ("agents", name, "acts"),
                 f"the environment has {count} actions, {made} {count} classes or components, "

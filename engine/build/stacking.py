@@ -115,7 +115,11 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
         learner.frozen,
         learner.rate,
         _optimiser(learner.optimiser),
-        tuple(AGE if n == AGE else system.description.signals[n].input_shape for n in agent.observes),
+        agent.categories,
+        tuple(
+            AGE if n == AGE else system.description.signals[n].shape_as(agent.categories)
+            for n in agent.observes
+        ),
         None if agent.align is None else aligned_kind(system, agent),
         agent.fan_in,
         frozenset(read) if agent.fan_in in REDUCED else tuple(read),

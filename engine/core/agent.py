@@ -55,6 +55,8 @@ class Agent:
     goal: Goal | None = None
     align: str | None = None
     """The incoming channel whose step signals it works on."""
+    categories: str = "one_hot"
+    """How categorical observations enter its network: `one_hot`, or as their values (`index`)."""
     incoming: list[Channel] = field(default_factory=list)
     outgoing: list[Channel] = field(default_factory=list)
     memory: Channel | None = None

@@ -145,18 +145,20 @@ class System:
         """Return the first agent of each learner."""
         return {name: agent for name, agent in self.agents.items() if self.owner_of[name] == name}
 
-    def network_input(self, name: str, value: Tensor | None) -> Tensor:
-        """Return a signal as it enters a network, [rows, *input_shape]: one-hot where it is categorical.
+    def network_input(self, name: str, value: Tensor | None, categories: str = "one_hot") -> Tensor:
+        """Return a signal as it enters a network, [rows, *shape_as(categories)].
 
         Args:
             name: Of the signal.
             value: [rows, *shape]; None: zeros for [replicas * B], as an aligned agent reads before its first message.
+            categories: Of the agent: a categorical signal enters `one_hot`, or as its values (`index`).
         """
         signal = self.description.signals[name]
         if value is None:
             rows = self.replicas * self.batch
-            return torch.zeros(rows, *signal.input_shape, dtype=self.dtype, device=self.device)
-        if signal.classes is None:
+            shape = signal.shape_as(categories)
+            return torch.zeros(rows, *shape, dtype=self.dtype, device=self.device)
+        if signal.classes is None or categories == "index":
             return value
         classes = torch.arange(signal.classes, device=value.device)
         return value.unsqueeze(1) == classes.view(-1, *(1 for _ in signal.shape))

@@ -63,7 +63,7 @@ class ComposedSystem:
         """
         system, done = self._system, Ticks(self._system, graph=Calls(self._root))
         given: dict[str, Any] = {name: as_argument(system, name, signals[name]) for name in self._observed}
-        done.signals = {name: done.encoded(name, value) for name, value in given.items()}
+        done.signals = given
         kept_from = dict.fromkeys(system.channels, 0)
         for name, step in self.ticks:
             agent = system.agents[name]

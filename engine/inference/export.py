@@ -70,7 +70,7 @@ def export(system: System, agents: Sequence[str]) -> fx.GraphModule:
         return _laid_end_to_end(ticks, ticks.round(agents), agents)
     ticks = Ticks(system)
     words = argument_names(ticks.observed).items()
-    ticks.signals = {name: ticks.encoded(name, ticks.graph.placeholder(word)) for name, word in words}
+    ticks.signals = {name: ticks.graph.placeholder(word) for name, word in words}
     ticks.append(steps_needed(system))
     ticks.graph.output({name: ticks.outputs[name][-1] for name in agents})
     module = fx.GraphModule(ticks.root, ticks.graph, class_name="Corporation")
@@ -165,7 +165,7 @@ class Ticks:
 
     Attributes:
         observed: What is observed, in the order in which it is given.
-        signals: By name, what is observed: [batch, *input_shape] of an example, [steps, batch, *shape] of a round.
+        signals: By name, what is observed: [batch, *shape] of an example, [steps, batch, *shape] of a round.
         messages: By channel and stamp, [batch, size].
         states: By agent and step of the tick that left it, [batch, state size].
         outputs: By agent with an objective: one [batch, outputs] per tick.
@@ -183,6 +183,7 @@ class Ticks:
         self.states: dict[tuple[str, int], fx.Node] = {}
         self.outputs: dict[str, list[fx.Node]] = {}
         self.carried: dict[str, tuple[int, ...]] = {}
+        self._encoded: dict[tuple[str, str], fx.Node] = {}
         self._calls: dict[str, fx.Node] | None = {} if graph is None else None
         self._left: list[tuple[str, Callable[[], fx.Node]]] = []
         ledgers = [channel.ledger for channel in system.channels.values()]
@@ -220,16 +221,26 @@ class Ticks:
         at = self.call("new_tensor", self._steps, list(stamps))
         return self.call(torch.ge, self.call(torch.add, at, self._steps), 0)
 
-    def signal(self, name: str, step: int | None) -> fx.Node:
-        """Return the observation of a step, [batch, *input_shape]; None: as an aligned agent reads before its first message."""
+    def signal(self, name: str, step: int | None, categories: str) -> fx.Node:
+        """Return the observation of a step as it enters a network, [batch, *shape_as(categories)].
+
+        Args:
+            name: Of the signal.
+            step: None: as an aligned agent reads before its first message.
+            categories: Of the agent.
+        """
         if not self.length:
-            return self.signals[name]
-        shape = self.system.description.signals[name].input_shape
+            key = name, categories
+            if key not in self._encoded:
+                self._encoded[key] = self.encoded(name, self.signals[name], categories)
+            return self._encoded[key]
+        shape = self.system.description.signals[name].shape_as(categories)
         if step is None:
             return self.silence(*shape)
         if step < 0:
-            return self._before(f"{name}@{step}", shape, lambda: self.signal(name, step + self.length))
-        return self.encoded(name, self.call("select", self.signals[name], 0, step))
+            key = f"{name}@{step}" if categories == "one_hot" else f"{name}@{step}.{categories}"
+            return self._before(key, shape, lambda: self.signal(name, step + self.length, categories))
+        return self.encoded(name, self.call("select", self.signals[name], 0, step), categories)
 
     def message(self, channel: Channel, stamp: int) -> fx.Node:
         """Return the message of a due stamp, [batch, size]."""
@@ -286,7 +297,7 @@ class Ticks:
         flat = len(agent.learner.network.input_shape) == 1
         at = self._observed_step(agent, step)
         parts = [
-            self._per_channel(agent, step, _age(step)) if name == AGE else self._observation(name, at, flat)
+            self._per_channel(agent, step, _age(step)) if name == AGE else self._observation(agent, name, at)
             for name in agent.observes
         ]
         due = [self.due(channel, step) for channel in agent.incoming]
@@ -314,18 +325,20 @@ class Ticks:
 
     # --- what a tick reads ---------------------------------------------------------------------------------
 
-    def _observation(self, name: str, step: int | None, flat: bool) -> fx.Node:
-        signal = self.signal(name, step)
-        if not flat:
+    def _observation(self, agent: Agent, name: str, step: int | None) -> fx.Node:
+        signal = self.signal(name, step, agent.categories)
+        if len(agent.learner.network.input_shape) > 1:
             return signal
-        shaped = self.system.description.signals[name].input_shape
+        shaped = self.system.description.signals[name].shape_as(agent.categories)
         return self.call("flatten" if shaped else "unsqueeze", signal, 1)
 
-    def encoded(self, name: str, value: fx.Node) -> fx.Node:
-        """Return a signal, [batch, *shape], as it enters a network: one-hot where it is categorical."""
+    def encoded(self, name: str, value: fx.Node, categories: str) -> fx.Node:
+        """Return a signal, [batch, *shape], as it enters a network: and where it is categorical `one_hot` or as its values (`index`)."""
         classes = self.system.description.signals[name].classes
         if classes is None:
             return value
+        if categories == "index":
+            return self.call("to", value, self.system.dtype)
         one_hot = self.call(nn.functional.one_hot, value, classes)
         return self.call("to", self.call("movedim", one_hot, -1, 1), self.system.dtype)
 
@@ -361,7 +374,9 @@ class Ticks:
 
     def silence(self, *shape: int) -> fx.Node:
         """Return zeros [batch, *shape]: what is read before anything has come."""
-        like = self.signal(self.observed[0], 0)
+        like = self.signals[self.observed[0]]
+        if self.length:
+            like = self.call("select", like, 0, 0)
         return self.call("new_zeros", like, (self.call("size", like, 0), *shape), dtype=self.system.dtype)
 
     def _sum(self, values: Sequence[fx.Node]) -> fx.Node:

@@ -101,6 +101,8 @@ def _about_agent(agent: AgentSpec) -> dict[str, str]:
         "ticks": ticks_in_words(agent),
         "learns": learning_in_words(agent),
     }
+    if agent.categories != "one_hot":
+        about["categories"] = f"classes enter by {agent.categories}"
     if agent.acts:
         about["acts"] = "its output is the environment's action"
     if agent.share is not None:

@@ -45,21 +45,25 @@ def advice(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]:
 
 
 def _wide(scenario: Scenario, env: Description) -> Iterator[str]:
-    """Warnings of arrays of classes that are rather quantities: they enter networks one-hot."""
+    """Warnings of arrays of classes that are rather quantities: they enter networks one-hot; and the reverse."""
     for name, agent in scenario.agents.items():
         for observed in agent.observes:
             signal = env.signals.get(observed)
-            if (
-                signal is None
-                or signal.classes is None
-                or prod(signal.input_shape) <= _WIDE
-                or not signal.shape
-            ):
+            if signal is None or signal.classes is None:
                 continue
-            yield (
-                f"agent {name}: '{observed}' enters as {prod(signal.input_shape):,} zeros and ones: {prod(signal.shape):,} "
-                f"values of {signal.classes:,} classes each; if they are quantities, give floats"
-            )
+            values = f"{prod(signal.shape):,} values of {signal.classes:,} classes each"
+            if agent.categories == "index":
+                if agent.layers is not None and signal.classes > 2:
+                    yield (
+                        f"agent {name}: '{observed}' enters as numbers, 0 to {signal.classes - 1:,}, and its "
+                        f"{agent.layers.kind} takes them for quantities; use `categories: one_hot`, or a network of "
+                        "your own that embeds them"
+                    )
+            elif signal.shape and prod(signal.input_shape) > _WIDE:
+                yield (
+                    f"agent {name}: '{observed}' enters as {prod(signal.input_shape):,} zeros and ones: {values}; if "
+                    "they are quantities, give floats, and for a network that embeds them `categories: index`"
+                )
 
 
 def _late(scenario: Scenario, env: Description) -> Iterator[str]:

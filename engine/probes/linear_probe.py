@@ -1,4 +1,4 @@
-"""Linear probes: how much of a label a linear map can read from what an agent makes of an example."""
+"""Linear probes: how much of a label, or of one at every site, a linear map can read from what an agent makes of an example."""
 
 from __future__ import annotations
 
@@ -72,16 +72,16 @@ def ridge_accuracy(
 
     Args:
         train: [examples, features].
-        train_labels: [examples].
+        train_labels: [examples], or [examples, …] with a label at every site, over which the accuracy is a mean.
         test: [others, features].
-        test_labels: [others].
+        test_labels: Likewise, of the others.
         classes: Number of labels.
         penalty: Times the number of examples, what is added to the diagonal.
     """
     mean, std = train.mean(0), train.std(0)
     std = np.where(std > 1e-12 * (1.0 + np.abs(mean)), std, np.inf)  # a constant feature has no weight
     x, z = (train - mean) / std, (test - mean) / std
-    y = np.eye(classes)[train_labels]
+    y = np.eye(classes)[train_labels].reshape(len(train), -1)
     bias = y.mean(0)
     rows, features = x.shape
     ridge = penalty * rows
@@ -91,6 +91,7 @@ def ridge_accuracy(
         weights = x.T @ np.linalg.solve(x @ x.T + ridge * np.eye(rows), y - bias)
 
     def accuracy(inputs: Array, labels: NDArray[np.int64]) -> float:
-        return float(((inputs @ weights + bias).argmax(1) == labels).mean())
+        outputs = (inputs @ weights + bias).reshape(*labels.shape, classes)
+        return float((outputs.argmax(-1) == labels).mean())
 
     return ProbeScore(accuracy(x, train_labels), accuracy(z, test_labels))

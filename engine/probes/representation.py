@@ -32,8 +32,9 @@ class Representations:
     Attributes:
         split: The part of the data.
         agents: By agent, [examples, features]: its last hidden activation, or of a user's module all its outputs.
-        target: The categorical signal that the examples are sorted by; None where no objective has one.
-        labels: Its values, [examples], rising; empty without a target.
+        target: The categorical target of the first readout that has one, or of another agent; None: there is none.
+        labels: Its values, [examples], by which the examples are sorted, or [examples, …] where it has axes: then they
+            are in the split's order; empty without a target.
     """
 
     split: str
@@ -43,7 +44,7 @@ class Representations:
 
 
 def represent(simulation: BaseSimulation, examples: int = 400, split: str = "test") -> Representations:
-    """Show examples over perfect links and return what each agent makes of them, sorted by label.
+    """Show examples over perfect links and return what each agent makes of them, sorted by label where each has one.
 
     Args:
         simulation: What to look at; no bit of it changes.
@@ -71,12 +72,11 @@ def represent(simulation: BaseSimulation, examples: int = 400, split: str = "tes
         if target is not None:
             labels.append(batch[target].cpu().numpy().astype(np.int64))
     found = {name: np.concatenate(part) for name, part in parts.items()}
-    sorted_labels = np.zeros(0, np.int64)
-    if labels:
-        whole = np.concatenate(labels)
+    whole = np.concatenate(labels) if labels else np.zeros(0, np.int64)
+    if labels and whole.ndim == 1:
         order = np.argsort(whole, kind="stable")
-        found, sorted_labels = {name: part[order] for name, part in found.items()}, whole[order]
-    return Representations(split, found, target, sorted_labels)
+        found, whole = {name: part[order] for name, part in found.items()}, whole[order]
+    return Representations(split, found, target, whole)
 
 
 def rdm(simulation: BaseSimulation, examples: int = 400, split: str = "test") -> dict[str, Array]:
@@ -129,6 +129,6 @@ def _target(simulation: BaseSimulation) -> str | None:
     agents, signals = simulation.system.agents, simulation.system.description.signals
     for name in (*simulation.scenario.readouts, *agents):
         goal = agents[name].goal
-        if goal is not None and signals[goal.target].classes is not None and not signals[goal.target].shape:
+        if goal is not None and signals[goal.target].classes is not None:
             return goal.target
     return None

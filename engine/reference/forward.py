@@ -130,7 +130,10 @@ def _network_input(state: State, tick: AgentTick, tape: Tape) -> Tensor:
     flat = len(agent.learner.network.input_shape) == 1
     observations, messages, present = [], [], []
     for name in agent.observes:
-        value = tick.ages if name == "age" else system.network_input(name, tick.signals.values.get(name))
+        if name == "age":
+            value = tick.ages
+        else:
+            value = system.network_input(name, tick.signals.values.get(name), agent.categories)
         if value is not None:
             value = value.to(system.dtype)
             observations.append(value.reshape(len(value), -1) if flat else value)

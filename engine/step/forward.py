@@ -169,7 +169,8 @@ class ForwardPass:
         flat = len(agent.learner.network.input_shape) == 1
         signals = part.step_signals.signals
         observations = agent.observations(
-            lambda name: self.system.network_input(name, signals.get(name)), self.system.dtype
+            lambda name: self.system.network_input(name, signals.get(name), agent.categories),
+            self.system.dtype,
         )
         if part.ages is not None:
             observations.insert(agent.observes.index(AGE), part.ages)

@@ -149,9 +149,13 @@ def least_loss(simulation: Simulation, split: str) -> float:
         )
     batches = list(examples(simulation.world.env, split))
     system = simulation.system
+    entering = {(name, a.categories): None for a in system.agents.values() for name in a.observes}
+    seen = set(observed(system))
     observations = [
-        system.network_input(name, torch.cat([batch[name] for batch in batches])).flatten(1)
-        for name in observed(system)
+        system.network_input(name, torch.cat([batch[name] for batch in batches]), categories)
+        for name, categories in entering
+        if name in seen
     ]
     targets = torch.cat([batch[objective.target] for batch in batches])
-    return optimum(torch.cat(observations, 1), targets, str(objective.kind))
+    columns = [value.reshape(len(targets), -1) for value in observations]
+    return optimum(torch.cat(columns, 1), targets, str(objective.kind))

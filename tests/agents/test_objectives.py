@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from antiphon.agents import OBJECTIVES
+from antiphon.agents.objectives import objective_of
 
 
 def test_classification() -> None:
@@ -20,6 +21,34 @@ def test_classification() -> None:
     assert objective.score(output, target).tolist() == [1, 1, 1, 0]
     assert objective.score(output.double(), target).dtype == torch.float64
     assert objective.metric == "accuracy"
+
+
+@pytest.mark.parametrize("sites", [(4,), (2, 3)])
+def test_labels_at_sites_are_averaged_per_sample(sites: tuple[int, ...]) -> None:
+    output, target = torch.randn(6, torch.Size(sites).numel() * 5), torch.randint(5, (6, *sites))
+    laid_out = output.view(6, *sites, 5)
+    nats = F.cross_entropy(laid_out.movedim(-1, 1), target, reduction="none").flatten(1).mean(1)
+    right = (laid_out.argmax(-1) == target).double().flatten(1).mean(1)
+    classification, coding = OBJECTIVES["classification"](), OBJECTIVES["coding"]()
+    for objective in (classification, coding):
+        torch.testing.assert_close(objective.loss(output, target), nats)
+    torch.testing.assert_close(classification.score(output.double(), target), right)
+    torch.testing.assert_close(coding.score(output, target), nats / math.log(2))
+    even = coding.score(torch.zeros(1, 24), torch.tensor([[3, 0, 7]]))
+    torch.testing.assert_close(even, torch.tensor([3.0]))  # bits per symbol, not per sample
+
+
+def test_an_own_objective_gets_the_target_as_it_is() -> None:
+    shapes = []
+
+    def loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        shapes.append((tuple(output.shape), tuple(target.shape)))
+        return output.square().mean(1)
+
+    objective = objective_of(loss, {})
+    assert objective.size((4,), 3) == 12
+    objective.loss(torch.randn(5, 12), torch.zeros(5, 4, dtype=torch.int64))
+    assert shapes == [((5, 12), (5, 4))]
 
 
 def test_regression() -> None:
@@ -68,12 +97,15 @@ def test_coding_is_finite_when_surely_wrong(target: torch.Tensor) -> None:
     [
         ("classification", (), 10, 10),
         ("classification", (), None, None),
-        ("classification", (3,), 10, None),
+        ("classification", (3,), 10, 30),
+        ("classification", (3,), None, None),
+        ("classification", (2, 3), 5, 30),
         ("regression", (), None, 1),
         ("regression", (2, 3), None, 6),
         ("regression", (), 10, None),
         ("coding", (), 10, 10),
-        ("coding", (3,), 10, None),
+        ("coding", (3,), 10, 30),
+        ("coding", (3, 2), None, None),
         ("coding", (9,), None, 9),
         ("coding", (), None, 1),
     ],

@@ -19,7 +19,7 @@ SHAPE = (CHANNELS, SIDE, SIDE)
 SIZE = CHANNELS * SIDE * SIDE
 LABEL, PLACE = ContextSpec("label", (), CLASSES), ContextSpec("place", (2,))
 CONTEXT = (LABEL, PLACE)
-CLASS, NUMBERS = ContextSpec("answer", (), 4), ContextSpec("answer", (2,))
+NUMBERS = ContextSpec("answer", (2,))
 OWN_LOSS = ("local", "sobolev_label")
 
 
@@ -35,6 +35,7 @@ def make(
     shape: tuple[int, ...] = SHAPE,
     context: tuple[ContextSpec, ...] = CONTEXT,
     regression: bool = False,
+    sites: tuple[int, ...] = (),
     **given: Any,
 ) -> Predictor:
     """A predictor; `trained` fills what starts at zero with other numbers."""
@@ -44,7 +45,7 @@ def make(
         "rate": Rate(base=0.01, horizon=1),
         "dtype": DOUBLE,
         "filter": 3,
-        "target": (NUMBERS if regression else CLASS) if kind in OWN_LOSS else None,
+        "target": (NUMBERS if regression else ContextSpec("answer", sites, 4)) if kind in OWN_LOSS else None,
         "hidden": (4, 5) if kind == "mlp" else (),
         **given,
     }
@@ -57,14 +58,22 @@ def make(
     return own
 
 
-def example(seed: int = 1, *, batch: int = BATCH, size: int = SIZE, regression: bool = False) -> Example:
+def example(
+    seed: int = 1,
+    *,
+    batch: int = BATCH,
+    size: int = SIZE,
+    regression: bool = False,
+    sites: tuple[int, ...] = (),
+) -> Example:
     """A message that has come back, with all that any kind learns from, conditioned on `CONTEXT`."""
+    classes = torch.arange(batch * torch.Size(sites).numel()).view(batch, *sites) % 4
     label = F.one_hot((torch.arange(batch) + seed) % CLASSES, CLASSES)
     return Example(
         draw(batch, size, seed=seed),
         torch.cat([label.to(DOUBLE), draw(batch, 2, seed=seed + 1)], 1),
         draw(batch, size, seed=seed + 2),
-        target=draw(batch, 2, seed=seed + 3) if regression else torch.arange(batch) % 4,
+        target=draw(batch, 2, seed=seed + 3) if regression else classes,
         loss=draw(batch, seed=seed + 4).abs(),
     )
 
@@ -82,9 +91,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "sobolev_label": ("sobolev_label", {}),
     "sobolev_label, a hidden layer": ("sobolev_label", {"hidden": (5,)}),
     "sobolev_label, regression": ("sobolev_label", {"regression": True}),
+    "sobolev_label, sites": ("sobolev_label", {"sites": (2, 3)}),
     "local": ("local", {}),
     "local, a hidden layer": ("local", {"hidden": (5,)}),
     "local, regression": ("local", {"regression": True}),
+    "local, sites": ("local", {"sites": (2, 3)}),
+    "local, as many sites": ("local", {"sites": (6,)}),
 }
 """Every kind in the forms that differ, by a name for test ids."""
 
@@ -92,4 +104,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 def case(name: str, **given: Any) -> tuple[Predictor, Example]:
     """A predictor of `CASES` and an example for it."""
     kind, settings = CASES[name]
-    return make(kind, **settings, **given), example(regression=bool(settings.get("regression")))
+    return make(kind, **settings, **given), example(**targets(settings))
+
+
+def targets(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a form that its examples depend on."""
+    return {key: settings[key] for key in ("regression", "sites") if key in settings}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from antiphon.comms.synthetic_gradients import Example
 from tests.comms.made import BATCH, SIZE, case, example, make
 
-FORMS = ("", ", a hidden layer", ", regression")
+FORMS = ("", ", a hidden layer", ", regression", ", sites")
 NAMES = [f"{kind}{form}" for kind in ("local", "sobolev_label") for form in FORMS]
 
 
@@ -36,15 +38,26 @@ def test_the_control_learns_without_what_comes_back() -> None:
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("regression", [False, True])
-def test_sobolev_label_adds_the_distance_of_the_slopes_to_the_loss_of_the_control(regression: bool) -> None:
-    own, control = make("sobolev_label", regression=regression), make("local", regression=regression)
-    each = example(regression=regression)
+@pytest.mark.parametrize("form", [{}, {"regression": True}, {"sites": (2, 3)}])
+def test_sobolev_label_adds_the_distance_of_the_slopes_to_the_loss_of_the_control(
+    form: dict[str, Any],
+) -> None:
+    own, control = make("sobolev_label", **form), make("local", **form)
+    each = example(**form)
     assert each.delta is not None
     expected = control.loss(each) + (own.predict(each) - each.delta).abs().sum(1).mean()
     torch.testing.assert_close(own.loss(each), expected)
 
 
+def test_a_label_at_every_site_is_a_mean_of_cross_entropies() -> None:
+    own, each = make("local", sites=(2, 3)), example(sites=(2, 3))
+    assert each.target is not None
+    outputs = own.forward(each.message, each.context, move=False).view(BATCH, 2, 3, 4)
+    expected = F.cross_entropy(outputs.movedim(3, 1), each.target)
+    torch.testing.assert_close(own.loss(each), expected)
+
+
 def test_sizes_follow_the_target() -> None:
+    assert make("local", sites=(2, 3)).parameters["last.weight"].shape == (24, SIZE + 5)
     assert make("local").parameters["last.weight"].shape == (4, SIZE + 5)
     assert make("sobolev_label", regression=True).parameters["last.weight"].shape == (2, SIZE + 5)

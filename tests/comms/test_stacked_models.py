@@ -19,7 +19,20 @@ from antiphon.comms.synthetic_inputs import INPUTS, InputModel
 from antiphon.errors import EngineError
 from antiphon.nets.layers import binary_cross_entropy, cross_entropy, squared_error
 from antiphon.nets.schedules import Rate
-from tests.comms.made import BATCH, CASES, CLASSES, CONTEXT, DOUBLE, LABEL, PLACE, case, draw, example, make
+from tests.comms.made import (
+    BATCH,
+    CASES,
+    CLASSES,
+    CONTEXT,
+    DOUBLE,
+    LABEL,
+    PLACE,
+    case,
+    draw,
+    example,
+    make,
+    targets,
+)
 from tests.some import some
 
 COUNT = 3
@@ -70,7 +83,7 @@ def told(name: str, context: str = "both", seed: int = 1, *, masked: bool = Fals
     columns = {"both": slice(0, CLASSES + 2), "categorical": slice(0, CLASSES), "real": slice(CLASSES, None)}
     found = []
     for k in range(COUNT):
-        each = example(seed + 10 * k, regression=bool(FORMS[name][1].get("regression")))
+        each = example(seed + 10 * k, **targets(FORMS[name][1]))
         assert each.delta is not None
         assert each.context is not None
         assert each.loss is not None

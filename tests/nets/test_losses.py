@@ -17,6 +17,26 @@ def test_cross_entropy_is_minus_log_p_of_each_sample() -> None:
     torch.testing.assert_close(loss.mean(), F.cross_entropy(logits, target))
 
 
+@pytest.mark.parametrize("lead", [(8,), (2, 8)])
+@pytest.mark.parametrize("sites", [(4,), (2, 3), (1,), (2, 1, 3)])
+def test_cross_entropy_of_sites_is_their_mean(lead: tuple[int, ...], sites: tuple[int, ...]) -> None:
+    count = torch.Size(sites).numel()
+    logits, target = torch.randn(*lead, count * 5).requires_grad_(), torch.randint(5, (*lead, *sites))
+    loss = cross_entropy(logits, target)
+    assert loss.shape == lead
+    laid_out = logits.view(-1, *sites, 5).movedim(-1, 1)
+    each = F.cross_entropy(laid_out, target.view(-1, *sites), reduction="none")
+    torch.testing.assert_close(loss.flatten(), each.flatten(1).mean(1))
+    found, expected = (torch.autograd.grad(one.sum(), logits)[0] for one in (loss, each / count))
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_one_label_is_one_site(classes: int) -> None:
+    logits, target = torch.randn(8, classes), torch.randint(classes, (8,))
+    assert torch.equal(cross_entropy(logits, target), cross_entropy(logits, target.unsqueeze(1)))
+
+
 @pytest.mark.parametrize("shape", [(8, 6), (8, 2, 3)])
 def test_binary_cross_entropy_adds_components_up(shape: tuple[int, ...]) -> None:
     logits, target = torch.randn(8, 6), torch.randint(2, shape).float()

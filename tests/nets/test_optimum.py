@@ -32,6 +32,13 @@ def test_log_loss_without_information_is_the_entropy_of_the_classes() -> None:
     assert optimum(torch.zeros(4, 2), classes, "classification") == pytest.approx(expected, rel=1e-12)
 
 
+def test_log_loss_of_several_sites_is_their_mean() -> None:
+    x, classes = drawn(0, 40, 2), torch.randint(3, (40, 2, 2), generator=torch.Generator().manual_seed(0))
+    each = [optimum(x, one, "classification") for one in classes.flatten(1).unbind(1)]
+    assert optimum(x, classes, "classification") == pytest.approx(sum(each) / 4, rel=1e-12)
+    assert each[0] > 0.1
+
+
 def test_log_loss_of_classes_that_a_plane_parts_is_zero() -> None:
     x = drawn(0, 200, 20)
     assert optimum(x, (x @ drawn(1, 20) > 0).long(), "classification") == 0.0

@@ -51,6 +51,11 @@ def test_sound_objectives_pass(kind: Any) -> None:
         testing.check_objective(kind)
 
 
+@pytest.mark.parametrize("kind", ["classification", "coding"])
+def test_labels_at_several_sites_pass(kind: str) -> None:
+    testing.check_objective(kind, target=(2, 4))
+
+
 class Learned(nn.Linear):
     def __init__(self) -> None:
         super().__init__(3, 3)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from gymnasium.spaces import Discrete
 
-from antiphon.engine.build.shapes import Shapes, resolve
+from antiphon.engine.build.shapes import Shapes, objective_in, resolve
 from antiphon.envs import registry
+from antiphon.envs.signal import Description, Signal
+from antiphon.errors import ScenarioError
+from antiphon.scenarios.parts import AgentSpec
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 
@@ -148,3 +152,18 @@ def test_what_does_not_fit_is_one_clear_line(
 ) -> None:
     with one_line(expected):
         shapes(agents, channels)
+
+
+def test_labels_at_sites_are_no_choice_among_actions() -> None:
+    """As many outputs as actions, but of two sites with two classes each."""
+    marks = {"marks": Signal(shape=(2,), classes=2), "mark": Signal(classes=4)}
+    env = Description(signals=marks, example_counts={}, action_space=Discrete(4))
+
+    def outputs(target: str) -> int | None:
+        goal = {"kind": "classification", "target": target}
+        found = objective_in("a", AgentSpec.model_validate({"acts": True, "objective": goal}), env)
+        return None if found is None else found[1]
+
+    assert outputs("mark") == 4
+    with pytest.raises(ScenarioError, match=r"agents.a.acts: the environment has 4 actions"):
+        outputs("marks")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.simulation import Simulation
@@ -142,6 +143,33 @@ def test_a_task_that_grows_needs_an_agent_that_acts() -> None:
     assert not [line for line in advice(acting) if "none acts" in line]
 
 
+def _embeds(inputs: int, outputs: int) -> nn.Module:
+    class Embeds(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.EmbeddingBag(256, outputs)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.table(x.long())
+
+    return Embeds()
+
+
+def test_classes_by_index_are_for_networks_that_embed_them() -> None:
+    source = from_tensors(
+        word=torch.arange(40) % 7,
+        bit=torch.arange(40) % 2,
+        label=torch.arange(40) % 2,
+        training_only="label",
+    )
+    agent = {"observes": ["word", "bit"], "categories": "index", "objective": CLASSIFY}
+    (line,) = advice(scenario_of({"eye": agent}, env=source))
+    assert line == (
+        "agent eye: 'word' enters as numbers, 0 to 6, and its mlp takes them for quantities; use `categories: "
+        "one_hot`, or a network of your own that embeds them"
+    )
+
+
 def test_pictures_of_whole_numbers_are_pointed_out() -> None:
     """Bytes would have been scaled; int64 are classes, which enter one-hot."""
     pixels = torch.arange(40 * 100).reshape(40, 100) % 256
@@ -153,7 +181,9 @@ def test_pictures_of_whole_numbers_are_pointed_out() -> None:
     )
     assert line == (
         "agent eye: 'pixels' enters as 25,600 zeros and ones: 100 values of 256 classes each; "
-        "if they are quantities, give floats"
+        "if they are quantities, give floats, and for a network that embeds them `categories: index`"
     )
+    embeds = {"observes": ["pixels"], "categories": "index", "network": _embeds, "objective": CLASSIFY}
+    assert advice(scenario_of({"eye": embeds}, env=source)) == []
     source = from_tensors(pixels=pixels.float(), label=torch.arange(40) % 2)
     assert advice(scenario_of({"eye": {"observes": ["pixels"], "objective": CLASSIFY}}, env=source)) == []
