@@ -27,6 +27,7 @@ from antiphon.scenarios.relations import (
     undelayed,
     window_of,
 )
+from antiphon.scenarios.ties import tie_problems
 
 __all__ = ["AGE", "STATES", "check", "problems_of"]
 
@@ -471,6 +472,7 @@ _CHECKS: tuple[Check, ...] = (
     _zero_delay_cycles,
     _windows,
     _discounts_on_cycles,
+    tie_problems,
     _requirements,
     _contexts,
     _feedback,

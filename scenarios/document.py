@@ -75,6 +75,8 @@ class Scenario(Spec):
         env: The environment by id, or from Python a source or a `gymnasium.vector.VectorEnv`.
         agents: The agents by name.
         channels: The channels.
+        tied: Groups of parameters, as `AGENT.PARAMETER`, that are one weight: they begin with the values of the first,
+            and each update follows the sum of the gradients of all of them.
         training: Batch, steps, optimisers.
         telemetry: Of a run.
 
@@ -88,6 +90,7 @@ class Scenario(Spec):
     env: Annotated[EnvSpec | object, OrObject(EnvSpec, _is_environment)]
     agents: Annotated[dict[Name, AgentSpec], AfterValidator(_sorted_agents)]
     channels: Annotated[tuple[ChannelSpec, ...], Sequence] = ()
+    tied: Annotated[tuple[Annotated[tuple[Text, ...], Sequence], ...], Sequence] = ()
     training: TrainingSpec = TrainingSpec()
     telemetry: TelemetrySpec = TelemetrySpec()
 

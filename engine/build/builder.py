@@ -23,6 +23,7 @@ from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Wiring, connect, optimiser_of
 from antiphon.engine.build.learning_groups import group_agents, windows_of
 from antiphon.engine.build.shapes import Shapes, default_norm, memories, objective_in, resolve
+from antiphon.engine.build.ties import tie_parameters
 from antiphon.engine.core.agent import Agent, Goal
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock, EpisodeWindows, Schedule
@@ -37,6 +38,7 @@ from antiphon.nets.random import generator, seed_for
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parts import AgentSpec, ChannelSpec, GradientSpec, InputSpec, NetworkSpec
 from antiphon.scenarios.problems import DocumentError, Path, placed
+from antiphon.scenarios.ties import agents_tied_to
 
 __all__ = ["build", "build_to_look", "chosen_device", "outline", "read_weights", "without_weights"]
 
@@ -73,6 +75,7 @@ class _Builder:
     def _build(self, specs: list[ChannelSpec], progress: Progress) -> System:
         shapes = resolve(self.scenario, self.env)
         agents = self._agents(shapes, progress)
+        tied, notes = tie_parameters(self.scenario, agents)
         longest = self.env.longest_episode
         episode = None if longest is None else EpisodeWindows(longest)
         groups = self._groups(episode)
@@ -94,9 +97,14 @@ class _Builder:
             self.scenario.training.batch,
             self.dtype,
             self.device,
-            Divergence(self.scenario.training.on_divergence == "quarantine", self.scenario.training.bound),
+            Divergence(
+                self.scenario.training.on_divergence == "quarantine",
+                self.scenario.training.bound,
+                [(0, note) for note in notes],
+            ),
             next((name for name, spec in self.scenario.agents.items() if spec.acts), None),
             episode,
+            tied=tied,
         )
 
     @staticmethod
@@ -114,6 +122,7 @@ class _Builder:
     def _agents(self, shapes: Shapes, progress: Progress) -> dict[str, Agent]:
         learners: dict[str, Learner] = {}
         agents: dict[str, Agent] = {}
+        ties = self.scenario.tied
         for name, spec in self.scenario.agents.items():
             owner = spec.share or name
             key = f"share:{owner}" if spec.share else owner
@@ -135,7 +144,9 @@ class _Builder:
                 categories=self._categories(name, spec),
                 seed=seed_for(self.seed, "agent", name),
                 p_update=spec.p_update,
-                participation_seed=seed_for(self.seed, "update", owner),
+                participation_seed=seed_for(
+                    self.seed, "update", spec.share or min(agents_tied_to(name, ties))
+                ),
                 layout=FanIn(fan_in),
                 replicas=Replicas(device=self.device),
             )

@@ -49,6 +49,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             evaluated.add(id(system.group_of[channel.receiver]))
 
     tied = {id(group) for group in system.groups if len(group.owners) < len(group.members)}
+    weights = {name for places in system.tied for name, _ in places}
     traced_groups = {
         id(system.group_of[agent.name])
         for agent in system.agents.values()
@@ -60,6 +61,8 @@ def reasons_alone(system: System) -> dict[str, str]:
         group = system.group_of[agent.name]
         if id(group) in tied:
             return "it is tied to others"
+        if agent.name in weights:
+            return "a parameter of it is tied to others"
         if group.late:
             return "it waits for delayed gradients"
         if agent.name == system.actor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import networkx as nx
@@ -22,7 +23,10 @@ from antiphon.engine.core.records import EpisodeEnds, LearningGroup
 if TYPE_CHECKING:
     from antiphon.envs.signal import Description
 
-__all__ = ["Stacked", "System"]
+__all__ = ["Stacked", "System", "Tie"]
+
+Tie = list[tuple[str, int]]
+"""Agents and places among their parameters of what is one weight."""
 
 
 def _rows(part: Agent | Channel, mask: EnvMask) -> EnvMask:
@@ -47,6 +51,7 @@ class System:
         episode: The windows of those that learn once an episode, where its length varies.
         replicas: How many copies of the environment there are, each with its own B lanes: one for every seed.
         replica_of: The replica of an agent; the first, unless given.
+        tied: Groups of parameters, (agent, parameter) each, that are one weight.
     """
 
     agents: dict[str, Agent]
@@ -62,6 +67,7 @@ class System:
     episode: EpisodeWindows | None = None
     replicas: int = 1
     replica_of: dict[str, int] = field(default_factory=dict)
+    tied: tuple[tuple[tuple[str, str], ...], ...] = ()
     group_of: dict[str, LearningGroup] = field(init=False)
     owner_of: dict[str, str] = field(init=False)
     """The first agent of an agent's learner: the agent itself, unless it is tied to an earlier one."""
@@ -162,6 +168,17 @@ class System:
             return value
         classes = torch.arange(signal.classes, device=value.device)
         return value.unsqueeze(1) == classes.view(-1, *(1 for _ in signal.shape))
+
+    def joined_ties(self) -> list[list[Tie]]:
+        """Return the ties by the place of a parameter among its agent's, those with a common agent together."""
+        joined: list[list[Tie]] = []
+        for group in self.tied:
+            tie = [(name, list(self.agents[name].learner.parameters).index(own)) for name, own in group]
+            names = {name for name, _ in group}
+            touching = [some for some in joined if any(name in names for one in some for name, _ in one)]
+            joined = [some for some in joined if some not in touching]
+            joined.append([*chain.from_iterable(touching), tie])
+        return joined
 
     def goals(self) -> dict[str, Goal]:
         """Return the objectives of the agents that have one, by agent."""

@@ -91,6 +91,8 @@ class Update:
     """By stack, or lone agent beside stacks: the members that take a step, [N] bool; None or absent: all."""
     auxiliary: set[str] = field(default_factory=set)
     """Agents with an auxiliary loss."""
+    reached_by_tie: set[str] = field(default_factory=set)
+    """Agents with tied parameters that step because a gradient reaches one of those they are tied to."""
 
 
 @dataclass(slots=True)

@@ -59,6 +59,7 @@ class State:
         self.mailboxes = {name: Mailbox(c, self.ledgers[name]) for name, c in channels.items()}
         self.groups = [LearningGroup(u.members, u.windows, u.owners, u.late, u.staleness) for u in groups]
         self.group_of = {name: group for group in self.groups for name in group.members}
+        self.ties = system.joined_ties()
         self.learners = {name: Optimizer(agent.learner) for name, agent in system.owners().items()}
         self.predictors = {n: Optimizer(c.predictor) for n, c in channels.items() if c.predictor is not None}
         self.inputs = {n: Optimizer(c.input) for n, c in channels.items() if c.input is not None}
@@ -68,7 +69,7 @@ class State:
         self.trails: dict[str, dict[int, Tensor]] = {name: {} for name in keeping}
         """Newest states of agents by step, [B, state size], where predictors are conditioned on them (rule 25)."""
         self.agent_disabled, self.predictor_disabled, self.input_disabled = set[str](), set[str](), set[str]()
-        self.events: list[tuple[int, str]] = []
+        self.events: list[tuple[int, str]] = list(system.divergence.events)
         """What was clipped (the first time) or disabled: (step, one line)."""
         self.quarantine, self.bound = system.divergence.quarantine, system.divergence.bound
 

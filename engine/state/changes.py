@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -11,6 +11,7 @@ from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parts import AgentSpec, ChannelSpec
 from antiphon.scenarios.problems import DocumentError, Path
 from antiphon.scenarios.spec import frozen_data, plain
+from antiphon.scenarios.ties import agents_tied_to
 
 __all__ = ["AGENT_KEYS", "CHANNEL_KEYS", "changed"]
 
@@ -73,7 +74,7 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
             new = frozen_data(value)
             for name in names:
                 if of_agents:
-                    for other in _sharing(agents, name):
+                    for other in _learning_alike(scenario, name):
                         agents[other] = _with(agents[other], keys[what], new, scenario)
                 else:
                     channels[name] = _with(channels[name], keys[what], new, scenario)
@@ -86,10 +87,12 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
         raise ScenarioError(f"set: {error}") from None
 
 
-def _sharing(agents: Mapping[str, AgentSpec], name: str) -> list[str]:
-    """An agent and those that share its parameters, which are set together."""
-    group = agents[name].share
-    return [name] if group is None else [other for other, spec in agents.items() if spec.share == group]
+def _learning_alike(scenario: Scenario, name: str) -> Sequence[str]:
+    """An agent and those that share parameters with it or are tied to it, which are set together."""
+    group = scenario.agents[name].share
+    if group is None:
+        return agents_tied_to(name, scenario.tied)
+    return [other for other, spec in scenario.agents.items() if spec.share == group]
 
 
 def _refusal(channel: ChannelSpec, what: str, value: object) -> str | None:

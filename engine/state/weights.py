@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from antiphon.engine.core.system import System
 from antiphon.engine.state.checkpoint import copy_tree, latest, read
 from antiphon.engine.step.backends import Backend
 from antiphon.errors import ScenarioError, suggest
@@ -51,7 +54,7 @@ def load_weights(
 ) -> TakenWeights:
     """Put weights of another run into a backend, with an event; see `BaseSimulation.load_weights`.
 
-    The optimisers of agents that take any begin anew.
+    The optimisers of agents that take any, and of those that are tied to them, begin anew.
 
     Args:
         backend: Changed only where something fits.
@@ -61,17 +64,36 @@ def load_weights(
 
     Raises:
         RunError: As `read_learners`.
-        ScenarioError: As `take_weights`.
+        ScenarioError: As `take_weights`, or tied parameters would differ.
     """
     state = copy_tree(backend.state_dict())
     found = take_weights(state["learners"], read_learners(source), str(source), agents)
     takers = [name for name, taken in found.taken.items() if taken]
-    owners = backend.per_agent().owners()
-    for name in takers:
-        state["learners"][name]["optimiser"] = owners[name].learner.optimiser.initial_state()
+    system = backend.per_agent()
+    _check_ties(system, state["learners"], found)
+    renewed = set(takers)
+    for groups in system.joined_ties():  # what is one weight is one in its moments too
+        joined = {name for tie in groups for name, _ in tie}
+        renewed |= joined if joined & renewed else set()
+    for name in renewed:
+        state["learners"][name]["optimiser"] = system.agents[name].learner.optimiser.initial_state()
     state["quarantine"]["events"].append([now, f"weights of {source} are taken by {', '.join(takers)}"])
     backend.load_state_dict(state)
     return found
+
+
+def _check_ties(system: System, learners: Mapping[str, Any], found: TakenWeights) -> None:
+    """Check that tied parameters are still equal; ScenarioError where one has taken what another has not."""
+    for places in system.tied:
+        (first, parameter), *others = places
+        for name, other in others:
+            taken = parameter in found.taken.get(first, ()) or other in found.taken.get(name, ())
+            mine, theirs = learners[first]["parameters"][parameter], learners[name]["parameters"][other]
+            if taken and not torch.equal(mine, theirs):
+                raise ScenarioError(
+                    f"load_weights: '{first}.{parameter}' and '{name}.{other}' are tied and would differ; take equal "
+                    f"weights for '{first}' and '{name}'"
+                )
 
 
 def read_learners(source: str | Path) -> dict[str, Any]:

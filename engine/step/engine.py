@@ -23,6 +23,7 @@ from antiphon.engine.step.backward import BackwardPass, ObjectiveEvaluator, reac
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.engine.step.returns import LambdaReturns
+from antiphon.engine.step.ties import TiedGradients
 from antiphon.nets.memory import keep_memory
 from antiphon.nets.optimisers import step_all
 
@@ -47,6 +48,7 @@ class Engine:
         self.predictor_trainer = PredictorTrainer(self.system)
         self.evaluator = ObjectiveEvaluator(self.system)
         self.backward_pass = BackwardPass(self.system, self.evaluator, self.predictor_trainer)
+        self.ties = TiedGradients(self.system)
         self.returns = LambdaReturns(self.system, self.evaluator, self.forward_pass, self.backward_pass)
         self.divergence = DivergenceCheck(
             self.system.divergence, self.system.agents, self.system.channels, stacked.base.groups
@@ -116,6 +118,7 @@ class Engine:
         input_gradients = self.predictor_trainer.input_gradients(step)
         self.divergence.check_predictors(input_gradients, step)
         self.divergence.disable_stopped_replicas()
+        self.ties.sum_updates([update for updates in turns for update in updates])
         if not self.frozen:  # all is computed and finite: now, and only now, parameters move
             for updates in turns:
                 self._apply(updates, step)
@@ -252,7 +255,9 @@ class Engine:
                 if isinstance(agent.learner, StackedLearner):
                     self._step(update, agent, agent.learner, gradients, step)
                 elif agent.agent_disabled is not True and (
-                    not self._stacks[id(update.group)] or reached_alone(self.system, update, name)
+                    name in update.reached_by_tie
+                    or not self._stacks[id(update.group)]
+                    or reached_alone(self.system, update, name)
                 ):  # beside stacks a lone agent may be given zeros in place of none
                     assert isinstance(agent.learner, Learner)
                     lone.append(agent.learner.planned(gradients, step))

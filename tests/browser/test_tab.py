@@ -70,6 +70,7 @@ def test_an_empty_log_directory_is_said_to_be_empty(page: Page, tmp_path: Path) 
         page.goto(address)
         page.get_by_text("No dashboards are active").first.wait_for()
         assert page.get_by_role("tab", name="Channels").count() == 0
+        page.close()  # it goes on asking, which is an error on its console once TensorBoard has ended
 
 
 @pytest.mark.parametrize(("run", "rows"), [("cut", 10), ("flipped", 5)])

@@ -1,0 +1,64 @@
+"""Ties: parameters of several agents that are one weight begin equal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from antiphon.engine.core.agent import Agent
+from antiphon.errors import suggest
+from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.problems import DocumentError
+from antiphon.scenarios.ties import agent_and_parameter
+
+__all__ = ["tie_parameters"]
+
+Places = tuple[tuple[str, str], ...]
+"""Agents and parameters."""
+
+
+@torch.no_grad()
+def tie_parameters(scenario: Scenario, agents: Mapping[str, Agent]) -> tuple[tuple[Places, ...], list[str]]:
+    """Give all parameters of each tie the values of its first.
+
+    Returns:
+        The ties as agents and parameters, and a line for each parameter that had been given other values: by a module of
+        the user's, or by `weights`.
+
+    Raises:
+        ScenarioError: There is no such parameter, or the shapes differ.
+    """
+    found: list[Places] = []
+    notes: list[str] = []
+    for index, group in enumerate(scenario.tied):
+        places = tuple(agent_and_parameter(name) for name in group)
+        first: Tensor | None = None
+        for place, (name, parameter) in enumerate(places):
+            own = agents[name].learner.parameters
+            path = ("tied", index, place)
+            if parameter not in own:
+                raise DocumentError(
+                    path, f"agent {name!r} has no parameter {parameter!r}{suggest(parameter, own)}"
+                )
+            tensor = own[parameter]
+            if first is None:
+                first = tensor
+            elif tensor.shape != first.shape:
+                shapes = f"has shape {list(tensor.shape)}, {group[0]!r} has {list(first.shape)}"
+                raise DocumentError(path, f"{group[place]!r} {shapes}; tied parameters need one shape")
+            else:
+                if _given(scenario, name) and not tensor.is_meta and not torch.equal(tensor, first):
+                    notes.append(
+                        f"tied: {group[place]!r} begins with the values of {group[0]!r}, not with its own"
+                    )
+                tensor.copy_(first)
+        found.append(places)
+    return tuple(found), notes
+
+
+def _given(scenario: Scenario, agent: str) -> bool:
+    """Whether an agent's initial parameters are given, and not sampled."""
+    spec = scenario.agents[agent]
+    return spec.weights is not None or isinstance(spec.network, nn.Module)

@@ -1,0 +1,127 @@
+"""Tied parameters: weights of several agents that are one weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from antiphon.errors import suggest
+from antiphon.scenarios.problems import DocumentError, Path
+from antiphon.scenarios.relations import Graph, episode_agents, learning_steps, locked_groups
+
+__all__ = ["agent_and_parameter", "agents_tied_to", "tie_problems"]
+
+Ties = Sequence[Sequence[str]]
+"""Groups of parameters that are one weight, each as `AGENT.PARAMETER`."""
+
+
+def agent_and_parameter(name: str) -> tuple[str, str]:
+    """Return the two parts of `AGENT.PARAMETER`."""
+    agent, _, parameter = name.partition(".")
+    return agent, parameter
+
+
+def agents_tied_to(agent: str, ties: Ties) -> tuple[str, ...]:
+    """Return the agents that an agent is tied to, directly or through others, itself first."""
+    groups = [[agent_and_parameter(name)[0] for name in group] for group in ties]
+    found, rest = [agent], [agent]
+    while rest:
+        one = rest.pop()
+        new = {other: None for group in groups if one in group for other in group if other not in found}
+        found += new
+        rest += new
+    return tuple(found)
+
+
+def tie_problems(scenario: Graph) -> Iterator[DocumentError]:
+    """Check that ties name parameters of agents once each, and that these agents learn at the same steps and rates."""
+    known: dict[str, int] = {}
+    for index, group in enumerate(scenario.tied):
+        if len(group) < 2:
+            message = f"names {len(group)} parameters; name at least two, or leave it out"
+            yield DocumentError(("tied", index), message)
+        agents: dict[str, str] = {}
+        for place, name in enumerate(group):
+            path: Path = ("tied", index, place)
+            agent, parameter = agent_and_parameter(name)
+            if not parameter:
+                yield DocumentError(
+                    path, f"must be AGENT.PARAMETER such as 'part0.module.weight', not {name!r}"
+                )
+            elif agent not in scenario.agents:
+                yield DocumentError(path, f"no agent {agent!r}{suggest(agent, scenario.agents)}")
+            elif name in known:
+                where = (
+                    "twice" if known[name] == index else f"in tied[{known[name]}] too; make them one group"
+                )
+                yield DocumentError(path, f"names {name!r} {where}")
+            else:
+                known[name] = index
+                agents.setdefault(agent, name)
+        if len(agents) > 1:
+            yield from _differences(scenario, agents)
+
+
+def _differences(scenario: Graph, agents: Mapping[str, str]) -> Iterator[DocumentError]:
+    """What would let the parameters of tied agents come to differ; `agents`: by name, the parameter that is tied."""
+    names = list(agents)
+    for name in names:
+        other = names[1] if name == names[0] else names[0]
+        tie = f"{agents[name]!r} is tied to {agents[other]!r}"
+        spec = scenario.agents[name]
+        if spec.share is not None:
+            message = f"{tie}, but all parameters of the agent are shared (share: {spec.share}); leave out one of the two"
+            yield DocumentError(("agents", name, "share"), message)
+        clip = (spec.optimiser or scenario.training.optimiser).clip
+        if clip is not None:
+            message = f"{tie}, and a clip of {clip:g} acts on the gradients of each agent on its own; leave out the clip"
+            yield DocumentError(("agents", name, "optimiser"), message)
+    first, *others = names
+    for name in others:
+        tie = f"{agents[name]!r} is tied to {agents[first]!r}"
+        for key, own in _settings(scenario, name).items():
+            if own != _settings(scenario, first)[key]:
+                message = f"differs from that of agent {first!r}, and {tie}; make them equal"
+                yield DocumentError(("agents", name, key), message)
+    yield from _learning_times(scenario, agents)
+
+
+def _settings(scenario: Graph, name: str) -> dict[str, object]:
+    spec = scenario.agents[name]
+    optimiser = spec.optimiser or scenario.training.optimiser
+    return {"optimiser": optimiser, "learn": spec.learn, "p_update": spec.p_update}
+
+
+def _learning_times(scenario: Graph, agents: Mapping[str, str]) -> Iterator[DocumentError]:
+    whole = episode_agents(scenario.agents, scenario.channels)
+    groups = {name: group for group in locked_groups(scenario.agents, scenario.channels) for name in group}
+    if len({groups[name] for name in agents}) == 1:
+        return
+    first, *others = agents
+    times = {
+        name: learning_steps(groups[name], scenario.agents, whole, locked=len(groups[name]) > 1)
+        for name in agents
+    }
+    for name in others:
+        tie = f"{agents[name]!r} is tied to {agents[first]!r}"
+        if times[name] != times[first]:
+            message = (
+                f"agent {name!r} learns {_in_words(*times[name])}, agent {first!r} {_in_words(*times[first])}"
+            )
+            fix = "give them clocks and unrolls with the same windows, or lock them"
+            yield DocumentError(("agents", name, "clock"), f"{message}, and {tie}; {fix}")
+    for name in agents:
+        if any(_waits(scenario, member, groups[name]) for member in groups[name]):
+            tie = f"{agents[name]!r} is tied to parameters of agents with other windows"
+            message = f"waits for delayed gradients, and {tie}; use another coupling, or leave out the tie"
+            yield DocumentError(("agents", name), message)
+
+
+def _waits(scenario: Graph, sender: str, group: Iterable[str]) -> bool:
+    return any(
+        channel.coupling == "delayed" and channel.sender == sender and channel.receiver not in group
+        for channel in scenario.channels
+    )
+
+
+def _in_words(window: int | str, first: int) -> str:
+    return "once an episode" if isinstance(window, str) else f"every {window} steps from step {first} on"
