@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -66,7 +67,7 @@ def composed(scenario: Scenario, arguments: Mapping[str, Tensor], *, training: b
         part = copy.deepcopy(agent.network)
         assert isinstance(part, nn.Module)
         found = part.train(training)(torch.cat([*observed, *received], 1))
-        ports = {_port(channel): torch.Size(channel.size).numel() for channel in scenario.outputs_of(name)}
+        ports = {_port(channel): math.prod(_axes(channel.size)) for channel in scenario.outputs_of(name)}
         own = found.shape[1] - sum(ports.values())
         assert (own > 0) == (agent.objective is not None)
         if own:
@@ -79,6 +80,10 @@ def composed(scenario: Scenario, arguments: Mapping[str, Tensor], *, training: b
 
 def _port(channel: Any) -> str:
     return channel.port or channel.name
+
+
+def _axes(size: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (size,) if isinstance(size, int) else size
 
 
 def plain_loss(architecture: Architecture, found: Tensor, target: Tensor) -> Tensor:
