@@ -36,12 +36,12 @@ _LARGEST = 1 << 14
 
 
 def predict_all(requests: Sequence[tuple[Predictor, Example]]) -> list[Tensor]:
-    """Return each predictor's synthetic gradient per sample, [B, M], in order."""
+    """Return each predictor's synthetic gradient per sample, [B, M], in order; no graph is kept."""
     found: list[Tensor | None] = [None] * len(requests)
     for group in _groups(requests):
         if len(group) == 1:
             predictor, example = requests[group[0]]
-            found[group[0]] = predictor.predict(example)
+            found[group[0]] = constant(predictor.predict(example))
         else:
             stacked = _predict([requests[i][0] for i in group], [requests[i][1] for i in group])
             for i, prediction in zip(group, stacked, strict=True):

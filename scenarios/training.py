@@ -121,6 +121,9 @@ class TrainingSpec(Spec):
         on_divergence: Consequence of a gradient that is not finite, or longer than `bound`: `stop` ends the run,
             `quarantine` disables the agent or channel for good and the others go on.
         bound: The largest norm of an agent's or a predictor's gradients that is not a divergence; None: any finite.
+        sweep: Whether an agent (a locked group) is differentiated as soon as it has ticked, where its learning signal
+            is complete then: its activations are gone before the next one's forward. Otherwise all that learn at a step
+            are differentiated together, after all have ticked.
     """
 
     batch: Annotated[Count, Field(le=2**20)] = 64
@@ -130,6 +133,7 @@ class TrainingSpec(Spec):
     window_limit: Count = 1024
     on_divergence: Literal["stop", "quarantine"] = "stop"
     bound: Annotated[float, Field(gt=0), IsReal] | None = None
+    sweep: Flag = False
 
     written: ClassVar[frozenset[str]] = frozenset({"batch", "steps", "optimiser"})
 

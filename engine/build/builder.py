@@ -105,6 +105,7 @@ class _Builder:
             next((name for name, spec in self.scenario.agents.items() if spec.acts), None),
             episode,
             tied=tied,
+            sweep=self.scenario.training.sweep,
         )
 
     @staticmethod

@@ -154,15 +154,22 @@ class GradientLedger:
         record.graph_output = message
 
     @staticmethod
-    def release_graphs(tapes: Iterable[Tape]) -> None:
-        """Let the graphs of windows go, and what was predicted of their messages; the tapes can still be replayed."""
+    def release_graphs(tapes: Iterable[Tape], *, predictions: bool = True) -> None:
+        """Let the graphs of windows go, and what was predicted of their messages; the tapes can still be replayed.
+
+        Args:
+            tapes: Of the windows.
+            predictions: Whether what was predicted goes too.
+        """
         for tape in tapes:
             tape.graph_outputs.clear()
             for tick in tape.ticks:
                 for part in tick.parts:
                     part.ports = {}
             for _, record in tape.sent:
-                record.graph_output = record.prediction = None
+                record.graph_output = None
+                if predictions:
+                    record.prediction = None
 
     @staticmethod
     def keep_prediction(record: Record, prediction: Tensor, updates: int) -> None:

@@ -52,6 +52,7 @@ class System:
         replicas: How many copies of the environment there are, each with its own B lanes: one for every seed.
         replica_of: The replica of an agent; the first, unless given.
         tied: Groups of parameters, (agent, parameter) each, that are one weight.
+        sweep: Whether a group is differentiated as soon as it has ticked, where its learning signal is complete then.
     """
 
     agents: dict[str, Agent]
@@ -68,6 +69,7 @@ class System:
     replicas: int = 1
     replica_of: dict[str, int] = field(default_factory=dict)
     tied: tuple[tuple[tuple[str, str], ...], ...] = ()
+    sweep: bool = False
     group_of: dict[str, LearningGroup] = field(init=False)
     owner_of: dict[str, str] = field(init=False)
     """The first agent of an agent's learner: the agent itself, unless it is tied to an earlier one."""

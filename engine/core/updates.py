@@ -44,7 +44,7 @@ class WindowLoss:
     """All objectives over a window."""
 
     total: Tensor | None = None
-    """Sum over agents and ticks of the mean over the batch, with its graph; None without any target."""
+    """Sum over agents and ticks of the mean over the batch, with its graph; None without any target, or once it has been differentiated."""
     by_agent: dict[str, Tensor] = field(default_factory=dict)
     """Per agent and sample, [rows]: the sum over its ticks, without a graph."""
     losses: dict[str, Losses] = field(default_factory=dict)

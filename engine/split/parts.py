@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from antiphon.engine.split.plan import Message, PartPlan, Plan, Rows, at_path, plain_size
 from antiphon.engine.split.tracer import Trace
 
-__all__ = ["Part", "Wire", "build_parts", "wires_of"]
+__all__ = ["Part", "Wire", "build_parts", "compose", "wires_of"]
 
 Shape = tuple[int, ...]
 
@@ -95,6 +95,28 @@ def build_parts(
     ]
 
 
+def compose(parts: Sequence[Part], inputs: Mapping[str, Tensor]) -> Tensor:
+    """Return the prediction of parts one after the other, flat, [B, outputs].
+
+    Args:
+        parts: In order.
+        inputs: The arguments of the model, [B, …] each.
+    """
+    messages: dict[Message, Tensor] = {}
+    prediction: Tensor | None = None
+    for part in parts:
+        observed = [inputs[name].reshape(len(inputs[name]), -1) for name in part.observes]
+        read = [*observed, *(messages[wire.message] for wire in part.reads)]
+        floats = [piece for piece in read if piece.is_floating_point()]
+        x = torch.cat([piece.to(floats[0]) if floats else piece.float() for piece in read], 1)
+        sizes = [math.prod(message.shape) for message in part.sends]
+        y = part.module(x)
+        prediction, *sent = torch.split(y, [y.shape[1] - sum(sizes), *sizes], 1)
+        messages |= dict(zip(part.sends, sent, strict=True))
+    assert prediction is not None
+    return prediction
+
+
 class _Builder:
     """Builds one part's graph."""
 
@@ -141,6 +163,8 @@ class _Builder:
                 value = self.graph.call_method(
                     *(("unflatten", (piece, 1, shape)) if shape else ("select", (piece, 1, 0)))
                 )
+            if len(sizes) > 1:  # kernels round differently for rows that are apart
+                value = self.graph.call_method("contiguous", (value,))
             node = source.node if isinstance(source, Message) else source
             dtype = None if isinstance(source, Message) else self.trace.facts[node].value.dtype
             if dtype is not None and not dtype.is_floating_point:

@@ -94,7 +94,7 @@ def split(
         "env": env,
         "agents": _agents(cut, given, goal),
         "channels": _channels(cut, coupling, gradient),
-        "training": training,
+        "training": {"sweep": True, **training},
     }
     if tied and tie == "together":
         document["tied"] = [[f"{name}.module.{key}" for name, key in group] for group in tied]

@@ -36,9 +36,23 @@ _FACTORIES = (
 )
 """Functions that make tensors of plain numbers: they become nodes, so that device and type are not frozen in."""
 _SHAPE_METHODS = frozenset(
-    ["size", "dim", "ndimension", "numel", "nelement", "stride", "is_floating_point", "is_complex", "is_contiguous", "element_size", "get_device"]
+    [
+        "size",
+        "dim",
+        "ndimension",
+        "numel",
+        "nelement",
+        "stride",
+        "is_floating_point",
+        "is_complex",
+        "is_contiguous",
+        "element_size",
+        "get_device",
+    ]
 )
-_SHAPE_ATTRIBUTES = frozenset(["shape", "dtype", "device", "ndim", "is_cuda", "layout", "requires_grad", "is_sparse"])
+_SHAPE_ATTRIBUTES = frozenset(
+    ["shape", "dtype", "device", "ndim", "is_cuda", "layout", "requires_grad", "is_sparse"]
+)
 _LIBRARIES = (os.path.dirname(torch.__file__), os.path.dirname(__file__), "<")
 NUMBERS = frozenset({"input", "parameter", "buffer", "state", "random"})
 """What the numbers of a tensor may depend on."""
@@ -335,6 +349,8 @@ def evaluate(graph: fx.Graph, root: nn.Module, example: Mapping[str, Any]) -> di
         ScenarioError: A node fails: something was frozen in.
     """
     values: dict[fx.Node, Any] = {}
+    example = _own(example)
+    torch.manual_seed(1)
     for node in graph.nodes:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
         if node.op == "output":
@@ -376,12 +392,12 @@ def trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any])
         _merge(train, evaluation, root, name)
         batch, fewer = _fewer(example)
         other = evaluate(train.graph, root, fewer)
+        _compare(root, train.graph, other, fewer, name)
     return Trace(train.graph, root, train.facts, firsts, other, (batch, batch - 1))
 
 
 def _traced(root: nn.Module, opened: Collection[str], example: Mapping[str, Any], name: str) -> _Tracer:
-    own = {key: value.clone() if isinstance(value, Tensor) else value for key, value in example.items()}
-    tracer = _Tracer(opened, own)
+    tracer = _Tracer(opened, _own(example))
     try:
         with _factories(tracer):
             tracer.trace(root)
@@ -427,6 +443,33 @@ def _merge(train: _Tracer, evaluation: _Tracer, root: nn.Module, name: str) -> N
         mine.args, mine.kwargs = args, chosen(mine, dict(mine.kwargs), dict(other.kwargs))
     if len(ours) != len(theirs):
         raise _differs(ours[-1], name)
+
+
+def _compare(
+    root: nn.Module, graph: fx.Graph, values: Mapping[fx.Node, Any], example: Mapping[str, Any], name: str
+) -> None:
+    """Hold the graph to the model for another batch size and mode than it was traced for."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        returned = root(**_own(example))
+    if hasattr(returned, "__dataclass_fields__"):
+        returned = {key: getattr(returned, key) for key in returned.__dataclass_fields__}
+    expected = tensors_in(returned)
+    found = tensors_in(next(values[node] for node in graph.nodes if node.op == "output"))
+    same = len(found) == len(expected) and all(
+        a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
+        for a, b in zip(found, expected, strict=False)
+    )
+    if not same:
+        raise ScenarioError(
+            f"{name}.forward, traced, gives other numbers for another batch size; take sizes from x.shape, not from "
+            "len(x) or a loop over the batch, and keep no tensor as a plain attribute"
+        )
+
+
+def _own(example: Mapping[str, Any]) -> dict[str, Any]:
+    """An example that may be written to."""
+    return {key: value.clone() if isinstance(value, Tensor) else value for key, value in example.items()}
 
 
 def _differs(node: fx.Node, name: str) -> ScenarioError:

@@ -151,6 +151,7 @@ class BackwardPass:
             requests.append(self._request(update, step))
         for update, result in zip(updates, backward_all(requests, self.system.batch), strict=True):
             update.gradients = result.parameters
+            update.window_loss.total = None  # with it goes what is left of the graph
             wanted = [one for one in update.returned if one.channel.ledger.wants_deltas]
             for one, delta in zip(wanted, result.deltas, strict=True):
                 one.delta = delta

@@ -14,6 +14,7 @@ from antiphon.agents.learner import Learner, StackedLearner
 from antiphon.comms.credit import Gradients
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.clock import Call
 from antiphon.engine.core.divergence import DivergenceCheck, Guard
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.records import EpisodeEnds, LearningGroup, Record, StepSignals, Tape, members_and
@@ -23,6 +24,7 @@ from antiphon.engine.step.backward import BackwardPass, ObjectiveEvaluator, reac
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.engine.step.returns import LambdaReturns
+from antiphon.engine.step.sweep import SweepOrder
 from antiphon.engine.step.ties import TiedGradients
 from antiphon.nets.memory import keep_memory
 from antiphon.nets.optimisers import step_all
@@ -49,6 +51,9 @@ class Engine:
         self.evaluator = ObjectiveEvaluator(self.system)
         self.backward_pass = BackwardPass(self.system, self.evaluator, self.predictor_trainer)
         self.ties = TiedGradients(self.system)
+        self.sweep_order = SweepOrder(self.system)
+        self._swept: dict[int, Update] = {}
+        """By tape (its identity): the windows of this step that have been differentiated at the tick."""
         self.returns = LambdaReturns(self.system, self.evaluator, self.forward_pass, self.backward_pass)
         self.divergence = DivergenceCheck(
             self.system.divergence, self.system.agents, self.system.channels, stacked.base.groups
@@ -87,7 +92,25 @@ class Engine:
         """Tick all agents due at `step`, in waves."""
         self.stale = self.system is not self.stacked.base
         self.divergence.statistics.note()
-        self.forward_pass.tick(step, step_signals)
+        self._swept.clear()
+        complete = self.sweep_order.complete(step) if self.backward_pass.steering is None else {}
+        if not complete:
+            self.forward_pass.tick(step, step_signals)
+            return
+
+        def ticked(call: Call) -> None:
+            if call in complete:
+                self._sweep(complete[call], step)
+
+        self.forward_pass.tick(step, step_signals, ticked=ticked)
+
+    def _sweep(self, group: LearningGroup, step: int) -> None:
+        """Differentiate a window that ends at `step`, and let its graph go; its update waits for the step's end."""
+        closing = [(group, group.tape)]
+        self.backward_pass.predict(closing)
+        (update,) = self.backward_pass.differentiate(closing, step)
+        GradientLedger.release_graphs([group.tape], predictions=False)
+        self._swept[id(group.tape)] = update
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
         """End episodes, before anything learns from the step (semantics 20)."""
@@ -107,7 +130,7 @@ class Engine:
         """
         self.stale = self.system is not self.stacked.base
         closing, dropped = self._take_ended_windows(step)
-        self.backward_pass.predict(closing)
+        self.backward_pass.predict(self._not_swept(closing))
         turns = [self._differentiate(turn, step) for turn in self._turns(closing)]
         local = self.predictor_trainer.local_examples([tape for _, tape in closing])
         for group, tape in [*closing, *dropped]:
@@ -222,7 +245,8 @@ class Engine:
 
         Each update gets the members of stacks that it moves; no parameter moves yet.
         """
-        updates = self.backward_pass.differentiate(closing, step)
+        present = iter(self.backward_pass.differentiate(self._not_swept(closing), step))
+        updates = [self._swept[id(tape)] if id(tape) in self._swept else next(present) for _, tape in closing]
         for update in updates:
             update.stepping_members = {
                 agent.name: members_and(
@@ -236,6 +260,9 @@ class Engine:
             self.backward_pass.average_tied(update)
             self.backward_pass.book(update)
         return updates
+
+    def _not_swept(self, closing: EndedWindows) -> EndedWindows:
+        return [one for one in closing if id(one[1]) not in self._swept]
 
     def _close(self, group: LearningGroup, tape: Tape, step: int) -> None:
         GradientLedger.release(tape.sent)

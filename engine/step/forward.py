@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -82,13 +82,21 @@ class ForwardPass:
         self.action: Tensor | None = None
         """[B, outputs]: what the acting agent did at the newest step; None: it did not tick, or none acts."""
 
-    def tick(self, step: int, step_signals: StepSignals, calls: Sequence[Call] | None = None) -> None:
+    def tick(
+        self,
+        step: int,
+        step_signals: StepSignals,
+        calls: Sequence[Call] | None = None,
+        *,
+        ticked: Callable[[Call], None] | None = None,
+    ) -> None:
         """Evaluate all agents due at `step`, in waves.
 
         Args:
             step: The step.
             step_signals: Its signals.
             calls: Those of the schedule's calls that are evaluated; None: all.
+            ticked: Called after each of them; None: nothing is.
         """
         self.action = None
         for call in self.system.schedule.calls(step) if calls is None else calls:
@@ -108,6 +116,8 @@ class ForwardPass:
                 self._send(part, step, tape)
                 if part.agent == self.system.actor:
                     self.action = constant(part.ports[OBJECTIVE])
+            if ticked is not None:
+                ticked(call)
 
     def _part(self, agent: Agent, step: int, step_signals: StepSignals, tape: Tape) -> AgentTick:
         part = AgentTick(agent.name, step_signals, [], agent.participates(tape.window))

@@ -1,0 +1,148 @@
+"""Parts one after the other are the model, to the last bit."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from antiphon.engine.split.cuts import containers
+from antiphon.engine.split.outputs import prediction_of
+from antiphon.engine.split.parts import Part, build_parts, compose
+from antiphon.engine.split.plan import plan_parts
+from antiphon.engine.split.tracer import trace
+from tests.engine.split.models import GPT, ResNet, Rotary, TwoInputs, UNet, ViT
+
+
+def tokens(rows: int) -> Tensor:
+    return torch.randint(0, 7, (rows, 6), generator=torch.Generator().manual_seed(rows))
+
+
+def numbers(rows: int, *shape: int) -> Tensor:
+    return torch.randn(rows, *shape, generator=torch.Generator().manual_seed(rows))
+
+
+def image(rows: int) -> dict[str, Tensor]:
+    return {"image": numbers(rows, 1, 8, 8)}
+
+
+def picture(rows: int) -> dict[str, Tensor]:
+    return {"x": numbers(rows, 1, 8, 8)}
+
+
+def text(rows: int) -> dict[str, Tensor]:
+    return {"idx": tokens(rows)}
+
+
+def text_and_targets(rows: int) -> dict[str, Tensor]:
+    return {"idx": tokens(rows), "targets": tokens(rows)}
+
+
+def two(rows: int) -> dict[str, Tensor]:
+    return {"image": numbers(rows, 6), "side": numbers(rows, 4)}
+
+
+CASES: list[tuple[Callable[[], nn.Module], list[str], Callable[[int], dict[str, Tensor]]]] = [
+    (ResNet, ["layer1", "layer2", "fc"], picture),
+    (ResNet, ["layer1.1", "layer2.0.conv2", "layer2.1.bn1"], picture),
+    (UNet, ["bottom", "up1", "up2"], picture),
+    (UNet, ["down2", "up2"], picture),
+    (ViT, ["blocks.0", "blocks.1", "blocks.2"], image),
+    (ViT, ["blocks.1.proj", "blocks.2.mlp", "head"], image),
+    (GPT, ["blocks.1", "blocks.2"], text_and_targets),
+    (GPT, ["blocks.0.mlp", "blocks.1.drop", "blocks.2.ln2", "head"], text_and_targets),
+    (lambda: GPT(tied=True), ["blocks.1"], text),
+    (Rotary, ["first", "second", "head"], text),
+    (TwoInputs, ["mix", "head"], two),
+]
+
+
+def parts_of(model: nn.Module, at: list[str], example: dict[str, Tensor]) -> list[Part]:
+    traced = trace(model, containers(at), example)
+    output = 0 if isinstance(model, GPT) else None
+    plan = plan_parts(traced, at, prediction_of(traced, output, None))
+    return build_parts(traced, plan, model, [f"part{i}" for i in range(len(at) + 1)], None)
+
+
+def prediction(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    found: Any = model(**inputs)
+    found = found["logits"] if isinstance(found, dict) else found[0] if isinstance(found, tuple) else found
+    return found.flatten(1)
+
+
+@pytest.mark.parametrize(("make", "at", "inputs"), CASES)
+def test_parts_one_after_the_other_are_the_model(
+    make: Callable[[], nn.Module], at: list[str], inputs: Callable[[int], dict[str, Tensor]]
+) -> None:
+    torch.manual_seed(0)
+    model = make()
+    before = copy.deepcopy(model.state_dict())
+    parts = parts_of(model, at, inputs(4))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    for rows in (5, 2):
+        for training in (True, False):
+            model.train(training)
+            for part in parts:
+                part.module.train(training)
+            torch.manual_seed(1)
+            expected = prediction(model, inputs(rows))
+            torch.manual_seed(1)
+            found = compose(parts, inputs(rows))
+            assert torch.equal(found, expected)
+    for part in parts:  # running statistics too
+        for key, value in part.module.state_dict().items():
+            if key in before:
+                assert torch.equal(value, model.state_dict()[key])
+
+
+@pytest.mark.parametrize(("make", "at", "inputs"), CASES)
+def test_every_parameter_is_in_exactly_one_part(
+    make: Callable[[], nn.Module], at: list[str], inputs: Callable[[int], dict[str, Tensor]]
+) -> None:
+    model = make()
+    parts = parts_of(model, at, inputs(4))
+    keys = [key for part in parts for key, _ in part.module.named_parameters()]
+    if getattr(model, "head", None) is not None and getattr(model, "wte", None) is not None:
+        if model.head.weight is model.wte.weight:
+            keys.remove("head.weight")
+    assert sorted(keys) == sorted(key for key, _ in model.named_parameters())
+
+
+def test_a_skip_goes_straight_to_its_reader() -> None:
+    parts = parts_of(UNet(), ["bottom", "up2"], picture(4))
+    assert [(w.message.sender, w.message.shape) for w in parts[2].reads] == [(0, (3, 8, 8)), (1, (3, 4, 4))]
+    assert all(w.message.sender == 0 for w in parts[1].reads)
+
+
+def test_masks_tables_and_inputs_are_not_sent() -> None:
+    parts = parts_of(Rotary(), ["first", "second", "head"], text(4))
+    assert [part.observes for part in parts] == [("idx",), ("idx",), ("idx",), ()]
+    assert [[w.message.shape for w in part.reads] for part in parts] == [
+        [],
+        [(6, 8)],
+        [(6, 8), (6, 8)],
+        [(6, 8)],
+    ]
+
+
+def test_two_readers_share_a_port() -> None:
+    parts = parts_of(ViT(), ["blocks.1.mlp", "blocks.2"], image(4))
+    assert len(parts[0].sends) == 2
+
+
+def test_what_is_tied_in_a_part_stays_tied() -> None:
+    (part,) = parts_of(GPT(tied=True), [], text(4))
+    assert part.module.head.weight is part.module.wte.weight
+
+
+def test_frozen_parameters_are_buffers_of_their_part() -> None:
+    model = ViT()
+    model.patch.requires_grad_(False)
+    model.position.requires_grad_(False)
+    parts = parts_of(model, ["blocks.1"], image(4))
+    assert not {"patch.weight", "position"} & dict(parts[0].module.named_parameters()).keys()
+    assert {"patch.weight", "position"} <= dict(parts[0].module.named_buffers()).keys()

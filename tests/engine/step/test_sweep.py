@@ -1,0 +1,340 @@
+"""The sweep order (`training.sweep`): the same numbers, and graphs that are gone before the next agent ticks."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import Tensor, nn
+
+from antiphon.engine.simulation import Simulation
+from antiphon.engine.state import checkpoint
+from antiphon.engine.step.engine import Engine
+from antiphon.engine.step.sweep import obstacle
+from antiphon.errors import DivergenceError
+from antiphon.scenarios import Scenario
+from tests.contracts.backend_documents import GOAL, LABEL, OWN, TOLD, Document, Play, document, levels, ring
+from tests.contracts.backend_scenes import scenes
+from tests.contracts.backend_twins import differences, facts, hold, made
+
+LOCAL: Document = {"gradient": {"kind": "local", "target": "label"}}
+SOBOLEV: Document = {"gradient": {"kind": "sobolev_label", "target": "label", "hidden": [5]}}
+MLP: Document = {"gradient": {"kind": "mlp", "hidden": [5], "context": ["label"]}}
+DETACHED: Document = {"coupling": "detached"}
+DELAYED: Document = {"coupling": "delayed"}
+LOCKED: Document = {"coupling": "locked"}
+LATER: Document = {"link": {"delay": 1}}
+TWICE: Document = {"clock": {"unroll": 2}}
+
+
+def swept(scene: Document, sweep: bool = True) -> Document:
+    return {**scene, "training": {**scene["training"], "sweep": sweep}}
+
+
+def order(simulation: Simulation) -> Engine:
+    assert isinstance(simulation.backend, Engine)
+    return simulation.backend
+
+
+def after(scene: Document, sweep: bool, steps: int = 9) -> dict[str, Any]:
+    with made(swept(scene, sweep), "cohort") as simulation:
+        simulation.run(steps)
+        found: dict[str, Any] = checkpoint.copy_tree(facts(simulation))
+    return found
+
+
+def count_swept(scene: Document, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """By step, how many groups have been differentiated by the time at which the last agent has ticked."""
+    counts: list[int] = []
+    tick = Engine.tick
+
+    def counted(self: Engine, *arguments: Any) -> None:
+        tick(self, *arguments)
+        counts.append(len(self._swept))
+
+    monkeypatch.setattr(Engine, "tick", counted)
+    with made(swept(scene), "cohort") as simulation:
+        simulation.run(4)
+    return counts
+
+
+# --- chains of torch modules -------------------------------------------------------------------------------
+
+
+def block(inputs: int, outputs: int) -> nn.Module:
+    """A block with dropout, whose width is not its message's."""
+    return nn.Sequential(nn.Linear(inputs, 12), nn.Tanh(), nn.Dropout(0.2), nn.Linear(12, outputs))
+
+
+def chain(count: int, channel: Document, *, agent: Document | None = None, every: bool = False) -> Document:
+    """Blocks in a chain, each the only reader of the one before.
+
+    Args:
+        count: Of blocks.
+        channel: What each channel has besides.
+        agent: What each agent has besides.
+        every: Whether every block has an objective, or the last alone.
+    """
+    agents: Document = {}
+    for i in range(count):
+        goal = {"objective": LABEL} if every or i == count - 1 else {}
+        agents[f"m{i}"] = {
+            "network": block,
+            **({"observes": ["x"]} if i == 0 else {}),
+            **goal,
+            **(agent or {}),
+        }
+    channels = [{"from": f"m{i}", "to": f"m{i + 1}", "size": 6, **channel} for i in range(count - 1)]
+    return document(agents, channels)
+
+
+def graph(channel: Document, other: Document) -> Document:
+    """Two readers of one message, one of which is read over a locked channel, and an objective in the middle."""
+    agents = {
+        "a": {"network": block, "observes": ["x"]},
+        "b": {"network": block, "observes": ["y"], "objective": LABEL},
+        "c": {"network": block, "observes": ["z"]},
+        "d": {"network": block, "objective": LABEL},
+    }
+    ends = [("a", "b", channel), ("a", "c", other), ("b", "d", channel), ("c", "d", LOCKED)]
+    return document(agents, [{"from": s, "to": r, "size": 5, **more} for s, r, more in ends])
+
+
+CHAINS: dict[str, tuple[Document, int]] = {
+    "linear": (chain(4, TOLD), 4),
+    "mlp": (chain(4, MLP), 4),
+    "local": (chain(4, LOCAL), 4),
+    "sobolev_label": (chain(4, SOBOLEV), 4),
+    "detached": (chain(4, DETACHED), 4),
+    "objectives in the middle": (chain(4, TOLD, every=True), 4),
+    "delay": (chain(4, {**TOLD, **LATER}), 4),
+    "windows of two ticks": (chain(3, TOLD, agent=TWICE), 3),
+    "half of the windows": (chain(4, TOLD, agent={"p_update": 0.5}), 4),
+    "scale and discount": (chain(4, {"gradient": {**TOLD["gradient"], "scale": 0.5, "discount": 0.9}}), 4),
+    "several readers": (graph(TOLD, LOCAL), 3),
+    "locked": (chain(4, LOCKED), 1),
+    "delayed": (chain(3, DELAYED), 1),
+    "trace": (chain(3, {"gradient": {**TOLD["gradient"], "trace": 0.5}}), 1),
+    "small agents, stacked": (levels(), 2),
+    "states": (ring(3, agent={"network": {"kind": "gru", "size": 4}, **TWICE}, state=TOLD), 1),
+}
+
+
+EXACT = ("mlp", "sobolev_label", "detached", "locked", "delayed", "small agents, stacked", "states")
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_the_numbers_are_those_of_the_joint_order(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for rounding; to the bit where no small linear predictors are stacked for one call in the joint order."""
+    scene, groups = CHAINS[name]
+    ours, theirs = after(scene, sweep=True), after(scene, sweep=False)
+    assert not list(differences(theirs, ours))
+    for place, value in theirs.items():
+        if isinstance(value, Tensor) and name in EXACT:
+            assert torch.equal(ours[place], value), place
+    assert max(count_swept(scene, monkeypatch)) == groups
+
+
+@settings(max_examples=12)
+@given(scenes())
+def test_random_scenarios_in_either_order(scene: Document) -> None:
+    found = list(differences(after(scene, sweep=False), after(scene, sweep=True)))
+    assert not found, "\n".join(found[:12])
+
+
+@settings(max_examples=6)
+@given(scenes())
+def test_random_scenarios_are_the_references(scene: Document) -> None:
+    hold(swept(scene), look=5)
+
+
+def test_windows_are_differentiated_at_the_step_they_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert count_swept(CHAINS["windows of two ticks"][0], monkeypatch) == [0, 3, 0, 3]
+
+
+def test_alike_modules_stay_apart() -> None:
+    """Stacked ones would have one graph; without the sweep they are stacked."""
+    linear = lambda inputs, outputs: nn.Linear(inputs, outputs)
+    agents = {name: {"network": linear, "observes": ["x"], "objective": LABEL} for name in "ab"}
+    for sweep, stacks in ((True, 2), (False, 1)):
+        with made(swept(document(agents, []), sweep), "cohort") as simulation:
+            assert len(order(simulation).system.agents) == stacks
+
+
+# --- what is not differentiated at the tick ----------------------------------------------------------------
+
+ENDS = Play(share=0.2)
+FALLBACKS: dict[str, tuple[Document, str]] = {
+    "a target known after the step": (
+        document({"a": {**OWN, "objective": GOAL}}, []),
+        "the target goal is known after the step",
+    ),
+    "a context known after the step": (
+        ring(2, channel={"gradient": {"kind": "linear", "context": ["goal"]}}),
+        "the synthetic gradient of n0->n1 reads goal, known after the step",
+    ),
+    "a local target known after the step": (
+        ring(2, channel={"gradient": {"kind": "local", "target": "goal"}}),
+        "the synthetic gradient of n0->n1 reads goal, known after the step",
+    ),
+    "episodes that end before a message is read": (
+        ring(2, env=ENDS),
+        "an episode's end can void a message of n0->n1 before it is read",
+    ),
+    "messages read more rarely than sent": (
+        levels(count=1, high={"clock": {"period": 2}}, env=ENDS),
+        "an episode's end can void a message of a0->b0 before it is read",
+    ),
+    "delayed": (chain(2, DELAYED), "it waits for delayed gradients"),
+    "trace": (
+        chain(2, {"gradient": {**TOLD["gradient"], "trace": 0.5}}),
+        "m0->m1 mixes in what its receiver returns at the same step",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FALLBACKS)
+def test_what_has_to_wait_waits(name: str) -> None:
+    scene, reason = FALLBACKS[name]
+    with made(swept(scene), "cohort") as simulation:
+        system = simulation.system
+        assert obstacle(system, system.groups[0]) == reason
+    found = list(differences(after(scene, sweep=False), after(scene, sweep=True)))
+    assert not found, "\n".join(found[:12])
+
+
+@pytest.mark.parametrize("channel", [TOLD, LOCAL, DETACHED])
+def test_ends_of_episodes_do_not_hold_back_what_is_read_at_once(channel: Document) -> None:
+    with made(swept(levels(channel=channel, env=ENDS)), "cohort") as simulation:
+        system = simulation.system
+        assert [obstacle(system, group) for group in system.groups] == [None] * 6
+
+
+def test_a_steered_learning_signal_is_not_differentiated_at_the_tick() -> None:
+    class Nothing:
+        def applies(self, *_: Any) -> bool:
+            return True
+
+        def signal(self, *_: Any) -> None:
+            return None
+
+    with made(swept(chain(2, TOLD)), "cohort") as simulation:
+        engine = order(simulation)
+        engine.backward_pass.steering = Nothing()
+        engine.tick(0, simulation.world.step_signals)
+        assert not engine._swept
+
+
+# --- graphs ------------------------------------------------------------------------------------------------
+
+
+class Kept:
+    """Bytes that autograd keeps alive, now and at most: each storage once, `own` left out."""
+
+    def __init__(self, own: Iterator[Tensor]) -> None:
+        self.now = self.most = 0
+        self._own = {p.untyped_storage()._cdata for p in own}
+        self._holders: dict[int, int] = {}
+
+    def _freed(self, storage: int, size: int) -> None:
+        self._holders[storage] -= 1
+        if not self._holders[storage]:
+            del self._holders[storage]
+            self.now -= size
+
+    def _pack(self, tensor: Tensor) -> Any:
+        class Box:
+            def __init__(self, held: Tensor) -> None:
+                self.held = held
+
+        box = Box(tensor.detach())  # an output's own graph would hold the box
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._own:
+            if key not in self._holders:
+                self.now += size
+                self.most = max(self.most, self.now)
+            self._holders[key] = self._holders.get(key, 0) + 1
+            weakref.finalize(box, self._freed, key, size)
+        return box
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        with torch.autograd.graph.saved_tensors_hooks(self._pack, lambda box: box.held):
+            yield
+
+
+def wide(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(inputs, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, outputs)
+    )
+
+
+def kept(count: int, sweep: bool, channel: Document) -> int:
+    """Bytes kept for backward at most, over one step of a chain of so many blocks."""
+    scene = chain(count, channel)
+    for agent in scene["agents"].values():
+        agent["network"] = wide
+    with Simulation(Scenario.model_validate(swept(scene, sweep))) as simulation:
+        simulation.run(2)
+        system = simulation.system
+        own = (p for agent in system.agents.values() for p in agent.learner.parameters.values())
+        account = Kept(own)
+        with account.counting():
+            simulation.step()
+        assert account.now == 0
+    return account.most
+
+
+@pytest.mark.parametrize("channel", [DETACHED, LOCAL, SOBOLEV, TOLD])
+def test_what_is_kept_for_backward_does_not_grow_with_the_chain(channel: Document) -> None:
+    few, many, joint = kept(4, True, channel), kept(16, True, channel), kept(16, False, channel)
+    assert many <= 1.1 * few
+    assert joint >= 4 * many
+
+
+# --- runs --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scene", [chain(3, LOCAL), chain(3, TOLD, agent=TWICE)])
+def test_a_resumed_run_has_the_same_bits(scene: Document, tmp_path: Path) -> None:
+    scenario = Scenario.model_validate(swept(scene))
+    with Simulation(scenario) as whole, Simulation(scenario) as first:
+        whole.run(7)
+        first.run(3)  # in the middle of a window of two ticks
+        with Simulation.load(first.save(tmp_path / "at-3"), scenario) as second:
+            second.run(4)
+            assert not list(differences(facts(whole), facts(second)))
+            for a, b in zip(whole.agents, second.agents, strict=True):
+                for name, p in whole.agents[a].parameters.items():
+                    assert torch.equal(p, second.agents[b].parameters[name])
+
+
+def test_telemetry_changes_no_bit(tmp_path: Path) -> None:
+    scene = swept(chain(3, SOBOLEV))
+    scene["telemetry"] = {"every": 2, "histograms": True}
+    scenario = Scenario.model_validate(scene)
+    with Simulation(scenario) as plain, Simulation(scenario, logdir=tmp_path / "run") as watched:
+        plain.run(6)
+        watched.run(6)
+        assert not list(differences(facts(plain), facts(watched)))
+        for name in plain.agents:
+            for key, p in plain.agents[name].parameters.items():
+                assert torch.equal(p, watched.agents[name].parameters[key])
+
+
+def test_a_divergence_touches_no_parameter() -> None:
+    """A window that was differentiated at the tick is not applied where a later one has diverged."""
+    with made(swept(chain(3, DETACHED, every=True)), "cohort") as simulation:
+        simulation.run(2)
+        before = {k: v.clone() for k, v in simulation.agents["m0"].parameters.items()}
+        simulation.system.agents["m2"].learner.trainable[0].data.fill_(float("nan"))
+        with pytest.raises(DivergenceError, match="agent 'm2'"):
+            simulation.step()
+        assert all(torch.equal(before[k], v) for k, v in simulation.agents["m0"].parameters.items())
