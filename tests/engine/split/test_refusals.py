@@ -66,15 +66,11 @@ def loop(self: Small, h: Tensor) -> Tensor:
     return self.second(h)
 
 
-def item(self: Small, h: Tensor) -> Tensor:
-    return self.second(h * h.norm().item())
-
-
-@pytest.mark.parametrize(
-    ("between", "names"), [(branch, "sum|gt"), (loop, "sum|abs|int"), (item, "norm|item")]
-)
+@pytest.mark.parametrize(("between", "names"), [(branch, "gt"), (loop, "sum_1")])
 def test_a_branch_on_data_names_the_node(between: Callable[[Small, Tensor], Any], names: str) -> None:
-    with one_line(f"split: .*({names})"):
+    with one_line(
+        f"split: .*'{names}'.*test_refusals.py:.*depends on the data; put those lines into a submodule"
+    ):
         small_split(small(between))
 
 
@@ -104,14 +100,24 @@ def around(self: Small, h: Tensor) -> Tensor:
     return self.first(self.second(h))
 
 
-def test_a_cut_before_a_module_that_is_called_twice_names_it() -> None:
-    with one_line("split: .*'second'.*twice"):
-        small_split(small(twice))
+def test_a_module_that_is_called_twice_within_a_part_is_one_module() -> None:
+    model = small(twice)
+    with Simulation(small_split(model, coupling="locked")) as run:
+        (found,) = run.compose()(x=torch.ones(2, 7)).values()
+        run.run(2)
+        assert antiphon.join(run).state_dict().keys() == model.state_dict().keys()
+    assert torch.equal(found, model(torch.ones(2, 7)))
 
 
 def test_a_module_called_on_both_sides_of_a_cut_names_it() -> None:
-    with one_line(r"split: .*first.*(tie|twice)"):
+    with one_line(
+        r"split: 'first.weight' in part0 and 'first.weight' in part1.*called twice.*tie='together'"
+    ):
         small_split(small(around))
+    with one_line(r"split: .*'first.weight' in part1.*tie='together'"):
+        small_split(small(around), tie="copy")
+    with Simulation(small_split(small(around), tie="together")) as run:
+        run.run(2)
 
 
 def written(self: Small, h: Tensor) -> Tensor:
@@ -213,7 +219,7 @@ class TimeFirst(nn.Module):
 @pytest.mark.parametrize("cut", ["rnn", "out"])
 def test_a_batch_axis_that_is_not_first_names_the_tensor(cut: str) -> None:
     env = antiphon.envs.from_tensors(x=numbers(6, 3)(20, 0), label=tokens(5)(20, 1))
-    with one_line(r"split: .*(transpose|rnn|inp).*batch"):
+    with one_line(r"split: .*test_refusals.py:.*has no batch as its first axis"):
         antiphon.split(TimeFirst(), at=[cut], env=env, inputs={"x": "x"}, objective="label")
 
 
@@ -244,7 +250,7 @@ class Answers(nn.Module):
 
 @pytest.mark.parametrize("answer", [lambda y: None, lambda y: "logits", lambda y: 3, lambda y: object()])
 def test_an_output_that_is_no_tensor_is_refused(answer: Callable[[Tensor], Any]) -> None:
-    with one_line("split: .*(returns|output)"):
+    with one_line("split: .*forward"):
         small_split(Answers(answer))
 
 
@@ -256,8 +262,10 @@ def test_an_output_that_is_not_there_names_the_nearest() -> None:
 
 
 def test_a_prediction_that_does_not_fit_the_target_names_both() -> None:
-    with one_line("label|target"):
-        Simulation(small_split(Answers(lambda y: y[:, :3])))
+    with one_line(
+        r"split: forward returns a tensor \[3, 3\], of which the objective needs 5 numbers a sample"
+    ):
+        small_split(Answers(lambda y: y[:, :3]))
 
 
 # --- names -------------------------------------------------------------------------------------------------
@@ -284,9 +292,9 @@ def test_a_cut_that_is_not_there_names_the_nearest(at: Any, expected: str) -> No
 
 
 def test_a_cut_before_what_is_never_called_says_so() -> None:
-    with one_line("split: .*'old_head'.*(called|run)"):
+    with one_line("split: .*'old_head' is a Linear that forward does not call.*'?neck"):
         split_of(architecture("fine_tuned"), ["old_head"])
-    with one_line("split: .*'layers'.*(called|layers.0)"):
+    with one_line("split: .*'layers' is a ModuleList that forward does not call; cut before 'layers.0'"):
         split_of(MLP, ["layers"])
 
 
@@ -335,9 +343,10 @@ class Shared(nn.Module):
 def test_a_parameter_that_both_sides_read_names_itself() -> None:
     with one_line("split: .*gain.*tie="):
         small_split(Shared())
-    for tie in ("copy", "together"):
-        with Simulation(small_split(Shared(), tie=tie)) as run:
-            run.run(2)
+    with one_line(r"split: .*gain.*tie='together'"):
+        small_split(Shared(), tie="copy")
+    with Simulation(small_split(Shared(), tie="together")) as run:
+        run.run(2)
 
 
 def test_a_forward_that_cannot_be_traced_names_the_way_out() -> None:
