@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from antiphon.agents.objectives import objective_of
 from antiphon.engine.split.cuts import containers, cut_names
-from antiphon.engine.split.example import Inputs, inputs_for
+from antiphon.engine.split.example import Inputs, check_model, inputs_for
 from antiphon.engine.split.origin import Origin
 from antiphon.engine.split.outputs import axes_for, prediction_of
 from antiphon.engine.split.parts import Part, build_parts
@@ -28,6 +29,7 @@ from antiphon.scenarios.parts import ObjectiveSpec
 __all__ = ["split"]
 
 
+@torch.inference_mode(mode=False)
 def split(
     model: nn.Module | None = None,
     at: int | Sequence[int | str] = (),
@@ -74,11 +76,8 @@ def split(
         if model is not None:
             raise ScenarioError("split: give a model, or parts, not both")
         model, at = nn.Sequential(*parts), list(range(1, len(parts)))
-    if not isinstance(model, nn.Module):
-        raise ScenarioError(
-            f"split: model is {type(model).__name__}; give a torch.nn.Module, or parts=[module, …]"
-        )
     try:
+        check_model(model)
         description = registry.describe(env)
         goal = _objective(objective)
         given = inputs_for(model, description, inputs, observes)
