@@ -11,15 +11,17 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, cast
 
 import torch
+import torch.utils.checkpoint
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from antiphon.errors import ScenarioError
 
-__all__ = ["Fact", "Mode", "Trace", "evaluate", "storages", "tensors_in", "trace"]
+__all__ = ["Fact", "Mode", "Trace", "copied", "evaluate", "storages", "tensors_in", "trace"]
 
 _FACTORIES = (
     "arange",
@@ -121,12 +123,6 @@ class _Carried(fx.Proxy):
     tracer: Any
     """The `_Tracer`."""
 
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:  # `isinstance(x, Tensor)` in a model is about the value
-        fact = self.tracer.facts.get(self.node)
-        found = _Carried if fact is None else type(fact.value)
-        return found if issubclass(found, Tensor | int | float) else _Carried
-
     @property
     def _value(self) -> Any:
         return self.tracer.facts[self.node].value
@@ -195,12 +191,13 @@ class _Tracer(fx.Tracer):
         self.facts: dict[fx.Node, Fact] = {}
         self.starts: dict[str, int] = {}
         self.evaluating = False
+        self.contexts = _contexts()
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: object = None
     ) -> tuple[Any, list[Any]]:
         given = {name: self.create_proxy("placeholder", name, (), {}) for name in self.example}
-        return (lambda root: root_fn(root, **given)), [self.root]
+        return (lambda root: root(**given)), [self.root]  # not its forward: its hooks run too
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Carried(node, self)
@@ -257,7 +254,17 @@ class _Tracer(fx.Tracer):
         finally:
             self.evaluating = False
 
+    def _check_context(self, node: fx.Node) -> None:
+        """Refuse what is computed under a context of its own, which a graph does not keep."""
+        for name, have in _contexts().items():
+            if have != self.contexts[name]:
+                raise ScenarioError(
+                    f"'{node}' is computed under {name} at {_where()}, which parts do not keep; put those lines into a "
+                    "submodule of their own"
+                )
+
     def _evaluate(self, node: fx.Node) -> None:
+        self._check_context(node)
         parts = list(node.all_input_nodes)
         depends = frozenset[str]().union(*(self.facts[part].depends for part in parts))
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self.facts[n].value)
@@ -288,6 +295,15 @@ class _Tracer(fx.Tracer):
         for fact in self.facts.values():
             if changed & storages(fact.value):
                 fact.depends |= depends
+
+
+def _contexts() -> dict[str, Any]:
+    """The contexts around a computation, by name."""
+    return {
+        "torch.no_grad": torch.is_grad_enabled(),
+        "torch.inference_mode": torch.is_inference_mode_enabled(),
+        "torch.autocast": torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"),
+    }
 
 
 def _only_sizes(node: fx.Node, value: object) -> bool:
@@ -321,6 +337,53 @@ def _where() -> str:
             return f"{os.path.basename(file)}:{frame.f_lineno}"
         frame = frame.f_back
     return "an unknown line"
+
+
+@contextmanager
+def _patched(tracer: _Tracer, root: nn.Module) -> Iterator[None]:
+    """Record torch's factories of tensors as nodes, leave out checkpointing, and let `isinstance` see values."""
+
+    def is_instance(value: object, kinds: Any) -> bool:
+        return isinstance(tracer.facts[value.node].value if type(value) is _Carried else value, kinds)
+
+    def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        own = (
+            "use_reentrant",
+            "preserve_rng_state",
+            "context_fn",
+            "determinism_check",
+            "debug",
+            "early_stop",
+        )
+        return function(*args, **{key: value for key, value in kwargs.items() if key not in own})
+
+    classes = {type(root.get_submodule(path)) for path in tracer.opened if _exists(root, path)}
+    names = [function.__globals__ for kind in classes if isinstance(function := kind.forward, FunctionType)]
+    plain = [found for found in names if "isinstance" not in found]
+    checkpoint = torch.utils.checkpoint.checkpoint
+    replaced = [found for found in names if found.get("checkpoint") is checkpoint]
+    try:
+        torch.utils.checkpoint.checkpoint = run
+        for found in plain:
+            found["isinstance"] = is_instance
+        for found in replaced:
+            found["checkpoint"] = run
+        with _factories(tracer):
+            yield
+    finally:
+        torch.utils.checkpoint.checkpoint = checkpoint
+        for found in plain:
+            found.pop("isinstance", None)
+        for found in replaced:
+            found["checkpoint"] = checkpoint
+
+
+def _exists(root: nn.Module, path: str) -> bool:
+    try:
+        root.get_submodule(path)
+    except AttributeError:
+        return False
+    return True
 
 
 @contextmanager
@@ -381,10 +444,7 @@ def trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any])
         ScenarioError: Its forward cannot be traced; the line names the node and the fix.
     """
     name = type(model).__name__
-    try:
-        root = copy.deepcopy(model).cpu().float()
-    except RuntimeError as error:
-        raise ScenarioError(f"{name} cannot be copied ({_line(error)})") from None
+    root = copied(model).cpu().float()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         train = _traced(root.train(), opened, example, name)
@@ -399,10 +459,20 @@ def trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any])
     return Trace(train.graph, root, train.facts, firsts, other, (batch, batch - 1))
 
 
+def copied(model: nn.Module) -> nn.Module:
+    """Return a copy of a model; ScenarioError where it has none."""
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
+        raise ScenarioError(
+            f"{type(model).__name__} cannot be copied ({_line(error)}); keep such attributes out of the model"
+        ) from None
+
+
 def _traced(root: nn.Module, opened: Collection[str], example: Mapping[str, Any], name: str) -> _Tracer:
     tracer = _Tracer(opened, _own(example))
     try:
-        with _factories(tracer):
+        with _patched(tracer, root):
             tracer.trace(root)
     except ScenarioError:
         raise
