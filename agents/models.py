@@ -28,8 +28,9 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [batch, tokens, width] of the same."""
-        y: Tensor = x + self.drop(self._attention(self.ln1(x)))
-        return y + self.drop(self.mlp(self.ln2(y)))
+        x = x + self.drop(self._attention(self.ln1(x)))
+        y: Tensor = x + self.drop(self.mlp(self.ln2(x)))
+        return y
 
     def _attention(self, x: Tensor) -> Tensor:
         batch, tokens, width = x.shape
@@ -77,11 +78,11 @@ class GPT(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the logits of the next token at every place, [batch, length, classes], of tokens [batch, length]."""
         places = torch.arange(tokens.shape[1], device=tokens.device)
-        x: Tensor = self.drop(self.tokens(tokens) + self.positions(places))
+        x = self.drop(self.tokens(tokens) + self.positions(places))
         for block in self.blocks:
             x = block(x)
-        x = self.head(self.norm(x))
-        return x
+        logits: Tensor = self.head(self.norm(x))
+        return logits
 
 
 def _initialise(module: nn.Module) -> None:
@@ -146,5 +147,5 @@ class ResNet(nn.Module):
         x = F.relu(self.bn(self.conv(image)))
         for block in self.blocks:
             x = block(x)
-        x = self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
-        return x
+        logits: Tensor = self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        return logits
