@@ -67,7 +67,7 @@ class IncomparableError(Exception):
 
 
 def module_of(source: Callable[..., nn.Module] | nn.Module, seed: int, **arguments: Any) -> nn.Module:
-    """Return a copy of a module, or a factory's result, in float32 on the CPU.
+    """Return a copy of a module, or a factory's result, in float32 (float64 where it is all of that) on the CPU.
 
     Args:
         source: A module, or a factory.
@@ -78,20 +78,29 @@ def module_of(source: Callable[..., nn.Module] | nn.Module, seed: int, **argumen
         ScenarioError: The factory does not take the arguments, fails, or returns something else.
     """
     if isinstance(source, nn.Module):
-        return copy.deepcopy(source).cpu().float()
+        return _plain(copy.deepcopy(source))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = call_factory(source, name_of(source), **arguments)
     if not isinstance(module, nn.Module):
         raise ScenarioError(f"the factory returned {type(module).__name__}, not a torch.nn.Module")
-    return module.cpu().float()
+    return _plain(module)
+
+
+def _plain(module: nn.Module) -> nn.Module:
+    return module.cpu().to(_dtype(module))
+
+
+def _dtype(module: nn.Module) -> torch.dtype:
+    kinds = {p.dtype for p in module.parameters()}
+    return torch.float64 if kinds == {torch.float64} else torch.float32
 
 
 def output_size(module: nn.Module, inputs: int, what: str) -> int:
     """Return the features that a module makes of [2, inputs]; ScenarioError, beginning with `what`, where it does not."""
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            found = copy.deepcopy(module).eval()(torch.zeros(2, inputs))
+            found = copy.deepcopy(module).eval()(torch.zeros(2, inputs, dtype=_dtype(module)))
     except ScenarioError:
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
@@ -107,7 +116,8 @@ def draws(module: nn.Module, inputs: int) -> bool:
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         state = torch.get_rng_state()
         parameters = {name: p.data for name, p in module.named_parameters()}
-        called(module.train(), parameters, dict(module.named_buffers()), torch.zeros(2, inputs))
+        x = torch.zeros(2, inputs, dtype=_dtype(module))
+        called(module.train(), parameters, dict(module.named_buffers()), x)
         return not torch.equal(torch.get_rng_state(), state)
 
 
@@ -123,7 +133,7 @@ def shape_problem(module: nn.Module, inputs: int, outputs: int, needs: str) -> s
     name = type(getattr(module, "module", module)).__name__  # of what is wrapped
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            found = copy.deepcopy(module).eval()(torch.zeros(2, inputs))
+            found = copy.deepcopy(module).eval()(torch.zeros(2, inputs, dtype=_dtype(module)))
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
         return f"{name} does not take inputs of [batch, {inputs}] ({_line(error)})"
     shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__

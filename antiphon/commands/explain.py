@@ -54,8 +54,12 @@ def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = (
 def explain_template(template: Template | PythonTemplate, resolved: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of a template, with the values they have, and its variants."""
     if isinstance(template, PythonTemplate):  # of its parameters only the values are known
-        values = {name: {"value": value, "accepts": "", "help": ""} for name, value in resolved.items()}
-        return {"parameters": values, "variants": {}}
+        values = {
+            name: {"value": value, "accepts": "", "help": template.explained.get(name, "")}
+            for name, value in resolved.items()
+        }
+        variants = {name: one for name, one in template.variants.items() if isinstance(one, Mapping)}
+        return {"parameters": values, "variants": variants}
     parameters = {}
     for name, parameter in template.parameters.items():
         kind = " | ".join(map(str, parameter.choices)) if parameter.choices else str(parameter.type)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +9,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from antiphon.engine.split.tracer import copied
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["Inputs", "arguments", "inputs_for", "named_example"]
+__all__ = ["Inputs", "arguments", "check_model", "inputs_for", "named_example"]
 
 _BATCH = 3
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,24 @@ class Inputs:
     signals: dict[str, str]
     example: dict[str, Tensor]
     indices: frozenset[str]
+
+
+def check_model(model: object) -> None:
+    """Raise ScenarioError unless a model is a module with parameters of numbers, and not a wrapper of one."""
+    name = type(model).__name__
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ScenarioError(f"{name}: a script has no modules to copy; give the module that it was made from")
+    if not isinstance(model, nn.Module):
+        raise ScenarioError(f"model is {name}; give a torch.nn.Module, or parts=[module, …]")
+    for inner, wrapper in (("_orig_mod", "torch.compile"), ("module", name)):
+        around = inner == "_orig_mod" or isinstance(model, _PARALLEL)
+        if around and isinstance(getattr(model, inner, None), nn.Module):
+            raise ScenarioError(f"model is wrapped by {wrapper}; give model.{inner}")
+    for key, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if is_lazy(tensor):
+            raise ScenarioError(f"'{key}' is not initialised yet (a lazy module); call the model once first")
+        if tensor.is_meta:
+            raise ScenarioError(f"'{key}' is on the meta device, without numbers; give a model that has them")
 
 
 def arguments(model: nn.Module) -> dict[str, bool]:
@@ -110,7 +130,9 @@ def _signals(
             inputs = {needed[0]: observes or (needed[0] if needed[0] in env.observations else only)}
     for name, signal in inputs.items():
         if name not in names:
-            raise ScenarioError(f"inputs: forward has no argument '{name}'{suggest(name, names)}")
+            given = inspect.signature(type(model).forward).parameters.values()
+            shown = ", ".join(str(one.replace(annotation=inspect.Parameter.empty)) for one in list(given)[1:])
+            raise ScenarioError(f"inputs: forward({shown}) names no argument '{name}'{suggest(name, names)}")
         if signal not in env.signals:
             if observes is not None:
                 raise ScenarioError(f"no observation '{signal}'; the environment shows {env.observations}")
@@ -132,10 +154,7 @@ def _value(signal: Signal, *, index: bool, seed: int) -> Tensor:
 
 def _problem(model: nn.Module, example: Mapping[str, Any]) -> str | None:
     """Why a model does not take an example, in one line; None: it does."""
-    try:
-        probe = copy.deepcopy(model).cpu().float().eval()
-    except RuntimeError as error:
-        return f"{type(model).__name__} cannot be copied ({str(error).splitlines()[0]})"
+    probe = copied(model).cpu().float().eval()
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             probe(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,17 +75,19 @@ class _Planner:
 
     Args:
         trace: Of the model.
-        starts: The first node of each part but the first, in order.
+        starts: By the submodule of each cut, in order: the first node after it.
         prediction: The output that is kept.
     """
 
-    def __init__(self, trace: Trace, starts: Sequence[fx.Node], prediction: tuple[fx.Node, Where]) -> None:
-        self.trace, self.prediction = trace, prediction
+    def __init__(
+        self, trace: Trace, starts: Mapping[str, fx.Node], prediction: tuple[fx.Node, Where]
+    ) -> None:
+        self.trace, self.names, self.prediction = trace, list(starts), prediction
         self.order = {node: i for i, node in enumerate(trace.graph.nodes)}
         self.held = {node: storages(fact.value) for node, fact in trace.facts.items()}
         self.writers = [node for node in self.order if node in trace.facts and trace.facts[node].writes]
         self.needed = self._needed(prediction[0])
-        bounds = [self.order[start] for start in starts]
+        bounds = [self.order[start] for start in starts.values()]
         self.count = len(starts) + 1
         self.part = {node: sum(bound <= i for bound in bounds) for node, i in self.order.items()}
         self.ends = [*bounds, len(self.order)]
@@ -142,8 +144,10 @@ class _Planner:
             if value.is_floating_point() and late:
                 self.pinned.add(node)
         if not any(self._owned(node, number) for node in self.needed):
+            ends = [f"from '{name}' on" for name in self.names[max(number - 1, 0) : number]]
+            ends += [f"before '{name}'" for name in self.names[number : number + 1]]
             raise ScenarioError(
-                f"part {number} computes nothing that the prediction needs; leave out a cut or move it"
+                f"part {number} ({', '.join(ends)}) computes nothing that the prediction needs; leave out a cut or move it"
             )
 
     def _gather(self, number: int) -> PartPlan:
@@ -330,4 +334,4 @@ def plan_parts(trace: Trace, at: Sequence[str], prediction: tuple[fx.Node, Where
         if first == second:
             raise ScenarioError(f"at: nothing is computed between '{early}' and '{late}'; leave one out")
     nodes = list(order)
-    return _Planner(trace, [nodes[start] for start, _ in starts], prediction).plan()
+    return _Planner(trace, {name: nodes[start] for start, name in starts}, prediction).plan()

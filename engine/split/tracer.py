@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from antiphon.errors import ScenarioError
 
-__all__ = ["Fact", "Mode", "Trace", "evaluate", "storages", "tensors_in", "trace"]
+__all__ = ["Fact", "Mode", "Trace", "copied", "evaluate", "storages", "tensors_in", "trace"]
 
 _FACTORIES = (
     "arange",
@@ -197,7 +197,7 @@ class _Tracer(fx.Tracer):
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: object = None
     ) -> tuple[Any, list[Any]]:
         given = {name: self.create_proxy("placeholder", name, (), {}) for name in self.example}
-        return (lambda root: root_fn(root, **given)), [self.root]
+        return (lambda root: root(**given)), [self.root]  # not its forward: its hooks run too
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Carried(node, self)
@@ -444,10 +444,7 @@ def trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any])
         ScenarioError: Its forward cannot be traced; the line names the node and the fix.
     """
     name = type(model).__name__
-    try:
-        root = copy.deepcopy(model).cpu().float()
-    except RuntimeError as error:
-        raise ScenarioError(f"{name} cannot be copied ({_line(error)})") from None
+    root = copied(model).cpu().float()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         train = _traced(root.train(), opened, example, name)
@@ -460,6 +457,16 @@ def trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any])
         other = evaluate(train.graph, root, fewer)
         _compare(root, train.graph, other, fewer, name)
     return Trace(train.graph, root, train.facts, firsts, other, (batch, batch - 1))
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Return a copy of a model; ScenarioError where it has none."""
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
+        raise ScenarioError(
+            f"{type(model).__name__} cannot be copied ({_line(error)}); keep such attributes out of the model"
+        ) from None
 
 
 def _traced(root: nn.Module, opened: Collection[str], example: Mapping[str, Any], name: str) -> _Tracer:

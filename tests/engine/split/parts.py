@@ -1,0 +1,145 @@
+"""What the tests of splitting make of an architecture: its scenario, its parts composed by hand, its plain training loop."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import antiphon
+from antiphon.scenarios import Scenario
+from tests.architectures import Architecture, numbers, tokens
+
+ROWS = 24
+BATCH = 4
+ADAM = {"kind": "adam", "lr": 0.01}
+
+
+def data_of(architecture: Architecture, rows: int = ROWS) -> dict[str, Tensor]:
+    """Return the columns of an environment: the inputs, named in_…, and a target that fits the prediction."""
+    columns = {f"in_{name}": value for name, value in architecture.example(rows, seed=11).items()}
+    with torch.no_grad():
+        shape = architecture.call(architecture.model().eval(), architecture.example(2)).shape[1:]
+    if architecture.classes is None:
+        return {**columns, "target": numbers(*shape)(rows, 5)}
+    return {**columns, "target": tokens(architecture.classes, *shape[:-1])(rows, 5)}
+
+
+def split_of(
+    architecture: Architecture, at: Any, model: nn.Module | None = None, **settings: Any
+) -> Scenario:
+    """Split an architecture at cuts."""
+    columns = data_of(architecture)
+    kind = "regression" if architecture.classes is None else "classification"
+    settings = {"batch": BATCH, "optimiser": ADAM, "steps": 50, **settings}
+    if architecture.output is not None:
+        settings.setdefault("output", architecture.output)
+    if architecture.ties:
+        settings.setdefault("tie", "copy")
+    return antiphon.split(
+        architecture.model() if model is None else model,
+        at=list(at) if isinstance(at, tuple) else at,
+        env=antiphon.envs.from_tensors(**columns),
+        inputs={name: f"in_{name}" for name in architecture.inputs},
+        objective={"kind": kind, "target": "target"},
+        **settings,
+    )
+
+
+def composed(scenario: Scenario, arguments: Mapping[str, Tensor], *, training: bool) -> Tensor:
+    """Return the prediction, [batch, outputs], of a scenario's parts called one after the other, as agents call them.
+
+    A part takes one row a sample: its observations in declared order, then its messages in the order of channels. It
+    gives its objective's outputs first, then its ports.
+    """
+    sent: dict[tuple[str, str], Tensor] = {}
+    prediction: Tensor | None = None
+    for name, agent in scenario.agents.items():
+        observed = [arguments[signal.removeprefix("in_")].float().flatten(1) for signal in agent.observes]
+        received = [sent[channel.sender, _port(channel)] for channel in scenario.inputs_of(name)]
+        part = copy.deepcopy(agent.network)
+        assert isinstance(part, nn.Module)
+        found = part.train(training)(torch.cat([*observed, *received], 1))
+        ports = {_port(channel): math.prod(_axes(channel.size)) for channel in scenario.outputs_of(name)}
+        own = found.shape[1] - sum(ports.values())
+        assert (own > 0) == (agent.objective is not None)
+        if own:
+            prediction, found = found[:, :own], found[:, own:]
+        for port, message in zip(ports, found.split(list(ports.values()), 1), strict=True):
+            sent[name, port] = message
+    assert prediction is not None
+    return prediction
+
+
+def _port(channel: Any) -> str:
+    return channel.port or channel.name
+
+
+def _axes(size: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (size,) if isinstance(size, int) else size
+
+
+def plain_loss(architecture: Architecture, found: Tensor, target: Tensor) -> Tensor:
+    """Return the loss of a batch as a plain training loop has it."""
+    if architecture.classes is None:
+        return F.mse_loss(found, target)
+    return F.cross_entropy(found.flatten(0, -2), target.flatten())
+
+
+@contextmanager
+def seeds_of_ticks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Collect the seeds under which the parts draw their dropout, in the order of their ticks."""
+    seeds: list[int] = []
+    seeded = torch.manual_seed
+
+    def collect(seed: int) -> torch.Generator:
+        seeds.append(seed)
+        return seeded(seed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "manual_seed", collect)
+        yield seeds
+
+
+class PlainLoop:
+    """The user's own training loop on the batches of a simulation, its dropout drawn as the parts draw theirs.
+
+    Args:
+        architecture: The model's.
+        cuts: Where the parts begin.
+    """
+
+    def __init__(self, architecture: Architecture, cuts: tuple[str, ...], **options: Any) -> None:
+        self.architecture = architecture
+        self.model = architecture.model(**options).double().train()
+        learning = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.Adam(learning, lr=ADAM["lr"], fused=True)
+        self._seeds: list[int] = []
+        for cut in cuts:
+            self.model.get_submodule(cut).register_forward_pre_hook(self._seed)
+
+    def _seed(self, module: nn.Module, arguments: Any) -> None:
+        if self._seeds:
+            torch.manual_seed(self._seeds.pop(0))
+
+    def step(self, signals: Mapping[str, Tensor], seeds: list[int]) -> float:
+        """Take a step on a batch; returns the loss."""
+        arguments = {name: signals[f"in_{name}"] for name in self.architecture.inputs}
+        self._seeds = list(seeds)
+        with torch.random.fork_rng(devices=[]):
+            if self._seeds:
+                torch.manual_seed(self._seeds.pop(0))
+            found = self.architecture.call(self.model, arguments)
+        assert not self._seeds
+        loss = plain_loss(self.architecture, found, signals["target"])
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        return loss.item()
