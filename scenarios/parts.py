@@ -446,6 +446,11 @@ class ChannelSpec(Spec):
         """Whether the channel carries a state."""
         return self.carries == "state"
 
+    def at_sites(self, predictor: GradientSpec | InputSpec) -> bool:
+        """Return whether a predictor of its messages is applied at every token or pixel."""
+        tokens = isinstance(self.size, tuple) and len(self.size) == 2
+        return tokens if predictor.sites is None else predictor.sites
+
     @cached_property
     def name(self) -> str:
         """Name `a->b`, or `a->b:key` where the key is not 0."""

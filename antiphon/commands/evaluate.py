@@ -35,11 +35,13 @@ from antiphon.engine.probes.implied import ImpliedLoss, implied_loss
 from antiphon.engine.probes.linear_probe import ProbeScore, linear_probe
 from antiphon.engine.probes.representation import dissimilarity, similarity, weight_norms
 from antiphon.engine.probes.representation import represent as record_representations
+from antiphon.engine.probes.signal_alignment import SignalAlignment, signal_alignment, signal_rows
 from antiphon.engine.probes.value import Values, value, value_rows
 from antiphon.engine.runs.directory import RunDirectory, finite
 from antiphon.engine.runs.run_writer import keep_measured, over
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError, suggest
+from antiphon.telemetry.cautions import signal_caution
 from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.names import writing
 from antiphon.telemetry.pictures import draw_clouds, draw_matrices, draw_profiles
@@ -135,9 +137,11 @@ def evaluate(
             given = {"horizon": measurements.horizon, "repeats": measurements.repeats}
             options = {name: number for name, number in given.items() if number is not None}
             valued = value(simulation, channels=channels, **options)
-            alignments = _alignments(simulation, channels)
+            signals = signal_alignment(simulation, channels=_predicted(simulation, channels))
+            alignments = _alignments(simulation, channels, signals)
             result["value"] = valued.to_dict() | {"alignment": alignments}
-            _keep(directory, simulation, {"value": result["value"]}, value_rows(valued))
+            rows = [*value_rows(valued), *signal_rows(signals)]
+            _keep(directory, simulation, {"value": result["value"]}, rows)
             if not json:
                 _show_value(valued, alignments)
         if measurements.represent is not None:
@@ -282,14 +286,25 @@ def _change(change: Change, factor: float, digits: int) -> list[str]:
 # --- value -------------------------------------------------------------------------------------------------
 
 
-def _alignments(simulation: Simulation, channels: Sequence[str] | None) -> dict[str, dict[str, Any]]:
-    """Alignment of the same channels with its ceiling, displayed beside the value, since alignment misleads."""
-    predicted = [
+def _predicted(simulation: Simulation, channels: Sequence[str] | None) -> list[str]:
+    """Those of the channels that have a predictor."""
+    return [
         name
         for name, channel in simulation.system.channels.items()
         if channel.predictor is not None and (not channels or name in channels)
     ]
-    return {name: finite(found.to_dict()) for name, found in ceilings(simulation, channels=predicted).items()}
+
+
+def _alignments(
+    simulation: Simulation, channels: Sequence[str] | None, signals: Mapping[str, SignalAlignment]
+) -> dict[str, dict[str, Any]]:
+    """Alignment of the same channels with its ceiling, displayed beside the value, since alignment misleads."""
+    predicted = _predicted(simulation, channels)
+    found = {name: own.to_dict() for name, own in ceilings(simulation, channels=predicted).items()}
+    both = {name: {**signals[name].to_dict(), **found.get(name, {})} for name in signals}
+    return {
+        name: finite(both.get(name) or found[name]) for name in predicted if name in both or name in found
+    }
 
 
 def _show_value(found: Values, alignments: dict[str, dict[str, Any]]) -> None:
@@ -299,15 +314,28 @@ def _show_value(found: Values, alignments: dict[str, dict[str, Any]]) -> None:
         losses = [decimal(finite(loss)) for loss in (row.zero, row.synthetic, row.true)]
         worth = "undefined" if row.value is None else f"{row.value:.2f}"
         like = alignments.get(row.name, {})
-        cosines = [decimal(like.get(key)) for key in ("cosine", "cosine_ceiling")]
+        cosines = [decimal(like.get(key)) for key in ("cosine", "cosine_ceiling", "parameter_cosine")]
         rows.append([row.name, worth, interval, *losses, *cosines])
     title = f"\nValue over {found.horizon} steps, {found.repeats} repeats, {found.seconds:.0f} s"
-    heads = ["channel", "value", "95 % interval", "loss zero", "synthetic", "true", "cosine", "its ceiling"]
+    heads = [
+        "channel",
+        "value",
+        "95 % interval",
+        "loss zero",
+        "synthetic",
+        "true",
+        "cosine",
+        "its ceiling",
+        "of parameters",
+    ]
     show_table(heads, rows, right=len(heads) - 1, title=title)
     left_out(len(found.rows), _ROWS)
     for row in found.rows[:_ROWS]:
-        if row.why:
-            console().print(f"{row.name}: {row.why}")
+        like = alignments.get(row.name, {})
+        caution = signal_caution(like.get("cosine"), like.get("parameter_cosine"))
+        for note in (row.why, caution):
+            if note:
+                console().print(f"{row.name}: {note}")
 
 
 # --- representations ---------------------------------------------------------------------------------------

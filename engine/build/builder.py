@@ -36,7 +36,7 @@ from antiphon.envs.signal import Description
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.nets.random import generator, seed_for
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import AgentSpec, ChannelSpec, NetworkSpec
+from antiphon.scenarios.parts import AgentSpec, ChannelSpec, GradientSpec, InputSpec, NetworkSpec
 from antiphon.scenarios.problems import DocumentError, Path, placed
 from antiphon.scenarios.ties import agents_tied_to
 
@@ -392,9 +392,11 @@ def outline(scenario: Scenario, env: Description, width: int) -> int:
         size = features_of(shapes.messages[channel.name])
         numbers += 2 * size * scenario.training.batch * (2 + channel.link.delay)
         if channel.coupling in ("decoupled", "unlocked"):
-            numbers += 4 * size * _width(channel.gradient.kind, channel.gradient.hidden, size)
+            features = _features(channel, channel.gradient, shapes)
+            numbers += 4 * features * _width(channel.gradient.kind, channel.gradient.hidden, features)
             if channel.input is not None:
-                numbers += 4 * size * max((size, *channel.input.hidden))
+                features = _features(channel, channel.input, shapes)
+                numbers += 4 * features * max((features, *channel.input.hidden))
     return numbers * width
 
 
@@ -413,6 +415,14 @@ def _outline(agent: AgentSpec, inputs: tuple[int, ...], heads: int) -> tuple[int
         weights += 4 * network.size * (layers[-1] + network.size)
         layers = (*layers, *(4 * [network.size]))
     return weights + layers[-1] * heads, sum(layers) + heads
+
+
+def _features(channel: ChannelSpec, predictor: GradientSpec | InputSpec, shapes: Shapes) -> int:
+    """The components that a predictor reads at a time: those of a message, or of one site of it."""
+    shape = shapes.messages[channel.name]
+    if not channel.at_sites(predictor):
+        return features_of(shape)
+    return shape[-1] if len(shape) == 2 else shape[0]
 
 
 def _width(kind: object, hidden: tuple[int, ...], size: int) -> int:

@@ -122,6 +122,7 @@ def _about_channel(channel: ChannelSpec) -> dict[str, str]:
     if predicted and channel.input is not None:
         context = ", ".join(channel.input.context)
         about["input"] = name_of(channel.input.kind) + (f", given {context}" if context else "")
+        about["input"] += ", at every site" if channel.at_sites(channel.input) else ""
     if channel.coupling == "locked" and channel.feedback is not None:
         about["feedback"] = channel.feedback.kind
     parts = [f"delay {link.delay}"] if link.delay else []
@@ -141,6 +142,7 @@ def _gradient(channel: ChannelSpec) -> str:
     labelled = gradient.kind in OWN_TARGET
     parts += [f"target {gradient.target}"] if labelled and gradient.target else []
     parts += [f"given {', '.join(gradient.context)}"] if gradient.context else []
+    parts += ["at every site"] if channel.at_sites(gradient) else []
     parts += [f"scale {gradient.scale:g}"] if gradient.scale != 1 else []
     parts += ["trained but not used"] if not gradient.apply else []
     return ", ".join(parts)

@@ -126,7 +126,7 @@ class CostModel:
         total = 0.0
         for model in channel.models:
             shapes = tuple(tuple(p.shape) for p in model.parameters.values())
-            key = type(model), model.context, model.norm, model.frozen, shapes
+            key = type(model), model.function, model.size, model.context, model.norm, model.frozen, shapes
             if key not in self._models:
                 few, more = (_counted(partial(_train, model, rows))[0] for rows in (_ROWS, _ROWS + 1))
                 self._models[key] = _at(self.system.batch, few, more)

@@ -11,11 +11,15 @@ from typing import Any
 
 import torch
 
+from antiphon.comms.sites import SiteGradient, SiteInput
+from antiphon.comms.synthetic_gradients import Predictor
+from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.stacking import channel_stacks_of, channels_alone, stacks_of
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
+from antiphon.engine.planning.activations import KeptActivations, kept_activations
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, installed, memory_of
@@ -181,6 +185,10 @@ class Plan:
     """Floating-point operations of a step in products of matrices, the mean over steps."""
     memory: MemoryEstimate
     """What it needs, in bytes."""
+    sweep: bool
+    """Whether agents are differentiated as soon as they have ticked, where they can be."""
+    activations: tuple[KeptActivations, ...]
+    """By agents alike: what autograd keeps of them, and what stands in the way of the sweep."""
     installed: int | None
     """Bytes that the device has; None: not known."""
     measured_ms: Mapping[str, float] | None = None
@@ -213,6 +221,8 @@ def plan(
     env = describe(scenario.env)
     system = system or build_to_look(scenario, env, dtype)
     picked = checked_backend(backend)
+    if picked == "reference":  # it has one order
+        system = replace(system, sweep=False)
     costs = CostModel(system)
     members, bundles, reasons = stacked(system)
     cohorts = [agents for agents in members if agents[0].name not in reasons]
@@ -235,6 +245,8 @@ def plan(
         device=str(torch.device(device)),
         flop=costs.flop(),
         memory=memory_of(system, costs),
+        sweep=system.sweep,
+        activations=kept_activations(system, members, costs),
         installed=installed(torch.device(device)),
     )
 
@@ -277,13 +289,19 @@ def _channel_stack(channels: Sequence[Channel], first_of: Mapping[str, str]) -> 
         sender=first_of[first.sender],
         receiver=first_of[first.receiver],
         coupling=first.coupling,
-        gradient=None if first.predictor is None else first.predictor.kind,
-        input=None if first.input is None else first.input.kind,
+        gradient=_kind(first.predictor),
+        input=_kind(first.input),
         size=first.size,
     )
 
 
 # --- words -----------------------------------------------------------------------------------------------
+
+
+def _kind(model: Predictor | InputModel | None) -> str | None:
+    if model is None:
+        return None
+    return model.kind + (" at every site" if isinstance(model, SiteGradient | SiteInput) else "")
 
 
 def network_in_words(spec: AgentSpec) -> str:

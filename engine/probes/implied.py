@@ -87,7 +87,9 @@ def quadratic(predictor: Predictor) -> Quadratic:
         ScenarioError: The predictor is not linear.
     """
     if not isinstance(predictor, LinearGradient):
-        raise ScenarioError("implied loss: only a `linear` gradient implies a quadratic one")
+        raise ScenarioError(
+            "implied loss: only a `linear` gradient of whole messages implies a quadratic one"
+        )
     weight = predictor.parameters["last.weight"].double().numpy(force=True)
     own, size = weight[:, : predictor.size], float((weight[:, : predictor.size] ** 2).sum())
     symmetric = (own + own.T) / 2

@@ -164,13 +164,16 @@ class DifferentiableRollout:
         totals = [self.evaluator.window(group.tape).total for group in self.system.groups]
         return [total for total in totals if total is not None and total.requires_grad]
 
-    def gradients(self) -> dict[str, Tensor]:
-        """Return B times the gradient of all losses by every marked message that was sent, [B, size]."""
+    def gradients(self, *, retain: bool = False) -> dict[str, Tensor]:
+        """Return B times the gradient of all losses by every marked message that was sent, [B, size].
+
+        `retain`: whether the graphs are kept, for further gradients.
+        """
         messages = [record.message for record in self.sent.values()]
         outputs = self.losses()
         if not outputs or not messages:
             return {name: torch.zeros_like(record.message) for name, record in self.sent.items()}
-        found = torch.autograd.grad(outputs, messages, allow_unused=True)
+        found = torch.autograd.grad(outputs, messages, retain_graph=retain, allow_unused=True)
         return {
             name: torch.zeros_like(message) if g is None else g * self.system.batch
             for name, message, g in zip(self.sent, messages, found, strict=True)

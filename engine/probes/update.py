@@ -12,6 +12,7 @@ from antiphon.comms.credit import as_leaf
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.probes.truth import DifferentiableRollout, look_ahead
 from antiphon.engine.step.backends import StackedBackend
+from antiphon.engine.step.ties import TiedGradients
 from antiphon.errors import ScenarioError
 
 __all__ = ["UpdateAlignment", "update_alignment"]
@@ -119,11 +120,10 @@ def _true(twin: BaseSimulation, followed: dict[str, _Followed], ahead: int | Non
     every = [p for own in leaves.values() for p in own.values()]
     found = torch.autograd.grad(losses, every, allow_unused=True) if losses and every else [None] * len(every)
     gradients = iter(found)
+    by_agent = {name: [next(gradients) for _ in own] for name, own in leaves.items()}
+    TiedGradients(system).sum_gradients(by_agent)
     shares = {name: group.owners[name] for group in system.groups for name in group.owners}
-    return {
-        name: _flat([next(gradients) for _ in own], list(own.values())) / shares[name]
-        for name, own in leaves.items()
-    }
+    return {name: _flat(by_agent[name], list(own.values())) / shares[name] for name, own in leaves.items()}
 
 
 def _flat(gradients: list[Tensor | None], parameters: list[Tensor]) -> Tensor:

@@ -35,6 +35,7 @@ from antiphon.engine.core.records import Record, StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import StepReport
 from antiphon.engine.inference.evaluation import first_lines
+from antiphon.engine.probes.signal_alignment import signal_alignment, signal_rows
 from antiphon.engine.probes.truth import DifferentiableRollout, ahead_of, look_ahead
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.step.backends import StackedBackend
@@ -331,14 +332,18 @@ def write_value(simulation: BaseSimulation, step: int) -> None:
     """Measure values during a run and hand them to its recorders, with what they cost.
 
     Per channel (where there are no more than `telemetry.top`), and for the run as a whole (all channels together):
-    `value`, `value_low` and `value_high`, where there is one; for the run, `value_seconds`. The horizon is that of the
-    scenario's `telemetry.value`.
+    `value`, `value_low` and `value_high`, where there is one; per channel with a predictor `parameter_cosine`; for the run,
+    `value_seconds`. The horizon is that of the scenario's `telemetry.value`.
     """
     spec = simulation.scenario.telemetry.value
     assert spec is not None
     few = len(simulation.system.channels) <= simulation.scenario.telemetry.top
-    found = value(simulation, channels=None if few else [], horizon=spec.horizon, repeats=_RUN_REPEATS)
-    rows = [Figure("run", "", "value_seconds", found.seconds), *value_rows(found)]
+    started = time.monotonic()
+    channels: list[str] | None = None if few else []
+    found = value(simulation, channels=channels, horizon=spec.horizon, repeats=_RUN_REPEATS)
+    signals = signal_rows(signal_alignment(simulation, channels=channels))
+    seconds = Figure("run", "", "value_seconds", time.monotonic() - started)
+    rows = [seconds, *value_rows(found), *signals]
     for recorder in simulation.recorders:
         recorder.figures(step + 1, rows)
 

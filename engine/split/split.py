@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ def split(
         raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
     origin = Origin(copy.deepcopy(model), tied if tie == "copy" else ())
     for part in cut.parts:
-        part.module.origin = origin
+        part.module.origin = origin  # type: ignore[assignment]
     document = {
         "scenario": scenario,
         "env": env,
@@ -154,7 +155,7 @@ def _names(model: nn.Module, at: Any) -> list[str]:
             f"at={list(at)}: positions are of an nn.Sequential; name submodules of {type(model).__name__}, such as '{next(iter(dict(model.named_children())), '')}'"
         )
     bounds = [0, *at, len(model) if isinstance(model, nn.Sequential) else 1]
-    if any(not early < late for early, late in zip(bounds, bounds[1:], strict=False)):
+    if any(not early < late for early, late in itertools.pairwise(bounds)):
         raise ScenarioError(f"at={list(at)} must rise between 1 and {bounds[-1] - 1}, the model's layers")
     children = list(dict(model.named_children()))
     return [children[position] for position in at]

@@ -43,6 +43,11 @@ class TiedGradients:
                     for name, update in own.items():
                         update.reached_by_tie.add(name)
 
+    def sum_gradients(self, gradients: Mapping[str, Gradients]) -> None:
+        """Sum gradients that are of one window of all tied agents; `gradients`: by agent, changed."""
+        for groups in self._joined:
+            self._sum(groups, gradients)
+
     def _sum(self, groups: Sequence[Tie], gradients: Mapping[str, Gradients]) -> None:
         """Put the sum in place of each gradient, zeros where none is; `gradients`: by agent, changed."""
         for tie in groups:

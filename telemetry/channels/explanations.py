@@ -71,6 +71,14 @@ _CHANNEL: dict[str, Explanation] = {
         _ALIGNED,
         1.0,
     ),
+    "parameter_cosine": Explanation(
+        "parameter cosine",
+        "Cosine between the gradients of the sender's parameters that the synthetic and the true gradients cause, mean over "
+        "batches.",
+        "diverging",
+        _ALIGNED,
+        1.0,
+    ),
     "norm_ratio": Explanation(
         "norm ratio",
         "Norm of the synthetic gradients over the norm of those that came back.",

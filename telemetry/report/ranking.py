@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from antiphon.telemetry.cautions import signal_caution
 from antiphon.telemetry.channels.explanations import EXPLANATIONS
 from antiphon.telemetry.report.chart import Bar, bars
 from antiphon.telemetry.report.html import Html, element, figure, number, section, signed, table
@@ -18,6 +19,8 @@ _MOST = 20
 """Channels in a chart and a table."""
 _COMMANDS = 4
 """Commands, at most."""
+_ALIGNMENT = ("cosine", "cosine_ceiling", "parameter_cosine")
+"""Figures of alignment beside a value."""
 
 
 class Measurement(NamedTuple):
@@ -104,7 +107,10 @@ def value_of(run: ReportRun) -> Measurement | None:
         like = alignment.get(name)
         like = like if isinstance(like, Mapping) else {}
         cells[name] = [number(_finite(row.get(key))) for key in ("zero", "synthetic", "true")]
-        cells[name] += [number(_finite(like.get(key))) for key in ("cosine", "cosine_ceiling")]
+        cells[name] += [number(_finite(like.get(key))) for key in _ALIGNMENT]
+        caution = signal_caution(*(_finite(like.get(key)) for key in ("cosine", "parameter_cosine")))
+        if caution is not None:
+            notes.append(f"{name}: {caution}")
         if row.get("why"):
             notes.append(f"{name}: {row['why']}")
     if not found:
@@ -113,7 +119,7 @@ def value_of(run: ReportRun) -> Measurement | None:
     first = next(iter(found))
     total = [found.pop(first)] if first not in _channels(run) and len(found) > 1 else []
     about = f"Measured in forks over {measured.get('horizon', '?')} steps{_at(measured)}, 95 % interval over repeats."
-    headings = ["loss, no signal", "loss, its own", "loss, true", "cosine", "its ceiling"]
+    headings = ["loss, no signal", "loss, its own", "loss, true", "cosine", "its ceiling", "of parameters"]
     return Measurement([*total, *_ordered(found.values())], about, headings, cells, notes)
 
 

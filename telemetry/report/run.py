@@ -31,7 +31,7 @@ __all__ = [
 
 ALIGNMENT = ("sg_loss", "cosine", "norm_ratio", "r2")
 """Figures of channels that are plotted as means over channels."""
-MEASURED = ("value", "value_low", "value_high", "ablation")
+MEASURED = ("value", "value_low", "value_high", "ablation", "parameter_cosine")
 """Figures of channels whose newest number is kept."""
 _SCORES = (*METRICS, "loss")
 _DIGITS = 15

@@ -42,23 +42,31 @@ def tied(*groups: list[str], **changes: dict[str, Any]) -> dict[str, Any]:
         ),
         (
             tied(TIE, a={"share": "g"}),
-            "agents.a.share: 'a.0.weight' is tied to 'b.0.weight', but all parameters of the agent are shared "
-            "(share: g); leave out one of the two",
+            (
+                "agents.a.share: 'a.0.weight' is tied to 'b.0.weight', but all parameters of the agent are shared "
+                "(share: g); leave out one of the two"
+            ),
         ),
         (
             tied(TIE) | {"training": {"optimiser": {"clip": 1.0}}},
-            "agents.a.optimiser: 'a.0.weight' is tied to 'b.0.weight', and a clip of 1 acts on the gradients of each "
-            "agent on its own; leave out the clip",
+            (
+                "agents.a.optimiser: 'a.0.weight' is tied to 'b.0.weight', and a clip of 1 acts on the gradients of each "
+                "agent on its own; leave out the clip"
+            ),
         ),
         (
             tied(TIE, a={"clock": {"unroll": 2}}),
-            "agents.b.clock: agent 'b' learns every 1 steps from step 0 on, agent 'a' every 2 steps from step 1 on, and "
-            "'b.0.weight' is tied to 'a.0.weight'; give them clocks and unrolls with the same windows, or lock them",
+            (
+                "agents.b.clock: agent 'b' learns every 1 steps from step 0 on, agent 'a' every 2 steps from step 1 on, and "
+                "'b.0.weight' is tied to 'a.0.weight'; give them clocks and unrolls with the same windows, or lock them"
+            ),
         ),
         (
             tied(TIE) | {"channels": [{"from": "a", "to": "b", "coupling": "delayed"}]},
-            "agents.a: waits for delayed gradients, and 'a.0.weight' is tied to parameters of agents with other windows; "
-            "use another coupling, or leave out the tie",
+            (
+                "agents.a: waits for delayed gradients, and 'a.0.weight' is tied to parameters of agents with other windows; "
+                "use another coupling, or leave out the tie"
+            ),
         ),
     ],
 )

@@ -5,7 +5,7 @@ import { formatNumber, formatStep, titleOf } from "./format.js";
 import { columnOf, itemAt, rowAt } from "./source.js";
 import { chartColours, lineChart } from "./chart.js";
 import { exactNumber } from "./export.js";
-import { panelChannel, panelClock, panelConstant, panelFacts, panelGround, panelGroups, panelListed, panelPair } from "./panelparts.js";
+import { panelCaution, panelChannel, panelClock, panelConstant, panelFacts, panelGround, panelGroups, panelListed, panelPair } from "./panelparts.js";
 import { scatterPlot } from "./scatter.js";
 
 const PANEL_LISTED = 24;
@@ -52,6 +52,7 @@ class Details {
     this.others = [];
     this.figureNames = [];
     this.cloudPlace = null;
+    this.caution = null;
     this.known = this.metrics().join("/");
     clear(this.panel);
     const children = [this.header(), this.missing(), this.facts(), this.numbers()];
@@ -181,6 +182,10 @@ class Details {
       node.append(host);
       this.slots.push({ metric, host, node, caution: shared ? "" : this.info(metric).caution, chart: null, shown: false });
     }
+    if (heading === "Alignment" && this.kind === "channel") {
+      this.caution = el("p", { class: "ap-caution", testid: "signal-caution", hidden: true });
+      node.append(this.caution);
+    }
     if (heading === "Message" && this.kind === "channel") {
       this.cloudPlace = el("div", { class: "ap-panel-slot" });
       node.append(this.cloudPlace);
@@ -302,7 +307,23 @@ class Details {
         older ||= late && !row.hidden && !Number.isNaN(value);
       });
     }
+    this.writeCaution();
     this.caption.textContent = `${older ? "Newest numbers up to step" : "Numbers at step"} ${formatStep(this.step)}`;
+  }
+
+  /** Say where the figures of the shown step contradict each other, of two runs each under its name. */
+  writeCaution() {
+    if (!this.caution) return;
+    const found = this.runs.map(({ run, item }) => {
+      const [cosine, parameterCosine] = ["cosine", "parameter_cosine"].map((metric) => {
+        const series = item < 0 ? null : run.peek(this.kind, metric);
+        return series && !series.partial ? itemAt(series, this.step, item) : NaN;
+      });
+      const text = panelCaution(cosine, parameterCosine);
+      return text && this.runs.length > 1 ? `${run.name}: ${text}` : text;
+    });
+    this.caution.textContent = found.filter(Boolean).join(" ");
+    this.caution.hidden = !this.caution.textContent;
   }
 
   /** Figures that this channel or agent never has a number of are not listed. */

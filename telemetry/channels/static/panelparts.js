@@ -7,7 +7,7 @@ const PANEL_GROUPS = {
   channel: [
     ["Worth", ["value", "ablation"]],
     ["Learning", ["sg_loss", "si_loss", "injection_norm", "bias2", "variance", "outliers"]],
-    ["Alignment", ["cosine", "pooled_cosine", "norm_ratio", "r2"]],
+    ["Alignment", ["cosine", "parameter_cosine", "pooled_cosine", "norm_ratio", "r2"]],
     ["Message", ["message_energy", "message_std", "message_mean"]],
     ["Link", ["age", "lost", "stand_in", "distortion", "traffic"]],
   ],
@@ -40,6 +40,12 @@ export function panelGroups(kind, metrics) {
 export function panelListed(kind, metrics) {
   const names = panelGroups(kind, metrics).flatMap((group) => group.metrics);
   return names.flatMap((name) => (name === "value" ? [name, ...PANEL_EDGES.filter((edge) => metrics.includes(edge))] : [name]));
+}
+
+/** Return what to beware of where a signal is like the true one message by message but moves parameters elsewhere; "": nothing. */
+export function panelCaution(cosine, parameterCosine) {
+  if (!(cosine >= 0.5 && parameterCosine < 0.5 * cosine)) return "";
+  return `The signal is like the true gradient message by message (cosine ${cosine.toFixed(2)}), but the sender's parameters follow another direction (${parameterCosine.toFixed(2)}).`;
 }
 
 /** Return what a channel is called: sender, receiver and key. */

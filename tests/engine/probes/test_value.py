@@ -12,10 +12,13 @@ from torch import Tensor
 
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.records import Record
+from antiphon.engine.probes.signal_alignment import signal_alignment
 from antiphon.engine.probes.truth import true_gradients
 from antiphon.engine.probes.value import COUPLING, TrueGradient, ZeroGradient, value, write_value
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
+from antiphon.scenarios import Scenario
+from antiphon.scenarios.spec import plain
 from antiphon.telemetry import Recorder
 from tests.engine.numbers import assert_same_state, equal, kept, parameters
 from tests.engine.probes.probed import EYE, JUDGE, chain, corporation, make, timescales
@@ -251,6 +254,20 @@ def test_a_run_is_told_its_values_and_what_they_cost() -> None:
     for name in simulation.system.channels:
         assert found["channel", name, "value"] == pytest.approx(1)
         assert found["channel", name, "value_low"] <= found["channel", name, "value_high"]
+
+
+def test_a_run_has_the_cosines_of_the_parameter_gradients_of_its_synthetic_gradients() -> None:
+    simulation = wide("decoupled")
+    telemetry = plain(simulation.scenario.telemetry) | {"value": {"every": 4, "horizon": 4}}
+    fields = {name: getattr(simulation.scenario, name) for name in type(simulation.scenario).model_fields}
+    simulation.scenario = Scenario(**{**fields, "telemetry": telemetry})
+    simulation.recorders = [recorder := Kept()]
+    write_value(simulation, 3)
+    found = {
+        row.name: row.value for _, rows in recorder.rows for row in rows if row.metric == "parameter_cosine"
+    }
+    assert found == {name: row.parameter_cosine for name, row in signal_alignment(simulation).items()}
+    assert found.keys() == simulation.system.channels.keys()
 
 
 @pytest.mark.parametrize(

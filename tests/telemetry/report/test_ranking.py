@@ -42,7 +42,10 @@ VALUE = {
         {"name": "b->a", "value": 0.9, "low": 0.8, "high": 1.0, "zero": 1.0, "synthetic": 1.0, "true": 1.0},
         {"name": "c->a", "value": None, "low": None, "high": None, "why": "nothing to tell"},
     ],
-    "alignment": {"a->b": {"cosine": 0.25, "cosine_ceiling": 0.5}},
+    "alignment": {
+        "a->b": {"cosine": 0.25, "cosine_ceiling": 0.5},
+        "b->a": {"cosine": 0.8, "cosine_ceiling": 0.9, "parameter_cosine": -0.1},
+    },
 }
 
 
@@ -60,8 +63,11 @@ def test_values_are_ranked_below_that_of_all_channels_together() -> None:
     found = some(value_of(run(measured={"value": VALUE})))
     assert [bar.name for bar in found.bars] == ["all channels", "b->a", "a->b", "c->a"]
     assert found.bars[-1].value is None
-    assert found.cells["a->b"] == ["1.00", "1.00", "1.00", "0.250", "0.500"]
-    assert found.notes == ["c->a: nothing to tell"]
+    assert found.cells["a->b"] == ["1.00", "1.00", "1.00", "0.250", "0.500", "–"]
+    assert found.cells["b->a"][-1] == "−0.100"
+    caution, nothing = found.notes
+    assert caution.startswith("b->a: its signal is like the true gradient message by message (cosine 0.80)")
+    assert nothing == "c->a: nothing to tell"
 
 
 def test_what_the_run_logged_stands_in_for_what_was_not_measured() -> None:

@@ -1,0 +1,193 @@
+"""Alignment of what a channel's signal does: the parameter gradient it causes in its sender, beside the signal itself.
+
+Per sample, most of a classifier's gradient is the label's own noise, which a context with the label gives away; what the
+sender's parameters follow is the sum over samples, in which that part cancels. So a signal can be like the true one message
+by message and still move the parameters elsewhere, always the same way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antiphon.comms.alignment import alignment
+from antiphon.comms.credit import as_leaf, clipped
+from antiphon.engine.base_simulation import BaseSimulation
+from antiphon.engine.core.masks import mask_fill_zero, mask_not
+from antiphon.engine.core.system import System
+from antiphon.engine.probes.truth import DifferentiableRollout, ahead_of, look_ahead
+from antiphon.engine.step.backends import StackedBackend
+from antiphon.engine.step.predictors import PredictorTrainer
+from antiphon.errors import ScenarioError, suggest
+from antiphon.telemetry.figures import Figure
+
+__all__ = ["SignalAlignment", "signal_alignment", "signal_rows"]
+
+_LONGEST = 64
+"""Messages of a channel after which it is left out, where fewer than asked for have a true gradient."""
+
+
+@dataclass(frozen=True)
+class SignalAlignment:
+    """How like a channel's signal is to the true gradient, at the message and in its sender's parameters.
+
+    Attributes:
+        cosine: Of the signals of single samples, the mean.
+        parameter_cosine: Of the gradients of the sender's parameters that the batch of signals causes, the mean over
+            messages; 0 where the signal causes none.
+        parameter_low: The least of these.
+        parameter_high: The greatest.
+        parameter_norm_ratio: |caused by the signal| / |caused by the true gradient|, the mean.
+        messages: How many were measured.
+    """
+
+    cosine: float
+    parameter_cosine: float
+    parameter_low: float
+    parameter_high: float
+    parameter_norm_ratio: float
+    messages: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the attributes."""
+        return asdict(self)
+
+
+def signal_alignment(
+    simulation: BaseSimulation,
+    *,
+    channels: Sequence[str] | None = None,
+    ahead: int | None = None,
+    messages: int = 16,
+) -> dict[str, SignalAlignment]:
+    """Compare the parameter gradients that synthetic and true gradients cause, in a fork in which nothing learns.
+
+    With J the Jacobian of a message by its sender's parameters, at the tick at which it is made, the two are J^T SG / B and
+    J^T delta / B: what one optimiser step follows of a channel, before its `scale`. Senders in a locked group count with
+    their own parameters.
+
+    Args:
+        simulation: What to look at; no bit of it changes.
+        channels: Which; None: all that have a predictor.
+        ahead: Further steps whose losses count in a true gradient; None: as many as the messages can reach.
+        messages: How many messages of a channel are measured, each a batch.
+
+    Returns:
+        By channel, without those whose sender has no parameters that learn, and those of whose messages 64 had no true
+        gradient.
+
+    Raises:
+        ScenarioError: There is no such channel, it has no predictor, or `messages` is below 1.
+    """
+    if messages < 1:
+        raise ScenarioError(f"signal_alignment: messages is {messages}; it must be at least 1")
+    with simulation.fork(stacked=False) as twin, simulation.fork(stacked=False) as bench:
+        system = twin.system
+        assert isinstance(twin.backend, StackedBackend)
+        twin.backend.freeze(gradients=False)
+        found = {name: _Pairs() for name in _chosen(system, channels)}
+        while open_ones := [name for name, own in found.items() if not own.complete(messages)]:
+            due = [name for name in open_ones if system.channels[name].ledger.sender.due(twin.now)]
+            if due:
+                horizon = look_ahead(system, due, twin.now) if ahead is None else ahead
+                rollout = DifferentiableRollout(system, twin.now, horizon, due)
+                _measure(rollout, ahead_of(bench, twin), horizon, found)
+            twin.advance()
+    return {name: own.score() for name, own in found.items() if own.cosines}
+
+
+def signal_rows(found: dict[str, SignalAlignment]) -> list[Figure]:
+    """Return the cosines of parameter gradients as figures of channels."""
+    return [Figure("channel", name, "parameter_cosine", own.parameter_cosine) for name, own in found.items()]
+
+
+def _chosen(system: System, channels: Sequence[str] | None) -> list[str]:
+    known = [name for name, channel in system.channels.items() if channel.predictor is not None]
+    for name in channels or ():
+        if name not in known:
+            what = "has no predictor" if name in system.channels else "is none of the scenario's channels"
+            raise ScenarioError(f"signal_alignment: '{name}' {what}{suggest(name, known)}")
+    return [
+        name
+        for name in known
+        if (channels is None or name in channels)
+        and not system.agents[system.channels[name].sender].learner.frozen
+    ]
+
+
+def _measure(rollout: DifferentiableRollout, world: Any, horizon: int, found: dict[str, _Pairs]) -> None:
+    """Add the messages of the rollout's first step to the pairs of their channels."""
+    system = rollout.system
+    senders = {system.owner_of[system.channels[name].sender] for name in found}
+    learners = {name: system.agents[name].learner for name in senders}
+    constants = {name: learner.parameters for name, learner in learners.items()}
+    for (
+        learner
+    ) in learners.values():  # differentiated by, as they are used at the first step and nowhere else
+        learner.parameters = {key: as_leaf(p) for key, p in learner.parameters.items()}
+    leaves = {name: list(learner.parameters.values()) for name, learner in learners.items()}
+    rollout.run(world, 1)
+    for name, learner in learners.items():
+        learner.parameters = constants[name]
+    trainer = PredictorTrainer(system)
+    signals: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for name, record in rollout.sent.items():
+            channel = system.channels[name]
+            signal = trainer.predict(channel, record)
+            if signal is not None and record.no_injection is not True:
+                signal = signal if channel.clip is None else clipped(signal, channel.clip)
+                signals[name] = mask_fill_zero(mask_not(record.no_injection), signal)
+    rollout.run(world, horizon)
+    for name, true in rollout.gradients(retain=True).items():
+        found[name].sent += 1
+        if name in signals:
+            parameters = leaves[system.owner_of[system.channels[name].sender]]
+            message = rollout.sent[name].message
+            caused = [
+                _parameter_gradient(message, parameters, g / system.batch) for g in (signals[name], true)
+            ]
+            found[name].add(signals[name], true, *caused)
+
+
+def _parameter_gradient(message: Tensor, parameters: list[Tensor], gradient: Tensor) -> Tensor:
+    """[parameters]: what a gradient of a message, [B, size], causes in the parameters it was made with."""
+    found = torch.autograd.grad(message, parameters, gradient, retain_graph=True, allow_unused=True)
+    pairs = zip(found, parameters, strict=True)
+    return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs]).double()
+
+
+@dataclass
+class _Pairs:
+    """Comparisons of the messages of one channel."""
+
+    sent: int = 0
+    message_cosines: list[float] = field(default_factory=list)
+    cosines: list[float] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
+
+    def add(self, signal: Tensor, true: Tensor, caused: Tensor, truly: Tensor) -> None:
+        """Compare one message's; nothing where the true gradient causes nothing."""
+        own, other = caused.norm().item(), truly.norm().item()
+        cosine = alignment(signal, true)["cosine"].item()
+        if other == 0 or math.isnan(cosine):
+            return
+        self.message_cosines.append(cosine)
+        self.cosines.append(torch.dot(caused, truly).item() / (own * other) if own else 0.0)
+        self.ratios.append(own / other)
+
+    def complete(self, messages: int) -> bool:
+        """Whether there are so many, or no hope of them."""
+        return len(self.cosines) >= messages or self.sent >= max(_LONGEST, messages)
+
+    def score(self) -> SignalAlignment:
+        """Return the means."""
+        count = len(self.cosines)
+        means = (sum(some) / count for some in (self.message_cosines, self.cosines, self.ratios))
+        cosine, parameters, ratio = means
+        return SignalAlignment(cosine, parameters, min(self.cosines), max(self.cosines), ratio, count)

@@ -1,0 +1,136 @@
+"""What a channel's signal does to its sender's parameters, beside what the true gradient would."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from torch import nn
+
+from antiphon.engine.probes.signal_alignment import signal_alignment, signal_rows
+from antiphon.engine.probes.update import update_alignment
+from antiphon.errors import ScenarioError
+from antiphon.telemetry.cautions import signal_caution
+from tests.contracts.backend_documents import ring
+from tests.contracts.backend_twins import differences, made, stacked
+from tests.engine.numbers import assert_same_state, kept, predictor_of
+from tests.engine.probes.probed import EYE, JUDGE, chain, corporation, make
+
+
+def test_of_one_message_it_is_the_cosine_of_the_update_it_causes() -> None:
+    """The agents of a chain learn from nothing but what is injected into the one message they send."""
+    simulation = chain("decoupled")
+    simulation.run(40)
+    found, updates = signal_alignment(simulation, messages=1), update_alignment(simulation)
+    for name, row in found.items():
+        update = updates[name[0]]
+        assert row.parameter_cosine == pytest.approx(update.cosine, abs=1e-10)
+        assert row.parameter_norm_ratio == pytest.approx(update.norm_ratio, abs=1e-10)
+        assert (row.parameter_low, row.parameter_high, row.messages) == (*[row.parameter_cosine] * 2, 1)
+
+
+def test_a_mean_lies_between_its_ends_and_no_bit_of_the_simulation_changes() -> None:
+    simulation = chain("decoupled")
+    simulation.run(10)
+    before = kept(simulation.state_dict())
+    found = signal_alignment(simulation, messages=6)
+    assert_same_state(simulation, before)
+    assert found.keys() == {"a->b", "b->c", "c->d"}
+    for row in found.values():
+        assert row.messages == 6
+        assert -1 <= row.parameter_low < row.parameter_cosine < row.parameter_high <= 1
+    assert found["c->d"].parameter_cosine > found["a->b"].parameter_cosine
+    assert {(r.kind, r.name, r.metric) for r in signal_rows(found)} == {
+        ("channel", name, "parameter_cosine") for name in found
+    }
+
+
+def test_an_untrained_signal_causes_nothing_and_one_against_the_truth_is_negative() -> None:
+    simulation = chain("decoupled")
+    row = signal_alignment(simulation, channels=["c->d"], messages=2)["c->d"]
+    assert (row.cosine, row.parameter_cosine, row.parameter_norm_ratio) == (0, 0, 0)
+    simulation.run(40)
+    before = signal_alignment(simulation, channels=["c->d"])["c->d"]
+    for p in predictor_of(simulation, "c->d").parameters.values():
+        p.data.neg_()
+    after = signal_alignment(simulation, channels=["c->d"])["c->d"]
+    assert after.parameter_cosine == pytest.approx(-before.parameter_cosine, abs=1e-10)
+    assert after.cosine == pytest.approx(-before.cosine, abs=1e-10)
+
+
+def test_a_common_error_hides_in_the_messages_and_shows_in_the_parameters() -> None:
+    """Where samples disagree their sum is small: a little of one direction in every message outweighs it."""
+    simulation = chain("decoupled", norm="none")
+    simulation.run(200)
+    before = signal_alignment(simulation, channels=["c->d"], messages=8)["c->d"]
+    assert signal_caution(before.cosine, before.parameter_cosine) is None
+    predictor_of(simulation, "c->d").parameters["last.bias"].data += 0.2
+    found = signal_alignment(simulation, channels=["c->d"], messages=8)["c->d"]
+    assert found.cosine > 0.6
+    assert found.parameter_cosine < 0.1
+    assert signal_caution(found.cosine, found.parameter_cosine) is not None
+
+
+@pytest.mark.parametrize("name", ["stack", "states", "delays", "drops", "p_update"])
+def test_engines_agree(name: str) -> None:
+    documents: dict[str, Any] = {
+        "stack": ring(),
+        "states": ring(agent={"network": {"kind": "lstm", "size": 4}, "clock": {"unroll": 3}}, state={}),
+        "delays": ring(channel={"link": {"delay": 3}}, agent={"clock": {"period": 2}}),
+        "drops": ring(channel={"link": {"delay": 1, "drop": 0.4, "noise": 0.1}}),
+        "p_update": ring(agent={"p_update": 0.5}),
+    }
+    found = []
+    for backend in ("reference", "cohort"):
+        with made(documents[name], backend) as simulation:
+            simulation.run(15)
+            if backend == "cohort":
+                assert stacked(simulation)
+            found.append({n: row.to_dict() for n, row in signal_alignment(simulation, messages=3).items()})
+    assert set(found[0]) >= {"n0->n1", "n3->n0"}
+    assert not list(differences(*found))
+
+
+def test_modules_cycles_and_locked_groups() -> None:
+    for simulation in (
+        corporation("decoupled"),
+        make(
+            {
+                "eye": {
+                    "observes": ["image"],
+                    "network": nn.Sequential(nn.Linear(64, 9), nn.Tanh(), nn.Linear(9, 5)),
+                },
+                "mid": {"network": nn.Sequential(nn.Tanh(), nn.Linear(5, 6))},
+                "judge": JUDGE,
+            },
+            [
+                {"from": "eye", "to": "mid", "size": 5},
+                {"from": "mid", "to": "judge", "size": 6, "coupling": "locked"},
+            ],
+        ),
+    ):
+        simulation.run(12)
+        found = signal_alignment(simulation, messages=4)
+        decoupled = [n for n, c in simulation.system.channels.items() if c.predictor is not None]
+        assert list(found) == decoupled
+        assert all(0 < abs(row.parameter_cosine) < 1 for row in found.values())
+
+
+def test_frozen_senders_and_messages_without_a_truth_have_no_row() -> None:
+    agents = {"a": EYE, "b": JUDGE, "frozen": {**EYE, "learn": False}}
+    channels = [{"from": "a", "to": "b", "link": {"delay": 3}}, {"from": "frozen", "to": "b"}]
+    assert signal_alignment(make(agents, channels), ahead=2) == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"channels": ["a->z"]}, "'a->z' is none of the scenario's channels; did you mean"),
+        ({"messages": 0}, "messages is 0; it must be at least 1"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(settings: dict[str, Any], line: str) -> None:
+    with pytest.raises(ScenarioError, match=f"signal_alignment: {line}"):
+        signal_alignment(chain("decoupled"), **settings)
+    with pytest.raises(ScenarioError, match="signal_alignment: 'a->b' has no predictor"):
+        signal_alignment(chain("locked"), channels=["a->b"])
