@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from torch import nn
 
 from antiphon.agents.objectives import objective_of
 from antiphon.engine.split.credit import Credit
-from antiphon.engine.split.cuts import balanced, containers
+from antiphon.engine.split.cuts import containers, cut_names
 from antiphon.engine.split.example import Inputs, inputs_for
 from antiphon.engine.split.origin import Origin
 from antiphon.engine.split.outputs import axes_for, prediction_of
@@ -127,10 +126,7 @@ def _cut(
     target: Any,
 ) -> _Cut:
     """Trace a model and build its parts."""
-    if isinstance(at, int) and not isinstance(at, bool):
-        names = balanced(model, at, given.example)
-    else:
-        names = _names(model, at)
+    names = cut_names(model, at, given.example)
     traced = trace(model, containers(names), given.example)
     prediction = prediction_of(traced, output, size)
     plan = plan_parts(traced, names, prediction)
@@ -140,25 +136,6 @@ def _cut(
     order = {node: i for i, node in enumerate(traced.graph.nodes)}
     at = sorted(dict.fromkeys(names), key=lambda name: order[traced.entries[name]])
     return _Cut(build_parts(traced, plan, model, agents, axes), agents, at)
-
-
-def _names(model: nn.Module, at: Any) -> list[str]:
-    """The paths of the submodules to cut before."""
-    if isinstance(at, str) or not isinstance(at, Sequence):
-        raise ScenarioError(
-            f"at is {at!r}; give a list such as ['{next(iter(dict(model.named_children())), 'blocks.1')}'], or a number of parts"
-        )
-    if not all(isinstance(item, int) and not isinstance(item, bool) for item in at):
-        return [str(item) for item in at]
-    if not isinstance(model, nn.Sequential) and at:
-        raise ScenarioError(
-            f"at={list(at)}: positions are of an nn.Sequential; name submodules of {type(model).__name__}, such as '{next(iter(dict(model.named_children())), '')}'"
-        )
-    bounds = [0, *at, len(model) if isinstance(model, nn.Sequential) else 1]
-    if any(not early < late for early, late in itertools.pairwise(bounds)):
-        raise ScenarioError(f"at={list(at)} must rise between 1 and {bounds[-1] - 1}, the model's layers")
-    children = list(dict(model.named_children()))
-    return [children[position] for position in at]
 
 
 def _objective(given: str | Mapping[str, Any] | None) -> ObjectiveSpec:
