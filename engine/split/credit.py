@@ -114,11 +114,11 @@ class Credit:
         Raises:
             ScenarioError: The layers do not fit the message; the line names the fix.
         """
-        keys = {"kind": given} if isinstance(given, str) else dict(given)
+        keys: dict[str, Any] = {"kind": given} if isinstance(given, str) else dict(given)
         kind, shape = keys.get("kind", "linear"), wire.message.shape
         if kind not in WORDS:
             return given if isinstance(given, str) else keys
-        at, layers = keys.pop("at", None), keys.pop("layers", None)
+        at, layers = keys.pop("at", None), keys.pop("layers", _LAYERS)
         name, signal = self.target
         if kind == "local":
             keys.setdefault("target", name)
@@ -131,7 +131,7 @@ class Credit:
             head = Flat([last.module])
             names = {f"layers.0.{key}": self._owner(key) for key, _ in last.module.named_parameters()}
             return {"head": head, "parameters": names, **keys}
-        chosen = [self.block(path, shape) for path in self._chosen(wire, layers or _LAYERS)]
+        chosen = [self.block(path, shape) for path in self._chosen(wire, layers)]
         head = Flat([part.module for part in (*chosen, last)])
         return {"target": name, "head": head, **keys, "kind": "local"}
 
@@ -245,7 +245,7 @@ class Credit:
 
     def _owner(self, key: str) -> str:
         """The agent and parameter that a parameter of the model became, the last part's before others."""
-        for agent, part in reversed(self.parts.items()):
+        for agent, part in reversed(list(self.parts.items())):
             try:
                 found = operator.attrgetter(key)(part.module)
             except AttributeError:

@@ -134,8 +134,8 @@ def _cut(
     shape = tuple(at_path(traced.facts[prediction[0]].value, prediction[1]).shape[1:])
     axes = None if target is None else axes_for(shape, target.shape, target.classes)
     order = {node: i for i, node in enumerate(traced.graph.nodes)}
-    at = sorted(dict.fromkeys(names), key=lambda name: order[traced.entries[name]])
-    return _Cut(build_parts(traced, plan, model, agents, axes), agents, at)
+    ordered = sorted(dict.fromkeys(names), key=lambda name: order[traced.entries[name]])
+    return _Cut(build_parts(traced, plan, model, agents, axes), agents, ordered)
 
 
 def _objective(given: str | Mapping[str, Any] | None) -> ObjectiveSpec:
