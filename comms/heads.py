@@ -48,9 +48,9 @@ class Reconstruction:
         """Return the mean over components of squared error, over sites of cross-entropy, [B], of [B, features] each."""
         if self.target.classes is None:
             return (output - truth).square().mean(-1)
-        sites = (-1, self.target.classes)
-        logs = F.log_softmax(torch.unflatten(output, -1, sites), -1)
-        return -(logs * torch.unflatten(truth, -1, sites)).sum(-1).mean(-1)
+        sites = (*output.shape[:-1], -1, self.target.classes)
+        logs = F.log_softmax(output.reshape(sites), -1)
+        return -(logs * truth.reshape(sites)).sum(-1).mean(-1)
 
 
 def output_shape(target: ContextSpec) -> tuple[int, ...]:
@@ -75,7 +75,7 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, outputs] of [B, M]."""
-        found: Tensor = self.module(torch.unflatten(x, -1, self.shape))
+        found: Tensor = self.module(x.reshape(*x.shape[:-1], *self.shape))
         return found.flatten(1)
 
     def train(self, mode: bool = True) -> Head:
@@ -179,8 +179,8 @@ class HeadModel(Model):
         if self.pool == "none":
             return message
         if len(self.shape) > 2:
-            return torch.unflatten(message, -1, (self.shape[0], -1)).mean(-1)
-        return torch.unflatten(message, -1, self.shape).mean(-2)
+            return message.reshape(*message.shape[:-1], self.shape[0], -1).mean(-1)
+        return message.reshape(*message.shape[:-1], *self.shape).mean(-2)
 
     def initial_values(
         self, inputs: int, outputs: int, generator: torch.Generator

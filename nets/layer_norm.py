@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 __all__ = ["layer_norm"]
@@ -25,13 +24,13 @@ def layer_norm(message: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Callabl
     """
     axis = -2 if len(shape) > 2 else -1  # of the features, in front of the pixels or behind the positions
     sizes = (shape[0], -1) if len(shape) > 2 else (-1, shape[-1])
-    sites = torch.unflatten(message, -1, sizes)
+    sites = message.reshape(*message.shape[:-1], *sizes)
     centred = sites - sites.mean(axis, keepdim=True)
     scale = (centred.square().mean(axis, keepdim=True) + _EPSILON).rsqrt()
     normal = centred * scale
 
     def pull_back(gradient: Tensor) -> Tensor:
-        g: Tensor = torch.unflatten(gradient, -1, sizes)
+        g = gradient.reshape(sites.shape)
         along = (g * normal).mean(axis, keepdim=True)
         return (scale * (g - g.mean(axis, keepdim=True) - normal * along)).flatten(-2)
 

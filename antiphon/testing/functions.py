@@ -15,9 +15,9 @@ from antiphon.agents.network import OBJECTIVE, Head
 from antiphon.agents.objectives import objective_of
 from antiphon.comms.credit import constant
 from antiphon.comms.model import ContextSpec
-from antiphon.comms.modules import input_of, predictor_of
+from antiphon.comms.modules import input_of, predictor_class, predictor_of
 from antiphon.comms.sites import SiteGradient, SiteInput
-from antiphon.comms.synthetic_gradients import Example, Predictor
+from antiphon.comms.synthetic_gradients import Example, LabelGradient, Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.extensions import Catalogue, name_of
 from antiphon.nets.modules import called
@@ -89,6 +89,9 @@ def check_predictor(
 ) -> None:
     """Check that a predictor of gradients can be trained, stacked, forked and resumed.
 
+    Kinds with a loss of their own (`local`, `sobolev_label`, `lens`) predict no returned gradient and are refused; a head is
+    checked where it is used, by the scenario or the channel.
+
     Args:
         kind: A registered name, a factory called with `inputs` and `outputs`, or a module.
         options: More keyword arguments of the factory.
@@ -99,6 +102,11 @@ def check_predictor(
     Raises:
         AssertionError: A part of the contract is broken; the message names it.
     """
+    require(
+        not issubclass(predictor_class(kind), LabelGradient),
+        f"{name_of(kind)}: its loss is on a target, and no returned gradient is predicted; a scenario or a Channel checks "
+        "its head",
+    )
     shape = (message,) if isinstance(message, int) else message
     model = made_or_refused(
         name_of(kind), lambda: predictor_of(kind, options, shape, sites=sites, **_model_settings(context))

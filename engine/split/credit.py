@@ -118,7 +118,7 @@ class Credit:
         kind, shape = keys.get("kind", "linear"), wire.message.shape
         if kind not in WORDS:
             return given if isinstance(given, str) else keys
-        at, layers = keys.pop("at", None), keys.pop("layers", None)
+        at, layers = keys.pop("at", None), keys.pop("layers", _LAYERS)
         name, signal = self.target
         if kind == "local":
             keys.setdefault("target", name)
@@ -131,7 +131,7 @@ class Credit:
             head = Flat([last.module])
             names = {f"layers.0.{key}": self._owner(key) for key, _ in last.module.named_parameters()}
             return {"head": head, "parameters": names, **keys}
-        chosen = [self.block(path, shape) for path in self._chosen(wire, layers or _LAYERS)]
+        chosen = [self.block(path, shape) for path in self._chosen(wire, layers)]
         head = Flat([part.module for part in (*chosen, last)])
         return {"target": name, "head": head, **keys, "kind": "local"}
 

@@ -264,6 +264,6 @@ def _examples(example: Example, batch: int, count: int) -> list[Example]:
         name: torch.split(value, batch) for name in names if (value := getattr(example, name)) is not None
     }
     return [
-        replace(example, members=None, **{name: rows[k] for name, rows in split.items()})
+        replace(example, members=None, learned=None, **{name: rows[k] for name, rows in split.items()})
         for k in range(count)
     ]
