@@ -42,6 +42,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "antiphon study",
         "antiphon study corporation --variant locked --variant decoupled --seeds 2 --steps 600",
     ),
+    "split": ("antiphon split train:model", "antiphon split train:model --at blocks.1,blocks.2"),
     "report": ("antiphon report runs/exp1 runs/exp2 --output report.html",),
     "diff": ("antiphon diff runs/exp1 runs/exp2",),
     "tb": ("antiphon tb runs",),
@@ -391,6 +392,38 @@ def check(scenario: Scenario, variant: Variant = None, settings: Settings = None
     from antiphon.commands import check as verb
 
     raise typer.Exit(verb.check(scenario, variant=variant, settings=settings or [], json=json))
+
+
+@app.command(epilog=_examples("split"))
+def split(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:FUNCTION",
+            help="A function that returns a torch module and an example of its inputs, importable from here.",
+        ),
+    ],
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--at",
+            metavar="NAMES|K",
+            help="Submodules before which to cut, separated by commas, or a number of parts; may be repeated.",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", metavar="KEY", help="Key or index of the prediction, if there are several outputs."
+        ),
+    ] = None,
+    inside: Annotated[bool, typer.Option("--inside", help="List cuts inside blocks too.")] = False,
+    json: Json = False,
+) -> None:
+    """List where a torch model can be cut, or with --at its parts and the tensors that cross."""
+    from antiphon.commands import split as verb
+
+    verb.split(source, at=at or [], output=output, inside=inside, json=json)
 
 
 @app.command(epilog=_examples("report"))

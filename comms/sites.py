@@ -87,19 +87,19 @@ class Sites:
     def open(self, message: Tensor) -> Tensor:
         """Return messages [..., B, M], or what has their shape, by site: [..., B S, D]."""
         if self.tokens:
-            return message.unflatten(-1, self.shape).flatten(-3, -2)
-        return message.unflatten(-1, (self.features, self.count)).mT.flatten(-3, -2)
+            return torch.unflatten(message, -1, self.shape).flatten(-3, -2)
+        return torch.unflatten(message, -1, (self.features, self.count)).mT.flatten(-3, -2)
 
     def close(self, rows: Tensor) -> Tensor:
         """Return what `open` was given: [..., B, M] of [..., B S, D]."""
-        each = rows.unflatten(-2, (-1, self.count))
+        each = torch.unflatten(rows, -2, (-1, self.count))
         return (each if self.tokens else each.mT).flatten(-2)
 
     def context_rows(self, context: Tensor | None) -> Tensor | None:
         """Return the features [..., B, C] of the context by site: [..., B S, C']."""
         if context is None:
             return None
-        parts = context.split([spec.features for spec in self.context], -1)
+        parts = torch.split(context, [spec.features for spec in self.context], -1)
         columns = [self._column(spec, part) for spec, part in zip(self.context, parts, strict=True)]
         return torch.cat(columns, -1).flatten(-3, -2)
 
@@ -129,7 +129,7 @@ class Sites:
 
     def value(self, rows: Tensor) -> Tensor:
         """Return the mean over sites, [..., B] of [..., B S]."""
-        return rows.unflatten(-1, (-1, self.count)).mean(-1)
+        return torch.unflatten(rows, -1, (-1, self.count)).mean(-1)
 
     def repeated(self, each: Tensor | None) -> Tensor | None:
         """Return one number per sample, [B], at its sites, [B S]."""
@@ -140,7 +140,7 @@ class Sites:
         if not self.divides(spec):
             return part.unsqueeze(-2).expand(*part.shape[:-1], self.count, part.shape[-1])
         lead = part.dim() - 1
-        shaped = part.unflatten(-1, (*spec.shape, spec.classes or 1))
+        shaped = torch.unflatten(part, -1, (*spec.shape, spec.classes or 1))
         column = self._by_site(spec, shaped, lead).flatten(lead + 1)
         return column * self.count if spec.name == _DELTA else column
 

@@ -236,7 +236,8 @@ class StackedModels(StackedParameters):
         self.batch = batch
         self.sites: Sites | None = None
         if isinstance(first, SiteGradient | SiteInput):
-            first, self.sites = first.at_site, first.sites
+            self.sites = first.sites
+            first = first.at_site
         self.model = copy.copy(first)
         del self.model.optimiser, self.model.updates  # of the first alone
         super().__init__(members)

@@ -17,7 +17,26 @@ from antiphon.commands.output import in_short, show_result
 from antiphon.errors import EngineError
 from tests.commands import Commands
 
-VERBS = ["run", "resume", "evaluate", "export", "show", "check", "study", "report", "diff", "tb"]
+VERBS = ["run", "resume", "evaluate", "export", "show", "check", "split", "study", "report", "diff", "tb"]
+MODEL = """
+import torch
+from torch import nn
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def model():
+    return Model(), torch.randn(2, 4)
+"""
 TINY = "--steps 6 --set depth=2 --set width=8 --set batch=16"
 RUN = f"run digits-mlp {TINY} --logdir . --name a"
 
@@ -213,6 +232,8 @@ def test_the_examples_in_help_are_there_and_run(
     monkeypatch.delenv("ANTIPHON_LOGDIR")
     monkeypatch.setattr("os.execv", lambda program, words: None)
     monkeypatch.setattr("antiphon.commands.study.study", lambda what, **options: 0)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    (here / "train.py").write_text(MODEL)
     assert sorted(EXAMPLES) == sorted(VERBS)
     for verb in EXAMPLES:
         explained = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", cli(verb, "--help")).split())
@@ -220,6 +241,7 @@ def test_the_examples_in_help_are_there_and_run(
             assert example in explained
             assert cli.code(example.removeprefix("antiphon ")) == (1 if verb == "diff" else 0), cli.err
     assert (here / "report.html").exists()
+    sys.modules.pop("train")
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,7 @@ def show_plan(plan: Plan) -> None:
     _cohorts(plan.cohorts)
     _channel_stacks(plan.bundles)
     _alone(plan)
+    _activations(plan)
 
 
 def _cohorts(cohorts: Sequence[CohortPlan]) -> None:
@@ -93,6 +94,17 @@ def _alone(plan: Plan) -> None:
     rows = [[some(alone.agents), alone.reason] for alone in plan.alone]
     if rows and plan.agents > 1:
         show_table(["alone", "why"], rows)
+
+
+def _activations(plan: Plan) -> None:
+    """Print what is kept of each agent for its backward pass, and of which it is gone before the next one's forward."""
+    if not plan.sweep:
+        return
+    rows = [
+        [some(kept.agents), in_units(kept.each), kept.obstacle or "gone before the next one's forward"]
+        for kept in plan.activations
+    ]
+    show_table(["kept for backward", "each", f"at most {in_units(plan.memory.activations)}"], rows)
 
 
 def _waves(waves: Waves) -> str:
@@ -360,7 +372,7 @@ def _input(channel: Mapping[str, Any]) -> str:
     if channel["input"] is None:
         return "–"
     given = channel["input_context"]
-    kind = channel["input"] + (" at every site" if channel["input_sites"] else "")
+    kind = str(channel["input"]) + (" at every site" if channel["input_sites"] else "")
     return kind + (f", given {', '.join(given)}" if given else "")
 
 

@@ -230,10 +230,10 @@ class Ticks:
             categories: Of the agent.
         """
         if not self.length:
-            key = name, categories
-            if key not in self._encoded:
-                self._encoded[key] = self.encoded(name, self.signals[name], categories)
-            return self._encoded[key]
+            way = name, categories
+            if way not in self._encoded:
+                self._encoded[way] = self.encoded(name, self.signals[name], categories)
+            return self._encoded[way]
         shape = self.system.description.signals[name].shape_as(categories)
         if step is None:
             return self.silence(*shape)

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.build.builder import build_to_look, outline
-from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.records import LearningGroup
 from antiphon.engine.core.system import System
+from antiphon.engine.planning.activations import most_kept
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.envs.signal import Description
 from antiphon.errors import ResourceError
@@ -75,7 +75,7 @@ class MemoryEstimate:
     messages: int
     """In flight, or waiting for what comes back, as many as delays, windows and periods keep."""
     activations: int
-    """What autograd keeps of all agents until their windows end."""
+    """What autograd keeps of the agents until their windows are differentiated."""
 
     @property
     def total(self) -> int:
@@ -134,16 +134,12 @@ def memory_of(system: System, costs: CostModel | None = None) -> MemoryEstimate:
         ),
         gradients=sum(_size(one.trainable) for one in (*learners, *models)),
         messages=sum(_messages(system, channel) for channel in system.channels.values()),
-        activations=sum(_activations(system, agent, costs) for agent in system.agents.values()),
+        activations=most_kept(system, costs),
     )
 
 
 def _size(*tensors: Iterable[Tensor]) -> int:
     return sum(t.numel() * t.element_size() for some in tensors for t in some)
-
-
-def _activations(system: System, agent: Agent, costs: CostModel) -> int:
-    return costs.network(agent).saved * system.group_of[agent.name].windows.ticks(agent.clock)
 
 
 def _messages(system: System, channel: Channel) -> int:

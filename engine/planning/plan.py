@@ -19,6 +19,7 @@ from antiphon.engine.build.stacking import channel_stacks_of, channels_alone, st
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
+from antiphon.engine.planning.activations import KeptActivations, kept_activations
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, installed, memory_of
@@ -184,6 +185,10 @@ class Plan:
     """Floating-point operations of a step in products of matrices, the mean over steps."""
     memory: MemoryEstimate
     """What it needs, in bytes."""
+    sweep: bool
+    """Whether agents are differentiated as soon as they have ticked, where they can be."""
+    activations: tuple[KeptActivations, ...]
+    """By agents alike: what autograd keeps of them, and what stands in the way of the sweep."""
     installed: int | None
     """Bytes that the device has; None: not known."""
     measured_ms: Mapping[str, float] | None = None
@@ -216,6 +221,8 @@ def plan(
     env = describe(scenario.env)
     system = system or build_to_look(scenario, env, dtype)
     picked = checked_backend(backend)
+    if picked == "reference":  # it has one order
+        system = replace(system, sweep=False)
     costs = CostModel(system)
     members, bundles, reasons = stacked(system)
     cohorts = [agents for agents in members if agents[0].name not in reasons]
@@ -238,6 +245,8 @@ def plan(
         device=str(torch.device(device)),
         flop=costs.flop(),
         memory=memory_of(system, costs),
+        sweep=system.sweep,
+        activations=kept_activations(system, members, costs),
         installed=installed(torch.device(device)),
     )
 

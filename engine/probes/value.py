@@ -339,7 +339,7 @@ def write_value(simulation: BaseSimulation, step: int) -> None:
     assert spec is not None
     few = len(simulation.system.channels) <= simulation.scenario.telemetry.top
     started = time.monotonic()
-    channels = None if few else []
+    channels: list[str] | None = None if few else []
     found = value(simulation, channels=channels, horizon=spec.horizon, repeats=_RUN_REPEATS)
     signals = signal_rows(signal_alignment(simulation, channels=channels))
     seconds = Figure("run", "", "value_seconds", time.monotonic() - started)

@@ -21,7 +21,7 @@ from antiphon.scenarios.document import Scenario, Template
 from antiphon.scenarios.problems import DocumentError
 from antiphon.scenarios.spec import frozen_data
 
-__all__ = ["Buildable", "PythonTemplate", "load_python", "other_variants"]
+__all__ = ["Buildable", "PythonTemplate", "imported_object", "in_one_line", "load_python", "other_variants"]
 
 Buildable = Scenario | Template | Callable[..., Scenario]
 """A scenario, or what makes one of the values of its parameters."""
@@ -169,6 +169,25 @@ def load_python(place: str) -> PythonTemplate:
             line that names where.
     """
     option = f"--scenario {place}"
+    found = imported_object(place, option)
+    if not isinstance(found, Scenario | Template) and not callable(found):
+        raise ScenarioError(
+            f"{option}: is of type {type(found).__name__}; must be an antiphon.Scenario or a function that returns one"
+        )
+    base = in_one_line(found, option) if callable(found) else found
+    return PythonTemplate(base=base, source=place, importable=True)
+
+
+def imported_object(place: str, option: str) -> Any:
+    """Import the object of `MODULE:NAME`; modules beside are found too.
+
+    Args:
+        place: Where it is.
+        option: What errors begin with.
+
+    Raises:
+        ScenarioError: There is no such module or name, or the module cannot be imported.
+    """
     module_name, _, name = place.partition(":")
     if not module_name or not name or Path(module_name).suffix == ".py" or "/" in module_name:
         raise ScenarioError(
@@ -187,25 +206,19 @@ def load_python(place: str) -> PythonTemplate:
     except (Exception, SystemExit) as error:
         raise ScenarioError(f"{option}: {_reason(error)}") from error
     try:
-        found = operator.attrgetter(name)(module)
+        return operator.attrgetter(name)(module)
     except AttributeError:
         known = [word for word in vars(module) if word[0] != "_"]
         raise ScenarioError(
             f"{option}: module '{module_name}' has no '{name}'{suggest(name, known)}"
         ) from None
-    if not isinstance(found, Scenario | Template) and not callable(found):
-        raise ScenarioError(
-            f"{option}: is of type {type(found).__name__}; must be an antiphon.Scenario or a function that returns one"
-        )
-    base = _in_one_line(found, option) if callable(found) else found
-    return PythonTemplate(base=base, source=place, importable=True)
 
 
-def _in_one_line(function: Callable[..., Scenario], option: str) -> Callable[..., Scenario]:
+def in_one_line(function: Callable[..., Any], option: str) -> Callable[..., Any]:
     """Return a function whose exceptions are ScenarioErrors."""
 
     @functools.wraps(function)
-    def called(**values: Any) -> Scenario:
+    def called(**values: Any) -> Any:
         try:
             return function(**values)
         except AntiphonError:

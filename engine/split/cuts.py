@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,14 +15,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from antiphon.engine.split.example import check_model, named_example
 from antiphon.engine.split.outputs import prediction_of
-from antiphon.engine.split.plan import plan_parts
+from antiphon.engine.split.plan import PartPlan, plan_parts
 from antiphon.engine.split.tracer import Trace, trace
 from antiphon.errors import ScenarioError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Cut", "Cuts", "balanced", "containers", "cuts"]
+__all__ = ["Cut", "Cuts", "Preview", "containers", "cut_names", "cuts", "preview"]
 
 _BYTES = 4
 
@@ -131,6 +132,95 @@ def _cut_at(
     return Cut(path, kind, tensors, shares[traced.entries[path]])
 
 
+@dataclass(frozen=True)
+class Preview:
+    """A part of a cut model, before it is made.
+
+    Attributes:
+        name: The agent's.
+        inputs: The arguments of the model that it reads.
+        reads: What it reads of other parts: a tensor's name, the shape of one sample, and the part that sends it.
+        parameters: Number of its parameters.
+        share: Of the forward's floating-point operations.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    reads: tuple[tuple[str, tuple[int, ...], str], ...]
+    parameters: int
+    share: float
+
+
+def preview(
+    model: nn.Module, at: int | Sequence[int | str], example: Any, *, output: str | int | None = None
+) -> list[Preview]:
+    """Return the parts of a model that is cut, and what crosses; arguments as of `split` and `cuts`.
+
+    Raises:
+        ScenarioError: It cannot be cut there.
+    """
+    given = named_example(model, example)
+    names = cut_names(model, at, given)
+    traced = trace(model, containers(names), given)
+    plan = plan_parts(traced, names, prediction_of(traced, output, None))
+    shares = _shares(traced)
+    ordered = sorted(shares[traced.entries[name]] for name in names)
+    bounds = [0.0, *ordered, 1.0]
+    return [
+        Preview(
+            f"part{i}",
+            tuple(part.observes),
+            tuple((message.name, message.shape, f"part{message.sender}") for message in part.reads),
+            sum(p.numel() for p in parameters_of(traced, part)),
+            bounds[i + 1] - bounds[i],
+        )
+        for i, part in enumerate(plan.parts)
+    ]
+
+
+def parameters_of(traced: Trace, part: PartPlan) -> list[nn.Parameter]:
+    """Return the parameters that a part uses, each once."""
+    found: dict[int, nn.Parameter] = {}
+    for node in part.nodes:
+        if node.op == "call_module":
+            found |= {id(p): p for p in traced.root.get_submodule(str(node.target)).parameters()}
+        elif node.op == "get_attr" and isinstance(traced.facts[node].value, nn.Parameter):
+            found[id(traced.facts[node].value)] = traced.facts[node].value
+    return list(found.values())
+
+
+def cut_names(model: nn.Module, at: Any, example: Mapping[str, Any]) -> list[str]:
+    """Return the paths of the submodules to cut before.
+
+    Args:
+        model: The model.
+        at: Paths; positions of an `nn.Sequential`; or a number of parts.
+        example: Arguments of the forward, by name.
+
+    Raises:
+        ScenarioError: It is none of these.
+    """
+    first = next(iter(dict(model.named_children())), "blocks.1")
+    if isinstance(at, int) and not isinstance(at, bool):
+        return _balanced(model, at, example)
+    if isinstance(at, str) or not isinstance(at, Sequence):
+        raise ScenarioError(f"at is {at!r}; give a list such as ['{first}'], or a number of parts")
+    if not all(isinstance(item, int) and not isinstance(item, bool) for item in at):
+        return [str(item) for item in at]
+    if not isinstance(model, nn.Sequential):
+        if at:
+            kind = type(model).__name__
+            raise ScenarioError(
+                f"at={list(at)}: positions are of an nn.Sequential; name submodules of {kind}, such as '{first}'"
+            )
+        return []
+    bounds = [0, *at, len(model)]
+    if any(not early < late for early, late in itertools.pairwise(bounds)):
+        raise ScenarioError(f"at={list(at)} must rise between 1 and {len(model) - 1}, the model's layers")
+    children = list(dict(model.named_children()))
+    return [children[position] for position in at]
+
+
 def containers(names: Iterable[str]) -> set[str]:
     """Return the paths of all modules around some submodules, the model's own ("") among them."""
     found = {""}
@@ -140,7 +230,7 @@ def containers(names: Iterable[str]) -> set[str]:
     return found
 
 
-def balanced(model: nn.Module, count: int, example: Mapping[str, Any]) -> list[str]:
+def _balanced(model: nn.Module, count: int, example: Mapping[str, Any]) -> list[str]:
     """Return the cuts that make a number of parts of about equal cost, in floating-point operations.
 
     Raises:

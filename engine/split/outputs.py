@@ -29,7 +29,7 @@ def prediction_of(trace: Trace, output: str | int | None, size: int | None) -> P
         ScenarioError: There is none, or more than one; the line lists the outputs.
     """
     returned = next(node for node in trace.graph.nodes if node.op == "output").args[0]
-    found = {path: place for path, place in _places(trace, returned)}
+    found = dict(_places(trace, returned))
     shown = ", ".join(f"{_name(path)} {_shape(trace, place)}" for path, place in found.items()) or "no tensor"
     if output is not None:
         chosen = [path for path in found if path[:1] == (output,)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -329,7 +330,7 @@ def plan_parts(trace: Trace, at: Sequence[str], prediction: tuple[fx.Node, Where
                 )
             raise ScenarioError(f"at: no submodule '{name}'{suggest(name, [*known, *modules])}")
     starts = sorted((order[trace.entries[name]], name) for name in dict.fromkeys(at))
-    for (first, early), (second, late) in zip(starts, starts[1:], strict=False):
+    for (first, early), (second, late) in itertools.pairwise(starts):
         if first == second:
             raise ScenarioError(f"at: nothing is computed between '{early}' and '{late}'; leave one out")
     nodes = list(order)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from antiphon.agents.objectives import objective_of
-from antiphon.engine.split.cuts import balanced, containers
+from antiphon.engine.split.cuts import containers, cut_names
 from antiphon.engine.split.example import Inputs, check_model, inputs_for
 from antiphon.engine.split.origin import Origin
 from antiphon.engine.split.outputs import axes_for, prediction_of
@@ -87,7 +87,7 @@ def split(
         raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
     origin = Origin(copy.deepcopy(model), tied if tie == "copy" else ())
     for part in cut.parts:
-        part.module.origin = origin
+        part.module.origin = origin  # type: ignore[assignment]
     document = {
         "scenario": scenario,
         "env": env,
@@ -115,10 +115,7 @@ def _cut(
     target: Any,
 ) -> _Cut:
     """Trace a model and build its parts."""
-    if isinstance(at, int) and not isinstance(at, bool):
-        names = balanced(model, at, given.example)
-    else:
-        names = _names(model, at)
+    names = cut_names(model, at, given.example)
     traced = trace(model, containers(names), given.example)
     prediction = prediction_of(traced, output, size)
     plan = plan_parts(traced, names, prediction)
@@ -126,25 +123,6 @@ def _cut(
     shape = tuple(at_path(traced.facts[prediction[0]].value, prediction[1]).shape[1:])
     axes = None if target is None else axes_for(shape, target.shape, target.classes)
     return _Cut(build_parts(traced, plan, model, agents, axes), agents)
-
-
-def _names(model: nn.Module, at: Any) -> list[str]:
-    """The paths of the submodules to cut before."""
-    if isinstance(at, str) or not isinstance(at, Sequence):
-        raise ScenarioError(
-            f"at is {at!r}; give a list such as ['{next(iter(dict(model.named_children())), 'blocks.1')}'], or a number of parts"
-        )
-    if not all(isinstance(item, int) and not isinstance(item, bool) for item in at):
-        return [str(item) for item in at]
-    if not isinstance(model, nn.Sequential) and at:
-        raise ScenarioError(
-            f"at={list(at)}: positions are of an nn.Sequential; name submodules of {type(model).__name__}, such as '{next(iter(dict(model.named_children())), '')}'"
-        )
-    bounds = [0, *at, len(model) if isinstance(model, nn.Sequential) else 1]
-    if any(not early < late for early, late in zip(bounds, bounds[1:], strict=False)):
-        raise ScenarioError(f"at={list(at)} must rise between 1 and {bounds[-1] - 1}, the model's layers")
-    children = list(dict(model.named_children()))
-    return [children[position] for position in at]
 
 
 def _objective(given: str | Mapping[str, Any] | None) -> ObjectiveSpec:

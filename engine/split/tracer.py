@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.utils.checkpoint
@@ -120,6 +120,9 @@ def storages(value: object) -> frozenset[int]:
 class _Carried(fx.Proxy):
     """A node with its value: what asks for a number, a size or a type is answered from the example."""
 
+    tracer: Any
+    """The `_Tracer`."""
+
     @property
     def _value(self) -> Any:
         return self.tracer.facts[self.node].value
@@ -127,7 +130,7 @@ class _Carried(fx.Proxy):
     def __getattr__(self, name: str) -> Any:
         value = self.__dict__["tracer"].facts[self.__dict__["node"]].value
         if isinstance(value, Mapping) and name in ("keys", "values", "items"):
-            pairs = {key: self[key] for key in value}
+            pairs = {key: cast(Any, self)[key] for key in value}
             return getattr(pairs, name)
         if callable(getattr(value, name)):
             return lambda *args, **kwargs: self.tracer.create_proxy(
@@ -141,7 +144,7 @@ class _Carried(fx.Proxy):
     def __iter__(self) -> Iterator[Any]:
         if isinstance(self._value, Mapping):
             return iter(self._value)
-        return (self[i] for i in range(len(self._value)))
+        return (cast(Any, self)[i] for i in range(len(self._value)))
 
     def __contains__(self, item: object) -> bool:
         return self.tracer.plain(self, f"whether it contains {item!r}") and item in self._value

@@ -451,12 +451,18 @@ def test_a_channel_of_tokens_in_a_plain_loop_learns_as_by_hand() -> None:
         (
             8,
             {"kind": "linear", "sites": True},
-            "gradient.sites: a message of 8 components has none; give it a size such as [tokens, features] or [channels, height, width], or leave sites out",
+            (
+                "gradient.sites: a message of 8 components has none; give it a size such as [tokens, features] or "
+                "[channels, height, width], or leave sites out"
+            ),
         ),
         (
             [2, 3, 3],
             {"kind": "conv", "sites": True},
-            "gradient.sites: a conv gradient reads every site of a map with its neighbours; leave it out, or use kind linear or mlp",
+            (
+                "gradient.sites: a conv gradient reads every site of a map with its neighbours; leave it out, or use kind "
+                "linear or mlp"
+            ),
         ),
         (
             [2, 3],

@@ -14,7 +14,7 @@ import antiphon
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
 from antiphon.nets.random import seed_for
-from tests.engine.split.models import GPT, ResNet, TwoInputs, UNet, ViT
+from tests.engine.split.models import GPT, ResNet, UNet, ViT
 
 ADAM = {"kind": "adam", "lr": 0.003}
 

@@ -1,0 +1,124 @@
+"""Where a model can be cut, parts of equal cost, and the example that a model is traced on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import antiphon
+from antiphon.engine.split.cuts import preview
+from tests.engine.numbers import one_line
+from tests.engine.split.models import GPT, ResNet, TwoInputs, UNet, ViT
+from tests.engine.split.test_parts import text_and_targets
+from tests.engine.split.test_training import pictures, split_text
+
+
+def test_cuts_are_in_the_order_of_the_forward_with_what_would_cross() -> None:
+    found = antiphon.cuts(UNet(), torch.randn(2, 1, 8, 8))
+    assert [cut.name for cut in found] == ["down2", "bottom", "up1", "up2", "out"]
+    assert list(found[3].tensors.values()) == [(3, 8, 8), (3, 4, 4)]
+    assert found[3].size == 4 * (3 * 64 + 3 * 16)
+    assert [cut.share for cut in found] == sorted(cut.share for cut in found)
+    assert str(found).splitlines()[0].startswith("cut before")
+    assert "up1 [3, 4, 4]" in str(found)
+
+
+def test_what_cannot_be_cut_is_listed_with_the_reason() -> None:
+    class Transposed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.c(self.b(self.a(x.transpose(0, 1))).transpose(0, 1))
+
+    cut = {cut.name: cut for cut in antiphon.cuts(Transposed(), torch.randn(2, 3, 4))}
+    assert "no batch as its first axis" in cut["b"].problem
+    assert not cut["c"].problem
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_a_number_of_parts_makes_their_costs_about_equal(count: int) -> None:
+    parts = preview(GPT(blocks=8), count, text_and_targets(4), output=0)
+    assert len(parts) == count
+    assert max(part.share for part in parts) < 1 / count + 1 / 8
+    scenario = split_text(GPT(blocks=8), count)
+    assert len(scenario.agents) == count
+
+
+def test_parts_of_a_chain_are_split_where_it_cannot_be_traced() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
+    encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    first, last = nn.Flatten(1, 2), nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    with one_line(r"split: .*give split\(parts=\[module"):
+        antiphon.split(nn.Sequential(first, encoder, last), ["1.layers.1"], env=pictures())
+    scenario = antiphon.split(
+        parts=[nn.Sequential(first, encoder.layers[0]), encoder.layers[1], last], env=pictures()
+    )
+    assert [channel.size for channel in scenario.channels] == [(8, 8), (8, 8)]
+    with antiphon.Simulation(scenario) as run:
+        run.run(steps=2)
+        joined = antiphon.join(run)
+    assert isinstance(joined, nn.Sequential)
+    assert isinstance(joined[1], nn.TransformerEncoderLayer)
+
+
+def test_two_readers_of_a_tensor_share_a_port() -> None:
+    class Fan(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(64, 4), nn.Linear(4, 4), nn.Linear(4, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.a(x.flatten(1))
+            return self.c(self.b(x)) + self.c.bias.sum() * x.sum(1, keepdim=True)
+
+    scenario = antiphon.split(Fan(), ["b", "c"], env=pictures())
+    assert {channel.name: channel.port for channel in scenario.channels} == {
+        "part0->part1": "a",
+        "part0->part2": "a",
+        "part1->part2": None,
+    }
+
+
+def test_frozen_parameters_stay_and_unused_ones_keep_their_values() -> None:
+    model = ViT()
+    model.patch.requires_grad_(False)
+    model.spare = nn.Linear(3, 3)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with antiphon.Simulation(antiphon.split(model, ["blocks.1"], env=pictures(), batch=8)) as run:
+        run.run(steps=3)
+        after = antiphon.join(run).state_dict()
+    same = {key for key, value in before.items() if torch.equal(value, after[key])}
+    assert same == {"patch.weight", "patch.bias", "spare.weight", "spare.bias"}
+
+
+def test_a_resumed_run_is_joined(tmp_path: Any) -> None:
+    scenario = antiphon.split(ResNet(), ["layer2"], env=pictures(), batch=8, steps=6)
+    with antiphon.Simulation(scenario, logdir=tmp_path / "run") as run:
+        run.run()
+        expected = antiphon.join(run).state_dict()
+    with antiphon.Simulation.resume(tmp_path / "run", scenario) as again:
+        found = antiphon.join(again).state_dict()
+    assert all(torch.equal(value, found[key]) for key, value in expected.items())
+    assert int(found["layer2.0.bn1.num_batches_tracked"]) == 6
+
+
+def test_another_model_is_not_joined_into() -> None:
+    scenario = antiphon.split(ResNet(), ["layer2"], env=pictures(), batch=8)
+    refused = one_line("join: into: 'stem.weight' is missing in ViT", antiphon.RunError)
+    with antiphon.Simulation(scenario) as run, refused:
+        antiphon.join(run, into=ViT())
+    with (
+        antiphon.Simulation("digits-mlp") as run,
+        one_line("was not made by antiphon.split", antiphon.RunError),
+    ):
+        antiphon.join(run)
+
+
+def test_several_inputs_are_named() -> None:
+    with one_line(r"split: TwoInputs.forward takes image, side; give inputs=\{'image'"):
+        antiphon.split(TwoInputs(), ["mix"], env={"id": "antiphon/Digits-v0"})
