@@ -114,9 +114,7 @@ def check_predictor(
     sent, seen = some(_BATCH, model.size), some(_BATCH, context)
     truth = _mapped(model, sent)
     example = Example(sent, seen, truth, loss=truth.sum(1))
-    _check_model(
-        name_of(kind), model, lambda: model.predict(example), lambda: model.gradients([example]), truth
-    )
+    _checked(name_of(kind), model, lambda: model.predict(example), lambda: model.gradients([example]), truth)
 
 
 def check_input(
@@ -134,7 +132,7 @@ def check_input(
     )
     seen = some(_BATCH, context)
     truth = _mapped(model, seen)
-    _check_model(
+    _checked(
         name_of(kind),
         model,
         lambda: model.predict(seen, _BATCH),
@@ -182,7 +180,7 @@ def _map(given: Tensor, outputs: int) -> Tensor:
     return given @ some(given.shape[-1], outputs) + 0.5
 
 
-def _check_model(
+def _checked(
     name: str,
     model: Any,
     predict: Callable[[], Tensor],

@@ -179,14 +179,16 @@ class _Builder:
                 value = self.graph.call_method(
                     *(("unflatten", (piece, 1, shape)) if shape else ("select", (piece, 1, 0)))
                 )
-            if len(sizes) > 1:  # kernels round differently for rows that are apart
-                value = self.graph.call_method("contiguous", (value,))
             node = source.node if isinstance(source, Message) else source
-            dtype = None if isinstance(source, Message) else self.trace.facts[node].value.dtype
-            if dtype is not None and not dtype.is_floating_point:
-                value = self.graph.call_method("to", (value, dtype))
-            elif node in self.part.copied:
+            if (
+                len(sizes) > 1 or node in self.part.copied
+            ):  # kernels round differently for rows that are apart
                 value = self.graph.call_method("clone", (value,))
+            example = self.trace.facts[node].value
+            if isinstance(source, Message):
+                value = self._in_memory_as(value, at_path(example, source.path))
+            elif not example.is_floating_point():
+                value = self.graph.call_method("to", (value, example.dtype))
             if isinstance(source, Message):
                 found[source] = value
             else:
@@ -194,6 +196,16 @@ class _Builder:
         for message in found:
             whole_value = self.trace.facts[message.node].value
             self.values[message.node] = _rebuilt(message.node, whole_value, found)
+
+    def _in_memory_as(self, value: fx.Node, example: Tensor) -> fx.Node:
+        """A message with its axes in the order in memory that they have in the model: kernels round by it."""
+        order = sorted(range(example.dim()), key=example.stride, reverse=True)
+        dense = example.permute(order).is_contiguous()
+        if example.is_contiguous() or not dense or order[0] != 0:
+            return value
+        back = [order.index(axis) for axis in range(example.dim())]
+        held = self.graph.call_method("contiguous", (self.graph.call_method("permute", (value, order)),))
+        return self.graph.call_method("permute", (held, back))
 
     def _value(self, node: fx.Node) -> Any:
         """What stands for a node of the trace in this part."""
