@@ -114,7 +114,9 @@ def check_predictor(
     sent, seen = some(_BATCH, model.size), some(_BATCH, context)
     truth = _mapped(model, sent)
     example = Example(sent, seen, truth, loss=truth.sum(1))
-    _checked(name_of(kind), model, lambda: model.predict(example), lambda: model.gradients([example]), truth)
+    _check_model(
+        name_of(kind), model, lambda: model.predict(example), lambda: model.gradients([example]), truth
+    )
 
 
 def check_input(
@@ -132,7 +134,7 @@ def check_input(
     )
     seen = some(_BATCH, context)
     truth = _mapped(model, seen)
-    _checked(
+    _check_model(
         name_of(kind),
         model,
         lambda: model.predict(seen, _BATCH),
@@ -180,7 +182,7 @@ def _map(given: Tensor, outputs: int) -> Tensor:
     return given @ some(given.shape[-1], outputs) + 0.5
 
 
-def _checked(
+def _check_model(
     name: str,
     model: Any,
     predict: Callable[[], Tensor],

@@ -13,7 +13,7 @@ import torch
 from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from antiphon.engine.split.example import checked, named_example
+from antiphon.engine.split.example import check_model, named_example
 from antiphon.engine.split.outputs import prediction_of
 from antiphon.engine.split.plan import PartPlan, plan_parts
 from antiphon.engine.split.tracer import Trace, trace
@@ -103,7 +103,7 @@ def cuts(model: nn.Module, example: Any, *, output: str | int | None = None, ins
     Raises:
         ScenarioError: The forward cannot be traced, or does not take the example.
     """
-    checked(model)
+    check_model(model)
     given = named_example(model, example)
     traced = _traced(model, given, inside=inside)
     prediction = prediction_of(traced, output, None)

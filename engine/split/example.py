@@ -15,7 +15,7 @@ from antiphon.engine.split.tracer import copied
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["Inputs", "arguments", "checked", "inputs_for", "named_example"]
+__all__ = ["Inputs", "arguments", "check_model", "inputs_for", "named_example"]
 
 _BATCH = 3
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
@@ -36,7 +36,7 @@ class Inputs:
     indices: frozenset[str]
 
 
-def checked(model: object) -> nn.Module:
+def check_model(model: object) -> nn.Module:
     """Return a model; ScenarioError unless it is a module with parameters of numbers, and not a wrapper of one."""
     name = type(model).__name__
     if isinstance(model, torch.jit.ScriptModule):

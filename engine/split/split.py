@@ -14,7 +14,7 @@ from torch import nn
 from antiphon.agents.objectives import objective_of
 from antiphon.engine.split.credit import Credit
 from antiphon.engine.split.cuts import containers, cut_names
-from antiphon.engine.split.example import Inputs, checked, inputs_for
+from antiphon.engine.split.example import Inputs, check_model, inputs_for
 from antiphon.engine.split.origin import Origin
 from antiphon.engine.split.outputs import axes_for, prediction_of
 from antiphon.engine.split.parts import Part, build_parts
@@ -82,7 +82,7 @@ def split(
             raise ScenarioError("split: give a model, or parts, not both")
         model, at = nn.Sequential(*parts), list(range(1, len(parts)))
     try:
-        model = checked(model)
+        model = check_model(model)
         description = registry.describe(env)
         goal = _objective(objective)
         given = inputs_for(model, description, inputs, observes)

@@ -106,7 +106,7 @@ def opened(path: Path, outputs: list[str]) -> Callable[..., tuple[Tensors, Tenso
 
         return run_program
     model = onnx.load(path)
-    onnx.checker.checked(model, full_check=True)
+    onnx.checker.check_model(model, full_check=True)
     names = [one.name for one in model.graph.output]
     assert names[: len(outputs)] == outputs
 
