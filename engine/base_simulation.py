@@ -33,7 +33,7 @@ from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simul
 from antiphon.engine.state.compatibility import check_compatible, check_objects
 from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.engine.state.weights import TakenWeights, load_weights
-from antiphon.engine.step.backends import backend_of
+from antiphon.engine.step.backends import Backend, backend_of
 from antiphon.engine.step.replicated_engine import Replica
 from antiphon.engine.step.report import AgentReport, MeanAccumulator
 from antiphon.errors import DivergenceError, RunError, ScenarioError
@@ -102,15 +102,12 @@ class BaseSimulation:
         self.now = 0
         system = build(self.scenario, self._env.description, seed=seed, device=self.device, dtype=self.dtype)
         self.backend = backend_of(self._backend_name, system, stacked=self._stacked)
-        self.learned = self._nothing_learned()
+        self.learned = _nothing_learned(self.backend)
         self.world = EnvironmentRunner(self._env, system.signals(), seed)
         system.next_episode(0, self._env.episode_length)
         self.train_means = MeanAccumulator(system)
         self.diverged: str | None = None
         self.until = self.scenario.training.steps
-
-    def _nothing_learned(self) -> AgentReport:
-        return AgentReport(StepReport([], {}), self.backend.stacked)
 
     @property
     def system(self) -> System:
@@ -139,30 +136,33 @@ class BaseSimulation:
         self.check_open()
         step = self.now
         try:
-            ended = self.advance(watch=self.watching(step))
+            watch = self.watching(step)
+            ended = self.advance(watch=watch, keep=watch or self.looked_at or step + 1 == self.until)
         except (MemoryError, RuntimeError) as error:
             self._memory_guard.refuse(error)
             raise
         return {"step": step, "ended": ended, "losses": self.learned.by_agent()}
+
+    looked_at: bool = True
+    """Whether messages and injections of every step are looked at afterwards; else `training.sweep` may let them go."""
 
     def watching(self, step: int) -> bool:
         """Figures are taken at fixed steps: the first, every `telemetry.every`th, and the last of the run."""
         every = self.scenario.telemetry.every
         return bool(self.recorders) and (step == 0 or (step + 1) % every == 0 or step + 1 == self.until)
 
-    def advance(self, *, watch: bool = False) -> EnvMask:
+    def advance(self, *, watch: bool = False, keep: bool = True) -> EnvMask:
         """Take one step and return which episodes ended; nothing is recorded.
 
         Args:
             watch: Whether predictions are kept in `learned`; it changes no number.
+            keep: As of `Engine.tick`.
         """
         if self.diverged is not None:
             raise DivergenceError(self.diverged)
         step = self.now
-        self.learned = (
-            self._nothing_learned()
-        )  # what the step before has left is as large as the gradients and messages
-        self.backend.tick(step, self.world.step_signals)
+        self.learned = _nothing_learned(self.backend)  # the report is as large as all gradients and messages
+        self.backend.tick(step, self.world.step_signals, keep=keep)
         ends = self.world.advance(self.backend.action)
         self.backend.cut(step, ends)  # known before anything learns
         try:
@@ -495,6 +495,10 @@ class BaseSimulation:
 
     def __exit__(self, kind: object, failure: BaseException | None, trace: object) -> None:
         self.close()
+
+
+def _nothing_learned(backend: Backend) -> AgentReport:
+    return AgentReport(StepReport([], {}), backend.stacked)
 
 
 def _check_alone(simulation: BaseSimulation, what: str) -> None:

@@ -196,6 +196,8 @@ class Record:
     """The message with the sender's graph, while the sender's window is open."""
     prediction: tuple[Tensor, int] | None = None
     """What its predictor said of it, and after how many updates."""
+    spent: bool = False
+    """Whether the message itself is gone: all that it is for has been computed (the sweep order)."""
 
     @property
     def unread(self) -> bool:
