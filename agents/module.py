@@ -71,7 +71,8 @@ class ModuleNetwork(Network):
     """Network of a user's module, called with flat inputs; its output is split over the heads in canonical order.
 
     Args:
-        source: A factory called with `inputs` and `outputs` (sizes), or a module.
+        source: A factory called with `inputs` and `outputs` (sizes), or a module; with a true attribute `keeps_input`
+            it never writes to its input, which then need not be copied.
         input_shape: Shape of one sample; flattened.
         heads: The objective's head first, then the message ports.
         seed: Of the global random state under which a factory samples its initial parameters.
@@ -97,6 +98,7 @@ class ModuleNetwork(Network):
         try:
             module = module_of(source, seed, inputs=inputs, outputs=outputs, **options)
             self.state_size = int(getattr(source, "state_size", 0))
+            self._keeps_input = bool(getattr(source, "keeps_input", False))
             needs = "the objective's size plus the sizes of its messages"
             if self.state_size:
                 module, needs = Stateful(module, inputs), f"{needs}, and its state"
@@ -149,7 +151,9 @@ class ModuleNetwork(Network):
         else:
             with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
                 torch.manual_seed(seed)
-                y, updated = called(self.module, own_parameters, own_buffers, x.flatten(1))
+                y, updated = called(
+                    self.module, own_parameters, own_buffers, x.flatten(1), keeps_input=self._keeps_input
+                )
         after = with_prefix(_MODULE, updated)
         ports: Tensors = {}
         if self.state_size:

@@ -152,11 +152,16 @@ def per_sample(what: str, found: object, rows: int) -> Tensor:
     )
 
 
-def called(module: nn.Module, parameters: Tensors, buffers: Tensors, x: Tensor) -> tuple[Tensor, Tensors]:
-    """Return the output of `module` for `x` with these parameters, and its new buffers; nothing changes in place."""
+def called(
+    module: nn.Module, parameters: Tensors, buffers: Tensors, x: Tensor, *, keeps_input: bool = False
+) -> tuple[Tensor, Tensors]:
+    """Return the output of `module` for `x` with these parameters, and its new buffers; nothing changes in place.
+
+    `keeps_input`: whether the module is known not to write to its input, which then is not copied.
+    """
     # Modules change buffers, and some their input, in place: they get copies, so that callers' state is unchanged.
     numbers = {**parameters, **{name: b.clone() for name, b in buffers.items()}}
-    y: Tensor = functional_call(module, numbers, (x.clone(),))
+    y: Tensor = functional_call(module, numbers, (x if keeps_input else x.clone(),))
     return y, _updated_buffers(numbers, buffers)
 
 

@@ -36,8 +36,8 @@ class Inputs:
     indices: frozenset[str]
 
 
-def check_model(model: object) -> None:
-    """Raise ScenarioError unless a model is a module with parameters of numbers, and not a wrapper of one."""
+def check_model(model: object) -> nn.Module:
+    """Return a model; ScenarioError unless it is a module with parameters of numbers, and not a wrapper of one."""
     name = type(model).__name__
     if isinstance(model, torch.jit.ScriptModule):
         raise ScenarioError(f"{name}: a script has no modules to copy; give the module that it was made from")
@@ -52,6 +52,7 @@ def check_model(model: object) -> None:
             raise ScenarioError(f"'{key}' is not initialised yet (a lazy module); call the model once first")
         if tensor.is_meta:
             raise ScenarioError(f"'{key}' is on the meta device, without numbers; give a model that has them")
+    return model
 
 
 def arguments(model: nn.Module) -> dict[str, bool]:

@@ -77,7 +77,7 @@ def split(
             raise ScenarioError("split: give a model, or parts, not both")
         model, at = nn.Sequential(*parts), list(range(1, len(parts)))
     try:
-        check_model(model)
+        model = check_model(model)
         description = registry.describe(env)
         goal = _objective(objective)
         given = inputs_for(model, description, inputs, observes)

@@ -107,6 +107,7 @@ def test_cuts_that_make_no_sense(at: Any, expected: str) -> None:
 # --- what is wrapped ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_compiled_model_is_split_or_names_what_to_pass() -> None:
     with one_line("split: .*_orig_mod"):
         chain_split(torch.compile(Chain()))
@@ -117,6 +118,7 @@ def test_a_model_with_data_parallel_around_it_names_what_to_pass() -> None:
         chain_split(nn.DataParallel(Chain()))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_scripted_model_says_so() -> None:
     with one_line("split: .*script"):
         chain_split(torch.jit.script(nn.Sequential(nn.Linear(7, 6), nn.Linear(6, 5))), ("1",))
