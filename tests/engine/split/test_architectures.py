@@ -98,7 +98,9 @@ def test_every_number_of_every_part_comes_back_once(model: Architecture, at: tup
     assert list(found) == list(before)
     assert {k: v.shape for k, v in found.items()} == {k: v.shape for k, v in before.items()}
     ids = {
-        name: int(p.flatten()[0]) for name, p in joined.named_parameters() if float(p.flatten()[0]) >= 1000
+        name: int(p.data.flatten()[0])
+        for name, p in joined.named_parameters()
+        if float(p.data.flatten()[0]) >= 1000
     }
     assert all(bool((found[name] == float(i)).all()) for name, i in ids.items())
     assert len(set(ids.values())) == len(ids)
