@@ -7,7 +7,7 @@ computes again, and keeps while it differentiates a block, is in its peak alone.
 
 `--limit MB` instead trains the deepest model locked and decoupled, each in a process that may have so much address space
 (`ulimit -v`), and reports which of them gets through, and the loss at its first and last step.
-Run: `python benchmarks/split_memory.py --json` (Linux), `python benchmarks/split_memory.py --limit 1900 --json`.
+Run: `python benchmarks/split_memory.py --json` (Linux), `python benchmarks/split_memory.py --limit 1300 --json`.
 """
 
 from __future__ import annotations
