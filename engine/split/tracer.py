@@ -25,15 +25,21 @@ __all__ = ["Fact", "Mode", "Trace", "copied", "evaluate", "storages", "tensors_i
 
 _FACTORIES = (
     "arange",
+    "as_tensor",
     "empty",
     "eye",
     "full",
     "linspace",
+    "logspace",
+    "normal",
     "ones",
     "rand",
+    "randint",
     "randn",
     "randperm",
     "tensor",
+    "tril_indices",
+    "triu_indices",
     "zeros",
 )
 """Functions that make tensors of plain numbers: they become nodes, so that device and type are not frozen in."""
@@ -52,10 +58,9 @@ _SHAPE_METHODS = frozenset(
         "get_device",
     ]
 )
-_SHAPE_ATTRIBUTES = frozenset(
-    ["shape", "dtype", "device", "ndim", "is_cuda", "layout", "requires_grad", "is_sparse"]
-)
+_SHAPE_ATTRIBUTES = frozenset(["shape", "dtype", "device", "ndim", "is_cuda", "layout", "is_sparse"])
 _LIBRARIES = (os.path.dirname(torch.__file__), os.path.dirname(__file__), "<")
+_SIZES = "take the batch size from x.shape[0] as it is, without len(x), int(…) or a loop over it"
 NUMBERS = frozenset({"input", "parameter", "buffer", "state", "random"})
 """What the numbers of a tensor may depend on."""
 
@@ -225,6 +230,8 @@ class _Tracer(fx.Tracer):
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if self.evaluating:
             return forward(*args, **kwargs)
+        if m not in self.submodule_paths:
+            return forward(*args, **kwargs)  # made by forward itself: nn.ReLU()(x)
         self.starts.setdefault(self.path_of_module(m), len(self.graph.nodes))
         return super().call_module(m, forward, args, kwargs)
 
@@ -426,9 +433,7 @@ def evaluate(graph: fx.Graph, root: nn.Module, example: Mapping[str, Any]) -> di
             with torch.no_grad():
                 values[node] = _call(root, node, args, kwargs, example)
         except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
-            raise ScenarioError(
-                f"'{node}' fails for another batch size ({_line(error)}); take sizes from x.shape, not from len(x) or a loop"
-            ) from None
+            raise ScenarioError(f"'{node}' fails for another batch size ({_line(error)}); {_SIZES}") from None
     return values
 
 
@@ -447,14 +452,17 @@ def trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any])
     root = copied(model).cpu().float()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        train = _traced(root.train(), opened, example, name)
-        evaluation = _traced(root.eval(), opened, example, name)
+        with _restored(root):
+            train = _traced(root.train(), opened, example, name)
+        with _restored(root):
+            evaluation = _traced(root.eval(), opened, example, name)
         entries = dict(train.starts)
         nodes = list(train.graph.nodes)
         firsts = {path: nodes[start] for path, start in entries.items()}
         _merge(train, evaluation, root, name)
         batch, fewer = _fewer(example)
-        other = evaluate(train.graph, root, fewer)
+        with _restored(root):
+            other = evaluate(train.graph, root, fewer)
         _compare(root, train.graph, other, fewer, name)
     return Trace(train.graph, root, train.facts, firsts, other, (batch, batch - 1))
 
@@ -474,6 +482,12 @@ def _traced(root: nn.Module, opened: Collection[str], example: Mapping[str, Any]
     try:
         with _patched(tracer, root):
             tracer.trace(root)
+        for path, buffer in _buffers_of(root):
+            if type(buffer) is _Carried:
+                raise ScenarioError(
+                    f"{name}.forward assigns the buffer '{path}', which a part cannot; write to it in place "
+                    "(self.buffer.copy_(…)), or put those lines into a submodule of their own"
+                )
     except ScenarioError:
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
@@ -482,6 +496,36 @@ def _traced(root: nn.Module, opened: Collection[str], example: Mapping[str, Any]
             "its own, or give split(parts=[module, …])"
         ) from None
     return tracer
+
+
+def _buffers_of(root: nn.Module) -> Iterator[tuple[str, Any]]:
+    for path, module in root.named_modules():
+        for name, buffer in module._buffers.items():
+            yield f"{path}.{name}" if path else name, buffer
+
+
+@contextmanager
+def _restored(root: nn.Module) -> Iterator[None]:
+    """Give a model its attributes and the numbers of its buffers back, whatever its forward does to them."""
+    held = [(module, dict(vars(module)), dict(module._buffers)) for module in root.modules()]
+    numbers = [
+        (buffer, buffer.clone())
+        for _, _, buffers in held
+        for buffer in buffers.values()
+        if buffer is not None
+    ]
+    try:
+        yield
+    finally:
+        for module, attributes, buffers in held:
+            mode = module.training
+            for name in [name for name, value in vars(module).items() if type(value) is _Carried]:
+                del vars(module)[name]
+            vars(module).update(attributes)
+            module._buffers.update(buffers)
+            module.training = mode
+        for buffer, value in numbers:
+            buffer.data.copy_(value)
 
 
 def _merge(train: _Tracer, evaluation: _Tracer, root: nn.Module, name: str) -> None:
@@ -510,12 +554,21 @@ def _merge(train: _Tracer, evaluation: _Tracer, root: nn.Module, name: str) -> N
         return made
 
     for mine, other in zip(ours, theirs, strict=False):
-        if (mine.op, mine.target) != (other.op, other.target):
+        if (mine.op, mine.target) != (other.op, other.target) and not _same_constant(
+            train.facts.get(mine), evaluation.facts.get(other), mine
+        ):
             raise _differs(mine, name)
         args = chosen(mine, mine.args, other.args)
         mine.args, mine.kwargs = args, chosen(mine, dict(mine.kwargs), dict(other.kwargs))
     if len(ours) != len(theirs):
         raise _differs(ours[-1], name)
+
+
+def _same_constant(mine: Fact | None, other: Fact | None, node: fx.Node) -> bool:
+    """Whether two nodes are one tensor that forward has made anew without torch's own factories."""
+    values = [fact.value for fact in (mine, other) if fact is not None]
+    constant = node.op == "get_attr" and str(node.target).startswith("_tensor_constant")
+    return constant and len(values) == 2 and torch.equal(*values)
 
 
 def _compare(
@@ -527,7 +580,7 @@ def _compare(
         returned = root(**_own(example))
     if hasattr(returned, "__dataclass_fields__"):
         returned = {key: getattr(returned, key) for key in returned.__dataclass_fields__}
-    expected = tensors_in(returned)
+    expected = tensors_in(dict(returned) if isinstance(returned, Mapping) else returned)
     found = tensors_in(next(values[node] for node in graph.nodes if node.op == "output"))
     same = len(found) == len(expected) and all(
         a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
@@ -535,8 +588,8 @@ def _compare(
     )
     if not same:
         raise ScenarioError(
-            f"{name}.forward, traced, gives other numbers for another batch size; take sizes from x.shape, not from "
-            "len(x) or a loop over the batch, and keep no tensor as a plain attribute"
+            f"{name}.forward, traced, gives other numbers for another batch size; {_SIZES}, and keep no tensor as a "
+            "plain attribute"
         )
 
 
