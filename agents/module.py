@@ -112,7 +112,8 @@ class ModuleNetwork(Network):
         self._refusal: tuple[str | None] | None = None
 
     def parameters(self, generator: torch.Generator) -> Tensors:
-        initial = {f"{_MODULE}.{name}": p.data.clone() for name, p in self.module.named_parameters()}
+        # Not copied: the module's own are never read again, as every call puts the given ones in their place.
+        initial = {f"{_MODULE}.{name}": p.data for name, p in self.module.named_parameters()}
         for head in self.heads.values():
             initial |= initial_norm(head.norm, head.features, f"{head.name}.norm.")
         return initial
@@ -150,7 +151,10 @@ class ModuleNetwork(Network):
             y, updated = called_stacked(self.module, own_parameters, own_buffers, x)
         else:
             with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-                torch.manual_seed(seed)
+                if x.is_cuda:
+                    torch.manual_seed(seed)
+                else:  # for its other devices torch.manual_seed formats, and keeps, a stack trace at every call
+                    torch.default_generator.manual_seed(seed)
                 y, updated = called(
                     self.module, own_parameters, own_buffers, x.flatten(1), keeps_input=self._keeps_input
                 )

@@ -43,6 +43,7 @@ _OWN: dict[str, dict[str, str]] = {
         "sobolev": "antiphon.comms.synthetic_gradients:SobolevGradient",
         "sobolev_label": "antiphon.comms.synthetic_gradients:SobolevLabelGradient",
         "local": "antiphon.comms.synthetic_gradients:LocalGradient",
+        "lens": "antiphon.comms.lens:LensGradient",
     },
     "input": {
         "linear": "antiphon.comms.synthetic_inputs:LinearInput",

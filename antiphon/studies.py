@@ -151,7 +151,8 @@ def _study(
     if isinstance(scenario, str | Path):
         if variants is None and not keys:
             return find_study_or_scenario(str(scenario), options, logdir)
-        scenario = scenario_template(str(scenario))
+        named = scenario_template(str(scenario))
+        scenario = named if isinstance(named, Template) else named.base
     if not isinstance(scenario, Scenario | Template) and not callable(scenario):
         kind = type(scenario).__name__
         raise ScenarioError(f"study: {kind}; must be a scenario, a template, a name or a function")

@@ -63,6 +63,7 @@ class Model(TrainedParameters):
         generator: Samples the hidden layers' initial parameters.
         hidden: Widths of the hidden layers.
         norm: Of the hidden layers.
+        residual: Whether a linear map of the input is added to the output; it starts at zero too.
         settings: `optimiser`, `rate`, `device` and `dtype`, as of `TrainedParameters`.
     """
 
@@ -81,10 +82,12 @@ class Model(TrainedParameters):
         generator: torch.Generator,
         hidden: tuple[int, ...] = (),
         norm: str = "batch",
+        residual: bool = False,
         **settings: Any,
     ) -> None:
         self.hidden = hidden
         self.norm = norm
+        self.residual = residual and bool(hidden)
         super().__init__(*self.initial_values(inputs, outputs, generator), **settings)
 
     def initial_values(
@@ -99,6 +102,8 @@ class Model(TrainedParameters):
         """
         initial: Numbers = {}
         buffers: Numbers = {}
+        if self.residual:
+            initial["skip.weight"] = torch.zeros(self.weight_shape(outputs, inputs))
         for i, width in enumerate(self.hidden):
             shape = self.weight_shape(width, inputs)
             fan_in = shape[1:].numel()
@@ -121,6 +126,7 @@ class Model(TrainedParameters):
             move: Whether running statistics are updated.
             training: Whether batch norm uses the statistics of these rows, or the running ones.
         """
+        first = x
         for i in range(len(self.hidden)):
             x, updated = layer(
                 self.apply, x, self.parameters, self.buffers, str(i), self.norm, training=training
@@ -128,7 +134,8 @@ class Model(TrainedParameters):
             if move:
                 self.buffers |= updated
             x = torch.relu(x)
-        return self.apply(x, self.parameters["last.weight"], self.parameters["last.bias"])
+        y = self.apply(x, self.parameters["last.weight"], self.parameters["last.bias"])
+        return y + self.apply(first, self.parameters["skip.weight"], None) if self.residual else y
 
     def stackable(self) -> str | None:
         """Return why it cannot be called with stacked parameters, in one line; None: it can."""

@@ -8,11 +8,14 @@ gradient or the message, [B, outputs]. Its loss is the squared error, unless it 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Protocol, final
 
 import torch
 from torch import Tensor, nn
 
+from antiphon.comms.heads import Reconstruction
+from antiphon.comms.lens import LensGradient
 from antiphon.comms.model import ContextSpec, Model, Numbers
 from antiphon.comms.sites import SiteGradient, SiteInput, sites_of
 from antiphon.comms.synthetic_gradients import (
@@ -20,6 +23,7 @@ from antiphon.comms.synthetic_gradients import (
     ConvGradient,
     DirectGradient,
     Example,
+    LabelGradient,
     Predictor,
     counted,
     with_slope,
@@ -54,11 +58,22 @@ class PredictorModule(Protocol):
 
 
 class _ModuleModel(Model):
-    """A model whose layers are a user's module."""
+    """A model whose layers are a user's module, made before the rest of the model is."""
 
-    _source: Callable[..., nn.Module] | nn.Module
-    _options: Mapping[str, Any]
     point: ClassVar[str]
+
+    def __init__(
+        self,
+        *message_and_context: Any,
+        source: Callable[..., nn.Module] | nn.Module,
+        options: Mapping[str, Any],
+        hidden: tuple[int, ...] = (),
+        norm: str = "none",
+        **settings: Any,
+    ) -> None:
+        del hidden, norm  # of built-in layers
+        self._source, self._options = source, options
+        super().__init__(*message_and_context, **settings)
 
     def initial_values(
         self, inputs: int, outputs: int, generator: torch.Generator
@@ -144,21 +159,6 @@ class ModuleGradient(_ModuleModel, DirectGradient):
 
     point = "gradient"
 
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        context: Sequence[ContextSpec],
-        *,
-        source: Callable[..., nn.Module] | nn.Module,
-        options: Mapping[str, Any],
-        hidden: tuple[int, ...] = (),
-        norm: str = "none",
-        **settings: Any,
-    ) -> None:
-        del hidden, norm
-        self._source, self._options = source, options
-        super().__init__(shape, context, **settings)
-
     def loss(self, example: Example) -> Tensor:
         assert example.delta is not None
         prediction = self.forward(example.message, example.context, move=True)
@@ -178,21 +178,6 @@ class ModuleInput(_ModuleModel, InputModel):
     """Synthetic input by a user's module; arguments as of `ModuleGradient`, with the message's size for its shape."""
 
     point = "input"
-
-    def __init__(
-        self,
-        size: int,
-        context: Sequence[ContextSpec],
-        *,
-        source: Callable[..., nn.Module] | nn.Module,
-        options: Mapping[str, Any],
-        hidden: tuple[int, ...] = (),
-        norm: str = "none",
-        **settings: Any,
-    ) -> None:
-        del hidden, norm
-        self._source, self._options = source, options
-        super().__init__(size, context, **settings)
 
     def loss(self, context: Tensor | None, message: Tensor, arrived: Tensor | None) -> Tensor:
         rows = message.shape[-2]
@@ -232,12 +217,19 @@ def predictor_of(
     """
     made = predictor_class(kind)
     if made is ModuleGradient:
+        settings.pop("residual", None)
         settings |= {"source": PREDICTORS[kind] if isinstance(kind, str) else kind, "options": options}
     if issubclass(made, ConvGradient):
         if sites:
             raise ScenarioError(
                 "gradient.sites: a conv gradient reads every site of a map with its neighbours; leave it out, "
                 "or use kind linear or mlp"
+            )
+        sites = False
+    if issubclass(made, LabelGradient) and _reads_whole(made, settings):
+        if sites:
+            raise ScenarioError(
+                "gradient.sites: a head, a lens and what is pooled read whole messages; leave sites out"
             )
         sites = False
     try:
@@ -248,10 +240,20 @@ def predictor_of(
         predictor = made(shape, context, target=target, **settings)
     else:
         own = None if target is None else at.at_site(target)
+        again: Reconstruction | None = settings.get("reconstruct")
+        if again is not None:
+            settings["reconstruct"] = replace(again, target=at.at_site(again.target))
         one = made((at.features,), [at.at_site(spec) for spec in context], target=own, **settings)
         predictor = SiteGradient(one, at)
     predictor.kind = name_of(kind)
     return predictor
+
+
+def _reads_whole(made: type[Predictor], settings: Mapping[str, Any]) -> bool:
+    """Whether an own loss is of a message's sites together."""
+    again: Reconstruction | None = settings.get("reconstruct")
+    head = settings.get("head") is not None or (again is not None and again.source is not None)
+    return made is LensGradient or head or settings.get("pool", "none") != "none"
 
 
 def input_of(

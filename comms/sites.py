@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.model import ContextSpec
-from antiphon.comms.synthetic_gradients import Example, Predictor
+from antiphon.comms.synthetic_gradients import Example, Learned, Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.errors import ScenarioError
 
@@ -233,8 +233,17 @@ class SiteGradient(Predictor):
     def propagated(self, example: Example) -> Tensor:
         return self.sites.gradient(self._model.propagated(self.sites.example(example)))
 
+    def learns_with(self, example: Example) -> bool:
+        at_site = self.at_site
+        return not self.frozen and not at_site.needs_delta and example.valid is None
+
+    def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned]:
+        slope, learned = self._model.predict_and_learn(self.sites.example(example))
+        return self.sites.gradient(slope), learned
+
     def gradients(self, examples: Sequence[Example]) -> tuple[Tensor, list[Tensor]]:
-        return self._model.gradients([self.sites.example(example) for example in examples])
+        each = [replace(self.sites.example(example), learned=example.learned) for example in examples]
+        return self._model.gradients(each)
 
     @property
     def _model(self) -> Predictor:

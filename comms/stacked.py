@@ -35,13 +35,21 @@ _LARGEST = 1 << 14
 """Largest input, in elements, that is stacked: copying larger ones costs more than it saves."""
 
 
-def predict_all(requests: Sequence[tuple[Predictor, Example]]) -> list[Tensor]:
-    """Return each predictor's synthetic gradient per sample, [B, M], in order; no graph is kept."""
+def predict_all(requests: Sequence[tuple[Predictor, Example]], *, learn: bool = False) -> list[Tensor]:
+    """Return each predictor's synthetic gradient per sample, [B, M], in order; no graph is kept.
+
+    Args:
+        requests: The predictors, each with an example.
+        learn: Whether training on the same examples follows: where it takes no second evaluation, they get `learned`.
+    """
     found: list[Tensor | None] = [None] * len(requests)
     for group in _groups(requests):
         if len(group) == 1:
             predictor, example = requests[group[0]]
-            found[group[0]] = constant(predictor.predict(example))
+            if learn and isinstance(predictor, Predictor) and predictor.learns_with(example):
+                found[group[0]], example.learned = predictor.predict_and_learn(example)
+            else:
+                found[group[0]] = constant(predictor.predict(example))
         else:
             stacked = _predict([requests[i][0] for i in group], [requests[i][1] for i in group])
             for i, prediction in zip(group, stacked, strict=True):
@@ -74,13 +82,23 @@ def _groups(requests: Sequence[tuple[Predictor, Example]]) -> list[list[int]]:
 
 
 def _shape(predictor: Predictor, example: Example) -> Hashable | None:
-    small = example.message.numel() <= _LARGEST
-    if not small or predictor.hidden or not isinstance(predictor, LinearGradient | LocalGradient):
+    if example.message.numel() > _LARGEST or not isinstance(predictor, LinearGradient | LocalGradient):
+        return None
+    if not _is_linear_map(predictor):
         return None
     target = predictor.target if isinstance(predictor, LocalGradient) else None
     rows = example.message.shape[0]
     kind = None if target is None else (target.shape, target.classes)
     return type(predictor), kind, rows, predictor.size, tuple(predictor.parameters["last.weight"].shape)
+
+
+def _is_linear_map(model: Model) -> bool:
+    """Whether all that a model computes is one linear map, whose gradient `LinearMaps` has."""
+    if isinstance(model, LocalGradient):
+        return model.linear_map
+    if isinstance(model, LinearGradient):
+        return model.normalise == "none"
+    return isinstance(model, LinearInput | MlpInput) and not model.hidden
 
 
 @torch.no_grad()
@@ -246,7 +264,7 @@ class StackedModels(StackedParameters):
         self.needs_delta: bool = getattr(first, "needs_delta", True)
         self.needs_loss: bool = getattr(first, "needs_loss", False)
         self.maps: LinearMaps | None = None
-        if not first.hidden and isinstance(first, LinearGradient | LocalGradient | LinearInput | MlpInput):
+        if _is_linear_map(first):
             weights, biases = (constant(self.parameters[name]) for name in ("last.weight", "last.bias"))
             self.maps = LinearMaps.of(first, weights, biases)
         self.updates = 0
@@ -420,10 +438,13 @@ class StackedModels(StackedParameters):
         return total, gradients
 
 
+_SETTINGS = ("shape", "size", "context", "target", "filter", "normalise", "residual", "pool", "reconstruct")
+
+
 def _model_shape(model: Model) -> tuple[object, ...]:
     """Kind and shapes, equal for models that can be stacked."""
     parameters = [(name, tuple(p.shape), p.dtype, p.device) for name, p in model.parameters.items()]
-    settings = [getattr(model, name, None) for name in ("shape", "size", "context", "target", "filter")]
+    settings = [getattr(model, name, None) for name in _SETTINGS]
     return type(model), model.function, model.hidden, model.norm, *settings, *parameters
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from antiphon.comms.alignment import alignment
 from antiphon.comms.credit import Injection, as_leaf, backward, constant, value_of
+from antiphon.comms.heads import Reconstruction
 from antiphon.comms.model import ContextSpec, encode
 from antiphon.comms.modules import predictor_class, predictor_of
 from antiphon.comms.synthetic_gradients import PREDICTORS, Example, LabelGradient, Predictor
@@ -41,7 +42,14 @@ class GradientSettings:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Of a registered predictor's factory."""
     target: str | None = None
-    """The signal of the context that its own loss is on (`local`, `sobolev_label`)."""
+    """The signal of the context that its own loss is on (`local`, `sobolev_label`, `lens`)."""
+    head: Any = None
+    """A module or factory from a message in its own shape to the target's outputs; a lens keeps the module's parameters."""
+    pool: str = "none"
+    reconstruct: Mapping[str, Any] | None = None
+    """A second term of an own loss: `target`, `head` and `weight`."""
+    normalise: str = "none"
+    residual: bool = False
     scale: float = 1.0
     discount: float = 1.0
     apply: bool = True
@@ -85,6 +93,12 @@ def read_gradient(
     hidden = tuple(keys.get("hidden", default))
     settings = GradientSettings(**{**keys, "hidden": hidden, "target": target})
     one_of("gradient.norm", settings.norm, _NORMS)
+    one_of("gradient.pool", settings.pool, ("mean", "none"))
+    one_of("gradient.normalise", settings.normalise, ("layer", "none"))
+    for key in settings.reconstruct or {}:
+        one_of("gradient.reconstruct", key, ("target", "head", "weight"))
+    if settings.reconstruct is not None:
+        one_of("gradient.reconstruct.target", settings.reconstruct.get("target"), list(context))
     for key in settings.optimiser or {}:
         one_of("gradient.optimiser", key, _OPTIMISER_KEYS)
     optimiser = (settings.optimiser or {}).get("kind", "adam")
@@ -138,9 +152,10 @@ class Channel:
         size: Components of one message, or up to four axes such as [tokens, features] or [channels, height, width];
             messages are [B, size], or [B, ...] with as many components.
         gradient: The kind of the synthetic gradient (`linear`, `mlp`, `conv`, `critic`, `sobolev`, `sobolev_label`,
-            `local`, a registered name, or a module or factory called with `inputs` and `outputs`), or the keys of a
+            `local`, `lens`, a registered name, or a module or factory called with `inputs` and `outputs`), or the keys of a
             scenario's `gradient`: `kind`, `options`, `target` (the name in `context` of what `local` and
-            `sobolev_label` predict), `scale`, `discount`, `apply`, `hidden`, `filter`, `norm`, `sites` and `optimiser`
+            `sobolev_label` predict), `head` (of a `lens` the receiver's own layers, whose present parameters it has),
+            `pool`, `reconstruct`, `normalise`, `residual`, `scale`, `discount`, `apply`, `hidden`, `filter`, `norm`, `sites` and `optimiser`
             (`kind`, `options`, `lr`, `momentum`, `betas`, `weight_decay`, `clip`).
         context: What the predictor is conditioned on: a number of classes for integers [B], the shape of one
             sample for floats [B, *shape], or both, as (shape, classes), for integers [B, *shape].
@@ -186,7 +201,9 @@ class Channel:
         settings = read_gradient(gradient, specs, self._error)
         self._names = tuple(specs)
         self._target = settings.target
-        self._context = tuple(spec for spec in specs.values() if spec.name != self._target)
+        again = None if settings.reconstruct is None else specs[settings.reconstruct["target"]]
+        others = [spec for spec in specs.values() if spec.name != self._target and spec is not again]
+        self._context = (*([] if again is None else [again]), *others)
         self._scale = settings.scale if settings.apply else 0.0
         self._discount = settings.discount if settings.apply else 0.0
         self.predictor: Predictor | None = None
@@ -214,6 +231,15 @@ class Channel:
             del optimiser["lr"]
         else:
             optimiser.setdefault("options", {})
+        if issubclass(predictor_class(settings.kind), LabelGradient):
+            own: dict[str, Any] = {"head": settings.head}
+            if settings.kind != "lens":
+                own["pool"] = settings.pool
+            if settings.reconstruct is not None:
+                head, weight = settings.reconstruct.get("head"), settings.reconstruct.get("weight", 1.0)
+                own["reconstruct"] = Reconstruction(self._context[0], head, weight)
+        else:
+            own = {}
         try:
             return predictor_of(
                 settings.kind,
@@ -228,6 +254,9 @@ class Channel:
                 filter=settings.filter,
                 sites=settings.sites,
                 target=target,
+                normalise=settings.normalise,
+                residual=settings.residual,
+                **own,
                 device=device,
                 dtype=self.dtype,
             )
@@ -257,7 +286,10 @@ class Channel:
             None,
             target=None if self._target is None else context[self._target],
         )
-        prediction = constant(self.predictor.predict(example))
+        if self.predictor.learns_with(example):
+            prediction, example.learned = self.predictor.predict_and_learn(example)
+        else:
+            prediction = constant(self.predictor.predict(example))
         self._newest = _Message(example, prediction, self.predictor.updates)
         if self.predictor.needs_delta:  # an older message that was not received cannot be any more
             self._open = [sent for sent in self._open if sent.leaf is not None]
@@ -306,11 +338,14 @@ class Channel:
                 example.delta = torch.zeros_like(example.message)
             if message.updates == predictor.updates:
                 example.prediction = message.prediction
+            else:
+                example.learned = None
         newest = ready[-1].example.delta
         if predictor.needs_delta and newest is not None:
             self._compared = ready[-1].prediction, newest
         loss, gradients = predictor.gradients([message.example for message in ready])
-        predictor.step(gradients, predictor.updates)
+        if not predictor.frozen:
+            predictor.step(gradients, predictor.updates)
         return loss
 
     def parameters(self) -> Iterator[Tensor]:

@@ -4,7 +4,7 @@
 receiver's loss, and its derivative is the synthetic gradient; `sobolev` matches the returned gradient too (Czarnecki et
 al. 2017, "Sobolev Training for Neural Networks", 1706.04859). `local` models a named target at the sender, whose own
 loss the sender follows: without any returned gradient, it is the control for every claim; `sobolev_label` is the same,
-also trained on the gradient that the receiver returns (1706.04859, §4.3).
+also trained on the gradient that the receiver returns (1706.04859, §4.3). Both may have a head of their own (heads.py).
 
 Every learned predictor's last layer starts at zero: untrained, it injects exactly nothing (Jaderberg et al.
 2017, appendix A.1).  Shapes: B batch, M message components, C context features, K outputs, R real (continuous)
@@ -22,9 +22,11 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.credit import as_leaf, constant
+from antiphon.comms.heads import HeadModel
 from antiphon.comms.model import ContextSpec, Model, Numbers
 from antiphon.errors import ScenarioError
 from antiphon.extensions import Catalogue
+from antiphon.nets.layer_norm import layer_norm
 from antiphon.nets.layers import convolution, cross_entropy, squared_error
 
 __all__ = [
@@ -43,6 +45,16 @@ __all__ = [
     "counted",
     "with_slope",
 ]
+
+
+@dataclass(slots=True)
+class Learned:
+    """What one evaluation of an own loss gave beside its slope: the training step on all rows of the same example."""
+
+    loss: Tensor
+    gradients: list[Tensor]
+    buffers: Numbers
+    """Running statistics after it."""
 
 
 @dataclass(slots=True)
@@ -65,6 +77,8 @@ class Example:
     """[B], the receiver's loss per sample; None for predictors that do not need it."""
     members: Tensor | None = None
     """[K] bool, of K stacked channels: those it is an example for; None: all."""
+    learned: Learned | None = None
+    """What training on it gives with the predictor's present parameters, if computed with the prediction."""
 
 
 class Predictor(Model, ABC):
@@ -75,6 +89,7 @@ class Predictor(Model, ABC):
         context: The signals it is conditioned on, in the order in which `Example.context` holds their features.
         filter: Height and width of the filters (convolutions only).
         target: Signal predicted beside the gradient (kinds with an own loss only).
+        normalise: `layer` for predictors that read the layer-normalised message; `none`.
         settings: The other arguments of `Model`; hidden layers have widths, or filters.
     """
 
@@ -92,9 +107,11 @@ class Predictor(Model, ABC):
         *,
         filter: int = 5,
         target: ContextSpec | None = None,
+        normalise: str = "none",
         **settings: Any,
     ) -> None:
         self.shape = shape
+        self.normalise = normalise
         self.size = torch.Size(shape).numel()
         self.context = tuple(context)
         self.filter = filter
@@ -109,6 +126,10 @@ class Predictor(Model, ABC):
         """Return the model's output, [B, outputs]; running statistics are updated only if `move`."""
         return self.run(message if context is None else torch.cat([message, context], -1), move=move)
 
+    def normalised(self, message: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Return messages as they are read, [B, M], and what turns the gradient by them into that by the message."""
+        return (message, _same) if self.normalise == "none" else layer_norm(message, self.shape)
+
     @abstractmethod
     def predict(self, example: Example) -> Tensor:
         """Return the synthetic gradient per sample, [B, M], with the predictor's own graph where it has one."""
@@ -116,6 +137,15 @@ class Predictor(Model, ABC):
     @abstractmethod
     def loss(self, example: Example) -> Tensor:
         """Return the loss on one example: a scalar, a mean over the batch."""
+
+    def learns_with(self, example: Example) -> bool:
+        """Whether training on an example may be computed with its prediction (`predict_and_learn`)."""
+        del example
+        return False
+
+    def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned]:
+        """Return the synthetic gradient and what training on all rows of the example gives, of one backward pass."""
+        raise NotImplementedError(f"{type(self).__name__} learns from what is returned")
 
     def value(self, example: Example) -> Tensor:
         """Return the receiver's loss that a critic predicts for the message, [B]."""
@@ -133,6 +163,10 @@ class Predictor(Model, ABC):
         return self.learned([self.loss(example) for example in examples])
 
 
+def _same(gradient: Tensor) -> Tensor:
+    return gradient
+
+
 def counted(example: Example, error: Tensor) -> Tensor:
     """Return `error`, [B] or [B, M], with zeros in the environments that do not count."""
     if example.valid is None:
@@ -142,22 +176,31 @@ def counted(example: Example, error: Tensor) -> Tensor:
 
 
 class DirectGradient(Predictor):
-    """Regression of the returned gradient by squared error: mean over the batch of ||SG(m, c) - delta||^2."""
+    """Regression of the returned gradient by squared error: mean over the batch of ||SG(m, c) - delta||^2.
+
+    With `normalise` SG(m, c) = J(m)^T g(n(m), c): a model g of the gradient at the normalised message n(m), whose Jacobian
+    is J.
+    """
 
     propagates: ClassVar[bool] = True
 
+    def prediction(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
+        """Return SG(m, c), [B, M], with the graph of the parameters and the message."""
+        read, pull_back = self.normalised(message)
+        return pull_back(self.forward(read, context, move=move))
+
     def predict(self, example: Example) -> Tensor:
-        return self.forward(example.message, example.context, move=False)
+        return self.prediction(example.message, example.context, move=False)
 
     def loss(self, example: Example) -> Tensor:
-        prediction = self.forward(example.message, example.context, move=True)
+        prediction = self.prediction(example.message, example.context, move=True)
         return _error(example, prediction).square().sum((-2, -1)) / prediction.shape[-2]
 
     def propagated(self, example: Example) -> Tensor:
         """Return 2 (SG - delta) dSG/dm, the vector-Jacobian product of the whole batch, [B, M]."""
 
         def squared(message: Tensor) -> Tensor:
-            return _error(example, self.forward(message, example.context, move=False)).square()
+            return _error(example, self.prediction(message, example.context, move=False)).square()
 
         return with_slope(squared, example.message)[1]
 
@@ -198,19 +241,20 @@ class LinearGradient(DirectGradient):
 
     @torch.no_grad()
     def predict(self, example: Example) -> Tensor:
-        return self.forward(example.message, example.context, move=False)
+        return self.prediction(example.message, example.context, move=False)
 
     @torch.no_grad()
     def gradients(self, examples: Sequence[Example]) -> tuple[Tensor, list[Tensor]]:
         total, weight, bias = None, None, None
         for example in examples:
+            read, pull_back = self.normalised(example.message)
             predicted = example.prediction  # without hidden layers no statistics change, so it can be reused
             if predicted is None:
-                predicted = self.forward(example.message, example.context, move=False)
+                predicted = pull_back(self.forward(read, example.context, move=False))
             error = _error(example, predicted)
             loss = error.square().sum((-2, -1)) / error.shape[-2]
-            error = error * (2.0 / error.shape[-2])
-            message = error.mT @ example.message
+            error = pull_back(error * (2.0 / error.shape[-2]))  # the Jacobian of a layer norm is symmetric
+            message = error.mT @ read
             columns = (
                 message if example.context is None else torch.cat([message, error.mT @ example.context], -1)
             )
@@ -323,6 +367,7 @@ class _Critic(Predictor):
 
     def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
         """Return v, [B]."""
+        message, _ = self.normalised(message)
         if context is None:
             return self.run(message, move=move).squeeze(-1)
         others = [context[..., place] for place in self._others]
@@ -375,21 +420,30 @@ class SobolevGradient(_Critic):
         return self._absolute_error(example, value) + mismatch
 
 
-class LabelGradient(Predictor):
-    """A classifier of the target (log loss), or a regressor (squared error), of message and context.
+class LabelGradient(HeadModel, Predictor):
+    """A classifier of the target (log loss), or a regressor (squared error), of message and context, or by a head.
 
-    Its last layer starts at zero, so its loss has no slope in the message before it has learned.
+    Its last layer starts at zero, so its loss has no slope in the message before it has learned; a head starts as it is.
     """
 
     def _sizes(self) -> tuple[int, int]:
         assert self.target is not None
-        inputs, _ = super()._sizes()
-        return inputs, self.target.features
+        features = torch.Size(self.read_shape).numel() + sum(spec.features for spec in self.context)
+        if self.reconstruct is None:
+            return features, self.target.features
+        rebuilt = self.reconstruct.target.features
+        return features - rebuilt, self.target.features + rebuilt
 
     @property
     def classes(self) -> bool:
         """Whether the target is one of several classes."""
         return self.target is not None and self.target.classes is not None
+
+    @property
+    def linear_map(self) -> bool:
+        """Whether its loss is that of one linear map of message and context."""
+        plain = self.normalise == "none" and self.pool == "none" and self.reconstruct is None
+        return plain and not self.hidden and not self.own_module
 
     def predict(self, example: Example) -> Tensor:
         return with_slope(lambda m: self._losses(example, m, move=False), example.message)[1]
@@ -397,11 +451,28 @@ class LabelGradient(Predictor):
     def _losses(self, example: Example, message: Tensor, *, move: bool) -> Tensor:
         """Losses per sample, [B]."""
         assert example.target is not None
-        output = self.forward(message, example.context, move=move)
-        return (cross_entropy if self.classes else squared_error)(output, example.target)
+        context = example.context
+        read = self.pooled(self.normalised(message)[0])
+        if self.reconstruct is None:
+            return self.own_losses(self.forward(read, self._given(context), move=move), example.target)
+        assert self.target is not None
+        assert context is not None
+        rebuilt = self.reconstruct.target.features
+        rest = context[..., rebuilt:] if context.shape[-1] > rebuilt else None
+        output = self.forward(read, self._given(rest), move=move)
+        own = self.own_losses(output[..., : self.target.features], example.target)
+        again = self.reconstruct.losses(output[..., self.target.features :], context[..., :rebuilt])
+        return own + self.reconstruct.weight * again
+
+    def _given(self, context: Tensor | None) -> Tensor | None:
+        """The context as the layers read it: a head reads none."""
+        return None if self.own_module else context
+
+    def own_losses(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the losses per sample, [B], of outputs [B, K] for the target."""
+        return (cross_entropy if self.classes else squared_error)(output, target)
 
 
-@final
 class LocalGradient(LabelGradient):
     """Model of the target trained by its own loss alone; no gradient is returned."""
 
@@ -410,6 +481,35 @@ class LocalGradient(LabelGradient):
     def loss(self, example: Example) -> Tensor:
         losses = self._losses(example, example.message, move=True)
         return counted(example, losses).sum(-1) / losses.shape[-1]
+
+    def learns_with(self, example: Example) -> bool:
+        # plain layers keep the bits of two passes: the slope is of the sum over the rows, the training of their mean, and
+        # dividing by a power of two is exact
+        rows = example.message.shape[-2]
+        return not self.frozen and example.valid is None and (self.own_module or rows & (rows - 1) == 0)
+
+    def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned]:
+        before = self.buffers
+        self.buffers = dict(before)
+        with torch.enable_grad():
+            leaf = as_leaf(example.message)
+            losses = self._losses(example, leaf, move=True)
+            slope, *gradients = torch.autograd.grad(losses.sum(), [leaf, *self.trainable])
+        after, self.buffers = self.buffers, before
+        rows = losses.shape[-1]
+        return slope, Learned(constant(losses).sum(-1) / rows, [g / rows for g in gradients], after)
+
+    def gradients(self, examples: Sequence[Example]) -> tuple[Tensor, list[Tensor]]:
+        known = [example.learned for example in examples if example.learned is not None]
+        if len(known) < len(examples) or (self.buffers and len(known) > 1):
+            return super().gradients(examples)
+        self.buffers |= known[-1].buffers
+        gradients = [torch.stack(each).sum(0) if len(each) > 1 else each[0] for each in _columns(known)]
+        return torch.stack([one.loss for one in known]).sum(), gradients
+
+
+def _columns(known: Sequence[Learned]) -> list[tuple[Tensor, ...]]:
+    return list(zip(*(one.gradients for one in known), strict=True))
 
 
 @final

@@ -20,7 +20,6 @@ from antiphon.engine.core.environment import (
 from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import StepSignals
 from antiphon.engine.core.system import System
-from antiphon.engine.core.updates import StepReport
 from antiphon.engine.inference.evaluation import Evaluation, evaluate
 from antiphon.engine.inference.export import export
 from antiphon.engine.inference.links import Links
@@ -102,7 +101,7 @@ class BaseSimulation:
         self.now = 0
         system = build(self.scenario, self._env.description, seed=seed, device=self.device, dtype=self.dtype)
         self.backend = backend_of(self._backend_name, system, stacked=self._stacked)
-        self.learned = AgentReport(StepReport([], {}), self.backend.stacked)
+        self.learned = AgentReport.empty(self.backend.stacked)
         self.world = EnvironmentRunner(self._env, system.signals(), seed)
         system.next_episode(0, self._env.episode_length)
         self.train_means = MeanAccumulator(system)
@@ -156,6 +155,8 @@ class BaseSimulation:
         if self.diverged is not None:
             raise DivergenceError(self.diverged)
         step = self.now
+        # What the step before has left is as large as the gradients and messages.
+        self.learned = AgentReport.empty(self.backend.stacked)
         self.backend.tick(step, self.world.step_signals)
         ends = self.world.advance(self.backend.action)
         self.backend.cut(step, ends)  # known before anything learns

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from antiphon.envs.counting import CountDigits
     from antiphon.envs.datasets.catalogue import download
     from antiphon.envs.images import ImageStream
-    from antiphon.envs.reading import CharText
+    from antiphon.envs.reading import CharText, TextWindows
     from antiphon.envs.sequences import from_sequences
     from antiphon.envs.stream import ExampleStream, HyperplaneStream
     from antiphon.envs.tensors import Source, from_dataset, from_file, from_tensors
@@ -30,6 +30,7 @@ __all__ = [
     "RepeatCopy",
     "Signal",
     "Source",
+    "TextWindows",
     "TorchVectorEnv",
     "check_vector_env",
     "describe",
@@ -53,6 +54,7 @@ _LAZY = {
     "ImageStream": "images",
     "RepeatCopy": "copying",
     "Source": "tensors",
+    "TextWindows": "reading",
     "TorchVectorEnv": "base",
     "check_vector_env": "conformance",
     "download": "datasets.catalogue",

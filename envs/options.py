@@ -14,7 +14,7 @@ from antiphon.envs.datasets import texts
 from antiphon.envs.datasets.catalogue import DATA_SETS, DataSet
 from antiphon.envs.datasets.folders import SPLITS
 from antiphon.envs.signal import Description, Signal
-from antiphon.errors import ScenarioError, suggest
+from antiphon.errors import DataError, ScenarioError, suggest
 from antiphon.extensions import Catalogue
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "ImageOptions",
     "RepeatCopyOptions",
     "TextOptions",
+    "WindowOptions",
     "check_choice",
     "check_hold",
     "check_whole",
@@ -329,14 +330,12 @@ class TextOptions:
     """Options of the character stream of a text."""
 
     text: str = texts.EMBEDDED
-    """`embedded`, or the name without `.txt` of a file in `$ANTIPHON_DATA/text`."""
+    """`embedded`, the name without `.txt` of a file in `$ANTIPHON_DATA/text`, or the absolute path of a file."""
     split: str = "train"
     """The split: train, validation or test."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.text, str):
-            raise ScenarioError(f"env.text: {self.text!r}; must be the name of a text, without .txt")
-        check_choice("split", self.split, SPLITS)
+        _check_text(self.text, self.split)
 
     def description(self) -> Description:
         """Return signals and splits; reads the text, once while it does not change.
@@ -351,6 +350,64 @@ class TextOptions:
         }
         counts = {name: len(codes) for name, codes in text.splits.items()}
         return Description(signals=signals, splits=tuple(counts), example_counts=counts, endless=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WindowOptions:
+    """Options of windows of a text."""
+
+    text: str = texts.EMBEDDED
+    """As of `TextOptions`."""
+    length: int = 64
+    """Characters of a window."""
+    split: str = "train"
+    """The split: train, validation or test."""
+
+    def __post_init__(self) -> None:
+        _check_text(self.text, self.split)
+        check_whole("length", self.length, 1, None)
+
+    def windows(self) -> dict[str, range]:
+        """Return where the windows of each split begin in it: in `train` everywhere, in the others end to end.
+
+        Raises:
+            DataError: There is no such text, it cannot be read, or a split is shorter than a window and its last target.
+        """
+        found = {}
+        for name, codes in texts.load(self.text).splits.items():
+            last = len(codes) - 1 - self.length
+            if last < 0:
+                raise DataError(
+                    f"env.length: {self.length}, and the {name} split of '{self.text}' has {len(codes)} characters; use at "
+                    f"most {len(codes) - 1}, or a longer text"
+                )
+            found[name] = range(0, last + 1, 1 if name == "train" else self.length)
+        return found
+
+    def description(self) -> Description:
+        """Return signals and splits; reads the text, once while it does not change.
+
+        Raises:
+            DataError: As of `windows`.
+        """
+        counts = {name: len(starts) for name, starts in self.windows().items()}
+        classes = texts.load(self.text).classes
+        return Description(
+            signals={
+                "tokens": Signal(shape=(self.length,), classes=classes),
+                "following": Signal(shape=(self.length,), classes=classes, training_only=True),
+            },
+            splits=tuple(counts),
+            example_counts=counts,
+            endless=True,
+            is_stream=True,
+        )
+
+
+def _check_text(text: Any, split: Any) -> None:
+    if not isinstance(text, str):
+        raise ScenarioError(f"env.text: {text!r}; must be the name of a text, without .txt")
+    check_choice("split", split, SPLITS)
 
 
 def check_hold(hold: Any, episode: Any) -> None:

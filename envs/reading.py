@@ -1,7 +1,8 @@
-"""Character stream of a text: `antiphon/CharText-v0`."""
+"""Texts, character by character (`antiphon/CharText-v0`) or in windows (`antiphon/TextWindows-v0`)."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,11 +12,12 @@ from torch import Tensor
 
 from antiphon.envs.base import StepResult, TorchVectorEnv, Values, single_lane
 from antiphon.envs.datasets import texts
-from antiphon.envs.options import TextOptions
+from antiphon.envs.options import TextOptions, WindowOptions
+from antiphon.envs.stream import ExampleStream, Table
 from antiphon.errors import DataError, ScenarioError
 from antiphon.nets.random import integers, seed_for
 
-__all__ = ["CharText", "CharTextLane"]
+__all__ = ["CharText", "CharTextLane", "TextWindow", "TextWindows"]
 
 
 class CharText(TorchVectorEnv):
@@ -126,3 +128,76 @@ class CharText(TorchVectorEnv):
 
 
 CharTextLane = single_lane(CharText)
+
+
+class TextWindows(ExampleStream):
+    """Windows of a text, each an example: the target at every place is the next character.
+
+    Description:
+        The first 90 % of the text are the train split, the next 5 % validation, the rest test. In the train split
+        windows begin anywhere, sampled with replacement; validation and test are cut into windows end to end, so that
+        every character but the first and a remainder is a target once.
+    Action space:
+        One action, without effect.
+    Observation space:
+        `tokens` [length], int64, the classes of a window's characters. `info` has `following` [length], those of the
+        characters after each. Classes are those of `CharText`.
+    Rewards:
+        None: 0.0.
+    Starting state:
+        The first windows of the seed.
+    Episode end:
+        Never.
+
+    Args:
+        options: The fields of `WindowOptions`.
+
+    Raises:
+        ScenarioError: An option that cannot be.
+        DataError: There is no such text, it cannot be read, or a split is shorter than a window.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        **options: Any,
+    ) -> None:
+        declared = WindowOptions(**options)
+        text = texts.load(declared.text)
+        super().__init__(
+            num_envs,
+            _windows(
+                WindowOptions(text=declared.text, length=declared.length), text.digest, torch.device(device)
+            ),
+            declared.description(),
+            answer=None,
+            split=declared.split,
+            device=device,
+            dtype=dtype,
+            digest=lambda: text.digest,
+        )
+        self._places = torch.arange(declared.length, device=self.device)
+
+    def column(self, name: str, rows: Tensor) -> Tensor:
+        """Return the tokens, or those that follow them, of the windows that begin at some places of the text."""
+        first = rows if name == "tokens" else rows + 1
+        return self._table.columns["text"][first.unsqueeze(1) + self._places]
+
+
+@functools.lru_cache(maxsize=8)
+def _windows(options: WindowOptions, digest: str, device: torch.device) -> Table:
+    """Return the text of a digest on a device, its splits end to end, and where the windows of each begin."""
+    del digest  # another text has another table
+    splits = texts.load(options.text).splits
+    begins, first = {}, 0
+    for name, starts in options.windows().items():
+        begins[name] = torch.tensor(starts, dtype=torch.int64) + first
+        first += len(splits[name])
+    text = torch.cat([torch.from_numpy(codes) for codes in splits.values()])
+    return Table(columns={"text": text}, splits=begins).to(device, torch.float32)
+
+
+TextWindow = single_lane(TextWindows)

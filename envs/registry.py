@@ -23,6 +23,7 @@ from antiphon.envs.options import (
     ImageOptions,
     RepeatCopyOptions,
     TextOptions,
+    WindowOptions,
 )
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
@@ -35,7 +36,15 @@ if TYPE_CHECKING:
 
 __all__ = ["announce", "copied", "describe", "ids", "make", "register", "with_paths"]
 
-_Options = ImageOptions | HyperplaneOptions | CountOptions | CopyOptions | RepeatCopyOptions | TextOptions
+_Options = (
+    ImageOptions
+    | HyperplaneOptions
+    | CountOptions
+    | CopyOptions
+    | RepeatCopyOptions
+    | TextOptions
+    | WindowOptions
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,9 @@ _ENTRIES = {
     ),
     "antiphon/CharText-v0": _Entry(
         TextOptions, "antiphon.envs.reading:CharText", "antiphon.envs.reading:CharTextLane"
+    ),
+    "antiphon/TextWindows-v0": _Entry(
+        WindowOptions, "antiphon.envs.reading:TextWindows", "antiphon.envs.reading:TextWindow"
     ),
 }
 

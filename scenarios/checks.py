@@ -12,7 +12,7 @@ from typing import Any
 
 from antiphon.errors import suggest
 from antiphon.extensions import name_of
-from antiphon.scenarios.parts import STATE, AgentSpec, ChannelSpec, GradientSpec
+from antiphon.scenarios.parts import OWN_TARGET, STATE, UNRETURNED, AgentSpec, ChannelSpec, GradientSpec
 from antiphon.scenarios.problems import DocumentError, Path, show_value
 from antiphon.scenarios.relations import (
     Graph,
@@ -128,8 +128,10 @@ def _gradients(scenario: Graph) -> Iterator[DocumentError]:
         if gradient.propagate:
             message = "is of message channels only; a state's SG would teach the state to be predictable"
             yield DocumentError((*path, "propagate"), f"{message}; leave it out")
-        if channel.coupling == "decoupled" and gradient.kind == "local" and gradient.trace:
-            message = "needs what comes back, of which a local gradient takes nothing; use another kind"
+        if channel.coupling == "decoupled" and gradient.kind in UNRETURNED and gradient.trace:
+            message = (
+                f"needs what comes back, of which a {gradient.kind} gradient takes nothing; use another kind"
+            )
             yield DocumentError((*path, "trace"), f"{message}, or leave it out")
 
 
@@ -186,8 +188,15 @@ def _requirements(scenario: Graph) -> Iterator[DocumentError]:
 
 def _gradient(scenario: Graph, channel: ChannelSpec, path: Path) -> Iterator[DocumentError]:
     gradient = channel.gradient
-    if gradient.kind in ("local", "sobolev_label") and gradient.target is None:
+    if gradient.kind in OWN_TARGET and gradient.target is None:
         yield DocumentError((*path, "target"), f"a {gradient.kind} gradient needs the name of its target")
+    if gradient.kind == "lens" and gradient.head is None:
+        message = "a lens needs the layers it looks through: a torch module, from Python; or use kind local"
+        yield DocumentError((*path, "head"), message)
+    again = gradient.reconstruct
+    if gradient.kind in OWN_TARGET and again is not None and again.target in gradient.context:
+        message = f"{again.target!r} is in the context, and need only be copied; leave it out there"
+        yield DocumentError((*path, "reconstruct", "target"), message)
     if gradient.kind == "conv":
         network = scenario.agents[channel.sender].layers
         flat = isinstance(channel.size, int) or (channel.size is not None and len(channel.size) != 3)
@@ -252,8 +261,8 @@ def _at_once(scenario: Graph) -> Iterator[DocumentError]:
     }
     for index, channel, key in asked:
         reason = _not_at_once(scenario, channel, group_of)
-        if reason is None and key == "trace" and channel.gradient.kind == "local":
-            reason = "a local gradient takes nothing from it; use another kind"
+        if reason is None and key == "trace" and channel.gradient.kind in UNRETURNED:
+            reason = f"a {channel.gradient.kind} gradient takes nothing from it; use another kind"
         if reason is not None:
             path = ("channels", index, "gradient", key)
             yield DocumentError(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from antiphon.errors import suggest
-from antiphon.scenarios.parts import STATE
+from antiphon.scenarios.parts import OWN_TARGET, STATE
 from antiphon.scenarios.problems import DocumentError, Path, kind_of
 from antiphon.scenarios.spec import Count, IsReal, Name, Signal, Spec, Whole, channel_name, plain
 from antiphon.scenarios.training import TrainingSpec
@@ -209,7 +209,7 @@ def _unknown_to_sender(channel: dict[str, Any], signal: str) -> dict[str, Any]:
         return channel
     known = {key: value for key, value in gradient.items() if key != "target"}
     predicted = channel.get("coupling", "decoupled") in ("decoupled", "unlocked")
-    if not predicted or gradient.get("kind") not in ("local", "sobolev_label"):
+    if not predicted or gradient.get("kind") not in OWN_TARGET:
         return {**channel, "gradient": known}
     return {**channel, "coupling": "detached", "gradient": {**known, "kind": "linear"}}
 

@@ -27,6 +27,7 @@ from antiphon.scenarios.spec import (
     Counts,
     Flag,
     FrozenMap,
+    HeadModule,
     Index,
     IsReal,
     Key,
@@ -34,6 +35,7 @@ from antiphon.scenarios.spec import (
     Name,
     Options,
     OrObject,
+    ParameterNames,
     Registered,
     Sequence,
     Signal,
@@ -50,7 +52,9 @@ from antiphon.scenarios.spec import (
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 __all__ = [
+    "OWN_TARGET",
     "STATE",
+    "UNRETURNED",
     "AgentSpec",
     "ChannelSpec",
     "ClockSpec",
@@ -63,6 +67,7 @@ __all__ = [
     "NetworkSpec",
     "Norm",
     "ObjectiveSpec",
+    "ReconstructionSpec",
 ]
 
 Norm = Literal["batch", "layer", "none"]
@@ -151,15 +156,48 @@ class _PredictorSpec(KindSpec):
         return self
 
 
+OWN_TARGET = ("local", "sobolev_label")
+"""Kinds of gradients with a target of their own."""
+UNRETURNED = ("local", "lens")
+"""Kinds to which nothing is returned."""
+
+
+class ReconstructionSpec(Spec):
+    """A second term of a local loss: reconstruction of a signal from the message (InfoPro, Wang et al. 2021, 2101.10832).
+
+    Attributes:
+        target: The signal, such as the sender's observation: squared error of floats, cross-entropy of classes.
+        head: The decoder, from Python: a module from the message in its own shape to the signal's, or a factory called
+            with `shape` and `outputs`; None: a linear map.
+        weight: Factor of the term.
+    """
+
+    target: Signal
+    head: HeadModule = None
+    weight: Annotated[float, Field(gt=0), IsReal] = 1.0
+
+
 class GradientSpec(_PredictorSpec):
     """The synthetic gradient of a decoupled or unlocked channel, of a message or of a state.
 
     Attributes:
-        kind: Of the predictor; `local` is the control (a predictor of `target`; nothing returned). A registered name, or
-            from Python a module or a factory called with `inputs`, `outputs`.
+        kind: Of the predictor; `local` is the control (a predictor of `target`; nothing returned); `lens` is the loss of an
+            agent at the message, through layers whose parameters are other agents'. A registered name, or from Python a
+            module or a factory called with `inputs`, `outputs`.
         options: Of a registered predictor.
         context: Signals that condition it.
         target: `local` and `sobolev_label` only: the signal its own loss is on.
+        head: `local`, `sobolev_label` and `lens` only, from Python: a module from the message in its own shape to the
+            target's outputs, or a factory called with `shape` and `outputs`. It reads no context.
+        pool: `local` and `sobolev_label` only: `mean` over a message's sites (the T of [T, D], the pixels of [C, H, W])
+            before the own loss.
+        reconstruct: `local` only: a second term of the loss, the reconstruction of a signal from the message.
+        of: `lens` only: the agent whose objective it takes; None: the scenario's only readout.
+        parameters: `lens` only: by parameter of `head`, the "agent.parameter" whose present values it has; those left out
+            are of the same name in `of`.
+        normalise: `layer` predicts from the layer-normalised message, and at it: the gradient is pulled back through the
+            norm.
+        residual: Adds a linear prediction to that of the hidden layers.
         scale: Factor of the injected gradient.
         schedule: Of `scale` over the training; None: constant.
         discount: Factor of the prediction inside targets further up.
@@ -184,6 +222,13 @@ class GradientSpec(_PredictorSpec):
     options: Options = Field(default_factory=FrozenMap)
     context: Signals = ()
     target: Signal | None = None
+    head: HeadModule = None
+    pool: Literal["mean", "none"] = "none"
+    reconstruct: ReconstructionSpec | None = None
+    of: Name | None = None
+    parameters: ParameterNames = Field(default_factory=FrozenMap)
+    normalise: Literal["layer", "none"] = "none"
+    residual: Flag = False
     scale: Annotated[float, Field(ge=0), IsReal] = 1.0
     schedule: ScheduleSpec | None = None
     discount: Annotated[float, Field(ge=0), IsReal] = 1.0

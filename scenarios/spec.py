@@ -36,6 +36,7 @@ __all__ = [
     "Counts",
     "Flag",
     "FrozenMap",
+    "HeadModule",
     "Index",
     "IsReal",
     "Key",
@@ -44,6 +45,7 @@ __all__ = [
     "Names",
     "Options",
     "OrObject",
+    "ParameterNames",
     "Real",
     "Reals",
     "Registered",
@@ -269,6 +271,21 @@ def _options(value: object) -> FrozenMap[Any]:
     return FrozenMap(_frozen_items(value, ()))
 
 
+def _head(value: object) -> object:
+    if value is not None and not callable(value):
+        fail(f"must be a torch module or a factory, from Python, not {show_value(value)}; leave it out")
+    return value
+
+
+def _parameter_names(value: object) -> Mapping[str, str]:
+    if not isinstance(value, Mapping):
+        fail(f"must be a mapping of the head's parameters to 'agent.parameter', not {show_value(value)}")
+    for ours, theirs in value.items():
+        if not (isinstance(ours, str) and isinstance(theirs, str) and "." in theirs):
+            fail(f"{show_value(ours)} must name 'agent.parameter', not {show_value(theirs)}")
+    return FrozenMap(value)
+
+
 _UNROLL_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1}, {"const": "episode"}]}
 _SIZE_SCHEMA = {
     "anyOf": [
@@ -303,6 +320,13 @@ Options = Annotated[
     Mapping[str, Any],
     PlainValidator(_options),
     WithJsonSchema({"type": "object"}),
+]
+HeadModule = Annotated[Callable[..., Any] | None, PlainValidator(_head), WithJsonSchema({"type": "null"})]
+"""A torch module, or a factory of one; from Python only."""
+ParameterNames = Annotated[
+    Mapping[str, str],
+    PlainValidator(_parameter_names),
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": "string"}}),
 ]
 Align = Annotated[str | bool | None, PlainValidator(_align), WithJsonSchema(_ALIGN_SCHEMA)]
 

@@ -287,6 +287,15 @@ def test_show_explains(words: str, parts: list[str], cli: Commands) -> None:
     assert text.count("\n") < 110
 
 
+def test_show_names_tied_parameters(tmp_path: Path, cli: Commands) -> None:
+    text = antiphon.load("digits-mlp").resolve().to_yaml()
+    (tmp_path / "tied.yaml").write_text(f"{text}tied: [[n0.0.bias, n1.0.bias]]\n", encoding="utf-8")
+    shown = cli("show", tmp_path / "tied.yaml")
+    assert "one weight: n0.0.bias = n1.0.bias" in shown
+    assert "a parameter of it is tied to others" in shown
+    assert cli.json("show", tmp_path / "tied.yaml")["tied"] == [["n0.0.bias", "n1.0.bias"]]
+
+
 def test_show_explains_as_json(cli: Commands) -> None:
     explained = cli.json("show corporation --variant locked")
     assert explained["locked_groups"][0]["window"] == "episode"

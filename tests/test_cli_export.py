@@ -42,5 +42,9 @@ def test_a_run_is_exported(cli: Commands, tmp_path: Path, monkeypatch: pytest.Mo
     assert cli.refused("export runs/once w.pth").startswith(
         "export: 'w.pth' is of no known format; end it in"
     )
-    assert cli.refused("export runs/once m.pt2 --agent eye").startswith("compose: 'eye' has no objective")
+    assert cli.refused("export runs/once m.pt2 --agent eye").startswith("--agent: 'eye' has no objective")
+    for file in ("m.pt2", "m.safetensors"):
+        assert cli.refused(f"export runs/once {file} --agent eey").startswith(
+            "--agent: no agent 'eey'; did you mean 'eye'?"
+        )
     assert "no run there" in cli.refused("export runs/none m.pt2")

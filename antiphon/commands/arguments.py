@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.library import MADE_IN_PYTHON, scenario_names, template_named
 from antiphon.engine.runs.python_template import PythonTemplate, load_python
 from antiphon.errors import RunError, ScenarioError
-from antiphon.scenarios import Scenario, Template, TrainingSpec, library_names, load
+from antiphon.scenarios import Scenario, Template, TrainingSpec, load
 from antiphon.scenarios.spec import plain
 from antiphon.scenarios.yaml_text import read
 
@@ -29,18 +30,22 @@ __all__ = [
 _DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
-def scenario_template(name: str) -> Template:
+def scenario_template(name: str) -> Template | PythonTemplate:
     """Return the template of a library name, a YAML file or a run directory (its resolved scenario).
 
     Raises:
         ScenarioError: There is no such template.
         RunError: It is a run whose scenario holds Python objects.
     """
-    if name not in library_names() and (Path(name) / "scenario.yaml").is_file():
-        if (Path(name) / "run.json").is_file():
-            RunDirectory.open(name).check_document()
-        return load(Path(name) / "scenario.yaml")
-    return load(name)
+    if name in scenario_names() or not (Path(name) / "scenario.yaml").is_file():
+        return template_named(name)
+    if (Path(name) / "run.json").is_file():
+        directory = RunDirectory.open(name)
+        scenario = given_scenario(directory, None)
+        if scenario is not None:
+            return PythonTemplate(base=scenario, source=name)
+        directory.check_document()
+    return load(Path(name) / "scenario.yaml")
 
 
 def given_template(verb: str, name: str | None, python: str | None) -> Template | PythonTemplate:
@@ -74,11 +79,16 @@ def template_to_show(what: str | None, python: str | None) -> Template | PythonT
 def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | None:
     """Return the scenario that `--scenario` makes of a run's values and steps; None: the option is not given.
 
+    A run of a scenario that the library makes in Python needs no option.
+
     Raises:
         ScenarioError: There is no such scenario.
     """
     if python is None:
-        return None
+        source = (directory.facts.get("template") or {}).get("source")
+        if source not in MADE_IN_PYTHON.values():
+            return None
+        python = str(source)
     template, described = load_python(python), directory.described
     values = directory.facts.get("values") or {}
     known = {name: value for name, value in values.items() if name in template.parameters}

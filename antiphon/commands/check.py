@@ -15,11 +15,12 @@ from antiphon.commands.explain import built
 from antiphon.commands.output import console, print_json
 from antiphon.engine.build.shapes import signal_problems
 from antiphon.engine.planning.advice import advice
-from antiphon.engine.runs.python_template import other_variants
+from antiphon.engine.runs.library import scenario_names
+from antiphon.engine.runs.python_template import PythonTemplate, other_variants
 from antiphon.engine.studies.plan import StudyOptions, plan
 from antiphon.envs import describe
 from antiphon.errors import ScenarioError
-from antiphon.scenarios import DocumentError, Scenario, Template, library_names
+from antiphon.scenarios import DocumentError, Scenario, Template
 from antiphon.scenarios.checks import problems_of
 from antiphon.scenarios.document import PARTS_ALONE
 from antiphon.scenarios.problems import Path, placed
@@ -62,7 +63,7 @@ def check(name: str, *, variant: str | None, settings: list[str], json: bool) ->
     """
     values = values_of(settings)
     try:
-        study = None if name in library_names() else find_study(name)
+        study = None if name in scenario_names() else find_study(name)
         if study is None:
             found = check_scenario(scenario_template(name), variant, values)
         else:
@@ -79,7 +80,9 @@ def check(name: str, *, variant: str | None, settings: list[str], json: bool) ->
     return ScenarioError.exit_code if found.problems else 0
 
 
-def check_scenario(template: Template, variant: str | None, values: Mapping[str, Any]) -> Findings:
+def check_scenario(
+    template: Template | PythonTemplate, variant: str | None, values: Mapping[str, Any]
+) -> Findings:
     """Check a variant of a template, or all of them."""
     found = Findings(template.name, template.source)
     for each in [variant] if variant or not template.variants else [None, *template.variants]:
@@ -102,8 +105,16 @@ def check_study(study: StudySpec, options: StudyOptions) -> Findings:
     return found
 
 
-def _problems(template: Template, variant: str | None, values: Mapping[str, Any]) -> Iterator[DocumentError]:
+def _problems(
+    template: Template | PythonTemplate, variant: str | None, values: Mapping[str, Any]
+) -> Iterator[DocumentError]:
     """Yield all problems of a document in one variant, those included that show when it is built."""
+    if isinstance(template, PythonTemplate):  # made whole, or not at all
+        try:
+            built(template.resolve(variant, values))
+        except ScenarioError as error:
+            yield error if isinstance(error, DocumentError) else placed(error)
+        return
     examined = Examination(template, variant, values)
     if examined.scenario is not None:
         try:

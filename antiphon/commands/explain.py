@@ -12,6 +12,7 @@ from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.envs import Description, Signal, describe
 from antiphon.extensions import name_of
 from antiphon.scenarios import AgentSpec, ChannelSpec, EnvSpec, Scenario, Template, warnings
+from antiphon.scenarios.parts import OWN_TARGET
 
 __all__ = ["built", "explain", "explain_environment", "explain_template"]
 
@@ -44,6 +45,7 @@ def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = (
             for group in scenario.locked_groups()
             if len(group) > 1
         ],
+        "tied": [list(group) for group in scenario.tied],
         "environment": explain_environment(_id(scenario), system.description),
         "warnings": warnings(scenario, variants),
     }
@@ -52,8 +54,12 @@ def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = (
 def explain_template(template: Template | PythonTemplate, resolved: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of a template, with the values they have, and its variants."""
     if isinstance(template, PythonTemplate):  # of its parameters only the values are known
-        values = {name: {"value": value, "accepts": "", "help": ""} for name, value in resolved.items()}
-        return {"parameters": values, "variants": {}}
+        values = {
+            name: {"value": value, "accepts": "", "help": template.explained.get(name, "")}
+            for name, value in resolved.items()
+        }
+        variants = {name: one for name, one in template.variants.items() if isinstance(one, Mapping)}
+        return {"parameters": values, "variants": variants}
     parameters = {}
     for name, parameter in template.parameters.items():
         kind = " | ".join(map(str, parameter.choices)) if parameter.choices else str(parameter.type)
@@ -116,7 +122,7 @@ def _agent(scenario: Scenario, spec: AgentSpec, system: System, name: str) -> di
 def _channel(channel: ChannelSpec, system: System) -> dict[str, Any]:
     predicted = channel.coupling in ("decoupled", "unlocked")
     gradient, link = channel.gradient, channel.link
-    own = gradient.kind in ("local", "sobolev_label")
+    own = gradient.kind in OWN_TARGET
     has_input = predicted and channel.input is not None
     return {
         "from": channel.sender,

@@ -9,6 +9,7 @@ from antiphon.commands.arguments import given_scenario
 from antiphon.commands.output import console, display_path, print_json
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.simulation import Simulation
+from antiphon.errors import ScenarioError, suggest
 
 __all__ = ["export"]
 
@@ -18,6 +19,7 @@ def export(path: Path, file: Path, *, python: str | None, agents: Sequence[str] 
     directory = RunDirectory.open(path)
     scenario = given_scenario(directory, python)
     with Simulation.load(path, scenario, threads=directory.facts["threads"]) as simulation:
+        _check_agents(simulation, file, agents or ())
         written, steps = simulation.export(file, agents), simulation.now
     size = written.stat().st_size
     if json:
@@ -25,3 +27,16 @@ def export(path: Path, file: Path, *, python: str | None, agents: Sequence[str] 
         return
     line = f"written      {display_path(written)} ({size:,} bytes, after {steps:,} steps)"
     console().print(line, soft_wrap=True)
+
+
+def _check_agents(simulation: Simulation, file: Path, agents: Sequence[str]) -> None:
+    """Check the names of --agent; of a module's, that they have outputs."""
+    system = simulation.system
+    goals = system.agents if file.suffix == ".safetensors" else system.goals()
+    for name in agents:
+        if name not in system.agents:
+            raise ScenarioError(f"--agent: no agent '{name}'{suggest(name, system.agents)}")
+        if name not in goals:
+            raise ScenarioError(
+                f"--agent: '{name}' has no objective, so it has no output{suggest(name, goals)}"
+            )

@@ -18,10 +18,11 @@ from antiphon.engine.planning.memory_estimate import MemoryEstimate, byte_unit, 
 from antiphon.engine.planning.plan import ChannelStackPlan, CohortPlan, Plan, Waves, plan
 from antiphon.engine.planning.step_time import measure_step_time
 from antiphon.engine.runs.directory import RunDirectory, finite
-from antiphon.engine.runs.python_template import other_variants
+from antiphon.engine.runs.library import templates
+from antiphon.engine.runs.python_template import PythonTemplate, other_variants
 from antiphon.envs import describe, ids
 from antiphon.errors import ScenarioError
-from antiphon.scenarios import Scenario, catalogue, json_schema
+from antiphon.scenarios import Scenario, Template, json_schema
 from antiphon.telemetry.raster import raster_lines
 
 __all__ = ["show", "show_plan", "some"]
@@ -215,21 +216,25 @@ def _is_environment(name: str) -> bool:
 
 
 def _list(json: bool) -> None:
-    templates = catalogue()
+    found = templates()
     if json:
         scenarios = {
-            name: {"description": template.description, "variants": list(template.variants)}
-            for name, template in templates.items()
+            name: {"description": _in_words(template), "variants": list(template.variants)}
+            for name, template in found.items()
         }
         print_json({"scenarios": scenarios, "environments": list(ids())})
         return
     rows = [
-        [name, template.description.partition(": ")[0].split(". ")[0], ", ".join(template.variants)]
-        for name, template in templates.items()
+        [name, _in_words(template).partition(": ")[0].split(". ")[0], ", ".join(template.variants)]
+        for name, template in found.items()
     ]
     show_table(["scenario", "", "variants"], rows)
     show_table(["environment"], [[name] for name in ids()])
     remark("antiphon show NAME explains one; antiphon run NAME runs it")
+
+
+def _in_words(template: Template | PythonTemplate) -> str:
+    return template.summary if isinstance(template, PythonTemplate) else template.description
 
 
 def _environment(name: str, values: Mapping[str, Any], json: bool) -> None:
@@ -434,6 +439,7 @@ def _order(explained: Mapping[str, Any]) -> str:
     for group in explained["locked_groups"]:
         window = "the episode" if group["window"] == "episode" else f"{group['window']} steps"
         lines.append(f"learn as one network: {some(group['agents'])}; window: {window}")
+    lines += [f"one weight: {' = '.join(group)}" for group in explained["tied"]]
     return "\n".join(lines)
 
 

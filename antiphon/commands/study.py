@@ -22,11 +22,11 @@ from antiphon.commands.output import (
     remark,
     show_table,
 )
+from antiphon.engine.runs.library import scenario_names
 from antiphon.engine.studies.plan import Plan, StudyOptions, plan
 from antiphon.engine.studies.study import Ended, Study
 from antiphon.engine.studies.table import cells, columns, common_remarks, heading, named, remarks, views
 from antiphon.errors import RunError, ScenarioError, suggest
-from antiphon.scenarios import library_names
 from antiphon.scenarios.study import StudySpec, find_study, study_names
 
 __all__ = ["cores", "find_study_or_scenario", "print_tables", "report_run", "study"]
@@ -99,7 +99,7 @@ def find_study_or_scenario(what: str, selection: StudyOptions, logdir: Path | No
         return Study(
             spec=spec, directory=logdir or new_directory(None, None, f"study-{spec.study}"), options=selection
         )
-    known = {*study_names(), *library_names()}
+    known = {*study_names(), *scenario_names()}
     bare = Path(what).suffix not in _DOCUMENTS and Path(what).parent == Path()
     if bare and what not in known and not Path(what).exists():
         raise ScenarioError(f"no study or scenario {what!r}{suggest(what, known)}")

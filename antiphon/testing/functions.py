@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,9 +15,9 @@ from antiphon.agents.network import OBJECTIVE, Head
 from antiphon.agents.objectives import objective_of
 from antiphon.comms.credit import constant
 from antiphon.comms.model import ContextSpec
-from antiphon.comms.modules import input_of, predictor_of
+from antiphon.comms.modules import input_of, predictor_class, predictor_of
 from antiphon.comms.sites import SiteGradient, SiteInput
-from antiphon.comms.synthetic_gradients import Example, Predictor
+from antiphon.comms.synthetic_gradients import Example, LabelGradient, Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.extensions import Catalogue, name_of
 from antiphon.nets.modules import called
@@ -89,6 +89,9 @@ def check_predictor(
 ) -> None:
     """Check that a predictor of gradients can be trained, stacked, forked and resumed.
 
+    Kinds with a loss of their own (`local`, `sobolev_label`, `lens`) predict no returned gradient and are refused; a head is
+    checked where it is used, by the scenario or the channel.
+
     Args:
         kind: A registered name, a factory called with `inputs` and `outputs`, or a module.
         options: More keyword arguments of the factory.
@@ -99,9 +102,14 @@ def check_predictor(
     Raises:
         AssertionError: A part of the contract is broken; the message names it.
     """
-    shape, specs = (message,) if isinstance(message, int) else message, (ContextSpec("context", (context,)),)
+    require(
+        not issubclass(predictor_class(kind), LabelGradient),
+        f"{name_of(kind)}: its loss is on a target, and no returned gradient is predicted; a scenario or a Channel checks "
+        "its head",
+    )
+    shape = (message,) if isinstance(message, int) else message
     model = made_or_refused(
-        name_of(kind), lambda: predictor_of(kind, options, shape, specs, sites=sites, **_settings())
+        name_of(kind), lambda: predictor_of(kind, options, shape, sites=sites, **_model_settings(context))
     )
     sent, seen = some(_BATCH, model.size), some(_BATCH, context)
     truth = _mapped(model, sent)
@@ -120,9 +128,9 @@ def check_input(
     sites: bool | None = None,
 ) -> None:
     """Check that a predictor of messages can be trained, stacked, forked and resumed; arguments as of `check_predictor`."""
-    shape, specs = (message,) if isinstance(message, int) else message, (ContextSpec("context", (context,)),)
+    shape = (message,) if isinstance(message, int) else message
     model = made_or_refused(
-        name_of(kind), lambda: input_of(kind, options, shape, specs, sites=sites, **_settings())
+        name_of(kind), lambda: input_of(kind, options, shape, sites=sites, **_model_settings(context))
     )
     seen = some(_BATCH, context)
     truth = _mapped(model, seen)
@@ -135,13 +143,28 @@ def check_input(
     )
 
 
-def _settings() -> dict[str, Any]:
+def _model_settings(context: int) -> dict[str, Any]:
+    """Return what predictors of gradients and of messages are made with, beside kind and message."""
     return {
+        "context": (ContextSpec("context", (context,)),),
+        "generator": torch.Generator().manual_seed(0),
         "dtype": torch.float64,
         "optimiser": {"kind": "adam"},
         "rate": Rate(base=0.01, horizon=1),
-        "generator": torch.Generator().manual_seed(0),
     }
+
+
+def _of_type(
+    tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]], dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Return tensors by name, those of floats in a type; detached from their graphs."""
+    return {name: constant(t).to(dtype) if t.is_floating_point() else t for name, t in dict(tensors).items()}
+
+
+def _check_unchanged(name: str, module: Any, before: Any) -> None:
+    """Check that running a module has not changed its description."""
+    same = description_of(module) == before
+    require(same, f"{name}: it changes attributes of its own as it runs; use buffers")
 
 
 def _mapped(model: Predictor | InputModel, given: Tensor) -> Tensor:
@@ -184,9 +207,7 @@ def _check_model(
         nearer,
         f"{name}: 150 steps bring its prediction no nearer to the truth ({errors[0]:.3g} to {errors[1]:.3g})",
     )
-    require(
-        description_of(module) == before, f"{name}: it changes attributes of its own as it runs; use buffers"
-    )
+    _check_unchanged(name, module, before)
 
 
 def check_aggregation(
@@ -210,8 +231,8 @@ def check_aggregation(
     before = description_of(module)
     one_each = torch.eye(senders)[torch.arange(_BATCH) % senders]
     for dtype in (torch.float64, torch.float32):
-        parameters = {k: p.data.to(dtype) for k, p in module.named_parameters()}
-        buffers = {k: b.to(dtype) if b.is_floating_point() else b for k, b in module.named_buffers()}
+        parameters = _of_type(module.named_parameters(), dtype)
+        buffers = _of_type(module.named_buffers(), dtype)
         messages = some(_BATCH, senders, size, dtype=dtype)
         for present in (torch.ones(_BATCH, senders), one_each, torch.zeros(_BATCH, senders)):
             there = present.to(dtype)
@@ -236,9 +257,7 @@ def check_aggregation(
                 require(finite, f"{name}: no finite gradient reaches the messages")
     given = some(_BATCH, senders, size, dtype=torch.float32)
     checked_call(name, module.aggregation, given, torch.ones(_BATCH, senders, dtype=torch.bool))
-    require(
-        description_of(module) == before, f"{name}: it changes attributes of its own as it runs; use buffers"
-    )
+    _check_unchanged(name, module, before)
 
 
 def check_network(
@@ -261,10 +280,9 @@ def check_network(
     network = made_or_refused(name, lambda: ModuleNetwork(factory, (inputs,), heads, 0, options))
     before = description_of(network.module)
     for dtype, rows in ((torch.float64, _BATCH), (torch.float32, 2), (torch.float64, 1)):
-        parameters = {
-            k: p.to(dtype).requires_grad_() for k, p in network.parameters(torch.Generator()).items()
-        }
-        buffers = {k: b.to(dtype) if b.is_floating_point() else b for k, b in network.buffers().items()}
+        initial = _of_type(network.parameters(torch.Generator()), dtype)
+        parameters = {k: p.requires_grad_() for k, p in initial.items()}
+        buffers = _of_type(network.buffers(), dtype)
         x = some(rows, inputs, dtype=dtype).requires_grad_()
         state = some(rows, network.state_size, dtype=dtype) if network.state_size else None
         first, second = (
@@ -289,7 +307,4 @@ def check_network(
         require(found[0] is not None, f"{name}: no gradient passes through it to its inputs")
         unused = [k.partition(".")[2] for k, g in zip(parameters, found[1:], strict=True) if g is None]
         require(not unused, f"{name}: its output does not depend on its parameters {', '.join(unused)}")
-    require(
-        description_of(network.module) == before,
-        f"{name}: it changes attributes of its own as it runs; use buffers",
-    )
+    _check_unchanged(name, network.module, before)

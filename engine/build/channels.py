@@ -14,8 +14,9 @@ from antiphon.comms.links import Link
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.modules import input_of, predictor_class, predictor_of
 from antiphon.comms.outliers import Outliers
-from antiphon.comms.synthetic_gradients import PREDICTORS, LabelGradient, Predictor
+from antiphon.comms.synthetic_gradients import PREDICTORS, Predictor
 from antiphon.comms.synthetic_inputs import InputModel
+from antiphon.engine.build.local_losses import LocalLoss
 from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of, state_size
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
@@ -94,15 +95,14 @@ class Wiring:
         context: tuple[ContextSpec, ...] = ()
         predictor = None
         if spec.coupling in ("decoupled", "unlocked"):
-            if issubclass(
-                predictor_class(gradient.kind), LabelGradient
-            ):  # a model of the target does not see it
-                target = gradient.target
+            own = LocalLoss(spec, self.scenario.readouts[0], self.agents, self.signal)
+            target = own.target  # a model of the target does not see it
             context = self._signals((n for n in gradient.context if n != target), GRADIENT_ENDS)
             ends = tuple(name for name in gradient.context if name in GRADIENT_ENDS)
-            if gradient.kind == "local":  # to the control nothing is returned
+            if not own.returned:
                 ends = tuple(name for name in ends if name != "returned")
-            predictor = self._predictor(spec, shape, (*context, *self._ends(spec, ends, shape)), target)
+            context = (*own.context, *context)
+            predictor = self._predictor(spec, shape, (*context, *self._ends(spec, ends, shape)), own)
         returns = spec.coupling == "delayed" or (
             predictor is not None and (predictor.needs_delta or predictor.needs_loss)
         )
@@ -177,9 +177,10 @@ class Wiring:
 
     def _signals(self, names: Iterable[str], ends: tuple[str, ...]) -> tuple[ContextSpec, ...]:
         """The signals of the environment among `names`."""
-        return tuple(self._signal(name) for name in names if name not in ends)
+        return tuple(self.signal(name) for name in names if name not in ends)
 
-    def _signal(self, name: str) -> ContextSpec:
+    def signal(self, name: str) -> ContextSpec:
+        """A signal of the environment as a predictor reads it."""
         signal = self.env.signals[name]
         return ContextSpec(name, signal.shape, signal.classes)
 
@@ -203,7 +204,7 @@ class Wiring:
     # --- predictors ---------------------------------------------------------------------------------------
 
     def _predictor(
-        self, spec: ChannelSpec, shape: Shape, context: tuple[ContextSpec, ...], target: str | None
+        self, spec: ChannelSpec, shape: Shape, context: tuple[ContextSpec, ...], own: LocalLoss
     ) -> Predictor:
         gradient = spec.gradient
         if gradient.propagate and not predictor_class(gradient.kind).propagates:
@@ -214,7 +215,7 @@ class Wiring:
                 f"reach the sender; leave it out, or use {kinds}",
             )
         settings = self._settings(spec.name, "gradient", gradient)
-        settings["target"] = None if target is None else self._signal(target)
+        settings |= {"normalise": gradient.normalise, "residual": gradient.residual, **own.settings()}
         try:
             return predictor_of(
                 gradient.kind, gradient.options, shape, context, filter=gradient.filter, **settings

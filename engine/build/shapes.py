@@ -17,7 +17,7 @@ from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
 from antiphon.nets.recurrent import Cell
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import AgentSpec, ChannelSpec
+from antiphon.scenarios.parts import OWN_TARGET, AgentSpec, ChannelSpec
 from antiphon.scenarios.problems import DocumentError, Path, Problems, placed
 
 __all__ = [
@@ -177,8 +177,11 @@ def _predictor_problems(channel: ChannelSpec, path: Path, env: Description) -> I
     for signal in gradient.context:
         if signal not in GRADIENT_ENDS:
             yield from _unknown(signal, (*path, "gradient", "context"), env)
-    if gradient.kind in ("local", "sobolev_label") and gradient.target is not None:
+    if gradient.kind in OWN_TARGET and gradient.target is not None:
         yield from _unknown(gradient.target, (*path, "gradient", "target"), env)
+    if gradient.kind in OWN_TARGET and gradient.reconstruct is not None:
+        where = (*path, "gradient", "reconstruct", "target")
+        yield from _unknown(gradient.reconstruct.target, where, env)
     for signal in () if model is None else model.context:
         if signal in INPUT_ENDS:
             continue

@@ -182,7 +182,7 @@ _LEDGER = attrgetter(
     *("sender.rate", "link.delay", "link.drop", "link.noise", "link.bits", "wants_deltas", "back", "slack"),
     *("remembers", "read", "state"),
 )
-_PREDICTOR = attrgetter("shape", "context", "target", "filter")
+_PREDICTOR = attrgetter("shape", "context", "target", "filter", "normalise", "residual")
 """Fields in which members of a stack are equal."""
 
 
@@ -194,7 +194,8 @@ def _model(model: Predictor | InputModel) -> Hashable:
     if model.stackable() is not None:
         return id(model)
     shapes = tuple((name, tuple(p.shape)) for name, p in model.parameters.items())
-    kind = type(model), model.function, model.hidden, model.norm, model.rate, model.frozen
+    own = getattr(model, "pool", None), getattr(model, "reconstruct", None)
+    kind = type(model), model.function, model.hidden, model.norm, model.rate, model.frozen, own
     return kind, _optimiser(model.optimiser), shapes
 
 

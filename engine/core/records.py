@@ -16,6 +16,7 @@ from torch import Tensor
 
 from antiphon.agents.network import Tensors
 from antiphon.comms.model import ContextSpec, encode
+from antiphon.comms.synthetic_gradients import Learned
 from antiphon.engine.core.clock import Windows
 from antiphon.engine.core.masks import EnvMask
 
@@ -196,6 +197,8 @@ class Record:
     """The message with the sender's graph, while the sender's window is open."""
     prediction: tuple[Tensor, int] | None = None
     """What its predictor said of it, and after how many updates."""
+    learned: Learned | None = None
+    """What training its predictor on it gives, if computed with `prediction`."""
 
     @property
     def unread(self) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import networkx as nx
@@ -19,14 +18,12 @@ from antiphon.engine.core.clock import EpisodeWindows, Schedule
 from antiphon.engine.core.divergence import Divergence
 from antiphon.engine.core.masks import EnvMask, mask_fill_zero, mask_not
 from antiphon.engine.core.records import EpisodeEnds, LearningGroup
+from antiphon.engine.core.ties import JoinedTies, joined_ties
 
 if TYPE_CHECKING:
     from antiphon.envs.signal import Description
 
-__all__ = ["Stacked", "System", "Tie"]
-
-Tie = list[tuple[str, int]]
-"""Agents and places among their parameters of what is one weight."""
+__all__ = ["Stacked", "System"]
 
 
 def _rows(part: Agent | Channel, mask: EnvMask) -> EnvMask:
@@ -171,16 +168,9 @@ class System:
         classes = torch.arange(signal.classes, device=value.device)
         return value.unsqueeze(1) == classes.view(-1, *(1 for _ in signal.shape))
 
-    def joined_ties(self) -> list[list[Tie]]:
-        """Return the ties by the place of a parameter among its agent's, those with a common agent together."""
-        joined: list[list[Tie]] = []
-        for group in self.tied:
-            tie = [(name, list(self.agents[name].learner.parameters).index(own)) for name, own in group]
-            names = {name for name, _ in group}
-            touching = [some for some in joined if any(name in names for one in some for name, _ in one)]
-            joined = [some for some in joined if some not in touching]
-            joined.append([*chain.from_iterable(touching), tie])
-        return joined
+    def joined_ties(self) -> JoinedTies:
+        """Return the ties by the places of parameters, those with a common agent together."""
+        return joined_ties(self.tied, self.agents)
 
     def goals(self) -> dict[str, Goal]:
         """Return the objectives of the agents that have one, by agent."""

@@ -13,6 +13,8 @@ from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.planning.plan import learning_in_words, network_in_words, ticks_in_words
 from antiphon.extensions import name_of
 from antiphon.scenarios import AgentSpec, ChannelSpec, Scenario
+from antiphon.scenarios.parts import OWN_TARGET
+from antiphon.scenarios.ties import agent_and_parameter
 from antiphon.telemetry.figures import RunDescription
 from antiphon.telemetry.timeline import Timeline
 
@@ -75,7 +77,7 @@ def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
         role = "readout" if name in scenario.readouts else "agent" if agent.learn else "frozen"
         clock = agent.clock
         times = {"period": clock.period, "phase": clock.phase % clock.period, "unroll": clock.unroll}
-        graph.add_node(name, role=role, **times, about=_about_agent(agent))
+        graph.add_node(name, role=role, **times, about=_about_agent(agent) | _about_ties(scenario, name))
     for channel in scenario.channels:
         link, size = channel.link, channel.size
         graph.add_edge(
@@ -110,6 +112,12 @@ def _about_agent(agent: AgentSpec) -> dict[str, str]:
     return about
 
 
+def _about_ties(scenario: Scenario, agent: str) -> dict[str, str]:
+    """The weights that an agent has in common with others."""
+    ties = [tie for tie in scenario.tied if any(agent_and_parameter(name)[0] == agent for name in tie)]
+    return {"tied": ", ".join(" = ".join(tie) for tie in ties)} if ties else {}
+
+
 def _about_channel(channel: ChannelSpec) -> dict[str, str]:
     link = channel.link
     about: dict[str, str] = {}
@@ -138,7 +146,7 @@ def _about_channel(channel: ChannelSpec) -> dict[str, str]:
 def _gradient(channel: ChannelSpec) -> str:
     gradient = channel.gradient
     parts: list[str] = [name_of(gradient.kind)]
-    labelled = gradient.kind in ("local", "sobolev_label")
+    labelled = gradient.kind in OWN_TARGET
     parts += [f"target {gradient.target}"] if labelled and gradient.target else []
     parts += [f"given {', '.join(gradient.context)}"] if gradient.context else []
     parts += ["at every site"] if channel.at_sites(gradient) else []

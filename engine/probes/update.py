@@ -10,9 +10,9 @@ from torch import Tensor
 
 from antiphon.comms.credit import as_leaf
 from antiphon.engine.base_simulation import BaseSimulation
+from antiphon.engine.core.ties import sum_tied
 from antiphon.engine.probes.truth import DifferentiableRollout, look_ahead
 from antiphon.engine.step.backends import StackedBackend
-from antiphon.engine.step.ties import TiedGradients
 from antiphon.errors import ScenarioError
 
 __all__ = ["UpdateAlignment", "update_alignment"]
@@ -121,7 +121,7 @@ def _true(twin: BaseSimulation, followed: dict[str, _Followed], ahead: int | Non
     found = torch.autograd.grad(losses, every, allow_unused=True) if losses and every else [None] * len(every)
     gradients = iter(found)
     by_agent = {name: [next(gradients) for _ in own] for name, own in leaves.items()}
-    TiedGradients(system).sum_gradients(by_agent)
+    sum_tied(system.joined_ties(), system.agents, [by_agent])
     shares = {name: group.owners[name] for group in system.groups for name in group.owners}
     return {name: _flat(by_agent[name], list(own.values())) / shares[name] for name, own in leaves.items()}
 

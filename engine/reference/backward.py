@@ -68,23 +68,6 @@ def window_update(state: State, group: LearningGroup, tape: Tape, step: int) -> 
     return update
 
 
-def sum_tied(state: State, updates: list[GroupUpdate]) -> None:
-    """Let tied parameters follow the sum of the gradients that reach any of them, and their agents step together (27c)."""
-    for groups in state.ties:
-        names = dict.fromkeys(name for group in groups for name, _ in group)
-        each = {name: [u.gradients[name] for u in updates if u.gradients.get(name)] for name in names}
-        for turn in range(max(map(len, each.values()))):
-            found = {name: own[turn] for name, own in each.items() if turn < len(own)}
-            if all(g is None for own in found.values() for g in own):
-                continue
-            for group in groups:
-                places = [(name, index) for name, index in group if name in found]
-                reached = [g for name, index in places if (g := found[name][index]) is not None]
-                for name, index in places:
-                    zeros = torch.zeros_like(state.agents[name].learner.trainable[index])
-                    found[name][index] = sum(reached[1:], reached[0]).clone() if reached else zeros
-
-
 def _term(injection: Injection, weight: float, batch: int) -> Tensor:
     """weight <m, stopgrad(c)> / B of one message; without a graph where the weight is zero, so that nothing follows."""
     if not weight:

@@ -18,14 +18,7 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
 from antiphon.comms.credit import constant
-from antiphon.engine.reference.backward import (
-    contributes,
-    depth,
-    lambda_returns,
-    sum_tied,
-    waits,
-    window_update,
-)
+from antiphon.engine.reference.backward import contributes, depth, lambda_returns, waits, window_update
 from antiphon.engine.reference.checkpoint import load_state_dict, state_dict
 from antiphon.engine.reference.forward import replay, tick_agents
 from antiphon.engine.reference.ledger import mask_fill_zero
@@ -80,7 +73,7 @@ class ReferenceEngine:
         ordered = sorted(closed, key=lambda one: depth(state, one[0]))
         found = [window_update(state, group, tape, step) for group, tape in ordered]
         groups = [update for update in found if update is not None]
-        sum_tied(state, groups)
+        state.sum_tied(groups)
         for group, tape in [*closed, *dropped]:
             self._close(group, tape, step)
         returns = lambda_returns(state, closed, step)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from antiphon.engine.reference.ledger import GradientLedger
 from antiphon.engine.reference.mailbox import Mailbox
-from antiphon.engine.reference.records import InputExample, LearningGroup
+from antiphon.engine.reference.records import GroupUpdate, InputExample, LearningGroup
 from antiphon.errors import DivergenceError
 from antiphon.nets.random import uniform
 from antiphon.nets.torch_optimisers import plain_optimiser, rate_shares
@@ -93,3 +93,18 @@ class State:
             raise DivergenceError(line)
         self.events.append((step, line))
         which.update(names)
+
+    def sum_tied(self, updates: Sequence[GroupUpdate]) -> None:
+        """Let tied parameters follow the sum of what reaches any of them; their agents step together (rule 27c)."""
+        for ties in self.ties:
+            names = {name for tie in ties for name, _ in tie}
+            each = {name: [u.gradients[name] for u in updates if u.gradients.get(name)] for name in names}
+            for turn in range(max(map(len, each.values()))):
+                found = {name: own[turn] for name, own in each.items() if turn < len(own)}
+                if all(g is None for own in found.values() for g in own):
+                    continue
+                for places in ([(name, i) for name, i in tie if name in found] for tie in ties):
+                    reached = [g for name, i in places if (g := found[name][i]) is not None]
+                    for name, i in places:
+                        zeros = torch.zeros_like(self.learners[name].parameters[i])
+                        found[name][i] = sum(reached, start=zeros)

@@ -23,6 +23,8 @@ from antiphon.scenarios.spec import frozen_data
 
 __all__ = ["Buildable", "PythonTemplate", "imported_object", "in_one_line", "load_python", "other_variants"]
 
+_ARGUMENT = re.compile(r"^ +(\w+): (.*)$", re.MULTILINE)
+
 Buildable = Scenario | Template | Callable[..., Scenario]
 """A scenario, or what makes one of the values of its parameters."""
 
@@ -69,6 +71,19 @@ class PythonTemplate:
     def description(self) -> str:
         """In words."""
         return "" if callable(self.base) else self.base.description
+
+    @property
+    def summary(self) -> str:
+        """The first line of a function's docstring, or the description."""
+        return (
+            (inspect.getdoc(self.base) or "").partition("\n")[0] if callable(self.base) else self.description
+        )
+
+    @property
+    def explained(self) -> dict[str, str]:
+        """What the docstring of a function has on its parameters (`Args:`), by name."""
+        text = (inspect.getdoc(self.base) or "").partition("Args:")[2] if callable(self.base) else ""
+        return {name: text for name, text in _ARGUMENT.findall(text) if name in self.parameters}
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -164,6 +179,8 @@ def other_variants(
 def load_python(place: str) -> PythonTemplate:
     """Import the scenario, or the function that returns one, of `MODULE:FUNCTION`; modules beside are found too.
 
+    The attribute `variants` of a function, where it has one, names values of its parameters: `{"wide": {"width": 512}}`.
+
     Raises:
         ScenarioError: There is no such module or function, it is something else, or it cannot be imported or called; one
             line that names where.
@@ -175,7 +192,8 @@ def load_python(place: str) -> PythonTemplate:
             f"{option}: is of type {type(found).__name__}; must be an antiphon.Scenario or a function that returns one"
         )
     base = in_one_line(found, option) if callable(found) else found
-    return PythonTemplate(base=base, source=place, importable=True)
+    variants = {} if isinstance(found, Scenario | Template) else getattr(found, "variants", {})
+    return PythonTemplate(base=base, source=place, importable=True, variants=variants)
 
 
 def imported_object(place: str, option: str) -> Any:

@@ -163,7 +163,7 @@ class _Builder:
         )
         module = fx.GraphModule(_copies(targets, model, self.trace.root), self.graph, class_name=name)
         module.train(model.training)
-        module.keeps_input = True  # what it writes to, it copies itself
+        module.keeps_input = True  # type: ignore[assignment]  # what it writes to, it copies itself
         return Part(module, tuple(self.part.observes), tuple(shapes), self.reads, self.sends)
 
     def _inputs(self, observed: Sequence[fx.Node], shapes: Sequence[Shape]) -> None:

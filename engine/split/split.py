@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from antiphon.agents.objectives import objective_of
+from antiphon.engine.split.credit import Credit
 from antiphon.engine.split.cuts import containers, cut_names
 from antiphon.engine.split.example import Inputs, check_model, inputs_for
 from antiphon.engine.split.origin import Origin
@@ -27,6 +28,8 @@ from antiphon.scenarios import Scenario
 from antiphon.scenarios.parts import ObjectiveSpec
 
 __all__ = ["split"]
+
+_PREDICTED = ("decoupled", "unlocked")
 
 
 @torch.inference_mode(mode=False)
@@ -62,7 +65,9 @@ def split(
         output: Of several outputs, the key or index of the prediction; None: the one that fits the objective.
         objective: Of the prediction; None: classification of `label`; a word names the target to classify.
         coupling: Of every channel.
-        gradient: Of every channel.
+        gradient: Of every channel. `local` without a head gets a small one; `aug_local` one of copies of the model's later
+            blocks (`{"kind": "aug_local", "layers": 2}`) and its last layers; `lens` looks through the model's own last layers,
+            with their present parameters. `at` names the submodule where these begin, if that is not after the blocks.
         tie: Parameters that several parts share: `copy` makes them independent, `together` keeps them equal; None: an error.
         parts: In place of a model whose forward cannot be traced: modules, each fed with what the one before returns.
         observes: The signal of a forward with one argument; `inputs` names several.
@@ -83,6 +88,10 @@ def split(
         given = inputs_for(model, description, inputs, observes)
         cut = _cut(model, at, given, output, _size(goal, description), description.signals.get(goal.target))
         tied = tied_parameters(cut.parts, model, cut.names, tie)
+        target = goal.target, description.signals[goal.target]
+        members = dict(zip(cut.names, cut.parts, strict=True))
+        credit = Credit(model, given.example, cut.at, target, output, _size(goal, description), members)
+        channels = _channels(cut, coupling, gradient, credit)
     except ScenarioError as error:
         raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
     origin = Origin(copy.deepcopy(model), tied if tie == "copy" else ())
@@ -92,7 +101,7 @@ def split(
         "scenario": scenario,
         "env": env,
         "agents": _agents(cut, given, goal),
-        "channels": _channels(cut, coupling, gradient),
+        "channels": channels,
         "training": {"sweep": True, **training},
     }
     if tied and tie == "together":
@@ -104,6 +113,7 @@ def split(
 class _Cut:
     parts: list[Part]
     names: list[str]
+    at: list[str]
 
 
 def _cut(
@@ -122,7 +132,9 @@ def _cut(
     agents = [f"part{i}" for i in range(len(plan.parts))]
     shape = tuple(at_path(traced.facts[prediction[0]].value, prediction[1]).shape[1:])
     axes = None if target is None else axes_for(shape, target.shape, target.classes)
-    return _Cut(build_parts(traced, plan, model, agents, axes), agents)
+    order = {node: i for i, node in enumerate(traced.graph.nodes)}
+    before = sorted(dict.fromkeys(names), key=lambda name: order[traced.entries[name]])
+    return _Cut(build_parts(traced, plan, model, agents, axes), agents, before)
 
 
 def _objective(given: str | Mapping[str, Any] | None) -> ObjectiveSpec:
@@ -154,7 +166,9 @@ def _agents(cut: _Cut, given: Inputs, goal: ObjectiveSpec) -> dict[str, dict[str
     return agents
 
 
-def _channels(cut: _Cut, coupling: str, gradient: str | Mapping[str, Any]) -> list[dict[str, Any]]:
+def _channels(
+    cut: _Cut, coupling: str, gradient: str | Mapping[str, Any], credit: Credit
+) -> list[dict[str, Any]]:
     channels = []
     for name, part in zip(cut.names, cut.parts, strict=True):
         for wire in part.reads:
@@ -166,8 +180,9 @@ def _channels(cut: _Cut, coupling: str, gradient: str | Mapping[str, Any]) -> li
                 "size": list(shape) if len(shape) > 1 else (*shape, 1)[0],
                 "norm": "none",
                 "coupling": coupling,
-                "gradient": gradient,
             }
+            if coupling in _PREDICTED:
+                channel["gradient"] = credit.gradient(gradient, wire)
             if wire.port is not None:
                 channel["port"] = re.sub("[^A-Za-z0-9]+", "_", wire.port).strip("_")
             channels.append(channel)

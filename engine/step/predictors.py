@@ -10,7 +10,7 @@ from torch import Tensor
 
 from antiphon.comms.credit import constant
 from antiphon.comms.stacked import StackedModels, gradients_all, predict_all
-from antiphon.comms.synthetic_gradients import Example, Predictor
+from antiphon.comms.synthetic_gradients import Example, Learned, Predictor
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.divergence import Report
 from antiphon.engine.core.masks import mask_and, mask_fill_zero, mask_not
@@ -53,7 +53,7 @@ class PredictorTrainer:
                 questions.append((channel.predictor, example))
                 records.append((channel, record))
         for (channel, record), (predictor, example), prediction in zip(
-            records, questions, predict_all(questions), strict=True
+            records, questions, predict_all(questions, learn=not self.frozen), strict=True
         ):
             if example.target is not None and example.valid is not None:  # no own loss, no injection
                 prediction = mask_fill_zero(example.valid, prediction)
@@ -61,6 +61,7 @@ class PredictorTrainer:
             if channel.predictors_disabled is not None:
                 prediction = channel.enabled_predictions(prediction)
             channel.ledger.keep_prediction(record, prediction, predictor.updates)
+            record.learned = example.learned
 
     def predict(self, channel: Channel, record: Record) -> Tensor | None:
         """Return the synthetic gradient of one record, [B, size] per sample; None where it cannot be evaluated."""
@@ -122,8 +123,16 @@ class PredictorTrainer:
                         example.valid = rows if example.valid is None else rows & example.valid
                     if len(channel.members) > 1:
                         example.members = channel.examples_for(rows)
+                    example.learned = self._learned(record, example, channel.predictor.updates)
                     found.setdefault(name, []).append(example)
         return found
+
+    @staticmethod
+    def _learned(record: Record, example: Example, updates: int) -> Learned | None:
+        """Take what training on all rows of a record gives, where it has been computed with these parameters."""
+        learned, record.learned = record.learned, None
+        present = record.prediction is not None and record.prediction[1] == updates
+        return learned if present and example.valid is None else None
 
     def gradients(
         self,

@@ -29,6 +29,11 @@ class AgentReport:
     def __init__(self, stacks: StepReport, stacked: Stacked) -> None:
         self.stacks, self._stacked = stacks, stacked
 
+    @classmethod
+    def empty(cls, stacked: Stacked) -> AgentReport:
+        """Return the report of a step at which nothing was learned."""
+        return cls(StepReport([], {}), stacked)
+
     @cached_property
     def updates(self) -> list[Update]:
         """By learning group of single agents."""
@@ -255,10 +260,10 @@ def _without_target(losses: Losses, n: int) -> bool:
 
 def _examples(example: Example, batch: int, count: int) -> list[Example]:
     names = ("message", "context", "delta", "valid", "target", "prediction", "loss")
-    split = {
+    split: dict[str, Any] = {
         name: torch.split(value, batch) for name in names if (value := getattr(example, name)) is not None
     }
     return [
-        replace(example, members=None, **{name: rows[k] for name, rows in split.items()})
+        replace(example, members=None, learned=None, **{name: rows[k] for name, rows in split.items()})
         for k in range(count)
     ]

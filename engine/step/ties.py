@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import reduce
-from itertools import chain
+from collections.abc import Sequence
 
-import torch
-
-from antiphon.comms.credit import Gradients
-from antiphon.engine.core.system import System, Tie
+from antiphon.engine.core.system import System
+from antiphon.engine.core.ties import sum_tied
 from antiphon.engine.core.updates import Update
 from antiphon.engine.step.backward import reached_alone
 
@@ -25,43 +21,27 @@ class TiedGradients:
 
     def __init__(self, system: System) -> None:
         self.system = system
-        self._joined = system.joined_ties()
+        self._ties = system.joined_ties()
+        self._names = {name for groups in self._ties for tie in groups for name, _ in tie}
 
     def sum_updates(self, updates: Sequence[Update]) -> None:
-        """Sum over the updates of one step; where any of the tied agents takes an optimiser step, all of them do."""
-        for groups in self._joined:
-            names = dict.fromkeys(name for name, _ in chain.from_iterable(groups))
-            each = {name: [u for u in updates if self._learns(u, name)] for name in names}
-            for turn in range(max(map(len, each.values()))):
-                own = {name: some[turn] for name, some in each.items() if turn < len(some)}
-                for name, update in own.items():
-                    if not self._reached(update, name):
-                        update.gradients[name] = [None] * len(update.gradients[name])
-                gradients = {name: update.gradients[name] for name, update in own.items()}
-                if any(g is not None for some in gradients.values() for g in some):
-                    self._sum(groups, gradients)
-                    for name, update in own.items():
-                        update.reached_by_tie.add(name)
-
-    def sum_gradients(self, gradients: Mapping[str, Gradients]) -> None:
-        """Sum gradients that are of one window of all tied agents; `gradients`: by agent, changed."""
-        for groups in self._joined:
-            self._sum(groups, gradients)
-
-    def _sum(self, groups: Sequence[Tie], gradients: Mapping[str, Gradients]) -> None:
-        """Put the sum in place of each gradient, zeros where none is; `gradients`: by agent, changed."""
-        for tie in groups:
-            present = [(name, index) for name, index in tie if name in gradients]
-            found = [g for name, index in present if (g := gradients[name][index]) is not None]
-            total = reduce(torch.add, found) if found else None
-            for name, index in present:
-                # Each has its own: an optimiser may change what it is given.
-                zeros = torch.zeros_like(self.system.agents[name].learner.trainable[index])
-                gradients[name][index] = zeros if total is None else total.clone()
-
-    def _learns(self, update: Update, name: str) -> bool:
-        agent = self.system.agents[name]
-        return bool(update.gradients.get(name)) and agent.agent_disabled is not True
+        """Sum over the updates of one step, all of which have been differentiated."""
+        if not self._names:
+            return
+        tied = [
+            (update, name)
+            for update in updates
+            for name in update.gradients.keys() & self._names
+            if self.system.agents[name].agent_disabled is not True
+        ]
+        for update, name in tied:
+            if not self._reached(update, name):
+                update.gradients[name] = [None] * len(update.gradients[name])
+        each = [{name: own.gradients[name] for own, name in tied if own is update} for update in updates]
+        sum_tied(self._ties, self.system.agents, each)
+        for update, name in tied:
+            if any(g is not None for g in update.gradients[name]):
+                update.reached_by_tie.add(name)
 
     def _reached(self, update: Update, name: str) -> bool:
         """Whether a gradient reaches an agent; beside stacks it may be given zeros in place of none."""

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from antiphon.engine.runs.library import template_named
 from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.engine.runs.request import Request
 from antiphon.engine.studies.scoring import Scoring
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
-from antiphon.scenarios import Scenario, Template, load
+from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.parts import ObjectiveSpec
 from antiphon.scenarios.problems import show_value
 from antiphon.scenarios.study import DEFAULT, BudgetSpec, PaperSpec, RowSpec, StudySpec, VariantSpec
@@ -148,7 +149,9 @@ def plan(spec: StudySpec, options: StudyOptions, templates: Templates | None = N
     """
     name, budget = _budget(spec, options)
     rows = [row for row in spec.rows if not row.budgets or name in row.budgets]
-    loaded = {row.scenario: (templates or {}).get(row.scenario) or load(row.scenario) for row in rows}
+    loaded = {
+        row.scenario: (templates or {}).get(row.scenario) or template_named(row.scenario) for row in rows
+    }
     titles = [row.name or loaded[row.scenario].name for row in rows]
     for title in titles:
         if titles.count(title) > 1:

@@ -49,7 +49,7 @@ def load(name: str) -> Text:
     """Return a text, read once while its file does not change.
 
     Args:
-        name: `embedded`, or the name without `.txt` of a file in `$ANTIPHON_DATA/text`.
+        name: `embedded`, the name without `.txt` of a file in `$ANTIPHON_DATA/text`, or the absolute path of a file.
 
     Raises:
         DataError: There is no such file, it is not UTF-8, or it is too short to be parted.
@@ -60,12 +60,17 @@ def load(name: str) -> Text:
 
 def _find(name: str) -> Path:
     """Return the file of a text that does not ship with antiphon."""
+    path = Path(name)
+    if path.is_absolute():
+        if not path.is_file():
+            raise DataError(f"env.text: there is no file {name}; give the path of a text")
+        return path
     data = os.environ.get("ANTIPHON_DATA")
     folder = find_folder("text")
     if folder is None:
         place = f"ANTIPHON_DATA is '{data}', which has no folder text" if data else "ANTIPHON_DATA is not set"
         raise DataError(
-            f"env.text: no text '{name}': {place}; name a folder that has text/{name}.txt, or use {EMBEDDED}"
+            f"env.text: no text '{name}': {place}; name a folder that has text/{name}.txt, give an absolute path, or use {EMBEDDED}"
         )
     stems = {path.stem: path for path in sorted(folder.glob("*.txt"))}
     if name not in stems:

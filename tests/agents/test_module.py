@@ -66,6 +66,18 @@ def test_a_module_is_copied_and_left_alone() -> None:
     assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())
 
 
+def test_a_call_leaves_nothing_behind() -> None:
+    """Seeding all devices keeps a stack trace of every call until one of them is used."""
+    network = ModuleNetwork(net, (8,), HEADS, seed=0)
+    parameters, buffers = network.parameters(torch.Generator()), network.buffers()
+    queued = len(torch.cuda._queued_calls)
+    network(parameters, buffers, torch.randn(5, 8), training=True, seed=3)
+    assert len(torch.cuda._queued_calls) == queued
+    state = torch.get_rng_state()
+    network(parameters, buffers, torch.ones(5, 8), training=True, seed=3)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_initial_numbers_follow_the_seed_and_leave_the_global_state_alone() -> None:
     state = torch.get_rng_state()
     first, again, other = (

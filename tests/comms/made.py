@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from antiphon.comms.heads import Reconstruction
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.synthetic_gradients import PREDICTORS, Example, Predictor
 from antiphon.nets.schedules import Rate
@@ -16,6 +17,8 @@ DOUBLE = torch.float64
 BATCH, CHANNELS, SIDE, CLASSES = 6, 2, 3, 3
 SHAPE = (CHANNELS, SIDE, SIDE)
 """Of a message: a map, so that all kinds can read it."""
+TOKENS = (3, 6)
+"""Another shape of as many components: three sites."""
 SIZE = CHANNELS * SIDE * SIDE
 LABEL, PLACE = ContextSpec("label", (), CLASSES), ContextSpec("place", (2,))
 CONTEXT = (LABEL, PLACE)
@@ -78,6 +81,23 @@ def example(
     )
 
 
+class PixelHead(nn.Module):
+    """A smooth head on maps, or on their pooled features, whose last layer starts at zero."""
+
+    def __init__(self, shape: tuple[int, ...], outputs: tuple[int, ...]) -> None:
+        super().__init__()
+        self.mix = nn.Linear(shape[0], 5)
+        self.last = nn.Linear(5, outputs[-1])
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = x.flatten(2).transpose(1, 2) if x.dim() > 2 else x.unsqueeze(1)
+        found: Tensor = self.last(torch.tanh(self.mix(pixels))).mean(1)
+        return found
+
+
+AGAIN = Reconstruction(LABEL, weight=0.5)
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "linear": ("linear", {}),
     "mlp": ("mlp", {}),
@@ -97,6 +117,19 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "local, regression": ("local", {"regression": True}),
     "local, sites": ("local", {"sites": (2, 3)}),
     "local, as many sites": ("local", {"sites": (6,)}),
+    "linear, normalised": ("linear", {"normalise": "layer", "shape": TOKENS}),
+    "mlp, normalised, residual": ("mlp", {"normalise": "layer", "residual": True, "shape": TOKENS}),
+    "conv, normalised": ("conv", {"normalise": "layer", "shape": (6, 1, 3)}),
+    "conv, hidden filters, residual": ("conv", {"hidden": (4,), "residual": True}),
+    "sobolev, normalised": ("sobolev", {"normalise": "layer", "shape": TOKENS}),
+    "local, normalised": ("local", {"normalise": "layer", "shape": TOKENS}),
+    "local, pooled": ("local", {"pool": "mean"}),
+    "local, a head": ("local", {"head": PixelHead}),
+    "local, a head, pooled": ("local", {"head": PixelHead, "pool": "mean"}),
+    "sobolev_label, a head": ("sobolev_label", {"head": PixelHead}),
+    "local, reconstruction": ("local", {"reconstruct": AGAIN}),
+    "local, a head and reconstruction": ("local", {"head": PixelHead, "reconstruct": AGAIN}),
+    "local, regression and reconstruction": ("local", {"regression": True, "reconstruct": AGAIN}),
 }
 """Every kind in the forms that differ, by a name for test ids."""
 

@@ -20,6 +20,7 @@ from antiphon.errors import EngineError
 from antiphon.nets.layers import binary_cross_entropy, cross_entropy, squared_error
 from antiphon.nets.schedules import Rate
 from tests.comms.made import (
+    AGAIN,
     BATCH,
     CASES,
     CLASSES,
@@ -67,6 +68,9 @@ def all_close(found: Sequence[Tensor], k: int, expected: Sequence[Tensor]) -> No
 def several(name: str, context: str = "both", **given: Any) -> list[Predictor]:
     """Predictors of one form with numbers of their own; by SGD, as Adam would make noise as long as any gradient."""
     kind, settings = FORMS[name]
+    if "reconstruct" in settings:  # of the first signal, where there is one
+        first = CONTEXTS[context][:1]
+        settings = {**settings, "reconstruct": dataclasses.replace(AGAIN, target=first[0]) if first else None}
     found = []
     for k in range(COUNT):
         own = make(kind, **{"context": CONTEXTS[context], "optimiser": {"kind": "sgd"}, **settings, **given})

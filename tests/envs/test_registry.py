@@ -19,7 +19,8 @@ TEXT = "antiphon/CharText-v0"
 
 
 def test_ids_are_registered() -> None:
-    names = ("Digits", "Mnist", "Cifar10", "Hyperplane", "CountDigits", "Copy", "RepeatCopy", "CharText")
+    pictures = ("Digits", "Mnist", "Cifar10")
+    names = (*pictures, "Hyperplane", "CountDigits", "Copy", "RepeatCopy", "CharText", "TextWindows")
     library = tuple(f"antiphon/{name}-v0" for name in names)
     assert envs.ids() == (*library, "antiphon/Tensors-v0")
     assert set(library) <= set(gymnasium.registry)

@@ -54,6 +54,13 @@ def test_a_changed_file_is_read_again(shelf: Path) -> None:
     assert texts.load("new").vocabulary == "abc"
 
 
+def test_a_text_by_its_path(tmp_path: Path) -> None:
+    (tmp_path / "letters").write_text("abcd" * 20)
+    assert texts.load(str(tmp_path / "letters")).vocabulary == "abcd"
+    with pytest.raises(DataError, match=re.escape(f"there is no file {tmp_path / 'numbers'}; give the path")):
+        texts.load(str(tmp_path / "numbers"))
+
+
 def test_bytes_that_are_not_utf_8(shelf: Path) -> None:
     (shelf / "latin.txt").write_bytes("é caf".encode() + b"\xe9" + b" bar" * 20)
     expected = (

@@ -167,3 +167,39 @@ def test_it_is_a_context_that_closes_once() -> None:
         simulation.run(1)
     simulation.close()
     assert simulation.recorders == []
+
+
+@pytest.mark.parametrize(
+    ("channel", "line"),
+    [
+        (
+            {"size": 8, "gradient": {"sites": True}},
+            r"channels\[a->b\]\.gradient\.sites: a message of 8 components has none; give it a size such as",
+        ),
+        (
+            {"gradient": {"kind": "mlp", "sites": True}},
+            r"channels\[a->b\]\.gradient\.sites: a message of 128 components has none; .* or leave sites out",
+        ),
+        (
+            {"size": 8, "input": {"sites": True}},
+            r"channels\[a->b\]\.input\.sites: a message of 8 components has none",
+        ),
+        (
+            {"size": [2, 3, 3], "gradient": {"kind": "conv", "sites": True}},
+            r"channels\[a->b\]\.gradient\.sites: a conv gradient reads every site of a map .*; leave it out",
+        ),
+    ],
+)
+def test_sites_are_refused_where_a_message_has_none(channel: dict[str, Any], line: str) -> None:
+    agents = {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}}
+    with one_line(line):
+        Simulation(scenario_of(agents, [{"from": "a", "to": "b", **channel}]))
+
+
+def test_the_state_of_an_agent_has_no_sites() -> None:
+    agents = {
+        "a": {"observes": ["image"], "network": {"kind": "gru", "size": 4}, "objective": CLASSIFY},
+    }
+    state = {"from": "a", "to": "a", "carries": "state", "gradient": {"sites": True}}
+    with one_line(r"channels\[a->a:state\]\.gradient\.sites: a message of 4 components has none"):
+        Simulation(scenario_of(agents, [state]))

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
+from antiphon.comms.sites import SiteGradient, SiteInput
 from antiphon.engine.metrics.description import describe_run, graph_of
+from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import load
+from tests.engine.scenes import CLASSIFY, scenario_of
 
 
 def test_the_graph_has_clocks_links_and_words() -> None:
@@ -28,6 +35,22 @@ def test_words_for_links_and_predictors_name_what_is_used_only() -> None:
     assert "target" not in linear
 
 
+@pytest.mark.parametrize(
+    ("size", "sites", "every"),
+    [([4, 2], None, True), ([4, 2], False, False), ([2, 2, 2], None, False), (8, None, False)],
+)
+def test_words_for_predictors_name_sites(size: Any, sites: bool | None, every: bool) -> None:
+    predictor = {"kind": "linear", "context": ["image"], "sites": sites}
+    channel = {"from": "a", "to": "b", "size": size, "gradient": predictor, "input": predictor}
+    agents = {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}}
+    scenario = scenario_of(agents, [channel])
+    about = graph_of(scenario).edges["a", "b", 0]["about"]
+    assert [("at every site" in about[part]) for part in ("gradient", "input")] == [every, every]
+    with Simulation(scenario) as simulation:
+        found = simulation.system.channels["a->b"]
+        assert isinstance(found.predictor, SiteGradient) == isinstance(found.input, SiteInput) == every
+
+
 def test_a_run_is_described_by_its_facts() -> None:
     scenario = load("digits-mlp").resolve()
     facts = {"scenario": "digits-mlp", "seed": 3, "values": {"width": 8, "context": ["label"], "none": None}}
@@ -35,3 +58,11 @@ def test_a_run_is_described_by_its_facts() -> None:
     assert found.hparams == {"scenario": "digits-mlp", "seed": 3, "width": 8, "context": '["label"]'}
     assert (found.until, found.start_step, found.every) == (70, 5, scenario.telemetry.every)
     assert describe_run(scenario, facts).until == scenario.training.steps
+
+
+def test_an_agent_says_which_weights_it_has_in_common_with_others() -> None:
+    scenario = load("digits-mlp").resolve()
+    fields = {name: getattr(scenario, name) for name in type(scenario).model_fields}
+    graph = graph_of(type(scenario)(**{**fields, "tied": [["n0.0.bias", "n1.0.bias"]]}))
+    assert [graph.nodes[name]["about"].get("tied") for name in ("n0", "n1")] == ["n0.0.bias = n1.0.bias"] * 2
+    assert not any("tied" in about for name, about in graph.nodes(data="about") if name not in ("n0", "n1"))

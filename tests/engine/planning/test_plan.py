@@ -12,10 +12,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from antiphon.engine.build.builder import build_to_look
+from antiphon.engine.build.builder import build_to_look, outline
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.planning import plan as plans
 from antiphon.engine.planning.cost_model import CostModel
+from antiphon.engine.planning.memory_estimate import memory_of
 from antiphon.engine.planning.plan import Plan, plan, stacked
 from antiphon.engine.planning.step_time import measure_step_time
 from antiphon.engine.simulation import Simulation
@@ -257,6 +258,33 @@ def test_a_predictor_costs_its_products_and_is_left_as_it_is() -> None:
     )  # twice forward, then back
     after = predictor.parameters | predictor.buffers
     assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def pairs(size: Any, sites: bool | None) -> Scenario:
+    """Two equal pairs whose messages have 96 components, conditioned on the label."""
+    gradient = {"kind": "linear", "context": ["label"], "sites": sites}
+    agents: dict[str, Any] = {f"a{i}": {"observes": ["image"], "network": {"hidden": [6]}} for i in range(2)}
+    agents |= {f"b{i}": {"network": {"hidden": [6]}, "objective": CLASSIFY} for i in range(2)}
+    ends = [{"from": f"a{i}", "to": f"b{i}"} for i in range(2)]
+    return scenario_of(agents, [{**end, "size": size, "gradient": gradient} for end in ends])
+
+
+@pytest.mark.parametrize(
+    ("size", "sites", "count", "own"),
+    [([24, 4], None, 24, 4), ([4, 4, 6], True, 24, 4), ([24, 4], False, 1, 96), (96, None, 1, 96)],
+)
+def test_a_predictor_of_sites_costs_the_products_of_all_of_them(
+    size: Any, sites: bool | None, count: int, own: int
+) -> None:
+    scenario = pairs(size, sites)
+    model = costs(scenario)
+    agents = sum(model.network(agent).forward for agent in model.system.agents.values())
+    agents += sum(model.network(agent).backward for agent in model.system.agents.values())
+    rows = scenario.training.batch * count
+    assert model.flop() - agents == 2 * 3 * 2 * rows * (own + 10) * own  # of both: predicted twice, then back
+    (stack,) = plan(scenario).bundles
+    assert stack.gradient == ("linear" if count == 1 else "linear at every site")
+    assert 0.3 < outline(scenario, describe(scenario.env), 4) / memory_of(model.system).total < 4
 
 
 def test_clocks_and_rare_updates_make_a_step_cheaper() -> None:

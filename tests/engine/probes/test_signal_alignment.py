@@ -71,13 +71,14 @@ def test_a_common_error_hides_in_the_messages_and_shows_in_the_parameters() -> N
     assert signal_caution(found.cosine, found.parameter_cosine) is not None
 
 
-@pytest.mark.parametrize("name", ["stack", "states", "delays", "drops", "p_update"])
+@pytest.mark.parametrize("name", ["stack", "states", "delays", "drops", "p_update", "sites"])
 def test_engines_agree(name: str) -> None:
     documents: dict[str, Any] = {
         "stack": ring(),
         "states": ring(agent={"network": {"kind": "lstm", "size": 4}, "clock": {"unroll": 3}}, state={}),
         "delays": ring(channel={"link": {"delay": 3}}, agent={"clock": {"period": 2}}),
         "drops": ring(channel={"link": {"delay": 1, "drop": 0.4, "noise": 0.1}}),
+        "sites": ring(channel={"size": [3, 2]}),
         "p_update": ring(agent={"p_update": 0.5}),
     }
     found = []

@@ -10,6 +10,7 @@ import torch
 
 from antiphon.engine.probes import update
 from antiphon.engine.probes.update import update_alignment
+from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from tests.engine.probes.probed import EYE, JUDGE, chain, corporation, make
 
@@ -75,6 +76,17 @@ def test_tied_agents_have_one_row() -> None:
     found = update_alignment(simulation)
     assert found.keys() == {"left", "mind"}
     assert found["left"].norm_ratio == pytest.approx(1, abs=1e-10)
+
+
+def test_tied_parameters_follow_the_sum_in_the_truth_too() -> None:
+    simulation = chain("locked")
+    fields = {name: getattr(simulation.scenario, name) for name in type(simulation.scenario).model_fields}
+    scenario = type(simulation.scenario)(**{**fields, "tied": [["b.0.weight", "c.0.weight"]]})
+    with Simulation(scenario, dtype=torch.float64) as tied:
+        tied.run(5)
+        for row in update_alignment(tied).values():
+            assert row.cosine == pytest.approx(1, abs=1e-10)
+            assert row.norm_ratio == pytest.approx(1, abs=1e-10)
 
 
 def test_an_agent_is_compared_in_the_first_window_for_which_it_is_drawn() -> None:

@@ -101,8 +101,9 @@ def test_a_locked_chain_is_a_plain_training_loop_with_one_shared_parameter(
             torch.testing.assert_close(of(simulation, name), own.weight.detach(), rtol=0, atol=1e-10)
 
 
-def test_a_decoupled_chain_keeps_them_equal_and_engines_agree() -> None:
-    one, other = twins(parts(language_model(), "decoupled"))
+@pytest.mark.parametrize("sweep", [False, True])
+def test_a_decoupled_chain_keeps_them_equal_and_engines_agree(*, sweep: bool) -> None:
+    one, other = twins(parts(language_model(), "decoupled", sweep=sweep))
     side_by_side(one, other, 30)
     for simulation in (one, other):
         assert_tied(simulation, "embed.module.weight", "head.module.4.weight")

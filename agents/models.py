@@ -1,0 +1,151 @@
+"""Small plain-torch models: a GPT and a residual network, as people write them; the library scenarios split them."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["GPT", "ResNet"]
+
+
+class TransformerBlock(nn.Module):
+    """Causal self-attention and a perceptron, each behind a layer norm and beside a skip connection.
+
+    Args:
+        width: Features of a token.
+        heads: Of the attention; they divide the width.
+        dropout: Share of the activations left out in training.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.ln1, self.ln2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [batch, tokens, width] of the same."""
+        x = x + self.drop(self._attention(self.ln1(x)))
+        y: Tensor = x + self.drop(self.mlp(self.ln2(x)))
+        return y
+
+    def _attention(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        shape = batch, tokens, self.heads, width // self.heads
+        q, k, v = (part.view(shape).transpose(1, 2) for part in self.qkv(x).chunk(3, 2))
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        y: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
+        return y
+
+
+class GPT(nn.Module):
+    """A decoder-only transformer (Radford et al. 2019, "Language models are unsupervised multitask learners").
+
+    Args:
+        classes: Of a token.
+        length: Tokens of a window, at most.
+        blocks: Transformer blocks.
+        width: Features of a token.
+        heads: Of each attention.
+        dropout: Share of the activations left out in training.
+        tied: Whether the head's weight is that of the token embedding.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        length: int,
+        *,
+        blocks: int = 4,
+        width: int = 64,
+        heads: int = 4,
+        dropout: float = 0.0,
+        tied: bool = False,
+    ) -> None:
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(classes, width), nn.Embedding(length, width)
+        self.drop = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads, dropout) for _ in range(blocks))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, classes, bias=False)
+        self.apply(_initialise)
+        if tied:
+            self.head.weight = self.tokens.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the logits of the next token at every place, [batch, length, classes], of tokens [batch, length]."""
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        x = self.drop(self.tokens(tokens) + self.positions(places))
+        for block in self.blocks:
+            x = block(x)
+        logits: Tensor = self.head(self.norm(x))
+        return logits
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions with batch norm beside a skip connection (He et al. 2016, "Deep residual learning", figure 2).
+
+    Args:
+        channels: Of the input.
+        out: Of the output.
+        stride: Of the first convolution.
+    """
+
+    def __init__(self, channels: int, out: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out)
+        self.conv2, self.bn2 = nn.Conv2d(out, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out)
+        self.skip = nn.Identity() if stride == 1 and channels == out else _projection(channels, out, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [batch, out, height / stride, width / stride] of [batch, channels, height, width]."""
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(y + self.skip(x))
+
+
+def _projection(channels: int, out: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+
+
+class ResNet(nn.Module):
+    """A residual network of stages; each but the first halves the picture and doubles the channels.
+
+    Args:
+        colours: Planes of a picture.
+        classes: To tell apart.
+        channels: Of the first stage.
+        stages: Residual blocks of each stage.
+    """
+
+    def __init__(
+        self, colours: int, classes: int, *, channels: int = 16, stages: tuple[int, ...] = (2, 2)
+    ) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(colours, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels)
+        blocks: list[nn.Module] = []
+        width = channels
+        for stage, count in enumerate(stages):
+            for place in range(count):
+                out = channels * 2**stage
+                blocks.append(ResidualBlock(width, out, 2 if stage and not place else 1))
+                width = out
+        self.blocks = nn.ModuleList(blocks)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the logits [batch, classes] of pictures [batch, colours, height, width]."""
+        x = F.relu(self.bn(self.conv(image)))
+        for block in self.blocks:
+            x = block(x)
+        logits: Tensor = self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        return logits

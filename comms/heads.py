@@ -1,0 +1,246 @@
+"""Heads of local losses: auxiliary networks from a message in its own shape to outputs for a target.
+
+A network of one's own trained by a local loss in place of a returned gradient is that of Nøkland & Eidnes 2019
+("Training Neural Networks with Local Error Signals", 1901.06656) and Belilovsky et al. 2019, 2020 ("Greedy Layerwise
+Learning Can Scale to ImageNet", 1812.11446; "Decoupled Greedy Learning of CNNs", 1901.08164); initialised from copies of
+the model's own later layers it is AugLocal's (Ma et al. 2024, 2402.17318); with a reconstruction of the input beside the
+target's loss, InfoPro's (Wang et al. 2021, "Revisiting Locally Supervised Learning", 2101.10832).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from antiphon.comms.model import ContextSpec, Model, Numbers
+from antiphon.errors import ScenarioError
+from antiphon.nets.modules import (
+    IncomparableError,
+    called,
+    called_stacked,
+    described,
+    draws,
+    module_of,
+    refusal,
+    shape_problem,
+)
+
+__all__ = ["Head", "HeadModel", "Reconstruction", "head_of", "output_shape"]
+
+HeadSource = Callable[..., nn.Module] | nn.Module
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """A second term of a local loss: reconstruction of a signal, whose features come first in `Example.context`."""
+
+    target: ContextSpec
+    source: HeadSource | None = None
+    """The decoder; None: a linear map."""
+    weight: float = 1.0
+
+    def losses(self, output: Tensor, truth: Tensor) -> Tensor:
+        """Return the mean over components of squared error, over sites of cross-entropy, [B], of [B, features] each."""
+        if self.target.classes is None:
+            return (output - truth).square().mean(-1)
+        sites = (*output.shape[:-1], -1, self.target.classes)
+        logs = F.log_softmax(output.reshape(sites), -1)
+        return -(logs * truth.reshape(sites)).sum(-1).mean(-1)
+
+
+def output_shape(target: ContextSpec) -> tuple[int, ...]:
+    """Return the shape of a head's output for a target: [*S, classes], or that of floats."""
+    return target.shape if target.classes is None else (*target.shape, target.classes)
+
+
+class Head(nn.Module):
+    """A module on messages in their own shape as one on flat rows: [B, M] to [B, outputs].
+
+    It runs as in evaluation, so that nothing is random, but batch norms use the statistics of the rows.
+
+    Args:
+        module: The module.
+        shape: Of a message.
+    """
+
+    def __init__(self, module: nn.Module, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.module = module
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [B, outputs] of [B, M]."""
+        found: Tensor = self.module(x.reshape(*x.shape[:-1], *self.shape))
+        return found.flatten(1)
+
+    def train(self, mode: bool = True) -> Head:
+        """Set batch norms to `mode`, all else to evaluation."""
+        super().train(False)
+        for part in self.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.train(mode)
+        return self
+
+
+def head_of(
+    source: HeadSource,
+    shape: tuple[int, ...],
+    outputs: tuple[int, ...],
+    seed: int,
+    *,
+    key: str = "gradient.head",
+) -> Head:
+    """Return a head made of a copy of a module, or by a factory called with `shape` and `outputs`.
+
+    Args:
+        source: The module, or the factory.
+        shape: Of a message.
+        outputs: Of the head, for one message.
+        seed: Of the random state under which a factory samples its initial parameters.
+        key: Where the scenario has it, for errors.
+
+    Raises:
+        ScenarioError: It does not fit; the line begins with the key.
+    """
+    try:
+        module = module_of(source, seed, shape=shape, outputs=outputs)
+        size, features = torch.Size(shape).numel(), torch.Size(outputs).numel()
+        head = Head(module, shape)
+        problem = shape_problem(
+            head, size, features, f"outputs of {list(outputs)} for messages of {list(shape)}"
+        )
+        if problem is None and draws(head, size):
+            problem = f"{type(module).__name__} draws random numbers in evaluation; leave them out"
+    except ScenarioError as error:
+        raise ScenarioError(f"{key}: {error}") from None
+    if problem is not None:
+        raise ScenarioError(f"{key}: {problem}")
+    return head
+
+
+class HeadModel(Model):
+    """A predictor with an own loss, whose layers may be a head, on messages that may be pooled.
+
+    Args:
+        shape: Of a message.
+        context: As of `Predictor`; with `reconstruct` its signal comes first.
+        head: A module or factory in place of the layers; it reads no context.
+        pool: `mean` over the message's sites before the layers or the head; or `none`.
+        reconstruct: A second term of the loss.
+        settings: The others of `Predictor`.
+
+    Attributes:
+        module: The head; None: layers of linear maps.
+        read_shape: Of a pooled message.
+
+    Raises:
+        ScenarioError: The head does not fit, or there is nothing to pool; the line begins with the key.
+    """
+
+    shape: tuple[int, ...]
+    target: ContextSpec | None
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        context: Sequence[ContextSpec],
+        *,
+        head: HeadSource | None = None,
+        pool: str = "none",
+        reconstruct: Reconstruction | None = None,
+        **settings: Any,
+    ) -> None:
+        self.source, self.pool, self.reconstruct = head, pool, reconstruct
+        self.module: Head | _Heads | None = None
+        self._refusal: tuple[str | None] | None = None
+        if pool == "mean" and len(shape) < 2:
+            raise ScenarioError(
+                f"gradient.pool: messages of {list(shape)} have no sites to pool; give the channel a size of "
+                "[positions, features] or [channels, height, width], or leave pool out"
+            )
+        self.read_shape = shape
+        if pool == "mean":
+            self.read_shape = (shape[0] if len(shape) > 2 else shape[-1],)
+        super().__init__(shape, context, **settings)  # type: ignore[arg-type]  # of the class beside it
+
+    @property
+    def own_module(self) -> bool:
+        """Whether its layers are a head."""
+        decoder = None if self.reconstruct is None else self.reconstruct.source
+        return self.source is not None or decoder is not None
+
+    def pooled(self, message: Tensor) -> Tensor:
+        """Return messages [..., M] as the layers read them, [..., features]."""
+        if self.pool == "none":
+            return message
+        if len(self.shape) > 2:
+            return message.reshape(*message.shape[:-1], self.shape[0], -1).mean(-1)
+        return message.reshape(*message.shape[:-1], *self.shape).mean(-2)
+
+    def initial_values(
+        self, inputs: int, outputs: int, generator: torch.Generator
+    ) -> tuple[Numbers, Numbers]:
+        if not self.own_module:
+            return super().initial_values(inputs, outputs, generator)
+        assert self.target is not None
+        seed = generator.initial_seed() % 2**63
+        parts = [self._part(self.source, self.target, seed, "gradient.head")]
+        if self.reconstruct is not None:
+            source, target = self.reconstruct.source, self.reconstruct.target
+            parts.append(self._part(source, target, seed, "gradient.reconstruct.head"))
+        self.module = parts[0] if len(parts) == 1 else _Heads(parts)
+        try:
+            self.function: Hashable = described(self.module)
+        except IncomparableError:
+            self.function = object()
+        parameters = {name: p.data.clone() for name, p in self.module.named_parameters()}
+        return parameters, {name: b.clone() for name, b in self.module.named_buffers()}
+
+    def _part(self, source: HeadSource | None, target: ContextSpec, seed: int, key: str) -> Head:
+        return head_of(source or _linear, self.read_shape, output_shape(target), seed, key=key)
+
+    def run(self, x: Tensor, *, move: bool, training: bool = True) -> Tensor:
+        if self.module is None:
+            return super().run(x, move=move, training=training)
+        self.module.train(training)
+        call = called_stacked if x.dim() == 3 else called
+        y, updated = call(self.module, self.parameters, self.buffers, x)
+        if move:
+            self.buffers |= updated
+        return y
+
+    def stackable(self) -> str | None:
+        if self.module is None:
+            return super().stackable()
+        if self._refusal is None:
+            self._refusal = (refusal(self.module, torch.Size(self.read_shape).numel()),)
+        return self._refusal[0]
+
+
+class _Heads(nn.Module):
+    """Several heads side by side."""
+
+    def __init__(self, heads: Sequence[Head]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([head(x) for head in self.heads], -1)
+
+    def train(self, mode: bool = True) -> _Heads:
+        for head in self.heads:
+            head.train(mode)
+        return self
+
+
+def _linear(*, shape: tuple[int, ...], outputs: tuple[int, ...]) -> nn.Module:
+    """A linear map of all components, zero at first, as the last layer of every predictor."""
+    last = nn.Linear(torch.Size(shape).numel(), torch.Size(outputs).numel())
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Flatten(), last)

@@ -1,0 +1,114 @@
+"""Local losses of channels, as their gradients declare them: targets, heads, reconstructions, and whose layers a lens reads
+through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from antiphon.comms.heads import Reconstruction
+from antiphon.comms.lens import LensGradient
+from antiphon.comms.model import ContextSpec
+from antiphon.comms.modules import predictor_class
+from antiphon.comms.synthetic_gradients import LabelGradient
+from antiphon.engine.core.agent import Agent, Goal
+from antiphon.errors import suggest
+from antiphon.scenarios.parts import ChannelSpec
+from antiphon.scenarios.problems import DocumentError
+
+__all__ = ["LocalLoss"]
+
+
+class LocalLoss:
+    """The own loss of a channel's synthetic gradient; of other kinds than `LabelGradient`, none.
+
+    Args:
+        channel: The channel.
+        readout: The agent whose objective a lens takes, unless it names one.
+        agents: All agents, which have been made.
+        signal: A signal of the environment as a predictor reads it, by name.
+
+    Attributes:
+        target: The signal it is on; None: there is no own loss.
+        context: Signals that the loss needs beside the target; they come first in the predictor's context.
+        returned: Whether the receiver returns anything.
+
+    Raises:
+        DocumentError: The agent of a lens has no objective, or is not there.
+    """
+
+    def __init__(
+        self,
+        channel: ChannelSpec,
+        readout: str,
+        agents: Mapping[str, Agent],
+        signal: Callable[[str], ContextSpec],
+    ) -> None:
+        self.channel, self.gradient, self.agents, self.signal = channel, channel.gradient, agents, signal
+        self.reader = self.gradient.of or readout
+        kind = predictor_class(self.gradient.kind)
+        self.returned = kind.needs_delta
+        self.lens = kind is LensGradient
+        self.labelled = issubclass(kind, LabelGradient)
+        self.target: str | None = None
+        self.context: tuple[ContextSpec, ...] = ()
+        if self.lens:
+            self.target = self._goal().target
+        elif self.labelled:
+            self.target = self.gradient.target
+            if self.gradient.reconstruct is not None:
+                self.context = (signal(self.gradient.reconstruct.target),)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the arguments of the predictor that follow from its loss."""
+        found: dict[str, Any] = {"target": None if self.target is None else self.signal(self.target)}
+        if not self.labelled:
+            return found
+        found["head"] = self.gradient.head
+        if self.lens:
+            goal = self._goal()
+            weight, losses = goal.weight, goal.objective.loss
+            found["sources"] = self._sources()
+            found["losses"] = losses if weight == 1 else lambda out, target: weight * losses(out, target)
+            return found
+        found["pool"], again = self.gradient.pool, self.gradient.reconstruct
+        if again is not None:
+            found["reconstruct"] = Reconstruction(self.context[0], again.head, again.weight)
+        return found
+
+    def _error(self, key: str, message: str) -> DocumentError:
+        return DocumentError(("channels", self.channel.name, "gradient", key), message)
+
+    def _goal(self) -> Goal:
+        """The objective that a lens takes."""
+        name, agents = self.reader, self.agents
+        if name not in agents:
+            raise self._error("of", f"no agent '{name}'{suggest(name, agents)}")
+        goal = agents[name].goal
+        if goal is None:
+            raise self._error(
+                "of", f"agent '{name}' has no objective that a lens could read; name one that has"
+            )
+        return goal
+
+    def _sources(self) -> dict[str, Tensor]:
+        """The tensors whose present values the lens' layers have."""
+        given = self.gradient.parameters
+        reader = self.agents[self.reader].learner
+        found = {name.removeprefix("module."): p for name, p in reader.parameters.items()}
+        for name, place in given.items():
+            agent, _, own = place.partition(".")
+            own = own.removeprefix("module.")
+            if agent not in self.agents:
+                raise self._error("parameters", f"no agent '{agent}'{suggest(agent, self.agents)}")
+            parameters = self.agents[agent].learner.parameters
+            known = {key.removeprefix("module."): p for key, p in parameters.items()}
+            if own not in known:
+                raise self._error(
+                    "parameters", f"agent '{agent}' has no parameter '{own}'{suggest(own, known)}"
+                )
+            found[name] = known[own]
+        return found

@@ -1,0 +1,48 @@
+"""The library's scenarios by name: those of documents, and those that a function of antiphon's own makes."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from antiphon.engine.runs.python_template import PythonTemplate, load_python
+from antiphon.errors import ScenarioError, suggest
+from antiphon.scenarios import Template, catalogue, library_names, load
+
+__all__ = ["MADE_IN_PYTHON", "scenario_names", "template_named", "templates"]
+
+MADE_IN_PYTHON = {
+    "gpt": "antiphon.engine.split.library:gpt",
+    "resnet": "antiphon.engine.split.library:resnet",
+}
+"""Functions of the scenarios that no document can hold, by name."""
+
+
+def scenario_names() -> tuple[str, ...]:
+    """Return the names of all scenarios of the library, sorted."""
+    return tuple(sorted((*library_names(), *MADE_IN_PYTHON)))
+
+
+def templates() -> dict[str, Template | PythonTemplate]:
+    """Return the templates of all scenarios of the library, by name."""
+    documents = catalogue()
+    return {name: documents.get(name) or template_named(name) for name in scenario_names()}
+
+
+def template_named(name: str | Path) -> Template | PythonTemplate:
+    """Return the template of a name of the library, or of a file.
+
+    Raises:
+        ScenarioError: There is none.
+    """
+    if str(name) in MADE_IN_PYTHON:
+        return _made(str(name))
+    path = Path(name)
+    if not path.suffix and path.parent == Path() and not path.exists() and str(name) not in library_names():
+        raise ScenarioError(f"no scenario {str(name)!r}{suggest(str(name), scenario_names())}")
+    return load(name)
+
+
+@cache
+def _made(name: str) -> PythonTemplate:
+    return load_python(MADE_IN_PYTHON[name])

@@ -1,0 +1,208 @@
+"""Credit of a split model in words: heads that are the model's own later layers, copied or looked through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import antiphon
+from antiphon.comms.synthetic_gradients import Example, Predictor
+from antiphon.engine.simulation import Simulation
+from antiphon.engine.split.credit import SiteHead
+from antiphon.envs import from_tensors
+from antiphon.errors import ScenarioError
+from tests.contracts.backend_twins import made, side_by_side
+from tests.engine.split.models import GPT, ResNet, ViT
+
+CUTS = ["blocks.1", "blocks.2", "blocks.3"]
+ROWS = 4
+
+
+class Logits(GPT):
+    """All tokens' logits alone."""
+
+    def forward(self, idx: Tensor) -> Tensor:  # type: ignore[override]
+        found: Tensor = super().forward(idx, idx)[0]
+        return found
+
+
+def gpt(**settings: Any) -> Logits:
+    torch.manual_seed(0)
+    return Logits(blocks=4, **settings)
+
+
+def scenario(model: nn.Module, gradient: Any, at: Any = CUTS, **settings: Any) -> antiphon.Scenario:
+    data = torch.randint(0, 7, (32, 7), generator=torch.Generator().manual_seed(0))
+    env = from_tensors(
+        tokens=data[:, :-1], following=data[:, 1:], training_only=["following"], test=0.1, validation=0.1
+    )
+    goal = {"kind": "classification", "target": "following"}
+    how = {"inputs": {"idx": "tokens"}, "objective": goal, "batch": ROWS, "steps": 20, **settings}
+    found: antiphon.Scenario = antiphon.split(model, at, env=env, gradient=gradient, **how)
+    return found
+
+
+def predictor(run: Simulation, channel: str) -> Predictor:
+    found = run.system.channels[channel].predictor
+    assert found is not None
+    return found
+
+
+def example() -> Example:
+    numbers = torch.Generator().manual_seed(1)
+    message = torch.randn(ROWS, 6 * 8, generator=numbers, dtype=torch.float64)
+    return Example(message, None, None, target=torch.randint(0, 7, (ROWS, 6), generator=numbers))
+
+
+def slope(layers: Any, each: Example) -> Tensor:
+    """Per sample, by autograd."""
+    message = each.message.clone().requires_grad_()
+    assert each.target is not None
+    logits = layers(message.unflatten(1, (6, 8)))
+    losses = F.cross_entropy(logits.movedim(2, 1), each.target, reduction="none").mean(1)
+    return torch.autograd.grad(losses.sum(), message)[0]
+
+
+@pytest.mark.parametrize("tie", [None, "copy", "together"])
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+def test_a_lens_looks_through_the_model_s_last_layers_as_they_are(tie: Any, backend: str) -> None:
+    run = made(scenario(gpt(tied=tie is not None), "lens", tie=tie), backend)
+    each = example()
+    found = []
+    for steps in (0, 5):
+        run.run(steps=steps)
+        model = antiphon.join(run)
+        model.double().eval()
+        found.append(predictor(run, "part0->part1").predict(each))
+        torch.testing.assert_close(found[-1], slope(lambda x, m=model: m.head(m.norm(x)), each))
+    assert not torch.allclose(*found)
+
+
+@pytest.mark.parametrize(
+    ("layers", "channel", "chosen"),
+    [
+        (2, "part0->part1", [2, 3]),
+        (3, "part0->part1", [1, 2, 3]),
+        (9, "part1->part2", [2, 3]),
+        (1, "part0->part1", [3]),
+    ],
+)
+def test_a_local_net_starts_as_the_later_blocks_evenly_spaced(
+    layers: int, channel: str, chosen: list[int]
+) -> None:
+    model = gpt(dropout=0.0)
+    run = made(scenario(model, {"kind": "aug_local", "layers": layers}), "cohort")
+    model.double().eval()
+
+    def later(x: Tensor) -> Tensor:
+        for block in chosen:
+            x = model.blocks[block](x)
+        logits: Tensor = model.head(model.norm(x))
+        return logits
+
+    own, each = predictor(run, channel), example()
+    torch.testing.assert_close(own.predict(each), slope(later, each), rtol=1e-5, atol=1e-8)
+    before = [p.detach().clone() for p in own.parameters.values()]
+    run.run(steps=2)
+    assert not any(torch.equal(p, q) for p, q in zip(before, own.parameters.values(), strict=True))
+
+
+@pytest.mark.parametrize("gradient", ["lens", "local", {"kind": "aug_local", "layers": 1}])
+def test_the_engines_agree(gradient: Any) -> None:
+    scene = scenario(gpt(dropout=0.0), gradient)
+    side_by_side(made(scene, "reference"), made(scene, "cohort"), 4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "outputs", "maps"),
+    [
+        ((6, 8), (6, 7), False),
+        ((6, 8), (7,), False),
+        ((8, 3, 5), (3, 5, 7), True),
+        ((8, 3, 5), (7,), True),
+        ((8,), (7,), False),
+    ],
+)
+def test_a_site_head_is_at_every_site_or_on_their_mean(
+    shape: tuple[int, ...], outputs: tuple[int, ...], maps: bool
+) -> None:
+    torch.manual_seed(0)
+    head = SiteHead(shape, outputs)
+    x = torch.randn(2, *shape)
+    assert head(x).shape == (2, *outputs)
+    assert not head(x).any()
+    nn.init.normal_(head.linear.weight)
+    found = head(x)
+    order = torch.randperm(3 if maps else 6)
+    axis = 2 if maps else 1
+    if len(shape) == 1:
+        return
+    again = head(x.index_select(axis, order))
+    expected = found if len(outputs) == 1 else found.index_select(1, order)
+    torch.testing.assert_close(again, expected)
+
+
+def test_a_local_head_of_maps_pools_them() -> None:
+    torch.manual_seed(0)
+    env = from_tensors(image=torch.randn(32, 1, 8, 8), label=torch.arange(32) % 10)
+    model = ResNet()
+    cut = antiphon.cuts(model, torch.randn(3, 1, 8, 8))[2].name
+    with Simulation(antiphon.split(model, [cut], env=env, gradient="local", batch=4)) as run:
+        run.run(steps=2)
+        shape = run.system.channels["part0->part1"].shape
+        assert len(shape) == 3
+        weights = [p.shape for p in predictor(run, "part0->part1").parameters.values()]
+    assert weights == [(10, shape[0]), (10,)]
+
+
+def test_where_the_last_layers_begin_can_be_named() -> None:
+    run = made(scenario(gpt(dropout=0.0), {"kind": "lens", "at": "blocks.3"}), "cohort")
+    model = antiphon.join(run).double().eval()
+    each = example()
+    expected = slope(lambda x: model.head(model.norm(model.blocks[3](x))), each)
+    torch.testing.assert_close(predictor(run, "part0->part1").predict(each), expected)
+
+
+@pytest.mark.parametrize(
+    ("gradient", "line"),
+    [
+        (
+            {"kind": "lens", "at": "wte"},
+            r"(computes nothing|a head reads one message)",
+        ),
+        ({"kind": "lens", "at": "nor"}, r"at: no submodule 'nor'; did you mean 'norm'"),
+    ],
+)
+def test_layers_that_do_not_fit_are_one_line(gradient: Any, line: str) -> None:
+    with pytest.raises(ScenarioError, match=line):
+        scenario(gpt(), gradient)
+
+
+def test_messages_of_another_shape_than_the_last_layers_read_are_refused() -> None:
+    env = from_tensors(image=torch.randn(32, 1, 8, 8), label=torch.arange(32) % 10)
+    with pytest.raises(
+        ScenarioError, match=r"gradient: the layers from '.*' on read \[.*\], and a message is \[.*\]; name"
+    ):
+        antiphon.split(
+            ResNet(),
+            [antiphon.cuts(ResNet(), torch.randn(3, 1, 8, 8))[2].name],
+            env=env,
+            gradient={"kind": "lens", "at": "fc"},
+        )
+
+
+def test_a_class_token_is_read_by_a_lens_too() -> None:
+    env = from_tensors(image=torch.randn(32, 1, 8, 8), label=torch.arange(32) % 10)
+    with Simulation(antiphon.split(ViT(0.0), ["blocks.1"], env=env, gradient="lens", batch=4)) as run:
+        run.run(steps=2)
+        model = antiphon.join(run).eval()
+        message = torch.randn(4, 5, 8, requires_grad=True)
+        labels = torch.arange(4)
+        loss = F.cross_entropy(model.head(model.norm(message)[:, 0]), labels, reduction="sum")
+        expected = torch.autograd.grad(loss, message)[0].flatten(1)
+        each = Example(message.detach().flatten(1), None, None, target=labels)
+        torch.testing.assert_close(predictor(run, "part0->part1").predict(each), expected)

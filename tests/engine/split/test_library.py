@@ -1,0 +1,106 @@
+"""The library scenarios `gpt` and `resnet`: variants, parameters, and the model that comes back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import antiphon
+from antiphon.agents.models import GPT, ResNet
+from antiphon.engine.planning.advice import advice
+from antiphon.engine.runs.library import scenario_names, template_named, templates
+from antiphon.engine.runs.python_template import PythonTemplate
+from antiphon.engine.simulation import Simulation
+from antiphon.scenarios import Scenario
+
+SMALL: dict[str, dict[str, Any]] = {
+    "gpt": {"length": 8, "width": 8, "heads": 2, "blocks": 3, "batch": 4},
+    "resnet": {"channels": 4, "stages": (1, 2), "batch": 4},
+}
+VARIANTS = ["locked", "detached", "local", "decoupled"]
+
+
+def scenario(name: str, variant: str | None = None, **values: Any) -> Scenario:
+    return template_named(name).resolve(variant, {**SMALL[name], **values})
+
+
+def test_names() -> None:
+    assert {"gpt", "resnet", "char-lm"} <= set(scenario_names())
+    found = templates()
+    assert tuple(found) == scenario_names()
+    gpt = found["gpt"]
+    assert isinstance(gpt, PythonTemplate)
+    assert gpt.importable
+    assert gpt.explained.keys() == gpt.parameters.keys()  # each has a line in the docstring
+    assert isinstance(found["resnet"], PythonTemplate)
+    assert found["resnet"].explained.keys() == found["resnet"].parameters.keys()
+    assert "GPT" in gpt.summary
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_variants(name: str) -> None:
+    template = template_named(name)
+    assert list(template.variants) == VARIANTS
+    kinds = {}
+    for variant in VARIANTS:
+        found = scenario(name, variant)
+        couplings = {channel.coupling for channel in found.channels}
+        gradients = {channel.gradient.kind for channel in found.channels}
+        kinds[variant] = (couplings, gradients if couplings == {"decoupled"} else set())
+        warned = [line for line in advice(found) if "no learning signal" not in line]  # of detached blocks
+        assert warned == []
+    default = {"gpt": "sobolev_label", "resnet": "conv"}[name]
+    assert kinds == {
+        "locked": ({"locked"}, set()),
+        "detached": ({"detached"}, set()),
+        "local": ({"decoupled"}, {"local"}),
+        "decoupled": ({"decoupled"}, {default}),
+    }
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("name", SMALL)
+def test_a_run_gives_the_model_back(name: str, variant: str) -> None:
+    found = scenario(name, variant)
+    assert list(found.agents) == ["part0", "part1", "part2"]
+    with Simulation(found) as simulation:
+        before = {n: p.clone() for n, p in antiphon.join(simulation).named_parameters()}
+        simulation.run(3)
+        model = antiphon.join(simulation)
+        assert simulation.evaluate("validation").agents["part2"]["loss"] > 0
+    assert isinstance(model, GPT if name == "gpt" else ResNet)
+    moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    first = {n for n in before if n.startswith(("tokens", "positions", "conv.", "blocks.0"))}
+    assert any(n.startswith("head") for n in moved)
+    assert (not moved & first) if variant == "detached" else (first & moved)
+
+
+def test_both_engines_train_it_alike() -> None:
+    found = []
+    for backend in ("cohort", "reference"):
+        with Simulation(scenario("gpt", "decoupled"), backend=backend, dtype=torch.float64) as simulation:
+            simulation.run(3)
+            found.append(dict(antiphon.join(simulation).named_parameters()))
+    for name, parameter in found[0].items():
+        torch.testing.assert_close(parameter, found[1][name], rtol=1e-9, atol=1e-11)
+
+
+def test_a_tied_head_stays_the_embedding() -> None:
+    with Simulation(scenario("gpt", "local", tied=True)) as simulation:
+        simulation.run(3)
+        model = antiphon.join(simulation)
+    assert torch.equal(model.head.weight, model.tokens.weight)
+
+
+def test_every_process_makes_the_same_model() -> None:
+    """Values from a run's JSON are lists, and each call makes the scenario anew."""
+    one = template_named("resnet").resolve(None, {"channels": 4, "stages": (1, 1)})
+    other = PythonTemplate(base=antiphon.engine.split.library.resnet, source="another").resolve(
+        None, {"channels": 4, "stages": [1, 1]}
+    )
+    assert one is not other
+    for name, agent in one.agents.items():
+        theirs = dict(other.agents[name].network.named_parameters())
+        assert all(torch.equal(p, theirs[n]) for n, p in agent.network.named_parameters())

@@ -1,0 +1,51 @@
+"""Library scenarios that are made in Python, by name on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.commands import Commands
+
+TINY = "--set length=8 --set width=8 --set heads=2 --set blocks=2 --set batch=4"
+
+
+def test_a_run_is_resumed_evaluated_reported_and_shown_by_its_directory_alone(
+    here: Path, cli: Commands
+) -> None:
+    run = f"run gpt --variant local {TINY} --steps 4 --name a --logdir ."
+    result = cli.json(run)
+    assert (result["scenario"], result["steps"], result["exit"]) == ("gpt", 4, "done")
+    facts = json.loads((here / "a/run.json").read_text())
+    assert (facts["variant"], facts["values"]["gradient"], facts["values"]["width"]) == ("local", "local", 8)
+    assert cli.json(f"{run} --resume-if-exists") == result
+    assert cli.json("resume a --steps 6")["steps"] == 6
+    assert cli.json("evaluate a --split validation --ablate zero")["agents"]["part1"]["bits"] > 0
+    assert cli.json("show a")["agents"].keys() == {"part0", "part1"}
+    cli("report a --output a.html")
+    assert "part0" in (here / "a.html").read_text()
+
+
+def test_variants_are_a_study(here: Path, cli: Commands) -> None:
+    (here / "two.yaml").write_text(
+        "study: two\nrows: [{scenario: resnet, set: {channels: 2, stages: [1, 1], batch: 4}}]\n"
+        "variants: [locked, local]\nbudgets: {tiny: {steps: 2, seeds: 1}}\n"
+    )
+    found = cli.json("study two.yaml --jobs 1 --logdir s")
+    assert [line["variant"] for line in found["lines"]] == ["locked", "local"]
+
+
+def test_it_is_listed_checked_and_shown(cli: Commands) -> None:
+    listed = cli.json("show")["scenarios"]
+    assert listed["gpt"]["variants"] == ["locked", "detached", "local", "decoupled"]
+    assert "GPT" in listed["gpt"]["description"]
+    assert cli.code("check gpt") == 0
+    shown = cli.json("show resnet --variant local")
+    assert shown["template"]["parameters"]["channels"]["help"].startswith("Of the first stage")
+    assert shown["template"]["variants"]["local"] == {"gradient": "local"}
+
+
+def test_a_misspelled_name_or_parameter(cli: Commands) -> None:
+    assert "did you mean 'resnet'" in cli.refused("run resnt")
+    line = cli.refused("run gpt --set widht=3 --logdir .")
+    assert "has no parameter 'widht'; did you mean 'width'?" in line
