@@ -72,7 +72,12 @@ def prepared(
         **WAYS[way],
     )
     simulation = Simulation(scenario)
+
+    def simulated() -> object:
+        simulation.advance(keep=False)  # as in the middle of a run, at a step that nobody looks at
+        return simulation.learned.by_agent()[f"part{blocks - 1}"]
+
     system = simulation.system
     learners = [agent.learner for agent in system.agents.values()]
     models = [m for channel in system.channels.values() for m in channel.models]
-    return simulation.step, [p for one in (*learners, *models) for p in one.parameters.values()]
+    return simulated, [p for one in (*learners, *models) for p in one.parameters.values()]

@@ -1,8 +1,9 @@
 """What is kept for backward, and the peak memory of a step, of a GPT with one block an agent: by depth and way of training.
 
-Each way at each depth is a fresh process with the same settings of malloc. It takes two steps, and another under
-`saved_tensors_hooks`, which count the bytes that autograd keeps alive (each storage once, parameters left out); its peak is the
-kernel's figure (VmHWM) of all steps, less the resident memory after a step of a two-block model of the same way.
+Each way at each depth is a fresh process. After three steps, one is taken under torch's profiler: its peak is the most bytes of
+tensors that exist at a time, parameters, optimiser state, gradients, data and copies of the model included; and another under
+`saved_tensors_hooks`, which count the bytes that autograd keeps (each storage once, parameters left out). What checkpointing
+computes again, and keeps while it differentiates a block, is in its peak alone.
 
 `--limit MB` instead trains the deepest model locked and decoupled, each in a process that may have so much address space
 (`ulimit -v`), and reports which of them gets through, and the loss at its first and last step.
@@ -12,9 +13,11 @@ Run: `python benchmarks/split_memory.py --json` (Linux), `python benchmarks/spli
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import subprocess
 import sys
+import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,8 +25,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-from antiphon.nets.memory import keep_memory
+from torch.profiler import ProfilerActivity, profile
 
 sys.path.insert(0, str(Path(__file__).parent))
 from interleaved import finish, parsed, table
@@ -33,7 +35,7 @@ MB = 1 << 20
 DEPTHS = (4, 8, 16)
 KEPT_DEMAND = 1.3
 SWEEP, LOCKED, CHECKPOINTED = "decoupled, sweep", "locked", "plain loop, checkpointed"
-STEPS = 40
+STEPS = 20
 """Of each way under a limit."""
 
 
@@ -81,26 +83,31 @@ class Kept:
         return self.most
 
 
-def _resident(key: str) -> int:
-    """Return bytes of this process that the kernel calls VmRSS (now) or VmHWM (at its peak)."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{key}:"):
-            return int(line.split()[1]) * 1024
-    raise LookupError(f"/proc/self/status says nothing of {key}")
+def _peak(step: Callable[[], object]) -> int:
+    """Return the most bytes of tensors at a time during a step: those of before it and torch's own record of it."""
+    gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tensors = [held for held in gc.get_objects() if isinstance(held, Tensor)]
+    storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
+    del tensors
+    now = most = sum(storages.values())
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        step()
+    events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return most
 
 
 def inside(way: str, blocks: int, sizes: dict[str, int]) -> dict[str, Any]:
     """Return the bytes of one way at one depth; this process must be fresh."""
     torch.set_num_threads(1)
-    keep_memory()
-    small, _ = prepared(way, 2, width=16, length=16, batch=2)
-    small()
-    before = _resident("VmRSS")
     step, own = prepared(way, blocks, **sizes)
     for _ in range(3):
         step()
-    peak = _resident("VmHWM") - before
-    return {"kept": Kept(own).during(step), "peak": peak, "parameters": sum(p.numel() for p in own)}
+    return {"peak": _peak(step), "kept": Kept(own).during(step), "parameters": sum(p.numel() for p in own)}
 
 
 def training(way: str, blocks: int, sizes: dict[str, int]) -> dict[str, Any]:
@@ -110,8 +117,8 @@ def training(way: str, blocks: int, sizes: dict[str, int]) -> dict[str, Any]:
     losses = []
     for _ in range(STEPS):
         found = step()
-        assert isinstance(found, dict)
-        losses.append(float(found["losses"][f"part{blocks - 1}"]))
+        assert isinstance(found, Tensor)
+        losses.append(found.item())
     return {"first_loss": round(losses[0], 3), "last_loss": round(losses[-1], 3)}
 
 
@@ -187,9 +194,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--depths", type=lambda text: [int(d) for d in text.split(",")], default=DEPTHS)
-    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--length", type=int, default=128)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--limit", type=int, help="MB of address space: train locked and decoupled in it")
     for name in ("--inside", "--way"):
         parser.add_argument(name, help=argparse.SUPPRESS)

@@ -135,29 +135,34 @@ class BaseSimulation:
         self.check_open()
         step = self.now
         try:
-            ended = self.advance(watch=self.watching(step))
+            watch = self.watching(step)
+            ended = self.advance(watch=watch, keep=watch or self.looked_at or step + 1 == self.until)
         except (MemoryError, RuntimeError) as error:
             self._memory_guard.refuse(error)
             raise
         return {"step": step, "ended": ended, "losses": self.learned.by_agent()}
+
+    looked_at: bool = True
+    """Whether messages and injections of every step are looked at afterwards; else `training.sweep` may let them go."""
 
     def watching(self, step: int) -> bool:
         """Figures are taken at fixed steps: the first, every `telemetry.every`th, and the last of the run."""
         every = self.scenario.telemetry.every
         return bool(self.recorders) and (step == 0 or (step + 1) % every == 0 or step + 1 == self.until)
 
-    def advance(self, *, watch: bool = False) -> EnvMask:
+    def advance(self, *, watch: bool = False, keep: bool = True) -> EnvMask:
         """Take one step and return which episodes ended; nothing is recorded.
 
         Args:
             watch: Whether predictions are kept in `learned`; it changes no number.
+            keep: As of `Engine.tick`.
         """
         if self.diverged is not None:
             raise DivergenceError(self.diverged)
         step = self.now
         # What the step before has left is as large as the gradients and messages.
         self.learned = AgentReport.empty(self.backend.stacked)
-        self.backend.tick(step, self.world.step_signals)
+        self.backend.tick(step, self.world.step_signals, keep=keep)
         ends = self.world.advance(self.backend.action)
         self.backend.cut(step, ends)  # known before anything learns
         try:

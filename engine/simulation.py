@@ -248,12 +248,15 @@ class Simulation(BaseSimulation):
             observers.append(StepCallback(partial(on_step, self)))
         if self._writer is not None:
             observers.append(self._writer)
+        self.looked_at = on_step is not None or bool(self.recordings)
         try:
             (outcome,) = RunLoop([self], observers).run(steps, episodes=episodes, seconds=seconds)
         except ScenarioError as error:  # refused before it started
             if self._writer is not None:
                 self._writer.close(error)
             raise
+        finally:
+            self.looked_at = True
         if outcome.error is not None:
             raise DivergenceError(outcome.error)
         self.redraw()

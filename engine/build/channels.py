@@ -116,7 +116,7 @@ class Wiring:
             spec.coupling,
             ledger,
             Mailbox(ledger, aligns=not spec.state and self.agents[spec.receiver].align == spec.name),
-            torch.zeros(batch, torch.Size(shape).numel(), dtype=self.dtype, device=self.device),
+            torch.zeros((), dtype=self.dtype, device=self.device).expand(batch, torch.Size(shape).numel()),
             batch,
             predictor,
             context,

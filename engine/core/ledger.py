@@ -171,6 +171,19 @@ class GradientLedger:
                 if predictions:
                     record.prediction = None
 
+    def spent(self, use: Consumption, window: int) -> bool:
+        """Whether a message is of no more use once its last reader's window has been differentiated, nor its gradient."""
+        record = use.record
+        kept = self.wants_deltas or self.remembers or self.state or bool(self.link.drop)
+        kept = kept or self.link.delay + self.back > 0  # its record stays until later steps
+        return not kept and record.waiting == {window} and record.graph_output is None
+
+    def release_message(self, use: Consumption) -> None:
+        """Let a message that is spent go, and its record with its window."""
+        nothing = use.record.message.new_empty(0)
+        use.leaf = use.record.message = use.record.received = nothing
+        use.record.spent = True
+
     @staticmethod
     def keep_prediction(record: Record, prediction: Tensor, updates: int) -> None:
         """Keep what a message's predictor said of it after so many updates."""
@@ -229,7 +242,7 @@ class GradientLedger:
     def close(self, window: int, step: int) -> None:
         """Note that the receiver's `window` has been learned (or dropped) at `step`."""
         self.uses.pop(window, None)
-        for record in self.records.values():
+        for record in list(self.records.values()):
             if window in record.waiting:
                 record.waiting.discard(window)
                 if not record.waiting:
@@ -237,6 +250,9 @@ class GradientLedger:
 
     def _finish(self, record: Record, step: int) -> None:
         record.finished = step
+        if record.spent:
+            del self.records[record.stamp]
+            return
         if isinstance(record.counted, Tensor) and not bool(record.counted.any()):
             record.counted = False
         if record.counted is not False and self.wants_deltas:

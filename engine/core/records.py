@@ -199,6 +199,8 @@ class Record:
     """What its predictor said of it, and after how many updates."""
     learned: Learned | None = None
     """What training its predictor on it gives, if computed with `prediction`."""
+    spent: bool = False
+    """Whether the message itself is gone: all that it is for has been computed (the sweep order)."""
 
     @property
     def unread(self) -> bool:

@@ -404,7 +404,7 @@ class TrueGradient(ZeroGradient):
         self._before: DifferentiableRollout | None = None
         self._step_signals: StepSignals
 
-    def tick(self, step: int, step_signals: StepSignals) -> None:
+    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
         """Tick all agents due, after a copy of the system as it is before."""
         self._before = None
         ledgers = {n: channel.ledger for n, channel in self.system.channels.items() if n in self.names}
@@ -418,7 +418,7 @@ class TrueGradient(ZeroGradient):
             self._step_signals = step_signals
             if ahead:
                 self._before.run(ahead_of(self.bench, self.simulation), ahead + 1)
-        super().tick(step, step_signals)
+        super().tick(step, step_signals, keep=keep)
 
     def learn(self, step: int, *, watch: bool = False) -> StepReport:
         """Update what is due; the step's true gradients are found first."""

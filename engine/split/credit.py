@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.engine.split.cuts import containers
+from antiphon.engine.split.graph import Trace
 from antiphon.engine.split.outputs import axes_for, prediction_of
 from antiphon.engine.split.parts import Part, Wire, build_parts
 from antiphon.engine.split.plan import at_path, plan_parts
-from antiphon.engine.split.tracer import Trace, trace
+from antiphon.engine.split.tracer import trace
 from antiphon.envs.signal import Signal
 from antiphon.errors import ScenarioError, suggest
 

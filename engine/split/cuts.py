@@ -14,9 +14,10 @@ from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from antiphon.engine.split.example import check_model, named_example
+from antiphon.engine.split.graph import Trace
 from antiphon.engine.split.outputs import prediction_of
 from antiphon.engine.split.plan import PartPlan, plan_parts
-from antiphon.engine.split.tracer import Trace, trace
+from antiphon.engine.split.tracer import trace
 from antiphon.errors import ScenarioError
 
 if TYPE_CHECKING:

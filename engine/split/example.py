@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from antiphon.engine.split.tracer import copied
+from antiphon.engine.split.graph import copied
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, suggest
 

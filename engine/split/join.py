@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import copy
 import operator
-from typing import TYPE_CHECKING, TypeVar, overload
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
 
-from antiphon.engine.split.origin import Origin
 from antiphon.errors import RunError
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
 
-__all__ = ["join"]
+__all__ = ["Origin", "join"]
 
 Model = TypeVar("Model", bound=nn.Module)
 _PREFIX = "module."
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """A model as it was when it was split; copies of a part share it.
+
+    Attributes:
+        model: The model.
+        untied: Groups of parameters, as (agent, key), that the model shares and the parts do not.
+    """
+
+    model: nn.Module
+    untied: Sequence[Sequence[tuple[str, str]]]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Origin:
+        return self
 
 
 @overload

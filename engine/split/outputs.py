@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from antiphon.engine.split.graph import Trace
 from antiphon.engine.split.plan import at_path, leaves
-from antiphon.engine.split.tracer import Trace
 from antiphon.errors import ScenarioError, suggest
 
 __all__ = ["axes_for", "prediction_of"]

@@ -7,13 +7,13 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 
+from antiphon.engine.split.graph import Trace
 from antiphon.engine.split.plan import Message, PartPlan, Plan, Rows, at_path, plain_size
-from antiphon.engine.split.tracer import Trace
 
 __all__ = ["Part", "Wire", "build_parts", "build_unflattened", "compose", "wires_of"]
 
@@ -163,7 +163,7 @@ class _Builder:
         )
         module = fx.GraphModule(_copies(targets, model, self.trace.root), self.graph, class_name=name)
         module.train(model.training)
-        module.keeps_input = True  # type: ignore[assignment]  # what it writes to, it copies itself
+        module.keeps_input = cast(Any, True)  # what it writes to, it copies itself
         return Part(module, tuple(self.part.observes), tuple(shapes), self.reads, self.sends)
 
     def _inputs(self, observed: Sequence[fx.Node], shapes: Sequence[Shape]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from antiphon.engine.split.tracer import Trace, storages, tensors_in
+from antiphon.engine.split.graph import Trace, storages, tensors_in
 from antiphon.errors import ScenarioError, suggest
 
 __all__ = ["Message", "PartPlan", "Plan", "Rows", "at_path", "leaves", "plain_size", "plan_parts"]

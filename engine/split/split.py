@@ -15,7 +15,7 @@ from antiphon.agents.objectives import objective_of
 from antiphon.engine.split.credit import Credit
 from antiphon.engine.split.cuts import containers, cut_names
 from antiphon.engine.split.example import Inputs, check_model, inputs_for
-from antiphon.engine.split.origin import Origin
+from antiphon.engine.split.join import Origin
 from antiphon.engine.split.outputs import axes_for, prediction_of
 from antiphon.engine.split.parts import Part, build_parts
 from antiphon.engine.split.plan import at_path, plan_parts

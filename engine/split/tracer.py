@@ -4,24 +4,35 @@ Reed et al. 2022).
 
 from __future__ import annotations
 
-import copy
 import operator
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, cast
 
 import torch
 import torch.utils.checkpoint
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_leaves
 
+from antiphon.engine.split.graph import (
+    SIZES,
+    Fact,
+    Trace,
+    call_node,
+    copied,
+    evaluate,
+    first_line,
+    own_copies,
+    restored,
+    storages,
+    tensors_in,
+)
+from antiphon.engine.split.modes import merge_modes
 from antiphon.errors import ScenarioError
 
-__all__ = ["Fact", "Mode", "Trace", "copied", "evaluate", "storages", "tensors_in", "trace"]
+__all__ = ["trace"]
 
 _FACTORIES = (
     "arange",
@@ -60,66 +71,8 @@ _SHAPE_METHODS = frozenset(
 )
 _SHAPE_ATTRIBUTES = frozenset(["shape", "dtype", "device", "ndim", "is_cuda", "layout", "is_sparse"])
 _LIBRARIES = (os.path.dirname(torch.__file__), os.path.dirname(__file__), "<")
-_SIZES = "take the batch size from x.shape[0] as it is, without len(x), int(…) or a loop over it"
 NUMBERS = frozenset({"input", "parameter", "buffer", "state", "random"})
 """What the numbers of a tensor may depend on."""
-
-
-@dataclass
-class Fact:
-    """What is known of a node of a trace."""
-
-    value: Any
-    """Its value for the example."""
-    depends: frozenset[str]
-    """What its numbers depend on, of `NUMBERS`; sizes and constants depend on nothing."""
-    writes: frozenset[int]
-    """The storages that it changes in place."""
-    where: str
-    """File and line of the user's code."""
-
-
-@dataclass
-class Trace:
-    """The graph of a model's forward.
-
-    Attributes:
-        graph: Its calls of submodules, functions and methods, in order.
-        root: A copy of the model, which the graph was made of.
-        facts: Of every node but the output, in training mode.
-        entries: By path of a submodule that was called: the first node of that call.
-        other: By node: its value for the example of another batch size, in evaluation mode.
-        batches: The two batch sizes.
-    """
-
-    graph: fx.Graph
-    root: nn.Module
-    facts: dict[fx.Node, Fact]
-    entries: dict[str, fx.Node]
-    other: dict[fx.Node, Any]
-    batches: tuple[int, int]
-
-
-class Mode(nn.Module):
-    """One of two plain values: that of training, or that of evaluation."""
-
-    def __init__(self, train: Any, evaluation: Any) -> None:
-        super().__init__()
-        self.train_value, self.evaluation_value = train, evaluation
-
-    def forward(self) -> Any:
-        """Return the value of the present mode."""
-        return self.train_value if self.training else self.evaluation_value
-
-
-def tensors_in(value: object) -> list[Tensor]:
-    """Return the tensors in nested tuples, lists and dicts."""
-    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
-
-
-def storages(value: object) -> frozenset[int]:
-    """Return the storages of the tensors in a value."""
-    return frozenset(t.untyped_storage().data_ptr() for t in tensors_in(value) if t.numel())
 
 
 class _Carried(fx.Proxy):
@@ -284,7 +237,7 @@ class _Tracer(fx.Tracer):
         versions = [(t, t._version) for t in [*tensors_in((args, kwargs)), *held]]
         with self.plainly():
             state = torch.get_rng_state()
-            value = _call(self.root, node, args, kwargs, self.example)
+            value = call_node(self.root, node, args, kwargs, self.example)
             drawn = not torch.equal(state, torch.get_rng_state())
         changed = storages([t for t, version in versions if t._version != version])
         if node.op in ("placeholder", "get_attr"):
@@ -320,20 +273,6 @@ def _only_sizes(node: fx.Node, value: object) -> bool:
     if node.op == "call_method":
         return node.target in _SHAPE_METHODS
     return node.op == "call_function" and node.target is getattr and node.args[1] in _SHAPE_ATTRIBUTES
-
-
-def _call(root: nn.Module, node: fx.Node, args: Any, kwargs: Any, example: Mapping[str, Any]) -> Any:
-    target = node.target
-    if node.op == "placeholder":
-        return example[str(target)]
-    if node.op == "get_attr":
-        return operator.attrgetter(str(target))(root)
-    if node.op == "call_module":
-        return root.get_submodule(str(target))(*args, **kwargs)
-    if node.op == "call_method":
-        return getattr(args[0], str(target))(*args[1:], **kwargs)
-    assert callable(target)
-    return target(*args, **kwargs)
 
 
 def _where() -> str:
@@ -415,28 +354,6 @@ def _factories(tracer: _Tracer) -> Iterator[None]:
             setattr(torch, name, original)
 
 
-def evaluate(graph: fx.Graph, root: nn.Module, example: Mapping[str, Any]) -> dict[fx.Node, Any]:
-    """Return the value of every node of a graph for other arguments, without gradients.
-
-    Raises:
-        ScenarioError: A node fails: something was frozen in.
-    """
-    values: dict[fx.Node, Any] = {}
-    example = _own(example)
-    torch.manual_seed(1)
-    for node in graph.nodes:
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
-        if node.op == "output":
-            values[node] = args[0]
-            continue
-        try:
-            with torch.no_grad():
-                values[node] = _call(root, node, args, kwargs, example)
-        except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
-            raise ScenarioError(f"'{node}' fails for another batch size ({_line(error)}); {_SIZES}") from None
-    return values
-
-
 def trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any]) -> Trace:
     """Trace a model in training and in evaluation mode, at two batch sizes.
 
@@ -452,33 +369,23 @@ def trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any])
     root = copied(model).cpu().float()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        with _restored(root):
+        with restored(root):
             train = _traced(root.train(), opened, example, name)
-        with _restored(root):
+        with restored(root):
             evaluation = _traced(root.eval(), opened, example, name)
         entries = dict(train.starts)
         nodes = list(train.graph.nodes)
         firsts = {path: nodes[start] for path, start in entries.items()}
-        _merge(train, evaluation, root, name)
+        merge_modes(train.graph, train.facts, evaluation.graph, root, name)
         batch, fewer = _fewer(example)
-        with _restored(root):
+        with restored(root):
             other = evaluate(train.graph, root, fewer)
         _compare(root, train.graph, other, fewer, name)
     return Trace(train.graph, root, train.facts, firsts, other, (batch, batch - 1))
 
 
-def copied(model: nn.Module) -> nn.Module:
-    """Return a copy of a model; ScenarioError where it has none."""
-    try:
-        return copy.deepcopy(model)
-    except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
-        raise ScenarioError(
-            f"{type(model).__name__} cannot be copied ({_line(error)}); keep such attributes out of the model"
-        ) from None
-
-
 def _traced(root: nn.Module, opened: Collection[str], example: Mapping[str, Any], name: str) -> _Tracer:
-    tracer = _Tracer(opened, _own(example))
+    tracer = _Tracer(opened, own_copies(example))
     try:
         with _patched(tracer, root):
             tracer.trace(root)
@@ -492,7 +399,7 @@ def _traced(root: nn.Module, opened: Collection[str], example: Mapping[str, Any]
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
         raise ScenarioError(
-            f"{name}.forward cannot be traced for the example ({_line(error)}); put what fails into a submodule of "
+            f"{name}.forward cannot be traced for the example ({first_line(error)}); put what fails into a submodule of "
             "its own, or give split(parts=[module, …])"
         ) from None
     return tracer
@@ -504,80 +411,13 @@ def _buffers_of(root: nn.Module) -> Iterator[tuple[str, Any]]:
             yield f"{path}.{name}" if path else name, buffer
 
 
-@contextmanager
-def _restored(root: nn.Module) -> Iterator[None]:
-    """Give a model its attributes and the numbers of its buffers back, whatever its forward does to them."""
-    held = [(module, dict(vars(module)), dict(module._buffers)) for module in root.modules()]
-    numbers = [
-        (buffer, buffer.clone())
-        for _, _, buffers in held
-        for buffer in buffers.values()
-        if buffer is not None
-    ]
-    try:
-        yield
-    finally:
-        for module, attributes, buffers in held:
-            mode = module.training
-            for name in [name for name, value in vars(module).items() if type(value) is _Carried]:
-                del vars(module)[name]
-            vars(module).update(attributes)
-            module._buffers.update(buffers)
-            module.training = mode
-        for buffer, value in numbers:
-            buffer.data.copy_(value)
-
-
-def _merge(train: _Tracer, evaluation: _Tracer, root: nn.Module, name: str) -> None:
-    """Make values that differ between the modes depend on the mode; ScenarioError where the calls themselves differ."""
-    ours, theirs = list(train.graph.nodes), list(evaluation.graph.nodes)
-    same = dict(zip(theirs, ours, strict=False))
-    count = 0
-
-    def chosen(node: fx.Node, mine: Any, other: Any) -> Any:
-        nonlocal count
-        if isinstance(mine, tuple | list) and isinstance(other, type(mine)) and len(mine) == len(other):
-            return type(mine)(chosen(node, a, b) for a, b in zip(mine, other, strict=True))
-        if isinstance(mine, dict) and isinstance(other, dict) and mine.keys() == other.keys():
-            return {key: chosen(node, value, other[key]) for key, value in mine.items()}
-        if isinstance(mine, fx.Node) and isinstance(other, fx.Node) and same.get(other) is mine:
-            return mine
-        if type(mine) is type(other) and not isinstance(mine, fx.Node) and repr(mine) == repr(other):
-            return mine
-        if isinstance(mine, fx.Node) or isinstance(other, fx.Node):
-            raise _differs(node, name)
-        path, count = f"mode{count}", count + 1
-        root.add_module(path, Mode(mine, other).train(root.training))
-        with train.graph.inserting_before(node):
-            made = train.graph.call_module(path)
-        train.facts[made] = Fact(mine, frozenset(), frozenset(), "")
-        return made
-
-    for mine, other in zip(ours, theirs, strict=False):
-        if (mine.op, mine.target) != (other.op, other.target) and not _same_constant(
-            train.facts.get(mine), evaluation.facts.get(other), mine
-        ):
-            raise _differs(mine, name)
-        args = chosen(mine, mine.args, other.args)
-        mine.args, mine.kwargs = args, chosen(mine, dict(mine.kwargs), dict(other.kwargs))
-    if len(ours) != len(theirs):
-        raise _differs(ours[-1], name)
-
-
-def _same_constant(mine: Fact | None, other: Fact | None, node: fx.Node) -> bool:
-    """Whether two nodes are one tensor that forward has made anew without torch's own factories."""
-    values = [fact.value for fact in (mine, other) if fact is not None]
-    constant = node.op == "get_attr" and str(node.target).startswith("_tensor_constant")
-    return constant and len(values) == 2 and torch.equal(*values)
-
-
 def _compare(
     root: nn.Module, graph: fx.Graph, values: Mapping[fx.Node, Any], example: Mapping[str, Any], name: str
 ) -> None:
     """Hold the graph to the model for another batch size and mode than it was traced for."""
     torch.manual_seed(1)
     with torch.no_grad():
-        returned = root(**_own(example))
+        returned = root(**own_copies(example))
     if hasattr(returned, "__dataclass_fields__"):
         returned = {key: getattr(returned, key) for key in returned.__dataclass_fields__}
     expected = tensors_in(dict(returned) if isinstance(returned, Mapping) else returned)
@@ -588,21 +428,9 @@ def _compare(
     )
     if not same:
         raise ScenarioError(
-            f"{name}.forward, traced, gives other numbers for another batch size; {_SIZES}, and keep no tensor as a "
+            f"{name}.forward, traced, gives other numbers for another batch size; {SIZES}, and keep no tensor as a "
             "plain attribute"
         )
-
-
-def _own(example: Mapping[str, Any]) -> dict[str, Any]:
-    """An example that may be written to."""
-    return {key: value.clone() if isinstance(value, Tensor) else value for key, value in example.items()}
-
-
-def _differs(node: fx.Node, name: str) -> ScenarioError:
-    return ScenarioError(
-        f"{name}.forward makes other calls in training than in evaluation (at '{node}'); put what depends on "
-        "`self.training` into a submodule of its own"
-    )
 
 
 def _fewer(example: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -619,7 +447,3 @@ def _fewer(example: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         else value
         for key, value in example.items()
     }
-
-
-def _line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -73,8 +73,8 @@ class Backend(Protocol):
     def channels(self) -> Iterable[str]:
         """The names of all channels, one by one, in canonical order."""
 
-    def tick(self, step: int, step_signals: StepSignals) -> None:
-        """Tick all agents due at `step`."""
+    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
+        """Tick all agents due at `step`; `keep` as of `Engine.tick`."""
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
         """End episodes, before anything learns from the step."""
@@ -237,8 +237,8 @@ class ReferenceBackend:
         """The names of all channels, in canonical order."""
         return self.system.channels
 
-    def tick(self, step: int, step_signals: StepSignals) -> None:
-        """Tick all agents due at `step`."""
+    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
+        """Tick all agents due at `step`; everything is kept until the step's end."""
         self._stale = True
         self._statistics.note()
         self.engine.tick(step, step_signals.signals)

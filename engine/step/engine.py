@@ -19,7 +19,7 @@ from antiphon.engine.core.divergence import DivergenceCheck, Guard
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.records import EpisodeEnds, LearningGroup, Record, StepSignals, Tape, members_and
 from antiphon.engine.core.system import Stacked
-from antiphon.engine.core.updates import StepReport, Update
+from antiphon.engine.core.updates import PredictorUpdate, StepReport, Update
 from antiphon.engine.step.backward import BackwardPass, ObjectiveEvaluator, reached, reached_alone
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.engine.step.predictors import PredictorTrainer
@@ -54,6 +54,8 @@ class Engine:
         self.sweep_order = SweepOrder(self.system)
         self._swept: dict[int, Update] = {}
         """By tape (its identity): the windows of this step that have been differentiated at the tick."""
+        self._local: dict[int, dict[str, PredictorUpdate]] = {}
+        """Likewise: what their messages' own predictors learn."""
         self.returns = LambdaReturns(self.system, self.evaluator, self.forward_pass, self.backward_pass)
         self.divergence = DivergenceCheck(
             self.system.divergence, self.system.agents, self.system.channels, stacked.base.groups
@@ -88,11 +90,19 @@ class Engine:
 
     # --- a step --------------------------------------------------------------------------------------------
 
-    def tick(self, step: int, step_signals: StepSignals) -> None:
-        """Tick all agents due at `step`, in waves."""
+    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
+        """Tick all agents due at `step`, in waves.
+
+        Args:
+            step: The step.
+            step_signals: Its signals.
+            keep: Whether messages and injections are kept for whoever looks at the step, where the sweep order could
+                let them go; it changes no number.
+        """
         self.stale = self.system is not self.stacked.base
         self.divergence.statistics.note()
         self._swept.clear()
+        self._local.clear()
         complete = self.sweep_order.complete(step) if self.backward_pass.steering is None else {}
         if not complete:
             self.forward_pass.tick(step, step_signals)
@@ -100,17 +110,35 @@ class Engine:
 
         def ticked(call: Call) -> None:
             if call in complete:
-                self._sweep(complete[call], step)
+                self._sweep(complete[call], step, keep=keep)
 
         self.forward_pass.tick(step, step_signals, ticked=ticked)
 
-    def _sweep(self, group: LearningGroup, step: int) -> None:
-        """Differentiate a window that ends at `step`, and let its graph go; its update waits for the step's end."""
-        closing = [(group, group.tape)]
+    def _sweep(self, group: LearningGroup, step: int, *, keep: bool) -> None:
+        """Differentiate a window that ends at `step`, and let its graph go; its update waits for the step's end.
+
+        Unless `keep`, all goes that nothing but telemetry would still read.
+        """
+        tape = group.tape
+        closing = [(group, tape)]
         self.backward_pass.predict(closing)
         (update,) = self.backward_pass.differentiate(closing, step)
-        GradientLedger.release_graphs([group.tape], predictions=False)
-        self._swept[id(group.tape)] = update
+        local = self.predictor_trainer.local_updates(tape)
+        GradientLedger.release_graphs([tape], predictions=False)
+        self._swept[id(tape)], self._local[id(tape)] = update, local
+        if keep:
+            return
+        update.injected.clear()
+        for learned in local.values():
+            learned.examples.clear()
+        for name, record in tape.sent:
+            if not self.system.channels[name].ledger.wants_deltas:
+                record.prediction = None
+        for entry in (entry for tick in tape.ticks for part in tick.parts for entry in part.reads):
+            ledger = self.system.channels[entry.channel].ledger
+            if entry.use is not None and ledger.spent(entry.use, tape.window):
+                ledger.release_message(entry.use)
+                entry.value = None
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
         """End episodes, before anything learns from the step (semantics 20)."""
@@ -132,11 +160,12 @@ class Engine:
         closing, dropped = self._take_ended_windows(step)
         self.backward_pass.predict(self._not_swept(closing))
         turns = [self._differentiate(turn, step) for turn in self._turns(closing)]
-        local = self.predictor_trainer.local_examples([tape for _, tape in closing])
+        local = self.predictor_trainer.local_examples([tape for _, tape in self._not_swept(closing)])
         for group, tape in [*closing, *dropped]:
             self._close(group, tape, step)
         returns = self.returns.extend(closing, step) if self._traced else {}
-        gradients = self.predictor_trainer.gradients(local, returns, step, watch=watch)
+        known = {name: own for some in self._local.values() for name, own in some.items()}
+        gradients = self.predictor_trainer.gradients(local, returns, step, watch=watch, known=known)
         self.divergence.check_predictors(gradients, step)
         input_gradients = self.predictor_trainer.input_gradients(step)
         self.divergence.check_predictors(input_gradients, step)

@@ -141,6 +141,7 @@ class PredictorTrainer:
         step: int,
         *,
         watch: bool,
+        known: Mapping[str, PredictorUpdate] | None = None,
     ) -> dict[str, PredictorUpdate]:
         """Gather what reached each synthetic gradient at this step, with the gradients of its parameters.
 
@@ -149,7 +150,9 @@ class PredictorTrainer:
             returns: Records of states whose return over several windows is known now, by channel.
             step: The step just taken.
             watch: Whether predictions are kept for telemetry.
+            known: Of those that have learned at the tick (`local_updates`).
         """
+        updates = dict(known or {})
         reached: dict[str, tuple[Predictor, list[Example]]] = {}
         for channel in self.system.channels.values():
             predictor = channel.predictor
@@ -164,15 +167,38 @@ class PredictorTrainer:
                 examples = [e for record in records if (e := self._returned_example(channel, record, step))]
             if examples:
                 reached[channel.name] = predictor, examples
-        predictions: dict[str, Tensor] = {}
-        if watch:
-            newest = [(predictor, examples[-1]) for predictor, examples in reached.values()]
-            predictions = dict(zip(reached, map(constant, predict_all(newest)), strict=True))
+        predictions: list[Tensor] = []
+        if watch:  # with the running statistics of before
+            known_too = [
+                (some, update) for name, update in updates.items() if (some := self._predictor(name))
+            ]
+            newest = [(predictor, update.examples[-1]) for predictor, update in known_too]
+            newest += [(predictor, examples[-1]) for predictor, examples in reached.values()]
+            predictions = list(map(constant, predict_all(newest)))
+        updates |= self._updates(reached)
+        for update, prediction in zip(updates.values(), predictions, strict=False):
+            update.prediction = prediction
+        return {name: updates[name] for name in self.system.channels if name in updates}
+
+    def _predictor(self, channel: str) -> Predictor | None:
+        return self.system.channels[channel].predictor
+
+    def local_updates(self, tape: Tape) -> dict[str, PredictorUpdate]:
+        """What the predictors of a window's messages to which nothing is returned learn from it, by channel."""
+        if self.frozen:
+            return {}
+        reached = {
+            name: (predictor, examples)
+            for name, examples in self.local_examples([tape]).items()
+            if (predictor := self._predictor(name)) is not None and not predictor.frozen
+        }
+        return self._updates(reached)
+
+    def _updates(self, reached: Mapping[str, tuple[Predictor, list[Example]]]) -> dict[str, PredictorUpdate]:
+        learned = gradients_all(list(reached.values()))
         updates = {
-            name: PredictorUpdate(examples, loss, gradients, predictions.get(name))
-            for (name, (_, examples)), (loss, gradients) in zip(
-                reached.items(), gradients_all(list(reached.values())), strict=True
-            )
+            name: PredictorUpdate(examples, loss, gradients, None)
+            for (name, (_, examples)), (loss, gradients) in zip(reached.items(), learned, strict=True)
         }
         for name, update in updates.items():
             if (count := len(self.system.channels[name].members)) > 1:

@@ -117,7 +117,7 @@ class Replica:
         """See `Backend.sent`."""
         return self.all_replicas.engine.sent(named(channel, self.index), stamp)
 
-    def tick(self, step: int, step_signals: StepSignals) -> None:
+    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
         """Refuse: a step of one seed is a step of all.
 
         Raises:

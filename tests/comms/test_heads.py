@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from antiphon.comms.heads import Reconstruction
 from antiphon.comms.model import ContextSpec
+from antiphon.comms.modules import predictor_of
 from antiphon.comms.synthetic_gradients import Example, LocalGradient
 from antiphon.errors import ScenarioError
+from antiphon.nets.schedules import Rate
 from tests.comms.made import (
     BATCH,
     CASES,
@@ -165,3 +167,28 @@ def test_a_head_for_floats_is_a_regression() -> None:
     torch.testing.assert_close(own.predict(each), (each.message @ weight.T + bias - each.target) @ weight)
     assert CLASS.features == 4
     assert own.parameters["module.1.weight"].dtype == DOUBLE
+
+
+@pytest.mark.parametrize("hidden", [(), (5,)])
+def test_at_sites_slope_and_training_of_one_pass_are_those_of_two(hidden: tuple[int, ...]) -> None:
+    settings: dict[str, Any] = {
+        "generator": torch.Generator().manual_seed(0),
+        "optimiser": {"kind": "adam"},
+        "rate": Rate(base=0.01, horizon=1),
+        "dtype": DOUBLE,
+        "hidden": hidden,
+        "norm": "layer",
+    }
+    own = predictor_of("local", {}, (3, 6), (), target=ContextSpec("answer", (3,), 4), **settings)
+    for p in own.trainable:
+        p.data.add_(0.1)
+    each = example(sites=(3,))
+    each.context = each.delta = None
+    assert own.learns_with(each)
+    slope, learned = own.predict_and_learn(each)
+    torch.testing.assert_close(slope, own.predict(each))
+    loss, gradients = own.gradients([each])
+    each.learned = learned
+    again, same = own.gradients([each])
+    torch.testing.assert_close(again, loss)
+    torch.testing.assert_close(same, gradients)

@@ -54,8 +54,8 @@ def count_swept(scene: Document, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     tick = Engine.tick
 
-    def counted(self: Engine, *arguments: Any) -> None:
-        tick(self, *arguments)
+    def counted(self: Engine, *arguments: Any, **more: Any) -> None:
+        tick(self, *arguments, **more)
         counts.append(len(self._swept))
 
     monkeypatch.setattr(Engine, "tick", counted)
@@ -297,6 +297,29 @@ def test_what_is_kept_for_backward_does_not_grow_with_the_chain(channel: Documen
     few, many, joint = kept(4, True, channel), kept(16, True, channel), kept(16, False, channel)
     assert many <= 1.1 * few
     assert joint >= 4 * many
+
+
+@pytest.mark.parametrize("channel", [DETACHED, LOCAL])
+def test_spent_messages_go_unless_the_step_is_looked_at(channel: Document) -> None:
+    """Those to which nothing returns, once read: in a run at steps of which nobody takes figures or recordings."""
+    with made(swept(chain(3, channel)), "cohort") as simulation:
+        engine = order(simulation)
+        held = {name: c.ledger.records for name, c in engine.system.channels.items()}
+        for keep in (True, False):
+            simulation.advance(keep=keep)
+            assert [len(records) for records in held.values()] == [keep, keep]
+            assert all(bool(update.injected) <= keep for update in simulation.learned.updates)
+        simulation.run(3)
+        assert all(record.message.numel() for records in held.values() for record in records.values())
+
+
+def test_what_is_recorded_is_kept() -> None:
+    with made(swept(chain(3, LOCAL)), "cohort") as plain, made(swept(chain(3, LOCAL)), "cohort") as watched:
+        found = watched.record("m0->m1", ["message", "prediction"])
+        plain.run(4)
+        watched.run(4)
+        assert found.steps == {"message": [0, 1, 2, 3], "prediction": [0, 1, 2, 3]}
+        assert not list(differences(facts(plain), facts(watched)))
 
 
 # --- runs --------------------------------------------------------------------------------------------------
