@@ -43,10 +43,12 @@ def check_model(model: object) -> nn.Module:
         raise ScenarioError(f"{name}: a script has no modules to copy; give the module that it was made from")
     if not isinstance(model, nn.Module):
         raise ScenarioError(f"model is {name}; give a torch.nn.Module, or parts=[module, …]")
-    for inner, wrapper in (("_orig_mod", "torch.compile"), ("module", name)):
-        around = inner == "_orig_mod" or isinstance(model, _PARALLEL)
-        if around and isinstance(getattr(model, inner, None), nn.Module):
-            raise ScenarioError(f"model is wrapped by {wrapper}; give model.{inner}")
+    if isinstance(model, _PARALLEL):
+        raise ScenarioError(f"model is wrapped by {name}; give model.module")
+    for path, module in model.named_modules():
+        if isinstance(getattr(module, "_orig_mod", None), nn.Module):
+            place = f"'{path}'" if path else "model"
+            raise ScenarioError(f"{place} is compiled (torch.compile); give it as it was, its _orig_mod")
     for key, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if is_lazy(tensor):
             raise ScenarioError(f"'{key}' is not initialised yet (a lazy module); call the model once first")
@@ -57,7 +59,7 @@ def check_model(model: object) -> nn.Module:
 
 def arguments(model: nn.Module) -> dict[str, bool]:
     """Return the arguments of a model's forward, and whether it needs each."""
-    found = list(inspect.signature(type(model).forward).parameters.values())[1:]
+    found = inspect.signature(model.forward).parameters.values()
     plain = (
         inspect.Parameter.POSITIONAL_ONLY,
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
@@ -131,8 +133,8 @@ def _signals(
             inputs = {needed[0]: observes or (needed[0] if needed[0] in env.observations else only)}
     for name, signal in inputs.items():
         if name not in names:
-            given = inspect.signature(type(model).forward).parameters.values()
-            shown = ", ".join(str(one.replace(annotation=inspect.Parameter.empty)) for one in list(given)[1:])
+            given = inspect.signature(model.forward).parameters.values()
+            shown = ", ".join(str(one.replace(annotation=inspect.Parameter.empty)) for one in given)
             raise ScenarioError(f"inputs: forward({shown}) names no argument '{name}'{suggest(name, names)}")
         if signal not in env.signals:
             if observes is not None:

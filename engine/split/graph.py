@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from antiphon.errors import ScenarioError
 
 __all__ = [
+    "SIZES",
     "Fact",
     "Mode",
     "Trace",
@@ -23,9 +25,14 @@ __all__ = [
     "evaluate",
     "first_line",
     "own_copies",
+    "restored",
     "storages",
     "tensors_in",
 ]
+
+
+SIZES = "take the batch size from x.shape[0] as it is, without len(x), int(…) or a loop over it"
+"""How to write a forward that is traced for any batch."""
 
 
 @dataclass
@@ -119,7 +126,7 @@ def evaluate(graph: fx.Graph, root: nn.Module, example: Mapping[str, Any]) -> di
                 values[node] = call_node(root, node, args, kwargs, example)
         except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
             raise ScenarioError(
-                f"'{node}' fails for another batch size ({first_line(error)}); take sizes from x.shape, not from len(x) or a loop"
+                f"'{node}' fails for another batch size ({first_line(error)}); {SIZES}"
             ) from None
     return values
 
@@ -132,6 +139,30 @@ def copied(model: nn.Module) -> nn.Module:
         raise ScenarioError(
             f"{type(model).__name__} cannot be copied ({first_line(error)}); keep such attributes out of the model"
         ) from None
+
+
+@contextmanager
+def restored(root: nn.Module) -> Iterator[None]:
+    """Give a model its attributes and the numbers of its buffers back, whatever its forward does to them."""
+    held = [(module, dict(vars(module)), dict(module._buffers)) for module in root.modules()]
+    numbers = [
+        (buffer, buffer.clone())
+        for _, _, buffers in held
+        for buffer in buffers.values()
+        if buffer is not None
+    ]
+    try:
+        yield
+    finally:
+        for module, attributes, buffers in held:
+            mode = module.training
+            for name in [name for name, value in vars(module).items() if isinstance(value, fx.Proxy)]:
+                del vars(module)[name]
+            vars(module).update(attributes)
+            module._buffers.update(buffers)
+            module.training = mode
+        for buffer, value in numbers:
+            buffer.data.copy_(value)
 
 
 def own_copies(example: Mapping[str, Any]) -> dict[str, Any]:

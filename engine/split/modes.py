@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from antiphon.engine.split.graph import Fact, Mode
@@ -40,12 +41,20 @@ def merge_modes(
         return made
 
     for mine, other in zip(ours, theirs, strict=False):
-        if (mine.op, mine.target) != (other.op, other.target):
+        if (mine.op, mine.target) != (other.op, other.target) and not _same_constant(root, mine, other):
             raise _differs(mine, name)
         args = chosen(mine, mine.args, other.args)
         mine.args, mine.kwargs = args, chosen(mine, dict(mine.kwargs), dict(other.kwargs))
     if len(ours) != len(theirs):
         raise _differs(ours[-1], name)
+
+
+def _same_constant(root: nn.Module, mine: fx.Node, other: fx.Node) -> bool:
+    """Whether two nodes are one tensor, which forward makes anew at every call by other means than torch's factories."""
+    names = [str(node.target) for node in (mine, other)]
+    if not all(name.startswith("_tensor_constant") for name in names):
+        return False
+    return torch.equal(*(getattr(root, name) for name in names))
 
 
 def _differs(node: fx.Node, name: str) -> ScenarioError:

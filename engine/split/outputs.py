@@ -32,7 +32,7 @@ def prediction_of(trace: Trace, output: str | int | None, size: int | None) -> P
     found = dict(_places(trace, returned))
     shown = ", ".join(f"{_name(path)} {_shape(trace, place)}" for path, place in found.items()) or "no tensor"
     if output is not None:
-        chosen = [path for path in found if path[:1] == (output,)]
+        chosen = [path for path in found if path[:1] == (output,) or _name(path) == output]
         if len(chosen) != 1:
             hint = suggest(str(output), [_name(path) for path in found])
             raise ScenarioError(f"output: {output!r} is no tensor that forward returns ({shown}){hint}")

@@ -86,6 +86,7 @@ class _Planner:
         self.order = {node: i for i, node in enumerate(trace.graph.nodes)}
         self.held = {node: storages(fact.value) for node, fact in trace.facts.items()}
         self.writers = [node for node in self.order if node in trace.facts and trace.facts[node].writes]
+        self.kept = frozenset[int]().union(*(self.held[node] for node in self.held if node.op == "get_attr"))
         self.needed = self._needed(prediction[0])
         bounds = [self.order[start] for start in starts.values()]
         self.count = len(starts) + 1
@@ -104,8 +105,9 @@ class _Planner:
         return Plan(parts, self.prediction)
 
     def _needed(self, output: fx.Node) -> set[fx.Node]:
-        """The nodes that the prediction depends on, also by way of what is written in place."""
-        needed, written = {output}, set(self.held[output])
+        """The nodes that the prediction depends on, also by way of what is written in place; and writes to buffers."""
+        needed = {output, *(node for node in self.writers if self.trace.facts[node].writes & self.kept)}
+        written = set[int]().union(*(self.held[node] for node in needed))
         for node in reversed(self.order):
             if node.op == "output":
                 continue
@@ -121,11 +123,12 @@ class _Planner:
         """Whether a node can be computed anew wherever it is needed: of sizes, constants, buffers and inputs alone."""
         if node.op in ("placeholder", "get_attr"):
             return True
-        return node not in self.pinned and not self.trace.facts[node].depends & {
-            "parameter",
-            "random",
-            "state",
-        }
+        fact = self.trace.facts[node]
+        return (
+            node not in self.pinned
+            and not fact.depends & {"parameter", "random", "state"}
+            and not fact.writes & self.kept
+        )
 
     def _owned(self, node: fx.Node, number: int) -> bool:
         return self.part[node] == number and not self._free(node)

@@ -17,6 +17,7 @@ import torch.utils.checkpoint
 from torch import Tensor, fx, nn
 
 from antiphon.engine.split.graph import (
+    SIZES,
     Fact,
     Trace,
     call_node,
@@ -24,6 +25,7 @@ from antiphon.engine.split.graph import (
     evaluate,
     first_line,
     own_copies,
+    restored,
     storages,
     tensors_in,
 )
@@ -34,15 +36,21 @@ __all__ = ["trace"]
 
 _FACTORIES = (
     "arange",
+    "as_tensor",
     "empty",
     "eye",
     "full",
     "linspace",
+    "logspace",
+    "normal",
     "ones",
     "rand",
+    "randint",
     "randn",
     "randperm",
     "tensor",
+    "tril_indices",
+    "triu_indices",
     "zeros",
 )
 """Functions that make tensors of plain numbers: they become nodes, so that device and type are not frozen in."""
@@ -61,9 +69,7 @@ _SHAPE_METHODS = frozenset(
         "get_device",
     ]
 )
-_SHAPE_ATTRIBUTES = frozenset(
-    ["shape", "dtype", "device", "ndim", "is_cuda", "layout", "requires_grad", "is_sparse"]
-)
+_SHAPE_ATTRIBUTES = frozenset(["shape", "dtype", "device", "ndim", "is_cuda", "layout", "is_sparse"])
 _LIBRARIES = (os.path.dirname(torch.__file__), os.path.dirname(__file__), "<")
 NUMBERS = frozenset({"input", "parameter", "buffer", "state", "random"})
 """What the numbers of a tensor may depend on."""
@@ -177,6 +183,8 @@ class _Tracer(fx.Tracer):
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if self.evaluating:
             return forward(*args, **kwargs)
+        if m not in self.submodule_paths:
+            return forward(*args, **kwargs)  # made by forward itself: nn.ReLU()(x)
         self.starts.setdefault(self.path_of_module(m), len(self.graph.nodes))
         return super().call_module(m, forward, args, kwargs)
 
@@ -361,14 +369,17 @@ def trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any])
     root = copied(model).cpu().float()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        train = _traced(root.train(), opened, example, name)
-        evaluation = _traced(root.eval(), opened, example, name)
+        with restored(root):
+            train = _traced(root.train(), opened, example, name)
+        with restored(root):
+            evaluation = _traced(root.eval(), opened, example, name)
         entries = dict(train.starts)
         nodes = list(train.graph.nodes)
         firsts = {path: nodes[start] for path, start in entries.items()}
         merge_modes(train.graph, train.facts, evaluation.graph, root, name)
         batch, fewer = _fewer(example)
-        other = evaluate(train.graph, root, fewer)
+        with restored(root):
+            other = evaluate(train.graph, root, fewer)
         _compare(root, train.graph, other, fewer, name)
     return Trace(train.graph, root, train.facts, firsts, other, (batch, batch - 1))
 
@@ -378,6 +389,12 @@ def _traced(root: nn.Module, opened: Collection[str], example: Mapping[str, Any]
     try:
         with _patched(tracer, root):
             tracer.trace(root)
+        for path, buffer in _buffers_of(root):
+            if type(buffer) is _Carried:
+                raise ScenarioError(
+                    f"{name}.forward assigns the buffer '{path}', which a part cannot; write to it in place "
+                    "(self.buffer.copy_(…)), or put those lines into a submodule of their own"
+                )
     except ScenarioError:
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
@@ -386,6 +403,12 @@ def _traced(root: nn.Module, opened: Collection[str], example: Mapping[str, Any]
             "its own, or give split(parts=[module, …])"
         ) from None
     return tracer
+
+
+def _buffers_of(root: nn.Module) -> Iterator[tuple[str, Any]]:
+    for path, module in root.named_modules():
+        for name, buffer in module._buffers.items():
+            yield f"{path}.{name}" if path else name, buffer
 
 
 def _compare(
@@ -397,7 +420,7 @@ def _compare(
         returned = root(**own_copies(example))
     if hasattr(returned, "__dataclass_fields__"):
         returned = {key: getattr(returned, key) for key in returned.__dataclass_fields__}
-    expected = tensors_in(returned)
+    expected = tensors_in(dict(returned) if isinstance(returned, Mapping) else returned)
     found = tensors_in(next(values[node] for node in graph.nodes if node.op == "output"))
     same = len(found) == len(expected) and all(
         a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
@@ -405,8 +428,8 @@ def _compare(
     )
     if not same:
         raise ScenarioError(
-            f"{name}.forward, traced, gives other numbers for another batch size; take sizes from x.shape, not from "
-            "len(x) or a loop over the batch, and keep no tensor as a plain attribute"
+            f"{name}.forward, traced, gives other numbers for another batch size; {SIZES}, and keep no tensor as a "
+            "plain attribute"
         )
 
 

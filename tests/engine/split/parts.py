@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import antiphon
+from antiphon.nets.random import seed_for
 from antiphon.scenarios import Scenario
 from tests.architectures import Architecture, numbers, tokens
 
 ROWS = 24
 BATCH = 4
-ADAM = {"kind": "adam", "lr": 0.01}
+RATE = 0.01
+ADAM = {"kind": "adam", "lr": RATE}
 
 
 def data_of(architecture: Architecture, rows: int = ROWS) -> dict[str, Tensor]:
@@ -93,53 +94,35 @@ def plain_loss(architecture: Architecture, found: Tensor, target: Tensor) -> Ten
     return F.cross_entropy(found.flatten(0, -2), target.flatten())
 
 
-@contextmanager
-def seeds_of_ticks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Collect the seeds under which the parts draw their dropout, in the order of their ticks."""
-    seeds: list[int] = []
-    seeded = torch.manual_seed
-
-    def collect(seed: int) -> torch.Generator:
-        seeds.append(seed)
-        return seeded(seed)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "manual_seed", collect)
-        yield seeds
-
-
 class PlainLoop:
-    """The user's own training loop on the batches of a simulation, its dropout drawn as the parts draw theirs.
+    """The user's own training loop, its dropout drawn as the parts of a run with seed 0 draw theirs.
 
     Args:
         architecture: The model's.
-        cuts: Where the parts begin.
+        cuts: Where the parts begin, in order.
     """
 
     def __init__(self, architecture: Architecture, cuts: tuple[str, ...], **options: Any) -> None:
         self.architecture = architecture
         self.model = architecture.model(**options).double().train()
         learning = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.Adam(learning, lr=ADAM["lr"], fused=True)
-        self._seeds: list[int] = []
-        for cut in cuts:
-            self.model.get_submodule(cut).register_forward_pre_hook(self._seed)
+        self.optimiser = torch.optim.Adam(learning, lr=RATE, fused=True)
+        self.steps = 0
+        for part, cut in enumerate(cuts, start=1):
+            self.model.get_submodule(cut).register_forward_pre_hook(partial(self._seed, part))
 
-    def _seed(self, module: nn.Module, arguments: Any) -> None:
-        if self._seeds:
-            torch.manual_seed(self._seeds.pop(0))
+    def _seed(self, part: int, *called: object) -> None:
+        torch.manual_seed(seed_for(seed_for(0, "agent", f"part{part}"), "tick", str(self.steps)))
 
-    def step(self, signals: Mapping[str, Tensor], seeds: list[int]) -> float:
+    def step(self, signals: Mapping[str, Tensor]) -> float:
         """Take a step on a batch; returns the loss."""
         arguments = {name: signals[f"in_{name}"] for name in self.architecture.inputs}
-        self._seeds = list(seeds)
         with torch.random.fork_rng(devices=[]):
-            if self._seeds:
-                torch.manual_seed(self._seeds.pop(0))
+            self._seed(0)
             found = self.architecture.call(self.model, arguments)
-        assert not self._seeds
         loss = plain_loss(self.architecture, found, signals["target"])
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
+        self.steps += 1
         return loss.item()
