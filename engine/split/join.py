@@ -56,6 +56,10 @@ def join(run: BaseSimulation, into: nn.Module | None = None) -> nn.Module:
     Raises:
         RunError: The scenario was not made by `split`, or `into` has other parameters.
     """
+    if not hasattr(run, "system"):
+        raise RunError(
+            f"join: run is {type(run).__name__}; give the Simulation of a scenario made by antiphon.split"
+        )
     origin = _origin(run)
     model = copy.deepcopy(origin.model) if into is None else into
     _check(model, origin.model)
@@ -105,10 +109,15 @@ def _separate(model: nn.Module, key: str) -> None:
 
 
 def _check(model: nn.Module, origin: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise RunError(f"join: into is {type(model).__name__}; give a torch.nn.Module")
     have, want = (
         {key: tuple(t.shape) for key, t in [*m.named_parameters(), *m.named_buffers()]}
         for m in (model, origin)
     )
+    for key, tensor in model.named_parameters():
+        if tensor.is_meta:
+            raise RunError(f"join: into: '{key}' is on the meta device; give a model with memory of its own")
     for key in [*want, *have]:
         if have.get(key) != want.get(key):
             raise RunError(

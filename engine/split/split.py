@@ -78,8 +78,10 @@ def split(
         ScenarioError: The model cannot be traced or cut there; the line names the place and the fix.
     """
     if parts is not None:
-        if model is not None:
-            raise ScenarioError("split: give a model, or parts, not both")
+        if model is not None or at:
+            raise ScenarioError("split: give a model and where to cut it, or parts, not both")
+        if not parts or not all(isinstance(part, nn.Module) for part in parts):
+            raise ScenarioError(f"split: parts is {parts!r}; give a list of torch.nn.Module")
         model, at = nn.Sequential(*parts), list(range(1, len(parts)))
     try:
         model = check_model(model)
@@ -140,6 +142,10 @@ def _cut(
 def _objective(given: str | Mapping[str, Any] | None) -> ObjectiveSpec:
     if given is None or isinstance(given, str):
         given = {"kind": "classification", "target": given or "label"}
+    if not isinstance(given, Mapping):
+        raise ScenarioError(
+            f"objective: {given!r}; give a target's name, or {{'kind': 'classification', 'target': …}}"
+        )
     return ObjectiveSpec.model_validate(given)
 
 
