@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from antiphon.agents.objectives import objective_of
 from antiphon.engine.split.credit import Credit
 from antiphon.engine.split.cuts import containers, cut_names
 from antiphon.engine.split.example import Inputs, check_model, inputs_for
+from antiphon.engine.split.graph import copied
 from antiphon.engine.split.join import Origin
 from antiphon.engine.split.outputs import axes_for, prediction_of
 from antiphon.engine.split.parts import Part, build_parts
@@ -84,7 +84,7 @@ def split(
             raise ScenarioError(f"split: parts is {parts!r}; give a list of torch.nn.Module")
         model, at = nn.Sequential(*parts), list(range(1, len(parts)))
     try:
-        model = check_model(model)
+        model = copied(check_model(model))  # the parts and what `join` begins with share its parameters
         description = registry.describe(env)
         goal = _objective(objective)
         given = inputs_for(model, description, inputs, observes)
@@ -96,7 +96,7 @@ def split(
         channels = _channels(cut, coupling, gradient, credit)
     except ScenarioError as error:
         raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
-    origin = Origin(copy.deepcopy(model), tied if tie == "copy" else ())
+    origin = Origin(model, tied if tie == "copy" else ())
     for part in cut.parts:
         part.module.origin = origin  # type: ignore[assignment]
     document = {

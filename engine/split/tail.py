@@ -9,6 +9,7 @@ from torch import fx, nn
 
 from antiphon.engine.split.cuts import containers
 from antiphon.engine.split.example import named_example
+from antiphon.engine.split.graph import copied
 from antiphon.engine.split.outputs import prediction_of
 from antiphon.engine.split.parts import build_unflattened
 from antiphon.engine.split.plan import plan_parts
@@ -53,5 +54,5 @@ def tail(model: nn.Module, name: str, example: Any, *, output: str | int | None 
         raise ScenarioError(
             f"tail: what '{name}' leads to reads {found}; choose a place that only one tensor crosses (antiphon.cuts)"
         )
-    module = build_unflattened(traced, plan, model, 1)
+    module = build_unflattened(traced, plan, copied(model), 1)
     return Tail(module, part.reads[0].shape, tuple(key for key, _ in module.named_parameters()))
