@@ -108,7 +108,9 @@ def resnet(
 
 
 def _gradient(kind: str, target: str) -> dict[str, Any]:
-    """A synthetic gradient that models the target, or is conditioned on it."""
+    """A synthetic gradient that models the target, has layers of the model that do, or is conditioned on it."""
+    if kind in ("lens", "aug_local"):
+        return {"kind": kind}
     models_target = kind in ("local", "sobolev_label")
     return {"kind": kind, "target": target} if models_target else {"kind": kind, "context": [target]}
 

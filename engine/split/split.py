@@ -22,7 +22,7 @@ from antiphon.engine.split.plan import at_path, plan_parts
 from antiphon.engine.split.ties import tied_parameters
 from antiphon.engine.split.tracer import trace
 from antiphon.envs import registry
-from antiphon.envs.signal import Description
+from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, suggest
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.parts import ObjectiveSpec
@@ -88,11 +88,12 @@ def split(
         description = registry.describe(env)
         goal = _objective(objective)
         given = inputs_for(model, description, inputs, observes)
-        cut = _cut(model, at, given, output, _size(goal, description), description.signals.get(goal.target))
-        tied = tied_parameters(cut.parts, model, cut.names, tie)
+        size = _size(goal, description)
         target = goal.target, description.signals[goal.target]
+        cut = _cut(model, at, given, output, size, target)
+        tied = tied_parameters(cut.parts, model, cut.names, tie)
         members = dict(zip(cut.names, cut.parts, strict=True))
-        credit = Credit(model, given.example, cut.at, target, output, _size(goal, description), members)
+        credit = Credit(model, given.example, cut.at, target, output, size, members)
         channels = _channels(cut, coupling, gradient, credit)
     except ScenarioError as error:
         raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
@@ -124,16 +125,16 @@ def _cut(
     given: Inputs,
     output: str | int | None,
     size: int | None,
-    target: Any,
+    target: tuple[str, Signal],
 ) -> _Cut:
     """Trace a model and build its parts."""
     names = cut_names(model, at, given.example)
     traced = trace(model, containers(names), given.example)
-    prediction = prediction_of(traced, output, size)
+    prediction = prediction_of(traced, output, size, target)
     plan = plan_parts(traced, names, prediction)
     agents = [f"part{i}" for i in range(len(plan.parts))]
     shape = tuple(at_path(traced.facts[prediction[0]].value, prediction[1]).shape[1:])
-    axes = None if target is None else axes_for(shape, target.shape, target.classes)
+    axes = axes_for(shape, target[1].shape, target[1].classes)
     order = {node: i for i, node in enumerate(traced.graph.nodes)}
     before = sorted(dict.fromkeys(names), key=lambda name: order[traced.entries[name]])
     return _Cut(build_parts(traced, plan, model, agents, axes), agents, before)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import antiphon
 from antiphon.comms.synthetic_gradients import Example, Predictor
+from antiphon.engine.planning.plan import plan
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.split.credit import SiteHead
 from antiphon.envs import from_tensors
@@ -206,3 +207,11 @@ def test_a_class_token_is_read_by_a_lens_too() -> None:
         expected = torch.autograd.grad(loss, message)[0].flatten(1)
         each = Example(message.detach().flatten(1), None, None, target=labels)
         torch.testing.assert_close(predictor(run, "part0->part1").predict(each), expected)
+
+
+def test_a_plan_counts_what_every_word_costs() -> None:
+    """A lens has no parameters, and costs the forward and slope of the layers that it reads through."""
+    flop = {word: plan(scenario(gpt(), word)).flop for word in ("lens", "local", "aug_local")}
+    none = plan(scenario(gpt(), "lens", coupling="detached")).flop
+    assert none < flop["lens"] < flop["aug_local"]
+    assert none < flop["local"] < flop["aug_local"]

@@ -260,11 +260,16 @@ def test_an_output_that_is_not_there_names_the_nearest() -> None:
         small_split(Answers(lambda y: {"logits": y, "other": y}), output="logit")
     with one_line("split: .*output.*2"):
         small_split(Answers(lambda y: (y, y)), output=2)
+    with one_line(
+        r"split: output: 'logits' is no tensor that forward returns \(a tensor \[3, 5\]\); leave output out"
+    ):
+        small_split(Answers(lambda y: y), output="logits")
 
 
 def test_a_prediction_that_does_not_fit_the_target_names_both() -> None:
     with one_line(
-        r"split: forward returns a tensor \[3, 3\], of which the objective needs 5 numbers a sample"
+        r"split: forward returns a tensor \[3, 3\], of which the objective needs 5 numbers a sample for 'label' "
+        r"\(5 classes, shape \[\]\)"
     ):
         small_split(Answers(lambda y: y[:, :3]))
 
