@@ -167,6 +167,9 @@ class HeadModel(Model):
         if pool == "mean":
             self.read_shape = (shape[0] if len(shape) > 2 else shape[-1],)
         super().__init__(shape, context, **settings)  # type: ignore[arg-type]  # of the class beside it
+        self.frozen = (
+            self.frozen or not self.parameters
+        )  # a head without parameters, or whose own are constants
 
     @property
     def own_module(self) -> bool:

@@ -253,5 +253,5 @@ class Credit:
                 continue
             own = next((name for name, p in part.module.named_parameters() if p is found), None)
             if own is not None:
-                return f"{agent}.{own}"
+                return f"{agent}.module.{own}"
         raise ScenarioError(f"gradient: no part has '{key}'{suggest(key, self.parts)}; use local")
