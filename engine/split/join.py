@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.errors import RunError
+from antiphon.scenarios import Scenario
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
@@ -54,12 +55,15 @@ def join(run: BaseSimulation, into: nn.Module | None = None) -> nn.Module:
         their values. With `tie="copy"`, parameters that were shared are separate ones.
 
     Raises:
-        RunError: The scenario was not made by `split`, or `into` has other parameters.
+        RunError: `run` is no simulation, its scenario was not made by `split`, or `into` is no module or has other parameters.
     """
-    if not hasattr(run, "system"):
+    if not isinstance(getattr(run, "scenario", None), Scenario):
         raise RunError(
-            f"join: run is {type(run).__name__}; give the Simulation of a scenario made by antiphon.split"
+            f"join: run is {type(run).__name__}; give an antiphon.Simulation (of several seeds one of the `simulations`: "
+            "each has a model of its own)"
         )
+    if not isinstance(into, nn.Module | None):
+        raise RunError(f"join: into is {type(into).__name__}; give a torch.nn.Module, or leave it out")
     origin = _origin(run)
     model = copy.deepcopy(origin.model) if into is None else into
     _check(model, origin.model)
