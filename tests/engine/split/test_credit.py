@@ -16,6 +16,7 @@ from antiphon.engine.split.credit import SiteHead
 from antiphon.envs import from_tensors
 from antiphon.errors import ScenarioError
 from tests.contracts.backend_twins import made, side_by_side
+from tests.engine.numbers import one_line
 from tests.engine.split.models import GPT, ResNet, ViT
 
 CUTS = ["blocks.1", "blocks.2", "blocks.3"]
@@ -206,3 +207,28 @@ def test_a_class_token_is_read_by_a_lens_too() -> None:
         expected = torch.autograd.grad(loss, message)[0].flatten(1)
         each = Example(message.detach().flatten(1), None, None, target=labels)
         torch.testing.assert_close(predictor(run, "part0->part1").predict(each), expected)
+
+
+def test_a_cut_behind_the_blocks_leaves_the_lens_where_it_is() -> None:
+    found = scenario(gpt(), "lens", ["blocks.1", "blocks.2", "norm"])
+    heads = [channel.gradient.parameters for channel in found.channels]
+    assert heads[0] == heads[1] == heads[2]
+    assert {name.partition(".")[0] for name in heads[0].values()} == {"part3"}
+
+
+def test_a_lens_without_a_list_of_blocks_names_a_submodule_of_the_model() -> None:
+    env = from_tensors(x=torch.randn(32, 6), label=torch.arange(32) % 3)
+
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.readout = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.readout(self.second(self.first(x)))
+
+    with one_line("gradient: lens needs .* no list of blocks holds 'second'; .*'at': 'readout'"):
+        antiphon.split(Plain(), ["second"], env=env, gradient="lens")
+    lens = {"kind": "lens", "at": "readout"}
+    with Simulation(antiphon.split(Plain(), ["second"], env=env, gradient=lens, batch=4)) as run:
+        run.run(2)
