@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from types import FunctionType
+from types import FrameType, FunctionType
 from typing import Any, cast
 
 import torch
@@ -83,7 +83,8 @@ _SELECTIONS = frozenset(
     ]
 )
 """Functions whose results have sizes that depend on numbers: `where` of a condition, `repeat_interleave` by a tensor."""
-_LIBRARIES = (os.path.dirname(torch.__file__), os.path.dirname(__file__), "<")
+_TORCH = os.path.dirname(torch.__file__)
+_LIBRARIES = (_TORCH, os.path.dirname(__file__), "<")
 NUMBERS = frozenset({"input", "parameter", "buffer", "state", "random"})
 """What the numbers of a tensor may depend on."""
 
@@ -309,13 +310,18 @@ def _selects(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
 
 
 def _where() -> str:
-    frame = sys._getframe(1)
-    while frame.f_back is not None:
-        file = frame.f_code.co_filename
-        if not file.startswith(_LIBRARIES):
-            return f"{os.path.basename(file)}:{frame.f_lineno}"
+    """The newest line outside of torch that a forward is at, or the newest of a forward of torch's own."""
+    frame: FrameType | None = sys._getframe(1)
+    own = "an unknown line"
+    while frame is not None and frame.f_code is not _traced.__code__:
+        code = frame.f_code
+        here = f"{os.path.basename(code.co_filename)}:{frame.f_lineno}"
+        if not code.co_filename.startswith(_LIBRARIES):
+            return here
+        if code.co_name == "forward" and own == "an unknown line" and code.co_filename.startswith(_TORCH):
+            own = here
         frame = frame.f_back
-    return "an unknown line"
+    return own
 
 
 @contextmanager
