@@ -158,7 +158,7 @@ class _Planner:
         included: set[fx.Node] = set()
         observed: set[fx.Node] = set()
         reads: set[Message] = set()
-        waiting = [node for node in self.needed if self._owned(node, number)]
+        waiting = [node for node in self.order if node in self.needed and self._owned(node, number)]
         if self.part[self.prediction[0]] == number or number == self.count - 1:
             waiting.append(self.prediction[0])
         while waiting:

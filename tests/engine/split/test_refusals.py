@@ -67,12 +67,50 @@ def loop(self: Small, h: Tensor) -> Tensor:
     return self.second(h)
 
 
-@pytest.mark.parametrize(("between", "names"), [(branch, "gt"), (loop, "sum_1")])
+def selected_rows(self: Small, h: Tensor) -> Tensor:
+    """Routing by the data, as experts have it: which rows there are, and whether there are any."""
+    out = torch.zeros_like(h)
+    rows = torch.where(h[:, 0] > 0)[0]
+    if rows.numel() == 0:
+        return self.second(out)
+    out[rows] = self.second(h[rows])
+    return out
+
+
+def selected_numbers(self: Small, h: Tensor) -> Tensor:
+    return self.second(h) if len(h[h > 0]) else h
+
+
+def repeated_by_data(self: Small, h: Tensor) -> Tensor:
+    several = h.repeat_interleave((h[:, 0] > 0).long() + 1, dim=0)
+    return self.second(h) if several.shape[0] > 3 else h
+
+
+@pytest.mark.parametrize(
+    ("between", "names"),
+    [
+        (branch, "gt"),
+        (loop, "sum_1"),
+        (selected_rows, "eq"),
+        (selected_numbers, "getitem"),
+        (repeated_by_data, "gt_1"),
+    ],
+)
 def test_a_branch_on_data_names_the_node(between: Callable[[Small, Tensor], Any], names: str) -> None:
     with one_line(
         f"split: .*'{names}'.*test_refusals.py:.*depends on the data; put those lines into a submodule"
     ):
         small_split(small(between))
+
+
+def test_sizes_of_what_is_repeated_by_a_number_are_no_data() -> None:
+    def repeated(self: Small, h: Tensor) -> Tensor:
+        twice = h.repeat_interleave(2, dim=1)
+        chosen = torch.where(h > 0, h, -h)
+        return self.second(twice[:, : chosen.shape[1]] if twice.shape[1] > 7 else h)
+
+    with Simulation(small_split(small(repeated))) as run:
+        run.run(2)
 
 
 class Branching(nn.Module):
@@ -375,7 +413,7 @@ def test_a_forward_that_cannot_be_traced_names_the_way_out() -> None:
     env = antiphon.envs.from_tensors(x=numbers(6, 8)(20, 0), y=numbers(6, 8)(20, 1))
     objective = {"kind": "regression", "target": "y"}
     settings: dict[str, Any] = {"env": env, "objective": objective}
-    with one_line(r"split: .*parts="):
+    with one_line(r"split: .* at transformer.py:\d+, .*parts="):
         antiphon.split(model, at=["layers.1"], inputs={"src": "x"}, **settings)
 
 
