@@ -129,7 +129,10 @@ class CostModel:
             shapes = tuple(tuple(p.shape) for p in model.parameters.values())
             key = type(model), model.function, model.size, model.context, model.norm, model.frozen, shapes
             if key not in self._models:
-                few, more = (_counted(partial(_train, model, rows, self.system.dtype))[0] for rows in (_ROWS, _ROWS + 1))
+                few, more = (
+                    _counted(partial(_train, model, rows, self.system.dtype))[0]
+                    for rows in (_ROWS, _ROWS + 1)
+                )
                 self._models[key] = _at(self.system.batch, few, more)
             total += self._models[key]
         return total * _read(channel)
