@@ -92,7 +92,7 @@ def trained(
     except DivergenceError as error:
         return {**row, "validation": None, "test": None, "diverged": str(error)}
     row["ms_per_step"] = round(1e3 * seconds / steps, 1)
-    row["kept_mb"] = round(_kept(simulation) / MB, 1)
+    row["kept_mb"] = round(_kept(simulation) / MB, 3)
     return row
 
 
@@ -204,7 +204,7 @@ def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {what: round(mean(values), 4) for what, values in scores.items()}
     found["spread"] = round((max(scores["validation"]) - min(scores["validation"])) / 2, 4)
     found["ms_per_step"] = round(min(run["ms_per_step"] for run in done), 1)
-    found["kept_mb"] = done[0]["kept_mb"]
+    found["kept_mb"] = round(done[0]["kept_mb"], 1)
     curves = [[point["score"] for point in run["curve"]] for run in done]
     found["curve"] = {
         point["step"]: round(mean(scores), 3)
