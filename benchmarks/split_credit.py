@@ -40,7 +40,8 @@ STEPS = {"gpt": 2000, "resnet": 600}
 POINTS = 4
 """Of a curve."""
 TASKS: dict[str, Any] = {"gpt": gpt, "resnet": resnet}
-SIZES = {"gpt": {"batch": 16}, "resnet": {"batch": 32, "channels": 8}}
+SIZES = {"gpt": {"batch": 16}, "resnet": {"batch": 32, "channels": 8, "schedule": "cosine"}}
+"""The batch statistics of a net whose learning rate stays high lag so much that evaluations swing by tens of points."""
 PIPELINED = {"gpt": ("local", "lens", "sobolev_label"), "resnet": ("local_conv", "sobolev_conv")}
 
 
@@ -52,7 +53,7 @@ def ways(task: str) -> dict[str, dict[str, Any]]:
     return found | {f"{name}, pipelined": {**found[name], "delay": 1} for name in PIPELINED[task]}
 
 
-def scenario(task: str, way: str, rate: float, seed: int, source: dict[str, Any]) -> Scenario:
+def scenario(task: str, way: str, rate: float, seed: int, steps: int, source: dict[str, Any]) -> Scenario:
     """Return a way of training as a scenario; the seed is that of the initial parameters.
 
     Args:
@@ -60,9 +61,12 @@ def scenario(task: str, way: str, rate: float, seed: int, source: dict[str, Any]
         way: A name in `ways(task)`.
         rate: Of the blocks' Adam.
         seed: Of the initial parameters.
+        steps: Of training.
         source: More values: the data, and sizes.
     """
-    found: Scenario = TASKS[task](lr=rate, initial=seed, **{**SIZES[task], **source, **ways(task)[way]})
+    found: Scenario = TASKS[task](
+        lr=rate, initial=seed, steps=steps, **{**SIZES[task], **source, **ways(task)[way]}
+    )
     return found
 
 
@@ -72,7 +76,7 @@ def trained(
     """Return what comes of one run: the curve, the cost, and for a first seed the alignment of its signals."""
     torch.set_num_threads(1)
     keep_memory()
-    simulation = Simulation(scenario(task, way, rate, seed, source), seed=seed)
+    simulation = Simulation(scenario(task, way, rate, seed, steps, source), seed=seed)
     reader = list(simulation.system.agents)[-1]
     row: dict[str, Any] = {"way": way, "rate": rate, "seed": seed, "steps": steps, "curve": []}
     seconds = 0.0

@@ -36,6 +36,7 @@ def gpt(
     lr: float = 0.006,
     sg_lr: float = 0.003,
     steps: int = 600,
+    schedule: str = "constant",
     initial: int = 0,
 ) -> Scenario:
     """A small GPT predicts the next character of a text at every place of a window. Each block is an agent.
@@ -56,6 +57,7 @@ def gpt(
         lr: Learning rate of the blocks.
         sg_lr: Learning rate of the synthetic gradients.
         steps: Of training.
+        schedule: Of the learning rates: constant, or cosine, which ends at zero after `steps`.
         initial: Seed of the model's initial parameters, which a run's seed does not change.
     """
     env = {"id": "antiphon/TextWindows-v0", "text": text, "length": length}
@@ -74,7 +76,7 @@ def gpt(
         gradient=_gradient(gradient, "following", _OF_TOKENS),
         tie="together" if tied else None,
         scenario="gpt",
-        **_training(batch, steps, lr, sg_lr),
+        **_training(batch, steps, lr, sg_lr, schedule),
     )
 
 
@@ -90,6 +92,7 @@ def resnet(
     lr: float = 0.003,
     sg_lr: float = 0.003,
     steps: int = 300,
+    schedule: str = "constant",
     initial: int = 0,
 ) -> Scenario:
     """A small residual network classifies pictures. Each block is an agent.
@@ -106,6 +109,7 @@ def resnet(
         lr: Learning rate of the blocks.
         sg_lr: Learning rate of the synthetic gradients.
         steps: Of training.
+        schedule: Of the learning rates: constant, or cosine, which ends at zero after `steps`.
         initial: Seed of the model's initial parameters, which a run's seed does not change.
     """
     env = {"id": "antiphon/Digits-v0", "data": data}
@@ -123,7 +127,7 @@ def resnet(
         delay=delay,
         gradient=_gradient(gradient, "label", _OF_PICTURES),
         scenario="resnet",
-        **_training(batch, steps, lr, sg_lr),
+        **_training(batch, steps, lr, sg_lr, schedule),
     )
 
 
@@ -154,12 +158,15 @@ def _gradient(
     return {"kind": given, "target": target} if models_target else {"kind": given, "context": [target]}
 
 
-def _training(batch: int, steps: int, lr: float, sg_lr: float) -> dict[str, Any]:
+def _training(batch: int, steps: int, lr: float, sg_lr: float, schedule: str) -> dict[str, Any]:
+    adam: dict[str, Any] = {"kind": "adam"}
+    if schedule != "constant":
+        adam["schedule"] = {"kind": schedule, "factor": 0.0}
     return {
         "batch": batch,
         "steps": steps,
-        "optimiser": {"kind": "adam", "lr": lr},
-        "predictor": {"kind": "adam", "lr": sg_lr},
+        "optimiser": {**adam, "lr": lr},
+        "predictor": {**adam, "lr": sg_lr},
     }
 
 
