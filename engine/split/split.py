@@ -30,6 +30,7 @@ from antiphon.scenarios.parts import ObjectiveSpec
 __all__ = ["split"]
 
 _PREDICTED = ("decoupled", "unlocked")
+_CODED = ("classification", "coding")
 
 
 @torch.inference_mode(mode=False)
@@ -42,7 +43,8 @@ def split(
     output: str | int | None = None,
     objective: str | Mapping[str, Any] | None = None,
     coupling: str = "decoupled",
-    gradient: str | Mapping[str, Any] = "linear",
+    gradient: str | Mapping[str, Any] | None = None,
+    delay: int = 0,
     tie: Literal["copy", "together"] | None = None,
     parts: Sequence[nn.Module] | None = None,
     observes: str | None = None,
@@ -65,9 +67,12 @@ def split(
         output: Of several outputs, the key or index of the prediction; None: the one that fits the objective.
         objective: Of the prediction; None: classification of `label`; a word names the target to classify.
         coupling: Of every channel.
-        gradient: Of every channel. `local` without a head gets a small one; `aug_local` one of copies of the model's later
+        gradient: Of every channel. None: `local` where the objective is to classify or code a categorical target, the kind
+            that was safe in every study of deep models (docs/results/split-credit.md), else `linear`. `local` without a head gets a small one; `aug_local` one of copies of the model's later
             blocks (`{"kind": "aug_local", "layers": 2}`) and its last layers; `lens` looks through the model's own last layers,
             with their present parameters. `at` names the submodule where these begin, if that is not after the blocks.
+        delay: Steps that a message takes from a part to the next. With 1, in every step all parts work at the same time, each on
+            another sample: pipelined. Labels and inputs belong to the sample (`align`).
         tie: Parameters that several parts share: `copy` makes them independent, `together` keeps them equal; None: an error.
         parts: In place of a model whose forward cannot be traced: modules, each fed with what the one before returns.
         observes: The signal of a forward with one argument; `inputs` names several.
@@ -94,7 +99,8 @@ def split(
         tied = tied_parameters(cut.parts, model, cut.names, tie)
         members = dict(zip(cut.names, cut.parts, strict=True))
         credit = Credit(model, given.example, cut.at, target, output, size, members)
-        channels = _channels(cut, coupling, gradient, credit)
+        gradient = _safe(goal, target[1]) if gradient is None else gradient
+        channels = _channels(cut, coupling, gradient, credit, delay)
     except ScenarioError as error:
         raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
     origin = Origin(model, tied if tie == "copy" else ())
@@ -103,7 +109,7 @@ def split(
     document = {
         "scenario": scenario,
         "env": env,
-        "agents": _agents(cut, given, goal),
+        "agents": _agents(cut, given, goal, delay),
         "channels": channels,
         "training": {"sweep": True, **training},
     }
@@ -150,6 +156,12 @@ def _objective(given: str | Mapping[str, Any] | None) -> ObjectiveSpec:
     return ObjectiveSpec.model_validate(given)
 
 
+def _safe(goal: ObjectiveSpec, target: Signal) -> str:
+    """The kind of gradient that is safe for an objective."""
+    coded = isinstance(goal.kind, str) and goal.kind in _CODED
+    return "local" if coded and target.classes is not None else "linear"
+
+
 def _size(goal: ObjectiveSpec, description: Description) -> int | None:
     """The numbers per sample that the objective needs; None: not known here."""
     signal = description.signals.get(goal.target)
@@ -160,7 +172,7 @@ def _size(goal: ObjectiveSpec, description: Description) -> int | None:
     return objective_of(goal.kind, goal.options).size(signal.shape, signal.classes)
 
 
-def _agents(cut: _Cut, given: Inputs, goal: ObjectiveSpec) -> dict[str, dict[str, Any]]:
+def _agents(cut: _Cut, given: Inputs, goal: ObjectiveSpec, delay: int) -> dict[str, dict[str, Any]]:
     agents: dict[str, dict[str, Any]] = {}
     for name, part in zip(cut.names, cut.parts, strict=True):
         agents[name] = {
@@ -169,15 +181,17 @@ def _agents(cut: _Cut, given: Inputs, goal: ObjectiveSpec) -> dict[str, dict[str
         }
         if any(argument in given.indices for argument in part.observes):
             agents[name]["categories"] = "index"
+        if delay and part.reads:
+            agents[name]["align"] = True
     agents[cut.names[-1]]["objective"] = goal
     return agents
 
 
 def _channels(
-    cut: _Cut, coupling: str, gradient: str | Mapping[str, Any], credit: Credit
+    cut: _Cut, coupling: str, gradient: str | Mapping[str, Any], credit: Credit, delay: int
 ) -> list[dict[str, Any]]:
     channels = []
-    for name, part in zip(cut.names, cut.parts, strict=True):
+    for place, (name, part) in enumerate(zip(cut.names, cut.parts, strict=True)):
         for wire in part.reads:
             shape = wire.message.shape
             channel: dict[str, Any] = {
@@ -188,6 +202,8 @@ def _channels(
                 "norm": "none",
                 "coupling": coupling,
             }
+            if delay:  # a skip waits for what goes through every part on its way
+                channel["link"] = {"delay": delay * (place - wire.message.sender)}
             if coupling in _PREDICTED:
                 channel["gradient"] = credit.gradient(gradient, wire)
             if wire.port is not None:
