@@ -67,10 +67,10 @@ def split(
         output: Of several outputs, the key or index of the prediction; None: the one that fits the objective.
         objective: Of the prediction; None: classification of `label`; a word names the target to classify.
         coupling: Of every channel.
-        gradient: Of every channel. None: `local` where the objective is to classify or code a categorical target, the kind
-            that was safe in every study of deep models (docs/results/split-credit.md), else `linear`. `local` without a head gets a small one; `aug_local` one of copies of the model's later
-            blocks (`{"kind": "aug_local", "layers": 2}`) and its last layers; `lens` looks through the model's own last layers,
-            with their present parameters. `at` names the submodule where these begin, if that is not after the blocks.
+        gradient: Of every channel. None: `local` where the objective is to classify or code a categorical target
+            (docs/results/split-credit.md), else `linear`. `local` without a head gets a small one; `aug_local` one of copies
+            of the model's later blocks (`{"kind": "aug_local", "layers": 2}`) and its last layers; `lens` is the model's own
+            last layers, with their present parameters. `at` names the submodule where these begin, if not after the blocks.
         delay: Steps that a message takes from a part to the next. With 1, in every step all parts work at the same time, each on
             another sample: pipelined. Labels and inputs belong to the sample (`align`).
         tie: Parameters that several parts share: `copy` makes them independent, `together` keeps them equal; None: an error.
@@ -82,13 +82,11 @@ def split(
     Raises:
         ScenarioError: The model cannot be traced or cut there; the line names the place and the fix.
     """
-    if parts is not None:
-        if model is not None or at:
-            raise ScenarioError("split: give a model and where to cut it, or parts, not both")
-        if not parts or not all(isinstance(part, nn.Module) for part in parts):
-            raise ScenarioError(f"split: parts is {parts!r}; give a list of torch.nn.Module")
-        model, at = nn.Sequential(*parts), list(range(1, len(parts)))
     try:
+        if parts is not None:
+            if model is not None or at:
+                raise ScenarioError("give a model and where to cut it, or parts, not both")
+            model, at = _in_sequence(parts)
         model = copied(check_model(model))  # the parts and what `join` begins with share its parameters
         description = registry.describe(env)
         goal = _objective(objective)
@@ -116,6 +114,13 @@ def split(
     if tied and tie == "together":
         document["tied"] = [[f"{name}.module.{key}" for name, key in group] for group in tied]
     return Scenario.model_validate(document)
+
+
+def _in_sequence(parts: Sequence[nn.Module]) -> tuple[nn.Sequential, list[int]]:
+    """Modules as one model, and where to cut it."""
+    if not parts or not all(isinstance(part, nn.Module) for part in parts):
+        raise ScenarioError(f"parts is {parts!r}; give a list of torch.nn.Module")
+    return nn.Sequential(*parts), list(range(1, len(parts)))
 
 
 @dataclass(frozen=True)
