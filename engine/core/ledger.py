@@ -172,7 +172,7 @@ class GradientLedger:
                     record.prediction = None
 
     def spent(self, use: Consumption, window: int) -> bool:
-        """Whether a message is of no more use once its last reader's window has been differentiated, nor its gradient."""
+        """Return whether neither a message nor its gradient is read after a use in a window that has been differentiated."""
         record = use.record
         kept = self.wants_deltas or self.remembers or self.state or bool(self.link.drop)
         kept = kept or self.link.delay + self.back > 0  # its record stays until later steps
@@ -182,7 +182,7 @@ class GradientLedger:
         return not kept and record.waiting == {window} and record.graph_output is None
 
     def release_message(self, use: Consumption) -> None:
-        """Let a message that is spent go, and its record with its window."""
+        """Release a spent message [B, size]; its record is deleted when its window closes."""
         nothing = use.record.message.new_empty(0)
         use.leaf = use.record.message = use.record.received = nothing
         use.record.spent = True

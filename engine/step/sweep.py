@@ -67,8 +67,8 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
             if channel.predictor is None:
                 continue
             read = [spec.name for spec in channel.context]
-            asked = read if channel.target is None else [*read, channel.target]
-            for signal in filter(late, asked):
+            needed = read if channel.target is None else [*read, channel.target]
+            for signal in filter(late, needed):
                 yield f"the synthetic gradient of {channel.names[0]} reads {signal}, known after the step"
             if channel.injects and not system.description.endless and not _read_at_once(channel):
                 yield f"an episode's end can void a message of {channel.names[0]} before it is read"

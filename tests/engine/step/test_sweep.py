@@ -170,6 +170,7 @@ def test_alike_modules_stay_apart() -> None:
 # --- what is not differentiated at the tick ----------------------------------------------------------------
 
 ENDS = Play(share=0.2)
+STATEFUL: Document = {**OWN, **TWICE, "network": {"kind": "gru", "size": 4}, "objective": LABEL}
 FALLBACKS: dict[str, tuple[Document, str]] = {
     "a target known after the step": (
         document({"a": {**OWN, "objective": GOAL}}, []),
@@ -190,6 +191,10 @@ FALLBACKS: dict[str, tuple[Document, str]] = {
     "messages read more rarely than sent": (
         levels(count=1, high={"clock": {"period": 2}}, env=ENDS),
         "an episode's end can void a message of a0->b0 before it is read",
+    ),
+    "states over the ends of episodes": (
+        document({"a": STATEFUL}, [{"from": "a", "to": "a", "carries": "state", **TOLD}], ENDS),
+        "an episode's end can void a message of a->a:state before it is read",
     ),
     "delayed": (chain(2, DELAYED), "it waits for delayed gradients"),
     "trace": (
