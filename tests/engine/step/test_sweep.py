@@ -314,8 +314,13 @@ def test_spent_messages_are_released_unless_they_are_kept(channel: Document) -> 
             simulation.advance(keep=keep)
             assert [len(records) for records in held.values()] == [keep, keep]
             assert all(bool(update.injected) <= keep for update in simulation.learned.updates)
-        simulation.run(3)
-        assert all(record.message.numel() for records in held.values() for record in records.values())
+        for go_on in (
+            lambda: simulation.run(3),
+            simulation.step,
+        ):  # the last step of a run, and one by hand after it
+            go_on()
+            assert [list(records) for records in held.values()] == [[simulation.now - 1]] * 2
+            assert all(record.message.numel() for records in held.values() for record in records.values())
 
 
 HALF = {"clock": {"period": 2}}
