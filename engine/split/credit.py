@@ -32,6 +32,10 @@ WORDS = ("local", "aug_local", "lens")
 _LAYERS = 2
 
 
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
 class SiteHead(nn.Module):
     """Linear head of messages [T, D] (after a layer norm), [C, H, W] or [D]: at every site, or on their mean.
 
@@ -202,11 +206,12 @@ class Credit:
 
     def _last(self, kind: str) -> str:
         """Where the last layers begin: at the submodule that is called after the last of the cuts' blocks."""
-        block = self._stack(self.cuts[-1])
+        block = next((found for cut in reversed(self.cuts) if (found := self._stack(cut))), None)
         if block is None:
+            called = [path for path in self._trace(self.cuts).entries if path]
             raise ScenarioError(
-                f"gradient: {kind} needs the model's last layers, and '{self.cuts[-1]}' is in no list of blocks; name "
-                "where they begin with `at`: {'kind': '" + kind + "', 'at': 'norm'}"
+                f"gradient: {kind} needs the model's last layers, and no list of blocks holds {_quoted(self.cuts)}; name "
+                f"where they begin with `at`: {{'kind': '{kind}', 'at': '{called[-1]}'}}"
             )
         last = self._siblings(block)[-1]
         traced = self._trace(self._siblings(block))

@@ -113,10 +113,15 @@ def _separate(model: nn.Module, key: str) -> None:
 
 
 def _check(model: nn.Module, origin: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise RunError(f"join: into is {type(model).__name__}; give a torch.nn.Module")
     have, want = (
         {key: tuple(t.shape) for key, t in [*m.named_parameters(), *m.named_buffers()]}
         for m in (model, origin)
     )
+    for key, tensor in model.named_parameters():
+        if tensor.is_meta:
+            raise RunError(f"join: into: '{key}' is on the meta device; give a model with memory of its own")
     for key in [*want, *have]:
         if have.get(key) != want.get(key):
             raise RunError(

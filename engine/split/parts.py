@@ -81,7 +81,7 @@ def build_parts(
     Args:
         trace: Of the model.
         plan: Of its parts.
-        model: The model whose submodules are copied, once for each part.
+        model: The model whose submodules are copied, once for each part; the copies share its parameters.
         names: Of the parts.
         axes: The order in which the axes of a sample of the prediction are given out; None: as they are.
     """
@@ -269,11 +269,14 @@ def _rebuilt(node: fx.Node, value: Any, found: Mapping[Message, fx.Node], path: 
 
 
 def _copies(targets: Sequence[str], model: nn.Module, root: nn.Module) -> dict[str, Any]:
-    """Copies of submodules, parameters and buffers, sharing what the model's share; what does not require a gradient
-    becomes a buffer, so that nothing trains it.
+    """Copies of submodules and buffers, with the model's own parameters: agents that are built from them copy those.
+
+    What does not require a gradient becomes a buffer, so that nothing trains it.
     """
     own = {target: _attribute(model if _has(model, target) else root, target) for target in targets}
-    copies = copy.deepcopy(own)
+    held = [found for found in own.values() if isinstance(found, nn.Parameter)]
+    held += [p for found in own.values() if isinstance(found, nn.Module) for p in found.parameters()]
+    copies = copy.deepcopy(own, {id(p): p for p in held})
     frozen: dict[int, Tensor] = {}
     for target, found in copies.items():
         if isinstance(found, nn.Parameter) and not found.requires_grad:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import antiphon
 from antiphon.comms.synthetic_gradients import Example, Predictor
+from antiphon.engine.planning.plan import plan
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.split.credit import Credit, SiteHead
 from antiphon.envs import from_tensors
@@ -210,6 +211,14 @@ def test_a_class_token_is_read_by_a_lens_too() -> None:
         torch.testing.assert_close(predictor(run, "part0->part1").predict(each), expected)
 
 
+def test_a_plan_counts_what_every_word_costs() -> None:
+    """A lens has no parameters, and costs the forward and slope of the layers that it reads through."""
+    flop = {word: plan(scenario(gpt(), word)).flop for word in ("lens", "local", "aug_local")}
+    none = plan(scenario(gpt(), "lens", coupling="detached")).flop
+    assert none < flop["lens"] < flop["aug_local"]
+    assert none < flop["local"] < flop["aug_local"]
+
+
 class Pixels(nn.Module):
     """Classes of pixels, [B, classes, H, W], as torch's losses take them."""
 
@@ -265,3 +274,28 @@ def test_last_layers_that_read_several_tensors_are_refused() -> None:
     )
     with one_line("gradient: the layers from 'up1' on read relu, relu_1, relu_2, and a head reads one"):
         credit.tail("up1")
+
+
+def test_a_cut_behind_the_blocks_leaves_the_lens_where_it_is() -> None:
+    found = scenario(gpt(), "lens", ["blocks.1", "blocks.2", "norm"])
+    heads = [channel.gradient.parameters for channel in found.channels]
+    assert heads[0] == heads[1] == heads[2]
+    assert {name.partition(".")[0] for name in heads[0].values()} == {"part3"}
+
+
+def test_a_lens_without_a_list_of_blocks_names_a_submodule_of_the_model() -> None:
+    env = from_tensors(x=torch.randn(32, 6), label=torch.arange(32) % 3)
+
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.readout = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.readout(self.second(self.first(x)))
+
+    with one_line("gradient: lens needs .* no list of blocks holds 'second'; .*'at': 'readout'"):
+        antiphon.split(Plain(), ["second"], env=env, gradient="lens")
+    lens = {"kind": "lens", "at": "readout"}
+    with Simulation(antiphon.split(Plain(), ["second"], env=env, gradient=lens, batch=4)) as run:
+        run.run(2)
