@@ -139,7 +139,7 @@ class Engine:
                 record.prediction = None
         for entry in (entry for tick in tape.ticks for part in tick.parts for entry in part.reads):
             ledger = self.system.channels[entry.channel].ledger
-            if entry.use is not None and ledger.spent(entry.use, tape.window):
+            if entry.use is not None and ledger.spent(entry.use.record):
                 ledger.release_message(entry.use)
                 entry.value = None
 
