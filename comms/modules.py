@@ -240,9 +240,9 @@ def predictor_of(
         predictor = made(shape, context, target=target, **settings)
     else:
         own = None if target is None else at.at_site(target)
-        again: Reconstruction | None = settings.get("reconstruct")
-        if again is not None:
-            settings["reconstruct"] = replace(again, target=at.at_site(again.target))
+        reconstruct: Reconstruction | None = settings.get("reconstruct")
+        if reconstruct is not None:
+            settings["reconstruct"] = replace(reconstruct, target=at.at_site(reconstruct.target))
         one = made((at.features,), [at.at_site(spec) for spec in context], target=own, **settings)
         predictor = SiteGradient(one, at)
     predictor.kind = name_of(kind)
@@ -251,8 +251,8 @@ def predictor_of(
 
 def _reads_whole(made: type[Predictor], settings: Mapping[str, Any]) -> bool:
     """Whether an own loss is of a message's sites together."""
-    again: Reconstruction | None = settings.get("reconstruct")
-    head = settings.get("head") is not None or (again is not None and again.source is not None)
+    reconstruct: Reconstruction | None = settings.get("reconstruct")
+    head = settings.get("head") is not None or (reconstruct is not None and reconstruct.source is not None)
     return made is LensGradient or head or settings.get("pool", "none") != "none"
 
 

@@ -201,9 +201,9 @@ class Channel:
         settings = read_gradient(gradient, specs, self._error)
         self._names = tuple(specs)
         self._target = settings.target
-        again = None if settings.reconstruct is None else specs[settings.reconstruct["target"]]
-        others = [spec for spec in specs.values() if spec.name != self._target and spec is not again]
-        self._context = (*([] if again is None else [again]), *others)
+        rebuilt = None if settings.reconstruct is None else specs[settings.reconstruct["target"]]
+        others = [spec for spec in specs.values() if spec.name != self._target and spec is not rebuilt]
+        self._context = (*([] if rebuilt is None else [rebuilt]), *others)
         self._scale = settings.scale if settings.apply else 0.0
         self._discount = settings.discount if settings.apply else 0.0
         self.predictor: Predictor | None = None

@@ -461,8 +461,8 @@ class LabelGradient(HeadModel, Predictor):
         rest = context[..., rebuilt:] if context.shape[-1] > rebuilt else None
         output = self.forward(read, self._given(rest), move=move)
         own = self.own_losses(output[..., : self.target.features], example.target)
-        again = self.reconstruct.losses(output[..., self.target.features :], context[..., :rebuilt])
-        return own + self.reconstruct.weight * again
+        reconstruction = self.reconstruct.losses(output[..., self.target.features :], context[..., :rebuilt])
+        return own + self.reconstruct.weight * reconstruction
 
     def _given(self, context: Tensor | None) -> Tensor | None:
         """The context as the layers read it: a head reads none."""

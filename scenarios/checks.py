@@ -193,9 +193,9 @@ def _gradient(scenario: Graph, channel: ChannelSpec, path: Path) -> Iterator[Doc
     if gradient.kind == "lens" and gradient.head is None:
         message = "a lens needs the layers it looks through: a torch module, from Python; or use kind local"
         yield DocumentError((*path, "head"), message)
-    again = gradient.reconstruct
-    if gradient.kind in OWN_TARGET and again is not None and again.target in gradient.context:
-        message = f"{again.target!r} is in the context, and need only be copied; leave it out there"
+    reconstruct = gradient.reconstruct
+    if gradient.kind in OWN_TARGET and reconstruct is not None and reconstruct.target in gradient.context:
+        message = f"{reconstruct.target!r} is in the context, and need only be copied; leave it out there"
         yield DocumentError((*path, "reconstruct", "target"), message)
     if gradient.kind == "conv":
         network = scenario.agents[channel.sender].layers

@@ -74,9 +74,9 @@ class LocalLoss:
             found["sources"] = self._sources()
             found["losses"] = losses if weight == 1 else lambda out, target: weight * losses(out, target)
             return found
-        found["pool"], again = self.gradient.pool, self.gradient.reconstruct
-        if again is not None:
-            found["reconstruct"] = Reconstruction(self.context[0], again.head, again.weight)
+        found["pool"], reconstruct = self.gradient.pool, self.gradient.reconstruct
+        if reconstruct is not None:
+            found["reconstruct"] = Reconstruction(self.context[0], reconstruct.head, reconstruct.weight)
         return found
 
     def _error(self, key: str, message: str) -> DocumentError:

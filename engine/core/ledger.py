@@ -171,18 +171,14 @@ class GradientLedger:
                 if predictions:
                     record.prediction = None
 
-    def spent(self, use: Consumption, window: int) -> bool:
-        """Whether a message is of no more use once its last reader's window has been differentiated, nor its gradient."""
-        record = use.record
-        kept = self.wants_deltas or self.remembers or self.state or bool(self.link.drop)
-        kept = kept or self.link.delay + self.back > 0  # its record stays until later steps
-        kept = kept or not self.sender.due(
-            record.stamp + 1
-        )  # it is the newest message of later steps, for figures
-        return not kept and record.waiting == {window} and record.graph_output is None
+    def spent(self, record: Record) -> bool:
+        """Return whether neither a message nor its gradient is read after its reader's window has been differentiated."""
+        kept = self.wants_deltas or self.remembers or bool(self.link.drop) or record.graph_output is not None
+        # Sent at every step and read at its own, it has one use, and another one is the newest of the next step's figures.
+        return not kept and self.link.delay + self.back == 0 and self.sender.due(record.stamp + 1)
 
     def release_message(self, use: Consumption) -> None:
-        """Let a message that is spent go, and its record with its window."""
+        """Release a spent message [B, size]; its record is deleted when its window closes."""
         nothing = use.record.message.new_empty(0)
         use.leaf = use.record.message = use.record.received = nothing
         use.record.spent = True

@@ -200,7 +200,7 @@ class Record:
     learned: Learned | None = None
     """What training its predictor on it gives, if computed with `prediction`."""
     spent: bool = False
-    """Whether the message itself is gone: all that it is for has been computed (the sweep order)."""
+    """Whether the message itself has been released (`GradientLedger.release_message`)."""
 
     @property
     def unread(self) -> bool:

@@ -30,12 +30,12 @@ class KeptActivations:
 def kept_activations(
     system: System, stacks: Sequence[Sequence[Agent]], costs: CostModel
 ) -> tuple[KeptActivations, ...]:
-    """Return what is kept of each agent, those alike together; `stacks`: as of `stacks_of`."""
+    """Return what is kept of each agent, those with equal numbers in one; `stacks`: as of `stacks_of`."""
     reason_of = {name: reason for names, reason in _graphs(system, stacks) for name in names}
-    alike: dict[tuple[int, str | None], list[str]] = {}
+    grouped: dict[tuple[int, str | None], list[str]] = {}
     for name in system.agents:
-        alike.setdefault((_kept(system, name, costs), reason_of[name]), []).append(name)
-    return tuple(KeptActivations(tuple(names), each, reason) for (each, reason), names in alike.items())
+        grouped.setdefault((_kept(system, name, costs), reason_of[name]), []).append(name)
+    return tuple(KeptActivations(tuple(names), each, reason) for (each, reason), names in grouped.items())
 
 
 def most_kept(system: System, costs: CostModel) -> int:

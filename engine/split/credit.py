@@ -143,7 +143,15 @@ class Credit:
         return self._checked(found, f"the layers from '{name}' on", shape)
 
     def block(self, name: str, shape: Shape) -> Part:
-        """Return a submodule as a part from its input to the input of what follows it."""
+        """Return a submodule as a part from its input to the input of what follows it.
+
+        Args:
+            name: Path of the submodule.
+            shape: That its input is to have.
+
+        Raises:
+            ScenarioError: It reads more than one tensor, or another shape.
+        """
         siblings = self._siblings(name)
         traced = self._trace(siblings)
         order = list(traced.graph.nodes)

@@ -138,8 +138,8 @@ def _signals(
     for name, signal in inputs.items():
         if name not in names:
             given = inspect.signature(model.forward).parameters.values()
-            shown = ", ".join(str(one.replace(annotation=inspect.Parameter.empty)) for one in given)
-            raise ScenarioError(f"inputs: forward({shown}) names no argument '{name}'{suggest(name, names)}")
+            listed = ", ".join(str(one.replace(annotation=inspect.Parameter.empty)) for one in given)
+            raise ScenarioError(f"inputs: forward({listed}) names no argument '{name}'{suggest(name, names)}")
         if signal not in env.signals:
             if observes is not None:
                 raise ScenarioError(f"no observation '{signal}'; the environment shows {env.observations}")
@@ -172,9 +172,9 @@ def _problem(model: nn.Module, example: Mapping[str, Any]) -> str | None:
             )
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        shown = ", ".join(
+        listed = ", ".join(
             f"{name} [batch, {', '.join(map(str, value.shape[1:]))}]" if isinstance(value, Tensor) else name
             for name, value in example.items()
         )
-        return f"{type(model).__name__} does not take {shown} ({reason})"
+        return f"{type(model).__name__} does not take {listed} ({reason})"
     return None

@@ -125,10 +125,10 @@ def _check(model: nn.Module, origin: nn.Module) -> None:
     for key in [*want, *have]:
         if have.get(key) != want.get(key):
             raise RunError(
-                f"join: into: '{key}' is {_shown(have.get(key))} in {type(model).__name__} and "
-                f"{_shown(want.get(key))} in the model that was split; give a model of the same class and sizes"
+                f"join: into: '{key}' is {_size_of(have.get(key))} in {type(model).__name__} and "
+                f"{_size_of(want.get(key))} in the model that was split; give a model of the same class and sizes"
             )
 
 
-def _shown(shape: tuple[int, ...] | None) -> str:
+def _size_of(shape: tuple[int, ...] | None) -> str:
     return "missing" if shape is None else str(list(shape))

@@ -35,13 +35,15 @@ def prediction_of(
     """
     returned = next(node for node in trace.graph.nodes if node.op == "output").args[0]
     found = dict(_places(trace, returned))
-    shown = ", ".join(f"{_name(path)} {_shape(trace, place)}" for path, place in found.items()) or "no tensor"
+    listed = (
+        ", ".join(f"{_name(path)} {_shape(trace, place)}" for path, place in found.items()) or "no tensor"
+    )
     if output is not None:
         chosen = [path for path in found if path[:1] == (output,) or _name(path) == output]
         if len(chosen) != 1:
             names = [_name(path) for path in found]
             hint = "; leave output out" if names == [_ONLY] else suggest(str(output), names)
-            raise ScenarioError(f"output: {output!r} is no tensor that forward returns ({shown}){hint}")
+            raise ScenarioError(f"output: {output!r} is no tensor that forward returns ({listed}){hint}")
         return found[chosen[0]]
     fitting = [path for path, place in found.items() if _fits(trace, place, size)]
     if len(fitting) > 1:
@@ -49,7 +51,7 @@ def prediction_of(
     if len(fitting) != 1:
         needs = "" if size is None else f", of which the objective needs {size} numbers a sample{_of(target)}"
         fix = "output=… chooses one" if fitting else "an output is a float tensor [batch, …]"
-        raise ScenarioError(f"forward returns {shown}{needs}; {fix}")
+        raise ScenarioError(f"forward returns {listed}{needs}; {fix}")
     return found[fitting[0]]
 
 

@@ -35,15 +35,15 @@ def tied_parameters(
     _check_statistics(parts, model, names)
     if not tied:
         return []
-    shown = "; ".join(" and ".join(f"'{key}' in {name}" for name, key in group) for group in tied[:3])
+    listed = "; ".join(" and ".join(f"'{key}' in {name}" for name, key in group) for group in tied[:3])
     if tie is None:
         raise ScenarioError(
-            f"{shown}: one parameter in several parts (shared weights, or a module called twice); move the cut, or "
+            f"{listed}: one parameter in several parts (shared weights, or a module called twice); move the cut, or "
             "give tie='copy' (independent) or tie='together' (kept equal)"
         )
     if tie == "copy" and any(len({key for _, key in group}) < len(group) for group in tied):
         raise ScenarioError(
-            f"tie='copy': {shown}: the model has one key for what would be several parameters; give tie='together', or "
+            f"tie='copy': {listed}: the model has one key for what would be several parameters; give tie='together', or "
             "move the cut"
         )
     return tied

@@ -254,7 +254,7 @@ class _Tracer(fx.Tracer):
         with self.plainly():
             state = torch.get_rng_state()
             value = call_node(self.root, node, args, kwargs, self.example)
-            drawn = not torch.equal(state, torch.get_rng_state())
+            sampled = not torch.equal(state, torch.get_rng_state())
         changed = storages([t for t, version in versions if t._version != version])
         if node.op in ("placeholder", "get_attr"):
             kind = "parameter" if isinstance(value, nn.Parameter) else "buffer"
@@ -264,7 +264,7 @@ class _Tracer(fx.Tracer):
         ragged = any(self.facts[part].ragged for part in parts) or _selects(node, args, kwargs)
         if _only_sizes(node, value) and not ragged:
             depends = frozenset()
-        if drawn:
+        if sampled:
             depends |= {"random"}
         if changed & storages(held):
             depends |= {"state"}

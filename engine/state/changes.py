@@ -74,7 +74,7 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
             new = frozen_data(value)
             for name in names:
                 if of_agents:
-                    for other in _learning_alike(scenario, name):
+                    for other in _with_shared_parameters(scenario, name):
                         agents[other] = _with(agents[other], keys[what], new, scenario)
                 else:
                     channels[name] = _with(channels[name], keys[what], new, scenario)
@@ -87,7 +87,7 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
         raise ScenarioError(f"set: {error}") from None
 
 
-def _learning_alike(scenario: Scenario, name: str) -> Sequence[str]:
+def _with_shared_parameters(scenario: Scenario, name: str) -> Sequence[str]:
     """An agent and those that share parameters with it or are tied to it, which are set together."""
     group = scenario.agents[name].share
     if group is None:

@@ -96,8 +96,8 @@ class Engine:
         Args:
             step: The step.
             step_signals: Its signals.
-            keep: Whether messages and injections are kept for whoever looks at the step, where the sweep order could
-                let them go; it changes no number.
+            keep: Whether messages and injections are kept until the next step, for figures and recordings; else the sweep
+                order releases those that nothing else reads. It changes no number.
         """
         self.stale = self.system is not self.stacked.base
         self.divergence.statistics.note()
@@ -115,9 +115,12 @@ class Engine:
         self.forward_pass.tick(step, step_signals, ticked=ticked)
 
     def _sweep(self, group: LearningGroup, step: int, *, keep: bool) -> None:
-        """Differentiate a window that ends at `step`, and let its graph go; its update waits for the step's end.
+        """Differentiate a window that ends at `step`, and release its graph; its update is applied at the step's end.
 
-        Unless `keep`, all goes that nothing but telemetry would still read.
+        Args:
+            group: Whose window it is.
+            step: The step.
+            keep: As of `tick`.
         """
         tape = group.tape
         closing = [(group, tape)]
@@ -136,7 +139,7 @@ class Engine:
                 record.prediction = None
         for entry in (entry for tick in tape.ticks for part in tick.parts for entry in part.reads):
             ledger = self.system.channels[entry.channel].ledger
-            if entry.use is not None and ledger.spent(entry.use, tape.window):
+            if entry.use is not None and ledger.spent(entry.use.record):
                 ledger.release_message(entry.use)
                 entry.value = None
 

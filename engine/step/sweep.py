@@ -67,8 +67,8 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
             if channel.predictor is None:
                 continue
             read = [spec.name for spec in channel.context]
-            asked = read if channel.target is None else [*read, channel.target]
-            for signal in filter(late, asked):
+            needed = read if channel.target is None else [*read, channel.target]
+            for signal in filter(late, needed):
                 yield f"the synthetic gradient of {channel.names[0]} reads {signal}, known after the step"
             if channel.injects and not system.description.endless and not _read_at_once(channel):
                 yield f"an episode's end can void a message of {channel.names[0]} before it is read"
@@ -78,4 +78,4 @@ def _read_at_once(channel: Channel) -> bool:
     """Whether every message is read at the step at which it is sent, so that no episode ends before."""
     sender, receiver = channel.ledger.sender.clock, channel.ledger.receiver
     every = sender.period % receiver.period == 0 and receiver.due(sender.phase)
-    return every and not channel.state and channel.ledger.link.delay == 0
+    return every and channel.ledger.link.delay == 0  # a state's link has one

@@ -150,11 +150,11 @@ def least_loss(simulation: Simulation, split: str) -> float:
     batches = list(examples(simulation.world.env, split))
     system = simulation.system
     entering = {(name, a.categories): None for a in system.agents.values() for name in a.observes}
-    seen = set(observed(system))
+    read = set(observed(system))
     observations = [
         system.network_input(name, torch.cat([batch[name] for batch in batches]), categories)
         for name, categories in entering
-        if name in seen
+        if name in read
     ]
     targets = torch.cat([batch[objective.target] for batch in batches])
     columns = [value.reshape(len(targets), -1) for value in observations]

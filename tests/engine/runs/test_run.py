@@ -17,6 +17,7 @@ from antiphon.engine.runs.run import Run, begin, resume
 from antiphon.engine.runs.run_loop import Outcome
 from antiphon.engine.runs.run_writer import over
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.step.engine import Engine
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
 
@@ -80,6 +81,24 @@ def test_the_result_says_what_the_contract_says(done: tuple[Path, dict[str, Any]
     assert locked["channels"]["n0->n1"]["cosine"] is None
     assert request().outcome(tmp_path / "run") is None
     assert request().outcome(done[0]) == Outcome("done", result=result)
+
+
+def test_messages_that_nothing_reads_are_released_between_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `training.sweep`; at steps of figures they are kept."""
+    kept: list[bool] = []
+    tick = Engine.tick
+
+    def noted(self: Engine, *arguments: Any, keep: bool = True) -> None:
+        kept.append(keep)
+        tick(self, *arguments, keep=keep)
+
+    monkeypatch.setattr(Engine, "tick", noted)
+    run = begin(request(steps=12), tmp_path / "run")
+    every = run.simulations[0].scenario.telemetry.every
+    run.train(lambda step, scores: None)
+    assert kept == [step in (1, 12) or step % every == 0 for step in range(1, 13)]
 
 
 def test_files_are_there_from_the_first_step(tmp_path: Path) -> None:

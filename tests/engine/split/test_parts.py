@@ -136,6 +136,9 @@ def test_two_readers_share_a_port() -> None:
 def test_what_is_tied_in_a_part_stays_tied() -> None:
     (part,) = parts_of(GPT(tied=True), [], text(4))
     assert part.module.head.weight is part.module.wte.weight
+    (frozen,) = parts_of(GPT(tied=True).requires_grad_(False), [], text(4))
+    assert not list(frozen.module.parameters())
+    assert frozen.module.head.weight.data_ptr() == frozen.module.wte.weight.data_ptr()
 
 
 def test_frozen_parameters_are_buffers_of_their_part() -> None:

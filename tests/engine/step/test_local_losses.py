@@ -221,6 +221,19 @@ def test_a_lens_changes_as_its_readout_learns(backend: str, copies: int) -> None
     check_lens(simulation, f"a{last}->b{last}", f"c{last}")
 
 
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+def test_a_lens_has_the_weight_of_the_objective(backend: str) -> None:
+    scenario = chain(LENS)
+    agents = dict(scenario.agents)
+    assert agents["c0"].objective is not None
+    goal = agents["c0"].objective.model_copy(update={"weight": 0.25})
+    agents["c0"] = agents["c0"].model_copy(update={"objective": goal})
+    simulation = made(scenario.model_copy(update={"agents": agents}), backend)
+    message, labels = normal(BATCH, T * D, seed=9), torch.arange(BATCH) % K
+    found = lens_of(simulation, "a0->b0").predict(Example(message, None, None, target=labels))
+    torch.testing.assert_close(found, 0.25 * true_slope(simulation, "c0", message, labels))
+
+
 def test_a_lens_follows_weights_that_are_taken_from_a_run(tmp_path: Path) -> None:
     trained = made(chain(LENS), "cohort")
     trained.run(steps=5)

@@ -170,6 +170,7 @@ def test_alike_modules_stay_apart() -> None:
 # --- what is not differentiated at the tick ----------------------------------------------------------------
 
 ENDS = Play(share=0.2)
+STATEFUL: Document = {**OWN, **TWICE, "network": {"kind": "gru", "size": 4}, "objective": LABEL}
 FALLBACKS: dict[str, tuple[Document, str]] = {
     "a target known after the step": (
         document({"a": {**OWN, "objective": GOAL}}, []),
@@ -190,6 +191,10 @@ FALLBACKS: dict[str, tuple[Document, str]] = {
     "messages read more rarely than sent": (
         levels(count=1, high={"clock": {"period": 2}}, env=ENDS),
         "an episode's end can void a message of a0->b0 before it is read",
+    ),
+    "states over the ends of episodes": (
+        document({"a": STATEFUL}, [{"from": "a", "to": "a", "carries": "state", **TOLD}], ENDS),
+        "an episode's end can void a message of a->a:state before it is read",
     ),
     "delayed": (chain(2, DELAYED), "it waits for delayed gradients"),
     "trace": (
@@ -309,11 +314,56 @@ def test_spent_messages_are_released_unless_they_are_kept(channel: Document) -> 
             simulation.advance(keep=keep)
             assert [len(records) for records in held.values()] == [keep, keep]
             assert all(bool(update.injected) <= keep for update in simulation.learned.updates)
-        simulation.run(3)
-        assert all(record.message.numel() for records in held.values() for record in records.values())
+        for go_on in (
+            lambda: simulation.run(3),
+            simulation.step,
+        ):  # the last step of a run, and one by hand after it
+            go_on()
+            assert [list(records) for records in held.values()] == [[simulation.now - 1]] * 2
+            assert all(record.message.numel() for records in held.values() for record in records.values())
 
 
-HALF = {"clock": {"period": 2}}
+HALF: Document = {"clock": {"period": 2}}
+
+
+def clocked(scene: Document, **clocks: Document) -> Document:
+    """The scene with other clocks of some agents."""
+    agents = {name: {**agent, **clocks.get(name, {})} for name, agent in scene["agents"].items()}
+    return {**scene, "agents": agents}
+
+
+HELD: Document = {"coupling": "unlocked", "input": {"kind": "linear", "context": ["held", "age"]}}
+RELEASED: dict[str, Document] = {
+    "delay": chain(3, {**LOCAL, **LATER}),
+    "losses": chain(3, {**LOCAL, "link": {"drop": 0.4}}),
+    "noise": chain(3, {**DETACHED, "link": {"noise": 0.3, "bits": 4}}),
+    "the sender's windows are longer": clocked(chain(3, LOCAL), m0=TWICE),
+    "the receiver's windows are longer": clocked(chain(3, LOCAL), m1=TWICE),
+    "the receiver is slower": clocked(chain(3, LOCAL), m1=HALF, m2=HALF),
+    "the sender is slower": clocked(chain(3, LOCAL), m0=HALF),
+    "the mean of several": clocked(chain(3, {**DETACHED, "read": "mean"}), m1=HALF, m2=HALF),
+    "synthetic inputs": chain(3, {**LOCAL, **HELD}),
+    "several readers": graph(LOCAL, DETACHED),
+}
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_what_is_released_is_read_by_nothing(name: str, tmp_path: Path) -> None:
+    """Released or kept, in one piece or resumed: the same bits."""
+    scene = swept(RELEASED[name])
+    with made(scene, "cohort") as released, made(scene, "cohort") as kept, made(scene, "cohort") as first:
+        released.run(8)
+        for _ in range(8):
+            kept.step()
+        first.until = 99
+        for _ in range(3):
+            first.advance(keep=False)
+        with Simulation.load(first.save(tmp_path / "at-3"), first.scenario) as resumed:
+            resumed.run(5)
+            for agent, own in kept.agents.items():
+                for key, p in own.parameters.items():
+                    assert torch.equal(p, released.agents[agent].parameters[key])
+                    assert torch.equal(p, resumed.agents[agent].parameters[key])
 
 
 @pytest.mark.parametrize(

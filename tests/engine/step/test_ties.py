@@ -109,6 +109,28 @@ def test_a_decoupled_chain_keeps_them_equal_and_engines_agree(*, sweep: bool) ->
         assert_tied(simulation, "embed.module.weight", "head.module.4.weight")
 
 
+class Overwriting(torch.optim.SGD):
+    """Gradient descent that leaves zeros in the gradients that it was given."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        super().step(closure)
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.grad.zero_()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_optimiser_that_overwrites_its_gradients_changes_no_other_agent_s(backend: str) -> None:
+    scene = parts(language_model(), "detached", optimiser={"kind": Overwriting, "lr": 0.1})
+    with Simulation(scene, dtype=DOUBLE, backend=backend) as simulation:
+        before = of(simulation, "head.module.4.weight").clone()
+        simulation.run(steps=3)
+        assert not torch.equal(before, of(simulation, "head.module.4.weight"))
+        assert_tied(simulation, "embed.module.weight", "head.module.4.weight")
+
+
 WEIGHTS = [["n0.0.weight", "n2.0.weight", "n3.0.weight"], ["n2.0.bias", "n1.0.bias"]]
 """All four agents of a ring are tied, some through others."""
 CASES: dict[str, tuple[Document, list[list[str]]]] = {
