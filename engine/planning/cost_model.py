@@ -128,7 +128,9 @@ class CostModel:
             shapes = tuple(tuple(p.shape) for p in model.parameters.values())
             key = type(model), model.function, model.size, model.context, model.norm, model.frozen, shapes
             if key not in self._models:
-                few, more = (_counted(partial(_train, model, rows))[0] for rows in (_ROWS, _ROWS + 1))
+                held = model.parameters or self.system.agents[channel.sender].learner.parameters
+                place = {"dtype": self.system.dtype, "device": _device(held)}
+                few, more = (_counted(partial(_train, model, rows, place))[0] for rows in (_ROWS, _ROWS + 1))
                 self._models[key] = _at(self.system.batch, few, more)
             total += self._models[key]
         return total * _read(channel)
@@ -148,12 +150,10 @@ def _read(channel: Channel) -> float:
     return min(sent, channel.slots / channel.ledger.receiver.period)
 
 
-def _train(model: Predictor | InputModel, rows: int) -> None:
+def _train(model: Predictor | InputModel, rows: int, place: Mapping[str, Any]) -> None:
     """Predict for a message of so many rows and compute the loss's gradients; the model does not change."""
     model = copy(model)
     model.buffers = dict(model.buffers)  # its running statistics move
-    dtype = next(iter(model.parameters.values())).dtype
-    place: dict[str, Any] = {"dtype": dtype, "device": _device(model.parameters)}
     width = sum(spec.features for spec in model.context)
     context = torch.zeros(rows, width, **place) if model.context else None
     message = torch.zeros(rows, model.size, **place)
@@ -164,7 +164,7 @@ def _train(model: Predictor | InputModel, rows: int) -> None:
         return
     example = Example(message, context, torch.zeros_like(message))
     if model.target is not None:
-        kind = place if model.target.classes is None else place | {"dtype": torch.int64}
+        kind = place if model.target.classes is None else {**place, "dtype": torch.int64}
         example.target = torch.zeros(rows, *model.target.shape, **kind)
     if model.needs_loss:
         example.loss = message.new_zeros(rows)
