@@ -17,6 +17,7 @@ from torch import Tensor, UntypedStorage
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from antiphon.comms.lens import LensGradient
 from antiphon.comms.synthetic_gradients import Example, Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.core.agent import Agent
@@ -128,9 +129,10 @@ class CostModel:
             shapes = tuple(tuple(p.shape) for p in model.parameters.values())
             key = type(model), model.function, model.size, model.context, model.norm, model.frozen, shapes
             if key not in self._models:
-                held = model.parameters or self.system.agents[channel.sender].learner.parameters
-                place = {"dtype": self.system.dtype, "device": _device(held)}
-                few, more = (_counted(partial(_train, model, rows, place))[0] for rows in (_ROWS, _ROWS + 1))
+                few, more = (
+                    _counted(partial(_train, model, rows, self.system.dtype))[0]
+                    for rows in (_ROWS, _ROWS + 1)
+                )
                 self._models[key] = _at(self.system.batch, few, more)
             total += self._models[key]
         return total * _read(channel)
@@ -150,10 +152,12 @@ def _read(channel: Channel) -> float:
     return min(sent, channel.slots / channel.ledger.receiver.period)
 
 
-def _train(model: Predictor | InputModel, rows: int, place: Mapping[str, Any]) -> None:
+def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype) -> None:
     """Predict for a message of so many rows and compute the loss's gradients; the model does not change."""
     model = copy(model)
     model.buffers = dict(model.buffers)  # its running statistics move
+    read = model.sources if isinstance(model, LensGradient) else model.parameters
+    place: dict[str, Any] = {"dtype": dtype, "device": _device(read)}
     width = sum(spec.features for spec in model.context)
     context = torch.zeros(rows, width, **place) if model.context else None
     message = torch.zeros(rows, model.size, **place)
@@ -164,7 +168,7 @@ def _train(model: Predictor | InputModel, rows: int, place: Mapping[str, Any]) -
         return
     example = Example(message, context, torch.zeros_like(message))
     if model.target is not None:
-        kind = place if model.target.classes is None else {**place, "dtype": torch.int64}
+        kind = place if model.target.classes is None else place | {"dtype": torch.int64}
         example.target = torch.zeros(rows, *model.target.shape, **kind)
     if model.needs_loss:
         example.loss = message.new_zeros(rows)

@@ -206,8 +206,11 @@ def cut_names(model: nn.Module, at: Any, example: Mapping[str, Any]) -> list[str
         return _balanced(model, at, example)
     if isinstance(at, str) or not isinstance(at, Sequence):
         raise ScenarioError(f"at is {at!r}; give a list such as ['{first}'], or a number of parts")
+    if at and all(isinstance(item, str) and item for item in at):
+        return list(at)
     if not all(isinstance(item, int) and not isinstance(item, bool) for item in at):
-        return [str(item) for item in at]
+        kinds = ", ".join(dict.fromkeys(type(item).__name__ for item in at))
+        raise ScenarioError(f"at: a list of {kinds}; give names of submodules, such as '{first}'")
     if not isinstance(model, nn.Sequential):
         if at:
             kind = type(model).__name__

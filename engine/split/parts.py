@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from antiphon.engine.split.graph import Trace
 from antiphon.engine.split.plan import Message, PartPlan, Plan, Rows, at_path, plain_size
 
-__all__ = ["Part", "Wire", "build_parts", "build_unflattened", "compose", "wires_of"]
+__all__ = ["Part", "Wire", "build_parts", "compose", "wires_of"]
 
 Shape = tuple[int, ...]
 
@@ -117,13 +117,6 @@ def compose(parts: Sequence[Part], inputs: Mapping[str, Tensor]) -> Tensor:
     return prediction
 
 
-def build_unflattened(trace: Trace, plan: Plan, model: nn.Module, number: int) -> fx.GraphModule:
-    """Build one part of a single input alone, which takes and gives it in its own shape."""
-    names = [str(i) for i in range(len(plan.parts))]
-    builder = _Builder(trace, plan, plan.parts[number], number, wires_of(plan, names), flat=False)
-    return builder.build(model, "Tail", None).module
-
-
 class _Builder:
     """Builds one part's graph."""
 
@@ -134,10 +127,8 @@ class _Builder:
         part: PartPlan,
         number: int,
         wires: Sequence[Wire],
-        *,
-        flat: bool = True,
     ) -> None:
-        self.trace, self.part, self.flat = trace, part, flat
+        self.trace, self.part = trace, part
         self.reads = tuple(wire for wire in wires if wire.receiver == number)
         sent = (wire.message for wire in wires if wire.message.sender == number)
         self.sends = tuple(dict.fromkeys(sent))
@@ -176,7 +167,7 @@ class _Builder:
         sources: list[fx.Node | Message] = [*observed, *(wire.message for wire in self.reads)]
         for source, shape, piece in zip(sources, shapes, pieces, strict=True):
             value = piece
-            if self.flat and len(shape) != 1:
+            if len(shape) != 1:
                 value = self.graph.call_method(
                     *(("unflatten", (piece, 1, shape)) if shape else ("select", (piece, 1, 0)))
                 )
@@ -243,7 +234,7 @@ class _Builder:
         for message in self.sends:
             example = at_path(self.trace.facts[message.node].value, message.path)
             given.append((self._at(self.values[message.node], message.path), example))
-        flat = [self._flat(value, example.dim()) if self.flat else value for value, example in given]
+        flat = [self._flat(value, example.dim()) for value, example in given]
         self.graph.output(flat[0] if len(flat) == 1 else self.graph.call_function(torch.cat, (flat, 1)))
 
     def _at(self, value: Any, path: tuple[Any, ...]) -> Any:

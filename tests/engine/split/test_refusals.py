@@ -43,8 +43,9 @@ def small(between: Callable[[Small, Tensor], Any]) -> Small:
 def small_split(model: nn.Module, at: Any = ("second",), **settings: Any) -> Scenario:
     """Split a model of `x`, [batch, 7], with five classes."""
     env = antiphon.envs.from_tensors(x=numbers(7)(20, 0), label=tokens(5)(20, 1))
-    settings = {"objective": {"kind": "classification", "target": "label"}, "inputs": {"x": "x"}, **settings}
-    return antiphon.split(model, at=list(at) if isinstance(at, tuple) else at, env=env, **settings)
+    objective = {"kind": "classification", "target": "label"}
+    settings = {"objective": objective, "inputs": {"x": "x"}, "env": env, **settings}
+    return antiphon.split(model, at=list(at) if isinstance(at, tuple) else at, **settings)
 
 
 def test_what_they_are_made_from_can_be_split() -> None:
@@ -297,11 +298,16 @@ def test_an_output_that_is_not_there_names_the_nearest() -> None:
         small_split(Answers(lambda y: {"logits": y, "other": y}), output="logit")
     with one_line("split: .*output.*2"):
         small_split(Answers(lambda y: (y, y)), output=2)
+    with one_line(
+        r"split: output: 'logits' is no tensor that forward returns \(a tensor \[3, 5\]\); leave output out"
+    ):
+        small_split(Answers(lambda y: y), output="logits")
 
 
 def test_a_prediction_that_does_not_fit_the_target_names_both() -> None:
     with one_line(
-        r"split: forward returns a tensor \[3, 3\], of which the objective needs 5 numbers a sample"
+        r"split: forward returns a tensor \[3, 3\], of which the objective needs 5 numbers a sample for 'label' "
+        r"\(5 classes, shape \[\]\)"
     ):
         small_split(Answers(lambda y: y[:, :3]))
 
@@ -315,9 +321,12 @@ def test_a_prediction_that_does_not_fit_the_target_names_both() -> None:
         (["secnd"], "'secnd'.*'second'"),
         (["second.weight"], "'second.weight'"),
         (["second", "thrid"], "'thrid'.*'third'"),
-        ([""], "split"),
-        ([3], "split"),
-        ([None], "split"),
+        ([""], "split: at: a list of str; give names of submodules, such as 'first'"),
+        ([3], "split: at=.3.: positions are of an nn.Sequential; name submodules of Small, such as 'first'"),
+        ([None], "split: at: a list of NoneType; give names"),
+        (["second", 2], "split: at: a list of str, int; give names"),
+        ("second", r"split: at is 'second'; give a list such as \['first'\]"),
+        (True, "split: at is True"),
         (0, "split.*at"),
         (-1, "split.*at"),
         (50, "split.*at"),
@@ -341,6 +350,11 @@ def test_a_cut_before_what_is_never_called_says_so() -> None:
     [
         ({"inputs": {"y": "x"}}, "'y'"),
         ({"inputs": {}}, "'x'"),
+        ({"inputs": "x"}, r"split: inputs: 'x'; give \{'x': 'x', …\}"),
+        ({"objective": 3}, "split: objective: 3; give a target's name"),
+        ({"output": 1.5}, "split: output: 1.5 is no tensor"),
+        ({"env": 3}, "split: env: int is no environment"),
+        ({"parts": [nn.Linear(7, 5)]}, "split: give a model and where to cut it, or parts, not both"),
         ({"inputs": {"x": "xs"}}, "'xs'.*did you mean 'x'"),
         ({"tie": "both"}, "tie.*'both'"),
         ({"objective": {"kind": "classification", "target": "labl"}}, "'labl'"),
@@ -356,6 +370,12 @@ def test_a_setting_that_is_not_there_names_it(settings: dict[str, Any], expected
 def test_what_is_no_module_is_refused(what: Any) -> None:
     with one_line("split: .*Module"):
         small_split(what)
+
+
+@pytest.mark.parametrize("parts", [[], [3], "ab"])
+def test_parts_are_modules(parts: Any) -> None:
+    with one_line("split: parts is .*; give a list of torch.nn.Module"):
+        small_split(None, (), parts=parts)  # type: ignore[arg-type]
 
 
 # --- weights -----------------------------------------------------------------------------------------------
@@ -409,6 +429,12 @@ def test_a_model_of_other_keys_cannot_take_the_parts() -> None:
     with Simulation(small_split(Small())) as run:
         other = Small()
         other.third = nn.Linear(7, 6)
+        with one_line("join: run is Scenario; give the Simulation", RunError):
+            antiphon.join(run.scenario)  # type: ignore[arg-type]
+        with one_line("join: into is type; give a torch.nn.Module", RunError):
+            antiphon.join(run, into=Small)  # type: ignore[type-var]
+        with one_line("join: into: 'first.weight' is on the meta device", RunError):
+            antiphon.join(run, into=Small().to("meta"))
         for into in (other, nn.Linear(7, 5), nn.Sequential()):
             before = {k: v.clone() for k, v in into.state_dict().items()}
             with one_line("join: .*(third|weight|first|second)", (RunError, antiphon.ScenarioError)):  # type: ignore[arg-type]
