@@ -378,7 +378,7 @@ def _doubtful(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
         features = prod(channel.size)
         if features >= _LARGE_MAP:
             yield (
-                f"its linear gradient has {features:,} x {features:,} parameters, for messages {list(channel.size)}; "
+                f"a linear gradient has {features:,} x {features:,} parameters, for messages {list(channel.size)}; "
                 "`sites: true` applies a small one at every pixel, or use conv or local"
             )
     late = [key for key in ("trace", "propagate") if getattr(gradient, key) > 0]

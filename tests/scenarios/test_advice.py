@@ -345,7 +345,7 @@ def test_a_sender_learns_from_its_lens_alone() -> None:
 )
 def test_a_dense_gradient_of_large_maps(channel: dict[str, Any], warned: bool) -> None:
     line = (
-        "channel a->b: its linear gradient has 4,096 x 4,096 parameters, for messages [16, 16, 16]; `sites: true` "
+        "channel a->b: a linear gradient has 4,096 x 4,096 parameters, for messages [16, 16, 16]; `sites: true` "
         "applies a small one at every pixel, or use conv or local"
     )
     assert (line in advice({"coupling": "decoupled", **channel})) == warned
