@@ -387,11 +387,17 @@ def show(
 
 
 @app.command(epilog=_examples("check"))
-def check(scenario: Scenario, variant: Variant = None, settings: Settings = None, json: Json = False) -> None:
+def check(
+    scenario: OptionalScenario = None,
+    python: Python = None,
+    variant: Variant = None,
+    settings: Settings = None,
+    json: Json = False,
+) -> None:
     """Check a scenario or a study without running it: list all errors, or warnings if there are none."""
     from antiphon.commands import check as verb
 
-    raise typer.Exit(verb.check(scenario, variant=variant, settings=settings or [], json=json))
+    raise typer.Exit(verb.check(scenario, python=python, variant=variant, settings=settings or [], json=json))
 
 
 @app.command(epilog=_examples("split"))

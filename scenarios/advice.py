@@ -5,6 +5,7 @@ effect for the chosen kind or coupling.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from math import prod
 
 from antiphon.extensions import name_of
 from antiphon.scenarios.document import Scenario
@@ -23,6 +24,8 @@ __all__ = ["unused_by_agent", "unused_by_channel", "unused_by_optimiser", "warni
 
 
 _IS_NOT_USED = " is not used "
+_LARGE_MAP = 1024
+"""Numbers of a map that a dense predictor is warned of: it has their square of parameters."""
 _UNREACHED = "reached by no learning signal"
 
 
@@ -371,6 +374,13 @@ def _doubtful(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
     direct = _injects(channel) and gradient.kind not in (*OWN_TARGET, *UNRETURNED)
     if direct and _is_residual_stream(scenario, channel):
         yield f"a {name_of(gradient.kind)} gradient {_OF_A_STREAM}"
+    if gradient.kind == "linear" and isinstance(channel.size, tuple) and not channel.at_sites(gradient):
+        features = prod(channel.size)
+        if features >= _LARGE_MAP:
+            yield (
+                f"a linear gradient has {features:,} x {features:,} parameters, for messages {list(channel.size)}; "
+                "`sites: true` applies a small one at every pixel, or use conv or local"
+            )
     late = [key for key in ("trace", "propagate") if getattr(gradient, key) > 0]
     if late and gradient.apply:
         yield f"update-locked by gradient.{late[0]}: its sender waits for what its receiver returns"

@@ -150,12 +150,22 @@ def test_show_explains_it_and_a_run_of_it(here: Path, cli: Commands) -> None:
     assert cli("show --scenario own:build --timeline --steps 3").startswith("step")
 
 
+def test_check_builds_it_and_warns(here: Path, cli: Commands) -> None:
+    assert cli("check --scenario own:build").endswith("own:build: ok\n")
+    found = cli.json("check --scenario own:build --set coupling=detached")
+    assert [line for line in found["warnings"] if "reached by no learning signal" in str(line)]
+    assert cli.code("check --scenario own:build --set coupling=lokced") == 2
+    assert "coupling" in cli.out + cli.err
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
         ("run", "run: give a scenario's name, or --scenario MODULE:FUNCTION"),
         ("run digits-mlp --scenario own:build", "run: digits-mlp and --scenario exclude each other"),
         ("study digits-mlp --scenario own:build", "study: digits-mlp and --scenario exclude each other"),
+        ("check", "check: give a scenario's name, or --scenario MODULE:FUNCTION"),
+        ("check digits-mlp --scenario own:build", "check: digits-mlp and --scenario exclude each other"),
         ("run --scenario own:biuld", "--scenario own:biuld: module 'own' has no 'biuld'"),
         ("run --scenario nowhere:build", "--scenario nowhere:build: no module 'nowhere' in"),
         ("run --scenario own:X", "--scenario own:X: is of type Tensor; must be an antiphon.Scenario"),

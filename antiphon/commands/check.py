@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.text import Text
 
-from antiphon.commands.arguments import scenario_template, values_of
+from antiphon.commands.arguments import given_template, values_of
 from antiphon.commands.explain import built
 from antiphon.commands.output import console, print_json
 from antiphon.engine.build.shapes import signal_problems
@@ -55,7 +55,9 @@ class Findings:
                 found.setdefault(line, []).append(label)
 
 
-def check(name: str, *, variant: str | None, settings: list[str], json: bool) -> int:
+def check(
+    name: str | None, *, python: str | None = None, variant: str | None, settings: list[str], json: bool
+) -> int:
     """Check a scenario or a study, print its problems and warnings, and return the exit code.
 
     Raises:
@@ -63,15 +65,17 @@ def check(name: str, *, variant: str | None, settings: list[str], json: bool) ->
     """
     values = values_of(settings)
     try:
-        study = None if name in scenario_names() else find_study(name)
+        study = None
+        if name is not None and python is None and name not in scenario_names():
+            study = find_study(name)
         if study is None:
-            found = check_scenario(scenario_template(name), variant, values)
+            found = check_scenario(given_template("check", name, python), variant, values)
         else:
             found = check_study(
                 study, StudyOptions(variants=[variant] if variant else [], values=values, seeds=1)
             )
     except DocumentError as error:
-        found = Findings(name, name)
+        found = Findings(str(name or python), str(name or python))
         found.add(variant or DEFAULT, error.separate(), [])
     if json:
         print_json(_as_dict(found))

@@ -130,7 +130,7 @@ def _channel(channel: ChannelSpec, system: System) -> dict[str, Any]:
         "shape": list(system.channels[channel.name].shape),
         "coupling": channel.coupling,
         "gradient": name_of(gradient.kind) if predicted else None,
-        "sites": predicted and channel.at_sites(gradient),
+        "sites": predicted and gradient.head is None and channel.at_sites(gradient),
         "context": list(gradient.context) if predicted else [],
         "target": gradient.target if predicted and own else None,
         "input": name_of(channel.input.kind) if has_input and channel.input else None,

@@ -330,3 +330,22 @@ def test_keys_that_an_own_loss_does_not_use(gradient: dict[str, Any], unused: st
 
 def test_a_sender_learns_from_its_lens_alone() -> None:
     assert advice({"gradient": {"kind": "lens", "head": nn.Flatten()}, "link": {"drop": 0.5}}) == []
+
+
+@pytest.mark.parametrize(
+    ("channel", "warned"),
+    [
+        ({"size": [16, 16, 16]}, True),
+        ({"size": [16, 16, 16], "gradient": {"sites": True}}, False),
+        ({"size": [16, 16, 16], "gradient": {"kind": "conv"}}, False),
+        ({"size": [16, 16, 16], "coupling": "detached"}, False),
+        ({"size": [4, 4, 4]}, False),
+        ({"size": 4096}, False),
+    ],
+)
+def test_a_dense_gradient_of_large_maps(channel: dict[str, Any], warned: bool) -> None:
+    line = (
+        "channel a->b: a linear gradient has 4,096 x 4,096 parameters, for messages [16, 16, 16]; `sites: true` "
+        "applies a small one at every pixel, or use conv or local"
+    )
+    assert (line in advice({"coupling": "decoupled", **channel})) == warned

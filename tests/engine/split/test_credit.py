@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import antiphon
+from antiphon.commands.explain import built, explain
 from antiphon.comms.synthetic_gradients import Example, Predictor
 from antiphon.engine.planning.plan import plan
 from antiphon.engine.simulation import Simulation
@@ -299,3 +300,13 @@ def test_a_lens_without_a_list_of_blocks_names_a_submodule_of_the_model() -> Non
     lens = {"kind": "lens", "at": "readout"}
     with Simulation(antiphon.split(Plain(), ["second"], env=env, gradient=lens, batch=4)) as run:
         run.run(2)
+
+
+@pytest.mark.parametrize("gradient", ["lens", "local"])
+def test_heads_are_in_the_plan_and_are_no_small_predictors_at_sites(gradient: str) -> None:
+    made_of = scenario(gpt(), gradient)
+    assert plan(made_of).flop > plan(scenario(gpt(), "local", coupling="detached")).flop
+    channels = explain(made_of, built(made_of))["channels"]
+    assert not any(channel["sites"] for channel in channels.values())
+    linear = scenario(gpt(), "linear")
+    assert all(channel["sites"] for channel in explain(linear, built(linear))["channels"].values())
