@@ -1,4 +1,6 @@
-"""Small plain-torch models: a GPT and a residual network, as people write them; the library scenarios split them."""
+"""Small plain-torch models: a GPT and a residual network, as people write them; the library scenarios split them. And heads
+of local losses for maps.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["GPT", "ResNet"]
+__all__ = ["GPT", "MapDecoder", "MapHead", "ResNet"]
 
 
 class TransformerBlock(nn.Module):
@@ -149,3 +151,43 @@ class ResNet(nn.Module):
             x = block(x)
         logits: Tensor = self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
         return logits
+
+
+class MapHead(nn.Module):
+    """A convolution, the mean over pixels and a linear map: the head of a local loss on maps (Belilovsky et al. 2020,
+    "Decoupled greedy learning of CNNs").
+
+    Args:
+        shape: Of a message: channels, height, width.
+        outputs: Of the head: [classes].
+        hidden: Channels of the convolution.
+    """
+
+    def __init__(self, shape: tuple[int, ...], outputs: tuple[int, ...], hidden: int = 32) -> None:
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(shape[0], hidden, 3, 2, 1), nn.Linear(hidden, outputs[-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [batch, classes] of [batch, channels, height, width]."""
+        scores: Tensor = self.linear(F.relu(self.conv(x)).mean((2, 3)))
+        return scores
+
+
+class MapDecoder(nn.Module):
+    """Two convolutions and a bilinear resize: the picture from which maps were made (InfoPro, Wang et al. 2021).
+
+    Args:
+        shape: Of a message: channels, height, width.
+        outputs: Of the picture: colours, height, width.
+        hidden: Channels between the convolutions.
+    """
+
+    def __init__(self, shape: tuple[int, ...], outputs: tuple[int, ...], hidden: int = 16) -> None:
+        super().__init__()
+        self.size = tuple(outputs[1:])
+        self.conv1, self.conv2 = nn.Conv2d(shape[0], hidden, 3, 1, 1), nn.Conv2d(hidden, outputs[0], 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [batch, colours, height, width] of [batch, channels, …, …]."""
+        y = self.conv2(F.relu(self.conv1(x)))
+        return F.interpolate(y, size=self.size, mode="bilinear", align_corners=False)

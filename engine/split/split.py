@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from antiphon.agents.objectives import objective_of
 from antiphon.engine.split.credit import Credit
 from antiphon.engine.split.cuts import containers, cut_names
 from antiphon.engine.split.example import Inputs, check_model, inputs_for
+from antiphon.engine.split.graph import copied
 from antiphon.engine.split.join import Origin
 from antiphon.engine.split.outputs import axes_for, prediction_of
 from antiphon.engine.split.parts import Part, build_parts
@@ -30,6 +30,7 @@ from antiphon.scenarios.parts import ObjectiveSpec
 __all__ = ["split"]
 
 _PREDICTED = ("decoupled", "unlocked")
+_CODED = ("classification", "coding")
 
 
 @torch.inference_mode(mode=False)
@@ -42,7 +43,8 @@ def split(
     output: str | int | None = None,
     objective: str | Mapping[str, Any] | None = None,
     coupling: str = "decoupled",
-    gradient: str | Mapping[str, Any] = "linear",
+    gradient: str | Mapping[str, Any] | None = None,
+    delay: int = 0,
     tie: Literal["copy", "together"] | None = None,
     parts: Sequence[nn.Module] | None = None,
     observes: str | None = None,
@@ -65,9 +67,12 @@ def split(
         output: Of several outputs, the key or index of the prediction; None: the one that fits the objective.
         objective: Of the prediction; None: classification of `label`; a word names the target to classify.
         coupling: Of every channel.
-        gradient: Of every channel. `local` without a head gets a small one; `aug_local` one of copies of the model's later
-            blocks (`{"kind": "aug_local", "layers": 2}`) and its last layers; `lens` looks through the model's own last layers,
-            with their present parameters. `at` names the submodule where these begin, if that is not after the blocks.
+        gradient: Of every channel. None: `local` where the objective is to classify or code a categorical target
+            (docs/results/split-credit.md), else `linear`. `local` without a head gets a small one; `aug_local` one of copies
+            of the model's later blocks (`{"kind": "aug_local", "layers": 2}`) and its last layers; `lens` is the model's own
+            last layers, with their present parameters. `at` names the submodule where these begin, if not after the blocks.
+        delay: Steps that a message takes from a part to the next. With 1, in every step all parts work at the same time, each on
+            another sample: pipelined. Labels and inputs belong to the sample (`align`).
         tie: Parameters that several parts share: `copy` makes them independent, `together` keeps them equal; None: an error.
         parts: In place of a model whose forward cannot be traced: modules, each fed with what the one before returns.
         observes: The signal of a forward with one argument; `inputs` names several.
@@ -77,12 +82,12 @@ def split(
     Raises:
         ScenarioError: The model cannot be traced or cut there; the line names the place and the fix.
     """
-    if parts is not None:
-        if model is not None:
-            raise ScenarioError("split: give a model, or parts, not both")
-        model, at = nn.Sequential(*parts), list(range(1, len(parts)))
     try:
-        model = check_model(model)
+        if parts is not None:
+            if model is not None or at:
+                raise ScenarioError("give a model and where to cut it, or parts, not both")
+            model, at = _in_sequence(parts)
+        model = copied(check_model(model))  # the parts and what `join` begins with share its parameters
         description = registry.describe(env)
         goal = _objective(objective)
         given = inputs_for(model, description, inputs, observes)
@@ -92,22 +97,30 @@ def split(
         tied = tied_parameters(cut.parts, model, cut.names, tie)
         members = dict(zip(cut.names, cut.parts, strict=True))
         credit = Credit(model, given.example, cut.at, target, output, size, members)
-        channels = _channels(cut, coupling, gradient, credit)
+        gradient = _safe(goal, target[1]) if gradient is None else gradient
+        channels = _channels(cut, coupling, gradient, credit, delay)
     except ScenarioError as error:
         raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
-    origin = Origin(copy.deepcopy(model), tied if tie == "copy" else ())
+    origin = Origin(model, tied if tie == "copy" else ())
     for part in cut.parts:
         part.module.origin = origin  # type: ignore[assignment]
     document = {
         "scenario": scenario,
         "env": env,
-        "agents": _agents(cut, given, goal),
+        "agents": _agents(cut, given, goal, delay),
         "channels": channels,
         "training": {"sweep": True, **training},
     }
     if tied and tie == "together":
         document["tied"] = [[f"{name}.module.{key}" for name, key in group] for group in tied]
     return Scenario.model_validate(document)
+
+
+def _in_sequence(parts: Sequence[nn.Module]) -> tuple[nn.Sequential, list[int]]:
+    """Modules as one model, and where to cut it."""
+    if not parts or not all(isinstance(part, nn.Module) for part in parts):
+        raise ScenarioError(f"parts is {parts!r}; give a list of torch.nn.Module")
+    return nn.Sequential(*parts), list(range(1, len(parts)))
 
 
 @dataclass(frozen=True)
@@ -141,7 +154,17 @@ def _cut(
 def _objective(given: str | Mapping[str, Any] | None) -> ObjectiveSpec:
     if given is None or isinstance(given, str):
         given = {"kind": "classification", "target": given or "label"}
+    if not isinstance(given, Mapping):
+        raise ScenarioError(
+            f"objective: {given!r}; give a target's name, or {{'kind': 'classification', 'target': …}}"
+        )
     return ObjectiveSpec.model_validate(given)
+
+
+def _safe(goal: ObjectiveSpec, target: Signal) -> str:
+    """The kind of gradient that is safe for an objective."""
+    coded = isinstance(goal.kind, str) and goal.kind in _CODED
+    return "local" if coded and target.classes is not None else "linear"
 
 
 def _size(goal: ObjectiveSpec, description: Description) -> int | None:
@@ -154,7 +177,7 @@ def _size(goal: ObjectiveSpec, description: Description) -> int | None:
     return objective_of(goal.kind, goal.options).size(signal.shape, signal.classes)
 
 
-def _agents(cut: _Cut, given: Inputs, goal: ObjectiveSpec) -> dict[str, dict[str, Any]]:
+def _agents(cut: _Cut, given: Inputs, goal: ObjectiveSpec, delay: int) -> dict[str, dict[str, Any]]:
     agents: dict[str, dict[str, Any]] = {}
     for name, part in zip(cut.names, cut.parts, strict=True):
         agents[name] = {
@@ -163,15 +186,17 @@ def _agents(cut: _Cut, given: Inputs, goal: ObjectiveSpec) -> dict[str, dict[str
         }
         if any(argument in given.indices for argument in part.observes):
             agents[name]["categories"] = "index"
+        if delay and part.reads:
+            agents[name]["align"] = True
     agents[cut.names[-1]]["objective"] = goal
     return agents
 
 
 def _channels(
-    cut: _Cut, coupling: str, gradient: str | Mapping[str, Any], credit: Credit
+    cut: _Cut, coupling: str, gradient: str | Mapping[str, Any], credit: Credit, delay: int
 ) -> list[dict[str, Any]]:
     channels = []
-    for name, part in zip(cut.names, cut.parts, strict=True):
+    for place, (name, part) in enumerate(zip(cut.names, cut.parts, strict=True)):
         for wire in part.reads:
             shape = wire.message.shape
             channel: dict[str, Any] = {
@@ -182,6 +207,8 @@ def _channels(
                 "norm": "none",
                 "coupling": coupling,
             }
+            if delay:  # a skip waits for what goes through every part on its way
+                channel["link"] = {"delay": delay * (place - wire.message.sender)}
             if coupling in _PREDICTED:
                 channel["gradient"] = credit.gradient(gradient, wire)
             if wire.port is not None:

@@ -19,7 +19,26 @@ SMALL: dict[str, dict[str, Any]] = {
     "gpt": {"length": 8, "width": 8, "heads": 2, "blocks": 3, "batch": 4},
     "resnet": {"channels": 4, "stages": (1, 2), "batch": 4},
 }
-VARIANTS = ["locked", "detached", "local", "decoupled"]
+COUPLINGS = ["locked", "detached", "local", "decoupled"]
+KINDS: dict[str, dict[str, str]] = {
+    "gpt": {
+        "lens": "lens",
+        "sobolev_label": "sobolev_label",
+        "infopro": "local",
+        "aug_local": "local",
+        "linear": "linear",
+        "mlp": "mlp",
+    },
+    "resnet": {
+        "local_conv": "local",
+        "sobolev_conv": "sobolev_label",
+        "infopro": "local",
+        "conv": "conv",
+        "linear": "linear",
+    },
+}
+"""The further variants, each a kind of gradient."""
+ALL = [(name, variant) for name, kinds in KINDS.items() for variant in (*COUPLINGS, *kinds)]
 
 
 def scenario(name: str, variant: str | None = None, **values: Any) -> Scenario:
@@ -42,26 +61,27 @@ def test_names() -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_variants(name: str) -> None:
     template = template_named(name)
-    assert list(template.variants) == VARIANTS
+    assert list(template.variants) == [*COUPLINGS, *KINDS[name]]
     kinds = {}
-    for variant in VARIANTS:
+    for variant in template.variants:
         found = scenario(name, variant)
         couplings = {channel.coupling for channel in found.channels}
         gradients = {channel.gradient.kind for channel in found.channels}
         kinds[variant] = (couplings, gradients if couplings == {"decoupled"} else set())
         warned = [line for line in advice(found) if "no learning signal" not in line]  # of detached blocks
-        assert warned == []
-    default = {"gpt": "sobolev_label", "resnet": "conv"}[name]
+        direct = name == "gpt" and variant in ("linear", "mlp")
+        assert all("residual streams" in line for line in warned) if direct else warned == []
+        assert bool(warned) is direct
     assert kinds == {
         "locked": ({"locked"}, set()),
         "detached": ({"detached"}, set()),
         "local": ({"decoupled"}, {"local"}),
-        "decoupled": ({"decoupled"}, {default}),
+        "decoupled": ({"decoupled"}, {"local"}),
+        **{variant: ({"decoupled"}, {kind}) for variant, kind in KINDS[name].items()},
     }
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(("name", "variant"), ALL)
 def test_a_run_gives_the_model_back(name: str, variant: str) -> None:
     found = scenario(name, variant)
     assert list(found.agents) == ["part0", "part1", "part2"]
@@ -92,6 +112,15 @@ def test_a_tied_head_stays_the_embedding() -> None:
         simulation.run(3)
         model = antiphon.join(simulation)
     assert torch.equal(model.head.weight, model.tokens.weight)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_initial_parameters_have_a_seed(name: str) -> None:
+    first, again, other = (scenario(name, initial=seed).agents["part0"].network for seed in (1, 1, 2))
+    for key, parameter in first.named_parameters():
+        if parameter.dim() > 1:
+            assert torch.equal(parameter, dict(again.named_parameters())[key])
+            assert not torch.equal(parameter, dict(other.named_parameters())[key])
 
 
 def test_every_process_makes_the_same_model() -> None:
