@@ -36,12 +36,16 @@ def tied_parameters(
     if not tied:
         return []
     listed = "; ".join(" and ".join(f"'{key}' in {name}" for name, key in group) for group in tied[:3])
+    one_key = any(len({key for _, key in group}) < len(group) for group in tied)
     if tie is None:
-        raise ScenarioError(
-            f"{listed}: one parameter in several parts (shared weights, or a module called twice); move the cut, or "
-            "give tie='copy' (independent) or tie='together' (kept equal)"
+        why = "a module called twice, or a parameter read twice" if one_key else "shared weights"
+        ways = (
+            "tie='together' (kept equal)"
+            if one_key
+            else "tie='copy' (independent) or tie='together' (kept equal)"
         )
-    if tie == "copy" and any(len({key for _, key in group}) < len(group) for group in tied):
+        raise ScenarioError(f"{listed}: one parameter in several parts ({why}); move the cut, or give {ways}")
+    if tie == "copy" and one_key:
         raise ScenarioError(
             f"tie='copy': {listed}: the model has one key for what would be several parameters; give tie='together', or "
             "move the cut"

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import antiphon
+from antiphon.agents.models import ResNet
 from tests.commands import Commands
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/troubleshooting.md"
@@ -71,17 +72,92 @@ def simulated(network: Callable[..., nn.Module]) -> None:
     antiphon.Simulation(antiphon.Scenario(scenario="own", env=env, agents=agents, channels=channels))  # type: ignore[arg-type]
 
 
+class Small(nn.Module):
+    """Three layers on digits; what is between the first and the last is a test's."""
+
+    def __init__(self, between: Callable[[Small, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.first, self.middle, self.last = nn.Linear(64, 8), nn.Linear(8, 8), nn.Linear(8, 10)
+        self.between = between
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.last(self.between(self, self.first(image.flatten(1))))
+        return y
+
+
+class Tied(nn.Module):
+    """A language model whose head is its embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.layer, self.head = nn.Embedding(10, 8), nn.Linear(8, 8), nn.Linear(8, 10)
+        self.head.weight = self.token.weight
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.head(self.layer(self.token(tokens)))
+        return y
+
+
+def branch(model: Small, x: torch.Tensor) -> torch.Tensor:
+    y: torch.Tensor = model.middle(x if x.mean() > 0 else -x)
+    return y
+
+
+def centre(model: Small, x: torch.Tensor) -> torch.Tensor:
+    mean = x.mean(0)
+    y: torch.Tensor = model.middle(x) - mean
+    return y
+
+
+def twice(model: Small, x: torch.Tensor) -> torch.Tensor:
+    y: torch.Tensor = model.middle(model.first(model.middle(x).repeat(1, 8)))
+    return y
+
+
+def plain(model: Small, x: torch.Tensor) -> torch.Tensor:
+    y: torch.Tensor = model.middle(x)
+    return y
+
+
+def split(
+    between: Callable[[Small, torch.Tensor], torch.Tensor] = plain, at: str = "middle", **settings: Any
+) -> object:
+    """Split a small model of the embedded digits."""
+    return antiphon.split(Small(between), at=[at], env={"id": "antiphon/Digits-v0"}, **settings)
+
+
+def split_text(model: nn.Module, classes: int = 10, **settings: Any) -> object:
+    """Split a model of the next of ten tokens, of which the data have eight."""
+    tokens = torch.arange(60).reshape(10, 6) % 8
+    columns = {"tokens": tokens, "following": (tokens + 1) % 8}
+    env = antiphon.envs.from_tensors(
+        **columns, training_only=["following"], classes={"tokens": 10, "following": classes}
+    )
+    return antiphon.split(model, at=["layer"], env=env, objective="following", **settings)
+
+
 PYTHON: tuple[Callable[[], object], ...] = (
     lambda: simulated(lambda inputs, outputs: nn.Linear(inputs, 5)),
     lambda: simulated(lambda i, o: nn.Linear(i, o)),
     lambda: antiphon.envs.from_tensors(image=torch.zeros(4, 3), label=torch.zeros(3)),
+    lambda: split(branch),
+    lambda: split(at="midle"),
+    lambda: split(twice),
+    lambda: split(centre),
+    lambda: split_text(Tied()),
+    lambda: split_text(Tied(), classes=8, tie="together"),
+    lambda: antiphon.split(ResNet(1, 10), 3, env={"id": "antiphon/Digits-v0"}, gradient="lens"),
 )
 """Programs that raise a message of the page."""
 
 
-def printed(cli: Commands) -> set[str]:
-    """Return the errors that the last command printed."""
-    return {line.removeprefix("error: ") for line in cli.err.splitlines() if line.startswith("error: ")}
+WARNINGS = ("show gpt --set blocks=2 --set gradient=linear",)
+"""Commands that print a warning of the page."""
+
+
+def printed(cli: Commands, kind: str = "error") -> set[str]:
+    """Return the errors, or the warnings, that the last command printed."""
+    return {line.removeprefix(f"{kind}: ") for line in cli.err.splitlines() if line.startswith(f"{kind}: ")}
 
 
 def test_every_message_is_one_that_is_printed(
@@ -97,6 +173,9 @@ def test_every_message_is_one_that_is_printed(
     for words in COMMANDS:
         assert cli.code(words) in (2, 3, 4)
         found |= printed(cli)
+    for words in WARNINGS:
+        assert cli.code(words) == 0
+        found |= printed(cli, "warning")
     for before, after in CHANGES:
         text = MINE.replace(before, after)
         assert text != MINE
@@ -110,4 +189,4 @@ def test_every_message_is_one_that_is_printed(
     for message in MESSAGES:
         pattern = ".*".join(map(re.escape, message.split("…")))
         assert any(re.fullmatch(pattern, line) for line in found), f"not printed any more: {message}"
-    assert len(MESSAGES) == len(set(MESSAGES)) == len(COMMANDS) + len(CHANGES) + len(PYTHON)
+    assert len(MESSAGES) == len(set(MESSAGES)) == len(COMMANDS) + len(WARNINGS) + len(CHANGES) + len(PYTHON)
