@@ -162,7 +162,8 @@ class ModuleNetwork(Network):
         ports: Tensors = {}
         if self.state_size:
             y, ports[STATE] = y[..., : -self.state_size], y[..., -self.state_size :]
-        parts = torch.split(y, [head.features for head in self.heads.values()], dim=-1)
+        sizes = [head.features for head in self.heads.values()]
+        parts = torch.split(y, sizes, dim=-1) if len(sizes) > 1 else (y,)  # its backward copies the gradient
         for head, part in zip(self.heads.values(), parts, strict=True):
             name = f"{head.name}.norm."
             part, statistics = normalise(head.norm, part, parameters, buffers, name, training=training)

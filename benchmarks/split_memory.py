@@ -1,9 +1,9 @@
 """What is kept for backward, and the peak memory of a step, of a GPT with one block an agent: by depth and way of training.
 
-Each way at each depth is a fresh process. After three steps, one is taken under torch's profiler: its peak is the most bytes of
-tensors that exist at a time, parameters, optimiser state, gradients, data and copies of the model included; and another under
-`saved_tensors_hooks`, which count the bytes that autograd keeps (each storage once, parameters left out). What checkpointing
-computes again, and keeps while it differentiates a block, is in its peak alone.
+Each way at each depth is a fresh process. It is prepared and takes some steps under torch's profiler: the peak is the most bytes
+of tensors that exist at a time during the last one, parameters, optimiser state, gradients, data and copies of the model
+included. Another is taken under `saved_tensors_hooks`, which count the bytes that autograd keeps (each storage once, parameters
+left out). What checkpointing computes again, and keeps while it differentiates a block, is in its peak alone.
 
 `--limit MB` instead trains the deepest model locked and decoupled, each in a process that may have so much address space
 (`ulimit -v`), and reports which of them gets through, and the loss at its first and last step.
@@ -17,7 +17,6 @@ import gc
 import json
 import subprocess
 import sys
-import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, record_function
 
 sys.path.insert(0, str(Path(__file__).parent))
 from interleaved import finish, parsed, table
@@ -33,6 +32,8 @@ from split_gpt import WAYS, prepared
 
 MB = 1 << 20
 DEPTHS = (4, 8, 16)
+WARM = 3
+"""Steps before the one that is measured."""
 KEPT_DEMAND = 1.3
 SWEEP, LOCKED, CHECKPOINTED = "decoupled, sweep", "locked", "plain loop, checkpointed"
 STEPS = 20
@@ -83,31 +84,37 @@ class Kept:
         return self.most
 
 
-def _peak(step: Callable[[], object]) -> int:
-    """Return the most bytes of tensors at a time during a step: those of before it and torch's own record of it."""
-    gc.collect()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tensors = [held for held in gc.get_objects() if isinstance(held, Tensor)]
-    storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
-    del tensors
-    now = most = sum(storages.values())
+def _peak(way: str, blocks: int, sizes: dict[str, int]) -> int:
+    """Return the most bytes of tensors at a time during a step; all that exist are made under the profiler, which counts
+    the release of no other."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        step()
-    events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
-    for event in sorted(events, key=lambda event: event.start_ns()):
+        step, _ = prepared(way, blocks, **sizes)
+        for _ in range(WARM):
+            step()
+        gc.collect()
+        with record_function("measured"):
+            step()
+    events = record.profiler.kineto_results.events()
+    start = next(event.start_ns() for event in events if event.name() == "measured")
+    now = most = 0
+    for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda event: event.start_ns()):
         now += event.nbytes()
-        most = max(most, now)
+        most = max(most, now) if event.start_ns() >= start else now
     return most
+
+
+def _kept(way: str, blocks: int, sizes: dict[str, int]) -> dict[str, int]:
+    """Return the bytes that autograd keeps in a step, and the number of parameters."""
+    step, own = prepared(way, blocks, **sizes)
+    for _ in range(WARM):
+        step()
+    return {"kept": Kept(own).during(step), "parameters": sum(p.numel() for p in own)}
 
 
 def inside(way: str, blocks: int, sizes: dict[str, int]) -> dict[str, Any]:
     """Return the bytes of one way at one depth; this process must be fresh."""
     torch.set_num_threads(1)
-    step, own = prepared(way, blocks, **sizes)
-    for _ in range(3):
-        step()
-    return {"peak": _peak(step), "kept": Kept(own).during(step), "parameters": sum(p.numel() for p in own)}
+    return {"peak": _peak(way, blocks, sizes), **_kept(way, blocks, sizes)}
 
 
 def training(way: str, blocks: int, sizes: dict[str, int]) -> dict[str, Any]:

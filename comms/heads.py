@@ -29,6 +29,7 @@ from antiphon.nets.modules import (
     refusal,
     shape_problem,
 )
+from antiphon.nets.site_axes import features_first, site_features
 
 __all__ = ["Head", "HeadModel", "Reconstruction", "head_of", "output_shape"]
 
@@ -165,8 +166,11 @@ class HeadModel(Model):
             )
         self.read_shape = shape
         if pool == "mean":
-            self.read_shape = (shape[0] if len(shape) > 2 else shape[-1],)
+            self.read_shape = (site_features(shape),)
         super().__init__(shape, context, **settings)  # type: ignore[arg-type]  # of the class beside it
+        self.frozen = (
+            self.frozen or not self.parameters
+        )  # a head without parameters, or whose own are constants
 
     @property
     def own_module(self) -> bool:
@@ -178,7 +182,7 @@ class HeadModel(Model):
         """Return messages [..., M] as the layers read them, [..., features]."""
         if self.pool == "none":
             return message
-        if len(self.shape) > 2:
+        if features_first(self.shape):
             return message.reshape(*message.shape[:-1], self.shape[0], -1).mean(-1)
         return message.reshape(*message.shape[:-1], *self.shape).mean(-2)
 

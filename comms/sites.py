@@ -26,6 +26,7 @@ from antiphon.comms.model import ContextSpec
 from antiphon.comms.synthetic_gradients import Example, Learned, Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.errors import ScenarioError
+from antiphon.nets.site_axes import features_first, site_axes, site_features
 
 __all__ = ["SiteGradient", "SiteInput", "Sites", "sites_of"]
 
@@ -53,12 +54,12 @@ class Sites:
     @property
     def tokens(self) -> bool:
         """Whether the features of a site are the last axis, not the first."""
-        return len(self.shape) == 2
+        return not features_first(self.shape)
 
     @property
     def axes(self) -> tuple[int, ...]:
         """The axes of the sites."""
-        return self.shape[:1] if self.tokens else self.shape[1:]
+        return site_axes(self.shape)
 
     @property
     def count(self) -> int:
@@ -68,7 +69,7 @@ class Sites:
     @property
     def features(self) -> int:
         """D."""
-        return self.shape[-1] if self.tokens else self.shape[0]
+        return site_features(self.shape)
 
     def divides(self, spec: ContextSpec) -> bool:
         """Whether each site has a part of its own of a signal."""

@@ -136,14 +136,14 @@ class BaseSimulation:
         step = self.now
         try:
             watch = self.watching(step)
-            ended = self.advance(watch=watch, keep=watch or self.looked_at or step + 1 == self.until)
+            ended = self.advance(watch=watch, keep=watch or self.keeps_messages or step + 1 == self.until)
         except (MemoryError, RuntimeError) as error:
             self._memory_guard.refuse(error)
             raise
         return {"step": step, "ended": ended, "losses": self.learned.by_agent()}
 
-    looked_at: bool = True
-    """Whether messages and injections of every step are looked at afterwards; else `training.sweep` may let them go."""
+    keeps_messages: bool = True
+    """Whether messages and injections of every step are kept until the next one; else `training.sweep` may release them."""
 
     def watching(self, step: int) -> bool:
         """Figures are taken at fixed steps: the first, every `telemetry.every`th, and the last of the run."""

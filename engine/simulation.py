@@ -248,7 +248,7 @@ class Simulation(BaseSimulation):
             observers.append(StepCallback(partial(on_step, self)))
         if self._writer is not None:
             observers.append(self._writer)
-        self.looked_at = on_step is not None or bool(self.recordings)
+        self.keeps_messages = on_step is not None or bool(self.recordings)
         try:
             (outcome,) = RunLoop([self], observers).run(steps, episodes=episodes, seconds=seconds)
         except ScenarioError as error:  # refused before it started
@@ -256,7 +256,7 @@ class Simulation(BaseSimulation):
                 self._writer.close(error)
             raise
         finally:
-            self.looked_at = True
+            self.keeps_messages = True
         if outcome.error is not None:
             raise DivergenceError(outcome.error)
         self.redraw()

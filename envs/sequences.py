@@ -55,6 +55,7 @@ def from_sequences(
     test: float | Mapping[str, Any] = 0.2,
     validation: float | Mapping[str, Any] = 0.1,
     training_only: Iterable[str] | None = None,
+    classes: Mapping[str, int] | None = None,
     per_sequence: Iterable[str] = (),
     pad_to_multiple: int = 1,
     **sequences: Any,
@@ -69,6 +70,7 @@ def from_sequences(
         test: Share of the sequences that is kept for testing, or the test sequences: data under the same names.
         validation: Likewise, for validation.
         training_only: Names that no agent may observe; by default those with a value per sequence.
+        classes: Number of classes by name; by default the largest value plus one.
         per_sequence: Names of signals with a value per sequence, `[sequences, …]`, in addition to those of single
             numbers, `[sequences]`.
         pad_to_multiple: Steps of which the length of every sequence is made a multiple by padding, so that an agent of
@@ -94,7 +96,7 @@ def from_sequences(
     splits = split_rows({split: len(found[1]) for split, found in packed.items()}, shares, place)
     masks = {name: columns.pop(name) for name in list(columns) if name.startswith("_")}
     hidden = hidden_names(training_only, [name for name in columns if name in whole], columns, place)
-    signals, columns, divisors = signals_of(columns, hidden, place)
+    signals, columns, divisors = signals_of(columns, hidden, place, classes)
     padded = -(-lengths // pad_to_multiple) * pad_to_multiple
     longest, even = int(padded.max()), bool((padded == padded[0]).all())
     description = Description(

@@ -87,6 +87,7 @@ def from_tensors(
     test: float | Mapping[str, Any] = 0.2,
     validation: float | Mapping[str, Any] = 0.1,
     training_only: Iterable[str] | None = None,
+    classes: Mapping[str, int] | None = None,
     hold: int = 1,
     episode: str = "stream",
     **tensors: Any,
@@ -100,6 +101,7 @@ def from_tensors(
         test: Share of the examples that is kept for testing, or the test examples: tensors under the same names.
         validation: Likewise, for validation.
         training_only: Names that no agent may observe; by default the classes with a single axis (labels).
+        classes: Number of classes by name, such as the vocabulary of a model; by default the largest value plus one.
         hold: Steps for which each example is repeated.
         episode: stream (never ends) or example (each example is an episode).
         tensors: `[examples, …]` each, under the names of the signals.
@@ -108,10 +110,11 @@ def from_tensors(
         The `env` of an `antiphon.Scenario`. Shares are taken by a fixed permutation of the examples.
 
     Raises:
-        DataError: Lengths disagree, values are not finite, classes are negative, or nothing is left to train on.
+        DataError: Lengths disagree, values are not finite, classes are negative or more than `classes`, or nothing is left
+            to train on.
         ScenarioError: A hold or kind of episode that cannot be.
     """
-    return _source(_tensors, "from_tensors", tensors, test, validation, training_only, hold, episode)
+    return _source(_tensors, "from_tensors", tensors, test, validation, training_only, classes, hold, episode)
 
 
 def from_dataset(
@@ -121,6 +124,7 @@ def from_dataset(
     test: float | Indexable = 0.2,
     validation: float | Indexable = 0.1,
     training_only: Iterable[str] | None = None,
+    classes: Mapping[str, int] | None = None,
     hold: int = 1,
     episode: str = "stream",
 ) -> Source:
@@ -133,6 +137,7 @@ def from_dataset(
         test: Share of the examples that is kept for testing, or the data set for testing.
         validation: Likewise, for validation.
         training_only: As of `from_tensors`, like all that follow.
+        classes: Number of classes by name.
         hold: Steps for which each example is repeated.
         episode: stream or example.
 
@@ -142,7 +147,7 @@ def from_dataset(
         ScenarioError: As `from_tensors`.
     """
     reader = partial(_items, names=names)
-    return _source(reader, "from_dataset", dataset, test, validation, training_only, hold, episode)
+    return _source(reader, "from_dataset", dataset, test, validation, training_only, classes, hold, episode)
 
 
 def from_file(
@@ -152,6 +157,7 @@ def from_file(
     test: float | str | Path = 0.2,
     validation: float | str | Path = 0.1,
     training_only: Iterable[str] | None = None,
+    classes: Mapping[str, int] | None = None,
     hold: int = 1,
     episode: str = "stream",
 ) -> Source:
@@ -164,6 +170,7 @@ def from_file(
         test: Share of the examples that is kept for testing, or the file for testing.
         validation: Likewise, for validation.
         training_only: As of `from_tensors`, like all that follow.
+        classes: Number of classes by name.
         hold: Steps for which each example is repeated.
         episode: stream or example.
 
@@ -190,6 +197,7 @@ def from_file(
         *given.values(),
         None if wanted is None else tuple(wanted.items()),
         None if hidden is None else tuple(hidden),
+        None if classes is None else tuple(counts_of(classes, str(file)).items()),
         hold,
         episode,
         identity(path for path in given.values() if isinstance(path, Path) and path.is_file()),
@@ -203,6 +211,7 @@ def _of_files(
     validation: Any,
     wanted: tuple[tuple[str, Any], ...] | None,
     hidden: tuple[str, ...] | None,
+    classes: tuple[tuple[str, int], ...] | None,
     hold: int,
     episode: str,
     state: tuple[Identity, ...],
@@ -210,12 +219,15 @@ def _of_files(
     """Read files once, while none of them changes (`state`)."""
     del state
     columns: Chosen | None = None if wanted is None else dict(wanted)
+    counts = None if classes is None else dict(classes)
 
     def reader(path: Path, place: str) -> dict[str, Tensor]:
         del place  # the file's own name says where
         return _tensors(read(path, columns), str(path))
 
-    return _source(reader, str(file), file, test, validation, hidden, hold, episode, named_in_state=True)
+    return _source(
+        reader, str(file), file, test, validation, hidden, counts, hold, episode, named_in_state=True
+    )
 
 
 def _source(
@@ -225,6 +237,7 @@ def _source(
     test: Any,
     validation: Any,
     training_only: Iterable[str] | None,
+    classes: Mapping[str, int] | None,
     hold: int,
     episode: str,
     *,
@@ -239,7 +252,7 @@ def _source(
     splits = split_rows(counts, shares, place)
     labels = [name for name, column in columns.items() if column.dim() == 1 and is_whole(column)]
     hidden = hidden_names(training_only, labels, columns, place)
-    signals, columns, divisors = signals_of(columns, hidden, place)
+    signals, columns, divisors = signals_of(columns, hidden, place, classes)
     answers = [name for name in hidden if signals[name].classes is not None and signals[name].shape == ()]
     description = Description(
         signals=signals,
@@ -420,20 +433,36 @@ def hidden_names(
     return [name for name in columns if name in wanted]
 
 
+def counts_of(given: Mapping[str, int], place: str) -> dict[str, int]:
+    """Return numbers of classes by name; DataError where they are none."""
+    if not isinstance(given, Mapping):
+        raise DataError(
+            f"{place}: classes: {type(given).__name__}; give numbers by name, such as {{'label': 10}}"
+        )
+    for name, count in given.items():
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise DataError(f"{place}: classes: {name}: {count!r}; must be a whole number from 1 on")
+    return dict(given)
+
+
 def signals_of(
-    columns: Mapping[str, Tensor], hidden: Iterable[str], place: str
+    columns: Mapping[str, Tensor], hidden: Iterable[str], place: str, classes: Mapping[str, int] | None = None
 ) -> tuple[dict[str, Signal], dict[str, Tensor], dict[str, float]]:
     """Return the signals of columns, the columns as they are kept, and the divisors of those kept as bytes.
 
     Raises:
-        DataError: Complex numbers, values that are not finite, or negative classes.
+        DataError: Complex numbers, values that are not finite, negative classes, or more than `classes` gives.
     """
+    counts = counts_of(classes or {}, place)
+    for name in counts:
+        if name not in columns or not is_whole(columns[name]):
+            raise DataError(f"{place}: classes: no tensor of classes '{name}'{suggest(name, columns)}")
     signals, kept, divisors = {}, {}, {}
     for name, column in columns.items():
         kind: dict[str, Any] = {"shape": tuple(column.shape[1:]), "training_only": name in hidden}
         if column.is_complex():
             raise DataError(f"{place}: {name}: complex numbers; pass real and imaginary part as two tensors")
-        if column.dtype == torch.uint8 and column.dim() > 1:
+        if column.dtype == torch.uint8 and column.dim() > 1 and name not in counts:
             signals[name], divisors[name] = Signal(**kind, low=0.0, high=1.0), 255.0
         elif is_whole(column):
             column = column.long()
@@ -441,7 +470,12 @@ def signals_of(
                 raise DataError(
                     f"{place}: {name}: class {int(column.min())}; classes are numbered from 0, floats are kept"
                 )
-            signals[name] = Signal(**kind, classes=int(column.max()) + 1 if column.numel() else 1)
+            found = int(column.max()) + 1 if column.numel() else 1
+            if found > counts.get(name, found):
+                raise DataError(
+                    f"{place}: {name}: class {found - 1} of {counts[name]}; give classes={{'{name}': {found}}} or more"
+                )
+            signals[name] = Signal(**kind, classes=counts.get(name, found))
         else:
             column = column if column.is_floating_point() else column.float()
             bad = int((~torch.isfinite(column)).sum())

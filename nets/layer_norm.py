@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from antiphon.nets.site_axes import features_first, site_features
+
 __all__ = ["layer_norm"]
 
 _EPSILON = 1e-5
@@ -22,8 +24,8 @@ def layer_norm(message: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Callabl
         message: The messages.
         shape: Of one.
     """
-    axis = -2 if len(shape) > 2 else -1  # of the features, in front of the pixels or behind the positions
-    sizes = (shape[0], -1) if len(shape) > 2 else (-1, shape[-1])
+    first, features = features_first(shape), site_features(shape)
+    axis, sizes = (-2, (features, -1)) if first else (-1, (-1, features))
     sites = message.reshape(*message.shape[:-1], *sizes)
     centred = sites - sites.mean(axis, keepdim=True)
     scale = (centred.square().mean(axis, keepdim=True) + _EPSILON).rsqrt()

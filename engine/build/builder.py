@@ -35,6 +35,7 @@ from antiphon.engine.state.weights import read_learners
 from antiphon.envs.signal import Description
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.nets.random import generator, seed_for
+from antiphon.nets.site_axes import site_features
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parts import AgentSpec, ChannelSpec, GradientSpec, InputSpec, NetworkSpec
 from antiphon.scenarios.problems import DocumentError, Path, placed
@@ -422,7 +423,7 @@ def _features(channel: ChannelSpec, predictor: GradientSpec | InputSpec, shapes:
     shape = shapes.messages[channel.name]
     if not channel.at_sites(predictor):
         return features_of(shape)
-    return shape[-1] if len(shape) == 2 else shape[0]
+    return site_features(shape)
 
 
 def _width(kind: object, hidden: tuple[int, ...], size: int) -> int:

@@ -176,6 +176,9 @@ class GradientLedger:
         record = use.record
         kept = self.wants_deltas or self.remembers or self.state or bool(self.link.drop)
         kept = kept or self.link.delay + self.back > 0  # its record stays until later steps
+        kept = kept or not self.sender.due(
+            record.stamp + 1
+        )  # it is the newest message of later steps, for figures
         return not kept and record.waiting == {window} and record.graph_output is None
 
     def release_message(self, use: Consumption) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, UntypedStorage
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from antiphon.comms.lens import LensGradient
 from antiphon.comms.synthetic_gradients import Example, Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.core.agent import Agent
@@ -128,7 +129,10 @@ class CostModel:
             shapes = tuple(tuple(p.shape) for p in model.parameters.values())
             key = type(model), model.function, model.size, model.context, model.norm, model.frozen, shapes
             if key not in self._models:
-                few, more = (_counted(partial(_train, model, rows))[0] for rows in (_ROWS, _ROWS + 1))
+                few, more = (
+                    _counted(partial(_train, model, rows, self.system.dtype))[0]
+                    for rows in (_ROWS, _ROWS + 1)
+                )
                 self._models[key] = _at(self.system.batch, few, more)
             total += self._models[key]
         return total * _read(channel)
@@ -148,12 +152,12 @@ def _read(channel: Channel) -> float:
     return min(sent, channel.slots / channel.ledger.receiver.period)
 
 
-def _train(model: Predictor | InputModel, rows: int) -> None:
+def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype) -> None:
     """Predict for a message of so many rows and compute the loss's gradients; the model does not change."""
     model = copy(model)
     model.buffers = dict(model.buffers)  # its running statistics move
-    dtype = next(iter(model.parameters.values())).dtype
-    place: dict[str, Any] = {"dtype": dtype, "device": _device(model.parameters)}
+    read = model.sources if isinstance(model, LensGradient) else model.parameters
+    place: dict[str, Any] = {"dtype": dtype, "device": _device(read)}
     width = sum(spec.features for spec in model.context)
     context = torch.zeros(rows, width, **place) if model.context else None
     message = torch.zeros(rows, model.size, **place)

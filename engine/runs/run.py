@@ -51,6 +51,8 @@ class Run:
         ]
         scores = [] if on_step is None else [TrainingScores(on_step)]
         loop = RunLoop(self.simulations, [*scores, *writers], self.step)
+        for simulation in self.simulations:
+            simulation.keeps_messages = bool(simulation.recordings)
         try:
             outcomes = loop.run(max(0, self.until - self.simulations[0].now))
         finally:

@@ -23,6 +23,7 @@ from antiphon.engine.split.plan import at_path, plan_parts
 from antiphon.engine.split.tracer import trace
 from antiphon.envs.signal import Signal
 from antiphon.errors import ScenarioError, suggest
+from antiphon.nets.site_axes import features_first, site_axes, site_features
 
 __all__ = ["WORDS", "Credit", "SiteHead"]
 
@@ -30,6 +31,10 @@ Shape = tuple[int, ...]
 WORDS = ("local", "aug_local", "lens")
 """Kinds of gradients that get their heads from the model."""
 _LAYERS = 2
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
 
 
 class SiteHead(nn.Module):
@@ -42,9 +47,8 @@ class SiteHead(nn.Module):
 
     def __init__(self, shape: Shape, outputs: Shape) -> None:
         super().__init__()
-        self.maps = len(shape) > 2
-        axes = shape[1:] if self.maps else shape[:-1]
-        width = shape[0] if self.maps else shape[-1]
+        self.maps = features_first(shape)
+        axes, width = site_axes(shape), site_features(shape)
         self.pooled = bool(axes) and outputs[:-1] != axes
         self.norm = nn.LayerNorm(width) if len(shape) == 2 else nn.Identity()
         features = torch.Size(outputs).numel() if self.pooled or not axes else outputs[-1]
@@ -60,21 +64,6 @@ class SiteHead(nn.Module):
             read = read.flatten(1, -2).mean(1)
         found: Tensor = self.linear(read)
         return found
-
-
-class Flat(nn.Module):
-    """Modules of flat rows, one after the other, on messages in their own shape."""
-
-    def __init__(self, modules: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(modules)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return [B, outputs] of [B, *shape]."""
-        x = x.flatten(1)
-        for layer in self.layers:
-            x = layer(x)
-        return x
 
 
 class Credit:
@@ -131,11 +120,10 @@ class Credit:
             return keys
         last = self.tail(at or self._last(kind), shape)
         if kind == "lens":
-            head = Flat([last.module])
-            names = {f"layers.0.{key}": self._owner(key) for key, _ in last.module.named_parameters()}
-            return {"head": head, "parameters": names, **keys}
+            names = {f"1.{key}": self._owner(key) for key, _ in last.module.named_parameters()}
+            return {"head": nn.Sequential(nn.Flatten(), last.module), "parameters": names, **keys}
         chosen = [self.block(path, shape) for path in self._chosen(wire, layers)]
-        head = Flat([part.module for part in (*chosen, last)])
+        head = nn.Sequential(nn.Flatten(), *(part.module for part in (*chosen, last)))
         return {"target": name, "head": head, **keys, "kind": "local"}
 
     # --- sub-graphs ----------------------------------------------------------------------------------------
@@ -212,11 +200,12 @@ class Credit:
 
     def _last(self, kind: str) -> str:
         """Where the last layers begin: at the submodule that is called after the last of the cuts' blocks."""
-        block = self._stack(self.cuts[-1])
+        block = next((found for cut in reversed(self.cuts) if (found := self._stack(cut))), None)
         if block is None:
+            called = [path for path in self._trace(self.cuts).entries if path]
             raise ScenarioError(
-                f"gradient: {kind} needs the model's last layers, and '{self.cuts[-1]}' is in no list of blocks; name "
-                "where they begin with `at`: {'kind': '" + kind + "', 'at': 'norm'}"
+                f"gradient: {kind} needs the model's last layers, and no list of blocks holds {_quoted(self.cuts)}; name "
+                f"where they begin with `at`: {{'kind': '{kind}', 'at': '{called[-1]}'}}"
             )
         last = self._siblings(block)[-1]
         traced = self._trace(self._siblings(block))
@@ -255,5 +244,5 @@ class Credit:
                 continue
             own = next((name for name, p in part.module.named_parameters() if p is found), None)
             if own is not None:
-                return f"{agent}.{own}"
+                return f"{agent}.module.{own}"
         raise ScenarioError(f"gradient: no part has '{key}'{suggest(key, self.parts)}; use local")

@@ -206,8 +206,11 @@ def cut_names(model: nn.Module, at: Any, example: Mapping[str, Any]) -> list[str
         return _balanced(model, at, example)
     if isinstance(at, str) or not isinstance(at, Sequence):
         raise ScenarioError(f"at is {at!r}; give a list such as ['{first}'], or a number of parts")
+    if at and all(isinstance(item, str) and item for item in at):
+        return list(at)
     if not all(isinstance(item, int) and not isinstance(item, bool) for item in at):
-        return [str(item) for item in at]
+        kinds = ", ".join(dict.fromkeys(type(item).__name__ for item in at))
+        raise ScenarioError(f"at: a list of {kinds}; give names of submodules, such as '{first}'")
     if not isinstance(model, nn.Sequential):
         if at:
             kind = type(model).__name__
@@ -263,12 +266,15 @@ def _balanced(model: nn.Module, count: int, example: Mapping[str, Any]) -> list[
 
 
 def _traced(model: nn.Module, example: Mapping[str, Any], *, inside: bool) -> Trace:
-    opened = {""} | {path for path, module in model.named_modules() if type(module) is nn.Sequential}
-    opened = {path for path in opened if all(_open(model, up) for up in _above(path))}
-    if not inside:
-        return trace(model, opened, example)
+    opened = {""}
+    wanted = _around_blocks(model)
     for path, module in model.named_modules():
-        if any(True for _ in module.children()) and _above(path) <= opened and path not in opened:
+        parts = path.split(".")
+        if not path or ".".join(parts[:-1]) not in opened:
+            continue
+        if type(module) is nn.Sequential or isinstance(module, nn.ModuleList | nn.ModuleDict):
+            opened.add(path)
+        elif path in wanted or (inside and any(True for _ in module.children())):
             try:
                 trace(model, opened | {path}, example)
             except ScenarioError:
@@ -277,14 +283,16 @@ def _traced(model: nn.Module, example: Mapping[str, Any], *, inside: bool) -> Tr
     return trace(model, opened, example)
 
 
-def _above(path: str) -> set[str]:
-    parts = path.split(".")
-    return {".".join(parts[:i]) for i in range(len(parts))}
-
-
-def _open(model: nn.Module, path: str) -> bool:
-    """Whether a container is on the way to what is listed: the model, and lists of modules."""
-    return not path or isinstance(model.get_submodule(path), nn.Sequential | nn.ModuleList | nn.ModuleDict)
+def _around_blocks(model: nn.Module) -> set[str]:
+    """The paths of what holds the outermost lists of blocks: of modules that have submodules themselves."""
+    lists: list[str] = []
+    for path, module in model.named_modules():
+        blocks = isinstance(module, nn.ModuleList | nn.Sequential) and any(
+            True for block in module for _ in block.children()
+        )
+        if blocks and not any(path.startswith(f"{outer}.") for outer in lists if outer):
+            lists.append(path)
+    return containers(lists)
 
 
 def _shares(traced: Trace) -> dict[fx.Node, float]:

@@ -131,6 +131,10 @@ def _signals(
         else:
             only = "image" if "image" in env.observations else env.observations[0]
             inputs = {needed[0]: observes or (needed[0] if needed[0] in env.observations else only)}
+    if not isinstance(inputs, Mapping):
+        raise ScenarioError(
+            f"inputs: {inputs!r}; give {{'{next(iter(names), 'x')}': '{env.observations[0]}', …}}"
+        )
     for name, signal in inputs.items():
         if name not in names:
             given = inspect.signature(model.forward).parameters.values()

@@ -47,6 +47,8 @@ class Fact:
     """The storages that it changes in place."""
     where: str
     """File and line of the user's code."""
+    ragged: bool = False
+    """Whether its sizes depend on the numbers of data, as those of selected rows do."""
 
 
 @dataclass

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.errors import RunError
+from antiphon.scenarios import Scenario
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
@@ -54,8 +55,15 @@ def join(run: BaseSimulation, into: nn.Module | None = None) -> nn.Module:
         their values. With `tie="copy"`, parameters that were shared are separate ones.
 
     Raises:
-        RunError: The scenario was not made by `split`, or `into` has other parameters.
+        RunError: `run` is no simulation, its scenario was not made by `split`, or `into` is no module or has other parameters.
     """
+    if not isinstance(getattr(run, "scenario", None), Scenario):
+        raise RunError(
+            f"join: run is {type(run).__name__}; give an antiphon.Simulation (of several seeds one of the `simulations`: "
+            "each has a model of its own)"
+        )
+    if not isinstance(into, nn.Module | None):
+        raise RunError(f"join: into is {type(into).__name__}; give a torch.nn.Module, or leave it out")
     origin = _origin(run)
     model = copy.deepcopy(origin.model) if into is None else into
     _check(model, origin.model)
@@ -105,10 +113,15 @@ def _separate(model: nn.Module, key: str) -> None:
 
 
 def _check(model: nn.Module, origin: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise RunError(f"join: into is {type(model).__name__}; give a torch.nn.Module")
     have, want = (
         {key: tuple(t.shape) for key, t in [*m.named_parameters(), *m.named_buffers()]}
         for m in (model, origin)
     )
+    for key, tensor in model.named_parameters():
+        if tensor.is_meta:
+            raise RunError(f"join: into: '{key}' is on the meta device; give a model with memory of its own")
     for key in [*want, *have]:
         if have.get(key) != want.get(key):
             raise RunError(

@@ -9,14 +9,18 @@ from torch import Tensor, fx
 
 from antiphon.engine.split.graph import Trace
 from antiphon.engine.split.plan import at_path, leaves
+from antiphon.envs.signal import Signal
 from antiphon.errors import ScenarioError, suggest
 
 __all__ = ["axes_for", "prediction_of"]
 
 Place = tuple[fx.Node, tuple[Any, ...]]
+_ONLY = "a tensor"
 
 
-def prediction_of(trace: Trace, output: str | int | None, size: int | None) -> Place:
+def prediction_of(
+    trace: Trace, output: str | int | None, size: int | None, target: tuple[str, Signal] | None = None
+) -> Place:
     """Return the output that is the prediction: its node, and the place in that node's value.
 
     Args:
@@ -24,6 +28,7 @@ def prediction_of(trace: Trace, output: str | int | None, size: int | None) -> P
         output: Its key or index; None: the only float output of the size that the objective needs, or that is called
             `logits`.
         size: What the objective needs; None: any.
+        target: Of the objective, with its name, for the error.
 
     Raises:
         ScenarioError: There is none, or more than one; the line lists the outputs.
@@ -34,14 +39,15 @@ def prediction_of(trace: Trace, output: str | int | None, size: int | None) -> P
     if output is not None:
         chosen = [path for path in found if path[:1] == (output,) or _name(path) == output]
         if len(chosen) != 1:
-            hint = suggest(str(output), [_name(path) for path in found])
+            names = [_name(path) for path in found]
+            hint = "; leave output out" if names == [_ONLY] else suggest(str(output), names)
             raise ScenarioError(f"output: {output!r} is no tensor that forward returns ({shown}){hint}")
         return found[chosen[0]]
     fitting = [path for path, place in found.items() if _fits(trace, place, size)]
     if len(fitting) > 1:
         fitting = [path for path in fitting if "logits" in path] or fitting
     if len(fitting) != 1:
-        needs = "" if size is None else f", of which the objective needs {size} numbers a sample"
+        needs = "" if size is None else f", of which the objective needs {size} numbers a sample{_of(target)}"
         fix = "output=… chooses one" if fitting else "an output is a float tensor [batch, …]"
         raise ScenarioError(f"forward returns {shown}{needs}; {fix}")
     return found[fitting[0]]
@@ -78,8 +84,16 @@ def _fits(trace: Trace, place: Place, size: int | None) -> bool:
     return size is None or value[0].numel() == size
 
 
+def _of(target: tuple[str, Signal] | None) -> str:
+    if target is None:
+        return ""
+    name, signal = target
+    kind = "floats" if signal.classes is None else f"{signal.classes} classes"
+    return f" for '{name}' ({kind}, shape {list(signal.shape)})"
+
+
 def _name(path: tuple[Any, ...]) -> str:
-    return ".".join(map(str, path)) or "a tensor"
+    return ".".join(map(str, path)) or _ONLY
 
 
 def _shape(trace: Trace, place: Place) -> list[int]:

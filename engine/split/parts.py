@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from antiphon.engine.split.graph import Trace
 from antiphon.engine.split.plan import Message, PartPlan, Plan, Rows, at_path, plain_size
 
-__all__ = ["Part", "Wire", "build_parts", "build_unflattened", "compose", "wires_of"]
+__all__ = ["Part", "Wire", "build_parts", "compose", "wires_of"]
 
 Shape = tuple[int, ...]
 
@@ -81,7 +81,7 @@ def build_parts(
     Args:
         trace: Of the model.
         plan: Of its parts.
-        model: The model whose submodules are copied, once for each part.
+        model: The model whose submodules are copied, once for each part; the copies share its parameters.
         names: Of the parts.
         axes: The order in which the axes of a sample of the prediction are given out; None: as they are.
     """
@@ -117,13 +117,6 @@ def compose(parts: Sequence[Part], inputs: Mapping[str, Tensor]) -> Tensor:
     return prediction
 
 
-def build_unflattened(trace: Trace, plan: Plan, model: nn.Module, number: int) -> fx.GraphModule:
-    """Build one part of a single input alone, which takes and gives it in its own shape."""
-    names = [str(i) for i in range(len(plan.parts))]
-    builder = _Builder(trace, plan, plan.parts[number], number, wires_of(plan, names), flat=False)
-    return builder.build(model, "Tail", None).module
-
-
 class _Builder:
     """Builds one part's graph."""
 
@@ -134,10 +127,8 @@ class _Builder:
         part: PartPlan,
         number: int,
         wires: Sequence[Wire],
-        *,
-        flat: bool = True,
     ) -> None:
-        self.trace, self.part, self.flat = trace, part, flat
+        self.trace, self.part = trace, part
         self.reads = tuple(wire for wire in wires if wire.receiver == number)
         sent = (wire.message for wire in wires if wire.message.sender == number)
         self.sends = tuple(dict.fromkeys(sent))
@@ -176,7 +167,7 @@ class _Builder:
         sources: list[fx.Node | Message] = [*observed, *(wire.message for wire in self.reads)]
         for source, shape, piece in zip(sources, shapes, pieces, strict=True):
             value = piece
-            if self.flat and len(shape) != 1:
+            if len(shape) != 1:
                 value = self.graph.call_method(
                     *(("unflatten", (piece, 1, shape)) if shape else ("select", (piece, 1, 0)))
                 )
@@ -243,7 +234,7 @@ class _Builder:
         for message in self.sends:
             example = at_path(self.trace.facts[message.node].value, message.path)
             given.append((self._at(self.values[message.node], message.path), example))
-        flat = [self._flat(value, example.dim()) if self.flat else value for value, example in given]
+        flat = [self._flat(value, example.dim()) for value, example in given]
         self.graph.output(flat[0] if len(flat) == 1 else self.graph.call_function(torch.cat, (flat, 1)))
 
     def _at(self, value: Any, path: tuple[Any, ...]) -> Any:
@@ -278,11 +269,14 @@ def _rebuilt(node: fx.Node, value: Any, found: Mapping[Message, fx.Node], path: 
 
 
 def _copies(targets: Sequence[str], model: nn.Module, root: nn.Module) -> dict[str, Any]:
-    """Copies of submodules, parameters and buffers, sharing what the model's share; what does not require a gradient
-    becomes a buffer, so that nothing trains it.
+    """Copies of submodules and buffers, with the model's own parameters: agents that are built from them copy those.
+
+    What does not require a gradient becomes a buffer, so that nothing trains it.
     """
     own = {target: _attribute(model if _has(model, target) else root, target) for target in targets}
-    copies = copy.deepcopy(own)
+    held = [found for found in own.values() if isinstance(found, nn.Parameter)]
+    held += [p for found in own.values() if isinstance(found, nn.Module) for p in found.parameters()]
+    copies = copy.deepcopy(own, {id(p): p for p in held})
     frozen: dict[int, Tensor] = {}
     for target, found in copies.items():
         if isinstance(found, nn.Parameter) and not found.requires_grad:

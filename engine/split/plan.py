@@ -158,7 +158,7 @@ class _Planner:
         included: set[fx.Node] = set()
         observed: set[fx.Node] = set()
         reads: set[Message] = set()
-        waiting = [node for node in self.needed if self._owned(node, number)]
+        waiting = [node for node in self.order if node in self.needed and self._owned(node, number)]
         if self.part[self.prediction[0]] == number or number == self.count - 1:
             waiting.append(self.prediction[0])
         while waiting:
@@ -331,7 +331,9 @@ def plan_parts(trace: Trace, at: Sequence[str], prediction: tuple[fx.Node, Where
                 raise ScenarioError(
                     f"at: '{name}' is a {type(modules[name]).__name__} that forward does not call{fix}"
                 )
-            raise ScenarioError(f"at: no submodule '{name}'{suggest(name, [*known, *modules])}")
+            raise ScenarioError(
+                f"at: no submodule '{name}'{suggest(name, dict.fromkeys([*known, *filter(None, modules)]))}"
+            )
     starts = sorted((order[trace.entries[name]], name) for name in dict.fromkeys(at))
     for (first, early), (second, late) in itertools.pairwise(starts):
         if first == second:

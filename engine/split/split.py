@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from antiphon.agents.objectives import objective_of
 from antiphon.engine.split.credit import Credit
 from antiphon.engine.split.cuts import containers, cut_names
 from antiphon.engine.split.example import Inputs, check_model, inputs_for
+from antiphon.engine.split.graph import copied
 from antiphon.engine.split.join import Origin
 from antiphon.engine.split.outputs import axes_for, prediction_of
 from antiphon.engine.split.parts import Part, build_parts
@@ -67,10 +67,10 @@ def split(
         output: Of several outputs, the key or index of the prediction; None: the one that fits the objective.
         objective: Of the prediction; None: classification of `label`; a word names the target to classify.
         coupling: Of every channel.
-        gradient: Of every channel. None: `local` where the objective is to classify or code a categorical target, the kind
-            that was safe in every study of deep models (docs/results/split-credit.md), else `linear`. `local` without a head gets a small one; `aug_local` one of copies of the model's later
-            blocks (`{"kind": "aug_local", "layers": 2}`) and its last layers; `lens` looks through the model's own last layers,
-            with their present parameters. `at` names the submodule where these begin, if that is not after the blocks.
+        gradient: Of every channel. None: `local` where the objective is to classify or code a categorical target
+            (docs/results/split-credit.md), else `linear`. `local` without a head gets a small one; `aug_local` one of copies
+            of the model's later blocks (`{"kind": "aug_local", "layers": 2}`) and its last layers; `lens` is the model's own
+            last layers, with their present parameters. `at` names the submodule where these begin, if not after the blocks.
         delay: Steps that a message takes from a part to the next. With 1, in every step all parts work at the same time, each on
             another sample: pipelined. Labels and inputs belong to the sample (`align`).
         tie: Parameters that several parts share: `copy` makes them independent, `together` keeps them equal; None: an error.
@@ -82,25 +82,26 @@ def split(
     Raises:
         ScenarioError: The model cannot be traced or cut there; the line names the place and the fix.
     """
-    if parts is not None:
-        if model is not None:
-            raise ScenarioError("split: give a model, or parts, not both")
-        model, at = nn.Sequential(*parts), list(range(1, len(parts)))
     try:
-        model = check_model(model)
+        if parts is not None:
+            if model is not None or at:
+                raise ScenarioError("give a model and where to cut it, or parts, not both")
+            model, at = _in_sequence(parts)
+        model = copied(check_model(model))  # the parts and what `join` begins with share its parameters
         description = registry.describe(env)
         goal = _objective(objective)
         given = inputs_for(model, description, inputs, observes)
-        cut = _cut(model, at, given, output, _size(goal, description), description.signals.get(goal.target))
-        tied = tied_parameters(cut.parts, model, cut.names, tie)
+        size = _size(goal, description)
         target = goal.target, description.signals[goal.target]
+        cut = _cut(model, at, given, output, size, target)
+        tied = tied_parameters(cut.parts, model, cut.names, tie)
         members = dict(zip(cut.names, cut.parts, strict=True))
-        credit = Credit(model, given.example, cut.at, target, output, _size(goal, description), members)
+        credit = Credit(model, given.example, cut.at, target, output, size, members)
         gradient = _safe(goal, target[1]) if gradient is None else gradient
         channels = _channels(cut, coupling, gradient, credit, delay)
     except ScenarioError as error:
         raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
-    origin = Origin(copy.deepcopy(model), tied if tie == "copy" else ())
+    origin = Origin(model, tied if tie == "copy" else ())
     for part in cut.parts:
         part.module.origin = origin  # type: ignore[assignment]
     document = {
@@ -113,6 +114,13 @@ def split(
     if tied and tie == "together":
         document["tied"] = [[f"{name}.module.{key}" for name, key in group] for group in tied]
     return Scenario.model_validate(document)
+
+
+def _in_sequence(parts: Sequence[nn.Module]) -> tuple[nn.Sequential, list[int]]:
+    """Modules as one model, and where to cut it."""
+    if not parts or not all(isinstance(part, nn.Module) for part in parts):
+        raise ScenarioError(f"parts is {parts!r}; give a list of torch.nn.Module")
+    return nn.Sequential(*parts), list(range(1, len(parts)))
 
 
 @dataclass(frozen=True)
@@ -128,16 +136,16 @@ def _cut(
     given: Inputs,
     output: str | int | None,
     size: int | None,
-    target: Any,
+    target: tuple[str, Signal],
 ) -> _Cut:
     """Trace a model and build its parts."""
     names = cut_names(model, at, given.example)
     traced = trace(model, containers(names), given.example)
-    prediction = prediction_of(traced, output, size)
+    prediction = prediction_of(traced, output, size, target)
     plan = plan_parts(traced, names, prediction)
     agents = [f"part{i}" for i in range(len(plan.parts))]
     shape = tuple(at_path(traced.facts[prediction[0]].value, prediction[1]).shape[1:])
-    axes = None if target is None else axes_for(shape, target.shape, target.classes)
+    axes = axes_for(shape, target[1].shape, target[1].classes)
     order = {node: i for i, node in enumerate(traced.graph.nodes)}
     before = sorted(dict.fromkeys(names), key=lambda name: order[traced.entries[name]])
     return _Cut(build_parts(traced, plan, model, agents, axes), agents, before)
@@ -146,6 +154,10 @@ def _cut(
 def _objective(given: str | Mapping[str, Any] | None) -> ObjectiveSpec:
     if given is None or isinstance(given, str):
         given = {"kind": "classification", "target": given or "label"}
+    if not isinstance(given, Mapping):
+        raise ScenarioError(
+            f"objective: {given!r}; give a target's name, or {{'kind': 'classification', 'target': …}}"
+        )
     return ObjectiveSpec.model_validate(given)
 
 

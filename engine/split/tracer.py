@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from types import FunctionType
+from types import FrameType, FunctionType
 from typing import Any, cast
 
 import torch
@@ -70,7 +70,21 @@ _SHAPE_METHODS = frozenset(
     ]
 )
 _SHAPE_ATTRIBUTES = frozenset(["shape", "dtype", "device", "ndim", "is_cuda", "layout", "is_sparse"])
-_LIBRARIES = (os.path.dirname(torch.__file__), os.path.dirname(__file__), "<")
+_SELECTIONS = frozenset(
+    [
+        "argwhere",
+        "bincount",
+        "masked_select",
+        "nonzero",
+        "repeat_interleave",
+        "unique",
+        "unique_consecutive",
+        "where",
+    ]
+)
+"""Functions whose results have sizes that depend on numbers: `where` of a condition, `repeat_interleave` by a tensor."""
+_TORCH = os.path.dirname(torch.__file__)
+_LIBRARIES = (_TORCH, os.path.dirname(__file__), "<")
 NUMBERS = frozenset({"input", "parameter", "buffer", "state", "random"})
 """What the numbers of a tensor may depend on."""
 
@@ -97,6 +111,8 @@ class _Carried(fx.Proxy):
         return self.tracer.create_proxy("call_function", getattr, (self, name), {})
 
     def __len__(self) -> int:
+        if self.tracer.facts[self.node].ragged:
+            self.tracer.plain(self, "its length")
         return len(self._value)
 
     def __iter__(self) -> Iterator[Any]:
@@ -245,13 +261,14 @@ class _Tracer(fx.Tracer):
             depends = (
                 frozenset({"input" if node.op == "placeholder" else kind}) if tensors_in(value) else depends
             )
-        elif _only_sizes(node, value):
+        ragged = any(self.facts[part].ragged for part in parts) or _selects(node, args, kwargs)
+        if _only_sizes(node, value) and not ragged:
             depends = frozenset()
         if drawn:
             depends |= {"random"}
         if changed & storages(held):
             depends |= {"state"}
-        self.facts[node] = Fact(value, depends, changed, _where())
+        self.facts[node] = Fact(value, depends, changed, _where(), ragged and not depends <= {"buffer"})
         for fact in self.facts.values():
             if changed & storages(fact.value):
                 fact.depends |= depends
@@ -275,14 +292,36 @@ def _only_sizes(node: fx.Node, value: object) -> bool:
     return node.op == "call_function" and node.target is getattr and node.args[1] in _SHAPE_ATTRIBUTES
 
 
+def _selects(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether the sizes of what a node makes depend on numbers."""
+    if node.target is operator.getitem:
+        places = args[1] if isinstance(args[1], tuple | list) else (args[1],)
+        return any(isinstance(place, Tensor) and place.dtype is torch.bool for place in places)
+    if node.op == "call_function":
+        name = next((name for name in _SELECTIONS if getattr(torch, name) is node.target), "")
+    else:
+        name = str(node.target) if node.op == "call_method" else ""
+    given = [*args, *kwargs.values()]
+    if name == "where":
+        return len(given) == 1
+    if name == "repeat_interleave":
+        return len(tensors_in(given)) == 2 or len(given) == 1
+    return name in _SELECTIONS
+
+
 def _where() -> str:
-    frame = sys._getframe(1)
-    while frame.f_back is not None:
-        file = frame.f_code.co_filename
-        if not file.startswith(_LIBRARIES):
-            return f"{os.path.basename(file)}:{frame.f_lineno}"
+    """The newest line outside of torch that a forward is at, or the newest of a forward of torch's own."""
+    frame: FrameType | None = sys._getframe(1)
+    own = "an unknown line"
+    while frame is not None and frame.f_code is not _traced.__code__:
+        code = frame.f_code
+        here = f"{os.path.basename(code.co_filename)}:{frame.f_lineno}"
+        if not code.co_filename.startswith(_LIBRARIES):
+            return here
+        if code.co_name == "forward" and own == "an unknown line" and code.co_filename.startswith(_TORCH):
+            own = here
         frame = frame.f_back
-    return "an unknown line"
+    return own
 
 
 @contextmanager

@@ -126,3 +126,16 @@ def test_what_does_not_fit_is_refused_in_one_line(source: Callable[..., Any], li
         ModuleNetwork(source, (8,), HEADS, seed=0)
     assert str(refused.value).startswith(line)
     assert "\n" not in str(refused.value)
+
+
+def test_the_output_of_one_head_is_not_split() -> None:
+    network = ModuleNetwork(nn.Linear(4, 6), (4,), (Head("a", (2, 3), "none"),), seed=0)
+    parameters = {name: p.requires_grad_() for name, p in network.parameters(torch.Generator()).items()}
+    ports, _ = network(parameters, network.buffers(), torch.randn(5, 4), training=True)
+    found = ports["a"].grad_fn
+    names = []
+    while found is not None:
+        names.append(found.name())
+        found = found.next_functions[-1][0] if found.next_functions else None
+    assert "ViewBackward0" in names
+    assert not [name for name in names if name.startswith("Split")]

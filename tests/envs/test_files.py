@@ -58,6 +58,8 @@ def test_columns_are_chosen_named_and_laid_side_by_side(folder: Path) -> None:
     assert source.description.signals["who"] == envs.Signal(shape=(2,))
     assert source.description.signals["old"] == envs.Signal(shape=(1,))
     assert source.description.signals["class"] == envs.Signal(classes=4, training_only=True)
+    more = envs.describe({"id": NAME, "file": "data.npz", "classes": {"label": 10}})
+    assert more.signals["label"].classes == 10
     (batch,) = source.make(batch=1).batches("train", COUNT)
     assert torch.equal(batch["who"], torch.tensor(np.stack([X[:, 0], LABEL + 20.0], 1)).float())
     assert list(envs.from_file("data.npz", columns=["x"]).description.signals) == ["x"]
@@ -156,7 +158,7 @@ def test_bad_files_are_named(folder: Path, options: dict[str, Any], expected: st
             "env.test: [1]; must be a share of the examples, or the name of a file",
         ),
         ({"file": "data.npz", "colums": ["x"]}, "env.colums: unknown key; did you mean 'columns'?"),
-        ({"file": "data.npz", "num_envs": 3}, "env.num_envs: unknown key; known: columns, "),
+        ({"file": "data.npz", "num_envs": 3}, "env.num_envs: unknown key; known: classes, columns, "),
         ({"file": "data.npz", "columns": "x"}, "env.columns: 'x'; must be a list of columns, or a mapping"),
         ({"file": "data.npz", "columns": {"x": 3}}, "env.columns: {'x': 3}; must be a list of columns"),
         ({"file": "data.npz", "columns": []}, "env.columns: []; must be a list of columns"),

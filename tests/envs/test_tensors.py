@@ -184,10 +184,36 @@ def test_arrays_that_torch_takes_only_as_copies() -> None:
             {"image": IMAGES, "training_only": ["imag"]},
             "training_only: no tensor 'imag'; did you mean 'image'?",
         ),
+        (
+            {"label": LABELS, "classes": {"labl": 9}},
+            "classes: no tensor of classes 'labl'; did you mean 'label'?",
+        ),
+        ({"image": IMAGES, "classes": {"image": 9}}, "classes: no tensor of classes 'image'"),
+        (
+            {"label": LABELS, "classes": {"label": 2}},
+            "label: class 3 of 2; give classes={'label': 4} or more",
+        ),
+        ({"label": LABELS, "classes": {"label": 0}}, "classes: label: 0; must be a whole number from 1 on"),
+        ({"label": LABELS, "classes": 9}, "classes: int; give numbers by name, such as {'label': 10}"),
     ],
 )
 def test_bad_data_is_named(tensors: dict[str, Any], expected: str) -> None:
     assert expected in message(lambda: envs.from_tensors(**tensors))
+
+
+def test_classes_that_the_data_lack_are_given_by_name() -> None:
+    """The vocabulary of a model is larger than what a text has of it; bytes are classes where it is given."""
+    tokens = torch.randint(60, (50, 7), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    source = envs.from_tensors(tokens=tokens, label=LABELS, classes={"tokens": 77, "label": 10})
+    found = source.description.signals
+    assert (found["tokens"].classes, found["label"].classes) == (77, 10)
+    obs, _ = source.make(batch=3).reset(seed=0)
+    assert obs["tokens"].dtype == torch.int64
+    assert obs["tokens"].max() < 60
+    pairs = TensorDataset(IMAGES, LABELS)
+    assert envs.from_dataset(pairs, classes={"label": 10}).description.signals["label"].classes == 10
+    words = envs.from_sequences(word=[torch.arange(3)] * 9, classes={"word": 5})
+    assert words.description.signals["word"].classes == 5
 
 
 def test_bad_holds_are_refused() -> None:

@@ -183,6 +183,10 @@ def test_a_model_comes_back_in_its_own_precision(dtype: torch.dtype) -> None:
         assert joined.state_dict()[name].dtype == dtype
         assert torch.equal(joined.state_dict()[name], value)
     assert not torch.equal(trained.get_parameter("third.weight"), model.third.weight)
+    with Simulation(chain_split(model)) as run:  # a float32 run of it
+        run.run(2)
+        assert run.evaluate().accuracy >= 0
+        assert antiphon.join(run).get_parameter("third.weight").dtype == dtype
 
 
 # --- what forward does -------------------------------------------------------------------------------------

@@ -12,12 +12,15 @@ from torch import Tensor, nn
 import antiphon
 from antiphon.agents.models import MapDecoder, MapHead
 from antiphon.comms.synthetic_gradients import Example, Predictor
+from antiphon.engine.planning.plan import plan
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.split.credit import SiteHead
+from antiphon.engine.split.credit import Credit, SiteHead
 from antiphon.envs import from_tensors
+from antiphon.envs.signal import Signal
 from antiphon.errors import ScenarioError
 from tests.contracts.backend_twins import made, side_by_side
-from tests.engine.split.models import GPT, ResNet, ViT
+from tests.engine.numbers import one_line
+from tests.engine.split.models import GPT, ResNet, UNet, ViT
 
 CUTS = ["blocks.1", "blocks.2", "blocks.3"]
 ROWS = 4
@@ -222,3 +225,93 @@ def test_a_class_token_is_read_by_a_lens_too() -> None:
         expected = torch.autograd.grad(loss, message)[0].flatten(1)
         each = Example(message.detach().flatten(1), None, None, target=labels)
         torch.testing.assert_close(predictor(run, "part0->part1").predict(each), expected)
+
+
+def test_a_plan_counts_what_every_word_costs() -> None:
+    """A lens has no parameters, and costs the forward and slope of the layers that it reads through."""
+    flop = {word: plan(scenario(gpt(), word)).flop for word in ("lens", "local", "aug_local")}
+    none = plan(scenario(gpt(), "lens", coupling="detached")).flop
+    assert none < flop["lens"] < flop["aug_local"]
+    assert none < flop["local"] < flop["aug_local"]
+
+
+class Pixels(nn.Module):
+    """Classes of pixels, [B, classes, H, W], as torch's losses take them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+        self.norm, self.head = nn.GroupNorm(1, 3), nn.Conv2d(3, 5, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        for block in self.blocks:
+            image = image + torch.tanh(block(image))
+        found: Tensor = self.head(self.norm(image))
+        return found
+
+
+@pytest.mark.parametrize("gradient", ["lens", {"kind": "aug_local", "layers": 1}])
+def test_layers_whose_classes_come_first_read_the_target_s_pixels(gradient: Any) -> None:
+    torch.manual_seed(0)
+    model = Pixels()
+    env = from_tensors(image=torch.randn(16, 3, 2, 4), label=torch.randint(5, (16, 2, 4)))
+    with made(antiphon.split(model, ["blocks.1"], env=env, gradient=gradient, batch=4), "cohort") as run:
+        found = predictor(run, "part0->part1")
+        message = torch.randn(4, 3, 2, 4, dtype=torch.float64, requires_grad=True)
+        labels = torch.randint(5, (4, 2, 4))
+        plain, read = Pixels().double(), message
+        plain.load_state_dict(model.state_dict())
+        if gradient != "lens":
+            read = read + torch.tanh(plain.blocks[2](read))
+        losses = F.cross_entropy(plain.head(plain.norm(read)), labels, reduction="none").mean((1, 2))
+        expected = torch.autograd.grad(losses.sum(), message)[0].flatten(1)
+        each = Example(message.detach().flatten(1), None, None, target=labels)
+        torch.testing.assert_close(found.predict(each), expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["blocks.1", "norm", "head"])
+def test_the_last_layers_take_what_the_submodule_reads_and_give_the_prediction(name: str) -> None:
+    model = gpt(dropout=0.0).eval()
+    idx = torch.randint(7, (5, 6))
+    target = "following", Signal(shape=(6,), classes=7)
+    found = Credit(model, {"idx": idx}, CUTS, target, None, 42, {}).tail(name, (6, 8))
+    reads: list[Tensor] = []
+    hook = model.get_submodule(name).register_forward_pre_hook(lambda _, given: reads.append(given[0]))
+    expected = model(idx)
+    hook.remove()
+    assert torch.equal(found.module.eval()(reads[0].flatten(1)), expected.flatten(1))
+    own = dict(model.named_parameters())
+    assert all(torch.equal(own[key], p) for key, p in found.module.named_parameters())
+
+
+def test_last_layers_that_read_several_tensors_are_refused() -> None:
+    credit = Credit(
+        UNet(), {"x": torch.randn(4, 1, 8, 8)}, ["up1"], ("label", Signal(classes=10)), None, 10, {}
+    )
+    with one_line("gradient: the layers from 'up1' on read relu, relu_1, relu_2, and a head reads one"):
+        credit.tail("up1")
+
+
+def test_a_cut_behind_the_blocks_leaves_the_lens_where_it_is() -> None:
+    found = scenario(gpt(), "lens", ["blocks.1", "blocks.2", "norm"])
+    heads = [channel.gradient.parameters for channel in found.channels]
+    assert heads[0] == heads[1] == heads[2]
+    assert {name.partition(".")[0] for name in heads[0].values()} == {"part3"}
+
+
+def test_a_lens_without_a_list_of_blocks_names_a_submodule_of_the_model() -> None:
+    env = from_tensors(x=torch.randn(32, 6), label=torch.arange(32) % 3)
+
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.readout = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.readout(self.second(self.first(x)))
+
+    with one_line("gradient: lens needs .* no list of blocks holds 'second'; .*'at': 'readout'"):
+        antiphon.split(Plain(), ["second"], env=env, gradient="lens")
+    lens = {"kind": "lens", "at": "readout"}
+    with Simulation(antiphon.split(Plain(), ["second"], env=env, gradient=lens, batch=4)) as run:
+        run.run(2)

@@ -122,3 +122,58 @@ def test_another_model_is_not_joined_into() -> None:
 def test_several_inputs_are_named() -> None:
     with one_line(r"split: TwoInputs.forward takes image, side; give inputs=\{'image'"):
         antiphon.split(TwoInputs(), ["mix"], env={"id": "antiphon/Digits-v0"})
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.inner(x)
+
+
+class Wrapped(nn.Module):
+    """A model around a model around a list of blocks, as transformers have it; and one around a single block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Backbone()
+        self.single = Block()
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.head(self.single(self.backbone(x)))
+        return found
+
+
+class Backbone(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(6, 6)
+        self.layer = nn.ModuleList(Block() for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        for block in self.layer:
+            x = block(x)
+        return x
+
+
+def test_blocks_are_found_within_what_is_around_them() -> None:
+    found = antiphon.cuts(Wrapped(), torch.randn(2, 6))
+    blocks = [f"backbone.layer.{i}" for i in range(4)]
+    assert [cut.name for cut in found] == [*blocks, "single", "head"]
+    assert [part.parameters for part in preview(Wrapped(), 3, torch.randn(2, 6))] == [84, 84, 105]
+    inside = antiphon.cuts(Wrapped(), torch.randn(2, 6), inside=True)
+    assert {cut.name for cut in found} <= {cut.name for cut in inside}
+
+
+def test_blocks_within_what_cannot_be_traced_stay_whole() -> None:
+    class Routing(Backbone):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) if x.sum() > 0 else x
+
+    model = Wrapped()
+    model.backbone = Routing()
+    assert [cut.name for cut in antiphon.cuts(model, torch.randn(2, 6))] == ["single", "head"]

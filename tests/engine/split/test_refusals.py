@@ -43,8 +43,9 @@ def small(between: Callable[[Small, Tensor], Any]) -> Small:
 def small_split(model: nn.Module, at: Any = ("second",), **settings: Any) -> Scenario:
     """Split a model of `x`, [batch, 7], with five classes."""
     env = antiphon.envs.from_tensors(x=numbers(7)(20, 0), label=tokens(5)(20, 1))
-    settings = {"objective": {"kind": "classification", "target": "label"}, "inputs": {"x": "x"}, **settings}
-    return antiphon.split(model, at=list(at) if isinstance(at, tuple) else at, env=env, **settings)
+    objective = {"kind": "classification", "target": "label"}
+    settings = {"objective": objective, "inputs": {"x": "x"}, "env": env, **settings}
+    return antiphon.split(model, at=list(at) if isinstance(at, tuple) else at, **settings)
 
 
 def test_what_they_are_made_from_can_be_split() -> None:
@@ -66,12 +67,50 @@ def loop(self: Small, h: Tensor) -> Tensor:
     return self.second(h)
 
 
-@pytest.mark.parametrize(("between", "names"), [(branch, "gt"), (loop, "sum_1")])
+def selected_rows(self: Small, h: Tensor) -> Tensor:
+    """Routing by the data, as experts have it: which rows there are, and whether there are any."""
+    out = torch.zeros_like(h)
+    rows = torch.where(h[:, 0] > 0)[0]
+    if rows.numel() == 0:
+        return self.second(out)
+    out[rows] = self.second(h[rows])
+    return out
+
+
+def selected_numbers(self: Small, h: Tensor) -> Tensor:
+    return self.second(h) if len(h[h > 0]) else h
+
+
+def repeated_by_data(self: Small, h: Tensor) -> Tensor:
+    several = h.repeat_interleave((h[:, 0] > 0).long() + 1, dim=0)
+    return self.second(h) if several.shape[0] > 3 else h
+
+
+@pytest.mark.parametrize(
+    ("between", "names"),
+    [
+        (branch, "gt"),
+        (loop, "sum_1"),
+        (selected_rows, "eq"),
+        (selected_numbers, "getitem"),
+        (repeated_by_data, "gt_1"),
+    ],
+)
 def test_a_branch_on_data_names_the_node(between: Callable[[Small, Tensor], Any], names: str) -> None:
     with one_line(
         f"split: .*'{names}'.*test_refusals.py:.*depends on the data; put those lines into a submodule"
     ):
         small_split(small(between))
+
+
+def test_sizes_of_what_is_repeated_by_a_number_are_no_data() -> None:
+    def repeated(self: Small, h: Tensor) -> Tensor:
+        twice = h.repeat_interleave(2, dim=1)
+        chosen = torch.where(h > 0, h, -h)
+        return self.second(twice[:, : chosen.shape[1]] if twice.shape[1] > 7 else h)
+
+    with Simulation(small_split(small(repeated))) as run:
+        run.run(2)
 
 
 class Branching(nn.Module):
@@ -259,11 +298,16 @@ def test_an_output_that_is_not_there_names_the_nearest() -> None:
         small_split(Answers(lambda y: {"logits": y, "other": y}), output="logit")
     with one_line("split: .*output.*2"):
         small_split(Answers(lambda y: (y, y)), output=2)
+    with one_line(
+        r"split: output: 'logits' is no tensor that forward returns \(a tensor \[3, 5\]\); leave output out"
+    ):
+        small_split(Answers(lambda y: y), output="logits")
 
 
 def test_a_prediction_that_does_not_fit_the_target_names_both() -> None:
     with one_line(
-        r"split: forward returns a tensor \[3, 3\], of which the objective needs 5 numbers a sample"
+        r"split: forward returns a tensor \[3, 3\], of which the objective needs 5 numbers a sample for 'label' "
+        r"\(5 classes, shape \[\]\)"
     ):
         small_split(Answers(lambda y: y[:, :3]))
 
@@ -277,9 +321,12 @@ def test_a_prediction_that_does_not_fit_the_target_names_both() -> None:
         (["secnd"], "'secnd'.*'second'"),
         (["second.weight"], "'second.weight'"),
         (["second", "thrid"], "'thrid'.*'third'"),
-        ([""], "split"),
-        ([3], "split"),
-        ([None], "split"),
+        ([""], "split: at: a list of str; give names of submodules, such as 'first'"),
+        ([3], "split: at=.3.: positions are of an nn.Sequential; name submodules of Small, such as 'first'"),
+        ([None], "split: at: a list of NoneType; give names"),
+        (["second", 2], "split: at: a list of str, int; give names"),
+        ("second", r"split: at is 'second'; give a list such as \['first'\]"),
+        (True, "split: at is True"),
         (0, "split.*at"),
         (-1, "split.*at"),
         (50, "split.*at"),
@@ -303,6 +350,11 @@ def test_a_cut_before_what_is_never_called_says_so() -> None:
     [
         ({"inputs": {"y": "x"}}, "'y'"),
         ({"inputs": {}}, "'x'"),
+        ({"inputs": "x"}, r"split: inputs: 'x'; give \{'x': 'x', …\}"),
+        ({"objective": 3}, "split: objective: 3; give a target's name"),
+        ({"output": 1.5}, "split: output: 1.5 is no tensor"),
+        ({"env": 3}, "split: env: int is no environment"),
+        ({"parts": [nn.Linear(7, 5)]}, "split: give a model and where to cut it, or parts, not both"),
         ({"inputs": {"x": "xs"}}, "'xs'.*did you mean 'x'"),
         ({"tie": "both"}, "tie.*'both'"),
         ({"objective": {"kind": "classification", "target": "labl"}}, "'labl'"),
@@ -318,6 +370,12 @@ def test_a_setting_that_is_not_there_names_it(settings: dict[str, Any], expected
 def test_what_is_no_module_is_refused(what: Any) -> None:
     with one_line("split: .*Module"):
         small_split(what)
+
+
+@pytest.mark.parametrize("parts", [[], [3], "ab"])
+def test_parts_are_modules(parts: Any) -> None:
+    with one_line("split: parts is .*; give a list of torch.nn.Module"):
+        small_split(None, (), parts=parts)  # type: ignore[arg-type]
 
 
 # --- weights -----------------------------------------------------------------------------------------------
@@ -355,7 +413,7 @@ def test_a_forward_that_cannot_be_traced_names_the_way_out() -> None:
     env = antiphon.envs.from_tensors(x=numbers(6, 8)(20, 0), y=numbers(6, 8)(20, 1))
     objective = {"kind": "regression", "target": "y"}
     settings: dict[str, Any] = {"env": env, "objective": objective}
-    with one_line(r"split: .*parts="):
+    with one_line(r"split: .* at transformer.py:\d+, .*parts="):
         antiphon.split(model, at=["layers.1"], inputs={"src": "x"}, **settings)
 
 
@@ -371,6 +429,12 @@ def test_a_model_of_other_keys_cannot_take_the_parts() -> None:
     with Simulation(small_split(Small())) as run:
         other = Small()
         other.third = nn.Linear(7, 6)
+        with one_line("join: run is Scenario; give the Simulation", RunError):
+            antiphon.join(run.scenario)  # type: ignore[arg-type]
+        with one_line("join: into is type; give a torch.nn.Module", RunError):
+            antiphon.join(run, into=Small)  # type: ignore[type-var]
+        with one_line("join: into: 'first.weight' is on the meta device", RunError):
+            antiphon.join(run, into=Small().to("meta"))
         for into in (other, nn.Linear(7, 5), nn.Sequential()):
             before = {k: v.clone() for k, v in into.state_dict().items()}
             with one_line("join: .*(third|weight|first|second)", (RunError, antiphon.ScenarioError)):  # type: ignore[arg-type]

@@ -144,3 +144,26 @@ def test_tied_weights_made_independent_come_back_as_two() -> None:
     assert torch.equal(joined.head.weight, part1["module.head.weight"])
     assert torch.equal(joined.wte.weight, part0["module.wte.weight"])
     assert model.head.weight is model.wte.weight
+
+
+def test_a_scenario_has_one_copy_of_the_parameters_and_leaves_the_model_alone() -> None:
+    torch.manual_seed(0)
+    model = GPT(tied=True)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    scenario = split_text(model, ["blocks.1", "blocks.2"], tie="copy", gradient="local")
+    networks = [agent.network for agent in scenario.agents.values()]
+    numbers = {p.data_ptr(): p.numel() for network in networks for p in network.parameters()}
+    assert sum(numbers.values()) == sum(p.numel() for p in model.parameters())
+    assert not numbers.keys() & {p.data_ptr() for p in model.parameters()}
+    results = []
+    for _ in range(2):  # a run neither changes what the next begins with
+        with Simulation(scenario) as run:
+            untrained = antiphon.join(run)
+            run.run(steps=3)
+            results.append(antiphon.join(run).state_dict())
+        for key, value in before.items():
+            assert torch.equal(model.state_dict()[key], value), key
+            assert torch.equal(untrained.state_dict()[key], value), key
+    assert not torch.equal(results[0]["wte.weight"], before["wte.weight"])
+    for key, value in results[0].items():
+        assert torch.equal(results[1][key], value), key

@@ -287,8 +287,20 @@ def test_what_does_not_fit_is_one_line(gradient: dict[str, Any], line: str) -> N
 # --- one backward pass -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["head", "hidden layers, pooled", "head and decoder"])
-def test_an_own_loss_is_evaluated_once_a_step(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+ONCE: dict[str, tuple[dict[str, Any], int]] = {
+    "head": (KINDS["head"], BATCH),
+    "hidden layers, pooled": (KINDS["hidden layers, pooled"], BATCH),
+    "head and decoder": (KINDS["head and decoder"], BATCH),
+    "at sites": (LOCAL, BATCH * T),
+    "at sites, hidden layers": ({**LOCAL, "hidden": [4], "norm": "layer"}, BATCH * T),
+}
+
+
+@pytest.mark.parametrize("sweep", [False, True])
+@pytest.mark.parametrize("kind", ONCE)
+def test_an_own_loss_is_evaluated_once_a_step(
+    kind: str, sweep: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[int] = []
     usual = LabelGradient.run
 
@@ -297,7 +309,8 @@ def test_an_own_loss_is_evaluated_once_a_step(kind: str, monkeypatch: pytest.Mon
         return usual(self, x, **how)
 
     monkeypatch.setattr(LabelGradient, "run", counted)
-    simulation = made(chain(KINDS[kind]), "cohort")
+    gradient, rows = ONCE[kind]
+    simulation = made(chain(gradient, sweep=sweep), "cohort")
     calls.clear()
     simulation.run(steps=3)
-    assert calls == [BATCH] * 6  # two channels
+    assert calls == [rows] * 6  # two channels

@@ -300,7 +300,7 @@ def test_what_is_kept_for_backward_does_not_grow_with_the_chain(channel: Documen
 
 
 @pytest.mark.parametrize("channel", [DETACHED, LOCAL])
-def test_spent_messages_go_unless_the_step_is_looked_at(channel: Document) -> None:
+def test_spent_messages_are_released_unless_they_are_kept(channel: Document) -> None:
     """Those to which nothing returns, once read: in a run at steps of which nobody takes figures or recordings."""
     with made(swept(chain(3, channel)), "cohort") as simulation:
         engine = order(simulation)
@@ -311,6 +311,62 @@ def test_spent_messages_go_unless_the_step_is_looked_at(channel: Document) -> No
             assert all(bool(update.injected) <= keep for update in simulation.learned.updates)
         simulation.run(3)
         assert all(record.message.numel() for records in held.values() for record in records.values())
+
+
+HALF = {"clock": {"period": 2}}
+
+
+@pytest.mark.parametrize(
+    "scene",
+    [
+        chain(3, DETACHED),
+        chain(3, LOCAL, agent=HALF),
+        chain(3, DETACHED, agent=HALF),
+        chain(3, LOCAL, agent=TWICE),
+        chain(3, SOBOLEV),
+        graph(TOLD, LOCAL),
+    ],
+)
+def test_every_figure_of_the_joint_order_is_there(scene: Document) -> None:
+    """Figures of a step at which nobody sends are of a message of before."""
+    found = []
+    for sweep in (True, False):
+        with made({**swept(scene, sweep), "telemetry": {"every": 2}}, "cohort") as simulation:
+            rows = simulation.history
+            simulation.run(7)
+            found.append({(row.step, row.name, row.metric): torch.tensor(row.value) for row in rows})
+    assert any(metric == "message_mean" for _, _, metric in found[0])
+    assert found[0].keys() == found[1].keys()
+    for place, value in found[0].items():
+        torch.testing.assert_close(value, found[1][place], equal_nan=True, msg=str(place))
+
+
+def test_on_step_finds_every_message_and_injection() -> None:
+    counts: list[list[int]] = []
+
+    def on_step(simulation: Simulation) -> None:
+        sent = [simulation.backend.sent(f"m{i}->m{i + 1}") for i in range(2)]
+        injected = [rows for update in simulation.learned.updates for rows in update.injected.values()]
+        counts.append([*(one.message.numel() for one in sent if one), *(rows.numel() for rows in injected)])
+
+    with made(swept(chain(3, LOCAL)), "cohort") as simulation:
+        simulation.run(3, on_step=on_step)
+    rows = chain(3, LOCAL)["training"]["batch"]
+    assert counts == [[6 * rows] * 4] * 3
+
+
+def test_a_run_that_has_diverged_can_be_saved_and_looked_into(tmp_path: Path) -> None:
+    """Messages of the step that failed have been released, and no later step was taken."""
+    with made(swept(chain(3, DETACHED, every=True)), "cohort") as simulation:
+        simulation.run(2)
+        simulation.until = 9
+        simulation.system.agents["m2"].learner.trainable[0].data.fill_(float("nan"))
+        with pytest.raises(DivergenceError):
+            simulation.run(seconds=100)
+        with Simulation.load(simulation.save(tmp_path / "diverged"), simulation.scenario) as again:
+            assert again.diverged == simulation.diverged
+            for key, p in simulation.agents["m0"].parameters.items():
+                assert torch.equal(p, again.agents["m0"].parameters[key])
 
 
 def test_what_is_recorded_is_kept() -> None:

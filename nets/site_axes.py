@@ -1,0 +1,23 @@
+"""Sites of messages: the tokens of [T, D], whose features are last, and the pixels of [C, H, W], whose features are first.
+
+A message [D] has none; a volume [C, X, Y, Z] has its features first, like a map.
+"""
+
+from __future__ import annotations
+
+__all__ = ["features_first", "site_axes", "site_features"]
+
+
+def features_first(shape: tuple[int, ...]) -> bool:
+    """Whether the first axis of a message of a shape is that of the features, and not the last."""
+    return len(shape) > 2
+
+
+def site_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the axes of the sites: (T,) of [T, D], (H, W) of [C, H, W], () of [D]."""
+    return shape[1:] if features_first(shape) else shape[:-1]
+
+
+def site_features(shape: tuple[int, ...]) -> int:
+    """Return the number of features of one site: D of [T, D] and of [D], C of [C, H, W]."""
+    return shape[0] if features_first(shape) else shape[-1]
