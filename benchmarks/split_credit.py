@@ -191,7 +191,10 @@ class Study:
                 continue
             runs = [run for run in self.runs(way) if run["rate"] == rate]
             rows.append({"way": way, "rate": rate, "seeds": len(runs), **_summary(runs)})
-            rows[-1]["rates"] = {run["rate"]: run["validation"] for run in self.runs(way) if not run["seed"]}
+            first = {run["rate"]: run["validation"] for run in self.runs(way) if not run["seed"]}
+            rows[-1]["by_rate"] = ", ".join(
+                f"{rate:g}: {score:g}" for rate, score in first.items() if score is not None
+            )
         by = {row["way"]: row for row in rows}
         if self.task == "resnet" and {"locked", "detached"} <= by.keys():
             low, high = by["detached"]["test"], by["locked"]["test"]
@@ -271,12 +274,24 @@ def main() -> None:
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=Path("runs/split_credit"))
+    parser.add_argument("--table", action="store_true", help="of the finished runs alone")
     arguments = parsed(parser)
     study = Study(arguments)
     names = arguments.only.split(";") if arguments.only else list(ways(arguments.task))
-    study.train(names)
+    if not arguments.table:
+        study.train(names)
     rows = study.rows(names)
-    columns = ["way", "rate", "seeds", "validation", "spread", "test", "recovered", "beyond_locked"]
+    columns = [
+        "way",
+        "rate",
+        "seeds",
+        "validation",
+        "spread",
+        "test",
+        "recovered",
+        "beyond_locked",
+        "by_rate",
+    ]
     columns = [name for name in columns if any(name in row for row in rows)] + ["ms_per_step", "kept_mb"]
     columns += [name for name in ("cosine", "parameter_cosine") if any(name in row for row in rows)]
     named = {"task": arguments.task, "steps": study.steps, **study.source}
