@@ -4,6 +4,8 @@ of local losses for maps.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -155,20 +157,22 @@ class ResNet(nn.Module):
 
 class MapHead(nn.Module):
     """A convolution, the mean over pixels and a linear map: the head of a local loss on maps (Belilovsky et al. 2020,
-    "Decoupled greedy learning of CNNs").
+    "Decoupled greedy learning of CNNs"). Its last layer begins at zero.
 
     Args:
         shape: Of a message: channels, height, width.
-        outputs: Of the head: [classes].
+        outputs: Of the head: [classes], or the shape of a target of floats.
         hidden: Channels of the convolution.
     """
 
     def __init__(self, shape: tuple[int, ...], outputs: tuple[int, ...], hidden: int = 32) -> None:
         super().__init__()
-        self.conv, self.linear = nn.Conv2d(shape[0], hidden, 3, 2, 1), nn.Linear(hidden, outputs[-1])
+        self.conv, self.linear = nn.Conv2d(shape[0], hidden, 3, 2, 1), nn.Linear(hidden, math.prod(outputs))
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return [batch, classes] of [batch, channels, height, width]."""
+        """Return [batch, outputs] of [batch, channels, height, width]."""
         scores: Tensor = self.linear(F.relu(self.conv(x)).mean((2, 3)))
         return scores
 

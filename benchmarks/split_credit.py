@@ -30,9 +30,11 @@ from antiphon.engine.split.library import gpt, resnet
 from antiphon.errors import DivergenceError
 from antiphon.nets.memory import keep_memory
 from antiphon.scenarios import Scenario
+from antiphon.telemetry.pictures import new_figure, save_figure
 
 sys.path.insert(0, str(Path(__file__).parent))
-from interleaved import finish, parsed, table
+from interleaved import RESULTS, finish, parsed, table
+from machine import machine
 from split_memory import MB, Kept
 
 RATES = (0.003, 0.006, 0.012)
@@ -42,7 +44,8 @@ POINTS = 4
 TASKS: dict[str, Any] = {"gpt": gpt, "resnet": resnet}
 SIZES = {"gpt": {"batch": 16}, "resnet": {"batch": 32, "channels": 8, "schedule": "cosine"}}
 """The batch statistics of a net whose learning rate stays high lag so much that evaluations swing by tens of points."""
-PIPELINED = {"gpt": ("local", "lens", "sobolev_label"), "resnet": ("local_conv", "sobolev_conv")}
+UNITS = {"gpt": "validation, bits per character", "resnet": "validation, error in per cent"}
+PIPELINED = {"gpt": ("local", "lens", "sobolev_label"), "resnet": ("local", "sobolev_conv")}
 
 
 def ways(task: str) -> dict[str, dict[str, Any]]:
@@ -188,7 +191,10 @@ class Study:
                 continue
             runs = [run for run in self.runs(way) if run["rate"] == rate]
             rows.append({"way": way, "rate": rate, "seeds": len(runs), **_summary(runs)})
-            rows[-1]["rates"] = {run["rate"]: run["validation"] for run in self.runs(way) if not run["seed"]}
+            first = {run["rate"]: run["validation"] for run in self.runs(way) if not run["seed"]}
+            rows[-1]["by_rate"] = ", ".join(
+                f"{rate:g}: {score:g}" for rate, score in first.items() if score is not None
+            )
         by = {row["way"]: row for row in rows}
         if self.task == "resnet" and {"locked", "detached"} <= by.keys():
             low, high = by["detached"]["test"], by["locked"]["test"]
@@ -215,7 +221,31 @@ def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for point, *scores in zip(done[0]["curve"], *curves, strict=True)
     }
     alignment = {point["step"]: point["alignment"] for point in done[0]["curve"] if point.get("alignment")}
-    return {**found, "alignment": alignment} if alignment else found
+    if alignment:
+        pairs = [pair for channels in alignment.values() for pair in channels.values()]
+        for name, values in zip(("cosine", "parameter_cosine"), zip(*pairs, strict=True), strict=True):
+            found[name] = f"{min(values):.2f} to {max(values):.2f}"
+        found["alignment"] = alignment
+    return found
+
+
+def _keep(name: str, unit: str, rows: Sequence[dict[str, Any]], columns: Sequence[str], command: str) -> None:
+    """Write the table and a figure of the curves beside the JSON."""
+    place = machine()
+    cells = [["-" if row.get(column) is None else str(row[column]) for column in columns] for row in rows]
+    lines = [[column.replace("_", " ") for column in columns], ["---"] * len(columns), *cells]
+    where = f"{place['date']}, commit {place['commit']}, {place['processor']}, one thread a run, torch {place['torch']}."
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.md").write_text(f"{text}\n\n`{command}`\n\n{where}\n", encoding="utf-8")
+    figure = new_figure(f"{name}.svg", layout="constrained", figsize=(7, 4.5))
+    axes = figure.subplots()
+    for index, row in enumerate(row for row in rows if "curve" in row):
+        style = ("-", "--", ":")[index // 10]
+        axes.plot(list(row["curve"]), list(row["curve"].values()), style, marker=".", label=row["way"])
+    axes.set(xlabel="steps", ylabel=unit)
+    figure.legend(loc="outside right upper", frameon=False)
+    save_figure(figure, RESULTS / f"{name}.svg")
 
 
 def source(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -244,13 +274,26 @@ def main() -> None:
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=Path("runs/split_credit"))
+    parser.add_argument("--table", action="store_true", help="of the finished runs alone")
     arguments = parsed(parser)
     study = Study(arguments)
     names = arguments.only.split(";") if arguments.only else list(ways(arguments.task))
-    study.train(names)
+    if not arguments.table:
+        study.train(names)
     rows = study.rows(names)
-    columns = ["way", "rate", "seeds", "validation", "spread", "test", "recovered", "beyond_locked"]
+    columns = [
+        "way",
+        "rate",
+        "seeds",
+        "validation",
+        "spread",
+        "test",
+        "recovered",
+        "beyond_locked",
+        "by_rate",
+    ]
     columns = [name for name in columns if any(name in row for row in rows)] + ["ms_per_step", "kept_mb"]
+    columns += [name for name in ("cosine", "parameter_cosine") if any(name in row for row in rows)]
     named = {"task": arguments.task, "steps": study.steps, **study.source}
     finish(
         {"benchmark": f"split_credit-{arguments.task}", **named, "rows": rows},

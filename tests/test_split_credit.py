@@ -43,7 +43,7 @@ def test_rates_are_chosen_once_and_finished_runs_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[tuple[str, float, int]] = []
-    errors = {"locked": 4.0, "detached": 14.0, "local_conv": 6.0, "local_conv, pipelined": 7.0}
+    errors = {"locked": 4.0, "detached": 14.0, "local": 6.0, "local, pipelined": 7.0}
 
     def one(self: Any, way: str, rate: float, seed: int) -> None:
         path = self.path(way, rate, seed)
@@ -64,13 +64,13 @@ def test_rates_are_chosen_once_and_finished_runs_kept(
         ("locked", 0.006, 0),
         ("locked", 0.006, 1),
     ]
-    assert [run for run in done if run[0] == "local_conv, pipelined"] == [
-        ("local_conv, pipelined", 0.006, 0),
-        ("local_conv, pipelined", 0.006, 1),
+    assert [run for run in done if run[0] == "local, pipelined"] == [
+        ("local, pipelined", 0.006, 0),
+        ("local, pipelined", 0.006, 1),
     ]
     rows = {row["way"]: row for row in runs.rows(names)}
     assert (rows["locked"]["validation"], rows["locked"]["spread"], rows["locked"]["seeds"]) == (4.5, 0.5, 2)
-    assert rows["local_conv"]["recovered"] == 0.8
+    assert rows["local"]["recovered"] == 0.8
     assert rows["conv"] == {"way": "conv", "diverged": True}
     count = len(done)
     study.Study(arguments(tmp_path)).train(names)

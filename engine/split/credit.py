@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from antiphon.agents.models import MapHead
 from antiphon.engine.split.cuts import containers
 from antiphon.engine.split.graph import Trace
 from antiphon.engine.split.outputs import axes_for, prediction_of
@@ -114,7 +115,8 @@ class Credit:
             keys.setdefault("target", name)
             if keys["target"] == name and not {"head", "hidden", "pool"} & keys.keys():
                 outputs = signal.shape if signal.classes is None else (*signal.shape, signal.classes)
-                keys["head"] = SiteHead(shape, outputs)
+                pooled_map = len(shape) == 3 and outputs[:-1] != shape[1:]
+                keys["head"] = MapHead if pooled_map else SiteHead(shape, outputs)
             return keys
         last = self.tail(at or self._last(kind), shape)
         if kind == "lens":

@@ -102,7 +102,7 @@ def resnet(
         channels: Of the first stage; each further one has twice as many.
         stages: Residual blocks of each stage, each an agent.
         coupling: Of the blocks: locked, detached or decoupled.
-        gradient: Kind of the synthetic gradients; `local_conv` and `sobolev_conv`, with convolutional heads; `infopro`, local
+        gradient: Kind of the synthetic gradients; `sobolev_conv`, with a convolutional head, as `local` has; `infopro`, local
             losses that also reconstruct the picture; or a gradient's keys.
         delay: Steps that a message takes to the next block; with 1, all work at the same time, each on another picture.
         batch: Pictures in a step.
@@ -172,7 +172,6 @@ def _training(batch: int, steps: int, lr: float, sg_lr: float, schedule: str) ->
 
 _OF_TOKENS: dict[str, dict[str, Any]] = {"infopro": {"reconstruct": {"target": "tokens", "head": SiteHead}}}
 _OF_PICTURES: dict[str, dict[str, Any]] = {
-    "local_conv": {"head": MapHead},
     "sobolev_conv": {"kind": "sobolev_label", "head": MapHead},
     "infopro": {"reconstruct": {"target": "image", "head": MapDecoder}},
 }
@@ -192,7 +191,8 @@ gpt.variants = {  # type: ignore[attr-defined]
 }
 resnet.variants = {  # type: ignore[attr-defined]
     **_COUPLINGS,
-    **{kind: {"gradient": kind} for kind in ("local_conv", "sobolev_conv", "infopro")},
+    "local_linear": {"gradient": {"kind": "local", "target": "label", "pool": "mean"}},
+    **{kind: {"gradient": kind} for kind in ("sobolev_conv", "infopro")},
     "conv": {"gradient": {"kind": "conv", "hidden": [16], "context": ["label"]}},
     "linear": {"gradient": {"kind": "linear", "sites": True, "context": ["label"]}},
 }

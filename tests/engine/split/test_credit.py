@@ -10,7 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import antiphon
+<<<<<<< HEAD
 from antiphon.commands.explain import built, explain
+=======
+from antiphon.agents.models import MapDecoder, MapHead
+>>>>>>> t1
 from antiphon.comms.synthetic_gradients import Example, Predictor
 from antiphon.engine.planning.plan import plan
 from antiphon.engine.simulation import Simulation
@@ -150,7 +154,7 @@ def test_a_site_head_is_at_every_site_or_on_their_mean(
     torch.testing.assert_close(again, expected)
 
 
-def test_a_local_head_of_maps_pools_them() -> None:
+def test_a_local_head_of_maps_has_a_convolution_and_pools() -> None:
     torch.manual_seed(0)
     env = from_tensors(image=torch.randn(32, 1, 8, 8), label=torch.arange(32) % 10)
     model = ResNet()
@@ -159,8 +163,23 @@ def test_a_local_head_of_maps_pools_them() -> None:
         run.run(steps=2)
         shape = run.system.channels["part0->part1"].shape
         assert len(shape) == 3
-        weights = [p.shape for p in predictor(run, "part0->part1").parameters.values()]
-    assert weights == [(10, shape[0]), (10,)]
+        weights = sorted(tuple(p.shape) for p in predictor(run, "part0->part1").parameters.values())
+    assert weights == [(10,), (10, 32), (32,), (32, shape[0], 3, 3)]
+
+
+def test_a_head_of_maps_begins_at_zero_and_takes_any_target() -> None:
+    torch.manual_seed(0)
+    head = MapHead((8, 5, 3), (2, 3))
+    x = torch.randn(4, 8, 5, 3)
+    assert head(x).shape == (4, 6)
+    assert not head(x).any()
+    nn.init.normal_(head.linear.weight)
+    assert head(x).std(0).all()
+
+
+@pytest.mark.parametrize("side", [4, 7, 28])
+def test_a_decoder_of_maps_has_the_picture_size(side: int) -> None:
+    assert MapDecoder((8, 4, 4), (3, side, side))(torch.randn(2, 8, 4, 4)).shape == (2, 3, side, side)
 
 
 def test_where_the_last_layers_begin_can_be_named() -> None:

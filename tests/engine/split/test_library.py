@@ -30,7 +30,7 @@ KINDS: dict[str, dict[str, str]] = {
         "mlp": "mlp",
     },
     "resnet": {
-        "local_conv": "local",
+        "local_linear": "local",
         "sobolev_conv": "sobolev_label",
         "infopro": "local",
         "conv": "conv",
