@@ -10,11 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import antiphon
-<<<<<<< HEAD
-from antiphon.commands.explain import built, explain
-=======
 from antiphon.agents.models import MapDecoder, MapHead
->>>>>>> t1
+from antiphon.commands.explain import built, explain
 from antiphon.comms.synthetic_gradients import Example, Predictor
 from antiphon.engine.planning.plan import plan
 from antiphon.engine.simulation import Simulation
