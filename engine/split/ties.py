@@ -39,10 +39,12 @@ def tied_parameters(
     one_key = any(len({key for _, key in group}) < len(group) for group in tied)
     if tie is None:
         why = "a module called twice, or a parameter read twice" if one_key else "shared weights"
-        ways = "tie='together' (kept equal)" if one_key else "tie='copy' (independent) or tie='together' (kept equal)"
-        raise ScenarioError(
-            f"{shown}: one parameter in several parts ({why}); move the cut, or give {ways}"
+        ways = (
+            "tie='together' (kept equal)"
+            if one_key
+            else "tie='copy' (independent) or tie='together' (kept equal)"
         )
+        raise ScenarioError(f"{shown}: one parameter in several parts ({why}); move the cut, or give {ways}")
     if tie == "copy" and one_key:
         raise ScenarioError(
             f"tie='copy': {shown}: the model has one key for what would be several parameters; give tie='together', or "
