@@ -429,7 +429,7 @@ def test_a_model_of_other_keys_cannot_take_the_parts() -> None:
     with Simulation(small_split(Small())) as run:
         other = Small()
         other.third = nn.Linear(7, 6)
-        with one_line("join: run is Scenario; give the Simulation", RunError):
+        with one_line("join: run is Scenario; give an antiphon.Simulation", RunError):
             antiphon.join(run.scenario)  # type: ignore[arg-type]
         with one_line("join: into is type; give a torch.nn.Module", RunError):
             antiphon.join(run, into=Small)  # type: ignore[type-var]
