@@ -148,3 +148,25 @@ def test_frozen_parameters_are_buffers_of_their_part() -> None:
     parts = parts_of(model, ["blocks.1"], image(4))
     assert not {"patch.weight", "position"} & dict(parts[0].module.named_parameters()).keys()
     assert {"patch.weight", "position"} <= dict(parts[0].module.named_buffers()).keys()
+
+
+class Overwriting(nn.Module):
+    """Writes in place to what crosses, after it has been read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        z = self.b(h)
+        h.add_(1.0)
+        found: Tensor = self.c(z + h)
+        return found
+
+
+def test_a_part_that_writes_in_place_keeps_its_message() -> None:
+    parts = parts_of(Overwriting(), ["b"], {"x": numbers(4, 5)})
+    message = numbers(4, 4)
+    parts[1].module(message)
+    assert torch.equal(message, numbers(4, 4))

@@ -21,7 +21,7 @@ from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
 from tests.contracts.backend_documents import GOAL, LABEL, OWN, TOLD, Document, Play, document, levels, ring
 from tests.contracts.backend_scenes import scenes
-from tests.contracts.backend_twins import differences, facts, hold, made
+from tests.contracts.backend_twins import differences, facts, hold, made, side_by_side
 
 LOCAL: Document = {"gradient": {"kind": "local", "target": "label"}}
 SOBOLEV: Document = {"gradient": {"kind": "sobolev_label", "target": "label", "hidden": [5]}}
@@ -212,6 +212,13 @@ def test_what_has_to_wait_waits(name: str) -> None:
         assert obstacle(system, system.groups[0]) == reason
     found = list(differences(after(scene, sweep=False), after(scene, sweep=True)))
     assert not found, "\n".join(found[:12])
+
+
+def test_what_an_end_of_an_episode_voids_is_not_learned_from() -> None:
+    """Though its training was computed with its slope."""
+    hidden = {"kind": "local", "target": "label", "hidden": [5], "norm": "layer"}
+    scene = {**chain(3, {"gradient": hidden, **LATER}), "env": ENDS}
+    side_by_side(made(scene, "reference"), made(scene, "cohort"), 12)
 
 
 @pytest.mark.parametrize("channel", [TOLD, LOCAL, DETACHED])
