@@ -212,7 +212,8 @@ def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     done = [run for run in runs if run["validation"] is not None]
     scores = {what: [run[what] for run in done] for what in ("validation", "test")}
     found: dict[str, Any] = {what: round(mean(values), 4) for what, values in scores.items()}
-    found["spread"] = round((max(scores["validation"]) - min(scores["validation"])) / 2, 4)
+    if len(done) > 1:
+        found["spread"] = round((max(scores["validation"]) - min(scores["validation"])) / 2, 4)
     found["ms_per_step"] = round(min(run["ms_per_step"] for run in done), 1)
     found["kept_mb"] = round(done[0]["kept_mb"], 1)
     curves = [[point["score"] for point in run["curve"]] for run in done]
@@ -295,11 +296,10 @@ def main() -> None:
     columns = [name for name in columns if any(name in row for row in rows)] + ["ms_per_step", "kept_mb"]
     columns += [name for name in ("cosine", "parameter_cosine") if any(name in row for row in rows)]
     named = {"task": arguments.task, "steps": study.steps, **study.source}
-    finish(
-        {"benchmark": f"split_credit-{arguments.task}", **named, "rows": rows},
-        arguments,
-        table(rows, columns),
-    )
+    name, unit = f"split_credit-{arguments.task}", UNITS[arguments.task]
+    if arguments.save:
+        _keep(name, unit, rows, columns, f"python benchmarks/split_credit.py --task {arguments.task} --save")
+    finish({"benchmark": name, "unit": unit, **named, "rows": rows}, arguments, table(rows, columns))
 
 
 if __name__ == "__main__":
