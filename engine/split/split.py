@@ -68,7 +68,7 @@ def split(
         objective: Of the prediction; None: classification of `label`; a word names the target to classify.
         coupling: Of every channel.
         gradient: Of every channel. None: `local` where the objective is to classify or code a categorical target
-            (docs/results/split-credit.md), else `linear`. `local` without a head gets a small one; `aug_local` one of copies
+            (docs/results/split-credit.md), else `linear` at every site. `local` without a head gets a small one; `aug_local` one of copies
             of the model's later blocks (`{"kind": "aug_local", "layers": 2}`) and its last layers; `lens` is the model's own
             last layers, with their present parameters. `at` names the submodule where these begin, if not after the blocks.
         delay: Steps that a message takes from a part to the next. With 1, in every step all parts work at the same time, each on
@@ -161,10 +161,10 @@ def _objective(given: str | Mapping[str, Any] | None) -> ObjectiveSpec:
     return ObjectiveSpec.model_validate(given)
 
 
-def _safe(goal: ObjectiveSpec, target: Signal) -> str:
-    """The kind of gradient that is safe for an objective."""
+def _safe(goal: ObjectiveSpec, target: Signal) -> str | None:
+    """The kind of gradient that is safe for an objective; None: no kind with a loss of its own."""
     coded = isinstance(goal.kind, str) and goal.kind in _CODED
-    return "local" if coded and target.classes is not None else "linear"
+    return "local" if coded and target.classes is not None else None
 
 
 def _size(goal: ObjectiveSpec, description: Description) -> int | None:
@@ -193,7 +193,7 @@ def _agents(cut: _Cut, given: Inputs, goal: ObjectiveSpec, delay: int) -> dict[s
 
 
 def _channels(
-    cut: _Cut, coupling: str, gradient: str | Mapping[str, Any], credit: Credit, delay: int
+    cut: _Cut, coupling: str, gradient: str | Mapping[str, Any] | None, credit: Credit, delay: int
 ) -> list[dict[str, Any]]:
     channels = []
     for place, (name, part) in enumerate(zip(cut.names, cut.parts, strict=True)):
@@ -210,7 +210,8 @@ def _channels(
             if delay:  # a skip waits for what goes through every part on its way
                 channel["link"] = {"delay": delay * (place - wire.message.sender)}
             if coupling in _PREDICTED:
-                channel["gradient"] = credit.gradient(gradient, wire)
+                given = {"kind": "linear", "sites": len(shape) > 1} if gradient is None else gradient
+                channel["gradient"] = credit.gradient(given, wire)
             if wire.port is not None:
                 channel["port"] = re.sub("[^A-Za-z0-9]+", "_", wire.port).strip("_")
             channels.append(channel)

@@ -326,3 +326,13 @@ def test_heads_are_in_the_plan_and_are_no_small_predictors_at_sites(gradient: st
     assert not any(channel["sites"] for channel in channels.values())
     linear = scenario(gpt(), "linear")
     assert all(channel["sites"] for channel in explain(linear, built(linear))["channels"].values())
+
+
+def test_without_a_class_to_predict_the_gradient_of_a_map_is_a_linear_map_at_every_pixel() -> None:
+    env = from_tensors(image=torch.randn(16, 3, 4, 4), clean=torch.randn(16, 3, 4, 4))
+    model = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 1), nn.Flatten(), nn.Linear(96, 48))
+    objective = {"kind": "regression", "target": "clean"}
+    with made(antiphon.split(model, [1, 3], env=env, objective=objective, batch=4), "cohort") as run:
+        maps, flat = (predictor(run, f"part{i}->part{i + 1}") for i in range(2))
+        assert [tuple(p.shape) for p in maps.parameters.values()] == [(6, 6), (6,)]
+        assert [tuple(p.shape) for p in flat.parameters.values()] == [(96, 96), (96,)]
