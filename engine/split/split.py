@@ -98,7 +98,8 @@ def split(
         members = dict(zip(cut.names, cut.parts, strict=True))
         credit = Credit(model, given.example, cut.at, target, output, size, members)
         gradient = _safe(goal, target[1]) if gradient is None else gradient
-        channels = _channels(cut, coupling, gradient, credit, delay)
+        with torch.random.fork_rng(devices=[]):  # heads sample their initial parameters
+            channels = _channels(cut, coupling, gradient, credit, delay)
     except ScenarioError as error:
         raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
     origin = Origin(model, tied if tie == "copy" else ())

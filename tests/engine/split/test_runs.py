@@ -221,8 +221,8 @@ def test_every_tensor_of_a_cut_has_a_local_head_of_its_own() -> None:
     side_by_side(made(scene, "reference"), made(scene, "cohort"), 3)
     with made(scene, "cohort") as run:
         heads = [channel.predictor for channel in run.system.channels.values()]
-        widths = [p.parameters["module.linear.weight"].shape for p in heads if p is not None]
-    assert widths == [(10, size[0]) for size in sizes if isinstance(size, tuple)]
+        widths = [p.parameters["module.conv.weight"].shape[1] for p in heads if p is not None]
+    assert widths == [size[0] for size in sizes if isinstance(size, tuple)]
     assert len(widths) == 4
 
 
