@@ -52,7 +52,9 @@ def critic_value(state: State, channel: Channel, record: MessageRecord) -> Tenso
 def example_of(state: State, channel: Channel, record: MessageRecord, *, answered: bool) -> Example | None:
     """Return what a predictor reads of a message, if `answered` with what has come back; None: its signals are absent."""
     signals, predictor = record.signals.values, channel.predictor
-    if (channel.target is not None and channel.target not in signals) or (channel.context and not signals):
+    if any(spec.name not in signals for spec in channel.context):
+        return None
+    if channel.target is not None and channel.target not in signals:
         return None
     context = context_of(state, channel, record, record.first_use, False)
     example = Example(record.message, context, None)

@@ -78,8 +78,8 @@ class PredictorTrainer:
         """
         if channel.target is not None and channel.target not in record.step_signals.signals:
             return None
-        if not record.step_signals.signals and channel.context:
-            return None
+        if any(spec.name not in record.step_signals.signals for spec in channel.context):
+            return None  # of an aligned agent: before its first message, or known only after the step of a mixture
         context = record.step_signals.context(channel.context, self.system.dtype)
         if context is not None:
             context = channel.replicas.to_rows(context)

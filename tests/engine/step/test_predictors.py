@@ -15,7 +15,7 @@ from antiphon.engine.core.updates import PredictorUpdate
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.errors import DivergenceError
-from tests.contracts.backend_documents import LABEL, OWN, Document, levels, ring
+from tests.contracts.backend_documents import LABEL, OWN, Document, Play, levels, ring
 from tests.contracts.backend_twins import agree, twins
 from tests.engine.numbers import fill, kept, normal
 from tests.engine.scenes import BATCH, BATCH_NORM, ENDS, LSTM, QUARANTINE, gradient
@@ -239,3 +239,26 @@ def test_states_gradients_out_of_all_proportion_are_clipped_and_noted_as_alone(b
         assert state["median"] == pytest.approx(other[name]["median"], rel=1e-9)
         assert (state["seen"], state["bites"]) == (other[name]["seen"], other[name]["bites"])
     assert one["n1->n1:state"]["bites"] > 0
+
+
+def test_an_aligned_sender_s_messages_lack_what_a_mixture_of_steps_did_not_know() -> None:
+    """Where messages get lost it works on several steps at once, whose `goal` nobody knew at the tick: nothing is learned."""
+    agent: Document = {"observes": ["x"], "network": {"hidden": [4], "norm": "none"}, "objective": LABEL}
+    document: Document = {
+        "scenario": "late",
+        "env": Play(),
+        "agents": {"a": agent, "b": {**agent, "align": True}, "c": agent},
+        "channels": [
+            {"from": "a", "to": "b", "size": 4, "link": {"drop": 0.5}},
+            {"from": "b", "to": "c", "size": 4, "gradient": {"kind": "linear", "context": ["goal"]}},
+        ],
+        "training": {"batch": 8, "steps": 6},
+    }
+    one, other = twins(document)
+    for simulation in (one, other):
+        simulation.run(6)
+    agree(one, other)
+    for simulation in (one, other):
+        predictor = simulation.system.channels["b->c"].predictor
+        assert predictor is not None
+        assert predictor.updates == 0
