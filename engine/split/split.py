@@ -98,8 +98,7 @@ def split(
         members = dict(zip(cut.names, cut.parts, strict=True))
         credit = Credit(model, given.example, cut.at, target, output, size, members)
         gradient = _safe(goal, target[1]) if gradient is None else gradient
-        with torch.random.fork_rng(devices=[]):  # heads sample their initial parameters
-            channels = _channels(cut, coupling, gradient, credit, delay)
+        channels = _channels(cut, coupling, gradient, credit, delay)
     except ScenarioError as error:
         raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
     origin = Origin(model, tied if tie == "copy" else ())
@@ -193,6 +192,7 @@ def _agents(cut: _Cut, given: Inputs, goal: ObjectiveSpec, delay: int) -> dict[s
     return agents
 
 
+@torch.random.fork_rng(devices=[])  # heads sample their initial parameters
 def _channels(
     cut: _Cut, coupling: str, gradient: str | Mapping[str, Any] | None, credit: Credit, delay: int
 ) -> list[dict[str, Any]]:
