@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from antiphon.envs.sequences import from_sequences
     from antiphon.envs.stream import ExampleStream, HyperplaneStream
     from antiphon.envs.tensors import Source, from_dataset, from_file, from_tensors
+    from antiphon.envs.worlds.base import World
+    from antiphon.envs.worlds.cartpole import CartPole
 
 __all__ = [
+    "CartPole",
     "CharText",
     "Copy",
     "CountDigits",
@@ -32,6 +35,7 @@ __all__ = [
     "Source",
     "TextWindows",
     "TorchVectorEnv",
+    "World",
     "check_vector_env",
     "describe",
     "download",
@@ -46,6 +50,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "CartPole": "worlds.cartpole",
     "CharText": "reading",
     "Copy": "copying",
     "CountDigits": "counting",
@@ -56,6 +61,7 @@ _LAZY = {
     "Source": "tensors",
     "TextWindows": "reading",
     "TorchVectorEnv": "base",
+    "World": "worlds.base",
     "check_vector_env": "conformance",
     "download": "datasets.catalogue",
     "from_dataset": "tensors",
