@@ -152,12 +152,12 @@ class Gaussian:
     def sample(self, outputs: Tensor, uniforms: Tensor) -> Tensor:
         """Return means plus deviations times normal numbers, unbounded, [rows, size]."""
         mean, log_deviation = self._split(constant(outputs))
-        noise = torch.special.ndtri(uniforms.clamp(min=2.0**-54))  # at 0 it is infinite
+        noise: Tensor = torch.special.ndtri(uniforms.clamp(min=2.0**-54))  # at 0 it is infinite
         return mean + log_deviation.exp() * noise.to(mean.dtype)
 
     def mode(self, outputs: Tensor) -> Tensor:
         """Return the means, [rows, size]."""
-        return outputs[..., : self.size]
+        return self._split(outputs)[0]
 
     def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
         """Return the logarithm of the density at each row's action, [rows]."""
