@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from antiphon.envs.tensors import Source, from_dataset, from_file, from_tensors
     from antiphon.envs.worlds.base import World
     from antiphon.envs.worlds.cartpole import CartPole
+    from antiphon.envs.worlds.keydoor import KeyDoor
 
 __all__ = [
     "CartPole",
@@ -30,6 +31,7 @@ __all__ = [
     "ExampleStream",
     "HyperplaneStream",
     "ImageStream",
+    "KeyDoor",
     "RepeatCopy",
     "Signal",
     "Source",
@@ -57,6 +59,7 @@ _LAZY = {
     "ExampleStream": "stream",
     "HyperplaneStream": "stream",
     "ImageStream": "images",
+    "KeyDoor": "worlds.keydoor",
     "RepeatCopy": "copying",
     "Source": "tensors",
     "TextWindows": "reading",

@@ -26,7 +26,7 @@ from antiphon.envs.options import (
     WindowOptions,
 )
 from antiphon.envs.signal import Description
-from antiphon.envs.worlds.options import CartPoleOptions
+from antiphon.envs.worlds.options import CartPoleOptions, KeyDoorOptions
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import imported
 
@@ -46,6 +46,7 @@ _Options = (
     | TextOptions
     | WindowOptions
     | CartPoleOptions
+    | KeyDoorOptions
 )
 
 
@@ -95,6 +96,7 @@ _ENTRIES = {
         WindowOptions, "antiphon.envs.reading:TextWindows", "antiphon.envs.reading:TextWindow"
     ),
     "antiphon/CartPole-v0": _world(CartPoleOptions, "cartpole", "CartPole"),
+    "antiphon/KeyDoor-v0": _world(KeyDoorOptions, "keydoor", "KeyDoor"),
 }
 
 
