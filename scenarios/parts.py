@@ -369,6 +369,13 @@ class CriticSpec(Spec):
     observes: Annotated[Signals, Field(min_length=1)]
     network: NetworkSpec = NetworkSpec()
 
+    @model_validator(mode="after")
+    def _feedforward(self) -> Self:
+        if self.network.kind not in ("mlp", "conv"):
+            message = f"a critic keeps no state and is no module of your own; use mlp or conv, not {self.network.kind}"
+            raise DocumentError(("network", "kind"), message)
+        return self
+
 
 class ObjectiveSpec(KindSpec):
     """Objective of an agent.
