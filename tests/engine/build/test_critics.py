@@ -191,7 +191,7 @@ def test_costs_and_memory_count_it() -> None:
         ),
         (
             {"observes": ["label"], "network": {"kind": "lstm"}},
-            "agents.a0.objective.critic.network.kind: a critic keeps no state and is no module .* mlp or conv, not lstm",
+            "agents.a0.objective.critic.network.kind: .* no module of your own; use mlp or conv, not lstm",
         ),
     ],
 )
