@@ -336,7 +336,7 @@ def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Descr
     for channel in scenario.outputs_of(name):
         head = head_of(channel)
         if head != HIDDEN and head not in heads:
-            norm = channel.norm or default_norm(agent, env)
+            norm = channel.norm or ("none" if channel.symbols is not None else default_norm(agent, env))
             heads[head] = Head(head, messages[channel.name], norm)
     memory = scenario.memory_of(name)
     if memory is not None and memory.coupling == "decoupled" and memory.gradient.auxiliary:
