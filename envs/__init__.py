@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from antiphon.envs.worlds.base import World
     from antiphon.envs.worlds.cartpole import CartPole
     from antiphon.envs.worlds.keydoor import KeyDoor
+    from antiphon.envs.worlds.referential import Referential
 
 __all__ = [
     "CartPole",
@@ -32,6 +33,7 @@ __all__ = [
     "HyperplaneStream",
     "ImageStream",
     "KeyDoor",
+    "Referential",
     "RepeatCopy",
     "Signal",
     "Source",
@@ -60,6 +62,7 @@ _LAZY = {
     "HyperplaneStream": "stream",
     "ImageStream": "images",
     "KeyDoor": "worlds.keydoor",
+    "Referential": "worlds.referential",
     "RepeatCopy": "copying",
     "Source": "tensors",
     "TextWindows": "reading",

@@ -26,7 +26,7 @@ from antiphon.envs.options import (
     WindowOptions,
 )
 from antiphon.envs.signal import Description
-from antiphon.envs.worlds.options import CartPoleOptions, KeyDoorOptions
+from antiphon.envs.worlds.options import CartPoleOptions, KeyDoorOptions, ReferentialOptions
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import imported
 
@@ -47,6 +47,7 @@ _Options = (
     | WindowOptions
     | CartPoleOptions
     | KeyDoorOptions
+    | ReferentialOptions
 )
 
 
@@ -97,6 +98,7 @@ _ENTRIES = {
     ),
     "antiphon/CartPole-v0": _world(CartPoleOptions, "cartpole", "CartPole"),
     "antiphon/KeyDoor-v0": _world(KeyDoorOptions, "keydoor", "KeyDoor"),
+    "antiphon/Referential-v0": _world(ReferentialOptions, "referential", "Referential"),
 }
 
 

@@ -17,7 +17,7 @@ from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.random import integers, seed_for, uniform
 
-__all__ = ["Actions", "State", "World"]
+__all__ = ["Actions", "State", "World", "as_render_mode"]
 
 State = dict[str, Tensor]
 """State of all copies of a world, `[batch, …]` each."""
@@ -25,6 +25,17 @@ Actions = dict[str, Tensor]
 """Choice of each part of the action, int64 `[batch]`; a world whose action has no parts calls it `action`."""
 
 _ONLY = "action"
+
+
+def as_render_mode(given: str | None) -> str | None:
+    """Return a render mode that Gymnasium asks for.
+
+    Raises:
+        ScenarioError: There is no such mode.
+    """
+    if given not in (None, "rgb_array"):
+        raise ScenarioError(f"env.render_mode: no render_mode '{given}'; use rgb_array")
+    return given
 
 
 class World(TorchVectorEnv):
@@ -61,9 +72,7 @@ class World(TorchVectorEnv):
         assert space is not None
         super().__init__(num_envs, description, space, device=device, dtype=dtype)
         self.metadata = {**self.metadata, "render_modes": ["rgb_array"], "render_fps": 30}
-        if render_mode not in (None, "rgb_array"):
-            raise ScenarioError(f"env.render_mode: no render_mode '{render_mode}'; use rgb_array")
-        self.render_mode = render_mode
+        self.render_mode = as_render_mode(render_mode)
         self._limit = limit
         self._randoms = randoms
         parts = space.spaces if isinstance(space, spaces.Dict) else {_ONLY: space}

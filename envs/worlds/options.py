@@ -9,10 +9,16 @@ from dataclasses import dataclass
 
 from gymnasium.spaces import Discrete
 
+from antiphon.envs.datasets.catalogue import DATA_SETS
+from antiphon.envs.datasets.folders import SPLITS
 from antiphon.envs.options import check_choice, check_whole
 from antiphon.envs.signal import Description, Signal
+from antiphon.errors import ScenarioError
 
-__all__ = ["CartPoleOptions", "KeyDoorOptions"]
+__all__ = ["CLASSES", "CartPoleOptions", "KeyDoorOptions", "ReferentialOptions"]
+
+CLASSES = 10
+"""Classes of the images of a referential game."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,3 +63,55 @@ class KeyDoorOptions:
             "position": Signal(shape=(3,), low=-1.0, high=1.0),
         }
         return Description(signals=signals, example_counts={}, action_space=Discrete(4))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReferentialOptions:
+    """Options of the referential game."""
+
+    data: str = "digits"
+    """The data set: digits (embedded, 8x8) or mnist (28x28)."""
+    candidates: int = 8
+    """Images among which the listener chooses."""
+    distractors: int = 0
+    """Random images beside the one that shows the sender the target."""
+    concept: bool = False
+    """False: the sender is shown the target itself; True: another image of its class, and candidates are of different classes."""
+    private: bool = True
+    """True: candidates are in random order; False: in the order of their classes."""
+    split: str = "train"
+    """The split: train, validation or test."""
+
+    def __post_init__(self) -> None:
+        check_choice("data", self.data, ("digits", "mnist"))
+        check_flag("concept", self.concept)
+        check_flag("private", self.private)
+        check_whole("candidates", self.candidates, 2, CLASSES if self.concept else 64)
+        check_whole("distractors", self.distractors, 0, 64)
+        check_choice("split", self.split, SPLITS)
+
+    def description(self) -> Description:
+        """Return signals, action space and splits; reads at most the headers of the data's files."""
+        source = DATA_SETS[self.data]
+        side = source.side
+        signals = {
+            "shown": Signal(shape=(1 + self.distractors, side, side), low=0.0, high=1.0),
+            "candidates": Signal(shape=(self.candidates, side, side), low=0.0, high=1.0),
+            "target": Signal(classes=self.candidates, training_only=True),
+            "label": Signal(classes=CLASSES, training_only=True),
+        }
+        counts = source.counts()
+        return Description(
+            signals=signals,
+            episode_steps=1,
+            splits=tuple(counts),
+            example_counts=counts,
+            is_stream=True,
+            action_space=Discrete(self.candidates),
+        )
+
+
+def check_flag(key: str, value: object) -> None:
+    """Check that an option's value is true or false."""
+    if not isinstance(value, bool):
+        raise ScenarioError(f"env.{key}: {value!r}; must be true or false")
