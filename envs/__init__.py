@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from antiphon.envs.worlds.cartpole import CartPole
     from antiphon.envs.worlds.keydoor import KeyDoor
     from antiphon.envs.worlds.referential import Referential
+    from antiphon.envs.worlds.speaker import SpeakerListener
 
 __all__ = [
     "CartPole",
@@ -37,6 +38,7 @@ __all__ = [
     "RepeatCopy",
     "Signal",
     "Source",
+    "SpeakerListener",
     "TextWindows",
     "TorchVectorEnv",
     "World",
@@ -65,6 +67,7 @@ _LAZY = {
     "Referential": "worlds.referential",
     "RepeatCopy": "copying",
     "Source": "tensors",
+    "SpeakerListener": "worlds.speaker",
     "TextWindows": "reading",
     "TorchVectorEnv": "base",
     "World": "worlds.base",

@@ -26,7 +26,12 @@ from antiphon.envs.options import (
     WindowOptions,
 )
 from antiphon.envs.signal import Description
-from antiphon.envs.worlds.options import CartPoleOptions, KeyDoorOptions, ReferentialOptions
+from antiphon.envs.worlds.options import (
+    CartPoleOptions,
+    KeyDoorOptions,
+    ReferentialOptions,
+    SpeakerListenerOptions,
+)
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import imported
 
@@ -48,6 +53,7 @@ _Options = (
     | CartPoleOptions
     | KeyDoorOptions
     | ReferentialOptions
+    | SpeakerListenerOptions
 )
 
 
@@ -97,6 +103,7 @@ _ENTRIES = {
         WindowOptions, "antiphon.envs.reading:TextWindows", "antiphon.envs.reading:TextWindow"
     ),
     "antiphon/CartPole-v0": _world(CartPoleOptions, "cartpole", "CartPole"),
+    "antiphon/SpeakerListener-v0": _world(SpeakerListenerOptions, "speaker", "SpeakerListener"),
     "antiphon/KeyDoor-v0": _world(KeyDoorOptions, "keydoor", "KeyDoor"),
     "antiphon/Referential-v0": _world(ReferentialOptions, "referential", "Referential"),
 }

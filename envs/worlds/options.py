@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Dict, Discrete
 
 from antiphon.envs.datasets.catalogue import DATA_SETS
 from antiphon.envs.datasets.folders import SPLITS
@@ -15,7 +15,7 @@ from antiphon.envs.options import check_choice, check_whole
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError
 
-__all__ = ["CLASSES", "CartPoleOptions", "KeyDoorOptions", "ReferentialOptions"]
+__all__ = ["CLASSES", "CartPoleOptions", "KeyDoorOptions", "ReferentialOptions", "SpeakerListenerOptions"]
 
 CLASSES = 10
 """Classes of the images of a referential game."""
@@ -63,6 +63,43 @@ class KeyDoorOptions:
             "position": Signal(shape=(3,), low=-1.0, high=1.0),
         }
         return Description(signals=signals, example_counts={}, action_space=Discrete(4))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpeakerListenerOptions:
+    """Options of the speaker and the listener."""
+
+    message: str = "world"
+    """`world`: what the speaker says is its action, and the listener observes it; `channel`: it goes over a channel."""
+    limit: int = 25
+    """Steps of every episode."""
+
+    def __post_init__(self) -> None:
+        check_choice("message", self.message, ("world", "channel"))
+        check_whole("limit", self.limit, 1, None)
+
+    @property
+    def talks(self) -> bool:
+        """Whether messages are part of the world."""
+        return self.message == "world"
+
+    def description(self) -> Description:
+        """Return signals and action space."""
+        reward = Signal(training_only=True, known="after_step")
+        signals = {
+            "speaker": Signal(shape=(3,), low=0.0, high=1.0),
+            "listener": Signal(shape=(11 if self.talks else 8,)),
+            "goal": Signal(classes=3, training_only=True),
+            "reward.speaker": reward,
+            "reward.listener": reward,
+        }
+        moves = Discrete(5)
+        return Description(
+            signals=signals,
+            episode_steps=self.limit,
+            example_counts={},
+            action_space=Dict(speaker=Discrete(3), listener=moves) if self.talks else moves,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
