@@ -147,6 +147,8 @@ class AgentTick:
     """Of a policy: the steps from this one to its next tick, as far as its window is open (rule 38)."""
     ports: dict[str, Tensor] = field(default_factory=dict)
     """Outputs with their graph, while the window is open."""
+    sampled: dict[str, Tensor] = field(default_factory=dict)
+    """[B, size]: what was sent over channels whose messages are sampled."""
 
     @property
     def consumed(self) -> list[Read]:
