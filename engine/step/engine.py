@@ -8,7 +8,6 @@ and pull their losses back (backward), all with the parameters of before the ste
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from antiphon.agents.learner import Learner, StackedLearner
 from antiphon.comms.credit import Gradients
@@ -17,7 +16,15 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Call
 from antiphon.engine.core.divergence import DivergenceCheck, Guard
 from antiphon.engine.core.ledger import GradientLedger
-from antiphon.engine.core.records import EpisodeEnds, LearningGroup, Record, StepSignals, Tape, members_and
+from antiphon.engine.core.records import (
+    Action,
+    EpisodeEnds,
+    LearningGroup,
+    Record,
+    StepSignals,
+    Tape,
+    members_and,
+)
 from antiphon.engine.core.system import Stacked
 from antiphon.engine.core.updates import PredictorUpdate, StepReport, Update
 from antiphon.engine.step.backward import BackwardPass, ObjectiveEvaluator, reached, reached_alone
@@ -73,8 +80,8 @@ class Engine:
             self.check_later()
 
     @property
-    def action(self) -> Tensor | None:
-        """[B, outputs]: the acting agent's output at the newest step; None: none acted."""
+    def action(self) -> Action | None:
+        """What is done in the environment after the newest step; None: nobody acted."""
         return self.forward_pass.action
 
     def freeze(self, *, gradients: bool = True) -> None:
