@@ -354,11 +354,12 @@ def _acting(scenario: Graph) -> Iterator[DocumentError]:
 def _policies(scenario: Graph) -> Iterator[DocumentError]:
     """Check agents that learn from rewards; what depends on the environment is checked where shapes are."""
     policies = {
-        name: a for name, a in scenario.agents.items() if a.objective is not None and a.objective.policy
+        name: agent.objective
+        for name, agent in scenario.agents.items()
+        if agent.objective is not None and agent.objective.policy
     }
-    for name, agent in policies.items():
-        path, objective = ("agents", name), agent.objective
-        assert objective is not None
+    for name, objective in policies.items():
+        path, agent = ("agents", name), scenario.agents[name]
         if not agent.acts:
             message = (
                 f"a policy ({name_of(objective.kind)}) needs something to do; give the agent `acts: true`"
@@ -377,13 +378,12 @@ def _policies(scenario: Graph) -> Iterator[DocumentError]:
                 message = f"no channel {objective.goal.channel!r} leads to this agent{known}"
                 yield DocumentError((*path, "objective", "goal", "channel"), message)
     for group in learning_groups(scenario.agents, scenario.channels) if policies else ():
-        ppo = [name for name in group if name in policies and scenario.agents[name].objective.kind == "ppo"]
-        for name in ppo[1:]:
+        ppo = [(name, policies[name]) for name in group if name in policies and policies[name].kind == "ppo"]
+        for name, objective in ppo[1:]:
             for field in ("epochs", "minibatches"):
-                mine, theirs = (getattr(scenario.agents[n].objective, field) for n in (name, ppo[0]))
-                if mine != theirs:
-                    message = f"differs from that of {ppo[0]!r}, with which the agent learns as one; make them equal"
-                    yield DocumentError(("agents", name, "objective", field), message)
+                if getattr(objective, field) != getattr(ppo[0][1], field):
+                    message = f"differs from that of {ppo[0][0]!r}, with which the agent learns as one"
+                    yield DocumentError(("agents", name, "objective", field), f"{message}; make them equal")
 
 
 def _channel_ends(scenario: Graph) -> Iterator[DocumentError]:

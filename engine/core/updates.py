@@ -40,6 +40,10 @@ class Losses:
         return Losses(*found)
 
 
+MOVED = ("approx_kl", "clip_fraction")
+"""The figures of `ppo` that say how far a policy has moved since the first pass."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PolicyWindow:
     """A policy over a window, as its first pass found it: constants that further passes keep."""
@@ -50,6 +54,16 @@ class PolicyWindow:
     """Of its ticks."""
     first: PolicyLosses
     """The first pass."""
+    further: list[dict[str, Tensor]] = field(default_factory=list)
+    """The figures of the further ones, by name, [N] each."""
+
+    @property
+    def figures(self) -> dict[str, Tensor]:
+        """Figures by name, [N]: of the first pass, but for how far the policy moved, a mean over the further ones."""
+        if not self.further:
+            return self.first.figures
+        moved = {name: torch.stack([each[name] for each in self.further]).mean(0) for name in MOVED}
+        return self.first.figures | moved
 
 
 @dataclass(slots=True)
@@ -70,7 +84,7 @@ class WindowLoss:
     @property
     def figures(self) -> dict[str, dict[str, Tensor]]:
         """Of policies, by agent and name, [N]: see `PolicyLosses`."""
-        return {name: window.first.figures for name, window in self.policies.items()}
+        return {name: window.figures for name, window in self.policies.items()}
 
     @property
     def samples(self) -> Tensor | None:

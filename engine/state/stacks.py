@@ -411,13 +411,11 @@ class _Merge:
             return [self._input(channels, entries, window, step) for entries in zip(*own, strict=True)]
 
         _, numbers, _, participates, _, ages, *policy = zip(*each, strict=True)
+        only_policies: list[Any] = []
         if policy:
-            actions, outcomes = policy
-            steps = zip(*outcomes, strict=True)
-            policy = [
-                self._rows(actions),
-                [self._signals_number(own, stack.replicas) for own in steps],
-            ]
+            steps = zip(*policy[1], strict=True)
+            outcomes = [self._signals_number(own, stack.replicas) for own in steps]
+            only_policies = [self._rows(policy[0]), outcomes]
         return [
             stack.name,
             self._signals_number(numbers, stack.replicas),
@@ -425,7 +423,7 @@ class _Merge:
             self._rows(participates),
             None if stack.memory is None else merged(stack.memory)[0],
             self._rows(ages),
-            *policy,
+            *only_policies,
         ]
 
     def _input(self, stack: Channel, entries: Sequence[list[Any]], window: int, step: int) -> list[Any]:

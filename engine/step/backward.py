@@ -31,7 +31,7 @@ from antiphon.engine.core.masks import EnvMask, mask_and, mask_fill_zero, mask_n
 from antiphon.engine.core.records import AgentTick, Consumption, LearningGroup, Members, Record, Tape
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import Losses, PolicyWindow, Returned, Update, WindowLoss
-from antiphon.engine.step.policies import PolicyEvaluator
+from antiphon.engine.policies.windows import PolicyEvaluator
 from antiphon.engine.step.predictors import PredictorTrainer
 
 __all__ = ["BackwardPass", "ObjectiveEvaluator", "Steering", "reached", "reached_alone"]

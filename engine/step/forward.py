@@ -18,7 +18,7 @@ from antiphon.engine.core.clock import Call
 from antiphon.engine.core.masks import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or
 from antiphon.engine.core.records import Action, AgentTick, Delivery, Read, Record, StepSignals, Tape, Tick
 from antiphon.engine.core.system import System
-from antiphon.engine.step.actions import Actions
+from antiphon.engine.policies.actions import Actions
 from antiphon.engine.step.stand_ins import StandIns
 from antiphon.nets.layers import Transport
 from antiphon.nets.random import seed_for
@@ -180,7 +180,7 @@ class ForwardPass:
         self, tick: Tick, tape: Tape, buffers: dict[str, Tensor], *, replay: bool = False
     ) -> dict[str, Tensor]:
         """Evaluate a tick's network, put the ports into its parts and return the new running statistics."""
-        rows = [self._gather(part, tape) for part in tick.parts]
+        rows = [self.inputs(part, tape) for part in tick.parts]
         first = self.system.agents[tick.parts[0].agent]
         learner = first.learner
         ports, after = learner.network(
@@ -199,7 +199,7 @@ class ForwardPass:
             self._relive(tick, tape)
         return after
 
-    def _gather(self, part: AgentTick, tape: Tape) -> Tensor:
+    def inputs(self, part: AgentTick, tape: Tape) -> Tensor:
         """The network's input [rows, …]: observations and messages, joined by the agent's fan-in."""
         agent = self.system.agents[part.agent]
         flat = len(agent.learner.network.input_shape) == 1
