@@ -18,9 +18,9 @@ from torch import Tensor
 
 from antiphon.agents.learner import StackedLearner
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
+from antiphon.comms.credit import BundledOutliers, Outliers
 from antiphon.comms.links import REDUCED, FanIn, InputSegment, StackedFanIn, StackedLinks
 from antiphon.comms.model import Model
-from antiphon.comms.outliers import BundledOutliers, Outliers
 from antiphon.comms.stacked import StackedModels
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
