@@ -370,9 +370,9 @@ def test_a_slower_agent_holds_its_action_and_sums_what_follows() -> None:
     p = own(simulation, "m")
     optimiser = Momentum(p)
     env, seen = world_of(source)
-    action, step, window = torch.zeros(BATCH, dtype=torch.long), 0, Window()
+    action, window = torch.zeros(BATCH, dtype=torch.long), Window()
     going = torch.ones(BATCH, dtype=torch.bool)
-    for _ in range(3 * period * ticks):
+    for step in range(3 * period * ticks):
         if step % period == phase:
             ports = layers(p, seen["view"])
             action = chosen(ports["objective"], 3, "m", step)
@@ -402,7 +402,6 @@ def test_a_slower_agent_holds_its_action_and_sums_what_follows() -> None:
             each = each + 0.5 * (values - returns) ** 2 - 0.01 * entropy(ports["objective"])
             optimiser.step(each[valid].mean())
             window = Window()
-        step += 1
     same(simulation, "m", p)
 
 
