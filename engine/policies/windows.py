@@ -1,9 +1,7 @@
 """Policies over a window: what an agent did, what followed, and the losses of that (docs/semantics.md, rewards).
 
 A tick's reward is the sum of those of the steps from it to the agent's next tick, or to the end of the episode if that
-comes before. What follows is not seen where the episode was truncated, and after the window's last tick unless its own step
-terminated the episode; a step whose reward is masked was no experience. Such a tick teaches nothing, and its own value
-stands for what follows the tick before.
+comes before; of the window's last tick it is that of its own step. A step whose reward is masked was no experience.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, VALUE
-from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory
+from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory, trajectory_of
 from antiphon.comms.credit import constant
 from antiphon.engine.core.agent import COSINE, Agent
 from antiphon.engine.core.masks import mask_fill_zero
@@ -74,17 +72,8 @@ class PolicyEvaluator:
         assert agent.goal is not None
         policy = agent.goal.policy
         assert policy is not None
-        t, a = window.trajectory, window.advantages
-        trajectory = Trajectory(
-            actions=None if t.actions is None else t.actions[:, rows],
-            rewards=t.rewards[:, rows],
-            terminated=t.terminated[:, rows],
-            truncated=t.truncated[:, rows],
-            unseen=t.unseen[:, rows],
-        )
-        advantages = Advantages(a.advantages[:, rows], a.returns[:, rows], a.valid[:, rows])
-        then = window.first.log_prob[:, rows]
-        return policy.losses(outputs, values, trajectory, advantages, then, members=len(agent.members))
+        constants = window.trajectory.of(rows), window.advantages.of(rows), window.first.log_prob[:, rows]
+        return policy.losses(outputs, values, *constants, members=len(agent.members))
 
     # --- what was done, and what followed ------------------------------------------------------------------
 
@@ -107,17 +96,16 @@ class PolicyEvaluator:
             ends = [self._signal(agent, steps, [name]) > 0 for name in ("terminated", "truncated")]
             terminated, truncated = terminated | (going & ends[0]), truncated | (going & ends[1])
             going = going & ~(ends[0] | ends[1])
-        truncated = truncated & ~terminated
         rewards = self._with_direction(agent, parts, tape, rewards, going)
-        unseen = truncated | ~experience
-        unseen[-1] |= ~terminated[-1]
-        actions = [part.action for part in parts]
-        return Trajectory(
-            actions=None if actions[0] is None else torch.stack([a for a in actions if a is not None]),
-            rewards=rewards,
-            terminated=terminated,
-            truncated=truncated,
-            unseen=unseen,
+        actions = [part.action for part in parts if part.action is not None]
+        description = self.system.description
+        return trajectory_of(
+            torch.stack(actions) if actions else None,
+            rewards,
+            terminated,
+            truncated,
+            experience,
+            known_length=description.episode_steps is not None or description.longest_episode is not None,
         )
 
     def _reward(self, agent: Agent, steps: Sequence[StepSignals | None]) -> tuple[Tensor, Tensor | None]:

@@ -75,10 +75,7 @@ def returns_of(
     advantages, valid = torch.zeros_like(values), torch.zeros(ticks, batch, dtype=torch.bool)
     for b in range(batch):
         unseen = [
-            bool(window.truncated[t][b])
-            or not window.known[t][b]
-            or (t == ticks - 1 and not window.terminated[t][b])
-            for t in range(ticks)
+            bool(window.truncated[t][b]) or not window.known[t][b] or t == ticks - 1 for t in range(ticks)
         ]
         for t in range(ticks):
             valid[t, b] = not unseen[t]
