@@ -363,11 +363,12 @@ def _policies(scenario: Graph) -> Iterator[DocumentError]:
     }
     for name, objective in policies.items():
         path, agent = ("agents", name), scenario.agents[name]
-        if not agent.acts:
+        sampled = [channel for channel in scenario.channels if channel.learned_by_policy]
+        if not agent.acts and all(channel.sender != name for channel in sampled):
             message = (
                 f"a policy ({name_of(objective.kind)}) needs something to do; give the agent `acts: true`"
             )
-            yield DocumentError((*path, "objective"), message)
+            yield DocumentError((*path, "objective"), f"{message}, or a channel of sampled messages")
         if agent.align:
             message = (
                 "a policy acts on what is there at its tick, not on an older step's signals; leave it out"
@@ -380,6 +381,12 @@ def _policies(scenario: Graph) -> Iterator[DocumentError]:
                 known = suggest(objective.goal.channel, names)
                 message = f"no channel {objective.goal.channel!r} leads to this agent{known}"
                 yield DocumentError((*path, "objective", "goal", "channel"), message)
+    for index, channel in enumerate(scenario.channels):
+        if channel.learned_by_policy and channel.sender not in policies:
+            message = f"are learned by the policy of their sender, and {channel.sender!r} has none"
+            field = "symbols" if channel.sample is None else "sample"
+            mend = "give it an objective of kind a2c, ppo or reinforce"
+            yield DocumentError(("channels", index, field), f"{message}; {mend}")
     for group in learning_groups(scenario.agents, scenario.channels) if policies else ():
         ppo = [(name, policies[name]) for name in group if name in policies and policies[name].kind == "ppo"]
         for name, objective in ppo[1:]:
