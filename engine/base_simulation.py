@@ -347,6 +347,7 @@ class BaseSimulation:
             "present": dict(self.world.step_signals.signals),
             "elapsed": self.world.elapsed,
             "tally": self.train_means.state_dict(),
+            **({} if self.world.episodes is None else {"episodes": self.world.episodes.state_dict()}),
             "system": self.backend.state_dict(),
             **({"changes": [list(change) for change in self.changes]} if self.changes else {}),
         }
@@ -381,6 +382,8 @@ class BaseSimulation:
             self.backend.load_state_dict(state["system"])
             self.world.step_signals = StepSignals(self.now, state["present"])
             self.world.elapsed = state["elapsed"]
+            if self.world.episodes is not None and "episodes" in state:  # earlier checkpoints have none
+                self.world.episodes.load_state_dict(state["episodes"])
             self.train_means.load_state_dict(state["tally"])
             self.diverged = state["diverged"]
 

@@ -7,7 +7,7 @@ from antiphon.envs.registry import announce, describe, ids, make, register
 from antiphon.envs.signal import Description, Signal
 
 if TYPE_CHECKING:
-    from antiphon.envs.adaptor import vector
+    from antiphon.envs.adaptors.vector import vector
     from antiphon.envs.base import TorchVectorEnv
     from antiphon.envs.conformance import check_vector_env
     from antiphon.envs.copying import Copy, RepeatCopy
@@ -18,8 +18,14 @@ if TYPE_CHECKING:
     from antiphon.envs.sequences import from_sequences
     from antiphon.envs.stream import ExampleStream, HyperplaneStream
     from antiphon.envs.tensors import Source, from_dataset, from_file, from_tensors
+    from antiphon.envs.worlds.base import World
+    from antiphon.envs.worlds.cartpole import CartPole
+    from antiphon.envs.worlds.keydoor import KeyDoor
+    from antiphon.envs.worlds.referential import Referential
+    from antiphon.envs.worlds.speaker import SpeakerListener
 
 __all__ = [
+    "CartPole",
     "CharText",
     "Copy",
     "CountDigits",
@@ -27,11 +33,15 @@ __all__ = [
     "ExampleStream",
     "HyperplaneStream",
     "ImageStream",
+    "KeyDoor",
+    "Referential",
     "RepeatCopy",
     "Signal",
     "Source",
+    "SpeakerListener",
     "TextWindows",
     "TorchVectorEnv",
+    "World",
     "check_vector_env",
     "describe",
     "download",
@@ -46,23 +56,28 @@ __all__ = [
 ]
 
 _LAZY = {
+    "CartPole": "worlds.cartpole",
     "CharText": "reading",
     "Copy": "copying",
     "CountDigits": "counting",
     "ExampleStream": "stream",
     "HyperplaneStream": "stream",
     "ImageStream": "images",
+    "KeyDoor": "worlds.keydoor",
+    "Referential": "worlds.referential",
     "RepeatCopy": "copying",
     "Source": "tensors",
+    "SpeakerListener": "worlds.speaker",
     "TextWindows": "reading",
     "TorchVectorEnv": "base",
+    "World": "worlds.base",
     "check_vector_env": "conformance",
     "download": "datasets.catalogue",
     "from_dataset": "tensors",
     "from_file": "tensors",
     "from_sequences": "sequences",
     "from_tensors": "tensors",
-    "vector": "adaptor",
+    "vector": "adaptors.vector",
 }
 
 announce()

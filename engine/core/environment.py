@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from antiphon.engine.core.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.core.records import EpisodeEnds, StepSignals
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.envs import registry
@@ -24,6 +25,9 @@ class EnvironmentRunner:
         env: The environment; the runner owns it.
         names: The signals somebody asks for.
         seed: Of its resets.
+
+    Attributes:
+        episodes: Returns and lengths of finished episodes; None: nobody asks for a reward.
     """
 
     def __init__(self, env: TorchVectorEnv, names: set[str], seed: int) -> None:
@@ -38,6 +42,13 @@ class EnvironmentRunner:
         observations, info = self.env.reset(seed=seed)
         self.step_signals = StepSignals(0, self._known(observations, info))
         self.elapsed = 0  # steps of the present episode, where its length is known
+        self.episodes: EpisodeStatistics | None = None
+        if rewards := [name for name in self._after if name.partition(".")[0] == REWARD]:
+            self.episodes = EpisodeStatistics(rewards, self.env.num_envs, self.env.device, self.env.dtype)
+
+    def figures(self) -> dict[str, float]:
+        """Return metrics of progress by name: the environment's own, and those of finished episodes."""
+        return self.env.figures() | ({} if self.episodes is None else self.episodes.figures())
 
     def _known(self, observations: dict[str, Tensor], info: dict[str, Any]) -> dict[str, Tensor]:
         found = {name: observations[name] for name in self.names if name in observations}
@@ -57,11 +68,14 @@ class EnvironmentRunner:
             action: [B, outputs], what the acting agent did; None: nothing.
         """
         length = self.env.episode_length
-        observations, _, terminated, truncated, info = self.env.step(action)
+        observations, reward, terminated, truncated, info = self.env.step(action)
         for name in self._after:
             for key in (name, f"_{name}"):
                 if key in info:
                     self.step_signals.signals[key] = info[key]
+        if self.episodes is not None:
+            ended = torch.logical_or(torch.as_tensor(terminated), torch.as_tensor(truncated))
+            self.episodes.add(reward, info, ended)
         step = self.step_signals.step
         self.step_signals = StepSignals(step + 1, self._known(observations, info))
         if length is not None:  # all end together, and it is known when

@@ -73,7 +73,7 @@ def write_figures(simulation: BaseSimulation, step: int) -> None:
     telemetry = simulation.scenario.telemetry
     with uncollected():  # the figures of a large graph would have all there is searched for garbage
         rows = figures(simulation, step, simulation.train_means.row())
-        rows += [Figure("env", "", *figure) for figure in simulation.world.env.figures().items()]
+        rows += [Figure("env", "", *figure) for figure in simulation.world.figures().items()]
         arrays = histograms(simulation) if telemetry.histograms else []
         sampled = sampled_at(step, telemetry.every, simulation.until)
         messages = samples(simulation.backend.view(), simulation.scenario) if sampled else []

@@ -97,7 +97,7 @@ def result_of(
             "readout": readouts[0] if len(readouts) == 1 else readouts,
             **{metric: over(readouts, metric, agents) for metric in OF_AGENTS},
             "examples": scores.examples if scores else None,
-            "env": simulation.world.env.figures(),
+            "env": simulation.world.figures(),
             "agents": agents,
             "channels": channels,
             "events": [{"step": step, "event": line} for step, line in simulation.events],

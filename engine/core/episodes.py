@@ -1,0 +1,103 @@
+"""Returns and lengths of finished episodes, of every environment and every reward."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["REWARD", "EpisodeStatistics"]
+
+REWARD = "reward"
+"""The reward that all share; `reward.NAME` is that of one agent, where a world has rewards of its own for each."""
+_LENGTH = "length"
+
+
+class EpisodeStatistics:
+    """Returns and lengths of each environment's newest finished episode.
+
+    A return is the sum of an episode's rewards, undiscounted. Where the mask `_reward` (`_reward.NAME`) of a step does
+    not hold, the step was no experience: it adds neither length nor reward.
+
+    Args:
+        names: The rewards of single agents that are counted beside the reward that all share.
+        batch: Number of environments, B.
+        device: Of the rewards.
+        dtype: Of the sums.
+
+    Attributes:
+        returns: Of the newest finished episode, by reward, [B] each.
+        lengths: Its length in steps, [B].
+        finished: Finished episodes, [B] int64.
+    """
+
+    def __init__(
+        self, names: Collection[str], batch: int, device: torch.device | str, dtype: torch.dtype
+    ) -> None:
+        self._rewards = (REWARD, *(name for name in names if name != REWARD))
+        self._present = torch.zeros(1 + len(self._rewards), batch, device=device, dtype=dtype)
+        """Length and returns of the episodes that go on, a row each."""
+        self._newest = torch.zeros_like(self._present)
+        self._ones = torch.ones(batch, device=device, dtype=dtype)
+        self.finished = torch.zeros(batch, device=device, dtype=torch.int64)
+
+    @property
+    def returns(self) -> dict[str, Tensor]:
+        return dict(zip(self._rewards, self._newest[1:], strict=True))
+
+    @property
+    def lengths(self) -> Tensor:
+        return self._newest[0]
+
+    def add(self, reward: Tensor, info: Mapping[str, Any], ended: Tensor) -> None:
+        """Add a step.
+
+        Args:
+            reward: [B], as the environment returns it.
+            info: Of the same step: rewards of single agents and masks.
+            ended: [B] bool: environments whose episode the step has ended.
+        """
+        zeros = torch.zeros_like(self._ones)
+        rewards = [reward, *(info.get(name, zeros) for name in self._rewards[1:])]
+        rows = [
+            row if (mask := info.get(f"_{name}")) is None else torch.where(mask, row, zeros)
+            for name, row in zip((REWARD, *self._rewards), (self._ones, *rewards), strict=True)
+        ]
+        present = self._present + torch.stack([row.to(self._present) for row in rows])
+        self._newest = torch.where(ended, present, self._newest)
+        self._present = present.masked_fill(ended, 0)
+        self.finished = self.finished + ended
+
+    def figures(self) -> dict[str, float]:
+        """Return means over environments of their newest finished episodes; nothing before the first one.
+
+        `episode_return`, `episode_return.NAME` of single agents, `episode_length` in steps; and `episodes`: how many have
+        finished, of all environments.
+        """
+        there = self.finished > 0
+        if not bool(there.any()):
+            return {}
+        length, *returns = self._newest[:, there].mean(1).tolist()
+        named = {
+            f"episode_return{name.removeprefix(REWARD)}": value
+            for name, value in zip(self._rewards, returns, strict=True)
+        }
+        return {**named, "episode_length": length, "episodes": float(self.finished.sum())}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state: by reward, and `length`, sums of the episodes that go on and of the newest finished ones."""
+        names = (_LENGTH, *self._rewards)
+        return {
+            "present": dict(zip(names, self._present, strict=True)),
+            "newest": dict(zip(names, self._newest, strict=True)),
+            "finished": self.finished,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a state; a reward that it does not have begins at 0."""
+        zeros, names = torch.zeros_like(self._ones), (_LENGTH, *self._rewards)
+        self._present = torch.stack([state["present"].get(name, zeros) for name in names])
+        self._newest = torch.stack([state["newest"].get(name, zeros) for name in names])
+        self.finished = state["finished"]
