@@ -69,9 +69,9 @@ def split(
         coupling: Of every channel.
         gradient: Of every channel. None: `lens` of messages [tokens, features] that the model's last layers can read, `local` of
             others, if the objective is to classify or code a categorical target (docs/results/split-credit.md), else `linear` at
-            every site. `local` without a head gets a small one; `aug_local` one of copies
-            of the model's later blocks (`{"kind": "aug_local", "layers": 2}`) and its last layers; `lens` is the model's own
-            last layers, with their present parameters. `at` names the submodule where these begin, if not after the blocks.
+            every site. `local` without a head gets a small one; `aug_local` one of copies of the model's later blocks
+            (`{"kind": "aug_local", "layers": 2}`) and its last layers; `lens` is these themselves, with their present
+            parameters. `at` names the submodule where they begin, if not after the blocks.
         delay: Steps that a message takes from a part to the next. With 1, in every step all parts work at the same time, each on
             another sample: pipelined. Labels and inputs belong to the sample (`align`).
         tie: Parameters that several parts share: `copy` makes them independent, `together` keeps them equal; None: an error.
@@ -96,9 +96,8 @@ def split(
         target = goal.target, description.signals[goal.target]
         cut = _cut(model, at, given, output, size, target)
         tied = tied_parameters(cut.parts, model, cut.names, tie)
-        members = dict(zip(cut.names, cut.parts, strict=True))
-        coded = isinstance(goal.kind, str) and goal.kind in _CODED
-        credit = Credit(model, given.example, cut.at, target, output, size, members, coded=coded)
+        coded = goal.kind in _CODED
+        credit = Credit(model, given.example, cut.at, target, output, size, cut.members, coded=coded)
         channels = _channels(cut, coupling, gradient, credit, delay)
     except ScenarioError as error:
         raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
@@ -129,6 +128,11 @@ class _Cut:
     parts: list[Part]
     names: list[str]
     at: list[str]
+
+    @property
+    def members(self) -> dict[str, Part]:
+        """The parts by the names of their agents."""
+        return dict(zip(self.names, self.parts, strict=True))
 
 
 def _cut(
