@@ -251,12 +251,13 @@ def acting(draw: Draw) -> Document:
     template: Document | None = None
     if sends:
         coupling = one(draw, "decoupled", "locked", "detached", "delayed", "unlocked")
+        least = int(whole and coupling != "locked")
         template = {
             "size": 4,
             "coupling": coupling,
             "gradient": drawn_gradient(draw, 4, []),
             "link": drawn_link(
-                draw, coupling, int(whole and coupling != "locked"), bits=False, plain=seldom(draw, 2)
+                draw, coupling, least, bits=False, plain=seldom(draw, 2) or game.lengths == (1,)
             ),
         }
         if coupling == "unlocked":
