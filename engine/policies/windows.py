@@ -120,9 +120,10 @@ class PolicyEvaluator:
                 names = [m.goal.rewards[place][0] for m in agent.members if m.goal is not None]
                 total = total + weight * self._signal(agent, steps, names)
                 masks.append(tuple(f"_{name}" for name in names))
-        for own in dict.fromkeys(masks):
-            if any(s is not None and name in s.signals for s in steps for name in dict.fromkeys(own)):
-                mask = self._signal(agent, steps, own) > 0
+        for mask_names in dict.fromkeys(masks):
+            distinct = dict.fromkeys(mask_names)
+            if any(s is not None and name in s.signals for s in steps for name in distinct):
+                mask = self._signal(agent, steps, mask_names) > 0
                 known = mask if known is None else known & mask
         return total.expand(len(steps), len(agent.members) * agent.batch), known
 
