@@ -1,7 +1,7 @@
 """Policies over a window: what an agent did, what followed, and the losses of that (docs/semantics.md, rewards).
 
 A tick's reward is the sum of those of the steps from it to the agent's next tick, or to the end of the episode if that
-comes before; of the window's last tick it is that of its own step. A step whose reward is masked was no experience.
+comes before; a step whose reward is masked was no experience. What is seen of what follows is `trajectory_of`'s to say.
 """
 
 from __future__ import annotations
