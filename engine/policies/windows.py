@@ -18,7 +18,7 @@ from antiphon.comms.credit import constant
 from antiphon.engine.core.agent import COSINE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.masks import mask_fill_zero
-from antiphon.engine.core.records import AgentTick, StepSignals, Tape, select_rows
+from antiphon.engine.core.records import AgentTick, StepSignals, Tape, rows_through, select_rows
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import PolicyWindow
 
@@ -117,13 +117,12 @@ class PolicyEvaluator:
         masks = [("_reward",) * len(agent.members)]
         for place, (name, weight) in enumerate(agent.goal.rewards):
             if name != COSINE:
-                names = [m.goal.rewards[place][0] for m in agent.members if m.goal is not None]
-                total = total + weight * self._signal(agent, steps, names)
-                masks.append(tuple(f"_{name}" for name in names))
-        for mask_names in dict.fromkeys(masks):
-            distinct = dict.fromkeys(mask_names)
-            if any(s is not None and name in s.signals for s in steps for name in distinct):
-                mask = self._signal(agent, steps, mask_names) > 0
+                own = [m.goal.rewards[place][0] for m in agent.members if m.goal is not None]
+                total = total + weight * self._signal(agent, steps, own)
+                masks.append(tuple(f"_{name}" for name in own))
+        for names in dict.fromkeys(masks):
+            if any(s is not None and name in s.signals for s in steps for name in dict.fromkeys(names)):
+                mask = self._signal(agent, steps, names) > 0
                 known = mask if known is None else known & mask
         return total.expand(len(steps), len(agent.members) * agent.batch), known
 
@@ -204,14 +203,16 @@ class _Sampled:
         channel, sampler = self.channel, self.channel.sampler
         assert sampler is not None
         batch = channel.batch if rows is None else len(rows) // channel.senders
-        found = []
+        own, found = None, []
+        if rows is not None:
+            own = rows_through(rows, channel.sender_index, channel.senders, channel.batch)
         for port, part in zip(ports[channel.port], parts, strict=True):
             sent = part.sampled.get(channel.name)
             if sent is None:
                 found.append((port.new_zeros(len(port)),) * 2)
                 continue
             carried = select_rows(port, channel.sender_index, batch)
-            value = sent if rows is None else sent[self._rows(rows, batch)]
+            value = sent if own is None else sent[own]
             found.append(
                 (
                     self._to_sender(sampler.log_prob(carried, value), batch),
@@ -219,15 +220,6 @@ class _Sampled:
                 )
             )
         return torch.stack([one for one, _ in found]), torch.stack([other for _, other in found])
-
-    def _rows(self, rows: Tensor, batch: int) -> Tensor:
-        """The channels' rows of the same environments as some rows of the senders."""
-        channel = self.channel
-        environments = rows.view(channel.senders, batch) % channel.batch
-        if channel.sender_index is not None:
-            environments = environments.index_select(0, channel.sender_index)
-        first = torch.arange(len(environments), device=rows.device).unsqueeze(1) * channel.batch
-        return (environments + first).flatten()
 
     def _to_sender(self, values: Tensor, batch: int) -> Tensor:
         """Values of the channels' rows as their senders', once for each port."""
