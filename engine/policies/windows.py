@@ -117,13 +117,12 @@ class PolicyEvaluator:
         masks = [("_reward",) * len(agent.members)]
         for place, (name, weight) in enumerate(agent.goal.rewards):
             if name != COSINE:
-                names = [m.goal.rewards[place][0] for m in agent.members if m.goal is not None]
-                total = total + weight * self._signal(agent, steps, names)
-                masks.append(tuple(f"_{name}" for name in names))
-        for mask_names in dict.fromkeys(masks):
-            distinct = dict.fromkeys(mask_names)
-            if any(s is not None and name in s.signals for s in steps for name in distinct):
-                mask = self._signal(agent, steps, mask_names) > 0
+                own = [m.goal.rewards[place][0] for m in agent.members if m.goal is not None]
+                total = total + weight * self._signal(agent, steps, own)
+                masks.append(tuple(f"_{name}" for name in own))
+        for names in dict.fromkeys(masks):
+            if any(s is not None and name in s.signals for s in steps for name in dict.fromkeys(names)):
+                mask = self._signal(agent, steps, names) > 0
                 known = mask if known is None else known & mask
         return total.expand(len(steps), len(agent.members) * agent.batch), known
 
