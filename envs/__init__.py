@@ -7,7 +7,7 @@ from antiphon.envs.registry import announce, describe, ids, make, register
 from antiphon.envs.signal import Description, Signal
 
 if TYPE_CHECKING:
-    from antiphon.envs.adaptor import vector
+    from antiphon.envs.adaptors.vector import vector
     from antiphon.envs.base import TorchVectorEnv
     from antiphon.envs.conformance import check_vector_env
     from antiphon.envs.copying import Copy, RepeatCopy
@@ -82,7 +82,7 @@ _LAZY = {
     "from_sequences": "sequences",
     "from_tensors": "tensors",
     "parallel_env": "worlds.parallel_env",
-    "vector": "adaptor",
+    "vector": "adaptors.vector",
 }
 
 announce()
