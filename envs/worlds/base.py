@@ -167,7 +167,7 @@ class World(TorchVectorEnv):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state."""
         self._seed, self._step, self._tick = state["seed"], int(state["step"]), int(state["tick"])
-        self._state = dict(state["state"])
+        self._state = {name: value.to(self.device) for name, value in state["state"].items()}
 
     def _may_end(self) -> bool:
         """Count a step, and return whether episodes may end with it; where all copies are in step this is known."""
