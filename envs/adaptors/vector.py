@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,12 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
+from antiphon.envs.adaptors.checked import checked, failing, tensor_of
 from antiphon.envs.adaptors.gymnasium_ids import open_vector
 from antiphon.envs.adaptors.spaces import Actions, Observations
 from antiphon.envs.base import StepResult, TorchVectorEnv, Values
 from antiphon.envs.signal import OUTCOMES, Description
-from antiphon.errors import AntiphonError, RunError, ScenarioError
+from antiphon.errors import RunError, ScenarioError
 
 __all__ = ["VectorAdaptor", "vector"]
 
@@ -241,25 +242,12 @@ class VectorAdaptor(TorchVectorEnv):
 
     # --- what the environment returns --------------------------------------------------------------------
 
-    @contextmanager
-    def _failing(self, call: str) -> Iterator[None]:
-        """Raise whatever the environment raises as a RunError of one line."""
-        try:
-            yield
-        except AntiphonError:
-            raise
-        except Exception as error:  # noqa: BLE001  (anything somebody's environment may raise)
-            spec = getattr(self._env.unwrapped, "spec", None)
-            name = getattr(spec, "id", type(self._env.unwrapped).__name__)
-            line = " ".join(f"{type(error).__name__}: {error}".split())
-            raise RunError(f"env: '{name}' failed in {call}(): {line}") from None
+    def _failing(self, call: str) -> AbstractContextManager[None]:
+        spec = getattr(self._env.unwrapped, "spec", None)
+        return failing(getattr(spec, "id", type(self._env.unwrapped).__name__), call)
 
     def _tensor(self, values: Any) -> Tensor:
-        """Return a copy of an environment's value, on this device."""
-        if isinstance(values, Tensor):
-            with torch.no_grad():
-                return values.to(self.device, copy=True)
-        return torch.from_numpy(np.array(values)).to(self.device)
+        return tensor_of(values, self.device)
 
     def _observe(self, obs: Any) -> dict[str, Tensor]:
         """Return the requested observations of all sub-environments."""
@@ -277,29 +265,7 @@ class VectorAdaptor(TorchVectorEnv):
         return self._observations.value(name, self._tensor(value).to(kind))
 
     def _checked(self, name: str, value: Tensor) -> Tensor:
-        """Return a signal's values in all sub-environments [batch, …].
-
-        Raises:
-            RunError: They have another shape, or are not finite, or no classes.
-        """
-        signal = self.signals[name]
-        wanted = (self.num_envs, *signal.shape)
-        if value.shape != wanted:
-            raise RunError(f"env: '{name}' is {list(value.shape)}, not {list(wanted)} as its space is")
-        if signal.classes is None:
-            wrong, fault = ~torch.isfinite(value), "which is no finite number"
-        else:
-            wrong, fault = (
-                (value < 0) | (value >= signal.classes),
-                f"which is none of {signal.classes} classes",
-            )
-        if bool(wrong.any()):
-            row = int(wrong.flatten(1).any(1).nonzero()[0]) if wrong.ndim > 1 else int(wrong.nonzero()[0])
-            found = value[row][wrong[row]].flatten()[0].item()
-            raise RunError(
-                f"env: '{name}' of sub-environment {row} is {found}, {fault}; repair the environment"
-            )
-        return value
+        return checked(name, self.signals[name], value, self.num_envs)
 
     def _final(self, before: dict[str, Tensor], info: Mapping[str, Any], ended: Tensor) -> dict[str, Tensor]:
         """Return the last observations of ended episodes, present ones in other rows; resets those without autoreset."""
