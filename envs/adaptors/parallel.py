@@ -29,6 +29,11 @@ def is_parallel(world: Any) -> bool:
     return all(hasattr(world, name) for name in names) and not hasattr(world, "agent_selection")
 
 
+def _has_state(world: Any) -> bool:
+    world = getattr(world, "unwrapped", world)
+    return all(callable(getattr(world, name, None)) for name in ("state_dict", "load_state_dict"))
+
+
 def pettingzoo_world(
     name: str,
     batch: int,
@@ -105,7 +110,12 @@ class ParallelAdaptor(TorchVectorEnv):
         self._native = batch_space(native, len(worlds))
         super().__init__(
             len(worlds),
-            Description(signals=self._all_signals(), example_counts={}, action_space=self._actions.space),
+            Description(
+                signals=self._all_signals(),
+                example_counts={},
+                action_space=self._actions.space,
+                can_be_saved=_has_state(first),
+            ),
             self._actions.space,
             device=device,
             dtype=dtype,
@@ -279,12 +289,11 @@ class ParallelAdaptor(TorchVectorEnv):
             world.load_state_dict(each)
 
     def _stateful(self) -> list[Any]:
-        worlds = [getattr(world, "unwrapped", world) for world in self._worlds]
-        if not all(callable(getattr(worlds[0], name, None)) for name in ("state_dict", "load_state_dict")):
+        if not self.description.can_be_saved:
             raise RunError(
                 f"env: '{self._name}' cannot be saved or forked; give it state_dict and load_state_dict"
             )
-        return worlds
+        return [getattr(world, "unwrapped", world) for world in self._worlds]
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the copies."""

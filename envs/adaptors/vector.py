@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from antiphon.envs.adaptors.checked import checked, failing, tensor_of
 from antiphon.envs.adaptors.gymnasium_ids import open_vector
 from antiphon.envs.adaptors.spaces import Actions, Observations
+from antiphon.envs.adaptors.state import can_be_saved, load_state, state_of
 from antiphon.envs.base import StepResult, TorchVectorEnv, Values
 from antiphon.envs.signal import OUTCOMES, Description
 from antiphon.errors import RunError, ScenarioError
@@ -103,6 +104,7 @@ class VectorAdaptor(TorchVectorEnv):
                 f"env: metadata['autoreset_mode'] is {mode}; make the environment with AutoresetMode.SAME_STEP"
             )
         self._env = env
+        self._name = getattr(getattr(env.unwrapped, "spec", None), "id", type(env.unwrapped).__name__)
         self._mode = mode
         self._speaks_torch = False
         self._ended = torch.zeros(
@@ -114,7 +116,12 @@ class VectorAdaptor(TorchVectorEnv):
         signals = self._observations.signals | OUTCOMES
         super().__init__(
             env.num_envs,
-            Description(signals=signals, example_counts={}, action_space=self._actions.space),
+            Description(
+                signals=signals,
+                example_counts={},
+                action_space=self._actions.space,
+                can_be_saved=can_be_saved(env),
+            ),
             self._actions.space,
             device=device,
             dtype=dtype,
@@ -214,7 +221,7 @@ class VectorAdaptor(TorchVectorEnv):
         """
         own = {"ended": self._ended, "shown": self._shown}
         figures = {"rewards": self._rewards, "known": self._known}
-        return {"env": self._stateful("state_dict")(), **own, **figures}
+        return {"env": state_of(self._stateful()), **own, **figures}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load the environment's state.
@@ -222,9 +229,9 @@ class VectorAdaptor(TorchVectorEnv):
         Raises:
             RunError: The environment has no `load_state_dict`.
         """
-        load = self._stateful("load_state_dict")
+        env = self._stateful()
         self.reset()  # many environments are initialised only by a reset
-        load(state["env"])
+        load_state(env, state["env"], state["ended"].any(0))
         self._ended, self._shown = state["ended"], dict(state["shown"])
         self._rewards = state.get("rewards", self._rewards)  # earlier checkpoints have no figures
         self._known = state.get("known", self._known)
@@ -233,18 +240,17 @@ class VectorAdaptor(TorchVectorEnv):
         """Close the environment."""
         self._env.close(**kwargs)
 
-    def _stateful(self, method: str) -> Callable[..., Any]:
-        found = getattr(self._env.unwrapped, method, None)
-        if not callable(found):
-            name = type(self._env.unwrapped).__name__
-            raise RunError(f"env: {name} cannot be saved or forked; give it state_dict and load_state_dict")
-        return found  # type: ignore[no-any-return]
+    def _stateful(self) -> VectorEnv[Any, Any, Any]:
+        if not can_be_saved(self._env):
+            raise RunError(
+                f"env: '{self._name}' cannot be saved or forked; give it state_dict and load_state_dict"
+            )
+        return self._env
 
     # --- what the environment returns --------------------------------------------------------------------
 
     def _failing(self, call: str) -> AbstractContextManager[None]:
-        spec = getattr(self._env.unwrapped, "spec", None)
-        return failing(getattr(spec, "id", type(self._env.unwrapped).__name__), call)
+        return failing(self._name, call)
 
     def _tensor(self, values: Any) -> Tensor:
         return tensor_of(values, self.device)
