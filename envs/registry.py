@@ -26,7 +26,12 @@ from antiphon.envs.options import (
     WindowOptions,
 )
 from antiphon.envs.signal import Description
-from antiphon.envs.worlds.options import CartPoleOptions, KeyDoorOptions
+from antiphon.envs.worlds.options import (
+    CartPoleOptions,
+    KeyDoorOptions,
+    ReferentialOptions,
+    SpeakerListenerOptions,
+)
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import imported
 
@@ -47,6 +52,8 @@ _Options = (
     | WindowOptions
     | CartPoleOptions
     | KeyDoorOptions
+    | ReferentialOptions
+    | SpeakerListenerOptions
 )
 
 
@@ -96,7 +103,9 @@ _ENTRIES = {
         WindowOptions, "antiphon.envs.reading:TextWindows", "antiphon.envs.reading:TextWindow"
     ),
     "antiphon/CartPole-v0": _world(CartPoleOptions, "cartpole", "CartPole"),
+    "antiphon/SpeakerListener-v0": _world(SpeakerListenerOptions, "speaker", "SpeakerListener"),
     "antiphon/KeyDoor-v0": _world(KeyDoorOptions, "keydoor", "KeyDoor"),
+    "antiphon/Referential-v0": _world(ReferentialOptions, "referential", "Referential"),
 }
 
 
