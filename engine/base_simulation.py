@@ -63,6 +63,7 @@ class BaseSimulation:
         train_means: Losses and metrics since the last row of figures.
         recorders: What figures are handed to.
         diverged: The message of its divergence; None: it goes on.
+        obstacle: Why it takes no steps: it is of a checkpoint without the environment's state; None: it goes on.
         closed: Whether it has been closed, and takes no more steps.
     """
 
@@ -106,6 +107,7 @@ class BaseSimulation:
         system.next_episode(0, self._env.episode_length)
         self.train_means = MeanAccumulator(system)
         self.diverged: str | None = None
+        self.obstacle: str | None = None
         self.until = self.scenario.training.steps
 
     @property
@@ -159,6 +161,7 @@ class BaseSimulation:
         """
         if self.diverged is not None:
             raise DivergenceError(self.diverged)
+        self.check_continues()
         step = self.now
         # What the step before has left is as large as the gradients and messages.
         self.learned = AgentReport.empty(self.backend.stacked)
@@ -378,7 +381,12 @@ class BaseSimulation:
                 self._start(state["seed"])
             state = checkpoint.copy_tree(state)
             self.now = state["now"]
-            self._env.load_state_dict(state["env"])
+            if (
+                state["env"] is None
+            ):  # a checkpoint without it: what is learned can be used, and nothing follows
+                self.world.reset(self.seed)
+            else:
+                self._env.load_state_dict(state["env"])
             self.backend.load_state_dict(state["system"])
             self.world.step_signals = StepSignals(self.now, state["present"])
             self.world.elapsed = state["elapsed"]
@@ -388,7 +396,7 @@ class BaseSimulation:
             self.diverged = state["diverged"]
 
     def load_saved(self, saved: Saved) -> None:
-        """Take over the state of a checkpoint.
+        """Take over the state of a checkpoint; one without the environment's can be evaluated and exported only.
 
         Raises:
             RunError: It is of another scenario; the line names the checkpoint and the first difference.
@@ -400,6 +408,12 @@ class BaseSimulation:
             self.load_state_dict(saved.state)
         except RunError as error:
             raise RunError(f"{saved.place}: {error}") from None
+        self.obstacle = saved.obstacle
+
+    def check_continues(self) -> None:
+        """Raise RunError if it is of a checkpoint from which no step can follow."""
+        if self.obstacle is not None:
+            raise RunError(self.obstacle)
 
     @classmethod
     def _restored(cls, scenario: Scenario, restore: Callable[[Self], None], **settings: Any) -> Self:
@@ -459,6 +473,8 @@ class BaseSimulation:
         backend: str = "cohort",
     ) -> Self:
         """Return the simulation of a checkpoint, to go on to the same bits.
+
+        Where the environment keeps its state to itself, it is evaluated, exported and played with, but takes no steps.
 
         Args:
             path: A checkpoint folder, or a run directory (its newest checkpoint).

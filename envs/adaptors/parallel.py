@@ -13,6 +13,7 @@ from torch import Tensor
 
 from antiphon.envs.adaptors.checked import checked, failing, tensor_of
 from antiphon.envs.adaptors.spaces import Actions, Observations, signal_of
+from antiphon.envs.adaptors.state import load_random_state, random_state
 from antiphon.envs.base import StepResult, TorchVectorEnv, Values
 from antiphon.envs.signal import OUTCOMES, Description, Signal
 from antiphon.errors import RunError, ScenarioError, suggest
@@ -275,7 +276,8 @@ class ParallelAdaptor(TorchVectorEnv):
         Raises:
             RunError: The world has no `state_dict`.
         """
-        return {"worlds": [stateful.state_dict() for stateful in self._stateful()]}
+        worlds = [stateful.state_dict() for stateful in self._stateful()]
+        return {"worlds": worlds, "random": random_state(self._native)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load the copies' states.
@@ -287,6 +289,7 @@ class ParallelAdaptor(TorchVectorEnv):
         self.reset()  # many worlds are initialised only by a reset
         for world, each in zip(stateful, state["worlds"], strict=True):
             world.load_state_dict(each)
+        load_random_state(self._native, state["random"])
 
     def _stateful(self) -> list[Any]:
         if not self.description.can_be_saved:

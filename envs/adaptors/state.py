@@ -1,4 +1,4 @@
-"""State of Gymnasium vector environments: their own, or those of the sub-environments that one process steps."""
+"""State of Gymnasium vector environments, their own or that of their sub-environments, and of random actions."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium import Space
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from torch import Tensor
 
-__all__ = ["can_be_saved", "load_state", "state_of"]
+from antiphon.envs.adaptors.spaces import leaves
+
+__all__ = ["can_be_saved", "load_random_state", "load_state", "random_state", "state_of"]
 
 
 def can_be_saved(env: VectorEnv[Any, Any, Any]) -> bool:
@@ -49,6 +52,17 @@ def load_state(env: VectorEnv[Any, Any, Any], state: Any, ended: Tensor) -> None
     vector = env.unwrapped
     assert isinstance(vector, SyncVectorEnv)
     vector._autoreset_envs = np.array(ended.numpy(force=True))
+
+
+def random_state(space: Space[Any]) -> list[Any]:
+    """Return the state of a space's random samples."""
+    return [leaf.np_random.bit_generator.state for leaf in leaves(space).values()]
+
+
+def load_random_state(space: Space[Any], state: list[Any]) -> None:
+    """Load a state, of `random_state`."""
+    for leaf, each in zip(leaves(space).values(), state, strict=True):
+        leaf.np_random.bit_generator.state = each
 
 
 def _has_state(env: Any) -> bool:

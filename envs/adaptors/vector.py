@@ -14,7 +14,7 @@ from torch import Tensor
 from antiphon.envs.adaptors.checked import checked, failing, tensor_of
 from antiphon.envs.adaptors.gymnasium_ids import open_vector
 from antiphon.envs.adaptors.spaces import Actions, Observations
-from antiphon.envs.adaptors.state import can_be_saved, load_state, state_of
+from antiphon.envs.adaptors.state import can_be_saved, load_random_state, load_state, random_state, state_of
 from antiphon.envs.base import StepResult, TorchVectorEnv, Values
 from antiphon.envs.signal import OUTCOMES, Description
 from antiphon.errors import RunError, ScenarioError
@@ -219,7 +219,7 @@ class VectorAdaptor(TorchVectorEnv):
         Raises:
             RunError: The environment has no `state_dict`.
         """
-        own = {"ended": self._ended, "shown": self._shown}
+        own = {"ended": self._ended, "shown": self._shown, "random": random_state(self._env.action_space)}
         figures = {"rewards": self._rewards, "known": self._known}
         return {"env": state_of(self._stateful()), **own, **figures}
 
@@ -233,8 +233,12 @@ class VectorAdaptor(TorchVectorEnv):
         self.reset()  # many environments are initialised only by a reset
         load_state(env, state["env"], state["ended"].any(0))
         self._ended, self._shown = state["ended"], dict(state["shown"])
-        self._rewards = state.get("rewards", self._rewards)  # earlier checkpoints have no figures
+        self._rewards = state.get(
+            "rewards", self._rewards
+        )  # earlier checkpoints have neither these nor random
         self._known = state.get("known", self._known)
+        if "random" in state:
+            load_random_state(self._env.action_space, state["random"])
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the environment."""
