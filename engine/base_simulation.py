@@ -161,7 +161,6 @@ class BaseSimulation:
         """
         if self.diverged is not None:
             raise DivergenceError(self.diverged)
-        self.check_continues()
         step = self.now
         # What the step before has left is as large as the gradients and messages.
         self.learned = AgentReport.empty(self.backend.stacked)
@@ -410,11 +409,6 @@ class BaseSimulation:
             raise RunError(f"{saved.place}: {error}") from None
         self.obstacle = saved.obstacle
 
-    def check_continues(self) -> None:
-        """Raise RunError if it is of a checkpoint from which no step can follow."""
-        if self.obstacle is not None:
-            raise RunError(self.obstacle)
-
     @classmethod
     def _restored(cls, scenario: Scenario, restore: Callable[[Self], None], **settings: Any) -> Self:
         """Return a simulation that takes over a state: pretrained weights are not looked for."""
@@ -495,11 +489,13 @@ class BaseSimulation:
         return cls._restored(saved.scenario, lambda one: one.load_saved(saved), **settings, backend=backend)
 
     def check_open(self) -> None:
-        """Raise RunError if it has been closed."""
+        """Raise RunError if it has been closed, or is of a checkpoint from which no step can follow."""
         if self.closed:
             raise RunError(
                 "simulation: has been closed, and its environment with it; make another one, or load a checkpoint"
             )
+        if self.obstacle is not None:
+            raise RunError(self.obstacle)
 
     def close(self) -> None:
         """Close recorders and environment; a second call does nothing."""

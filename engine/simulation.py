@@ -154,7 +154,7 @@ class Simulation(BaseSimulation):
             simulation = cls.load(directory.path, given, **settings)
             if simulation.obstacle is not None:
                 simulation.close()
-                simulation.check_continues()
+                raise RunError(simulation.obstacle)
         else:  # it ended before its first checkpoint
             dtype = getattr(torch, facts["dtype"])
             simulation = cls(given or directory.scenario, seed=facts["seed"], dtype=dtype, **settings)
