@@ -152,6 +152,9 @@ class Simulation(BaseSimulation):
         settings["device"] = chosen_device(facts["device"])
         if directory.checkpoints:
             simulation = cls.load(directory.path, given, **settings)
+            if simulation.obstacle is not None:
+                simulation.close()
+                raise RunError(simulation.obstacle)
         else:  # it ended before its first checkpoint
             dtype = getattr(torch, facts["dtype"])
             simulation = cls(given or directory.scenario, seed=facts["seed"], dtype=dtype, **settings)
