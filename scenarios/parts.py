@@ -317,15 +317,38 @@ def _or_none(given: InputSpec | None) -> InputSpec | None:
 
 
 class EnvSpec(Spec):
-    """An environment by its registered id; all other keys are the environment's own.
+    """An environment by one of three names; all other keys are the environment's own.
 
     Attributes:
-        id: A Gymnasium id such as `antiphon/Digits-v0`.
+        id: An id of antiphon's, such as `antiphon/Digits-v0`, or one that is registered with it.
+        gymnasium: An id of Gymnasium's registry, such as `CartPole-v1`, after `module:` where a module registers it. Other
+            keys: `vectorization_mode` (sync, async or vector_entry_point), `autoreset` (same_step, next_step or disabled)
+            and arguments of the environment.
+        pettingzoo: The module of a PettingZoo world with a `parallel_env`, such as `mpe2.simple_speaker_listener_v4`; other
+            keys are arguments of the world.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    id: Text
+    id: Text | None = None
+    gymnasium: Text | None = None
+    pettingzoo: Text | None = None
+
+    @property
+    def name(self) -> str:
+        """The name by which the document has the environment."""
+        return self.id or self.gymnasium or self.pettingzoo or ""
+
+    @model_validator(mode="after")
+    def _one_name(self) -> Self:
+        given = [key for key in ("id", "gymnasium", "pettingzoo") if getattr(self, key) is not None]
+        if not given:
+            raise DocumentError(("id",), "is missing; give id, gymnasium or pettingzoo")
+        if len(given) > 1:
+            raise DocumentError(
+                (given[1],), f"the environment has the name {given[0]} already; leave one out"
+            )
+        return self
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -379,6 +402,13 @@ class CriticSpec(Spec):
 
     observes: Annotated[Signals, Field(min_length=1)]
     network: NetworkSpec = NetworkSpec()
+
+    @model_validator(mode="after")
+    def _feedforward(self) -> Self:
+        if self.network.kind not in ("mlp", "conv"):
+            message = f"a critic keeps no state and is no module of your own; use mlp or conv, not {self.network.kind}"
+            raise DocumentError(("network", "kind"), message)
+        return self
 
 
 class ObjectiveSpec(KindSpec):

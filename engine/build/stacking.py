@@ -125,6 +125,7 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
             AGE if n == AGE else system.description.signals[n].shape_as(agent.categories)
             for n in agent.observes
         ),
+        _critic(system, agent),
         None if agent.align is None else aligned_kind(system, agent),
         agent.fan_in,
         frozenset(read) if agent.fan_in in REDUCED else tuple(read),
@@ -133,6 +134,16 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
         None if agent.memory is None else channel_kind(system, agent.memory),
         agent.trail is None,
         agent.looked_back,
+    )
+
+
+def _critic(system: System, agent: Agent) -> Hashable:
+    """The function of an agent's critic and the shapes of what it observes; None: it has none."""
+    if agent.learner.critic is None:
+        return None
+    signals = system.description.signals
+    return agent.learner.critic.signature(), tuple(
+        signals[n].shape_as(agent.categories) for n in agent.critic
     )
 
 
@@ -290,6 +301,7 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
         learner=learner,
         members=tuple(members),
         observed=tuple(zip(*(agent.observes for agent in members), strict=True)),
+        critics=tuple(zip(*(agent.critic for agent in members), strict=True)),
         replicas=_replicas(base, [agent.name for agent in members]),
         participation_seeds=torch.tensor(seeds) if members[0].p_update < 1.0 else None,
         _order={},

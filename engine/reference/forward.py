@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import STATE, Tensors
+from antiphon.agents.network import STATE, VALUE, Tensors
 from antiphon.comms.credit import constant
 from antiphon.comms.links import combine_reads, join
 from antiphon.engine.reference.ledger import mask_fill_zero
@@ -111,6 +111,10 @@ def _evaluate(state: State, step: int, ticks: list[AgentTick], tape: Tape, buffe
         transports=[path for i, tick in enumerate(ticks) for path in _feedback_paths(state, tick, tape, i)],
         state=torch.cat(states) if states else None,
     )
+    if agents[0].critic:
+        seen = torch.cat([_critic_input(state, tick) for tick in ticks])
+        ports[VALUE], updated = learner.values(learner.parameters, buffers, seen, training=not learner.frozen)
+        after = after | updated
     for i, (agent, tick) in enumerate(zip(agents, ticks, strict=True)):
         tick.ports = {name: output.chunk(len(ticks))[i] for name, output in ports.items()}
         for channel in _outgoing(state, agent, step):
@@ -156,6 +160,17 @@ def _network_input(state: State, tick: AgentTick, tape: Tape) -> Tensor:
         messages.append(message)
         present.append(there)
     return join(agent.fan_in, observations, messages, present)
+
+
+def _critic_input(state: State, tick: AgentTick) -> Tensor:
+    """[B, *input_shape]: what an agent's critic observes, in declared order."""
+    agent, system = state.agents[tick.agent], state.system
+    values = [
+        system.network_input(name, tick.signals.values.get(name), agent.categories).to(system.dtype)
+        for name in agent.critic
+    ]
+    flat = len(agent.learner.critic.input_shape) == 1
+    return torch.cat([value.reshape(len(value), -1) if flat else value for value in values], 1)
 
 
 def _value(state: State, entry: Read, tick: AgentTick, tape: Tape) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import OBJECTIVE, STATE
+from antiphon.agents.network import OBJECTIVE, STATE, VALUE
 from antiphon.comms.credit import constant
 from antiphon.comms.links import combine_reads
 from antiphon.engine.core.agent import AGE, Agent
@@ -166,6 +166,11 @@ class ForwardPass:
             transports=[way for i, part in enumerate(tick.parts) for way in self._transports(part, tape, i)],
             state=self._states(tick, tape) if learner.network.state_size else None,
         )
+        if first.critic:
+            observed = torch.cat([self._criticised(part) for part in tick.parts])
+            training = not learner.frozen
+            ports[VALUE], updated = learner.values(learner.parameters, buffers, observed, training=training)
+            after |= updated
         for i, part in enumerate(tick.parts):
             names = self.system.agents[part.agent].ports
             part.ports = {n: ports[n] if len(rows) == 1 else ports[n].chunk(len(rows))[i] for n in names}
@@ -198,6 +203,14 @@ class ForwardPass:
             messages.append(message)
             available.append(there)
         return agent.layout.join(observations, messages, available)
+
+    def _criticised(self, part: AgentTick) -> Tensor:
+        """What the critic of an agent reads at a tick, [rows, …]: observations, some of which it has in training only."""
+        agent, signals = self.system.agents[part.agent], part.step_signals.signals
+        return agent.critic_input(
+            lambda name: self.system.network_input(name, signals.get(name), agent.categories),
+            self.system.dtype,
+        )
 
     def _value(self, entry: Read, channel: Channel, part: AgentTick, tape: Tape) -> Tensor:
         """[B, size]: what was read over a channel, with as much of its graph as the coupling lets through."""
