@@ -277,6 +277,13 @@ def evaluate(
             help="Rank channels by the loss without their messages: zero, mean, resample or delay=K.",
         ),
     ] = None,
+    language: Annotated[
+        bool,
+        typer.Option(
+            "--language",
+            help="Measure channels of symbols: entropy, information about labels, topographic similarity, …",
+        ),
+    ] = False,
     value: Annotated[
         bool, typer.Option("--value", help="Measure the value of each channel's learning signal.")
     ] = False,
@@ -296,7 +303,7 @@ def evaluate(
             "--examples",
             parser=_whole(1),
             metavar="N",
-            help="Examples for --ablate (default 2000) and --represent (400).",
+            help="Examples for --ablate (default 2000), --language (1000) and --represent (400).",
         ),
     ] = None,
     horizon: Annotated[
@@ -318,6 +325,7 @@ def evaluate(
     measurements = verb.Measurements(
         ablate=ablate,
         represent=represent,
+        language=language,
         value=value,
         channels=channels or None,
         examples=examples,
