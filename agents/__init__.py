@@ -3,7 +3,7 @@
 from antiphon.agents.feedforward import Conv, Mlp
 from antiphon.agents.learner import Learner
 from antiphon.agents.module import ModuleNetwork
-from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, Head, Network
+from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Head, Network
 from antiphon.agents.objectives import (
     OBJECTIVES,
     Classification,
@@ -21,6 +21,7 @@ __all__ = [
     "OBJECTIVE",
     "OBJECTIVES",
     "STATE",
+    "VALUE",
     "Classification",
     "Coding",
     "Conv",

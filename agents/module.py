@@ -74,7 +74,7 @@ class ModuleNetwork(Network):
         source: A factory called with `inputs` and `outputs` (sizes), or a module; with a true attribute `keeps_input`
             it never writes to its input, which then need not be copied.
         input_shape: Shape of one sample; flattened.
-        heads: The objective's head first, then the message ports.
+        heads: The objective's head first, then the value's where it learns one, then the message ports.
         seed: Of the global random state under which a factory samples its initial parameters.
         options: More keyword arguments of the factory.
 

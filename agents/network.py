@@ -19,6 +19,7 @@ __all__ = [
     "HIDDEN",
     "OBJECTIVE",
     "STATE",
+    "VALUE",
     "Emitter",
     "Head",
     "Network",
@@ -33,6 +34,8 @@ Tensors = dict[str, Tensor]
 
 OBJECTIVE = "objective"
 """The port of an agent's objective."""
+VALUE = "value"
+"""The port of an agent's value: what it expects to be rewarded from here on, [B, 1]."""
 HIDDEN = "hidden"
 """The port that carries the last hidden activation."""
 STATE = "state"
@@ -59,7 +62,7 @@ class Head:
 def unnamed(heads: Iterable[Head]) -> tuple[Head, ...]:
     """Return heads with empty port names, for signatures that do not depend on the graph."""
     return tuple(
-        head if head.name in (OBJECTIVE, AUXILIARY_PORT) else replace(head, name="") for head in heads
+        head if head.name in (OBJECTIVE, VALUE, AUXILIARY_PORT) else replace(head, name="") for head in heads
     )
 
 

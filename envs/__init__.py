@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from antiphon.envs.sequences import from_sequences
     from antiphon.envs.stream import ExampleStream, HyperplaneStream
     from antiphon.envs.tensors import Source, from_dataset, from_file, from_tensors
+    from antiphon.envs.worlds.base import World
+    from antiphon.envs.worlds.cartpole import CartPole
+    from antiphon.envs.worlds.keydoor import KeyDoor
 
 __all__ = [
+    "CartPole",
     "CharText",
     "Copy",
     "CountDigits",
@@ -27,11 +31,13 @@ __all__ = [
     "ExampleStream",
     "HyperplaneStream",
     "ImageStream",
+    "KeyDoor",
     "RepeatCopy",
     "Signal",
     "Source",
     "TextWindows",
     "TorchVectorEnv",
+    "World",
     "check_vector_env",
     "describe",
     "download",
@@ -46,16 +52,19 @@ __all__ = [
 ]
 
 _LAZY = {
+    "CartPole": "worlds.cartpole",
     "CharText": "reading",
     "Copy": "copying",
     "CountDigits": "counting",
     "ExampleStream": "stream",
     "HyperplaneStream": "stream",
     "ImageStream": "images",
+    "KeyDoor": "worlds.keydoor",
     "RepeatCopy": "copying",
     "Source": "tensors",
     "TextWindows": "reading",
     "TorchVectorEnv": "base",
+    "World": "worlds.base",
     "check_vector_env": "conformance",
     "download": "datasets.catalogue",
     "from_dataset": "tensors",

@@ -4,7 +4,7 @@ as a plain Gymnasium environment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -227,10 +227,10 @@ def check_split(split: str, splits: Sequence[str]) -> None:
 class SingleLane(gymnasium.Env[dict[str, NDArray[Any]], Any]):
     """Plain Gymnasium environment of a vector environment of one: numpy in, numpy out."""
 
-    metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium declares it an instance attribute
-
     def __init__(self, env: TorchVectorEnv) -> None:
         self._env = env
+        self.metadata = {name: value for name, value in env.metadata.items() if name != "autoreset_mode"}
+        self.render_mode = env.render_mode
         self.observation_space: gymnasium.Space[Any] = env.single_observation_space
         self.action_space: gymnasium.Space[Any] = env.single_action_space
         self._next: tuple[dict[str, Tensor], dict[str, Any]] | None = None
@@ -246,16 +246,25 @@ class SingleLane(gymnasium.Env[dict[str, NDArray[Any]], Any]):
 
     def step(self, action: Any) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
         """Take an action, or None for none, and return the next step."""
-        obs, reward, terminated, _, info = self._env.step(
-            None if action is None else np.asarray(action)[None]
-        )
-        ended = bool(terminated.item())
-        if ended:  # the vector environment has begun the next episode, this one waits for its reset
-            final = info.pop("final_obs"), info.pop("final_info")
-            self._next = obs, {name: info[name] for name in final[1]}
-            obs, info = final
+        if isinstance(action, Mapping):
+            action = {name: np.asarray(part)[None] for name, part in action.items()}
+        elif action is not None:
+            action = np.asarray(action)[None]
+        obs, reward, terminated, truncated, info = self._env.step(action)
+        ends = bool(terminated.item()), bool(truncated.item())
+        final = {
+            name: info.pop(name, {}) for name in ("final_obs", "final_info", "_final_obs", "_final_info")
+        }
+        if any(ends):  # the vector environment has begun the next episode, this one waits for its reset
+            self._next = obs, {name: info[name] for name in final["final_info"]}
+            obs, info = final["final_obs"], {**info, **final["final_info"]}
         observation, facts = _single(obs, info)
-        return observation, reward.item(), ended, False, facts
+        return observation, reward.item(), *ends, facts
+
+    def render(self) -> Any:
+        """Return a picture `[height, width, 3]`."""
+        pictures = self._env.render()
+        return None if pictures is None else pictures[0]
 
 
 def single_lane(env: type[TorchVectorEnv]) -> Callable[..., SingleLane]:

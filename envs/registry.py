@@ -26,6 +26,7 @@ from antiphon.envs.options import (
     WindowOptions,
 )
 from antiphon.envs.signal import Description
+from antiphon.envs.worlds.options import CartPoleOptions, KeyDoorOptions
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import imported
 
@@ -44,6 +45,8 @@ _Options = (
     | RepeatCopyOptions
     | TextOptions
     | WindowOptions
+    | CartPoleOptions
+    | KeyDoorOptions
 )
 
 
@@ -63,6 +66,11 @@ class _Entry:
 def _pictures(data: str) -> _Entry:
     module = "antiphon.envs.images"
     return _Entry(ImageOptions, f"{module}:ImageStream", f"{module}:ImageExample", {"data": data})
+
+
+def _world(options: type[_Options], module: str, name: str) -> _Entry:
+    kind = f"antiphon.envs.worlds.{module}:{name}"
+    return _Entry(options, kind, f"{kind}Example")
 
 
 _ENTRIES = {
@@ -87,6 +95,8 @@ _ENTRIES = {
     "antiphon/TextWindows-v0": _Entry(
         WindowOptions, "antiphon.envs.reading:TextWindows", "antiphon.envs.reading:TextWindow"
     ),
+    "antiphon/CartPole-v0": _world(CartPoleOptions, "cartpole", "CartPole"),
+    "antiphon/KeyDoor-v0": _world(KeyDoorOptions, "keydoor", "KeyDoor"),
 }
 
 

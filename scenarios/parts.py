@@ -55,10 +55,12 @@ __all__ = [
     "OWN_TARGET",
     "STATE",
     "UNRETURNED",
+    "VALUED",
     "AgentSpec",
     "ChannelSpec",
     "ClockSpec",
     "Coupling",
+    "CriticSpec",
     "EnvSpec",
     "FeedbackSpec",
     "GradientSpec",
@@ -352,6 +354,22 @@ class ClockSpec(Spec):
         return self
 
 
+VALUED = ("a2c", "ppo")
+"""Kinds of policy objectives that learn a value."""
+
+
+class CriticSpec(Spec):
+    """A critic of its own: a second network of a learning agent, which is not there when the agent is deployed.
+
+    Attributes:
+        observes: The observed signals, in order; training-only signals that are known at the tick may be among them.
+        network: An `mlp`, or a `conv` where all that it observes are images.
+    """
+
+    observes: Annotated[Signals, Field(min_length=1)]
+    network: NetworkSpec = NetworkSpec()
+
+
 class ObjectiveSpec(KindSpec):
     """Objective of an agent.
 
@@ -364,6 +382,7 @@ class ObjectiveSpec(KindSpec):
         when: Whether each step of an example counts or only its last; None: last where
             examples are episodes, else each.
         weight: Factor of the loss.
+        critic: `a2c` and `ppo` only: a critic of its own; None: a value head on the agent's own network.
     """
 
     kind: Annotated[str | Callable[..., Any], Registered("objective")]
@@ -371,8 +390,14 @@ class ObjectiveSpec(KindSpec):
     target: Signal
     when: Literal["each", "last"] | None = None
     weight: Annotated[float, Field(gt=0), IsReal] = 1.0
+    critic: CriticSpec | None = None
 
     point = "objective"
+
+    @property
+    def valued(self) -> bool:
+        """Whether a value is learned."""
+        return self.kind in VALUED
 
 
 class LinkSpec(Spec):

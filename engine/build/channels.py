@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from antiphon.agents.network import OBJECTIVE, STATE, Tensors
+from antiphon.comms.credit import Outliers
 from antiphon.comms.feedback import DirectFeedback
 from antiphon.comms.links import Link
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.modules import input_of, predictor_class, predictor_of
-from antiphon.comms.outliers import Outliers
 from antiphon.comms.synthetic_gradients import PREDICTORS, Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.local_losses import LocalLoss

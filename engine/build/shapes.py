@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gymnasium import spaces
 
 from antiphon.agents.feedforward import Conv
-from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, Head, features_of
+from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, VALUE, Head, features_of
 from antiphon.agents.objectives import ActionValue, Objective, objective_of
 from antiphon.engine.core.agent import AGE
 from antiphon.envs.signal import Description
@@ -51,7 +51,7 @@ class Shapes:
     messages: dict[str, Shape]
     """By channel name."""
     heads: dict[str, tuple[Head, ...]]
-    """Each agent's heads, in canonical order: the objective's, then its ports."""
+    """Each agent's heads, in canonical order: the objective's, its value's, then its ports."""
 
 
 def state_size(agent: AgentSpec) -> int:
@@ -303,6 +303,8 @@ def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Descr
     goal = objective_in(name, agent, env)
     if goal is not None:
         heads[OBJECTIVE] = Head(OBJECTIVE, (goal[1],))
+    if agent.objective is not None and agent.objective.valued and agent.objective.critic is None:
+        heads[VALUE] = Head(VALUE, (1,))
     for channel in scenario.outputs_of(name):
         head = head_of(channel)
         if head != HIDDEN and head not in heads:

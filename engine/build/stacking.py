@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.learner import StackedLearner
-from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, Network
+from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
+from antiphon.comms.credit import BundledOutliers, Outliers
 from antiphon.comms.links import REDUCED, FanIn, InputSegment, StackedFanIn, StackedLinks
 from antiphon.comms.model import Model
-from antiphon.comms.outliers import BundledOutliers, Outliers
 from antiphon.comms.stacked import StackedModels
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
@@ -156,7 +156,7 @@ def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> 
 
 def place_of(port: str, network: Network) -> int | str:
     """Return which of a network's heads a port is, or the name of one that has the same name in all networks."""
-    if port in (HIDDEN, STATE, OBJECTIVE, AUXILIARY_PORT):
+    if port in (HIDDEN, STATE, OBJECTIVE, VALUE, AUXILIARY_PORT):
         return port
     return list(network.heads).index(port)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner, StackedLearner
-from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, STATE
+from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, STATE, VALUE
 from antiphon.agents.objectives import Objective
 from antiphon.comms.links import FanIn
 from antiphon.engine.core.channel import Channel
@@ -200,7 +200,7 @@ class Agent:
         """The ports that a channel or objective reads, and those watched."""
         names = [*self.watched, *(channel.port for channel in self.outgoing)]
         if self.goal is not None:
-            names.append(OBJECTIVE)
+            names += [port for port in (OBJECTIVE, VALUE) if port in self.learner.network.heads]
         if self.memory is not None:
             names.append(STATE)
             if self.memory.auxiliary:

@@ -21,9 +21,9 @@ from antiphon.nets.schedules import Rate
 
 if TYPE_CHECKING:  # what may be plugged into a channel
     from antiphon.agents.network import Tensors
+    from antiphon.comms.credit import Outliers
     from antiphon.comms.feedback import DirectFeedback
     from antiphon.comms.model import ContextSpec
-    from antiphon.comms.outliers import Outliers
     from antiphon.comms.synthetic_gradients import Predictor
     from antiphon.comms.synthetic_inputs import InputModel
 

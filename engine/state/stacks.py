@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.comms.credit import constant
-from antiphon.comms.outliers import BundledOutliers
+from antiphon.comms.credit import BundledOutliers, constant
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import GradientLedger

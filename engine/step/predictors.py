@@ -21,7 +21,7 @@ from antiphon.engine.step.contexts import Contexts
 from antiphon.nets.optimisers import step_all
 
 if TYPE_CHECKING:
-    from antiphon.comms.outliers import Outliers
+    from antiphon.comms.credit import Outliers
 
 __all__ = ["PredictorTrainer"]
 

@@ -1,0 +1,388 @@
+"""Policy objectives: losses of a window of ticks from the actions sampled in it and the rewards that followed.
+
+All are pure functions of tensors. Shapes: T ticks of the window, rows = members x environments (`members` agents of one
+kind side by side, [N * B]; a lone agent is one).
+
+Sources: generalised advantage estimation, Schulman et al. 2016, "High-dimensional continuous control using generalized
+advantage estimation", eq. 16; `ppo`, Schulman et al. 2017, "Proximal policy optimization algorithms", eq. 7 and 9; `a2c`,
+Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", whose n-step returns are those of the window;
+`reinforce`, Williams 1992, "Simple statistical gradient-following algorithms for connectionist reinforcement learning".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.distributions import (
+    Categorical,
+    Distribution,
+    Gaussian,
+    MultiCategorical,
+    distribution_of,
+)
+from antiphon.agents.objectives import Objective
+from antiphon.comms.credit import constant
+from antiphon.errors import ScenarioError
+
+__all__ = [
+    "POLICY_FIELDS",
+    "Advantages",
+    "Categorical",
+    "Distribution",
+    "Gaussian",
+    "MultiCategorical",
+    "PolicyLosses",
+    "PolicyObjective",
+    "Trajectory",
+    "distribution_of",
+    "gae",
+    "policy_objective",
+    "trajectory_of",
+]
+
+NORMALISED_FROM = 32
+"""Samples of a window from which advantages are normalised; the deviation of fewer is too uncertain."""
+POLICY_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "a2c": ("discount", "trace", "entropy", "value"),
+    "ppo": ("discount", "trace", "entropy", "value", "clip", "epochs", "minibatches"),
+    "reinforce": ("discount", "entropy"),
+}
+"""The options of each kind."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trajectory:
+    """What an agent did in a window, and what followed; [T, rows, …] each. Made by `trajectory_of`."""
+
+    actions: Tensor | None
+    """As sampled; None where the policy is only over messages."""
+    rewards: Tensor
+    """Sum over the steps from the tick to the next one, or to the end of the episode; zero where there was no experience."""
+    terminated: Tensor
+    """bool: the episode terminated before the next tick; nothing follows."""
+    truncated: Tensor
+    """bool: it was truncated before the next tick."""
+    unseen: Tensor
+    """bool: what follows is not known, or the tick was no experience; it teaches nothing."""
+
+    def of(self, rows: Tensor | slice) -> Trajectory:
+        """Return that of some of the rows."""
+        actions = None if self.actions is None else self.actions[:, rows]
+        ends = (self.terminated[:, rows], self.truncated[:, rows])
+        return Trajectory(actions, self.rewards[:, rows], *ends, self.unseen[:, rows])
+
+
+def trajectory_of(
+    actions: Tensor | None,
+    rewards: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    experience: Tensor,
+    *,
+    known_length: bool,
+) -> Trajectory:
+    """Return the trajectory of a window.
+
+    Unseen is a tick that was no experience, whose episode was truncated before the next tick, or that is the last of the
+    window. Where the length of episodes is known beforehand a last tick counts if its episode terminates with it. Elsewhere
+    it does not: windows would show what happens at their last ticks only where it is a termination, a biased choice.
+
+    Args:
+        actions: [T, rows, …] as sampled; None where the policy is only over messages.
+        rewards: [T, rows], from each tick to the next or to the end of its episode; anything where there is no experience.
+        terminated: [T, rows] bool, before the next tick; of the last tick with its own step.
+        truncated: Likewise.
+        experience: [T, rows] bool: False at reset steps of `NEXT_STEP` worlds, and for an agent that takes no part.
+        known_length: Whether the world declares the length of its episodes.
+    """
+    terminated, truncated = terminated & experience, truncated & experience & ~terminated
+    last = torch.zeros_like(terminated)
+    last[-1] = ~terminated[-1] if known_length else True
+    unseen = ~experience | truncated | last
+    return Trajectory(actions, rewards.masked_fill(~experience, 0.0), terminated, truncated, unseen)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Advantages:
+    """Constants of a window that its losses are made of; [T, rows] each. They are of its first pass, for all passes."""
+
+    advantages: Tensor
+    """Normalised; zero where not valid."""
+    returns: Tensor
+    """What values are to predict."""
+    valid: Tensor
+    """bool: the ticks that teach something."""
+
+    def of(self, rows: Tensor | slice) -> Advantages:
+        """Return those of some of the rows."""
+        return Advantages(self.advantages[:, rows], self.returns[:, rows], self.valid[:, rows])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PolicyLosses:
+    """The losses of one pass over a window."""
+
+    losses: Tensor
+    """[T, rows], zero where not valid: a member's sum over ticks and environments, divided by its B, is the mean over its
+    valid ones."""
+    log_prob: Tensor
+    """[T, rows], a constant: of the actions and sampled messages. Further passes of `ppo` are held to the first one's."""
+    figures: dict[str, Tensor]
+    """[N] by name, means over the valid ticks: `policy_loss`, `entropy`; `value_loss`, `explained_variance` where there are
+    values (NaN where the returns are all the same); `approx_kl`, `clip_fraction` of `ppo`. NaN for a member without any."""
+
+
+def gae(
+    rewards: Tensor, values: Tensor, terminated: Tensor, unseen: Tensor, discount: float, trace: float
+) -> Tensor:
+    """Return generalised advantages (Schulman et al. 2016, eq. 16), a constant [ticks, rows].
+
+    With d_t = r_t + discount V_(t+1) - V_t, the advantage is A_t = d_t + discount trace A_(t+1); nothing follows a
+    terminated tick. At an unseen tick it is zero: its own value stands for all that follows the tick before.
+
+    Args:
+        rewards: [ticks, rows].
+        values: [ticks, rows], of what was observed at each tick.
+        terminated: [ticks, rows] bool.
+        unseen: [ticks, rows] bool; the last tick is unseen or terminated.
+        discount: Factor of what follows, per tick.
+        trace: The lambda of the sum over n-step advantages: 0 takes the one of one step, 1 that of all.
+    """
+    values = constant(values)
+    nothing = torch.zeros_like(values[0])
+    advantage, following, found = nothing, nothing, []
+    for t in reversed(range(len(rewards))):
+        error = rewards[t] + discount * following.where(~terminated[t], nothing) - values[t]
+        advantage = error + discount * trace * advantage.where(~terminated[t], nothing)
+        advantage = advantage.where(~unseen[t], nothing)
+        following = values[t]
+        found.append(advantage)
+    return torch.stack(found[::-1])
+
+
+def _monte_carlo(trajectory: Trajectory, discount: float) -> tuple[Tensor, Tensor]:
+    """Return the returns up to each tick's end of episode, and where that end is in the window, [T, rows] each.
+
+    A truncation is such an end too: there is no value to stand for what follows it.
+    """
+    ends = trajectory.terminated | trajectory.truncated
+    seen = ends | ~trajectory.unseen
+    following = torch.zeros_like(trajectory.rewards[0])
+    complete, returns, valid = torch.zeros_like(ends[0]), [], []
+    for t in reversed(range(len(ends))):
+        complete = seen[t] & (ends[t] | complete)
+        sums = trajectory.rewards[t] + discount * following.where(~ends[t], torch.zeros_like(following))
+        following = sums.where(complete, torch.zeros_like(sums))
+        returns.append(following)
+        valid.append(complete)
+    return torch.stack(returns[::-1]), torch.stack(valid[::-1])
+
+
+class _Means:
+    """Means per member over the valid ticks and environments of a window.
+
+    Args:
+        valid: [T, rows] bool.
+        members: N.
+    """
+
+    def __init__(self, valid: Tensor, members: int) -> None:
+        self.valid, self.members = valid, members
+        self.batch = valid.shape[1] // members
+        self.count = self._sum(valid)
+
+    def _sum(self, values: Tensor) -> Tensor:
+        return values.reshape(len(values), self.members, self.batch).sum((0, 2))
+
+    def of(self, values: Tensor, less: int = 0) -> Tensor:
+        """[N]: the sum of values [T, rows] over each member's valid samples by their number less `less`."""
+        return self._sum(values.where(self.valid, torch.zeros_like(values))) / (self.count - less)
+
+    def to_rows(self, figures: Tensor) -> Tensor:
+        """Broadcast a figure per member, [N], to rows."""
+        return figures.repeat_interleave(self.batch)
+
+
+@dataclass(frozen=True)
+class PolicyObjective(Objective):
+    """Objective of an agent whose outputs are a distribution over its actions: the rewards that follow.
+
+    It is of a whole window: `advantages`, then `losses`; the losses of one pass are
+
+        -log pi(a) A (a2c, reinforce) or -min(q A, clamp(q, 1 - clip, 1 + clip) A), q = pi(a) / pi_first(a) (ppo)
+        + value (V - return)^2 - entropy H(pi).
+    """
+
+    kind: str
+    """`a2c`, `ppo` or `reinforce`."""
+    distribution: Distribution | None
+    """Of the action; None where only messages are sampled."""
+    discount: float = 0.99
+    """Factor of what follows, per tick."""
+    trace: float = 0.95
+    """The lambda of generalised advantages (`a2c`, `ppo`)."""
+    entropy: float = 0.01
+    """Weight of the entropy bonus."""
+    value: float = 0.5
+    """Weight of the value loss (`a2c`, `ppo`)."""
+    clip: float = 0.2
+    """How far the ratio of probabilities may move from 1 (`ppo`)."""
+    epochs: int = 4
+    """Passes over a window (`ppo`), the first one included."""
+    minibatches: int = 4
+    """Parts of the environments in each pass after the first (`ppo`)."""
+
+    metric = "return"
+
+    @property
+    def has_values(self) -> bool:
+        """Whether it learns from values, and learns them."""
+        return self.kind != "reinforce"
+
+    @property
+    def passes(self) -> int:
+        """Passes over a window."""
+        return self.epochs if self.kind == "ppo" else 1
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for objectives that are the same function."""
+        return astuple(self)
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Not of single ticks: see `losses`."""
+        raise TypeError(f"{self.kind} is an objective of windows, not of outputs and targets")
+
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        """Not of single ticks: see `losses`."""
+        raise TypeError(f"{self.kind} is an objective of windows, not of outputs and targets")
+
+    def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
+        """None: it has no target; there are as many outputs as the distribution has parameters."""
+        return None
+
+    def advantages(
+        self, trajectory: Trajectory, values: Tensor | None = None, *, members: int = 1
+    ) -> Advantages:
+        """Return advantages, normalised per member over its valid samples where these are 32 or more.
+
+        Args:
+            trajectory: Of the window.
+            values: [T, rows], constants from here on; None for `reinforce`, whose baseline is the mean return.
+            members: N, side by side in the rows.
+
+        Raises:
+            ValueError: Values are missing, or there are some that nobody reads.
+        """
+        if (values is not None) is not self.has_values:
+            raise ValueError(f"{self.kind} {'needs' if self.has_values else 'has no'} values")
+        if values is None:
+            returns, valid = _monte_carlo(trajectory, self.discount)
+            means = _Means(valid, members)
+            advantages = returns - means.to_rows(means.of(returns))
+        else:
+            valid, ends = ~trajectory.unseen, (trajectory.terminated, trajectory.unseen)
+            advantages = gae(trajectory.rewards, values, *ends, self.discount, self.trace)
+            returns = advantages + constant(values)
+            means = _Means(valid, members)
+        shifted = advantages - means.to_rows(means.of(advantages))
+        deviation = means.to_rows(means.of(shifted.square(), less=1).sqrt())
+        enough = means.to_rows(means.count >= NORMALISED_FROM)
+        advantages = torch.where(enough, shifted / (deviation + 1e-8), advantages)
+        return Advantages(advantages.where(valid, torch.zeros_like(advantages)), returns, valid)
+
+    def losses(
+        self,
+        outputs: Tensor | None,
+        values: Tensor | None,
+        trajectory: Trajectory,
+        advantages: Advantages,
+        log_prob_then: Tensor | None = None,
+        *,
+        members: int = 1,
+        messages: Sequence[tuple[Tensor, Tensor]] = (),
+    ) -> PolicyLosses:
+        """Return the losses of one pass over a window, or over some of its environments.
+
+        Args:
+            outputs: [T, rows, parameters] with their graph; None where only messages are sampled.
+            values: [T, rows] with their graph; None for `reinforce`.
+            trajectory: Of the same rows.
+            advantages: Likewise.
+            log_prob_then: [T, rows], those of the first pass; None: this is it, the ratio is 1.
+            members: N, side by side in the rows.
+            messages: Log-probability and entropy, [T, rows] each with their graph, of every sampled message.
+        """
+        parts = list(messages)
+        if self.distribution is not None and outputs is not None and trajectory.actions is not None:
+            log_prob = self.distribution.log_prob(outputs, trajectory.actions)
+            parts.insert(0, (log_prob, self.distribution.entropy(outputs)))
+        log_prob = torch.stack([each for each, _ in parts]).sum(0)
+        entropy = torch.stack([each for _, each in parts]).sum(0)
+        means = _Means(advantages.valid, members)
+        figures = {}
+        if self.kind == "ppo":
+            then = constant(log_prob) if log_prob_then is None else log_prob_then
+            # Where nothing is learned a ratio might be infinite, whose gradient is not a number after the selection too.
+            change = (log_prob - then).where(advantages.valid, torch.zeros_like(log_prob))
+            policy = self._clipped(change, advantages.advantages)
+            ratio = constant(change).exp()
+            figures["approx_kl"] = means.of(
+                ratio - 1 - constant(change)
+            )  # Schulman 2020, "Approximating KL divergence"
+            figures["clip_fraction"] = means.of(((ratio - 1).abs() > self.clip).to(ratio.dtype))
+        else:
+            policy = -log_prob * advantages.advantages
+        total = policy - self.entropy * entropy
+        figures |= {"policy_loss": means.of(constant(policy)), "entropy": means.of(constant(entropy))}
+        if values is not None:
+            error = (values - advantages.returns).square()
+            total = total + self.value * error
+            figures["value_loss"] = means.of(constant(error))
+            figures["explained_variance"] = _explained(constant(values), advantages.returns, means)
+        share = means.to_rows(means.batch / means.count.to(total.dtype).clamp(min=1))
+        losses = (total * share).where(advantages.valid, torch.zeros_like(total))
+        return PolicyLosses(losses, constant(log_prob), figures)
+
+    def _clipped(self, change: Tensor, advantages: Tensor) -> Tensor:
+        """The loss of clipped ratios (Schulman et al. 2017, eq. 7), [T, rows]; `change`: of the log-probabilities."""
+        ratio = change.exp()
+        clipped = ratio.clamp(1 - self.clip, 1 + self.clip)
+        return -torch.minimum(ratio * advantages, clipped * advantages)
+
+
+def _explained(values: Tensor, returns: Tensor, means: _Means) -> Tensor:
+    """The share of the returns' variance that the values explain, [N]; NaN where there is none."""
+
+    def variance(of: Tensor) -> Tensor:
+        return means.of((of - means.to_rows(means.of(of))).square())
+
+    total = variance(returns)
+    return torch.where(total > 0, 1 - variance(returns - values) / total, torch.full_like(total, torch.nan))
+
+
+def policy_objective(
+    kind: str, options: Mapping[str, Any], distribution: Distribution | None
+) -> PolicyObjective:
+    """Return the policy objective of a scenario's fields.
+
+    Args:
+        kind: `a2c`, `ppo` or `reinforce`.
+        options: Those given, of `POLICY_FIELDS`; None: as left out.
+        distribution: Of the action; None where only messages are sampled.
+
+    Raises:
+        ScenarioError: A field that the kind does not use.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    unused = [name for name in given if name not in POLICY_FIELDS[kind]]
+    if unused:
+        raise ScenarioError(
+            f"{unused[0]} is not used by {kind}, which has {', '.join(POLICY_FIELDS[kind])}; leave it out"
+        )
+    return PolicyObjective(kind, distribution, **given)

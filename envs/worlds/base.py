@@ -1,0 +1,205 @@
+"""The base class of worlds: states in, states out, and everything else that a vector environment does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.error import ResetNeeded
+from numpy.typing import NDArray
+from torch import Tensor
+
+from antiphon.envs.base import StepResult, TorchVectorEnv, Values, chosen
+from antiphon.envs.signal import Description
+from antiphon.errors import ScenarioError, suggest
+from antiphon.nets.random import integers, seed_for, uniform
+
+__all__ = ["Actions", "State", "World"]
+
+State = dict[str, Tensor]
+"""State of all copies of a world, `[batch, …]` each."""
+Actions = dict[str, Tensor]
+"""Choice of each part of the action, int64 `[batch]`; a world whose action has no parts calls it `action`."""
+
+_ONLY = "action"
+
+
+class World(TorchVectorEnv):
+    """Many copies of a world in which agents act, each with episodes of its own.
+
+    A subclass says how a state starts, what it becomes, and what is observed of it. All of it is computed for all copies, and
+    what belongs to an ended episode is replaced by the start of the next: a step waits for no result of the device.
+
+    The reward is the team's: every `reward.NAME` of the description is equal to it. An episode that has neither terminated nor
+    is shorter than `limit` is truncated.
+
+    Args:
+        description: Its `action_space` is a Discrete or a Dict of these. `episode_steps` states that no episode terminates.
+        limit: Steps after which an episode is truncated.
+        randoms: Uniform numbers that the start of an episode needs.
+        render_mode: `rgb_array` or None, for Gymnasium; pictures are made in either case.
+
+    Raises:
+        ScenarioError: A render mode that does not exist.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        description: Description,
+        limit: int,
+        randoms: int,
+        *,
+        render_mode: str | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        space = description.action_space
+        assert space is not None
+        super().__init__(num_envs, description, space, device=device, dtype=dtype)
+        self.metadata = {**self.metadata, "render_modes": ["rgb_array"], "render_fps": 30}
+        if render_mode not in (None, "rgb_array"):
+            raise ScenarioError(f"env.render_mode: no render_mode '{render_mode}'; use rgb_array")
+        self.render_mode = render_mode
+        self._limit = limit
+        self._randoms = randoms
+        parts = space.spaces if isinstance(space, spaces.Dict) else {_ONLY: space}
+        self._choices: dict[str, int] = {name: int(part.n) for name, part in parts.items()}  # type: ignore[attr-defined]
+        self._step = 0  # steps since the last seed, resets among them
+        self._state: State = {}
+
+    def start(self, uniforms: Tensor) -> State:
+        """Return states in which episodes begin.
+
+        Args:
+            uniforms: Numbers in [0, 1), float64 `[batch, randoms]`.
+        """
+        raise NotImplementedError
+
+    def transition(self, state: State, actions: Actions) -> tuple[State, Tensor, Tensor]:
+        """Return the next states, the rewards `[batch]` and which episodes terminate, bool `[batch]`; change no tensor."""
+        raise NotImplementedError
+
+    def observe(self, state: State) -> dict[str, Tensor]:
+        """Return the values of at least the requested signals that are known at the tick."""
+        raise NotImplementedError
+
+    def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
+        """Return a picture `[height, width, 3]` of one copy's state, its tensors as arrays without the batch axis."""
+        raise NotImplementedError
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
+        """Begin the first episodes of a seed, or without one end all episodes and begin others."""
+        self._step = 0 if self._begin_seed(seed) else self._step + 1
+        self._state = self._started()
+        return self._values(self._state)
+
+    def step(self, actions: Any = None) -> StepResult:
+        """Take a step; episodes that it ends are followed by their next ones.
+
+        Args:
+            actions: Choices `[batch]` or their logits `[batch, choices]`; where the action has parts, a mapping of these. None,
+                or a part that is left out: random choices, functions of seed, step and copy.
+
+        Returns:
+            Observations, reward, terminated, truncated, info. Where an episode ended, `final_obs` and `final_info` in `info`
+            have its last signals.
+
+        Raises:
+            ScenarioError: Actions of another shape, choices that do not exist, an unknown part.
+        """
+        self._require_reset()
+        choices = self._actions(actions)
+        self._step += 1
+        reached, reward, terminated = self.transition(self._state, choices)
+        reached["elapsed"] = self._state["elapsed"] + 1
+        truncated = (reached["elapsed"] >= self._limit) & ~terminated
+        ended = terminated | truncated
+        observations, facts = self._values(reached)
+        result: dict[str, Any] = {"final_obs": observations, "final_info": facts}
+        result.update(_final_obs=ended, _final_info=ended.clone())
+        started = self._started()
+        self._state = {
+            name: torch.where(ended.view(-1, *(1 for _ in value.shape[1:])), started[name], value)
+            for name, value in reached.items()
+        }
+        observations, facts = self._values(self._state)
+        shares = {name: reward.clone() for name in self.requested if name.startswith("reward.")}
+        return observations, reward, terminated, truncated, {**result, **facts, **shares}
+
+    def frame(self, row: int = 0) -> NDArray[np.uint8]:
+        """Return a picture `[height, width, 3]` of one copy.
+
+        Raises:
+            ResetNeeded: There was no reset.
+        """
+        if self._seed is None:
+            raise ResetNeeded("call reset() before render()")
+        return self.picture({name: value[row].numpy(force=True) for name, value in self._state.items()})
+
+    def render(self) -> tuple[NDArray[np.uint8], ...]:
+        """Return a picture `[height, width, 3]` of each copy."""
+        return tuple(self.frame(row) for row in range(self.num_envs))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state: `seed`, `step` and the tensors `state`."""
+        return {"seed": self._seed, "step": self._step, "state": dict(self._state)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a state."""
+        self._seed, self._step = state["seed"], int(state["step"])
+        self._state = dict(state["state"])
+
+    def _started(self) -> State:
+        """Return the starts of this step's number, a function of seed, step and copy."""
+        assert self._seed is not None
+        count = self.num_envs * self._randoms
+        sampled = uniform(seed_for(self._seed, "env"), self._step, count, self.device)
+        state = self.start(sampled.view(self.num_envs, self._randoms))
+        state["elapsed"] = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
+        return state
+
+    def _values(self, state: State) -> Values:
+        """Return requested observations and training-only signals of states."""
+        values = self.observe(state)
+        return self._divide({name: values[name] for name in self.requested if name in values})
+
+    def _actions(self, actions: Any) -> Actions:
+        """Return the choice of each part, int64 `[batch]`."""
+        if not isinstance(self.single_action_space, spaces.Dict):
+            actions = {_ONLY: actions}
+        elif actions is None:
+            actions = {}
+        elif not isinstance(actions, Mapping):
+            parts = ", ".join(self._choices)
+            raise ScenarioError(f"env: actions are a {type(actions).__name__}; give a mapping of {parts}")
+        for name in actions:
+            if name not in self._choices:
+                raise ScenarioError(f"env: no part '{name}' of the action{suggest(str(name), self._choices)}")
+        return {name: self._choice(name, count, actions.get(name)) for name, count in self._choices.items()}
+
+    def _choice(self, name: str, count: int, given: Any) -> Tensor:
+        """Return the choices of one part, checked where this waits for no device."""
+        if given is None:
+            assert self._seed is not None
+            root = seed_for(self._seed, "actions", name)
+            return integers(root, self._step, self.num_envs, count, self.device)
+        given = torch.as_tensor(given)
+        found = chosen(given, count)
+        if found.shape != (self.num_envs,) or found.is_floating_point():
+            raise ScenarioError(
+                f"env: {name}: {given.dtype} {list(given.shape)}; give choices [{self.num_envs}] or logits "
+                f"[{self.num_envs}, {count}]"
+            )
+        if (
+            found is given
+            and given.device.type == "cpu"
+            and not 0 <= int(found.min()) <= int(found.max()) < count
+        ):
+            raise ScenarioError(
+                f"env: {name}: choices from {found.min()} to {found.max()}; must be 0 to {count - 1}"
+            )
+        return found.to(self.device, torch.int64)

@@ -1,0 +1,65 @@
+"""Drawing of worlds into arrays of pixels, without a library of graphics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["BLACK", "Canvas", "Colour"]
+
+Colour = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
+BLACK: Colour = (0, 0, 0)
+_FINE = 3
+"""Rows and columns of samples per pixel."""
+
+
+class Canvas:
+    """A picture; x goes to the right and y down, in pixels. Edges are smoothed by several samples per pixel.
+
+    Args:
+        background: Colour of what nothing is drawn on.
+    """
+
+    def __init__(self, height: int, width: int, background: Colour = (255, 255, 255)) -> None:
+        self._size = height, width
+        self._fine = np.full((height * _FINE, width * _FINE, 3), background, np.uint8)
+        # Centres of the samples.
+        self._y = (np.arange(height * _FINE)[:, None] + 0.5) / _FINE
+        self._x = (np.arange(width * _FINE)[None, :] + 0.5) / _FINE
+
+    def rectangle(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
+        """Fill a rectangle."""
+        rows = np.flatnonzero((self._y[:, 0] >= top) & (self._y[:, 0] < bottom))
+        columns = np.flatnonzero((self._x[0] >= left) & (self._x[0] < right))
+        self._fine[np.ix_(rows, columns)] = colour
+
+    def disc(self, x: float, y: float, radius: float, colour: Colour) -> None:
+        """Fill a circle."""
+        self._fine[(self._x - x) ** 2 + (self._y - y) ** 2 <= radius**2] = colour
+
+    def line(self, start: Sequence[float], end: Sequence[float], thickness: float, colour: Colour) -> None:
+        """Draw a straight line with flat ends from (x, y) to (x, y)."""
+        along = np.subtract(end, start)
+        length = max(float(np.hypot(*along)), 1e-9)
+        across, down = self._x - start[0], self._y - start[1]
+        forward = (across * along[0] + down * along[1]) / length
+        aside = np.abs(across * along[1] - down * along[0]) / length
+        self._fine[(forward >= 0) & (forward <= length) & (aside <= thickness / 2)] = colour
+
+    def image(self, left: int, top: int, pixels: NDArray[np.uint8], scale: int) -> None:
+        """Put in an image `[height, width]` or `[height, width, 3]`, each of its pixels as a square of `scale` pixels."""
+        if pixels.ndim == 2:
+            pixels = np.repeat(pixels[..., None], 3, axis=2)
+        large = pixels.repeat(scale * _FINE, axis=0).repeat(scale * _FINE, axis=1)
+        top, left = top * _FINE, left * _FINE
+        self._fine[top : top + large.shape[0], left : left + large.shape[1]] = large
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Return the picture, `[height, width, 3]`."""
+        height, width = self._size
+        samples = self._fine.reshape(height, _FINE, width, _FINE, 3).astype(np.uint16)
+        mean: NDArray[np.uint8] = ((samples.sum(axis=(1, 3)) + _FINE**2 // 2) // _FINE**2).astype(np.uint8)
+        return mean

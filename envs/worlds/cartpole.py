@@ -1,0 +1,111 @@
+"""A pole on a cart, `antiphon/CartPole-v0`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from antiphon.envs.base import single_lane
+from antiphon.envs.worlds.base import Actions, State, World
+from antiphon.envs.worlds.canvas import BLACK, Canvas
+from antiphon.envs.worlds.options import CartPoleOptions
+
+__all__ = ["CartPole", "CartPoleExample"]
+
+_GRAVITY = 9.8  # m / s^2
+_CART = 1.0  # kg
+_POLE = 0.1  # kg
+_HALF = 0.5  # m: from the joint to the pole's centre of mass
+_FORCE = 10.0  # N
+_SECONDS = 0.02  # per step
+_FALLEN = 12 * math.pi / 180  # rad
+_EDGE = 2.4  # m
+
+
+class CartPole(World):
+    """Gymnasium's CartPole-v1.
+
+    Description:
+        A pole is hinged to a cart on a track without friction, and stands upright; pushes to the cart keep it so. The model
+        of Barto, Sutton and Anderson (1983), "Neuronlike adaptive elements that can solve difficult learning control
+        problems", one explicit Euler step of 0.02 s per step.
+    Action space:
+        `Discrete(2)`: a push of 10 N to the left (0) or to the right (1).
+    Observation space:
+        `observation` [4]: position of the cart (m), its velocity (m/s), angle of the pole (rad), its angular velocity (rad/s);
+        and each of them as `position`, `velocity`, `angle` and `angular_velocity` [1].
+    Rewards:
+        1.0 a step.
+    Starting state:
+        All four numbers uniform in [-0.05, 0.05).
+    Episode end:
+        Terminated when the cart is more than 2.4 m from the middle or the pole more than 12 degrees from the vertical;
+        truncated after `limit` steps.
+
+    Args:
+        options: The fields of `CartPoleOptions`.
+
+    Raises:
+        ScenarioError: An option that cannot be.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        render_mode: str | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        **options: Any,
+    ) -> None:
+        given = CartPoleOptions(**options)
+        super().__init__(
+            num_envs, given.description(), given.limit, 4, render_mode=render_mode, device=device, dtype=dtype
+        )
+
+    def start(self, uniforms: Tensor) -> State:
+        """Return carts near the middle with their poles near the vertical."""
+        return {"body": (uniforms * 0.1 - 0.05).to(self.dtype)}
+
+    def transition(self, state: State, actions: Actions) -> tuple[State, Tensor, Tensor]:
+        """Push each cart and integrate the equations of motion over one step."""
+        position, velocity, angle, spin = state["body"].unbind(1)
+        total, moment = _CART + _POLE, _POLE * _HALF
+        cosine, sine = angle.cos(), angle.sin()
+        push = (
+            actions["action"].to(self.dtype) * (2 * _FORCE) - _FORCE + moment * spin * spin * sine
+        ) / total
+        angular = (_GRAVITY * sine - cosine * push) / (_HALF * (4 / 3 - (_POLE / total) * cosine * cosine))
+        linear = push - (moment / total) * angular * cosine
+        change = torch.stack([velocity, linear, spin, angular], 1)
+        body = state["body"] + _SECONDS * change
+        terminated = (body[:, 0].abs() > _EDGE) | (body[:, 2].abs() > _FALLEN)
+        return {"body": body}, torch.ones_like(position), terminated
+
+    def observe(self, state: State) -> dict[str, Tensor]:
+        """Return the four numbers, together and one by one."""
+        body = state["body"]
+        names = ("position", "velocity", "angle", "angular_velocity")
+        return {"observation": body, **{name: body[:, at : at + 1] for at, name in enumerate(names)}}
+
+    def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
+        """Return a picture of track, cart and pole from the side."""
+        height, width = 200, 300
+        canvas = Canvas(height, width)
+        scale = width / (2 * _EDGE)
+        middle, track = width / 2 + float(state["body"][0]) * scale, 150.0
+        joint, angle, length = track - 4.0, float(state["body"][2]), 2 * _HALF * scale
+        canvas.rectangle(0, track, width, track + 1, BLACK)
+        canvas.rectangle(middle - 13, track - 8, middle + 13, track + 8, BLACK)
+        tip = (middle + length * math.sin(angle), joint - length * math.cos(angle))
+        canvas.line((middle, joint), tip, 5, (202, 152, 101))
+        canvas.disc(middle, joint, 3, (129, 132, 203))
+        return canvas.pixels()
+
+
+CartPoleExample = single_lane(CartPole)

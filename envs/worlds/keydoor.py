@@ -1,0 +1,132 @@
+"""A room with a key in one corner and a door in the opposite one, `antiphon/KeyDoor-v0`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from antiphon.envs.base import single_lane
+from antiphon.envs.worlds.base import Actions, State, World
+from antiphon.envs.worlds.canvas import Canvas
+from antiphon.envs.worlds.options import KeyDoorOptions
+
+__all__ = ["KeyDoor", "KeyDoorExample"]
+
+_MOVES = ((1, 0), (-1, 0), (0, 1), (0, -1))
+"""Change of column and row by each action."""
+_CELL = 14
+"""Pixels of a cell in a picture."""
+_GOLD, _WOOD, _OPEN, _WALKER = (230, 180, 40), (130, 80, 40), (60, 150, 80), (40, 90, 200)
+
+
+class KeyDoor(World):
+    """A room in which only the door with the key in hand is rewarded.
+
+    Description:
+        A square room of `size` x `size` cells. The key lies one cell off the upper left corner, the door is one cell off the
+        lower right one. Who enters the key's cell has the key. From the middle of 13 x 13 cells the shortest way is 30 steps.
+    Action space:
+        `Discrete(4)`: a step to the right (0), left (1), down (2), up (3); at a wall none.
+    Observation space:
+        `observation` [5]: column and row, scaled to [-1, 1]; 1.0 with the key, else 0.0; 1.0 in the key's cell; 1.0 in the
+        door's cell. `position` [3]: the first three.
+    Rewards:
+        1.0 for entering the door's cell with the key, else 0.0.
+    Starting state:
+        The middle of the room (`start: middle`) or any cell (`random`), without the key; in its cell with it.
+    Episode end:
+        Terminated with the reward; truncated after `limit` steps.
+
+    Args:
+        options: The fields of `KeyDoorOptions`.
+
+    Raises:
+        ScenarioError: An option that cannot be.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        render_mode: str | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        **options: Any,
+    ) -> None:
+        given = KeyDoorOptions(**options)
+        self._size, self._anywhere = given.size, given.start == "random"
+        randoms = 2 if self._anywhere else 0
+        super().__init__(
+            num_envs,
+            given.description(),
+            given.limit,
+            randoms,
+            render_mode=render_mode,
+            device=device,
+            dtype=dtype,
+        )
+        self._moves = torch.tensor(_MOVES, device=self.device)
+
+    def start(self, uniforms: Tensor) -> State:
+        """Return walkers in the middle or anywhere."""
+        if self._anywhere:
+            cell = (uniforms * self._size).long()
+        else:
+            cell = torch.full((self.num_envs, 2), self._size // 2, device=self.device)
+        return {"cell": cell, "key": self._at(cell, 1)}
+
+    def transition(self, state: State, actions: Actions) -> tuple[State, Tensor, Tensor]:
+        """Move each walker by one cell."""
+        cell = (state["cell"] + self._moves[actions["action"]]).clamp_(0, self._size - 1)
+        key = state["key"] | self._at(cell, 1)
+        opened = key & self._at(cell, self._size - 2)
+        return {"cell": cell, "key": key}, opened.to(self.dtype), opened
+
+    def observe(self, state: State) -> dict[str, Tensor]:
+        """Return where each walker is, and whether it has the key."""
+        cell = state["cell"]
+        place = cell.to(self.dtype) * (2 / (self._size - 1)) - 1
+        position = torch.cat([place, state["key"].to(self.dtype).unsqueeze(1)], 1)
+        values = {"position": position}
+        if "observation" in self.requested:
+            flags = torch.stack([self._at(cell, 1), self._at(cell, self._size - 2)], 1)
+            values["observation"] = torch.cat([position, flags.to(self.dtype)], 1)
+        return values
+
+    def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
+        """Return a picture of the room from above; a walker with the key has it in hand, and the door is green."""
+        side = (self._size + 2) * _CELL
+        canvas = Canvas(side, side, (70, 70, 75))
+        for row in range(self._size):
+            for column in range(self._size):
+                left, top = (column + 1) * _CELL, (row + 1) * _CELL
+                canvas.rectangle(left, top, left + _CELL - 1, top + _CELL - 1, (235, 235, 230))
+        has_key = bool(state["key"])
+        left = top = (self._size - 1) * _CELL
+        door = _OPEN if has_key else _WOOD
+        canvas.rectangle(left + 1, top + 1, left + _CELL - 2, top + _CELL - 2, door)
+        if not has_key:
+            _draw_key(canvas, 2.5 * _CELL, 2.5 * _CELL)
+        x, y = ((float(number) + 1.5) * _CELL - 0.5 for number in state["cell"])
+        canvas.disc(x, y, 0.42 * _CELL, _WALKER)
+        if has_key:
+            canvas.disc(x, y, 0.2 * _CELL, _GOLD)
+        return canvas.pixels()
+
+    def _at(self, cell: Tensor, place: int) -> Tensor:
+        """Return which walkers are in column and row `place`, bool `[batch]`."""
+        return (cell == place).all(1)
+
+
+def _draw_key(canvas: Canvas, x: float, y: float) -> None:
+    """Draw a key with its bow to the left."""
+    canvas.line((x - 1, y), (x + 5, y), 2, _GOLD)
+    canvas.line((x + 4, y), (x + 4, y + 3), 2, _GOLD)
+    canvas.disc(x - 2, y, 3, _GOLD)
+
+
+KeyDoorExample = single_lane(KeyDoor)

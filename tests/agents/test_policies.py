@@ -1,0 +1,515 @@
+"""Policies: distributions against torch's, advantages and losses against closed forms."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor
+from torch import distributions as of_torch
+
+from antiphon.agents.policies import (
+    Advantages,
+    Categorical,
+    Distribution,
+    Gaussian,
+    MultiCategorical,
+    PolicyObjective,
+    Trajectory,
+    distribution_of,
+    gae,
+    policy_objective,
+    trajectory_of,
+)
+from antiphon.errors import ScenarioError
+from antiphon.nets.random import uniform
+from tests.tensors import drawn
+
+FAMILIES: tuple[Distribution, ...] = (Categorical(4), MultiCategorical((3, 2)), Gaussian(3))
+
+
+def torchs(distribution: Distribution, outputs: Tensor) -> list[of_torch.Distribution]:
+    """The same distribution, as independent ones of torch per component."""
+    if isinstance(distribution, Gaussian):
+        mean, log_deviation = outputs.chunk(2, -1)
+        return [of_torch.Independent(of_torch.Normal(mean, log_deviation.exp()), 1)]
+    ns = (distribution.n,) if isinstance(distribution, Categorical) else distribution.ns  # type: ignore[attr-defined]
+    return [of_torch.Categorical(logits=part) for part in torch.split(outputs, list(ns), -1)]
+
+
+def actions_of(distribution: Distribution, rows: int, seed: int = 3) -> Tensor:
+    uniforms = uniform(seed, 0, rows * distribution.draws).view(rows, -1)
+    return distribution.sample(drawn(9, rows, distribution.parameters), uniforms)
+
+
+# --- distributions ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("distribution", FAMILIES)
+def test_log_probabilities_and_entropies_are_those_of_torch(distribution: Distribution) -> None:
+    outputs, action = drawn(1, 7, distribution.parameters), actions_of(distribution, 7)
+    theirs = torchs(distribution, outputs)
+    columns = [action] if len(theirs) == 1 else list(action.unbind(-1))
+    expected = sum(each.log_prob(column) for each, column in zip(theirs, columns, strict=True))
+    torch.testing.assert_close(distribution.log_prob(outputs, action), expected)
+    torch.testing.assert_close(distribution.entropy(outputs), sum(each.entropy() for each in theirs))
+    stacked = distribution.log_prob(outputs.expand(2, 7, -1), action.expand(2, *action.shape))
+    torch.testing.assert_close(stacked, torch.as_tensor(expected).expand(2, 7))
+
+
+def test_choices_are_as_frequent_as_their_probabilities() -> None:
+    distribution, rows = MultiCategorical((4, 2)), 20_000
+    outputs = drawn(5, 1, 6)
+    action = distribution.sample(outputs.expand(rows, -1), uniform(11, 2, rows * 2).view(rows, 2))
+    assert action.dtype == torch.int64
+    assert action.shape == (rows, 2)
+    for column, part in zip(action.unbind(-1), torch.split(outputs, [4, 2], -1), strict=True):
+        found = torch.bincount(column, minlength=part.shape[1]) / rows
+        assert (found - part.softmax(-1)[0]).abs().max() < 4 * (0.25 / rows) ** 0.5
+    both = torch.bincount(action[:, 0] * 2 + action[:, 1], minlength=8) / rows  # the choices are independent
+    product = torch.outer(*(part.softmax(-1)[0] for part in torch.split(outputs, [4, 2], -1))).flatten()
+    assert (both - product).abs().max() < 4 * (0.25 / rows) ** 0.5
+
+
+def test_gaussian_samples_have_the_mean_and_the_deviation() -> None:
+    distribution, rows = Gaussian(2), 20_000
+    outputs = torch.tensor([[1.0, -2.0, 0.5, -1.0]])
+    action = distribution.sample(outputs.expand(rows, -1), uniform(4, 1, rows * 2).view(rows, 2))
+    deviation = outputs[0, 2:].exp()
+    assert action.dtype == torch.float32
+    assert ((action.mean(0) - outputs[0, :2]) / deviation).abs().max() < 4 / rows**0.5
+    torch.testing.assert_close(action.std(0), deviation, rtol=0.03, atol=0)
+
+
+def test_samples_at_the_ends_of_the_uniform_numbers() -> None:
+    ends = torch.tensor([[0.0], [1 - 2.0**-53]], dtype=torch.float64)
+    logits = torch.tensor([[-1e4, 0.0, 0.0, -1e4]]).expand(2, -1)
+    assert Categorical(4).sample(logits, ends).tolist() == [1, 2]  # never what has probability 0
+    assert Gaussian(1).sample(torch.zeros(2, 2), ends).isfinite().all()
+
+
+def test_deviations_are_clamped() -> None:
+    outputs = torch.tensor([[0.0, -9.0], [0.0, 9.0]])
+    edges = torch.tensor([[0.0, -5.0], [0.0, 2.0]])
+    torch.testing.assert_close(Gaussian(1).entropy(outputs), Gaussian(1).entropy(edges))
+    torch.testing.assert_close(
+        Gaussian(1).log_prob(outputs, torch.ones(2, 1)), Gaussian(1).log_prob(edges, torch.ones(2, 1))
+    )
+
+
+@pytest.mark.parametrize("distribution", FAMILIES)
+def test_the_mode_is_the_most_likely_action(distribution: Distribution) -> None:
+    outputs = drawn(2, 50, distribution.parameters)
+    best = distribution.log_prob(outputs, distribution.mode(outputs))
+    assert (distribution.log_prob(outputs, actions_of(distribution, 50)) <= best).all()
+
+
+@pytest.mark.parametrize("distribution", FAMILIES)
+def test_a_row_is_sampled_from_its_own_numbers(distribution: Distribution) -> None:
+    outputs, uniforms = drawn(7, 6, distribution.parameters), uniform(2, 5, 6 * distribution.draws)
+    whole = distribution.sample(outputs, uniforms.view(6, -1))
+    for row in range(6):
+        alone = distribution.sample(outputs[row : row + 1], uniforms.view(6, -1)[row : row + 1])
+        assert torch.equal(alone[0], whole[row])
+
+
+def test_distributions_of_spaces() -> None:
+    assert distribution_of(spaces.Discrete(3)) == Categorical(3)
+    assert distribution_of(spaces.MultiDiscrete([2, 5])) == MultiCategorical((2, 5))
+    assert distribution_of(spaces.MultiBinary(2)) == MultiCategorical((2, 2))
+    assert distribution_of(spaces.Box(-1, 1, (2, 3))) == Gaussian(6)
+    for space in (
+        spaces.Text(3),
+        spaces.Box(0, 255, (2,), np.uint8),
+        spaces.Dict({"a": spaces.Discrete(2)}),
+    ):
+        with pytest.raises(ScenarioError, match=r"no policy acts in .*; use Discrete") as raised:
+            distribution_of(space)
+        assert "\n" not in str(raised.value)
+
+
+# --- advantages ---------------------------------------------------------------------------------------------------
+
+
+def trajectory(
+    rewards: Tensor,
+    terminated: Tensor | None = None,
+    truncated: Tensor | None = None,
+    *,
+    absent: Tensor | None = None,
+    actions: Tensor | None = None,
+    known_length: bool = False,
+) -> Trajectory:
+    """A window, of which every end that is left out is nowhere."""
+    nothing = torch.zeros(rewards.shape, dtype=torch.bool)
+    terminated = nothing if terminated is None else terminated
+    truncated = nothing if truncated is None else truncated
+    experience = ~(nothing if absent is None else absent)
+    return trajectory_of(actions, rewards, terminated, truncated, experience, known_length=known_length)
+
+
+def by_hand(of: Trajectory, values: Tensor, discount: float, trace: float) -> Tensor:
+    """Advantages as weighted sums of n-step ones, straight from their definition (Schulman et al. 2016, eq. 15)."""
+    found = torch.zeros_like(values)
+    ticks, rows = values.shape
+    for t, row in itertools.product(range(ticks), range(rows)):
+        if of.unseen[t, row]:
+            continue
+        n_step, total = [], torch.zeros((), dtype=values.dtype)
+        for k in range(t, ticks):
+            if of.unseen[k, row]:
+                break
+            total = total + discount ** (k - t) * of.rewards[k, row]
+            end = bool(of.terminated[k, row])
+            n_step.append(
+                total + (0 if end else discount ** (k - t + 1) * values[k + 1, row]) - values[t, row]
+            )
+            if end:
+                break
+        weights = [(1 - trace) * trace**i for i in range(len(n_step) - 1)] + [trace ** (len(n_step) - 1)]
+        found[t, row] = sum(w * a for w, a in zip(weights, n_step, strict=True))
+    return found
+
+
+@pytest.mark.parametrize("trace", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("known_length", [False, True])
+@pytest.mark.parametrize("kind", ["terminated", "truncated", "absent"])
+def test_advantages_with_an_end_at_every_place(kind: str, known_length: bool, trace: float) -> None:
+    ticks = 4
+    ends = torch.stack([torch.tensor(e) for e in itertools.product([False, True], repeat=ticks)], 1)
+    rewards, values = drawn(1, ticks, 16), drawn(2, ticks, 16)
+    window = trajectory(rewards, **{kind: ends}, known_length=known_length)
+    found = gae(rewards, values, window.terminated, window.unseen, 0.9, trace)
+    torch.testing.assert_close(found, by_hand(window, values, 0.9, trace))
+    assert (found[window.unseen] == 0).all()
+
+
+def test_trace_0_is_the_error_of_one_step_and_trace_1_the_return_of_all() -> None:
+    rewards, values = drawn(3, 5, 2), drawn(4, 5, 2)
+    window = trajectory(rewards)
+    one = gae(rewards, values, window.terminated, window.unseen, 0.8, 0.0)
+    torch.testing.assert_close(one[:-1], rewards[:-1] + 0.8 * values[1:] - values[:-1])
+    whole = gae(rewards, values, window.terminated, window.unseen, 0.8, 1.0)
+    discounts = 0.8 ** torch.arange(4)
+    first = (discounts.unsqueeze(1) * rewards[:4]).sum(0) + 0.8**4 * values[4] - values[0]
+    torch.testing.assert_close(whole[0], first)
+    assert (one[-1] == 0).all()
+    assert (whole[-1] == 0).all()
+
+
+def test_a_window_of_one_tick_learns_from_episodes_that_are_known_to_end_there() -> None:
+    rewards, values = drawn(5, 1, 3), drawn(6, 1, 3)
+    ends = torch.tensor([[True, False, False]]), torch.tensor([[False, True, False]])
+    assert trajectory(rewards, *ends).unseen.all()
+    window = trajectory(rewards, *ends, known_length=True)
+    objective = PolicyObjective("a2c", None)
+    found = objective.advantages(window, values)
+    torch.testing.assert_close(found.advantages, torch.tensor([[1.0, 0, 0]]) * (rewards - values))
+    assert found.valid.tolist() == [[True, False, False]]
+
+
+class Chain:
+    """Three states in a row: each leads on with 0.7, else stays; the last one's way on terminates. Rewards by state."""
+
+    discount, rewards = 0.9, torch.tensor([0.0, -0.5, 2.0], dtype=torch.float64)
+
+    def values(self) -> Tensor:
+        """The solution of V = r + discount P V."""
+        on = torch.tensor([[0.3, 0.7, 0], [0, 0.3, 0.7], [0, 0, 0.3]], dtype=torch.float64)
+        found: Tensor = torch.linalg.solve(
+            torch.eye(3, dtype=torch.float64) - self.discount * on, self.rewards
+        )
+        return found
+
+    def window(self, ticks: int, rows: int) -> tuple[Trajectory, Tensor]:
+        """Walks from states one after the other, and the states' true values."""
+        state, states, ended = torch.arange(rows) % 3, [], []
+        for t in range(ticks):
+            on = uniform(8, t, rows) < 0.7
+            states.append(state)
+            ended.append(on & (state == 2))
+            state = torch.where(ended[-1], torch.zeros_like(state), state + on.long())
+        path = torch.stack(states)
+        return trajectory(self.rewards[path], torch.stack(ended)), self.values()[path]
+
+
+@pytest.mark.parametrize("trace", [0.0, 0.5, 1.0])
+def test_advantages_of_true_values_have_mean_zero(trace: float) -> None:
+    window, values = Chain().window(6, 30_000)
+    found = gae(window.rewards, values, window.terminated, window.unseen, Chain.discount, trace)
+    seen = found[~window.unseen]
+    deviation = seen.std() * (6 / len(seen)) ** 0.5  # those of one walk depend on each other
+    assert abs(seen.mean()) < 4 * deviation
+    wrong = gae(window.rewards, values * 1.5, window.terminated, window.unseen, Chain.discount, trace)
+    assert abs(wrong[~window.unseen].mean()) > 10 * deviation
+
+
+def test_a_tick_that_was_no_experience_is_the_end_of_what_is_known() -> None:
+    rewards, values = drawn(1, 4, 1), drawn(2, 4, 1)
+    absent = torch.tensor([[False], [False], [True], [False]])
+    rewards[2] = torch.nan  # nothing is known of it
+    window = trajectory(rewards, absent=absent)
+    found = PolicyObjective("a2c", None, discount=0.9, trace=1.0).advantages(window, values)
+    expected = rewards[0] + 0.9 * rewards[1] + 0.81 * values[2] - values[0]
+    torch.testing.assert_close(found.advantages[0], expected)
+    assert found.advantages[2:].tolist() == [[0.0], [0.0]]
+
+
+def test_returns_of_reinforce_count_to_the_end_of_their_episode() -> None:
+    yes, no = True, False
+    rewards = drawn(3, 5, 3)
+    terminated = torch.tensor([[no] * 3, [no] * 3, [yes, no, no], [no] * 3, [no] * 3])
+    truncated = torch.tensor([[no] * 3, [no] * 3, [no] * 3, [no, yes, no], [no] * 3])
+    absent = torch.zeros(5, 3, dtype=torch.bool)
+    absent[1, 1] = True
+    window = trajectory(rewards, terminated, truncated, absent=absent)
+    found = PolicyObjective("reinforce", None, discount=0.9).advantages(window)
+    # Row 0 terminates at tick 2; row 1 is truncated at 3, and tick 1 was no experience; row 2 has no end.
+    assert found.valid.T.tolist() == [[yes, yes, yes, no, no], [no, no, yes, yes, no], [no] * 5]
+    first = rewards[0, 0] + 0.9 * rewards[1, 0] + 0.81 * rewards[2, 0]
+    returns = torch.stack(
+        [
+            first,
+            rewards[1, 0] + 0.9 * rewards[2, 0],
+            rewards[2, 0],
+            rewards[2, 1] + 0.9 * rewards[3, 1],
+            rewards[3, 1],
+        ]
+    )
+    torch.testing.assert_close(found.returns.T[found.valid.T], returns)
+    torch.testing.assert_close(found.advantages.T[found.valid.T], returns - returns.mean())
+
+
+@pytest.mark.parametrize("rows", [15, 16])
+def test_advantages_are_normalised_from_32_samples(rows: int) -> None:
+    rewards, values = drawn(1, 3, rows), drawn(2, 3, rows)
+    window = trajectory(rewards)
+    raw = gae(rewards, values, window.terminated, window.unseen, 0.99, 0.95)
+    found = PolicyObjective("a2c", None).advantages(window, values)
+    if rows == 15:
+        torch.testing.assert_close(found.advantages, raw)
+    else:
+        known = raw[:-1]
+        torch.testing.assert_close(found.advantages[:-1], (known - known.mean()) / known.std())
+    torch.testing.assert_close(found.returns, raw + values)  # returns are never normalised
+
+
+# --- losses -------------------------------------------------------------------------------------------------------
+
+
+def window_of(
+    distribution: Distribution, ticks: int, rows: int, seed: int = 1, absent: Tensor | None = None
+) -> Trajectory:
+    """A random window with a few ends."""
+    actions = torch.stack([actions_of(distribution, rows, seed + t) for t in range(ticks)])
+    chance = uniform(seed, 99, ticks * rows).view(ticks, rows)
+    return trajectory(drawn(seed, ticks, rows), chance < 0.15, chance > 0.9, absent=absent, actions=actions)
+
+
+@pytest.mark.parametrize("distribution", FAMILIES)
+@pytest.mark.parametrize("kind", ["a2c", "ppo", "reinforce"])
+def test_losses_against_the_formula(kind: str, distribution: Distribution) -> None:
+    ticks, rows = 5, 4
+    window = window_of(distribution, ticks, rows)
+    outputs = drawn(2, ticks, rows, distribution.parameters)
+    values = None if kind == "reinforce" else drawn(3, ticks, rows)
+    objective = PolicyObjective(kind, distribution, entropy=0.3, value=0.7)
+    advantages = objective.advantages(window, values)
+    found = objective.losses(outputs, values, window, advantages)
+    valid, actions = advantages.valid, window.actions
+    assert actions is not None
+    log_prob = distribution.log_prob(outputs, actions)
+    policy = -advantages.advantages * (log_prob if kind != "ppo" else 1)
+    expected = policy - 0.3 * distribution.entropy(outputs)
+    if values is not None:
+        expected = expected + 0.7 * (values - advantages.returns).square()
+    torch.testing.assert_close(found.losses.sum() / rows, expected[valid].mean())
+    assert (found.losses[~valid] == 0).all()
+    torch.testing.assert_close(found.figures["policy_loss"], policy[valid].mean().reshape(1))
+    torch.testing.assert_close(
+        found.figures["entropy"], distribution.entropy(outputs)[valid].mean().reshape(1)
+    )
+    if values is not None:
+        returns = advantages.returns[valid]
+        unexplained = (returns - values[valid]).var() / returns.var()
+        torch.testing.assert_close(found.figures["explained_variance"], (1 - unexplained).reshape(1))
+
+
+@pytest.mark.parametrize("distribution", FAMILIES)
+def test_the_gradient_of_ppo_at_ratio_1_is_that_of_a2c(distribution: Distribution) -> None:
+    window = window_of(distribution, 6, 8)
+    outputs, values = drawn(2, 6, 8, distribution.parameters), drawn(3, 6, 8)
+    gradients = []
+    for kind in ("a2c", "ppo"):
+        objective = PolicyObjective(kind, distribution)
+        mine, own = outputs.clone().requires_grad_(), values.clone().requires_grad_()
+        found = objective.losses(mine, own, window, objective.advantages(window, own))
+        gradients.append(torch.autograd.grad(found.losses.sum(), (mine, own)))
+    torch.testing.assert_close(gradients[1], gradients[0])
+    assert gradients[0][0].abs().max() > 0.01
+    assert found.figures["approx_kl"].item() == 0
+    assert found.figures["clip_fraction"].item() == 0
+
+
+@pytest.mark.parametrize(
+    ("advantage", "change", "slope"),
+    [
+        (1.0, 0.1, -1.1),
+        (1.0, 0.3, 0.0),  # it has moved far enough that way
+        (1.0, -0.5, -0.5),
+        (-1.0, 0.5, 1.5),
+        (-1.0, -0.5, 0.0),
+        (-1.0, -0.1, 0.9),
+    ],
+)
+def test_ratios_beyond_the_clip_have_no_gradient(advantage: float, change: float, slope: float) -> None:
+    """`change` of the ratio from 1; the slope of the loss by the log-probability is -A times the ratio, or 0."""
+    objective = PolicyObjective("ppo", None, clip=0.2, entropy=0.0)
+    window = trajectory(torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool), known_length=True)
+    known = Advantages(torch.full((1, 1), advantage), torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool))
+    log_prob = torch.full((1, 1), 1.0 + change).log().requires_grad_()
+    message = (log_prob, torch.zeros(1, 1))
+    found = objective.losses(None, None, window, known, torch.zeros(1, 1), messages=[message])
+    (gradient,) = torch.autograd.grad(found.losses.sum(), log_prob)
+    torch.testing.assert_close(gradient.item(), slope)
+    assert found.figures["clip_fraction"].item() == (abs(change) > 0.2)
+    expected = change - torch.tensor(1 + change).log()
+    torch.testing.assert_close(found.figures["approx_kl"][0], expected)
+
+
+def test_what_is_not_valid_gives_no_gradient_even_where_its_ratio_is_infinite() -> None:
+    distribution = Gaussian(1)
+    window = window_of(distribution, 3, 2)
+    outputs = drawn(4, 3, 2, 2)
+    values = drawn(5, 3, 2)
+    objective = PolicyObjective("ppo", distribution)
+    advantages = objective.advantages(window, values)
+    assert not advantages.valid.all()
+    leaf = outputs.clone().requires_grad_()
+    then = torch.where(advantages.valid, distribution.log_prob(outputs, window.actions), -1e9)  # type: ignore[arg-type]
+    losses = objective.losses(leaf, values, window, advantages, then).losses
+    (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+    assert gradient.isfinite().all()
+    assert (gradient[~advantages.valid] == 0).all()
+
+
+def test_advantages_are_constants() -> None:
+    distribution = Categorical(2)
+    window, values = window_of(distribution, 4, 3), drawn(1, 4, 3).requires_grad_()
+    objective = PolicyObjective("a2c", distribution, value=1.0)
+    advantages = objective.advantages(window, values)
+    assert not advantages.advantages.requires_grad
+    assert not advantages.returns.requires_grad
+    losses = objective.losses(drawn(2, 4, 3, 2), values, window, advantages).losses
+    (gradient,) = torch.autograd.grad(losses.sum(), values)
+    share = 3 / advantages.valid.sum()
+    expected = 2 * (values - advantages.returns) * advantages.valid * share
+    torch.testing.assert_close(gradient, expected.detach())
+
+
+@pytest.mark.parametrize("kind", ["a2c", "ppo", "reinforce"])
+def test_members_do_not_depend_on_each_other(kind: str) -> None:
+    """Member 1 has few valid samples, so that it alone is not normalised; member 2 has none."""
+    distribution, batch, ticks = Categorical(3), 16, 4
+    absent = torch.zeros(ticks, 3 * batch, dtype=torch.bool)
+    absent[:, batch : 2 * batch - 2] = absent[:, 2 * batch :] = True
+    window = window_of(distribution, ticks, 3 * batch, absent=absent)
+    outputs, values = drawn(2, ticks, 3 * batch, 3), drawn(3, ticks, 3 * batch)
+    objective = PolicyObjective(kind, distribution)
+
+    def losses(which: slice, members: int) -> tuple[Tensor, dict[str, Tensor]]:
+        part = window.of(which)
+        some = values[:, which] if objective.has_values else None
+        advantages = objective.advantages(part, some, members=members)
+        then = None if kind != "ppo" else drawn(4, ticks, 3 * batch)[:, which] - 1
+        found = objective.losses(outputs[:, which], some, part, advantages, then, members=members)
+        return found.losses, found.figures
+
+    together, figures = losses(slice(None), 3)
+    for member in range(3):
+        which = slice(member * batch, (member + 1) * batch)
+        alone, own = losses(which, 1)
+        torch.testing.assert_close(alone, together[:, which])
+        for name, figure in own.items():
+            torch.testing.assert_close(figure[0], figures[name][member], equal_nan=True)
+    assert (together[:, 2 * batch :] == 0).all()
+    assert figures["entropy"][2].isnan()
+
+
+def test_a_minibatch_of_environments_has_its_own_mean() -> None:
+    distribution = Categorical(2)
+    window = window_of(distribution, 4, 8)
+    outputs, values = drawn(2, 4, 8, 2), drawn(3, 4, 8)
+    objective = PolicyObjective("ppo", distribution, entropy=0.0, value=1.0)
+    advantages = objective.advantages(window, values)
+    half = slice(0, 4)
+    then = drawn(5, 4, 8) - 1
+    found = objective.losses(
+        outputs[:, half], values[:, half], window.of(half), advantages.of(half), then[:, half]
+    )
+    whole = objective.losses(outputs, values, window, advantages, then)
+    counts = advantages.valid[:, half].sum() / 4, advantages.valid.sum() / 8
+    torch.testing.assert_close(found.losses * counts[0], whole.losses[:, half] * counts[1])
+
+
+def test_sampled_messages_add_to_the_action() -> None:
+    distribution = Categorical(2)
+    window, values = window_of(distribution, 3, 2), drawn(3, 3, 2)
+    objective = PolicyObjective("a2c", distribution, entropy=0.5)
+    outputs, message = drawn(2, 3, 2, 2), (drawn(4, 3, 2), drawn(5, 3, 2))
+    advantages = objective.advantages(window, values)
+    without = objective.losses(outputs, values, window, advantages).losses
+    found = objective.losses(outputs, values, window, advantages, messages=[message]).losses
+    share = 2 / advantages.valid.sum()
+    extra = (-message[0] * advantages.advantages - 0.5 * message[1]) * advantages.valid * share
+    torch.testing.assert_close(found, without + extra)
+    alone = replace(objective, distribution=None)
+    only = alone.losses(None, values, window, advantages, messages=[message, message]).losses
+    torch.testing.assert_close(
+        only - alone.losses(None, values, window, advantages, messages=[message]).losses, extra
+    )
+
+
+def test_losses_follow_finite_differences() -> None:
+    for kind, distribution in itertools.product(("a2c", "ppo", "reinforce"), FAMILIES):
+        window = window_of(distribution, 3, 2, seed=5)
+        values = None if kind == "reinforce" else drawn(3, 3, 2)
+        objective = PolicyObjective(kind, distribution)
+        advantages = objective.advantages(window, values)
+        leaves = [drawn(2, 3, 2, distribution.parameters).requires_grad_()]
+        leaves += [] if values is None else [values.requires_grad_()]
+        then = distribution.log_prob(leaves[0].detach(), window.actions) + 0.05  # type: ignore[arg-type]
+
+        def total(outputs: Tensor, *own: Tensor) -> Tensor:
+            return objective.losses(  # noqa: B023
+                outputs,
+                own[0] if own else None,
+                window,  # noqa: B023
+                advantages,  # noqa: B023
+                then,  # noqa: B023
+            ).losses.sum()
+
+        assert torch.autograd.gradcheck(total, leaves)
+
+
+# --- options ------------------------------------------------------------------------------------------------------
+
+
+def test_the_objective_of_a_scenarios_fields() -> None:
+    made = policy_objective("ppo", {"discount": 0.9, "epochs": 2, "clip": None}, Categorical(2))
+    assert (made.discount, made.epochs, made.clip, made.passes) == (0.9, 2, 0.2, 2)
+    assert policy_objective("a2c", {}, None).passes == 1
+    assert made.key != replace(made, clip=0.1).key
+    assert made.key == policy_objective("ppo", {"discount": 0.9, "epochs": 2}, Categorical(2)).key
+    with pytest.raises(ScenarioError, match="clip is not used by a2c, which has discount, trace"):
+        policy_objective("a2c", {"clip": 0.1}, None)
+    with pytest.raises(ValueError, match="a2c needs values"):
+        policy_objective("a2c", {}, None).advantages(trajectory(torch.zeros(2, 2)))
+    with pytest.raises(ValueError, match="reinforce has no values"):
+        policy_objective("reinforce", {}, None).advantages(trajectory(torch.zeros(2, 2)), torch.zeros(2, 2))
+    with pytest.raises(TypeError, match="of windows"):
+        made.loss(torch.zeros(1, 2), torch.zeros(1))

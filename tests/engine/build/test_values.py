@@ -1,0 +1,86 @@
+"""The value of agents whose objective learns one: a head of their network, after the objective's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from antiphon.agents import OBJECTIVE, VALUE
+from antiphon.engine.build.shapes import resolve
+from antiphon.engine.simulation import Simulation
+from antiphon.scenarios import Scenario, parts
+from tests.contracts.backend_twins import made
+from tests.engine.scenes import CLASSIFY, scenario_of
+
+
+@pytest.fixture(autouse=True)
+def _every_classification_learns_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "VALUED", ("classification",))
+
+
+def _scenario(network: Any = None, members: int = 1) -> Scenario:
+    agent: dict[str, Any] = {"observes": ["image"], "objective": CLASSIFY, "clock": {"unroll": 2}}
+    agent["network"] = network or {"kind": "mlp", "hidden": [4]}
+    agents = {f"a{i}": agent for i in range(members)} | {"b": {"objective": CLASSIFY}}
+    channels = [{"from": f"a{i}", "to": "b", "size": 3, "coupling": "detached"} for i in range(members)]
+    return scenario_of(agents, channels)
+
+
+def _net(inputs: int, outputs: int) -> nn.Module:
+    return nn.Linear(inputs, outputs)
+
+
+def _ports(simulation: Simulation) -> dict[str, Tensor]:
+    """What the first agent computed at the newest tick of its open window."""
+    backend: Any = simulation.backend
+    if backend.name == "reference":
+        return dict(backend.engine.state.group_of["a0"].tape.evaluations[-1][1][0].ports)
+    stack, _ = backend.stacked.place["a0"]
+    return dict(backend.system.group_of[stack].tape.ticks[-1].parts[0].ports)
+
+
+def test_its_head_is_after_the_objectives_and_before_the_ports() -> None:
+    scenario = _scenario()
+    with Simulation(scenario) as simulation:
+        heads = resolve(scenario, simulation.system.description).heads["a0"]
+    assert [(head.name, head.size, head.norm) for head in heads] == [
+        (OBJECTIVE, (10,), "none"),
+        (VALUE, (1,), "none"),
+        ("to_b", (3,), "batch"),
+    ]
+
+
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+@pytest.mark.parametrize(
+    "network",
+    [{"kind": "mlp", "hidden": [4]}, {"kind": "gru", "size": 4}, {"kind": "conv", "hidden": [2]}, _net],
+)
+@pytest.mark.parametrize("members", [1, 3])
+def test_the_value_is_a_port_of_every_tick(backend: str, network: Any, members: int) -> None:
+    with made(_scenario(network, members), backend) as simulation:
+        simulation.step()
+        ports = _ports(simulation)
+        rows = 8 * (members if backend == "cohort" else 1)
+        assert ports[VALUE].shape == (rows, 1)
+        assert ports[VALUE].requires_grad
+        assert ports[OBJECTIVE].shape == (rows, 10)
+
+
+def test_an_agent_whose_objective_learns_no_value_has_no_such_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    with made(_scenario(), "cohort") as simulation:
+        assert VALUE in simulation.system.agents["a0"].ports
+    monkeypatch.setattr(parts, "VALUED", ())
+    with made(_scenario(), "cohort") as simulation:
+        assert VALUE not in simulation.system.agents["a0"].ports
+
+
+def test_a_stack_computes_what_its_members_do() -> None:
+    values = []
+    for settings in ({"stacked": False}, {}):
+        with made(_scenario(members=3), "cohort", **settings) as simulation:
+            simulation.step()
+            values.append(_ports(simulation)[VALUE][:8])
+    torch.testing.assert_close(*values)

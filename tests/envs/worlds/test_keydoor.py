@@ -1,0 +1,79 @@
+"""The room with a key and a door: ways through it, walls, signals and options."""
+
+import pytest
+import torch
+
+from antiphon import envs
+from antiphon.envs.base import StepResult
+from antiphon.errors import ScenarioError
+from tests.envs.worlds.made import make
+
+ROOM = "antiphon/KeyDoor-v0"
+RIGHT, LEFT, DOWN, UP = range(4)
+
+
+def walk(env: envs.World, moves: list[int]) -> list[StepResult]:
+    return [env.step(torch.tensor([move])) for move in moves]
+
+
+def test_the_shortest_way_is_rewarded_at_its_end_alone() -> None:
+    env = make(ROOM, 1)
+    env.reset(seed=0)
+    steps = walk(env, [LEFT] * 5 + [UP] * 5 + [RIGHT] * 10 + [DOWN] * 10)
+    assert [float(step[1]) for step in steps] == [0.0] * 29 + [1.0]
+    assert [bool(step[2]) for step in steps] == [False] * 29 + [True]
+    assert not any(bool(step[3]) for step in steps)
+    key = [float(step[4]["final_obs"]["position"][0, 2]) for step in steps]
+    assert key == [0.0] * 9 + [1.0] * 21
+    last = steps[-1][4]["final_obs"]["observation"][0]
+    assert last.tolist() == pytest.approx([5 / 6, 5 / 6, 1.0, 0.0, 1.0])
+    assert steps[-1][0]["observation"][0].tolist() == [0.0] * 5
+
+
+def test_the_door_without_the_key_is_nothing() -> None:
+    env = make(ROOM, 1, size=7)
+    env.reset(seed=0)
+    steps = walk(env, [RIGHT] * 2 + [DOWN] * 2)
+    assert float(steps[-1][1]) == 0.0
+    assert not bool(steps[-1][2])
+    assert steps[-1][0]["observation"][0].tolist() == pytest.approx([2 / 3, 2 / 3, 0.0, 0.0, 1.0])
+
+
+def test_walls_stop() -> None:
+    env = make(ROOM, 1)
+    env.reset(seed=0)
+    for move, axis, end in ((RIGHT, 0, 1.0), (LEFT, 0, -1.0), (DOWN, 1, 1.0), (UP, 1, -1.0)):
+        assert float(walk(env, [move] * 14)[-1][0]["position"][0, axis]) == end
+
+
+def test_the_limit_truncates_unless_the_door_is_reached_with_its_step() -> None:
+    way = [LEFT] * 5 + [UP] * 5 + [RIGHT] * 10 + [DOWN] * 10
+    for limit, ends in ((30, (True, False)), (29, (False, True))):
+        env = make(ROOM, 1, limit=limit)
+        env.reset(seed=0)
+        last = walk(env, way[:limit])[-1]
+        assert (bool(last[2]), bool(last[3])) == ends
+
+
+def test_random_starts_are_all_over_the_room_and_have_the_key_in_its_cell_alone() -> None:
+    env = make(ROOM, 4000, start="random", size=6)
+    obs, _ = env.reset(seed=0)
+    cells = {tuple(row) for row in obs["position"][:, :2].mul(10).round().int().tolist()}
+    assert len(cells) == 36
+    assert torch.equal(obs["position"][:, 2], obs["observation"][:, 3])
+    assert 0 < float(obs["position"][:, 2].mean()) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"size": 4}, "env.size: 4; must be a whole number from 5 to 1001"),
+        ({"start": "center"}, "env.start: no start 'center'"),
+        ({"limit": 0}, "env.limit: 0; must be a whole number of at least 1"),
+        ({"sizes": 7}, "env.sizes: unknown key; did you mean 'size'?"),
+    ],
+)
+def test_options_that_cannot_be_say_why(options: dict[str, object], expected: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        envs.make({"id": ROOM, **options}, batch=1)
+    assert str(caught.value).startswith(expected)

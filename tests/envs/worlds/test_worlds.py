@@ -1,0 +1,160 @@
+"""What all worlds have in common: contract, ends, actions, state, pictures and Gymnasium's own checks."""
+
+import warnings
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.error import ResetNeeded
+from gymnasium.spaces import Dict
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+
+from antiphon import envs
+from antiphon.errors import ScenarioError
+from tests.envs.worlds.made import WORLDS, make
+
+POLE = "antiphon/CartPole-v0"
+
+
+def roll(env: envs.World, steps: int) -> list[Any]:
+    return [env.step() for _ in range(steps)]
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_contract(name: str) -> None:
+    for options in ({}, WORLDS[name]):
+        envs.check_vector_env(lambda options=options: make(name, 3, **options), steps=30)  # type: ignore[misc]
+    envs.check_vector_env(lambda: make(name, 2, torch.float64, **WORLDS[name]), steps=30)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_single_twin_passes_the_checks_of_gymnasium(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", ".*Box observation space m.* value is -?infinity")
+        check_env(gymnasium.make(name, render_mode="rgb_array", **WORLDS[name]).unwrapped)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_single_twin_is_the_first_copy(name: str) -> None:
+    many, single = make(name, 3, **WORLDS[name]), gymnasium.make(name, **WORLDS[name])
+    obs, _ = many.reset(seed=3)
+    alone, _ = single.reset(seed=3)
+    many.action_space.seed(1)
+    ends = 0
+    for _ in range(60):
+        for key, value in alone.items():
+            assert np.array_equal(obs[key][0].numpy(), value)
+        actions = many.action_space.sample()
+        first = {k: v[0] for k, v in actions.items()} if isinstance(actions, dict) else actions[0]
+        obs, reward, terminated, truncated, info = many.step(actions)
+        alone, gain, *ended, _ = single.step(first)
+        assert (gain, *ended) == (float(reward[0]), bool(terminated[0]), bool(truncated[0]))
+        if any(ended):
+            ends += 1
+            for key, value in alone.items():
+                assert np.array_equal(info["final_obs"][key][0].numpy(), value)
+            alone, _ = single.reset()
+    assert ends
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_an_episode_ends_in_one_way_and_only_its_own_copy_starts_anew(name: str) -> None:
+    env = make(name, 16, torch.float64, **WORLDS[name])
+    env.reset(seed=5)
+    elapsed = torch.zeros(16)
+    for obs, _, terminated, truncated, info in roll(env, 60):
+        elapsed += 1
+        ended = terminated | truncated
+        assert not bool((terminated & truncated).any())
+        assert torch.equal(info["_final_obs"], ended)
+        assert torch.equal(truncated, (elapsed == WORLDS[name]["limit"]) & ~terminated)
+        for key, value in obs.items():
+            assert torch.equal(value[~ended], info["final_obs"][key][~ended])
+        elapsed[ended] = 0
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_copy_does_not_depend_on_how_many_there_are(name: str) -> None:
+    few, many = make(name, 2, **WORLDS[name]), make(name, 5, **WORLDS[name])
+    first, second = few.reset(seed=1)[0], many.reset(seed=1)[0]
+    few.action_space.seed(0)
+    for _ in range(25):
+        for key, value in first.items():
+            assert torch.equal(value, second[key][:2])
+        first, second = few.step()[0], many.step()[0]
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_saved_state_goes_on_bit_for_bit(name: str) -> None:
+    env, twin = make(name, **WORLDS[name]), make(name, **WORLDS[name])
+    env.reset(seed=2)
+    roll(env, 7)
+    state = env.state_dict()
+    after = roll(env, 30)
+    twin.load_state_dict(state)
+    for one, other in zip(after, roll(twin, 30), strict=True):
+        assert all(torch.equal(one[0][key], other[0][key]) for key in one[0])
+        assert all(torch.equal(a, b) for a, b in zip(one[1:4], other[1:4], strict=True))
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_pictures_follow_the_state(name: str) -> None:
+    env = make(name, 2)
+    with pytest.raises(ResetNeeded):
+        env.render()
+    env.reset(seed=0)
+    before = env.render()
+    assert len(before) == 2
+    for picture in before:
+        assert picture.dtype == np.uint8
+        assert picture.ndim == 3
+        assert picture.shape[2] == 3
+        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 2
+    roll(env, 3)
+    assert not np.array_equal(before[0], env.frame(0))
+
+
+def test_gymnasium_makes_the_vector_kind_and_renders_it() -> None:
+    env = gymnasium.make_vec(POLE, num_envs=3, limit=7, render_mode="rgb_array")
+    assert isinstance(env, envs.World)
+    assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    assert isinstance(env.single_observation_space, Dict)
+    env.reset(seed=0)
+    assert len(env.render()) == 3
+    with pytest.raises(ScenarioError, match=r"env\.render_mode: no render_mode 'human'; use rgb_array"):
+        gymnasium.make_vec(POLE, num_envs=3, render_mode="human")
+
+
+def test_actions_are_choices_or_logits() -> None:
+    envs_ = [make(POLE, 3) for _ in range(3)]
+    for env in envs_:
+        env.reset(seed=0)
+    logits = torch.tensor([[0.0, 1.0], [2.0, -1.0], [0.5, 0.6]])
+    given = (logits, torch.tensor([1, 0, 1]), np.array([1, 0, 1]))
+    reached = [env.step(actions)[0]["observation"] for env, actions in zip(envs_, given, strict=True)]
+    assert torch.equal(reached[0], reached[1])
+    assert torch.equal(reached[0], reached[2])
+
+
+@pytest.mark.parametrize(
+    ("actions", "expected"),
+    [
+        (torch.zeros(2, dtype=torch.long), "env: action: torch.int64 [2]; give choices [3] or logits [3, 2]"),
+        (torch.zeros(3), "env: action: torch.float32 [3]; give choices [3] or logits [3, 2]"),
+        (torch.zeros(3, 4), "env: actions are [3, 4]; give the logits of 2 choices, [3, 2]"),
+        (torch.tensor([0, 1, 2]), "env: action: choices from 0 to 2; must be 0 to 1"),
+        (np.array([0, -1, 1]), "env: action: choices from -1 to 1; must be 0 to 1"),
+    ],
+)
+def test_actions_that_cannot_be_say_why(actions: Any, expected: str) -> None:
+    env = make(POLE, 3)
+    with pytest.raises(ResetNeeded):
+        env.step(actions)
+    env.reset(seed=0)
+    with pytest.raises(ScenarioError) as caught:
+        env.step(actions)
+    assert str(caught.value) == expected
