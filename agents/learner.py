@@ -1,4 +1,4 @@
-"""Learners: parameters, running statistics and optimiser of a network, of one agent or stacked."""
+"""Learners: parameters, running statistics and optimiser of a network, of one agent or stacked; with those of its critic."""
 
 from __future__ import annotations
 
@@ -8,31 +8,67 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import Network, Tensors
+from antiphon.agents.network import VALUE, Network, Tensors, sub, with_prefix
+from antiphon.nets import random
 from antiphon.nets.trained_parameters import StackedParameters, TrainedParameters
 
-__all__ = ["Learner", "StackedLearner"]
+__all__ = ["CRITIC", "Learner", "StackedLearner"]
+
+CRITIC = "critic"
+"""What the names of a critic's parameters and running statistics begin with."""
 
 
-class Learner(TrainedParameters):
-    """Parameters, running statistics and optimiser of one network. Tied agents share one learner.
+class _Criticised:
+    """What one learner and a stack of them share: the evaluation of a second network, which estimates values.
+
+    Attributes:
+        critic: That network, whose only head is `VALUE`; None: there is none.
+    """
+
+    critic: Any
+
+    def values(
+        self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool
+    ) -> tuple[Tensor, Tensors]:
+        """Return the critic's value [rows, 1] of what it observes, [rows, …], and its new running statistics.
+
+        Args:
+            parameters: All of the learner's.
+            buffers: Likewise.
+            x: What the critic observes.
+            training: Whether batch statistics are used and updated.
+        """
+        ports, after = self.critic(sub(parameters, CRITIC), sub(buffers, CRITIC), x, training=training)
+        return ports[VALUE], with_prefix(CRITIC, after)
+
+
+class Learner(_Criticised, TrainedParameters):
+    """Parameters, running statistics and optimiser of one network, and of its critic. Tied agents share one learner.
 
     Args:
         network: The network.
         generator: Samples the initial parameters.
+        critic: A second network that estimates values in training; those of the first do not depend on it.
         settings: The other arguments of `TrainedParameters`.
     """
 
-    def __init__(self, network: Network, generator: torch.Generator, **settings: Any) -> None:
-        self.network = network
-        super().__init__(network.parameters(generator), network.buffers(), **settings)
+    def __init__(
+        self, network: Network, generator: torch.Generator, critic: Network | None = None, **settings: Any
+    ) -> None:
+        self.network, self.critic = network, critic
+        parameters, buffers = network.parameters(generator), network.buffers()
+        if critic is not None:
+            own = random.generator(generator.initial_seed(), CRITIC)
+            parameters |= with_prefix(CRITIC, critic.parameters(own))
+            buffers |= with_prefix(CRITIC, critic.buffers())
+        super().__init__(parameters, buffers, **settings)
 
     def counts(self) -> list[int]:
         """Return the optimiser steps taken, as a list of one."""
         return [self.updates]
 
 
-class StackedLearner(StackedParameters):
+class StackedLearner(_Criticised, StackedParameters):
     """The learners of N agents of one kind, stacked; interface of one.
 
     Its network maps rows (member, environment), [N * B, …].
@@ -44,7 +80,9 @@ class StackedLearner(StackedParameters):
 
     def __init__(self, learners: Sequence[Learner], batch: int) -> None:
         super().__init__(learners)
-        self.network = _RowNetwork(learners[0].network, len(learners), batch)
+        first = learners[0]
+        self.network = _RowNetwork(first.network, len(learners), batch)
+        self.critic = None if first.critic is None else _RowNetwork(first.critic, len(learners), batch)
 
     def counts(self) -> list[int]:
         """Return the optimiser steps that each agent has taken."""

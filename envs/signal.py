@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
-__all__ = ["Description", "Signal"]
+__all__ = ["OUTCOMES", "Description", "Signal"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +52,14 @@ class Signal:
         if self.shape == ():
             return Discrete(self.classes)
         return MultiDiscrete(np.full(self.shape, self.classes))
+
+
+OUTCOMES = {
+    "reward": Signal(training_only=True, known="after_step"),
+    "terminated": Signal(training_only=True, known="after_step", low=0.0, high=1.0),
+    "truncated": Signal(training_only=True, known="after_step", low=0.0, high=1.0),
+}
+"""What a step brings in worlds that agents act in: the reward, and 1 where the step ended the episode, or cut it off."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

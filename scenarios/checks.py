@@ -27,6 +27,7 @@ from antiphon.scenarios.relations import (
     undelayed,
     window_of,
 )
+from antiphon.scenarios.spec import Spec, plain
 from antiphon.scenarios.ties import tie_problems
 
 __all__ = ["AGE", "STATES", "check", "problems_of"]
@@ -74,7 +75,9 @@ def _cannot(scenario: Graph, channel: ChannelSpec) -> str | None:
 STATES = ("from.state", "to.state")
 """Context signals: the states of a channel's ends."""
 _COUPLINGS = ("locked", "detached", "decoupled")
-_NOT_FOR_STATES = ("size", "port", "norm", "link", "input", "feedback", "read", "staleness")
+_NOT_FOR_STATES = (
+    *("size", "port", "norm", "symbols", "sample", "link", "input", "feedback", "read", "staleness"),
+)
 _FOR_STATES = ("span", "auxiliary")
 
 
@@ -375,9 +378,10 @@ def _ports(scenario: Graph) -> Iterator[DocumentError]:
         if channel.port is None:
             continue
         first, other = ports.setdefault((channel.sender, channel.port), (index, channel))
-        for field in ("size", "norm"):
+        for field in ("size", "norm", "symbols", "sample"):
             mine, theirs = getattr(channel, field), getattr(other, field)
             if mine != theirs:
+                mine, theirs = (plain(one) if isinstance(one, Spec) else one for one in (mine, theirs))
                 message = f"{show_value(mine)} differs from channels[{first}].{field}, {show_value(theirs)}"
                 mend = f"on the same port {channel.port!r}; make them equal"
                 yield DocumentError((*path, field), f"{message}, {mend}")

@@ -17,7 +17,7 @@ from antiphon.agents.aggregation import Aggregated
 from antiphon.agents.feedforward import Conv, Mlp
 from antiphon.agents.learner import Learner
 from antiphon.agents.module import ModuleNetwork
-from antiphon.agents.network import Head, Network, features_of
+from antiphon.agents.network import VALUE, Head, Network, features_of
 from antiphon.agents.recurrent import Recurrent
 from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Wiring, connect, optimiser_of
@@ -143,6 +143,7 @@ class _Builder:
                 self.scenario.training.batch,
                 self._goal(name, spec),
                 self._align(name, spec),
+                critic=self._critic_observes(spec),
                 categories=self._categories(name, spec),
                 seed=seed_for(self.seed, "agent", name),
                 p_update=spec.p_update,
@@ -174,6 +175,7 @@ class _Builder:
             learner = Learner(
                 network,
                 generator(self.seed, "agent", owner, "parameters"),
+                self._critic(name, spec, shapes),
                 optimiser=kind,
                 rate=rate,
                 frozen=not spec.learn,
@@ -205,6 +207,28 @@ class _Builder:
         except ScenarioError as error:
             raise placed(error, ("agents", name)) from None
 
+    @staticmethod
+    def _critic_observes(spec: AgentSpec) -> tuple[str, ...]:
+        critic = None if spec.objective is None else spec.objective.critic
+        return () if critic is None else critic.observes
+
+    def _critic(self, name: str, spec: AgentSpec, shapes: Shapes) -> Network | None:
+        if spec.objective is None or spec.objective.critic is None:
+            return None
+        network, head = spec.objective.critic.network, Head(VALUE, (1,))
+        return self._feedforward(network, spec, shapes.critics[name], (head,))
+
+    def _feedforward(
+        self, network: NetworkSpec, spec: AgentSpec, inputs: tuple[int, ...], heads: tuple[Head, ...]
+    ) -> Network:
+        shared: dict[str, Any] = {
+            "norm": network.norm or default_norm(spec, self.env),
+            "activation": network.activation,
+        }
+        if network.kind == "conv":
+            return Conv(inputs, network.hidden, heads, filter=network.filter, pool=network.pool, **shared)
+        return Mlp(inputs, network.hidden, heads, **shared)
+
     def _layers(
         self, owner: str, spec: AgentSpec, inputs: tuple[int, ...], heads: tuple[Head, ...]
     ) -> Network:
@@ -213,17 +237,19 @@ class _Builder:
             options = spec.network.options if isinstance(spec.network, NetworkSpec) else {}
             seed = seed_for(self.seed, "agent", owner, "module")
             return ModuleNetwork(spec.source, inputs, heads, seed, options)
-        shared: dict[str, Any] = {
-            "norm": network.norm or default_norm(spec, self.env),
-            "activation": network.activation,
-        }
-        if network.kind == "conv":
-            return Conv(inputs, network.hidden, heads, filter=network.filter, pool=network.pool, **shared)
         if not network.recurrent:
-            return Mlp(inputs, network.hidden, heads, **shared)
-        shared |= {"kind": network.kind, "encoder": network.encoder}
-        shared |= {"cell_norm": network.cell_norm, "leak": network.leak}
-        return Recurrent(inputs, network.size, heads, **shared)
+            return self._feedforward(network, spec, inputs, heads)
+        return Recurrent(
+            inputs,
+            network.size,
+            heads,
+            kind=network.kind,
+            encoder=network.encoder,
+            norm=network.norm or default_norm(spec, self.env),
+            activation=network.activation,
+            cell_norm=network.cell_norm,
+            leak=network.leak,
+        )
 
     def _check_tied(self, name: str, learner: Learner, shapes: Shapes) -> None:
         first, inputs = learner.network, shapes.inputs[name]
@@ -236,6 +262,12 @@ class _Builder:
                 f"tied agents need equal inputs and ports, got inputs {list(inputs)} "
                 f"and ports {list(ports)} against {list(first.input_shape)} and {list(known)}; "
                 "give their channels a common `port`",
+            )
+        critic, own = learner.critic, shapes.critics.get(name)
+        if (None if critic is None else critic.input_shape) != own:
+            raise DocumentError(
+                ("agents", name, "share"),
+                "tied agents need critics of equal inputs, or none of them one; give them one `objective.critic`",
             )
 
     def _goal(self, name: str, spec: AgentSpec) -> Goal | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gymnasium import spaces
@@ -17,7 +17,7 @@ from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
 from antiphon.nets.recurrent import Cell
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import OWN_TARGET, AgentSpec, ChannelSpec
+from antiphon.scenarios.parts import OWN_TARGET, AgentSpec, ChannelSpec, CriticSpec
 from antiphon.scenarios.problems import DocumentError, Path, Problems, placed
 
 __all__ = [
@@ -52,6 +52,8 @@ class Shapes:
     """By channel name."""
     heads: dict[str, tuple[Head, ...]]
     """Each agent's heads, in canonical order: the objective's, its value's, then its ports."""
+    critics: dict[str, Shape]
+    """What the critic of each agent takes in that has one of its own, by agent."""
 
 
 def state_size(agent: AgentSpec) -> int:
@@ -150,12 +152,15 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
             "give one of the channels between them a size",
         )
     heads: dict[str, tuple[Head, ...]] = {}
+    critics: dict[str, Shape] = {}
     problems = Problems()
-    for name in scenario.agents:
+    for name, agent in scenario.agents.items():
         with problems.gathered():
             heads[name] = _heads(scenario, name, messages, env)
+            if agent.objective is not None and agent.objective.critic is not None:
+                critics[name] = _critic_shape(name, agent, agent.objective.critic, env)
     problems.raise_any()
-    return Shapes(inputs, messages, heads)
+    return Shapes(inputs, messages, heads, critics)
 
 
 def signal_problems(scenario: Scenario, env: Description) -> Iterator[DocumentError]:
@@ -166,9 +171,20 @@ def signal_problems(scenario: Scenario, env: Description) -> Iterator[DocumentEr
                 yield from _hidden(signal, ("agents", name, "observes"), env, "agent", "observe")
         if agent.objective is not None:
             yield from _unknown(agent.objective.target, ("agents", name, "objective", "target"), env)
+            yield from _critic_problems(agent.objective.critic, ("agents", name, "objective", "critic"), env)
     for channel in scenario.channels:
         if channel.coupling in ("decoupled", "unlocked"):
             yield from _predictor_problems(channel, ("channels", channel.name), env)
+
+
+def _critic_problems(critic: CriticSpec | None, path: Path, env: Description) -> Iterator[DocumentError]:
+    """Names that lead nowhere, and signals that are not there yet when an agent ticks."""
+    for signal in () if critic is None else critic.observes:
+        yield from _unknown(signal, (*path, "observes"), env)
+        if signal in env.signals and env.signals[signal].known == "after_step":
+            known = [name for name, one in env.signals.items() if one.known == "tick"]
+            message = f"'{signal}' is known only after the step, and a value is needed at the tick"
+            yield DocumentError((*path, "observes"), f"{message}; use some of {', '.join(known)}")
 
 
 def _predictor_problems(channel: ChannelSpec, path: Path, env: Description) -> Iterator[DocumentError]:
@@ -235,15 +251,27 @@ def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env:
                 f"{name_of(agent.aggregation.kind)} joins flat messages, and a conv network reads maps; "
                 "use concat, sum or mean",
             )
-        shapes = [*observed, *messages_read]
-        if any(len(shape) != 3 for shape in shapes) or len({shape[1:] for shape in shapes}) > 1:
-            given = ", ".join(str(list(shape)) for shape in shapes)
-            raise DocumentError(
-                ("agents", name),
-                f"a conv network needs [channels, height, width] inputs of one height and width, got {given}",
-            )
-        return (sum(shape[0] for shape in shapes), *shapes[0][1:])
+        return _map_shape([*observed, *messages_read], ("agents", name))
     return (sum(features_of(shape) for shape in [*observed, *messages_read]),)
+
+
+def _critic_shape(name: str, agent: AgentSpec, critic: CriticSpec, env: Description) -> Shape:
+    """The shape of one sample of what a critic observes."""
+    shapes = [env.signals[signal].shape_as(agent.categories) for signal in critic.observes]
+    if critic.network.kind != "conv":
+        return (sum(features_of(shape) for shape in shapes),)
+    return _map_shape(shapes, ("agents", name, "objective", "critic"))
+
+
+def _map_shape(shapes: Sequence[Shape], path: Path) -> Shape:
+    """The shape of maps that a conv network reads side by side."""
+    if any(len(shape) != 3 for shape in shapes) or len({shape[1:] for shape in shapes}) > 1:
+        given = ", ".join(str(list(shape)) for shape in shapes)
+        raise DocumentError(
+            path,
+            f"a conv network needs [channels, height, width] inputs of one height and width, got {given}",
+        )
+    return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
 
 def objective_in(name: str, agent: AgentSpec, env: Description) -> tuple[Objective, int] | None:
@@ -308,7 +336,7 @@ def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Descr
     for channel in scenario.outputs_of(name):
         head = head_of(channel)
         if head != HIDDEN and head not in heads:
-            norm = channel.norm or default_norm(agent, env)
+            norm = channel.norm or ("none" if channel.symbols is not None else default_norm(agent, env))
             heads[head] = Head(head, messages[channel.name], norm)
     memory = scenario.memory_of(name)
     if memory is not None and memory.coupling == "decoupled" and memory.gradient.auxiliary:

@@ -125,6 +125,7 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
             AGE if n == AGE else system.description.signals[n].shape_as(agent.categories)
             for n in agent.observes
         ),
+        _critic(system, agent),
         None if agent.align is None else aligned_kind(system, agent),
         agent.fan_in,
         frozenset(read) if agent.fan_in in REDUCED else tuple(read),
@@ -133,6 +134,16 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
         None if agent.memory is None else channel_kind(system, agent.memory),
         agent.trail is None,
         agent.looked_back,
+    )
+
+
+def _critic(system: System, agent: Agent) -> Hashable:
+    """The function of an agent's critic and the shapes of what it observes; None: it has none."""
+    if agent.learner.critic is None:
+        return None
+    signals = system.description.signals
+    return agent.learner.critic.signature(), tuple(
+        signals[n].shape_as(agent.categories) for n in agent.critic
     )
 
 
@@ -166,6 +177,7 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
     return (
         place_of(channel.port, system.agents[channel.sender].learner.network),
         _CHANNEL(channel),
+        None if channel.sampler is None else (type(channel.sampler), channel.sampler.key),
         channel.outliers is None,
         _LEDGER(channel.ledger),
         channel.mailbox.aligns,
@@ -289,6 +301,7 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
         learner=learner,
         members=tuple(members),
         observed=tuple(zip(*(agent.observes for agent in members), strict=True)),
+        critics=tuple(zip(*(agent.critic for agent in members), strict=True)),
         replicas=_replicas(base, [agent.name for agent in members]),
         participation_seeds=torch.tensor(seeds) if members[0].p_update < 1.0 else None,
         _order={},
@@ -358,6 +371,10 @@ class _Channels:
             ledger.name = settings["name"]
             settings["predictor"] = _models([c.predictor for c in members], batch)
             settings["input"] = _models([c.input for c in members], batch)
+            if first.sampler is not None:
+                settings["sampler"] = first.sampler.stack(
+                    [c.sampler for c in members if c.sampler is not None]
+                )
             if first.outliers is not None:
                 outliers = [c.outliers for c in members if isinstance(c.outliers, Outliers)]
                 settings["outliers"] = BundledOutliers(outliers)

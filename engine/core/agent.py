@@ -79,6 +79,10 @@ class Agent:
     """Theirs."""
     observed: tuple[tuple[str, ...], ...] = ()
     """Per observation, the signal of each member."""
+    critic: tuple[str, ...] = ()
+    """Names of what the critic of its first member observes; empty: it has no critic of its own, or needs none here."""
+    critics: tuple[tuple[str, ...], ...] = ()
+    """Per observation of the critics, the signal of each member."""
     participation_seeds: Tensor | None = None
     """[N] int64; None: every window is learned from."""
     watched: tuple[str, ...] = ()
@@ -94,6 +98,7 @@ class Agent:
         if not self.members:
             self.members = (self,)
             self.observed = tuple((name,) for name in self.observes)
+            self.critics = tuple((name,) for name in self.critic)
             self.replicas = Replicas(batch=self.batch, device=self.replicas.index.device)
             if self.p_update < 1.0:
                 self.participation_seeds = torch.tensor([self.participation_seed])
@@ -165,18 +170,23 @@ class Agent:
             dtype: Of what the network reads.
         """
         flat = len(self.learner.network.input_shape) == 1
-        found = []
-        for names in self.observed:
-            if names[0] == AGE:
-                continue
-            distinct = list(dict.fromkeys(names))
-            values = [signal(name).to(dtype) for name in distinct]
-            if len(values) == 1:
-                rows = self.replicas.to_rows(values[0])
-            else:
-                rows = self._by_name(torch.cat(values), names, distinct)
-            found.append(rows.reshape(len(rows), -1) if flat else rows)
-        return found
+        found = (self._rows(names, signal, dtype) for names in self.observed if names[0] != AGE)
+        return [rows.reshape(len(rows), -1) if flat else rows for rows in found]
+
+    def critic_input(self, signal: Callable[[str], Tensor], dtype: torch.dtype) -> Tensor:
+        """What the critics of its members read, [rows, *input_shape]; arguments as of `observations`."""
+        found = [self._rows(names, signal, dtype) for names in self.critics]
+        if len(self.learner.critic.input_shape) == 1:
+            found = [rows.reshape(len(rows), -1) for rows in found]
+        return found[0] if len(found) == 1 else torch.cat(found, 1)
+
+    def _rows(self, names: tuple[str, ...], signal: Callable[[str], Tensor], dtype: torch.dtype) -> Tensor:
+        """One observation of the members, [rows, …]; `names`: the signal of each."""
+        distinct = list(dict.fromkeys(names))
+        values = [signal(name).to(dtype) for name in distinct]
+        if len(values) == 1:
+            return self.replicas.to_rows(values[0])
+        return self._by_name(torch.cat(values), names, distinct)
 
     def _by_name(self, values: Tensor, names: tuple[str, ...], distinct: list[str]) -> Tensor:
         """Each member's own out of several signals, [signals * replicas * B, …], as rows."""
@@ -201,6 +211,7 @@ class Agent:
         names = [*self.watched, *(channel.port for channel in self.outgoing)]
         if self.goal is not None:
             names += [port for port in (OBJECTIVE, VALUE) if port in self.learner.network.heads]
+            names += [VALUE] if self.critic else []
         if self.memory is not None:
             names.append(STATE)
             if self.memory.auxiliary:

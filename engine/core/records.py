@@ -277,6 +277,8 @@ class AgentTick:
     """[B, channels]: how old the messages are, for an agent that observes it."""
     ports: Tensors = field(default_factory=dict)
     """Its outputs, with their graph; empty once the window has closed."""
+    sampled: Tensors = field(default_factory=dict)
+    """What it sent over channels whose messages are sampled, [rows, size] each; a replayed window sends it again."""
 
     @property
     def consumed(self) -> list[Read]:

@@ -180,7 +180,7 @@ class System:
         """Return the names of all signals somebody asks for."""
         names = {goal.target for goal in self.goals().values()}
         for agent in self.agents.values():
-            names.update(name for name in agent.observes if name != AGE)
+            names.update(name for name in (*agent.observes, *agent.critic) if name != AGE)
         for channel in self.channels.values():
             names.update(spec.name for spec in channel.input_context)
             if channel.predictor is not None:

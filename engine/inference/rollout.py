@@ -391,6 +391,7 @@ def _silent_copy(system: System, batch: int, links: Links, seed: int) -> System:
     found = replace(copied(system, channels), batch=batch)
     for name, agent in found.agents.items():
         agent.learner.frozen = True
+        agent.critic = ()  # it is not there when the agent is deployed
         agent.batch, agent.replicas = batch, Replicas(batch=batch, device=agent.replicas.index.device)
         agent.seed = seed_for(seed, "agent", name)
         agent.trail = None
@@ -432,6 +433,7 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
         ledger=ledger,
         mailbox=Mailbox(ledger, channel.mailbox.aligns),
         zeros=channel.zeros.new_zeros(batch, channel.size),
+        sampler=None if channel.sampler is None else channel.sampler.most_probable(),
         predictor=None,
         context=(),
         ends=(),

@@ -17,6 +17,7 @@ from torch import Tensor, UntypedStorage
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from antiphon.agents.network import VALUE
 from antiphon.comms.lens import LensGradient
 from antiphon.comms.synthetic_gradients import Example, Predictor
 from antiphon.comms.synthetic_inputs import InputModel
@@ -66,7 +67,8 @@ class CostModel:
         returns = any(
             channel.coupling == "locked" or channel.ledger.wants_deltas for channel in agent.incoming
         )
-        key = learner.network.signature(), returns, learner.frozen
+        critic = None if learner.critic is None else learner.critic.signature()
+        key = learner.network.signature(), critic, returns, learner.frozen
         if key not in self._networks:
             try:
                 few, more = (self._evaluated(agent, rows, returns) for rows in (_ROWS, _ROWS + 1))
@@ -104,12 +106,15 @@ class CostModel:
                 given = [torch.zeros_like(port) for port in outputs]
                 torch.autograd.grad(outputs, leaves, given, allow_unused=True)
 
+        def evaluate() -> None:
+            ports.update(network(parameters, buffers, x, training=True, state=state)[0])
+            if agent.critic:
+                seen = torch.zeros(rows, *agent.learner.critic.input_shape, **place)
+                ports[VALUE], _ = agent.learner.values(parameters, buffers, seen, training=True)
+
         if state is not None:
             state.requires_grad_()
-        forward, saved = _counted(
-            lambda: ports.update(network(parameters, buffers, x, training=True, state=state)[0]),
-            parameters.values(),
-        )
+        forward, saved = _counted(evaluate, parameters.values())
         return forward, saved, _counted(backward)[0]
 
     def _rough(self, agent: Agent) -> NetworkCost:

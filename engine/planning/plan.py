@@ -305,10 +305,15 @@ def _kind(model: Predictor | InputModel | None) -> str | None:
 
 
 def network_in_words(spec: AgentSpec) -> str:
-    """Return the kind and the sizes of an agent's network: `mlp 64`."""
-    network = spec.layers
-    if network is None:
-        return str(spec.network.kind) if isinstance(spec.network, NetworkSpec) else "Python"
+    """Return the kind and the sizes of an agent's network: `mlp 64`; `mlp 64, critic mlp 32 of state` with a critic."""
+    critic = None if spec.objective is None else spec.objective.critic
+    seen = "" if critic is None else f", critic {_layers(critic.network)} of {', '.join(critic.observes)}"
+    if spec.layers is not None:
+        return _layers(spec.layers) + seen
+    return (str(spec.network.kind) if isinstance(spec.network, NetworkSpec) else "Python") + seen
+
+
+def _layers(network: NetworkSpec) -> str:
     if network.recurrent:
         before = f" behind {', '.join(map(str, network.encoder))}" if network.encoder else ""
         return f"{network.kind} {network.size}{before}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import STATE, Tensors
+from antiphon.agents.network import STATE, VALUE, Tensors
 from antiphon.comms.credit import constant
 from antiphon.comms.links import combine_reads, join
 from antiphon.engine.reference.ledger import mask_fill_zero
@@ -111,11 +111,25 @@ def _evaluate(state: State, step: int, ticks: list[AgentTick], tape: Tape, buffe
         transports=[path for i, tick in enumerate(ticks) for path in _feedback_paths(state, tick, tape, i)],
         state=torch.cat(states) if states else None,
     )
+    if agents[0].critic:
+        seen = torch.cat([_critic_input(state, tick) for tick in ticks])
+        ports[VALUE], updated = learner.values(learner.parameters, buffers, seen, training=not learner.frozen)
+        after = after | updated
     for i, (agent, tick) in enumerate(zip(agents, ticks, strict=True)):
         tick.ports = {name: output.chunk(len(ticks))[i] for name, output in ports.items()}
         for channel in _outgoing(state, agent, step):
-            tape.outputs[channel.name, step] = tick.ports[channel.port]
+            tape.outputs[channel.name, step] = _message(channel, tick, step, tape)
     return after
+
+
+def _message(channel: Channel, tick: AgentTick, step: int, tape: Tape) -> Tensor:
+    """[B, …]: a message with its graph; in a window that is evaluated again, the sample that was sent (rule 26a)."""
+    output = tick.ports[channel.port]
+    if channel.sampler is None:
+        return output
+    sent = next((r.message for name, r in tape.sent if (name, r.stamp) == (channel.name, step)), None)
+    message, tick.sampled[channel.name] = channel.sampler.send(output, step, sent)
+    return message
 
 
 def _outgoing(state: State, agent: Agent, step: int) -> list[Channel]:
@@ -146,6 +160,17 @@ def _network_input(state: State, tick: AgentTick, tape: Tape) -> Tensor:
         messages.append(message)
         present.append(there)
     return join(agent.fan_in, observations, messages, present)
+
+
+def _critic_input(state: State, tick: AgentTick) -> Tensor:
+    """[B, *input_shape]: what an agent's critic observes, in declared order."""
+    agent, system = state.agents[tick.agent], state.system
+    values = [
+        system.network_input(name, tick.signals.values.get(name), agent.categories).to(system.dtype)
+        for name in agent.critic
+    ]
+    flat = len(agent.learner.critic.input_shape) == 1
+    return torch.cat([value.reshape(len(value), -1) if flat else value for value in values], 1)
 
 
 def _value(state: State, entry: Read, tick: AgentTick, tape: Tape) -> Tensor:
@@ -184,7 +209,7 @@ def _send(state: State, agent: Agent, tick: AgentTick, step: int, tape: Tape) ->
         state.trails[agent.name] = {**trail, step: value}
     for channel in _outgoing(state, agent, step):
         ledger, mailbox = state.ledgers[channel.name], state.mailboxes[channel.name]
-        message, ends = tick.ports[channel.port], {}
+        message, ends = tape.outputs[channel.name, step], {}
         for end, name, delay in (("from", channel.sender, 0), ("to", channel.receiver, ledger.link.delay)):
             past = [s for s in state.trails.get(name, {}) if s <= step - delay]  # it crosses the link
             if f"{end}.state" in channel.ends and past:

@@ -142,6 +142,8 @@ class AgentTick:
     """[B, channels]: ages of the messages, where it observes them."""
     ports: dict[str, Tensor] = field(default_factory=dict)
     """Outputs with their graph, while the window is open."""
+    sampled: dict[str, Tensor] = field(default_factory=dict)
+    """[B, size]: what was sent over channels whose messages are sampled."""
 
     @property
     def consumed(self) -> list[Read]:

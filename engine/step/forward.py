@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import OBJECTIVE, STATE
+from antiphon.agents.network import OBJECTIVE, STATE, VALUE
 from antiphon.comms.credit import constant
 from antiphon.comms.links import combine_reads
 from antiphon.engine.core.agent import AGE, Agent
@@ -166,6 +166,11 @@ class ForwardPass:
             transports=[way for i, part in enumerate(tick.parts) for way in self._transports(part, tape, i)],
             state=self._states(tick, tape) if learner.network.state_size else None,
         )
+        if first.critic:
+            observed = torch.cat([self._criticised(part) for part in tick.parts])
+            training = not learner.frozen
+            ports[VALUE], updated = learner.values(learner.parameters, buffers, observed, training=training)
+            after |= updated
         for i, part in enumerate(tick.parts):
             names = self.system.agents[part.agent].ports
             part.ports = {n: ports[n] if len(rows) == 1 else ports[n].chunk(len(rows))[i] for n in names}
@@ -198,6 +203,14 @@ class ForwardPass:
             messages.append(message)
             available.append(there)
         return agent.layout.join(observations, messages, available)
+
+    def _criticised(self, part: AgentTick) -> Tensor:
+        """What the critic of an agent reads at a tick, [rows, …]: observations, some of which it has in training only."""
+        agent, signals = self.system.agents[part.agent], part.step_signals.signals
+        return agent.critic_input(
+            lambda name: self.system.network_input(name, signals.get(name), agent.categories),
+            self.system.dtype,
+        )
 
     def _value(self, entry: Read, channel: Channel, part: AgentTick, tape: Tape) -> Tensor:
         """[B, size]: what was read over a channel, with as much of its graph as the coupling lets through."""
@@ -241,7 +254,7 @@ class ForwardPass:
         for channel in agent.sends:
             if not channel.ledger.sender.due(step):
                 continue
-            message = channel.message_of(part.ports[channel.port])
+            message = self._message(channel, part, step)
             record = self.messages.send(channel, step, message, part.step_signals)
             self._annotate(channel, agent, record, step)
             if channel is agent.memory or channel.coupling == "locked":
@@ -250,6 +263,15 @@ class ForwardPass:
                 channel.ledger.release([(channel.name, record)])
             else:
                 tape.sent.append((channel.name, record))
+
+    @staticmethod
+    def _message(channel: Channel, part: AgentTick, step: int) -> Tensor:
+        """What a tick sends over a channel, [rows, …] with its graph: as it was first sampled."""
+        message = channel.message_of(part.ports[channel.port])
+        if channel.sampler is not None:
+            sent = part.sampled.get(channel.name)
+            message, part.sampled[channel.name] = channel.sampler.send(message, step, sent)
+        return message
 
     @staticmethod
     def _keep_graph(channel: Channel, step: int, message: Tensor, tape: Tape) -> None:
@@ -301,17 +323,18 @@ class ForwardPass:
 
     def _relive(self, tick: Tick, tape: Tape) -> None:
         """Put the messages of a replayed tick back where the first evaluation put them."""
+        sent = {name: record for name, record in tape.sent if record.stamp == tick.step}
         for part in tick.parts:
             for channel in self.system.agents[part.agent].sends:
-                if channel.ledger.sender.due(tick.step):
-                    message = channel.message_of(part.ports[channel.port])
-                    self._keep_graph(channel, tick.step, message, tape)
-        made = {part.agent: part.ports for part in tick.parts}
-        for name, record in tape.sent:
-            channel = self.system.channels[name]
-            if record.stamp == tick.step and channel.sender in made:
-                message = channel.message_of(made[channel.sender][channel.port])
-                channel.ledger.attach_graph(record, message)
+                if not channel.ledger.sender.due(tick.step):
+                    continue
+                record = sent.get(channel.name)
+                if channel.sampler is not None and record is not None:
+                    part.sampled.setdefault(channel.name, record.message)
+                message = self._message(channel, part, tick.step)
+                self._keep_graph(channel, tick.step, message, tape)
+                if record is not None:
+                    channel.ledger.attach_graph(record, message)
 
     def replay(self, tape: Tape) -> None:
         """Make a window's graph again from its tape; running statistics stay as they are."""
