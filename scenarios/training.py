@@ -184,19 +184,17 @@ class TelemetrySpec(Spec):
     recorders: Annotated[tuple[RecorderSpec, ...], Sequence] = ()
 
 
-RETURN = "return"
-"""The metric of policies: the sum of an episode's rewards."""
 OF_KIND = {
     "classification": ("accuracy", "error"),
     "regression": ("error",),
     "coding": ("bits",),
-    "a2c": (RETURN,),
-    "ppo": (RETURN,),
-    "reinforce": (RETURN,),
+    **dict.fromkeys(("a2c", "ppo", "reinforce"), ("return",)),
 }
 """The metrics of each kind of objective beside its loss, its own first."""
 OF_TRAINING = ("train_loss", "excess_loss")
 """Metrics of the training split."""
+RETURN = "return"
+"""The metric of policies: the sum of an episode's rewards."""
 OF_AGENTS = ("accuracy", "error", "bits", RETURN, "loss")
 """Metrics of an agent with an objective, and of the readouts."""
 _LESS = ("error", "bits", "loss", *OF_TRAINING)
