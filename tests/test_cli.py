@@ -92,6 +92,15 @@ def test_the_end_of_a_run_tells_what_the_environment_says(capsys: pytest.Capture
     assert "test" not in text
 
 
+def test_the_end_of_a_run_tells_returns_of_whole_episodes(capsys: pytest.CaptureFixture[str]) -> None:
+    episodes = {"count": 16, "length": 341.25, "actions": "greedy", "returns": {"reward": 341.25}}
+    found = {"return": 341.25, "examples": 16, "episodes": episodes}
+    text = closing(capsys, {"motor": {"return": 341.25, "loss": None}, "sensor": {"updates": 2.0}}, **found)
+    assert [line.split() for line in text.splitlines() if "agent" in line] == [["agent", "return", "loss"]]
+    assert "return       341.250   (motor; 16 whole episodes of 341.2 steps, greedy)" in text
+    assert "test" not in text
+
+
 def test_a_run_in_few_words() -> None:
     empty = dict.fromkeys(("accuracy", "error", "bits", "loss"))
     assert in_short(empty | {"accuracy": 0.5}) == "50.00 %"
