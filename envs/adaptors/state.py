@@ -71,7 +71,7 @@ def _has_state(env: Any) -> bool:
 
 def _sub_environments(env: VectorEnv[Any, Any, Any]) -> list[gymnasium.Env[Any, Any]] | None:
     """Return the sub-environments whose states are that of a vector environment; None: it is not theirs."""
-    vector = env.unwrapped
+    vector: Any = env.unwrapped
     if _has_state(vector) or not isinstance(vector, SyncVectorEnv) or env is not vector:
         return None
     subs = list(vector.envs)
