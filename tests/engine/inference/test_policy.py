@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from antiphon import Simulation, envs
 from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.policy import Policy
 from antiphon.engine.inference.rollout import EnvironmentRollout
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario
@@ -21,17 +22,21 @@ WORLDS = {
 }
 
 
-def pole(world: str, **hand: Any) -> Scenario:
-    """An eye that remembers, and a slower hand that acts on what the eye said two steps ago."""
+def pole(world: str) -> Scenario:
+    """An eye that remembers, and a hand that remembers too and acts on what came from the eye two steps ago."""
     return Scenario.from_yaml(f"""\
 scenario: pole
 env: {WORLDS[world]}
 agents:
   eye: {{observes: [observation], network: {{kind: lstm, size: 5}}}}
-  hand: {{network: {{kind: gru, size: 4}}, objective: {{kind: regression, target: reward}}, acts: true}}
+  hand:
+    network: {{kind: gru, size: 4}}
+    objective: {{kind: a2c}}
+    acts: true
+    clock: {{unroll: 4}}
 channels:
   - {{from: eye, to: hand, size: 3, gradient: linear, link: {{delay: 2}}}}
-training: {{batch: 3, steps: 40, optimiser: {{lr: 0.05}}}}
+training: {{batch: 3, steps: 20, optimiser: {{lr: 0.01}}}}
 """)
 
 
@@ -43,7 +48,7 @@ def expected(simulation: Simulation, steps: int) -> tuple[list[list[int]], list[
     step = env.step
 
     def spy(action: Any = None) -> Any:
-        actions.append(action.argmax(1).tolist())
+        actions.append(action.tolist())
         result = step(action)
         rewards.append(result[1].tolist())
         return result
@@ -113,7 +118,7 @@ def test_in_our_worlds_it_takes_their_signals_by_name() -> None:
 def test_it_keeps_the_parameters_it_was_made_with_and_changes_nothing() -> None:
     seen = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
 
-    def played(policy: Any) -> list[NDArray[Any]]:
+    def played(policy: Policy) -> list[NDArray[Any]]:
         policy.reset()
         return [policy.act(seen * step) for step in range(8)]
 
@@ -131,8 +136,27 @@ def test_it_keeps_the_parameters_it_was_made_with_and_changes_nothing() -> None:
                 assert torch.equal(value, other[key])
 
 
+def test_samples_are_of_the_seed_the_step_and_the_environment() -> None:
+    seen = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+
+    def played(policy: Policy, observation: NDArray[Any]) -> list[list[int]]:
+        policy.reset()
+        return [np.atleast_1d(policy.act(observation)).tolist() for _ in range(30)]
+
+    with Simulation(pole("gymnasium"), seed=4) as simulation:
+        sampled = played(simulation.policy(greedy=False), seen)
+        assert sampled == played(simulation.policy(greedy=False, seed=4), seen)
+        assert sampled != played(simulation.policy(greedy=False, seed=3), seen)
+        assert sampled != played(simulation.policy(), seen)
+        assert [row[0] for row in sampled] == [
+            row[0] for row in played(simulation.policy(greedy=False), seen[:1])
+        ]
+        assert len({tuple(row) for row in sampled}) > 4
+
+
 def test_without_agents_that_act_there_is_no_policy() -> None:
-    text = pole("ours").to_yaml().replace(", acts: true", "").replace("acts: true", "acts: false")
+    goal = "{kind: regression, target: reward}"
+    text = pole("ours").to_yaml().replace("{kind: a2c}", goal).replace("acts: true", "acts: false")
     with (
         Simulation(Scenario.from_yaml(text)) as simulation,
         pytest.raises(ScenarioError, match=r"policy: no agent acts; give one `acts: true`"),
