@@ -203,6 +203,8 @@ class ParallelAdaptor(TorchVectorEnv):
         own = [float(rewards.get(agent, 0.0)) for agent in alive]
         ends = [[float(each.get(agent, False)) for agent in alive] for each in (terminations, truncations)]
         over = not world.agents or all(map(any, zip(*ends, strict=True)))
+        if over:  # whoever was left without an end of its own
+            ends[0] = [max(end, 1.0 - cut) for end, cut in zip(*ends, strict=True)]
         cut_off = float(over and any(ends[1]))
         mean = sum(own) / len(own) if own else 0.0
         return [[mean, *own], [float(over) - cut_off, *ends[0]], [cut_off, *ends[1]]]
