@@ -73,12 +73,8 @@ class Goal:
             return (self.target,)
         rewards = [name for name, _ in self.rewards if name != COSINE]
         moves = () if self.direction is None else (self.direction.signal,)
-        return (
-            *rewards,
-            *OUTCOMES,
-            *self.ends,
-            *moves,
-        )  # the mask of `reward` is of use where the reward itself is not
+        # the mask of `reward` is of use where the reward itself is not
+        return *rewards, *OUTCOMES, *self.ends, *moves
 
 
 @dataclass(eq=False)
