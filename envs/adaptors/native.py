@@ -122,6 +122,6 @@ def native_of(env: TorchVectorEnv) -> Native:
     if isinstance(env, VectorAdaptor):
         return Native({None: env.observations}, env.actions)
     if isinstance(env, ParallelAdaptor):
-        return Native(dict(env.observations), env.actions)
+        return Native({agent: each for agent, each in env.observations.items()}, env.actions)  # noqa: C416
     observed = {name: signal.space() for name, signal in env.signals.items() if not signal.training_only}
     return Native({None: Observations(spaces.Dict(observed))}, Actions(env.single_action_space))
