@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from torch import Tensor
 
 from antiphon.envs.adaptors.checked import checked, failing, tensor_of
@@ -258,7 +258,7 @@ class VectorAdaptor(TorchVectorEnv):
     # --- what the environment returns --------------------------------------------------------------------
 
     def _failing(self, call: str) -> AbstractContextManager[None]:
-        return failing(self._name, call)
+        return failing(self._name, call, subprocesses=isinstance(self._env.unwrapped, AsyncVectorEnv))
 
     def _tensor(self, values: Any) -> Tensor:
         return tensor_of(values, self.device)
