@@ -1,5 +1,6 @@
 """A trained system as a policy: what it does in a world's own loop is what it does in a rollout of the engine."""
 
+import sys
 from typing import Any
 
 import gymnasium
@@ -15,6 +16,7 @@ from antiphon.engine.inference.policy import Policy
 from antiphon.engine.inference.rollout import EnvironmentRollout
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario
+from tests.envs.adaptors import parallel_worlds
 
 WORLDS = {
     "gymnasium": "{gymnasium: CartPole-v1, autoreset: same_step, max_episode_steps: 9}",
@@ -152,6 +154,35 @@ def test_samples_are_of_the_seed_the_step_and_the_environment() -> None:
             row[0] for row in played(simulation.policy(greedy=False), seen[:1])
         ]
         assert len({tuple(row) for row in sampled}) > 4
+
+
+MINES = """\
+scenario: mines
+env: {pettingzoo: mines_of_a_test, mine: 2, limit: 6}
+agents:
+  low: {observes: [low.observation], acts: low, clock: {unroll: 3}, objective: {kind: a2c}}
+  high: {observes: [high.place], acts: high, clock: {unroll: 3}, objective: {kind: reinforce}}
+channels: [{from: high, to: low, size: 2, gradient: linear}]
+training: {batch: 2, steps: 12}
+"""
+
+
+def test_in_a_parallel_world_it_acts_for_the_agents_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mines_of_a_test", parallel_worlds)
+    with Simulation(Scenario.from_yaml(MINES)) as simulation:
+        simulation.run()
+        policy = simulation.policy(greedy=False)
+    world = parallel_worlds.Mines(mine=2, limit=6)
+    alive = []
+    for seed in range(6):
+        policy.reset()
+        seen, _ = world.reset(seed=seed)
+        while world.agents:
+            action = policy.act({agent: seen[agent] for agent in world.agents})
+            alive.append(len(action))
+            assert action.keys() == set(world.agents)
+            seen = world.step(action)[0]
+    assert set(alive) == {1, 2}
 
 
 def test_without_agents_that_act_there_is_no_policy() -> None:
