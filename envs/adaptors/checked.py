@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,19 @@ __all__ = ["checked", "failing", "tensor_of"]
 
 
 @contextmanager
-def failing(name: str, call: str) -> Iterator[None]:
+def failing(name: str, call: str, *, subprocesses: bool = False) -> Iterator[None]:
     """Raise whatever a world raises as a RunError of one line.
 
     Args:
         name: Of the world.
         call: Of its method.
+        subprocesses: Whether it runs in processes of its own, whose tracebacks Gymnasium issues as warnings.
     """
     try:
-        yield
+        with warnings.catch_warnings() if subprocesses else nullcontext():
+            if subprocesses:
+                warnings.filterwarnings("ignore", message=".*ERROR: ")
+            yield
     except AntiphonError:
         raise
     except Exception as error:  # noqa: BLE001  (anything somebody's environment may raise)

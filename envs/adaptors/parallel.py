@@ -85,6 +85,10 @@ class ParallelAdaptor(TorchVectorEnv):
     Args:
         worlds: The copies; they are closed with the adaptor.
 
+    Attributes:
+        observations: The translation of observations, by agent.
+        actions: That of actions.
+
     Raises:
         ScenarioError: Objects that are no parallel worlds, or spaces that have no translation.
     """
@@ -103,21 +107,21 @@ class ParallelAdaptor(TorchVectorEnv):
             )
         self._worlds = list(worlds)
         self._agents: tuple[str, ...] = tuple(first.possible_agents)
-        self._observations = {
+        self.observations = {
             agent: Observations(first.observation_space(agent), f"{agent}.") for agent in self._agents
         }
         native = spaces.Dict({agent: first.action_space(agent) for agent in self._agents})
-        self._actions = Actions(native)
+        self.actions = Actions(native)
         self._native = batch_space(native, len(worlds))
         super().__init__(
             len(worlds),
             Description(
                 signals=self._all_signals(),
                 example_counts={},
-                action_space=self._actions.space,
+                action_space=self.actions.space,
                 can_be_saved=_has_state(first),
             ),
-            self._actions.space,
+            self.actions.space,
             device=device,
             dtype=dtype,
         )
@@ -128,7 +132,7 @@ class ParallelAdaptor(TorchVectorEnv):
 
     def _all_signals(self) -> dict[str, Signal]:
         signals = {
-            name: signal for each in self._observations.values() for name, signal in each.signals.items()
+            name: signal for each in self.observations.values() for name, signal in each.signals.items()
         }
         space = getattr(self._worlds[0], "state_space", None)
         if isinstance(space, spaces.Box):
@@ -172,7 +176,7 @@ class ParallelAdaptor(TorchVectorEnv):
                 n: a.float() if isinstance(a, Tensor) and a.is_floating_point() else a
                 for n, a in given.items()
             }
-        native = iterate(self._native, self._actions.translated(given, self._native.sample, arrays=True))
+        native = iterate(self._native, self.actions.translated(given, self._native.sample, arrays=True))
         seen, outcomes = [], np.zeros((len(OUTCOMES), 1 + len(self._agents), self.num_envs))
         there = np.zeros((1 + len(self._agents), self.num_envs), bool)
         with failing(self._name, "step"):
@@ -199,6 +203,8 @@ class ParallelAdaptor(TorchVectorEnv):
         own = [float(rewards.get(agent, 0.0)) for agent in alive]
         ends = [[float(each.get(agent, False)) for agent in alive] for each in (terminations, truncations)]
         over = not world.agents or all(map(any, zip(*ends, strict=True)))
+        if over:  # whoever was left without an end of its own
+            ends[0] = [max(end, 1.0 - cut) for end, cut in zip(*ends, strict=True)]
         cut_off = float(over and any(ends[1]))
         mean = sum(own) / len(own) if own else 0.0
         return [[mean, *own], [float(over) - cut_off, *ends[0]], [cut_off, *ends[1]]]
@@ -235,7 +241,7 @@ class ParallelAdaptor(TorchVectorEnv):
     def _observe(self, seen: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Return the requested signals that are known at the tick; zeros for agents that are not there."""
         values: dict[str, Tensor] = {}
-        for agent, observations in self._observations.items():
+        for agent, observations in self.observations.items():
             rows = [row for row, each in enumerate(seen) if agent in each]
             for name, signal in observations.signals.items():
                 if name not in self.requested:

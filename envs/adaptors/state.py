@@ -71,10 +71,9 @@ def _has_state(env: Any) -> bool:
 
 def _sub_environments(env: VectorEnv[Any, Any, Any]) -> list[gymnasium.Env[Any, Any]] | None:
     """Return the sub-environments whose states are that of a vector environment; None: it is not theirs."""
-    vector = env.unwrapped
-    if _has_state(vector) or not isinstance(vector, SyncVectorEnv) or env is not vector:
+    if not isinstance(env, SyncVectorEnv) or _has_state(env):
         return None
-    subs = list(getattr(vector, "envs"))  # noqa: B009 - the comparison above makes it any vector environment to mypy
+    subs = list(env.envs)
     plain = all(
         isinstance(wrapper, OrderEnforcing | PassiveEnvChecker | TimeLimit)
         for sub in subs

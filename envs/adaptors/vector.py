@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from torch import Tensor
 
 from antiphon.envs.adaptors.checked import checked, failing, tensor_of
@@ -83,6 +83,10 @@ class VectorAdaptor(TorchVectorEnv):
     Args:
         env: The environment; it is closed with the adaptor.
 
+    Attributes:
+        observations: The translation of observations.
+        actions: That of actions.
+
     Raises:
         ScenarioError: Spaces or an autoreset mode that have no translation.
     """
@@ -94,9 +98,9 @@ class VectorAdaptor(TorchVectorEnv):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self._observations = Observations(env.single_observation_space)
-        self._actions = Actions(env.single_action_space)
-        for name in self._observations.signals.keys() & OUTCOMES.keys():
+        self.observations = Observations(env.single_observation_space)
+        self.actions = Actions(env.single_action_space)
+        for name in self.observations.signals.keys() & OUTCOMES.keys():
             raise ScenarioError(f"env: an observation is called '{name}', as an outcome is; rename it")
         mode = env.metadata.get("autoreset_mode")
         if not isinstance(mode, AutoresetMode):
@@ -113,16 +117,16 @@ class VectorAdaptor(TorchVectorEnv):
         self._shown: dict[str, Tensor] = {}
         self._rewards = torch.zeros(3, 0)  # [3, batch]: of this step, this episode so far, the last episode
         self._known = torch.zeros(2, 0, dtype=torch.bool)  # [2, batch]: a step, a finished episode has been
-        signals = self._observations.signals | OUTCOMES
+        signals = self.observations.signals | OUTCOMES
         super().__init__(
             env.num_envs,
             Description(
                 signals=signals,
                 example_counts={},
-                action_space=self._actions.space,
+                action_space=self.actions.space,
                 can_be_saved=can_be_saved(env),
             ),
-            self._actions.space,
+            self.actions.space,
             device=device,
             dtype=dtype,
         )
@@ -164,7 +168,7 @@ class VectorAdaptor(TorchVectorEnv):
         if actions is None:
             actions = sample()
         else:
-            actions = self._actions.translated(actions, sample, arrays=not self._speaks_torch)
+            actions = self.actions.translated(actions, sample, arrays=not self._speaks_torch)
         with self._failing("step"):
             obs, reward, terminated, truncated, info = self._env.step(actions)
         before, self._shown = self._shown, self._observe(obs)
@@ -254,7 +258,7 @@ class VectorAdaptor(TorchVectorEnv):
     # --- what the environment returns --------------------------------------------------------------------
 
     def _failing(self, call: str) -> AbstractContextManager[None]:
-        return failing(self._name, call)
+        return failing(self._name, call, subprocesses=isinstance(self._env.unwrapped, AsyncVectorEnv))
 
     def _tensor(self, values: Any) -> Tensor:
         return tensor_of(values, self.device)
@@ -262,7 +266,7 @@ class VectorAdaptor(TorchVectorEnv):
     def _observe(self, obs: Any) -> dict[str, Tensor]:
         """Return the requested observations of all sub-environments."""
         with self._failing("step"):
-            parts = {name: self._observations.part(name, obs) for name in self._observations.signals}
+            parts = {name: self.observations.part(name, obs) for name in self.observations.signals}
         self._speaks_torch = any(isinstance(part, Tensor) for part in parts.values())
         return {
             name: self._checked(name, self._value(name, parts[name]))
@@ -272,7 +276,7 @@ class VectorAdaptor(TorchVectorEnv):
 
     def _value(self, name: str, value: Any) -> Tensor:
         kind = self.dtype if self.signals[name].classes is None else torch.int64
-        return self._observations.value(name, self._tensor(value).to(kind))
+        return self.observations.value(name, self._tensor(value).to(kind))
 
     def _checked(self, name: str, value: Tensor) -> Tensor:
         return checked(name, self.signals[name], value, self.num_envs)
@@ -293,5 +297,5 @@ class VectorAdaptor(TorchVectorEnv):
             lasts = [info["final_obs"][row] for row in rows]
         for row, last in zip(rows, lasts, strict=True):
             for name, value in final.items():
-                value[row] = self._value(name, self._observations.part(name, last))
+                value[row] = self._value(name, self.observations.part(name, last))
         return final

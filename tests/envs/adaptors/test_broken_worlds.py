@@ -196,6 +196,21 @@ def test_a_run_in_it_ends_with_one_line_and_says_so_in_its_directory(
     assert simulation.now == FAILS_AT - 1
 
 
+def test_so_does_one_in_processes_of_its_own(registered: None) -> None:
+    env = envs.make(
+        {"gymnasium": "antiphon-test/Broken-v0", "vectorization_mode": "async", "disable_env_checker": True},
+        batch=2,
+    )
+    env.reset(seed=0)
+    for _ in range(FAILS_AT - 1):
+        env.step(None)
+    with pytest.raises(
+        RunError, match=r"failed in step\(\): ZeroDivisionError: the world has come to an end"
+    ):
+        env.step(None)
+    env.close()
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
