@@ -18,11 +18,12 @@ from antiphon.agents.feedforward import Conv, Mlp
 from antiphon.agents.learner import Learner
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import VALUE, Head, Network, features_of
+from antiphon.agents.pointer import Pointer
 from antiphon.agents.recurrent import Recurrent
 from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Wiring, connect, optimiser_of
 from antiphon.engine.build.learning_groups import group_agents, windows_of
-from antiphon.engine.build.shapes import Shapes, default_norm, memories, objective_in, resolve
+from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, memories, objective_in, resolve
 from antiphon.engine.build.ties import tie_parameters
 from antiphon.engine.core.agent import Agent, Goal
 from antiphon.engine.core.channel import Channel
@@ -442,6 +443,8 @@ def _outline(agent: AgentSpec, inputs: tuple[int, ...], heads: int) -> tuple[int
         channels = (inputs[0], *network.hidden)
         filters = sum(a * b * network.filter**2 for a, b in pairwise(channels))
         return filters + channels[-1] * heads, features_of(inputs[1:]) * sum(channels) + heads
+    if network.kind == "pointer":  # about, without the shapes of the environment: as if it read the candidates as one
+        heads = network.size
     layers = (features_of(inputs), *(network.encoder if network.recurrent else network.hidden))
     weights = sum(a * b for a, b in pairwise(layers))
     if network.recurrent:
