@@ -238,6 +238,16 @@ class _Builder:
             options = spec.network.options if isinstance(spec.network, NetworkSpec) else {}
             seed = seed_for(self.seed, "agent", owner, "module")
             return ModuleNetwork(spec.source, inputs, heads, seed, options)
+        if network.kind == "pointer":
+            return Pointer(
+                features_of(inputs),
+                candidates_of(spec, self.env),
+                network.size,
+                network.hidden,
+                heads,
+                norm=network.norm or default_norm(spec, self.env),
+                activation=network.activation,
+            )
         if not network.recurrent:
             return self._feedforward(network, spec, inputs, heads)
         return Recurrent(
@@ -443,8 +453,8 @@ def _outline(agent: AgentSpec, inputs: tuple[int, ...], heads: int) -> tuple[int
         channels = (inputs[0], *network.hidden)
         filters = sum(a * b * network.filter**2 for a, b in pairwise(channels))
         return filters + channels[-1] * heads, features_of(inputs[1:]) * sum(channels) + heads
-    if network.kind == "pointer":  # about, without the shapes of the environment: as if it read the candidates as one
-        heads = network.size
+    if network.kind == "pointer":  # at most: as if the candidates were embedded all at once
+        heads += 2 * network.size
     layers = (features_of(inputs), *(network.encoder if network.recurrent else network.hidden))
     weights = sum(a * b for a, b in pairwise(layers))
     if network.recurrent:
