@@ -1,0 +1,279 @@
+"""Policies over a window: what an agent did, what followed, and the losses of that (docs/semantics.md, rewards).
+
+A tick's reward is the sum of those of the steps from it to the agent's next tick, or to the end of the episode if that
+comes before; a step whose reward is masked was no experience. What is seen of what follows is `trajectory_of`'s to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
+from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory, trajectory_of
+from antiphon.comms.credit import constant
+from antiphon.engine.core.agent import COSINE, Agent
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.masks import mask_fill_zero
+from antiphon.engine.core.records import AgentTick, StepSignals, Tape, select_rows
+from antiphon.engine.core.system import System
+from antiphon.engine.core.updates import PolicyWindow
+
+__all__ = ["PolicyEvaluator", "port_names", "ports_of"]
+
+
+class PolicyEvaluator:
+    """Evaluates the policies of a system over windows.
+
+    Args:
+        system: The agents.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+
+    def window(self, agent: Agent, parts: Sequence[AgentTick], tape: Tape) -> PolicyWindow | None:
+        """Evaluate a policy over a window's ticks; None where no tick teaches anything.
+
+        Args:
+            agent: A stack with a policy.
+            parts: Its ticks of the window, in order, with their ports.
+            tape: The window.
+        """
+        assert agent.goal is not None
+        policy = agent.goal.policy
+        assert policy is not None
+        trajectory, ports = self._trajectory(agent, parts, tape), ports_of(agent, parts)
+        values, members = values_in(ports), len(agent.members)
+        known = None if values is None else constant(values)
+        advantages = policy.advantages(trajectory, known, members=members)
+        if isinstance(parts[0].participates, Tensor):
+            advantages = _where(parts[0].participates, advantages)
+        if not bool(advantages.valid.any()):
+            return None
+        messages = [sampled.log_probs(ports, parts) for sampled in sampled_of(agent)]
+        outputs = ports.get(OBJECTIVE)
+        found = policy.losses(outputs, values, trajectory, advantages, members=members, messages=messages)
+        return PolicyWindow(parts, trajectory, advantages, found)
+
+    def further(self, agent: Agent, window: PolicyWindow, rows: Tensor, ports: Tensors) -> PolicyLosses:
+        """Evaluate a further pass over some rows of a window.
+
+        Args:
+            agent: Of the window.
+            window: What the first pass found.
+            rows: The rows, as many of each member, member by member.
+            ports: Of these rows with their graph, [T, len(rows), …]: those of `ports_of`.
+        """
+        assert agent.goal is not None
+        policy = agent.goal.policy
+        assert policy is not None
+        constants = window.trajectory.of(rows), window.advantages.of(rows), window.first.log_prob[:, rows]
+        messages = [sampled.log_probs(ports, window.parts, rows) for sampled in sampled_of(agent)]
+        outputs, values = ports.get(OBJECTIVE), values_in(ports)
+        return policy.losses(outputs, values, *constants, members=len(agent.members), messages=messages)
+
+    # --- what was done, and what followed ------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _trajectory(self, agent: Agent, parts: Sequence[AgentTick], tape: Tape) -> Trajectory:
+        outcomes = [part.outcomes for part in parts[:-1]] + [parts[-1].outcomes[:1]]
+        rows = len(agent.members) * agent.batch
+        going = torch.ones(len(parts), rows, dtype=torch.bool, device=self.system.device)
+        terminated, truncated = torch.zeros_like(going), torch.zeros_like(going)
+        rewards = torch.zeros(len(parts), rows, dtype=self.system.dtype, device=self.system.device)
+        experience = going
+        for k in range(max(map(len, outcomes))):
+            steps = [each[k] if k < len(each) else None for each in outcomes]
+            if None in steps:
+                going = going & torch.tensor([s is not None for s in steps], device=going.device).unsqueeze(1)
+            reward, known = self._reward(agent, steps)
+            if k == 0 and known is not None:
+                experience = known
+            rewards = rewards + mask_fill_zero(going if known is None else going & known, reward)
+            ends = [self._signal(agent, steps, [name]) > 0 for name in ("terminated", "truncated")]
+            terminated, truncated = terminated | (going & ends[0]), truncated | (going & ends[1])
+            going = going & ~(ends[0] | ends[1])
+        rewards = self._with_direction(agent, parts, tape, rewards, going)
+        actions = [part.action for part in parts if part.action is not None]
+        description = self.system.description
+        return trajectory_of(
+            torch.stack(actions) if actions else None,
+            rewards,
+            terminated,
+            truncated,
+            experience,
+            known_length=description.episode_steps is not None or description.longest_episode is not None,
+        )
+
+    def _reward(self, agent: Agent, steps: Sequence[StepSignals | None]) -> tuple[Tensor, Tensor | None]:
+        """The weighted rewards of some steps, [T, rows], and where they are known; None: everywhere."""
+        assert agent.goal is not None
+        total = torch.zeros((), dtype=self.system.dtype, device=self.system.device)
+        known: Tensor | None = None
+        masks = [("_reward",) * len(agent.members)]
+        for place, (name, weight) in enumerate(agent.goal.rewards):
+            if name != COSINE:
+                names = [m.goal.rewards[place][0] for m in agent.members if m.goal is not None]
+                total = total + weight * self._signal(agent, steps, names)
+                masks.append(tuple(f"_{name}" for name in names))
+        for mask_names in dict.fromkeys(masks):
+            distinct = dict.fromkeys(mask_names)
+            if any(s is not None and name in s.signals for s in steps for name in distinct):
+                mask = self._signal(agent, steps, mask_names) > 0
+                known = mask if known is None else known & mask
+        return total.expand(len(steps), len(agent.members) * agent.batch), known
+
+    def _signal(self, agent: Agent, steps: Sequence[StepSignals | None], names: Sequence[str]) -> Tensor:
+        """A number of some steps, [T, rows]: one signal, or each member's own; a mask that is absent holds."""
+        return torch.stack([self._at(agent, one, tuple(names)) for one in steps])
+
+    def _at(self, agent: Agent, step_signals: StepSignals | None, names: tuple[str, ...]) -> Tensor:
+        distinct = list(dict.fromkeys(names))
+        each = []
+        for name in distinct:
+            value = None if step_signals is None else step_signals.signals.get(name)
+            if value is None:
+                value = self.system.nothing if name[0] != "_" else torch.ones_like(self.system.nothing)
+            each.append(value.to(self.system.dtype))
+        if len(distinct) == 1:
+            return agent.to_rows(each[0])
+        return agent.by_name(torch.cat(each), names, distinct)
+
+    def _with_direction(
+        self, agent: Agent, parts: Sequence[AgentTick], tape: Tape, rewards: Tensor, going: Tensor
+    ) -> Tensor:
+        """Add the reward `goal.cosine`: the cosine of a message and a signal's change to the next tick."""
+        assert agent.goal is not None
+        direction = agent.goal.direction
+        weight = dict(agent.goal.rewards).get(COSINE, 0.0)
+        if direction is None or len(parts) < 2:
+            return rewards
+        shown = [part.step_signals.signals[direction.signal].flatten(1) for part in parts]
+        moved = torch.stack([agent.to_rows(s.to(rewards.dtype)) for s in shown]).diff(dim=0)
+        messages = torch.stack([self._message(agent, part, tape, direction.place) for part in parts[:-1]])
+        cosine = torch.nn.functional.cosine_similarity(moved, messages, dim=2)
+        found = rewards.clone()
+        found[:-1] += weight * mask_fill_zero(going[:-1], cosine)
+        return found
+
+    def _message(self, agent: Agent, part: AgentTick, tape: Tape, place: int) -> Tensor:
+        """[rows, size]: what each member's tick read over its incoming channel at `place`, the newest."""
+        names = [member.incoming[place].name for member in agent.members]
+        stack = next(channel for channel in agent.incoming if names[0] in channel.names)
+        entry = [read for read in part.reads if read.channel == stack.name][-1]
+        value = stack.zeros if entry.value is None else entry.value
+        if entry.stamp is not None:
+            sent = tape.graph_outputs[stack.name, entry.stamp].flatten(1)
+            value = mask_fill_zero(entry.available, sent)
+        order = [stack.names.index(name) for name in names]
+        index = None if order == list(range(len(stack.names))) else torch.tensor(order, device=value.device)
+        return select_rows(constant(value), index, agent.batch)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sampled:
+    """A stack of channels whose messages are sampled and learned by their senders' policies.
+
+    Attributes:
+        channel: The channels.
+        counted: [K] bool: the first channel of each port, which all its channels carry; None: every channel.
+    """
+
+    channel: Channel
+    counted: Tensor | None
+
+    def log_probs(
+        self, ports: Tensors, parts: Sequence[AgentTick], rows: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probability and entropy of what was sent, [T, rows] of the sender each; 0 where nothing was.
+
+        Args:
+            ports: Of the sender, [T, rows, …] with their graph.
+            parts: Its ticks.
+            rows: The sender's rows that `ports` are of, as many of each member; None: all.
+        """
+        channel, sampler = self.channel, self.channel.sampler
+        assert sampler is not None
+        batch = channel.batch if rows is None else len(rows) // channel.senders
+        found = []
+        for port, part in zip(ports[channel.port], parts, strict=True):
+            sent = part.sampled.get(channel.name)
+            if sent is None:
+                found.append((port.new_zeros(len(port)),) * 2)
+                continue
+            carried = select_rows(port, channel.sender_index, batch)
+            value = sent if rows is None else sent[self._rows(rows, batch)]
+            found.append(
+                (
+                    self._to_sender(sampler.log_prob(carried, value), batch),
+                    self._to_sender(sampler.entropy(carried), batch),
+                )
+            )
+        return torch.stack([one for one, _ in found]), torch.stack([other for _, other in found])
+
+    def _rows(self, rows: Tensor, batch: int) -> Tensor:
+        """The channels' rows of the same environments as some rows of the senders."""
+        channel = self.channel
+        environments = rows.view(channel.senders, batch) % channel.batch
+        if channel.sender_index is not None:
+            environments = environments.index_select(0, channel.sender_index)
+        first = torch.arange(len(environments), device=rows.device).unsqueeze(1) * channel.batch
+        return (environments + first).flatten()
+
+    def _to_sender(self, values: Tensor, batch: int) -> Tensor:
+        """Values of the channels' rows as their senders', once for each port."""
+        each = values.view(-1, batch)
+        if self.counted is not None:
+            each = mask_fill_zero(self.counted, each)
+        if self.channel.sender_index is None:
+            return each.flatten()
+        return (
+            each.new_zeros(self.channel.senders, batch)
+            .index_add(0, self.channel.sender_index, each)
+            .flatten()
+        )
+
+
+def sampled_of(agent: Agent) -> list[_Sampled]:
+    """The channels whose sampled messages a policy learns, each port once."""
+    found, seen = [], set[tuple[str, str]]()
+    for channel in agent.outgoing:
+        if channel.sampler is None or not channel.sampler.learned:
+            continue
+        counted = []
+        for member in channel.members:
+            counted.append((member.sender, member.port) not in seen)
+            seen.add((member.sender, member.port))
+        every = None if all(counted) else torch.tensor(counted, device=channel.zeros.device)
+        if any(counted):
+            found.append(_Sampled(channel, every))
+    return found
+
+
+def ports_of(agent: Agent, parts: Sequence[AgentTick]) -> Tensors:
+    """The ports that a policy's losses are made of, at some ticks, [T, rows, …]."""
+    return {
+        name: torch.stack([part.ports[name] for part in parts])
+        for name in port_names(agent)
+        if name in parts[0].ports
+    }
+
+
+def port_names(agent: Agent) -> tuple[str, ...]:
+    """The names of the ports that a policy's losses may be made of."""
+    return tuple(dict.fromkeys([OBJECTIVE, VALUE, *(own.channel.port for own in sampled_of(agent))]))
+
+
+def values_in(ports: Tensors) -> Tensor | None:
+    """The values among some ports, [T, rows]; None of a policy without."""
+    return ports[VALUE].squeeze(2) if VALUE in ports else None
+
+
+def _where(rows: Tensor, advantages: Advantages) -> Advantages:
+    """Advantages that teach in some rows only."""
+    valid = advantages.valid & rows
+    return Advantages(mask_fill_zero(rows.expand_as(valid), advantages.advantages), advantages.returns, valid)
