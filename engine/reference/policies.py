@@ -194,7 +194,7 @@ def _outcome(state: State, goal: Goal, steps: list[StepSignals]) -> _Outcome:
         found.reward = found.reward + mask_fill_zero(going & known, reward)
         if signals is steps[0]:
             found.experience = known
-        terminated, truncated = signals.values["terminated"] > 0, signals.values["truncated"] > 0
+        terminated, truncated = (signals.values[name] > 0 for name in goal.ends)
         found.terminated = found.terminated | (going & terminated)
         found.truncated = found.truncated | (going & truncated & ~terminated)
         going = going & ~terminated & ~truncated
@@ -268,10 +268,7 @@ def _follow(state: State, update: GroupUpdate, loss: Tensor, tape: Tape, step: i
     found = torch.autograd.grad(loss, parameters, allow_unused=True) if parameters else ()
     wrong = state.divergence_of(found, [])
     if wrong:
-        line = f"agent {', '.join(map(repr, group.members))}: the gradient of a further pass at step {step} {wrong}"
-        state.disable(
-            state.agent_disabled, group.members, step, f"{line}; lower its learning rate, or its epochs"
-        )
+        state.stop(group, step, wrong)
         return False
     rest = iter(found)
     for name in learners:  # rule 27a
