@@ -242,6 +242,10 @@ def _feedback(scenario: Graph) -> Iterator[DocumentError]:
         name = scenario.readouts[0] if of is None else of
         if name not in scenario.agents:
             yield DocumentError((*path, "of"), f"no agent {name!r}{suggest(name, scenario.agents)}")
+        objective = None if name not in choices else scenario.agents[name].objective
+        if objective is not None and objective.policy:
+            message = f"agent {name!r} is a policy, whose error is that of a whole window; use fa"
+            yield DocumentError((*path, "kind"), message)
         if name not in choices:
             why = "has no objective" if name in group else f"learns apart from {channel.name}"
             known = suggest(name, choices) if choices else "; give an agent of its locked group an objective"
