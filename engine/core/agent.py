@@ -70,7 +70,7 @@ class Goal:
             return (self.target,)
         rewards = [name for name, _ in self.rewards if name != COSINE]
         moves = () if self.direction is None else (self.direction.signal,)
-        return *rewards, "terminated", "truncated", *moves
+        return *rewards, "reward", "terminated", "truncated", *moves  # of `reward` at least its mask
 
 
 @dataclass(eq=False)
