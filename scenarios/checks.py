@@ -363,11 +363,14 @@ def _policies(scenario: Graph) -> Iterator[DocumentError]:
     }
     for name, objective in policies.items():
         path, agent = ("agents", name), scenario.agents[name]
-        if not agent.acts:
+        says = any(channel.learned_by_policy and channel.sender == name for channel in scenario.channels)
+        if not agent.acts and not says:
             message = (
                 f"a policy ({name_of(objective.kind)}) needs something to do; give the agent `acts: true`"
             )
-            yield DocumentError((*path, "objective"), message)
+            yield DocumentError(
+                (*path, "objective"), f"{message}, or a channel with messages that it samples"
+            )
         if agent.align:
             message = (
                 "a policy acts on what is there at its tick, not on an older step's signals; leave it out"
@@ -380,6 +383,12 @@ def _policies(scenario: Graph) -> Iterator[DocumentError]:
                 known = suggest(objective.goal.channel, names)
                 message = f"no channel {objective.goal.channel!r} leads to this agent{known}"
                 yield DocumentError((*path, "objective", "goal", "channel"), message)
+    for index, channel in enumerate(scenario.channels):
+        if channel.learned_by_policy and channel.sender not in policies:
+            key = "symbols" if channel.sample is None else "sample"
+            message = f"the sender's policy learns the messages, and {channel.sender!r} has none"
+            mend = "give it an objective of kind a2c, ppo or reinforce"
+            yield DocumentError(("channels", index, key), f"{message}; {mend}, or use symbols by gumbel")
     for group in learning_groups(scenario.agents, scenario.channels) if policies else ():
         ppo = [(name, policies[name]) for name in group if name in policies and policies[name].kind == "ppo"]
         for name, objective in ppo[1:]:

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from antiphon.agents.feedforward import Conv
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, VALUE, Head, features_of
 from antiphon.agents.objectives import ActionValue, Objective, objective_of
-from antiphon.agents.policies import PolicyObjective, distribution_of, policy_objective
+from antiphon.agents.policies import Distribution, PolicyObjective, distribution_of, policy_objective
 from antiphon.engine.core.agent import AGE
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
@@ -30,6 +30,7 @@ __all__ = [
     "head_of",
     "memories",
     "objective_in",
+    "port_norm",
     "resolve",
     "signal_problems",
     "slots_of",
@@ -97,6 +98,11 @@ def default_norm(agent: AgentSpec, env: Description) -> str:
     """Return `batch` for an agent that ticks once per example, else `layer` (semantics 19, 26)."""
     once = env.is_stream and agent.clock.period >= env.hold
     return "batch" if once else "layer"
+
+
+def port_norm(channel: ChannelSpec, sender: AgentSpec, env: Description) -> str:
+    """Return the normalisation of a channel's port: by default none of logits, and else `default_norm`."""
+    return channel.norm or ("none" if channel.symbols is not None else default_norm(sender, env))
 
 
 def resolve(scenario: Scenario, env: Description) -> Shapes:
@@ -348,9 +354,9 @@ def _space_of(name: str, agent: AgentSpec, env: Description) -> spaces.Space[Any
 
 
 def _policy_in(name: str, agent: AgentSpec, env: Description) -> tuple[PolicyObjective, int]:
-    """Return a policy's objective and the number of its distribution's parameters."""
-    goal, path = agent.objective, ("agents", name, "objective")
-    assert goal is not None
+    """Return a policy's objective and the number of its distribution's parameters; 0 where it is over messages only."""
+    if not agent.acts:  # its policy is over messages
+        return _policy_of(name, agent, None), 0
     space = _space_of(name, agent, env)
     if space is None:
         raise DocumentError(
@@ -360,25 +366,30 @@ def _policy_in(name: str, agent: AgentSpec, env: Description) -> tuple[PolicyObj
         distribution = distribution_of(space)
     except ScenarioError as error:
         raise placed(error, ("agents", name, "acts")) from None
+    return _policy_of(name, agent, distribution), distribution.parameters
+
+
+def _policy_of(name: str, agent: AgentSpec, distribution: Distribution | None) -> PolicyObjective:
+    goal = agent.objective
+    assert goal is not None
     try:
-        return policy_objective(str(goal.kind), goal.policy_options(), distribution), distribution.parameters
+        return policy_objective(str(goal.kind), goal.policy_options(), distribution)
     except ScenarioError as error:
-        raise placed(error, path) from None
+        raise placed(error, ("agents", name, "objective")) from None
 
 
 def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> tuple[Head, ...]:
     agent = scenario.agents[name]
     heads: dict[str, Head] = {}
     goal = objective_in(name, agent, env)
-    if goal is not None:
+    if goal is not None and goal[1]:
         heads[OBJECTIVE] = Head(OBJECTIVE, (goal[1],))
     if agent.objective is not None and agent.objective.valued and agent.objective.critic is None:
         heads[VALUE] = Head(VALUE, (1,))
     for channel in scenario.outputs_of(name):
         head = head_of(channel)
         if head != HIDDEN and head not in heads:
-            norm = channel.norm or ("none" if channel.symbols is not None else default_norm(agent, env))
-            heads[head] = Head(head, messages[channel.name], norm)
+            heads[head] = Head(head, messages[channel.name], port_norm(channel, agent, env))
     memory = scenario.memory_of(name)
     if memory is not None and memory.coupling == "decoupled" and memory.gradient.auxiliary:
         heads[AUXILIARY_PORT] = Head(AUXILIARY_PORT, (state_size(agent),))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory
+from antiphon.comms.symbols import SentMessages
 from antiphon.comms.synthetic_gradients import Example
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.masks import EnvMask
@@ -54,6 +55,8 @@ class PolicyWindow:
     """Of its ticks."""
     first: PolicyLosses
     """The first pass."""
+    messages: tuple[SentMessages, ...] = ()
+    """Those sent in it that the policy learns."""
     further: list[dict[str, Tensor]] = field(default_factory=list)
     """The figures of the further ones, by name, [N] each."""
 

@@ -6,12 +6,12 @@ comes before; of the window's last tick it is that of its own step. A step whose
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import OBJECTIVE, VALUE
+from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
 from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory, trajectory_of
 from antiphon.comms.credit import constant
 from antiphon.engine.core.agent import COSINE, Agent
@@ -19,6 +19,7 @@ from antiphon.engine.core.masks import mask_fill_zero
 from antiphon.engine.core.records import AgentTick, StepSignals, Tape, select_rows
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import PolicyWindow
+from antiphon.engine.policies.messages import learned_messages, learned_ports
 
 __all__ = ["PolicyEvaluator"]
 
@@ -45,8 +46,8 @@ class PolicyEvaluator:
         policy = agent.goal.policy
         assert policy is not None
         trajectory = self._trajectory(agent, parts, tape)
-        outputs, values = outputs_of(parts), values_of(parts)
-        members = len(agent.members)
+        ports, messages = ports_of(agent, parts), tuple(learned_messages(agent, parts))
+        values, members = values_of(ports), len(agent.members)
         advantages = policy.advantages(
             trajectory, None if values is None else constant(values), members=members
         )
@@ -54,11 +55,18 @@ class PolicyEvaluator:
             advantages = _where(parts[0].participates, advantages)
         if not bool(advantages.valid.any()):
             return None
-        found = policy.losses(outputs, values, trajectory, advantages, members=members)
-        return PolicyWindow(trajectory, advantages, found)
+        found = policy.losses(
+            ports.get(OBJECTIVE),
+            values,
+            trajectory,
+            advantages,
+            members=members,
+            messages=[each.terms(ports) for each in messages],
+        )
+        return PolicyWindow(trajectory, advantages, found, messages)
 
     def further(
-        self, agent: Agent, window: PolicyWindow, rows: Tensor, outputs: Tensor, values: Tensor | None
+        self, agent: Agent, window: PolicyWindow, rows: Tensor, ports: Mapping[str, Tensor]
     ) -> PolicyLosses:
         """Evaluate a further pass over some rows of a window.
 
@@ -66,14 +74,15 @@ class PolicyEvaluator:
             agent: Of the window.
             window: What the first pass found.
             rows: The rows, as many of each member, member by member.
-            outputs: [T, len(rows), parameters] with their graph.
-            values: [T, len(rows)] with their graph.
+            ports: Those of `ports_of`, of these rows.
         """
         assert agent.goal is not None
         policy = agent.goal.policy
         assert policy is not None
         constants = window.trajectory.of(rows), window.advantages.of(rows), window.first.log_prob[:, rows]
-        return policy.losses(outputs, values, *constants, members=len(agent.members))
+        messages = [each.of(rows).terms(ports) for each in window.messages]
+        outputs, values = ports.get(OBJECTIVE), values_of(ports)
+        return policy.losses(outputs, values, *constants, members=len(agent.members), messages=messages)
 
     # --- what was done, and what followed ------------------------------------------------------------------
 
@@ -170,16 +179,18 @@ class PolicyEvaluator:
         return select_rows(constant(value), index, agent.batch)
 
 
-def outputs_of(parts: Sequence[AgentTick]) -> Tensor:
-    """The distribution's parameters at some ticks, [T, rows, parameters]."""
-    return torch.stack([part.ports[OBJECTIVE] for part in parts])
+def ports_of(agent: Agent, parts: Sequence[AgentTick]) -> Tensors:
+    """The ports that a policy and its values are read from at some ticks, by name, [T, rows, …] each."""
+    names = (OBJECTIVE, VALUE, *learned_ports(agent))
+    return {
+        name: torch.stack([part.ports[name] for part in parts]) for name in names if name in parts[0].ports
+    }
 
 
-def values_of(parts: Sequence[AgentTick]) -> Tensor | None:
-    """The values at some ticks, [T, rows]; None of a policy without."""
-    if VALUE not in parts[0].ports:
-        return None
-    return torch.stack([part.ports[VALUE] for part in parts]).squeeze(2)
+def values_of(ports: Mapping[str, Tensor]) -> Tensor | None:
+    """The values, [T, rows]; None of a policy without."""
+    values = ports.get(VALUE)
+    return None if values is None else values.squeeze(2)
 
 
 def _where(rows: Tensor, advantages: Advantages) -> Advantages:

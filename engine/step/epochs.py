@@ -21,7 +21,8 @@ from antiphon.engine.core.masks import EnvMask, mask_fill_zero
 from antiphon.engine.core.records import Tape
 from antiphon.engine.core.system import Stacked
 from antiphon.engine.core.updates import Update, WindowLoss
-from antiphon.engine.policies.windows import outputs_of, values_of
+from antiphon.engine.policies.messages import learned_ports
+from antiphon.engine.policies.windows import ports_of
 from antiphon.engine.step.backward import ObjectiveEvaluator
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.nets.random import seed_for, uniform_many
@@ -108,10 +109,8 @@ class FurtherPasses:
             self.forward_pass.replay(update.tape)
         for agent in window.agents:
             own = rows[agent.name]
-            outputs, values = self._outputs(window, agent, own)
-            found = self.evaluator.policies.further(
-                agent, window.loss.policies[agent.name], own, outputs, values
-            )
+            ports = self._ports(window, agent, own)
+            found = self.evaluator.policies.further(agent, window.loss.policies[agent.name], own, ports)
             assert agent.goal is not None
             loss = found.losses.sum() * (agent.goal.weight * len(agent.members) / len(own))
             total = loss if total is None else total + loss
@@ -120,13 +119,12 @@ class FurtherPasses:
         (result,) = backward_all([BackwardRequest(total, [], parameters, [])], self.system.batch)
         return Update(update.group, update.tape, result.parameters, update.learning, window.loss)
 
-    def _outputs(self, window: _Window, agent: Agent, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The distribution's parameters and the values at the window's ticks, [T, rows, …]."""
+    def _ports(self, window: _Window, agent: Agent, rows: Tensor) -> Tensors:
+        """The ports of a policy at the window's ticks, [T, rows, …]."""
         if window.alone is not None:
-            return window.alone.outputs(rows)
+            return window.alone.ports(rows)
         parts = [part for tick in window.update.tape.ticks for part in tick.parts if part.agent == agent.name]
-        values = values_of(parts)
-        return outputs_of(parts)[:, rows], None if values is None else values[:, rows]
+        return {name: port[:, rows] for name, port in ports_of(agent, parts).items()}
 
 
 def _passes(agent: Agent) -> int:
@@ -182,22 +180,24 @@ class _Alone:
             memories.append((step, part.memory.stamp, value, part.memory.available))
         return cls(agent, update.tape, inputs, memories)
 
-    def outputs(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Evaluate the network on some rows, as many of each member, at all ticks."""
+    def ports(self, rows: Tensor) -> Tensors:
+        """Evaluate the network on some rows, as many of each member, at all ticks: the ports of the policy."""
         members, ticks = len(self.agent.members), len(self.inputs)
         inputs = self.inputs[:, rows]
         if self.memories:
-            ports = self._in_turn(inputs, rows)
-        else:  # [ticks, members, rows of a member, ...] as rows of the members
-            each = inputs.view(ticks, members, -1, *inputs.shape[2:]).transpose(0, 1)
-            found = self._evaluate(each.reshape(-1, *inputs.shape[2:]), None)
-            ports = {
-                name: port.view(members, ticks, -1, port.shape[-1]).transpose(0, 1).flatten(1, 2)
-                for name, port in found.items()
-                if name in (OBJECTIVE, VALUE)
-            }
-        values = ports.get(VALUE)
-        return ports[OBJECTIVE], None if values is None else values.squeeze(2)
+            return self._in_turn(inputs, rows)
+        # [ticks, members, rows of a member, ...] as rows of the members
+        each = inputs.view(ticks, members, -1, *inputs.shape[2:]).transpose(0, 1)
+        found = self._evaluate(each.reshape(-1, *inputs.shape[2:]), None)
+        return {
+            name: port.view(members, ticks, -1, *port.shape[1:]).transpose(0, 1).flatten(1, 2)
+            for name, port in found.items()
+            if name in self._read
+        }
+
+    @property
+    def _read(self) -> tuple[str, ...]:
+        return OBJECTIVE, VALUE, *learned_ports(self.agent)
 
     def _in_turn(self, inputs: Tensor, rows: Tensor) -> Tensors:
         """The ports at all ticks of an agent with a state, one after the other."""
@@ -213,7 +213,7 @@ class _Alone:
                 state = (memory.zeros if value is None else value)[rows]
             ports = self._evaluate(x, state)
             states[step] = ports[STATE]
-            for name in (OBJECTIVE, VALUE):
+            for name in self._read:
                 if name in ports:
                     found.setdefault(name, []).append(ports[name])
         return {name: torch.stack(each) for name, each in found.items()}
