@@ -19,8 +19,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
 from typing import Self
 
 import torch
@@ -30,7 +29,7 @@ from torch.nn import functional as F
 from antiphon.comms.credit import constant
 from antiphon.nets.random import normal_many, uniform_many
 
-__all__ = ["GaussianSampler", "MessageSampler", "SentMessages", "SymbolSampler"]
+__all__ = ["GaussianSampler", "MessageSampler", "SymbolSampler"]
 
 _SMALLEST = 2.0**-54
 """In place of a uniform number of 0, of which Gumbel noise would be infinite."""
@@ -176,31 +175,3 @@ class GaussianSampler(MessageSampler):
     def entropy(self, port: Tensor) -> Tensor:
         each = 0.5 + 0.5 * math.log(2 * math.pi) + math.log(self.deviation)
         return port.new_full((len(port),), each * port[0].numel())
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SentMessages:
-    """Sampled messages of one port over a window of T ticks, as a policy objective reads them."""
-
-    port: str
-    sampler: MessageSampler
-    sent: Tensor
-    """[T, rows, size], by the sender's rows; zeros where nothing was sent."""
-    valid: Tensor
-    """[T, rows] bool: where something was."""
-
-    def of(self, rows: Tensor) -> SentMessages:
-        """Return those of some of the rows."""
-        return SentMessages(self.port, self.sampler, self.sent[:, rows], self.valid[:, rows])
-
-    def terms(self, ports: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return log-probabilities and entropies, [T, rows] each, zero where nothing was sent.
-
-        Args:
-            ports: By name, [T, rows, …] with their graph.
-        """
-        flat = ports[self.port].flatten(0, 1)
-        log_prob = self.sampler.log_prob(flat, self.sent.flatten(0, 1)).view_as(self.valid)
-        entropy = self.sampler.entropy(flat).view_as(self.valid)
-        nothing = torch.zeros_like(log_prob)
-        return log_prob.where(self.valid, nothing), entropy.where(self.valid, nothing)

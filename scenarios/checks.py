@@ -363,14 +363,12 @@ def _policies(scenario: Graph) -> Iterator[DocumentError]:
     }
     for name, objective in policies.items():
         path, agent = ("agents", name), scenario.agents[name]
-        says = any(channel.learned_by_policy and channel.sender == name for channel in scenario.channels)
-        if not agent.acts and not says:
+        sampled = [channel for channel in scenario.channels if channel.learned_by_policy]
+        if not agent.acts and all(channel.sender != name for channel in sampled):
             message = (
                 f"a policy ({name_of(objective.kind)}) needs something to do; give the agent `acts: true`"
             )
-            yield DocumentError(
-                (*path, "objective"), f"{message}, or a channel with messages that it samples"
-            )
+            yield DocumentError((*path, "objective"), f"{message}, or a channel of sampled messages")
         if agent.align:
             message = (
                 "a policy acts on what is there at its tick, not on an older step's signals; leave it out"
@@ -385,10 +383,10 @@ def _policies(scenario: Graph) -> Iterator[DocumentError]:
                 yield DocumentError((*path, "objective", "goal", "channel"), message)
     for index, channel in enumerate(scenario.channels):
         if channel.learned_by_policy and channel.sender not in policies:
-            key = "symbols" if channel.sample is None else "sample"
-            message = f"the sender's policy learns the messages, and {channel.sender!r} has none"
+            message = f"are learned by the policy of their sender, and {channel.sender!r} has none"
+            field = "symbols" if channel.sample is None else "sample"
             mend = "give it an objective of kind a2c, ppo or reinforce"
-            yield DocumentError(("channels", index, key), f"{message}; {mend}, or use symbols by gumbel")
+            yield DocumentError(("channels", index, field), f"{message}; {mend}")
     for group in learning_groups(scenario.agents, scenario.channels) if policies else ():
         ppo = [(name, policies[name]) for name in group if name in policies and policies[name].kind == "ppo"]
         for name, objective in ppo[1:]:
@@ -439,6 +437,9 @@ def _ports(scenario: Graph) -> Iterator[DocumentError]:
                 message = f"{show_value(mine)} differs from channels[{first}].{field}, {show_value(theirs)}"
                 mend = f"on the same port {channel.port!r}; make them equal"
                 yield DocumentError((*path, field), f"{message}, {mend}")
+        if channel.learned_by_policy and channel.link.rate != other.link.rate:
+            message = f"{channel.link.rate} differs from channels[{first}].link.rate, {other.link.rate}, on the same port"
+            yield DocumentError((*path, "link", "rate"), f"{message} of sampled messages; make them equal")
 
 
 def _agent_inputs(scenario: Graph) -> Iterator[DocumentError]:

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from antiphon.agents.feedforward import Conv
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, VALUE, Head, features_of
 from antiphon.agents.objectives import ActionValue, Objective, objective_of
-from antiphon.agents.policies import Distribution, PolicyObjective, distribution_of, policy_objective
+from antiphon.agents.policies import PolicyObjective, distribution_of, policy_objective
 from antiphon.engine.core.agent import AGE
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
@@ -330,7 +330,8 @@ def objective_in(name: str, agent: AgentSpec, env: Description) -> tuple[Objecti
     else:
         raise DocumentError(
             ("agents", name, "acts"),
-            f"actions of {space}; wrap the environment so that they are Discrete or a Box",
+            f"actions of {space}; learn them by a policy (a2c, ppo, reinforce), or wrap the environment so that they are "
+            "Discrete or a Box",
         )
     return objective, size
 
@@ -354,28 +355,23 @@ def _space_of(name: str, agent: AgentSpec, env: Description) -> spaces.Space[Any
 
 
 def _policy_in(name: str, agent: AgentSpec, env: Description) -> tuple[PolicyObjective, int]:
-    """Return a policy's objective and the number of its distribution's parameters; 0 where it is over messages only."""
-    if not agent.acts:  # its policy is over messages
-        return _policy_of(name, agent, None), 0
-    space = _space_of(name, agent, env)
-    if space is None:
-        raise DocumentError(
-            ("agents", name, "acts"), "the environment takes no actions; give it a target instead"
-        )
-    try:
-        distribution = distribution_of(space)
-    except ScenarioError as error:
-        raise placed(error, ("agents", name, "acts")) from None
-    return _policy_of(name, agent, distribution), distribution.parameters
-
-
-def _policy_of(name: str, agent: AgentSpec, distribution: Distribution | None) -> PolicyObjective:
-    goal = agent.objective
+    """Return a policy's objective and the number of its distribution's parameters; 0: it is over messages alone."""
+    goal, distribution = agent.objective, None
     assert goal is not None
+    if agent.acts:
+        space = _space_of(name, agent, env)
+        if space is None:
+            message = "the environment takes no actions; give it a target instead"
+            raise DocumentError(("agents", name, "acts"), message)
+        try:
+            distribution = distribution_of(space)
+        except ScenarioError as error:
+            raise placed(error, ("agents", name, "acts")) from None
     try:
-        return policy_objective(str(goal.kind), goal.policy_options(), distribution)
+        made = policy_objective(str(goal.kind), goal.policy_options(), distribution)
     except ScenarioError as error:
         raise placed(error, ("agents", name, "objective")) from None
+    return made, 0 if distribution is None else distribution.parameters
 
 
 def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> tuple[Head, ...]:

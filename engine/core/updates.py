@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory
-from antiphon.comms.symbols import SentMessages
 from antiphon.comms.synthetic_gradients import Example
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.masks import EnvMask
-from antiphon.engine.core.records import Consumption, LearningGroup, Members, Tape
+from antiphon.engine.core.records import AgentTick, Consumption, LearningGroup, Members, Tape
 
 __all__ = ["InputUpdate", "Losses", "PredictorUpdate", "Returned", "StepReport", "Update", "WindowLoss"]
 
@@ -49,14 +49,14 @@ MOVED = ("approx_kl", "clip_fraction")
 class PolicyWindow:
     """A policy over a window, as its first pass found it: constants that further passes keep."""
 
+    parts: Sequence[AgentTick]
+    """Its ticks."""
     trajectory: Trajectory
     """What was done, and what followed."""
     advantages: Advantages
     """Of its ticks."""
     first: PolicyLosses
     """The first pass."""
-    messages: tuple[SentMessages, ...] = ()
-    """Those sent in it that the policy learns."""
     further: list[dict[str, Tensor]] = field(default_factory=list)
     """The figures of the further ones, by name, [N] each."""
 

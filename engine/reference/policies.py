@@ -211,6 +211,7 @@ def _direction_reward(
     entry = [entry for entry in tick.reads if entry.channel == channel][-1]
     message = entry.value
     if message is None:
+        assert entry.stamp is not None
         sent = tape.outputs[channel, entry.stamp].flatten(1)
         message = mask_fill_zero(entry.present, state.ledgers[channel].link.carry(entry.stamp, sent))
     before, now = (

@@ -14,15 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import OBJECTIVE, STATE, VALUE, Tensors
+from antiphon.agents.network import STATE, VALUE, Tensors
 from antiphon.comms.credit import BackwardRequest, backward_all, constant
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.masks import EnvMask, mask_fill_zero
 from antiphon.engine.core.records import Tape
 from antiphon.engine.core.system import Stacked
-from antiphon.engine.core.updates import Update, WindowLoss
-from antiphon.engine.policies.messages import learned_ports
-from antiphon.engine.policies.windows import ports_of
+from antiphon.engine.core.updates import PolicyWindow, Update, WindowLoss
+from antiphon.engine.policies.windows import port_names, ports_of
 from antiphon.engine.step.backward import ObjectiveEvaluator
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.nets.random import seed_for, uniform_many
@@ -109,22 +108,21 @@ class FurtherPasses:
             self.forward_pass.replay(update.tape)
         for agent in window.agents:
             own = rows[agent.name]
-            ports = self._ports(window, agent, own)
-            found = self.evaluator.policies.further(agent, window.loss.policies[agent.name], own, ports)
+            policy = window.loss.policies[agent.name]
+            ports = self._ports(agent, policy, own) if window.alone is None else window.alone.ports(own)
+            found = self.evaluator.policies.further(agent, policy, own, ports)
             assert agent.goal is not None
             loss = found.losses.sum() * (agent.goal.weight * len(agent.members) / len(own))
             total = loss if total is None else total + loss
-            window.loss.policies[agent.name].further.append(found.figures)
+            policy.further.append(found.figures)
         parameters = {name: self.system.agents[name].learner.trainable for name in update.gradients}
         (result,) = backward_all([BackwardRequest(total, [], parameters, [])], self.system.batch)
         return Update(update.group, update.tape, result.parameters, update.learning, window.loss)
 
-    def _ports(self, window: _Window, agent: Agent, rows: Tensor) -> Tensors:
-        """The ports of a policy at the window's ticks, [T, rows, …]."""
-        if window.alone is not None:
-            return window.alone.ports(rows)
-        parts = [part for tick in window.update.tape.ticks for part in tick.parts if part.agent == agent.name]
-        return {name: port[:, rows] for name, port in ports_of(agent, parts).items()}
+    @staticmethod
+    def _ports(agent: Agent, policy: PolicyWindow, rows: Tensor) -> Tensors:
+        """The ports of some rows at the window's ticks, [T, rows, …]."""
+        return {name: port[:, rows] for name, port in ports_of(agent, policy.parts).items()}
 
 
 def _passes(agent: Agent) -> int:
@@ -156,8 +154,12 @@ class _Alone:
 
     agent: Agent
     tape: Tape
+    names: tuple[str, ...]
+    """The ports that its losses are made of."""
     inputs: Tensor
     """[T, rows, *input_shape]."""
+    observed: Tensor | None
+    """[T, rows, *shape]: what its critic reads."""
     memories: list[tuple[int, int | None, Tensor | None, EnvMask]]
     """Of an agent with a state, at each tick: its step, and of the state read the stamp where it was made in the window, its
     value elsewhere, and where it is available."""
@@ -173,31 +175,44 @@ class _Alone:
             return None
         with torch.no_grad():
             inputs = torch.stack([forward_pass.inputs(part, update.tape) for _, part in parts])
+            observed = None
+            if agent.critic:
+                observed = torch.stack([forward_pass.critic_input(part) for _, part in parts])
         memories = []
         for step, part in parts if memory is not None else ():
             assert part.memory is not None
             value = None if part.memory.value is None else constant(part.memory.value)
             memories.append((step, part.memory.stamp, value, part.memory.available))
-        return cls(agent, update.tape, inputs, memories)
+        return cls(agent, update.tape, port_names(agent), inputs, observed, memories)
 
     def ports(self, rows: Tensor) -> Tensors:
-        """Evaluate the network on some rows, as many of each member, at all ticks: the ports of the policy."""
-        members, ticks = len(self.agent.members), len(self.inputs)
+        """Evaluate the network on some rows, as many of each member, at all ticks: [T, len(rows), …] by port."""
         inputs = self.inputs[:, rows]
         if self.memories:
-            return self._in_turn(inputs, rows)
-        # [ticks, members, rows of a member, ...] as rows of the members
-        each = inputs.view(ticks, members, -1, *inputs.shape[2:]).transpose(0, 1)
-        found = self._evaluate(each.reshape(-1, *inputs.shape[2:]), None)
-        return {
-            name: port.view(members, ticks, -1, *port.shape[1:]).transpose(0, 1).flatten(1, 2)
-            for name, port in found.items()
-            if name in self._read
-        }
+            found = self._in_turn(inputs, rows)
+        else:
+            found = self._in_ticks(self._evaluate(self._in_members(inputs), None))
+        if self.observed is not None:
+            learner, start = self.agent.learner, self.tape.start[self.agent.name]
+            observed = self._in_members(self.observed[:, rows])
+            training = not learner.frozen
+            values, _ = learner.values(learner.parameters, start, observed, training=training)
+            found |= self._in_ticks({VALUE: values})
+        return found
 
-    @property
-    def _read(self) -> tuple[str, ...]:
-        return OBJECTIVE, VALUE, *learned_ports(self.agent)
+    def _in_members(self, values: Tensor) -> Tensor:
+        """[T, N * b, …] as rows of the members, [N * T * b, …]."""
+        each = values.view(len(values), len(self.agent.members), -1, *values.shape[2:])
+        return each.transpose(0, 1).reshape(-1, *values.shape[2:])
+
+    def _in_ticks(self, ports: Tensors) -> Tensors:
+        """The reverse, of the ports that losses are made of."""
+        shape = len(self.agent.members), len(self.inputs), -1
+        return {
+            name: port.view(*shape, *port.shape[1:]).transpose(0, 1).flatten(1, 2)
+            for name, port in ports.items()
+            if name in self.names
+        }
 
     def _in_turn(self, inputs: Tensor, rows: Tensor) -> Tensors:
         """The ports at all ticks of an agent with a state, one after the other."""
@@ -213,13 +228,13 @@ class _Alone:
                 state = (memory.zeros if value is None else value)[rows]
             ports = self._evaluate(x, state)
             states[step] = ports[STATE]
-            for name in self._read:
+            for name in self.names:
                 if name in ports:
                     found.setdefault(name, []).append(ports[name])
         return {name: torch.stack(each) for name, each in found.items()}
 
     def _evaluate(self, x: Tensor, state: Tensor | None) -> Tensors:
-        learner = self.agent.learner
-        start = self.tape.start[self.agent.name]
-        ports, _ = learner.network(learner.parameters, start, x, training=not learner.frozen, state=state)
+        learner, start = self.agent.learner, self.tape.start[self.agent.name]
+        training = not learner.frozen
+        ports, _ = learner.network(learner.parameters, start, x, training=training, state=state)
         return ports

@@ -55,7 +55,13 @@ def test_messages_that_a_policy_learns_are_detached() -> None:
     spoken = {"symbols": {"vocabulary": 4, "by": "reinforce"}}
     goal = {"size": 3, "sample": {"deviation": 0.5}}
     for keys in (spoken, goal):
-        made = Scenario.model_validate(channels(keys)).channels[0]
+        document = channels(keys)
+        assert refused(document).endswith(
+            "are learned by the policy of their sender, and 'a' has none; give it an objective of kind a2c, ppo or "
+            "reinforce"
+        )
+        document["agents"]["a"]["objective"] = {"kind": "reinforce"}
+        made = Scenario.model_validate(document).channels[0]
         assert made.coupling == "detached"
         assert made.learned_by_policy
     assert not channel().learned_by_policy
