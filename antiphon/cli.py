@@ -138,6 +138,22 @@ Checkpoints = Annotated[
         help="Steps between checkpoints; the latest two are kept (default: ten per run).",
     ),
 ]
+Language = Annotated[
+    bool,
+    typer.Option(
+        "--language",
+        help="Measure channels of symbols: entropy, information about labels, topographic similarity, …",
+    ),
+]
+Examples = Annotated[
+    int | None,
+    typer.Option(
+        "--examples",
+        parser=_whole(1),
+        metavar="N",
+        help="Examples for --ablate (default 2000), --language (1000) and --represent (400).",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
 
 
@@ -277,13 +293,7 @@ def evaluate(
             help="Rank channels by the loss without their messages: zero, mean, resample or delay=K.",
         ),
     ] = None,
-    language: Annotated[
-        bool,
-        typer.Option(
-            "--language",
-            help="Measure channels of symbols: entropy, information about labels, topographic similarity, …",
-        ),
-    ] = False,
+    language: Language = False,
     value: Annotated[
         bool, typer.Option("--value", help="Measure the value of each channel's learning signal.")
     ] = False,
@@ -297,15 +307,7 @@ def evaluate(
             "--channels", metavar="A->B", help="Only these channels; may be repeated (default: all)."
         ),
     ] = None,
-    examples: Annotated[
-        int | None,
-        typer.Option(
-            "--examples",
-            parser=_whole(1),
-            metavar="N",
-            help="Examples for --ablate (default 2000), --language (1000) and --represent (400).",
-        ),
-    ] = None,
+    examples: Examples = None,
     horizon: Annotated[
         int | None,
         typer.Option(

@@ -307,7 +307,9 @@ class BaseSimulation:
             DivergenceError: As of `synchronize`.
         """
         self.synchronize()
-        return export(self.system, self._outputs() if agents is None else agents)
+        return export(
+            self.system, with_output(self.system, self.scenario.readouts) if agents is None else agents
+        )
 
     def export(self, path: str | Path, agents: Sequence[str] | None = None) -> Path:
         """Write the composed system, or weights, to a file that is read without antiphon, and return its path.
@@ -325,12 +327,7 @@ class BaseSimulation:
             DivergenceError: As of `synchronize`.
         """
         self.synchronize()
-        return write_system(self.system, Path(path), agents, self._outputs())
-
-    def _outputs(self) -> list[str]:
-        """The readouts that have an output."""
-        outputs = with_output(self.system)
-        return [name for name in self.scenario.readouts if name in outputs]
+        return write_system(self.system, Path(path), agents, with_output(self.system, self.scenario.readouts))
 
     # --- forking and saving ------------------------------------------------------------------------------
 

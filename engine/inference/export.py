@@ -67,7 +67,7 @@ def export(system: System, agents: Sequence[str]) -> fx.GraphModule:
     Raises:
         ScenarioError: No such agent, or one without an output; no agent observes anything; a round is too long.
     """
-    goals, outputs = system.goals(), with_output(system)
+    goals, outputs = system.goals(), with_output(system, system.agents)
     for name in agents:
         if name not in system.agents:
             raise ScenarioError(f"compose: no agent '{name}'{suggest(name, system.agents)}")
@@ -88,11 +88,9 @@ def export(system: System, agents: Sequence[str]) -> fx.GraphModule:
     return module.eval()
 
 
-def with_output(system: System) -> list[str]:
-    """Return the agents with an objective's output; a policy over messages alone has none."""
-    return [
-        name for name, agent in system.agents.items() if OBJECTIVE in agent.ports and agent.goal is not None
-    ]
+def with_output(system: System, names: Iterable[str]) -> list[str]:
+    """Return those of some agents that have an objective's output; a policy over messages alone has none."""
+    return [name for name in names if OBJECTIVE in system.agents[name].ports]
 
 
 def agent_module(learner: Learner, *, stateful: bool = False) -> fx.GraphModule:

@@ -233,7 +233,8 @@ def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Meas
 def _symbol_entropies(sampler: SymbolSampler, message: Tensor) -> Tensor:
     """Return the entropy of each channel's symbols, [n] bits; `message`: [n, B * size]."""
     shares = message.view(len(message), -1, sampler.length, sampler.vocabulary).mean(1)
-    return torch.special.entr(shares).sum(-1).mean(1) / math.log(2)
+    bits: Tensor = torch.special.entr(shares).sum(-1).mean(1) / math.log(2)
+    return bits
 
 
 def _trained(names: tuple[str, ...], update: PredictorUpdate) -> Iterator[Measured]:
@@ -276,7 +277,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     if channel.state:
         return  # it stays where it is
     bits = torch.finfo(channel.zeros.dtype).bits
-    content = channel.size * (link.bits or bits)
+    content = float(channel.size * (link.bits or bits))
     if isinstance(channel.sampler, SymbolSampler):
         content = channel.sampler.length * math.log2(channel.sampler.vocabulary)
     traffic = content * (ledger.sender.rate / ledger.sender.clock.period)

@@ -70,7 +70,7 @@ def entropy(values: Tensor) -> float:
     Args:
         values: [n] or [n, length] of integers, whose rows are the values.
     """
-    _, counts = values.unique(dim=0, return_counts=True)
+    _, counts = torch.unique(values, dim=0, return_counts=True)
     return max(0.0, _entropies(counts.double() / len(values)).item())
 
 
@@ -87,7 +87,8 @@ def mutual_information(values: Tensor, labels: Tensor) -> float:
 
 def _entropies(probabilities: Tensor) -> Tensor:
     """The entropy in bits of distributions along the last axis."""
-    return torch.special.entr(probabilities).sum(-1) / math.log(2)
+    bits: Tensor = torch.special.entr(probabilities).sum(-1) / math.log(2)
+    return bits
 
 
 def spearman(a: Tensor, b: Tensor) -> float:
@@ -99,9 +100,10 @@ def spearman(a: Tensor, b: Tensor) -> float:
 
 def _ranks(values: Tensor) -> Tensor:
     """Ranks from 0, float64 [n]; of equal values their mean."""
-    _, place, counts = values.unique(return_inverse=True, return_counts=True)
+    _, place, counts = torch.unique(values, return_inverse=True, return_counts=True)
     last = counts.cumsum(0).double()
-    return (last - (counts + 1) / 2)[place]
+    ranks: Tensor = (last - (counts + 1) / 2)[place]
+    return ranks
 
 
 def edit_distances(a: Tensor, b: Tensor) -> Tensor:
@@ -348,7 +350,7 @@ def _influence(rollout: Rollout, name: str, part: AgentTick, step: int) -> float
     value = None if place is None else part.reads[place].value
     if place is None or value is None:
         return None
-    messages, counts = value.unique(dim=0, return_counts=True)
+    messages, counts = torch.unique(value, dim=0, return_counts=True)
     often = counts.argsort(descending=True, stable=True)[:_MESSAGES]
     decisions = []
     for message in messages[often]:
@@ -391,7 +393,7 @@ def _measured(sample: _Sample) -> Language:
             information[label] = mutual_information(symbols[values >= 0], values[values >= 0])
     return Language(
         messages=len(symbols),
-        different=len(symbols.unique(dim=0)),
+        different=len(torch.unique(symbols, dim=0)),
         entropy=tuple(entropy(symbols[:, i]) for i in range(symbols.shape[1])),
         message_entropy=entropy(symbols),
         information=information,
