@@ -138,6 +138,22 @@ Checkpoints = Annotated[
         help="Steps between checkpoints; the latest two are kept (default: ten per run).",
     ),
 ]
+Language = Annotated[
+    bool,
+    typer.Option(
+        "--language",
+        help="Measure channels of symbols: entropy, information about labels, topographic similarity, …",
+    ),
+]
+Examples = Annotated[
+    int | None,
+    typer.Option(
+        "--examples",
+        parser=_whole(1),
+        metavar="N",
+        help="Examples for --ablate (default 2000), --language (1000) and --represent (400).",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
 
 
@@ -268,25 +284,9 @@ Repeats = Annotated[
     int | None,
     typer.Option("--repeats", parser=_whole(2), metavar="R", help="With --value: number of repeats."),
 ]
-ExampleCount = Annotated[
-    int | None,
-    typer.Option(
-        "--examples",
-        parser=_whole(1),
-        metavar="N",
-        help="Examples for --ablate (default 2000), --language (1000) and --represent (400).",
-    ),
-]
 ChannelNames = Annotated[
     list[str] | None,
     typer.Option("--channels", metavar="A->B", help="Only these channels; may be repeated (default: all)."),
-]
-Language = Annotated[
-    bool,
-    typer.Option(
-        "--language",
-        help="Measure channels of symbols: entropy, information about labels, topographic similarity, …",
-    ),
 ]
 
 
@@ -318,7 +318,7 @@ def evaluate(
     ] = False,
     represent: Represent = None,
     channels: ChannelNames = None,
-    examples: ExampleCount = None,
+    examples: Examples = None,
     horizon: Horizon = None,
     repeats: Repeats = None,
     json: Json = False,

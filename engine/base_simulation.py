@@ -21,7 +21,7 @@ from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.evaluation import Evaluation, evaluate
-from antiphon.engine.inference.export import export
+from antiphon.engine.inference.export import export, with_output
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.model_files import write_system
 from antiphon.engine.metrics.digests import described_scenario
@@ -309,7 +309,9 @@ class BaseSimulation:
             DivergenceError: As of `synchronize`.
         """
         self.synchronize()
-        return export(self.system, self.scenario.readouts if agents is None else agents)
+        return export(
+            self.system, with_output(self.system, self.scenario.readouts) if agents is None else agents
+        )
 
     def export(self, path: str | Path, agents: Sequence[str] | None = None) -> Path:
         """Write the composed system, or weights, to a file that is read without antiphon, and return its path.
@@ -327,7 +329,7 @@ class BaseSimulation:
             DivergenceError: As of `synchronize`.
         """
         self.synchronize()
-        return write_system(self.system, Path(path), agents, self.scenario.readouts)
+        return write_system(self.system, Path(path), agents, with_output(self.system, self.scenario.readouts))
 
     # --- forking and saving ------------------------------------------------------------------------------
 

@@ -441,6 +441,9 @@ def _ports(scenario: Graph) -> Iterator[DocumentError]:
                 message = f"{show_value(mine)} differs from channels[{first}].{field}, {show_value(theirs)}"
                 mend = f"on the same port {channel.port!r}; make them equal"
                 yield DocumentError((*path, field), f"{message}, {mend}")
+        if channel.learned_by_policy and channel.link.rate != other.link.rate:
+            message = f"{channel.link.rate} differs from channels[{first}].link.rate, {other.link.rate}, on the same port"
+            yield DocumentError((*path, "link", "rate"), f"{message} of sampled messages; make them equal")
 
 
 def _agent_inputs(scenario: Graph) -> Iterator[DocumentError]:
