@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from antiphon.comms.heads import Reconstruction
 from antiphon.comms.lens import LensGradient
+from antiphon.comms.local_policy import LocalPolicyGradient
 from antiphon.comms.model import ContextSpec, Model, Numbers
 from antiphon.comms.sites import SiteGradient, SiteInput, sites_of
 from antiphon.comms.synthetic_gradients import (
@@ -225,6 +226,10 @@ def predictor_of(
                 "gradient.sites: a conv gradient reads every site of a map with its neighbours; leave it out, "
                 "or use kind linear or mlp"
             )
+        sites = False
+    if made is LocalPolicyGradient:
+        if sites:
+            raise ScenarioError("gradient.sites: a policy reads whole messages; leave sites out")
         sites = False
     if issubclass(made, LabelGradient) and _reads_whole(made, settings):
         if sites:

@@ -40,6 +40,7 @@ __all__ = [
     "LocalGradient",
     "MlpGradient",
     "Predictor",
+    "ReturnedAction",
     "SobolevGradient",
     "SobolevLabelGradient",
     "counted",
@@ -55,6 +56,16 @@ class Learned:
     gradients: list[Tensor]
     buffers: Numbers
     """Running statistics after it."""
+
+
+@dataclass(slots=True, eq=False)
+class ReturnedAction:
+    """What a receiver did at a tick that read a message."""
+
+    action: Tensor
+    """[B, …]."""
+    advantage: Tensor
+    """[B]: how much better than expected what followed was, a constant; 0 where the tick teaches nothing."""
 
 
 @dataclass(slots=True)
@@ -75,6 +86,8 @@ class Example:
     """[B, M], the prediction, if made with the predictor's present parameters."""
     loss: Tensor | None = None
     """[B], the receiver's loss per sample; None for predictors that do not need it."""
+    actions: tuple[ReturnedAction, ...] = ()
+    """What the receiver did at the ticks that read the message, for `local_policy`."""
     members: Tensor | None = None
     """[K] bool, of K stacked channels: those it is an example for; None: all."""
     learned: Learned | None = None
@@ -97,6 +110,8 @@ class Predictor(Model, ABC):
     """Whether training needs the receiver's returned gradient."""
     needs_loss: ClassVar[bool] = False
     """Whether training needs the receiver's loss per sample: such a predictor is a critic and has a `value`."""
+    needs_actions: ClassVar[bool] = False
+    """Whether both its prediction and its training need what the receiver did with the message."""
     propagates: ClassVar[bool] = False
     """Whether the predictor's own loss may reach the sender (`propagated`)."""
 

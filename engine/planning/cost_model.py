@@ -19,7 +19,8 @@ from torch.utils.flop_counter import flop_registry
 
 from antiphon.agents.network import VALUE
 from antiphon.comms.lens import LensGradient
-from antiphon.comms.synthetic_gradients import Example, Predictor
+from antiphon.comms.local_policy import LocalPolicyGradient
+from antiphon.comms.synthetic_gradients import Example, Predictor, ReturnedAction
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
@@ -177,6 +178,9 @@ def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype) -> None
         example.target = torch.zeros(rows, *model.target.shape, **kind)
     if model.needs_loss:
         example.loss = message.new_zeros(rows)
+    if isinstance(model, LocalPolicyGradient):
+        outputs = message.new_zeros(rows, model.distribution.parameters)
+        example.actions = (ReturnedAction(model.distribution.mode(outputs), message.new_zeros(rows)),)
     model.predict(example)
     if not model.frozen:
         model.gradients([example])
