@@ -75,14 +75,13 @@ class StackedLearner(_Criticised, StackedParameters):
 
     Args:
         learners: Of the agents.
-        batch: B.
     """
 
-    def __init__(self, learners: Sequence[Learner], batch: int) -> None:
+    def __init__(self, learners: Sequence[Learner]) -> None:
         super().__init__(learners)
         first = learners[0]
-        self.network = _RowNetwork(first.network, len(learners), batch)
-        self.critic = None if first.critic is None else _RowNetwork(first.critic, len(learners), batch)
+        self.network = _RowNetwork(first.network, len(learners))
+        self.critic = None if first.critic is None else _RowNetwork(first.critic, len(learners))
 
     def counts(self) -> list[int]:
         """Return the optimiser steps that each agent has taken."""
@@ -90,13 +89,13 @@ class StackedLearner(_Criticised, StackedParameters):
 
 
 class _RowNetwork:
-    """A network evaluated with stacked parameters on rows, [N * B, …]."""
+    """A network evaluated with stacked parameters on rows, [N * B, …], of any B."""
 
     pure = True
 
-    def __init__(self, network: Network, count: int, batch: int) -> None:
+    def __init__(self, network: Network, count: int) -> None:
         self.network = network
-        self.count, self.batch = count, batch
+        self.count = count
         self.input_shape, self.heads = network.input_shape, network.heads
         self.state_size = network.state_size
 
@@ -112,7 +111,7 @@ class _RowNetwork:
         state: Tensor | None = None,
     ) -> tuple[Tensors, Tensors]:
         del seed, transports  # of single agents only
-        rows = x.view(self.count, self.batch, *x.shape[1:])
-        before = None if state is None else state.view(self.count, self.batch, -1)
+        rows = x.view(self.count, len(x) // self.count, *x.shape[1:])
+        before = None if state is None else state.view(self.count, len(x) // self.count, -1)
         ports, after = self.network(parameters, buffers, rows, training=training, state=before)
         return {name: port.flatten(0, 1) for name, port in ports.items()}, after

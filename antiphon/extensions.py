@@ -34,6 +34,9 @@ _OWN: dict[str, dict[str, str]] = {
         "classification": "antiphon.agents.objectives:Classification",
         "regression": "antiphon.agents.objectives:Regression",
         "coding": "antiphon.agents.objectives:Coding",
+        "a2c": "antiphon.agents.policies:PolicyObjective",
+        "ppo": "antiphon.agents.policies:PolicyObjective",
+        "reinforce": "antiphon.agents.policies:PolicyObjective",
     },
     "predictor": {
         "linear": "antiphon.comms.synthetic_gradients:LinearGradient",

@@ -58,7 +58,7 @@ class LocalPolicyGradient(Predictor):
     ) -> None:
         self.distribution = distribution
         super().__init__(shape, context, **settings)
-        self.function = distribution
+        self.function = (distribution,)
 
     def _sizes(self) -> tuple[int, int]:
         inputs, _ = super()._sizes()

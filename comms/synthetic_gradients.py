@@ -86,12 +86,12 @@ class Example:
     """[B, M], the prediction, if made with the predictor's present parameters."""
     loss: Tensor | None = None
     """[B], the receiver's loss per sample; None for predictors that do not need it."""
-    actions: tuple[ReturnedAction, ...] = ()
-    """What the receiver did at the ticks that read the message, for `local_policy`."""
     members: Tensor | None = None
     """[K] bool, of K stacked channels: those it is an example for; None: all."""
     learned: Learned | None = None
     """What training on it gives with the predictor's present parameters, if computed with the prediction."""
+    actions: tuple[ReturnedAction, ...] = ()
+    """What the receiver did at the ticks that read the message, for `local_policy`."""
 
 
 class Predictor(Model, ABC):

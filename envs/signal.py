@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
-__all__ = ["Description", "Signal"]
+__all__ = ["OUTCOMES", "Description", "Signal"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,12 +54,21 @@ class Signal:
         return MultiDiscrete(np.full(self.shape, self.classes))
 
 
+OUTCOMES = {
+    "reward": Signal(training_only=True, known="after_step"),
+    "terminated": Signal(training_only=True, known="after_step", low=0.0, high=1.0),
+    "truncated": Signal(training_only=True, known="after_step", low=0.0, high=1.0),
+}
+"""What a step came to, in every environment, also where it is not listed: the reward, and 1 where an episode terminated or
+was truncated. Where a mask `_reward` is False, the step was no experience."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Description:
     """Description of an environment, available before it is constructed."""
 
     signals: dict[str, Signal]
-    """All signals by name."""
+    """All signals by name, but for those of `OUTCOMES` that are as in every environment."""
     hold: int = 1
     """Steps for which each example is repeated."""
     episode_steps: int | None = None
@@ -76,6 +85,11 @@ class Description:
     """True: a stream of independent examples, on which actions have no effect."""
     action_space: gymnasium.Space[Any] | None = None
     """Of one environment, where what an agent's objective makes has to fit it; None: any output is an action."""
+
+    @property
+    def all_signals(self) -> dict[str, Signal]:
+        """All signals by name: the listed ones and the outcomes of a step."""
+        return {**self.signals, **{name: OUTCOMES[name] for name in OUTCOMES if name not in self.signals}}
 
     @property
     def observations(self) -> tuple[str, ...]:

@@ -331,14 +331,59 @@ def _agents_and_readout(scenario: Graph) -> Iterator[DocumentError]:
 
 
 def _acting(scenario: Graph) -> Iterator[DocumentError]:
-    acting = [name for name, agent in scenario.agents.items() if agent.acts]
-    if len(acting) > 1:
-        message = f"{acting[0]!r} acts already, and the environment takes the actions of one; leave it out"
-        yield DocumentError(("agents", acting[1], "acts"), message)
-    for name in acting:
+    acting = {name: agent.acts for name, agent in scenario.agents.items() if agent.acts}
+    first: dict[bool | str, str] = {}
+    for name, part in acting.items():
+        path = ("agents", name, "acts")
+        other = first.setdefault(part, name)
+        whole = next((one for one, of in acting.items() if of is True and one != name), None)
+        if whole is not None:
+            message = f"{whole!r} acts already, and the environment takes the actions of one"
+            mend = "leave it out, or name for each its part of a Dict of actions"
+            if whole < name or part is not True:
+                yield DocumentError(path, f"{message}; {mend}")
+        elif other != name:
+            yield DocumentError(
+                path, f"{other!r} acts already for {part!r}; name another part, or leave it out"
+            )
         if scenario.agents[name].objective is None:
             message = "the action is the output that an objective reads, and it has none; give it one"
-            yield DocumentError(("agents", name, "acts"), message)
+            yield DocumentError(path, message)
+
+
+def _policies(scenario: Graph) -> Iterator[DocumentError]:
+    """Check agents that learn from rewards; what depends on the environment is checked where shapes are."""
+    policies = {
+        name: agent.objective
+        for name, agent in scenario.agents.items()
+        if agent.objective is not None and agent.objective.policy
+    }
+    for name, objective in policies.items():
+        path, agent = ("agents", name), scenario.agents[name]
+        if not agent.acts:
+            message = (
+                f"a policy ({name_of(objective.kind)}) needs something to do; give the agent `acts: true`"
+            )
+            yield DocumentError((*path, "objective"), message)
+        if agent.align:
+            message = (
+                "a policy acts on what is there at its tick, not on an older step's signals; leave it out"
+            )
+            yield DocumentError((*path, "align"), message)
+        if objective.goal is not None:
+            incoming = message_channels(scenario.agents, scenario.channels, "receiver")[name]
+            names = [channel.name for channel in incoming]
+            if objective.goal.channel not in names:
+                known = suggest(objective.goal.channel, names)
+                message = f"no channel {objective.goal.channel!r} leads to this agent{known}"
+                yield DocumentError((*path, "objective", "goal", "channel"), message)
+    for group in learning_groups(scenario.agents, scenario.channels) if policies else ():
+        ppo = [(name, policies[name]) for name in group if name in policies and policies[name].kind == "ppo"]
+        for name, objective in ppo[1:]:
+            for field in ("epochs", "minibatches"):
+                if getattr(objective, field) != getattr(ppo[0][1], field):
+                    message = f"differs from that of {ppo[0][0]!r}, with which the agent learns as one"
+                    yield DocumentError(("agents", name, "objective", field), f"{message}; make them equal")
 
 
 def _channel_ends(scenario: Graph) -> Iterator[DocumentError]:
@@ -474,6 +519,7 @@ _STATES: tuple[Check, ...] = (_ends, _keys, _gradients, _state_contexts, _tied)
 _CHECKS: tuple[Check, ...] = (
     *_NAMES,
     _acting,
+    _policies,
     *_STATES,
     _ports,
     _agent_inputs,

@@ -19,9 +19,10 @@ from pydantic import (
     model_validator,
 )
 
-from antiphon.extensions import Catalogue
+from antiphon.extensions import Catalogue, name_of
 from antiphon.scenarios.problems import DocumentError, show_value
 from antiphon.scenarios.spec import (
+    Acts,
     Align,
     Count,
     Counts,
@@ -37,6 +38,7 @@ from antiphon.scenarios.spec import (
     OrObject,
     ParameterNames,
     Registered,
+    Rewards,
     Sequence,
     Signal,
     Signals,
@@ -52,7 +54,9 @@ from antiphon.scenarios.spec import (
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 __all__ = [
+    "COSINE",
     "OWN_TARGET",
+    "POLICIES",
     "STATE",
     "UNRETURNED",
     "VALUED",
@@ -63,6 +67,7 @@ __all__ = [
     "CriticSpec",
     "EnvSpec",
     "FeedbackSpec",
+    "GoalSpec",
     "GradientSpec",
     "InputSpec",
     "LinkSpec",
@@ -354,8 +359,12 @@ class ClockSpec(Spec):
         return self
 
 
+POLICIES = ("a2c", "ppo", "reinforce")
+"""Kinds of objectives that learn from rewards what to do."""
 VALUED = ("a2c", "ppo")
-"""Kinds of policy objectives that learn a value."""
+"""Those that learn a value."""
+COSINE = "goal.cosine"
+"""The reward of an agent with a `goal`."""
 
 
 class CriticSpec(Spec):
@@ -377,34 +386,106 @@ class CriticSpec(Spec):
         return self
 
 
+_POLICY_OPTIONS = ("discount", "trace", "entropy", "value", "clip", "epochs", "minibatches")
+
+
+class GoalSpec(Spec):
+    """A goal that a message sets: the direction in which a signal is to move (FeUdal Networks, Vezhnevets et al. 2017).
+
+    It gives the reward `goal.cosine`: at each tick the cosine of the message read and the signal's change to the next tick
+    (there eq. 8, over one tick); 0 where the episode ends between them.
+
+    Attributes:
+        channel: The incoming channel whose message is the direction.
+        signal: The observation that moves, as large as the message.
+    """
+
+    channel: Text
+    signal: Signal
+
+
 class ObjectiveSpec(KindSpec):
     """Objective of an agent.
 
     Attributes:
         kind: Cross-entropy (`classification`), squared error (`regression`), or code length of the
-            target (`coding`): of a categorical one cross-entropy, of zeros and ones each component's own. A registered
-            name, or from Python a function or module that returns the loss per sample.
+            target (`coding`): of a categorical one cross-entropy, of zeros and ones each component's own. For agents that
+            act, the rewards over a window (`a2c`, `ppo`, `reinforce`). A registered name, or from Python a function or
+            module that returns the loss per sample.
         options: Of a registered objective.
-        target: The target signal.
+        target: The target signal; those of rewards have none.
         when: Whether each step of an example counts or only its last; None: last where
             examples are episodes, else each.
         weight: Factor of the loss.
+        reward: Of policies: the reward's signal, or weights of several by name (`goal.cosine` among them); None:
+            `reward.AGENT` where the environment has it, else `reward`.
+        discount: Of policies: factor of what follows, per tick of the agent; None: 0.99.
+        trace: `a2c` and `ppo` only: the lambda of generalised advantages; None: 0.95.
+        entropy: Of policies: weight of the entropy bonus; None: 0.01.
+        value: `a2c` and `ppo` only: weight of the value's squared error; None: 0.5.
+        clip: `ppo` only: how far the ratio of probabilities may move from 1; None: 0.2.
+        epochs: `ppo` only: passes over a window; None: 4.
+        minibatches: `ppo` only: parts of the environments in each pass after the first; None: 4.
         critic: `a2c` and `ppo` only: a critic of its own; None: a value head on the agent's own network.
+        goal: Of policies: what the reward `goal.cosine` is made of.
     """
 
     kind: Annotated[str | Callable[..., Any], Registered("objective")]
     options: Options = Field(default_factory=FrozenMap)
-    target: Signal
+    target: Signal | None = None
     when: Literal["each", "last"] | None = None
     weight: Annotated[float, Field(gt=0), IsReal] = 1.0
+    reward: Rewards = None
+    discount: Annotated[float, Field(ge=0, le=1), IsReal] | None = None
+    trace: Annotated[float, Field(ge=0, le=1), IsReal] | None = None
+    entropy: Annotated[float, Field(ge=0), IsReal] | None = None
+    value: Annotated[float, Field(ge=0), IsReal] | None = None
+    clip: Annotated[float, Field(gt=0), IsReal] | None = None
+    epochs: Count | None = None
+    minibatches: Count | None = None
     critic: CriticSpec | None = None
+    goal: GoalSpec | None = None
 
     point = "objective"
+
+    @property
+    def policy(self) -> bool:
+        """Whether it learns from rewards what to do."""
+        return self.kind in POLICIES
 
     @property
     def valued(self) -> bool:
         """Whether a value is learned."""
         return self.kind in VALUED
+
+    @property
+    def in_words(self) -> str:
+        """Kind and target, or rewards."""
+        of = self.target or " + ".join(self.reward or ("reward",))
+        return f"{name_of(self.kind)} of {of}"
+
+    def policy_options(self) -> dict[str, Any]:
+        """Return the options of a policy by name; None where left out."""
+        return {name: getattr(self, name) for name in _POLICY_OPTIONS}
+
+    @model_validator(mode="after")
+    def _fields_of_the_kind(self) -> Self:
+        policy = self.policy
+        used = ("target", "when") if policy else (*_POLICY_OPTIONS, "reward", "critic", "goal")
+        for field in used:
+            if getattr(self, field) is not None:
+                why = "learns from rewards" if policy else f"is no policy ({', '.join(POLICIES)})"
+                raise DocumentError((field,), f"{name_of(self.kind)} {why} and has no {field}; leave it out")
+        if not policy and self.target is None:
+            raise DocumentError(("target",), "is missing")
+        if policy and self.critic is not None and not self.valued:
+            raise DocumentError(("critic",), f"{name_of(self.kind)} learns no value; leave it out")
+        if self.goal is None and COSINE in (self.reward or ()):
+            message = f"{COSINE!r} needs a goal, such as {{channel: manager->worker, signal: position}}"
+            raise DocumentError(("reward",), message)
+        if self.goal is not None and COSINE not in (self.reward or ()):
+            raise DocumentError(("goal",), f"is for the reward {COSINE!r}; give it a weight in `reward`")
+        return self
 
 
 class LinkSpec(Spec):
@@ -536,7 +617,8 @@ class AgentSpec(Spec):
         network: A built-in network, or from Python a module or a factory called with `inputs`, `outputs`.
         clock: When it ticks and learns.
         objective: Of the agent; None: only gradients from its channels.
-        acts: Whether the objective's output is the environment's action.
+        acts: Whether the objective's output is the environment's action: True, or the part of a Dict of actions that is
+            the agent's. That of a policy is sampled.
         optimiser: Its own; None: `training.optimiser`.
         learn: False freezes its parameters.
         weights: `RUN:agent`, the source of its initial parameters.
@@ -552,7 +634,7 @@ class AgentSpec(Spec):
     network: Annotated[NetworkSpec | Callable[..., Any], OrObject(NetworkSpec, _is_network)] = NetworkSpec()
     clock: ClockSpec = ClockSpec()
     objective: ObjectiveSpec | None = None
-    acts: Flag = False
+    acts: Acts = False
     optimiser: OptimiserSpec | None = None
     learn: Flag = True
     weights: Text | None = None

@@ -233,6 +233,30 @@ def _align(value: object) -> str | bool | None:
     fail(f"must be true or a channel such as 'a->b', not {show_value(value)}")
 
 
+def _acts(value: object) -> bool | str:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value and "$" not in value:
+        return str(value)
+    fail(f"must be true or the name of a part of the action, not {show_value(value)}")
+
+
+def _rewards(value: object) -> Mapping[str, float] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        return FrozenMap({_signal(value): 1.0})
+    if not value:
+        fail("is empty; leave it out, or name a reward")
+    weights = {}
+    for name, weight in value.items():
+        try:
+            weights[_signal(name)] = _real(weight)
+        except DocumentError as error:
+            raise error.under((str(name),)) from None
+    return FrozenMap(weights)
+
+
 def frozen_data(value: object, path: Path = ()) -> Any:
     """Return a value of plain data with lists as tuples and mappings as FrozenMap.
 
@@ -296,6 +320,14 @@ _SIZE_SCHEMA = {
 }
 _KEY_SCHEMA = {"type": ["integer", "string"]}
 _ALIGN_SCHEMA = {"type": ["string", "boolean", "null"]}
+_ACTS_SCHEMA = {"type": ["string", "boolean"]}
+_REWARDS_SCHEMA = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "object", "additionalProperties": {"type": "number"}, "minProperties": 1},
+        {"type": "null"},
+    ]
+}
 _NAME_SCHEMA = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 _NAMES_SCHEMA = {"anyOf": [_NAME_SCHEMA, {"type": "array", "items": _NAME_SCHEMA}, {"type": "null"}]}
 
@@ -328,6 +360,8 @@ ParameterNames = Annotated[
     PlainValidator(_parameter_names),
     WithJsonSchema({"type": "object", "additionalProperties": {"type": "string"}}),
 ]
+Acts = Annotated[bool | str, PlainValidator(_acts), WithJsonSchema(_ACTS_SCHEMA)]
+Rewards = Annotated[Mapping[str, float] | None, PlainValidator(_rewards), WithJsonSchema(_REWARDS_SCHEMA)]
 Align = Annotated[str | bool | None, PlainValidator(_align), WithJsonSchema(_ALIGN_SCHEMA)]
 
 

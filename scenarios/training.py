@@ -183,7 +183,12 @@ class TelemetrySpec(Spec):
     recorders: Annotated[tuple[RecorderSpec, ...], Sequence] = ()
 
 
-OF_KIND = {"classification": ("accuracy", "error"), "regression": ("error",), "coding": ("bits",)}
+OF_KIND = {
+    "classification": ("accuracy", "error"),
+    "regression": ("error",),
+    "coding": ("bits",),
+    **dict.fromkeys(("a2c", "ppo", "reinforce"), ("return",)),
+}
 """The metrics of each kind of objective beside its loss, its own first."""
 OF_TRAINING = ("train_loss", "excess_loss")
 """Metrics of the training split."""

@@ -115,7 +115,7 @@ def _agent(scenario: Scenario, spec: AgentSpec, system: System, name: str) -> di
         "ticks": ticks_in_words(spec),
         "learning": learning_in_words(spec),
         "clock": {"period": spec.clock.period, "phase": spec.clock.phase, "unroll": spec.clock.unroll},
-        "objective": None if objective is None else f"{name_of(objective.kind)} of {objective.target}",
+        "objective": None if objective is None else objective.in_words,
     }
 
 

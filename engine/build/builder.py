@@ -22,6 +22,7 @@ from antiphon.agents.recurrent import Recurrent
 from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Wiring, connect, optimiser_of
 from antiphon.engine.build.learning_groups import group_agents, windows_of
+from antiphon.engine.build.policies import policy_goal
 from antiphon.engine.build.shapes import Shapes, default_norm, memories, objective_in, resolve
 from antiphon.engine.build.ties import tie_parameters
 from antiphon.engine.core.agent import Agent, Goal
@@ -103,7 +104,6 @@ class _Builder:
                 self.scenario.training.bound,
                 [(0, note) for note in notes],
             ),
-            next((name for name, spec in self.scenario.agents.items() if spec.acts), None),
             episode,
             tied=tied,
             sweep=self.scenario.training.sweep,
@@ -141,8 +141,9 @@ class _Builder:
                 spec.observes,
                 fan_in,
                 self.scenario.training.batch,
-                self._goal(name, spec),
-                self._align(name, spec),
+                self._goal(name, spec, shapes),
+                spec.acts,
+                align=self._align(name, spec),
                 critic=self._critic_observes(spec),
                 categories=self._categories(name, spec),
                 seed=seed_for(self.seed, "agent", name),
@@ -270,10 +271,12 @@ class _Builder:
                 "tied agents need critics of equal inputs, or none of them one; give them one `objective.critic`",
             )
 
-    def _goal(self, name: str, spec: AgentSpec) -> Goal | None:
+    def _goal(self, name: str, spec: AgentSpec, shapes: Shapes) -> Goal | None:
         goal = spec.objective
         if goal is None:
             return None
+        if goal.target is None:
+            return policy_goal(name, self.scenario, self.env, shapes)
         episodes = self.env.is_stream and self.env.episode_steps == self.env.hold
         last = goal.when == "last" or (goal.when is None and episodes)
         if last and not self.env.is_stream:
@@ -283,7 +286,11 @@ class _Builder:
         if (
             not spec.align
         ):  # semantics 14: some tick is at an example's last step, and some at a value of the target
-            period, phase, every = spec.clock.period, spec.clock.phase, self.env.signals[goal.target].every
+            period, phase, every = (
+                spec.clock.period,
+                spec.clock.phase,
+                self.env.all_signals[goal.target].every,
+            )
             if last and (phase + 1) % math.gcd(period, self.env.hold):
                 raise DocumentError(
                     ("agents", name, "clock"),

@@ -181,7 +181,7 @@ class Wiring:
 
     def signal(self, name: str) -> ContextSpec:
         """A signal of the environment as a predictor reads it."""
-        signal = self.env.signals[name]
+        signal = self.env.all_signals[name]
         return ContextSpec(name, signal.shape, signal.classes)
 
     def _ends(self, spec: ChannelSpec, names: tuple[str, ...], shape: Shape) -> tuple[ContextSpec, ...]:

@@ -117,7 +117,6 @@ class Union:
             groups=groups,
             schedule=Schedule(clocks, waves),
             divergence=self.divergence,
-            actor=None,
             episode=None,
             replicas=len(systems),
             replica_of={name: replica_of(name) for name in agents},
@@ -138,6 +137,7 @@ class Union:
                 pair = (agent, union.agents[named(name, replica)])
                 source, target = pair if to_union else pair[::-1]
                 target.agent_disabled, target.trail = source.agent_disabled, source.trail
+                target.action = source.action
             for name, channel in system.channels.items():
                 ends = (channel, union.channels[named(name, replica)])
                 giver, taker = ends if to_union else ends[::-1]

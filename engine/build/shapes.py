@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gymnasium import spaces
 
 from antiphon.agents.feedforward import Conv
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, VALUE, Head, features_of
 from antiphon.agents.objectives import ActionValue, Objective, objective_of
+from antiphon.agents.policies import PolicyObjective, distribution_of, policy_objective
 from antiphon.engine.core.agent import AGE
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
@@ -169,20 +171,22 @@ def signal_problems(scenario: Scenario, env: Description) -> Iterator[DocumentEr
         for signal in agent.observes:
             if signal != AGE:
                 yield from _hidden(signal, ("agents", name, "observes"), env, "agent", "observe")
-        if agent.objective is not None:
+        if agent.objective is not None and agent.objective.target is not None:
             yield from _unknown(agent.objective.target, ("agents", name, "objective", "target"), env)
+        if agent.objective is not None and agent.objective.critic is not None:
             yield from _critic_problems(agent.objective.critic, ("agents", name, "objective", "critic"), env)
     for channel in scenario.channels:
         if channel.coupling in ("decoupled", "unlocked"):
             yield from _predictor_problems(channel, ("channels", channel.name), env)
 
 
-def _critic_problems(critic: CriticSpec | None, path: Path, env: Description) -> Iterator[DocumentError]:
+def _critic_problems(critic: CriticSpec, path: Path, env: Description) -> Iterator[DocumentError]:
     """Names that lead nowhere, and signals that are not there yet when an agent ticks."""
-    for signal in () if critic is None else critic.observes:
+    signals = env.all_signals
+    for signal in critic.observes:
         yield from _unknown(signal, (*path, "observes"), env)
-        if signal in env.signals and env.signals[signal].known == "after_step":
-            known = [name for name, one in env.signals.items() if one.known == "tick"]
+        if signal in signals and signals[signal].known == "after_step":
+            known = [name for name, one in signals.items() if one.known == "tick"]
             message = f"'{signal}' is known only after the step, and a value is needed at the tick"
             yield DocumentError((*path, "observes"), f"{message}; use some of {', '.join(known)}")
 
@@ -203,19 +207,19 @@ def _predictor_problems(channel: ChannelSpec, path: Path, env: Description) -> I
             continue
         where = (*path, "input", "context")
         yield from _hidden(signal, where, env, "synthetic input", "use")
-        if signal in env.signals and env.signals[signal].known == "after_step":
+        if signal in env.all_signals and env.all_signals[signal].known == "after_step":
             message = f"'{signal}' is known only after the step, and an input is needed at the tick"
             yield DocumentError(where, f"{message}; use one of {', '.join(env.observations)}")
 
 
 def _unknown(name: str, path: Path, env: Description) -> Iterator[DocumentError]:
-    if name not in env.signals:
+    if name not in env.all_signals:
         yield DocumentError(path, f"no signal '{name}'{suggest(name, env.signals)}")
 
 
 def _hidden(name: str, path: Path, env: Description, reader: str, verb: str) -> Iterator[DocumentError]:
     yield from _unknown(name, path, env)
-    if name in env.signals and env.signals[name].training_only:
+    if name in env.all_signals and env.all_signals[name].training_only:
         message = f"'{name}' is a training-only signal, which no {reader} may see"
         yield DocumentError(path, f"{message}; {verb} one of {', '.join(env.observations)}")
 
@@ -283,7 +287,9 @@ def objective_in(name: str, agent: AgentSpec, env: Description) -> tuple[Objecti
     goal = agent.objective
     if goal is None:
         return None
-    signal = env.signals[goal.target]
+    if goal.target is None:
+        return _policy_in(name, agent, env)
+    signal = env.all_signals[goal.target]
     try:
         objective = objective_of(goal.kind, goal.options)
     except ScenarioError as error:
@@ -295,7 +301,7 @@ def objective_in(name: str, agent: AgentSpec, env: Description) -> tuple[Objecti
             ("agents", name, "objective"),
             f"{name_of(goal.kind)} does not fit the target '{goal.target}' ({have}, shape {list(signal.shape)})",
         )
-    space = env.action_space
+    space = _space_of(name, agent, env)
     if not agent.acts or space is None:
         return objective, size
     made = f"and a {name_of(goal.kind)} of '{goal.target}' gives {size} outputs; take a target of"
@@ -323,6 +329,43 @@ def objective_in(name: str, agent: AgentSpec, env: Description) -> tuple[Objecti
             f"actions of {space}; wrap the environment so that they are Discrete or a Box",
         )
     return objective, size
+
+
+def _space_of(name: str, agent: AgentSpec, env: Description) -> spaces.Space[Any] | None:
+    """Return the space of an acting agent's action, which may be a part of the environment's; None: any output fits."""
+    space, path = env.action_space, ("agents", name, "acts")
+    if isinstance(agent.acts, str):
+        if not isinstance(space, spaces.Dict):
+            message = f"'{agent.acts}' is a part of a Dict of actions, and the environment's are {space}; write true"
+            raise DocumentError(path, message)
+        if agent.acts not in space.spaces:
+            known = suggest(agent.acts, space.spaces)
+            raise DocumentError(path, f"the environment's actions have no part '{agent.acts}'{known}")
+        return space[agent.acts]
+    if agent.acts and isinstance(space, spaces.Dict):
+        raise DocumentError(
+            path, f"the environment's actions have parts; name one of {', '.join(space.spaces)}"
+        )
+    return space
+
+
+def _policy_in(name: str, agent: AgentSpec, env: Description) -> tuple[PolicyObjective, int]:
+    """Return a policy's objective and the number of its distribution's parameters."""
+    goal, path = agent.objective, ("agents", name, "objective")
+    assert goal is not None
+    space = _space_of(name, agent, env)
+    if space is None:
+        raise DocumentError(
+            ("agents", name, "acts"), "the environment takes no actions; give it a target instead"
+        )
+    try:
+        distribution = distribution_of(space)
+    except ScenarioError as error:
+        raise placed(error, ("agents", name, "acts")) from None
+    try:
+        return policy_objective(str(goal.kind), goal.policy_options(), distribution), distribution.parameters
+    except ScenarioError as error:
+        raise placed(error, path) from None
 
 
 def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> tuple[Head, ...]:

@@ -25,7 +25,7 @@ from antiphon.comms.stacked import StackedModels
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.channels import connect
-from antiphon.engine.core.agent import AGE, Agent
+from antiphon.engine.core.agent import AGE, Agent, Goal
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Schedule
 from antiphon.engine.core.ledger import GradientLedger
@@ -65,7 +65,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "a parameter of it is tied to others"
         if group.late:
             return "it waits for delayed gradients"
-        if agent.name == system.actor:
+        if agent.acts and (agent.goal is None or agent.goal.policy is None):
             return "it acts"
         if agent.align is not None and aligned_kind(system, agent) is None:
             return "it works on the signals of whichever message arrived"
@@ -79,9 +79,9 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "it works on the signals of whoever may fall silent"
         if id(group) in traced_groups and (quarantine or agent.p_update < 1.0 or len(group.members) > 1):
             return "returns reach over windows that not everybody may learn from"
-        if (goal := agent.goal) is not None:
+        if (goal := agent.goal) is not None and goal.policy is None:
             signal, outputs = (
-                system.description.signals[goal.target],
+                system.description.all_signals[goal.target],
                 agent.learner.network.port_shape(OBJECTIVE),
             )
             mixed = goal.objective.stackable(outputs[0], signal.shape, signal.classes)
@@ -129,7 +129,8 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
         None if agent.align is None else aligned_kind(system, agent),
         agent.fan_in,
         frozenset(read) if agent.fan_in in REDUCED else tuple(read),
-        None if goal is None else (goal.objective.key, goal.target, goal.last_only, goal.weight),
+        None if goal is None else _goal_kind(goal),
+        bool(agent.acts),
         agent.p_update,
         None if agent.memory is None else channel_kind(system, agent.memory),
         agent.trail is None,
@@ -145,6 +146,12 @@ def _critic(system: System, agent: Agent) -> Hashable:
     return agent.learner.critic.signature(), tuple(
         signals[n].shape_as(agent.categories) for n in agent.critic
     )
+
+
+def _goal_kind(goal: Goal) -> Hashable:
+    """Return what the objectives of one stack have in common; each member may have rewards of its own."""
+    weights = tuple(weight for _, weight in goal.rewards)
+    return goal.objective.key, goal.target, goal.last_only, goal.weight, weights, goal.direction
 
 
 def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> Hashable | None:
@@ -289,7 +296,7 @@ def _rewired(agent: Agent) -> Agent:
 
 
 def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
-    learner: Any = StackedLearner([agent.learner for agent in members], base.batch)
+    learner: Any = StackedLearner([agent.learner for agent in members])
     seeds = [agent.participation_seed for agent in members]
     return replace(
         members[0],

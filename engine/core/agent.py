@@ -16,27 +16,61 @@ from torch import Tensor
 from antiphon.agents.learner import Learner, StackedLearner
 from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, STATE, VALUE
 from antiphon.agents.objectives import Objective
+from antiphon.agents.policies import PolicyObjective
 from antiphon.comms.links import FanIn
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock
 from antiphon.engine.core.masks import EnvMask, mask_and, mask_not, mask_or, simplify
 from antiphon.engine.core.records import Members, Replicas
-from antiphon.nets.random import uniform_many
+from antiphon.nets.random import seed_for, uniform_many
 
-__all__ = ["AGE", "Agent", "Goal"]
+__all__ = ["AGE", "COSINE", "Agent", "Direction", "Goal"]
 
 AGE = "age"
 """The observation of an agent that sees how old its messages are."""
 
 
+COSINE = "goal.cosine"
+"""The reward for moving a signal in the direction that a message points to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """What the reward `goal.cosine` is made of."""
+
+    place: int
+    """Of the channel among the agent's incoming ones: its message is the direction."""
+    signal: str
+    """What moves."""
+
+
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """An agent's objective bound to its target."""
+    """An agent's objective bound to its target, or a policy's to its rewards."""
 
     objective: Objective
     target: str
+    """The target signal; "" of a policy."""
     last_only: bool
     weight: float
+    rewards: tuple[tuple[str, float], ...] = ()
+    """Of a policy: the rewards whose weighted sum is its own, by name."""
+    direction: Direction | None = None
+    """Of a policy with the reward `goal.cosine`."""
+
+    @property
+    def policy(self) -> PolicyObjective | None:
+        """The objective, where it is a policy's."""
+        return self.objective if isinstance(self.objective, PolicyObjective) else None
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Names of the signals that it reads."""
+        if self.policy is None:
+            return (self.target,)
+        rewards = [name for name, _ in self.rewards if name != COSINE]
+        moves = () if self.direction is None else (self.direction.signal,)
+        return *rewards, "terminated", "truncated", *moves
 
 
 @dataclass(eq=False)
@@ -53,6 +87,10 @@ class Agent:
     batch: int
     """B, the environments of one member."""
     goal: Goal | None = None
+    acts: bool | str = False
+    """Whether it acts in the environment: True, or the part of the action that is its own."""
+    action: Tensor | None = None
+    """[rows, …]: its newest action, which holds until its next tick; None: it has not acted."""
     align: str | None = None
     """The incoming channel whose step signals it works on."""
     categories: str = "one_hot"
@@ -160,6 +198,12 @@ class Agent:
             self._participation = window, members, rows
         return self._participation[1:]
 
+    @cached_property
+    def action_seeds(self) -> Tensor:
+        """[N] int64: the seeds from which the members' actions are sampled."""
+        seeds = [seed_for(member.seed, "action") for member in self.members]
+        return torch.tensor(seeds, device=self.replicas.index.device)
+
     # --- what it observes ----------------------------------------------------------------------------------
 
     def observations(self, signal: Callable[[str], Tensor], dtype: torch.dtype) -> list[Tensor]:
@@ -186,9 +230,9 @@ class Agent:
         values = [signal(name).to(dtype) for name in distinct]
         if len(values) == 1:
             return self.replicas.to_rows(values[0])
-        return self._by_name(torch.cat(values), names, distinct)
+        return self.by_name(torch.cat(values), names, distinct)
 
-    def _by_name(self, values: Tensor, names: tuple[str, ...], distinct: list[str]) -> Tensor:
+    def by_name(self, values: Tensor, names: tuple[str, ...], distinct: list[str]) -> Tensor:
         """Each member's own out of several signals, [signals * replicas * B, …], as rows."""
         if names not in self._order:
             place = {name: i for i, name in enumerate(distinct)}

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.core.episodes import REWARD, EpisodeStatistics
-from antiphon.engine.core.records import EpisodeEnds, StepSignals
+from antiphon.engine.core.records import Action, EpisodeEnds, StepSignals
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.envs import registry
 from antiphon.envs.base import TorchVectorEnv
+from antiphon.envs.signal import OUTCOMES
 from antiphon.errors import RunError
 from antiphon.scenarios.document import Scenario
 
@@ -33,8 +34,10 @@ class EnvironmentRunner:
     def __init__(self, env: TorchVectorEnv, names: set[str], seed: int) -> None:
         self.env = env
         self.names = sorted(names)
-        self._after = [name for name in self.names if env.signals[name].known == "after_step"]
-        env.request(names)
+        signals = env.description.all_signals
+        self._after = [name for name in self.names if signals[name].known == "after_step"]
+        self._outcomes = [name for name in self.names if name in OUTCOMES and name not in env.signals]
+        env.request(names.difference(self._outcomes))
         self.reset(seed)
 
     def reset(self, seed: int) -> None:
@@ -61,14 +64,17 @@ class EnvironmentRunner:
                 found[f"_{name}"] = info[f"_{name}"]
         return found
 
-    def advance(self, action: Tensor | None = None) -> EpisodeEnds:
+    def advance(self, action: Action | None = None) -> EpisodeEnds:
         """Take one step; complete the present moment, make the next, and return which episodes ended.
 
         Args:
-            action: [B, outputs], what the acting agent did; None: nothing.
+            action: What the acting agents did; None: nothing.
         """
         length = self.env.episode_length
         observations, reward, terminated, truncated, info = self.env.step(action)
+        outcomes = {"reward": reward, "terminated": terminated, "truncated": truncated}
+        for name in self._outcomes:
+            self.step_signals.signals[name] = outcomes[name].to(self.env.dtype)
         for name in self._after:
             for key in (name, f"_{name}"):
                 if key in info:

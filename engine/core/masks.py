@@ -51,10 +51,12 @@ def simplify(mask: EnvMask) -> EnvMask:
 
 
 def mask_fill_zero(mask: EnvMask, value: Tensor) -> Tensor:
-    """`value` [rows, …] where the mask holds and zeros elsewhere; filled, never multiplied (NaN x 0 is NaN)."""
+    """`value` [rows, …], or [ticks, rows, …] as the mask, where it holds and zeros elsewhere; filled, never multiplied (NaN x 0 is NaN)."""
     if mask is True:
         return value
     if mask is False:
         return torch.zeros_like(value)
     assert isinstance(mask, Tensor)
-    return torch.where(mask.view(-1, *([1] * (value.dim() - 1))), value, torch.zeros_like(value))
+    return torch.where(
+        mask.view(*mask.shape, *([1] * (value.dim() - mask.dim()))), value, torch.zeros_like(value)
+    )

@@ -21,6 +21,7 @@ from antiphon.engine.core.clock import Windows
 from antiphon.engine.core.masks import EnvMask
 
 __all__ = [
+    "Action",
     "AgentTick",
     "Consumption",
     "Delivery",
@@ -38,6 +39,9 @@ __all__ = [
     "members_and",
     "select_rows",
 ]
+
+Action = Tensor | dict[str, Tensor]
+"""What is done in the environment, [B, …]: by its one actor, or by part of a Dict action space."""
 
 # --- a step ------------------------------------------------------------------------------------------------
 
@@ -275,6 +279,10 @@ class AgentTick:
     """What a recurrent agent read of its own state; None for others."""
     ages: Tensor | None = None
     """[B, channels]: how old the messages are, for an agent that observes it."""
+    action: Tensor | None = None
+    """[rows, …]: what a policy's action was, as sampled; a replay has the same."""
+    outcomes: list[StepSignals] = field(default_factory=list)
+    """Of an agent with a policy: the steps from this one to its next tick, or the window's end."""
     ports: Tensors = field(default_factory=dict)
     """Its outputs, with their graph; empty once the window has closed."""
 

@@ -44,7 +44,6 @@ class System:
         dtype: Of all floats.
         device: Where everything lives.
         divergence: What follows numbers that are not finite.
-        actor: The agent whose output is the environment's action, if one acts.
         episode: The windows of those that learn once an episode, where its length varies.
         replicas: How many copies of the environment there are, each with its own B lanes: one for every seed.
         replica_of: The replica of an agent; the first, unless given.
@@ -61,7 +60,6 @@ class System:
     dtype: torch.dtype
     device: torch.device
     divergence: Divergence = field(default_factory=Divergence)
-    actor: str | None = None
     episode: EpisodeWindows | None = None
     replicas: int = 1
     replica_of: dict[str, int] = field(default_factory=dict)
@@ -178,7 +176,7 @@ class System:
 
     def signals(self) -> set[str]:
         """Return the names of all signals somebody asks for."""
-        names = {goal.target for goal in self.goals().values()}
+        names = {name for goal in self.goals().values() for name in goal.signals}
         for agent in self.agents.values():
             names.update(name for name in (*agent.observes, *agent.critic) if name != AGE)
         for channel in self.channels.values():

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory
 from antiphon.comms.synthetic_gradients import Example
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.masks import EnvMask
@@ -39,6 +40,32 @@ class Losses:
         return Losses(*found)
 
 
+MOVED = ("approx_kl", "clip_fraction")
+"""The figures of `ppo` that say how far a policy has moved since the first pass."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PolicyWindow:
+    """A policy over a window, as its first pass found it: constants that further passes keep."""
+
+    trajectory: Trajectory
+    """What was done, and what followed."""
+    advantages: Advantages
+    """Of its ticks."""
+    first: PolicyLosses
+    """The first pass."""
+    further: list[dict[str, Tensor]] = field(default_factory=list)
+    """The figures of the further ones, by name, [N] each."""
+
+    @property
+    def figures(self) -> dict[str, Tensor]:
+        """Figures by name, [N]: of the first pass, but for how far the policy moved, a mean over the further ones."""
+        if not self.further:
+            return self.first.figures
+        moved = {name: torch.stack([each[name] for each in self.further]).mean(0) for name in MOVED}
+        return self.first.figures | moved
+
+
 @dataclass(slots=True)
 class WindowLoss:
     """All objectives over a window."""
@@ -51,6 +78,13 @@ class WindowLoss:
     """By agent."""
     evaluated: set[tuple[int, str]] = field(default_factory=set)
     """Steps and agents of the ticks that there was a target for."""
+    policies: dict[str, PolicyWindow] = field(default_factory=dict)
+    """Of the agents that learn from rewards."""
+
+    @property
+    def figures(self) -> dict[str, dict[str, Tensor]]:
+        """Of policies, by agent and name, [N]: see `PolicyLosses`."""
+        return {name: window.figures for name, window in self.policies.items()}
 
     @property
     def samples(self) -> Tensor | None:

@@ -23,6 +23,7 @@ from antiphon.engine.core.environment import EnvironmentRunner
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.records import (
+    Action,
     AgentTick,
     Delivery,
     EpisodeEnds,
@@ -85,6 +86,7 @@ class Rollout:
         self.system = _silent_copy(system, batch, links, seed)
         self._messages = _DeliveredMessages(deliver)
         self._forward_pass = ForwardPass(self.system, self._messages)
+        self._forward_pass.actions.greedy = True
 
     def restart(self, deliver: Deliver | None = None) -> None:
         """Begin in silence again."""
@@ -95,8 +97,8 @@ class Rollout:
             channel.mailbox = Mailbox(channel.ledger, channel.mailbox.aligns)
 
     @property
-    def action(self) -> Tensor | None:
-        """What the acting agent did at the newest step, [B, outputs]; None: it did not tick, or none acts."""
+    def action(self) -> Action | None:
+        """What is done in the environment after the newest step; None: nobody acted."""
         return self._forward_pass.action
 
     @torch.no_grad()
@@ -394,7 +396,7 @@ def _silent_copy(system: System, batch: int, links: Links, seed: int) -> System:
         agent.critic = ()  # it is not there when the agent is deployed
         agent.batch, agent.replicas = batch, Replicas(batch=batch, device=agent.replicas.index.device)
         agent.seed = seed_for(seed, "agent", name)
-        agent.trail = None
+        agent.trail = agent.action = None
         agent.agent_disabled &= links.kind == "as_run"
         if agent.goal is not None:
             agent.goal = replace(agent.goal, weight=1.0)

@@ -99,7 +99,7 @@ def _about_agent(agent: AgentSpec) -> dict[str, str]:
     about = {
         "network": network_in_words(agent),
         "observes": ", ".join(agent.observes) or "nothing",
-        "objective": "none" if objective is None else f"{name_of(objective.kind)} of {objective.target}",
+        "objective": "none" if objective is None else objective.in_words,
         "ticks": ticks_in_words(agent),
         "learns": learning_in_words(agent),
     }

@@ -277,7 +277,7 @@ def _cohort(scenario: Scenario, members: Sequence[Agent]) -> CohortPlan:
         ticks=ticks_in_words(spec),
         learns=learning_in_words(spec),
         optimiser=f"{name_of(optimiser.kind)} {optimiser.lr:g}" if spec.learn else None,
-        objective=None if goal is None else f"{name_of(goal.kind)} of {goal.target}",
+        objective=None if goal is None else goal.in_words,
         parameters=sum(p.numel() for p in members[0].learner.parameters.values()),
     )
 

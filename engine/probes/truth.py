@@ -239,7 +239,9 @@ def _counts(system: System, name: str, step: int) -> bool:
     """Whether an objective counts at a tick (an aligned agent's step is that of its message: any may)."""
     agent = system.agents[name]
     assert agent.goal is not None
-    if (step + 1) % system.description.signals[agent.goal.target].every and agent.align is None:
+    if agent.goal.policy is not None:
+        return True
+    if (step + 1) % system.description.all_signals[agent.goal.target].every and agent.align is None:
         return False
     return not agent.goal.last_only or agent.align is not None or (step + 1) % system.hold == 0
 

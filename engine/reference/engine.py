@@ -49,7 +49,7 @@ class ReferenceEngine:
             group = self.state.group_of[agents[0]]
             tick_agents(self.state, agents, group, shared)
             for tick in group.tape.evaluations[-1][1]:
-                if tick.agent == self.state.system.actor:
+                if self.state.system.agents[tick.agent].acts:
                     self.action = constant(tick.ports[OBJECTIVE])
 
     def cut(self, step: int, ended: EnvMask, terminated: EnvMask) -> None:

@@ -111,7 +111,8 @@ class Seeds:
         watched = [simulation.watching(step) for simulation in self.simulations]
         step_signals = joined([world.step_signals for world in self._worlds])
         joint.tick(step, step_signals)
-        ends = [world.advance() for world in self._worlds]
+        actions = joint.engine.forward_pass.actions
+        ends = [world.advance(actions.of(replica)) for replica, world in enumerate(self._worlds)]
         step_signals.complete()
         joint.cut(step, ends)
         learned = joint.learn(step, watch=any(watched))

@@ -91,8 +91,7 @@ def split(
         description = registry.describe(env)
         goal = _objective(objective)
         given = inputs_for(model, description, inputs, observes)
-        size = _size(goal, description)
-        target = goal.target, description.signals[goal.target]
+        size, target = _size(goal, description)
         cut = _cut(model, at, given, output, size, target)
         tied = tied_parameters(cut.parts, model, cut.names, tie)
         members = dict(zip(cut.names, cut.parts, strict=True))
@@ -167,14 +166,16 @@ def _safe(goal: ObjectiveSpec, target: Signal) -> str | None:
     return "local" if coded and target.classes is not None else None
 
 
-def _size(goal: ObjectiveSpec, description: Description) -> int | None:
-    """The numbers per sample that the objective needs; None: not known here."""
+def _size(goal: ObjectiveSpec, description: Description) -> tuple[int | None, tuple[str, Signal]]:
+    """The numbers per sample that the objective needs (None: not known here), and its target."""
+    if goal.target is None:
+        raise ScenarioError(f"objective: a model has no policy ({goal.kind}); give it a target")
     signal = description.signals.get(goal.target)
     if signal is None:
         raise ScenarioError(
             f"objective: no signal '{goal.target}'{suggest(goal.target, description.signals)}"
         )
-    return objective_of(goal.kind, goal.options).size(signal.shape, signal.classes)
+    return objective_of(goal.kind, goal.options).size(signal.shape, signal.classes), (goal.target, signal)
 
 
 def _agents(cut: _Cut, given: Inputs, goal: ObjectiveSpec, delay: int) -> dict[str, dict[str, Any]]:

@@ -120,6 +120,11 @@ class _Split:
                 for name, trail in saved["trails"].items()
                 for member, own in zip(agents[name].members, self._rows(trail, agents[name]), strict=True)
             },
+            "actions": {
+                member.name: own
+                for name, action in saved["actions"].items()
+                for member, own in zip(agents[name].members, self._rows(action, agents[name]), strict=True)
+            },
             "moments": [one for shared in saved["moments"] for one in _each(shared)],
         }
 
@@ -194,7 +199,7 @@ class _Split:
             yield member.name, {key: own[n] for key, own in zip(member.learner.buffers, each, strict=True)}
 
     def _parts(self, part: list[Any], stack: Agent) -> Iterator[list[Any]]:
-        _, number, inputs, participates, memory, ages = part
+        _, number, inputs, participates, memory, ages, *policy = part
         read: dict[str, list[Any]] = {}
         for entry in inputs if memory is None else [*inputs, memory]:
             channels = self.system.channels[entry[0]]
@@ -203,8 +208,10 @@ class _Split:
                 if len(channels.members) > 1 and own[3] is not None and not _anywhere(own[3][1]):
                     own[3] = None
                 read.setdefault(channel.name, []).append(own)
-        rows = zip(stack.members, self._rows(participates, stack), self._rows(ages, stack), strict=True)
-        for k, (agent, mask, own_ages) in enumerate(rows):
+        action, outcomes = policy or (None, [])
+        each = [self._rows(value, stack) for value in (participates, ages, action)]
+        for k, (agent, mask, own_ages, own_action) in enumerate(zip(stack.members, *each, strict=True)):
+            own_outcomes = [self._signals_number(outcome, stack, k) for outcome in outcomes]
             yield [
                 agent.name,
                 self._signals_number(number, stack, k),
@@ -212,6 +219,7 @@ class _Split:
                 bool(mask[0]) if isinstance(mask, Tensor) else mask,
                 None if agent.memory is None else read[agent.memory.name][0],
                 own_ages,
+                *([own_action, own_outcomes] if policy else ()),
             ]
 
 
@@ -283,6 +291,11 @@ class _Merge:
                 for group in self.system.groups
             ],
             "trails": trails,
+            "actions": {
+                name: self._rows([saved["actions"][member] for member in agent.names])
+                for name, agent in agents.items()
+                if agent.names[0] in saved.get("actions", {})
+            },
             "moments": self.all_signals,
         }
 
@@ -396,7 +409,12 @@ class _Merge:
             own = [[e for e in read[c.receiver] if e[0] == c.name] for c in channels.members]
             return [self._input(channels, entries, window, step) for entries in zip(*own, strict=True)]
 
-        _, numbers, _, participates, _, ages = zip(*each, strict=True)
+        _, numbers, _, participates, _, ages, *policy = zip(*each, strict=True)
+        only_policies: list[Any] = []
+        if policy:
+            steps = zip(*policy[1], strict=True)
+            outcomes = [self._signals_number(own, stack.replicas) for own in steps]
+            only_policies = [self._rows(policy[0]), outcomes]
         return [
             stack.name,
             self._signals_number(numbers, stack.replicas),
@@ -404,6 +422,7 @@ class _Merge:
             self._rows(participates),
             None if stack.memory is None else merged(stack.memory)[0],
             self._rows(ages),
+            *only_policies,
         ]
 
     def _input(self, stack: Channel, entries: Sequence[list[Any]], window: int, step: int) -> list[Any]:

@@ -54,6 +54,7 @@ def snapshot(system: System) -> Tree:
         "units": found["units"],
         "episode": None if episode is None else [episode.start, episode.length, episode.current],
         "trails": found["trails"],
+        **({"actions": found["actions"]} if found["actions"] else {}),
         "outliers": {name: own.state_dict() for name, own in outliers.items()},
         "moments": [[shared.step, dict(shared.signals)] for shared in found["moments"]],
     }
@@ -139,6 +140,7 @@ def messages(system: System) -> Tree:
             for agent in agents
             if agent.trail is not None
         },
+        "actions": {agent.name: agent.action for agent in agents if agent.action is not None},
         "moments": [step_signals for step_signals, _ in all_signals.values()],
     }
 
@@ -149,6 +151,8 @@ def load_messages(system: System, state: Mapping[str, Any]) -> None:
     silenced, muted, deaf = (frozenset(state["quarantine"][key]) for key in ("silenced", "muted", "deaf"))
     for name, trail in state["trails"].items():
         system.agents[name].trail = dict(trail)
+    for name, agent in system.agents.items():  # older checkpoints have no actions
+        agent.action = state.get("actions", {}).get(name)
     records: dict[str, dict[int, Record]] = {}
     for name, channel in system.channels.items():
         channel.input_examples, channel.input_example_members = [], []
@@ -279,6 +283,7 @@ def _tape(tape: Tape, all_signals: NumberedSignals) -> Tree:
                     part.participates,
                     None if part.memory is None else _read(part.memory),
                     part.ages,
+                    *_policy(part, all_signals),
                 ]
                 for part in tick.parts
             ],
@@ -292,6 +297,13 @@ def _tape(tape: Tape, all_signals: NumberedSignals) -> Tree:
         "sent": [[name, record.stamp] for name, record in tape.sent],
         "given_up": sorted(tape.given_up),
     }
+
+
+def _policy(part: AgentTick, all_signals: NumberedSignals) -> list[Any]:
+    """What only ticks of policies have."""
+    if not part.outcomes:
+        return []
+    return [part.action, [_signals(outcome, all_signals) for outcome in part.outcomes]]
 
 
 def _read(entry: Read) -> list[Any]:
@@ -323,10 +335,13 @@ def _load_tape(
 
     for step, parts in saved["ticks"]:
         found = []
-        for agent, step_signals, inputs, participates, memory, ages in parts:
+        for agent, step_signals, inputs, participates, memory, ages, *policy in parts:
             entries = [loaded(entry, step) for entry in inputs]
             own = None if memory is None else loaded(memory, step)
-            found.append(AgentTick(agent, all_signals[step_signals], entries, participates, own, ages))
+            part = AgentTick(agent, all_signals[step_signals], entries, participates, own, ages)
+            if policy:
+                part.action, part.outcomes = policy[0], [all_signals[number] for number in policy[1]]
+            found.append(part)
         tape.ticks.append(Tick(step, found))
     tape.sent = [(name, records[name][stamp]) for name, stamp in saved["sent"]]
     tape.given_up = set(saved.get("given_up", ()))  # older checkpoints have none

@@ -11,7 +11,7 @@ from torch import Tensor
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.core.divergence import RunningStatistics
 from antiphon.engine.core.masks import EnvMask
-from antiphon.engine.core.records import EpisodeEnds, StepSignals, Tape
+from antiphon.engine.core.records import Action, EpisodeEnds, StepSignals, Tape
 from antiphon.engine.core.system import Stacked, System
 from antiphon.engine.core.updates import InputUpdate, Losses, PredictorUpdate, StepReport, Update
 from antiphon.engine.reference import records as reference
@@ -66,8 +66,8 @@ class Backend(Protocol):
         """The single agents and channels, and the stacks that they are computed as."""
 
     @property
-    def action(self) -> Tensor | None:
-        """[B, outputs]: the acting agent's output at the newest step; None: none acted."""
+    def action(self) -> Action | None:
+        """What is done in the environment after the newest step; None: nobody acted."""
 
     @property
     def channels(self) -> Iterable[str]:
@@ -228,8 +228,8 @@ class ReferenceBackend:
         self._stale = False
 
     @property
-    def action(self) -> Tensor | None:
-        """[B, outputs]: the acting agent's output at the newest step; None: none acted."""
+    def action(self) -> Action | None:
+        """What is done in the environment after the newest step; None: nobody acted."""
         return self.engine.action
 
     @property

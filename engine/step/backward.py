@@ -30,7 +30,8 @@ from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.masks import EnvMask, mask_and, mask_fill_zero, mask_not
 from antiphon.engine.core.records import AgentTick, Consumption, LearningGroup, Members, Record, Tape
 from antiphon.engine.core.system import System
-from antiphon.engine.core.updates import Losses, Returned, Update, WindowLoss
+from antiphon.engine.core.updates import Losses, PolicyWindow, Returned, Update, WindowLoss
+from antiphon.engine.policies.windows import PolicyEvaluator
 from antiphon.engine.step.predictors import PredictorTrainer
 
 __all__ = ["BackwardPass", "ObjectiveEvaluator", "Steering", "reached", "reached_alone"]
@@ -45,18 +46,45 @@ class ObjectiveEvaluator:
 
     def __init__(self, system: System) -> None:
         self.system = system
+        self.policies = PolicyEvaluator(system)
         self._hold = system.hold
 
     def window(self, tape: Tape) -> WindowLoss:
         """Sum the losses of a window."""
         window_loss = WindowLoss()
+        acted: dict[str, list[tuple[int, AgentTick]]] = {}
         for tick in tape.ticks:
             for part in tick.parts:
+                goal = self.system.agents[part.agent].goal
+                if goal is not None and goal.policy is not None and part.participates is not False:
+                    acted.setdefault(part.agent, []).append((tick.step, part))
+                    continue
                 found = self._loss(part)
                 if found is not None:
                     self._add(window_loss, self.system.agents[part.agent], *found)
                     window_loss.evaluated.add((tick.step, part.agent))
+        for name, ticks in acted.items():
+            policy = self.policies.window(self.system.agents[name], [part for _, part in ticks], tape)
+            if policy is not None:
+                self._add_policy(window_loss, self.system.agents[name], policy)
+                window_loss.evaluated.update((step, name) for step, _ in ticks)
         return window_loss
+
+    def _add_policy(self, window_loss: WindowLoss, agent: Agent, policy: PolicyWindow) -> None:
+        """Add the mean over the valid ticks of a policy's window; what is reported is their sum, as of other objectives."""
+        assert agent.goal is not None
+        rows = policy.first.losses.sum(0) * agent.goal.weight
+        loss, samples, batch = rows.sum() / self.system.batch, constant(rows), self.system.batch
+        window_loss.total = loss if window_loss.total is None else window_loss.total + loss
+        window_loss.by_agent[agent.name] = samples
+        valid, returns = policy.advantages.valid, policy.advantages.returns
+        count = agent.total(valid.sum(0))
+        window_loss.losses[agent.name] = Losses(
+            agent.total(samples) / batch * count / batch,
+            agent.total(mask_fill_zero(valid, returns).sum(0)),
+            count,
+        )
+        window_loss.policies[agent.name] = policy
 
     def _add(
         self, window_loss: WindowLoss, agent: Agent, losses: Tensor, score: Tensor, present: Tensor | None
@@ -83,7 +111,9 @@ class ObjectiveEvaluator:
         """
         agent = self.system.agents[part.agent]
         goal = agent.goal
-        if goal is None or part.participates is False or goal.target not in part.step_signals.signals:
+        if goal is None or part.participates is False or goal.policy is not None:
+            return None
+        if goal.target not in part.step_signals.signals:
             return None
         if goal.last_only and (part.step_signals.step + 1) % self._hold:
             return None

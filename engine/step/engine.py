@@ -8,7 +8,6 @@ and pull their losses back (backward), all with the parameters of before the ste
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from antiphon.agents.learner import Learner, StackedLearner
 from antiphon.comms.credit import Gradients
@@ -17,10 +16,20 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Call
 from antiphon.engine.core.divergence import DivergenceCheck, Guard
 from antiphon.engine.core.ledger import GradientLedger
-from antiphon.engine.core.records import EpisodeEnds, LearningGroup, Record, StepSignals, Tape, members_and
+from antiphon.engine.core.records import (
+    Action,
+    EpisodeEnds,
+    LearningGroup,
+    Members,
+    Record,
+    StepSignals,
+    Tape,
+    members_and,
+)
 from antiphon.engine.core.system import Stacked
 from antiphon.engine.core.updates import PredictorUpdate, StepReport, Update
 from antiphon.engine.step.backward import BackwardPass, ObjectiveEvaluator, reached, reached_alone
+from antiphon.engine.step.epochs import FurtherPasses
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.engine.step.returns import LambdaReturns
@@ -56,6 +65,7 @@ class Engine:
         """By tape (its identity): the windows of this step that have been differentiated at the tick."""
         self._local: dict[int, dict[str, PredictorUpdate]] = {}
         """Likewise: what their messages' own predictors learn."""
+        self.further_passes = FurtherPasses(stacked, self.forward_pass, self.evaluator)
         self.returns = LambdaReturns(self.system, self.evaluator, self.forward_pass, self.backward_pass)
         self.divergence = DivergenceCheck(
             self.system.divergence, self.system.agents, self.system.channels, stacked.base.groups
@@ -73,8 +83,8 @@ class Engine:
             self.check_later()
 
     @property
-    def action(self) -> Tensor | None:
-        """[B, outputs]: the acting agent's output at the newest step; None: none acted."""
+    def action(self) -> Action | None:
+        """What is done in the environment after the newest step; None: nobody acted."""
         return self.forward_pass.action
 
     def freeze(self, *, gradients: bool = True) -> None:
@@ -179,6 +189,8 @@ class Engine:
                 self._apply(updates, step)
             self.predictor_trainer.apply(gradients, step, self.divergence.skip)
             self.predictor_trainer.apply(input_gradients, step, self.divergence.skip)
+            for updates in turns:
+                self._learn_further(updates, step)
         GradientLedger.release_graphs(tape for _, tape in [*closing, *dropped])
         if self.divergence.guard is not None:
             self.divergence.statistics.keep_where(self.divergence.guard)
@@ -280,18 +292,34 @@ class Engine:
         present = iter(self.backward_pass.differentiate(self._not_swept(closing), step))
         updates = [self._swept[id(tape)] if id(tape) in self._swept else next(present) for _, tape in closing]
         for update in updates:
-            update.stepping_members = {
-                agent.name: members_and(
-                    members_and(agent.learning(update.tape.window), reached(self.system, update, agent)),
-                    agent.enabled(),
-                )
-                for agent in self._stacks[id(update.group)]
-            }
+            update.stepping_members = self._stepping(update)
         updates = self.divergence.check_updates(updates, step)
         for update in updates:
             self.backward_pass.average_tied(update)
             self.backward_pass.book(update)
         return updates
+
+    def _learn_further(self, closed: list[Update], step: int) -> None:
+        """Take the further passes of `ppo` over windows that have been learned from."""
+        for found in self.further_passes.updates(closed, step):
+            for update in found:
+                update.stepping_members = self._stepping(update)
+            updates = self.divergence.check_updates(found, step)
+            for update in updates:
+                self.backward_pass.average_tied(update)
+            self.divergence.disable_stopped_replicas()
+            self.ties.sum_updates(updates)
+            self._apply(updates, step)
+
+    def _stepping(self, update: Update) -> dict[str, Members]:
+        """The members of stacks that an update moves."""
+        return {
+            agent.name: members_and(
+                members_and(agent.learning(update.tape.window), reached(self.system, update, agent)),
+                agent.enabled(),
+            )
+            for agent in self._stacks[id(update.group)]
+        }
 
     def _not_swept(self, closing: EndedWindows) -> EndedWindows:
         return [one for one in closing if id(one[1]) not in self._swept]

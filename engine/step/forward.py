@@ -9,15 +9,16 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import OBJECTIVE, STATE, VALUE
+from antiphon.agents.network import STATE, VALUE
 from antiphon.comms.credit import constant
 from antiphon.comms.links import combine_reads
 from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Call
 from antiphon.engine.core.masks import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or
-from antiphon.engine.core.records import AgentTick, Delivery, Read, Record, StepSignals, Tape, Tick
+from antiphon.engine.core.records import Action, AgentTick, Delivery, Read, Record, StepSignals, Tape, Tick
 from antiphon.engine.core.system import System
+from antiphon.engine.policies.actions import Actions
 from antiphon.engine.step.stand_ins import StandIns
 from antiphon.nets.layers import Transport
 from antiphon.nets.random import seed_for
@@ -79,8 +80,17 @@ class ForwardPass:
         self.system = system
         self.messages = messages or TrainingMessages()
         self.stand_ins = StandIns(system)
-        self.action: Tensor | None = None
-        """[B, outputs]: what the acting agent did at the newest step; None: it did not tick, or none acts."""
+        self.actions = Actions(system)
+        self._slower = [
+            agent
+            for agent in system.agents.values()
+            if agent.goal is not None and agent.goal.policy is not None and agent.clock.period > 1
+        ]
+
+    @property
+    def action(self) -> Action | None:
+        """What is done in the environment after the newest step; None: nobody acted."""
+        return self.actions.of()
 
     def tick(
         self,
@@ -98,7 +108,8 @@ class ForwardPass:
             calls: Those of the schedule's calls that are evaluated; None: all.
             ticked: Called after each of them; None: nothing is.
         """
-        self.action = None
+        self.actions.begin()
+        self._go_on(step, step_signals)
         for call in self.system.schedule.calls(step) if calls is None else calls:
             group = self.system.group_of[call[0]]
             tape = group.tape
@@ -114,10 +125,25 @@ class ForwardPass:
             tape.ticks.append(tick)
             for part in tick.parts:
                 self._send(part, step, tape)
-                if part.agent == self.system.actor:
-                    self.action = constant(part.ports[OBJECTIVE])
+                self._act(part, step)
             if ticked is not None:
                 ticked(call)
+
+    def _act(self, part: AgentTick, step: int) -> None:
+        agent = self.system.agents[part.agent]
+        if agent.acts:
+            self.actions.act(agent, part, step)
+        if agent.goal is not None and agent.goal.policy is not None:
+            part.outcomes.append(part.step_signals)
+
+    def _go_on(self, step: int, step_signals: StepSignals) -> None:
+        """Add a step to the newest tick of the policies that do not tick at it."""
+        for agent in self._slower:
+            if not agent.clock.due(step):
+                ticks = reversed(self.system.group_of[agent.name].tape.ticks)
+                newest = next((p for tick in ticks for p in tick.parts if p.agent == agent.name), None)
+                if newest is not None:
+                    newest.outcomes.append(step_signals)
 
     def _part(self, agent: Agent, step: int, step_signals: StepSignals, tape: Tape) -> AgentTick:
         part = AgentTick(agent.name, step_signals, [], agent.participates(tape.window))
@@ -154,7 +180,7 @@ class ForwardPass:
         self, tick: Tick, tape: Tape, buffers: dict[str, Tensor], *, replay: bool = False
     ) -> dict[str, Tensor]:
         """Evaluate a tick's network, put the ports into its parts and return the new running statistics."""
-        rows = [self._gather(part, tape) for part in tick.parts]
+        rows = [self.inputs(part, tape) for part in tick.parts]
         first = self.system.agents[tick.parts[0].agent]
         learner = first.learner
         ports, after = learner.network(
@@ -167,7 +193,7 @@ class ForwardPass:
             state=self._states(tick, tape) if learner.network.state_size else None,
         )
         if first.critic:
-            observed = torch.cat([self._criticised(part) for part in tick.parts])
+            observed = torch.cat([self.critic_input(part) for part in tick.parts])
             training = not learner.frozen
             ports[VALUE], updated = learner.values(learner.parameters, buffers, observed, training=training)
             after |= updated
@@ -178,7 +204,7 @@ class ForwardPass:
             self._relive(tick, tape)
         return after
 
-    def _gather(self, part: AgentTick, tape: Tape) -> Tensor:
+    def inputs(self, part: AgentTick, tape: Tape) -> Tensor:
         """The network's input [rows, …]: observations and messages, joined by the agent's fan-in."""
         agent = self.system.agents[part.agent]
         flat = len(agent.learner.network.input_shape) == 1
@@ -204,7 +230,7 @@ class ForwardPass:
             available.append(there)
         return agent.layout.join(observations, messages, available)
 
-    def _criticised(self, part: AgentTick) -> Tensor:
+    def critic_input(self, part: AgentTick) -> Tensor:
         """What the critic of an agent reads at a tick, [rows, …]: observations, some of which it has in training only."""
         agent, signals = self.system.agents[part.agent], part.step_signals.signals
         return agent.critic_input(

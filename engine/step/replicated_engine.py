@@ -11,7 +11,7 @@ from torch import Tensor
 
 from antiphon.engine.build.join_replicas import Union, bare, named
 from antiphon.engine.core.masks import EnvMask
-from antiphon.engine.core.records import EpisodeEnds, StepSignals
+from antiphon.engine.core.records import Action, EpisodeEnds, StepSignals
 from antiphon.engine.core.system import Stacked, System
 from antiphon.engine.core.updates import InputUpdate, Losses, PredictorUpdate, StepReport, Update
 from antiphon.engine.state.state_dict import restore, snapshot
@@ -87,7 +87,6 @@ class Replica:
     """
 
     name = "cohort"
-    action: Tensor | None = None
 
     def __init__(self, all_replicas: ReplicatedEngine, index: int) -> None:
         self.all_replicas = all_replicas
@@ -107,6 +106,11 @@ class Replica:
         return self.system
 
     view = per_agent
+
+    @property
+    def action(self) -> Action | None:
+        """What is done in its environment after the newest step; None: nobody acted."""
+        return self.all_replicas.engine.forward_pass.actions.of(self.index)
 
     @property
     def channels(self) -> Iterable[str]:

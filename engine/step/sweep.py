@@ -50,7 +50,7 @@ def obstacle(system: System, group: LearningGroup) -> str | None:
 
 
 def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
-    signals = system.description.signals
+    signals = system.description.all_signals
 
     def late(name: str) -> bool:
         return signals[name].known == "after_step"
@@ -59,7 +59,9 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
         yield "it waits for delayed gradients"
     for name in group.members:
         agent = system.agents[name]
-        if agent.goal is not None and late(agent.goal.target):
+        if agent.goal is not None and agent.goal.policy is not None:
+            yield "rewards are known after the step"
+        elif agent.goal is not None and late(agent.goal.target):
             yield f"the target {agent.goal.target} is known after the step"
         for channel in agent.sends:
             if channel.mixes:

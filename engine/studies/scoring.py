@@ -143,7 +143,7 @@ def least_loss(simulation: Simulation, split: str) -> float:
         )
     objective = simulation.scenario.agents[readouts[0]].objective
     assert objective is not None
-    if objective.own:
+    if objective.own or objective.target is None:
         raise ScenarioError(
             f"excess_loss: the least loss of {name_of(objective.kind)} is not known; use loss"
         )

@@ -55,7 +55,7 @@ def assert_close(one: dict[str, Any], other: dict[str, Any]) -> None:
 def test_members_parameters_are_views_of_the_stack() -> None:
     own = learners(**BATCH_NORM)
     before = [numbers(learner) for learner in own]
-    stack = StackedLearner(own, BATCH)
+    stack = StackedLearner(own)
     for n, learner in enumerate(own):
         assert_close(numbers(learner), before[n])
         for (name, stacked), p in zip(stack.parameters.items(), learner.parameters.values(), strict=True):
@@ -70,7 +70,7 @@ def test_members_parameters_are_views_of_the_stack() -> None:
 
 def test_views_survive_a_loaded_state() -> None:
     own = learners(**BATCH_NORM)
-    stack = StackedLearner(own, BATCH)
+    stack = StackedLearner(own)
     stack.step([drawn(*p.shape, seed=i) for i, p in enumerate(stack.trainable)], 0, None)
     stack.write_members()
     stack.step([drawn(*p.shape, seed=i) for i, p in enumerate(stack.trainable)], 1, None)  # not yet written
@@ -126,7 +126,7 @@ def test_members_step_as_their_own_optimisers_would(name: str) -> None:
     """All, some and none by turns; counts of steps and clipping are each one's own."""
     alone = learners(optimiser=OPTIMISERS[name])
     own = learners(optimiser=OPTIMISERS[name])
-    stack = StackedLearner(own, BATCH)
+    stack = StackedLearner(own)
     turns = [None, [1, 0, 1, 1, 0], [0, 0, 0, 0, 1], None, [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]]
     for now, turn in enumerate(turns):
         gradients = [3 * drawn(*p.shape, seed=10 * now + i) for i, p in enumerate(stack.trainable)]
@@ -148,7 +148,7 @@ def test_members_step_as_their_own_optimisers_would(name: str) -> None:
 
 def test_a_frozen_stack_has_nothing_to_move() -> None:
     own = learners(learn=False)
-    stack = StackedLearner(own, BATCH)
+    stack = StackedLearner(own)
     assert stack.frozen
     assert stack.trainable == []
     assert not any(p.requires_grad for p in stack.parameters.values())
@@ -163,7 +163,7 @@ def test_a_frozen_stack_has_nothing_to_move() -> None:
 def test_rows_are_evaluated_with_each_member_s_numbers(training: bool) -> None:
     own = learners(**BATCH_NORM)
     alone = copy.deepcopy([(learner.parameters, learner.buffers) for learner in own])
-    stack = StackedLearner(own, BATCH)
+    stack = StackedLearner(own)
     x = drawn(COUNT * BATCH, *own[0].network.input_shape).requires_grad_()
     ports, after = stack.network(stack.parameters, stack.buffers, x, training=training)
     for n, (parameters, buffers) in enumerate(alone):
@@ -178,7 +178,7 @@ def test_rows_are_evaluated_with_each_member_s_numbers(training: bool) -> None:
 
 def test_running_statistics_go_to_members_and_back() -> None:
     own = learners(**BATCH_NORM)
-    stack = StackedLearner(own, BATCH)
+    stack = StackedLearner(own)
     before = dict(stack.buffers)
     stack.buffers = {name: value + 1 for name, value in before.items()}
     who = torch.tensor([True, False, False, True, False])

@@ -80,9 +80,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         pair({}, a={"acts": True, "objective": OBJECTIVE}, b={"acts": True}),
-        "agents.b.acts: 'a' acts already, and the environment takes the actions of one; leave it out",
+        (
+            "agents.b.acts: 'a' acts already, and the environment takes the actions of one; leave it out, "
+            "or name for each its part of a Dict of actions"
+        ),
     ),
-    (pair({}, b={"acts": 1}), "agents.b.acts: must be true or false, not 1"),
+    (pair({}, b={"acts": 1}), "agents.b.acts: must be true or the name of a part of the action, not 1"),
     (pair({}, b={"clock": {"period": 0}}), "agents.b.clock.period: must be at least 1, not 0"),
     (
         pair({}, b={"clock": {"period": 4, "phase": 4}}),

@@ -1,0 +1,102 @@
+"""Policies: the rewards and windows of agents that learn what to do, checked against the environment."""
+
+from __future__ import annotations
+
+from antiphon.agents.network import features_of
+from antiphon.engine.build.shapes import Shapes, default_norm, objective_in
+from antiphon.engine.core.agent import COSINE, Direction, Goal
+from antiphon.envs.signal import Description
+from antiphon.errors import suggest
+from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.parts import AgentSpec
+from antiphon.scenarios.problems import DocumentError, Path
+
+__all__ = ["policy_goal"]
+
+
+def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes) -> Goal:
+    """Return a policy's objective, bound to its rewards.
+
+    Raises:
+        ScenarioError: A reward that is none, a window in which nothing could be learned, a norm over minibatches.
+    """
+    spec, path = scenario.agents[name], ("agents", name, "objective")
+    goal, made = spec.objective, objective_in(name, spec, env)
+    assert goal is not None
+    assert made is not None
+    own = f"reward.{name}"
+    rewards = goal.reward or {own if own in env.all_signals else "reward": 1.0}
+    for reward in rewards:
+        if reward != COSINE:
+            _check_reward(reward, (*path, "reward"), env)
+    _check_window(name, scenario, env)
+    if goal.kind == "ppo" and (goal.epochs is None or goal.epochs > 1):
+        _check_passes(name, spec, scenario, env)
+    direction = None if goal.goal is None else _direction(name, scenario, env, shapes)
+    return Goal(made[0], "", False, goal.weight, tuple(rewards.items()), direction)
+
+
+def _check_reward(reward: str, path: Path, env: Description) -> None:
+    signal = env.all_signals.get(reward)
+    known = [name for name, one in env.all_signals.items() if one.known == "after_step" and one.shape == ()]
+    known = [name for name in known if name not in ("terminated", "truncated")]
+    if signal is None:
+        raise DocumentError(path, f"no signal '{reward}'{suggest(reward, known)}")
+    if signal.shape != () or signal.classes is not None:
+        message = f"'{reward}' is no single number at each step; use one of {', '.join(known)}"
+        raise DocumentError(path, message)
+    if signal.known != "after_step":
+        message = f"'{reward}' is known before the action is taken; use one of {', '.join(known)}"
+        raise DocumentError(path, message)
+
+
+def _check_window(name: str, scenario: Scenario, env: Description) -> None:
+    """Refuse a window of one tick where episodes are longer: its only tick would not see what follows."""
+    group = next(group for group in scenario.locked_groups() if name in group)
+    steps, period = scenario.window(group), scenario.agents[name].clock.period
+    if steps == "episode" or steps >= 2 * period or env.episode_steps == 1:
+        return
+    message = "a policy's window is one tick, which does not see what follows it; use 2 or more"
+    raise DocumentError(("agents", name, "clock", "unroll"), message)
+
+
+def _check_passes(name: str, spec: AgentSpec, scenario: Scenario, env: Description) -> None:
+    assert spec.objective is not None
+    parts, batch = spec.objective.minibatches or 4, scenario.training.batch
+    if parts > batch:
+        message = f"{parts} minibatches of {batch} environments (training.batch); use at most {batch}"
+        raise DocumentError(("agents", name, "objective", "minibatches"), message)
+    group = next(group for group in scenario.locked_groups() if name in group)
+    for member in group:
+        agent = scenario.agents[member]
+        norms = [channel.norm or default_norm(agent, env) for channel in scenario.outputs_of(member)]
+        if agent.layers is not None:
+            norms += [agent.layers.norm or default_norm(agent, env), agent.layers.cell_norm]
+        if agent.objective is not None and agent.objective.critic is not None:
+            norms.append(agent.objective.critic.network.norm or default_norm(agent, env))
+        if "batch" in norms:
+            message = (
+                "batch norm has other statistics in each minibatch of ppo; use layer or none, or epochs: 1"
+            )
+            raise DocumentError(("agents", member, "network", "norm"), message)
+
+
+def _direction(name: str, scenario: Scenario, env: Description, shapes: Shapes) -> Direction:
+    objective, path = scenario.agents[name].objective, ("agents", name, "objective", "goal")
+    assert objective is not None
+    assert objective.goal is not None
+    signal = env.all_signals.get(objective.goal.signal)
+    if signal is None:
+        known = suggest(objective.goal.signal, env.observations)
+        raise DocumentError((*path, "signal"), f"no signal '{objective.goal.signal}'{known}")
+    if signal.classes is not None or signal.known != "tick":
+        message = f"'{objective.goal.signal}' is no float that is known at the tick, so that it has no change"
+        raise DocumentError((*path, "signal"), f"{message}; use another")
+    incoming = [channel.name for channel in scenario.inputs_of(name)]
+    size = features_of(shapes.messages[objective.goal.channel])
+    if size != features_of(signal.shape):
+        message = (
+            f"the message has {size} components, and '{objective.goal.signal}' {features_of(signal.shape)}"
+        )
+        raise DocumentError((*path, "channel"), f"{message}; make them equal")
+    return Direction(incoming.index(objective.goal.channel), objective.goal.signal)

@@ -1,0 +1,115 @@
+"""Actions: what acting agents do in the environment, sampled from policies and held until the next tick."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from antiphon.agents.network import OBJECTIVE
+from antiphon.comms.credit import constant
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.records import Action, AgentTick
+from antiphon.engine.core.system import System
+from antiphon.nets.random import uniform_many
+
+__all__ = ["Actions"]
+
+
+class Actions:
+    """The actions of a system's agents.
+
+    What a policy does is a sample, a function of (seed, agent, step, environment); until its first tick, and between its
+    ticks, its newest action holds. The output of any other objective is an action as it is; where its agent acts alone, it
+    is one at the agent's ticks only.
+
+    Args:
+        system: The agents.
+
+    Attributes:
+        greedy: Whether policies take their most likely action instead of a sample.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.greedy = False
+        self._actors = [agent for agent in system.agents.values() if agent.acts]
+        self._places: dict[int, list[tuple[Agent, int]]] = {}
+        """By replica: the stacks of its actors, and their places there."""
+        for agent in self._actors:
+            for place, replica in enumerate(agent.replicas.index.tolist()):
+                self._places.setdefault(replica, []).append((agent, place))
+
+    def begin(self) -> None:
+        """Begin a step: what does not hold is over."""
+        for agent in self._actors:
+            if agent.acts is True and _policy(agent) is None:
+                agent.action = None
+
+    def act(self, agent: Agent, part: AgentTick, step: int) -> None:
+        """Take the action of an acting agent's tick."""
+        outputs = constant(part.ports[OBJECTIVE])
+        distribution = _policy(agent)
+        if distribution is None:
+            agent.action = outputs
+            return
+        if self.system.divergence.quarantine:
+            outputs = outputs.nan_to_num()
+        if self.greedy:
+            part.action = distribution.mode(outputs)
+        else:
+            count = agent.batch * distribution.draws
+            uniforms = uniform_many(agent.action_seeds, step, count).view(len(outputs), distribution.draws)
+            part.action = distribution.sample(outputs, uniforms)
+        agent.action = part.action
+
+    def of(self, replica: int = 0) -> Action | None:
+        """Return the action at the newest step in the environment of a replica; None: nobody acted."""
+        space: Any = self.system.description.action_space
+        found: dict[str, Tensor] = {}
+        for agent, n in self._places.get(replica, ()):
+            part, action = agent.members[n].acts, agent.action
+            if action is None:
+                action = self._first(agent)
+            if action is None:
+                continue
+            rows = action[n * agent.batch : (n + 1) * agent.batch]
+            if isinstance(part, str):
+                found[part] = self._in_space(agent, rows, space[part])
+            else:
+                return self._in_space(agent, rows, space)
+        return found or None
+
+    def _first(self, agent: Agent) -> Tensor | None:
+        """The action that holds before an agent's first tick; None: it does nothing."""
+        if agent.acts is True and _policy(agent) is None:
+            return None
+        rows = len(agent.members) * agent.batch
+        outputs = torch.zeros(
+            rows,
+            *agent.learner.network.heads[OBJECTIVE].size,
+            dtype=self.system.dtype,
+            device=self.system.device,
+        )
+        distribution = _policy(agent)
+        return outputs if distribution is None else distribution.mode(outputs)
+
+    @staticmethod
+    def _in_space(agent: Agent, action: Tensor, space: spaces.Space[Any] | None) -> Tensor:
+        """A sampled choice as the space counts it and in its shape; a Box is clipped by the environment."""
+        if _policy(agent) is None:
+            return action
+        if isinstance(space, spaces.Discrete):
+            return action + int(space.start) if space.start else action
+        if isinstance(space, spaces.MultiDiscrete):
+            shaped = action.reshape(-1, *space.shape)
+            return shaped + torch.as_tensor(space.start).to(action) if space.start.any() else shaped
+        return action.reshape(-1, *space.shape) if isinstance(space, spaces.MultiBinary) else action
+
+
+def _policy(agent: Agent) -> Any:
+    """The distribution of an agent's policy; None: it has another objective."""
+    policy = None if agent.goal is None else agent.goal.policy
+    return None if policy is None else policy.distribution
