@@ -60,9 +60,9 @@ class LocalPolicyGradient(Predictor):
         super().__init__(shape, context, **settings)
         self.function = (distribution,)
 
-    def _sizes(self) -> tuple[int, int]:
-        inputs, _ = super()._sizes()
-        return inputs, self.distribution.parameters
+    @property
+    def outputs(self) -> int:
+        return self.distribution.parameters
 
     def predict(self, example: Example) -> Tensor:
         if not example.actions:
@@ -78,6 +78,6 @@ class LocalPolicyGradient(Predictor):
         read, _ = self.normalised(message)
         outputs = self.forward(read, example.context, move=move)
         total = outputs.new_zeros(outputs.shape[:-1])
-        for returned in example.actions:
+        for returned in example.actions or ():
             total = total - returned.advantage * self.distribution.log_prob(outputs, returned.action)
         return total

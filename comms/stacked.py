@@ -400,9 +400,7 @@ class StackedModels(StackedParameters):
             target=None if example.target is None else self._open(example.target),
             prediction=None if prediction is None else prediction.view(*lead, -1),
             loss=None if example.loss is None else example.loss.view(lead),
-            actions=tuple(
-                ReturnedAction(self._open(one.action), one.advantage.view(lead)) for one in example.actions
-            ),
+            actions=_each_action(example, self._open),
         )
 
     def _learned(
@@ -475,7 +473,7 @@ def _masked(example: Example, members: Tensor | None) -> Example:
         message=plain(example.message),
         context=None if example.context is None else plain(example.context),
         target=None if example.target is None else plain(example.target),
-        actions=tuple(ReturnedAction(plain(one.action), plain(one.advantage)) for one in example.actions),
+        actions=_each_action(example, plain),
         valid=rows.expand(example.message.shape[:2]) if example.valid is None else rows & example.valid,
     )
 
@@ -483,3 +481,10 @@ def _masked(example: Example, members: Tensor | None) -> Example:
 def _over(members: Tensor, value: Tensor) -> Tensor:
     """Return [K] as [K, 1, …], of as many dimensions as `value`."""
     return members.view(-1, *[1] * (value.dim() - 1))
+
+
+def _each_action(example: Example, change: Callable[[Tensor], Tensor]) -> tuple[ReturnedAction, ...] | None:
+    """Return an example's actions and their advantages, each changed."""
+    if example.actions is None:
+        return None
+    return tuple(ReturnedAction(change(one.action), change(one.advantage)) for one in example.actions)

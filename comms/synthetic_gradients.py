@@ -90,8 +90,8 @@ class Example:
     """[K] bool, of K stacked channels: those it is an example for; None: all."""
     learned: Learned | None = None
     """What training on it gives with the predictor's present parameters, if computed with the prediction."""
-    actions: tuple[ReturnedAction, ...] = ()
-    """What the receiver did at the ticks that read the message, for `local_policy`."""
+    actions: tuple[ReturnedAction, ...] | None = None
+    """What the receiver did at the ticks that read the message; None for predictors that do not need it."""
 
 
 class Predictor(Model, ABC):
@@ -135,7 +135,12 @@ class Predictor(Model, ABC):
 
     def _sizes(self) -> tuple[int, int]:
         """Input and output features."""
-        return self.size + sum(spec.features for spec in self.context), self.size
+        return self.size + sum(spec.features for spec in self.context), self.outputs
+
+    @property
+    def outputs(self) -> int:
+        """Components of the model's output."""
+        return self.size
 
     def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
         """Return the model's output, [B, outputs]; running statistics are updated only if `move`."""
