@@ -33,6 +33,7 @@ from antiphon.nets.layers import (
     linear,
     norm_buffers,
     pool,
+    unit_length,
 )
 
 __all__ = [
@@ -95,7 +96,9 @@ def norm_module(
 def head_module(head: Head, parameters: Tensors, buffers: Tensors, *layers: nn.Module) -> nn.Module:
     """Return `layers` and after them a head's normalisation and shape, as one torch module."""
     after: list[nn.Module] = []
-    if head.norm != "none":
+    if head.norm == "unit":  # torch has no layer for it, and its graph needs nothing else
+        after.append(fx.symbolic_trace(unit_length))
+    elif head.norm != "none":
         after.append(norm_module(head.norm, (head.features,), parameters, buffers, f"{head.name}.norm"))
     if len(head.size) > 1:
         after.append(nn.Unflatten(1, head.size))

@@ -152,8 +152,20 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    allowed: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-import",
+            metavar="PACKAGE",
+            help="Let documents name modules of an installed package (worlds); before the verb; repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Simulate independent networks that learn together."""
+    from antiphon.extensions import allow_import
+
+    for package in allowed or ():
+        allow_import(package)
 
 
 @app.command(epilog=_examples("run"))

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
+import pkgutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
@@ -20,8 +23,10 @@ from antiphon.errors import ScenarioError, suggest
 __all__ = [
     "POINTS",
     "Catalogue",
+    "allow_import",
     "call_factory",
     "imported",
+    "imported_by_name",
     "is_built_in",
     "key_of",
     "made",
@@ -84,6 +89,10 @@ _OWN: dict[str, dict[str, str]] = {
 """antiphon's own names, as `module:attribute`: nothing is imported before it is used."""
 _WITH_OPTIONS = {"attention", "mean_below"}
 """Those of them whose factory takes the `options` of a document, as a user's does."""
+_WORLDS = {"gymnasium": "gymnasium", "pettingzoo": "'antiphon[worlds]'", "mpe2": "'antiphon[worlds]'"}
+"""Packages of worlds whose modules a document may name, and what to install for them."""
+_ALLOWED = "ANTIPHON_ALLOW_IMPORT"
+"""The environment variable of further such packages, separated by commas."""
 POINTS = tuple(_OWN)
 """The extension points."""
 _registered: dict[str, dict[str, Any]] = {point: {} for point in POINTS}
@@ -122,6 +131,74 @@ def imported(place: str) -> Any:
     """Return what `module:attribute` names."""
     module, _, attribute = place.partition(":")
     return getattr(import_module(module), attribute)
+
+
+def allow_import(package: str) -> None:
+    """Let documents name modules of an installed package, which are imported then: in this process and those it starts.
+
+    Args:
+        package: Its import name, without dots.
+
+    Raises:
+        ScenarioError: This is no such name.
+    """
+    if not package.isidentifier():
+        raise ScenarioError(
+            f"--allow-import: {package!r} is no package; give an import name, such as my_worlds"
+        )
+    os.environ[_ALLOWED] = ",".join(dict.fromkeys([*os.environ.get(_ALLOWED, "").split(","), package])).strip(
+        ","
+    )
+
+
+def imported_by_name(module: str, place: str) -> Any:
+    """Return a module that a document names: one imported already, or of a package that may be imported.
+
+    Args:
+        module: Its dotted name.
+        place: For errors: what names it.
+
+    Raises:
+        ScenarioError: It may not be imported, is not installed, or fails.
+    """
+    if module in sys.modules:
+        return sys.modules[module]
+    package = module.partition(".")[0]
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise ScenarioError(f"{place}: {module!r} is no module; write package.module")
+    if package not in {*_WORLDS, *os.environ.get(_ALLOWED, "").split(",")}:
+        raise ScenarioError(
+            f"{place}: a document may not import '{package}'; allow it with antiphon --allow-import {package} …, or import "
+            f"{module} in Python before"
+        )
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name == package:
+            raise ScenarioError(
+                f"{place}: {package} is not installed; pip install {_WORLDS.get(package, package)}"
+            ) from None
+        if error.name is not None and module.startswith(error.name):
+            raise ScenarioError(
+                f"{place}: {package} has no module '{error.name}'{_nearest(error.name)}"
+            ) from None
+        raise ScenarioError(
+            f"{place}: {module} needs {error.name}, which is not installed; install it"
+        ) from None
+    except Exception as error:  # noqa: BLE001  (anything a package may raise)
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ScenarioError(f"{place}: {module} cannot be imported: {line}") from None
+
+
+def _nearest(module: str) -> str:
+    """Return the nearest name beside a module that there is not."""
+    parent, _, name = module.rpartition(".")
+    path = getattr(sys.modules.get(parent), "__path__", None)
+    return (
+        suggest(name, [found.name for found in pkgutil.iter_modules(path) if found.name[0] != "_"])
+        if path
+        else ""
+    )
 
 
 class Catalogue(Mapping[str, Any]):

@@ -7,7 +7,7 @@ from antiphon.envs.registry import announce, describe, ids, make, register
 from antiphon.envs.signal import Description, Signal
 
 if TYPE_CHECKING:
-    from antiphon.envs.adaptor import vector
+    from antiphon.envs.adaptors.vector import vector
     from antiphon.envs.base import TorchVectorEnv
     from antiphon.envs.conformance import check_vector_env
     from antiphon.envs.copying import Copy, RepeatCopy
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from antiphon.envs.worlds.base import World
     from antiphon.envs.worlds.cartpole import CartPole
     from antiphon.envs.worlds.keydoor import KeyDoor
+    from antiphon.envs.worlds.referential import Referential
+    from antiphon.envs.worlds.speaker import SpeakerListener
 
 __all__ = [
     "CartPole",
@@ -32,9 +34,11 @@ __all__ = [
     "HyperplaneStream",
     "ImageStream",
     "KeyDoor",
+    "Referential",
     "RepeatCopy",
     "Signal",
     "Source",
+    "SpeakerListener",
     "TextWindows",
     "TorchVectorEnv",
     "World",
@@ -60,8 +64,10 @@ _LAZY = {
     "HyperplaneStream": "stream",
     "ImageStream": "images",
     "KeyDoor": "worlds.keydoor",
+    "Referential": "worlds.referential",
     "RepeatCopy": "copying",
     "Source": "tensors",
+    "SpeakerListener": "worlds.speaker",
     "TextWindows": "reading",
     "TorchVectorEnv": "base",
     "World": "worlds.base",
@@ -71,7 +77,7 @@ _LAZY = {
     "from_file": "tensors",
     "from_sequences": "sequences",
     "from_tensors": "tensors",
-    "vector": "adaptor",
+    "vector": "adaptors.vector",
 }
 
 announce()

@@ -26,7 +26,12 @@ from antiphon.envs.options import (
     WindowOptions,
 )
 from antiphon.envs.signal import Description
-from antiphon.envs.worlds.options import CartPoleOptions, KeyDoorOptions
+from antiphon.envs.worlds.options import (
+    CartPoleOptions,
+    KeyDoorOptions,
+    ReferentialOptions,
+    SpeakerListenerOptions,
+)
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import imported
 
@@ -47,6 +52,8 @@ _Options = (
     | WindowOptions
     | CartPoleOptions
     | KeyDoorOptions
+    | ReferentialOptions
+    | SpeakerListenerOptions
 )
 
 
@@ -96,13 +103,20 @@ _ENTRIES = {
         WindowOptions, "antiphon.envs.reading:TextWindows", "antiphon.envs.reading:TextWindow"
     ),
     "antiphon/CartPole-v0": _world(CartPoleOptions, "cartpole", "CartPole"),
+    "antiphon/SpeakerListener-v0": _world(SpeakerListenerOptions, "speaker", "SpeakerListener"),
     "antiphon/KeyDoor-v0": _world(KeyDoorOptions, "keydoor", "KeyDoor"),
+    "antiphon/Referential-v0": _world(ReferentialOptions, "referential", "Referential"),
 }
 
 
 _TENSORS = "antiphon/Tensors-v0"
 
 
+_ADAPTORS = {
+    "gymnasium": "antiphon.envs.adaptors.vector:gymnasium_world",
+    "pettingzoo": "antiphon.envs.adaptors.parallel:pettingzoo_world",
+}
+"""By the key of a document's `env` that names the world, what makes it of name, batch and the other keys."""
 _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _FACTORIES: dict[str, Callable[..., Any] | str] = {_TENSORS: "antiphon.envs.tensors:from_file"}
 """By id, what makes the environments, or its module and name."""
@@ -164,7 +178,7 @@ def describe(spec: Any) -> Description:
         ScenarioError: As `make`.
         DataError: A header that is there and broken.
     """
-    declared = _declared(spec)
+    declared = None if _foreign(spec) else _declared(spec)
     if declared is not None and declared[0] in _ENTRIES:
         return _options(*declared)[1].description()
     if isinstance(getattr(spec, "description", None), Description):
@@ -208,20 +222,28 @@ def make(
     """Make the environment that a scenario declares.
 
     Args:
-        spec: A mapping `{"id": …, **options}`, or an object with such an `id` and `kwargs`; anything with a `make`
-            that takes the other arguments, such as a `Source`; or a Gymnasium vector environment.
+        spec: A mapping `{"id": …, **options}`, where instead of `id` may stand `gymnasium` or `pettingzoo`, or an object
+            with these as attributes and `kwargs`; anything with a `make` that takes the other arguments, such as a
+            `Source`; or a Gymnasium vector environment.
         batch: Number of environments.
         split: The part of a data set that is streamed; None: the one in `spec`, or train.
 
     Raises:
         ScenarioError: An unknown id, option or split, a value that cannot be, or an environment of another batch.
         DataError: The data are missing or broken.
+        RunError: Somebody else's environment fails.
     """
     import torch
 
     from antiphon.envs.base import check_split
 
     dtype = torch.float32 if dtype is None else dtype
+    if foreign := _foreign(spec):
+        kind, name, values = foreign
+        if split is not None:
+            check_split(split, ())
+        opened: TorchVectorEnv = imported(_ADAPTORS[kind])(name, batch, values, device=device, dtype=dtype)
+        return opened
     declared = _declared(spec)
     if declared is not None and declared[0] in _FACTORIES:
         spec = _built(*declared, split, {"num_envs": batch, "device": device, "dtype": dtype})
@@ -234,7 +256,7 @@ def make(
         made: TorchVectorEnv = imported(entry.vector)(batch, device=device, dtype=dtype, **options)
         return made
     if isinstance(spec, VectorEnv):
-        from antiphon.envs.adaptor import vector
+        from antiphon.envs.adaptors.vector import vector
 
         return vector(spec, batch, device=device, dtype=dtype)
     if callable(getattr(spec, "make", None)):
@@ -255,6 +277,18 @@ def _declared(spec: Any) -> tuple[str, dict[str, Any]] | None:
     if name not in ids():
         raise ScenarioError(f"env.id: no environment '{name}'{suggest(str(name), ids())}")
     return name, values
+
+
+def _foreign(spec: Any) -> tuple[str, str, dict[str, Any]] | None:
+    """Return the key, the name and the other keys of a world of Gymnasium or PettingZoo, or None for other objects."""
+    for kind in _ADAPTORS:
+        if isinstance(spec, Mapping) and "id" not in spec:
+            name, values = spec.get(kind), {key: value for key, value in spec.items() if key != kind}
+        else:
+            name, values = getattr(spec, kind, None), getattr(spec, "kwargs", {})
+        if isinstance(name, str):
+            return kind, name, dict(values)
+    return None
 
 
 def _options(name: str, values: Mapping[str, Any]) -> tuple[_Entry, _Options]:

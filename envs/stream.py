@@ -188,10 +188,10 @@ class ExampleStream(TorchVectorEnv):
 
     def _show(self) -> None:
         """Look up the present example's rows and compute its signals."""
-        self._rows = self._rows_of(self._example)
+        self._rows = self.rows_of(self._example)
         self._observations, self._info = self._divide(self.signals_at(self._rows))
 
-    def _rows_of(self, example: int) -> Tensor:
+    def rows_of(self, example: int) -> Tensor:
         """Return the table row of each environment's example of that number, int64 `[batch]`."""
         assert self._seed is not None
         return self._draws.rows(self._seed, example)
@@ -213,7 +213,12 @@ class ExampleStream(TorchVectorEnv):
         if actions is None or self._answer is None:
             return torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
         guess = chosen(torch.as_tensor(actions, device=self.device), int(self.single_action_space.n))  # type: ignore[attr-defined]
-        return (guess == self.column(self._answer, self._rows)).to(self.dtype)
+        return (guess == self.answers(self._rows)).to(self.dtype)
+
+    def answers(self, rows: Tensor) -> Tensor:
+        """Return what is to be guessed of some rows; a stream whose answer is no column of the table overrides it."""
+        assert self._answer is not None
+        return self.column(self._answer, rows)
 
 
 class HyperplaneStream(ExampleStream):
@@ -263,7 +268,8 @@ class HyperplaneStream(ExampleStream):
             dtype=dtype,
         )
 
-    def _rows_of(self, example: int) -> Tensor:
+    def rows_of(self, example: int) -> Tensor:
+        """Return the rows of the environments' share of the present epoch."""
         assert self._seed is not None
         seed, rows = seed_for(self._seed, "env"), self._table.splits[self.split]
         first = example * self.num_envs

@@ -35,6 +35,7 @@ __all__ = [
     "pool",
     "squared_error",
     "transported",
+    "unit_length",
     "with_feedback",
 ]
 
@@ -49,6 +50,8 @@ MOMENTUM = 0.1
 POOL = (3, 2, 1)
 """Side, stride and padding of the windows of every pool."""
 _EPSILON = 1e-5
+_SHORTEST = 1e-6
+"""Norm of a row below which `unit_length` divides by this."""
 _LARGE = 1 << 17
 """Least number of elements at which stacked batch norm on a CPU is faster without torch's kernel (measured)."""
 
@@ -62,8 +65,8 @@ def initial_linear(inputs: int, shape: tuple[int, ...], generator: torch.Generat
 
 
 def initial_norm(kind: str, features: int, prefix: str = "") -> dict[str, Tensor]:
-    """Return the gain and bias of a normalisation (`batch` or `layer`; none for `none`), by names with a prefix."""
-    if kind == "none":
+    """Return the gain and bias of a normalisation (`batch` or `layer`; others have none), by names with a prefix."""
+    if kind in ("none", "unit"):
         return {}
     return {f"{prefix}gain": torch.ones(features), f"{prefix}bias": torch.zeros(features)}
 
@@ -205,6 +208,11 @@ def bias_places(norm: str, bias: Tensor) -> tuple[Tensor | None, Tensor | None]:
     return (None, bias) if norm == "batch" else (bias, None)
 
 
+def unit_length(x: Tensor) -> Tensor:
+    """Divide the features of each row, the last axis, by their Euclidean norm; a row of zeros stays so."""
+    return F.normalize(x, dim=-1, eps=_SHORTEST)
+
+
 def normalise(
     kind: str,
     x: Tensor,
@@ -218,7 +226,7 @@ def normalise(
     """Normalise the features of `x` and return them with the new running statistics.
 
     Args:
-        kind: `batch` (over the rows of this tick), `layer` (over the features of a row) or `none`.
+        kind: `batch` (over the rows of this tick), `layer` (over the features of a row), `unit` (`unit_length`) or `none`.
         x: [B, features] or [B, channels, H, W] (normalised per channel under `batch`), or stacked [N, B, …].
         parameters: `gain` and `bias`, each after the prefix.
         buffers: `mean` and `var` under `batch`, likewise; they are never changed in place.
@@ -229,6 +237,8 @@ def normalise(
     """
     if kind == "none":
         return x, {}
+    if kind == "unit":
+        return unit_length(x), {}
     gain, bias = parameters[f"{prefix}gain"], parameters[f"{prefix}bias"]
     held = (buffers[f"{prefix}mean"], buffers[f"{prefix}var"]) if kind == "batch" else None
     normalised = _normalise_stacked if gain.dim() == 2 else _normalise_one

@@ -176,6 +176,10 @@ _OF_A_STREAM = (
     "of tokens before a classification: on residual streams all direct kinds ended far above detached (3.6 to 4.5 bits "
     "per character against 3.1), for most of what comes back is the labels' own noise; use kind lens or local"
 )
+_COLLAPSE = (
+    "a synthetic gradient of symbols that does not know what the sender observes is one for all observations, and the "
+    "language collapses to one symbol; name the sender's observations in gradient.context"
+)
 _ONLY_A_CRITIC = "a critic alone is a baseline that hardly teaches; use kind sobolev"
 
 
@@ -222,7 +226,7 @@ def _subject(finding: Finding) -> Finding | None:
     """Return the subject of a finding that a variant may intend: the key without effect, the lack of a signal."""
     kind, name, message = finding
     key, unused, _ = message.partition(_IS_NOT_USED)
-    return (kind, name, key) if unused or message in (_UNREACHED, _ONLY_A_CRITIC) else None
+    return (kind, name, key) if unused or message in (_UNREACHED, _ONLY_A_CRITIC, _COLLAPSE) else None
 
 
 def _differs(finding: Finding, subjects: Collection[Finding | None]) -> bool:
@@ -372,6 +376,10 @@ def _doubtful(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
     if gradient.kind == "critic":
         yield _ONLY_A_CRITIC
     direct = _injects(channel) and gradient.kind not in (*OWN_TARGET, *UNRETURNED)
+    if direct and channel.symbols is not None:
+        known = {*scenario.agents[channel.sender].observes, "from.state"}
+        if known.isdisjoint(gradient.context):
+            yield _COLLAPSE
     if direct and _is_residual_stream(scenario, channel):
         yield f"a {name_of(gradient.kind)} gradient {_OF_A_STREAM}"
     if gradient.kind == "linear" and isinstance(channel.size, tuple) and not channel.at_sites(gradient):

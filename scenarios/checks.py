@@ -27,6 +27,7 @@ from antiphon.scenarios.relations import (
     undelayed,
     window_of,
 )
+from antiphon.scenarios.spec import Spec, plain
 from antiphon.scenarios.ties import tie_problems
 
 __all__ = ["AGE", "STATES", "check", "problems_of"]
@@ -74,7 +75,9 @@ def _cannot(scenario: Graph, channel: ChannelSpec) -> str | None:
 STATES = ("from.state", "to.state")
 """Context signals: the states of a channel's ends."""
 _COUPLINGS = ("locked", "detached", "decoupled")
-_NOT_FOR_STATES = ("size", "port", "norm", "link", "input", "feedback", "read", "staleness")
+_NOT_FOR_STATES = (
+    *("size", "port", "norm", "symbols", "sample", "link", "input", "feedback", "read", "staleness"),
+)
 _FOR_STATES = ("span", "auxiliary")
 
 
@@ -360,11 +363,12 @@ def _policies(scenario: Graph) -> Iterator[DocumentError]:
     }
     for name, objective in policies.items():
         path, agent = ("agents", name), scenario.agents[name]
-        if not agent.acts:
+        sampled = [channel for channel in scenario.channels if channel.learned_by_policy]
+        if not agent.acts and all(channel.sender != name for channel in sampled):
             message = (
                 f"a policy ({name_of(objective.kind)}) needs something to do; give the agent `acts: true`"
             )
-            yield DocumentError((*path, "objective"), message)
+            yield DocumentError((*path, "objective"), f"{message}, or a channel of sampled messages")
         if agent.align:
             message = (
                 "a policy acts on what is there at its tick, not on an older step's signals; leave it out"
@@ -377,6 +381,12 @@ def _policies(scenario: Graph) -> Iterator[DocumentError]:
                 known = suggest(objective.goal.channel, names)
                 message = f"no channel {objective.goal.channel!r} leads to this agent{known}"
                 yield DocumentError((*path, "objective", "goal", "channel"), message)
+    for index, channel in enumerate(scenario.channels):
+        if channel.learned_by_policy and channel.sender not in policies:
+            message = f"are learned by the policy of their sender, and {channel.sender!r} has none"
+            field = "symbols" if channel.sample is None else "sample"
+            mend = "give it an objective of kind a2c, ppo or reinforce"
+            yield DocumentError(("channels", index, field), f"{message}; {mend}")
     for group in learning_groups(scenario.agents, scenario.channels) if policies else ():
         ppo = [(name, policies[name]) for name in group if name in policies and policies[name].kind == "ppo"]
         for name, objective in ppo[1:]:
@@ -420,9 +430,10 @@ def _ports(scenario: Graph) -> Iterator[DocumentError]:
         if channel.port is None:
             continue
         first, other = ports.setdefault((channel.sender, channel.port), (index, channel))
-        for field in ("size", "norm"):
+        for field in ("size", "norm", "symbols", "sample"):
             mine, theirs = getattr(channel, field), getattr(other, field)
             if mine != theirs:
+                mine, theirs = (plain(one) if isinstance(one, Spec) else one for one in (mine, theirs))
                 message = f"{show_value(mine)} differs from channels[{first}].{field}, {show_value(theirs)}"
                 mend = f"on the same port {channel.port!r}; make them equal"
                 yield DocumentError((*path, field), f"{message}, {mend}")

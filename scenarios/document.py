@@ -16,10 +16,10 @@ from pydantic import AfterValidator, ValidationInfo, model_validator
 
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
-from antiphon.scenarios.checks import check
+from antiphon.scenarios.checks import AGE, check
 from antiphon.scenarios.generators import GraphSpec, document_of, generate, graph_of, named_by_ends
 from antiphon.scenarios.parameters import ParameterSpec, read_parameters, read_variants, section, substitute
-from antiphon.scenarios.parts import AgentSpec, ChannelSpec, EnvSpec, NetworkSpec
+from antiphon.scenarios.parts import OWN_TARGET, UNRETURNED, AgentSpec, ChannelSpec, EnvSpec, NetworkSpec
 from antiphon.scenarios.problems import UNNAMED, DocumentError, Problems, kind_of
 from antiphon.scenarios.problems import Path as DocumentPath
 from antiphon.scenarios.relations import (
@@ -63,6 +63,22 @@ def _sorted_agents(agents: dict[str, AgentSpec]) -> FrozenMap[AgentSpec]:
     return FrozenMap({name: agents[name] for name in sorted(agents)})
 
 
+def _conditioned(channel: ChannelSpec, sender: AgentSpec) -> ChannelSpec:
+    """A channel whose synthetic gradient of symbols has its default context: what the sender observes.
+
+    Without it the gradient of a symbol is one for all observations, and the sender always says the same.
+    """
+    gradient = channel.gradient
+    predicted = channel.coupling in ("decoupled", "unlocked") and gradient.kind not in (
+        *OWN_TARGET,
+        *UNRETURNED,
+    )
+    if channel.symbols is None or not predicted or "context" in gradient.model_fields_set:
+        return channel
+    observed = tuple(name for name in sender.observes if name != AGE)
+    return channel.model_copy(update={"gradient": gradient.model_copy(update={"context": observed})})
+
+
 class Scenario(Spec):
     """A whole scenario, explicit: no parameters, no generators.
 
@@ -99,7 +115,8 @@ class Scenario(Spec):
         if info.context is PARTS_ALONE:
             return self
         check(self)
-        self.__dict__["channels"] = tuple(sorted(self.channels, key=lambda channel: channel.order))
+        channels = (_conditioned(channel, self.agents[channel.sender]) for channel in self.channels)
+        self.__dict__["channels"] = tuple(sorted(channels, key=lambda channel: channel.order))
         return self
 
     @cached_property

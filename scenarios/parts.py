@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -50,6 +51,7 @@ from antiphon.scenarios.spec import (
     channel_name,
     channel_slug,
     frozen_data,
+    plain,
 )
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
@@ -74,10 +76,14 @@ __all__ = [
     "NetworkSpec",
     "Norm",
     "ObjectiveSpec",
+    "PortNorm",
     "ReconstructionSpec",
+    "SampleSpec",
+    "SymbolsSpec",
 ]
 
 Norm = Literal["batch", "layer", "none"]
+PortNorm = Literal["batch", "layer", "unit", "none"]
 _FAN_IN = {"anyOf": [{"type": "string"}, {"type": "object"}]}
 _RECURRENT = ("rnn", "leaky", "gru", "lstm")
 
@@ -192,7 +198,7 @@ class GradientSpec(_PredictorSpec):
             agent at the message, through layers whose parameters are other agents'. A registered name, or from Python a
             module or a factory called with `inputs`, `outputs`.
         options: Of a registered predictor.
-        context: Signals that condition it.
+        context: Signals that condition it; left out, of symbols what the sender observes.
         target: `local` and `sobolev_label` only: the signal its own loss is on.
         head: `local`, `sobolev_label` and `lens` only, from Python: a module from the message in its own shape to the
             target's outputs, or a factory called with `shape` and `outputs`. It reads no context.
@@ -256,6 +262,11 @@ class GradientSpec(_PredictorSpec):
     noun = "gradient"
     point = "predictor"
 
+    def always_written(self) -> frozenset[str]:
+        """Return the kind, and a context that is given as empty: of symbols the default is another."""
+        given = "context" in self.model_fields_set and not self.context
+        return self.written | ({"context"} if given else frozenset())
+
 
 class InputSpec(_PredictorSpec):
     """The synthetic input of a channel: the receiver's prediction of the message.
@@ -311,15 +322,38 @@ def _or_none(given: InputSpec | None) -> InputSpec | None:
 
 
 class EnvSpec(Spec):
-    """An environment by its registered id; all other keys are the environment's own.
+    """An environment by one of three names; all other keys are the environment's own.
 
     Attributes:
-        id: A Gymnasium id such as `antiphon/Digits-v0`.
+        id: An id of antiphon's, such as `antiphon/Digits-v0`, or one that is registered with it.
+        gymnasium: An id of Gymnasium's registry, such as `CartPole-v1`, after `module:` where a module registers it. Other
+            keys: `vectorization_mode` (sync, async or vector_entry_point), `autoreset` (same_step, next_step or disabled)
+            and arguments of the environment.
+        pettingzoo: The module of a PettingZoo world with a `parallel_env`, such as `mpe2.simple_speaker_listener_v4`; other
+            keys are arguments of the world.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    id: Text
+    id: Text | None = None
+    gymnasium: Text | None = None
+    pettingzoo: Text | None = None
+
+    @property
+    def name(self) -> str:
+        """The name by which the document has the environment."""
+        return self.id or self.gymnasium or self.pettingzoo or ""
+
+    @model_validator(mode="after")
+    def _one_name(self) -> Self:
+        given = [key for key in ("id", "gymnasium", "pettingzoo") if getattr(self, key) is not None]
+        if not given:
+            raise DocumentError(("id",), "is missing; give id, gymnasium or pettingzoo")
+        if len(given) > 1:
+            raise DocumentError(
+                (given[1],), f"the environment has the name {given[0]} already; leave one out"
+            )
+        return self
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -508,6 +542,46 @@ class LinkSpec(Spec):
     back: Annotated[Index, Field(le=1024)] | None = None
 
 
+class SymbolsSpec(Spec):
+    """Messages of symbols: the sender's port holds logits, and the message is one-hot at every position.
+
+    Attributes:
+        vocabulary: Symbols at each position.
+        length: Positions of a message.
+        by: `gumbel`: sampled, with a straight-through gradient (Gumbel-softmax); `argmax`: the most probable symbols, with a
+            straight-through gradient; `reinforce`: sampled, and learned by the sender's policy objective.
+        temperature: Of the softmax that the straight-through gradient passes to (`gumbel` and `argmax`).
+    """
+
+    vocabulary: Annotated[Count, Field(ge=2)]
+    length: Count = 1
+    by: Literal["gumbel", "argmax", "reinforce"] = "gumbel"
+    temperature: Annotated[float, Field(gt=0), IsReal] = 1.0
+
+    @property
+    def components(self) -> int:
+        """Components of a message: vocabulary * length."""
+        return self.vocabulary * self.length
+
+    @model_validator(mode="after")
+    def _temperature_is_used(self) -> Self:
+        if self.by == "reinforce" and self.temperature != 1.0:
+            raise DocumentError(
+                ("temperature",), "is of gumbel and argmax; leave it out, or use one of these"
+            )
+        return self
+
+
+class SampleSpec(Spec):
+    """Messages sampled around what the sender computes, and learned by its policy objective.
+
+    Attributes:
+        deviation: Standard deviation of each component.
+    """
+
+    deviation: Annotated[float, Field(gt=0), IsReal]
+
+
 class ChannelSpec(Spec):
     """A directed channel, identified by (from, to, key).
 
@@ -517,9 +591,12 @@ class ChannelSpec(Spec):
         key: Distinguishes parallel channels; that of a state is `state`.
         carries: Messages, or the state of a recurrent agent for its next tick (`from` and `to` are the same).
         size: Components of a message, or up to four axes such as [tokens, features] or [channels, height, width];
-            None carries the sender's last hidden activation (built-in networks only).
+            None carries the sender's last hidden activation (built-in networks only); of symbols, vocabulary * length.
         port: Channels of one sender that name the same port carry the same message.
-        norm: Of the port; None: batch if the sender ticks once per example, else layer.
+        norm: Of the port; `unit` divides a message by its length; None: batch if the sender ticks once per example, else
+            layer; of symbols, none.
+        symbols: Messages are one-hot symbols; None: what the port holds.
+        sample: Messages are sampled around what the port holds; None: they are that.
         coupling: How gradients cross it.
         gradient: Its synthetic gradient (`decoupled` and `unlocked` only).
         input: Its synthetic input: replaces a missing message (`decoupled`), or every message (`unlocked`).
@@ -536,7 +613,9 @@ class ChannelSpec(Spec):
     carries: Literal["message", "state"] = "message"
     size: Size = None
     port: Name | None = None
-    norm: Norm | None = None
+    norm: PortNorm | None = None
+    symbols: SymbolsSpec | None = None
+    sample: SampleSpec | None = None
     coupling: Coupling = "decoupled"
     gradient: GradientSpec = GradientSpec()
     input: Annotated[InputSpec | None, AfterValidator(_or_none)] = None
@@ -547,6 +626,11 @@ class ChannelSpec(Spec):
 
     written: ClassVar[frozenset[str]] = frozenset({"coupling"})
 
+    def always_written(self) -> frozenset[str]:
+        """Return the coupling, and a gradient whose context is given as empty."""
+        given = "context" in self.gradient.always_written()
+        return self.written | ({"gradient"} if given else frozenset())
+
     @model_validator(mode="before")
     @classmethod
     def _key_of_a_state(cls, data: Any) -> Any:
@@ -554,10 +638,57 @@ class ChannelSpec(Spec):
             return {"key": STATE, **data}
         return data
 
+    @model_validator(mode="before")
+    @classmethod
+    def _implied_by_samples(cls, data: Any) -> Any:
+        """The size of symbols, and the coupling of messages that the sender's policy learns."""
+        if not isinstance(data, Mapping):
+            return data
+        symbols, implied = data.get("symbols"), dict[str, Any]()
+        if isinstance(symbols, SymbolsSpec):
+            symbols = plain(symbols)
+        if isinstance(symbols, Mapping):
+            product = symbols.get("vocabulary"), symbols.get("length", 1)
+            if all(type(number) is int and number > 0 for number in product):
+                implied["size"] = prod(product)
+            if symbols.get("by") == "reinforce":
+                implied["coupling"] = "detached"
+        if data.get("sample") is not None:
+            implied["coupling"] = "detached"
+        return {
+            **implied,
+            **{key: value for key, value in data.items() if value is not None or key not in implied},
+        }
+
+    @model_validator(mode="after")
+    def _samples_fit(self) -> Self:
+        symbols = self.symbols
+        if symbols is not None:
+            if self.sample is not None:
+                raise DocumentError(("sample",), "symbols are sampled themselves; leave it out")
+            if self.size not in (symbols.components, (symbols.length, symbols.vocabulary)):
+                product = f"{symbols.vocabulary} * {symbols.length}"
+                message = (
+                    f"symbols have vocabulary * length = {product} components, not {show_value(self.size)}"
+                )
+                raise DocumentError(("size",), f"{message}; leave it out")
+        if self.learned_by_policy and self.coupling != "detached":
+            what = "sample" if symbols is None else "symbols by reinforce"
+            message = f"the sender's policy objective learns messages of {what}, and no gradient crosses"
+            raise DocumentError(
+                ("coupling",), f"{message}: make it detached, not {self.coupling}, or use symbols by gumbel"
+            )
+        return self
+
     @property
     def state(self) -> bool:
         """Whether the channel carries a state."""
         return self.carries == "state"
+
+    @property
+    def learned_by_policy(self) -> bool:
+        """Whether its messages are samples that the sender's policy objective learns."""
+        return self.sample is not None or (self.symbols is not None and self.symbols.by == "reinforce")
 
     def at_sites(self, predictor: GradientSpec | InputSpec) -> bool:
         """Return whether a predictor of its messages is applied at every token or pixel."""

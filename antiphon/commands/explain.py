@@ -87,7 +87,9 @@ def explain_environment(name: str, description: Description) -> dict[str, Any]:
 
 
 def _id(scenario: Scenario) -> str:
-    return scenario.env.id if isinstance(scenario.env, EnvSpec) else f"a Python {type(scenario.env).__name__}"
+    return (
+        scenario.env.name if isinstance(scenario.env, EnvSpec) else f"a Python {type(scenario.env).__name__}"
+    )
 
 
 def _signal(signal: Signal) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from antiphon.comms.feedback import DirectFeedback
 from antiphon.comms.links import Link
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.modules import input_of, predictor_class, predictor_of
+from antiphon.comms.symbols import GaussianSampler, MessageSampler, SymbolSampler
 from antiphon.comms.synthetic_gradients import PREDICTORS, Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.local_losses import LocalLoss
@@ -27,7 +28,7 @@ from antiphon.engine.core.records import LearningGroup
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
 from antiphon.extensions import key_of, made, name_of
-from antiphon.nets.random import generator
+from antiphon.nets.random import generator, seed_for
 from antiphon.nets.schedules import OwnSchedule, Rate
 from antiphon.nets.schedules import Schedule as RateSchedule
 from antiphon.scenarios.document import Scenario
@@ -118,6 +119,7 @@ class Wiring:
             Mailbox(ledger, aligns=not spec.state and self.agents[spec.receiver].align == spec.name),
             torch.zeros((), dtype=self.dtype, device=self.device).expand(batch, torch.Size(shape).numel()),
             batch,
+            self._sampler(spec),
             predictor,
             context,
             ends,
@@ -142,6 +144,17 @@ class Wiring:
         if spec.coupling == "locked" and spec.feedback is not None:
             self._feed_back(spec, channel)
         return channel
+
+    def _sampler(self, spec: ChannelSpec) -> MessageSampler | None:
+        seed = seed_for(
+            self.seed, "message", spec.sender, head_of(spec)
+        )  # channels of one port send one message
+        if spec.sample is not None:
+            return GaussianSampler(spec.sample.deviation, seed)
+        if spec.symbols is None:
+            return None
+        symbols = spec.symbols
+        return SymbolSampler(symbols.vocabulary, symbols.length, symbols.by, symbols.temperature, seed)
 
     def _ledger(self, spec: ChannelSpec, returns: bool) -> GradientLedger:
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock

@@ -350,36 +350,37 @@ def _space_of(name: str, agent: AgentSpec, env: Description) -> spaces.Space[Any
 
 
 def _policy_in(name: str, agent: AgentSpec, env: Description) -> tuple[PolicyObjective, int]:
-    """Return a policy's objective and the number of its distribution's parameters."""
-    goal, path = agent.objective, ("agents", name, "objective")
+    """Return a policy's objective and the number of its distribution's parameters; 0: it is over messages alone."""
+    goal, distribution = agent.objective, None
     assert goal is not None
-    space = _space_of(name, agent, env)
-    if space is None:
-        raise DocumentError(
-            ("agents", name, "acts"), "the environment takes no actions; give it a target instead"
-        )
+    if agent.acts:
+        space = _space_of(name, agent, env)
+        if space is None:
+            message = "the environment takes no actions; give it a target instead"
+            raise DocumentError(("agents", name, "acts"), message)
+        try:
+            distribution = distribution_of(space)
+        except ScenarioError as error:
+            raise placed(error, ("agents", name, "acts")) from None
     try:
-        distribution = distribution_of(space)
+        made = policy_objective(str(goal.kind), goal.policy_options(), distribution)
     except ScenarioError as error:
-        raise placed(error, ("agents", name, "acts")) from None
-    try:
-        return policy_objective(str(goal.kind), goal.policy_options(), distribution), distribution.parameters
-    except ScenarioError as error:
-        raise placed(error, path) from None
+        raise placed(error, ("agents", name, "objective")) from None
+    return made, 0 if distribution is None else distribution.parameters
 
 
 def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> tuple[Head, ...]:
     agent = scenario.agents[name]
     heads: dict[str, Head] = {}
     goal = objective_in(name, agent, env)
-    if goal is not None:
+    if goal is not None and goal[1]:
         heads[OBJECTIVE] = Head(OBJECTIVE, (goal[1],))
     if agent.objective is not None and agent.objective.valued and agent.objective.critic is None:
         heads[VALUE] = Head(VALUE, (1,))
     for channel in scenario.outputs_of(name):
         head = head_of(channel)
         if head != HIDDEN and head not in heads:
-            norm = channel.norm or default_norm(agent, env)
+            norm = channel.norm or ("none" if channel.symbols is not None else default_norm(agent, env))
             heads[head] = Head(head, messages[channel.name], norm)
     memory = scenario.memory_of(name)
     if memory is not None and memory.coupling == "decoupled" and memory.gradient.auxiliary:

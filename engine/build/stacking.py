@@ -184,6 +184,7 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
     return (
         place_of(channel.port, system.agents[channel.sender].learner.network),
         _CHANNEL(channel),
+        None if channel.sampler is None else (type(channel.sampler), channel.sampler.key),
         channel.outliers is None,
         _LEDGER(channel.ledger),
         channel.mailbox.aligns,
@@ -377,6 +378,10 @@ class _Channels:
             ledger.name = settings["name"]
             settings["predictor"] = _models([c.predictor for c in members], batch)
             settings["input"] = _models([c.input for c in members], batch)
+            if first.sampler is not None:
+                settings["sampler"] = first.sampler.stack(
+                    [c.sampler for c in members if c.sampler is not None]
+                )
             if first.outliers is not None:
                 outliers = [c.outliers for c in members if isinstance(c.outliers, Outliers)]
                 settings["outliers"] = BundledOutliers(outliers)

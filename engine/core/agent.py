@@ -22,6 +22,7 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock
 from antiphon.engine.core.masks import EnvMask, mask_and, mask_not, mask_or, simplify
 from antiphon.engine.core.records import Members, Replicas
+from antiphon.envs.signal import OUTCOMES
 from antiphon.nets.random import seed_for, uniform_many
 
 __all__ = ["AGE", "COSINE", "Agent", "Direction", "Goal"]
@@ -70,7 +71,7 @@ class Goal:
             return (self.target,)
         rewards = [name for name, _ in self.rewards if name != COSINE]
         moves = () if self.direction is None else (self.direction.signal,)
-        return *rewards, "terminated", "truncated", *moves
+        return *rewards, *OUTCOMES, *moves  # the mask of `reward` is of use where the reward itself is not
 
 
 @dataclass(eq=False)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # what may be plugged into a channel
     from antiphon.comms.credit import Outliers
     from antiphon.comms.feedback import DirectFeedback
     from antiphon.comms.model import ContextSpec
+    from antiphon.comms.symbols import MessageSampler
     from antiphon.comms.synthetic_gradients import Predictor
     from antiphon.comms.synthetic_inputs import InputModel
 
@@ -52,6 +53,8 @@ class Channel:
     """[rows, size]: what a receiver reads before any message has come."""
     batch: int
     """B, the environments of one channel."""
+    sampler: MessageSampler | None = None
+    """Samples its messages from what the port holds; None: they are that."""
     predictor: Predictor | None = None
     """The synthetic gradient; of several channels a `StackedModels`, which has the same parts."""
     context: tuple[ContextSpec, ...] = ()

@@ -285,6 +285,8 @@ class AgentTick:
     """Of an agent with a policy: the steps from this one to its next tick, or the window's end."""
     ports: Tensors = field(default_factory=dict)
     """Its outputs, with their graph; empty once the window has closed."""
+    sampled: Tensors = field(default_factory=dict)
+    """What it sent over channels whose messages are sampled, [rows, size] each; a replayed window sends it again."""
 
     @property
     def consumed(self) -> list[Read]:

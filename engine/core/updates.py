@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,7 +12,7 @@ from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory
 from antiphon.comms.synthetic_gradients import Example
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.masks import EnvMask
-from antiphon.engine.core.records import Consumption, LearningGroup, Members, Tape
+from antiphon.engine.core.records import AgentTick, Consumption, LearningGroup, Members, Tape
 
 __all__ = ["InputUpdate", "Losses", "PredictorUpdate", "Returned", "StepReport", "Update", "WindowLoss"]
 
@@ -48,6 +49,8 @@ MOVED = ("approx_kl", "clip_fraction")
 class PolicyWindow:
     """A policy over a window, as its first pass found it: constants that further passes keep."""
 
+    parts: Sequence[AgentTick]
+    """Its ticks."""
     trajectory: Trajectory
     """What was done, and what followed."""
     advantages: Advantages

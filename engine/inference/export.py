@@ -22,6 +22,7 @@ from torch import fx, nn
 
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, STATE, Emitter
+from antiphon.comms.symbols import SymbolSampler
 from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
@@ -291,7 +292,17 @@ class Ticks:
         if agent.memory is not None:
             self.states[agent.name, step] = ports[STATE]
         for channel in agent.outgoing:
-            self.messages[channel.name, step] = self.call("flatten", ports[channel.port], 1)
+            self.messages[channel.name, step] = self._sent(channel, ports[channel.port])
+
+    def _sent(self, channel: Channel, port: fx.Node) -> fx.Node:
+        """The message of a port, [batch, size]: where it is sampled, the most probable one."""
+        message = self.call("flatten", port, 1)
+        if not isinstance(channel.sampler, SymbolSampler):
+            return message
+        positions = self.call("unflatten", message, 1, (channel.sampler.length, channel.sampler.vocabulary))
+        symbols = self.call("argmax", positions, -1)
+        one_hot = self.call(nn.functional.one_hot, symbols, channel.sampler.vocabulary)
+        return self.call("flatten", self.call("to", one_hot, self.system.dtype), 1)
 
     def _input(self, agent: Agent, step: int) -> fx.Node:
         flat = len(agent.learner.network.input_shape) == 1

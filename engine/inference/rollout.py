@@ -435,6 +435,7 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
         ledger=ledger,
         mailbox=Mailbox(ledger, channel.mailbox.aligns),
         zeros=channel.zeros.new_zeros(batch, channel.size),
+        sampler=None if channel.sampler is None else channel.sampler.most_probable(),
         predictor=None,
         context=(),
         ends=(),

@@ -1,28 +1,28 @@
 """Policies over a window: what an agent did, what followed, and the losses of that (docs/semantics.md, rewards).
 
 A tick's reward is the sum of those of the steps from it to the agent's next tick, or to the end of the episode if that
-comes before. What follows is not seen where the episode was truncated, and after the window's last tick unless its own step
-terminated the episode; a step whose reward is masked was no experience. Such a tick teaches nothing, and its own value
-stands for what follows the tick before.
+comes before; of the window's last tick it is that of its own step. A step whose reward is masked was no experience.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import OBJECTIVE, VALUE
-from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory
+from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
+from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory, trajectory_of
 from antiphon.comms.credit import constant
 from antiphon.engine.core.agent import COSINE, Agent
+from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.masks import mask_fill_zero
 from antiphon.engine.core.records import AgentTick, StepSignals, Tape, select_rows
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import PolicyWindow
 
-__all__ = ["PolicyEvaluator"]
+__all__ = ["PolicyEvaluator", "port_names", "ports_of"]
 
 
 class PolicyEvaluator:
@@ -46,45 +46,35 @@ class PolicyEvaluator:
         assert agent.goal is not None
         policy = agent.goal.policy
         assert policy is not None
-        trajectory = self._trajectory(agent, parts, tape)
-        outputs, values = outputs_of(parts), values_of(parts)
-        members = len(agent.members)
-        advantages = policy.advantages(
-            trajectory, None if values is None else constant(values), members=members
-        )
+        trajectory, ports = self._trajectory(agent, parts, tape), ports_of(agent, parts)
+        values, members = values_in(ports), len(agent.members)
+        known = None if values is None else constant(values)
+        advantages = policy.advantages(trajectory, known, members=members)
         if isinstance(parts[0].participates, Tensor):
             advantages = _where(parts[0].participates, advantages)
         if not bool(advantages.valid.any()):
             return None
-        found = policy.losses(outputs, values, trajectory, advantages, members=members)
-        return PolicyWindow(trajectory, advantages, found)
+        messages = [sampled.log_probs(ports, parts) for sampled in sampled_of(agent)]
+        outputs = ports.get(OBJECTIVE)
+        found = policy.losses(outputs, values, trajectory, advantages, members=members, messages=messages)
+        return PolicyWindow(parts, trajectory, advantages, found)
 
-    def further(
-        self, agent: Agent, window: PolicyWindow, rows: Tensor, outputs: Tensor, values: Tensor | None
-    ) -> PolicyLosses:
+    def further(self, agent: Agent, window: PolicyWindow, rows: Tensor, ports: Tensors) -> PolicyLosses:
         """Evaluate a further pass over some rows of a window.
 
         Args:
             agent: Of the window.
             window: What the first pass found.
             rows: The rows, as many of each member, member by member.
-            outputs: [T, len(rows), parameters] with their graph.
-            values: [T, len(rows)] with their graph.
+            ports: Of these rows with their graph, [T, len(rows), …]: those of `ports_of`.
         """
         assert agent.goal is not None
         policy = agent.goal.policy
         assert policy is not None
-        t, a = window.trajectory, window.advantages
-        trajectory = Trajectory(
-            actions=None if t.actions is None else t.actions[:, rows],
-            rewards=t.rewards[:, rows],
-            terminated=t.terminated[:, rows],
-            truncated=t.truncated[:, rows],
-            unseen=t.unseen[:, rows],
-        )
-        advantages = Advantages(a.advantages[:, rows], a.returns[:, rows], a.valid[:, rows])
-        then = window.first.log_prob[:, rows]
-        return policy.losses(outputs, values, trajectory, advantages, then, members=len(agent.members))
+        constants = window.trajectory.of(rows), window.advantages.of(rows), window.first.log_prob[:, rows]
+        messages = [sampled.log_probs(ports, window.parts, rows) for sampled in sampled_of(agent)]
+        outputs, values = ports.get(OBJECTIVE), values_in(ports)
+        return policy.losses(outputs, values, *constants, members=len(agent.members), messages=messages)
 
     # --- what was done, and what followed ------------------------------------------------------------------
 
@@ -107,17 +97,16 @@ class PolicyEvaluator:
             ends = [self._signal(agent, steps, [name]) > 0 for name in ("terminated", "truncated")]
             terminated, truncated = terminated | (going & ends[0]), truncated | (going & ends[1])
             going = going & ~(ends[0] | ends[1])
-        truncated = truncated & ~terminated
         rewards = self._with_direction(agent, parts, tape, rewards, going)
-        unseen = truncated | ~experience
-        unseen[-1] |= ~terminated[-1]
-        actions = [part.action for part in parts]
-        return Trajectory(
-            actions=None if actions[0] is None else torch.stack([a for a in actions if a is not None]),
-            rewards=rewards,
-            terminated=terminated,
-            truncated=truncated,
-            unseen=unseen,
+        actions = [part.action for part in parts if part.action is not None]
+        description = self.system.description
+        return trajectory_of(
+            torch.stack(actions) if actions else None,
+            rewards,
+            terminated,
+            truncated,
+            experience,
+            known_length=description.episode_steps is not None or description.longest_episode is not None,
         )
 
     def _reward(self, agent: Agent, steps: Sequence[StepSignals | None]) -> tuple[Tensor, Tensor | None]:
@@ -125,13 +114,15 @@ class PolicyEvaluator:
         assert agent.goal is not None
         total = torch.zeros((), dtype=self.system.dtype, device=self.system.device)
         known: Tensor | None = None
+        masks = [("_reward",) * len(agent.members)]
         for place, (name, weight) in enumerate(agent.goal.rewards):
-            if name == COSINE:
-                continue
-            names = [member.goal.rewards[place][0] for member in agent.members if member.goal is not None]
-            total = total + weight * self._signal(agent, steps, names)
-            if any(s is not None and f"_{n}" in s.signals for s in steps for n in dict.fromkeys(names)):
-                mask = self._signal(agent, steps, [f"_{n}" for n in names]) > 0
+            if name != COSINE:
+                names = [m.goal.rewards[place][0] for m in agent.members if m.goal is not None]
+                total = total + weight * self._signal(agent, steps, names)
+                masks.append(tuple(f"_{name}" for name in names))
+        for names in dict.fromkeys(masks):
+            if any(s is not None and name in s.signals for s in steps for name in dict.fromkeys(names)):
+                mask = self._signal(agent, steps, names) > 0
                 known = mask if known is None else known & mask
         return total.expand(len(steps), len(agent.members) * agent.batch), known
 
@@ -182,16 +173,103 @@ class PolicyEvaluator:
         return select_rows(constant(value), index, agent.batch)
 
 
-def outputs_of(parts: Sequence[AgentTick]) -> Tensor:
-    """The distribution's parameters at some ticks, [T, rows, parameters]."""
-    return torch.stack([part.ports[OBJECTIVE] for part in parts])
+@dataclass(frozen=True, slots=True)
+class _Sampled:
+    """A stack of channels whose messages are sampled and learned by their senders' policies.
+
+    Attributes:
+        channel: The channels.
+        counted: [K] bool: the first channel of each port, which all its channels carry; None: every channel.
+    """
+
+    channel: Channel
+    counted: Tensor | None
+
+    def log_probs(
+        self, ports: Tensors, parts: Sequence[AgentTick], rows: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probability and entropy of what was sent, [T, rows] of the sender each; 0 where nothing was.
+
+        Args:
+            ports: Of the sender, [T, rows, …] with their graph.
+            parts: Its ticks.
+            rows: The sender's rows that `ports` are of, as many of each member; None: all.
+        """
+        channel, sampler = self.channel, self.channel.sampler
+        assert sampler is not None
+        batch = channel.batch if rows is None else len(rows) // channel.senders
+        found = []
+        for port, part in zip(ports[channel.port], parts, strict=True):
+            sent = part.sampled.get(channel.name)
+            if sent is None:
+                found.append((port.new_zeros(len(port)),) * 2)
+                continue
+            carried = select_rows(port, channel.sender_index, batch)
+            value = sent if rows is None else sent[self._rows(rows, batch)]
+            found.append(
+                (
+                    self._to_sender(sampler.log_prob(carried, value), batch),
+                    self._to_sender(sampler.entropy(carried), batch),
+                )
+            )
+        return torch.stack([one for one, _ in found]), torch.stack([other for _, other in found])
+
+    def _rows(self, rows: Tensor, batch: int) -> Tensor:
+        """The channels' rows of the same environments as some rows of the senders."""
+        channel = self.channel
+        environments = rows.view(channel.senders, batch) % channel.batch
+        if channel.sender_index is not None:
+            environments = environments.index_select(0, channel.sender_index)
+        first = torch.arange(len(environments), device=rows.device).unsqueeze(1) * channel.batch
+        return (environments + first).flatten()
+
+    def _to_sender(self, values: Tensor, batch: int) -> Tensor:
+        """Values of the channels' rows as their senders', once for each port."""
+        each = values.view(-1, batch)
+        if self.counted is not None:
+            each = mask_fill_zero(self.counted, each)
+        if self.channel.sender_index is None:
+            return each.flatten()
+        return (
+            each.new_zeros(self.channel.senders, batch)
+            .index_add(0, self.channel.sender_index, each)
+            .flatten()
+        )
 
 
-def values_of(parts: Sequence[AgentTick]) -> Tensor | None:
-    """The values at some ticks, [T, rows]; None of a policy without."""
-    if VALUE not in parts[0].ports:
-        return None
-    return torch.stack([part.ports[VALUE] for part in parts]).squeeze(2)
+def sampled_of(agent: Agent) -> list[_Sampled]:
+    """The channels whose sampled messages a policy learns, each port once."""
+    found, seen = [], set[tuple[str, str]]()
+    for channel in agent.outgoing:
+        if channel.sampler is None or not channel.sampler.learned:
+            continue
+        counted = []
+        for member in channel.members:
+            counted.append((member.sender, member.port) not in seen)
+            seen.add((member.sender, member.port))
+        every = None if all(counted) else torch.tensor(counted, device=channel.zeros.device)
+        if any(counted):
+            found.append(_Sampled(channel, every))
+    return found
+
+
+def ports_of(agent: Agent, parts: Sequence[AgentTick]) -> Tensors:
+    """The ports that a policy's losses are made of, at some ticks, [T, rows, …]."""
+    return {
+        name: torch.stack([part.ports[name] for part in parts])
+        for name in port_names(agent)
+        if name in parts[0].ports
+    }
+
+
+def port_names(agent: Agent) -> tuple[str, ...]:
+    """The names of the ports that a policy's losses may be made of."""
+    return tuple(dict.fromkeys([OBJECTIVE, VALUE, *(own.channel.port for own in sampled_of(agent))]))
+
+
+def values_in(ports: Tensors) -> Tensor | None:
+    """The values among some ports, [T, rows]; None of a policy without."""
+    return ports[VALUE].squeeze(2) if VALUE in ports else None
 
 
 def _where(rows: Tensor, advantages: Advantages) -> Advantages:

@@ -70,6 +70,7 @@ def state_dict(state: State) -> Tree:
         "units": groups,
         "episode": None if episode is None else [episode.start, episode.length, episode.current],
         "trails": {name: [[s, value] for s, value in trail.items()] for name, trail in state.trails.items()},
+        **({"actions": dict(state.actions)} if state.actions else {}),
         "outliers": {n: c.outliers.state_dict() for n, c in channels.items() if c.outliers is not None},
         "moments": [[shared.step, dict(shared.values)] for shared, _ in signals.values()],
     }
@@ -87,6 +88,7 @@ def load_state_dict(state: State, saved: Mapping[str, Any]) -> None:
         setattr(state, field, set(saved["quarantine"][ours]))
     state.events = [(step, line) for step, line in saved["quarantine"]["events"]]
     state.trails = {name: dict(trail) for name, trail in saved["trails"].items()}
+    state.actions = dict(saved.get("actions", {}))  # older checkpoints have none
     for name, channel in state.channels.items():
         if channel.outliers is not None:
             channel.outliers.load_state_dict(saved["outliers"][name])
@@ -239,10 +241,11 @@ def _saved_tape(tape: Tape, signals: Numbering) -> Tree:
     }
 
 
-def _saved_tick(tick: AgentTick, signals: Numbering) -> list[Any]:
-    number, inputs = _number(tick.signals, signals), [_saved_read(entry) for entry in tick.reads]
+def _saved_tick(tick: AgentTick, numbered: Numbering) -> list[Any]:
+    number, inputs = _number(tick.signals, numbered), [_saved_read(entry) for entry in tick.reads]
     state = None if tick.state is None else _saved_read(tick.state)
-    return [tick.agent, number, inputs, tick.participates, state, tick.ages]
+    policy = [tick.action, [_number(signals, numbered) for signals in tick.outcomes]] if tick.outcomes else []
+    return [tick.agent, number, inputs, tick.participates, state, tick.ages, *policy]
 
 
 def _saved_read(entry: Read) -> list[Any]:
@@ -275,10 +278,12 @@ def _loaded_tape(
 
     for step, agents in saved["ticks"]:
         ticks = []
-        for agent, number, inputs, learns, taken_up, ages in agents:
+        for agent, number, inputs, learns, taken_up, ages, *policy in agents:
             read = [loaded(entry, step) for entry in inputs]
             own = None if taken_up is None else loaded(taken_up, step)
-            ticks.append(AgentTick(agent, signals[number], read, bool(learns), own, ages))
+            action, outcomes = policy or (None, ())
+            known = [signals[outcome] for outcome in outcomes]
+            ticks.append(AgentTick(agent, signals[number], read, bool(learns), own, ages, action, known))
         tape.evaluations.append((step, ticks))
     tape.sent = [(name, records[name][stamp]) for name, stamp in saved["sent"]]
     tape.given_up = set(saved.get("given_up", ()))  # older checkpoints have none

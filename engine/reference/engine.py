@@ -5,7 +5,8 @@ Read this file first. The numbers of rules are those of docs/semantics.md. A ste
 1. the environment shows its signals;
 2. messages arrive, and the agents that are due tick: `tick` (forward.py, mailbox.py);
 3. the environment steps on the action; episodes that ended are cut: `cut` (rule 20);
-4. groups whose window ends learn, then predictors do: `learn` (losses.py, backward.py, ledger.py, predictors.py).
+4. groups whose window ends learn, then predictors do: `learn` (losses.py, policies.py, backward.py, ledger.py,
+   predictors.py).
 """
 
 from __future__ import annotations
@@ -16,12 +17,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import OBJECTIVE
-from antiphon.comms.credit import constant
 from antiphon.engine.reference.backward import contributes, depth, lambda_returns, waits, window_update
 from antiphon.engine.reference.checkpoint import load_state_dict, state_dict
 from antiphon.engine.reference.forward import replay, tick_agents
 from antiphon.engine.reference.ledger import mask_fill_zero
+from antiphon.engine.reference.policies import (
+    Action,
+    act,
+    environment_action,
+    forget_actions,
+    further_passes,
+    note_outcome,
+)
 from antiphon.engine.reference.predictors import gradient_updates, input_updates
 from antiphon.engine.reference.records import Closed, EnvMask, LearningGroup, StepReport, StepSignals, Tape
 from antiphon.engine.reference.state import State
@@ -35,22 +42,26 @@ class ReferenceEngine:
 
     def __init__(self, system: System) -> None:
         self.state = State(system)
-        self.action: Tensor | None = None
-        """[B, outputs] of the acting agent at the newest step; None: it did not tick, or none acts."""
+
+    @property
+    def action(self) -> Action | None:
+        """What is done in the environment after the newest step; None: nobody acts."""
+        return environment_action(self.state)
 
     def tick(self, step: int, signals: dict[str, Tensor]) -> None:
         """Let the agents due at `step` tick, senders of zero-delay channels before their receivers (rule 13).
 
         `signals`: the environment's, by name; those known only after the step are added to it before `learn`.
         """
-        self.action = None
+        forget_actions(self.state)
         shared = StepSignals(step, signals)
         for agents in self.state.system.schedule.calls(step):
             group = self.state.group_of[agents[0]]
             tick_agents(self.state, agents, group, shared)
             for tick in group.tape.evaluations[-1][1]:
-                if self.state.system.agents[tick.agent].acts:
-                    self.action = constant(tick.ports[OBJECTIVE])
+                if self.state.agents[tick.agent].acts:
+                    act(self.state, tick, step)
+        note_outcome(self.state, shared)
 
     def cut(self, step: int, ended: EnvMask, terminated: EnvMask) -> None:
         """Cut the episodes that ended at `step`: what is held, in flight or kept is void there (rule 20)."""
@@ -87,6 +98,9 @@ class ReferenceEngine:
         for optimizers, updates in ((state.predictors, gradients), (state.inputs, inputs)):
             for name, learned in updates.items():
                 optimizers[name].step(learned.gradients, step)
+        tapes = {id(group): tape for group, tape in closed}
+        for update in groups:
+            further_passes(state, update, tapes[id(update.group)], step)
         for _, tape in [*closed, *dropped]:
             tape.release()
         return StepReport(groups, gradients, inputs)

@@ -118,8 +118,18 @@ def _evaluate(state: State, step: int, ticks: list[AgentTick], tape: Tape, buffe
     for i, (agent, tick) in enumerate(zip(agents, ticks, strict=True)):
         tick.ports = {name: output.chunk(len(ticks))[i] for name, output in ports.items()}
         for channel in _outgoing(state, agent, step):
-            tape.outputs[channel.name, step] = tick.ports[channel.port]
+            tape.outputs[channel.name, step] = _message(channel, tick, step, tape)
     return after
+
+
+def _message(channel: Channel, tick: AgentTick, step: int, tape: Tape) -> Tensor:
+    """[B, …]: a message with its graph; in a window that is evaluated again, the sample that was sent (rule 26a)."""
+    output = tick.ports[channel.port]
+    if channel.sampler is None:
+        return output
+    sent = next((r.message for name, r in tape.sent if (name, r.stamp) == (channel.name, step)), None)
+    message, tick.sampled[channel.name] = channel.sampler.send(output, step, sent)
+    return message
 
 
 def _outgoing(state: State, agent: Agent, step: int) -> list[Channel]:
@@ -199,7 +209,7 @@ def _send(state: State, agent: Agent, tick: AgentTick, step: int, tape: Tape) ->
         state.trails[agent.name] = {**trail, step: value}
     for channel in _outgoing(state, agent, step):
         ledger, mailbox = state.ledgers[channel.name], state.mailboxes[channel.name]
-        message, ends = tick.ports[channel.port], {}
+        message, ends = tape.outputs[channel.name, step], {}
         for end, name, delay in (("from", channel.sender, 0), ("to", channel.receiver, ledger.link.delay)):
             past = [s for s in state.trails.get(name, {}) if s <= step - delay]  # it crosses the link
             if f"{end}.state" in channel.ends and past:

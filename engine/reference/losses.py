@@ -8,6 +8,7 @@ from torch import Tensor
 from antiphon.agents.network import OBJECTIVE
 from antiphon.comms.credit import constant
 from antiphon.engine.reference.ledger import mask_fill_zero
+from antiphon.engine.reference.policies import policy_window
 from antiphon.engine.reference.records import AgentLoss, AgentTick, EnvMask, Tape, WindowLoss
 from antiphon.engine.reference.state import State
 
@@ -26,6 +27,14 @@ def window_loss(state: State, tape: Tape) -> WindowLoss:
             if known is not new:
                 known.samples, known.score = known.samples + new.samples, known.score + new.score
                 known.count += new.count
+    for name in dict.fromkeys(tick.agent for _, tick in tape.ticks()):
+        goal, policy = state.agents[name].goal, policy_window(state, state.agents[name], tape)
+        if goal is not None and policy is not None and policy.first is not None:
+            losses, valid = policy.first.losses * goal.weight, policy.advantages.valid
+            total = losses.sum() / state.batch  # rule 41: the mean over what is valid
+            window.total = total if window.total is None else window.total + total
+            score = policy.advantages.returns[valid].sum()
+            window.agents[name] = AgentLoss(constant(losses).sum(0), score, int(valid.sum()), policy)
     return window
 
 
@@ -43,7 +52,12 @@ def _tick_loss(state: State, tick: AgentTick) -> tuple[Tensor, Tensor, EnvMask] 
     None where nothing counts: no objective, no target at this step, or an agent that does not participate (rule 7).
     """
     goal = state.agents[tick.agent].goal
-    if goal is None or not tick.participates or goal.target not in tick.signals.values:
+    if (
+        goal is None
+        or goal.policy is not None
+        or not tick.participates
+        or goal.target not in tick.signals.values
+    ):
         return None
     if goal.last_only and (tick.signals.step + 1) % state.system.hold:
         return None  # rule 21: `when: last`

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory
 from antiphon.comms.synthetic_gradients import Example
 
 if TYPE_CHECKING:
@@ -140,8 +141,14 @@ class AgentTick:
     """The state it took up, of a recurrent agent."""
     ages: Tensor | None = None
     """[B, channels]: ages of the messages, where it observes them."""
+    action: Tensor | None = None
+    """[B, …]: what a policy did, as sampled (rule 37)."""
+    outcomes: list[StepSignals] = field(default_factory=list)
+    """Of a policy: the steps from this one to its next tick, as far as its window is open (rule 38)."""
     ports: dict[str, Tensor] = field(default_factory=dict)
     """Outputs with their graph, while the window is open."""
+    sampled: dict[str, Tensor] = field(default_factory=dict)
+    """[B, size]: what was sent over channels whose messages are sampled."""
 
     @property
     def consumed(self) -> list[Read]:
@@ -240,7 +247,27 @@ class AgentLoss:
     score: Tensor
     """The objective's metric, summed over ticks and environments."""
     count: int
-    """Ticks and environments that have a target."""
+    """Ticks and environments that have a target, or that teach a policy."""
+    policy: PolicyWindow | None = None
+    """Where it is a policy's."""
+
+    @property
+    def reported(self) -> Tensor:
+        """The sum over ticks and environments, divided by B; the losses of a policy are divided by `count` already."""
+        total = self.samples.sum() / len(self.samples)
+        return total if self.policy is None else total * self.count / len(self.samples)
+
+
+@dataclass(slots=True, eq=False)
+class PolicyWindow:
+    """A policy over a window: what all passes over it have in common (rule 42)."""
+
+    ticks: list[AgentTick]
+    """The agent's, in order."""
+    trajectory: Trajectory
+    advantages: Advantages
+    first: PolicyLosses | None = None
+    """The first pass; None before it."""
 
 
 @dataclass(slots=True)

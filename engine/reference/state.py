@@ -68,6 +68,8 @@ class State:
         keeping = [name for name, agent in system.agents.items() if agent.trail is not None]
         self.trails: dict[str, dict[int, Tensor]] = {name: {} for name in keeping}
         """Newest states of agents by step, [B, state size], where predictors are conditioned on them (rule 25)."""
+        self.actions: dict[str, Tensor] = {}
+        """[B, …]: the newest actions of agents that act, which hold until their next tick (rule 37)."""
         self.agent_disabled, self.predictor_disabled, self.input_disabled = set[str](), set[str](), set[str]()
         self.events: list[tuple[int, str]] = list(system.divergence.events)
         """What was clipped (the first time) or disabled: (step, one line)."""

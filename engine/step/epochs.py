@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import OBJECTIVE, STATE, VALUE, Tensors
+from antiphon.agents.network import STATE, VALUE, Tensors
 from antiphon.comms.credit import BackwardRequest, backward_all, constant
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.masks import EnvMask, mask_fill_zero
 from antiphon.engine.core.records import Tape
 from antiphon.engine.core.system import Stacked
-from antiphon.engine.core.updates import Update, WindowLoss
-from antiphon.engine.policies.windows import outputs_of, values_of
+from antiphon.engine.core.updates import PolicyWindow, Update, WindowLoss
+from antiphon.engine.policies.windows import port_names, ports_of
 from antiphon.engine.step.backward import ObjectiveEvaluator
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.nets.random import seed_for, uniform_many
@@ -108,25 +108,21 @@ class FurtherPasses:
             self.forward_pass.replay(update.tape)
         for agent in window.agents:
             own = rows[agent.name]
-            outputs, values = self._outputs(window, agent, own)
-            found = self.evaluator.policies.further(
-                agent, window.loss.policies[agent.name], own, outputs, values
-            )
+            policy = window.loss.policies[agent.name]
+            ports = self._ports(agent, policy, own) if window.alone is None else window.alone.ports(own)
+            found = self.evaluator.policies.further(agent, policy, own, ports)
             assert agent.goal is not None
             loss = found.losses.sum() * (agent.goal.weight * len(agent.members) / len(own))
             total = loss if total is None else total + loss
-            window.loss.policies[agent.name].further.append(found.figures)
+            policy.further.append(found.figures)
         parameters = {name: self.system.agents[name].learner.trainable for name in update.gradients}
         (result,) = backward_all([BackwardRequest(total, [], parameters, [])], self.system.batch)
         return Update(update.group, update.tape, result.parameters, update.learning, window.loss)
 
-    def _outputs(self, window: _Window, agent: Agent, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The distribution's parameters and the values at the window's ticks, [T, rows, …]."""
-        if window.alone is not None:
-            return window.alone.outputs(rows)
-        parts = [part for tick in window.update.tape.ticks for part in tick.parts if part.agent == agent.name]
-        values = values_of(parts)
-        return outputs_of(parts)[:, rows], None if values is None else values[:, rows]
+    @staticmethod
+    def _ports(agent: Agent, policy: PolicyWindow, rows: Tensor) -> Tensors:
+        """The ports of some rows at the window's ticks, [T, rows, …]."""
+        return {name: port[:, rows] for name, port in ports_of(agent, policy.parts).items()}
 
 
 def _passes(agent: Agent) -> int:
@@ -158,13 +154,15 @@ class _Alone:
 
     agent: Agent
     tape: Tape
+    names: tuple[str, ...]
+    """The ports that its losses are made of."""
     inputs: Tensor
     """[T, rows, *input_shape]."""
+    observed: Tensor | None
+    """[T, rows, *shape]: what its critic reads."""
     memories: list[tuple[int, int | None, Tensor | None, EnvMask]]
     """Of an agent with a state, at each tick: its step, and of the state read the stamp where it was made in the window, its
     value elsewhere, and where it is available."""
-    observed: Tensor | None = None
-    """[T, rows, *input_shape]: what its critic read; None: it has none of its own."""
 
     @classmethod
     def of(cls, update: Update, agent: Agent, forward_pass: ForwardPass) -> _Alone | None:
@@ -177,39 +175,44 @@ class _Alone:
             return None
         with torch.no_grad():
             inputs = torch.stack([forward_pass.inputs(part, update.tape) for _, part in parts])
-            seen = [forward_pass.critic_input(part) for _, part in parts if agent.critic]
+            observed = None
+            if agent.critic:
+                observed = torch.stack([forward_pass.critic_input(part) for _, part in parts])
         memories = []
         for step, part in parts if memory is not None else ():
             assert part.memory is not None
             value = None if part.memory.value is None else constant(part.memory.value)
             memories.append((step, part.memory.stamp, value, part.memory.available))
-        return cls(agent, update.tape, inputs, memories, torch.stack(seen) if seen else None)
+        return cls(agent, update.tape, port_names(agent), inputs, observed, memories)
 
-    def outputs(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Evaluate the network on some rows, as many of each member, at all ticks."""
+    def ports(self, rows: Tensor) -> Tensors:
+        """Evaluate the network on some rows, as many of each member, at all ticks: [T, len(rows), …] by port."""
         inputs = self.inputs[:, rows]
         if self.memories:
-            ports = self._in_turn(inputs, rows)
+            found = self._in_turn(inputs, rows)
         else:
-            found = self._evaluate(self._together(inputs), None)
-            ports = {name: self._by_tick(port) for name, port in found.items() if name in (OBJECTIVE, VALUE)}
+            found = self._in_ticks(self._evaluate(self._in_members(inputs), None))
         if self.observed is not None:
-            learner, seen = self.agent.learner, self._together(self.observed[:, rows])
-            start = self.tape.start[self.agent.name]
-            made, _ = learner.values(learner.parameters, start, seen, training=not learner.frozen)
-            ports[VALUE] = self._by_tick(made)
-        values = ports.get(VALUE)
-        return ports[OBJECTIVE], None if values is None else values.squeeze(2)
+            learner, start = self.agent.learner, self.tape.start[self.agent.name]
+            observed = self._in_members(self.observed[:, rows])
+            training = not learner.frozen
+            values, _ = learner.values(learner.parameters, start, observed, training=training)
+            found |= self._in_ticks({VALUE: values})
+        return found
 
-    def _together(self, each: Tensor) -> Tensor:
-        """All ticks of some rows, [T, rows, …], as the rows of the members, [members * T * rows of a member, …]."""
-        by_member = each.view(len(each), len(self.agent.members), -1, *each.shape[2:])
-        return by_member.transpose(0, 1).reshape(-1, *each.shape[2:])
+    def _in_members(self, values: Tensor) -> Tensor:
+        """[T, N * b, …] as rows of the members, [N * T * b, …]."""
+        each = values.view(len(values), len(self.agent.members), -1, *values.shape[2:])
+        return each.transpose(0, 1).reshape(-1, *values.shape[2:])
 
-    def _by_tick(self, port: Tensor) -> Tensor:
-        """A port of such rows by tick again, [T, rows, size]."""
-        each = port.view(len(self.agent.members), len(self.inputs), -1, port.shape[-1])
-        return each.transpose(0, 1).flatten(1, 2)
+    def _in_ticks(self, ports: Tensors) -> Tensors:
+        """The reverse, of the ports that losses are made of."""
+        shape = len(self.agent.members), len(self.inputs), -1
+        return {
+            name: port.view(*shape, *port.shape[1:]).transpose(0, 1).flatten(1, 2)
+            for name, port in ports.items()
+            if name in self.names
+        }
 
     def _in_turn(self, inputs: Tensor, rows: Tensor) -> Tensors:
         """The ports at all ticks of an agent with a state, one after the other."""
@@ -225,13 +228,13 @@ class _Alone:
                 state = (memory.zeros if value is None else value)[rows]
             ports = self._evaluate(x, state)
             states[step] = ports[STATE]
-            for name in (OBJECTIVE, VALUE):
+            for name in self.names:
                 if name in ports:
                     found.setdefault(name, []).append(ports[name])
         return {name: torch.stack(each) for name, each in found.items()}
 
     def _evaluate(self, x: Tensor, state: Tensor | None) -> Tensors:
-        learner = self.agent.learner
-        start = self.tape.start[self.agent.name]
-        ports, _ = learner.network(learner.parameters, start, x, training=not learner.frozen, state=state)
+        learner, start = self.agent.learner, self.tape.start[self.agent.name]
+        training = not learner.frozen
+        ports, _ = learner.network(learner.parameters, start, x, training=training, state=state)
         return ports

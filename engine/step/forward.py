@@ -280,7 +280,7 @@ class ForwardPass:
         for channel in agent.sends:
             if not channel.ledger.sender.due(step):
                 continue
-            message = channel.message_of(part.ports[channel.port])
+            message = self._message(channel, part, step)
             record = self.messages.send(channel, step, message, part.step_signals)
             self._annotate(channel, agent, record, step)
             if channel is agent.memory or channel.coupling == "locked":
@@ -289,6 +289,15 @@ class ForwardPass:
                 channel.ledger.release([(channel.name, record)])
             else:
                 tape.sent.append((channel.name, record))
+
+    @staticmethod
+    def _message(channel: Channel, part: AgentTick, step: int) -> Tensor:
+        """What a tick sends over a channel, [rows, …] with its graph: as it was first sampled."""
+        message = channel.message_of(part.ports[channel.port])
+        if channel.sampler is not None:
+            sent = part.sampled.get(channel.name)
+            message, part.sampled[channel.name] = channel.sampler.send(message, step, sent)
+        return message
 
     @staticmethod
     def _keep_graph(channel: Channel, step: int, message: Tensor, tape: Tape) -> None:
@@ -340,17 +349,18 @@ class ForwardPass:
 
     def _relive(self, tick: Tick, tape: Tape) -> None:
         """Put the messages of a replayed tick back where the first evaluation put them."""
+        sent = {name: record for name, record in tape.sent if record.stamp == tick.step}
         for part in tick.parts:
             for channel in self.system.agents[part.agent].sends:
-                if channel.ledger.sender.due(tick.step):
-                    message = channel.message_of(part.ports[channel.port])
-                    self._keep_graph(channel, tick.step, message, tape)
-        made = {part.agent: part.ports for part in tick.parts}
-        for name, record in tape.sent:
-            channel = self.system.channels[name]
-            if record.stamp == tick.step and channel.sender in made:
-                message = channel.message_of(made[channel.sender][channel.port])
-                channel.ledger.attach_graph(record, message)
+                if not channel.ledger.sender.due(tick.step):
+                    continue
+                record = sent.get(channel.name)
+                if channel.sampler is not None and record is not None:
+                    part.sampled.setdefault(channel.name, record.message)
+                message = self._message(channel, part, tick.step)
+                self._keep_graph(channel, tick.step, message, tape)
+                if record is not None:
+                    channel.ledger.attach_graph(record, message)
 
     def replay(self, tape: Tape) -> None:
         """Make a window's graph again from its tape; running statistics stay as they are."""

@@ -209,3 +209,8 @@ class ReplicaReport(AgentReport):
     def by_agent(self) -> Mapping[str, Tensor]:
         """The losses by agent."""
         return LossesByAgent(self)
+
+    def figures(self) -> dict[str, dict[str, Tensor]]:
+        """Return the figures of its own policies."""
+        found = self._everything.figures()
+        return {bare(name): figures for name, figures in found.items() if self._is_own(name)}

@@ -74,6 +74,17 @@ class AgentReport:
         """The losses by agent."""
         return LossesByAgent(self)
 
+    def figures(self) -> dict[str, dict[str, Tensor]]:
+        """Return the figures of policies whose window ended, by agent and name, scalars: see `PolicyLosses`."""
+        found: dict[str, dict[str, Tensor]] = {}
+        for update in self.stacks.updates:
+            for name, figures in update.window_loss.figures.items():
+                losses = update.window_loss.losses[name]
+                for n, member in enumerate(self._stacked.system.agents[name].names):
+                    if not _without_target(losses, n):
+                        found[member] = {figure: value[n] for figure, value in figures.items()}
+        return found
+
     def _by_channel(self, channel: Channel, update: PredictorUpdate) -> dict[str, PredictorUpdate]:
         count = len(channel.members)
         examples = [_examples(example, channel.batch, count) for example in update.examples]

@@ -17,7 +17,7 @@ from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.random import integers, seed_for, uniform
 
-__all__ = ["Actions", "State", "World"]
+__all__ = ["Actions", "State", "World", "as_render_mode"]
 
 State = dict[str, Tensor]
 """State of all copies of a world, `[batch, …]` each."""
@@ -25,6 +25,17 @@ Actions = dict[str, Tensor]
 """Choice of each part of the action, int64 `[batch]`; a world whose action has no parts calls it `action`."""
 
 _ONLY = "action"
+
+
+def as_render_mode(given: str | None) -> str | None:
+    """Return a render mode that Gymnasium asks for.
+
+    Raises:
+        ScenarioError: There is no such mode.
+    """
+    if given not in (None, "rgb_array"):
+        raise ScenarioError(f"env.render_mode: no render_mode '{given}'; use rgb_array")
+    return given
 
 
 class World(TorchVectorEnv):
@@ -61,14 +72,13 @@ class World(TorchVectorEnv):
         assert space is not None
         super().__init__(num_envs, description, space, device=device, dtype=dtype)
         self.metadata = {**self.metadata, "render_modes": ["rgb_array"], "render_fps": 30}
-        if render_mode not in (None, "rgb_array"):
-            raise ScenarioError(f"env.render_mode: no render_mode '{render_mode}'; use rgb_array")
-        self.render_mode = render_mode
+        self.render_mode = as_render_mode(render_mode)
         self._limit = limit
         self._randoms = randoms
         parts = space.spaces if isinstance(space, spaces.Dict) else {_ONLY: space}
         self._choices: dict[str, int] = {name: int(part.n) for name, part in parts.items()}  # type: ignore[attr-defined]
         self._step = 0  # steps since the last seed, resets among them
+        self._tick = 0  # steps of the present episodes, where all copies are in step
         self._state: State = {}
 
     def start(self, uniforms: Tensor) -> State:
@@ -94,6 +104,7 @@ class World(TorchVectorEnv):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         """Begin the first episodes of a seed, or without one end all episodes and begin others."""
         self._step = 0 if self._begin_seed(seed) else self._step + 1
+        self._tick = 0
         self._state = self._started()
         return self._values(self._state)
 
@@ -117,18 +128,23 @@ class World(TorchVectorEnv):
         reached, reward, terminated = self.transition(self._state, choices)
         reached["elapsed"] = self._state["elapsed"] + 1
         truncated = (reached["elapsed"] >= self._limit) & ~terminated
-        ended = terminated | truncated
         observations, facts = self._values(reached)
-        result: dict[str, Any] = {"final_obs": observations, "final_info": facts}
-        result.update(_final_obs=ended, _final_info=ended.clone())
-        started = self._started()
-        self._state = {
-            name: torch.where(ended.view(-1, *(1 for _ in value.shape[1:])), started[name], value)
-            for name, value in reached.items()
+        result: dict[str, Any] = {
+            name: reward.clone() for name in self.requested if name.startswith("reward.")
         }
-        observations, facts = self._values(self._state)
-        shares = {name: reward.clone() for name in self.requested if name.startswith("reward.")}
-        return observations, reward, terminated, truncated, {**result, **facts, **shares}
+        if self._may_end():
+            ended = terminated | truncated
+            result.update(
+                final_obs=observations, _final_obs=ended, final_info=facts, _final_info=ended.clone()
+            )
+            started = self._started()
+            reached = {
+                name: torch.where(ended.view(-1, *(1 for _ in value.shape[1:])), started[name], value)
+                for name, value in reached.items()
+            }
+            observations, facts = self._values(reached)
+        self._state = reached
+        return observations, reward, terminated, truncated, {**result, **facts}
 
     def frame(self, row: int = 0) -> NDArray[np.uint8]:
         """Return a picture `[height, width, 3]` of one copy.
@@ -145,13 +161,20 @@ class World(TorchVectorEnv):
         return tuple(self.frame(row) for row in range(self.num_envs))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state: `seed`, `step` and the tensors `state`."""
-        return {"seed": self._seed, "step": self._step, "state": dict(self._state)}
+        """Return the state: `seed`, `step` and `tick`, and the tensors `state`."""
+        return {"seed": self._seed, "step": self._step, "tick": self._tick, "state": dict(self._state)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state."""
-        self._seed, self._step = state["seed"], int(state["step"])
+        self._seed, self._step, self._tick = state["seed"], int(state["step"]), int(state["tick"])
         self._state = dict(state["state"])
+
+    def _may_end(self) -> bool:
+        """Count a step, and return whether episodes may end with it; where all copies are in step this is known."""
+        if self.episode_steps is None:
+            return True
+        self._tick = (self._tick + 1) % self.episode_steps
+        return self._tick == 0
 
     def _started(self) -> State:
         """Return the starts of this step's number, a function of seed, step and copy."""

@@ -41,9 +41,11 @@ class Canvas:
         self._fine[(self._x - x) ** 2 + (self._y - y) ** 2 <= radius**2] = colour
 
     def line(self, start: Sequence[float], end: Sequence[float], thickness: float, colour: Colour) -> None:
-        """Draw a straight line with flat ends from (x, y) to (x, y)."""
+        """Draw a straight line with flat ends from (x, y) to (x, y); one without length is nothing."""
         along = np.subtract(end, start)
-        length = max(float(np.hypot(*along)), 1e-9)
+        length = float(np.hypot(*along))
+        if length == 0:
+            return
         across, down = self._x - start[0], self._y - start[1]
         forward = (across * along[0] + down * along[1]) / length
         aside = np.abs(across * along[1] - down * along[0]) / length

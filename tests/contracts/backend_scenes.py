@@ -208,7 +208,10 @@ def drawn_channel(
     has_port = "share" in sender or (size == 4 and seldom(draw, 3))
     channel: Document = {"size": size, "norm": "layer", "port": "out"} if has_port else {"size": size}
     if not has_port and seldom(draw, 2):
-        channel["norm"] = one(draw, "none", "layer", "batch")
+        channel["norm"] = one(draw, "none", "layer", "batch", "unit")
+    if size in (4, [2, 2]) and seldom(draw, 4):
+        by, temperature = one(draw, "gumbel", "argmax"), one(draw, 1.0, 0.5)
+        channel["symbols"] = {"vocabulary": 2, "length": 2, "by": by, "temperature": temperature}
     at_once = how["at_once"] and not least and coupling == "decoupled" and seldom(draw, 2)
     cells = [
         end for end, kind in (("from.state", sender), ("to.state", receiver)) if "size" in kind["network"]

@@ -106,6 +106,11 @@ def half_drawn() -> Document:
     return document(agents, [{"from": a, "to": b, "size": 4, "coupling": "locked"} for a, b in pairs])
 
 
+def symbols(**keys: Any) -> Document:
+    """The keys of a channel with messages of two symbols."""
+    return {"size": None, "symbols": {"vocabulary": 3, "length": 2, "temperature": 0.7, **keys}}
+
+
 THEMES: dict[str, Document] = {
     **{f"coupling {coupling}": coupled(coupling) for coupling in COUPLINGS},
     **{f"ring {c}": ring(channel={"coupling": c, "input": INPUT}) for c in COUPLINGS if c != "unlocked"},
@@ -220,6 +225,32 @@ THEMES: dict[str, Document] = {
     "critics that diverge": levels(
         channel=gradient(kind="critic", hidden=[256], norm="layer"), on_divergence="quarantine", bound=2.0
     ),
+    **{
+        f"symbols, {coupling}": levels(
+            low={"clock": {"unroll": 2}},
+            high={"clock": {"period": 2}},
+            channel={"coupling": coupling, "input": INPUT if coupling == "unlocked" else None, **symbols()},
+            env=ENDS,
+        )
+        for coupling in COUPLINGS
+    },
+    "symbols, delayed and stale": ring(
+        channel={"coupling": "delayed", "staleness": 2, "link": {"delay": 3}, **symbols()}
+    ),
+    "symbols, locked in windows": levels(
+        low={"clock": {"unroll": 3}},
+        channel={"coupling": "locked", "link": {"delay": 1}, **symbols(by="argmax")},
+    ),
+    "symbols, broadcast": levels(channel={"port": "out", **symbols(), "size": [2, 3]}, wide=True, env=ENDS),
+    "symbols, noise and drops": ring(
+        channel={**symbols(by="argmax"), "link": {"delay": 1, "noise": 0.1, "drop": 0.3}}
+    ),
+    "symbols, tied": ring(6, agent=[{"share": "g"}, {"share": "h"}], channel={"port": "out", **symbols()}),
+    "symbols, returns of states": ring(
+        agent=LSTM, channel=symbols(), state={**gradient(kind="mlp", hidden=[4], trace=0.5, span=3)}, env=ENDS
+    ),
+    "unit length": ring(channel={"norm": "unit"}),
+    "unit length, axes": levels(channel={"norm": "unit", "size": [2, 3], "coupling": "locked"}),
     "acting": ring(
         agent=[{"objective": GOAL, "acts": True}, *[{"objective": GOAL}] * 3], env=Play(moved=True)
     ),
@@ -228,6 +259,7 @@ THEMES: dict[str, Document] = {
 ALONE = {
     *("tied", "tied, batch norm", "aligned", "ages", "modules", "feedback alignment", "direct feedback"),
     *("ring delayed", "delayed and stale", "axes, feedback alignment", "axes, direct feedback"),
+    *("symbols, delayed and stale", "symbols, tied"),
 }
 """Where the cohort backend may leave every agent to itself."""
 

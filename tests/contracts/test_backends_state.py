@@ -31,6 +31,7 @@ TRACED: Document = {"gradient": {"kind": "linear", "context": ["label"], "trace"
 INPUT: Document = {"kind": "linear", "context": ["x", "held", "age"]}
 BATCH: Document = {"network": {"kind": "mlp", "hidden": [4], "norm": "batch"}}
 ENDS = Play(share=0.15)
+SYMBOLS: Document = {"symbols": {"vocabulary": 3, "length": 2, "temperature": 0.7}}
 CASES: dict[str, Document] = {
     "ring": ring(channel=MLP),
     "recurrent": ring(agent=LSTM, state=MLP, env=ENDS),
@@ -59,6 +60,11 @@ CASES: dict[str, Document] = {
         channel={"coupling": "unlocked", "input": INPUT},
     ),
     "some alone": ring(6, agent=[{}, {}, {"share": "g"}], channel={"port": "out", "norm": "layer"}),
+    "symbols": ring(agent={"clock": {"unroll": 3}}, channel={"size": 6, **SYMBOLS}, env=ENDS),
+    "symbols that wait": levels(
+        low={"clock": {"unroll": 2}},
+        channel={"coupling": "delayed", "link": {"delay": 2}, "size": [2, 3], **SYMBOLS},
+    ),
     "quarantine": ring(on_divergence="quarantine", bound=0.9),
     **{name: SITES[name] for name in ("tokens, mlp", "pixels, sobolev", "pixels, inputs")},
 }

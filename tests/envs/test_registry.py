@@ -21,7 +21,7 @@ TEXT = "antiphon/CharText-v0"
 def test_ids_are_registered() -> None:
     pictures = ("Digits", "Mnist", "Cifar10")
     data = ("Hyperplane", "CountDigits", "Copy", "RepeatCopy", "CharText", "TextWindows")
-    names = (*pictures, *data, "CartPole", "KeyDoor")
+    names = (*pictures, *data, "CartPole", "SpeakerListener", "KeyDoor", "Referential")
     library = tuple(f"antiphon/{name}-v0" for name in names)
     assert envs.ids() == (*library, "antiphon/Tensors-v0")
     assert set(library) <= set(gymnasium.registry)

@@ -122,7 +122,7 @@ def test_env_keeps_its_own_keys_as_plain_data() -> None:
         "env.f: '$' begins a template's parameter, which '$data' is not"
     )
     assert refused(document(env={"id": "x", "f": {1: 2}})) == "env.f: 1 is not a key; keys are words"
-    assert refused(document(env={})) == "env.id: is missing"
+    assert refused(document(env={})) == "env.id: is missing; give id, gymnasium or pettingzoo"
     assert refused(document(env="antiphon/Digits-v0")) == (
         "env: must be a mapping of keys, not the word 'antiphon/Digits-v0'"
     )

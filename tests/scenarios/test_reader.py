@@ -160,7 +160,7 @@ channels:
             "network: {hiden: [1]}",
             "4: agents.A.network.hiden: unknown key 'hiden'; did you mean 'hidden'?",
         ),
-        ("env: {id", "env: {ID", "2: env.id: is missing"),
+        ("env: {id", "env: {ID", "2: env.id: is missing; give id, gymnasium or pettingzoo"),
         ("scenario: small\n", "", "1: scenario: is missing; give the scenario a name"),
         (
             "scenario: small",

@@ -21,7 +21,7 @@ CHANGED: list[tuple[str, Any, str]] = [
         0.1,
         (
             ": unknown key 'noise'; known: carries, coupling, feedback, from, gradient, input, key, link, "
-            "norm, port, read, size, …"
+            "norm, port, read, sample, …"
         ),
     ),
     ("channels[0].to", "B", ": no agent 'B'; known: a, b"),

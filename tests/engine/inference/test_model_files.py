@@ -86,10 +86,19 @@ def timescales() -> Simulation:
     return simulate(agents, channels, {"id": "antiphon/CountDigits-v0"})
 
 
+def symbols() -> Simulation:
+    """A message of symbols and one of unit length, beside each other."""
+    reader: Document = {"network": MLP, "objective": CLASSIFY}
+    words = {"symbols": {"vocabulary": 4, "length": 3}}
+    place: Document = {"from": "a", "to": "b", "key": "place", "size": [2, 2], "norm": "unit"}
+    return simulate({"a": EYE, "b": reader}, [{"from": "a", "to": "b", **words}, place])
+
+
 SYSTEMS: dict[str, Callable[[], Simulation]] = {
     "delayed": chain,
     "pictures": pictures,
     "own": lambda: chain(network=Attention),
+    "symbols": symbols,
     "in time": timescales,
 }
 

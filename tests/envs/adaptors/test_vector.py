@@ -1,4 +1,4 @@
-"""Other people's vector environments: signals, both autoreset modes, and what has no translation."""
+"""Other people's vector environments: signals, the three autoreset modes, and what has no translation."""
 
 from functools import partial
 from typing import Any
@@ -9,6 +9,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers import TimeLimit
 
 from antiphon import envs
 from antiphon.errors import RunError, ScenarioError
@@ -42,7 +43,7 @@ class Count(gymnasium.Env[dict[str, Any], int]):
         return {
             "count": np.array([float(self.count)]),
             "pixels": np.full((2, 2), 51, np.uint8),
-            "which": 1 + self.count,
+            "which": 1 + self.count % 4,
             "bits": np.array([0, 1], np.int8),
         }
 
@@ -63,7 +64,7 @@ def counters(mode: AutoresetMode, number: int = 3) -> SyncVectorEnv:
     return SyncVectorEnv([Count] * number, autoreset_mode=mode)
 
 
-@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+@pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_contract(mode: AutoresetMode) -> None:
     envs.check_vector_env(lambda: envs.make(counters(mode), batch=3), steps=20)
 
@@ -71,7 +72,7 @@ def test_contract(mode: AutoresetMode) -> None:
 @pytest.mark.parametrize("name", ["CartPole-v1", "MountainCar-v0"])
 def test_environments_of_gymnasium_by_id(name: str) -> None:
     env = envs.vector(name, 3)
-    assert list(env.signals) == ["observation", "reward"]
+    assert list(env.signals) == ["observation", "reward", "terminated", "truncated"]
     assert env.signals["reward"] == envs.Signal(training_only=True, known="after_step")
     assert (env.hold, env.episode_steps, env.splits, env.is_stream) == (1, None, (), False)
     env.close()
@@ -116,7 +117,11 @@ def run(mode: AutoresetMode, steps: int) -> list[tuple[list[float], list[bool], 
 
 
 def test_an_end_is_always_followed_by_a_beginning() -> None:
-    for mode, extra in ((AutoresetMode.SAME_STEP, 0), (AutoresetMode.NEXT_STEP, 1)):
+    for mode, extra in (
+        (AutoresetMode.SAME_STEP, 0),
+        (AutoresetMode.NEXT_STEP, 1),
+        (AutoresetMode.DISABLED, 0),
+    ):
         ends = 0
         lengths = set()
         since = [0] * 3
@@ -151,6 +156,36 @@ def test_its_figures_are_the_reward_and_what_finished_episodes_returned(mode: Au
     assert found[2]["reward"] == (1.0 if same else 0.5)
     env.reset(seed=0)
     assert env.figures() == {}
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_outcomes_are_of_the_step_that_ended_the_episode(mode: AutoresetMode) -> None:
+    def limited(length: int) -> gymnasium.Env[Any, Any]:
+        return TimeLimit(Lasting(length), 3)
+
+    env = envs.vector(SyncVectorEnv([partial(limited, 2), partial(limited, 9)], autoreset_mode=mode), 2)
+    env.reset(seed=0)
+    found = [env.step(torch.tensor([1, 1]))[4] for _ in range(4)]
+    ends = [(info["terminated"].tolist(), info["truncated"].tolist()) for info in found]
+    reset_later = mode is AutoresetMode.NEXT_STEP
+    assert ends == [
+        ([0, 0], [0, 0]),
+        ([1, 0], [0, 0]),  # the first world ends its episode, the time limit cuts off the second's
+        ([0, 0], [0, 1]),
+        ([0 if reset_later else 1, 0], [0, 0]),
+    ]
+    masks = [info["_reward"].tolist() for info in found if "_reward" in info]
+    assert masks == ([[True, True], [True, True], [False, True], [True, False]] if reset_later else [])
+
+
+def test_who_learns_from_rewards_alone_learns_from_all_of_them() -> None:
+    env = envs.vector(SyncVectorEnv([partial(Lasting, 2)], autoreset_mode=AutoresetMode.NEXT_STEP), 1)
+    env.request(["count", "reward"])
+    env.reset(seed=0)
+    assert {key for _ in range(4) for key in env.step(torch.tensor([1]))[4]} & {
+        "_reward",
+        "terminated",
+    } == set()
 
 
 def test_random_actions_follow_the_seed() -> None:
@@ -222,8 +257,14 @@ def test_environments_without_a_state_say_so() -> None:
         env.state_dict()
 
 
+def without_mode() -> SyncVectorEnv:
+    env = counters(AutoresetMode.SAME_STEP)
+    env.metadata = {}
+    return env
+
+
 class Odd(Count):
-    observation_space = spaces.Tuple([spaces.Discrete(2)])  # type: ignore[assignment]
+    observation_space = spaces.Tuple([spaces.Discrete(2), spaces.Text(3)])  # type: ignore[assignment]
 
 
 class Reward(Count):
@@ -243,12 +284,12 @@ class Reward(Count):
         ),
         (lambda: envs.make(envs.make({"id": "antiphon/Digits-v0"}, batch=2), batch=4), "training.batch: 4"),
         (
-            lambda: envs.vector(counters(AutoresetMode.DISABLED), 3),
-            "make the environment with AutoresetMode.SAME_STEP",
+            lambda: envs.vector(without_mode(), 3),
+            "metadata['autoreset_mode'] is None; make the environment with AutoresetMode.SAME_STEP",
         ),
         (
             lambda: envs.vector(SyncVectorEnv([Odd]), 1),
-            "the observation 'observation' is a Tuple; flatten it",
+            "the observation 'observation.1' is a Text; flatten it to Box, MultiBinary, Discrete, MultiDiscrete",
         ),
         (lambda: envs.vector(SyncVectorEnv([Reward]), 1), "an observation is called 'reward'"),
     ],

@@ -1,0 +1,177 @@
+"""Sampled messages: symbols of a vocabulary, and vectors sampled around what their sender computes.
+
+The sender's port holds a distribution's parameters; the message is a sample of it.
+
+    gumbel      one-hot symbols, sampled by the largest of logits + Gumbel noise; the gradient passes straight through to
+                softmax((logits + noise) / temperature) (Jang et al. 2017, 1611.01144; Maddison et al. 2017, 1611.00712)
+    argmax      the most probable symbols; the gradient passes straight through to softmax(logits / temperature)
+                (Bengio et al. 2013, 1308.3432)
+    reinforce   symbols sampled from softmax(logits); no gradient passes: they are actions of the sender's own policy
+                objective (RIAL: Foerster et al. 2016, 1605.06676)
+    Gaussian    the port's value plus noise of a fixed deviation, learned likewise
+
+The noise is a function of (seed, agent, port, step, environment): channels of one port send one message, and a replayed
+window sends it again.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from antiphon.comms.credit import constant
+from antiphon.nets.random import normal_many, uniform_many
+
+__all__ = ["GaussianSampler", "MessageSampler", "SymbolSampler"]
+
+_SMALLEST = 2.0**-54
+"""In place of a uniform number of 0, of which Gumbel noise would be infinite."""
+
+
+class MessageSampler(ABC):
+    """Distribution of a channel's messages, by its sender's port; of several channels, with seeds of their own.
+
+    Args:
+        seed: Of the noise.
+
+    Attributes:
+        learned: Whether the sender's policy objective learns it, and no gradient passes.
+        greedy: Whether messages are the most probable ones instead of samples.
+    """
+
+    learned: bool
+    greedy = False
+
+    def __init__(self, seed: int) -> None:
+        self._seeds = torch.tensor([seed])
+
+    @property
+    @abstractmethod
+    def key(self) -> Hashable:
+        """What samplers of one stack of channels have in common."""
+
+    @abstractmethod
+    def send(self, port: Tensor, stamp: int, sent: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return a message with its sender's graph, and its value.
+
+        Args:
+            port: [rows, *size], the distribution's parameters; rows are (channel, environment).
+            stamp: The step at which it is sent.
+            sent: [rows, size], its value where the window is replayed; None: it is sampled.
+
+        Returns:
+            The message, of the port's shape, and its value without a graph, [rows, size].
+        """
+
+    @abstractmethod
+    def log_prob(self, port: Tensor, sent: Tensor) -> Tensor:
+        """Return the log-probability (or density) of messages, [rows], given the port and the value sent."""
+
+    @abstractmethod
+    def entropy(self, port: Tensor) -> Tensor:
+        """Return the entropy of messages in nats, [rows]."""
+
+    def most_probable(self) -> Self:
+        """Return a copy that does not sample: of evaluation and export."""
+        found = copy.copy(self)
+        found.greedy = True
+        return found
+
+    def stack(self, samplers: Sequence[MessageSampler]) -> Self:
+        """Return this sampler for several channels, in order."""
+        found = copy.copy(self)
+        found._seeds = torch.cat([one._seeds for one in samplers])
+        return found
+
+    def _counts(self, port: Tensor, stamp: int) -> tuple[Tensor, int, int]:
+        """The seeds, the step and how many random numbers each channel needs."""
+        return self._seeds.to(port.device), stamp, port.numel() // len(self._seeds)
+
+
+class SymbolSampler(MessageSampler):
+    """Messages of `length` symbols, each one-hot among `vocabulary`, side by side: [rows, length * vocabulary].
+
+    Args:
+        by: `gumbel`, `argmax` or `reinforce`.
+        temperature: Of the softmax that the gradient passes to; not of `reinforce`.
+    """
+
+    def __init__(self, vocabulary: int, length: int, by: str, temperature: float, seed: int) -> None:
+        super().__init__(seed)
+        self.vocabulary, self.length, self.by, self.temperature = vocabulary, length, by, temperature
+        self.learned = by == "reinforce"
+
+    @property
+    def key(self) -> Hashable:
+        return self.vocabulary, self.length, self.by, self.temperature
+
+    def send(self, port: Tensor, stamp: int, sent: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        logits = self._positions(port)
+        if self.by != "argmax" and not self.greedy:
+            logits = logits + self._gumbel(port, stamp)
+        if sent is None:
+            sent = F.one_hot(constant(logits).argmax(-1), self.vocabulary).to(port.dtype).flatten(1)
+        soft = constant(port) if self.learned else torch.softmax(logits / self.temperature, -1)
+        # The difference is zero, so that the values are exactly those sent; of logits that are no numbers it is none.
+        return (sent.view_as(logits) + (soft.view_as(logits) - constant(soft).view_as(logits))).view_as(
+            port
+        ), sent
+
+    def log_prob(self, port: Tensor, sent: Tensor) -> Tensor:
+        logits = self._positions(port)
+        return (torch.log_softmax(logits, -1) * sent.view_as(logits)).sum((1, 2))
+
+    def entropy(self, port: Tensor) -> Tensor:
+        logs = torch.log_softmax(self._positions(port), -1)
+        return -(logs.exp() * logs).sum((1, 2))
+
+    def _positions(self, port: Tensor) -> Tensor:
+        return port.reshape(len(port), self.length, self.vocabulary)
+
+    def _gumbel(self, port: Tensor, stamp: int) -> Tensor:
+        """Standard Gumbel noise for each logit, [rows, length, vocabulary]."""
+        numbers = uniform_many(*self._counts(port, stamp)).clamp_min(_SMALLEST)
+        return self._positions(-(-numbers.log()).log().view_as(port)).to(port.dtype)
+
+
+class GaussianSampler(MessageSampler):
+    """Messages of independent normal components around the port's value.
+
+    Args:
+        deviation: Standard deviation of each component.
+    """
+
+    learned = True
+
+    def __init__(self, deviation: float, seed: int) -> None:
+        super().__init__(seed)
+        self.deviation = deviation
+
+    @property
+    def key(self) -> Hashable:
+        return self.deviation
+
+    def send(self, port: Tensor, stamp: int, sent: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if sent is None:
+            sent = constant(port).flatten(1)
+            if not self.greedy:
+                noise = normal_many(*self._counts(port, stamp)).view_as(sent)
+                sent = sent + self.deviation * noise.to(port.dtype)
+        return sent.view_as(port), sent
+
+    def log_prob(self, port: Tensor, sent: Tensor) -> Tensor:
+        away = (sent - port.flatten(1)) / self.deviation
+        return -0.5 * away.square().sum(1) - sent.shape[1] * (
+            math.log(self.deviation) + 0.5 * math.log(2 * math.pi)
+        )
+
+    def entropy(self, port: Tensor) -> Tensor:
+        each = 0.5 + 0.5 * math.log(2 * math.pi) + math.log(self.deviation)
+        return port.new_full((len(port),), each * port[0].numel())

@@ -1,0 +1,254 @@
+"""Policies: what acting agents do, what followed in a window, and the passes of `ppo` after the first (rules 37-42)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from antiphon.agents.network import OBJECTIVE, VALUE
+from antiphon.agents.policies import PolicyLosses, trajectory_of
+from antiphon.comms.credit import constant
+from antiphon.engine.reference.forward import replay
+from antiphon.engine.reference.ledger import mask_fill_zero
+from antiphon.engine.reference.records import AgentTick, GroupUpdate, PolicyWindow, StepSignals, Tape
+from antiphon.engine.reference.state import State
+from antiphon.nets.random import seed_for, uniform
+
+if TYPE_CHECKING:
+    from antiphon.engine.core.agent import Agent, Goal
+
+Action = Tensor | dict[str, Tensor]
+"""What is done in the environment, [B, …]: by its one actor, or by part of a Dict of actions."""
+
+
+# --- acting ------------------------------------------------------------------------------------------------
+
+
+def act(state: State, tick: AgentTick, step: int) -> None:
+    """Let an acting agent's tick set its action, which holds until its next tick; a policy's is sampled (rule 37)."""
+    agent, outputs = state.agents[tick.agent], constant(tick.ports[OBJECTIVE])
+    policy = None if agent.goal is None else agent.goal.policy
+    if policy is None or policy.distribution is None:
+        state.actions[agent.name] = outputs
+        return
+    if state.quarantine:
+        outputs = outputs.nan_to_num()  # of an agent that has diverged
+    draws = policy.distribution.draws
+    numbers = uniform(seed_for(agent.seed, "action"), step, state.batch * draws, outputs.device)
+    tick.action = policy.distribution.sample(outputs, numbers.view(state.batch, draws))
+    state.actions[agent.name] = tick.action
+
+
+def forget_actions(state: State) -> None:
+    """Drop the outputs that act at their own step only: those of an only actor without a policy."""
+    for name, agent in state.agents.items():
+        if agent.acts is True and (agent.goal is None or agent.goal.policy is None):
+            state.actions.pop(name, None)
+
+
+def environment_action(state: State) -> Action | None:
+    """Return what the actors do at the newest step, as the environment's space counts it; None: nothing."""
+    space, parts = state.system.description.action_space, dict[str, Tensor]()
+    for name, agent in state.agents.items():
+        if not agent.acts or agent.goal is None:
+            continue
+        action = state.actions.get(name)
+        policy = agent.goal.policy
+        if action is None:  # before its first tick
+            if policy is None and agent.acts is True:
+                continue
+            size = agent.learner.network.heads[OBJECTIVE].size
+            action = torch.zeros(state.batch, *size, dtype=state.system.dtype, device=state.system.device)
+            action = (
+                action if policy is None or policy.distribution is None else policy.distribution.mode(action)
+            )
+        own: Any = space[agent.acts] if isinstance(agent.acts, str) and space is not None else space  # type: ignore[index]
+        if policy is not None and not action.is_floating_point():
+            action = action.reshape(-1, *own.shape) + torch.as_tensor(getattr(own, "start", 0)).to(action)
+        if agent.acts is True:
+            return action
+        parts[agent.acts] = action
+    return parts or None
+
+
+def note_outcome(state: State, signals: StepSignals) -> None:
+    """Add a step to what followed the newest tick of each policy in its open window (rule 38)."""
+    for name, agent in state.agents.items():
+        if agent.goal is None or agent.goal.policy is None:
+            continue
+        ticks = [tick for _, tick in state.group_of[name].tape.ticks() if tick.agent == name]
+        if ticks:
+            ticks[-1].outcomes.append(signals)
+
+
+# --- a window ----------------------------------------------------------------------------------------------
+
+
+def policy_window(state: State, agent: Agent, tape: Tape) -> PolicyWindow | None:
+    """Evaluate a policy over a window (rules 38-41); None where no tick teaches anything."""
+    ticks = [tick for _, tick in tape.ticks() if tick.agent == agent.name]
+    if agent.goal is None or agent.goal.policy is None or not ticks or not ticks[0].participates:
+        return None
+    followed = [_outcome(state, agent.goal, tick.outcomes) for tick in ticks[:-1]]
+    followed.append(_outcome(state, agent.goal, ticks[-1].outcomes[:1]))
+    rewards = torch.stack([each.reward for each in followed])
+    for t, (tick, after) in enumerate(pairwise(ticks)):
+        rewards[t] += _direction_reward(state, agent, tick, after, tape, followed[t])
+    description = state.system.description
+    trajectory = trajectory_of(
+        None if ticks[0].action is None else torch.stack([_action(tick) for tick in ticks]),
+        rewards,
+        torch.stack([each.terminated for each in followed]),
+        torch.stack([each.truncated for each in followed]),
+        torch.stack([each.experience for each in followed]),
+        known_length=description.episode_steps is not None or description.longest_episode is not None,
+    )
+    values = _values(ticks)
+    advantages = agent.goal.policy.advantages(trajectory, None if values is None else constant(values))
+    if not advantages.valid.any():
+        return None
+    window = PolicyWindow(ticks, trajectory, advantages)
+    window.first = pass_losses(agent, window)
+    return window
+
+
+def pass_losses(agent: Agent, window: PolicyWindow, rows: Tensor | slice = slice(None)) -> PolicyLosses:
+    """Return the losses of a pass over some environments of a window, whose ticks have their ports (rules 40, 42)."""
+    assert agent.goal is not None
+    assert agent.goal.policy is not None
+    outputs = (
+        torch.stack([tick.ports[OBJECTIVE] for tick in window.ticks])
+        if OBJECTIVE in window.ticks[0].ports
+        else None
+    )
+    values = _values(window.ticks)
+    return agent.goal.policy.losses(
+        None if outputs is None else outputs[:, rows],
+        None if values is None else values[:, rows],
+        window.trajectory.of(rows),
+        window.advantages.of(rows),
+        None if window.first is None else window.first.log_prob[:, rows],
+    )
+
+
+def _values(ticks: list[AgentTick]) -> Tensor | None:
+    """[T, B]; None of a policy without values."""
+    return torch.stack([tick.ports[VALUE][:, 0] for tick in ticks]) if VALUE in ticks[0].ports else None
+
+
+def _action(tick: AgentTick) -> Tensor:
+    assert tick.action is not None
+    return tick.action
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What followed a tick, [B] each."""
+
+    reward: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    experience: Tensor
+
+
+def _outcome(state: State, goal: Goal, steps: list[StepSignals]) -> _Outcome:
+    """Add up the rewards of some steps, as far as their episode goes on (rule 38)."""
+    nowhere = torch.zeros(state.batch, dtype=torch.bool, device=state.system.device)
+    found = _Outcome(state.system.nothing, nowhere, nowhere, ~nowhere)
+    going = ~nowhere
+    for signals in steps:
+        known = ~nowhere
+        for name, weight in goal.rewards:
+            if name in signals.values:
+                mask = signals.values.get(f"_{name}", ~nowhere)
+                reward = weight * signals.values[name].to(state.system.dtype)
+                found.reward = found.reward + mask_fill_zero(going & mask, reward)
+                known = known & mask
+        if signals is steps[0]:
+            found.experience = known
+        terminated, truncated = signals.values["terminated"] > 0, signals.values["truncated"] > 0
+        found.terminated = found.terminated | (going & terminated)
+        found.truncated = found.truncated | (going & truncated & ~terminated)
+        going = going & ~terminated & ~truncated
+    return found
+
+
+def _direction_reward(
+    state: State, agent: Agent, tick: AgentTick, after: AgentTick, tape: Tape, outcome: _Outcome
+) -> Tensor:
+    """[B]: the weighted reward `goal.cosine` of a tick (rule 39); zero without a goal, or where the episode ended."""
+    direction = None if agent.goal is None else agent.goal.direction
+    if agent.goal is None or direction is None:
+        return state.system.nothing
+    channel = agent.incoming[direction.place].name
+    entry = [entry for entry in tick.reads if entry.channel == channel][-1]
+    message = entry.value
+    if message is None:
+        sent = tape.outputs[channel, entry.stamp].flatten(1)
+        message = mask_fill_zero(entry.present, state.ledgers[channel].link.carry(entry.stamp, sent))
+    before, now = (
+        each.signals.values[direction.signal].flatten(1).to(state.system.dtype) for each in (tick, after)
+    )
+    cosine = cosine_similarity(now - before, constant(message), dim=1)
+    goes_on = ~(outcome.terminated | outcome.truncated)
+    return mask_fill_zero(goes_on, dict(agent.goal.rewards)["goal.cosine"] * cosine)
+
+
+# --- further passes ----------------------------------------------------------------------------------------
+
+
+def further_passes(state: State, update: GroupUpdate, tape: Tape, step: int) -> None:
+    """Take the passes of `ppo` over a window that follow the update, each over parts of the environments (rule 42).
+
+    Only the parameters of the window's group move: what was received, the state at its start, advantages and returns
+    are those of the first pass. All environments are replayed, of which the losses of a part are followed.
+    """
+    group = update.group
+    policies = {name: loss.policy for name, loss in update.loss.agents.items() if loss.policy is not None}
+    goals = {name: goal for name in policies if (goal := state.agents[name].goal) is not None}
+    again = [name for name in goals if _passes(state.agents[name]) > 1]
+    if not again:
+        return
+    policy = goals[again[0]].policy
+    seed = next(state.agents[name].seed for name in group.members if _passes(state.agents[name]) > 1)
+    assert policy is not None
+    for epoch in range(1, policy.passes):
+        chance = uniform(seed_for(seed, "epoch", str(epoch)), step, state.batch, state.system.device)
+        for rows in chance.argsort(stable=True).tensor_split(policy.minibatches):
+            replay(state, tape)
+            losses = [
+                goals[name].weight * pass_losses(state.agents[name], policies[name], rows).losses
+                for name in again
+            ]
+            if not _follow(state, update, torch.stack(losses).sum() / len(rows), tape, step):
+                return
+
+
+def _passes(agent: Agent) -> int:
+    return 0 if agent.goal is None or agent.goal.policy is None else agent.goal.policy.passes
+
+
+def _follow(state: State, update: GroupUpdate, loss: Tensor, tape: Tape, step: int) -> bool:
+    """Move a group's parameters along the gradient of a loss; False: it has diverged (rule 32)."""
+    group = update.group
+    learners = [name for name in group.owners if state.participates(name, tape.window)]
+    parameters = [p for name in learners for p in state.agents[name].learner.trainable]
+    found = torch.autograd.grad(loss, parameters, allow_unused=True) if parameters else ()
+    wrong = state.divergence_of(found, [])
+    if wrong:
+        line = f"agent {', '.join(map(repr, group.members))}: the gradient of a further pass at step {step} {wrong}"
+        state.disable(
+            state.agent_disabled, group.members, step, f"{line}; lower its learning rate, or its epochs"
+        )
+        return False
+    rest = iter(found)
+    for name in learners:  # rule 27a
+        own = [next(rest) for _ in state.agents[name].learner.trainable]
+        if any(g is not None for g in own):
+            state.learners[name].step([None if g is None else g / group.owners[name] for g in own], step)
+    return True

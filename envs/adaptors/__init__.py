@@ -1,0 +1,1 @@
+"""Adaptors: worlds of Gymnasium and PettingZoo as environments of a scenario."""

@@ -1,0 +1,101 @@
+"""Vector environments of Gymnasium's registry, by id and with the options of a document."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from antiphon.errors import ScenarioError, suggest
+from antiphon.extensions import imported_by_name
+
+__all__ = ["open_vector"]
+
+_VECTORISED = ("sync", "async", "vector_entry_point")
+_AUTORESET = {mode.name.lower(): mode for mode in AutoresetMode}
+_OWN = ("id", "num_envs", "vector_kwargs", "wrappers")
+"""Arguments of `make_vec` that no document gives."""
+
+
+def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[Any, Any, Any]:
+    """Make the vector environment of an id.
+
+    Args:
+        name: The id; before a colon may stand the module that registers it, if it may be imported (`allow_import`).
+        batch: Number of sub-environments.
+        options: `vectorization_mode` (`sync`, `async` or `vector_entry_point`; left out: the id's own vector environment
+            if it has one and `autoreset` is left out, else `sync`), `autoreset` (`same_step`, `next_step` or `disabled`;
+            left out: `same_step`, or what the id's own vector environment does), and arguments of the environment.
+
+    Raises:
+        ScenarioError: There is no such id or mode, the options are not the environment's, or it cannot be made.
+    """
+    module, _, name = name.rpartition(":")
+    if module:
+        imported_by_name(module, "env.gymnasium")
+    if name not in gymnasium.registry:
+        raise ScenarioError(f"env.gymnasium: no Gymnasium environment '{name}'{_nearest(name)}")
+    arguments = dict(options)
+    for key in arguments.keys() & set(_OWN):
+        meaning = "it is training.batch" if key == "num_envs" else "a document has no Python objects"
+        raise ScenarioError(f"env.{key}: cannot be given, {meaning}; leave it out")
+    mode, autoreset = arguments.pop("vectorization_mode", None), arguments.pop("autoreset", None)
+    for key, value, known in (
+        ("vectorization_mode", mode, _VECTORISED),
+        ("autoreset", autoreset, _AUTORESET),
+    ):
+        if value is not None and value not in known:
+            raise ScenarioError(f"env.{key}: no {key} '{value}'{suggest(str(value), known)}")
+    try:
+        env = _made(name, batch, mode, autoreset, arguments)
+    except Exception as error:  # noqa: BLE001  (anything somebody's environment may raise)
+        line = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            line += f"; install {error.name.partition('.')[0]}"
+        raise ScenarioError(f"env.gymnasium: '{name}' cannot be made: {line}") from None
+    try:
+        _check_made(env, name, autoreset, arguments.get("render_mode"))
+    except ScenarioError:
+        env.close()
+        raise
+    return env
+
+
+def _made(
+    name: str, batch: int, mode: str | None, autoreset: str | None, arguments: Mapping[str, Any]
+) -> VectorEnv[Any, Any, Any]:
+    if mode is None:
+        own = gymnasium.spec(name).vector_entry_point is not None and autoreset is None
+        mode = "vector_entry_point" if own else "sync"
+    settings = (
+        {} if mode == "vector_entry_point" else {"autoreset_mode": _AUTORESET[autoreset or "same_step"]}
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*render_mode")  # which is checked here
+        return gymnasium.make_vec(name, batch, vectorization_mode=mode, vector_kwargs=settings, **arguments)
+
+
+def _check_made(env: VectorEnv[Any, Any, Any], name: str, autoreset: str | None, render_mode: Any) -> None:
+    own = env.metadata.get("autoreset_mode")
+    if autoreset is not None and own is not _AUTORESET[autoreset]:
+        has = own.name.lower() if isinstance(own, AutoresetMode) else own
+        raise ScenarioError(
+            f"env.autoreset: {autoreset}, but the vector environment of '{name}' has {has}; leave autoreset out, or "
+            "use vectorization_mode: sync"
+        )
+    known = env.metadata.get("render_modes") or []
+    if render_mode is not None and render_mode not in known:
+        raise ScenarioError(
+            f"env.render_mode: '{name}' has no '{render_mode}'{suggest(str(render_mode), known)}"
+        )
+
+
+def _nearest(name: str) -> str:
+    """Return the nearest ids, or where a namespace that is not registered may come from."""
+    namespace, slash, _ = name.rpartition("/")
+    if slash and not any(known.startswith(f"{namespace}/") for known in gymnasium.registry):
+        return f"; install the package that has '{namespace}', and name it: 'package:{name}'"
+    return suggest(name, gymnasium.registry)

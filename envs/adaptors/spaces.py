@@ -1,0 +1,208 @@
+"""Gymnasium spaces as named signals and parts of an action, and values of theirs as tensors and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import Space, spaces
+from torch import Tensor
+
+from antiphon.envs.base import chosen
+from antiphon.envs.signal import Signal
+from antiphon.errors import ScenarioError
+
+__all__ = ["Actions", "Observations", "leaves", "signal_of"]
+
+Path = tuple[str | int, ...]
+"""Keys and places that lead from a space to a part of it."""
+
+
+def leaves(space: Space[Any]) -> dict[Path, Space[Any]]:
+    """Return the parts of a space that are neither a Dict nor a Tuple, by path; `()` is the space itself."""
+    if isinstance(space, spaces.Dict):
+        inner: Iterable[tuple[str | int, Space[Any]]] = space.spaces.items()
+    elif isinstance(space, spaces.Tuple):
+        inner = enumerate(space.spaces)
+    else:
+        return {(): space}
+    return {(key, *path): leaf for key, part in inner for path, leaf in leaves(part).items()}
+
+
+def signal_of(name: str, space: Space[Any], *, training_only: bool = False) -> Signal:
+    """Return the signal of an observation's part: bytes are scaled to [0, 1], choices begin at 0.
+
+    Raises:
+        ScenarioError: A space that is no signal.
+    """
+    match space:
+        case spaces.Box() if space.dtype == np.uint8:
+            return Signal(shape=space.shape, low=0.0, high=1.0, training_only=training_only)
+        case spaces.Box():
+            low = float(space.low.astype(float).min(initial=np.inf))
+            high = float(space.high.astype(float).max(initial=-np.inf))
+            return Signal(shape=space.shape, low=low, high=high, training_only=training_only)
+        case spaces.MultiBinary():
+            return Signal(shape=space.shape, low=0.0, high=1.0, training_only=training_only)
+        case spaces.Discrete():
+            return Signal(classes=int(space.n), training_only=training_only)
+        case spaces.MultiDiscrete():
+            return Signal(shape=space.shape, classes=int(space.nvec.max()), training_only=training_only)
+    raise ScenarioError(
+        f"env: the observation '{name}' is a {type(space).__name__}; flatten it to Box, MultiBinary, Discrete, "
+        "MultiDiscrete, or a Dict or Tuple of these"
+    )
+
+
+class Observations:
+    """The signals of an observation space, and its values as tensors.
+
+    A space that is no Dict or Tuple is the signal `observation`; a Dict has a signal per key, a Tuple one per place
+    (`observation.0`), and what lies deeper is joined by dots.
+
+    Args:
+        space: Of one sub-environment.
+        prefix: Before each name, such as an agent's and a dot.
+
+    Raises:
+        ScenarioError: A part is no signal, or two have one name.
+    """
+
+    def __init__(self, space: Space[Any], prefix: str = "") -> None:
+        self._paths: dict[str, Path] = {}
+        self._changes: dict[str, Callable[[Tensor], Tensor]] = {}
+        self.signals: dict[str, Signal] = {}
+        for path, leaf in leaves(space).items():
+            keys = path if path and isinstance(path[0], str) else ("observation", *path)
+            name = prefix + ".".join(str(key) for key in keys)
+            if name in self.signals:
+                raise ScenarioError(f"env: two observations are called '{name}'; rename one")
+            self.signals[name] = signal_of(name, leaf)
+            self._paths[name], self._changes[name] = path, _change(leaf)
+
+    def part(self, name: str, observation: Any) -> Any:
+        """Return a signal's part of an observation, of one environment or a batch, as the environment has it."""
+        for key in self._paths[name]:
+            observation = observation[key]
+        return observation
+
+    def value(self, name: str, part: Tensor) -> Tensor:
+        """Return a part as the signal has it."""
+        return self._changes[name](part)
+
+
+def _change(space: Space[Any]) -> Callable[[Tensor], Tensor]:
+    """Return the conversion of a space's values to its signal's."""
+    if isinstance(space, spaces.Box) and space.dtype == np.uint8:
+        return lambda value: value / 255
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        start = torch.as_tensor(np.asarray(space.start))
+        return lambda value: value - start.to(value)
+    return lambda value: value
+
+
+class Actions:
+    """What agents choose, and its translation to what an environment takes.
+
+    Choices begin at 0, whatever the environment's first is; a MultiBinary is chosen as a MultiDiscrete of twos. A Dict
+    or Tuple has a part per key or place, and what lies deeper is joined by dots: the keys of the Dict `space`.
+
+    Args:
+        native: The environment's own space of actions, of one sub-environment.
+
+    Attributes:
+        space: What agents choose from: Discrete, MultiDiscrete, Box, or a Dict of these. A space of other things is as it
+            is: it takes no agent's actions, only random ones.
+
+    Raises:
+        ScenarioError: Two parts have one name.
+    """
+
+    def __init__(self, native: Space[Any]) -> None:
+        self._leaves: dict[str, Space[Any]] = {}
+        for path, leaf in leaves(native).items():
+            name = ".".join(map(str, path))
+            if name in self._leaves:
+                raise ScenarioError(f"env: two parts of the action are called '{name}'; rename one")
+            self._leaves[name] = leaf
+        self._native = native
+        if isinstance(native, spaces.Dict | spaces.Tuple):
+            self.space: Space[Any] = spaces.Dict(
+                {name: _choices(leaf) for name, leaf in self._leaves.items()}
+            )
+        else:
+            self.space = _choices(native)
+
+    def translated(self, actions: Any, sample: Callable[[], Any], arrays: bool) -> Any:
+        """Return a batch of actions as the environment takes it.
+
+        Args:
+            actions: As `space` has them, in tensors or arrays [batch, …]. Of floats in a tensor [batch, outputs] the
+                largest is the Discrete action; those of a Box get its shape and bounds. Of a Dict, parts may be missing.
+            sample: Returns random actions of the environment's own, for parts that are missing.
+            arrays: Whether the environment takes numpy arrays.
+
+        Raises:
+            ScenarioError: Parts that there are not, or logits of another number of actions.
+        """
+        if not isinstance(self._native, spaces.Dict | spaces.Tuple):
+            return _translated(actions, self._native, arrays)
+        if not isinstance(actions, Mapping) or not actions.keys() <= self._leaves.keys():
+            given = sorted(actions) if isinstance(actions, Mapping) else type(actions).__name__
+            raise ScenarioError(f"env: actions are {given}; give a mapping of {sorted(self._leaves)}")
+        others = sample() if len(actions) < len(self._leaves) else None
+        return self._nested(self._native, "", actions, others, arrays)
+
+    def _nested(
+        self, space: Space[Any], name: str, actions: Mapping[str, Any], others: Any, arrays: bool
+    ) -> Any:
+        """Return the actions of a part of the environment's space, by its name."""
+
+        def inner(key: str | int, part: Space[Any]) -> Any:
+            other = None if others is None else others[key]
+            return self._nested(part, f"{name}.{key}" if name else str(key), actions, other, arrays)
+
+        if isinstance(space, spaces.Dict):
+            return {key: inner(key, part) for key, part in space.spaces.items()}
+        if isinstance(space, spaces.Tuple):
+            return tuple(inner(place, part) for place, part in enumerate(space.spaces))
+        return _translated(actions[name], space, arrays) if name in actions else others
+
+
+def _choices(space: Space[Any]) -> Space[Any]:
+    """Return what an agent chooses from for a part of the environment's space."""
+    match space:
+        case spaces.Discrete() if space.start != 0:
+            return spaces.Discrete(int(space.n))
+        case spaces.MultiDiscrete() if space.start.any() or space.nvec.ndim != 1:
+            return spaces.MultiDiscrete(space.nvec.reshape(-1))
+        case spaces.MultiBinary():
+            return spaces.MultiDiscrete(np.full(math.prod(space.shape), 2))
+    return space
+
+
+def _translated(actions: Any, space: Space[Any], arrays: bool) -> Any:
+    """Return a batch of actions of one part as the environment takes it."""
+    if isinstance(actions, np.ndarray) and isinstance(
+        space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
+    ):
+        actions = torch.from_numpy(actions)
+    if isinstance(actions, Tensor):
+        floats = actions.is_floating_point()
+        match space:
+            case spaces.Discrete():
+                actions = (chosen(actions, int(space.n)) if floats else actions) + int(space.start)
+            case spaces.MultiDiscrete():
+                start = torch.as_tensor(space.start).to(actions.device)
+                actions = actions.long().reshape(-1, *space.shape) + start
+            case spaces.MultiBinary():
+                actions = actions.to(torch.int8).reshape(-1, *space.shape)
+            case spaces.Box() if floats:
+                low, high = (torch.from_numpy(bound).to(actions) for bound in (space.low, space.high))
+                actions = actions.reshape(-1, *space.shape).clamp(low, high)
+                if not np.issubdtype(space.dtype, np.floating):
+                    actions = actions.round().long()
+    return actions.numpy(force=True) if arrays and isinstance(actions, Tensor) else actions

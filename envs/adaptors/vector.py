@@ -1,0 +1,321 @@
+"""Adaptor from Gymnasium vector environments: torch tensors, named signals, resets in the same step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from torch import Tensor
+
+from antiphon.envs.adaptors.gymnasium_ids import open_vector
+from antiphon.envs.adaptors.spaces import Actions, Observations
+from antiphon.envs.base import StepResult, TorchVectorEnv, Values
+from antiphon.envs.signal import OUTCOMES, Description
+from antiphon.errors import AntiphonError, RunError, ScenarioError
+
+__all__ = ["VectorAdaptor", "vector"]
+
+
+def vector(
+    env: VectorEnv[Any, Any, Any] | str,
+    batch: int,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> TorchVectorEnv:
+    """Return a Gymnasium vector environment, or the one of an id, as an environment for a scenario.
+
+    Args:
+        env: The environment, or an id of Gymnasium's registry.
+
+    Raises:
+        ScenarioError: An unknown id, another number of sub-environments, or spaces and autoreset modes that
+            have no translation.
+    """
+    if isinstance(env, str):
+        return gymnasium_world(env, batch, {}, device=device, dtype=dtype)
+    if env.num_envs != batch:
+        raise ScenarioError(
+            f"training.batch: {batch}, but the environment has {env.num_envs} sub-environments; make them equal"
+        )
+    if isinstance(env, TorchVectorEnv):
+        return env
+    return VectorAdaptor(env, device=device, dtype=dtype)
+
+
+def gymnasium_world(
+    name: str,
+    batch: int,
+    options: Mapping[str, Any],
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> TorchVectorEnv:
+    """Return the environment of a Gymnasium id with the options of a document: see `open_vector`."""
+    env = open_vector(name, batch, options)
+    try:
+        return vector(env, batch, device=device, dtype=dtype)
+    except ScenarioError:
+        env.close()
+        raise
+
+
+class VectorAdaptor(TorchVectorEnv):
+    """Adaptor of a Gymnasium vector environment to `TorchVectorEnv`.
+
+    Signals are those of `Observations`, actions those of `Actions`. The outcomes `reward`, `terminated` and `truncated`
+    are training-only signals, known after the step that has them. Its figures are `reward`, the mean of the newest step,
+    and `episode_return`, the mean over sub-environments of the sum of rewards of each one's newest finished episode.
+
+    What `step` returns is the same for all three autoreset modes: the end of an episode is always followed by the first
+    step of another. Sub-environments without autoreset (DISABLED) are reset here. Those that reset in the *next* step
+    (NEXT_STEP) return the last observation of an episode, and then in a step whose action has no effect the first of the
+    next; there the returned end is one step late, after the last observation, while the signals `terminated` and
+    `truncated` are of the step that ended the episode, and the mask `_reward` leaves out the step that only resets (where
+    the ends are requested too: a supervised scenario learns from every reward).
+
+    Args:
+        env: The environment; it is closed with the adaptor.
+
+    Raises:
+        ScenarioError: Spaces or an autoreset mode that have no translation.
+    """
+
+    def __init__(
+        self,
+        env: VectorEnv[Any, Any, Any],
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self._observations = Observations(env.single_observation_space)
+        self._actions = Actions(env.single_action_space)
+        for name in self._observations.signals.keys() & OUTCOMES.keys():
+            raise ScenarioError(f"env: an observation is called '{name}', as an outcome is; rename it")
+        mode = env.metadata.get("autoreset_mode")
+        if not isinstance(mode, AutoresetMode):
+            raise ScenarioError(
+                f"env: metadata['autoreset_mode'] is {mode}; make the environment with AutoresetMode.SAME_STEP"
+            )
+        self._env = env
+        self._mode = mode
+        self._speaks_torch = False
+        self._ended = torch.zeros(
+            0
+        )  # [2, batch]: terminations and truncations that are due with the next step
+        self._shown: dict[str, Tensor] = {}
+        self._rewards = torch.zeros(3, 0)  # [3, batch]: of this step, this episode so far, the last episode
+        self._known = torch.zeros(2, 0, dtype=torch.bool)  # [2, batch]: a step, a finished episode has been
+        signals = self._observations.signals | OUTCOMES
+        super().__init__(
+            env.num_envs,
+            Description(signals=signals, example_counts={}, action_space=self._actions.space),
+            self._actions.space,
+            device=device,
+            dtype=dtype,
+        )
+        self.metadata["render_modes"] = env.metadata.get("render_modes", [])
+        self.render_mode = env.render_mode
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
+        """Reset all sub-environments.
+
+        Args:
+            seed: Of the environment, and of the random actions of `step(None)`.
+
+        Raises:
+            RunError: The environment fails, or returns what does not fit its spaces.
+        """
+        with self._failing("reset"):
+            obs, _ = self._env.reset(seed=seed, options=options)
+        if seed is not None:
+            self._env.action_space.seed(seed)
+        self._ended = torch.zeros(2, self.num_envs, dtype=torch.bool, device=self.device)
+        self._shown = self._observe(obs)
+        self._rewards = torch.zeros(3, self.num_envs, dtype=self.dtype, device=self.device)
+        self._known = torch.zeros(2, self.num_envs, dtype=torch.bool, device=self.device)
+        return dict(self._shown), {}
+
+    def step(self, actions: Any = None) -> StepResult:
+        """Take a step.
+
+        Args:
+            actions: As `action_space` has them, in tensors or arrays; None: random actions. Of floats in a tensor
+                `[batch, outputs]` the largest is the discrete action; those for a Box get its shape and bounds. Of a Dict,
+                a mapping; parts that it leaves out are random.
+
+        Raises:
+            ScenarioError: Logits of another number of actions, or parts that there are not.
+            RunError: The environment fails, or returns what does not fit its spaces.
+        """
+        sample = self._env.action_space.sample
+        if actions is None:
+            actions = sample()
+        else:
+            actions = self._actions.translated(actions, sample, arrays=not self._speaks_torch)
+        with self._failing("step"):
+            obs, reward, terminated, truncated, info = self._env.step(actions)
+        before, self._shown = self._shown, self._observe(obs)
+        happened = torch.stack([self._tensor(terminated).bool(), self._tensor(truncated).bool()])
+        rewards = self._checked("reward", self._tensor(reward).to(self.dtype))
+        result = self._outcomes(rewards, happened)
+        flags = happened
+        if self._mode is AutoresetMode.NEXT_STEP:
+            flags, self._ended = self._ended, happened
+        ended = flags.any(0)
+        so_far, last = self._rewards[1] + rewards, self._rewards[2]
+        self._rewards = torch.stack([rewards, so_far.masked_fill(ended, 0), torch.where(ended, so_far, last)])
+        self._known = torch.stack([torch.ones_like(ended), self._known[1] | ended])
+        if bool(ended.any()):
+            final = self._final(before, info, ended)
+            result.update(final_obs=final, _final_obs=ended, final_info={}, _final_info=ended.clone())
+        return dict(self._shown), rewards, flags[0], flags[1], result
+
+    def _outcomes(self, rewards: Tensor, happened: Tensor) -> dict[str, Any]:
+        """Return the requested outcomes of a step, and the mask of rewards where it leaves some out.
+
+        Args:
+            rewards: [batch].
+            happened: [2, batch]: which episodes the step terminated and truncated.
+        """
+        found = dict(zip(OUTCOMES, (rewards.clone(), *happened.to(self.dtype)), strict=True))
+        outcomes: dict[str, Any] = {name: value for name, value in found.items() if name in self.requested}
+        if self._mode is AutoresetMode.NEXT_STEP and "reward" in outcomes and len(outcomes) > 1:
+            outcomes["_reward"] = ~self._ended.any(0)
+        return outcomes
+
+    def figures(self) -> dict[str, float]:
+        """Return the mean `reward` of the newest step, and the mean `episode_return` of the newest finished episodes."""
+        found = {
+            "reward": (self._rewards[0], self._known[0]),
+            "episode_return": (self._rewards[2], self._known[1]),
+        }
+        return {name: values[known].mean().item() for name, (values, known) in found.items() if known.any()}
+
+    def render(self) -> tuple[Any, ...] | None:
+        """Return the sub-environments' pictures, as they make them; None: they were made without a render mode.
+
+        Raises:
+            RunError: They cannot be drawn.
+        """
+        with self._failing("render"):
+            return self._env.render()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the environment's own state.
+
+        Raises:
+            RunError: The environment has no `state_dict`.
+        """
+        own = {"ended": self._ended, "shown": self._shown}
+        figures = {"rewards": self._rewards, "known": self._known}
+        return {"env": self._stateful("state_dict")(), **own, **figures}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load the environment's state.
+
+        Raises:
+            RunError: The environment has no `load_state_dict`.
+        """
+        load = self._stateful("load_state_dict")
+        self.reset()  # many environments are initialised only by a reset
+        load(state["env"])
+        self._ended, self._shown = state["ended"], dict(state["shown"])
+        self._rewards = state.get("rewards", self._rewards)  # earlier checkpoints have no figures
+        self._known = state.get("known", self._known)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close the environment."""
+        self._env.close(**kwargs)
+
+    def _stateful(self, method: str) -> Callable[..., Any]:
+        found = getattr(self._env.unwrapped, method, None)
+        if not callable(found):
+            name = type(self._env.unwrapped).__name__
+            raise RunError(f"env: {name} cannot be saved or forked; give it state_dict and load_state_dict")
+        return found  # type: ignore[no-any-return]
+
+    # --- what the environment returns --------------------------------------------------------------------
+
+    @contextmanager
+    def _failing(self, call: str) -> Iterator[None]:
+        """Raise whatever the environment raises as a RunError of one line."""
+        try:
+            yield
+        except AntiphonError:
+            raise
+        except Exception as error:  # noqa: BLE001  (anything somebody's environment may raise)
+            spec = getattr(self._env.unwrapped, "spec", None)
+            name = getattr(spec, "id", type(self._env.unwrapped).__name__)
+            line = " ".join(f"{type(error).__name__}: {error}".split())
+            raise RunError(f"env: '{name}' failed in {call}(): {line}") from None
+
+    def _tensor(self, values: Any) -> Tensor:
+        """Return a copy of an environment's value, on this device."""
+        if isinstance(values, Tensor):
+            with torch.no_grad():
+                return values.to(self.device, copy=True)
+        return torch.from_numpy(np.array(values)).to(self.device)
+
+    def _observe(self, obs: Any) -> dict[str, Tensor]:
+        """Return the requested observations of all sub-environments."""
+        with self._failing("step"):
+            parts = {name: self._observations.part(name, obs) for name in self._observations.signals}
+        self._speaks_torch = any(isinstance(part, Tensor) for part in parts.values())
+        return {
+            name: self._checked(name, self._value(name, parts[name]))
+            for name in self.requested
+            if name in parts
+        }
+
+    def _value(self, name: str, value: Any) -> Tensor:
+        kind = self.dtype if self.signals[name].classes is None else torch.int64
+        return self._observations.value(name, self._tensor(value).to(kind))
+
+    def _checked(self, name: str, value: Tensor) -> Tensor:
+        """Return a signal's values in all sub-environments [batch, …].
+
+        Raises:
+            RunError: They have another shape, or are not finite, or no classes.
+        """
+        signal = self.signals[name]
+        wanted = (self.num_envs, *signal.shape)
+        if value.shape != wanted:
+            raise RunError(f"env: '{name}' is {list(value.shape)}, not {list(wanted)} as its space is")
+        if signal.classes is None:
+            wrong, fault = ~torch.isfinite(value), "which is no finite number"
+        else:
+            wrong, fault = (
+                (value < 0) | (value >= signal.classes),
+                f"which is none of {signal.classes} classes",
+            )
+        if bool(wrong.any()):
+            row = int(wrong.flatten(1).any(1).nonzero()[0]) if wrong.ndim > 1 else int(wrong.nonzero()[0])
+            found = value[row][wrong[row]].flatten()[0].item()
+            raise RunError(
+                f"env: '{name}' of sub-environment {row} is {found}, {fault}; repair the environment"
+            )
+        return value
+
+    def _final(self, before: dict[str, Tensor], info: Mapping[str, Any], ended: Tensor) -> dict[str, Tensor]:
+        """Return the last observations of ended episodes, present ones in other rows; resets those without autoreset."""
+        if self._mode is AutoresetMode.NEXT_STEP:
+            return before
+        if self._mode is AutoresetMode.DISABLED:
+            last = self._shown
+            with self._failing("reset"):
+                obs, _ = self._env.reset(options={"reset_mask": ended.numpy(force=True)})
+            self._shown = self._observe(obs)
+            return last
+        final = {name: value.clone() for name, value in self._shown.items()}
+        with self._failing("step"):
+            rows = np.flatnonzero(np.asarray(info["_final_obs"]))
+            lasts = [info["final_obs"][row] for row in rows]
+        for row, last in zip(rows, lasts, strict=True):
+            for name, value in final.items():
+                value[row] = self._value(name, self._observations.part(name, last))
+        return final

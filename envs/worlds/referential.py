@@ -1,0 +1,239 @@
+"""A referential game with images of digits, `antiphon/Referential-v0`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.error import ResetNeeded
+from numpy.typing import NDArray
+from torch import Tensor
+
+from antiphon.envs.base import single_lane
+from antiphon.envs.images import picture_table
+from antiphon.envs.stream import Draws, ExampleStream
+from antiphon.envs.worlds.base import as_render_mode
+from antiphon.envs.worlds.canvas import Canvas
+from antiphon.envs.worlds.options import CLASSES, ReferentialOptions
+from antiphon.nets.random import integers, seed_for, uniform_many
+
+__all__ = ["Referential", "ReferentialExample"]
+
+_VARIETY = 2**40
+"""Games in training for each image as target."""
+
+
+class Referential(ExampleStream):
+    """A sender is shown what a listener has to find among candidates (Lewis 1969; Lazaridou et al. 2017).
+
+    Description:
+        Independent games. An image of the split is the target. The sender is shown the target itself, or with `concept`
+        another image of its class, first, and `distractors` random images after it. The listener has the target and other
+        images as candidates: any others, or with `concept` images of other classes, all different; in random order, or with
+        `private: false` sorted by class. What the sender says goes over a channel: the world has no part in it.
+    Action space:
+        `Discrete(candidates)`: the candidate that the listener takes for the target.
+    Observation space:
+        `shown` [1 + distractors, height, width] and `candidates` [candidates, height, width], floats from 0 to 1. `info` has
+        `target`, int64, the place of the target among the candidates, and `label`, its class from 0 to 9.
+    Rewards:
+        1.0 for the target, else 0.0.
+    Starting state:
+        The first game of the seed.
+    Episode end:
+        Terminated with each game, after one step.
+
+    In training game k of environment b is a function of (seed, k, b). An evaluation plays one game for each image of the
+    split as target, the same ones whatever the seed.
+
+    Args:
+        options: The fields of `ReferentialOptions`.
+
+    Raises:
+        ScenarioError: An option that cannot be.
+        DataError: The data are missing or broken.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        render_mode: str | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        **options: Any,
+    ) -> None:
+        given = ReferentialOptions(**options)
+        description = given.description()
+        self._options, self._side = given, description.signals["shown"].shape[-1]
+        table = picture_table(given.data, torch.device(device))
+        super().__init__(
+            num_envs,
+            table,
+            description,
+            answer="target",
+            split=given.split,
+            device=device,
+            dtype=dtype,
+        )
+        self.metadata = {**self.metadata, "render_modes": ["rgb_array"], "render_fps": 2}
+        self.render_mode = as_render_mode(render_mode)
+        self._targets = Draws(table.splits[given.split], num_envs)
+        self._pools = _Pools(table.columns["label"], list(table.splits.values()))
+
+    def rows_of(self, example: int) -> Tensor:
+        """Return the number of each environment's game: its target's row plus a multiple of the table's length."""
+        assert self._seed is not None
+        targets = self._targets.rows(self._seed, example)
+        root = seed_for(self._seed, "games")
+        variety = integers(root, example, self.num_envs, _VARIETY, targets.device)
+        return targets + self._pools.total * (1 + variety)
+
+    def signals_at(self, rows: Tensor) -> dict[str, Tensor]:
+        """Return the requested signals of games.
+
+        Args:
+            rows: Numbers of games; a number modulo the length of the table is the target's row.
+        """
+        game = self._game(rows)
+        values = {"target": game.target}
+        if "label" in self.requested:
+            values["label"] = self.column("label", rows % self._pools.total)
+        if "shown" in self.requested:
+            values["shown"] = self._images(game.sender)
+        if "candidates" in self.requested:
+            values["candidates"] = self._images(game.candidates)
+        return {name: values[name] for name in self.requested}
+
+    def answers(self, rows: Tensor) -> Tensor:
+        """Return the place of the target among the candidates of each game."""
+        return self._game(rows).target
+
+    def frame(self, row: int = 0) -> NDArray[np.uint8]:
+        """Return a picture `[height, width, 3]` of one game: what is shown, and below it the candidates, the target framed.
+
+        Raises:
+            ResetNeeded: There was no reset.
+        """
+        if self._seed is None:
+            raise ResetNeeded("call reset() before render()")
+        game = self._game(self._rows[row : row + 1])
+        sender, candidates = (
+            self._images(rows)[0].numpy(force=True) for rows in (game.sender, game.candidates)
+        )
+        return _picture(sender, candidates, int(game.target))
+
+    def render(self) -> tuple[NDArray[np.uint8], ...]:
+        """Return a picture `[height, width, 3]` of each game."""
+        return tuple(self.frame(row) for row in range(self.num_envs))
+
+    def _game(self, numbers: Tensor) -> _Game:
+        """Return games by their numbers `[games]`."""
+        options, pools = self._options, self._pools
+        count = options.candidates
+        sizes = [CLASSES, count, count, 1, options.distractors]
+        classes, images, order, first, distractors = uniform_many(numbers, 0, sum(sizes)).split(sizes, 1)  # type: ignore[no-untyped-call]
+        target = numbers % pools.total
+        own = pools.labels[target].unsqueeze(1)
+        if options.concept:
+            others = classes.scatter(1, own, 2.0).argsort(1)[:, : count - 1]  # the target's class comes last
+            others = pools.of_class(target, others, images[:, 1:])
+            first = pools.another_of_class(target, first)
+        else:
+            others = pools.another(target, images[:, 1:])
+            first = target.unsqueeze(1)
+        candidates = torch.cat([target.unsqueeze(1), others], 1)
+        if not options.private:
+            order = order + pools.labels[candidates]
+        place = order.argsort(1)
+        return _Game(
+            sender=torch.cat([first, pools.another(target, distractors)], 1),
+            candidates=candidates.gather(1, place),
+            target=place.argmin(1),
+        )
+
+    def _images(self, rows: Tensor) -> Tensor:
+        """Return the images of rows `[games, images]`, `[games, images, height, width]`."""
+        return self.column("image", rows.flatten()).view(*rows.shape, self._side, self._side)
+
+
+@dataclass(frozen=True)
+class _Game:
+    """Games, as rows of the table, int64."""
+
+    sender: Tensor
+    """What the sender observes, `[games, 1 + distractors]`."""
+    candidates: Tensor
+    """`[games, candidates]`."""
+    target: Tensor
+    """Place of the target among the candidates, `[games]`."""
+
+
+class _Pools:
+    """Images of each split and class, sampled by uniform numbers.
+
+    Args:
+        labels: Class of each image of the table, int64.
+        splits: Rows of each split, int64; together all of them.
+    """
+
+    def __init__(self, labels: Tensor, splits: list[Tensor]) -> None:
+        self.labels = labels
+        self.total = len(labels)
+        self._rows = torch.cat([rows[labels[rows].argsort(stable=True)] for rows in splits])
+        """By split, and in it by class."""
+        self._place = torch.empty_like(self._rows)
+        self._place[self._rows] = torch.arange(self.total, device=labels.device)
+        self._split = torch.empty_like(self._rows)
+        for number, rows in enumerate(splits):
+            self._split[rows] = number
+        self._counts = torch.stack([torch.bincount(labels[rows], minlength=CLASSES) for rows in splits])
+        flat = self._counts.flatten()
+        self._starts = (flat.cumsum(0) - flat).view_as(self._counts)
+
+    def of_class(self, target: Tensor, classes: Tensor, uniforms: Tensor) -> Tensor:
+        """Return images of the classes `[games, images]`, of the targets' splits."""
+        split = self._split[target].unsqueeze(1)
+        return self._rows[self._starts[split, classes] + _below(self._counts[split, classes], uniforms)]
+
+    def another_of_class(self, target: Tensor, uniforms: Tensor) -> Tensor:
+        """Return other images than the targets `[games]`, of their splits and classes; `[games, images]` as the numbers."""
+        where = self._split[target], self.labels[target]
+        return self._other(target, self._starts[where], self._counts[where], uniforms)
+
+    def another(self, target: Tensor, uniforms: Tensor) -> Tensor:
+        """Return other images than the targets `[games]`, of their splits; `[games, images]` as the numbers."""
+        split = self._split[target]
+        return self._other(target, self._starts[split, 0], self._counts.sum(1)[split], uniforms)
+
+    def _other(self, target: Tensor, start: Tensor, count: Tensor, uniforms: Tensor) -> Tensor:
+        """Return other rows of the runs of `count` rows from `start` `[games]` on, in which the targets are."""
+        start, count = start.unsqueeze(1), count.unsqueeze(1)
+        own = self._place[target].unsqueeze(1) - start
+        return self._rows[start + (own + 1 + _below(count - 1, uniforms)) % count]
+
+
+def _below(count: Tensor, uniforms: Tensor) -> Tensor:
+    """Return whole numbers below `count`, by uniform numbers in [0, 1)."""
+    return torch.minimum((uniforms * count).long(), count - 1)
+
+
+def _picture(sender: NDArray[Any], candidates: NDArray[Any], target: int) -> NDArray[np.uint8]:
+    """Return a picture of a game: what is shown, and below it the candidates, the target framed."""
+    side = sender.shape[-1]
+    scale = max(1, 40 // side)
+    cell = side * scale + 8
+    width = max(len(sender), len(candidates)) * cell
+    canvas = Canvas(2 * cell + 8, width, (60, 60, 70))
+    for row, images in enumerate((sender, candidates)):
+        for column, image in enumerate(images):
+            left, top = column * cell, row * (cell + 8)
+            if column == (0, target)[row]:
+                canvas.rectangle(left + 1, top + 1, left + cell - 1, top + cell - 1, (80, 200, 100))
+            canvas.image(left + 4, top + 4, (image * 255).round().astype(np.uint8), scale)
+    return canvas.pixels()
+
+
+ReferentialExample = single_lane(Referential)

@@ -1,0 +1,145 @@
+"""A speaker that knows the goal and a listener that moves, `antiphon/SpeakerListener-v0`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from antiphon.envs.base import single_lane
+from antiphon.envs.worlds.base import Actions, State, World
+from antiphon.envs.worlds.canvas import BLACK, Canvas, Colour
+from antiphon.envs.worlds.options import SpeakerListenerOptions
+
+__all__ = ["SpeakerListener", "SpeakerListenerExample"]
+
+_SECONDS = 0.1  # per step
+_DAMPING = 0.25
+"""Share of the velocity that is lost in a step."""
+_FORCE = 5.0
+_DIRECTIONS = ((0.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))
+"""Of the force, (x, y), by each action."""
+_COLOURS = ((0.65, 0.15, 0.15), (0.15, 0.65, 0.15), (0.15, 0.15, 0.65))
+"""Of each landmark; the speaker observes the goal's."""
+
+
+class SpeakerListener(World):
+    """The simple_speaker_listener_v4 of mpe2 (Mordatch and Abbeel 2017; Lowe et al. 2017).
+
+    Description:
+        Three landmarks lie in a plane, and one of them is the goal. The speaker observes its colour and cannot move; the
+        listener moves and does not know it. In a step the listener goes on with the velocity it has, v 0.1 s; then a quarter of
+        the velocity is lost and the action adds 0.1 s times a force of 5.
+    Action space:
+        A Dict: `speaker`, `Discrete(3)`, what is said; `listener`, `Discrete(5)`: no force (0), to the left (1), right (2), down
+        (3), up (4). With `message: channel` the listener's alone.
+    Observation space:
+        `speaker` [3]: the colour of the goal. `listener` [11]: its velocity, the places of the three landmarks from where it is,
+        and what was said in the step before, one-hot, zeros at first; with `message: channel` [8], without this. `info` has
+        `goal`, int64, the landmark from 0 to 2, and after a step `reward.speaker` and `reward.listener`.
+    Rewards:
+        Minus the squared distance from the listener to the goal after the step, for both.
+    Starting state:
+        Listener and landmarks uniform in the square from -1 to 1, at rest; a random goal.
+    Episode end:
+        Truncated after `limit` steps, all copies at once.
+
+    Args:
+        options: The fields of `SpeakerListenerOptions`.
+
+    Raises:
+        ScenarioError: An option that cannot be.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        render_mode: str | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        **options: Any,
+    ) -> None:
+        given = SpeakerListenerOptions(**options)
+        super().__init__(
+            num_envs, given.description(), given.limit, 9, render_mode=render_mode, device=device, dtype=dtype
+        )
+        self._talks = given.talks
+        self._pushes = torch.tensor(_DIRECTIONS, device=self.device, dtype=dtype) * (_FORCE * _SECONDS)
+        self._colours = torch.tensor(_COLOURS, device=self.device, dtype=dtype)
+        self._words = torch.eye(len(_COLOURS), device=self.device, dtype=dtype)
+
+    def start(self, uniforms: Tensor) -> State:
+        """Return random places and goals."""
+        places = (uniforms[:, :8] * 2 - 1).to(self.dtype)
+        state = {
+            "position": places[:, :2],
+            "velocity": torch.zeros_like(places[:, :2]),
+            "landmarks": places[:, 2:],
+            "goal": (uniforms[:, 8] * len(_COLOURS)).long(),
+        }
+        if self._talks:
+            state["message"] = torch.zeros(self.num_envs, len(_COLOURS), device=self.device, dtype=self.dtype)
+        return state
+
+    def transition(self, state: State, actions: Actions) -> tuple[State, Tensor, Tensor]:
+        """Move each listener by the velocity that it had, then change the velocity; deliver what was said."""
+        push = self._pushes[actions["listener" if self._talks else "action"]]
+        reached = {
+            **state,
+            "position": state["position"] + _SECONDS * state["velocity"],
+            "velocity": (1 - _DAMPING) * state["velocity"] + push,
+        }
+        if self._talks:
+            reached["message"] = self._words[actions["speaker"]]
+        goals = state["landmarks"].view(-1, 3, 2)[
+            torch.arange(self.num_envs, device=self.device), state["goal"]
+        ]
+        reward = -(reached["position"] - goals).square().sum(1)
+        return reached, reward, torch.zeros_like(reward, dtype=torch.bool)
+
+    def observe(self, state: State) -> dict[str, Tensor]:
+        """Return what speaker and listener observe."""
+        values = {"goal": state["goal"]}
+        if "speaker" in self.requested:
+            values["speaker"] = self._colours[state["goal"]]
+        if "listener" in self.requested:
+            parts = [state["velocity"], state["landmarks"] - state["position"].repeat(1, 3)]
+            values["listener"] = torch.cat([*parts, state["message"]] if self._talks else parts, 1)
+        return values
+
+    def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
+        """Return a picture from above: the landmarks, the goal's ring, the listener, and in a corner what was said."""
+        side = 240
+        canvas = Canvas(side, side)
+        scale = side / 3  # from -1.5 to 1.5; who goes further stays at the edge
+
+        def place(point: NDArray[Any]) -> tuple[float, float]:
+            x, y = np.clip(point, -1.4, 1.4)
+            return side / 2 + float(x) * scale, side / 2 - float(y) * scale
+
+        for number, point in enumerate(state["landmarks"].reshape(3, 2)):
+            if number == int(state["goal"]):
+                canvas.disc(*place(point), 14, BLACK)
+                canvas.disc(*place(point), 12, (255, 255, 255))
+            canvas.disc(*place(point), 8, _bright(number))
+        x, y = place(state["position"])
+        canvas.disc(x, y, 10, (70, 70, 70))
+        velocity = state["velocity"]
+        canvas.line((x, y), (x + 20 * float(velocity[0]), y - 20 * float(velocity[1])), 3, (230, 180, 40))
+        if self._talks and state["message"].any():
+            canvas.rectangle(8, 8, 28, 28, BLACK)
+            canvas.rectangle(10, 10, 26, 26, _bright(int(state["message"].argmax())))
+        return canvas.pixels()
+
+
+def _bright(number: int) -> Colour:
+    """Return the colour of a landmark, or of a word of the same number, in a picture."""
+    red, green, blue = (round(330 * part) for part in _COLOURS[number])
+    return red, green, blue
+
+
+SpeakerListenerExample = single_lane(SpeakerListener)

@@ -1,0 +1,307 @@
+"""Random scenarios whose agents act and learn from rewards: a world with every kind of end and of action, and documents.
+
+All agents of one kind are alike, so that the cohort backend stacks them; each acts for its own part of the action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from hypothesis import strategies as st
+from torch import Tensor
+
+from antiphon.envs.base import StepResult, TorchVectorEnv
+from antiphon.envs.signal import Description, Signal
+from antiphon.nets.random import normal, uniform
+from tests.contracts.backend_documents import STEPS, Document
+from tests.contracts.backend_scenes import CELLS, drawn_gradient, drawn_link, one, seldom
+
+__all__ = ["SPACES", "Game", "acting", "policy"]
+
+Draw = st.DrawFn
+SPACES: Mapping[str, spaces.Space[Any]] = {
+    "choice": spaces.Discrete(3, start=2),
+    "choices": spaces.MultiDiscrete([2, 3]),
+    "bits": spaces.MultiBinary(2),
+    "numbers": spaces.Box(-1.0, 1.0, (2,)),
+}
+
+
+@dataclass(frozen=True)
+class Game:
+    """Noise that actions move, rewards for actions that fit it, and episodes that end.
+
+    Attributes:
+        space: A key of `SPACES`.
+        parts: Names of the parts of the action; empty: it has none.
+        lengths: Of the episodes of all environments together, cycled, terminated and truncated by turns.
+        share: Of the (step, environment) at which an episode ends, half of them terminated.
+        next_step: Whether the step after an end is a reset step, which is no experience.
+        own: Names of agents with a reward of their own, which they lose sometimes.
+    """
+
+    space: str = "choice"
+    parts: tuple[str, ...] = ()
+    lengths: tuple[int, ...] = ()
+    share: float = 0.0
+    next_step: bool = False
+    own: tuple[str, ...] = ()
+
+    @property
+    def action_space(self) -> spaces.Space[Any]:
+        """One space, or one for each part."""
+        space = SPACES[self.space]
+        return spaces.Dict(dict.fromkeys(self.parts, space)) if self.parts else space
+
+    @property
+    def description(self) -> Description:
+        """Observations, what predictors and critics may see in training, and rewards by agent."""
+        return Description(
+            signals={
+                "x": Signal(shape=(4,)),
+                "y": Signal(shape=(3,)),
+                "position": Signal(shape=(4,)),
+                "z": Signal(shape=(4,)),
+                "secret": Signal(shape=(2,), training_only=True),
+                "label": Signal(classes=3, training_only=True),
+                "goal": Signal(shape=(2,), training_only=True, known="after_step"),
+                **{f"reward.{name}": Signal(training_only=True, known="after_step") for name in self.own},
+            },
+            example_counts={},
+            longest_episode=max(self.lengths) if self.lengths else None,
+            endless=not self.lengths and not self.share,
+            action_space=self.action_space,
+        )
+
+    def make(self, *, batch: int, **where: Any) -> TorchVectorEnv:
+        """Return so many environments."""
+        where.pop("split")
+        return _Playing(self, batch, **where)
+
+
+class _Playing(TorchVectorEnv):
+    def __init__(self, source: Game, batch: int, **where: Any) -> None:
+        super().__init__(batch, source.description, source.action_space, **where)
+        self._source, self._seed, self._step = source, 0, 0
+        self._position = torch.zeros(batch, 4, dtype=self.dtype)
+        self._resets = torch.zeros(batch, dtype=torch.bool)
+
+    @property
+    def episode_length(self) -> int | None:
+        """Length of the present episode."""
+        return self._source.lengths[self._episode()[0]] if self._source.lengths else None
+
+    def _episode(self) -> tuple[int, int]:
+        lengths = self._source.lengths
+        place, number = self._step % sum(lengths), 0
+        while place >= lengths[number]:
+            place, number = place - lengths[number], number + 1
+        return number, place
+
+    def _drawn(self, purpose: int, *shape: int) -> Tensor:
+        count = self.num_envs * torch.Size(shape).numel()
+        return normal(97 * self._seed + purpose, self._step, count).view(self.num_envs, *shape).to(self.dtype)
+
+    def _chance(self, purpose: int) -> Tensor:
+        return uniform(97 * self._seed + purpose, self._step, self.num_envs)
+
+    def _observed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        x = self._drawn(1, 4)
+        seen = {"x": x, "y": self._drawn(2, 3), "z": self._drawn(4, 4), "position": self._position.clone()}
+        return seen, {"secret": self._drawn(3, 2) + x[:, :2], "label": x[:, :3].argmax(1)}
+
+    def reset(self, *, seed: Any = None, **_: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        self._seed, self._step = seed or 0, 0
+        self._position = torch.zeros_like(self._position)
+        self._resets = torch.zeros_like(self._resets)
+        return self._observed()
+
+    def step(self, actions: Any = None) -> StepResult:
+        whole = SPACES[self._source.space]
+        done = [actions] if not isinstance(actions, dict) else [actions[part] for part in sorted(actions)]
+        for action in done:
+            assert tuple(action.shape[1:]) == whole.shape
+            if action.is_floating_point():
+                continue
+            assert whole.contains(action[0].numpy().astype(whole.dtype)), action[0]
+        numbers = torch.stack([a.to(self.dtype).reshape(self.num_envs, -1).clamp(-1, 4).sum(1) for a in done])
+        fit = torch.sin(numbers + 2 * self._drawn(1, 4)[:, :1].T)
+        ended, kind = self._chance(5) < self._source.share, self._chance(6) < 0.5
+        if self._source.lengths:
+            number, place = self._episode()
+            ended = torch.full_like(ended, place + 1 == self._source.lengths[number])
+            kind = torch.full_like(kind, self._step % 2 == 0)
+        resets = self._resets
+        if self._source.next_step:
+            ended = ended & ~resets
+            self._resets = ended
+        drift = torch.tanh(numbers.sum(0)).unsqueeze(1) + 0.3 * self._drawn(7, 4)
+        restarts = resets if self._source.next_step else ended
+        self._position = torch.where(restarts.unsqueeze(1), 0.1 * self._drawn(8, 4), self._position + drift)
+        reward = torch.where(resets, 7.0, fit.mean(0)).to(self.dtype)
+        goal = torch.tanh(self._position[:, :2] + numbers.mean(0).unsqueeze(1))
+        after: dict[str, Any] = (
+            {"goal": goal} if not self._source.next_step else {"goal": goal, "_reward": ~resets}
+        )
+        for n, name in enumerate(self._source.own):
+            after[f"reward.{name}"] = fit[n % len(fit)]
+            after[f"_reward.{name}"] = ~resets & (self._chance(20 + n) > 0.2)
+        self._step += 1
+        seen, info = self._observed()
+        return seen, reward, ended & kind, ended & ~kind, {**info, **after}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "step": self._step,
+            "seed": self._seed,
+            "position": self._position.clone(),
+            "resets": self._resets.clone(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._step, self._seed = state["step"], state["seed"]
+        self._position, self._resets = state["position"].clone(), state["resets"].clone()
+
+
+# --- documents -------------------------------------------------------------------------------------------
+
+
+def policy(draw: Draw, *, cosine: bool, kinds: tuple[str, ...] = ("ppo", "a2c", "reinforce")) -> Document:
+    """A policy objective; `cosine`: whether the agent reads a message as a direction, on the channel that is put in later."""
+    kind = one(draw, *kinds)
+    objective: Document = {
+        "kind": kind,
+        "discount": one(draw, 0.9, 0.0, 1.0),
+        "entropy": one(draw, 0.01, 0.0, 0.3),
+    }
+    if kind != "reinforce":
+        objective |= {"trace": one(draw, 0.95, 0.0, 1.0), "value": one(draw, 0.5, 1.0)}
+        if seldom(draw, 2):
+            network = {"kind": "mlp", "hidden": [3], "norm": "none"}
+            objective["critic"] = {"observes": one(draw, ["secret"], ["x", "secret"]), "network": network}
+    if kind == "ppo":
+        objective |= {
+            "epochs": one(draw, 2, 1, 3),
+            "minibatches": one(draw, 2, 1, 3),
+            "clip": one(draw, 0.2, 0.05),
+        }
+    if cosine:
+        objective |= {"reward": {"reward": 1.0, "goal.cosine": 0.5}}
+    elif seldom(draw, 3):
+        objective["reward"] = {"reward": 0.5}
+    if seldom(draw, 4):
+        objective["weight"] = 0.7
+    return objective
+
+
+def drawn_network(draw: Draw) -> Document:
+    """A network without batch norm, which passes over parts of a batch do not allow."""
+    kind = one(draw, "mlp", "mlp", *CELLS)
+    if kind == "mlp":
+        return {
+            "kind": kind,
+            "hidden": one(draw, [4], [5, 4]),
+            "norm": one(draw, "none", "layer"),
+            "activation": "tanh",
+        }
+    return {"kind": kind, "size": 4, "cell_norm": one(draw, "none", "layer"), "norm": "none"}
+
+
+def drawn_game(draw: Draw, actors: list[str]) -> Game:
+    """A world for some actors."""
+    ends = one(
+        draw, {"share": 0.2}, {"share": 0.2, "next_step": True}, {"lengths": (3, 5)}, {"lengths": (1,)}, {}
+    )
+    own = tuple(actors) if seldom(draw, 4) else ()
+    parts = tuple(f"part-{name}" for name in actors) if len(actors) > 1 or seldom(draw, 4) else ()
+    return Game(one(draw, *SPACES), parts, own=own, **ends)  # type: ignore[arg-type]
+
+
+@st.composite
+def acting(draw: Draw) -> Document:
+    """Documents of 1 to 3 senders and actors, all pairs alike; nearly all are valid."""
+    count = draw(st.integers(1, 3))
+    actors = [f"a{i}" for i in range(count)]
+    game = drawn_game(draw, actors)
+    whole = bool(game.lengths) and seldom(draw, 2)
+    unroll: Any = "episode" if whole else one(draw, 3, 2, 5)
+    sends = seldom(draw, 4) is False
+    cosine = sends and seldom(draw, 4)
+    objective = policy(draw, cosine=cosine)
+    actor: Document = {
+        "network": drawn_network(draw),
+        "observes": one(draw, ["x"], ["y"], ["x", "y"]),
+        "clock": {"period": one(draw, 1, 1, 2), "unroll": unroll},
+        "objective": objective,
+    }
+    if seldom(draw, 5):
+        actor["p_update"] = 0.6
+    period = one(draw, actor["clock"]["period"], 1, 2, 3)
+    sender: Document = {
+        "network": drawn_network(draw),
+        "observes": ["position"],
+        "clock": {"period": period, "unroll": unroll if whole else one(draw, unroll, 1, 2)},
+    }
+    if seldom(draw, 4):
+        sender["objective"] = {"kind": "classification", "target": "label"}
+    template: Document | None = None
+    if sends:
+        coupling = one(draw, "decoupled", "locked", "detached", "delayed", "unlocked")
+        template = {
+            "size": 4,
+            "coupling": coupling,
+            "gradient": drawn_gradient(draw, 4, []),
+            "link": drawn_link(
+                draw, coupling, int(whole and coupling != "locked"), bits=False, plain=seldom(draw, 2)
+            ),
+        }
+        if coupling == "unlocked":
+            template["input"] = {"kind": "linear", "context": ["x"]}
+        if cosine:
+            actor["objective"] = {**objective, "goal": {"channel": "", "signal": "position"}}
+    if sends and seldom(draw, 5):
+        actor["share"] = "actors"
+        template = {**(template or {}), "port": "out"}
+    return _document(draw, game, actors, actor, sender if sends else None, template)
+
+
+def _document(
+    draw: Draw,
+    game: Game,
+    actors: list[str],
+    actor: Document,
+    sender: Document | None,
+    template: Document | None,
+) -> Document:
+    agents, channels = dict[str, Document](), list[Document]()
+    for name in actors:
+        own = {**actor, "acts": f"part-{name}" if game.parts else True}
+        if "goal" in actor["objective"]:
+            own["objective"] = {
+                **actor["objective"],
+                "goal": {"channel": f"s{name}->{name}", "signal": "position"},
+            }
+        agents[name] = own
+        if sender is not None and template is not None:
+            agents[f"s{name}"] = dict(sender)
+            channels.append({"from": f"s{name}", "to": name, **template})
+    if "size" in actor["network"] and not seldom(draw, 3):
+        coupling = one(
+            draw, "decoupled", "detached", *(["locked"] if actor["clock"]["unroll"] == "episode" else [])
+        )
+        state: Document = {"carries": "state", "coupling": coupling}
+        if coupling == "decoupled":
+            state["gradient"] = drawn_gradient(draw, 4, (), state=True)
+        channels += [{"from": name, "to": name, **state} for name in actors]
+    training: Document = {
+        "batch": one(draw, 4, 16, 7),
+        "steps": STEPS,
+        "optimiser": {"kind": one(draw, "adam", "sgd"), "lr": 1e-2},
+    }
+    if seldom(draw, 4):
+        training |= {"on_divergence": "quarantine", "bound": one(draw, None, 2.0)}
+    return {"scenario": "acting", "env": game, "agents": agents, "channels": channels, "training": training}

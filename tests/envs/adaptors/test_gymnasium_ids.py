@@ -1,0 +1,204 @@
+"""Worlds of Gymnasium's registry by id, with the options of a document."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode
+
+import antiphon
+from antiphon import envs
+from antiphon.errors import ScenarioError
+from antiphon.extensions import allow_import
+from tests.commands import Commands
+
+DOCUMENT = """\
+scenario: pole
+env: {gymnasium: CartPole-v1, max_episode_steps: 5}
+agents:
+  player: {observes: [observation], objective: {kind: regression, target: reward}, acts: true}
+training: {batch: 3, steps: 12}
+"""
+
+
+@pytest.fixture
+def allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No package is allowed but those of antiphon's own list; what a test allows is forgotten."""
+    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "mode"),
+    [
+        ({}, "CartPoleVectorEnv", AutoresetMode.NEXT_STEP),
+        ({"vectorization_mode": "sync"}, "SyncVectorEnv", AutoresetMode.SAME_STEP),
+        ({"autoreset": "same_step"}, "SyncVectorEnv", AutoresetMode.SAME_STEP),
+        ({"autoreset": "disabled"}, "SyncVectorEnv", AutoresetMode.DISABLED),
+        ({"vectorization_mode": "sync", "autoreset": "next_step"}, "SyncVectorEnv", AutoresetMode.NEXT_STEP),
+        ({"vectorization_mode": "vector_entry_point"}, "CartPoleVectorEnv", AutoresetMode.NEXT_STEP),
+    ],
+)
+def test_the_way_of_vectorising_and_resetting_can_be_chosen(
+    options: dict[str, str], kind: str, mode: AutoresetMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    make_vec = gymnasium.make_vec
+    monkeypatch.setattr(gymnasium, "make_vec", lambda *a, **k: made.append(make_vec(*a, **k)) or made[-1])
+    envs.check_vector_env(lambda: envs.make({"gymnasium": "CartPole-v1", **options}, batch=2), steps=30)
+    assert type(made[0]).__name__ == kind
+    assert made[0].metadata["autoreset_mode"] is mode
+
+
+def test_subprocesses_step_to_the_same_bits() -> None:
+    rolls = []
+    for mode in ("sync", "async"):
+        env = envs.make({"gymnasium": "CartPole-v1", "vectorization_mode": mode}, batch=2)
+        env.reset(seed=3)
+        rolls.append(
+            torch.stack([env.step(torch.tensor([step % 2, 1]))[0]["observation"] for step in range(20)])
+        )
+        env.close()
+    assert torch.equal(*rolls)
+
+
+def test_a_time_limit_is_a_truncation() -> None:
+    for mode in ("sync", "vector_entry_point"):
+        env = envs.make(
+            {"gymnasium": "CartPole-v1", "vectorization_mode": mode, "max_episode_steps": 5}, batch=2
+        )
+        env.reset(seed=0)
+        infos = [env.step(torch.tensor([step % 2] * 2))[4] for step in range(6)]
+        assert [info["truncated"].tolist() for info in infos] == [[0, 0]] * 4 + [[1, 1], [0, 0]]
+        assert not any(bool(info["terminated"].any()) for info in infos)
+
+
+def test_a_document_trains_in_a_world_of_gymnasium(tmp_path: Path) -> None:
+    path = tmp_path / "pole.yaml"
+    path.write_text(DOCUMENT)
+    scenario = antiphon.Scenario.from_yaml(path.read_text())
+    assert antiphon.Scenario.from_yaml(scenario.to_yaml()) == scenario
+    assert "env: {gymnasium: CartPole-v1, max_episode_steps: 5}\n" in scenario.to_yaml()
+    with antiphon.Simulation(path) as simulation:
+        simulation.run()
+        assert simulation.world.env.figures()["episode_return"] == 5
+
+
+def test_check_and_show_know_its_signals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pole.yaml").write_text(DOCUMENT)
+    Path("wrong.yaml").write_text(DOCUMENT.replace("[observation]", "[observatio]"))
+    Path("unknown.yaml").write_text(DOCUMENT.replace("CartPole-v1", "CartPole-v9"))
+    antiphon_ = Commands(capsys)
+    antiphon_("check pole.yaml")
+    assert "CartPole-v1" in antiphon_("show pole.yaml")
+    assert antiphon_.code("check wrong.yaml") == 2
+    assert (
+        "4: agents.player.observes: no signal 'observatio'; did you mean 'observation'?"
+        in antiphon_.out + antiphon_.err
+    )
+    assert antiphon_.code("check unknown.yaml") == 2
+    assert "env.gymnasium: no Gymnasium environment 'CartPole-v9'; did you mean 'CartPole-v" in (
+        antiphon_.out + antiphon_.err
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (
+            {"gymnasium": "ALE/Pong-v5"},
+            "install the package that has 'ALE', and name it: 'package:ALE/Pong-v5'",
+        ),
+        (
+            {"gymnasium": "CartPole-v1", "autoreset": "same"},
+            "env.autoreset: no autoreset 'same'; did you mean",
+        ),
+        ({"gymnasium": "CartPole-v1", "vectorization_mode": "threads"}, "env.vectorization_mode: no"),
+        (
+            {
+                "gymnasium": "CartPole-v1",
+                "vectorization_mode": "vector_entry_point",
+                "autoreset": "disabled",
+            },
+            "env.autoreset: disabled, but the vector environment of 'CartPole-v1' has next_step; leave",
+        ),
+        (
+            {"gymnasium": "Pendulum-v1", "vectorization_mode": "vector_entry_point"},
+            "doesn't have a vector entry",
+        ),
+        ({"gymnasium": "CartPole-v1", "gravit": 1}, "unexpected keyword argument 'gravit'"),
+        (
+            {"gymnasium": "Pendulum-v1", "render_mode": "png"},
+            "env.render_mode: 'Pendulum-v1' has no 'png'; known: human, rgb_array",
+        ),
+        ({"gymnasium": "CartPole-v1", "num_envs": 3}, "env.num_envs: cannot be given, it is training.batch"),
+        (
+            {"gymnasium": "CartPole-v1", "wrappers": []},
+            "env.wrappers: cannot be given, a document has no Python",
+        ),
+        ({"gymnasium": "nothing_here:World-v0"}, "a document may not import 'nothing_here'; allow it with"),
+        ({"gymnasium": "../x:World-v0"}, "'../x' is no module; write package.module"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_in_one_line(
+    spec: dict[str, Any], expected: str, allowed: None
+) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        envs.make(spec, batch=2)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_package_that_a_world_needs_is_named() -> None:
+    gymnasium.register("antiphon-test/Needy-v0", entry_point="nothing_here.worlds:Needy")
+    try:
+        with pytest.raises(ScenarioError, match="No module named 'nothing_here'; install nothing_here"):
+            envs.make({"gymnasium": "antiphon-test/Needy-v0"}, batch=2)
+    finally:
+        del gymnasium.registry["antiphon-test/Needy-v0"]
+
+
+def test_worlds_have_no_splits() -> None:
+    with pytest.raises(ScenarioError, match=r"env\.split: no split 'test'; this environment has no data set"):
+        envs.make({"gymnasium": "CartPole-v1"}, batch=2, split="test")
+
+
+def test_a_module_is_imported_only_where_the_caller_allows_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    allowed: None,
+) -> None:
+    name = "worlds_of_a_test"
+    (tmp_path / f"{name}.py").write_text(
+        "import gymnasium\n"
+        "gymnasium.register('antiphon-test/Tiny-v0', 'gymnasium.envs.classic_control:CartPoleEnv')\n"
+    )
+    document = tmp_path / "tiny.yaml"
+    document.write_text(DOCUMENT.replace("CartPole-v1", f"'{name}:antiphon-test/Tiny-v0'"))
+    monkeypatch.syspath_prepend(tmp_path)
+    antiphon_ = Commands(capsys)
+    try:
+        assert f"a document may not import '{name}'" in antiphon_.refused("run", document)
+        assert name not in sys.modules
+        antiphon_("--allow-import", name, "check", document)
+        assert os.environ["ANTIPHON_ALLOW_IMPORT"] == name
+        assert name in sys.modules
+    finally:
+        sys.modules.pop(name, None)
+        gymnasium.registry.pop("antiphon-test/Tiny-v0", None)
+
+
+def test_a_package_that_is_allowed_has_a_name(allowed: None) -> None:
+    with pytest.raises(ScenarioError, match=r"--allow-import: 'a\.b' is no package; give an import name"):
+        allow_import("a.b")
+    allow_import("one")
+    allow_import("two")
+    allow_import("one")
+    assert os.environ["ANTIPHON_ALLOW_IMPORT"] == "one,two"

@@ -1,0 +1,148 @@
+"""Spaces of Gymnasium as signals and parts of an action."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from antiphon import envs
+from antiphon.envs.adaptors.spaces import Actions, Observations
+from antiphon.errors import ScenarioError
+
+NESTED = spaces.Dict(
+    {
+        "eye": spaces.Box(0, 255, (2, 2), np.uint8),
+        "body": spaces.Dict({"joint": spaces.Box(-1, 1, (3,)), "gear": spaces.Discrete(4, start=-1)}),
+        "dice": spaces.Tuple([spaces.MultiDiscrete([2, 6]), spaces.MultiBinary(3)]),
+    }
+)
+
+
+def test_every_part_of_a_nested_space_is_a_signal() -> None:
+    assert Observations(NESTED).signals == {
+        "body.gear": envs.Signal(classes=4),
+        "body.joint": envs.Signal(shape=(3,), low=-1.0, high=1.0),
+        "dice.0": envs.Signal(shape=(2,), classes=6),
+        "dice.1": envs.Signal(shape=(3,), low=0.0, high=1.0),
+        "eye": envs.Signal(shape=(2, 2), low=0.0, high=1.0),
+    }
+    assert list(Observations(spaces.Discrete(3)).signals) == ["observation"]
+    assert list(Observations(spaces.Tuple([spaces.Discrete(3)] * 2)).signals) == [
+        "observation.0",
+        "observation.1",
+    ]
+    assert list(Observations(spaces.Discrete(3), "lamp.").signals) == ["lamp.observation"]
+
+
+def test_two_parts_of_one_name_are_refused() -> None:
+    part = spaces.Dict({"a.b": spaces.Discrete(2), "a": spaces.Dict({"b": spaces.Discrete(2)})})
+    for made in (Observations, Actions):
+        with pytest.raises(ScenarioError, match=r"two .* are called 'a\.b'; rename one"):
+            made(part)
+
+
+class Mirror(gymnasium.Env[Any, Any]):
+    """Shows the newest action; the first observation is a sample."""
+
+    def __init__(self, space: spaces.Space[Any]) -> None:
+        self.observation_space = self.action_space = space
+        self.taken: list[Any] = []
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.observation_space.seed(seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action), action
+        self.taken.append(action)
+        return action, 0.0, False, False, {}
+
+
+def mirrors(space: spaces.Space[Any], batch: int = 2) -> envs.TorchVectorEnv:
+    made = [lambda: Mirror(space)] * batch
+    return envs.make(SyncVectorEnv(made, autoreset_mode=AutoresetMode.SAME_STEP), batch=batch)
+
+
+@pytest.mark.parametrize(
+    ("space", "chosen", "actions", "shown"),
+    [
+        (spaces.Discrete(3, start=5), spaces.Discrete(3), torch.tensor([0, 2]), [0, 2]),
+        (spaces.Discrete(3, start=5), spaces.Discrete(3), torch.tensor([[0.0, 2, 1], [5, 0, 1]]), [1, 0]),
+        (
+            spaces.MultiDiscrete([2, 3], start=[1, -1]),
+            spaces.MultiDiscrete([2, 3]),
+            torch.tensor([[1, 2], [0, 1]]),
+            [[1, 2], [0, 1]],
+        ),
+        (
+            spaces.MultiDiscrete([[2, 3]]),
+            spaces.MultiDiscrete([2, 3]),
+            torch.tensor([[1, 2], [0, 1]]),
+            [[[1, 2]], [[0, 1]]],
+        ),
+        (
+            spaces.MultiBinary((1, 2)),
+            spaces.MultiDiscrete([2, 2]),
+            torch.tensor([[1, 0], [0, 1]]),
+            [[[1, 0]], [[0, 1]]],
+        ),
+        (
+            spaces.Box(-1, 1, (2,)),
+            spaces.Box(-1, 1, (2,)),
+            torch.tensor([[0.5, 9], [-9, 0]]),
+            [[0.5, 1], [-1, 0]],
+        ),
+        (
+            spaces.Box(0, 3, (2,), np.int64),
+            spaces.Box(0, 3, (2,), np.int64),
+            torch.tensor([[0.6, 9], [-9, 2.2]]),
+            [[1, 3], [0, 2]],
+        ),
+    ],
+)
+def test_actions_reach_the_world_as_it_has_them(
+    space: spaces.Space[Any], chosen: spaces.Space[Any], actions: torch.Tensor, shown: list[Any]
+) -> None:
+    env = mirrors(space)
+    assert env.single_action_space == env.description.action_space == chosen
+    env.reset(seed=0)
+    assert env.step(actions)[0]["observation"].tolist() == shown
+    env.action_space.seed(0)
+    env.step(env.action_space.sample())  # which the world takes as its own
+    env.step(None)
+
+
+def test_parts_of_an_action_are_given_by_name_and_the_others_are_random() -> None:
+    env = mirrors(NESTED)
+    assert env.single_action_space == spaces.Dict(
+        {
+            "body.gear": spaces.Discrete(4),
+            "body.joint": spaces.Box(-1, 1, (3,)),
+            "dice.0": spaces.MultiDiscrete([2, 6]),
+            "dice.1": spaces.MultiDiscrete([2, 2, 2]),
+            "eye": spaces.Box(0, 255, (2, 2), np.uint8),
+        }
+    )
+    env.reset(seed=0)
+    given = {"dice.0": torch.tensor([[1, 5], [0, 3]]), "body.gear": torch.tensor([0, 3])}
+    shown = [env.step(given)[0] for _ in range(3)]
+    for obs in shown:
+        assert (obs["dice.0"].tolist(), obs["body.gear"].tolist()) == ([[1, 5], [0, 3]], [0, 3])
+    assert not torch.equal(shown[0]["body.joint"], shown[1]["body.joint"])
+    env.step(env.action_space.sample())
+    with pytest.raises(ScenarioError, match=r"actions are \['gear'\]; give a mapping of \['body.gear', "):
+        env.step({"gear": torch.tensor([0, 3])})
+    with pytest.raises(ScenarioError, match=r"actions are Tensor; give a mapping of \['body.gear', "):
+        env.step(torch.tensor([0, 3]))
+
+
+def test_actions_of_other_spaces_are_random_ones() -> None:
+    env = mirrors(spaces.Tuple([spaces.Discrete(2)]))
+    assert env.single_action_space == spaces.Dict({"0": spaces.Discrete(2)})
+    native = spaces.Text(3)
+    assert Actions(native).space is native

@@ -1,0 +1,51 @@
+"""Drawing: what is covered has the colour, edges are mixed, and what is outside is left out."""
+
+import numpy as np
+
+from antiphon.envs.worlds.canvas import Canvas
+
+RED = (200, 0, 0)
+
+
+def covered(canvas: Canvas) -> float:
+    """How many pixels are red, by their share of it on white."""
+    return float((255 - canvas.pixels()[..., 1].astype(float)).sum() / 255)
+
+
+def test_shapes_have_their_areas() -> None:
+    for draw, area in (
+        (lambda c: c.rectangle(2, 3, 7, 9, RED), 30),
+        (lambda c: c.disc(10, 10, 5, RED), np.pi * 25),
+        (lambda c: c.line((3, 3), (15, 12), 4, RED), 15 * 4),
+    ):
+        canvas = Canvas(20, 25)
+        draw(canvas)
+        assert abs(covered(canvas) - area) < 2
+
+
+def test_edges_are_mixed_and_what_is_inside_is_not() -> None:
+    canvas = Canvas(20, 20)
+    canvas.disc(10, 10, 5, RED)
+    pixels = canvas.pixels()
+    assert pixels.shape == (20, 20, 3)
+    assert tuple(pixels[10, 10]) == RED
+    assert tuple(pixels[0, 0]) == (255, 255, 255)
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 3
+
+
+def test_a_line_without_length_and_what_is_outside_are_nothing() -> None:
+    canvas = Canvas(10, 10)
+    canvas.line((5, 5), (5, 5), 3, RED)
+    canvas.rectangle(20, 20, 30, 30, RED)
+    canvas.disc(-20, 5, 4, RED)
+    assert covered(canvas) == 0
+
+
+def test_images_are_enlarged_grey_or_coloured() -> None:
+    canvas = Canvas(8, 8)
+    canvas.image(0, 0, np.array([[0, 100]], np.uint8), 2)
+    canvas.image(4, 4, np.array([[RED]], np.uint8), 3)
+    pixels = canvas.pixels()
+    assert (pixels[:2, 2:4] == 100).all()
+    assert (pixels[4:7, 4:7] == RED).all()
+    assert (pixels[7] == 255).all()

@@ -1,0 +1,165 @@
+"""The referential game: what is shown, candidates, order, splits, rewards, and a pair that plays it."""
+
+import warnings
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.error import ResetNeeded
+from gymnasium.utils.env_checker import check_env
+from torch import Tensor
+
+from antiphon import envs
+from antiphon.envs.datasets import digits
+from antiphon.errors import ScenarioError
+
+GAME = "antiphon/Referential-v0"
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"concept": True, "distractors": 2},
+    {"concept": True, "candidates": 10, "private": False},
+    {"candidates": 16, "private": False, "split": "test"},
+]
+
+
+def make(batch: int = 4, **options: Any) -> envs.Referential:
+    made = envs.make({"id": GAME, **options}, batch=batch)
+    assert isinstance(made, envs.Referential)
+    return made
+
+
+def keys(images: Tensor) -> list[list[bytes]]:
+    """The pixels of each image `[games, images, 8, 8]`, by which it is known."""
+    return [[image.tobytes() for image in game] for game in (images * 16).round().byte().numpy()]
+
+
+def known(split: str) -> dict[bytes, int]:
+    found = digits.load()
+    return {found.pixels[row].tobytes(): int(found.labels[row]) for row in found.splits[split]}
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_contract(options: dict[str, Any]) -> None:
+    envs.check_vector_env(lambda: make(**options))
+    envs.check_vector_env(lambda: envs.make({"id": GAME, **options}, batch=3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_single_twin_passes_the_checks_of_gymnasium(options: dict[str, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(gymnasium.make(GAME, render_mode="rgb_array", **options).unwrapped)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("concept", [False, True])
+def test_a_game_is_what_the_options_say(split: str, concept: bool) -> None:
+    labels = known(split)
+    env = make(64, concept=concept, distractors=2, split=split, candidates=6)
+    obs, info = env.reset(seed=3)
+    for _ in range(3):
+        sender, candidates = keys(obs["shown"]), keys(obs["candidates"])
+        for game in range(64):
+            target = candidates[game][int(info["target"][game])]
+            assert labels[target] == int(info["label"][game])
+            assert (sender[game][0] == target) is not concept
+            assert labels[sender[game][0]] == labels[target]
+            assert all(image in labels for image in (*sender[game], *candidates[game]))
+            assert candidates[game].count(target) == 1
+            if concept:
+                assert len({labels[image] for image in candidates[game]}) == 6
+        obs, _, _, _, info = env.step(None)
+
+
+def test_private_order_does_not_depend_on_the_class_and_public_order_does() -> None:
+    for private in (True, False):
+        env = make(3000, concept=True, candidates=10, private=private)
+        _, info = env.reset(seed=0)
+        assert torch.equal(info["target"], info["label"]) is not private
+        counts = torch.bincount(info["target"][info["label"] == 3], minlength=10)
+        assert int((counts > 0).sum()) == (10 if private else 1)
+    env = make(50, private=False, candidates=12)
+    obs, _ = env.reset(seed=0)
+    labels = known("train")
+    for game in keys(obs["candidates"]):
+        assert [labels[image] for image in game] == sorted(labels[image] for image in game)
+
+
+def test_targets_are_at_every_place_and_classes_are_balanced() -> None:
+    _, info = make(8000, concept=True).reset(seed=1)
+    for name, count in (("target", 8), ("label", 10)):
+        share = torch.bincount(info[name], minlength=count) / 8000
+        assert float((share * count - 1).abs().max()) < 0.15
+
+
+def test_a_choice_is_rewarded_and_ends_the_episode() -> None:
+    env = make(5)
+    _, info = env.reset(seed=0)
+    for right in (True, False, True):
+        before = info["target"]
+        _, reward, terminated, truncated, info = env.step(before if right else (before + 1) % 8)
+        assert reward.tolist() == [float(right)] * 5
+        assert bool(terminated.all())
+        assert not bool(truncated.any())
+        assert torch.equal(info["final_info"]["target"], before)
+
+
+def test_an_evaluation_plays_each_image_once_and_the_same_games_whatever_the_seed() -> None:
+    one, other = make(3, concept=True), make(7, concept=True, split="test")
+    one.reset(seed=1)
+    other.reset(seed=2)
+    for env in (one, other):
+        env.request(["candidates", "target", "shown", "label"])
+    first = torch.cat([batch["candidates"] for batch in one.batches("test", 100)])
+    second = torch.cat([batch["candidates"] for batch in other.batches("test", 90)])
+    assert torch.equal(first, second)
+    target = torch.cat([batch["target"] for batch in one.batches("test", 100)])
+    images = {game[int(place)] for game, place in zip(keys(first), target, strict=True)}
+    assert images == set(known("test"))
+    assert len(first) == one.example_count("test") == 360
+
+
+def test_a_state_goes_on_with_the_same_games() -> None:
+    env, twin = make(), make()
+    env.reset(seed=4)
+    for _ in range(70):  # beyond a block of sampled rows
+        env.step(None)
+    twin.load_state_dict(env.state_dict())
+    one, other = env.step(None), twin.step(None)
+    assert torch.equal(one[0]["candidates"], other[0]["candidates"])
+    assert torch.equal(one[4]["target"], other[4]["target"])
+
+
+def test_pictures_show_the_game() -> None:
+    env = make(2, distractors=2, candidates=4)
+    with pytest.raises(ResetNeeded):
+        env.render()
+    env.reset(seed=0)
+    pictures = env.render()
+    assert len(pictures) == 2
+    assert pictures[0].dtype == np.uint8
+    frame = np.array((80, 200, 100))
+    assert [int((picture == frame).all(2).sum()) > 100 for picture in pictures] == [True, True]
+    env.step(None)
+    assert not np.array_equal(pictures[0], env.frame(0))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"candidates": 1}, "env.candidates: 1; must be a whole number from 2 to 64"),
+        ({"candidates": 11, "concept": True}, "env.candidates: 11; must be a whole number from 2 to 10"),
+        ({"distractors": -1}, "env.distractors: -1; must be a whole number from 0 to 64"),
+        ({"concept": "yes"}, "env.concept: 'yes'; must be true or false"),
+        ({"private": 1}, "env.private: 1; must be true or false"),
+        ({"data": "cifar10"}, "env.data: no data 'cifar10'; known: digits, mnist"),
+        ({"split": "all"}, "env.split: no split 'all'"),
+    ],
+)
+def test_options_that_cannot_be_say_why(options: dict[str, Any], expected: str) -> None:
+    for call in (lambda: make(**options), lambda: envs.describe({"id": GAME, **options})):
+        with pytest.raises(ScenarioError) as caught:
+            call()
+        assert str(caught.value).startswith(expected)

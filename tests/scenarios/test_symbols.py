@@ -1,0 +1,142 @@
+"""Channels with messages of symbols, and with sampled ones: what is implied, what is refused, what is warned of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from antiphon.scenarios import Scenario, warnings
+from antiphon.scenarios.spec import plain
+from tests.scenarios.made import channels, refused
+
+WORDS: dict[str, Any] = {"symbols": {"vocabulary": 8, "length": 2}}
+
+
+def channel(**keys: Any) -> Any:
+    return Scenario.model_validate(channels({**WORDS, **keys})).channels[0]
+
+
+def written(scenario: Scenario) -> Scenario:
+    return Scenario.from_yaml(scenario.to_yaml())
+
+
+def test_the_size_is_vocabulary_times_length() -> None:
+    assert channel().size == channel(size=16).size == channel(size=None).size == 16
+    assert channel(size=[2, 8]).size == (2, 8)
+
+
+@pytest.mark.parametrize("size", [12, [8, 2], 8])
+def test_another_size_is_refused(size: Any) -> None:
+    assert refused(channels({**WORDS, "size": size})).startswith(
+        "channels[0].size: symbols have vocabulary * length = 8 * 2 components, not"
+    )
+
+
+def test_the_default_context_of_a_synthetic_gradient_is_what_the_sender_observes() -> None:
+    assert channel().gradient.context == ("image",)
+    assert channel(gradient="mlp").gradient.context == ("image",)
+    assert channel(gradient={"context": ["label"]}).gradient.context == ("label",)
+    assert channel(gradient={"context": []}).gradient.context == ()
+    assert channel(symbols=None, size=4).gradient.context == ()
+    assert channel(coupling="locked").gradient.context == ()
+    assert channel(gradient={"kind": "local", "target": "label"}).gradient.context == ()
+
+
+@pytest.mark.parametrize("gradient", [None, {"context": []}, {"context": ["label"]}, {"kind": "mlp"}])
+def test_symbols_are_written_and_read(gradient: dict[str, Any] | None) -> None:
+    keys = {} if gradient is None else {"gradient": gradient}
+    scenario = Scenario.model_validate(channels({**WORDS, **keys}))
+    assert written(scenario) == scenario
+    assert plain(written(scenario)) == plain(scenario)
+
+
+def test_messages_that_a_policy_learns_are_detached() -> None:
+    spoken = {"symbols": {"vocabulary": 4, "by": "reinforce"}}
+    goal = {"size": 3, "sample": {"deviation": 0.5}}
+    for keys in (spoken, goal):
+        document = channels(keys)
+        assert refused(document).endswith(
+            "are learned by the policy of their sender, and 'a' has none; give it an objective of kind a2c, ppo or "
+            "reinforce"
+        )
+        document["agents"]["a"]["objective"] = {"kind": "reinforce"}
+        made = Scenario.model_validate(document).channels[0]
+        assert made.coupling == "detached"
+        assert made.learned_by_policy
+    assert not channel().learned_by_policy
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        ({"symbols": {"vocabulary": 1}}, "channels[0].symbols.vocabulary: must be at least 2, not 1"),
+        (
+            {"symbols": {"vocabulary": 4, "length": 0}},
+            "channels[0].symbols.length: must be at least 1, not 0",
+        ),
+        (
+            {"symbols": {"vocabulary": 4, "temperature": 0}},
+            "channels[0].symbols.temperature: must be greater than 0, not 0.0",
+        ),
+        (
+            {"symbols": {"vocabulary": 4, "by": "reinforce", "temperature": 0.5}},
+            "channels[0].symbols.temperature: is of gumbel and argmax; leave it out, or use one of these",
+        ),
+        (
+            {"symbols": {"vocabulary": 4, "by": "reinforce"}, "coupling": "locked"},
+            (
+                "channels[0].coupling: the sender's policy objective learns messages of symbols by reinforce, and no gradient "
+                "crosses: make it detached, not locked, or use symbols by gumbel"
+            ),
+        ),
+        (
+            {"size": 4, "sample": {"deviation": 0.1}, "coupling": "decoupled"},
+            (
+                "channels[0].coupling: the sender's policy objective learns messages of sample, and no gradient crosses: make "
+                "it detached, not decoupled, or use symbols by gumbel"
+            ),
+        ),
+        (
+            {**WORDS, "sample": {"deviation": 0.1}},
+            "channels[0].sample: symbols are sampled themselves; leave it out",
+        ),
+        (
+            {"size": 4, "sample": {"deviation": 0}},
+            "channels[0].sample.deviation: must be greater than 0, not 0.0",
+        ),
+    ],
+)
+def test_what_is_refused(keys: dict[str, Any], line: str) -> None:
+    assert refused(channels(keys)) == line
+
+
+def test_channels_of_one_port_have_the_same_symbols() -> None:
+    first, second = ({**WORDS, "port": "word", "key": key} for key in (0, 1))
+    other = {**second, "symbols": {"vocabulary": 4, "length": 4}}
+    Scenario.model_validate(channels(first, second))
+    assert refused(channels(first, other)).startswith(
+        "channels[1].symbols: {vocabulary: …, length: …} differs"
+    )
+
+
+def test_a_state_has_no_symbols() -> None:
+    for keys in ({"symbols": {"vocabulary": 4}}, {"sample": {"deviation": 0.5}, "coupling": "detached"}):
+        document = channels({}, {"from": "a", "to": "a", "carries": "state", **keys})
+        document["agents"]["a"]["network"] = "gru"
+        assert refused(document).endswith("leave it out")
+
+
+def collapse(**keys: Any) -> list[str]:
+    return [
+        line for line in warnings(Scenario.model_validate(channels({**WORDS, **keys}))) if "collapse" in line
+    ]
+
+
+def test_a_gradient_of_symbols_that_does_not_know_what_the_sender_observes_is_warned_of() -> None:
+    assert collapse() == collapse(coupling="locked") == collapse(gradient={"apply": False}) == []
+    assert collapse(gradient={"context": []}) == collapse(gradient={"context": ["label"]})
+    (line,) = collapse(gradient={"context": []})
+    assert line.startswith(
+        "channel a->b: a synthetic gradient of symbols that does not know what the sender observes"
+    )
