@@ -487,4 +487,7 @@ def _each_action(example: Example, change: Callable[[Tensor], Tensor]) -> tuple[
     """Return an example's actions and their advantages, each changed."""
     if example.actions is None:
         return None
-    return tuple(ReturnedAction(change(one.action), change(one.advantage)) for one in example.actions)
+    return tuple(
+        ReturnedAction(change(one.action), change(one.advantage), change(one.valid))
+        for one in example.actions
+    )

@@ -66,6 +66,8 @@ class ReturnedAction:
     """[B, …]."""
     advantage: Tensor
     """[B]: how much better than expected what followed was, a constant; 0 where the tick teaches nothing."""
+    valid: Tensor
+    """[B] bool: where it teaches something."""
 
 
 @dataclass(slots=True)

@@ -270,9 +270,15 @@ class Channel:
         return self.predictor is not None and self.predictor.needs_loss
 
     @property
+    def needs_actions(self) -> bool:
+        """Whether its predictor is evaluated at, and learns from, what its receiver does."""
+        return self.predictor is not None and self.predictor.needs_actions
+
+    @property
     def mixes(self) -> bool:
         """Whether what is injected contains what comes back at the same step."""
-        return bool(self.trace or self.propagate) and self.injects and not self.state
+        mixed = bool(self.trace or self.propagate or self.needs_actions)
+        return mixed and self.injects and not self.state
 
     @property
     def traced(self) -> bool:

@@ -179,8 +179,9 @@ def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype) -> None
     if model.needs_loss:
         example.loss = message.new_zeros(rows)
     if isinstance(model, LocalPolicyGradient):
-        outputs = message.new_zeros(rows, model.distribution.parameters)
-        example.actions = (ReturnedAction(model.distribution.mode(outputs), message.new_zeros(rows)),)
+        action = model.distribution.mode(message.new_zeros(rows, model.distribution.parameters))
+        valid = torch.ones(rows, dtype=torch.bool, device=message.device)
+        example.actions = (ReturnedAction(action, message.new_zeros(rows), valid),)
     model.predict(example)
     if not model.frozen:
         model.gradients([example])
