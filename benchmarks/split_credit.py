@@ -52,7 +52,7 @@ def ways(task: str) -> dict[str, dict[str, Any]]:
     """Return the ways of training, each as values of the library scenario: its variants, and some of them pipelined."""
     found = {
         name: values for name, values in TASKS[task].variants.items() if name != "decoupled"
-    }  # a name for local
+    }  # a name for the default
     return found | {f"{name}, pipelined": {**found[name], "delay": 1} for name in PIPELINED[task]}
 
 

@@ -30,7 +30,7 @@ def gpt(
     dropout: float = 0.0,
     tied: bool = False,
     coupling: str = "decoupled",
-    gradient: str | Mapping[str, Any] = "local",
+    gradient: str | Mapping[str, Any] = "lens",
     delay: int = 0,
     batch: int = 16,
     lr: float = 0.006,

@@ -67,10 +67,11 @@ def split(
         output: Of several outputs, the key or index of the prediction; None: the one that fits the objective.
         objective: Of the prediction; None: classification of `label`; a word names the target to classify.
         coupling: Of every channel.
-        gradient: Of every channel. None: `local` where the objective is to classify or code a categorical target
-            (docs/results/split-credit.md), else `linear` at every site. `local` without a head gets a small one; `aug_local` one of copies
-            of the model's later blocks (`{"kind": "aug_local", "layers": 2}`) and its last layers; `lens` is the model's own
-            last layers, with their present parameters. `at` names the submodule where these begin, if not after the blocks.
+        gradient: Of every channel. None: `lens` of messages [tokens, features] that the model's last layers can read, `local` of
+            others, if the objective is to classify or code a categorical target (docs/results/split-credit.md), else `linear` at
+            every site. `local` without a head gets a small one; `aug_local` one of copies of the model's later blocks
+            (`{"kind": "aug_local", "layers": 2}`) and its last layers; `lens` is these themselves, with their present
+            parameters. `at` names the submodule where they begin, if not after the blocks.
         delay: Steps that a message takes from a part to the next. With 1, in every step all parts work at the same time, each on
             another sample: pipelined. Labels and inputs belong to the sample (`align`).
         tie: Parameters that several parts share: `copy` makes them independent, `together` keeps them equal; None: an error.
@@ -94,9 +95,8 @@ def split(
         size, target = _size(goal, description)
         cut = _cut(model, at, given, output, size, target)
         tied = tied_parameters(cut.parts, model, cut.names, tie)
-        members = dict(zip(cut.names, cut.parts, strict=True))
-        credit = Credit(model, given.example, cut.at, target, output, size, members)
-        gradient = _safe(goal, target[1]) if gradient is None else gradient
+        coded = goal.kind in _CODED
+        credit = Credit(model, given.example, cut.at, target, output, size, cut.members, coded=coded)
         channels = _channels(cut, coupling, gradient, credit, delay)
     except ScenarioError as error:
         raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
@@ -128,6 +128,11 @@ class _Cut:
     names: list[str]
     at: list[str]
 
+    @property
+    def members(self) -> dict[str, Part]:
+        """The parts by the names of their agents."""
+        return dict(zip(self.names, self.parts, strict=True))
+
 
 def _cut(
     model: nn.Module,
@@ -158,12 +163,6 @@ def _objective(given: str | Mapping[str, Any] | None) -> ObjectiveSpec:
             f"objective: {given!r}; give a target's name, or {{'kind': 'classification', 'target': …}}"
         )
     return ObjectiveSpec.model_validate(given)
-
-
-def _safe(goal: ObjectiveSpec, target: Signal) -> str | None:
-    """The kind of gradient that is safe for an objective; None: no kind with a loss of its own."""
-    coded = isinstance(goal.kind, str) and goal.kind in _CODED
-    return "local" if coded and target.classes is not None else None
 
 
 def _size(goal: ObjectiveSpec, description: Description) -> tuple[int | None, tuple[str, Signal]]:
@@ -212,8 +211,9 @@ def _channels(
             if delay:  # a skip waits for what goes through every part on its way
                 channel["link"] = {"delay": delay * (place - wire.message.sender)}
             if coupling in _PREDICTED:
-                given = {"kind": "linear", "sites": len(shape) > 1} if gradient is None else gradient
-                channel["gradient"] = credit.gradient(given, wire)
+                channel["gradient"] = (
+                    credit.default(wire) if gradient is None else credit.gradient(gradient, wire)
+                )
             if wire.port is not None:
                 channel["port"] = re.sub("[^A-Za-z0-9]+", "_", wire.port).strip("_")
             channels.append(channel)

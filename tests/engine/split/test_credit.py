@@ -275,7 +275,7 @@ def test_the_last_layers_take_what_the_submodule_reads_and_give_the_prediction(n
     model = gpt(dropout=0.0).eval()
     idx = torch.randint(7, (5, 6))
     target = "following", Signal(shape=(6,), classes=7)
-    found = Credit(model, {"idx": idx}, CUTS, target, None, 42, {}).tail(name, (6, 8))
+    found = Credit(model, {"idx": idx}, CUTS, target, None, 42, {}, coded=True).tail(name, (6, 8))
     reads: list[Tensor] = []
     hook = model.get_submodule(name).register_forward_pre_hook(lambda _, given: reads.append(given[0]))
     expected = model(idx)
@@ -287,10 +287,24 @@ def test_the_last_layers_take_what_the_submodule_reads_and_give_the_prediction(n
 
 def test_last_layers_that_read_several_tensors_are_refused() -> None:
     credit = Credit(
-        UNet(), {"x": torch.randn(4, 1, 8, 8)}, ["up1"], ("label", Signal(classes=10)), None, 10, {}
+        UNet(),
+        {"x": torch.randn(4, 1, 8, 8)},
+        ["up1"],
+        ("label", Signal(classes=10)),
+        None,
+        10,
+        {},
+        coded=True,
     )
     with one_line("gradient: the layers from 'up1' on read relu, relu_1, relu_2, and a head reads one"):
         credit.tail("up1")
+
+
+def test_tokens_have_a_lens_by_default_where_the_last_layers_read_them() -> None:
+    assert {channel.gradient.kind for channel in scenario(gpt(), None).channels} == {"lens"}
+    narrow = nn.Sequential(nn.Embedding(7, 6), nn.Linear(6, 8), nn.Linear(8, 7))
+    found = scenario(narrow, None, [1, 2], inputs={"input": "tokens"})
+    assert {channel.gradient.kind for channel in found.channels} == {"local"}
 
 
 def test_a_cut_behind_the_blocks_leaves_the_lens_where_it_is() -> None:
