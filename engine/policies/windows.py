@@ -1,7 +1,7 @@
 """Policies over a window: what an agent did, what followed, and the losses of that (docs/semantics.md, rewards).
 
 A tick's reward is the sum of those of the steps from it to the agent's next tick, or to the end of the episode if that
-comes before; of the window's last tick it is that of its own step. A step whose reward is masked was no experience.
+comes before; a step whose reward is masked was no experience. What is seen of what follows is `trajectory_of`'s to say.
 """
 
 from __future__ import annotations
@@ -117,9 +117,9 @@ class PolicyEvaluator:
         masks = [("_reward",) * len(agent.members)]
         for place, (name, weight) in enumerate(agent.goal.rewards):
             if name != COSINE:
-                names = [m.goal.rewards[place][0] for m in agent.members if m.goal is not None]
-                total = total + weight * self._signal(agent, steps, names)
-                masks.append(tuple(f"_{name}" for name in names))
+                own = [m.goal.rewards[place][0] for m in agent.members if m.goal is not None]
+                total = total + weight * self._signal(agent, steps, own)
+                masks.append(tuple(f"_{name}" for name in own))
         for names in dict.fromkeys(masks):
             if any(s is not None and name in s.signals for s in steps for name in dict.fromkeys(names)):
                 mask = self._signal(agent, steps, names) > 0

@@ -29,7 +29,7 @@ def window_loss(state: State, tape: Tape) -> WindowLoss:
                 known.count += new.count
     for name in dict.fromkeys(tick.agent for _, tick in tape.ticks()):
         goal, policy = state.agents[name].goal, policy_window(state, state.agents[name], tape)
-        if goal is not None and policy is not None and policy.first is not None:
+        if goal is not None and policy is not None:
             losses, valid = policy.first.losses * goal.weight, policy.advantages.valid
             total = losses.sum() / state.batch  # rule 41: the mean over what is valid
             window.total = total if window.total is None else window.total + total

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from antiphon.agents.network import OBJECTIVE, VALUE
-from antiphon.agents.policies import PolicyLosses, trajectory_of
+from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory, trajectory_of
 from antiphon.comms.credit import constant
 from antiphon.engine.reference.forward import replay
 from antiphon.engine.reference.ledger import mask_fill_zero
@@ -112,28 +112,32 @@ def policy_window(state: State, agent: Agent, tape: Tape) -> PolicyWindow | None
     advantages = agent.goal.policy.advantages(trajectory, None if values is None else constant(values))
     if not advantages.valid.any():
         return None
-    window = PolicyWindow(ticks, trajectory, advantages)
-    window.first = pass_losses(agent, window)
-    return window
+    first = pass_losses(agent, ticks, trajectory, advantages)
+    return PolicyWindow(ticks, trajectory, advantages, first)
 
 
-def pass_losses(agent: Agent, window: PolicyWindow, rows: Tensor | slice = slice(None)) -> PolicyLosses:
-    """Return the losses of a pass over some environments of a window, whose ticks have their ports (rules 40, 42)."""
+def pass_losses(
+    agent: Agent,
+    ticks: list[AgentTick],
+    trajectory: Trajectory,
+    advantages: Advantages,
+    then: Tensor | None = None,
+    rows: Tensor | slice = slice(None),
+) -> PolicyLosses:
+    """Return the losses of a pass over some environments of a window, whose ticks have their ports (rules 41, 42).
+
+    `then`: [T, B], log-probabilities of the first pass; None: this is it.
+    """
     assert agent.goal is not None
     assert agent.goal.policy is not None
     outputs = (
-        torch.stack([tick.ports[OBJECTIVE] for tick in window.ticks])
-        if OBJECTIVE in window.ticks[0].ports
+        torch.stack([tick.ports[OBJECTIVE] for tick in ticks])[:, rows]
+        if OBJECTIVE in ticks[0].ports
         else None
     )
-    values = _values(window.ticks)
-    return agent.goal.policy.losses(
-        None if outputs is None else outputs[:, rows],
-        None if values is None else values[:, rows],
-        window.trajectory.of(rows),
-        window.advantages.of(rows),
-        None if window.first is None else window.first.log_prob[:, rows],
-    )
+    values, then = _values(ticks), None if then is None else then[:, rows]
+    values = None if values is None else values[:, rows]
+    return agent.goal.policy.losses(outputs, values, trajectory.of(rows), advantages.of(rows), then)
 
 
 def _values(ticks: list[AgentTick]) -> Tensor | None:
@@ -162,13 +166,12 @@ def _outcome(state: State, goal: Goal, steps: list[StepSignals]) -> _Outcome:
     found = _Outcome(state.system.nothing, nowhere, nowhere, ~nowhere)
     going = ~nowhere
     for signals in steps:
-        known = ~nowhere
+        known, reward = signals.values.get("_reward", ~nowhere), state.system.nothing
         for name, weight in goal.rewards:
             if name in signals.values:
-                mask = signals.values.get(f"_{name}", ~nowhere)
-                reward = weight * signals.values[name].to(state.system.dtype)
-                found.reward = found.reward + mask_fill_zero(going & mask, reward)
-                known = known & mask
+                known = known & signals.values.get(f"_{name}", ~nowhere)
+                reward = reward + weight * signals.values[name].to(state.system.dtype)
+        found.reward = found.reward + mask_fill_zero(going & known, reward)
         if signals is steps[0]:
             found.experience = known
         terminated, truncated = signals.values["terminated"] > 0, signals.values["truncated"] > 0
@@ -189,6 +192,7 @@ def _direction_reward(
     entry = [entry for entry in tick.reads if entry.channel == channel][-1]
     message = entry.value
     if message is None:
+        assert entry.stamp is not None
         sent = tape.outputs[channel, entry.stamp].flatten(1)
         message = mask_fill_zero(entry.present, state.ledgers[channel].link.carry(entry.stamp, sent))
     before, now = (
@@ -221,10 +225,13 @@ def further_passes(state: State, update: GroupUpdate, tape: Tape, step: int) -> 
         chance = uniform(seed_for(seed, "epoch", str(epoch)), step, state.batch, state.system.device)
         for rows in chance.argsort(stable=True).tensor_split(policy.minibatches):
             replay(state, tape)
-            losses = [
-                goals[name].weight * pass_losses(state.agents[name], policies[name], rows).losses
-                for name in again
-            ]
+            losses = []
+            for name in again:
+                known, agent = policies[name], state.agents[name]
+                constants = (known.trajectory, known.advantages, known.first.log_prob)
+                found = pass_losses(agent, known.ticks, *constants, rows)
+                known.further.append(found.figures)
+                losses.append(goals[name].weight * found.losses)
             if not _follow(state, update, torch.stack(losses).sum() / len(rows), tape, step):
                 return
 

@@ -268,8 +268,10 @@ class PolicyWindow:
     """The agent's, in order."""
     trajectory: Trajectory
     advantages: Advantages
-    first: PolicyLosses | None = None
-    """The first pass; None before it."""
+    first: PolicyLosses
+    """The first pass."""
+    further: list[dict[str, Tensor]] = field(default_factory=list)
+    """The figures of the further ones."""
 
 
 @dataclass(slots=True)

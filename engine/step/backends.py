@@ -13,7 +13,14 @@ from antiphon.engine.core.divergence import RunningStatistics
 from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import Action, EpisodeEnds, StepSignals, Tape
 from antiphon.engine.core.system import Stacked, System
-from antiphon.engine.core.updates import InputUpdate, Losses, PredictorUpdate, StepReport, Update
+from antiphon.engine.core.updates import (
+    InputUpdate,
+    Losses,
+    PolicyWindow,
+    PredictorUpdate,
+    StepReport,
+    Update,
+)
 from antiphon.engine.reference import records as reference
 from antiphon.engine.reference.engine import ReferenceEngine
 from antiphon.engine.state.stacks import merge_state, parts_of, split_state
@@ -302,12 +309,18 @@ class ReferenceBackend:
         return torch.full((self.system.batch,), mask, device=self.system.device)
 
     def _update(self, update: reference.GroupUpdate) -> Update:
-        batch = self.system.batch
         losses = {
-            name: Losses(loss.samples.sum().reshape(1) / batch, loss.score.reshape(1), loss.count)
+            name: Losses(loss.reported.reshape(1), loss.score.reshape(1), loss.count)
             for name, loss in update.loss.agents.items()
         }
         group = self.system.group_of[update.group.members[0]]
         found = Update(group, Tape(update.window), update.gradients, injected=update.injected)
         found.window_loss.losses = losses
+        policies = {
+            name: own for name, loss in update.loss.agents.items() if (own := loss.policy) is not None
+        }
+        found.window_loss.policies = {
+            name: PolicyWindow(own.trajectory, own.advantages, own.first, own.further)
+            for name, own in policies.items()
+        }
         return found

@@ -12,12 +12,22 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "engine" / "reference"
-COMPUTING = ("engine", "forward", "mailbox", "ledger", "losses", "backward", "predictors", "state")
+COMPUTING = (
+    "engine",
+    "forward",
+    "mailbox",
+    "ledger",
+    "losses",
+    "backward",
+    "predictors",
+    "state",
+    "policies",
+)
 """The files that decide what is computed."""
 DECLARING = ("records", "checkpoint")
 """Declarations, and the form of a checkpoint."""
-MOST_LINES = 1240
-MOST_LOADED = 12
+MOST_LINES = 1560
+MOST_LOADED = 13
 """Files that loading the engine loads, beyond agents/, comms/ and nets/."""
 
 
@@ -29,7 +39,7 @@ def trees(folder: Path) -> Iterator[tuple[Path, ast.Module]]:
 def test_a_newcomer_reads_it_in_a_sitting() -> None:
     assert {path.stem for path in FOLDER.glob("*.py")} == {*COMPUTING, *DECLARING, "__init__"}
     lines = {name: len((FOLDER / f"{name}.py").read_text("utf-8").splitlines()) for name in COMPUTING}
-    assert len(lines) <= 8
+    assert len(lines) <= 9
     assert sum(lines.values()) <= MOST_LINES, lines
 
 
