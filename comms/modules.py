@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from antiphon.comms.heads import Reconstruction
 from antiphon.comms.lens import LensGradient
-from antiphon.comms.local_policy import LocalPolicyGradient
 from antiphon.comms.model import ContextSpec, Model, Numbers
 from antiphon.comms.sites import SiteGradient, SiteInput, sites_of
 from antiphon.comms.synthetic_gradients import (
@@ -227,7 +226,7 @@ def predictor_of(
                 "or use kind linear or mlp"
             )
         sites = False
-    if made is LocalPolicyGradient:
+    if made.needs_actions:
         if sites:
             raise ScenarioError("gradient.sites: a policy reads whole messages; leave sites out")
         sites = False

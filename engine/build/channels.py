@@ -131,6 +131,7 @@ class Wiring:
             gradient.trace,
             propagate=gradient.propagate,
             apply=gradient.apply,
+            needs_actions=predictor is not None and predictor.needs_actions,
             slots=slots_of(spec, self.scenario),
             staleness=spec.staleness,
         )

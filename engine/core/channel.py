@@ -75,6 +75,8 @@ class Channel:
     """Clips a returned state gradient that is far longer than the median; of several channels a `BundledOutliers`."""
     propagate: float = 0.0
     apply: bool = True
+    needs_actions: bool = False
+    """Whether its predictor is evaluated at, and learns from, what its receiver does."""
     slots: int = 1
     """Messages that a tick reads side by side."""
     staleness: int = 0
@@ -268,11 +270,6 @@ class Channel:
     def needs_returned_loss(self) -> bool:
         """Whether its predictor learns from its receiver's losses."""
         return self.predictor is not None and self.predictor.needs_loss
-
-    @property
-    def needs_actions(self) -> bool:
-        """Whether its predictor is evaluated at, and learns from, what its receiver does."""
-        return self.predictor is not None and self.predictor.needs_actions
 
     @property
     def mixes(self) -> bool:

@@ -17,9 +17,9 @@ from torch import Tensor, UntypedStorage
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from antiphon.agents.local_policy import LocalPolicyGradient
 from antiphon.agents.network import VALUE
 from antiphon.comms.lens import LensGradient
-from antiphon.comms.local_policy import LocalPolicyGradient
 from antiphon.comms.synthetic_gradients import Example, Predictor, ReturnedAction
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.core.agent import Agent

@@ -7,29 +7,16 @@ the sender follows its slope. Nothing of the receiver's network is in it, so it 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
 
+from antiphon.agents.distributions import Distribution
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.synthetic_gradients import Example, Predictor, counted, with_slope
 
-__all__ = ["ActionDistribution", "LocalPolicyGradient"]
-
-
-class ActionDistribution(Protocol):
-    """A family of distributions over a receiver's actions."""
-
-    @property
-    def parameters(self) -> int:
-        """Outputs per row that it reads."""
-
-    def mode(self, outputs: Tensor) -> Tensor:
-        """Return the most likely action per row of outputs [rows, parameters]."""
-
-    def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
-        """Return the logarithm of the probability, or density, of each row's action."""
+__all__ = ["LocalPolicyGradient"]
 
 
 @final
@@ -53,7 +40,7 @@ class LocalPolicyGradient(Predictor):
         shape: tuple[int, ...],
         context: Sequence[ContextSpec],
         *,
-        distribution: ActionDistribution,
+        distribution: Distribution,
         **settings: Any,
     ) -> None:
         self.distribution = distribution
