@@ -326,7 +326,8 @@ def objective_in(name: str, agent: AgentSpec, env: Description) -> tuple[Objecti
     else:
         raise DocumentError(
             ("agents", name, "acts"),
-            f"actions of {space}; wrap the environment so that they are Discrete or a Box",
+            f"actions of {space}; learn them by a policy (a2c, ppo, reinforce), or wrap the environment so that they are "
+            "Discrete or a Box",
         )
     return objective, size
 

@@ -320,7 +320,7 @@ class ReferenceBackend:
             name: own for name, loss in update.loss.agents.items() if (own := loss.policy) is not None
         }
         found.window_loss.policies = {
-            name: PolicyWindow(own.trajectory, own.advantages, own.first, own.further)
+            name: PolicyWindow([], own.trajectory, own.advantages, own.first, own.further)
             for name, own in policies.items()
         }
         return found
