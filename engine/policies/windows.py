@@ -18,7 +18,7 @@ from antiphon.comms.credit import constant
 from antiphon.engine.core.agent import COSINE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.masks import mask_fill_zero
-from antiphon.engine.core.records import AgentTick, StepSignals, Tape, select_rows
+from antiphon.engine.core.records import AgentTick, StepSignals, Tape, rows_through, select_rows
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import PolicyWindow
 
@@ -198,14 +198,16 @@ class _Sampled:
         channel, sampler = self.channel, self.channel.sampler
         assert sampler is not None
         batch = channel.batch if rows is None else len(rows) // channel.senders
-        found = []
+        own, found = None, []
+        if rows is not None:
+            own = rows_through(rows, channel.sender_index, channel.senders, channel.batch)
         for port, part in zip(ports[channel.port], parts, strict=True):
             sent = part.sampled.get(channel.name)
             if sent is None:
                 found.append((port.new_zeros(len(port)),) * 2)
                 continue
             carried = select_rows(port, channel.sender_index, batch)
-            value = sent if rows is None else sent[self._rows(rows, batch)]
+            value = sent if own is None else sent[own]
             found.append(
                 (
                     self._to_sender(sampler.log_prob(carried, value), batch),
@@ -213,15 +215,6 @@ class _Sampled:
                 )
             )
         return torch.stack([one for one, _ in found]), torch.stack([other for _, other in found])
-
-    def _rows(self, rows: Tensor, batch: int) -> Tensor:
-        """The channels' rows of the same environments as some rows of the senders."""
-        channel = self.channel
-        environments = rows.view(channel.senders, batch) % channel.batch
-        if channel.sender_index is not None:
-            environments = environments.index_select(0, channel.sender_index)
-        first = torch.arange(len(environments), device=rows.device).unsqueeze(1) * channel.batch
-        return (environments + first).flatten()
 
     def _to_sender(self, values: Tensor, batch: int) -> Tensor:
         """Values of the channels' rows as their senders', once for each port."""
