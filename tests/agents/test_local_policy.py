@@ -108,7 +108,7 @@ def test_the_prediction_is_the_slope_of_the_summed_loss(name: str, hidden: tuple
         for sign in (1, -1):
             message = example.message.clone()
             message.view(-1)[index] += sign * step
-            found.append(float(own.loss(dataclasses.replace(example, message=message))) * BATCH)
+            found.append(float(own.loss(dataclasses.replace(example, message=message)).detach()) * BATCH)
         slope = (found[0] - found[1]) / (2 * step)
         assert float(predicted.flatten()[index]) == pytest.approx(slope, rel=1e-5, abs=1e-7)
 
