@@ -126,7 +126,8 @@ def _injections(state: State, tape: Tape, step: int, injected: dict[str, Tensor]
         if credit is not None and channel.coupling == "delayed":
             found.append(Injection(output, credit))
         elif credit is not None:
-            injected[name] = credit
+            shown = credit if name not in injected or not channel.needs_actions else injected[name]
+            injected[name] = torch.where(credit.any(1, keepdim=True), credit, shown)
             found.append(Injection(output, credit, channel.scale(step), channel.discount))
         if channel.direct is not None:  # rule 10: an objective's errors at ticks since, carried straight back
             own = [(at, tick) for at, tick in tape.ticks() if tick.agent == channel.error_of]

@@ -283,7 +283,11 @@ class BackwardPass:
                 yield Injection(record.graph_output, credit)
             else:
                 scale = channel.scale(step)
-                update.injected[name] = credit
+                before = update.injected.get(name)
+                if channel.needs_actions and before is not None:  # a window's last tick teaches nothing
+                    update.injected[name] = torch.where(credit.any(1, keepdim=True), credit, before)
+                else:
+                    update.injected[name] = credit
                 if scale:
                     update.injected_messages.add((name, record.stamp))
                 yield Injection(record.graph_output, credit, scale, channel.discount)

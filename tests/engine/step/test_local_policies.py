@@ -260,3 +260,12 @@ def test_a_state_has_none() -> None:
     agent = {"observes": ["x"], "network": network, "acts": True, "objective": {"kind": "a2c"}}
     with pytest.raises(ScenarioError, match="kind: local_policy is of message channels only; use another"):
         scenario_of({"arm": {**agent, "clock": {"unroll": 4}}}, [channel], Game())
+
+
+@ENGINES
+def test_the_reported_norm_is_of_the_newest_message_that_teaches(backend: str) -> None:
+    """The last tick of a window teaches nothing unless its episode ends, so that nothing is injected there."""
+    with made(_scenario(env=Game(parts=("arm0",), share=0.0)), backend) as simulation:
+        for _ in range(12):
+            simulation.step()
+        assert simulation.channel_figures()["eye0->arm0"]["injection_norm"] > 0
