@@ -92,6 +92,8 @@ def trajectory_of(
     window. Where the length of episodes is known beforehand a last tick counts if its episode terminates with it. Elsewhere
     it does not: windows would show what happens at their last ticks only where it is a termination, a biased choice.
 
+    An agent that takes no part at its next tick, though its episode goes on, has left it: nothing follows for it.
+
     Args:
         actions: [T, rows, …] as sampled; None where the policy is only over messages.
         rewards: [T, rows], from each tick to the next or to the end of its episode; anything where there is no experience.
@@ -101,6 +103,8 @@ def trajectory_of(
         known_length: Whether the world declares the length of its episodes.
     """
     terminated, truncated = terminated & experience, truncated & experience & ~terminated
+    left = experience[:-1] & ~experience[1:] & ~truncated[:-1]
+    terminated = torch.cat([terminated[:-1] | left, terminated[-1:]])
     last = torch.zeros_like(terminated)
     last[-1] = ~terminated[-1] if known_length else True
     unseen = ~experience | truncated | last

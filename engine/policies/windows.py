@@ -162,15 +162,20 @@ class PolicyEvaluator:
     def _message(self, agent: Agent, part: AgentTick, tape: Tape, place: int) -> Tensor:
         """[rows, size]: what each member's tick read over its incoming channel at `place`, the newest."""
         names = [member.incoming[place].name for member in agent.members]
-        stack = next(channel for channel in agent.incoming if names[0] in channel.names)
-        entry = [read for read in part.reads if read.channel == stack.name][-1]
-        value = stack.zeros if entry.value is None else entry.value
-        if entry.stamp is not None:
-            sent = tape.graph_outputs[stack.name, entry.stamp].flatten(1)
-            value = mask_fill_zero(entry.available, sent)
-        order = [stack.names.index(name) for name in names]
-        index = None if order == list(range(len(stack.names))) else torch.tensor(order, device=value.device)
-        return select_rows(constant(value), index, agent.batch)
+        stacks = [channel for channel in agent.incoming if not set(names).isdisjoint(channel.names)]
+        order, values = dict[str, int](), []
+        for stack in stacks:  # several, where the senders are not computed as one
+            entry = [read for read in part.reads if read.channel == stack.name][-1]
+            value = stack.zeros if entry.value is None else entry.value
+            if entry.stamp is not None:
+                sent = tape.graph_outputs[stack.name, entry.stamp].flatten(1)
+                value = mask_fill_zero(entry.available, sent)
+            order.update({name: len(order) + n for n, name in enumerate(stack.names)})
+            values.append(constant(value))
+        found = values[0] if len(values) == 1 else torch.cat(values)
+        wanted = [order[name] for name in names]
+        index = None if wanted == list(range(len(order))) else torch.tensor(wanted, device=found.device)
+        return select_rows(found, index, agent.batch)
 
 
 @dataclass(frozen=True, slots=True)
