@@ -126,6 +126,10 @@ class Advantages:
         """Return those of some of the rows."""
         return Advantages(self.advantages[:, rows], self.returns[:, rows], self.valid[:, rows])
 
+    def weighted(self, members: int = 1) -> Tensor:
+        """Return the advantages as losses count them: a member's sum, divided by its B, is a mean over its valid ticks."""
+        return self.advantages * _Means(self.valid, members).shares(self.advantages.dtype)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PolicyLosses:
@@ -206,6 +210,10 @@ class _Means:
     def of(self, values: Tensor, less: int = 0) -> Tensor:
         """[N]: the sum of values [T, rows] over each member's valid samples by their number less `less`."""
         return self._sum(values.where(self.valid, torch.zeros_like(values))) / (self.count - less)
+
+    def shares(self, dtype: torch.dtype) -> Tensor:
+        """[rows]: B by the number of the member's valid samples."""
+        return self.to_rows(self.batch / self.count.to(dtype).clamp(min=1))
 
     def to_rows(self, figures: Tensor) -> Tensor:
         """Broadcast a figure per member, [N], to rows."""
@@ -349,8 +357,7 @@ class PolicyObjective(Objective):
             total = total + self.value * error
             figures["value_loss"] = means.of(constant(error))
             figures["explained_variance"] = _explained(constant(values), advantages.returns, means)
-        share = means.to_rows(means.batch / means.count.to(total.dtype).clamp(min=1))
-        losses = (total * share).where(advantages.valid, torch.zeros_like(total))
+        losses = (total * means.shares(total.dtype)).where(advantages.valid, torch.zeros_like(total))
         return PolicyLosses(losses, constant(log_prob), figures)
 
     def _clipped(self, change: Tensor, advantages: Tensor) -> Tensor:

@@ -111,4 +111,4 @@ class Policy:
         self._batch = batch
         self._space = self._native.space(batch)
         self._space.seed(self.seed)
-        self._rollout = Rollout(self._system, batch, Links(), self.seed, greedy=self.greedy)
+        self._rollout = Rollout(self._system, batch, Links(), self.seed, sampled=not self.greedy)
