@@ -1,6 +1,5 @@
 """A world's own observations and actions, of one environment or a batch."""
 
-
 import numpy as np
 import pytest
 import torch
