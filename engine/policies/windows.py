@@ -18,7 +18,7 @@ from antiphon.comms.credit import constant
 from antiphon.engine.core.agent import COSINE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.masks import mask_fill_zero
-from antiphon.engine.core.records import AgentTick, StepSignals, Tape, select_rows
+from antiphon.engine.core.records import AgentTick, StepSignals, Tape, rows_through, select_rows
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import PolicyWindow
 
@@ -166,15 +166,20 @@ class PolicyEvaluator:
     def _message(self, agent: Agent, part: AgentTick, tape: Tape, place: int) -> Tensor:
         """[rows, size]: what each member's tick read over its incoming channel at `place`, the newest."""
         names = [member.incoming[place].name for member in agent.members]
-        stack = next(channel for channel in agent.incoming if names[0] in channel.names)
-        entry = [read for read in part.reads if read.channel == stack.name][-1]
-        value = stack.zeros if entry.value is None else entry.value
-        if entry.stamp is not None:
-            sent = tape.graph_outputs[stack.name, entry.stamp].flatten(1)
-            value = mask_fill_zero(entry.available, sent)
-        order = [stack.names.index(name) for name in names]
-        index = None if order == list(range(len(stack.names))) else torch.tensor(order, device=value.device)
-        return select_rows(constant(value), index, agent.batch)
+        stacks = [channel for channel in agent.incoming if not set(names).isdisjoint(channel.names)]
+        order, values = dict[str, int](), []
+        for stack in stacks:  # several, where the senders are not computed as one
+            entry = [read for read in part.reads if read.channel == stack.name][-1]
+            value = stack.zeros if entry.value is None else entry.value
+            if entry.stamp is not None:
+                sent = tape.graph_outputs[stack.name, entry.stamp].flatten(1)
+                value = mask_fill_zero(entry.available, sent)
+            order.update({name: len(order) + n for n, name in enumerate(stack.names)})
+            values.append(constant(value))
+        found = values[0] if len(values) == 1 else torch.cat(values)
+        wanted = [order[name] for name in names]
+        index = None if wanted == list(range(len(order))) else torch.tensor(wanted, device=found.device)
+        return select_rows(found, index, agent.batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,14 +207,16 @@ class _Sampled:
         channel, sampler = self.channel, self.channel.sampler
         assert sampler is not None
         batch = channel.batch if rows is None else len(rows) // channel.senders
-        found = []
+        own, found = None, []
+        if rows is not None:
+            own = rows_through(rows, channel.sender_index, channel.senders, channel.batch)
         for port, part in zip(ports[channel.port], parts, strict=True):
             sent = part.sampled.get(channel.name)
             if sent is None:
                 found.append((port.new_zeros(len(port)),) * 2)
                 continue
             carried = select_rows(port, channel.sender_index, batch)
-            value = sent if rows is None else sent[self._rows(rows, batch)]
+            value = sent if own is None else sent[own]
             found.append(
                 (
                     self._to_sender(sampler.log_prob(carried, value), batch),
@@ -217,15 +224,6 @@ class _Sampled:
                 )
             )
         return torch.stack([one for one, _ in found]), torch.stack([other for _, other in found])
-
-    def _rows(self, rows: Tensor, batch: int) -> Tensor:
-        """The channels' rows of the same environments as some rows of the senders."""
-        channel = self.channel
-        environments = rows.view(channel.senders, batch) % channel.batch
-        if channel.sender_index is not None:
-            environments = environments.index_select(0, channel.sender_index)
-        first = torch.arange(len(environments), device=rows.device).unsqueeze(1) * channel.batch
-        return (environments + first).flatten()
 
     def _to_sender(self, values: Tensor, batch: int) -> Tensor:
         """Values of the channels' rows as their senders', once for each port."""

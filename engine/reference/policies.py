@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -137,7 +138,26 @@ def pass_losses(
     )
     values, then = _values(ticks), None if then is None else then[:, rows]
     values = None if values is None else values[:, rows]
-    return agent.goal.policy.losses(outputs, values, trajectory.of(rows), advantages.of(rows), then)
+    messages = [(log_prob[:, rows], entropy[:, rows]) for log_prob, entropy in _messages(agent, ticks)]
+    constants = (trajectory.of(rows), advantages.of(rows), then)
+    return agent.goal.policy.losses(outputs, values, *constants, messages=messages)
+
+
+def _messages(agent: Agent, ticks: list[AgentTick]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield log-probability and entropy, [T, B] each, of every sampled message that the policy learns: once for a port."""
+    ports = set[str]()
+    for channel in agent.outgoing:
+        sampler = channel.sampler
+        if sampler is None or not sampler.learned or channel.port in ports:
+            continue
+        ports.add(channel.port)
+        found = []
+        for output, sent in ((tick.ports[channel.port], tick.sampled.get(channel.name)) for tick in ticks):
+            nothing = output.new_zeros(len(output)), output.new_zeros(len(output))  # no message at this tick
+            found.append(
+                nothing if sent is None else (sampler.log_prob(output, sent), sampler.entropy(output))
+            )
+        yield torch.stack([each for each, _ in found]), torch.stack([each for _, each in found])
 
 
 def _values(ticks: list[AgentTick]) -> Tensor | None:
