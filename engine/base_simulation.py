@@ -43,7 +43,7 @@ from antiphon.scenarios.problems import show_value
 from antiphon.scenarios.spec import frozen_data
 from antiphon.telemetry.figures import Recorder
 
-__all__ = ["BaseSimulation", "StepInfo"]
+__all__ = ["BaseSimulation", "StepInfo", "check_continues"]
 
 StepInfo = dict[str, Any]
 """`step`, `ended` (which episodes ended) and `losses` ({agent: scalar tensor} of those that learned)."""
@@ -161,6 +161,7 @@ class BaseSimulation:
         """
         if self.diverged is not None:
             raise DivergenceError(self.diverged)
+        check_continues(self)
         step = self.now
         # What the step before has left is as large as the gradients and messages.
         self.learned = AgentReport.empty(self.backend.stacked)
@@ -489,13 +490,11 @@ class BaseSimulation:
         return cls._restored(saved.scenario, lambda one: one.load_saved(saved), **settings, backend=backend)
 
     def check_open(self) -> None:
-        """Raise RunError if it has been closed, or is of a checkpoint from which no step can follow."""
+        """Raise RunError if it has been closed."""
         if self.closed:
             raise RunError(
                 "simulation: has been closed, and its environment with it; make another one, or load a checkpoint"
             )
-        if self.obstacle is not None:
-            raise RunError(self.obstacle)
 
     def close(self) -> None:
         """Close recorders and environment; a second call does nothing."""
@@ -510,6 +509,12 @@ class BaseSimulation:
 
     def __exit__(self, kind: object, failure: BaseException | None, trace: object) -> None:
         self.close()
+
+
+def check_continues(simulation: BaseSimulation) -> None:
+    """Raise RunError if a simulation is of a checkpoint from which no step can follow."""
+    if simulation.obstacle is not None:
+        raise RunError(simulation.obstacle)
 
 
 def _check_alone(simulation: BaseSimulation, what: str) -> None:

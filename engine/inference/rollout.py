@@ -75,7 +75,7 @@ class Rollout:
         links: How messages travel.
         seed: Of what is lost and added on the way.
         deliver: What is sent in place of messages; None: they are.
-        greedy: Whether policies take their most likely action, instead of a sample.
+        sampled: Whether policies sample their actions; else they take the most likely one.
 
     Attributes:
         system: The copy.
@@ -89,12 +89,15 @@ class Rollout:
         seed: int,
         deliver: Deliver | None = None,
         *,
-        greedy: bool = True,
+        sampled: bool = False,
     ) -> None:
         self.system = _silent_copy(system, batch, links, seed)
         self._messages = _DeliveredMessages(deliver)
         self._forward_pass = ForwardPass(self.system, self._messages)
-        self._forward_pass.actions.greedy = greedy
+        self._forward_pass.actions.greedy = not sampled
+        for name, channel in self.system.channels.items() if sampled else ():
+            if channel.sampler is not None and channel.sampler.learned:  # messages that are actions
+                channel.sampler = system.channels[name].sampler
 
     def restart(self, deliver: Deliver | None = None) -> None:
         """Begin in silence again."""
