@@ -382,7 +382,7 @@ def _policies(scenario: Graph) -> Iterator[DocumentError]:
                 message = f"no channel {objective.goal.channel!r} leads to this agent{known}"
                 yield DocumentError((*path, "objective", "goal", "channel"), message)
     for index, channel in enumerate(scenario.channels):
-        if channel.learned_by_policy and channel.sender not in policies:
+        if channel.learned_by_policy and not channel.state and channel.sender not in policies:
             message = f"are learned by the policy of their sender, and {channel.sender!r} has none"
             field = "symbols" if channel.sample is None else "sample"
             mend = "give it an objective of kind a2c, ppo or reinforce"

@@ -75,18 +75,26 @@ class Rollout:
         links: How messages travel.
         seed: Of what is lost and added on the way.
         deliver: What is sent in place of messages; None: they are.
+        greedy: Whether policies take their most likely action, instead of a sample.
 
     Attributes:
         system: The copy.
     """
 
     def __init__(
-        self, system: System, batch: int, links: Links, seed: int, deliver: Deliver | None = None
+        self,
+        system: System,
+        batch: int,
+        links: Links,
+        seed: int,
+        deliver: Deliver | None = None,
+        *,
+        greedy: bool = True,
     ) -> None:
         self.system = _silent_copy(system, batch, links, seed)
         self._messages = _DeliveredMessages(deliver)
         self._forward_pass = ForwardPass(self.system, self._messages)
-        self._forward_pass.actions.greedy = True
+        self._forward_pass.actions.greedy = greedy
 
     def restart(self, deliver: Deliver | None = None) -> None:
         """Begin in silence again."""

@@ -55,18 +55,36 @@ LARGEST = 256
 
 
 class Timed(Recorders):
-    """Passes figures on to a recorder, with the wall-clock `seconds` of the run once for every step that has any."""
+    """Passes figures on to a recorder, once for every step that has any with the wall-clock `seconds` of the run.
 
-    def __init__(self, recorder: Recorder, seconds: Callable[[], float]) -> None:
+    Args:
+        recorder: Where they go.
+        seconds: Returns those of the run so far.
+        start: Steps done before this session.
+        batch: Number of environments, for `steps_per_second` since the figures before, of all environments together; None:
+            it is left out.
+    """
+
+    def __init__(
+        self, recorder: Recorder, seconds: Callable[[], float], start: int = 0, batch: int | None = None
+    ) -> None:
         super().__init__([recorder])
-        self._seconds = seconds
+        self._seconds, self._batch = seconds, batch
         self._step: int | None = None
+        self._before = None if batch is None else (start, seconds())
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
-        """Pass on the figures of a step, and the seconds if this is the first time it has any."""
+        """Pass on the figures of a step, and the times if this is the first time it has any."""
         if step != self._step:
             self._step = step
-            rows = [*rows, Figure("run", "", "seconds", self._seconds())]
+            now = self._seconds()
+            rows = [*rows, Figure("run", "", "seconds", now)]
+            if self._before is not None and self._batch is not None:
+                past, then = self._before
+                if now > then:
+                    rate = (step - past) * self._batch / (now - then)
+                    rows.append(Figure("run", "", "steps_per_second", rate))
+                self._before = step, now
         super().figures(step, rows)
 
 
@@ -233,8 +251,8 @@ def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Meas
 def _symbol_entropies(sampler: SymbolSampler, message: Tensor) -> Tensor:
     """Return the entropy of each channel's symbols, [n] bits; `message`: [n, B * size]."""
     shares = message.view(len(message), -1, sampler.length, sampler.vocabulary).mean(1)
-    bits: Tensor = torch.special.entr(shares).sum(-1).mean(1) / math.log(2)
-    return bits
+    found: Tensor = torch.special.entr(shares).sum(-1).mean(1) / math.log(2)
+    return found
 
 
 def _trained(names: tuple[str, ...], update: PredictorUpdate) -> Iterator[Measured]:
@@ -277,7 +295,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     if channel.state:
         return  # it stays where it is
     bits = torch.finfo(channel.zeros.dtype).bits
-    content = float(channel.size * (link.bits or bits))
+    content: float = channel.size * (link.bits or bits)
     if isinstance(channel.sampler, SymbolSampler):
         content = channel.sampler.length * math.log2(channel.sampler.vocabulary)
     traffic = content * (ledger.sender.rate / ledger.sender.clock.period)

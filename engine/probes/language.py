@@ -87,8 +87,8 @@ def mutual_information(values: Tensor, labels: Tensor) -> float:
 
 def _entropies(probabilities: Tensor) -> Tensor:
     """The entropy in bits of distributions along the last axis."""
-    bits: Tensor = torch.special.entr(probabilities).sum(-1) / math.log(2)
-    return bits
+    found: Tensor = torch.special.entr(probabilities).sum(-1) / math.log(2)
+    return found
 
 
 def spearman(a: Tensor, b: Tensor) -> float:

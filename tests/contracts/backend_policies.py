@@ -260,16 +260,27 @@ def acting(draw: Draw) -> Document:
     template: Document | None = None
     if sends:
         coupling = one(draw, "decoupled", "locked", "detached", "delayed", "unlocked")
+        least = int(whole and coupling != "locked")
         template = {
             "size": 4,
             "coupling": coupling,
             "gradient": drawn_gradient(draw, 4, []),
             "link": drawn_link(
-                draw, coupling, int(whole and coupling != "locked"), bits=False, plain=seldom(draw, 2)
+                draw, coupling, least, bits=False, plain=seldom(draw, 2) or game.lengths == (1,)
             ),
         }
         if coupling == "unlocked":
             template["input"] = {"kind": "linear", "context": ["x"]}
+        if seldom(draw, 4):  # the sender has a policy over its messages
+            template |= one(
+                draw, {"sample": {"deviation": 0.3}}, {"symbols": {"vocabulary": 4, "by": "reinforce"}}
+            )
+            template |= {"coupling": "detached", "size": 4}
+            template.pop("gradient"), template.pop("input", None)
+            sender["objective"] = policy(draw, cosine=False)
+            sender["clock"]["unroll"] = unroll
+        elif seldom(draw, 5):
+            template["symbols"] = {"vocabulary": 2, "length": 2, "by": one(draw, "gumbel", "argmax")}
         if cosine:
             actor["objective"] = {**objective, "goal": {"channel": "", "signal": "position"}}
     if template is not None and not cosine and seldom(draw, 2):
