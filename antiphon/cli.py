@@ -248,6 +248,48 @@ def resume(
     )
 
 
+Ablation = Annotated[
+    str | None,
+    typer.Option(
+        "--ablate",
+        metavar="KIND",
+        help="Rank channels by the loss without their messages: zero, mean, resample or delay=K.",
+    ),
+]
+Represent = Annotated[
+    Path | None,
+    typer.Option("--represent", metavar="DIR", help="Write figures and data of representations."),
+]
+Horizon = Annotated[
+    int | None,
+    typer.Option("--horizon", parser=_whole(1), metavar="H", help="With --value: number of training steps."),
+]
+Repeats = Annotated[
+    int | None,
+    typer.Option("--repeats", parser=_whole(2), metavar="R", help="With --value: number of repeats."),
+]
+ExampleCount = Annotated[
+    int | None,
+    typer.Option(
+        "--examples",
+        parser=_whole(1),
+        metavar="N",
+        help="Examples for --ablate (default 2000), --language (1000) and --represent (400).",
+    ),
+]
+ChannelNames = Annotated[
+    list[str] | None,
+    typer.Option("--channels", metavar="A->B", help="Only these channels; may be repeated (default: all)."),
+]
+Language = Annotated[
+    bool,
+    typer.Option(
+        "--language",
+        help="Measure channels of symbols: entropy, information about labels, topographic similarity, …",
+    ),
+]
+
+
 @app.command(epilog=_examples("evaluate"))
 def evaluate(
     path: RunPath,
@@ -269,46 +311,16 @@ def evaluate(
         bool,
         typer.Option("--inputs/--no-inputs", help="With --links as_run: use synthetic inputs."),
     ] = True,
-    ablate: Annotated[
-        str | None,
-        typer.Option(
-            "--ablate",
-            metavar="KIND",
-            help="Rank channels by the loss without their messages: zero, mean, resample or delay=K.",
-        ),
-    ] = None,
+    ablate: Ablation = None,
+    language: Language = False,
     value: Annotated[
         bool, typer.Option("--value", help="Measure the value of each channel's learning signal.")
     ] = False,
-    represent: Annotated[
-        Path | None,
-        typer.Option("--represent", metavar="DIR", help="Write figures and data of representations."),
-    ] = None,
-    channels: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--channels", metavar="A->B", help="Only these channels; may be repeated (default: all)."
-        ),
-    ] = None,
-    examples: Annotated[
-        int | None,
-        typer.Option(
-            "--examples",
-            parser=_whole(1),
-            metavar="N",
-            help="Examples for --ablate (default 2000) and --represent (400).",
-        ),
-    ] = None,
-    horizon: Annotated[
-        int | None,
-        typer.Option(
-            "--horizon", parser=_whole(1), metavar="H", help="With --value: number of training steps."
-        ),
-    ] = None,
-    repeats: Annotated[
-        int | None,
-        typer.Option("--repeats", parser=_whole(2), metavar="R", help="With --value: number of repeats."),
-    ] = None,
+    represent: Represent = None,
+    channels: ChannelNames = None,
+    examples: ExampleCount = None,
+    horizon: Horizon = None,
+    repeats: Repeats = None,
     json: Json = False,
 ) -> None:
     """Evaluate a run on unseen data; rank and measure its channels; analyse its representations."""
@@ -318,6 +330,7 @@ def evaluate(
     measurements = verb.Measurements(
         ablate=ablate,
         represent=represent,
+        language=language,
         value=value,
         channels=channels or None,
         examples=examples,

@@ -84,6 +84,7 @@ _OWN: dict[str, dict[str, str]] = {
         "leaky": "antiphon.agents.recurrent:Recurrent",
         "gru": "antiphon.agents.recurrent:Recurrent",
         "lstm": "antiphon.agents.recurrent:Recurrent",
+        "pointer": "antiphon.agents.pointer:Pointer",
     },
 }
 """antiphon's own names, as `module:attribute`: nothing is imported before it is used."""

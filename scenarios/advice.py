@@ -136,7 +136,7 @@ def _by_network(network: NetworkSpec) -> Iterator[str]:
     plain, kind = NetworkSpec(), f"by a network of kind {network.kind}"
     others = {
         "hidden": network.recurrent,
-        "size": not network.recurrent,
+        "size": not network.recurrent and network.kind != "pointer",
         "encoder": not network.recurrent,
         "cell_norm": not network.recurrent,
         "leak": network.kind != "leaky",

@@ -93,11 +93,11 @@ class NetworkSpec(KindSpec):
     """A network by name.
 
     Attributes:
-        kind: `mlp`; `conv` for images; or with a state carried to the next tick: `rnn`, `leaky`, `gru`, `lstm`; or a
+        kind: `mlp`; `conv` for images; `pointer` to choose one of its first observation's candidates; or with a state carried to the next tick: `rnn`, `leaky`, `gru`, `lstm`; or a
             registered name.
         options: Of a registered network.
-        hidden: Widths of the hidden layers (`mlp`), or filters of the convolutions (`conv`).
-        size: Recurrent kinds only: units of the cell.
+        hidden: Widths of the hidden layers (`mlp`, `pointer`), or filters of the convolutions (`conv`).
+        size: Units of the cell (recurrent kinds), or components of the embeddings (`pointer`).
         encoder: Recurrent kinds only: widths of the hidden layers before the cell.
         norm: After every hidden layer, those of the encoder included; None: batch if the agent ticks once per
             example, else layer.
@@ -132,7 +132,9 @@ class NetworkSpec(KindSpec):
         """Return the fields of kind and size."""
         if self.own:
             return frozenset({"kind"})
-        return frozenset({"kind", "size" if self.recurrent else "hidden"})
+        return frozenset(
+            {"kind", "size" if self.recurrent else "hidden"} | ({"size"} if self.kind == "pointer" else set())
+        )
 
     @model_validator(mode="after")
     def _conv_fits(self) -> Self:

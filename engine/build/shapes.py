@@ -26,6 +26,7 @@ __all__ = [
     "GRADIENT_ENDS",
     "INPUT_ENDS",
     "Shapes",
+    "candidates_of",
     "default_norm",
     "head_of",
     "memories",
@@ -93,6 +94,20 @@ def head_of(channel: ChannelSpec) -> str:
     return f"to_{channel.receiver}" + ("" if channel.key == 0 else f"_{channel.key}")
 
 
+def candidates_of(agent: AgentSpec, env: Description) -> Shape:
+    """Return the shape of what a pointer network chooses from: the agent's first observation, [candidates, …].
+
+    Raises:
+        ScenarioError: There is none.
+    """
+    first = agent.observes[0] if agent.observes else None
+    if first is None or first == AGE:
+        raise ScenarioError(
+            "network.kind: pointer chooses among its first observation's candidates; observe some"
+        )
+    return env.signals[first].shape_as(agent.categories)
+
+
 def default_norm(agent: AgentSpec, env: Description) -> str:
     """Return `batch` for an agent that ticks once per example, else `layer` (semantics 19, 26)."""
     once = env.is_stream and agent.clock.period >= env.hold
@@ -131,6 +146,8 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
             messages[channel.name] = sender.layers.hidden[-1:]
         elif sender.layers.recurrent:
             messages[channel.name] = (sender.layers.size,)
+        elif sender.layers.kind == "pointer":
+            messages[channel.name] = candidates_of(sender, env)[:1]
     inputs: dict[str, Shape] = {}
     unknown = Counter(c.receiver for c in scenario.channels if c.name not in messages)
     ready = [name for name in scenario.agents if not unknown[name]]

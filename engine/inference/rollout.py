@@ -75,18 +75,26 @@ class Rollout:
         links: How messages travel.
         seed: Of what is lost and added on the way.
         deliver: What is sent in place of messages; None: they are.
+        greedy: Whether policies take their most likely action, instead of a sample.
 
     Attributes:
         system: The copy.
     """
 
     def __init__(
-        self, system: System, batch: int, links: Links, seed: int, deliver: Deliver | None = None
+        self,
+        system: System,
+        batch: int,
+        links: Links,
+        seed: int,
+        deliver: Deliver | None = None,
+        *,
+        greedy: bool = True,
     ) -> None:
         self.system = _silent_copy(system, batch, links, seed)
         self._messages = _DeliveredMessages(deliver)
         self._forward_pass = ForwardPass(self.system, self._messages)
-        self._forward_pass.actions.greedy = True
+        self._forward_pass.actions.greedy = greedy
 
     def restart(self, deliver: Deliver | None = None) -> None:
         """Begin in silence again."""
@@ -119,6 +127,13 @@ class Rollout:
                 channel.input_examples.clear()
                 channel.input_example_members.clear()
         return parts
+
+    @torch.no_grad()
+    def evaluated(self, part: AgentTick, step: int) -> Tensors:
+        """Return the ports of a tick that has read what is in `part`; nothing is sent."""
+        buffers = self.system.agents[part.agent].learner.buffers
+        self._forward_pass.evaluate(Tick(step, [part]), Tape(), buffers)
+        return part.ports
 
 
 class _DeliveredMessages:

@@ -94,7 +94,11 @@ class PolicyEvaluator:
             if k == 0 and known is not None:
                 experience = known
             rewards = rewards + mask_fill_zero(going if known is None else going & known, reward)
-            ends = [self._signal(agent, steps, [name]) > 0 for name in ("terminated", "truncated")]
+            ends = [
+                self._signal(agent, steps, [m.goal.ends[kind] for m in agent.members if m.goal is not None])
+                > 0
+                for kind in (0, 1)
+            ]
             terminated, truncated = terminated | (going & ends[0]), truncated | (going & ends[1])
             going = going & ~(ends[0] | ends[1])
         rewards = self._with_direction(agent, parts, tape, rewards, going)

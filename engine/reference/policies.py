@@ -194,7 +194,7 @@ def _outcome(state: State, goal: Goal, steps: list[StepSignals]) -> _Outcome:
         found.reward = found.reward + mask_fill_zero(going & known, reward)
         if signals is steps[0]:
             found.experience = known
-        terminated, truncated = signals.values["terminated"] > 0, signals.values["truncated"] > 0
+        terminated, truncated = (signals.values[name] > 0 for name in goal.ends)
         found.terminated = found.terminated | (going & terminated)
         found.truncated = found.truncated | (going & truncated & ~terminated)
         going = going & ~terminated & ~truncated

@@ -180,12 +180,14 @@ class RunWriter(Observer):
         files = Recorders([CsvRecorder(table, resumed), digests, board, *own])
         files.begin(description)
         self._latest.read(table, start)
-        simulation.recorders += [Timed(files, self._seconds), self._latest, *self._further]
         # A crash leaves run.json behind the table.
         logged = self._latest.of("run", "").get("seconds", 0.0)
         self._seconds_before = max(directory.facts["seconds"], logged)
         self._clock = SharedClock()
         self._clock.divide(1)
+        batch = None if simulation.world.episodes is None else scenario.training.batch
+        timed = Timed(files, self._seconds, start, batch)
+        simulation.recorders += [timed, self._latest, *self._further]
         if directory.described is not None and not directory.checkpoints:
             directory.checkpoint(simulation)
 
