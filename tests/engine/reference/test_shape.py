@@ -26,7 +26,7 @@ COMPUTING = (
 """The files that decide what is computed."""
 DECLARING = ("records", "checkpoint")
 """Declarations, and the form of a checkpoint."""
-MOST_LINES = 1560
+MOST_LINES = 1600
 MOST_LOADED = 13
 """Files that loading the engine loads, beyond agents/, comms/ and nets/."""
 
