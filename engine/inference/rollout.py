@@ -75,7 +75,7 @@ class Rollout:
         links: How messages travel.
         seed: Of what is lost and added on the way.
         deliver: What is sent in place of messages; None: they are.
-        greedy: Whether policies take their most likely action, instead of a sample.
+        greedy: Whether policies take their most likely action and messages are the most probable ones, instead of samples.
 
     Attributes:
         system: The copy.
@@ -92,6 +92,10 @@ class Rollout:
         greedy: bool = True,
     ) -> None:
         self.system = _silent_copy(system, batch, links, seed)
+        for channel in self.system.channels.values():
+            if channel.sampler is not None:
+                own = seed_for(seed, "message", channel.sender, channel.port)
+                channel.sampler = channel.sampler.most_probable() if greedy else channel.sampler.seeded(own)
         self._messages = _DeliveredMessages(deliver)
         self._forward_pass = ForwardPass(self.system, self._messages)
         self._forward_pass.actions.greedy = greedy
@@ -450,7 +454,6 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
         ledger=ledger,
         mailbox=Mailbox(ledger, channel.mailbox.aligns),
         zeros=channel.zeros.new_zeros(batch, channel.size),
-        sampler=None if channel.sampler is None else channel.sampler.most_probable(),
         predictor=None,
         context=(),
         ends=(),
