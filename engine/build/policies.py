@@ -81,6 +81,8 @@ def _check_passes(name: str, spec: AgentSpec, scenario: Scenario, env: Descripti
         norms = [port_norm(channel, agent, env) for channel in scenario.outputs_of(member)]
         if agent.layers is not None:
             norms += [agent.layers.norm or default_norm(agent, env), agent.layers.cell_norm]
+        if agent.objective is not None and agent.objective.critic is not None:
+            norms.append(agent.objective.critic.network.norm or default_norm(agent, env))
         if "batch" in norms:
             message = (
                 "batch norm has other statistics in each minibatch of ppo; use layer or none, or epochs: 1"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from antiphon.agents.network import Tensors
 from antiphon.comms.model import ContextSpec, encode
-from antiphon.comms.synthetic_gradients import Learned
+from antiphon.comms.synthetic_gradients import Learned, ReturnedAction
 from antiphon.engine.core.clock import Windows
 from antiphon.engine.core.masks import EnvMask
 
@@ -210,6 +210,8 @@ class Record:
     """[B, size], per sample, accumulated over the counted uses."""
     loss: Tensor | None = None
     """[B]: what its receiver lost in the windows that used it, for critics."""
+    actions: list[ReturnedAction] = field(default_factory=list)
+    """What its receiver did at the ticks that read it, for `local_policy`: known only while its windows are learned from."""
     finished: int | None = None
     """Step at which its last window closed."""
     held_by_sender: bool = True

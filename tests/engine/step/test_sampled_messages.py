@@ -192,10 +192,10 @@ def test_a_rollout_samples_messages_where_it_samples_actions() -> None:
         parts = rollout.tick(0, StepSignals(0, {"x": torch.zeros(64, 4), "y": torch.zeros(64, 3)}))
         return next(part.sampled["s->a"] for part in parts if part.agent == "s")
 
-    greedy, sampled = sent(), sent(greedy=False)
+    greedy, sampled = sent(), sent(sampled=True)
     assert torch.equal(greedy, greedy[:1].expand(64, -1))
     assert (sampled - greedy).std().item() == pytest.approx(0.4, rel=0.2)
-    assert torch.equal(sampled, sent(greedy=False))
+    assert torch.equal(sampled, sent(sampled=True))
 
 
 def test_many_seeds_at_once_send_what_each_would_send_alone() -> None:
