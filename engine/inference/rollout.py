@@ -75,7 +75,7 @@ class Rollout:
         links: How messages travel.
         seed: Of what is lost and added on the way.
         deliver: What is sent in place of messages; None: they are.
-        sampled: Whether policies sample their actions; else they take the most likely one.
+        sampled: Whether policies sample their actions, messages among them; else they take the most likely one.
 
     Attributes:
         system: The copy.
@@ -92,12 +92,13 @@ class Rollout:
         sampled: bool = False,
     ) -> None:
         self.system = _silent_copy(system, batch, links, seed)
+        for channel in self.system.channels.values():
+            if channel.sampler is not None:
+                own = channel.sampler.seeded(seed_for(seed, "message", channel.sender, channel.port))
+                channel.sampler = own if sampled and own.learned else own.most_probable()
         self._messages = _DeliveredMessages(deliver)
         self._forward_pass = ForwardPass(self.system, self._messages)
         self._forward_pass.actions.greedy = not sampled
-        for name, channel in self.system.channels.items() if sampled else ():
-            if channel.sampler is not None and channel.sampler.learned:  # messages that are actions
-                channel.sampler = system.channels[name].sampler
 
     def restart(self, deliver: Deliver | None = None) -> None:
         """Begin in silence again."""
@@ -355,7 +356,7 @@ class EnvironmentRollout:
         env: The environment, of any batch; the rollout owns it.
         links: How messages travel.
         seed: Of the environment, of sampled actions, and of what is lost and added on the way.
-        sampled: Whether policies sample their actions; else they take the most likely one.
+        sampled: Whether policies sample their actions, messages among them; else they take the most likely one.
         signals: Signals that are asked for beside those of the system.
         deliver: What is sent in place of messages; None: they are.
 
@@ -466,7 +467,6 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
         ledger=ledger,
         mailbox=Mailbox(ledger, channel.mailbox.aligns),
         zeros=channel.zeros.new_zeros(batch, channel.size),
-        sampler=None if channel.sampler is None else channel.sampler.most_probable(),
         predictor=None,
         context=(),
         ends=(),
