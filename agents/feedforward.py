@@ -148,10 +148,14 @@ class HeadedNetwork(Network):
     def emit_trunk(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
         """Add the trunk to `root` at a dotted name and return its emitter."""
 
+    def linear_heads(self) -> dict[str, Head]:
+        """Return the heads that are linear maps of the last hidden activation; others are ports of the trunk."""
+        return self.heads
+
     def parameters(self, generator: torch.Generator) -> Tensors:
         initial = self.trunk_parameters(generator)
         inputs = features_of(self.trunk_shape())
-        for head in self.heads.values():  # seeded by name: independent of other heads
+        for head in self.linear_heads().values():  # seeded by name: independent of other heads
             own = random.generator(generator.initial_seed(), head.name)
             weight, bias = initial_linear(inputs, (head.features, inputs), own)
             initial |= {f"{head.name}.weight": weight, f"{head.name}.bias": bias}
@@ -160,7 +164,7 @@ class HeadedNetwork(Network):
 
     def buffers(self) -> Tensors:
         buffers = self.trunk_buffers()
-        for head in self.heads.values():
+        for head in self.linear_heads().values():
             buffers |= norm_buffers(head.norm, head.features, f"{head.name}.norm.")
         return buffers
 
@@ -191,7 +195,7 @@ class HeadedNetwork(Network):
             parameters, buffers, x, training=training, transports=transports, state=state
         )
         flat = ports[HIDDEN].flatten(x.dim() - len(self.input_shape))
-        for name, head in self.heads.items():
+        for name, head in self.linear_heads().items():
             y, updated = layer(
                 linear, flat, parameters, buffers, name, head.norm, training=training, transports=transports
             )
@@ -209,11 +213,11 @@ class HeadedNetwork(Network):
         root.add_module(name, nn.Module())
         place = root.get_submodule(name)
         trunk = self.emit_trunk(root, f"{name}.trunk", parameters, buffers)
-        for head in self.heads.values():
+        for head in self.linear_heads().values():
             layers: list[nn.Module] = [nn.Flatten(1)] if len(self.trunk_shape()) > 1 else []
             layers.append(linear_module(parameters[f"{head.name}.weight"], parameters[f"{head.name}.bias"]))
             place.add_module(f"head_{head.name}", head_module(head, parameters, buffers, *layers))
-        return _HeadedEmitter(name, trunk, tuple(self.heads))
+        return _HeadedEmitter(name, trunk, tuple(self.linear_heads()))
 
 
 class _HeadedEmitter(Emitter):

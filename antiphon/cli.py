@@ -139,6 +139,22 @@ Checkpoints = Annotated[
         help="Steps between checkpoints; the latest two are kept (default: ten per run).",
     ),
 ]
+Language = Annotated[
+    bool,
+    typer.Option(
+        "--language",
+        help="Measure channels of symbols: entropy, information about labels, topographic similarity, …",
+    ),
+]
+Examples = Annotated[
+    int | None,
+    typer.Option(
+        "--examples",
+        parser=_whole(1),
+        metavar="N",
+        help="Examples for --ablate (default 2000), --language (1000) and --represent (400).",
+    ),
+]
 Drop = Annotated[
     float | None,
     typer.Option(
@@ -282,6 +298,20 @@ def resume(
     )
 
 
+Represent = Annotated[
+    Path | None,
+    typer.Option("--represent", metavar="DIR", help="Write figures and data of representations."),
+]
+Horizon = Annotated[
+    int | None,
+    typer.Option("--horizon", parser=_whole(1), metavar="H", help="With --value: number of training steps."),
+]
+Repeats = Annotated[
+    int | None,
+    typer.Option("--repeats", parser=_whole(2), metavar="R", help="With --value: number of repeats."),
+]
+
+
 @app.command(epilog=_examples("evaluate"))
 def evaluate(
     path: RunPath,
@@ -301,33 +331,15 @@ def evaluate(
     episodes: Episodes = None,
     sampled: Sampled = False,
     ablate: Ablate = None,
+    language: Language = False,
     value: Annotated[
         bool, typer.Option("--value", help="Measure the value of each channel's learning signal.")
     ] = False,
-    represent: Annotated[
-        Path | None,
-        typer.Option("--represent", metavar="DIR", help="Write figures and data of representations."),
-    ] = None,
+    represent: Represent = None,
     channels: Channels = None,
-    examples: Annotated[
-        int | None,
-        typer.Option(
-            "--examples",
-            parser=_whole(1),
-            metavar="N",
-            help="Examples for --ablate (default 2000) and --represent (400).",
-        ),
-    ] = None,
-    horizon: Annotated[
-        int | None,
-        typer.Option(
-            "--horizon", parser=_whole(1), metavar="H", help="With --value: number of training steps."
-        ),
-    ] = None,
-    repeats: Annotated[
-        int | None,
-        typer.Option("--repeats", parser=_whole(2), metavar="R", help="With --value: number of repeats."),
-    ] = None,
+    examples: Examples = None,
+    horizon: Horizon = None,
+    repeats: Repeats = None,
     json: Json = False,
 ) -> None:
     """Evaluate a run on unseen data; rank and measure its channels; analyse its representations."""
@@ -337,6 +349,7 @@ def evaluate(
     measurements = verb.Measurements(
         ablate=ablate,
         represent=represent,
+        language=language,
         value=value,
         channels=channels or None,
         examples=examples,

@@ -52,6 +52,7 @@ _OWN: dict[str, dict[str, str]] = {
         "sobolev_label": "antiphon.comms.synthetic_gradients:SobolevLabelGradient",
         "local": "antiphon.comms.synthetic_gradients:LocalGradient",
         "lens": "antiphon.comms.lens:LensGradient",
+        "local_policy": "antiphon.agents.local_policy:LocalPolicyGradient",
     },
     "input": {
         "linear": "antiphon.comms.synthetic_inputs:LinearInput",
@@ -83,6 +84,7 @@ _OWN: dict[str, dict[str, str]] = {
         "leaky": "antiphon.agents.recurrent:Recurrent",
         "gru": "antiphon.agents.recurrent:Recurrent",
         "lstm": "antiphon.agents.recurrent:Recurrent",
+        "pointer": "antiphon.agents.pointer:Pointer",
     },
 }
 """antiphon's own names, as `module:attribute`: nothing is imported before it is used."""

@@ -21,7 +21,7 @@ from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.evaluation import Evaluation, evaluate
-from antiphon.engine.inference.export import export
+from antiphon.engine.inference.export import export, with_output
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.model_files import write_system
 from antiphon.engine.metrics.digests import described_scenario
@@ -64,6 +64,7 @@ class BaseSimulation:
         train_means: Losses and metrics since the last row of figures.
         recorders: What figures are handed to.
         diverged: The message of its divergence; None: it goes on.
+        obstacle: Why it takes no steps: it is of a checkpoint without the environment's state; None: it goes on.
         closed: Whether it has been closed, and takes no more steps.
     """
 
@@ -107,6 +108,7 @@ class BaseSimulation:
         system.next_episode(0, self._env.episode_length)
         self.train_means = MeanAccumulator(system)
         self.diverged: str | None = None
+        self.obstacle: str | None = None
         self.until = self.scenario.training.steps
 
     @property
@@ -324,7 +326,9 @@ class BaseSimulation:
             DivergenceError: As of `synchronize`.
         """
         self.synchronize()
-        return export(self.system, self.scenario.readouts if agents is None else agents)
+        return export(
+            self.system, with_output(self.system, self.scenario.readouts) if agents is None else agents
+        )
 
     def export(self, path: str | Path, agents: Sequence[str] | None = None) -> Path:
         """Write the composed system, or weights, to a file that is read without antiphon, and return its path.
@@ -342,7 +346,7 @@ class BaseSimulation:
             DivergenceError: As of `synchronize`.
         """
         self.synchronize()
-        return write_system(self.system, Path(path), agents, self.scenario.readouts)
+        return write_system(self.system, Path(path), agents, with_output(self.system, self.scenario.readouts))
 
     # --- forking and saving ------------------------------------------------------------------------------
 
@@ -395,7 +399,12 @@ class BaseSimulation:
                 self._start(state["seed"])
             state = checkpoint.copy_tree(state)
             self.now = state["now"]
-            self._env.load_state_dict(state["env"])
+            if (
+                state["env"] is None
+            ):  # a checkpoint without it: what is learned can be used, and nothing follows
+                self.world.reset(self.seed)
+            else:
+                self._env.load_state_dict(state["env"])
             self.backend.load_state_dict(state["system"])
             self.world.step_signals = StepSignals(self.now, state["present"])
             self.world.elapsed = state["elapsed"]
@@ -405,7 +414,7 @@ class BaseSimulation:
             self.diverged = state["diverged"]
 
     def load_saved(self, saved: Saved) -> None:
-        """Take over the state of a checkpoint.
+        """Take over the state of a checkpoint; one without the environment's can be evaluated and exported only.
 
         Raises:
             RunError: It is of another scenario; the line names the checkpoint and the first difference.
@@ -417,6 +426,7 @@ class BaseSimulation:
             self.load_state_dict(saved.state)
         except RunError as error:
             raise RunError(f"{saved.place}: {error}") from None
+        self.obstacle = saved.obstacle
 
     @classmethod
     def _restored(cls, scenario: Scenario, restore: Callable[[Self], None], **settings: Any) -> Self:
@@ -477,6 +487,8 @@ class BaseSimulation:
     ) -> Self:
         """Return the simulation of a checkpoint, to go on to the same bits.
 
+        Where the environment keeps its state to itself, it is evaluated, exported and played with, but takes no steps.
+
         Args:
             path: A checkpoint folder, or a run directory (its newest checkpoint).
             scenario: Needed where the scenario holds Python objects.
@@ -496,11 +508,13 @@ class BaseSimulation:
         return cls._restored(saved.scenario, lambda one: one.load_saved(saved), **settings, backend=backend)
 
     def check_open(self) -> None:
-        """Raise RunError if it has been closed."""
+        """Raise RunError if it has been closed, or is of a checkpoint from which no step can follow."""
         if self.closed:
             raise RunError(
                 "simulation: has been closed, and its environment with it; make another one, or load a checkpoint"
             )
+        if self.obstacle is not None:
+            raise RunError(self.obstacle)
 
     def close(self) -> None:
         """Close recorders and environment; a second call does nothing."""

@@ -10,6 +10,7 @@ from math import prod
 from antiphon.extensions import name_of
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parts import (
+    LOCAL_POLICY,
     OWN_TARGET,
     UNRETURNED,
     AgentSpec,
@@ -135,7 +136,7 @@ def _by_network(network: NetworkSpec) -> Iterator[str]:
     plain, kind = NetworkSpec(), f"by a network of kind {network.kind}"
     others = {
         "hidden": network.recurrent,
-        "size": not network.recurrent,
+        "size": not network.recurrent and network.kind != "pointer",
         "encoder": not network.recurrent,
         "cell_norm": not network.recurrent,
         "leak": network.kind != "leaky",
@@ -375,7 +376,7 @@ def _doubtful(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
     gradient, model = channel.gradient, channel.input
     if gradient.kind == "critic":
         yield _ONLY_A_CRITIC
-    direct = _injects(channel) and gradient.kind not in (*OWN_TARGET, *UNRETURNED)
+    direct = _injects(channel) and gradient.kind not in (*OWN_TARGET, *UNRETURNED, LOCAL_POLICY)
     if direct and channel.symbols is not None:
         known = {*scenario.agents[channel.sender].observes, "from.state"}
         if known.isdisjoint(gradient.context):
@@ -390,6 +391,7 @@ def _doubtful(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
                 "`sites: true` applies a small one at every pixel, or use conv or local"
             )
     late = [key for key in ("trace", "propagate") if getattr(gradient, key) > 0]
+    late += ["kind"] if gradient.kind == LOCAL_POLICY else []
     if late and gradient.apply:
         yield f"update-locked by gradient.{late[0]}: its sender waits for what its receiver returns"
     if model is None or (channel.coupling == "decoupled" and channel.link.drop == 0):

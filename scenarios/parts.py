@@ -57,6 +57,7 @@ from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 __all__ = [
     "COSINE",
+    "LOCAL_POLICY",
     "OWN_TARGET",
     "POLICIES",
     "STATE",
@@ -92,11 +93,11 @@ class NetworkSpec(KindSpec):
     """A network by name.
 
     Attributes:
-        kind: `mlp`; `conv` for images; or with a state carried to the next tick: `rnn`, `leaky`, `gru`, `lstm`; or a
+        kind: `mlp`; `conv` for images; `pointer` to choose one of its first observation's candidates; or with a state carried to the next tick: `rnn`, `leaky`, `gru`, `lstm`; or a
             registered name.
         options: Of a registered network.
-        hidden: Widths of the hidden layers (`mlp`), or filters of the convolutions (`conv`).
-        size: Recurrent kinds only: units of the cell.
+        hidden: Widths of the hidden layers (`mlp`, `pointer`), or filters of the convolutions (`conv`).
+        size: Units of the cell (recurrent kinds), or components of the embeddings (`pointer`).
         encoder: Recurrent kinds only: widths of the hidden layers before the cell.
         norm: After every hidden layer, those of the encoder included; None: batch if the agent ticks once per
             example, else layer.
@@ -131,7 +132,9 @@ class NetworkSpec(KindSpec):
         """Return the fields of kind and size."""
         if self.own:
             return frozenset({"kind"})
-        return frozenset({"kind", "size" if self.recurrent else "hidden"})
+        return frozenset(
+            {"kind", "size" if self.recurrent else "hidden"} | ({"size"} if self.kind == "pointer" else set())
+        )
 
     @model_validator(mode="after")
     def _conv_fits(self) -> Self:
@@ -175,6 +178,10 @@ UNRETURNED = ("local", "lens")
 """Kinds to which nothing is returned."""
 
 
+LOCAL_POLICY = "local_policy"
+"""The kind of gradients that follows the receiver's actions."""
+
+
 class ReconstructionSpec(Spec):
     """A second term of a local loss: reconstruction of a signal from the message (InfoPro, Wang et al. 2021, 2101.10832).
 
@@ -195,7 +202,8 @@ class GradientSpec(_PredictorSpec):
 
     Attributes:
         kind: Of the predictor; `local` is the control (a predictor of `target`; nothing returned); `lens` is the loss of an
-            agent at the message, through layers whose parameters are other agents'. A registered name, or from Python a
+            agent at the message, through layers whose parameters are other agents'; `local_policy`, the control of
+            policies, is a policy of the sender's own on the message, trained by what the receiver did and got. A registered name, or from Python a
             module or a factory called with `inputs`, `outputs`.
         options: Of a registered predictor.
         context: Signals that condition it; left out, of symbols what the sender observes.

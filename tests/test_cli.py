@@ -284,10 +284,14 @@ def test_show_lists_the_library_and_the_environments(cli: Commands) -> None:
         ),
         (
             "antiphon/Digits-v0 --set patches=4 --set hold=2",
-            ["patch_0 … patch_3", "training only", "one of 10", "each for 2 steps"],
+            ["patch_0 … patch_3", "training only", "one of 10", "each for 2 steps", "examples: train 1,293"],
+        ),
+        (
+            "antiphon/SpeakerListener-v0 --set limit=9",
+            ["episodes of 9 steps", "action of speaker: one of 3", "action of listener: one of 5"],
         ),
     ],
-    ids=["scenario", "many agents", "environment"],
+    ids=["scenario", "many agents", "environment", "world"],
 )
 def test_show_explains(words: str, parts: list[str], cli: Commands) -> None:
     text = cli("show", words)
@@ -311,6 +315,8 @@ def test_show_explains_as_json(cli: Commands) -> None:
     assert len(explained["agents"]) == 32
     assert explained["channels"]["n00->n02"]["delay"] == 1
     assert cli.json("show antiphon/Mnist-v0")["signals"]["image"]["shape"] == [1, 28, 28]
+    speaker = cli.json("show antiphon/SpeakerListener-v0")
+    assert speaker["actions"] == {"speaker": "one of 3", "listener": "one of 5"}
     assert json.loads(cli("show --schema"))["title"] == "antiphon scenario"
 
 

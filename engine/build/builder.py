@@ -18,12 +18,13 @@ from antiphon.agents.feedforward import Conv, Mlp
 from antiphon.agents.learner import Learner
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import VALUE, Head, Network, features_of
+from antiphon.agents.pointer import Pointer
 from antiphon.agents.recurrent import Recurrent
 from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Wiring, connect, optimiser_of
 from antiphon.engine.build.learning_groups import group_agents, windows_of
 from antiphon.engine.build.policies import policy_goal
-from antiphon.engine.build.shapes import Shapes, default_norm, memories, objective_in, resolve
+from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, memories, objective_in, resolve
 from antiphon.engine.build.ties import tie_parameters
 from antiphon.engine.core.agent import Agent, Goal
 from antiphon.engine.core.channel import Channel
@@ -238,6 +239,16 @@ class _Builder:
             options = spec.network.options if isinstance(spec.network, NetworkSpec) else {}
             seed = seed_for(self.seed, "agent", owner, "module")
             return ModuleNetwork(spec.source, inputs, heads, seed, options)
+        if network.kind == "pointer":
+            return Pointer(
+                features_of(inputs),
+                candidates_of(spec, self.env),
+                network.size,
+                network.hidden,
+                heads,
+                norm=network.norm or default_norm(spec, self.env),
+                activation=network.activation,
+            )
         if not network.recurrent:
             return self._feedforward(network, spec, inputs, heads)
         return Recurrent(
@@ -449,6 +460,8 @@ def _outline(agent: AgentSpec, inputs: tuple[int, ...], heads: int) -> tuple[int
         channels = (inputs[0], *network.hidden)
         filters = sum(a * b * network.filter**2 for a, b in pairwise(channels))
         return filters + channels[-1] * heads, features_of(inputs[1:]) * sum(channels) + heads
+    if network.kind == "pointer":  # at most: as if the candidates were embedded all at once
+        heads += 2 * network.size
     layers = (features_of(inputs), *(network.encoder if network.recurrent else network.hidden))
     weights = sum(a * b for a, b in pairwise(layers))
     if network.recurrent:

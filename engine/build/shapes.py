@@ -26,10 +26,12 @@ __all__ = [
     "GRADIENT_ENDS",
     "INPUT_ENDS",
     "Shapes",
+    "candidates_of",
     "default_norm",
     "head_of",
     "memories",
     "objective_in",
+    "port_norm",
     "resolve",
     "signal_problems",
     "slots_of",
@@ -93,10 +95,29 @@ def head_of(channel: ChannelSpec) -> str:
     return f"to_{channel.receiver}" + ("" if channel.key == 0 else f"_{channel.key}")
 
 
+def candidates_of(agent: AgentSpec, env: Description) -> Shape:
+    """Return the shape of what a pointer network chooses from: the agent's first observation, [candidates, …].
+
+    Raises:
+        ScenarioError: There is none.
+    """
+    first = agent.observes[0] if agent.observes else None
+    if first is None or first == AGE:
+        raise ScenarioError(
+            "network.kind: pointer chooses among its first observation's candidates; observe some"
+        )
+    return env.signals[first].shape_as(agent.categories)
+
+
 def default_norm(agent: AgentSpec, env: Description) -> str:
     """Return `batch` for an agent that ticks once per example, else `layer` (semantics 19, 26)."""
     once = env.is_stream and agent.clock.period >= env.hold
     return "batch" if once else "layer"
+
+
+def port_norm(channel: ChannelSpec, sender: AgentSpec, env: Description) -> str:
+    """Return the normalisation of a channel's port: by default none of logits, and else `default_norm`."""
+    return channel.norm or ("none" if channel.symbols is not None else default_norm(sender, env))
 
 
 def resolve(scenario: Scenario, env: Description) -> Shapes:
@@ -131,6 +152,8 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
             messages[channel.name] = sender.layers.hidden[-1:]
         elif sender.layers.recurrent:
             messages[channel.name] = (sender.layers.size,)
+        elif sender.layers.kind == "pointer":
+            messages[channel.name] = candidates_of(sender, env)[:1]
     inputs: dict[str, Shape] = {}
     unknown = Counter(c.receiver for c in scenario.channels if c.name not in messages)
     ready = [name for name in scenario.agents if not unknown[name]]
@@ -173,18 +196,20 @@ def signal_problems(scenario: Scenario, env: Description) -> Iterator[DocumentEr
                 yield from _hidden(signal, ("agents", name, "observes"), env, "agent", "observe")
         if agent.objective is not None and agent.objective.target is not None:
             yield from _unknown(agent.objective.target, ("agents", name, "objective", "target"), env)
+        if agent.objective is not None and agent.objective.critic is not None:
             yield from _critic_problems(agent.objective.critic, ("agents", name, "objective", "critic"), env)
     for channel in scenario.channels:
         if channel.coupling in ("decoupled", "unlocked"):
             yield from _predictor_problems(channel, ("channels", channel.name), env)
 
 
-def _critic_problems(critic: CriticSpec | None, path: Path, env: Description) -> Iterator[DocumentError]:
+def _critic_problems(critic: CriticSpec, path: Path, env: Description) -> Iterator[DocumentError]:
     """Names that lead nowhere, and signals that are not there yet when an agent ticks."""
-    for signal in () if critic is None else critic.observes:
+    signals = env.all_signals
+    for signal in critic.observes:
         yield from _unknown(signal, (*path, "observes"), env)
-        if signal in env.signals and env.signals[signal].known == "after_step":
-            known = [name for name, one in env.signals.items() if one.known == "tick"]
+        if signal in signals and signals[signal].known == "after_step":
+            known = [name for name, one in signals.items() if one.known == "tick"]
             message = f"'{signal}' is known only after the step, and a value is needed at the tick"
             yield DocumentError((*path, "observes"), f"{message}; use some of {', '.join(known)}")
 
@@ -379,8 +404,7 @@ def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Descr
     for channel in scenario.outputs_of(name):
         head = head_of(channel)
         if head != HIDDEN and head not in heads:
-            norm = channel.norm or ("none" if channel.symbols is not None else default_norm(agent, env))
-            heads[head] = Head(head, messages[channel.name], norm)
+            heads[head] = Head(head, messages[channel.name], port_norm(channel, agent, env))
     memory = scenario.memory_of(name)
     if memory is not None and memory.coupling == "decoupled" and memory.gradient.auxiliary:
         heads[AUXILIARY_PORT] = Head(AUXILIARY_PORT, (state_size(agent),))

@@ -132,6 +132,13 @@ class Rollout:
                 channel.input_example_members.clear()
         return parts
 
+    @torch.no_grad()
+    def evaluated(self, part: AgentTick, step: int) -> Tensors:
+        """Return the ports of a tick that has read what is in `part`; nothing is sent."""
+        buffers = self.system.agents[part.agent].learner.buffers
+        self._forward_pass.evaluate(Tick(step, [part]), Tape(), buffers)
+        return part.ports
+
 
 class _DeliveredMessages:
     """Messages as constants, replaced before they go out."""

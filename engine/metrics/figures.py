@@ -6,6 +6,7 @@ B environments.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from antiphon.comms.alignment import alignment
 from antiphon.comms.credit import constant
+from antiphon.comms.symbols import SymbolSampler
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
@@ -113,7 +115,8 @@ def figures(
 
     Per agent: `loss` and its objective's metric, as `scores` has them, `updates`, `parameter_norm`,
     `gradient_norm`. Per channel: `sg_loss`, alignment with what came back (`cosine`, `norm_ratio`, `r2`, …),
-    `injection_norm`, `message_mean`, `message_std`, `message_energy` (root of the mean square), of states `outliers`
+    `injection_norm`, `message_mean`, `message_std`, `message_energy` (root of the mean square), of symbols
+    `symbol_entropy` (bits, mean over positions, of the newest message's symbols over environments), of states `outliers`
     (gradients clipped so far), `age` (steps since the newest usable message was sent), `traffic` (bits a step and
     environment), on links that lose or with a synthetic input `lost`, `stand_in`, `si_loss`, and on links with noise or
     bits `distortion`.
@@ -234,6 +237,8 @@ def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Meas
             yield Measured(names, "message_mean", mean.tolist())
             yield Measured(names, "message_std", std.tolist())
             yield Measured(names, "message_energy", (mean.square() + std.square()).sqrt().tolist())
+            if isinstance(channel.sampler, SymbolSampler):
+                yield Measured(names, "symbol_entropy", _symbol_entropies(channel.sampler, message).tolist())
         if channel.outliers is not None:
             clipped = torch.as_tensor(channel.outliers.clip_count).reshape(-1)
             yield Measured(names, "outliers", clipped.tolist())
@@ -241,6 +246,13 @@ def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Meas
         if newest_usable is not None:
             yield Measured(names, "age", [float(step - newest_usable)] * count)
         yield from _on_the_way(system, channel, step)
+
+
+def _symbol_entropies(sampler: SymbolSampler, message: Tensor) -> Tensor:
+    """Return the entropy of each channel's symbols, [n] bits; `message`: [n, B * size]."""
+    shares = message.view(len(message), -1, sampler.length, sampler.vocabulary).mean(1)
+    found: Tensor = torch.special.entr(shares).sum(-1).mean(1) / math.log(2)
+    return found
 
 
 def _trained(names: tuple[str, ...], update: PredictorUpdate) -> Iterator[Measured]:
@@ -283,7 +295,10 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     if channel.state:
         return  # it stays where it is
     bits = torch.finfo(channel.zeros.dtype).bits
-    traffic = channel.size * (link.bits or bits) * (ledger.sender.rate / ledger.sender.clock.period)
+    content: float = channel.size * (link.bits or bits)
+    if isinstance(channel.sampler, SymbolSampler):
+        content = channel.sampler.length * math.log2(channel.sampler.vocabulary)
+    traffic = content * (ledger.sender.rate / ledger.sender.clock.period)
     if "to.state" in channel.ends:
         # The receiver's state crosses the link in full precision at each of its ticks (semantics 25). Phases follow
         # from the clocks, and what is returned has come back with the gradients.

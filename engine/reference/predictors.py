@@ -31,8 +31,10 @@ def synthetic_gradient(state: State, tape: Tape, channel: Channel, record: Messa
     if record.unread or record.no_injection.all() or not injects(state, channel):
         return None
     example = example_of(state, channel, record, answered=False)
-    if example is None or channel.predictor is None or not state.participates(channel.sender, tape.window):
+    if channel.predictor is None or not state.participates(channel.sender, tape.window):
         return None
+    if example is None:  # of `local_policy`, before anything has come back, it is zero
+        return channel.zeros if channel.needs_actions else None
     predicted = constant(channel.predictor.predict(example))
     # Without a target a predictor has no loss of its own, and no slope.
     return predicted if example.valid is None else mask_fill_zero(example.valid, predicted)
@@ -56,12 +58,18 @@ def example_of(state: State, channel: Channel, record: MessageRecord, *, answere
         return None
     if channel.target is not None and channel.target not in signals:
         return None
+    if channel.needs_actions and not record.actions:
+        return None
     context = context_of(state, channel, record, record.first_use, False)
     example = Example(record.message, context, None)
+    if channel.needs_actions:
+        example.actions = tuple(record.actions)
     if answered and state.ledgers[channel.name].wants_gradient:
         example.delta, example.loss, example.valid = record.delta, record.loss, record.counts
         if example.loss is None and predictor is not None and predictor.needs_loss:
             example.loss = torch.zeros_like(record.message[:, 0])  # nothing is lost after an end (rule 20)
+        if channel.needs_actions:
+            example.valid = torch.stack([one.valid for one in record.actions]).any(0)
     if channel.target is not None:
         example.target, present = signals[channel.target], signals.get(f"_{channel.target}")
         if present is not None:
@@ -138,7 +146,9 @@ def _returned_example(state: State, channel: Channel, record: MessageRecord, ste
         if channel.outliers.clip_count and not before:
             line = f"channel {channel.name}: a gradient came back more than ten times as long as the median; it is "
             state.events.append((step, line + "shortened, as all such will be"))
-    return example_of(state, channel, record, answered=True)
+    example = example_of(state, channel, record, answered=True)
+    nothing = channel.needs_actions and example is not None and not any(a.valid.any() for a in record.actions)
+    return None if nothing else example
 
 
 def context_of(

@@ -330,6 +330,7 @@ class MultiSeedRun:
                 saved = read_simulation(self._existing[index].path, request.given, device)
                 simulation.scenario = request.scenario
                 simulation.load_saved(saved)
+                simulation.check_open()
             undo.pop_all()
         return replicas
 

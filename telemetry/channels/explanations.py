@@ -108,6 +108,26 @@ _CHANNEL: dict[str, Explanation] = {
     "message_energy": Explanation(
         "message energy", "Root of the mean square of the newest message's components: 0 is silence."
     ),
+    "symbol_entropy": Explanation(
+        "symbol entropy",
+        "Entropy in bits of the newest message's symbols over environments, mean over positions: 0 is always the same one.",
+    ),
+    "message_entropy": Explanation(
+        "message entropy", "Entropy in bits of whole messages on test data, when the language was measured."
+    ),
+    "topographic_similarity": Explanation(
+        "topographic similarity",
+        "Rank correlation of distances between observations and between messages: 1 if alike things have alike names.",
+        "diverging",
+        limit=1.0,
+    ),
+    "signalling": Explanation(
+        "signalling", "Bits of the symbols about what the sender read, summed over the positions."
+    ),
+    "listening": Explanation(
+        "listening",
+        "Bits of the receiver's decisions that are determined by the message: 0 is a receiver that does not listen.",
+    ),
     "age": Explanation("age", "Steps since the newest usable message was sent: large is stale."),
     "traffic": Explanation("traffic", "Bits sent per step and environment, context of the far end included."),
     "lost": Explanation(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.agents import HIDDEN, OBJECTIVE, Conv, Head, Mlp, Network
+from antiphon.agents.pointer import Pointer
 from antiphon.agents.recurrent import Recurrent
 from antiphon.errors import ScenarioError
 from tests.agents.made import emitted, numbers
@@ -24,6 +25,8 @@ def networks() -> dict[str, Network]:
         "mlp, no hidden layer": Mlp((12,), (), HEADS),
         "conv": Conv((2, 6, 5), (4, 3), HEADS, filter=3, pool=("max", "none")),
         "conv, layer norm": Conv((2, 6, 5), (4,), HEADS, norm="layer", pool=("avg",)),
+        "pointer": Pointer(44, (10, 2, 2), 5, (8,), HEADS),
+        "pointer, no hidden layer": Pointer(21, (10, 2), 3, (), HEADS, norm="none"),
         "conv, no norm": Conv((1, 6, 5), (4,), HEADS, norm="none", filter=1, activation="identity"),
     }
 
@@ -148,3 +151,40 @@ def test_messages_that_have_not_arrived_leave_no_rounding_behind_batch_norm(kind
     x = torch.zeros(8, *network.input_shape)
     ports, _ = network(parameters, network.buffers(), x, training=True)
     assert torch.equal(ports[OBJECTIVE], parameters["objective.bias"].expand(8, -1))
+
+
+def test_a_pointer_scores_each_candidate_by_its_product_with_the_rest() -> None:
+    network = Pointer(
+        4 * 6 + 3, (4, 2, 3), 5, (7,), (Head(OBJECTIVE, (4,)), Head("value", (1,))), norm="none"
+    )
+    parameters, buffers = numbers(network)
+    x = inputs(network)
+
+    def embed(part: str, read: Tensor) -> Tensor:
+        hidden = (read @ parameters[f"{part}.0.weight"].T + parameters[f"{part}.0.bias"]).relu()
+        return hidden @ parameters[f"{part}.embedding.weight"].T + parameters[f"{part}.embedding.bias"]
+
+    each, query = embed("candidate", x[:, :24].view(8, 4, 6)), embed("query", x[:, 24:])
+    ports, _ = network(parameters, buffers, x, training=True)
+    scores = torch.einsum("bkd,bd->bk", each, query)
+    torch.testing.assert_close(ports[OBJECTIVE], scores)
+    value = scores @ parameters["value.weight"].T + parameters["value.bias"]
+    torch.testing.assert_close(ports["value"], value)
+
+
+def test_a_permutation_of_the_candidates_permutes_the_scores_of_a_pointer() -> None:
+    network = Pointer(4 * 6 + 3, (4, 6), 5, (7,), (Head(OBJECTIVE, (4,)),), norm="none")
+    parameters, buffers = numbers(network)
+    x, order = inputs(network), torch.tensor([2, 0, 3, 1])
+    other = torch.cat([x[:, :24].view(8, 4, 6)[:, order].flatten(1), x[:, 24:]], 1)
+    scores, permuted = (
+        network(parameters, buffers, each, training=False)[0][OBJECTIVE] for each in (x, other)
+    )
+    torch.testing.assert_close(permuted, scores[:, order])
+
+
+def test_a_pointer_that_cannot_choose_is_refused() -> None:
+    with pytest.raises(ScenarioError, match=r"one output to each of 4 candidates.*needs 3"):
+        Pointer(27, (4, 6), 5, (), (Head(OBJECTIVE, (3,)),))
+    with pytest.raises(ScenarioError, match="nothing but candidates"):
+        Pointer(24, (4, 6), 5, (), (Head(OBJECTIVE, (4,)),))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from antiphon.agents import HIDDEN, OBJECTIVE, OBJECTIVES, STATE, Conv, Head, Mlp, Network, Recurrent
 from antiphon.agents.network import Tensors
+from antiphon.agents.pointer import Pointer
 from tests.agents.made import numbers
 from tests.tensors import DOUBLE, Counter, drawn, member, stack
 
@@ -36,6 +37,10 @@ def networks() -> dict[str, Network]:
     found |= {
         f"{kind} {norm}": Recurrent((2, 4), 5, HEADS, kind=kind, encoder=(7,), norm=norm, cell_norm=norm)
         for kind, norm in itertools.product(("rnn", "leaky", "gru", "lstm"), NORMS)
+    }
+    found |= {
+        f"pointer {norm}": Pointer(27, (5, 2, 2), 3, (8,), HEADS, norm=norm, activation="tanh")
+        for norm in NORMS
     }
     found["lstm, no encoder"] = Recurrent((8,), 5, HEADS, kind="lstm", cell_norm="layer")
     return found

@@ -1,0 +1,168 @@
+"""Networks that choose one of several candidates: a score for each, the product of two embeddings."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Hashable, Sequence
+from typing import final
+
+import torch
+from torch import Tensor, fx, nn
+
+from antiphon.agents.feedforward import HeadedNetwork, Mlp, attach, linear_module
+from antiphon.agents.network import (
+    HIDDEN,
+    OBJECTIVE,
+    Emitter,
+    Head,
+    Tensors,
+    features_of,
+    sub,
+    with_prefix,
+)
+from antiphon.errors import ScenarioError
+from antiphon.nets.layers import Transport
+
+__all__ = ["Pointer"]
+
+_EMBEDDING = "embedding"
+
+
+@final
+class Pointer(HeadedNetwork):
+    """A perceptron that embeds each candidate, another one that embeds everything else; their products are the scores.
+
+    Scores serve as logits, so that a permutation of the candidates permutes the choice (Vinyals et al. 2015, "Pointer
+    networks", eq. 3, with a product; the listener of Lazaridou et al. 2017, "Multi-agent cooperation and the emergence of
+    (natural) language"). They are the port `OBJECTIVE` and the last hidden activation, which all other heads read.
+
+    Args:
+        inputs: Components of one sample: the candidates, flat, one after the other, then everything else.
+        candidates: (number, *shape of each).
+        size: Components of an embedding.
+        hidden: Widths of the hidden layers of both perceptrons.
+        heads: Its outputs; the objective's has one component per candidate.
+        norm: Of the hidden layers: `batch`, `layer` or `none`.
+        activation: `relu`, `tanh`, `gelu` or `identity`.
+
+    Raises:
+        ScenarioError: The objective's size is not the number of candidates, or there is nothing but candidates.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        candidates: tuple[int, ...],
+        size: int,
+        hidden: tuple[int, ...],
+        heads: tuple[Head, ...],
+        *,
+        norm: str = "batch",
+        activation: str = "relu",
+    ) -> None:
+        super().__init__((inputs,), heads)
+        self.count, self.features = candidates[0], features_of(candidates[1:])
+        rest = inputs - self.count * self.features
+        found = self.heads[OBJECTIVE].features if OBJECTIVE in self.heads else 0
+        if found != self.count:
+            raise ScenarioError(
+                f"network.kind: pointer gives one output to each of {self.count} candidates, its first observation "
+                f"{list(candidates)}, and the objective needs {found}; observe the candidates first"
+            )
+        if not rest:
+            raise ScenarioError(
+                "network.kind: pointer reads nothing but candidates; give it a message as well"
+            )
+        embedding = (Head(_EMBEDDING, (size,)),)
+        self.parts = {
+            "candidate": Mlp((self.features,), hidden, embedding, norm=norm, activation=activation),
+            "query": Mlp((rest,), hidden, embedding, norm=norm, activation=activation),
+        }
+
+    def linear_heads(self) -> dict[str, Head]:
+        return {name: head for name, head in self.heads.items() if name != OBJECTIVE}
+
+    def trunk_shape(self) -> tuple[int, ...]:
+        return (self.count,)
+
+    def first_layer(self) -> dict[str, tuple[int, ...]]:
+        return {}
+
+    def feedback_weights(self, message: tuple[int, ...], generator: torch.Generator) -> Tensors:
+        raise ScenarioError(
+            "feedback needs a first layer that reads the message, which a pointer network has not"
+        )
+
+    def trunk_signature(self) -> Hashable:
+        return self.count, *(part.signature() for part in self.parts.values())
+
+    def trunk_parameters(self, generator: torch.Generator) -> Tensors:
+        initial: Tensors = {}
+        for name, part in self.parts.items():
+            initial |= with_prefix(name, part.parameters(generator))
+        return initial
+
+    def trunk_buffers(self) -> Tensors:
+        buffers: Tensors = {}
+        for name, part in self.parts.items():
+            buffers |= with_prefix(name, part.buffers())
+        return buffers
+
+    def trunk(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        x: Tensor,
+        *,
+        training: bool,
+        transports: Sequence[Transport],
+        state: Tensor | None,
+    ) -> tuple[Tensors, Tensors]:
+        columns = self.count * self.features
+        rows, count = x.shape[-2], self.count
+        read = {
+            "candidate": x[..., :columns].reshape(*x.shape[:-2], rows * count, -1),
+            "query": x[..., columns:],
+        }
+        made: Tensors = {}
+        after: Tensors = {}
+        for name, part in self.parts.items():
+            ports, updated = part(sub(parameters, name), sub(buffers, name), read[name], training=training)
+            made[name] = ports[_EMBEDDING]
+            after |= with_prefix(name, updated)
+        each = made["candidate"].reshape(*x.shape[:-2], rows, count, -1)
+        scores = (each * made["query"].unsqueeze(-2)).sum(-1)
+        return {HIDDEN: scores, OBJECTIVE: scores}, after
+
+    def emit_trunk(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
+        attach(root, name, nn.Module())
+        emitters = {}
+        for part, network in self.parts.items():
+            own, held = sub(parameters, part), sub(buffers, part)
+            emitters[part] = network.emit_trunk(root, f"{name}.{part}", own, held)
+            last = linear_module(own[f"{_EMBEDDING}.weight"], own[f"{_EMBEDDING}.bias"])
+            attach(root, f"{name}.{part}_{_EMBEDDING}", last)
+        attach(root, f"{name}.rows", nn.Unflatten(1, (self.count, self.features)))
+        attach(root, f"{name}.each", nn.Unflatten(0, (-1, self.count)))
+        return _PointerEmitter(name, self.count * self.features, emitters)
+
+
+class _PointerEmitter(Emitter):
+    def __init__(self, name: str, columns: int, parts: dict[str, Emitter]) -> None:
+        self._name, self._columns, self._parts = name, columns, parts
+
+    def __call__(self, graph: fx.Graph, x: fx.Node, state: fx.Node | None = None) -> dict[str, fx.Node]:
+        def embedding(part: str, read: fx.Node) -> fx.Node:
+            hidden = self._parts[part](graph, read)[HIDDEN]
+            return graph.call_module(f"{self._name}.{part}_{_EMBEDDING}", (hidden,))
+
+        flat = graph.call_method("flatten", (x, 1))
+        candidates, rest = (
+            graph.call_function(operator.getitem, (flat, (slice(None), columns)))
+            for columns in (slice(None, self._columns), slice(self._columns, None))
+        )
+        rows = graph.call_method("flatten", (graph.call_module(f"{self._name}.rows", (candidates,)), 0, 1))
+        each = graph.call_module(f"{self._name}.each", (embedding("candidate", rows),))
+        query = graph.call_method("unsqueeze", (embedding("query", rest), 1))
+        scores = graph.call_method("sum", (graph.call_function(torch.mul, (each, query)), -1))
+        return {HIDDEN: scores, OBJECTIVE: scores}
