@@ -17,7 +17,20 @@ from antiphon.commands.output import in_short, show_result
 from antiphon.errors import EngineError
 from tests.commands import Commands
 
-VERBS = ["run", "resume", "evaluate", "export", "show", "check", "split", "study", "report", "diff", "tb"]
+VERBS = [
+    "run",
+    "resume",
+    "evaluate",
+    "export",
+    "show",
+    "check",
+    "split",
+    "study",
+    "report",
+    "diff",
+    "tb",
+    "watch",
+]
 MODEL = """
 import torch
 from torch import nn
