@@ -44,6 +44,7 @@ __all__ = [
     "SobolevGradient",
     "SobolevLabelGradient",
     "counted",
+    "newest_returned",
     "with_slope",
 ]
 
@@ -94,6 +95,15 @@ class Example:
     """What training on it gives with the predictor's present parameters, if computed with the prediction."""
     actions: tuple[ReturnedAction, ...] | None = None
     """What the receiver did at the ticks that read the message; None for predictors that do not need it."""
+
+
+def newest_returned(examples: Sequence[Example]) -> Example:
+    """Return the newest example that a prediction can be compared with: a policy returns nothing for its last tick.
+
+    That is the newest whose delta is not zero everywhere; where all are, or there is none, the last.
+    """
+    compared = (one for one in reversed(examples) if one.delta is None or bool(one.delta.any()))
+    return next(compared, examples[-1])
 
 
 class Predictor(Model, ABC):

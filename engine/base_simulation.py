@@ -44,7 +44,7 @@ from antiphon.scenarios.problems import show_value
 from antiphon.scenarios.spec import frozen_data
 from antiphon.telemetry.figures import Recorder
 
-__all__ = ["BaseSimulation", "StepInfo"]
+__all__ = ["BaseSimulation", "StepInfo", "check_continues"]
 
 StepInfo = dict[str, Any]
 """`step`, `ended` (which episodes ended) and `losses` ({agent: scalar tensor} of those that learned)."""
@@ -162,6 +162,7 @@ class BaseSimulation:
         """
         if self.diverged is not None:
             raise DivergenceError(self.diverged)
+        check_continues(self)
         step = self.now
         # What the step before has left is as large as the gradients and messages.
         self.learned = AgentReport.empty(self.backend.stacked)
@@ -508,13 +509,11 @@ class BaseSimulation:
         return cls._restored(saved.scenario, lambda one: one.load_saved(saved), **settings, backend=backend)
 
     def check_open(self) -> None:
-        """Raise RunError if it has been closed, or is of a checkpoint from which no step can follow."""
+        """Raise RunError if it has been closed."""
         if self.closed:
             raise RunError(
                 "simulation: has been closed, and its environment with it; make another one, or load a checkpoint"
             )
-        if self.obstacle is not None:
-            raise RunError(self.obstacle)
 
     def close(self) -> None:
         """Close recorders and environment; a second call does nothing."""
@@ -535,6 +534,12 @@ def _another_environment(simulation: BaseSimulation, batch: int, split: str | No
     """Return an environment that shares nothing with the simulation's."""
     scenario = with_own_env(simulation.scenario, "an evaluation needs one of its own")
     return make_environment(scenario, simulation.device, simulation.dtype, batch, split)
+
+
+def check_continues(simulation: BaseSimulation) -> None:
+    """Raise RunError if a simulation is of a checkpoint from which no step can follow."""
+    if simulation.obstacle is not None:
+        raise RunError(simulation.obstacle)
 
 
 def _check_alone(simulation: BaseSimulation, what: str) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from antiphon.comms.alignment import alignment
 from antiphon.comms.credit import constant
 from antiphon.comms.symbols import SymbolSampler
+from antiphon.comms.synthetic_gradients import newest_returned
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
@@ -258,7 +259,7 @@ def _symbol_entropies(sampler: SymbolSampler, message: Tensor) -> Tensor:
 def _trained(names: tuple[str, ...], update: PredictorUpdate) -> Iterator[Measured]:
     present = _list(update.members)
     yield Measured(names, "sg_loss", update.loss.reshape(-1).tolist(), present)
-    newest = update.examples[-1]
+    newest = newest_returned(update.examples)
     if newest.delta is None or update.prediction is None:
         return
     if newest.members is not None:
@@ -320,7 +321,7 @@ def histograms(simulation: BaseSimulation) -> list[HistogramRow]:
         update = simulation.learned.predictor_updates.get(name)
         if update is not None and update.prediction is not None:
             rows.append((name, "synthetic_gradient", update.prediction))
-            delta = update.examples[-1].delta
+            delta = newest_returned(update.examples).delta
             if delta is not None:
                 rows.append((name, "returned_gradient", delta))
     return [("channel", name, metric, constant(tensor).cpu().numpy()) for name, metric, tensor in rows]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from antiphon.comms.credit import constant
 from antiphon.comms.model import encode
-from antiphon.comms.synthetic_gradients import Example
+from antiphon.comms.synthetic_gradients import Example, newest_returned
 from antiphon.engine.reference.ledger import mask_fill_zero
 from antiphon.engine.reference.records import Closed, MessageRecord, PredictorUpdate, Returns, Tape, Updates
 from antiphon.engine.reference.state import State
@@ -95,7 +95,7 @@ def gradient_updates(state: State, closed: Closed, returns: Returns, step: int, 
             losses = [channel.predictor.loss(example) for example in examples]
             updates[name] = _update(channel.predictor, losses, examples)
             if watch:
-                updates[name].prediction = constant(channel.predictor.predict(examples[-1]))
+                updates[name].prediction = constant(channel.predictor.predict(newest_returned(examples)))
     return _sound(state, updates, state.predictor_disabled, step)
 
 

@@ -312,7 +312,6 @@ class Engine:
             for update in updates:
                 self.backward_pass.average_tied(update)
             self.divergence.disable_stopped_replicas()
-            self.ties.sum_updates(updates)
             self._apply(updates, step)
 
     def _stepping(self, update: Update) -> dict[str, Members]:

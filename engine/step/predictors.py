@@ -10,7 +10,7 @@ from torch import Tensor
 
 from antiphon.comms.credit import constant
 from antiphon.comms.stacked import StackedModels, gradients_all, predict_all
-from antiphon.comms.synthetic_gradients import Example, Learned, Predictor
+from antiphon.comms.synthetic_gradients import Example, Learned, Predictor, newest_returned
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.divergence import Report
 from antiphon.engine.core.masks import mask_and, mask_fill_zero, mask_not
@@ -178,8 +178,8 @@ class PredictorTrainer:
             known_too = [
                 (some, update) for name, update in updates.items() if (some := self._predictor(name))
             ]
-            newest = [(predictor, update.examples[-1]) for predictor, update in known_too]
-            newest += [(predictor, examples[-1]) for predictor, examples in reached.values()]
+            newest = [(predictor, newest_returned(update.examples)) for predictor, update in known_too]
+            newest += [(predictor, newest_returned(examples)) for predictor, examples in reached.values()]
             predictions = list(map(constant, predict_all(newest)))
         updates |= self._updates(reached)
         for update, prediction in zip(updates.values(), predictions, strict=False):

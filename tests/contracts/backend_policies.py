@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -249,6 +250,8 @@ def acting(draw: Draw) -> Document:
     }
     if seldom(draw, 5):
         actor["p_update"] = 0.6
+    if seldom(draw, 3):
+        actor["clock"]["phase"] = draw(st.integers(-actor["clock"]["period"], actor["clock"]["period"] - 1))
     period = one(draw, actor["clock"]["period"], 1, 2, 3)
     sender: Document = {
         "network": drawn_network(draw),
@@ -325,6 +328,12 @@ def _document(
         if coupling == "decoupled":
             state["gradient"] = drawn_gradient(draw, 4, (), state=True)
         channels += [{"from": name, "to": name, **state} for name in actors]
+    if (
+        len(actors) > 1 and "share" not in actor and seldom(draw, 3)
+    ):  # each tells the next what it makes of it
+        coupling = one(draw, "locked", "decoupled")
+        link = {"size": 3, "coupling": coupling, "link": {"delay": one(draw, 0, 1)}}
+        channels += [{"from": a, "to": b, "key": "chain", **link} for a, b in pairwise(actors)]
     training: Document = {
         "batch": one(draw, 4, 16, 7),
         "steps": STEPS,
