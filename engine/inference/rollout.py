@@ -54,6 +54,7 @@ __all__ = [
     "scored",
     "steps_needed",
     "ticks_needed",
+    "with_targets",
 ]
 
 Deliver = Callable[[str, int, Tensor], Tensor]
@@ -239,9 +240,9 @@ class ExampleRollout:
         return ports
 
     def scores(self, ports: Mapping[str, Tensors]) -> Scores:
-        """Return loss and metric per example of every agent with an objective."""
+        """Return loss and metric per example of every agent with a target."""
         signals = self._signals.signals
-        goals = self.system.goals()
+        goals = with_targets(self.system)
         return {name: scored(goal, ports[name][OBJECTIVE], signals) for name, goal in goals.items()}
 
     def sent(self, channel: str) -> dict[int, Tensor]:
@@ -330,6 +331,11 @@ def ticks_needed(
     return needed
 
 
+def with_targets(system: System) -> dict[str, Goal]:
+    """Return the objectives that score an output against a target, by agent: all but policies."""
+    return {name: goal for name, goal in system.goals().items() if goal.policy is None}
+
+
 def scored(goal: Goal, output: Tensor, signals: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return `loss` and the objective's metric per example, [rows] each."""
     objective, target = goal.objective, signals[goal.target]
@@ -378,7 +384,7 @@ class EnvironmentRollout:
         self.rollout = Rollout(system, env.num_envs, links, seed, deliver, sampled=sampled)
         self.system = self.rollout.system
         self.world = EnvironmentRunner(env, self.system.signals().union(signals), seed)
-        self.scores = {name: Score() for name, goal in system.goals().items() if goal.policy is None}
+        self.scores = {name: Score() for name in with_targets(system)}
         self._evaluator = ObjectiveEvaluator(self.system)
         self._filled = filled(system)
 
