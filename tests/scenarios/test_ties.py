@@ -67,8 +67,8 @@ def locked_to_a_policy(document: dict[str, Any]) -> dict[str, Any]:
         (
             tied(TIE, a={"acts": True, "objective": {"kind": "ppo"}, "clock": {"unroll": 4}}),
             (
-                "tied[0]: the further passes of 'a' (ppo) would move one of these and not the others; give it epochs: 1, or use "
-                "share"
+                "agents.a.objective.epochs: 'a.0.weight' is tied to 'b.0.weight', and passes of ppo after the first move one "
+                "agent alone; use epochs: 1, or a2c"
             ),
         ),
         (
