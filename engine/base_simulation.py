@@ -21,7 +21,7 @@ from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.evaluation import Evaluation, evaluate
-from antiphon.engine.inference.export import export
+from antiphon.engine.inference.export import export, with_output
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.model_files import write_system
 from antiphon.engine.metrics.digests import described_scenario
@@ -35,6 +35,7 @@ from antiphon.engine.state.weights import TakenWeights, load_weights
 from antiphon.engine.step.backends import backend_of
 from antiphon.engine.step.replicated_engine import Replica
 from antiphon.engine.step.report import AgentReport, MeanAccumulator
+from antiphon.envs.base import TorchVectorEnv
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario, Template
@@ -43,7 +44,7 @@ from antiphon.scenarios.problems import show_value
 from antiphon.scenarios.spec import frozen_data
 from antiphon.telemetry.figures import Recorder
 
-__all__ = ["BaseSimulation", "StepInfo"]
+__all__ = ["BaseSimulation", "StepInfo", "check_continues"]
 
 StepInfo = dict[str, Any]
 """`step`, `ended` (which episodes ended) and `losses` ({agent: scalar tensor} of those that learned)."""
@@ -161,6 +162,7 @@ class BaseSimulation:
         """
         if self.diverged is not None:
             raise DivergenceError(self.diverged)
+        check_continues(self)
         step = self.now
         # What the step before has left is as large as the gradients and messages.
         self.learned = AgentReport.empty(self.backend.stacked)
@@ -285,22 +287,37 @@ class BaseSimulation:
 
     # --- evaluating --------------------------------------------------------------------------------------
 
-    def evaluate(self, split: str = "test", links: Links | str = "perfect") -> Evaluation:
+    def evaluate(
+        self,
+        split: str = "test",
+        links: Links | str = "perfect",
+        *,
+        episodes: int | None = None,
+        sampled: bool = False,
+    ) -> Evaluation:
         """Score the system on a split; no bit of the run changes (semantics 24).
+
+        Where agents have policies, the score is the return of whole episodes in a world of their own, with as many
+        environments as in training. Without splits, the split is a name for episodes that differ from those of the others.
 
         Args:
             split: `test`, `validation` or `train`.
             links: `perfect`: the composed system; delays are kept, nothing is dropped, no synthetic input is used.
                 `as_run`: over the links as they are in the run. Or `Links("as_run", drop=…, inputs=…)`.
+            episodes: Of policies: whole episodes of each environment, the first ones; None: one.
+            sampled: Of policies: whether actions are sampled as in training; else the most likely one is taken.
 
         Raises:
-            ScenarioError: No such split or kind of links, or the environment has no splits.
+            ScenarioError: No such split or kind of links, the environment has no splits, or cannot be copied; `episodes` or
+                `sampled` where no agent has a policy.
+            RunError: An environment does not finish its episodes.
             DivergenceError: As of `synchronize`.
         """
         self.synchronize()
         with uncollected():
-            make = partial(make_environment, self.scenario, self.device, self.dtype)
-            return evaluate(self.system, self._env, self.scenario.readouts, split, links, self.seed, make)
+            how: dict[str, Any] = {"episodes": episodes, "sampled": sampled}
+            readouts, make = self.scenario.readouts, partial(_another_environment, self)
+            return evaluate(self.system, self._env, readouts, split, links, self.seed, make, **how)
 
     def compose(self, agents: Sequence[str] | None = None) -> fx.GraphModule:
         """Return the corporation as one torch module: signals in, {agent: output} out; None: of the readouts.
@@ -309,7 +326,9 @@ class BaseSimulation:
             DivergenceError: As of `synchronize`.
         """
         self.synchronize()
-        return export(self.system, self.scenario.readouts if agents is None else agents)
+        return export(
+            self.system, with_output(self.system, self.scenario.readouts) if agents is None else agents
+        )
 
     def export(self, path: str | Path, agents: Sequence[str] | None = None) -> Path:
         """Write the composed system, or weights, to a file that is read without antiphon, and return its path.
@@ -327,7 +346,7 @@ class BaseSimulation:
             DivergenceError: As of `synchronize`.
         """
         self.synchronize()
-        return write_system(self.system, Path(path), agents, self.scenario.readouts)
+        return write_system(self.system, Path(path), agents, with_output(self.system, self.scenario.readouts))
 
     # --- forking and saving ------------------------------------------------------------------------------
 
@@ -489,13 +508,11 @@ class BaseSimulation:
         return cls._restored(saved.scenario, lambda one: one.load_saved(saved), **settings, backend=backend)
 
     def check_open(self) -> None:
-        """Raise RunError if it has been closed, or is of a checkpoint from which no step can follow."""
+        """Raise RunError if it has been closed."""
         if self.closed:
             raise RunError(
                 "simulation: has been closed, and its environment with it; make another one, or load a checkpoint"
             )
-        if self.obstacle is not None:
-            raise RunError(self.obstacle)
 
     def close(self) -> None:
         """Close recorders and environment; a second call does nothing."""
@@ -510,6 +527,18 @@ class BaseSimulation:
 
     def __exit__(self, kind: object, failure: BaseException | None, trace: object) -> None:
         self.close()
+
+
+def _another_environment(simulation: BaseSimulation, batch: int, split: str | None) -> TorchVectorEnv:
+    """Return an environment that shares nothing with the simulation's."""
+    scenario = with_own_env(simulation.scenario, "an evaluation needs one of its own")
+    return make_environment(scenario, simulation.device, simulation.dtype, batch, split)
+
+
+def check_continues(simulation: BaseSimulation) -> None:
+    """Raise RunError if a simulation is of a checkpoint from which no step can follow."""
+    if simulation.obstacle is not None:
+        raise RunError(simulation.obstacle)
 
 
 def _check_alone(simulation: BaseSimulation, what: str) -> None:

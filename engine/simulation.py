@@ -11,7 +11,7 @@ from typing import Any, Self
 import networkx as nx
 import torch
 
-from antiphon.engine.base_simulation import BaseSimulation, StepInfo
+from antiphon.engine.base_simulation import BaseSimulation, StepInfo, check_continues
 from antiphon.engine.build.builder import chosen_device
 from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.inference.policy import Policy
@@ -153,9 +153,11 @@ class Simulation(BaseSimulation):
         settings["device"] = chosen_device(facts["device"])
         if directory.checkpoints:
             simulation = cls.load(directory.path, given, **settings)
-            if simulation.obstacle is not None:
+            try:
+                check_continues(simulation)
+            except RunError:
                 simulation.close()
-                raise RunError(simulation.obstacle)
+                raise
         else:  # it ended before its first checkpoint
             dtype = getattr(torch, facts["dtype"])
             simulation = cls(given or directory.scenario, seed=facts["seed"], dtype=dtype, **settings)

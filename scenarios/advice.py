@@ -181,6 +181,10 @@ _COLLAPSE = (
     "a synthetic gradient of symbols that does not know what the sender observes is one for all observations, and the "
     "language collapses to one symbol; name the sender's observations in gradient.context"
 )
+_BLIND = (
+    "a synthetic gradient of a policy that does not know what the sender observes averages over all states that share a "
+    "message; name the sender's observations in gradient.context"
+)
 _ONLY_A_CRITIC = "a critic alone is a baseline that hardly teaches; use kind sobolev"
 
 
@@ -377,10 +381,12 @@ def _doubtful(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
     if gradient.kind == "critic":
         yield _ONLY_A_CRITIC
     direct = _injects(channel) and gradient.kind not in (*OWN_TARGET, *UNRETURNED, LOCAL_POLICY)
-    if direct and channel.symbols is not None:
-        known = {*scenario.agents[channel.sender].observes, "from.state"}
-        if known.isdisjoint(gradient.context):
+    known = {*scenario.agents[channel.sender].observes, "from.state"}
+    if direct and known.isdisjoint(gradient.context):
+        if channel.symbols is not None:
             yield _COLLAPSE
+        elif len(known) > 1 and _is_of_a_policy(scenario, channel):
+            yield _BLIND
     if direct and _is_residual_stream(scenario, channel):
         yield f"a {name_of(gradient.kind)} gradient {_OF_A_STREAM}"
     if gradient.kind == "linear" and isinstance(channel.size, tuple) and not channel.at_sites(gradient):
@@ -409,6 +415,13 @@ def _is_residual_stream(scenario: Scenario, channel: ChannelSpec) -> bool:
     reached = _closure([channel.receiver], [(c.sender, c.receiver) for c in scenario.channels])
     goals = (scenario.agents[name].objective for name in reached)
     return any(goal is not None and goal.kind in ("classification", "coding") for goal in goals)
+
+
+def _is_of_a_policy(scenario: Scenario, channel: ChannelSpec) -> bool:
+    """Whether a channel leads to policies, and to no other objective."""
+    reached = _closure([channel.receiver], [(c.sender, c.receiver) for c in scenario.channels])
+    goals = [goal for name in reached if (goal := scenario.agents[name].objective) is not None]
+    return bool(goals) and all(goal.policy for goal in goals)
 
 
 def _doubtful_state(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:

@@ -257,6 +257,10 @@ def _feedback(scenario: Graph) -> Iterator[DocumentError]:
         name = scenario.readouts[0] if of is None else of
         if name not in scenario.agents:
             yield DocumentError((*path, "of"), f"no agent {name!r}{suggest(name, scenario.agents)}")
+        objective = None if name not in choices else scenario.agents[name].objective
+        if objective is not None and objective.policy:
+            message = f"agent {name!r} is a policy, whose error is that of a whole window; use fa"
+            yield DocumentError((*path, "kind"), message)
         if name not in choices:
             why = "has no objective" if name in group else f"learns apart from {channel.name}"
             known = suggest(name, choices) if choices else "; give an agent of its locked group an objective"
@@ -420,6 +424,11 @@ def _policies(scenario: Graph) -> Iterator[DocumentError]:
             yield DocumentError(("channels", index, field), f"{message}; {mend}")
     for group in learning_groups(scenario.agents, scenario.channels) if policies else ():
         ppo = [(name, policies[name]) for name in group if name in policies and policies[name].kind == "ppo"]
+        if ppo and (ppo[0][1].epochs is None or ppo[0][1].epochs > 1):
+            for index, tie in enumerate(scenario.tied):
+                if any(place.partition(".")[0] in group for place in tie):
+                    message = f"the further passes of {ppo[0][0]!r} (ppo) would move one of these and not the others"
+                    yield DocumentError(("tied", index), f"{message}; give it epochs: 1, or use share")
         for name, objective in ppo[1:]:
             for field in ("epochs", "minibatches"):
                 if getattr(objective, field) != getattr(ppo[0][1], field):
@@ -468,6 +477,9 @@ def _ports(scenario: Graph) -> Iterator[DocumentError]:
                 message = f"{show_value(mine)} differs from channels[{first}].{field}, {show_value(theirs)}"
                 mend = f"on the same port {channel.port!r}; make them equal"
                 yield DocumentError((*path, field), f"{message}, {mend}")
+        if channel.learned_by_policy and channel.link.rate != other.link.rate:
+            message = f"{channel.link.rate} differs from channels[{first}].link.rate, {other.link.rate}, on the same port"
+            yield DocumentError((*path, "link", "rate"), f"{message} of sampled messages; make them equal")
 
 
 def _agent_inputs(scenario: Graph) -> Iterator[DocumentError]:

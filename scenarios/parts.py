@@ -698,6 +698,16 @@ class ChannelSpec(Spec):
         """Whether its messages are samples that the sender's policy objective learns."""
         return self.sample is not None or (self.symbols is not None and self.symbols.by == "reinforce")
 
+    @property
+    def sampling_in_words(self) -> str:
+        """How messages are made of what the port holds: `2 symbols of 16 by gumbel`; empty: they are that."""
+        if self.sample is not None:
+            return f"sampled, deviation {self.sample.deviation:g}"
+        symbols = self.symbols
+        if symbols is None:
+            return ""
+        return f"{symbols.length} symbol{'s'[: symbols.length - 1]} of {symbols.vocabulary} by {symbols.by}"
+
     def at_sites(self, predictor: GradientSpec | InputSpec) -> bool:
         """Return whether a predictor of its messages is applied at every token or pixel."""
         tokens = isinstance(self.size, tuple) and len(self.size) == 2

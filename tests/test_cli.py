@@ -17,7 +17,20 @@ from antiphon.commands.output import in_short, show_result
 from antiphon.errors import EngineError
 from tests.commands import Commands
 
-VERBS = ["run", "resume", "evaluate", "export", "show", "check", "split", "study", "report", "diff", "tb"]
+VERBS = [
+    "run",
+    "resume",
+    "evaluate",
+    "export",
+    "show",
+    "check",
+    "split",
+    "study",
+    "report",
+    "diff",
+    "watch",
+    "tb",
+]
 MODEL = """
 import torch
 from torch import nn
@@ -241,6 +254,7 @@ def test_the_examples_in_help_are_there_and_run(
     monkeypatch.delenv("ANTIPHON_LOGDIR")
     monkeypatch.setattr("os.execv", lambda program, words: None)
     monkeypatch.setattr("antiphon.commands.study.study", lambda what, **options: 0)
+    monkeypatch.setattr("antiphon.commands.export.watch", lambda run, output, **options: 0)
     monkeypatch.setattr(sys, "path", sys.path[:])
     (here / "train.py").write_text(MODEL)
     assert sorted(EXAMPLES) == sorted(VERBS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from antiphon.commands.output import (
     console,
     decimal,
     display_path,
+    episodes_in_words,
     left_out,
     percent,
     print_json,
@@ -111,17 +112,22 @@ def evaluate(
     python: str | None,
     split: str,
     links: Links,
+    episodes: int | None,
+    sampled: bool,
     measurements: Measurements,
     json: bool,
 ) -> int:
-    """Score the newest checkpoint of a run on a split, with optional measurements; return the exit code."""
+    """Score the newest checkpoint of a run on a split, with optional measurements; return the exit code.
+
+    `episodes` and `sampled` are those of `Simulation.evaluate`.
+    """
     kind = None if measurements.ablate is None else Kind.read(measurements.ablate)
     channels = measurements.channels
     directory = RunDirectory.open(path)
     scenario = given_scenario(directory, python)
     with Simulation.load(path, scenario, threads=directory.facts["threads"]) as simulation:
         _check(simulation, measurements)
-        found = simulation.evaluate(split, links)
+        found = simulation.evaluate(split, links, episodes=episodes, sampled=sampled)
         result = _result(directory, path, simulation, found)
         if not json:
             _show(result, found)
@@ -210,6 +216,7 @@ def _result(directory: RunDirectory, path: Path, simulation: Simulation, found: 
         "drop": found.links.drop,
         "inputs": found.links.inputs,
         "examples": found.examples,
+        "episodes": None if found.episodes is None else asdict(found.episodes),
         "steps": simulation.now,
         "readout": readouts[0] if len(readouts) == 1 else readouts,
         **{metric: over(readouts, metric, found.agents) for metric in (*METRICS, "loss")},
@@ -221,11 +228,14 @@ def _show(result: dict[str, Any], found: Evaluation) -> None:
     metrics = {metric for figures in found.agents.values() for metric in METRICS if metric in figures}
     heading = metrics.pop() if len(metrics) == 1 else "metric"
     rows = [
-        [name, scored(finite(figures), named=bool(metrics)), decimal(finite(figures["loss"]))]
+        [name, scored(finite(figures), named=bool(metrics)), decimal(finite(figures.get("loss")))]
         for name, figures in found.agents.items()
     ]
     links = "" if found.links.kind == "perfect" else f" · {_links(found.links)}"
-    title = f"{result['scenario']} after {result['steps']:,} steps · {found.split} split, {found.examples:,} examples"
+    scored_on = f"{found.split} split, {found.examples:,} examples"
+    if result["episodes"] is not None:
+        scored_on = episodes_in_words(result["episodes"])
+    title = f"{result['scenario']} after {result['steps']:,} steps · {scored_on}"
     show_table(["agent", heading, "loss"], rows, right=2, title=title + links)
     for metric in METRICS:
         if finite(result[metric]) is not None:

@@ -150,6 +150,7 @@ def _channel(channel: ChannelSpec, system: System) -> dict[str, Any]:
         "from": channel.sender,
         "to": channel.receiver,
         "shape": list(system.channels[channel.name].shape),
+        "sampling": channel.sampling_in_words or None,
         "coupling": channel.coupling,
         "gradient": name_of(gradient.kind) if predicted else None,
         "sites": predicted and gradient.head is None and channel.at_sites(gradient),

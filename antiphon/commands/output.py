@@ -140,6 +140,8 @@ def show_result(result: Mapping[str, Any]) -> None:
             where = episodes_in_words(result["episodes"]) if result.get("episodes") else where
             console().print(Text(f"{metric:<12} {_written(metric, result[metric])}", style=style), end="")
             console().print(Text(f"   ({by}; {where})"))
+    if result.get("no_return"):
+        console().print(Text(f"{'return':<12} –   ({result['no_return']})"), soft_wrap=True)
     if result["env"]:
         console().print(Text(f"environment  {_listed(result['env'])}", style=style))
     console().print(Text(f"run          {display_path(result['run_dir'])}"), soft_wrap=True)

@@ -362,6 +362,7 @@ def _channels(channels: Mapping[str, Any]) -> None:
         if channel["context"]:
             gradient += f", given {', '.join(channel['context'])}"
         size = " x ".join(map(str, channel["shape"]))
+        size += f" ({channel['sampling']})" if channel["sampling"] else ""
         coupling = channel["coupling"] + (f" ({channel['feedback']})" if channel["feedback"] else "")
         rows.append((name, [], [], (coupling, gradient, _input(channel), size, _link(channel))))
     cells = [[names, *key] for names, _, _, key in _joined(rows)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from antiphon.agents.network import features_of
-from antiphon.engine.build.shapes import Shapes, default_norm, objective_in
+from antiphon.engine.build.shapes import Shapes, default_norm, objective_in, port_norm
 from antiphon.engine.core.agent import COSINE, Direction, Goal
 from antiphon.envs.signal import Description
 from antiphon.errors import suggest
@@ -78,7 +78,7 @@ def _check_passes(name: str, spec: AgentSpec, scenario: Scenario, env: Descripti
     group = next(group for group in scenario.locked_groups() if name in group)
     for member in group:
         agent = scenario.agents[member]
-        norms = [channel.norm or default_norm(agent, env) for channel in scenario.outputs_of(member)]
+        norms = [port_norm(channel, agent, env) for channel in scenario.outputs_of(member)]
         if agent.layers is not None:
             norms += [agent.layers.norm or default_norm(agent, env), agent.layers.cell_norm]
         if agent.objective is not None and agent.objective.critic is not None:

@@ -31,6 +31,7 @@ __all__ = [
     "head_of",
     "memories",
     "objective_in",
+    "port_norm",
     "resolve",
     "signal_problems",
     "slots_of",
@@ -112,6 +113,11 @@ def default_norm(agent: AgentSpec, env: Description) -> str:
     """Return `batch` for an agent that ticks once per example, else `layer` (semantics 19, 26)."""
     once = env.is_stream and agent.clock.period >= env.hold
     return "batch" if once else "layer"
+
+
+def port_norm(channel: ChannelSpec, sender: AgentSpec, env: Description) -> str:
+    """Return the normalisation of a channel's port: by default none of logits, and else `default_norm`."""
+    return channel.norm or ("none" if channel.symbols is not None else default_norm(sender, env))
 
 
 def resolve(scenario: Scenario, env: Description) -> Shapes:
@@ -398,8 +404,7 @@ def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Descr
     for channel in scenario.outputs_of(name):
         head = head_of(channel)
         if head != HIDDEN and head not in heads:
-            norm = channel.norm or ("none" if channel.symbols is not None else default_norm(agent, env))
-            heads[head] = Head(head, messages[channel.name], norm)
+            heads[head] = Head(head, messages[channel.name], port_norm(channel, agent, env))
     memory = scenario.memory_of(name)
     if memory is not None and memory.coupling == "decoupled" and memory.gradient.auxiliary:
         heads[AUXILIARY_PORT] = Head(AUXILIARY_PORT, (state_size(agent),))

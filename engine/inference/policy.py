@@ -46,7 +46,7 @@ class Policy:
         self._native = native_of(env)
         observed = {name for agent in system.agents.values() for name in agent.observes if name != AGE}
         self._names = observed & self._native.signals.keys()
-        self._system = Rollout(system, system.batch, Links(), seed).system
+        self._system = Rollout(system, system.batch, Links(), seed, sampled=not greedy).system
         for learner in {id(agent.learner): agent.learner for agent in self._system.agents.values()}.values():
             learner.parameters = {name: constant(p).clone() for name, p in learner.parameters.items()}
             learner.buffers = {name: b.clone() for name, b in learner.buffers.items()}
@@ -111,4 +111,4 @@ class Policy:
         self._batch = batch
         self._space = self._native.space(batch)
         self._space.seed(self.seed)
-        self._rollout = Rollout(self._system, batch, Links(), self.seed, greedy=self.greedy)
+        self._rollout = Rollout(self._system, batch, Links(), self.seed, sampled=not self.greedy)

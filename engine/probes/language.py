@@ -288,11 +288,17 @@ def _ticks(
     """Yield rollouts with the ticks to be measured, until they hold so many messages."""
     system, links, env = simulation.system, Links(), simulation.world.env
     if env.is_stream:
-        for number, batch in enumerate(examples_of(env, split, examples)):
+        before = env.requested
+        env.request({*before, *names})
+        try:
+            batches = list(examples_of(env, split, examples))
+        finally:
+            env.request(before)
+        for number, batch in enumerate(batches):
             rows = len(next(iter(batch.values())))
             rollout = Rollout(system, rows, links, rollout_seed(simulation.seed, split, number))
             newest: dict[str, tuple[int, AgentTick]] = {}
-            shown = StepSignals(0, dict(batch))
+            shown = StepSignals(0, batch)
             for step in range(steps_needed(system)):
                 newest |= {part.agent: (step, part) for part in rollout.tick(step, shown)}
             yield rollout, list(newest.values())

@@ -139,25 +139,24 @@ def pass_losses(
     values, then = _values(ticks), None if then is None else then[:, rows]
     values = None if values is None else values[:, rows]
     messages = [(log_prob[:, rows], entropy[:, rows]) for log_prob, entropy in _messages(agent, ticks)]
-    constants = (trajectory.of(rows), advantages.of(rows), then)
-    return agent.goal.policy.losses(outputs, values, *constants, messages=messages)
+    constants = trajectory.of(rows), advantages.of(rows)
+    return agent.goal.policy.losses(outputs, values, *constants, then, messages=messages)
 
 
 def _messages(agent: Agent, ticks: list[AgentTick]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield log-probability and entropy, [T, B] each, of every sampled message that the policy learns: once for a port."""
-    ports = set[str]()
-    for channel in agent.outgoing:
-        sampler = channel.sampler
-        if sampler is None or not sampler.learned or channel.port in ports:
-            continue
-        ports.add(channel.port)
+    """Yield log-probability and entropy of sampled messages, [T, B] each: one message a port, zero where none was sent (41)."""
+    learned = [c for c in agent.outgoing if c.sampler is not None and c.sampler.learned]
+    for port in dict.fromkeys(channel.port for channel in learned):
         found = []
-        for output, sent in ((tick.ports[channel.port], tick.sampled.get(channel.name)) for tick in ticks):
-            nothing = output.new_zeros(len(output)), output.new_zeros(len(output))  # no message at this tick
-            found.append(
-                nothing if sent is None else (sampler.log_prob(output, sent), sampler.entropy(output))
-            )
-        yield torch.stack([each for each, _ in found]), torch.stack([each for _, each in found])
+        for tick in ticks:
+            output, nothing = tick.ports[port], torch.zeros_like(tick.ports[port].flatten(1)[:, 0])
+            sent = next((c for c in learned if c.port == port and c.name in tick.sampled), None)
+            if sent is None or sent.sampler is None:
+                found.append((nothing, nothing))
+            else:
+                log_prob = sent.sampler.log_prob(output, tick.sampled[sent.name])
+                found.append((log_prob, sent.sampler.entropy(output)))
+        yield torch.stack([log_prob for log_prob, _ in found]), torch.stack([entropy for _, entropy in found])
 
 
 def _values(ticks: list[AgentTick]) -> Tensor | None:

@@ -130,7 +130,9 @@ class VectorAdaptor(TorchVectorEnv):
             device=device,
             dtype=dtype,
         )
-        self.metadata["render_modes"] = env.metadata.get("render_modes", [])
+        self.metadata |= {
+            key: env.metadata[key] for key in ("render_modes", "render_fps") if key in env.metadata
+        }
         self.render_mode = env.render_mode
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:

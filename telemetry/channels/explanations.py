@@ -173,7 +173,7 @@ _AGENT: dict[str, Explanation] = {
     ),
     "approx_kl": Explanation(
         "approximate KL",
-        "How far the policy has moved from the one that sampled the actions, in nats, at the last pass over the window.",
+        "How far the policy has moved from the one that sampled the actions, in nats, a mean over the further passes.",
     ),
     "clip_fraction": Explanation(
         "clip fraction", "Share of ticks at which the ratio of probabilities is beyond `clip`.", "share"

@@ -13,7 +13,8 @@ const PANEL_GROUPS = {
     ["Link", ["age", "lost", "stand_in", "distortion", "traffic"]],
   ],
   agent: [
-    ["Objective", ["loss", "accuracy", "error", "bits"]],
+    ["Objective", ["loss", "accuracy", "error", "bits", "return"]],
+    ["Policy", ["policy_loss", "value_loss", "explained_variance", "entropy", "approx_kl", "clip_fraction"]],
     ["Learning", ["updates", "gradient_norm", "parameter_norm", "silenced"]],
   ],
 };

@@ -128,6 +128,12 @@ REFUSED: list[tuple[Any, Any, Any, str]] = [
         None,
         "agents.m.acts: 'left' is a part of a Dict of actions, and the environment's",
     ),
+    (
+        {"s": SENDER, "m": actor()},
+        ({**MESSAGE, "coupling": "locked", "feedback": "dfa"},),
+        None,
+        "channels[0].feedback.kind: agent 'm' is a policy, whose error is that of a whole window; use fa",
+    ),
     ({"m": actor()}, (), Stage(spaces.Text(3)), "agents.m.acts: no policy acts in Text"),
     ({"m": actor()}, (), Stage(spaces.Box(0, 9, (2,), np.int64)), "agents.m.acts: no policy acts in Box"),
     (

@@ -126,8 +126,9 @@ CLASSES = 4
 def talking(*, deaf: bool = False, mute: bool = False) -> Simulation:
     """A speaker that names the class it sees and a listener that repeats it, by weights made by hand."""
     label = torch.arange(CLASSES).repeat(16)
+    half = label // 2
     thing = one_hot(label.unsqueeze(1), CLASSES).float()
-    env = from_tensors(thing=thing, label=label, test=0.0, validation=0.0)
+    env = from_tensors(thing=thing, label=label, half=half, test=0.0, validation=0.0)
     agents: dict[str, Any] = {
         "a": {"observes": ["thing"], "network": LINEAR_MAP},
         "b": {"network": LINEAR_MAP, "objective": CLASSIFY},
@@ -152,6 +153,7 @@ def test_a_language_that_names_every_class() -> None:
     assert found.entropy == (pytest.approx(2.0),)
     for bits in (found.message_entropy, found.information["label"], found.signalling):
         assert bits == pytest.approx(2.0)
+    assert found.information["half"] == pytest.approx(1.0)  # of which nobody in the run asks
     assert found.topographic_similarity == pytest.approx(1.0)
     assert found.listening == pytest.approx(2.0, abs=1e-4)
     rows = {row.metric: row.value for row in language_rows({"a->b": found})}
@@ -191,7 +193,7 @@ def test_in_an_environment_all_ticks_are_measured() -> None:
     ("options", "line"),
     [
         ({"channels": ["b->a"]}, "language: channel 'b->a' does not exist; known: a->b"),
-        ({"labels": ["thing"]}, "language: 'thing' is no signal of one class; known: label"),
+        ({"labels": ["thing"]}, "language: 'thing' is no signal of one class; known: half, label"),
     ],
 )
 def test_what_is_refused(options: Any, line: str) -> None:
