@@ -96,3 +96,26 @@ def test_a_member_whose_window_teaches_nothing_does_not_move() -> None:
     cohort.run(STEPS)
     updates = {name: cohort.system.agents[name].learner.updates for name in ("a0", "a1", "a2")}
     assert min(updates.values()) < 5
+
+
+CRITIC: Document = {"observes": ["secret", "x"], "network": {"kind": "mlp", "hidden": [3], "norm": "layer"}}
+LOCAL_POLICIES: dict[str, tuple[Document, Document]] = {
+    "linear": ({"kind": "a2c"}, {}),
+    "a critic": ({"kind": "ppo", "minibatches": 2, "critic": CRITIC}, {"context": ["label"]}),
+    "hidden layers": (
+        {"kind": "ppo", "epochs": 2, "minibatches": 2},
+        {"hidden": [4], "norm": "layer", "normalise": "layer"},
+    ),
+    "episodes": ({"kind": "reinforce"}, {"hidden": [3]}),
+}
+
+
+@pytest.mark.parametrize("batch", [2, 6])
+@pytest.mark.parametrize("name", LOCAL_POLICIES)
+def test_local_policies(name: str, batch: int) -> None:
+    """Rewards that agents lose, and so few rows that windows teach some members nothing."""
+    objective, gradient = LOCAL_POLICIES[name]
+    scene = pairs(objective, 3, gradient={"kind": "local_policy", **gradient})
+    scene["env"] = Game("choice", scene["env"].parts, share=0.3, next_step=True, own=("a0", "a1", "a2"))
+    scene["training"]["batch"] = batch
+    hold(scene, look=7)
