@@ -121,7 +121,7 @@ class Pointer(HeadedNetwork):
         columns = self.count * self.features
         rows, count = x.shape[-2], self.count
         read = {
-            "candidate": x[..., :columns].unflatten(-1, (count, -1)).flatten(-3, -2),
+            "candidate": x[..., :columns].reshape(*x.shape[:-2], rows * count, -1),
             "query": x[..., columns:],
         }
         made: Tensors = {}
@@ -130,7 +130,7 @@ class Pointer(HeadedNetwork):
             ports, updated = part(sub(parameters, name), sub(buffers, name), read[name], training=training)
             made[name] = ports[_EMBEDDING]
             after |= with_prefix(name, updated)
-        each = made["candidate"].unflatten(-2, (rows, count))
+        each = made["candidate"].reshape(*x.shape[:-2], rows, count, -1)
         scores = (each * made["query"].unsqueeze(-2)).sum(-1)
         return {HIDDEN: scores, OBJECTIVE: scores}, after
 

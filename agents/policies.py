@@ -92,6 +92,8 @@ def trajectory_of(
     window. Where the length of episodes is known beforehand a last tick counts if its episode terminates with it. Elsewhere
     it does not: windows would show what happens at their last ticks only where it is a termination, a biased choice.
 
+    An agent that takes no part at its next tick, though its episode goes on, has left it: nothing follows for it.
+
     Args:
         actions: [T, rows, …] as sampled; None where the policy is only over messages.
         rewards: [T, rows], from each tick to the next or to the end of its episode; anything where there is no experience.
@@ -101,6 +103,8 @@ def trajectory_of(
         known_length: Whether the world declares the length of its episodes.
     """
     terminated, truncated = terminated & experience, truncated & experience & ~terminated
+    left = experience[:-1] & ~experience[1:] & ~truncated[:-1]
+    terminated = torch.cat([terminated[:-1] | left, terminated[-1:]])
     last = torch.zeros_like(terminated)
     last[-1] = ~terminated[-1] if known_length else True
     unseen = ~experience | truncated | last
@@ -121,6 +125,10 @@ class Advantages:
     def of(self, rows: Tensor | slice) -> Advantages:
         """Return those of some of the rows."""
         return Advantages(self.advantages[:, rows], self.returns[:, rows], self.valid[:, rows])
+
+    def weighted(self, members: int = 1) -> Tensor:
+        """Return the advantages as losses count them: a member's sum, divided by its B, is a mean over its valid ticks."""
+        return self.advantages * _Means(self.valid, members).shares(self.advantages.dtype)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,6 +210,10 @@ class _Means:
     def of(self, values: Tensor, less: int = 0) -> Tensor:
         """[N]: the sum of values [T, rows] over each member's valid samples by their number less `less`."""
         return self._sum(values.where(self.valid, torch.zeros_like(values))) / (self.count - less)
+
+    def shares(self, dtype: torch.dtype) -> Tensor:
+        """[rows]: B by the number of the member's valid samples."""
+        return self.to_rows(self.batch / self.count.to(dtype).clamp(min=1))
 
     def to_rows(self, figures: Tensor) -> Tensor:
         """Broadcast a figure per member, [N], to rows."""
@@ -345,8 +357,7 @@ class PolicyObjective(Objective):
             total = total + self.value * error
             figures["value_loss"] = means.of(constant(error))
             figures["explained_variance"] = _explained(constant(values), advantages.returns, means)
-        share = means.to_rows(means.batch / means.count.to(total.dtype).clamp(min=1))
-        losses = (total * share).where(advantages.valid, torch.zeros_like(total))
+        losses = (total * means.shares(total.dtype)).where(advantages.valid, torch.zeros_like(total))
         return PolicyLosses(losses, constant(log_prob), figures)
 
     def _clipped(self, change: Tensor, advantages: Tensor) -> Tensor:

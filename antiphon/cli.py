@@ -27,6 +27,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "antiphon evaluate runs/exp1 --ablate zero --examples 200",
         "antiphon evaluate runs/exp1 --value --horizon 5 --repeats 2",
     ),
+    "watch": ("antiphon watch runs/exp2 -o team.gif",),
     "export": (
         "antiphon export runs/exp1 system.pt2",
         "antiphon export runs/exp1 weights.safetensors --agent n0",
@@ -138,6 +139,55 @@ Checkpoints = Annotated[
         help="Steps between checkpoints; the latest two are kept (default: ten per run).",
     ),
 ]
+Language = Annotated[
+    bool,
+    typer.Option(
+        "--language",
+        help="Measure channels of symbols: entropy, information about labels, topographic similarity, …",
+    ),
+]
+Examples = Annotated[
+    int | None,
+    typer.Option(
+        "--examples",
+        parser=_whole(1),
+        metavar="N",
+        help="Examples for --ablate (default 2000), --language (1000) and --represent (400).",
+    ),
+]
+Drop = Annotated[
+    float | None,
+    typer.Option(
+        "--drop", parser=_number, metavar="P", help="With --links as_run: drop probability of all links."
+    ),
+]
+Episodes = Annotated[
+    int | None,
+    typer.Option(
+        "--episodes",
+        parser=_whole(1),
+        metavar="K",
+        help="Where agents have policies: whole episodes of each environment (default: 1).",
+    ),
+]
+Sampled = Annotated[
+    bool,
+    typer.Option(
+        "--sampled", help="Where agents have policies: sample actions instead of taking the most likely."
+    ),
+]
+Ablate = Annotated[
+    str | None,
+    typer.Option(
+        "--ablate",
+        metavar="KIND",
+        help="Rank channels by the loss without their messages: zero, mean, resample or delay=K.",
+    ),
+]
+Channels = Annotated[
+    list[str] | None,
+    typer.Option("--channels", metavar="A->B", help="Only these channels; may be repeated (default: all)."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
 
 
@@ -248,6 +298,20 @@ def resume(
     )
 
 
+Represent = Annotated[
+    Path | None,
+    typer.Option("--represent", metavar="DIR", help="Write figures and data of representations."),
+]
+Horizon = Annotated[
+    int | None,
+    typer.Option("--horizon", parser=_whole(1), metavar="H", help="With --value: number of training steps."),
+]
+Repeats = Annotated[
+    int | None,
+    typer.Option("--repeats", parser=_whole(2), metavar="R", help="With --value: number of repeats."),
+]
+
+
 @app.command(epilog=_examples("evaluate"))
 def evaluate(
     path: RunPath,
@@ -259,56 +323,23 @@ def evaluate(
         str,
         typer.Option("--links", metavar="L", help="perfect, or as_run: lossy and noisy as in the run."),
     ] = "perfect",
-    drop: Annotated[
-        float | None,
-        typer.Option(
-            "--drop", parser=_number, metavar="P", help="With --links as_run: drop probability of all links."
-        ),
-    ] = None,
+    drop: Drop = None,
     inputs: Annotated[
         bool,
         typer.Option("--inputs/--no-inputs", help="With --links as_run: use synthetic inputs."),
     ] = True,
-    ablate: Annotated[
-        str | None,
-        typer.Option(
-            "--ablate",
-            metavar="KIND",
-            help="Rank channels by the loss without their messages: zero, mean, resample or delay=K.",
-        ),
-    ] = None,
+    episodes: Episodes = None,
+    sampled: Sampled = False,
+    ablate: Ablate = None,
+    language: Language = False,
     value: Annotated[
         bool, typer.Option("--value", help="Measure the value of each channel's learning signal.")
     ] = False,
-    represent: Annotated[
-        Path | None,
-        typer.Option("--represent", metavar="DIR", help="Write figures and data of representations."),
-    ] = None,
-    channels: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--channels", metavar="A->B", help="Only these channels; may be repeated (default: all)."
-        ),
-    ] = None,
-    examples: Annotated[
-        int | None,
-        typer.Option(
-            "--examples",
-            parser=_whole(1),
-            metavar="N",
-            help="Examples for --ablate (default 2000) and --represent (400).",
-        ),
-    ] = None,
-    horizon: Annotated[
-        int | None,
-        typer.Option(
-            "--horizon", parser=_whole(1), metavar="H", help="With --value: number of training steps."
-        ),
-    ] = None,
-    repeats: Annotated[
-        int | None,
-        typer.Option("--repeats", parser=_whole(2), metavar="R", help="With --value: number of repeats."),
-    ] = None,
+    represent: Represent = None,
+    channels: Channels = None,
+    examples: Examples = None,
+    horizon: Horizon = None,
+    repeats: Repeats = None,
     json: Json = False,
 ) -> None:
     """Evaluate a run on unseen data; rank and measure its channels; analyse its representations."""
@@ -318,6 +349,7 @@ def evaluate(
     measurements = verb.Measurements(
         ablate=ablate,
         represent=represent,
+        language=language,
         value=value,
         channels=channels or None,
         examples=examples,
@@ -326,8 +358,42 @@ def evaluate(
     )
     how = Links(links, drop, inputs)
     raise typer.Exit(
-        verb.evaluate(path, python=python, split=split, links=how, measurements=measurements, json=json)
+        verb.evaluate(
+            path,
+            python=python,
+            split=split,
+            links=how,
+            episodes=episodes,
+            sampled=sampled,
+            measurements=measurements,
+            json=json,
+        )
     )
+
+
+@app.command(epilog=_examples("watch"))
+def watch(
+    path: RunPath,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE.gif", help="The GIF; an existing one is replaced.")
+    ] = Path("episode.gif"),
+    python: PythonOfRun = None,
+    episodes: Annotated[
+        int, typer.Option("--episodes", parser=_whole(1), metavar="K", help="Number of whole episodes.")
+    ] = 1,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed", "-s", parser=_whole(0), metavar="S", help="Of the world (default: the run's)."
+        ),
+    ] = None,
+    sampled: Sampled = False,
+    json: Json = False,
+) -> None:
+    """Watch a run's agents act: the world beside the graph, with messages and rewards, as an animated GIF."""
+    from antiphon.commands import export as verb
+
+    verb.watch(path, output, python=python, episodes=episodes, seed=seed, sampled=sampled, json=json)
 
 
 @app.command(epilog=_examples("export"))

@@ -52,6 +52,7 @@ _OWN: dict[str, dict[str, str]] = {
         "sobolev_label": "antiphon.comms.synthetic_gradients:SobolevLabelGradient",
         "local": "antiphon.comms.synthetic_gradients:LocalGradient",
         "lens": "antiphon.comms.lens:LensGradient",
+        "local_policy": "antiphon.agents.local_policy:LocalPolicyGradient",
     },
     "input": {
         "linear": "antiphon.comms.synthetic_inputs:LinearInput",

@@ -198,9 +198,13 @@ class FanIn:
         self.kind = kind
 
     def join(
-        self, observations: Sequence[Tensor], messages: Sequence[Tensor], available: Sequence[bool | Tensor]
+        self,
+        observations: Sequence[Tensor],
+        messages: Sequence[Tensor],
+        available: Sequence[bool | Tensor],
+        batch: int | None = None,
     ) -> Tensor:
-        """Return the input [B, …] (see `join`)."""
+        """Return the input [B, …] (see `join`); `batch` is for stacks."""
         return join(self.kind, observations, messages, available)
 
     def columns(self, values: Sequence[Tensor]) -> Tensor:
@@ -262,7 +266,11 @@ class StackedFanIn(FanIn):
         self._back = [_inverse(segment) for segment in segments]
 
     def join(
-        self, observations: Sequence[Tensor], messages: Sequence[Tensor], available: Sequence[bool | Tensor]
+        self,
+        observations: Sequence[Tensor],
+        messages: Sequence[Tensor],
+        available: Sequence[bool | Tensor],
+        batch: int | None = None,
     ) -> Tensor:
         """Return the input [N * B, …] of all members.
 
@@ -270,23 +278,27 @@ class StackedFanIn(FanIn):
             observations: [N * B, …] each, in declared order.
             messages: Per channel stack, [K * B, …].
             available: Per channel stack, the rows that hold a message.
+            batch: B where it is another than the run's.
         """
-        parts = [o.view(self.members, self.batch, *o.shape[1:]) for o in observations]
-        parts += self._messages(messages, available)
+        batch = batch or self.batch
+        parts = [o.view(self.members, batch, *o.shape[1:]) for o in observations]
+        parts += self._messages(messages, available, batch)
         if self.kind == "own":
             columns = [_column(there, message) for there, message in zip(available, messages, strict=True)]
-            parts += self._messages(columns, available)
+            parts += self._messages(columns, available, batch)
         return (parts[0] if len(parts) == 1 else torch.cat(parts, 2)).flatten(0, 1)
 
     def columns(self, values: Sequence[Tensor]) -> Tensor:
         """Stack one value per channel, [K * B] per channel stack: [N * B, channels]."""
-        return torch.cat(self._messages([v.unsqueeze(1) for v in values], [True] * len(values)), 2).flatten(
-            0, 1
-        )
+        return torch.cat(
+            self._messages([v.unsqueeze(1) for v in values], [True] * len(values), self.batch), 2
+        ).flatten(0, 1)
 
-    def _messages(self, messages: Sequence[Tensor], available: Sequence[bool | Tensor]) -> list[Tensor]:
+    def _messages(
+        self, messages: Sequence[Tensor], available: Sequence[bool | Tensor], batch: int
+    ) -> list[Tensor]:
         """Messages as inputs, [N, B, …] each, to be concatenated along dimension 2."""
-        opened = [m.reshape(-1, self.batch, *m.shape[1:]) for m in messages]
+        opened = [m.reshape(-1, batch, *m.shape[1:]) for m in messages]
         if self.kind in REDUCED:
             return [self._summed(opened, available)] if opened else []
         return [

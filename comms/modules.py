@@ -226,6 +226,10 @@ def predictor_of(
                 "or use kind linear or mlp"
             )
         sites = False
+    if made.needs_actions:
+        if sites:
+            raise ScenarioError("gradient.sites: a policy reads whole messages; leave sites out")
+        sites = False
     if issubclass(made, LabelGradient) and _reads_whole(made, settings):
         if sites:
             raise ScenarioError(

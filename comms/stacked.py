@@ -21,7 +21,13 @@ from torch import Tensor
 from antiphon.comms.credit import constant
 from antiphon.comms.model import Model, Numbers
 from antiphon.comms.sites import SiteGradient, SiteInput, Sites
-from antiphon.comms.synthetic_gradients import Example, LinearGradient, LocalGradient, Predictor
+from antiphon.comms.synthetic_gradients import (
+    Example,
+    LinearGradient,
+    LocalGradient,
+    Predictor,
+    ReturnedAction,
+)
 from antiphon.comms.synthetic_inputs import InputModel, LinearInput, MlpInput
 from antiphon.errors import EngineError
 from antiphon.nets.trained_parameters import StackedParameters
@@ -263,6 +269,7 @@ class StackedModels(StackedParameters):
         self.hidden = first.hidden
         self.needs_delta: bool = getattr(first, "needs_delta", True)
         self.needs_loss: bool = getattr(first, "needs_loss", False)
+        self.needs_actions: bool = getattr(first, "needs_actions", False)
         self.maps: LinearMaps | None = None
         if _is_linear_map(first):
             weights, biases = (constant(self.parameters[name]) for name in ("last.weight", "last.bias"))
@@ -393,6 +400,7 @@ class StackedModels(StackedParameters):
             target=None if example.target is None else self._open(example.target),
             prediction=None if prediction is None else prediction.view(*lead, -1),
             loss=None if example.loss is None else example.loss.view(lead),
+            actions=_each_action(example, self._open),
         )
 
     def _learned(
@@ -465,6 +473,7 @@ def _masked(example: Example, members: Tensor | None) -> Example:
         message=plain(example.message),
         context=None if example.context is None else plain(example.context),
         target=None if example.target is None else plain(example.target),
+        actions=_each_action(example, plain),
         valid=rows.expand(example.message.shape[:2]) if example.valid is None else rows & example.valid,
     )
 
@@ -472,3 +481,13 @@ def _masked(example: Example, members: Tensor | None) -> Example:
 def _over(members: Tensor, value: Tensor) -> Tensor:
     """Return [K] as [K, 1, …], of as many dimensions as `value`."""
     return members.view(-1, *[1] * (value.dim() - 1))
+
+
+def _each_action(example: Example, change: Callable[[Tensor], Tensor]) -> tuple[ReturnedAction, ...] | None:
+    """Return an example's actions and their advantages, each changed."""
+    if example.actions is None:
+        return None
+    return tuple(
+        ReturnedAction(change(one.action), change(one.advantage), change(one.valid))
+        for one in example.actions
+    )

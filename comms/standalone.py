@@ -87,6 +87,8 @@ def read_gradient(
     kind = keys.get("kind", "linear")
     if not callable(kind):
         one_of("gradient.kind", kind, list(PREDICTORS))
+    if predictor_class(kind).needs_actions:
+        raise error(f"gradient.kind: {kind} needs a receiver that acts, in a scenario; use another kind")
     own_loss = issubclass(predictor_class(kind), LabelGradient)
     target = keys.get("target") if own_loss else None
     default: Sequence[int] = _HIDDEN.get(name_of(kind), ())

@@ -40,9 +40,11 @@ __all__ = [
     "LocalGradient",
     "MlpGradient",
     "Predictor",
+    "ReturnedAction",
     "SobolevGradient",
     "SobolevLabelGradient",
     "counted",
+    "newest_returned",
     "with_slope",
 ]
 
@@ -55,6 +57,18 @@ class Learned:
     gradients: list[Tensor]
     buffers: Numbers
     """Running statistics after it."""
+
+
+@dataclass(slots=True, eq=False)
+class ReturnedAction:
+    """What a receiver did at a tick that read a message."""
+
+    action: Tensor
+    """[B, …]."""
+    advantage: Tensor
+    """[B]: how much better than expected what followed was, a constant; 0 where the tick teaches nothing."""
+    valid: Tensor
+    """[B] bool: where it teaches something."""
 
 
 @dataclass(slots=True)
@@ -79,6 +93,17 @@ class Example:
     """[K] bool, of K stacked channels: those it is an example for; None: all."""
     learned: Learned | None = None
     """What training on it gives with the predictor's present parameters, if computed with the prediction."""
+    actions: tuple[ReturnedAction, ...] | None = None
+    """What the receiver did at the ticks that read the message; None for predictors that do not need it."""
+
+
+def newest_returned(examples: Sequence[Example]) -> Example:
+    """Return the newest example that a prediction can be compared with: a policy returns nothing for its last tick.
+
+    That is the newest whose delta is not zero everywhere; where all are, or there is none, the last.
+    """
+    compared = (one for one in reversed(examples) if one.delta is None or bool(one.delta.any()))
+    return next(compared, examples[-1])
 
 
 class Predictor(Model, ABC):
@@ -97,6 +122,8 @@ class Predictor(Model, ABC):
     """Whether training needs the receiver's returned gradient."""
     needs_loss: ClassVar[bool] = False
     """Whether training needs the receiver's loss per sample: such a predictor is a critic and has a `value`."""
+    needs_actions: ClassVar[bool] = False
+    """Whether both its prediction and its training need what the receiver did with the message."""
     propagates: ClassVar[bool] = False
     """Whether the predictor's own loss may reach the sender (`propagated`)."""
 
@@ -120,7 +147,12 @@ class Predictor(Model, ABC):
 
     def _sizes(self) -> tuple[int, int]:
         """Input and output features."""
-        return self.size + sum(spec.features for spec in self.context), self.size
+        return self.size + sum(spec.features for spec in self.context), self.outputs
+
+    @property
+    def outputs(self) -> int:
+        """Components of the model's output."""
+        return self.size
 
     def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
         """Return the model's output, [B, outputs]; running statistics are updated only if `move`."""

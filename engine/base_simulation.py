@@ -21,7 +21,7 @@ from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.evaluation import Evaluation, evaluate
-from antiphon.engine.inference.export import export
+from antiphon.engine.inference.export import export, with_output
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.model_files import write_system
 from antiphon.engine.metrics.digests import described_scenario
@@ -35,6 +35,7 @@ from antiphon.engine.state.weights import TakenWeights, load_weights
 from antiphon.engine.step.backends import backend_of
 from antiphon.engine.step.replicated_engine import Replica
 from antiphon.engine.step.report import AgentReport, MeanAccumulator
+from antiphon.envs.base import TorchVectorEnv
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario, Template
@@ -43,7 +44,7 @@ from antiphon.scenarios.problems import show_value
 from antiphon.scenarios.spec import frozen_data
 from antiphon.telemetry.figures import Recorder
 
-__all__ = ["BaseSimulation", "StepInfo"]
+__all__ = ["BaseSimulation", "StepInfo", "check_continues"]
 
 StepInfo = dict[str, Any]
 """`step`, `ended` (which episodes ended) and `losses` ({agent: scalar tensor} of those that learned)."""
@@ -63,6 +64,7 @@ class BaseSimulation:
         train_means: Losses and metrics since the last row of figures.
         recorders: What figures are handed to.
         diverged: The message of its divergence; None: it goes on.
+        obstacle: Why it takes no steps: it is of a checkpoint without the environment's state; None: it goes on.
         closed: Whether it has been closed, and takes no more steps.
     """
 
@@ -106,6 +108,7 @@ class BaseSimulation:
         system.next_episode(0, self._env.episode_length)
         self.train_means = MeanAccumulator(system)
         self.diverged: str | None = None
+        self.obstacle: str | None = None
         self.until = self.scenario.training.steps
 
     @property
@@ -159,6 +162,7 @@ class BaseSimulation:
         """
         if self.diverged is not None:
             raise DivergenceError(self.diverged)
+        check_continues(self)
         step = self.now
         # What the step before has left is as large as the gradients and messages.
         self.learned = AgentReport.empty(self.backend.stacked)
@@ -283,22 +287,37 @@ class BaseSimulation:
 
     # --- evaluating --------------------------------------------------------------------------------------
 
-    def evaluate(self, split: str = "test", links: Links | str = "perfect") -> Evaluation:
+    def evaluate(
+        self,
+        split: str = "test",
+        links: Links | str = "perfect",
+        *,
+        episodes: int | None = None,
+        sampled: bool = False,
+    ) -> Evaluation:
         """Score the system on a split; no bit of the run changes (semantics 24).
+
+        Where agents have policies, the score is the return of whole episodes in a world of their own, with as many
+        environments as in training. Without splits, the split is a name for episodes that differ from those of the others.
 
         Args:
             split: `test`, `validation` or `train`.
             links: `perfect`: the composed system; delays are kept, nothing is dropped, no synthetic input is used.
                 `as_run`: over the links as they are in the run. Or `Links("as_run", drop=…, inputs=…)`.
+            episodes: Of policies: whole episodes of each environment, the first ones; None: one.
+            sampled: Of policies: whether actions are sampled as in training; else the most likely one is taken.
 
         Raises:
-            ScenarioError: No such split or kind of links, or the environment has no splits.
+            ScenarioError: No such split or kind of links, the environment has no splits, or cannot be copied; `episodes` or
+                `sampled` where no agent has a policy.
+            RunError: An environment does not finish its episodes.
             DivergenceError: As of `synchronize`.
         """
         self.synchronize()
         with uncollected():
-            make = partial(make_environment, self.scenario, self.device, self.dtype)
-            return evaluate(self.system, self._env, self.scenario.readouts, split, links, self.seed, make)
+            how: dict[str, Any] = {"episodes": episodes, "sampled": sampled}
+            readouts, make = self.scenario.readouts, partial(_another_environment, self)
+            return evaluate(self.system, self._env, readouts, split, links, self.seed, make, **how)
 
     def compose(self, agents: Sequence[str] | None = None) -> fx.GraphModule:
         """Return the corporation as one torch module: signals in, {agent: output} out; None: of the readouts.
@@ -307,7 +326,9 @@ class BaseSimulation:
             DivergenceError: As of `synchronize`.
         """
         self.synchronize()
-        return export(self.system, self.scenario.readouts if agents is None else agents)
+        return export(
+            self.system, with_output(self.system, self.scenario.readouts) if agents is None else agents
+        )
 
     def export(self, path: str | Path, agents: Sequence[str] | None = None) -> Path:
         """Write the composed system, or weights, to a file that is read without antiphon, and return its path.
@@ -325,7 +346,7 @@ class BaseSimulation:
             DivergenceError: As of `synchronize`.
         """
         self.synchronize()
-        return write_system(self.system, Path(path), agents, self.scenario.readouts)
+        return write_system(self.system, Path(path), agents, with_output(self.system, self.scenario.readouts))
 
     # --- forking and saving ------------------------------------------------------------------------------
 
@@ -378,7 +399,12 @@ class BaseSimulation:
                 self._start(state["seed"])
             state = checkpoint.copy_tree(state)
             self.now = state["now"]
-            self._env.load_state_dict(state["env"])
+            if (
+                state["env"] is None
+            ):  # a checkpoint without it: what is learned can be used, and nothing follows
+                self.world.reset(self.seed)
+            else:
+                self._env.load_state_dict(state["env"])
             self.backend.load_state_dict(state["system"])
             self.world.step_signals = StepSignals(self.now, state["present"])
             self.world.elapsed = state["elapsed"]
@@ -388,7 +414,7 @@ class BaseSimulation:
             self.diverged = state["diverged"]
 
     def load_saved(self, saved: Saved) -> None:
-        """Take over the state of a checkpoint.
+        """Take over the state of a checkpoint; one without the environment's can be evaluated and exported only.
 
         Raises:
             RunError: It is of another scenario; the line names the checkpoint and the first difference.
@@ -400,6 +426,7 @@ class BaseSimulation:
             self.load_state_dict(saved.state)
         except RunError as error:
             raise RunError(f"{saved.place}: {error}") from None
+        self.obstacle = saved.obstacle
 
     @classmethod
     def _restored(cls, scenario: Scenario, restore: Callable[[Self], None], **settings: Any) -> Self:
@@ -460,6 +487,8 @@ class BaseSimulation:
     ) -> Self:
         """Return the simulation of a checkpoint, to go on to the same bits.
 
+        Where the environment keeps its state to itself, it is evaluated, exported and played with, but takes no steps.
+
         Args:
             path: A checkpoint folder, or a run directory (its newest checkpoint).
             scenario: Needed where the scenario holds Python objects.
@@ -498,6 +527,18 @@ class BaseSimulation:
 
     def __exit__(self, kind: object, failure: BaseException | None, trace: object) -> None:
         self.close()
+
+
+def _another_environment(simulation: BaseSimulation, batch: int, split: str | None) -> TorchVectorEnv:
+    """Return an environment that shares nothing with the simulation's."""
+    scenario = with_own_env(simulation.scenario, "an evaluation needs one of its own")
+    return make_environment(scenario, simulation.device, simulation.dtype, batch, split)
+
+
+def check_continues(simulation: BaseSimulation) -> None:
+    """Raise RunError if a simulation is of a checkpoint from which no step can follow."""
+    if simulation.obstacle is not None:
+        raise RunError(simulation.obstacle)
 
 
 def _check_alone(simulation: BaseSimulation, what: str) -> None:

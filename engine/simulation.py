@@ -11,9 +11,10 @@ from typing import Any, Self
 import networkx as nx
 import torch
 
-from antiphon.engine.base_simulation import BaseSimulation, StepInfo
+from antiphon.engine.base_simulation import BaseSimulation, StepInfo, check_continues
 from antiphon.engine.build.builder import chosen_device
 from antiphon.engine.core.masks import EnvMask
+from antiphon.engine.inference.policy import Policy
 from antiphon.engine.metrics.description import described
 from antiphon.engine.metrics.digests import described_scenario
 from antiphon.engine.metrics.figures import channel_figures, live_graph, write_figures
@@ -152,6 +153,11 @@ class Simulation(BaseSimulation):
         settings["device"] = chosen_device(facts["device"])
         if directory.checkpoints:
             simulation = cls.load(directory.path, given, **settings)
+            try:
+                check_continues(simulation)
+            except RunError:
+                simulation.close()
+                raise
         else:  # it ended before its first checkpoint
             dtype = getattr(torch, facts["dtype"])
             simulation = cls(given or directory.scenario, seed=facts["seed"], dtype=dtype, **settings)
@@ -277,6 +283,22 @@ class Simulation(BaseSimulation):
                 self._writer.close(failure)
         finally:
             super().close()
+
+    # --- playing -----------------------------------------------------------------------------------------
+
+    def policy(self, *, greedy: bool = True, seed: int | None = None) -> Policy:
+        """Return the system, as it is now, as a policy for a world's own loop: `act(observation)` and `reset()`.
+
+        Args:
+            greedy: Whether policies take their most likely action, instead of a sample.
+            seed: Of samples; None: the simulation's.
+
+        Raises:
+            ScenarioError: No agent acts.
+            DivergenceError: As of `synchronize`.
+        """
+        self.synchronize()
+        return Policy(self.system, self._env, greedy=greedy, seed=self.seed if seed is None else seed)
 
     # --- figures -----------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from antiphon.envs.worlds.base import World
     from antiphon.envs.worlds.cartpole import CartPole
     from antiphon.envs.worlds.keydoor import KeyDoor
+    from antiphon.envs.worlds.parallel_env import ParallelWorld, parallel_env
     from antiphon.envs.worlds.referential import Referential
     from antiphon.envs.worlds.speaker import SpeakerListener
 
@@ -34,6 +35,7 @@ __all__ = [
     "HyperplaneStream",
     "ImageStream",
     "KeyDoor",
+    "ParallelWorld",
     "Referential",
     "RepeatCopy",
     "Signal",
@@ -51,6 +53,7 @@ __all__ = [
     "from_tensors",
     "ids",
     "make",
+    "parallel_env",
     "register",
     "vector",
 ]
@@ -64,6 +67,7 @@ _LAZY = {
     "HyperplaneStream": "stream",
     "ImageStream": "images",
     "KeyDoor": "worlds.keydoor",
+    "ParallelWorld": "worlds.parallel_env",
     "Referential": "worlds.referential",
     "RepeatCopy": "copying",
     "Source": "tensors",
@@ -77,6 +81,7 @@ _LAZY = {
     "from_file": "tensors",
     "from_sequences": "sequences",
     "from_tensors": "tensors",
+    "parallel_env": "worlds.parallel_env",
     "vector": "adaptors.vector",
 }
 

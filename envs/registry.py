@@ -134,8 +134,8 @@ def register(name: str, factory: Callable[..., Any]) -> None:
         name: The id.
         factory: A class or function. The other keys of a document's `env` are its arguments, and so are those of
             `num_envs`, `device`, `dtype` and `split` (of an evaluation) that it names. It returns a
-            `gymnasium.vector.VectorEnv`, such as a `TorchVectorEnv`, of `num_envs`; or a single `gymnasium.Env`, of
-            which as many are made as the batch has; or a source, as `antiphon.envs.from_tensors` does.
+            `gymnasium.vector.VectorEnv`, such as a `TorchVectorEnv`, of `num_envs`; or a single `gymnasium.Env` or
+            `pettingzoo.ParallelEnv`, of which as many are made as the batch has; or a source, as `antiphon.envs.from_tensors` does.
 
     Raises:
         ScenarioError: The id is taken, or the factory cannot be called.
@@ -326,6 +326,10 @@ def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Ma
     except TypeError as error:
         raise ScenarioError(f"env: '{name}': {error}; give it as a key of env") from None
     made = factory(**arguments)
+    if all(hasattr(made, name) for name in ("possible_agents", "observation_space", "step")):
+        copies = [made, *(factory(**arguments) for _ in range(settings["num_envs"] - 1))]
+        adaptor = imported("antiphon.envs.adaptors.parallel:ParallelAdaptor")
+        return adaptor(copies, device=settings["device"], dtype=settings["dtype"])
     if isinstance(made, gymnasium.Env):
         others = [lambda: factory(**arguments)] * (settings["num_envs"] - 1)
         return SyncVectorEnv([lambda: made, *others], autoreset_mode=AutoresetMode.SAME_STEP)
@@ -338,6 +342,6 @@ def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Ma
             )
         return made
     raise ScenarioError(
-        f"env: '{name}' makes an object of type {type(made).__name__}; its factory must return a gymnasium.Env, a VectorEnv or a "
-        "source"
+        f"env: '{name}' makes an object of type {type(made).__name__}; its factory must return a gymnasium.Env, a VectorEnv, "
+        "a parallel world of PettingZoo or a source"
     )

@@ -85,6 +85,8 @@ class Description:
     """True: a stream of independent examples, on which actions have no effect."""
     action_space: gymnasium.Space[Any] | None = None
     """Of one environment, where what an agent's objective makes has to fit it; None: any output is an action."""
+    can_be_saved: bool = True
+    """False: it has no `state_dict`, so that no run in it can be gone on with."""
 
     @property
     def all_signals(self) -> dict[str, Signal]:

@@ -10,6 +10,7 @@ from math import prod
 from antiphon.extensions import name_of
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parts import (
+    LOCAL_POLICY,
     OWN_TARGET,
     UNRETURNED,
     AgentSpec,
@@ -179,6 +180,10 @@ _OF_A_STREAM = (
 _COLLAPSE = (
     "a synthetic gradient of symbols that does not know what the sender observes is one for all observations, and the "
     "language collapses to one symbol; name the sender's observations in gradient.context"
+)
+_BLIND = (
+    "a synthetic gradient of a policy that does not know what the sender observes averages over all states that share a "
+    "message; name the sender's observations in gradient.context"
 )
 _ONLY_A_CRITIC = "a critic alone is a baseline that hardly teaches; use kind sobolev"
 
@@ -375,11 +380,13 @@ def _doubtful(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
     gradient, model = channel.gradient, channel.input
     if gradient.kind == "critic":
         yield _ONLY_A_CRITIC
-    direct = _injects(channel) and gradient.kind not in (*OWN_TARGET, *UNRETURNED)
-    if direct and channel.symbols is not None:
-        known = {*scenario.agents[channel.sender].observes, "from.state"}
-        if known.isdisjoint(gradient.context):
+    direct = _injects(channel) and gradient.kind not in (*OWN_TARGET, *UNRETURNED, LOCAL_POLICY)
+    known = {*scenario.agents[channel.sender].observes, "from.state"}
+    if direct and known.isdisjoint(gradient.context):
+        if channel.symbols is not None:
             yield _COLLAPSE
+        elif len(known) > 1 and _is_of_a_policy(scenario, channel):
+            yield _BLIND
     if direct and _is_residual_stream(scenario, channel):
         yield f"a {name_of(gradient.kind)} gradient {_OF_A_STREAM}"
     if gradient.kind == "linear" and isinstance(channel.size, tuple) and not channel.at_sites(gradient):
@@ -390,6 +397,7 @@ def _doubtful(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
                 "`sites: true` applies a small one at every pixel, or use conv or local"
             )
     late = [key for key in ("trace", "propagate") if getattr(gradient, key) > 0]
+    late += ["kind"] if gradient.kind == LOCAL_POLICY else []
     if late and gradient.apply:
         yield f"update-locked by gradient.{late[0]}: its sender waits for what its receiver returns"
     if model is None or (channel.coupling == "decoupled" and channel.link.drop == 0):
@@ -407,6 +415,13 @@ def _is_residual_stream(scenario: Scenario, channel: ChannelSpec) -> bool:
     reached = _closure([channel.receiver], [(c.sender, c.receiver) for c in scenario.channels])
     goals = (scenario.agents[name].objective for name in reached)
     return any(goal is not None and goal.kind in ("classification", "coding") for goal in goals)
+
+
+def _is_of_a_policy(scenario: Scenario, channel: ChannelSpec) -> bool:
+    """Whether a channel leads to policies, and to no other objective."""
+    reached = _closure([channel.receiver], [(c.sender, c.receiver) for c in scenario.channels])
+    goals = [goal for name in reached if (goal := scenario.agents[name].objective) is not None]
+    return bool(goals) and all(goal.policy for goal in goals)
 
 
 def _doubtful_state(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:

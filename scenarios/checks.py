@@ -12,7 +12,15 @@ from typing import Any
 
 from antiphon.errors import suggest
 from antiphon.extensions import name_of
-from antiphon.scenarios.parts import OWN_TARGET, STATE, UNRETURNED, AgentSpec, ChannelSpec, GradientSpec
+from antiphon.scenarios.parts import (
+    LOCAL_POLICY,
+    OWN_TARGET,
+    STATE,
+    UNRETURNED,
+    AgentSpec,
+    ChannelSpec,
+    GradientSpec,
+)
 from antiphon.scenarios.problems import DocumentError, Path, show_value
 from antiphon.scenarios.relations import (
     Graph,
@@ -193,6 +201,13 @@ def _gradient(scenario: Graph, channel: ChannelSpec, path: Path) -> Iterator[Doc
     gradient = channel.gradient
     if gradient.kind in OWN_TARGET and gradient.target is None:
         yield DocumentError((*path, "target"), f"a {gradient.kind} gradient needs the name of its target")
+    if gradient.kind == LOCAL_POLICY:
+        receiver = scenario.agents[channel.receiver]
+        if channel.state:
+            yield DocumentError((*path, "kind"), f"{LOCAL_POLICY} is of message channels only; use another")
+        elif receiver.objective is None or not receiver.objective.policy or not receiver.acts:
+            message = f"{LOCAL_POLICY} follows the actions of the receiver, and {channel.receiver!r} has no policy that acts"
+            yield DocumentError((*path, "kind"), f"{message} (a2c, ppo, reinforce); use another kind")
     if gradient.kind == "lens" and gradient.head is None:
         message = "a lens needs the layers it looks through: a torch module, from Python; or use kind local"
         yield DocumentError((*path, "head"), message)
@@ -242,6 +257,10 @@ def _feedback(scenario: Graph) -> Iterator[DocumentError]:
         name = scenario.readouts[0] if of is None else of
         if name not in scenario.agents:
             yield DocumentError((*path, "of"), f"no agent {name!r}{suggest(name, scenario.agents)}")
+        objective = None if name not in choices else scenario.agents[name].objective
+        if objective is not None and objective.policy:
+            message = f"agent {name!r} is a policy, whose error is that of a whole window; use fa"
+            yield DocumentError((*path, "kind"), message)
         if name not in choices:
             why = "has no objective" if name in group else f"learns apart from {channel.name}"
             known = suggest(name, choices) if choices else "; give an agent of its locked group an objective"
@@ -249,13 +268,12 @@ def _feedback(scenario: Graph) -> Iterator[DocumentError]:
 
 
 def _at_once(scenario: Graph) -> Iterator[DocumentError]:
-    """Check `trace` and `propagate`, which use the gradient returned at the step at which the sender learns."""
+    """Check `trace` and `propagate`, and `local_policy`, which use what returns at the step at which the sender learns."""
     asked = [
         (index, channel, key)
         for index, channel in enumerate(scenario.channels)
-        if channel.coupling in _PREDICTED and channel.gradient.apply and not channel.state
-        for key in ("trace", "propagate")
-        if getattr(channel.gradient, key) > 0
+        if channel.coupling in _PREDICTED and not channel.state
+        for key in _used_at_once(channel.gradient)
     ]
     if not asked:
         return
@@ -263,14 +281,15 @@ def _at_once(scenario: Graph) -> Iterator[DocumentError]:
         name: group for group in learning_groups(scenario.agents, scenario.channels) for name in group
     }
     for index, channel, key in asked:
-        reason = _not_at_once(scenario, channel, group_of)
-        if reason is None and key == "trace" and channel.gradient.kind in UNRETURNED:
+        reason = _not_at_once(scenario, channel, group_of, ticks=key != "kind")
+        if reason is None and key == "trace" and channel.gradient.kind in (*UNRETURNED, LOCAL_POLICY):
             reason = f"a {channel.gradient.kind} gradient takes nothing from it; use another kind"
         if reason is not None:
             path = ("channels", index, "gradient", key)
-            yield DocumentError(
-                path, f"needs what the receiver returns at the same step, but {reason}, or leave it out"
-            )
+            needs, mend = "needs what the receiver returns at the same step, but", "or leave it out"
+            if key == "kind":
+                needs, mend = f"{LOCAL_POLICY} {needs}", "or use another kind"
+            yield DocumentError(path, f"{needs} {reason}, {mend}")
     first = {name: group[0] for name, group in group_of.items()}
     arcs = {(first[channel.sender], first[channel.receiver]) for _, channel, _ in asked}
     if levels(set(first.values()), arcs)[1]:
@@ -279,8 +298,24 @@ def _at_once(scenario: Graph) -> Iterator[DocumentError]:
         yield DocumentError(("channels", index, "gradient", key), message)
 
 
-def _not_at_once(scenario: Graph, channel: ChannelSpec, group_of: dict[str, tuple[str, ...]]) -> str | None:
-    """Describe why a channel's gradient is not back at the step at which its sender learns, and the fix."""
+def _used_at_once(gradient: GradientSpec) -> Iterator[str]:
+    """Yield the keys that ask for what returns at once."""
+    if gradient.kind == LOCAL_POLICY:
+        yield "kind"
+    yield from (key for key in ("trace", "propagate") if gradient.apply and getattr(gradient, key) > 0)
+
+
+def _not_at_once(
+    scenario: Graph, channel: ChannelSpec, group_of: dict[str, tuple[str, ...]], *, ticks: bool = True
+) -> str | None:
+    """Describe why a channel's gradient is not back at the step at which its sender learns, and the fix.
+
+    Args:
+        scenario: Of the channel.
+        channel: The channel.
+        group_of: By agent, what learns together.
+        ticks: Whether both ends have to tick at the same steps too.
+    """
     link = channel.link
     if channel.coupling == "unlocked":
         return "the channel is unlocked; make it decoupled"
@@ -304,13 +339,13 @@ def _not_at_once(scenario: Graph, channel: ChannelSpec, group_of: dict[str, tupl
             return f"{name!r} learns late, {late} being delayed; give that another coupling"
     clocks = [scenario.agents[name].clock for name in ends]
     whole = episode_agents(scenario.agents, scenario.channels)
-    ticks = [(clock.period, clock.phase % clock.period) for clock in clocks]
+    due = [(clock.period, clock.phase % clock.period) for clock in clocks]
     learns = [
         learning_steps(group, scenario.agents, whole, locked=not scenario.locked_agents.isdisjoint(group))
         for group in (one, other)
     ]
-    if ticks[0] != ticks[1] or learns[0] != learns[1]:
-        verb = "tick" if ticks[0] != ticks[1] else "learn"
+    if (ticks and due[0] != due[1]) or learns[0] != learns[1]:
+        verb = "tick" if ticks and due[0] != due[1] else "learn"
         return f"{ends[0]!r} and {ends[1]!r} {verb} at different steps; give them one clock"
     return None
 
@@ -382,13 +417,18 @@ def _policies(scenario: Graph) -> Iterator[DocumentError]:
                 message = f"no channel {objective.goal.channel!r} leads to this agent{known}"
                 yield DocumentError((*path, "objective", "goal", "channel"), message)
     for index, channel in enumerate(scenario.channels):
-        if channel.learned_by_policy and channel.sender not in policies:
+        if channel.learned_by_policy and not channel.state and channel.sender not in policies:
             message = f"are learned by the policy of their sender, and {channel.sender!r} has none"
             field = "symbols" if channel.sample is None else "sample"
             mend = "give it an objective of kind a2c, ppo or reinforce"
             yield DocumentError(("channels", index, field), f"{message}; {mend}")
     for group in learning_groups(scenario.agents, scenario.channels) if policies else ():
         ppo = [(name, policies[name]) for name in group if name in policies and policies[name].kind == "ppo"]
+        if ppo and (ppo[0][1].epochs is None or ppo[0][1].epochs > 1):
+            for index, tie in enumerate(scenario.tied):
+                if any(place.partition(".")[0] in group for place in tie):
+                    message = f"the further passes of {ppo[0][0]!r} (ppo) would move one of these and not the others"
+                    yield DocumentError(("tied", index), f"{message}; give it epochs: 1, or use share")
         for name, objective in ppo[1:]:
             for field in ("epochs", "minibatches"):
                 if getattr(objective, field) != getattr(ppo[0][1], field):
@@ -437,6 +477,9 @@ def _ports(scenario: Graph) -> Iterator[DocumentError]:
                 message = f"{show_value(mine)} differs from channels[{first}].{field}, {show_value(theirs)}"
                 mend = f"on the same port {channel.port!r}; make them equal"
                 yield DocumentError((*path, field), f"{message}, {mend}")
+        if channel.learned_by_policy and channel.link.rate != other.link.rate:
+            message = f"{channel.link.rate} differs from channels[{first}].link.rate, {other.link.rate}, on the same port"
+            yield DocumentError((*path, "link", "rate"), f"{message} of sampled messages; make them equal")
 
 
 def _agent_inputs(scenario: Graph) -> Iterator[DocumentError]:

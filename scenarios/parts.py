@@ -57,6 +57,7 @@ from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 __all__ = [
     "COSINE",
+    "LOCAL_POLICY",
     "OWN_TARGET",
     "POLICIES",
     "STATE",
@@ -177,6 +178,10 @@ UNRETURNED = ("local", "lens")
 """Kinds to which nothing is returned."""
 
 
+LOCAL_POLICY = "local_policy"
+"""The kind of gradients that follows the receiver's actions."""
+
+
 class ReconstructionSpec(Spec):
     """A second term of a local loss: reconstruction of a signal from the message (InfoPro, Wang et al. 2021, 2101.10832).
 
@@ -197,7 +202,8 @@ class GradientSpec(_PredictorSpec):
 
     Attributes:
         kind: Of the predictor; `local` is the control (a predictor of `target`; nothing returned); `lens` is the loss of an
-            agent at the message, through layers whose parameters are other agents'. A registered name, or from Python a
+            agent at the message, through layers whose parameters are other agents'; `local_policy`, the control of
+            policies, is a policy of the sender's own on the message, trained by what the receiver did and got. A registered name, or from Python a
             module or a factory called with `inputs`, `outputs`.
         options: Of a registered predictor.
         context: Signals that condition it; left out, of symbols what the sender observes.
@@ -691,6 +697,16 @@ class ChannelSpec(Spec):
     def learned_by_policy(self) -> bool:
         """Whether its messages are samples that the sender's policy objective learns."""
         return self.sample is not None or (self.symbols is not None and self.symbols.by == "reinforce")
+
+    @property
+    def sampling_in_words(self) -> str:
+        """How messages are made of what the port holds: `2 symbols of 16 by gumbel`; empty: they are that."""
+        if self.sample is not None:
+            return f"sampled, deviation {self.sample.deviation:g}"
+        symbols = self.symbols
+        if symbols is None:
+            return ""
+        return f"{symbols.length} symbol{'s'[: symbols.length - 1]} of {symbols.vocabulary} by {symbols.by}"
 
     def at_sites(self, predictor: GradientSpec | InputSpec) -> bool:
         """Return whether a predictor of its messages is applied at every token or pixel."""

@@ -71,6 +71,9 @@ def _differences(scenario: Graph, agents: Mapping[str, str]) -> Iterator[Documen
         if spec.share is not None:
             message = f"{tie}, but all parameters of the agent are shared (share: {spec.share}); leave out one of the two"
             yield DocumentError(("agents", name, "share"), message)
+        if spec.objective is not None and spec.objective.kind == "ppo" and spec.objective.epochs != 1:
+            message = f"{tie}, and passes of ppo after the first move one agent alone; use epochs: 1, or a2c"
+            yield DocumentError(("agents", name, "objective", "epochs"), message)
         clip = (spec.optimiser or scenario.training.optimiser).clip
         if clip is not None:
             message = f"{tie}, and a clip of {clip:g} acts on the gradients of each agent on its own; leave out the clip"

@@ -32,6 +32,7 @@ __all__ = [
     "OF_AGENTS",
     "OF_KIND",
     "OF_TRAINING",
+    "RETURN",
     "Bounds",
     "Metrics",
     "OptimiserSpec",
@@ -192,7 +193,9 @@ OF_KIND = {
 """The metrics of each kind of objective beside its loss, its own first."""
 OF_TRAINING = ("train_loss", "excess_loss")
 """Metrics of the training split."""
-OF_AGENTS = ("accuracy", "error", "bits", "loss")
+RETURN = "return"
+"""The metric of policies: the sum of an episode's rewards."""
+OF_AGENTS = ("accuracy", "error", "bits", RETURN, "loss")
 """Metrics of an agent with an objective, and of the readouts."""
 _LESS = ("error", "bits", "loss", *OF_TRAINING)
 """Metrics of which less is better; of all others more is."""

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from antiphon.telemetry.timeline import Timeline
 
+WALL_CLOCK = ("seconds", "steps_per_second")
+"""Figures of a run that differ from one machine, and one time, to the next."""
 Kind: TypeAlias = Literal["agent", "channel", "env", "run"]
 """Kind of a figure. Figures of the environment or the whole run have an empty name."""
 

@@ -25,7 +25,18 @@ if TYPE_CHECKING:
 
     _Dashes = tuple[float, tuple[float, ...]] | Literal["solid"]
 
-__all__ = ["draw_clouds", "draw_matrices", "draw_profiles", "encoded_png", "new_figure", "save_figure"]
+__all__ = [
+    "COUPLINGS",
+    "INK",
+    "OTHER_COUPLING",
+    "ROLES",
+    "draw_clouds",
+    "draw_matrices",
+    "draw_profiles",
+    "encoded_png",
+    "new_figure",
+    "save_figure",
+]
 
 
 def new_figure(what: str, **settings: Any) -> Figure:
@@ -61,7 +72,7 @@ def encoded_png(figure: Figure) -> tuple[bytes, int, int]:
     return png, int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
 
 
-_INK = "#22303c"
+INK = "#22303c"
 _PAD = 0.25
 _KEY_WIDTH = 1.45
 _KEY_HEIGHT = 0.25
@@ -81,18 +92,18 @@ class _Line(NamedTuple):
     width: float
 
 
-_ROLES: Mapping[str, _Disc] = {
+ROLES: Mapping[str, _Disc] = {
     "readout": _Disc("#f2a33a", "#b36b00", "#3d2500"),
     "agent": _Disc("#3f78b5", "#28527f", "#ffffff"),
     "frozen": _Disc("#dfe5ea", "#8b98a5", "#4a5763"),
 }
-_COUPLINGS: Mapping[str, _Line] = {
+COUPLINGS: Mapping[str, _Line] = {
     "locked": _Line("#22303c", (), 2.0),
     "delayed": _Line("#8e4fa8", (5.0, 1.6, 1.0, 1.6), 1.5),
     "detached": _Line("#8b98a5", (1.0, 1.8), 1.5),
     "decoupled": _Line("#129a86", (), 1.3),
 }
-_OTHER = _Line("#c8453b", (4.0, 2.0), 1.5)
+OTHER_COUPLING = _Line("#c8453b", (4.0, 2.0), 1.5)
 
 
 def draw_graph(graph: nx.MultiDiGraph[str], path: str | Path | None = None) -> Figure:
@@ -154,7 +165,7 @@ def _draw_channels(
     alpha = 1.0 if len(channels) <= 160 else 0.6 if len(channels) <= 600 else 0.25
     keys: dict[str, Artist] = {}
     for coupling, members in by_coupling.items():
-        style = _COUPLINGS.get(coupling, _OTHER)
+        style = COUPLINGS.get(coupling, OTHER_COUPLING)
         dashes: _Dashes = (0.0, style.dashes) if style.dashes else "solid"
         shafts = LineCollection(
             [channels[member].line for member in members],
@@ -191,10 +202,10 @@ def _draw_agents(axes: Axes, graph: nx.MultiDiGraph[str], placement: Placement) 
     by_role: dict[str, list[str]] = {}
     for name, attributes in graph.nodes(data=True):
         role = attributes.get("role")
-        by_role.setdefault(str(role) if role in _ROLES else "agent", []).append(name)
+        by_role.setdefault(str(role) if role in ROLES else "agent", []).append(name)
     size = label_size(list(graph.nodes), placement)
-    for role in (role for role in _ROLES if role in by_role):
-        style, names = _ROLES[role], by_role[role]
+    for role in (role for role in ROLES if role in by_role):
+        style, names = ROLES[role], by_role[role]
         across = np.full(len(names), 2 * placement.radius)
         axes.add_collection(
             EllipseCollection(
@@ -229,7 +240,7 @@ def _label(axes: Axes, name: str, placement: Placement, style: _Disc, size: floa
         y if inside else y - placement.radius - 0.04,
         name,
         fontsize=size if inside else 8.0,
-        color=style.text if inside else _INK,
+        color=style.text if inside else INK,
         ha="center",
         va="center_baseline" if inside else "top",
         parse_math=False,
@@ -247,7 +258,7 @@ def _draw_legend(figure: Figure, keys: Mapping[str, Artist], columns: int) -> No
         ncols=min(columns, len(keys)),
         frameon=False,
         fontsize=9,
-        labelcolor=_INK,
+        labelcolor=INK,
         handletextpad=0.5,
         columnspacing=1.2,
         borderaxespad=0.3,
@@ -294,7 +305,7 @@ def draw_matrices(
     figure, panels = _panels(len(chosen), side)
     for axes, (title, matrix) in zip(panels, chosen.items(), strict=True):
         image = axes.imshow(matrix, vmin=low, vmax=high, cmap="viridis", interpolation="nearest")
-        axes.set_title(title, fontsize=9, color=_INK, parse_math=False)
+        axes.set_title(title, fontsize=9, color=INK, parse_math=False)
         for line in boundaries:
             axes.axhline(line - 0.5, color="white", linewidth=0.4)
             axes.axvline(line - 0.5, color="white", linewidth=0.4)
@@ -324,7 +335,7 @@ def draw_profiles(
         colour = _COLOURS[number % len(_COLOURS)]
         axes.plot(places, list(profile.values()), marker="o", markersize=3, color=colour, label=name)
     axes.set_xticks(range(len(agents)), agents, rotation=90, fontsize=7, parse_math=False)
-    axes.set_ylabel(label, color=_INK)
+    axes.set_ylabel(label, color=INK)
     axes.margins(y=0.1)
     axes.set_ylim(low, high)
     axes.grid(color="#dfe5ea", linewidth=0.6)
@@ -355,11 +366,11 @@ def draw_clouds(
         axes.scatter(
             x.ravel()[::stride], y.ravel()[::stride], s=3, color=_COLOURS[0], linewidths=0, alpha=0.5
         )
-        axes.axline((0, 0), slope=1, color=_INK, linewidth=0.6)
-        axes.set_title(title, fontsize=9, color=_INK, parse_math=False)
+        axes.axline((0, 0), slope=1, color=INK, linewidth=0.6)
+        axes.set_title(title, fontsize=9, color=INK, parse_math=False)
         axes.tick_params(labelsize=7)
-    figure.supxlabel(across, fontsize=9, color=_INK)
-    figure.supylabel(up, fontsize=9, color=_INK)
+    figure.supxlabel(across, fontsize=9, color=INK)
+    figure.supylabel(up, fontsize=9, color=INK)
     return _saved(figure, path)
 
 

@@ -35,7 +35,7 @@ __all__ = ["write_projector"]
 
 _log = logging.getLogger(__name__)
 
-_RESULTS = ("accuracy", "error", "bits", "seconds")
+_RESULTS = ("accuracy", "error", "bits", "return", "seconds")
 _LONGEST_TEXT = 100_000
 """Most characters of the scenario's text; TensorBoard renders more slowly, and scenario.yaml has all."""
 
@@ -192,7 +192,7 @@ def _write(path: Path, lines: Sequence[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-_OF_LEVELS = ("loss", "accuracy", "error", "bits")
+_OF_LEVELS = ("loss", "accuracy", "error", "bits", "return")
 """Metrics averaged over the agents of one period: an objective's loss and metric."""
 
 

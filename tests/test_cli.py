@@ -17,7 +17,20 @@ from antiphon.commands.output import in_short, show_result
 from antiphon.errors import EngineError
 from tests.commands import Commands
 
-VERBS = ["run", "resume", "evaluate", "export", "show", "check", "split", "study", "report", "diff", "tb"]
+VERBS = [
+    "run",
+    "resume",
+    "evaluate",
+    "export",
+    "show",
+    "check",
+    "split",
+    "study",
+    "report",
+    "diff",
+    "watch",
+    "tb",
+]
 MODEL = """
 import torch
 from torch import nn
@@ -89,6 +102,15 @@ def test_the_end_of_a_run_tells_what_the_environment_says(capsys: pytest.Capture
     unread = {"a": {"bits": None, "loss": None}}
     text = closing(capsys, unread, examples=None, env={"solved": 9.0, "bits": 0.41234, "odd": None})
     assert "environment  solved 9, bits 0.412, odd –" in text
+    assert "test" not in text
+
+
+def test_the_end_of_a_run_tells_returns_of_whole_episodes(capsys: pytest.CaptureFixture[str]) -> None:
+    episodes = {"count": 16, "length": 341.25, "actions": "greedy", "returns": {"reward": 341.25}}
+    found = {"return": 341.25, "examples": 16, "episodes": episodes}
+    text = closing(capsys, {"motor": {"return": 341.25, "loss": None}, "sensor": {"updates": 2.0}}, **found)
+    assert [line.split() for line in text.splitlines() if "agent" in line] == [["agent", "return", "loss"]]
+    assert "return       341.250   (motor; 16 whole episodes of 341.2 steps, greedy)" in text
     assert "test" not in text
 
 
@@ -232,6 +254,7 @@ def test_the_examples_in_help_are_there_and_run(
     monkeypatch.delenv("ANTIPHON_LOGDIR")
     monkeypatch.setattr("os.execv", lambda program, words: None)
     monkeypatch.setattr("antiphon.commands.study.study", lambda what, **options: 0)
+    monkeypatch.setattr("antiphon.commands.export.watch", lambda run, output, **options: 0)
     monkeypatch.setattr(sys, "path", sys.path[:])
     (here / "train.py").write_text(MODEL)
     assert sorted(EXAMPLES) == sorted(VERBS)
@@ -275,10 +298,14 @@ def test_show_lists_the_library_and_the_environments(cli: Commands) -> None:
         ),
         (
             "antiphon/Digits-v0 --set patches=4 --set hold=2",
-            ["patch_0 … patch_3", "training only", "one of 10", "each for 2 steps"],
+            ["patch_0 … patch_3", "training only", "one of 10", "each for 2 steps", "examples: train 1,293"],
+        ),
+        (
+            "antiphon/SpeakerListener-v0 --set limit=9",
+            ["episodes of 9 steps", "action of speaker: one of 3", "action of listener: one of 5"],
         ),
     ],
-    ids=["scenario", "many agents", "environment"],
+    ids=["scenario", "many agents", "environment", "world"],
 )
 def test_show_explains(words: str, parts: list[str], cli: Commands) -> None:
     text = cli("show", words)
@@ -302,6 +329,8 @@ def test_show_explains_as_json(cli: Commands) -> None:
     assert len(explained["agents"]) == 32
     assert explained["channels"]["n00->n02"]["delay"] == 1
     assert cli.json("show antiphon/Mnist-v0")["signals"]["image"]["shape"] == [1, 28, 28]
+    speaker = cli.json("show antiphon/SpeakerListener-v0")
+    assert speaker["actions"] == {"speaker": "one of 3", "listener": "one of 5"}
     assert json.loads(cli("show --schema"))["title"] == "antiphon scenario"
 
 

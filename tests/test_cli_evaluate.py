@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -49,6 +50,32 @@ def test_ablation_ranks_the_channels(run: Path, cli: Commands) -> None:
     assert "Without each channel (delay=3): change over 360 examples" in cli.out
     assert "n1->n2" not in cli.out
     assert "1/1 rollouts" in cli.err
+
+
+SYMBOLS = """
+scenario: words
+env: {id: antiphon/Digits-v0}
+agents:
+  a: {observes: [image], network: {kind: mlp, hidden: [8]}}
+  b: {objective: {kind: classification, target: label}, network: {kind: mlp, hidden: [8]}}
+channels:
+  - {from: a, to: b, symbols: {vocabulary: 4, length: 2}}
+training: {batch: 16}
+"""
+
+
+def test_language_is_measured_and_kept(cli: Commands, tmp_path: Path) -> None:
+    (tmp_path / "words.yaml").write_text(SYMBOLS)
+    cli("run", tmp_path / "words.yaml", f"--steps 5 --name words --logdir {tmp_path}")
+    found = cli.json("evaluate", tmp_path / "words", "--language --examples 200")["language"]["a->b"]
+    assert (found["messages"], len(found["entropy"])) == (200, 2)
+    assert found["message_entropy"] <= sum(found["entropy"]) + 1e-9
+    assert 0 <= found["information"]["label"] <= found["message_entropy"] + 1e-9
+    kept = json.loads((tmp_path / "words" / "measured.json").read_text())["language"]
+    assert kept["channels"]["a->b"] == found
+    text = cli("evaluate", tmp_path / "words", "--language")
+    assert "about label" in text
+    assert "topographic" in text
 
 
 def test_value_stands_beside_alignment(run: Path, cli: Commands) -> None:
@@ -111,11 +138,12 @@ def test_a_channel_without_which_all_lose_less_is_needed_by_none(
         ("--drop 0.2", "drop: perfect links lose nothing, got 0.2; use links 'as_run'"),
         ("--links as_run --drop 1.2", "drop: must be from 0 to 1, not 1.2"),
         ("--no-inputs", "over perfect links none stands in"),
+        ("--language", "language: no channel carries symbols; give one `symbols: {vocabulary: …}`"),
         ("--ablate delay=0", "ablate: delay=0; must be at least 1 step"),
         ("--ablate zreo", "ablate: no kind 'zreo'; did you mean 'zero'?"),
         ("--ablate zero --channels n0->n2", "no channel 'n0->n2'"),
         ("--value --channels n0->n9", "n0->n9"),
-        ("--examples 5", "--examples: has no effect here; it goes with --ablate or --represent"),
+        ("--examples 5", "--examples: has no effect here; it goes with --ablate, --language or --represent"),
         ("--channels n0->n1", "--channels: has no effect here"),
         ("--horizon 5", "--horizon: has no effect here; it goes with --value"),
         ("--represent /dev/null/x", "cannot be written"),

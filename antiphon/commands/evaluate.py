@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from antiphon.commands.output import (
     console,
     decimal,
     display_path,
+    episodes_in_words,
     left_out,
     percent,
     print_json,
@@ -32,6 +33,7 @@ from antiphon.engine.inference.links import Links
 from antiphon.engine.probes.ablation import Ablation, Change, Kind, ablate
 from antiphon.engine.probes.ceiling import ceilings
 from antiphon.engine.probes.implied import ImpliedLoss, implied_loss
+from antiphon.engine.probes.language import Language, language, language_rows, spoken
 from antiphon.engine.probes.linear_probe import ProbeScore, linear_probe
 from antiphon.engine.probes.representation import dissimilarity, similarity, weight_norms
 from antiphon.engine.probes.representation import represent as record_representations
@@ -54,6 +56,10 @@ _REPRESENTED_ROWS = 40
 """Agents or channels in a table of representations."""
 _ABLATED = 2000
 """Default number of examples of an ablation."""
+_SPOKEN = 1000
+"""Default number of messages of a language."""
+_POSITIONS = 4
+"""Positions of a message whose entropies are printed."""
 _REPRESENTED = 400
 _PROBED = 1000
 """Examples of each split that linear probes are fitted to and scored on."""
@@ -66,6 +72,7 @@ class Measurements:
     Attributes:
         ablate: Replacement of messages, channel by channel.
         represent: Folder for pictures and numbers of representations.
+        language: Whether the languages of channels of symbols are measured.
         value: Whether the channels' values are measured.
         channels: Which channels; None: all.
         examples: Limit.
@@ -78,6 +85,7 @@ class Measurements:
 
     ablate: str | None = None
     represent: Path | None = None
+    language: bool = False
     value: bool = False
     channels: Sequence[str] | None = None
     examples: int | None = None
@@ -86,8 +94,8 @@ class Measurements:
 
     def __post_init__(self) -> None:
         users = {
-            "examples": ("ablate", "represent"),
-            "channels": ("ablate", "value", "represent"),
+            "examples": ("ablate", "language", "represent"),
+            "channels": ("ablate", "language", "value", "represent"),
             "horizon": ("value",),
             "repeats": ("value",),
         }
@@ -104,17 +112,22 @@ def evaluate(
     python: str | None,
     split: str,
     links: Links,
+    episodes: int | None,
+    sampled: bool,
     measurements: Measurements,
     json: bool,
 ) -> int:
-    """Score the newest checkpoint of a run on a split, with optional measurements; return the exit code."""
+    """Score the newest checkpoint of a run on a split, with optional measurements; return the exit code.
+
+    `episodes` and `sampled` are those of `Simulation.evaluate`.
+    """
     kind = None if measurements.ablate is None else Kind.read(measurements.ablate)
     channels = measurements.channels
     directory = RunDirectory.open(path)
     scenario = given_scenario(directory, python)
     with Simulation.load(path, scenario, threads=directory.facts["threads"]) as simulation:
         _check(simulation, measurements)
-        found = simulation.evaluate(split, links)
+        found = simulation.evaluate(split, links, episodes=episodes, sampled=sampled)
         result = _result(directory, path, simulation, found)
         if not json:
             _show(result, found)
@@ -132,6 +145,15 @@ def evaluate(
             _keep(directory, simulation, {"ablation": {"split": split, **result["ablation"]}}, lost)
             if not json:
                 _show_ablation(ablated)
+        if measurements.language:
+            languages = language(
+                simulation, split=split, channels=channels, examples=measurements.examples or _SPOKEN
+            )
+            result["language"] = {name: own.to_dict() for name, own in languages.items()}
+            found_language = {"language": {"split": split, "channels": result["language"]}}
+            _keep(directory, simulation, found_language, language_rows(languages))
+            if not json:
+                _show_language(languages)
         if measurements.value:
             remark("measuring what learning signals are worth, in forks …")
             given = {"horizon": measurements.horizon, "repeats": measurements.repeats}
@@ -172,6 +194,8 @@ def _check(simulation: Simulation, measurements: Measurements) -> None:
     for name in measurements.channels or ():
         if name not in simulation.system.channels:
             raise RunError(f"--channels: no channel '{name}'{suggest(name, simulation.system.channels)}")
+    if measurements.language:
+        spoken(simulation.system, measurements.channels)
     for option, wanted in (("--ablate", measurements.ablate), ("--represent", measurements.represent)):
         if wanted is not None and not simulation.system.description.is_stream:
             raise RunError(
@@ -192,6 +216,7 @@ def _result(directory: RunDirectory, path: Path, simulation: Simulation, found: 
         "drop": found.links.drop,
         "inputs": found.links.inputs,
         "examples": found.examples,
+        "episodes": None if found.episodes is None else asdict(found.episodes),
         "steps": simulation.now,
         "readout": readouts[0] if len(readouts) == 1 else readouts,
         **{metric: over(readouts, metric, found.agents) for metric in (*METRICS, "loss")},
@@ -203,11 +228,14 @@ def _show(result: dict[str, Any], found: Evaluation) -> None:
     metrics = {metric for figures in found.agents.values() for metric in METRICS if metric in figures}
     heading = metrics.pop() if len(metrics) == 1 else "metric"
     rows = [
-        [name, scored(finite(figures), named=bool(metrics)), decimal(finite(figures["loss"]))]
+        [name, scored(finite(figures), named=bool(metrics)), decimal(finite(figures.get("loss")))]
         for name, figures in found.agents.items()
     ]
     links = "" if found.links.kind == "perfect" else f" · {_links(found.links)}"
-    title = f"{result['scenario']} after {result['steps']:,} steps · {found.split} split, {found.examples:,} examples"
+    scored_on = f"{found.split} split, {found.examples:,} examples"
+    if result["episodes"] is not None:
+        scored_on = episodes_in_words(result["episodes"])
+    title = f"{result['scenario']} after {result['steps']:,} steps · {scored_on}"
     show_table(["agent", heading, "loss"], rows, right=2, title=title + links)
     for metric in METRICS:
         if finite(result[metric]) is not None:
@@ -281,6 +309,39 @@ def _show_ablation(found: Ablation) -> None:
 def _change(change: Change, factor: float, digits: int) -> list[str]:
     half = "–" if change.half is None else f"{factor * change.half:.{digits}f}"
     return [f"{factor * change.value:+.{digits}f}", half]
+
+
+# --- language ----------------------------------------------------------------------------------------------
+
+
+def _show_language(found: Mapping[str, Language]) -> None:
+    labels = list(dict.fromkeys(label for own in found.values() for label in own.information))
+    rows = [
+        [
+            name,
+            f"{own.messages:,}",
+            f"{own.different:,}",
+            " ".join(decimal(bits, 2) for bits in own.entropy[:_POSITIONS])
+            + ("" if len(own.entropy) <= _POSITIONS else " …"),
+            decimal(own.message_entropy, 2),
+            *(decimal(own.information.get(label), 2) for label in labels),
+            decimal(own.signalling, 2),
+            decimal(own.listening, 2),
+            decimal(own.topographic_similarity, 2),
+        ]
+        for name, own in list(found.items())[:_ROWS]
+    ]
+    heads = [
+        "channel",
+        "messages",
+        "different",
+        "bits of symbols",
+        "of messages",
+        *(f"about {label}" for label in labels),
+    ]
+    heads += ["signalling", "listening", "topographic"]
+    show_table(heads, rows, right=len(heads) - 1, title="\nLanguage: entropies and information in bits")
+    left_out(len(found), _ROWS)
 
 
 # --- value -------------------------------------------------------------------------------------------------

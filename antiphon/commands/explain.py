@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gymnasium import Space, spaces
+
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.core.system import System
 from antiphon.engine.planning.plan import learning_in_words, network_in_words, ticks_in_words
@@ -82,8 +84,26 @@ def explain_environment(name: str, description: Description) -> dict[str, Any]:
         "episode_steps": description.episode_steps,
         "longest_episode": description.longest_episode,
         "examples": dict(description.example_counts),
+        "actions": _actions(description.action_space),
         "signals": {name: _signal(signal) for name, signal in description.signals.items()},
     }
+
+
+def _actions(space: Space[Any] | None) -> dict[str, str]:
+    """Return what an action of each part is, by the name of the part; a space without parts is called `action`."""
+    if space is None:
+        return {}
+    parts = space.spaces if isinstance(space, spaces.Dict) else {"action": space}
+    return {name: _action(part) for name, part in parts.items()}
+
+
+def _action(space: Space[Any]) -> str:
+    if isinstance(space, spaces.Discrete):
+        return f"one of {space.n}"
+    if isinstance(space, spaces.Box):
+        low, high = space.low.min(), space.high.max()
+        return f"{' x '.join(map(str, space.shape)) or 1} numbers from {low:g} to {high:g}"
+    return str(space)
 
 
 def _id(scenario: Scenario) -> str:
@@ -130,6 +150,7 @@ def _channel(channel: ChannelSpec, system: System) -> dict[str, Any]:
         "from": channel.sender,
         "to": channel.receiver,
         "shape": list(system.channels[channel.name].shape),
+        "sampling": channel.sampling_in_words or None,
         "coupling": channel.coupling,
         "gradient": name_of(gradient.kind) if predicted else None,
         "sites": predicted and gradient.head is None and channel.at_sites(gradient),

@@ -1,4 +1,6 @@
-"""The verb `export`: the newest checkpoint of a run as a file that is read without antiphon."""
+"""The verbs `export` and `watch`: the newest checkpoint of a run as a file that is read without antiphon: its system, or an
+episode as an animated GIF.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from antiphon.commands.arguments import given_scenario
-from antiphon.commands.output import console, display_path, print_json
+from antiphon.commands.output import console, counted, display_path, print_json
+from antiphon.engine.core.progress import Progress
+from antiphon.engine.inference.frames import film
+from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError, suggest
+from antiphon.telemetry.film import check_film, write_film
 
-__all__ = ["export"]
+__all__ = ["export", "watch"]
 
 
 def export(path: Path, file: Path, *, python: str | None, agents: Sequence[str] | None, json: bool) -> None:
@@ -40,3 +46,40 @@ def _check_agents(simulation: Simulation, file: Path, agents: Sequence[str]) -> 
             raise ScenarioError(
                 f"--agent: '{name}' has no objective, so it has no output{suggest(name, goals)}"
             )
+
+
+def watch(
+    path: Path,
+    output: Path,
+    *,
+    python: str | None,
+    episodes: int,
+    seed: int | None,
+    sampled: bool,
+    json: bool,
+) -> None:
+    """Let the system of a run's newest checkpoint act in its world, and write what happens to a GIF."""
+    check_film(output)
+    directory = RunDirectory.open(path)
+    scenario = given_scenario(directory, python)
+    actions = "sampled" if sampled else "greedy"
+    with Simulation.load(path, scenario, threads=directory.facts["threads"]) as simulation:
+        with Progress("watching", None) as bar:
+            found = film(simulation, episodes=episodes, seed=seed, sampled=sampled, on_step=bar.advance)
+        steps = simulation.now
+        title = f"{simulation.scenario.scenario} after {steps:,} steps, {actions}"
+        graph = graph_of(simulation.scenario)
+    with Progress("drawing", len(found.frames)) as bar:
+        every = write_film(output, graph, found.frames, title=title, fps=found.fps, on_frame=bar.advance)
+    if json:
+        returns = {"returns": found.returns, "frames": len(found.frames), "every": every, "actions": actions}
+        print_json({"run_dir": str(path), "steps": steps, "file": str(output), **returns})
+        return
+    kept = "" if every == 1 else f", one of {every} steps drawn"
+    listed = ", ".join(counted(value) for value in found.returns)
+    lines = (
+        f"return       {listed}   ({len(found.frames):,} steps, {actions})",
+        f"written      {display_path(output)} ({output.stat().st_size:,} bytes{kept})",
+    )
+    for line in lines:
+        console().print(line, soft_wrap=True)

@@ -21,6 +21,7 @@ __all__ = [
     "counted",
     "decimal",
     "display_path",
+    "episodes_in_words",
     "how_to_look",
     "in_short",
     "left_out",
@@ -33,7 +34,7 @@ __all__ = [
     "show_table",
 ]
 
-METRICS = ("accuracy", "error", "bits")
+METRICS = ("accuracy", "error", "bits", "return")
 """Metrics of objectives, in order of display."""
 _ROWS = 10
 """Most agents or channels in a table of results; metrics.csv has all."""
@@ -118,10 +119,11 @@ def show_result(result: Mapping[str, Any]) -> None:
     readouts = [readout] if isinstance(readout, str) else readout
     goals = {name: agent for name, agent in result["agents"].items() if "loss" in agent}
     names = sorted(goals, key=lambda name: name not in readouts)
-    if any(goal["loss"] is not None for goal in goals.values()):
+    if any(goal.get(metric) is not None for goal in goals.values() for metric in (*METRICS, "loss")):
         metrics = {metric for goal in goals.values() for metric in METRICS if metric in goal}
         rows = [[name, scored(goals[name]), decimal(goals[name]["loss"])] for name in names[:_ROWS]]
         heading = f"test {metrics.pop()}" if len(metrics) == 1 else "on the test split"
+        heading = heading.removeprefix("test ") if result.get("episodes") else heading
         show_table(["agent", heading, "loss"], rows, right=2)
     left_out(len(names), _ROWS, "metrics.csv", "dim")
     channels = result["channels"]
@@ -132,14 +134,30 @@ def show_result(result: Mapping[str, Any]) -> None:
         left_out(len(channels), _ROWS, "metrics.csv", "dim")
     style = "bold" if result["exit"] == "done" else ""
     for metric in METRICS:
-        if result[metric] is not None:
+        if result.get(metric) is not None:
             by = readouts[0] if len(readouts) == 1 else f"mean of {len(readouts)} readouts"
+            where = f"test split, {result['examples']:,} examples"
+            where = episodes_in_words(result["episodes"]) if result.get("episodes") else where
             console().print(Text(f"{metric:<12} {_written(metric, result[metric])}", style=style), end="")
-            console().print(Text(f"   ({by}; test split, {result['examples']:,} examples)"))
+            console().print(Text(f"   ({by}; {where})"))
+    if result.get("no_return"):
+        console().print(Text(f"{'return':<12} –   ({result['no_return']})"), soft_wrap=True)
     if result["env"]:
         console().print(Text(f"environment  {_listed(result['env'])}", style=style))
     console().print(Text(f"run          {display_path(result['run_dir'])}"), soft_wrap=True)
     how_to_look(result["run_dir"])
+
+
+def episodes_in_words(episodes: Mapping[str, Any]) -> str:
+    """Format what returns are of: `16 whole episodes of 341.2 steps, greedy`."""
+    count = episodes["count"]
+    plural = "s" if count != 1 else ""
+    return f"{count:,} whole episode{plural} of {_brief(episodes['length'])} steps, {episodes['actions']}"
+
+
+def _brief(value: float) -> str:
+    """Format a mean of counts with one decimal, or none where it is whole."""
+    return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
 
 
 def how_to_look(directory: str | Path) -> None:

@@ -362,6 +362,7 @@ def _channels(channels: Mapping[str, Any]) -> None:
         if channel["context"]:
             gradient += f", given {', '.join(channel['context'])}"
         size = " x ".join(map(str, channel["shape"]))
+        size += f" ({channel['sampling']})" if channel["sampling"] else ""
         coupling = channel["coupling"] + (f" ({channel['feedback']})" if channel["feedback"] else "")
         rows.append((name, [], [], (coupling, gradient, _input(channel), size, _link(channel))))
     cells = [[names, *key] for names, _, _, key in _joined(rows)]
@@ -445,7 +446,8 @@ def _order(explained: Mapping[str, Any]) -> str:
 
 def _signals(environment: Mapping[str, Any]) -> None:
     hold = f" · each for {environment['hold']} steps" if environment["hold"] > 1 else ""
-    ends = f" · episodes of {environment['episode_steps']} steps" if environment["episode_steps"] else ""
+    steps = environment["episode_steps"]
+    ends = f" · episodes of {steps} step{'' if steps == 1 else 's'}" if steps else ""
     if environment["longest_episode"]:
         ends = f" · episodes of at most {environment['longest_episode']} steps"
     counts = ", ".join(f"{split} {count:,}" for split, count in environment["examples"].items())
@@ -454,7 +456,12 @@ def _signals(environment: Mapping[str, Any]) -> None:
         _signal_rows(environment["signals"]),
         title=f"{environment['id']}{hold}{ends}",
     )
-    console().print(Text(f"examples: {counts}"), soft_wrap=True)
+    for name, action in environment["actions"].items():
+        console().print(
+            Text(f"{name if name == 'action' else f'action of {name}'}: {action}"), soft_wrap=True
+        )
+    if counts:
+        console().print(Text(f"examples: {counts}"), soft_wrap=True)
 
 
 def _signal_rows(signals: Mapping[str, Any]) -> list[list[str]]:

@@ -89,8 +89,8 @@ def check_predictor(
 ) -> None:
     """Check that a predictor of gradients can be trained, stacked, forked and resumed.
 
-    Kinds with a loss of their own (`local`, `sobolev_label`, `lens`) predict no returned gradient and are refused; a head is
-    checked where it is used, by the scenario or the channel.
+    Kinds with a loss of their own (`local`, `sobolev_label`, `lens`, `local_policy`) predict no returned gradient and are
+    refused; a head is checked where it is used, by the scenario or the channel.
 
     Args:
         kind: A registered name, a factory called with `inputs` and `outputs`, or a module.
@@ -103,8 +103,8 @@ def check_predictor(
         AssertionError: A part of the contract is broken; the message names it.
     """
     require(
-        not issubclass(predictor_class(kind), LabelGradient),
-        f"{name_of(kind)}: its loss is on a target, and no returned gradient is predicted; a scenario or a Channel checks "
+        not issubclass(predictor_class(kind), LabelGradient) and not predictor_class(kind).needs_actions,
+        f"{name_of(kind)}: its loss is its own, and no returned gradient is predicted; a scenario or a Channel checks "
         "its head",
     )
     shape = (message,) if isinstance(message, int) else message

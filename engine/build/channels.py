@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from antiphon.agents.distributions import Distribution
 from antiphon.agents.network import OBJECTIVE, STATE, Tensors
 from antiphon.comms.credit import Outliers
 from antiphon.comms.feedback import DirectFeedback
@@ -21,7 +22,7 @@ from antiphon.engine.build.local_losses import LocalLoss
 from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of, state_size
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.clock import Sends
+from antiphon.engine.core.clock import EpisodeWindows, Sends, uses_of
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.records import LearningGroup
@@ -130,6 +131,7 @@ class Wiring:
             gradient.trace,
             propagate=gradient.propagate,
             apply=gradient.apply,
+            needs_actions=predictor is not None and predictor.needs_actions,
             slots=slots_of(spec, self.scenario),
             staleness=spec.staleness,
         )
@@ -229,12 +231,34 @@ class Wiring:
             )
         settings = self._settings(spec.name, "gradient", gradient)
         settings |= {"normalise": gradient.normalise, "residual": gradient.residual, **own.settings()}
+        if predictor_class(gradient.kind).needs_actions:
+            settings["distribution"] = self._distribution(spec)
         try:
             return predictor_of(
                 gradient.kind, gradient.options, shape, context, filter=gradient.filter, **settings
             )
         except ScenarioError as error:
             raise placed(error, ("channels", spec.name)) from None
+
+    def _distribution(self, spec: ChannelSpec) -> Distribution:
+        """The distribution of the receiver's actions, which has read each message when the sender learns from it."""
+        sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
+        windows, own = self.group_of[spec.receiver].windows, self.group_of[spec.sender].windows
+        stamps = range(sender.phase, sender.phase + own.steps() + sender.period, sender.period)
+        for stamp in () if isinstance(windows, EpisodeWindows) else stamps:
+            ways = Sends(sender, spec.link.rate)
+            _, _, end = uses_of(stamp, ways, receiver, windows, 0, read=spec.read, state=False)
+            if end > own.end(own.number(stamp)):
+                raise DocumentError(
+                    ("channels", spec.name, "gradient", "kind"),
+                    f"local_policy needs what '{spec.receiver}' did with a message when '{spec.sender}' learns from it, and "
+                    f"the message of step {stamp} is read until step {end}; change the clocks, or use another kind",
+                )
+        goal = self.agents[spec.receiver].goal
+        policy = None if goal is None else goal.policy
+        assert policy is not None
+        assert policy.distribution is not None
+        return policy.distribution
 
     def _settings(self, channel: str, part: str, spec: GradientSpec | InputSpec) -> dict[str, Any]:
         """What every kind of predictor takes."""

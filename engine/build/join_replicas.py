@@ -160,7 +160,9 @@ def _renamed(tape: Tape, called: Callable[[str], str]) -> Tape:
 
     def part(own: AgentTick) -> AgentTick:
         memory = None if own.memory is None else entry(own.memory)
-        return replace(own, agent=called(own.agent), reads=[entry(e) for e in own.reads], memory=memory)
+        sampled = {called(name): message for name, message in own.sampled.items()}
+        reads = [entry(e) for e in own.reads]
+        return replace(own, agent=called(own.agent), reads=reads, memory=memory, sampled=sampled)
 
     return Tape(
         tape.window,

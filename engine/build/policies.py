@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from antiphon.agents.network import features_of
-from antiphon.engine.build.shapes import Shapes, default_norm, objective_in
+from antiphon.engine.build.shapes import Shapes, default_norm, objective_in, port_norm
 from antiphon.engine.core.agent import COSINE, Direction, Goal
 from antiphon.envs.signal import Description
 from antiphon.errors import suggest
@@ -33,13 +35,20 @@ def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes)
     if goal.kind == "ppo" and (goal.epochs is None or goal.epochs > 1):
         _check_passes(name, spec, scenario, env)
     direction = None if goal.goal is None else _direction(name, scenario, env, shapes)
-    return Goal(made[0], "", False, goal.weight, tuple(rewards.items()), direction)
+    return Goal(made[0], "", False, goal.weight, tuple(rewards.items()), direction, _ends(rewards, env))
+
+
+def _ends(rewards: Iterable[str], env: Description) -> tuple[str, str]:
+    """Return the signals of the ends of episodes: of the world's agent whose reward it is alone, if that may die earlier."""
+    whose = {name.partition(".")[2] for name in rewards if name != COSINE}
+    own = [(f"terminated.{name}", f"truncated.{name}") for name in whose]
+    return own[0] if len(own) == 1 and env.signals.keys() >= set(own[0]) else ("terminated", "truncated")
 
 
 def _check_reward(reward: str, path: Path, env: Description) -> None:
     signal = env.all_signals.get(reward)
     known = [name for name, one in env.all_signals.items() if one.known == "after_step" and one.shape == ()]
-    known = [name for name in known if name not in ("terminated", "truncated")]
+    known = [name for name in known if name.partition(".")[0] not in ("terminated", "truncated")]
     if signal is None:
         raise DocumentError(path, f"no signal '{reward}'{suggest(reward, known)}")
     if signal.shape != () or signal.classes is not None:
@@ -69,9 +78,11 @@ def _check_passes(name: str, spec: AgentSpec, scenario: Scenario, env: Descripti
     group = next(group for group in scenario.locked_groups() if name in group)
     for member in group:
         agent = scenario.agents[member]
-        norms = [channel.norm or default_norm(agent, env) for channel in scenario.outputs_of(member)]
+        norms = [port_norm(channel, agent, env) for channel in scenario.outputs_of(member)]
         if agent.layers is not None:
             norms += [agent.layers.norm or default_norm(agent, env), agent.layers.cell_norm]
+        if agent.objective is not None and agent.objective.critic is not None:
+            norms.append(agent.objective.critic.network.norm or default_norm(agent, env))
         if "batch" in norms:
             message = (
                 "batch norm has other statistics in each minibatch of ppo; use layer or none, or epochs: 1"

@@ -31,6 +31,7 @@ __all__ = [
     "head_of",
     "memories",
     "objective_in",
+    "port_norm",
     "resolve",
     "signal_problems",
     "slots_of",
@@ -114,6 +115,11 @@ def default_norm(agent: AgentSpec, env: Description) -> str:
     return "batch" if once else "layer"
 
 
+def port_norm(channel: ChannelSpec, sender: AgentSpec, env: Description) -> str:
+    """Return the normalisation of a channel's port: by default none of logits, and else `default_norm`."""
+    return channel.norm or ("none" if channel.symbols is not None else default_norm(sender, env))
+
+
 def resolve(scenario: Scenario, env: Description) -> Shapes:
     """Find every shape.
 
@@ -190,18 +196,20 @@ def signal_problems(scenario: Scenario, env: Description) -> Iterator[DocumentEr
                 yield from _hidden(signal, ("agents", name, "observes"), env, "agent", "observe")
         if agent.objective is not None and agent.objective.target is not None:
             yield from _unknown(agent.objective.target, ("agents", name, "objective", "target"), env)
+        if agent.objective is not None and agent.objective.critic is not None:
             yield from _critic_problems(agent.objective.critic, ("agents", name, "objective", "critic"), env)
     for channel in scenario.channels:
         if channel.coupling in ("decoupled", "unlocked"):
             yield from _predictor_problems(channel, ("channels", channel.name), env)
 
 
-def _critic_problems(critic: CriticSpec | None, path: Path, env: Description) -> Iterator[DocumentError]:
+def _critic_problems(critic: CriticSpec, path: Path, env: Description) -> Iterator[DocumentError]:
     """Names that lead nowhere, and signals that are not there yet when an agent ticks."""
-    for signal in () if critic is None else critic.observes:
+    signals = env.all_signals
+    for signal in critic.observes:
         yield from _unknown(signal, (*path, "observes"), env)
-        if signal in env.signals and env.signals[signal].known == "after_step":
-            known = [name for name, one in env.signals.items() if one.known == "tick"]
+        if signal in signals and signals[signal].known == "after_step":
+            known = [name for name, one in signals.items() if one.known == "tick"]
             message = f"'{signal}' is known only after the step, and a value is needed at the tick"
             yield DocumentError((*path, "observes"), f"{message}; use some of {', '.join(known)}")
 
@@ -396,8 +404,7 @@ def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Descr
     for channel in scenario.outputs_of(name):
         head = head_of(channel)
         if head != HIDDEN and head not in heads:
-            norm = channel.norm or ("none" if channel.symbols is not None else default_norm(agent, env))
-            heads[head] = Head(head, messages[channel.name], norm)
+            heads[head] = Head(head, messages[channel.name], port_norm(channel, agent, env))
     memory = scenario.memory_of(name)
     if memory is not None and memory.coupling == "decoupled" and memory.gradient.auxiliary:
         heads[AUXILIARY_PORT] = Head(AUXILIARY_PORT, (state_size(agent),))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.scenarios.spec import channel_name
 from antiphon.telemetry.csv_files import Column, Digests, read_figures
+from antiphon.telemetry.figures import WALL_CLOCK
 
 __all__ = [
     "MISSING",
@@ -204,4 +205,7 @@ def _common(
 def _by_step(table: Path) -> Iterator[tuple[int, Figures]]:
     """Yield the figures of each step of a table, the wall clock left out."""
     for step, rows in groupby(read_figures(table), key=itemgetter(0)):
-        yield step, {row[:3]: row.value for _, row in rows if row[:3] != ("run", "", "seconds")}
+        yield (
+            step,
+            {row[:3]: row.value for _, row in rows if row.kind != "run" or row.metric not in WALL_CLOCK},
+        )

@@ -149,7 +149,10 @@ class ReplayedRun:
         backend = self.directory.facts["backend"]
         early = [path for path in self.directory.checkpoints if _step(path) <= before]
         if early:
-            return Simulation.load(early[-1], self._given, **self._settings, backend=backend)
+            simulation = Simulation.load(early[-1], self._given, **self._settings, backend=backend)
+            if simulation.obstacle is None:
+                return simulation
+            simulation.close()  # without the environment's state it is run again from its beginning
         return Simulation(self._scenario(), seed=self.directory.facts["seed"], **self._begun, backend=backend)
 
     def _of_seeds(self, seeds: Sequence[int], before: int) -> Simulation:

@@ -58,6 +58,8 @@ class Goal:
     """Of a policy: the rewards whose weighted sum is its own, by name."""
     direction: Direction | None = None
     """Of a policy with the reward `goal.cosine`."""
+    ends: tuple[str, str] = ("terminated", "truncated")
+    """Of a policy: the signals of the ends of its episodes, which may be its own agent's in the world."""
 
     @property
     def policy(self) -> PolicyObjective | None:
@@ -71,7 +73,8 @@ class Goal:
             return (self.target,)
         rewards = [name for name, _ in self.rewards if name != COSINE]
         moves = () if self.direction is None else (self.direction.signal,)
-        return *rewards, *OUTCOMES, *moves  # the mask of `reward` is of use where the reward itself is not
+        # the mask of `reward` is of use where the reward itself is not
+        return *rewards, *OUTCOMES, *self.ends, *moves
 
 
 @dataclass(eq=False)

@@ -75,6 +75,8 @@ class Channel:
     """Clips a returned state gradient that is far longer than the median; of several channels a `BundledOutliers`."""
     propagate: float = 0.0
     apply: bool = True
+    needs_actions: bool = False
+    """Whether its predictor is evaluated at, and learns from, what its receiver does."""
     slots: int = 1
     """Messages that a tick reads side by side."""
     staleness: int = 0
@@ -272,7 +274,8 @@ class Channel:
     @property
     def mixes(self) -> bool:
         """Whether what is injected contains what comes back at the same step."""
-        return bool(self.trace or self.propagate) and self.injects and not self.state
+        mixed = bool(self.trace or self.propagate or self.needs_actions)
+        return mixed and self.injects and not self.state
 
     @property
     def traced(self) -> bool:

@@ -104,7 +104,7 @@ class EnvironmentRunner:
         Args:
             state: Of a simulation; its environment's is tried, and the present one is put back.
         """
-        if state["present"].keys() != self.step_signals.signals.keys():
+        if state["env"] is None or state["present"].keys() != self.step_signals.signals.keys():
             return None
         before = self.env.state_dict()
         try:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from antiphon.comms.credit import as_leaf, value_of
 from antiphon.comms.links import Link
+from antiphon.comms.synthetic_gradients import ReturnedAction
 from antiphon.engine.core.clock import Clock, Sends, Windows, uses_of
 from antiphon.engine.core.masks import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or, simplify
 from antiphon.engine.core.records import Consumption, Delivery, Record, StepSignals, Tape
@@ -237,6 +238,14 @@ class GradientLedger:
         for record, mask in used.values():
             lost = mask_fill_zero(mask, loss)
             record.loss = lost if record.loss is None else record.loss + lost
+
+    @staticmethod
+    def book_action(use: Consumption, returned: ReturnedAction) -> None:
+        """Add what the receiver did at a tick that used a message."""
+        advantage, valid = (
+            mask_fill_zero(use.counted, rows) for rows in (returned.advantage, returned.valid)
+        )
+        use.record.actions.append(ReturnedAction(returned.action, advantage, valid))
 
     def close(self, window: int, step: int) -> None:
         """Note that the receiver's `window` has been learned (or dropped) at `step`."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from antiphon.agents.network import Tensors
 from antiphon.comms.model import ContextSpec, encode
-from antiphon.comms.synthetic_gradients import Learned
+from antiphon.comms.synthetic_gradients import Learned, ReturnedAction
 from antiphon.engine.core.clock import Windows
 from antiphon.engine.core.masks import EnvMask
 
@@ -37,6 +37,7 @@ __all__ = [
     "Tick",
     "joined",
     "members_and",
+    "rows_through",
     "select_rows",
 ]
 
@@ -155,6 +156,22 @@ def select_rows(rows: Tensor, index: Tensor | None, batch: int) -> Tensor:
     return rows.reshape(-1, batch, *rows.shape[1:]).index_select(0, index).flatten(0, 1)
 
 
+def rows_through(rows: Tensor, index: Tensor | None, members: int, batch: int) -> Tensor:
+    """The rows of channels in the environments of some rows of the agents at one end, as many of each.
+
+    Args:
+        rows: Of the agents, member by member.
+        index: [K]: the agent of each channel; None: each in turn.
+        members: N, the agents.
+        batch: B.
+    """
+    environments = rows.view(members, -1) % batch
+    if index is not None:
+        environments = environments.index_select(0, index)
+    first = torch.arange(len(environments), device=rows.device).unsqueeze(1) * batch
+    return (environments + first).flatten()
+
+
 # --- a message ---------------------------------------------------------------------------------------------
 
 
@@ -193,6 +210,8 @@ class Record:
     """[B, size], per sample, accumulated over the counted uses."""
     loss: Tensor | None = None
     """[B]: what its receiver lost in the windows that used it, for critics."""
+    actions: list[ReturnedAction] = field(default_factory=list)
+    """What its receiver did at the ticks that read it, for `local_policy`: known only while its windows are learned from."""
     finished: int | None = None
     """Step at which its last window closed."""
     held_by_sender: bool = True

@@ -3,7 +3,8 @@
 `evaluate` is the entry; the forward pass is that of
     ComposedSystem        (composed.py) a stream of examples over perfect links, each shown once
     ExampleRollout        (rollout.py) a stream over links as they run, or with messages replaced (ablation)
-    EnvironmentRollout    (rollout.py) any other environment, which runs forward once through the split
+    EnvironmentRollout    (rollout.py) any other environment, which runs forward once through the split; where agents learn
+                          from rewards it runs for whole episodes (episodes.py)
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from antiphon.engine.core.agent import Goal
 from antiphon.engine.core.progress import Progress
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.composed import ComposedSystem
+from antiphon.engine.inference.episodes import Episodes, play, policies, reward_of
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import (
     EnvironmentRollout,
     ExampleRollout,
+    Score,
     Scores,
     scored,
     steps_needed,
@@ -32,13 +36,15 @@ from antiphon.nets.random import seed_for
 
 __all__ = ["Evaluation", "Make", "evaluate", "examples", "first_lines", "rollout_seed"]
 
-Make = Callable[[int, str], TorchVectorEnv]
-"""Makes a second environment, like the run's, of a batch and a split."""
+Make = Callable[[int, str | None], TorchVectorEnv]
+"""Makes a second environment, like the run's, of a batch and a split (None: the one that is trained on)."""
 
 _ROWS = 1000
 """Examples shown at once, at most; part of what a seed means to links as they run."""
 _ENVS = 64
 """Environments side by side in which a system runs forward, whatever the run's batch."""
+_SPLITS = ("train", "validation", "test")
+"""What seeds the episodes in an environment without splits."""
 _STRETCH = 2
 """Examples for each of them, at least, where that takes fewer."""
 _PERFECT = Links()
@@ -61,8 +67,9 @@ class Evaluation:
         examples: How many examples it has, each shown once; elsewhere the targets that a readout was scored on.
         readout: The agents whose metric, averaged, is the scenario's.
         agents: By agent with an objective: `loss` and the metric of its objective (`accuracy`, `error` or `bits`);
-            NaN where it never had a target.
+            NaN where it never had a target. By agent with a policy: `return`, that of its own reward where it has one.
         links: How messages travelled.
+        episodes: The episodes that returns are of; None: no agent has a policy.
     """
 
     split: str
@@ -70,6 +77,7 @@ class Evaluation:
     readout: tuple[str, ...]
     agents: dict[str, dict[str, float]]
     links: Links = _PERFECT
+    episodes: Episodes | None = None
 
     def _mean(self, metric: str) -> float:
         values = [self.agents[name][metric] for name in self.readout if metric in self.agents[name]]
@@ -86,12 +94,19 @@ class Evaluation:
         return self._mean("bits")
 
     @property
+    def return_(self) -> float:
+        """Mean return of the readouts' episodes, undiscounted; NaN where none has a policy."""
+        return self._mean("return")
+
+    @property
     def loss(self) -> float:
         """Mean loss of the readouts."""
         return self._mean("loss")
 
     def __str__(self) -> str:
         head = f"{self.split}: {self.examples:,} examples"
+        if self.episodes is not None:
+            head = f"{self.episodes.count:,} whole episodes of {self.episodes.length:.1f} steps, {self.episodes.actions}"
         if len(self.agents) > _LINES:
             means = {metric: self._mean(metric) for metric in self.agents[self.readout[0]]}
             head += f"; mean of {len(self.readout):,} readouts: {_written(means)}"
@@ -113,12 +128,17 @@ def evaluate(
     links: Links | str = _PERFECT,
     seed: int = 0,
     make: Make | None = None,
+    *,
+    episodes: int | None = None,
+    sampled: bool = False,
 ) -> Evaluation:
     """Score a system on a split, from silence; delays are kept, and no training-only signal reaches an agent.
 
     Of a stream of examples each is shown once, for `steps_needed` steps, and each agent's newest output is scored: over
     perfect links that of the composed module. In other environments the system runs forward for `evaluation_steps`
     in an environment of its own, and ticks with a target are scored once all paths to the agent have filled.
+    Where agents have policies, it runs in as many environments as in training until each has finished its first whole
+    episodes; their returns are the score.
 
     Args:
         system: What to evaluate; no bit of it changes.
@@ -128,11 +148,21 @@ def evaluate(
         links: How messages travel; a word for their kind will do.
         seed: Of the run; what links lose and add is sampled from it and from the split, the same every time.
         make: Makes the environment to run forward in; streams of examples need none.
+        episodes: Of each environment, where agents have policies; None: one.
+        sampled: Whether policies sample their actions; else they take the most likely one.
 
     Raises:
-        ScenarioError: The environment has no splits, or not this one; no such kind of links; no target for a readout.
+        ScenarioError: The environment has no splits, or not this one; no such kind of links; no target for a readout; a
+            setting of episodes where no agent has a policy.
+        RunError: As of `play`.
     """
     links = Links.read(links)
+    if policies(system):
+        count = 1 if episodes is None else episodes
+        return _score_episodes(system, env, readout, split, links, seed, make, count, sampled=sampled)
+    for name, given in (("episodes", episodes is not None), ("sampled", sampled)):
+        if given:
+            raise ScenarioError(f"evaluate: {name} has no effect here: no agent has a policy")
     if not env.is_stream:
         return _score_environment(system, env, readout, split, links, seed, make)
     goals = system.goals()
@@ -200,10 +230,45 @@ def _score_environment(
                 f"evaluate: within the {steps} steps of the {split} split no tick of '{name}' has a target and all paths "
                 "to it filled; shorten delays or periods, or take more data"
             )
-        count = score.count or float("nan")
-        agents[name] = {"loss": score.loss / count, goals[name].objective.metric: score.metric / count}
+        agents[name] = _means(score, goals[name])
     targets = [scores[name].count for name in readout if name in scores]
     return Evaluation(split, max(targets, default=0), readout, agents, links)
+
+
+def _score_episodes(
+    system: System,
+    env: TorchVectorEnv,
+    readout: tuple[str, ...],
+    split: str,
+    links: Links,
+    seed: int,
+    make: Make | None,
+    episodes: int,
+    *,
+    sampled: bool,
+) -> Evaluation:
+    """Run a system for whole episodes, in an environment without splits in those that the split's name seeds."""
+    if episodes < 1:
+        raise ScenarioError(f"evaluate: episodes={episodes}; must be at least 1")
+    check_split(split, env.splits or _SPLITS)
+    if env.endless:
+        raise ScenarioError("evaluate: the environment's episodes never end, so they have no return")
+    assert make is not None
+    with closing(make(env.num_envs, split if env.splits else None)) as other:
+        rollout = EnvironmentRollout(system, other, links, rollout_seed(seed, split, 0), sampled=sampled)
+        found = play(rollout, episodes, "sampled" if sampled else "greedy")
+    goals = system.goals()
+    agents = {name: {"return": found.returns[reward_of(goal)]} for name, goal in policies(system).items()}
+    for name, score in rollout.scores.items():
+        agents[name] = _means(score, goals[name])
+    order = {name: agents[name] for name in goals}
+    return Evaluation(split, found.count, readout, order, links, found)
+
+
+def _means(score: Score, goal: Goal) -> dict[str, float]:
+    """Return loss and metric over all targets; NaN where there was none."""
+    count = score.count or float("nan")
+    return {"loss": score.loss / count, goal.objective.metric: score.metric / count}
 
 
 def examples(

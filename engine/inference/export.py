@@ -29,7 +29,16 @@ from antiphon.engine.core.system import System
 from antiphon.engine.inference.rollout import steps_needed
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["Ticks", "agent_module", "argument_names", "emitters_of", "export", "observed", "steps_per_round"]
+__all__ = [
+    "Ticks",
+    "agent_module",
+    "argument_names",
+    "emitters_of",
+    "export",
+    "observed",
+    "steps_per_round",
+    "with_output",
+]
 
 Ports = dict[str, fx.Node]
 _LONGEST = 4096
@@ -56,16 +65,15 @@ def export(system: System, agents: Sequence[str]) -> fx.GraphModule:
         messages on their way, [batch, …] each, and `steps`, [] int64, how many have been taken.
 
     Raises:
-        ScenarioError: No such agent, or one without an objective; no agent observes anything; a round is too long.
+        ScenarioError: No such agent, or one without an output; no agent observes anything; a round is too long.
     """
-    goals = system.goals()
+    goals, outputs = system.goals(), with_output(system, system.agents)
     for name in agents:
         if name not in system.agents:
             raise ScenarioError(f"compose: no agent '{name}'{suggest(name, system.agents)}")
-        if name not in goals:
-            raise ScenarioError(
-                f"compose: '{name}' has no objective, so it has no output{suggest(name, goals)}"
-            )
+        if name not in outputs:
+            why = "has a policy over its messages alone" if name in goals else "has no objective"
+            raise ScenarioError(f"compose: '{name}' {why}, so it has no output{suggest(name, outputs)}")
     if not system.description.is_stream:
         ticks = Ticks(system, steps_per_round(system))
         return _laid_end_to_end(ticks, ticks.round(agents), agents)
@@ -78,6 +86,11 @@ def export(system: System, agents: Sequence[str]) -> fx.GraphModule:
     module.graph.eliminate_dead_code()
     module.recompile()
     return module.eval()
+
+
+def with_output(system: System, names: Iterable[str]) -> list[str]:
+    """Return those of some agents that have an objective's output; a policy over messages alone has none."""
+    return [name for name in names if OBJECTIVE in system.agents[name].ports]
 
 
 def agent_module(learner: Learner, *, stateful: bool = False) -> fx.GraphModule:

@@ -75,18 +75,29 @@ class Rollout:
         links: How messages travel.
         seed: Of what is lost and added on the way.
         deliver: What is sent in place of messages; None: they are.
+        sampled: Whether policies sample their actions; else they take the most likely one.
 
     Attributes:
         system: The copy.
     """
 
     def __init__(
-        self, system: System, batch: int, links: Links, seed: int, deliver: Deliver | None = None
+        self,
+        system: System,
+        batch: int,
+        links: Links,
+        seed: int,
+        deliver: Deliver | None = None,
+        *,
+        sampled: bool = False,
     ) -> None:
         self.system = _silent_copy(system, batch, links, seed)
         self._messages = _DeliveredMessages(deliver)
         self._forward_pass = ForwardPass(self.system, self._messages)
-        self._forward_pass.actions.greedy = True
+        self._forward_pass.actions.greedy = not sampled
+        for name, channel in self.system.channels.items() if sampled else ():
+            if channel.sampler is not None and channel.sampler.learned:  # messages that are actions
+                channel.sampler = system.channels[name].sampler
 
     def restart(self, deliver: Deliver | None = None) -> None:
         """Begin in silence again."""
@@ -119,6 +130,13 @@ class Rollout:
                 channel.input_examples.clear()
                 channel.input_example_members.clear()
         return parts
+
+    @torch.no_grad()
+    def evaluated(self, part: AgentTick, step: int) -> Tensors:
+        """Return the ports of a tick that has read what is in `part`; nothing is sent."""
+        buffers = self.system.agents[part.agent].learner.buffers
+        self._forward_pass.evaluate(Tick(step, [part]), Tape(), buffers)
+        return part.ports
 
 
 class _DeliveredMessages:
@@ -336,17 +354,30 @@ class EnvironmentRollout:
         system: What is run; no bit of it changes.
         env: The environment, of any batch; the rollout owns it.
         links: How messages travel.
-        seed: Of the environment, and of what is lost and added on the way.
+        seed: Of the environment, of sampled actions, and of what is lost and added on the way.
+        sampled: Whether policies sample their actions; else they take the most likely one.
+        signals: Signals that are asked for beside those of the system.
+        deliver: What is sent in place of messages; None: they are.
 
     Attributes:
-        scores: By agent with an objective: ticks count once all paths to it have filled.
+        scores: By agent with a target: ticks count once all paths to it have filled.
     """
 
-    def __init__(self, system: System, env: TorchVectorEnv, links: Links, seed: int) -> None:
-        self.rollout = Rollout(system, env.num_envs, links, seed)
+    def __init__(
+        self,
+        system: System,
+        env: TorchVectorEnv,
+        links: Links,
+        seed: int,
+        *,
+        sampled: bool = False,
+        signals: Iterable[str] = (),
+        deliver: Deliver | None = None,
+    ) -> None:
+        self.rollout = Rollout(system, env.num_envs, links, seed, deliver, sampled=sampled)
         self.system = self.rollout.system
-        self.world = EnvironmentRunner(env, self.system.signals(), seed)
-        self.scores = {name: Score() for name in system.goals()}
+        self.world = EnvironmentRunner(env, self.system.signals().union(signals), seed)
+        self.scores = {name: Score() for name, goal in system.goals().items() if goal.policy is None}
         self._evaluator = ObjectiveEvaluator(self.system)
         self._filled = filled(system)
 
@@ -364,7 +395,7 @@ class EnvironmentRollout:
         step = step_signals.step
         parts = self.rollout.tick(step, step_signals)
         ends: EpisodeEnds = self.world.advance(self.rollout.action)
-        counted = [part for part in parts if step >= self._filled[part.agent]]
+        counted = [part for part in parts if part.agent in self.scores and step >= self._filled[part.agent]]
         for name, found in self._evaluator.window(Tape(ticks=[Tick(step, counted)])).losses.items():
             score = self.scores[name]
             score.loss += found.loss.item() * self.system.batch

@@ -123,6 +123,8 @@ def _about_channel(channel: ChannelSpec) -> dict[str, str]:
     about: dict[str, str] = {}
     if channel.state:
         about["carries"] = "the state to the next tick"
+    if channel.sampling_in_words:
+        about["message"] = channel.sampling_in_words
     predicted = channel.coupling in ("decoupled", "unlocked")
     if predicted:
         about["gradient"] = _gradient(channel)

@@ -6,6 +6,7 @@ B environments.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from antiphon.comms.alignment import alignment
 from antiphon.comms.credit import constant
+from antiphon.comms.symbols import SymbolSampler
+from antiphon.comms.synthetic_gradients import newest_returned
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
@@ -53,18 +56,36 @@ LARGEST = 256
 
 
 class Timed(Recorders):
-    """Passes figures on to a recorder, with the wall-clock `seconds` of the run once for every step that has any."""
+    """Passes figures on to a recorder, once for every step that has any with the wall-clock `seconds` of the run.
 
-    def __init__(self, recorder: Recorder, seconds: Callable[[], float]) -> None:
+    Args:
+        recorder: Where they go.
+        seconds: Returns those of the run so far.
+        start: Steps done before this session.
+        batch: Number of environments, for `steps_per_second` since the figures before, of all environments together; None:
+            it is left out.
+    """
+
+    def __init__(
+        self, recorder: Recorder, seconds: Callable[[], float], start: int = 0, batch: int | None = None
+    ) -> None:
         super().__init__([recorder])
-        self._seconds = seconds
+        self._seconds, self._batch = seconds, batch
         self._step: int | None = None
+        self._before = None if batch is None else (start, seconds())
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
-        """Pass on the figures of a step, and the seconds if this is the first time it has any."""
+        """Pass on the figures of a step, and the times if this is the first time it has any."""
         if step != self._step:
             self._step = step
-            rows = [*rows, Figure("run", "", "seconds", self._seconds())]
+            now = self._seconds()
+            rows = [*rows, Figure("run", "", "seconds", now)]
+            if self._before is not None and self._batch is not None:
+                past, then = self._before
+                if now > then:
+                    rate = (step - past) * self._batch / (now - then)
+                    rows.append(Figure("run", "", "steps_per_second", rate))
+                self._before = step, now
         super().figures(step, rows)
 
 
@@ -95,7 +116,8 @@ def figures(
 
     Per agent: `loss` and its objective's metric, as `scores` has them, `updates`, `parameter_norm`,
     `gradient_norm`. Per channel: `sg_loss`, alignment with what came back (`cosine`, `norm_ratio`, `r2`, …),
-    `injection_norm`, `message_mean`, `message_std`, `message_energy` (root of the mean square), of states `outliers`
+    `injection_norm`, `message_mean`, `message_std`, `message_energy` (root of the mean square), of symbols
+    `symbol_entropy` (bits, mean over positions, of the newest message's symbols over environments), of states `outliers`
     (gradients clipped so far), `age` (steps since the newest usable message was sent), `traffic` (bits a step and
     environment), on links that lose or with a synthetic input `lost`, `stand_in`, `si_loss`, and on links with noise or
     bits `distortion`.
@@ -216,6 +238,8 @@ def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Meas
             yield Measured(names, "message_mean", mean.tolist())
             yield Measured(names, "message_std", std.tolist())
             yield Measured(names, "message_energy", (mean.square() + std.square()).sqrt().tolist())
+            if isinstance(channel.sampler, SymbolSampler):
+                yield Measured(names, "symbol_entropy", _symbol_entropies(channel.sampler, message).tolist())
         if channel.outliers is not None:
             clipped = torch.as_tensor(channel.outliers.clip_count).reshape(-1)
             yield Measured(names, "outliers", clipped.tolist())
@@ -225,10 +249,17 @@ def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Meas
         yield from _on_the_way(system, channel, step)
 
 
+def _symbol_entropies(sampler: SymbolSampler, message: Tensor) -> Tensor:
+    """Return the entropy of each channel's symbols, [n] bits; `message`: [n, B * size]."""
+    shares = message.view(len(message), -1, sampler.length, sampler.vocabulary).mean(1)
+    found: Tensor = torch.special.entr(shares).sum(-1).mean(1) / math.log(2)
+    return found
+
+
 def _trained(names: tuple[str, ...], update: PredictorUpdate) -> Iterator[Measured]:
     present = _list(update.members)
     yield Measured(names, "sg_loss", update.loss.reshape(-1).tolist(), present)
-    newest = update.examples[-1]
+    newest = newest_returned(update.examples)
     if newest.delta is None or update.prediction is None:
         return
     if newest.members is not None:
@@ -265,7 +296,10 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     if channel.state:
         return  # it stays where it is
     bits = torch.finfo(channel.zeros.dtype).bits
-    traffic = channel.size * (link.bits or bits) * (ledger.sender.rate / ledger.sender.clock.period)
+    content: float = channel.size * (link.bits or bits)
+    if isinstance(channel.sampler, SymbolSampler):
+        content = channel.sampler.length * math.log2(channel.sampler.vocabulary)
+    traffic = content * (ledger.sender.rate / ledger.sender.clock.period)
     if "to.state" in channel.ends:
         # The receiver's state crosses the link in full precision at each of its ticks (semantics 25). Phases follow
         # from the clocks, and what is returned has come back with the gradients.
@@ -287,7 +321,7 @@ def histograms(simulation: BaseSimulation) -> list[HistogramRow]:
         update = simulation.learned.predictor_updates.get(name)
         if update is not None and update.prediction is not None:
             rows.append((name, "synthetic_gradient", update.prediction))
-            delta = update.examples[-1].delta
+            delta = newest_returned(update.examples).delta
             if delta is not None:
                 rows.append((name, "returned_gradient", delta))
     return [("channel", name, metric, constant(tensor).cpu().numpy()) for name, metric, tensor in rows]

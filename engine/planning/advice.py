@@ -35,6 +35,11 @@ def advice(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]:
         found += _over(scenario) if env.episode_steps == env.hold else _late(scenario, env)
     found += [*_lost_credit(scenario, env), *_mixed(scenario), *_never_learning(scenario)]
     found += _wide(scenario, env)
+    if not env.can_be_saved:
+        found.append(
+            "env: it has no state_dict, so that a run in it cannot be resumed or forked: resume, evaluate --value, "
+            "telemetry.value and probes refuse it; evaluate, export and diff work"
+        )
     grows = env.longest_episode is not None and not env.splits
     if grows and not any(agent.acts for agent in scenario.agents.values()):
         found.append(

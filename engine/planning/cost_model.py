@@ -17,9 +17,10 @@ from torch import Tensor, UntypedStorage
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from antiphon.agents.local_policy import LocalPolicyGradient
 from antiphon.agents.network import VALUE
 from antiphon.comms.lens import LensGradient
-from antiphon.comms.synthetic_gradients import Example, Predictor
+from antiphon.comms.synthetic_gradients import Example, Predictor, ReturnedAction
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
@@ -177,6 +178,10 @@ def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype) -> None
         example.target = torch.zeros(rows, *model.target.shape, **kind)
     if model.needs_loss:
         example.loss = message.new_zeros(rows)
+    if isinstance(model, LocalPolicyGradient):
+        action = model.distribution.mode(message.new_zeros(rows, model.distribution.parameters))
+        valid = torch.ones(rows, dtype=torch.bool, device=message.device)
+        example.actions = (ReturnedAction(action, message.new_zeros(rows), valid),)
     model.predict(example)
     if not model.frozen:
         model.gradients([example])

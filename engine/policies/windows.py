@@ -18,7 +18,7 @@ from antiphon.comms.credit import constant
 from antiphon.engine.core.agent import COSINE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.masks import mask_fill_zero
-from antiphon.engine.core.records import AgentTick, StepSignals, Tape, select_rows
+from antiphon.engine.core.records import AgentTick, StepSignals, Tape, rows_through, select_rows
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import PolicyWindow
 
@@ -94,7 +94,11 @@ class PolicyEvaluator:
             if k == 0 and known is not None:
                 experience = known
             rewards = rewards + mask_fill_zero(going if known is None else going & known, reward)
-            ends = [self._signal(agent, steps, [name]) > 0 for name in ("terminated", "truncated")]
+            ends = [
+                self._signal(agent, steps, [m.goal.ends[kind] for m in agent.members if m.goal is not None])
+                > 0
+                for kind in (0, 1)
+            ]
             terminated, truncated = terminated | (going & ends[0]), truncated | (going & ends[1])
             going = going & ~(ends[0] | ends[1])
         rewards = self._with_direction(agent, parts, tape, rewards, going)
@@ -117,13 +121,12 @@ class PolicyEvaluator:
         masks = [("_reward",) * len(agent.members)]
         for place, (name, weight) in enumerate(agent.goal.rewards):
             if name != COSINE:
-                names = [m.goal.rewards[place][0] for m in agent.members if m.goal is not None]
-                total = total + weight * self._signal(agent, steps, names)
-                masks.append(tuple(f"_{name}" for name in names))
-        for mask_names in dict.fromkeys(masks):
-            distinct = dict.fromkeys(mask_names)
-            if any(s is not None and name in s.signals for s in steps for name in distinct):
-                mask = self._signal(agent, steps, mask_names) > 0
+                own = [m.goal.rewards[place][0] for m in agent.members if m.goal is not None]
+                total = total + weight * self._signal(agent, steps, own)
+                masks.append(tuple(f"_{name}" for name in own))
+        for names in dict.fromkeys(masks):
+            if any(s is not None and name in s.signals for s in steps for name in dict.fromkeys(names)):
+                mask = self._signal(agent, steps, names) > 0
                 known = mask if known is None else known & mask
         return total.expand(len(steps), len(agent.members) * agent.batch), known
 
@@ -163,15 +166,20 @@ class PolicyEvaluator:
     def _message(self, agent: Agent, part: AgentTick, tape: Tape, place: int) -> Tensor:
         """[rows, size]: what each member's tick read over its incoming channel at `place`, the newest."""
         names = [member.incoming[place].name for member in agent.members]
-        stack = next(channel for channel in agent.incoming if names[0] in channel.names)
-        entry = [read for read in part.reads if read.channel == stack.name][-1]
-        value = stack.zeros if entry.value is None else entry.value
-        if entry.stamp is not None:
-            sent = tape.graph_outputs[stack.name, entry.stamp].flatten(1)
-            value = mask_fill_zero(entry.available, sent)
-        order = [stack.names.index(name) for name in names]
-        index = None if order == list(range(len(stack.names))) else torch.tensor(order, device=value.device)
-        return select_rows(constant(value), index, agent.batch)
+        stacks = [channel for channel in agent.incoming if not set(names).isdisjoint(channel.names)]
+        order, values = dict[str, int](), []
+        for stack in stacks:  # several, where the senders are not computed as one
+            entry = [read for read in part.reads if read.channel == stack.name][-1]
+            value = stack.zeros if entry.value is None else entry.value
+            if entry.stamp is not None:
+                sent = tape.graph_outputs[stack.name, entry.stamp].flatten(1)
+                value = mask_fill_zero(entry.available, sent)
+            order.update({name: len(order) + n for n, name in enumerate(stack.names)})
+            values.append(constant(value))
+        found = values[0] if len(values) == 1 else torch.cat(values)
+        wanted = [order[name] for name in names]
+        index = None if wanted == list(range(len(order))) else torch.tensor(wanted, device=found.device)
+        return select_rows(found, index, agent.batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,14 +207,16 @@ class _Sampled:
         channel, sampler = self.channel, self.channel.sampler
         assert sampler is not None
         batch = channel.batch if rows is None else len(rows) // channel.senders
-        found = []
+        own, found = None, []
+        if rows is not None:
+            own = rows_through(rows, channel.sender_index, channel.senders, channel.batch)
         for port, part in zip(ports[channel.port], parts, strict=True):
             sent = part.sampled.get(channel.name)
             if sent is None:
                 found.append((port.new_zeros(len(port)),) * 2)
                 continue
             carried = select_rows(port, channel.sender_index, batch)
-            value = sent if rows is None else sent[self._rows(rows, batch)]
+            value = sent if own is None else sent[own]
             found.append(
                 (
                     self._to_sender(sampler.log_prob(carried, value), batch),
@@ -214,15 +224,6 @@ class _Sampled:
                 )
             )
         return torch.stack([one for one, _ in found]), torch.stack([other for _, other in found])
-
-    def _rows(self, rows: Tensor, batch: int) -> Tensor:
-        """The channels' rows of the same environments as some rows of the senders."""
-        channel = self.channel
-        environments = rows.view(channel.senders, batch) % channel.batch
-        if channel.sender_index is not None:
-            environments = environments.index_select(0, channel.sender_index)
-        first = torch.arange(len(environments), device=rows.device).unsqueeze(1) * channel.batch
-        return (environments + first).flatten()
 
     def _to_sender(self, values: Tensor, batch: int) -> Tensor:
         """Values of the channels' rows as their senders', once for each port."""

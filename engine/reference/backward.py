@@ -17,6 +17,7 @@ from torch import Tensor
 
 from antiphon.agents.network import AUXILIARY_PORT, Tensors
 from antiphon.comms.credit import clipped
+from antiphon.comms.synthetic_gradients import ReturnedAction
 from antiphon.engine.reference.forward import replay
 from antiphon.engine.reference.ledger import mask_fill_zero
 from antiphon.engine.reference.losses import objective_error, window_loss
@@ -65,6 +66,7 @@ def window_update(state: State, group: LearningGroup, tape: Tape, step: int) -> 
     for use, channel in consumed.items():
         state.ledgers[channel].add_gradient(use, next(returning) if use.leaf.requires_grad else None)
     _return_losses(state, tape, update, consumed)
+    _return_actions(state, update)
     return update
 
 
@@ -98,6 +100,20 @@ def _return_losses(state: State, tape: Tape, update: GroupUpdate, consumed: dict
             state.ledgers[name].add_loss([use for use in consumed if consumed[use] == name], loss)
 
 
+def _return_actions(state: State, update: GroupUpdate) -> None:
+    """Return what policies did at the ticks that used a message, and with what advantage, to `local_policy` (rule 9)."""
+    for name, loss in update.loss.agents.items():
+        goal, policy = state.agents[name].goal, loss.policy
+        if goal is None or policy is None or policy.trajectory.actions is None:
+            continue
+        advantages = policy.advantages.weighted() * goal.weight
+        for t, tick in enumerate(policy.ticks):
+            for use in (e.use for e in tick.reads if e.use and state.channels[e.channel].needs_actions):
+                valid = policy.advantages.valid[t] & use.counts
+                advantage = mask_fill_zero(valid, advantages[t])
+                use.record.actions.append(ReturnedAction(policy.trajectory.actions[t], advantage, valid))
+
+
 def _injections(state: State, tape: Tape, step: int, injected: dict[str, Tensor]) -> list[Injection]:
     """What is put on the messages sent in a window; synthetic gradients are noted in `injected`."""
     found = []
@@ -110,7 +126,8 @@ def _injections(state: State, tape: Tape, step: int, injected: dict[str, Tensor]
         if credit is not None and channel.coupling == "delayed":
             found.append(Injection(output, credit))
         elif credit is not None:
-            injected[name] = credit
+            shown = credit if name not in injected or not channel.needs_actions else injected[name]
+            injected[name] = torch.where(credit.any(1, keepdim=True), credit, shown)
             found.append(Injection(output, credit, channel.scale(step), channel.discount))
         if channel.direct is not None:  # rule 10: an objective's errors at ticks since, carried straight back
             own = [(at, tick) for at, tick in tape.ticks() if tick.agent == channel.error_of]
@@ -127,7 +144,7 @@ def _credit(state: State, tape: Tape, channel: Channel, record: MessageRecord) -
         credit = synthetic_gradient(state, tape, channel, record)
         if credit is not None and mixes(state, channel):  # rule 11: with what has just come back
             delta = channel.zeros if record.delta is None else record.delta
-            credit = torch.lerp(credit, delta, channel.trace)
+            credit = torch.lerp(credit, delta, channel.trace) if channel.trace else credit
             example = example_of(state, channel, record, answered=True)
             if channel.propagate and channel.predictor is not None and example is not None:
                 example.delta = delta
@@ -139,7 +156,8 @@ def _credit(state: State, tape: Tape, channel: Channel, record: MessageRecord) -
 
 def mixes(state: State, channel: Channel) -> bool:
     """Return whether what is injected on a channel contains what comes back at the same step (rule 11)."""
-    return injects(state, channel) and not channel.state and bool(channel.trace or channel.propagate)
+    mixed = channel.trace or channel.propagate or channel.needs_actions
+    return injects(state, channel) and not channel.state and bool(mixed)
 
 
 def depth(state: State, group: LearningGroup) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -137,7 +138,25 @@ def pass_losses(
     )
     values, then = _values(ticks), None if then is None else then[:, rows]
     values = None if values is None else values[:, rows]
-    return agent.goal.policy.losses(outputs, values, trajectory.of(rows), advantages.of(rows), then)
+    messages = [(log_prob[:, rows], entropy[:, rows]) for log_prob, entropy in _messages(agent, ticks)]
+    constants = trajectory.of(rows), advantages.of(rows)
+    return agent.goal.policy.losses(outputs, values, *constants, then, messages=messages)
+
+
+def _messages(agent: Agent, ticks: list[AgentTick]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield log-probability and entropy of sampled messages, [T, B] each: one message a port, zero where none was sent (41)."""
+    learned = [c for c in agent.outgoing if c.sampler is not None and c.sampler.learned]
+    for port in dict.fromkeys(channel.port for channel in learned):
+        found = []
+        for tick in ticks:
+            output, nothing = tick.ports[port], torch.zeros_like(tick.ports[port].flatten(1)[:, 0])
+            sent = next((c for c in learned if c.port == port and c.name in tick.sampled), None)
+            if sent is None or sent.sampler is None:
+                found.append((nothing, nothing))
+            else:
+                log_prob = sent.sampler.log_prob(output, tick.sampled[sent.name])
+                found.append((log_prob, sent.sampler.entropy(output)))
+        yield torch.stack([log_prob for log_prob, _ in found]), torch.stack([entropy for _, entropy in found])
 
 
 def _values(ticks: list[AgentTick]) -> Tensor | None:
@@ -174,7 +193,7 @@ def _outcome(state: State, goal: Goal, steps: list[StepSignals]) -> _Outcome:
         found.reward = found.reward + mask_fill_zero(going & known, reward)
         if signals is steps[0]:
             found.experience = known
-        terminated, truncated = signals.values["terminated"] > 0, signals.values["truncated"] > 0
+        terminated, truncated = (signals.values[name] > 0 for name in goal.ends)
         found.terminated = found.terminated | (going & terminated)
         found.truncated = found.truncated | (going & truncated & ~terminated)
         going = going & ~terminated & ~truncated

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from antiphon.comms.credit import constant
 from antiphon.comms.model import encode
-from antiphon.comms.synthetic_gradients import Example
+from antiphon.comms.synthetic_gradients import Example, newest_returned
 from antiphon.engine.reference.ledger import mask_fill_zero
 from antiphon.engine.reference.records import Closed, MessageRecord, PredictorUpdate, Returns, Tape, Updates
 from antiphon.engine.reference.state import State
@@ -31,8 +31,10 @@ def synthetic_gradient(state: State, tape: Tape, channel: Channel, record: Messa
     if record.unread or record.no_injection.all() or not injects(state, channel):
         return None
     example = example_of(state, channel, record, answered=False)
-    if example is None or channel.predictor is None or not state.participates(channel.sender, tape.window):
+    if channel.predictor is None or not state.participates(channel.sender, tape.window):
         return None
+    if example is None:  # of `local_policy`, before anything has come back, it is zero
+        return channel.zeros if channel.needs_actions else None
     predicted = constant(channel.predictor.predict(example))
     # Without a target a predictor has no loss of its own, and no slope.
     return predicted if example.valid is None else mask_fill_zero(example.valid, predicted)
@@ -56,12 +58,18 @@ def example_of(state: State, channel: Channel, record: MessageRecord, *, answere
         return None
     if channel.target is not None and channel.target not in signals:
         return None
+    if channel.needs_actions and not record.actions:
+        return None
     context = context_of(state, channel, record, record.first_use, False)
     example = Example(record.message, context, None)
+    if channel.needs_actions:
+        example.actions = tuple(record.actions)
     if answered and state.ledgers[channel.name].wants_gradient:
         example.delta, example.loss, example.valid = record.delta, record.loss, record.counts
         if example.loss is None and predictor is not None and predictor.needs_loss:
             example.loss = torch.zeros_like(record.message[:, 0])  # nothing is lost after an end (rule 20)
+        if channel.needs_actions:
+            example.valid = torch.stack([one.valid for one in record.actions]).any(0)
     if channel.target is not None:
         example.target, present = signals[channel.target], signals.get(f"_{channel.target}")
         if present is not None:
@@ -87,7 +95,7 @@ def gradient_updates(state: State, closed: Closed, returns: Returns, step: int, 
             losses = [channel.predictor.loss(example) for example in examples]
             updates[name] = _update(channel.predictor, losses, examples)
             if watch:
-                updates[name].prediction = constant(channel.predictor.predict(examples[-1]))
+                updates[name].prediction = constant(channel.predictor.predict(newest_returned(examples)))
     return _sound(state, updates, state.predictor_disabled, step)
 
 
@@ -138,7 +146,9 @@ def _returned_example(state: State, channel: Channel, record: MessageRecord, ste
         if channel.outliers.clip_count and not before:
             line = f"channel {channel.name}: a gradient came back more than ten times as long as the median; it is "
             state.events.append((step, line + "shortened, as all such will be"))
-    return example_of(state, channel, record, answered=True)
+    example = example_of(state, channel, record, answered=True)
+    nothing = channel.needs_actions and example is not None and not any(a.valid.any() for a in record.actions)
+    return None if nothing else example
 
 
 def context_of(

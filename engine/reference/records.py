@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory
-from antiphon.comms.synthetic_gradients import Example
+from antiphon.comms.synthetic_gradients import Example, ReturnedAction
 
 if TYPE_CHECKING:
     from antiphon.engine.core.clock import Windows
@@ -66,6 +66,8 @@ class MessageRecord:
     """[B, size] per sample: the gradient accumulated over its uses; None: none yet."""
     loss: Tensor | None = None
     """[B]: its receiver's losses in the windows that used it; None: none yet."""
+    actions: list[ReturnedAction] = field(default_factory=list)
+    """What its receiver did at the ticks that used it, for `local_policy`."""
     finished: int | None = None
     """Step at which the last of its receiver windows closed."""
     held_by_sender: bool = True

@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon import telemetry
+from antiphon.engine.inference.episodes import policies
+from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.figures import Timed, figures
 from antiphon.engine.metrics.timeline import span, timeline
@@ -21,7 +24,7 @@ from antiphon.engine.runs.directory import (
     write_json,
 )
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop, SharedClock
-from antiphon.errors import AntiphonError, DivergenceError, ScenarioError
+from antiphon.errors import AntiphonError, DivergenceError, RunError, ScenarioError
 from antiphon.extensions import made, name_of
 from antiphon.scenarios.training import OF_AGENTS, RecorderSpec
 from antiphon.telemetry import CsvRecorder, Figure, Recorder, Recorders
@@ -68,14 +71,15 @@ def result_of(
     """Evaluate the composed system on the test split and return the run's result.
 
     Returns:
-        Plain data; what is not finite is None. `accuracy` (in [0, 1]), `error` and `bits` are means over the
+        Plain data; what is not finite is None. `accuracy` (in [0, 1]), `error`, `bits` and `return` are means over the
         readouts that have them, else None; loss and metric of agents are of the test split too (None where the
-        environment has none), their other figures and those of channels the latest of the training. `env` is what
-        the environment says of progress.
+        environment has none), returns of whole episodes (`episodes`), with the most likely actions; other figures of
+        agents and those of channels are the latest of the training. `env` is what the environment says of progress;
+        `no_return`, why policies could not be evaluated.
     """
     scenario = simulation.scenario
     readouts = list(scenario.readouts)
-    scores = simulation.evaluate("test") if "test" in simulation.world.env.splits else None
+    scores, problem = _test_scores(simulation)
     agents = {}
     for name in scenario.agents:
         # Scores are of the test split, not of the training.
@@ -97,6 +101,8 @@ def result_of(
             "readout": readouts[0] if len(readouts) == 1 else readouts,
             **{metric: over(readouts, metric, agents) for metric in OF_AGENTS},
             "examples": scores.examples if scores else None,
+            "episodes": asdict(scores.episodes) if scores and scores.episodes else None,
+            **({} if problem is None else {"no_return": problem}),
             "env": simulation.world.figures(),
             "agents": agents,
             "channels": channels,
@@ -104,6 +110,16 @@ def result_of(
         }
     )
     return result
+
+
+def _test_scores(simulation: BaseSimulation) -> tuple[Evaluation | None, str | None]:
+    """Evaluate on the test split, if there is one; where policies cannot be evaluated, return why: the run is done."""
+    if not policies(simulation.system):
+        return simulation.evaluate("test") if "test" in simulation.world.env.splits else None, None
+    try:
+        return simulation.evaluate("test"), None
+    except (RunError, ScenarioError) as error:
+        return None, str(error)
 
 
 def _recorder(spec: RecorderSpec, directory: Path) -> Recorder:
@@ -180,12 +196,14 @@ class RunWriter(Observer):
         files = Recorders([CsvRecorder(table, resumed), digests, board, *own])
         files.begin(description)
         self._latest.read(table, start)
-        simulation.recorders += [Timed(files, self._seconds), self._latest, *self._further]
         # A crash leaves run.json behind the table.
         logged = self._latest.of("run", "").get("seconds", 0.0)
         self._seconds_before = max(directory.facts["seconds"], logged)
         self._clock = SharedClock()
         self._clock.divide(1)
+        batch = None if simulation.world.episodes is None else scenario.training.batch
+        timed = Timed(files, self._seconds, start, batch)
+        simulation.recorders += [timed, self._latest, *self._further]
         if directory.described is not None and not directory.checkpoints:
             directory.checkpoint(simulation)
 

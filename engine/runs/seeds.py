@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from antiphon.engine.base_simulation import StepInfo
+from antiphon.engine.base_simulation import StepInfo, check_continues
 from antiphon.engine.build.builder import chosen_device, without_weights
 from antiphon.engine.build.join_replicas import sequential_reason_of
 from antiphon.engine.build.stacking import reasons_alone
@@ -330,6 +330,7 @@ class MultiSeedRun:
                 saved = read_simulation(self._existing[index].path, request.given, device)
                 simulation.scenario = request.scenario
                 simulation.load_saved(saved)
+                check_continues(simulation)
             undo.pop_all()
         return replicas
 

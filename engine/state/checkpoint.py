@@ -204,6 +204,16 @@ class Saved:
     described: dict[str, Any] | None = None
     """The scenario that holds Python objects, described; None: it is a document, or was saved before they were."""
 
+    @property
+    def obstacle(self) -> str | None:
+        """Why no step can follow; None: a run can go on from it."""
+        if self.state["env"] is not None:
+            return None
+        return (
+            f"{self.place}: its environment keeps its state to itself, so the run cannot go on; "
+            "take its agents into another one with `weights: RUN:agent`"
+        )
+
 
 def write_simulation(
     path: Path, scenario: Scenario, dtype: torch.dtype, state: dict[str, Any], described: dict[str, Any]
@@ -239,16 +249,11 @@ def read_simulation(path: Path, scenario: Scenario | None, device: torch.device 
     """Read a checkpoint folder, or a run directory's newest.
 
     Raises:
-        RunError: It is missing or damaged, its environment was not saved, or it needs its scenario.
+        RunError: It is missing or damaged, or it needs its scenario.
     """
     place = latest(path)
     manifest, state = read(place, device)
     document, seed, dtype = manifest["scenario"], manifest["seed"], getattr(torch, manifest["dtype"])
-    if state["env"] is None:
-        raise RunError(
-            f"{place}: its environment keeps its state to itself, so the run cannot go on; "
-            "take its agents into another one with `weights: RUN:agent`"
-        )
     if scenario is None:
         if document is None:
             raise RunError(

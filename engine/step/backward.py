@@ -24,6 +24,7 @@ from torch import Tensor
 
 from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE
 from antiphon.comms.credit import BackwardRequest, Injection, backward_all, clipped, constant
+from antiphon.comms.synthetic_gradients import ReturnedAction
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import GradientLedger
@@ -215,7 +216,24 @@ class BackwardPass:
             loss = self._returned_loss(update)
             for name, some in with_loss.items():
                 GradientLedger.book_loss(some, self.system.channels[name].of_receiver(loss))
+        self._book_actions(update)
         update.returned = []  # as large as the messages, and of no more use
+
+    def _book_actions(self, update: Update) -> None:
+        """Enter what policies did at the ticks that read a message, with their advantages, for `local_policy`."""
+        for name, window in update.window_loss.policies.items():
+            agent, actions = self.agents[name], window.trajectory.actions
+            channels = {channel.name: channel for channel in agent.incoming if channel.needs_actions}
+            if not channels or actions is None or agent.goal is None:
+                continue
+            advantages = window.advantages.weighted(len(agent.members)) * agent.goal.weight
+            each = zip(window.parts, actions, advantages, window.advantages.valid, strict=True)
+            for part, *returned in each:
+                for entry in part.reads:
+                    channel = channels.get(entry.channel)
+                    if channel is not None and entry.use is not None:
+                        own = map(channel.of_receiver, returned)
+                        GradientLedger.book_action(entry.use, ReturnedAction(*own))
 
     @staticmethod
     def average_tied(update: Update) -> None:
@@ -265,7 +283,11 @@ class BackwardPass:
                 yield Injection(record.graph_output, credit)
             else:
                 scale = channel.scale(step)
-                update.injected[name] = credit
+                before = update.injected.get(name)
+                if channel.needs_actions and before is not None:  # a window's last tick teaches nothing
+                    update.injected[name] = torch.where(credit.any(1, keepdim=True), credit, before)
+                else:
+                    update.injected[name] = credit
                 if scale:
                     update.injected_messages.add((name, record.stamp))
                 yield Injection(record.graph_output, credit, scale, channel.discount)
@@ -288,10 +310,14 @@ class BackwardPass:
         """
         if channel.coupling == "delayed":
             return record.delta if record.complete else None
+        if channel.needs_actions and channel.injects and record.prediction is None:
+            self.predictor_trainer.predict_missing([(channel, record)])  # they have only just come back
+            if record.prediction is None:
+                return channel.zeros
         if record.prediction is None or not channel.injects:
             return None
         credit = record.prediction[0]
-        if channel.mixes:
+        if channel.trace or channel.propagate:
             delta = channel.zeros if record.delta is None else record.delta
             credit = torch.lerp(credit, delta, channel.trace) if channel.trace else credit
             returned = channel.propagate and record.counted is not False

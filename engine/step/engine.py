@@ -148,9 +148,13 @@ class Engine:
             if not self.system.channels[name].ledger.wants_deltas:
                 record.prediction = None
         for entry in (entry for tick in tape.ticks for part in tick.parts for entry in part.reads):
-            ledger = self.system.channels[entry.channel].ledger
-            if entry.use is not None and ledger.spent(entry.use.record):
-                ledger.release_message(entry.use)
+            channel = self.system.channels[entry.channel]
+            if (
+                entry.use is None or channel.sampler is not None
+            ):  # a sample is sent again where its window is replayed
+                continue
+            if channel.ledger.spent(entry.use.record):
+                channel.ledger.release_message(entry.use)
                 entry.value = None
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
@@ -308,7 +312,6 @@ class Engine:
             for update in updates:
                 self.backward_pass.average_tied(update)
             self.divergence.disable_stopped_replicas()
-            self.ties.sum_updates(updates)
             self._apply(updates, step)
 
     def _stepping(self, update: Update) -> dict[str, Members]:

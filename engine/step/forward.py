@@ -208,13 +208,7 @@ class ForwardPass:
         """The network's input [rows, …]: observations and messages, joined by the agent's fan-in."""
         agent = self.system.agents[part.agent]
         flat = len(agent.learner.network.input_shape) == 1
-        signals = part.step_signals.signals
-        observations = agent.observations(
-            lambda name: self.system.network_input(name, signals.get(name), agent.categories),
-            self.system.dtype,
-        )
-        if part.ages is not None:
-            observations.insert(agent.observes.index(AGE), part.ages)
+        observations = self.observations(part)
         messages: list[Tensor] = []
         available: list[EnvMask] = []
         entries = iter(part.reads)
@@ -229,6 +223,17 @@ class ForwardPass:
             messages.append(message)
             available.append(there)
         return agent.layout.join(observations, messages, available)
+
+    def observations(self, part: AgentTick) -> list[Tensor]:
+        """What a tick's network reads beside messages, [rows, …] each, in declared order."""
+        agent, signals = self.system.agents[part.agent], part.step_signals.signals
+        observations = agent.observations(
+            lambda name: self.system.network_input(name, signals.get(name), agent.categories),
+            self.system.dtype,
+        )
+        if part.ages is not None:
+            observations.insert(agent.observes.index(AGE), part.ages)
+        return observations
 
     def critic_input(self, part: AgentTick) -> Tensor:
         """What the critic of an agent reads at a tick, [rows, …]: observations, some of which it has in training only."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from antiphon.comms.credit import constant
 from antiphon.comms.stacked import StackedModels, gradients_all, predict_all
-from antiphon.comms.synthetic_gradients import Example, Learned, Predictor
+from antiphon.comms.synthetic_gradients import Example, Learned, Predictor, newest_returned
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.divergence import Report
 from antiphon.engine.core.masks import mask_and, mask_fill_zero, mask_not
@@ -80,12 +80,16 @@ class PredictorTrainer:
             return None
         if any(spec.name not in record.step_signals.signals for spec in channel.context):
             return None  # of an aligned agent: before its first message, or known only after the step of a mixture
+        if channel.needs_actions and not record.actions:
+            return None
         context = record.step_signals.context(channel.context, self.system.dtype)
         if context is not None:
             context = channel.replicas.to_rows(context)
         if channel.ends:
             context = self.contexts.with_ends(context, channel, record)
         example = Example(record.message, context, None)
+        if channel.needs_actions:
+            example.actions = tuple(record.actions)
         valid: Tensor | None = None
         if answered and channel.ledger.wants_deltas:
             example.delta, example.loss = record.delta, record.loss
@@ -94,6 +98,8 @@ class PredictorTrainer:
             ):  # after an episode's end there is no loss
                 example.loss = torch.zeros_like(record.message[:, 0])
             valid = example.valid = record.counted if isinstance(record.counted, Tensor) else None
+            if channel.needs_actions:  # what teaches nothing is no example
+                valid = example.valid = torch.stack([one.valid for one in record.actions]).any(0)
         if channel.target is not None:
             target = record.step_signals.signals[channel.target]
             present = record.step_signals.signals.get(f"_{channel.target}")
@@ -172,8 +178,8 @@ class PredictorTrainer:
             known_too = [
                 (some, update) for name, update in updates.items() if (some := self._predictor(name))
             ]
-            newest = [(predictor, update.examples[-1]) for predictor, update in known_too]
-            newest += [(predictor, examples[-1]) for predictor, examples in reached.values()]
+            newest = [(predictor, newest_returned(update.examples)) for predictor, update in known_too]
+            newest += [(predictor, newest_returned(examples)) for predictor, examples in reached.values()]
             predictions = list(map(constant, predict_all(newest)))
         updates |= self._updates(reached)
         for update, prediction in zip(updates.values(), predictions, strict=False):
@@ -253,8 +259,13 @@ class PredictorTrainer:
             self._clip(channel, channel.outliers, record, step)
         example = self.example(channel, record)
         predictor = channel.predictor
+        counted = record.counted
+        if example is not None and channel.needs_actions and example.valid is not None:
+            counted = example.valid
+            if not bool(counted.any()):
+                return None
         if example is not None and len(channel.members) > 1:
-            example.members = channel.examples_for(record.counted)
+            example.members = channel.examples_for(counted)
         if example is not None and predictor is not None and record.prediction is not None:
             prediction, updates = record.prediction
             if updates == predictor.updates:

@@ -170,8 +170,48 @@ Sums = tuple[Tensor, Tensor, int | Tensor]
 """Of loss, metric, and of what both are over."""
 
 
+class PolicyFigures:
+    """Sums of policies' figures over windows, by agent; what is not finite is left out."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[tuple[str, ...], Tensor, Tensor]] = {}
+        """By agent: the figures' names, their sums and how many they are of, [names] each."""
+
+    def add(self, figures: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Add the figures of the windows that ended at a step, scalars by agent and name."""
+        for agent, own in figures.items():
+            values = torch.stack(tuple(own.values()))
+            found = values.isfinite()
+            _, sums, counts = self._sums.get(agent, ((), 0.0, 0))
+            self._sums[agent] = tuple(own), sums + values.where(found, 0.0), counts + found
+
+    def means(self) -> dict[str, dict[str, float]]:
+        """Return the mean of every figure that was ever finite, by agent."""
+        return {
+            agent: {
+                name: total / count
+                for name, total, count in zip(names, sums.tolist(), counts.tolist(), strict=True)
+                if count
+            }
+            for agent, (names, sums, counts) in self._sums.items()
+        }
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """Return the sums by agent."""
+        return {
+            agent: {"names": list(names), "sums": sums, "counts": counts}
+            for agent, (names, sums, counts) in self._sums.items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        """Restore the sums."""
+        self._sums = {
+            agent: (tuple(own["names"]), own["sums"], own["counts"]) for agent, own in state.items()
+        }
+
+
 class MeanAccumulator:
-    """Sums of loss and metric per agent, kept on the device of the losses.
+    """Sums of loss and metric per agent, and of policies' figures, kept on the device of the losses.
 
     Args:
         system: The system of the agents.
@@ -181,7 +221,8 @@ class MeanAccumulator:
         self._system = system
         self._sums: dict[tuple[str, ...], Sums] = {}
         """By agents: one, or the members of a stack ([N] each)."""
-        self._row: dict[tuple[str, ...], Sums] = {}
+        self._figures = PolicyFigures()
+        self._row: tuple[dict[tuple[str, ...], Sums], PolicyFigures] = ({}, PolicyFigures())
         """Sums of the last complete row."""
 
     def add(self, report: AgentReport) -> None:
@@ -195,6 +236,7 @@ class MeanAccumulator:
             else:
                 loss, score, count = known
                 self._sums[names] = (loss + losses.loss, score + losses.score, count + losses.count)
+        self._figures.add(report.figures())
 
     def _stack(self, names: tuple[str, ...]) -> Sums | None:
         """Stack the sums of single agents, as they are in a checkpoint, to those of their stack."""
@@ -223,11 +265,17 @@ class MeanAccumulator:
         return {name: found[name] for name in self._system.agents if name in found}
 
     def means(self) -> dict[str, dict[str, float]]:
-        """Return `loss` and the objective's metric by agent, means over all ticks and environments with a target."""
-        return self._means(self._sums)
+        """Return `loss` and the objective's metric by agent, means over all ticks and environments with a target.
 
-    def _means(self, sums: dict[tuple[str, ...], Sums]) -> dict[str, dict[str, float]]:
+        Also the figures of policies, means over windows.
+        """
+        return self._means(self._sums, self._figures)
+
+    def _means(
+        self, sums: dict[tuple[str, ...], Sums], figures: PolicyFigures
+    ) -> dict[str, dict[str, float]]:
         found = {}
+        of_policies = figures.means()
         for name, (loss, score, count) in self._by_agent(sums).items():
             goal = self._system.agents[name].goal
             assert goal is not None
@@ -235,25 +283,28 @@ class MeanAccumulator:
             if samples:
                 mean = loss.item() * self._system.batch / samples
                 found[name] = {"loss": mean, goal.objective.metric: score.item() / samples}
+                found[name] |= of_policies.get(name, {})
         return found
 
     def pop(self) -> dict[str, dict[str, float]]:
         """Return the means and reset the sums."""
-        found, self._sums = self.means(), {}
+        found, self._sums, self._figures = self.means(), {}, PolicyFigures()
         return found
 
     def end_row(self) -> None:
         """Complete a row and reset the sums."""
-        self._row, self._sums = self._sums, {}
+        self._row = self._sums, self._figures
+        self._sums, self._figures = {}, PolicyFigures()
 
     def row(self) -> dict[str, dict[str, float]]:
         """Return the means of the last complete row."""
-        return self._means(self._row)
+        return self._means(*self._row)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sums."""
+        figures = self._figures.state_dict()
         return {
-            name: [loss[0], score[0], int(count)]
+            name: [loss[0], score[0], int(count), *([figures[name]] if name in figures else [])]
             for name, (loss, score, count) in self._by_agent(self._sums).items()
         }
 
@@ -261,8 +312,9 @@ class MeanAccumulator:
         """Restore the sums; older checkpoints have single numbers, the count as a tensor too where a signal marks targets."""
         self._sums = {
             (name,): (loss.reshape(1), score.reshape(1), int(count))
-            for name, (loss, score, count) in state.items()
+            for name, (loss, score, count, *_) in state.items()
         }
+        self._figures.load_state_dict({name: own[3] for name, own in state.items() if len(own) > 3})
 
 
 def _without_target(losses: Losses, n: int) -> bool:

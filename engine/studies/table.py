@@ -11,7 +11,7 @@ from typing import Any
 from antiphon.engine.runs.directory import write_csv, write_text
 from antiphon.engine.studies.plan import worded
 from antiphon.engine.studies.summary import DETACHED, LOCKED
-from antiphon.scenarios.training import OF_TRAINING, less_is_better, split_metric
+from antiphon.scenarios.training import OF_TRAINING, RETURN, less_is_better, split_metric
 
 __all__ = [
     "cells",
@@ -197,6 +197,8 @@ def _of_metric(study: Mapping[str, Any]) -> str:
     split = "training" if what in OF_TRAINING else "test"
     whose = "the readout" if study["of"] == "readout" else study["of"]
     where = f"of {whose} on the {split} split"
+    if what == RETURN:
+        where = f"of {whose} over whole episodes, greedy"
     if study["of"] == "environment":
         where = "as the environment says at the end of the training"
     one_seed = "Wilson's, of the split (one seed)" if is_share(study) else "none (one seed)"
@@ -282,7 +284,7 @@ def _digits(study: Mapping[str, Any], *, interval: bool = False) -> tuple[float,
     """Return what a figure is multiplied by, and how many digits follow the point."""
     if is_share(study):
         return 100, 1 if interval else 2
-    return 1, 2 if study["of"] == "environment" else 5
+    return 1, 2 if study["of"] == "environment" or split_metric(study["metric"])[1] == RETURN else 5
 
 
 def _mean(study: Mapping[str, Any], line: Mapping[str, Any]) -> str:

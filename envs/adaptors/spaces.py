@@ -114,6 +114,7 @@ class Actions:
         native: The environment's own space of actions, of one sub-environment.
 
     Attributes:
+        native: The same.
         space: What agents choose from: Discrete, MultiDiscrete, Box, or a Dict of these. A space of other things is as it
             is: it takes no agent's actions, only random ones.
 
@@ -128,7 +129,7 @@ class Actions:
             if name in self._leaves:
                 raise ScenarioError(f"env: two parts of the action are called '{name}'; rename one")
             self._leaves[name] = leaf
-        self._native = native
+        self.native = native
         if isinstance(native, spaces.Dict | spaces.Tuple):
             self.space: Space[Any] = spaces.Dict(
                 {name: _choices(leaf) for name, leaf in self._leaves.items()}
@@ -148,13 +149,13 @@ class Actions:
         Raises:
             ScenarioError: Parts that there are not, or logits of another number of actions.
         """
-        if not isinstance(self._native, spaces.Dict | spaces.Tuple):
-            return _translated(actions, self._native, arrays)
+        if not isinstance(self.native, spaces.Dict | spaces.Tuple):
+            return _translated(actions, self.native, arrays)
         if not isinstance(actions, Mapping) or not actions.keys() <= self._leaves.keys():
             given = sorted(actions) if isinstance(actions, Mapping) else type(actions).__name__
             raise ScenarioError(f"env: actions are {given}; give a mapping of {sorted(self._leaves)}")
         others = sample() if len(actions) < len(self._leaves) else None
-        return self._nested(self._native, "", actions, others, arrays)
+        return self._nested(self.native, "", actions, others, arrays)
 
     def _nested(
         self, space: Space[Any], name: str, actions: Mapping[str, Any], others: Any, arrays: bool

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from torch import Tensor
 
+from antiphon.envs.adaptors.checked import checked, failing, tensor_of
 from antiphon.envs.adaptors.gymnasium_ids import open_vector
 from antiphon.envs.adaptors.spaces import Actions, Observations
+from antiphon.envs.adaptors.state import can_be_saved, load_random_state, load_state, random_state, state_of
 from antiphon.envs.base import StepResult, TorchVectorEnv, Values
 from antiphon.envs.signal import OUTCOMES, Description
-from antiphon.errors import AntiphonError, RunError, ScenarioError
+from antiphon.errors import RunError, ScenarioError
 
 __all__ = ["VectorAdaptor", "vector"]
 
@@ -81,6 +83,10 @@ class VectorAdaptor(TorchVectorEnv):
     Args:
         env: The environment; it is closed with the adaptor.
 
+    Attributes:
+        observations: The translation of observations.
+        actions: That of actions.
+
     Raises:
         ScenarioError: Spaces or an autoreset mode that have no translation.
     """
@@ -92,9 +98,9 @@ class VectorAdaptor(TorchVectorEnv):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self._observations = Observations(env.single_observation_space)
-        self._actions = Actions(env.single_action_space)
-        for name in self._observations.signals.keys() & OUTCOMES.keys():
+        self.observations = Observations(env.single_observation_space)
+        self.actions = Actions(env.single_action_space)
+        for name in self.observations.signals.keys() & OUTCOMES.keys():
             raise ScenarioError(f"env: an observation is called '{name}', as an outcome is; rename it")
         mode = env.metadata.get("autoreset_mode")
         if not isinstance(mode, AutoresetMode):
@@ -102,6 +108,7 @@ class VectorAdaptor(TorchVectorEnv):
                 f"env: metadata['autoreset_mode'] is {mode}; make the environment with AutoresetMode.SAME_STEP"
             )
         self._env = env
+        self._name = getattr(getattr(env.unwrapped, "spec", None), "id", type(env.unwrapped).__name__)
         self._mode = mode
         self._speaks_torch = False
         self._ended = torch.zeros(
@@ -110,15 +117,22 @@ class VectorAdaptor(TorchVectorEnv):
         self._shown: dict[str, Tensor] = {}
         self._rewards = torch.zeros(3, 0)  # [3, batch]: of this step, this episode so far, the last episode
         self._known = torch.zeros(2, 0, dtype=torch.bool)  # [2, batch]: a step, a finished episode has been
-        signals = self._observations.signals | OUTCOMES
+        signals = self.observations.signals | OUTCOMES
         super().__init__(
             env.num_envs,
-            Description(signals=signals, example_counts={}, action_space=self._actions.space),
-            self._actions.space,
+            Description(
+                signals=signals,
+                example_counts={},
+                action_space=self.actions.space,
+                can_be_saved=can_be_saved(env),
+            ),
+            self.actions.space,
             device=device,
             dtype=dtype,
         )
-        self.metadata["render_modes"] = env.metadata.get("render_modes", [])
+        self.metadata |= {
+            key: env.metadata[key] for key in ("render_modes", "render_fps") if key in env.metadata
+        }
         self.render_mode = env.render_mode
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
@@ -156,7 +170,7 @@ class VectorAdaptor(TorchVectorEnv):
         if actions is None:
             actions = sample()
         else:
-            actions = self._actions.translated(actions, sample, arrays=not self._speaks_torch)
+            actions = self.actions.translated(actions, sample, arrays=not self._speaks_torch)
         with self._failing("step"):
             obs, reward, terminated, truncated, info = self._env.step(actions)
         before, self._shown = self._shown, self._observe(obs)
@@ -211,9 +225,9 @@ class VectorAdaptor(TorchVectorEnv):
         Raises:
             RunError: The environment has no `state_dict`.
         """
-        own = {"ended": self._ended, "shown": self._shown}
+        own = {"ended": self._ended, "shown": self._shown, "random": random_state(self._env.action_space)}
         figures = {"rewards": self._rewards, "known": self._known}
-        return {"env": self._stateful("state_dict")(), **own, **figures}
+        return {"env": state_of(self._stateful()), **own, **figures}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load the environment's state.
@@ -221,50 +235,40 @@ class VectorAdaptor(TorchVectorEnv):
         Raises:
             RunError: The environment has no `load_state_dict`.
         """
-        load = self._stateful("load_state_dict")
+        env = self._stateful()
         self.reset()  # many environments are initialised only by a reset
-        load(state["env"])
+        load_state(env, state["env"], state["ended"].any(0))
         self._ended, self._shown = state["ended"], dict(state["shown"])
-        self._rewards = state.get("rewards", self._rewards)  # earlier checkpoints have no figures
+        self._rewards = state.get(
+            "rewards", self._rewards
+        )  # earlier checkpoints have neither these nor random
         self._known = state.get("known", self._known)
+        if "random" in state:
+            load_random_state(self._env.action_space, state["random"])
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the environment."""
         self._env.close(**kwargs)
 
-    def _stateful(self, method: str) -> Callable[..., Any]:
-        found = getattr(self._env.unwrapped, method, None)
-        if not callable(found):
-            name = type(self._env.unwrapped).__name__
-            raise RunError(f"env: {name} cannot be saved or forked; give it state_dict and load_state_dict")
-        return found  # type: ignore[no-any-return]
+    def _stateful(self) -> VectorEnv[Any, Any, Any]:
+        if not can_be_saved(self._env):
+            raise RunError(
+                f"env: '{self._name}' cannot be saved or forked; give it state_dict and load_state_dict"
+            )
+        return self._env
 
     # --- what the environment returns --------------------------------------------------------------------
 
-    @contextmanager
-    def _failing(self, call: str) -> Iterator[None]:
-        """Raise whatever the environment raises as a RunError of one line."""
-        try:
-            yield
-        except AntiphonError:
-            raise
-        except Exception as error:  # noqa: BLE001  (anything somebody's environment may raise)
-            spec = getattr(self._env.unwrapped, "spec", None)
-            name = getattr(spec, "id", type(self._env.unwrapped).__name__)
-            line = " ".join(f"{type(error).__name__}: {error}".split())
-            raise RunError(f"env: '{name}' failed in {call}(): {line}") from None
+    def _failing(self, call: str) -> AbstractContextManager[None]:
+        return failing(self._name, call, subprocesses=isinstance(self._env.unwrapped, AsyncVectorEnv))
 
     def _tensor(self, values: Any) -> Tensor:
-        """Return a copy of an environment's value, on this device."""
-        if isinstance(values, Tensor):
-            with torch.no_grad():
-                return values.to(self.device, copy=True)
-        return torch.from_numpy(np.array(values)).to(self.device)
+        return tensor_of(values, self.device)
 
     def _observe(self, obs: Any) -> dict[str, Tensor]:
         """Return the requested observations of all sub-environments."""
         with self._failing("step"):
-            parts = {name: self._observations.part(name, obs) for name in self._observations.signals}
+            parts = {name: self.observations.part(name, obs) for name in self.observations.signals}
         self._speaks_torch = any(isinstance(part, Tensor) for part in parts.values())
         return {
             name: self._checked(name, self._value(name, parts[name]))
@@ -274,32 +278,10 @@ class VectorAdaptor(TorchVectorEnv):
 
     def _value(self, name: str, value: Any) -> Tensor:
         kind = self.dtype if self.signals[name].classes is None else torch.int64
-        return self._observations.value(name, self._tensor(value).to(kind))
+        return self.observations.value(name, self._tensor(value).to(kind))
 
     def _checked(self, name: str, value: Tensor) -> Tensor:
-        """Return a signal's values in all sub-environments [batch, …].
-
-        Raises:
-            RunError: They have another shape, or are not finite, or no classes.
-        """
-        signal = self.signals[name]
-        wanted = (self.num_envs, *signal.shape)
-        if value.shape != wanted:
-            raise RunError(f"env: '{name}' is {list(value.shape)}, not {list(wanted)} as its space is")
-        if signal.classes is None:
-            wrong, fault = ~torch.isfinite(value), "which is no finite number"
-        else:
-            wrong, fault = (
-                (value < 0) | (value >= signal.classes),
-                f"which is none of {signal.classes} classes",
-            )
-        if bool(wrong.any()):
-            row = int(wrong.flatten(1).any(1).nonzero()[0]) if wrong.ndim > 1 else int(wrong.nonzero()[0])
-            found = value[row][wrong[row]].flatten()[0].item()
-            raise RunError(
-                f"env: '{name}' of sub-environment {row} is {found}, {fault}; repair the environment"
-            )
-        return value
+        return checked(name, self.signals[name], value, self.num_envs)
 
     def _final(self, before: dict[str, Tensor], info: Mapping[str, Any], ended: Tensor) -> dict[str, Tensor]:
         """Return the last observations of ended episodes, present ones in other rows; resets those without autoreset."""
@@ -317,5 +299,5 @@ class VectorAdaptor(TorchVectorEnv):
             lasts = [info["final_obs"][row] for row in rows]
         for row, last in zip(rows, lasts, strict=True):
             for name, value in final.items():
-                value[row] = self._value(name, self._observations.part(name, last))
+                value[row] = self._value(name, self.observations.part(name, last))
         return final

@@ -167,7 +167,7 @@ class World(TorchVectorEnv):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state."""
         self._seed, self._step, self._tick = state["seed"], int(state["step"]), int(state["tick"])
-        self._state = dict(state["state"])
+        self._state = {name: value.to(self.device) for name, value in state["state"].items()}
 
     def _may_end(self) -> bool:
         """Count a step, and return whether episodes may end with it; where all copies are in step this is known."""
@@ -180,7 +180,9 @@ class World(TorchVectorEnv):
         """Return the starts of this step's number, a function of seed, step and copy."""
         assert self._seed is not None
         count = self.num_envs * self._randoms
-        sampled = uniform(seed_for(self._seed, "env"), self._step, count, self.device)
+        sampled = torch.empty(0, device=self.device)
+        if count:
+            sampled = uniform(seed_for(self._seed, "env"), self._step, count, self.device)
         state = self.start(sampled.view(self.num_envs, self._randoms))
         state["elapsed"] = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         return state

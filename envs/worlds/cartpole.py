@@ -74,7 +74,7 @@ class CartPole(World):
 
     def transition(self, state: State, actions: Actions) -> tuple[State, Tensor, Tensor]:
         """Push each cart and integrate the equations of motion over one step."""
-        position, velocity, angle, spin = state["body"].unbind(1)
+        _, velocity, angle, spin = state["body"].unbind(1)
         total, moment = _CART + _POLE, _POLE * _HALF
         cosine, sine = angle.cos(), angle.sin()
         push = (
@@ -82,10 +82,9 @@ class CartPole(World):
         ) / total
         angular = (_GRAVITY * sine - cosine * push) / (_HALF * (4 / 3 - (_POLE / total) * cosine * cosine))
         linear = push - (moment / total) * angular * cosine
-        change = torch.stack([velocity, linear, spin, angular], 1)
-        body = state["body"] + _SECONDS * change
+        body = torch.add(state["body"], torch.stack([velocity, linear, spin, angular], 1), alpha=_SECONDS)
         terminated = (body[:, 0].abs() > _EDGE) | (body[:, 2].abs() > _FALLEN)
-        return {"body": body}, torch.ones_like(position), terminated
+        return {"body": body}, torch.ones_like(velocity), terminated
 
     def observe(self, state: State) -> dict[str, Tensor]:
         """Return the four numbers, together and one by one."""

@@ -59,7 +59,7 @@ class KeyDoor(World):
     ) -> None:
         given = KeyDoorOptions(**options)
         self._size, self._anywhere = given.size, given.start == "random"
-        randoms = 2 if self._anywhere else 0
+        randoms = 1 if self._anywhere else 0
         super().__init__(
             num_envs,
             given.description(),
@@ -69,33 +69,42 @@ class KeyDoor(World):
             device=device,
             dtype=dtype,
         )
-        self._moves = torch.tensor(_MOVES, device=self.device)
+        size, cells = given.size, given.size**2
+        column, row = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+        place = torch.stack([column.flatten(), row.flatten()], 1)
+        near, self._middle = (place == 1).all(1), size // 2 * (size + 1)
+        far = (place == size - 2).all(1)
+        self._key, self._door = int(near.nonzero()), int(far.nonzero())
+        reached = (place + torch.tensor(_MOVES).unsqueeze(1)).clamp_(0, size - 1)
+        self._reached = (reached[..., 0] * size + reached[..., 1]).flatten().to(self.device)
+        """The cell after each action and cell."""
+        position = place * (2 / (size - 1)) - 1
+        seen = torch.cat([position, torch.zeros(cells, 1), near.view(-1, 1), far.view(-1, 1)], 1)
+        with_key = seen.clone()
+        with_key[:, 2] = 1
+        self._observed = torch.cat([seen, with_key]).to(self.device, dtype)
+        """What is observed in each cell, without the key and with it."""
+        self._cells = cells
 
     def start(self, uniforms: Tensor) -> State:
         """Return walkers in the middle or anywhere."""
         if self._anywhere:
-            cell = (uniforms * self._size).long()
+            cell = (uniforms[:, 0] * self._cells).long()
         else:
-            cell = torch.full((self.num_envs, 2), self._size // 2, device=self.device)
-        return {"cell": cell, "key": self._at(cell, 1)}
+            cell = torch.full((self.num_envs,), self._middle, device=self.device)
+        return {"cell": cell, "key": cell == self._key}
 
     def transition(self, state: State, actions: Actions) -> tuple[State, Tensor, Tensor]:
         """Move each walker by one cell."""
-        cell = (state["cell"] + self._moves[actions["action"]]).clamp_(0, self._size - 1)
-        key = state["key"] | self._at(cell, 1)
-        opened = key & self._at(cell, self._size - 2)
+        cell = self._reached[actions["action"] * self._cells + state["cell"]]
+        key = state["key"] | (cell == self._key)
+        opened = key & (cell == self._door)
         return {"cell": cell, "key": key}, opened.to(self.dtype), opened
 
     def observe(self, state: State) -> dict[str, Tensor]:
         """Return where each walker is, and whether it has the key."""
-        cell = state["cell"]
-        place = cell.to(self.dtype) * (2 / (self._size - 1)) - 1
-        position = torch.cat([place, state["key"].to(self.dtype).unsqueeze(1)], 1)
-        values = {"position": position}
-        if "observation" in self.requested:
-            flags = torch.stack([self._at(cell, 1), self._at(cell, self._size - 2)], 1)
-            values["observation"] = torch.cat([position, flags.to(self.dtype)], 1)
-        return values
+        observation = self._observed[state["cell"] + state["key"] * self._cells]
+        return {"observation": observation, "position": observation[:, :3]}
 
     def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
         """Return a picture of the room from above; a walker with the key has it in hand, and the door is green."""
@@ -111,15 +120,11 @@ class KeyDoor(World):
         canvas.rectangle(left + 1, top + 1, left + _CELL - 2, top + _CELL - 2, door)
         if not has_key:
             _draw_key(canvas, 2.5 * _CELL, 2.5 * _CELL)
-        x, y = ((float(number) + 1.5) * _CELL - 0.5 for number in state["cell"])
+        x, y = ((number + 1.5) * _CELL - 0.5 for number in divmod(int(state["cell"]), self._size))
         canvas.disc(x, y, 0.42 * _CELL, _WALKER)
         if has_key:
             canvas.disc(x, y, 0.2 * _CELL, _GOLD)
         return canvas.pixels()
-
-    def _at(self, cell: Tensor, place: int) -> Tensor:
-        """Return which walkers are in column and row `place`, bool `[batch]`."""
-        return (cell == place).all(1)
 
 
 def _draw_key(canvas: Canvas, x: float, y: float) -> None:

@@ -52,7 +52,7 @@ class KeyDoorOptions:
     """Steps after which an episode is truncated."""
 
     def __post_init__(self) -> None:
-        check_whole("size", self.size, 5, 1001)
+        check_whole("size", self.size, 5, 201)
         check_choice("start", self.start, ("middle", "random"))
         check_whole("limit", self.limit, 1, None)
 

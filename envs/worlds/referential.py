@@ -81,6 +81,7 @@ class Referential(ExampleStream):
         self.metadata = {**self.metadata, "render_modes": ["rgb_array"], "render_fps": 2}
         self.render_mode = as_render_mode(render_mode)
         self._targets = Draws(table.splits[given.split], num_envs)
+        self._last: tuple[Tensor, _Game] | None = None
         self._pools = _Pools(table.columns["label"], list(table.splits.values()))
 
     def rows_of(self, example: int) -> Tensor:
@@ -130,7 +131,13 @@ class Referential(ExampleStream):
         return tuple(self.frame(row) for row in range(self.num_envs))
 
     def _game(self, numbers: Tensor) -> _Game:
-        """Return games by their numbers `[games]`."""
+        """Return games by their numbers `[games]`; those of the last call are kept."""
+        if self._last is None or self._last[0] is not numbers:
+            self._last = numbers, self._made(numbers)
+        return self._last[1]
+
+    def _made(self, numbers: Tensor) -> _Game:
+        """Make games by their numbers `[games]`."""
         options, pools = self._options, self._pools
         count = options.candidates
         sizes = [CLASSES, count, count, 1, options.distractors]

@@ -108,6 +108,26 @@ _CHANNEL: dict[str, Explanation] = {
     "message_energy": Explanation(
         "message energy", "Root of the mean square of the newest message's components: 0 is silence."
     ),
+    "symbol_entropy": Explanation(
+        "symbol entropy",
+        "Entropy in bits of the newest message's symbols over environments, mean over positions: 0 is always the same one.",
+    ),
+    "message_entropy": Explanation(
+        "message entropy", "Entropy in bits of whole messages on test data, when the language was measured."
+    ),
+    "topographic_similarity": Explanation(
+        "topographic similarity",
+        "Rank correlation of distances between observations and between messages: 1 if alike things have alike names.",
+        "diverging",
+        limit=1.0,
+    ),
+    "signalling": Explanation(
+        "signalling", "Bits of the symbols about what the sender read, summed over the positions."
+    ),
+    "listening": Explanation(
+        "listening",
+        "Bits of the receiver's decisions that are determined by the message: 0 is a receiver that does not listen.",
+    ),
     "age": Explanation("age", "Steps since the newest usable message was sent: large is stale."),
     "traffic": Explanation("traffic", "Bits sent per step and environment, context of the far end included."),
     "lost": Explanation(
@@ -129,6 +149,35 @@ _AGENT: dict[str, Explanation] = {
     ),
     "error": Explanation("error", "Share of wrong answers on training data since the row before.", "share"),
     "bits": Explanation("bits", "Its objective's loss in bits on training data since the row before."),
+    "return": Explanation(
+        "return",
+        "Mean over ticks since the row before of the return that its policy learns from.",
+        "diverging",
+    ),
+    "policy_loss": Explanation(
+        "policy loss",
+        "Mean loss of its policy since the row before: advantages weighted by log-probabilities.",
+    ),
+    "value_loss": Explanation(
+        "value loss", "Mean squared error of its values since the row before, against the returns."
+    ),
+    "explained_variance": Explanation(
+        "explained variance",
+        "Share of the returns' variance that its values explain; below 0 they are worse than the returns' mean.",
+        "diverging",
+        limit=1.0,
+    ),
+    "entropy": Explanation(
+        "entropy",
+        "Mean entropy of its policy in nats, of a Gaussian one the differential entropy: it falls as choices become certain.",
+    ),
+    "approx_kl": Explanation(
+        "approximate KL",
+        "How far the policy has moved from the one that sampled the actions, in nats, a mean over the further passes.",
+    ),
+    "clip_fraction": Explanation(
+        "clip fraction", "Share of ticks at which the ratio of probabilities is beyond `clip`.", "share"
+    ),
     "updates": Explanation("updates", "Optimiser steps taken so far."),
     "gradient_norm": Explanation("gradient norm", "Norm of the gradient of its newest update."),
     "parameter_norm": Explanation("parameter norm", "Norm of all its parameters."),

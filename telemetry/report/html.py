@@ -131,7 +131,7 @@ def _plain(value: str | float) -> str:
     return f"{round(value, 2):g}" if isinstance(value, float) else str(value)
 
 
-METRICS = ("accuracy", "error", "bits")
+METRICS = ("accuracy", "error", "bits", "return")
 """Metrics of objectives, in order of display."""
 _DASH = "–"
 

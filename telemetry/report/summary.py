@@ -11,6 +11,8 @@ from antiphon.telemetry.statistics import FEWEST, SeedStatistics, seed_statistic
 
 __all__ = ["lede", "over_seeds", "summary"]
 
+_ON_TEST = " on the test split"
+_RETURN = "return"
 _MOST = 4
 """Most groups with results in the first lines."""
 
@@ -33,7 +35,7 @@ def _outcome(group: Group, named: bool) -> str | None:
     done = [run for run in group.runs if run.done]
     for metric in _metrics(done):
         values = [run.scores[metric] for run in done if metric in run.scores]
-        where = " on the test split" if metric in (*METRICS, "loss") else ""
+        where = _where(metric)
         seeds = f" ({len(values)} seeds)" if len(values) > 1 else ""
         head = f"{group.name}: {_heading(metric)}" if named else f"{_heading(metric).capitalize()}"
         return f"{head}{where} {_mean(metric, seed_statistics(values))}{seeds}."
@@ -58,10 +60,12 @@ def summary(runs: Sequence[ReportRun]) -> Html:
         for run in runs
     ]
     says = "Each run and how it ended."
-    if any(metric in (*METRICS, "loss") for metric in metrics):
+    if any(_where(metric) == _ON_TEST for metric in metrics):
         says += (
             " Metrics are the readouts' means on the test split, on examples that were never learned from."
         )
+    if _RETURN in metrics:
+        says += " Returns are of whole episodes, with the most likely actions."
     notes = [element("li", f"{run.name}: {note}") for run in runs for note in run.notes]
     return section(
         "summary",
@@ -108,6 +112,11 @@ def _metrics(runs: Sequence[ReportRun]) -> list[str]:
     there = dict.fromkeys(metric for run in runs for metric in run.scores)
     known = [metric for metric in (*METRICS, "loss") if metric in there]
     return known + [metric for metric in there if metric not in known]
+
+
+def _where(metric: str) -> str:
+    """Return where a metric was scored; nothing for the environment's."""
+    return _ON_TEST if metric != _RETURN and metric in (*METRICS, "loss") else ""
 
 
 def _heading(metric: str) -> str:

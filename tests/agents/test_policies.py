@@ -248,15 +248,21 @@ def test_advantages_of_true_values_have_mean_zero(trace: float) -> None:
     assert abs(wrong[~window.unseen].mean()) > 10 * deviation
 
 
-def test_a_tick_that_was_no_experience_is_the_end_of_what_is_known() -> None:
-    rewards, values = drawn(1, 4, 1), drawn(2, 4, 1)
-    absent = torch.tensor([[False], [False], [True], [False]])
-    rewards[2] = torch.nan  # nothing is known of it
+def test_a_tick_that_was_no_experience_teaches_nothing_and_an_agent_that_has_left_is_at_its_end() -> None:
+    rewards, values = drawn(1, 4, 2), drawn(2, 4, 2)
+    absent = torch.tensor([[False, True], [False, False], [True, False], [False, False]])
+    rewards[absent] = torch.nan  # nothing is known of it
     window = trajectory(rewards, absent=absent)
     found = PolicyObjective("a2c", None, discount=0.9, trace=1.0).advantages(window, values)
-    expected = rewards[0] + 0.9 * rewards[1] + 0.81 * values[2] - values[0]
-    torch.testing.assert_close(found.advantages[0], expected)
-    assert found.advantages[2:].tolist() == [[0.0], [0.0]]
+    assert window.terminated.T.tolist() == [[False, True, False, False], [False] * 4]
+    assert window.unseen.T.tolist() == [[False, False, True, True], [True, False, False, True]]
+    left = rewards[0, 0] + 0.9 * rewards[1, 0] - values[0, 0]
+    torch.testing.assert_close(found.advantages[0, 0], left)
+    torch.testing.assert_close(found.advantages[1, 0], rewards[1, 0] - values[1, 0])
+    torch.testing.assert_close(
+        found.advantages[1, 1], rewards[1, 1] + 0.9 * rewards[2, 1] + 0.81 * values[3, 1] - values[1, 1]
+    )
+    assert (found.advantages[window.unseen] == 0).all()
 
 
 def test_returns_of_reinforce_count_to_the_end_of_their_episode() -> None:
@@ -268,14 +274,15 @@ def test_returns_of_reinforce_count_to_the_end_of_their_episode() -> None:
     absent[1, 1] = True
     window = trajectory(rewards, terminated, truncated, absent=absent)
     found = PolicyObjective("reinforce", None, discount=0.9).advantages(window)
-    # Row 0 terminates at tick 2; row 1 is truncated at 3, and tick 1 was no experience; row 2 has no end.
-    assert found.valid.T.tolist() == [[yes, yes, yes, no, no], [no, no, yes, yes, no], [no] * 5]
+    # Row 0 terminates at tick 2; row 1 has left at 1, is back at 2 and truncated at 3; row 2 has no end.
+    assert found.valid.T.tolist() == [[yes, yes, yes, no, no], [yes, no, yes, yes, no], [no] * 5]
     first = rewards[0, 0] + 0.9 * rewards[1, 0] + 0.81 * rewards[2, 0]
     returns = torch.stack(
         [
             first,
             rewards[1, 0] + 0.9 * rewards[2, 0],
             rewards[2, 0],
+            rewards[0, 1],
             rewards[2, 1] + 0.9 * rewards[3, 1],
             rewards[3, 1],
         ]

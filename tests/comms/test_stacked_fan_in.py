@@ -156,7 +156,7 @@ def inputs(simulation: Simulation, steps: int) -> dict[tuple[int, str], Tensor]:
     """What every agent's network read, [B, …], by step and agent."""
     found: dict[tuple[int, str], Tensor] = {}
     backend = engine_of(simulation)
-    forward, gather = backend.forward_pass, backend.forward_pass._gather
+    forward, gather = backend.forward_pass, backend.forward_pass.inputs
 
     def noted(part: AgentTick, tape: Tape) -> Tensor:
         rows = gather(part, tape)
@@ -165,7 +165,7 @@ def inputs(simulation: Simulation, steps: int) -> dict[tuple[int, str], Tensor]:
         found.update({(simulation.now, name): own for name, own in zip(agent.names, each, strict=True)})
         return rows
 
-    forward._gather = noted  # type: ignore[method-assign]
+    forward.inputs = noted  # type: ignore[method-assign]
     simulation.run(steps)
     return found
 

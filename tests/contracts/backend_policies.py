@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from antiphon.nets.random import normal, uniform
 from tests.contracts.backend_documents import STEPS, Document
 from tests.contracts.backend_scenes import CELLS, drawn_gradient, drawn_link, one, seldom
 
-__all__ = ["SPACES", "Game", "acting", "policy"]
+__all__ = ["SAMPLED", "SPACES", "Game", "acting", "policy"]
 
 Draw = st.DrawFn
 SPACES: Mapping[str, spaces.Space[Any]] = {
@@ -167,6 +168,15 @@ class _Playing(TorchVectorEnv):
         self._position, self._resets = state["position"].clone(), state["resets"].clone()
 
 
+SAMPLED: tuple[Document, ...] = (
+    {"symbols": {"vocabulary": 2, "length": 2, "by": "reinforce"}},
+    {"symbols": {"vocabulary": 4, "by": "reinforce"}},
+    {"sample": {"deviation": 0.5}},
+    {"sample": {"deviation": 0.2}, "norm": "unit"},
+)
+"""Channels whose messages the sender's policy learns."""
+
+
 # --- documents -------------------------------------------------------------------------------------------
 
 
@@ -240,6 +250,8 @@ def acting(draw: Draw) -> Document:
     }
     if seldom(draw, 5):
         actor["p_update"] = 0.6
+    if seldom(draw, 3):
+        actor["clock"]["phase"] = draw(st.integers(-actor["clock"]["period"], actor["clock"]["period"] - 1))
     period = one(draw, actor["clock"]["period"], 1, 2, 3)
     sender: Document = {
         "network": drawn_network(draw),
@@ -251,22 +263,38 @@ def acting(draw: Draw) -> Document:
     template: Document | None = None
     if sends:
         coupling = one(draw, "decoupled", "locked", "detached", "delayed", "unlocked")
+        least = int(whole and coupling != "locked")
         template = {
             "size": 4,
             "coupling": coupling,
             "gradient": drawn_gradient(draw, 4, []),
             "link": drawn_link(
-                draw, coupling, int(whole and coupling != "locked"), bits=False, plain=seldom(draw, 2)
+                draw, coupling, least, bits=False, plain=seldom(draw, 2) or game.lengths == (1,)
             ),
         }
         if coupling == "unlocked":
             template["input"] = {"kind": "linear", "context": ["x"]}
+        if seldom(draw, 4):  # the sender has a policy over its messages
+            template |= one(
+                draw, {"sample": {"deviation": 0.3}}, {"symbols": {"vocabulary": 4, "by": "reinforce"}}
+            )
+            template |= {"coupling": "detached", "size": 4}
+            template.pop("gradient"), template.pop("input", None)
+            sender["objective"] = policy(draw, cosine=False)
+            sender["clock"]["unroll"] = unroll
+        elif seldom(draw, 5):
+            template["symbols"] = {"vocabulary": 2, "length": 2, "by": one(draw, "gumbel", "argmax")}
         if cosine:
             actor["objective"] = {**objective, "goal": {"channel": "", "signal": "position"}}
+    if template is not None and not cosine and seldom(draw, 2):
+        template = {"size": 4, **one(draw, *SAMPLED), "link": template["link"]}
+        sender["objective"] = policy(draw, cosine=False)
+        sender["clock"] = {**sender["clock"], "unroll": unroll}
     if sends and seldom(draw, 5):
         actor["share"] = "actors"
         template = {**(template or {}), "port": "out"}
-    return _document(draw, game, actors, actor, sender if sends else None, template)
+    echo = {"size": 4, **one(draw, *SAMPLED)} if "share" not in actor and seldom(draw, 3) else None
+    return _document(draw, game, actors, actor, sender if sends else None, template, echo)
 
 
 def _document(
@@ -276,6 +304,7 @@ def _document(
     actor: Document,
     sender: Document | None,
     template: Document | None,
+    echo: Document | None,
 ) -> Document:
     agents, channels = dict[str, Document](), list[Document]()
     for name in actors:
@@ -286,6 +315,8 @@ def _document(
                 "goal": {"channel": f"s{name}->{name}", "signal": "position"},
             }
         agents[name] = own
+        if echo is not None:
+            channels.append({"from": name, "to": name, "key": "echo", "link": {"delay": 1}, **echo})
         if sender is not None and template is not None:
             agents[f"s{name}"] = dict(sender)
             channels.append({"from": f"s{name}", "to": name, **template})
@@ -297,6 +328,12 @@ def _document(
         if coupling == "decoupled":
             state["gradient"] = drawn_gradient(draw, 4, (), state=True)
         channels += [{"from": name, "to": name, **state} for name in actors]
+    if (
+        len(actors) > 1 and "share" not in actor and seldom(draw, 3)
+    ):  # each tells the next what it makes of it
+        coupling = one(draw, "locked", "decoupled")
+        link = {"size": 3, "coupling": coupling, "link": {"delay": one(draw, 0, 1)}}
+        channels += [{"from": a, "to": b, "key": "chain", **link} for a, b in pairwise(actors)]
     training: Document = {
         "batch": one(draw, 4, 16, 7),
         "steps": STEPS,

@@ -185,7 +185,10 @@ def needy(size: int, *, num_envs: int) -> SyncVectorEnv:
         (
             lambda: 3,
             {},
-            "env: 'own' makes an object of type int; its factory must return a gymnasium.Env, a VectorEnv or a source",
+            (
+                "env: 'own' makes an object of type int; its factory must return a gymnasium.Env, a VectorEnv, a "
+                "parallel world of PettingZoo or a source"
+            ),
         ),
         (two, {}, "training.batch: 4, but the environment has 2 sub-environments; make them equal"),
     ],

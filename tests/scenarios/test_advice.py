@@ -349,3 +349,29 @@ def test_a_dense_gradient_of_large_maps(channel: dict[str, Any], warned: bool) -
         "applies a small one at every pixel, or use conv or local"
     )
     assert (line in advice({"coupling": "decoupled", **channel})) == warned
+
+
+@pytest.mark.parametrize(
+    ("context", "kind", "warned"),
+    [((), "ppo", True), (("label",), "a2c", True), (("image",), "ppo", False), ((), "classification", False)],
+)
+def test_a_synthetic_gradient_of_a_policy_knows_what_its_sender_observes(
+    context: tuple[str, ...], kind: str, warned: bool
+) -> None:
+    goal = {"kind": kind, "target": "label"} if kind == "classification" else {"kind": kind}
+    document = {
+        "scenario": "small",
+        "env": {"id": "antiphon/Digits-v0"},
+        "agents": {"a": {"observes": ["image"]}, "b": {"objective": goal, "acts": kind != "classification"}},
+        "channels": [{"from": "a", "to": "b", "size": 4, "gradient": {"context": list(context)}}],
+    }
+    found = [
+        line for line in warnings(Scenario.model_validate(document)) if "averages over all states" in line
+    ]
+    assert found == ["channel a->b: " + BLIND] * warned
+
+
+BLIND = (
+    "a synthetic gradient of a policy that does not know what the sender observes averages over all states that share a "
+    "message; name the sender's observations in gradient.context"
+)

@@ -17,6 +17,13 @@ def channel(**keys: Any) -> Any:
     return Scenario.model_validate(channels({**WORDS, **keys})).channels[0]
 
 
+def learned(*specs: Any, objective: Any = "a2c") -> dict[str, Any]:
+    """A document whose sender has a policy."""
+    document = channels(*specs)
+    document["agents"]["a"]["objective"] = {"kind": objective}
+    return document
+
+
 def written(scenario: Scenario) -> Scenario:
     return Scenario.from_yaml(scenario.to_yaml())
 
@@ -65,6 +72,25 @@ def test_messages_that_a_policy_learns_are_detached() -> None:
         assert made.coupling == "detached"
         assert made.learned_by_policy
     assert not channel().learned_by_policy
+
+
+def test_a_policy_is_over_actions_or_messages() -> None:
+    spoken = {"symbols": {"vocabulary": 4, "by": "reinforce"}}
+    assert refused(channels(spoken)).startswith(
+        "channels[0].symbols: are learned by the policy of their sender, and 'a' has none; give it an objective of kind"
+    )
+    assert refused(learned({"size": 3})).startswith(
+        "agents.a.objective: a policy (a2c) needs something to do"
+    )
+
+
+def test_channels_of_one_port_send_their_samples_at_one_rate() -> None:
+    goal = {"size": 3, "port": "goal", "sample": {"deviation": 0.5}}
+    slower = {**goal, "key": 1, "link": {"rate": 0.5}}
+    assert refused(learned(goal, slower)) == (
+        "channels[1].link.rate: 0.5 differs from channels[0].link.rate, 1.0, on the same port of sampled messages; "
+        "make them equal"
+    )
 
 
 @pytest.mark.parametrize(
@@ -121,10 +147,12 @@ def test_channels_of_one_port_have_the_same_symbols() -> None:
 
 
 def test_a_state_has_no_symbols() -> None:
-    for keys in ({"symbols": {"vocabulary": 4}}, {"sample": {"deviation": 0.5}, "coupling": "detached"}):
-        document = channels({}, {"from": "a", "to": "a", "carries": "state", **keys})
-        document["agents"]["a"]["network"] = "gru"
-        assert refused(document).endswith("leave it out")
+    document = channels({}, {"from": "a", "to": "a", "carries": "state", "symbols": {"vocabulary": 4}})
+    document["agents"]["a"]["network"] = "gru"
+    assert refused(document) == "channels[1].size: a state has no size; leave it out"
+    document["channels"][1] |= {"symbols": None, "sample": {"deviation": 0.5}}
+    document["agents"]["a"]["objective"] = {"kind": "a2c"}
+    assert refused(document) == "channels[1].sample: a state has no sample; leave it out"
 
 
 def collapse(**keys: Any) -> list[str]:

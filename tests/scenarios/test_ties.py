@@ -55,6 +55,13 @@ def tied(*groups: list[str], **changes: dict[str, Any]) -> dict[str, Any]:
             ),
         ),
         (
+            tied(TIE, a={"acts": True, "objective": {"kind": "ppo"}, "clock": {"unroll": 4}}),
+            (
+                "agents.a.objective.epochs: 'a.0.weight' is tied to 'b.0.weight', and passes of ppo after the first move one "
+                "agent alone; use epochs: 1, or a2c"
+            ),
+        ),
+        (
             tied(TIE, a={"clock": {"unroll": 2}}),
             (
                 "agents.b.clock: agent 'b' learns every 1 steps from step 0 on, agent 'a' every 2 steps from step 1 on, and "

@@ -170,7 +170,7 @@ def test_hyperparameters_and_result_lie_in_the_run_itself(tmp_path: Path) -> Non
         metadata.SummaryMetadata(hparams_metadata.EXPERIMENT_TAG).plugin_data.content
     )
     assert [info.name for info in experiment.hparam_infos] == ["lr", "batch", "coupling", "tied"]
-    tags = [f"result/{metric}" for metric in ("accuracy", "error", "bits", "seconds")]
+    tags = [f"result/{metric}" for metric in ("accuracy", "error", "bits", "return", "seconds")]
     assert [info.name.tag for info in experiment.metric_infos] == tags
     hparams_metadata.parse_session_end_info_plugin_data(
         metadata.SummaryMetadata(hparams_metadata.SESSION_END_INFO_TAG).plugin_data.content

@@ -176,7 +176,7 @@ def test_broken_predictors_are_named(check: Callable[..., None], name: str) -> N
 
 @pytest.mark.parametrize("kind", ["local", "sobolev_label", "lens"])
 def test_kinds_that_predict_no_returned_gradient_are_refused(kind: str) -> None:
-    line = f"{kind}: its loss is on a target, and no returned gradient is predicted; a scenario or a Channel checks its head"
+    line = f"{kind}: its loss is its own, and no returned gradient is predicted; a scenario or a Channel checks its head"
     assert line_of(testing.check_predictor, kind) == line
 
 

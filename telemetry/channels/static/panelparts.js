@@ -9,10 +9,12 @@ const PANEL_GROUPS = {
     ["Learning", ["sg_loss", "si_loss", "injection_norm", "bias2", "variance", "outliers"]],
     ["Alignment", ["cosine", "parameter_cosine", "pooled_cosine", "norm_ratio", "r2"]],
     ["Message", ["message_energy", "message_std", "message_mean"]],
+    ["Language", ["symbol_entropy", "message_entropy", "topographic_similarity", "signalling", "listening"]],
     ["Link", ["age", "lost", "stand_in", "distortion", "traffic"]],
   ],
   agent: [
-    ["Objective", ["loss", "accuracy", "error", "bits"]],
+    ["Objective", ["loss", "accuracy", "error", "bits", "return"]],
+    ["Policy", ["policy_loss", "value_loss", "explained_variance", "entropy", "approx_kl", "clip_fraction"]],
     ["Learning", ["updates", "gradient_norm", "parameter_norm", "silenced"]],
   ],
 };

@@ -14,7 +14,7 @@ from gymnasium.vector.utils import batch_space
 from antiphon.engine.core.environment import EnvironmentRunner
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import registry
-from antiphon.errors import RunError
+from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario
 from tests.engine.scenes import scenario_of
 
@@ -118,3 +118,32 @@ def test_one_that_cannot_be_copied_says_so_and_is_not_touched() -> None:
     with pytest.raises(RunError, match="cannot be saved or forked; give it state_dict and load_state_dict"):
         simulation.fork()
     assert np.array_equal(env.at, at)
+
+
+@pytest.mark.parametrize("options", [{}, {"hold": 2, "episode": "example"}])
+def test_what_a_step_came_to_is_a_signal_of_every_world(options: dict[str, Any]) -> None:
+    found = world({"image", "reward", "terminated", "truncated"}, **options)
+    plain = world({"image"}, **options)
+    for step in range(6):
+        first = found.step_signals
+        assert set(first.signals) == {"image"}
+        ended = found.advance().ended
+        assert plain.advance().ended is ended is (bool(options) and step % 2 == 1)
+        assert torch.equal(first.signals["terminated"], torch.full((3,), float(ended)))
+        assert not first.signals["truncated"].any()
+        assert not first.signals["reward"].any()
+        assert torch.equal(found.step_signals.signals["image"], plain.step_signals.signals["image"])
+
+
+def test_rewards_can_condition_a_synthetic_gradient_and_no_agent() -> None:
+    goal = {"kind": "classification", "target": "label"}
+    agents: dict[str, Any] = {"a": {"observes": ["image"]}, "b": {"objective": goal}}
+    channel = {"from": "a", "to": "b", "size": 4, "gradient": {"context": ["label", "reward", "terminated"]}}
+    with Simulation(scenario_of(agents, [channel])) as simulation:
+        simulation.run(3)
+        predictor = simulation.system.channels["a->b"].predictor
+        assert predictor is not None
+        assert (4, 4 + 10 + 2) in [tuple(p.shape) for p in predictor.parameters.values()]
+    agents["a"] = {"observes": ["reward"]}
+    with pytest.raises(ScenarioError, match="'reward' is a training-only signal, which no agent may see"):
+        Simulation(scenario_of(agents, [channel]))

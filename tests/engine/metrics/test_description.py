@@ -36,6 +36,20 @@ def test_words_for_links_and_predictors_name_what_is_used_only() -> None:
 
 
 @pytest.mark.parametrize(
+    ("symbols", "words"),
+    [
+        ({"vocabulary": 16}, "1 symbol of 16 by gumbel"),
+        ({"vocabulary": 4, "length": 3, "by": "argmax"}, "3 symbols of 4 by argmax"),
+        (None, None),
+    ],
+)
+def test_words_for_symbols(symbols: Any, words: str | None) -> None:
+    agents = {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}}
+    scenario = scenario_of(agents, [{"from": "a", "to": "b", "symbols": symbols}])
+    assert graph_of(scenario).edges["a", "b", 0]["about"].get("message") == words
+
+
+@pytest.mark.parametrize(
     ("size", "sites", "every"),
     [([4, 2], None, True), ([4, 2], False, False), ([2, 2, 2], None, False), (8, None, False)],
 )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from antiphon.engine.metrics.figures import LARGEST, figures, sampled_at, samples
+from antiphon.engine.probes.language import entropy
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 from antiphon.telemetry import Figure, Recorder
@@ -45,6 +46,21 @@ def test_energy_is_the_root_of_the_mean_square() -> None:
         message.square().mean().sqrt().item()
     )
     assert found["channel", "a1->a2", "message_std"] == pytest.approx(message.std(correction=0).item())
+
+
+def test_the_entropy_and_the_traffic_of_symbols() -> None:
+    scenario = ring(size=None, symbols={"vocabulary": 4, "length": 2})
+    with Simulation(scenario, backend="cohort") as simulation:
+        simulation.advance(watch=True)
+        found = table(simulation, 0)
+        entropies = []
+        for name, channel in simulation.system.channels.items():
+            symbols = channel.ledger.records[0].message.view(6, 2, 4).argmax(2)
+            entropies.append(sum(entropy(symbols[:, i]) for i in range(2)) / 2)
+            assert found["channel", name, "symbol_entropy"] == pytest.approx(entropies[-1], abs=1e-5)
+            assert found["channel", name, "traffic"] == pytest.approx(2 * math.log2(4))
+    assert len(set(entropies)) > 1
+    assert not any(metric == "symbol_entropy" for _, _, metric in table(Simulation(ring()), 0))
 
 
 def test_what_is_injected_has_the_mean_norm_of_its_samples() -> None:

@@ -30,6 +30,22 @@ def test_a_step_is_told_its_seconds_once(tmp_path: Path) -> None:
     ]
 
 
+def test_the_rate_is_of_the_steps_of_all_environments_since_the_row_before(tmp_path: Path) -> None:
+    times = iter([10.0, 12.0, 12.0, 16.0])
+    recorder = Timed(CsvRecorder(tmp_path / "metrics.csv"), lambda: next(times), start=4, batch=3)
+    recorder.begin(None)  # type: ignore[arg-type]
+    for step in (6, 6, 7, 15):
+        recorder.figures(step, [])
+    recorder.close()
+    assert (tmp_path / "metrics.csv").read_text().splitlines()[1:] == [
+        "6,run,,seconds,12.0",
+        "6,run,,steps_per_second,3.0",
+        "7,run,,seconds,12.0",  # no time has passed
+        "15,run,,seconds,16.0",
+        "15,run,,steps_per_second,6.0",
+    ]
+
+
 def seconds_of(run: Path) -> list[tuple[int, float]]:
     with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if (row["kind"], row["metric"]) == ("run", "seconds")]

@@ -172,8 +172,10 @@ class Bits(Levers):
         (
             [Bits] * 8,
             "observation",
-            "agents.player.acts: actions of MultiDiscrete([2 2]); learn them by a policy (a2c, ppo, reinforce), or wrap the "
-            "environment so that they are Discrete or a Box",
+            (
+                "agents.player.acts: actions of MultiDiscrete([2 2]); learn them by a policy (a2c, ppo, reinforce), or wrap "
+                "the environment so that they are Discrete or a Box"
+            ),
         ),
     ],
 )

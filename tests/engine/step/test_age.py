@@ -99,7 +99,7 @@ def test_of_several_messages_it_is_that_of_the_newest() -> None:
 def test_it_stands_where_it_is_observed_and_reaches_the_network(observes: tuple[str, ...]) -> None:
     with reader({"delay": 2}, periods=(4, 1), observes=observes) as simulation:
         given: list[Tensor] = []
-        gather = simulation.backend.forward_pass._gather
+        gather = simulation.backend.forward_pass.inputs
 
         def noted(part: Any, tape: Any) -> Tensor:
             found = gather(part, tape)
@@ -107,7 +107,7 @@ def test_it_stands_where_it_is_observed_and_reaches_the_network(observes: tuple[
                 given.append(found)
             return found
 
-        simulation.backend.forward_pass._gather = noted  # type: ignore[method-assign]
+        simulation.backend.forward_pass.inputs = noted  # type: ignore[method-assign]
         found = ages(simulation, 9)
         place = 0 if observes[0] == "age" else 3
         for step, age in found.items():

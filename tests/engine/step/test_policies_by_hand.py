@@ -74,6 +74,12 @@ def returns_of(
     ticks, batch = values.shape
     advantages, valid = torch.zeros_like(values), torch.zeros(ticks, batch, dtype=torch.bool)
     for b in range(batch):
+        for t in range(
+            ticks - 1
+        ):  # whose next tick is no experience, though the episode goes on, has left it
+            if window.known[t][b] and not window.known[t + 1][b] and not window.truncated[t][b]:
+                window.terminated[t] = window.terminated[t].clone()
+                window.terminated[t][b] = True
         unseen = [
             bool(window.truncated[t][b]) or not window.known[t][b] or t == ticks - 1 for t in range(ticks)
         ]

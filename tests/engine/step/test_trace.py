@@ -307,7 +307,7 @@ def test_an_aligned_receiver_works_on_the_example_of_what_it_reads(
 ) -> None:
     """Over a link that loses: the target of the message held in each environment, or of the one stood in for."""
     seen: list[tuple[Tensor, Tensor]] = []
-    genuine = ForwardPass._gather
+    genuine = ForwardPass.inputs
 
     def gather(ticker: ForwardPass, part: AgentTick, tape: Tape) -> Tensor:
         if part.agent == "b" and part.reads[0].value is not None:
@@ -315,7 +315,7 @@ def test_an_aligned_receiver_works_on_the_example_of_what_it_reads(
             seen.append((signals["label"].clone(), torch.as_tensor(signals["_label"]).expand(BATCH).clone()))
         return genuine(ticker, part, tape)
 
-    monkeypatch.setattr(ForwardPass, "_gather", gather)
+    monkeypatch.setattr(ForwardPass, "inputs", gather)
     document = chain("ab", LINEAR_MAP, link={"delay": 2, "drop": 0.6}).model_dump(mode="json")
     document["agents"]["b"]["align"] = True
     document["channels"][0]["input"] = {"context": ["right_half"]} if stands_in else None

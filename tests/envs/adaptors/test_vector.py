@@ -9,7 +9,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from gymnasium.wrappers import TimeLimit
+from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit
 
 from antiphon import envs
 from antiphon.errors import RunError, ScenarioError
@@ -253,7 +253,7 @@ def test_torch_environments_keep_their_tensors_and_state() -> None:
 def test_environments_without_a_state_say_so() -> None:
     env = envs.make(counters(AutoresetMode.SAME_STEP), batch=3)
     env.reset(seed=0)
-    with pytest.raises(RunError, match="SyncVectorEnv cannot be saved or forked; give it state_dict"):
+    with pytest.raises(RunError, match=r"'SyncVectorEnv' cannot be saved or forked; give it state_dict"):
         env.state_dict()
 
 
@@ -261,6 +261,40 @@ def without_mode() -> SyncVectorEnv:
     env = counters(AutoresetMode.SAME_STEP)
     env.metadata = {}
     return env
+
+
+class Saved(Count):
+    """The same with a state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count, "limit": self.limit, "random": self.np_random.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count, self.limit = state["count"], state["limit"]
+        self.np_random.bit_generator.state = state["random"]
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_sub_environments_of_one_process_may_have_the_state(mode: AutoresetMode) -> None:
+    def made(wrapper: Any = None) -> envs.TorchVectorEnv:
+        sub = Saved if wrapper is None else lambda: wrapper(Saved())
+        return envs.vector(SyncVectorEnv([sub] * 3, autoreset_mode=mode), 3)
+
+    envs.check_vector_env(made, steps=20)
+    for steps in range(1, 8):  # a state of every kind of step
+        one, twin = (made(partial(TimeLimit, max_episode_steps=2)) for _ in range(2))
+        one.reset(seed=0)
+        for _ in range(steps):
+            one.step(torch.ones(3, dtype=torch.int64))
+        twin.load_state_dict(one.state_dict())
+        for _ in range(6):
+            a, b = (env.step(torch.ones(3, dtype=torch.int64)) for env in (one, twin))
+            assert torch.equal(a[0]["count"], b[0]["count"])
+            assert a[3].tolist() == b[3].tolist()
+        assert one.figures() == twin.figures()
+    assert made().description.can_be_saved
+    with pytest.raises(RunError, match="cannot be saved or forked"):  # a wrapper with a state of its own
+        made(RecordEpisodeStatistics).state_dict()
 
 
 class Odd(Count):

@@ -67,7 +67,7 @@ def test_random_starts_are_all_over_the_room_and_have_the_key_in_its_cell_alone(
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"size": 4}, "env.size: 4; must be a whole number from 5 to 1001"),
+        ({"size": 4}, "env.size: 4; must be a whole number from 5 to 201"),
         ({"start": "center"}, "env.start: no start 'center'"),
         ({"limit": 0}, "env.limit: 0; must be a whole number of at least 1"),
         ({"sizes": 7}, "env.sizes: unknown key; did you mean 'size'?"),

@@ -1,0 +1,127 @@
+"""A world's own observations as signals, and actions as the world takes them, of one environment or a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector.utils import batch_space, iterate
+from torch import Tensor
+
+from antiphon.envs.adaptors.checked import checked, tensor_of
+from antiphon.envs.adaptors.parallel import ParallelAdaptor
+from antiphon.envs.adaptors.spaces import Actions, Observations
+from antiphon.envs.adaptors.vector import VectorAdaptor
+from antiphon.envs.base import TorchVectorEnv
+from antiphon.envs.signal import Signal
+from antiphon.errors import ScenarioError
+
+__all__ = ["Native", "native_of"]
+
+
+@dataclass(frozen=True)
+class Native:
+    """The form in which a world has its observations and actions."""
+
+    observations: Mapping[str | None, Observations]
+    """By agent of a parallel world, or one under None."""
+    actions: Actions
+    """Of the world, or of a parallel one with the actions of each agent."""
+
+    @property
+    def signals(self) -> dict[str, Signal]:
+        """The signals that are observed."""
+        return {name: signal for each in self.observations.values() for name, signal in each.signals.items()}
+
+    def read(
+        self, observation: Any, names: Collection[str], device: torch.device, dtype: torch.dtype
+    ) -> tuple[dict[str, Tensor], bool]:
+        """Return some signals of an observation, [batch, …], and whether it is that of one environment.
+
+        Args:
+            observation: As the world, or a vector of it, returns it; arrays or tensors. An agent of a parallel world that
+                is missing observes zeros.
+            names: Of the signals.
+            device: Of the signals.
+            dtype: Of their floats.
+
+        Raises:
+            ScenarioError: A part is missing, or of another shape.
+            RunError: Values that are not finite, or no classes.
+        """
+        found: dict[str, Tensor] = {}
+        absent: list[str] = []
+        alone: bool | None = None
+        for agent, observations in self.observations.items():
+            for name, signal in observations.signals.items():
+                if name not in names:
+                    continue
+                if agent is not None and isinstance(observation, Mapping) and agent not in observation:
+                    absent.append(name)
+                    continue
+                try:
+                    part = observations.part(name, observation if agent is None else observation[agent])
+                    kind = dtype if signal.classes is None else torch.int64
+                    value = observations.value(name, tensor_of(part, device).to(kind))
+                except (TypeError, KeyError, IndexError, ValueError):
+                    raise ScenarioError(f"policy: the observation has no '{name}'") from None
+                alone = value.ndim == len(signal.shape)
+                value = value.unsqueeze(0) if alone else value
+                if value.shape[1:] != signal.shape or (
+                    found and len(value) != len(next(iter(found.values())))
+                ):
+                    raise ScenarioError(
+                        f"policy: '{name}' is {list(value.shape[1:] if alone else value.shape)}; give {list(signal.shape)}, "
+                        "or with a first axis for several environments"
+                    )
+                found[name] = checked(name, signal, value, len(value))
+        if alone is None:
+            raise ScenarioError(f"policy: the observation has none of {', '.join(sorted(names))}")
+        batch = len(next(iter(found.values())))
+        for name in absent:
+            signal = self.signals[name]
+            kind = dtype if signal.classes is None else torch.int64
+            found[name] = torch.zeros(batch, *signal.shape, dtype=kind, device=device)
+        return found, alone
+
+    def write(self, action: Any, sample: Callable[[], Any], batch: int, *, alone: bool) -> Any:
+        """Return a batch of actions as the world takes them, in numpy arrays.
+
+        Args:
+            action: As of `Actions.translated`; None: random.
+            sample: Of `space`: random actions, for parts that are missing.
+            batch: How many environments.
+            alone: Whether it is the action of one environment.
+        """
+        native = sample() if action is None else self.actions.translated(action, sample, arrays=True)
+        space = self.space(batch)
+        native = _cast(space, native)
+        return next(iter(iterate(space, native))) if alone else native
+
+    def space(self, batch: int) -> gymnasium.Space[Any]:
+        """The world's own space of the actions of a batch."""
+        return batch_space(self.actions.native, batch)
+
+
+def _cast(space: gymnasium.Space[Any], value: Any) -> Any:
+    """Return actions with the types of their space."""
+    if isinstance(space, spaces.Dict):
+        return {key: _cast(part, value[key]) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_cast(part, each) for part, each in zip(space.spaces, value, strict=True))
+    return np.asarray(value, space.dtype)
+
+
+def native_of(env: TorchVectorEnv) -> Native:
+    """Return the form in which the world of an environment has its observations and actions."""
+    if isinstance(env, VectorAdaptor):
+        return Native({None: env.observations}, env.actions)
+    if isinstance(env, ParallelAdaptor):
+        return Native({agent: each for agent, each in env.observations.items()}, env.actions)  # noqa: C416
+    observed = {name: signal.space() for name, signal in env.signals.items() if not signal.training_only}
+    return Native({None: Observations(spaces.Dict(observed))}, Actions(env.single_action_space))

@@ -1,0 +1,310 @@
+"""Adaptor from PettingZoo's parallel worlds: copies stepped in a loop, agents that die, resets in the same step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector.utils import batch_space, iterate
+from torch import Tensor
+
+from antiphon.envs.adaptors.checked import checked, failing, tensor_of
+from antiphon.envs.adaptors.spaces import Actions, Observations, signal_of
+from antiphon.envs.adaptors.state import load_random_state, random_state
+from antiphon.envs.base import StepResult, TorchVectorEnv, Values
+from antiphon.envs.signal import OUTCOMES, Description, Signal
+from antiphon.errors import RunError, ScenarioError, suggest
+from antiphon.extensions import imported_by_name
+
+__all__ = ["ParallelAdaptor", "is_parallel", "pettingzoo_world"]
+
+_STATE = "state"
+
+
+def is_parallel(world: Any) -> bool:
+    """Whether an object has the methods of a `pettingzoo.ParallelEnv`, whose agents act at the same time."""
+    names = ("possible_agents", "observation_space", "action_space", "reset", "step")
+    return all(hasattr(world, name) for name in names) and not hasattr(world, "agent_selection")
+
+
+def _has_state(world: Any) -> bool:
+    world = getattr(world, "unwrapped", world)
+    return all(callable(getattr(world, name, None)) for name in ("state_dict", "load_state_dict"))
+
+
+def pettingzoo_world(
+    name: str,
+    batch: int,
+    options: Mapping[str, Any],
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> TorchVectorEnv:
+    """Return the environment of a module with a `parallel_env`.
+
+    Args:
+        name: The module, of a package that may be imported (`allow_import`).
+        options: Arguments of each copy's `parallel_env`.
+
+    Raises:
+        ScenarioError: There is no such module, it has no parallel world, or that cannot be made of the options.
+    """
+    factory = getattr(imported_by_name(name, "env.pettingzoo"), "parallel_env", None)
+    if not callable(factory):
+        raise ScenarioError(
+            f"env.pettingzoo: {name} has no parallel_env; name the module of a parallel world, such as "
+            "mpe2.simple_speaker_listener_v4"
+        )
+    try:
+        worlds = [factory(**options) for _ in range(batch)]
+    except Exception as error:  # noqa: BLE001  (anything somebody's world may raise)
+        line = " ".join(str(error).split()) or type(error).__name__
+        raise ScenarioError(f"env.pettingzoo: {name} cannot be made: {line}") from None
+    known, wanted = getattr(worlds[0], "metadata", {}).get("render_modes") or [], options.get("render_mode")
+    if wanted is not None and wanted not in known:
+        raise ScenarioError(f"env.render_mode: {name} has no '{wanted}'{suggest(str(wanted), known)}")
+    return ParallelAdaptor(worlds, device=device, dtype=dtype)
+
+
+class ParallelAdaptor(TorchVectorEnv):
+    """Adaptor of copies of a PettingZoo parallel world to `TorchVectorEnv`.
+
+    An agent's observation is the signal `AGENT.observation`, of a Dict one signal per key (`AGENT.key`). The actions are a
+    Dict with a part per agent (`AGENT`, or `AGENT.key` where its own space is a Dict); agents without an actor act at random.
+    Training-only signals are `reward.AGENT` of each agent, `reward` (the mean over the agents that are alive), `terminated`
+    and `truncated` of the whole episode, `terminated.AGENT` and `truncated.AGENT` of each agent, and `state` where the world
+    has a `state_space`.
+
+    An agent that is dead, or not yet there, observes zeros and is rewarded with 0; its mask `_reward.AGENT` is False. An
+    episode ends when no agent is left: truncated if one of the last was truncated, else terminated. Copy i is seeded with
+    the seed + i, as the sub-environments of Gymnasium are.
+
+    Args:
+        worlds: The copies; they are closed with the adaptor.
+
+    Attributes:
+        observations: The translation of observations, by agent.
+        actions: That of actions.
+
+    Raises:
+        ScenarioError: Objects that are no parallel worlds, or spaces that have no translation.
+    """
+
+    def __init__(
+        self,
+        worlds: Sequence[Any],
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        first = worlds[0]
+        if not is_parallel(first):
+            raise ScenarioError(
+                f"env: {type(first).__name__} is no parallel world of PettingZoo; give its parallel_env"
+            )
+        self._worlds = list(worlds)
+        self._agents: tuple[str, ...] = tuple(first.possible_agents)
+        self.observations = {
+            agent: Observations(first.observation_space(agent), f"{agent}.") for agent in self._agents
+        }
+        native = spaces.Dict({agent: first.action_space(agent) for agent in self._agents})
+        self.actions = Actions(native)
+        self._native = batch_space(native, len(worlds))
+        super().__init__(
+            len(worlds),
+            Description(
+                signals=self._all_signals(),
+                example_counts={},
+                action_space=self.actions.space,
+                can_be_saved=_has_state(first),
+            ),
+            self.actions.space,
+            device=device,
+            dtype=dtype,
+        )
+        metadata = getattr(first, "metadata", {})
+        self.metadata["render_modes"] = metadata.get("render_modes", [])
+        self.render_mode = getattr(first, "render_mode", None)
+        self._name = str(metadata.get("name", type(first).__name__))
+
+    def _all_signals(self) -> dict[str, Signal]:
+        signals = {
+            name: signal for each in self.observations.values() for name, signal in each.signals.items()
+        }
+        space = getattr(self._worlds[0], "state_space", None)
+        if isinstance(space, spaces.Box):
+            signals[_STATE] = signal_of(_STATE, space, training_only=True)
+        own = {f"{name}.{agent}": signal for agent in self._agents for name, signal in OUTCOMES.items()}
+        return signals | OUTCOMES | own
+
+    # --- stepping ----------------------------------------------------------------------------------------
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
+        """Reset all copies.
+
+        Args:
+            seed: Of the first copy, and of the random actions of `step(None)`.
+
+        Raises:
+            RunError: A copy fails, or returns what does not fit its spaces.
+        """
+        with failing(self._name, "reset"):
+            seen = [
+                world.reset(seed=None if seed is None else seed + row, options=options)[0]
+                for row, world in enumerate(self._worlds)
+            ]
+        if seed is not None:
+            self._native.seed(seed)
+        return self._divide(self._observe(seen))
+
+    def step(self, actions: Any = None) -> StepResult:
+        """Take a step in every copy.
+
+        Args:
+            actions: A mapping of parts, as of `Actions`; parts that it leaves out are random, and so are all for None.
+
+        Raises:
+            ScenarioError: Parts that there are not, or logits of another number of actions.
+            RunError: A copy fails, or returns what does not fit its spaces.
+        """
+        given = {} if actions is None else actions
+        if isinstance(given, Mapping):  # boxes of 32 bits contain no numbers of 64
+            given = {
+                n: a.float() if isinstance(a, Tensor) and a.is_floating_point() else a
+                for n, a in given.items()
+            }
+        native = iterate(self._native, self.actions.translated(given, self._native.sample, arrays=True))
+        seen, outcomes = [], np.zeros((len(OUTCOMES), 1 + len(self._agents), self.num_envs))
+        there = np.zeros((1 + len(self._agents), self.num_envs), bool)
+        with failing(self._name, "step"):
+            for row, (world, action) in enumerate(zip(self._worlds, native, strict=True)):
+                alive = [agent for agent in self._agents if agent in world.agents]
+                found = world.step({agent: action[agent] for agent in alive})
+                seen.append(found[0])
+                places = [0, *(1 + self._agents.index(agent) for agent in alive)]
+                there[places, row] = True
+                outcomes[:, places, row] = np.array(self._outcomes(world, alive, *found[1:4]))
+        return self._result(
+            seen, torch.from_numpy(outcomes).to(self.device), torch.from_numpy(there).to(self.device)
+        )
+
+    @staticmethod
+    def _outcomes(
+        world: Any,
+        alive: Sequence[str],
+        rewards: Mapping[str, Any],
+        terminations: Mapping[str, Any],
+        truncations: Mapping[str, Any],
+    ) -> list[list[float]]:
+        """Return reward, terminated and truncated: of the whole world, and of each agent that was alive."""
+        own = [float(rewards.get(agent, 0.0)) for agent in alive]
+        ends = [[float(each.get(agent, False)) for agent in alive] for each in (terminations, truncations)]
+        over = not world.agents or all(map(any, zip(*ends, strict=True)))
+        if over:  # whoever was left without an end of its own
+            ends[0] = [max(end, 1.0 - cut) for end, cut in zip(*ends, strict=True)]
+        cut_off = float(over and any(ends[1]))
+        mean = sum(own) / len(own) if own else 0.0
+        return [[mean, *own], [float(over) - cut_off, *ends[0]], [cut_off, *ends[1]]]
+
+    def _result(self, seen: list[Any], outcomes: Tensor, there: Tensor) -> StepResult:
+        """Return the result of a step, with copies reset whose episode it ended.
+
+        Args:
+            seen: The observations of each copy.
+            outcomes: [reward, terminated and truncated; the whole world and each agent; batch].
+            there: [whole world and each agent, batch] bool: which outcomes there are.
+        """
+        values = self._observe(seen)
+        facts: dict[str, Any] = {}
+        for place, ending in enumerate(("", *(f".{agent}" for agent in self._agents))):
+            for kind, name in enumerate(OUTCOMES):
+                if name + ending in self.requested:
+                    outcome = outcomes[kind, place].to(self.dtype)
+                    facts[name + ending] = checked(name + ending, OUTCOMES[name], outcome, self.num_envs)
+            if place and f"reward{ending}" in self.requested:
+                facts[f"_reward{ending}"] = there[place]
+        terminated, truncated = outcomes[1:, 0].bool()
+        ended = terminated | truncated
+        if bool(ended.any()):
+            last, facts_then = self._divide(values)
+            facts.update(final_obs=last, _final_obs=ended, final_info=facts_then, _final_info=ended.clone())
+            with failing(self._name, "reset"):
+                for row in ended.nonzero().flatten().tolist():
+                    seen[row] = self._worlds[row].reset()[0]
+            values = self._observe(seen)
+        observations, known = self._divide(values)
+        return observations, outcomes[0, 0].to(self.dtype), terminated, truncated, {**facts, **known}
+
+    def _observe(self, seen: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """Return the requested signals that are known at the tick; zeros for agents that are not there."""
+        values: dict[str, Tensor] = {}
+        for agent, observations in self.observations.items():
+            rows = [row for row, each in enumerate(seen) if agent in each]
+            for name, signal in observations.signals.items():
+                if name not in self.requested:
+                    continue
+                kind = self.dtype if signal.classes is None else torch.int64
+                full = torch.zeros(self.num_envs, *signal.shape, dtype=kind, device=self.device)
+                if rows:
+                    with failing(self._name, "step"):
+                        parts = np.stack(
+                            [np.asarray(observations.part(name, seen[row][agent])) for row in rows]
+                        )
+                    part = observations.value(name, tensor_of(parts, self.device).to(kind))
+                    checked(name, signal, part, len(rows))
+                    full[rows] = part
+                values[name] = full
+        if _STATE in self.requested:
+            with failing(self._name, "state"):
+                parts = np.stack([np.asarray(world.state()) for world in self._worlds])
+            state = tensor_of(parts, self.device).to(self.dtype)
+            scale = 255 if parts.dtype == np.uint8 else 1
+            values[_STATE] = checked(_STATE, self.signals[_STATE], state / scale, self.num_envs)
+        return values
+
+    # --- everything else -----------------------------------------------------------------------------------
+
+    def render(self) -> tuple[Any, ...]:
+        """Return the copies' pictures, as they make them.
+
+        Raises:
+            RunError: They cannot be drawn.
+        """
+        with failing(self._name, "render"):
+            return tuple(world.render() for world in self._worlds)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the copies' own states.
+
+        Raises:
+            RunError: The world has no `state_dict`.
+        """
+        worlds = [stateful.state_dict() for stateful in self._stateful()]
+        return {"worlds": worlds, "random": random_state(self._native)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load the copies' states.
+
+        Raises:
+            RunError: The world has no `load_state_dict`.
+        """
+        stateful = self._stateful()
+        self.reset()  # many worlds are initialised only by a reset
+        for world, each in zip(stateful, state["worlds"], strict=True):
+            world.load_state_dict(each)
+        load_random_state(self._native, state["random"])
+
+    def _stateful(self) -> list[Any]:
+        if not self.description.can_be_saved:
+            raise RunError(
+                f"env: '{self._name}' cannot be saved or forked; give it state_dict and load_state_dict"
+            )
+        return [getattr(world, "unwrapped", world) for world in self._worlds]
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close the copies."""
+        for world in self._worlds:
+            world.close()

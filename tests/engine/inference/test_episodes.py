@@ -1,0 +1,201 @@
+"""Returns of whole episodes: against a loop by hand, greedy and sampled, per agent, and what cannot be evaluated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from gymnasium.spaces import Dict, Discrete
+from torch import Tensor
+
+from antiphon.engine.inference import episodes
+from antiphon.engine.inference.evaluation import rollout_seed
+from antiphon.engine.simulation import Simulation
+from antiphon.envs import registry
+from antiphon.envs.base import TorchVectorEnv
+from antiphon.envs.signal import Description, Signal
+from antiphon.errors import RunError, ScenarioError
+from antiphon.scenarios import Scenario
+from tests.engine.scenes import CLASSIFY, scenario_of
+
+PPO: dict[str, Any] = {"kind": "ppo", "epochs": 2, "minibatches": 2}
+MOTOR: dict[str, Any] = {
+    "observes": ["observation"],
+    "network": {"kind": "mlp", "hidden": [8]},
+    "objective": PPO,
+    "clock": {"unroll": 4},
+    "acts": True,
+}
+
+
+def cart(**training: Any) -> Scenario:
+    env = {"id": "antiphon/CartPole-v0", "limit": 60}
+    return scenario_of({"motor": MOTOR}, env=env, **({"batch": 5, "steps": 40} | training))
+
+
+def by_hand(simulation: Simulation, count: int) -> tuple[list[float], list[float]]:
+    """Return the first returns and lengths of every environment under the most likely actions."""
+    batch = simulation.scenario.training.batch
+    env = registry.make(simulation.scenario.env, batch=batch)
+    observations, _ = env.reset(seed=rollout_seed(simulation.seed, "test", 0))
+    motor = simulation.agents["motor"].module
+    present, found = torch.zeros(batch), [[] for _ in range(batch)]  # type: ignore[var-annotated]
+    steps = torch.zeros(batch)
+    while min(map(len, found)) < count:
+        with torch.no_grad():
+            actions = motor(observations["observation"])["objective"].argmax(1)
+        observations, reward, terminated, truncated, _ = env.step(actions)
+        present, steps = present + reward, steps + 1
+        for row in (terminated | truncated).nonzero().flatten().tolist():
+            found[row].append((present[row].item(), steps[row].item()))
+            present[row] = steps[row] = 0
+    first = [one for own in found for one in own[:count]]
+    return [total for total, _ in first], [length for _, length in first]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_score_is_that_of_the_first_episodes_of_every_environment(count: int) -> None:
+    with Simulation(cart()) as simulation:
+        simulation.run()
+        returns, lengths = by_hand(simulation, count)
+        found = simulation.evaluate(episodes=count)
+    assert len(set(returns)) > 1
+    assert found.episodes is not None
+    assert (found.episodes.count, found.examples) == (5 * count, 5 * count)
+    assert found.return_ == found.agents["motor"]["return"] == pytest.approx(sum(returns) / len(returns))
+    assert found.episodes.length == pytest.approx(sum(lengths) / len(lengths))
+    assert (found.episodes.actions, found.readout) == ("greedy", ("motor",))
+    words = f"{5 * count} whole episodes of {found.episodes.length:.1f} steps, greedy"
+    assert str(found).startswith(words)
+
+
+def test_sampled_episodes_are_the_same_at_every_evaluation_and_not_those_of_other_splits() -> None:
+    with Simulation(cart()) as simulation:
+        simulation.run(8)
+        sampled = simulation.evaluate(sampled=True, episodes=4)
+        assert sampled == simulation.evaluate(sampled=True, episodes=4)
+        assert sampled.return_ != simulation.evaluate(episodes=4).return_
+        assert sampled.return_ != simulation.evaluate("validation", sampled=True, episodes=4).return_
+        assert sampled.episodes is not None
+        assert sampled.episodes.actions == "sampled"
+
+
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+def test_no_bit_of_the_run_changes(backend: str) -> None:
+    with Simulation(cart(), backend=backend) as one, Simulation(cart(), backend=backend) as two:
+        for simulation in (one, two):
+            simulation.run(6)
+        one.evaluate(sampled=True, episodes=2)
+        for simulation in (one, two):
+            simulation.run(10)
+        assert all(
+            torch.equal(p, two.agents["motor"].parameters[n])
+            for n, p in one.agents["motor"].parameters.items()
+        )
+        assert one.world.figures() == two.world.figures()
+
+
+class Shares(TorchVectorEnv):
+    """Two agents with rewards of their own; episode lengths are 2, 3, …; actions do nothing."""
+
+    def __init__(self, count: int, *, endless: bool = False) -> None:
+        own = Signal(training_only=True, known="after_step")
+        signals = {"observation": Signal(shape=(1,)), "reward.left": own, "reward.right": own}
+        space = Dict(left=Discrete(2), right=Discrete(2))
+        description = Description(signals=signals, example_counts={}, action_space=space, endless=endless)
+        super().__init__(count, description, space)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self._begin_seed(seed)
+        self.at = torch.zeros(self.num_envs)
+        return {"observation": self.at.unsqueeze(1)}, {}
+
+    def step(self, actions: Any) -> Any:
+        self.at = self.at + 1
+        ended = self.at >= torch.arange(self.num_envs) + 2
+        if self.endless:
+            ended = torch.zeros_like(ended)
+        rewards = {"reward.left": self.at.clone(), "reward.right": -torch.ones(self.num_envs)}
+        self.at = self.at.masked_fill(ended, 0)
+        total: Tensor = sum(rewards.values())  # type: ignore[assignment]
+        return {"observation": self.at.unsqueeze(1)}, total, ended, torch.zeros_like(ended), rewards
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"at": self.at}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.at = state["at"]
+
+
+def sharing(env: Any, **objective: Any) -> Scenario:
+    agents = {name: {**MOTOR, "acts": name, "objective": {**PPO, **objective}} for name in ("left", "right")}
+    return scenario_of(agents, env=env, batch=3, readout=None)
+
+
+def test_returns_are_those_of_each_agents_own_reward() -> None:
+    with Simulation(sharing(Shares(3))) as simulation:
+        found = simulation.evaluate(episodes=2)
+    left = (3 + 6 + 10) / 3
+    assert found.agents == {"left": {"return": pytest.approx(left)}, "right": {"return": -3.0}}
+    assert found.return_ == pytest.approx((left - 3) / 2)
+    assert found.episodes is not None
+    assert found.episodes.length == 3
+    assert found.episodes.returns == {
+        "reward": pytest.approx(left - 3),
+        "reward.left": pytest.approx(left),
+        "reward.right": -3.0,
+    }
+    with Simulation(sharing(Shares(3), reward={"reward": 1.0})) as simulation:
+        found = simulation.evaluate()
+        assert found.agents["left"] == found.agents["right"] == {"return": pytest.approx(left - 3)}
+
+
+def test_agents_with_a_target_are_scored_in_the_same_episodes() -> None:
+    goal = {"kind": "regression", "target": "observation"}
+    eye = {"observes": ["observation"], "network": {"kind": "mlp", "hidden": [4]}, "objective": goal}
+    env = {"id": "antiphon/CartPole-v0", "limit": 9}
+    with Simulation(
+        scenario_of({"eye": eye, "motor": MOTOR}, env=env, batch=3, readout="motor")
+    ) as simulation:
+        found = simulation.evaluate()
+    assert set(found.agents["eye"]) == {"loss", "error"}
+    assert found.agents["eye"]["error"] > 0
+    assert list(found.agents) == ["eye", "motor"]
+
+
+def refusal(simulation: Simulation, **how: Any) -> str:
+    with simulation, pytest.raises((RunError, ScenarioError)) as error:
+        simulation.evaluate(**how)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_what_cannot_be_evaluated_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    supervised = scenario_of({"a": {"observes": ["image"], "objective": CLASSIFY}})
+    for how, name in (({"episodes": 1}, "episodes"), ({"sampled": True}, "sampled")):
+        line = refusal(Simulation(supervised), **how)
+        assert line == f"evaluate: {name} has no effect here: no agent has a policy"
+    assert refusal(Simulation(cart()), episodes=0) == "evaluate: episodes=0; must be at least 1"
+    assert "no split 'tset'; did you mean 'test'?" in refusal(Simulation(cart()), split="tset")
+    endless = refusal(Simulation(sharing(Shares(3, endless=True))))
+    assert endless == "evaluate: the environment's episodes never end, so they have no return"
+    monkeypatch.setattr(episodes, "LONGEST", 1)
+    late = refusal(Simulation(sharing(Shares(3))))
+    assert late.startswith("evaluate: 3 of 3 environments finished no episode within 1 steps; limit")
+
+
+class Alone(Shares):
+    """A world that cannot be copied."""
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        raise TypeError("there is one screen")
+
+
+def test_a_run_in_a_world_that_cannot_be_copied_ends_without_a_return(tmp_path: Any) -> None:
+    with Simulation(sharing(Alone(3)), logdir=tmp_path / "run") as simulation:
+        simulation.run(4)
+        result = simulation._writer.result  # type: ignore[union-attr]
+    assert result["return"] is None
+    assert "there is one screen" in result["no_return"]
+    assert result["agents"]["left"]["return"] is None

@@ -1,0 +1,217 @@
+"""A trained system as a policy: what it does in a world's own loop is what it does in a rollout of the engine."""
+
+import sys
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from antiphon import Simulation, envs
+from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.policy import Policy
+from antiphon.engine.inference.rollout import EnvironmentRollout
+from antiphon.errors import RunError, ScenarioError
+from antiphon.scenarios import Scenario
+from tests.envs.adaptors import parallel_worlds
+
+WORLDS = {
+    "gymnasium": "{gymnasium: CartPole-v1, autoreset: same_step, max_episode_steps: 9}",
+    "ours": "{id: antiphon/CartPole-v0, limit: 9}",
+}
+
+
+def pole(world: str) -> Scenario:
+    """An eye that remembers, and a hand that remembers too and acts on what came from the eye two steps ago."""
+    return Scenario.from_yaml(f"""\
+scenario: pole
+env: {WORLDS[world]}
+agents:
+  eye: {{observes: [observation], network: {{kind: lstm, size: 5}}}}
+  hand:
+    network: {{kind: gru, size: 4}}
+    objective: {{kind: a2c}}
+    acts: true
+    clock: {{unroll: 4}}
+channels:
+  - {{from: eye, to: hand, size: 3, gradient: linear, link: {{delay: 2}}}}
+training: {{batch: 3, steps: 20, optimiser: {{lr: 0.01}}}}
+""")
+
+
+def expected(simulation: Simulation, steps: int) -> tuple[list[list[int]], list[list[float]]]:
+    """Actions and rewards of a rollout from silence in a new world."""
+    env = envs.make(simulation.scenario.env, batch=3)
+    rollout = EnvironmentRollout(simulation.system, env, Links(), 5)
+    actions, rewards = [], []
+    step = env.step
+
+    def spy(action: Any = None) -> Any:
+        actions.append(action.tolist())
+        result = step(action)
+        rewards.append(result[1].tolist())
+        return result
+
+    env.step = spy  # type: ignore[method-assign]
+    rollout.run(steps)
+    return actions, rewards
+
+
+def test_in_a_vector_of_gymnasium_it_does_what_a_rollout_does() -> None:
+    with Simulation(pole("gymnasium")) as simulation:
+        simulation.run()
+        actions, rewards = expected(simulation, 30)
+        policy = simulation.policy()
+    assert len({tuple(row) for row in actions}) > 1  # it is a policy, and no constant
+    mode = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    env = gymnasium.make_vec(
+        "CartPole-v1", 3, vectorization_mode="sync", vector_kwargs=mode, max_episode_steps=9
+    )
+    for tensors in (False, True):  # numpy and torch in, numpy out
+        policy.reset()
+        seen, _ = env.reset(seed=5)
+        for wanted, paid in zip(actions, rewards, strict=True):
+            action = policy.act(torch.from_numpy(seen) if tensors else seen)
+            assert isinstance(action, np.ndarray)
+            assert action.tolist() == wanted
+            seen, reward, terminated, truncated, _ = env.step(action)
+            assert reward.tolist() == paid
+            policy.reset(terminated | truncated)
+
+
+def test_in_single_environments_it_does_what_each_row_of_a_vector_does() -> None:
+    with Simulation(pole("gymnasium")) as simulation:
+        simulation.run()
+        actions, _ = expected(simulation, 9)
+        policy = simulation.policy()
+    env = gymnasium.make("CartPole-v1")
+    for row in range(3):
+        policy.reset()
+        seen, _ = env.reset(seed=5 + row)
+        for wanted in actions:
+            action = policy.act(seen)
+            assert env.action_space.contains(action)
+            assert action == wanted[row]
+            seen = env.step(action)[0]
+
+
+def test_in_our_worlds_it_takes_their_signals_by_name() -> None:
+    with Simulation(pole("ours")) as simulation:
+        simulation.run()
+        actions, rewards = expected(simulation, 25)
+        policy = simulation.policy()
+    env = envs.make(simulation.scenario.env, batch=3)
+    seen, _ = env.reset(seed=5)
+    for wanted, paid in zip(actions, rewards, strict=True):
+        action = policy.act(seen)
+        assert action.tolist() == wanted
+        seen, reward, terminated, truncated, _ = env.step(torch.from_numpy(action))
+        assert reward.tolist() == paid
+        policy.reset(terminated | truncated)
+    alone = gymnasium.make("antiphon/CartPole-v0", limit=9)
+    policy.reset()
+    first = policy.act(alone.reset(seed=5)[0])
+    assert alone.action_space.contains(first)
+
+
+def test_it_keeps_the_parameters_it_was_made_with_and_changes_nothing() -> None:
+    seen = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+
+    def played(policy: Policy) -> list[NDArray[Any]]:
+        policy.reset()
+        return [policy.act(seen * step) for step in range(8)]
+
+    with Simulation(pole("gymnasium")) as simulation, Simulation(pole("gymnasium")) as twin:
+        simulation.run(steps=10)
+        twin.run(steps=10)
+        policy = simulation.policy()
+        before = played(policy)
+        simulation.run(steps=30)
+        twin.run(steps=30)
+        assert np.array_equal(before, played(policy))
+        for name, agent in simulation.agents.items():
+            other = twin.agents[name].module.state_dict()
+            for key, value in agent.module.state_dict().items():
+                assert torch.equal(value, other[key])
+
+
+def test_samples_are_of_the_seed_the_step_and_the_environment() -> None:
+    seen = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+
+    def played(policy: Policy, observation: NDArray[Any]) -> list[list[int]]:
+        policy.reset()
+        return [np.atleast_1d(policy.act(observation)).tolist() for _ in range(30)]
+
+    with Simulation(pole("gymnasium"), seed=4) as simulation:
+        sampled = played(simulation.policy(greedy=False), seen)
+        assert sampled == played(simulation.policy(greedy=False, seed=4), seen)
+        assert sampled != played(simulation.policy(greedy=False, seed=3), seen)
+        assert sampled != played(simulation.policy(), seen)
+        assert [row[0] for row in sampled] == [
+            row[0] for row in played(simulation.policy(greedy=False), seen[:1])
+        ]
+        assert len({tuple(row) for row in sampled}) > 4
+
+
+MINES = """\
+scenario: mines
+env: {pettingzoo: mines_of_a_test, mine: 2, limit: 6}
+agents:
+  low: {observes: [low.observation], acts: low, clock: {unroll: 3}, objective: {kind: a2c}}
+  high: {observes: [high.place], acts: high, clock: {unroll: 3}, objective: {kind: reinforce}}
+channels: [{from: high, to: low, size: 2, gradient: linear}]
+training: {batch: 2, steps: 12}
+"""
+
+
+def test_in_a_parallel_world_it_acts_for_the_agents_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mines_of_a_test", parallel_worlds)
+    with Simulation(Scenario.from_yaml(MINES)) as simulation:
+        simulation.run()
+        policy = simulation.policy(greedy=False)
+    world = parallel_worlds.Mines(mine=2, limit=6)
+    alive = []
+    for seed in range(6):
+        policy.reset()
+        seen, _ = world.reset(seed=seed)
+        while world.agents:
+            action = policy.act({agent: seen[agent] for agent in world.agents})
+            alive.append(len(action))
+            assert action.keys() == set(world.agents)
+            seen = world.step(action)[0]
+    assert set(alive) == {1, 2}
+
+
+def test_without_agents_that_act_there_is_no_policy() -> None:
+    goal = "{kind: regression, target: reward}"
+    text = pole("ours").to_yaml().replace("{kind: a2c}", goal).replace("acts: true", "acts: false")
+    with (
+        Simulation(Scenario.from_yaml(text)) as simulation,
+        pytest.raises(ScenarioError, match=r"policy: no agent acts; give one `acts: true`"),
+    ):
+        simulation.policy()
+
+
+def test_what_cannot_be_observed_is_named_in_one_line() -> None:
+    with Simulation(pole("gymnasium")) as simulation:
+        policy = simulation.policy()
+    with pytest.raises(
+        ScenarioError, match=r"policy: 'observation' is \[3\]; give \[4\], or with a first axis"
+    ):
+        policy.act(np.zeros(3))
+    with pytest.raises(RunError, match=r"env: 'observation' of sub-environment 0 is nan, which is no finite"):
+        policy.act(np.full(4, np.nan))
+    policy.act(np.zeros((2, 4)))
+    with pytest.raises(ScenarioError, match=r"policy: 3 environments, after 2; call reset\(\) between them"):
+        policy.act(np.zeros((3, 4)))
+    with pytest.raises(ScenarioError, match=r"policy: the mask is of 3 environments; give one of 2"):
+        policy.reset([True, False, True])
+    policy.reset()
+    policy.act(np.zeros((3, 4)))
+    with Simulation(pole("ours")) as simulation:
+        policy = simulation.policy()
+    with pytest.raises(ScenarioError, match="policy: the observation has no 'observation'"):
+        policy.act({"angle": np.zeros(1)})

@@ -1,0 +1,94 @@
+"""Figures of policies: means over the windows since the last row, the same after a resume, on both engines and over seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon.engine.runs.seeds import Seeds
+from antiphon.engine.simulation import Simulation
+from antiphon.engine.step.report import PolicyFigures
+from antiphon.scenarios import Scenario
+from antiphon.telemetry.history import History
+from tests.engine.scenes import scenario_of
+
+OF_PPO = {"policy_loss", "value_loss", "entropy", "explained_variance", "approx_kl", "clip_fraction"}
+
+
+def poles(kind: str = "ppo", every: int = 6) -> Scenario:
+    goal = {"kind": kind, **({"epochs": 2, "minibatches": 2} if kind == "ppo" else {})}
+    motor = {
+        "observes": ["observation"],
+        "network": {"kind": "mlp", "hidden": [4]},
+        "acts": True,
+        "objective": goal,
+        "clock": {"unroll": 4},
+    }
+    env = {"id": "antiphon/CartPole-v0", "limit": 5}
+    return scenario_of({"motor": motor}, env=env, batch=3, steps=12, telemetry={"every": every})
+
+
+def rows(simulation: Simulation, steps: int) -> list[tuple[int, str, float]]:
+    history = History()
+    simulation.recorders.append(history)
+    simulation.run(steps)
+    return [(row.step, row.metric, row.value) for row in history if row.name == "motor"]
+
+
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+def test_a_row_has_the_mean_over_its_windows(backend: str) -> None:
+    with Simulation(poles(every=4), backend=backend) as simulation:
+        windows = rows(simulation, 12)
+    with Simulation(poles(every=12), backend=backend) as simulation:
+        together = {metric: value for step, metric, value in rows(simulation, 12) if step == 12}
+    assert together.keys() >= OF_PPO
+    for name in OF_PPO:
+        each = [value for step, metric, value in windows if metric == name and step > 1]
+        assert len(each) == 3
+        assert together[name] == pytest.approx(sum(each) / 3, rel=1e-5, abs=1e-8)
+
+
+def test_only_what_the_kind_has_is_there() -> None:
+    with Simulation(poles("reinforce")) as simulation:
+        found = {metric for _, metric, _ in rows(simulation, 12)}
+    assert found & OF_PPO == {"policy_loss", "entropy"}
+
+
+def test_a_resumed_run_has_the_same_rows(tmp_path: Path) -> None:
+    with Simulation(poles()) as simulation:
+        simulation.run(5)  # a window has ended, a row has not
+        path = simulation.save(tmp_path / "saved")
+        with Simulation.load(path) as loaded, simulation.fork() as fork:
+            expected = rows(simulation, 7)
+            assert rows(loaded, 7) == expected == rows(fork, 7)
+    assert {metric for step, metric, _ in expected if step == 6} >= OF_PPO
+
+
+def test_seeds_side_by_side_have_their_own() -> None:
+    seeds = Seeds(poles(), [3, 4])
+    histories = [History(), History()]
+    for simulation, history in zip(seeds.simulations, histories, strict=True):
+        simulation.recorders.append(history)
+    seeds.run(12)
+    for seed, history in zip((3, 4), histories, strict=True):
+        with Simulation(poles(), seed=seed) as alone:
+            expected = {(step, metric): value for step, metric, value in rows(alone, 12)}
+        found = {(row.step, row.metric): row.value for row in history if row.name == "motor"}
+        assert found.keys() == expected.keys()
+        for key, value in found.items():
+            assert value == pytest.approx(expected[key], rel=1e-4, abs=1e-5)
+    seeds.close()
+
+
+def test_what_is_not_finite_is_left_out() -> None:
+    figures = PolicyFigures()
+    for variance, loss in ((float("nan"), 1.0), (0.5, 2.0), (float("nan"), float("inf"))):
+        own: dict[str, Any] = {"explained_variance": torch.tensor(variance), "value_loss": torch.tensor(loss)}
+        figures.add({"motor": own, "idle": {"explained_variance": torch.tensor(float("nan"))}})
+    assert figures.means() == {"motor": {"explained_variance": 0.5, "value_loss": 1.5}, "idle": {}}
+    again = PolicyFigures()
+    again.load_state_dict(figures.state_dict())
+    assert again.means() == figures.means()

@@ -1,0 +1,97 @@
+"""Runs in somebody else's world: gone on with to the same bits where it has a state, and else refused in one line."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import gymnasium
+import pytest
+import torch
+
+from antiphon import Simulation
+from antiphon.engine.planning.advice import advice
+from antiphon.errors import RunError
+from antiphon.scenarios import Scenario
+from tests.commands import Commands
+from tests.engine.numbers import assert_same_state
+from tests.envs.adaptors import parallel_worlds
+from tests.envs.adaptors.test_vector import Saved
+
+STATELESS = """\
+scenario: pole
+env: {gymnasium: CartPole-v1, autoreset: same_step}
+agents:
+  eye: {observes: [observation]}
+  player: {objective: {kind: regression, target: reward}, acts: true}
+channels:
+  - {from: eye, to: player, size: 2, gradient: linear}
+training: {batch: 2, steps: 20}
+"""
+STATEFUL = (
+    STATELESS.replace(
+        "CartPole-v1, autoreset: same_step", "antiphon-test/Saved-v0, max_episode_steps: 2"
+    ).replace("[observation]", "[count, bits]"),
+    STATELESS.replace("gymnasium: CartPole-v1, autoreset: same_step", "pettingzoo: saved_worlds_of_a_test")
+    .replace("[observation]", "[high.place]")
+    .replace("acts: true", "observes: [low.observation]"),
+)
+
+
+@pytest.fixture(autouse=True)
+def named(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The worlds under names of documents."""
+    gymnasium.register("antiphon-test/Saved-v0", entry_point=Saved)
+    monkeypatch.setitem(sys.modules, "saved_worlds_of_a_test", parallel_worlds)
+    monkeypatch.setattr(parallel_worlds, "parallel_env", parallel_worlds.SavedMines)
+    yield
+    del gymnasium.registry["antiphon-test/Saved-v0"]
+
+
+@pytest.mark.parametrize("text", STATEFUL)
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+def test_a_world_with_a_state_goes_on_to_the_same_bits(text: str, backend: str, tmp_path: Path) -> None:
+    scenario = Scenario.from_yaml(text)
+    assert not any("state_dict" in line for line in advice(scenario))
+    with Simulation(scenario, backend=backend) as simulation:
+        simulation.run(steps=7)
+        saved = simulation.save(tmp_path / "saved")
+        twin = simulation.fork()
+        simulation.run(steps=13)
+    with twin:
+        twin.run(steps=13)
+        assert_same_state(twin, simulation)
+    with Simulation.load(saved, backend=backend) as loaded:
+        loaded.run(steps=13)
+        assert_same_state(loaded, simulation)
+
+
+def test_a_run_in_a_world_without_a_state_can_be_used_but_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pole.yaml").write_text(STATELESS)
+    Path("fast.yaml").write_text(STATELESS.replace("steps: 20", "steps: 20, optimiser: {lr: 0.01}"))
+    antiphon_ = Commands(capsys)
+    assert antiphon_.code("check pole.yaml") == 0
+    assert (
+        "env: it has no state_dict, so that a run in it cannot be resumed or forked"
+        in antiphon_.out + antiphon_.err
+    )
+    for name in ("pole", "fast"):
+        antiphon_(f"run {name}.yaml --name {name}")
+    assert "its environment keeps its state to itself, so the run cannot go on" in antiphon_.refused(
+        "resume runs/pole --steps 30"
+    )
+    antiphon_("export runs/pole weights.safetensors")
+    assert antiphon_.code("diff runs/pole runs/fast") == 1
+    assert "The runs part at step 1" in antiphon_.out
+    with Simulation.load("runs/pole") as loaded, Simulation("pole.yaml") as simulation:
+        simulation.run()
+        found, expected = (one.agents["player"].module.state_dict() for one in (loaded, simulation))
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+        with pytest.raises(RunError, match="its environment keeps its state to itself"):
+            loaded.step()
+        with pytest.raises(
+            RunError, match=r"env: 'CartPole-v1' cannot be saved or forked; give it state_dict"
+        ):
+            loaded.fork()

@@ -1,0 +1,71 @@
+"""A world's own observations and actions, of one environment or a batch."""
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from antiphon import envs
+from antiphon.envs.adaptors.native import Native, native_of
+from antiphon.envs.adaptors.parallel import ParallelAdaptor
+from antiphon.errors import ScenarioError
+from tests.envs.adaptors.parallel_worlds import Mines
+from tests.envs.adaptors.test_spaces import NESTED, Mirror
+
+CPU = torch.device("cpu")
+
+
+def mirror() -> tuple[envs.TorchVectorEnv, Native]:
+    env = envs.vector(SyncVectorEnv([lambda: Mirror(NESTED)] * 2, autoreset_mode=AutoresetMode.SAME_STEP), 2)
+    return env, native_of(env)
+
+
+def test_what_one_environment_shows_is_read_as_the_batch_is() -> None:
+    env, native = mirror()
+    batch = SyncVectorEnv([lambda: Mirror(NESTED)] * 2).reset(seed=3)[0]
+    shown, _ = env.reset(seed=3)
+    found, alone = native.read(batch, env.signals, CPU, torch.float32)
+    assert not alone
+    first, alone = native.read(Mirror(NESTED).reset(seed=3)[0], env.signals, CPU, torch.float32)
+    assert alone
+    assert found.keys() == shown.keys() == first.keys()
+    for name, value in shown.items():
+        assert torch.equal(found[name], value)
+        assert torch.equal(first[name], value[:1])
+
+
+def test_actions_are_written_as_the_world_takes_them() -> None:
+    _, native = mirror()
+    action = {
+        "body.gear": torch.tensor([0, 3]),
+        "body.joint": torch.tensor([[0.5, -9, 9]] * 2, dtype=torch.float64),
+        "dice.0": torch.tensor([[1, 5], [0, 2]]),
+        "dice.1": torch.tensor([[1, 0, 1], [0, 0, 0]]),
+    }
+    sample = native.space(2).sample
+    batch = native.write(action, sample, 2, alone=False)
+    assert native.space(2).contains(batch)
+    assert batch["body"]["gear"].tolist() == [-1, 2]
+    assert batch["body"]["joint"].tolist() == [[0.5, -1, 1]] * 2
+    assert batch["dice"][0].tolist() == [[1, 5], [0, 2]]
+    rows = {name: value[:1] for name, value in action.items()}
+    one = native.write(rows, native.space(1).sample, 1, alone=True)
+    assert NESTED.contains(one)
+    assert one["body"]["gear"] == -1
+    assert one["dice"][1].tolist() == [1, 0, 1]
+
+
+def test_an_agent_that_is_not_there_observes_zeros() -> None:
+    native = native_of(ParallelAdaptor([Mines()]))
+    names = ["low.observation", "high.place", "high.sign"]
+    found, alone = native.read({"low": np.array([3.0])}, names, CPU, torch.float32)
+    assert alone
+    assert {name: value.tolist() for name, value in found.items()} == {
+        "low.observation": [[3.0]],
+        "high.place": [[0.0]],
+        "high.sign": [0],
+    }
+    with pytest.raises(
+        ScenarioError, match=r"policy: the observation has none of high\.place, high\.sign, low\.o"
+    ):
+        native.read({}, names, CPU, torch.float32)

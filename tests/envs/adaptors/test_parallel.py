@@ -1,0 +1,238 @@
+"""PettingZoo's parallel worlds: signals and parts by agent, agents that die, resets in the same step."""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from gymnasium import spaces
+
+import antiphon
+from antiphon import envs
+from antiphon.envs.adaptors.parallel import ParallelAdaptor
+from antiphon.errors import RunError, ScenarioError
+from tests.envs.adaptors import parallel_worlds
+from tests.envs.adaptors.parallel_worlds import Mines, SavedMines
+
+WALK = {"low": torch.tensor([2, 1]), "high": torch.tensor([[-1.0], [-1.0]])}
+"""In the first copy `low` goes up by 1 a step, in the second it stays."""
+
+
+def mines(batch: int = 2, kind: type[Mines] = Mines, **options: Any) -> ParallelAdaptor:
+    return ParallelAdaptor([kind(**options) for _ in range(batch)])
+
+
+def test_signals_and_parts_of_the_action_are_by_agent() -> None:
+    env = mines()
+    own = envs.Signal(training_only=True, known="after_step")
+    end = envs.Signal(training_only=True, known="after_step", low=0.0, high=1.0)
+    place = envs.Signal(shape=(1,), low=-99.0, high=99.0)
+    assert env.signals == {
+        "low.observation": place,
+        "high.place": place,
+        "high.sign": envs.Signal(classes=2),
+        "state": envs.Signal(shape=(2,), low=-99.0, high=99.0, training_only=True),
+        "reward": own,
+        "reward.low": own,
+        "reward.high": own,
+        "terminated": end,
+        "terminated.low": end,
+        "terminated.high": end,
+        "truncated": end,
+        "truncated.low": end,
+        "truncated.high": end,
+    }
+    box = spaces.Box(-2, 2, (1,))
+    assert (
+        env.description.action_space
+        == env.single_action_space
+        == spaces.Dict({"low": spaces.Discrete(3), "high": box})
+    )
+
+
+@pytest.mark.parametrize("kind", [Mines, SavedMines])
+def test_contract(kind: type[Mines]) -> None:
+    envs.check_vector_env(partial(mines, 3, kind), steps=20)
+
+
+def test_an_agent_that_died_is_masked_until_the_episode_ends() -> None:
+    env = mines(mine=2)
+    obs, _info = env.reset(seed=4)
+    start = obs["low.observation"].flatten()
+    assert start.tolist() == [1, 0] or start.tolist() == [0, 1] or len(set(start.tolist())) == 1
+    found = [env.step(WALK) for _ in range(4)]
+    death = int(2 - start[0])  # the step in which `low` of the first copy reaches the mine
+    for step, (seen, reward, terminated, truncated, facts) in enumerate(found, start=1):
+        alive = step <= death
+        assert facts["_reward.low"].tolist() == [alive, True]
+        assert facts["_reward.high"].tolist() == [True, True]
+        assert facts["terminated.low"].tolist() == [step == death, 0]
+        if alive:
+            assert facts["reward.low"][0] == start[0] + step
+            assert reward[0] == (facts["reward.low"][0] + facts["reward.high"][0]) / 2
+        else:
+            assert facts["reward.low"][0] == 0
+            assert reward[0] == facts["reward.high"][0]
+        if not alive and step < 4:
+            assert seen["low.observation"][0] == 0
+        assert not bool(terminated.any())
+        assert truncated.tolist() == facts["truncated"].tolist() == [step == 4] * 2
+    assert set(found[-1][4]["final_info"]) == {"state"}
+    assert found[-1][4]["final_obs"]["high.place"].flatten().tolist() == [
+        *(obs["high.place"].flatten() - 4).tolist()
+    ]
+    assert found[-1][0]["low.observation"].abs().max() <= 1  # the next episode has begun
+
+
+def test_an_episode_whose_agents_all_die_is_terminated() -> None:
+    env = mines(1, mine=2, limit=9)
+    env.reset(seed=0)
+    up = {"low": torch.tensor([2]), "high": torch.tensor([[2.0]])}
+    ends = [env.step(up)[2:4] for _ in range(2)]
+    assert [(bool(a), bool(b)) for a, b in ends][-1] == (True, False)
+
+
+def test_copies_are_seeded_one_by_one_and_random_actions_follow_the_seed() -> None:
+    env = mines(3)
+    rolls = []
+    for seed in (1, 1, 2):
+        env.reset(seed=seed)
+        rolls.append(torch.stack([env.step(None)[1] for _ in range(6)]))
+    assert torch.equal(rolls[0], rolls[1])
+    assert not torch.equal(rolls[0], rolls[2])
+    alone = mines(1)
+    assert env.reset(seed=5)[0]["low.observation"][1] == alone.reset(seed=6)[0]["low.observation"][0]
+
+
+def test_floats_of_64_bits_act_in_boxes_of_32() -> None:
+    env = ParallelAdaptor([Mines()], dtype=torch.float64)
+    env.reset(seed=0)
+    seen = env.step({"high": torch.full((1, 1), -9.0, dtype=torch.float64)})[0]["high.place"]
+    assert seen.dtype == torch.float64
+    assert seen.item() <= -1  # clipped to the box, from 0 or 1
+
+
+def test_a_state_is_the_copies_own() -> None:
+    with pytest.raises(RunError, match=r"env: 'mines_v0' cannot be saved or forked; give it state_dict and"):
+        mines().state_dict()
+    env = mines(kind=SavedMines)
+    env.reset(seed=0)
+    env.step(WALK)
+    state = env.state_dict()
+    twin = mines(kind=SavedMines)
+    twin.load_state_dict(state)
+    for _ in range(6):
+        one, other = env.step(WALK), twin.step(WALK)
+        assert torch.equal(one[1], other[1])
+        assert torch.equal(one[0]["low.observation"], other[0]["low.observation"])
+
+
+def test_pictures_and_closing_are_the_copies_own() -> None:
+    copies = [Mines(render_mode="rgb_array"), Mines()]
+    env = ParallelAdaptor(copies)
+    env.reset(seed=0)
+    env.step(WALK)
+    assert env.render_mode == "rgb_array"
+    assert env.metadata["render_modes"] == ["rgb_array"]
+    assert [picture.max() for picture in env.render()] == [1, 1]
+    env.close()
+    assert copies[0].closed
+    assert copies[1].closed
+
+
+DOCUMENT = """\
+scenario: mines
+env: {pettingzoo: parallel_worlds_of_a_test, limit: 3}
+agents:
+  eye: {observes: [high.place]}
+  foot: {observes: [low.observation], objective: {kind: regression, target: reward.low}, align: true}
+channels:
+  - {from: eye, to: foot, size: 2, gradient: linear}
+training: {batch: 2}
+"""
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module under a name of a document, imported already."""
+    monkeypatch.setitem(sys.modules, "parallel_worlds_of_a_test", parallel_worlds)
+
+
+def test_a_document_names_a_module_with_a_parallel_world(named: None) -> None:
+    scenario = antiphon.Scenario.from_yaml(DOCUMENT.replace(", align: true", ""))
+    assert antiphon.Scenario.from_yaml(scenario.to_yaml()) == scenario
+    with antiphon.Simulation(scenario) as simulation:
+        simulation.run(steps=10)
+
+
+def test_a_factory_of_parallel_worlds_can_be_registered() -> None:
+    from antiphon.envs import registry
+
+    envs.register("test/Mines", lambda limit=4: Mines(limit=limit))
+    try:
+        env = envs.make({"id": "test/Mines", "limit": 2}, batch=3)
+        assert isinstance(env, ParallelAdaptor)
+        env.reset(seed=0)
+        assert [env.step({"low": torch.tensor([1] * 3)})[3].tolist() for _ in range(2)][1] == [True] * 3
+    finally:
+        del registry._FACTORIES["test/Mines"]
+
+
+class Odd(Mines):
+    def observation_space(self, agent: str) -> spaces.Space[Any]:
+        return spaces.Graph(spaces.Discrete(2), None)
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (
+            {"pettingzoo": "mpe2.simple_speaker_listener_v4"},
+            "mpe2 is not installed; pip install 'antiphon[worlds]'",
+        ),
+        ({"pettingzoo": "os.path"}, "os.path has no parallel_env; name the module of a parallel world"),
+        ({"pettingzoo": "nothing_here.world_v0"}, "a document may not import 'nothing_here'; allow it with"),
+        ({"pettingzoo": "parallel_worlds_of_a_test", "mines": 3}, "unexpected keyword argument 'mines'"),
+        (
+            {"pettingzoo": "parallel_worlds_of_a_test", "render_mode": "human"},
+            "env.render_mode: parallel_worlds_of_a_test has no 'human'; known: rgb_array",
+        ),
+    ],
+)
+def test_what_cannot_be_made_is_refused_in_one_line(spec: dict[str, Any], expected: str, named: None) -> None:
+    if spec["pettingzoo"].startswith("mpe2") and _installed("mpe2"):
+        pytest.skip("mpe2 is installed")
+    with pytest.raises(ScenarioError) as caught:
+        envs.make(spec, batch=2)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def _installed(package: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(package) is not None
+
+
+def test_a_space_without_translation_names_its_signal() -> None:
+    with pytest.raises(
+        ScenarioError, match=r"the observation 'low\.observation' is a Graph; flatten it to Box"
+    ):
+        mines(kind=Odd)
+    with pytest.raises(ScenarioError, match=r"env: object is no parallel world of PettingZoo"):
+        ParallelAdaptor([object()])
+
+
+def test_worlds_of_the_package_keep_the_contract(tmp_path: Path) -> None:
+    pytest.importorskip("mpe2")
+    spec = {"pettingzoo": "mpe2.simple_speaker_listener_v4", "max_cycles": 5}
+    envs.check_vector_env(lambda: envs.make(spec, batch=2), steps=12)
+    env = envs.make(spec, batch=2)
+    assert {"speaker_0.observation", "listener_0.observation", "state", "reward.listener_0"} <= set(
+        env.signals
+    )
+    env.reset(seed=0)
+    ends = [env.step(None)[3].tolist() for _ in range(5)]
+    assert ends == [[False, False]] * 4 + [[True, True]]
