@@ -13,6 +13,7 @@ from antiphon.agents.aggregation import aggregator_of
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import OBJECTIVE, Head
 from antiphon.agents.objectives import objective_of
+from antiphon.agents.policies import POLICY_FIELDS
 from antiphon.comms.credit import constant
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.modules import input_of, predictor_class, predictor_of
@@ -38,6 +39,8 @@ def check_objective(
 ) -> None:
     """Check that an objective returns a loss per sample that an agent can follow, and a metric where it has one.
 
+    Policies (`a2c`, `ppo`, `reinforce`), whose losses are of windows, are refused.
+
     Args:
         kind: A registered name, a class, a function, or any object that can be called.
         options: Keyword arguments of its factory.
@@ -48,6 +51,9 @@ def check_objective(
         AssertionError: A part of the contract is broken; the message names it.
     """
     name = name_of(kind)
+    require(
+        name not in POLICY_FIELDS, f"{name}: a policy's losses are of windows, not of outputs and a target"
+    )
     objective = made_or_refused(name, lambda: objective_of(kind, options))
     size = objective.size(target, classes)
     require(

@@ -317,7 +317,7 @@ class BackwardPass:
         if record.prediction is None or not channel.injects:
             return None
         credit = record.prediction[0]
-        if channel.mixes and (channel.trace or channel.propagate):  # `trace` of a state is another thing
+        if channel.mixes:
             delta = channel.zeros if record.delta is None else record.delta
             credit = torch.lerp(credit, delta, channel.trace) if channel.trace else credit
             returned = channel.propagate and record.counted is not False

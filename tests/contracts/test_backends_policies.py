@@ -114,3 +114,26 @@ def test_an_agent_that_diverges_in_a_further_pass_takes_no_other(count: int, bou
     assert len(cohort.events) == count
     updates = {cohort.system.agents[f"a{i}"].learner.updates for i in range(count)}
     assert updates == {0} if bound < 1 else all(taken % 7 for taken in updates), updates
+
+
+CRITIC: Document = {"observes": ["secret", "x"], "network": {"kind": "mlp", "hidden": [3], "norm": "layer"}}
+LOCAL_POLICIES: dict[str, tuple[Document, Document]] = {
+    "linear": ({"kind": "a2c"}, {}),
+    "a critic": ({"kind": "ppo", "minibatches": 2, "critic": CRITIC}, {"context": ["label"]}),
+    "hidden layers": (
+        {"kind": "ppo", "epochs": 2, "minibatches": 2},
+        {"hidden": [4], "norm": "layer", "normalise": "layer"},
+    ),
+    "episodes": ({"kind": "reinforce"}, {"hidden": [3]}),
+}
+
+
+@pytest.mark.parametrize("batch", [2, 6])
+@pytest.mark.parametrize("name", LOCAL_POLICIES)
+def test_local_policies(name: str, batch: int) -> None:
+    """Rewards that agents lose, and so few rows that windows teach some members nothing."""
+    objective, gradient = LOCAL_POLICIES[name]
+    scene = pairs(objective, 3, gradient={"kind": "local_policy", **gradient})
+    scene["env"] = Game("choice", scene["env"].parts, share=0.3, next_step=True, own=("a0", "a1", "a2"))
+    scene["training"]["batch"] = batch
+    hold(scene, look=7)

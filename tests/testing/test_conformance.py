@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from antiphon import testing
 from antiphon.agents.objectives import OBJECTIVES
+from antiphon.agents.policies import POLICY_FIELDS
 from antiphon.telemetry.figures import Figure, Recorder, RunDescription
 from antiphon.telemetry.history import History
 from tests.test_extensions import (
@@ -42,13 +43,23 @@ def line_of(check: Callable[..., None], broken: Any, **settings: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    "kind", [*OBJECTIVES, Focal, Focal(1.0), hinge, nn.CrossEntropyLoss(reduction="none")]
+    "kind",
+    [
+        *(kind for kind in OBJECTIVES if kind not in POLICY_FIELDS),
+        *(Focal, Focal(1.0), hinge, nn.CrossEntropyLoss(reduction="none")),
+    ],
 )
 def test_sound_objectives_pass(kind: Any) -> None:
     if kind == "regression":
         testing.check_objective(kind, classes=None, target=(2,))
     else:
         testing.check_objective(kind)
+
+
+@pytest.mark.parametrize("kind", POLICY_FIELDS)
+def test_policies_are_refused(kind: str) -> None:
+    line = f"{kind}: a policy's losses are of windows, not of outputs and a target"
+    assert line_of(testing.check_objective, kind) == line
 
 
 @pytest.mark.parametrize("kind", ["classification", "coding"])
@@ -174,7 +185,7 @@ def test_broken_predictors_are_named(check: Callable[..., None], name: str) -> N
     assert line in line_of(check, broken, context=5)
 
 
-@pytest.mark.parametrize("kind", ["local", "sobolev_label", "lens"])
+@pytest.mark.parametrize("kind", ["local", "sobolev_label", "lens", "local_policy"])
 def test_kinds_that_predict_no_returned_gradient_are_refused(kind: str) -> None:
     line = f"{kind}: its loss is its own, and no returned gradient is predicted; a scenario or a Channel checks its head"
     assert line_of(testing.check_predictor, kind) == line
