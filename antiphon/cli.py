@@ -27,7 +27,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "antiphon evaluate runs/exp1 --ablate zero --examples 200",
         "antiphon evaluate runs/exp1 --value --horizon 5 --repeats 2",
     ),
-    "watch": ("antiphon watch runs/exp2 -o team.gif",),
+    "watch": (
+        "antiphon run cartpole-team --steps 40 --name team",
+        "antiphon watch runs/team -o team.gif --episodes 2",
+    ),
     "export": (
         "antiphon export runs/exp1 system.pt2",
         "antiphon export runs/exp1 weights.safetensors --agent n0",

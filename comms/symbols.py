@@ -84,6 +84,12 @@ class MessageSampler(ABC):
         found.greedy = True
         return found
 
+    def seeded(self, seed: int) -> Self:
+        """Return a copy with noise of its own: of rollouts."""
+        found = copy.copy(self)
+        found._seeds = torch.tensor([seed])
+        return found
+
     def stack(self, samplers: Sequence[MessageSampler]) -> Self:
         """Return this sampler for several channels, in order."""
         found = copy.copy(self)

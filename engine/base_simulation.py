@@ -304,7 +304,8 @@ class BaseSimulation:
             split: `test`, `validation` or `train`.
             links: `perfect`: the composed system; delays are kept, nothing is dropped, no synthetic input is used.
                 `as_run`: over the links as they are in the run. Or `Links("as_run", drop=…, inputs=…)`.
-            episodes: Of policies: whole episodes of each environment, the first ones; None: one.
+            episodes: Of policies: whole episodes of each environment, the first ones; None: one, or in a stream of examples
+                as many as go once through the split.
             sampled: Of policies: whether actions are sampled as in training; else the most likely one is taken.
 
         Raises:

@@ -240,6 +240,8 @@ def make(
     dtype = torch.float32 if dtype is None else dtype
     if foreign := _foreign(spec):
         kind, name, values = foreign
+        if kind == "gymnasium" and name in ids():
+            raise ScenarioError(f"env.gymnasium: '{name}' is antiphon's own; write env: {{id: {name}}}")
         if split is not None:
             check_split(split, ())
         opened: TorchVectorEnv = imported(_ADAPTORS[kind])(name, batch, values, device=device, dtype=dtype)

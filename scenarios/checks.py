@@ -424,11 +424,6 @@ def _policies(scenario: Graph) -> Iterator[DocumentError]:
             yield DocumentError(("channels", index, field), f"{message}; {mend}")
     for group in learning_groups(scenario.agents, scenario.channels) if policies else ():
         ppo = [(name, policies[name]) for name in group if name in policies and policies[name].kind == "ppo"]
-        if ppo and (ppo[0][1].epochs is None or ppo[0][1].epochs > 1):
-            for index, tie in enumerate(scenario.tied):
-                if any(place.partition(".")[0] in group for place in tie):
-                    message = f"the further passes of {ppo[0][0]!r} (ppo) would move one of these and not the others"
-                    yield DocumentError(("tied", index), f"{message}; give it epochs: 1, or use share")
         for name, objective in ppo[1:]:
             for field in ("epochs", "minibatches"):
                 if getattr(objective, field) != getattr(ppo[0][1], field):

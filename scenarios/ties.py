@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from antiphon.errors import suggest
 from antiphon.scenarios.problems import DocumentError, Path
-from antiphon.scenarios.relations import Graph, episode_agents, learning_steps, locked_groups
+from antiphon.scenarios.relations import Graph, episode_agents, learning_groups, learning_steps, locked_groups
 
 __all__ = ["agent_and_parameter", "agents_tied_to", "tie_problems"]
 
@@ -71,9 +71,14 @@ def _differences(scenario: Graph, agents: Mapping[str, str]) -> Iterator[Documen
         if spec.share is not None:
             message = f"{tie}, but all parameters of the agent are shared (share: {spec.share}); leave out one of the two"
             yield DocumentError(("agents", name, "share"), message)
-        if spec.objective is not None and spec.objective.kind == "ppo" and spec.objective.epochs != 1:
-            message = f"{tie}, and passes of ppo after the first move one agent alone; use epochs: 1, or a2c"
-            yield DocumentError(("agents", name, "objective", "epochs"), message)
+        group = next(group for group in learning_groups(scenario.agents, scenario.channels) if name in group)
+        for member in group:
+            objective = scenario.agents[member].objective
+            if objective is not None and objective.kind == "ppo" and objective.epochs != 1:
+                message = (
+                    f"{tie}, and passes of ppo after the first move one agent alone; use epochs: 1, or a2c"
+                )
+                yield DocumentError(("agents", member, "objective", "epochs"), message)
         clip = (spec.optimiser or scenario.training.optimiser).clip
         if clip is not None:
             message = f"{tie}, and a clip of {clip:g} acts on the gradients of each agent on its own; leave out the clip"

@@ -300,7 +300,7 @@ class _Stage:
             draw.text(centre, text, fill=INK if message.new else _FAINT, font=self._font, anchor="mm")
             return
         values = message.values[:_BARS]
-        wide, high = 5, 15
+        wide, high = max(5, min(14, 40 // max(len(values), 1))), 15
         left = x - wide * len(values) / 2
         draw.rectangle(
             (left - 3, y - high - 3, left + wide * len(values) + 2, y + high + 3),

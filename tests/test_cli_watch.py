@@ -152,6 +152,33 @@ def test_refusals(run: Path, tmp_path: Path, cli: Commands, monkeypatch: pytest.
     assert not (tmp_path / "a.gif").exists()
 
 
+GAME = """
+scenario: game
+env: {id: antiphon/Referential-v0, candidates: 3}
+agents:
+  speaker: {observes: [shown], network: {kind: mlp, hidden: [4]}}
+  listener: {observes: [candidates], network: {kind: mlp, hidden: [4]}, acts: true, objective: {kind: reinforce}}
+channels: [{from: speaker, to: listener, size: 2}]
+training: {steps: 4, batch: 40}
+"""
+
+
+def test_measurements_over_examples_of_an_agent_that_learns_from_rewards(
+    tmp_path: Path, cli: Commands
+) -> None:
+    (tmp_path / "game.yaml").write_text(GAME)
+    assert "(listener; 360 whole episodes of 1 step, greedy)" in cli(
+        "run", tmp_path / "game.yaml", "--name a --logdir", tmp_path
+    )
+    line = cli.refused("evaluate", tmp_path / "a", "--ablate zero")
+    assert line.startswith(
+        "ablate: the readout 'listener' learns from rewards, which are no loss of an example"
+    )
+    found = cli.json("evaluate", tmp_path / "a", "--represent", tmp_path / "r", "--examples 20")
+    assert found["representations"]["implied_loss"] == {}
+    assert found["representations"]["agents"].keys() == {"speaker", "listener"}
+
+
 class Drawn(gymnasium.Env[np.ndarray[Any, Any], int]):
     """Two steps, of which the pictures are grey; without its render mode there are none."""
 

@@ -30,7 +30,7 @@ from antiphon.commands.output import (
 )
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.inference.links import Links
-from antiphon.engine.probes.ablation import Ablation, Change, Kind, ablate
+from antiphon.engine.probes.ablation import Ablation, Change, Kind, ablate, check_readouts
 from antiphon.engine.probes.ceiling import ceilings
 from antiphon.engine.probes.implied import ImpliedLoss, implied_loss
 from antiphon.engine.probes.language import Language, language, language_rows, spoken
@@ -194,6 +194,8 @@ def _check(simulation: Simulation, measurements: Measurements) -> None:
     for name in measurements.channels or ():
         if name not in simulation.system.channels:
             raise RunError(f"--channels: no channel '{name}'{suggest(name, simulation.system.channels)}")
+    if measurements.ablate is not None:
+        check_readouts(simulation)
     if measurements.language:
         spoken(simulation.system, measurements.channels)
     for option, wanted in (("--ablate", measurements.ablate), ("--represent", measurements.represent)):

@@ -10,6 +10,7 @@ from pathlib import Path
 from antiphon.commands.arguments import given_scenario
 from antiphon.commands.output import console, counted, display_path, print_json
 from antiphon.engine.core.progress import Progress
+from antiphon.engine.inference.episodes import policies
 from antiphon.engine.inference.frames import film
 from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.runs.directory import RunDirectory
@@ -62,12 +63,13 @@ def watch(
     check_film(output)
     directory = RunDirectory.open(path)
     scenario = given_scenario(directory, python)
-    actions = "sampled" if sampled else "greedy"
     with Simulation.load(path, scenario, threads=directory.facts["threads"]) as simulation:
         with Progress("watching", None) as bar:
             found = film(simulation, episodes=episodes, seed=seed, sampled=sampled, on_step=bar.advance)
         steps = simulation.now
-        title = f"{simulation.scenario.scenario} after {steps:,} steps, {actions}"
+        actions = ("sampled" if sampled else "greedy") if policies(simulation.system) else None
+        how = "" if actions is None else f", {actions}"
+        title = f"{simulation.scenario.scenario} after {steps:,} steps{how}"
         graph = graph_of(simulation.scenario)
     with Progress("drawing", len(found.frames)) as bar:
         every = write_film(output, graph, found.frames, title=title, fps=found.fps, on_frame=bar.advance)
@@ -78,7 +80,7 @@ def watch(
     kept = "" if every == 1 else f", one of {every} steps drawn"
     listed = ", ".join(counted(value) for value in found.returns)
     lines = (
-        f"return       {listed}   ({len(found.frames):,} steps, {actions})",
+        f"return       {listed}   ({len(found.frames):,} steps{how})",
         f"written      {display_path(output)} ({output.stat().st_size:,} bytes{kept})",
     )
     for line in lines:

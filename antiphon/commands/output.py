@@ -151,8 +151,9 @@ def show_result(result: Mapping[str, Any]) -> None:
 def episodes_in_words(episodes: Mapping[str, Any]) -> str:
     """Format what returns are of: `16 whole episodes of 341.2 steps, greedy`."""
     count = episodes["count"]
-    plural = "s" if count != 1 else ""
-    return f"{count:,} whole episode{plural} of {_brief(episodes['length'])} steps, {episodes['actions']}"
+    plural, length = "s" if count != 1 else "", _brief(episodes["length"])
+    steps = "step" if length == "1" else "steps"
+    return f"{count:,} whole episode{plural} of {length} {steps}, {episodes['actions']}"
 
 
 def _brief(value: float) -> str:

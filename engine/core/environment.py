@@ -28,7 +28,7 @@ class EnvironmentRunner:
         seed: Of its resets.
 
     Attributes:
-        episodes: Returns and lengths of finished episodes; None: nobody asks for a reward.
+        episodes: Returns and lengths of finished episodes; None: nobody asks for what a step came to.
     """
 
     def __init__(self, env: TorchVectorEnv, names: set[str], seed: int) -> None:
@@ -46,7 +46,8 @@ class EnvironmentRunner:
         self.step_signals = StepSignals(0, self._known(observations, info))
         self.elapsed = 0  # steps of the present episode, where its length is known
         self.episodes: EpisodeStatistics | None = None
-        if rewards := [name for name in self._after if name.partition(".")[0] == REWARD]:
+        if any(name.partition(".")[0] in OUTCOMES for name in self._after):
+            rewards = [name for name in self._after if name.partition(".")[0] == REWARD]
             self.episodes = EpisodeStatistics(rewards, self.env.num_envs, self.env.device, self.env.dtype)
 
     def figures(self) -> dict[str, float]:

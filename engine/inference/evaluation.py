@@ -29,6 +29,7 @@ from antiphon.engine.inference.rollout import (
     Scores,
     scored,
     steps_needed,
+    with_targets,
 )
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.errors import ScenarioError
@@ -148,7 +149,8 @@ def evaluate(
         links: How messages travel; a word for their kind will do.
         seed: Of the run; what links lose and add is sampled from it and from the split, the same every time.
         make: Makes the environment to run forward in; streams of examples need none.
-        episodes: Of each environment, where agents have policies; None: one.
+        episodes: Of each environment, where agents have policies; None: one, or in a stream of examples as many as go once
+            through the split.
         sampled: Whether policies sample their actions; else they take the most likely one.
 
     Raises:
@@ -157,15 +159,36 @@ def evaluate(
         RunError: As of `play`.
     """
     links = Links.read(links)
-    if policies(system):
-        count = 1 if episodes is None else episodes
-        return _score_episodes(system, env, readout, split, links, seed, make, count, sampled=sampled)
-    for name, given in (("episodes", episodes is not None), ("sampled", sampled)):
-        if given:
-            raise ScenarioError(f"evaluate: {name} has no effect here: no agent has a policy")
-    if not env.is_stream:
-        return _score_environment(system, env, readout, split, links, seed, make)
-    goals = system.goals()
+    if not policies(system):
+        for name, given in (("episodes", episodes is not None), ("sampled", sampled)):
+            if given:
+                raise ScenarioError(f"evaluate: {name} has no effect here: no agent has a policy")
+        score = _score_stream if env.is_stream else _score_environment
+        count, agents = score(system, env, readout, split, links, seed, make)
+        return Evaluation(split, count, readout, agents, links)
+    agents, played = _play(system, env, split, links, seed, make, episodes, sampled=sampled)
+    if with_targets(system) and (env.is_stream or env.evaluation_steps is not None):
+        score = _score_stream if env.is_stream else _score_environment
+        agents |= score(system, env, readout, split, links, seed, make)[1]
+    agents = {name: agents[name] for name in system.goals()}
+    return Evaluation(split, played.count, readout, agents, links, played)
+
+
+Scored = tuple[int, dict[str, dict[str, float]]]
+"""How many examples or targets, and loss and metric by agent."""
+
+
+def _score_stream(
+    system: System,
+    env: TorchVectorEnv,
+    readout: tuple[str, ...],
+    split: str,
+    links: Links,
+    seed: int,
+    make: Make | None,
+) -> Scored:
+    """Show every example of a split once."""
+    goals = with_targets(system)
     sums = {name: {"loss": 0.0, goal.objective.metric: 0.0} for name, goal in goals.items()}
     count = 0
     for rows, scores in _score_examples(system, env, split, links, seed):
@@ -173,15 +196,16 @@ def evaluate(
         for name, found in scores.items():
             for metric, figure in found.items():
                 sums[name][metric] += figure.sum().item()
-    agents = {name: {metric: total / count for metric, total in own.items()} for name, own in sums.items()}
-    return Evaluation(split, count, readout, agents, links)
+    return count, {
+        name: {metric: total / count for metric, total in own.items()} for name, own in sums.items()
+    }
 
 
 def _score_examples(
     system: System, env: TorchVectorEnv, split: str, links: Links, seed: int
 ) -> Iterator[tuple[int, Scores]]:
     """Yield the scores of one batch of examples after the other, with its size."""
-    goals = system.goals()
+    goals = with_targets(system)
     batches = -(-env.example_count(split) // _ROWS)
     if links.kind == "perfect":
         composed = ComposedSystem(system, list(goals))
@@ -206,7 +230,7 @@ def _score_environment(
     links: Links,
     seed: int,
     make: Make | None,
-) -> Evaluation:
+) -> Scored:
     """Run a system forward, once through a split."""
     if env.evaluation_steps is None:
         own = ", ".join(env.figures())
@@ -232,37 +256,38 @@ def _score_environment(
             )
         agents[name] = _means(score, goals[name])
     targets = [scores[name].count for name in readout if name in scores]
-    return Evaluation(split, max(targets, default=0), readout, agents, links)
+    return max(targets, default=0), agents
 
 
-def _score_episodes(
+def _play(
     system: System,
     env: TorchVectorEnv,
-    readout: tuple[str, ...],
     split: str,
     links: Links,
     seed: int,
     make: Make | None,
-    episodes: int,
+    episodes: int | None,
     *,
     sampled: bool,
-) -> Evaluation:
-    """Run a system for whole episodes, in an environment without splits in those that the split's name seeds."""
-    if episodes < 1:
+) -> tuple[dict[str, dict[str, float]], Episodes]:
+    """Run a system for whole episodes, and return its agents' scores in them.
+
+    In an environment without splits, the split's name seeds the episodes.
+    """
+    if episodes is not None and episodes < 1:
         raise ScenarioError(f"evaluate: episodes={episodes}; must be at least 1")
     check_split(split, env.splits or _SPLITS)
     if env.endless:
         raise ScenarioError("evaluate: the environment's episodes never end, so they have no return")
+    if episodes is None:
+        episodes = -(-env.example_count(split) // env.num_envs) if env.is_stream else 1
     assert make is not None
     with closing(make(env.num_envs, split if env.splits else None)) as other:
         rollout = EnvironmentRollout(system, other, links, rollout_seed(seed, split, 0), sampled=sampled)
         found = play(rollout, episodes, "sampled" if sampled else "greedy")
     goals = system.goals()
     agents = {name: {"return": found.returns[reward_of(goal)]} for name, goal in policies(system).items()}
-    for name, score in rollout.scores.items():
-        agents[name] = _means(score, goals[name])
-    order = {name: agents[name] for name in goals}
-    return Evaluation(split, found.count, readout, order, links, found)
+    return agents | {name: _means(score, goals[name]) for name, score in rollout.scores.items()}, found
 
 
 def _means(score: Score, goal: Goal) -> dict[str, float]:

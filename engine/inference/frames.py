@@ -19,7 +19,6 @@ from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import EnvironmentRollout
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES
-from antiphon.envs.worlds.base import World
 from antiphon.errors import AntiphonError, RunError, ScenarioError
 from antiphon.scenarios.parts import EnvSpec
 from antiphon.scenarios.spec import plain
@@ -186,8 +185,8 @@ def _world(simulation: BaseSimulation) -> TorchVectorEnv:
         raise ScenarioError(
             f"watch: the world draws no pictures{known}; use one with the render mode {_MODE}, such as antiphon/CartPole-v0"
         )
-    if env.render_mode == _MODE or not isinstance(spec, EnvSpec) or isinstance(env, World):
-        return env
+    if env.render_mode == _MODE or not isinstance(spec, EnvSpec) or spec.id is not None:
+        return env  # environments by id draw without a mode, or have it among their keys
     env.close()
     drawn = EnvSpec.model_validate({**plain(spec), "render_mode": _MODE})
     scenario = scenario.model_copy(update={"env": drawn})

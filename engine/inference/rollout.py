@@ -54,6 +54,7 @@ __all__ = [
     "scored",
     "steps_needed",
     "ticks_needed",
+    "with_targets",
 ]
 
 Deliver = Callable[[str, int, Tensor], Tensor]
@@ -75,7 +76,7 @@ class Rollout:
         links: How messages travel.
         seed: Of what is lost and added on the way.
         deliver: What is sent in place of messages; None: they are.
-        sampled: Whether policies sample their actions; else they take the most likely one.
+        sampled: Whether policies sample their actions, messages among them; else they take the most likely one.
 
     Attributes:
         system: The copy.
@@ -92,12 +93,13 @@ class Rollout:
         sampled: bool = False,
     ) -> None:
         self.system = _silent_copy(system, batch, links, seed)
+        for channel in self.system.channels.values():
+            if channel.sampler is not None:
+                own = channel.sampler.seeded(seed_for(seed, "message", channel.sender, channel.port))
+                channel.sampler = own if sampled and own.learned else own.most_probable()
         self._messages = _DeliveredMessages(deliver)
         self._forward_pass = ForwardPass(self.system, self._messages)
         self._forward_pass.actions.greedy = not sampled
-        for name, channel in self.system.channels.items() if sampled else ():
-            if channel.sampler is not None and channel.sampler.learned:  # messages that are actions
-                channel.sampler = system.channels[name].sampler
 
     def restart(self, deliver: Deliver | None = None) -> None:
         """Begin in silence again."""
@@ -238,9 +240,9 @@ class ExampleRollout:
         return ports
 
     def scores(self, ports: Mapping[str, Tensors]) -> Scores:
-        """Return loss and metric per example of every agent with an objective."""
+        """Return loss and metric per example of every agent with a target."""
         signals = self._signals.signals
-        goals = self.system.goals()
+        goals = with_targets(self.system)
         return {name: scored(goal, ports[name][OBJECTIVE], signals) for name, goal in goals.items()}
 
     def sent(self, channel: str) -> dict[int, Tensor]:
@@ -329,6 +331,11 @@ def ticks_needed(
     return needed
 
 
+def with_targets(system: System) -> dict[str, Goal]:
+    """Return the objectives that score an output against a target, by agent: all but policies."""
+    return {name: goal for name, goal in system.goals().items() if goal.policy is None}
+
+
 def scored(goal: Goal, output: Tensor, signals: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return `loss` and the objective's metric per example, [rows] each."""
     objective, target = goal.objective, signals[goal.target]
@@ -355,7 +362,7 @@ class EnvironmentRollout:
         env: The environment, of any batch; the rollout owns it.
         links: How messages travel.
         seed: Of the environment, of sampled actions, and of what is lost and added on the way.
-        sampled: Whether policies sample their actions; else they take the most likely one.
+        sampled: Whether policies sample their actions, messages among them; else they take the most likely one.
         signals: Signals that are asked for beside those of the system.
         deliver: What is sent in place of messages; None: they are.
 
@@ -377,7 +384,7 @@ class EnvironmentRollout:
         self.rollout = Rollout(system, env.num_envs, links, seed, deliver, sampled=sampled)
         self.system = self.rollout.system
         self.world = EnvironmentRunner(env, self.system.signals().union(signals), seed)
-        self.scores = {name: Score() for name, goal in system.goals().items() if goal.policy is None}
+        self.scores = {name: Score() for name in with_targets(system)}
         self._evaluator = ObjectiveEvaluator(self.system)
         self._filled = filled(system)
 
@@ -466,7 +473,6 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
         ledger=ledger,
         mailbox=Mailbox(ledger, channel.mailbox.aligns),
         zeros=channel.zeros.new_zeros(batch, channel.size),
-        sampler=None if channel.sampler is None else channel.sampler.most_probable(),
         predictor=None,
         context=(),
         ends=(),

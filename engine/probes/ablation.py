@@ -19,12 +19,12 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.evaluation import examples, first_lines, rollout_seed
 from antiphon.engine.inference.links import Links
-from antiphon.engine.inference.rollout import ExampleRollout, Scores
+from antiphon.engine.inference.rollout import ExampleRollout, Scores, with_targets
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.random import seed_for, uniform
 from antiphon.telemetry.statistics import student_t
 
-__all__ = ["ABLATIONS", "Ablation", "Change", "Kind", "ablate"]
+__all__ = ["ABLATIONS", "Ablation", "Change", "Kind", "ablate", "check_readouts"]
 
 ABLATIONS = ("zero", "mean", "resample", "delay")
 _ROWS = 500
@@ -188,7 +188,8 @@ def ablate(
         raise ScenarioError("ablate: the scenario has no channel to do without")
     if limit is not None and limit < 1:
         raise ScenarioError(f"examples: must be at least 1, not {limit}")
-    goals = system.goals()
+    check_readouts(simulation)
+    goals = with_targets(system)
     settings: dict[str, Any] = {"ends": goals, "history": kind.name == "delay"}
     rollouts = [
         ExampleRollout(system, batch, links, seed=rollout_seed(simulation.seed, split, number), **settings)
@@ -207,6 +208,17 @@ def ablate(
             m: Change.of(torch.stack([pairs[a][m] for a in readouts]).mean(0), quantile) for m in shared
         }
     return found
+
+
+def check_readouts(simulation: BaseSimulation) -> None:
+    """Raise ScenarioError where a readout has no loss of an example by which channels can be ranked."""
+    goals = with_targets(simulation.system)
+    for name in simulation.scenario.readouts:
+        if name not in goals:
+            raise ScenarioError(
+                f"ablate: the readout '{name}' learns from rewards, which are no loss of an example; name a readout with a "
+                "target"
+            )
 
 
 def _map(function: Callable[[Tensor], T], scores: Scores) -> dict[str, dict[str, T]]:

@@ -23,7 +23,7 @@ from antiphon.engine.core.records import Record, StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.evaluation import examples as examples_of
 from antiphon.engine.inference.links import Links
-from antiphon.engine.inference.rollout import ExampleRollout
+from antiphon.engine.inference.rollout import ExampleRollout, with_targets
 from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.errors import ScenarioError, suggest
 
@@ -132,10 +132,12 @@ def implied_loss(
         raise ScenarioError(f"points: a line needs at least 2, not {points}")
     if examples < 1:
         raise ScenarioError(f"examples: must be at least 1, not {examples}")
+    if not with_targets(system):
+        return {}  # rewards are no loss of an example
     (batch,) = examples_of(
         simulation.world.env, split, examples, examples
     )  # one: the mean message is that of all
-    rollout = ExampleRollout(system, batch, Links(), seed=simulation.seed, ends=system.goals())
+    rollout = ExampleRollout(system, batch, Links(), seed=simulation.seed, ends=with_targets(system))
     signals = StepSignals(0, dict(batch))
     chosen = names if channels is None else dict.fromkeys(channels)
     return {name: _Lines(system, rollout, signals, system.channels[name]).compare(points) for name in chosen}
@@ -205,7 +207,7 @@ class _Lines:
         def message(stamp: int, made: Tensor) -> Tensor:
             return self._at(stamp, share) if stamp in self.own else made
 
-        total, goals = np.zeros(self.rollout.rows), self.system.goals()
+        total, goals = np.zeros(self.rollout.rows), with_targets(self.system)
         ports = self.rollout.replaced(self.channel.name, message)
         for name, found in self.rollout.scores(ports).items():
             total += goals[name].weight * found["loss"].double().cpu().numpy()

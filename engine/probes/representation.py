@@ -129,6 +129,6 @@ def _target(simulation: BaseSimulation) -> str | None:
     agents, signals = simulation.system.agents, simulation.system.description.signals
     for name in (*simulation.scenario.readouts, *agents):
         goal = agents[name].goal
-        if goal is not None and signals[goal.target].classes is not None:
+        if goal is not None and goal.policy is None and signals[goal.target].classes is not None:
             return goal.target
     return None

@@ -214,7 +214,7 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
             if name in touched[step]:
                 agent = system.agents[name]
                 if agent.goal is not None and _counts(system, name, step):
-                    last = step
+                    last = max(last, _known_at(system, name, step))
                     goals.discard(name)
                 for channel in agent.sends:
                     if channel.ledger.sender.due(step):
@@ -244,6 +244,12 @@ def _counts(system: System, name: str, step: int) -> bool:
     if (step + 1) % system.description.all_signals[agent.goal.target].every and agent.align is None:
         return False
     return not agent.goal.last_only or agent.align is not None or (step + 1) % system.hold == 0
+
+
+def _known_at(system: System, name: str, step: int) -> int:
+    """The step at which the loss of a tick is known: a policy's at the end of its window."""
+    goal, windows = system.agents[name].goal, system.group_of[name].windows
+    return step if goal is None or goal.policy is None else windows.end(windows.number(step))
 
 
 def _touch(touched: dict[int, set[str]], channel: Channel, stamp: int) -> None:

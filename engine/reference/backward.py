@@ -54,9 +54,7 @@ def window_update(state: State, group: LearningGroup, tape: Tape, step: int) -> 
     deltas = [None if g is None else g * batch for g in back]  # rule 1: per sample
     wrong = state.divergence_of(own, deltas)
     if wrong:
-        line = f"agent {', '.join(map(repr, group.members))}: the gradient at step {step} {wrong}; "
-        line += "lower its learning rate, or the scale of the synthetic gradients it receives"
-        state.disable(state.agent_disabled, group.members, step, line)
+        state.stop(group, step, wrong)
         return None
     rest = iter(own)
     for name in learners:  # rule 27a: tied agents follow the mean of their gradients

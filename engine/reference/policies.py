@@ -267,10 +267,7 @@ def _follow(state: State, update: GroupUpdate, loss: Tensor, tape: Tape, step: i
     found = torch.autograd.grad(loss, parameters, allow_unused=True) if parameters else ()
     wrong = state.divergence_of(found, [])
     if wrong:
-        line = f"agent {', '.join(map(repr, group.members))}: the gradient of a further pass at step {step} {wrong}"
-        state.disable(
-            state.agent_disabled, group.members, step, f"{line}; lower its learning rate, or its epochs"
-        )
+        state.stop(group, step, wrong)
         return False
     rest = iter(found)
     for name in learners:  # rule 27a

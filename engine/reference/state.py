@@ -89,6 +89,12 @@ class State:
             return f"is longer than training.bound {self.bound:g}"
         return ""
 
+    def stop(self, group: LearningGroup, step: int, wrong: str) -> None:
+        """Put a group whose gradient has diverged into quarantine; DivergenceError where the scenario has none."""
+        line = f"agent {', '.join(map(repr, group.members))}: the gradient at step {step} {wrong}; "
+        line += "lower its learning rate, or the scale of the synthetic gradients it receives"
+        self.disable(self.agent_disabled, group.members, step, line)
+
     def disable(self, which: set[str], names: Iterable[str], step: int, line: str) -> None:
         """Put what has diverged into quarantine; DivergenceError where the scenario has none (rule 32)."""
         if not self.quarantine:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from antiphon.comms.credit import BackwardRequest, backward_all
 from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.masks import mask_fill_zero, mask_not
 from antiphon.engine.core.system import Stacked
 from antiphon.engine.core.updates import Update, WindowLoss
 from antiphon.engine.step.backward import ObjectiveEvaluator
@@ -60,11 +61,13 @@ class FurtherPasses:
         if not waiting:
             return
         for epoch in range(1, max(each.passes for each in waiting)):
-            running = [each for each in waiting if each.passes > epoch]
-            batches = [self._minibatches(each, epoch, step) for each in running]
-            for place in range(max(map(len, batches))):
-                pairs = zip(running, batches, strict=True)
-                yield [self._update(each, own[place]) for each, own in pairs if place < len(own)]
+            running = [
+                (each, self._minibatches(each, epoch, step)) for each in waiting if each.passes > epoch
+            ]
+            for place in range(max(len(batches) for _, batches in running)):
+                learning = [(each, own) for each, own in running if place < len(own) and each.learns]
+                if learning:
+                    yield [self._update(each, own[place]) for each, own in learning]
 
     def _has_more(self, update: Update) -> bool:
         return any(_passes(self.system.agents[name]) > 1 for name in update.window_loss.policies)
@@ -113,7 +116,10 @@ class FurtherPasses:
             own, policy = rows[agent.name], window.loss.policies[agent.name]
             found = self.evaluator.policies.further(agent, policy, own, ports[agent.name])
             assert agent.goal is not None
-            loss = found.losses.sum() * (agent.goal.weight * len(agent.members) / len(own))
+            losses, stopped = found.losses.sum(0), agent.agent_disabled
+            if isinstance(stopped, Tensor):  # members, by an earlier pass
+                losses = mask_fill_zero(mask_not(stopped[own]), losses)
+            loss = losses.sum() * (agent.goal.weight * len(agent.members) / len(own))
             total = loss if total is None else total + loss
             policy.further.append(found.figures)
         parameters = {name: self.system.agents[name].learner.trainable for name in update.gradients}
@@ -139,3 +145,8 @@ class _Window:
     passes: int
     replay: Replay
     """Of its ticks."""
+
+    @property
+    def learns(self) -> bool:
+        """Whether some agent has not been stopped by an earlier pass."""
+        return any(agent.agent_disabled is not True for agent in self.agents)

@@ -195,7 +195,8 @@ def _translated(actions: Any, space: Space[Any], arrays: bool) -> Any:
         floats = actions.is_floating_point()
         match space:
             case spaces.Discrete():
-                actions = (chosen(actions, int(space.n)) if floats else actions) + int(space.start)
+                actions = chosen(actions, int(space.n)) if floats else actions
+                actions = actions + int(space.start) if space.start else actions
             case spaces.MultiDiscrete():
                 start = torch.as_tensor(space.start).to(actions.device)
                 actions = actions.long().reshape(-1, *space.shape) + start

@@ -196,8 +196,10 @@ class VectorAdaptor(TorchVectorEnv):
             rewards: [batch].
             happened: [2, batch]: which episodes the step terminated and truncated.
         """
-        found = dict(zip(OUTCOMES, (rewards.clone(), *happened.to(self.dtype)), strict=True))
-        outcomes: dict[str, Any] = {name: value for name, value in found.items() if name in self.requested}
+        found = dict(zip(OUTCOMES, (rewards, *happened), strict=True))
+        outcomes: dict[str, Any] = {
+            name: value.to(self.dtype, copy=True) for name, value in found.items() if name in self.requested
+        }
         if self._mode is AutoresetMode.NEXT_STEP and "reward" in outcomes and len(outcomes) > 1:
             outcomes["_reward"] = ~self._ended.any(0)
         return outcomes

@@ -98,6 +98,24 @@ def test_a_member_whose_window_teaches_nothing_does_not_move() -> None:
     assert min(updates.values()) < 5
 
 
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("bound", [0.1, 2.0])
+def test_an_agent_that_diverges_in_a_further_pass_takes_no_other(count: int, bound: float) -> None:
+    """Its likes go on; at the smaller bound all diverge in the first pass."""
+    scene = pairs({"kind": "ppo", "epochs": 3, "minibatches": 3, "value": 2.0}, count, coupling="detached")
+    scene["training"] |= {
+        "on_divergence": "quarantine",
+        "bound": bound,
+        "optimiser": {"kind": "sgd", "lr": 0.5},
+    }
+    hold(scene, look=7)
+    _, cohort = twins(scene)
+    cohort.run(STEPS)
+    assert len(cohort.events) == count
+    updates = {cohort.system.agents[f"a{i}"].learner.updates for i in range(count)}
+    assert updates == {0} if bound < 1 else all(taken % 7 for taken in updates), updates
+
+
 CRITIC: Document = {"observes": ["secret", "x"], "network": {"kind": "mlp", "hidden": [3], "norm": "layer"}}
 LOCAL_POLICIES: dict[str, tuple[Document, Document]] = {
     "linear": ({"kind": "a2c"}, {}),

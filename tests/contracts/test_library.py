@@ -20,6 +20,7 @@ from antiphon.scenarios import Scenario, catalogue
 
 SMALL: dict[str, dict[str, Any]] = {
     "big-corporation": {"agents": 8, "readouts": 2, "hold": 3, "size": 3, "batch": 4},
+    "cartpole-team": {"width": 5, "units": 4, "unroll": 4, "batch": 4},
     "char-lm": {"hidden": 4, "units": 3, "batch": 4},
     "cifar10-cnn": {"data": "shapes", "filters": 2, "predictor": 4, "batch": 4},
     "cifar10-mlp": {"data": "shapes", "depth": 3, "width": 6, "batch": 4},
@@ -29,14 +30,18 @@ SMALL: dict[str, dict[str, Any]] = {
     "deep-mlp": {"depth": 5, "width": 6, "batch": 4},
     "digits-mlp": {"width": 6, "batch": 4},
     "eyes": {"width": 6, "size": 3, "batch": 4},
+    "feudal-keydoor": {"width": 5, "period": 2, "goals": 2, "unroll": 4, "limit": 5, "batch": 4},
     "hyperplane": {"points": 4},
     "lossy": {"width": 6, "size": 3, "hold": 4, "delay": 1, "batch": 4},
     "mnist-cnn": {"filters": 2, "predictor": 4, "batch": 4},
     "mnist-mlp": {"width": 6, "batch": 4},
     "mnist-split": {"width": 6, "batch": 4},
     "pipelined": {"width": 6, "batch": 4},
+    "referential-game": {"width": 6, "units": 5, "size": 4, "batch": 4},
+    "referential-reward": {"width": 6, "units": 5, "size": 4, "batch": 4},
     "repeat-copy": {"bits": 2, "hidden": 4, "units": 3, "threshold": 5.0, "max_length": 3, "batch": 4},
     "sparse-updates": {"width": 6, "batch": 4, "p_update": 0.6},
+    "speaker-listener": {"width": 5, "units": 4, "unroll": 3, "batch": 4},
     "three-timescales": {"hidden": 4, "size": 2, "units": 3, "batch": 4},
     "two-timescales": {"T": 2, "hidden": 4, "size": 2, "units": 3, "batch": 4},
     "unlocked": {"depth": 3, "width": 6, "units": 5, "batch": 4},
@@ -91,8 +96,10 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "unlocked": [{"gradient": "sobolev_label", "input": "linear"}],
 }
 """Other mechanisms that a scenario's parameters reach."""
-TIMED = ("char-lm", "clockwork", "copy", "repeat-copy", "three-timescales", "two-timescales")
-"""Scenarios of agents with a state: they run for ever, and so do their compositions."""
+ACTING = ("cartpole-team", "feudal-keydoor", "speaker-listener")
+"""Scenarios of agents that act in a world."""
+TIMED = ("char-lm", "clockwork", "copy", "repeat-copy", "three-timescales", "two-timescales", *ACTING)
+"""Scenarios of agents with a state or a world: they run for ever, and so do their compositions."""
 ALIKE = ("big-corporation", "cifar10-cnn", "cifar10-mlp", "deep-mlp", "mnist-split", "pipelined")
 """Scenarios that differ from others in data and size alone: interrupted once, not twice."""
 
@@ -112,6 +119,8 @@ COMPOSED = [
     if case.values[0] not in TIMED or not case.values[1] or {"cell", "read", "delay"} & set(case.values[1])
 ]
 """Whose composition is not that of another: how an agent with a state learns does not show in it."""
+OUTPUTS = {"hyperplane": 2, "referential-game": 8, "referential-reward": 4}
+"""Outputs of a readout that has not ten."""
 WATCHED = [
     ("char-lm", {}),
     ("clockwork", {}),
@@ -229,7 +238,7 @@ def test_its_composition_is_made_of_torch_alone(name: str, values: dict[str, Any
     assert not any(simulation.world.env.signals[name].training_only for name in shown)
     outputs = module(**{name: signals[name] for name in shown})
     assert set(outputs) == set(simulation.scenario.readouts)
-    assert all(output.shape == (4, 2 if name == "hyperplane" else 10) for output in outputs.values())
+    assert all(output.shape == (4, OUTPUTS.get(name, 10)) for output in outputs.values())
     assert isinstance(module, fx.GraphModule)
     assert isinstance(module, nn.Module)
 

@@ -123,6 +123,10 @@ def test_env_keeps_its_own_keys_as_plain_data() -> None:
     )
     assert refused(document(env={"id": "x", "f": {1: 2}})) == "env.f: 1 is not a key; keys are words"
     assert refused(document(env={})) == "env.id: is missing; give id, gymnasium or pettingzoo"
+    assert refused(document(env={"id": "x", "pettingzoo": "y"})) == (
+        "env.pettingzoo: the environment has the name id already; leave one out"
+    )
+    assert refused(document(env={"gymnasium": 3})) == "env.gymnasium: must be text, not 3"
     assert refused(document(env="antiphon/Digits-v0")) == (
         "env: must be a mapping of keys, not the word 'antiphon/Digits-v0'"
     )

@@ -27,6 +27,14 @@ NAMES = (
 VARIANTS = ("locked", "detached", "local", "decoupled")
 IN_TIME = ("char-lm", "clockwork", "copy", "repeat-copy", "three-timescales", "two-timescales")
 """Recurrent agents: see test_library_in_time."""
+WORLDS = (
+    "cartpole-team",
+    "feudal-keydoor",
+    "referential-game",
+    "referential-reward",
+    "speaker-listener",
+)
+"""Agents that talk and act: see test_library_of_worlds."""
 THEORY = ("hyperplane",)
 """Scenarios in which gradients are looked at, not tasks to be learned: their variants are their own."""
 SMALL = {"big-corporation": {"agents": 24}}
@@ -45,12 +53,12 @@ def kwargs(scenario: Scenario) -> dict[str, Any]:
 
 
 def test_catalogue() -> None:
-    assert library_names() == tuple(sorted((*NAMES, *IN_TIME, *THEORY)))
+    assert library_names() == tuple(sorted((*NAMES, *IN_TIME, *WORLDS, *THEORY)))
     templates = catalogue()
     assert tuple(templates) == library_names()
     for name, template in templates.items():
         assert template.name == name
-        assert tuple(template.variants)[:4] == VARIANTS or name in ("char-lm", *THEORY)
+        assert tuple(template.variants)[:4] == VARIANTS or name in ("char-lm", "feudal-keydoor", *THEORY)
         assert template.description
         assert template.source == f"{name}.yaml"
 

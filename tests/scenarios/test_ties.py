@@ -19,6 +19,16 @@ def tied(*groups: list[str], **changes: dict[str, Any]) -> dict[str, Any]:
     return agents(**changes) | {"tied": list(groups)}
 
 
+def locked_to_a_policy(document: dict[str, Any]) -> dict[str, Any]:
+    """A document in which agent `a` learns as one with an actor `m`."""
+    motor = {"acts": True, "objective": {"kind": "ppo"}}
+    locked = {"from": "a", "to": "m", "size": 2, "coupling": "locked"}
+    return document | {
+        "agents": {**document["agents"], "m": motor},
+        "channels": [*document["channels"], locked],
+    }
+
+
 @pytest.mark.parametrize(
     ("given", "line"),
     [
@@ -58,6 +68,13 @@ def tied(*groups: list[str], **changes: dict[str, Any]) -> dict[str, Any]:
             tied(TIE, a={"acts": True, "objective": {"kind": "ppo"}, "clock": {"unroll": 4}}),
             (
                 "agents.a.objective.epochs: 'a.0.weight' is tied to 'b.0.weight', and passes of ppo after the first move one "
+                "agent alone; use epochs: 1, or a2c"
+            ),
+        ),
+        (
+            locked_to_a_policy(tied(TIE)),
+            (
+                "agents.m.objective.epochs: 'a.0.weight' is tied to 'b.0.weight', and passes of ppo after the first move one "
                 "agent alone; use epochs: 1, or a2c"
             ),
         ),

@@ -49,6 +49,13 @@ def test_means_are_over_the_newest_finished_episode_of_each_environment() -> Non
     assert "episodes" not in world.figures()
 
 
+def test_who_reads_only_how_episodes_end_has_their_returns_too() -> None:
+    world = counting({"observation", "terminated"})
+    for _ in range(2):
+        world.advance()
+    assert world.figures()["episode_return"] == 3
+
+
 def test_nothing_is_kept_where_no_reward_is_read() -> None:
     world = counting({"observation"})
     assert world.episodes is None

@@ -199,3 +199,26 @@ def test_a_run_in_a_world_that_cannot_be_copied_ends_without_a_return(tmp_path: 
     assert result["return"] is None
     assert "there is one screen" in result["no_return"]
     assert result["agents"]["left"]["return"] is None
+
+
+def test_games_over_examples_are_played_once_through_the_split_and_targets_scored_as_ever() -> None:
+    env = {"id": "antiphon/Referential-v0", "candidates": 3}
+    network = {"kind": "mlp", "hidden": [6]}
+    speaker = {"observes": ["shown"], "network": network, "objective": {**CLASSIFY}}
+    listener = {"observes": ["candidates"], "network": network, "acts": True}
+    channels = [{"from": "speaker", "to": "listener", "size": 4, "coupling": "detached"}]
+    found: dict[str, Any] = {}
+    for kind in ("reinforce", "classification"):
+        goal = {"kind": kind} if kind == "reinforce" else {"kind": kind, "target": "target"}
+        agents = {"speaker": speaker, "listener": {**listener, "objective": goal}}
+        with Simulation(scenario_of(agents, channels, env, readout="listener", batch=50)) as simulation:
+            assert simulation.world.env.example_count("test") == 360
+            found[kind] = simulation.evaluate()
+            if kind == "reinforce":
+                found["sampled"] = simulation.evaluate("validation", sampled=True)
+    games = found["reinforce"]
+    assert (games.episodes.count, games.episodes.length) == (400, 1)  # 8 games of each of 50 environments
+    assert games.agents["speaker"] == found["classification"].agents["speaker"]
+    assert 0.1 < games.return_ < 0.6  # a reward of 1 for one of 3
+    assert games.episodes.returns["reward"] == games.return_
+    assert 0.2 < found["sampled"].return_ < 0.5

@@ -26,6 +26,7 @@ from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
 from antiphon.errors import ScenarioError
 from tests.contracts.backend_documents import Play
+from tests.contracts.backend_policies import Game
 from tests.engine.numbers import assert_same_state, kept
 from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
 
@@ -206,3 +207,16 @@ def test_without_symbols_there_is_no_language() -> None:
     simulation = Simulation(scenario_of(agents, [{"from": "a", "to": "b"}]))
     with pytest.raises(ScenarioError, match="no channel carries symbols"):
         language(simulation)
+
+
+def test_a_policy_listens_to_a_policy() -> None:
+    own: dict[str, Any] = {"network": LINEAR_MAP, "clock": {"unroll": 2}, "objective": {"kind": "a2c"}}
+    agents = {"a": {**own, "observes": ["x"]}, "b": {**own, "observes": ["y"], "acts": True}}
+    words = {"from": "a", "to": "b", "symbols": {"vocabulary": 4, "by": "reinforce"}}
+    simulation = Simulation(scenario_of(agents, [words], Game(space="choice", share=0.2)))
+    simulation.run(3)
+    (found,) = language(simulation, examples=128).values()
+    assert found.messages >= 128
+    assert found.signalling > 0
+    assert found.listening is not None
+    assert found.listening > 0

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from antiphon.engine.probes.truth import look_ahead
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 from tests.engine.acting import ONE, Stage
@@ -41,6 +42,12 @@ def test_the_truth_at_a_windows_start_is_what_its_receiver_will_return(kind: str
         assert any(
             not torch.equal(p, before[n]) for n, p in simulation.system.agents["m"].learner.parameters.items()
         )
+
+
+def test_what_a_message_reaches_lies_as_far_ahead_as_its_receivers_window_ends() -> None:
+    with Simulation(pair("ppo"), dtype=torch.float64) as simulation:
+        for step in range(2 * TICKS):
+            assert look_ahead(simulation.system, ["s->m"], step) == TICKS - 1 - step % TICKS
 
 
 def test_values_and_figures_are_measured_and_change_no_bit() -> None:

@@ -9,7 +9,6 @@ import torch
 from gymnasium import spaces
 
 from antiphon.engine.simulation import Simulation
-from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.engine.acting import ONE, Stage
 from tests.engine.scenes import scenario_of
@@ -67,7 +66,6 @@ SCENES: dict[str, Scenario] = {
     "locked, sparse": pair(LOCKED, p_update=0.5),
     "locked, a slower motor": pair(LOCKED, clocks=({"unroll": 1}, {"period": 2, "unroll": 2})),
     "fixed feedback": pair({**LOCKED, "feedback": "fa"}),
-    "direct feedback": pair({**LOCKED, "feedback": "dfa"}, objective={"kind": "a2c"}),
     "symbols": pair({**LOCKED, "symbols": {"vocabulary": 3}, "size": 3, "norm": None}),
     "traced state": pair(state={"kind": "linear", "trace": 0.7, "span": 3}, network=GRU),
     "auxiliary task": pair(state={"kind": "linear", "auxiliary": 0.5}, network=GRU),
@@ -90,9 +88,3 @@ def test_both_backends_agree(name: str) -> None:
             found.append(numbers(simulation))
     equal(*found, 1e-9)
     assert any(not torch.equal(before[key], value) for key, value in found[0].items())
-
-
-def test_tied_parameters_have_no_further_passes() -> None:
-    line = r"tied\[0\]: the further passes of 'a' \(ppo\) would move one of these and not the others; give it epochs: 1"
-    with pytest.raises(ScenarioError, match=line):
-        several(tied=TIED)

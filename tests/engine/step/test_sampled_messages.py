@@ -13,6 +13,9 @@ from torch import Tensor
 from torch.distributions import Categorical, Independent, Normal
 
 from antiphon.agents.network import OBJECTIVE, VALUE
+from antiphon.engine.core.records import StepSignals
+from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.rollout import Rollout
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.envs.base import StepResult, TorchVectorEnv
@@ -179,6 +182,20 @@ def test_a_window_goes_on_after_a_fork_and_a_checkpoint(
         one.run(7)
     assert_same_state(fork, whole)
     assert_same_state(read, kept(whole.state_dict()))
+
+
+def test_a_rollout_samples_messages_where_it_samples_actions() -> None:
+    simulation = Simulation(scene(GOAL), seed=3)
+
+    def sent(**how: Any) -> Tensor:
+        rollout = Rollout(simulation.system, 64, Links(), 5, **how)
+        parts = rollout.tick(0, StepSignals(0, {"x": torch.zeros(64, 4), "y": torch.zeros(64, 3)}))
+        return next(part.sampled["s->a"] for part in parts if part.agent == "s")
+
+    greedy, sampled = sent(), sent(sampled=True)
+    assert torch.equal(greedy, greedy[:1].expand(64, -1))
+    assert (sampled - greedy).std().item() == pytest.approx(0.4, rel=0.2)
+    assert torch.equal(sampled, sent(sampled=True))
 
 
 def test_many_seeds_at_once_send_what_each_would_send_alone() -> None:

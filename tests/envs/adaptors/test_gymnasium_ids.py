@@ -142,6 +142,7 @@ def test_check_and_show_know_its_signals(
             {"gymnasium": "CartPole-v1", "wrappers": []},
             "env.wrappers: cannot be given, a document has no Python",
         ),
+        ({"gymnasium": "antiphon/CartPole-v0"}, "is antiphon's own; write env: {id: antiphon/CartPole-v0}"),
         ({"gymnasium": "nothing_here:World-v0"}, "a document may not import 'nothing_here'; allow it with"),
         ({"gymnasium": "../x:World-v0"}, "'../x' is no module; write package.module"),
     ],

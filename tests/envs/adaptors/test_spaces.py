@@ -141,6 +141,10 @@ def test_parts_of_an_action_are_given_by_name_and_the_others_are_random() -> Non
         env.step(torch.tensor([0, 3]))
 
 
+def test_a_world_of_nested_spaces_keeps_the_contract() -> None:
+    envs.check_vector_env(lambda: mirrors(NESTED), steps=6)
+
+
 def test_actions_of_other_spaces_are_random_ones() -> None:
     env = mirrors(spaces.Tuple([spaces.Discrete(2)]))
     assert env.single_action_space == spaces.Dict({"0": spaces.Discrete(2)})

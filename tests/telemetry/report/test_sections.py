@@ -71,6 +71,23 @@ def test_the_first_lines_say_how_it_ended() -> None:
     )
 
 
+def test_returns_are_of_episodes_and_not_of_a_split() -> None:
+    runs = [run(result={"return": 480.25, "readout": "b", "env": {"episode_return": 431.0}})]
+    head, first = cells(summary(runs))
+    assert head[5:7] == ["return", "episode return"]
+    assert first[5:7] == ["480", "431"]
+    says = Elements(summary(runs)).text
+    assert "Returns are of whole episodes, with the most likely actions." in says
+    assert "test split" not in says
+    assert lede(runs, grouped(runs)) == "One run of s. Return 480."
+    both = Elements(summary([*runs, run("two", 1)])).text
+    assert "on the test split" in both
+    table = Table(agents={("b", "return"): curve(1.0, 2.0)}, env={"episode_return": curve(20.0, 400.0)})
+    page = learning(grouped([run(table=table)]))
+    assert lines(page, "return in training (b)") == ["s"]
+    assert lines(page, "episode return") == ["s"]
+
+
 # --- curves -------------------------------------------------------------------------------------------------
 
 
