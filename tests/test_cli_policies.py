@@ -238,6 +238,10 @@ WRONG: dict[str, tuple[Change, str]] = {
         _motor(network={"kind": "mlp", "norm": "batch"}),
         "agents.motor.network.norm: batch norm has other",
     ),
+    "batch norm of a critic": (
+        _goal(critic={"observes": ["observation"], "network": {"hidden": [4], "norm": "batch"}}),
+        "agents.motor.objective.critic.network.norm: batch norm has other",
+    ),
     "two actors": (
         lambda document: document["agents"]["sensor"].update(acts=True, objective={"kind": "a2c"}),
         "acts already",

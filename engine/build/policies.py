@@ -81,13 +81,15 @@ def _check_passes(name: str, spec: AgentSpec, scenario: Scenario, env: Descripti
         norms = [port_norm(channel, agent, env) for channel in scenario.outputs_of(member)]
         if agent.layers is not None:
             norms += [agent.layers.norm or default_norm(agent, env), agent.layers.cell_norm]
-        if agent.objective is not None and agent.objective.critic is not None:
-            norms.append(agent.objective.critic.network.norm or default_norm(agent, env))
-        if "batch" in norms:
+        places: list[Path] = [("network", "norm")] if "batch" in norms else []
+        critic = None if agent.objective is None else agent.objective.critic
+        if critic is not None and (critic.network.norm or default_norm(agent, env)) == "batch":
+            places.append(("objective", "critic", "network", "norm"))
+        for place in places:
             message = (
                 "batch norm has other statistics in each minibatch of ppo; use layer or none, or epochs: 1"
             )
-            raise DocumentError(("agents", member, "network", "norm"), message)
+            raise DocumentError(("agents", member, *place), message)
 
 
 def _direction(name: str, scenario: Scenario, env: Description, shapes: Shapes) -> Direction:

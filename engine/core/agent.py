@@ -23,7 +23,7 @@ from antiphon.engine.core.clock import Clock
 from antiphon.engine.core.masks import EnvMask, mask_and, mask_not, mask_or, simplify
 from antiphon.engine.core.records import Members, Replicas
 from antiphon.envs.signal import OUTCOMES
-from antiphon.nets.random import seed_for, uniform_many
+from antiphon.nets.random import seed_for, uniform, uniform_many
 
 __all__ = ["AGE", "COSINE", "Agent", "Direction", "Goal"]
 
@@ -203,10 +203,16 @@ class Agent:
         return self._participation[1:]
 
     @cached_property
-    def action_seeds(self) -> Tensor:
-        """[N] int64: the seeds from which the members' actions are sampled."""
+    def _action_seeds(self) -> tuple[list[int], Tensor]:
         seeds = [seed_for(member.seed, "action") for member in self.members]
-        return torch.tensor(seeds, device=self.replicas.index.device)
+        return seeds, torch.tensor(seeds, device=self.replicas.index.device)
+
+    def action_numbers(self, step: int, draws: int) -> Tensor:
+        """The uniform numbers that its actions at a step are sampled from, float64 [rows, draws]: of each member its own."""
+        seeds, stacked = self._action_seeds
+        if len(seeds) == 1:  # the same bits, from fewer operations
+            return uniform(seeds[0], step, self.batch * draws, stacked.device).view(-1, draws)
+        return uniform_many(stacked, step, self.batch * draws).view(-1, draws)
 
     # --- what it observes ----------------------------------------------------------------------------------
 

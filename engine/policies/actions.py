@@ -13,7 +13,6 @@ from antiphon.comms.credit import constant
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.records import Action, AgentTick
 from antiphon.engine.core.system import System
-from antiphon.nets.random import uniform_many
 
 __all__ = ["Actions"]
 
@@ -60,9 +59,8 @@ class Actions:
         if self.greedy:
             part.action = distribution.mode(outputs)
         else:
-            count = agent.batch * distribution.draws
-            uniforms = uniform_many(agent.action_seeds, step, count).view(len(outputs), distribution.draws)
-            part.action = distribution.sample(outputs, uniforms)
+            numbers = agent.action_numbers(step, distribution.draws)
+            part.action = distribution.sample(outputs, numbers)
         agent.action = part.action
 
     def of(self, replica: int = 0) -> Action | None:

@@ -274,15 +274,7 @@ def acting(draw: Draw) -> Document:
         }
         if coupling == "unlocked":
             template["input"] = {"kind": "linear", "context": ["x"]}
-        if seldom(draw, 4):  # the sender has a policy over its messages
-            template |= one(
-                draw, {"sample": {"deviation": 0.3}}, {"symbols": {"vocabulary": 4, "by": "reinforce"}}
-            )
-            template |= {"coupling": "detached", "size": 4}
-            template.pop("gradient"), template.pop("input", None)
-            sender["objective"] = policy(draw, cosine=False)
-            sender["clock"]["unroll"] = unroll
-        elif seldom(draw, 5):
+        if seldom(draw, 5):
             template["symbols"] = {"vocabulary": 2, "length": 2, "by": one(draw, "gumbel", "argmax")}
         if cosine:
             actor["objective"] = {**objective, "goal": {"channel": "", "signal": "position"}}

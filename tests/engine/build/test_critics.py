@@ -16,6 +16,7 @@ from antiphon.engine.planning.plan import network_in_words
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
+from antiphon.scenarios.spec import plain
 from tests.contracts.backend_documents import LABEL
 from tests.contracts.backend_twins import made
 from tests.engine.games import Game
@@ -177,6 +178,19 @@ def test_tied_agents_share_one_critic(backend: str) -> None:
         first, second = (simulation.system.agents[name].learner for name in ("a0", "a1"))
         assert first is second
         assert not torch.equal(before["critic.0.weight"], first.parameters["critic.0.weight"])
+
+
+@ENGINES
+def test_parameters_of_critics_can_be_tied(backend: str) -> None:
+    document = plain(_scenario(members=2))
+    document["tied"] = [["a0.critic.0.weight", "a1.critic.0.weight"]]
+    with made(document, backend) as simulation:
+        before = _own(simulation)["critic.0.weight"].detach().clone()
+        for _ in range(4):
+            simulation.step()
+        one, other = (_own(simulation, name)["critic.0.weight"] for name in ("a0", "a1"))
+        assert torch.equal(one, other)
+        assert not torch.equal(one, before)
 
 
 def test_tied_agents_need_one_critic() -> None:

@@ -11,22 +11,21 @@ from torch import Tensor, nn
 from antiphon.agents import OBJECTIVE, VALUE
 from antiphon.engine.build.shapes import resolve
 from antiphon.engine.simulation import Simulation
-from antiphon.scenarios import Scenario, parts
+from antiphon.scenarios import Scenario
+from tests.contracts.backend_documents import LABEL
 from tests.contracts.backend_twins import made
-from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.engine.games import Game
+from tests.engine.scenes import scenario_of
 
 
-@pytest.fixture(autouse=True)
-def _every_classification_learns_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "VALUED", ("classification",))
-
-
-def _scenario(network: Any = None, members: int = 1) -> Scenario:
-    agent: dict[str, Any] = {"observes": ["image"], "objective": CLASSIFY, "clock": {"unroll": 2}}
+def _scenario(network: Any = None, members: int = 1, kind: str = "a2c") -> Scenario:
+    """Agents that act, and one that reads what they send."""
+    agent: dict[str, Any] = {"observes": ["image"], "objective": {"kind": kind}, "clock": {"unroll": 2}}
     agent["network"] = network or {"kind": "mlp", "hidden": [4]}
-    agents = {f"a{i}": agent for i in range(members)} | {"b": {"objective": CLASSIFY}}
-    channels = [{"from": f"a{i}", "to": "b", "size": 3, "coupling": "detached"} for i in range(members)]
-    return scenario_of(agents, channels)
+    names = tuple(f"a{i}" for i in range(members))
+    agents = {name: {**agent, "acts": name} for name in names} | {"b": {"objective": LABEL}}
+    channels = [{"from": name, "to": "b", "size": 3, "coupling": "detached"} for name in names]
+    return scenario_of(agents, channels, Game(parts=names))
 
 
 def _net(inputs: int, outputs: int) -> nn.Module:
@@ -47,9 +46,9 @@ def test_its_head_is_after_the_objectives_and_before_the_ports() -> None:
     with Simulation(scenario) as simulation:
         heads = resolve(scenario, simulation.system.description).heads["a0"]
     assert [(head.name, head.size, head.norm) for head in heads] == [
-        (OBJECTIVE, (10,), "none"),
+        (OBJECTIVE, (3,), "none"),
         (VALUE, (1,), "none"),
-        ("to_b", (3,), "batch"),
+        ("to_b", (3,), "layer"),
     ]
 
 
@@ -66,15 +65,14 @@ def test_the_value_is_a_port_of_every_tick(backend: str, network: Any, members: 
         rows = 8 * (members if backend == "cohort" else 1)
         assert ports[VALUE].shape == (rows, 1)
         assert ports[VALUE].requires_grad
-        assert ports[OBJECTIVE].shape == (rows, 10)
+        assert ports[OBJECTIVE].shape == (rows, 3)
 
 
-def test_an_agent_whose_objective_learns_no_value_has_no_such_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    with made(_scenario(), "cohort") as simulation:
-        assert VALUE in simulation.system.agents["a0"].ports
-    monkeypatch.setattr(parts, "VALUED", ())
-    with made(_scenario(), "cohort") as simulation:
-        assert VALUE not in simulation.system.agents["a0"].ports
+@pytest.mark.parametrize(("kind", "learned"), [("a2c", True), ("ppo", True), ("reinforce", False)])
+def test_only_some_objectives_learn_a_value(kind: str, learned: bool) -> None:
+    with made(_scenario(kind=kind), "cohort") as simulation:
+        assert (VALUE in simulation.system.agents["a0"].ports) is learned
+        assert ("value.weight" in simulation.system.agents["a0"].learner.parameters) is learned
 
 
 def test_a_stack_computes_what_its_members_do() -> None:
