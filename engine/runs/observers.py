@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from antiphon.engine.core.progress import Progress
@@ -47,7 +47,10 @@ class StepCallback(Observer):
 
 
 class TrainingScores(Observer):
-    """Mean loss and metric of each readout on the training data, handed to a function after each step."""
+    """Mean loss and metric of each readout on the training data, handed to a function after each step.
+
+    The metric of a policy is the return of the newest episodes that have finished, as evaluations have it.
+    """
 
     def __init__(self, on_step: OnStep) -> None:
         self._on_step = on_step
@@ -70,4 +73,14 @@ class TrainingScores(Observer):
             own = [one[name] for one in popped if name in one]
             if len(own) == len(popped):
                 scores[name] = {metric: sum(one[metric] for one in own) / len(own) for metric in own[0]}
+                if scores[name].pop("return", None) is not None:
+                    scores[name] |= _episode_return(name, loop.running)
         return scores
+
+
+def _episode_return(agent: str, simulations: Sequence[BaseSimulation]) -> dict[str, float]:
+    """The return of an agent's newest episodes, a mean over simulations; empty where none has finished one."""
+    figures = [simulation.world.figures() for simulation in simulations]
+    found = [own.get(f"episode_return.{agent}", own.get("episode_return")) for own in figures]
+    known = [value for value in found if value is not None]
+    return {"return": sum(known) / len(known)} if known else {}

@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from antiphon.engine.runs.directory import RunDirectory, finite, write_json
+from antiphon.engine.runs.observers import Scores
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin, resume
 from antiphon.engine.runs.run_loop import Outcome
@@ -111,6 +113,21 @@ def test_files_are_there_from_the_first_step(tmp_path: Path) -> None:
 
     begin(request(steps=2), tmp_path / "run").train(on_step)
     assert {"scenario.yaml", "run.json", "metrics.csv", "events"} <= seen[0]
+
+
+def test_the_return_on_the_way_is_that_of_finished_episodes(tmp_path: Path) -> None:
+    """As evaluations have it: not that of windows, with rewards weighed and discounted."""
+    returns: list[float | None] = []
+
+    def on_step(step: int, scores: Callable[[], Scores]) -> None:
+        if step % 4 == 0:
+            returns.append(scores()["motor"].get("return"))
+
+    asked = Request(template=load("cartpole-team"), steps=120, values={"batch": 4, "width": 4})
+    begin(asked, tmp_path / "run").train(on_step)
+    assert returns[0] is None  # no episode has finished
+    assert returns[-1] is not None
+    assert returns[-1] > 5
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
