@@ -38,6 +38,10 @@ def _quoted(names: Sequence[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
+def _size(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
 class SiteHead(nn.Module):
     """Linear head of messages [T, D] (after a layer norm), [C, H, W] or [D]: at every site, or on their mean.
 
@@ -100,13 +104,20 @@ class Credit:
         self._traces: dict[tuple[str, ...], Trace] = {}
 
     def default(self, wire: Wire) -> str | dict[str, Any]:
-        """Return the gradient of a channel for which none is given: the best of those that were safe in docs/results/split-credit.md."""
+        """Return the gradient of a channel for which none is given: the best of the safe ones in docs/results/split-credit.md.
+
+        Of tokens that the last layers can read `aug_local` with one block, if the last layers are no larger than a block, whose
+        copies every channel has; else `lens`. `local` of other messages, and `linear` where no class is the target.
+        """
         shape = wire.message.shape
         if not self.coded:
             return {"kind": "linear", "sites": len(shape) > 1}
         if len(shape) == 2:
-            with suppress(ScenarioError):  # of another shape than the last layers read, or there are none
-                return self.gradient("lens", wire)
+            with suppress(ScenarioError):  # there are no such layers, or they read another shape
+                last = self.tail(self._last("lens"), shape).module
+                blocks = [self.model.get_submodule(path) for path in self._chosen(wire, 1)]
+                large = not blocks or _size(last) > _size(blocks[0])
+                return self.gradient("lens" if large else {"kind": "aug_local", "layers": 1}, wire)
         return self.gradient("local", wire)
 
     def gradient(self, given: str | Mapping[str, Any], wire: Wire) -> str | dict[str, Any]:

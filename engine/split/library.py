@@ -30,7 +30,7 @@ def gpt(
     dropout: float = 0.0,
     tied: bool = False,
     coupling: str = "decoupled",
-    gradient: str | Mapping[str, Any] = "lens",
+    gradient: str | Mapping[str, Any] | None = None,
     delay: int = 0,
     batch: int = 16,
     lr: float = 0.006,
@@ -51,7 +51,7 @@ def gpt(
         tied: Whether the head's weight is the embedding's, kept equal in both agents.
         coupling: Of the blocks: locked, detached or decoupled.
         gradient: Kind of the synthetic gradients, each made for one token at a time; `infopro`, local losses that also
-            reconstruct the tokens; or a gradient's keys.
+            reconstruct the tokens; or a gradient's keys; None: as `split` chooses.
         delay: Steps that a message takes to the next block; with 1, all work at the same time, each on another window.
         batch: Windows in a step.
         lr: Learning rate of the blocks.
@@ -73,7 +73,7 @@ def gpt(
         objective={"kind": "coding", "target": "following"},
         coupling=coupling,
         delay=delay,
-        gradient=_gradient(gradient, "following", _OF_TOKENS),
+        gradient=None if gradient is None else _gradient(gradient, "following", _OF_TOKENS),
         tie="together" if tied else None,
         scenario="gpt",
         **_training(batch, steps, lr, sg_lr, schedule),

@@ -300,11 +300,19 @@ def test_last_layers_that_read_several_tensors_are_refused() -> None:
         credit.tail("up1")
 
 
-def test_tokens_have_a_lens_by_default_where_the_last_layers_read_them() -> None:
-    assert {channel.gradient.kind for channel in scenario(gpt(), None).channels} == {"lens"}
+def test_tokens_learn_by_default_through_a_copied_block_or_a_lens_that_is_smaller() -> None:
+    found = [channel.gradient for channel in scenario(gpt(), None).channels]
+    assert {gradient.kind for gradient in found} == {"local"}
+    block = sum(p.numel() for p in gpt().blocks[3].parameters())
+    assert all(
+        sum(p.numel() for p in one.head.parameters()) > block for one in found
+    )  # a copy is in the head
+    wide = gpt()
+    wide.head = nn.Sequential(nn.Linear(8, 200), nn.Linear(200, 7))
+    assert {channel.gradient.kind for channel in scenario(wide, None).channels} == {"lens"}
     narrow = nn.Sequential(nn.Embedding(7, 6), nn.Linear(6, 8), nn.Linear(8, 7))
-    found = scenario(narrow, None, [1, 2], inputs={"input": "tokens"})
-    assert {channel.gradient.kind for channel in found.channels} == {"local"}
+    other = scenario(narrow, None, [1, 2], inputs={"input": "tokens"})
+    assert {channel.gradient.kind for channel in other.channels} == {"local"}
 
 
 def test_a_cut_behind_the_blocks_leaves_the_lens_where_it_is() -> None:

@@ -76,7 +76,7 @@ def test_variants(name: str) -> None:
         "locked": ({"locked"}, set()),
         "detached": ({"detached"}, set()),
         "local": ({"decoupled"}, {"local"}),
-        "decoupled": ({"decoupled"}, {"lens" if name == "gpt" else "local"}),
+        "decoupled": ({"decoupled"}, {"local"}),
         **{variant: ({"decoupled"}, {kind}) for variant, kind in KINDS[name].items()},
     }
 
