@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -214,11 +214,24 @@ def test_a_damaged_document_has_lines_and_no_traceback(name: str) -> None:
     assert not [line for line in lines if "\n" in line]
 
 
+CONTROLS = {"cut": "loses every message", "local-policy": "update-locked by gradient.kind"}
+"""Variants that are warned of because of what they are there for."""
+
+
+def beside_controls(warnings: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """Return the warnings, by line, that have another reason than a control."""
+    return {
+        line: variants
+        for line, variants in warnings.items()
+        if not all(CONTROLS.get(variant, "\n") in line for variant in variants)
+    }
+
+
 @pytest.mark.parametrize("name", library_names())
 def test_the_library_warns_of_nothing(name: str) -> None:
     values = {"agents": 24} if name == "big-corporation" else {}
     found = check_scenario(load(name), None, values)
-    assert (found.problems, found.warnings) == ({}, {})
+    assert (found.problems, beside_controls(found.warnings)) == ({}, {})
 
 
 @pytest.mark.parametrize("name", study_names())
@@ -229,7 +242,7 @@ def test_studies_warn_of_nothing(name: str, tmp_path: Path, monkeypatch: pytest.
     study = find_study(name)
     assert study is not None
     found = check_study(study, StudyOptions(seeds=1))
-    assert (found.problems, found.warnings) == ({}, {})
+    assert (found.problems, beside_controls(found.warnings)) == ({}, {})
 
 
 def test_a_study_is_checked_by_name(cli: Commands) -> None:

@@ -209,7 +209,9 @@ def drawn_channel(
     channel: Document = {"size": size, "norm": "layer", "port": "out"} if has_port else {"size": size}
     if not has_port and seldom(draw, 2):
         channel["norm"] = one(draw, "none", "layer", "batch", "unit")
-    if size in (4, [2, 2]) and seldom(draw, 4):
+    if (
+        size in (4, [2, 2]) and not has_port and seldom(draw, 4)
+    ):  # all channels of a port carry the same symbols
         by, temperature = one(draw, "gumbel", "argmax"), one(draw, 1.0, 0.5)
         channel["symbols"] = {"vocabulary": 2, "length": 2, "by": by, "temperature": temperature}
     at_once = how["at_once"] and not least and coupling == "decoupled" and seldom(draw, 2)

@@ -38,7 +38,7 @@ CHANGED: list[tuple[str, Any, str]] = [
     (
         "agents.a.network",
         "torch.nn:Linear",
-        ".kind: unknown kind 'torch.nn:Linear'; known: conv, gru, leaky, lstm, mlp, rnn",
+        ".kind: unknown kind 'torch.nn:Linear'; known: conv, gru, leaky, lstm, mlp, pointer, rnn",
     ),
     ("channels[0].coupling", "decupled", ": unknown coupling 'decupled'; did you mean 'decoupled'?"),
     ("channels[0].gradient", "liner", ".kind: unknown kind 'liner'; did you mean 'linear'?"),
