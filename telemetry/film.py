@@ -147,12 +147,12 @@ def write_film(
     duration = 1000 / max(min(fps, _FASTEST, len(chosen) / _LEAST_SECONDS), _SLOWEST)
     durations = [round(duration)] * (len(chosen) - 1) + [round(1000 * _LAST_SECONDS)]
 
-    def drawn() -> Iterator[Image]:
+    def rendered() -> Iterator[Image]:
         for image in stage.images(chosen):
             yield image
             on_frame()
 
-    images = drawn()
+    images = rendered()
     first = next(images)
     with writing(path):
         first.save(

@@ -152,13 +152,13 @@ class ParallelAdaptor(TorchVectorEnv):
             RunError: A copy fails, or returns what does not fit its spaces.
         """
         with failing(self._name, "reset"):
-            seen = [
+            observed = [
                 world.reset(seed=None if seed is None else seed + row, options=options)[0]
                 for row, world in enumerate(self._worlds)
             ]
         if seed is not None:
             self._native.seed(seed)
-        return self._divide(self._observe(seen))
+        return self._divide(self._observe(observed))
 
     def step(self, actions: Any = None) -> StepResult:
         """Take a step in every copy.
@@ -177,18 +177,18 @@ class ParallelAdaptor(TorchVectorEnv):
                 for n, a in given.items()
             }
         native = iterate(self._native, self.actions.translated(given, self._native.sample, arrays=True))
-        seen, outcomes = [], np.zeros((len(OUTCOMES), 1 + len(self._agents), self.num_envs))
+        observed, outcomes = [], np.zeros((len(OUTCOMES), 1 + len(self._agents), self.num_envs))
         there = np.zeros((1 + len(self._agents), self.num_envs), bool)
         with failing(self._name, "step"):
             for row, (world, action) in enumerate(zip(self._worlds, native, strict=True)):
                 alive = [agent for agent in self._agents if agent in world.agents]
                 found = world.step({agent: action[agent] for agent in alive})
-                seen.append(found[0])
+                observed.append(found[0])
                 places = [0, *(1 + self._agents.index(agent) for agent in alive)]
                 there[places, row] = True
                 outcomes[:, places, row] = np.array(self._outcomes(world, alive, *found[1:4]))
         return self._result(
-            seen, torch.from_numpy(outcomes).to(self.device), torch.from_numpy(there).to(self.device)
+            observed, torch.from_numpy(outcomes).to(self.device), torch.from_numpy(there).to(self.device)
         )
 
     @staticmethod
@@ -209,15 +209,15 @@ class ParallelAdaptor(TorchVectorEnv):
         mean = sum(own) / len(own) if own else 0.0
         return [[mean, *own], [float(over) - cut_off, *ends[0]], [cut_off, *ends[1]]]
 
-    def _result(self, seen: list[Any], outcomes: Tensor, there: Tensor) -> StepResult:
+    def _result(self, observed: list[Any], outcomes: Tensor, there: Tensor) -> StepResult:
         """Return the result of a step, with copies reset whose episode it ended.
 
         Args:
-            seen: The observations of each copy.
+            observed: The observations of each copy.
             outcomes: [reward, terminated and truncated; the whole world and each agent; batch].
             there: [whole world and each agent, batch] bool: which outcomes there are.
         """
-        values = self._observe(seen)
+        values = self._observe(observed)
         facts: dict[str, Any] = {}
         for place, ending in enumerate(("", *(f".{agent}" for agent in self._agents))):
             for kind, name in enumerate(OUTCOMES):
@@ -233,16 +233,16 @@ class ParallelAdaptor(TorchVectorEnv):
             facts.update(final_obs=last, _final_obs=ended, final_info=facts_then, _final_info=ended.clone())
             with failing(self._name, "reset"):
                 for row in ended.nonzero().flatten().tolist():
-                    seen[row] = self._worlds[row].reset()[0]
-            values = self._observe(seen)
+                    observed[row] = self._worlds[row].reset()[0]
+            values = self._observe(observed)
         observations, known = self._divide(values)
         return observations, outcomes[0, 0].to(self.dtype), terminated, truncated, {**facts, **known}
 
-    def _observe(self, seen: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    def _observe(self, observed: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Return the requested signals that are known at the tick; zeros for agents that are not there."""
         values: dict[str, Tensor] = {}
         for agent, observations in self.observations.items():
-            rows = [row for row, each in enumerate(seen) if agent in each]
+            rows = [row for row, each in enumerate(observed) if agent in each]
             for name, signal in observations.signals.items():
                 if name not in self.requested:
                     continue
@@ -251,7 +251,7 @@ class ParallelAdaptor(TorchVectorEnv):
                 if rows:
                     with failing(self._name, "step"):
                         parts = np.stack(
-                            [np.asarray(observations.part(name, seen[row][agent])) for row in rows]
+                            [np.asarray(observations.part(name, observed[row][agent])) for row in rows]
                         )
                     part = observations.value(name, tensor_of(parts, self.device).to(kind))
                     checked(name, signal, part, len(rows))
