@@ -21,6 +21,7 @@ from antiphon.engine.core.ledger import NEVER
 from antiphon.engine.core.records import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.parts.boundary import Boundary, Exchange, return_slack
+from antiphon.engine.parts.placement import Placement, lookahead_of
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.step.backends import StackedBackend
 from antiphon.engine.step.report import AgentReport, MeanAccumulator
@@ -56,7 +57,7 @@ class Part:
     def __init__(
         self,
         scenario: Scenario,
-        placement: Mapping[str, int],
+        placement: Placement,
         index: int,
         *,
         seed: int = 0,
@@ -74,7 +75,7 @@ class Part:
         self._groups = [i for i, group in enumerate(whole.groups) if group in part.groups]
         self.backend = StackedBackend(whole, stacked=stacked, part=part)
         self.boundary = Boundary(self.backend.system, part.elsewhere, index)
-        self.neighbours, self.lookahead = self.boundary.neighbours, self.boundary.lookahead
+        self.neighbours, self.lookahead = self.boundary.neighbours, lookahead_of(whole, placement)
         self.world = EnvironmentRunner(self._env, whole.signals(), seed)
         part.next_episode(0, self._env.episode_length)
         self.train_means = MeanAccumulator(part)
@@ -220,7 +221,7 @@ _EMPTY_MAILBOX: Tree = {
 }
 
 
-def part_of(whole: System, placement: Mapping[str, int], index: int) -> System:
+def part_of(whole: System, placement: Placement, index: int) -> System:
     """Return the agents of one part, as a system that shares them with the whole one.
 
     Args:
