@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import networkx as nx
     import numpy as np
 
+    from antiphon.telemetry.parts.part_figures import PartFigures
     from antiphon.telemetry.timeline import Timeline
 
 WALL_CLOCK = ("seconds", "steps_per_second")
@@ -84,7 +85,7 @@ class RunDescription:
 class Recorder:
     """Base of recorders; subclasses override the calls that they use.
 
-    Calls come in the order begin, (figures | histograms | samples | digests)*, end?, close. A recorder may raise RunError
+    Calls come in the order begin, (figures | histograms | samples | digests | parts)*, end?, close. A recorder may raise RunError
     where it cannot write; it uses no random numbers and changes no argument.
     """
 
@@ -102,6 +103,9 @@ class Recorder:
 
     def digests(self, step: int, rows: Sequence[DigestRow]) -> None:
         """Write the digests of a step, for comparison of runs: all agents and channels, in order."""
+
+    def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
+        """Write the figures of the parts of a run that is computed in parts, in order; a step may have several."""
 
     def end(self, result: Mapping[str, Any]) -> None:
         """Write the result of a finished run (the object of `--json`)."""
@@ -140,6 +144,11 @@ class Recorders(Recorder):
         """Pass the digests of one step to each recorder."""
         for recorder in self._recorders:
             recorder.digests(step, rows)
+
+    def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
+        """Pass the figures of parts to each recorder."""
+        for recorder in self._recorders:
+            recorder.parts(step, rows)
 
     def end(self, result: Mapping[str, Any]) -> None:
         """Pass the result to each recorder."""
