@@ -63,8 +63,8 @@ class RunDescription:
     hparams: Mapping[str, float | int | str | bool]
     """The values that distinguish this run in a study."""
     graph: nx.MultiDiGraph[str]
-    """Nodes are agents with `role` ("readout", "agent" or "frozen"), `period`, `phase` (steps) and `unroll` (ticks);
-    edges are channels, keyed as in the scenario, with `coupling`, `delay` (steps), `drop` (probability), `size`
+    """Nodes are agents with `role` ("readout", "agent" or "frozen"), `period`, `phase` (steps) and `unroll` (ticks), in
+    a run in parts with the number of their `part`; edges are channels, keyed as in the scenario, with `coupling`, `delay` (steps), `drop` (probability), `size`
     (components) and `carries` ("state" for those that carry an agent's state to itself). Both may have `about`: texts by
     heading, for display. Defaults are those of an ordinary agent, and of a locked channel without delay."""
     names: Names

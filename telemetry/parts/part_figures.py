@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -52,3 +53,23 @@ class PartFigures:
         """The part that it waited for the longest, the first of several; None: it has not waited."""
         longest = max(sorted(self.waiting), key=self.waiting.__getitem__, default=None)
         return None if longest is None or self.waiting[longest] <= 0 else longest
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Its figures by name as numbers, for curves: `waiting` for all parts together, `waiting_for` the number of the part
+        that it waited for the longest, nan where it has not waited; `alive` 1 or 0."""
+        longest = self.waited_for
+        return {
+            "steps_taken": self.steps_taken,
+            "seconds": self.seconds,
+            "computing": self.computing,
+            "waiting": self.waited,
+            "waiting_for": math.nan if longest is None else longest,
+            "bytes_sent": self.bytes_sent,
+            "bytes_received": self.bytes_received,
+            "calls": self.calls,
+            "staleness": self.staleness,
+            "restarts": self.incarnation,
+            "alive": float(self.alive),
+            "heartbeat_age": self.heartbeat_age,
+        }
