@@ -1,1 +1,1 @@
-"""One scenario computed by several parts, each of which has a share of its agents."""
+"""Scenarios cut into parts, each computed by a process of its own."""
