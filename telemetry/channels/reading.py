@@ -18,10 +18,10 @@ from tensorboard.compat.proto.types_pb2 import DT_FLOAT  # type: ignore[import-u
 
 from antiphon.errors import RunError
 from antiphon.telemetry.channels.series import Messages, RunData, Series
-from antiphon.telemetry.channels.tags import FORMAT, GRAPH, PLUGIN, TIMELINE, Family, parsed
+from antiphon.telemetry.channels.tags import FORMAT, GRAPH, PARTS, PLUGIN, TIMELINE, Family, parsed
 from antiphon.telemetry.event_file import event_files, masked_checksum
 
-__all__ = ["Row", "graph_from", "messages_of", "read_run", "series_of", "timeline_from"]
+__all__ = ["Row", "graph_from", "messages_of", "parts_from", "read_run", "series_of", "timeline_from"]
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def read_run(folder: Path) -> RunData:
             f"{folder}: no data of the Channels tab there; name a run that this version has written"
         )
     graph = graph_from(str(folder), _text(found[GRAPH][-1][1]))
-    timeline = found.get(TIMELINE)
+    timeline, parts = found.get(TIMELINE), found.get(PARTS)
     figures: dict[tuple[Family, str], Series] = {}
     messages: dict[int, Messages] = {}
     for tag in sorted(found):
@@ -75,6 +75,7 @@ def read_run(folder: Path) -> RunData:
         timeline=timeline_from(str(folder), _text(timeline[-1][1])) if timeline else None,
         figures=figures,
         messages=messages,
+        parts=parts_from(str(folder), _text(parts[-1][1])) if parts else None,
     )
 
 
@@ -142,6 +143,19 @@ def timeline_from(place: str, text: bytes | None) -> dict[str, Any]:
     return timeline
 
 
+def parts_from(place: str, text: bytes | None) -> dict[str, Any]:
+    """Return where the parts run, described by a JSON text; `place` begins the errors.
+
+    Raises:
+        RunError: It is no such document.
+    """
+    parts = _document(place, "parts", text)
+    machines = parts.get("machines")
+    if not isinstance(machines, list) or not all(isinstance(machine, str) for machine in machines):
+        raise _damaged(place, "parts")
+    return parts
+
+
 def _document(place: str, what: str, text: bytes | None) -> dict[str, Any]:
     try:
         found = json.loads((text or b"").decode("utf-8"), parse_constant=_no_json)
@@ -159,7 +173,7 @@ def _no_json(constant: str) -> None:
 
 def _damaged(place: str, what: str) -> RunError:
     return RunError(
-        f"{place}: the {what} of the Channels tab is damaged; start the run anew in another directory"
+        f"{place}: the {what} of the Channels tab {'are' if what == 'parts' else 'is'} damaged; start the run anew in another directory"
     )
 
 
@@ -195,7 +209,7 @@ class _Found:
                 self.tensors[tag] = [row for row in rows if row[0] < event.step]
         for value in event.summary.value:
             tag = value.tag
-            if tag not in (GRAPH, TIMELINE) and parsed(tag) is None:
+            if tag not in (GRAPH, TIMELINE, PARTS) and parsed(tag) is None:
                 continue
             whose = self._whose.setdefault(tag, value.metadata.plugin_data.plugin_name)
             if whose == PLUGIN and value.HasField("tensor"):
