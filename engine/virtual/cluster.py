@@ -26,9 +26,6 @@ class Sized(Protocol):
     def nbytes(self) -> int:
         """Its size on a link."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return it as a tree of plain data and tensors."""
-
 
 Parcel = TypeVar("Parcel", bound=Sized)
 
@@ -46,12 +43,11 @@ class FreePart(Protocol[Parcel]):
     neighbours: Sequence[int]
     incarnation: int
 
-    @property
-    def waits_for(self) -> int | None:
-        """The part without whose message no step can be taken; None: one can."""
+    def waits_for(self) -> tuple[int, ...]:
+        """Return the parts without whose messages no step can be taken."""
 
-    def step(self) -> Any:
-        """Take one step."""
+    def step(self, *, watch: bool = False) -> Any:
+        """Take one step; `watch`: whether predictions are kept, which changes no number."""
 
     def collect(self, neighbour: int) -> Parcel:
         """Return what a neighbour has not been sent yet."""
@@ -59,11 +55,11 @@ class FreePart(Protocol[Parcel]):
     def deliver(self, exchange: Parcel) -> None:
         """Take in what a neighbour has sent."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return its state, without copying a tensor."""
+    def own_state(self) -> dict[str, Any]:
+        """Return all of its state, without copying a tensor."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load a state of its own."""
+    def load_own_state(self, state: dict[str, Any]) -> None:
+        """Load an `own_state`, whose tensors are used as they are."""
 
 
 # Events of one time happen in this order: what a step gives reaches, over a link without latency, the steps that begin then.
@@ -81,7 +77,8 @@ class VirtualCluster(Generic[Parcel]):
         parts: At their first step.
         step_seconds: Of each part, without chance.
         seed: Of chance.
-        of_state: Makes an exchange of its `state_dict`.
+        pack: Makes plain data and tensors of an exchange, for a state,
+        unpack: and an exchange of these.
 
     Attributes:
         seconds: Simulated time.
@@ -97,7 +94,8 @@ class VirtualCluster(Generic[Parcel]):
         parts: Sequence[FreePart[Parcel]],
         step_seconds: Sequence[float],
         seed: int,
-        of_state: Callable[[dict[str, Any]], Parcel],
+        pack: Callable[[Parcel], dict[str, Any]],
+        unpack: Callable[[dict[str, Any]], Parcel],
     ) -> None:
         if len(parts) > profile.size:
             raise ScenarioError(
@@ -114,7 +112,7 @@ class VirtualCluster(Generic[Parcel]):
         self.machines = [MachineState() for _ in parts]
         self.seconds = 0.0
         self._chance = Chance(seed, [host.name for host in self.hosts])
-        self._of_state = of_state
+        self._pack, self._unpack = pack, unpack
         self._heap: list[Event] = []
         self._number = 0
         self._inbox: list[list[tuple[int, Parcel]]] = [[] for _ in parts]
@@ -134,8 +132,11 @@ class VirtualCluster(Generic[Parcel]):
         """Steps of all parts, those that were repeated included."""
         return sum(machine.steps_taken for machine in self.machines)
 
-    def advance(self) -> int | None:
+    def advance(self, *, watch: bool = False) -> int | None:
         """Take the next event, and return the part whose step has ended with it; None: none has.
+
+        Args:
+            watch: Of the step.
 
         Raises:
             RunError: Nothing will ever happen: every part waits for another one.
@@ -154,7 +155,7 @@ class VirtualCluster(Generic[Parcel]):
             if kind == _BEGIN:
                 self._begin(part)
             else:
-                self._end(part)
+                self._end(part, watch=watch)
                 return part
         return None
 
@@ -173,9 +174,8 @@ class VirtualCluster(Generic[Parcel]):
         for _, exchange in self._inbox[number]:
             part.deliver(exchange)
         self._inbox[number].clear()
-        waits_for = part.waits_for
-        if waits_for is not None:
-            machine.change("waiting", self.seconds, waits_for)
+        if missing := part.waits_for():
+            machine.change("waiting", self.seconds, missing[0])
             return
         machine.change("computing", self.seconds)
         begun = (
@@ -184,16 +184,16 @@ class VirtualCluster(Generic[Parcel]):
         factor = self._chance.step_factor(number, begun, self.hosts[number].compute)
         self._push(self.seconds + self.step_seconds[number] * factor, _END, number)
 
-    def _end(self, number: int) -> None:
+    def _end(self, number: int, *, watch: bool) -> None:
         part, machine = self.parts[number], self.machines[number]
-        part.step()
+        part.step(watch=watch)
         machine.steps_taken += 1
         machine.change("waiting", self.seconds)
+        for neighbour in part.neighbours:
+            self._send(number, neighbour, part.collect(neighbour))
         failures = self.hosts[number].failures
         if failures is not None and part.now % failures.checkpoint == 0:
             self._save(number)
-        for neighbour in part.neighbours:
-            self._send(number, neighbour, part.collect(neighbour))
         self._push(self.seconds, _BEGIN, number)
 
     def _send(self, sender: int, receiver: int, exchange: Parcel) -> None:
@@ -230,7 +230,7 @@ class VirtualCluster(Generic[Parcel]):
         self._push(self.seconds + gap, _FAILURE, number)
 
     def _save(self, number: int) -> None:
-        self._saved[number] = copy_tree(self.parts[number].state_dict())
+        self._saved[number] = copy_tree(self.parts[number].own_state())
         self.machines[number].unsaved = 0.0
 
     def _fail(self, number: int) -> None:
@@ -247,7 +247,7 @@ class VirtualCluster(Generic[Parcel]):
     def _return(self, number: int) -> None:
         part, machine, saved = self.parts[number], self.machines[number], self._saved[number]
         assert saved is not None
-        part.load_state_dict(copy_tree(saved))
+        part.load_own_state(copy_tree(saved))
         part.incarnation = machine.incarnation
         machine.change("waiting", self.seconds)
         self._schedule_failure(number)
@@ -277,12 +277,12 @@ class VirtualCluster(Generic[Parcel]):
             "seconds": self.seconds,
             "number": self._number,
             "step_seconds": self.step_seconds,
-            "heap": [[*event[:5], _packed(event[5])] for event in sorted(self._heap, key=_order)],
+            "heap": [[*event[:5], self._packed(event[5])] for event in sorted(self._heap, key=_order)],
             "machines": [machine.state_dict() for machine in self.machines],
             "links": [[*pair, *found] for pair, found in self._links.items()],
-            "inbox": [[_packed(item) for item in items] for items in self._inbox],
+            "inbox": [[self._packed(item) for item in items] for items in self._inbox],
             "saved": self._saved,
-            "parts": [part.state_dict() for part in self.parts],
+            "parts": [part.own_state() for part in self.parts],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -298,16 +298,15 @@ class VirtualCluster(Generic[Parcel]):
         self._inbox = [[self._unpacked(item) for item in items] for items in state["inbox"]]
         self._saved = list(state["saved"])
         for number, (part, own) in enumerate(zip(self.parts, state["parts"], strict=True)):
-            part.load_state_dict(own)
+            part.load_own_state(own)
             part.incarnation = self.machines[number].incarnation
 
-    def _unpacked(self, what: Any) -> Any:
-        return None if what is None else (what[0], self._of_state(what[1]))
+    def _packed(self, what: tuple[int, Parcel] | None) -> list[Any] | None:
+        return None if what is None else [what[0], self._pack(what[1])]
+
+    def _unpacked(self, what: list[Any] | None) -> Any:
+        return None if what is None else (what[0], self._unpack(what[1]))
 
 
 def _order(event: Event) -> tuple[float, int, int]:
     return event[:3]
-
-
-def _packed(what: tuple[int, Sized] | None) -> list[Any] | None:
-    return None if what is None else [what[0], what[1].state_dict()]

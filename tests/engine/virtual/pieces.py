@@ -18,16 +18,12 @@ class Parcel:
     incarnation: int
     nbytes: int = 100
 
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "sender": self.sender,
-            "step": self.step,
-            "incarnation": self.incarnation,
-            "nbytes": self.nbytes,
-        }
+
+def pack(parcel: Parcel) -> dict[str, Any]:
+    return vars(parcel)
 
 
-def parcel_of(state: dict[str, Any]) -> Parcel:
+def unpack(state: dict[str, Any]) -> Parcel:
     return Parcel(**state)
 
 
@@ -43,13 +39,12 @@ class CountingPart:
     arrived: list[list[int]] = field(default_factory=list)
     read: list[list[list[int]]] = field(default_factory=list)
 
-    @property
-    def waits_for(self) -> int | None:
+    def waits_for(self) -> tuple[int, ...]:
         before = self.index - 1
         fresh = any(sender == before for sender, _ in self.arrived)
-        return before if self.aligns and before in self.neighbours and not fresh else None
+        return (before,) if self.aligns and before in self.neighbours and not fresh else ()
 
-    def step(self) -> None:
+    def step(self, *, watch: bool = False) -> None:
         self.read.append(self.arrived)
         self.arrived = []
         self.now += 1
@@ -60,10 +55,10 @@ class CountingPart:
     def deliver(self, exchange: Parcel) -> None:
         self.arrived.append([exchange.sender, exchange.step])
 
-    def state_dict(self) -> dict[str, Any]:
+    def own_state(self) -> dict[str, Any]:
         return {"now": self.now, "arrived": [*self.arrived], "read": [*self.read]}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_own_state(self, state: dict[str, Any]) -> None:
         self.now, self.arrived, self.read = state["now"], [*state["arrived"]], [*state["read"]]
 
 
@@ -82,7 +77,7 @@ def chain(parts: int, *, aligns: bool = False, seed: int = 0, **keys: Any) -> Vi
     cluster = profile(parts, **keys)
     made = [CountingPart(i, tuple(j for j in (i - 1, i + 1) if 0 <= j < parts), aligns) for i in range(parts)]
     seconds = [cluster.machine(i).compute.step for i in range(parts)]
-    return VirtualCluster(cluster, made, seconds, seed, parcel_of)
+    return VirtualCluster(cluster, made, seconds, seed, pack, unpack)
 
 
 def until(cluster: VirtualCluster[Parcel], seconds: float) -> VirtualCluster[Parcel]:

@@ -8,7 +8,7 @@ import pytest
 
 from antiphon.engine.virtual.cluster import VirtualCluster
 from antiphon.errors import RunError, ScenarioError
-from tests.engine.virtual.pieces import CountingPart, Parcel, chain, until
+from tests.engine.virtual.pieces import CountingPart, Parcel, chain, pack, unpack, until
 
 
 def read(cluster: VirtualCluster[Parcel], part: int) -> list[list[list[int]]]:
@@ -137,6 +137,6 @@ def test_when_every_part_waits_it_is_said_in_one_line() -> None:
 def test_parts_that_do_not_fit_the_cluster_are_refused() -> None:
     few = chain(2)
     with pytest.raises(ScenarioError, match="test: 3 parts on 2 machines; place agents together"):
-        VirtualCluster(few.profile, [*few.parts, few.parts[0]], [1.0, 1.0, 1.0], 0, few._of_state)
+        VirtualCluster(few.profile, [*few.parts, few.parts[0]], [1.0, 1.0, 1.0], 0, pack, unpack)
     with pytest.raises(ScenarioError, match="test: a step of part 1 takes no time"):
-        VirtualCluster(few.profile, few.parts, [1.0, 0.0], 0, few._of_state)
+        VirtualCluster(few.profile, few.parts, [1.0, 0.0], 0, pack, unpack)
