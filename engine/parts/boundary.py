@@ -71,7 +71,7 @@ class Return:
     @property
     def nbytes(self) -> int:
         """Bytes of its contents."""
-        values = (self.counted, self.delta, self.loss)
+        values: tuple[object, ...] = (self.counted, self.delta, self.loss)
         return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
 
 
@@ -98,7 +98,8 @@ class Exchange:
     @property
     def nbytes(self) -> int:
         """Bytes of its contents."""
-        return sum(one.nbytes for one in (*self.messages, *self.returns))
+        contents: list[Message | Return] = [*self.messages, *self.returns]
+        return sum(one.nbytes for one in contents)
 
 
 def lookahead(channels: Iterable[Channel]) -> int:

@@ -362,10 +362,11 @@ class FreeBoundary(Boundary):
 
 def packed(exchange: Exchange) -> dict[str, Any]:
     """Return an exchange between parts that do not wait as plain data and tensors, for a checkpoint."""
-    contents = {"messages": exchange.messages, "returns": exchange.returns}
-    found: dict[str, Any] = {key: [_tensors(vars(one)) for one in some] for key, some in contents.items()}
-    plain = ("sender", "incarnation", "first", "end")
-    return {**{name: getattr(exchange, name) for name in plain}, **found}
+    return {
+        **vars(exchange),
+        "messages": [_tensors(vars(message)) for message in exchange.messages],
+        "returns": [_tensors(vars(one)) for one in exchange.returns],
+    }
 
 
 def unpacked(state: Mapping[str, Any]) -> Exchange:

@@ -35,13 +35,15 @@ class FreePart(Protocol[Parcel]):
 
     Attributes:
         now: Steps taken.
-        neighbours: The parts that it exchanges with.
         incarnation: Which start of the part this is.
     """
 
     now: int
-    neighbours: Sequence[int]
     incarnation: int
+
+    @property
+    def neighbours(self) -> tuple[int, ...]:
+        """The parts that it exchanges with."""
 
     def waits_for(self) -> tuple[int, ...]:
         """Return the parts without whose messages no step can be taken."""
