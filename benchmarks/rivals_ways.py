@@ -335,25 +335,19 @@ class OneWay(Machines):
         if stage.last:
             gradients = torch.autograd.grad(stage.loss(message, labels), inputs)
         elif self.local:
-            gradients = self._classify(machine, message, labels)
+            loss = F.cross_entropy(F.linear(message, *stage.classifier.tensors), labels)
+            gradients = torch.autograd.grad(loss, [*inputs, *stage.classifier.tensors])
         else:
             gradients = torch.autograd.grad(message, inputs, self._predict(machine, number, message, labels))
         yield self.costs.backward
         stage.own.update(gradients[: len(stage.own.tensors)])
+        if self.local and not stage.last:
+            stage.classifier.update(gradients[len(inputs) :])
         if x.requires_grad:
             delta = gradients[-1] * len(x)
             self.post(self._return, machine - 1, number, delta, reliable=False)
         if self._returns[machine]:
             yield from self._learn(machine)
-
-    def _classify(self, machine: int, message: Tensor, labels: Tensor) -> Sequence[Tensor]:
-        """Return the stage's gradients of a local loss; the classifier learns from it as well."""
-        stage = self.chain.stages[machine]
-        assert stage.classifier is not None
-        loss = F.cross_entropy(F.linear(message, *stage.classifier.tensors), labels)
-        gradients = torch.autograd.grad(loss, [*stage.own.tensors, *stage.classifier.tensors])
-        stage.classifier.update(gradients[len(stage.own.tensors) :])
-        return gradients
 
     @torch.no_grad()
     def _predict(self, machine: int, number: int, message: Tensor, labels: Tensor) -> Tensor:
