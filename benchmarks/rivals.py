@@ -16,7 +16,8 @@ Studies (`--study`):
 `--latencies`, `--jitter`, `--pauses`, `--loss`, `--slow` and `--ways` change the first.
 
 A time is the mean over seeds of the first look at the test accuracy at which it is reached; looks are one stage time or 2 % of
-the time apart. A dash: some seed is not there by `--limit`. Every run is kept in `--folder` and not repeated.
+the time apart. A dash: some seed is not there by `--limit`. Of several settings of a way, those that are slower to the highest
+accuracy than one before them are given up. Every run is kept in `--folder` and not repeated.
 Run: `python benchmarks/rivals.py --save`, `… --study stragglers --save`; `--table` prints the finished runs alone.
 """
 
@@ -24,7 +25,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -49,6 +52,8 @@ GOALS = (0.9, 0.95, 0.97)
 LATENCIES = (0.0, 1.0, 5.0, 20.0, 50.0)
 SHARES = (1.0, 0.5, 0.25, 0.125)
 """Of the minibatches in flight that fill a pipeline."""
+STEPS = 1_000
+"""After which those that wait are given up."""
 RATES = (0.001, 0.003, 0.01)
 BATCHES = (64, 256, 1024)
 QUEUE = 16
@@ -79,6 +84,7 @@ class Setting:
         in_flight: Minibatches of a pipeline without flushes; None: as many as fill it.
         queue: Messages that a stage of `decoupled` or `local` keeps; None: all.
         ahead: Steps that a stage of `decoupled` goes on without a gradient; None: for ever.
+        together: Whether gradients returned since the last step make one update of a synthetic gradient; else each its own.
     """
 
     way: str
@@ -91,11 +97,13 @@ class Setting:
     in_flight: int | None = None
     queue: int | None = QUEUE
     ahead: int | None = None
+    together: bool = False
 
     @property
     def file(self) -> str:
-        """The name of the file that keeps the run."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        """The name of the file that keeps the run: what is as usual does not enter it."""
+        usual = asdict(Setting(self.way, self.stages, self.seed))
+        text = json.dumps({k: v for k, v in asdict(self).items() if v != usual[k]}, sort_keys=True)
         return f"{self.way}-{self.stages}-{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
 
 
@@ -112,22 +120,25 @@ def simulator(setting: Setting, chain: Chain) -> Synchronous | Pipeline | OneWay
             chain, network, costs, in_flight=setting.in_flight or full, replay=setting.way == "delayed"
         )
     local = setting.way == "local"
-    return OneWay(chain, network, costs, local=local, queue=setting.queue, ahead=setting.ahead)
+    policy = {"queue": setting.queue, "ahead": setting.ahead, "together": setting.together}
+    return OneWay(chain, network, costs, local=local, **policy)
 
 
-def trained(setting: Setting, data: Digits, limit: float) -> dict[str, Any]:
+def trained(setting: Setting, data: Digits, limit: float, best: float = math.inf) -> dict[str, Any]:
     """Return what comes of a run: by accuracy the time, the updates of the first stage and the megabytes sent.
 
     Args:
         setting: The run.
         data: The digits.
-        limit: Stage times after which it is given up.
+        limit: Stage times after which it is given up; those that wait are given up after `STEPS` steps.
+        best: The time of another setting of the same way to all accuracies, after which it is given up as slower.
     """
     chain = Chain(setting.stages, data, rate=setting.rate, seed=setting.seed, rows=setting.rows)
     machines = simulator(setting, chain)
     found: dict[str, Any] = {"setting": asdict(setting), "limit": limit, "reached": {}}
-    look = 0.0
-    while machines.now < limit and len(found["reached"]) < len(GOALS):
+    while len(found["reached"]) < len(GOALS) and machines.now < best:
+        if machines.updates >= STEPS if isinstance(machines, Synchronous) else machines.now >= limit:
+            break
         look = max(machines.now + 1, machines.now * 1.02)
         machines.run(look)
         accuracy = chain.accuracy()
@@ -135,6 +146,7 @@ def trained(setting: Setting, data: Digits, limit: float) -> dict[str, Any]:
             if accuracy >= goal:
                 entry = {"time": round(machines.now, 2), "updates": machines.updates}
                 found["reached"].setdefault(str(goal), entry | {"mb": round(machines.bytes_sent / 1e6, 2)})
+    found["slower"] = len(found["reached"]) < len(GOALS) and machines.now >= best
     found["working"] = round(_working(machines), 3)
     if not isinstance(machines, Synchronous):
         count, total = machines.staleness
@@ -194,11 +206,12 @@ def _policies(
     """Yield what receivers and senders of a free exchange may do."""
     round_trip = full_pipeline(stages, conditions.latency)
     for way in ("decoupled", "local"):
-        for queue in (1, 4, 16, 64, None):
-            bounds = (None,) if way == "local" or conditions.loss else (None, 2 * round_trip, round_trip)
-            for ahead in bounds:
-                policy = {"way": way, "queue": "all" if queue is None else queue, "ahead": ahead}
-                yield place | policy, [Setting(way, stages, 0, conditions, queue=queue, ahead=ahead)]
+        for queue in (1, 4, 16, None):
+            bounds = (None,) if way == "local" or conditions.loss else (None, round_trip)
+            for ahead, together in itertools.product(bounds, (False,) if way == "local" else (False, True)):
+                policy = {"queue": queue, "ahead": ahead, "together": together}
+                cell = policy | {"queue": "all" if queue is None else queue, "way": way}
+                yield place | cell, [Setting(way, stages, 0, conditions, **policy)]
 
 
 class Study:
@@ -218,13 +231,16 @@ class Study:
         """Do the runs that are not yet finished."""
         data = digits()
         for cell, settings in self.cells:
-            for setting in settings:
-                for seed in range(self.seeds):
+            for seed in range(self.seeds):
+                best = math.inf
+                for setting in settings:
                     one = replace(setting, seed=seed)
                     path = self.folder / one.file
-                    if self._finished(path) is None:
-                        found = trained(one, data, self.limit)
+                    if (found := self._finished(path)) is None:
+                        found = trained(one, data, self.limit, best)
                         path.write_text(json.dumps(found), encoding="utf-8")
+                    if (last := found["reached"].get(str(GOALS[-1]))) is not None:
+                        best = min(best, last["time"])
             print(", ".join(str(value) for value in cell.values()), file=sys.stderr, flush=True)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -242,11 +258,12 @@ class Study:
         return rows
 
     def _finished(self, path: Path) -> dict[str, Any] | None:
-        """A run that need not be repeated: it reached all accuracies, or was given up no earlier than now."""
+        """A run that need not be repeated: it reached all accuracies, or was given up for good."""
         if not path.exists():
             return None
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found if len(found["reached"]) == len(GOALS) or found["limit"] >= self.limit else None
+        complete = len(found["reached"]) == len(GOALS) or found["slower"]
+        return found if complete or found["limit"] >= self.limit else None
 
 
 def _best(tried: Sequence[tuple[Setting, list[dict[str, Any]]]]) -> dict[str, Any]:
@@ -282,7 +299,8 @@ def _best(tried: Sequence[tuple[Setting, list[dict[str, Any]]]]) -> dict[str, An
 
 def crossed(rows: Sequence[dict[str, Any]], goal: float) -> tuple[list[str], list[dict[str, Any]]]:
     """Return the columns and rows of a table of times to an accuracy, the ways side by side."""
-    names = [name for name in ("stages", "conditions", "latency", "queue", "ahead") if name in rows[0]]
+    names = ("stages", "conditions", "latency", "queue", "ahead", "together")
+    names = [name for name in names if name in rows[0]]
     ways = list(dict.fromkeys(row["way"] for row in rows))
     lines: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
@@ -349,7 +367,7 @@ def main() -> None:
     parser.add_argument("--ways", type=lambda text: text.split(","), default=list(WAYS))
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument(
-        "--limit", type=float, default=20_000.0, help="stage times after which a run is given up"
+        "--limit", type=float, default=10_000.0, help="stage times after which a run is given up"
     )
     parser.add_argument("--jitter", type=float, default=0.0, help="spread of work and latency (lognormal)")
     parser.add_argument(

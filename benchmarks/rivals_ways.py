@@ -275,6 +275,8 @@ class OneWay(Machines):
         local: Whether the signal is that of a local classifier; else a synthetic gradient.
         queue: Messages that wait at a stage, at most: the oldest is dropped for a new one, so that with 1 the newest wins.
         ahead: Steps that a stage may be ahead of the newest message whose gradient is back; then it waits. None: for ever.
+        together: Whether gradients that have been returned since the last step make one update of the synthetic gradient, on
+            their mean loss; else each makes its own.
 
     Attributes:
         dropped: Messages dropped from queues.
@@ -290,13 +292,14 @@ class OneWay(Machines):
         local: bool,
         queue: int | None = 1,
         ahead: int | None = None,
+        together: bool = False,
     ) -> None:
         super().__init__(len(chain.stages), network)
         if ahead is not None and network.conditions.loss:
             raise ValueError("a stage that waits for a gradient that is lost waits for ever: leave ahead out")
         self.chain, self.costs, self.local, self.ahead = chain, costs, local, ahead
         self.dropped, self.staleness = 0, [0, 0]
-        self._queue = queue
+        self._queue, self._together = queue, together
         self._fed = 0
         self._answered = [0 for _ in chain.stages]
         self._messages: list[deque[tuple[int, Tensor, Tensor]]] = [deque() for _ in chain.stages]
@@ -361,20 +364,23 @@ class OneWay(Machines):
         return F.linear(context, *stage.predictor.tensors) / len(message)
 
     def _learn(self, machine: int) -> Iterator[float]:
-        """Take a step of the synthetic gradient on all that has been returned since the last."""
+        """Update the synthetic gradient by what has been returned since the last step."""
         stage, kept = self.chain.stages[machine], self._kept[machine]
         assert stage.predictor is not None
-        losses = []
+        examples = []
         for number, delta in self._returns[machine]:
             if number in kept:
                 context, updates = kept.pop(number)
                 self._answered[machine] = max(self._answered[machine], updates)
                 self.staleness[0] += 1
                 self.staleness[1] += stage.own.updates - 1 - updates
-                wrong = F.linear(context, *stage.predictor.tensors) - delta
-                losses.append(wrong.square().sum(1).mean())
+                examples.append((context, delta))
         self._returns[machine].clear()
-        if losses:
+        for batch in [examples] if self._together and examples else [[example] for example in examples]:
+            losses = [
+                (F.linear(context, *stage.predictor.tensors) - delta).square().sum(1).mean()
+                for context, delta in batch
+            ]
             gradients = torch.autograd.grad(torch.stack(losses).mean(), stage.predictor.tensors)
             yield self.costs.learn
             stage.predictor.update(gradients)

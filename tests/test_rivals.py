@@ -241,6 +241,15 @@ def test_a_run_repeats_itself(data: Digits, way: str) -> None:
         assert first["working"] < 0.9
 
 
+def test_a_run_is_given_up_at_its_limits(data: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rivals, "STEPS", 5)
+    local, locked = Setting("local", 2, 0), Setting("locked", 2, 0, Conditions(latency=100.0))
+    by_limit, by_steps = rivals.trained(local, data, 12.0), rivals.trained(locked, data, 12.0)
+    outrun = rivals.trained(local, data, 12.0, best=6.0)
+    assert (by_limit["slower"], by_steps["slower"], outrun["slower"]) == (False, False, True)
+    assert not by_steps["reached"]  # noise cannot be learned
+
+
 def arguments(folder: Path, **more: Any) -> argparse.Namespace:
     given = {"study": "latency", "stages": [2], "latencies": [0.0, 3.0], "ways": ["locked", "asynchronous"]}
     given |= {"conditions": Conditions(), "seeds": 2, "limit": 50.0, "folder": folder}
@@ -250,13 +259,14 @@ def arguments(folder: Path, **more: Any) -> argparse.Namespace:
 def test_runs_are_kept_and_the_best_pipeline_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[Setting] = []
 
-    def trained(setting: Setting, data: object, limit: float) -> dict[str, Any]:
+    def trained(setting: Setting, data: object, limit: float, best: float) -> dict[str, Any]:
         done.append(setting)
+        assert best == (10.0 + setting.seed if (setting.in_flight or 1) > 1 else math.inf)
         time = 10.0 * (setting.in_flight or 1) + setting.seed
         reached = {str(goal): {"time": time, "updates": 4, "mb": 1.0} for goal in rivals.GOALS}
         if setting.way == "locked":
             del reached["0.97"]
-        return {"limit": limit, "reached": reached, "working": 0.5}
+        return {"limit": limit, "reached": reached, "working": 0.5, "slower": False}
 
     monkeypatch.setattr(rivals, "trained", trained)
     Study(arguments(tmp_path)).train()
