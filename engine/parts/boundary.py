@@ -42,6 +42,11 @@ class Message:
     stamp: int
     content: Array
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its contents."""
+        return int(self.content.nbytes)
+
 
 @dataclass(frozen=True)
 class Return:
@@ -62,6 +67,12 @@ class Return:
     counted: Array | bool
     delta: Array | None
     loss: Array | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its contents."""
+        values: tuple[object, ...] = (self.counted, self.delta, self.loss)
+        return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
 
 
 @dataclass(frozen=True)
@@ -87,9 +98,8 @@ class Exchange:
     @property
     def nbytes(self) -> int:
         """Bytes of its contents."""
-        values: list[object] = [message.content for message in self.messages]
-        values += [value for one in self.returns for value in (one.counted, one.delta, one.loss)]
-        return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
+        contents: list[Message | Return] = [*self.messages, *self.returns]
+        return sum(one.nbytes for one in contents)
 
 
 def return_slack(ledger: GradientLedger) -> int:
@@ -104,10 +114,11 @@ class Boundary:
         system: The part's, of stacks.
         elsewhere: By channel that is cut: the part that its other end is in.
         index: The part.
+        lookahead: Steps that it may be ahead of what its neighbours have sent.
     """
 
-    def __init__(self, system: System, elsewhere: Mapping[str, int], index: int) -> None:
-        self.system, self.index = system, index
+    def __init__(self, system: System, elsewhere: Mapping[str, int], index: int, lookahead: int) -> None:
+        self.system, self.index, self.lookahead = system, index, lookahead
         cut = [channel for channel in system.channels.values() if channel.names[0] in elsewhere]
         self.neighbours = tuple(sorted({elsewhere[channel.names[0]] for channel in cut}))
         self.sending = {c.names[0]: c for c in cut if c.sender in system.agents}
@@ -118,7 +129,6 @@ class Boundary:
         self._missing: dict[tuple[str, int], Record] = {}
         """Records whose content has not arrived."""
         self._outgoing: dict[int, tuple[list[Message], list[Return]]] = {}
-        self._first = 0
         for channel in self.sending.values():
             channel.ledger.send_elsewhere(return_slack(channel.ledger))
         self.reset(0)
@@ -140,6 +150,10 @@ class Boundary:
                 channel.disable_input_models(range(len(channel.members)))
 
     # --- a step --------------------------------------------------------------------------------------------
+
+    def waits_for(self, step: int) -> tuple[int, ...]:
+        """Return the neighbours whose exchanges `step` needs and has not got."""
+        return tuple(n for n, end in self.covered.items() if end <= step - self.lookahead)
 
     def enter(self, step: int, step_signals: StepSignals) -> None:
         """Enter the messages that other parts send at `step`; before agents tick.
@@ -164,8 +178,9 @@ class Boundary:
                 f"part {self.index}: the message of step {stamp} over {name} is read at {step}, not arrived"
             )
 
-    def note(self, step: int) -> None:
-        """Note what other parts are to have of `step`, which has been learned from."""
+    def note(self, step: int, incarnation: int) -> None:
+        """Note what other parts are to have of `step`, which has been learned from, in this incarnation of the part."""
+        del incarnation  # in lockstep what is sent again is the same
         for key, channel in self.sending.items():
             if channel.ledger.sender.due(step):
                 record = channel.ledger.records[step]
@@ -223,6 +238,13 @@ class Boundary:
                 None if one.delta is None else self._tensor(one.delta),
                 None if one.loss is None else self._tensor(one.loss),
             )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is under way and is in no ledger; in lockstep, where all has been delivered, nothing."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load what was under way, once the ledgers have been loaded."""
 
     def _tensor(self, content: Array) -> Tensor:
         return torch.from_numpy(content.copy()).to(self.system.device)

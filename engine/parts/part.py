@@ -21,6 +21,7 @@ from antiphon.engine.core.ledger import NEVER
 from antiphon.engine.core.records import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.parts.boundary import Boundary, Exchange, return_slack
+from antiphon.engine.parts.free_boundary import FreeBoundary, FreeSettings, travelling_signals
 from antiphon.engine.parts.placement import Placement, lookahead_of
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.step.backends import StackedBackend
@@ -44,11 +45,13 @@ class Part:
         dtype: Of all floats.
         stacked: Whether agents of one kind are computed as one.
         incarnation: How many times it has been started again.
+        free: It waits for nothing but messages that an agent is aligned to, within these bounds; None: lockstep.
 
     Attributes:
         now: Steps taken.
         neighbours: The parts at the other ends of its cut channels.
         lookahead: Steps that it may be ahead of what its neighbours have sent.
+        learned: What was learned at the newest step.
 
     Raises:
         ScenarioError: Something does not fit; the line names the place.
@@ -65,6 +68,7 @@ class Part:
         dtype: torch.dtype = torch.float32,
         stacked: bool = True,
         incarnation: int = 0,
+        free: FreeSettings | None = None,
     ) -> None:
         self.scenario, self.index, self.incarnation, self.seed = scenario, index, incarnation, seed
         place = chosen_device(device)
@@ -74,11 +78,18 @@ class Part:
         self._order = {"agents": list(whole.agents), "channels": list(whole.channels)}
         self._groups = [i for i, group in enumerate(whole.groups) if group in part.groups]
         self.backend = StackedBackend(whole, stacked=stacked, part=part)
-        self.boundary = Boundary(self.backend.system, part.elsewhere, index)
-        self.neighbours, self.lookahead = self.boundary.neighbours, lookahead_of(whole, placement)
+        self.lookahead = lookahead_of(whole, placement)
+        cut = self.backend.system, part.elsewhere, index
+        self.boundary: Boundary = (
+            Boundary(*cut, self.lookahead)
+            if free is None
+            else FreeBoundary(*cut, travelling_signals(whole, part.elsewhere), free)
+        )
+        self.neighbours = self.boundary.neighbours
         self.world = EnvironmentRunner(self._env, whole.signals(), seed)
         part.next_episode(0, self._env.episode_length)
         self.train_means = MeanAccumulator(part)
+        self.learned = AgentReport.empty(self.backend.stacked)
         self.now = 0
 
     # --- stepping ------------------------------------------------------------------------------------------
@@ -86,14 +97,17 @@ class Part:
     @property
     def ready(self) -> bool:
         """Whether all that the coming step reads has arrived."""
-        return all(end > self.now - self.lookahead for end in self.boundary.covered.values())
+        return not self.waits_for()
 
     def waits_for(self) -> tuple[int, ...]:
         """The neighbours whose exchanges the coming step needs and has not got."""
-        return tuple(n for n, end in self.boundary.covered.items() if end <= self.now - self.lookahead)
+        return self.boundary.waits_for(self.now)
 
-    def step(self) -> None:
+    def step(self, *, watch: bool = False) -> None:
         """Take one environment step (semantics 13).
+
+        Args:
+            watch: Whether predictions are kept in `learned`; it changes no number.
 
         Raises:
             DivergenceError: A loss or gradient was not finite. No parameter of this part has been touched by this step.
@@ -104,11 +118,11 @@ class Part:
         self.backend.tick(step, self.world.step_signals)
         ends = self.world.advance()
         self.backend.cut(step, ends)
-        report = AgentReport(self.backend.learn(step), self.backend.stacked)
-        self.boundary.note(step)
+        self.learned = AgentReport(self.backend.learn(step, watch=watch), self.backend.stacked)
+        self.boundary.note(step, self.incarnation)
         if ends.ended is True:
             self.backend.system.next_episode(self.world.step_signals.step, self._env.episode_length)
-        self.train_means.add(report)
+        self.train_means.add(self.learned)
         self.now = step + 1
 
     def collect(self, neighbour: int) -> Exchange:
@@ -166,17 +180,33 @@ class Part:
         All that is on its way between parts is in that state: every part takes its share of the same one.
         """
         whole = copy_tree(dict(whole))
-        self.now = whole["now"]
-        self._env.load_state_dict(whole["env"])
-        self.backend.load_state_dict(self._share(whole["system"]))
+        self._load(whole, self._share(whole["system"]))
+
+    def _load(self, state: Mapping[str, Any], system: Tree) -> None:
+        self.now = state["now"]
+        self._env.load_state_dict(state["env"])
+        self.backend.load_state_dict(system)
         self.boundary.reset(self.now)
-        self.world.step_signals = StepSignals(self.now, whole["present"])
-        self.world.elapsed = whole["elapsed"]
-        if self.world.episodes is not None and "episodes" in whole:
-            self.world.episodes.load_state_dict(whole["episodes"])
+        self.world.step_signals = StepSignals(self.now, state["present"])
+        self.world.elapsed = state["elapsed"]
+        if self.world.episodes is not None and "episodes" in state:
+            self.world.episodes.load_state_dict(state["episodes"])
         agents = self.backend.stacked.base.agents
         self.train_means = MeanAccumulator(self.backend.stacked.base)
-        self.train_means.load_state_dict({n: own for n, own in whole["tally"].items() if n in agents})
+        self.train_means.load_state_dict({n: own for n, own in state["tally"].items() if n in agents})
+
+    def own_state(self) -> Tree:
+        """Return all of its own state, for a restart of this part alone, without copying a tensor.
+
+        What it has for its neighbours must have been collected.
+        """
+        own = {**self.state_dict(), "env": environment_state(self._env), "system": self.backend.state_dict()}
+        return {**own, "boundary": self.boundary.state_dict()}
+
+    def load_own_state(self, state: Tree) -> None:
+        """Load an `own_state` of this part; its tensors are used as they are, so hand in copies."""
+        self._load(state, state["system"])
+        self.boundary.load_state_dict(state["boundary"])
 
     def close(self) -> None:
         """Close its environment."""
