@@ -74,23 +74,6 @@ class _Queued:
 
 
 @dataclass(frozen=True)
-class FreeMessage(Message):
-    """A message with the signals that an aligned receiver works on.
-
-    Attributes:
-        example: The step whose signals it was made from; -1: none.
-        signals: By name, those that the receiver and its own receivers need.
-    """
-
-    example: int
-    signals: Mapping[str, Array]
-
-    @property
-    def nbytes(self) -> int:
-        return super().nbytes + sum(value.nbytes for value in self.signals.values())
-
-
-@dataclass(frozen=True)
 class FreeReturn(Return):
     """What comes back for a message.
 
@@ -174,8 +157,12 @@ class FreeBoundary(Boundary):
 
     # --- a step --------------------------------------------------------------------------------------------
 
-    def waits_for(self, step: int) -> tuple[int, ...]:
-        """Return the parts without whose messages the coming step cannot be taken: those that an agent is aligned to."""
+    def waits_for(self, step: int, lookahead: int) -> tuple[int, ...]:
+        """Return the parts without whose messages the coming step cannot be taken: those that an agent is aligned to.
+
+        Parts may be any number of steps apart.
+        """
+        del lookahead
         missing = {
             key: None
             for receiver in self._receivers
@@ -195,7 +182,7 @@ class FreeBoundary(Boundary):
         for receiver in self._receivers:
             found = self._match(receiver, step) if receiver.aligned else None
             for key in receiver.keys:
-                self._fill(key, step, None if found is None else found.get(key))
+                self._fill_due(key, step, None if found is None else found.get(key))
 
     def _reads(self, key: str, step: int) -> bool:
         """Whether the schedule has a message that reaches its receiver at `step`."""
@@ -228,7 +215,7 @@ class FreeBoundary(Boundary):
         empty = [key for key in keys if not self._queues[key]]
         return empty or keys
 
-    def _fill(self, key: str, step: int, chosen: _Queued | None) -> None:
+    def _fill_due(self, key: str, step: int, chosen: _Queued | None) -> None:
         """Fill the record that reaches its receiver at `step` with what has come; without, it is lost."""
         channel = self.receiving[key]
         stamp = step - channel.ledger.link.delay
@@ -276,7 +263,7 @@ class FreeBoundary(Boundary):
             wanted = (name for signal in self._signals.get(key, ()) for name in (signal, f"_{signal}"))
             signals = {name: _array(own.signals[name]) for name in wanted if name in own.signals}
             messages, _ = self._outgoing[self._part_of[key]]
-            messages.append(FreeMessage(key, step, _array(record.received), own.step, signals))
+            messages.append(Message(key, step, _array(record.received), own.step, signals))
             if not record.unread:
                 self._sent[key, step] = incarnation
         for key, channel in self.receiving.items():
@@ -292,13 +279,12 @@ class FreeBoundary(Boundary):
         """Take what a neighbour has sent, in whatever order it comes; `now`: the step that this part comes to next."""
         self.covered[exchange.sender] = max(exchange.end, self.covered[exchange.sender])
         for message in exchange.messages:
-            assert isinstance(message, FreeMessage)
             self._queue(message, exchange.incarnation)
         for one in exchange.returns:
             assert isinstance(one, FreeReturn)
             self._give_back(one, now)
 
-    def _queue(self, message: FreeMessage, incarnation: int) -> None:
+    def _queue(self, message: Message, incarnation: int) -> None:
         key, origin = message.channel, (message.stamp, incarnation)
         age = (incarnation, message.stamp)
         queue, aligns = self._queues[key], self._aligns(key)
@@ -309,7 +295,8 @@ class FreeBoundary(Boundary):
             self.figures.dropped += 1  # a newer one has overtaken it
             return
         signals = {name: self._tensor(value) for name, value in message.signals.items()}
-        queued = _Queued(*origin, message.example, self._tensor(message.content), signals)
+        example = message.stamp if message.example is None else message.example
+        queued = _Queued(*origin, example, self._tensor(message.content), signals)
         queue.append(queued)
         queue.sort(key=lambda one: (one.incarnation, one.stamp))
         surplus = len(queue) - (self.settings.queue if aligns else 1)
@@ -371,7 +358,7 @@ def packed(exchange: Exchange) -> dict[str, Any]:
 
 def unpacked(state: Mapping[str, Any]) -> Exchange:
     """Return the exchange that `packed` was given."""
-    messages: list[Message] = [FreeMessage(**_arrays(own)) for own in state["messages"]]
+    messages = [Message(**_arrays(own)) for own in state["messages"]]
     returns: list[Return] = [FreeReturn(**_arrays(own)) for own in state["returns"]]
     return Exchange(**{**state, "messages": messages, "returns": returns})
 

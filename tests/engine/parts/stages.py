@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -43,7 +44,7 @@ def stages(
             "scenario": "stages",
             "env": {"id": "antiphon/Digits-v0", **(env or {})},
             "agents": agents,
-            "channels": [{"from": a, "to": b, **way} for a, b in zip(names, names[1:], strict=False)],
+            "channels": [{"from": a, "to": b, **way} for a, b in pairwise(names)],
             "training": {"batch": batch, "steps": steps, "optimiser": {"kind": "adam", "lr": 0.01}},
         }
     )
