@@ -23,6 +23,8 @@ def stages(
     size: int = 12,
     aligned: bool = True,
     steps: int = 40,
+    norm: str = "none",
+    rate: float = 0.01,
     channel: dict[str, Any] | None = None,
     env: dict[str, Any] | None = None,
 ) -> Scenario:
@@ -31,7 +33,9 @@ def stages(
     gradient: dict[str, Any] = {"kind": kind, "context": ["label"]}
     if kind == "local":
         gradient = {"kind": kind, "target": "label"}
-    agents: dict[str, Any] = {name: {"network": {"kind": "mlp", "hidden": [size]}} for name in names}
+    agents: dict[str, Any] = {
+        name: {"network": {"kind": "mlp", "hidden": [size], "norm": norm}} for name in names
+    }
     agents[names[0]]["observes"] = ["image"]
     agents[names[-1]]["objective"] = {"kind": "classification", "target": "label"}
     for name in names[1:]:
@@ -45,7 +49,7 @@ def stages(
             "env": {"id": "antiphon/Digits-v0", **(env or {})},
             "agents": agents,
             "channels": [{"from": a, "to": b, **way} for a, b in pairwise(names)],
-            "training": {"batch": batch, "steps": steps, "optimiser": {"kind": "adam", "lr": 0.01}},
+            "training": {"batch": batch, "steps": steps, "optimiser": {"kind": "adam", "lr": rate}},
         }
     )
 
