@@ -118,10 +118,11 @@ class Boundary:
         system: The part's, of stacks.
         elsewhere: By channel that is cut: the part that its other end is in.
         index: The part.
+        lookahead: Steps that it may be ahead of what its neighbours have sent.
     """
 
-    def __init__(self, system: System, elsewhere: Mapping[str, int], index: int) -> None:
-        self.system, self.index = system, index
+    def __init__(self, system: System, elsewhere: Mapping[str, int], index: int, lookahead: int) -> None:
+        self.system, self.index, self.lookahead = system, index, lookahead
         cut = [channel for channel in system.channels.values() if channel.names[0] in elsewhere]
         self.neighbours = tuple(sorted({elsewhere[channel.names[0]] for channel in cut}))
         self.sending = {c.names[0]: c for c in cut if c.sender in system.agents}
@@ -132,7 +133,6 @@ class Boundary:
         self._missing: dict[tuple[str, int], Record] = {}
         """Records whose content has not arrived."""
         self._outgoing: dict[int, tuple[list[Message], list[Return]]] = {}
-        self._first = 0
         for channel in self.sending.values():
             channel.ledger.send_elsewhere(return_slack(channel.ledger))
         self.reset(0)
@@ -155,9 +155,9 @@ class Boundary:
 
     # --- a step --------------------------------------------------------------------------------------------
 
-    def waits_for(self, step: int, lookahead: int) -> tuple[int, ...]:
-        """Return the neighbours whose exchanges `step` needs and has not got, where parts may be `lookahead` steps apart."""
-        return tuple(n for n, end in self.covered.items() if end <= step - lookahead)
+    def waits_for(self, step: int) -> tuple[int, ...]:
+        """Return the neighbours whose exchanges `step` needs and has not got."""
+        return tuple(n for n, end in self.covered.items() if end <= step - self.lookahead)
 
     def enter(self, step: int, step_signals: StepSignals) -> None:
         """Enter the messages that other parts send at `step`; before agents tick.

@@ -128,7 +128,7 @@ class FreeBoundary(Boundary):
         self.settings = settings or FreeSettings()
         self.figures = FreeFigures()
         self._signals = signals
-        super().__init__(system, elsewhere, index)
+        super().__init__(system, elsewhere, index, lookahead=1)
         for channel in self.sending.values():
             channel.ledger.send_elsewhere(self.settings.staleness)
         self._receivers = list(self._readers())
@@ -157,12 +157,8 @@ class FreeBoundary(Boundary):
 
     # --- a step --------------------------------------------------------------------------------------------
 
-    def waits_for(self, step: int, lookahead: int) -> tuple[int, ...]:
-        """Return the parts without whose messages the coming step cannot be taken: those that an agent is aligned to.
-
-        Parts may be any number of steps apart.
-        """
-        del lookahead
+    def waits_for(self, step: int) -> tuple[int, ...]:
+        """Return the parts without whose messages the coming step cannot be taken: those that an agent is aligned to."""
         missing = {
             key: None
             for receiver in self._receivers
