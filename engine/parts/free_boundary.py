@@ -232,7 +232,7 @@ class FreeBoundary(Boundary):
         self.figures.dropped += place
         del queue[: place + 1]
         channel.ledger.fill(record, chosen.content)
-        if channel.mailbox.aligns:
+        if key in self._signals:
             record.step_signals = StepSignals(chosen.example, chosen.signals)
         channel.mailbox.keep(record)
         self._origins[key, stamp] = chosen.stamp, chosen.incarnation
@@ -373,7 +373,8 @@ def _arrays(value: Any) -> Any:
 
 def travelling_signals(whole: System, cut: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Return by cut channel the names of the signals that travel with its messages: where the receiver is aligned to it,
-    what this agent needs of them, and those that are aligned to it in turn.
+    what this agent needs of them, and those that are aligned to it in turn; where the sender is aligned to another one, what
+    a synthetic input is conditioned on.
 
     Args:
         whole: All agents and channels.
@@ -397,9 +398,14 @@ def travelling_signals(whole: System, cut: Iterable[str]) -> dict[str, tuple[str
     found = {}
     for name in cut:
         channel = whole.channels[name]
-        receiver = whole.agents[channel.receiver]
+        sender, receiver = whole.agents[channel.sender], whole.agents[channel.receiver]
+        wanted = {spec.name for spec in channel.input_context}
         if receiver.align == name:
-            found[name] = tuple(sorted(needs(receiver) | {spec.name for spec in channel.input_context}))
+            wanted |= needs(receiver)
+        elif sender.align is None:
+            continue  # the receiver has the signals of the steps at which it is sent to
+        if wanted:
+            found[name] = tuple(sorted(wanted))
     return found
 
 

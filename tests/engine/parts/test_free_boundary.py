@@ -54,8 +54,11 @@ def figures(part: Part) -> FreeFigures:
             env={"hold": 4},
         ),
         stages(channel={"coupling": "delayed"}),
+        stages(
+            channel={"link": {"delay": 1, "drop": 0.3}, "input": {"kind": "linear", "context": ["image"]}}
+        ),
     ],
-    ids=["sobolev", "critic", "linear", "local", "unaligned", "lossy", "unlocked", "delayed"],
+    ids=["sobolev", "critic", "linear", "local", "unaligned", "lossy", "unlocked", "delayed", "inputs"],
 )
 def test_where_nothing_is_late_all_is_learned_to_the_bits_of_delay_1(scenario: Scenario) -> None:
     parts, whole = free_parts(scenario), Simulation(scenario, stacked=False)

@@ -130,3 +130,10 @@ def test_an_exchange_is_taken_once_and_in_order() -> None:
 def test_aligned_agents_in_a_row_of_parts_work_on_the_example_of_the_message_they_read(stacked: bool) -> None:
     scenario = stages(5, "linear")
     check_cut(scenario, {name: i for i, name in enumerate(scenario.agents)}, stacked=stacked)
+
+
+def test_a_synthetic_input_knows_the_example_that_an_aligned_sender_worked_on() -> None:
+    scenario = stages(
+        3, "linear", channel={"link": {"delay": 2, "drop": 0.3}, "input": {"context": ["image"]}}
+    )
+    check_cut(scenario, {name: i for i, name in enumerate(scenario.agents)}, stacked=False)

@@ -123,7 +123,7 @@ def test_stragglers_let_aligned_agents_wait_and_figures_say_so() -> None:
     found = virtual(compute=slow)
     advanced(found, 60)
     figures = found.figures()
-    assert 0.05 < figures["waiting"] < 0.6
+    assert 0.01 < figures["waiting"] < 0.6
     assert figures["goodput"] == pytest.approx(1 - figures["waiting"])
     assert figures["gradient_age"] > 2
     assert figures["traffic"] > 1e4
@@ -137,7 +137,7 @@ def test_a_machine_that_fails_loses_steps_while_the_others_go_on() -> None:
     advanced(found, 120)
     figures = found.figures()
     machines, parts = found.cluster.machines, found.parts
-    assert sum(machine.incarnation for machine in machines) >= 3
+    assert sum(machine.incarnation for machine in machines) >= 2
     for part, machine in zip(parts, machines, strict=True):
         assert (part.now < machine.steps_taken) == (machine.incarnation > 0)
     assert 0.5 < figures["goodput"] < 1 - figures["away"]
