@@ -40,10 +40,12 @@ def describe_run(
         until: The step it stops at; None: that of the scenario.
         timeline: What happens in the first steps.
     """
+    graph = graph_of(scenario)
+    nx.set_node_attributes(graph, (facts.get("parts") or {}).get("placement", {}), "part")
     return RunDescription(
         yaml=document,
         hparams=_hparams(facts),
-        graph=graph_of(scenario),
+        graph=graph,
         names={
             "agents": list(scenario.agents),
             "channels": [(channel.name, channel.slug) for channel in scenario.channels],
