@@ -53,7 +53,8 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
 
 def parts_of(graph: nx.MultiDiGraph[str]) -> int:
     """Return the number of parts that the agents are placed in; 0: the run is not in parts."""
-    return 1 + max((int(part) for _, part in graph.nodes(data="part") if part is not None), default=-1)
+    placed = (attributes.get("part", -1) for _, attributes in graph.nodes(data=True))
+    return 1 + max(map(int, placed), default=-1)
 
 
 def order(description: RunDescription) -> tuple[list[str], list[str]]:

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +126,21 @@ def graph_from(place: str, text: bytes | None) -> dict[str, Any]:
     agents, channels = _named(graph.get("agents")), _named(graph.get("channels"))
     ends = [channel.get(end) for channel in channels or () for end in ("from", "to")]
     sound = version == FORMAT and agents is not None and channels is not None
-    if not sound or not all(isinstance(end, int) and 0 <= end < len(agents or ()) for end in ends):
+    sound = sound and _places(ends, len(agents or ())) and _placed(graph.get("parts"), agents or ())
+    if not sound:
         raise _damaged(place, "graph")
     return graph
+
+
+def _places(numbers: Iterable[Any], count: int) -> bool:
+    return all(isinstance(number, int) and 0 <= number < count for number in numbers)
+
+
+def _placed(parts: Any, agents: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether each agent is in one of so many parts; None: the run is not in parts."""
+    if parts is None:
+        return True
+    return _places([parts], len(agents) + 1) and _places([agent.get("part") for agent in agents], parts)
 
 
 def timeline_from(place: str, text: bytes | None) -> dict[str, Any]:
