@@ -7,12 +7,15 @@ state that is gathered before them, with its observers and recorders, and the pa
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import count
 from typing import Any
 
 from antiphon.engine.base_simulation import BaseSimulation
+from antiphon.engine.parts.free_boundary import FreeSettings
+from antiphon.engine.parts.part import Part, merge_states
 from antiphon.engine.parts.placement import (
     Placement,
     check_divisible,
@@ -189,17 +192,19 @@ def open_parts(simulation: BaseSimulation, settings: PartsSettings) -> Parts:
             f"parts: every is {every}, and parts of this placement may be {lookahead} steps apart; give at most "
             f"{lookahead}, or longer delays"
         )
-    how: dict[str, Any] = {
-        "every": every,
-        "mode": settings.mode,
-        "seed": simulation.seed,
-        "device": simulation.device,
-        "dtype": simulation.dtype,
-        "threads": simulation.threads,
-    }
+    make = partial(
+        Part,
+        simulation.scenario,
+        placement,
+        seed=simulation.seed,
+        device=simulation.device,
+        dtype=simulation.dtype,
+        free=FreeSettings() if settings.mode == "free" else None,
+    )
     if settings.transport == "ray":
-        return ray_parts(simulation.scenario, placement, address=settings.address, **how)
-    return LocalParts(simulation.scenario, placement, **how)
+        gpu = simulation.device.type == "cuda"
+        return ray_parts(make, merge_states, placement, every=every, address=settings.address, gpu=gpu)
+    return LocalParts(make, placement, every=every)
 
 
 def placement_for(simulation: BaseSimulation, settings: PartsSettings) -> Placement:

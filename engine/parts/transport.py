@@ -7,11 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-import torch
-
 from antiphon.engine.parts.part import Part, merge_states
 from antiphon.engine.parts.placement import Placement
-from antiphon.scenarios import Scenario
+from antiphon.errors import EngineError
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 __all__ = ["LocalParts", "Parts", "Stop", "never"]
@@ -69,34 +67,17 @@ class LocalParts:
     """All parts in this process, which take `every` steps in turn and then exchange: the protocol without a network.
 
     Args:
-        scenario: Resolved.
+        make: Builds part `index`, at step 0.
         placement: The part of each agent.
         every: Steps between exchanges; in lockstep at most the lookahead.
-        mode: `lockstep` or `free`; nothing is ever late here.
-        seed: Of everything that is sampled.
-        device: Where the numbers of all parts are.
-        dtype: Of all floats.
-        threads: Of torch.
     """
 
-    def __init__(
-        self,
-        scenario: Scenario,
-        placement: Placement,
-        *,
-        every: int,
-        mode: str = "lockstep",
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        threads: int = 1,
-    ) -> None:
+    def __init__(self, make: Callable[[int], Part], placement: Placement, *, every: int) -> None:
         self.placement, self.every = placement, every
-        how: dict[str, Any] = {"seed": seed, "device": device, "dtype": dtype, "threads": threads}
         self.parts: list[Part] = []
         try:
             for index in range(max(placement.values()) + 1):
-                self.parts.append(Part(scenario, placement, index, free=mode == "free", **how))
+                self.parts.append(make(index))
         except BaseException:
             self.close()
             raise
@@ -110,16 +91,22 @@ class LocalParts:
         while True:
             step = self.parts[0].now
             end = min(until, step - step % self.every + self.every)
-            for part in self.parts:
-                start = time.perf_counter()
-                while part.now < end:
-                    part.step()
-                    if part.now - 1 == row_at:
-                        part.end_row()
-                self._computing[part.index] += time.perf_counter() - start
-            self._exchange()
+            while any(part.now < end for part in self.parts):
+                if not sum(self._take_steps(part, end, row_at) for part in self.parts):
+                    raise EngineError(f"parts: none can take its step before {end}, each waits for another")
+                self._exchange()
             if end >= until or stop():
                 return end
+
+    def _take_steps(self, part: Part, end: int, row_at: int | None) -> int:
+        """Have a part take its steps up to `end`, as far as nothing is missing; return how many it has taken."""
+        start, first = time.perf_counter(), part.now
+        while part.now < end and part.ready:
+            part.step()
+            if part.now - 1 == row_at:
+                part.end_row()
+        self._computing[part.index] += time.perf_counter() - start
+        return part.now - first
 
     def _exchange(self) -> None:
         for part in self.parts:

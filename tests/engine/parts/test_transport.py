@@ -11,11 +11,11 @@ from antiphon.engine.parts import coordinator, transport
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.parts.transport import LocalParts
 from antiphon.engine.simulation import Simulation
-from antiphon.errors import RunError, ScenarioError
-from antiphon.scenarios import Scenario
+from antiphon.errors import EngineError, RunError, ScenarioError
 from tests.engine.parts.rings import ring
 
 LOOKAHEAD = 5
+PLACEMENT = {"a": 0, "b": 1, "c": 2, "d": 0}
 
 
 class CountedExchange:
@@ -28,14 +28,16 @@ class CountedExchange:
 class CountedPart:
     """Counts steps and what has been delivered, and holds its transport to the rule of lockstep."""
 
-    def __init__(self, _: Scenario, placement: dict[str, int], index: int, **settings: Any) -> None:
-        self.index, self.settings = index, settings
+    def __init__(self, index: int) -> None:
+        self.index = index
         self.lookahead, self.now = LOOKAHEAD, 0
-        others = [other for other in set(placement.values()) if other != index]
+        others = [other for other in range(3) if other != index]
         self.neighbours = tuple(others)
         self.sent, self.covered = dict.fromkeys(others, 0), dict.fromkeys(others, 0)
         self.rows: list[int] = []
         self.closed = False
+
+    ready = True
 
     def step(self) -> None:
         assert min(self.covered.values()) >= self.now - LOOKAHEAD + 1
@@ -66,12 +68,9 @@ class CountedPart:
 
 @pytest.mark.parametrize("every", range(1, LOOKAHEAD + 1))
 def test_steps_and_exchanges_alternate(every: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "Part", CountedPart)
     monkeypatch.setattr(transport, "merge_states", list)
-    parts = LocalParts(ring(), {"a": 0, "b": 1, "c": 2, "d": 0}, every=every, mode="free", seed=7)
+    parts = LocalParts(CountedPart, PLACEMENT, every=every)  # type: ignore[arg-type]
     counted: list[CountedPart] = parts.parts  # type: ignore[assignment]
-    assert [part.settings["seed"] for part in counted] == [7, 7, 7]
-    assert all(part.settings["free"] for part in counted)
     chance, until = random.Random(every), 0
     for _ in range(8):
         until += chance.randint(1, 12)
@@ -91,20 +90,26 @@ def test_steps_and_exchanges_alternate(every: int, monkeypatch: pytest.MonkeyPat
     assert all(part.closed for part in counted)
 
 
-def test_a_part_that_cannot_be_made_closes_those_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_cannot_be_made_closes_those_before() -> None:
     made: list[CountedPart] = []
 
-    class Broken(CountedPart):
-        def __init__(self, *arguments: Any, **settings: Any) -> None:
-            super().__init__(*arguments, **settings)
-            made.append(self)
-            if self.index:
-                raise RunError("no memory")
+    def make(index: int) -> Any:
+        if index:
+            raise RunError("no memory")
+        made.append(CountedPart(index))
+        return made[-1]
 
-    monkeypatch.setattr(transport, "Part", Broken)
     with pytest.raises(RunError, match="no memory"):
-        LocalParts(ring(), {"a": 0, "b": 1, "c": 1, "d": 0}, every=1)
-    assert [part.closed for part in made] == [True, False]
+        LocalParts(make, PLACEMENT, every=1)
+    assert [part.closed for part in made] == [True]
+
+
+def test_parts_that_all_wait_are_an_error_of_the_engine() -> None:
+    parts = LocalParts(CountedPart, PLACEMENT, every=1)  # type: ignore[arg-type]
+    for part in parts.parts:
+        part.ready = False  # type: ignore[misc]
+    with pytest.raises(EngineError, match="each waits for another"):
+        parts.advance(3)
 
 
 @pytest.mark.parametrize(
