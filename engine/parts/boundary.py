@@ -114,10 +114,11 @@ class Boundary:
         system: The part's, of stacks.
         elsewhere: By channel that is cut: the part that its other end is in.
         index: The part.
+        lookahead: Steps that it may be ahead of what its neighbours have sent.
     """
 
-    def __init__(self, system: System, elsewhere: Mapping[str, int], index: int) -> None:
-        self.system, self.index = system, index
+    def __init__(self, system: System, elsewhere: Mapping[str, int], index: int, lookahead: int) -> None:
+        self.system, self.index, self.lookahead = system, index, lookahead
         cut = [channel for channel in system.channels.values() if channel.names[0] in elsewhere]
         self.neighbours = tuple(sorted({elsewhere[channel.names[0]] for channel in cut}))
         self.sending = {c.names[0]: c for c in cut if c.sender in system.agents}
@@ -128,7 +129,6 @@ class Boundary:
         self._missing: dict[tuple[str, int], Record] = {}
         """Records whose content has not arrived."""
         self._outgoing: dict[int, tuple[list[Message], list[Return]]] = {}
-        self._first = 0
         for channel in self.sending.values():
             channel.ledger.send_elsewhere(return_slack(channel.ledger))
         self.reset(0)

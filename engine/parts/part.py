@@ -78,13 +78,14 @@ class Part:
         self._order = {"agents": list(whole.agents), "channels": list(whole.channels)}
         self._groups = [i for i, group in enumerate(whole.groups) if group in part.groups]
         self.backend = StackedBackend(whole, stacked=stacked, part=part)
+        self.lookahead = lookahead_of(whole, placement)
         cut = self.backend.system, part.elsewhere, index
         self.boundary: Boundary = (
-            Boundary(*cut)
+            Boundary(*cut, self.lookahead)
             if free is None
             else FreeBoundary(*cut, travelling_signals(whole, part.elsewhere), free)
         )
-        self.neighbours, self.lookahead = self.boundary.neighbours, lookahead_of(whole, placement)
+        self.neighbours = self.boundary.neighbours
         self.world = EnvironmentRunner(self._env, whole.signals(), seed)
         part.next_episode(0, self._env.episode_length)
         self.train_means = MeanAccumulator(part)

@@ -173,9 +173,9 @@ def measure_steps(
         if watch is not None:
             watch(seed)
         with closing(Simulation(scenario, seed=seed, stacked=staleness is None)) as simulation:
-            if staleness is None:
-                step, length = simulation.step, 1
-            else:
+            step: Callable[[], object] = simulation.step
+            length = 1
+            if staleness is not None:
                 step, length = StashedWeights(simulation, staleness, window).step, window
             found.append(
                 until(target, partial(_advance, simulation, step, length), simulation.evaluate, limit)
