@@ -16,6 +16,12 @@ _ROWS = 64
 """Most parts of a run in its table."""
 _NAMED = 4
 """Most parts named in a cell or a sentence."""
+_MODES = {"lockstep": "in lockstep", "free": "none of which waits"}
+_TRANSPORTS = {
+    "local": "in one process",
+    "ray": "on Ray",
+    "virtual": "in virtual time: seconds are simulated",
+}
 _HEADINGS = (
     "part",
     "machine",
@@ -103,11 +109,9 @@ def _age(row: PartFigures) -> str:
 def _sentence(run: ReportRun) -> str:
     """Return how the run is divided: as run.json has it, with the cut channels of its graph."""
     facts = _facts(run)
-    words = [f"{len(run.parts):,} part{'s' * (len(run.parts) > 1)}"]
-    mode, transport = facts.get("mode"), facts.get("transport")
-    words += [f"in mode {mode}"] if isinstance(mode, str) else []
-    words += [f"on transport {transport}"] if isinstance(transport, str) else []
-    sentence = ", ".join(words)
+    count = f"{len(run.parts):,} part{'s' * (len(run.parts) > 1)}"
+    mode, transport = str(facts.get("mode", "")), str(facts.get("transport", ""))
+    sentence = ", ".join(filter(None, (count, _MODES.get(mode), _TRANSPORTS.get(transport))))
     placement = _placement(run)
     if run.data is not None and placement:
         agents = [agent["name"] for agent in run.data.graph["agents"]]
