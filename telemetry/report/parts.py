@@ -31,7 +31,15 @@ _HEADINGS = (
     "waiting s (for)",
     *(
         EXPLANATIONS["part"][metric].title
-        for metric in ("bytes_sent", "bytes_received", "calls", "staleness", "restarts", "heartbeat_age")
+        for metric in (
+            "bytes_sent",
+            "bytes_received",
+            "calls",
+            "staleness",
+            "blocked_on",
+            "restarts",
+            "heartbeat_age",
+        )
     ),
 )
 
@@ -86,6 +94,7 @@ def _row(row: PartFigures, agents: int | None) -> list[str]:
         size(row.bytes_received),
         f"{row.calls:,}",
         number(row.staleness),
+        ", ".join(f"part {other}" for other in row.blocked_on) or "–",
         str(row.incarnation),
         _age(row) + ("" if row.alive else ", gone"),
     ]

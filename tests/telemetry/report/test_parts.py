@@ -41,8 +41,10 @@ def test_every_part_has_a_row() -> None:
         ["1", "node-2", "2", "100", "5.00", "2.50 (part 0)"],
         ["2", "node-3", "2", "50", "2.50", "1.25 (part 1)"],
     ]
-    assert heads[6:] == ["bytes sent", "bytes received", "calls", "staleness", "restarts", "last heartbeat"]
-    assert rows[2][6:] == ["150 kB", "100 kB", "50", "1.00", "1", "5.00 s ago, gone"]
+    costs, state = ["bytes sent", "bytes received", "calls"], ["blocked on", "restarts", "last heartbeat"]
+    assert heads[6:] == [*costs, "staleness", *state]
+    assert [row[-3] for row in rows] == ["part 2", "–", "–"]
+    assert rows[2][6:] == ["150 kB", "100 kB", "50", "1.00", "–", "1", "5.00 s ago, gone"]
     assert "Gone: part 2 (node-3), 5.00 s ago." in Elements(page).text
 
 
