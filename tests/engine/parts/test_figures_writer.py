@@ -69,6 +69,14 @@ def test_a_part_that_goes_and_comes_back_has_rows_of_its_own(
     assert list(read_parts(tmp_path / "run" / "parts.csv")) == sorted({step for step, *_ in steps})
 
 
+def test_while_a_part_is_gone_its_rows_are_kept_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gone at two looks, steps 7 and 8 of the first part: one row, or one for each where the first of them is old."""
+    gone = [row for row in run(tmp_path / "seldom", MortalParts, monkeypatch) if not row[2]]
+    monkeypatch.setattr(figures_writer, "_GONE_EVERY", 0.0)
+    often = [row for row in run(tmp_path / "often", MortalParts, monkeypatch) if not row[2]]
+    assert (len(gone), len(often)) == (1, 2)
+
+
 def test_while_all_run_there_are_only_the_rows_of_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
