@@ -219,8 +219,10 @@ class VirtualSimulation(Simulation):
         info = super().step()
         if watch:
             rows = [Figure("run", "", name, value) for name, value in self.figures().items()]
+            of_parts = self.cluster.statistics()
             for recorder in self.recorders:
                 recorder.figures(step + 1, rows)
+                recorder.parts(step + 1, of_parts)
         return info
 
     def advance(self, *, watch: bool = False, keep: bool = True) -> EnvMask:
