@@ -30,6 +30,7 @@ from antiphon.comms.synthetic_gradients import (
 )
 from antiphon.comms.synthetic_inputs import InputModel, LinearInput, MlpInput
 from antiphon.errors import EngineError
+from antiphon.nets.layers import stacked_product
 from antiphon.nets.trained_parameters import StackedParameters
 
 __all__ = ["LinearMaps", "StackedModels", "gradients_all", "predict_all"]
@@ -50,12 +51,12 @@ def predict_all(requests: Sequence[tuple[Predictor, Example]], *, learn: bool = 
     """
     found: list[Tensor | None] = [None] * len(requests)
     for group in _groups(requests):
-        if len(group) == 1:
-            predictor, example = requests[group[0]]
-            if learn and isinstance(predictor, Predictor) and predictor.learns_with(example):
-                found[group[0]], example.learned = predictor.predict_and_learn(example)
-            else:
-                found[group[0]] = constant(predictor.predict(example))
+        predictor, example = requests[group[0]]
+        own = len(group) == 1 and isinstance(predictor, Predictor)  # else it is stacked already
+        if own and learn and predictor.learns_with(example):
+            found[group[0]], example.learned = predictor.predict_and_learn(example)
+        elif _shape(predictor, example) is None:
+            found[group[0]] = constant(predictor.predict(example))
         else:
             stacked = _predict([requests[i][0] for i in group], [requests[i][1] for i in group])
             for i, prediction in zip(group, stacked, strict=True):
@@ -69,7 +70,8 @@ def gradients_all(requests: Sequence[tuple[Predictor, Sequence[Example]]]) -> li
     single = [i for i, (_, examples) in enumerate(requests) if len(examples) == 1]
     for group in _groups([(requests[i][0], requests[i][1][0]) for i in single]):
         members = [single[g] for g in group]
-        if len(members) > 1:
+        predictor, examples = requests[members[0]]
+        if _shape(predictor, examples[0]) is not None and examples[0].learned is None:
             learned = _gradients([requests[i][0] for i in members], [requests[i][1][0] for i in members])
             for i, result in zip(members, learned, strict=True):
                 found[i] = result
@@ -80,7 +82,10 @@ def gradients_all(requests: Sequence[tuple[Predictor, Sequence[Example]]]) -> li
 
 
 def _groups(requests: Sequence[tuple[Predictor, Example]]) -> list[list[int]]:
-    """Positions grouped by shape; a predictor that cannot be stacked has a group of its own."""
+    """Positions grouped by shape; a predictor that cannot be stacked has a group of its own.
+
+    One that can is computed as a stack of one where it is the only one, to the bits that it has beside others.
+    """
     groups: dict[Hashable, list[int]] = {}
     for i, (predictor, example) in enumerate(requests):
         groups.setdefault(_shape(predictor, example) or i, []).append(i)
@@ -184,7 +189,7 @@ class LinearMaps:
         if self.label is None:
             return outputs
         _, error = self._errors(outputs, example)
-        return torch.bmm(error, self.weights[:, :, : self.size])
+        return stacked_product(error, self.weights[:, :, : self.size])
 
     def gradients(self, example: Example, members: Tensor | None = None) -> LossAndGradients:
         """Return the losses [K] and the gradients of weights and biases, stacked.
@@ -207,10 +212,10 @@ class LinearMaps:
         if valid is not None:
             losses, error = torch.where(valid, losses, 0.0), error.masked_fill_(~valid.unsqueeze(2), 0.0)
         error = error.div_(x.shape[1])
-        return losses.sum(1) / x.shape[1], [torch.bmm(error.transpose(1, 2), x), error.sum(1)]
+        return losses.sum(1) / x.shape[1], [stacked_product(error.transpose(1, 2), x), error.sum(1)]
 
     def _outputs(self, x: Tensor) -> Tensor:
-        return torch.baddbmm(self.biases.unsqueeze(1), x, self.weights.transpose(1, 2))
+        return stacked_product(x, self.weights.transpose(1, 2), self.biases.unsqueeze(1))
 
     def _errors(self, outputs: Tensor, example: Example) -> tuple[Tensor, Tensor]:
         """Loss per sample [K, B] and its derivative by the outputs [K, B, O], which it may overwrite."""

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from antiphon.envs.base import TorchVectorEnv
 
-__all__ = ["announce", "copied", "describe", "ids", "make", "register", "with_paths"]
+__all__ = ["announce", "copied", "describe", "ids", "make", "obstacle_to_copies", "register", "with_paths"]
 
 _Options = (
     ImageOptions
@@ -209,6 +209,31 @@ def copied(spec: Any, reason: str) -> Any:
             f"env: {type(spec).__name__} cannot be copied ({line}), and {reason}; give it a __deepcopy__, or run one "
             "simulation at a time"
         ) from None
+
+
+def obstacle_to_copies(spec: Any) -> str | None:
+    """Return why two environments of a specification, reset to one seed, may come to differ; None: they are equal.
+
+    Those of antiphon, and a user's `TorchVectorEnv` or source, are functions of their seed and actions.
+
+    Args:
+        spec: As of `make`.
+
+    Raises:
+        ScenarioError: As `make`.
+    """
+    if foreign := _foreign(spec):
+        kind, name, _ = foreign
+        return f"'{name}' is a world of {kind}, which may hold more than its seed sets"
+    if isinstance(spec, VectorEnv):
+        return f"{type(spec).__name__} is one object, of which there are no copies"
+    declared = _declared(spec)
+    if declared is None or declared[0] in _ENTRIES:
+        return None
+    with closing(make(spec, batch=1)) as env:
+        if type(env).__module__.startswith("antiphon.envs.adaptors."):
+            return f"'{declared[0]}' makes worlds of Gymnasium or PettingZoo, which may hold more than their seed sets"
+    return None
 
 
 def make(

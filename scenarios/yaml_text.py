@@ -65,8 +65,8 @@ class Document:
     source: str
 
 
-def read(text: str, source: str) -> Document:
-    """Read one YAML document.
+def read(text: str, source: str, kind: str = "scenario") -> Document:
+    """Read one YAML document, which begins with `kind: NAME` where it is not empty.
 
     Raises:
         ScenarioError: Broken YAML, a duplicate key, a tag, more than one document; with `source:line: `.
@@ -86,7 +86,7 @@ def read(text: str, source: str) -> Document:
             f"{source}: broken YAML: nested too deeply, or a character out of range"
         ) from None
     if node is None:
-        raise ScenarioError(f"{source}: the document is empty; begin with 'scenario: NAME'")
+        raise ScenarioError(f"{source}: the document is empty; begin with '{kind}: NAME'")
     builder = _Builder()
     try:
         data = builder.build(node, (), ())
@@ -95,7 +95,7 @@ def read(text: str, source: str) -> Document:
     except RecursionError:
         raise ScenarioError(f"{source}: broken YAML: nested too deeply") from None
     if not isinstance(data, dict):
-        raise ScenarioError(f"{source}:1: a scenario is a mapping of keys, not {show_value(data)}")
+        raise ScenarioError(f"{source}:1: a {kind} is a mapping of keys, not {show_value(data)}")
     return Document(data, builder.lines, source)
 
 

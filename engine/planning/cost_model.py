@@ -59,8 +59,9 @@ class CostModel:
 
     def flop(self) -> float:
         """Return the FLOP of a step, the mean over steps; messages that an episode's end makes void count as if they were read."""
-        ticks = sum(map(self._tick, self.system.agents.values()))
-        return ticks + sum(map(self._predictors, self.system.channels.values()))
+        ticks = sum(map(self.tick, self.system.agents.values()))
+        channels = self.system.channels.values()
+        return ticks + sum(map(self.gradient, channels)) + sum(map(self.input, channels))
 
     def network(self, agent: Agent) -> NetworkCost:
         """Return the cost of one tick of an agent."""
@@ -81,7 +82,7 @@ class CostModel:
                 self._networks[key] = NetworkCost(forward, backward, int(saved))
         return self._networks[key]
 
-    def _tick(self, agent: Agent) -> float:
+    def tick(self, agent: Agent) -> float:
         """Return an agent's FLOP of a step."""
         cost, unit = self.network(agent), self.system.group_of[agent.name]
         flop = cost.forward * (2 if unit.late else 1)  # late learners compute their windows again
@@ -128,20 +129,26 @@ class CostModel:
             forward, forward * _BACKWARD, self.system.dtype.itemsize * self.system.batch * units
         )
 
-    def _predictors(self, channel: Channel) -> float:
-        """Return the FLOP of a step of a channel's synthetic gradients and inputs."""
-        total = 0.0
-        for model in channel.models:
-            shapes = tuple(tuple(p.shape) for p in model.parameters.values())
-            key = type(model), model.function, model.size, model.context, model.norm, model.frozen, shapes
-            if key not in self._models:
-                few, more = (
-                    _counted(partial(_train, model, rows, self.system.dtype))[0]
-                    for rows in (_ROWS, _ROWS + 1)
-                )
-                self._models[key] = _at(self.system.batch, few, more)
-            total += self._models[key]
-        return total * _read(channel)
+    def gradient(self, channel: Channel) -> float:
+        """Return the FLOP of a step of a channel's synthetic gradient, which its sender evaluates."""
+        return self._model(channel.predictor) * _read(channel)
+
+    def input(self, channel: Channel) -> float:
+        """Return the FLOP of a step of a channel's synthetic input, which its receiver evaluates."""
+        return self._model(channel.input) * _read(channel)
+
+    def _model(self, model: Predictor | InputModel | None) -> float:
+        """Return the FLOP of a predictor's evaluation and training on a message; None: none."""
+        if model is None:
+            return 0.0
+        shapes = tuple(tuple(p.shape) for p in model.parameters.values())
+        key = type(model), model.function, model.size, model.context, model.norm, model.frozen, shapes
+        if key not in self._models:
+            few, more = (
+                _counted(partial(_train, model, rows, self.system.dtype))[0] for rows in (_ROWS, _ROWS + 1)
+            )
+            self._models[key] = _at(self.system.batch, few, more)
+        return self._models[key]
 
 
 def _learns(agent: Agent) -> bool:

@@ -1,0 +1,1 @@
+"""Scenarios cut into parts, each computed by a process of its own."""

@@ -1,0 +1,259 @@
+"""Balanced partition of a weighted graph: parts of nearly equal cost, with little weight on the edges between them.
+
+Multilevel recursive bisection (Karypis and Kumar 1998, "A fast and high quality multilevel scheme for partitioning irregular
+graphs"): heavy edges are contracted until the graph is small, it is grown in two from several starts, and on the way back
+each level is refined by moves of single nodes (Fiduccia and Mattheyses 1982, "A linear-time heuristic for improving network
+partitions"). A graph of few nodes is bisected by trying all. The result depends on nothing but the graph.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+
+__all__ = ["WeightedGraph", "partition_graph"]
+
+_FEW = 12
+"""Nodes whose bisections are all tried."""
+_COARSE = 60
+"""Nodes of the graph at which contraction ends."""
+_STARTS = 16
+"""Nodes from which a first side is grown."""
+_PASSES = 8
+"""Passes of refinement on a level, at most."""
+_PATIENCE = 300
+"""Moves without a better bisection after which a pass ends."""
+_TOLERANCE = 0.05
+"""Share of its cost by which a part may differ from the mean, for the sake of a smaller cut."""
+
+Quality = tuple[float, float, float]
+"""Cost beyond the tolerance, weight of the cut edges, distance from the target: less is better, in this order."""
+
+
+@dataclass(frozen=True)
+class WeightedGraph:
+    """An undirected graph of numbered nodes.
+
+    Attributes:
+        costs: Of each node, positive.
+        neighbours: Of each node, the weight of the edge to each of its neighbours, of which it is none itself.
+    """
+
+    costs: Sequence[float]
+    neighbours: Sequence[dict[int, float]]
+
+    def subgraph(self, nodes: Sequence[int]) -> WeightedGraph:
+        """Return the graph of some nodes, numbered in their order."""
+        place = {node: number for number, node in enumerate(nodes)}
+        near = [{place[o]: w for o, w in self.neighbours[node].items() if o in place} for node in nodes]
+        return WeightedGraph([self.costs[node] for node in nodes], near)
+
+
+def partition_graph(graph: WeightedGraph, parts: int) -> list[int]:
+    """Return the part of each node, from 0; no part is empty.
+
+    Args:
+        graph: Of at least as many nodes as parts.
+        parts: Number of parts.
+    """
+    return _partition(graph, parts, _TOLERANCE / max(1, (parts - 1).bit_length()))
+
+
+def _partition(graph: WeightedGraph, parts: int, tolerance: float) -> list[int]:
+    found = [0] * len(graph.costs)
+    if parts == 1:
+        return found
+    first = parts // 2
+    sides = _Bisection(graph, first, parts - first, tolerance).run()
+    for side, own, offset in ((0, first, 0), (1, parts - first, first)):
+        nodes = [node for node, of in enumerate(sides) if of == side]
+        for node, part in zip(nodes, _partition(graph.subgraph(nodes), own, tolerance), strict=True):
+            found[node] = offset + part
+    return found
+
+
+class _Bisection:
+    """A bisection of a graph into sides that become `first` and `second` parts: their costs are in that proportion."""
+
+    def __init__(self, graph: WeightedGraph, first: int, second: int, tolerance: float) -> None:
+        self.graph, self.least = graph, (first, second)
+        self.total = sum(graph.costs)
+        self.target = self.total * first / (first + second)
+        self.slack = tolerance * min(self.target, self.total - self.target)
+
+    def run(self) -> list[int]:
+        """Return the side of each node, 0 or 1."""
+        levels: list[tuple[WeightedGraph, list[int]]] = []
+        graph = self.graph
+        while len(graph.costs) > max(_COARSE, 2 * sum(self.least)):
+            place, coarse = _contracted(graph, self.total / _COARSE)
+            if len(coarse.costs) > 0.95 * len(graph.costs):
+                break
+            levels.append((graph, place))
+            graph = coarse
+        sides = self._exact(graph) if len(graph.costs) <= _FEW else self._initial(graph)
+        for finer, place in reversed(levels):
+            sides = self._refined(finer, [sides[node] for node in place])
+        return sides
+
+    def _quality(self, cost: float, cut: float) -> Quality:
+        """Return the quality of a bisection.
+
+        Args:
+            cost: Of its first side.
+            cut: Weight of the cut edges.
+        """
+        away = abs(cost - self.target)
+        return max(away, self.slack), cut, away
+
+    def _quality_of(self, graph: WeightedGraph, sides: Sequence[int]) -> Quality:
+        cost = sum(own for own, side in zip(graph.costs, sides, strict=True) if side == 0)
+        return self._quality(cost, _cut(graph, sides))
+
+    def _exact(self, graph: WeightedGraph) -> list[int]:
+        nodes = range(len(graph.costs))
+        found = [[number >> node & 1 for node in nodes] for number in range(1, 1 << len(nodes))]
+        allowed = [s for s in found if len(s) - sum(s) >= self.least[0] and sum(s) >= self.least[1]]
+        return min(allowed, key=lambda sides: self._quality_of(graph, sides))
+
+    def _initial(self, graph: WeightedGraph) -> list[int]:
+        size = len(graph.costs)
+        starts = dict.fromkeys(number * size // _STARTS for number in range(_STARTS))
+        found = [self._refined(graph, self._grown(graph, start)) for start in starts]
+        return min(found, key=lambda sides: self._quality_of(graph, sides))
+
+    def _grown(self, graph: WeightedGraph, start: int) -> list[int]:
+        """Return the sides where the first is grown from a node, by what cuts least, until it has its cost."""
+        size = len(graph.costs)
+        sides, cost = [1] * size, 0.0
+        gains: dict[int, float] = {}
+        waiting = [(0.0, start)]
+        others = count()
+        for taken in range(size - self.least[1]):
+            node = -1
+            while waiting and node < 0:
+                gain, found = heapq.heappop(waiting)
+                if sides[found] and -gain == gains.get(found, 0.0):
+                    node = found
+            if node < 0:  # another component
+                node = next(other for other in others if sides[other])
+            after = cost + graph.costs[node]
+            if taken >= self.least[0] and abs(after - self.target) > abs(cost - self.target):
+                break
+            sides[node], cost = 0, after
+            for other, weight in graph.neighbours[node].items():
+                if sides[other]:
+                    before = gains.get(other)
+                    gains[other] = 2 * weight + (
+                        -sum(graph.neighbours[other].values()) if before is None else before
+                    )
+                    heapq.heappush(waiting, (-gains[other], other))
+        return sides
+
+    def _refined(self, graph: WeightedGraph, sides: list[int]) -> list[int]:
+        for _ in range(_PASSES):
+            better = self._pass(graph, sides)
+            if better is None:
+                break
+            sides = better
+        return sides
+
+    def _pass(self, graph: WeightedGraph, given: list[int]) -> list[int] | None:
+        """Move nodes one by one, each once, and return the best bisection on the way; None: the given one is it."""
+        sides, sizes = list(given), [given.count(0), given.count(1)]
+        gains = [
+            sum(weight if sides[other] != sides[node] else -weight for other, weight in near.items())
+            for node, near in enumerate(graph.neighbours)
+        ]
+        waiting: list[list[tuple[float, int]]] = [[], []]
+        for node, gain in enumerate(gains):
+            waiting[sides[node]].append((-gain, node))
+        for some in waiting:
+            heapq.heapify(some)
+        moved = [False] * len(sides)
+        cost = sum(own for own, side in zip(graph.costs, sides, strict=True) if side == 0)
+        cut = _cut(graph, sides)
+        best, kept, moves = self._quality(cost, cut), 0, list[int]()
+        while len(moves) - kept < _PATIENCE:
+            side = self._heavier(cost, sizes, [self._top(some, gains, moved) for some in waiting])
+            if side is None:
+                break
+            _, node = heapq.heappop(waiting[side])
+            moved[node], sides[node] = True, 1 - side
+            sizes[side], sizes[1 - side] = sizes[side] - 1, sizes[1 - side] + 1
+            cost += graph.costs[node] if side else -graph.costs[node]
+            cut -= gains[node]
+            moves.append(node)
+            for other, weight in graph.neighbours[node].items():
+                if not moved[other]:
+                    gains[other] += 2 * weight if sides[other] == side else -2 * weight
+                    heapq.heappush(waiting[sides[other]], (-gains[other], other))
+            if (quality := self._quality(cost, cut)) < best:
+                best, kept = quality, len(moves)
+        if not kept:
+            return None
+        for node in moves[kept:]:
+            sides[node] = 1 - sides[node]
+        return sides
+
+    def _heavier(self, cost: float, sizes: Sequence[int], gains: Sequence[float | None]) -> int | None:
+        """Return the side that a node leaves: the heavier one, or within the tolerance that of the larger gain."""
+        movable = [s for s in (0, 1) if gains[s] is not None and sizes[s] > self.least[s]]
+        if abs(cost - self.target) > self.slack:
+            heavier = 0 if cost > self.target else 1
+            return heavier if heavier in movable else None
+        return max(movable, key=lambda s: (gains[s], (cost > self.target) == (s == 0)), default=None)
+
+    @staticmethod
+    def _top(waiting: list[tuple[float, int]], gains: Sequence[float], moved: Sequence[bool]) -> float | None:
+        """Return the largest gain of a side's nodes, and leave it at the heap's top; None: all have moved."""
+        while waiting and (moved[waiting[0][1]] or -waiting[0][0] != gains[waiting[0][1]]):
+            heapq.heappop(waiting)
+        return -waiting[0][0] if waiting else None
+
+
+def _cut(graph: WeightedGraph, sides: Sequence[int]) -> float:
+    return sum(
+        weight
+        for node, near in enumerate(graph.neighbours)
+        if sides[node] == 0
+        for other, weight in near.items()
+        if sides[other]
+    )
+
+
+def _contracted(graph: WeightedGraph, heaviest: float) -> tuple[list[int], WeightedGraph]:
+    """Contract a matching of heavy edges; return the coarse node of each node, and the coarse graph.
+
+    Args:
+        graph: The finer graph.
+        heaviest: The largest cost that a pair may have.
+    """
+    costs = graph.costs
+    mate = [-1] * len(costs)
+    for node in sorted(range(len(costs)), key=lambda one: (len(graph.neighbours[one]), one)):
+        if mate[node] >= 0:
+            continue
+        free = [
+            (-weight, costs[other], other)
+            for other, weight in graph.neighbours[node].items()
+            if mate[other] < 0 and costs[node] + costs[other] <= heaviest
+        ]
+        partner = min(free)[2] if free else node
+        mate[node], mate[partner] = partner, node
+    place, size = [-1] * len(costs), 0
+    for node, partner in enumerate(mate):
+        if place[node] < 0:
+            place[node] = place[partner] = size
+            size += 1
+    merged = [0.0] * size
+    neighbours: list[dict[int, float]] = [{} for _ in range(size)]
+    for node, own in enumerate(place):
+        merged[own] += costs[node]
+        near = neighbours[own]
+        for other, weight in graph.neighbours[node].items():
+            if place[other] != own:
+                near[place[other]] = near.get(place[other], 0.0) + weight
+    return place, WeightedGraph(merged, neighbours)

@@ -1,0 +1,323 @@
+"""Placements: which part computes each agent, what must stay in one part, and how far parts may be apart in time.
+
+A channel whose ends are in different parts is cut. In lockstep a cut changes no bit (docs/semantics.md, 43), so that what is
+computed at one step from two agents, without a message that was sent earlier, cannot be cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import networkx as nx
+
+from antiphon.comms.lens import LensGradient
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.system import System
+from antiphon.engine.parts.graph_partition import WeightedGraph, partition_graph
+from antiphon.engine.planning.cost_model import CostModel
+from antiphon.envs.registry import obstacle_to_copies
+from antiphon.errors import ScenarioError, suggest
+from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.problems import DocumentError, Path, show_value
+
+__all__ = [
+    "MOST_LOOKAHEAD",
+    "Bond",
+    "Placement",
+    "agent_costs",
+    "bonds",
+    "channel_lookahead",
+    "check_divisible",
+    "check_placement",
+    "cut_channels",
+    "lookahead_of",
+    "message_bytes",
+    "partition",
+    "returned_bytes",
+    "units_of",
+]
+
+Placement = Mapping[str, int]
+"""The part of each agent, by name; parts are numbered from 0."""
+
+MOST_LOOKAHEAD = 1024
+"""Lookahead where no channel is cut: the largest delay of a link."""
+_DELAY = "give the channel `link: {delay: 1}`"
+
+
+@dataclass(frozen=True)
+class Bond:
+    """Two agents that must be in one part.
+
+    Attributes:
+        agents: The two.
+        path: Place in the document of what joins them.
+        reason: Why.
+        fix: What would let them be in different parts.
+    """
+
+    agents: tuple[str, str]
+    path: Path
+    reason: str
+    fix: str
+
+    def error(self, placement: Placement) -> DocumentError:
+        """Return the error of a placement that has them in different parts."""
+        where = " and ".join(f"'{name}' is in part {placement[name]}" for name in self.agents)
+        return DocumentError(
+            self.path, f"{self.reason}, but {where}; {self.fix}, or place both ends together"
+        )
+
+
+# --- what cannot be cut ------------------------------------------------------------------------------------
+
+
+def check_divisible(system: System, scenario: Scenario) -> None:
+    """Check that a scenario can be cut at all.
+
+    Raises:
+        ScenarioError: It cannot, wherever it is cut; one line with the fix.
+    """
+    training: dict[str, str] = {}
+    if system.divergence.quarantine:
+        training["on_divergence"] = (
+            "quarantine voids messages at the step of a divergence, which other parts do not know then; use stop"
+        )
+    elif system.divergence.bound is not None:
+        training["bound"] = "parts do not agree on a divergence at the step that it happens; leave it out"
+    elif system.sweep:
+        training["sweep"] = "parts differentiate all windows of a step together; make it false"
+    for key, message in training.items():
+        raise DocumentError(("training", key), f"{message}, or run the scenario as one part")
+    if system.replicas > 1:
+        raise ScenarioError("parts: several seeds run at once; run a single seed in parts")
+    for name, agent in system.agents.items():
+        if agent.acts:
+            raise DocumentError(
+                ("agents", name, "acts"),
+                "what the environment shows depends on the action, and every part has an environment of its own; "
+                "leave it out, or run the scenario as one part",
+            )
+    obstacle = obstacle_to_copies(scenario.env)
+    if obstacle is not None:
+        raise DocumentError(("env",), f"{obstacle}, and every part has one; run the scenario as one part")
+
+
+def bonds(system: System) -> Iterator[Bond]:
+    """Yield what joins agents that must be in one part: channels that cannot be cut, and common parameters.
+
+    Args:
+        system: As built, before it is stacked.
+    """
+    for channel in system.channels.values():
+        if channel.sender == channel.receiver:
+            continue
+        found = _uncuttable(system, channel)
+        if found is not None:
+            key, reason, fix = found
+            ends = channel.sender, channel.receiver
+            yield Bond(ends, ("channels", channel.name, *filter(None, key.split("."))), reason, fix)
+    for name, owner in system.owner_of.items():
+        if name != owner:
+            yield Bond(
+                (owner, name), ("agents", name, "share"), "shared parameters learn as one", "leave it out"
+            )
+    for index, tie in enumerate(system.tied):
+        for (one, _), (other, _) in pairwise(tie):
+            if one != other:
+                yield Bond((one, other), ("tied", index), "tied parameters are one weight", "leave it out")
+    yield from _lenses(system)
+
+
+def _uncuttable(system: System, channel: Channel) -> tuple[str, str, str] | None:
+    """Return the key of a message channel that keeps it from being cut, why, and the fix; None: it can be."""
+    if channel.coupling == "locked":
+        return "coupling", "locked: both ends learn as one", f"make it decoupled and {_DELAY}"
+    if channel.mixes:
+        key = "kind" if channel.needs_actions else "trace" if channel.trace else "propagate"
+        fix = "use another kind" if channel.needs_actions else "leave it out"
+        return f"gradient.{key}", "it needs what the receiver returns at the same step", f"{fix} and {_DELAY}"
+    ledger = channel.ledger
+    if ledger.link.delay == 0:
+        return "link.delay", "0: a message is read at the step at which it is sent", _DELAY
+    if ledger.wants_deltas and ledger.back == 0:
+        return "link.back", "0: a gradient is back at the step at which it is made", "make it 1 or more"
+    if "to.state" in channel.ends:
+        return "gradient.context", "'to.state' is read from the receiver itself", "leave it out"
+    if system.agents[channel.sender].align is not None and (channel.mailbox.aligns or channel.input_context):
+        what = "its receiver is aligned" if channel.mailbox.aligns else "its synthetic input reads them"
+        reason = f"its sender is aligned, so that its messages are of the signals of other steps, and {what}"
+        return "", reason, "leave out the sender's align"
+    return None
+
+
+def _lenses(system: System) -> Iterator[Bond]:
+    lenses = [
+        (channel, channel.predictor)
+        for channel in system.channels.values()
+        if isinstance(channel.predictor, LensGradient)
+    ]
+    if not lenses:
+        return
+    agents = {id(p): name for name, agent in system.agents.items() for p in agent.learner.parameters.values()}
+    for channel, lens in lenses:
+        sources = (agents[id(p)] for p in lens.sources.values() if id(p) in agents)
+        for name in dict.fromkeys(sources):
+            if name != channel.sender:
+                path = ("channels", channel.name, "gradient", "kind")
+                reason = "a lens reads the parameters of another agent"
+                yield Bond((channel.sender, name), path, reason, "use kind local")
+
+
+def units_of(system: System) -> list[tuple[str, ...]]:
+    """Return the agents in sets that cannot be separated, single ones included, in canonical order."""
+    graph: nx.Graph[str] = nx.Graph()
+    graph.add_nodes_from(system.agents)
+    graph.add_edges_from(bond.agents for bond in bonds(system))
+    order = {name: place for place, name in enumerate(system.agents)}
+    return sorted(
+        (tuple(sorted(unit, key=order.__getitem__)) for unit in nx.connected_components(graph)),
+        key=lambda unit: order[unit[0]],
+    )
+
+
+def check_placement(system: System, placement: Placement) -> None:
+    """Check that a placement has every agent, and that all it cuts can be cut.
+
+    Args:
+        system: As built, before it is stacked.
+        placement: The part of each agent.
+
+    Raises:
+        ScenarioError: It does not; one line that names what cannot be cut, and the fix.
+    """
+    for name, part in placement.items():
+        if name not in system.agents:
+            raise ScenarioError(f"place: no agent '{name}'{suggest(name, system.agents)}")
+        if isinstance(part, bool) or not isinstance(part, int) or part < 0:
+            raise ScenarioError(f"place.{name}: must be the number of a part, from 0, not {show_value(part)}")
+    missing = [name for name in system.agents if name not in placement]
+    if missing:
+        shown = ", ".join(missing[:8]) + (", …" if len(missing) > 8 else "")
+        raise ScenarioError(f"place: {shown} in no part; place every agent")
+    parts = set(placement.values())
+    empty = next((part for part in range(len(parts)) if part not in parts), None)
+    if empty is not None:
+        message = f"no agent is in part {empty}, and one is in part {max(parts)}"
+        raise ScenarioError(f"place: {message}; number the parts from 0 on")
+    for bond in bonds(system):
+        one, other = bond.agents
+        if placement[one] != placement[other]:
+            raise bond.error(placement)
+
+
+# --- what a cut costs --------------------------------------------------------------------------------------
+
+
+def cut_channels(system: System, placement: Placement) -> list[Channel]:
+    """Return the channels whose ends are in different parts, in canonical order."""
+    return [c for c in system.channels.values() if placement[c.sender] != placement[c.receiver]]
+
+
+def lookahead_of(system: System, placement: Placement) -> int:
+    """Return the steps that parts may be apart: what a part does at a step is of no effect elsewhere for so many.
+
+    Where nothing is cut, `MOST_LOOKAHEAD`.
+    """
+    cut = cut_channels(system, placement)
+    return min((channel_lookahead(system, channel) for channel in cut), default=MOST_LOOKAHEAD)
+
+
+def channel_lookahead(system: System, channel: Channel) -> int:
+    """Return the steps for which nothing that one end of a channel does has an effect at the other."""
+    ledger = channel.ledger
+    if channel.coupling == "delayed" and not _always_returns(system, channel):
+        return (
+            1  # that nothing comes back lets a window go on one step after its receiver's, whatever `back` is
+        )
+    return min(
+        ledger.link.delay, max(1, ledger.back)
+    )  # that a message has been read is known to its sender, too
+
+
+def _always_returns(system: System, channel: Channel) -> bool:
+    """Whether a gradient comes back for every message that is read, if a zero one."""
+    receiver = system.agents[channel.receiver]
+    late = system.group_of[channel.receiver].late
+    return system.description.endless and receiver.p_update == 1 and not channel.ledger.link.drop and not late
+
+
+def message_bytes(system: System, channel: Channel) -> float:
+    """Return the bytes a step of a channel's messages; the mean over steps."""
+    sender = channel.ledger.sender
+    return system.dtype.itemsize * system.batch * channel.size * sender.rate / sender.clock.period
+
+
+def returned_bytes(system: System, channel: Channel) -> float:
+    """Return the bytes a step of what comes back over a channel: gradients and losses of the messages that are read."""
+    ledger = channel.ledger
+    if not ledger.wants_deltas:
+        return 0.0
+    read = min(ledger.sender.rate / ledger.sender.clock.period, channel.slots / ledger.receiver.period)
+    numbers = channel.size + (1 if channel.needs_returned_loss else 0)
+    return system.dtype.itemsize * system.batch * numbers * read
+
+
+# --- partition ---------------------------------------------------------------------------------------------
+
+
+def partition(system: System, scenario: Scenario, parts: int) -> dict[str, int]:
+    """Return a placement of a scenario's agents on so many parts: of balanced cost first, then of the least traffic.
+
+    Args:
+        system: As built, before it is stacked.
+        scenario: Of the system.
+        parts: Number of parts.
+
+    Raises:
+        ScenarioError: It cannot be cut, or not into so many parts.
+    """
+    if parts < 1:
+        raise ScenarioError(f"parts: must be at least 1, not {parts}")
+    if parts > 1:
+        check_divisible(system, scenario)
+    units = units_of(system)
+    if parts > len(units):
+        raise ScenarioError(f"parts: {parts}; {_too_many(system, len(units))}")
+    place = {name: number for number, unit in enumerate(units) for name in unit}
+    costs = agent_costs(system)
+    graph = WeightedGraph(
+        [1.0 + sum(costs[name] for name in unit) for unit in units],
+        [{} for _ in units],
+    )
+    for channel in system.channels.values():
+        one, other = place[channel.sender], place[channel.receiver]
+        if one != other:
+            bytes_a_step = message_bytes(system, channel) + returned_bytes(system, channel)
+            for near, end in ((graph.neighbours[one], other), (graph.neighbours[other], one)):
+                near[end] = near.get(end, 0.0) + bytes_a_step
+    found = partition_graph(graph, parts)
+    first = list(dict.fromkeys(found))  # the first agent is in part 0
+    return {name: first.index(found[place[name]]) for name in system.agents}
+
+
+def _too_many(system: System, units: int) -> str:
+    """Return why a system has no more parts than it has units, and the fix."""
+    if units == len(system.agents):
+        return f"there are {units} agents; use at most {units}"
+    bond = next(bonds(system))
+    ends = " and ".join(f"'{name}'" for name in bond.agents)
+    why = DocumentError(bond.path, bond.reason)
+    return f"the agents cannot be separated into more than {units}: {ends} stay together ({why}); {bond.fix}"
+
+
+def agent_costs(system: System) -> dict[str, float]:
+    """Return the FLOP of a step of each agent, its synthetic gradients and synthetic inputs among them."""
+    model = CostModel(system)
+    costs = {name: model.tick(agent) for name, agent in system.agents.items()}
+    for channel in system.channels.values():
+        costs[channel.sender] += model.gradient(channel)
+        costs[channel.receiver] += model.input(channel)
+    return costs

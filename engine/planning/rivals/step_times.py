@@ -1,0 +1,140 @@
+"""Step times of rivals that wait, by formulas over a cluster profile: model parallel, pipeline, data parallel, one machine.
+
+All are means. Compute times are those of `PlacedWorkload`; activations are assumed to fit, optimiser steps and loading of
+data to cost nothing beside the FLOP, and no part to fail twice within an outage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+from antiphon.engine.planning.rivals.placed import (
+    MeasuredSpeed,
+    PlacedWorkload,
+    call_seconds,
+    expected_slowest,
+    goodput,
+)
+from antiphon.engine.planning.rivals.workload import Workload
+from antiphon.engine.virtual.profile import ClusterProfile
+
+__all__ = ["StepTime", "data_parallel", "model_parallel", "one_machine", "pipeline"]
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Time of a step of the scenario, the mean."""
+
+    seconds: float
+    """With what failures cost."""
+    goodput: float
+    """Share of the time in which no failure is waited for or made up."""
+    setting: str
+    """What was chosen: `16 microbatches`; "" where nothing is."""
+
+
+def model_parallel(placed: PlacedWorkload) -> StepTime:
+    """Return the time of a locked step, one minibatch at a time over all machines.
+
+    A chain of S machines takes `sum of compute + 2 x sum of the S - 1 links' times`: no two compute at once.
+    """
+    return _with_failures(
+        placed.window_seconds() / placed.workload.window, placed.profile, placed.machines, ""
+    )
+
+
+def pipeline(placed: PlacedWorkload) -> StepTime:
+    """Return the time of a locked step as a synchronous pipeline, with the number of microbatches that is best.
+
+    M microbatches take the first one's time from end to end and M - 1 times that of the busiest machine or link:
+    `(M - 1) x max(f + b) / M` beside the fill, whose share of an even pipeline is the bubble `(S - 1) / M` (GPipe, Huang et
+    al. 2019, section 2.3; the same for 1F1B, Narayanan et al. 2021, section 2.2.1). As many microbatches are in flight as
+    hide the links; each pays the machine's time per step.
+    """
+    count = len(placed.machines)
+
+    def seconds(microbatches: int) -> float:
+        share = 1 / microbatches
+        busiest = max(
+            placed.busy_seconds(machine, share)
+            * expected_slowest(placed.profile.machine(machine).compute, count)
+            for machine in placed.machines
+        )
+        following = max(busiest, placed.transfer_seconds(share))
+        return (placed.window_seconds(share) + (microbatches - 1) * following) / placed.workload.window
+
+    best = min(_divisors(placed.workload.batch), key=seconds)
+    setting = f"{best} microbatch" + ("" if best == 1 else "es")
+    return _with_failures(seconds(best), placed.profile, placed.machines, setting)
+
+
+def data_parallel(
+    workload: Workload,
+    machines: Sequence[int],
+    profile: ClusterProfile,
+    measured: MeasuredSpeed | None = None,
+) -> StepTime:
+    """Return the time of a step of whole copies that share the batch, with the number of copies that is best, from two on.
+
+    Every window the slowest of R copies is waited for, then gradients of `n` bytes are exchanged: by ring all-reduce,
+    `2 (R - 1) calls of n / R bytes` over the slowest link (Patarasu and Yuan 2009), or directly, each copy sending to all
+    others one after the other, `a call of (R - 1) n bytes`. The quicker one counts.
+
+    Args:
+        workload: The scenario.
+        machines: The machines that may be used, by number; at least two.
+        profile: The cluster.
+        measured: For machines whose profile says `measure`.
+    """
+
+    def parts(copies: int) -> tuple[float, str]:
+        chosen = machines[:copies]
+        compute = max(
+            placed.step_seconds(machine, 1 / copies)
+            * expected_slowest(profile.machine(machine).compute, copies)
+            for machine in chosen
+            for placed in [_whole(workload, machine, profile, measured)]
+        )
+        ways: dict[str, Callable[[int, int], float]] = {
+            "ring all-reduce": lambda a, b: (
+                2 * (copies - 1) * call_seconds(profile.link(a, b), workload.parameters / copies)
+            ),
+            "direct exchange": lambda a, b: call_seconds(
+                profile.link(a, b), (copies - 1) * workload.parameters
+            ),
+        }
+        slowest = {name: max(way(a, b) for a, b in permutations(chosen, 2)) for name, way in ways.items()}
+        name = min(slowest, key=slowest.__getitem__)
+        return compute + slowest[name] / workload.window, f"{copies} copies, {name}"
+
+    counts = range(2, min(len(machines), workload.batch) + 1)
+    best = min(counts, key=lambda copies: parts(copies)[0])
+    seconds, setting = parts(best)
+    return _with_failures(seconds, profile, tuple(machines[:best]), setting)
+
+
+def one_machine(
+    workload: Workload, machine: int, profile: ClusterProfile, measured: MeasuredSpeed | None = None
+) -> StepTime:
+    """Return the time of a locked step with all agents on one machine, which is assumed to have the memory."""
+    seconds = _whole(workload, machine, profile, measured).window_seconds() / workload.window
+    return _with_failures(seconds, profile, (machine,), "")
+
+
+def _whole(
+    workload: Workload, machine: int, profile: ClusterProfile, measured: MeasuredSpeed | None
+) -> PlacedWorkload:
+    return PlacedWorkload(workload, dict.fromkeys(workload.agents, machine), profile, measured)
+
+
+def _with_failures(
+    seconds: float, profile: ClusterProfile, machines: Sequence[int], setting: str
+) -> StepTime:
+    share = goodput(profile, machines, seconds)
+    return StepTime(seconds / share, share, setting)
+
+
+def _divisors(number: int) -> Iterator[int]:
+    return (divisor for divisor in range(1, number + 1) if number % divisor == 0)

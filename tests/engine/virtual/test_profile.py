@@ -1,0 +1,115 @@
+"""Profiles of clusters: what is shipped, what is refused, which machine has which number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from antiphon.engine.virtual.profile import ClusterProfile, ComputeSpec, LinkSpec, find_profile, profile_names
+from antiphon.errors import ScenarioError
+
+TWO = """
+cluster: two
+machines:
+  fast: {count: 3, compute: {step: 0.5}}
+  slow: {}
+compute: {flop: 2.0e-9, stragglers: {share: 0.1, factor: 11}}
+links:
+  - {between: [fast, fast], latency: 0.25}
+  - {between: [slow, fast], latency: 1, bandwidth: 100}
+"""
+
+
+def profile(text: str = TWO) -> ClusterProfile:
+    return ClusterProfile.from_yaml(text, "two.yaml")
+
+
+def test_every_shipped_profile_is_read_and_has_the_machines_that_its_name_says() -> None:
+    found = {name: find_profile(name) for name in profile_names()}
+    sizes = {name: one.size for name, one in found.items()}
+    assert sizes == {
+        "continents-1000": 1000,
+        "datacentre-100": 100,
+        "failing-fleet": 100,
+        "node-8-gpu": 8,
+        "two-cores": 2,
+    }
+    for name, one in found.items():
+        assert one.cluster == name
+        assert one.about
+        assert one.link(0, one.size - 1).seconds(1 << 20) > 0
+    assert found["failing-fleet"].machine(99).failures is not None
+    assert found["two-cores"].machine(1).compute.measure
+
+
+def test_machines_are_numbered_in_turn_from_each_group() -> None:
+    assert [profile().machine(i).name for i in range(4)] == ["fast-0", "slow-0", "fast-1", "fast-2"]
+    assert find_profile("continents-1000").machine(999).name == "europe-399"
+    with pytest.raises(ScenarioError, match="two: no machine 4; it has 4, numbered from 0 to 3"):
+        profile().machine(4)
+
+
+def test_a_group_has_its_own_speed_or_the_clusters() -> None:
+    assert profile().machine(0).compute.seconds(1e9) == 0.5
+    assert profile().machine(1).compute.seconds(1e9) == pytest.approx(2.0)
+    assert profile().machine(1).compute.mean_factor == pytest.approx(2.0)
+    with pytest.raises(ScenarioError, match="timed on this machine"):
+        ComputeSpec(measure=True).seconds(1e9)
+    assert ComputeSpec(measure=True).seconds(1e9, 0.125) == 0.125
+
+
+def test_a_link_is_that_of_the_two_groups_either_way_and_costs_nothing_within_a_machine() -> None:
+    assert profile().link(0, 1) == profile().link(1, 0)
+    assert profile().link(0, 1).seconds(50) == 1.5
+    assert profile().link(0, 2).seconds(1e12) == 0.25
+    assert profile().link(2, 2).seconds(1e12) == 0
+    assert LinkSpec(between=("a", "b")).seconds(10) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", "two.yaml: the document is empty; begin with 'cluster: NAME'"),
+        ("[1]", "two.yaml:1: a cluster is a mapping of keys, not [1]"),
+        (TWO.replace("cluster: two\n", ""), "two.yaml:2: cluster: is missing"),
+        (
+            TWO.replace("[slow, fast]", "[slow, slow]"),
+            "two.yaml:7: links: none between fast and slow; add {between: [fast, slow], latency: SECONDS}",
+        ),
+        (
+            TWO.replace("[fast, fast]", "[fast, slow]"),
+            "two.yaml:9: links[1]: a second link between slow and fast; leave one out",
+        ),
+        (TWO.replace("[fast, fast]", "[fats, fast]"), "no group of machines 'fats'; did you mean 'fast'?"),
+        (TWO.replace("[fast, fast]", "[fast]"), "links[0].between: must be two groups of machines"),
+        (TWO.replace("compute: {flop", "compute: {flopp"), "unknown key 'flopp'; did you mean 'flop'?"),
+        (TWO.replace("flop: 2.0e-9, ", ""), "compute: a step takes no time"),
+        (TWO.replace("flop: 2.0e-9", "flop: 1, measure: true"), "compute.measure: step times are measured or given"),
+        (TWO.replace("latency: 1,", "latency: -1,"), "two.yaml:9: links[1].latency: must be at least 0, not -1"),
+        (TWO.replace("share: 0.1", "share: 1.5"), "compute.stragglers.share: must be less than 1, not 1.5"),
+        (TWO.replace("count: 3", "count: 0"), "machines.fast.count: must be at least 1, not 0"),
+        ("cluster: none\nmachines: {}\n", "machines: "),
+        ("cluster: none\nmachines: {a: {}}\n", "machines.a: has no compute; add compute: {step: SECONDS}"),
+    ],
+)  # fmt: skip
+def test_a_document_that_is_not_accepted_gives_one_line(text: str, line: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        profile(text)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_profile_is_found_by_name_or_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(TWO, encoding="utf-8")
+    assert find_profile(path).cluster == "two"
+    with pytest.raises(ScenarioError, match="--cluster: no profile 'two-core'; did you mean 'two-cores'"):
+        find_profile("two-core")
+    with pytest.raises(ScenarioError, match=r"--cluster: cannot read .*absent\.yaml: No such file"):
+        find_profile(tmp_path / "absent.yaml")
+    with pytest.raises(ScenarioError, match="--cluster: cannot read"):
+        find_profile(tmp_path.with_suffix(".yaml"))
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ScenarioError, match="it is no text"):
+        find_profile(path)
