@@ -6,47 +6,37 @@ Exchanges between two parts follow one another without a gap: each begins at the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
+from antiphon.engine.parts.boundary import Exchange
 
-__all__ = ["Exchange", "Inbox", "Outbox", "as_tree", "from_tree"]
-
-
-@dataclass
-class Exchange:
-    sender: int
-    incarnation: int
-    first: int
-    end: int
-    messages: list[Any]
-    returns: list[Any]
-
-    @property
-    def nbytes(self) -> int:
-        return sum(array.nbytes for _, array in self.messages + self.returns)
+__all__ = ["Inbox", "Outbox"]
 
 
 class Inbox:
     """Exchanges of one sender, in the order of their steps, however they arrive: late, twice or with gaps.
 
+    A sender that has been started again under a new number (`Exchange.incarnation`) begins anew; what it had sent before is
+    forgotten.
+
     Args:
-        first: The step from which on they are wanted.
+        delivered: The step from which on they are wanted.
+        incarnation: Of the sender.
 
     Attributes:
         delivered: The step up to which they have been taken.
+        incarnation: The newest of the sender.
     """
 
-    def __init__(self, first: int) -> None:
-        self.delivered = first
+    def __init__(self, delivered: int, incarnation: int = 0) -> None:
+        self.delivered, self.incarnation = delivered, incarnation
         self._arrived: dict[int, Exchange] = {}
 
     def add(self, exchange: Exchange) -> None:
-        """Keep an exchange, unless it has been taken."""
-        if exchange.first >= self.delivered:
+        """Keep an exchange, unless it has been taken or is of a former incarnation."""
+        if exchange.incarnation > self.incarnation:
+            self.delivered, self.incarnation = exchange.first, exchange.incarnation
+            self._arrived.clear()
+        if exchange.incarnation == self.incarnation and exchange.first >= self.delivered:
             self._arrived[exchange.first] = exchange
 
     @property
@@ -57,12 +47,22 @@ class Inbox:
             step = self._arrived[step].end
         return step
 
-    def take(self, before: int) -> Iterator[Exchange]:
+    @property
+    def has_gap(self) -> bool:
+        """Whether something has arrived, and not what comes before it."""
+        return bool(self._arrived) and self.delivered not in self._arrived
+
+    def take(self, before: float) -> Iterator[Exchange]:
         """Yield those that begin before a step, in order and up to a gap; they are gone afterwards."""
         while self.delivered < before and self.delivered in self._arrived:
             exchange = self._arrived.pop(self.delivered)
             self.delivered = exchange.end
             yield exchange
+
+    def skip(self, step: int) -> None:
+        """Give up what has not arrived from before a step."""
+        self.delivered = max(self.delivered, step)
+        self._arrived = {first: one for first, one in self._arrived.items() if first >= self.delivered}
 
 
 class Outbox:
@@ -91,25 +91,3 @@ class Outbox:
     def since(self, step: int) -> list[Exchange]:
         """Return those that end after a step, in order."""
         return [exchange for exchange in self._kept if exchange.end > step]
-
-
-def as_tree(exchange: Exchange) -> dict[str, Any]:
-    """Return an exchange as plain data and tensors, for a checkpoint."""
-    return {one.name: _with_tensors(getattr(exchange, one.name)) for one in fields(exchange)}
-
-
-def from_tree(tree: dict[str, Any]) -> Exchange:
-    """Return the exchange that `as_tree` was given."""
-    return Exchange(**{name: _with_arrays(value) for name, value in tree.items()})
-
-
-def _with_tensors(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(value.copy())
-    return [_with_tensors(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _with_arrays(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.numpy()
-    return [_with_arrays(item) for item in value] if isinstance(value, list) else value

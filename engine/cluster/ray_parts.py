@@ -13,20 +13,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from antiphon.engine.cluster.exchanges import Exchange
 from antiphon.engine.cluster.ray_cluster import RayCluster, open_cluster
 from antiphon.engine.cluster.records import PartRecord, Watch
 from antiphon.engine.cluster.worker import PartWorker, Session, StateLost
+from antiphon.engine.parts.boundary import Exchange
+from antiphon.engine.parts.part import Part
+from antiphon.engine.parts.placement import Placement
+from antiphon.engine.parts.transport import Stop, never
 from antiphon.engine.state.checkpoint import from_bytes, to_bytes
-from antiphon.errors import DivergenceError, RunError, ScenarioError
+from antiphon.errors import DivergenceError, RunError
+from antiphon.telemetry.parts.part_figures import PartFigures
 
 __all__ = ["RayNeighbour", "RayParts"]
-
-Stop = Callable[[], bool]
-
-
-def never() -> bool:
-    return False
 
 
 _GROUPS = {"steps": 1, "exchanges": 1, "reports": 1}
@@ -73,28 +71,28 @@ class RayParts:
         make: Builds part `index`, at step 0; it is called in the part's process.
         merge: Makes the state of the whole out of those of all parts (`merge_states`).
         placement: The part of each agent.
-        every: Steps between the exchanges of two parts; None: half the lookahead, so that they have as long to travel.
+        every: Steps between the exchanges of two parts; in lockstep at most the lookahead.
         address: HOST:PORT of a Ray cluster; None: one of this machine alone is started, and ended with `close`.
         gpu: Whether each part has a GPU, or its share of those there are.
         checkpoint_every: Steps between a part's own checkpoints.
 
     Raises:
         RunError: As of `RayCluster`, or a part does not start.
-        ScenarioError: `every` is more than the lookahead; or what building a part raises.
+        AntiphonError: What building a part raises.
     """
 
     def __init__(
         self,
-        make: Callable[[int], Any],
+        make: Callable[[int], Part],
         merge: Callable[[Sequence[dict[str, Any]]], dict[str, Any]],
-        placement: Mapping[str, int],
+        placement: Placement,
         *,
-        every: int | None = None,
+        every: int,
         address: str | None = None,
         gpu: bool = False,
         checkpoint_every: int = 100,
     ) -> None:
-        self.placement, self._merge = placement, merge
+        self.placement, self.every, self._merge = placement, every, merge
         self._count = max(placement.values()) + 1
         self._directory = Path(tempfile.gettempdir()) / f"antiphon-parts-{uuid.uuid4().hex}"
         self._actors: list[Any] = []
@@ -104,25 +102,20 @@ class RayParts:
         self._whole: tuple[int, list[bytes]] = 0, []
         """The newest state of all parts, and its step; none: that of step 0."""
         self._records = [PartRecord() for _ in range(self._count)]
+        self._began = time.monotonic()
         self._resources = ExitStack()
         try:
             cluster = self._resources.enter_context(open_cluster(address))
             self._ray = importlib.import_module("ray")
             self._start(make, cluster, gpu, checkpoint_every)
-            self.every = 1
             reports = self._each("open", lambda: (self._session,))
             self.lookahead = min(report.lookahead for report in reports)
-            if every is not None and every > self.lookahead:
-                raise ScenarioError(
-                    f"parts: every is {every}, but parts may be {self.lookahead} steps apart; give at most that"
-                )
-            self.every = every or max(1, self.lookahead // 2)
         except BaseException:
             self.close()
             raise
 
     def _start(
-        self, make: Callable[[int], Any], cluster: RayCluster, gpu: bool, checkpoint_every: int
+        self, make: Callable[[int], Part], cluster: RayCluster, gpu: bool, checkpoint_every: int
     ) -> None:
         gpus = self._ray.cluster_resources().get("GPU", 0.0) if gpu else 0.0
         share = 1.0 if gpus >= self._count else int(1000 * gpus / self._count) / 1000
@@ -185,6 +178,11 @@ class RayParts:
         self._boundaries, self._rows = [], []
         self._scatter(to_bytes(dict(state)))
         self._at = self._records[0].progress.now
+
+    def statistics(self) -> list[PartFigures]:
+        """As of `Parts`."""
+        seconds = time.monotonic() - self._began
+        return [record.figures(index, seconds) for index, record in enumerate(self._records)]
 
     def close(self) -> None:
         """As of `Parts`."""

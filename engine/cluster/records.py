@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from antiphon.engine.cluster.worker import Progress
 from antiphon.errors import RunError
+from antiphon.telemetry.parts.part_figures import PartFigures
 
 __all__ = ["PartRecord", "Watch"]
 
@@ -21,30 +23,39 @@ class PartRecord:
         progress: The newest report of the present process.
         restarts: Processes that have followed the first one.
         deaths: Calls that failed since its newest checkpoint, for its process was not there.
+        is_dead: Whether the newest call did.
     """
 
     def __init__(self) -> None:
         self.progress = Progress()
         self.restarts = self.deaths = 0
+        self.is_dead = False
         self._before = Progress()
         """Totals of former processes."""
-        self._dead_since = self._heard_at = time.monotonic()
+        self._dead_since = self._answered_at = time.monotonic()
 
     def note(self, progress: Progress) -> None:
         """Take a report."""
         last = self.progress
         if last.process and (last.machine, last.process) != (progress.machine, progress.process):
             self.restarts += 1
-            self._before = self.totals
+            self._before = replace(
+                last,
+                computing=self._before.computing + last.computing,
+                waiting=_sum(self._before.waiting, last.waiting),
+                bytes_sent=self._before.bytes_sent + last.bytes_sent,
+                bytes_received=self._before.bytes_received + last.bytes_received,
+                calls=self._before.calls + last.calls,
+            )
         if progress.durable > last.durable:
             self.deaths = 0
-        self.progress, self._heard_at = progress, time.monotonic()
+        self.progress, self._answered_at, self.is_dead = progress, time.monotonic(), False
 
     def note_death(self) -> None:
         """Count a call that found no process."""
         if not self.deaths:
             self._dead_since = time.monotonic()
-        self.deaths += 1
+        self.deaths, self.is_dead = self.deaths + 1, True
 
     @property
     def seconds_dead(self) -> float:
@@ -54,27 +65,30 @@ class PartRecord:
     @property
     def heartbeat_age(self) -> float:
         """Seconds since the newest report."""
-        return time.monotonic() - self._heard_at
+        return time.monotonic() - self._answered_at
 
-    @property
-    def totals(self) -> Progress:
-        """Sums over all processes, where they are sums; else the newest."""
+    def figures(self, index: int, seconds: float) -> PartFigures:
+        """Return the figures of a part over all its processes, `seconds` after it began."""
         now, before = self.progress, self._before
-        parts = {*now.waiting, *before.waiting}
-        return Progress(
-            now=now.now,
-            durable=now.durable,
-            lookahead=now.lookahead,
+        return PartFigures(
+            part=index,
             machine=now.machine,
-            process=now.process,
+            steps_taken=now.now,
+            seconds=seconds,
             computing=before.computing + now.computing,
-            waiting={one: before.waiting.get(one, 0.0) + now.waiting.get(one, 0.0) for one in sorted(parts)},
-            waits_for=now.waits_for,
+            waiting=_sum(before.waiting, now.waiting),
             bytes_sent=before.bytes_sent + now.bytes_sent,
             bytes_received=before.bytes_received + now.bytes_received,
             calls=before.calls + now.calls,
-            behind=now.behind,
+            staleness=now.behind,
+            incarnation=self.restarts,
+            alive=not self.is_dead,
+            heartbeat_age=self.heartbeat_age,
         )
+
+
+def _sum(one: Mapping[int, float], other: Mapping[int, float]) -> dict[int, float]:
+    return {part: one.get(part, 0.0) + other.get(part, 0.0) for part in sorted({*one, *other})}
 
 
 class Watch:

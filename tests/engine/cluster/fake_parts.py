@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from antiphon.engine.cluster.exchanges import Exchange
+from antiphon.engine.parts.boundary import Exchange, Message, Return
 
 
 class FakePart:
@@ -17,6 +17,8 @@ class FakePart:
     It fails where it reads something that has not been delivered.
     """
 
+    free = False
+
     def __init__(self, count: int, index: int, lookahead: int, *, size: int = 3) -> None:
         self.index, self.lookahead, self.now = index, lookahead, 0
         self.neighbours = tuple(sorted({(index + 1) % count, (index - 1) % count} - {index}))
@@ -24,23 +26,21 @@ class FakePart:
         self.row = np.zeros(size)
         self.messages: dict[int, dict[int, Any]] = {one: {} for one in self.neighbours}
         self.returns: dict[int, dict[int, Any]] = {one: {} for one in self.neighbours}
-        self.sent: dict[int, tuple[list[Any], list[Any]]] = {one: ([], []) for one in self.neighbours}
+        self.sent: dict[int, tuple[list[Message], list[Return]]] = {one: ([], []) for one in self.neighbours}
         self.collected = dict.fromkeys(self.neighbours, 0)
-
-    @property
-    def needs(self) -> int:
-        return self.now - self.lookahead + 1
+        self.covered = dict.fromkeys(self.neighbours, 0)
 
     def step(self) -> None:
         new = 0.7 * self.numbers + 0.1 * np.sin(self.now)
         for one in self.neighbours:
-            self.sent[one][0].append([self.now, self.numbers.copy()])
+            self.sent[one][0].append(Message("numbers", self.now, self.numbers.copy()))
             if (stamp := self.now - self.lookahead) >= 0:
                 read = self.messages[one].pop(stamp)
                 new = np.tanh(new * 1.3 + read[::-1]) + self.returns[one].pop(stamp)
-                self.sent[one][1].append([self.now, 0.1 * read * new])
+                back = 0.1 * read * new
             else:
-                self.sent[one][1].append([self.now, 0.0 * new])
+                back = 0.0 * new
+            self.sent[one][1].append(Return("numbers", self.now, self.now, True, back, None))
         self.numbers = new
         self.row = self.row + new
         self.now += 1
@@ -56,8 +56,10 @@ class FakePart:
 
     def deliver(self, exchange: Exchange) -> None:
         assert exchange.end <= self.now
-        self.messages[exchange.sender] |= {step: np.array(array) for step, array in exchange.messages}
-        self.returns[exchange.sender] |= {step: np.array(array) for step, array in exchange.returns}
+        assert exchange.first == self.covered[exchange.sender]
+        self.covered[exchange.sender] = exchange.end
+        self.messages[exchange.sender] |= {one.stamp: np.array(one.content) for one in exchange.messages}
+        self.returns[exchange.sender] |= {one.stamp: np.array(one.delta) for one in exchange.returns}
 
     def state_dict(self) -> dict[str, Any]:
         assert not any(messages or returns for messages, returns in self.sent.values())
@@ -77,8 +79,15 @@ class FakePart:
             "returns": plain(self.returns),
         }
 
+    def own_state(self) -> dict[str, Any]:
+        assert all(step == self.now for step in self.covered.values())
+        return self.state_dict()
+
+    def load_own_state(self, state: Mapping[str, Any]) -> None:
+        self.load_state_dict({"parts": {self.index: state}})
+
     def load_state_dict(self, whole: Mapping[str, Any]) -> None:
-        state = whole["parts"][self.index] if "parts" in whole else whole
+        state = whole["parts"][self.index]
         assert state["index"] == self.index
 
         def arrays(boxes: Mapping[str, Mapping[str, Any]]) -> dict[int, dict[int, Any]]:
@@ -91,6 +100,7 @@ class FakePart:
         self.numbers, self.row = state["numbers"].numpy().copy(), state["row"].numpy().copy()
         self.messages, self.returns = arrays(state["messages"]), arrays(state["returns"])
         self.collected = dict.fromkeys(self.neighbours, self.now)
+        self.covered = dict.fromkeys(self.neighbours, self.now)
         self.sent = {one: ([], []) for one in self.neighbours}
 
     def close(self) -> None:
