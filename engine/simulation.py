@@ -94,7 +94,8 @@ class Simulation(BaseSimulation):
             if division is not None:
                 self.divide(division)
             if logdir is not None:
-                self._writer = open_writer(self, Path(logdir), checkpoint_every, **self.facts)
+                facts = {} if self.parts is None else {"parts": self.parts}
+                self._writer = open_writer(self, Path(logdir), checkpoint_every, **facts)
         except BaseException:
             self.close()
             raise
@@ -186,7 +187,7 @@ class Simulation(BaseSimulation):
             except BaseException:
                 simulation.close()
                 raise
-            directory.note(**{"parts": None, **simulation.facts})
+            directory.note(parts=simulation.parts)
         return simulation
 
     # --- parts -------------------------------------------------------------------------------------------
@@ -204,9 +205,9 @@ class Simulation(BaseSimulation):
         self._coordinator = None if division.one_process else Coordinator(self, division)
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What run.json has of its parts; empty without parts."""
-        return {} if self._coordinator is None else {"parts": self._coordinator.facts}
+    def parts(self) -> dict[str, Any] | None:
+        """Its division as run.json has it, the `placement` of agents among it; None: it is computed as a whole."""
+        return None if self._coordinator is None else self._coordinator.facts
 
     def advance(self, *, watch: bool = False, keep: bool = True) -> EnvMask:
         """Take one step as its base does; with parts, they take it if nothing observes it, and no episode's end is known."""
@@ -265,6 +266,8 @@ class Simulation(BaseSimulation):
         if watch:
             self.train_means.end_row()
             write_figures(self, step)
+            if self._coordinator is not None:
+                self._coordinator.write_statistics(self)
         if self._valued(step):
             write_value(self, step)
         for recording in self.recordings:

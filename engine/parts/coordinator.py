@@ -6,17 +6,27 @@ state that is gathered before them, with its observers and recorders, and the pa
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import Any
 
 from antiphon.engine.base_simulation import BaseSimulation
+from antiphon.engine.parts.free_boundary import FreeSettings
+from antiphon.engine.parts.part import Part, merge_states
+from antiphon.engine.parts.placement import (
+    Placement,
+    check_divisible,
+    check_placement,
+    lookahead_of,
+    partition,
+)
 from antiphon.engine.parts.settings import PartsSettings
-from antiphon.engine.parts.transport import Parts
+from antiphon.engine.parts.transport import LocalParts, Parts
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["Coordinator", "open_parts"]
 
@@ -122,6 +132,12 @@ class Coordinator:
             simulation.now = self._held_at
         self._parts_at = None
 
+    def write_statistics(self, simulation: BaseSimulation) -> None:
+        """Hand the figures of the parts to the simulation's recorders, as those of the step just taken."""
+        figures = [] if self._parts is None else self._parts.statistics()
+        for recorder in simulation.recorders if figures else ():
+            recorder.parts(simulation.now, figures)
+
     # --- states ------------------------------------------------------------------------------------------
 
     def gather(self, simulation: BaseSimulation) -> None:
@@ -165,6 +181,52 @@ def open_parts(simulation: BaseSimulation, settings: PartsSettings) -> Parts:
     """Start the parts of a simulation's scenario, at step 0.
 
     Raises:
-        RunError: A part cannot be started.
+        ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
+        RunError: A part cannot be started, or its transport is not installed.
     """
-    raise RunError(f"parts: no transport '{settings.transport}' in this version")
+    placement = placement_for(simulation, settings)
+    lookahead = lookahead_of(simulation.system, placement)
+    every = settings.every or max(1, lookahead // 2)
+    if settings.mode == "lockstep" and every > lookahead:
+        raise ScenarioError(
+            f"parts: every is {every}, and parts of this placement may be {lookahead} steps apart; give at most "
+            f"{lookahead}, or longer delays"
+        )
+    make = partial(
+        Part,
+        simulation.scenario,
+        placement,
+        seed=simulation.seed,
+        device=simulation.device,
+        dtype=simulation.dtype,
+        free=FreeSettings() if settings.mode == "free" else None,
+    )
+    if settings.transport == "ray":
+        gpu = simulation.device.type == "cuda"
+        return ray_parts(make, merge_states, placement, every=every, address=settings.address, gpu=gpu)
+    return LocalParts(make, placement, every=every)
+
+
+def placement_for(simulation: BaseSimulation, settings: PartsSettings) -> Placement:
+    """Return the placement of settings, checked, or one that is computed; ScenarioError where there is none."""
+    system, placement = simulation.system, settings.placement
+    if placement is None:
+        assert settings.count is not None
+        return partition(system, simulation.scenario, settings.count)
+    check_placement(system, placement)
+    count = max(placement.values()) + 1
+    if settings.count not in (None, count):
+        raise ScenarioError(f"parts: {settings.count}, and the placement has {count}; leave one of them out")
+    if count > 1:
+        check_divisible(system, simulation.scenario)
+    return placement
+
+
+def ray_parts(*arguments: Any, **how: Any) -> Parts:
+    """Return the parts of a scenario as processes of a Ray cluster; RunError where Ray is not installed."""
+    if find_spec("ray") is None:
+        raise RunError(
+            "--backend ray: Ray is not installed; pip install 'antiphon[ray]', or use --backend cohort"
+        )
+    parts: Parts = import_module("antiphon.engine.cluster.ray_parts").RayParts(*arguments, **how)
+    return parts

@@ -148,7 +148,11 @@ class Part:
         """Return its share of the whole state, without copying a tensor; see `merge_states`.
 
         All that was sent before the present step must have been delivered, here and at the neighbours.
+
+        Raises:
+            DivergenceError: The device has found a number that is not finite at an earlier step.
         """
+        self.backend.synchronize()
         system = self.backend.state_dict()
         ends = self._ends()
         for key, end in (("predictors", "sender"), ("inputs", "receiver")):

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from antiphon.engine.base_simulation import StepInfo
 from antiphon.engine.build.builder import chosen_device
+from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.observers import OnStep, TrainingScores
 from antiphon.engine.runs.request import Request
@@ -63,23 +65,36 @@ class Run:
         ]
 
 
-def begin(request: Request, path: str | Path, *, resume_if_exists: bool = False) -> Run:
+def begin(
+    request: Request,
+    path: str | Path,
+    *,
+    resume_if_exists: bool = False,
+    division: PartsSettings | None = None,
+) -> Run:
     """Begin a run; the request is checked, and its scenario built, before anything is written.
 
-    With `resume_if_exists` the run that is there already is resumed, if it is this one.
+    Args:
+        request: What is run.
+        path: Its directory.
+        resume_if_exists: The run that is there already is resumed, if it is this one.
+        division: The parts that compute it; None: it is computed as a whole, or resumed as it was run.
 
     Raises:
-        ScenarioError: The scenario cannot be resolved or built.
+        ScenarioError: The scenario cannot be resolved, built or divided.
         DataError: Its data are missing or broken.
         RunError: The directory holds something else, or cannot be written.
     """
     if not resume_if_exists:
         check_empty(path)
     elif (there := request.existing(path)) is not None:
-        return _resumed(there, request.scenario.training.steps, request.given)
+        return _resumed(there, request.scenario.training.steps, request.given, division)
     device = chosen_device(request.device)
-    simulation = Simulation(request.scenario, seed=request.seed, device=device, backend=request.backend)
+    how: dict[str, Any] = {"device": device, "backend": request.backend, "parts": division}
+    simulation = Simulation(request.scenario, seed=request.seed, **how)
     facts = {**request.facts, "backend": simulation.backend.name}  # chosen once, for resuming too
+    if simulation.parts is not None:
+        facts["parts"] = simulation.parts
     try:
         directory = RunDirectory.create(path, request.scenario, facts)
     except BaseException:
@@ -88,7 +103,12 @@ def begin(request: Request, path: str | Path, *, resume_if_exists: bool = False)
     return Run([simulation], [directory], request.scenario.training.steps)
 
 
-def resume(path: str | Path, steps: int | None = None, scenario: Scenario | None = None) -> Run | Outcome:
+def resume(
+    path: str | Path,
+    steps: int | None = None,
+    scenario: Scenario | None = None,
+    division: PartsSettings | None = None,
+) -> Run | Outcome:
     """Resume a run from its newest checkpoint, to the same bits as if it had never stopped.
 
     Args:
@@ -96,8 +116,10 @@ def resume(path: str | Path, steps: int | None = None, scenario: Scenario | None
         steps: The step to stop at; schedules keep the scenario's `training.steps`. None: that of the run, whose outcome
             is returned where it is at that step already.
         scenario: Needed where it holds Python objects.
+        division: The parts that it goes on in; None: as it was run.
 
     Raises:
+        ScenarioError: It cannot be divided like this.
         RunError: No run is there, it has gone further, it cannot go on, or `scenario` is another one.
         DivergenceError: It diverged and would do so again.
     """
@@ -110,11 +132,14 @@ def resume(path: str | Path, steps: int | None = None, scenario: Scenario | None
         raise RunError(f"--steps: {until}, but {path} has done {step} already; give more")
     if until == step and done and result is not None:
         return Outcome("done", result=result)
-    return _resumed(directory, until, scenario)
+    return _resumed(directory, until, scenario, division)
 
 
-def _resumed(directory: RunDirectory, until: int, scenario: Scenario | None) -> Run:
-    return Run([Simulation.of_directory(directory, scenario)], [directory], until)
+def _resumed(
+    directory: RunDirectory, until: int, scenario: Scenario | None, division: PartsSettings | None
+) -> Run:
+    division = division or PartsSettings.of_facts(directory.facts)
+    return Run([Simulation.of_directory(directory, scenario, division)], [directory], until)
 
 
 def check_empty(path: str | Path) -> None:
