@@ -34,7 +34,7 @@ class FreeSettings:
         staleness: Steps after which a sender gives up what has not come back for a message.
     """
 
-    queue: int = 64
+    queue: int = 8
     staleness: int = 1024
 
 
