@@ -130,8 +130,9 @@ Backend = Annotated[
     typer.Option(
         "--backend",
         metavar="B",
-        help="cohort (identical agents are stacked), ray (cohort, with each part a process of a Ray cluster) or "
-        "reference (the specification: one agent at a time, slow).",
+        help="cohort (identical agents are stacked), ray (cohort, with each part a process of a Ray cluster), "
+        "virtual (in simulated time, on a cluster that is only described: --cluster) or reference (the "
+        "specification: one agent at a time, slow).",
     ),
 ]
 PartsCount = Annotated[
@@ -179,6 +180,14 @@ Address = Annotated[
 PartsCount = Annotated[
     int | None,
     typer.Option("--parts", parser=_whole(1), metavar="N", help="Divide the agents into N parts."),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="PROFILE",
+        help="With --backend virtual: a profile (two-cores, datacentre-100, …) or a YAML file of one.",
+    ),
 ]
 Checkpoints = Annotated[
     int | None,
@@ -304,6 +313,7 @@ def run(
     mode: Mode = None,
     every: ExchangeEvery = None,
     address: Address = None,
+    cluster: Cluster = None,
     checkpoint_every: Checkpoints = None,
     json: Json = False,
 ) -> None:
@@ -325,6 +335,7 @@ def run(
         device=device,
         backend=backend,
         parts=PartsOptions(parts, place or [], mode, every, address),
+        cluster=cluster,
         checkpoint_every=checkpoint_every,
         json=json,
     )
