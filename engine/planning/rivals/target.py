@@ -173,10 +173,10 @@ def measure_steps(
         if watch is not None:
             watch(seed)
         with closing(Simulation(scenario, seed=seed, stacked=staleness is None)) as simulation:
-            if staleness is None:
-                step, length = simulation.step, 1
-            else:
-                step, length = StashedWeights(simulation, staleness, window).step, window
+            step: Callable[[], object] = simulation.step
+            if staleness is not None:
+                step = StashedWeights(simulation, staleness, window).step
+            length = 1 if staleness is None else window
             found.append(
                 until(target, partial(_advance, simulation, step, length), simulation.evaluate, limit)
             )

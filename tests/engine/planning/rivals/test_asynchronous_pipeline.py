@@ -49,7 +49,7 @@ def test_enough_in_flight_hide_the_links_and_are_stale() -> None:
 
 def test_depths_are_from_the_number_of_stages_to_as_many_as_hide_the_links() -> None:
     assert depths(placed(chain(4), cluster())) == (4,)
-    assert depths(placed(chain(4), cluster(latency=30.0))) == (4, 16, 64)
+    assert depths(placed(chain(4), cluster(latency=30.0))) == (4, 10, 25, 64)
 
 
 def test_bandwidth_limits_the_rate() -> None:
