@@ -20,6 +20,7 @@ __all__ = [
     "FanIn",
     "InputSegment",
     "Link",
+    "ReducedSegment",
     "StackedFanIn",
     "StackedLinks",
     "combine_reads",
@@ -229,6 +230,27 @@ class InputSegment:
     pool: int
 
 
+@dataclass(frozen=True)
+class ReducedSegment:
+    """Messages that are summed in one order, whatever channel stacks hold them.
+
+    Attributes:
+        channels: Which of the stack's incoming channel stacks hold them, by place.
+        order: [K]: gather index into the messages that brings them into order; None: they are in it.
+        receivers: [K]: the member that each message is for.
+    """
+
+    channels: tuple[int, ...]
+    order: Tensor | None
+    receivers: Tensor
+
+    def rows(self, each: Sequence[Tensor]) -> Tensor:
+        """Values of the incoming channel stacks, [channels, …] each, in order, [K, …]."""
+        values = [each[i] for i in self.channels]
+        found = values[0] if len(values) == 1 else torch.cat(values)
+        return found if self.order is None else found.index_select(0, self.order)
+
+
 class _Reorder(torch.autograd.Function):
     """Permutation of rows; backward applies the inverse permutation."""
 
@@ -249,7 +271,7 @@ class StackedFanIn(FanIn):
         members: N.
         batch: B; rows are (member, environment).
         segments: Of `concat`: the inputs in canonical order.
-        receiver_index: Of `sum` and `mean`: per channel stack, the receiver [K] of each channel.
+        reduced: Of `sum` and `mean`: the messages in the order in which they are added.
     """
 
     def __init__(
@@ -258,11 +280,11 @@ class StackedFanIn(FanIn):
         members: int,
         batch: int,
         segments: Sequence[InputSegment] = (),
-        receiver_index: Sequence[Tensor] = (),
+        reduced: Sequence[ReducedSegment] = (),
     ) -> None:
         super().__init__(kind)
         self.members, self.batch = members, batch
-        self.segments, self.receiver_index = segments, receiver_index
+        self.segments, self.reduced = segments, reduced
         self._back = [_inverse(segment) for segment in segments]
 
     def join(
@@ -321,20 +343,22 @@ class StackedFanIn(FanIn):
 
     def _summed(self, opened: Sequence[Tensor], available: Sequence[bool | Tensor]) -> Tensor:
         total = opened[0].new_zeros(self.members, *opened[0].shape[1:])
-        for values, index in zip(opened, self.receiver_index, strict=True):
-            total = total.index_add(0, index, values)
+        for segment in self.reduced:
+            total = total.index_add(0, segment.receivers, segment.rows(opened))
         if self.kind == "sum":
             return total
         count = opened[0].new_zeros(self.members, opened[0].shape[1])
-        for values, index, there in zip(opened, self.receiver_index, available, strict=True):
-            if there is False:
-                continue
-            ones = (
-                torch.ones_like(values[:, :, 0]) if values.dim() == 3 else values.new_ones(values.shape[:2])
-            )
-            valid = ones if there is True else there.view(values.shape[:2]).to(values.dtype)
-            count = count.index_add(0, index, valid)
+        there = [_valid(values, mask) for values, mask in zip(opened, available, strict=True)]
+        for segment in self.reduced:
+            count = count.index_add(0, segment.receivers, segment.rows(there))
         return total / count.clamp_min(1).view(*count.shape, *[1] * (total.dim() - 2))
+
+
+def _valid(values: Tensor, available: bool | Tensor) -> Tensor:
+    """[K, B]: 1 where a message is present, of messages [K, B, …]."""
+    if isinstance(available, Tensor):
+        return available.view(values.shape[:2]).to(values.dtype)
+    return values.new_full(values.shape[:2], float(available))
 
 
 def _inverse(segment: InputSegment) -> Tensor | None:

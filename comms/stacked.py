@@ -30,6 +30,7 @@ from antiphon.comms.synthetic_gradients import (
 )
 from antiphon.comms.synthetic_inputs import InputModel, LinearInput, MlpInput
 from antiphon.errors import EngineError
+from antiphon.nets.layers import stacked_product
 from antiphon.nets.trained_parameters import StackedParameters
 
 __all__ = ["LinearMaps", "StackedModels", "gradients_all", "predict_all"]
@@ -184,7 +185,7 @@ class LinearMaps:
         if self.label is None:
             return outputs
         _, error = self._errors(outputs, example)
-        return torch.bmm(error, self.weights[:, :, : self.size])
+        return stacked_product(error, self.weights[:, :, : self.size])
 
     def gradients(self, example: Example, members: Tensor | None = None) -> LossAndGradients:
         """Return the losses [K] and the gradients of weights and biases, stacked.
@@ -207,10 +208,10 @@ class LinearMaps:
         if valid is not None:
             losses, error = torch.where(valid, losses, 0.0), error.masked_fill_(~valid.unsqueeze(2), 0.0)
         error = error.div_(x.shape[1])
-        return losses.sum(1) / x.shape[1], [torch.bmm(error.transpose(1, 2), x), error.sum(1)]
+        return losses.sum(1) / x.shape[1], [stacked_product(error.transpose(1, 2), x), error.sum(1)]
 
     def _outputs(self, x: Tensor) -> Tensor:
-        return torch.baddbmm(self.biases.unsqueeze(1), x, self.weights.transpose(1, 2))
+        return stacked_product(x, self.weights.transpose(1, 2), self.biases.unsqueeze(1))
 
     def _errors(self, outputs: Tensor, example: Example) -> tuple[Tensor, Tensor]:
         """Loss per sample [K, B] and its derivative by the outputs [K, B, O], which it may overwrite."""

@@ -34,6 +34,7 @@ __all__ = [
     "normalise",
     "pool",
     "squared_error",
+    "stacked_product",
     "transported",
     "unit_length",
     "with_feedback",
@@ -143,11 +144,24 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return _mapped(x, weight, bias)
 
 
+def stacked_product(a: Tensor, b: Tensor, added: Tensor | None = None) -> Tensor:
+    """Return the products [N, I, J] of N pairs of matrices, with `added` [N, 1, J]: each the same bits for any N.
+
+    A single pair is computed beside itself: torch takes another kernel for one than for several.
+    """
+    count = len(a)
+    if count == 1:
+        a, b = a.expand(2, -1, -1), b.expand(2, -1, -1)
+        added = None if added is None else added.expand(2, -1, -1)
+    found = torch.bmm(a, b) if added is None else torch.baddbmm(added, a, b)
+    return found[:count]
+
+
 def _mapped(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Evaluate `linear` of stacked networks, differentiated by torch."""
     if bias is None:
-        return torch.bmm(x, weight.transpose(-1, -2))
-    return torch.baddbmm(bias.unsqueeze(-2), x, weight.transpose(-1, -2))
+        return stacked_product(x, weight.transpose(-1, -2))
+    return stacked_product(x, weight.transpose(-1, -2), bias.unsqueeze(-2))
 
 
 class _StackedLinear(torch.autograd.Function):
@@ -161,9 +175,9 @@ class _StackedLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
         x, weight = ctx.saved_tensors
-        back = torch.bmm(gradient, weight) if ctx.needs_input_grad[0] else None
+        back = stacked_product(gradient, weight) if ctx.needs_input_grad[0] else None
         of_bias = gradient.sum(-2) if ctx.needs_input_grad[2] else None
-        return back, torch.bmm(gradient.transpose(-1, -2), x), of_bias
+        return back, stacked_product(gradient.transpose(-1, -2), x), of_bias
 
 
 def convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -64,11 +64,13 @@ def optimiser_of(spec: OptimiserSpec | None, scenario: Scenario) -> tuple[dict[s
 
 
 def connect(channel: Channel, agents: Mapping[str, Agent]) -> None:
-    """Enter a channel at the agents that it joins."""
+    """Enter a channel at the agents that it joins, as far as they are here."""
     if channel.state:
         agents[channel.sender].memory = channel
-    else:
+        return
+    if channel.sender in agents:
         agents[channel.sender].outgoing.append(channel)
+    if channel.receiver in agents:
         agents[channel.receiver].incoming.append(channel)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import accumulate, groupby
 from operator import attrgetter
 from typing import Any
@@ -19,14 +20,21 @@ from torch import Tensor
 from antiphon.agents.learner import StackedLearner
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
 from antiphon.comms.credit import BundledOutliers, Outliers
-from antiphon.comms.links import REDUCED, FanIn, InputSegment, StackedFanIn, StackedLinks
+from antiphon.comms.links import (
+    REDUCED,
+    FanIn,
+    InputSegment,
+    ReducedSegment,
+    StackedFanIn,
+    StackedLinks,
+)
 from antiphon.comms.model import Model
 from antiphon.comms.stacked import StackedModels
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.channels import connect
 from antiphon.engine.core.agent import AGE, Agent, Goal
-from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.channel import Channel, SenderRows
 from antiphon.engine.core.clock import Schedule
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.mailbox import Mailbox
@@ -250,9 +258,22 @@ def channel_stacks_of(
     return list(kinds.values())
 
 
-def stack(base: System) -> Stacked:
-    """Make a system of stacks; where every agent stands alone, the system itself."""
+def stack(base: System, part: System | None = None) -> Stacked:
+    """Make a system of stacks; where every agent stands alone, the system itself.
+
+    Args:
+        base: The single agents.
+        part: Some of them, with the channels that begin or end at them: only these are stacked, each with those of them
+            that it would be stacked with in the whole, so that they compute the same bits; None: all of them.
+    """
     found, alone = stacks_of(base)
+    whole_place = {agent.name: i for members in found for i, agent in enumerate(members)}
+    stack_of = {agent.name: members[0].name for members in found for agent in members}
+    families = channel_stacks_of(base, stack_of, alone)
+    if part is not None:
+        found = [own for members in found if (own := [a for a in members if a.name in part.agents])]
+        alone = {name: why for name, why in alone.items() if name in part.agents}
+        base = part
     if len(alone) == len(base.agents):
         return replace(Stacked.of_single_agents(base), alone=alone)
     place: dict[str, tuple[str, int]] = {}
@@ -264,7 +285,7 @@ def stack(base: System) -> Stacked:
             agents[name] = _rewired(members[0]) if first in alone else _stack_agents(name, members, base)
             place |= {agent.name: (name, i) for i, agent in enumerate(members)}
             progress.advance(len(members))
-        channels = _Channels(base, place, agents, alone).stack(progress)
+        channels = _Channels(base, place, agents, families, whole_place).stack(progress)
     groups = _groups(base, place)
 
     def stacked(call: tuple[str, ...]) -> tuple[str, ...]:
@@ -320,60 +341,103 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
 
 @dataclass(frozen=True)
 class _Channels:
-    """Stacks the channels of a system whose agents have been stacked into `agents`, and wires them."""
+    """Stacks the channels of a system whose agents have been stacked into `agents`, and wires them.
+
+    Attributes:
+        base: The single agents and channels; of a part, its own and those that begin or end at them.
+        place: By agent: its stack, and its place there.
+        agents: The stacks.
+        families: The channels that are stacked where all agents are in one system.
+        whole_place: By agent: its place in its stack there.
+    """
 
     base: System
     place: Mapping[str, tuple[str, int]]
     agents: dict[str, Agent]
-    alone: Mapping[str, str]
+    families: Sequence[Sequence[Channel]]
+    whole_place: Mapping[str, int]
+
+    @cached_property
+    def canonical(self) -> dict[str, int]:
+        """By channel: its place among all that are here."""
+        return {name: i for i, name in enumerate(self.base.channels)}
 
     def stack(self, progress: Progress) -> dict[str, Channel]:
         """Make the channel stacks and wire them."""
         found: dict[str, Channel] = {}
-        for members in channel_stacks_of(
-            self.base, {a: stack for a, (stack, _) in self.place.items()}, self.alone
-        ):
-            made = self._channel(members)
-            found[made.name] = made
-            connect(made, self.agents)
-            progress.advance(len(members))
+        whole: dict[str, int] = {}
+        for i, family in enumerate(self.families):
+            pieces = self._pieces(family)
+            made = [self._channel(members, stacked=len(family) > 1) for members in pieces]
+            self._join_senders(made)
+            for channel in made:
+                found[channel.name] = channel
+                whole[channel.name] = i
+                connect(channel, self.agents)
+                progress.advance(len(channel.members))
         for agent in self.agents.values():
             if agent.stacked:
-                agent.layout = self._layout(agent)
+                agent.layout = self._layout(agent, whole)
                 if agent.align is not None:
                     agent.align = next(c.name for c in agent.incoming if agent.align in c.names)
         return found
 
-    def _ends(self, channel: Channel) -> tuple[Agent, Agent]:
-        return self.agents[self.place[channel.sender][0]], self.agents[self.place[channel.receiver][0]]
+    def _pieces(self, family: Sequence[Channel]) -> list[list[Channel]]:
+        """The channels of a family that are here, in the family's order: those within, and those cut, by the other end."""
+        ordered = sorted(family, key=lambda c: self.whole_place[c.sender])
+        pieces: dict[Hashable, list[Channel]] = {}
+        for channel in ordered:
+            if channel.name in self.base.channels:
+                end = channel.sender in self.place, self.base.elsewhere.get(channel.name)
+                pieces.setdefault(end, []).append(channel)
+        return list(pieces.values())
 
-    def _channel(self, members: list[Channel]) -> Channel:
+    def _join_senders(self, pieces: Sequence[Channel]) -> None:
+        """Let the pieces of a family that are sent from here select their rows together."""
+        sent = [piece for piece in pieces if piece.sender in self.agents]
+        if len(sent) < 2:
+            return
+        members = sorted(
+            (channel for piece in sent for channel in piece.members),
+            key=self._order,
+        )
+        device, where = sent[0].zeros.device, {channel.name: i for i, channel in enumerate(members)}
+        senders = [self.place[channel.sender][1] for channel in members]
+        places = {
+            piece.name: torch.tensor([where[name] for name in piece.names], device=device) for piece in sent
+        }
+        family = SenderRows(_index(senders, sent[0].senders, device), places, self.base.batch)
+        for piece in sent:
+            piece.family = family
+
+    def _channel(self, members: list[Channel], *, stacked: bool) -> Channel:
         batch = self.base.batch
-        first = members[0]
-        sender, receiver = self._ends(first)
-        members = sorted(members, key=lambda c: self.place[c.sender][1])
         first = members[0]
         device = first.zeros.device
         settings: dict[str, Any] = {
-            "sender": sender.name,
-            "receiver": receiver.name,
             "input_examples": [],
             "input_example_members": [],
             "members": tuple(members),
-            "sender_index": _index([self.place[c.sender][1] for c in members], len(sender.members), device),
-            "receiver_index": _index(
-                [self.place[c.receiver][1] for c in members], len(receiver.members), device
-            ),
-            "senders": len(sender.members),
             "replicas": _replicas(self.base, [channel.sender for channel in members]),
+            "stacked": stacked,
         }
-        if sender.stacked:  # its ports have the names of its first member's
-            port = place_of(first.port, sender.members[self.place[first.sender][1]].learner.network)
-            settings["port"] = port if isinstance(port, str) else list(sender.learner.network.heads)[port]
+        if first.sender in self.place:
+            sender = self.agents[self.place[first.sender][0]]
+            places = [self.place[c.sender][1] for c in members]
+            settings |= {"sender": sender.name, "senders": len(sender.members)}
+            settings["sender_index"] = _index(places, len(sender.members), device)
+            if sender.stacked:  # its ports have the names of its first member's
+                port = place_of(first.port, sender.members[places[0]].learner.network)
+                settings["port"] = port if isinstance(port, str) else list(sender.learner.network.heads)[port]
+        if first.receiver in self.place:
+            receiver = self.agents[self.place[first.receiver][0]]
+            places = [self.place[c.receiver][1] for c in members]
+            settings["receiver"] = receiver.name
+            settings["receiver_index"] = _index(places, len(receiver.members), device)
         ledger = settings["ledger"] = _ledger(first.name, [channel.ledger for channel in members], batch)
         settings["mailbox"] = Mailbox(ledger, first.mailbox.aligns)
-        if len(members) > 1:
-            settings["name"] = f"{first.name} and {len(members) - 1} more"
+        if stacked:
+            settings["name"] = f"{first.name} and {len(members) - 1} more" if len(members) > 1 else first.name
             settings["zeros"] = torch.cat([channel.zeros for channel in members])
             ledger.name = settings["name"]
             settings["predictor"] = _models([c.predictor for c in members], batch)
@@ -387,14 +451,12 @@ class _Channels:
                 settings["outliers"] = BundledOutliers(outliers)
         return replace(first, **settings)
 
-    def _layout(self, agent: Agent) -> FanIn:
+    def _layout(self, agent: Agent, whole: Mapping[str, int]) -> FanIn:
         device, count = self.base.device, len(agent.members)
         if agent.fan_in in REDUCED:
-            receiver_index = [
-                torch.arange(count, device=device) if c.receiver_index is None else c.receiver_index
-                for c in agent.incoming
-            ]
-            return StackedFanIn(agent.fan_in, count, self.base.batch, (), receiver_index)
+            families = groupby(range(len(agent.incoming)), lambda i: whole[agent.incoming[i].name])
+            reduced = [self._reduced(agent, tuple(places)) for _, places in families]
+            return StackedFanIn(agent.fan_in, count, self.base.batch, (), reduced)
         where = {
             name: (b, k) for b, channel in enumerate(agent.incoming) for k, name in enumerate(channel.names)
         }
@@ -411,6 +473,20 @@ class _Channels:
             segments.append(InputSegment(tuple(used), _index(places, total, device), last - first, total))
             first = last
         return StackedFanIn(agent.fan_in, count, self.base.batch, segments)
+
+    def _reduced(self, agent: Agent, pieces: tuple[int, ...]) -> ReducedSegment:
+        """What a stack adds up of a family of channels, in the family's order."""
+        members = [channel for i in pieces for channel in agent.incoming[i].members]
+        order = sorted(range(len(members)), key=lambda i: self._order(members[i]))
+        receivers = [self.place[members[i].receiver][1] for i in order]
+        device = self.base.device
+        return ReducedSegment(
+            pieces, _index(order, len(members), device), torch.tensor(receivers, device=device)
+        )
+
+    def _order(self, channel: Channel) -> tuple[int, int]:
+        """The place of a channel in its family."""
+        return self.whole_place[channel.sender], self.canonical[channel.name]
 
 
 def _ledger(name: str, members: Sequence[GradientLedger], batch: int) -> GradientLedger:

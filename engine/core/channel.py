@@ -6,7 +6,7 @@ Shapes: K channels, B environments.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -28,11 +28,38 @@ if TYPE_CHECKING:  # what may be plugged into a channel
     from antiphon.comms.synthetic_gradients import Predictor
     from antiphon.comms.synthetic_inputs import InputModel
 
-__all__ = ["Channel", "InputExample"]
+__all__ = ["Channel", "InputExample", "SenderRows"]
 
 _ONE = Rate(base=1.0, horizon=1)
 InputExample = tuple[Tensor | None, Tensor, Tensor | None]
 """Context [rows, features], message as received [rows, size], and where it arrived [rows] (None: everywhere)."""
+
+
+class SenderRows:
+    """What the pieces of a stack of channels that is cut read of their sender's port.
+
+    The rows of all pieces are selected at once, in the order of the whole stack, so that the gradients of a sender that
+    sends over several of its channels are summed in the order in which they are summed without a cut.
+
+    Args:
+        senders: The sender of each channel of the whole, by place; None: each in turn.
+        pieces: By piece, the places of its channels in the whole.
+        batch: B.
+    """
+
+    def __init__(self, senders: Tensor | None, pieces: Mapping[str, Tensor], batch: int) -> None:
+        self.senders, self.pieces, self.batch = senders, pieces, batch
+        self._selected: tuple[Tensor, Tensor] | None = None
+
+    def rows(self, port: Tensor, piece: str) -> Tensor:
+        """Return the rows of a piece, [K * B, …]."""
+        if self._selected is None or self._selected[0] is not port:
+            self._selected = port, select_rows(port, self.senders, self.batch)
+        return select_rows(self._selected[1], self.pieces[piece], self.batch)
+
+    def release(self) -> None:
+        """Let the graph of the newest port go."""
+        self._selected = None
 
 
 @dataclass(slots=True, eq=False)
@@ -109,6 +136,10 @@ class Channel:
     """[K]: its receiver."""
     senders: int = 1
     """Members of the sending stack."""
+    family: SenderRows | None = None
+    """Of a channel stack that is one of several pieces of a whole: what they read of their sender's port together."""
+    stacked: bool = False
+    """Whether its predictors have a leading axis of members."""
     replicas: Replicas = field(default_factory=Replicas)
 
     def __post_init__(self) -> None:
@@ -137,6 +168,8 @@ class Channel:
 
     def message_of(self, port: Tensor) -> Tensor:
         """What the channel carries of its sender's port: [rows, …] of the channel."""
+        if self.family is not None:
+            return self.family.rows(port, self.name)
         return port if self.sender_index is None else select_rows(port, self.sender_index, self.batch)
 
     def of_sender(self, mask: EnvMask) -> EnvMask:
@@ -253,7 +286,7 @@ class Channel:
         """Keep what its synthetic input learns from at the end of the step."""
         self.input_examples.append((context, record.received, arrived))
         members: Members = None
-        if isinstance(record.void, Tensor) and len(self.members) > 1:
+        if isinstance(record.void, Tensor) and self.stacked:
             members = self.members_in(torch.logical_not(record.void))
         self.input_example_members.append(members_and(members, self.input_models_enabled))
 

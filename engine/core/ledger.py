@@ -22,7 +22,11 @@ from antiphon.engine.core.masks import EnvMask, mask_and, mask_fill_zero, mask_n
 from antiphon.engine.core.records import Consumption, Delivery, Record, StepSignals, Tape
 from antiphon.errors import EngineError
 
-__all__ = ["GradientLedger"]
+__all__ = ["NEVER", "GradientLedger"]
+
+
+NEVER = 1 << 62
+"""A stamp that no message has."""
 
 
 @dataclass
@@ -87,6 +91,11 @@ class GradientLedger:
         self._forget(step)
         self.records[step] = record
         return record
+
+    def send_elsewhere(self, slack: int) -> None:
+        """Become a sending half: what is returned may take `slack` steps more, and no mailbox waits for a message here."""
+        self.slack += slack
+        self.read_up_to = NEVER
 
     def _uses(self, stamp: int) -> tuple[int | None, set[int], int]:
         return uses_of(
@@ -301,6 +310,44 @@ class GradientLedger:
             self.completed.setdefault(step + self.back, []).append(known)
         else:
             record.counted = mask_or(record.counted, last)
+
+    # --- the halves of a channel that is cut: each is in another part, and its content comes from there -----------
+
+    def enter(self, step: int, placeholder: Tensor, step_signals: StepSignals, began: int) -> Record:
+        """Enter the message that the other half sends at `step`, whose content arrives later, and return its record.
+
+        Args:
+            step: The step.
+            placeholder: [B, size], zeros.
+            step_signals: Its signals.
+            began: Step at which its episode began, where that is a window.
+        """
+        record = self.send(step, placeholder, step_signals)
+        record.graph_output, record.began = None, began
+        record.held_by_sender = False  # the other half keeps it for its sender
+        return record
+
+    @staticmethod
+    def fill(record: Record, received: Tensor) -> None:
+        """Put what the other half has sent, [B, size] as received, in place of the placeholder."""
+        record.message = record.received = received
+
+    def give_back(
+        self, stamp: int, finished: int, counted: EnvMask, delta: Tensor | None, loss: Tensor | None
+    ) -> None:
+        """Enter what the other half returns for a message.
+
+        Args:
+            stamp: The message's.
+            finished: Step at which the last window that used it closed.
+            counted: Environments in which a use counted.
+            delta: [B, size] per sample; None: nothing came back.
+            loss: [B], of its receiver, for critics; None: nobody asks for it.
+        """
+        record = self.records[stamp]
+        record.counted, record.delta, record.loss = counted, delta, loss
+        record.waiting.clear()
+        self._finish(record, finished)
 
     # --- copies that are run on ------------------------------------------------------------------------------
 

@@ -100,6 +100,14 @@ class Mailbox:
             due, mask_fill_zero(available, self.held), available, counted, step_signals=step_signals
         )
 
+    def keep(self, record: Record) -> None:
+        """Keep a message that has arrived, for ticks that find no newer one, on a link that loses nothing by itself."""
+        if record.lost is None and not self.ledger.remembers:
+            self.held = record.received
+            self.held_stamp = torch.full((len(record.received),), record.stamp, device=record.received.device)
+            self.held_signals = dict(record.step_signals.signals) if self.aligns else {}
+            self.ledger.read_up_to = record.stamp
+
     def _signals_of_held(self, due: Record, available: Tensor) -> StepSignals:
         """The signals of what is held, which may be of another step in every environment; absent where nothing is."""
         signals = {name: value for name, value in self.held_signals.items() if not name.startswith("_")}

@@ -49,6 +49,7 @@ class System:
         replica_of: The replica of an agent; the first, unless given.
         tied: Groups of parameters, (agent, parameter) each, that are one weight.
         sweep: Whether a group is differentiated as soon as it has ticked, where its learning signal is complete then.
+        elsewhere: Of a part of a system: the channels that are cut, each with the part that its other end is in.
     """
 
     agents: dict[str, Agent]
@@ -65,6 +66,7 @@ class System:
     replica_of: dict[str, int] = field(default_factory=dict)
     tied: tuple[tuple[tuple[str, str], ...], ...] = ()
     sweep: bool = False
+    elsewhere: Mapping[str, int] = field(default_factory=dict)
     group_of: dict[str, LearningGroup] = field(init=False)
     owner_of: dict[str, str] = field(init=False)
     """The first agent of an agent's learner: the agent itself, unless it is tied to an earlier one."""

@@ -111,9 +111,8 @@ def _parts(system: System) -> list[_Part]:
 
 def _part(part: Agent | Channel) -> _Part:
     kind: Kind = "agent" if isinstance(part, Agent) else "channel"
-    stacked = part.stacked if isinstance(part, Agent) else len(part.members) > 1
     begun = tuple(_begun(member) for member in part.members)
-    return _Part(kind, part.names, tuple(holders(part).values()), begun, stacked)
+    return _Part(kind, part.names, tuple(holders(part).values()), begun, part.stacked)
 
 
 def _begun(member: Agent | Channel) -> Hash:

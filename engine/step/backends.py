@@ -153,12 +153,13 @@ class StackedBackend(Engine):
     Args:
         base: The system as built, one agent at a time. Its parameters become views of the stacked ones.
         stacked: Whether agents of one kind are computed as one; else every stack is of one.
+        part: The part of it that is run; None: all of it.
     """
 
     name = "cohort"
 
-    def __init__(self, base: System, *, stacked: bool = True) -> None:
-        super().__init__(stack(base) if stacked else Stacked.of_single_agents(base))
+    def __init__(self, base: System, *, stacked: bool = True, part: System | None = None) -> None:
+        super().__init__(stack(base, part) if stacked else Stacked.of_single_agents(part or base))
 
     def per_agent(self) -> System:
         """The agents and channels one by one, as views of the stacks' rows: made once a step, when somebody looks."""

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.clock import Clock, Windows
 from antiphon.engine.core.records import Record
 from antiphon.engine.core.system import System
 
@@ -42,8 +43,8 @@ class Contexts:
         """
         ends: dict[str, Callable[[], Tensor]] = {
             "returned": lambda: channel.zeros if record.returned is None else record.returned,
-            "from.phase": lambda: self._phase(channel, channel.sender, record.stamp, record.began),
-            "to.phase": lambda: self._phase(channel, channel.receiver, record.first_use, record.began),
+            "from.phase": lambda: self._sender_phase(channel, record),
+            "to.phase": lambda: self._receiver_phase(channel, record.first_use, record.began),
             "from.state": lambda: self._state(channel, channel.sender, record.states.get("from.state")),
             "to.state": lambda: self._state(channel, channel.receiver, record.states.get("to.state")),
         }
@@ -67,8 +68,8 @@ class Contexts:
         ends: dict[str, Callable[[], Tensor]] = {
             "held": lambda: channel.zeros if mailbox.prior is None else self._held(channel),
             "age": lambda: self._age(channel, record.stamp),
-            "from.phase": lambda: self._phase(channel, channel.sender, record.stamp, record.began),
-            "to.phase": lambda: self._phase(channel, channel.receiver, step, record.began),
+            "from.phase": lambda: self._sender_phase(channel, record),
+            "to.phase": lambda: self._receiver_phase(channel, step, record.began),
         }
         return _joined(signals, [ends[name]() for name in channel.input_ends])
 
@@ -85,9 +86,18 @@ class Contexts:
         age = torch.where(held >= 0, stamp - held, 0)
         return age.to(self.system.dtype).unsqueeze(1)
 
-    def _phase(self, channel: Channel, agent: str, tick: int | None, began: int) -> Tensor:
+    def _sender_phase(self, channel: Channel, record: Record) -> Tensor:
+        windows, clock = self.system.group_of[channel.sender].windows, channel.ledger.sender.clock
+        return self._phase(channel, windows, clock, record.stamp, record.began)
+
+    def _receiver_phase(self, channel: Channel, tick: int | None, began: int) -> Tensor:
+        ledger = channel.ledger
+        return self._phase(channel, ledger.windows, ledger.receiver, tick, began)
+
+    def _phase(
+        self, channel: Channel, windows: Windows, clock: Clock, tick: int | None, began: int
+    ) -> Tensor:
         """Which tick of its window an agent is at, one-hot; zeros where it never ticks."""
-        windows, clock = self.system.group_of[agent].windows, self.system.agents[agent].clock
         count = windows.ticks(clock)
         encoded = torch.zeros(count, dtype=self.system.dtype, device=self.system.device)
         if tick is not None:

@@ -268,7 +268,7 @@ class Engine:
             return True
         if channel.coupling != "delayed" or record.unread:
             return True
-        if self.system.group_of[channel.sender] is self.system.group_of[channel.receiver]:
+        if self.system.group_of[channel.sender] is self.system.group_of.get(channel.receiver):
             return True
         if record.finished is None or record.finished >= step:
             return False

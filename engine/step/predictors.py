@@ -127,7 +127,7 @@ class PredictorTrainer:
                     rows = mask_and(participates, mask_not(record.no_injection))
                     if isinstance(rows, Tensor):
                         example.valid = rows if example.valid is None else rows & example.valid
-                    if len(channel.members) > 1:
+                    if channel.stacked:
                         example.members = channel.examples_for(rows)
                     example.learned = self._learned(record, example, channel.predictor.updates)
                     found.setdefault(name, []).append(example)
@@ -207,9 +207,9 @@ class PredictorTrainer:
             for (name, (_, examples)), (loss, gradients) in zip(reached.items(), learned, strict=True)
         }
         for name, update in updates.items():
-            if (count := len(self.system.channels[name].members)) > 1:
-                members = _union([example.members for example in update.examples], count)
-                update.members = members_and(members, self.system.channels[name].predictors_enabled)
+            if (channel := self.system.channels[name]).stacked:
+                members = _union([example.members for example in update.examples], len(channel.members))
+                update.members = members_and(members, channel.predictors_enabled)
         return updates
 
     def input_gradients(self, step: int) -> dict[str, InputUpdate]:
@@ -264,7 +264,7 @@ class PredictorTrainer:
             counted = example.valid
             if not bool(counted.any()):
                 return None
-        if example is not None and len(channel.members) > 1:
+        if example is not None and channel.stacked:
             example.members = channel.examples_for(counted)
         if example is not None and predictor is not None and record.prediction is not None:
             prediction, updates = record.prediction

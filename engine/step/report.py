@@ -45,9 +45,7 @@ class AgentReport:
         found: dict[str, PredictorUpdate] = {}
         for name, update in self.stacks.predictor_updates.items():
             channel = self._stacked.system.channels[name]
-            found |= (
-                self._by_channel(channel, update) if len(channel.members) > 1 else {channel.names[0]: update}
-            )
+            found |= self._by_channel(channel, update) if channel.stacked else {channel.names[0]: update}
         return {name: found[name] for name in self._stacked.base.channels if name in found}
 
     @cached_property
@@ -56,7 +54,7 @@ class AgentReport:
         found: dict[str, InputUpdate] = {}
         for name, update in self.stacks.input_updates.items():
             channel = self._stacked.system.channels[name]
-            if len(channel.members) == 1:
+            if not channel.stacked:
                 found[channel.names[0]] = update
                 continue
             for k, own in enumerate(channel.names):

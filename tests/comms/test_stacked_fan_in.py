@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.comms.links import InputSegment, StackedFanIn, join
+from antiphon.comms.links import InputSegment, ReducedSegment, StackedFanIn, join
 from antiphon.engine.core.masks import mask_fill_zero
 from antiphon.engine.core.records import AgentTick, Tape
 from antiphon.engine.simulation import Simulation
@@ -132,7 +132,8 @@ def test_sums_and_means_are_those_of_each_member(fan_in: str, shape: tuple[int, 
         mask_fill_zero(there, drawn(size * BATCH, *shape, seed=seed + i))
         for i, (size, there) in enumerate(zip(sizes, came, strict=True))
     ]
-    rows = StackedFanIn(fan_in, members, BATCH, (), give).join([], messages, came)
+    reduced = [ReducedSegment((i,), None, to) for i, to in enumerate(give)]
+    rows = StackedFanIn(fan_in, members, BATCH, (), reduced).join([], messages, came)
     found = rows.view(members, BATCH, *shape)
     for n in range(members):
         own, valid = [], []

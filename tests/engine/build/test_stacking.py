@@ -172,7 +172,7 @@ def test_where_messages_are_added_in_degrees_may_differ(fan_in: str) -> None:
     found = stacked_system(pairs(*told, own=own, port="p"))
     cohort = stack_of(found, "b0")
     assert cohort.names == ("b0", "b1", "b2")
-    assert [give.tolist() for give in layout_of(found, "b0").receiver_index] == [[0, 2, 0, 0, 1]]
+    assert [segment.receivers.tolist() for segment in layout_of(found, "b0").reduced] == [[0, 2, 0, 0, 1]]
     assert layout_of(found, "b0").segments == ()
 
 

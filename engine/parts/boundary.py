@@ -1,0 +1,271 @@
+"""The boundary of a part: what crosses the channels that are cut (semantics 43).
+
+Both halves of a cut channel keep the channel's ledger by the same schedule. The receiving half enters a record at the step
+at which the other half sends, and what arrives fills it before it is read; the sending half is given back what the other
+half's windows have returned before it is due. So each half has, of what it reads, what an uncut channel has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.ledger import GradientLedger
+from antiphon.engine.core.masks import EnvMask
+from antiphon.engine.core.records import Record, StepSignals
+from antiphon.engine.core.system import System
+from antiphon.errors import EngineError
+
+__all__ = ["Boundary", "Exchange", "Message", "Return", "lookahead", "return_slack"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message that crosses: of all channels of one stack between two parts.
+
+    Attributes:
+        channel: The first of these channels.
+        stamp: The step at which it was sent.
+        content: [rows, size], as received.
+    """
+
+    channel: str
+    stamp: int
+    content: Array
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its contents."""
+        return int(self.content.nbytes)
+
+
+@dataclass(frozen=True)
+class Return:
+    """What comes back for a message.
+
+    Attributes:
+        channel: The first of the channels of its stack.
+        stamp: The step at which it was sent.
+        finished: The step at which the last window that used it closed.
+        counted: [rows] bool: where a use counted; or everywhere, or nowhere.
+        delta: [rows, size], per sample; None: nothing.
+        loss: [rows]: its receiver's, for critics; None: nobody asks for it.
+    """
+
+    channel: str
+    stamp: int
+    finished: int
+    counted: Array | bool
+    delta: Array | None
+    loss: Array | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its contents."""
+        values: tuple[object, ...] = (self.counted, self.delta, self.loss)
+        return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What a part has for a neighbour of the steps [first, end), plain data; a watermark, also where it is empty.
+
+    Attributes:
+        sender: The part that it comes from.
+        incarnation: How many times that part has been started again.
+        first: The first step that it covers.
+        end: The step after the last.
+        messages: Sent in these steps.
+        returns: Finished in these steps.
+    """
+
+    sender: int
+    incarnation: int
+    first: int
+    end: int
+    messages: list[Message] = field(default_factory=list)
+    returns: list[Return] = field(default_factory=list)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its contents."""
+        contents: list[Message | Return] = [*self.messages, *self.returns]
+        return sum(one.nbytes for one in contents)
+
+
+def lookahead(channels: Iterable[Channel]) -> int:
+    """Return how many steps parts may be apart, given the channels that are cut; at least 1.
+
+    What is sent at step s is read at s + delay at the earliest, and what is finished at s is learned from at s + back. That
+    nothing comes back is known to the sender of a delayed channel at the next step.
+    """
+    each = [
+        1 if channel.coupling == "delayed" else min(channel.ledger.link.delay, channel.ledger.back)
+        for channel in channels
+    ]
+    return max(1, min(each, default=1))
+
+
+def return_slack(ledger: GradientLedger) -> int:
+    """Return the steps more that what is returned over a cut channel may take to be known to its sending half."""
+    return max(ledger.back, ledger.link.delay) + 1
+
+
+class Boundary:
+    """Enters, fills and gives back the messages of the cut channels of one part.
+
+    Args:
+        system: The part's, of stacks.
+        elsewhere: By channel that is cut: the part that its other end is in.
+        index: The part.
+    """
+
+    def __init__(self, system: System, elsewhere: Mapping[str, int], index: int) -> None:
+        self.system, self.index = system, index
+        cut = [channel for channel in system.channels.values() if channel.names[0] in elsewhere]
+        self.neighbours = tuple(sorted({elsewhere[channel.names[0]] for channel in cut}))
+        self.lookahead = lookahead(cut)
+        self.sending = {c.names[0]: c for c in cut if c.sender in system.agents}
+        self.receiving = {c.names[0]: c for c in cut if c.receiver in system.agents}
+        self._part_of = elsewhere
+        self._early: dict[tuple[str, int], Array] = {}
+        """What has arrived of steps that this part has not come to, by channel and stamp."""
+        self._missing: dict[tuple[str, int], Record] = {}
+        """Records whose content has not arrived."""
+        self._outgoing: dict[int, tuple[list[Message], list[Return]]] = {}
+        self._first = 0
+        for channel in self.sending.values():
+            channel.ledger.send_elsewhere(return_slack(channel.ledger))
+        self.reset(0)
+
+    def reset(self, step: int) -> None:
+        """Forget what is on its way: all that was sent before `step` has arrived."""
+        self._early.clear()
+        self._missing.clear()
+        self._outgoing = {neighbour: ([], []) for neighbour in self.neighbours}
+        self._collected = dict.fromkeys(self.neighbours, step)
+        self.covered = dict.fromkeys(self.neighbours, step)
+        """By neighbour: the step up to which what it sent has arrived."""
+        # A synthetic gradient is where its sender is, a synthetic input where its receiver is.
+        for channel in self.receiving.values():
+            if channel.predictor is not None:
+                channel.disable_predictors(range(len(channel.members)))
+        for channel in self.sending.values():
+            if channel.input is not None:
+                channel.disable_input_models(range(len(channel.members)))
+
+    # --- a step --------------------------------------------------------------------------------------------
+
+    def waits_for(self, step: int) -> tuple[int, ...]:
+        """Return the neighbours whose exchanges `step` needs and has not got."""
+        return tuple(n for n, end in self.covered.items() if end <= step - self.lookahead)
+
+    def enter(self, step: int, step_signals: StepSignals) -> None:
+        """Enter the messages that other parts send at `step`; before agents tick.
+
+        Raises:
+            EngineError: What is to be read at this step has not arrived.
+        """
+        for key, channel in self.receiving.items():
+            ledger = channel.ledger
+            if ledger.sender.due(step):
+                began = self.system.began if self.system.episode is not None else 0
+                record = ledger.enter(step, channel.zeros, step_signals, began)
+                content = self._early.pop((key, step), None)
+                if content is None:
+                    self._missing[key, step] = record
+                else:
+                    ledger.fill(record, self._tensor(content))
+        late = [key for key, record in self._missing.items() if (record.first_use or step + 1) <= step]
+        if late:
+            name, stamp = late[0]
+            raise EngineError(
+                f"part {self.index}: the message of step {stamp} over {name} is read at {step}, not arrived"
+            )
+
+    def note(self, step: int, incarnation: int) -> None:
+        """Note what other parts are to have of `step`, which has been learned from, in this incarnation of the part."""
+        del incarnation  # in lockstep what is sent again is the same
+        for key, channel in self.sending.items():
+            if channel.ledger.sender.due(step):
+                record = channel.ledger.records[step]
+                messages, _ = self._outgoing[self._part_of[key]]
+                messages.append(Message(key, step, _array(record.received)))
+        for key, channel in self.receiving.items():
+            _, returns = self._outgoing[self._part_of[key]]
+            for record in channel.ledger.records.values():
+                if record.finished == step and record.first_use is not None:
+                    counted = record.counted
+                    returns.append(
+                        Return(
+                            key,
+                            record.stamp,
+                            step,
+                            _array(counted) if isinstance(counted, Tensor) else counted,
+                            None if record.delta is None else _array(record.delta),
+                            None if record.loss is None else _array(record.loss),
+                        )
+                    )
+
+    # --- between parts -------------------------------------------------------------------------------------
+
+    def collect(self, neighbour: int, end: int, incarnation: int) -> Exchange:
+        """Return what a neighbour has not been handed yet of the steps before `end`."""
+        messages, returns = self._outgoing[neighbour]
+        self._outgoing[neighbour] = [], []
+        first, self._collected[neighbour] = self._collected[neighbour], end
+        return Exchange(self.index, incarnation, first, end, messages, returns)
+
+    def deliver(self, exchange: Exchange, now: int) -> None:
+        """Take what a neighbour has sent; `now`: the step that this part comes to next.
+
+        Raises:
+            EngineError: It is not the next of that neighbour.
+        """
+        expected = self.covered[exchange.sender]
+        if exchange.first != expected:
+            raise EngineError(
+                f"part {self.index}: from part {exchange.sender} came the steps from {exchange.first} on, not from {expected}"
+            )
+        self.covered[exchange.sender] = exchange.end
+        for message in exchange.messages:
+            key = message.channel, message.stamp
+            record = self._missing.pop(key, None)
+            if record is not None:
+                self.receiving[message.channel].ledger.fill(record, self._tensor(message.content))
+            elif message.stamp >= now:
+                self._early[key] = message.content
+        for one in exchange.returns:
+            self.sending[one.channel].ledger.give_back(
+                one.stamp,
+                one.finished,
+                self._mask(one.counted),
+                None if one.delta is None else self._tensor(one.delta),
+                None if one.loss is None else self._tensor(one.loss),
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is under way and is in no ledger; in lockstep, where all has been delivered, nothing."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load what was under way, once the ledgers have been loaded."""
+
+    def _tensor(self, content: Array) -> Tensor:
+        return torch.from_numpy(content.copy()).to(self.system.device)
+
+    def _mask(self, counted: Array | bool) -> EnvMask:
+        return counted if isinstance(counted, bool) else self._tensor(counted)
+
+
+def _array(tensor: Tensor) -> Array:
+    return tensor.detach().cpu().numpy().copy()

@@ -1,0 +1,411 @@
+"""A part: the share of a scenario's agents that one process computes, with its halves of the channels that are cut.
+
+All parts step replicas of one environment and follow one schedule. What crosses a cut channel arrives before it is read
+(`Boundary`), so that each part computes the bits of the uncut run; the states of all parts make up its state
+(`merge_states`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from operator import itemgetter
+from typing import Any
+
+import torch
+
+from antiphon.engine.build.builder import build, chosen_device, without_weights
+from antiphon.engine.core.clock import Schedule
+from antiphon.engine.core.environment import EnvironmentRunner, environment_state, make_environment
+from antiphon.engine.core.ledger import NEVER
+from antiphon.engine.core.records import StepSignals
+from antiphon.engine.core.system import System
+from antiphon.engine.parts.boundary import Boundary, Exchange, return_slack
+from antiphon.engine.parts.free_boundary import FreeBoundary, FreeSettings, travelling_signals
+from antiphon.engine.state.checkpoint import copy_tree
+from antiphon.engine.step.backends import StackedBackend
+from antiphon.engine.step.report import AgentReport, MeanAccumulator
+from antiphon.scenarios import Scenario
+
+__all__ = ["Part", "merge_states"]
+
+Tree = dict[str, Any]
+
+
+class Part:
+    """One part of a scenario's agents.
+
+    Args:
+        scenario: Resolved.
+        placement: By agent: its part.
+        index: Which part this is.
+        seed: Of the run.
+        device: Where it is computed.
+        dtype: Of all floats.
+        stacked: Whether agents of one kind are computed as one.
+        incarnation: How many times it has been started again.
+        free: It waits for nothing but messages that an agent is aligned to, within these bounds; None: lockstep.
+
+    Attributes:
+        now: Steps taken.
+        neighbours: The parts at the other ends of its cut channels.
+        lookahead: Steps that it may be ahead of what its neighbours have sent.
+        learned: What was learned at the newest step.
+
+    Raises:
+        ScenarioError: Something does not fit; the line names the place.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        placement: Mapping[str, int],
+        index: int,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        stacked: bool = True,
+        incarnation: int = 0,
+        free: FreeSettings | None = None,
+    ) -> None:
+        self.scenario, self.index, self.incarnation, self.seed = scenario, index, incarnation, seed
+        place = chosen_device(device)
+        self._env = make_environment(scenario, place, dtype, scenario.training.batch)
+        whole = build(without_weights(scenario), self._env.description, seed=seed, device=place, dtype=dtype)
+        part = part_of(whole, placement, index)
+        self._order = {"agents": list(whole.agents), "channels": list(whole.channels)}
+        self._groups = [i for i, group in enumerate(whole.groups) if group in part.groups]
+        self.backend = StackedBackend(whole, stacked=stacked, part=part)
+        cut = self.backend.system, part.elsewhere, index
+        self.boundary: Boundary = (
+            Boundary(*cut)
+            if free is None
+            else FreeBoundary(*cut, travelling_signals(whole, part.elsewhere), free)
+        )
+        self.neighbours, self.lookahead = self.boundary.neighbours, self.boundary.lookahead
+        self.world = EnvironmentRunner(self._env, whole.signals(), seed)
+        part.next_episode(0, self._env.episode_length)
+        self.train_means = MeanAccumulator(part)
+        self.learned = AgentReport.empty(self.backend.stacked)
+        self.now = 0
+
+    # --- stepping ------------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether all that the coming step reads has arrived."""
+        return not self.waits_for()
+
+    def waits_for(self) -> tuple[int, ...]:
+        """The neighbours whose exchanges the coming step needs and has not got."""
+        return self.boundary.waits_for(self.now)
+
+    def step(self, *, watch: bool = False) -> None:
+        """Take one environment step (semantics 13).
+
+        Args:
+            watch: Whether predictions are kept in `learned`; it changes no number.
+
+        Raises:
+            DivergenceError: A loss or gradient was not finite. No parameter of this part has been touched by this step.
+            EngineError: It is not `ready`.
+        """
+        step = self.now
+        self.boundary.enter(step, self.world.step_signals)
+        self.backend.tick(step, self.world.step_signals)
+        ends = self.world.advance()
+        self.backend.cut(step, ends)
+        self.learned = AgentReport(self.backend.learn(step, watch=watch), self.backend.stacked)
+        self.boundary.note(step, self.incarnation)
+        if ends.ended is True:
+            self.backend.system.next_episode(self.world.step_signals.step, self._env.episode_length)
+        self.train_means.add(self.learned)
+        self.now = step + 1
+
+    def collect(self, neighbour: int) -> Exchange:
+        """Return what a neighbour has not been handed yet, up to the newest step."""
+        return self.boundary.collect(neighbour, self.now, self.incarnation)
+
+    def deliver(self, exchange: Exchange) -> None:
+        """Take what a neighbour has collected for this part: all its exchanges, in order.
+
+        Raises:
+            EngineError: It is not the next of that neighbour.
+        """
+        self.boundary.deliver(exchange, self.now)
+
+    def end_row(self) -> None:
+        """Begin new means of losses and metrics, as a row of figures does."""
+        self.train_means.end_row()
+
+    # --- state ---------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> Tree:
+        """Return its share of the whole state, without copying a tensor; see `merge_states`.
+
+        All that was sent before the present step must have been delivered, here and at the neighbours.
+        """
+        system = self.backend.state_dict()
+        ends = self._ends()
+        for key, end in (("predictors", "sender"), ("inputs", "receiver")):
+            system[key] = {name: own for name, own in system[key].items() if end in ends[name]}
+        kept = {"muted": "sender", "deaf": "receiver"}
+        for key, end in kept.items():
+            names = system["quarantine"][key]
+            system["quarantine"][key] = [name for name in names if end in ends[name]]
+        return {
+            "part": {
+                "index": self.index,
+                "order": self._order,
+                "groups": self._groups,
+                "ends": {name: sorted(own) for name, own in ends.items()},
+            },
+            "env": environment_state(self._env) if self.index == 0 else None,
+            "now": self.now,
+            "seed": self.seed,
+            "diverged": None,
+            "present": dict(self.world.step_signals.signals),
+            "elapsed": self.world.elapsed,
+            "tally": self.train_means.state_dict(),
+            **({} if self.world.episodes is None else {"episodes": self.world.episodes.state_dict()}),
+            "system": system,
+        }
+
+    def load_state_dict(self, whole: Mapping[str, Any]) -> None:
+        """Take its share of the state of a whole simulation of the same scenario (`BaseSimulation.state_dict`).
+
+        All that is on its way between parts is in that state: every part takes its share of the same one.
+        """
+        whole = copy_tree(dict(whole))
+        self._load(whole, self._share(whole["system"]))
+
+    def _load(self, state: Mapping[str, Any], system: Tree) -> None:
+        self.now = state["now"]
+        self._env.load_state_dict(state["env"])
+        self.backend.load_state_dict(system)
+        self.boundary.reset(self.now)
+        self.world.step_signals = StepSignals(self.now, state["present"])
+        self.world.elapsed = state["elapsed"]
+        if self.world.episodes is not None and "episodes" in state:
+            self.world.episodes.load_state_dict(state["episodes"])
+        agents = self.backend.stacked.base.agents
+        self.train_means = MeanAccumulator(self.backend.stacked.base)
+        self.train_means.load_state_dict({n: own for n, own in state["tally"].items() if n in agents})
+
+    def own_state(self) -> Tree:
+        """Return all of its own state, for a restart of this part alone, without copying a tensor.
+
+        What it has for its neighbours must have been collected.
+        """
+        own = {**self.state_dict(), "env": environment_state(self._env), "system": self.backend.state_dict()}
+        return {**own, "boundary": self.boundary.state_dict()}
+
+    def load_own_state(self, state: Tree) -> None:
+        """Load an `own_state` of this part; its tensors are used as they are, so hand in copies."""
+        self._load(state, state["system"])
+        self.boundary.load_state_dict(state["boundary"])
+
+    def close(self) -> None:
+        """Close its environment."""
+        self._env.close()
+
+    def _ends(self) -> dict[str, set[str]]:
+        """Which ends of each of its channels are here."""
+        base = self.backend.stacked.base
+        found: dict[str, set[str]] = {}
+        for name, channel in base.channels.items():
+            ends = {"sender": channel.sender, "receiver": channel.receiver}
+            found[name] = {end for end, agent in ends.items() if agent in base.agents}
+        return found
+
+    def _share(self, system: Mapping[str, Any]) -> Tree:
+        """The share of a whole system's state that is this part's."""
+        base, ends = self.backend.stacked.base, self._ends()
+        found = dict(system)
+        for key in ("trails", "actions"):
+            found[key] = {name: own for name, own in system.get(key, {}).items() if name in base.agents}
+        found["units"] = [system["units"][i] for i in self._groups]
+        found["ledgers"] = {name: dict(system["ledgers"][name]) for name in base.channels}
+        for name, own in ends.items():
+            ledger = found["ledgers"][name]
+            if "receiver" not in own:
+                ledger.update(_EMPTY_MAILBOX, arrived=NEVER)
+                for entry in (*ledger["records"], *ledger["loose"]):
+                    entry["deadline"] += return_slack(base.channels[name].ledger)
+            if "sender" not in own:
+                for entry in (*ledger["records"], *ledger["loose"]):
+                    entry["pinned"] = False
+        return found
+
+
+_EMPTY_MAILBOX: Tree = {
+    "uses": [],
+    "held": None,
+    "held_stamp": None,
+    "held_signals": {},
+    "prior": None,
+    "prior_stamp": None,
+}
+
+
+def part_of(whole: System, placement: Mapping[str, int], index: int) -> System:
+    """Return the agents of one part, as a system that shares them with the whole one.
+
+    Args:
+        whole: All agents, as built.
+        placement: By agent: its part.
+        index: The part.
+    """
+    own = {name for name in whole.agents if placement[name] == index}
+    agents = {name: agent for name, agent in whole.agents.items() if name in own}
+    channels = {
+        name: channel
+        for name, channel in whole.channels.items()
+        if channel.sender in own or channel.receiver in own
+    }
+    elsewhere = {
+        name: placement[channel.receiver if channel.sender in own else channel.sender]
+        for name, channel in channels.items()
+        if not (channel.sender in own and channel.receiver in own)
+    }
+    waves = [[call for call in wave if call[0] in own] for wave in whole.schedule.waves]
+    return replace(
+        whole,
+        agents=agents,
+        channels=channels,
+        groups=[group for group in whole.groups if group.members[0] in own],
+        schedule=Schedule({name: agent.clock for name, agent in agents.items()}, waves),
+        elsewhere=elsewhere,
+    )
+
+
+# --- the states of all parts as one ------------------------------------------------------------------------
+
+_BY_NAME = {
+    "learners": "agents",
+    "predictors": "channels",
+    "inputs": "channels",
+    "trails": "agents",
+    "actions": "agents",
+    "outliers": "channels",
+}
+"""What of a state is by name, and of what."""
+_DISABLED = ("silenced", "muted", "deaf")
+
+
+def merge_states(states: Sequence[Mapping[str, Any]]) -> Tree:
+    """Return the state of the whole simulation, as `BaseSimulation.state_dict` does.
+
+    Args:
+        states: Of all parts at one step, everything delivered (`Part.state_dict`).
+    """
+    first = min(states, key=lambda state: int(state["part"]["index"]))
+    order = first["part"]["order"]
+    signals: list[list[Any]] = []
+    systems = [_renumbered(state["system"], signals) for state in states]
+    units: dict[int, Any] = {}
+    halves: dict[str, Tree] = {}
+    for state, system in zip(states, systems, strict=True):
+        units |= dict(zip(state["part"]["groups"], system["units"], strict=True))
+        for name, ends in state["part"]["ends"].items():
+            halves.setdefault(name, {}).update(dict.fromkeys(ends, system["ledgers"][name]))
+    events = {tuple(event): None for system in systems for event in system["quarantine"]["events"]}
+    merged: Tree = {
+        **systems[0],
+        **{
+            key: _union((system[key] for system in systems if key in system), order[names])
+            for key, names in _BY_NAME.items()
+            if any(key in system for system in systems)
+        },
+        "quarantine": {
+            **{key: [n for system in systems for n in system["quarantine"][key]] for key in _DISABLED},
+            "events": sorted(map(list, events), key=lambda event: event[0]),
+        },
+        "ledgers": {name: _joined(**halves[name]) for name in order["channels"]},
+        "units": [units[i] for i in sorted(units)],
+        "moments": signals,
+    }
+    tally = _union((state["tally"] for state in states), order["agents"])
+    kept = {key: value for key, value in first.items() if key != "part"}
+    return {**kept, "tally": tally, "system": merged}
+
+
+def _union(each: Iterable[Mapping[str, Any]], order: Sequence[str]) -> Tree:
+    found = {name: value for some in each for name, value in some.items()}
+    return {name: found[name] for name in order if name in found}
+
+
+def _joined(sender: Tree, receiver: Tree) -> Tree:
+    """The state of a channel's ledger and mailbox, of that of its two halves.
+
+    What was sent is known to the sending half, and what became of it to the receiving one.
+    """
+    if sender is receiver:
+        return sender
+    used = {entry["stamp"]: entry for key in ("loose", "records") for entry in receiver[key]}
+    sent = {entry["stamp"] for key in ("loose", "records") for entry in sender[key]}
+
+    def whole(entry: Tree) -> Tree:
+        known = used.get(entry["stamp"])
+        if known is None:
+            return entry
+        return {**entry, **{key: known[key] for key in _BY_RECEIVER}}
+
+    records = [whole(entry) for entry in sender["records"]]
+    records += [entry for entry in receiver["records"] if entry["stamp"] not in sent]
+    loose = [whole(entry) for entry in sender["loose"]]
+    stamps = {entry["stamp"] for entry in (*records, *loose)}
+    loose += [entry for entry in receiver["loose"] if entry["stamp"] not in stamps]
+    return {
+        **receiver,
+        "records": sorted(records, key=itemgetter("stamp")),
+        "loose": loose,
+        "returned": sender["returned"],
+        "newest": sender["newest"],
+    }
+
+
+_BY_RECEIVER = ("waiting", "deadline", "counted", "delta", "loss", "finished")
+"""What the receiving half knows of a message."""
+
+
+def _renumbered(system: Tree, signals: list[list[Any]]) -> Tree:
+    """Return a part's state with its step signals entered among those of all parts, and numbered as they are there."""
+    numbers = [_number(entry, signals) for entry in system["moments"]]
+
+    def record(entry: Tree) -> Tree:
+        return {**entry, "moment": numbers[entry["moment"]]}
+
+    def tick(part: list[Any]) -> list[Any]:
+        agent, number, reads, participates, memory, ages, *policy = part
+        outcomes = [[policy[0], [numbers[n] for n in policy[1]]]] if policy else []
+        return [agent, numbers[number], reads, participates, memory, ages, *(outcomes[0] if outcomes else ())]
+
+    def tape(one: Tree) -> Tree:
+        return {**one, "ticks": [[step, [tick(part) for part in parts]] for step, parts in one["ticks"]]}
+
+    ledgers = {
+        name: {**own, "records": list(map(record, own["records"])), "loose": list(map(record, own["loose"]))}
+        for name, own in system["ledgers"].items()
+    }
+    units = [
+        {
+            "tape": tape(unit["tape"]),
+            "pending": list(map(tape, unit["pending"])),
+            "past": list(map(tape, unit["past"])),
+        }
+        for unit in system["units"]
+    ]
+    return {**system, "ledgers": ledgers, "units": units}
+
+
+def _number(entry: Sequence[Any], signals: list[list[Any]]) -> int:
+    """The number of a step's signals among those of all parts, which have equal ones."""
+    step, own = entry
+    for number, (other, known) in enumerate(signals):
+        equal = other == step and own.keys() == known.keys()
+        if equal and all(torch.equal(value, known[name]) for name, value in own.items()):
+            return number
+    signals.append([step, own])
+    return len(signals) - 1

@@ -1,0 +1,142 @@
+"""Events in virtual time: who has read what when a step begins, what a link, chance and failures do to it, and its state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from antiphon.engine.virtual.cluster import VirtualCluster
+from antiphon.errors import RunError, ScenarioError
+from tests.engine.virtual.pieces import CountingPart, Parcel, chain, pack, unpack, until
+
+
+def read(cluster: VirtualCluster[Parcel], part: int) -> list[list[list[int]]]:
+    found = cluster.parts[part]
+    assert isinstance(found, CountingPart)
+    return found.read
+
+
+def shape(cluster: VirtualCluster[Parcel]) -> tuple[Any, ...]:
+    """All that can differ between two runs."""
+    cluster.account()
+    totals = [machine.state_dict() for machine in cluster.machines]
+    return cluster.seconds, [read(cluster, i) for i in range(len(cluster.parts))], totals
+
+
+def test_without_latency_each_step_reads_what_the_neighbours_sent_at_the_step_before() -> None:
+    cluster = until(chain(3), 4.5)
+    assert read(cluster, 1) == [[]] + [[[0, t], [2, t]] for t in range(3)]
+    assert [machine.steps_taken for machine in cluster.machines] == [4, 4, 4]
+
+
+def test_latency_and_bandwidth_delay_what_arrives() -> None:
+    cluster = until(chain(2, latency=1.5, bandwidth=200), 6)  # 1.5 s + 100 B / 200 B/s: two steps
+    assert read(cluster, 1) == [[], [], [], [[0, 0]], [[0, 1]], [[0, 2]]]
+
+
+def test_calls_queue_for_a_link_that_is_too_narrow_and_each_way_has_its_own() -> None:
+    cluster = until(chain(2, bandwidth=50), 8)  # a call occupies the link for two steps
+    assert read(cluster, 1) == [[], [], [], [[0, 0]], [], [[0, 1]], [], [[0, 2]]]
+    assert read(cluster, 0) == [[], [], [], [[1, 0]], [], [[1, 1]], [], [[1, 2]]]
+
+
+def test_an_aligned_part_waits_for_the_part_before_it() -> None:
+    cluster = until(chain(2, aligns=True, latency=3), 9)
+    assert read(cluster, 1) == [[[0, t]] for t in range(5)]  # from 4 s on, one a second
+    cluster.account()
+    first, second = cluster.machines
+    assert (first.computing, first.waiting) == (9, {})
+    assert (second.computing, second.waiting) == (5, {"0": 4})
+    assert cluster.goodput == pytest.approx(14 / 18)
+
+
+def test_stragglers_and_spread_change_how_long_steps_take_and_no_other_part() -> None:
+    slow = {"step": 1, "spread": 0.5, "stragglers": {"share": 0.2, "factor": 10}}
+    cluster = until(chain(2, compute=slow), 4000)
+    steps = [machine.steps_taken for machine in cluster.machines]
+    assert steps[0] != steps[1]
+    assert [4000 / count for count in steps] == pytest.approx([2.8, 2.8], rel=0.1)
+    assert until(chain(3, compute=slow), 50).machines[0].steps_taken == until(chain(2, compute=slow), 50).machines[0].steps_taken  # fmt: skip
+
+
+def test_jitter_keeps_the_mean_latency_and_lets_calls_overtake() -> None:
+    found = read(until(chain(2, latency=5, jitter=0.5), 3000), 1)
+    ages = [step - sent for step, some in enumerate(found) for _, sent in some]
+    assert sum(ages) / len(ages) == pytest.approx(5 + 1, abs=0.6)  # it waits for the next step to begin
+    order = [sent for some in found for _, sent in some]
+    assert order != sorted(order)
+
+
+def test_calls_are_lost_at_the_rate_of_the_link_and_counted() -> None:
+    cluster = until(chain(2, loss=0.25), 2000)
+    assert sum(map(len, read(cluster, 1))) == pytest.approx(1500, rel=0.05)
+    first = cluster.machines[0]
+    assert first.calls == 2000
+    assert first.calls_lost == pytest.approx(500, rel=0.15)
+    assert first.bytes_sent == 200_000
+
+
+def test_a_machine_that_fails_is_away_and_goes_on_from_its_checkpoint_while_the_others_go_on() -> None:
+    cluster = chain(2, failures={"per_day": 864, "outage": 7, "checkpoint": 10})  # each 100 s
+    until(cluster, 3000)
+    for machine, part in zip(cluster.machines, cluster.parts, strict=True):
+        assert machine.incarnation == pytest.approx(28, abs=14)
+        assert part.incarnation == machine.incarnation - (machine.status == "away")
+        away = 7.0 * machine.incarnation - (7.0 if machine.status == "away" else 0)
+        assert away <= machine.away <= 7.0 * machine.incarnation
+        assert 0 < machine.repeated <= 10.0 * machine.incarnation
+        computing = machine.computing + (cluster.seconds - machine.since) * (machine.status == "computing")
+        assert computing + machine.away == pytest.approx(cluster.seconds, abs=7)
+        assert part.now < machine.steps_taken
+        assert len(read(cluster, cluster.parts.index(part))) == part.now
+    useful = 1 - 7 / 107
+    assert useful - 0.15 < cluster.goodput < useful
+    assert cluster.machines[0].calls_lost  # the other one was away
+
+
+def test_a_machine_that_never_fails_has_all_its_work_counted() -> None:
+    assert until(chain(2), 100).goodput == 1.0
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"latency": 2.5, "jitter": 0.3, "loss": 0.1, "bandwidth": 300.0},
+        {"aligns": True, "latency": 0.3, "compute": {"step": 1, "spread": 0.2}},
+        {"latency": 1.0, "failures": {"per_day": 2000, "outage": 3, "checkpoint": 7}},
+    ],
+)
+def test_the_same_seed_gives_the_same_run_also_when_it_is_saved_and_loaded(keys: dict[str, Any]) -> None:
+    whole = until(chain(3, **keys), 90)
+    assert shape(whole) == shape(until(chain(3, **keys), 90))
+    first = until(chain(3, **keys), 41.7)
+    second = chain(3, **keys)
+    second.load_state_dict(first.state_dict())
+    assert shape(until(second, 90)) == shape(whole)
+    assert shape(until(first, 90)) == shape(whole)
+
+
+def test_another_seed_gives_another_run() -> None:
+    compute = {"step": 1, "spread": 0.2}
+    assert shape(until(chain(2, compute=compute), 50)) != shape(until(chain(2, compute=compute, seed=1), 50))
+
+
+def test_when_every_part_waits_it_is_said_in_one_line() -> None:
+    cluster = chain(2, aligns=True)
+    first = cluster.parts[0]
+    assert isinstance(first, CountingPart)
+    first.index = 2  # now each waits for the other one
+    with pytest.raises(
+        RunError, match=r"virtual: at 0 s every part waits for another one \(part 0 for part 1, "
+    ):
+        until(cluster, 1).advance()
+
+
+def test_parts_that_do_not_fit_the_cluster_are_refused() -> None:
+    few = chain(2)
+    with pytest.raises(ScenarioError, match="test: 3 parts on 2 machines; place agents together"):
+        VirtualCluster(few.profile, [*few.parts, few.parts[0]], [1.0, 1.0, 1.0], 0, pack, unpack)
+    with pytest.raises(ScenarioError, match="test: a step of part 1 takes no time"):
+        VirtualCluster(few.profile, few.parts, [1.0, 0.0], 0, pack, unpack)
