@@ -26,7 +26,8 @@ def test_plan_prints_a_table_and_one_sentence(here: Path, cli: Commands) -> None
     ):
         assert f"\n{name} " in text
     assert "steps measured, step formula" in text
-    assert "placement  n0 on worker-0, n1 on worker-1" in text
+    assert "\nhere                     n0 on worker-0; n1 on worker-1" in text
+    assert "\nbest for data parallel   a copy on each of worker-0, worker-1" in text
     assert text.rstrip().splitlines()[-1].startswith("On datacentre-100 decoupling ")
     assert "training: locked" in cli.err
     assert list(here.iterdir()) == []

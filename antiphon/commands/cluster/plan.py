@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from rich.text import Text
 
 from antiphon.commands.arguments import given_template, values_of
@@ -13,6 +15,8 @@ from antiphon.engine.virtual.profile import find_profile
 
 __all__ = ["in_time", "plan"]
 
+_PARTS = 4
+"""Most machines of a placement that are printed; --json has all."""
 _UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 
 
@@ -50,13 +54,14 @@ def _print(plan: ClusterPlan) -> None:
     seeds = "1 seed" if plan.seeds == 1 else f"mean of {plan.seeds} seeds"
     heading = f"{plan.scenario} on {plan.cluster}: {plan.target} on the test split, {seeds}"
     rows = [_row(estimate) for estimate in plan.estimates]
-    show_table(["rival", "to the target", "steps", "a step", "from", "with"], rows, title=heading)
-    parts = [
-        f"{', '.join(agent for agent, part in plan.placement.items() if part == number)} on {machine}"
-        for number, machine in enumerate(plan.machines)
+    show_table(["rival", "to target", "steps", "a step", "goodput", "from", "with"], rows, title=heading)
+    places = [["here", _placed(plan.machines, plan.placement), ""]]
+    places += [
+        [f"best for {one.rival}", _placed(one.machines, one.placement), in_time(one.step_seconds)]
+        for one in plan.best
     ]
-    console().print(Text(f"placement  {some(parts)}"), soft_wrap=True)
-    console().print(Text(f"\n{plan.verdict}", style="bold"), soft_wrap=True)
+    show_table(["placement", "machines", "a step (formula)"], places, right=1)
+    console().print(Text(plan.verdict, style="bold"), soft_wrap=True)
 
 
 def _row(estimate: Estimate) -> list[str]:
@@ -65,11 +70,24 @@ def _row(estimate: Estimate) -> list[str]:
         in_time(estimate.seconds),
         "–" if estimate.steps is None else f"{estimate.steps:,.1f}".removesuffix(".0"),
         in_time(estimate.step_seconds),
+        "–" if estimate.goodput is None else f"{100 * estimate.goodput:.3g} %",
         estimate.basis,
         estimate.setting
         if estimate.failure is None
         else "; ".join(filter(None, [estimate.setting, estimate.failure])),
     ]
+
+
+def _placed(machines: Sequence[str], placement: Mapping[str, int]) -> str:
+    """Format a placement: `n0, n1 on core-0; n2 on core-1`; without agents, copies of all."""
+    if not placement:
+        return f"a copy on each of {some(machines)}"
+    agents = (
+        [agent for agent, part in placement.items() if part == number] for number in range(len(machines))
+    )
+    parts = [f"{some(own)} on {machine}" for own, machine in zip(agents, machines, strict=True)]
+    more = f"; … ({len(parts)} machines)" if len(parts) > _PARTS else ""
+    return "; ".join(parts[:_PARTS]) + more
 
 
 def in_time(seconds: float | None) -> str:

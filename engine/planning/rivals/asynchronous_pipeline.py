@@ -59,6 +59,13 @@ class PipelineTiming:
     """By stage: updates between a minibatch's forward pass and its own update, the rounded mean."""
     in_flight: int
     """Minibatches under way at most."""
+    ends: tuple[float, ...]
+    """Seconds from the start until every stage has updated its weights once, twice, …"""
+
+    def seconds_to(self, updates: int) -> float:
+        """Return the seconds from the start until every stage has updated its weights so often."""
+        beyond = max(0, updates - len(self.ends))
+        return self.ends[updates - beyond - 1] + beyond * self.seconds if updates > 0 else 0.0
 
 
 @dataclass
@@ -150,13 +157,12 @@ def asynchronous_pipeline(
     simulation = _Pipeline(stages, ways, in_flight, random.Random(seed))
     warm = 2 * in_flight
     simulation.run(warm + minibatches)
-    first = next(iter(stages))
-    ends = simulation.states[first].ends
+    ends = tuple(map(max, zip(*(state.ends for state in simulation.states.values()), strict=False)))
     seconds = (ends[-1] - ends[warm - 1]) / (len(ends) - warm)
     staleness = {
         number: round(statistics.fmean(state.staleness[warm:])) for number, state in simulation.states.items()
     }
-    return PipelineTiming(seconds, staleness, in_flight)
+    return PipelineTiming(seconds, staleness, in_flight, ends)
 
 
 class _Pipeline:

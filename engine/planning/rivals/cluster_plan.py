@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -13,10 +14,12 @@ from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.core.system import System
 from antiphon.engine.parts.placement import partition, units_of
 from antiphon.engine.planning.rivals.asynchronous_pipeline import asynchronous_pipeline, depths, stages_of
+from antiphon.engine.planning.rivals.best_placements import BestPlacement, best_placements
 from antiphon.engine.planning.rivals.estimates import FORMULA, MEASURED, SIMULATED, Estimate
+from antiphon.engine.planning.rivals.free_parts import simulate
 from antiphon.engine.planning.rivals.learning_rules import DECOUPLED, DELAYED, LOCAL, LOCKED, with_rule
-from antiphon.engine.planning.rivals.lockstep import delays, lockstep
-from antiphon.engine.planning.rivals.placed import MeasuredSpeed, PlacedWorkload, goodput
+from antiphon.engine.planning.rivals.lockstep import delays, lockstep, part_seconds
+from antiphon.engine.planning.rivals.placed import MeasuredSpeed, PlacedWorkload
 from antiphon.engine.planning.rivals.step_times import (
     StepTime,
     data_parallel,
@@ -63,6 +66,8 @@ class ClusterPlan:
     placement: dict[str, int]
     """The part of each agent; part i is on machine i."""
     estimates: tuple[Estimate, ...]
+    best: tuple[BestPlacement, ...]
+    """Where else, by rival."""
 
     @property
     def verdict(self) -> str:
@@ -81,6 +86,7 @@ class ClusterPlan:
             "machines": list(self.machines),
             "placement": self.placement,
             "rivals": [estimate.as_dict() for estimate in self.estimates],
+            "best_placements": [asdict(one) | {"source": FORMULA} for one in self.best],
             "verdict": self.verdict,
         }
 
@@ -125,6 +131,7 @@ def plan_on_cluster(
         machines=tuple(profile.machine(part).name for part in range(planner.parts)),
         placement=planner.placement,
         estimates=tuple(planner.estimate(rival) for rival in RIVALS),
+        best=planner.best_placements(),
     )
 
 
@@ -196,7 +203,7 @@ class _Planner:
             scenario = with_rule(self.scenario, rule, delay)
             window = self.placed.workload.window
             self._measured[key] = measure_steps(
-                scenario, self.target, self.seeds, math.ceil(limit), staleness=staleness, window=window
+                scenario, self.target, self.seeds, limit, staleness=staleness, window=window
             )
         return self._measured[key]
 
@@ -208,10 +215,16 @@ class _Planner:
             if rival == ASYNCHRONOUS:
                 return self._asynchronous()
             if rival in (DELAYED, DECOUPLED, LOCAL):
-                return self._lockstep(rival)
+                return self._parts(rival)
             return self._timed(rival, "the scenario locked", self._waiting(rival), self.steps(LOCKED))
         except ScenarioError as error:
             return Estimate(rival, "", failure=str(error))
+
+    def best_placements(self) -> tuple[BestPlacement, ...]:
+        """Return the best placements on as many machines at most."""
+        scenario = with_rule(self.scenario, DECOUPLED, 1)
+        workload, system = self.placed.workload, self.system(DECOUPLED, 1)
+        return best_placements(system, scenario, workload, self.profile, self.parts, self.speed)
 
     def _waiting(self, rival: str) -> StepTime:
         """Return the step time of a rival that waits for everything."""
@@ -252,29 +265,66 @@ class _Planner:
         for depth in depths(self.placed):
             timing = asynchronous_pipeline(stages, ways, depth)
             staleness = {name: timing.staleness[part] for name, part in self.placement.items()}
-            step = timing.seconds / window
-            share = goodput(self.profile, stages, step)
+            step = StepTime.of(
+                timing.seconds / window, self.placed.computing_seconds(), self.profile, list(stages)
+            )
             estimate = Estimate(
                 ASYNCHRONOUS,
                 "the scenario locked, with the stashed weights of each agent's forward pass",
-                step_seconds=step / share,
+                step_seconds=step.seconds,
                 step_source=SIMULATED,
-                goodput=share,
+                goodput=step.goodput,
                 setting=f"{depth} in flight, {max(staleness.values())} updates stale",
             )
-            steps = self.steps(LOCKED, staleness=staleness, limit=_beaten_after(found, step / share))
-            found.append(self._with_steps(replace(estimate, scores=steps), steps))
+            steps = self.steps(LOCKED, staleness=staleness, limit=_beaten_after(found, step.seconds))
+            estimate = self._with_steps(replace(estimate, scores=steps), steps)
+            if estimate.steps is not None:
+                seconds = timing.seconds_to(
+                    math.ceil(estimate.steps / window)
+                )  # with what fills the pipeline
+                estimate = replace(estimate, seconds=seconds * step.seconds * window / timing.seconds)
+            found.append(estimate)
         return _best(found)
 
-    def _lockstep(self, rule: str) -> Estimate:
-        """Return the estimate of the delay of links that is best."""
+    def _parts(self, rule: str) -> Estimate:
+        """Return the estimate of parts that do not wait for each other, or in lockstep over links of the best delay."""
         found: list[Estimate] = []
         for delay in delays(self.system(rule, 1), self.placement, self.profile, self.speed):
             step = lockstep(self.system(rule, delay), self.placement, self.profile, self.speed)
-            learning = f"the scenario {rule}, links of delay {delay}"
             steps = self.steps(rule, delay, limit=_beaten_after(found, step.seconds))
-            found.append(self._timed(rule, learning, step, steps))
-        return _best(found)
+            learning = f"the scenario {rule}, links of delay {delay}"
+            found.append(
+                self._timed(rule, learning, replace(step, setting=f"lockstep, {step.setting}"), steps)
+            )
+        free = self._free(rule, _best(found))
+        return _best(found if free is None else [*found, free])
+
+    def _free(self, rule: str, quickest: Estimate) -> Estimate | None:
+        """Return the estimate of parts that do not wait, while they may be quicker than another; None: they cannot run it."""
+        system = self.system(rule, 1)
+        seconds = part_seconds(system, self.placement, self.profile, self.speed)
+        limit = min(self.limit, _beaten_after([quickest], min(seconds.values())))
+        self._note(f"simulating: {rule}")
+        scenario = with_rule(self.scenario, rule, 1)
+        try:
+            found = simulate(
+                scenario, self.target, self.profile, self.placement, list(seconds.values()), self.seeds, limit
+            )
+        except ScenarioError:
+            return None
+        estimate = Estimate(
+            rule,
+            f"the scenario {rule}, in the order of simulated events",
+            step_seconds=found.step_seconds,
+            step_source=SIMULATED,
+            goodput=found.goodput,
+            setting="free",
+            scores=found.steps,
+        )
+        if found.steps.mean is None:
+            return replace(estimate, failure=found.steps.failure(self.target))
+        time = statistics.fmean(found.seconds)
+        return replace(estimate, steps=found.steps.mean, steps_source=SIMULATED, seconds=time)
 
 
 def _best(estimates: Sequence[Estimate]) -> Estimate:

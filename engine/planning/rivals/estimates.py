@@ -35,7 +35,7 @@ class Estimate:
     seconds: float | None = None
     """Simulated or computed seconds to the target, the mean over seeds; None: it is not reached, or the rival does not apply."""
     goodput: float | None = None
-    """Share of time in which no failure is waited for or made up."""
+    """Share of the machines' time in which they compute what counts."""
     setting: str = ""
     """What was chosen for it: `16 microbatches`."""
     failure: str | None = None

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from antiphon.engine.core.system import System
 from antiphon.engine.parts.placement import Placement, agent_costs, cut_channels, lookahead_of, traffic
 from antiphon.engine.planning.rivals.asynchronous_pipeline import ladder
-from antiphon.engine.planning.rivals.placed import MeasuredSpeed, call_seconds, expected_slowest, goodput
+from antiphon.engine.planning.rivals.placed import MeasuredSpeed, call_seconds, expected_slowest
 from antiphon.engine.planning.rivals.step_times import StepTime
 from antiphon.engine.virtual.profile import ClusterProfile
 
-__all__ = ["delays", "lockstep", "part_seconds"]
+__all__ = ["delays", "lockstep", "longest_call", "part_seconds"]
 
 
 def part_seconds(
@@ -66,8 +66,8 @@ def lockstep(
         for ends, nbytes in calls.items()
     ]
     step = max([slowest, *around])
-    share = goodput(profile, seconds, step)
-    return StepTime(step / share, share, f"delay {ahead}" if calls else "")
+    computing = sum(own * profile.machine(part).compute.mean_factor for part, own in seconds.items())
+    return StepTime.of(step, computing, profile, list(seconds), f"delay {ahead}" if calls else "")
 
 
 def delays(
@@ -76,10 +76,15 @@ def delays(
     """Return the delays of links to be tried: from 1 to as many steps as a message is under way."""
     seconds = part_seconds(system, placement, profile, measured)
     fastest, slowest = min(seconds.values()), max(seconds.values())
-    calls = _calls(system, placement).items()
-    longest = max((call_seconds(profile.link(*ends), nbytes) for ends, nbytes in calls), default=0.0)
+    longest = longest_call(system, placement, profile)
     most = max(1, math.ceil((slowest + longest) / slowest)) if fastest else 1
     return ladder(1, most)
+
+
+def longest_call(system: System, placement: Placement, profile: ClusterProfile) -> float:
+    """Return the mean time of the longest of the calls that parts make in a step; 0 where nothing is cut."""
+    calls = _calls(system, placement).items()
+    return max((call_seconds(profile.link(*ends), nbytes) for ends, nbytes in calls), default=0.0)
 
 
 def _calls(system: System, placement: Placement) -> Mapping[tuple[int, int], float]:
