@@ -137,6 +137,10 @@ Backend = Annotated[
         help="cohort (identical agents are stacked) or reference (the specification: one agent at a time, slow).",
     ),
 ]
+PartsCount = Annotated[
+    int | None,
+    typer.Option("--parts", parser=_whole(1), metavar="N", help="Divide the agents into N parts."),
+]
 Checkpoints = Annotated[
     int | None,
     typer.Option(
@@ -477,12 +481,16 @@ def check(
     python: Python = None,
     variant: Variant = None,
     settings: Settings = None,
+    parts: PartsCount = None,
     json: Json = False,
 ) -> None:
     """Check a scenario or a study without running it: list all errors, or warnings if there are none."""
     from antiphon.commands import check as verb
 
-    raise typer.Exit(verb.check(scenario, python=python, variant=variant, settings=settings or [], json=json))
+    given = settings or []
+    raise typer.Exit(
+        verb.check(scenario, python=python, variant=variant, settings=given, parts=parts, json=json)
+    )
 
 
 @app.command(epilog=_examples("plan"))

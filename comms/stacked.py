@@ -51,12 +51,12 @@ def predict_all(requests: Sequence[tuple[Predictor, Example]], *, learn: bool = 
     """
     found: list[Tensor | None] = [None] * len(requests)
     for group in _groups(requests):
-        if len(group) == 1:
-            predictor, example = requests[group[0]]
-            if learn and isinstance(predictor, Predictor) and predictor.learns_with(example):
-                found[group[0]], example.learned = predictor.predict_and_learn(example)
-            else:
-                found[group[0]] = constant(predictor.predict(example))
+        predictor, example = requests[group[0]]
+        own = len(group) == 1 and isinstance(predictor, Predictor)  # else it is stacked already
+        if own and learn and predictor.learns_with(example):
+            found[group[0]], example.learned = predictor.predict_and_learn(example)
+        elif _shape(predictor, example) is None:
+            found[group[0]] = constant(predictor.predict(example))
         else:
             stacked = _predict([requests[i][0] for i in group], [requests[i][1] for i in group])
             for i, prediction in zip(group, stacked, strict=True):
@@ -70,7 +70,8 @@ def gradients_all(requests: Sequence[tuple[Predictor, Sequence[Example]]]) -> li
     single = [i for i, (_, examples) in enumerate(requests) if len(examples) == 1]
     for group in _groups([(requests[i][0], requests[i][1][0]) for i in single]):
         members = [single[g] for g in group]
-        if len(members) > 1:
+        predictor, examples = requests[members[0]]
+        if _shape(predictor, examples[0]) is not None and examples[0].learned is None:
             learned = _gradients([requests[i][0] for i in members], [requests[i][1][0] for i in members])
             for i, result in zip(members, learned, strict=True):
                 found[i] = result
@@ -81,7 +82,10 @@ def gradients_all(requests: Sequence[tuple[Predictor, Sequence[Example]]]) -> li
 
 
 def _groups(requests: Sequence[tuple[Predictor, Example]]) -> list[list[int]]:
-    """Positions grouped by shape; a predictor that cannot be stacked has a group of its own."""
+    """Positions grouped by shape; a predictor that cannot be stacked has a group of its own.
+
+    One that can is computed as a stack of one where it is the only one, to the bits that it has beside others.
+    """
     groups: dict[Hashable, list[int]] = {}
     for i, (predictor, example) in enumerate(requests):
         groups.setdefault(_shape(predictor, example) or i, []).append(i)

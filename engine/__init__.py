@@ -6,6 +6,7 @@ step/        one step: engine (read it first), forward, losses, backward, predic
 reference/   the specification: one agent at a time, plain autograd; the engine is held to it
 state/       state dicts and checkpoints
 inference/   forward passes without learning: evaluation, rollouts, the composed module
+parts/       one scenario computed by several parts, to the same bits
 runs/        the run loop, run directories, several seeds
 metrics/     what recorders are handed
 probes/      whether a channel works: forks that are run, read and thrown away

@@ -66,6 +66,9 @@ class BaseSimulation:
         diverged: The message of its divergence; None: it goes on.
         obstacle: Why it takes no steps: it is of a checkpoint without the environment's state; None: it goes on.
         closed: Whether it has been closed, and takes no more steps.
+        observed_at: Steps taken when something besides its recorders reads its state next, as the run loop knows; others
+            may take the steps before. 0: it is read after every step.
+        stopping: Whether the run loop is to end now.
     """
 
     def __init__(
@@ -86,6 +89,8 @@ class BaseSimulation:
         self.recorders: list[Recorder] = []
         self.changes: list[tuple[int, str, Any]] = []
         self.closed = False
+        self.observed_at: float = 0
+        self.stopping: Callable[[], bool] = lambda: False
         self._env = make_environment(scenario, self.device, dtype, scenario.training.batch)
         try:
             self._memory_guard = MemoryGuard(scenario, self._env.description, self.device, dtype)

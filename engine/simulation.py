@@ -19,6 +19,8 @@ from antiphon.engine.metrics.description import described
 from antiphon.engine.metrics.digests import described_scenario
 from antiphon.engine.metrics.figures import channel_figures, live_graph, write_figures
 from antiphon.engine.metrics.handles import AgentHandle, Agents, Recording
+from antiphon.engine.parts.coordinator import Coordinator
+from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.probes.truth import Probe, true_gradients
 from antiphon.engine.probes.value import Values, value, write_value
 from antiphon.engine.runs.directory import RunDirectory
@@ -54,16 +56,19 @@ class Simulation(BaseSimulation):
         backend: `cohort` computes agents of one kind as one; `reference` is the specification, one agent at a time. They
             agree to rounding (1e-9 in float64).
         stacked: Whether `cohort` stacks anything; a probe looks at messages and tapes of single agents.
+        parts: How many parts compute it, the part of each agent, or all settings of its division; None: it is computed as
+            a whole. Parts take the steps of `run` that nothing observes, in lockstep to the same bits.
 
     Raises:
-        ScenarioError: The scenario cannot be built; the line names the place.
+        ScenarioError: The scenario cannot be built, or not divided; the line names the place.
         DataError: Its environment's data are missing or broken.
-        RunError: `logdir` cannot be written.
+        RunError: `logdir` cannot be written, or a part cannot be started.
         ResourceError: It needs more memory than there is; from a step too.
     """
 
     _writer: RunWriter | None = None
     _history: History | None = None
+    _coordinator: Coordinator | None = None
 
     def __init__(
         self,
@@ -77,15 +82,19 @@ class Simulation(BaseSimulation):
         threads: int = 1,
         backend: str = "cohort",
         stacked: bool = True,
+        parts: int | Mapping[str, int] | PartsSettings | None = None,
     ) -> None:
         _check_interval(checkpoint_every, logdir)
+        division = PartsSettings.of(parts)
         settings: dict[str, Any] = {"threads": threads, "backend": backend, "stacked": stacked}
         super().__init__(scenario, seed=seed, device=device, dtype=dtype, **settings)
         self._goal = self.scenario.training.steps
         self.recordings: list[Recording] = []
         try:
+            if division is not None:
+                self.divide(division)
             if logdir is not None:
-                self._writer = open_writer(self, Path(logdir), checkpoint_every)
+                self._writer = open_writer(self, Path(logdir), checkpoint_every, **self.facts)
         except BaseException:
             self.close()
             raise
@@ -97,6 +106,7 @@ class Simulation(BaseSimulation):
         scenario: Scenario | Template | str | Path | None = None,
         *,
         checkpoint_every: int | None = None,
+        parts: int | Mapping[str, int] | PartsSettings | None = None,
     ) -> Self:
         """Return the simulation of a run directory at its newest checkpoint, to go on in it as if it had never stopped.
 
@@ -106,15 +116,17 @@ class Simulation(BaseSimulation):
             logdir: The run directory, from the command line or from Python.
             scenario: Needed where it holds Python objects: the same agents and data.
             checkpoint_every: As of a new one.
+            parts: As of a new one, in any number; None: as it was run.
 
         Raises:
-            ScenarioError: `scenario` is not one, or not found.
+            ScenarioError: `scenario` is not one, or not found, or cannot be divided into these parts.
             RunError: No run is there, it is damaged, or `scenario` is another one; the line names the first difference.
             DivergenceError: It diverged and would do so again.
         """
         _check_interval(checkpoint_every, logdir)
         directory = RunDirectory.open(logdir)
-        simulation = cls.of_directory(directory, scenario)
+        division = PartsSettings.of(parts) or PartsSettings.of_facts(directory.facts)
+        simulation = cls.of_directory(directory, scenario, division)
         try:
             if directory.facts["exit"] != "done":
                 simulation.until = simulation._goal = directory.facts["steps"]
@@ -128,12 +140,17 @@ class Simulation(BaseSimulation):
 
     @classmethod
     def of_directory(
-        cls, directory: RunDirectory, scenario: Scenario | Template | str | Path | None = None
+        cls,
+        directory: RunDirectory,
+        scenario: Scenario | Template | str | Path | None = None,
+        division: PartsSettings | None = None,
     ) -> Self:
         """Return the simulation of a run at its newest checkpoint, or at step 0 where it has none; it records nothing.
 
+        With a `division` it goes on in these parts, which run.json then has.
+
         Raises:
-            ScenarioError: `scenario` is not one, or not found.
+            ScenarioError: `scenario` is not one, or not found, or cannot be divided.
             RunError: It cannot go on, or `scenario` is missing or another one.
             DivergenceError: It diverged and would do so again.
         """
@@ -163,7 +180,60 @@ class Simulation(BaseSimulation):
             simulation = cls(given or directory.scenario, seed=facts["seed"], dtype=dtype, **settings)
         if len(facts.get("together") or []) > 1 and "alone_from" not in facts:
             directory.note(alone_from=simulation.now)  # its last bits differ from here on
+        if division is not None:
+            try:
+                simulation.divide(division)
+            except BaseException:
+                simulation.close()
+                raise
+            directory.note(**{"parts": None, **simulation.facts})
         return simulation
+
+    # --- parts -------------------------------------------------------------------------------------------
+
+    def divide(self, division: PartsSettings) -> None:
+        """Have parts take the steps from here on that nothing observes; one part in this process divides nothing.
+
+        Raises:
+            ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
+            RunError: A part cannot be started.
+        """
+        self.synchronize()
+        if self._coordinator is not None:
+            self._coordinator.close()
+        self._coordinator = None if division.one_process else Coordinator(self, division)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What run.json has of its parts; empty without parts."""
+        return {} if self._coordinator is None else {"parts": self._coordinator.facts}
+
+    def advance(self, *, watch: bool = False, keep: bool = True) -> EnvMask:
+        """Take one step as its base does; with parts, they take it if nothing observes it, and no episode's end is known."""
+        coordinator = self._coordinator
+        if coordinator is None:
+            return super().advance(watch=watch, keep=keep)
+        if self._observed(self.now):
+            self.synchronize()
+            ended = super().advance(watch=watch, keep=keep)
+            coordinator.observe(self, row=watch)
+            return ended
+        if self.diverged is not None:
+            raise DivergenceError(self.diverged)
+        self.learned = AgentReport.empty(self.backend.stacked)
+        coordinator.advance(self, self._observed)
+        return False
+
+    def _observed(self, step: int) -> bool:
+        """Whether something reads the state after a step, or what was learned at it."""
+        read = self.watching(step) or bool(self.recordings) or self._valued(step)
+        return read or step + 1 >= self.observed_at or step + 1 == self.until
+
+    def synchronize(self) -> None:
+        """Wait for the device, as its base does, and take over the state that parts have reached."""
+        if self._coordinator is not None and self.diverged is None:
+            self._coordinator.gather(self)
+        super().synchronize()
 
     # --- running -----------------------------------------------------------------------------------------
 
@@ -195,11 +265,15 @@ class Simulation(BaseSimulation):
         if watch:
             self.train_means.end_row()
             write_figures(self, step)
-        valued = self.scenario.telemetry.value
-        if self.recorders and valued is not None and (step + 1) % valued.every == 0:
+        if self._valued(step):
             write_value(self, step)
         for recording in self.recordings:
             recording.add(self.backend, self.learned, step)
+
+    def _valued(self, step: int) -> bool:
+        """Whether the values of channels are measured after a step."""
+        valued = self.scenario.telemetry.value
+        return bool(self.recorders) and valued is not None and (step + 1) % valued.every == 0
 
     def set(self, key: str, value: object) -> None:
         """Change a setting from the coming step on, as its base does; a run directory has it in a checkpoint at once."""
@@ -263,6 +337,8 @@ class Simulation(BaseSimulation):
             raise
         finally:
             self.keeps_messages = True
+            if self._coordinator is not None:
+                self._coordinator.release(self)
         if outcome.error is not None:
             raise DivergenceError(outcome.error)
         self.redraw()
@@ -282,6 +358,8 @@ class Simulation(BaseSimulation):
             if self._writer is not None:
                 self._writer.close(failure)
         finally:
+            if self._coordinator is not None:
+                self._coordinator.close()
             super().close()
 
     # --- playing -----------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from antiphon.telemetry.figures import (
     RunDescription,
     SampleRow,
 )
+from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ __all__ = [
     "HistogramRow",
     "Kind",
     "Names",
+    "PartFigures",
     "Recorder",
     "Recorders",
     "RunDescription",

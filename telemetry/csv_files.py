@@ -22,7 +22,17 @@ from antiphon.errors import RunError
 from antiphon.telemetry.figures import DigestRow, Figure, Kind, Recorder, RunDescription
 from antiphon.telemetry.names import writing
 
-__all__ = ["TEXT", "Digests", "DigestsCsv", "Row", "read_digests", "read_figures", "rewriting", "whole_lines"]
+__all__ = [
+    "TEXT",
+    "Digests",
+    "DigestsCsv",
+    "Row",
+    "TableRecorder",
+    "read_digests",
+    "read_figures",
+    "rewriting",
+    "whole_lines",
+]
 
 TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 """Encoding of the files."""
@@ -70,7 +80,7 @@ def _is_torn(path: Path) -> bool:
 HEADER = ("step", "kind", "name", "metric", "value")
 
 
-class _TableRecorder(Recorder):
+class TableRecorder(Recorder):
     """Recorder of a table that a resumed run goes on with.
 
     Args:
@@ -109,6 +119,13 @@ class _TableRecorder(Recorder):
     def drop_after(self, step: int) -> None:
         """Rewrite the table without the rows after `step`."""
 
+    def rewind(self, step: int) -> None:
+        """Drop the rows from `step` on, of a simulation that began again before it; what follows is appended."""
+        if self._file is not None:
+            self._file.close()
+            self.drop_after(step - 1)
+            self._file = self._path.open("a", **TEXT)
+
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
@@ -117,7 +134,7 @@ class _TableRecorder(Recorder):
             self._file = None
 
 
-class CsvRecorder(_TableRecorder):
+class CsvRecorder(TableRecorder):
     """Recorder of figures as rows `step,kind,name,metric,value`, in `metrics.csv` of a run directory.
 
     Values are written with all their digits; those that are not finite as `nan`, `inf` and `-inf`.
@@ -216,7 +233,7 @@ class Digests:
         return dict(zip(self.columns, _cells(self.rows[step].cells), strict=True))
 
 
-class DigestsCsv(_TableRecorder):
+class DigestsCsv(TableRecorder):
     """Recorder of digests as rows `step,rolling,agent:NAME,…,channel:NAME,…`, in `digests.csv` of a run directory.
 
     The columns are those of the first row; `rolling` of a resumed run goes on from the last row left.
@@ -238,9 +255,7 @@ class DigestsCsv(_TableRecorder):
         columns = tuple(Column(kind, name) for kind, name, _ in rows)
         with writing(self._path):
             if step <= self._last:
-                self._file.close()
-                self.drop_after(step - 1)
-                self._file = self._path.open("a", **TEXT)
+                self.rewind(step)
             self._last = step
             table = csv.writer(self._file, lineterminator="\n")
             if not self._columns:

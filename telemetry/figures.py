@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import networkx as nx
     import numpy as np
 
+    from antiphon.telemetry.parts.part_figures import PartFigures
     from antiphon.telemetry.timeline import Timeline
 
 WALL_CLOCK = ("seconds", "steps_per_second")
@@ -62,8 +63,8 @@ class RunDescription:
     hparams: Mapping[str, float | int | str | bool]
     """The values that distinguish this run in a study."""
     graph: nx.MultiDiGraph[str]
-    """Nodes are agents with `role` ("readout", "agent" or "frozen"), `period`, `phase` (steps) and `unroll` (ticks);
-    edges are channels, keyed as in the scenario, with `coupling`, `delay` (steps), `drop` (probability), `size`
+    """Nodes are agents with `role` ("readout", "agent" or "frozen"), `period`, `phase` (steps) and `unroll` (ticks), in
+    a run in parts with the number of their `part`; edges are channels, keyed as in the scenario, with `coupling`, `delay` (steps), `drop` (probability), `size`
     (components) and `carries` ("state" for those that carry an agent's state to itself). Both may have `about`: texts by
     heading, for display. Defaults are those of an ordinary agent, and of a locked channel without delay."""
     names: Names
@@ -84,7 +85,7 @@ class RunDescription:
 class Recorder:
     """Base of recorders; subclasses override the calls that they use.
 
-    Calls come in the order begin, (figures | histograms | samples | digests)*, end?, close. A recorder may raise RunError
+    Calls come in the order begin, (figures | histograms | samples | digests | parts)*, end?, close. A recorder may raise RunError
     where it cannot write; it uses no random numbers and changes no argument.
     """
 
@@ -102,6 +103,9 @@ class Recorder:
 
     def digests(self, step: int, rows: Sequence[DigestRow]) -> None:
         """Write the digests of a step, for comparison of runs: all agents and channels, in order."""
+
+    def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
+        """Write the figures of the parts of a run that is computed in parts, in order; a step may have several."""
 
     def end(self, result: Mapping[str, Any]) -> None:
         """Write the result of a finished run (the object of `--json`)."""
@@ -140,6 +144,11 @@ class Recorders(Recorder):
         """Pass the digests of one step to each recorder."""
         for recorder in self._recorders:
             recorder.digests(step, rows)
+
+    def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
+        """Pass the figures of parts to each recorder."""
+        for recorder in self._recorders:
+            recorder.parts(step, rows)
 
     def end(self, result: Mapping[str, Any]) -> None:
         """Pass the result to each recorder."""

@@ -28,6 +28,7 @@ from antiphon.telemetry.channels.tags import Family
 from antiphon.telemetry.event_file import Chart, EventFile, event_files
 from antiphon.telemetry.figures import Figure, HistogramRow, Kind, Recorder, RunDescription, SampleRow
 from antiphon.telemetry.names import tag_part, writing
+from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.pictures import graph_png
 from antiphon.telemetry.raster import timeline_png
 
@@ -51,7 +52,8 @@ class TensorBoardRecorder(Recorder):
     Tags are `agent/<name>/<metric>`, `channel/<slug>/<metric>`, `run/<metric>` and, at the end,
     `result/<key>`; the environment's are `env/<metric>`; distributions add `/histogram`. With more than `top` agents or
     channels only the first `top` (readouts and the channels into them before the others) have curves, and
-    `agents/<metric>/mean|min|max`, `channels/…` sum up all. Figures that are not finite are skipped:
+    `agents/<metric>/mean|min|max`, `channels/…` sum up all. The parts of a run in parts have `part/<number>/<metric>`,
+    beyond `top` of them likewise `parts/…`. Figures that are not finite are skipped:
     TensorBoard has none; metrics.csv keeps them.
 
     The description (text, picture, hyperparameters) is written once per folder. A resumed run adds a file and
@@ -91,6 +93,21 @@ class TensorBoardRecorder(Recorder):
         assert self._channels is not None
         self._events.scalars(step, self._curves.scalars(rows))
         self._channels.figures(step, rows)
+        self._chart(step)
+
+    def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
+        """Write the figures of the parts of a run in parts at one step."""
+        assert self._events is not None, "begin() comes before parts()"
+        assert self._curves is not None
+        assert self._channels is not None
+        self._events.scalars(step, self._curves.part_scalars(rows))
+        self._channels.parts(step, rows)
+        self._chart(step)
+
+    def _chart(self, step: int) -> None:
+        """Write the charts anew where there are metrics that they do not have, and flush."""
+        assert self._events is not None
+        assert self._curves is not None
         if self._curves.metric_count > self._charted:
             self._charted = self._curves.metric_count
             self._events.charts(step, self._curves.charts())
@@ -192,6 +209,8 @@ def _write(path: Path, lines: Sequence[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
+_NO_CURVE = ("seconds", "waiting_for")
+"""Metrics of parts without curves: a clock, and the number of a part."""
 _OF_LEVELS = ("loss", "accuracy", "error", "bits", "return")
 """Metrics averaged over the agents of one period: an objective's loss and metric."""
 
@@ -217,9 +236,10 @@ class Curves:
             "agent": {name: tag_part(name) for name in agents[: description.top]},
             "channel": {name: tag_part(slugs[name]) for name, _ in channels[: description.top]},
         }
-        self._bounded = {
+        self._bounded: dict[Family, bool] = {
             "agent": len(agents) > description.top,
             "channel": len(channels) > description.top,
+            "part": False,
         }
         states = [name for name, edge in named.items() if graph.edges[edge].get("carries") == "state"]
         self._states = frozenset(
@@ -227,7 +247,8 @@ class Curves:
         )
         periods = {name: int(attributes.get("period", 1)) for name, attributes in graph.nodes(data=True)}
         self._levels = periods if len(set(periods.values())) > 1 else {}
-        self._metrics: dict[Family, dict[str, None]] = {"agent": {}, "channel": {}}
+        self._metrics: dict[Family, dict[str, None]] = {"agent": {}, "channel": {}, "part": {}}
+        self._top = description.top
 
     def tag(self, kind: Kind, name: str, metric: str) -> tuple[str, str] | None:
         """Return (tag, pretty name) of a curve, or None for a figure without one."""
@@ -256,15 +277,25 @@ class Curves:
                 grouped.setdefault((row.kind, row.metric), []).append(row.value)
             if row.kind == "agent" and row.metric in _OF_LEVELS and row.name in self._levels:
                 by_level.setdefault((self._levels[row.name], row.metric), []).append(row.value)
-        for (family, metric), values in grouped.items():
-            of_all = f"{family}s/{tag_part(metric)}"
-            title = f"{family}s/{metric}"
-            yield f"{of_all}/mean", f"{title}/mean", math.fsum(values) / len(values)
-            yield f"{of_all}/min", f"{title}/min", min(values)
-            yield f"{of_all}/max", f"{title}/max", max(values)
+        yield from _aggregates(grouped)
         for (period, metric), values in by_level.items():
             mean = math.fsum(values) / len(values)
             yield f"level/every_{period}/{metric}", f"level/every {period}/{metric}", mean
+
+    def part_scalars(self, rows: Sequence[PartFigures]) -> Iterator[tuple[str, str, float]]:
+        """Yield (tag, pretty name, value) for the figures of parts at one step: curves, then aggregates of many parts."""
+        grouped: dict[tuple[Family, str], list[float]] = {}
+        for row in rows:
+            for metric, value in row.metrics.items():
+                if metric in _NO_CURVE:
+                    continue
+                self._metrics["part"].setdefault(metric)
+                if row.part < self._top:
+                    yield f"part/{row.part}/{metric}", f"part/{row.part}/{metric}", value
+                if len(rows) > self._top:
+                    grouped.setdefault(("part", metric), []).append(value)
+        self._bounded["part"] = bool(grouped)
+        yield from _aggregates(grouped)
 
     @property
     def metric_count(self) -> int:
@@ -278,7 +309,7 @@ class Curves:
             of_levels = [metric for metric in _OF_LEVELS if metric in self._metrics["agent"]]
             if of_levels:
                 categories["Levels"] = [Chart(metric, rf"^level/[^/]+/{metric}$") for metric in of_levels]
-        families: tuple[Family, ...] = ("channel", "agent")
+        families: tuple[Family, ...] = ("channel", "agent", "part")
         for family in families:
             metrics = [(metric, tag_part(metric)) for metric in self._metrics[family]]
             title = f"{family.capitalize()}s"
@@ -298,7 +329,16 @@ class Curves:
 
     def _kinds(self, family: Family, title: str) -> dict[str, str]:
         """Return the categories of a family, each with the pattern of those in it: states have one of their own."""
-        if family == "agent" or not self._states:
+        if family != "channel" or not self._states:
             return {title: "[^/]+"}
         states = "|".join(map(re.escape, sorted(self._states)))
         return {title: f"(?!(?:{states})/)[^/]+", "States": f"(?:{states})"}
+
+
+def _aggregates(grouped: Mapping[tuple[Family, str], Sequence[float]]) -> Iterator[tuple[str, str, float]]:
+    """Yield (tag, pretty name, value) of mean, smallest and largest of the values of each family and metric."""
+    for (family, metric), values in grouped.items():
+        of_all, title = f"{family}s/{tag_part(metric)}", f"{family}s/{metric}"
+        yield f"{of_all}/mean", f"{title}/mean", math.fsum(values) / len(values)
+        yield f"{of_all}/min", f"{title}/min", min(values)
+        yield f"{of_all}/max", f"{title}/max", max(values)

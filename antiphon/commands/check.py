@@ -1,4 +1,5 @@
-"""The verb `check`: all problems of a scenario or study, where `Template.resolve` stops at the first; else its warnings."""
+"""The verb `check`: all problems of a scenario or study, where `Template.resolve` stops at the first; else its warnings.
+With `--parts`, what a division of the scenario's agents would cut."""
 
 from __future__ import annotations
 
@@ -12,8 +13,10 @@ from rich.text import Text
 
 from antiphon.commands.arguments import given_template, values_of
 from antiphon.commands.explain import built
-from antiphon.commands.output import console, print_json
+from antiphon.commands.output import console, left_out, percent, print_json, show_table
+from antiphon.commands.show import some
 from antiphon.engine.build.shapes import signal_problems
+from antiphon.engine.parts.cut import Cut, PartsFindings, find_parts
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.runs.library import scenario_names
 from antiphon.engine.runs.python_template import PythonTemplate, other_variants
@@ -28,6 +31,9 @@ from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
 
 __all__ = ["Examination", "Findings", "check", "check_scenario", "check_study"]
 
+_ROWS = 20
+"""Most parts in a table."""
+
 
 @dataclass
 class Findings:
@@ -39,6 +45,7 @@ class Findings:
         checked: The variants that were checked; of a study, the labels of its runs.
         problems: Lines, each with those that it is about.
         warnings: The same; of those that have no problem.
+        parts: The scenario in parts, where that was looked at.
     """
 
     name: str
@@ -46,6 +53,7 @@ class Findings:
     checked: list[str] = field(default_factory=list)
     problems: dict[str, list[str]] = field(default_factory=dict)
     warnings: dict[str, list[str]] = field(default_factory=dict)
+    parts: PartsFindings | None = None
 
     def add(self, label: str, problems: list[DocumentError], warnings: list[str]) -> None:
         """Add what was found in one variant or run."""
@@ -56,9 +64,23 @@ class Findings:
 
 
 def check(
-    name: str | None, *, python: str | None = None, variant: str | None, settings: list[str], json: bool
+    name: str | None,
+    *,
+    python: str | None = None,
+    variant: str | None,
+    settings: list[str],
+    parts: int | None = None,
+    json: bool,
 ) -> int:
     """Check a scenario or a study, print its problems and warnings, and return the exit code.
+
+    Args:
+        name: Of the scenario or study.
+        python: `MODULE:FUNCTION` of a Python scenario.
+        variant: The only one that is checked; None: all, but with `parts` the default one.
+        settings: `name=value` of parameters.
+        parts: Into how many the scenario's agents are to be divided; None: that is not checked.
+        json: Whether the result is printed as JSON.
 
     Raises:
         ScenarioError: There is no such scenario, variant or parameter, or no valid YAML.
@@ -69,7 +91,10 @@ def check(
         if name is not None and python is None and name not in scenario_names():
             study = find_study(name)
         if study is None:
-            found = check_scenario(given_template("check", name, python), variant, values)
+            template = given_template("check", name, python)
+            found = check_scenario(template, variant, values, parts=parts)
+        elif parts is not None:
+            raise ScenarioError(f"check: {name} is a study; --parts is of a scenario")
         else:
             found = check_study(
                 study, StudyOptions(variants=[variant] if variant else [], values=values, seeds=1)
@@ -85,16 +110,26 @@ def check(
 
 
 def check_scenario(
-    template: Template | PythonTemplate, variant: str | None, values: Mapping[str, Any]
+    template: Template | PythonTemplate,
+    variant: str | None,
+    values: Mapping[str, Any],
+    *,
+    parts: int | None = None,
 ) -> Findings:
-    """Check a variant of a template, or all of them."""
+    """Check a variant of a template, or all of them; with `parts`, one of them and its division."""
     found = Findings(template.name, template.source)
-    for each in [variant] if variant or not template.variants else [None, *template.variants]:
+    only = variant or parts is not None or not template.variants
+    for each in [variant] if only else [None, *template.variants]:
         problems = list(_problems(template, each, values))
         warnings = []
         if not problems:
             warnings = advice(template.resolve(each, values), other_variants(template, each, values))
         found.add(each or DEFAULT, problems, warnings)
+        if parts is not None and not problems:
+            scenario = template.resolve(each, values)
+            found.parts = find_parts(scenario, built(scenario), parts)
+            if found.parts.problem is not None:
+                found.problems[str(found.parts.problem)] = [each or DEFAULT]
     return found
 
 
@@ -226,7 +261,8 @@ def _as_dict(found: Findings) -> dict[str, Any]:
         f"{kind}s": [{kind: line, "variants": where} for line, where in lines.items()]
         for kind, lines in kinds.items()
     }
-    return {"scenario": found.name, "ok": not found.problems, "checked": found.checked, **lists}
+    parts = {} if found.parts is None else {"parts": found.parts.as_dict()}
+    return {"scenario": found.name, "ok": not found.problems, "checked": found.checked, **lists, **parts}
 
 
 def _print(found: Findings) -> None:
@@ -240,3 +276,44 @@ def _print(found: Findings) -> None:
         variants = [label for label in found.checked if label != DEFAULT]
         checked = f" with variants {', '.join(variants)}" if len(found.checked) > 1 else ""
         console().print(Text(f"{found.source}: ok{checked}"), soft_wrap=True)
+    if found.parts is not None:
+        _show_parts(found.parts)
+
+
+def _show_parts(found: PartsFindings) -> None:
+    """Print the parts and the channels that are cut, as far as there are some, and what stays together."""
+    if found.cut is not None:
+        _show_cut(found.cut)
+    if found.joined:
+        rows = [
+            [some(f"{one} + {other}" for one, other in each.pairs), f"{each.place}: {each.reason}", each.fix]
+            for each in found.joined
+        ]
+        show_table(["stay together", "because", "to separate them"], rows)
+
+
+def _show_cut(cut: Cut) -> None:
+    rows = [
+        [
+            str(part.part),
+            some(part.agents),
+            ", ".join(map(str, part.neighbours)) or "–",
+            percent(part.share),
+            f"{part.sends:,.0f}",
+        ]
+        for part in cut.parts[:_ROWS]
+    ]
+    show_table(["part", "agents", "exchanges with", "of all work", "bytes sent a step"], rows, right=2)
+    left_out(len(cut.parts), _ROWS)
+    if cut.lookahead is None:
+        console().print(Text("no channel is cut: the parts never wait for each other"))
+        return
+    narrow = [channel.channel for channel in cut.channels if channel.lookahead == cut.lookahead]
+    steps = "1 step" if cut.lookahead == 1 else f"{cut.lookahead} steps"
+    size = sum(channel.bytes for channel in cut.channels)
+    lines = [
+        f"{len(cut.channels):,} of {cut.total:,} channels are cut: {size:,.0f} bytes a step",
+        f"lookahead {steps} ({some(narrow)}): an exchange may take as long as {steps}",
+        f"at most {cut.speedup:.2f} times as fast as one part, exchanges left out",
+    ]
+    console().print(Text("\n".join(lines) + "\n"))

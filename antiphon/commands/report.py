@@ -17,6 +17,8 @@ from antiphon.commands.output import console, display_path, print_json, remark
 from antiphon.engine.runs.directory import RunDirectory, now
 from antiphon.errors import RunError
 from antiphon.telemetry.channels.reading import read_run
+from antiphon.telemetry.parts.part_figures import PartFigures
+from antiphon.telemetry.parts.parts_csv import read_parts
 from antiphon.telemetry.report.report import report as page_of
 from antiphon.telemetry.report.run import Picture, ReportRun, grouped, read_table
 
@@ -24,7 +26,7 @@ __all__ = ["report"]
 
 _LIVE = 24
 """Most runs in the live graph; of each group the first ones."""
-_HASHED = ("scenario.yaml", "metrics.csv", "digests.csv", "result.json")
+_HASHED = ("scenario.yaml", "metrics.csv", "digests.csv", "parts.csv", "result.json")
 _PICTURES = ("rdm.png", "similarity.png", "probes.png", "weights.png", "implied.png")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PICTURE_BYTES = 1_500_000
@@ -140,6 +142,11 @@ def _run(directory: RunDirectory, name: str, picture_bytes: int) -> ReportRun:
     table = read_table(path / "metrics.csv")
     if table.damage:
         notes.append(f"{table.damage}.")
+    parts: dict[int, list[PartFigures]] = {}
+    try:
+        parts = read_parts(path / "parts.csv")
+    except RunError as error:
+        notes.append(f"The figures of parts cannot be read: {error}")
     result = _json(path / "result.json")
     if not result and directory.facts.get("exit") == "done":
         notes.append("Its result.json is not there, or damaged.")
@@ -153,6 +160,7 @@ def _run(directory: RunDirectory, name: str, picture_bytes: int) -> ReportRun:
         not_recorded=not_recorded,
         measured=_json(path / "measured.json"),
         table=table,
+        parts=parts[max(parts)] if parts else (),
         pictures=_pictures(path, picture_bytes, notes),
         digests={file: digest for file in _HASHED if (digest := _digest(path / file)) is not None},
         notes=notes,

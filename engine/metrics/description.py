@@ -43,7 +43,7 @@ def describe_run(
     return RunDescription(
         yaml=document,
         hparams=_hparams(facts),
-        graph=graph_of(scenario),
+        graph=graph_of(scenario, (facts.get("parts") or {}).get("placement")),
         names={
             "agents": list(scenario.agents),
             "channels": [(channel.name, channel.slug) for channel in scenario.channels],
@@ -70,14 +70,16 @@ def _hparams(facts: Mapping[str, Any]) -> dict[str, float | int | str | bool]:
     return {n: v if isinstance(v, bool | int | float | str) else json.dumps(v) for n, v in known.items()}
 
 
-def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
-    """Return who talks to whom, as telemetry draws it (`RunDescription.graph`)."""
+def graph_of(scenario: Scenario, placement: Mapping[str, int] | None = None) -> nx.MultiDiGraph[str]:
+    """Return who talks to whom, as telemetry draws it (`RunDescription.graph`); of a run in parts by its `placement`."""
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     for name, agent in scenario.agents.items():
         role = "readout" if name in scenario.readouts else "agent" if agent.learn else "frozen"
         clock = agent.clock
         times = {"period": clock.period, "phase": clock.phase % clock.period, "unroll": clock.unroll}
         graph.add_node(name, role=role, **times, about=_about_agent(agent) | _about_ties(scenario, name))
+        if placement is not None and name in placement:
+            graph.nodes[name]["part"] = placement[name]
     for channel in scenario.channels:
         link, size = channel.link, channel.size
         graph.add_edge(

@@ -7,7 +7,7 @@ half's windows have returned before it is due. So each half has, of what it read
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antiphon.engine.core.channel import Channel
+from antiphon.comms.credit import constant
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import Record, StepSignals
 from antiphon.engine.core.system import System
 from antiphon.errors import EngineError
 
-__all__ = ["Boundary", "Exchange", "Message", "Return", "lookahead", "return_slack"]
+__all__ = ["Boundary", "Exchange", "Message", "Return", "return_slack"]
 
 Array = NDArray[Any]
 
@@ -102,19 +102,6 @@ class Exchange:
         return sum(one.nbytes for one in contents)
 
 
-def lookahead(channels: Iterable[Channel]) -> int:
-    """Return how many steps parts may be apart, given the channels that are cut; at least 1.
-
-    What is sent at step s is read at s + delay at the earliest, and what is finished at s is learned from at s + back. That
-    nothing comes back is known to the sender of a delayed channel at the next step.
-    """
-    each = [
-        1 if channel.coupling == "delayed" else min(channel.ledger.link.delay, channel.ledger.back)
-        for channel in channels
-    ]
-    return max(1, min(each, default=1))
-
-
 def return_slack(ledger: GradientLedger) -> int:
     """Return the steps more that what is returned over a cut channel may take to be known to its sending half."""
     return max(ledger.back, ledger.link.delay) + 1
@@ -127,13 +114,13 @@ class Boundary:
         system: The part's, of stacks.
         elsewhere: By channel that is cut: the part that its other end is in.
         index: The part.
+        lookahead: Steps that it may be ahead of what its neighbours have sent.
     """
 
-    def __init__(self, system: System, elsewhere: Mapping[str, int], index: int) -> None:
-        self.system, self.index = system, index
+    def __init__(self, system: System, elsewhere: Mapping[str, int], index: int, lookahead: int) -> None:
+        self.system, self.index, self.lookahead = system, index, lookahead
         cut = [channel for channel in system.channels.values() if channel.names[0] in elsewhere]
         self.neighbours = tuple(sorted({elsewhere[channel.names[0]] for channel in cut}))
-        self.lookahead = lookahead(cut)
         self.sending = {c.names[0]: c for c in cut if c.sender in system.agents}
         self.receiving = {c.names[0]: c for c in cut if c.receiver in system.agents}
         self._part_of = elsewhere
@@ -142,7 +129,6 @@ class Boundary:
         self._missing: dict[tuple[str, int], Record] = {}
         """Records whose content has not arrived."""
         self._outgoing: dict[int, tuple[list[Message], list[Return]]] = {}
-        self._first = 0
         for channel in self.sending.values():
             channel.ledger.send_elsewhere(return_slack(channel.ledger))
         self.reset(0)
@@ -268,4 +254,4 @@ class Boundary:
 
 
 def _array(tensor: Tensor) -> Array:
-    return tensor.detach().cpu().numpy().copy()
+    return constant(tensor).cpu().numpy().copy()

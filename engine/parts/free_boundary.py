@@ -145,7 +145,7 @@ class FreeBoundary(Boundary):
         self.settings = settings or FreeSettings()
         self.figures = FreeFigures()
         self._signals = signals
-        super().__init__(system, elsewhere, index)
+        super().__init__(system, elsewhere, index, lookahead=1)
         for channel in self.sending.values():
             channel.ledger.send_elsewhere(self.settings.staleness)
         self._receivers = list(self._readers())

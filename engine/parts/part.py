@@ -22,6 +22,7 @@ from antiphon.engine.core.records import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.parts.boundary import Boundary, Exchange, return_slack
 from antiphon.engine.parts.free_boundary import FreeBoundary, FreeSettings, travelling_signals
+from antiphon.engine.parts.placement import Placement, lookahead_of
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.step.backends import StackedBackend
 from antiphon.engine.step.report import AgentReport, MeanAccumulator
@@ -59,7 +60,7 @@ class Part:
     def __init__(
         self,
         scenario: Scenario,
-        placement: Mapping[str, int],
+        placement: Placement,
         index: int,
         *,
         seed: int = 0,
@@ -77,13 +78,14 @@ class Part:
         self._order = {"agents": list(whole.agents), "channels": list(whole.channels)}
         self._groups = [i for i, group in enumerate(whole.groups) if group in part.groups]
         self.backend = StackedBackend(whole, stacked=stacked, part=part)
+        self.lookahead = lookahead_of(whole, placement)
         cut = self.backend.system, part.elsewhere, index
         self.boundary: Boundary = (
-            Boundary(*cut)
+            Boundary(*cut, self.lookahead)
             if free is None
             else FreeBoundary(*cut, travelling_signals(whole, part.elsewhere), free)
         )
-        self.neighbours, self.lookahead = self.boundary.neighbours, self.boundary.lookahead
+        self.neighbours = self.boundary.neighbours
         self.world = EnvironmentRunner(self._env, whole.signals(), seed)
         part.next_episode(0, self._env.episode_length)
         self.train_means = MeanAccumulator(part)
@@ -249,7 +251,7 @@ _EMPTY_MAILBOX: Tree = {
 }
 
 
-def part_of(whole: System, placement: Mapping[str, int], index: int) -> System:
+def part_of(whole: System, placement: Placement, index: int) -> System:
     """Return the agents of one part, as a system that shares them with the whole one.
 
     Args:

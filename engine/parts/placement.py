@@ -1,6 +1,6 @@
 """Placements: which part computes each agent, what must stay in one part, and how far parts may be apart in time.
 
-A channel whose ends are in different parts is cut. In lockstep a cut changes no bit (docs/semantics.md, 44), so that what is
+A channel whose ends are in different parts is cut. In lockstep a cut changes no bit (docs/semantics.md, 43), so that what is
 computed at one step from two agents, without a message that was sent earlier, cannot be cut.
 """
 
@@ -26,13 +26,16 @@ __all__ = [
     "MOST_LOOKAHEAD",
     "Bond",
     "Placement",
+    "agent_costs",
     "bonds",
+    "channel_lookahead",
     "check_divisible",
     "check_placement",
     "cut_channels",
     "lookahead_of",
+    "message_bytes",
     "partition",
-    "traffic",
+    "returned_bytes",
     "units_of",
 ]
 
@@ -111,24 +114,24 @@ def bonds(system: System) -> Iterator[Bond]:
     for channel in system.channels.values():
         if channel.sender == channel.receiver:
             continue
-        found = _uncuttable(channel)
+        found = _uncuttable(system, channel)
         if found is not None:
             key, reason, fix = found
             ends = channel.sender, channel.receiver
-            yield Bond(ends, ("channels", channel.name, *key.split(".")), reason, fix)
+            yield Bond(ends, ("channels", channel.name, *filter(None, key.split("."))), reason, fix)
     for name, owner in system.owner_of.items():
         if name != owner:
-            reason = f"it shares its parameters with '{owner}'"
-            yield Bond((owner, name), ("agents", name, "share"), reason, "leave it out")
+            yield Bond(
+                (owner, name), ("agents", name, "share"), "shared parameters learn as one", "leave it out"
+            )
     for index, tie in enumerate(system.tied):
-        for (one, parameter), (other, same) in pairwise(tie):
+        for (one, _), (other, _) in pairwise(tie):
             if one != other:
-                reason = f"'{one}.{parameter}' and '{other}.{same}' are one weight"
-                yield Bond((one, other), ("tied", index), reason, "leave it out")
+                yield Bond((one, other), ("tied", index), "tied parameters are one weight", "leave it out")
     yield from _lenses(system)
 
 
-def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
+def _uncuttable(system: System, channel: Channel) -> tuple[str, str, str] | None:
     """Return the key of a message channel that keeps it from being cut, why, and the fix; None: it can be."""
     if channel.coupling == "locked":
         return "coupling", "locked: both ends learn as one", f"make it decoupled and {_DELAY}"
@@ -143,6 +146,10 @@ def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
         return "link.back", "0: a gradient is back at the step at which it is made", "make it 1 or more"
     if "to.state" in channel.ends:
         return "gradient.context", "'to.state' is read from the receiver itself", "leave it out"
+    if system.agents[channel.sender].align is not None and (channel.mailbox.aligns or channel.input_context):
+        what = "its receiver is aligned" if channel.mailbox.aligns else "its synthetic input reads them"
+        reason = f"its sender is aligned, so that its messages are of the signals of other steps, and {what}"
+        return "", reason, "leave out the sender's align"
     return None
 
 
@@ -160,7 +167,7 @@ def _lenses(system: System) -> Iterator[Bond]:
         for name in dict.fromkeys(sources):
             if name != channel.sender:
                 path = ("channels", channel.name, "gradient", "kind")
-                reason = f"the lens of '{channel.sender}' reads the parameters of '{name}'"
+                reason = "a lens reads the parameters of another agent"
                 yield Bond((channel.sender, name), path, reason, "use kind local")
 
 
@@ -219,18 +226,20 @@ def lookahead_of(system: System, placement: Placement) -> int:
 
     Where nothing is cut, `MOST_LOOKAHEAD`.
     """
-    return min((_lookahead(system, c) for c in cut_channels(system, placement)), default=MOST_LOOKAHEAD)
+    cut = cut_channels(system, placement)
+    return min((channel_lookahead(system, channel) for channel in cut), default=MOST_LOOKAHEAD)
 
 
-def _lookahead(system: System, channel: Channel) -> int:
+def channel_lookahead(system: System, channel: Channel) -> int:
+    """Return the steps for which nothing that one end of a channel does has an effect at the other."""
     ledger = channel.ledger
-    if not ledger.wants_deltas:
-        return ledger.link.delay
     if channel.coupling == "delayed" and not _always_returns(system, channel):
         return (
             1  # that nothing comes back lets a window go on one step after its receiver's, whatever `back` is
         )
-    return min(ledger.link.delay, ledger.back)
+    return min(
+        ledger.link.delay, max(1, ledger.back)
+    )  # that a message has been read is known to its sender, too
 
 
 def _always_returns(system: System, channel: Channel) -> bool:
@@ -240,16 +249,20 @@ def _always_returns(system: System, channel: Channel) -> bool:
     return system.description.endless and receiver.p_update == 1 and not channel.ledger.link.drop and not late
 
 
-def traffic(system: System, channel: Channel) -> float:
-    """Return the bytes a step of a channel if it is cut: messages, and the gradients that come back; the mean over steps."""
-    ledger, width = channel.ledger, system.dtype.itemsize
-    sent = ledger.sender.rate / ledger.sender.clock.period
-    message = width * system.batch * channel.size
+def message_bytes(system: System, channel: Channel) -> float:
+    """Return the bytes a step of a channel's messages; the mean over steps."""
+    sender = channel.ledger.sender
+    return system.dtype.itemsize * system.batch * channel.size * sender.rate / sender.clock.period
+
+
+def returned_bytes(system: System, channel: Channel) -> float:
+    """Return the bytes a step of what comes back over a channel: gradients and losses of the messages that are read."""
+    ledger = channel.ledger
     if not ledger.wants_deltas:
-        return sent * message
-    returned = min(sent, channel.slots / ledger.receiver.period)
-    loss = width * system.batch if channel.needs_returned_loss else 0
-    return sent * message + returned * (message + loss)
+        return 0.0
+    read = min(ledger.sender.rate / ledger.sender.clock.period, channel.slots / ledger.receiver.period)
+    numbers = channel.size + (1 if channel.needs_returned_loss else 0)
+    return system.dtype.itemsize * system.batch * numbers * read
 
 
 # --- partition ---------------------------------------------------------------------------------------------
@@ -282,7 +295,7 @@ def partition(system: System, scenario: Scenario, parts: int) -> dict[str, int]:
     for channel in system.channels.values():
         one, other = place[channel.sender], place[channel.receiver]
         if one != other:
-            bytes_a_step = traffic(system, channel)
+            bytes_a_step = message_bytes(system, channel) + returned_bytes(system, channel)
             for near, end in ((graph.neighbours[one], other), (graph.neighbours[other], one)):
                 near[end] = near.get(end, 0.0) + bytes_a_step
     found = partition_graph(graph, parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,9 @@ class ProgressBar(Observer):
     def step(self, loop: RunLoop) -> None:
         self._progress.advance()
 
+    def reads_state_at(self, simulation: BaseSimulation) -> float:
+        return math.inf
+
     def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
         self._progress.close()
 
@@ -49,7 +53,8 @@ class StepCallback(Observer):
 class TrainingScores(Observer):
     """Mean loss and metric of each readout on the training data, handed to a function after each step.
 
-    The metric of a policy is the return of the newest episodes that have finished, as evaluations have it.
+    The metric of a policy is the return of the newest episodes that have finished, as evaluations have it. Of a simulation in
+    parts the means are over the steps that it takes itself.
     """
 
     def __init__(self, on_step: OnStep) -> None:
@@ -64,6 +69,9 @@ class TrainingScores(Observer):
         for simulation in loop.running:
             self._means[simulation].add(simulation.learned)
         self._on_step(loop.running[0].now, lambda: self._pop_scores(loop))
+
+    def reads_state_at(self, simulation: BaseSimulation) -> float:
+        return math.inf
 
     def _pop_scores(self, loop: RunLoop) -> Scores:
         """Return the means since the last call, over the running simulations, of readouts that all of them have."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -68,6 +69,10 @@ class Observer:
 
     def step(self, loop: RunLoop) -> None:
         """Follow a step of the simulations that are `loop.running`."""
+
+    def reads_state_at(self, simulation: BaseSimulation) -> float:
+        """Return how many steps have been taken when `step` reads a simulation's state or losses next; `inf`: never."""
+        return simulation.now + 1
 
     def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
         """Finish one simulation; others may go on."""
@@ -163,7 +168,11 @@ class RunLoop:
             with stop_signals() as signals:
                 self._start(steps)
                 start = time.monotonic()
+                for simulation in self.running:
+                    simulation.stopping = lambda: bool(signals) or reached()
                 while self.running and not signals and not reached():
+                    if episodes is None:  # else every step is needed, for the episodes that end at it
+                        self._note_observed()
                     infos = self._take_step()
                     taken += 1
                     if episodes is not None and infos:
@@ -188,6 +197,11 @@ class RunLoop:
             observer.start(self)
         self.clock.divide(len(self.running))
         self._end_diverged()
+
+    def _note_observed(self) -> None:
+        for simulation in self.running:
+            reads = (observer.reads_state_at(simulation) for observer in self._observers)
+            simulation.observed_at = min(reads, default=math.inf)
 
     def _take_step(self) -> Sequence[StepInfo]:
         """Take one step, end the simulations that diverged at it, and call the observers for the others."""
@@ -218,6 +232,7 @@ class RunLoop:
 
     def _end(self, simulations: Sequence[BaseSimulation], outcome: Outcome) -> None:
         for simulation in [*simulations]:
+            simulation.observed_at, simulation.stopping = 0, lambda: False
             self.clock.divide(0)
             for observer in self._observers:
                 observer.end(simulation, outcome)

@@ -234,6 +234,11 @@ class RunWriter(Observer):
         if self._simulation in loop.running and self._simulation.now != self._simulation.until:
             self._write_due_checkpoint()
 
+    def reads_state_at(self, simulation: BaseSimulation) -> float:
+        """Return the step of the next checkpoint."""
+        every = self._checkpoint_every
+        return simulation.now + every - simulation.now % every
+
     def step_by_hand(self) -> None:
         """Follow a step that was taken outside of a run loop, as `start` and `step` do; in one it does nothing."""
         if self._trained:
@@ -242,9 +247,12 @@ class RunWriter(Observer):
             self._note_running()
         self._write_due_checkpoint()
 
+    @property
+    def _checkpoint_every(self) -> int:
+        return self._given_every or max(_FEWEST_STEPS, -(-self._simulation.until // _CHECKPOINTS))
+
     def _write_due_checkpoint(self) -> None:
-        every = self._given_every or max(_FEWEST_STEPS, -(-self._simulation.until // _CHECKPOINTS))
-        if self._simulation.now % every == 0:
+        if self._simulation.now % self._checkpoint_every == 0:
             self.directory.checkpoint(self._simulation)
 
     def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
@@ -300,13 +308,15 @@ class RunWriter(Observer):
             self.directory.note(exit=status, error=error, step=step, seconds=seconds, finished=now())
 
 
-def open_writer(simulation: BaseSimulation, path: Path, checkpoint_every: int | None = None) -> RunWriter:
+def open_writer(
+    simulation: BaseSimulation, path: Path, checkpoint_every: int | None = None, **facts: Any
+) -> RunWriter:
     """Create a run directory for a simulation made in Python; its figures are written from the first step.
 
-    RunError where the folder holds something, or cannot be written.
+    RunError where the folder holds something, or cannot be written. Further `facts` are for run.json.
     """
     scenario = simulation.scenario
-    facts = facts_of(
+    known = facts_of(
         scenario,
         seed=simulation.seed,
         device=str(simulation.device),
@@ -314,7 +324,7 @@ def open_writer(simulation: BaseSimulation, path: Path, checkpoint_every: int | 
         threads=simulation.threads,
         backend=simulation.backend.name,
     )
-    directory = RunDirectory.create(path, scenario, facts)
+    directory = RunDirectory.create(path, scenario, known | facts)
     writer = RunWriter(simulation, directory, checkpoint_every)
     writer.attach()
     return writer

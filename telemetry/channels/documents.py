@@ -16,7 +16,7 @@ from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["edges_by_name", "graph_document", "order", "timeline_document"]
+__all__ = ["edges_by_name", "graph_document", "order", "parts_of", "timeline_document"]
 
 _LONGEST = 200_000
 """Largest number of entries of a timeline; a longer one is left out, since it would load slowly."""
@@ -32,6 +32,7 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
     agents, channels = order(description)
     number = {name: place for place, name in enumerate(agents)}
     places, by_timescale = positions(graph)
+    parts = parts_of(graph)
     return {
         "format": FORMAT,
         "scenario": description.scenario,
@@ -39,13 +40,21 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
         "every": description.every,
         "until": description.until,
         "by_timescale": by_timescale,
+        **({"parts": parts} if parts else {}),
         "agents": [_agent(name, graph.nodes[name], places[name]) for name in agents],
         "channels": [_channel(name, edges[name], graph.edges[edges[name]], number) for name in channels],
         "figures": {
             family: {metric: explanation._asdict() for metric, explanation in found.items()}
             for family, found in EXPLANATIONS.items()
+            if parts or family != "part"
         },
     }
+
+
+def parts_of(graph: nx.MultiDiGraph[str]) -> int:
+    """Return the number of parts that the agents are placed in; 0: the run is not in parts."""
+    placed = (attributes.get("part", -1) for _, attributes in graph.nodes(data=True))
+    return 1 + max(map(int, placed), default=-1)
 
 
 def order(description: RunDescription) -> tuple[list[str], list[str]]:
@@ -95,8 +104,10 @@ def _where(flags: Any, start: int) -> list[int]:
 
 
 def _agent(name: str, node: Mapping[str, Any], place: Points) -> dict[str, Any]:
+    part = node.get("part")
     return {
         "name": name,
+        **({} if part is None else {"part": int(part)}),
         "role": str(node.get("role", "agent")),
         "period": int(node.get("period", 1)),
         "phase": int(node.get("phase", 0)),

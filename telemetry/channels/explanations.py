@@ -183,5 +183,25 @@ _AGENT: dict[str, Explanation] = {
     "parameter_norm": Explanation("parameter norm", "Norm of all its parameters."),
     "silenced": Explanation("silenced", "1 once it is in quarantine: it learns no more.", "share"),
 }
-EXPLANATIONS: dict[Family, dict[str, Explanation]] = {"channel": _CHANNEL, "agent": _AGENT}
+_PART: dict[str, Explanation] = {
+    "steps_taken": Explanation("step", "Environment steps that the part has taken."),
+    "seconds": Explanation(
+        "seconds", "Since the session began: of wall-clock time, in a virtual run of simulated time."
+    ),
+    "computing": Explanation(
+        "computing", "Seconds in which it computed steps, those repeated after a restart included."
+    ),
+    "waiting": Explanation("waiting", "Seconds in which it waited for what other parts had to send."),
+    "waiting_for": Explanation("waiting for", "The part that it waited for the longest."),
+    "bytes_sent": Explanation("bytes sent", "Bytes of exchanges to all other parts."),
+    "bytes_received": Explanation("bytes received", "Bytes of exchanges from all other parts."),
+    "calls": Explanation("calls", "Exchanges sent."),
+    "staleness": Explanation(
+        "staleness", "Steps by which the oldest of what its neighbours have sent is behind its own step."
+    ),
+    "restarts": Explanation("restarts", "How often it was started again."),
+    "alive": Explanation("alive", "1 while it runs, 0 while its process or machine is gone.", "share"),
+    "heartbeat_age": Explanation("last heartbeat", "Seconds since it last answered."),
+}
+EXPLANATIONS: dict[Family, dict[str, Explanation]] = {"channel": _CHANNEL, "agent": _AGENT, "part": _PART}
 """Explanations by family and metric; other metrics have none."""

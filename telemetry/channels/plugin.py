@@ -19,12 +19,14 @@ from antiphon.telemetry.channels.reading import (
     Row,
     graph_from,
     messages_of,
+    parts_from,
     series_of,
     timeline_from,
 )
 from antiphon.telemetry.channels.series import Series, cloud
 from antiphon.telemetry.channels.tags import (
     GRAPH,
+    PARTS,
     PLUGIN,
     TIMELINE,
     Family,
@@ -160,6 +162,7 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             "/runs": self._app(_runs),
             "/graph": self._app(_graph),
             "/timeline": self._app(_timeline),
+            "/parts": self._app(_parts),
             "/catalog": self._app(self._catalog),
             "/figure": self._app(_figure),
             "/cloud": self._app(_cloud),
@@ -206,6 +209,7 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         rest = {
             "messages": sorted(messages),
             "timeline": TIMELINE in found,
+            "parts": PARTS in found,
             "sampled": sampled,
             "session": found[GRAPH].max_wall_time,  # a later one may have taken rows back
         }
@@ -246,11 +250,20 @@ def _timeline(question: _Question) -> _Answer:
     return _Answer(text, _JSON)
 
 
+def _parts(question: _Question) -> _Answer:
+    run = question.text("run")
+    text = question.newest_text(run, PARTS)
+    if text is None:
+        raise _Refusal(404, f"{_short(run)}: is not in parts")
+    parts_from(run, text)
+    return _Answer(text, _JSON)
+
+
 def _figure(question: _Question) -> _Answer:
     run, kind, metric = question.text("run"), question.text("kind"), question.text("metric")
     after, newest = question.integer("after"), question.maybe("newest")
     if kind not in get_args(Family):
-        raise _Refusal(400, f"kind: {_short(kind)} is neither agent nor channel")
+        raise _Refusal(400, f"kind: {_short(kind)} is none of {', '.join(get_args(Family))}")
     if newest not in (None, "0", "1"):
         raise _Refusal(400, f"newest: {_short(newest)} is neither 0 nor 1")
     tag = figure_tag(cast(Family, kind), metric)

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from tensorboard.compat.proto.types_pb2 import DT_FLOAT  # type: ignore[import-u
 
 from antiphon.errors import RunError
 from antiphon.telemetry.channels.series import Messages, RunData, Series
-from antiphon.telemetry.channels.tags import FORMAT, GRAPH, PLUGIN, TIMELINE, Family, parsed
+from antiphon.telemetry.channels.tags import FORMAT, GRAPH, PARTS, PLUGIN, TIMELINE, Family, parsed
 from antiphon.telemetry.event_file import event_files, masked_checksum
 
-__all__ = ["Row", "graph_from", "messages_of", "read_run", "series_of", "timeline_from"]
+__all__ = ["Row", "graph_from", "messages_of", "parts_from", "read_run", "series_of", "timeline_from"]
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def read_run(folder: Path) -> RunData:
             f"{folder}: no data of the Channels tab there; name a run that this version has written"
         )
     graph = graph_from(str(folder), _text(found[GRAPH][-1][1]))
-    timeline = found.get(TIMELINE)
+    timeline, parts = found.get(TIMELINE), found.get(PARTS)
     figures: dict[tuple[Family, str], Series] = {}
     messages: dict[int, Messages] = {}
     for tag in sorted(found):
@@ -75,6 +75,7 @@ def read_run(folder: Path) -> RunData:
         timeline=timeline_from(str(folder), _text(timeline[-1][1])) if timeline else None,
         figures=figures,
         messages=messages,
+        parts=parts_from(str(folder), _text(parts[-1][1])) if parts else None,
     )
 
 
@@ -125,9 +126,21 @@ def graph_from(place: str, text: bytes | None) -> dict[str, Any]:
     agents, channels = _named(graph.get("agents")), _named(graph.get("channels"))
     ends = [channel.get(end) for channel in channels or () for end in ("from", "to")]
     sound = version == FORMAT and agents is not None and channels is not None
-    if not sound or not all(isinstance(end, int) and 0 <= end < len(agents or ()) for end in ends):
+    sound = sound and _places(ends, len(agents or ())) and _placed(graph.get("parts"), agents or ())
+    if not sound:
         raise _damaged(place, "graph")
     return graph
+
+
+def _places(numbers: Iterable[Any], count: int) -> bool:
+    return all(isinstance(number, int) and 0 <= number < count for number in numbers)
+
+
+def _placed(parts: Any, agents: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether each agent is in one of so many parts; None: the run is not in parts."""
+    if parts is None:
+        return True
+    return _places([parts], len(agents) + 1) and _places([agent.get("part") for agent in agents], parts)
 
 
 def timeline_from(place: str, text: bytes | None) -> dict[str, Any]:
@@ -140,6 +153,19 @@ def timeline_from(place: str, text: bytes | None) -> dict[str, Any]:
     if not isinstance(timeline.get("agents"), list) or not isinstance(timeline.get("channels"), list):
         raise _damaged(place, "timeline")
     return timeline
+
+
+def parts_from(place: str, text: bytes | None) -> dict[str, Any]:
+    """Return where the parts run, described by a JSON text; `place` begins the errors.
+
+    Raises:
+        RunError: It is no such document.
+    """
+    parts = _document(place, "parts", text)
+    machines = parts.get("machines")
+    if not isinstance(machines, list) or not all(isinstance(machine, str) for machine in machines):
+        raise _damaged(place, "parts")
+    return parts
 
 
 def _document(place: str, what: str, text: bytes | None) -> dict[str, Any]:
@@ -159,7 +185,7 @@ def _no_json(constant: str) -> None:
 
 def _damaged(place: str, what: str) -> RunError:
     return RunError(
-        f"{place}: the {what} of the Channels tab is damaged; start the run anew in another directory"
+        f"{place}: the {what} of the Channels tab {'are' if what == 'parts' else 'is'} damaged; start the run anew in another directory"
     )
 
 
@@ -195,7 +221,7 @@ class _Found:
                 self.tensors[tag] = [row for row in rows if row[0] < event.step]
         for value in event.summary.value:
             tag = value.tag
-            if tag not in (GRAPH, TIMELINE) and parsed(tag) is None:
+            if tag not in (GRAPH, TIMELINE, PARTS) and parsed(tag) is None:
                 continue
             whose = self._whose.setdefault(tag, value.metadata.plugin_data.plugin_name)
             if whose == PLUGIN and value.HasField("tensor"):

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.telemetry.channels.documents import graph_document, order, timeline_document
+from antiphon.telemetry.channels.documents import graph_document, order, parts_of, timeline_document
 from antiphon.telemetry.channels.series import Messages, RunData, Series
-from antiphon.telemetry.channels.tags import GRAPH, PLUGIN, TIMELINE, Family, figure_tag, messages_tag
+from antiphon.telemetry.channels.tags import GRAPH, PARTS, PLUGIN, TIMELINE, Family, figure_tag, messages_tag
 from antiphon.telemetry.figures import Figure, RunDescription, SampleRow
 from antiphon.telemetry.history import History
+from antiphon.telemetry.parts.part_figures import PartFigures
 
 if TYPE_CHECKING:
     from antiphon.telemetry.event_file import EventFile
@@ -46,6 +47,7 @@ class ChannelsWriter:
             "agent": {name: place for place, name in enumerate(agents)},
             "channel": {name: place for place, name in enumerate(channels)},
         }
+        self._machines = [""] * parts_of(description.graph)
         step, timeline = description.start_step, description.timeline
         if not documents:
             return
@@ -68,6 +70,16 @@ class ChannelsWriter:
         places = self._places["channel"]
         known = [(messages_tag(places[name]), array) for name, array in rows if name in places]
         self._events.arrays(step, known, PLUGIN)
+
+    def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
+        """Write the figures of parts of a run in parts at one step, and where they run if that has changed."""
+        if not self._machines:
+            return
+        machines = _machines(rows, self._machines)
+        if machines != self._machines:
+            self._machines = machines
+            self._document(step, PARTS, {"machines": machines})
+        self.arrays(step, _by_part(rows, len(machines)))
 
     def _document(self, step: int, tag: str, content: Any) -> None:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -92,6 +104,23 @@ def _by_metric(
     return found
 
 
+def _by_part(rows: Iterable[PartFigures], count: int) -> dict[tuple[Family, str], Values]:
+    """Return the figures of parts at one step as an array [parts] for each metric, nan for a part without a row."""
+    found: dict[tuple[Family, str], Values] = {}
+    for row in rows:
+        if row.part < count:
+            for metric, value in row.metrics.items():
+                array = found.setdefault(("part", metric), np.full(count, np.nan, dtype=np.float32))
+                array[row.part] = value
+    return found
+
+
+def _machines(rows: Iterable[PartFigures], before: Sequence[str]) -> list[str]:
+    """Return the machine of each part: that of its row, else the one before."""
+    now = {row.part: row.machine for row in rows}
+    return [now.get(part, machine) for part, machine in enumerate(before)]
+
+
 def gathered(
     name: str, graph: Mapping[str, Any], timeline: Mapping[str, Any] | None, history: History
 ) -> RunData:
@@ -104,11 +133,17 @@ def gathered(
     for step, rows in groupby(history, key=lambda row: row.step):
         for about, array in _by_metric((row[1:] for row in rows), places).items():
             found.setdefault(about, []).append((step, array))
+    machines = [""] * int(graph.get("parts", 0))
+    for step, of_parts in history.part_figures.items():
+        machines = _machines(of_parts, machines)
+        for about, array in _by_part(of_parts, len(machines)).items():
+            found.setdefault(about, []).append((step, array))
+    parts = {"machines": machines} if history.part_figures and machines else None
     figures = {}
     for about, own in found.items():
         steps, arrays = zip(*own, strict=True)
         figures[about] = Series(np.array(steps, dtype=np.int64), np.stack(arrays))
-    return RunData(name, graph, timeline, figures, dict(_messages(history, places["channel"])))
+    return RunData(name, graph, timeline, figures, dict(_messages(history, places["channel"])), parts)
 
 
 def _messages(history: History, places: dict[str, int]) -> Iterable[tuple[int, Messages]]:

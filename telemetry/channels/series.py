@@ -6,7 +6,7 @@ import base64
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,6 +119,7 @@ class RunData:
         timeline: The document under `antiphon/timeline`; None: there is none.
         figures: By family and metric.
         messages: By number of the channel.
+        parts: The document under `antiphon/parts`; None: there is none.
     """
 
     name: str
@@ -126,16 +127,18 @@ class RunData:
     timeline: Mapping[str, Any] | None = None
     figures: Mapping[tuple[Family, str], Series] = field(default_factory=dict)
     messages: Mapping[int, Messages] = field(default_factory=dict)
+    parts: Mapping[str, Any] | None = None
 
     def catalogue(self) -> dict[str, Any]:
         """Return the contents: metrics by family, channels with messages, whether there is a timeline."""
-        metrics: dict[str, Any] = {"agent": [], "channel": []}
+        metrics: dict[str, Any] = {family: [] for family in get_args(Family)}
         for family, metric in self.figures:
             metrics[family].append(metric)
         return {
             **metrics,
             "messages": sorted(self.messages),
             "timeline": self.timeline is not None,
+            "parts": self.parts is not None,
             "sampled": False,
         }
 
@@ -145,6 +148,7 @@ class RunData:
             "run": self.name,
             "graph": self.graph,
             "timeline": self.timeline,
+            "parts": self.parts,
             "catalog": self.catalogue(),
             "figures": {
                 f"{family}/{metric}": _text(series.pack())

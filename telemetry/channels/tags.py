@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, cast, get_args
 
 from antiphon.telemetry.names import tag_part
 
-__all__ = ["FORMAT", "GRAPH", "PLUGIN", "TIMELINE", "Family", "figure_tag", "messages_tag", "parsed"]
+__all__ = ["FORMAT", "GRAPH", "PARTS", "PLUGIN", "TIMELINE", "Family", "figure_tag", "messages_tag", "parsed"]
 
 PLUGIN = "antiphon"
 """The plugin's name in the metadata of its values."""
@@ -17,13 +17,15 @@ GRAPH = "antiphon/graph"
 """A string: the graph as JSON, once per session."""
 TIMELINE = "antiphon/timeline"
 """A string: the timeline of the first steps as JSON, once per session."""
+PARTS = "antiphon/parts"
+"""A string: the machines of the parts of a run in parts as JSON, whenever they change."""
 
-Family: TypeAlias = Literal["agent", "channel"]
-"""Family of a row of numbers: one per agent, or one per channel."""
+Family: TypeAlias = Literal["agent", "channel", "part"]
+"""Family of a row of numbers: one per agent, one per channel, or one per part of a run in parts."""
 
 
 def figure_tag(family: Family, metric: str) -> str:
-    """Return the tag of a figure: float32 [agents] or [channels] per row, nan where there is none."""
+    """Return the tag of a figure: float32 [agents], [channels] or [parts] per row, nan where there is none."""
     return f"antiphon/{family}/{tag_part(metric)}"
 
 

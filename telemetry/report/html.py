@@ -20,6 +20,7 @@ __all__ = [
     "seconds",
     "section",
     "signed",
+    "size",
     "table",
 ]
 
@@ -165,6 +166,13 @@ def scored(metric: str, value: Any) -> str:
     if metric == "accuracy" and isinstance(value, int | float) and math.isfinite(value):
         return f"{100 * value:.2f} %"
     return number(value)
+
+
+def size(count: int) -> str:
+    """Format a number of bytes with a unit."""
+    units = ("B", "kB", "MB", "GB", "TB", "PB")
+    power = min(max(len(str(count)) - 1, 0) // 3, len(units) - 1)
+    return f"{number(count / 1000**power)} {units[power]}" if power else f"{count} B"
 
 
 def seconds(value: Any) -> str:

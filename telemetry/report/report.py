@@ -14,6 +14,7 @@ from antiphon.telemetry.channels.page import MOST, page
 from antiphon.telemetry.report.chart import words
 from antiphon.telemetry.report.html import Html, drawing, element, figure, joined, number
 from antiphon.telemetry.report.learning import learning
+from antiphon.telemetry.report.parts import parts
 from antiphon.telemetry.report.provenance import difference, provenance
 from antiphon.telemetry.report.ranking import ablation_of, ranking, value_of
 from antiphon.telemetry.report.representations import representations
@@ -33,6 +34,7 @@ _CHAPTERS = {
     "ranking": "Value and ablation",
     "curves": "Learning curves",
     "timing": "First steps",
+    "parts": "Parts",
     "representations": "Representations",
     "scenario": "Scenario",
     "provenance": "Provenance",
@@ -54,16 +56,19 @@ def report(
     groups = grouped(runs)
     title = f"Report on {', '.join(dict.fromkeys(run.scenario for run in runs))}"
     seeds = over_seeds(groups)
+    divided = parts(runs)
     above = [summary(runs), seeds, _graph(runs)]
     below = [
         ranking(runs),
         learning(groups),
         timing(runs),
+        divided,
         representations(groups),
         difference(runs),
         provenance(runs),
     ]
-    chapters = [name for name in _CHAPTERS if name != "seeds" or seeds is not None]
+    left_out = {name for name, found in (("seeds", seeds), ("parts", divided)) if found is None}
+    chapters = [name for name in _CHAPTERS if name not in left_out]
     links = [element("li", element("a", _CHAPTERS[name], href=f"#{name}")) for name in chapters]
     header = element(
         "header",
@@ -101,19 +106,19 @@ def _graph(runs: Sequence[ReportRun]) -> Html:
     without = [run.name for run in runs if run.data is None]
     pictured = [run for run in runs if run.data is not None]
     if not pictured:
-        parts = [element("p", "No run holds data of the Channels tab.", class_="empty")]
+        blocks = [element("p", "No run holds data of the Channels tab.", class_="empty")]
     else:
         says = (
             "Agents and channels, step by step: drag the slider or press play, choose what colours the channels, click an "
             "agent or a channel for its curves, put a second run beside the first."
         )
-        parts = [element("p", says, class_="says screen-only")]
+        blocks = [element("p", says, class_="says screen-only")]
         stills = [picture for run in pictured[:_PRINTED] if (picture := graph_picture(run)) is not None]
-        parts.append(element("div", *stills, class_="paper-only"))
+        blocks.append(element("div", *stills, class_="paper-only"))
     if pictured and without:
         text = f"Not there, for want of data of the Channels tab: {', '.join(without)}."
-        parts.append(element("p", text, class_="says"))
-    return element("section", element("h2", "Graph"), joined(parts), id="graph")
+        blocks.append(element("p", text, class_="says"))
+    return element("section", element("h2", "Graph"), joined(blocks), id="graph")
 
 
 _MOST = 200
@@ -121,6 +126,8 @@ _MOST = 200
 _NAMED = 40
 """Most agents with labels."""
 _SHADES = 6
+_PARTS = 10
+"""Colours of parts, those of labels; further parts repeat them."""
 _WIDTH, _HEIGHT, _PAD = 720, 440, 40
 _FIGURES = ("sg_loss", "message_energy", "age")
 """Metrics for the colours of edges without measurements, in order of preference."""
@@ -136,21 +143,25 @@ def graph_picture(run: ReportRun) -> Html | None:
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
     places = [_place(agent) for agent in graph["agents"]]
     radius = min(12.0, 90 / math.sqrt(max(len(places), 1)) + 2)
-    parts: list[Html] = []
+    shapes: list[Html] = []
     counts: dict[tuple[int, int], int] = {}
     for channel in graph["channels"]:
         ends = channel["from"], channel["to"]
         parallel = counts[ends] = counts.get(ends, 0) + 1
         shade = _shade(values.get(channel["name"], math.nan), low, high)
-        parts.append(
-            _edge(places[ends[0]], places[ends[1]], ends[0] == ends[1], parallel, radius, shade, channel)
+        cut = len({graph["agents"][end].get("part") for end in ends}) > 1
+        kind = f"edge {shade}" + (" cut" if cut else "")
+        shapes.append(
+            _edge(places[ends[0]], places[ends[1]], ends[0] == ends[1], parallel, radius, kind, channel)
         )
     for agent, place in zip(graph["agents"], places, strict=True):
-        parts += _node(agent, place, radius, named=len(places) <= _NAMED)
+        shapes += _node(agent, place, radius, named=len(places) <= _NAMED)
     top = min((y for _, y in places), default=0.0) - 2 * _PAD
     bottom = max((y for _, y in places), default=0.0) + 2 * _PAD
-    picture = drawing(parts, f"The graph of {run.name}", (0, top, _WIDTH, bottom - top), kind="chart still")
+    picture = drawing(shapes, f"The graph of {run.name}", (0, top, _WIDTH, bottom - top), kind="chart still")
     says = "Squares: readouts. Dashed: a delay."
+    if graph.get("parts"):
+        says += " Colour of an agent's rim: its part. Two bars: a channel between parts."
     if finite:
         says = f"Colour of channels: {title}, from {number(low)} (pale) to {number(high)} (dark). {says}"
     return figure(picture, f"Graph of {run.name}", says)
@@ -195,11 +206,12 @@ def _edge(
     own: bool,
     parallel: int,
     radius: float,
-    shade: str,
+    kind: str,
     channel: Mapping[str, Any],
 ) -> Html:
     """Draw a channel: bent to its left, so that there and back are two lines; to itself as a loop."""
     (x0, y0), (x1, y1) = start, end
+    bars: Html | None = None
     if own:
         side = radius + 7 * parallel
         path = (
@@ -219,17 +231,29 @@ def _edge(
             cos, sin = math.cos(turn), math.sin(turn)
             ax, ay = -(tx * cos - ty * sin) * 6, -(tx * sin + ty * cos) * 6
             path += f"M{px:.1f} {py:.1f}l{ax:.1f} {ay:.1f}"
+        if kind.endswith(" cut"):
+            bars = _bars(x0 / 4 + mx / 2 + px / 4, y0 / 4 + my / 2 + py / 4, ux, uy)
     delay = channel.get("delay")
-    kind = f"edge {shade}" + (" late" if isinstance(delay, int) and delay > 0 else "")
-    return element("g", element("title", channel["name"]), element("path", d=path, class_=kind))
+    kind += " late" if isinstance(delay, int) and delay > 0 else ""
+    return element("g", element("title", channel["name"]), element("path", d=path, class_=kind), bars)
+
+
+def _bars(x: float, y: float, ux: float, uy: float) -> Html:
+    """Draw two bars across a line at a point, given its direction."""
+    path = "".join(
+        f"M{x + side * ux - 5 * uy:.1f} {y + side * uy + 5 * ux:.1f}l{10 * uy:.1f} {-10 * ux:.1f}"
+        for side in (-2, 2)
+    )
+    return element("path", d=path, class_="axis")
 
 
 def _node(
     agent: Mapping[str, Any], place: tuple[float, float], radius: float, *, named: bool
 ) -> Iterator[Html]:
     x, y = place
-    role = agent.get("role")
+    role, part = agent.get("role"), agent.get("part")
     kind = f"node {role}" if role in ("readout", "frozen") else "node"
+    kind += f" placed k{part % _PARTS}" if isinstance(part, int) else ""
     title = element("title", agent["name"])
     if role == "readout":
         side = radius * 1.8

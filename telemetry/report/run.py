@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from antiphon.telemetry.channels.series import RunData
 from antiphon.telemetry.csv_files import HEADER
+from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.report.html import METRICS
 
 __all__ = [
@@ -155,6 +156,7 @@ class ReportRun:
         measured: Of measured.json; empty where there is none.
         table: Of metrics.csv.
         data: Of the Channels tab; None: there is none.
+        parts: Of a run in parts, the newest rows of parts.csv.
         pictures: Of representations.
         digests: SHA-256 by file.
         notes: Read errors.
@@ -170,6 +172,7 @@ class ReportRun:
     measured: Mapping[str, Any] = field(default_factory=dict)
     table: Table = field(default_factory=Table)
     data: RunData | None = None
+    parts: Sequence[PartFigures] = ()
     pictures: Sequence[Picture] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()

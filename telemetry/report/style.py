@@ -111,7 +111,7 @@ _CHARTS = """
 .point.none { stroke: var(--r-muted); }
 .edge { fill: none; stroke-width: 1.6; } .edge.none { stroke: var(--r-line); }
 .edge.late { stroke-dasharray: 5 3; }
-.node { fill: var(--r-paper); stroke: var(--r-ink); stroke-width: 1.6; } .node.readout { fill: var(--r-raised); } .node.frozen { stroke-dasharray: 2 2; }
+.node { fill: var(--r-paper); stroke: var(--r-ink); stroke-width: 1.6; } .node.readout { fill: var(--r-raised); } .node.frozen { stroke-dasharray: 2 2; } .node.placed { stroke-width: 3.5; }
 """
 _PAPER = """
 @page { margin: 16mm 14mm; }

@@ -43,6 +43,7 @@ def logdir(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs.write_made(folder / "made")
     runs.write_made(folder / "other" / "seed1", seed=1, factor=3.0)
     runs.write_hostile(folder / runs.HOSTILE_RUN)
+    runs.write_parts(folder / "parts")
     runs.write_large(folder / "large")
     runs.write_foreign(folder / "foreign")
     runs.write_spoilt(folder, folder / "made")
@@ -54,7 +55,7 @@ def logdir(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def address(logdir: Path) -> Iterator[str]:
     """Where TensorBoard shows those runs."""
-    shown = {runs.HOSTILE_RUN, "made", "other/seed1", "large", "cut", "flipped", "real"}
+    shown = {runs.HOSTILE_RUN, "made", "other/seed1", "large", "cut", "flipped", "parts", "real"}
     with tensorboard(logdir) as found:
         wait_for_runs(found, shown)
         yield found

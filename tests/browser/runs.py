@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from antiphon.telemetry import AgentTimes, ChannelTimes, Figure, RunDescription,
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.event_file import EventFile
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
+from tests.telemetry.parts import made
 
 Channel = tuple[str, str, str, Mapping[str, Any]]
 """Sender, receiver, key (may be empty), attributes."""
@@ -185,6 +187,18 @@ def write_made(folder: Path, *, seed: int = 0, factor: float = 1.0, steps: Itera
         if step in (1, 100):
             recorder.samples(step, [(names[index], samples(step)) for index in WITH_MESSAGES])
     recorder.end({"accuracy": 0.5, "seconds": 1.0})
+    recorder.close()
+
+
+def write_parts(folder: Path) -> None:
+    """Write a run in three parts, of which the last is gone after step 50; the second is on a machine of a hostile name."""
+    recorder = TensorBoardRecorder(folder)
+    recorder.begin(made.description())
+    names = [name for name, _ in made.description().names["channels"]]
+    for step in STEPS:
+        recorder.figures(step, figures(made.AGENTS, names, step))
+        first, second, third = made.rows(step)
+        recorder.parts(step, [first, replace(second, machine=HOSTILE[0]), third])
     recorder.close()
 
 

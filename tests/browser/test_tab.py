@@ -15,7 +15,7 @@ from tests.browser.tab import Tab
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-SHOWN = ["made", "other/seed1", "large", "cut", "flipped", "real", runs.HOSTILE_RUN]
+SHOWN = ["made", "other/seed1", "large", "cut", "flipped", "parts", "real", runs.HOSTILE_RUN]
 
 
 def test_tensorboard_has_a_tab_channels_that_shows_the_run(page: Page, address: str) -> None:

@@ -169,9 +169,9 @@ def measure_steps(
     for seed in seeds:
         with closing(Simulation(scenario, seed=seed, stacked=staleness is None)) as simulation:
             step: Callable[[], object] = simulation.step
+            length = 1
             if staleness is not None:
-                step = StashedWeights(simulation, staleness, window).step
-            length = 1 if staleness is None else window
+                step, length = StashedWeights(simulation, staleness, window).step, window
             found.append(
                 until(target, partial(_advance, simulation, step, length), simulation.evaluate, limit)
             )

@@ -11,6 +11,7 @@ import { SidePanel } from "./sidepanel.js";
 import { exportShown } from "./exporting.js";
 import { followTheme, surroundingTheme } from "./theme.js";
 import { listenToKeys } from "./keys.js";
+import { partsNote } from "./parts.js";
 
 const NO_RUNS = [
   "No run here has channels yet.",
@@ -133,7 +134,7 @@ class ChannelsApp {
     const { player, stages, rail, toolbar, finder } = this.#layout;
     const model = this.#model;
     const { step } = player;
-    toolbar.update(model.names, model.runs.map((run) => run && run.name), model.view);
+    toolbar.update(model.names, model.runs.map((run) => run && run.name), model.view, model.shown().some((run) => run.parts));
     this.#layout.setEmpty(model.runs[0] ? null : model.names.length || this.#layout.hasError ? NOT_READ : NO_RUNS);
     const masks = model.masks(0, step);
     finder.update(model.runs[0], masks, model.filterError || masks?.error || "");
@@ -148,8 +149,9 @@ class ChannelsApp {
         stage.hide();
         return;
       }
-      data.push(model.data(side, step, playing));
-      stage.show(model.view, data[data.length - 1], model.runs[1] ? run.name : "", noteOf(run, player.steps));
+      const found = model.data(side, step, playing);
+      data.push(found);
+      stage.show(model.view, found, model.runs[1] ? run.name : "", [noteOf(run, player.steps), partsNote(run, found.parts)].filter(Boolean).join(" "));
     });
     const how = { theme: this.#theme, mask: masks && masks.channel, chosen: model.chosen(0), view: model.view, near: model.near };
     rail.update(model.shown(), data, how);
@@ -232,8 +234,10 @@ class ChannelsApp {
   }
 
   #setView(view) {
+    if (view === "parts" && !this.#model.shown().some((run) => run.parts)) return;
     this.#model.view = view;
     this.#show(false);
+    if (view === "parts") this.#loading.track(this.#attempt(() => this.#fetch()));
   }
 
   /** Fetch what is new: runs, rows, another graph. Selection and step are kept; the newest step stays the newest. */

@@ -37,6 +37,9 @@ const CATEGORIES = {
   dark: ["#56b4e9", "#ff9a52", "#2fc79c", "#e08cc4", "#f0d64a", "#8fd0f5", "#c79a72", "#a3a6ff", "#b3d355", "#b4c0cb"],
 };
 
+/** How many colours categories have before the first comes again. */
+export const CATEGORY_COUNT = CATEGORIES.light.length;
+
 const PALETTES = new Map();
 
 /** Return the kind of scale a figure is shown on: "sequential", "diverging" or "share". */

@@ -5,6 +5,7 @@ import { formatNumber, formatStep, titleOf } from "./format.js";
 import { columnOf, itemAt, rowAt } from "./source.js";
 import { chartColours, lineChart } from "./chart.js";
 import { exactNumber } from "./export.js";
+import { partName } from "./parts.js";
 import { panelCaution, panelChannel, panelClock, panelConstant, panelFacts, panelGround, panelGroups, panelListed, panelPair } from "./panelparts.js";
 import { scatterPlot } from "./scatter.js";
 
@@ -110,11 +111,12 @@ class Details {
   facts() {
     const { run, item } = this.runs[0];
     if (this.kind === "agent") {
-      const { ticks, ...about } = run.agents[item].about ?? {}; // the sentence on its clock says that
-      return panelFacts(Object.entries({ role: run.agents[item].role, ...about }));
+      const { role, part, about: { ticks, ...about } = {} } = run.agents[item]; // the sentence on its clock says the ticks
+      return panelFacts(Object.entries({ role, part: run.parts ? partName(run, part) : null, ...about }));
     }
-    const { coupling, size, state, about } = run.channels[item];
-    return panelFacts(Object.entries({ coupling, size, ...(state && { carries: "its own state" }), ...about }));
+    const { coupling, size, state, about, from, to } = run.channels[item];
+    const cut = run.isCut(item) ? `from ${partName(run, run.agents[from].part)} to ${partName(run, run.agents[to].part)}` : null;
+    return panelFacts(Object.entries({ coupling, size, cut, ...(state && { carries: "its own state" }), ...about }));
   }
 
   numbers() {

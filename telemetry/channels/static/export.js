@@ -27,7 +27,7 @@ export function figureCsv(run, kind, metric, series) {
 }
 
 /**
- * Return all figures at a step as JSON, by the names of agents and channels; null where there is no number.
+ * Return all figures at a step as JSON, by the names of agents and channels and the numbers of parts; null where there is no number.
  *
  * @param {Object} run a Run
  * @param {number} step
@@ -35,7 +35,9 @@ export function figureCsv(run, kind, metric, series) {
  */
 export function stepJson(run, step, figures) {
   const found = { run: run.name, scenario: run.graph.scenario ?? null, step, agents: [], channels: [] };
-  for (const [kind, part, items] of [["agent", "agents", run.agents], ["channel", "channels", run.channels]]) {
+  const parts = Array.from({ length: run.parts }, (_, part) => ({ name: String(part) }));
+  const families = [["agent", "agents", run.agents], ["channel", "channels", run.channels], ["part", "parts", parts]];
+  for (const [kind, part, items] of run.parts ? families : families.slice(0, 2)) {
     const rows = figures
       .filter((figure) => figure.kind === kind && figure.series)
       .map(({ metric, series }) => ({ metric, series, row: rowAt(series, step) }));

@@ -6,6 +6,7 @@ export const FILTER_HELP = [
   ["from:a00  to:a01", "channels by sender or receiver (part of a name)"],
   ["delay:2  drop>0", "channels by their link"],
   ["role:readout  period:4", "agents by role or clock"],
+  ["part:1  cut:1", "agents by their part, channels between parts"],
   ["value<0  loss>0.5", "by any figure at the step shown"],
   ["figure>0.5  ring<1", "by the figure the lines or rings show"],
 ];
@@ -19,7 +20,7 @@ const OPERATORS = {
   ">=": (a, b) => a >= b,
 };
 const TEXTS = { coupling: "channel", from: "channel", to: "channel", role: "agent", name: "both" };
-const NUMBERS = { delay: "channel", drop: "channel", size: "channel", period: "agent", phase: "agent" };
+const NUMBERS = { delay: "channel", drop: "channel", size: "channel", cut: "channel", period: "agent", phase: "agent", part: "agent" };
 
 /**
  * Read a filter.
@@ -107,6 +108,7 @@ function holds(test, run, kind, index, figure) {
   if (figure) return Boolean(figure.values) && OPERATORS[test.operator](figure.values[index], Math.fround(test.value));
   const item = (kind === "agent" ? run.agents : run.channels)[index];
   if (test.key === "from" || test.key === "to") return run.agents[item[test.key]].name.toLowerCase().includes(test.value);
+  if (test.key === "cut") return OPERATORS[test.operator](run.isCut(index) ? 1 : 0, test.value);
   if (test.key === "name") return item.name.toLowerCase().includes(test.value);
   if (test.on === "channel" || test.on === "agent") {
     const own = item[test.key];

@@ -1,5 +1,7 @@
 // Numbers and names as people read them.
 
+const BYTE_UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
+
 /** Format a number in at most about seven characters; "–" where there is none. */
 export function formatNumber(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
@@ -24,6 +26,13 @@ export function formatEnds(low, high) {
 /** Format a step: whole, with commas at the thousands. */
 export function formatStep(step) {
   return step === null || step === undefined ? "–" : Math.round(step).toLocaleString("en-US");
+}
+
+/** Format a number of bytes with a unit: "1.25 MB". */
+export function formatBytes(bytes) {
+  if (!(bytes >= 1000)) return Number.isNaN(bytes) ? "–" : `${bytes} B`;
+  const power = Math.min(Math.floor(Math.log10(bytes) / 3), BYTE_UNITS.length - 1);
+  return `${formatNumber(bytes / 1000 ** power)} ${BYTE_UNITS[power]}`;
 }
 
 /** Return "1 agent", "2 agents". */

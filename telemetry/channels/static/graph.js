@@ -7,6 +7,7 @@ import { agentAt, channelAt, pointOn, shapeOf } from "./graphshape.js";
 import { GraphStyles, paintGraph } from "./graphpaint.js";
 import { labelsFor, shortName } from "./graphlabels.js";
 import { PULSE_MS, paintMark, paintPulse } from "./graphover.js";
+import { partName } from "./parts.js";
 import { SvgPen } from "./svgpen.js";
 
 const FARTHEST = 0.5;
@@ -183,6 +184,7 @@ export class GraphView {
     if (this.#stale.labels) this.#label();
     return {
       shape, ratio, quick, styles: this.#styles, theme: this.#context.theme(), view: this.#view, labels: this.#labels, ticking: this.#ticking,
+      parts: this.#data.parts,
     };
   }
 
@@ -348,7 +350,7 @@ export class GraphView {
     clear(this.#tip).append(
       el("strong", { text: shortName(run.nameOf(kind, index), 48) }),
       el("span", { text: `${shown.info.title} ${number}` }),
-      el("span", { class: "ap-tooltip-more", text: kind === "agent" ? aboutAgent(run.agents[index]) : aboutChannel(run.channels[index]) }),
+      el("span", { class: "ap-tooltip-more", text: kind === "agent" ? aboutAgent(run, index) : aboutChannel(run, index) }),
     );
     this.#tip.hidden = false;
   }
@@ -362,11 +364,14 @@ export class GraphView {
   }
 }
 
-function aboutAgent({ role, period, phase }) {
+function aboutAgent(run, index) {
+  const { role, period, phase, part } = run.agents[index];
   const clock = period === 1 ? "ticks every step" : `ticks every ${period} steps${phase ? `, phase ${phase}` : ""}`;
-  return `${role}, ${clock}`;
+  return `${role}, ${clock}${run.parts ? `, ${partName(run, part)}` : ""}`;
 }
 
-function aboutChannel({ coupling, delay, drop, state }) {
-  return [coupling, `delay ${delay}`, drop > 0 ? `drops ${formatNumber(100 * drop)} %` : "", state ? "carries state" : ""].filter(Boolean).join(", ");
+function aboutChannel(run, index) {
+  const { coupling, delay, drop, state } = run.channels[index];
+  const texts = [coupling, `delay ${delay}`, drop > 0 ? `drops ${formatNumber(100 * drop)} %` : "", state ? "carries state" : ""];
+  return [...texts, run.isCut(index) ? "cut" : ""].filter(Boolean).join(", ");
 }

@@ -1,6 +1,7 @@
 // Painting the graph with any pen: channels in batches of one style, discs, rings, names. Nothing is allocated per frame.
 
 import { LEVELS, colourOfNone, levelOf, paletteOf, themeColours } from "./colours.js";
+import { paintCuts, paintPlates } from "./graphparts.js";
 import { TURN, trace } from "./graphshape.js";
 
 /** Widths of lines, in px, from silent to the most energy of the runs shown. */
@@ -122,7 +123,7 @@ function levelOfRank(scale, rank) {
  * Draw the graph.
  *
  * @param {CanvasRenderingContext2D|SvgPen} pen its transform is set here
- * @param {Object} scene shape, styles, theme, view {zoom, left, top}, ratio, labels, quick, ticking
+ * @param {Object} scene shape, styles, theme, view {zoom, left, top}, ratio, labels, quick, ticking, parts
  */
 export function paintGraph(pen, scene) {
   const { shape, view, ratio } = scene;
@@ -132,8 +133,12 @@ export function paintGraph(pen, scene) {
   // What is dimmed lies under all that is not: lines that are not dimmed run over dimmed discs.
   const { order, starts } = scene.styles;
   const bright = starts[COLOURS * STYLES + 1];
+  const marked = !scene.quick && shape.radius * view.zoom >= DASHED_FROM;
   for (let lit = scene.styles.dimming ? 0 : 1; lit < 2; lit++) {
-    paintChannels(pen, scene, lit ? bright : 0, lit ? order.length : bright);
+    if (scene.parts) paintPlates(pen, scene, lit, lit ? 1 : DIMMED);
+    const [from, to] = lit ? [bright, order.length] : [0, bright];
+    paintChannels(pen, scene, from, to);
+    if (scene.parts && marked) paintCuts(pen, scene, from, to, lit ? 1 : DIMMED);
     paintAgents(pen, scene, lit);
   }
   if (shape.radius * view.zoom >= DASHED_FROM) paintTicks(pen, scene);

@@ -7,7 +7,7 @@ const KEYS = [
   ["← →", "a logged step back or on; with Shift ten"],
   ["Home  End", "first and newest step"],
   ["Space", "play, pause"],
-  ["G  M  T", "graph, matrix, timeline"],
+  ["G  M  T  A", "graph, matrix, timeline, parts"],
   ["N  P", "next or previous agent"],
   ["J  K", "next or previous channel (of the chosen agent)"],
   ["/", "search; ↑ ↓ Enter choose"],
@@ -20,6 +20,7 @@ const LOOKS = [
   ["Worth something?", "The figure “value”: orange lines earn their keep, grey ones do not, blue ones harm."],
   ["Carries information?", "Thick lines have message energy; a hairline is silent. Click one and look at its cloud."],
   ["Stale?", "The figure “age”: how old the message is that the receiver reads."],
+  ["Computed in parts?", "Agents stand on a disc of their part's colour, cut channels have two bars; the view “Parts” has the waiting."],
   ["Two runs?", "Choose a second run beside the first: both share the slider and the scale."],
 ];
 

@@ -20,6 +20,7 @@ export function listenToKeys(root, actions, everywhere) {
     g: () => actions.setView("graph"),
     m: () => actions.setView("matrix"),
     t: () => actions.setView("timeline"),
+    a: () => actions.setView("parts"),
     n: () => actions.cycle("agent", 1),
     p: () => actions.cycle("agent", -1),
     j: () => actions.cycle("channel", 1),

@@ -46,6 +46,8 @@ export class MatrixView {
     if (data.run !== this.run) {
       this.run = data.run;
       this.cells = matrixCells(data.run);
+      [...this.orders.options].find(({ value }) => value === "part").hidden = !data.run.parts;
+      if (!data.run.parts && this.way === "part") this.way = this.orders.value = "given";
       this.arrange();
     }
     this.redraw();

@@ -1,30 +1,39 @@
-// Orders of the matrix's rows and columns: as given, by timescale, or so that who talks to whom lies close together.
+// Orders of the matrix's rows and columns: as given, by timescale, by part, or so that who talks to whom lies close together.
 
 /** What the orders are called. */
-export const MATRIX_ORDERS = { given: "as given", timescale: "by timescale, then name", cluster: "by neighbours" };
+export const MATRIX_ORDERS = { given: "as given", timescale: "by timescale, then name", cluster: "by neighbours", part: "by part" };
 
 /**
  * Return agents in an order, and where groups begin.
  *
  * @param {Object} run a Run
  * @param {string} way one of MATRIX_ORDERS
- * @returns {{order: number[], groups: {from: number, to: number, text: string}[]}} groups of places; none but by timescale
+ * @returns {{order: number[], groups: {from: number, to: number, text: string}[]}} groups of places: by timescale, or by part
  */
 export function matrixOrder(run, way) {
   const numbers = run.agents.map((_, index) => index);
   if (way === "cluster") return { order: matrixNeighbours(run), groups: [] };
+  const { agents } = run;
+  if (way === "part" && run.parts) {
+    const order = numbers.sort((a, b) => agents[a].part - agents[b].part || a - b);
+    return { order, groups: matrixRuns(order, (agent) => agents[agent].part, (part) => `part ${part}`) };
+  }
   if (way !== "timescale") return { order: numbers, groups: [] };
   const collator = new Intl.Collator("en", { numeric: true });
-  const { agents } = run;
   const compare = (a, b) => agents[a].period - agents[b].period || collator.compare(agents[a].name, agents[b].name) || a - b;
   const order = numbers.sort(compare);
+  return { order, groups: matrixRuns(order, (agent) => agents[agent].period, (period) => (period === 1 ? "every step" : `every ${period}`)) };
+}
+
+/** Groups of neighbouring places whose agents have the same key. */
+function matrixRuns(order, keyOf, textOf) {
   const groups = [];
   for (const [place, agent] of order.entries()) {
-    const period = agents[agent].period;
-    if (groups.length && groups.at(-1).period === period) groups.at(-1).to = place + 1;
-    else groups.push({ period, from: place, to: place + 1, text: period === 1 ? "every step" : `every ${period}` });
+    const key = keyOf(agent);
+    if (groups.length && groups.at(-1).key === key) groups.at(-1).to = place + 1;
+    else groups.push({ key, from: place, to: place + 1, text: textOf(key) });
   }
-  return { order, groups };
+  return groups;
 }
 
 /**

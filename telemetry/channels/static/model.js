@@ -1,7 +1,7 @@
 // What is chosen: runs, figures, selection, search and filter; and what follows for the stages at a step.
 
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
-import { defaultMetric, energyAt, energyMetrics, figureAt, metricsOf, stepsOf } from "./shown.js";
+import { defaultMetric, energyAt, energyMetrics, figureAt, metricsOf, partMetrics, partsAt, stepsOf } from "./shown.js";
 import { valuesAt } from "./source.js";
 
 /** The state of the page; knows nothing of elements. */
@@ -33,6 +33,7 @@ export class Model {
     this.forget();
     const runs = this.shown();
     this.#delays = [...new Set(runs.flatMap((one) => one.channels.map((channel) => channel.delay)))].sort((a, b) => a - b);
+    if (this.view === "parts" && !runs.some((one) => one.parts)) this.view = "graph";
     if (!runs.length) return;
     for (const kind of ["channel", "agent"]) {
       const there = (metric) => metricsOf(runs, kind).some((item) => item.metric === metric);
@@ -46,9 +47,10 @@ export class Model {
     this.metric[kind] = this.#wished[kind] = metric;
   }
 
-  /** The figures a picture needs, as [kind, metric]: those chosen, and the message energy. */
+  /** The figures a picture needs, as [kind, metric]: those chosen, the message energy, and those of parts. */
   needed(run) {
     const chosen = [["channel", this.metric.channel], ["agent", this.metric.agent], ...energyMetrics(run).map((metric) => ["channel", metric])];
+    chosen.push(...partMetrics(run, this.view).map((metric) => ["part", metric]));
     const logged = chosen.filter(([kind, metric]) => run.metrics(kind).includes(metric));
     return logged.filter(([kind, metric], at) => logged.findIndex((other) => other[0] === kind && other[1] === metric) === at);
   }
@@ -68,6 +70,7 @@ export class Model {
       figure: figureAt(run, runs, "channel", this.metric.channel, step, this.near.channel),
       ring: figureAt(run, runs, "agent", this.metric.agent, step, this.near.agent),
       width: energyAt(run, runs, step),
+      parts: partsAt(run, step),
     };
   }
 

@@ -2,7 +2,7 @@
 
 import { el, clear } from "./dom.js";
 import { formatEnds, formatNumber, formatStep } from "./format.js";
-import { LEVELS, levelOf, paletteOf, themeColours } from "./colours.js";
+import { CATEGORY_COUNT, LEVELS, categoryColour, levelOf, paletteOf, themeColours } from "./colours.js";
 import { DASHES, WIDTHS, dashOf } from "./graphpaint.js";
 import { Extremes } from "./extremes.js";
 import { metricsOf } from "./shown.js";
@@ -163,7 +163,9 @@ export class Rail {
     const { delays } = data[0];
     const dashes = [...new Set(runs.flatMap((run) => run.channels.map((channel) => dashOf(channel, delays))))].sort();
     const roles = [...new Set(runs.flatMap((run) => run.agents.map((agent) => (agent.role in ROLE_TITLES ? agent.role : "other"))))].sort();
-    const state = JSON.stringify([most, delays, dashes, roles, theme]);
+    const parts = Math.max(...runs.map((run) => run.parts));
+    const gone = data.some((item, at) => item.parts && runs[at].agents.some(({ part }) => item.parts.gone(part)));
+    const state = JSON.stringify([most, delays, dashes, roles, theme, parts, gone]);
     if (state === this.#drawn) return;
     this.#drawn = state;
     const colours = themeColours(theme);
@@ -176,6 +178,12 @@ export class Rail {
     rows.push([lineSample(colours.none, 2, []), "no number", "The figure has no number here"]);
     for (const role of roles) rows.push([discSample(colours, role), role, ROLE_TITLES[role]]);
     rows.push([haloSample(colours), "ticks now", "Its clock ticks at the step shown"]);
+    for (let part = 0; part < Math.min(parts, CATEGORY_COUNT); part++) {
+      const text = part === CATEGORY_COUNT - 1 && parts > CATEGORY_COUNT ? `part ${part}; more in the same colours` : `part ${part}`;
+      rows.push([plateSample(colours, categoryColour(part, theme)), text, "The part that computes the agent"]);
+    }
+    if (gone) rows.push([goneSample(colours), "gone", "Its part does not run"]);
+    if (parts) rows.push([cutSample(colours), "cut", "Sender and receiver are in different parts"]);
     clear(this.#key).append(
       el("h2", { class: "ap-heading", text: "Key" }),
       el("ul", { class: "ap-key-rows" }, ...rows.map(([picture, text, title, wide]) => el("li", { title, class: wide }, picture, text))),
@@ -222,4 +230,22 @@ function haloSample(colours) {
     ["circle", { cx: 16, cy: 9, r: 5, fill: "none", stroke: colours.none, "stroke-width": 2 }],
     ["circle", { cx: 16, cy: 9, r: 8, fill: "none", stroke: colours.faint, "stroke-width": 1 }],
   );
+}
+
+function plateSample(colours, colour) {
+  return sample(
+    ["circle", { cx: 16, cy: 9, r: 8.5, fill: colour, "fill-opacity": 0.38 }],
+    ["circle", { cx: 16, cy: 9, r: 5, fill: colours.paper, stroke: colours.none, "stroke-width": 2 }],
+  );
+}
+
+function goneSample(colours) {
+  return sample(
+    ["circle", { cx: 16, cy: 9, r: 8, fill: "none", stroke: colours.warn, "stroke-width": 1.6, "stroke-dasharray": "4 3" }],
+    ["circle", { cx: 16, cy: 9, r: 5, fill: colours.paper, stroke: colours.none, "stroke-width": 2 }],
+  );
+}
+
+function cutSample(colours) {
+  return sample(["path", { d: "M1 9H14M18 9H31", stroke: colours.muted, "stroke-width": 2, fill: "none" }], ["path", { d: "M14 4V14M18 4V14", stroke: colours.ink, "stroke-width": 1.4 }]);
 }

@@ -2,7 +2,7 @@
 
 import { valuesAt } from "./source.js";
 
-/** A run as the views see it. `kind` is "agent" or "channel"; items are numbers in the graph's order. */
+/** A run as the views see it. `kind` is "agent", "channel" or "part"; items are numbers in the graph's order. */
 export class Run {
   #source;
   #series = new Map();
@@ -11,11 +11,13 @@ export class Run {
   #extras = new Map();
   #extremes = new WeakMap();
 
-  constructor(name, source, graph, catalog) {
+  constructor(name, source, graph, catalog, machines) {
     this.name = name;
     this.#source = source;
     this.graph = graph;
     this.catalog = catalog;
+    /** The machine of each part; empty where none is known. */
+    this.machines = machines;
     this.agents = graph.agents;
     this.channels = graph.channels;
     this.agents.forEach((agent, index) => this.#places.agent.set(agent.name, index));
@@ -26,7 +28,7 @@ export class Run {
   /** Fetch the documents of a run; its numbers are fetched when they are asked for. */
   static async open(name, source) {
     const [graph, catalog] = await Promise.all([source.graph(name), source.catalog(name)]);
-    return new Run(name, source, graph, catalog);
+    return new Run(name, source, graph, catalog, await machinesOf(name, source, catalog));
   }
 
   #connect() {
@@ -36,6 +38,17 @@ export class Run {
       this.sent[channel.from].push(index);
       this.received[channel.to].push(index);
     });
+  }
+
+  /** How many parts compute the run; 0: it is not in parts. */
+  get parts() {
+    return this.graph.parts ?? 0;
+  }
+
+  /** Whether the ends of a channel are in different parts. */
+  isCut(channel) {
+    const { from, to } = this.channels[channel];
+    return this.parts > 0 && this.agents[from].part !== this.agents[to].part;
   }
 
   /** Names of the figures that were logged. */
@@ -152,11 +165,13 @@ export class Run {
    */
   async refresh() {
     const [graph, catalog] = await Promise.all([this.#source.graph(this.name), this.#source.catalog(this.name)]);
+    const machines = await machinesOf(this.name, this.#source, catalog);
     const resumed = catalog.session !== this.catalog.session; // rows may have been taken back
     if (resumed || JSON.stringify(graph) !== JSON.stringify(this.graph)) {
-      return new Run(this.name, this.#source, graph, catalog);
+      return new Run(this.name, this.#source, graph, catalog, machines);
     }
     this.catalog = catalog;
+    this.machines = machines;
     this.#extras.clear();
     const loaded = this.loaded().map(({ kind, metric, series }) => this.#extend(kind, metric, series));
     const grown = (await Promise.all(loaded)).some(Boolean);
@@ -180,6 +195,10 @@ export class Run {
     if (more.steps.length) this.#series.set(key, joined(series, more));
     return more.steps.length > 0;
   }
+}
+
+async function machinesOf(name, source, catalog) {
+  return catalog.parts ? (await source.parts(name)).machines : [];
 }
 
 function joined(series, more) {

@@ -82,6 +82,27 @@ export function energyAt(run, runs, step) {
   return { kind: "channel", metric: "message_energy", info: run.info("channel", "message_energy"), series, ...rowOf(series, step), low: 0, high };
 }
 
+/** Return the figures of a run's parts that a view needs: whether they run, and in their own view all. */
+export function partMetrics(run, view) {
+  if (!run.parts) return [];
+  return view === "parts" ? run.metrics("part") : ["alive", "heartbeat_age"];
+}
+
+/**
+ * Return the figures of a run's parts at a step.
+ *
+ * @returns {Object|null} value(metric, part), NaN where there is none; gone(part): whether it does not run; null: no parts
+ */
+export function partsAt(run, step) {
+  if (!run.parts) return null;
+  const rows = new Map();
+  const value = (metric, part) => {
+    if (!rows.has(metric)) rows.set(metric, rowOf(run.peek("part", metric), step).values);
+    return rows.get(metric)?.[part] ?? NaN;
+  };
+  return { value, gone: (part) => value("alive", part) === 0 };
+}
+
 const combined = new WeakMap();
 
 function energySeries(run) {

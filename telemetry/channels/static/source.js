@@ -92,6 +92,11 @@ export class HttpSource {
     return response && response.json();
   }
 
+  /** Where the parts of a run in parts are computed, as JSON. */
+  async parts(run) {
+    return (await this.#get("parts", { run })).json();
+  }
+
   async catalog(run) {
     return (await this.#get("catalog", { run })).json();
   }
@@ -152,6 +157,10 @@ export class EmbeddedSource {
 
   async timeline(run) {
     return this.#item(run).timeline ?? null;
+  }
+
+  async parts(run) {
+    return this.#item(run).parts;
   }
 
   async catalog(run) {

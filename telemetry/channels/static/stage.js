@@ -3,9 +3,10 @@
 import { el, clear } from "./dom.js";
 import { GraphView } from "./graph.js";
 import { MatrixView } from "./matrix.js";
+import { PartsView } from "./parts.js";
 import { TimelineView } from "./timeline.js";
 
-const VIEWS = { graph: GraphView, matrix: MatrixView, timeline: TimelineView };
+const VIEWS = { graph: GraphView, matrix: MatrixView, timeline: TimelineView, parts: PartsView };
 
 /** The place of one run on the page. */
 export class Stage {

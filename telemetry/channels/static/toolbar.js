@@ -6,6 +6,7 @@ const VIEW_NAMES = [
   ["graph", "Graph", "G"],
   ["matrix", "Matrix", "M"],
   ["timeline", "Timeline", "T"],
+  ["parts", "Parts", "A"],
 ];
 const NO_RUN = "";
 
@@ -79,8 +80,8 @@ export class Toolbar {
     );
   }
 
-  /** Show which runs there are, and what is chosen. */
-  update(names, chosen, view) {
+  /** Show which runs there are, and what is chosen; `parts`: whether a run shown is in parts. */
+  update(names, chosen, view, parts) {
     const options = JSON.stringify(names);
     if (options !== this.#options) {
       this.#options = options;
@@ -95,7 +96,10 @@ export class Toolbar {
     this.#beside.value = chosen[1] ?? NO_RUN;
     this.#run.title = chosen[0] ?? "";
     this.#beside.title = chosen[1] ?? "";
-    for (const tab of this.#tabs) tab.setAttribute("aria-selected", String(tab.dataset.view === view));
+    for (const tab of this.#tabs) {
+      tab.setAttribute("aria-selected", String(tab.dataset.view === view));
+      if (tab.dataset.view === "parts") tab.hidden = !parts;
+    }
   }
 
   /** Close the export menu; whether it was open. */

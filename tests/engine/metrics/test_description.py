@@ -25,6 +25,17 @@ def test_the_graph_has_clocks_links_and_words() -> None:
     assert graph.edges["A", "A", "state"]["about"]["carries"] == "the state to the next tick"
 
 
+def test_the_graph_of_a_run_in_parts_has_the_part_of_each_agent() -> None:
+    scenario = load("two-timescales").resolve()
+    parts = {"count": 2, "placement": {"A": 0, "B": 1}}
+    graph = describe_run(scenario, {"parts": parts}).graph
+    assert dict(graph.nodes(data="part")) == {"A": 0, "B": 1}
+    for facts in ({}, {"parts": None}):
+        assert all(
+            "part" not in attributes for _, attributes in describe_run(scenario, facts).graph.nodes.items()
+        )
+
+
 def test_words_for_links_and_predictors_name_what_is_used_only() -> None:
     scenario = load("lossy").resolve(values={"drop": 0.25})
     about = next(iter(graph_of(scenario).edges(data="about")))[2]

@@ -21,8 +21,9 @@ from antiphon.engine.parts.placement import (
     check_placement,
     cut_channels,
     lookahead_of,
+    message_bytes,
     partition,
-    traffic,
+    returned_bytes,
     units_of,
 )
 from antiphon.envs import describe
@@ -52,6 +53,7 @@ def pair(
     )
 
 
+BACK: list[Document] = [{"from": a, "to": b, "size": 4, "link": {"delay": 1}} for a, b in ("ab", "ba")]
 HEAD = {"weight": "b.objective.weight", "bias": "b.objective.bias"}
 APART: Mapping[str, int] = {"a": 0, "b": 1}
 WHERE = "'a' is in part 0 and 'b' is in part 1"
@@ -103,11 +105,25 @@ REFUSED: dict[str, tuple[Document, str]] = {
             {one: {**OWN, "objective": LABEL, "share": "g"} for one in "ab"},
             [{"from": a, "to": b, "size": 4, "port": "out", "link": {"delay": 1}} for a, b in ("ab", "ba")],
         ),
-        f"agents.b.share: it shares its parameters with 'a', but {WHERE}; leave it out, or place both ends together",
+        f"agents.b.share: shared parameters learn as one, but {WHERE}; leave it out, or place both ends together",
     ),
     "tied parameters": (
         pair() | {"tied": [["a.0.bias", "b.0.bias"]]},
-        f"tied[0]: 'a.0.bias' and 'b.0.bias' are one weight, but {WHERE}; leave it out, or place both ends together",
+        f"tied[0]: tied parameters are one weight, but {WHERE}; leave it out, or place both ends together",
+    ),
+    "aligned at both ends": (
+        pair(a={"align": "b->a"}, b={"align": True}) | {"channels": BACK},
+        (
+            "channels[a->b]: its sender is aligned, so that its messages are of the signals of other steps, and its receiver "
+            f"is aligned, but {WHERE}; leave out the sender's align, or place both ends together"
+        ),
+    ),
+    "a synthetic input of an aligned sender's messages": (
+        pair(a={"align": "b->a"}) | {"channels": [BACK[0] | {"input": {"context": ["x"]}}, BACK[1]]},
+        (
+            "channels[a->b]: its sender is aligned, so that its messages are of the signals of other steps, and its synthetic "
+            f"input reads them, but {WHERE}; leave out the sender's align, or place both ends together"
+        ),
     ),
     "lens": (
         pair(
@@ -115,7 +131,7 @@ REFUSED: dict[str, tuple[Document, str]] = {
             b={"network": {"hidden": []}, "observes": []},
         ),
         (
-            f"channels[a->b].gradient.kind: the lens of 'a' reads the parameters of 'b', but {WHERE}; use kind local, or place "
+            f"channels[a->b].gradient.kind: a lens reads the parameters of another agent, but {WHERE}; use kind local, or place "
             "both ends together"
         ),
     ),
@@ -219,6 +235,8 @@ ALLOWED: dict[str, Document] = {
     "a trace without effect": pair({"gradient": {"kind": "linear", "trace": 0.5, "apply": False}}),
     "the sender's state": pair({"gradient": {"kind": "linear", "context": ["from.state"]}}, a=CELL),
     "states of its own": pair(a=CELL, b=CELL),
+    "aligned at the receiving end": pair(b={"align": True}),
+    "aligned at the sending end": pair(a={"align": "b->a"}) | {"channels": BACK},
     "losses, noise, a rate": pair({"link": {"drop": 0.5, "noise": 0.1, "rate": 0.5}}),
 }
 
@@ -237,7 +255,7 @@ def test_what_can_be_cut(name: str) -> None:
         ({"link": {"delay": 4}}, {}, 4),
         ({"link": {"delay": 4, "back": 2}}, {}, 2),
         ({"link": {"delay": 4, "back": 9}}, {}, 4),
-        ({"coupling": "detached", "link": {"delay": 4, "back": 2}}, {}, 4),
+        ({"coupling": "detached", "link": {"delay": 4, "back": 0}}, {}, 1),
         ({"coupling": "delayed", "link": {"delay": 4}}, {}, 4),
         ({"coupling": "delayed", "link": {"delay": 4, "drop": 0.5}}, {}, 1),
         ({"coupling": "delayed", "link": {"delay": 4}}, {"b": {"p_update": 0.5}}, 1),
@@ -254,19 +272,21 @@ def test_without_a_cut_parts_may_be_as_far_apart_as_links_are_long() -> None:
 
 def test_the_traffic_of_a_channel() -> None:
     """Batch 4, four components of four bytes, a message every step, and its gradient; a critic returns a loss too."""
-    for channel, bytes_a_step in (
-        ({"coupling": "detached"}, 64),
-        ({}, 128),
-        ({"gradient": {"kind": "critic"}}, 144),
-        ({"link": {"rate": 0.5}}, 64),
+    for channel, there, back in (
+        ({"coupling": "detached"}, 64, 0),
+        ({}, 64, 64),
+        ({"gradient": {"kind": "critic"}}, 64, 80),
+        ({"link": {"rate": 0.5}}, 32, 32),
     ):
         system, _ = made(pair(channel))
-        assert traffic(system, system.channels["a->b"]) == bytes_a_step
+        assert message_bytes(system, system.channels["a->b"]) == there
+        assert returned_bytes(system, system.channels["a->b"]) == back
 
 
 def test_a_gradient_comes_back_for_what_is_read_only() -> None:
     system, _ = made(pair(b={"clock": {"period": 4}}))
-    assert traffic(system, system.channels["a->b"]) == 64 + 16
+    assert message_bytes(system, system.channels["a->b"]) == 64
+    assert returned_bytes(system, system.channels["a->b"]) == 16
 
 
 def test_more_parts_than_can_be_separated() -> None:

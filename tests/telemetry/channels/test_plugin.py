@@ -21,6 +21,7 @@ from antiphon.telemetry.channels.loader import ChannelsLoader
 from antiphon.telemetry.channels.series import Messages, cloud
 from antiphon.telemetry.event_file import EventFile
 from tests.telemetry.channels.writing import AGE, LOSS, graph, rows, write
+from tests.telemetry.parts import made
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "html5lib's sanitizer is deprecated")
@@ -31,7 +32,7 @@ with warnings.catch_warnings():
     from tensorboard.program import TensorBoard  # type: ignore[import-untyped]
     from tensorboard.util import grpc_util  # type: ignore[import-untyped]
 
-ROUTES = ["runs", "graph", "timeline", "catalog", "figure", "cloud"]
+ROUTES = ["runs", "graph", "timeline", "parts", "catalog", "figure", "cloud"]
 TIMELINE = {"start": 0, "steps": 3, "agents": [], "channels": []}
 HOSTILE = "<script>alert(1)</script>"
 
@@ -115,7 +116,8 @@ def test_every_route_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> N
     assert get(found, "runs").json == ["a", "b/s0"]
     assert get(found, "graph", run="a").json == graph()
     assert get(found, "timeline", run="a").json == TIMELINE
-    catalog = {"agent": ["loss"], "channel": ["age"], "messages": [1], "timeline": True, "sampled": False}
+    figures = {"agent": ["loss"], "channel": ["age"], "part": []}
+    catalog = {**figures, "messages": [1], "timeline": True, "parts": False, "sampled": False}
     first, second = (get(found, "catalog", run=run).json for run in ("a", "b/s0"))
     assert 0 < first.pop("session") <= second.pop("session") <= time.time()
     assert first == catalog
@@ -127,6 +129,21 @@ def test_every_route_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> N
     response = get(found, "cloud", run="a", channel=1)
     assert response.data == cloud(Messages(np.array([1, 3]), samples)).pack()
     assert response.content_type == "application/octet-stream"
+
+
+def test_the_parts_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> None:
+    made.record(tmp_path / "runs/a")
+    write(tmp_path / "runs/b", rows([1]))
+    found = serve(tmp_path / "runs", "a", "b")
+    assert get(found, "graph", run="a").json["parts"] == 3
+    catalog = get(found, "catalog", run="a").json
+    assert catalog["parts"]
+    assert set(catalog["part"]) == set(made.part(0, 1).metrics)
+    assert get(found, "parts", run="a").json == {"machines": ["node-1", "node-2", "node-3"]}
+    steps, values = figure(get(found, "figure", run="a", kind="part", metric="alive"))
+    assert (steps, values.tolist()) == ([10, 20, 60], [[1, 1, 1], [1, 1, 1], [1, 1, 0]])
+    response = get(found, "parts", run="b")
+    assert (response.status_code, response.json) == (404, {"error": "'b': is not in parts"})
 
 
 def test_only_what_is_new_is_sent_where_that_is_asked(tmp_path: Path, serve: Callable[..., Client]) -> None:

@@ -227,6 +227,10 @@ def test_an_event_file_that_cannot_be_read(tmp_path: Path) -> None:
         graph(channels=[{"name": "x"}]),
         graph(channels=[{"name": "x", "from": 0, "to": 2}]),
         graph(channels=[{"name": "x", "from": -1, "to": 0}]),
+        graph(parts="2"),
+        graph(parts=10**9),
+        graph(parts=2),
+        graph(parts=1, agents=[{"name": "a", "part": 0}, {"name": "b", "part": 1}]),
     ],
 )
 def test_a_damaged_graph(tmp_path: Path, document: Any) -> None:

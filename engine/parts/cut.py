@@ -1,0 +1,195 @@
+"""What a placement cuts: the share of each part, what crosses, how far parts may be apart, and what stays together; or why
+a scenario is not cut so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from antiphon.engine.core.system import System
+from antiphon.engine.parts.placement import (
+    Bond,
+    Placement,
+    agent_costs,
+    bonds,
+    channel_lookahead,
+    check_divisible,
+    check_placement,
+    cut_channels,
+    message_bytes,
+    partition,
+    returned_bytes,
+)
+from antiphon.errors import ScenarioError
+from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.problems import DocumentError, placed, show_path
+
+__all__ = ["Cut", "CutChannel", "Joined", "PartShare", "PartsFindings", "cut_of", "find_parts", "joined"]
+
+
+@dataclass(frozen=True)
+class PartShare:
+    """What one part computes and sends.
+
+    Attributes:
+        part: Its number.
+        agents: Their names.
+        flop: Of a step, in products of matrices.
+        share: Of the FLOP of all parts.
+        neighbours: The parts that it exchanges with.
+        sends: Bytes a step: messages, and gradients that go back.
+    """
+
+    part: int
+    agents: tuple[str, ...]
+    flop: float
+    share: float
+    neighbours: tuple[int, ...]
+    sends: float
+
+
+@dataclass(frozen=True)
+class CutChannel:
+    """A channel whose ends are in different parts.
+
+    Attributes:
+        channel: Its name.
+        sender: The part of its sender.
+        receiver: That of its receiver.
+        bytes: A step, in both directions.
+        lookahead: Steps that it lets the two parts be apart.
+    """
+
+    channel: str
+    sender: int
+    receiver: int
+    bytes: float
+    lookahead: int
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Pairs of agents that stay together for one reason.
+
+    Attributes:
+        pairs: Of agents.
+        place: In the document, of the first pair.
+        reason: Why.
+        fix: What would let them be in different parts.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+    place: str
+    reason: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A system cut by a placement.
+
+    Attributes:
+        parts: What each computes.
+        channels: Those that are cut, of all `total`.
+        total: Number of message channels between agents.
+        lookahead: Steps that the parts may be apart; None: nothing is cut.
+        speedup: At most so many times as fast as one part: all FLOP by those of the busiest part.
+    """
+
+    parts: tuple[PartShare, ...]
+    channels: tuple[CutChannel, ...]
+    total: int
+    lookahead: int | None
+    speedup: float
+
+
+def cut_of(system: System, placement: Placement) -> Cut:
+    """Return what a placement cuts that has been checked (`check_placement`)."""
+    count = max(placement.values()) + 1
+    costs = agent_costs(system)
+    sends, neighbours = [0.0] * count, [set[int]() for _ in range(count)]
+    channels = []
+    for channel in cut_channels(system, placement):
+        ends = sender, receiver = placement[channel.sender], placement[channel.receiver]
+        there, back = message_bytes(system, channel), returned_bytes(system, channel)
+        sends[sender] += there
+        sends[receiver] += back
+        neighbours[sender].add(receiver)
+        neighbours[receiver].add(sender)
+        channels.append(CutChannel(channel.name, *ends, there + back, channel_lookahead(system, channel)))
+    members = [tuple(name for name in system.agents if placement[name] == part) for part in range(count)]
+    flop = [sum(costs[name] for name in names) for names in members]
+    total = sum(flop) or 1.0
+    return Cut(
+        parts=tuple(
+            PartShare(part, members[part], flop[part], flop[part] / total, tuple(sorted(near)), sends[part])
+            for part, near in enumerate(neighbours)
+        ),
+        channels=tuple(channels),
+        total=sum(channel.sender != channel.receiver for channel in system.channels.values()),
+        lookahead=min((channel.lookahead for channel in channels), default=None),
+        speedup=total / (max(flop) or 1.0),
+    )
+
+
+def joined(system: System) -> list[Joined]:
+    """Return which agents stay together in any placement, by reason, the most frequent first."""
+    found: dict[tuple[object, ...], list[Bond]] = {}
+    for bond in bonds(system):
+        found.setdefault((bond.path[0], *bond.path[2:], bond.reason, bond.fix), []).append(bond)
+    return [
+        Joined(tuple(bond.agents for bond in some), show_path(some[0].path), some[0].reason, some[0].fix)
+        for some in sorted(found.values(), key=len, reverse=True)
+    ]
+
+
+@dataclass(frozen=True)
+class PartsFindings:
+    """A scenario in parts, or why it has none.
+
+    Attributes:
+        placement: The part of each agent; None: there is no such placement.
+        cut: What it cuts.
+        problem: Why there is none.
+        joined: What stays together in any placement.
+    """
+
+    placement: Placement | None
+    cut: Cut | None
+    problem: DocumentError | None
+    joined: Sequence[Joined]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        placement = None if self.placement is None else dict(self.placement)
+        cut = None if self.cut is None else asdict(self.cut)
+        return {"placement": placement, "cut": cut, "joined": [asdict(one) for one in self.joined]}
+
+
+def find_parts(
+    scenario: Scenario, system: System, count: int | None, placement: Placement | None = None
+) -> PartsFindings:
+    """Place a scenario's agents on parts, and find what that cuts.
+
+    Args:
+        scenario: Resolved.
+        system: As built.
+        count: Number of parts; None: as `placement` has.
+        placement: The part of each agent; None: of balanced cost and little traffic.
+    """
+    cut, problem = None, None
+    try:
+        if placement is None:
+            placement = partition(system, scenario, count or 1)
+        else:
+            check_placement(system, placement)
+            found = max(placement.values()) + 1
+            if count is not None and count != found:
+                raise ScenarioError(f"place: has {found} parts, not {count}; leave one of the two out")
+            if found > 1:
+                check_divisible(system, scenario)
+        cut = cut_of(system, placement)
+    except ScenarioError as error:
+        placement, problem = None, error if isinstance(error, DocumentError) else placed(error)
+    return PartsFindings(placement, cut, problem, joined(system))

@@ -1,0 +1,75 @@
+"""Figures of the parts of a run that several processes or machines compute."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["PartFigures"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartFigures:
+    """Progress and costs of one part; times, bytes and calls are totals since the session began.
+
+    Seconds are of wall-clock time, in a virtual run simulated. The figures affect no number of the run.
+    """
+
+    part: int
+    """Its number, from 0."""
+    machine: str
+    """Where it runs: a host, with the device where there are several, or a machine of a cluster profile."""
+    steps_taken: int
+    """Environment steps that it has taken since step 0 of the run."""
+    seconds: float
+    """Since the session began."""
+    computing: float
+    """Seconds in which it computed steps, those that it repeated after a restart included."""
+    waiting: Mapping[int, float]
+    """Seconds in which it waited, by the part whose exchange was missing; empty for a part that never waits."""
+    bytes_sent: int
+    """Of exchanges, to all other parts together."""
+    bytes_received: int
+    """Of exchanges, from all other parts together."""
+    calls: int
+    """Exchanges sent."""
+    staleness: float
+    """Steps by which the oldest of what its neighbours have sent is behind its own step; 0 without neighbours."""
+    incarnation: int = 0
+    """Which start of the part this is, from 0: how often it was restarted."""
+    alive: bool = True
+    """Whether it runs; False while its process or machine is gone."""
+    heartbeat_age: float = 0.0
+    """Seconds since it last answered."""
+
+    @property
+    def waited(self) -> float:
+        """Seconds in which it waited for any part."""
+        return sum(self.waiting.values())
+
+    @property
+    def waited_for(self) -> int | None:
+        """The part that it waited for the longest, the first of several; None: it has not waited."""
+        longest = max(sorted(self.waiting), key=self.waiting.__getitem__, default=None)
+        return None if longest is None or self.waiting[longest] <= 0 else longest
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Its figures by name as numbers, for curves: `waiting` for all parts together, `waiting_for` the number of the part
+        that it waited for the longest, nan where it has not waited; `alive` 1 or 0."""
+        longest = self.waited_for
+        return {
+            "steps_taken": self.steps_taken,
+            "seconds": self.seconds,
+            "computing": self.computing,
+            "waiting": self.waited,
+            "waiting_for": math.nan if longest is None else longest,
+            "bytes_sent": self.bytes_sent,
+            "bytes_received": self.bytes_received,
+            "calls": self.calls,
+            "staleness": self.staleness,
+            "restarts": self.incarnation,
+            "alive": float(self.alive),
+            "heartbeat_age": self.heartbeat_age,
+        }

@@ -1,0 +1,125 @@
+"""Parts compute the bits of the uncut run, and their states make up its state (semantics 43)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from antiphon.engine.parts.part import Part, merge_states
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import EngineError
+from antiphon.scenarios import Scenario
+from tests.contracts.backend_twins import facts
+from tests.engine.parts.lockstep import equal, parts_of, ring, run
+
+LOSSY = {"link": {"delay": 3, "drop": 0.3, "noise": 0.1}}
+INPUT = {"kind": "linear", "context": ["held", "age"]}
+SCENARIOS: dict[str, dict[str, Any]] = {
+    "one step late": {"delay": 1},
+    "three steps late": {"delay": 3},
+    "three neighbours": {"degree": 3},
+    "sums": {"degree": 3, "agent": {"fan_in": "sum"}},
+    "means over lossy links": {"degree": 3, "agent": {"fan_in": "mean"}, "channel": LOSSY},
+    "critics": {"degree": 2, "gradient": {"kind": "critic", "context": ["label"]}},
+    "sobolev": {"gradient": {"kind": "sobolev", "context": ["label"]}},
+    "own losses": {"gradient": {"kind": "local", "target": "label"}},
+    "hidden layers": {"gradient": {"kind": "mlp", "hidden": [16], "context": ["label", "returned"]}},
+    "phases": {"gradient": {"kind": "linear", "context": ["from.phase", "to.phase"]}},
+    "synthetic inputs": {"channel": {**LOSSY, "input": INPUT}},
+    "unlocked": {"channel": {"coupling": "unlocked", "input": {"kind": "linear", "context": ["held"]}}},
+    "detached": {"channel": {"coupling": "detached"}},
+    "delayed": {"channel": {"coupling": "delayed"}},
+    "slow clocks": {"degree": 2, "agent": {"clock": {"period": 2, "phase": 1, "unroll": 2}}},
+    "windows": {"degree": 2, "agent": {"clock": {"unroll": 3}}},
+    "some windows": {"agent": {"p_update": 0.5}},
+    "batch norm": {"agent": {"network": {"kind": "mlp", "hidden": [32], "norm": "batch"}}},
+    "recurrent": {"agent": {"network": {"kind": "gru", "size": 16}, "clock": {"unroll": 2}}},
+    "few bits": {"channel": {"link": {"delay": 2, "bits": 4}}},
+}
+
+
+def differences(a: Simulation, b: Simulation) -> list[str]:
+    """The places at which two simulations differ by a bit."""
+    ours, theirs = facts(a), facts(b)
+    return [place for place in ours.keys() | theirs.keys() if not equal(ours.get(place), theirs.get(place))]
+
+
+def check_cut(scenario: Scenario, placement: Mapping[str, int], *, steps: int = 15, **settings: Any) -> None:
+    """Check that parts have learned what the uncut run has, and that this goes on from their joined state."""
+    whole = Simulation(scenario, **settings)
+    for _ in range(steps):
+        whole.step()
+    parts = parts_of(scenario, placement, **settings)
+    run(parts, steps)
+    joined = Simulation(scenario, **settings)
+    joined.load_state_dict(merge_states([part.state_dict() for part in parts]))
+    assert differences(whole, joined) == []
+    for _ in range(4):
+        whole.step()
+        joined.step()
+    assert differences(whole, joined) == []
+    for one in (whole, joined, *parts):
+        one.close()
+
+
+def cut(scenario: Scenario, parts: int) -> dict[str, int]:
+    """Agents in order, in parts of about equal size."""
+    names = list(scenario.agents)
+    return {name: i * parts // len(names) for i, name in enumerate(names)}
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_parts_compute_the_bits_of_the_uncut_run(name: str, parts: int) -> None:
+    scenario = ring(**SCENARIOS[name])
+    check_cut(scenario, cut(scenario, parts), stacked=False)
+
+
+def test_neighbours_may_be_in_turn() -> None:
+    scenario = ring(6, delay=2)
+    check_cut(scenario, {name: i % 2 for i, name in enumerate(scenario.agents)}, stacked=False)
+
+
+def test_parts_go_on_from_the_state_of_a_whole_run_and_of_other_parts() -> None:
+    scenario = ring(6, delay=3, degree=2, channel={"link": {"delay": 3, "drop": 0.2}})
+    whole = Simulation(scenario, stacked=False)
+    for _ in range(7):
+        whole.step()
+    state = whole.state_dict()
+    for count in (2, 3, 6):
+        parts = parts_of(scenario, cut(scenario, count), stacked=False)
+        for part in parts:
+            part.load_state_dict(state)
+        run(parts, 6)
+        state = merge_states([part.state_dict() for part in parts])
+        joined = Simulation(scenario, stacked=False)
+        joined.load_state_dict(state)
+        for _ in range(6):
+            whole.step()
+        assert differences(whole, joined) == []
+
+
+def test_a_part_does_not_go_on_without_what_it_reads() -> None:
+    scenario = ring(4, delay=2)
+    part = Part(scenario, cut(scenario, 2), 0)
+    assert part.ready
+    part.step()
+    part.step()
+    assert not part.ready
+    assert part.waits_for() == (1,)
+    with pytest.raises(EngineError, match="read at 2, not arrived"):
+        part.step()
+
+
+def test_an_exchange_is_taken_once_and_in_order() -> None:
+    scenario = ring(4, delay=2)
+    first, second = parts_of(scenario, cut(scenario, 2))
+    second.step()
+    exchange = second.collect(0)
+    assert (exchange.first, exchange.end, exchange.sender) == (0, 1, 1)
+    assert exchange.nbytes == 16 * 16 * 4
+    first.deliver(exchange)
+    with pytest.raises(EngineError, match="from 0 on, not from 1"):
+        first.deliver(exchange)

@@ -1,0 +1,75 @@
+"""Figures of three parts, chosen by hand: a ring of six agents, of whose parts the last dies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+
+from antiphon.telemetry import PartFigures, RunDescription
+from antiphon.telemetry.channels.recorder import ChannelsWriter
+from antiphon.telemetry.event_file import EventFile
+
+AGENTS = ("a", "b", "c", "d", "e", "f")
+PLACEMENT = {"a": 0, "b": 0, "c": 1, "d": 1, "e": 2, "f": 2}
+CHANNELS = [(one, other) for one, other in zip(AGENTS, AGENTS[1:] + AGENTS[:1], strict=True)]
+CUT = ("b->c", "d->e", "f->a")
+
+
+def description(**changes: Any) -> RunDescription:
+    """Return what recorders get of a run of the ring in three parts."""
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    for name in AGENTS:
+        graph.add_node(name, role="readout" if name == "f" else "agent", part=PLACEMENT[name])
+    for sender, receiver in CHANNELS:
+        graph.add_edge(sender, receiver, 0, coupling="decoupled", delay=1)
+    given: dict[str, Any] = {
+        "yaml": "scenario: ring\n",
+        "hparams": {"seed": 0},
+        "graph": graph,
+        "names": {"agents": AGENTS, "channels": [(f"{a}->{b}", f"{a}__to__{b}") for a, b in CHANNELS]},
+        "scenario": "ring",
+        "every": 10,
+        "until": 100,
+    }
+    return RunDescription(**(given | changes))
+
+
+def part(number: int, step: int, **changes: Any) -> PartFigures:
+    """Return the figures of a part at a step."""
+    given: dict[str, Any] = {
+        "part": number,
+        "machine": f"node-{number + 1}",
+        "steps_taken": step,
+        "seconds": step / 10,
+        "computing": step / 20,
+        "waiting": {(number + 2) % 3: step / 40},
+        "bytes_sent": 1_000 * step * (number + 1),
+        "bytes_received": 2_000 * step,
+        "calls": step,
+        "staleness": 1.0,
+    }
+    return PartFigures(**(given | changes))
+
+
+def rows(step: int) -> list[PartFigures]:
+    """Return the figures at a step: after step 50 the last part is gone, and the first waits for it."""
+    found = [part(number, step) for number in range(3)]
+    if step > 50:
+        found[0] = part(0, step, waiting={2: step / 40 + 2.0})
+        found[2] = part(2, 50, alive=False, heartbeat_age=(step - 50) / 10, incarnation=1)
+    return found
+
+
+STEPS = (10, 20, 60)
+
+
+def record(folder: Path, start: int = 0, **changes: Any) -> None:
+    """Write the figures at `STEPS` into an event file, for the Channels tab."""
+    events = EventFile(folder)
+    events.forget_after(start)
+    writer = ChannelsWriter(events, description(start_step=start, **changes))
+    for step in STEPS:
+        writer.parts(step, rows(step))
+    events.close()

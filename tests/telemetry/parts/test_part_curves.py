@@ -1,0 +1,68 @@
+"""Parts in TensorBoard: a curve for each figure of each part, and what all of many parts have together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from tensorboard.plugins.custom_scalar import layout_pb2  # type: ignore[import-untyped]
+
+from antiphon.telemetry import Figure, TensorBoardRecorder
+from antiphon.telemetry.channels.reading import read_run
+from tests.telemetry.parts.made import STEPS, description, part, rows
+
+CURVES = {
+    *("steps_taken", "computing", "waiting", "bytes_sent", "bytes_received", "calls"),
+    *("staleness", "restarts", "alive", "heartbeat_age"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    recorder = TensorBoardRecorder(tmp_path)
+    recorder.begin(description())
+    for step in STEPS:
+        recorder.figures(step, [Figure("agent", "a", "loss", 1.0)])
+        recorder.parts(step, rows(step))
+    recorder.close()
+    return tmp_path
+
+
+def read(folder: Path) -> EventAccumulator:
+    return EventAccumulator(str(folder)).Reload()
+
+
+def test_every_part_has_its_curves(folder: Path) -> None:
+    found = read(folder)
+    tags = {tag for tag in found.Tags()["scalars"] if tag.startswith("part")}
+    assert tags == {f"part/{number}/{metric}" for number in range(3) for metric in CURVES}
+    points = [(event.step, event.value) for event in found.Scalars("part/0/waiting")]
+    assert points == [(10, 0.25), (20, 0.5), (60, 3.5)]
+    assert [event.value for event in found.Scalars("part/2/alive")] == [1, 1, 0]
+
+
+def test_they_are_charted_side_by_side_and_in_the_channels_tab(folder: Path) -> None:
+    last = read(folder).Tensors("custom_scalars__config__")[-1]
+    layout = layout_pb2.Layout.FromString(last.tensor_proto.string_val[0])
+    assert [category.title for category in layout.category] == ["Agents", "Parts"]
+    charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[1].chart}
+    assert charts["waiting"] == ["^part/[^/]+/waiting$"]
+    assert read_run(folder).figures["part", "waiting"].values.shape == (3, 3)
+
+
+def test_a_thousand_parts_have_bounded_tags(tmp_path: Path) -> None:
+    recorder = TensorBoardRecorder(tmp_path)
+    recorder.begin(replace(description(), top=4))
+    recorder.parts(10, [part(number, 10, computing=float(number)) for number in range(1000)])
+    recorder.close()
+    found = read(tmp_path)
+    tags = found.Tags()["scalars"]
+    assert len(tags) == (4 + 3) * len(CURVES)
+    ends = [found.Scalars(f"parts/computing/{end}")[0].value for end in ("mean", "min", "max")]
+    assert ends == [499.5, 0.0, 999.0]
+    layout = layout_pb2.Layout.FromString(
+        found.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val[0]
+    )
+    assert [category.title for category in layout.category] == ["Parts: mean, smallest and largest", "Parts"]

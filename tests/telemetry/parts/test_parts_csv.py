@@ -1,0 +1,140 @@
+"""parts.csv: what is written is read, a run goes on in it, and a row torn by a crash is dropped."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import networkx as nx
+import pytest
+
+from antiphon.errors import RunError
+from antiphon.telemetry import PartFigures, RunDescription
+from antiphon.telemetry.parts.parts_csv import PARTS_HEADER, PartsCsv, read_parts
+
+DESCRIPTION = RunDescription(
+    yaml="", hparams={}, graph=nx.MultiDiGraph(), names={"agents": (), "channels": ()}
+)
+FIRST = PartFigures(
+    part=0,
+    machine="node-1",
+    steps_taken=3,
+    seconds=2.5,
+    computing=1 / 3,
+    waiting={2: 0.5, 1: 0.125},
+    bytes_sent=4096,
+    bytes_received=2048,
+    calls=3,
+    staleness=1.5,
+)
+SECOND = replace(
+    FIRST, part=1, machine='"a, b"\nc', waiting={}, incarnation=2, alive=False, heartbeat_age=9.0
+)
+
+
+def rows(step: int) -> list[PartFigures]:
+    return [replace(FIRST, steps_taken=step), replace(SECOND, steps_taken=step)]
+
+
+def record(path: Path, steps: range, resume_step: int | None = None) -> None:
+    recorder = PartsCsv(path, resume_step)
+    recorder.begin(DESCRIPTION)
+    for step in steps:
+        recorder.parts(step, rows(step))
+    recorder.end({})
+    recorder.close()
+    recorder.close()
+
+
+def test_what_is_written_is_read_to_the_bit(tmp_path: Path) -> None:
+    record(tmp_path / "run" / "parts.csv", range(1, 4))
+    assert read_parts(tmp_path / "run" / "parts.csv") == {step: rows(step) for step in (1, 2, 3)}
+
+
+def test_rows_are_readable_before_the_file_is_closed(tmp_path: Path) -> None:
+    recorder = PartsCsv(tmp_path / "parts.csv")
+    recorder.begin(DESCRIPTION)
+    recorder.parts(7, [FIRST])
+    header, row = (tmp_path / "parts.csv").read_text().splitlines()
+    assert header == ",".join(PARTS_HEADER)
+    assert row == "7,0,node-1,3,2.5,0.3333333333333333,1=0.125 2=0.5,4096,2048,3,1.5,0,1,0.0"
+    recorder.close()
+
+
+def test_a_run_without_the_file_has_no_rows(tmp_path: Path) -> None:
+    assert read_parts(tmp_path / "parts.csv") == {}
+
+
+def test_the_last_of_several_rows_of_one_step_counts(tmp_path: Path) -> None:
+    recorder = PartsCsv(tmp_path / "parts.csv")
+    recorder.begin(DESCRIPTION)
+    recorder.parts(4, rows(4))
+    gone = replace(SECOND, alive=False, heartbeat_age=30.0)
+    recorder.parts(4, [gone])
+    recorder.close()
+    assert read_parts(tmp_path / "parts.csv") == {4: [rows(4)[0], gone]}
+
+
+def test_a_resumed_run_goes_on_after_its_checkpoint(tmp_path: Path) -> None:
+    record(tmp_path / "whole.csv", range(1, 6))
+    record(tmp_path / "resumed.csv", range(1, 5))
+    record(tmp_path / "resumed.csv", range(3, 6), resume_step=2)
+    assert (tmp_path / "resumed.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_a_simulation_that_begins_again_replaces_its_rows(tmp_path: Path) -> None:
+    recorder = PartsCsv(tmp_path / "parts.csv")
+    recorder.begin(DESCRIPTION)
+    for step in (1, 2, 3, 1, 2):
+        recorder.parts(step, rows(step))
+    recorder.close()
+    assert list(read_parts(tmp_path / "parts.csv")) == [1, 2]
+
+
+@pytest.mark.parametrize("torn", ["3,0,node-1,3,2.5", '3,0,"node', "3", "st", ",".join(PARTS_HEADER), ""])
+def test_a_last_line_torn_by_a_crash_is_dropped(tmp_path: Path, torn: str) -> None:
+    path = tmp_path / "parts.csv"
+    record(tmp_path / "whole.csv", range(1, 5))
+    if ",".join(PARTS_HEADER).startswith(torn):
+        path.write_text(torn)
+        assert read_parts(path) == {}
+        record(path, range(1, 5), resume_step=0)
+    else:
+        record(path, range(1, 3))
+        path.write_text(path.read_text() + torn)
+        assert list(read_parts(path)) == [1, 2]
+        record(path, range(3, 5), resume_step=2)
+    assert path.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["x,0,a,1,0,0,,0,0,0,0,0,1,0", "1,0,a,1,0,0,1:2,0,0,0,0,0,1,0", "1,2", ""])
+def test_a_damaged_row_is_named(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "parts.csv"
+    record(path, range(1, 2))
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], damage or "what", *lines[1:]]) + "\n")
+    with pytest.raises(
+        RunError, match=r"parts\.csv:2: '.*' is no row of step,part,machine,.*; fix or remove it"
+    ):
+        read_parts(path)
+
+
+def test_another_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "parts.csv").write_text("step,kind,name,metric,value\n1,run,,seconds,1.0\n")
+    with pytest.raises(RunError, match=r"parts\.csv:1: no table of parts"):
+        read_parts(tmp_path / "parts.csv")
+
+
+def test_a_new_run_does_not_go_on_in_an_old_table(tmp_path: Path) -> None:
+    record(tmp_path / "parts.csv", range(1, 2))
+    with pytest.raises(RunError, match="exists already"):
+        PartsCsv(tmp_path / "parts.csv").begin(DESCRIPTION)
+
+
+def test_a_part_names_the_neighbour_that_it_waited_for_the_longest() -> None:
+    assert (FIRST.waited, FIRST.waited_for) == (0.625, 2)
+    assert replace(FIRST, waiting={3: 1.0, 1: 1.0}).waited_for == 1
+    assert replace(FIRST, waiting={3: 0.0}).waited_for is None
+    assert SECOND.waited_for is None
+    assert math.isclose(SECOND.waited, 0.0)
