@@ -7,7 +7,14 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from antiphon.engine.core.system import System
-from antiphon.engine.parts.placement import Placement, agent_costs, cut_channels, lookahead_of, traffic
+from antiphon.engine.parts.placement import (
+    Placement,
+    agent_costs,
+    cut_channels,
+    lookahead_of,
+    message_bytes,
+    returned_bytes,
+)
 from antiphon.engine.planning.rivals.asynchronous_pipeline import ladder
 from antiphon.engine.planning.rivals.placed import MeasuredSpeed, call_seconds, expected_slowest
 from antiphon.engine.planning.rivals.step_times import StepTime
@@ -92,8 +99,6 @@ def _calls(system: System, placement: Placement) -> Mapping[tuple[int, int], flo
     calls: dict[tuple[int, int], float] = defaultdict(float)
     for channel in cut_channels(system, placement):
         ends = placement[channel.sender], placement[channel.receiver]
-        sender = channel.ledger.sender
-        message = sender.rate / sender.clock.period * system.dtype.itemsize * system.batch * channel.size
-        calls[ends] += message
-        calls[ends[::-1]] += traffic(system, channel) - message
+        calls[ends] += message_bytes(system, channel)
+        calls[ends[::-1]] += returned_bytes(system, channel)
     return calls
