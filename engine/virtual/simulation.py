@@ -22,7 +22,7 @@ from antiphon.engine.parts.part import Part
 from antiphon.engine.parts.placement import agent_costs, check_divisible, check_placement, partition, units_of
 from antiphon.engine.runs.run_writer import open_writer
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.state.checkpoint import copy_tree, write_simulation
+from antiphon.engine.state.checkpoint import Saved, copy_tree, write_simulation
 from antiphon.engine.state.compatibility import check_compatible
 from antiphon.engine.state.state_dict import snapshot
 from antiphon.engine.step.backends import StackedBackend
@@ -352,6 +352,11 @@ class VirtualSimulation(Simulation):
         self._newest = {}
         self.train_means = MeanAccumulator(self.backend.system)
         self.train_means.load_state_dict(state["tally"])
+
+    def load_saved(self, saved: Saved) -> None:
+        """Take over the state of a checkpoint; raises as its base."""
+        super().load_saved(saved)
+        self.obstacle = None
 
     def fork(self, backend: str | None = None, *, stacked: bool = True) -> Self:
         """Return a copy that goes on by itself in virtual time, unrecorded; its backend is always the same."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ def stages(
     size: int = 12,
     aligned: bool = True,
     steps: int = 40,
+    norm: str = "none",
+    rate: float = 0.01,
     channel: dict[str, Any] | None = None,
     env: dict[str, Any] | None = None,
 ) -> Scenario:
@@ -30,7 +33,9 @@ def stages(
     gradient: dict[str, Any] = {"kind": kind, "context": ["label"]}
     if kind == "local":
         gradient = {"kind": kind, "target": "label"}
-    agents: dict[str, Any] = {name: {"network": {"kind": "mlp", "hidden": [size]}} for name in names}
+    agents: dict[str, Any] = {
+        name: {"network": {"kind": "mlp", "hidden": [size], "norm": norm}} for name in names
+    }
     agents[names[0]]["observes"] = ["image"]
     agents[names[-1]]["objective"] = {"kind": "classification", "target": "label"}
     for name in names[1:]:
@@ -43,8 +48,8 @@ def stages(
             "scenario": "stages",
             "env": {"id": "antiphon/Digits-v0", **(env or {})},
             "agents": agents,
-            "channels": [{"from": a, "to": b, **way} for a, b in zip(names, names[1:], strict=False)],
-            "training": {"batch": batch, "steps": steps, "optimiser": {"kind": "adam", "lr": 0.01}},
+            "channels": [{"from": a, "to": b, **way} for a, b in pairwise(names)],
+            "training": {"batch": batch, "steps": steps, "optimiser": {"kind": "adam", "lr": rate}},
         }
     )
 

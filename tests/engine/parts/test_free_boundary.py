@@ -12,7 +12,6 @@ from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.parts.free_boundary import (
     FreeBoundary,
     FreeFigures,
-    FreeMessage,
     FreeSettings,
     packed,
     travelling_signals,
@@ -55,8 +54,11 @@ def figures(part: Part) -> FreeFigures:
             env={"hold": 4},
         ),
         stages(channel={"coupling": "delayed"}),
+        stages(
+            channel={"link": {"delay": 1, "drop": 0.3}, "input": {"kind": "linear", "context": ["image"]}}
+        ),
     ],
-    ids=["sobolev", "critic", "linear", "local", "unaligned", "lossy", "unlocked", "delayed"],
+    ids=["sobolev", "critic", "linear", "local", "unaligned", "lossy", "unlocked", "delayed", "inputs"],
 )
 def test_where_nothing_is_late_all_is_learned_to_the_bits_of_delay_1(scenario: Scenario) -> None:
     parts, whole = free_parts(scenario), Simulation(scenario, stacked=False)
@@ -250,7 +252,6 @@ def test_signals_travel_only_where_an_agent_is_aligned_and_only_those_it_and_its
     first = free_parts(scenario)[0]
     first.step()
     (message,) = first.collect(1).messages
-    assert isinstance(message, FreeMessage)
     assert list(message.signals) == ["label"]
     assert message.nbytes == message.content.nbytes + message.signals["label"].nbytes
 
