@@ -181,10 +181,6 @@ Address = Annotated[
         help="With --backend ray: the cluster's address (default: one on this machine, for this run).",
     ),
 ]
-PartsCount = Annotated[
-    int | None,
-    typer.Option("--parts", parser=_whole(1), metavar="N", help="Divide the agents into N parts."),
-]
 Cluster = Annotated[
     str | None,
     typer.Option(

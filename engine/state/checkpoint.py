@@ -193,9 +193,9 @@ def from_bytes(data: bytes) -> dict[str, Any]:
         state = _unpack(json.loads(data[8:end]), load(data[end:]))
     except (KeyError, SafetensorError) as error:
         raise ValueError(f"a damaged state: {error}") from None
-    if not isinstance(state, dict):
-        raise ValueError("a damaged state: no dictionary")
-    return state
+    if isinstance(state, dict):
+        return state
+    raise ValueError("a damaged state: no dictionary")
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
