@@ -5,7 +5,7 @@ parameters, one fused kernel call for any subset.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -49,6 +49,8 @@ class _Call:
     """For each kind of moment, in the order of `_MOMENTS`."""
     steps: list[Tensor]
     """Counts, float32 [], this step included."""
+    copies: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+    """Tensors to be written when the kernel has run, with the tensor and the places in it that are copied to each."""
 
     def join(self, other: _Call) -> None:
         self.parameters += other.parameters
@@ -267,6 +269,8 @@ class StackedOptimiser(_Settings):
         if kind != "sgd" and self.parameters:
             counts = torch.zeros(self.size, dtype=torch.float32, device=self.parameters[0].device)
             self.state["steps"] = [counts]
+        self._behind: list[_Behind] | None = None
+        """For each parameter, in a part of a larger stack (`place_in`); None: in none."""
         self.refresh()
 
     @classmethod
@@ -323,6 +327,24 @@ class StackedOptimiser(_Settings):
         call = self._call(gradients, members, found_inf)
         if call is not None:
             self._run(call, rate, found_inf)
+            for target, source, places in call.copies:
+                target.copy_(source[places])
+
+    def place_in(self, places: Sequence[int], size: int) -> None:
+        """Round as the members at ascending `places` of a larger stack, of `size` members, do.
+
+        On a CPU the kernels compute the elements behind the last whole vector of a tensor in another loop, which rounds in
+        another way: so what an element comes to depends on its distance from the end of its stack.
+        """
+        if not self.parameters or self.parameters[0].device.type != "cpu":
+            return
+        self._behind = []
+        for p in self.parameters:
+            length = p[0].numel()
+            behind = size * length % _vector(p)
+            first = size * length - behind
+            elements = [i for n in places for i in range(max(n * length, first), (n + 1) * length)]
+            self._behind.append(_Behind(behind, torch.tensor(elements, dtype=torch.int64) - first))
 
     def refresh(self) -> None:
         """Read step counts and stacks again, after a state was loaded or a member stepped alone."""
@@ -375,12 +397,13 @@ class StackedOptimiser(_Settings):
         if "steps" in self.state:
             self.state["steps"][0].add_(1 if found_inf is None else 1 - found_inf)
             steps = [self._count] * len(self.parameters)
-        return _Call(
+        call = _Call(
             list(self.parameters),
             _laid_out(self.parameters, gradients),
             [list(self.state[name]) for name in self.moments],
             steps,
         )
+        return call if self._behind is None else _divided(call, self._behind)
 
     def _call_some(
         self, gradients: Sequence[Tensor], stepping: Sequence[int], found_inf: Tensor | None
@@ -437,6 +460,52 @@ def _dense(stack: Tensor) -> bool:
     if torch.empty_like(stack, device="meta").stride() != stack.stride():  # it keeps strides that are dense
         return False
     return len(stack) == 1 or stack.stride(0) == stack.numel() // len(stack)
+
+
+def _vector(tensor: Tensor) -> int:
+    """Return the elements of the longest vector that kernels use: 64 bytes, a multiple of all others."""
+    return 64 // tensor.element_size()
+
+
+@dataclass(frozen=True)
+class _Behind:
+    """The elements of a larger stack that are behind its last whole vector.
+
+    Attributes:
+        count: How many there are.
+        own: Which of them are those at the end of a part of that stack, [own] int64.
+    """
+
+    count: int
+    own: Tensor
+
+
+def _divided(call: _Call, behind: Sequence[_Behind]) -> _Call:
+    """Divide the tensors of a call so that each element is computed as in the larger stack."""
+    found = _Call([], [], [[] for _ in call.moments], [])
+    each = zip(call.parameters, call.gradients, *call.moments, strict=True)
+    for i, (last, tensors) in enumerate(zip(behind, each, strict=True)):
+        count, own, vector = tensors[0].numel(), len(last.own), _vector(tensors[0])
+        if own == count % vector and own in (0, last.count):
+            pieces = [tensors]
+        else:
+            flat = [torch.as_strided(t, (count,), (1,)) for t in tensors]
+            whole, first = (count - own) // vector * vector, count - own
+            pieces = [tuple(t[:whole] for t in flat)] if whole else []
+            rest = torch.arange(first - whole)
+            for start, end, places, length in (
+                (whole, first, rest, vector),
+                (first, count, last.own, last.count),
+            ):
+                if start < end:
+                    piece = tuple(t.new_zeros(length).index_copy_(0, places, t[start:end]) for t in flat)
+                    pieces.append(piece)
+                    changed = [k for k in range(len(flat)) if k != 1]  # the gradient is only read
+                    found.copies += [(flat[k][start:end], piece[k], places) for k in changed]
+        for parameter, gradient, *moments in pieces:
+            steps = call.steps[i : i + 1]
+            found.join(_Call([parameter], [gradient], [[moment] for moment in moments], steps))
+    return found
 
 
 def _clipped_each(gradients: Sequence[Tensor], largest: float) -> list[Tensor]:

@@ -93,8 +93,8 @@ def begin(
     how: dict[str, Any] = {"device": device, "backend": request.backend, "parts": division}
     simulation = Simulation(request.scenario, seed=request.seed, **how)
     facts = {**request.facts, "backend": simulation.backend.name}  # chosen once, for resuming too
-    if simulation.parts is not None:
-        facts["parts"] = simulation.parts
+    if simulation.division is not None:
+        facts["parts"] = simulation.division
     try:
         directory = RunDirectory.create(path, request.scenario, facts)
     except BaseException:

@@ -349,3 +349,25 @@ def test_what_is_no_stack_of_equals_is_refused() -> None:
         take([Optimiser("sgd", [stack[n]]) for n in (0, 1, 1)], [stack])
     with pytest.raises(ValueError, match="2 members are named, there are 3"):
         StackedOptimiser("sgd", [stack]).step([stack], 0.1, [True, False])
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_part_of_a_stack_rounds_as_the_whole(kind: str, dtype: torch.dtype) -> None:
+    """Behind the last whole vector of a tensor the kernels round in another way."""
+    generator = torch.Generator().manual_seed(1)
+    size, shapes = 7, [(10,), (3,), (5, 7), (16, 2), (33,)]
+    settings = {"weight_decay": 0.01, **({"momentum": 0.9} if kind == "sgd" else {})}
+    values = [torch.randn(size, *shape, generator=generator).to(dtype) for shape in shapes]
+    steps = [[torch.randn_like(v, dtype=torch.float32).to(dtype) for v in values] for _ in range(5)]
+    for places in ([0, 1], [6], [2, 5, 6], [5], list(range(7))):
+        own = StackedOptimiser(kind, [v[places].clone() for v in values], **settings)
+        own.place_in(places, size)
+        reference = StackedOptimiser(kind, [v.clone() for v in values], **settings)
+        for gradients in steps:
+            reference.step(gradients, 0.01)
+            own.step([g[places] for g in gradients], 0.01)
+        for mine, theirs in zip(
+            [*own.parameters, *own.tensors()], [*reference.parameters, *reference.tensors()], strict=True
+        ):
+            assert torch.equal(mine, theirs[places])
