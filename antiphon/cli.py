@@ -541,15 +541,22 @@ def check(
     variant: Variant = None,
     settings: Settings = None,
     parts: PartsCount = None,
+    place: Place = None,
     json: Json = False,
 ) -> None:
     """Check a scenario or a study without running it: list all errors, or warnings if there are none."""
     from antiphon.commands import check as verb
 
-    given = settings or []
-    raise typer.Exit(
-        verb.check(scenario, python=python, variant=variant, settings=given, parts=parts, json=json)
+    code = verb.check(
+        scenario,
+        python=python,
+        variant=variant,
+        settings=settings or [],
+        parts=parts,
+        place=place or [],
+        json=json,
     )
+    raise typer.Exit(code)
 
 
 @app.command(epilog=_examples("split"))

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rich.text import Text
 
-from antiphon.commands.arguments import given_template, values_of
+from antiphon.commands.arguments import given_template, placement_of, values_of
 from antiphon.commands.explain import built
 from antiphon.commands.output import console, left_out, percent, print_json, show_table
 from antiphon.commands.show import some
@@ -70,6 +70,7 @@ def check(
     variant: str | None,
     settings: list[str],
     parts: int | None = None,
+    place: Sequence[str] = (),
     json: bool,
 ) -> int:
     """Check a scenario or a study, print its problems and warnings, and return the exit code.
@@ -79,7 +80,8 @@ def check(
         python: `MODULE:FUNCTION` of a Python scenario.
         variant: The only one that is checked; None: all, but with `parts` the default one.
         settings: `name=value` of parameters.
-        parts: Into how many the scenario's agents are to be divided; None: that is not checked.
+        parts: Into how many the scenario's agents are to be divided; None: as `place` has, or that is not checked.
+        place: The agents' parts, as of `placement_of`.
         json: Whether the result is printed as JSON.
 
     Raises:
@@ -92,8 +94,8 @@ def check(
             study = find_study(name)
         if study is None:
             template = given_template("check", name, python)
-            found = check_scenario(template, variant, values, parts=parts)
-        elif parts is not None:
+            found = check_scenario(template, variant, values, parts=parts, place=place)
+        elif parts is not None or place:
             raise ScenarioError(f"check: {name} is a study; --parts is of a scenario")
         else:
             found = check_study(
@@ -115,19 +117,22 @@ def check_scenario(
     values: Mapping[str, Any],
     *,
     parts: int | None = None,
+    place: Sequence[str] = (),
 ) -> Findings:
-    """Check a variant of a template, or all of them; with `parts`, one of them and its division."""
+    """Check a variant of a template, or all of them; with `parts` or `place`, one of them and its division."""
     found = Findings(template.name, template.source)
-    only = variant or parts is not None or not template.variants
+    divided = parts is not None or bool(place)
+    only = variant or divided or not template.variants
     for each in [variant] if only else [None, *template.variants]:
         problems = list(_problems(template, each, values))
         warnings = []
         if not problems:
             warnings = advice(template.resolve(each, values), other_variants(template, each, values))
         found.add(each or DEFAULT, problems, warnings)
-        if parts is not None and not problems:
+        if divided and not problems:
             scenario = template.resolve(each, values)
-            found.parts = find_parts(scenario, built(scenario), parts)
+            placement = placement_of(place, scenario.agents) if place else None
+            found.parts = find_parts(scenario, built(scenario), parts, placement)
             if found.parts.problem is not None:
                 found.problems[str(found.parts.problem)] = [each or DEFAULT]
     return found
