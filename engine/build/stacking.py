@@ -41,9 +41,8 @@ from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.progress import Progress
 from antiphon.engine.core.records import LearningGroup, Replicas
 from antiphon.engine.core.system import Stacked, System
-from antiphon.nets.optimisers import Optimiser, StackedOptimiser
+from antiphon.nets.optimisers import Optimiser
 from antiphon.nets.torch_optimisers import TorchOptimiser
-from antiphon.nets.trained_parameters import StackedParameters
 
 __all__ = ["agent_kind", "channel_kind", "channels_alone", "place_of", "reasons_alone", "stack", "stacks_of"]
 
@@ -269,7 +268,6 @@ def stack(base: System, part: System | None = None) -> Stacked:
     """
     found, alone = stacks_of(base)
     whole_place = {agent.name: i for members in found for i, agent in enumerate(members)}
-    whole_size = {members[0].name: len(members) for members in found}
     stack_of = {agent.name: members[0].name for members in found for agent in members}
     families = channel_stacks_of(base, stack_of, alone)
     if part is not None:
@@ -285,8 +283,6 @@ def stack(base: System, part: System | None = None) -> Stacked:
             first = members[0].name
             name = f"{first} and {len(members) - 1} more" if len(members) > 1 else first
             agents[name] = _rewired(members[0]) if first in alone else _stack_agents(name, members, base)
-            places = [whole_place[agent.name] for agent in members]
-            _round_as_in(agents[name].learner, places, whole_size[stack_of[first]])
             place |= {agent.name: (name, i) for i, agent in enumerate(members)}
             progress.advance(len(members))
         channels = _Channels(base, place, agents, families, whole_place).stack(progress)
@@ -301,14 +297,6 @@ def stack(base: System, part: System | None = None) -> Stacked:
     schedule = Schedule(clocks, waves)
     system = replace(base, agents=agents, channels=channels, groups=groups, schedule=schedule, replica_of={})
     return Stacked(base, system, place, alone)
-
-
-def _round_as_in(stacked: object, places: Sequence[int], size: int) -> None:
-    """Let the optimiser of a part of a stack of `size` members, those at `places`, round as that of the whole stack."""
-    if len(places) < size and isinstance(stacked, StackedParameters):
-        optimiser = stacked.optimiser
-        if isinstance(optimiser, StackedOptimiser):
-            optimiser.place_in(places, size)
 
 
 def _index(places: list[int], count: int, device: torch.device) -> Tensor | None:
@@ -380,7 +368,7 @@ class _Channels:
         whole: dict[str, int] = {}
         for i, family in enumerate(self.families):
             pieces = self._pieces(family)
-            made = [self._channel(members, family) for members in pieces]
+            made = [self._channel(members, stacked=len(family) > 1) for members in pieces]
             self._join_senders(made)
             for channel in made:
                 found[channel.name] = channel
@@ -396,15 +384,13 @@ class _Channels:
 
     def _pieces(self, family: Sequence[Channel]) -> list[list[Channel]]:
         """The channels of a family that are here, in the family's order: those within, and those cut, by the other end."""
+        ordered = sorted(family, key=lambda c: self.whole_place[c.sender])
         pieces: dict[Hashable, list[Channel]] = {}
-        for channel in self._ordered(family):
+        for channel in ordered:
             if channel.name in self.base.channels:
                 end = channel.sender in self.place, self.base.elsewhere.get(channel.name)
                 pieces.setdefault(end, []).append(channel)
         return list(pieces.values())
-
-    def _ordered(self, family: Sequence[Channel]) -> list[Channel]:
-        return sorted(family, key=lambda c: self.whole_place[c.sender])
 
     def _join_senders(self, pieces: Sequence[Channel]) -> None:
         """Let the pieces of a family that are sent from here select their rows together."""
@@ -424,8 +410,8 @@ class _Channels:
         for piece in sent:
             piece.family = family
 
-    def _channel(self, members: list[Channel], family: Sequence[Channel]) -> Channel:
-        batch, stacked = self.base.batch, len(family) > 1
+    def _channel(self, members: list[Channel], *, stacked: bool) -> Channel:
+        batch = self.base.batch
         first = members[0]
         device = first.zeros.device
         settings: dict[str, Any] = {
@@ -454,10 +440,8 @@ class _Channels:
             settings["name"] = f"{first.name} and {len(members) - 1} more" if len(members) > 1 else first.name
             settings["zeros"] = torch.cat([channel.zeros for channel in members])
             ledger.name = settings["name"]
-            place = {channel.name: i for i, channel in enumerate(self._ordered(family))}
-            for key in ("predictor", "input"):
-                settings[key] = _models([getattr(c, key) for c in members], batch)
-                _round_as_in(settings[key], [place[c.name] for c in members], len(family))
+            settings["predictor"] = _models([c.predictor for c in members], batch)
+            settings["input"] = _models([c.input for c in members], batch)
             if first.sampler is not None:
                 settings["sampler"] = first.sampler.stack(
                     [c.sampler for c in members if c.sampler is not None]

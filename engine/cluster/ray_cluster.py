@@ -137,7 +137,7 @@ class RayCluster:
         for where, ref in refs.items():
             try:
                 answers[where] = ray.get(ref, timeout=_JOIN)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  (whatever Ray says of a node)
                 raise RunError(f"--address: node {where} does not answer ({_first_line(error)})") from None
         return answers
 
@@ -207,9 +207,13 @@ def _init(failure: str, **settings: Any) -> Mapping[str, Any]:
     handler = signal.getsignal(signal.SIGTERM) if main else None
     try:
         context = ray.init(
-            log_to_driver=False, configure_logging=False, logging_level="ERROR", namespace="antiphon", **settings
+            log_to_driver=False,
+            configure_logging=False,
+            logging_level="ERROR",
+            namespace="antiphon",
+            **settings,
         )
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (whatever Ray says of a cluster)
         raise RunError(f"{failure} ({_first_line(error)})") from None
     finally:
         if main:
@@ -236,7 +240,9 @@ def _check_answers(address: str) -> None:
     """Raise RunError unless something listens at HOST:PORT; Ray itself tries for minutes."""
     host, separator, port = address.rpartition(":")
     if not separator or not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise RunError(f"--address: {address!r} is not HOST:PORT; `ray start --head` prints it, for example 10.0.0.1:6379")
+        raise RunError(
+            f"--address: {address!r} is not HOST:PORT; `ray start --head` prints it, for example 10.0.0.1:6379"
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT).close()
     except OSError as error:

@@ -153,7 +153,7 @@ class RayParts:
         if row_at is not None:
             self._rows.append(row_at)
         while self._at < until:
-            reports = self._each("advance", lambda: (self._session, self._calls, until), stop)
+            reports = self._each("advance", lambda goal=until: (self._session, self._calls, goal), stop)
             reached = {report.now for report in reports}
             self._at = max(reached)
             if len(reached) == 1:
@@ -231,9 +231,7 @@ class RayParts:
         shared = None if whole is None else self._ray.put(whole)
         self._call_all("scatter", lambda: (self._session, shared))
 
-    def _call_all(
-        self, method: str, arguments: Callable[[], Sequence[Any]], stop: Stop = never
-    ) -> list[Any]:
+    def _call_all(self, method: str, arguments: Callable[[], Sequence[Any]], stop: Stop = never) -> list[Any]:
         """Call a method of all workers and return the answers; a part that dies meanwhile is called once more.
 
         Raises:
@@ -302,5 +300,7 @@ def _rank(error: BaseException) -> int:
 
 def _reason(error: BaseException) -> str:
     """Return the line of an error of Ray that says most."""
-    lines = [line.strip() for line in str(getattr(error, "cause", None) or error).splitlines() if line.strip()]
+    lines = [
+        line.strip() for line in str(getattr(error, "cause", None) or error).splitlines() if line.strip()
+    ]
     return lines[0] if lines else type(error).__name__

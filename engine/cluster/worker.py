@@ -104,9 +104,7 @@ class PartWorker:
         checkpoint_every: Steps between checkpoints, at the ends of exchanges.
     """
 
-    def __init__(
-        self, make: Callable[[], Part], index: int, directory: Path, checkpoint_every: int
-    ) -> None:
+    def __init__(self, make: Callable[[], Part], index: int, directory: Path, checkpoint_every: int) -> None:
         self._make, self._index, self._checkpoint_every = make, index, checkpoint_every
         self._directory = directory
         self._built: Part | None = None
@@ -307,7 +305,9 @@ class PartWorker:
 
     def _deliver(self, before: float) -> None:
         with self._changed:
-            found = [exchange for one in sorted(self._inboxes) for exchange in self._inboxes[one].take(before)]
+            found = [
+                exchange for one in sorted(self._inboxes) for exchange in self._inboxes[one].take(before)
+            ]
         for exchange in found:
             self._part.deliver(exchange)
 

@@ -193,9 +193,9 @@ def from_bytes(data: bytes) -> dict[str, Any]:
         state = _unpack(json.loads(data[8:end]), load(data[end:]))
     except (KeyError, SafetensorError) as error:
         raise ValueError(f"a damaged state: {error}") from None
-    if not isinstance(state, dict):
-        raise ValueError("a damaged state: no dictionary")
-    return state
+    if isinstance(state, dict):
+        return state
+    raise ValueError("a damaged state: no dictionary")
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
@@ -243,6 +243,8 @@ class Saved:
         """Why no step can follow; None: a run can go on from it."""
         if self.state["env"] is not None:
             return None
+        if "virtual" in self.state:
+            return f"{self.place}: is of a run in virtual time; go on with `antiphon resume`"
         return (
             f"{self.place}: its environment keeps its state to itself, so the run cannot go on; "
             "take its agents into another one with `weights: RUN:agent`"
