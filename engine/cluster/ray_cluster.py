@@ -38,6 +38,8 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # else lines about processes that died go to stdout
 }
+_LONGEST_FOLDER = 20
+"""Characters: Ray's sockets are in a folder of it, and the path of a socket has at most 107."""
 _TOKEN = secrets.token_hex(32)
 """Ray reads a token once in a process."""
 _PROBE = """
@@ -82,7 +84,8 @@ class RayCluster:
                 "import it later, or give the address of a cluster"
             )
         _check_port_is_free()
-        self._directory = Path(tempfile.mkdtemp(prefix="antiphon-ray-"))
+        short = len(tempfile.gettempdir()) <= _LONGEST_FOLDER
+        self._directory = Path(tempfile.mkdtemp(prefix="antiphon-", dir=None if short else "/tmp"))
         token = self._directory / "token"
         token.touch(0o600)
         token.write_text(_TOKEN)
@@ -137,7 +140,7 @@ class RayCluster:
         for where, ref in refs.items():
             try:
                 answers[where] = ray.get(ref, timeout=_JOIN)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  (of Ray, or whatever is wrong with that node)
                 raise RunError(f"--address: node {where} does not answer ({_first_line(error)})") from None
         return answers
 
@@ -207,9 +210,13 @@ def _init(failure: str, **settings: Any) -> Mapping[str, Any]:
     handler = signal.getsignal(signal.SIGTERM) if main else None
     try:
         context = ray.init(
-            log_to_driver=False, configure_logging=False, logging_level="ERROR", namespace="antiphon", **settings
+            log_to_driver=False,
+            configure_logging=False,
+            logging_level="ERROR",
+            namespace="antiphon",
+            **settings,
         )
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (Ray raises many kinds)
         raise RunError(f"{failure} ({_first_line(error)})") from None
     finally:
         if main:
@@ -236,7 +243,9 @@ def _check_answers(address: str) -> None:
     """Raise RunError unless something listens at HOST:PORT; Ray itself tries for minutes."""
     host, separator, port = address.rpartition(":")
     if not separator or not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise RunError(f"--address: {address!r} is not HOST:PORT; `ray start --head` prints it, for example 10.0.0.1:6379")
+        raise RunError(
+            f"--address: {address!r} is not HOST:PORT; `ray start --head` prints it, for example 10.0.0.1:6379"
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT).close()
     except OSError as error:

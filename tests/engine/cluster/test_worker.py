@@ -28,7 +28,9 @@ class Killed(Exception):
 class Line:
     """Workers of parts in threads, and the lines between them, which lose, double and reorder calls."""
 
-    def __init__(self, directory: Path, count: int, lookahead: int, *, loss: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self, directory: Path, count: int, lookahead: int, *, loss: float = 0.0, seed: int = 0
+    ) -> None:
         self.count, self.lookahead, self.directory = count, lookahead, directory
         self.random, self.loss = random.Random(seed), loss
         self.kills: dict[int, set[int]] = {index: set() for index in range(count)}
