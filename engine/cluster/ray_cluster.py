@@ -94,6 +94,7 @@ class RayCluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # as there by default, it listens on 127.0.0.1 alone
+            "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # for which its agents outlive a process that is killed
         }
         found = _init(
             "ray: no cluster could be started on this machine",
