@@ -100,6 +100,11 @@ class Part:
         """Whether all that the coming step reads has arrived."""
         return not self.waits_for()
 
+    @property
+    def behind(self) -> int:
+        """Steps by which the oldest of what its neighbours have sent is behind its own step; 0 without neighbours."""
+        return max(0, *(self.now - end for end in self.boundary.covered.values()), 0)
+
     def waits_for(self) -> tuple[int, ...]:
         """The neighbours whose exchanges the coming step needs and has not got."""
         return self.boundary.waits_for(self.now)

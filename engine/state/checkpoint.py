@@ -241,6 +241,8 @@ class Saved:
         """Why no step can follow; None: a run can go on from it."""
         if self.state["env"] is not None:
             return None
+        if "virtual" in self.state:
+            return f"{self.place}: is of a run in virtual time; go on with `antiphon resume`"
         return (
             f"{self.place}: its environment keeps its state to itself, so the run cannot go on; "
             "take its agents into another one with `weights: RUN:agent`"
