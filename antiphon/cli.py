@@ -46,6 +46,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "antiphon study",
         "antiphon study corporation --variant locked --variant decoupled --seeds 2 --steps 600",
     ),
+    "plan": (
+        "antiphon plan digits-mlp --cluster datacentre-100 --target 80 --seeds 1",
+        "antiphon plan digits-mlp --cluster continents-1000 --set width=32 --target 80 --seeds 1 --steps 200 --json",
+    ),
     "split": ("antiphon split train:model", "antiphon split train:model --at blocks.1,blocks.2"),
     "report": ("antiphon report runs/exp1 runs/exp2 --output report.html",),
     "diff": ("antiphon diff runs/exp1 runs/exp2",),
@@ -176,10 +180,6 @@ Address = Annotated[
         metavar="A",
         help="With --backend ray: the cluster's address (default: one on this machine, for this run).",
     ),
-]
-PartsCount = Annotated[
-    int | None,
-    typer.Option("--parts", parser=_whole(1), metavar="N", help="Divide the agents into N parts."),
 ]
 Cluster = Annotated[
     str | None,
@@ -569,6 +569,62 @@ def check(
     given = settings or []
     raise typer.Exit(
         verb.check(scenario, python=python, variant=variant, settings=given, parts=parts, json=json)
+    )
+
+
+@app.command(epilog=_examples("plan"))
+def plan(
+    cluster: Annotated[
+        str, typer.Option("--cluster", metavar="PROFILE", help="A cluster profile: a name, or a YAML file.")
+    ],
+    name_or_file: OptionalScenario = None,
+    python: Python = None,
+    variant: Variant = None,
+    settings: Settings = None,
+    target: Annotated[
+        float | None,
+        typer.Option(
+            "--target",
+            parser=_number,
+            metavar="X",
+            help="Score of the readouts on the test split; of accuracy in percent (default: 95).",
+        ),
+    ] = None,
+    seeds: Annotated[
+        int,
+        typer.Option("--seeds", parser=_whole(1), metavar="K", help="Runs of each learning rule."),
+    ] = 2,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps", parser=_whole(1), metavar="N", help="Most steps of a run (default: the scenario's)."
+        ),
+    ] = None,
+    parts: Annotated[
+        int | None,
+        typer.Option(
+            "--parts",
+            parser=_whole(2),
+            metavar="N",
+            help="Number of machines (default: one for each agent, while there are so many).",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Plan a scenario on a cluster: time to a target by rival, and whether decoupling pays there."""
+    from antiphon.commands.cluster import plan as verb
+
+    verb.plan(
+        name_or_file,
+        cluster,
+        python=python,
+        variant=variant,
+        settings=settings or [],
+        target=target,
+        seeds=seeds,
+        steps=steps,
+        parts=parts,
+        json=json,
     )
 
 

@@ -223,7 +223,7 @@ def test_it_begins_again_with_another_seed_as_a_new_one_does() -> None:
         (lambda: VirtualSimulation(stages(), profile(2), {"s0": 0}), "place: s1, s2 in no part"),
         (lambda: VirtualSimulation(stages(channel={"link": {"delay": 0}}), profile(3), {"s0": 0, "s1": 1, "s2": 2}), "delay: 1"),
         (lambda: VirtualSimulation(stages(channel={"link": {"delay": 0}}), profile(3)), "link: {delay: 1}"),
-        (lambda: VirtualSimulation(stages(), profile(3), 4), "parts: 4; there are 3 agents; use at most 3"),
+        (lambda: VirtualSimulation(stages(), profile(3), 4), "parts: 4; the number of agents is 3; use at most 3"),
         (lambda: VirtualSimulation(stages(env={"hold": 3, "episode": "example"}, aligned=False), profile(3)), "env: its episodes end"),
         (lambda: virtual().set("s0.learning_rate", 0.1), "set: s0.learning_rate cannot change in virtual time"),
     ],
