@@ -36,16 +36,20 @@ class Message:
         channel: The first of these channels.
         stamp: The step at which it was sent.
         content: [rows, size], as received.
+        example: The step whose signals it was made from, -1: of none; None: the step at which it was sent.
+        signals: Those that travel with it.
     """
 
     channel: str
     stamp: int
     content: Array
+    example: int | None = None
+    signals: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
         """Bytes of its contents."""
-        return int(self.content.nbytes)
+        return int(self.content.nbytes + sum(value.nbytes for value in self.signals.values()))
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ class Boundary:
         self.sending = {c.names[0]: c for c in cut if c.sender in system.agents}
         self.receiving = {c.names[0]: c for c in cut if c.receiver in system.agents}
         self._part_of = elsewhere
-        self._early: dict[tuple[str, int], Array] = {}
+        self._early: dict[tuple[str, int], Message] = {}
         """What has arrived of steps that this part has not come to, by channel and stamp."""
         self._missing: dict[tuple[str, int], Record] = {}
         """Records whose content has not arrived."""
@@ -166,11 +170,11 @@ class Boundary:
             if ledger.sender.due(step):
                 began = self.system.began if self.system.episode is not None else 0
                 record = ledger.enter(step, channel.zeros, step_signals, began)
-                content = self._early.pop((key, step), None)
-                if content is None:
+                message = self._early.pop((key, step), None)
+                if message is None:
                     self._missing[key, step] = record
                 else:
-                    ledger.fill(record, self._tensor(content))
+                    self._fill(record, message)
         late = [key for key, record in self._missing.items() if (record.first_use or step + 1) <= step]
         if late:
             name, stamp = late[0]
@@ -182,10 +186,12 @@ class Boundary:
         """Note what other parts are to have of `step`, which has been learned from, in this incarnation of the part."""
         del incarnation  # in lockstep what is sent again is the same
         for key, channel in self.sending.items():
+            if channel.family is not None:
+                channel.family.release()
             if channel.ledger.sender.due(step):
                 record = channel.ledger.records[step]
                 messages, _ = self._outgoing[self._part_of[key]]
-                messages.append(Message(key, step, _array(record.received)))
+                messages.append(self._message(key, record))
         for key, channel in self.receiving.items():
             _, returns = self._outgoing[self._part_of[key]]
             for record in channel.ledger.records.values():
@@ -201,6 +207,21 @@ class Boundary:
                             None if record.loss is None else _array(record.loss),
                         )
                     )
+
+    def _message(self, key: str, record: Record) -> Message:
+        """What crosses of a message that was sent; an aligned agent's signals are not those of the step at which it sends."""
+        content, own = _array(record.received), record.step_signals
+        if self.system.agents[self.sending[key].sender].align is None:
+            return Message(key, record.stamp, content)
+        signals = {name: _array(value) for name, value in own.signals.items()}
+        return Message(key, record.stamp, content, own.step, signals)
+
+    def _fill(self, record: Record, message: Message) -> None:
+        """Put what has arrived in place of a placeholder."""
+        self.receiving[message.channel].ledger.fill(record, self._tensor(message.content))
+        if message.example is not None:
+            signals = {name: self._tensor(value) for name, value in message.signals.items()}
+            record.step_signals = StepSignals(message.example, signals)
 
     # --- between parts -------------------------------------------------------------------------------------
 
@@ -227,9 +248,9 @@ class Boundary:
             key = message.channel, message.stamp
             record = self._missing.pop(key, None)
             if record is not None:
-                self.receiving[message.channel].ledger.fill(record, self._tensor(message.content))
+                self._fill(record, message)
             elif message.stamp >= now:
-                self._early[key] = message.content
+                self._early[key] = message
         for one in exchange.returns:
             self.sending[one.channel].ledger.give_back(
                 one.stamp,

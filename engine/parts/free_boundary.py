@@ -34,7 +34,7 @@ class FreeSettings:
         staleness: Steps after which a sender gives up what has not come back for a message.
     """
 
-    queue: int = 64
+    queue: int = 8
     staleness: int = 1024
 
 
@@ -71,23 +71,6 @@ class _Queued:
     example: int
     content: Tensor
     signals: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class FreeMessage(Message):
-    """A message with the signals that an aligned receiver works on.
-
-    Attributes:
-        example: The step whose signals it was made from; -1: none.
-        signals: By name, those that the receiver and its own receivers need.
-    """
-
-    example: int
-    signals: Mapping[str, Array]
-
-    @property
-    def nbytes(self) -> int:
-        return super().nbytes + sum(value.nbytes for value in self.signals.values())
 
 
 @dataclass(frozen=True)
@@ -195,7 +178,7 @@ class FreeBoundary(Boundary):
         for receiver in self._receivers:
             found = self._match(receiver, step) if receiver.aligned else None
             for key in receiver.keys:
-                self._fill(key, step, None if found is None else found.get(key))
+                self._fill_due(key, step, None if found is None else found.get(key))
 
     def _reads(self, key: str, step: int) -> bool:
         """Whether the schedule has a message that reaches its receiver at `step`."""
@@ -228,7 +211,7 @@ class FreeBoundary(Boundary):
         empty = [key for key in keys if not self._queues[key]]
         return empty or keys
 
-    def _fill(self, key: str, step: int, chosen: _Queued | None) -> None:
+    def _fill_due(self, key: str, step: int, chosen: _Queued | None) -> None:
         """Fill the record that reaches its receiver at `step` with what has come; without, it is lost."""
         channel = self.receiving[key]
         stamp = step - channel.ledger.link.delay
@@ -249,7 +232,7 @@ class FreeBoundary(Boundary):
         self.figures.dropped += place
         del queue[: place + 1]
         channel.ledger.fill(record, chosen.content)
-        if channel.mailbox.aligns:
+        if key in self._signals:
             record.step_signals = StepSignals(chosen.example, chosen.signals)
         channel.mailbox.keep(record)
         self._origins[key, stamp] = chosen.stamp, chosen.incarnation
@@ -276,7 +259,7 @@ class FreeBoundary(Boundary):
             wanted = (name for signal in self._signals.get(key, ()) for name in (signal, f"_{signal}"))
             signals = {name: _array(own.signals[name]) for name in wanted if name in own.signals}
             messages, _ = self._outgoing[self._part_of[key]]
-            messages.append(FreeMessage(key, step, _array(record.received), own.step, signals))
+            messages.append(Message(key, step, _array(record.received), own.step, signals))
             if not record.unread:
                 self._sent[key, step] = incarnation
         for key, channel in self.receiving.items():
@@ -292,13 +275,12 @@ class FreeBoundary(Boundary):
         """Take what a neighbour has sent, in whatever order it comes; `now`: the step that this part comes to next."""
         self.covered[exchange.sender] = max(exchange.end, self.covered[exchange.sender])
         for message in exchange.messages:
-            assert isinstance(message, FreeMessage)
             self._queue(message, exchange.incarnation)
         for one in exchange.returns:
             assert isinstance(one, FreeReturn)
             self._give_back(one, now)
 
-    def _queue(self, message: FreeMessage, incarnation: int) -> None:
+    def _queue(self, message: Message, incarnation: int) -> None:
         key, origin = message.channel, (message.stamp, incarnation)
         age = (incarnation, message.stamp)
         queue, aligns = self._queues[key], self._aligns(key)
@@ -309,7 +291,8 @@ class FreeBoundary(Boundary):
             self.figures.dropped += 1  # a newer one has overtaken it
             return
         signals = {name: self._tensor(value) for name, value in message.signals.items()}
-        queued = _Queued(*origin, message.example, self._tensor(message.content), signals)
+        example = message.stamp if message.example is None else message.example
+        queued = _Queued(*origin, example, self._tensor(message.content), signals)
         queue.append(queued)
         queue.sort(key=lambda one: (one.incarnation, one.stamp))
         surplus = len(queue) - (self.settings.queue if aligns else 1)
@@ -361,7 +344,7 @@ class FreeBoundary(Boundary):
 
 
 def packed(exchange: Exchange) -> dict[str, Any]:
-    """Return an exchange between parts that do not wait as plain data and tensors, for a checkpoint."""
+    """Return an exchange as plain data and tensors, for a checkpoint."""
     return {
         **vars(exchange),
         "messages": [_tensors(vars(message)) for message in exchange.messages],
@@ -371,8 +354,8 @@ def packed(exchange: Exchange) -> dict[str, Any]:
 
 def unpacked(state: Mapping[str, Any]) -> Exchange:
     """Return the exchange that `packed` was given."""
-    messages: list[Message] = [FreeMessage(**_arrays(own)) for own in state["messages"]]
-    returns: list[Return] = [FreeReturn(**_arrays(own)) for own in state["returns"]]
+    messages = [Message(**_arrays(own)) for own in state["messages"]]
+    returns = [(FreeReturn if "incarnation" in own else Return)(**_arrays(own)) for own in state["returns"]]
     return Exchange(**{**state, "messages": messages, "returns": returns})
 
 
@@ -390,7 +373,8 @@ def _arrays(value: Any) -> Any:
 
 def travelling_signals(whole: System, cut: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Return by cut channel the names of the signals that travel with its messages: where the receiver is aligned to it,
-    what this agent needs of them, and those that are aligned to it in turn.
+    what this agent needs of them, and those that are aligned to it in turn; where the sender is aligned to another one, what
+    a synthetic input is conditioned on.
 
     Args:
         whole: All agents and channels.
@@ -414,9 +398,14 @@ def travelling_signals(whole: System, cut: Iterable[str]) -> dict[str, tuple[str
     found = {}
     for name in cut:
         channel = whole.channels[name]
-        receiver = whole.agents[channel.receiver]
+        sender, receiver = whole.agents[channel.sender], whole.agents[channel.receiver]
+        wanted = {spec.name for spec in channel.input_context}
         if receiver.align == name:
-            found[name] = tuple(sorted(needs(receiver) | {spec.name for spec in channel.input_context}))
+            wanted |= needs(receiver)
+        elif sender.align is None:
+            continue  # the receiver has the signals of the steps at which it is sent to
+        if wanted:
+            found[name] = tuple(sorted(wanted))
     return found
 
 

@@ -114,7 +114,7 @@ def bonds(system: System) -> Iterator[Bond]:
     for channel in system.channels.values():
         if channel.sender == channel.receiver:
             continue
-        found = _uncuttable(system, channel)
+        found = _uncuttable(channel)
         if found is not None:
             key, reason, fix = found
             ends = channel.sender, channel.receiver
@@ -131,7 +131,7 @@ def bonds(system: System) -> Iterator[Bond]:
     yield from _lenses(system)
 
 
-def _uncuttable(system: System, channel: Channel) -> tuple[str, str, str] | None:
+def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
     """Return the key of a message channel that keeps it from being cut, why, and the fix; None: it can be."""
     if channel.coupling == "locked":
         return "coupling", "locked: both ends learn as one", f"make it decoupled and {_DELAY}"
@@ -146,10 +146,6 @@ def _uncuttable(system: System, channel: Channel) -> tuple[str, str, str] | None
         return "link.back", "0: a gradient is back at the step at which it is made", "make it 1 or more"
     if "to.state" in channel.ends:
         return "gradient.context", "'to.state' is read from the receiver itself", "leave it out"
-    if system.agents[channel.sender].align is not None and (channel.mailbox.aligns or channel.input_context):
-        what = "its receiver is aligned" if channel.mailbox.aligns else "its synthetic input reads them"
-        reason = f"its sender is aligned, so that its messages are of the signals of other steps, and {what}"
-        return "", reason, "leave out the sender's align"
     return None
 
 
@@ -306,7 +302,7 @@ def partition(system: System, scenario: Scenario, parts: int) -> dict[str, int]:
 def _too_many(system: System, units: int) -> str:
     """Return why a system has no more parts than it has units, and the fix."""
     if units == len(system.agents):
-        return f"there are {units} agents; use at most {units}"
+        return f"the number of agents is {units}; use at most {units}"
     bond = next(bonds(system))
     ends = " and ".join(f"'{name}'" for name in bond.agents)
     why = DocumentError(bond.path, bond.reason)

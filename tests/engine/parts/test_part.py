@@ -13,6 +13,7 @@ from antiphon.errors import EngineError
 from antiphon.scenarios import Scenario
 from tests.contracts.backend_twins import facts
 from tests.engine.parts.lockstep import equal, parts_of, ring, run
+from tests.engine.parts.stages import stages
 
 LOSSY = {"link": {"delay": 3, "drop": 0.3, "noise": 0.1}}
 INPUT = {"kind": "linear", "context": ["held", "age"]}
@@ -123,3 +124,16 @@ def test_an_exchange_is_taken_once_and_in_order() -> None:
     first.deliver(exchange)
     with pytest.raises(EngineError, match="from 0 on, not from 1"):
         first.deliver(exchange)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_aligned_agents_in_a_row_of_parts_work_on_the_example_of_the_message_they_read(stacked: bool) -> None:
+    scenario = stages(5, "linear")
+    check_cut(scenario, {name: i for i, name in enumerate(scenario.agents)}, stacked=stacked)
+
+
+def test_a_synthetic_input_knows_the_example_that_an_aligned_sender_worked_on() -> None:
+    scenario = stages(
+        3, "linear", channel={"link": {"delay": 2, "drop": 0.3}, "input": {"context": ["image"]}}
+    )
+    check_cut(scenario, {name: i for i, name in enumerate(scenario.agents)}, stacked=False)

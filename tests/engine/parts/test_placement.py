@@ -111,20 +111,6 @@ REFUSED: dict[str, tuple[Document, str]] = {
         pair() | {"tied": [["a.0.bias", "b.0.bias"]]},
         f"tied[0]: tied parameters are one weight, but {WHERE}; leave it out, or place both ends together",
     ),
-    "aligned at both ends": (
-        pair(a={"align": "b->a"}, b={"align": True}) | {"channels": BACK},
-        (
-            "channels[a->b]: its sender is aligned, so that its messages are of the signals of other steps, and its receiver "
-            f"is aligned, but {WHERE}; leave out the sender's align, or place both ends together"
-        ),
-    ),
-    "a synthetic input of an aligned sender's messages": (
-        pair(a={"align": "b->a"}) | {"channels": [BACK[0] | {"input": {"context": ["x"]}}, BACK[1]]},
-        (
-            "channels[a->b]: its sender is aligned, so that its messages are of the signals of other steps, and its synthetic "
-            f"input reads them, but {WHERE}; leave out the sender's align, or place both ends together"
-        ),
-    ),
     "lens": (
         pair(
             {"gradient": {"kind": "lens", "head": nn.Linear(4, 3), "parameters": HEAD}},
@@ -237,6 +223,9 @@ ALLOWED: dict[str, Document] = {
     "states of its own": pair(a=CELL, b=CELL),
     "aligned at the receiving end": pair(b={"align": True}),
     "aligned at the sending end": pair(a={"align": "b->a"}) | {"channels": BACK},
+    "aligned at both ends": pair(a={"align": "b->a"}, b={"align": True}) | {"channels": BACK},
+    "a synthetic input of an aligned sender's messages": pair(a={"align": "b->a"})
+    | {"channels": [BACK[0] | {"input": {"context": ["x"]}}, BACK[1]]},
     "losses, noise, a rate": pair({"link": {"drop": 0.5, "noise": 0.1, "rate": 0.5}}),
 }
 
@@ -293,7 +282,7 @@ def test_more_parts_than_can_be_separated() -> None:
     system, scenario = made(ring(3))
     with pytest.raises(ScenarioError) as found:
         partition(system, scenario, 4)
-    assert str(found.value) == "parts: 4; there are 3 agents; use at most 3"
+    assert str(found.value) == "parts: 4; the number of agents is 3; use at most 3"
     system, scenario = made(pair({"coupling": "locked"}))
     with pytest.raises(ScenarioError) as found:
         partition(system, scenario, 2)

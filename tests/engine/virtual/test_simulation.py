@@ -1,0 +1,248 @@
+"""Simulations in virtual time: the bits of one machine where nothing is late, the same bits for one seed, and state."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon import Simulation
+from antiphon.engine.metrics.digests import digests
+from antiphon.engine.parts.free_boundary import FreeSettings
+from antiphon.engine.virtual.profile import ClusterProfile
+from antiphon.engine.virtual.simulation import VirtualSimulation
+from antiphon.errors import DivergenceError, RunError, ScenarioError
+from antiphon.scenarios import Scenario
+from tests.engine.parts.stages import different, of_simulation, stages
+from tests.engine.virtual.pieces import profile
+
+ROUGH: dict[str, Any] = {
+    "latency": 2.5,
+    "jitter": 0.3,
+    "loss": 0.05,
+    "bandwidth": 5e4,
+    "compute": {"step": 1, "spread": 0.2, "stragglers": {"share": 0.1, "factor": 5}},
+    "failures": {"per_day": 1000, "outage": 6, "checkpoint": 4},
+}
+"""Keys of a cluster on which everything goes wrong that can."""
+
+
+def virtual(scenario: Scenario | None = None, *, seed: int = 0, **keys: Any) -> VirtualSimulation:
+    return VirtualSimulation(scenario or stages(), profile(3, **keys), seed=seed)
+
+
+def advanced(simulation: Simulation, steps: int) -> Simulation:
+    for _ in range(steps):
+        simulation.step()
+    return simulation
+
+
+@pytest.mark.parametrize("kind", ["sobolev", "critic", "linear"])
+def test_equal_machines_without_latency_learn_the_bits_of_one_machine(kind: str) -> None:
+    scenario = stages(3, kind)
+    one = advanced(Simulation(scenario, stacked=False), 25)
+    cluster = advanced(virtual(scenario), 25)
+    assert not different(of_simulation(cluster), of_simulation(one))
+    names = list(scenario.agents)
+    assert digests(cluster.backend, names) == digests(one.backend, names)
+    assert cluster.evaluate() == one.evaluate()
+    assert cluster.train_means.means() == one.train_means.means()
+    assert isinstance(cluster, VirtualSimulation)
+    assert (cluster.seconds, cluster.now) == (25.0, 25)
+
+
+def test_the_same_document_on_the_reference_gives_the_same_bits_where_it_agrees_with_one_machine() -> None:
+    scenario = stages(2, "critic")
+    one = advanced(Simulation(scenario, stacked=False), 12)
+    reference = advanced(Simulation(scenario, backend="reference"), 12)
+    cluster = advanced(virtual(scenario), 12)
+    agreed = set(of_simulation(one)) - set(different(of_simulation(one), of_simulation(reference)))
+    assert agreed
+    assert not agreed & set(different(of_simulation(cluster), of_simulation(reference)))
+
+
+@pytest.mark.parametrize("keys", [{"latency": 0.5}, ROUGH], ids=["latency", "rough"])
+def test_one_seed_gives_one_run_and_latency_another_one(keys: dict[str, Any]) -> None:
+    first, second = (advanced(virtual(**keys), 25) for _ in range(2))
+    assert not different(of_simulation(first), of_simulation(second))
+    assert first.cluster.state_dict()["machines"] == second.cluster.state_dict()["machines"]  # type: ignore[attr-defined]
+    assert different(of_simulation(first), of_simulation(advanced(virtual(), 25)))
+    assert all(bool(value.isfinite().all()) for value in of_simulation(first).values())
+
+
+def test_another_seed_of_a_rough_cluster_gives_another_order_of_events() -> None:
+    first, second = (advanced(virtual(seed=seed, **ROUGH), 20) for seed in (0, 1))
+    assert isinstance(first, VirtualSimulation)
+    assert isinstance(second, VirtualSimulation)
+    assert first.seconds != second.seconds
+
+
+def test_a_fork_and_a_checkpoint_go_on_to_the_same_bits_with_all_that_is_on_its_way(tmp_path: Path) -> None:
+    simulation = virtual(**ROUGH)
+    advanced(simulation, 17)
+    fork = simulation.fork()
+    simulation.save(tmp_path / "saved")
+    loaded = virtual(**ROUGH)
+    loaded.load_saved(_saved(tmp_path / "saved"))
+    for one in (simulation, fork, loaded):
+        advanced(one, 23)
+    for other in (fork, loaded):
+        assert not different(of_simulation(simulation), of_simulation(other))
+        assert other.seconds == simulation.seconds
+        assert other.figures() == simulation.fork().figures()
+    assert sum(machine.incarnation for machine in simulation.cluster.machines) > 0
+
+
+def _saved(path: Path) -> Any:
+    from antiphon.engine.state.checkpoint import read_simulation
+
+    return read_simulation(path, None, "cpu")
+
+
+def test_a_checkpoint_can_be_evaluated_as_any_but_takes_steps_in_virtual_time_alone(tmp_path: Path) -> None:
+    simulation = virtual(latency=2)
+    advanced(simulation, 10)
+    simulation.save(tmp_path / "saved")
+    whole = Simulation.load(tmp_path / "saved")
+    assert whole.evaluate() == simulation.evaluate()
+    with pytest.raises(RunError, match="is of a run in virtual time; go on with `antiphon resume`"):
+        whole.step()
+    with pytest.raises(RunError, match="not in virtual time"):
+        simulation.load_state_dict(Simulation(stages()).state_dict())
+    with pytest.raises(RunError, match="another placement"):
+        VirtualSimulation(stages(), profile(2), {"s0": 0, "s1": 0, "s2": 1}).load_state_dict(
+            simulation.state_dict()
+        )
+
+
+def test_stragglers_let_aligned_agents_wait_and_figures_say_so() -> None:
+    slow = {"step": 1, "stragglers": {"share": 0.2, "factor": 8}}
+    found = virtual(compute=slow)
+    advanced(found, 60)
+    figures = found.figures()
+    assert 0.01 < figures["waiting"] < 0.6
+    assert figures["goodput"] == pytest.approx(1 - figures["waiting"])
+    assert figures["gradient_age"] > 2
+    assert figures["traffic"] > 1e4
+    assert figures["simulated_seconds"] == found.seconds
+    assert (figures["given_up"], figures["calls_lost"], figures["away"]) == (0, 0, 0)
+
+
+def test_a_machine_that_fails_loses_steps_while_the_others_go_on() -> None:
+    failing = {"per_day": 1500, "outage": 10, "checkpoint": 5}
+    found = virtual(failures=failing)
+    advanced(found, 120)
+    figures = found.figures()
+    machines, parts = found.cluster.machines, found.cluster.parts
+    assert sum(machine.incarnation for machine in machines) >= 2
+    for part, machine in zip(parts, machines, strict=True):
+        assert (part.now < machine.steps_taken) == (machine.incarnation > 0)
+    assert 0.5 < figures["goodput"] < 1 - figures["away"]
+    first = machines[0]
+    assert first.waiting == {}  # it sees the images, and waits for nobody
+    assert all(bool(value.isfinite().all()) for value in of_simulation(found).values())
+
+
+def test_lost_messages_are_given_up() -> None:
+    found = VirtualSimulation(stages(), profile(3, loss=0.5), free=FreeSettings(staleness=5))
+    advanced(found, 60)
+    figures = found.figures()
+    assert figures["calls_lost"] == pytest.approx(0.5, abs=0.1)
+    assert 0.3 < figures["given_up"] < 0.9  # of what was sent, as much as comes back is lost again
+
+
+def test_a_run_directory_has_simulated_seconds_and_reads_as_any_other(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    cluster = profile(3, latency=1)
+    with VirtualSimulation(stages(steps=20), cluster, logdir=path, checkpoint_every=10) as simulation:
+        simulation.run()
+    with (path / "metrics.csv").open(encoding="utf-8") as table:
+        rows = list(csv.DictReader(table))
+    seconds = [float(row["value"]) for row in rows if row["metric"] == "simulated_seconds"]
+    assert seconds == sorted(seconds)
+    assert seconds[-1] == simulation.cluster.seconds
+    metrics = {row["metric"] for row in rows if row["kind"] == "run"}
+    assert {"goodput", "waiting", "traffic", "gradient_age", "seconds"} <= metrics
+    assert {row["name"] for row in rows if row["metric"] == "sg_loss"} == {"s0->s1", "s1->s2"}
+    assert {row["metric"] for row in rows if row["name"] == "s2"} >= {"loss", "accuracy"}
+
+
+def test_all_agents_in_one_part_are_the_simulation_on_one_machine() -> None:
+    scenario = stages()
+    one = advanced(Simulation(scenario, stacked=False), 10)
+    alone = advanced(VirtualSimulation(scenario, profile(1), dict.fromkeys(scenario.agents, 0)), 10)
+    assert not different(of_simulation(alone), of_simulation(one))
+
+
+def test_more_agents_than_machines_share_them() -> None:
+    simulation = VirtualSimulation(stages(5), profile(2))
+    assert sorted(set(simulation.placement.values())) == [0, 1]
+    advanced(simulation, 3)
+
+
+def test_flop_decide_how_long_a_step_takes_and_so_does_a_measurement() -> None:
+    sizes = {"s0": 0, "s1": 0, "s2": 1}
+    by_flop = VirtualSimulation(stages(), profile(2, compute={"flop": 1e-6}), sizes)
+    first, second = by_flop.cluster.step_seconds
+    assert first > second > 0
+    timed = VirtualSimulation(stages(), profile(2, compute={"measure": True}), sizes)
+    assert all(1e-5 < seconds < 1 for seconds in timed.cluster.step_seconds)
+    twin = timed.fork()
+    assert twin.cluster.step_seconds == timed.cluster.step_seconds
+
+
+def test_a_divergence_ends_the_run_with_one_line() -> None:
+    simulation = virtual()
+    advanced(simulation, 3)
+    parameter = simulation.system.agents["s1"].learner.parameters
+    with torch.no_grad():
+        next(iter(parameter.values())).fill_(torch.nan)
+    with pytest.raises(DivergenceError) as caught:
+        advanced(simulation, 5)
+    assert "\n" not in str(caught.value)
+    assert simulation.diverged == str(caught.value)
+
+
+def test_it_begins_again_with_another_seed_as_a_new_one_does() -> None:
+    simulation = virtual(**ROUGH)
+    advanced(simulation, 6)
+    simulation.reset(5)
+    assert simulation.now == simulation.seconds == 0
+    advanced(simulation, 9)
+    assert not different(of_simulation(simulation), of_simulation(advanced(virtual(seed=5, **ROUGH), 9)))
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda: VirtualSimulation(stages(), "two-core"), "no profile 'two-core'; did you mean 'two-cores'"),
+        (lambda: VirtualSimulation(stages(), profile(2), {"s0": 0, "s1": 1, "s2": 2}), "test: no machine 2; it has 2"),
+        (lambda: VirtualSimulation(stages(), profile(2), {"s0": 0}), "place: s1, s2 in no part"),
+        (lambda: VirtualSimulation(stages(channel={"link": {"delay": 0}}), profile(3), {"s0": 0, "s1": 1, "s2": 2}), "delay: 1"),
+        (lambda: VirtualSimulation(stages(channel={"link": {"delay": 0}}), profile(3)), "link: {delay: 1}"),
+        (lambda: VirtualSimulation(stages(), profile(3), 4), "parts: 4; the number of agents is 3; use at most 3"),
+        (lambda: VirtualSimulation(stages(env={"hold": 3, "episode": "example"}, aligned=False), profile(3)), "env: its episodes end"),
+        (lambda: virtual().set("s0.learning_rate", 0.1), "set: s0.learning_rate cannot change in virtual time"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_in_one_line(make: Any, line: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        make()
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("latency", "kind", "low", "high"), [(1, "linear", 100, 160), (20, "linear", 380, 540), (1, "local", 50, 90), (20, "local", 75, 120)])  # fmt: skip
+def test_four_stages_reach_95_percent_as_late_as_a_plain_simulator_says(
+    latency: float, kind: str, low: float, high: float
+) -> None:
+    scenario = stages(4, kind, batch=64, size=128, norm="batch", rate=1e-3)
+    cluster: ClusterProfile = profile(4, latency=latency, compute={"step": 1.2})
+    simulation = VirtualSimulation(scenario, cluster)
+    while simulation.seconds < high and simulation.evaluate().accuracy < 0.95:  # type: ignore[operator]
+        advanced(simulation, 4)
+    assert low < simulation.seconds < high
