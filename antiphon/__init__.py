@@ -8,6 +8,7 @@ from pathlib import Path as _Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from antiphon.engine.parts.settings import PartsSettings
     from antiphon.engine.simulation import Simulation
     from antiphon.engine.split.cuts import cuts
     from antiphon.engine.split.join import join
@@ -23,6 +24,7 @@ __all__ = [
     "AntiphonError",
     "DataError",
     "DivergenceError",
+    "PartsSettings",
     "RunError",
     "Scenario",
     "ScenarioError",
@@ -57,6 +59,7 @@ _FROM = {
     "Scenario": "scenarios",
     "Template": "scenarios",
     "load": "scenarios",
+    "PartsSettings": "engine.parts.settings",
     "Simulation": "engine.simulation",
     "cuts": "engine.split.cuts",
     "join": "engine.split.join",

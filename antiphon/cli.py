@@ -134,12 +134,60 @@ Backend = Annotated[
     typer.Option(
         "--backend",
         metavar="B",
-        help="cohort (identical agents are stacked) or reference (the specification: one agent at a time, slow).",
+        help="cohort (identical agents are stacked), ray (cohort, with each part a process of a Ray cluster), "
+        "virtual (in simulated time, on a cluster that is only described: --cluster) or reference (the "
+        "specification: one agent at a time, slow).",
     ),
 ]
 PartsCount = Annotated[
     int | None,
-    typer.Option("--parts", parser=_whole(1), metavar="N", help="Divide the agents into N parts."),
+    typer.Option(
+        "--parts",
+        parser=_whole(1),
+        metavar="N",
+        help="Divide the agents into N parts that compute it together.",
+    ),
+]
+Place = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--place",
+        metavar="FILE|AGENT=PART",
+        help="The part of an agent, from 0, or a YAML file of them (default: equal work, little traffic); repeatable.",
+    ),
+]
+Mode = Annotated[
+    str | None,
+    typer.Option(
+        "--mode",
+        metavar="M",
+        help="Of parts: lockstep (default: the bits of one process) or free (parts never wait).",
+    ),
+]
+ExchangeEvery = Annotated[
+    int | None,
+    typer.Option(
+        "--every",
+        parser=_whole(1),
+        metavar="N",
+        help="Steps between the exchanges of parts (default: half of what the cut channels allow).",
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="A",
+        help="With --backend ray: the cluster's address (default: one on this machine, for this run).",
+    ),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="PROFILE",
+        help="With --backend virtual: a profile (two-cores, datacentre-100, …) or a YAML file of one.",
+    ),
 ]
 Checkpoints = Annotated[
     int | None,
@@ -260,11 +308,18 @@ def run(
     logdir: LogDir = None,
     device: Device = "cpu",
     backend: Backend = "cohort",
+    parts: PartsCount = None,
+    place: Place = None,
+    mode: Mode = None,
+    every: ExchangeEvery = None,
+    address: Address = None,
+    cluster: Cluster = None,
     checkpoint_every: Checkpoints = None,
     json: Json = False,
 ) -> None:
     """Train the agents of a scenario and write a run directory."""
     from antiphon.commands import run as verb
+    from antiphon.commands.arguments import PartsOptions
 
     code = verb.run(
         name_or_file,
@@ -279,6 +334,8 @@ def run(
         logdir=logdir,
         device=device,
         backend=backend,
+        parts=PartsOptions(parts, place or [], mode, every, address),
+        cluster=cluster,
         checkpoint_every=checkpoint_every,
         json=json,
     )
@@ -298,15 +355,37 @@ def resume(
             help="The step at which to stop; schedules are unchanged.",
         ),
     ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            "--backend",
+            metavar="B",
+            help="Of its parts: cohort (in this process) or ray (default: as it was run).",
+        ),
+    ] = None,
+    parts: PartsCount = None,
+    place: Place = None,
+    mode: Mode = None,
+    every: ExchangeEvery = None,
+    address: Address = None,
     checkpoint_every: Checkpoints = None,
     json: Json = False,
 ) -> None:
-    """Continue a run from its latest checkpoint, as if it had never stopped."""
+    """Continue a run from its latest checkpoint, as if it had never stopped, on any number of parts."""
     from antiphon.commands import run as verb
+    from antiphon.commands.arguments import PartsOptions
 
-    raise typer.Exit(
-        verb.resume(path, python=python, steps=steps, checkpoint_every=checkpoint_every, json=json)
+    options = PartsOptions(parts, place or [], mode, every, address)
+    code = verb.resume(
+        path,
+        python=python,
+        steps=steps,
+        backend=backend,
+        parts=options,
+        checkpoint_every=checkpoint_every,
+        json=json,
     )
+    raise typer.Exit(code)
 
 
 Represent = Annotated[

@@ -39,7 +39,7 @@ from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.channels.recorder import gathered
 from antiphon.telemetry.history import History
 
-__all__ = ["Simulation"]
+__all__ = ["Simulation", "given_scenario"]
 
 
 class Simulation(BaseSimulation):
@@ -94,7 +94,8 @@ class Simulation(BaseSimulation):
             if division is not None:
                 self.divide(division)
             if logdir is not None:
-                self._writer = open_writer(self, Path(logdir), checkpoint_every, **self.facts)
+                facts = {} if self.parts is None else {"parts": self.parts}
+                self._writer = open_writer(self, Path(logdir), checkpoint_every, **facts)
         except BaseException:
             self.close()
             raise
@@ -154,18 +155,7 @@ class Simulation(BaseSimulation):
             RunError: It cannot go on, or `scenario` is missing or another one.
             DivergenceError: It diverged and would do so again.
         """
-        facts = directory.facts
-        if facts["exit"] == "diverged":
-            raise DivergenceError(f"{directory.path}: diverged and would do so again: {facts['error']}")
-        described = directory.described  # None: it is a document, of which checkpoints have their own
-        scenario = None if scenario is None else as_scenario(scenario)
-        given = None if described is None else scenario
-        if scenario is not None:
-            saved = described_scenario(directory.scenario) if described is None else described
-            try:
-                check_same_scenario(saved, described_scenario(scenario))
-            except RunError as error:
-                raise RunError(f"{directory.path}: {error}") from None
+        facts, given = directory.facts, given_scenario(directory, scenario)
         settings = {"threads": facts["threads"], "backend": facts["backend"]}
         settings["device"] = chosen_device(facts["device"])
         if directory.checkpoints:
@@ -186,7 +176,7 @@ class Simulation(BaseSimulation):
             except BaseException:
                 simulation.close()
                 raise
-            directory.note(**{"parts": None, **simulation.facts})
+            directory.note(parts=simulation.parts)
         return simulation
 
     # --- parts -------------------------------------------------------------------------------------------
@@ -204,9 +194,9 @@ class Simulation(BaseSimulation):
         self._coordinator = None if division.one_process else Coordinator(self, division)
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What run.json has of its parts; empty without parts."""
-        return {} if self._coordinator is None else {"parts": self._coordinator.facts}
+    def parts(self) -> dict[str, Any] | None:
+        """Its division as run.json has it, the `placement` of agents among it; None: it is computed as a whole."""
+        return None if self._coordinator is None else self._coordinator.facts
 
     def advance(self, *, watch: bool = False, keep: bool = True) -> EnvMask:
         """Take one step as its base does; with parts, they take it if nothing observes it, and no episode's end is known."""
@@ -265,6 +255,8 @@ class Simulation(BaseSimulation):
         if watch:
             self.train_means.end_row()
             write_figures(self, step)
+            if self._coordinator is not None:
+                self._coordinator.write_statistics(self)
         if self._valued(step):
             write_value(self, step)
         for recording in self.recordings:
@@ -415,7 +407,7 @@ class Simulation(BaseSimulation):
         if self._writer is not None:
             look = partial(read_run, self._writer.directory.path)
         else:
-            history, description = self.history, described(self)
+            history, description = self.history, described(self, self.parts)
             times = description.timeline
             timeline = None if times is None else timeline_document(times, description)
             look = partial(gathered, self.scenario.scenario, graph_document(description), timeline, history)
@@ -466,6 +458,30 @@ class Simulation(BaseSimulation):
     ) -> Values:
         """Return what the learning signal of channels is worth, in forks (semantics 36): see `probes.value.value`."""
         return value(self, channels=channels, horizon=horizon, repeats=repeats, ahead=ahead)
+
+
+def given_scenario(
+    directory: RunDirectory, scenario: Scenario | Template | str | Path | None
+) -> Scenario | None:
+    """Return the scenario that a run's checkpoints are loaded with; None: they have their own document.
+
+    Raises:
+        ScenarioError: `scenario` is not one, or not found.
+        RunError: `scenario` is another one than the run's.
+        DivergenceError: The run diverged and would do so again.
+    """
+    if directory.facts["exit"] == "diverged":
+        error = directory.facts["error"]
+        raise DivergenceError(f"{directory.path}: diverged and would do so again: {error}")
+    described = directory.described  # None: it is a document
+    scenario = None if scenario is None else as_scenario(scenario)
+    if scenario is not None:
+        saved = described_scenario(directory.scenario) if described is None else described
+        try:
+            check_same_scenario(saved, described_scenario(scenario))
+        except RunError as error:
+            raise RunError(f"{directory.path}: {error}") from None
+    return None if described is None else scenario
 
 
 def _check_interval(steps: int | None, logdir: str | Path | None) -> None:

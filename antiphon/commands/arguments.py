@@ -5,23 +5,30 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.library import MADE_IN_PYTHON, scenario_names, template_named
 from antiphon.engine.runs.python_template import PythonTemplate, load_python
-from antiphon.errors import RunError, ScenarioError
+from antiphon.engine.virtual.profile import find_profile
+from antiphon.engine.virtual.settings import VirtualSettings
+from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.scenarios import Scenario, Template, TrainingSpec, load
 from antiphon.scenarios.spec import plain
 from antiphon.scenarios.yaml_text import read
 
 __all__ = [
+    "PartsOptions",
     "given_scenario",
     "given_template",
     "logdir_root",
     "new_directory",
+    "placement_of",
     "scenario_template",
     "template_to_show",
     "values_of",
@@ -116,6 +123,120 @@ def values_of(settings: Iterable[str]) -> dict[str, Any]:
             raise ScenarioError(f"--set '{setting}': the value must be one YAML value")
         values[name] = data["value"]
     return values
+
+
+def placement_of(entries: Iterable[str], agents: Iterable[str]) -> dict[str, int]:
+    """Read the agents' parts of `--place`: `AGENT=PART`, where `*` stands for any characters, or a YAML file of `AGENT: PART`.
+
+    Of several entries that match an agent the last counts.
+
+    Raises:
+        ScenarioError: Another form, a file that cannot be read, an unknown agent, or an agent that is left out.
+    """
+    agents = list(agents)
+    placement: dict[str, int] = {}
+    for entry in entries:
+        pattern, equals, number = entry.rpartition("=")
+        found: Mapping[str, object] = {pattern: number} if equals else _placement_file(entry)
+        for name, part in found.items():
+            if not str(part).isdecimal():
+                raise ScenarioError(
+                    f"--place {entry}: the part of '{name}' is {part!r}; parts are numbered from 0, for example "
+                    f"--place {agents[0]}=0"
+                )
+            matching = [agent for agent in agents if fnmatchcase(agent, name.strip())]
+            if not matching:
+                raise ScenarioError(f"--place {entry}: there is no agent '{name}'{suggest(name, agents)}")
+            placement |= dict.fromkeys(matching, int(str(part)))
+    missing = [agent for agent in agents if agent not in placement]
+    if missing:
+        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ScenarioError(
+            f"--place: agent '{missing[0]}'{others} has no part; begin with --place '*=0' for all others"
+        )
+    return {agent: placement[agent] for agent in agents}
+
+
+@dataclass(frozen=True)
+class PartsOptions:
+    """The options of `run` and `resume` for parts, as given; what is not given is None or empty."""
+
+    count: int | None = None
+    place: Sequence[str] = ()
+    mode: str | None = None
+    every: int | None = None
+    address: str | None = None
+
+    def settings(
+        self, backend: str | None, agents: Iterable[str], before: PartsSettings | None = None
+    ) -> PartsSettings | None:
+        """Return the settings of a run; None: as it was run, or of a new one without parts.
+
+        Args:
+            backend: `ray` is a transport of parts, any other name none; None: that of `before`.
+            agents: Of the scenario.
+            before: Of the run that is resumed; what is not given is as there.
+
+        Raises:
+            ScenarioError: An option has no effect, or a value that cannot be.
+        """
+        found: dict[str, Any] = {}
+        if self.count is not None or self.place:
+            placement = placement_of(self.place, agents) if self.place else None
+            found |= {"count": self.count, "placement": placement}
+        found |= {
+            name: value for name in ("mode", "every", "address") if (value := getattr(self, name)) is not None
+        }
+        if backend is not None:
+            found["transport"] = "ray" if backend == "ray" else "local"
+        if before is not None:
+            if found.get("transport") == "local":
+                found.setdefault("address", None)
+            return replace(before, **found) if found else None
+        if "count" in found:
+            return PartsSettings(**found)
+        if backend == "ray":
+            raise ScenarioError("--backend ray: into how many parts? add --parts N, or --place AGENT=PART")
+        for name in ("mode", "every", "address"):
+            if name in found:
+                raise ScenarioError(f"--{name}: has no effect without parts; add --parts N")
+        return None
+
+    def virtual(
+        self, backend: str | None, cluster: str | None, agents: Iterable[str]
+    ) -> VirtualSettings | None:
+        """Return where a run takes place in virtual time; None: it does not.
+
+        Raises:
+            ScenarioError: The backend without a cluster or the other way round, an option without effect, or a profile that
+                is not accepted.
+        """
+        if (backend == "virtual") != (cluster is not None):
+            raise ScenarioError(
+                "--backend virtual: on which cluster? add --cluster PROFILE"
+                if cluster is None
+                else f"--cluster {cluster}: is only described; add --backend virtual"
+            )
+        if cluster is None:
+            return None
+        for name in ("mode", "every", "address"):
+            if getattr(self, name) is not None:
+                raise ScenarioError(f"--{name}: has no effect in virtual time; leave it out")
+        if self.place and self.count is not None:
+            raise ScenarioError("--parts: is counted where --place is given; leave one of them out")
+        placement = placement_of(self.place, agents) if self.place else self.count
+        return VirtualSettings(find_profile(cluster), placement)
+
+
+def _placement_file(path: str) -> dict[str, object]:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "no text"
+        raise ScenarioError(
+            f"--place {path}: neither AGENT=PART nor a YAML file that can be read ({reason})"
+        ) from None
+    return dict(read(text, path).data)
 
 
 def logdir_root(logdir: Path | None) -> Path:

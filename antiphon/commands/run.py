@@ -11,6 +11,7 @@ from typing import Any
 from rich.text import Text
 
 from antiphon.commands.arguments import (
+    PartsOptions,
     given_scenario,
     given_template,
     logdir_root,
@@ -31,6 +32,7 @@ from antiphon.commands.output import (
     show_table,
 )
 from antiphon.commands.progress import ProgressDisplay
+from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.python_template import other_variants
@@ -58,6 +60,8 @@ def run(
     logdir: Path | None,
     device: str,
     backend: str,
+    parts: PartsOptions,
+    cluster: str | None,
     checkpoint_every: int | None,
     json: bool,
 ) -> int:
@@ -73,9 +77,13 @@ def run(
         steps=steps,
         seed=seed,
         device=device,
-        backend=backend,
+        backend="cohort" if backend in ("ray", "virtual") else backend,
         command=("antiphon", *sys.argv[1:]),
     )
+    virtual = parts.virtual(backend, cluster, request.scenario.agents)
+    division = None if virtual is not None else parts.settings(backend, request.scenario.agents)
+    if seeds is not None and (division or virtual) is not None:
+        raise RunError("--seeds: several seeds are not divided into parts; run each with --seed S")
     if seeds is not None:
         return _run_seeds(request, seeds, name, logdir, checkpoint_every, resume_if_exists, json)
     stem = f"{request.scenario.scenario}-{variant or 'default'}-s{seed}"
@@ -83,14 +91,28 @@ def run(
     outcome = request.outcome(path) if resume_if_exists else None
     if outcome is not None and outcome.status == "done":
         return _report(outcome, json)
-    return _train(begin(request, path, resume_if_exists=resume_if_exists), checkpoint_every, json)
+    run = begin(request, path, resume_if_exists=resume_if_exists, division=division, cluster=virtual)
+    return _train(run, checkpoint_every, json)
 
 
 def resume(
-    path: Path, *, python: str | None, steps: int | None, checkpoint_every: int | None, json: bool
+    path: Path,
+    *,
+    python: str | None,
+    steps: int | None,
+    backend: str | None,
+    parts: PartsOptions,
+    checkpoint_every: int | None,
+    json: bool,
 ) -> int:
     """Resume a run; return the exit code."""
-    resumed = resume_run(path, steps, given_scenario(RunDirectory.open(path), python))
+    if backend not in (None, "cohort", "ray"):
+        raise RunError(f"--backend: {backend!r} cannot take up a run in parts; give cohort or ray")
+    directory = RunDirectory.open(path)
+    division = parts.settings(
+        backend, directory.values.get("agents", {}), PartsSettings.of_facts(directory.facts)
+    )
+    resumed = resume_run(path, steps, given_scenario(directory, python), division)
     if isinstance(resumed, Outcome):
         remark(f"{display_path(path)}: is done; --steps N goes on to a later step")
         return _report(resumed, json)

@@ -6,17 +6,28 @@ state that is gathered before them, with its observers and recorders, and the pa
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import Any
 
 from antiphon.engine.base_simulation import BaseSimulation
+from antiphon.engine.parts.figures_writer import FiguresWriter
+from antiphon.engine.parts.free_boundary import FreeSettings
+from antiphon.engine.parts.part import Part, merge_states
+from antiphon.engine.parts.placement import (
+    Placement,
+    check_divisible,
+    check_placement,
+    lookahead_of,
+    partition,
+)
 from antiphon.engine.parts.settings import PartsSettings
-from antiphon.engine.parts.transport import Parts
+from antiphon.engine.parts.transport import LocalParts, Parts
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["Coordinator", "open_parts"]
 
@@ -54,6 +65,7 @@ class Coordinator:
         """Steps that the parts have taken; None: their state is not that of the simulation."""
         self._row_at: int | None = None
         """The step of the newest row of figures, where the parts have not taken it yet."""
+        self._figures_writer = FiguresWriter()
         parts = self._open(simulation)
         self.facts = settings.facts(parts.placement, parts.every)
 
@@ -85,7 +97,8 @@ class Coordinator:
             until = next(n for n in count(step + 1) if observed(n) or n == step + _LONGEST)
             row, self._row_at = self._row_at, None
             try:
-                self._parts_at = parts.advance(until, stop=simulation.stopping, row_at=row)
+                stop = self._figures_writer.following(simulation, parts)
+                self._parts_at = parts.advance(until, stop=stop, row_at=row)
             except DivergenceError as error:
                 self._diverge(simulation, error, until)
         simulation.now = step + 1
@@ -121,6 +134,11 @@ class Coordinator:
         if self._parts_at is not None and self._parts_at > self._held_at:
             simulation.now = self._held_at
         self._parts_at = None
+
+    def write_statistics(self, simulation: BaseSimulation) -> None:
+        """Hand the figures of the parts to the simulation's recorders, as those of the step just taken."""
+        if self._parts is not None:
+            self._figures_writer.write(simulation, self._parts.statistics(), simulation.now)
 
     # --- states ------------------------------------------------------------------------------------------
 
@@ -165,6 +183,52 @@ def open_parts(simulation: BaseSimulation, settings: PartsSettings) -> Parts:
     """Start the parts of a simulation's scenario, at step 0.
 
     Raises:
-        RunError: A part cannot be started.
+        ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
+        RunError: A part cannot be started, or its transport is not installed.
     """
-    raise RunError(f"parts: no transport '{settings.transport}' in this version")
+    placement = placement_for(simulation, settings)
+    lookahead = lookahead_of(simulation.system, placement)
+    every = settings.every or max(1, lookahead // 2)
+    if settings.mode == "lockstep" and every > lookahead:
+        raise ScenarioError(
+            f"parts: every is {every}, and parts of this placement may be {lookahead} steps apart; give at most "
+            f"{lookahead}, or longer delays"
+        )
+    make = partial(
+        Part,
+        simulation.scenario,
+        placement,
+        seed=simulation.seed,
+        device=simulation.device,
+        dtype=simulation.dtype,
+        free=FreeSettings() if settings.mode == "free" else None,
+    )
+    if settings.transport == "ray":
+        gpu = simulation.device.type == "cuda"
+        return ray_parts(make, merge_states, placement, every=every, address=settings.address, gpu=gpu)
+    return LocalParts(make, placement, every=every)
+
+
+def placement_for(simulation: BaseSimulation, settings: PartsSettings) -> Placement:
+    """Return the placement of settings, checked, or one that is computed; ScenarioError where there is none."""
+    system, placement = simulation.system, settings.placement
+    if placement is None:
+        assert settings.count is not None
+        return partition(system, simulation.scenario, settings.count)
+    check_placement(system, placement)
+    count = max(placement.values()) + 1
+    if settings.count not in (None, count):
+        raise ScenarioError(f"parts: {settings.count}, and the placement has {count}; leave one of them out")
+    if count > 1:
+        check_divisible(system, simulation.scenario)
+    return placement
+
+
+def ray_parts(*arguments: Any, **how: Any) -> Parts:
+    """Return the parts of a scenario as processes of a Ray cluster; RunError where Ray is not installed."""
+    if find_spec("ray") is None:
+        raise RunError(
+            "--backend ray: Ray is not installed; pip install 'antiphon[ray]', or use --backend cohort"
+        )
+    parts: Parts = import_module("antiphon.engine.cluster.ray_parts").RayParts(*arguments, **how)
+    return parts

@@ -114,7 +114,7 @@ class _Bisection:
 
     def _exact(self, graph: WeightedGraph) -> list[int]:
         nodes = range(len(graph.costs))
-        found = [[number >> node & 1 for node in nodes] for number in range(1, 1 << len(nodes))]
+        found = [[1 - (number >> node & 1) for node in nodes] for number in range(1, 1 << len(nodes))]
         allowed = [s for s in found if len(s) - sum(s) >= self.least[0] and sum(s) >= self.least[1]]
         return min(allowed, key=lambda sides: self._quality_of(graph, sides))
 

@@ -302,7 +302,7 @@ def partition(system: System, scenario: Scenario, parts: int) -> dict[str, int]:
 def _too_many(system: System, units: int) -> str:
     """Return why a system has no more parts than it has units, and the fix."""
     if units == len(system.agents):
-        return f"there are {units} agents; use at most {units}"
+        return f"the number of agents is {units}; use at most {units}"
     bond = next(bonds(system))
     ends = " and ".join(f"'{name}'" for name in bond.agents)
     why = DocumentError(bond.path, bond.reason)

@@ -1,11 +1,18 @@
-"""The protocol between a whole simulation and what holds its parts: in this process, or in others."""
+"""Transports: what holds the parts of a scenario, and carries exchanges between them; here, in this process."""
 
 from __future__ import annotations
 
+import platform
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-__all__ = ["Parts", "Stop", "never"]
+from antiphon.engine.parts.part import Part, merge_states
+from antiphon.engine.parts.placement import Placement
+from antiphon.errors import EngineError
+from antiphon.telemetry.parts.part_figures import PartFigures
+
+__all__ = ["LocalParts", "Parts", "Stop", "never"]
 
 Stop = Callable[[], bool]
 """Whether the run loop is to end: a signal has come, or its time is over."""
@@ -25,7 +32,7 @@ class Parts(Protocol):
         every: Steps between the exchanges of two parts.
     """
 
-    placement: Mapping[str, int]
+    placement: Placement
     lookahead: int
     every: int
 
@@ -49,5 +56,97 @@ class Parts(Protocol):
     def scatter(self, state: Mapping[str, Any]) -> None:
         """Have all parts take over the state of the whole simulation; what was under way between them is dropped."""
 
+    def statistics(self) -> list[PartFigures]:
+        """Return the figures of each part, in order, as they are known without waiting for a part."""
+
     def close(self) -> None:
         """End all parts and what was started for them; a second call does nothing."""
+
+
+class LocalParts:
+    """All parts in this process, which take `every` steps in turn and then exchange: the protocol without a network.
+
+    Args:
+        make: Builds part `index`, at step 0.
+        placement: The part of each agent.
+        every: Steps between exchanges; in lockstep at most the lookahead.
+    """
+
+    def __init__(self, make: Callable[[int], Part], placement: Placement, *, every: int) -> None:
+        self.placement, self.every = placement, every
+        self.parts: list[Part] = []
+        try:
+            for index in range(max(placement.values()) + 1):
+                self.parts.append(make(index))
+        except BaseException:
+            self.close()
+            raise
+        self.lookahead = min(part.lookahead for part in self.parts)
+        self._began = time.perf_counter()
+        self._computing = [0.0] * len(self.parts)
+        self._sent, self._received, self._calls = ([0] * len(self.parts) for _ in range(3))
+
+    def advance(self, until: int, *, stop: Stop = never, row_at: int | None = None) -> int:
+        """See `Parts.advance`."""
+        while True:
+            step = self.parts[0].now
+            end = min(until, step - step % self.every + self.every)
+            while any(part.now < end for part in self.parts):
+                if not sum(self._take_steps(part, end, row_at) for part in self.parts):
+                    raise EngineError(f"parts: none can take its step before {end}, each waits for another")
+                self._exchange()
+            if end >= until or stop():
+                return end
+
+    def _take_steps(self, part: Part, end: int, row_at: int | None) -> int:
+        """Have a part take its steps up to `end`, as far as nothing is missing; return how many it has taken."""
+        start, first = time.perf_counter(), part.now
+        while part.now < end and part.ready:
+            part.step()
+            if part.now - 1 == row_at:
+                part.end_row()
+        self._computing[part.index] += time.perf_counter() - start
+        return part.now - first
+
+    def _exchange(self) -> None:
+        for part in self.parts:
+            for neighbour in part.neighbours:
+                exchange = part.collect(neighbour)
+                self.parts[neighbour].deliver(exchange)
+                self._calls[part.index] += 1
+                self._sent[part.index] += exchange.nbytes
+                self._received[neighbour] += exchange.nbytes
+
+    def gather(self) -> dict[str, Any]:
+        """See `Parts.gather`; every exchange has been delivered at the end of `advance`."""
+        return merge_states([part.state_dict() for part in self.parts])
+
+    def scatter(self, state: Mapping[str, Any]) -> None:
+        """See `Parts.scatter`."""
+        for part in self.parts:
+            part.load_state_dict(dict(state))
+
+    def statistics(self) -> list[PartFigures]:
+        """See `Parts.statistics`; nobody waits, as the parts take turns."""
+        seconds = time.perf_counter() - self._began
+        return [
+            PartFigures(
+                part=part.index,
+                machine=platform.node(),
+                steps_taken=part.now,
+                seconds=seconds,
+                computing=self._computing[part.index],
+                waiting={},
+                bytes_sent=self._sent[part.index],
+                bytes_received=self._received[part.index],
+                calls=self._calls[part.index],
+                staleness=0.0,
+            )
+            for part in self.parts
+        ]
+
+    def close(self) -> None:
+        """See `Parts.close`."""
+        for part in self.parts:
+            part.close()
+        self.parts.clear()

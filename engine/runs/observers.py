@@ -54,7 +54,7 @@ class TrainingScores(Observer):
     """Mean loss and metric of each readout on the training data, handed to a function after each step.
 
     The metric of a policy is the return of the newest episodes that have finished, as evaluations have it. Of a simulation in
-    parts the means are over the steps that it takes itself.
+    parts the means are over the steps that it takes itself, or else those of the newest row of figures.
     """
 
     def __init__(self, on_step: OnStep) -> None:
@@ -75,7 +75,7 @@ class TrainingScores(Observer):
 
     def _pop_scores(self, loop: RunLoop) -> Scores:
         """Return the means since the last call, over the running simulations, of readouts that all of them have."""
-        popped = [self._means[simulation].pop() for simulation in loop.running]
+        popped = [self._means[one].pop() or one.train_means.row() for one in loop.running]
         scores: Scores = {}
         for name in loop.running[0].scenario.readouts:
             own = [one[name] for one in popped if name in one]

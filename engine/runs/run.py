@@ -6,15 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from antiphon.engine.base_simulation import StepInfo
 from antiphon.engine.build.builder import chosen_device
+from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.observers import OnStep, TrainingScores
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Outcome, RunLoop
 from antiphon.engine.runs.run_writer import RunWriter
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.virtual.settings import VirtualSettings
+from antiphon.engine.virtual.simulation import VirtualSimulation, check_same_cluster
 from antiphon.errors import RunError
 from antiphon.scenarios import Scenario
 from antiphon.telemetry import Recorder
@@ -63,23 +67,44 @@ class Run:
         ]
 
 
-def begin(request: Request, path: str | Path, *, resume_if_exists: bool = False) -> Run:
+def begin(
+    request: Request,
+    path: str | Path,
+    *,
+    resume_if_exists: bool = False,
+    division: PartsSettings | None = None,
+    cluster: VirtualSettings | None = None,
+) -> Run:
     """Begin a run; the request is checked, and its scenario built, before anything is written.
 
-    With `resume_if_exists` the run that is there already is resumed, if it is this one.
+    Args:
+        request: What is run.
+        path: Its directory.
+        resume_if_exists: The run that is there already is resumed, if it is this one.
+        division: The parts that compute it; None: it is computed as a whole, or resumed as it was run.
+        cluster: The cluster on which it runs in virtual time; None: it runs here.
 
     Raises:
-        ScenarioError: The scenario cannot be resolved or built.
+        ScenarioError: The scenario cannot be resolved, built or divided.
         DataError: Its data are missing or broken.
         RunError: The directory holds something else, or cannot be written.
     """
     if not resume_if_exists:
         check_empty(path)
     elif (there := request.existing(path)) is not None:
-        return _resumed(there, request.scenario.training.steps, request.given)
-    device = chosen_device(request.device)
-    simulation = Simulation(request.scenario, seed=request.seed, device=device, backend=request.backend)
+        check_same_cluster(there, cluster)
+        return _resumed(there, request.scenario.training.steps, request.given, division)
+    how: dict[str, Any] = {"seed": request.seed, "device": chosen_device(request.device)}
+    simulation: Simulation
+    if cluster is not None:
+        simulation = VirtualSimulation(request.scenario, cluster.profile, cluster.placement, **how)
+    else:
+        simulation = Simulation(request.scenario, backend=request.backend, parts=division, **how)
     facts = {**request.facts, "backend": simulation.backend.name}  # chosen once, for resuming too
+    if simulation.parts is not None:
+        facts["parts"] = simulation.parts
+    if isinstance(simulation, VirtualSimulation):
+        facts["virtual"] = simulation.facts
     try:
         directory = RunDirectory.create(path, request.scenario, facts)
     except BaseException:
@@ -88,7 +113,12 @@ def begin(request: Request, path: str | Path, *, resume_if_exists: bool = False)
     return Run([simulation], [directory], request.scenario.training.steps)
 
 
-def resume(path: str | Path, steps: int | None = None, scenario: Scenario | None = None) -> Run | Outcome:
+def resume(
+    path: str | Path,
+    steps: int | None = None,
+    scenario: Scenario | None = None,
+    division: PartsSettings | None = None,
+) -> Run | Outcome:
     """Resume a run from its newest checkpoint, to the same bits as if it had never stopped.
 
     Args:
@@ -96,8 +126,10 @@ def resume(path: str | Path, steps: int | None = None, scenario: Scenario | None
         steps: The step to stop at; schedules keep the scenario's `training.steps`. None: that of the run, whose outcome
             is returned where it is at that step already.
         scenario: Needed where it holds Python objects.
+        division: The parts that it goes on in; None: as it was run.
 
     Raises:
+        ScenarioError: It cannot be divided like this.
         RunError: No run is there, it has gone further, it cannot go on, or `scenario` is another one.
         DivergenceError: It diverged and would do so again.
     """
@@ -110,11 +142,16 @@ def resume(path: str | Path, steps: int | None = None, scenario: Scenario | None
         raise RunError(f"--steps: {until}, but {path} has done {step} already; give more")
     if until == step and done and result is not None:
         return Outcome("done", result=result)
-    return _resumed(directory, until, scenario)
+    return _resumed(directory, until, scenario, division)
 
 
-def _resumed(directory: RunDirectory, until: int, scenario: Scenario | None) -> Run:
-    return Run([Simulation.of_directory(directory, scenario)], [directory], until)
+def _resumed(
+    directory: RunDirectory, until: int, scenario: Scenario | None, division: PartsSettings | None
+) -> Run:
+    if "virtual" in directory.facts:
+        return Run([VirtualSimulation.of_directory(directory, scenario, division)], [directory], until)
+    division = division or PartsSettings.of_facts(directory.facts)
+    return Run([Simulation.of_directory(directory, scenario, division)], [directory], until)
 
 
 def check_empty(path: str | Path) -> None:

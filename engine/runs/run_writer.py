@@ -31,6 +31,7 @@ from antiphon.telemetry import CsvRecorder, Figure, Recorder, Recorders
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.csv_files import DigestsCsv
 from antiphon.telemetry.event_file import EventFile
+from antiphon.telemetry.parts.parts_csv import PartsCsv
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
@@ -193,7 +194,7 @@ class RunWriter(Observer):
         digests = DigestsCsv(directory.path / "digests.csv", resumed)
         board = telemetry.TensorBoardRecorder(directory.path, start)
         own = [_recorder(spec, directory.path) for spec in scenario.telemetry.recorders]
-        files = Recorders([CsvRecorder(table, resumed), digests, board, *own])
+        files = Recorders([CsvRecorder(table, resumed), digests, board, *self._parts_recorders(), *own])
         files.begin(description)
         self._latest.read(table, start)
         # A crash leaves run.json behind the table.
@@ -206,6 +207,12 @@ class RunWriter(Observer):
         simulation.recorders += [timed, self._latest, *self._further]
         if directory.described is not None and not directory.checkpoints:
             directory.checkpoint(simulation)
+
+    def _parts_recorders(self) -> list[Recorder]:
+        if not self.directory.facts.get("parts"):
+            return []
+        table = self.directory.path / "parts.csv"
+        return [PartsCsv(table, self._simulation.now if table.exists() else None)]
 
     def _seconds(self) -> float:
         """Return the seconds of the run so far, all sessions together."""

@@ -40,6 +40,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "referential-game": {"width": 6, "units": 5, "size": 4, "batch": 4},
     "referential-reward": {"width": 6, "units": 5, "size": 4, "batch": 4},
     "repeat-copy": {"bits": 2, "hidden": 4, "units": 3, "threshold": 5.0, "max_length": 3, "batch": 4},
+    "ring-of-many": {"agents": 6, "readouts": 2, "hold": 5, "delay": 2, "width": 5, "size": 3, "batch": 4},
     "sparse-updates": {"width": 6, "batch": 4, "p_update": 0.6},
     "speaker-listener": {"width": 5, "units": 4, "unroll": 3, "batch": 4},
     "three-timescales": {"hidden": 4, "size": 2, "units": 3, "batch": 4},
@@ -100,7 +101,15 @@ ACTING = ("cartpole-team", "feudal-keydoor", "speaker-listener")
 """Scenarios of agents that act in a world."""
 TIMED = ("char-lm", "clockwork", "copy", "repeat-copy", "three-timescales", "two-timescales", *ACTING)
 """Scenarios of agents with a state or a world: they run for ever, and so do their compositions."""
-ALIKE = ("big-corporation", "cifar10-cnn", "cifar10-mlp", "deep-mlp", "mnist-split", "pipelined")
+ALIKE = (
+    "big-corporation",
+    "cifar10-cnn",
+    "cifar10-mlp",
+    "deep-mlp",
+    "mnist-split",
+    "pipelined",
+    "ring-of-many",
+)
 """Scenarios that differ from others in data and size alone: interrupted once, not twice."""
 
 

@@ -21,6 +21,7 @@ NAMES = (
     "mnist-mlp",
     "mnist-split",
     "pipelined",
+    "ring-of-many",
     "sparse-updates",
     "unlocked",
 )

@@ -8,6 +8,7 @@ from typing import Any
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.parts.transport import Stop, never
+from antiphon.telemetry.parts.part_figures import PartFigures
 
 
 class FakeParts:
@@ -52,6 +53,14 @@ class FakeParts:
         self.log.append("scatter")
         for part in self.parts:
             part.load_state_dict(dict(state))
+
+    def statistics(self) -> list[PartFigures]:
+        figures = {"machine": "here", "seconds": 1.0, "computing": 0.5, "waiting": {}, "staleness": 0.0}
+        counts = {"bytes_sent": 3, "bytes_received": 4, "calls": len(self.calls)}
+        return [
+            PartFigures(part=k, steps_taken=part.now, **figures, **counts)
+            for k, part in enumerate(self.parts)
+        ]  # type: ignore[arg-type]
 
     def close(self) -> None:
         self.closed = True

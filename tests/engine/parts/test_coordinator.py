@@ -21,6 +21,7 @@ from antiphon.engine.runs.run_loop import Observer, RunLoop
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
+from antiphon.telemetry.parts.parts_csv import read_parts
 from tests.engine.parts.fakes import FakeParts
 
 Opened = list[FakeParts]
@@ -115,6 +116,10 @@ def test_a_run_in_parts_writes_the_same_files(tmp_path: Path, opened: Opened) ->
     # Rows at steps 1, 5, 10, 15, 20 and 23, checkpoints at 7, 14 and 21: the steps before are the whole's.
     assert parts.calls == [(1, 4), (4, 6), (6, 9), (9, 13), (15, 19), (21, 22)]
     assert parts.closed
+    figures = read_parts(two / "parts.csv")
+    assert list(figures) == [1, 5, 10, 15, 20, 23]
+    assert [one.steps_taken for one in figures[20]] == [19, 19]
+    assert not (one / "parts.csv").exists()
 
 
 def test_without_recorders_the_parts_take_all_steps_but_the_last(opened: Opened) -> None:
@@ -269,7 +274,7 @@ def test_a_run_is_resumed_on_any_number_of_parts(parts: int, opened: Opened, tmp
     found = facts(two)["parts"]
     assert (found and found["count"]) == (None if parts == 1 else parts)
     with Simulation.resume(two) as simulation:  # as it was run
-        assert simulation.facts.get("parts") == found
+        assert simulation.parts == found
 
 
 @pytest.mark.parametrize(

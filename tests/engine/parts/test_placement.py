@@ -282,7 +282,7 @@ def test_more_parts_than_can_be_separated() -> None:
     system, scenario = made(ring(3))
     with pytest.raises(ScenarioError) as found:
         partition(system, scenario, 4)
-    assert str(found.value) == "parts: 4; there are 3 agents; use at most 3"
+    assert str(found.value) == "parts: 4; the number of agents is 3; use at most 3"
     system, scenario = made(pair({"coupling": "locked"}))
     with pytest.raises(ScenarioError) as found:
         partition(system, scenario, 2)

@@ -1,0 +1,125 @@
+"""`antiphon check --parts`: what is cut and what it costs, or what cannot be cut and the fix; for the whole library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antiphon.commands.check import check_scenario
+from antiphon.engine.runs.library import scenario_names, template_named
+from tests.commands import Commands
+
+ACTING = "acts: what the environment shows depends on the action"
+UNDELAYED = "link.delay: 0: a message is read at the step at which it is sent"
+SWEEP = "training.sweep: parts differentiate all windows of a step together"
+LOCKED = "coupling: locked: both ends learn as one"
+CUT = {"big-corporation": 1, "corporation": 1, "lossy": 3, "pipelined": 1, "ring-of-many": 4}
+"""Scenarios that are cut in two as they are, with their lookahead."""
+REFUSED = {
+    "cartpole-team": ACTING,
+    "char-lm": "the number of agents is 1; use at most 1",
+    "copy": ACTING,
+    "feudal-keydoor": ACTING,
+    "gpt": SWEEP,
+    "mnist-split": LOCKED,
+    "referential-reward": ACTING,
+    "repeat-copy": ACTING,
+    "resnet": SWEEP,
+    "speaker-listener": ACTING,
+}
+"""Those that are not, with the reason, where that is another than links without delay."""
+
+
+@pytest.mark.parametrize("name", scenario_names())
+def test_the_library_in_two_parts(name: str) -> None:
+    values: dict[str, Any] = {"agents": 24} if name == "big-corporation" else {}
+    found = check_scenario(template_named(name), None, values, parts=2)
+    assert found.checked == ["default"]
+    assert found.parts is not None
+    if name in CUT:
+        assert not found.problems
+        assert found.parts.cut is not None
+        assert len(found.parts.cut.parts) == 2
+        assert found.parts.cut.lookahead == CUT[name]
+        return
+    (line,) = found.problems
+    assert REFUSED.get(name, UNDELAYED) in line
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "lookahead"),
+    [
+        ("digits-mlp", {"delay": 3, "depth": 2}, 3),
+        ("corporation", {"delay": 4}, 4),
+        ("corporation", {"delay": 4, "coupling": "delayed"}, 1),
+        ("ring-of-many", {"coupling": "detached", "delay": 8}, 8),
+    ],
+)
+def test_with_a_delay_more_of_them_are_cut(name: str, values: dict[str, Any], lookahead: int) -> None:
+    found = check_scenario(template_named(name), None, values, parts=2)
+    assert found.parts is not None
+    assert found.parts.cut is not None
+    assert found.parts.cut.lookahead == lookahead
+
+
+def test_the_table(cli: Commands) -> None:
+    text = cli("check ring-of-many --set agents=8 --parts 2")
+    lines = text.splitlines()
+    assert lines[0] == "ring-of-many.yaml: ok"
+    assert [line.split() for line in lines if line[:1].isdigit() and "%" in line] == [
+        ["0", "n0,", "n1,", "…", "(4)", "1", "50.00", "%", "8,192"],
+        ["1", "n4,", "n5,", "…", "(4)", "0", "50.00", "%", "8,192"],
+    ]
+    assert "4 of 16 channels are cut: 16,384 bytes a step" in lines
+    assert "lookahead 4 steps (n0->n7, n3->n4, … (4)): an exchange may take as long as 4 steps" in lines
+    assert "at most 2.00 times as fast as one part, exchanges left out" in lines
+
+
+def test_what_cannot_be_cut_is_listed_with_the_fix(cli: Commands) -> None:
+    assert cli.code("check digits-mlp --parts 2") == 2
+    assert cli.err == (
+        "error: parts: 2; the agents cannot be separated into more than 1: 'n0' and 'n1' stay together "
+        "(channels[n0->n1].link.delay: 0: a message is read at the step at which it is sent); give the channel "
+        "`link: {delay: 1}`\n"
+    )
+    table = " ".join(cli.out.split())
+    assert "n0 + n1, n1 + n2, n2 + n3" in table
+    assert "give the channel `link: {delay: 1}`" in table
+
+
+def test_the_variant_is_that_which_would_run(cli: Commands) -> None:
+    assert cli.code("check ring-of-many --variant locked --parts 2") == 2
+    assert LOCKED in cli.err
+    assert cli.code("check ring-of-many --variant local --parts 2") == 0
+
+
+def test_json(cli: Commands) -> None:
+    found = cli.json("check ring-of-many --set agents=6 --set readouts=2 --parts 3")
+    assert found["ok"]
+    parts = found["parts"]
+    assert parts["placement"] == {"n0": 0, "n1": 0, "n2": 1, "n3": 1, "n4": 2, "n5": 2}
+    assert [part["agents"] for part in parts["cut"]["parts"]] == [["n0", "n1"], ["n2", "n3"], ["n4", "n5"]]
+    assert parts["cut"]["lookahead"] == 4
+    assert {channel["channel"] for channel in parts["cut"]["channels"]} == {
+        *("n1->n2", "n2->n1", "n3->n4", "n4->n3", "n5->n0", "n0->n5")
+    }
+    assert parts["joined"] == []
+
+
+def test_json_of_a_refusal(cli: Commands) -> None:
+    assert cli.code("check digits-mlp --parts 2 --json") == 2
+    assert '"placement": null, "cut": null' in cli.out
+    assert '"fix": "give the channel `link: {delay: 1}`"' in cli.out
+
+
+def test_other_input(here: Path, cli: Commands) -> None:
+    assert (
+        cli.refused("check lossy-links --parts 2")
+        == "check: lossy-links is a study; --parts is of a scenario"
+    )
+    assert "must be at least 1, not 0" in cli.refused("check lossy --parts 0")
+    Path("s.yaml").write_text("scenario: s\nenv: {id: antiphon/Digits-v0}\nagents: {a: {observes: [imge]}}\n")
+    assert cli.code("check s.yaml --parts 2") == 2
+    assert all("parts" not in line for line in cli.err.splitlines())
