@@ -50,6 +50,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "antiphon study",
         "antiphon study corporation --variant locked --variant decoupled --seeds 2 --steps 600",
     ),
+    "plan": (
+        "antiphon plan digits-mlp --cluster datacentre-100 --target 80 --seeds 1",
+        "antiphon plan digits-mlp --cluster continents-1000 --set width=32 --target 80 --seeds 1 --steps 200 --json",
+    ),
     "split": ("antiphon split train:model", "antiphon split train:model --at blocks.1,blocks.2"),
     "report": ("antiphon report runs/exp1 runs/exp2 --output report.html",),
     "diff": ("antiphon diff runs/exp1 runs/exp2",),
@@ -134,8 +138,9 @@ Backend = Annotated[
     typer.Option(
         "--backend",
         metavar="B",
-        help="cohort (identical agents are stacked), ray (cohort, with each part a process of a Ray cluster) or "
-        "reference (the specification: one agent at a time, slow).",
+        help="cohort (identical agents are stacked), ray (cohort, with each part a process of a Ray cluster), "
+        "virtual (in simulated time, on a cluster that is only described: --cluster) or reference (the "
+        "specification: one agent at a time, slow).",
     ),
 ]
 PartsCount = Annotated[
@@ -178,6 +183,14 @@ Address = Annotated[
         "--address",
         metavar="A",
         help="With --backend ray: the cluster's address (default: one on this machine, for this run).",
+    ),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="PROFILE",
+        help="With --backend virtual: a profile (two-cores, datacentre-100, …) or a YAML file of one.",
     ),
 ]
 Checkpoints = Annotated[
@@ -304,6 +317,7 @@ def run(
     mode: Mode = None,
     every: ExchangeEvery = None,
     address: Address = None,
+    cluster: Cluster = None,
     checkpoint_every: Checkpoints = None,
     json: Json = False,
 ) -> None:
@@ -325,6 +339,7 @@ def run(
         device=device,
         backend=backend,
         parts=PartsOptions(parts, place or [], mode, every, address),
+        cluster=cluster,
         checkpoint_every=checkpoint_every,
         json=json,
     )
@@ -566,6 +581,62 @@ def check(
         json=json,
     )
     raise typer.Exit(code)
+
+
+@app.command(epilog=_examples("plan"))
+def plan(
+    cluster: Annotated[
+        str, typer.Option("--cluster", metavar="PROFILE", help="A cluster profile: a name, or a YAML file.")
+    ],
+    name_or_file: OptionalScenario = None,
+    python: Python = None,
+    variant: Variant = None,
+    settings: Settings = None,
+    target: Annotated[
+        float | None,
+        typer.Option(
+            "--target",
+            parser=_number,
+            metavar="X",
+            help="Score of the readouts on the test split; of accuracy in percent (default: 95).",
+        ),
+    ] = None,
+    seeds: Annotated[
+        int,
+        typer.Option("--seeds", parser=_whole(1), metavar="K", help="Runs of each learning rule."),
+    ] = 2,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps", parser=_whole(1), metavar="N", help="Most steps of a run (default: the scenario's)."
+        ),
+    ] = None,
+    parts: Annotated[
+        int | None,
+        typer.Option(
+            "--parts",
+            parser=_whole(2),
+            metavar="N",
+            help="Number of machines (default: one for each agent, while there are so many).",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Plan a scenario on a cluster: time to a target by rival, and whether decoupling pays there."""
+    from antiphon.commands.cluster import plan as verb
+
+    verb.plan(
+        name_or_file,
+        cluster,
+        python=python,
+        variant=variant,
+        settings=settings or [],
+        target=target,
+        seeds=seeds,
+        steps=steps,
+        parts=parts,
+        json=json,
+    )
 
 
 @app.command(epilog=_examples("split"))

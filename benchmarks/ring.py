@@ -53,8 +53,8 @@ def examples() -> tuple[Tensor, Tensor]:
     return observed, wanted
 
 
-def ring(agents: int, variant: str = "base") -> Scenario:
-    """Return the scenario of a ring."""
+def ring(agents: int, variant: str = "base", delay: int = 1) -> Scenario:
+    """Return the scenario of a ring, whose messages take `delay` steps."""
     observed, wanted = examples()
     width = len(str(agents - 1))
     names = [f"n{index:0{width}}" for index in range(agents)]  # sorted as numbered
@@ -76,7 +76,7 @@ def ring(agents: int, variant: str = "base") -> Scenario:
             port=_PORT,
             norm="none",
             gradient={"kind": "linear"},
-            link={"delay": 1},
+            link={"delay": delay},
         )
     return Scenario.from_graph(
         graph,

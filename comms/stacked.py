@@ -52,15 +52,14 @@ def predict_all(requests: Sequence[tuple[Predictor, Example]], *, learn: bool = 
     found: list[Tensor | None] = [None] * len(requests)
     for group in _groups(requests):
         predictor, example = requests[group[0]]
-        own = len(group) == 1 and isinstance(predictor, Predictor)  # else it is stacked already
-        if own and learn and predictor.learns_with(example):
-            found[group[0]], example.learned = predictor.predict_and_learn(example)
-        elif _shape(predictor, example) is None:
-            found[group[0]] = constant(predictor.predict(example))
-        else:
+        if _shape(predictor, example) is not None:
             stacked = _predict([requests[i][0] for i in group], [requests[i][1] for i in group])
             for i, prediction in zip(group, stacked, strict=True):
                 found[i] = prediction
+        elif learn and isinstance(predictor, Predictor) and predictor.learns_with(example):
+            found[group[0]], example.learned = predictor.predict_and_learn(example)
+        else:
+            found[group[0]] = constant(predictor.predict(example))
     return [prediction for prediction in found if prediction is not None]
 
 
@@ -71,7 +70,7 @@ def gradients_all(requests: Sequence[tuple[Predictor, Sequence[Example]]]) -> li
     for group in _groups([(requests[i][0], requests[i][1][0]) for i in single]):
         members = [single[g] for g in group]
         predictor, examples = requests[members[0]]
-        if _shape(predictor, examples[0]) is not None and examples[0].learned is None:
+        if _shape(predictor, examples[0]) is not None:
             learned = _gradients([requests[i][0] for i in members], [requests[i][1][0] for i in members])
             for i, result in zip(members, learned, strict=True):
                 found[i] = result

@@ -39,7 +39,7 @@ from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.channels.recorder import gathered
 from antiphon.telemetry.history import History
 
-__all__ = ["Simulation"]
+__all__ = ["Simulation", "given_scenario"]
 
 
 class Simulation(BaseSimulation):
@@ -155,18 +155,7 @@ class Simulation(BaseSimulation):
             RunError: It cannot go on, or `scenario` is missing or another one.
             DivergenceError: It diverged and would do so again.
         """
-        facts = directory.facts
-        if facts["exit"] == "diverged":
-            raise DivergenceError(f"{directory.path}: diverged and would do so again: {facts['error']}")
-        described = directory.described  # None: it is a document, of which checkpoints have their own
-        scenario = None if scenario is None else as_scenario(scenario)
-        given = None if described is None else scenario
-        if scenario is not None:
-            saved = described_scenario(directory.scenario) if described is None else described
-            try:
-                check_same_scenario(saved, described_scenario(scenario))
-            except RunError as error:
-                raise RunError(f"{directory.path}: {error}") from None
+        facts, given = directory.facts, given_scenario(directory, scenario)
         settings = {"threads": facts["threads"], "backend": facts["backend"]}
         settings["device"] = chosen_device(facts["device"])
         if directory.checkpoints:
@@ -418,7 +407,7 @@ class Simulation(BaseSimulation):
         if self._writer is not None:
             look = partial(read_run, self._writer.directory.path)
         else:
-            history, description = self.history, described(self)
+            history, description = self.history, described(self, self.parts)
             times = description.timeline
             timeline = None if times is None else timeline_document(times, description)
             look = partial(gathered, self.scenario.scenario, graph_document(description), timeline, history)
@@ -469,6 +458,30 @@ class Simulation(BaseSimulation):
     ) -> Values:
         """Return what the learning signal of channels is worth, in forks (semantics 36): see `probes.value.value`."""
         return value(self, channels=channels, horizon=horizon, repeats=repeats, ahead=ahead)
+
+
+def given_scenario(
+    directory: RunDirectory, scenario: Scenario | Template | str | Path | None
+) -> Scenario | None:
+    """Return the scenario that a run's checkpoints are loaded with; None: they have their own document.
+
+    Raises:
+        ScenarioError: `scenario` is not one, or not found.
+        RunError: `scenario` is another one than the run's.
+        DivergenceError: The run diverged and would do so again.
+    """
+    if directory.facts["exit"] == "diverged":
+        error = directory.facts["error"]
+        raise DivergenceError(f"{directory.path}: diverged and would do so again: {error}")
+    described = directory.described  # None: it is a document
+    scenario = None if scenario is None else as_scenario(scenario)
+    if scenario is not None:
+        saved = described_scenario(directory.scenario) if described is None else described
+        try:
+            check_same_scenario(saved, described_scenario(scenario))
+        except RunError as error:
+            raise RunError(f"{directory.path}: {error}") from None
+    return None if described is None else scenario
 
 
 def _check_interval(steps: int | None, logdir: str | Path | None) -> None:

@@ -5,13 +5,13 @@ parameters, one fused kernel call for any subset.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["Members", "Optimiser", "StackedOptimiser", "Stepping", "clipped", "step_all"]
+__all__ = ["Members", "Optimiser", "StackedOptimiser", "Stepping", "clipped", "padded_zeros", "step_all"]
 
 
 def clipped(gradients: Sequence[Tensor], largest: float) -> Sequence[Tensor]:
@@ -32,6 +32,74 @@ def _laid_out(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> list
     ]
 
 
+_LINE = 64
+"""Bytes that a kernel works on at once; what is left over of a tensor it computes in another way, to other last bits."""
+
+
+def padded_zeros(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Return zeros whose memory goes on, with zeros, to a multiple of 64 bytes (`whole_lines`)."""
+    count = torch.Size(shape).numel()
+    line = _LINE // like.element_size()
+    return like.new_zeros(-(-count // line) * line)[:count].view(*shape)
+
+
+def whole_lines(tensor: Tensor) -> Tensor:
+    """Return all memory of a tensor of `padded_zeros`, flat, so that a kernel leaves nothing over; others as they are.
+
+    So what a kernel computes of a member of a stack does not depend on how many members there are.
+    """
+    left_over = _left_over(tensor)
+    whole = tensor.numel() - left_over + _LINE // tensor.element_size()
+    if not left_over or tensor.untyped_storage().nbytes() != whole * tensor.element_size():
+        return tensor
+    return tensor.data.as_strided((whole,), (1,))
+
+
+def _left_over(tensor: Tensor) -> int:
+    """Numbers of a tensor beyond the last whole line."""
+    return tensor.numel() % (_LINE // tensor.element_size())
+
+
+def _in_lines(rows: Tensor) -> Tensor:
+    """Rows [N, …] as [N, numbers of whole lines], with zeros behind."""
+    flat = rows.reshape(len(rows), -1)
+    line = _LINE // rows.element_size()
+    found = flat.new_zeros(len(flat), -(-flat.shape[1] // line) * line)
+    found[:, : flat.shape[1]] = flat
+    return found
+
+
+class _Lines:
+    """Some members of a stack, each in whole lines of its own.
+
+    Args:
+        stack: [N, …].
+        index: Places of the members.
+    """
+
+    def __init__(self, stack: Tensor, index: Tensor) -> None:
+        self.stack, self.index = stack.data, index
+        self._copies = _in_lines(self.stack.index_select(0, index))
+
+    def rows(self) -> list[Tensor]:
+        """Return the members' copies."""
+        return list(self._copies.unbind(0))
+
+    def write_back(self) -> None:
+        """Put what has become of the copies in place of the members."""
+        size = self.stack[0].numel()
+        self.stack.index_copy_(0, self.index, self._copies[:, :size].view(-1, *self.stack.shape[1:]))
+
+
+def _like_lines(gradient: Tensor, whole: Tensor) -> Tensor:
+    """A gradient in memory like a parameter's of `whole_lines`."""
+    if whole.numel() == gradient.numel():
+        return gradient
+    padded = torch.zeros_like(whole)
+    padded[: gradient.numel()] = gradient.reshape(-1)
+    return padded
+
+
 _MOMENTS = {"sgd": ("momentum",), "adam": ("mean", "square"), "adamw": ("mean", "square")}
 
 
@@ -49,6 +117,8 @@ class _Call:
     """For each kind of moment, in the order of `_MOMENTS`."""
     steps: list[Tensor]
     """Counts, float32 [], this step included."""
+    copied: list[_Lines] = field(default_factory=list)
+    """What the kernel gets copies of, which are written back."""
 
     def join(self, other: _Call) -> None:
         self.parameters += other.parameters
@@ -263,7 +333,13 @@ class StackedOptimiser(_Settings):
                 raise ValueError(f"stack {i} holds {len(p)} members, stack 0 holds {self.size}")
             if not _dense(p):
                 raise ValueError(f"stack {i}: its members are not dense, one after the other")
-        self.state = {name: [torch.zeros_like(p) for p in self.parameters] for name in self.moments}
+        self.state = {
+            name: [
+                padded_zeros(p.shape, p) if p.is_contiguous() else torch.zeros_like(p)
+                for p in self.parameters
+            ]
+            for name in self.moments
+        }
         if kind != "sgd" and self.parameters:
             counts = torch.zeros(self.size, dtype=torch.float32, device=self.parameters[0].device)
             self.state["steps"] = [counts]
@@ -323,10 +399,13 @@ class StackedOptimiser(_Settings):
         call = self._call(gradients, members, found_inf)
         if call is not None:
             self._run(call, rate, found_inf)
+            for copied in call.copied:
+                copied.write_back()
 
     def refresh(self) -> None:
         """Read step counts and stacks again, after a state was loaded or a member stepped alone."""
         self._views: tuple[list[list[Tensor]], list[list[list[Tensor]]], list[Tensor]] | None = None
+        self._whole: tuple[list[Tensor], list[list[Tensor]]] | None = None
         self._offsets: list[int] | None = [0] * self.size
         """Steps of each member relative to some common count; None: known on the device only."""
         if "steps" in self.state:
@@ -375,12 +454,26 @@ class StackedOptimiser(_Settings):
         if "steps" in self.state:
             self.state["steps"][0].add_(1 if found_inf is None else 1 - found_inf)
             steps = [self._count] * len(self.parameters)
-        return _Call(
-            list(self.parameters),
-            _laid_out(self.parameters, gradients),
-            [list(self.state[name]) for name in self.moments],
-            steps,
-        )
+        parameters, moments = self._lines()
+        laid_out = _laid_out(self.parameters, gradients)
+        padded = [_like_lines(g, whole) for g, whole in zip(laid_out, parameters, strict=True)]
+        return _Call(list(parameters), padded, [list(each) for each in moments], steps)
+
+    def _lines(self) -> tuple[list[Tensor], list[list[Tensor]]]:
+        """Return the parameters and each kind of moment as the kernel takes them for all members; made once."""
+        if self._whole is None:
+            parameters = [whole_lines(p) for p in self.parameters]
+            self._whole = (
+                parameters,
+                [
+                    [
+                        m if p.numel() == m.numel() else whole_lines(m)
+                        for p, m in zip(parameters, self.state[name], strict=True)
+                    ]
+                    for name in self.moments
+                ],
+            )
+        return self._whole
 
     def _call_some(
         self, gradients: Sequence[Tensor], stepping: Sequence[int], found_inf: Tensor | None
@@ -388,6 +481,7 @@ class StackedOptimiser(_Settings):
         """Call for some members, or for differing counts: every updated slice is a tensor with its own count."""
         parameters, moments, counts = self._slices()
         steps = []
+        index = torch.tensor(list(stepping), device=self.parameters[0].device)
         if "steps" in self.state:
             once = [counts[n] for n in stepping]
             if found_inf is None:
@@ -395,12 +489,20 @@ class StackedOptimiser(_Settings):
             else:  # as a list: the value of a single tensor would be read on the host
                 torch._foreach_add_(once, [1 - found_inf] * len(once))
             steps = once * len(self.parameters)
-        return _Call(
-            _picked(parameters, stepping),
-            [g for row in self._gradients(gradients, stepping) for g in row],
-            [_picked(slices, stepping) for slices in moments],
-            steps,
-        )
+        call = _Call([], [], [[] for _ in moments], steps)
+        for i, rows in enumerate(self._gradients(gradients, stepping)):
+            stacks = [self.parameters[i], *(self.state[name][i] for name in self.moments)]
+            slices = [parameters[i], *(own[i] for own in moments)]
+            each = [[own[n] for n in stepping] for own in slices]
+            if _left_over(each[0][0]):
+                lines = [_Lines(stack, index) for stack in stacks]
+                call.copied += lines
+                each, rows = [one.rows() for one in lines], list(_in_lines(torch.stack(rows)).unbind(0))
+            call.parameters += each[0]
+            call.gradients += rows
+            for mine, own in zip(call.moments, each[1:], strict=True):
+                mine += own
+        return call
 
     def _gradients(self, gradients: Sequence[Tensor], stepping: Sequence[int]) -> list[list[Tensor]]:
         """Return the members' gradients for each parameter, clipped, with the strides of the parameter's slices."""

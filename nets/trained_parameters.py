@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.nets.memory import give_back
-from antiphon.nets.optimisers import Optimiser, StackedOptimiser, step_all
+from antiphon.nets.optimisers import Optimiser, StackedOptimiser, padded_zeros, step_all
 from antiphon.nets.schedules import Rate
 from antiphon.nets.torch_optimisers import StackedTorchOptimiser, TorchOptimiser
 
@@ -134,7 +134,7 @@ class StackedParameters:
         each = [list(member.parameters.values()) for member in members]
         for name, *own in zip(first.parameters, *each, strict=True):
             with torch.no_grad():
-                stack = torch.stack(own)
+                stack = torch.stack(own, out=padded_zeros((len(own), *own[0].shape), own[0].data))
             for p, view in zip(own, stack.unbind(), strict=True):
                 p.data = view
             self.parameters[name] = stack.requires_grad_(own[0].requires_grad)

@@ -209,8 +209,8 @@ def _write(path: Path, lines: Sequence[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-_NO_CURVE = ("seconds", "waiting_for")
-"""Metrics of parts without curves: a clock, and the number of a part."""
+_NO_CURVE = ("seconds", "waiting_for", "blocked_on")
+"""Metrics of parts without curves: a clock, and numbers of parts."""
 _OF_LEVELS = ("loss", "accuracy", "error", "bits", "return")
 """Metrics averaged over the agents of one period: an objective's loss and metric."""
 

@@ -24,6 +24,7 @@ VERBS = [
     "export",
     "show",
     "check",
+    "plan",
     "split",
     "study",
     "report",

@@ -87,7 +87,7 @@ def test_agents_are_placed_by_name_pattern_or_file(cli: Commands) -> None:
         ("--place ring.yaml", "--place ring.yaml: the part of 'scenario' is 'ring'"),
         ("--place *=0 --place a=2", "place: no agent is in part 1, and one is in part 2"),
         ("--parts 3 --place *=0 --place a=1", "parts: 3, and the placement has 2; leave one of them out"),
-        ("--parts 9", "parts: 9; there are 4 agents; use at most 4"),
+        ("--parts 9", "parts: 9; the number of agents is 4; use at most 4"),
         ("--parts 2 --every 3", "parts: every is 3, and parts of this placement may be 2 steps apart"),
         ("--parts 2 --mode slow", "parts: there is no mode 'slow'"),
         ("--parts 2 --address here:1", "parts: address 'here:1' is of a Ray cluster; add the transport ray"),

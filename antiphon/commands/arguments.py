@@ -15,6 +15,8 @@ from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.library import MADE_IN_PYTHON, scenario_names, template_named
 from antiphon.engine.runs.python_template import PythonTemplate, load_python
+from antiphon.engine.virtual.profile import find_profile
+from antiphon.engine.virtual.settings import VirtualSettings
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.scenarios import Scenario, Template, TrainingSpec, load
 from antiphon.scenarios.spec import plain
@@ -199,6 +201,31 @@ class PartsOptions:
             if name in found:
                 raise ScenarioError(f"--{name}: has no effect without parts; add --parts N")
         return None
+
+    def virtual(
+        self, backend: str | None, cluster: str | None, agents: Iterable[str]
+    ) -> VirtualSettings | None:
+        """Return where a run takes place in virtual time; None: it does not.
+
+        Raises:
+            ScenarioError: The backend without a cluster or the other way round, an option without effect, or a profile that
+                is not accepted.
+        """
+        if (backend == "virtual") != (cluster is not None):
+            raise ScenarioError(
+                "--backend virtual: on which cluster? add --cluster PROFILE"
+                if cluster is None
+                else f"--cluster {cluster}: is only described; add --backend virtual"
+            )
+        if cluster is None:
+            return None
+        for name in ("mode", "every", "address"):
+            if getattr(self, name) is not None:
+                raise ScenarioError(f"--{name}: has no effect in virtual time; leave it out")
+        if self.place and self.count is not None:
+            raise ScenarioError("--parts: is counted where --place is given; leave one of them out")
+        placement = placement_of(self.place, agents) if self.place else self.count
+        return VirtualSettings(find_profile(cluster), placement)
 
 
 def _placement_file(path: str) -> dict[str, object]:

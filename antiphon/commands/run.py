@@ -61,6 +61,7 @@ def run(
     device: str,
     backend: str,
     parts: PartsOptions,
+    cluster: str | None,
     checkpoint_every: int | None,
     json: bool,
 ) -> int:
@@ -76,11 +77,12 @@ def run(
         steps=steps,
         seed=seed,
         device=device,
-        backend="cohort" if backend == "ray" else backend,
+        backend="cohort" if backend in ("ray", "virtual") else backend,
         command=("antiphon", *sys.argv[1:]),
     )
-    division = parts.settings(backend, request.scenario.agents)
-    if seeds is not None and division is not None:
+    virtual = parts.virtual(backend, cluster, request.scenario.agents)
+    division = None if virtual is not None else parts.settings(backend, request.scenario.agents)
+    if seeds is not None and (division or virtual) is not None:
         raise RunError("--seeds: several seeds are not divided into parts; run each with --seed S")
     if seeds is not None:
         return _run_seeds(request, seeds, name, logdir, checkpoint_every, resume_if_exists, json)
@@ -89,7 +91,7 @@ def run(
     outcome = request.outcome(path) if resume_if_exists else None
     if outcome is not None and outcome.status == "done":
         return _report(outcome, json)
-    run = begin(request, path, resume_if_exists=resume_if_exists, division=division)
+    run = begin(request, path, resume_if_exists=resume_if_exists, division=division, cluster=virtual)
     return _train(run, checkpoint_every, json)
 
 

@@ -40,10 +40,12 @@ def describe_run(
         until: The step it stops at; None: that of the scenario.
         timeline: What happens in the first steps.
     """
+    graph = graph_of(scenario)
+    nx.set_node_attributes(graph, (facts.get("parts") or {}).get("placement", {}), "part")
     return RunDescription(
         yaml=document,
         hparams=_hparams(facts),
-        graph=graph_of(scenario, (facts.get("parts") or {}).get("placement")),
+        graph=graph,
         names={
             "agents": list(scenario.agents),
             "channels": [(channel.name, channel.slug) for channel in scenario.channels],
@@ -57,9 +59,9 @@ def describe_run(
     )
 
 
-def described(simulation: BaseSimulation) -> RunDescription:
-    """Return the description of a simulation that has no directory."""
-    facts = {"scenario": simulation.scenario.scenario, "seed": simulation.seed}
+def described(simulation: BaseSimulation, parts: Mapping[str, Any] | None = None) -> RunDescription:
+    """Return the description of a simulation that has no directory; `parts`: its division, as run.json would have it."""
+    facts = {"scenario": simulation.scenario.scenario, "seed": simulation.seed, "parts": parts}
     first = timeline(simulation.system, 0, span(simulation.system))
     return describe_run(simulation.scenario, facts, start=simulation.now, timeline=first)
 
@@ -70,16 +72,14 @@ def _hparams(facts: Mapping[str, Any]) -> dict[str, float | int | str | bool]:
     return {n: v if isinstance(v, bool | int | float | str) else json.dumps(v) for n, v in known.items()}
 
 
-def graph_of(scenario: Scenario, placement: Mapping[str, int] | None = None) -> nx.MultiDiGraph[str]:
-    """Return who talks to whom, as telemetry draws it (`RunDescription.graph`); of a run in parts by its `placement`."""
+def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
+    """Return who talks to whom, as telemetry draws it (`RunDescription.graph`)."""
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     for name, agent in scenario.agents.items():
         role = "readout" if name in scenario.readouts else "agent" if agent.learn else "frozen"
         clock = agent.clock
         times = {"period": clock.period, "phase": clock.phase % clock.period, "unroll": clock.unroll}
         graph.add_node(name, role=role, **times, about=_about_agent(agent) | _about_ties(scenario, name))
-        if placement is not None and name in placement:
-            graph.nodes[name]["part"] = placement[name]
     for channel in scenario.channels:
         link, size = channel.link, channel.size
         graph.add_edge(

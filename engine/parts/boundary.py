@@ -186,6 +186,8 @@ class Boundary:
         """Note what other parts are to have of `step`, which has been learned from, in this incarnation of the part."""
         del incarnation  # in lockstep what is sent again is the same
         for key, channel in self.sending.items():
+            if channel.family is not None:
+                channel.family.release()
             if channel.ledger.sender.due(step):
                 record = channel.ledger.records[step]
                 messages, _ = self._outgoing[self._part_of[key]]

@@ -14,6 +14,7 @@ from itertools import count
 from typing import Any
 
 from antiphon.engine.base_simulation import BaseSimulation
+from antiphon.engine.parts.figures_writer import FiguresWriter
 from antiphon.engine.parts.free_boundary import FreeSettings
 from antiphon.engine.parts.part import Part, merge_states
 from antiphon.engine.parts.placement import (
@@ -64,6 +65,7 @@ class Coordinator:
         """Steps that the parts have taken; None: their state is not that of the simulation."""
         self._row_at: int | None = None
         """The step of the newest row of figures, where the parts have not taken it yet."""
+        self._figures_writer = FiguresWriter()
         parts = self._open(simulation)
         self.facts = settings.facts(parts.placement, parts.every)
 
@@ -95,7 +97,8 @@ class Coordinator:
             until = next(n for n in count(step + 1) if observed(n) or n == step + _LONGEST)
             row, self._row_at = self._row_at, None
             try:
-                self._parts_at = parts.advance(until, stop=simulation.stopping, row_at=row)
+                stop = self._figures_writer.following(simulation, parts)
+                self._parts_at = parts.advance(until, stop=stop, row_at=row)
             except DivergenceError as error:
                 self._diverge(simulation, error, until)
         simulation.now = step + 1
@@ -134,9 +137,8 @@ class Coordinator:
 
     def write_statistics(self, simulation: BaseSimulation) -> None:
         """Hand the figures of the parts to the simulation's recorders, as those of the step just taken."""
-        figures = [] if self._parts is None else self._parts.statistics()
-        for recorder in simulation.recorders if figures else ():
-            recorder.parts(simulation.now, figures)
+        if self._parts is not None:
+            self._figures_writer.write(simulation, self._parts.statistics(), simulation.now)
 
     # --- states ------------------------------------------------------------------------------------------
 

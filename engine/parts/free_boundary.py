@@ -34,7 +34,7 @@ class FreeSettings:
         staleness: Steps after which a sender gives up what has not come back for a message.
     """
 
-    queue: int = 64
+    queue: int = 8
     staleness: int = 1024
 
 
@@ -344,7 +344,7 @@ class FreeBoundary(Boundary):
 
 
 def packed(exchange: Exchange) -> dict[str, Any]:
-    """Return an exchange between parts that do not wait as plain data and tensors, for a checkpoint."""
+    """Return an exchange as plain data and tensors, for a checkpoint."""
     return {
         **vars(exchange),
         "messages": [_tensors(vars(message)) for message in exchange.messages],
@@ -355,7 +355,7 @@ def packed(exchange: Exchange) -> dict[str, Any]:
 def unpacked(state: Mapping[str, Any]) -> Exchange:
     """Return the exchange that `packed` was given."""
     messages = [Message(**_arrays(own)) for own in state["messages"]]
-    returns: list[Return] = [FreeReturn(**_arrays(own)) for own in state["returns"]]
+    returns = [(FreeReturn if "incarnation" in own else Return)(**_arrays(own)) for own in state["returns"]]
     return Exchange(**{**state, "messages": messages, "returns": returns})
 
 

@@ -51,6 +51,7 @@ class Part:
         now: Steps taken.
         neighbours: The parts at the other ends of its cut channels.
         lookahead: Steps that it may be ahead of what its neighbours have sent.
+        free: Whether it does not wait for them.
         learned: What was learned at the newest step.
 
     Raises:
@@ -78,7 +79,7 @@ class Part:
         self._order = {"agents": list(whole.agents), "channels": list(whole.channels)}
         self._groups = [i for i, group in enumerate(whole.groups) if group in part.groups]
         self.backend = StackedBackend(whole, stacked=stacked, part=part)
-        self.lookahead = lookahead_of(whole, placement)
+        self.lookahead, self.free = lookahead_of(whole, placement), free is not None
         cut = self.backend.system, part.elsewhere, index
         self.boundary: Boundary = (
             Boundary(*cut, self.lookahead)
@@ -98,6 +99,11 @@ class Part:
     def ready(self) -> bool:
         """Whether all that the coming step reads has arrived."""
         return not self.waits_for()
+
+    @property
+    def behind(self) -> int:
+        """Steps by which the oldest of what its neighbours have sent is behind its own step; 0 without neighbours."""
+        return max(0, *(self.now - end for end in self.boundary.covered.values()), 0)
 
     def waits_for(self) -> tuple[int, ...]:
         """The neighbours whose exchanges the coming step needs and has not got."""

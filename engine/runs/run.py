@@ -17,6 +17,8 @@ from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Outcome, RunLoop
 from antiphon.engine.runs.run_writer import RunWriter
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.virtual.settings import VirtualSettings
+from antiphon.engine.virtual.simulation import VirtualSimulation, check_same_cluster
 from antiphon.errors import RunError
 from antiphon.scenarios import Scenario
 from antiphon.telemetry import Recorder
@@ -71,6 +73,7 @@ def begin(
     *,
     resume_if_exists: bool = False,
     division: PartsSettings | None = None,
+    cluster: VirtualSettings | None = None,
 ) -> Run:
     """Begin a run; the request is checked, and its scenario built, before anything is written.
 
@@ -79,6 +82,7 @@ def begin(
         path: Its directory.
         resume_if_exists: The run that is there already is resumed, if it is this one.
         division: The parts that compute it; None: it is computed as a whole, or resumed as it was run.
+        cluster: The cluster on which it runs in virtual time; None: it runs here.
 
     Raises:
         ScenarioError: The scenario cannot be resolved, built or divided.
@@ -88,13 +92,19 @@ def begin(
     if not resume_if_exists:
         check_empty(path)
     elif (there := request.existing(path)) is not None:
+        check_same_cluster(there, cluster)
         return _resumed(there, request.scenario.training.steps, request.given, division)
-    device = chosen_device(request.device)
-    how: dict[str, Any] = {"device": device, "backend": request.backend, "parts": division}
-    simulation = Simulation(request.scenario, seed=request.seed, **how)
+    how: dict[str, Any] = {"seed": request.seed, "device": chosen_device(request.device)}
+    simulation: Simulation
+    if cluster is not None:
+        simulation = VirtualSimulation(request.scenario, cluster.profile, cluster.placement, **how)
+    else:
+        simulation = Simulation(request.scenario, backend=request.backend, parts=division, **how)
     facts = {**request.facts, "backend": simulation.backend.name}  # chosen once, for resuming too
     if simulation.parts is not None:
         facts["parts"] = simulation.parts
+    if isinstance(simulation, VirtualSimulation):
+        facts["virtual"] = simulation.facts
     try:
         directory = RunDirectory.create(path, request.scenario, facts)
     except BaseException:
@@ -138,6 +148,8 @@ def resume(
 def _resumed(
     directory: RunDirectory, until: int, scenario: Scenario | None, division: PartsSettings | None
 ) -> Run:
+    if "virtual" in directory.facts:
+        return Run([VirtualSimulation.of_directory(directory, scenario, division)], [directory], until)
     division = division or PartsSettings.of_facts(directory.facts)
     return Run([Simulation.of_directory(directory, scenario, division)], [directory], until)
 

@@ -16,14 +16,25 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save, save_file
 from torch import Tensor
 
 from antiphon.errors import ResourceError, RunError, ScenarioError
 from antiphon.nets.memory import was_refused
 from antiphon.scenarios import Scenario
 
-__all__ = ["FORMAT", "Saved", "copy_tree", "latest", "read", "read_simulation", "write", "write_simulation"]
+__all__ = [
+    "FORMAT",
+    "Saved",
+    "copy_tree",
+    "from_bytes",
+    "latest",
+    "read",
+    "read_simulation",
+    "to_bytes",
+    "write",
+    "write_simulation",
+]
 
 FORMAT = 1
 """Version of the layout; a reader refuses a newer one."""
@@ -162,6 +173,29 @@ def latest(path: str | Path) -> Path:
     if not found:
         raise RunError(f"{path}: neither a checkpoint nor a run with one")
     return found[-1]
+
+
+def to_bytes(state: dict[str, Any]) -> bytes:
+    """Return a state as `write` takes it, in one piece: the length of its tree, the tree as JSON, its tensors."""
+    tensors: dict[str, Tensor] = {}
+    tree = json.dumps(_pack(state, tensors)).encode()
+    return b"".join((len(tree).to_bytes(8, "little"), tree, save(tensors)))
+
+
+def from_bytes(data: bytes) -> dict[str, Any]:
+    """Return a state made by `to_bytes`, its tensors on the CPU.
+
+    Raises:
+        ValueError: It is damaged.
+    """
+    end = 8 + int.from_bytes(data[:8], "little")
+    try:
+        state = _unpack(json.loads(data[8:end]), load(data[end:]))
+    except (KeyError, SafetensorError) as error:
+        raise ValueError(f"a damaged state: {error}") from None
+    if isinstance(state, dict):
+        return state
+    raise ValueError("a damaged state: no dictionary")
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -15,6 +15,7 @@ from antiphon.engine.virtual.chance import Chance
 from antiphon.engine.virtual.machines import MachineState
 from antiphon.engine.virtual.profile import ClusterProfile, Machine
 from antiphon.errors import RunError, ScenarioError
+from antiphon.telemetry.parts.part_figures import PartFigures
 
 __all__ = ["FreePart", "VirtualCluster"]
 
@@ -44,6 +45,10 @@ class FreePart(Protocol[Parcel]):
     @property
     def neighbours(self) -> tuple[int, ...]:
         """The parts that it exchanges with."""
+
+    @property
+    def behind(self) -> int:
+        """Steps by which the oldest of what its neighbours have sent is behind its own step."""
 
     def waits_for(self) -> tuple[int, ...]:
         """Return the parts without whose messages no step can be taken."""
@@ -240,6 +245,7 @@ class VirtualCluster(Generic[Parcel]):
         machine, failures = self.machines[number], self.hosts[number].failures
         assert failures is not None
         machine.change("away", self.seconds)
+        machine.failed_at = self.seconds
         machine.repeated += machine.unsaved
         machine.unsaved = 0.0
         machine.incarnation += 1
@@ -269,6 +275,30 @@ class VirtualCluster(Generic[Parcel]):
         if not self.seconds:
             return 1.0
         return sum(machine.useful for machine in self.machines) / (len(self.machines) * self.seconds)
+
+    def statistics(self) -> list[PartFigures]:
+        """Return the figures of each part up to the present time; one whose machine is away is not alive."""
+        self.account()
+        return [self._figures_of(number, machine) for number, machine in enumerate(self.machines)]
+
+    def _figures_of(self, number: int, machine: MachineState) -> PartFigures:
+        part, alive = self.parts[number], machine.status != "away"
+        return PartFigures(
+            part=number,
+            machine=self.hosts[number].name,
+            steps_taken=part.now,
+            seconds=self.seconds,
+            computing=machine.computing,
+            waiting={int(other): seconds for other, seconds in machine.waiting.items()},
+            bytes_sent=machine.bytes_sent,
+            bytes_received=machine.bytes_received,
+            calls=machine.calls,
+            staleness=part.behind,
+            blocked_on=() if machine.waits_for is None or not alive else (machine.waits_for,),
+            incarnation=machine.incarnation,
+            alive=alive,
+            heartbeat_age=0.0 if alive else self.seconds - machine.failed_at,
+        )
 
     # --- state -------------------------------------------------------------------------------------------
 

@@ -31,6 +31,8 @@ class MachineState:
     waiting: dict[str, float] = field(default_factory=dict)
     """By the part whose exchange was missing, as a word: a state on disk has words as keys."""
     away: float = 0.0
+    failed_at: float = 0.0
+    """When it failed the last time."""
     calls: int = 0
     """Exchanges sent."""
     calls_lost: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,21 +20,26 @@ from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.free_boundary import FreeBoundary, FreeFigures, FreeSettings, packed, unpacked
 from antiphon.engine.parts.part import Part
 from antiphon.engine.parts.placement import agent_costs, check_divisible, check_placement, partition, units_of
+from antiphon.engine.parts.settings import PartsSettings
+from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.run_writer import open_writer
-from antiphon.engine.simulation import Simulation
-from antiphon.engine.state.checkpoint import Saved, copy_tree, write_simulation
+from antiphon.engine.simulation import Simulation, given_scenario
+from antiphon.engine.state.checkpoint import Saved, copy_tree, read_simulation, write_simulation
 from antiphon.engine.state.compatibility import check_compatible
 from antiphon.engine.state.state_dict import snapshot
 from antiphon.engine.step.backends import StackedBackend
 from antiphon.engine.step.report import AgentReport, MeanAccumulator
 from antiphon.engine.virtual.cluster import VirtualCluster
 from antiphon.engine.virtual.profile import ClusterProfile, find_profile
+from antiphon.engine.virtual.settings import VirtualSettings
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios.spec import plain
 from antiphon.telemetry.figures import Figure
+from antiphon.telemetry.parts.part_figures import PartFigures
 
-__all__ = ["VirtualSimulation"]
+__all__ = ["VirtualSimulation", "check_same_cluster"]
 
 _MEASURED_STEPS = 24
 """Of each part, where a profile says that steps are timed on this machine."""
@@ -50,8 +55,8 @@ class VirtualSimulation(Simulation):
     Args:
         scenario: As of `Simulation`.
         profile: A cluster profile, the name of one that antiphon brings along, or a YAML file.
-        placement: The part of each agent; part i runs on machine i. None: every set of agents that cannot be separated
-            is a part, or as many parts as there are machines, of equal work.
+        placement: The part of each agent; part i runs on machine i. A number: as many parts, of equal work. None: every set
+            of agents that cannot be separated is a part, or as many as there are machines.
         seed: Of everything that is drawn, chance on the cluster included.
         device: Where the numbers live.
         dtype: Of all floats.
@@ -71,7 +76,7 @@ class VirtualSimulation(Simulation):
         self,
         scenario: Scenario | Template | str | Path,
         profile: ClusterProfile | str | Path,
-        placement: Mapping[str, int] | None = None,
+        placement: Mapping[str, int] | int | None = None,
         *,
         seed: int = 0,
         device: torch.device | str = "cpu",
@@ -84,7 +89,7 @@ class VirtualSimulation(Simulation):
     ) -> None:
         self.profile = profile if isinstance(profile, ClusterProfile) else find_profile(profile)
         self.free = free or FreeSettings()
-        self.parts: list[Part] = []
+        self._parts: list[Part] = []
         super().__init__(scenario, seed=seed, device=device, dtype=dtype, threads=threads, stacked=False)
         try:
             self._check()
@@ -92,7 +97,8 @@ class VirtualSimulation(Simulation):
             self._step_seconds = step_seconds
             self._open()
             if logdir is not None:
-                self._writer = open_writer(self, Path(logdir), checkpoint_every)
+                facts = {"parts": self.parts, "virtual": self.facts}
+                self._writer = open_writer(self, Path(logdir), checkpoint_every, **facts)
         except BaseException:
             self.close()
             raise
@@ -111,13 +117,16 @@ class VirtualSimulation(Simulation):
                 "env: its episodes end, and parts that do not wait are at different steps of them; use a stream of examples"
             )
 
-    def _place(self, placement: Mapping[str, int] | None) -> dict[str, int]:
+    def _place(self, placement: Mapping[str, int] | int | None) -> dict[str, int]:
         system = self.system
-        if placement is not None:
+        if isinstance(placement, Mapping):
             check_placement(system, placement)
             found = dict(placement)
         else:
-            found = partition(system, self.scenario, min(len(units_of(system)), self.profile.size))
+            most = min(len(system.agents), self.profile.size)
+            # Where nothing can be separated, a division by two is refused with the reason.
+            count = max(min(len(units_of(system)), most), min(2, most)) if placement is None else placement
+            found = partition(system, self.scenario, count)
         if max(found.values()) >= self.profile.size:
             self.profile.machine(max(found.values()))
         return found
@@ -127,17 +136,17 @@ class VirtualSimulation(Simulation):
         whole = self.system
         settings: dict[str, Any] = {"seed": self.seed, "device": self.device, "dtype": self.dtype}
         count = max(self.placement.values()) + 1
-        self.parts = [self._part(number, **settings) for number in range(count)]
+        self._parts = [self._part(number, **settings) for number in range(count)]
         if self._step_seconds is None:
             self._step_seconds = self._seconds_of_steps(whole, settings)
         exchange = packed, unpacked
         self.cluster: VirtualCluster[Exchange] = VirtualCluster(
-            self.profile, self.parts, self._step_seconds, self.seed, *exchange
+            self.profile, self._parts, self._step_seconds, self.seed, *exchange
         )
         self._at_start, self._present = snapshot(whole), dict(self.world.step_signals.signals)
         self._newest: dict[int, AgentReport] = {}
         self._before = FreeFigures()
-        self.world = self.parts[0].world
+        self.world = self._parts[0].world
         self.backend = StackedBackend(self._view(whole), stacked=False)
         self.learned = AgentReport.empty(self.backend.stacked)
         self.train_means = MeanAccumulator(self.backend.system)
@@ -150,7 +159,7 @@ class VirtualSimulation(Simulation):
 
     def _seconds_of_steps(self, whole: System, settings: Mapping[str, Any]) -> list[float]:
         costs, found = agent_costs(whole), []
-        for number in range(len(self.parts)):
+        for number in range(len(self._parts)):
             compute = self.profile.machine(number).compute
             flop = sum(cost for name, cost in costs.items() if self.placement[name] == number)
             measured = self._timed(number, settings) if compute.measure else None
@@ -174,7 +183,7 @@ class VirtualSimulation(Simulation):
 
     def _view(self, whole: System) -> System:
         """Return all parts' own agents, and the halves of their channels that learn, as one system, which takes no steps."""
-        systems = [part.backend.per_agent() for part in self.parts]
+        systems = [part.backend.per_agent() for part in self._parts]
         agents = {name: systems[self.placement[name]].agents[name] for name in whole.agents}
         channels = {name: self._channel(systems, channel) for name, channel in whole.channels.items()}
         groups = [
@@ -193,6 +202,27 @@ class VirtualSimulation(Simulation):
             else replace(sent, input=received.input, members=())
         )
 
+    @property
+    def parts(self) -> dict[str, Any]:
+        """Its parts as run.json has them, the `placement` of agents among it."""
+        count = len(self._parts)
+        return {
+            "count": count,
+            "placement": dict(self.placement),
+            "transport": "virtual",
+            "mode": "free",
+            "every": 1,
+        }
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What run.json has of the cluster, so that the run can be resumed: profile, bounds, and seconds of the steps."""
+        return {
+            "profile": plain(self.profile),
+            "free": asdict(self.free),
+            "step_seconds": self.cluster.step_seconds,
+        }
+
     # --- stepping ----------------------------------------------------------------------------------------
 
     @property
@@ -203,7 +233,7 @@ class VirtualSimulation(Simulation):
     @property
     def events(self) -> list[tuple[int, str]]:
         """What was clipped in any part, by the part's own steps, and what was changed: (step, one line)."""
-        found = [event for part in self.parts for event in part.backend.per_agent().divergence.events]
+        found = [event for part in self._parts for event in part.backend.per_agent().divergence.events]
         return sorted(dict.fromkeys(found), key=lambda event: event[0])
 
     def reset(self, seed: int | None = None) -> StepInfo:
@@ -219,8 +249,10 @@ class VirtualSimulation(Simulation):
         info = super().step()
         if watch:
             rows = [Figure("run", "", name, value) for name, value in self.figures().items()]
+            parts = self.part_figures()
             for recorder in self.recorders:
                 recorder.figures(step + 1, rows)
+                recorder.parts(step + 1, parts)
         return info
 
     def advance(self, *, watch: bool = False, keep: bool = True) -> EnvMask:
@@ -233,12 +265,12 @@ class VirtualSimulation(Simulation):
         del keep  # a part keeps what its next step reads
         if self.diverged is not None:
             raise DivergenceError(self.diverged)
-        target = (self.now + 1) * len(self.parts)
+        target = (self.now + 1) * len(self._parts)
         try:
             while self.cluster.steps_taken < target:
                 number = self.cluster.advance(watch=watch)
                 if number is not None:
-                    self._newest[number] = self.parts[number].learned
+                    self._newest[number] = self._parts[number].learned
                     self.train_means.add(self._newest[number])
         except DivergenceError as error:
             self.diverged = str(error)
@@ -287,10 +319,33 @@ class VirtualSimulation(Simulation):
             found["given_up"] = since["given_up"] / (since["given_up"] + since["returned"])
         return found
 
+    def part_figures(self) -> list[PartFigures]:
+        """Return what each part has computed, waited for and sent; seconds are simulated."""
+        self.cluster.account()
+        return [
+            PartFigures(
+                part=number,
+                machine=host.name,
+                steps_taken=part.now,
+                seconds=self.cluster.seconds,
+                computing=machine.computing,
+                waiting={int(other): seconds for other, seconds in machine.waiting.items()},
+                bytes_sent=machine.bytes_sent,
+                bytes_received=machine.bytes_received,
+                calls=machine.calls,
+                staleness=max((part.now - end for end in part.boundary.covered.values()), default=0),
+                incarnation=machine.incarnation,
+                alive=machine.status != "away",
+            )
+            for number, (part, host, machine) in enumerate(
+                zip(self._parts, self.cluster.hosts, self.cluster.machines, strict=True)
+            )
+        ]
+
     def _exchanged(self) -> FreeFigures:
         """Return the totals of all parts' exchanges."""
         total = FreeFigures()
-        for part in self.parts:
+        for part in self._parts:
             assert isinstance(part.boundary, FreeBoundary)
             for name, value in vars(part.boundary.figures).items():
                 setattr(total, name, getattr(total, name) + value)
@@ -353,6 +408,46 @@ class VirtualSimulation(Simulation):
         self.train_means = MeanAccumulator(self.backend.system)
         self.train_means.load_state_dict(state["tally"])
 
+    @classmethod
+    def of_directory(
+        cls,
+        directory: RunDirectory,
+        scenario: Scenario | Template | str | Path | None = None,
+        division: PartsSettings | None = None,
+    ) -> Self:
+        """Return the simulation of a run at its newest checkpoint, or at step 0 where it has none; it records nothing.
+
+        Raises:
+            ScenarioError: `scenario` is not one, or not found.
+            RunError: It cannot go on, `scenario` is missing or another one, or other parts are wanted.
+            DivergenceError: It diverged and would do so again.
+        """
+        if division is not None:
+            raise RunError(
+                f"{directory.path}: a run in virtual time keeps its parts; leave out --parts and --place"
+            )
+        given, facts = given_scenario(directory, scenario), directory.facts
+        try:
+            known = facts["virtual"]
+            settings: dict[str, Any] = {
+                "profile": ClusterProfile(**known["profile"]),
+                "placement": facts["parts"]["placement"],
+                "free": FreeSettings(**known["free"]),
+                "step_seconds": known["step_seconds"],
+                "device": facts["device"],
+                "threads": facts["threads"],
+            }
+        except (KeyError, TypeError, ScenarioError):
+            raise RunError(
+                f"{directory.path / 'run.json'}: 'virtual' is damaged; start the run anew"
+            ) from None
+        if directory.checkpoints:
+            saved = read_simulation(directory.path, given, facts["device"])
+            settings |= {"seed": saved.seed, "dtype": saved.dtype}
+            return cls._restored(saved.scenario, lambda one: one.load_saved(saved), **settings)
+        dtype = getattr(torch, facts["dtype"])
+        return cls(given or directory.scenario, seed=facts["seed"], dtype=dtype, **settings)
+
     def load_saved(self, saved: Saved) -> None:
         """Take over the state of a checkpoint; raises as its base."""
         super().load_saved(saved)
@@ -386,6 +481,17 @@ class VirtualSimulation(Simulation):
         self._close_parts()
 
     def _close_parts(self) -> None:
-        for part in self.parts:
+        for part in self._parts:
             part.close()
-        self.parts = []
+        self._parts = []
+
+
+def check_same_cluster(directory: RunDirectory, cluster: VirtualSettings | None) -> None:
+    """Raise RunError where a run that is to be resumed was on another cluster, or on none."""
+    there = directory.facts.get("virtual", {}).get("profile")
+    wanted = None if cluster is None else plain(cluster.profile)
+    if there != wanted:
+        names = [(one or {}).get("cluster", "no cluster") for one in (there, wanted)]
+        raise RunError(
+            f"{directory.path}: holds another run (cluster: {names[0]} there, {names[1]} asked); choose another name"
+        )

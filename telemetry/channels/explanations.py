@@ -199,6 +199,9 @@ _PART: dict[str, Explanation] = {
     "staleness": Explanation(
         "staleness", "Steps by which the oldest of what its neighbours have sent is behind its own step."
     ),
+    "blocked_on": Explanation(
+        "blocked on", "The part whose exchange it waits for now, the first of several."
+    ),
     "restarts": Explanation("restarts", "How often it was started again."),
     "alive": Explanation("alive", "1 while it runs, 0 while its process or machine is gone.", "share"),
     "heartbeat_age": Explanation("last heartbeat", "Seconds since it last answered."),

@@ -36,6 +36,8 @@ class PartFigures:
     """Exchanges sent."""
     staleness: float
     """Steps by which the oldest of what its neighbours have sent is behind its own step; 0 without neighbours."""
+    blocked_on: tuple[int, ...] = ()
+    """Parts whose exchange it waits for now."""
     incarnation: int = 0
     """Which start of the part this is, from 0: how often it was restarted."""
     alive: bool = True
@@ -57,7 +59,8 @@ class PartFigures:
     @property
     def metrics(self) -> dict[str, float]:
         """Its figures by name as numbers, for curves: `waiting` for all parts together, `waiting_for` the number of the part
-        that it waited for the longest, nan where it has not waited; `alive` 1 or 0."""
+        that it waited for the longest, nan where it has not waited; `blocked_on` the first of those that it waits for now,
+        nan where it does not wait; `alive` 1 or 0."""
         longest = self.waited_for
         return {
             "steps_taken": self.steps_taken,
@@ -69,6 +72,7 @@ class PartFigures:
             "bytes_received": self.bytes_received,
             "calls": self.calls,
             "staleness": self.staleness,
+            "blocked_on": self.blocked_on[0] if self.blocked_on else math.nan,
             "restarts": self.incarnation,
             "alive": float(self.alive),
             "heartbeat_age": self.heartbeat_age,

@@ -25,6 +25,7 @@ PARTS_HEADER = (
     "bytes_received",
     "calls",
     "staleness",
+    "blocked_on",
     "incarnation",
     "alive",
     "heartbeat_age",
@@ -35,7 +36,7 @@ PARTS_HEADER = (
 class PartsCsv(TableRecorder):
     """Recorder of the figures of parts, in `parts.csv` of the directory of a run in parts.
 
-    `waiting` holds seconds by part, as `1=0.25 3=2.5`; `alive` is 1 or 0. Numbers are written with all their digits.
+    `waiting` holds seconds by part, as `1=0.25 3=2.5`, `blocked_on` parts, as `1 3`; `alive` is 1 or 0. Numbers are written with all their digits.
     """
 
     _last = 0
@@ -89,6 +90,8 @@ def _cells(row: PartFigures) -> Iterator[object]:
         value = getattr(row, name)
         if isinstance(value, Mapping):
             yield " ".join(f"{part}={seconds!r}" for part, seconds in sorted(value.items()))
+        elif isinstance(value, tuple):
+            yield " ".join(map(str, value))
         else:
             yield int(value) if isinstance(value, bool) else value
 
@@ -123,6 +126,7 @@ def _row(cells: Mapping[str, str]) -> tuple[int, PartFigures]:
         bytes_received=int(cells["bytes_received"]),
         calls=int(cells["calls"]),
         staleness=float(cells["staleness"]),
+        blocked_on=tuple(map(int, cells["blocked_on"].split())),
         incarnation=int(cells["incarnation"]),
         alive=bool(int(cells["alive"])),
         heartbeat_age=float(cells["heartbeat_age"]),

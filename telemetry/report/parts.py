@@ -16,6 +16,12 @@ _ROWS = 64
 """Most parts of a run in its table."""
 _NAMED = 4
 """Most parts named in a cell or a sentence."""
+_MODES = {"lockstep": "in lockstep", "free": "none of which waits"}
+_TRANSPORTS = {
+    "local": "in one process",
+    "ray": "on Ray",
+    "virtual": "in virtual time: seconds are simulated",
+}
 _HEADINGS = (
     "part",
     "machine",
@@ -25,7 +31,15 @@ _HEADINGS = (
     "waiting s (for)",
     *(
         EXPLANATIONS["part"][metric].title
-        for metric in ("bytes_sent", "bytes_received", "calls", "staleness", "restarts", "heartbeat_age")
+        for metric in (
+            "bytes_sent",
+            "bytes_received",
+            "calls",
+            "staleness",
+            "blocked_on",
+            "restarts",
+            "heartbeat_age",
+        )
     ),
 )
 
@@ -80,6 +94,7 @@ def _row(row: PartFigures, agents: int | None) -> list[str]:
         size(row.bytes_received),
         f"{row.calls:,}",
         number(row.staleness),
+        ", ".join(f"part {other}" for other in row.blocked_on) or "–",
         str(row.incarnation),
         _age(row) + ("" if row.alive else ", gone"),
     ]
@@ -103,11 +118,9 @@ def _age(row: PartFigures) -> str:
 def _sentence(run: ReportRun) -> str:
     """Return how the run is divided: as run.json has it, with the cut channels of its graph."""
     facts = _facts(run)
-    words = [f"{len(run.parts):,} part{'s' * (len(run.parts) > 1)}"]
-    mode, transport = facts.get("mode"), facts.get("transport")
-    words += [f"in mode {mode}"] if isinstance(mode, str) else []
-    words += [f"on transport {transport}"] if isinstance(transport, str) else []
-    sentence = ", ".join(words)
+    count = f"{len(run.parts):,} part{'s' * (len(run.parts) > 1)}"
+    mode, transport = str(facts.get("mode", "")), str(facts.get("transport", ""))
+    sentence = ", ".join(filter(None, (count, _MODES.get(mode), _TRANSPORTS.get(transport))))
     placement = _placement(run)
     if run.data is not None and placement:
         agents = [agent["name"] for agent in run.data.graph["agents"]]

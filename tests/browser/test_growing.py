@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from antiphon.telemetry import Figure
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
 from tests.browser import runs
 from tests.browser.numbers import Events
 from tests.browser.served import tensorboard, wait_for_runs
 from tests.browser.tab import Tab
+from tests.telemetry.parts import made
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Browser, Locator, Page, Route
 
 NAMES = [runs.channel_name(channel) for channel in runs.CHANNELS]
 
@@ -183,6 +185,38 @@ def test_a_session_that_begins_while_rows_are_fetched_is_seen(page: Page, served
     (logged,) = (row.value for row in rows if row.name == NAMES[5] and row.metric == "cosine")
     tab.at(60)
     assert tab.number("cosine") == pytest.approx(logged, rel=1e-6)
+
+
+def test_a_part_that_goes_and_comes_back_while_the_run_waits_for_it(
+    page: Page, served: tuple[Path, str]
+) -> None:
+    """Its rows are of one step; the newest counts, and so does the machine where it was started again."""
+    folder, address = served
+
+    def note(text: str) -> Locator:
+        end = time.monotonic() + 20
+        while not tab.frame.get_by_text(text).is_visible() and time.monotonic() < end:
+            tab.push("refresh")
+            page.wait_for_timeout(300)
+        return tab.frame.get_by_text(text)
+
+    recorder = TensorBoardRecorder(folder / "waiting")
+    with closing(recorder):
+        recorder.begin(made.description())
+        for step in (10, 20):
+            recorder.figures(step, [Figure("agent", "a", "loss", 1.0)])
+            recorder.parts(step, made.rows(step))
+        wait_for_runs(address, {"waiting"})
+        tab = Tab.alone(page, address, "waiting")
+        tab.press("a")
+        assert tab.part("part-2-restarts").inner_text() == "0"
+        recorder.parts(20, [*made.rows(20)[:2], made.part(2, 20, alive=False, heartbeat_age=4.0)])
+        assert note("Gone: part 2 (node-3), last heartbeat 4 s ago.").is_visible()
+        recorder.parts(20, [*made.rows(20)[:2], made.part(2, 20, machine="spare", incarnation=1)])
+        assert note("spare").is_visible()
+        assert tab.part("part-2-restarts").inner_text() == "1"
+        assert not tab.frame.get_by_text("Gone:").is_visible()
+        assert tab.ask("app.steps()") == [10, 20]
 
 
 def test_tensorboards_own_reload_button_refreshes_the_tab(page: Page, served: tuple[Path, str]) -> None:

@@ -65,7 +65,16 @@ def test_the_table_has_what_a_part_computed_waited_for_and_sent(divided: Tab) ->
     divided.at(100)
     found = {
         column: [divided.part(f"part-{part}-{column}").inner_text() for part in range(3)]
-        for column in ("machine", "agents", "steps_taken", "computing", "waiting", "bytes_sent", "restarts")
+        for column in (
+            "machine",
+            "agents",
+            "steps_taken",
+            "computing",
+            "waiting",
+            "bytes_sent",
+            "blocked_on",
+            "restarts",
+        )
     }
     assert found == {
         "machine": ["node-1", runs.HOSTILE[0], "node-3"],
@@ -74,6 +83,7 @@ def test_the_table_has_what_a_part_computed_waited_for_and_sent(divided: Tab) ->
         "computing": ["5", "5", "2.5"],
         "waiting": ["4.5 (part 2)", "2.5 (part 0)", "1.25 (part 1)"],
         "bytes_sent": ["100 kB", "200 kB", "150 kB"],
+        "blocked_on": ["part 2", "–", "–"],
         "restarts": ["0", "0", "1"],
     }
     ages = [divided.part(f"part-{part}-heartbeat_age").inner_text() for part in range(3)]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from antiphon.nets.optimisers import Optimiser, StackedOptimiser
+from antiphon.nets.optimisers import Optimiser, StackedOptimiser, padded_zeros
 
 Options = dict[str, Any]
 DOUBLE = torch.float64
@@ -151,15 +151,42 @@ def test_it_equals_torchs_whoever_steps_when(
 
 @pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
 @pytest.mark.parametrize(("kind", "options"), KINDS[3:])
-def test_some_members_step_with_the_bits_of_separate_optimisers(
+def test_a_member_has_the_same_bits_in_any_stack_and_with_any_others(
     kind: str, options: Options, dtype: torch.dtype
 ) -> None:
     g = generator()
-    parameters = stacks(7, g, dtype)
+    first = stacks(7, g, dtype)
+    chosen = torch.tensor([1, 2, 6])
+
+    def stack_of(rows: list[Tensor]) -> StackedOptimiser:
+        padded = [torch.stack(list(row), out=padded_zeros(row.shape, row)) for row in rows]
+        return StackedOptimiser(kind, padded, **options)
+
+    whole, part = stack_of(first), stack_of([row[chosen] for row in first])
+    for step in range(30):
+        gradients, members = stacks(7, g, dtype), some(7, g)
+        members = [True] * 7 if step % 3 == 0 else members
+        whole.step(gradients, 0.03, members)
+        part.step([row[chosen] for row in gradients], 0.03, [members[n] for n in chosen.tolist()])
+    for k, n in enumerate(chosen.tolist()):
+        same([t[n] for t in numbers_of(whole)], [t[k] for t in numbers_of(part)])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+@pytest.mark.parametrize(("kind", "options"), KINDS[3:])
+def test_some_members_step_with_the_bits_of_separate_optimisers_where_they_fill_whole_lines(
+    kind: str, options: Options, dtype: torch.dtype
+) -> None:
+    g = generator()
+
+    def filled() -> list[Tensor]:
+        return [torch.randn(7, *shape, generator=g, dtype=dtype) for shape in [(5, 16), (32,)]]
+
+    parameters = filled()
     alone = members_of([p.clone() for p in parameters], kind, **options)
     mine = StackedOptimiser(kind, parameters, **options)
     for _ in range(30):
-        gradients, members = stacks(7, g, dtype), [False, *some(6, g)]  # never all
+        gradients, members = filled(), [False, *some(6, g)]  # never all
         mine.step(gradients, 0.03, members)
         move(alone, gradients, members)
     for n, optimiser in enumerate(alone):

@@ -20,10 +20,12 @@ from antiphon.engine.planning.rivals.placed import PlacedWorkload
 from antiphon.engine.virtual.profile import ComputeSpec, LinkSpec
 from antiphon.errors import ScenarioError
 
-__all__ = ["PipelineTiming", "Stage", "Way", "asynchronous_pipeline", "depths", "stages_of"]
+__all__ = ["PipelineTiming", "Stage", "Way", "asynchronous_pipeline", "depths", "ladder", "stages_of"]
 
 _MINIBATCHES = 400
 """That the rate is measured over, once as many have warmed the pipeline up as are under way."""
+_RATIO = 3
+"""From one number of minibatches in flight that is tried to the next."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,13 @@ class PipelineTiming:
     """By stage: updates between a minibatch's forward pass and its own update, the rounded mean."""
     in_flight: int
     """Minibatches under way at most."""
+    ends: tuple[float, ...]
+    """Seconds from the start until every stage has updated its weights once, twice, …"""
+
+    def seconds_to(self, updates: int) -> float:
+        """Return the seconds from the start until every stage has updated its weights so often."""
+        beyond = max(0, updates - len(self.ends))
+        return self.ends[updates - beyond - 1] + beyond * self.seconds if updates > 0 else 0.0
 
 
 @dataclass
@@ -112,13 +121,20 @@ def stages_of(placed: PlacedWorkload) -> tuple[dict[int, Stage], list[Way]]:
 
 
 def depths(placed: PlacedWorkload) -> tuple[int, ...]:
-    """Return numbers of minibatches in flight to be tried: as many as stages, as keep all busy, and between the two."""
+    """Return numbers of minibatches in flight to be tried: from as many as stages to as many as keep all busy."""
     stages, _ = stages_of(placed)
     least = max(len(stages), 1)
     busiest = max(stage.forward + stage.backward for stage in stages.values())
     around = placed.window_seconds()
     most = max(least, math.ceil(around / busiest) if busiest else least)
-    return tuple(sorted({least, round(math.sqrt(least * most)), most}))
+    return ladder(least, most)
+
+
+def ladder(least: int, most: int) -> tuple[int, ...]:
+    """Return whole numbers from one to another, each about three times the one before."""
+    rungs = max(1, round(math.log(most / least, _RATIO))) if most > least else 0
+    ratio = (most / least) ** (1 / rungs) if rungs else 1.0
+    return tuple(sorted({least, *(round(least * ratio**rung) for rung in range(1, rungs + 1))}))
 
 
 def asynchronous_pipeline(
@@ -141,13 +157,12 @@ def asynchronous_pipeline(
     simulation = _Pipeline(stages, ways, in_flight, random.Random(seed))
     warm = 2 * in_flight
     simulation.run(warm + minibatches)
-    first = next(iter(stages))
-    ends = simulation.states[first].ends
+    ends = tuple(map(max, zip(*(state.ends for state in simulation.states.values()), strict=False)))
     seconds = (ends[-1] - ends[warm - 1]) / (len(ends) - warm)
     staleness = {
         number: round(statistics.fmean(state.staleness[warm:])) for number, state in simulation.states.items()
     }
-    return PipelineTiming(seconds, staleness, in_flight)
+    return PipelineTiming(seconds, staleness, in_flight, ends)
 
 
 class _Pipeline:

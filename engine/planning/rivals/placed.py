@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 from antiphon.engine.planning.rivals.workload import AgentCost, Workload
 from antiphon.engine.virtual.profile import SECONDS_A_DAY, ClusterProfile, ComputeSpec, LinkSpec
 
-__all__ = ["MeasuredSpeed", "PlacedWorkload", "call_seconds", "expected_slowest", "goodput"]
+__all__ = ["MeasuredSpeed", "PlacedWorkload", "availability", "call_seconds", "expected_slowest"]
 
 _GRID = 4096
 """Points of the integral over a step's distribution."""
@@ -81,6 +81,13 @@ class PlacedWorkload:
     def busy_seconds(self, machine: int, share: float = 1.0) -> float:
         """Return what a machine computes in a window for a share of the batch, without stragglers."""
         return self.workload.window * self.step_seconds(machine, share)
+
+    def computing_seconds(self, share: float = 1.0) -> float:
+        """Return what all machines compute in a step for a share of the batch, their sum, with stragglers."""
+        return sum(
+            self.step_seconds(machine, share) * self.profile.machine(machine).compute.mean_factor
+            for machine in self.machines
+        )
 
     def tick_seconds(self, name: str, share: float = 1.0) -> tuple[float, float]:
         """Return the seconds of an agent's tick and of its gradients: its share of its machine's steps, by FLOP."""
@@ -192,7 +199,7 @@ def expected_slowest(compute: ComputeSpec, machines: int) -> float:
     return width * sum(1 - below((index + 0.5) * width) ** machines for index in range(_GRID))
 
 
-def goodput(profile: ClusterProfile, machines: Iterable[int], step: float) -> float:
+def availability(profile: ClusterProfile, machines: Iterable[int], step: float) -> float:
     """Return the share of time in which a run makes progress that waits for all its machines, to first order.
 
     Each failure costs the outage and, the mean, half of the steps between two checkpoints (Young 1974):

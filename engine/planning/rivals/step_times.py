@@ -13,9 +13,9 @@ from itertools import permutations
 from antiphon.engine.planning.rivals.placed import (
     MeasuredSpeed,
     PlacedWorkload,
+    availability,
     call_seconds,
     expected_slowest,
-    goodput,
 )
 from antiphon.engine.planning.rivals.workload import Workload
 from antiphon.engine.virtual.profile import ClusterProfile
@@ -30,9 +30,30 @@ class StepTime:
     seconds: float
     """With what failures cost."""
     goodput: float
-    """Share of the time in which no failure is waited for or made up."""
+    """Share of the machines' time in which they compute what counts."""
     setting: str
     """What was chosen: `16 microbatches`; "" where nothing is."""
+
+    @classmethod
+    def of(
+        cls,
+        seconds: float,
+        computing: float,
+        profile: ClusterProfile,
+        machines: Sequence[int],
+        setting: str = "",
+    ) -> StepTime:
+        """Return the time of a step with what failures cost a run that waits for all its machines.
+
+        Args:
+            seconds: Without failures.
+            computing: Of these, what the machines compute, their sum.
+            profile: The cluster.
+            machines: Those of the run, by number.
+            setting: What was chosen.
+        """
+        whole = seconds / availability(profile, machines, seconds)
+        return cls(whole, computing / (len(machines) * whole), setting)
 
 
 def model_parallel(placed: PlacedWorkload) -> StepTime:
@@ -40,9 +61,8 @@ def model_parallel(placed: PlacedWorkload) -> StepTime:
 
     A chain of S machines takes `sum of compute + 2 x sum of the S - 1 links' times`: no two compute at once.
     """
-    return _with_failures(
-        placed.window_seconds() / placed.workload.window, placed.profile, placed.machines, ""
-    )
+    seconds = placed.window_seconds() / placed.workload.window
+    return StepTime.of(seconds, placed.computing_seconds(), placed.profile, placed.machines)
 
 
 def pipeline(placed: PlacedWorkload) -> StepTime:
@@ -67,7 +87,8 @@ def pipeline(placed: PlacedWorkload) -> StepTime:
 
     best = min(_divisors(placed.workload.batch), key=seconds)
     setting = f"{best} microbatch" + ("" if best == 1 else "es")
-    return _with_failures(seconds(best), placed.profile, placed.machines, setting)
+    computing = best * placed.computing_seconds(1 / best)
+    return StepTime.of(seconds(best), computing, placed.profile, placed.machines, setting)
 
 
 def data_parallel(
@@ -112,28 +133,25 @@ def data_parallel(
     counts = range(2, min(len(machines), workload.batch) + 1)
     best = min(counts, key=lambda copies: parts(copies)[0])
     seconds, setting = parts(best)
-    return _with_failures(seconds, profile, tuple(machines[:best]), setting)
+    copies = (_whole(workload, machine, profile, measured) for machine in machines[:best])
+    computing = sum(copy.computing_seconds(1 / best) for copy in copies)
+    return StepTime.of(seconds, computing, profile, machines[:best], setting)
 
 
 def one_machine(
     workload: Workload, machine: int, profile: ClusterProfile, measured: MeasuredSpeed | None = None
 ) -> StepTime:
     """Return the time of a locked step with all agents on one machine, which is assumed to have the memory."""
-    seconds = _whole(workload, machine, profile, measured).window_seconds() / workload.window
-    return _with_failures(seconds, profile, (machine,), "")
+    placed = _whole(workload, machine, profile, measured)
+    return StepTime.of(
+        placed.window_seconds() / workload.window, placed.computing_seconds(), profile, (machine,)
+    )
 
 
 def _whole(
     workload: Workload, machine: int, profile: ClusterProfile, measured: MeasuredSpeed | None
 ) -> PlacedWorkload:
     return PlacedWorkload(workload, dict.fromkeys(workload.agents, machine), profile, measured)
-
-
-def _with_failures(
-    seconds: float, profile: ClusterProfile, machines: Sequence[int], setting: str
-) -> StepTime:
-    share = goodput(profile, machines, seconds)
-    return StepTime(seconds / share, share, setting)
 
 
 def _divisors(number: int) -> Iterator[int]:

@@ -46,7 +46,9 @@ class Target:
         return statistics.fmean(evaluation.agents[name][self.metric] for name in evaluation.readout)
 
     def in_words(self, value: float) -> str:
-        """Format a score."""
+        """Format a score; NaN: there was none."""
+        if math.isnan(value):
+            return "none"
         return f"{100 * value:.4g} %" if self.metric == "accuracy" else f"{value:.4g}"
 
     def __str__(self) -> str:
@@ -58,20 +60,21 @@ class SeedScore:
     """How one seed went."""
 
     reached: float | None
-    """The steps, or seconds, after which the target was reached; None: it was not."""
+    """The steps after which the target was reached; None: it was not."""
     best: float
     """The best score."""
     last: float
-    """The steps, or seconds, that were taken."""
+    """The steps that were taken."""
     error: str | None = None
     """Why it ended early, where it diverged."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Steps, or seconds, to a target over seeds."""
+    """Steps to a target over seeds."""
 
     seeds: tuple[SeedScore, ...]
+    """Up to the first that has not reached it."""
 
     @property
     def mean(self) -> float | None:
@@ -80,15 +83,11 @@ class Measured:
         return statistics.fmean(found) if len(found) == len(self.seeds) else None
 
     def failure(self, target: Target) -> str:
-        """Return how near the seeds came that have not reached the target."""
-        missed = [score for score in self.seeds if score.reached is None]
-        errors = [score.error for score in missed if score.error is not None]
-        if errors:
-            return f"{len(missed)} of {len(self.seeds)} seeds end before the target: {errors[0]}"
-        best = missed[0].best
-        for score in missed[1:]:  # the seed that came least far
-            best = score.best if target.better(score.best, best) == best else best
-        return f"not reached by {len(missed)} of {len(self.seeds)} seeds, best {target.in_words(best)}"
+        """Return how near the last seed came, which has not reached the target."""
+        last = self.seeds[-1]
+        return f"target not reached, best {target.in_words(last.best)}" + (
+            f": {last.error}" if last.error else ""
+        )
 
 
 def target_of(scenario: Scenario, simulation: Simulation, value: float | None) -> Target:
@@ -120,7 +119,7 @@ def target_of(scenario: Scenario, simulation: Simulation, value: float | None) -
 
 
 def until(
-    target: Target, advance: Callable[[int], float], evaluate: Callable[[], Evaluation], limit: int
+    target: Target, advance: Callable[[int], float], evaluate: Callable[[], Evaluation], limit: float
 ) -> SeedScore:
     """Train until a target is reached, and score at intervals that grow with what was taken.
 
@@ -133,7 +132,7 @@ def until(
     taken, best = 0.0, math.nan
     try:
         while taken < limit:
-            taken = advance(min(limit, max(int(taken) + 1, math.ceil(_GROWTH * taken))))
+            taken = advance(min(math.ceil(limit), max(int(taken) + 1, math.ceil(_GROWTH * taken))))
             score = target.score(evaluate())
             best = target.better(best, score)
             if target.reached(score):
@@ -147,13 +146,12 @@ def measure_steps(
     scenario: Scenario,
     target: Target,
     seeds: Sequence[int],
-    limit: int,
+    limit: float,
     *,
     staleness: Mapping[str, int] | None = None,
     window: int = 1,
-    watch: Callable[[int], None] | None = None,
 ) -> Measured:
-    """Train a scenario from each seed until the target is reached.
+    """Train a scenario from each seed until the target is reached; the first seed that misses it is the last.
 
     Args:
         scenario: Under a learning rule.
@@ -162,7 +160,6 @@ def measure_steps(
         limit: Steps of a run at most.
         staleness: As of `StashedWeights`, which trains then; None: the scenario as it is.
         window: Of the scenario; with staleness, scores are taken at the ends of windows.
-        watch: Called with each seed before its run.
 
     Raises:
         ScenarioError: The scenario cannot be built.
@@ -170,8 +167,6 @@ def measure_steps(
     """
     found = []
     for seed in seeds:
-        if watch is not None:
-            watch(seed)
         with closing(Simulation(scenario, seed=seed, stacked=staleness is None)) as simulation:
             step: Callable[[], object] = simulation.step
             length = 1
@@ -180,6 +175,8 @@ def measure_steps(
             found.append(
                 until(target, partial(_advance, simulation, step, length), simulation.evaluate, limit)
             )
+        if found[-1].reached is None:
+            break
     return Measured(tuple(found))
 
 

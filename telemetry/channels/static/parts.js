@@ -43,12 +43,17 @@ const PARTS_COLUMNS = [
   ["", "bytes_sent", true, (run, parts, part) => formatBytes(parts.value("bytes_sent", part))],
   ["", "bytes_received", true, (run, parts, part) => formatBytes(parts.value("bytes_received", part))],
   ["", "staleness", true, (run, parts, part) => formatNumber(parts.value("staleness", part))],
+  ["", "blocked_on", true, (run, parts, part) => partOf(parts.value("blocked_on", part))],
   ["", "restarts", true, (run, parts, part) => formatNumber(parts.value("restarts", part))],
   ["", "heartbeat_age", true, (run, parts, part) => partAge(parts.value("heartbeat_age", part)) + (parts.gone(part) ? ", gone" : "")],
 ];
 
 function partStep(step) {
   return Number.isNaN(step) ? "–" : formatStep(step);
+}
+
+function partOf(number) {
+  return Number.isNaN(number) ? "–" : `part ${number}`;
 }
 
 function partWaiting(parts, part) {

@@ -1,6 +1,6 @@
 // One run: its graph, what was logged, and the series fetched so far.
 
-import { valuesAt } from "./source.js";
+import { rowAt, valuesAt } from "./source.js";
 
 /** A run as the views see it. `kind` is "agent", "channel" or "part"; items are numbers in the graph's order. */
 export class Run {
@@ -191,7 +191,8 @@ export class Run {
       if (this.#series.get(key) === series) this.#series.set(key, { ...row, partial: true });
       return true;
     }
-    const more = await this.#source.figure(this.name, kind, metric, last);
+    // A row of parts is written anew while the run waits for one of them.
+    const more = await this.#source.figure(this.name, kind, metric, kind === "part" ? last - 1 : last);
     if (more.steps.length) this.#series.set(key, joined(series, more));
     return more.steps.length > 0;
   }
@@ -201,13 +202,15 @@ async function machinesOf(name, source, catalog) {
   return catalog.parts ? (await source.parts(name)).machines : [];
 }
 
+/** Rows and those that came since; of two rows at one step the later counts. */
 function joined(series, more) {
-  const steps = new Float64Array(series.steps.length + more.steps.length);
-  steps.set(series.steps);
-  steps.set(more.steps, series.steps.length);
-  const values = new Float32Array(series.values.length + more.values.length);
-  values.set(series.values);
-  values.set(more.values, series.values.length);
+  const kept = rowAt(series, more.steps[0] - 1) + 1;
+  const steps = new Float64Array(kept + more.steps.length);
+  steps.set(series.steps.subarray(0, kept));
+  steps.set(more.steps, kept);
+  const values = new Float32Array(kept * series.items + more.values.length);
+  values.set(series.values.subarray(0, kept * series.items));
+  values.set(more.values, kept * series.items);
   return { steps, values, items: series.items };
 }
 

@@ -119,7 +119,7 @@ def test_parts_that_all_wait_are_an_error_of_the_engine() -> None:
             {"count": 2, "every": 3},
             "every is 3, and parts of this placement may be 2 steps apart; give at most 2",
         ),
-        ({"count": 5}, "there are 4 agents; use at most 4"),
+        ({"count": 5}, "the number of agents is 4; use at most 4"),
         ({"count": 2, "placement": {"a": 0, "b": 0, "c": 1, "d": 2}}, "parts: 2, and the placement has 3"),
         ({"placement": {"a": 0, "b": 0, "c": 1}}, "d in no part"),
         ({"placement": {"a": 0, "b": 0, "c": 2, "d": 0}}, "no agent is in part 1"),

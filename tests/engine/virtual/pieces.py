@@ -36,6 +36,7 @@ class CountingPart:
     aligns: bool = False
     now: int = 0
     incarnation: int = 0
+    behind: int = 0
     arrived: list[list[int]] = field(default_factory=list)
     read: list[list[list[int]]] = field(default_factory=list)
 

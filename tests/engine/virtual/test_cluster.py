@@ -51,6 +51,34 @@ def test_an_aligned_part_waits_for_the_part_before_it() -> None:
     assert cluster.goodput == pytest.approx(14 / 18)
 
 
+def test_figures_of_parts_are_those_of_their_machines() -> None:
+    cluster = until(chain(2, aligns=True, latency=3), 8)
+    cluster.parts[1].behind = 3  # type: ignore[misc]
+    first, second = cluster.statistics()
+    assert (first.part, first.machine, first.steps_taken, first.seconds) == (0, "m-0", 8, 8.0)
+    assert (first.computing, first.waiting, first.blocked_on, first.staleness) == (8.0, {}, (), 0)
+    assert (second.computing, second.waiting) == (4.0, {0: 4.0})
+    assert (second.staleness, second.calls, second.bytes_sent, second.bytes_received) == (3, 4, 400, 500)
+    cluster = until(chain(2, aligns=True, latency=3), 2)
+    assert [part.blocked_on for part in cluster.statistics()] == [(), (0,)]
+
+
+def test_a_part_is_gone_while_its_machine_is_away() -> None:
+    cluster = chain(2, failures={"per_day": 864, "outage": 7, "checkpoint": 10})
+    while not any(machine.status == "away" for machine in cluster.machines):
+        cluster.advance()
+    failed = cluster.seconds
+    (number,) = (i for i, machine in enumerate(cluster.machines) if machine.status == "away")
+    until(cluster, failed + 3.5)
+    gone = cluster.statistics()[number]
+    assert (gone.alive, gone.incarnation) == (False, 1)
+    assert gone.heartbeat_age == cluster.seconds - failed
+    assert 2 < gone.heartbeat_age < 4
+    until(cluster, failed + 7.5)
+    back = cluster.statistics()[number]
+    assert (back.alive, back.incarnation, back.heartbeat_age) == (True, 1, 0.0)
+
+
 def test_stragglers_and_spread_change_how_long_steps_take_and_no_other_part() -> None:
     slow = {"step": 1, "spread": 0.5, "stragglers": {"share": 0.2, "factor": 10}}
     cluster = until(chain(2, compute=slow), 4000)

@@ -136,7 +136,7 @@ def test_a_machine_that_fails_loses_steps_while_the_others_go_on() -> None:
     found = virtual(failures=failing)
     advanced(found, 120)
     figures = found.figures()
-    machines, parts = found.cluster.machines, found.parts
+    machines, parts = found.cluster.machines, found.cluster.parts
     assert sum(machine.incarnation for machine in machines) >= 2
     for part, machine in zip(parts, machines, strict=True):
         assert (part.now < machine.steps_taken) == (machine.incarnation > 0)
@@ -222,6 +222,8 @@ def test_it_begins_again_with_another_seed_as_a_new_one_does() -> None:
         (lambda: VirtualSimulation(stages(), profile(2), {"s0": 0, "s1": 1, "s2": 2}), "test: no machine 2; it has 2"),
         (lambda: VirtualSimulation(stages(), profile(2), {"s0": 0}), "place: s1, s2 in no part"),
         (lambda: VirtualSimulation(stages(channel={"link": {"delay": 0}}), profile(3), {"s0": 0, "s1": 1, "s2": 2}), "delay: 1"),
+        (lambda: VirtualSimulation(stages(channel={"link": {"delay": 0}}), profile(3)), "link: {delay: 1}"),
+        (lambda: VirtualSimulation(stages(), profile(3), 4), "parts: 4; the number of agents is 3; use at most 3"),
         (lambda: VirtualSimulation(stages(env={"hold": 3, "episode": "example"}, aligned=False), profile(3)), "env: its episodes end"),
         (lambda: virtual().set("s0.learning_rate", 0.1), "set: s0.learning_rate cannot change in virtual time"),
     ],

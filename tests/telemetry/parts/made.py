@@ -57,7 +57,7 @@ def rows(step: int) -> list[PartFigures]:
     """Return the figures at a step: after step 50 the last part is gone, and the first waits for it."""
     found = [part(number, step) for number in range(3)]
     if step > 50:
-        found[0] = part(0, step, waiting={2: step / 40 + 2.0})
+        found[0] = part(0, step, waiting={2: step / 40 + 2.0}, blocked_on=(2,))
         found[2] = part(2, 50, alive=False, heartbeat_age=(step - 50) / 10, incarnation=1)
     return found
 

@@ -29,7 +29,14 @@ FIRST = PartFigures(
     staleness=1.5,
 )
 SECOND = replace(
-    FIRST, part=1, machine='"a, b"\nc', waiting={}, incarnation=2, alive=False, heartbeat_age=9.0
+    FIRST,
+    part=1,
+    machine='"a, b"\nc',
+    waiting={},
+    blocked_on=(0, 2),
+    incarnation=2,
+    alive=False,
+    heartbeat_age=9.0,
 )
 
 
@@ -58,7 +65,7 @@ def test_rows_are_readable_before_the_file_is_closed(tmp_path: Path) -> None:
     recorder.parts(7, [FIRST])
     header, row = (tmp_path / "parts.csv").read_text().splitlines()
     assert header == ",".join(PARTS_HEADER)
-    assert row == "7,0,node-1,3,2.5,0.3333333333333333,1=0.125 2=0.5,4096,2048,3,1.5,0,1,0.0"
+    assert row == "7,0,node-1,3,2.5,0.3333333333333333,1=0.125 2=0.5,4096,2048,3,1.5,,0,1,0.0"
     recorder.close()
 
 
@@ -108,7 +115,16 @@ def test_a_last_line_torn_by_a_crash_is_dropped(tmp_path: Path, torn: str) -> No
     assert path.read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
-@pytest.mark.parametrize("damage", ["x,0,a,1,0,0,,0,0,0,0,0,1,0", "1,0,a,1,0,0,1:2,0,0,0,0,0,1,0", "1,2", ""])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "x,0,a,1,0,0,,0,0,0,0,,0,1,0",
+        "1,0,a,1,0,0,1:2,0,0,0,0,,0,1,0",
+        "1,0,a,1,0,0,,0,0,0,0,x,0,1,0",
+        "1,2",
+        "",
+    ],
+)
 def test_a_damaged_row_is_named(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "parts.csv"
     record(path, range(1, 2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def divided(name: str = "one", step: int = 100) -> ReportRun:
 
 def test_every_part_has_a_row() -> None:
     page = some(parts([divided()]))
-    assert "3 parts, in mode lockstep, on transport ray; 3 of 6 channels are cut." in Elements(page).text
+    assert "3 parts, in lockstep, on Ray; 3 of 6 channels are cut." in Elements(page).text
     heads, *rows = cells(page)
     assert heads[:6] == ["part", "machine", "agents", "step", "computing s", "waiting s (for)"]
     assert [row[:6] for row in rows] == [
@@ -40,9 +41,28 @@ def test_every_part_has_a_row() -> None:
         ["1", "node-2", "2", "100", "5.00", "2.50 (part 0)"],
         ["2", "node-3", "2", "50", "2.50", "1.25 (part 1)"],
     ]
-    assert heads[6:] == ["bytes sent", "bytes received", "calls", "staleness", "restarts", "last heartbeat"]
-    assert rows[2][6:] == ["150 kB", "100 kB", "50", "1.00", "1", "5.00 s ago, gone"]
+    costs, state = ["bytes sent", "bytes received", "calls"], ["blocked on", "restarts", "last heartbeat"]
+    assert heads[6:] == [*costs, "staleness", *state]
+    assert [row[-3] for row in rows] == ["part 2", "–", "–"]
+    assert rows[2][6:] == ["150 kB", "100 kB", "50", "1.00", "–", "1", "5.00 s ago, gone"]
     assert "Gone: part 2 (node-3), 5.00 s ago." in Elements(page).text
+
+
+@pytest.mark.parametrize(
+    ("facts", "sentence"),
+    [
+        (
+            {"mode": "free", "transport": "virtual"},
+            "3 parts, none of which waits, in virtual time: seconds are simulated.",
+        ),
+        ({"mode": "lockstep", "transport": "local"}, "3 parts, in lockstep, in one process."),
+        ({"mode": 1, "transport": "pigeon"}, "3 parts."),
+        ({}, "3 parts."),
+    ],
+)
+def test_a_sentence_says_how_it_was_divided(facts: dict[str, Any], sentence: str) -> None:
+    page = some(parts([replace(divided(), facts={"parts": facts})]))
+    assert some(re.search(r"<p>(3 parts.*?)</p>", page))[1] == sentence
 
 
 def test_while_all_run_none_is_gone() -> None:

@@ -31,6 +31,14 @@ def test_one_minibatch_in_flight_is_the_locked_chain() -> None:
     assert set(found.staleness.values()) == {0}
 
 
+def test_the_first_update_takes_a_round_trip_and_the_others_follow() -> None:
+    found = asynchronous_pipeline(*stages_of(placed(chain(2), cluster(latency=100.0))), 70)
+    assert found.seconds_to(0) == 0
+    assert found.seconds_to(1) == pytest.approx(2 * 3 + 200)
+    assert found.seconds_to(11) == pytest.approx(2 * 3 + 200 + 10 * 3, rel=0.02)
+    assert found.seconds_to(2000) == pytest.approx(2000 * 3 + 200, rel=0.02)
+
+
 def test_few_in_flight_share_a_round_trip() -> None:
     """Far apart, K minibatches take a round trip, forward and back, once it is longer than what they compute."""
     found = asynchronous_pipeline(*stages_of(placed(chain(2), cluster(latency=100.0))), 4)
@@ -49,7 +57,7 @@ def test_enough_in_flight_hide_the_links_and_are_stale() -> None:
 
 def test_depths_are_from_the_number_of_stages_to_as_many_as_hide_the_links() -> None:
     assert depths(placed(chain(4), cluster())) == (4,)
-    assert depths(placed(chain(4), cluster(latency=30.0))) == (4, 16, 64)
+    assert depths(placed(chain(4), cluster(latency=30.0))) == (4, 10, 25, 64)
 
 
 def test_bandwidth_limits_the_rate() -> None:

@@ -13,9 +13,9 @@ from antiphon.engine.core.clock import Clock
 from antiphon.engine.planning.rivals.placed import (
     MeasuredSpeed,
     PlacedWorkload,
+    availability,
     call_seconds,
     expected_slowest,
-    goodput,
 )
 from antiphon.engine.planning.rivals.step_times import data_parallel, model_parallel, one_machine, pipeline
 from antiphon.engine.planning.rivals.workload import AgentCost, MessageCost, Workload
@@ -29,7 +29,7 @@ def test_model_parallel_chain_is_the_sum_of_compute_and_of_the_links_there_and_b
 ) -> None:
     found = model_parallel(placed(chain(stages), cluster(latency=latency)))
     assert found.seconds == pytest.approx(stages * 3 + 2 * (stages - 1) * latency)
-    assert found.goodput == 1
+    assert found.goodput == pytest.approx(3 / found.seconds)  # each of the machines computes 3 s of a step
 
 
 def test_messages_take_their_bytes_over_the_bandwidth() -> None:
@@ -42,6 +42,7 @@ def test_pipeline_without_latency_has_the_bubble_of_the_papers() -> None:
     found = pipeline(placed(chain(4, batch=8), cluster()))
     assert found.setting == "8 microbatches"
     assert found.seconds == pytest.approx(3 * (1 + (4 - 1) / 8))
+    assert found.goodput == pytest.approx(8 / 11)
 
 
 def test_pipeline_pays_the_links_once_there_and_back() -> None:
@@ -73,6 +74,7 @@ def test_data_parallel_takes_the_quicker_exchange_and_the_best_number_of_copies(
     best = min(by_hand, key=by_hand.__getitem__)
     assert found.seconds == pytest.approx(by_hand[best])
     assert found.setting == f"{best} copies, direct exchange"
+    assert found.goodput == pytest.approx(12 / best / by_hand[best])
 
 
 def test_data_parallel_rings_where_gradients_are_large() -> None:
@@ -129,9 +131,10 @@ def test_failures_cost_the_outage_and_half_of_what_is_between_checkpoints() -> N
     profile = cluster(failures={"per_day": 1, "outage": 60, "checkpoint": 10})
     found = model_parallel(placed(chain(4), profile))
     lost = 4 / 86400 * (60 + 10 * 12 / 2)
-    assert found.goodput == pytest.approx(1 / (1 + lost))
     assert found.seconds == pytest.approx(12 * (1 + lost))
-    assert goodput(cluster(), range(4), 12.0) == 1
+    assert found.goodput == pytest.approx(1 / (4 * (1 + lost)))
+    assert availability(profile, range(4), 12.0) == pytest.approx(1 / (1 + lost))
+    assert availability(cluster(), range(4), 12.0) == 1
 
 
 def test_a_lost_call_is_sent_anew_after_a_round_trip() -> None:
