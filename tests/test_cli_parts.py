@@ -116,6 +116,11 @@ def test_a_channel_that_cannot_be_cut_is_named_with_the_fix(cli: Commands) -> No
     cli("run now.yaml --place *=0 --place c=1 --name a")
 
 
+def test_parts_that_do_not_wait_have_no_episodes(cli: Commands) -> None:
+    line = "env: its episodes end, and parts that do not wait are at different steps of them; use a stream of examples"
+    assert cli.refused("run lossy --parts 2 --mode free --name a") == line
+
+
 @pytest.mark.parametrize("parts", ["", "--parts 3", "--backend cohort --parts 1", "--place *=1 --place c=0"])
 def test_resume_goes_on_in_any_parts(parts: str, cli: Commands) -> None:
     for run, first, then in (("one", "", ""), ("two", "--parts 2", parts)):
