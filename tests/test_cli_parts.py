@@ -121,6 +121,13 @@ def test_parts_that_do_not_wait_have_no_episodes(cli: Commands) -> None:
     assert cli.refused("run lossy --parts 2 --mode free --name a") == line
 
 
+def test_check_takes_the_placement_of_a_run(cli: Commands) -> None:
+    found = cli.json("check ring.yaml --place *=0 --place c=1")
+    assert found["parts"]["placement"] == {"a": 0, "b": 0, "c": 1, "d": 0}
+    assert cli.code("check ring.yaml --place *=0 --place c=2") == 2
+    assert "no agent is in part 1" in cli.out + cli.err
+
+
 @pytest.mark.parametrize("parts", ["", "--parts 3", "--backend cohort --parts 1", "--place *=1 --place c=0"])
 def test_resume_goes_on_in_any_parts(parts: str, cli: Commands) -> None:
     for run, first, then in (("one", "", ""), ("two", "--parts 2", parts)):
