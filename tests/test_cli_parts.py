@@ -116,6 +116,11 @@ def test_a_channel_that_cannot_be_cut_is_named_with_the_fix(cli: Commands) -> No
     cli("run now.yaml --place *=0 --place c=1 --name a")
 
 
+def test_parts_that_do_not_wait_have_no_episodes(cli: Commands) -> None:
+    line = "env: its episodes end, and parts that do not wait are at different steps of them; use a stream of examples"
+    assert cli.refused("run lossy --parts 2 --mode free --name a") == line
+
+
 def test_check_takes_the_placement_of_a_run(cli: Commands) -> None:
     found = cli.json("check ring.yaml --place *=0 --place c=1")
     assert found["parts"]["placement"] == {"a": 0, "b": 0, "c": 1, "d": 0}

@@ -19,7 +19,14 @@ from antiphon.engine.core.updates import StepReport
 from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.free_boundary import FreeBoundary, FreeFigures, FreeSettings, packed, unpacked
 from antiphon.engine.parts.part import Part
-from antiphon.engine.parts.placement import agent_costs, check_divisible, check_placement, partition, units_of
+from antiphon.engine.parts.placement import (
+    agent_costs,
+    check_divisible,
+    check_free,
+    check_placement,
+    partition,
+    units_of,
+)
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.run_writer import open_writer
@@ -111,10 +118,7 @@ class VirtualSimulation(Simulation):
                 "telemetry.value: is measured in forks of a whole simulation; leave it out in virtual time"
             )
         check_divisible(self.system, self.scenario)
-        if not self.system.description.endless:
-            raise ScenarioError(
-                "env: its episodes end, and parts that do not wait are at different steps of them; use a stream of examples"
-            )
+        check_free(self.system)
 
     def _place(self, placement: Mapping[str, int] | int | None) -> dict[str, int]:
         system = self.system
