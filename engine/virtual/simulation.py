@@ -31,7 +31,6 @@ from antiphon.engine.step.backends import StackedBackend
 from antiphon.engine.step.report import AgentReport, MeanAccumulator
 from antiphon.engine.virtual.cluster import VirtualCluster
 from antiphon.engine.virtual.profile import ClusterProfile, find_profile
-from antiphon.engine.virtual.settings import VirtualSettings
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario, Template
@@ -39,7 +38,7 @@ from antiphon.scenarios.spec import plain
 from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.parts.part_figures import PartFigures
 
-__all__ = ["VirtualSimulation", "check_same_cluster"]
+__all__ = ["VirtualSimulation"]
 
 _MEASURED_STEPS = 24
 """Of each part, where a profile says that steps are timed on this machine."""
@@ -465,14 +464,3 @@ class VirtualSimulation(Simulation):
         for part in self._parts:
             part.close()
         self._parts = []
-
-
-def check_same_cluster(directory: RunDirectory, cluster: VirtualSettings | None) -> None:
-    """Raise RunError where a run that is to be resumed was on another cluster, or on none."""
-    there = directory.facts.get("virtual", {}).get("profile")
-    wanted = None if cluster is None else plain(cluster.profile)
-    if there != wanted:
-        names = [(one or {}).get("cluster", "no cluster") for one in (there, wanted)]
-        raise RunError(
-            f"{directory.path}: holds another run (cluster: {names[0]} there, {names[1]} asked); choose another name"
-        )
