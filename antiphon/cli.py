@@ -139,6 +139,15 @@ Backend = Annotated[
         "specification: one agent at a time, slow).",
     ),
 ]
+PartsCount = Annotated[
+    int | None,
+    typer.Option(
+        "--parts",
+        parser=_whole(1),
+        metavar="N",
+        help="Divide the agents into N parts that compute it together.",
+    ),
+]
 Place = Annotated[
     list[str] | None,
     typer.Option(

@@ -407,7 +407,7 @@ class Simulation(BaseSimulation):
         if self._writer is not None:
             look = partial(read_run, self._writer.directory.path)
         else:
-            history, description = self.history, described(self, self.parts)
+            history, description = self.history, described(self, self.division)
             times = description.timeline
             timeline = None if times is None else timeline_document(times, description)
             look = partial(gathered, self.scenario.scenario, graph_document(description), timeline, history)
