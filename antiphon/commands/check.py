@@ -16,7 +16,7 @@ from antiphon.commands.explain import built
 from antiphon.commands.output import console, left_out, percent, print_json, show_table
 from antiphon.commands.show import some
 from antiphon.engine.build.shapes import signal_problems
-from antiphon.engine.parts.cut import Cut, PartsFindings, find_parts
+from antiphon.engine.parts.division import Division, DivisionFindings, divide
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.runs.library import scenario_names
 from antiphon.engine.runs.python_template import PythonTemplate, other_variants
@@ -45,7 +45,7 @@ class Findings:
         checked: The variants that were checked; of a study, the labels of its runs.
         problems: Lines, each with those that it is about.
         warnings: The same; of those that have no problem.
-        parts: The scenario in parts, where that was looked at.
+        parts: The scenario in parts, where that was checked.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Findings:
     checked: list[str] = field(default_factory=list)
     problems: dict[str, list[str]] = field(default_factory=dict)
     warnings: dict[str, list[str]] = field(default_factory=dict)
-    parts: PartsFindings | None = None
+    parts: DivisionFindings | None = None
 
     def add(self, label: str, problems: list[DocumentError], warnings: list[str]) -> None:
         """Add what was found in one variant or run."""
@@ -78,10 +78,10 @@ def check(
     Args:
         name: Of the scenario or study.
         python: `MODULE:FUNCTION` of a Python scenario.
-        variant: The only one that is checked; None: all, but with `parts` the default one.
+        variant: The only one that is checked; None: all, but of a division that of the default one.
         settings: `name=value` of parameters.
         parts: Into how many the scenario's agents are to be divided; None: as `place` has, or that is not checked.
-        place: The agents' parts, as of `placement_of`.
+        place: The part of each agent (`placement_of`); empty: of balanced cost and little traffic.
         json: Whether the result is printed as JSON.
 
     Raises:
@@ -96,7 +96,7 @@ def check(
             template = given_template("check", name, python)
             found = check_scenario(template, variant, values, parts=parts, place=place)
         elif parts is not None or place:
-            raise ScenarioError(f"check: {name} is a study; --parts is of a scenario")
+            raise ScenarioError(f"check: {name} is a study; --parts and --place are of a scenario")
         else:
             found = check_study(
                 study, StudyOptions(variants=[variant] if variant else [], values=values, seeds=1)
@@ -132,7 +132,7 @@ def check_scenario(
         if divided and not problems:
             scenario = template.resolve(each, values)
             placement = placement_of(place, scenario.agents) if place else None
-            found.parts = find_parts(scenario, built(scenario), parts, placement)
+            found.parts = divide(scenario, built(scenario), parts, placement)
             if found.parts.problem is not None:
                 found.problems[str(found.parts.problem)] = [each or DEFAULT]
     return found
@@ -285,10 +285,10 @@ def _print(found: Findings) -> None:
         _show_parts(found.parts)
 
 
-def _show_parts(found: PartsFindings) -> None:
+def _show_parts(found: DivisionFindings) -> None:
     """Print the parts and the channels that are cut, as far as there are some, and what stays together."""
-    if found.cut is not None:
-        _show_cut(found.cut)
+    if found.division is not None:
+        _show_division(found.division)
     if found.joined:
         rows = [
             [some(f"{one} + {other}" for one, other in each.pairs), f"{each.place}: {each.reason}", each.fix]
@@ -297,7 +297,7 @@ def _show_parts(found: PartsFindings) -> None:
         show_table(["stay together", "because", "to separate them"], rows)
 
 
-def _show_cut(cut: Cut) -> None:
+def _show_division(division: Division) -> None:
     rows = [
         [
             str(part.part),
@@ -306,19 +306,19 @@ def _show_cut(cut: Cut) -> None:
             percent(part.share),
             f"{part.sends:,.0f}",
         ]
-        for part in cut.parts[:_ROWS]
+        for part in division.parts[:_ROWS]
     ]
     show_table(["part", "agents", "exchanges with", "of all work", "bytes sent a step"], rows, right=2)
-    left_out(len(cut.parts), _ROWS)
-    if cut.lookahead is None:
+    left_out(len(division.parts), _ROWS)
+    if division.lookahead is None:
         console().print(Text("no channel is cut: the parts never wait for each other"))
         return
-    narrow = [channel.channel for channel in cut.channels if channel.lookahead == cut.lookahead]
-    steps = "1 step" if cut.lookahead == 1 else f"{cut.lookahead} steps"
-    size = sum(channel.bytes for channel in cut.channels)
+    narrow = [channel.channel for channel in division.channels if channel.lookahead == division.lookahead]
+    steps = "1 step" if division.lookahead == 1 else f"{division.lookahead} steps"
+    size = sum(channel.bytes for channel in division.channels)
     lines = [
-        f"{len(cut.channels):,} of {cut.total:,} channels are cut: {size:,.0f} bytes a step",
+        f"{len(division.channels):,} of {division.total:,} channels are cut: {size:,.0f} bytes a step",
         f"lookahead {steps} ({some(narrow)}): an exchange may take as long as {steps}",
-        f"at most {cut.speedup:.2f} times as fast as one part, exchanges left out",
+        f"at most {division.speedup:.2f} times as fast as one part, exchanges left out",
     ]
     console().print(Text("\n".join(lines) + "\n"))
