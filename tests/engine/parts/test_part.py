@@ -10,7 +10,7 @@ import pytest
 from antiphon.engine.parts.part import Part, merge_states
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import EngineError
-from antiphon.scenarios import Scenario
+from antiphon.scenarios import Scenario, load
 from tests.contracts.backend_twins import facts
 from tests.engine.parts.lockstep import equal, parts_of, ring, run
 from tests.engine.parts.stages import stages
@@ -84,6 +84,13 @@ def test_parts_compute_the_bits_of_the_uncut_run(name: str, parts: int) -> None:
 def test_parts_of_stacks_compute_the_bits_of_the_uncut_run(name: str) -> None:
     scenario = ring(**{"agents": 7, **SCENARIOS[name]})
     check_cut(scenario, {agent: i % 2 for i, agent in enumerate(scenario.agents)})
+
+
+def test_a_stack_of_which_one_member_is_here_sums_what_comes_back_as_the_whole() -> None:
+    """In the whole its messages are rows of a port; alone, they would be the port itself."""
+    scenario = load("corporation").resolve()
+    place = dict.fromkeys(scenario.agents, 1) | dict.fromkeys(("n00", "n28"), 0)
+    check_cut(scenario, place, steps=11)
 
 
 def test_parts_go_on_from_the_state_of_a_whole_run_and_of_other_parts() -> None:
