@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,26 +13,13 @@ import yaml
 
 from tests.engine.cluster.marks import needs_ray_all
 from tests.engine.cluster.processes import children_of, survivors
+from tests.engine.cluster.runs import started
 from tests.engine.parts.rings import document
 
 pytestmark = needs_ray_all
 
 WITHIN = 30.0
 """Seconds for all processes to be gone."""
-
-
-def started(folder: Path, short: Path, steps: int) -> subprocess.Popen[str]:
-    scenario = folder / "ring.yaml"
-    scenario.write_text(yaml.safe_dump(document(steps)), encoding="utf-8")
-    command = [sys.executable, "-m", "antiphon", "run", str(scenario), "--backend", "ray", "--parts", "2"]
-    return subprocess.Popen(
-        [*command, "--name", "run", "--logdir", str(folder)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "TMPDIR": str(short), "OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-    )
 
 
 def wait_for_rows(folder: Path, count: int, run: subprocess.Popen[str]) -> None:
@@ -46,7 +32,9 @@ def wait_for_rows(folder: Path, count: int, run: subprocess.Popen[str]) -> None:
 
 @pytest.mark.parametrize("how", [None, signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_process_is_left(how: signal.Signals | None, tmp_path: Path, short: Path) -> None:
-    with started(tmp_path, short, 24 if how is None else 1_000_000) as run:
+    scenario = tmp_path / "ring.yaml"
+    scenario.write_text(yaml.safe_dump(document(24 if how is None else 1_000_000)), encoding="utf-8")
+    with started(scenario, tmp_path, short) as run:
         try:
             wait_for_rows(tmp_path, 4, run)
             processes = {run.pid, *children_of(run.pid)}
