@@ -250,30 +250,40 @@ class RayParts:
         answers: dict[int, Any] = {}
         errors: list[AntiphonError] = []
         watch = Watch(_STEPPED_WITHIN)
-        while pending:
-            done, _ = self._ray.wait([*pending], timeout=_POLL)
-            for ref in done:
-                index = pending.pop(ref)
-                try:
-                    answer = self._ray.get(ref, timeout=_STEPPED_WITHIN)
-                except self._ray.exceptions.RayActorError as error:
-                    self._note_death(index, error)
-                    if not errors:
+        try:
+            while pending:
+                done, _ = self._ray.wait([*pending], timeout=_POLL)
+                for ref in done:
+                    index = pending.pop(ref)
+                    answer = self._answer(index, ref)
+                    if isinstance(answer, Failure):
+                        errors.append(answer.error)
+                    elif answer is not None:
+                        answers[index] = answer
+                    elif not errors:
                         pending[self._submit(index, method, sent)] = index
-                    continue
-                if isinstance(answer, Failure):
-                    errors.append(answer.error)
-                else:
-                    answers[index] = answer
-                    self._note(index, answer)
-            if errors or stop():
-                self._halt(pending.values())
-            if not done and watch.is_due():
-                self._ask([*pending.values()])
-                watch.look(self._records)
+                if errors or stop():
+                    self._halt(pending.values())
+                if not done and watch.is_due():
+                    self._ask([*pending.values()])
+                    watch.look(self._records)
+        except BaseException:
+            self._halt(pending.values())
+            raise
         if errors:
             raise min(errors, key=_rank)
         return [answers[index] for index in range(self._count)]
+
+    def _answer(self, index: int, ref: Any) -> Any:
+        """Return a worker's answer, which is there; None: its process has died."""
+        try:
+            answer = self._ray.get(ref, timeout=_STEPPED_WITHIN)
+        except self._ray.exceptions.RayActorError as error:
+            self._note_death(index, error)
+            return None
+        if not isinstance(answer, Failure):
+            self._note(index, answer)
+        return answer
 
     def _halt(self, indices: Iterable[int]) -> None:
         """Have parts end the present call early."""
