@@ -20,6 +20,7 @@ from antiphon.engine.parts.part import Part, merge_states
 from antiphon.engine.parts.placement import (
     Placement,
     check_divisible,
+    check_free,
     check_placement,
     lookahead_of,
     partition,
@@ -194,6 +195,8 @@ def open_parts(simulation: BaseSimulation, settings: PartsSettings) -> Parts:
             f"parts: every is {every}, and parts of this placement may be {lookahead} steps apart; give at most "
             f"{lookahead}, or longer delays"
         )
+    if settings.mode == "free":
+        check_free(simulation.system)
     make = partial(
         Part,
         simulation.scenario,
