@@ -97,8 +97,8 @@ def begin(
     else:
         simulation = Simulation(request.scenario, backend=request.backend, parts=division, **how)
     facts = {**request.facts, "backend": simulation.backend.name}  # chosen once, for resuming too
-    if simulation.parts is not None:
-        facts["parts"] = simulation.parts
+    if simulation.division is not None:
+        facts["parts"] = simulation.division
     if isinstance(simulation, VirtualSimulation):
         facts["virtual"] = simulation.facts
         facts["warnings"] = [*facts["warnings"], *simulation.warnings]

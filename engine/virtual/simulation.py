@@ -304,26 +304,7 @@ class VirtualSimulation(Simulation):
 
     def part_figures(self) -> list[PartFigures]:
         """Return what each part has computed, waited for and sent; seconds are simulated."""
-        self.cluster.account()
-        return [
-            PartFigures(
-                part=number,
-                machine=host.name,
-                steps_taken=part.now,
-                seconds=self.cluster.seconds,
-                computing=machine.computing,
-                waiting={int(other): seconds for other, seconds in machine.waiting.items()},
-                bytes_sent=machine.bytes_sent,
-                bytes_received=machine.bytes_received,
-                calls=machine.calls,
-                staleness=max((part.now - end for end in part.boundary.covered.values()), default=0),
-                incarnation=machine.incarnation,
-                alive=machine.status != "away",
-            )
-            for number, (part, host, machine) in enumerate(
-                zip(self._parts, self.cluster.hosts, self.cluster.machines, strict=True)
-            )
-        ]
+        return self.cluster.statistics()
 
     def _exchanged(self) -> FreeFigures:
         """Return the totals of all parts' exchanges."""
