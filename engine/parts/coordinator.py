@@ -196,6 +196,8 @@ def open_parts(simulation: BaseSimulation, settings: PartsSettings) -> Parts:
             f"parts: every is {every}, and parts of this placement may be {lookahead} steps apart; give at most "
             f"{lookahead}, or longer delays"
         )
+    if settings.mode == "free":
+        check_free(simulation.system)
     make = partial(
         Part,
         simulation.scenario,

@@ -109,6 +109,19 @@ def check_divisible(system: System, scenario: Scenario) -> None:
         raise DocumentError(("env",), f"{obstacle}, and every part has one; run the scenario as one part")
 
 
+def check_free(system: System) -> None:
+    """Check that parts of a scenario need not wait for one another.
+
+    Raises:
+        ScenarioError: They do; one line with the fix.
+    """
+    if not system.description.endless:
+        raise ScenarioError(
+            "env: its episodes end, and parts that do not wait are at different steps of them; use a stream of "
+            "examples, or parts in lockstep"
+        )
+
+
 def bonds(system: System) -> Iterator[Bond]:
     """Yield what joins agents that must be in one part: channels that cannot be cut, and common parameters.
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,14 +15,15 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import StepReport
+from antiphon.engine.parts.aligned import unaligned
 from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.free_boundary import FreeBoundary, FreeFigures, FreeSettings, packed, unpacked
 from antiphon.engine.parts.part import Part
 from antiphon.engine.parts.placement import (
-    agent_costs,
     check_divisible,
     check_free,
     check_placement,
+    cut_channels,
     partition,
     units_of,
 )
@@ -38,6 +38,7 @@ from antiphon.engine.step.backends import StackedBackend
 from antiphon.engine.step.report import AgentReport, MeanAccumulator
 from antiphon.engine.virtual.cluster import VirtualCluster
 from antiphon.engine.virtual.profile import ClusterProfile, find_profile
+from antiphon.engine.virtual.step_seconds import seconds_of_steps
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario, Template
@@ -46,9 +47,6 @@ from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 __all__ = ["VirtualSimulation"]
-
-_MEASURED_STEPS = 24
-"""Of each part, where a profile says that steps are timed on this machine."""
 
 
 class VirtualSimulation(Simulation):
@@ -141,7 +139,8 @@ class VirtualSimulation(Simulation):
         count = max(self.placement.values()) + 1
         self._parts = [self._part(number, **settings) for number in range(count)]
         if self._step_seconds is None:
-            self._step_seconds = self._seconds_of_steps(whole, settings)
+            make = partial(self._part, **settings)
+            self._step_seconds = seconds_of_steps(whole, self.placement, self.profile, make)
         exchange = packed, unpacked
         self.cluster: VirtualCluster[Exchange] = VirtualCluster(
             self.profile, self._parts, self._step_seconds, self.seed, *exchange
@@ -159,30 +158,6 @@ class VirtualSimulation(Simulation):
         if any(agent.weights is not None for agent in self.scenario.agents.values()):
             part.load_state_dict(super().state_dict())
         return part
-
-    def _seconds_of_steps(self, whole: System, settings: Mapping[str, Any]) -> list[float]:
-        costs, found = agent_costs(whole), []
-        for number in range(len(self._parts)):
-            compute = self.profile.machine(number).compute
-            flop = sum(cost for name, cost in costs.items() if self.placement[name] == number)
-            measured = self._timed(number, settings) if compute.measure else None
-            found.append(compute.seconds(flop, measured))
-        return found
-
-    def _timed(self, number: int, settings: Mapping[str, Any]) -> float:
-        """Return the median seconds of a step of a part on this machine, of steps on messages of zeros."""
-        part = self._part(number, **settings)
-        times = []
-        try:
-            for _ in range(_MEASURED_STEPS):
-                start = time.perf_counter()
-                part.step()
-                for neighbour in part.neighbours:
-                    part.collect(neighbour)
-                times.append(time.perf_counter() - start)
-        finally:
-            part.close()
-        return statistics.median(times)
 
     def _view(self, whole: System) -> System:
         """Return all parts' own agents, and the halves of their channels that learn, as one system, which takes no steps."""
@@ -225,6 +200,11 @@ class VirtualSimulation(Simulation):
             "free": asdict(self.free),
             "step_seconds": self.cluster.step_seconds,
         }
+
+    @property
+    def warnings(self) -> list[str]:
+        """What parts that do not wait may make of the scenario, a line each."""
+        return unaligned(self.system, [channel.name for channel in cut_channels(self.system, self.placement)])
 
     # --- stepping ----------------------------------------------------------------------------------------
 
