@@ -305,3 +305,18 @@ def test_the_number_of_parts_of_a_pipeline_is_the_fastest(data: Digits) -> None:
     step = ways_module._Flushed(3, Network(Conditions(latency=1.0), 0), Costs(), 1)
     step.run(math.inf)
     assert step.now == pytest.approx(3 + 4)
+
+
+def test_a_record_has_the_command_without_where_the_runs_are() -> None:
+    words = [
+        "--study",
+        "free",
+        "--table",
+        "--folder",
+        "somewhere",
+        "--seeds",
+        "3",
+        "--folder=there",
+        "--save",
+    ]
+    assert rivals._chosen_options(words) == ["--study", "free", "--seeds", "3", "--save"]
