@@ -15,7 +15,7 @@ from antiphon.engine.core.system import System
 from antiphon.engine.parts.placement import partition, units_of
 from antiphon.engine.planning.rivals.asynchronous_pipeline import asynchronous_pipeline, depths, stages_of
 from antiphon.engine.planning.rivals.best_placements import BestPlacement, best_placements
-from antiphon.engine.planning.rivals.estimates import FORMULA, MEASURED, SIMULATED, Estimate
+from antiphon.engine.planning.rivals.estimates import FORMULA, MEASURED, SIMULATED, Estimate, Source
 from antiphon.engine.planning.rivals.free_parts import simulate
 from antiphon.engine.planning.rivals.learning_rules import DECOUPLED, DELAYED, LOCAL, LOCKED, with_rule
 from antiphon.engine.planning.rivals.lockstep import delays, lockstep, part_seconds
@@ -162,6 +162,7 @@ class _Planner:
         self.placement = partition(system, with_rule(scenario, DECOUPLED, 1), self.parts)
         with closing(Simulation(self.locked)) as simulation:
             self.target = target_of(self.locked, simulation, target)
+            self.target.score(simulation.evaluate())  # what has no test split is refused now
         self._measured: dict[Any, Measured] = {}
 
     # --- the scenario under a rule -------------------------------------------------------------------------
@@ -244,12 +245,14 @@ class _Planner:
             return pipeline(placed)
         return data_parallel(placed.workload, range(self.parts), self.profile, self.speed)
 
-    def _timed(self, rival: str, learning: str, step: StepTime, steps: Measured) -> Estimate:
+    def _timed(
+        self, rival: str, learning: str, step: StepTime, steps: Measured, source: Source = FORMULA
+    ) -> Estimate:
         found = Estimate(
             rival,
             learning,
             step_seconds=step.seconds,
-            step_source=FORMULA,
+            step_source=source,
             goodput=step.goodput,
             setting=step.setting,
             scores=steps,
@@ -299,9 +302,8 @@ class _Planner:
             step = lockstep(self.system(rule, delay), self.placement, self.profile, self.speed)
             steps = self.steps(rule, delay, limit=_beaten_after(found, step.seconds))
             learning = f"the scenario {rule}, links of delay {delay}"
-            found.append(
-                self._timed(rule, learning, replace(step, setting=f"lockstep, {step.setting}"), steps)
-            )
+            step = replace(step, setting=f"lockstep, {step.setting}")
+            found.append(self._timed(rule, learning, step, steps, SIMULATED))
         free = self._free(rule, _best(found))
         return _best(found if free is None else [*found, free])
 
