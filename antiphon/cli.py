@@ -609,6 +609,7 @@ def plan(
             help="Number of machines (default: one for each agent, while there are so many).",
         ),
     ] = None,
+    place: Place = None,
     json: Json = False,
 ) -> None:
     """Plan a scenario on a cluster: time to a target by rival, and whether decoupling pays there."""
@@ -624,6 +625,7 @@ def plan(
         seeds=seeds,
         steps=steps,
         parts=parts,
+        place=place or [],
         json=json,
     )
 

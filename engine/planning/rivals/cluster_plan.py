@@ -12,7 +12,13 @@ from typing import Any
 
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.core.system import System
-from antiphon.engine.parts.placement import partition, units_of
+from antiphon.engine.parts.placement import (
+    Placement,
+    check_divisible,
+    check_placement,
+    partition,
+    units_of,
+)
 from antiphon.engine.planning.rivals.asynchronous_pipeline import asynchronous_pipeline, depths, stages_of
 from antiphon.engine.planning.rivals.best_placements import BestPlacement, best_placements
 from antiphon.engine.planning.rivals.estimates import FORMULA, MEASURED, SIMULATED, Estimate, Source
@@ -101,6 +107,7 @@ def plan_on_cluster(
     seeds: int = 2,
     steps: int | None = None,
     parts: int | None = None,
+    placement: Placement | None = None,
     watch: Callable[[str], None] | None = None,
 ) -> ClusterPlan:
     """Return the time to a target of every rival on the first machines of a cluster.
@@ -114,15 +121,15 @@ def plan_on_cluster(
         seeds: Runs of each learning rule.
         steps: Of a run at most; None: the scenario's.
         parts: How many parts the agents are placed in; None: as many as there are machines or agents.
+        placement: The part of each agent; None: of equal work and little traffic.
         watch: Called with a line before each run.
 
     Raises:
         ScenarioError: The scenario cannot be cut or built; the line names the place.
         DataError: Its data are missing or broken.
     """
-    planner = _Planner(
-        scenario, profile, target, range(seeds), steps or scenario.training.steps, parts, watch
-    )
+    limit = steps or scenario.training.steps
+    planner = _Planner(scenario, profile, target, range(seeds), limit, parts, placement, watch)
     return ClusterPlan(
         scenario=scenario.scenario,
         cluster=profile.cluster,
@@ -148,22 +155,36 @@ class _Planner:
         seeds: Sequence[int],
         limit: int,
         parts: int | None,
+        placement: Placement | None,
         watch: Callable[[str], None] | None,
     ) -> None:
         self.scenario, self.profile, self.seeds, self.limit = scenario, profile, seeds, limit
         self.watch = watch
         self._env = describe(scenario.env)
-        system = self.system(DECOUPLED, 1)
-        self.parts = parts or min(len(units_of(system)), profile.size)
-        if self.parts > profile.size:
-            raise ScenarioError(f"parts: {self.parts}; {profile.cluster} has {profile.size} machines")
-        if self.parts < 2:
-            raise ScenarioError("parts: a plan needs agents on two machines at least; there is one part")
-        self.placement = partition(system, with_rule(scenario, DECOUPLED, 1), self.parts)
+        self.placement = self._placement(parts, placement)
+        self.parts = max(self.placement.values()) + 1
         with closing(Simulation(self.locked)) as simulation:
             self.target = target_of(self.locked, simulation, target)
             self.target.score(simulation.evaluate())  # what has no test split is refused now
         self._measured: dict[Any, Measured] = {}
+
+    def _placement(self, parts: int | None, given: Placement | None) -> dict[str, int]:
+        """Return the part of each agent, checked; part i is on machine i."""
+        system = self.system(DECOUPLED, 1)
+        if given is not None:
+            check_placement(system, given)
+            check_divisible(system, self.scenario)
+        placed = None if given is None else max(given.values()) + 1
+        if parts is not None and placed is not None and parts != placed:
+            raise ScenarioError(f"place: has {placed} parts, not {parts}; leave one of the two out")
+        count = placed or parts or min(len(units_of(system)), self.profile.size)
+        if count > self.profile.size:
+            raise ScenarioError(f"parts: {count}; {self.profile.cluster} has {self.profile.size} machines")
+        if count < 2:
+            raise ScenarioError("parts: a plan needs agents on two machines at least; there is one part")
+        if given is not None:
+            return dict(given)
+        return partition(system, with_rule(self.scenario, DECOUPLED, 1), count)
 
     # --- the scenario under a rule -------------------------------------------------------------------------
 
