@@ -69,6 +69,8 @@ def _print(plan: ClusterPlan) -> None:
         for one in plan.best
     ]
     show_table(["placement", "machines", "a step (formula)"], places, right=1)
+    if plan.about:
+        console().print(Text(f"{plan.cluster}: {plan.about}\n", style="dim"), soft_wrap=True)
     console().print(Text(plan.verdict, style="bold"), soft_wrap=True)
 
 

@@ -40,7 +40,7 @@ from antiphon.engine.planning.step_time import measure_step_time
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.virtual.profile import ClusterProfile
 from antiphon.envs.registry import describe
-from antiphon.errors import ScenarioError
+from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario
 
 __all__ = ["RIVALS", "ClusterPlan", "plan_on_cluster"]
@@ -88,6 +88,7 @@ class ClusterPlan:
         return {
             "scenario": self.scenario,
             "cluster": self.cluster,
+            "about": self.about,
             "target": asdict(self.target),
             "seeds": self.seeds,
             "limit": self.limit,
@@ -309,9 +310,8 @@ class _Planner:
             steps = self.steps(LOCKED, staleness=staleness, limit=_beaten_after(found, step.seconds))
             estimate = self._with_steps(replace(estimate, scores=steps), steps)
             if estimate.steps is not None:
-                seconds = timing.seconds_to(
-                    math.ceil(estimate.steps / window)
-                )  # with what fills the pipeline
+                # with what fills the pipeline, and failures
+                seconds = timing.seconds_to(math.ceil(estimate.steps / window))
                 estimate = replace(estimate, seconds=seconds * step.seconds * window / timing.seconds)
             found.append(estimate)
         return _best(found)
@@ -339,7 +339,7 @@ class _Planner:
             found = simulate(
                 scenario, self.target, self.profile, self.placement, list(seconds.values()), self.seeds, limit
             )
-        except ScenarioError:
+        except (ScenarioError, RunError):  # RunError: every part waits for another one
             return None
         estimate = Estimate(
             rule,
