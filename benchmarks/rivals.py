@@ -46,8 +46,18 @@ from rivals_chain import BATCH, Chain, Digits, digits
 from rivals_machines import Conditions, Costs, Network
 from rivals_ways import OneWay, Pipeline, Synchronous, full_pipeline
 
-WAYS = ("locked", "1f1b", "data_parallel", "ring", "asynchronous", "delayed", "decoupled", "local")
-WAITING, PIPELINES = WAYS[:4], WAYS[4:6]
+WAYS = (
+    "one_machine",
+    "locked",
+    "1f1b",
+    "data_parallel",
+    "ring",
+    "asynchronous",
+    "delayed",
+    "decoupled",
+    "local",
+)
+WAITING, PIPELINES = WAYS[:5], WAYS[5:7]
 GOALS = (0.9, 0.95, 0.97)
 LATENCIES = (0.0, 1.0, 5.0, 20.0, 50.0)
 SHARES = (1.0, 0.5, 0.25, 0.125)

@@ -1,5 +1,6 @@
 """Ways to train a chain of stages on as many machines: which job a machine does when, and what it learns then.
 
+    one_machine     backpropagation where all stages are: no messages, and no others to help
     locked          backpropagation; a minibatch passes all stages forward and backward before the next one begins
     1f1b            the same steps as a synchronous pipeline of M parts of a minibatch: backward first, forward whenever a part is
                     there, the optimiser once all are through (GPipe, Huang et al. 2019; PipeDream-Flush, Narayanan et al. 2021)
@@ -131,7 +132,7 @@ class Synchronous:
     """Backpropagation, and how long its steps take on several machines.
 
     Args:
-        way: `locked`, `1f1b`, `data_parallel` or `ring`.
+        way: `one_machine`, `locked`, `1f1b`, `data_parallel` or `ring`.
         chain: What learns.
         network: How long work and messages take.
         costs: Of a stage.
@@ -157,7 +158,9 @@ class Synchronous:
         while self.now < until:
             self.chain.step()
             self.updates += 1
-            if self.way in ("data_parallel", "ring"):
+            if self.way == "one_machine":
+                self.now += self.network.work(self._stages * self._work)
+            elif self.way in ("data_parallel", "ring"):
                 ring = self.way == "ring"
                 self.now += data_parallel_step(self.network, self._stages, self._work, ring=ring)
             else:
@@ -167,6 +170,8 @@ class Synchronous:
     def bytes_sent(self) -> int:
         """Bytes that all machines have sent, without what was repeated."""
         stages = self._stages
+        if self.way == "one_machine":
+            return 0
         if self.way not in ("data_parallel", "ring"):
             return self.updates * 2 * (stages - 1) * self.chain.rows * WIDTH * FLOAT
         size = FLOAT * sum(tensor.numel() for stage in self.chain.stages for tensor in stage.own.tensors)

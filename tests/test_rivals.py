@@ -118,6 +118,7 @@ def test_a_full_pipeline_takes_a_stage_time_per_minibatch(data: Digits) -> None:
 @pytest.mark.parametrize(
     ("way", "stages", "latency", "period"),
     [
+        ("one_machine", 4, 20.0, 4),
         ("locked", 4, 20.0, 4 + 6 * 20.0),
         ("1f1b", 4, 0.0, (32 + 3) / 32),
         ("1f1b", 8, 5.0, (32 + 7) / 32 + 14 * 5.0),
