@@ -618,7 +618,7 @@ def plan(
             "--parts",
             parser=_whole(2),
             metavar="N",
-            help="Number of machines (default: one for each agent, while there are so many).",
+            help="Number of machines (default: one for each agent, 16 at most).",
         ),
     ] = None,
     place: Place = None,

@@ -51,6 +51,8 @@ PIPELINE = "1F1B pipeline"
 DATA_PARALLEL = "data parallel"
 ASYNCHRONOUS = "async pipeline"
 RIVALS = (ONE_MACHINE, MODEL_PARALLEL, PIPELINE, DATA_PARALLEL, ASYNCHRONOUS, DELAYED, DECOUPLED, LOCAL)
+_MOST_PARTS = 16
+"""Unless asked for: each part is simulated with all that it computes."""
 _LEAST = 400
 """Minibatches of an asynchronous pipeline that are simulated at least."""
 _SHARE = 4
@@ -121,7 +123,8 @@ def plan_on_cluster(
         target: The readouts' score on the test split, of accuracy in percent (default 95).
         seeds: Runs of each learning rule.
         steps: Of a run at most; None: the scenario's.
-        parts: How many parts the agents are placed in; None: as many as there are machines or agents.
+        parts: How many parts the agents are placed in; None: as many as there are machines or agents, 16 at
+            most.
         placement: The part of each agent; None: of equal work and little traffic.
         watch: Called with a line before each run.
 
@@ -178,7 +181,7 @@ class _Planner:
         placed = None if given is None else max(given.values()) + 1
         if parts is not None and placed is not None and parts != placed:
             raise ScenarioError(f"place: has {placed} parts, not {parts}; leave one of the two out")
-        count = placed or parts or min(len(units_of(system)), self.profile.size)
+        count = placed or parts or min(len(units_of(system)), self.profile.size, _MOST_PARTS)
         if count > self.profile.size:
             raise ScenarioError(f"parts: {count}; {self.profile.cluster} has {self.profile.size} machines")
         if count < 2:

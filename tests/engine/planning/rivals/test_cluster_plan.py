@@ -91,6 +91,13 @@ def test_fewer_machines_have_several_agents() -> None:
     assert len(plan.placement) == 3
 
 
+def test_a_batch_of_one_cannot_be_shared() -> None:
+    scenario = load("digits-mlp").resolve(None, {"width": 8, "batch": 1, "depth": 2})
+    plan = plan_on_cluster(scenario, cluster(count=2), target=50.0, seeds=1, steps=2)
+    assert by_name(plan)["data parallel"].failure == "training.batch: 1; copies share a batch of 2 at least"
+    assert "data parallel" not in {one.rival for one in plan.best}
+
+
 def test_what_cannot_be_planned_is_one_line() -> None:
     profile = cluster(count=2)
     with pytest.raises(ScenarioError, match=r"parts: 3; even has 2 machines"):
