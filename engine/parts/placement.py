@@ -229,18 +229,6 @@ def check_placement(system: System, placement: Placement) -> None:
 # --- parts that do not wait --------------------------------------------------------------------------------
 
 
-def check_free(system: System) -> None:
-    """Check that parts which never wait for each other could run a system (`free`).
-
-    Raises:
-        ScenarioError: They could not; one line with the fix.
-    """
-    if not system.description.endless:
-        raise ScenarioError(
-            "env: its episodes end, and parts that do not wait are at different steps of them; use a stream of examples"
-        )
-
-
 def unaligned_readers(system: System, placement: Placement) -> list[str]:
     """Return the agents that in parts which never wait may read messages of other examples than they work on.
 
