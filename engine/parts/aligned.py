@@ -8,7 +8,7 @@ from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
 
-__all__ = ["travelling_signals", "unaligned"]
+__all__ = ["travelling_signals"]
 
 
 def travelling_signals(whole: System, cut: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -57,21 +57,3 @@ def _conditions(channel: Channel) -> set[str]:
         if channel.target is not None:
             names.add(channel.target)
     return names
-
-
-def unaligned(system: System, cut: Iterable[str]) -> list[str]:
-    """Return a warning for each agent that would read messages of other examples than its own, once parts drift apart.
-
-    Args:
-        system: All agents and channels.
-        cut: Names of channels.
-    """
-    if not system.description.is_stream:
-        return []
-    receivers = dict.fromkeys(system.channels[name].receiver for name in cut)
-    return [
-        f"agents[{name}]: reads from another part, which does not wait, and works on the example of its own step; an "
-        "example has to last for longer than parts drift apart, or add `align: true`"
-        for name in receivers
-        if system.agents[name].align is None
-    ]

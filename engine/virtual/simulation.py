@@ -15,7 +15,6 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import StepReport
-from antiphon.engine.parts.aligned import unaligned
 from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.free_boundary import FreeBoundary, FreeFigures, FreeSettings, packed, unpacked
 from antiphon.engine.parts.part import Part
@@ -23,8 +22,8 @@ from antiphon.engine.parts.placement import (
     check_divisible,
     check_free,
     check_placement,
-    cut_channels,
     partition,
+    unaligned_readers,
     units_of,
 )
 from antiphon.engine.parts.settings import PartsSettings
@@ -204,7 +203,11 @@ class VirtualSimulation(Simulation):
     @property
     def warnings(self) -> list[str]:
         """What parts that do not wait may make of the scenario, a line each."""
-        return unaligned(self.system, [channel.name for channel in cut_channels(self.system, self.placement)])
+        return [
+            f"agents[{name}]: reads from another part, which does not wait, and works on the example of its own step; an "
+            "example has to last for longer than parts drift apart, or add `align: true`"
+            for name in unaligned_readers(self.system, self.placement)
+        ]
 
     # --- stepping ----------------------------------------------------------------------------------------
 

@@ -114,7 +114,8 @@ MIXED = "n1 may read late messages of other examples (each is shown for 1 step);
         (
             DIGITS | {"hold": 6, "episode": "example"},
             True,
-            "env: its episodes end, and parts that do not wait are at different steps of them; use a stream of examples",
+            "env: its episodes end, and parts that do not wait are at different steps of them; use a stream of "
+            "examples, or parts in lockstep",
         ),
     ],
 )
