@@ -101,6 +101,10 @@ def test_a_scenario_that_is_not_cut_may_be_placed_in_one_part() -> None:
 
 
 DIGITS = {"id": "antiphon/Digits-v0"}
+ENDS = (
+    "env: its episodes end, and parts that do not wait are at different steps of them; use a stream of examples, "
+    "or parts in lockstep"
+)
 MIXED = "n1 may read late messages of other examples (each is shown for 1 step); align such agents, or raise env.hold"
 
 
@@ -114,8 +118,7 @@ MIXED = "n1 may read late messages of other examples (each is shown for 1 step);
         (
             DIGITS | {"hold": 6, "episode": "example"},
             True,
-            "env: its episodes end, and parts that do not wait are at different steps of them; use a stream of "
-            "examples, or parts in lockstep",
+            ENDS,
         ),
     ],
 )
