@@ -242,7 +242,7 @@ def test_a_damaged_checkpoint_counts_as_none(tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "0").write_text("a file")
-    with pytest.raises(RunError, match=r"part 0 cannot write its checkpoint \(Not a directory\)$"):
+    with pytest.raises(RunError, match=r"part 0 cannot write its checkpoint \(.+\)$"):
         Line(tmp_path, 1, 2)
 
 
