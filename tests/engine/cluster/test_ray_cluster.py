@@ -23,10 +23,10 @@ from antiphon.errors import RunError
 from tests.commands import Commands
 from tests.engine.cluster.marks import needs_ray
 from tests.engine.cluster.processes import children_of, survivors
+from tests.engine.cluster.runs import LOOPBACK
 from tests.engine.parts.rings import document
 
 TOKEN = "0123456789abcdef" * 4
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 def free_port() -> int:
