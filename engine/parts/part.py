@@ -8,6 +8,7 @@ All parts step replicas of one environment and follow one schedule. What crosses
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from operator import itemgetter
@@ -19,6 +20,7 @@ from antiphon.engine.build.builder import build, chosen_device, without_weights
 from antiphon.engine.core.clock import Schedule
 from antiphon.engine.core.environment import EnvironmentRunner, environment_state, make_environment
 from antiphon.engine.core.ledger import NEVER
+from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.records import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.parts.aligned import travelling_signals
@@ -48,6 +50,7 @@ class Part:
         stacked: Whether agents of one kind are computed as one.
         incarnation: How many times it has been started again.
         free: It waits for nothing but messages that an agent is aligned to, within these bounds; None: lockstep.
+        whole: All agents, shared with the other parts of this process (`halved`); None: they are built for this part.
 
     Attributes:
         now: Steps taken.
@@ -72,11 +75,14 @@ class Part:
         stacked: bool = True,
         incarnation: int = 0,
         free: FreeSettings | None = None,
+        whole: System | None = None,
     ) -> None:
         self.scenario, self.index, self.incarnation, self.seed = scenario, index, incarnation, seed
         place = chosen_device(device)
         self._env = make_environment(scenario, place, dtype, scenario.training.batch)
-        whole = build(without_weights(scenario), self._env.description, seed=seed, device=place, dtype=dtype)
+        if whole is None:
+            numbers: dict[str, Any] = {"seed": seed, "device": place, "dtype": dtype}
+            whole = build(without_weights(scenario), self._env.description, **numbers)
         part = part_of(whole, placement, index)
         self._order = {"agents": list(whole.agents), "channels": list(whole.channels)}
         self._groups = [i for i, group in enumerate(whole.groups) if group in part.groups]
@@ -267,6 +273,28 @@ _EMPTY_MAILBOX: Tree = {
 }
 
 
+def halved(whole: System, placement: Placement) -> System:
+    """Give both ends of every cut channel a half of their own, so that parts that share the system share no message.
+
+    Args:
+        whole: All agents, as built and unstacked; it is changed.
+        placement: By agent: its part.
+    """
+    for channel in whole.channels.values():
+        if placement[channel.sender] != placement[channel.receiver]:
+            ledger = replace(channel.ledger, records={}, uses={}, completed={})
+            half = replace(
+                channel, ledger=ledger, mailbox=Mailbox(ledger, channel.mailbox.aligns), members=()
+            )
+            half.input_examples, half.input_example_members = [], []
+            half.predictor, channel.input = deepcopy(
+                (half.predictor, channel.input)
+            )  # each learns at one end
+            incoming = whole.agents[channel.receiver].incoming
+            incoming[incoming.index(channel)] = half
+    return whole
+
+
 def part_of(whole: System, placement: Placement, index: int) -> System:
     """Return the agents of one part, as a system that shares them with the whole one.
 
@@ -277,8 +305,10 @@ def part_of(whole: System, placement: Placement, index: int) -> System:
     """
     own = {name for name in whole.agents if placement[name] == index}
     agents = {name: agent for name, agent in whole.agents.items() if name in own}
+    ends = [channel for agent in agents.values() for channel in (*agent.outgoing, *agent.incoming)]
+    here = {channel.name: channel for channel in ends}
     channels = {
-        name: channel
+        name: here.get(name, channel)
         for name, channel in whole.channels.items()
         if channel.sender in own or channel.receiver in own
     }
