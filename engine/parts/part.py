@@ -8,8 +8,6 @@ All parts step replicas of one environment and follow one schedule. What crosses
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
-from dataclasses import replace
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -17,15 +15,14 @@ from typing import Any
 import torch
 
 from antiphon.engine.build.builder import build, chosen_device, without_weights
-from antiphon.engine.core.clock import Schedule
 from antiphon.engine.core.environment import EnvironmentRunner, environment_state, make_environment
 from antiphon.engine.core.ledger import NEVER
-from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.records import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.parts.aligned import travelling_signals
 from antiphon.engine.parts.boundary import Boundary, Exchange, return_slack
 from antiphon.engine.parts.free_boundary import FreeBoundary, FreeSettings
+from antiphon.engine.parts.halves import part_of
 from antiphon.engine.parts.placement import Placement, lookahead_of
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.step.backends import StackedBackend
@@ -271,61 +268,6 @@ _EMPTY_MAILBOX: Tree = {
     "prior": None,
     "prior_stamp": None,
 }
-
-
-def halved(whole: System, placement: Placement) -> System:
-    """Give both ends of every cut channel a half of their own, so that parts that share the system share no message.
-
-    Args:
-        whole: All agents, as built and unstacked; it is changed.
-        placement: By agent: its part.
-    """
-    for channel in whole.channels.values():
-        if placement[channel.sender] != placement[channel.receiver]:
-            ledger = replace(channel.ledger, records={}, uses={}, completed={})
-            half = replace(
-                channel, ledger=ledger, mailbox=Mailbox(ledger, channel.mailbox.aligns), members=()
-            )
-            half.input_examples, half.input_example_members = [], []
-            half.predictor, channel.input = deepcopy(
-                (half.predictor, channel.input)
-            )  # each learns at one end
-            incoming = whole.agents[channel.receiver].incoming
-            incoming[incoming.index(channel)] = half
-    return whole
-
-
-def part_of(whole: System, placement: Placement, index: int) -> System:
-    """Return the agents of one part, as a system that shares them with the whole one.
-
-    Args:
-        whole: All agents, as built.
-        placement: By agent: its part.
-        index: The part.
-    """
-    own = {name for name in whole.agents if placement[name] == index}
-    agents = {name: agent for name, agent in whole.agents.items() if name in own}
-    ends = [channel for agent in agents.values() for channel in (*agent.outgoing, *agent.incoming)]
-    here = {channel.name: channel for channel in ends}
-    channels = {
-        name: here.get(name, channel)
-        for name, channel in whole.channels.items()
-        if channel.sender in own or channel.receiver in own
-    }
-    elsewhere = {
-        name: placement[channel.receiver if channel.sender in own else channel.sender]
-        for name, channel in channels.items()
-        if not (channel.sender in own and channel.receiver in own)
-    }
-    waves = [[call for call in wave if call[0] in own] for wave in whole.schedule.waves]
-    return replace(
-        whole,
-        agents=agents,
-        channels=channels,
-        groups=[group for group in whole.groups if group.members[0] in own],
-        schedule=Schedule({name: agent.clock for name, agent in agents.items()}, waves),
-        elsewhere=elsewhere,
-    )
 
 
 # --- the states of all parts as one ------------------------------------------------------------------------

@@ -19,7 +19,8 @@ from antiphon.engine.core.updates import StepReport
 from antiphon.engine.parts.aligned import unaligned
 from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.free_boundary import FreeBoundary, FreeFigures, FreeSettings, packed, unpacked
-from antiphon.engine.parts.part import Part, halved
+from antiphon.engine.parts.halves import halved
+from antiphon.engine.parts.part import Part
 from antiphon.engine.parts.placement import (
     check_divisible,
     check_free,
