@@ -20,33 +20,39 @@ def travelling_signals(whole: System, cut: Iterable[str]) -> dict[str, tuple[str
         whole: All agents and channels.
         cut: Names of channels.
     """
-    needed: dict[str, set[str]] = {}
-
-    def needs(agent: Agent) -> set[str]:
-        if agent.name in needed:
-            return needed[agent.name]
-        own = needed[agent.name] = {name for name in (*agent.observes, *agent.critic) if name != AGE}
-        if agent.goal is not None:
-            own.update(agent.goal.signals)
-        for channel in agent.outgoing:
-            own.update(_conditions(channel))
-            receiver = whole.agents[channel.receiver]
-            if receiver.align == channel.name:
-                own.update(needs(receiver))
-        return own
-
+    needed = {name: _needs(agent) for name, agent in whole.agents.items()}
+    aligned = [c for c in reversed(whole.channels.values()) if whole.agents[c.receiver].align == c.name]
+    while sum(_add(needed[channel.sender], needed[channel.receiver]) for channel in aligned):
+        pass
     found = {}
     for name in cut:
         channel = whole.channels[name]
         sender, receiver = whole.agents[channel.sender], whole.agents[channel.receiver]
         wanted = {spec.name for spec in channel.input_context}
         if receiver.align == name:
-            wanted |= needs(receiver)
+            wanted |= needed[receiver.name]
         elif sender.align is None:
             continue  # the receiver has the signals of the steps at which it is sent to
         if wanted:
             found[name] = tuple(sorted(wanted))
     return found
+
+
+def _needs(agent: Agent) -> set[str]:
+    """The names of the signals that an agent itself reads, learns from, or has its predictors conditioned on."""
+    own = {name for name in (*agent.observes, *agent.critic) if name != AGE}
+    if agent.goal is not None:
+        own.update(agent.goal.signals)
+    for channel in agent.outgoing:
+        own |= _conditions(channel)
+    return own
+
+
+def _add(names: set[str], others: set[str]) -> bool:
+    """Add names to a set, and return whether any was missing."""
+    missing = others - names
+    names |= missing
+    return bool(missing)
 
 
 def _conditions(channel: Channel) -> set[str]:

@@ -8,7 +8,6 @@ All parts step replicas of one environment and follow one schedule. What crosses
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -16,7 +15,6 @@ from typing import Any
 import torch
 
 from antiphon.engine.build.builder import build, chosen_device, without_weights
-from antiphon.engine.core.clock import Schedule
 from antiphon.engine.core.environment import EnvironmentRunner, environment_state, make_environment
 from antiphon.engine.core.ledger import NEVER
 from antiphon.engine.core.records import StepSignals
@@ -24,6 +22,7 @@ from antiphon.engine.core.system import System
 from antiphon.engine.parts.aligned import travelling_signals
 from antiphon.engine.parts.boundary import Boundary, Exchange, return_slack
 from antiphon.engine.parts.free_boundary import FreeBoundary, FreeSettings
+from antiphon.engine.parts.halves import part_of
 from antiphon.engine.parts.placement import Placement, lookahead_of
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.step.backends import StackedBackend
@@ -48,6 +47,7 @@ class Part:
         stacked: Whether agents of one kind are computed as one.
         incarnation: How many times it has been started again.
         free: It waits for nothing but messages that an agent is aligned to, within these bounds; None: lockstep.
+        whole: All agents, shared with the other parts of this process (`halved`); None: they are built for this part.
 
     Attributes:
         now: Steps taken.
@@ -72,11 +72,14 @@ class Part:
         stacked: bool = True,
         incarnation: int = 0,
         free: FreeSettings | None = None,
+        whole: System | None = None,
     ) -> None:
         self.scenario, self.index, self.incarnation, self.seed = scenario, index, incarnation, seed
         place = chosen_device(device)
         self._env = make_environment(scenario, place, dtype, scenario.training.batch)
-        whole = build(without_weights(scenario), self._env.description, seed=seed, device=place, dtype=dtype)
+        if whole is None:
+            numbers: dict[str, Any] = {"seed": seed, "device": place, "dtype": dtype}
+            whole = build(without_weights(scenario), self._env.description, **numbers)
         part = part_of(whole, placement, index)
         self._order = {"agents": list(whole.agents), "channels": list(whole.channels)}
         self._groups = [i for i, group in enumerate(whole.groups) if group in part.groups]
@@ -265,37 +268,6 @@ _EMPTY_MAILBOX: Tree = {
     "prior": None,
     "prior_stamp": None,
 }
-
-
-def part_of(whole: System, placement: Placement, index: int) -> System:
-    """Return the agents of one part, as a system that shares them with the whole one.
-
-    Args:
-        whole: All agents, as built.
-        placement: By agent: its part.
-        index: The part.
-    """
-    own = {name for name in whole.agents if placement[name] == index}
-    agents = {name: agent for name, agent in whole.agents.items() if name in own}
-    channels = {
-        name: channel
-        for name, channel in whole.channels.items()
-        if channel.sender in own or channel.receiver in own
-    }
-    elsewhere = {
-        name: placement[channel.receiver if channel.sender in own else channel.sender]
-        for name, channel in channels.items()
-        if not (channel.sender in own and channel.receiver in own)
-    }
-    waves = [[call for call in wave if call[0] in own] for wave in whole.schedule.waves]
-    return replace(
-        whole,
-        agents=agents,
-        channels=channels,
-        groups=[group for group in whole.groups if group.members[0] in own],
-        schedule=Schedule({name: agent.clock for name, agent in agents.items()}, waves),
-        elsewhere=elsewhere,
-    )
 
 
 # --- the states of all parts as one ------------------------------------------------------------------------

@@ -11,12 +11,14 @@ from typing import Any, Self
 import torch
 
 from antiphon.engine.base_simulation import StepInfo
+from antiphon.engine.build.builder import build, without_weights
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import StepReport
 from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.free_boundary import FreeBoundary, FreeFigures, FreeSettings, packed, unpacked
+from antiphon.engine.parts.halves import halved
 from antiphon.engine.parts.part import Part
 from antiphon.engine.parts.placement import (
     check_divisible,
@@ -136,9 +138,11 @@ class VirtualSimulation(Simulation):
         whole = self.system
         settings: dict[str, Any] = {"seed": self.seed, "device": self.device, "dtype": self.dtype}
         count = max(self.placement.values()) + 1
+        own = build(without_weights(self.scenario), self._env.description, **settings)
+        settings["whole"] = halved(own, self.placement)
         self._parts = [self._part(number, **settings) for number in range(count)]
         if self._step_seconds is None:
-            make = partial(self._part, **settings)
+            make = partial(self._part, **settings | {"whole": None})
             self._step_seconds = seconds_of_steps(whole, self.placement, self.profile, make)
         exchange = packed, unpacked
         self.cluster: VirtualCluster[Exchange] = VirtualCluster(
