@@ -20,6 +20,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "antiphon run digits-mlp --steps 200 --name exp1",
         "antiphon run digits-mlp --variant locked --set width=64 --steps 200 --name exp2",
         "antiphon run digits-mlp --seeds 3 --steps 100 --name exp3 --json",
+        "antiphon run digits-mlp --set delay=1 --steps 100 --backend virtual --cluster datacentre-100 --name exp4",
     ),
     "resume": ("antiphon resume runs/exp1", "antiphon resume runs/exp1 --steps 250"),
     "evaluate": (
@@ -41,7 +42,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "antiphon show digits-mlp --yaml",
         "antiphon show two-timescales --timeline --steps 12",
     ),
-    "check": ("antiphon check digits-mlp", "antiphon check digits-mlp --set width=64 --json"),
+    "check": (
+        "antiphon check digits-mlp",
+        "antiphon check digits-mlp --set width=64 --json",
+        "antiphon check ring-of-many --parts 2",
+    ),
     "study": (
         "antiphon study",
         "antiphon study corporation --variant locked --variant decoupled --seeds 2 --steps 600",
@@ -561,15 +566,22 @@ def check(
     variant: Variant = None,
     settings: Settings = None,
     parts: PartsCount = None,
+    place: Place = None,
     json: Json = False,
 ) -> None:
     """Check a scenario or a study without running it: list all errors, or warnings if there are none."""
     from antiphon.commands import check as verb
 
-    given = settings or []
-    raise typer.Exit(
-        verb.check(scenario, python=python, variant=variant, settings=given, parts=parts, json=json)
+    code = verb.check(
+        scenario,
+        python=python,
+        variant=variant,
+        settings=settings or [],
+        parts=parts,
+        place=place or [],
+        json=json,
     )
+    raise typer.Exit(code)
 
 
 @app.command(epilog=_examples("plan"))

@@ -94,7 +94,7 @@ class Simulation(BaseSimulation):
             if division is not None:
                 self.divide(division)
             if logdir is not None:
-                facts = {} if self.parts is None else {"parts": self.parts}
+                facts = {} if self.division is None else {"parts": self.division}
                 self._writer = open_writer(self, Path(logdir), checkpoint_every, **facts)
         except BaseException:
             self.close()
@@ -176,7 +176,7 @@ class Simulation(BaseSimulation):
             except BaseException:
                 simulation.close()
                 raise
-            directory.note(parts=simulation.parts)
+            directory.note(parts=simulation.division)
         return simulation
 
     # --- parts -------------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ class Simulation(BaseSimulation):
         self._coordinator = None if division.one_process else Coordinator(self, division)
 
     @property
-    def parts(self) -> dict[str, Any] | None:
+    def division(self) -> dict[str, Any] | None:
         """Its division as run.json has it, the `placement` of agents among it; None: it is computed as a whole."""
         return None if self._coordinator is None else self._coordinator.facts
 
@@ -407,7 +407,7 @@ class Simulation(BaseSimulation):
         if self._writer is not None:
             look = partial(read_run, self._writer.directory.path)
         else:
-            history, description = self.history, described(self, self.parts)
+            history, description = self.history, described(self, self.division)
             times = description.timeline
             timeline = None if times is None else timeline_document(times, description)
             look = partial(gathered, self.scenario.scenario, graph_document(description), timeline, history)

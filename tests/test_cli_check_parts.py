@@ -40,9 +40,9 @@ def test_the_library_in_two_parts(name: str) -> None:
     assert found.parts is not None
     if name in CUT:
         assert not found.problems
-        assert found.parts.cut is not None
-        assert len(found.parts.cut.parts) == 2
-        assert found.parts.cut.lookahead == CUT[name]
+        assert found.parts.division is not None
+        assert len(found.parts.division.parts) == 2
+        assert found.parts.division.lookahead == CUT[name]
         return
     (line,) = found.problems
     assert REFUSED.get(name, UNDELAYED) in line
@@ -60,8 +60,8 @@ def test_the_library_in_two_parts(name: str) -> None:
 def test_with_a_delay_more_of_them_are_cut(name: str, values: dict[str, Any], lookahead: int) -> None:
     found = check_scenario(template_named(name), None, values, parts=2)
     assert found.parts is not None
-    assert found.parts.cut is not None
-    assert found.parts.cut.lookahead == lookahead
+    assert found.parts.division is not None
+    assert found.parts.division.lookahead == lookahead
 
 
 def test_the_table(cli: Commands) -> None:
@@ -95,14 +95,53 @@ def test_the_variant_is_that_which_would_run(cli: Commands) -> None:
     assert cli.code("check ring-of-many --variant local --parts 2") == 0
 
 
+def test_a_placement(here: Path, cli: Commands) -> None:
+    found = cli.json(["check", "lossy", "--place", "*=0", "--place", "n3=1"])["parts"]
+    assert found["placement"] == {"n0": 0, "n1": 0, "n2": 0, "n3": 1}
+    assert [channel["channel"] for channel in found["division"]["channels"]] == ["n2->n3"]
+    Path("place.yaml").write_text("n*: 1\nn2: 0\n")
+    found = cli.json("check lossy --place place.yaml --parts 2")["parts"]
+    assert found["placement"] == {"n0": 1, "n1": 1, "n2": 0, "n3": 1}
+    assert found["division"]["lookahead"] == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ["check", "digits-mlp", "--place", "*=0", "--place", "n3=1"],
+            (
+                "channels[n2->n3].link.delay: 0: a message is read at the step at which it is sent, but 'n2' is in part 0 and "
+                "'n3' is in part 1; give the channel `link: {delay: 1}`, or place both ends together"
+            ),
+        ),
+        (
+            ["check", "lossy", "--place", "*=0", "--place", "n3=2"],
+            "place: no agent is in part 1, and one is in part 2; number the parts from 0 on",
+        ),
+        (
+            ["check", "lossy", "--place", "*=0", "--parts", "2"],
+            "place: the number of parts is 1, not 2; leave one of the two out",
+        ),
+    ],
+)
+def test_placements_that_are_refused(words: list[str], line: str, cli: Commands) -> None:
+    assert cli.code(words) == 2
+    assert cli.err == f"error: {line}\n"
+
+
 def test_json(cli: Commands) -> None:
     found = cli.json("check ring-of-many --set agents=6 --set readouts=2 --parts 3")
     assert found["ok"]
     parts = found["parts"]
     assert parts["placement"] == {"n0": 0, "n1": 0, "n2": 1, "n3": 1, "n4": 2, "n5": 2}
-    assert [part["agents"] for part in parts["cut"]["parts"]] == [["n0", "n1"], ["n2", "n3"], ["n4", "n5"]]
-    assert parts["cut"]["lookahead"] == 4
-    assert {channel["channel"] for channel in parts["cut"]["channels"]} == {
+    assert [part["agents"] for part in parts["division"]["parts"]] == [
+        ["n0", "n1"],
+        ["n2", "n3"],
+        ["n4", "n5"],
+    ]
+    assert parts["division"]["lookahead"] == 4
+    assert {channel["channel"] for channel in parts["division"]["channels"]} == {
         *("n1->n2", "n2->n1", "n3->n4", "n4->n3", "n5->n0", "n0->n5")
     }
     assert parts["joined"] == []
@@ -110,14 +149,14 @@ def test_json(cli: Commands) -> None:
 
 def test_json_of_a_refusal(cli: Commands) -> None:
     assert cli.code("check digits-mlp --parts 2 --json") == 2
-    assert '"placement": null, "cut": null' in cli.out
+    assert '"placement": null, "division": null' in cli.out
     assert '"fix": "give the channel `link: {delay: 1}`"' in cli.out
 
 
 def test_other_input(here: Path, cli: Commands) -> None:
     assert (
         cli.refused("check lossy-links --parts 2")
-        == "check: lossy-links is a study; --parts is of a scenario"
+        == "check: lossy-links is a study; --parts and --place are of a scenario"
     )
     assert "must be at least 1, not 0" in cli.refused("check lossy --parts 0")
     Path("s.yaml").write_text("scenario: s\nenv: {id: antiphon/Digits-v0}\nagents: {a: {observes: [imge]}}\n")

@@ -116,6 +116,13 @@ def test_a_channel_that_cannot_be_cut_is_named_with_the_fix(cli: Commands) -> No
     cli("run now.yaml --place *=0 --place c=1 --name a")
 
 
+def test_check_takes_the_placement_of_a_run(cli: Commands) -> None:
+    found = cli.json("check ring.yaml --place *=0 --place c=1")
+    assert found["parts"]["placement"] == {"a": 0, "b": 0, "c": 1, "d": 0}
+    assert cli.code("check ring.yaml --place *=0 --place c=2") == 2
+    assert "no agent is in part 1" in cli.out + cli.err
+
+
 @pytest.mark.parametrize("parts", ["", "--parts 3", "--backend cohort --parts 1", "--place *=1 --place c=0"])
 def test_resume_goes_on_in_any_parts(parts: str, cli: Commands) -> None:
     for run, first, then in (("one", "", ""), ("two", "--parts 2", parts)):

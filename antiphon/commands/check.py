@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rich.text import Text
 
-from antiphon.commands.arguments import given_template, values_of
+from antiphon.commands.arguments import given_template, placement_of, values_of
 from antiphon.commands.explain import built
 from antiphon.commands.output import console, left_out, percent, print_json, show_table
 from antiphon.commands.show import some
 from antiphon.engine.build.shapes import signal_problems
-from antiphon.engine.parts.cut import Cut, PartsFindings, find_parts
+from antiphon.engine.parts.division import Division, DivisionFindings, divide
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.runs.library import scenario_names
 from antiphon.engine.runs.python_template import PythonTemplate, other_variants
@@ -45,7 +45,7 @@ class Findings:
         checked: The variants that were checked; of a study, the labels of its runs.
         problems: Lines, each with those that it is about.
         warnings: The same; of those that have no problem.
-        parts: The scenario in parts, where that was looked at.
+        parts: The scenario in parts, where that was checked.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Findings:
     checked: list[str] = field(default_factory=list)
     problems: dict[str, list[str]] = field(default_factory=dict)
     warnings: dict[str, list[str]] = field(default_factory=dict)
-    parts: PartsFindings | None = None
+    parts: DivisionFindings | None = None
 
     def add(self, label: str, problems: list[DocumentError], warnings: list[str]) -> None:
         """Add what was found in one variant or run."""
@@ -70,6 +70,7 @@ def check(
     variant: str | None,
     settings: list[str],
     parts: int | None = None,
+    place: Sequence[str] = (),
     json: bool,
 ) -> int:
     """Check a scenario or a study, print its problems and warnings, and return the exit code.
@@ -77,9 +78,10 @@ def check(
     Args:
         name: Of the scenario or study.
         python: `MODULE:FUNCTION` of a Python scenario.
-        variant: The only one that is checked; None: all, but with `parts` the default one.
+        variant: The only one that is checked; None: all, but of a division that of the default one.
         settings: `name=value` of parameters.
-        parts: Into how many the scenario's agents are to be divided; None: that is not checked.
+        parts: Into how many the scenario's agents are to be divided; None: as `place` has, or that is not checked.
+        place: The part of each agent (`placement_of`); empty: of balanced cost and little traffic.
         json: Whether the result is printed as JSON.
 
     Raises:
@@ -92,9 +94,9 @@ def check(
             study = find_study(name)
         if study is None:
             template = given_template("check", name, python)
-            found = check_scenario(template, variant, values, parts=parts)
-        elif parts is not None:
-            raise ScenarioError(f"check: {name} is a study; --parts is of a scenario")
+            found = check_scenario(template, variant, values, parts=parts, place=place)
+        elif parts is not None or place:
+            raise ScenarioError(f"check: {name} is a study; --parts and --place are of a scenario")
         else:
             found = check_study(
                 study, StudyOptions(variants=[variant] if variant else [], values=values, seeds=1)
@@ -115,19 +117,22 @@ def check_scenario(
     values: Mapping[str, Any],
     *,
     parts: int | None = None,
+    place: Sequence[str] = (),
 ) -> Findings:
-    """Check a variant of a template, or all of them; with `parts`, one of them and its division."""
+    """Check a variant of a template, or all of them; with `parts` or `place`, one of them and its division."""
     found = Findings(template.name, template.source)
-    only = variant or parts is not None or not template.variants
+    divided = parts is not None or bool(place)
+    only = variant or divided or not template.variants
     for each in [variant] if only else [None, *template.variants]:
         problems = list(_problems(template, each, values))
         warnings = []
         if not problems:
             warnings = advice(template.resolve(each, values), other_variants(template, each, values))
         found.add(each or DEFAULT, problems, warnings)
-        if parts is not None and not problems:
+        if divided and not problems:
             scenario = template.resolve(each, values)
-            found.parts = find_parts(scenario, built(scenario), parts)
+            placement = placement_of(place, scenario.agents) if place else None
+            found.parts = divide(scenario, built(scenario), parts, placement)
             if found.parts.problem is not None:
                 found.problems[str(found.parts.problem)] = [each or DEFAULT]
     return found
@@ -280,10 +285,10 @@ def _print(found: Findings) -> None:
         _show_parts(found.parts)
 
 
-def _show_parts(found: PartsFindings) -> None:
+def _show_parts(found: DivisionFindings) -> None:
     """Print the parts and the channels that are cut, as far as there are some, and what stays together."""
-    if found.cut is not None:
-        _show_cut(found.cut)
+    if found.division is not None:
+        _show_division(found.division)
     if found.joined:
         rows = [
             [some(f"{one} + {other}" for one, other in each.pairs), f"{each.place}: {each.reason}", each.fix]
@@ -292,7 +297,7 @@ def _show_parts(found: PartsFindings) -> None:
         show_table(["stay together", "because", "to separate them"], rows)
 
 
-def _show_cut(cut: Cut) -> None:
+def _show_division(division: Division) -> None:
     rows = [
         [
             str(part.part),
@@ -301,19 +306,19 @@ def _show_cut(cut: Cut) -> None:
             percent(part.share),
             f"{part.sends:,.0f}",
         ]
-        for part in cut.parts[:_ROWS]
+        for part in division.parts[:_ROWS]
     ]
     show_table(["part", "agents", "exchanges with", "of all work", "bytes sent a step"], rows, right=2)
-    left_out(len(cut.parts), _ROWS)
-    if cut.lookahead is None:
+    left_out(len(division.parts), _ROWS)
+    if division.lookahead is None:
         console().print(Text("no channel is cut: the parts never wait for each other"))
         return
-    narrow = [channel.channel for channel in cut.channels if channel.lookahead == cut.lookahead]
-    steps = "1 step" if cut.lookahead == 1 else f"{cut.lookahead} steps"
-    size = sum(channel.bytes for channel in cut.channels)
+    narrow = [channel.channel for channel in division.channels if channel.lookahead == division.lookahead]
+    steps = "1 step" if division.lookahead == 1 else f"{division.lookahead} steps"
+    size = sum(channel.bytes for channel in division.channels)
     lines = [
-        f"{len(cut.channels):,} of {cut.total:,} channels are cut: {size:,.0f} bytes a step",
+        f"{len(division.channels):,} of {division.total:,} channels are cut: {size:,.0f} bytes a step",
         f"lookahead {steps} ({some(narrow)}): an exchange may take as long as {steps}",
-        f"at most {cut.speedup:.2f} times as fast as one part, exchanges left out",
+        f"at most {division.speedup:.2f} times as fast as one part, exchanges left out",
     ]
     console().print(Text("\n".join(lines) + "\n"))

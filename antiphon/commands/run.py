@@ -81,6 +81,7 @@ def run(
         command=("antiphon", *sys.argv[1:]),
     )
     virtual = parts.virtual(backend, cluster, request.scenario.agents)
+    request = replace(request, cluster=virtual)
     division = None if virtual is not None else parts.settings(backend, request.scenario.agents)
     if seeds is not None and (division or virtual) is not None:
         raise RunError("--seeds: several seeds are not divided into parts; run each with --seed S")
@@ -91,7 +92,7 @@ def run(
     outcome = request.outcome(path) if resume_if_exists else None
     if outcome is not None and outcome.status == "done":
         return _report(outcome, json)
-    run = begin(request, path, resume_if_exists=resume_if_exists, division=division, cluster=virtual)
+    run = begin(request, path, resume_if_exists=resume_if_exists, division=division)
     return _train(run, checkpoint_every, json)
 
 

@@ -27,7 +27,7 @@ from tests.browser.tab import Tab
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-RUNS = {"corporation", "lossy", "big-corporation", "two-timescales"}
+RUNS = {"corporation", "lossy", "big-corporation", "two-timescales", "in-parts"}
 STEP = 600
 """When the value is looked at: after some learning, while there is still some to do."""
 _WINDOW = {"width": 1280, "height": 800}
@@ -38,20 +38,28 @@ _MOST = 300_000
 
 
 def make_runs(folder: Path) -> None:
-    """Run what is shown: two corporations, one of which loses a third of what is said, a big one, and two timescales."""
+    """Run what is shown: two corporations, one of which loses a third of what is said, a big one, two timescales, and one in
+    parts."""
     small = {"agents": 16, "readouts": 2, "sg_lr": 0.0001, "steps": 1800}
     valued = {"every": 50, "top": 64, "value": {"every": STEP, "horizon": 12}}
     run(folder / "corporation", "corporation", small, valued)
     run(folder / "lossy", "corporation", {**small, "drop": 0.3, "input": "linear"}, {"every": 50})
     run(folder / "big-corporation", "big-corporation", {"steps": 240}, {"every": 24})
     run(folder / "two-timescales", "two-timescales", {"steps": 1600}, {})
+    run(folder / "in-parts", "corporation", {**small, "steps": 240}, {"every": 24}, parts=3)
 
 
-def run(place: Path, template: str, values: Mapping[str, Any], telemetry: Mapping[str, Any]) -> None:
-    """Run a scenario of the library with parameters and telemetry of one's own."""
+def run(
+    place: Path,
+    template: str,
+    values: Mapping[str, Any],
+    telemetry: Mapping[str, Any],
+    parts: int | None = None,
+) -> None:
+    """Run a scenario of the library with parameters and telemetry of one's own, as a whole or in parts."""
     document = antiphon.load(template).resolve(values=values).model_dump(by_alias=True)
     scenario = antiphon.Scenario(**{**document, "telemetry": telemetry})
-    with antiphon.Simulation(scenario, logdir=place) as simulation:
+    with antiphon.Simulation(scenario, logdir=place, parts=parts) as simulation:
         simulation.run()
 
 
@@ -113,6 +121,14 @@ def photograph(page: Page, address: str, channel: int) -> None:
     tab.ask("app.select('agent', 1)")
     tab.idle()
     take(page, "timeline")
+    photograph_parts(page, address)
+
+
+def photograph_parts(page: Page, address: str) -> None:
+    """Take a picture of the run in parts."""
+    tab = Tab.alone(page, address, "in-parts")
+    tab.choose("figure", "cosine")
+    take(page, "parts")
 
 
 def show_value(tab: Tab) -> None:

@@ -31,13 +31,16 @@ class Inbox:
         self.delivered, self.incarnation = delivered, incarnation
         self._arrived: dict[int, Exchange] = {}
 
-    def add(self, exchange: Exchange) -> None:
-        """Keep an exchange, unless it has been taken or is of a former incarnation."""
+    def add(self, exchange: Exchange) -> bool:
+        """Keep an exchange and return True, unless it is there, or has been taken, or is of a former incarnation."""
         if exchange.incarnation > self.incarnation:
             self.delivered, self.incarnation = exchange.first, exchange.incarnation
             self._arrived.clear()
-        if exchange.incarnation == self.incarnation and exchange.first >= self.delivered:
-            self._arrived[exchange.first] = exchange
+        known = exchange.first < self.delivered or exchange.first in self._arrived
+        if known or exchange.incarnation < self.incarnation:
+            return False
+        self._arrived[exchange.first] = exchange
+        return True
 
     @property
     def reached(self) -> int:

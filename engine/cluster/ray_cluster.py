@@ -38,6 +38,8 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",  # else lines about processes that died go to stdout
 }
+_LONGEST_FOLDER = 20
+"""Characters: Ray's sockets are in a folder of it, and the path of a socket has at most 107."""
 _TOKEN = secrets.token_hex(32)
 """Ray reads a token once in a process."""
 _PROBE = """
@@ -82,7 +84,8 @@ class RayCluster:
                 "import it later, or give the address of a cluster"
             )
         _check_port_is_free()
-        self._directory = Path(tempfile.mkdtemp(prefix="antiphon-ray-"))
+        short = len(tempfile.gettempdir()) <= _LONGEST_FOLDER
+        self._directory = Path(tempfile.mkdtemp(prefix="antiphon-", dir=None if short else "/tmp"))
         token = self._directory / "token"
         token.touch(0o600)
         token.write_text(_TOKEN)
@@ -91,6 +94,7 @@ class RayCluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # as there by default, it listens on 127.0.0.1 alone
+            "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # for which its agents outlive a process that is killed
         }
         found = _init(
             "ray: no cluster could be started on this machine",
@@ -137,7 +141,7 @@ class RayCluster:
         for where, ref in refs.items():
             try:
                 answers[where] = ray.get(ref, timeout=_JOIN)
-            except Exception as error:  # noqa: BLE001  (whatever Ray says of a node)
+            except Exception as error:  # noqa: BLE001  (of Ray, or whatever is wrong with that node)
                 raise RunError(f"--address: node {where} does not answer ({_first_line(error)})") from None
         return answers
 
@@ -213,7 +217,7 @@ def _init(failure: str, **settings: Any) -> Mapping[str, Any]:
             namespace="antiphon",
             **settings,
         )
-    except Exception as error:  # noqa: BLE001  (whatever Ray says of a cluster)
+    except Exception as error:  # noqa: BLE001  (Ray raises many kinds)
         raise RunError(f"{failure} ({_first_line(error)})") from None
     finally:
         if main:

@@ -15,13 +15,13 @@ from typing import Any
 
 from antiphon.engine.cluster.ray_cluster import RayCluster, open_cluster
 from antiphon.engine.cluster.records import PartRecord, Watch
-from antiphon.engine.cluster.worker import PartWorker, Session, StateLost
+from antiphon.engine.cluster.worker import Failure, PartWorker, Session, StateLost
 from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.part import Part
 from antiphon.engine.parts.placement import Placement
 from antiphon.engine.parts.transport import Stop, never
 from antiphon.engine.state.checkpoint import from_bytes, to_bytes
-from antiphon.errors import DivergenceError, RunError
+from antiphon.errors import AntiphonError, DivergenceError, RunError
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 __all__ = ["RayNeighbour", "RayParts"]
@@ -142,7 +142,7 @@ class RayParts:
             )
         for ref in started:
             try:
-                self._ray.get(ref, timeout=_ANSWERED_WITHIN)
+                self._note(refs.index(ref), self._ray.get(ref, timeout=_ANSWERED_WITHIN))
             except self._ray.exceptions.RayError as error:
                 raise RunError(f"ray: part {refs.index(ref)} does not start ({_reason(error)})") from None
 
@@ -152,14 +152,15 @@ class RayParts:
         """As of `Parts`."""
         if row_at is not None:
             self._rows.append(row_at)
-        while self._at < until:
-            reports = self._each("advance", lambda goal=until: (self._session, self._calls, goal), stop)
-            reached = {report.now for report in reports}
-            self._at = max(reached)
-            if len(reached) == 1:
-                break
-            until, stop = self._at, never  # it was stopped: all go on to where the first one is
+        reached = self._advance(until, stop)
+        if len(reached) > 1:  # it was stopped: all go on to where the first one is
+            self._advance(max(reached), never)
+        self._at = max(reached)
         return self._at
+
+    def _advance(self, until: int, stop: Stop) -> set[int]:
+        reports = self._each("advance", lambda: (self._session, self._calls, until), stop)
+        return {report.now for report in reports}
 
     def gather(self) -> dict[str, Any]:
         """As of `Parts`."""
@@ -186,9 +187,10 @@ class RayParts:
 
     def close(self) -> None:
         """As of `Parts`."""
-        if self._actors:
-            self._halt(range(self._count))
-            refs = [self._submit(index, "close", ()) for index in range(self._count)]
+        started = [index for index in range(len(self._actors)) if self._records[index].progress.process]
+        if started:
+            self._halt(started)
+            refs = [self._submit(index, "close", ()) for index in started]
             self._ray.wait(refs, num_returns=len(refs), timeout=_ANSWERED_WITHIN)
         for actor in self._actors:
             self._ray.kill(actor)
@@ -209,7 +211,8 @@ class RayParts:
         )
 
     def _submit(self, index: int, method: str, arguments: Sequence[Any], *, group: str = "steps") -> Any:
-        return getattr(self._actors[index], method).options(concurrency_group=group).remote(*arguments)
+        actor = self._actors[index]
+        return actor.call.options(concurrency_group=group).remote(method, *arguments)
 
     def _each(self, method: str, arguments: Callable[[], Sequence[Any]], stop: Stop = never) -> list[Any]:
         """Call a method of all workers, again where all had to go back to a state of the whole, and return the answers."""
@@ -243,21 +246,24 @@ class RayParts:
         sent = arguments()
         pending = {self._submit(index, method, sent): index for index in range(self._count)}
         answers: dict[int, Any] = {}
-        errors: list[BaseException] = []
+        errors: list[AntiphonError] = []
         watch = Watch(_STEPPED_WITHIN)
         while pending:
             done, _ = self._ray.wait([*pending], timeout=_POLL)
             for ref in done:
                 index = pending.pop(ref)
                 try:
-                    answers[index] = self._ray.get(ref, timeout=_STEPPED_WITHIN)
-                    self._note(index, answers[index])
+                    answer = self._ray.get(ref, timeout=_STEPPED_WITHIN)
                 except self._ray.exceptions.RayActorError as error:
                     self._note_death(index, error)
                     if not errors:
                         pending[self._submit(index, method, sent)] = index
-                except self._ray.exceptions.RayTaskError as error:
-                    errors.append(error.cause)
+                    continue
+                if isinstance(answer, Failure):
+                    errors.append(answer.error)
+                else:
+                    answers[index] = answer
+                    self._note(index, answer)
             if errors or stop():
                 self._halt(pending.values())
             if not done and watch.is_due():
@@ -293,7 +299,7 @@ class RayParts:
         time.sleep(_POLL)
 
 
-def _rank(error: BaseException) -> int:
+def _rank(error: AntiphonError) -> int:
     """Order errors of several parts: a divergence first, the loss of a state last."""
     return 0 if isinstance(error, DivergenceError) else 2 if isinstance(error, StateLost) else 1
 

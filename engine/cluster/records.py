@@ -81,6 +81,7 @@ class PartRecord:
             bytes_received=before.bytes_received + now.bytes_received,
             calls=before.calls + now.calls,
             staleness=now.behind,
+            blocked_on=() if self.is_dead else now.waits_for,
             incarnation=self.restarts,
             alive=not self.is_dead,
             heartbeat_age=self.heartbeat_age,

@@ -8,10 +8,11 @@ import shutil
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -20,9 +21,17 @@ from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.free_boundary import packed, unpacked
 from antiphon.engine.parts.part import Part
 from antiphon.engine.state.checkpoint import from_bytes, to_bytes
-from antiphon.errors import RunError
+from antiphon.errors import (
+    AntiphonError,
+    DataError,
+    DivergenceError,
+    EngineError,
+    ResourceError,
+    RunError,
+    ScenarioError,
+)
 
-__all__ = ["Neighbour", "PartWorker", "Progress", "Session", "StateLost"]
+__all__ = ["Failure", "Neighbour", "PartWorker", "Progress", "Session", "StateLost"]
 
 _RETRY = 1.0
 """Seconds after which a part that waits has its neighbours send once more what they keep for it."""
@@ -30,6 +39,27 @@ _RETRY = 1.0
 
 class StateLost(RunError):
     """A part has restarted where its checkpoint is not: all parts have to go back to a state of the whole."""
+
+
+_ERRORS = (StateLost, DataError, DivergenceError, EngineError, ResourceError, RunError, ScenarioError)
+"""Those that are raised again as they are, but for their subclasses."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error of a worker's method."""
+
+    kind: type[AntiphonError]
+    line: str
+    trace: str
+    """Where it was raised there."""
+
+    @property
+    def error(self) -> AntiphonError:
+        """The error, to be raised here."""
+        found = self.kind(self.line)
+        found.__cause__ = RuntimeError(self.trace)
+        return found
 
 
 class Neighbour(Protocol):
@@ -119,7 +149,7 @@ class PartWorker:
         """The step up to which exchanges have been sent."""
         self._arrivals = 0
         self._asked_at = 0.0
-        """When neighbours were last asked for what is missing."""
+        """When neighbours were last asked for what is missing, or nothing was."""
         self._halted = -1
         """The newest call that is to end early."""
         self._lost: dict[int, int] = {}
@@ -127,6 +157,15 @@ class PartWorker:
         self._progress = Progress(machine=socket.gethostname(), process=os.getpid())
 
     # --- calls of the driver -----------------------------------------------------------------------------
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Return what another method does, or what it raises as a `Failure`: not every error can travel."""
+        try:
+            return getattr(self, method)(*arguments)
+        except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
+            kind = next((one for one in _ERRORS if isinstance(error, one)), None)
+            line = str(error) if kind else f"part {self._index}: {type(error).__name__}: {error}"
+            return Failure(kind or RunError, line, traceback.format_exc())
 
     def open(self, session: Session) -> Progress:
         """Build the part, or take up its checkpoint, unless it is there; all other calls begin like this.
@@ -207,8 +246,8 @@ class PartWorker:
         with self._changed:
             if epoch == self._epoch:
                 self._outboxes[sender].release(durable)
-                self._inboxes[sender].add(exchange)
-                self._progress.bytes_received += exchange.nbytes
+                if self._inboxes[sender].add(exchange):
+                    self._progress.bytes_received += exchange.nbytes
                 self._notify()
 
     def replay(self, requester: int, epoch: int, first: int) -> None:
@@ -256,6 +295,7 @@ class PartWorker:
             self._durable = {one: inbox.delivered for one, inbox in inboxes.items()}
             self._epoch, self._lost = epoch, {}
         self._collected = self._progress.durable = self._part.now
+        self._asked_at = time.monotonic()
 
     def _begin_anew(self, epoch: int) -> None:
         """Exchange in an epoch from a state that holds all exchanges before its step."""
@@ -286,8 +326,10 @@ class PartWorker:
             self._deliver(math.inf)
             self._ask(self._gaps())
             missing = part.waits_for()
-            if call <= self._halted or not missing:
-                return call > self._halted
+            if call <= self._halted:
+                return False
+            if not missing:
+                return True
             self._wait(missing, seen)
 
     def _receive_before(self, step: int, call: int) -> bool:
@@ -299,6 +341,7 @@ class PartWorker:
             if call <= self._halted:
                 return False
             if not missing:
+                self._asked_at = time.monotonic()
                 self._deliver(step)
                 return True
             self._wait(missing, seen)

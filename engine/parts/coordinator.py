@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from importlib import import_module
 from importlib.util import find_spec
 from itertools import count
 from typing import Any
@@ -230,5 +229,6 @@ def ray_parts(*arguments: Any, **how: Any) -> Parts:
         raise RunError(
             "--backend ray: Ray is not installed; pip install 'antiphon[ray]', or use --backend cohort"
         )
-    parts: Parts = import_module("antiphon.engine.cluster.ray_parts").RayParts(*arguments, **how)
-    return parts
+    from antiphon.engine.cluster.ray_parts import RayParts
+
+    return RayParts(*arguments, **how)

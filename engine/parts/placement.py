@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 
 import networkx as nx
+import torch
 
 from antiphon.comms.lens import LensGradient
 from antiphon.engine.core.channel import Channel
@@ -246,9 +248,19 @@ def _always_returns(system: System, channel: Channel) -> bool:
 
 
 def message_bytes(system: System, channel: Channel) -> float:
-    """Return the bytes a step of a channel's messages; the mean over steps."""
+    """Return the bytes a step of a channel's messages, and of the signals that cross with those of an aligned sender.
+
+    The mean over steps.
+    """
     sender = channel.ledger.sender
-    return system.dtype.itemsize * system.batch * channel.size * sender.rate / sender.clock.period
+    size = system.dtype.itemsize * channel.size
+    if system.agents[channel.sender].align is not None:
+        signals = [system.description.all_signals[name] for name in system.signals()]
+        size += sum(
+            prod(signal.shape) * (system.dtype if signal.classes is None else torch.int64).itemsize
+            for signal in signals
+        )
+    return size * system.batch * sender.rate / sender.clock.period
 
 
 def returned_bytes(system: System, channel: Channel) -> float:

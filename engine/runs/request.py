@@ -11,8 +11,10 @@ from typing import Any
 from antiphon.engine.runs.directory import RunDirectory, facts_of, finite, holds_objects, scenario_text
 from antiphon.engine.runs.python_template import PythonTemplate, other_variants
 from antiphon.engine.runs.run_loop import Outcome
+from antiphon.engine.virtual.settings import VirtualSettings
 from antiphon.errors import DivergenceError, RunError
 from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios.spec import plain
 
 __all__ = ["Request"]
 
@@ -35,6 +37,8 @@ class Request:
     seed: int = 0
     device: str = "cpu"
     backend: str = "cohort"
+    cluster: VirtualSettings | None = None
+    """Where it runs in virtual time; None: it runs here."""
     command: tuple[str, ...] = ()
     """The command line, for the record."""
 
@@ -104,10 +108,23 @@ class Request:
         pairs |= {name: (there.get(name), value) for name, value in self.resolved_values.items()}
         pairs |= {"seed": (facts.get("seed"), self.seed), "device": (facts.get("device"), self.device)}
         pairs["backend"] = facts.get("backend"), self.backend
+        pairs |= self._of_cluster(facts)
         found = [f"{name}: {old} there, {new} asked" for name, (old, new) in pairs.items() if old != new]
         if not found and directory.document != scenario_text(self.scenario):
             found += self._scenario_differences(directory)
         return found
+
+    def _of_cluster(self, facts: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Return what differs of the cluster that a run in virtual time was on, and of its placement."""
+        there = facts.get("virtual", {}).get("profile")
+        wanted = None if self.cluster is None else plain(self.cluster.profile)
+        if there != wanted:
+            names = ["no cluster" if one is None else one["cluster"] for one in (there, wanted)]
+            return {"cluster": (names[0], f"{'another ' * (names[0] == names[1])}{names[1]}")}
+        placement = None if self.cluster is None else self.cluster.placement
+        if isinstance(placement, Mapping) and placement != facts["parts"]["placement"]:
+            return {"place": ("another placement", "this one")}
+        return {}
 
     def _scenario_differences(self, directory: RunDirectory) -> list[str]:
         described = directory.described

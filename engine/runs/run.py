@@ -17,8 +17,7 @@ from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Outcome, RunLoop
 from antiphon.engine.runs.run_writer import RunWriter
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.virtual.settings import VirtualSettings
-from antiphon.engine.virtual.simulation import VirtualSimulation, check_same_cluster
+from antiphon.engine.virtual.simulation import VirtualSimulation
 from antiphon.errors import RunError
 from antiphon.scenarios import Scenario
 from antiphon.telemetry import Recorder
@@ -73,7 +72,6 @@ def begin(
     *,
     resume_if_exists: bool = False,
     division: PartsSettings | None = None,
-    cluster: VirtualSettings | None = None,
 ) -> Run:
     """Begin a run; the request is checked, and its scenario built, before anything is written.
 
@@ -82,7 +80,6 @@ def begin(
         path: Its directory.
         resume_if_exists: The run that is there already is resumed, if it is this one.
         division: The parts that compute it; None: it is computed as a whole, or resumed as it was run.
-        cluster: The cluster on which it runs in virtual time; None: it runs here.
 
     Raises:
         ScenarioError: The scenario cannot be resolved, built or divided.
@@ -92,17 +89,16 @@ def begin(
     if not resume_if_exists:
         check_empty(path)
     elif (there := request.existing(path)) is not None:
-        check_same_cluster(there, cluster)
         return _resumed(there, request.scenario.training.steps, request.given, division)
     how: dict[str, Any] = {"seed": request.seed, "device": chosen_device(request.device)}
     simulation: Simulation
-    if cluster is not None:
+    if (cluster := request.cluster) is not None:
         simulation = VirtualSimulation(request.scenario, cluster.profile, cluster.placement, **how)
     else:
         simulation = Simulation(request.scenario, backend=request.backend, parts=division, **how)
     facts = {**request.facts, "backend": simulation.backend.name}  # chosen once, for resuming too
-    if simulation.parts is not None:
-        facts["parts"] = simulation.parts
+    if simulation.division is not None:
+        facts["parts"] = simulation.division
     if isinstance(simulation, VirtualSimulation):
         facts["virtual"] = simulation.facts
     try:

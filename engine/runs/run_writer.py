@@ -209,9 +209,9 @@ class RunWriter(Observer):
             directory.checkpoint(simulation)
 
     def _parts_recorders(self) -> list[Recorder]:
-        if not self.directory.facts.get("parts"):
-            return []
         table = self.directory.path / "parts.csv"
+        if not self.directory.facts.get("parts") and not table.exists():
+            return []
         return [PartsCsv(table, self._simulation.now if table.exists() else None)]
 
     def _seconds(self) -> float:

@@ -190,12 +190,10 @@ def from_bytes(data: bytes) -> dict[str, Any]:
     """
     end = 8 + int.from_bytes(data[:8], "little")
     try:
-        state = _unpack(json.loads(data[8:end]), load(data[end:]))
+        state: dict[str, Any] = _unpack(json.loads(data[8:end]), load(data[end:]))
     except (KeyError, SafetensorError) as error:
         raise ValueError(f"a damaged state: {error}") from None
-    if isinstance(state, dict):
-        return state
-    raise ValueError("a damaged state: no dictionary")
+    return state
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -31,7 +31,6 @@ from antiphon.engine.step.backends import StackedBackend
 from antiphon.engine.step.report import AgentReport, MeanAccumulator
 from antiphon.engine.virtual.cluster import VirtualCluster
 from antiphon.engine.virtual.profile import ClusterProfile, find_profile
-from antiphon.engine.virtual.settings import VirtualSettings
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario, Template
@@ -39,7 +38,7 @@ from antiphon.scenarios.spec import plain
 from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.parts.part_figures import PartFigures
 
-__all__ = ["VirtualSimulation", "check_same_cluster"]
+__all__ = ["VirtualSimulation"]
 
 _MEASURED_STEPS = 24
 """Of each part, where a profile says that steps are timed on this machine."""
@@ -321,26 +320,7 @@ class VirtualSimulation(Simulation):
 
     def part_figures(self) -> list[PartFigures]:
         """Return what each part has computed, waited for and sent; seconds are simulated."""
-        self.cluster.account()
-        return [
-            PartFigures(
-                part=number,
-                machine=host.name,
-                steps_taken=part.now,
-                seconds=self.cluster.seconds,
-                computing=machine.computing,
-                waiting={int(other): seconds for other, seconds in machine.waiting.items()},
-                bytes_sent=machine.bytes_sent,
-                bytes_received=machine.bytes_received,
-                calls=machine.calls,
-                staleness=max((part.now - end for end in part.boundary.covered.values()), default=0),
-                incarnation=machine.incarnation,
-                alive=machine.status != "away",
-            )
-            for number, (part, host, machine) in enumerate(
-                zip(self._parts, self.cluster.hosts, self.cluster.machines, strict=True)
-            )
-        ]
+        return self.cluster.statistics()
 
     def _exchanged(self) -> FreeFigures:
         """Return the totals of all parts' exchanges."""
@@ -484,14 +464,3 @@ class VirtualSimulation(Simulation):
         for part in self._parts:
             part.close()
         self._parts = []
-
-
-def check_same_cluster(directory: RunDirectory, cluster: VirtualSettings | None) -> None:
-    """Raise RunError where a run that is to be resumed was on another cluster, or on none."""
-    there = directory.facts.get("virtual", {}).get("profile")
-    wanted = None if cluster is None else plain(cluster.profile)
-    if there != wanted:
-        names = [(one or {}).get("cluster", "no cluster") for one in (there, wanted)]
-        raise RunError(
-            f"{directory.path}: holds another run (cluster: {names[0]} there, {names[1]} asked); choose another name"
-        )

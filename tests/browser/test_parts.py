@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,12 @@ import pytest
 
 from antiphon.telemetry.channels.page import page as page_of
 from antiphon.telemetry.channels.reading import read_run
+from antiphon.telemetry.channels.recorder import ChannelsWriter
+from antiphon.telemetry.event_file import EventFile
 from tests.browser import runs
 from tests.browser.numbers import Colour
 from tests.browser.tab import Tab
+from tests.telemetry.parts import made
 from tests.telemetry.parts.made import AGENTS, CHANNELS, CUT
 
 if TYPE_CHECKING:
@@ -150,3 +154,29 @@ def test_the_page_of_a_run_in_parts_fits_a_telephone(
         cell = tab.part(f"part-{part}-waiting").bounding_box()
         assert cell is not None
         assert cell["x"] + cell["width"] <= 390
+
+
+def test_of_very_many_parts_those_that_are_gone_or_wait_are_listed(page: Page, tmp_path: Path) -> None:
+    told = runs.description({f"n{number}": {"part": number} for number in range(250)}, [])
+    events = EventFile(tmp_path)
+    writer = ChannelsWriter(events, told)
+    for step in (1, 2):
+        figures = [made.part(number, step, waiting={0: float(number % 240)}) for number in range(250)]
+        for number in (0, 1, 2) if step == 2 else ():
+            figures[number] = replace(figures[number], alive=False, heartbeat_age=1.5)
+        writer.parts(step, figures)
+    events.close()
+    file = tmp_path / "page.html"
+    file.write_text(page_of([read_run(tmp_path)], title="many"), encoding="utf-8")
+    page.goto(file.as_uri())
+    tab = Tab(page, page.main_frame)
+    tab.push("view-parts")
+    listed = [*range(3), *range(43, 240)]
+    shown = tab.frame.locator("[data-testid=parts] tbody tr")
+    assert [int(row) for row in shown.evaluate_all("rows => rows.map((row) => row.dataset.part)")] == listed
+    assert tab.part("part-239-waiting").inner_text() == "239 (part 0)"
+    assert tab.frame.get_by_text("last heartbeat 1.5 s ago; part 2").is_visible()
+    tab.at(1)
+    assert tab.part("part-0-part").count() == 0
+    assert tab.part("part-41-part").inner_text() == "41"
+    assert "200 of them are listed" in tab.part("stage").inner_text()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import heapq
 import math
 import random
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -55,8 +54,8 @@ class PipelineTiming:
 
     seconds: float
     """Between two minibatches, the mean."""
-    staleness: Mapping[int, int]
-    """By stage: updates between a minibatch's forward pass and its own update, the rounded mean."""
+    staleness: Mapping[int, tuple[int, ...]]
+    """By stage and minibatch: updates of the stage between the minibatch's forward pass and its own update."""
     in_flight: int
     """Minibatches under way at most."""
     ends: tuple[float, ...]
@@ -152,16 +151,14 @@ def asynchronous_pipeline(
         ways: Between stages, without a cycle.
         in_flight: Minibatches under way at most, of each stage that receives nothing.
         seed: Of the chance in step times and links.
-        minibatches: Those that the rate is measured over.
+        minibatches: How many are simulated at least, beside those that warm it up; the rate is measured over them.
     """
     simulation = _Pipeline(stages, ways, in_flight, random.Random(seed))
     warm = 2 * in_flight
     simulation.run(warm + minibatches)
     ends = tuple(map(max, zip(*(state.ends for state in simulation.states.values()), strict=False)))
     seconds = (ends[-1] - ends[warm - 1]) / (len(ends) - warm)
-    staleness = {
-        number: round(statistics.fmean(state.staleness[warm:])) for number, state in simulation.states.items()
-    }
+    staleness = {number: tuple(state.staleness) for number, state in simulation.states.items()}
     return PipelineTiming(seconds, staleness, in_flight, ends)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -45,6 +45,8 @@ PIPELINE = "1F1B pipeline"
 DATA_PARALLEL = "data parallel"
 ASYNCHRONOUS = "async pipeline"
 RIVALS = (ONE_MACHINE, MODEL_PARALLEL, PIPELINE, DATA_PARALLEL, ASYNCHRONOUS, DELAYED, DECOUPLED, LOCAL)
+_LEAST = 400
+"""Minibatches of an asynchronous pipeline that are simulated at least."""
 _SHARE = 4
 """Of the batch a second measurement of the step time has one in so many, to tell work from overhead."""
 
@@ -191,14 +193,18 @@ class _Planner:
             self.watch(line)
 
     def steps(
-        self, rule: str, delay: int = 0, staleness: dict[str, int] | None = None, limit: float = math.inf
+        self,
+        rule: str,
+        delay: int = 0,
+        staleness: Mapping[str, Sequence[int]] | None = None,
+        limit: float = math.inf,
     ) -> Measured:
         """Return the steps to the target under a learning rule; where it takes more than `limit`, it is not reached."""
         limit = min(self.limit, limit)
         key = rule, delay, limit, None if staleness is None else tuple(staleness.items())
         if key not in self._measured:
             words = f"{rule}, delay {delay}" if delay else rule
-            words += "" if staleness is None else f", up to {max(staleness.values())} updates old"
+            words += "" if staleness is None else f", up to {max(map(max, staleness.values()))} updates old"
             self._note(f"training: {words}")
             scenario = with_rule(self.scenario, rule, delay)
             window = self.placed.workload.window
@@ -263,7 +269,7 @@ class _Planner:
         window = self.placed.workload.window
         found: list[Estimate] = []
         for depth in depths(self.placed):
-            timing = asynchronous_pipeline(stages, ways, depth)
+            timing = asynchronous_pipeline(stages, ways, depth, minibatches=max(_LEAST, self.limit // window))
             staleness = {name: timing.staleness[part] for name, part in self.placement.items()}
             step = StepTime.of(
                 timing.seconds / window, self.placed.computing_seconds(), self.profile, list(stages)
@@ -274,7 +280,7 @@ class _Planner:
                 step_seconds=step.seconds,
                 step_source=SIMULATED,
                 goodput=step.goodput,
-                setting=f"{depth} in flight, {max(staleness.values())} updates stale",
+                setting=f"{depth} in flight",
             )
             steps = self.steps(LOCKED, staleness=staleness, limit=_beaten_after(found, step.seconds))
             estimate = self._with_steps(replace(estimate, scores=steps), steps)

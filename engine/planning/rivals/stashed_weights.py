@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -22,39 +22,49 @@ class StashedWeights:
 
     Args:
         simulation: Of the locked scenario, at step 0 and unstacked.
-        staleness: By agent: updates between a minibatch's passes and its update; of agents with shared parameters, the
-            largest counts.
-        window: Steps from one update to the next.
+        staleness: By agent and minibatch: updates of the agent between the minibatch's passes and its update; of
+            minibatches beyond, as of the last. Agents with shared parameters have those of their first.
+        window: Steps of a minibatch: from one update to the next.
     """
 
-    def __init__(self, simulation: Simulation, staleness: Mapping[str, int], window: int = 1) -> None:
+    def __init__(
+        self, simulation: Simulation, staleness: Mapping[str, Sequence[int]], window: int = 1
+    ) -> None:
         self.simulation, self.window = simulation, window
-        self._versions: dict[int, deque[list[Tensor]]] = {}
-        self._parameters: dict[int, list[Tensor]] = {}
-        lengths: dict[int, int] = {}
-        for name, agent in simulation.system.agents.items():
-            key = id(agent.learner)
-            lengths[key] = max(lengths.get(key, 0), staleness[name])
-            self._parameters[key] = agent.learner.trainable
-        for key, length in lengths.items():
-            if length:
-                newest = [parameter.clone() for parameter in self._parameters[key]]
-                self._versions[key] = deque([newest], maxlen=length + 1)
+        self._stashes: list[_Stash] = []
+        for name, agent in simulation.system.owners().items():
+            if any(staleness[name]):
+                self._stashes.append(_Stash(agent.learner.trainable, staleness[name]))
 
     @torch.no_grad()
     def step(self) -> None:
         """Take one step of the environment; raises as `Simulation.step`. Between windows the agents have their newest weights."""
-        begins = self.simulation.now % self.window == 0
-        ends = (self.simulation.now + 1) % self.window == 0
-        for key, versions in self._versions.items() if begins else ():
-            for parameter, older in zip(self._parameters[key], versions[0], strict=True):
-                parameter.copy_(older)
+        minibatch, place = divmod(self.simulation.now, self.window)
+        for stash in self._stashes if place == 0 else ():
+            stash.load(minibatch)
         with torch.enable_grad():
             self.simulation.step()
-        for key, versions in self._versions.items() if ends else ():
-            updated = []
-            pairs = zip(self._parameters[key], versions[0], versions[-1], strict=True)
-            for parameter, older, present in pairs:
-                parameter.copy_(present + (parameter - older))
-                updated.append(parameter.clone())
-            versions.append(updated)
+        for stash in self._stashes if place == self.window - 1 else ():
+            stash.update()
+
+
+class _Stash:
+    """The newest versions of an agent's weights."""
+
+    def __init__(self, parameters: Sequence[Tensor], staleness: Sequence[int]) -> None:
+        self.parameters, self.staleness = parameters, staleness
+        self._older = [parameter.clone() for parameter in parameters]
+        self._versions = deque([self._older], maxlen=max(staleness) + 1)
+
+    def load(self, minibatch: int) -> None:
+        """Load the weights of a minibatch's passes."""
+        back = self.staleness[min(minibatch, len(self.staleness) - 1)]
+        self._older = self._versions[-1 - min(back, len(self._versions) - 1)]
+        for parameter, older in zip(self.parameters, self._older, strict=True):
+            parameter.copy_(older)
+
+    def update(self) -> None:
+        """Add what the weights have learned since `load` to the newest ones, and load these."""
+        for parameter, older, newest in zip(self.parameters, self._older, self._versions[-1], strict=True):
+            parameter.copy_(newest + (parameter - older))
+        self._versions.append([parameter.clone() for parameter in self.parameters])

@@ -148,7 +148,7 @@ def measure_steps(
     seeds: Sequence[int],
     limit: float,
     *,
-    staleness: Mapping[str, int] | None = None,
+    staleness: Mapping[str, Sequence[int]] | None = None,
     window: int = 1,
 ) -> Measured:
     """Train a scenario from each seed until the target is reached; the first seed that misses it is the last.

@@ -7,6 +7,8 @@ import { formatBytes, formatCount, formatNumber, formatStep, titleOf } from "./f
 /** Names of gone parts that a sentence has room for. */
 const PARTS_NAMED = 4;
 const PARTS_AGENTS_NAMED = 12;
+/** Rows of the table at most. */
+const PARTS_LISTED = 200;
 
 /** Return what a part is called: its number, and where it runs if that is known. */
 export function partName(run, part) {
@@ -25,6 +27,11 @@ export function partsNote(run, parts) {
 
 function partNumbers(run) {
   return Array.from({ length: run.parts }, (_, part) => part);
+}
+
+function partsLeftOut(run) {
+  if (run.parts <= PARTS_LISTED) return "";
+  return ` ${PARTS_LISTED} of them are listed: those that are gone, then those that waited the longest.`;
 }
 
 function partAge(seconds) {
@@ -91,14 +98,31 @@ export class PartsView {
   redraw() {
     const parts = this.#parts;
     if (!parts) return;
-    for (const { part, node, swatch, cells } of this.#rows) {
-      swatch.style.background = categoryColour(part, this.#context.theme());
-      node.classList.toggle("ap-parts-gone", parts.gone(part));
-      cells.forEach((cell, at) => {
-        const text = PARTS_COLUMNS[at][3](this.#run, parts, part, this.#agents);
-        if (cell.textContent !== text) cell.textContent = text;
-      });
+    const listed = this.#listed(parts);
+    for (const [at, row] of this.#rows.entries()) this.#write(row, listed[at], parts);
+  }
+
+  /** The parts that have a row, by number: all, or of very many those that are gone, then those that waited the longest. */
+  #listed(parts) {
+    const numbers = partNumbers(this.#run);
+    if (numbers.length <= PARTS_LISTED) return numbers;
+    const waited = numbers.map((part) => (parts.gone(part) ? Infinity : parts.value("waiting", part) || 0));
+    return numbers.sort((a, b) => (waited[b] > waited[a]) - (waited[b] < waited[a]) || a - b).slice(0, PARTS_LISTED).sort((a, b) => a - b);
+  }
+
+  #write({ node, swatch, cells }, part, parts) {
+    if (node.dataset.part !== String(part)) {
+      node.dataset.part = part;
+      cells.forEach((cell, at) => (cell.dataset.testid = `part-${part}-${PARTS_COLUMNS[at][1] ?? PARTS_COLUMNS[at][0]}`));
+      const named = this.#agents[part];
+      node.title = named.slice(0, PARTS_AGENTS_NAMED).join(", ") + (named.length > PARTS_AGENTS_NAMED ? ", …" : "");
     }
+    swatch.style.background = categoryColour(part, this.#context.theme());
+    node.classList.toggle("ap-parts-gone", parts.gone(part));
+    cells.forEach((cell, at) => {
+      const text = PARTS_COLUMNS[at][3](this.#run, parts, part, this.#agents);
+      if (cell.textContent !== text) cell.textContent = text;
+    });
   }
 
   resize() {}
@@ -113,7 +137,7 @@ export class PartsView {
     if (run.parts) run.agents.forEach((agent) => this.#agents[agent.part].push(agent.name));
     const cut = run.channels.filter((_, channel) => run.isCut(channel)).length;
     this.#says.textContent = run.parts
-      ? `${formatCount(run.parts, "part")}; ${cut.toLocaleString("en-US")} of ${formatCount(run.channels.length, "channel")} ${cut === 1 ? "is" : "are"} cut. Totals of the session up to the step shown.`
+      ? `${formatCount(run.parts, "part")}; ${cut.toLocaleString("en-US")} of ${formatCount(run.channels.length, "channel")} ${cut === 1 ? "is" : "are"} cut. Totals of the session up to the step shown.${partsLeftOut(run)}`
       : "This run is computed as a whole, not in parts.";
     const headings = PARTS_COLUMNS.map(([heading, metric]) => heading || titleOf(run.info("part", metric), metric));
     clear(this.#head).append(
@@ -122,21 +146,19 @@ export class PartsView {
         return el("th", { scope: "col", class: numbers ? "ap-number" : null, title, text: headings[at] });
       }),
     );
-    this.#rows = partNumbers(run).map((part) => this.#row(part, headings));
+    this.#rows = partNumbers(run).slice(0, PARTS_LISTED).map(() => this.#row(headings));
     clear(this.#body).append(...this.#rows.map(({ node }) => node));
   }
 
-  #row(part, headings) {
+  #row(headings) {
     const swatch = el("span", { class: "ap-parts-swatch", aria: { hidden: "true" } });
-    const named = this.#agents[part];
-    const title = named.slice(0, PARTS_AGENTS_NAMED).join(", ") + (named.length > PARTS_AGENTS_NAMED ? ", …" : "");
     const cells = [];
-    const columns = PARTS_COLUMNS.map(([, metric, numbers], at) => {
-      const cell = el("span", { testid: `part-${part}-${metric ?? headings[at]}`, dir: "auto" });
+    const columns = PARTS_COLUMNS.map(([, , numbers], at) => {
+      const cell = el("span", { dir: "auto" });
       cells.push(cell);
-      const props = { class: numbers ? "ap-number" : null, data: { heading: headings[at] }, title: headings[at] === "agents" ? title : null };
+      const props = { class: numbers ? "ap-number" : null, data: { heading: headings[at] } };
       return at ? el("td", props, cell) : el("th", { scope: "row", ...props }, swatch, cell);
     });
-    return { part, swatch, cells, node: el("tr", {}, ...columns) };
+    return { swatch, cells, node: el("tr", {}, ...columns) };
   }
 }

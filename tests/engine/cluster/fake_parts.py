@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,18 +10,23 @@ import numpy as np
 import torch
 
 from antiphon.engine.parts.boundary import Exchange, Message, Return
+from antiphon.errors import DivergenceError
 
 
 class FakePart:
     """Sends its numbers at every step and reads the neighbours' of `lookahead` steps ago; what it made of them goes back.
 
     It fails where it reads something that has not been delivered.
+
+    Attributes:
+        habits: `seconds` that a step takes, `bad_at`: the step at which it diverges; they travel with its state.
     """
 
     free = False
 
     def __init__(self, count: int, index: int, lookahead: int, *, size: int = 3) -> None:
         self.index, self.lookahead, self.now = index, lookahead, 0
+        self.habits: dict[str, Any] = {}
         self.neighbours = tuple(sorted({(index + 1) % count, (index - 1) % count} - {index}))
         self.numbers = np.random.default_rng(index).normal(size=size)
         self.row = np.zeros(size)
@@ -31,6 +37,9 @@ class FakePart:
         self.covered = dict.fromkeys(self.neighbours, 0)
 
     def step(self) -> None:
+        time.sleep(self.habits.get("seconds", 0.0))
+        if self.habits.get("bad_at") == self.now:
+            raise DivergenceError(f"the loss of part {self.index} is nan at step {self.now}")
         new = 0.7 * self.numbers + 0.1 * np.sin(self.now)
         for one in self.neighbours:
             self.sent[one][0].append(Message("numbers", self.now, self.numbers.copy()))
@@ -77,6 +86,7 @@ class FakePart:
             "row": torch.from_numpy(self.row),
             "messages": plain(self.messages),
             "returns": plain(self.returns),
+            "habits": self.habits,
         }
 
     def own_state(self) -> dict[str, Any]:
@@ -96,7 +106,7 @@ class FakePart:
                 for one, box in boxes.items()
             }
 
-        self.now = state["now"]
+        self.now, self.habits = state["now"], state["habits"]
         self.numbers, self.row = state["numbers"].numpy().copy(), state["row"].numpy().copy()
         self.messages, self.returns = arrays(state["messages"]), arrays(state["returns"])
         self.collected = dict.fromkeys(self.neighbours, self.now)
@@ -111,7 +121,9 @@ def merge(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"now": states[0]["now"], "parts": list(states)}
 
 
-def uncut(count: int, lookahead: int, steps: int, rows: Sequence[int] = ()) -> dict[str, Any]:
+def uncut(
+    count: int, lookahead: int, steps: int, rows: Sequence[int] = (), habits: Mapping[int, Any] = {}
+) -> dict[str, Any]:
     """Return the merged state of parts that are stepped in turn and exchange after every step."""
     parts = [FakePart(count, index, lookahead) for index in range(count)]
     for step in range(steps):
@@ -122,8 +134,6 @@ def uncut(count: int, lookahead: int, steps: int, rows: Sequence[int] = ()) -> d
         for part in parts:
             for one in part.neighbours:
                 parts[one].deliver(part.collect(one))
+    for index, own in habits.items():
+        parts[index].habits = own
     return merge([part.state_dict() for part in parts])
-
-
-def make(count: int, lookahead: int, index: int) -> FakePart:
-    return FakePart(count, index, lookahead)

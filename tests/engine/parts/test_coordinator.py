@@ -274,7 +274,7 @@ def test_a_run_is_resumed_on_any_number_of_parts(parts: int, opened: Opened, tmp
     found = facts(two)["parts"]
     assert (found and found["count"]) == (None if parts == 1 else parts)
     with Simulation.resume(two) as simulation:  # as it was run
-        assert simulation.parts == found
+        assert simulation.division == found
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,22 @@ def test_while_a_part_is_gone_its_rows_are_kept_new(tmp_path: Path, monkeypatch:
     assert (len(gone), len(often)) == (1, 2)
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+def test_rows_that_a_checkpoint_does_not_know_are_dropped_also_in_one_process(
+    parts: int, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    with Simulation("lossy", logdir=folder, parts=2) as simulation:
+        simulation.run(steps=3)
+    table = folder / "parts.csv"
+    newest = table.read_text().splitlines()[-1]
+    table.write_text(table.read_text() + newest.replace("3,", "9,", 1) + "\n")
+    assert list(read_parts(table)) == [1, 3, 9]
+    with Simulation.resume(folder, parts=parts) as simulation:
+        simulation.run(steps=2)
+    assert list(read_parts(table)) == [1, 3] + [5] * (parts - 1)
+
+
 def test_while_all_run_there_are_only_the_rows_of_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

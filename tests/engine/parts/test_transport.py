@@ -134,9 +134,9 @@ def test_a_division_that_cannot_be_is_refused(settings: dict[str, Any], message:
 def test_one_part_in_this_process_divides_nothing() -> None:
     for parts in (1, dict.fromkeys("abcd", 0)):
         with Simulation(ring(), parts=parts) as simulation:
-            assert simulation.parts is None
+            assert simulation.division is None
     with Simulation(ring(), parts={"a": 1, "b": 0, "c": 1, "d": 0}) as simulation:
-        facts = simulation.parts
+        facts = simulation.division
         assert facts is not None
         assert (facts["count"], facts["every"], facts["placement"]["a"]) == (2, 1, 1)
 

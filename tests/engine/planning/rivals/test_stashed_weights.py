@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import closing
 
 import pytest
@@ -32,7 +31,7 @@ def test_nothing_stale_is_the_locked_run_bit_for_bit() -> None:
         closing(Simulation(scenario, stacked=False)) as one,
         closing(Simulation(scenario, stacked=False)) as other,
     ):
-        stashed = StashedWeights(one, dict.fromkeys(one.system.agents, 0))
+        stashed = StashedWeights(one, {name: [0] for name in one.system.agents})
         for _ in range(5):
             stashed.step()
             other.step()
@@ -40,8 +39,10 @@ def test_nothing_stale_is_the_locked_run_bit_for_bit() -> None:
             assert all(map(torch.equal, parameters(one)[name], own))
 
 
-@pytest.mark.parametrize("staleness", [(1, 0), (4, 2)])
-def test_it_learns_what_a_plain_chain_with_versions_learns(staleness: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    "staleness", [([0, 1], [0]), ([0, 1, 2, 3, 4], [0, 1, 2]), ([0, 1, 0, 3, 2, 5, 1], [0, 0, 2, 1, 2])]
+)
+def test_it_learns_what_a_plain_chain_with_versions_learns(staleness: tuple[list[int], list[int]]) -> None:
     """SGD in float64: every update is the gradient at the weights of so many updates ago, added to the newest."""
     plain = load("digits-mlp").resolve(None, {"width": 8, "batch": 16, "depth": 2})
     optimiser = {"kind": "sgd", "lr": 0.1}
@@ -49,15 +50,17 @@ def test_it_learns_what_a_plain_chain_with_versions_learns(staleness: tuple[int,
     with closing(Simulation(scenario, dtype=torch.float64, stacked=False)) as simulation:
         first, last = simulation.system.agents.values()
         versions = [
-            deque([[p.detach().clone() for p in agent.learner.parameters.values()]], maxlen=stale + 1)
-            for agent, stale in zip((first, last), staleness, strict=True)
+            [[p.detach().clone() for p in agent.learner.parameters.values()]] for agent in (first, last)
         ]
         stashed = StashedWeights(simulation, dict(zip(simulation.system.agents, staleness, strict=True)))
-        for _ in range(12):
+        for minibatch in range(12):
             signals = simulation.world.step_signals.signals
             x, y = signals["image"].flatten(1).double(), signals["label"]
             stashed.step()
-            older = [[p.requires_grad_() for p in own[0]] for own in versions]
+            older = [
+                [p.clone().requires_grad_() for p in own[minibatch - stale[min(minibatch, len(stale) - 1)]]]
+                for own, stale in zip(versions, staleness, strict=True)
+            ]
             weight, bias, gain, shift = older[0]
             message = nn.functional.batch_norm(
                 x @ _as_rows(weight, x) + bias, None, None, gain, shift, training=True
@@ -83,7 +86,7 @@ def test_stale_weights_part_from_the_locked_run_after_the_first_update() -> None
         closing(Simulation(scenario, stacked=False)) as one,
         closing(Simulation(scenario, stacked=False)) as other,
     ):
-        stashed = StashedWeights(one, {"n0": 3, "n1": 2, "n2": 1, "n3": 0})
+        stashed = StashedWeights(one, {"n0": [0, 1, 2, 3], "n1": [0, 1, 2], "n2": [0, 1], "n3": [0]})
         stashed.step()
         other.step()
         together = [all(map(torch.allclose, parameters(one)[n], own)) for n, own in parameters(other).items()]

@@ -96,7 +96,7 @@ def test_the_first_seed_that_misses_is_the_last() -> None:
 def test_steps_are_measured_over_seeds_with_and_without_stashed_weights() -> None:
     target = Target("accuracy", 0.4)
     plain = measure_steps(digits(), target, (0, 1), 100)
-    stashed = measure_steps(digits(), target, (0, 1), 100, staleness={"n0": 0, "n1": 0})
+    stashed = measure_steps(digits(), target, (0, 1), 100, staleness={"n0": [0], "n1": [0]})
     assert plain.mean is not None
     assert [one.reached for one in plain.seeds] == [one.reached for one in stashed.seeds]
     assert len({one.reached for one in plain.seeds}) <= 2
@@ -104,6 +104,6 @@ def test_steps_are_measured_over_seeds_with_and_without_stashed_weights() -> Non
 
 def test_windows_of_stashed_weights_are_scored_at_their_ends() -> None:
     found = measure_steps(
-        digits(), Target("accuracy", 0.999), (0,), 9, staleness={"n0": 1, "n1": 0}, window=4
+        digits(), Target("accuracy", 0.999), (0,), 9, staleness={"n0": [0, 1], "n1": [0]}, window=4
     )
     assert found.seeds[0].last % 4 == 0

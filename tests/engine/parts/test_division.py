@@ -7,7 +7,7 @@ import torch
 
 from antiphon.engine.build.builder import build
 from antiphon.engine.core.system import System
-from antiphon.engine.parts.cut import Joined, cut_of, find_parts, joined
+from antiphon.engine.parts.division import Joined, divide, division_of, joined
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.envs import describe
 from antiphon.scenarios import Scenario
@@ -25,27 +25,27 @@ def test_a_ring_in_three_parts() -> None:
     """Batch 4, messages of four floats: 64 bytes a step each way over each of the three channels."""
     turns = [{"link": {"delay": 2}}, {"link": {"delay": 3}}, {"link": {"delay": 2}}]
     system, _ = made(ring(6, channel=turns))
-    cut = cut_of(system, {"n0": 0, "n1": 0, "n2": 1, "n3": 1, "n4": 2, "n5": 2})
-    assert [part.agents for part in cut.parts] == [("n0", "n1"), ("n2", "n3"), ("n4", "n5")]
-    assert [part.neighbours for part in cut.parts] == [(1, 2), (0, 2), (0, 1)]
-    assert [part.share for part in cut.parts] == pytest.approx([1 / 3] * 3)
-    assert [part.sends for part in cut.parts] == [128, 128, 128]
-    assert [(c.channel, c.sender, c.receiver, c.bytes, c.lookahead) for c in cut.channels] == [
+    division = division_of(system, {"n0": 0, "n1": 0, "n2": 1, "n3": 1, "n4": 2, "n5": 2})
+    assert [part.agents for part in division.parts] == [("n0", "n1"), ("n2", "n3"), ("n4", "n5")]
+    assert [part.neighbours for part in division.parts] == [(1, 2), (0, 2), (0, 1)]
+    assert [part.share for part in division.parts] == pytest.approx([1 / 3] * 3)
+    assert [part.sends for part in division.parts] == [128, 128, 128]
+    assert [(c.channel, c.sender, c.receiver, c.bytes, c.lookahead) for c in division.channels] == [
         ("n1->n2", 0, 1, 128, 3),
         ("n3->n4", 1, 2, 128, 2),
         ("n5->n0", 2, 0, 128, 2),
     ]
-    assert (cut.total, cut.lookahead, cut.speedup) == (6, 2, pytest.approx(3))
+    assert (division.total, division.lookahead, division.speedup) == (6, 2, pytest.approx(3))
 
 
 def test_the_flop_of_all_parts_are_those_of_the_plan() -> None:
     """A synthetic gradient is computed where its sender is, a synthetic input where its receiver is."""
     doc = ring(4, channel={"input": {"kind": "linear", "context": ["y"]}, "link": {"drop": 0.5, "delay": 1}})
     system, _ = made(doc)
-    cut = cut_of(system, {"n0": 0, "n1": 0, "n2": 0, "n3": 1})
-    assert sum(part.flop for part in cut.parts) == pytest.approx(CostModel(system).flop())
-    assert cut.parts[0].flop == pytest.approx(3 * cut.parts[1].flop)
-    assert cut.speedup == pytest.approx(4 / 3)
+    division = division_of(system, {"n0": 0, "n1": 0, "n2": 0, "n3": 1})
+    assert sum(part.flop for part in division.parts) == pytest.approx(CostModel(system).flop())
+    assert division.parts[0].flop == pytest.approx(3 * division.parts[1].flop)
+    assert division.speedup == pytest.approx(4 / 3)
 
 
 def test_parts_without_a_common_channel() -> None:
@@ -53,10 +53,10 @@ def test_parts_without_a_common_channel() -> None:
     pairs = [("n0", "n1"), ("n2", "n3")]
     doc["channels"] = [{"from": a, "to": b, "size": 4, "link": {"delay": 1}} for a, b in pairs]
     system, scenario = made(doc)
-    found = find_parts(scenario, system, 2)
+    found = divide(scenario, system, 2)
     assert found.placement == {"n0": 0, "n1": 0, "n2": 1, "n3": 1}
-    assert found.cut is not None
-    assert (found.cut.channels, found.cut.lookahead) == ((), None)
+    assert found.division is not None
+    assert (found.division.channels, found.division.lookahead) == ((), None)
 
 
 def test_what_stays_together_is_listed_by_reason() -> None:
@@ -82,19 +82,19 @@ def test_what_stays_together_is_listed_by_reason() -> None:
 @pytest.mark.parametrize(
     ("count", "placement", "line"),
     [
-        (3, {"n0": 0, "n1": 1}, "place: has 2 parts, not 3; leave one of the two out"),
+        (3, {"n0": 0, "n1": 1}, "place: the number of parts is 2, not 3; leave one of the two out"),
         (None, {"n0": 0}, "place: n1 in no part; place every agent"),
         (3, None, "parts: 3; the number of agents is 2; use at most 2"),
     ],
 )
 def test_what_is_no_placement(count: int | None, placement: dict[str, int] | None, line: str) -> None:
     system, scenario = made(ring(2))
-    found = find_parts(scenario, system, count, placement)
-    assert (found.placement, found.cut) == (None, None)
+    found = divide(scenario, system, count, placement)
+    assert (found.placement, found.division) == (None, None)
     assert str(found.problem) == line
 
 
 def test_a_scenario_that_is_not_cut_may_be_placed_in_one_part() -> None:
     system, scenario = made(ring(2, on_divergence="quarantine"))
-    assert find_parts(scenario, system, None, {"n0": 0, "n1": 0}).problem is None
-    assert "quarantine" in str(find_parts(scenario, system, None, {"n0": 0, "n1": 1}).problem)
+    assert divide(scenario, system, None, {"n0": 0, "n1": 0}).problem is None
+    assert "quarantine" in str(divide(scenario, system, None, {"n0": 0, "n1": 1}).problem)

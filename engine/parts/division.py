@@ -25,7 +25,16 @@ from antiphon.errors import ScenarioError
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.problems import DocumentError, placed, show_path
 
-__all__ = ["Cut", "CutChannel", "Joined", "PartShare", "PartsFindings", "cut_of", "find_parts", "joined"]
+__all__ = [
+    "CutChannel",
+    "Division",
+    "DivisionFindings",
+    "Joined",
+    "PartShare",
+    "divide",
+    "division_of",
+    "joined",
+]
 
 
 @dataclass(frozen=True)
@@ -86,8 +95,8 @@ class Joined:
 
 
 @dataclass(frozen=True)
-class Cut:
-    """A system cut by a placement.
+class Division:
+    """A system divided by a placement.
 
     Attributes:
         parts: What each computes.
@@ -104,7 +113,7 @@ class Cut:
     speedup: float
 
 
-def cut_of(system: System, placement: Placement) -> Cut:
+def division_of(system: System, placement: Placement) -> Division:
     """Return what a placement cuts that has been checked (`check_placement`)."""
     count = max(placement.values()) + 1
     costs = agent_costs(system)
@@ -121,7 +130,7 @@ def cut_of(system: System, placement: Placement) -> Cut:
     members = [tuple(name for name in system.agents if placement[name] == part) for part in range(count)]
     flop = [sum(costs[name] for name in names) for names in members]
     total = sum(flop) or 1.0
-    return Cut(
+    return Division(
         parts=tuple(
             PartShare(part, members[part], flop[part], flop[part] / total, tuple(sorted(near)), sends[part])
             for part, near in enumerate(neighbours)
@@ -145,31 +154,31 @@ def joined(system: System) -> list[Joined]:
 
 
 @dataclass(frozen=True)
-class PartsFindings:
+class DivisionFindings:
     """A scenario in parts, or why it has none.
 
     Attributes:
         placement: The part of each agent; None: there is no such placement.
-        cut: What it cuts.
+        division: What that cuts.
         problem: Why there is none.
         joined: What stays together in any placement.
     """
 
     placement: Placement | None
-    cut: Cut | None
+    division: Division | None
     problem: DocumentError | None
     joined: Sequence[Joined]
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
         placement = None if self.placement is None else dict(self.placement)
-        cut = None if self.cut is None else asdict(self.cut)
-        return {"placement": placement, "cut": cut, "joined": [asdict(one) for one in self.joined]}
+        division = None if self.division is None else asdict(self.division)
+        return {"placement": placement, "division": division, "joined": [asdict(one) for one in self.joined]}
 
 
-def find_parts(
+def divide(
     scenario: Scenario, system: System, count: int | None, placement: Placement | None = None
-) -> PartsFindings:
+) -> DivisionFindings:
     """Place a scenario's agents on parts, and find what that cuts.
 
     Args:
@@ -178,7 +187,7 @@ def find_parts(
         count: Number of parts; None: as `placement` has.
         placement: The part of each agent; None: of balanced cost and little traffic.
     """
-    cut, problem = None, None
+    division, problem = None, None
     try:
         if placement is None:
             placement = partition(system, scenario, count or 1)
@@ -186,10 +195,12 @@ def find_parts(
             check_placement(system, placement)
             found = max(placement.values()) + 1
             if count is not None and count != found:
-                raise ScenarioError(f"place: has {found} parts, not {count}; leave one of the two out")
+                raise ScenarioError(
+                    f"place: the number of parts is {found}, not {count}; leave one of the two out"
+                )
             if found > 1:
                 check_divisible(system, scenario)
-        cut = cut_of(system, placement)
+        division = division_of(system, placement)
     except ScenarioError as error:
         placement, problem = None, error if isinstance(error, DocumentError) else placed(error)
-    return PartsFindings(placement, cut, problem, joined(system))
+    return DivisionFindings(placement, division, problem, joined(system))

@@ -1,0 +1,127 @@
+"""The command line of runs in virtual time: `run --backend virtual --cluster`, `resume`, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands import Commands
+from tests.engine.parts.stages import stages
+
+CLUSTER = """
+cluster: mine
+machines: {m: {count: 3}}
+compute: {step: 1, spread: 0.2, stragglers: {share: 0.1, factor: 6}}
+failures: {per_day: 1000, outage: 7, checkpoint: 5}
+links: [{between: [m, m], latency: 1.5, jitter: 0.3, loss: 0.02}]
+"""
+RUN = "run stages.yaml --backend virtual --cluster mine.yaml"
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Commands:
+    monkeypatch.chdir(tmp_path)
+    Path("stages.yaml").write_text(stages(steps=40).to_yaml(), encoding="utf-8")
+    Path("mine.yaml").write_text(CLUSTER, encoding="utf-8")
+    return Commands(capsys)
+
+
+def figures(run: str) -> list[list[str]]:
+    with Path(run, "metrics.csv").open(newline="") as file:
+        return [row for row in csv.reader(file) if row[3] not in ("seconds", "steps_per_second")]
+
+
+def parts(run: str) -> list[dict[str, str]]:
+    with Path(run, "parts.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def facts(run: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path(run, "run.json").read_text(encoding="utf-8"))
+    return found
+
+
+def test_a_run_is_the_same_again_and_also_when_it_is_stopped_and_resumed(cli: Commands) -> None:
+    for name in ("whole", "again"):
+        cli(f"{RUN} --name {name}")
+    cli(f"{RUN} --name halves --steps 23 --checkpoint-every 10")
+    cli("resume runs/halves --steps 40")
+    one, *others = (
+        Path("runs", name, "checkpoints/step-000000040/state.safetensors").read_bytes()
+        for name in ("whole", "again", "halves")
+    )
+    assert [found == one for found in others] == [True, True]
+    assert figures("runs/whole") == figures("runs/again")
+    assert parts("runs/whole") == parts("runs/again")
+    ends = [[row for row in parts(f"runs/{name}") if row["step"] == "40"] for name in ("whole", "halves")]
+    assert ends[0] == ends[1]
+    assert cli.json("diff runs/whole runs/again")["same"] is True
+
+
+def test_the_run_directory_says_where_it_was_and_every_command_reads_it(cli: Commands) -> None:
+    cli(f"{RUN} --name one --place s0=0 --place s1=1 --place s2=1")
+    found = facts("runs/one")
+    assert found["backend"] == "cohort"
+    assert found["parts"] | {"every": 1} == {
+        "count": 2,
+        "placement": {"s0": 0, "s1": 1, "s2": 1},
+        "transport": "virtual",
+        "mode": "free",
+        "every": 1,
+    }
+    assert found["virtual"]["profile"]["cluster"] == "mine"
+    rows = parts("runs/one")
+    assert {row["machine"] for row in rows} == {"m-0", "m-1"}
+    assert float(rows[-1]["seconds"]) > 20
+    assert any(int(row["incarnation"]) for row in rows)
+    assert cli.json("evaluate runs/one")["examples"] == 360
+    cli("report runs/one --output one.html")
+    assert "m-1" in Path("one.html").read_text(encoding="utf-8")
+    assert cli.json(f"{RUN} --name one --place s0=0 --place s[12]=1 --resume-if-exists")["exit"] == "done"
+
+
+def test_a_shipped_profile_is_found_by_its_name(cli: Commands) -> None:
+    found = cli.json(
+        "run digits-mlp --set delay=1 --steps 12 --backend virtual --cluster datacentre-100 --name d"
+    )
+    assert found["steps"] == 12
+    assert facts("runs/d")["parts"]["count"] == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("run stages.yaml --backend virtual", "--backend virtual: on which cluster? add --cluster PROFILE"),
+        ("run stages.yaml --cluster mine.yaml", "--cluster mine.yaml: is only described; add --backend virtual"),
+        (f"{RUN} --mode free", "--mode: has no effect in virtual time; leave it out"),
+        (f"{RUN} --parts 2 --place *=0", "--parts: is counted where --place is given; leave one of them out"),
+        (f"{RUN} --parts 4", "parts: 4; there are 3 agents; use at most 3"),
+        (f"{RUN} --seeds 2", "--seeds: "),
+        ("run stages.yaml --backend virtual --cluster two-core", "--cluster: no profile 'two-core'; did you mean 'two-cores'?; or give a .yaml file"),
+        ("run stages.yaml --backend virtual --cluster bad.yaml", "bad.yaml:4: links: none between a and b; add {between: [a, b], latency: SECONDS}"),
+        ("run digits-mlp --backend virtual --cluster mine.yaml", "give the channel `link: {delay: 1}`"),
+        ("run cartpole-team --backend virtual --cluster mine.yaml", "acts"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_one_line_and_leaves_nothing(words: str, line: str, cli: Commands) -> None:
+    Path("bad.yaml").write_text(
+        "cluster: bad\nmachines: {a: {}, b: {}}\ncompute: {step: 1}\nlinks: []\n", encoding="utf-8"
+    )
+    assert line in cli.refused(words)
+    assert not Path("runs").exists() or not list(Path("runs").iterdir())
+
+
+def test_another_cluster_or_other_parts_do_not_go_on_with_a_run(cli: Commands) -> None:
+    cli(f"{RUN} --name one --steps 12")
+    line = cli.refused(
+        "run stages.yaml --backend virtual --cluster node-8-gpu --name one --steps 12 --resume-if-exists"
+    )
+    assert "(cluster: mine there, node-8-gpu asked)" in line
+    assert "(cluster: mine there, no cluster asked)" in cli.refused(
+        "run stages.yaml --name one --steps 12 --resume-if-exists"
+    )
+    assert "a run in virtual time keeps its parts" in cli.refused("resume runs/one --steps 20 --parts 2")
