@@ -46,7 +46,6 @@ def test_messages_are_no_quicker_than_the_link() -> None:
     assert seconds > 16 * 8 * 4 / 64  # 16 messages of 8 floats
     profile = cluster(bandwidth=64.0, compute={"step": 1.0, "flop": 0.0})
     assert lockstep(system(DECOUPLED, 100), PLACE, profile).seconds == pytest.approx(seconds, rel=0.01)
-    assert lockstep(decoupled, PLACE, profile).seconds == pytest.approx(1 + seconds)
 
 
 def test_all_wait_for_the_slowest_and_for_failures() -> None:
