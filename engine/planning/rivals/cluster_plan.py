@@ -25,6 +25,7 @@ from antiphon.engine.planning.rivals.estimates import FORMULA, MEASURED, SIMULAT
 from antiphon.engine.planning.rivals.free_parts import simulate
 from antiphon.engine.planning.rivals.learning_rules import DECOUPLED, DELAYED, LOCAL, LOCKED, with_rule
 from antiphon.engine.planning.rivals.lockstep import delays, lockstep, part_seconds
+from antiphon.engine.planning.rivals.measured_speed import measured_speed
 from antiphon.engine.planning.rivals.placed import MeasuredSpeed, PlacedWorkload
 from antiphon.engine.planning.rivals.step_times import (
     StepTime,
@@ -36,7 +37,6 @@ from antiphon.engine.planning.rivals.step_times import (
 from antiphon.engine.planning.rivals.target import Measured, Target, measure_steps, target_of
 from antiphon.engine.planning.rivals.verdict import verdict
 from antiphon.engine.planning.rivals.workload import Workload
-from antiphon.engine.planning.step_time import measure_step_time
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.virtual.profile import ClusterProfile
 from antiphon.envs.registry import describe
@@ -55,8 +55,6 @@ _MOST_PARTS = 16
 """Unless asked for: each part is simulated with all that it computes."""
 _LEAST = 400
 """Minibatches of an asynchronous pipeline that are simulated at least."""
-_SHARE = 4
-"""Of the batch a second measurement of the step time has one in so many, to tell work from overhead."""
 
 
 @dataclass(frozen=True)
@@ -368,20 +366,3 @@ def _beaten_after(estimates: Sequence[Estimate], step_seconds: float) -> float:
     """Return the steps after which a run of such steps has taken longer than the quickest estimate."""
     quickest = min((one.seconds for one in estimates if one.seconds is not None), default=math.inf)
     return quickest / step_seconds
-
-
-def measured_speed(scenario: Scenario) -> MeasuredSpeed:
-    """Return the speed of this machine: a line through the step times of a scenario at its batch and at a quarter of it.
-
-    Raises:
-        DataError: The scenario's data are missing or broken.
-    """
-    batch = scenario.training.batch
-    smaller = scenario.with_training(batch=max(1, batch // _SHARE))
-    times, flop = [], []
-    for one in (scenario, smaller):
-        times.append(measure_step_time(one, ["cohort"])["cohort"] / 1e3)
-        flop.append(Workload.of(one).flop)
-    slope = max(0.0, (times[0] - times[1]) / (flop[0] - flop[1])) if flop[0] > flop[1] else 0.0
-    ticks = sum(1 / agent.clock.period for agent in scenario.agents.values())
-    return MeasuredSpeed(agent=max(0.0, times[0] - slope * flop[0]) / ticks, flop=slope)

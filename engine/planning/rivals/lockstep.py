@@ -62,7 +62,7 @@ def lockstep(
     """Return the time of a step of parts in lockstep, a call a step (conservative synchronisation, Chandy and Misra 1979).
 
     A part takes step t once its neighbours' calls of step t - L have come, L being the lookahead. Without chance a step takes
-    `max(compute of the slowest, (compute + call) / L)`.
+    `max(compute of the slowest, (compute + call) / L)` where calls take the same time both ways.
 
     Args:
         system: Under a learning rule, with the delays of its links.

@@ -111,8 +111,12 @@ def data_parallel(
         machines: The machines that may be used, by number; at least two.
         profile: The cluster.
         measured: For machines whose profile says `measure`.
-    """
 
+    Raises:
+        ScenarioError: The batch is 1, which cannot be shared.
+    """
+    if workload.batch < 2:
+        raise ScenarioError("training.batch: 1; copies share a batch of 2 at least")
     alike = {profile.machine(number).group: number for number in reversed(machines)}
     placed = {number: _whole(workload, number, profile, measured) for number in alike.values()}
 

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from antiphon.engine.planning.rivals.cluster_plan import RIVALS, ClusterPlan, measured_speed, plan_on_cluster
+from antiphon.engine.planning.rivals.cluster_plan import RIVALS, ClusterPlan, plan_on_cluster
 from antiphon.engine.planning.rivals.estimates import Estimate
+from antiphon.engine.planning.rivals.measured_speed import measured_speed
 from antiphon.engine.virtual.profile import ClusterProfile
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, load
