@@ -19,6 +19,7 @@ from antiphon.engine.planning.rivals.placed import (
 )
 from antiphon.engine.planning.rivals.workload import Workload
 from antiphon.engine.virtual.profile import ClusterProfile, LinkSpec
+from antiphon.errors import ScenarioError
 
 __all__ = ["StepTime", "data_parallel", "model_parallel", "one_machine", "pipeline"]
 
