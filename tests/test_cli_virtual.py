@@ -99,7 +99,7 @@ def test_a_shipped_profile_is_found_by_its_name(cli: Commands) -> None:
         ("run stages.yaml --cluster mine.yaml", "--cluster mine.yaml: is only described; add --backend virtual"),
         (f"{RUN} --mode free", "--mode: has no effect in virtual time; leave it out"),
         (f"{RUN} --parts 2 --place *=0", "--parts: is counted where --place is given; leave one of them out"),
-        (f"{RUN} --parts 4", "parts: 4; there are 3 agents; use at most 3"),
+        (f"{RUN} --parts 4", "parts: 4; the number of agents is 3; use at most 3"),
         (f"{RUN} --seeds 2", "--seeds: "),
         ("run stages.yaml --backend virtual --cluster two-core", "--cluster: no profile 'two-core'; did you mean 'two-cores'?; or give a .yaml file"),
         ("run stages.yaml --backend virtual --cluster bad.yaml", "bad.yaml:4: links: none between a and b; add {between: [a, b], latency: SECONDS}"),
