@@ -103,7 +103,7 @@ class VirtualSimulation(Simulation):
             self._step_seconds = step_seconds
             self._open()
             if logdir is not None:
-                facts = {"parts": self.parts, "virtual": self.facts}
+                facts = {"parts": self.division, "virtual": self.facts}
                 self._writer = open_writer(self, Path(logdir), checkpoint_every, **facts)
         except BaseException:
             self.close()
@@ -185,7 +185,7 @@ class VirtualSimulation(Simulation):
         )
 
     @property
-    def parts(self) -> dict[str, Any]:
+    def division(self) -> dict[str, Any]:
         """Its parts as run.json has them, the `placement` of agents among it."""
         count = len(self._parts)
         return {
