@@ -109,7 +109,7 @@ class RayCluster:
             object_store_memory=_OBJECT_STORE,
         )
         self._reaper = subprocess.Popen(
-            [sys.executable, "-I", "-S", reaper.__file__, found["node_id"], str(self._directory)],
+            [sys.executable, "-I", "-S", reaper.__file__, str(self._directory)],
             stdin=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is not for it
         )
