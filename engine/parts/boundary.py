@@ -122,6 +122,9 @@ class Boundary:
         lookahead: Steps that it may be ahead of what its neighbours have sent.
     """
 
+    patience = 0
+    """Steps more that a sending half waits for what comes back."""
+
     def __init__(self, system: System, elsewhere: Mapping[str, int], index: int, lookahead: int) -> None:
         self.system, self.index, self.lookahead = system, index, lookahead
         cut = [channel for channel in system.channels.values() if channel.names[0] in elsewhere]

@@ -128,6 +128,7 @@ class FreeBoundary(Boundary):
         settings: FreeSettings | None = None,
     ) -> None:
         self.settings = settings or FreeSettings()
+        self.patience = self.settings.staleness
         self.figures = FreeFigures()
         self._signals = signals
         super().__init__(system, elsewhere, index, lookahead=1)

@@ -253,7 +253,7 @@ class Part:
             if "receiver" not in own:
                 ledger.update(_EMPTY_MAILBOX, arrived=NEVER)
                 for entry in (*ledger["records"], *ledger["loose"]):
-                    entry["deadline"] += return_slack(base.channels[name].ledger)
+                    entry["deadline"] += return_slack(base.channels[name].ledger) + self.boundary.patience
             if "sender" not in own:
                 for entry in (*ledger["records"], *ledger["loose"]):
                     entry["pinned"] = False
