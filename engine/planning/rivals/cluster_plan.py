@@ -21,7 +21,7 @@ from antiphon.engine.parts.placement import (
 )
 from antiphon.engine.planning.rivals.asynchronous_pipeline import asynchronous_pipeline, depths, stages_of
 from antiphon.engine.planning.rivals.best_placements import BestPlacement, best_placements
-from antiphon.engine.planning.rivals.estimates import FORMULA, MEASURED, SIMULATED, Estimate, Source
+from antiphon.engine.planning.rivals.estimates import FORMULA, MEASURED, SIMULATED, Estimate, Source, verdict
 from antiphon.engine.planning.rivals.free_parts import simulate
 from antiphon.engine.planning.rivals.learning_rules import DECOUPLED, DELAYED, LOCAL, LOCKED, with_rule
 from antiphon.engine.planning.rivals.lockstep import delays, lockstep, part_seconds
@@ -35,7 +35,6 @@ from antiphon.engine.planning.rivals.step_times import (
     pipeline,
 )
 from antiphon.engine.planning.rivals.target import Measured, Target, measure_steps, target_of
-from antiphon.engine.planning.rivals.verdict import verdict
 from antiphon.engine.planning.rivals.workload import Workload
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.virtual.profile import ClusterProfile
