@@ -1,4 +1,4 @@
-"""Estimates of a plan: time to a target of one rival, and what each of its figures rests on."""
+"""Estimates of a plan: time to a target of one rival, what each of its figures rests on, and whether decoupling pays."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ SIMULATED: Source = "simulated"
 """By a simulation of the cluster's events."""
 FORMULA: Source = "formula"
 """By a formula over the cluster's profile."""
+_ALIKE = 1.1
+"""Ratios of times below this are not told apart: steps to a target are found to a twentieth."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,6 @@ class Estimate:
                 for one in self.scores.seeds
             ],
         }
-
-
-# --- in one sentence ---------------------------------------------------------------------------------------
-
-_ALIKE = 1.1
-"""Ratios of times below this are not told apart: steps to a target are found to a twentieth."""
 
 
 def verdict(cluster: str, decoupled: float | None, rivals: Mapping[str, float | None]) -> str:
