@@ -127,6 +127,8 @@ def test_parts_that_do_not_wait_have_no_episodes(cli: Commands) -> None:
 
 def test_parts_that_do_not_wait_learn_write_rows_and_are_evaluated(cli: Commands) -> None:
     write("steady.yaml", steps=200, delay=1, every=50)
+    stream = Path("steady.yaml").read_text(encoding="utf-8").replace("episode: example", "episode: stream")
+    Path("steady.yaml").write_text(stream, encoding="utf-8")
     result = cli.json("run steady.yaml --name a --parts 2 --mode free --checkpoint-every 60")
     assert facts("runs/a")["parts"]["mode"] == "free"
     rows = [row for row in figures("runs/a")[1:] if row[1:4] == ["agent", "a", "loss"]]

@@ -144,4 +144,3 @@ def test_parts_in_one_process_that_do_not_wait_learn_what_lockstep_learns(cli: C
     cli("run stages.yaml --parts 3 --name lockstep --steps 30")
     cli("run stages.yaml --parts 3 --mode free --every 1 --name free --steps 30")
     assert cli.json("diff runs/lockstep runs/free")["same"] is True
-    cli("resume runs/free --steps 40")
