@@ -132,7 +132,7 @@ def test_parts_that_do_not_wait_learn_write_rows_and_are_evaluated(cli: Commands
     result = cli.json("run steady.yaml --name a --parts 2 --mode free --checkpoint-every 60")
     assert facts("runs/a")["parts"]["mode"] == "free"
     rows = [row for row in figures("runs/a")[1:] if row[1:4] == ["agent", "a", "loss"]]
-    assert [row[0] for row in rows] == ["50", "100", "150", "200"]
+    assert [row[0] for row in rows] == ["1", "50", "100", "150", "200"]
     losses = [float(row[4]) for row in rows]
     assert losses[-1] < losses[0]  # means over the steps of a row, as without parts
     assert list(read_parts(Path("runs/a/parts.csv"))) == [1, 50, 100, 150, 200]
