@@ -117,6 +117,14 @@ def test_a_channel_that_cannot_be_cut_is_named_with_the_fix(cli: Commands) -> No
     cli("run now.yaml --place *=0 --place c=1 --name a")
 
 
+def test_parts_that_do_not_wait_have_no_episodes(cli: Commands) -> None:
+    line = (
+        "env: its episodes end, and parts that do not wait are at different steps of them; use a stream of examples, "
+        "or parts in lockstep"
+    )
+    assert cli.refused("run lossy --parts 2 --mode free --name a") == line
+
+
 def test_parts_that_do_not_wait_learn_write_rows_and_are_evaluated(cli: Commands) -> None:
     write("steady.yaml", steps=200, delay=1, every=50)
     result = cli.json("run steady.yaml --name a --parts 2 --mode free --checkpoint-every 60")

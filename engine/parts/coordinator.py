@@ -22,6 +22,7 @@ from antiphon.engine.parts.part import Part, merge_states
 from antiphon.engine.parts.placement import (
     Placement,
     check_divisible,
+    check_free,
     check_placement,
     lookahead_of,
     partition,
@@ -230,6 +231,8 @@ def open_parts(simulation: BaseSimulation, settings: PartsSettings) -> Parts:
         RunError: A part cannot be started, or its transport is not installed.
     """
     placement = placement_for(simulation, settings)
+    if settings.mode == "free":
+        check_free(simulation.system)
     lookahead = lookahead_of(simulation.system, placement)
     every = settings.every or max(1, lookahead // 2)
     if settings.mode == "lockstep" and every > lookahead:
@@ -237,6 +240,8 @@ def open_parts(simulation: BaseSimulation, settings: PartsSettings) -> Parts:
             f"parts: every is {every}, and parts of this placement may be {lookahead} steps apart; give at most "
             f"{lookahead}, or longer delays"
         )
+    if settings.mode == "free":
+        check_free(simulation.system)
     make = partial(
         Part,
         simulation.scenario,

@@ -37,6 +37,8 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "some windows": {"agent": {"p_update": 0.5}},
     "batch norm": {"agent": {"network": {"kind": "mlp", "hidden": [32], "norm": "batch"}}},
     "recurrent": {"agent": {"network": {"kind": "gru", "size": 16}, "clock": {"unroll": 2}}},
+    "a port for several": {"degree": 4, "channel": {"port": "out", "link": {"delay": 1}}},
+    "sums of a port for several": {"degree": 4, "agent": {"fan_in": "sum"}, "channel": {"port": "out"}},
     "few bits": {"channel": {"link": {"delay": 2, "bits": 4}}},
 }
 
@@ -78,9 +80,10 @@ def test_parts_compute_the_bits_of_the_uncut_run(name: str, parts: int) -> None:
     check_cut(scenario, cut(scenario, parts), stacked=False)
 
 
-def test_neighbours_may_be_in_turn() -> None:
-    scenario = ring(6, delay=2)
-    check_cut(scenario, {name: i % 2 for i, name in enumerate(scenario.agents)}, stacked=False)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_parts_of_stacks_compute_the_bits_of_the_uncut_run(name: str) -> None:
+    scenario = ring(**{"agents": 7, **SCENARIOS[name]})
+    check_cut(scenario, {agent: i % 2 for i, agent in enumerate(scenario.agents)})
 
 
 def test_a_stack_of_which_one_member_is_here_sums_what_comes_back_as_the_whole() -> None:
