@@ -109,6 +109,8 @@ class Coordinator:
             try:
                 stop = self._figures_writer.following(simulation, parts)
                 self._parts_at = parts.advance(until, stop=stop, row_at=row)
+                if self._parts_at <= step:  # stopped after the step that the whole has taken too
+                    self._parts_at = parts.advance(until, stop=stop)
             except DivergenceError as error:
                 self._diverge(simulation, error, until)
         simulation.now = step + 1
