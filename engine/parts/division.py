@@ -156,8 +156,8 @@ def _free(system: System, placement: Placement) -> str:
     if not readers:
         return ""
     names = ", ".join(readers[:3]) + (f" and {len(readers) - 3} more" if len(readers) > 3 else "")
-    shown = "1 step" if system.hold == 1 else f"{system.hold} steps"
-    return f"{names} may read late messages of other examples (each is shown for {shown}); align such agents, or raise env.hold"
+    duration = "1 step" if system.hold == 1 else f"{system.hold} steps"
+    return f"{names} may read late messages of other examples (each is shown for {duration}); align such agents, or raise env.hold"
 
 
 def joined(system: System) -> list[Joined]:

@@ -213,8 +213,8 @@ def check_placement(system: System, placement: Placement) -> None:
             raise ScenarioError(f"place.{name}: must be the number of a part, from 0, not {show_value(part)}")
     missing = [name for name in system.agents if name not in placement]
     if missing:
-        shown = ", ".join(missing[:8]) + (", …" if len(missing) > 8 else "")
-        raise ScenarioError(f"place: {shown} in no part; place every agent")
+        listed = ", ".join(missing[:8]) + (", …" if len(missing) > 8 else "")
+        raise ScenarioError(f"place: {listed} in no part; place every agent")
     parts = set(placement.values())
     empty = next((part for part in range(len(parts)) if part not in parts), None)
     if empty is not None:

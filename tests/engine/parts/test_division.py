@@ -109,7 +109,7 @@ MIXED = "n1 may read late messages of other examples (each is shown for 1 step);
 
 
 @pytest.mark.parametrize(
-    ("env", "align", "said"),
+    ("env", "align", "line"),
     [
         (DIGITS, True, ""),
         (DIGITS, None, MIXED),
@@ -123,14 +123,14 @@ MIXED = "n1 may read late messages of other examples (each is shown for 1 step);
     ],
 )
 def test_what_parts_that_do_not_wait_could_mix_up(
-    env: Document | None, align: bool | None, said: str
+    env: Document | None, align: bool | None, line: str
 ) -> None:
     doc = ring(2, agent={"observes": ["x" if env is None else "image"]}, env=env)
     doc["channels"] = doc["channels"][:1]
     if align:
         doc["agents"]["n1"]["align"] = True
     system, _ = made(doc)
-    assert division_of(system, {"n0": 0, "n1": 1}).free == said
+    assert division_of(system, {"n0": 0, "n1": 1}).free == line
 
 
 def test_an_agent_that_is_aligned_within_its_part_may_read_late_messages_of_other_examples() -> None:

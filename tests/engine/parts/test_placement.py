@@ -47,9 +47,9 @@ def pair(
 ) -> Document:
     """Return two agents and a channel of delay 1."""
     link = {"delay": 1} | (channel or {}).get("link", {})
-    told = {"from": "a", "to": "b", "size": 4, **(channel or {}), "link": link}
+    way = {"from": "a", "to": "b", "size": 4, **(channel or {}), "link": link}
     return document(
-        {"a": {**OWN, **(a or {})}, "b": {**OWN, "objective": LABEL, **(b or {})}}, [told], **training
+        {"a": {**OWN, **(a or {})}, "b": {**OWN, "objective": LABEL, **(b or {})}}, [way], **training
     )
 
 
