@@ -264,7 +264,7 @@ class Boundary:
                 None if one.loss is None else self._tensor(one.loss),
             )
 
-    def settled(self, step: int) -> AbstractContextManager[None]:
+    def arrivals_in_place(self, step: int) -> AbstractContextManager[None]:
         """Let records be, in a context, as whoever takes `step` without this boundary has to find them."""
         del step  # in lockstep, where all has been delivered, they are
         return nullcontext()

@@ -279,7 +279,7 @@ class FreeBoundary(Boundary):
                     returns.append(_return(key, origin, step, record))
 
     @contextmanager
-    def settled(self, step: int) -> Iterator[None]:
+    def arrivals_in_place(self, step: int) -> Iterator[None]:
         """Let records be, in a context, as whoever takes `step` without this boundary has to find them: what has arrived is
         in its place, and what has not is lost."""
         before = []

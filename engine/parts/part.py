@@ -163,7 +163,7 @@ class Part:
             DivergenceError: The device has found a number that is not finite at an earlier step.
         """
         self.backend.synchronize()
-        with self.boundary.settled(self.now):
+        with self.boundary.arrivals_in_place(self.now):
             self.backend.stale = self.backend.system is not self.backend.stacked.base
             system = self.backend.state_dict()
         self.backend.stale = self.backend.system is not self.backend.stacked.base
