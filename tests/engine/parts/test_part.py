@@ -29,6 +29,10 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "hidden layers": {"gradient": {"kind": "mlp", "hidden": [16], "context": ["label", "returned"]}},
     "phases": {"gradient": {"kind": "linear", "context": ["from.phase", "to.phase"]}},
     "synthetic inputs": {"channel": {**LOSSY, "input": INPUT}},
+    "phases of inputs": {
+        "agent": {"clock": {"unroll": 2}},
+        "channel": {**LOSSY, "input": {"kind": "linear", "context": ["from.phase", "to.phase"]}},
+    },
     "unlocked": {"channel": {"coupling": "unlocked", "input": {"kind": "linear", "context": ["held"]}}},
     "detached": {"channel": {"coupling": "detached"}},
     "delayed": {"channel": {"coupling": "delayed"}},
