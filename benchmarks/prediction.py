@@ -42,6 +42,8 @@ from two_nodes import NetworkError, TwoNodes
 
 ERROR = 0.2
 CASES = (("lockstep", 1), ("lockstep", 8), ("free", 1), ("free-back", 1))
+FREE = FreeSettings(queue=1024)
+"""No message is dropped: a part that waits for messages would otherwise not reach the step at which a turn ends."""
 _VIRTUAL_STEPS = 60
 
 
@@ -62,7 +64,7 @@ def works(mode: str, work: float) -> list[float]:
 def made(mode: str, delay: int, work: float, index: int) -> TimedPart:
     """Return a part of a case, built in its own process."""
     scenario, placement = scenario_of(mode, delay)
-    part = TimedPart(scenario, placement, index, free=None if mode == "lockstep" else FreeSettings())
+    part = TimedPart(scenario, placement, index, free=None if mode == "lockstep" else FREE)
     part.work = works(mode, work)[index]
     return part
 
@@ -87,7 +89,7 @@ def predicted(mode: str, delay: int, step_seconds: Sequence[float], latency: flo
     if mode == "lockstep":
         with antiphon.Simulation(scenario) as simulation:
             return lockstep(simulation.system, placement, cluster).seconds
-    with antiphon.VirtualSimulation(scenario, cluster, placement) as virtual:
+    with antiphon.VirtualSimulation(scenario, cluster, placement, free=FREE) as virtual:
         for _ in range(_VIRTUAL_STEPS // 4):  # until messages are on their way
             virtual.step()
         start, now = virtual.seconds, virtual.now
