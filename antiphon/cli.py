@@ -618,9 +618,10 @@ def plan(
             "--parts",
             parser=_whole(2),
             metavar="N",
-            help="Number of machines (default: one for each agent, while there are so many).",
+            help="Number of machines (default: one for each agent, 16 at most).",
         ),
     ] = None,
+    place: Place = None,
     json: Json = False,
 ) -> None:
     """Plan a scenario on a cluster: time to a target by rival, and whether decoupling pays there."""
@@ -636,6 +637,7 @@ def plan(
         seeds=seeds,
         steps=steps,
         parts=parts,
+        place=place or [],
         json=json,
     )
 

@@ -32,6 +32,7 @@ import torch
 
 from antiphon.engine.parts.part import Part, merge_states
 from antiphon.nets.memory import keep_memory
+from antiphon.scenarios import Scenario
 
 sys.path.insert(0, str(Path(__file__).parent))
 from interleaved import finish, interval, parsed, table
@@ -43,12 +44,12 @@ LOAD = 0.5
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
-def made(agents: int, delay: int, placement: Mapping[str, int], folder: str, index: int) -> Part:
-    """Return a part of the ring, built in its own process, whose number it leaves in a folder."""
+def made(scenario: Scenario, placement: Mapping[str, int], folder: str, index: int) -> Part:
+    """Return a part, built in its own process, whose number it leaves in a folder."""
     torch.set_num_threads(1)
     keep_memory()
     Path(folder, f"{index}.pid").write_text(str(os.getpid()), encoding="utf-8")
-    return Part(ring(agents, delay=delay), placement, index)
+    return Part(scenario, placement, index)
 
 
 class Local:
@@ -124,13 +125,13 @@ class OnRay:
 
 def contestants(transport: str, agents: int, delay: int, every: int, folder: str) -> dict[str, Local | OnRay]:
     """Return the ring as one part, and cut in two."""
-    names = list(ring(agents, delay=delay).agents)
+    scenario = ring(agents, delay=delay)
     found: dict[str, Local | OnRay] = {}
     for name, count in (("one", 1), ("two", 2)):
-        placement = {agent: index * count // agents for index, agent in enumerate(names)}
+        placement = {agent: index * count // agents for index, agent in enumerate(scenario.agents)}
         own = Path(folder, name)
         own.mkdir()
-        make = partial(made, agents, delay, placement, str(own))
+        make = partial(made, scenario, placement, str(own))
         if transport == "local":
             found[name] = Local(make, count, every)
         else:

@@ -361,6 +361,16 @@ def _draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     save_figure(figure, path)
 
 
+def _chosen_options(words: Sequence[str]) -> list[str]:
+    """The words of a command line that change a table."""
+    found, skip = [], False
+    for word in words:
+        if not skip and word != "--table" and not word.startswith("--folder"):
+            found.append(word)
+        skip = word == "--folder"
+    return found
+
+
 def _numbers(text: str) -> list[float]:
     return [float(word) for word in text.split(",")]
 
@@ -408,7 +418,9 @@ def main() -> None:
     about = f"Mean over {seeds}; a dash: not within {arguments.limit:,.0f} stage times."
     name = f"rivals-{arguments.study}"
     if arguments.save:
-        _keep(name, rows, about, f"python {' '.join(['benchmarks/rivals.py', *sys.argv[1:]])}")
+        _keep(
+            name, rows, about, f"python {' '.join(['benchmarks/rivals.py', *_chosen_options(sys.argv[1:])])}"
+        )
     settings = {"seeds": arguments.seeds, "limit": arguments.limit, "stages": arguments.stages}
     settings |= {"latencies": arguments.latencies, "conditions": asdict(arguments.conditions)}
     text = []

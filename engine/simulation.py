@@ -159,6 +159,11 @@ class Simulation(BaseSimulation):
         settings = {"threads": facts["threads"], "backend": facts["backend"]}
         settings["device"] = chosen_device(facts["device"])
         if directory.checkpoints:
+            if (facts.get("parts") or {}).get("mode") == "free":
+                raise RunError(
+                    f"{directory.path}: its parts did not wait, and what was under way between them is in no checkpoint; "
+                    "start another run, with its weights if you like"
+                )
             simulation = cls.load(directory.path, given, **settings)
             try:
                 check_continues(simulation)
@@ -203,7 +208,7 @@ class Simulation(BaseSimulation):
         coordinator = self._coordinator
         if coordinator is None:
             return super().advance(watch=watch, keep=keep)
-        if self._observed(self.now):
+        if self._observed(self.now) and not coordinator.free:
             self.synchronize()
             ended = super().advance(watch=watch, keep=keep)
             coordinator.observe(self, row=watch)

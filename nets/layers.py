@@ -144,13 +144,18 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return _mapped(x, weight, bias)
 
 
+_SMALL = 400
+"""Multiplications of a product below which torch has a kernel of its own for several pairs."""
+
+
 def stacked_product(a: Tensor, b: Tensor, added: Tensor | None = None) -> Tensor:
     """Return the products [N, I, J] of N pairs of matrices, with `added` [N, 1, J]: each the same bits for any N.
 
-    A single pair is computed beside itself: torch takes another kernel for one than for several.
+    Where torch takes another kernel for a single pair than for several, it is computed beside itself.
     """
     count = len(a)
-    if count == 1:
+    sizes = *a.shape[1:], b.shape[2]
+    if count == 1 and (min(sizes) == 1 or math.prod(sizes) < _SMALL):
         a, b = a.expand(2, -1, -1), b.expand(2, -1, -1)
         added = None if added is None else added.expand(2, -1, -1)
     found = torch.bmm(a, b) if added is None else torch.baddbmm(added, a, b)

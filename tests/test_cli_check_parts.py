@@ -75,6 +75,8 @@ def test_the_table(cli: Commands) -> None:
     assert "4 of 16 channels are cut: 16,384 bytes a step" in lines
     assert "lookahead 4 steps (n0->n7, n3->n4, … (4)): an exchange may take as long as 4 steps" in lines
     assert "at most 2.00 times as fast as one part, exchanges left out" in lines
+    assert any(line.startswith("without waiting (--mode free): env: its episodes end") for line in lines)
+    assert "without waiting (--mode free): sound" in cli("check pipelined --parts 2")
 
 
 def test_what_cannot_be_cut_is_listed_with_the_fix(cli: Commands) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from antiphon.telemetry.parts.parts_csv import read_parts
 from tests.commands import Commands
 from tests.engine.parts.rings import document
 
@@ -114,6 +115,29 @@ def test_a_channel_that_cannot_be_cut_is_named_with_the_fix(cli: Commands) -> No
     assert line.startswith("channels[a->b].link.delay: 0: a message is read at the step at which it is sent")
     assert "give the channel `link: {delay: 1}`, or place both ends together" in line
     cli("run now.yaml --place *=0 --place c=1 --name a")
+
+
+def test_parts_that_do_not_wait_have_no_episodes(cli: Commands) -> None:
+    line = (
+        "env: its episodes end, and parts that do not wait are at different steps of them; use a stream of examples, "
+        "or parts in lockstep"
+    )
+    assert cli.refused("run lossy --parts 2 --mode free --name a") == line
+
+
+def test_parts_that_do_not_wait_learn_write_rows_and_are_evaluated(cli: Commands) -> None:
+    write("steady.yaml", steps=200, delay=1, every=50)
+    stream = Path("steady.yaml").read_text(encoding="utf-8").replace("episode: example", "episode: stream")
+    Path("steady.yaml").write_text(stream, encoding="utf-8")
+    result = cli.json("run steady.yaml --name a --parts 2 --mode free --checkpoint-every 60")
+    assert facts("runs/a")["parts"]["mode"] == "free"
+    rows = [row for row in figures("runs/a")[1:] if row[1:4] == ["agent", "a", "loss"]]
+    assert [row[0] for row in rows] == ["1", "50", "100", "150", "200"]
+    losses = [float(row[4]) for row in rows]
+    assert losses[-1] < losses[0]  # means over the steps of a row, as without parts
+    assert list(read_parts(Path("runs/a/parts.csv"))) == [1, 50, 100, 150, 200]
+    assert cli.json("evaluate runs/a")["accuracy"] == result["accuracy"]
+    assert "its parts did not wait" in cli.refused("resume runs/a --steps 300")
 
 
 def test_check_takes_the_placement_of_a_run(cli: Commands) -> None:

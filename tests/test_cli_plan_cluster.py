@@ -46,6 +46,18 @@ def test_plan_reads_a_profile_of_the_users_own(here: Path, cli: Commands) -> Non
     )
 
 
+def test_agents_are_placed_as_told(here: Path, cli: Commands) -> None:
+    words = "plan digits-mlp --set depth=3 --set width=8 --set batch=8 --seeds 1 --steps 2"
+    found = cli.json(words, "--cluster datacentre-100 --place n0=1 --place n1=0 --place n2=0")
+    assert found["placement"] == {"n0": 1, "n1": 0, "n2": 0}
+    assert found["machines"] == ["worker-0", "worker-1"]
+    refused = cli.refused(words, "--cluster two-cores --place *=0")
+    assert "two machines at least" in refused
+    assert "place: has 2 parts, not 3" in cli.refused(
+        words, "--cluster node-8-gpu --place *=0 --place n0=1 --parts 3"
+    )
+
+
 def test_what_is_not_accepted_is_one_line(here: Path, cli: Commands) -> None:
     assert "no profile 'datacenter'" in cli.refused(TINY, "--cluster datacenter")
     assert "--cluster" in cli.refused(TINY)

@@ -99,7 +99,7 @@ def test_a_shipped_profile_is_found_by_its_name(cli: Commands) -> None:
         ("run stages.yaml --cluster mine.yaml", "--cluster mine.yaml: is only described; add --backend virtual"),
         (f"{RUN} --mode free", "--mode: has no effect in virtual time; leave it out"),
         (f"{RUN} --parts 2 --place *=0", "--parts: is counted where --place is given; leave one of them out"),
-        (f"{RUN} --parts 4", "parts: 4; there are 3 agents; use at most 3"),
+        (f"{RUN} --parts 4", "parts: 4; the number of agents is 3; use at most 3"),
         (f"{RUN} --seeds 2", "--seeds: "),
         ("run stages.yaml --backend virtual --cluster two-core", "--cluster: no profile 'two-core'; did you mean 'two-cores'?; or give a .yaml file"),
         ("run stages.yaml --backend virtual --cluster bad.yaml", "bad.yaml:4: links: none between a and b; add {between: [a, b], latency: SECONDS}"),
@@ -125,3 +125,22 @@ def test_another_cluster_or_other_parts_do_not_go_on_with_a_run(cli: Commands) -
         "run stages.yaml --name one --steps 12 --resume-if-exists"
     )
     assert "a run in virtual time keeps its parts" in cli.refused("resume runs/one --steps 20 --parts 2")
+
+
+def test_parts_that_do_not_wait_are_refused_episodes_and_warned_of_other_examples(cli: Commands) -> None:
+    Path("held.yaml").write_text(stages(aligned=False, env={"hold": 5}).to_yaml(), encoding="utf-8")
+    cli("run held.yaml --backend virtual --cluster mine.yaml --name held --steps 5")
+    assert "agents[s1]: reads from another part, which does not wait" in cli.err
+    assert len([line for line in facts("runs/held")["warnings"] if "does not wait" in line]) == 2
+    episodes = stages(aligned=False, env={"hold": 5, "episode": "example"})
+    Path("episodes.yaml").write_text(episodes.to_yaml(), encoding="utf-8")
+    for words in ("--parts 3 --mode free", "--backend virtual --cluster mine.yaml"):
+        assert "env: its episodes end, and parts that do not wait" in cli.refused(
+            f"run episodes.yaml {words}"
+        )
+
+
+def test_parts_in_one_process_that_do_not_wait_learn_what_lockstep_learns(cli: Commands) -> None:
+    cli("run stages.yaml --parts 3 --name lockstep --steps 30")
+    cli("run stages.yaml --parts 3 --mode free --every 1 --name free --steps 30")
+    assert cli.json("diff runs/lockstep runs/free")["same"] is True

@@ -43,4 +43,4 @@ def test_goodput_of_a_small_fleet() -> None:
     found = fleet.simulated(fleet.ring(4), cluster, 1800.0, 0)
     assert found["failures"] >= 10
     assert found["away"] == pytest.approx(found["failures"] * 60 / (4 * 1800), abs=0.02)
-    assert fleet.goodput(cluster, range(4), 10.0) < found["goodput"] < 1 - found["away"]
+    assert fleet.lockstep(4, 240.0, arguments) < found["goodput"] < 1 - found["away"]

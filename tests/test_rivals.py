@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks import rivals
+from benchmarks import rivals, virtual_time
 from benchmarks.rivals import (
     Chain,
     Conditions,
@@ -305,3 +305,44 @@ def test_the_number_of_parts_of_a_pipeline_is_the_fastest(data: Digits) -> None:
     step = ways_module._Flushed(3, Network(Conditions(latency=1.0), 0), Costs(), 1)
     step.run(math.inf)
     assert step.now == pytest.approx(3 + 4)
+
+
+def test_a_record_has_the_command_without_where_the_runs_are() -> None:
+    words = [
+        "--study",
+        "free",
+        "--table",
+        "--folder",
+        "somewhere",
+        "--seeds",
+        "3",
+        "--folder=there",
+        "--save",
+    ]
+    assert rivals._chosen_options(words) == ["--study", "free", "--seeds", "3", "--save"]
+
+
+def test_the_first_look_that_finds_the_accuracy_counts() -> None:
+    clock = [0.0]
+
+    def run(until: float) -> None:
+        clock[0] = until
+
+    looks: list[float] = []
+
+    def accuracy() -> float:
+        looks.append(clock[0])
+        return 0.96 if clock[0] >= 102.5 else 0.9
+
+    assert virtual_time.reached(lambda: clock[0], run, accuracy) == pytest.approx(51 * 1.02**36, rel=0.02)
+    assert looks[:3] == [1.0, 2.0, 3.0]
+    clock[0] = 0.0
+    assert virtual_time.reached(lambda: clock[0], run, lambda: 0.9) >= virtual_time.LIMIT
+
+
+def test_the_scenario_of_the_comparison_is_the_chain_of_the_rivals() -> None:
+    for way, kind in (("decoupled", "linear"), ("local", "local")):
+        found = virtual_time.scenario(3, way)
+        assert list(found.agents) == ["s0", "s1", "s2"]
+        assert [channel.gradient.kind for channel in found.channels] == [kind, kind]
+        assert all(channel.link.delay == 1 for channel in found.channels)

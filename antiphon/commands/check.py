@@ -320,5 +320,6 @@ def _show_division(division: Division) -> None:
         f"{len(division.channels):,} of {division.total:,} channels are cut: {size:,.0f} bytes a step",
         f"lookahead {steps} ({some(narrow)}): an exchange may take as long as {steps}",
         f"at most {division.speedup:.2f} times as fast as one part, exchanges left out",
+        f"without waiting (--mode free): {division.free or 'sound'}",
     ]
-    console().print(Text("\n".join(lines) + "\n"))
+    console().print(Text("\n".join(lines) + "\n"), soft_wrap=True)

@@ -163,12 +163,22 @@ class Wiring:
     def _ledger(self, spec: ChannelSpec, returns: bool) -> GradientLedger:
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
         group, link = self.group_of[spec.receiver], spec.link
+        sent_in = self.group_of[spec.sender].windows
         length = group.windows.steps()
         slack = (group.staleness + 1) * length + receiver.period if group.late else 0
         if spec.state:  # made at one tick, read at the next, and nothing is between
             way = Link(name=spec.name, delay=1, seed=self.seed)
             return GradientLedger(
-                spec.name, Sends(sender), sender, group.windows, way, returns, 0, slack, state=True
+                spec.name,
+                Sends(sender),
+                sender,
+                group.windows,
+                way,
+                returns,
+                0,
+                slack,
+                state=True,
+                sent_in=sent_in,
             )
         return GradientLedger(
             spec.name,
@@ -187,6 +197,7 @@ class Wiring:
             back=-1 if link.back is None else link.back,
             read=spec.read,
             slack=slack,
+            sent_in=sent_in,
             remembers=spec.input is not None and bool({"held", "age"} & set(spec.input.context)),
         )
 

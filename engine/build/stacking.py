@@ -268,6 +268,7 @@ def stack(base: System, part: System | None = None) -> Stacked:
     """
     found, alone = stacks_of(base)
     whole_place = {agent.name: i for members in found for i, agent in enumerate(members)}
+    whole_size = {agent.name: len(members) for members in found for agent in members}
     stack_of = {agent.name: members[0].name for members in found for agent in members}
     families = channel_stacks_of(base, stack_of, alone)
     if part is not None:
@@ -285,7 +286,7 @@ def stack(base: System, part: System | None = None) -> Stacked:
             agents[name] = _rewired(members[0]) if first in alone else _stack_agents(name, members, base)
             place |= {agent.name: (name, i) for i, agent in enumerate(members)}
             progress.advance(len(members))
-        channels = _Channels(base, place, agents, families, whole_place).stack(progress)
+        channels = _Channels(base, place, agents, families, whole_place, whole_size).stack(progress)
     groups = _groups(base, place)
 
     def stacked(call: tuple[str, ...]) -> tuple[str, ...]:
@@ -349,6 +350,7 @@ class _Channels:
         agents: The stacks.
         families: The channels that are stacked where all agents are in one system.
         whole_place: By agent: its place in its stack there.
+        whole_size: By agent: members of its stack there.
     """
 
     base: System
@@ -356,6 +358,7 @@ class _Channels:
     agents: dict[str, Agent]
     families: Sequence[Sequence[Channel]]
     whole_place: Mapping[str, int]
+    whole_size: Mapping[str, int]
 
     @cached_property
     def canonical(self) -> dict[str, int]:
@@ -368,7 +371,7 @@ class _Channels:
         whole: dict[str, int] = {}
         for i, family in enumerate(self.families):
             pieces = self._pieces(family)
-            made = [self._channel(members, stacked=len(family) > 1) for members in pieces]
+            made = [self._channel(members, family) for members in pieces]
             self._join_senders(made)
             for channel in made:
                 found[channel.name] = channel
@@ -410,8 +413,16 @@ class _Channels:
         for piece in sent:
             piece.family = family
 
-    def _channel(self, members: list[Channel], *, stacked: bool) -> Channel:
-        batch = self.base.batch
+    def _selects(self, family: Sequence[Channel]) -> bool:
+        """Whether the messages of a whole family are rows selected of their senders' port, not the port itself.
+
+        Autograd adds up what comes back to a port in another order where it is itself the message.
+        """
+        places = sorted(self.whole_place[channel.sender] for channel in family)
+        return places != list(range(self.whole_size[family[0].sender]))
+
+    def _channel(self, members: list[Channel], family: Sequence[Channel]) -> Channel:
+        batch, stacked = self.base.batch, len(family) > 1
         first = members[0]
         device = first.zeros.device
         settings: dict[str, Any] = {
@@ -425,7 +436,10 @@ class _Channels:
             sender = self.agents[self.place[first.sender][0]]
             places = [self.place[c.sender][1] for c in members]
             settings |= {"sender": sender.name, "senders": len(sender.members)}
-            settings["sender_index"] = _index(places, len(sender.members), device)
+            index = _index(places, len(sender.members), device)
+            settings["sender_index"] = (
+                torch.tensor(places, device=device) if index is None and self._selects(family) else index
+            )
             if sender.stacked:  # its ports have the names of its first member's
                 port = place_of(first.port, sender.members[places[0]].learner.network)
                 settings["port"] = port if isinstance(port, str) else list(sender.learner.network.heads)[port]

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from antiphon.engine.cluster import reaper
 from antiphon.errors import RunError
 
 __all__ = ["RayCluster", "check_versions", "open_cluster", "versions"]
@@ -57,6 +58,7 @@ class RayCluster:
     Attributes:
         address: HOST:PORT of the head.
         own: Whether the cluster was started here and ends with `close`.
+        folder: For files of parts, on each machine.
 
     Raises:
         RunError: Ray is not installed, nothing answers at the address, it refuses the token, its nodes have other versions, or
@@ -68,6 +70,8 @@ class RayCluster:
             raise RunError("ray: is not installed; pip install 'antiphon[ray]'")
         self.own = address is None
         self._directory: Path | None = None
+        self.folder = Path(tempfile.gettempdir())
+        self._reaper: subprocess.Popen[bytes] | None = None
         self._closed = False
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
@@ -85,7 +89,9 @@ class RayCluster:
             )
         _check_port_is_free()
         short = len(tempfile.gettempdir()) <= _LONGEST_FOLDER
-        self._directory = Path(tempfile.mkdtemp(prefix="antiphon-", dir=None if short else "/tmp"))
+        self._directory = self.folder = Path(
+            tempfile.mkdtemp(prefix="antiphon-", dir=None if short else "/tmp")
+        )
         token = self._directory / "token"
         token.touch(0o600)
         token.write_text(_TOKEN)
@@ -94,7 +100,6 @@ class RayCluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # as there by default, it listens on 127.0.0.1 alone
-            "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # for which its agents outlive a process that is killed
         }
         found = _init(
             "ray: no cluster could be started on this machine",
@@ -102,6 +107,11 @@ class RayCluster:
             _node_ip_address="127.0.0.1",
             _temp_dir=str(self._directory),
             object_store_memory=_OBJECT_STORE,
+        )
+        self._reaper = subprocess.Popen(
+            [sys.executable, "-I", "-S", reaper.__file__, str(self._directory)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is not for it
         )
         return str(found["gcs_address"])
 
@@ -152,7 +162,9 @@ class RayCluster:
         self._closed = True
         if "ray" in sys.modules:
             sys.modules["ray"].shutdown()
-        if self._directory is not None:
+        if self._reaper is not None:
+            self._reaper.communicate()
+        elif self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
 
 
@@ -232,12 +244,14 @@ def _loopback_alone() -> bool:
 
 def _check_port_is_free() -> None:
     port = os.environ.get(_PORT, "0")
+    reason = None if port.isdecimal() and int(port) < 2**16 else "is no port"
     try:
-        with socket.create_server(("127.0.0.1", int(port))):
-            pass
-    except (OSError, OverflowError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RunError(f"ray: {_PORT}={port}: {reason}; choose another port, or unset it") from None
+        if reason is None:
+            socket.create_server(("127.0.0.1", int(port))).close()
+    except OSError as error:
+        reason = error.strerror
+    if reason is not None:
+        raise RunError(f"ray: {_PORT}={port}: {reason}; choose another port, or unset it")
 
 
 def _check_answers(address: str) -> None:
@@ -268,7 +282,7 @@ def _probe(address: str) -> None:
         refused = "InvalidAuthToken" in done.stderr or "AuthenticationError" in done.stderr
         if refused:
             raise RunError(
-                f"--address: the cluster at {address} refuses this process's token; name the cluster's own with "
+                f"--address: the cluster at {address} and this process share no token; name the cluster's with "
                 "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, or set RAY_AUTH_MODE=disabled if it has none"
             )
         raise RunError(f"--address: the Ray cluster at {address} cannot be joined ({lines[-1].strip()})")

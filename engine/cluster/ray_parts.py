@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -94,7 +93,8 @@ class RayParts:
     ) -> None:
         self.placement, self.every, self._merge = placement, every, merge
         self._count = max(placement.values()) + 1
-        self._directory = Path(tempfile.gettempdir()) / f"antiphon-parts-{uuid.uuid4().hex}"
+        self._directory: Path | None = None
+        """Of the parts' checkpoints."""
         self._actors: list[Any] = []
         self._at = self._epoch = self._calls = 0
         self._boundaries: list[int] = []
@@ -127,8 +127,9 @@ class RayParts:
             concurrency_groups=_GROUPS,
             scheduling_strategy="DEFAULT" if cluster.own else "SPREAD",
         )(PartWorker)
+        directory = self._directory = cluster.folder / f"antiphon-parts-{uuid.uuid4().hex}"
         self._actors = [
-            actor.remote(partial(make, index), index, self._directory / str(index), checkpoint_every)
+            actor.remote(partial(make, index), index, directory / str(index), checkpoint_every)
             for index in range(self._count)
         ]
         self._neighbours = {index: RayNeighbour(one) for index, one in enumerate(self._actors)}
@@ -195,8 +196,9 @@ class RayParts:
         for actor in self._actors:
             self._ray.kill(actor)
         self._actors = []
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
         self._resources.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
 
     # --- calls -------------------------------------------------------------------------------------------
 
@@ -248,30 +250,40 @@ class RayParts:
         answers: dict[int, Any] = {}
         errors: list[AntiphonError] = []
         watch = Watch(_STEPPED_WITHIN)
-        while pending:
-            done, _ = self._ray.wait([*pending], timeout=_POLL)
-            for ref in done:
-                index = pending.pop(ref)
-                try:
-                    answer = self._ray.get(ref, timeout=_STEPPED_WITHIN)
-                except self._ray.exceptions.RayActorError as error:
-                    self._note_death(index, error)
-                    if not errors:
+        try:
+            while pending:
+                done, _ = self._ray.wait([*pending], timeout=_POLL)
+                for ref in done:
+                    index = pending.pop(ref)
+                    answer = self._answer(index, ref)
+                    if isinstance(answer, Failure):
+                        errors.append(answer.error)
+                    elif answer is not None:
+                        answers[index] = answer
+                    elif not errors:
                         pending[self._submit(index, method, sent)] = index
-                    continue
-                if isinstance(answer, Failure):
-                    errors.append(answer.error)
-                else:
-                    answers[index] = answer
-                    self._note(index, answer)
-            if errors or stop():
-                self._halt(pending.values())
-            if not done and watch.is_due():
-                self._ask([*pending.values()])
-                watch.look(self._records)
+                if errors or stop():
+                    self._halt(pending.values())
+                if not done and watch.is_due():
+                    self._ask([*pending.values()])
+                    watch.look(self._records)
+        except BaseException:
+            self._halt(pending.values())
+            raise
         if errors:
             raise min(errors, key=_rank)
         return [answers[index] for index in range(self._count)]
+
+    def _answer(self, index: int, ref: Any) -> Any:
+        """Return a worker's answer, which is there; None: its process has died."""
+        try:
+            answer = self._ray.get(ref, timeout=_STEPPED_WITHIN)
+        except self._ray.exceptions.RayActorError as error:
+            self._note_death(index, error)
+            return None
+        if not isinstance(answer, Failure):
+            self._note(index, answer)
+        return answer
 
     def _halt(self, indices: Iterable[int]) -> None:
         """Have parts end the present call early."""

@@ -38,7 +38,7 @@ class PartRecord:
         """Take a report."""
         last = self.progress
         if last.process and (last.machine, last.process) != (progress.machine, progress.process):
-            self.restarts += 1
+            self.restarts = max(self.restarts + 1, progress.starts)
             self._before = replace(
                 last,
                 computing=self._before.computing + last.computing,

@@ -105,6 +105,8 @@ class Progress:
     lookahead: int = 0
     """Steps that it may be ahead of its neighbours."""
     machine: str = ""
+    starts: int = 0
+    """How often it was started there before."""
     process: int = 0
     """Its process's number there."""
     computing: float = 0.0
@@ -154,7 +156,9 @@ class PartWorker:
         """The newest call that is to end early."""
         self._lost: dict[int, int] = {}
         """By neighbour, the step before which it keeps nothing, where it has said so."""
-        self._progress = Progress(machine=socket.gethostname(), process=os.getpid())
+        self._progress = Progress(
+            machine=socket.gethostname(), process=os.getpid(), starts=self._count_starts()
+        )
 
     # --- calls of the driver -----------------------------------------------------------------------------
 
@@ -400,7 +404,7 @@ class PartWorker:
             torch.set_num_threads(1)
             self._built = self._make()
             if self._built.free:
-                self._built.incarnation = self._count_starts()
+                self._built.incarnation = self._progress.starts
         return self._built
 
     def _drop_part(self) -> None:

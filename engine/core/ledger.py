@@ -45,6 +45,7 @@ class GradientLedger:
         remembers: Whether records wait until the mailbox has taken them in, on a perfect link too.
         read: What a tick that several messages reach since the one before it does with them.
         state: Whether the messages are states that an agent hands to its own next tick.
+        sent_in: The sending group's windows, where a predictor is conditioned on them.
     """
 
     name: str
@@ -58,6 +59,7 @@ class GradientLedger:
     remembers: bool = False
     read: str = "last"
     state: bool = False
+    sent_in: Windows | None = None
     records: dict[int, Record] = field(default_factory=dict)
     """By stamp."""
     uses: dict[int, dict[tuple[int, int], Consumption]] = field(default_factory=dict)

@@ -2,6 +2,9 @@
 
 The parts take the steps after which nothing outside reads the state; the whole simulation takes the others itself, from the
 state that is gathered before them, with its observers and recorders, and the parts take them as well.
+
+In free mode the parts take all steps: what is under way between them is no state of a whole simulation, which takes over
+parameters and means of losses only.
 """
 
 from __future__ import annotations
@@ -19,17 +22,21 @@ from antiphon.engine.parts.part import Part, merge_states
 from antiphon.engine.parts.placement import (
     Placement,
     check_divisible,
+    check_free,
     check_placement,
     lookahead_of,
     partition,
 )
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.parts.transport import LocalParts, Parts
+from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario
 
 __all__ = ["Coordinator", "open_parts"]
 
+_LEARNED = ("learners", "predictors", "inputs", "outliers")
+"""Keys of a system's state that are no messages or windows."""
 _LONGEST = 1000
 """Steps of one call to the parts, where nothing is observed for longer."""
 
@@ -62,6 +69,8 @@ class Coordinator:
         """Scenario and seed of the parts."""
         self._parts_at: int | None = None
         """Steps that the parts have taken; None: their state is not that of the simulation."""
+        self._counted: dict[str, Any] = {}
+        """In free mode: the sums of losses that the simulation has had from its parts."""
         self._row_at: int | None = None
         """The step of the newest row of figures, where the parts have not taken it yet."""
         self._figures_writer = FiguresWriter()
@@ -89,25 +98,40 @@ class Coordinator:
             RunError: A part is gone and does not come back.
         """
         step = simulation.now
+        self._note_reset(simulation)
         if self._parts_at is None:
             self._held_at = step
         if self._parts_at is None or self._parts_at <= step:
             parts = self._bring_parts(simulation)
-            until = next(n for n in count(step + 1) if observed(n) or n == step + _LONGEST)
+            last = 1 if self.free else 0  # in free mode an observed step is the parts' too
+            until = next(n for n in count(step + 1) if observed(n - last) or n == step + _LONGEST)
             row, self._row_at = self._row_at, None
             try:
                 stop = self._figures_writer.following(simulation, parts)
                 self._parts_at = parts.advance(until, stop=stop, row_at=row)
+                if self._parts_at <= step:  # stopped after the step that the whole has taken too
+                    self._parts_at = parts.advance(until, stop=stop)
             except DivergenceError as error:
                 self._diverge(simulation, error, until)
         simulation.now = step + 1
+        if self.free and observed(step):
+            self.gather(simulation)
+
+    @property
+    def free(self) -> bool:
+        """Whether the parts take all steps, and never wait."""
+        return self.settings.mode == "free"
+
+    def _note_reset(self, simulation: BaseSimulation) -> None:
+        if simulation.now < self._held_at:
+            self._parts_at, self._held_at = None, simulation.now
 
     def _bring_parts(self, simulation: BaseSimulation) -> Parts:
         """Return the parts, not further from the simulation's step than by one that they take themselves."""
         parts = self._open(simulation)
         if self._parts_at is None or self._parts_at < simulation.now - 1:
             parts.scatter(simulation.state_dict())
-            self._parts_at, self._row_at = simulation.now, None
+            self._parts_at, self._row_at, self._counted = simulation.now, None, {}
         return parts
 
     def observe(self, simulation: BaseSimulation, *, row: bool) -> None:
@@ -128,8 +152,10 @@ class Coordinator:
     def release(self, simulation: BaseSimulation) -> None:
         """Note that anything may be done to the simulation from here on: its parts take over its state before they go on.
 
-        After an exception it is at the step of the newest state that it holds itself.
+        After an exception it is at the step of the newest state that it holds itself. In free mode the parts keep theirs.
         """
+        if self.free:
+            return
         if self._parts_at is not None and self._parts_at > self._held_at:
             simulation.now = self._held_at
         self._parts_at = None
@@ -148,23 +174,42 @@ class Coordinator:
             DivergenceError: As of `advance`.
             RunError: A part is gone and does not come back.
         """
+        self._note_reset(simulation)
         reached = self._parts_at
         if self._parts is None or reached is None or reached <= self._held_at:
             return
         try:
-            simulation.load_state_dict(self._parts.gather())
+            state = self._parts.gather()
         except DivergenceError as error:
             self._diverge(simulation, error, reached)
+        if self.free:
+            self._take_parameters(simulation, state)
+        else:
+            simulation.load_state_dict(state)
         self._held_at = reached
+
+    def _take_parameters(self, simulation: BaseSimulation, state: dict[str, Any]) -> None:
+        """Take parameters, optimisers and statistics, and the means of losses since they were last taken."""
+        state = copy_tree(state)
+        own = simulation.backend.state_dict()
+        learned = {key: state["system"][key] for key in _LEARNED}
+        simulation.backend.load_state_dict({**copy_tree(own), **learned})
+        before, self._counted = self._counted, state["tally"]
+        since = {
+            name: [now - then for now, then in zip(sums, before.get(name, (0, 0, 0)), strict=True)]
+            for name, sums in state["tally"].items()
+        }
+        simulation.train_means.load_state_dict(since)
+        simulation.now = state["now"]
 
     def _diverge(self, simulation: BaseSimulation, error: DivergenceError, until: int) -> None:
         """Bring the simulation to the step at which a part diverged, by taking the steps since the state it holds itself.
 
-        In free mode, whose steps nothing can repeat, it stays at that state.
+        In free mode, whose steps nothing can repeat, it stays at the parameters that it has.
         """
         self._parts_at, simulation.now = None, self._held_at
         simulation.observed_at = 0  # it takes all steps itself
-        if self.settings.mode == "lockstep":
+        if not self.free:
             while simulation.now < until:
                 simulation.advance()
             simulation.synchronize()
@@ -186,6 +231,8 @@ def open_parts(simulation: BaseSimulation, settings: PartsSettings) -> Parts:
         RunError: A part cannot be started, or its transport is not installed.
     """
     placement = placement_for(simulation, settings)
+    if settings.mode == "free":
+        check_free(simulation.system)
     lookahead = lookahead_of(simulation.system, placement)
     every = settings.every or max(1, lookahead // 2)
     if settings.mode == "lockstep" and every > lookahead:
@@ -193,6 +240,8 @@ def open_parts(simulation: BaseSimulation, settings: PartsSettings) -> Parts:
             f"parts: every is {every}, and parts of this placement may be {lookahead} steps apart; give at most "
             f"{lookahead}, or longer delays"
         )
+    if settings.mode == "free":
+        check_free(simulation.system)
     make = partial(
         Part,
         simulation.scenario,

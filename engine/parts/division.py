@@ -15,11 +15,13 @@ from antiphon.engine.parts.placement import (
     bonds,
     channel_lookahead,
     check_divisible,
+    check_free,
     check_placement,
     cut_channels,
     message_bytes,
     partition,
     returned_bytes,
+    unaligned_readers,
 )
 from antiphon.errors import ScenarioError
 from antiphon.scenarios.document import Scenario
@@ -104,6 +106,7 @@ class Division:
         total: Number of message channels between agents.
         lookahead: Steps that the parts may be apart; None: nothing is cut.
         speedup: At most so many times as fast as one part: all FLOP by those of the busiest part.
+        free: What keeps parts from running without waiting, or what their agents could mix up; empty: nothing.
     """
 
     parts: tuple[PartShare, ...]
@@ -111,6 +114,7 @@ class Division:
     total: int
     lookahead: int | None
     speedup: float
+    free: str
 
 
 def division_of(system: System, placement: Placement) -> Division:
@@ -139,7 +143,21 @@ def division_of(system: System, placement: Placement) -> Division:
         total=sum(channel.sender != channel.receiver for channel in system.channels.values()),
         lookahead=min((channel.lookahead for channel in channels), default=None),
         speedup=total / (max(flop) or 1.0),
+        free=_free(system, placement),
     )
+
+
+def _free(system: System, placement: Placement) -> str:
+    try:
+        check_free(system)
+    except ScenarioError as error:
+        return str(error)
+    readers = unaligned_readers(system, placement)
+    if not readers:
+        return ""
+    names = ", ".join(readers[:3]) + (f" and {len(readers) - 3} more" if len(readers) > 3 else "")
+    duration = "1 step" if system.hold == 1 else f"{system.hold} steps"
+    return f"{names} may read late messages of other examples (each is shown for {duration}); align such agents, or raise env.hold"
 
 
 def joined(system: System) -> list[Joined]:

@@ -8,6 +8,7 @@ dropped, all that is read is what lockstep reads over links of delay 1.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,13 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.agent import AGE, Agent
-from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.records import Record, StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.parts.boundary import Array, Boundary, Exchange, Message, Return
 
-__all__ = ["FreeBoundary", "FreeFigures", "FreeSettings", "packed", "travelling_signals", "unpacked"]
+__all__ = ["FreeBoundary", "FreeFigures", "FreeSettings", "packed", "unpacked"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ class FreeReturn(Return):
     incarnation: int
 
 
+_OF_WHOLE = -1
+"""The incarnation of messages that were sent before a division into parts."""
 Origin = tuple[int, int]
 """Stamp and incarnation of a sender."""
 
@@ -110,7 +112,7 @@ class FreeBoundary(Boundary):
         system: The part's, of stacks.
         elsewhere: By channel that is cut: the part that its other end is in.
         index: The part.
-        signals: By channel: the names of the signals that travel with its messages (`travelling_signals`).
+        signals: By channel: the names of the signals that travel with its messages (`aligned.travelling_signals`).
         settings: Bounds.
 
     Attributes:
@@ -126,6 +128,7 @@ class FreeBoundary(Boundary):
         settings: FreeSettings | None = None,
     ) -> None:
         self.settings = settings or FreeSettings()
+        self.patience = self.settings.staleness
         self.figures = FreeFigures()
         self._signals = signals
         super().__init__(system, elsewhere, index, lookahead=1)
@@ -143,7 +146,7 @@ class FreeBoundary(Boundary):
             yield _Receiver(agent, [*first, *(key for key in own if key not in first)], bool(first))
 
     def reset(self, step: int) -> None:
-        """Forget what is on its way and has not been read."""
+        """Begin at `step` from the state of a whole: what is in both halves' ledgers has been sent and arrived."""
         super().reset(step)
         self._queues: dict[str, list[_Queued]] = {key: [] for key in self.receiving}
         self._newest: dict[str, Origin] = {}
@@ -154,6 +157,14 @@ class FreeBoundary(Boundary):
         """By channel and own stamp: what filled it."""
         self._sent: dict[tuple[str, int], int] = {}
         """By channel and stamp: the incarnation that sent it, while something may come back."""
+        for key, channel in self.receiving.items():
+            open_ = [stamp for stamp, record in channel.ledger.records.items() if record.finished is None]
+            self._origins |= {(key, stamp): (stamp, _OF_WHOLE) for stamp in open_}
+        for key, channel in self.sending.items():
+            for stamp, record in channel.ledger.records.items():
+                if record.finished is None:
+                    self._sent[key, stamp] = _OF_WHOLE
+                    record.deadline = max(record.deadline, stamp + self.settings.staleness + 1)
 
     # --- a step --------------------------------------------------------------------------------------------
 
@@ -181,10 +192,8 @@ class FreeBoundary(Boundary):
                 self._fill_due(key, step, None if found is None else found.get(key))
 
     def _reads(self, key: str, step: int) -> bool:
-        """Whether the schedule has a message that reaches its receiver at `step`."""
-        ledger = self.receiving[key].ledger
-        stamp = step - ledger.link.delay
-        return stamp >= 0 and ledger.sender.due(stamp)
+        """Whether the schedule has a message that reaches its receiver at `step` and has still to come."""
+        return (key, step - self.receiving[key].ledger.link.delay) in self._due
 
     def _match(self, receiver: _Receiver, step: int) -> dict[str, _Queued] | None:
         """What an aligned receiver reads at `step`: the oldest example that has come over all of its cut channels.
@@ -268,6 +277,29 @@ class FreeBoundary(Boundary):
                 if record.finished == step and (key, record.stamp) in self._origins:
                     origin = self._origins.pop((key, record.stamp))
                     returns.append(_return(key, origin, step, record))
+
+    @contextmanager
+    def arrivals_in_place(self, step: int) -> Iterator[None]:
+        """Let records be, in a context, as whoever takes `step` without this boundary has to find them: what has arrived is
+        in its place, and what has not is lost."""
+        before = []
+        waiting = {key: list(queue) for key, queue in self._queues.items()}
+        for (key, stamp), record in sorted(self._due.items(), key=lambda one: one[0][1]):
+            before.append((record, record.message, record.received, record.step_signals, record.lost))
+            if not waiting[key]:
+                if stamp + self.receiving[key].ledger.link.delay <= step:
+                    self._lose(record)
+                continue
+            queued = waiting[key].pop(0)
+            self.receiving[key].ledger.fill(record, queued.content)
+            if key in self._signals:
+                record.step_signals = StepSignals(queued.example, queued.signals)
+        try:
+            yield
+        finally:
+            for record, message, received, step_signals, lost in before:
+                record.message, record.received = message, received
+                record.step_signals, record.lost = step_signals, lost
 
     # --- between parts -------------------------------------------------------------------------------------
 
@@ -369,54 +401,6 @@ def _arrays(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _arrays(item) for key, item in value.items()}
     return value.cpu().numpy() if isinstance(value, Tensor) else value
-
-
-def travelling_signals(whole: System, cut: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return by cut channel the names of the signals that travel with its messages: where the receiver is aligned to it,
-    what this agent needs of them, and those that are aligned to it in turn; where the sender is aligned to another one, what
-    a synthetic input is conditioned on.
-
-    Args:
-        whole: All agents and channels.
-        cut: Names of channels.
-    """
-    needed: dict[str, set[str]] = {}
-
-    def needs(agent: Agent) -> set[str]:
-        if agent.name in needed:
-            return needed[agent.name]
-        own = needed[agent.name] = {name for name in (*agent.observes, *agent.critic) if name != AGE}
-        if agent.goal is not None:
-            own.update(agent.goal.signals)
-        for channel in agent.outgoing:
-            own.update(_conditions(channel))
-            receiver = whole.agents[channel.receiver]
-            if receiver.align == channel.name:
-                own.update(needs(receiver))
-        return own
-
-    found = {}
-    for name in cut:
-        channel = whole.channels[name]
-        sender, receiver = whole.agents[channel.sender], whole.agents[channel.receiver]
-        wanted = {spec.name for spec in channel.input_context}
-        if receiver.align == name:
-            wanted |= needs(receiver)
-        elif sender.align is None:
-            continue  # the receiver has the signals of the steps at which it is sent to
-        if wanted:
-            found[name] = tuple(sorted(wanted))
-    return found
-
-
-def _conditions(channel: Channel) -> set[str]:
-    """The names of the signals that a channel's predictors are conditioned on, or predict."""
-    names = {spec.name for spec in channel.input_context}
-    if channel.predictor is not None:
-        names.update(spec.name for spec in channel.context)
-        if channel.target is not None:
-            names.add(channel.target)
-    return names
 
 
 def _return(key: str, origin: Origin, step: int, record: Record) -> FreeReturn:

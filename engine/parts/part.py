@@ -8,20 +8,21 @@ All parts step replicas of one environment and follow one schedule. What crosses
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
 import torch
 
 from antiphon.engine.build.builder import build, chosen_device, without_weights
-from antiphon.engine.core.clock import Schedule
 from antiphon.engine.core.environment import EnvironmentRunner, environment_state, make_environment
 from antiphon.engine.core.ledger import NEVER
 from antiphon.engine.core.records import StepSignals
 from antiphon.engine.core.system import System
+from antiphon.engine.parts.aligned import travelling_signals
 from antiphon.engine.parts.boundary import Boundary, Exchange, return_slack
-from antiphon.engine.parts.free_boundary import FreeBoundary, FreeSettings, travelling_signals
+from antiphon.engine.parts.free_boundary import FreeBoundary, FreeSettings
+from antiphon.engine.parts.halves import part_of
 from antiphon.engine.parts.placement import Placement, lookahead_of
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.step.backends import StackedBackend
@@ -46,6 +47,7 @@ class Part:
         stacked: Whether agents of one kind are computed as one.
         incarnation: How many times it has been started again.
         free: It waits for nothing but messages that an agent is aligned to, within these bounds; None: lockstep.
+        whole: All agents, shared with the other parts of this process (`halved`); None: they are built for this part.
 
     Attributes:
         now: Steps taken.
@@ -70,11 +72,14 @@ class Part:
         stacked: bool = True,
         incarnation: int = 0,
         free: FreeSettings | None = None,
+        whole: System | None = None,
     ) -> None:
         self.scenario, self.index, self.incarnation, self.seed = scenario, index, incarnation, seed
         place = chosen_device(device)
         self._env = make_environment(scenario, place, dtype, scenario.training.batch)
-        whole = build(without_weights(scenario), self._env.description, seed=seed, device=place, dtype=dtype)
+        if whole is None:
+            numbers: dict[str, Any] = {"seed": seed, "device": place, "dtype": dtype}
+            whole = build(without_weights(scenario), self._env.description, **numbers)
         part = part_of(whole, placement, index)
         self._order = {"agents": list(whole.agents), "channels": list(whole.channels)}
         self._groups = [i for i, group in enumerate(whole.groups) if group in part.groups]
@@ -158,7 +163,10 @@ class Part:
             DivergenceError: The device has found a number that is not finite at an earlier step.
         """
         self.backend.synchronize()
-        system = self.backend.state_dict()
+        with self.boundary.arrivals_in_place(self.now):
+            self.backend.stale = self.backend.system is not self.backend.stacked.base
+            system = self.backend.state_dict()
+        self.backend.stale = self.backend.system is not self.backend.stacked.base
         ends = self._ends()
         for key, end in (("predictors", "sender"), ("inputs", "receiver")):
             system[key] = {name: own for name, own in system[key].items() if end in ends[name]}
@@ -169,6 +177,7 @@ class Part:
         return {
             "part": {
                 "index": self.index,
+                "free": self.free,
                 "order": self._order,
                 "groups": self._groups,
                 "ends": {name: sorted(own) for name, own in ends.items()},
@@ -244,7 +253,7 @@ class Part:
             if "receiver" not in own:
                 ledger.update(_EMPTY_MAILBOX, arrived=NEVER)
                 for entry in (*ledger["records"], *ledger["loose"]):
-                    entry["deadline"] += return_slack(base.channels[name].ledger)
+                    entry["deadline"] += return_slack(base.channels[name].ledger) + self.boundary.patience
             if "sender" not in own:
                 for entry in (*ledger["records"], *ledger["loose"]):
                     entry["pinned"] = False
@@ -259,37 +268,6 @@ _EMPTY_MAILBOX: Tree = {
     "prior": None,
     "prior_stamp": None,
 }
-
-
-def part_of(whole: System, placement: Placement, index: int) -> System:
-    """Return the agents of one part, as a system that shares them with the whole one.
-
-    Args:
-        whole: All agents, as built.
-        placement: By agent: its part.
-        index: The part.
-    """
-    own = {name for name in whole.agents if placement[name] == index}
-    agents = {name: agent for name, agent in whole.agents.items() if name in own}
-    channels = {
-        name: channel
-        for name, channel in whole.channels.items()
-        if channel.sender in own or channel.receiver in own
-    }
-    elsewhere = {
-        name: placement[channel.receiver if channel.sender in own else channel.sender]
-        for name, channel in channels.items()
-        if not (channel.sender in own and channel.receiver in own)
-    }
-    waves = [[call for call in wave if call[0] in own] for wave in whole.schedule.waves]
-    return replace(
-        whole,
-        agents=agents,
-        channels=channels,
-        groups=[group for group in whole.groups if group.members[0] in own],
-        schedule=Schedule({name: agent.clock for name, agent in agents.items()}, waves),
-        elsewhere=elsewhere,
-    )
 
 
 # --- the states of all parts as one ------------------------------------------------------------------------
@@ -310,7 +288,8 @@ def merge_states(states: Sequence[Mapping[str, Any]]) -> Tree:
     """Return the state of the whole simulation, as `BaseSimulation.state_dict` does.
 
     Args:
-        states: Of all parts at one step, everything delivered (`Part.state_dict`).
+        states: Of all parts at one step, everything delivered (`Part.state_dict`). Of parts that do not wait, the messages
+            that have been read, or have arrived, are those of the whole; what is under way besides is given up.
     """
     first = min(states, key=lambda state: int(state["part"]["index"]))
     order = first["part"]["order"]
@@ -322,6 +301,7 @@ def merge_states(states: Sequence[Mapping[str, Any]]) -> Tree:
         units |= dict(zip(state["part"]["groups"], system["units"], strict=True))
         for name, ends in state["part"]["ends"].items():
             halves.setdefault(name, {}).update(dict.fromkeys(ends, system["ledgers"][name]))
+    join = partial(_joined_free, now=first["now"]) if first["part"]["free"] else _joined
     events = {tuple(event): None for system in systems for event in system["quarantine"]["events"]}
     merged: Tree = {
         **systems[0],
@@ -334,7 +314,7 @@ def merge_states(states: Sequence[Mapping[str, Any]]) -> Tree:
             **{key: [n for system in systems for n in system["quarantine"][key]] for key in _DISABLED},
             "events": sorted(map(list, events), key=lambda event: event[0]),
         },
-        "ledgers": {name: _joined(**halves[name]) for name in order["channels"]},
+        "ledgers": {name: join(**halves[name]) for name in order["channels"]},
         "units": [units[i] for i in sorted(units)],
         "moments": signals,
     }
@@ -374,6 +354,48 @@ def _joined(sender: Tree, receiver: Tree) -> Tree:
         "records": sorted(records, key=itemgetter("stamp")),
         "loose": loose,
         "returned": sender["returned"],
+        "newest": sender["newest"],
+    }
+
+
+def _joined_free(sender: Tree, receiver: Tree, now: int) -> Tree:
+    """The state of a channel's ledger and mailbox, of two halves at steps of their own.
+
+    Where both have the same message at a step, as in lockstep. Else the receiver's, while it is to be read or learned from,
+    and then the sender's; what has not come back for that is given up.
+    """
+    if sender is receiver:
+        return sender
+    sent, used = (
+        {entry["stamp"]: entry for key in ("loose", "records") for entry in half[key]}
+        for half in (sender, receiver)
+    )
+
+    def chosen(stamp: int) -> Tree:
+        mine: Tree | None = sent.get(stamp)
+        theirs: Tree | None = used.get(stamp)
+        if mine is not None and theirs is not None and torch.equal(mine["received"], theirs["received"]):
+            return {**mine, **{key: theirs[key] for key in _BY_RECEIVER}}
+        if mine is None or (theirs is not None and theirs["finished"] is None):
+            assert theirs is not None
+            return theirs
+        return (
+            mine
+            if mine["finished"] is not None
+            else {**mine, "waiting": [], "finished": now, "counted": False}
+        )
+
+    kept = {entry["stamp"] for half in (sender, receiver) for entry in half["records"]}
+    found = {stamp: chosen(stamp) for stamp in sorted(sent.keys() | used.keys())}
+    returned = [
+        [step, [stamp for stamp in stamps if found[stamp]["delta"] is not None]]
+        for step, stamps in sender["returned"]
+    ]
+    return {
+        **receiver,
+        "records": [entry for stamp, entry in found.items() if stamp in kept],
+        "loose": [entry for stamp, entry in found.items() if stamp not in kept],
+        "returned": [[step, stamps] for step, stamps in returned if stamps],
         "newest": sender["newest"],
     }
 

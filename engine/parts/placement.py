@@ -32,12 +32,14 @@ __all__ = [
     "bonds",
     "channel_lookahead",
     "check_divisible",
+    "check_free",
     "check_placement",
     "cut_channels",
     "lookahead_of",
     "message_bytes",
     "partition",
     "returned_bytes",
+    "unaligned_readers",
     "units_of",
 ]
 
@@ -105,6 +107,19 @@ def check_divisible(system: System, scenario: Scenario) -> None:
     obstacle = obstacle_to_copies(scenario.env)
     if obstacle is not None:
         raise DocumentError(("env",), f"{obstacle}, and every part has one; run the scenario as one part")
+
+
+def check_free(system: System) -> None:
+    """Check that parts of a scenario need not wait for one another.
+
+    Raises:
+        ScenarioError: They do; one line with the fix.
+    """
+    if not system.description.endless:
+        raise ScenarioError(
+            "env: its episodes end, and parts that do not wait are at different steps of them; use a stream of "
+            "examples, or parts in lockstep"
+        )
 
 
 def bonds(system: System) -> Iterator[Bond]:
@@ -198,8 +213,8 @@ def check_placement(system: System, placement: Placement) -> None:
             raise ScenarioError(f"place.{name}: must be the number of a part, from 0, not {show_value(part)}")
     missing = [name for name in system.agents if name not in placement]
     if missing:
-        shown = ", ".join(missing[:8]) + (", …" if len(missing) > 8 else "")
-        raise ScenarioError(f"place: {shown} in no part; place every agent")
+        listed = ", ".join(missing[:8]) + (", …" if len(missing) > 8 else "")
+        raise ScenarioError(f"place: {listed} in no part; place every agent")
     parts = set(placement.values())
     empty = next((part for part in range(len(parts)) if part not in parts), None)
     if empty is not None:
@@ -209,6 +224,22 @@ def check_placement(system: System, placement: Placement) -> None:
         one, other = bond.agents
         if placement[one] != placement[other]:
             raise bond.error(placement)
+
+
+# --- parts that do not wait --------------------------------------------------------------------------------
+
+
+def unaligned_readers(system: System, placement: Placement) -> list[str]:
+    """Return the agents that in parts which never wait may read messages of other examples than they work on.
+
+    In a stream of examples, those that are aligned to none of the cut channels that they read; elsewhere none.
+    """
+    if not system.description.is_stream:
+        return []
+    aligned: dict[str, bool] = {}
+    for channel in cut_channels(system, placement):
+        aligned[channel.receiver] = aligned.get(channel.receiver, False) or channel.mailbox.aligns
+    return [name for name in system.agents if not aligned.get(name, True)]
 
 
 # --- what a cut costs --------------------------------------------------------------------------------------

@@ -101,6 +101,7 @@ def begin(
         facts["parts"] = simulation.division
     if isinstance(simulation, VirtualSimulation):
         facts["virtual"] = simulation.facts
+        facts["warnings"] = [*facts["warnings"], *simulation.warnings]
     try:
         directory = RunDirectory.create(path, request.scenario, facts)
     except BaseException:

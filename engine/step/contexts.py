@@ -87,8 +87,9 @@ class Contexts:
         return age.to(self.system.dtype).unsqueeze(1)
 
     def _sender_phase(self, channel: Channel, record: Record) -> Tensor:
-        windows, clock = self.system.group_of[channel.sender].windows, channel.ledger.sender.clock
-        return self._phase(channel, windows, clock, record.stamp, record.began)
+        ledger = channel.ledger
+        assert ledger.sent_in is not None
+        return self._phase(channel, ledger.sent_in, ledger.sender.clock, record.stamp, record.began)
 
     def _receiver_phase(self, channel: Channel, tick: int | None, began: int) -> Tensor:
         ledger = channel.ledger

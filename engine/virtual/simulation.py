@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 
 from antiphon.engine.base_simulation import StepInfo
+from antiphon.engine.build.builder import build, without_weights
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import StepReport
 from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.free_boundary import FreeBoundary, FreeFigures, FreeSettings, packed, unpacked
+from antiphon.engine.parts.halves import halved
 from antiphon.engine.parts.part import Part
-from antiphon.engine.parts.placement import agent_costs, check_divisible, check_placement, partition, units_of
+from antiphon.engine.parts.placement import (
+    check_divisible,
+    check_free,
+    check_placement,
+    partition,
+    unaligned_readers,
+    units_of,
+)
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.run_writer import open_writer
@@ -31,6 +39,7 @@ from antiphon.engine.step.backends import StackedBackend
 from antiphon.engine.step.report import AgentReport, MeanAccumulator
 from antiphon.engine.virtual.cluster import VirtualCluster
 from antiphon.engine.virtual.profile import ClusterProfile, find_profile
+from antiphon.engine.virtual.step_seconds import seconds_of_steps
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario, Template
@@ -39,9 +48,6 @@ from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 __all__ = ["VirtualSimulation"]
-
-_MEASURED_STEPS = 24
-"""Of each part, where a profile says that steps are timed on this machine."""
 
 
 class VirtualSimulation(Simulation):
@@ -96,7 +102,7 @@ class VirtualSimulation(Simulation):
             self._step_seconds = step_seconds
             self._open()
             if logdir is not None:
-                facts = {"parts": self.parts, "virtual": self.facts}
+                facts = {"parts": self.division, "virtual": self.facts}
                 self._writer = open_writer(self, Path(logdir), checkpoint_every, **facts)
         except BaseException:
             self.close()
@@ -111,10 +117,7 @@ class VirtualSimulation(Simulation):
                 "telemetry.value: is measured in forks of a whole simulation; leave it out in virtual time"
             )
         check_divisible(self.system, self.scenario)
-        if not self.system.description.endless:
-            raise ScenarioError(
-                "env: its episodes end, and parts that do not wait are at different steps of them; use a stream of examples"
-            )
+        check_free(self.system)
 
     def _place(self, placement: Mapping[str, int] | int | None) -> dict[str, int]:
         system = self.system
@@ -135,9 +138,12 @@ class VirtualSimulation(Simulation):
         whole = self.system
         settings: dict[str, Any] = {"seed": self.seed, "device": self.device, "dtype": self.dtype}
         count = max(self.placement.values()) + 1
+        own = build(without_weights(self.scenario), self._env.description, **settings)
+        settings["whole"] = halved(own, self.placement)
         self._parts = [self._part(number, **settings) for number in range(count)]
         if self._step_seconds is None:
-            self._step_seconds = self._seconds_of_steps(whole, settings)
+            make = partial(self._part, **settings | {"whole": None})
+            self._step_seconds = seconds_of_steps(whole, self.placement, self.profile, make)
         exchange = packed, unpacked
         self.cluster: VirtualCluster[Exchange] = VirtualCluster(
             self.profile, self._parts, self._step_seconds, self.seed, *exchange
@@ -155,30 +161,6 @@ class VirtualSimulation(Simulation):
         if any(agent.weights is not None for agent in self.scenario.agents.values()):
             part.load_state_dict(super().state_dict())
         return part
-
-    def _seconds_of_steps(self, whole: System, settings: Mapping[str, Any]) -> list[float]:
-        costs, found = agent_costs(whole), []
-        for number in range(len(self._parts)):
-            compute = self.profile.machine(number).compute
-            flop = sum(cost for name, cost in costs.items() if self.placement[name] == number)
-            measured = self._timed(number, settings) if compute.measure else None
-            found.append(compute.seconds(flop, measured))
-        return found
-
-    def _timed(self, number: int, settings: Mapping[str, Any]) -> float:
-        """Return the median seconds of a step of a part on this machine, of steps on messages of zeros."""
-        part = self._part(number, **settings)
-        times = []
-        try:
-            for _ in range(_MEASURED_STEPS):
-                start = time.perf_counter()
-                part.step()
-                for neighbour in part.neighbours:
-                    part.collect(neighbour)
-                times.append(time.perf_counter() - start)
-        finally:
-            part.close()
-        return statistics.median(times)
 
     def _view(self, whole: System) -> System:
         """Return all parts' own agents, and the halves of their channels that learn, as one system, which takes no steps."""
@@ -202,7 +184,7 @@ class VirtualSimulation(Simulation):
         )
 
     @property
-    def parts(self) -> dict[str, Any]:
+    def division(self) -> dict[str, Any]:
         """Its parts as run.json has them, the `placement` of agents among it."""
         count = len(self._parts)
         return {
@@ -221,6 +203,15 @@ class VirtualSimulation(Simulation):
             "free": asdict(self.free),
             "step_seconds": self.cluster.step_seconds,
         }
+
+    @property
+    def warnings(self) -> list[str]:
+        """What parts that do not wait may make of the scenario, a line each."""
+        return [
+            f"agents[{name}]: reads from another part, which does not wait, and works on the example of its own step; an "
+            "example has to last for longer than parts drift apart, or add `align: true`"
+            for name in unaligned_readers(self.system, self.placement)
+        ]
 
     # --- stepping ----------------------------------------------------------------------------------------
 

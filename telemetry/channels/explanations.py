@@ -106,7 +106,7 @@ _CHANNEL: dict[str, Explanation] = {
         "message spread", "Standard deviation of all components of the newest message; 0 carries nothing."
     ),
     "message_energy": Explanation(
-        "message energy", "Root of the mean square of the newest message's components: 0 is silence."
+        "message energy", "Root of the mean square of the newest message's components: 0 carries nothing."
     ),
     "symbol_entropy": Explanation(
         "symbol entropy",
@@ -181,7 +181,7 @@ _AGENT: dict[str, Explanation] = {
     "updates": Explanation("updates", "Optimiser steps taken so far."),
     "gradient_norm": Explanation("gradient norm", "Norm of the gradient of its newest update."),
     "parameter_norm": Explanation("parameter norm", "Norm of all its parameters."),
-    "silenced": Explanation("silenced", "1 once it is in quarantine: it learns no more.", "share"),
+    "silenced": Explanation("in quarantine", "1 once it is in quarantine: it learns no more.", "share"),
 }
 _PART: dict[str, Explanation] = {
     "steps_taken": Explanation("step", "Environment steps that the part has taken."),

@@ -16,7 +16,7 @@ _ROWS = 64
 """Most parts of a run in its table."""
 _NAMED = 4
 """Most parts named in a cell or a sentence."""
-_MODES = {"lockstep": "in lockstep", "free": "none of which waits"}
+_MODES = {"lockstep": "in lockstep", "free": "asynchronous"}
 _TRANSPORTS = {
     "local": "in one process",
     "ray": "on Ray",
@@ -67,7 +67,7 @@ def _block(run: ReportRun) -> list[Html]:
     blocks = [element("p", _sentence(run))]
     if gone := [row for row in run.parts if not row.alive]:
         named = "; ".join(
-            f"part {row.part}{f' ({row.machine})' if row.machine else ''}, {_age(row)}"
+            f"part {row.part}{f' ({row.machine})' if row.machine else ''}, last heartbeat {_age(row)}"
             for row in gone[:_NAMED]
         )
         more = f"; and {len(gone) - _NAMED} more" if len(gone) > _NAMED else ""
@@ -112,7 +112,7 @@ def _waited_for(waiting: Mapping[int, float]) -> str:
 
 
 def _age(row: PartFigures) -> str:
-    return "now" if row.heartbeat_age < 1 else f"{number(row.heartbeat_age)} s ago"
+    return "now" if row.heartbeat_age < 1 and row.alive else f"{number(row.heartbeat_age)} s ago"
 
 
 def _sentence(run: ReportRun) -> str:

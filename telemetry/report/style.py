@@ -59,6 +59,7 @@ body { background: var(--r-paper); color: var(--r-ink); font: 15px/1.55 system-u
 .report tbody th { font-weight: 500; overflow-wrap: anywhere; min-width: 8em; max-width: 26em; }
 .report td { overflow-wrap: anywhere; max-width: 34em; }
 .report .number { text-align: right; white-space: nowrap; }
+.report #parts th, .report #parts td { padding-right: 12px; min-width: 0; }
 .report .differences td { font-family: ui-monospace, Menlo, Consolas, monospace; font-size: 12px; }
 .report figure { margin: 14px 0; }
 .report figcaption { font-size: 13px; font-weight: 600; margin-bottom: 4px; overflow-wrap: anywhere; }

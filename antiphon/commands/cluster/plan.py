@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.text import Text
 
-from antiphon.commands.arguments import given_template, values_of
+from antiphon.commands.arguments import given_template, placement_of, values_of
 from antiphon.commands.output import console, print_json, remark, show_table
 from antiphon.commands.show import some
 from antiphon.engine.planning.rivals.cluster_plan import ClusterPlan, plan_on_cluster
@@ -31,6 +31,7 @@ def plan(
     seeds: int,
     steps: int | None,
     parts: int | None,
+    place: Sequence[str],
     json: bool,
 ) -> None:
     """Print the plan of a scenario on a cluster.
@@ -42,7 +43,14 @@ def plan(
     profile = find_profile(cluster)
     scenario = given_template("plan", name, python).resolve(variant, values_of(settings))
     found = plan_on_cluster(
-        scenario, profile, target=target, seeds=seeds, steps=steps, parts=parts, watch=remark
+        scenario,
+        profile,
+        target=target,
+        seeds=seeds,
+        steps=steps,
+        parts=parts,
+        placement=placement_of(place, scenario.agents) if place else None,
+        watch=remark,
     )
     if json:
         print_json(found.as_dict())
@@ -61,6 +69,8 @@ def _print(plan: ClusterPlan) -> None:
         for one in plan.best
     ]
     show_table(["placement", "machines", "a step (formula)"], places, right=1)
+    if plan.about:
+        console().print(Text(f"{plan.cluster}: {plan.about}\n", style="dim"), soft_wrap=True)
     console().print(Text(plan.verdict, style="bold"), soft_wrap=True)
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import heapq
 import math
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import networkx as nx
 
 from antiphon.engine.planning.rivals.placed import PlacedWorkload
+from antiphon.engine.planning.rivals.sampled_times import SampledTimes
 from antiphon.engine.virtual.profile import ComputeSpec, LinkSpec
 from antiphon.errors import ScenarioError
 
@@ -153,7 +153,7 @@ def asynchronous_pipeline(
         seed: Of the chance in step times and links.
         minibatches: How many are simulated at least, beside those that warm it up; the rate is measured over them.
     """
-    simulation = _Pipeline(stages, ways, in_flight, random.Random(seed))
+    simulation = _Pipeline(stages, ways, in_flight, SampledTimes(seed))
     warm = 2 * in_flight
     simulation.run(warm + minibatches)
     ends = tuple(map(max, zip(*(state.ends for state in simulation.states.values()), strict=False)))
@@ -166,13 +166,12 @@ class _Pipeline:
     """One heap of events (time, order, what, stage, minibatch)."""
 
     def __init__(
-        self, stages: Mapping[int, Stage], ways: Sequence[Way], in_flight: int, chance: random.Random
+        self, stages: Mapping[int, Stage], ways: Sequence[Way], in_flight: int, times: SampledTimes
     ) -> None:
-        self.stages, self.in_flight, self.chance = stages, in_flight, chance
+        self.stages, self.in_flight, self.times = stages, in_flight, times
         self.states = {number: _State() for number in stages}
         self.after = {number: [way for way in ways if way.sender == number] for number in stages}
         self.before = {number: [way for way in ways if way.receiver == number] for number in stages}
-        self._occupied: dict[tuple[int, int], float] = {}
         self._events: list[tuple[float, int, str, int, int]] = []
         self._count = 0
 
@@ -233,28 +232,11 @@ class _Pipeline:
             state.started += 1
             state.version[minibatch] = state.updates
         state.busy = True
-        self._push(now + seconds * self._factor(stage.compute), what, number, minibatch)
+        self._push(now + seconds * self.times.factor(stage.compute), what, number, minibatch)
 
     def _send(self, what: str, sender: int, receiver: int, way: Way, minibatch: int, now: float) -> None:
-        link, ends = way.link, (sender, receiver)
-        transfer = link.transfer(way.nbytes)
-        start = max(now, self._occupied.get(ends, 0.0))
-        self._occupied[ends] = start + transfer
-        latency = link.latency * self._log_normal(link.jitter)
-        while link.loss and self.chance.random() < link.loss:  # noticed after a round trip
-            latency += 2 * link.latency + transfer
-        self._push(start + transfer + latency, what, receiver, minibatch)
+        self._push(self.times.arrival(sender, receiver, way.link, way.nbytes, now), what, receiver, minibatch)
 
     def _push(self, time: float, what: str, number: int, minibatch: int) -> None:
         self._count += 1
         heapq.heappush(self._events, (time, self._count, what, number, minibatch))
-
-    def _factor(self, compute: ComputeSpec) -> float:
-        """The factor by which chance stretches a pass."""
-        factor = self._log_normal(compute.spread)
-        if compute.stragglers is not None and self.chance.random() < compute.stragglers.share:
-            factor *= compute.stragglers.factor
-        return factor
-
-    def _log_normal(self, spread: float) -> float:
-        return math.exp(self.chance.gauss(0, spread) - spread**2 / 2) if spread else 1.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from antiphon.engine.core.system import System
@@ -93,12 +93,14 @@ def best_placements(
     def on(one: Candidate) -> PlacedWorkload:
         return PlacedWorkload(workload, one.placement, one.profile, measured)
 
-    times: Mapping[str, Callable[[Candidate], tuple[float, float]]] = {
+    times: dict[str, Callable[[Candidate], tuple[float, float]]] = {
         "locked": lambda one: (model_parallel(on(one)).seconds, 0.0),
         "1F1B pipeline": lambda one: (pipeline(on(one)).seconds, 0.0),
         "data parallel": copies,
         "decoupled": parts,
     }
+    if workload.batch < 2:
+        del times["data parallel"]
     tried = list(candidates(system, scenario, profile, most))
     return tuple(_best(rival, tried, time) for rival, time in times.items())
 

@@ -12,13 +12,20 @@ from typing import Any
 
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.core.system import System
-from antiphon.engine.parts.placement import partition, units_of
+from antiphon.engine.parts.placement import (
+    Placement,
+    check_divisible,
+    check_placement,
+    partition,
+    units_of,
+)
 from antiphon.engine.planning.rivals.asynchronous_pipeline import asynchronous_pipeline, depths, stages_of
 from antiphon.engine.planning.rivals.best_placements import BestPlacement, best_placements
-from antiphon.engine.planning.rivals.estimates import FORMULA, MEASURED, SIMULATED, Estimate
+from antiphon.engine.planning.rivals.estimates import FORMULA, MEASURED, SIMULATED, Estimate, Source, verdict
 from antiphon.engine.planning.rivals.free_parts import simulate
 from antiphon.engine.planning.rivals.learning_rules import DECOUPLED, DELAYED, LOCAL, LOCKED, with_rule
 from antiphon.engine.planning.rivals.lockstep import delays, lockstep, part_seconds
+from antiphon.engine.planning.rivals.measured_speed import measured_speed
 from antiphon.engine.planning.rivals.placed import MeasuredSpeed, PlacedWorkload
 from antiphon.engine.planning.rivals.step_times import (
     StepTime,
@@ -28,13 +35,11 @@ from antiphon.engine.planning.rivals.step_times import (
     pipeline,
 )
 from antiphon.engine.planning.rivals.target import Measured, Target, measure_steps, target_of
-from antiphon.engine.planning.rivals.verdict import verdict
 from antiphon.engine.planning.rivals.workload import Workload
-from antiphon.engine.planning.step_time import measure_step_time
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.virtual.profile import ClusterProfile
 from antiphon.envs.registry import describe
-from antiphon.errors import ScenarioError
+from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario
 
 __all__ = ["RIVALS", "ClusterPlan", "plan_on_cluster"]
@@ -45,10 +50,10 @@ PIPELINE = "1F1B pipeline"
 DATA_PARALLEL = "data parallel"
 ASYNCHRONOUS = "async pipeline"
 RIVALS = (ONE_MACHINE, MODEL_PARALLEL, PIPELINE, DATA_PARALLEL, ASYNCHRONOUS, DELAYED, DECOUPLED, LOCAL)
+_MOST_PARTS = 16
+"""Unless asked for: each part is simulated with all that it computes."""
 _LEAST = 400
 """Minibatches of an asynchronous pipeline that are simulated at least."""
-_SHARE = 4
-"""Of the batch a second measurement of the step time has one in so many, to tell work from overhead."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,7 @@ class ClusterPlan:
         return {
             "scenario": self.scenario,
             "cluster": self.cluster,
+            "about": self.about,
             "target": asdict(self.target),
             "seeds": self.seeds,
             "limit": self.limit,
@@ -101,6 +107,7 @@ def plan_on_cluster(
     seeds: int = 2,
     steps: int | None = None,
     parts: int | None = None,
+    placement: Placement | None = None,
     watch: Callable[[str], None] | None = None,
 ) -> ClusterPlan:
     """Return the time to a target of every rival on the first machines of a cluster.
@@ -113,16 +120,17 @@ def plan_on_cluster(
         target: The readouts' score on the test split, of accuracy in percent (default 95).
         seeds: Runs of each learning rule.
         steps: Of a run at most; None: the scenario's.
-        parts: How many parts the agents are placed in; None: as many as there are machines or agents.
+        parts: How many parts the agents are placed in; None: as many as there are machines or agents, 16 at
+            most.
+        placement: The part of each agent; None: of equal work and little traffic.
         watch: Called with a line before each run.
 
     Raises:
         ScenarioError: The scenario cannot be cut or built; the line names the place.
         DataError: Its data are missing or broken.
     """
-    planner = _Planner(
-        scenario, profile, target, range(seeds), steps or scenario.training.steps, parts, watch
-    )
+    limit = steps or scenario.training.steps
+    planner = _Planner(scenario, profile, target, range(seeds), limit, parts, placement, watch)
     return ClusterPlan(
         scenario=scenario.scenario,
         cluster=profile.cluster,
@@ -148,21 +156,36 @@ class _Planner:
         seeds: Sequence[int],
         limit: int,
         parts: int | None,
+        placement: Placement | None,
         watch: Callable[[str], None] | None,
     ) -> None:
         self.scenario, self.profile, self.seeds, self.limit = scenario, profile, seeds, limit
         self.watch = watch
         self._env = describe(scenario.env)
-        system = self.system(DECOUPLED, 1)
-        self.parts = parts or min(len(units_of(system)), profile.size)
-        if self.parts > profile.size:
-            raise ScenarioError(f"parts: {self.parts}; {profile.cluster} has {profile.size} machines")
-        if self.parts < 2:
-            raise ScenarioError("parts: a plan needs agents on two machines at least; there is one part")
-        self.placement = partition(system, with_rule(scenario, DECOUPLED, 1), self.parts)
+        self.placement = self._placement(parts, placement)
+        self.parts = max(self.placement.values()) + 1
         with closing(Simulation(self.locked)) as simulation:
             self.target = target_of(self.locked, simulation, target)
+            self.target.score(simulation.evaluate())  # what has no test split is refused now
         self._measured: dict[Any, Measured] = {}
+
+    def _placement(self, parts: int | None, given: Placement | None) -> dict[str, int]:
+        """Return the part of each agent, checked; part i is on machine i."""
+        system = self.system(DECOUPLED, 1)
+        if given is not None:
+            check_placement(system, given)
+            check_divisible(system, self.scenario)
+        placed = None if given is None else max(given.values()) + 1
+        if parts is not None and placed is not None and parts != placed:
+            raise ScenarioError(f"place: has {placed} parts, not {parts}; leave one of the two out")
+        count = placed or parts or min(len(units_of(system)), self.profile.size, _MOST_PARTS)
+        if count > self.profile.size:
+            raise ScenarioError(f"parts: {count}; {self.profile.cluster} has {self.profile.size} machines")
+        if count < 2:
+            raise ScenarioError("parts: a plan needs agents on two machines at least; there is one part")
+        if given is not None:
+            return dict(given)
+        return partition(system, with_rule(self.scenario, DECOUPLED, 1), count)
 
     # --- the scenario under a rule -------------------------------------------------------------------------
 
@@ -244,12 +267,14 @@ class _Planner:
             return pipeline(placed)
         return data_parallel(placed.workload, range(self.parts), self.profile, self.speed)
 
-    def _timed(self, rival: str, learning: str, step: StepTime, steps: Measured) -> Estimate:
+    def _timed(
+        self, rival: str, learning: str, step: StepTime, steps: Measured, source: Source = FORMULA
+    ) -> Estimate:
         found = Estimate(
             rival,
             learning,
             step_seconds=step.seconds,
-            step_source=FORMULA,
+            step_source=source,
             goodput=step.goodput,
             setting=step.setting,
             scores=steps,
@@ -285,9 +310,8 @@ class _Planner:
             steps = self.steps(LOCKED, staleness=staleness, limit=_beaten_after(found, step.seconds))
             estimate = self._with_steps(replace(estimate, scores=steps), steps)
             if estimate.steps is not None:
-                seconds = timing.seconds_to(
-                    math.ceil(estimate.steps / window)
-                )  # with what fills the pipeline
+                # with what fills the pipeline, and failures
+                seconds = timing.seconds_to(math.ceil(estimate.steps / window))
                 estimate = replace(estimate, seconds=seconds * step.seconds * window / timing.seconds)
             found.append(estimate)
         return _best(found)
@@ -299,9 +323,8 @@ class _Planner:
             step = lockstep(self.system(rule, delay), self.placement, self.profile, self.speed)
             steps = self.steps(rule, delay, limit=_beaten_after(found, step.seconds))
             learning = f"the scenario {rule}, links of delay {delay}"
-            found.append(
-                self._timed(rule, learning, replace(step, setting=f"lockstep, {step.setting}"), steps)
-            )
+            step = replace(step, setting=f"lockstep, {step.setting}")
+            found.append(self._timed(rule, learning, step, steps, SIMULATED))
         free = self._free(rule, _best(found))
         return _best(found if free is None else [*found, free])
 
@@ -316,7 +339,7 @@ class _Planner:
             found = simulate(
                 scenario, self.target, self.profile, self.placement, list(seconds.values()), self.seeds, limit
             )
-        except ScenarioError:
+        except (ScenarioError, RunError):  # RunError: every part waits for another one
             return None
         estimate = Estimate(
             rule,
@@ -342,20 +365,3 @@ def _beaten_after(estimates: Sequence[Estimate], step_seconds: float) -> float:
     """Return the steps after which a run of such steps has taken longer than the quickest estimate."""
     quickest = min((one.seconds for one in estimates if one.seconds is not None), default=math.inf)
     return quickest / step_seconds
-
-
-def measured_speed(scenario: Scenario) -> MeasuredSpeed:
-    """Return the speed of this machine: a line through the step times of a scenario at its batch and at a quarter of it.
-
-    Raises:
-        DataError: The scenario's data are missing or broken.
-    """
-    batch = scenario.training.batch
-    smaller = scenario.with_training(batch=max(1, batch // _SHARE))
-    times, flop = [], []
-    for one in (scenario, smaller):
-        times.append(measure_step_time(one, ["cohort"])["cohort"] / 1e3)
-        flop.append(Workload.of(one).flop)
-    slope = max(0.0, (times[0] - times[1]) / (flop[0] - flop[1])) if flop[0] > flop[1] else 0.0
-    ticks = sum(1 / agent.clock.period for agent in scenario.agents.values())
-    return MeasuredSpeed(agent=max(0.0, times[0] - slope * flop[0]) / ticks, flop=slope)

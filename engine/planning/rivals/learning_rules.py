@@ -19,8 +19,9 @@ def with_rule(scenario: Scenario, rule: str, delay: int = 0) -> Scenario:
     """Return a scenario with the coupling of all message channels replaced by that of a learning rule.
 
     Messages that a policy samples stay as they are. Links lose nothing and, where no channels form a cycle, have the delay
-    that is given; receivers of delayed messages in a stream of examples are aligned to them. On a cycle a link has its
-    own delay, or the given one where that is longer.
+    that is given; receivers of delayed messages in a stream of examples are aligned to them, unless they act. On a cycle a
+    link has its own delay, or the given one where that is longer; locked, such agents learn once an episode where episodes
+    have a length, so that no credit is lost.
 
     Args:
         scenario: The scenario.
@@ -30,21 +31,26 @@ def with_rule(scenario: Scenario, rule: str, delay: int = 0) -> Scenario:
     Raises:
         ScenarioError: The rule cannot be had: a local loss without a target, or what the scenario's checks refuse.
     """
-    message_channels = [channel for channel in scenario.channels if not channel.state]
-    component = components(scenario.agents, [(c.sender, c.receiver) for c in message_channels])
-    channels = []
+    env = describe(scenario.env)
+    component = components(
+        scenario.agents, [(c.sender, c.receiver) for c in scenario.channels if not c.state]
+    )
+    channels, readers, cyclic = [], set(), set()
     for channel in scenario.channels:
         if not channel.state:
             cycle = component[channel.sender] == component[channel.receiver]
-            steps = max(delay, channel.link.delay) if cycle else delay
-            channel = _delayed(channel, steps)
+            channel = _delayed(channel, max(delay, channel.link.delay) if cycle else delay)
+            readers.add(channel.receiver)
+            cyclic |= {channel.sender, channel.receiver} if cycle else set()
             if not channel.learned_by_policy:
                 channel = channel.model_copy(update=_coupling(scenario, channel, rule))
         channels.append(channel)
     agents = dict(scenario.agents)
-    if delay and describe(scenario.env).is_stream:
-        late = {channel.receiver for channel in channels if not channel.state}
-        agents = {name: _aligned(agent) if name in late else agent for name, agent in agents.items()}
+    for name in readers if delay and env.is_stream else ():
+        agents[name] = _aligned(agents[name])
+    for name in cyclic if rule == LOCKED and env.episode_steps is not None else ():
+        clock = agents[name].clock.model_copy(update={"unroll": "episode"})
+        agents[name] = agents[name].model_copy(update={"clock": clock})
     fields = {name: getattr(scenario, name) for name in type(scenario).model_fields}
     return Scenario(**{**fields, "agents": agents, "channels": channels})
 
@@ -55,7 +61,8 @@ def _delayed(channel: ChannelSpec, delay: int) -> ChannelSpec:
 
 
 def _aligned(agent: AgentSpec) -> AgentSpec:
-    return agent if agent.align else agent.model_copy(update={"align": True})
+    policy = agent.objective is not None and agent.objective.policy
+    return agent if agent.align or agent.acts or policy else agent.model_copy(update={"align": True})
 
 
 def _coupling(scenario: Scenario, channel: ChannelSpec, rule: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Step times of parts in lockstep, by formula: each waits only for what its neighbours sent `lookahead` steps before."""
+"""Step times of parts in lockstep, simulated: each waits only for what its neighbours sent `lookahead` steps before."""
 
 from __future__ import annotations
 
@@ -16,11 +16,17 @@ from antiphon.engine.parts.placement import (
     returned_bytes,
 )
 from antiphon.engine.planning.rivals.asynchronous_pipeline import ladder
-from antiphon.engine.planning.rivals.placed import MeasuredSpeed, call_seconds, expected_slowest
+from antiphon.engine.planning.rivals.placed import MeasuredSpeed, call_seconds
+from antiphon.engine.planning.rivals.sampled_times import SampledTimes
 from antiphon.engine.planning.rivals.step_times import StepTime
 from antiphon.engine.virtual.profile import ClusterProfile
 
 __all__ = ["delays", "lockstep", "longest_call", "part_seconds"]
+
+_PART_STEPS = 20_000
+"""Steps of all parts that a mean is over."""
+_LEAST_STEPS = 200
+"""Of each part."""
 
 
 def part_seconds(
@@ -46,35 +52,65 @@ def part_seconds(
 
 
 def lockstep(
-    system: System, placement: Placement, profile: ClusterProfile, measured: MeasuredSpeed | None = None
+    system: System,
+    placement: Placement,
+    profile: ClusterProfile,
+    measured: MeasuredSpeed | None = None,
+    *,
+    seed: int = 0,
 ) -> StepTime:
-    """Return the time of a step of parts in lockstep, which are at most `lookahead` L steps apart (conservative
-    synchronisation, Chandy and Misra 1979): `max(compute of the slowest, (compute + call) / L)`.
+    """Return the time of a step of parts in lockstep, a call a step (conservative synchronisation, Chandy and Misra 1979).
 
-    What chance does to a step is taken as if all waited for the slowest at every step, which L > 1 makes milder.
+    A part takes step t once its neighbours' calls of step t - L have come, L being the lookahead. Without chance a step takes
+    `max(compute of the slowest, (compute + call) / L)` where calls take the same time both ways.
 
     Args:
         system: Under a learning rule, with the delays of its links.
         placement: The part of each agent.
         profile: The cluster; part i is on machine i.
         measured: For machines whose profile says `measure`.
+        seed: Of the chance in step times and links.
     """
     seconds = part_seconds(system, placement, profile, measured)
-    slowest = max(
-        own * expected_slowest(profile.machine(part).compute, len(seconds)) for part, own in seconds.items()
-    )
-    ahead = lookahead_of(system, placement)
-    calls = _calls(system, placement)
-    around = [
-        max(
-            (slowest + call_seconds(profile.link(*ends), nbytes)) / ahead,
-            profile.link(*ends).transfer(nbytes),
-        )
-        for ends, nbytes in calls.items()
-    ]
-    step = max([slowest, *around])
+    ahead, calls = lookahead_of(system, placement), _calls(system, placement)
+    step = _mean_step(seconds, calls, ahead, profile, SampledTimes(seed))
     computing = sum(own * profile.machine(part).compute.mean_factor for part, own in seconds.items())
     return StepTime.of(step, computing, profile, list(seconds), f"delay {ahead}" if calls else "")
+
+
+def _mean_step(
+    seconds: Mapping[int, float],
+    calls: Mapping[tuple[int, int], float],
+    ahead: int,
+    profile: ClusterProfile,
+    times: SampledTimes,
+) -> float:
+    """Return the mean time of a step once the first calls have come.
+
+    Args:
+        seconds: Of a step of each part, without chance.
+        calls: Bytes of each call from part to part.
+        ahead: The lookahead.
+        profile: The cluster.
+        times: Samples what chance does.
+    """
+    rounds = math.ceil(max(_LEAST_STEPS, _PART_STEPS / len(seconds)) / ahead)
+    waits = {part: [ends for ends in calls if ends[1] == part] for part in seconds}
+    computes = {part: profile.machine(part).compute for part in seconds}
+    links = {ends: profile.link(*ends) for ends in calls}
+    arrived: list[dict[tuple[int, int], float]] = []
+    free, begun = dict.fromkeys(seconds, 0.0), 0.0
+    for step in range((1 + rounds) * ahead):
+        come = arrived[step - ahead] if step >= ahead else {}
+        for part, own in seconds.items():
+            start = max([free[part], *(come.get(ends, 0.0) for ends in waits[part])])
+            free[part] = start + own * times.factor(computes[part])
+        arrived.append(
+            {ends: times.arrival(*ends, links[ends], nbytes, free[ends[0]]) for ends, nbytes in calls.items()}
+        )
+        if step == ahead - 1:
+            begun = max(free.values())
+    return (max(free.values()) - begun) / (rounds * ahead)
 
 
 def delays(

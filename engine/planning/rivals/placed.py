@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from antiphon.engine.planning.rivals.workload import AgentCost, Workload
+from antiphon.engine.planning.rivals.workload import AgentCost, MessageCost, Workload
 from antiphon.engine.virtual.profile import SECONDS_A_DAY, ClusterProfile, ComputeSpec, LinkSpec
 
 __all__ = ["MeasuredSpeed", "PlacedWorkload", "availability", "call_seconds", "expected_slowest"]
@@ -16,6 +16,8 @@ __all__ = ["MeasuredSpeed", "PlacedWorkload", "availability", "call_seconds", "e
 _GRID = 4096
 """Points of the integral over a step's distribution."""
 _DEVIATIONS = 6.0
+_WINDOWS = 4
+"""Windows that are computed one after the other; the first has no messages of one before."""
 
 Tick = tuple[str, int]
 """An agent and a step."""
@@ -118,7 +120,8 @@ class PlacedWorkload:
         return max(occupied.values(), default=0.0)
 
     def window_seconds(self, share: float = 1.0) -> float:
-        """Return the seconds of a window that is computed forward and then back, each tick as soon as its messages are there.
+        """Return the seconds from window to window, each computed forward and then back, every tick as soon as its messages
+        are there, those of the window before too.
 
         Of a chain of machines and windows of one step: `sum of compute + 2 x sum of the links' times`.
 
@@ -127,22 +130,31 @@ class PlacedWorkload:
         """
         free: dict[int, float] = dict.fromkeys(self.machines, 0.0)
         seconds = {name: self.tick_seconds(name, share) for name in self.workload.agents}
-        ticks = [
+        forward = {name: own[0] for name, own in seconds.items()}
+        backward = {name: own[1] for name, own in seconds.items()}
+        sent: dict[Tick, float] = {}
+        ends = []
+        for window in range(_WINDOWS):
+            ticks = self._ticks(window)
+            uses: dict[Tick, Waits] = defaultdict(list)
+            reads = {tick: list(self._reads(tick, share)) for tick in ticks}
+            for tick in ticks:
+                for source, way in reads[tick]:
+                    uses[source].append((tick, way))
+            sent |= self._run(ticks, reads, forward, free, sent)
+            self._run(ticks[::-1], uses, backward, free, {})
+            ends.append(max(free.values()))
+        return (ends[-1] - ends[0]) / (_WINDOWS - 1)
+
+    def _ticks(self, window: int) -> list[Tick]:
+        """Return the ticks of a window in order."""
+        steps = range(window * self.workload.window, (window + 1) * self.workload.window)
+        return [
             (name, step)
-            for step in range(self.workload.window)
+            for step in steps
             for name, cost in self.workload.agents.items()
             if cost.clock.due(step)
         ]
-        reads: dict[Tick, Waits] = {}
-        uses: dict[Tick, Waits] = defaultdict(list)
-        for tick in ticks:
-            reads[tick] = list(self._reads(tick, share))
-            for source, way in reads[tick]:
-                uses[source].append((tick, way))
-
-        self._run(ticks, reads, {name: forward for name, (forward, _) in seconds.items()}, free)
-        self._run(ticks[::-1], uses, {name: backward for name, (_, backward) in seconds.items()}, free)
-        return max(free.values())
 
     def _run(
         self,
@@ -150,23 +162,39 @@ class PlacedWorkload:
         waits: Mapping[Tick, Waits],
         seconds: Mapping[str, float],
         free: dict[int, float],
-    ) -> None:
-        """Compute ticks in order, each when its machine is free and what it waits for has come; `free` moves on."""
-        ended: dict[Tick, float] = {}
+        before: Mapping[Tick, float],
+    ) -> dict[Tick, float]:
+        """Compute ticks in order, each when its machine is free and what it waits for has come, and return their ends.
+
+        Args:
+            order: The ticks.
+            waits: What each waits for.
+            seconds: Of a tick, by agent.
+            free: When each machine is free; it moves on.
+            before: Ends of earlier ticks.
+        """
+        ended = dict(before)
         for tick in order:
             machine = self.placement[tick[0]]
             ready = max((ended[other] + way for other, way in waits.get(tick, ())), default=0.0)
             ended[tick] = free[machine] = max(free[machine], ready) + seconds[tick[0]]
+        return ended
 
     def _reads(self, tick: Tick, share: float) -> Iterator[tuple[Tick, float]]:
-        """Yield the ticks of a window whose messages a tick reads, and their time on the way."""
+        """Yield the ticks whose messages a tick reads, and their time on the way."""
         name, step = tick
-        for message in self.workload.messages:
-            if message.receiver != name or message.sender == name:
-                continue
+        for message in self._incoming.get(name, ()):
             stamp = self.workload.agents[message.sender].clock.latest(step - message.delay)
             if stamp is not None and stamp >= 0:
                 yield (message.sender, stamp), self.link_seconds(message.sender, name, share * message.nbytes)
+
+    @cached_property
+    def _incoming(self) -> dict[str, list[MessageCost]]:
+        found: dict[str, list[MessageCost]] = defaultdict(list)
+        for message in self.workload.messages:
+            if message.sender != message.receiver:
+                found[message.receiver].append(message)
+        return found
 
 
 def call_seconds(link: LinkSpec, nbytes: float) -> float:

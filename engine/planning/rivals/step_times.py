@@ -6,9 +6,9 @@ data to cost nothing beside the FLOP, and no part to fail twice within an outage
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import combinations_with_replacement
 
 from antiphon.engine.planning.rivals.placed import (
     MeasuredSpeed,
@@ -18,9 +18,13 @@ from antiphon.engine.planning.rivals.placed import (
     expected_slowest,
 )
 from antiphon.engine.planning.rivals.workload import Workload
-from antiphon.engine.virtual.profile import ClusterProfile
+from antiphon.engine.virtual.profile import ClusterProfile, LinkSpec
+from antiphon.errors import ScenarioError
 
 __all__ = ["StepTime", "data_parallel", "model_parallel", "one_machine", "pipeline"]
+
+_EACH = 16
+"""Numbers of copies up to this are all tried, larger ones if they are powers of two."""
 
 
 @dataclass(frozen=True)
@@ -108,34 +112,52 @@ def data_parallel(
         machines: The machines that may be used, by number; at least two.
         profile: The cluster.
         measured: For machines whose profile says `measure`.
-    """
 
-    def parts(copies: int) -> tuple[float, str]:
+    Raises:
+        ScenarioError: The batch is 1, which cannot be shared.
+    """
+    if workload.batch < 2:
+        raise ScenarioError("training.batch: 1; copies share a batch of 2 at least")
+    alike = {profile.machine(number).group: number for number in reversed(machines)}
+    placed = {number: _whole(workload, number, profile, measured) for number in alike.values()}
+
+    def timed(copies: int) -> tuple[float, str]:
         chosen = machines[:copies]
         compute = max(
-            placed.step_seconds(machine, 1 / copies)
-            * expected_slowest(profile.machine(machine).compute, copies)
-            for machine in chosen
-            for placed in [_whole(workload, machine, profile, measured)]
+            one.step_seconds(number, 1 / copies) * expected_slowest(profile.machine(number).compute, copies)
+            for number, one in placed.items()
+            if number in chosen
         )
-        ways: dict[str, Callable[[int, int], float]] = {
-            "ring all-reduce": lambda a, b: (
-                2 * (copies - 1) * call_seconds(profile.link(a, b), workload.parameters / copies)
-            ),
-            "direct exchange": lambda a, b: call_seconds(
-                profile.link(a, b), (copies - 1) * workload.parameters
-            ),
-        }
-        slowest = {name: max(way(a, b) for a, b in permutations(chosen, 2)) for name, way in ways.items()}
-        name = min(slowest, key=slowest.__getitem__)
-        return compute + slowest[name] / workload.window, f"{copies} copies, {name}"
+        links = _links(profile, chosen)
+        ring = max(2 * (copies - 1) * call_seconds(link, workload.parameters / copies) for link in links)
+        direct = max(call_seconds(link, (copies - 1) * workload.parameters) for link in links)
+        way = "ring all-reduce" if ring < direct else "direct exchange"
+        return compute + min(ring, direct) / workload.window, f"{copies} copies, {way}"
 
-    counts = range(2, min(len(machines), workload.batch) + 1)
-    best = min(counts, key=lambda copies: parts(copies)[0])
-    seconds, setting = parts(best)
-    copies = (_whole(workload, machine, profile, measured) for machine in machines[:best])
-    computing = sum(copy.computing_seconds(1 / best) for copy in copies)
+    most = min(len(machines), workload.batch)
+    counts = [
+        copies
+        for copies in range(2, most + 1)
+        if copies <= _EACH or copies == most or not copies & (copies - 1)
+    ]
+    best = min(counts, key=lambda copies: timed(copies)[0])
+    seconds, setting = timed(best)
+    computing = sum(
+        placed[alike[profile.machine(number).group]].computing_seconds(1 / best) for number in machines[:best]
+    )
     return StepTime.of(seconds, computing, profile, machines[:best], setting)
+
+
+def _links(profile: ClusterProfile, machines: Sequence[int]) -> list[LinkSpec]:
+    """Return the links between any two of some machines, those of equal ends once."""
+    found: dict[tuple[str, str], LinkSpec] = {}
+    by_group: dict[str, list[int]] = {}
+    for number in machines:
+        by_group.setdefault(profile.machine(number).group, []).append(number)
+    for (one, own), (other, others) in combinations_with_replacement(by_group.items(), 2):
+        if one != other or len(own) > 1:
+            found[one, other] = profile.link(own[0], others[-1])
+    return list(found.values())
 
 
 def one_machine(

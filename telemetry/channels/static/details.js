@@ -157,7 +157,7 @@ class Details {
     add(0, PANEL_LISTED);
     const figure = el("span", { class: "ap-panel-figure" });
     const part = el("section", { class: "ap-panel-part" }, el("div", { class: "ap-heading ap-panel-split" }, `${heading} (${channels.length.toLocaleString("en-US")})`, figure), list);
-    if (!channels.length) part.append(el("p", { class: "ap-says", text: way === "incoming" ? "It hears from nobody." : "It talks to nobody." }));
+    if (!channels.length) part.append(el("p", { class: "ap-says", text: way === "incoming" ? "No incoming channels." : "No outgoing channels." }));
     if (channels.length > PANEL_LISTED) {
       const more = el("button", { class: "ap-link", type: "button", text: `Show all ${channels.length.toLocaleString("en-US")}` });
       more.addEventListener("click", () => {

@@ -4,7 +4,7 @@ import { LEVELS, colourOfNone, levelOf, paletteOf, themeColours } from "./colour
 import { paintCuts, paintPlates } from "./graphparts.js";
 import { TURN, trace } from "./graphshape.js";
 
-/** Widths of lines, in px, from silent to the most energy of the runs shown. */
+/** Widths of lines, in px, from none to the most energy of the runs shown. */
 export const WIDTHS = [0.7, 1.2, 1.9, 2.7, 3.6];
 /** Dashes from the shortest delay in the graph (none) to longer ones; the last for a link that drops. */
 export const DASHES = [[], [16, 2.5], [8, 3], [4.5, 3], [7, 2.6, 1.4, 2.6], [0.1, 4.2]];

@@ -18,7 +18,7 @@ const KEYS = [
 ];
 const LOOKS = [
   ["Worth something?", "The figure “value”: orange lines earn their keep, grey ones do not, blue ones harm."],
-  ["Carries information?", "Thick lines have message energy; a hairline is silent. Click one and look at its cloud."],
+  ["Carries information?", "Thick lines have message energy; a hairline has next to none. Click one and look at its cloud."],
   ["Stale?", "The figure “age”: how old the message is that the receiver reads."],
   ["Computed in parts?", "Agents stand on a disc of their part's colour, cut channels have two bars; the view “Parts” has the waiting."],
   ["Two runs?", "Choose a second run beside the first: both share the slider and the scale."],

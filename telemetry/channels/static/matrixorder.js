@@ -1,4 +1,4 @@
-// Orders of the matrix's rows and columns: as given, by timescale, by part, or so that who talks to whom lies close together.
+// Orders of the matrix's rows and columns: as given, by timescale, by part, or with neighbours in the graph close together.
 
 /** What the orders are called. */
 export const MATRIX_ORDERS = { given: "as given", timescale: "by timescale, then name", cluster: "by neighbours", part: "by part" };

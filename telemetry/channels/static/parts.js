@@ -20,7 +20,7 @@ export function partName(run, part) {
 export function partsNote(run, parts) {
   const gone = parts ? partNumbers(run).filter((part) => parts.gone(part)) : [];
   if (!gone.length) return "";
-  const names = gone.slice(0, PARTS_NAMED).map((part) => `${partName(run, part)}, last heartbeat ${partAge(parts.value("heartbeat_age", part))}`);
+  const names = gone.slice(0, PARTS_NAMED).map((part) => `${partName(run, part)}, last heartbeat ${partAge(parts, part)}`);
   const more = gone.length > PARTS_NAMED ? `; and ${gone.length - PARTS_NAMED} more` : "";
   return `Gone: ${names.join("; ")}${more}.`;
 }
@@ -34,9 +34,10 @@ function partsLeftOut(run) {
   return ` ${PARTS_LISTED} of them are listed: those that are gone, then those that waited the longest.`;
 }
 
-function partAge(seconds) {
+function partAge(parts, part) {
+  const seconds = parts.value("heartbeat_age", part);
   if (Number.isNaN(seconds)) return "–";
-  return seconds < 1 ? "now" : `${formatNumber(seconds)} s ago`;
+  return seconds < 1 && !parts.gone(part) ? "now" : `${formatNumber(seconds)} s ago`;
 }
 
 /** The columns: heading, the figure that explains it (null: none), whether it holds numbers, and the text of a part's cell. */
@@ -52,7 +53,7 @@ const PARTS_COLUMNS = [
   ["", "staleness", true, (run, parts, part) => formatNumber(parts.value("staleness", part))],
   ["", "blocked_on", true, (run, parts, part) => partOf(parts.value("blocked_on", part))],
   ["", "restarts", true, (run, parts, part) => formatNumber(parts.value("restarts", part))],
-  ["", "heartbeat_age", true, (run, parts, part) => partAge(parts.value("heartbeat_age", part)) + (parts.gone(part) ? ", gone" : "")],
+  ["", "heartbeat_age", true, (run, parts, part) => partAge(parts, part) + (parts.gone(part) ? ", gone" : "")],
 ];
 
 function partStep(step) {

@@ -25,12 +25,12 @@ from antiphon.engine.simulation import Simulation
 from antiphon.engine.state.checkpoint import to_bytes
 from antiphon.errors import DivergenceError, RunError
 from tests.engine.cluster.fake_parts import FakePart, merge, uncut
-from tests.engine.cluster.marks import needs_ray
+from tests.engine.cluster.marks import needs_ray_all
 from tests.engine.cluster.processes import LOOPBACK, children_of, listening
 from tests.engine.parts.lockstep import ring
 from tests.engine.parts.test_part import differences
 
-pytestmark = needs_ray
+pytestmark = needs_ray_all
 
 LOOKAHEAD = 4
 PLACEMENT = {"a": 0, "b": 1}
@@ -134,6 +134,7 @@ def test_all_go_back_where_a_checkpoint_is_gone(parts: RayParts, gathered: bool)
     if gathered:
         parts.gather()
     parts.advance(90, row_at=45)
+    assert parts._directory is not None
     shutil.rmtree(parts._directory / "1")
     kill(parts, 1)
     parts.advance(130, row_at=90)
@@ -194,13 +195,13 @@ def test_random_cut_scenarios_have_the_bits_of_the_uncut_run(cluster: RayCluster
     first, second, *others = scenario.agents
     placement = {first: 0, second: 1, **{name: chance.randrange(2) for name in others}}
     parts = RayParts(
-        partial(Part, scenario, placement, stacked=False),
+        partial(Part, scenario, placement),
         merge_states,
         placement,
         every=max(1, delay // 2),
         checkpoint_every=10,
     )
-    whole, joined = Simulation(scenario, stacked=False), Simulation(scenario, stacked=False)
+    whole, joined = Simulation(scenario), Simulation(scenario)
     with closing(parts):
         parts.advance(13)
         if not seed:

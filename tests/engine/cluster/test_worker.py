@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import random
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from antiphon.engine.cluster import worker as worker_module
 from antiphon.engine.cluster.worker import PartWorker, Session, StateLost
-from antiphon.engine.parts.boundary import Exchange
+from antiphon.engine.parts.boundary import Exchange, Message
 from antiphon.engine.state.checkpoint import from_bytes, to_bytes
 from antiphon.errors import DivergenceError, RunError
 from tests.engine.cluster.fake_parts import FakePart, merge, uncut
@@ -240,8 +242,8 @@ def test_a_damaged_checkpoint_counts_as_none(tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "0").write_text("a file")
-    with line_of(tmp_path, 1, 2) as line, pytest.raises(RunError, match="part 0 cannot write its checkpoint"):
-        line.advance(30)
+    with pytest.raises(RunError, match=r"part 0 cannot write its checkpoint \(.+\)$"):
+        Line(tmp_path, 1, 2)
 
 
 def test_an_error_of_a_step_reaches_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,3 +270,50 @@ def test_seconds_of_waiting_are_counted_for_the_part_that_is_late(tmp_path: Path
         report = line.workers[0].report()
     assert report.waiting[2] > 0.04 > report.waiting.get(1, 0.0)
     assert (report.now, report.behind, report.waits_for) == (2, 2, ())
+
+
+class FreePart(FakePart):
+    """Reads the newest numbers that have come, and counts those of each incarnation of a neighbour; never waits."""
+
+    free = True
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.incarnation = 0
+        self.seen: dict[int, list[int]] = {one: [] for one in self.neighbours}
+
+    def waits_for(self) -> tuple[int, ...]:
+        return ()
+
+    def step(self) -> None:
+        if self.now in self.kills:
+            self.kills.remove(self.now)
+            raise Killed
+        for messages, _ in self.sent.values():
+            messages.append(Message("numbers", self.now, self.numbers.copy()))
+        self.now += 1
+
+    def collect(self, neighbour: int) -> Exchange:
+        return replace(super().collect(neighbour), incarnation=self.incarnation)
+
+    def deliver(self, exchange: Exchange) -> None:
+        self.seen[exchange.sender].append(exchange.incarnation)
+
+    def own_state(self) -> dict[str, Any]:
+        return self.state_dict()
+
+
+def test_parts_that_do_not_wait_go_on_alone_and_take_a_restarted_one_under_a_new_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "FakePart", FreePart)
+    with line_of(tmp_path, 2, 2) as line:
+        line.workers[1].open(line.session())
+        assert line.workers[0].advance(line.session(), 1, 40).now == 40
+        line.kills[1].add(12)
+        line.advance(60)
+        line.gather(60, boundaries=[60])
+        first, second = (cast(FreePart, one._part) for one in line.workers)
+    assert (first.incarnation, second.incarnation) == (0, 1)
+    assert first.seen[1].count(1) == 60 - 10  # from its checkpoint on
+    assert set(second.seen[0]) == {0}

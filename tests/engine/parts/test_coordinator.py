@@ -228,6 +228,23 @@ def test_a_signal_ends_a_run_where_all_parts_are(number: int, opened: Opened, tm
         assert same(found["system"], whole.state_dict()["system"])
 
 
+@pytest.mark.parametrize("at", [1, 2, 5, 6, 7, 8])
+def test_a_run_that_is_stopped_anywhere_is_where_its_parts_are(
+    at: int, opened: Opened, tmp_path: Path
+) -> None:
+    """Also just after a step that the whole has taken, and the parts have not."""
+    with Simulation(scenario(), logdir=tmp_path / "a", checkpoint_every=4, parts=2) as simulation:
+        assert simulation._writer is not None
+        watcher = Signals(opened[0], at, signal.SIGINT)
+        (outcome,) = RunLoop([simulation], [simulation._writer, watcher]).run(23)
+        assert outcome.status == "stopped"
+        found = simulation.state_dict()
+        assert found["now"] == simulation.now
+    with Simulation(scenario()) as whole:
+        whole.run(simulation.now)
+        assert same(found["system"], whole.state_dict()["system"])
+
+
 def test_seconds_end_a_run(opened: Opened) -> None:
     with Simulation(scenario(10**6), parts=2) as simulation:
         simulation.run(seconds=0.3)

@@ -98,3 +98,45 @@ def test_a_scenario_that_is_not_cut_may_be_placed_in_one_part() -> None:
     system, scenario = made(ring(2, on_divergence="quarantine"))
     assert divide(scenario, system, None, {"n0": 0, "n1": 0}).problem is None
     assert "quarantine" in str(divide(scenario, system, None, {"n0": 0, "n1": 1}).problem)
+
+
+DIGITS = {"id": "antiphon/Digits-v0"}
+ENDS = (
+    "env: its episodes end, and parts that do not wait are at different steps of them; use a stream of examples, "
+    "or parts in lockstep"
+)
+MIXED = "n1 may read late messages of other examples (each is shown for 1 step); align such agents, or raise env.hold"
+
+
+@pytest.mark.parametrize(
+    ("env", "align", "line"),
+    [
+        (DIGITS, True, ""),
+        (DIGITS, None, MIXED),
+        (DIGITS | {"hold": 60}, None, MIXED.replace("1 step", "60 steps")),
+        (None, None, ""),
+        (
+            DIGITS | {"hold": 6, "episode": "example"},
+            True,
+            ENDS,
+        ),
+    ],
+)
+def test_what_parts_that_do_not_wait_could_mix_up(
+    env: Document | None, align: bool | None, line: str
+) -> None:
+    doc = ring(2, agent={"observes": ["x" if env is None else "image"]}, env=env)
+    doc["channels"] = doc["channels"][:1]
+    if align:
+        doc["agents"]["n1"]["align"] = True
+    system, _ = made(doc)
+    assert division_of(system, {"n0": 0, "n1": 1}).free == line
+
+
+def test_an_agent_that_is_aligned_within_its_part_may_read_late_messages_of_other_examples() -> None:
+    doc = ring(3, agent={"observes": ["image"]}, env=DIGITS)
+    doc["channels"] = [{"from": name, "to": "n2", "size": 4, "link": {"delay": 1}} for name in ("n0", "n1")]
+    doc["agents"]["n2"]["align"] = "n1->n2"
+    system, _ = made(doc)
+    assert division_of(system, {"n0": 0, "n1": 1, "n2": 1}).free == MIXED.replace("n1", "n2")
+    assert division_of(system, {"n0": 0, "n1": 1, "n2": 2}).free == ""

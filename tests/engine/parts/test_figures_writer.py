@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from antiphon.engine.base_simulation import BaseSimulation
+from antiphon.engine.metrics.digests import digests
 from antiphon.engine.parts import coordinator, figures_writer
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.simulation import Simulation
@@ -98,3 +99,23 @@ def test_while_all_run_there_are_only_the_rows_of_the_run(
 ) -> None:
     rows = run(tmp_path / "run", FakeParts, monkeypatch)
     assert [step for step, *_ in rows] == [1, 5, 10, 12]
+
+
+def test_the_figures_of_parts_add_up_and_change_no_number(tmp_path: Path) -> None:
+    with (
+        Simulation("lossy", logdir=tmp_path / "run", parts=2) as written,
+        Simulation("lossy", parts=2) as unwritten,
+        Simulation("lossy") as whole,
+    ):
+        found = []
+        for simulation in (written, unwritten, whole):
+            simulation.run(steps=120)
+            found.append(digests(simulation.backend, list(simulation.scenario.agents)))
+    assert found[0] == found[1] == found[2]
+    table = read_parts(tmp_path / "run" / "parts.csv")
+    assert list(table) == [1, 100, 120]
+    for step, rows in table.items():
+        assert [(row.part, row.steps_taken) for row in rows] == [(0, step - 1), (1, step - 1)]
+        assert sum(row.bytes_sent for row in rows) == sum(row.bytes_received for row in rows)
+    newest = table[120]
+    assert all(row.calls > 0 and 0 < row.computing < row.seconds and row.bytes_sent > 0 for row in newest)

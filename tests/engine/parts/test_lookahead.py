@@ -87,7 +87,7 @@ def test_later_exchanges_change_numbers(name: str) -> None:
     assert not same_as_uncut(scenario, PLACE, lookahead + 1)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(scenes(), st.data())
 def test_random_scenarios_with_exchanges_as_late_as_may_be(doc: Document, data: st.DataObject) -> None:
     """Any placement that is accepted, where parts may be more than a step apart."""

@@ -10,7 +10,7 @@ import pytest
 from antiphon.engine.parts.part import Part, merge_states
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import EngineError
-from antiphon.scenarios import Scenario
+from antiphon.scenarios import Scenario, load
 from tests.contracts.backend_twins import facts
 from tests.engine.parts.lockstep import equal, parts_of, ring, run
 from tests.engine.parts.stages import stages
@@ -29,6 +29,10 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "hidden layers": {"gradient": {"kind": "mlp", "hidden": [16], "context": ["label", "returned"]}},
     "phases": {"gradient": {"kind": "linear", "context": ["from.phase", "to.phase"]}},
     "synthetic inputs": {"channel": {**LOSSY, "input": INPUT}},
+    "phases of inputs": {
+        "agent": {"clock": {"unroll": 2}},
+        "channel": {**LOSSY, "input": {"kind": "linear", "context": ["from.phase", "to.phase"]}},
+    },
     "unlocked": {"channel": {"coupling": "unlocked", "input": {"kind": "linear", "context": ["held"]}}},
     "detached": {"channel": {"coupling": "detached"}},
     "delayed": {"channel": {"coupling": "delayed"}},
@@ -37,6 +41,8 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "some windows": {"agent": {"p_update": 0.5}},
     "batch norm": {"agent": {"network": {"kind": "mlp", "hidden": [32], "norm": "batch"}}},
     "recurrent": {"agent": {"network": {"kind": "gru", "size": 16}, "clock": {"unroll": 2}}},
+    "a port for several": {"degree": 4, "channel": {"port": "out", "link": {"delay": 1}}},
+    "sums of a port for several": {"degree": 4, "agent": {"fan_in": "sum"}, "channel": {"port": "out"}},
     "few bits": {"channel": {"link": {"delay": 2, "bits": 4}}},
 }
 
@@ -78,9 +84,17 @@ def test_parts_compute_the_bits_of_the_uncut_run(name: str, parts: int) -> None:
     check_cut(scenario, cut(scenario, parts), stacked=False)
 
 
-def test_neighbours_may_be_in_turn() -> None:
-    scenario = ring(6, delay=2)
-    check_cut(scenario, {name: i % 2 for i, name in enumerate(scenario.agents)}, stacked=False)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_parts_of_stacks_compute_the_bits_of_the_uncut_run(name: str) -> None:
+    scenario = ring(**{"agents": 7, **SCENARIOS[name]})
+    check_cut(scenario, {agent: i % 2 for i, agent in enumerate(scenario.agents)})
+
+
+def test_a_stack_of_which_one_member_is_here_sums_what_comes_back_as_the_whole() -> None:
+    """In the whole its messages are rows of a port; alone, they would be the port itself."""
+    scenario = load("corporation").resolve()
+    place = dict.fromkeys(scenario.agents, 1) | dict.fromkeys(("n00", "n28"), 0)
+    check_cut(scenario, place, steps=11)
 
 
 def test_parts_go_on_from_the_state_of_a_whole_run_and_of_other_parts() -> None:

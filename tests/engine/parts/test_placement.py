@@ -47,9 +47,9 @@ def pair(
 ) -> Document:
     """Return two agents and a channel of delay 1."""
     link = {"delay": 1} | (channel or {}).get("link", {})
-    told = {"from": "a", "to": "b", "size": 4, **(channel or {}), "link": link}
+    way = {"from": "a", "to": "b", "size": 4, **(channel or {}), "link": link}
     return document(
-        {"a": {**OWN, **(a or {})}, "b": {**OWN, "objective": LABEL, **(b or {})}}, [told], **training
+        {"a": {**OWN, **(a or {})}, "b": {**OWN, "objective": LABEL, **(b or {})}}, [way], **training
     )
 
 
@@ -295,7 +295,7 @@ def test_more_parts_than_can_be_separated() -> None:
     assert str(found.value) == "parts: must be at least 1, not 0"
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(scenes(), st.integers(2, 3))
 def test_random_scenarios(doc: Document, parts: int) -> None:
     training = {key: value for key, value in doc["training"].items() if key not in ("on_divergence", "bound")}
@@ -315,7 +315,7 @@ def test_random_scenarios(doc: Document, parts: int) -> None:
     assert max(loads) <= 1.05 * sum(loads) / parts + heaviest
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(scenes(), st.data())
 def test_every_placement_that_is_accepted_keeps_what_is_joined_together(
     doc: Document, data: st.DataObject

@@ -45,7 +45,7 @@ def channel(rng: random.Random, size: int) -> Document:
     if coupling == "unlocked" or (coupling == "decoupled" and rng.random() < 0.2):
         found["input"] = {
             "kind": "linear",
-            "context": rng.sample(["held", "age", "left_half"], rng.randint(1, 2)),
+            "context": rng.sample(["held", "age", "left_half", "from.phase", "to.phase"], rng.randint(1, 2)),
         }
     return found
 

@@ -12,6 +12,7 @@ import torch
 from antiphon import Simulation
 from antiphon.engine.metrics.digests import digests
 from antiphon.engine.parts.free_boundary import FreeSettings
+from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.virtual.profile import ClusterProfile
 from antiphon.engine.virtual.simulation import VirtualSimulation
 from antiphon.errors import DivergenceError, RunError, ScenarioError
@@ -144,6 +145,27 @@ def test_a_machine_that_fails_loses_steps_while_the_others_go_on() -> None:
     first = machines[0]
     assert first.waiting == {}  # it sees the images, and waits for nobody
     assert all(bool(value.isfinite().all()) for value in of_simulation(found).values())
+
+
+def test_a_part_that_goes_back_to_its_checkpoint_takes_no_other_part_with_it() -> None:
+    channel = {"link": {"delay": 1, "drop": 0.3}, "input": {"kind": "linear", "context": ["image"]}}
+    found = virtual(stages(channel=channel))
+    saved = copy_tree(found.cluster.parts[1].own_state())
+    advanced(found, 12)
+    before = {name: value.clone() for name, value in learned_by(found).items()}
+    found.cluster.parts[1].load_own_state(saved)
+    changed = different(before, learned_by(found))
+    assert {name.partition(".")[0] for name in changed} == {"s1", "s1->s2", "input s0->s1"}
+
+
+def learned_by(simulation: Simulation) -> dict[str, torch.Tensor]:
+    inputs = {
+        f"input {name}.{key}": value
+        for name, channel in simulation.system.channels.items()
+        if channel.input is not None
+        for key, value in channel.input.parameters.items()
+    }
+    return of_simulation(simulation) | inputs
 
 
 def test_lost_messages_are_given_up() -> None:

@@ -45,7 +45,7 @@ def test_every_part_has_a_row() -> None:
     assert heads[6:] == [*costs, "staleness", *state]
     assert [row[-3] for row in rows] == ["part 2", "–", "–"]
     assert rows[2][6:] == ["150 kB", "100 kB", "50", "1.00", "–", "1", "5.00 s ago, gone"]
-    assert "Gone: part 2 (node-3), 5.00 s ago." in Elements(page).text
+    assert "Gone: part 2 (node-3), last heartbeat 5.00 s ago." in Elements(page).text
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_every_part_has_a_row() -> None:
     [
         (
             {"mode": "free", "transport": "virtual"},
-            "3 parts, none of which waits, in virtual time: seconds are simulated.",
+            "3 parts, asynchronous, in virtual time: seconds are simulated.",
         ),
         ({"mode": "lockstep", "transport": "local"}, "3 parts, in lockstep, in one process."),
         ({"mode": 1, "transport": "pigeon"}, "3 parts."),

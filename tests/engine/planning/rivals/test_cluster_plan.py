@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from antiphon.engine.planning.rivals.cluster_plan import RIVALS, ClusterPlan, measured_speed, plan_on_cluster
+from antiphon.engine.planning.rivals.cluster_plan import RIVALS, ClusterPlan, plan_on_cluster
 from antiphon.engine.planning.rivals.estimates import Estimate
+from antiphon.engine.planning.rivals.measured_speed import measured_speed
 from antiphon.engine.virtual.profile import ClusterProfile
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, load
@@ -91,12 +92,21 @@ def test_fewer_machines_have_several_agents() -> None:
     assert len(plan.placement) == 3
 
 
+def test_a_batch_of_one_cannot_be_shared() -> None:
+    scenario = load("digits-mlp").resolve(None, {"width": 8, "batch": 1, "depth": 2})
+    plan = plan_on_cluster(scenario, cluster(count=2), target=50.0, seeds=1, steps=2)
+    assert by_name(plan)["data parallel"].failure == "training.batch: 1; copies share a batch of 2 at least"
+    assert "data parallel" not in {one.rival for one in plan.best}
+
+
 def test_what_cannot_be_planned_is_one_line() -> None:
     profile = cluster(count=2)
     with pytest.raises(ScenarioError, match=r"parts: 3; even has 2 machines"):
         planned(profile, parts=3)
     with pytest.raises(ScenarioError, match=r"two machines at least"):
         planned(cluster(count=1))
+    with pytest.raises(ScenarioError, match="no split 'test'"):
+        plan_on_cluster(load("hyperplane").resolve(), profile, target=100.0)
     with pytest.raises(ScenarioError, match="acts"):
         plan_on_cluster(load("cartpole-team").resolve(), profile, target=100.0)
 
@@ -106,3 +116,13 @@ def test_a_measured_speed_is_a_line_through_two_batches() -> None:
     assert found.agent > 0
     assert found.flop >= 0
     assert 1e-5 < found.seconds(3, 0.0) < 1.0
+
+
+def test_agents_on_a_cycle_have_no_order_of_stages_and_run_in_lockstep_alone() -> None:
+    """Episodes of 6 steps end, which parts that do not wait are at different steps of."""
+    scenario = load("corporation").resolve(None, {"data": "digits", "agents": 6, "width": 8, "batch": 8})
+    plan = plan_on_cluster(scenario, cluster(count=3), target=5.0, seeds=1, steps=12)
+    found = by_name(plan)
+    assert "no order of stages" in str(found["async pipeline"].failure)
+    assert found["decoupled"].setting.startswith("lockstep")
+    assert found["locked"].seconds is not None

@@ -72,6 +72,20 @@ def test_channels_on_a_cycle_keep_a_delay() -> None:
     assert all(found[name] in (0, delay) for name, delay in own.items())
 
 
+def test_locked_agents_on_a_cycle_learn_once_an_episode_where_it_has_a_length() -> None:
+    scenario = load("corporation").resolve(None, {"data": "digits"})
+    locked = with_rule(scenario, LOCKED)
+    assert {agent.clock.unroll for agent in locked.agents.values()} == {"episode"}
+    assert with_rule(scenario, DECOUPLED).agents == scenario.agents
+    assert {agent.clock.unroll for agent in with_rule(DIGITS, LOCKED).agents.values()} == {1}
+
+
+def test_who_acts_is_not_aligned() -> None:
+    scenario = load("referential-reward").resolve()
+    found = with_rule(scenario, DECOUPLED, 1)
+    assert found.agents["listener"].align is None
+
+
 def test_what_a_policy_samples_stays_as_it_is() -> None:
     scenario = load("feudal-keydoor").resolve()
     sampled = [channel for channel in scenario.channels if channel.learned_by_policy]

@@ -119,6 +119,14 @@ def test_slow_clocks_tick_and_send_less_often() -> None:
     assert found.seconds == pytest.approx(29 / 2)
 
 
+def test_messages_of_the_window_before_are_waited_for() -> None:
+    """A ring of two with delay 1 and windows of one step: each reads at step t what the other sent at t - 1, 10 s later; a
+    forward pass of 1 s and a call from step to step, and the backward passes in the meantime."""
+    ring = (MessageCost("s0", "s1", 1, 0.0), MessageCost("s1", "s0", 1, 0.0))
+    found = model_parallel(placed(replace(chain(2), messages=ring), cluster(latency=10.0)))
+    assert found.seconds == pytest.approx(1 + 10)
+
+
 def test_agents_of_one_machine_compute_in_turn() -> None:
     workload = chain(4)
     profile = cluster(latency=5.0)

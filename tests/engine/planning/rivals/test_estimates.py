@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from antiphon.engine.planning.rivals.verdict import verdict
+from antiphon.engine.planning.rivals.estimates import verdict
 
 
 def test_it_names_those_that_are_slower_quicker_and_level_with_their_ratios() -> None:

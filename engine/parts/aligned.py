@@ -1,0 +1,65 @@
+"""Alignment of agents in parts that do not wait: which signals travel with messages, and who lacks it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from antiphon.engine.core.agent import AGE, Agent
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.system import System
+
+__all__ = ["travelling_signals"]
+
+
+def travelling_signals(whole: System, cut: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return by cut channel the names of the signals that travel with its messages: where the receiver is aligned to it,
+    what this agent needs of them, and those that are aligned to it in turn; where the sender is aligned to another one, what
+    a synthetic input is conditioned on.
+
+    Args:
+        whole: All agents and channels.
+        cut: Names of channels.
+    """
+    needed = {name: _needs(agent) for name, agent in whole.agents.items()}
+    aligned = [c for c in reversed(whole.channels.values()) if whole.agents[c.receiver].align == c.name]
+    while sum(_add(needed[channel.sender], needed[channel.receiver]) for channel in aligned):
+        pass
+    found = {}
+    for name in cut:
+        channel = whole.channels[name]
+        sender, receiver = whole.agents[channel.sender], whole.agents[channel.receiver]
+        wanted = {spec.name for spec in channel.input_context}
+        if receiver.align == name:
+            wanted |= needed[receiver.name]
+        elif sender.align is None:
+            continue  # the receiver has the signals of the steps at which it is sent to
+        if wanted:
+            found[name] = tuple(sorted(wanted))
+    return found
+
+
+def _needs(agent: Agent) -> set[str]:
+    """The names of the signals that an agent itself reads, learns from, or has its predictors conditioned on."""
+    own = {name for name in (*agent.observes, *agent.critic) if name != AGE}
+    if agent.goal is not None:
+        own.update(agent.goal.signals)
+    for channel in agent.outgoing:
+        own |= _conditions(channel)
+    return own
+
+
+def _add(names: set[str], others: set[str]) -> bool:
+    """Add names to a set, and return whether any was missing."""
+    missing = others - names
+    names |= missing
+    return bool(missing)
+
+
+def _conditions(channel: Channel) -> set[str]:
+    """The names of the signals that a channel's predictors are conditioned on, or predict."""
+    names = {spec.name for spec in channel.input_context}
+    if channel.predictor is not None:
+        names.update(spec.name for spec in channel.context)
+        if channel.target is not None:
+            names.add(channel.target)
+    return names

@@ -1,0 +1,68 @@
+"""The system of one part, and the halves of the channels that are cut."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+
+from antiphon.engine.core.clock import Schedule
+from antiphon.engine.core.mailbox import Mailbox
+from antiphon.engine.core.system import System
+from antiphon.engine.parts.placement import Placement
+
+__all__ = ["halved", "part_of"]
+
+
+def halved(whole: System, placement: Placement) -> System:
+    """Give both ends of every cut channel a half of their own, so that parts that share the system share no message.
+
+    Args:
+        whole: All agents, as built and unstacked; it is changed.
+        placement: By agent: its part.
+    """
+    for channel in whole.channels.values():
+        if placement[channel.sender] != placement[channel.receiver]:
+            ledger = replace(channel.ledger, records={}, uses={}, completed={})
+            half = replace(
+                channel, ledger=ledger, mailbox=Mailbox(ledger, channel.mailbox.aligns), members=()
+            )
+            half.input_examples, half.input_example_members = [], []
+            half.predictor, channel.input = deepcopy(
+                (half.predictor, channel.input)
+            )  # each learns at one end
+            incoming = whole.agents[channel.receiver].incoming
+            incoming[incoming.index(channel)] = half
+    return whole
+
+
+def part_of(whole: System, placement: Placement, index: int) -> System:
+    """Return the agents of one part, as a system that shares them with the whole one.
+
+    Args:
+        whole: All agents, as built.
+        placement: By agent: its part.
+        index: The part.
+    """
+    own = {name for name in whole.agents if placement[name] == index}
+    agents = {name: agent for name, agent in whole.agents.items() if name in own}
+    ends = [channel for agent in agents.values() for channel in (*agent.outgoing, *agent.incoming)]
+    here = {channel.name: channel for channel in ends}
+    channels = {
+        name: here.get(name, channel)
+        for name, channel in whole.channels.items()
+        if channel.sender in own or channel.receiver in own
+    }
+    elsewhere = {
+        name: placement[channel.receiver if channel.sender in own else channel.sender]
+        for name, channel in channels.items()
+        if not (channel.sender in own and channel.receiver in own)
+    }
+    waves = [[call for call in wave if call[0] in own] for wave in whole.schedule.waves]
+    return replace(
+        whole,
+        agents=agents,
+        channels=channels,
+        groups=[group for group in whole.groups if group.members[0] in own],
+        schedule=Schedule({name: agent.clock for name, agent in agents.items()}, waves),
+        elsewhere=elsewhere,
+    )

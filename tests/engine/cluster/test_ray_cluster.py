@@ -1,0 +1,165 @@
+"""Clusters that cannot be opened, each for one line; and clusters of other machines, which are joined."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import yaml
+
+from antiphon.engine.cluster import ray_cluster
+from antiphon.engine.cluster.ray_cluster import RayCluster, check_versions, versions
+from antiphon.errors import RunError
+from tests.commands import Commands
+from tests.engine.cluster.marks import needs_ray
+from tests.engine.cluster.processes import children_of, survivors
+from tests.engine.cluster.runs import LOOPBACK
+from tests.engine.parts.rings import document
+
+TOKEN = "0123456789abcdef" * 4
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def test_antiphon_does_not_import_ray() -> None:
+    program = "import sys, antiphon, antiphon.cli, antiphon.engine.simulation; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_without_ray_the_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RunError, match=r"^ray: is not installed; pip install 'antiphon\[ray\]'$"):
+        RayCluster(None)
+
+
+@pytest.mark.parametrize(
+    "address", ["", "here", "here:", ":6379", "here:port", "10.0.0.1:0", "10.0.0.1:65536"]
+)
+def test_what_is_no_address_is_one_line(address: str) -> None:
+    with pytest.raises(RunError, match=r"^--address: '.*' is not HOST:PORT; .* 10\.0\.0\.1:6379$"):
+        RayCluster(address)
+
+
+def test_an_address_where_nothing_answers_is_one_line() -> None:
+    port = free_port()
+    with pytest.raises(
+        RunError, match=rf"^--address: nothing answers at 127\.0\.0\.1:{port} \(.*refused.*\); start"
+    ):
+        RayCluster(f"127.0.0.1:{port}")
+    with pytest.raises(RunError, match=r"^--address: nothing answers at no-such-host\.invalid:1 "):
+        RayCluster("no-such-host.invalid:1")
+
+
+@needs_ray
+def test_an_address_of_something_else_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_cluster, "_JOIN", 3.0)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(RunError, match=rf"^--address: no Ray cluster answers at {address} within 3 s$"):
+            RayCluster(address)
+
+
+@pytest.mark.parametrize("port", ["taken", "no number", "70000"])
+def test_a_port_that_is_not_free_is_one_line(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        named = str(server.getsockname()[1]) if port == "taken" else port
+        monkeypatch.setenv("RAY_GCS_SERVER_PORT", named)
+        with pytest.raises(
+            RunError, match=rf"^ray: RAY_GCS_SERVER_PORT={named}: .*; choose another port, or unset it$"
+        ):
+            RayCluster(None)
+
+
+def test_nodes_with_other_versions_are_one_line() -> None:
+    mine = versions()
+    assert set(mine) == {"Python", "antiphon", "torch", "numpy", "ray"}
+    check_versions(mine, {"10.0.0.1": dict(mine), "10.0.0.2": dict(mine)})
+    with pytest.raises(
+        RunError,
+        match=r"^--address: node 10\.0\.0\.2 has torch 2\.1, this process \S+; install the same versions",
+    ):
+        check_versions(mine, {"10.0.0.1": dict(mine), "10.0.0.2": {**mine, "torch": "2.1"}})
+    with pytest.raises(RunError, match=r"node 10\.0\.0\.3 has antiphon none, this process"):
+        check_versions(mine, {"10.0.0.3": {**mine, "antiphon": "none"}})
+
+
+@contextmanager
+def head(folder: Path, token: str) -> Iterator[str]:
+    """Yield the address of a cluster that another process has started."""
+    address = f"127.0.0.1:{free_port()}"
+    ray = Path(sys.executable).with_name("ray")
+    command = [
+        ray,
+        "start",
+        "--head",
+        "--block",
+        "--node-ip-address=127.0.0.1",
+        f"--port={address.split(':')[1]}",
+    ]
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, **LOOPBACK}
+    settings = [
+        "--num-cpus=2",
+        "--include-dashboard=false",
+        f"--temp-dir={folder}",
+        "--object-store-memory=100000000",
+    ]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, *settings], env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    family = {process.pid}
+    try:
+        end = time.monotonic() + 120
+        while "Ray runtime started" not in (folder / "log").read_text():
+            assert process.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        yield address
+    finally:
+        family |= children_of(process.pid)
+        process.terminate()
+        process.wait(60)
+        for one in survivors(family, 10.0):
+            with suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
+
+
+@needs_ray
+def test_a_run_on_a_cluster_that_is_there_has_the_bits_of_one_process(
+    tmp_path: Path, short: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("ring.yaml").write_text(yaml.safe_dump(document(24)), encoding="utf-8")
+    cli = Commands(capsys)
+    cli("run ring.yaml --name one")
+    command = [sys.executable, "-m", "antiphon", "run", "ring.yaml", "--name", "several", "--backend", "ray"]
+    with head(short, TOKEN) as address:
+        for token, code in ((TOKEN, 0), ("1" * 64, 2)):
+            done = subprocess.run(
+                [*command, "--parts", "2", "--address", address, "--logdir", f"runs-{code}"],
+                env={**os.environ, "RAY_AUTH_TOKEN": token, **LOOPBACK},
+                capture_output=True,
+                text=True,
+                timeout=240,
+                check=False,
+            )
+            assert done.returncode == code, done.stderr
+        assert re.search(
+            r"error: --address: the cluster at \S+ and this process share no token; name", done.stderr
+        )
+    assert cli.json("diff runs/one runs-0/several")["same"] is True

@@ -1,0 +1,88 @@
+"""Which environments are functions of their seed and actions, so that several of one specification stay equal."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Any
+
+import gymnasium
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from antiphon.envs import from_tensors, registry
+from antiphon.envs.registry import obstacle_to_copies
+from antiphon.envs.worlds.cartpole import CartPole
+from antiphon.scenarios import EnvSpec
+
+
+def vector(num_envs: int = 2) -> SyncVectorEnv:
+    """Vector environment of Gymnasium."""
+    makers = [lambda: gymnasium.make("CartPole-v1")] * num_envs
+    return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids of a user's."""
+    monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
+    registry.register("user/Stream-v0", lambda: source())
+    registry.register("user/Pole-v0", lambda num_envs: CartPole(num_envs))
+    registry.register("user/Vector-v0", vector)
+    registry.register("user/Single-v0", lambda: gymnasium.make("CartPole-v1"))
+
+
+def source() -> Any:
+    """Source of own data."""
+    return from_tensors(x=torch.arange(40.0).reshape(20, 2), label=torch.arange(20) % 2)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"id": "antiphon/Digits-v0"},
+        EnvSpec(id="antiphon/Copy-v0"),
+        {"id": "user/Stream-v0"},
+        {"id": "user/Pole-v0"},
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("registered")
+def test_what_its_seed_determines(spec: Any) -> None:
+    assert obstacle_to_copies(spec) is None
+
+
+def test_a_source_of_own_data_is_determined_by_its_seed() -> None:
+    assert obstacle_to_copies(source()) is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        (
+            {"gymnasium": "CartPole-v1"},
+            "'CartPole-v1' is a world of gymnasium, which may hold more than its seed sets",
+        ),
+        (
+            EnvSpec(pettingzoo="mpe2.simple_spread_v3"),
+            "'mpe2.simple_spread_v3' is a world of pettingzoo, which may hold more than its seed sets",
+        ),
+        *(
+            (
+                {"id": f"user/{name}-v0"},
+                f"'user/{name}-v0' makes worlds of Gymnasium or PettingZoo, which may hold more than their seed sets",
+            )
+            for name in ("Vector", "Single")
+        ),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("registered")
+def test_worlds_of_others_may_hold_more(spec: Any, why: str) -> None:
+    assert obstacle_to_copies(spec) == why
+
+
+def test_an_object_is_one() -> None:
+    for env, name in ((vector(), "SyncVectorEnv"), (CartPole(2), "CartPole")):
+        with closing(env):
+            assert obstacle_to_copies(env) == f"{name} is one object, of which there are no copies"
