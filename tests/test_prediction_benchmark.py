@@ -9,7 +9,7 @@ import pytest
 from benchmarks import prediction
 
 
-@pytest.mark.parametrize(("delay", "latency", "seconds"), [(1, 0.0, 0.02), (1, 0.03, 0.05), (8, 0.03, 0.02)])
+@pytest.mark.parametrize(("delay", "latency", "seconds"), [(1, 0.0, 0.02), (1, 0.03, 0.045), (8, 0.03, 0.02)])
 def test_lockstep_waits_where_messages_take_longer_than_the_lookahead(
     delay: int, latency: float, seconds: float
 ) -> None:
