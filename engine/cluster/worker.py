@@ -200,7 +200,7 @@ class PartWorker:
         """
         self.open(session)
         part, progress = self._part, self._progress
-        while part.now < until and self._receive(call):
+        while part.now < until and self._receive(call, until):
             start = time.perf_counter()
             part.step()
             progress.computing += time.perf_counter() - start
@@ -320,8 +320,11 @@ class PartWorker:
             self._progress.calls += 1
         self._collected = now
 
-    def _receive(self, call: int) -> bool:
-        """Deliver what the coming step reads, and wait for it; False: the call was halted."""
+    def _receive(self, call: int, until: int) -> bool:
+        """Deliver what the coming step reads, and wait for it; False: the call was halted.
+
+        In free mode for nobody who has come to the call's end: what has been dropped of it does not come any more.
+        """
         part = self._part
         if not part.free:
             return self._receive_before(part.now - part.lookahead + 1, call)
@@ -329,7 +332,8 @@ class PartWorker:
             seen = self._arrivals
             self._deliver(math.inf)
             self._ask(self._gaps())
-            missing = part.waits_for()
+            with self._changed:
+                missing = tuple(one for one in part.waits_for() if self._inboxes[one].reached < until)
             if call <= self._halted:
                 return False
             if not missing:

@@ -92,7 +92,9 @@ class LocalParts:
             step = self.parts[0].now
             end = min(until, step - step % self.every + self.every)
             while any(part.now < end for part in self.parts):
-                if not sum(self._take_steps(part, end, row_at) for part in self.parts):
+                if not sum(
+                    self._take_steps(part, end, row_at) for part in self.parts
+                ) and not self._go_without(end, row_at):
                     raise EngineError(f"parts: none can take its step before {end}, each waits for another")
                 self._exchange()
             if end >= until or stop():
@@ -100,13 +102,28 @@ class LocalParts:
 
     def _take_steps(self, part: Part, end: int, row_at: int | None) -> int:
         """Have a part take its steps up to `end`, as far as nothing is missing; return how many it has taken."""
-        start, first = time.perf_counter(), part.now
+        first = part.now
         while part.now < end and part.ready:
-            part.step()
-            if part.now - 1 == row_at:
-                part.end_row()
-        self._computing[part.index] += time.perf_counter() - start
+            self._step(part, row_at)
         return part.now - first
+
+    def _go_without(self, end: int, row_at: int | None) -> bool:
+        """Have those free parts take a step that wait for parts which are at the end: what was dropped does not come."""
+        waiting = [
+            part
+            for part in self.parts
+            if part.free and part.now < end and all(self.parts[one].now >= end for one in part.waits_for())
+        ]
+        for part in waiting:
+            self._step(part, row_at)
+        return bool(waiting)
+
+    def _step(self, part: Part, row_at: int | None) -> None:
+        start = time.perf_counter()
+        part.step()
+        if part.now - 1 == row_at:
+            part.end_row()
+        self._computing[part.index] += time.perf_counter() - start
 
     def _exchange(self) -> None:
         for part in self.parts:

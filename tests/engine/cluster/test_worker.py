@@ -283,7 +283,9 @@ class FreePart(FakePart):
         self.seen: dict[int, list[int]] = {one: [] for one in self.neighbours}
 
     def waits_for(self) -> tuple[int, ...]:
-        return ()
+        return self.neighbours if self.lacks else ()
+
+    lacks = False
 
     def step(self) -> None:
         if self.now in self.kills:
@@ -317,3 +319,15 @@ def test_parts_that_do_not_wait_go_on_alone_and_take_a_restarted_one_under_a_new
     assert (first.incarnation, second.incarnation) == (0, 1)
     assert first.seen[1].count(1) == 60 - 10  # from its checkpoint on
     assert set(second.seen[0]) == {0}
+
+
+def test_a_free_part_does_not_wait_for_one_that_has_come_to_the_end_of_the_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "FakePart", FreePart)
+    with line_of(tmp_path, 2, 2) as line:
+        second = line.workers[1]
+        second.open(line.session())
+        cast(FreePart, second._part).lacks = True  # as behind a full queue
+        assert line.workers[0].advance(line.session(), 1, 40).now == 40
+        assert second.advance(line.session(), 1, 40).now == 40

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 
 from antiphon.engine.parts import coordinator, transport
+from antiphon.engine.parts.free_boundary import FreeBoundary, FreeSettings
+from antiphon.engine.parts.part import Part
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.parts.transport import LocalParts
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import EngineError, RunError, ScenarioError
 from tests.engine.parts.rings import ring
+from tests.engine.parts.stages import stages
 
 LOOKAHEAD = 5
 PLACEMENT = {"a": 0, "b": 1, "c": 2, "d": 0}
@@ -37,7 +40,7 @@ class CountedPart:
         self.rows: list[int] = []
         self.closed = False
 
-    ready = True
+    ready, free = True, False
 
     def step(self) -> None:
         assert min(self.covered.values()) >= self.now - LOOKAHEAD + 1
@@ -110,6 +113,18 @@ def test_parts_that_all_wait_are_an_error_of_the_engine() -> None:
         part.ready = False  # type: ignore[misc]
     with pytest.raises(EngineError, match="each waits for another"):
         parts.advance(3)
+
+
+def test_free_parts_go_on_without_what_a_full_queue_has_dropped() -> None:
+    scenario, placement = stages(2), {"s0": 0, "s1": 1}
+    free = FreeSettings(queue=2)
+    parts = LocalParts(lambda index: Part(scenario, placement, index, free=free), placement, every=16)
+    assert parts.advance(48) == 48
+    assert [part.now for part in parts.parts] == [48, 48]
+    boundary = parts.parts[1].boundary
+    assert isinstance(boundary, FreeBoundary)
+    assert boundary.figures.dropped > 0 < boundary.figures.missed
+    parts.close()
 
 
 @pytest.mark.parametrize(
