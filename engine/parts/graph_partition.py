@@ -172,22 +172,22 @@ class _Bisection:
             waiting[sides[node]].append((-gain, node))
         for some in waiting:
             heapq.heapify(some)
-        moved = [False] * len(sides)
+        visited = [False] * len(sides)
         cost = sum(own for own, side in zip(graph.costs, sides, strict=True) if side == 0)
         cut = _cut(graph, sides)
         best, kept, moves = self._quality(cost, cut), 0, list[int]()
         while len(moves) - kept < _PATIENCE:
-            side = self._heavier(cost, sizes, [self._top(some, gains, moved) for some in waiting])
+            side = self._heavier(cost, sizes, [self._top(some, gains, visited) for some in waiting])
             if side is None:
                 break
             _, node = heapq.heappop(waiting[side])
-            moved[node], sides[node] = True, 1 - side
+            visited[node], sides[node] = True, 1 - side
             sizes[side], sizes[1 - side] = sizes[side] - 1, sizes[1 - side] + 1
             cost += graph.costs[node] if side else -graph.costs[node]
             cut -= gains[node]
             moves.append(node)
             for other, weight in graph.neighbours[node].items():
-                if not moved[other]:
+                if not visited[other]:
                     gains[other] += 2 * weight if sides[other] == side else -2 * weight
                     heapq.heappush(waiting[sides[other]], (-gains[other], other))
             if (quality := self._quality(cost, cut)) < best:
@@ -207,9 +207,9 @@ class _Bisection:
         return max(movable, key=lambda s: (gains[s], (cost > self.target) == (s == 0)), default=None)
 
     @staticmethod
-    def _top(waiting: list[tuple[float, int]], gains: Sequence[float], moved: Sequence[bool]) -> float | None:
-        """Return the largest gain of a side's nodes, and leave it at the heap's top; None: all have moved."""
-        while waiting and (moved[waiting[0][1]] or -waiting[0][0] != gains[waiting[0][1]]):
+    def _top(waiting: list[tuple[float, int]], gains: Sequence[float], visited: Sequence[bool]) -> float | None:
+        """Return the largest gain of a side's nodes, and leave it at the heap's top; None: all have been visited."""
+        while waiting and (visited[waiting[0][1]] or -waiting[0][0] != gains[waiting[0][1]]):
             heapq.heappop(waiting)
         return -waiting[0][0] if waiting else None
 

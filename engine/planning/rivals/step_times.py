@@ -118,8 +118,8 @@ def data_parallel(
     """
     if workload.batch < 2:
         raise ScenarioError("training.batch: 1; copies share a batch of 2 at least")
-    alike = {profile.machine(number).group: number for number in reversed(machines)}
-    placed = {number: _whole(workload, number, profile, measured) for number in alike.values()}
+    one_of_each = {profile.machine(number).group: number for number in reversed(machines)}
+    placed = {number: _whole(workload, number, profile, measured) for number in one_of_each.values()}
 
     def timed(copies: int) -> tuple[float, str]:
         chosen = machines[:copies]
@@ -143,7 +143,7 @@ def data_parallel(
     best = min(counts, key=lambda copies: timed(copies)[0])
     seconds, setting = timed(best)
     computing = sum(
-        placed[alike[profile.machine(number).group]].computing_seconds(1 / best) for number in machines[:best]
+        placed[one_of_each[profile.machine(number).group]].computing_seconds(1 / best) for number in machines[:best]
     )
     return StepTime.of(seconds, computing, profile, machines[:best], setting)
 
