@@ -88,12 +88,19 @@ class Contexts:
 
     def _sender_phase(self, channel: Channel, record: Record) -> Tensor:
         ledger = channel.ledger
-        assert ledger.sent_in is not None
-        return self._phase(channel, ledger.sent_in, ledger.sender.clock, record.stamp, record.began)
+        windows = self._windows(channel.sender, ledger.sent_in)
+        return self._phase(channel, windows, ledger.sender.clock, record.stamp, record.began)
 
     def _receiver_phase(self, channel: Channel, tick: int | None, began: int) -> Tensor:
-        ledger = channel.ledger
-        return self._phase(channel, ledger.windows, ledger.receiver, tick, began)
+        windows = self._windows(channel.receiver, channel.ledger.windows)
+        return self._phase(channel, windows, channel.ledger.receiver, tick, began)
+
+    def _windows(self, agent: str, known: Windows | None) -> Windows:
+        """The windows of an agent: of one in another part, those that its channel knows."""
+        group = self.system.group_of.get(agent)
+        windows = known if group is None else group.windows
+        assert windows is not None
+        return windows
 
     def _phase(
         self, channel: Channel, windows: Windows, clock: Clock, tick: int | None, began: int

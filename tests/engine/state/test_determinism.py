@@ -103,7 +103,8 @@ def settings(first: str, second: str, unroll: int = 1, **channel: Any) -> Simula
 def test_at_every_injection_nothing_has_come_back(
     sender: str, receiver: str, delay: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    simulation = settings(sender, receiver, link={"delay": delay})
+    gradient = {"kind": "mlp", "hidden": [4], "context": ["label"]}
+    simulation = settings(sender, receiver, link={"delay": delay}, gradient=gradient)
     predictor = predictor_of(simulation, f"{sender}->{receiver}")
     asked: list[Tensor | None] = []
     predict = predictor.predict
