@@ -207,7 +207,9 @@ class _Bisection:
         return max(movable, key=lambda s: (gains[s], (cost > self.target) == (s == 0)), default=None)
 
     @staticmethod
-    def _top(waiting: list[tuple[float, int]], gains: Sequence[float], visited: Sequence[bool]) -> float | None:
+    def _top(
+        waiting: list[tuple[float, int]], gains: Sequence[float], visited: Sequence[bool]
+    ) -> float | None:
         """Return the largest gain of a side's nodes, and leave it at the heap's top; None: all have been visited."""
         while waiting and (visited[waiting[0][1]] or -waiting[0][0] != gains[waiting[0][1]]):
             heapq.heappop(waiting)

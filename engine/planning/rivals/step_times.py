@@ -143,7 +143,8 @@ def data_parallel(
     best = min(counts, key=lambda copies: timed(copies)[0])
     seconds, setting = timed(best)
     computing = sum(
-        placed[one_of_each[profile.machine(number).group]].computing_seconds(1 / best) for number in machines[:best]
+        placed[one_of_each[profile.machine(number).group]].computing_seconds(1 / best)
+        for number in machines[:best]
     )
     return StepTime.of(seconds, computing, profile, machines[:best], setting)
 
