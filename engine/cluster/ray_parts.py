@@ -96,6 +96,7 @@ class RayParts:
         self._directory: Path | None = None
         """Of the parts' checkpoints."""
         self._actors: list[Any] = []
+        self._makers: list[Any] = []
         self._at = self._epoch = self._calls = 0
         self._boundaries: list[int] = []
         self._rows: list[int] = []
@@ -128,9 +129,11 @@ class RayParts:
             scheduling_strategy="DEFAULT" if cluster.own else "SPREAD",
         )(PartWorker)
         directory = self._directory = cluster.folder / f"antiphon-parts-{uuid.uuid4().hex}"
+        # Kept as long as the parts: Ray starts one that has died with the same arguments.
+        self._makers = [self._ray.put(partial(make, index)) for index in range(self._count)]
         self._actors = [
-            actor.remote(partial(make, index), index, directory / str(index), checkpoint_every)
-            for index in range(self._count)
+            actor.remote(maker, index, directory / str(index), checkpoint_every)
+            for index, maker in enumerate(self._makers)
         ]
         self._neighbours = {index: RayNeighbour(one) for index, one in enumerate(self._actors)}
         refs = [self._submit(index, "report", (), group="reports") for index in range(self._count)]
