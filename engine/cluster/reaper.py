@@ -18,7 +18,7 @@ _WITHIN = 10.0
 """Seconds in which Ray's processes are looked for."""
 
 
-def processes_of(folder: str, besides: int) -> list[int]:
+def processes_of(folder: str, excluded: int) -> list[int]:
     """Return Ray's processes that have files open in a cluster's folder, but for one (Linux; elsewhere none are found).
 
     Neither their names nor their environments, which they overwrite, say which cluster they are of.
@@ -26,7 +26,7 @@ def processes_of(folder: str, besides: int) -> list[int]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if int(process.name) == besides or b"ray" not in (process / "cmdline").read_bytes():
+            if int(process.name) == excluded or b"ray" not in (process / "cmdline").read_bytes():
                 continue
             files = [os.readlink(file) for file in (process / "fd").iterdir()]
         except OSError:  # it has ended, or is another user's

@@ -329,7 +329,7 @@ class PartWorker:
         if not part.free:
             return self._receive_before(part.now - part.lookahead + 1, call)
         while True:
-            seen = self._arrivals
+            arrivals = self._arrivals
             self._deliver(math.inf)
             self._ask(self._gaps())
             with self._changed:
@@ -338,13 +338,13 @@ class PartWorker:
                 return False
             if not missing:
                 return True
-            self._wait(missing, seen)
+            self._wait(missing, arrivals)
 
     def _receive_before(self, step: int, call: int) -> bool:
         """Deliver the neighbours' exchanges of all steps before one, and wait for them; False: the call was halted."""
         while True:
             with self._changed:
-                seen = self._arrivals
+                arrivals = self._arrivals
                 missing = tuple(one for one, inbox in self._inboxes.items() if inbox.reached < step)
             if call <= self._halted:
                 return False
@@ -352,7 +352,7 @@ class PartWorker:
                 self._asked_at = time.monotonic()
                 self._deliver(step)
                 return True
-            self._wait(missing, seen)
+            self._wait(missing, arrivals)
 
     def _deliver(self, before: float) -> None:
         with self._changed:
@@ -362,12 +362,12 @@ class PartWorker:
         for exchange in found:
             self._part.deliver(exchange)
 
-    def _wait(self, missing: Collection[int], seen: int) -> None:
-        """Wait until something has arrived after `seen` arrivals, and ask neighbours for what does not come."""
+    def _wait(self, missing: Collection[int], arrivals: int) -> None:
+        """Wait until something has arrived after so many arrivals, and ask neighbours for what does not come."""
         progress, start = self._progress, time.monotonic()
         with self._changed:
             progress.waits_for = tuple(missing)
-            if self._arrivals == seen:
+            if self._arrivals == arrivals:
                 self._changed.wait(max(0.0, self._asked_at + _RETRY - start))
             progress.waits_for = ()
         waited = time.monotonic() - start

@@ -330,4 +330,10 @@ def test_a_free_part_does_not_wait_for_one_that_has_come_to_the_end_of_the_call(
         second.open(line.session())
         cast(FreePart, second._part).lacks = True  # as behind a full queue
         assert line.workers[0].advance(line.session(), 1, 40).now == 40
-        assert second.advance(line.session(), 1, 40).now == 40
+        call = threading.Thread(target=second.advance, args=(line.session(), 1, 40))
+        call.start()
+        call.join(10.0)
+        now = second.report().now
+        second.halt(1)
+        call.join()
+        assert now == 40
