@@ -103,7 +103,7 @@ def open_binary(path: Path) -> io.BufferedReader:
     Raises:
         RunError: It is no regular file, not there, or cannot be read.
     """
-    return cast("io.BufferedReader", os.fdopen(_descriptor(path, os.O_RDONLY), "rb"))
+    return os.fdopen(_descriptor(path, os.O_RDONLY), "rb")
 
 
 def open_text(path: Path, *, append: bool = False) -> TextIO:
