@@ -12,7 +12,7 @@ import torch
 from antiphon.engine.core.system import System
 from antiphon.engine.state.checkpoint import copy_tree, latest, read
 from antiphon.engine.step.backends import Backend
-from antiphon.errors import ScenarioError, suggest
+from antiphon.errors import RunError, ScenarioError, suggest
 
 __all__ = ["TakenWeights", "load_weights", "read_learners", "take_weights"]
 
@@ -102,7 +102,16 @@ def read_learners(source: str | Path) -> dict[str, Any]:
     Raises:
         RunError: There is none, or it is damaged.
     """
-    learners: dict[str, Any] = read(latest(source))[1]["system"]["learners"]
+    place = latest(source)
+    learners = read(place)[1].get("system", {}).get("learners", {})
+    right = isinstance(learners, dict) and all(
+        isinstance(own, dict)
+        and all(isinstance(own.get(part), dict) for part in _PARTS)
+        and all(isinstance(tensor, torch.Tensor) for part in _PARTS for tensor in own[part].values())
+        for own in learners.values()
+    )
+    if not right:
+        raise RunError(f"{place}: state.json: has no parameters by agent; take weights of another checkpoint")
     return learners
 
 
