@@ -7,6 +7,7 @@ Keys are always words. `1e-3` is a number; `no`, `on` and `12:30` are words; `01
 from __future__ import annotations
 
 import io
+import os
 import re
 import stat
 from collections.abc import Mapping
@@ -197,20 +198,25 @@ def read_file(path: FilePath) -> str:
     """
     try:
         status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise ScenarioError(f"{path}: is a folder, not a file")
-        if not stat.S_ISREG(status.st_mode):
-            raise ScenarioError(f"{path}: is no regular file; copy what it holds into one")
-        if status.st_size > _MOST_CHARACTERS:
-            raise ScenarioError(f"{path}: {_too_large(status.st_size, 'bytes')}")
-        return path.read_text(encoding="utf-8")
+        problem = _no_document(status)
+        if problem is None:
+            return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ScenarioError(f"{path}: no such file") from None
+        problem = "no such file"
     except UnicodeDecodeError:
-        raise ScenarioError(f"{path}: not a text file in UTF-8") from None
+        problem = "not a text file in UTF-8"
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        reason = getattr(error, "strerror", None) or error
-        raise ScenarioError(f"{path}: cannot be read ({reason})") from None
+        problem = f"cannot be read ({getattr(error, 'strerror', None) or error})"
+    raise ScenarioError(f"{path}: {problem}")
+
+
+def _no_document(status: os.stat_result) -> str | None:
+    """Return why a file is not opened; None: it is."""
+    if stat.S_ISDIR(status.st_mode):
+        return "is a folder, not a file"
+    if not stat.S_ISREG(status.st_mode):
+        return "is no regular file; copy what it holds into one"
+    return _too_large(status.st_size, "bytes") if status.st_size > _MOST_CHARACTERS else None
 
 
 def _too_large(count: int, unit: str) -> str:

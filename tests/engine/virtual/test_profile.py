@@ -109,7 +109,8 @@ def test_a_profile_is_found_by_name_or_path(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match=r"--cluster: .*absent\.yaml: no such file"):
         find_profile(tmp_path / "absent.yaml")
     with pytest.raises(ScenarioError, match=r"--cluster: .*: is a folder"):
-        find_profile(tmp_path.with_suffix(".yaml"))
+        (tmp_path / "folder.yaml").mkdir()
+        find_profile(tmp_path / "folder.yaml")
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ScenarioError, match="not a text file in UTF-8"):
         find_profile(path)
