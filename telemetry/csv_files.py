@@ -126,6 +126,13 @@ class TableRecorder(Recorder):
             self.drop_after(step - 1)
             self._file = self._path.open("a", **TEXT)
 
+    def sync(self) -> None:
+        """Write the rows to the disk."""
+        if self._file is not None:
+            with writing(self._path):
+                self._file.flush()
+                os.fsync(self._file.fileno())
+
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
