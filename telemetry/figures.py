@@ -85,7 +85,7 @@ class RunDescription:
 class Recorder:
     """Base of recorders; subclasses override the calls that they use.
 
-    Calls come in the order begin, (figures | histograms | samples | digests | parts)*, end?, close. A recorder may raise RunError
+    Calls come in the order begin, (figures | histograms | samples | digests | parts | sync)*, end?, close. A recorder may raise RunError
     where it cannot write; it uses no random numbers and changes no argument.
     """
 
@@ -109,6 +109,9 @@ class Recorder:
 
     def end(self, result: Mapping[str, Any]) -> None:
         """Write the result of a finished run (the object of `--json`)."""
+
+    def sync(self) -> None:
+        """Write to the disk what has been recorded: a checkpoint follows, from which the run goes on behind it."""
 
     def close(self) -> None:
         """Close all files, also after an error; a second call does nothing."""
@@ -154,6 +157,11 @@ class Recorders(Recorder):
         """Pass the result to each recorder."""
         for recorder in self._recorders:
             recorder.end(result)
+
+    def sync(self) -> None:
+        """Have each recorder write to the disk."""
+        for recorder in self._recorders:
+            recorder.sync()
 
     def close(self) -> None:
         """Close every recorder, even where closing one of them raises."""

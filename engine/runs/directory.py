@@ -258,6 +258,8 @@ class RunDirectory:
     def checkpoint(self, simulation: BaseSimulation) -> None:
         """Save the simulation, and remove all checkpoints but the newest two, and what a killed process left half written."""
         folder = self.path / "checkpoints"
+        for recorder in simulation.recorders:
+            recorder.sync()
         simulation.save(folder / f"step-{simulation.now:09d}")
         for path in (*self.checkpoints[:-_KEPT], *folder.glob(".step-*")):
             shutil.rmtree(path, ignore_errors=True)
