@@ -26,7 +26,15 @@ from antiphon.telemetry.channels.documents import edges_by_name
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.channels.tags import Family
 from antiphon.telemetry.event_file import Chart, EventFile, event_files
-from antiphon.telemetry.figures import Figure, HistogramRow, Kind, Recorder, RunDescription, SampleRow
+from antiphon.telemetry.figures import (
+    MEASURED,
+    Figure,
+    HistogramRow,
+    Kind,
+    Recorder,
+    RunDescription,
+    SampleRow,
+)
 from antiphon.telemetry.names import tag_part, writing
 from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.pictures import graph_png
@@ -39,6 +47,9 @@ _log = logging.getLogger(__name__)
 _RESULTS = ("accuracy", "error", "bits", "return", "seconds")
 _LONGEST_TEXT = 100_000
 """Most characters of the scenario's text; TensorBoard renders more slowly, and scenario.yaml has all."""
+
+_ALL_ROWS = 2_000
+"""Rows of figures up to which event files have every one."""
 
 Picture = tuple[bytes, int, int]
 """A PNG file with its width and height."""
@@ -56,6 +67,8 @@ class TensorBoardRecorder(Recorder):
     beyond `top` of them likewise `parts/…`. Figures that are not finite are skipped:
     TensorBoard has none; metrics.csv keeps them.
 
+    Of a long run only some rows are written (`in_events`).
+
     The description (text, picture, hyperparameters) is written once per folder. A resumed run adds a file and
     has readers drop what the earlier ones hold after `start_step`.
 
@@ -68,6 +81,7 @@ class TensorBoardRecorder(Recorder):
         self._logdir = Path(logdir)
         self._start_step = start_step
         self._last_step = start_step
+        self._every, self._until = 1, 0
         self._charted = 0
         self._curves: Curves | None = None
         self._events: EventFile | None = None
@@ -77,6 +91,7 @@ class TensorBoardRecorder(Recorder):
     def begin(self, description: RunDescription) -> None:
         """Open an event file and describe the run."""
         self._curves = Curves(description)
+        self._every, self._until = description.every, description.until
         described = bool(event_files(self._logdir))
         self._events = events = EventFile(self._logdir)
         events.forget_after(self._start_step)
@@ -91,13 +106,20 @@ class TensorBoardRecorder(Recorder):
         assert self._curves is not None
         self._last_step = step
         assert self._channels is not None
+        if not self._in_events(step):
+            rows = [row for row in rows if row.metric in MEASURED]
         self._events.scalars(step, self._curves.scalars(rows))
         self._channels.figures(step, rows)
         self._chart(step)
 
+    def _in_events(self, step: int) -> bool:
+        return step == self._until or in_events(step, self._every)
+
     def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
         """Write the figures of the parts of a run in parts at one step."""
         assert self._events is not None, "begin() comes before parts()"
+        if not self._in_events(step):
+            return
         assert self._curves is not None
         assert self._channels is not None
         self._events.scalars(step, self._curves.part_scalars(rows))
@@ -117,6 +139,8 @@ class TensorBoardRecorder(Recorder):
         """Write distributions of one step."""
         assert self._events is not None, "begin() comes before histograms()"
         assert self._curves is not None
+        if not self._in_events(step):
+            return
         named = ((self._curves.tag(kind, name, metric), values) for kind, name, metric, values in rows)
         self._events.histograms(
             step, [(f"{both[0]}/histogram", both[1], values) for both, values in named if both is not None]
@@ -126,6 +150,8 @@ class TensorBoardRecorder(Recorder):
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
         """Write messages of one step, for the Channels tab."""
         assert self._channels is not None, "begin() comes before samples()"
+        if not self._in_events(step):
+            return
         self._channels.samples(step, rows)
         self._samples = rows
 
@@ -145,6 +171,21 @@ class TensorBoardRecorder(Recorder):
         if self._events is not None:
             self._events.close()
             self._events = None
+
+
+def in_events(step: int, every: int) -> bool:
+    """Return whether event files have the rows of a step: so they grow with the logarithm of the number of steps.
+
+    Of the first 2,000 rows they have all, up to the 4,000th every second, up to the 8,000th every fourth and so on. Those of
+    steps in between, as of the first, are few.
+
+    Args:
+        step: Counted from 1.
+        every: Steps from one row to the next.
+    """
+    row, between = divmod(step, every)
+    halvings = ((row - 1) // _ALL_ROWS).bit_length() if row else 0
+    return between > 0 or row % (1 << halvings) == 0
 
 
 def _describe(events: EventFile, description: RunDescription) -> None:

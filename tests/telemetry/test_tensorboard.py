@@ -27,6 +27,7 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata  # type: ig
 
 from antiphon.errors import RunError
 from antiphon.telemetry import Figure, RunDescription, TensorBoardRecorder
+from antiphon.telemetry.tensorboard import in_events
 from antiphon.telemetry.timeline import Timeline
 from tests.telemetry.times import agent_times
 
@@ -363,3 +364,47 @@ def test_a_log_directory_that_is_not_writable_is_one_line(tmp_path: Path) -> Non
     tmp_path.chmod(0o500)
     with pytest.raises(RunError, match="cannot be written"):
         record(tmp_path, range(1, 2))
+
+
+# --- long runs ---------------------------------------------------------------------------------------------
+
+
+def test_event_files_grow_with_the_logarithm_of_the_steps() -> None:
+    def rows(until: int, every: int) -> list[int]:
+        return [step // every for step in range(every, until + 1, every) if in_events(step, every)]
+
+    assert rows(200_000, 100) == [*range(1, 2001)]
+    assert rows(400_000, 100) == [*range(1, 2001), *range(2002, 4001, 2)]
+    assert rows(410_000, 100)[-26:] == [4000, *range(4004, 4101, 4)]
+    counts = [len(rows(2000 * 2**doublings, 1)) for doublings in range(9)]
+    assert counts == [2000 + 1000 * doublings for doublings in range(9)]
+    assert all(in_events(step, 100) for step in (1, 50, 999_999))  # those of no row of their own
+
+
+def test_a_long_run_has_some_rows_and_all_that_is_measured_and_its_last(tmp_path: Path) -> None:
+    """In one session, and in two of which each goes on with the same rows."""
+    description = replace(describe(), every=10, until=40_030)
+    wanted = [19_990, 20_000, 20_010, 20_020, 20_025, 39_980, 39_990, 40_000, 40_010, 40_020, 40_030]
+    value = Figure("channel", "n0000->n0001", "value", 0.5)
+    for folder, sessions in (("whole", [wanted]), ("parts", [wanted[:4], wanted[4:]])):
+        for steps in sessions:
+            recorder = TensorBoardRecorder(tmp_path / folder, steps[0] - 1)
+            recorder.begin(replace(description, start_step=steps[0] - 1))
+            for step in steps:
+                recorder.figures(step, rows_at(step, description))
+                recorder.figures(step, [value])
+                recorder.histograms(step, [("agent", "n0000", "message", np.arange(3.0))])
+                recorder.samples(step, [("n0000->n0001", np.full((2, 3), step, dtype=np.float32))])
+            recorder.end({})
+            recorder.close()
+        found = EventAccumulator(
+            str(tmp_path / folder), {"scalars": 0, "tensors": 0, "histograms": 0}
+        ).Reload()
+        kept = [19_990, 20_000, 20_020, 20_025, 39_980, 40_000, 40_030]
+        assert [event.step for event in found.Scalars("agent/n0000/loss")] == kept
+        assert [event.step for event in found.Tensors("antiphon/agent/loss")] == kept
+        assert [event.step for event in found.Tensors("antiphon/messages/0")] == kept
+        assert [event.step for event in found.Histograms("agent/n0000/message/histogram")] == kept
+        assert [event.step for event in found.Scalars("channel/n0000__to__n0001/value")] == wanted
+        assert [event.step for event in found.Tensors("antiphon/channel/value")] == wanted
+    assert (tmp_path / "whole/projector/0.tsv").read_text() == "40030\t40030\n" * 2
