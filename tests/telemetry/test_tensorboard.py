@@ -8,7 +8,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata  # type: ig
 
 from antiphon.errors import RunError
 from antiphon.telemetry import Figure, RunDescription, TensorBoardRecorder
+from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.tensorboard import in_events
 from antiphon.telemetry.timeline import Timeline
 from tests.telemetry.times import agent_times
@@ -113,6 +114,39 @@ def test_figures_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
     with recording(tmp_path) as recorder:
         recorder.figures(7, [Figure("run", "", "loss", 0.5)])
         assert curve(tmp_path, "run/loss") == [(7, 0.5)]
+
+
+@pytest.mark.parametrize("piece", [997, 12, 1])
+def test_a_reader_follows_a_file_that_ends_anywhere_in_a_record(tmp_path: Path, piece: int) -> None:
+    """As TensorBoard reads while the file is written: nothing is damaged, nothing is there twice, nothing is missing."""
+    record(tmp_path / "whole", range(1, 4))
+    (written,) = (tmp_path / "whole").iterdir()
+    content = written.read_bytes()
+    first = content.index(b"agent/n0000/loss")
+    growing = tmp_path / "grown" / written.name
+    growing.parent.mkdir()
+    growing.write_bytes(content[: first - 100])
+    follower = MigratingAccumulator(str(growing.parent), {"scalars": 0, "tensors": 0})
+    seen: list[list[int]] = []
+    until = len(content) if piece > 1 else first + 300
+    for start in range(first - 100, until, piece):
+        with growing.open("ab") as file:
+            file.write(content[start : min(start + piece, until)])
+        tags = follower.Reload().Tags()["tensors"]
+        seen.append(
+            [event.step for event in follower.Tensors("run/steps_per_second")]
+            if tags.count("run/steps_per_second")
+            else []
+        )
+        with suppress(RunError):  # its graph is not there yet
+            read_run(growing.parent)
+    assert all(steps in ([], [1], [1, 2], [1, 2, 3]) for steps in seen)
+    assert seen == sorted(seen)
+    with growing.open("ab") as file:
+        file.write(content[until:])
+    follower.Reload()
+    assert [event.step for event in follower.Tensors("run/steps_per_second")] == [1, 2, 3]
+    assert read_run(growing.parent).figures.keys() == read_run(written.parent).figures.keys()
 
 
 def test_a_run_is_one_run_and_one_file(tmp_path: Path) -> None:
