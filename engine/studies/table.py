@@ -8,9 +8,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from antiphon.engine.runs.directory import write_csv, write_text
 from antiphon.engine.studies.plan import worded
 from antiphon.engine.studies.summary import DETACHED, LOCKED
+from antiphon.files import write_csv, write_text
 from antiphon.scenarios.training import OF_TRAINING, RETURN, less_is_better, split_metric
 
 __all__ = [
