@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 WALL_CLOCK = ("seconds", "steps_per_second")
 """Figures of a run that differ from one machine, and one time, to the next."""
+MEASURED = ("value", "value_low", "value_high", "parameter_cosine", "value_seconds")
+"""Figures that are measured at an interval of their own, seldom, since each takes long."""
 Kind: TypeAlias = Literal["agent", "channel", "env", "run"]
 """Kind of a figure. Figures of the environment or the whole run have an empty name."""
 
