@@ -225,6 +225,10 @@ class RunWriter(Observer):
         }
         if self._simulation.changes or "changes" in self.directory.facts:
             facts["changes"] = self._simulation.changes
+        if taken := self.directory.facts.get(
+            "weights"
+        ):  # those after the checkpoint that it goes on from are gone
+            facts["weights"] = [each for each in taken if each["step"] <= self._simulation.now]
         self.directory.note(**facts, finished=None, error=None)
 
     def step(self, loop: RunLoop) -> None:
