@@ -33,6 +33,7 @@ __all__ = [
     "signal_caution",
     "verdict_flags",
     "worth",
+    "worths_in_words",
 ]
 
 Verdict: TypeAlias = Literal["matters", "harms", "unresolved", "stale", "silent"]
@@ -227,6 +228,12 @@ def in_words(found: Mapping[Verdict, int], total: int) -> str:
     if rest and not words:
         rest[0] = f"{rest[0].partition(' ')[0]} of {total} {rest[0].partition(' ')[2]}"
     return "; ".join(", ".join(part) for part in (words, rest) if part)
+
+
+def worths_in_words(verdicts: Iterable[Verdict | None]) -> str:
+    """Return how many channels have each verdict of worth, in one line; None: a channel without an interval."""
+    found = list(verdicts)
+    return in_words({verdict: found.count(verdict) for verdict in _WORTHS}, len(found))
 
 
 def measuring_command(path: str, measures: Sequence[Measure] = ("value",)) -> str:

@@ -19,6 +19,7 @@ from antiphon.telemetry.verdicts import (
     signal_caution,
     verdict_flags,
     worth,
+    worths_in_words,
 )
 
 
@@ -154,6 +155,7 @@ def test_in_words() -> None:
     found = counts(flags, "value")
     assert found == {"matters": 2, "harms": 1, "unresolved": 2, "stale": 1, "silent": 1}
     assert in_words(found, 7) == "2 of 5 matter, 1 harm, 2 unresolved; 1 stale, 1 silent"
+    assert worths_in_words(["harms", None, "matters"]) == "1 of 2 matter, 1 harm, 0 unresolved"
     assert in_words(counts(flags, None), 7) == "1 of 7 stale, 1 silent"
 
 
