@@ -137,15 +137,16 @@ def test_every_route_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> N
 
 def test_verdicts_on_channels(tmp_path: Path, serve: Callable[..., Client]) -> None:
     low, high = (f"antiphon/channel/{metric}" for metric in ("value_low", "value_high"))
-    logged = rows([1, 2, 4]) | {5: {low: [0.5, -1.0], high: [0.6, 1.0]}}
+    ages = {step: {"antiphon/channel/age": [0.0, step]} for step in (1, 2, 4)}
+    logged = ages | {5: {low: [0.5, -1.0], high: [0.6, 1.0]}}
     write(tmp_path / "runs/a", logged)
     ask = partial(get, serve(tmp_path / "runs", "a"), "figure", run="a", kind="verdict", metric="channel")
     steps, values = figure(ask())
-    assert (steps, values.tolist()) == ([1, 2, 4, 5], [[0, 0], [0, 0], [64, 64], [65, 68]])
+    assert (steps, values.tolist()) == ([1, 2, 4, 5], [[0, 0], [0, 0], [0, 64], [1, 68]])
     steps, values = figure(ask(newest=1))
-    assert (steps, values.tolist()) == ([5], [[65, 68]])
+    assert (steps, values.tolist()) == ([5], [[1, 68]])
     steps, values = figure(ask(after=2))
-    assert (steps, values.tolist()) == ([4, 5], [[64, 64], [65, 68]])
+    assert (steps, values.tolist()) == ([4, 5], [[0, 64], [1, 68]])
     assert figure(ask(after=5))[0] == []
     assert ask(metric="agent").status_code == 404
 

@@ -31,7 +31,7 @@ def verdicts(figures: Mapping[str, Series]) -> dict[int, list[float]]:
 def test_the_newest_row_counts_at_each_step_of_any_figure() -> None:
     found = verdicts(
         {
-            "age": series({1: [NAN, 0], 10: [4, 0], 20: [3, 4]}),
+            "age": series({1: [NAN, 0], 10: [4, 0], 20: [0, 4]}),
             "value_low": series({15: [0.1, -2.0]}),
             "value_high": series({15: [0.2, -1.0]}),
         }
