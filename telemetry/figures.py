@@ -76,6 +76,8 @@ class RunDescription:
     """Steps from one row of figures to the next."""
     until: int = 0
     """The step the run stops at."""
+    batch: int = 0
+    """Parallel environments; 0: unknown."""
     start_step: int = 0
     """Steps done before this session: 0 for a new run, the checkpoint's step for a resumed one."""
     top: int = 32
