@@ -38,7 +38,7 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.text.summary_v2 import text_pb  # type: ignore[import-untyped]
 from tensorboard.util import tensor_util  # type: ignore[import-untyped]
 
-from antiphon.telemetry.names import writing
+from antiphon.files import writing
 
 __all__ = ["masked_checksum"]
 

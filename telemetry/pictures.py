@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.errors import RunError
-from antiphon.telemetry.names import writing
+from antiphon.files import writing
 from antiphon.telemetry.placement import Arrow, Placement, arrows, extent, label_size, place
 
 if TYPE_CHECKING:

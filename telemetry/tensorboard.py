@@ -25,12 +25,13 @@ from tensorboard.plugins.projector.projector_config_pb2 import (  # type: ignore
 )
 
 from antiphon.errors import RunError
+from antiphon.files import writing
 from antiphon.telemetry.channels.documents import edges_by_name
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.channels.tags import Family
 from antiphon.telemetry.event_file import Chart, EventFile, event_files
 from antiphon.telemetry.figures import Figure, HistogramRow, Kind, Recorder, RunDescription, SampleRow
-from antiphon.telemetry.names import tag_part, writing
+from antiphon.telemetry.names import tag_part
 from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.pictures import LABEL_COLOURS, graph_png
 from antiphon.telemetry.raster import timeline_png
