@@ -19,7 +19,7 @@ from antiphon.engine.build.stacking import reasons_alone
 from antiphon.engine.core.environment import EnvironmentRunner, with_own_env
 from antiphon.engine.core.records import joined
 from antiphon.engine.metrics.description import describe_run
-from antiphon.engine.runs.directory import RunDirectory, write_json
+from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.observers import OnStep, Scores
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin, check_empty
@@ -28,9 +28,9 @@ from antiphon.engine.simulation import Simulation
 from antiphon.engine.state.checkpoint import read_simulation
 from antiphon.engine.step.replicated_engine import Replica, ReplicatedEngine
 from antiphon.errors import DivergenceError, ScenarioError
+from antiphon.files import write_json, writing
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.scenarios.training import OF_AGENTS
-from antiphon.telemetry.names import writing
 from antiphon.telemetry.over_seeds import OverSeeds
 from antiphon.telemetry.statistics import seed_statistics
 
