@@ -56,7 +56,7 @@ class Table:
         try:
             import pandas
         except ImportError:
-            raise RunError("to_pandas: needs pandas; pip install pandas") from None
+            raise RunError("to_pandas: needs pandas: pip install 'antiphon[pandas]'") from None
         names, *lines = rows(self.result)
         return pandas.DataFrame(lines, columns=names)
 

@@ -44,9 +44,9 @@ from antiphon.engine.runs.run_writer import keep_measured, over
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError, suggest
 from antiphon.files import finite, writing
-from antiphon.telemetry.cautions import signal_caution
 from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.pictures import draw_clouds, draw_matrices, draw_profiles
+from antiphon.telemetry.verdicts import signal_caution
 
 __all__ = ["Measurements", "evaluate"]
 

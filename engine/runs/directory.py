@@ -14,10 +14,11 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from antiphon.engine.runs.lock import DirectoryLock, remove_abandoned, remove_temporary
 from antiphon.errors import RunError, ScenarioError
 from antiphon.files import DELETE, check_folder, read_object, read_text, write_json, write_text
 from antiphon.scenarios import Scenario
@@ -87,10 +88,11 @@ class RunDirectory:
     path: Path
     facts: dict[str, Any]
     """The content of run.json."""
+    _lock: DirectoryLock | None = field(default=None, repr=False)
 
     @classmethod
     def create(cls, path: str | Path, scenario: Scenario, facts: Mapping[str, Any]) -> Self:
-        """Make the folder with scenario.yaml and run.json in it; on any failure nothing is left.
+        """Make the folder with scenario.yaml and run.json in it, locked (`lock`); on any failure nothing is left.
 
         Args:
             path: A folder that is not there yet, or empty.
@@ -108,15 +110,23 @@ class RunDirectory:
                 raise RunError(
                     f"{path}: is there already and not empty; choose another directory for a new run"
                 )
+            remove_abandoned(path.parent)
             made.mkdir(parents=True)
+            directory._lock = DirectoryLock(made)
             write_text(made / "scenario.yaml", scenario_text(scenario))
             write_json(made / "run.json", directory.facts)
             if path.is_dir():
                 path.rmdir()
             made.rename(path)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise RunError(f"{path}: cannot be written ({reason}); choose a log directory that can") from None
+            directory._lock.moved_to(path)
+        except BaseException as error:
+            directory.release()
+            if isinstance(error, OSError):
+                reason = error.strerror or str(error)
+                raise RunError(
+                    f"{path}: cannot be written ({reason}); choose a log directory that can"
+                ) from None
+            raise
         finally:
             shutil.rmtree(made, ignore_errors=True)
         return directory
@@ -131,6 +141,28 @@ class RunDirectory:
         if facts["format"] > FORMAT:
             raise RunError(f"{path}: format {facts['format']} is newer than {FORMAT}; use a newer antiphon")
         return cls(path, facts)
+
+    def lock(self) -> None:
+        """Keep others from writing here until `release`, read run.json anew, and remove what a killed process left.
+
+        Raises:
+            RunError: Another process writes here, or this one (the line says which), or run.json is damaged.
+        """
+        self._lock = DirectoryLock(self.path)
+        try:
+            self.facts = type(self).open(self.path).facts
+        except BaseException:
+            self.release()
+            raise
+        remove_temporary(self.path)
+        for path in (self.path / "checkpoints").glob(".step-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def release(self) -> None:
+        """Let others write here; a second call does nothing."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def note(self, **facts: Any) -> None:
         """Change facts and rewrite run.json."""

@@ -324,7 +324,11 @@ def open_writer(
     )
     directory = RunDirectory.create(path, scenario, known | facts)
     writer = RunWriter(simulation, directory, checkpoint_every)
-    writer.attach()
+    try:
+        writer.attach()
+    except BaseException:
+        directory.release()
+        raise
     return writer
 
 
