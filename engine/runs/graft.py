@@ -178,4 +178,5 @@ def graft(
         facts = found.facts(simulation, own, command)
         facts["weights"] += [origin for each in taken for origin in each.origins(simulation.now)]
         directory = RunDirectory.create(output, own, facts, simulation)
+        directory.release()
         return Grafted(directory, simulation.now, taken)
