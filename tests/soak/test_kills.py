@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,9 +86,7 @@ COMMANDS = {
     ),
     "parts": single(ring, "--parts 3"),
     "study": Killed(lambda: {"toy.yaml": STUDY}, "study toy.yaml --budget small --jobs 1 --logdir runs/toy"),
-    "virtual": single(
-        lambda: stages(steps=STEPS).to_yaml(), "--backend virtual --cluster mine.yaml"
-    ),
+    "virtual": single(lambda: stages(steps=STEPS).to_yaml(), "--backend virtual --cluster mine.yaml"),
 }
 
 
@@ -108,14 +106,14 @@ def words_of(command: Killed, folder: Path, chance: random.Random) -> list[str]:
 
 
 @pytest.fixture(params=COMMANDS)
-def unbroken(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, dict[str, Any], float]]:
+def unbroken(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, Any], float]:
     """A command by name, what it leaves when nobody kills it, and how long it takes (seconds)."""
     command = COMMANDS[request.param]
     assert ended(folder_of(command, tmp_path / "warm"), command.words.split()) == 0
     folder = folder_of(command, tmp_path / "unbroken")
     start = time.monotonic()
     assert ended(folder, command.words.split()) == 0, (folder / "output.txt").read_text()
-    yield request.param, contents(folder / "runs"), time.monotonic() - start
+    return request.param, contents(folder / "runs"), time.monotonic() - start
 
 
 def test_what_is_killed_and_resumed_is_the_unbroken_run(
