@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -28,7 +29,7 @@ from antiphon.engine.runs.observers import ProgressBar, StepCallback
 from antiphon.engine.runs.run_loop import Observer, RunLoop, check_limit
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
 from antiphon.engine.state.compatibility import check_same_scenario
-from antiphon.engine.state.weights import TakenWeights
+from antiphon.engine.state.weights import Fit, TakenWeights
 from antiphon.engine.step.report import AgentReport
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template
@@ -121,21 +122,23 @@ class Simulation(BaseSimulation):
 
         Raises:
             ScenarioError: `scenario` is not one, or not found, or cannot be divided into these parts.
-            RunError: No run is there, it is damaged, or `scenario` is another one; the line names the first difference.
+            RunError: No run is there, it is damaged, another process writes there, or `scenario` is another one; the
+                line names the first difference.
             DivergenceError: It diverged and would do so again.
         """
         _check_interval(checkpoint_every, logdir)
         directory = RunDirectory.open(logdir)
-        division = PartsSettings.of(parts) or PartsSettings.of_facts(directory.facts)
-        simulation = cls.of_directory(directory, scenario, division)
-        try:
+        with ExitStack() as undo:
+            undo.callback(directory.release)
+            directory.lock()
+            division = PartsSettings.of(parts) or PartsSettings.of_facts(directory.facts)
+            simulation = cls.of_directory(directory, scenario, division)
+            undo.callback(simulation.close)
             if directory.facts["exit"] != "done":
                 simulation.until = simulation._goal = directory.facts["steps"]
             writer = RunWriter(simulation, directory, checkpoint_every)
             writer.attach()
-        except BaseException:
-            simulation.close()
-            raise
+            undo.pop_all()
         simulation._writer = writer
         return simulation
 
@@ -181,7 +184,8 @@ class Simulation(BaseSimulation):
             except BaseException:
                 simulation.close()
                 raise
-            directory.note(parts=simulation.division)
+            if directory.facts.get("parts") != simulation.division:
+                directory.note(parts=simulation.division)
         return simulation
 
     # --- parts -------------------------------------------------------------------------------------------
@@ -280,12 +284,19 @@ class Simulation(BaseSimulation):
             self._writer.directory.checkpoint(self)
 
     def load_weights(
-        self, source: str | Path, agents: Iterable[str] | Mapping[str, str] | None = None
+        self,
+        source: str | Path,
+        agents: Iterable[str] | Mapping[str, str] | None = None,
+        fit: Fit = "tensors",
+        *,
+        optimisers: bool = False,
     ) -> TakenWeights:
         """Take weights of another run, as its base does; a run directory has them in a checkpoint at once."""
-        found = super().load_weights(source, agents)
+        found = super().load_weights(source, agents, fit, optimisers=optimisers)
         if self._writer is not None:
-            self._writer.directory.checkpoint(self)
+            directory = self._writer.directory
+            directory.checkpoint(self)
+            directory.note(weights=[*directory.facts.get("weights", []), *found.origins(self.now)])
         return found
 
     def steps(self, count: int) -> Iterator[StepInfo]:
@@ -358,6 +369,8 @@ class Simulation(BaseSimulation):
             if self._coordinator is not None:
                 self._coordinator.close()
             super().close()
+            if self._writer is not None:
+                self._writer.directory.release()
 
     # --- playing -----------------------------------------------------------------------------------------
 

@@ -17,7 +17,8 @@ from pydantic import AfterValidator, ValidationInfo, model_validator
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
 from antiphon.scenarios.checks import AGE, check
-from antiphon.scenarios.generators import GraphSpec, document_of, generate, graph_of, named_by_ends
+from antiphon.scenarios.graphs.estimate import estimate, refuse_what_is_too_large
+from antiphon.scenarios.graphs.generators import GraphSpec, document_of, generate, graph_of, named_by_ends
 from antiphon.scenarios.parameters import ParameterSpec, read_parameters, read_variants, section, substitute
 from antiphon.scenarios.parts import OWN_TARGET, UNRETURNED, AgentSpec, ChannelSpec, EnvSpec, NetworkSpec
 from antiphon.scenarios.problems import UNNAMED, DocumentError, Problems, kind_of
@@ -43,7 +44,7 @@ from antiphon.scenarios.spec import (
     plain,
 )
 from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
-from antiphon.scenarios.yaml_text import read, write
+from antiphon.scenarios.yaml_text import read, read_file, write
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -389,13 +390,20 @@ class Template:
             graph = body.pop("graph", None)
             if graph is not None:
                 return self._generated(body, graph, sections)
+            refuse_what_is_too_large(body)
             for name in sections:
                 raise DocumentError((name,), "is a part of a generated graph, but there is no graph; add one")
             return ExplicitDocument(body, self._lines)
 
     def _generated(self, body: dict[str, Any], graph: Any, sections: Mapping[str, Any]) -> ExplicitDocument:
         try:
-            made = generate(GraphSpec.model_validate(graph), sections)
+            spec = GraphSpec.model_validate(graph)
+        except DocumentError as error:
+            raise error.under(("graph",)) from None
+        numbers = (spec.kind, spec.agents, spec.neighbours, spec.rewire, spec.probability)
+        refuse_what_is_too_large(body, estimate(*numbers))
+        try:
+            made = generate(spec, sections)
         except DocumentError as error:
             raise error.under(("graph",)) from None
         agents, channels = body.setdefault("agents", {}), body.get("channels", [])
@@ -500,7 +508,7 @@ def load(name_or_path: str | Path) -> Template:
     if path.suffix not in _SUFFIXES and path.parent == Path() and not path.is_file():
         known = suggest(str(name_or_path), library_names())
         raise ScenarioError(f"no scenario {str(name_or_path)!r}{known}")
-    return Template.from_yaml(_text_of(path), str(path))
+    return Template.from_yaml(read_file(path), str(path))
 
 
 def as_scenario(given: Scenario | Template | str | Path) -> Scenario:
@@ -524,17 +532,4 @@ def as_scenario(given: Scenario | Template | str | Path) -> Scenario:
 @cache
 def _of_library(path: Path) -> Template:
     """Read a template of the library, cached: neither it nor its file changes while antiphon runs."""
-    return Template.from_yaml(_text_of(path), path.name)
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ScenarioError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise ScenarioError(f"{path}: is a folder, not a scenario file") from None
-    except UnicodeDecodeError:
-        raise ScenarioError(f"{path}: not a text file in UTF-8") from None
-    except OSError as error:
-        raise ScenarioError(f"{path}: cannot be read ({error.strerror})") from None
+    return Template.from_yaml(read_file(path), path.name)

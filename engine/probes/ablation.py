@@ -22,16 +22,16 @@ from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import ExampleRollout, Scores, with_targets
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.random import seed_for, uniform
+from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.statistics import student_t
+from antiphon.telemetry.verdicts import Verdict, bounds, worth
 
-__all__ = ["ABLATIONS", "Ablation", "Change", "Kind", "ablate", "check_readouts"]
+__all__ = ["ABLATIONS", "Ablation", "Change", "Kind", "ablate", "ablation_rows", "check_readouts"]
 
 ABLATIONS = ("zero", "mean", "resample", "delay")
 _ROWS = 500
 """Examples at once, at most: the messages of all steps are kept."""
 _PERFECT = Links()
-_VERDICTS = {1: "needed", 0: "not resolved", -1: "better without it"}
-"""What the sign of the loss's change says of a channel."""
 T = TypeVar("T")
 
 
@@ -105,9 +105,19 @@ class Change:
     def sign(self) -> int:
         """1 where the interval lies above zero, -1 where it lies below, 0 where it holds zero or is not known.
 
-        Of a loss, 1: the channel is needed; -1: the system is better without it.
+        Of a loss, 1: the channel matters; -1: it harms.
         """
         return 0 if not self.resolved else 1 if self.value > 0 else -1
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Both ends of the interval; None for a single example."""
+        return None if self.half is None else (self.value - self.half, self.value + self.half)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict of a loss's change on the channel; without an interval it is unresolved."""
+        return worth(*(self.interval or (None, None))) or "unresolved"
 
     def __str__(self) -> str:
         return f"{self.value:+.4f}" + ("" if self.half is None else f" ± {self.half:.4f}")
@@ -149,7 +159,7 @@ class Ablation:
     def __str__(self) -> str:
         head = f"ablation ({self.kind}) over {self.examples:,} examples of {self.split}: change of the readouts' loss"
         changes = [(name, self.readouts[name]["loss"]) for name in self.ranked()]
-        lines = [f"  {name}: {change} ({_VERDICTS[change.sign]})" for name, change in changes]
+        lines = [f"  {name}: {change} ({change.verdict})" for name, change in changes]
         return first_lines(head, lines, "readouts")
 
 
@@ -208,6 +218,17 @@ def ablate(
             m: Change.of(torch.stack([pairs[a][m] for a in readouts]).mean(0), quantile) for m in shared
         }
     return found
+
+
+def ablation_rows(found: Ablation) -> list[Figure]:
+    """Return the changes of the readouts' loss as figures of channels, each with the ends of its interval."""
+    rows = []
+    for name, changes in found.readouts.items():
+        change = changes["loss"]
+        rows.append(Figure("channel", name, "ablation", change.value))
+        ends = zip(bounds("ablation"), change.interval or (), strict=False)
+        rows += [Figure("channel", name, metric, end) for metric, end in ends]
+    return rows
 
 
 def check_readouts(simulation: BaseSimulation) -> None:

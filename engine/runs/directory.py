@@ -14,11 +14,12 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from antiphon.engine.runs.facts import check_facts, check_result
+from antiphon.engine.runs.lock import DirectoryLock, remove_abandoned, remove_temporary
 from antiphon.errors import RunError, ScenarioError
 from antiphon.files import DELETE, check_folder, read_object, read_text, write_json, write_text
 from antiphon.scenarios import Scenario
@@ -88,15 +89,23 @@ class RunDirectory:
     path: Path
     facts: dict[str, Any]
     """The content of run.json."""
+    _lock: DirectoryLock | None = field(default=None, repr=False)
 
     @classmethod
-    def create(cls, path: str | Path, scenario: Scenario, facts: Mapping[str, Any]) -> Self:
-        """Make the folder with scenario.yaml and run.json in it; on any failure nothing is left.
+    def create(
+        cls,
+        path: str | Path,
+        scenario: Scenario,
+        facts: Mapping[str, Any],
+        simulation: BaseSimulation | None = None,
+    ) -> Self:
+        """Make the folder with scenario.yaml and run.json in it, locked (`lock`); on any failure nothing is left.
 
         Args:
             path: A folder that is not there yet, or empty.
             scenario: Resolved. One that holds Python objects is described, under a comment that says so.
             facts: For run.json.
+            simulation: Its first checkpoint; None: it begins at step 0, without one.
 
         Raises:
             RunError: The folder holds something, or cannot be written.
@@ -109,15 +118,25 @@ class RunDirectory:
                 raise RunError(
                     f"{path}: is there already and not empty; choose another directory for a new run"
                 )
+            remove_abandoned(path.parent)
             made.mkdir(parents=True)
+            directory._lock = DirectoryLock(made)
             write_text(made / "scenario.yaml", scenario_text(scenario))
             write_json(made / "run.json", directory.facts)
+            if simulation is not None:
+                simulation.save(_checkpoint_path(made, simulation.now))
             if path.is_dir():
                 path.rmdir()
             made.rename(path)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise RunError(f"{path}: cannot be written ({reason}); choose a log directory that can") from None
+            directory._lock.moved_to(path)
+        except BaseException as error:
+            directory.release()
+            if isinstance(error, OSError):
+                reason = error.strerror or str(error)
+                raise RunError(
+                    f"{path}: cannot be written ({reason}); choose a log directory that can"
+                ) from None
+            raise
         finally:
             shutil.rmtree(made, ignore_errors=True)
         return directory
@@ -133,9 +152,43 @@ class RunDirectory:
             raise RunError(f"{path}: format {facts['format']} is newer than {FORMAT}; use a newer antiphon")
         return cls(path, facts)
 
+    def lock(self) -> None:
+        """Keep others from writing here until `release`, read run.json anew, and remove what a killed process left.
+
+        Raises:
+            RunError: Another process writes here, or this one (the line says which), or run.json is damaged.
+        """
+        self._lock = DirectoryLock(self.path)
+        try:
+            self.facts = type(self).open(self.path).facts
+        except BaseException:
+            self.release()
+            raise
+        remove_temporary(self.path)
+        for path in (self.path / "checkpoints").glob(".step-*"):
+            whole = path.with_name(path.name.removeprefix(".").removesuffix(".old"))
+            if path.suffix == ".old" and not whole.exists():  # it was killed while it replaced this one
+                path.rename(whole)
+            shutil.rmtree(path, ignore_errors=True)
+
+    def release(self) -> None:
+        """Let others write here; a second call does nothing."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def check_in_place(self) -> None:
+        """Raise RunError where the directory that this process writes in was deleted, moved or replaced by another."""
+        if self._lock is not None and not self._lock.in_place:
+            raise RunError(
+                f"{self.path}: was deleted or moved while the run wrote there, and the run has stopped; one that was moved "
+                "goes on from its latest checkpoint with `antiphon resume`"
+            )
+
     def note(self, **facts: Any) -> None:
-        """Change facts and rewrite run.json."""
+        """Change facts and rewrite run.json; RunError as of `check_in_place`, or where it cannot be written."""
         self.facts.update(facts)
+        self.check_in_place()
         write_json(self.path / "run.json", self.facts)
 
     @property
@@ -225,12 +278,23 @@ class RunDirectory:
         return int(found[-1].name.removeprefix("step-")) if found else 0
 
     def checkpoint(self, simulation: BaseSimulation) -> None:
-        """Save the simulation, and remove all checkpoints but the newest two, and what a killed process left half written."""
+        """Save the simulation, and remove all checkpoints but the newest two, and what a killed process left half written.
+
+        Raises:
+            RunError: As of `note`; what was there before is there still.
+        """
+        self.check_in_place()
         folder = self.path / "checkpoints"
-        simulation.save(folder / f"step-{simulation.now:09d}")
+        for recorder in simulation.recorders:
+            recorder.sync()
+        simulation.save(_checkpoint_path(self.path, simulation.now))
         for path in (*self.checkpoints[:-_KEPT], *folder.glob(".step-*")):
             shutil.rmtree(path, ignore_errors=True)
         self.note(step=simulation.now)
+
+
+def _checkpoint_path(run: Path, step: int) -> Path:
+    return run / "checkpoints" / f"step-{step:09d}"
 
 
 def facts_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
 __all__ = ["check_facts", "check_result", "check_scores"]
 
@@ -39,6 +39,22 @@ class _Virtual(_Object):
     profile: dict[str, Any]
     free: dict[str, Any]
     step_seconds: list[Seconds]
+
+
+class _Origin(_Object):
+    """Where a graft goes on from."""
+
+    run: str
+    step: Whole
+
+
+class _Weights(_Object):
+    """What an agent has of another run."""
+
+    agent: str
+    giver: str = Field(alias="from")
+    step: Whole
+    from_step: Whole
 
 
 class RunFacts(_Object):
@@ -76,9 +92,11 @@ class RunFacts(_Object):
     finished: str | None = None
     together: list[Seed] | None = None
     alone_from: Whole | None = None
-    changes: list[Annotated[list[Any], Field(min_length=3, max_length=3)]] = []
+    changes: list[Annotated[tuple[Whole, str, Any], Strict(False)]] = []
     parts: _Parts | None = None
     virtual: _Virtual | None = None
+    origin: _Origin | None = None
+    weights: list[_Weights] = []
 
 
 class _Event(_Object):
@@ -118,9 +136,6 @@ def check_facts(facts: Mapping[str, Any]) -> None:
     _check(RunFacts, facts)
     if "virtual" in facts and not (facts.get("parts") or {}).get("placement"):
         raise ValueError("no parts.placement")
-    for step, key, _ in facts.get("changes", []):
-        if not isinstance(step, int) or not isinstance(key, str):
-            raise ValueError("changes: no step and key")
 
 
 def check_result(result: Mapping[str, Any]) -> None:

@@ -306,10 +306,15 @@ class MultiSeedRun:
         if len(group) == 1:
             request, path = self.requests[group[0]], self.paths[group[0]]
             run = begin(request, path, resume_if_exists=self._resume)
-        else:
+            return run.train(on_step, every, recorders)
+        existing = [self._existing[index] for index in group if index in self._existing]
+        with ExitStack() as undo:
+            for directory in existing:
+                directory.lock()
+                undo.callback(directory.release)
             replicas = self._build(group)
             run = Run(replicas.simulations, self._directories(group, replicas), self.until, replicas.step)
-        return run.train(on_step, every, recorders)
+            return run.train(on_step, every, recorders)
 
     def _build(self, group: Sequence[int]) -> Seeds:
         """Build the replicas of a group, at the step they go on from."""
@@ -349,6 +354,7 @@ class MultiSeedRun:
                     request, path = self.requests[index], self.paths[index]
                     directory = RunDirectory.create(path, request.scenario, request.facts | facts)
                     undo.callback(shutil.rmtree, path, ignore_errors=True)
+                    undo.callback(directory.release)
                 directories.append(directory)
             undo.pop_all()
         return directories

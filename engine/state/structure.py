@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["check_structure"]
 
 _MOST = 2**53
-"""Of whole numbers: steps, counts, seeds of environments."""
+"""Of whole numbers: steps and counts."""
+_LARGEST = 2**63
+"""Of whole numbers in what environments, parts and machines keep."""
 _EMPTY = (0,)
 """Shape of a message that has been released."""
 
@@ -261,7 +263,7 @@ def _plain(value: Any, place: str) -> None:
         for index, item in enumerate(value):
             _plain(item, f"{place}[{index}]")
     elif isinstance(value, int) and not isinstance(value, bool) and not place.endswith("seed"):
-        _need(abs(value) <= _MOST, place, "a smaller number", value)
+        _need(abs(value) <= _LARGEST, place, "a smaller number", value)
 
 
 def _text(value: Any, place: str) -> None:

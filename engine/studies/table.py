@@ -142,6 +142,8 @@ def common_remarks(study: Mapping[str, Any]) -> list[str]:
     sources = dict.fromkeys(line["paper"]["source"] for line in study["lines"] if line["paper"])
     if sources:
         lines.append("Paper, at its own budget: " + "; ".join(sources) + ".")
+    for name, error in study["failed"].items():
+        lines.append(f"{name}: missing, {error}.")
     return lines
 
 

@@ -7,11 +7,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from antiphon.telemetry.cautions import signal_caution
 from antiphon.telemetry.channels.explanations import EXPLANATIONS
 from antiphon.telemetry.report.chart import Bar, bars
 from antiphon.telemetry.report.html import Html, element, figure, number, section, signed, table
 from antiphon.telemetry.report.run import ReportRun
+from antiphon.telemetry.verdicts import signal_caution
 
 __all__ = ["Measurement", "ablation_of", "ranking", "value_of"]
 

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from antiphon.cli import main
+from antiphon.engine.runs.lock import LOCK
 from antiphon.errors import AntiphonError
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.history import History
@@ -135,6 +136,8 @@ def contents(folder: Path) -> dict[str, bytes | str]:
     found: dict[str, bytes | str] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
+        if path.name == LOCK:  # it is made and removed by whoever writes
+            continue
         if path.is_symlink():
             found[name] = os.readlink(path)
         elif path.is_file():

@@ -76,8 +76,8 @@ def test_it_is_printed_as_a_line_per_channel_with_what_the_sign_says(trained: Si
     head, *lines = str(ablate(trained, "zero", limit=50)).splitlines()
     assert head == "ablation (zero) over 50 examples of test: change of the readouts' loss"
     assert len(lines) == 4
-    assert re.fullmatch(r"  eye->judge: \+\d\.\d{4} ± \d\.\d{4} \(needed\)", lines[0])
-    assert "  ear->other: +0.0000 ± 0.0000 (not resolved)" in lines
+    assert re.fullmatch(r"  eye->judge: \+\d\.\d{4} ± \d\.\d{4} \(matters\)", lines[0])
+    assert "  ear->other: +0.0000 ± 0.0000 (unresolved)" in lines
 
 
 def test_it_agrees_with_a_system_whose_channel_is_silent(trained: Simulation) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from antiphon.engine.probes.signal_alignment import signal_alignment, signal_rows
 from antiphon.engine.probes.update import update_alignment
 from antiphon.errors import ScenarioError
-from antiphon.telemetry.cautions import signal_caution
+from antiphon.telemetry.verdicts import signal_caution
 from tests.contracts.backend_documents import ring
 from tests.contracts.backend_twins import differences, made, stacked
 from tests.engine.numbers import assert_same_state, kept, predictor_of

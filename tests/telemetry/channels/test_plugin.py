@@ -3,76 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import struct
-import subprocess
 import time
-import warnings
+import types
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from werkzeug.test import Client, TestResponse
+from werkzeug.test import Client
 
 from antiphon.telemetry.channels.loader import ChannelsLoader
 from antiphon.telemetry.channels.series import Messages, cloud
 from antiphon.telemetry.event_file import EventFile
+from tests.telemetry.channels.serving import client, fast_data, figure, get, refused, wait_for
 from tests.telemetry.channels.writing import AGE, LOSS, graph, rows, write
 from tests.telemetry.parts import made
-
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", "html5lib's sanitizer is deprecated")
-    from tensorboard.backend import application  # type: ignore[import-untyped]
-    from tensorboard.backend.event_processing import data_ingester  # type: ignore[import-untyped]
-    from tensorboard.data import server_ingester  # type: ignore[import-untyped]
-    from tensorboard.plugins.core import core_plugin  # type: ignore[import-untyped]
-    from tensorboard.program import TensorBoard  # type: ignore[import-untyped]
-    from tensorboard.util import grpc_util  # type: ignore[import-untyped]
 
 ROUTES = ["runs", "graph", "timeline", "parts", "catalog", "figure", "cloud"]
 TIMELINE = {"start": 0, "steps": 3, "agents": [], "channels": []}
 HOSTILE = "<script>alert(1)</script>"
-
-
-def client(logdir: Path, data: Any = None, **flags: Any) -> Client:
-    """Return a client of TensorBoard's application; without `data` its slow loader has read the folder once."""
-    board = TensorBoard(plugins=[core_plugin.CorePluginLoader, ChannelsLoader])
-    board.configure(("", "--logdir", str(logdir), "--load_fast=false", "--reload_interval=0"), **flags)
-    board.flags.reload_task = "blocking"
-    if data is None:
-        ingester = data_ingester.LocalDataIngester(board.flags)
-        ingester.start()
-        data = ingester.data_provider
-    return Client(application.TensorBoardWSGIApp(board.flags, board.plugin_loaders, data))
-
-
-@contextlib.contextmanager
-def fast_data(logdir: Path, port_file: Path, samples: str = "antiphon=1000") -> Iterator[Any]:
-    """Yield the data provider of a data server in a process of its own."""
-    try:
-        binary = server_ingester.get_server_binary().path
-    except server_ingester.NoDataServerError as error:
-        pytest.skip(f"no data server for this platform: {error}")
-    command = [binary, f"--logdir={logdir}", "--port=0", f"--port-file={port_file}", "--reload=once"]
-    process = subprocess.Popen([*command, f"--samples-per-plugin={samples}"])
-    try:
-        wait_for(lambda: port_file.exists() and port_file.read_text().endswith("\n"))
-        address = f"localhost:{int(port_file.read_text())}"
-        local = grpc_util.ChannelCredsType.LOCAL
-        yield server_ingester.ExistingServerDataIngester(address, channel_creds_type=local).data_provider
-    finally:
-        process.kill()
-        process.wait()
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "TensorBoard's data server has nothing to say"
-        time.sleep(0.02)
 
 
 @pytest.fixture(params=["slow", "fast"])
@@ -91,19 +44,6 @@ def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[.
         yield served
 
 
-def get(found: Client, path: str, **query: Any) -> TestResponse:
-    return found.get(f"/data/plugin/antiphon/{path}", query_string=query)
-
-
-def figure(response: TestResponse) -> tuple[list[float], np.ndarray[Any, Any]]:
-    """Decode as the browser does."""
-    assert (response.status_code, response.content_type) == (200, "application/octet-stream"), response.text
-    count, items = struct.unpack_from("<II", response.data)
-    steps = np.frombuffer(response.data, "<f8", count, 8)
-    values = np.frombuffer(response.data, "<f4", offset=8 + 8 * count)
-    return steps.tolist(), values.reshape(count, items)
-
-
 def test_every_route_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> None:
     generator = np.random.default_rng(0)
     samples = [generator.normal(size=(5, 4)).astype(np.float32) for _ in range(2)]
@@ -116,10 +56,13 @@ def test_every_route_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> N
     assert get(found, "runs").json == ["a", "b/s0"]
     assert get(found, "graph", run="a").json == graph()
     assert get(found, "timeline", run="a").json == TIMELINE
-    figures = {"agent": ["loss"], "channel": ["age"], "part": []}
+    figures = {"agent": ["loss"], "channel": ["age"], "part": [], "verdict": ["channel"]}
     catalog = {**figures, "messages": [1], "timeline": True, "parts": False, "sampled": False}
     first, second = (get(found, "catalog", run=run).json for run in ("a", "b/s0"))
     assert 0 < first.pop("session") <= second.pop("session") <= time.time()
+    for run, own in (("a", first), ("b/s0", second)):
+        value, _ = own.pop("verdicts")["measures"]
+        assert value["by"] == f"antiphon evaluate {tmp_path}/runs/{run} --value"
     assert first == catalog
     assert second == catalog | {"messages": [], "timeline": False}
     steps, values = figure(get(found, "figure", run="a", kind="agent", metric="loss"))
@@ -129,6 +72,31 @@ def test_every_route_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> N
     response = get(found, "cloud", run="a", channel=1)
     assert response.data == cloud(Messages(np.array([1, 3]), samples)).pack()
     assert response.content_type == "application/octet-stream"
+
+
+def test_verdicts_on_channels(tmp_path: Path, serve: Callable[..., Client]) -> None:
+    low, high = (f"antiphon/channel/{metric}" for metric in ("value_low", "value_high"))
+    ages = {step: {"antiphon/channel/age": [0.0, step]} for step in (1, 2, 4)}
+    logged = ages | {5: {low: [0.5, -1.0], high: [0.6, 1.0]}}
+    write(tmp_path / "runs/a", logged)
+    ask = partial(get, serve(tmp_path / "runs", "a"), "figure", run="a", kind="verdict", metric="channel")
+    steps, values = figure(ask())
+    assert (steps, values.tolist()) == ([1, 2, 4, 5], [[0, 0], [0, 0], [0, 64], [1, 68]])
+    steps, values = figure(ask(newest=1))
+    assert (steps, values.tolist()) == ([5], [[1, 68]])
+    steps, values = figure(ask(after=2))
+    assert (steps, values.tolist()) == ([4, 5], [[0, 64], [1, 68]])
+    assert figure(ask(after=5))[0] == []
+    assert ask(metric="agent").status_code == 404
+
+
+def test_a_run_without_their_figures_has_no_verdicts(tmp_path: Path, serve: Callable[..., Client]) -> None:
+    write(tmp_path / "runs/a", {1: {"antiphon/agent/loss": [1.0, 2.0]}})
+    found = serve(tmp_path / "runs", "a")
+    catalog = get(found, "catalog", run="a").json
+    assert catalog["verdict"] == []
+    assert [word["name"] for word in catalog["verdicts"]["words"]] == ["matters", "harms", "unresolved"]
+    assert get(found, "figure", run="a", kind="verdict", metric="channel").status_code == 404
 
 
 def test_the_parts_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> None:
@@ -238,17 +206,6 @@ def _is_head(content: bytes, at: int) -> bool:
     return bool(at + 16 + length == len(content))
 
 
-def refused(response: TestResponse, status: int, says: str = "") -> None:
-    """Check that a response is an error in one line of JSON."""
-    assert (response.status_code, response.content_type) == (status, "application/json")
-    assert response.headers["X-Content-Type-Options"] == "nosniff"
-    (message,) = json.loads(response.data).values()
-    assert says in message
-    assert "\n" not in message
-    assert "Traceback" not in message
-    assert len(message) < 300
-
-
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Client:
     """A client of a run with everything, read by the slow loader."""
@@ -339,6 +296,15 @@ def test_no_other_file_is_served(ready: Client, path: str) -> None:
     response = ready.get(f"/data/plugin/antiphon/{path}")
     assert (response.status_code, response.text) == (404, "Not found")
     assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_every_path_is_named_and_none_is_a_pattern() -> None:
+    """Files by their own paths, and the routes that SECURITY.md describes."""
+    context = types.SimpleNamespace(data_provider=None, sampling_hints=None)
+    paths = set(ChannelsLoader().load(context).get_plugin_apps())
+    files = {path for path in paths if path.startswith("/static/")}
+    assert not [path for path in paths if "*" in path or ".." in path]
+    assert paths - files == {f"/{path}" for path in ("index.js", *ROUTES)}
 
 
 def test_own_files_have_their_types_and_none_is_html(ready: Client) -> None:

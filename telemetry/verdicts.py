@@ -1,0 +1,273 @@
+"""Verdicts on channels: what their figures, read together, say in one word; and cautions on figures that mislead.
+
+The one home of their thresholds and words, for the Channels tab, the report and the commands.
+
+*matters*, *harms* and *unresolved* follow from the 95 % interval of a measure of worth (`MEASURES`): of the value of a learning
+signal (semantics 36), or of the loss by ablation, the change of the readouts' loss without a channel's messages. An interval
+that holds 0 is evidence of neither. *stale* and *silent* follow from the figures that every run logs.
+
+Pure functions of numbers, without torch.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "FLAGS",
+    "MEASURES",
+    "VERDICTS",
+    "ChannelTraits",
+    "Definition",
+    "Measure",
+    "Verdict",
+    "bounds",
+    "counts",
+    "in_words",
+    "measuring_command",
+    "signal_caution",
+    "verdict_flags",
+    "worth",
+    "worths_in_words",
+]
+
+Verdict: TypeAlias = Literal["matters", "harms", "unresolved", "stale", "silent"]
+Measure: TypeAlias = Literal["value", "ablation"]
+Values: TypeAlias = NDArray[np.floating[Any]]
+
+MEASURES: tuple[Measure, ...] = ("value", "ablation")
+"""Figures that measure a channel's worth, each with an interval (`bounds`); the first that was measured is used."""
+_OPTIONS: dict[Measure, tuple[str, ...]] = {"value": ("--value",), "ablation": ("--ablate", "zero")}
+_STALE = 4
+"""Ticks of the sender from which on a message is stale,"""
+_LATER = 2
+"""and how many times as many as the median channel's: long links that all channels have are the system's timing."""
+_SILENT = 0.01
+"""Share of the median energy below which a message carries nothing."""
+_CONSTANT = 1e-6
+"""Share of a message's energy below which its spread is rounding."""
+_SAME = 0.01
+"""Entropy in bits below which a symbol is always the same one."""
+
+
+class Definition(NamedTuple):
+    """Definition of a verdict.
+
+    Attributes:
+        counted: The word after a number of channels: "3 harm".
+        says: What it means, in one sentence.
+    """
+
+    counted: str
+    says: str
+
+
+VERDICTS: dict[Verdict, Definition] = {
+    "matters": Definition("matter", "The whole 95 % interval lies above 0."),
+    "harms": Definition("harm", "The whole 95 % interval lies below 0."),
+    "unresolved": Definition("unresolved", "The 95 % interval holds 0: it may help or harm."),
+    "stale": Definition(
+        "stale",
+        f"Its sender has ticked at least {_STALE} times since it sent the newest message that can be read, and at least "
+        f"{_LATER} times as often as the median channel's; what the link loses on average is included.",
+    ),
+    "silent": Definition(
+        "silent",
+        f"Its messages carry nothing: less than {100 * _SILENT:g} % of the median channel's energy, or always the same.",
+    ),
+}
+"""Definitions, in order of display."""
+_WORTHS: tuple[Verdict, ...] = ("matters", "harms", "unresolved")
+FLAGS: dict[Measure | Literal[""], dict[Verdict, int]] = {
+    "value": {"matters": 1, "harms": 2, "unresolved": 4},
+    "ablation": {"matters": 8, "harms": 16, "unresolved": 32},
+    "": {"stale": 64, "silent": 128},
+}
+"""The bit of each verdict (`verdict_flags`), by measure; of those that need none under the empty name."""
+
+
+class ChannelTraits(NamedTuple):
+    """What verdicts need of a run's channels beside their figures.
+
+    Attributes:
+        periods: [channels]: of their senders, in steps.
+        resends: [channels]: messages that the link loses, on average, for each one that arrives.
+        sizes: [channels]: components of a message; 0: unknown.
+        batch: Environments; 0: unknown.
+    """
+
+    periods: NDArray[np.float64]
+    resends: NDArray[np.float64]
+    sizes: NDArray[np.float64]
+    batch: int
+
+    @classmethod
+    def of(cls, graph: Mapping[str, Any]) -> ChannelTraits:
+        """Read the graph document of the Channels tab; what is missing or damaged there counts as the default."""
+        agents, channels = graph["agents"], graph["channels"]
+        periods = [max(_number(agents[channel["from"]].get("period"), 1.0), 1.0) for channel in channels]
+        drops = [min(max(_number(channel.get("drop"), 0.0), 0.0), 1.0) for channel in channels]
+        covered = ["input" in _mapping(channel.get("about")) for channel in channels]
+        resends = [
+            0.0 if stands_in else np.inf if drop == 1 else drop / (1 - drop)
+            for drop, stands_in in zip(drops, covered, strict=True)
+        ]
+        sizes = [_number(channel.get("size"), 0.0) for channel in channels]
+        batch = graph.get("batch")
+        return cls(
+            np.array(periods, dtype=np.float64),
+            np.array(resends, dtype=np.float64),
+            np.array(sizes, dtype=np.float64),
+            batch if isinstance(batch, int) else 0,
+        )
+
+
+def _number(value: Any, default: float) -> float:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
+    return float(value) if number else default
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def bounds(measure: str) -> tuple[str, str]:
+    """Return the names of the figures of an interval's ends."""
+    return f"{measure}_low", f"{measure}_high"
+
+
+def worth(low: float | None, high: float | None) -> Verdict | None:
+    """Return the verdict of a 95 % interval of a measure; None where it has none."""
+    if low is None or high is None or not low <= high:
+        return None
+    return "matters" if low > 0 else "harms" if high < 0 else "unresolved"
+
+
+def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArray[np.uint8]:
+    """Return the verdicts on channels as the sum of `FLAGS`, [..., channels].
+
+    Args:
+        figures: By metric, [..., channels] each, nan where a channel has none: the intervals of `MEASURES`, `age` (steps),
+            `message_energy`, `message_std`, `symbol_entropy` (bits). A missing one allows no verdict that needs it.
+        traits: Of the same channels.
+    """
+    shape = np.broadcast_shapes(traits.periods.shape, *(values.shape for values in figures.values()))
+    found = np.zeros(shape, dtype=np.uint8)
+    for measure in MEASURES:
+        low, high = (figures.get(bound) for bound in bounds(measure))
+        if low is None or high is None:
+            continue
+        flags, sound = FLAGS[measure], low <= high
+        found[sound & (low > 0)] += flags["matters"]
+        found[sound & (high < 0)] += flags["harms"]
+        found[sound & (low <= 0) & (high >= 0)] += flags["unresolved"]
+    age = figures.get("age")
+    if age is not None:
+        ticks = np.floor(age / traits.periods) + traits.resends
+        typical = _median(ticks)
+        found[(ticks >= _STALE) & (ticks >= _LATER * typical)] += FLAGS[""]["stale"]
+    found[np.broadcast_to(_silent(figures, traits), shape)] += FLAGS[""]["silent"]
+    return found
+
+
+def _silent(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArray[np.bool_]:
+    """Return which messages carry nothing, [..., channels].
+
+    One environment's message has no spread and no entropy over environments, and a single component none of its own.
+    """
+    silent = np.zeros(traits.periods.shape, dtype=np.bool_)
+    energy, spread, entropy = (
+        figures.get(metric) for metric in ("message_energy", "message_std", "symbol_entropy")
+    )
+    if energy is not None:
+        carrying = np.where(np.isfinite(energy) & (energy > 0), energy, np.nan)
+        silent = silent | (energy <= _SILENT * _median(carrying))
+        if spread is not None:
+            several = (traits.sizes > 1) | (traits.batch > 1)
+            silent = silent | (several & (spread <= _CONSTANT * energy))
+    if entropy is not None and traits.batch > 1:
+        silent = silent | (entropy <= _SAME)
+    return silent
+
+
+def _median(values: Values) -> Values:
+    """Return the median over channels, nan left out, [..., 1]; 0 where there is no number."""
+    empty = np.isnan(values).all(axis=-1, keepdims=True)
+    found: Values = np.nanmedian(np.where(empty, 0.0, values), axis=-1, keepdims=True)
+    return found
+
+
+def counts(flags: Iterable[float], measure: Measure | None) -> dict[Verdict, int]:
+    """Return how many channels have each verdict, those of a measure (None: without) first.
+
+    Args:
+        flags: Of all channels (`verdict_flags`).
+        measure: Whose verdicts of worth are counted.
+    """
+    bits = np.fromiter((int(flag) for flag in flags), dtype=np.int64)
+    known = {**(FLAGS[measure] if measure is not None else {}), **FLAGS[""]}
+    return {verdict: int(np.count_nonzero(bits & bit)) for verdict, bit in known.items()}
+
+
+def in_words(found: Mapping[Verdict, int], total: int) -> str:
+    """Return counts of verdicts in one line: "5 of 64 matter, 3 harm, 56 unresolved; 0 stale, 2 silent".
+
+    Args:
+        found: By verdict (`counts`).
+        total: Channels, where none was measured.
+    """
+    worths = [verdict for verdict in _WORTHS if verdict in found]
+    measured = sum(found[verdict] for verdict in worths)
+    words = [f"{found[verdict]} {VERDICTS[verdict].counted}" for verdict in worths]
+    if words:
+        words[0] = f"{found[worths[0]]} of {measured} {VERDICTS[worths[0]].counted}"
+    rest = [
+        f"{count} {VERDICTS[verdict].counted}" for verdict, count in found.items() if verdict not in worths
+    ]
+    if rest and not words:
+        rest[0] = f"{rest[0].partition(' ')[0]} of {total} {rest[0].partition(' ')[2]}"
+    return "; ".join(", ".join(part) for part in (words, rest) if part)
+
+
+def worths_in_words(verdicts: Iterable[Verdict | None]) -> str:
+    """Return how many channels have each verdict of worth, in one line; None: a channel without an interval."""
+    found = list(verdicts)
+    return in_words({verdict: found.count(verdict) for verdict in _WORTHS}, len(found))
+
+
+def measuring_command(path: str, measures: Sequence[Measure] = ("value",)) -> str:
+    """Return the command that measures the worth of a run's channels."""
+    options = [word for measure in measures for word in _OPTIONS[measure]]
+    return shlex.join(["antiphon", "evaluate", path, *options])
+
+
+# --- cautions ----------------------------------------------------------------------------------------------
+
+_HIGH = 0.5
+"""Cosine of single messages from which on a signal passes for a good one."""
+_SHARE = 0.5
+"""Share of it below which the cosine of the parameter gradient contradicts it."""
+
+
+def signal_caution(cosine: float | None, parameter_cosine: float | None) -> str | None:
+    """Return what to beware of in a channel's alignment; None: nothing, or one of the two is not known.
+
+    Args:
+        cosine: Between synthetic and true gradients of single messages.
+        parameter_cosine: Between the gradients of the sender's parameters that the two cause.
+    """
+    if (
+        cosine is None
+        or parameter_cosine is None
+        or not (cosine >= _HIGH and parameter_cosine < _SHARE * cosine)
+    ):
+        return None
+    return (
+        f"its signal is like the true gradient message by message (cosine {cosine:.2f}), but the sender's parameters follow "
+        f"another direction ({parameter_cosine:.2f}); use local, or more context, or a smaller scale"
+    )

@@ -1,0 +1,195 @@
+"""Verdicts on channels from their figures, and cautions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from antiphon.telemetry.verdicts import (
+    FLAGS,
+    VERDICTS,
+    ChannelTraits,
+    Verdict,
+    counts,
+    in_words,
+    measuring_command,
+    signal_caution,
+    verdict_flags,
+    worth,
+    worths_in_words,
+)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.1, 0.9, "matters"),
+        (-0.9, -0.1, "harms"),
+        (-3.65, 3.40, "unresolved"),
+        (0.0, 0.5, "unresolved"),
+        (-0.5, 0.0, "unresolved"),
+        (0.0, 0.0, "unresolved"),
+        (None, 0.5, None),
+        (0.1, None, None),
+        (math.nan, 0.5, None),
+        (0.1, math.nan, None),
+    ],
+)
+def test_the_verdict_of_an_interval(low: float | None, high: float | None, verdict: Verdict | None) -> None:
+    assert worth(low, high) == verdict
+
+
+def document(channels: int = 4, **changes: Any) -> dict[str, Any]:
+    """Return a graph of channels from `slow` (every fourth step) and `fast` by turns, to `fast`."""
+    agents = [{"name": "slow", "period": 4}, {"name": "fast", "period": 1}]
+    ends = [{"name": f"c{place}", "from": place % 2, "to": 1, "size": 3} for place in range(channels)]
+    return {"agents": agents, "channels": ends, **changes}
+
+
+def flagged(graph: dict[str, Any], **figures: list[float]) -> list[set[str]]:
+    """Return the verdicts of each channel."""
+    arrays = {metric: np.array(values, dtype=np.float32) for metric, values in figures.items()}
+    found = verdict_flags(arrays, ChannelTraits.of(graph))
+    known = {
+        f"{measure}:{name}" if measure else name: bit
+        for measure in FLAGS
+        for name, bit in FLAGS[measure].items()
+    }
+    return [{name for name, bit in known.items() if int(flags) & bit} for flags in found]
+
+
+def test_measures_have_verdicts_of_their_own() -> None:
+    nan = math.nan
+    found = flagged(
+        document(),
+        value_low=[0.1, -0.5, -3.65, nan],
+        value_high=[0.2, -0.1, 3.4, nan],
+        ablation_low=[-0.2, 0.1, nan, 0.0],
+        ablation_high=[-0.1, 0.2, nan, 0.0],
+    )
+    assert found == [
+        {"value:matters", "ablation:harms"},
+        {"value:harms", "ablation:matters"},
+        {"value:unresolved"},
+        {"ablation:unresolved"},
+    ]
+
+
+def test_scalars_and_arrays_agree() -> None:
+    ends = [-1.0, -0.0, 0.0, 1.0, math.nan]
+    pairs = [(low, high) for low in ends for high in ends]
+    found = flagged(
+        document(len(pairs)), value_low=[low for low, _ in pairs], value_high=[high for _, high in pairs]
+    )
+    for (low, high), words in zip(pairs, found, strict=True):
+        assert words == ({f"value:{word}"} if (word := worth(low, high)) else set())
+
+
+def test_stale_is_counted_in_ticks_of_the_sender() -> None:
+    found = flagged(document(8), age=[15.0, 3.0, 16.0, 4.0, 4.0, 1.0, 0.0, 0.0])
+    assert found == [set(), set(), {"stale"}, {"stale"}, set(), set(), set(), set()]
+
+
+def test_links_that_are_all_long_are_not_stale() -> None:
+    assert flagged(document(), age=[16.0, 4.0, 16.0, 4.0]) == [set()] * 4
+    assert flagged(document(), age=[16.0, 4.0, 16.0, 8.0]) == [set()] * 3 + [{"stale"}]
+    assert flagged(document(), age=[math.nan, math.nan, math.nan, math.nan]) == [set()] * 4
+
+
+@pytest.mark.parametrize(("drop", "stale"), [(0.0, False), (0.7, False), (0.8, True), (1.0, True)])
+def test_losses_make_messages_stale_unless_something_stands_in(drop: float, stale: bool) -> None:
+    graph = document(2)
+    graph["channels"][0]["drop"] = drop
+    assert flagged(graph, age=[0.0, 0.0]) == [{"stale"} if stale else set(), set()]
+    graph["channels"][0]["about"] = {"input": "linear"}
+    assert flagged(graph, age=[0.0, 0.0]) == [set(), set()]
+
+
+def test_silent_is_next_to_no_energy() -> None:
+    found = flagged(document(6), message_energy=[1.0, 1.0, 1.0, 0.011, 0.009, 0.0])
+    assert found == [set()] * 4 + [{"silent"}] * 2
+    # Most are silent: the median is of those that are not.
+    found = flagged(document(6), message_energy=[0.0, 0.0, 0.0, 0.0, 1.0, math.nan])
+    assert found == [{"silent"}] * 4 + [set(), set()]
+    assert flagged(document(2), message_energy=[0.0, 0.0]) == [{"silent"}, {"silent"}]
+    assert flagged(document(2), message_energy=[math.nan, math.nan]) == [set(), set()]
+
+
+def test_silent_is_always_the_same_message() -> None:
+    graph = document(2)
+    graph["channels"][1]["size"] = 1
+    figures = {"message_energy": [1.0, 1.0], "message_std": [0.0, 0.0]}
+    assert flagged(graph, **figures) == [{"silent"}, set()]  # a single number has no spread
+    assert flagged(graph | {"batch": 1}, **figures) == [{"silent"}, set()]
+    assert flagged(graph | {"batch": 8}, **figures) == [{"silent"}, {"silent"}]
+
+
+def test_one_environment_says_nothing_of_the_entropy_of_symbols() -> None:
+    entropy = {"symbol_entropy": [0.0, 1.0]}
+    assert flagged(document(2, batch=8), **entropy) == [{"silent"}, set()]
+    assert flagged(document(2, batch=1), **entropy) == [set(), set()]
+    assert flagged(document(2), **entropy) == [set(), set()]
+
+
+def test_rows_are_independent() -> None:
+    traits = ChannelTraits.of(document(2))
+    rows = np.array([[1.0, 0.0], [0.0, 0.0], [np.nan, 1.0]], dtype=np.float32)
+    found = verdict_flags({"message_energy": rows}, traits)
+    assert found.shape == (3, 2)
+    for row, flags in zip(rows, found, strict=True):
+        assert flags.tolist() == verdict_flags({"message_energy": row}, traits).tolist()
+
+
+def test_nothing_logged_is_no_verdict() -> None:
+    assert flagged(document()) == [set()] * 4
+    assert flagged(document(0)) == []
+
+
+@pytest.mark.parametrize("wrong", [None, "8", [], True, -3, 1e300, {}])
+def test_damaged_documents_count_as_the_default(wrong: Any) -> None:
+    graph = document(2, batch=wrong)
+    graph["agents"][0]["period"] = wrong
+    graph["channels"][0] |= {"drop": wrong, "size": wrong, "about": wrong}
+    assert flagged(graph, age=[1.0, 1.0], message_energy=[1.0, 1.0]) == [set(), set()]
+
+
+def test_in_words() -> None:
+    flags = [1, 1, 2, 4, 4 + 64, 128, 0]
+    found = counts(flags, "value")
+    assert found == {"matters": 2, "harms": 1, "unresolved": 2, "stale": 1, "silent": 1}
+    assert in_words(found, 7) == "2 of 5 matter, 1 harm, 2 unresolved; 1 stale, 1 silent"
+    assert worths_in_words(["harms", None, "matters"]) == "1 of 2 matter, 1 harm, 0 unresolved"
+    assert in_words(counts(flags, None), 7) == "1 of 7 stale, 1 silent"
+
+
+def test_each_flag_has_a_definition_and_a_bit_of_its_own() -> None:
+    bits = [bit for flags in FLAGS.values() for bit in flags.values()]
+    assert sum(bits) == np.bitwise_or.reduce(bits) <= 255
+    assert {verdict for flags in FLAGS.values() for verdict in flags} == set(VERDICTS)
+
+
+def test_the_command_is_quoted() -> None:
+    assert measuring_command("runs/a") == "antiphon evaluate runs/a --value"
+    assert measuring_command("my runs/a", ["ablation"]) == "antiphon evaluate 'my runs/a' --ablate zero"
+
+
+@pytest.mark.parametrize(("cosine", "parameters"), [(0.85, -0.3), (0.5, 0.2), (0.9, 0.44)])
+def test_a_signal_that_is_right_in_the_messages_and_wrong_in_the_parameters(
+    cosine: float, parameters: float
+) -> None:
+    line = signal_caution(cosine, parameters)
+    assert line is not None
+    assert f"cosine {cosine:.2f}" in line
+    assert f"({parameters:.2f})" in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("cosine", "parameters"),
+    [(0.9, 0.46), (0.4, -1.0), (None, -1.0), (0.9, None), (math.nan, 0.1), (0.9, math.nan)],
+)
+def test_nothing_is_to_be_said(cosine: float | None, parameters: float | None) -> None:
+    assert signal_caution(cosine, parameters) is None
