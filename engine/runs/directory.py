@@ -334,7 +334,7 @@ def _check_run(facts: dict[str, Any]) -> None:
     """Raise ValueError where run.json is no such file; one of a newer format may be anything."""
     version = facts["format"]
     if not isinstance(version, int) or isinstance(version, bool):
-        raise ValueError(f"format: {version!r} is no whole number")
+        raise TypeError(f"format: {version!r} is no whole number")
     if version <= FORMAT:
         check_facts(facts)
 

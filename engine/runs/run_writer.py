@@ -276,6 +276,8 @@ class RunWriter(Observer):
         """Write a checkpoint, run.json and result.json; after an exception only its reason, into run.json."""
         if simulation is not self._simulation:
             return
+        if self._clock is None and not self.running:
+            return  # it has ended before, and could not be gone on with: its end stays as it is
         self._trained, self._ended_at = False, simulation.now
         if outcome.status in ("failed", "interrupted"):
             self._note_end("stopped" if outcome.status == "interrupted" else "failed", outcome.error)
