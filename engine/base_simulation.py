@@ -439,7 +439,7 @@ class BaseSimulation:
         try:
             if saved.described is not None:
                 check_objects(saved.described, self.described)
-            check_structure(self, saved.state)
+            check_structure(self.system, self.world, saved.state)
             self.load_state_dict(saved.state)
         except RunError as error:
             raise RunError(f"{saved.place}: {error}") from None

@@ -1,30 +1,26 @@
 """Structure of a saved state: the shapes and types of its tensors, and the kinds and ranges of its numbers.
 
 A state that comes from a file is compared with what its scenario builds before any of it is loaded. Which messages and
-windows refer to which is found out while they are loaded.
+windows refer to which is found out while they are loaded; what an environment keeps is its own.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.environment import EnvironmentRunner
 from antiphon.engine.core.system import System
-
-if TYPE_CHECKING:
-    from antiphon.engine.base_simulation import BaseSimulation
 
 __all__ = ["check_structure"]
 
 _MOST = 2**53
 """Of whole numbers: steps and counts."""
-_LARGEST = 2**63
-"""Of whole numbers in what environments, parts and machines keep."""
 _EMPTY = (0,)
 """Shape of a message that has been released."""
 
@@ -32,19 +28,20 @@ Check = Callable[[Any, str], None]
 """Raises ValueError where a value (of a place) has another form."""
 
 
-def check_structure(simulation: BaseSimulation, state: Mapping[str, Any]) -> None:
-    """Compare the form of a saved state with that of a simulation of its scenario; nothing is changed.
+def check_structure(system: System, world: EnvironmentRunner, state: Mapping[str, Any]) -> None:
+    """Compare the form of a saved state with that of a system and an environment of its scenario; nothing is changed.
 
     Args:
-        simulation: Built from the scenario.
-        state: As of its `state_dict`; it may hold anything.
+        system: Built from the scenario.
+        world: Of its environment.
+        state: As of a simulation's `state_dict`; it may hold anything.
 
     Raises:
         ValueError: They differ; the text names the first difference.
     """
-    present = simulation.world.step_signals.signals
-    signals = _signals(simulation)
-    learners = {name: agent.learner.state_dict() for name, agent in simulation.system.owners().items()}
+    present = world.step_signals.signals
+    signals = _signals(world)
+    learners = {name: agent.learner.state_dict() for name, agent in system.owners().items()}
     _table(
         {
             "now": _whole,
@@ -52,24 +49,22 @@ def check_structure(simulation: BaseSimulation, state: Mapping[str, Any]) -> Non
             "diverged": _optional(_text),
             "present": _same_keys({name: _signal(signals, name) for name in present}),
             "elapsed": _whole,
-            "tally": _by_name(_mean, simulation.system.agents),
-            "system": _system(simulation.system, learners, signals),
-            "env": _optional(_plain),
+            "tally": _by_name(_mean, system.agents),
+            "system": _system(system, learners, signals),
+            "env": _anything,
         },
         {
-            "episodes": _like(
-                None if simulation.world.episodes is None else simulation.world.episodes.state_dict()
-            ),
+            "episodes": _like(None if world.episodes is None else world.episodes.state_dict()),
             "changes": _each(_row(_whole, _text, _anything)),
-            "virtual": _plain,
+            "virtual": _anything,
         },
     )(state, "state")
 
 
-def _signals(simulation: BaseSimulation) -> dict[str, Check]:
+def _signals(world: EnvironmentRunner) -> dict[str, Check]:
     """Return a check for each signal of the environment, and one for each of their masks."""
-    batch, found = simulation.scenario.training.batch, {}
-    for name, signal in simulation.world.env.description.all_signals.items():
+    batch, found = world.env.num_envs, {}
+    for name, signal in world.env.description.all_signals.items():
         classes = signal.classes
         found[name] = _tensor((batch, *signal.shape), None if classes else "f", below=classes)
         found[f"_{name}"] = _tensor((batch,), "b")
@@ -228,7 +223,7 @@ def _trained(own: Mapping[str, Any]) -> Check:
             if len(tensors) == len(value[name]) and all(isinstance(tensor, Tensor) for tensor in tensors):
                 _like(list(tensors))(value[name], f"{place}.{name}")
             else:
-                _each(_plain)(value[name], f"{place}.{name}")
+                _each(_anything)(value[name], f"{place}.{name}")
 
     sections = {"parameters": _like(dict(own["parameters"])), "buffers": _like(dict(own["buffers"]))}
     return _table({**sections, "optimiser": optimiser, "updates": _whole})
@@ -252,18 +247,6 @@ def _described(value: Any) -> str:
 
 def _anything(value: Any, place: str) -> None:
     del value, place
-
-
-def _plain(value: Any, place: str) -> None:
-    """Accept what a state may hold, whole numbers up to the most."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _plain(item, f"{place}.{key}")
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _plain(item, f"{place}[{index}]")
-    elif isinstance(value, int) and not isinstance(value, bool) and not place.endswith("seed"):
-        _need(abs(value) <= _LARGEST, place, "a smaller number", value)
 
 
 def _text(value: Any, place: str) -> None:
@@ -292,7 +275,7 @@ def _mean(value: Any, place: str) -> None:
     """Accept sums of loss and metric, their count, and a policy's figures."""
     _need(isinstance(value, list) and len(value) in (3, 4), place, "three or four entries", value)
     single = _tensor(None, "f", numbers=1)
-    _row(single, single, _count, *([_plain] if len(value) == 4 else []))(value, place)
+    _row(single, single, _count, *([_anything] if len(value) == 4 else []))(value, place)
 
 
 def _count(value: Any, place: str) -> None:
