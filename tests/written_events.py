@@ -13,6 +13,8 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (  # t
 from tensorboard.plugins.hparams import metadata as hparams_metadata  # type: ignore[import-untyped]
 from tensorboard.util import tensor_util  # type: ignore[import-untyped]
 
+from antiphon.telemetry.channels.tags import SESSION
+
 Rows = dict[str, list[tuple[int, Any]]]
 """(step, content) of every value by tag, in the order of writing."""
 
@@ -28,11 +30,13 @@ def timeless(tag: str) -> bool:
 
 
 def raw_rows(folder: Path) -> Rows:
-    """Return all that is in the event files of a folder, whether readers would drop it or not."""
+    """Return all that is in the event files of a folder, whether readers would drop it or not, but for marks of sessions."""
     found: Rows = {}
     for path in sorted(folder.glob("events.out.tfevents.*")):
         for event in EventFileLoader(str(path)).Load():
             for value in event.summary.value:
+                if value.tag == SESSION:
+                    continue
                 content = tensor_util.make_ndarray(value.tensor)
                 kept = (str(content.dtype), content.shape, content.tolist()) if timeless(value.tag) else None
                 found.setdefault(value.tag, []).append((event.step, repr(kept)))

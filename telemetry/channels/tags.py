@@ -7,7 +7,20 @@ from typing import Literal, TypeAlias, cast, get_args
 
 from antiphon.telemetry.names import tag_part
 
-__all__ = ["FORMAT", "GRAPH", "PARTS", "PLUGIN", "TIMELINE", "Family", "figure_tag", "messages_tag", "parsed"]
+__all__ = [
+    "BEYOND",
+    "FORMAT",
+    "GRAPH",
+    "MESSAGES",
+    "PARTS",
+    "PLUGIN",
+    "SESSION",
+    "TIMELINE",
+    "Family",
+    "figure_tag",
+    "messages_tag",
+    "parsed",
+]
 
 PLUGIN = "antiphon"
 """The plugin's name in the metadata of its values."""
@@ -20,6 +33,13 @@ TIMELINE = "antiphon/timeline"
 PARTS = "antiphon/parts"
 """A string: the machines of the parts of a run in parts as JSON, whenever they change."""
 
+SESSION = "antiphon/session"
+"""A mark of the newest session."""
+BEYOND = 2**48
+"""The step of that mark, which no run takes: at the start of a session readers drop the mark of the one before."""
+MESSAGES = "antiphon/messages/"
+"""Beginning of the tags of messages."""
+
 Family: TypeAlias = Literal["agent", "channel", "part"]
 """Family of a row of numbers: one per agent, one per channel, or one per part of a run in parts."""
 
@@ -31,7 +51,7 @@ def figure_tag(family: Family, metric: str) -> str:
 
 def messages_tag(channel: int) -> str:
     """Return the tag of a channel's messages: float32 [samples, size + 1] per row, the label last."""
-    return f"antiphon/messages/{channel}"
+    return f"{MESSAGES}{channel}"
 
 
 def parsed(tag: str) -> tuple[Family, str] | int | None:
