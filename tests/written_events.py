@@ -44,7 +44,10 @@ def raw_rows(folder: Path) -> Rows:
 
 
 def read_rows(folder: Path) -> Rows:
-    """Return what TensorBoard's two accumulators hold after reading a folder."""
+    """Return what TensorBoard's two accumulators hold after reading a folder.
+
+    The older one drops no tensors at the start of a session, and so keeps all marks of sessions: they are left out there.
+    """
     found: Rows = {}
     migrated = MigratingAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
     for tag in migrated.Tags()["tensors"]:
@@ -55,7 +58,7 @@ def read_rows(folder: Path) -> Rows:
     plain = EventAccumulator(str(folder), size_guidance=everything).Reload()
     readers = {"scalars": plain.Scalars, "histograms": plain.Histograms, "images": plain.Images}
     for kind, rows_of in (readers | {"tensors": plain.Tensors}).items():
-        for tag in plain.Tags()[kind]:
+        for tag in set(plain.Tags()[kind]) - {SESSION}:
             for event in rows_of(tag):
                 content = repr({**vars(event), "wall_time": 0}) if timeless(tag) else None
                 found.setdefault(f"{kind}:{tag}", []).append((event.step, content))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from antiphon.telemetry.channels.documents import graph_document, order, parts_of, timeline_document
 from antiphon.telemetry.channels.series import Messages, RunData, Series
 from antiphon.telemetry.channels.tags import (
+    BEYOND,
     GRAPH,
     PARTS,
     PLUGIN,
