@@ -20,7 +20,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 from antiphon.engine.runs.lock import DirectoryLock, remove_abandoned, remove_temporary
 from antiphon.errors import RunError, ScenarioError
-from antiphon.files import DELETE, check_folder, read_object, read_text, write_json, write_text
+from antiphon.files import (
+    DELETE,
+    check_folder,
+    read_object,
+    read_text,
+    sync_folder,
+    write_json,
+    write_text,
+    writing,
+)
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.yaml_text import read, write
 
@@ -128,13 +137,12 @@ class RunDirectory:
                 path.rmdir()
             made.rename(path)
             directory._lock.moved_to(path)
+            sync_folder(path.parent)
         except BaseException as error:
             directory.release()
             if isinstance(error, OSError):
-                reason = error.strerror or str(error)
-                raise RunError(
-                    f"{path}: cannot be written ({reason}); choose a log directory that can"
-                ) from None
+                with writing(path):
+                    raise
             raise
         finally:
             shutil.rmtree(made, ignore_errors=True)

@@ -32,6 +32,7 @@ from antiphon.telemetry.channels.tags import (
     GRAPH,
     PARTS,
     PLUGIN,
+    SESSION,
     TIMELINE,
     VERDICTS,
     Family,
@@ -243,7 +244,7 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             "timeline": TIMELINE in found,
             "parts": PARTS in found,
             "sampled": sampled,
-            "session": found[GRAPH].max_wall_time,  # a later one may have taken rows back
+            "session": max(found[tag].max_wall_time for tag in (GRAPH, SESSION) if tag in found),
         }
         return _Answer({**metrics, **rest}, _JSON)
 
