@@ -26,9 +26,10 @@ from antiphon.files import (
     read_object,
     read_text,
     sync_folder,
+    unwritable,
     write_json,
+    write_json_over,
     write_text,
-    writing,
 )
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.yaml_text import read, write
@@ -141,8 +142,7 @@ class RunDirectory:
         except BaseException as error:
             directory.release()
             if isinstance(error, OSError):
-                with writing(path):
-                    raise
+                raise unwritable(path, error) from None
             raise
         finally:
             shutil.rmtree(made, ignore_errors=True)
@@ -197,6 +197,14 @@ class RunDirectory:
         self.facts.update(facts)
         self.check_in_place()
         write_json(self.path / "run.json", self.facts)
+
+    def note_end(self, **facts: Any) -> None:
+        """Change facts and rewrite run.json, on a full disk in the space that it has; RunError as of `note`."""
+        try:
+            self.note(**facts)
+        except RunError:
+            self.check_in_place()
+            write_json_over(self.path / "run.json", self.facts)
 
     @property
     def document(self) -> str:
