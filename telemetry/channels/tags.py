@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from typing import Literal, TypeAlias, cast, get_args
 
+from antiphon.formats import FORMATS
 from antiphon.telemetry.names import tag_part
 
 __all__ = ["FORMAT", "GRAPH", "PARTS", "PLUGIN", "TIMELINE", "Family", "figure_tag", "messages_tag", "parsed"]
 
 PLUGIN = "antiphon"
 """The plugin's name in the metadata of its values."""
-FORMAT = 1
-"""Version of the format; readers reject newer ones."""
+FORMAT = FORMATS["channels"].version
+"""Version of the format."""
 GRAPH = "antiphon/graph"
 """A string: the graph as JSON, once per session."""
 TIMELINE = "antiphon/timeline"
