@@ -58,6 +58,7 @@ class BaseSimulation:
         now: Steps taken.
         changes: What `set` has changed: step, key and value, in order.
         until: The step that the run is to reach.
+        memory_guard: What turns exhausted memory into a line.
         backend: What computes a step.
         world: Its environment.
         learned: What was learned at the newest step.
@@ -93,9 +94,9 @@ class BaseSimulation:
         self.stopping: Callable[[], bool] = lambda: False
         self._env = make_environment(scenario, self.device, dtype, scenario.training.batch)
         try:
-            self._memory_guard = MemoryGuard(scenario, self._env.description, self.device, dtype)
-            self._memory_guard.check()
-            with self._memory_guard, uncollected():
+            self.memory_guard = MemoryGuard(scenario, self._env.description, self.device, dtype)
+            self.memory_guard.check()
+            with self.memory_guard, uncollected():
                 self._start(seed)
             if scenario.telemetry.value is not None:
                 self._env.state_dict()  # forks need it: an environment without one is refused now, not in mid-run
@@ -146,7 +147,7 @@ class BaseSimulation:
             watch = self.watching(step)
             ended = self.advance(watch=watch, keep=watch or self.keeps_messages or step + 1 == self.until)
         except (MemoryError, RuntimeError) as error:
-            self._memory_guard.refuse(error)
+            self.memory_guard.refuse(error)
             raise
         return {"step": step, "ended": ended, "losses": self.learned.by_agent()}
 
@@ -250,7 +251,7 @@ class BaseSimulation:
         scenario = changed(self.scenario, [(key, value)])
         _check_alone(self, "set")
         line = f"{key} is {show_value(value)} from here on"
-        with self._memory_guard:
+        with self.memory_guard:
             self._continue_as(scenario, _built(self, scenario), line)
         self.changes.append((self.now, key, frozen_data(value)))
 
@@ -404,7 +405,7 @@ class BaseSimulation:
             check_compatible(system, self.world.step_signals.signals, state["system"], state["present"])
         except (RunError, ScenarioError) as difference:
             raise self.world.refusal(state) or RunError(str(difference)) from None
-        with self._memory_guard, uncollected():
+        with self.memory_guard, uncollected():
             if system is not self.system:
                 _check_alone(self, "load")
                 self._continue_as(scenario, system)

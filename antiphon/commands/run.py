@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -193,9 +194,23 @@ def graft(
 
 def _train(run: Run, checkpoint_every: int | None, json: bool) -> int:
     _warn(run.directories[0].facts["warnings"])
-    with ProgressDisplay(run.until, run.simulations[0].now) as display:
+    path = display_path(run.directories[0].path)
+    with (
+        _second_signal(f"antiphon resume {path} goes on from its latest checkpoint"),
+        ProgressDisplay(run.until, run.simulations[0].now) as display,
+    ):
         (outcome,) = run.train(display.update, checkpoint_every)
     return _report(outcome, json)
+
+
+@contextmanager
+def _second_signal(remedy: str) -> Iterator[None]:
+    """Print a line where a second signal ends a run at once; the command line then ends with 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        remark(f"stopped at once, without a checkpoint; {remedy}")
+        raise
 
 
 def _report(outcome: Outcome, json: bool) -> int:
@@ -231,7 +246,9 @@ def _run_seeds(
     _warn(advice(request.scenario, other_variants(request.template, request.variant, request.values)))
     if runs.sequential_reason is not None:
         remark(f"the seeds run one after the other: {runs.sequential_reason}")
-    with ProgressDisplay(runs.until, runs.done) as display:
+    same = "the same command with --resume-if-exists goes on"
+    remedy = same if name else "antiphon resume goes on with each that has begun"
+    with _second_signal(remedy), ProgressDisplay(runs.until, runs.done) as display:
         outcome = runs.train(display.update, checkpoint_every, summary_dir)
     if json:
         print_json(outcome.result)
@@ -241,8 +258,7 @@ def _run_seeds(
         if one.error is not None:
             remark(f"error: seed {seed}: {one.error}")
     if outcome.exit_code > 128:
-        same = "the same command with --resume-if-exists goes on"
-        remark(f"stopped; {same if name else 'antiphon resume goes on with each that has begun'}")
+        remark(f"stopped; {remedy}")
     return outcome.exit_code
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from rich.text import Text
 
 from antiphon.commands.arguments import template_to_show, values_of
-from antiphon.commands.explain import built, explain, explain_environment, explain_template
+from antiphon.commands.explain import built, explain, explain_environment, explain_template, explain_verdicts
 from antiphon.commands.output import console, percent, print_json, remark, show_table
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, byte_unit, in_unit, in_units
@@ -278,6 +278,7 @@ def _scenario(
             for key in ("variant", "values", "seed", "step", "exit", "error", "started", "origin", "weights")
         }
         explained["run"]["accuracy"] = (run.result or {}).get("accuracy")
+        explained["run"]["verdicts"] = explain_verdicts(run.path)
     if json:
         print_json(finite(explained))
         return
@@ -312,6 +313,8 @@ def _run(run: Mapping[str, Any]) -> None:
         console().print(Text(f"{line} at step {taken['step']:,}"), soft_wrap=True)
     if run["error"]:
         console().print(Text(run["error"]), soft_wrap=True)
+    if run["verdicts"]:
+        console().print(Text(f"channels: {run['verdicts']['line']}"), soft_wrap=True)
     console().print()
 
 

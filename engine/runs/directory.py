@@ -270,6 +270,8 @@ class RunDirectory:
     def checkpoint(self, simulation: BaseSimulation) -> None:
         """Save the simulation, and remove all checkpoints but the newest two, and what a killed process left half written."""
         folder = self.path / "checkpoints"
+        for recorder in simulation.recorders:
+            recorder.sync()
         simulation.save(_checkpoint_path(self.path, simulation.now))
         for path in (*self.checkpoints[:-_KEPT], *folder.glob(".step-*")):
             shutil.rmtree(path, ignore_errors=True)

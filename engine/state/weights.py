@@ -292,6 +292,7 @@ def take_weights(
         if fit == "all" and left:
             raise ScenarioError(_refusal(f"{source}:{giver}", name, left))
         for part in _PARTS if theirs is not None else ():
+            assert theirs is not None
             for tensor, own in learner[part].items():
                 if tensor not in left:
                     learner[part][tensor] = theirs[part][tensor].to(own)
