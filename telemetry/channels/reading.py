@@ -18,6 +18,7 @@ from tensorboard.compat.proto.types_pb2 import DT_FLOAT  # type: ignore[import-u
 
 from antiphon.errors import RunError
 from antiphon.files import open_binary
+from antiphon.formats import check_format
 from antiphon.telemetry.channels.series import Messages, RunData, Series
 from antiphon.telemetry.channels.tags import FORMAT, GRAPH, PARTS, PLUGIN, TIMELINE, parsed
 from antiphon.telemetry.channels.verdict_series import measuring_commands, with_verdicts
@@ -122,10 +123,8 @@ def graph_from(place: str, text: bytes | None) -> dict[str, Any]:
     """
     graph = _document(place, "graph", text)
     version = graph.get("format")
-    if isinstance(version, int) and version > FORMAT:
-        raise RunError(
-            f"{place}: format {version} of the Channels tab is newer than {FORMAT}; use a newer antiphon"
-        )
+    if isinstance(version, int) and version > FORMAT:  # anything else is damage
+        check_format("channels", version, place)
     agents, channels = _named(graph.get("agents")), _named(graph.get("channels"))
     ends = [channel.get(end) for channel in channels or () for end in ("from", "to")]
     sound = version == FORMAT and agents is not None and channels is not None
