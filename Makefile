@@ -1,7 +1,7 @@
 # `make` alone lists what there is. Every target sets up .venv by itself, once.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run quick test other-cpu check format docs data-test
+.PHONY: help setup run quick test fuzz other-cpu check format docs data-test
 
 # The first Python that is new enough; PYTHON=... on the command line chooses another.
 PYTHON ?= $(firstword $(shell for name in python3 python3.13 python3.12 python3.11; do \
@@ -35,6 +35,13 @@ quick: $(STAMP) ## run the tests for the inner loop: every part by itself, and n
 
 test: $(STAMP) ## run the tests, and with them the examples of the README and of docs/
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+# CASES: inputs that each test tries. SEED: of the first one.
+CASES ?= 2000
+SEED ?= 0
+
+fuzz: $(STAMP) ## try damaged run directories and hostile documents (CASES=2000 of each, an hour); a failure names its seed
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/fuzz --cases $(CASES) --seed $(SEED)
 
 # Other kernels of torch, MKL and OpenBLAS: they sum in another order. No bound may hold by this machine's order alone.
 other-cpu: export ATEN_CPU_CAPABILITY = avx2

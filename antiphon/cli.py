@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import antiphon
-from antiphon.errors import AntiphonError, EngineError
+from antiphon.errors import AntiphonError, EngineError, in_one_line
 
 __all__ = ["EXAMPLES", "app", "main"]
 
@@ -801,7 +801,7 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """Wrong usage of the command line: a class of click or of typer itself, by typer's version."""
 
 
-def _in_one_line(error: Any) -> str:
+def _usage_of(error: Any) -> str:
     """Return the message of a usage error as `--steps: must be at least 1, not 0`, or with the help that explains it."""
     message = " ".join(error.format_message().split()).rstrip(".").replace(". Did", "; did")
     found = re.fullmatch(r"Invalid value for '(?P<place>[^']*)'(?: / '[^']*')?: (?P<problem>.*)", message)
@@ -824,16 +824,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as exit:
         return exit.code if isinstance(exit.code, int) else int(exit.code is not None)
     except _UsageError as error:
-        print(f"error: {_in_one_line(error)}", file=sys.stderr)
+        print(f"error: {in_one_line(_usage_of(error))}", file=sys.stderr)
         return 2
     except EngineError:
         raise
     except AntiphonError as error:
-        line = str(error).replace("\n", "\\n")
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
+        line = in_one_line(f"{error.filename or 'file'}: {error.strerror or error}")
+        print(f"error: {line}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
         from antiphon.nets.memory import was_refused

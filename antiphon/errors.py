@@ -13,14 +13,40 @@ __all__ = [
     "ResourceError",
     "RunError",
     "ScenarioError",
+    "in_one_line",
     "suggest",
 ]
 
+_LONGEST_LINE = 300
+"""Characters of an error's line, at most."""
+_END_OF_LINE = 90
+"""Characters at its end that are kept, where the fix stands."""
+_LONGEST_NAME = 100
+"""Characters of a name for which a similar one is sought."""
+_MOST_NAMES = 1000
+"""Known names among which it is."""
+
+
+def in_one_line(text: str) -> str:
+    """Return a text as one line of at most 300 characters, control characters as escapes: a longer one without its middle,
+    between the place and the fix.
+    """
+    if len(text) > _LONGEST_LINE:
+        text = f"{text[: _LONGEST_LINE - _END_OF_LINE - 3]} … {text[-_END_OF_LINE:]}"
+    if text.isprintable():
+        return text
+    return in_one_line(
+        "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    )
+
 
 class AntiphonError(Exception):
-    """Base of antiphon's errors; `exit_code` is the command line's."""
+    """Base of antiphon's errors, with its message in one line; `exit_code` is the command line's."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return in_one_line(super().__str__())
 
 
 class ScenarioError(AntiphonError, ValueError):
@@ -56,7 +82,8 @@ class EngineError(AntiphonError, RuntimeError):
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the nearest known name, or the list of known names."""
     names = sorted(str(item) for item in known)
-    near = difflib.get_close_matches(str(name), names, n=1)
+    short = [item for item in names if len(item) <= _LONGEST_NAME]
+    near = difflib.get_close_matches(str(name)[: _LONGEST_NAME + 1], short[:_MOST_NAMES], n=1)
     if near:
         return f"; did you mean '{near[0]}'?"
     if not names:

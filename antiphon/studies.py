@@ -56,7 +56,7 @@ class Table:
         try:
             import pandas
         except ImportError:
-            raise RunError("to_pandas: needs pandas; pip install pandas") from None
+            raise RunError("to_pandas: needs pandas: pip install 'antiphon[pandas]'") from None
         names, *lines = rows(self.result)
         return pandas.DataFrame(lines, columns=names)
 
@@ -125,8 +125,11 @@ def study(
         warnings.warn(f"{line}; a function in a module of its own can be", stacklevel=2)
     on_run = report_run if sys.stderr.isatty() else lambda run: None
     outcome = wanted.go(jobs or cores(), on_run)
-    if outcome.exit_code:
+    if outcome.exit_code > 128:
         raise KeyboardInterrupt(f"stopped; the same call with logdir='{wanted.directory}' goes on")
+    if outcome.exit_code:
+        name, error = next(iter(outcome.result["failed"].items()))
+        raise RunError(f"{name}: {error}; the same call with logdir='{wanted.directory}' goes on")
     return Table(outcome.result, wanted.directory)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -121,21 +122,23 @@ class Simulation(BaseSimulation):
 
         Raises:
             ScenarioError: `scenario` is not one, or not found, or cannot be divided into these parts.
-            RunError: No run is there, it is damaged, or `scenario` is another one; the line names the first difference.
+            RunError: No run is there, it is damaged, another process writes there, or `scenario` is another one; the
+                line names the first difference.
             DivergenceError: It diverged and would do so again.
         """
         _check_interval(checkpoint_every, logdir)
         directory = RunDirectory.open(logdir)
-        division = PartsSettings.of(parts) or PartsSettings.of_facts(directory.facts)
-        simulation = cls.of_directory(directory, scenario, division)
-        try:
+        with ExitStack() as undo:
+            undo.callback(directory.release)
+            directory.lock()
+            division = PartsSettings.of(parts) or PartsSettings.of_facts(directory.facts)
+            simulation = cls.of_directory(directory, scenario, division)
+            undo.callback(simulation.close)
             if directory.facts["exit"] != "done":
                 simulation.until = simulation._goal = directory.facts["steps"]
             writer = RunWriter(simulation, directory, checkpoint_every)
             writer.attach()
-        except BaseException:
-            simulation.close()
-            raise
+            undo.pop_all()
         simulation._writer = writer
         return simulation
 
@@ -358,6 +361,8 @@ class Simulation(BaseSimulation):
             if self._coordinator is not None:
                 self._coordinator.close()
             super().close()
+            if self._writer is not None:
+                self._writer.directory.release()
 
     # --- playing -----------------------------------------------------------------------------------------
 

@@ -44,7 +44,8 @@ class ImageOptions:
     """Options of a stream of labelled pictures."""
 
     data: str = "digits"
-    """The data set: digits (embedded, 8x8), mnist (28x28), cifar10 or shapes (embedded; both 32x32 in colour)."""
+    """The data set: digits (embedded, 8x8), mnist (28x28), cluttered_mnist (40x40), cifar10 or shapes (embedded; both 32x32 in
+    colour)."""
     split: str = "train"
     """The part that is streamed: train, validation or test."""
     hold: int = 1
@@ -54,7 +55,7 @@ class ImageOptions:
     patches: int | None = None
     """Number of patches of the picture, as signals patch_0, patch_1, …"""
     patch_size: int | None = None
-    """Height and width of a patch, in pixels (3 of 8, 8 of 28 and 32)."""
+    """Height and width of a patch, in pixels (3 of 8, else 8)."""
 
     def __post_init__(self) -> None:
         check_choice("data", self.data, DATA_SETS)

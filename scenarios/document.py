@@ -43,7 +43,7 @@ from antiphon.scenarios.spec import (
     plain,
 )
 from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
-from antiphon.scenarios.yaml_text import read, write
+from antiphon.scenarios.yaml_text import read, read_file, write
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -500,7 +500,7 @@ def load(name_or_path: str | Path) -> Template:
     if path.suffix not in _SUFFIXES and path.parent == Path() and not path.is_file():
         known = suggest(str(name_or_path), library_names())
         raise ScenarioError(f"no scenario {str(name_or_path)!r}{known}")
-    return Template.from_yaml(_text_of(path), str(path))
+    return Template.from_yaml(read_file(path), str(path))
 
 
 def as_scenario(given: Scenario | Template | str | Path) -> Scenario:
@@ -524,17 +524,4 @@ def as_scenario(given: Scenario | Template | str | Path) -> Scenario:
 @cache
 def _of_library(path: Path) -> Template:
     """Read a template of the library, cached: neither it nor its file changes while antiphon runs."""
-    return Template.from_yaml(_text_of(path), path.name)
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ScenarioError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise ScenarioError(f"{path}: is a folder, not a scenario file") from None
-    except UnicodeDecodeError:
-        raise ScenarioError(f"{path}: not a text file in UTF-8") from None
-    except OSError as error:
-        raise ScenarioError(f"{path}: cannot be read ({error.strerror})") from None
+    return Template.from_yaml(read_file(path), path.name)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
-from antiphon.errors import suggest
+from antiphon.errors import ScenarioError, suggest
 from antiphon.scenarios.problems import DocumentError, kind_of, show_value
 from antiphon.scenarios.spec import (
     Count,
@@ -27,7 +27,7 @@ from antiphon.scenarios.spec import (
     name_problem,
 )
 from antiphon.scenarios.training import OF_TRAINING, Bounds, Metrics, on_validation
-from antiphon.scenarios.yaml_text import read
+from antiphon.scenarios.yaml_text import read, read_file
 
 __all__ = [
     "DEFAULT",
@@ -379,15 +379,15 @@ def find_study(name_or_path: str | Path) -> StudySpec | None:
     elif not _is_study(path):
         return None
     shown = path.name if path.parent == _LIBRARY else str(path)
-    study = StudySpec.from_yaml(path.read_text(encoding="utf-8"), shown)
+    study = StudySpec.from_yaml(read_file(path), shown)
     return study.model_copy(update={"rows": tuple(_relative_to_here(row, path.parent) for row in study.rows)})
 
 
 def _is_study(path: Path) -> bool:
     """Whether a file holds a study; other problems of it are raised by its reader."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        text = read_file(path)
+    except ScenarioError:
         return False
     return any(line.startswith("study:") for line in text.splitlines())
 

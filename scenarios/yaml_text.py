@@ -7,20 +7,30 @@ Keys are always words. `1e-3` is a number; `no`, `on` and `12:30` are words; `01
 from __future__ import annotations
 
 import io
+import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 from typing import Any
 
 import yaml
 
 from antiphon.errors import ScenarioError
+from antiphon.nets.memory import uncollected
 from antiphon.scenarios.problems import DocumentError, Path, show_value
 
-__all__ = ["Document", "read", "write"]
+__all__ = ["Document", "read", "read_file", "write"]
 
 _CORE = "tag:yaml.org,2002:"
+_MOST_CHARACTERS = 2_000_000
 _MOST_VALUES = 200_000
+_MOST_LEVELS = 64
+"""Lists and mappings around a value; libraries that read the data call themselves for each."""
+_TOO_LONG = f"the document has more than {_MOST_VALUES} values (aliases counted)"
+_SHORT = 100_000
+"""Characters that PyYAML's own parser reads in less than a second."""
 
 _SCALARS: tuple[tuple[str, str, str], ...] = (
     ("null", r"^(?:~|null|Null|NULL|)$", "~nN\0"),
@@ -43,11 +53,86 @@ def _plain_scalar_tags() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
     return rules
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML composer that resolves unquoted scalars as YAML 1.2 does."""
+class _Composer(yaml.composer.Composer):
+    """YAML composer that resolves unquoted scalars as YAML 1.2 does, and bounds the depth and number of nodes."""
+
+    yaml_implicit_resolvers = _plain_scalar_tags()
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__()
+        self._depth = self._nodes = 0
+        self._tags: dict[str, str] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose one node; an error where the document is too deep or too long to be one of antiphon's."""
+        self._depth += 1
+        self._nodes += 1
+        if self._depth > _MOST_LEVELS:
+            message = f"nested too deeply, more than {_MOST_LEVELS} levels"
+            raise yaml.composer.ComposerError(problem=message, problem_mark=self.peek_event().start_mark)
+        if self._nodes > 2 * _MOST_VALUES:  # keys are nodes, but no values
+            raise DocumentError((), _TOO_LONG)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def descend_resolver(self, node: yaml.Node | None, index: Any) -> None:
+        """Do nothing: no tag depends on the path."""
+
+    def ascend_resolver(self) -> None:
+        """Do nothing, likewise."""
+
+    def resolve(self, kind: type[yaml.Node], value: str | None, implicit: Any) -> str:
+        """Return the tag of a node without one."""
+        if kind is not yaml.ScalarNode:
+            return _CORE + ("seq" if kind is yaml.SequenceNode else "map")
+        if value is None or not implicit[0]:
+            return _CORE + "str"
+        known = self._tags.get(value)
+        if known is None:
+            rules = self.yaml_implicit_resolvers.get(value[:1], ())
+            known = next((tag for tag, pattern in rules if pattern.match(value)), _CORE + "str")
+            self._tags[value] = known
+        return known
 
 
-_Loader.yaml_implicit_resolvers = _plain_scalar_tags()
+class _Loader(_Composer, yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser):
+    """Composer of the events of PyYAML's own parser."""
+
+    def __init__(self, text: str) -> None:
+        yaml.reader.Reader.__init__(self, text)
+        yaml.scanner.Scanner.__init__(self)
+        yaml.parser.Parser.__init__(self)
+        _Composer.__init__(self)
+
+
+if yaml.__with_libyaml__:
+
+    class _FastLoader(_Composer, yaml.cyaml.CParser):
+        """Composer of the events of libyaml's parser."""
+
+        def __init__(self, text: str) -> None:
+            yaml.cyaml.CParser.__init__(self, text)
+            _Composer.__init__(self)
+
+
+def loaders() -> tuple[type[_Composer], ...]:
+    """Return the loaders that are there, the fastest first."""
+    return (_FastLoader, _Loader) if yaml.__with_libyaml__ else (_Loader,)
+
+
+def _compose(text: str) -> yaml.Node | None:
+    """Compose the only document of a text: by libyaml where it is there, but short texts that it refuses anew by PyYAML's
+    parser, whose messages and lines are the same everywhere.
+    """
+    *fast, slow = loaders()
+    for loader in fast:
+        try:
+            return loader(text).get_single_node()  # type: ignore[no-any-return]
+        except (yaml.YAMLError, ValueError):
+            if len(text) > _SHORT:
+                raise
+    return slow(text).get_single_node()  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -69,10 +154,20 @@ def read(text: str, source: str, kind: str = "scenario") -> Document:
     """Read one YAML document, which begins with `kind: NAME` where it is not empty.
 
     Raises:
-        ScenarioError: Broken YAML, a duplicate key, a tag, more than one document; with `source:line: `.
+        ScenarioError: Broken YAML, a duplicate key, a tag, more than one document; with `source:line: `. A text of more
+            than 2,000,000 characters is refused unread.
     """
+    if len(text) > _MOST_CHARACTERS:
+        raise ScenarioError(f"{source}: {_too_large(len(text), 'characters')}")
+    with uncollected():
+        return _read(text, source, kind)
+
+
+def _read(text: str, source: str, kind: str) -> Document:
     try:
-        node = _Loader(text).get_single_node()
+        node = _compose(text)
+    except DocumentError as error:
+        raise error.located(source, {}) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
@@ -81,10 +176,8 @@ def read(text: str, source: str, kind: str = "scenario") -> Document:
     except yaml.reader.ReaderError as error:
         number = text.count("\n", 0, error.position) + 1
         raise ScenarioError(f"{source}:{number}: broken YAML: a character that no text may have") from None
-    except (RecursionError, ValueError):
-        raise ScenarioError(
-            f"{source}: broken YAML: nested too deeply, or a character out of range"
-        ) from None
+    except ValueError:
+        raise ScenarioError(f"{source}: broken YAML: a character out of range") from None
     if node is None:
         raise ScenarioError(f"{source}: the document is empty; begin with '{kind}: NAME'")
     builder = _Builder()
@@ -92,11 +185,42 @@ def read(text: str, source: str, kind: str = "scenario") -> Document:
         data = builder.build(node, (), ())
     except DocumentError as error:
         raise error.located(source, builder.lines) from None
-    except RecursionError:
-        raise ScenarioError(f"{source}: broken YAML: nested too deeply") from None
     if not isinstance(data, dict):
         raise ScenarioError(f"{source}:1: a {kind} is a mapping of keys, not {show_value(data)}")
     return Document(data, builder.lines, source)
+
+
+def read_file(path: FilePath) -> str:
+    """Return the text of a document's file.
+
+    Raises:
+        ScenarioError: There is no such file, it is no regular file, or none of UTF-8, or it has more than 2,000,000 bytes.
+    """
+    try:
+        status = path.stat()
+        problem = _no_document(status)
+        if problem is None:
+            return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        problem = "no such file"
+    except UnicodeDecodeError:
+        problem = "not a text file in UTF-8"
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        problem = f"cannot be read ({getattr(error, 'strerror', None) or error})"
+    raise ScenarioError(f"{path}: {problem}")
+
+
+def _no_document(status: os.stat_result) -> str | None:
+    """Return why a file is not opened; None: it is."""
+    if stat.S_ISDIR(status.st_mode):
+        return "is a folder, not a file"
+    if not stat.S_ISREG(status.st_mode):
+        return "is no regular file; copy what it holds into one"
+    return _too_large(status.st_size, "bytes") if status.st_size > _MOST_CHARACTERS else None
+
+
+def _too_large(count: int, unit: str) -> str:
+    return f"has {count:,} {unit}; a document has at most {_MOST_CHARACTERS:,}: let a graph generate agents that are alike"
 
 
 class _Builder:
@@ -108,7 +232,11 @@ class _Builder:
     def build(self, node: yaml.Node, path: Path, above: tuple[yaml.Node, ...]) -> Any:
         self.lines.setdefault(path, node.start_mark.line + 1)
         if len(self.lines) > _MOST_VALUES:
-            raise DocumentError((), f"the document has more than {_MOST_VALUES} values (aliases counted)")
+            raise DocumentError((), _TOO_LONG)
+        if len(above) > _MOST_LEVELS:
+            raise DocumentError(
+                path[:2], f"nested too deeply, more than {_MOST_LEVELS} levels (aliases counted)"
+            )
         if node in above:
             raise DocumentError(path, "an alias that contains itself; write the value out")
         if isinstance(node, yaml.MappingNode) and node.tag == _CORE + "map":
@@ -176,9 +304,9 @@ _Dumper.add_representer(str, _Dumper.represent_text)
 _Dumper.yaml_implicit_resolvers = {
     start: [
         *yaml.SafeDumper.yaml_implicit_resolvers.get(start, ()),
-        *_Loader.yaml_implicit_resolvers.get(start, ()),
+        *_Composer.yaml_implicit_resolvers.get(start, ()),
     ]
-    for start in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+    for start in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Composer.yaml_implicit_resolvers}
 }
 
 

@@ -12,72 +12,28 @@ import csv
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, pairwise
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, NamedTuple, cast, get_args
 
 from antiphon.errors import RunError
+from antiphon.files import open_text, read_bytes, read_rows, rewriting, write_csv, writing
 from antiphon.telemetry.figures import DigestRow, Figure, Kind, Recorder, RunDescription
-from antiphon.telemetry.names import writing
 
 __all__ = [
-    "TEXT",
     "Digests",
     "DigestsCsv",
     "Row",
     "TableRecorder",
+    "is_step",
     "read_digests",
     "read_figures",
-    "rewriting",
-    "whole_lines",
 ]
 
-TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-"""Encoding of the files."""
-
-
-@contextmanager
-def rewriting(path: Path) -> Iterator[IO[str]]:
-    """Replace a table atomically: the old one is kept until the new one is complete.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
-    sibling = path.with_name(f".{path.name}.tmp")
-    try:
-        with sibling.open("w", **TEXT) as target:
-            yield target
-        os.replace(sibling, path)
-    finally:
-        sibling.unlink(missing_ok=True)
-
-
-def whole_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield (number, cells) of every line, without a torn last one.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    torn = _is_torn(path)
-    with path.open(**TEXT) as source:
-        table = csv.reader(source)
-        numbered = ((table.line_num, cells) for cells in table)
-        for here, following in pairwise(chain(numbered, [None])):
-            if here is None or (following is None and torn):
-                return
-            yield here
-
-
-def _is_torn(path: Path) -> bool:
-    with path.open("rb") as source:
-        size = source.seek(0, os.SEEK_END)
-        source.seek(max(size - 1, 0))
-        return source.read() != b"\n"
-
-
 HEADER = ("step", "kind", "name", "metric", "value")
+_FIGURES_OF = frozenset(get_args(Kind))
+_DIGITS = 15
+"""Of a step, at most."""
 
 
 class TableRecorder(Recorder):
@@ -111,7 +67,7 @@ class TableRecorder(Recorder):
                 self.drop_after(self._resume_step)
             else:
                 self.start()
-            self._file = self._path.open("a", **TEXT)
+            self._file = open_text(self._path, append=True)
 
     def start(self) -> None:
         """Write the beginning of a new table."""
@@ -124,7 +80,7 @@ class TableRecorder(Recorder):
         if self._file is not None:
             self._file.close()
             self.drop_after(step - 1)
-            self._file = self._path.open("a", **TEXT)
+            self._file = open_text(self._path, append=True)
 
     def close(self) -> None:
         """Close the file."""
@@ -143,8 +99,7 @@ class CsvRecorder(TableRecorder):
 
     def start(self) -> None:
         """Write the header."""
-        with self._path.open("x", **TEXT) as file:
-            csv.writer(file, lineterminator="\n").writerow(HEADER)
+        write_csv(self._path, [HEADER])
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
         """Append one row per figure."""
@@ -164,16 +119,31 @@ class CsvRecorder(TableRecorder):
 
 def _metric_rows(path: Path) -> Iterator[list[str]]:
     """Yield the rows under the header, without a last one that has no end of line."""
-    lines, first = whole_lines(path), ",".join(HEADER)
+    lines, first = read_rows(path), ",".join(HEADER)
     _, header = next(lines, (1, None))
-    begun = header is None and first.startswith(path.read_text(encoding="utf-8", errors="replace"))
+    begun = header is None and first.encode().startswith(read_bytes(path, len(first)))
     if not begun and (header is None or tuple(header) != HEADER):
         raise RunError(f"{path}:1: no table of figures; its first line should be '{first}'")
     for line, row in lines:
-        if len(row) != len(HEADER) or not row[0].isdecimal():
+        if not _is_figure(row):
             found = ",".join(row)[:60]
-            raise RunError(f"{path}:{line}: '{found}' is no row of {first}; mend or remove it")
+            raise RunError(f"{path}:{line}: {found!r} is no row of {first}; fix or remove it")
         yield row
+
+
+def _is_figure(row: Sequence[str]) -> bool:
+    if len(row) != len(HEADER) or not is_step(row[0]) or row[1] not in _FIGURES_OF:
+        return False
+    try:
+        float(row[4])
+    except ValueError:
+        return False
+    return True
+
+
+def is_step(cell: str) -> bool:
+    """Return whether a cell is a number of steps: ASCII digits, not too many for 64 bits."""
+    return cell.isascii() and cell.isdecimal() and len(cell) <= _DIGITS
 
 
 def read_figures(path: Path) -> Iterator[tuple[int, Figure]]:
@@ -182,11 +152,8 @@ def read_figures(path: Path) -> Iterator[tuple[int, Figure]]:
     Raises:
         RunError: The file cannot be read, or has a damaged row.
     """
-    try:
-        for step, kind, name, metric, value in _metric_rows(path):
-            yield int(step), Figure(cast("Kind", kind), name, metric, float(value))
-    except (OSError, ValueError, csv.Error) as error:
-        raise RunError(f"{path}: cannot be read ({error})") from None
+    for step, kind, name, metric, value in _metric_rows(path):
+        yield int(step), Figure(cast("Kind", kind), name, metric, float(value))
 
 
 SIZE = 8
@@ -291,13 +258,10 @@ def read_digests(path: Path) -> Digests | None:
     Raises:
         RunError: The file cannot be read, or is no table of digests.
     """
-    try:
-        columns, rows = _digest_rows(path)
-        return Digests(columns, {row.step: row for row in rows})
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return None
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror or error})") from None
+    columns, rows = _digest_rows(path)
+    return Digests(columns, {row.step: row for row in rows})
 
 
 def _header(columns: Sequence[Column]) -> list[str]:
@@ -324,7 +288,7 @@ def _digest_rows(path: Path) -> tuple[tuple[Column, ...], Iterator[Row]]:
 
     A file that a crash left without a whole header has no columns.
     """
-    lines = whole_lines(path)
+    lines = read_rows(path)
     _, header = next(lines, (1, []))
     if not header:
         return (), iter(())
@@ -342,8 +306,8 @@ def _rows(path: Path, lines: Iterator[tuple[int, list[str]]], width: int) -> Ite
         if row is None or row.step <= newest:
             found = ",".join(cells)[:60]
             raise RunError(
-                f"{path}:{line}: '{found}' is no row of {width - 1} digests at a later step than the one before; "
-                "mend or remove it"
+                f"{path}:{line}: {found!r} is no row of {width - 1} digests at a later step than the one before; "
+                "fix or remove it"
             )
         newest = row.step
         yield row
@@ -352,7 +316,7 @@ def _rows(path: Path, lines: Iterator[tuple[int, list[str]]], width: int) -> Ite
 def _row(cells: Sequence[str]) -> Row | None:
     """Parse a row as bytes; None: it is invalid."""
     step, digests = cells[0], cells[1:]
-    if not step.isdecimal() or any(len(digest) != 2 * SIZE for digest in digests):
+    if not is_step(step) or any(len(digest) != 2 * SIZE for digest in digests):
         return None
     try:
         rolling, *_ = found = [bytes.fromhex(digest) for digest in digests]

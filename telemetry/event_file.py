@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
 from tensorboard.compat.proto.summary_pb2 import (  # type: ignore[import-untyped]
+    DATA_CLASS_SCALAR,
     DATA_CLASS_TENSOR,
     HistogramProto,
     Summary,
@@ -37,7 +38,7 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.text.summary_v2 import text_pb  # type: ignore[import-untyped]
 from tensorboard.util import tensor_util  # type: ignore[import-untyped]
 
-from antiphon.telemetry.names import writing
+from antiphon.files import writing
 
 __all__ = ["masked_checksum"]
 
@@ -141,7 +142,9 @@ class EventFile:
             step,
             [
                 Summary.Value(
-                    tag=tag, metadata=self._metadata(tag, "scalars", display_name), simple_value=value
+                    tag=tag,
+                    metadata=self._metadata(tag, "scalars", DATA_CLASS_SCALAR, display_name),
+                    simple_value=value,
                 )
                 for tag, display_name, value in finite
             ],
@@ -153,7 +156,11 @@ class EventFile:
         self._summarise(
             step,
             [
-                Summary.Value(tag=tag, metadata=self._metadata(tag, "histograms", display_name), histo=proto)
+                Summary.Value(
+                    tag=tag,
+                    metadata=self._metadata(tag, "histograms", DATA_CLASS_TENSOR, display_name),
+                    histo=proto,
+                )
                 for tag, display_name, proto in protos
                 if proto is not None
             ],
@@ -182,20 +189,24 @@ class EventFile:
         self._summarise(
             step,
             [
-                Summary.Value(
-                    tag=tag, metadata=self._metadata(tag, plugin, data_class=DATA_CLASS_TENSOR), tensor=v
-                )
+                Summary.Value(tag=tag, metadata=self._metadata(tag, plugin, DATA_CLASS_TENSOR), tensor=v)
                 for tag, v in values
             ],
         )
 
-    def _metadata(self, tag: str, plugin: str, display_name: str = "", **more: Any) -> SummaryMetadata | None:
-        """Metadata of a value: its tab and pretty name, for the first value of a tag only."""
+    def _metadata(
+        self, tag: str, plugin: str, data_class: Any, display_name: str = ""
+    ) -> SummaryMetadata | None:
+        """Metadata of a value: its tab and pretty name, for the first value of a tag only.
+
+        TensorBoard's fast data server drops the pretty name of a value without a class of data, and then the tag stands
+        above a curve twice.
+        """
         if tag in self._known:
             return None
         self._known.add(tag)
         data = SummaryMetadata.PluginData(plugin_name=plugin)
-        return SummaryMetadata(display_name=display_name, plugin_data=data, **more)
+        return SummaryMetadata(display_name=display_name, plugin_data=data, data_class=data_class)
 
     def charts(self, step: int, categories: Mapping[str, Sequence[Chart]]) -> None:
         """Write the layout of the Custom Scalars tab: charts by category."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.errors import RunError
-from antiphon.telemetry.names import writing
+from antiphon.files import writing
 from antiphon.telemetry.pictures import COUPLINGS, INK, OTHER_COUPLING, ROLES
 from antiphon.telemetry.placement import arrows, extent, place
 

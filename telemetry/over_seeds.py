@@ -7,10 +7,11 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from antiphon.files import writing
 from antiphon.telemetry.csv_files import read_figures
 from antiphon.telemetry.event_file import Chart, EventFile, event_files
 from antiphon.telemetry.figures import Figure, Kind, Recorder, RunDescription
-from antiphon.telemetry.names import tag_part, writing
+from antiphon.telemetry.names import tag_part
 from antiphon.telemetry.statistics import standard_error
 from antiphon.telemetry.tensorboard import Curves
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.errors import RunError
-from antiphon.telemetry.names import writing
+from antiphon.files import writing
 from antiphon.telemetry.placement import Arrow, Placement, arrows, extent, label_size, place
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COUPLINGS",
     "INK",
+    "LABEL_COLOURS",
     "OTHER_COUPLING",
     "ROLES",
     "draw_clouds",
@@ -37,6 +38,21 @@ __all__ = [
     "new_figure",
     "save_figure",
 ]
+
+
+LABEL_COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#a6498a",
+    "#b58900",
+    "#3f9bd1",
+    "#7a5230",
+    "#5b5fc7",
+    "#6f8f1f",
+    "#4d5a66",
+)
+"""Colours of labels, those of the Channels tab on light paper; further labels repeat them."""
 
 
 def new_figure(what: str, **settings: Any) -> Figure:

@@ -11,25 +11,29 @@ import json
 import logging
 import math
 import re
+import struct
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from google.protobuf import text_format  # type: ignore[import-untyped]
+from numpy.typing import NDArray
 from tensorboard.plugins.projector.projector_config_pb2 import (  # type: ignore[import-untyped]
     ProjectorConfig,
 )
 
 from antiphon.errors import RunError
+from antiphon.files import writing
 from antiphon.telemetry.channels.documents import edges_by_name
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.channels.tags import Family
 from antiphon.telemetry.event_file import Chart, EventFile, event_files
 from antiphon.telemetry.figures import Figure, HistogramRow, Kind, Recorder, RunDescription, SampleRow
-from antiphon.telemetry.names import tag_part, writing
+from antiphon.telemetry.names import tag_part
 from antiphon.telemetry.parts.part_figures import PartFigures
-from antiphon.telemetry.pictures import graph_png
+from antiphon.telemetry.pictures import LABEL_COLOURS, graph_png
 from antiphon.telemetry.raster import timeline_png
 
 __all__ = ["write_projector"]
@@ -176,12 +180,16 @@ def _cached(tag: str, content: str, draw: Callable[[], Picture]) -> Picture:
 _FOLDER = "projector"
 _MOST = 8
 """Most channels: the tab lists all and loads one at a time."""
+_CELL = 32
+"""Width and height of a point's picture, in pixels."""
+_UNLABELLED = "#c3cad1"
 
 
 def write_projector(folder: Path, rows: Sequence[SampleRow]) -> None:
     """Write the messages of the first eight channels as tables of the Projector tab.
 
-    Rows hold [samples, size + 1] with the label last; messages of one component are left out.
+    Rows hold [samples, size + 1] with the label last; messages of one component are left out. Points are drawn as discs
+    in the colours of their labels, because the tab itself begins without a colour map.
 
     Raises:
         RunError: The file cannot be written.
@@ -200,6 +208,9 @@ def write_projector(folder: Path, rows: Sequence[SampleRow]) -> None:
                     folder / f"{stem}.labels.tsv", ["–" if math.isnan(x) else f"{x:g}" for x in sound[:, -1]]
                 )
                 embedding.metadata_path = f"{stem}.labels.tsv"
+                (folder / f"{stem}.png").write_bytes(_discs(sound[:, -1]))
+                embedding.sprite.image_path = f"{stem}.png"
+                embedding.sprite.single_image_dim.extend([_CELL, _CELL])
         if config.embeddings:
             text = text_format.MessageToString(config, as_utf8=True)
             (folder / "projector_config.pbtxt").write_text(text, encoding="utf-8")
@@ -207,6 +218,45 @@ def write_projector(folder: Path, rows: Sequence[SampleRow]) -> None:
 
 def _write(path: Path, lines: Sequence[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _discs(labels: NDArray[np.float32]) -> bytes:
+    """Return a PNG with a disc for each label, row by row in a square: whole numbers by category, others from low to high."""
+    known = labels[np.isfinite(labels)]
+    if (known == np.floor(known)).all() and (known >= 0).all():
+        places = known.astype(int) % len(LABEL_COLOURS)
+        palette = np.array([_rgb(colour) for colour in LABEL_COLOURS], dtype=np.float64)
+    else:
+        span = max(float(known.max() - known.min()), 1e-30)
+        places = ((known - known.min()) / span * 255).astype(int)
+        palette = np.linspace(_rgb(LABEL_COLOURS[1]), _rgb(LABEL_COLOURS[0]), 256)
+    colours = np.full((len(labels), 3), _rgb(_UNLABELLED), dtype=np.uint8)
+    colours[np.isfinite(labels)] = palette[places].astype(np.uint8)
+    side = math.ceil(math.sqrt(len(labels)))
+    away = np.hypot(*(np.indices((_CELL, _CELL)) + 0.5 - _CELL / 2))
+    cover = np.clip((_CELL / 2 - 1 - away) * 255 + 127, 0, 255).astype(np.uint8)
+    cells = np.zeros((side * side, _CELL, _CELL, 4), dtype=np.uint8)
+    cells[: len(labels), :, :, :3] = colours[:, None, None]
+    cells[: len(labels), :, :, 3] = cover
+    pixels = cells.reshape(side, side, _CELL, _CELL, 4).swapaxes(1, 2).reshape(side * _CELL, side * _CELL * 4)
+    return _png(pixels)
+
+
+def _rgb(colour: str) -> tuple[int, ...]:
+    return tuple(bytes.fromhex(colour[1:]))
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    """Encode RGBA pixels [height, 4 * width] (PNG specification, W3C 2003)."""
+    height, width = pixels.shape[0], pixels.shape[1] // 4
+    lines = np.pad(pixels, ((0, 0), (1, 0))).tobytes()  # each with filter 0
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + check
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
 
 
 _NO_CURVE = ("seconds", "waiting_for", "blocked_on")

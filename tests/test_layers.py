@@ -129,12 +129,12 @@ def private_overrides(sources: Iterable[Source]) -> Iterator[str]:
 
 
 def layer(name: str) -> str | None:
-    """Return the folder that an imported name belongs to; None for other people's packages, errors and the registry."""
+    """Return the folder that an imported name belongs to; None for other people's packages, errors, files and the registry."""
     first, _, rest = name.partition(".")
     if first != "antiphon":
         return None
     second = rest.partition(".")[0]
-    if second in {"errors", "extensions"}:
+    if second in {"errors", "extensions", "files"}:
         return None
     return second if second in LAYERS else "antiphon"
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -15,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SETUPTOOLS: dict[str, Any] = PROJECT["tool"]["setuptools"]
 FOLDERS: dict[str, str] = SETUPTOOLS["package-dir"]
+DISTRIBUTIONS = {"PIL": "pillow", "google": "protobuf", "pydantic_core": "pydantic", "yaml": "pyyaml"}
+"""Distributions by the names of their modules, where these are others; pydantic pins the version of its core."""
 NOT_PACKAGES = {"tests", "docs", "benchmarks", "build", "dist", "runs"}
 
 
@@ -52,6 +57,73 @@ def requirements() -> Iterator[str]:
         assert match, line
         if match.group() != "antiphon":
             yield match.group()
+
+
+def declared(*extras: str) -> set[str]:
+    """Return the dependencies of antiphon, and those of some extras, in small letters."""
+    lines = list(PROJECT["project"]["dependencies"])
+    for extra in extras:
+        lines += PROJECT["project"]["optional-dependencies"][extra]
+    return {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in lines}
+
+
+def imported(tree: ast.AST, *, at_once: bool) -> Iterator[str]:
+    """Yield the modules that a file imports when it is loaded, or those that a function of it imports."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            if not at_once:
+                yield from imported(node, at_once=True)
+        elif at_once and isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif at_once and isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+        else:
+            yield from imported(node, at_once=at_once)
+
+
+def third_party(*, at_once: bool) -> dict[str, Path]:
+    """Return the distributions that the installed files import, each with one of the files."""
+    found: dict[str, Path] = {}
+    for package in SETUPTOOLS["packages"]:
+        for path in sorted(folder_of(package).glob("*.py")):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            for module in imported(tree, at_once=at_once):
+                top = module.partition(".")[0]
+                if top != "antiphon" and top not in sys.stdlib_module_names:
+                    found[DISTRIBUTIONS.get(top, top.lower())] = path
+    return found
+
+
+def test_what_is_imported_is_declared() -> None:
+    """What a file imports when it is loaded is a dependency; what a function imports may be one of an extra."""
+    core, extras = declared(), set(PROJECT["project"]["optional-dependencies"]) - {"dev", "docs"}
+    at_once, later = third_party(at_once=True), third_party(at_once=False)
+    assert {"protobuf", "werkzeug", "torch"} <= set(at_once)
+    assert {"pyarrow", "pillow", "pandas"} <= set(later)
+    assert not {name: path for name, path in at_once.items() if name not in core}
+    assert not {name: path for name, path in later.items() if name not in declared(*extras) | {"ipython"}}
+
+
+def test_every_dependency_is_imported() -> None:
+    """Ray is named as a string, and torch imports ONNX's packages."""
+    extras = set(PROJECT["project"]["optional-dependencies"]) - {"dev", "docs"}
+    used = set(third_party(at_once=True)) | set(third_party(at_once=False))
+    assert declared(*extras) - used == {"ray", "onnx", "onnxscript", "mpe2"}
+
+
+def test_the_lowest_versions_are_those_of_the_declared_requirements() -> None:
+    spec = importlib.util.spec_from_file_location("lowest", ROOT / ".ci" / "lowest.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    lines = list(module.lowest(PROJECT["project"]))
+    assert {"protobuf==6.31.1", "pandas==2.2", "torch==2.11"} <= set(lines)
+    assert sorted(line.partition("==")[0] for line in lines) == sorted(requirements())
+    with pytest.raises(ValueError, match="'numpy' must be NAME>=VERSION"):
+        list(module.lowest({"name": "x", "dependencies": ["numpy"], "optional-dependencies": {}}))
 
 
 def test_every_folder_with_an_init_is_installed_and_no_other() -> None:

@@ -245,7 +245,7 @@ def test_a_scenario_takes_no_parameters(tmp_path: Path) -> None:
 
 def test_pandas_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with one_line("^to_pandas: needs pandas; pip install pandas$", RunError):
+    with one_line(r"^to_pandas: needs pandas: pip install 'antiphon\[pandas\]'$", RunError):
         Table({}, Path()).to_pandas()
 
 

@@ -20,7 +20,7 @@ from antiphon.engine.virtual.settings import VirtualSettings
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.scenarios import Scenario, Template, TrainingSpec, load
 from antiphon.scenarios.spec import plain
-from antiphon.scenarios.yaml_text import read
+from antiphon.scenarios.yaml_text import read, read_file
 
 __all__ = [
     "PartsOptions",
@@ -230,9 +230,9 @@ class PartsOptions:
 
 def _placement_file(path: str) -> dict[str, object]:
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "no text"
+        text = read_file(Path(path))
+    except ScenarioError as error:
+        reason = str(error).removeprefix(f"{path}: ")
         raise ScenarioError(
             f"--place {path}: neither AGENT=PART nor a YAML file that can be read ({reason})"
         ) from None

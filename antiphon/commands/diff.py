@@ -23,9 +23,10 @@ from antiphon.engine.compare.records import (
     compare_figures,
     compare_settings,
 )
-from antiphon.engine.runs.directory import RunDirectory, finite
+from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.run_loop import stop_signals
 from antiphon.errors import AntiphonError
+from antiphon.files import finite
 from antiphon.telemetry.csv_files import Column, Digests, read_digests
 
 if TYPE_CHECKING:

@@ -39,12 +39,12 @@ from antiphon.engine.probes.representation import dissimilarity, similarity, wei
 from antiphon.engine.probes.representation import represent as record_representations
 from antiphon.engine.probes.signal_alignment import SignalAlignment, signal_alignment, signal_rows
 from antiphon.engine.probes.value import COUPLING, Values, value, value_rows
-from antiphon.engine.runs.directory import RunDirectory, finite
+from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.run_writer import keep_measured, over
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError, suggest
+from antiphon.files import finite, writing
 from antiphon.telemetry.figures import Figure
-from antiphon.telemetry.names import writing
 from antiphon.telemetry.pictures import draw_clouds, draw_matrices, draw_profiles
 from antiphon.telemetry.verdicts import signal_caution, worth, worths_in_words
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json as json_module
 import os
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, zip_longest
@@ -16,6 +13,7 @@ import antiphon
 from antiphon.commands.output import console, display_path, print_json, remark
 from antiphon.engine.runs.directory import RunDirectory, now
 from antiphon.errors import RunError
+from antiphon.files import digest_of, read_bytes, read_object, write_bytes
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.parts.parts_csv import read_parts
@@ -193,7 +191,11 @@ def _pictures(folder: Path, left: int, notes: list[str]) -> list[Picture]:
     for path in beside:
         if not path.is_file():
             continue
-        content = path.read_bytes()
+        try:
+            content = read_bytes(path)
+        except RunError as error:
+            notes.append(f"A picture is left out: {error}.")
+            continue
         if not content.startswith(_PNG):
             notes.append(f"{path.name} is no picture.")
         elif len(content) > min(_PICTURE_BYTES, left):
@@ -205,33 +207,26 @@ def _pictures(folder: Path, left: int, notes: list[str]) -> list[Picture]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """Return the object in a file; an empty one where there is none."""
+    """Return the object in a file; an empty one where there is none, or a damaged one."""
     try:
-        found = json_module.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_object(path)
+    except RunError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _digest(path: Path) -> str | None:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
+        return digest_of(path)
+    except RunError:
         return None
 
 
 def _write(path: Path, text: str) -> int:
     """Write a page atomically, and return its size in bytes; on failure the old file is kept."""
     content = text.encode()
-    sibling = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        sibling.write_bytes(content)
-        os.replace(sibling, path)
-    except OSError as error:
-        raise RunError(
-            f"-o {path}: cannot be written ({error.strerror or error}); choose another place"
-        ) from None
-    finally:
-        sibling.unlink(missing_ok=True)
+        write_bytes(path, content)
+    except RunError as error:
+        reason = getattr(error.__cause__, "strerror", None) or error
+        raise RunError(f"-o {path}: cannot be written ({reason}); choose another place") from None
     return len(content)

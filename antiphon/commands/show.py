@@ -17,11 +17,12 @@ from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, byte_unit, in_unit, in_units
 from antiphon.engine.planning.plan import ChannelStackPlan, CohortPlan, Plan, Waves, plan
 from antiphon.engine.planning.step_time import measure_step_time
-from antiphon.engine.runs.directory import RunDirectory, finite
+from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.library import templates
 from antiphon.engine.runs.python_template import PythonTemplate, other_variants
 from antiphon.envs import describe, ids
 from antiphon.errors import ScenarioError
+from antiphon.files import finite
 from antiphon.scenarios import Scenario, Template, json_schema
 from antiphon.telemetry.raster import raster_lines
 

@@ -72,12 +72,14 @@ def study(
     outcome = wanted.go(jobs, report_run)
     if json:
         print_json(outcome.result)
-    elif outcome.exit_code == 0:
+    elif outcome.exit_code < 128:
         _show(outcome.result, wanted.directory)
     if outcome.missing is not None:
         remark(f"no picture: {outcome.missing}")
     if outcome.exit_code:
-        remark(f"stopped; the same command with --logdir {display_path(wanted.directory)} goes on")
+        failed = len(outcome.result["failed"])
+        ended = "stopped" if outcome.exit_code > 128 else f"error: {failed} of the runs failed"
+        remark(f"{ended}; the same command with --logdir {display_path(wanted.directory)} goes on")
     return outcome.exit_code
 
 
@@ -152,9 +154,13 @@ def _cost(found: Plan) -> str:
 
 def report_run(run: Ended) -> None:
     """Print one line about a run that has ended to stderr."""
+    which = f"[{run.number}/{run.total}] {run.label} s{run.seed}"
+    if run.error is not None:
+        remark(f"{which}: failed: {run.error}")
+        return
     done = "kept" if run.kept else f"{run.result['seconds']:.0f} s"
     outcome = run.result["exit"] if run.result["exit"] != "done" else in_short(run.result)
-    remark(f"[{run.number}/{run.total}] {run.label} s{run.seed}: {outcome} ({done})")
+    remark(f"{which}: {outcome} ({done})")
 
 
 def print_tables(result: Mapping[str, Any], out: Console) -> None:

@@ -6,23 +6,21 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
 import importlib.metadata
-import io
-import json
-import math
 import os
 import platform
 import shutil
 import subprocess
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from antiphon.engine.runs.lock import DirectoryLock, remove_abandoned, remove_temporary
 from antiphon.errors import RunError, ScenarioError
+from antiphon.files import DELETE, check_folder, read_object, read_text, write_json, write_text
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.yaml_text import read, write
 
@@ -33,14 +31,9 @@ __all__ = [
     "FORMAT",
     "RunDirectory",
     "facts_of",
-    "finite",
     "holds_objects",
     "now",
-    "read_json",
     "scenario_text",
-    "write_csv",
-    "write_json",
-    "write_text",
 ]
 
 FORMAT = 1
@@ -53,54 +46,6 @@ _PACKAGES = ("antiphon", "torch", "numpy", "gymnasium", "networkx", "pydantic", 
 def now() -> str:
     """Return the present time as ISO 8601, with the zone, to the second."""
     return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-def finite(value: Any) -> Any:
-    """Return plain data with every float that is not finite replaced by None."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return value
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write plain data as JSON, atomically: a reader gets the old file or the new one; RunError where it cannot be written."""
-    write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
-    """Write a table, atomically; RunError where the file system refuses."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_text(path, text.getvalue())
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object of a JSON file; an empty one where there is none that can be read."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def write_text(path: Path, text: str) -> None:
-    sibling = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        sibling.write_text(text, encoding="utf-8")
-        os.replace(sibling, path)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    finally:
-        sibling.unlink(missing_ok=True)
-
-
-def _unwritable(path: Path, error: OSError) -> RunError:
-    reason = error.strerror or str(error)
-    return RunError(f"{path}: cannot be written ({reason}); choose a log directory that can")
 
 
 _NO_DOCUMENT = "# No document: "
@@ -143,10 +88,11 @@ class RunDirectory:
     path: Path
     facts: dict[str, Any]
     """The content of run.json."""
+    _lock: DirectoryLock | None = field(default=None, repr=False)
 
     @classmethod
     def create(cls, path: str | Path, scenario: Scenario, facts: Mapping[str, Any]) -> Self:
-        """Make the folder with scenario.yaml and run.json in it; on any failure nothing is left.
+        """Make the folder with scenario.yaml and run.json in it, locked (`lock`); on any failure nothing is left.
 
         Args:
             path: A folder that is not there yet, or empty.
@@ -164,14 +110,23 @@ class RunDirectory:
                 raise RunError(
                     f"{path}: is there already and not empty; choose another directory for a new run"
                 )
+            remove_abandoned(path.parent)
             made.mkdir(parents=True)
+            directory._lock = DirectoryLock(made)
             write_text(made / "scenario.yaml", scenario_text(scenario))
             write_json(made / "run.json", directory.facts)
             if path.is_dir():
                 path.rmdir()
             made.rename(path)
-        except OSError as error:
-            raise _unwritable(path, error) from None
+            directory._lock.moved_to(path)
+        except BaseException as error:
+            directory.release()
+            if isinstance(error, OSError):
+                reason = error.strerror or str(error)
+                raise RunError(
+                    f"{path}: cannot be written ({reason}); choose a log directory that can"
+                ) from None
+            raise
         finally:
             shutil.rmtree(made, ignore_errors=True)
         return directory
@@ -180,22 +135,34 @@ class RunDirectory:
     def open(cls, path: str | Path) -> Self:
         """Return the run of a folder; RunError where it holds none, a damaged one, or one of a newer format."""
         path = Path(path)
-        try:
-            facts = json.loads((path / "run.json").read_text(encoding="utf-8"))
-            version = int(facts["format"])
-            if version <= FORMAT:
-                _check_facts(facts)
-        except (FileNotFoundError, NotADirectoryError):
-            raise RunError(f"{path}: no run there (a run directory holds run.json)") from None
-        except OSError as error:
-            raise RunError(f"{path / 'run.json'}: cannot be read ({error.strerror})") from None
-        except (ValueError, KeyError, TypeError):
-            raise RunError(
-                f"{path / 'run.json'}: is damaged; start the run anew in another directory"
-            ) from None
-        if version > FORMAT:
-            raise RunError(f"{path}: format {version} is newer than {FORMAT}; use a newer antiphon")
+        if not os.path.lexists(path / "run.json"):
+            raise RunError(f"{path}: no run there (a run directory holds run.json)")
+        facts = read_object(path / "run.json", _check_facts)
+        if facts["format"] > FORMAT:
+            raise RunError(f"{path}: format {facts['format']} is newer than {FORMAT}; use a newer antiphon")
         return cls(path, facts)
+
+    def lock(self) -> None:
+        """Keep others from writing here until `release`, read run.json anew, and remove what a killed process left.
+
+        Raises:
+            RunError: Another process writes here, or this one (the line says which), or run.json is damaged.
+        """
+        self._lock = DirectoryLock(self.path)
+        try:
+            self.facts = type(self).open(self.path).facts
+        except BaseException:
+            self.release()
+            raise
+        remove_temporary(self.path)
+        for path in (self.path / "checkpoints").glob(".step-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def release(self) -> None:
+        """Let others write here; a second call does nothing."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def note(self, **facts: Any) -> None:
         """Change facts and rewrite run.json."""
@@ -205,10 +172,7 @@ class RunDirectory:
     @property
     def document(self) -> str:
         """The text of scenario.yaml; RunError where it cannot be read."""
-        try:
-            return (self.path / "scenario.yaml").read_text(encoding="utf-8")
-        except OSError as error:
-            raise RunError(f"{self.path / 'scenario.yaml'}: cannot be read ({error.strerror})") from None
+        return read_text(self.path / "scenario.yaml")
 
     @property
     def described(self) -> dict[str, Any] | None:
@@ -271,14 +235,19 @@ class RunDirectory:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """The content of result.json; None where there is none (yet)."""
-        return read_json(self.path / "result.json") or None
+        """The content of result.json; None where there is none (yet); RunError where it is damaged."""
+        return read_object(self.path / "result.json", fix=DELETE) or None
 
     @property
     def checkpoints(self) -> list[Path]:
         """The checkpoints, oldest first."""
+        check_folder(self.path / "checkpoints")
         found = (self.path / "checkpoints").glob("step-*")
-        return sorted(path for path in found if (path / "state.json").exists())
+        return sorted(
+            path
+            for path in found
+            if path.name.removeprefix("step-").isdecimal() and (path / "state.json").exists()
+        )
 
     @property
     def checkpoint_step(self) -> int:
@@ -330,9 +299,11 @@ def facts_of(
 
 def _check_facts(facts: dict[str, Any]) -> None:
     """Raise ValueError or KeyError where what everybody relies on is missing or of another kind."""
+    if facts["format"] > FORMAT:
+        return
     numbers = [facts[key] for key in ("seconds", "steps", "step", "seed", "threads")]
     if not isinstance(facts.get("values", {}), dict) or not all(isinstance(n, int | float) for n in numbers):
-        raise ValueError
+        raise ValueError("another kind of value")
 
 
 def _versions() -> dict[str, str]:

@@ -8,11 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from antiphon.engine.runs.directory import RunDirectory, facts_of, finite, holds_objects, scenario_text
+from antiphon.engine.runs.directory import RunDirectory, facts_of, holds_objects, scenario_text
 from antiphon.engine.runs.python_template import PythonTemplate, other_variants
 from antiphon.engine.runs.run_loop import Outcome
 from antiphon.engine.virtual.settings import VirtualSettings
 from antiphon.errors import DivergenceError, RunError
+from antiphon.files import finite
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.spec import plain
 

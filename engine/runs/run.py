@@ -59,8 +59,9 @@ class Run:
         try:
             outcomes = loop.run(max(0, self.until - self.simulations[0].now))
         finally:
-            for simulation in self.simulations:
+            for simulation, directory in zip(self.simulations, self.directories, strict=True):
                 simulation.close()
+                directory.release()
         return [
             replace(outcome, result=writer.result) for outcome, writer in zip(outcomes, writers, strict=True)
         ]
@@ -145,10 +146,18 @@ def resume(
 def _resumed(
     directory: RunDirectory, until: int, scenario: Scenario | None, division: PartsSettings | None
 ) -> Run:
-    if "virtual" in directory.facts:
-        return Run([VirtualSimulation.of_directory(directory, scenario, division)], [directory], until)
-    division = division or PartsSettings.of_facts(directory.facts)
-    return Run([Simulation.of_directory(directory, scenario, division)], [directory], until)
+    directory.lock()
+    try:
+        simulation: Simulation
+        if "virtual" in directory.facts:
+            simulation = VirtualSimulation.of_directory(directory, scenario, division)
+        else:
+            division = division or PartsSettings.of_facts(directory.facts)
+            simulation = Simulation.of_directory(directory, scenario, division)
+    except BaseException:
+        directory.release()
+        raise
+    return Run([simulation], [directory], until)
 
 
 def check_empty(path: str | Path) -> None:

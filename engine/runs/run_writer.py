@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -15,21 +14,15 @@ from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.figures import Timed, figures
 from antiphon.engine.metrics.timeline import span, timeline
-from antiphon.engine.runs.directory import (
-    RunDirectory,
-    facts_of,
-    finite,
-    now,
-    read_json,
-    write_json,
-)
+from antiphon.engine.runs.directory import RunDirectory, facts_of, now
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop, SharedClock
 from antiphon.errors import AntiphonError, DivergenceError, RunError, ScenarioError
 from antiphon.extensions import made, name_of
+from antiphon.files import DELETE, finite, read_object, write_json
 from antiphon.scenarios.training import OF_AGENTS, RecorderSpec
 from antiphon.telemetry import CsvRecorder, Figure, Recorder, Recorders
 from antiphon.telemetry.channels.recorder import ChannelsWriter
-from antiphon.telemetry.csv_files import DigestsCsv
+from antiphon.telemetry.csv_files import DigestsCsv, read_figures
 from antiphon.telemetry.event_file import EventFile
 from antiphon.telemetry.parts.parts_csv import PartsCsv
 
@@ -54,11 +47,9 @@ class LatestFigures(Recorder):
 
     def read(self, table: Path, step: int) -> None:
         """Read the figures of an earlier session from metrics.csv, up to a step."""
-        with table.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                if int(row["step"]) <= step:
-                    found = self._found.setdefault((row["kind"], row["name"]), {})
-                    found[row["metric"]] = float(row["value"])
+        for at, row in read_figures(table):
+            if at <= step:
+                self._found.setdefault((row.kind, row.name), {})[row.metric] = row.value
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
         """Keep the figures."""
@@ -333,7 +324,11 @@ def open_writer(
     )
     directory = RunDirectory.create(path, scenario, known | facts)
     writer = RunWriter(simulation, directory, checkpoint_every)
-    writer.attach()
+    try:
+        writer.attach()
+    except BaseException:
+        directory.release()
+        raise
     return writer
 
 
@@ -358,7 +353,7 @@ def keep_measured(
     """
     path = directory.path / _MEASURED
     measured = {kind: {"step": simulation.now, **content} for kind, content in found.items()}
-    write_json(path, read_json(path) | measured)
+    write_json(path, read_object(path, fix=DELETE) | measured)
     if directory.facts["exit"] == "running":
         return False
     events = EventFile(directory.path)

@@ -19,7 +19,7 @@ from antiphon.engine.build.stacking import reasons_alone
 from antiphon.engine.core.environment import EnvironmentRunner, with_own_env
 from antiphon.engine.core.records import joined
 from antiphon.engine.metrics.description import describe_run
-from antiphon.engine.runs.directory import RunDirectory, write_json
+from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.observers import OnStep, Scores
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin, check_empty
@@ -28,9 +28,9 @@ from antiphon.engine.simulation import Simulation
 from antiphon.engine.state.checkpoint import read_simulation
 from antiphon.engine.step.replicated_engine import Replica, ReplicatedEngine
 from antiphon.errors import DivergenceError, ScenarioError
+from antiphon.files import write_json, writing
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.scenarios.training import OF_AGENTS
-from antiphon.telemetry.names import writing
 from antiphon.telemetry.over_seeds import OverSeeds
 from antiphon.telemetry.statistics import seed_statistics
 
@@ -306,10 +306,15 @@ class MultiSeedRun:
         if len(group) == 1:
             request, path = self.requests[group[0]], self.paths[group[0]]
             run = begin(request, path, resume_if_exists=self._resume)
-        else:
+            return run.train(on_step, every, recorders)
+        existing = [self._existing[index] for index in group if index in self._existing]
+        with ExitStack() as undo:
+            for directory in existing:
+                directory.lock()
+                undo.callback(directory.release)
             replicas = self._build(group)
             run = Run(replicas.simulations, self._directories(group, replicas), self.until, replicas.step)
-        return run.train(on_step, every, recorders)
+            return run.train(on_step, every, recorders)
 
     def _build(self, group: Sequence[int]) -> Seeds:
         """Build the replicas of a group, at the step they go on from."""
@@ -349,6 +354,7 @@ class MultiSeedRun:
                     request, path = self.requests[index], self.paths[index]
                     directory = RunDirectory.create(path, request.scenario, request.facts | facts)
                     undo.callback(shutil.rmtree, path, ignore_errors=True)
+                    undo.callback(directory.release)
                 directories.append(directory)
             undo.pop_all()
         return directories

@@ -98,7 +98,7 @@ def resnet(
     """A small residual network classifies pictures. Each block is an agent.
 
     Args:
-        data: digits, mnist, cifar10 or shapes.
+        data: digits, mnist, cluttered_mnist, cifar10 or shapes.
         channels: Of the first stage; each further one has twice as many.
         stages: Residual blocks of each stage, each an agent.
         coupling: Of the blocks: locked, detached or decoupled.

@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import torch
@@ -20,12 +22,14 @@ from safetensors.torch import load, load_file, save, save_file
 from torch import Tensor
 
 from antiphon.errors import ResourceError, RunError, ScenarioError
+from antiphon.files import check_folder, digest_of, parse_json, read_bytes, sync_file, sync_folder, write_text
 from antiphon.nets.memory import was_refused
 from antiphon.scenarios import Scenario
 
 __all__ = [
     "FORMAT",
     "Saved",
+    "checkpoints",
     "copy_tree",
     "from_bytes",
     "latest",
@@ -40,7 +44,22 @@ FORMAT = 1
 """Version of the layout; a reader refuses a newer one."""
 _TENSOR = "\x00tensor"
 _OWN_DIGEST = "manifest_sha256"
-"""Key of the manifest's digest of its other entries; older checkpoints lack it."""
+"""Key of the manifest's digest of its other entries, the last one; older checkpoints lack it."""
+_WRITTEN = re.compile(rb', "manifest_sha256": "([0-9a-f]{64})"\}\Z')
+_BEGINNING = re.compile(rb'\{"format": ([0-9]{1,9}),')
+_LARGEST = 2**30
+"""Bytes of state.json, at most."""
+_ENTRIES: dict[str, type | UnionType] = {
+    "format": int,
+    "sha256": str,
+    "scenario": str | None,
+    "described": dict | None,
+    "seed": int,
+    "step": int,
+    "dtype": str,
+    "state": dict,
+}
+"""Of a manifest, with their kinds."""
 
 
 def copy_tree(value: Any) -> Any:
@@ -77,19 +96,23 @@ def write(path: Path, manifest: dict[str, Any], state: dict[str, Any]) -> None:
     try:
         temporary.mkdir(parents=True)
         save_file(tensors, temporary / "state.safetensors")
-        digest = _digest(temporary / "state.safetensors")
+        with (temporary / "state.safetensors").open("rb") as file:
+            sync_file(file)
+        digest = digest_of(temporary / "state.safetensors")
         facts = {"format": FORMAT, "sha256": digest, **manifest, "state": tree}
-        (temporary / "state.json").write_text(
-            json.dumps({**facts, _OWN_DIGEST: _digest_of(facts)}), encoding="utf-8"
-        )
+        text = json.dumps(facts)
+        text = f'{text[:-1]}, "{_OWN_DIGEST}": "{_sha256(text.encode())}"}}'
+        write_text(temporary / "state.json", text)
         if path.exists():
             old = path.with_name(f".{path.name}.old")
             shutil.rmtree(old, ignore_errors=True)
             os.replace(path, old)
             os.replace(temporary, path)
+            sync_folder(path.parent)
             shutil.rmtree(old, ignore_errors=True)
         else:
             os.replace(temporary, path)
+            sync_folder(path.parent)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise RunError(f"{path}: the checkpoint cannot be written ({reason})") from None
@@ -106,13 +129,16 @@ def read(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any]
         RunError: It is missing, damaged, or of a newer format.
         ResourceError: Its tensors do not fit into memory.
     """
+    check_folder(path)
+    if not all((path / name).exists() for name in ("state.json", "state.safetensors")):
+        raise RunError(f"{path}: no checkpoint there (state.json and state.safetensors)")
+    manifest = _manifest(path)
+    if digest_of(path / "state.safetensors") != manifest["sha256"]:
+        raise _damaged(path, "state.safetensors is not what was written (checksum)")
     try:
-        manifest = _manifest(path)
-        if _digest(path / "state.safetensors") != manifest["sha256"]:
-            raise _damaged(path, "state.safetensors is not what was written (checksum)")
         tensors = load_file(path / "state.safetensors", device=str(device))
-    except FileNotFoundError:
-        raise RunError(f"{path}: no checkpoint there (state.json and state.safetensors)") from None
+    except SafetensorError as error:
+        raise _damaged(path, f"state.safetensors cannot be read ({error})") from None
     except OSError as error:
         raise RunError(f"{path}: the checkpoint cannot be read ({error.strerror or error})") from None
     except (MemoryError, RuntimeError) as error:
@@ -122,7 +148,10 @@ def read(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any]
         raise ResourceError(
             f"{path}: out of memory: its tensors need {size:,.0f} MiB on {device}; choose another device, or free memory"
         ) from error
-    return manifest, _unpack(manifest.pop("state"), tensors)
+    try:
+        return manifest, _unpack(manifest.pop("state"), tensors)
+    except (KeyError, TypeError):
+        raise _damaged(path, "state.json names tensors that state.safetensors has not") from None
 
 
 def _manifest(path: Path) -> dict[str, Any]:
@@ -131,33 +160,55 @@ def _manifest(path: Path) -> dict[str, Any]:
     Raises:
         RunError: It is damaged, or of a newer format.
     """
-    try:
-        found = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    except ValueError:  # neither JSON nor text
-        raise _damaged(path, "state.json is not JSON") from None
+    content = read_bytes(path / "state.json", _LARGEST)
+    written = _WRITTEN.search(content)
+    if written is not None and _sha256(content[: written.start()] + b"}") != written[1].decode():
+        _check_format(path, int(begun[1]) if (begun := _BEGINNING.match(content)) else FORMAT)
+        raise _damaged(path, "state.json is not what was written (checksum)")
+    found = parse_json(content, path / "state.json", any_number=True)
     if not isinstance(found, dict) or not {"format", "sha256"} <= found.keys():
         raise _damaged(path, "state.json has no checksum")
-    if found["format"] > FORMAT:
-        raise RunError(
-            f"{path}: checkpoint format {found['format']} is newer than {FORMAT}; use a newer antiphon"
-        )
-    digest = found.pop(_OWN_DIGEST, None)
-    if digest is not None and digest != _digest_of(found):
-        raise _damaged(path, "state.json is not what was written (checksum)")
+    if isinstance(found["format"], int):
+        _check_format(path, found["format"])
+    found.pop(_OWN_DIGEST, None)
+    if not found.keys() <= _ENTRIES.keys() or not all(
+        isinstance(found.get(name), kinds) for name, kinds in _ENTRIES.items()
+    ):
+        raise _damaged(path, "state.json has other entries than a checkpoint")
     return found
 
 
+def _check_format(path: Path, version: int) -> None:
+    if version > FORMAT:
+        raise RunError(f"{path}: checkpoint format {version} is newer than {FORMAT}; use a newer antiphon")
+
+
 def _damaged(path: Path, what: str) -> RunError:
-    return RunError(f"{path}: {what}: the checkpoint is damaged; delete it to use an earlier one")
+    return RunError(f"{path}: {what}: the checkpoint is damaged; {_way_out(path)}")
 
 
-def _digest_of(facts: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+def _way_out(path: Path) -> str:
+    """Return what can be done without this checkpoint."""
+    others = [other.name for other in checkpoints(path.parent.parent) if other.name != path.name]
+    if path.parent.name == "checkpoints" and others:
+        return f"delete it to go on from {others[-1]}"
+    return "restore it from a copy, or start the run anew in another directory"
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def checkpoints(path: Path) -> list[Path]:
+    """Return the checkpoints of a run directory, oldest first.
+
+    Raises:
+        RunError: The folder that holds them is a link.
+    """
+    folder = path / "checkpoints"
+    check_folder(folder)
+    found = [place for place in folder.glob("step-*") if place.name.removeprefix("step-").isdecimal()]
+    return sorted(place for place in found if (place / "state.json").exists())
 
 
 def latest(path: str | Path) -> Path:
@@ -169,7 +220,7 @@ def latest(path: str | Path) -> Path:
     path = Path(path)
     if (path / "state.json").exists():
         return path
-    found = sorted(p for p in (path / "checkpoints").glob("step-*") if (p / "state.json").exists())
+    found = checkpoints(path)
     if not found:
         raise RunError(f"{path}: neither a checkpoint nor a run with one")
     return found[-1]

@@ -5,7 +5,6 @@ They come from each run's metrics.csv, whose figures are means over the steps si
 
 from __future__ import annotations
 
-import csv
 import math
 import operator
 import statistics
@@ -13,11 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from antiphon.engine.runs.directory import write_csv
 from antiphon.engine.studies.scoring import mean_of
 from antiphon.engine.studies.summary import LOCKED
-from antiphon.errors import RunError
+from antiphon.files import write_csv
 from antiphon.scenarios.training import less_is_better, split_metric
+from antiphon.telemetry.csv_files import read_figures
 
 __all__ = ["learning_curves", "over_seeds", "read_curves", "smoothed", "steps_to_locked", "write_curves"]
 
@@ -44,20 +43,15 @@ def read_curves(table: Path, metrics: Sequence[str], readouts: Sequence[str]) ->
     """
     agents = {*readouts, *(agent for agent, _ in map(split_metric, metrics) if agent is not None)}
     found: dict[str, dict[int, float]] = {}
-    try:
-        with table.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                kind, metric, step, value = row["kind"], row["metric"], int(row["step"]), float(row["value"])
-                if not math.isfinite(value):
-                    continue
-                if kind == "env" or (kind == "run" and metric == "seconds"):
-                    found.setdefault(metric if kind == "env" else _SECONDS, {})[step] = value
-                elif kind == "agent" and row["name"] in agents:
-                    found.setdefault(f"{row['name']}.{metric}", {})[step] = value
-                    if metric == "accuracy":
-                        found.setdefault(f"{row['name']}.error", {})[step] = 1 - value
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{table}: cannot be read ({error})") from None
+    for step, (kind, name, metric, value) in read_figures(table):
+        if not math.isfinite(value):
+            continue
+        if kind == "env" or (kind == "run" and metric == "seconds"):
+            found.setdefault(metric if kind == "env" else _SECONDS, {})[step] = value
+        elif kind == "agent" and name in agents:
+            found.setdefault(f"{name}.{metric}", {})[step] = value
+            if metric == "accuracy":
+                found.setdefault(f"{name}.error", {})[step] = 1 - value
     for metric in metrics:
         of_readouts = [found.get(f"{name}.{metric}", {}) for name in readouts]
         means = {step: mean_of([one.get(step) for one in of_readouts]) for step in set().union(*of_readouts)}

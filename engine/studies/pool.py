@@ -9,17 +9,20 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from antiphon.engine.runs.directory import RunDirectory, now
 from antiphon.engine.runs.python_template import PythonTemplate, load_python
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import stop_signals
@@ -268,8 +271,27 @@ def _ask(worker: subprocess.Popen[str], jobs: Sequence[Job]) -> list[Answer] | N
     if line:
         answers: list[Answer] | None = json.loads(line)
         return answers
-    error = f"the process that ran it ended with code {worker.wait()}"
+    error = _ending(worker.wait())
+    for job in jobs:
+        _note_end(Path(job["path"]), error)
     return [_failed(1, error) for _ in jobs]
+
+
+def _ending(code: int) -> str:
+    """Return how a worker ended, by its exit code."""
+    if code >= 0:
+        return f"the process that ran it ended with code {code}"
+    name = signal.Signals(-code).name
+    why = " (by hand, or the machine was out of memory)" if -code == signal.SIGKILL else ""
+    return f"the process that ran it was killed by {name}{why}"
+
+
+def _note_end(path: Path, error: str) -> None:
+    """Note in run.json how a run ended whose process could not."""
+    with suppress(AntiphonError):  # it had not begun, or its disk is the reason
+        directory = RunDirectory.open(path)
+        if directory.facts["exit"] == "running":
+            directory.note(exit="failed", error=error, finished=now())
 
 
 def _grouped(jobs: Sequence[Job], processes: int) -> Iterable[Group]:

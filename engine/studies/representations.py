@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.engine.runs.directory import read_json, write_csv, write_json
 from antiphon.engine.studies.figures import described, styles_of
+from antiphon.files import DELETE, read_object, write_csv, write_json
 from antiphon.telemetry.pictures import new_figure, save_figure
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def kept_representations(path: Path, steps: int) -> dict[str, Any] | None:
 
     What was measured after another number of steps is of no use.
     """
-    kept = read_json(path / _FILE)
+    kept = read_object(path / _FILE, fix=DELETE)
     return kept if kept.get("steps") == steps else None
 
 

@@ -23,15 +23,15 @@ from antiphon.engine.studies.representations import (
 from antiphon.engine.studies.scoring import kept_scores
 from antiphon.engine.studies.summary import Finished, summary
 from antiphon.engine.studies.table import write_tables
-from antiphon.errors import AntiphonError, EngineError, ResourceError, RunError, ScenarioError, suggest
+from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.scenarios import Template
 from antiphon.scenarios.study import StudySpec
 from antiphon.scenarios.training import is_of_env, split_metric
 
 __all__ = ["Ended", "Study", "StudyOutcome"]
 
-_KINDS: dict[int, type[AntiphonError]] = {2: RunError, ResourceError.exit_code: ResourceError}
-"""What a run's exit code stands for; all else is a defect."""
+_BAD_INPUT = RunError.exit_code
+"""Exit code of a run that no run after it would do better than; others end for themselves alone."""
 _OF_RUNS = ("variant", "steps", "accuracy", "loss", "seconds", "exit", "run_dir")
 """What a study's result repeats of each run's."""
 
@@ -47,8 +47,11 @@ class Ended:
     """The line of the table that it is of, in words."""
     seed: int
     result: Mapping[str, Any]
+    """Empty where it failed."""
     kept: bool
     """Whether it was there already."""
+    error: str | None = None
+    """Why it has no result: its process was killed, or out of memory; None where it has one."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class StudyOutcome:
     result: Mapping[str, Any]
     """The object of `--json`."""
     exit_code: int = 0
-    """0 done, 130 or 143 stopped by a signal."""
+    """0 done, 1 where runs failed (`failed` of the result), 130 or 143 stopped by a signal."""
     missing: str | None = None
     """Why there are no pictures; None where there are."""
 
@@ -100,23 +103,27 @@ class Study:
     def go(self, jobs: int, on_run: Callable[[Ended], None]) -> StudyOutcome:
         """Carry out the runs that are not there yet, `jobs` at a time, and write table.csv, table.md, figure.svg and graph.png.
 
-        Where they are asked for: representations.csv and .svg, curves.csv and .svg.
+        Where they are asked for: representations.csv and .svg, curves.csv and .svg. A run whose process was killed, or that
+        had no memory, is missing from them; the others go on, and the next call goes on with it.
 
         Raises:
             ScenarioError: A variant or value that a scenario does not accept (nothing has been run), or a metric that
                 its environment does not know.
-            RunError: A run is there with other values (nothing has been run), or one failed.
-            EngineError: A run ended by a defect.
+            RunError: A run is there with other values (nothing has been run), or cannot begin or go on.
         """
         runs = self.plan.runs
         kept = {name: found for name, run in runs.items() if (found := self._kept(run)) is not None}
         finished: dict[str, Finished] = {}
+        failed: dict[str, str] = {}
+
+        def report(run: PlannedRun, result: Mapping[str, Any], error: str | None = None) -> None:
+            number, known = len(finished) + len(failed), run.name in kept
+            on_run(Ended(number, len(runs), run.label, run.seed, result, kept=known, error=error))
 
         def end(run: PlannedRun, found: Finished) -> None:
             finished[run.name] = found
             self._check(run, found)
-            total, known = len(runs), run.name in kept
-            on_run(Ended(len(finished), total, run.label, run.seed, found.result, kept=known))
+            report(run, found.result)
 
         for name, found in kept.items():
             end(runs[name], found)
@@ -129,11 +136,15 @@ class Study:
         with closing(pool.answers(wanted)) as answers:
             for index, answer in answers:
                 run = todo[index]
-                if answer["result"] is None:
-                    kind = _KINDS.get(answer["exit_code"], EngineError)
-                    raise kind(f"{run.label} s{run.seed}: {answer['error']}")
-                end(run, Finished(answer["result"], answer["scores"]))
-        result = self._result(finished, stopped=bool(pool.stopped))
+                if answer["result"] is None and answer["exit_code"] == _BAD_INPUT:
+                    raise RunError(f"{run.label} s{run.seed}: {answer['error']}")
+                if answer["result"] is None or answer["exit_code"] > 128:
+                    code = answer["exit_code"]
+                    failed[run.name] = answer["error"] or f"its process was stopped (exit code {code})"
+                    report(run, {}, failed[run.name])
+                else:
+                    end(run, Finished(answer["result"], answer["scores"]))
+        result = self._result(finished, failed, stopped=bool(pool.stopped))
         if pool.stopped:
             return StudyOutcome(result, 128 + pool.stopped[0])
         write_tables(self.directory, result)
@@ -141,7 +152,7 @@ class Study:
             write_representations(result, self.directory)
         if self.spec.curves:
             write_curves(result, self.directory)
-        return StudyOutcome(result, missing=self._draw(result))
+        return StudyOutcome(result, 1 if failed else 0, missing=self._draw(result))
 
     def _check(self, run: PlannedRun, found: Finished) -> None:
         """Raise ScenarioError where a run that has ended does not know a metric of the environment's."""
@@ -164,14 +175,16 @@ class Study:
         scores = kept_scores(path, steps) if run.scorings else {}
         return Finished(outcome.result, scores) if all(s.name in scores for s in run.scorings) else None
 
-    def _result(self, finished: Mapping[str, Finished], stopped: bool) -> dict[str, Any]:
+    def _result(
+        self, finished: Mapping[str, Finished], failed: Mapping[str, str], stopped: bool
+    ) -> dict[str, Any]:
         spec, planned = self.spec, self.plan
         first, *others = [self._table(metric, finished) for metric in planned.metrics]
         return {
             "study": spec.study,
             "budget": planned.budget,
             "study_dir": str(self.directory),
-            "exit": "stopped" if stopped else "done",
+            "exit": "stopped" if stopped else "failed" if failed else "done",
             "steps": list(planned.steps),
             "seeds": planned.seeds,
             "axes": list(planned.axes),
@@ -188,6 +201,7 @@ class Study:
                 for name, run in planned.runs.items()
                 if name in finished
             },
+            "failed": dict(failed),
         }
 
     def _table(self, metric: str, finished: Mapping[str, Finished]) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from antiphon.engine.runs.directory import write_csv, write_text
 from antiphon.engine.studies.plan import worded
 from antiphon.engine.studies.summary import DETACHED, LOCKED
+from antiphon.files import write_csv, write_text
 from antiphon.scenarios.training import OF_TRAINING, RETURN, less_is_better, split_metric
 
 __all__ = [
@@ -142,6 +142,8 @@ def common_remarks(study: Mapping[str, Any]) -> list[str]:
     sources = dict.fromkeys(line["paper"]["source"] for line in study["lines"] if line["paper"])
     if sources:
         lines.append("Paper, at its own budget: " + "; ".join(sources) + ".")
+    for name, error in study["failed"].items():
+        lines.append(f"{name}: missing, {error}.")
     return lines
 
 

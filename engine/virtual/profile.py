@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 from antiphon.errors import ScenarioError, suggest
 from antiphon.scenarios.problems import DocumentError, show_value
 from antiphon.scenarios.spec import Count, Flag, IsReal, Name, Sequence, Spec, Text
-from antiphon.scenarios.yaml_text import read
+from antiphon.scenarios.yaml_text import read, read_file
 
 __all__ = [
     "SECONDS_A_DAY",
@@ -313,8 +313,7 @@ def find_profile(name_or_path: str | Path) -> ClusterProfile:
             f"--cluster: no profile {str(name_or_path)!r}{suggest(str(name_or_path), profile_names())}; or give a .yaml file"
         )
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise ScenarioError(f"--cluster: cannot read {path}: {reason}") from None
+        text = read_file(path)
+    except ScenarioError as error:
+        raise ScenarioError(f"--cluster: {error}") from None
     return ClusterProfile.from_yaml(text, path.name if path.parent == _LIBRARY else str(path))

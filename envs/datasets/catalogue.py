@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from antiphon.envs.datasets import cifar10, digits, mnist, shapes
+from antiphon.envs.datasets import cifar10, cluttered, digits, mnist, shapes
 from antiphon.envs.datasets.pictures import Pictures
 from antiphon.errors import DataError, suggest
 
@@ -43,6 +43,14 @@ DATA_SETS = {
         load=mnist.load,
         files=mnist.files,
         download=mnist.download,
+    ),
+    "cluttered_mnist": DataSet(
+        side=cluttered.SIDE,
+        colours=1,
+        patch_size=8,
+        counts=cluttered.counts,
+        load=cluttered.load,
+        files=cluttered.files,
     ),
     "cifar10": DataSet(
         side=cifar10.SIDE,

@@ -18,6 +18,7 @@ from werkzeug.wrappers import Request, Response
 
 from antiphon.errors import RunError
 from antiphon.telemetry.channels.explanations import verdicts_document
+from antiphon.telemetry.channels.limits import DOCUMENT_BYTES, rows_within
 from antiphon.telemetry.channels.reading import (
     Row,
     graph_from,
@@ -52,6 +53,10 @@ _BINARY = "application/octet-stream"
 _JSON = "application/json"
 _EVERYTHING = 2**31 - 1
 _INTEGER = re.compile(r"-?[0-9]{1,15}", re.ASCII)
+_LINE = 300
+"""Characters of an error, at most."""
+_NAME = 80
+"""Characters of a name in an error, at most."""
 
 
 class _Refusal(Exception):
@@ -115,18 +120,34 @@ class _Question:
         found = self._data.list_tensors(**self._whose, run_tag_filter=chosen)
         return cast("dict[str, dict[str, Any]]", found)
 
-    def rows(self, run: str, tag: str, *, newest: bool = False) -> list[Row]:
-        """Return the rows of a tag in the order of writing; empty where there are none."""
-        chosen = RunTagFilter(runs=[run], tags=[tag])
-        most = 1 if newest else self._most
-        found = self._data.read_tensors(**self._whose, downsample=most, run_tag_filter=chosen)
-        return [(row.step, row.numpy) for row in found.get(run, {}).get(tag, ())]
+    def newest(self, run: str, tag: str) -> list[Row]:
+        """Return the row of a tag that was written last; empty where there is none."""
+        return self._read(run, tag, 1)
+
+    def rows(self, run: str, tag: str, newest: Row) -> list[Row]:
+        """Return the rows of a tag in the order of writing, an even sample where all are too many for one answer.
+
+        Args:
+            newest: The row that was written last; the others are about as large.
+        """
+        return self._read(run, tag, min(self._most, _answerable(tag, newest)))
 
     def newest_text(self, run: str, tag: str) -> bytes | None:
         """Return the text that was written last; None where there is none."""
-        rows = self.rows(run, tag, newest=True)
+        rows = self.newest(run, tag)
         text = rows[-1][1].item() if rows and rows[-1][1].ndim == 0 else None
-        return text if isinstance(text, bytes) else None
+        if not isinstance(text, bytes):
+            return None
+        if len(text) > DOCUMENT_BYTES:
+            raise RunError(
+                f"{_short(run)}: {tag} has {len(text):,} bytes, and at most {DOCUMENT_BYTES:,} are served"
+            )
+        return text
+
+    def _read(self, run: str, tag: str, most: int) -> list[Row]:
+        chosen = RunTagFilter(runs=[run], tags=[tag])
+        found = self._data.read_tensors(**self._whose, downsample=most, run_tag_filter=chosen)
+        return [(row.step, row.numpy) for row in found.get(run, {}).get(tag, ())]
 
 
 class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
@@ -189,12 +210,12 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             except RunError as error:
                 status, message = 500, str(error)
             except Exception as error:  # noqa: BLE001  (damaged data may raise anything there)
-                _log.warning("%s: %s: %s", request.path, type(error).__name__, error)
+                _log.warning("%s", _line(f"{request.path}: {type(error).__name__}: {error}"))
                 status, message = (
                     500,
                     f"the data cannot be read ({type(error).__name__}); TensorBoard's log says more",
                 )
-            return _respond(request, {"error": message}, _JSON, status)
+            return _respond(request, {"error": _line(message)}, _JSON, status)
 
         return app
 
@@ -211,7 +232,9 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             elif isinstance(what, int):
                 messages.append(what)
         last = max((found[tag].max_step for tag in found if isinstance(parsed(tag), tuple)), default=0)
-        sampled = bool(self._kept) and _written(graph.get("every"), last) > self._kept
+        longest = max(len(graph["agents"]), len(graph["channels"]), graph.get("parts") or 0)
+        kept = min(self._kept or _EVERYTHING, rows_within(longest))
+        sampled = _written(graph.get("every"), last) > kept
         if any(metric in metrics["channel"] for metric in INPUTS):
             metrics[VERDICTS[0]].append(VERDICTS[1])
         rest = {
@@ -300,10 +323,10 @@ def _series(
 ) -> Series | None:
     """Return the rows of a figure: the newest alone where it is asked for, or where none is after a step."""
     tag = figure_tag(cast(Family, kind), metric)
-    rows = question.rows(run, tag, newest=True)
+    rows = question.newest(run, tag)
     fresh = after is None or any(step > after for step, _ in rows)  # repeated requests cost little
     if rows and fresh and not newest:
-        rows = question.rows(run, tag)
+        rows = question.rows(run, tag, rows[-1])
     return series_of(rows)
 
 
@@ -311,7 +334,9 @@ def _cloud(question: _Question) -> _Answer:
     run, channel = question.text("run"), question.integer("channel")
     if channel is None or channel < 0:
         raise _Refusal(400, "channel: missing or negative; give its number")
-    messages = messages_of(question.rows(run, messages_tag(channel)))
+    tag = messages_tag(channel)
+    newest = question.newest(run, tag)
+    messages = messages_of(question.rows(run, tag, newest[-1])) if newest else None
     if messages is None:
         raise _Refusal(404, f"{_short(run)}: no messages of channel {channel} there")
     return _Answer(cloud(messages).pack(), _BINARY)
@@ -329,5 +354,25 @@ def _respond(request: Request, content: Any, kind: str, status: int = 200) -> Re
     return cast(Response, http_util.Respond(request, content, kind, code=status, headers=allow))
 
 
+def _answerable(tag: str, newest: Row) -> int:
+    """Return the rows like the newest one that one answer may hold.
+
+    Raises:
+        RunError: Not even one.
+    """
+    size = newest[1].size
+    found = rows_within(size)
+    if not found:
+        raise RunError(f"{tag}: a row of {size:,} values is too long to be served")
+    return found
+
+
 def _short(text: str) -> str:
-    return repr(text if len(text) <= 80 else text[:79] + "…")
+    quoted = repr(text[:_NAME])
+    return quoted if len(quoted) <= _NAME + 2 and len(text) <= _NAME else quoted[:_NAME] + "…'"
+
+
+def _line(text: str) -> str:
+    """Return a text in one line: control characters as escapes, its end cut off."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:_LINE])
+    return line if len(line) <= _LINE and len(text) <= _LINE else line[: _LINE - 1] + "…"

@@ -17,6 +17,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore
 from tensorboard.compat.proto.types_pb2 import DT_FLOAT  # type: ignore[import-untyped]
 
 from antiphon.errors import RunError
+from antiphon.files import open_binary
 from antiphon.telemetry.channels.series import Messages, RunData, Series
 from antiphon.telemetry.channels.tags import FORMAT, GRAPH, PARTS, PLUGIN, TIMELINE, parsed
 from antiphon.telemetry.channels.verdict_series import measuring_commands, with_verdicts
@@ -252,7 +253,7 @@ def _events(path: Path) -> Iterator[Any]:
     Those of other tabs are skipped without verifying their checksums.
     """
     ours = PLUGIN.encode()
-    with path.open("rb") as file:
+    with open_binary(path) as file:
         size = os.fstat(file.fileno()).st_size
         while head := file.read(_HEAD.size):
             length, checksum = _HEAD.unpack(head.ljust(_HEAD.size, b"\0"))

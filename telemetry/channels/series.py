@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.telemetry.channels.explanations import verdicts_document
+from antiphon.telemetry.channels.limits import ANSWER_BYTES, COMPONENTS
 from antiphon.telemetry.channels.tags import VERDICTS, Family
 
 __all__ = ["Cloud", "Messages", "RunData", "Series", "cloud"]
@@ -77,17 +78,20 @@ class Cloud(NamedTuple):
 def cloud(messages: Messages) -> Cloud:
     """Return the messages as points along their first two principal components, found over all rows together.
 
-    One basis for all rows: points of different steps can be compared. Rows with fewer samples are filled with nan.
+    One basis for all rows: points of different steps can be compared. Rows with fewer samples are filled with nan;
+    where rows of the longest's samples would exceed one answer, the first samples of each row are kept.
 
     Args:
         messages: Of one channel; those with a component that is not finite become nan.
     """
-    rows, most = len(messages.steps), max((len(row) for row in messages.samples), default=0)
+    rows, longest = len(messages.steps), max((len(row) for row in messages.samples), default=0)
+    most = min(longest, max(1, ANSWER_BYTES // (12 * max(rows, 1))))
     points = np.full((rows, most, 2), np.nan, dtype=np.float32)
     labels = np.full((rows, most), np.nan, dtype=np.float32)
-    for row, samples in enumerate(messages.samples):
-        labels[row, : len(samples)] = samples[:, -1]
-    everything = [np.asarray(samples[:, :-1], dtype=np.float64) for samples in messages.samples]
+    samples = [row[:most] for row in messages.samples]
+    for row, found in enumerate(samples):
+        labels[row, : len(found)] = found[:, -1]
+    everything = [np.asarray(found[:, :-1], dtype=np.float64) for found in samples]
     finite = [np.flatnonzero(np.isfinite(part).all(1)) for part in everything]
     whole = (
         np.concatenate([part[kept] for part, kept in zip(everything, finite, strict=True)])
@@ -97,17 +101,38 @@ def cloud(messages: Messages) -> Cloud:
     explained = np.zeros(2, dtype=np.float32)
     if len(whole):
         centre = whole.mean(0)
-        covariance = (whole - centre).T @ (whole - centre) / len(whole)
-        variances, directions = np.linalg.eigh(covariance)
-        basis = directions[:, ::-1][:, :2]
+        basis, shares = _principal(whole - centre)
         basis = basis * np.where(basis[np.abs(basis).argmax(0), np.arange(basis.shape[1])] < 0, -1.0, 1.0)
-        total = max(float(variances.sum()), 1e-30)
-        for row, (part, kept) in enumerate(zip(everything, finite, strict=True)):
-            points[row, kept, : basis.shape[1]] = (part[kept] - centre) @ basis
+        with np.errstate(over="ignore"):  # overflow of float32 becomes infinite
+            for row, (part, kept) in enumerate(zip(everything, finite, strict=True)):
+                points[row, kept, : basis.shape[1]] = (part[kept] - centre) @ basis
         if basis.shape[1] == 1:  # a message of one component: a line
             points[..., 1] = np.where(np.isnan(points[..., 0]), np.nan, 0.0)
-        explained[: basis.shape[1]] = (variances[::-1][:2] / total).clip(0.0, 1.0)
+        explained[: basis.shape[1]] = shares.clip(0.0, 1.0)
     return Cloud(np.asarray(messages.steps, dtype=np.int64), points, labels, explained)
+
+
+def _principal(deviations: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the directions in which some vectors vary most, [size, 2 or 1], and the share of the variance along each.
+
+    Of vectors with more than `COMPONENTS` components the directions are those of an even sample of as many vectors,
+    by the matrix of their inner products: time and memory do not grow with the square of the size.
+
+    Args:
+        deviations: From their mean, [count, size].
+    """
+    count, size = deviations.shape
+    if size <= COMPONENTS:
+        covariance = deviations.T @ deviations / count
+        variances, directions = np.linalg.eigh(covariance)
+        total = max(float(variances.sum()), 1e-30)
+        return directions[:, ::-1][:, :2], variances[::-1][:2] / total
+    some = deviations[np.linspace(0, count - 1, min(count, COMPONENTS)).astype(np.int64)]
+    products, weights = np.linalg.eigh(some @ some.T)
+    found = some.T @ weights[:, ::-1][:, :2]
+    lengths = np.linalg.norm(found, axis=0)
+    total = max(float(products.sum()), 1e-30)
+    return found / np.maximum(lengths, 1e-30), products[::-1][:2] / total
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from antiphon.errors import RunError
-from antiphon.telemetry.csv_files import TEXT, TableRecorder, rewriting, whole_lines
-from antiphon.telemetry.names import writing
+from antiphon.files import read_rows, rewriting, write_csv, writing
+from antiphon.telemetry.csv_files import TableRecorder
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 __all__ = ["PARTS_HEADER", "PartsCsv", "read_parts"]
@@ -43,8 +44,7 @@ class PartsCsv(TableRecorder):
 
     def start(self) -> None:
         """Write the header."""
-        with self._path.open("x", **TEXT) as file:
-            csv.writer(file, lineterminator="\n").writerow(PARTS_HEADER)
+        write_csv(self._path, [PARTS_HEADER])
 
     def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
         """Append one row per part; of a simulation that began again, in place of those from its step on."""
@@ -74,13 +74,10 @@ def read_parts(path: Path) -> dict[int, list[PartFigures]]:
         RunError: The file cannot be read, or has a damaged row.
     """
     found: dict[int, dict[int, PartFigures]] = {}
-    try:
-        for step, row in _rows(path):
-            found.setdefault(step, {})[row.part] = row
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return {}
-    except (OSError, csv.Error) as error:
-        raise RunError(f"{path}: cannot be read ({error})") from None
+    for step, row in _rows(path):
+        found.setdefault(step, {})[row.part] = row
     return {step: [rows[part] for part in sorted(rows)] for step, rows in sorted(found.items())}
 
 
@@ -98,7 +95,7 @@ def _cells(row: PartFigures) -> Iterator[object]:
 
 def _rows(path: Path) -> Iterator[tuple[int, PartFigures]]:
     """Yield (step, figures) of every row under the header, without a last one that has no end of line."""
-    lines = whole_lines(path)
+    lines = read_rows(path)
     _, header = next(lines, (1, list(PARTS_HEADER)))
     if tuple(header) != PARTS_HEADER:
         raise RunError(f"{path}:1: no table of parts; its first line should be '{','.join(PARTS_HEADER)}'")

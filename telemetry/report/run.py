@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from antiphon.errors import RunError
+from antiphon.files import open_text
 from antiphon.telemetry.channels.series import RunData
 from antiphon.telemetry.csv_files import HEADER
 from antiphon.telemetry.parts.part_figures import PartFigures
@@ -83,8 +85,8 @@ def read_table(path: Path) -> Table:
                 sums[metric][step] = total + value, count + 1
             elif kind == "channel" and metric in MEASURED:
                 found.measured.setdefault(name, {})[metric] = step, value
-    except FileNotFoundError:
-        found.damage = f"{path.name} is not there"
+    except RunError as error:
+        found.damage = str(error) if path.exists() else f"{path.name} is not there"
     except (OSError, csv.Error, ValueError) as error:
         found.damage = f"{path.name} is damaged, what follows is left out: {error}"
     for metric, points in sums.items():
@@ -95,7 +97,7 @@ def read_table(path: Path) -> Table:
 
 def _rows(path: Path) -> Iterator[tuple[int, str, str, str, float]]:
     """Yield the rows; ValueError on an invalid one, except a torn last one."""
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with open_text(path) as file:
         lines = _Lines(file)
         table = csv.reader(lines)
         header = next(table, None)

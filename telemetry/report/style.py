@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from antiphon.telemetry.pictures import LABEL_COLOURS
+
 __all__ = ["STYLE"]
 
 _LIGHT = (
@@ -19,20 +21,6 @@ _DARK = (
     "--r-s0: #323c46; --r-s1: #46586a; --r-s2: #5b7994; --r-s3: #7a9dbd; --r-s4: #a3c3de; --r-s5: #dcecf8;"
 )
 _DASHES = ("none", "7 3", "2 3", "9 3 2 3", "none", "5 2", "1.5 2", "12 4")
-_CLASSES = (
-    "0072b2",
-    "d55e00",
-    "009e73",
-    "cc79a7",
-    "e69f00",
-    "56b4e9",
-    "8c564b",
-    "7f7f7f",
-    "bcbd22",
-    "6a3d9a",
-)
-"""Colours of labels, for colour-blind readers as far as ten can be distinct."""
-
 _PAGE = """
 body { background: var(--r-paper); color: var(--r-ink); font: 15px/1.55 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
 .report { box-sizing: border-box; max-width: 1180px; margin: 0 auto; padding: 0 24px; }
@@ -144,7 +132,7 @@ def _style() -> str:
         f".c{n} {{ stroke: var(--r-c{n}); }} .f{n} {{ fill: var(--r-c{n}); }} .d{n} {{ stroke-dasharray: {dash}; }}\n"
         for n, dash in enumerate(_DASHES)
     )
-    points = "".join(f".k{n} {{ stroke: #{colour}; }}\n" for n, colour in enumerate(_CLASSES))
+    points = "".join(f".k{n} {{ stroke: {colour}; }}\n" for n, colour in enumerate(LABEL_COLOURS))
     shades = "".join(f".s{n} {{ stroke: var(--r-s{n}); }}\n" for n in range(6))
     themes = (
         f":root {{ {_LIGHT} }}\n"

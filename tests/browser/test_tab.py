@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.browser import runs
 from tests.browser.numbers import Events
-from tests.browser.served import tensorboard
+from tests.browser.served import fetched, tensorboard
 from tests.browser.tab import Tab
 
 if TYPE_CHECKING:
@@ -59,6 +60,13 @@ def test_the_standard_tabs_still_show_the_runs(page: Page, address: str, name: s
     page.wait_for_load_state("networkidle")
     assert page.get_by_text("made", exact=True).first.is_visible()
     assert not page.get_by_text("No dashboards are active").is_visible()
+
+
+def test_a_curve_has_a_title_beside_its_tag(address: str) -> None:
+    """Without one TensorBoard writes the tag twice; its fast data server keeps titles of typed data alone."""
+    titles = json.loads(fetched(f"{address}/data/plugin/scalars/tags"))
+    assert titles["made"]["channel/channel0/cosine"]["displayName"] == "channel/left->mind/cosine"
+    assert all(about["displayName"] for about in titles["real"].values())
 
 
 def test_an_empty_log_directory_is_said_to_be_empty(page: Page, tmp_path: Path) -> None:

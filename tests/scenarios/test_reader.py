@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+import antiphon.scenarios
 from antiphon.errors import ScenarioError
-from antiphon.scenarios import Scenario
+from antiphon.scenarios import Scenario, yaml_text
 from antiphon.scenarios.yaml_text import read
+
+LIBRARY = Path(antiphon.scenarios.__file__).parent
 
 
 def value(text: str) -> Any:
@@ -130,7 +136,9 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: !!bool no\n", ":1: a: 'no' is no YAML bool"),
         ("a: " + "9" * 5000 + "\n", f":1: a: '{'9' * 58}… is no YAML int"),
         ("a: &x [1, *x]\n", ":1: a[1]: an alias that contains itself; write the value out"),
-        ("[" * 1500, ": broken YAML: nested too deeply, or a character out of range"),
+        ("a:\n" + " [\n" * 1500, ":65: broken YAML: nested too deeply, more than 64 levels"),
+        ("a: \ud800\n", ":1: broken YAML: a character that no text may have"),
+        ('a: "\\U00110000"\n', ": broken YAML: a character out of range"),
         (BOMB, ":1: the document has more than 200000 values (aliases counted)"),
     ],
 )
@@ -138,6 +146,46 @@ def test_refused(text: str, line: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         read(text, "f.yaml")
     assert str(caught.value) == f"f.yaml{line}"
+
+
+def test_deep_aliases_are_refused_before_they_are_followed() -> None:
+    text = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 200))
+    with pytest.raises(ScenarioError, match="nested too deeply, more than 64 levels"):
+        read(text, "f.yaml")
+
+
+def test_too_long_a_text_is_refused_unread() -> None:
+    with pytest.raises(ScenarioError, match=r"^f.yaml: has 2,000,001 characters; a document has at most"):
+        read("[" * 2_000_001, "f.yaml")
+
+
+@pytest.mark.parametrize("size", [1, 30_000])
+def test_both_parsers_agree(size: int) -> None:
+    text = f"a: &x [1, 0x1f, 1e3, .inf, no, ~, '1', 'it''s', \"\\u00e9\", 012, *y]\nb: {{c: *x}}\nd: |\n  x\n\n  y\n# {'z' * size}\n"
+    text = f"y: &y é\n{text}"
+    nodes = [loader(text).get_single_node() for loader in yaml_text.loaders()]
+    assert len(nodes) == 1 + yaml.__with_libyaml__
+    assert len({yaml.serialize(node) for node in nodes}) == 1
+    assert len({tuple(marks(node)) for node in nodes}) == 1
+
+
+def marks(node: yaml.Node) -> Iterator[tuple[int, str]]:
+    yield node.start_mark.line, node.tag
+    for item in node.value if isinstance(node.value, list) else ():
+        for one in item if isinstance(item, tuple) else (item,):
+            yield from marks(one)
+
+
+@pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_both_parsers_agree_on_the_library(path: Path) -> None:
+    found = [list(marks(loader(path.read_text()).get_single_node())) for loader in yaml_text.loaders()]
+    assert all(one == found[0] for one in found)
+
+
+def test_a_broken_long_text_has_its_line() -> None:
+    text = "".join(f"a{n}: 1\n" for n in range(20_000)) + "b: c: d\n"
+    with pytest.raises(ScenarioError, match=r"^f.yaml:20001: broken YAML: mapping values are not allowed"):
+        read(text, "f.yaml")
 
 
 SMALL = """\

@@ -216,7 +216,7 @@ def test_load_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "mine.yaml": "mine.yaml: no such file",
         "some/where": "some/where: no such file",
         "latin.yaml": "latin.yaml: not a text file in UTF-8",
-        "folder.yaml": "folder.yaml: is a folder, not a scenario file",
+        "folder.yaml": "folder.yaml: is a folder, not a file",
         "file": "file:1: scenario: a name is a word, not 3; put it in quotes",
         "file/x.yaml": "file/x.yaml: cannot be read (Not a directory)",
     }.items():

@@ -165,7 +165,7 @@ def test_a_run_without_a_table_has_none(tmp_path: Path) -> None:
 
 def test_a_table_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "digests.csv").mkdir()
-    with pytest.raises(RunError, match=r"digests.csv: cannot be read \("):
+    with pytest.raises(RunError, match=r"digests.csv: is a folder, "):
         read_digests(tmp_path / "digests.csv")
 
 

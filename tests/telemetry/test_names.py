@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from antiphon.errors import RunError
-from antiphon.telemetry.names import tag_part, writing
+from antiphon.files import writing
+from antiphon.telemetry.names import tag_part
 
 
 @pytest.mark.parametrize("name", ["a", "n00", "left-eye", "a__to__b", "v1.2"])

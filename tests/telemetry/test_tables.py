@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from antiphon.errors import RunError
-from antiphon.telemetry.csv_files import whole_lines
+from antiphon.files import read_rows
 from tests.telemetry import test_digests_csv as digests
 from tests.telemetry import test_metrics_csv as metrics
 
@@ -22,16 +22,17 @@ from tests.telemetry import test_metrics_csv as metrics
         ("a,b\n1,2", [(1, ["a", "b"])]),
         ('a,b\n"x\ny",2\n', [(1, ["a", "b"]), (3, ["x\ny", "2"])]),
         ('a,b\n"x\n', [(1, ["a", "b"]), (2, ["x\n"])]),
+        ('a,b\n"x\ny', [(1, ["a", "b"])]),
     ],
 )
 def test_what_has_no_end_is_no_line(tmp_path: Path, text: str, lines: list[tuple[int, list[str]]]) -> None:
     (tmp_path / "table.csv").write_text(text, encoding="utf-8")
-    assert list(whole_lines(tmp_path / "table.csv")) == lines
+    assert list(read_rows(tmp_path / "table.csv")) == lines
 
 
 def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        list(whole_lines(tmp_path / "table.csv"))
+    with pytest.raises(RunError, match=r"table.csv: is not there; "):
+        list(read_rows(tmp_path / "table.csv"))
 
 
 each_table = pytest.mark.parametrize("record", [digests.record, metrics.record], ids=["digests", "metrics"])

@@ -54,11 +54,12 @@ def test_a_second_measurement_takes_the_place_of_the_first_of_its_kind(run: Path
     assert kept == {"ablation": {"step": 4, "kind": "mean"}, "value": {"step": 4, "rows": []}}
 
 
-def test_a_damaged_file_is_replaced(run: Path) -> None:
+def test_a_damaged_file_is_never_replaced(run: Path) -> None:
     (run / "measured.json").write_text("[", encoding="utf-8")
-    with Simulation.load(run) as simulation:
+    line = r"measured.json: is damaged \(not JSON: .*\); delete it, and it is written anew$"
+    with Simulation.load(run) as simulation, pytest.raises(RunError, match=line):
         keep_measured(RunDirectory.open(run), simulation, {"value": {}}, [])
-    assert json.loads((run / "measured.json").read_text(encoding="utf-8")) == {"value": {"step": 4}}
+    assert (run / "measured.json").read_text(encoding="utf-8") == "["
 
 
 def test_the_events_of_a_run_that_goes_on_are_left_alone(run: Path) -> None:

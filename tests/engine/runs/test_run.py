@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.engine.runs.directory import RunDirectory, finite, write_json
+from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.observers import Scores
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin, resume
@@ -21,6 +21,7 @@ from antiphon.engine.runs.run_writer import over
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.engine import Engine
 from antiphon.errors import DivergenceError, RunError, ScenarioError
+from antiphon.files import finite, write_json
 from antiphon.scenarios import Scenario, Template, load
 
 TEMPLATE = Template.from_yaml(

@@ -17,7 +17,7 @@ from antiphon.engine.runs.request import Request
 from antiphon.engine.studies.plan import StudyOptions
 from antiphon.engine.studies.pool import Pool, job_of, work
 from antiphon.engine.studies.study import Ended, Study
-from antiphon.errors import EngineError, RunError, ScenarioError
+from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Template, load
 from antiphon.scenarios.study import StudySpec
 
@@ -282,14 +282,45 @@ def test_a_worker_that_dies_is_a_defect_that_names_the_run(tmp_path: Path) -> No
     job = job_of(study(tmp_path).plan.runs["locked-s0"].request, tmp_path / "run")
     answers = list(Dying(2).answers([job, job]))
     assert [answer["exit_code"] for _, answer in answers] == [1, 1]
-    assert answers[0][1]["error"] == "the process that ran it ended with code -9"
+    assert answers[0][1]["error"] == f"the process that ran it was {KILLED}"
 
 
-def test_a_defect_in_a_run_ends_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = {"result": None, "exit_code": 1, "error": "the process that ran it ended with code -9"}
-    monkeypatch.setattr("antiphon.engine.studies.pool.work", lambda jobs, _: [answer for _ in jobs])
-    with pytest.raises(EngineError, match="locked s0: the process"):
-        study(tmp_path).go(1, silently)
+KILLED = "killed by SIGKILL (by hand, or the machine was out of memory)"
+
+
+@pytest.mark.parametrize("survivors", [0, 1])
+def test_a_run_that_fails_is_missing_from_the_table_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survivors: int
+) -> None:
+    """Whatever its process ended by: killed, stopped by a signal of its own, out of memory."""
+    endings = {"locked": (1, KILLED), "detached": (143, None), "local": (4, "out of memory")}
+    endings |= {} if survivors else {"decoupled": (1, KILLED)}
+
+    def answers(self: Pool, jobs: Any) -> Iterator[Any]:
+        for index, job in enumerate(jobs):
+            code, error = endings.get(job["variant"], (0, None))
+            failed = {"result": None, "scores": {}, "exit_code": code, "error": error}
+            yield index, failed if code else (work([job]) or [])[0]
+
+    ended: list[Ended] = []
+    variants = ["locked", "detached", "local", "decoupled"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Pool, "answers", answers)
+        outcome = study(tmp_path, variants=variants).go(2, ended.append)
+    assert (outcome.exit_code, outcome.result["exit"]) == (1, "failed")
+    assert [run.error for run in ended[:3]] == [
+        KILLED,
+        "its process was stopped (exit code 143)",
+        "out of memory",
+    ]
+    assert [(run.number, run.total) for run in ended] == [(number, 4) for number in range(1, 5)]
+    assert list(outcome.result["runs"]) == ["decoupled-s0"] * survivors
+    assert [line["n"] for line in outcome.result["lines"]] == [0, 0, 0, survivors]
+    assert f"locked-s0: missing, {KILLED}." in (tmp_path / "table.md").read_text()
+    again = study(tmp_path, variants=variants).go(1, silently)
+    assert (again.exit_code, again.result["exit"], again.result["failed"]) == (0, "done", {})
+    assert [line["n"] for line in again.result["lines"]] == [1, 1, 1, 1]
+    assert "missing" not in (tmp_path / "table.md").read_text()
 
 
 def test_a_worker_answers_with_an_error_line(tmp_path: Path) -> None:

@@ -52,7 +52,11 @@ def said(metric: str = "accuracy", **variants: list[float]) -> dict[str, dict[st
 def table(lines: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
     study = {"study": "toy", "budget": "small", "metric": "accuracy", "steps": [8], "seeds": 2, "axes": []}
     study |= {"of": "readout", "agent": "b", "bound": None, "further": [], "curves": []}
-    return study | {"several": False, "x": None, "tuned": {}, "fixed": [], "lines": lines} | changes
+    return (
+        study
+        | {"several": False, "x": None, "tuned": {}, "fixed": [], "failed": {}, "lines": lines}
+        | changes
+    )
 
 
 def test_variants_are_compared_with_locked_and_detached() -> None:

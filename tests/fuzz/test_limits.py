@@ -1,0 +1,47 @@
+"""The limits of the other tests in this folder: what goes beyond them is found."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import random
+from typing import Any
+
+import pytest
+
+from tests.fuzz.conftest import Case, Cases, TookTooLong, bounded
+
+
+def for_ever() -> None:
+    with contextlib.suppress(Exception):
+        for _ in itertools.repeat(None):
+            pass
+
+
+def test_what_takes_too_long_is_stopped_whatever_it_catches() -> None:
+    with pytest.raises(TookTooLong, match=r"more than 0\.05 s"), bounded(seconds=0.05):
+        for_ever()
+
+
+def test_what_takes_too_much_memory_is_found_although_it_gives_it_back() -> None:
+    with pytest.raises(AssertionError, match="MiB of memory"), bounded(memory=2**24):
+        bytearray(b"x") * 2**26
+
+
+def test_what_would_fill_the_machine_is_refused() -> None:
+    with pytest.raises(MemoryError), bounded():
+        bytearray(2**40)
+
+
+def test_a_failure_names_its_seed_and_what_was_done(cases: Cases, request: pytest.FixtureRequest) -> None:
+    def try_one(case: Case) -> None:
+        case.log.append("a step")
+        assert case.random() != random.Random(request.config.getoption("--seed", 0) + 1).random()
+
+    if request.config.getoption("--cases", None) == 1:
+        pytest.skip("one input is the first one")
+    with pytest.raises(AssertionError) as found:
+        cases(try_one)
+    notes: list[Any] = found.value.__notes__
+    assert "--seed" in notes[0]
+    assert "\n  a step" in notes[0]

@@ -1,0 +1,150 @@
+"""What one request of the Channels tab may cost: long tags, wide messages, large documents, long names."""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from werkzeug.test import Client
+
+from antiphon.telemetry.channels import limits, series
+from antiphon.telemetry.channels.limits import COMPONENTS
+from antiphon.telemetry.channels.series import Messages, cloud
+from tests.telemetry.channels.serving import client, figure, get, refused
+from tests.telemetry.channels.writing import graph, rows, write
+
+UNPRINTED = "\U000e0001"
+"""A character whose representation takes ten."""
+
+
+def cloud_of(response: Any) -> tuple[int, int]:
+    """Return the rows and samples of an answer, its length checked."""
+    assert response.status_code == 200, response.text
+    count, samples = struct.unpack_from("<II", response.data)
+    assert len(response.data) == 16 + 8 * count + 12 * count * samples
+    return count, samples
+
+
+def served(folder: Path) -> Client:
+    """Return a client of TensorBoard that keeps every row."""
+    return client(folder, samples_per_plugin={"antiphon": 0})
+
+
+def test_of_too_many_rows_an_even_sample_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a", rows(range(1, 201)))
+    found = served(tmp_path)
+    assert get(found, "catalog", run="a").json["sampled"] is False
+    monkeypatch.setattr(limits, "ANSWER_BYTES", 50 * (8 + 4 * 2) + 3)
+    assert get(found, "catalog", run="a").json["sampled"] is True
+    steps, values = figure(get(found, "figure", run="a", kind="agent", metric="loss"))
+    assert len(steps) == 50
+    assert steps[-1] == 200
+    assert values[:, 0].tolist() == steps
+    assert figure(get(found, "figure", run="a", kind="agent", metric="loss", newest=1))[0] == [200]
+
+
+def test_a_row_that_alone_is_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a", {**rows([1]), 2: {"antiphon/messages/0": np.ones((5, 8))}})
+    found = served(tmp_path)
+    monkeypatch.setattr(limits, "ANSWER_BYTES", 15)
+    refused(get(found, "figure", run="a", kind="agent", metric="loss"), 500, "a row of 2 values is too long")
+    refused(
+        get(found, "cloud", run="a", channel=0), 500, "antiphon/messages/0: a row of 40 values is too long"
+    )
+
+
+def test_a_document_that_is_too_long_is_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a", rows([1]), timeline={"agents": [], "channels": []})
+    found = client(tmp_path)
+    monkeypatch.setattr("antiphon.telemetry.channels.plugin.DOCUMENT_BYTES", 20)
+    for path, tag in (("graph", "graph"), ("catalog", "graph"), ("timeline", "timeline")):
+        refused(get(found, path, run="a"), 500, f"'a': antiphon/{tag} has ")
+
+
+def test_the_document_of_a_large_graph_is_served() -> None:
+    """Twice a hundred thousand channels stay below the limit on documents."""
+    document = graph([f"agent-{place:06d}" for place in range(2000)])
+    each = len(json.dumps(document["channels"], separators=(",", ":"))) / 2000
+    assert 200_000 * each < limits.DOCUMENT_BYTES
+
+
+def test_messages_of_many_components_cost_no_matrix_of_their_square(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    plane = generator.normal(size=(2, 40_000))
+    written = generator.normal(size=(6, 2)) * [3.0, 1.0] @ plane
+    labelled = np.concatenate([written, np.ones((6, 1))], axis=1)
+    write(tmp_path / "a", {**rows([1]), 2: {"antiphon/messages/0": labelled}})
+    found = client(tmp_path)
+    begin = time.process_time()
+    assert cloud_of(get(found, "cloud", run="a", channel=0)) == (1, 6)
+    assert time.process_time() - begin < 5  # the covariance would be 12 GiB
+
+
+def test_wide_messages_vary_along_the_directions_of_their_covariance() -> None:
+    generator = np.random.default_rng(1)
+    hidden = generator.normal(size=(90, 3)) * [5.0, 2.0, 0.1]
+    wide = hidden @ generator.normal(size=(3, COMPONENTS + 1))
+    samples = np.concatenate([wide, np.zeros((90, 1))], axis=1).astype(np.float32)
+    found = cloud(Messages(np.array([1, 2]), [samples[:50], samples[50:]]))
+    deviations = samples[:, :-1].astype(np.float64) - samples[:, :-1].mean(0)
+    variances, directions = np.linalg.eigh(np.cov(deviations.T, bias=True))
+    expected = np.abs(deviations @ directions[:, :-3:-1])
+    got = np.abs(np.concatenate([found.points[0], found.points[1][:40]]))
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found.explained, variances[:-3:-1] / variances.sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_wide_messages_that_do_not_vary(count: int) -> None:
+    samples = np.full((count, COMPONENTS + 3), 0.5, dtype=np.float32)
+    found = cloud(Messages(np.array([1]), [samples]))
+    assert found.points.tolist() == [[[0.0, 0.0]] * count]
+    assert found.explained.tolist() == [0.0, 0.0]
+
+
+def test_one_long_row_among_short_ones_does_not_multiply(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = {step: {"antiphon/messages/0": np.ones((2, 2))} for step in range(2, 102)}
+    write(tmp_path / "a", {1: {"antiphon/messages/0": np.ones((4000, 2))}, **short})
+    found = served(tmp_path)
+    assert cloud_of(get(found, "cloud", run="a", channel=0)) == (101, 4000)
+    monkeypatch.setattr(series, "ANSWER_BYTES", 101 * 12 * 7)
+    assert cloud_of(get(found, "cloud", run="a", channel=0)) == (101, 7)
+
+
+def test_messages_at_the_edge_of_float32_are_points(tmp_path: Path) -> None:
+    edge = np.full((4, 5), 3e38) * np.where(np.arange(20).reshape(4, 5) % 3, 1, -1)
+    write(tmp_path / "a", {**rows([1]), 2: {"antiphon/messages/0": edge}})
+    assert cloud_of(get(client(tmp_path), "cloud", run="a", channel=0)) == (1, 4)
+
+
+@pytest.mark.parametrize(
+    "name", [UNPRINTED * 80, UNPRINTED * 5000, "a\nb\r\x1b[31m", "\u2028" * 200, "'" * 500]
+)
+def test_an_error_is_one_short_line_whatever_the_name(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "a", rows([1]))
+    found = client(tmp_path)
+    query = {"run": "a", "kind": "agent", "metric": "loss"}
+    for key in query:
+        response = get(found, "figure", **(query | {key: name}))
+        refused(response, 400 if key == "kind" else 404)
+        assert response.json["error"].isprintable()
+    refused(get(found, "figure", **query, after=name), 400)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\x1b]0;x\x07", "x" * 200])
+def test_an_error_about_a_run_with_a_hostile_name(tmp_path: Path, name: str) -> None:
+    write(tmp_path / name, rows([1]), document="{", timeline="{")
+    found = client(tmp_path)
+    for path in ("graph", "timeline", "catalog"):
+        response = get(found, path, run=name)
+        refused(response, 500, "of the Channels tab")
+        assert response.json["error"].isprintable()
