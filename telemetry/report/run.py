@@ -249,6 +249,9 @@ def grouped(runs: Sequence[ReportRun]) -> list[Group]:
         f"{name} ({names[: place + 1].count(name)})" if names.count(name) > 1 else name
         for place, name in enumerate(names)
     ]
+    own = [run.name for run in firsts]
+    if len(found) == len(runs) and len(set(names)) < len(names) and len(set(own)) == len(own):
+        numbered = own  # a single run each: their own names say more than numbers
     return [Group(name, members) for name, members in zip(numbered, found.values(), strict=True)]
 
 
