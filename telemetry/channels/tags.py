@@ -7,21 +7,35 @@ from typing import Literal, TypeAlias, cast, get_args
 
 from antiphon.telemetry.names import tag_part
 
-__all__ = ["FORMAT", "GRAPH", "PARTS", "PLUGIN", "TIMELINE", "Family", "figure_tag", "messages_tag", "parsed"]
+__all__ = [
+    "FORMAT",
+    "GRAPH",
+    "PARTS",
+    "PLUGIN",
+    "TIMELINE",
+    "VERDICTS",
+    "Family",
+    "figure_tag",
+    "messages_tag",
+    "parsed",
+]
 
 PLUGIN = "antiphon"
 """The plugin's name in the metadata of its values."""
 FORMAT = 1
 """Version of the format; readers reject newer ones."""
 GRAPH = "antiphon/graph"
-"""A string: the graph as JSON, once per session."""
+"""A string: the graph as JSON, whenever it changes."""
 TIMELINE = "antiphon/timeline"
-"""A string: the timeline of the first steps as JSON, once per session."""
+"""A string: the timeline of the first steps as JSON, once."""
 PARTS = "antiphon/parts"
 """A string: the machines of the parts of a run in parts as JSON, whenever they change."""
 
 Family: TypeAlias = Literal["agent", "channel", "part"]
 """Family of a row of numbers: one per agent, one per channel, or one per part of a run in parts."""
+
+VERDICTS = ("verdict", "channel")
+"""Key of the verdicts on channels among a run's figures; they follow from other figures, and are not written."""
 
 
 def figure_tag(family: Family, metric: str) -> str:
