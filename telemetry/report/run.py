@@ -245,14 +245,16 @@ def grouped(runs: Sequence[ReportRun]) -> list[Group]:
         found.setdefault((key, repeats[seeded]), []).append(run)
     firsts = [members[0] for members in found.values()]
     names = _names(firsts)
-    numbered = [
-        f"{name} ({names[: place + 1].count(name)})" if names.count(name) > 1 else name
-        for place, name in enumerate(names)
-    ]
-    own = [run.name for run in firsts]
-    if len(found) == len(runs) and len(set(names)) < len(names) and len(set(own)) == len(own):
-        numbered = own  # a single run each: their own names say more than numbers
-    return [Group(name, members) for name, members in zip(numbered, found.values(), strict=True)]
+    chosen = []
+    for place, (name, members) in enumerate(zip(names, found.values(), strict=True)):
+        own = members[0].name  # it says more than a number
+        if names.count(name) == 1:
+            chosen.append(name)
+        elif len(members) == 1 and own not in names:
+            chosen.append(own)
+        else:
+            chosen.append(f"{name} ({names[: place + 1].count(name)})")
+    return [Group(name, members) for name, members in zip(chosen, found.values(), strict=True)]
 
 
 def _key(run: ReportRun) -> str:
