@@ -245,12 +245,13 @@ def grouped(runs: Sequence[ReportRun]) -> list[Group]:
         found.setdefault((key, repeats[seeded]), []).append(run)
     firsts = [members[0] for members in found.values()]
     names = _names(firsts)
+    kept = {name for name in names if names.count(name) == 1}
     chosen = []
     for place, (name, members) in enumerate(zip(names, found.values(), strict=True)):
         own = members[0].name  # it says more than a number
-        if names.count(name) == 1:
+        if name in kept:
             chosen.append(name)
-        elif len(members) == 1 and own not in names:
+        elif len(members) == 1 and own not in kept:
             chosen.append(own)
         else:
             chosen.append(f"{name} ({names[: place + 1].count(name)})")

@@ -48,6 +48,8 @@ body { background: var(--r-paper); color: var(--r-ink); font: 15px/1.45 system-u
 .report td { overflow-wrap: break-word; max-width: 34em; }
 .report .number { text-align: right; white-space: nowrap; }
 .report #parts th, .report #parts td { padding-right: 12px; min-width: 0; }
+.report td:not(.number) { min-width: 7em; }
+.report .differences td + td { min-width: 26em; }
 .report .differences td { max-width: 48em; font-family: ui-monospace, Menlo, Consolas, monospace; font-size: 12px; }
 .report figure { margin: 6px 0; overflow-x: auto; }
 .report figcaption { font-size: 13px; font-weight: 600; margin-bottom: 4px; overflow-wrap: anywhere; }
@@ -71,7 +73,7 @@ body { background: var(--r-paper); color: var(--r-ink); font: 15px/1.45 system-u
 .report .facts dt { color: var(--r-muted); }
 .report .facts dd { margin: 0; overflow-wrap: anywhere; }
 .report footer { margin: 24px 0 20px; padding-top: 12px; border-top: 1px solid var(--r-line); color: var(--r-muted); font-size: 12px; }
-@media (max-width: 560px) { .report { padding: 0 12px; } .chart.sized { max-width: none; } }
+@media (max-width: 560px) { .report { padding: 0 12px; } .report .chart.sized { max-width: none; } }
 .paper-only { display: none; }
 #antiphon { height: min(640px, 92vh); max-width: 1560px; margin: 10px auto; border-top: 1px solid var(--r-line); border-bottom: 1px solid var(--r-line); }
 .antiphon-note { max-width: 1132px; margin: 0 auto; color: var(--r-muted); }
