@@ -228,7 +228,7 @@ function joined(series, more) {
 /** A sample of the numbers is enough to tell. */
 const SAMPLED = 20000;
 
-function isCrowded(values, low, high) {
+export function isCrowded(values, low, high) {
   const every = Math.max(Math.floor(values.length / SAMPLED), 1);
   const least = low < 0 && high > 0 ? 0 : low;
   let near = 0;
