@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -167,7 +168,7 @@ def test_hostile_requests_of_every_route(cases: Cases, ready: Client) -> None:
         headers = {name: case.choice(HEADERS[name])}
         case.log += [method, repr(path), repr(query), repr(headers)]
         found = {key: [value for other, value in query if other == key] for key, _ in query}
-        address = "/data/plugin/antiphon/" + path.encode("utf-8", "replace").decode()
+        address = "/data/plugin/antiphon/" + quote(path, safe="/%*:<>", errors="surrogateescape")
         clean = {
             key: [v.encode("utf-8", "replace").decode() for v in values] for key, values in found.items()
         }
