@@ -194,8 +194,12 @@ class RunWriter(Observer):
             read_digests(directory.path / "digests.csv")
             read_parts(directory.path / "parts.csv")
         files = Recorders([CsvRecorder(table, resumed), digests, board, *self._parts_recorders(), *own])
-        files.begin(description)
-        self._latest.read(table, start)
+        try:
+            files.begin(description)
+            self._latest.read(table, start)
+        except BaseException:
+            files.close()
+            raise
         # A crash leaves run.json behind the table.
         logged = self._latest.of("run", "").get("seconds", 0.0)
         self._seconds_before = max(directory.facts["seconds"], logged)
@@ -331,7 +335,7 @@ class RunWriter(Observer):
     def _note_end(self, status: str, error: str | None) -> None:
         with suppress(AntiphonError):  # the failure itself matters more than that of its note
             step, seconds = self._simulation.now, self._seconds()
-            self.directory.note(exit=status, error=error, step=step, seconds=seconds, finished=now())
+            self.directory.note_end(exit=status, error=error, step=step, seconds=seconds, finished=now())
 
 
 def open_writer(
