@@ -163,7 +163,11 @@ class RunDirectory:
             self.release()
             raise
         remove_temporary(self.path)
-        for path in (self.path / "checkpoints").glob(".step-*"):
+        folder = self.path / "checkpoints"
+        for path in sorted(folder.glob(".step-*")):
+            replaced = folder / path.name[1:].removesuffix(".old")
+            if path.suffix == ".old" and not replaced.exists():  # killed before the new one had its place
+                path.rename(replaced)
             shutil.rmtree(path, ignore_errors=True)
 
     def release(self) -> None:
