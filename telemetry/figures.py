@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 WALL_CLOCK = ("seconds", "steps_per_second")
 """Figures of a run that differ from one machine, and one time, to the next."""
+MEASURED = ("value", "value_low", "value_high", "parameter_cosine", "value_seconds")
+"""Figures that are measured at an interval of their own, seldom, since each takes long."""
 Kind: TypeAlias = Literal["agent", "channel", "env", "run"]
 """Kind of a figure. Figures of the environment or the whole run have an empty name."""
 
@@ -74,6 +76,8 @@ class RunDescription:
     """Steps from one row of figures to the next."""
     until: int = 0
     """The step the run stops at."""
+    batch: int = 0
+    """Parallel environments; 0: unknown."""
     start_step: int = 0
     """Steps done before this session: 0 for a new run, the checkpoint's step for a resumed one."""
     top: int = 32

@@ -30,7 +30,15 @@ from antiphon.telemetry.channels.documents import edges_by_name
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.channels.tags import Family
 from antiphon.telemetry.event_file import HPARAMS, RESULT, Chart, EventFile, drop_after
-from antiphon.telemetry.figures import Figure, HistogramRow, Kind, Recorder, RunDescription, SampleRow
+from antiphon.telemetry.figures import (
+    MEASURED,
+    Figure,
+    HistogramRow,
+    Kind,
+    Recorder,
+    RunDescription,
+    SampleRow,
+)
 from antiphon.telemetry.names import tag_part
 from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.pictures import LABEL_COLOURS, graph_png
@@ -44,6 +52,9 @@ _RESULTS = ("accuracy", "error", "bits", "return", "seconds")
 _TEXT, _PICTURE, _RASTER = "scenario/yaml", "graph/picture", "time/raster"
 _LONGEST_TEXT = 100_000
 """Most characters of the scenario's text; TensorBoard renders more slowly, and scenario.yaml has all."""
+
+_ALL_ROWS = 2_000
+"""Rows of figures up to which event files have every one."""
 
 Picture = tuple[bytes, int, int]
 """A PNG file with its width and height."""
@@ -61,6 +72,8 @@ class TensorBoardRecorder(Recorder):
     beyond `top` of them likewise `parts/…`. Figures that are not finite are skipped:
     TensorBoard has none; metrics.csv keeps them.
 
+    Of a long run only some rows are written (`in_events`).
+
     The description (text, picture, hyperparameters, graph, timeline) is written once per folder. A resumed run adds a
     file; what earlier ones hold after `start_step` is cut off, so that they have every tag once per step.
 
@@ -73,6 +86,7 @@ class TensorBoardRecorder(Recorder):
         self._logdir = Path(logdir)
         self._start_step = start_step
         self._last_step = start_step
+        self._every, self._until = 1, 0
         self._charted = 0
         self._curves: Curves | None = None
         self._events: EventFile | None = None
@@ -82,6 +96,7 @@ class TensorBoardRecorder(Recorder):
     def begin(self, description: RunDescription) -> None:
         """Open an event file and describe the run."""
         self._curves = Curves(description)
+        self._every, self._until = description.every, description.until
         earlier = drop_after(self._logdir, self._start_step)
         self._curves.restore(earlier.charts)
         self._charted = self._curves.metric_count
@@ -99,13 +114,20 @@ class TensorBoardRecorder(Recorder):
         assert self._curves is not None
         self._last_step = step
         assert self._channels is not None
+        if not self._in_events(step):
+            rows = [row for row in rows if row.metric in MEASURED]
         self._events.scalars(step, self._curves.scalars(rows))
         self._channels.figures(step, rows)
         self._chart(step)
 
+    def _in_events(self, step: int) -> bool:
+        return step == self._until or in_events(step, self._every)
+
     def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
         """Write the figures of the parts of a run in parts at one step."""
         assert self._events is not None, "begin() comes before parts()"
+        if not self._in_events(step):
+            return
         assert self._curves is not None
         assert self._channels is not None
         self._events.scalars(step, self._curves.part_scalars(rows))
@@ -125,6 +147,8 @@ class TensorBoardRecorder(Recorder):
         """Write distributions of one step."""
         assert self._events is not None, "begin() comes before histograms()"
         assert self._curves is not None
+        if not self._in_events(step):
+            return
         named = ((self._curves.tag(kind, name, metric), values) for kind, name, metric, values in rows)
         self._events.histograms(
             step, [(f"{both[0]}/histogram", both[1], values) for both, values in named if both is not None]
@@ -135,6 +159,8 @@ class TensorBoardRecorder(Recorder):
         """Write messages of one step, for the Channels tab."""
         assert self._channels is not None, "begin() comes before samples()"
         assert self._events is not None
+        if not self._in_events(step):
+            return
         self._channels.samples(step, rows)
         self._events.flush()
         self._samples = rows
@@ -160,6 +186,21 @@ class TensorBoardRecorder(Recorder):
         if self._events is not None:
             self._events.close()
             self._events = None
+
+
+def in_events(step: int, every: int) -> bool:
+    """Return whether event files have the rows of a step: so they grow with the logarithm of the number of steps.
+
+    Of the first 2,000 rows they have all, up to the 4,000th every second, up to the 8,000th every fourth and so on. Those of
+    steps in between, as of the first, are few.
+
+    Args:
+        step: Counted from 1.
+        every: Steps from one row to the next.
+    """
+    row, between = divmod(step, every)
+    halvings = ((row - 1) // _ALL_ROWS).bit_length() if row else 0
+    return between > 0 or row % (1 << halvings) == 0
 
 
 def _describe(events: EventFile, description: RunDescription, written: set[str]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast, get_args
 
@@ -15,6 +17,7 @@ from tensorboard.plugins import base_plugin  # type: ignore[import-untyped]
 from werkzeug.wrappers import Request, Response
 
 from antiphon.errors import RunError
+from antiphon.telemetry.channels.explanations import verdicts_document
 from antiphon.telemetry.channels.limits import DOCUMENT_BYTES, rows_within
 from antiphon.telemetry.channels.reading import (
     Row,
@@ -31,11 +34,13 @@ from antiphon.telemetry.channels.tags import (
     PLUGIN,
     SESSION,
     TIMELINE,
+    VERDICTS,
     Family,
     figure_tag,
     messages_tag,
     parsed,
 )
+from antiphon.telemetry.channels.verdict_series import INPUTS, measuring_commands, verdict_series
 
 __all__ = ["ChannelsPlugin"]
 
@@ -161,6 +166,7 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
 
     def __init__(self, context: Any, samples: int) -> None:
         self._data = context.data_provider
+        self._logdir = str(getattr(context, "logdir", None) or "")
         self._kept = int((context.sampling_hints or {}).get(PLUGIN, samples))
         self._files = {
             path.relative_to(_STATIC).as_posix(): path
@@ -217,7 +223,7 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
     def _catalog(self, question: _Question) -> _Answer:
         run = question.text("run")
         graph = graph_from(run, _graph_text(question, run))
-        metrics: dict[str, list[str]] = {family: [] for family in get_args(Family)}
+        metrics: dict[str, list[str]] = {family: [] for family in (*get_args(Family), VERDICTS[0])}
         messages: list[int] = []
         found = question.series(run=run).get(run, {})
         for tag in sorted(found):
@@ -230,7 +236,10 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         longest = max(len(graph["agents"]), len(graph["channels"]), graph.get("parts") or 0)
         kept = min(self._kept or _EVERYTHING, rows_within(longest))
         sampled = _written(graph.get("every"), last) > kept
+        if any(metric in metrics["channel"] for metric in INPUTS):
+            metrics[VERDICTS[0]].append(VERDICTS[1])
         rest = {
+            "verdicts": verdicts_document(metrics["channel"], measuring_commands(self._path(run))),
             "messages": sorted(messages),
             "timeline": TIMELINE in found,
             "parts": PARTS in found,
@@ -238,6 +247,10 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             "session": max(found[tag].max_wall_time for tag in (GRAPH, SESSION) if tag in found),
         }
         return _Answer({**metrics, **rest}, _JSON)
+
+    def _path(self, run: str) -> str:
+        """Return the folder of a run, as the log directory was given; the run's name where there are several."""
+        return os.path.normpath(os.path.join(self._logdir, run))
 
 
 def _file(path: Path) -> Callable[[_Question], _Answer]:
@@ -286,22 +299,36 @@ def _parts(question: _Question) -> _Answer:
 def _figure(question: _Question) -> _Answer:
     run, kind, metric = question.text("run"), question.text("kind"), question.text("metric")
     after, newest = question.integer("after"), question.maybe("newest")
-    if kind not in get_args(Family):
-        raise _Refusal(400, f"kind: {_short(kind)} is none of {', '.join(get_args(Family))}")
+    if kind not in (*get_args(Family), VERDICTS[0]):
+        raise _Refusal(400, f"kind: {_short(kind)} is none of {', '.join((*get_args(Family), VERDICTS[0]))}")
     if newest not in (None, "0", "1"):
         raise _Refusal(400, f"newest: {_short(newest)} is neither 0 nor 1")
-    tag = figure_tag(cast(Family, kind), metric)
-    rows = question.newest(run, tag)
-    fresh = after is None or any(step > after for step, _ in rows)  # repeated requests cost little
-    if rows and fresh and newest != "1":
-        rows = question.rows(run, tag, rows[-1])
-    series = series_of(rows)
+    read = partial(_series, question, run, after=after, newest=newest == "1")
+    if (kind, metric) == VERDICTS:
+        graph = graph_from(run, _graph_text(question, run))
+        series = verdict_series(partial(read, "channel"), graph)
+        if series is not None and newest == "1":
+            series = Series(series.steps[-1:], series.values[-1:])
+    else:
+        series = read(kind, metric)
     if series is None:
         raise _Refusal(404, f"{_short(run)}: no {kind} figure {_short(metric)} there")
     if after is not None:
         later = series.steps > after
         series = Series(series.steps[later], series.values[later])
     return _Answer(series.pack(), _BINARY)
+
+
+def _series(
+    question: _Question, run: str, kind: str, metric: str, *, after: int | None, newest: bool
+) -> Series | None:
+    """Return the rows of a figure: the newest alone where it is asked for, or where none is after a step."""
+    tag = figure_tag(cast(Family, kind), metric)
+    rows = question.newest(run, tag)
+    fresh = after is None or any(step > after for step, _ in rows)  # repeated requests cost little
+    if rows and fresh and not newest:
+        rows = question.rows(run, tag, rows[-1])
+    return series_of(rows)
 
 
 def _cloud(question: _Question) -> _Answer:

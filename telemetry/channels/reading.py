@@ -19,7 +19,8 @@ from tensorboard.compat.proto.types_pb2 import DT_FLOAT  # type: ignore[import-u
 from antiphon.errors import RunError
 from antiphon.files import open_binary
 from antiphon.telemetry.channels.series import Messages, RunData, Series
-from antiphon.telemetry.channels.tags import FORMAT, GRAPH, PARTS, PLUGIN, TIMELINE, Family, parsed
+from antiphon.telemetry.channels.tags import FORMAT, GRAPH, PARTS, PLUGIN, TIMELINE, parsed
+from antiphon.telemetry.channels.verdict_series import measuring_commands, with_verdicts
 from antiphon.telemetry.event_file import event_files, masked_checksum
 
 __all__ = ["Row", "graph_from", "messages_of", "parts_from", "read_run", "series_of", "timeline_from"]
@@ -62,7 +63,7 @@ def read_run(folder: Path) -> RunData:
         )
     graph = graph_from(str(folder), _text(found[GRAPH][-1][1]))
     timeline, parts = found.get(TIMELINE), found.get(PARTS)
-    figures: dict[tuple[Family, str], Series] = {}
+    figures: dict[tuple[str, str], Series] = {}
     messages: dict[int, Messages] = {}
     for tag in sorted(found):
         what, rows = parsed(tag), _rows(found[tag])
@@ -74,8 +75,9 @@ def read_run(folder: Path) -> RunData:
         name=folder.resolve().name,
         graph=graph,
         timeline=timeline_from(str(folder), _text(timeline[-1][1])) if timeline else None,
-        figures=figures,
+        figures=with_verdicts(figures, graph),
         messages=messages,
+        measuring=measuring_commands(str(folder)),
         parts=parts_from(str(folder), _text(parts[-1][1])) if parts else None,
     )
 

@@ -24,6 +24,7 @@ from antiphon.telemetry.channels.tags import (
     figure_tag,
     messages_tag,
 )
+from antiphon.telemetry.channels.verdict_series import with_verdicts
 from antiphon.telemetry.figures import Figure, RunDescription, SampleRow
 from antiphon.telemetry.history import History
 from antiphon.telemetry.parts.part_figures import PartFigures
@@ -165,11 +166,12 @@ def gathered(
         for about, array in _by_part(of_parts, len(machines)).items():
             found.setdefault(about, []).append((step, array))
     parts = {"machines": machines} if history.part_figures and machines else None
-    figures = {}
+    figures: dict[tuple[str, str], Series] = {}
     for about, own in found.items():
         steps, arrays = zip(*own, strict=True)
         figures[about] = Series(np.array(steps, dtype=np.int64), np.stack(arrays))
-    return RunData(name, graph, timeline, figures, dict(_messages(history, places["channel"])), parts)
+    messages = dict(_messages(history, places["channel"]))
+    return RunData(name, graph, timeline, with_verdicts(figures, graph), messages, parts)
 
 
 def _messages(history: History, places: dict[str, int]) -> Iterable[tuple[int, Messages]]:

@@ -16,6 +16,7 @@ __all__ = [
     "PLUGIN",
     "SESSION",
     "TIMELINE",
+    "VERDICTS",
     "Family",
     "figure_tag",
     "messages_tag",
@@ -42,6 +43,9 @@ MESSAGES = "antiphon/messages/"
 
 Family: TypeAlias = Literal["agent", "channel", "part"]
 """Family of a row of numbers: one per agent, one per channel, or one per part of a run in parts."""
+
+VERDICTS = ("verdict", "channel")
+"""Key of the verdicts on channels among a run's figures; they follow from other figures, and are not written."""
 
 
 def figure_tag(family: Family, metric: str) -> str:

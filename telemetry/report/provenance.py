@@ -48,6 +48,7 @@ def _facts(run: ReportRun) -> dict[str, str]:
         else None,
         **{key: facts.get(key) for key in ("device", "dtype", "threads", "backend", "seed")},
         "seeds in one program": _listed(facts.get("together")),
+        **_origins(facts),
         "started": facts.get("started"),
         "finished": facts.get("finished"),
         "took": seconds(facts.get("seconds")),
@@ -57,6 +58,21 @@ def _facts(run: ReportRun) -> dict[str, str]:
         **{f"SHA-256 of {name}": digest for name, digest in run.digests.items()},
     }
     return {name: str(value) for name, value in entries.items() if value not in (None, "")}
+
+
+def _origins(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return the run that a run began from, and the agents of other runs whose weights it has taken."""
+    origin, weights = facts.get("origin"), facts.get("weights")
+    found = {}
+    if isinstance(origin, Mapping):
+        found["went on from"] = f"{origin.get('run')} at step {origin.get('step')}"
+    if isinstance(weights, list) and weights:
+        found["weights"] = "; ".join(
+            f"{each.get('agent')} at step {each.get('step')}: those of {each.get('from')} (step {each.get('from_step')})"
+            for each in weights
+            if isinstance(each, Mapping)
+        )
+    return found
 
 
 def _listed(value: Any) -> str | None:

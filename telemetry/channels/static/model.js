@@ -1,7 +1,7 @@
 // What is chosen: runs, figures, selection, search and filter; and what follows for the stages at a step.
 
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
-import { defaultMetric, energyAt, energyMetrics, figureAt, metricsOf, partMetrics, partsAt, stepsOf } from "./shown.js";
+import { defaultMetric, differenceFigure, energyAt, energyMetrics, figureAt, metricsOf, partMetrics, partsAt, stepsOf } from "./shown.js";
 import { valuesAt } from "./source.js";
 
 /** The state of the page; knows nothing of elements. */
@@ -21,6 +21,13 @@ export class Model {
   /** Of the item chosen: kind and name; the same name may be in both runs. */
   selection = null;
   view = "graph";
+  /** Whether two runs are shown as one: the first minus the second. */
+  difference = false;
+
+  /** Whether there are two runs, shown as their difference. */
+  get differing() {
+    return this.difference && this.shown().length === 2;
+  }
 
   /** The runs on the stages. */
   shown() {
@@ -51,6 +58,7 @@ export class Model {
   needed(run) {
     const chosen = [["channel", this.metric.channel], ["agent", this.metric.agent], ...energyMetrics(run).map((metric) => ["channel", metric])];
     chosen.push(...partMetrics(run, this.view).map((metric) => ["part", metric]));
+    if (this.differing) for (const end of ["low", "high"]) chosen.push(["channel", `${this.metric.channel}_${end}`]);
     const logged = chosen.filter(([kind, metric]) => run.metrics(kind).includes(metric));
     return logged.filter(([kind, metric], at) => logged.findIndex((other) => other[0] === kind && other[1] === metric) === at);
   }
@@ -67,11 +75,16 @@ export class Model {
     return {
       run, step, playing,
       delays: this.#delays,
-      figure: figureAt(run, runs, "channel", this.metric.channel, step, this.near.channel),
-      ring: figureAt(run, runs, "agent", this.metric.agent, step, this.near.agent),
+      figure: this.#figure(run, runs, "channel", step),
+      ring: this.#figure(run, runs, "agent", step),
       width: energyAt(run, runs, step),
       parts: partsAt(run, step),
     };
+  }
+
+  #figure(run, runs, kind, step) {
+    const [metric, near] = [this.metric[kind], this.near[kind]];
+    return this.differing ? differenceFigure(runs, kind, metric, step, near) : figureAt(run, runs, kind, metric, step, near);
   }
 
   /** The chosen item of a side as {kind, index}, or null. */
@@ -157,6 +170,7 @@ export class Model {
     const wanted = { figure: ["channel", this.metric.channel], ring: ["agent", this.metric.agent] }[key];
     const found = wanted ?? ["channel", "agent"].map((kind) => [kind, key]).find(([kind, metric]) => run.metrics(kind).includes(metric));
     if (!found) return null;
+    if (wanted && this.differing) return { kind: found[0], values: this.#figure(run, this.shown(), found[0], step).values };
     const series = run.peek(...found);
     return { kind: found[0], values: series ? valuesAt(series, step) : null };
   }

@@ -1,7 +1,8 @@
 // What is shown: figures of one or two runs on one scale, at one step.
 
 import { rangeFor, scaleFor } from "./colours.js";
-import { rowAt } from "./source.js";
+import { differenceInfo, differenceOf } from "./difference.js";
+import { rowAt, valuesAt } from "./source.js";
 
 const FIRST_CHOICE = {
   channel: ["value", "cosine", "sg_loss", "message_std"],
@@ -57,6 +58,23 @@ export function figureAt(run, runs, kind, metric, step, near) {
   const scale = scaleFor(info);
   const series = run.peek(kind, metric);
   return { kind, metric, info, series, ...rowOf(series, step), scale, ...scaleEnds(runs, kind, metric, scale, info.limit, near ? step : null) };
+}
+
+/**
+ * Return the difference of a figure of two runs as the views take it.
+ *
+ * @returns {Object} as figureAt; with an interval its ends by item, and where it holds 0: lower, upper, unresolved
+ */
+export function differenceFigure([run, other], kind, metric, step, near) {
+  const { series, low, high } = differenceOf(run, other, kind, metric);
+  const info = differenceInfo(run, other, run.info(kind, metric), metric, low);
+  const row = rowOf(series, step);
+  const [lower, upper] = [low, high].map((ends) => (ends && row.at !== null ? valuesAt(ends, step) : null));
+  const unresolved = lower && Uint8Array.from(lower, (end, item) => (end <= 0 && upper[item] >= 0 ? 1 : 0));
+  let most = 0;
+  for (const value of (near ? row.values : series?.values) ?? []) if (Math.abs(value) > most && Math.abs(value) < Infinity) most = Math.abs(value);
+  const ends = rangeFor("diverging", -most, most);
+  return { kind, metric, info, series, ...row, scale: "diverging", low: ends[0], high: ends[1], below: false, above: false, lower, upper, unresolved };
 }
 
 /** The ends of a figure's scale over the runs shown, and whether there are numbers beyond them. */

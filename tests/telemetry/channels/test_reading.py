@@ -13,6 +13,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignor
 from antiphon.errors import RunError
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.channels.series import Messages, RunData, Series
+from antiphon.telemetry.channels.tags import VERDICTS
 from antiphon.telemetry.event_file import EventFile
 from tests.telemetry.channels.writing import AGE, LOSS, graph, rows, write
 
@@ -28,7 +29,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     write(tmp_path / "exp", {**rows([1, 2]), 3: {**rows([3])[3], **messages}}, timeline=TIMELINE)
     run = read_run(tmp_path / "exp")
     assert (run.name, run.graph, run.timeline) == ("exp", graph(), TIMELINE)
-    assert set(run.figures) == {("agent", "loss"), ("channel", "age")}
+    assert set(run.figures) == {("agent", "loss"), ("channel", "age"), VERDICTS}
     loss = run.figures["agent", "loss"]
     assert (loss.steps.dtype, loss.values.dtype) == (np.int64, np.float32)
     np.testing.assert_array_equal(loss.values, [[1, -1], [2, -2], [3, -3]])
@@ -169,7 +170,7 @@ def test_the_first_value_of_a_tag_says_whose_it_is(tmp_path: Path) -> None:
     events.arrays(2, [("antiphon/agent/error", np.ones(2))], "other")
     events.arrays(3, [("antiphon/agent/error", np.ones(2))], "antiphon")
     events.close()
-    assert set(read_run(tmp_path).figures) == {("agent", "loss"), ("channel", "age")}
+    assert set(read_run(tmp_path).figures) == {("agent", "loss"), ("channel", "age"), VERDICTS}
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "other"])
@@ -204,7 +205,7 @@ def test_figures_without_a_graph_are_no_run(tmp_path: Path) -> None:
 
 def test_an_event_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "events.out.tfevents.0000000001.x").mkdir()
-    with pytest.raises(RunError, match=r"events.out.tfevents.0000000001.x: cannot be read \("):
+    with pytest.raises(RunError, match=r"events.out.tfevents.0000000001.x: is a folder"):
         read_run(tmp_path)
 
 
