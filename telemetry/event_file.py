@@ -50,6 +50,8 @@ __all__ = ["masked_checksum"]
 _HEAD = struct.Struct("<QI")
 _TAIL = struct.Struct("<I")
 """Before a record its length and the checksum of that; after it, its own."""
+_TIME = b"\x09"
+"""Before the time in an event, of eight bytes; the first thing in it."""
 _SHORT = 1024
 """Bytes below which a loop over them is faster than arrays."""
 _ONES = 0xFFFFFFFF
@@ -127,6 +129,8 @@ class EarlierEvents:
     """Titles of the newest charts by category."""
     messages: dict[int, dict[int, NDArray[np.float32]]] = field(default_factory=dict)
     """The newest messages by step and number of the channel; one step, or none."""
+    wall_time: float = 0.0
+    """Of the last event, in seconds since 1970."""
 
     def add(self, step: int, value: Any) -> None:
         """Add a value of one event; what is not as this module writes it is left out."""
@@ -185,6 +189,8 @@ def _kept_bytes(file: Any, step: int, kept: EarlierEvents) -> int | None:
             return begin if result is None else result
         record = file.read(length)
         (checksum,) = _TAIL.unpack(file.read(_TAIL.size))
+        if record[:1] == _TIME and length > 8:
+            kept.wall_time = max(kept.wall_time, _plausible(*struct.unpack_from("<d", record, 1)))
         late = _step_of(record) > step
         if not late and not any(tag in record for tag in _LOOKED_FOR):
             result = None
@@ -209,7 +215,7 @@ def _is_end(event: Any) -> bool:
 
 def _step_of(record: bytes) -> int:
     """Return the step of an event: the number after its wall time, in seven bits a byte; 0 is left out."""
-    if record[:1] != b"\x09" or record[9:10] != b"\x10":
+    if record[:1] != _TIME or record[9:10] != b"\x10":
         return 0
     step = 0
     for place, byte in enumerate(record[10:20]):
@@ -233,22 +239,53 @@ class Chart(NamedTuple):
     band: tuple[str, str] | None = None
 
 
+def _plausible(seconds: float) -> float:
+    """Return a time read from a file, or 0 where it can be none: names of files have ten digits."""
+    return seconds if 0 < seconds < 10**10 else 0
+
+
+class WallClock:
+    """The time of events in seconds since 1970, which never goes back: a clock that is set back goes on from where it was.
+
+    Args:
+        after: The earliest time that it returns.
+    """
+
+    def __init__(self, after: float = 0.0) -> None:
+        self._last, self._at, self._ahead = after, time.monotonic(), 0.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        now, at = time.time() + self._ahead, time.monotonic()
+        if now < self._last:
+            expected = self._last + at - self._at
+            self._ahead += expected - now
+            now = expected
+        self._last, self._at = now, at
+        return now
+
+
 class EventFile:
     """A new event file in a run's folder, named to be read after the files that are there.
+
+    Args:
+        folder: The run's.
+        after: The time of the last event there, in seconds since 1970; no event is earlier.
 
     Raises:
         RunError: The file cannot be written, here or later.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, after: float = 0.0) -> None:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             newest = max(event_files(folder).values(), default=0)
-            stamp = max(int(time.time()), newest + 1)
+            self._clock = WallClock(max(after, _plausible(newest)))
+            stamp = max(int(self._clock()), newest + 1)
             self._path = folder / f"events.out.tfevents.{stamp:010d}{_SUFFIX}"
             self._file = self._path.open("xb")
         self._known: set[str] = set()
-        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        self._write(Event(wall_time=self._clock(), file_version="brain.Event:2"))
 
     def forget_after(self, step: int) -> None:
         """Mark a session start: readers drop values after `step` in earlier files of the folder.
@@ -256,7 +293,7 @@ class EventFile:
         Every session writes it, the first one too: some readers ignore the first mark.
         """
         start = SessionLog(status=SessionLog.START)
-        self._write(Event(wall_time=time.time(), step=step + 1, session_log=start))
+        self._write(Event(wall_time=self._clock(), step=step + 1, session_log=start))
 
     def scalars(self, step: int, values: Iterable[tuple[str, str, float]]) -> None:
         """Write numbers as (tag, pretty name, value); those that are not finite in float32 are skipped."""
@@ -355,7 +392,7 @@ class EventFile:
             for tag, display_name in results
         ]
         infos = [api_pb2.HParamInfo(name=name, type=_hparam_type(value)) for name, value in values.items()]
-        start = plugin_data_pb2.SessionStartInfo(start_time_secs=time.time())
+        start = plugin_data_pb2.SessionStartInfo(start_time_secs=self._clock())
         for name, value in values.items():
             if isinstance(value, bool):
                 start.hparams[name].bool_value = value
@@ -374,7 +411,7 @@ class EventFile:
 
     def hparams_done(self, step: int) -> None:
         """Mark the run as successful in the HParams tab."""
-        done = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time())
+        done = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=self._clock())
         self._summarise(step, [_of_hparams(hparams_metadata.SESSION_END_INFO_TAG, session_end_info=done)])
 
     def flush(self) -> None:
@@ -395,7 +432,7 @@ class EventFile:
 
     def _summarise(self, step: int, values: Sequence[Any]) -> None:
         if values:
-            self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+            self._write(Event(wall_time=self._clock(), step=step, summary=Summary(value=values)))
 
     def _write(self, event: Any) -> None:
         data = event.SerializeToString()

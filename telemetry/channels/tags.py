@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal, TypeAlias, cast, get_args
 
+from antiphon.formats import FORMATS
 from antiphon.telemetry.names import tag_part
 
 __all__ = [
@@ -25,8 +26,8 @@ __all__ = [
 
 PLUGIN = "antiphon"
 """The plugin's name in the metadata of its values."""
-FORMAT = 1
-"""Version of the format; readers reject newer ones."""
+FORMAT = FORMATS["channels"].version
+"""Version of the format."""
 GRAPH = "antiphon/graph"
 """A string: the graph as JSON, whenever it changes."""
 TIMELINE = "antiphon/timeline"
