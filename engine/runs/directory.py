@@ -350,6 +350,13 @@ def _check_facts(facts: dict[str, Any]) -> None:
     numbers = [facts[key] for key in ("seconds", "steps", "step", "seed", "threads")]
     if not isinstance(facts.get("values", {}), dict) or not all(isinstance(n, int | float) for n in numbers):
         raise ValueError("another kind of value")
+    origin, weights = facts.get("origin"), facts.get("weights", [])
+    if origin is not None and not (isinstance(origin["run"], str) and isinstance(origin["step"], int)):
+        raise ValueError("another kind of origin")
+    for taken in weights:
+        names, steps = (taken["agent"], taken["from"]), (taken["step"], taken["from_step"])
+        if not (all(isinstance(n, str) for n in names) and all(isinstance(n, int) for n in steps)):
+            raise ValueError("another kind of weights")
 
 
 def _versions() -> dict[str, str]:

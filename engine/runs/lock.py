@@ -36,8 +36,8 @@ _LONGEST = 4096
 """Bytes of the file, at most."""
 _TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8}|tmp)")
 """Names of files and folders that are renamed once they are complete."""
-_BEGUN = {LOCK, "scenario.yaml", "run.json"}
-"""Files of a run directory before it gets its name."""
+_BEGUN = {LOCK, "scenario.yaml", "run.json", "checkpoints"}
+"""What is in a run directory before it gets its name."""
 _AGE = 60.0
 """Seconds after which a folder without a lock is abandoned."""
 
