@@ -62,12 +62,20 @@ class DirectoryLock:
             raise RunError(
                 f"{self.path}: cannot be written ({reason}); choose a log directory that can"
             ) from None
-        self._paths = [self.path]
+        self._paths, self._descriptor = [self.path], descriptor
         self._release = weakref.finalize(self, _release, descriptor, self._paths, os.getpid())
 
     def moved_to(self, folder: Path) -> None:
         """Follow the directory, which has been renamed."""
         self.path = self._paths[0] = folder / self.path.name
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the directory is still the one that was locked: not deleted, moved or replaced."""
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(self._descriptor))
+        except OSError:
+            return False
 
     def release(self) -> None:
         """Give it up, and remove the file; a second call does nothing."""

@@ -116,7 +116,11 @@ def write(path: Path, manifest: dict[str, Any], state: dict[str, Any]) -> None:
             old = path.with_name(f".{path.name}.old")
             shutil.rmtree(old, ignore_errors=True)
             os.replace(path, old)
-            os.replace(temporary, path)
+            try:
+                os.replace(temporary, path)
+            finally:
+                if not path.exists():  # refused, or a second signal
+                    os.replace(old, path)
             sync_folder(path.parent)
             shutil.rmtree(old, ignore_errors=True)
         else:

@@ -239,8 +239,8 @@ export class MatrixView {
 
   /** How strongly each cell is drawn: less where no channel has an interval on one side of 0, least where none is let through. */
   weights(shown) {
-    const { resolved } = this.data.figure ?? {};
-    const sure = ({ channels }) => !resolved || channels.some(resolved);
+    const { unresolved } = this.data.figure ?? {};
+    const sure = ({ channels }) => !unresolved || channels.some((channel) => !unresolved[channel]);
     return Float32Array.from(this.cells.list, (cell) => (!shown[cell.number] ? 0.16 : sure(cell) ? 1 : 0.45));
   }
 
@@ -361,7 +361,7 @@ export class MatrixView {
 }
 
 /** The interval of a channel's number, where it has one. */
-function intervalText({ lows, highs }, channel) {
-  if (!lows || channel < 0 || Number.isNaN(lows[channel])) return "";
-  return ` [${formatNumber(lows[channel])}, ${formatNumber(highs[channel])}]`;
+function intervalText({ lower, upper }, channel) {
+  if (!lower || !upper || channel < 0 || Number.isNaN(lower[channel])) return "";
+  return ` [${formatNumber(lower[channel])}, ${formatNumber(upper[channel])}]`;
 }

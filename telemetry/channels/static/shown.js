@@ -63,18 +63,18 @@ export function figureAt(run, runs, kind, metric, step, near) {
 /**
  * Return the difference of a figure of two runs as the views take it.
  *
- * @returns {Object} as figureAt; resolved(item): whether its interval lies on one side of 0, or there is none
+ * @returns {Object} as figureAt; with an interval its ends by item, and where it holds 0: lower, upper, unresolved
  */
 export function differenceFigure([run, other], kind, metric, step, near) {
   const { series, low, high } = differenceOf(run, other, kind, metric);
   const info = differenceInfo(run, other, run.info(kind, metric), metric, low);
   const row = rowOf(series, step);
-  const [lows, highs] = [low, high].map((ends) => (ends && row.at !== null ? valuesAt(ends, step) : null));
-  const resolved = (item) => !lows || !(lows[item] <= 0 && highs[item] >= 0);
+  const [lower, upper] = [low, high].map((ends) => (ends && row.at !== null ? valuesAt(ends, step) : null));
+  const unresolved = lower && Uint8Array.from(lower, (end, item) => (end <= 0 && upper[item] >= 0 ? 1 : 0));
   let most = 0;
   for (const value of (near ? row.values : series?.values) ?? []) if (Math.abs(value) > most && Math.abs(value) < Infinity) most = Math.abs(value);
   const ends = rangeFor("diverging", -most, most);
-  return { kind, metric, info, series, ...row, scale: "diverging", low: ends[0], high: ends[1], below: false, above: false, lows, highs, resolved };
+  return { kind, metric, info, series, ...row, scale: "diverging", low: ends[0], high: ends[1], below: false, above: false, lower, upper, unresolved };
 }
 
 /** The ends of a figure's scale over the runs shown, and whether there are numbers beyond them. */
