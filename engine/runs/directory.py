@@ -20,7 +20,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 from antiphon.engine.runs.lock import DirectoryLock, remove_abandoned, remove_temporary
 from antiphon.errors import RunError, ScenarioError
-from antiphon.files import DELETE, check_folder, read_object, read_text, write_json, write_text
+from antiphon.files import (
+    DELETE,
+    check_folder,
+    read_object,
+    read_text,
+    sync_folder,
+    unwritable,
+    write_json,
+    write_json_over,
+    write_text,
+)
 from antiphon.formats import FORMATS, check_format, check_formats, migrated, versions
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.yaml_text import read, write
@@ -129,13 +139,11 @@ class RunDirectory:
                 path.rmdir()
             made.rename(path)
             directory._lock.moved_to(path)
+            sync_folder(path.parent)
         except BaseException as error:
             directory.release()
             if isinstance(error, OSError):
-                reason = error.strerror or str(error)
-                raise RunError(
-                    f"{path}: cannot be written ({reason}); choose a log directory that can"
-                ) from None
+                raise unwritable(path, error) from None
             raise
         finally:
             shutil.rmtree(made, ignore_errors=True)
@@ -192,6 +200,14 @@ class RunDirectory:
         self.facts.update(facts)
         self.check_in_place()
         write_json(self.path / "run.json", self.facts)
+
+    def note_end(self, **facts: Any) -> None:
+        """Change facts and rewrite run.json, on a full disk in the space that it has; RunError as of `note`."""
+        try:
+            self.note(**facts)
+        except RunError:
+            self.check_in_place()
+            write_json_over(self.path / "run.json", self.facts)
 
     @property
     def document(self) -> str:

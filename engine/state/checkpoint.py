@@ -5,6 +5,7 @@ Nothing is pickled.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -23,7 +24,16 @@ from safetensors.torch import load, load_file, save, save_file
 from torch import Tensor
 
 from antiphon.errors import ResourceError, RunError, ScenarioError
-from antiphon.files import check_folder, digest_of, parse_json, read_bytes, sync_file, sync_folder, write_text
+from antiphon.files import (
+    check_folder,
+    digest_of,
+    parse_json,
+    read_bytes,
+    sync_file,
+    sync_folder,
+    unwritable,
+    write_text,
+)
 from antiphon.formats import FORMATS, OWN, check_format, migrated
 from antiphon.nets.memory import was_refused
 from antiphon.scenarios import Scenario
@@ -126,9 +136,12 @@ def write(path: Path, manifest: dict[str, Any], state: dict[str, Any]) -> None:
         else:
             os.replace(temporary, path)
             sync_folder(path.parent)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RunError(f"{path}: the checkpoint cannot be written ({reason})") from None
+    except OSError as error:
+        raise unwritable(path, error) from None
+    except SafetensorError as error:
+        known = re.search(r"os error (\d+)", str(error))
+        number = int(known[1]) if known else errno.EIO
+        raise unwritable(path, OSError(number, os.strerror(number))) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

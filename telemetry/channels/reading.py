@@ -33,6 +33,8 @@ Row = tuple[int, NDArray[Any]]
 
 _HEAD = struct.Struct("<QI")
 _TAIL = struct.Struct("<I")
+_LONGEST = 2**31
+"""Of an axis; those of no values may declare more than an array can have."""
 _LONGEST_MARK = 64
 """Bytes of the mark of a session's start, at most."""
 
@@ -235,11 +237,11 @@ def _text(tensor: Any) -> bytes | None:
 
 
 def _rows(tensors: Iterable[tuple[int, Any]]) -> Iterator[Row]:
-    """Yield the values that are float32 and of their declared shape."""
+    """Yield the values that are float32 and of their declared shape, with one axis or two."""
     for step, tensor in tensors:
         shape = [side.size for side in tensor.tensor_shape.dim]
         content = tensor.tensor_content
-        if tensor.dtype != DT_FLOAT or len(content) % 4:
+        if tensor.dtype != DT_FLOAT or len(content) % 4 or len(shape) > 2 or max(shape, default=0) > _LONGEST:
             continue
         values = np.frombuffer(content, dtype="<f4") if content else np.array(tensor.float_val, dtype="<f4")
         if min(shape, default=1) >= 0 and values.size == np.prod(shape, dtype=object):
