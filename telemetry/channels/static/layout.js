@@ -62,6 +62,7 @@ export class Layout {
 
   destroy() {
     this.#observer?.disconnect();
+    this.strip.destroy();
     this.stages.forEach((stage) => stage.destroy());
   }
 

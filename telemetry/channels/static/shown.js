@@ -76,9 +76,10 @@ export function figureAt(run, runs, kind, metric, step, { near, curve }) {
   const series = run.peek(kind, metric);
   const ends = scaleEnds(runs, kind, metric, base, info.limit, near ? step : null);
   const bendable = base !== "share" && !(base === "diverging" && info.limit > 0) && ends.only === null;
-  const crowded = bendable && runs.some((one) => one.crowded(kind, metric, ends.low, ends.high, near ? step : null));
-  const log = bendable && (curve ? curve === "log" : crowded);
-  return { kind, metric, info, series, ...rowOf(series, step), scale: log ? warped(base) : base, bendable, ...ends };
+  const spreads = bendable ? runs.map((one) => one.spread(kind, metric, ends.low, ends.high, near ? step : null)) : [];
+  const log = bendable && (curve ? curve === "log" : spreads.some(({ crowded }) => crowded));
+  const bend = Math.max(...spreads.map((spread) => spread.bend));
+  return { kind, metric, info, series, ...rowOf(series, step), scale: log ? warped(base, bend) : base, bendable, ...ends };
 }
 
 /** The ends of a figure's scale over the runs shown, and whether there are numbers beyond them. */
