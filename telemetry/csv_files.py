@@ -82,6 +82,13 @@ class TableRecorder(Recorder):
             self.drop_after(step - 1)
             self._file = open_text(self._path, append=True)
 
+    def sync(self) -> None:
+        """Write the rows to the disk."""
+        if self._file is not None:
+            with writing(self._path):
+                self._file.flush()
+                os.fsync(self._file.fileno())
+
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:

@@ -9,15 +9,18 @@ pretty names beside the tags (which TensorBoard's fast loader drops), and always
 from __future__ import annotations
 
 import math
+import os
 import re
 import struct
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
 from tensorboard.compat.proto.summary_pb2 import (  # type: ignore[import-untyped]
@@ -42,6 +45,9 @@ from antiphon.files import writing
 
 __all__ = ["masked_checksum"]
 
+_HEAD = struct.Struct("<QI")
+_TAIL = struct.Struct("<I")
+"""Before a record its length and the checksum of that; after it, its own."""
 _SHORT = 1024
 """Bytes below which a loop over them is faster than arrays."""
 _ONES = 0xFFFFFFFF
@@ -86,6 +92,7 @@ def _by(power: int) -> Words:
 
 
 _FILE_NAME = re.compile(r"events\.out\.tfevents\.(\d+)\.")
+_SUFFIX = ".antiphon"
 _LARGEST = float(np.finfo(np.float32).max)
 _BUCKETS = 30
 
@@ -94,6 +101,115 @@ def event_files(folder: Path) -> dict[Path, int]:
     """Return the event files in a folder, each with the time in its name (seconds)."""
     found = {path: _FILE_NAME.match(path.name) for path in folder.glob("events.out.tfevents.*")}
     return {path: int(match[1]) for path, match in found.items() if match}
+
+
+RESULT = "result/"
+"""Beginning of the tags of a run's result."""
+HPARAMS = frozenset((hparams_metadata.EXPERIMENT_TAG, hparams_metadata.SESSION_START_INFO_TAG))
+"""Tags of a run's row in the HParams tab."""
+_DESCRIPTION = ("scenario/", "graph/", "time/", "antiphon/graph", "antiphon/timeline", "antiphon/parts")
+_MESSAGES = "antiphon/messages/"
+_ENDS = (RESULT, hparams_metadata.SESSION_END_INFO_TAG)
+_ONCE = (*_DESCRIPTION, _MESSAGES, *HPARAMS, layout_metadata.CONFIG_SUMMARY_TAG)
+_LOOKED_FOR = tuple(tag.encode() for tag in (*_ONCE, *_ENDS))
+
+
+@dataclass
+class EarlierEvents:
+    """What a run's event files have of earlier sessions, besides its figures."""
+
+    tags: set[str] = field(default_factory=set)
+    """Of everything that is written once."""
+    documents: dict[str, str] = field(default_factory=dict)
+    """The newest text by tag."""
+    charts: dict[str, list[str]] = field(default_factory=dict)
+    """Titles of the newest charts by category."""
+    messages: dict[int, dict[int, NDArray[np.float32]]] = field(default_factory=dict)
+    """The newest messages by step and number of the channel; one step, or none."""
+
+    def add(self, step: int, value: Any) -> None:
+        """Add a value of one event."""
+        if not value.tag.startswith(_ONCE):
+            return
+        self.tags.add(value.tag)
+        if value.tag == layout_metadata.CONFIG_SUMMARY_TAG:
+            layout = layout_pb2.Layout.FromString(value.tensor.string_val[0])
+            self.charts = {found.title: [chart.title for chart in found.chart] for found in layout.category}
+        elif value.tag.startswith(_MESSAGES):
+            if step not in self.messages:
+                self.messages = {step: {}}
+            number = int(value.tag.removeprefix(_MESSAGES))
+            self.messages[step][number] = tensor_util.make_ndarray(value.tensor)
+        elif len(value.tensor.string_val) == 1:
+            self.documents[value.tag] = value.tensor.string_val[0].decode()
+
+
+def drop_after(folder: Path, step: int) -> EarlierEvents:
+    """Cut the event files of a folder off after a step, at which a run goes on, and return what they keep.
+
+    Also cut off are a result, which the run has anew at its end, and a last record that a crash tore. A damaged file, which
+    no reader can follow beyond the damage, stays as it is, and so do those of other writers.
+
+    Raises:
+        RunError: A file cannot be read or cut.
+    """
+    kept = EarlierEvents()
+    for path in sorted(event_files(folder)):
+        if path.suffix != _SUFFIX:
+            continue
+        with writing(path), path.open("r+b") as file:
+            end = _kept_bytes(file, step, kept)
+            if end is not None:
+                file.truncate(end)
+    return kept
+
+
+def _kept_bytes(file: Any, step: int, kept: EarlierEvents) -> int | None:
+    """Return after how many bytes a file is cut off, and gather what is before; None: it stays as it is."""
+    size = os.fstat(file.fileno()).st_size
+    result: int | None = None
+    """Where the result begins, as long as nothing follows it."""
+    while head := file.read(_HEAD.size):
+        begin: int = file.tell() - len(head)
+        if len(head) < _HEAD.size:
+            return begin if result is None else result
+        length, checksum = _HEAD.unpack(head)
+        if masked_checksum(head[:8]) != checksum:
+            return None
+        if begin + _HEAD.size + length + _TAIL.size > size:
+            return begin if result is None else result
+        record = file.read(length)
+        file.seek(_TAIL.size, os.SEEK_CUR)
+        late = _step_of(record) > step
+        if not late and not any(tag in record for tag in _LOOKED_FOR):
+            result = None
+            continue
+        try:
+            event = Event.FromString(record)
+        except DecodeError:
+            return None
+        if late and event.HasField("summary"):
+            return begin if result is None else result
+        result = (begin if result is None else result) if _is_end(event) else None
+        for value in event.summary.value:
+            kept.add(event.step, value)
+    return result
+
+
+def _is_end(event: Any) -> bool:
+    return any(value.tag.startswith(_ENDS) for value in event.summary.value)
+
+
+def _step_of(record: bytes) -> int:
+    """Return the step of an event: the number after its wall time, in seven bits a byte; 0 is left out."""
+    if record[:1] != b"\x09" or record[9:10] != b"\x10":
+        return 0
+    step = 0
+    for place, byte in enumerate(record[10:20]):
+        step |= (byte & 127) << 7 * place
+        if byte < 128:
+            break
+    return step
 
 
 class Chart(NamedTuple):
@@ -122,7 +238,7 @@ class EventFile:
             folder.mkdir(parents=True, exist_ok=True)
             newest = max(event_files(folder).values(), default=0)
             stamp = max(int(time.time()), newest + 1)
-            self._path = folder / f"events.out.tfevents.{stamp:010d}.antiphon"
+            self._path = folder / f"events.out.tfevents.{stamp:010d}{_SUFFIX}"
             self._file = self._path.open("xb")
         self._known: set[str] = set()
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
@@ -241,30 +357,34 @@ class EventFile:
             else:
                 start.hparams[name].number_value = value
         experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)
-        self._hparams_record(step, hparams_metadata.EXPERIMENT_TAG, experiment=experiment)
-        self._hparams_record(step, hparams_metadata.SESSION_START_INFO_TAG, session_start_info=start)
+        self._summarise(
+            step,
+            [
+                _of_hparams(hparams_metadata.EXPERIMENT_TAG, experiment=experiment),
+                _of_hparams(hparams_metadata.SESSION_START_INFO_TAG, session_start_info=start),
+            ],
+        )
 
     def hparams_done(self, step: int) -> None:
         """Mark the run as successful in the HParams tab."""
         done = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time())
-        self._hparams_record(step, hparams_metadata.SESSION_END_INFO_TAG, session_end_info=done)
+        self._summarise(step, [_of_hparams(hparams_metadata.SESSION_END_INFO_TAG, session_end_info=done)])
 
     def flush(self) -> None:
         """Flush the file."""
         with writing(self._path):
             self._file.flush()
 
+    def sync(self) -> None:
+        """Flush the file to the disk."""
+        with writing(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         with writing(self._path):
             self._file.close()
-
-    def _hparams_record(self, step: int, tag: str, **content: Any) -> None:
-        data = plugin_data_pb2.HParamsPluginData(**content)
-        metadata = hparams_metadata.create_summary_metadata(data)
-        self._summarise(
-            step, [Summary.Value(tag=tag, metadata=metadata, tensor=hparams_metadata.NULL_TENSOR)]
-        )
 
     def _summarise(self, step: int, values: Sequence[Any]) -> None:
         if values:
@@ -272,10 +392,14 @@ class EventFile:
 
     def _write(self, event: Any) -> None:
         data = event.SerializeToString()
-        head = struct.pack("<Q", len(data))
-        checks = (struct.pack("<I", masked_checksum(part)) for part in (head, data))
+        head = _HEAD.pack(len(data), masked_checksum(len(data).to_bytes(8, "little")))
         with writing(self._path):
-            self._file.write(b"".join((head, next(checks), data, next(checks))))
+            self._file.write(b"".join((head, data, _TAIL.pack(masked_checksum(data)))))
+
+
+def _of_hparams(tag: str, **content: Any) -> Any:
+    metadata = hparams_metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(**content))
+    return Summary.Value(tag=tag, metadata=metadata, tensor=hparams_metadata.NULL_TENSOR)
 
 
 def _chart(chart: Chart) -> Any:

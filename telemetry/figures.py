@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 WALL_CLOCK = ("seconds", "steps_per_second")
 """Figures of a run that differ from one machine, and one time, to the next."""
+MEASURED = ("value", "value_low", "value_high", "parameter_cosine", "value_seconds")
+"""Figures that are measured at an interval of their own, seldom, since each takes long."""
 Kind: TypeAlias = Literal["agent", "channel", "env", "run"]
 """Kind of a figure. Figures of the environment or the whole run have an empty name."""
 
@@ -87,7 +89,7 @@ class RunDescription:
 class Recorder:
     """Base of recorders; subclasses override the calls that they use.
 
-    Calls come in the order begin, (figures | histograms | samples | digests | parts)*, end?, close. A recorder may raise RunError
+    Calls come in the order begin, (figures | histograms | samples | digests | parts | sync)*, end?, close. A recorder may raise RunError
     where it cannot write; it uses no random numbers and changes no argument.
     """
 
@@ -111,6 +113,9 @@ class Recorder:
 
     def end(self, result: Mapping[str, Any]) -> None:
         """Write the result of a finished run (the object of `--json`)."""
+
+    def sync(self) -> None:
+        """Write to the disk what has been recorded: a checkpoint follows, from which the run goes on behind it."""
 
     def close(self) -> None:
         """Close all files, also after an error; a second call does nothing."""
@@ -156,6 +161,11 @@ class Recorders(Recorder):
         """Pass the result to each recorder."""
         for recorder in self._recorders:
             recorder.end(result)
+
+    def sync(self) -> None:
+        """Have each recorder write to the disk."""
+        for recorder in self._recorders:
+            recorder.sync()
 
     def close(self) -> None:
         """Close every recorder, even where closing one of them raises."""

@@ -91,13 +91,20 @@ class RunDirectory:
     _lock: DirectoryLock | None = field(default=None, repr=False)
 
     @classmethod
-    def create(cls, path: str | Path, scenario: Scenario, facts: Mapping[str, Any]) -> Self:
+    def create(
+        cls,
+        path: str | Path,
+        scenario: Scenario,
+        facts: Mapping[str, Any],
+        simulation: BaseSimulation | None = None,
+    ) -> Self:
         """Make the folder with scenario.yaml and run.json in it, locked (`lock`); on any failure nothing is left.
 
         Args:
             path: A folder that is not there yet, or empty.
             scenario: Resolved. One that holds Python objects is described, under a comment that says so.
             facts: For run.json.
+            simulation: Its first checkpoint; None: it begins at step 0, without one.
 
         Raises:
             RunError: The folder holds something, or cannot be written.
@@ -115,6 +122,8 @@ class RunDirectory:
             directory._lock = DirectoryLock(made)
             write_text(made / "scenario.yaml", scenario_text(scenario))
             write_json(made / "run.json", directory.facts)
+            if simulation is not None:
+                simulation.save(_checkpoint_path(made, simulation.now))
             if path.is_dir():
                 path.rmdir()
             made.rename(path)
@@ -258,10 +267,16 @@ class RunDirectory:
     def checkpoint(self, simulation: BaseSimulation) -> None:
         """Save the simulation, and remove all checkpoints but the newest two, and what a killed process left half written."""
         folder = self.path / "checkpoints"
-        simulation.save(folder / f"step-{simulation.now:09d}")
+        for recorder in simulation.recorders:
+            recorder.sync()
+        simulation.save(_checkpoint_path(self.path, simulation.now))
         for path in (*self.checkpoints[:-_KEPT], *folder.glob(".step-*")):
             shutil.rmtree(path, ignore_errors=True)
         self.note(step=simulation.now)
+
+
+def _checkpoint_path(run: Path, step: int) -> Path:
+    return run / "checkpoints" / f"step-{step:09d}"
 
 
 def facts_of(

@@ -225,6 +225,10 @@ class RunWriter(Observer):
         }
         if self._simulation.changes or "changes" in self.directory.facts:
             facts["changes"] = self._simulation.changes
+        if taken := self.directory.facts.get(
+            "weights"
+        ):  # those after the checkpoint that it goes on from are gone
+            facts["weights"] = [each for each in taken if each["step"] <= self._simulation.now]
         self.directory.note(**facts, finished=None, error=None)
 
     def step(self, loop: RunLoop) -> None:
@@ -261,16 +265,23 @@ class RunWriter(Observer):
         if outcome.status in ("failed", "interrupted"):
             self._note_end("stopped" if outcome.status == "interrupted" else "failed", outcome.error)
             return
-        directory, seconds = self.directory, self._seconds()
+        directory = self.directory
+        ended = {
+            "exit": outcome.status,
+            "error": outcome.error,
+            "seconds": self._seconds(),
+            "finished": now(),
+        }
         directory.checkpoint(simulation)
-        directory.note(exit=outcome.status, error=outcome.error, seconds=seconds, finished=now())
         last = max(simulation.now - 1, 0)  # a run that was stopped has no row of its own in the table
         self._latest.figures(last, figures(simulation, last))
-        result = result_of(simulation, self._latest, directory.facts, str(directory.path))
-        write_json(directory.path / "result.json", result)
-        if outcome.status == "done":
-            for recorder in simulation.recorders:
+        result = result_of(simulation, self._latest, directory.facts | ended, str(directory.path))
+        for recorder in simulation.recorders:
+            if outcome.status == "done":
                 recorder.end(result)
+            recorder.sync()
+        write_json(directory.path / "result.json", result)
+        directory.note(**ended)  # the last: a run that is killed before it has its end again
         for recorder in self._further:
             recorder.close()
         self.result = result
@@ -358,7 +369,7 @@ def keep_measured(
         return False
     events = EventFile(directory.path)
     try:
-        writer = ChannelsWriter(events, describe_run(simulation.scenario, directory.facts), documents=False)
+        writer = ChannelsWriter(events, describe_run(simulation.scenario, directory.facts), None)
         writer.figures(simulation.now, rows)
     finally:
         events.close()

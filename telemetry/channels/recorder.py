@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,25 +36,31 @@ class ChannelsWriter:
     Args:
         events: The run's event file.
         description: The run; graph and timeline are written at its `start_step`.
-        documents: Whether graph and timeline are written: once per session.
+        written: Documents that are in the run's event files already, by tag; None: none is to be written.
 
     Raises:
         RunError: The file cannot be written, here or later.
     """
 
-    def __init__(self, events: EventFile, description: RunDescription, *, documents: bool = True) -> None:
+    def __init__(
+        self,
+        events: EventFile,
+        description: RunDescription,
+        written: Mapping[str, str] | None = MappingProxyType({}),
+    ) -> None:
         self._events = events
         agents, channels = order(description)
         self._places: dict[str, dict[str, int]] = {
             "agent": {name: place for place, name in enumerate(agents)},
             "channel": {name: place for place, name in enumerate(channels)},
         }
+        self._written = dict(written or {})
         self._machines = [""] * parts_of(description.graph)
         step, timeline = description.start_step, description.timeline
-        if not documents:
+        if written is None:
             return
         self._document(step, GRAPH, graph_document(description))
-        times = None if timeline is None else timeline_document(timeline, description)
+        times = None if timeline is None or TIMELINE in written else timeline_document(timeline, description)
         if times is not None:
             self._document(step, TIMELINE, times)
 
@@ -82,9 +89,17 @@ class ChannelsWriter:
             self._document(step, PARTS, {"machines": machines})
         self.arrays(step, _by_part(rows, len(machines)))
 
+    def named(self, messages: Mapping[int, Values]) -> list[SampleRow]:
+        """Return messages of channels by number, as they are written, as rows with the channels' names."""
+        names = list(self._places["channel"])
+        return [(names[number], rows) for number, rows in messages.items() if number < len(names)]
+
     def _document(self, step: int, tag: str, content: Any) -> None:
+        """Write a document, unless it is the newest one there."""
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        self._events.document(step, tag, text, PLUGIN)
+        if self._written.get(tag) != text:
+            self._written[tag] = text
+            self._events.document(step, tag, text, PLUGIN)
 
 
 def _by_metric(

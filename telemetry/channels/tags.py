@@ -25,9 +25,9 @@ PLUGIN = "antiphon"
 FORMAT = 1
 """Version of the format; readers reject newer ones."""
 GRAPH = "antiphon/graph"
-"""A string: the graph as JSON, once per session."""
+"""A string: the graph as JSON, whenever it changes."""
 TIMELINE = "antiphon/timeline"
-"""A string: the timeline of the first steps as JSON, once per session."""
+"""A string: the timeline of the first steps as JSON, once."""
 PARTS = "antiphon/parts"
 """A string: the machines of the parts of a run in parts as JSON, whenever they change."""
 

@@ -8,7 +8,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata  # type: ig
 
 from antiphon.errors import RunError
 from antiphon.telemetry import Figure, RunDescription, TensorBoardRecorder
+from antiphon.telemetry.channels.reading import read_run
+from antiphon.telemetry.tensorboard import in_events
 from antiphon.telemetry.timeline import Timeline
 from tests.telemetry.times import agent_times
 
@@ -112,6 +114,39 @@ def test_figures_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
     with recording(tmp_path) as recorder:
         recorder.figures(7, [Figure("run", "", "loss", 0.5)])
         assert curve(tmp_path, "run/loss") == [(7, 0.5)]
+
+
+@pytest.mark.parametrize("piece", [997, 12, 1])
+def test_a_reader_follows_a_file_that_ends_anywhere_in_a_record(tmp_path: Path, piece: int) -> None:
+    """As TensorBoard reads while the file is written: nothing is damaged, nothing is there twice, nothing is missing."""
+    record(tmp_path / "whole", range(1, 4))
+    (written,) = (tmp_path / "whole").iterdir()
+    content = written.read_bytes()
+    first = content.index(b"agent/n0000/loss")
+    growing = tmp_path / "grown" / written.name
+    growing.parent.mkdir()
+    growing.write_bytes(content[: first - 100])
+    follower = MigratingAccumulator(str(growing.parent), {"scalars": 0, "tensors": 0})
+    seen: list[list[int]] = []
+    until = len(content) if piece > 1 else first + 300
+    for start in range(first - 100, until, piece):
+        with growing.open("ab") as file:
+            file.write(content[start : min(start + piece, until)])
+        tags = follower.Reload().Tags()["tensors"]
+        seen.append(
+            [event.step for event in follower.Tensors("run/steps_per_second")]
+            if tags.count("run/steps_per_second")
+            else []
+        )
+        with suppress(RunError):  # its graph is not there yet
+            read_run(growing.parent)
+    assert all(steps in ([], [1], [1, 2], [1, 2, 3]) for steps in seen)
+    assert seen == sorted(seen)
+    with growing.open("ab") as file:
+        file.write(content[until:])
+    follower.Reload()
+    assert [event.step for event in follower.Tensors("run/steps_per_second")] == [1, 2, 3]
+    assert read_run(growing.parent).figures.keys() == read_run(written.parent).figures.keys()
 
 
 def test_a_run_is_one_run_and_one_file(tmp_path: Path) -> None:
@@ -363,3 +398,47 @@ def test_a_log_directory_that_is_not_writable_is_one_line(tmp_path: Path) -> Non
     tmp_path.chmod(0o500)
     with pytest.raises(RunError, match="cannot be written"):
         record(tmp_path, range(1, 2))
+
+
+# --- long runs ---------------------------------------------------------------------------------------------
+
+
+def test_event_files_grow_with_the_logarithm_of_the_steps() -> None:
+    def rows(until: int, every: int) -> list[int]:
+        return [step // every for step in range(every, until + 1, every) if in_events(step, every)]
+
+    assert rows(200_000, 100) == [*range(1, 2001)]
+    assert rows(400_000, 100) == [*range(1, 2001), *range(2002, 4001, 2)]
+    assert rows(410_000, 100)[-26:] == [4000, *range(4004, 4101, 4)]
+    counts = [len(rows(2000 * 2**doublings, 1)) for doublings in range(9)]
+    assert counts == [2000 + 1000 * doublings for doublings in range(9)]
+    assert all(in_events(step, 100) for step in (1, 50, 999_999))  # those of no row of their own
+
+
+def test_a_long_run_has_some_rows_and_all_that_is_measured_and_its_last(tmp_path: Path) -> None:
+    """In one session, and in two of which each goes on with the same rows."""
+    description = replace(describe(), every=10, until=40_030)
+    wanted = [19_990, 20_000, 20_010, 20_020, 20_025, 39_980, 39_990, 40_000, 40_010, 40_020, 40_030]
+    value = Figure("channel", "n0000->n0001", "value", 0.5)
+    for folder, sessions in (("whole", [wanted]), ("parts", [wanted[:4], wanted[4:]])):
+        for steps in sessions:
+            recorder = TensorBoardRecorder(tmp_path / folder, steps[0] - 1)
+            recorder.begin(replace(description, start_step=steps[0] - 1))
+            for step in steps:
+                recorder.figures(step, rows_at(step, description))
+                recorder.figures(step, [value])
+                recorder.histograms(step, [("agent", "n0000", "message", np.arange(3.0))])
+                recorder.samples(step, [("n0000->n0001", np.full((2, 3), step, dtype=np.float32))])
+            recorder.end({})
+            recorder.close()
+        found = EventAccumulator(
+            str(tmp_path / folder), {"scalars": 0, "tensors": 0, "histograms": 0}
+        ).Reload()
+        kept = [19_990, 20_000, 20_020, 20_025, 39_980, 40_000, 40_030]
+        assert [event.step for event in found.Scalars("agent/n0000/loss")] == kept
+        assert [event.step for event in found.Tensors("antiphon/agent/loss")] == kept
+        assert [event.step for event in found.Tensors("antiphon/messages/0")] == kept
+        assert [event.step for event in found.Histograms("agent/n0000/message/histogram")] == kept
+        assert [event.step for event in found.Scalars("channel/n0000__to__n0001/value")] == wanted
+        assert [event.step for event in found.Tensors("antiphon/channel/value")] == wanted
+    assert (tmp_path / "whole/projector/0.tsv").read_text() == "40030\t40030\n" * 2

@@ -11,6 +11,8 @@ import { VerdictStrip } from "./verdicts.js";
 
 /** Below this width, in px, rail and panel lie over the stage. */
 const NARROW = 900;
+/** Below this width, in px, the bars have more rows. */
+const SLIM = 560;
 
 /** All parts of the page. */
 export class Layout {
@@ -51,6 +53,7 @@ export class Layout {
   watch(root, compact) {
     let narrow = null;
     this.#observer = new ResizeObserver(() => {
+      root.classList.toggle("ap-slim", root.clientWidth < SLIM);
       const now = compact || root.clientWidth < NARROW;
       if (now === narrow) return;
       narrow = now;

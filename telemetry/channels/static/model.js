@@ -2,9 +2,8 @@
 
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
 import { MATRIX_FROM } from "./matrixorder.js";
-import { boundsOf, defaultMetric, energyAt, energyMetrics, figureAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit } from "./shown.js";
+import { boundsOf, defaultMetric, differenceFigure, energyAt, energyMetrics, figureAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit } from "./shown.js";
 import { valuesAt } from "./source.js";
-
 
 const VERDICTS = ["verdict", "channel"];
 
@@ -27,6 +26,14 @@ export class Model {
   /** Of the item chosen: kind and name; the same name may be in both runs. */
   selection = null;
   view = "graph";
+  /** Whether two runs are shown as one: the first minus the second. */
+  difference = false;
+
+  /** Whether there are two runs, shown as their difference. */
+  get differing() {
+    return this.difference && this.shown().length === 2;
+  }
+
   #viewed = false;
 
   /** Choose a view; from then on none is chosen by itself. */
@@ -82,11 +89,18 @@ export class Model {
     return {
       run, step, playing,
       delays: this.#delays,
-      figure: { ...figureAt(run, runs, "channel", this.metric.channel, step, this.how("channel")), ...this.#interval(run, step) },
-      ring: figureAt(run, runs, "agent", this.metric.agent, step, this.how("agent")),
+      figure: this.#figure(run, runs, "channel", step),
+      ring: this.#figure(run, runs, "agent", step),
       width: energyAt(run, runs, step),
       parts: partsAt(run, step),
     };
+  }
+
+  #figure(run, runs, kind, step) {
+    const [metric, how] = [this.metric[kind], this.how(kind)];
+    if (this.differing) return differenceFigure(runs, kind, metric, step, how);
+    const figure = figureAt(run, runs, kind, metric, step, how);
+    return kind === "channel" ? { ...figure, ...this.#interval(run, step) } : figure;
   }
 
   /** How a kind's scale is made: `near`, over the step shown only; `curve`, "linear", "log" or "" for whichever tells more apart. */
@@ -117,10 +131,10 @@ export class Model {
     return measured.includes(this.metric.channel) ? this.metric.channel : measured[0] ?? "";
   }
 
-  /** How many channels of a side's run have each verdict at a step; null: no run. */
+  /** How many channels of a side's run have each verdict at a step; null: no run, or the difference of two. */
   verdicts(side, step) {
     const run = this.runs[side];
-    if (!run) return null;
+    if (!run || this.differing) return null;
     const { measures = [], words = [] } = run.catalog.verdicts ?? {};
     const measure = this.measure(run);
     const flags = this.#flags(run, step) ?? new Float32Array(run.channels.length);
@@ -233,6 +247,7 @@ export class Model {
     const wanted = { figure: ["channel", this.metric.channel], ring: ["agent", this.metric.agent] }[key];
     const found = wanted ?? ["channel", "agent"].map((kind) => [kind, key]).find(([kind, metric]) => run.metrics(kind).includes(metric));
     if (!found) return null;
+    if (wanted && this.differing) return { kind: found[0], values: this.#figure(run, this.shown(), found[0], step).values };
     const series = run.peek(...found);
     return { kind: found[0], values: series ? valuesAt(series, step) : null };
   }

@@ -235,7 +235,8 @@ const SAMPLED = 10000;
 const LEAST_BEND = 10;
 const MOST_BEND = 1e7;
 
-function spreadOf(values, low, high) {
+/** How numbers are spread over a scale: see Run.spread. */
+export function spreadOf(values, low, high) {
   const every = Math.max(Math.floor(values.length / SAMPLED), 1);
   const base = low < 0 && high > 0 ? 0 : low;
   const far = [];

@@ -1,7 +1,9 @@
 // What is shown: figures of one or two runs on one scale, at one step.
 
 import { rangeFor, scaleFor, warped } from "./colours.js";
-import { rowAt } from "./source.js";
+import { differenceInfo, differenceOf } from "./difference.js";
+import { spreadOf } from "./run.js";
+import { rowAt, valuesAt } from "./source.js";
 
 const FIRST_CHOICE = {
   channel: ["value", "ablation", "message_energy", "message_std", "sg_loss"],
@@ -80,6 +82,29 @@ export function figureAt(run, runs, kind, metric, step, { near, curve }) {
   const log = bendable && (curve ? curve === "log" : spreads.some(({ crowded }) => crowded));
   const bend = Math.max(...spreads.map((spread) => spread.bend));
   return { kind, metric, info, series, ...rowOf(series, step), scale: log ? warped(base, bend) : base, bendable, ...ends };
+}
+
+/**
+ * Return the difference of a figure of two runs as the views take it.
+ *
+ * @returns {Object} as figureAt; with an interval its ends by item, and where it holds 0: lower, upper, unresolved
+ */
+export function differenceFigure([run, other], kind, metric, step, { near, curve }) {
+  const bounds = kind === "channel" ? boundsOf(run, metric).filter((bound) => boundsOf(other, metric).includes(bound)) : [];
+  const { series, low, high } = differenceOf(run, other, kind, metric, bounds);
+  const info = differenceInfo(run, other, run.info(kind, metric), metric, low);
+  const row = rowOf(series, step);
+  const [lower, upper] = [low, high].map((ends) => (ends && row.at !== null ? valuesAt(ends, step) : null));
+  const unresolved = lower && Uint8Array.from(lower, (end, item) => (end <= 0 && upper[item] >= 0 ? 1 : 0));
+  const values = (near ? row.values : series?.values) ?? [];
+  let most = 0;
+  for (const value of values) if (Math.abs(value) > most && Math.abs(value) < Infinity) most = Math.abs(value);
+  const [least, highest] = rangeFor("diverging", -most, most);
+  const { crowded, bend } = spreadOf(values, least, highest);
+  const log = most > 0 && (curve ? curve === "log" : crowded);
+  const scale = log ? warped("diverging", bend) : "diverging";
+  const ends = { low: least, high: highest, below: false, above: false, only: most ? null : 0 };
+  return { kind, metric, info, series, ...row, scale, bendable: most > 0, ...ends, lower, upper, unresolved };
 }
 
 /** The ends of a figure's scale over the runs shown, and whether there are numbers beyond them. */

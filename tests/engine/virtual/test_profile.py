@@ -108,8 +108,8 @@ def test_a_profile_is_found_by_name_or_path(tmp_path: Path) -> None:
         find_profile("two-core")
     with pytest.raises(ScenarioError, match=r"--cluster: .*absent\.yaml: no such file"):
         find_profile(tmp_path / "absent.yaml")
+    (tmp_path / "folder.yaml").mkdir()
     with pytest.raises(ScenarioError, match=r"--cluster: .*: is a folder"):
-        (tmp_path / "folder.yaml").mkdir()
         find_profile(tmp_path / "folder.yaml")
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ScenarioError, match="not a text file in UTF-8"):

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import struct
 import time
+import types
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from werkzeug.test import Client
 
+from antiphon.telemetry.channels.loader import ChannelsLoader
 from antiphon.telemetry.channels.series import Messages, cloud
 from antiphon.telemetry.event_file import EventFile
 from tests.telemetry.channels.serving import client, fast_data, figure, get, refused, wait_for
@@ -294,6 +296,15 @@ def test_no_other_file_is_served(ready: Client, path: str) -> None:
     response = ready.get(f"/data/plugin/antiphon/{path}")
     assert (response.status_code, response.text) == (404, "Not found")
     assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_every_path_is_named_and_none_is_a_pattern() -> None:
+    """Files by their own paths, and the routes that SECURITY.md describes."""
+    context = types.SimpleNamespace(data_provider=None, sampling_hints=None)
+    paths = set(ChannelsLoader().load(context).get_plugin_apps())
+    files = {path for path in paths if path.startswith("/static/")}
+    assert not [path for path in paths if "*" in path or ".." in path]
+    assert paths - files == {f"/{path}" for path in ("index.js", *ROUTES)}
 
 
 def test_own_files_have_their_types_and_none_is_html(ready: Client) -> None:
