@@ -3,7 +3,7 @@
 import { el } from "./dom.js";
 import { formatCount, formatNumber } from "./format.js";
 import { levelOf, paletteOf } from "./colours.js";
-import { MATRIX_ORDERS, matrixOrder } from "./matrixorder.js";
+import { MATRIX_ORDERS, matrixCan, matrixFirst, matrixOrder } from "./matrixorder.js";
 import { matrixCells, matrixMeans, matrixRaster } from "./matrixcells.js";
 import { panelChannel, panelPair } from "./panelparts.js";
 import { MATRIX_NAMED, matrixBands, matrixGroups, matrixLongest, matrixNames, matrixSvg } from "./matrixpaint.js";
@@ -45,8 +45,8 @@ export class MatrixView {
     if (data.run !== this.run) {
       this.run = data.run;
       this.cells = matrixCells(data.run);
-      [...this.orders.options].find(({ value }) => value === "part").hidden = !data.run.parts;
-      if (!data.run.parts && this.way === "part") this.way = this.orders.value = "given";
+      for (const option of this.orders.options) option.hidden = !matrixCan(data.run, option.value);
+      if (!this.chosen || !matrixCan(data.run, this.way)) this.way = this.orders.value = matrixFirst(data.run);
       this.arrange();
     }
     this.redraw();
@@ -75,6 +75,7 @@ export class MatrixView {
   }
 
   setOrder(way) {
+    this.chosen = true;
     this.way = way;
     this.orders.value = way;
     this.arrange();

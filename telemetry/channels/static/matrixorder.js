@@ -1,19 +1,46 @@
-// Orders of the matrix's rows and columns: as given, by timescale, by part, or with neighbours in the graph close together.
+// Orders of the matrix's rows and columns: as given, by community, by timescale, by part, or with neighbours close together.
+
+import { formatCount } from "./format.js";
 
 /** What the orders are called. */
-export const MATRIX_ORDERS = { given: "as given", timescale: "by timescale, then name", cluster: "by neighbours", part: "by part" };
+export const MATRIX_ORDERS = {
+  given: "as given", community: "by community", timescale: "by timescale, then name", cluster: "by neighbours", part: "by part",
+};
+/** Agents from which on the order as given tells nothing of the graph. */
+const MATRIX_MANY = 200;
+
+/** Whether a run has what an order needs. */
+export function matrixCan(run, way) {
+  if (way === "part") return run.parts > 0;
+  return way !== "community" || run.agents.some(({ community }) => community > 0);
+}
+
+/** The order in which a run is shown first. */
+export function matrixFirst(run) {
+  if (run.agents.length <= MATRIX_MANY) return "given";
+  return matrixCan(run, "community") ? "community" : "cluster";
+}
 
 /**
  * Return agents in an order, and where groups begin.
  *
  * @param {Object} run a Run
  * @param {string} way one of MATRIX_ORDERS
- * @returns {{order: number[], groups: {from: number, to: number, text: string}[]}} groups of places: by timescale, or by part
+ * @returns {{order: number[], groups: {from: number, to: number, text: string}[]}} groups of places: communities, timescales, parts
  */
 export function matrixOrder(run, way) {
   const numbers = run.agents.map((_, index) => index);
   if (way === "cluster") return { order: matrixNeighbours(run), groups: [] };
   const { agents } = run;
+  if (way === "community" && matrixCan(run, way)) {
+    const rank = new Int32Array(agents.length);
+    matrixNeighbours(run).forEach((agent, place) => (rank[agent] = place));
+    const of = (agent) => agents[agent].community ?? agents.length;
+    const order = numbers.sort((a, b) => of(a) - of(b) || rank[a] - rank[b]);
+    const groups = matrixRuns(order, of, () => "");
+    for (const group of groups) group.text = formatCount(group.to - group.from, "agent");
+    return { order, groups };
+  }
   if (way === "part" && run.parts) {
     const order = numbers.sort((a, b) => agents[a].part - agents[b].part || a - b);
     return { order, groups: matrixRuns(order, (agent) => agents[agent].part, (part) => `part ${part}`) };
