@@ -80,8 +80,4 @@ lowest: ## run tests with the lowest version of every dependency that pyproject.
 		tests/nets tests/envs tests/comms tests/agents tests/scenarios tests/telemetry tests/numerics tests/testing tests/test_cli.py
 
 audit: $(STAMP) ## list licences, write dist/sbom.json and, where a network is there, look for known vulnerabilities
-	@$(BIN)/python .ci/sbom.py dist/sbom.json
-	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv --clear .venv-audit && \
-		.venv-audit/bin/python -m pip install -qq --disable-pip-version-check pip-audit; } || \
-		{ rm -rf .venv-audit; echo "make audit: no package index can be reached: known vulnerabilities are not looked for"; }
-	@test ! -x .venv-audit/bin/pip-audit || .venv-audit/bin/pip-audit --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" --skip-editable
+	@.ci/audit $(BIN)/python

@@ -7,12 +7,16 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
-__all__ = ["give_back", "keep_memory", "uncollected", "was_refused"]
+__all__ = ["give_back", "installed_memory", "keep_memory", "uncollected", "was_refused"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LARGE = 2**31 - 1
 _WORTH = 1 << 23
+_MEMINFO = Path("/proc/meminfo")
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where Linux says what a container may have."""
 _REFUSALS = ("can't allocate memory", "out of memory", "DefaultCPUAllocator")
 
 
@@ -63,3 +67,21 @@ def was_refused(error: BaseException | None) -> bool:
     """Whether an error is of exhausted memory."""
     refused = isinstance(error, RuntimeError) and any(word in str(error) for word in _REFUSALS)
     return refused or isinstance(error, MemoryError)
+
+
+def installed_memory() -> int | None:
+    """Return the bytes of memory that this machine has, or that this process may have of it; None: not known."""
+    found = [limit for path in _LIMITS if (limit := _number(path)) is not None]
+    try:
+        lines = _MEMINFO.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal:")]
+    return min(found, default=None)
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):  # it is not there, or says `max`
+        return None

@@ -17,7 +17,8 @@ from pydantic import AfterValidator, ValidationInfo, model_validator
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
 from antiphon.scenarios.checks import AGE, check
-from antiphon.scenarios.generators import GraphSpec, document_of, generate, graph_of, named_by_ends
+from antiphon.scenarios.graphs.estimate import estimate, refuse_what_is_too_large
+from antiphon.scenarios.graphs.generators import GraphSpec, document_of, generate, graph_of, named_by_ends
 from antiphon.scenarios.parameters import ParameterSpec, read_parameters, read_variants, section, substitute
 from antiphon.scenarios.parts import OWN_TARGET, UNRETURNED, AgentSpec, ChannelSpec, EnvSpec, NetworkSpec
 from antiphon.scenarios.problems import UNNAMED, DocumentError, Problems, kind_of
@@ -389,13 +390,20 @@ class Template:
             graph = body.pop("graph", None)
             if graph is not None:
                 return self._generated(body, graph, sections)
+            refuse_what_is_too_large(body)
             for name in sections:
                 raise DocumentError((name,), "is a part of a generated graph, but there is no graph; add one")
             return ExplicitDocument(body, self._lines)
 
     def _generated(self, body: dict[str, Any], graph: Any, sections: Mapping[str, Any]) -> ExplicitDocument:
         try:
-            made = generate(GraphSpec.model_validate(graph), sections)
+            spec = GraphSpec.model_validate(graph)
+        except DocumentError as error:
+            raise error.under(("graph",)) from None
+        numbers = (spec.kind, spec.agents, spec.neighbours, spec.rewire, spec.probability)
+        refuse_what_is_too_large(body, estimate(*numbers))
+        try:
+            made = generate(spec, sections)
         except DocumentError as error:
             raise error.under(("graph",)) from None
         agents, channels = body.setdefault("agents", {}), body.get("channels", [])

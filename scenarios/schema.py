@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.generators import GraphSpec
+from antiphon.scenarios.graphs.generators import GraphSpec
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.parts import AgentSpec, ChannelSpec
 

@@ -15,6 +15,7 @@ from antiphon.commands.arguments import given_template, placement_of, values_of
 from antiphon.commands.explain import built
 from antiphon.commands.output import console, left_out, percent, print_json, show_table
 from antiphon.commands.show import some
+from antiphon.engine.build.builder import check_build
 from antiphon.engine.build.shapes import signal_problems
 from antiphon.engine.parts.division import Division, DivisionFindings, divide
 from antiphon.engine.planning.advice import advice
@@ -143,7 +144,7 @@ def check_study(study: StudySpec, options: StudyOptions) -> Findings:
     found = Findings(study.study, study.study)
     for run in plan(study, options).runs.values():
         request = run.request
-        built(request.scenario)
+        check_build(request.scenario, describe(request.scenario.env))
         others = other_variants(request.template, request.variant, request.values)
         found.add(run.label, [], advice(request.scenario, others))
     return found
@@ -155,7 +156,8 @@ def _problems(
     """Yield all problems of a document in one variant, those included that show when it is built."""
     if isinstance(template, PythonTemplate):  # made whole, or not at all
         try:
-            built(template.resolve(variant, values))
+            scenario = template.resolve(variant, values)
+            check_build(scenario, describe(scenario.env))
         except ScenarioError as error:
             yield error if isinstance(error, DocumentError) else placed(error)
         return
@@ -169,7 +171,7 @@ def _problems(
             examined.add(*signal_problems(examined.scenario, env))
             if not examined.problems():
                 try:
-                    built(template.resolve(variant, values))
+                    check_build(template.resolve(variant, values), env)
                 except ScenarioError as error:
                     examined.add(error if isinstance(error, DocumentError) else placed(error))
     yield from examined.problems()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,6 +23,7 @@ from antiphon.agents.pointer import Pointer
 from antiphon.agents.recurrent import Recurrent
 from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Wiring, connect, optimiser_of
+from antiphon.engine.build.kinds import Kinds
 from antiphon.engine.build.learning_groups import group_agents, windows_of
 from antiphon.engine.build.policies import policy_goal
 from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, memories, objective_in, resolve
@@ -43,7 +45,15 @@ from antiphon.scenarios.parts import AgentSpec, ChannelSpec, GradientSpec, Input
 from antiphon.scenarios.problems import DocumentError, Path, placed
 from antiphon.scenarios.ties import agents_tied_to
 
-__all__ = ["build", "build_to_look", "chosen_device", "outline", "read_weights", "without_weights"]
+__all__ = [
+    "build",
+    "build_to_look",
+    "check_build",
+    "chosen_device",
+    "outline",
+    "read_weights",
+    "without_weights",
+]
 
 
 def build(
@@ -69,6 +79,8 @@ class _Builder:
     seed: int
     device: torch.device
     dtype: torch.dtype
+    once: bool = False
+    """Whether of agents and channels of one kind one is built, which is enough to find all problems."""
 
     def build(self) -> System:
         specs = [*(c for c in self.scenario.channels if not c.state), *memories(self.scenario)]
@@ -77,7 +89,10 @@ class _Builder:
 
     def _build(self, specs: list[ChannelSpec], progress: Progress) -> System:
         shapes = resolve(self.scenario, self.env)
-        agents = self._agents(shapes, progress)
+        kinds = Kinds(self.scenario, self.env, shapes)
+        once = self.once and kinds.known
+        kind_of = {name: kinds.of_agent(name) if once else name for name in self.scenario.agents}
+        agents = self._agents(shapes, kind_of, progress)
         tied, notes = tie_parameters(self.scenario, agents)
         longest = self.env.longest_episode
         episode = None if longest is None else EpisodeWindows(longest)
@@ -86,7 +101,12 @@ class _Builder:
         clocks = {name: agent.clock for name, agent in agents.items()}
         wiring = Wiring(self.scenario, self.env, shapes, agents, group_of, self.seed, self.device, self.dtype)
         channels: dict[str, Channel] = {}
+        built = set()
         for spec in sorted(specs, key=lambda channel: channel.order):
+            kind = kinds.of_channel(spec, kind_of, group_of) if once else spec.name
+            if kind in built:
+                continue
+            built.add(kind)
             channels[spec.name] = wiring.channel(spec)
             connect(channels[spec.name], agents)
             progress.advance()
@@ -122,16 +142,18 @@ class _Builder:
 
     # --- agents ------------------------------------------------------------------------------------------
 
-    def _agents(self, shapes: Shapes, progress: Progress) -> dict[str, Agent]:
-        learners: dict[str, Learner] = {}
+    def _agents(
+        self, shapes: Shapes, kind_of: Mapping[str, Hashable], progress: Progress
+    ) -> dict[str, Agent]:
+        learners: dict[Hashable, Learner] = {}
         agents: dict[str, Agent] = {}
         ties = self.scenario.tied
         for name, spec in self.scenario.agents.items():
             owner = spec.share or name
-            key = f"share:{owner}" if spec.share else owner
+            key = f"share:{owner}" if spec.share else kind_of[name]
             if key not in learners:
                 learners[key] = self._learner(name, owner, spec, shapes)
-            else:
+            elif spec.share:
                 self._check_tied(name, learners[key], shapes)
             own = spec.aggregation is not None
             fan_in = ("own" if self.scenario.inputs_of(name) else "concat") if own else str(spec.fan_in)
@@ -363,7 +385,7 @@ def read_weights(learner: Learner, source: str, place: Path) -> None:
     """
     run, _, name = source.rpartition(":")
     try:
-        learners = read_learners(run).by_agent
+        learners = read_learners(run, [name]).by_agent
     except RunError as error:
         raise DocumentError(place, str(error)) from None
     if name not in learners:
@@ -422,6 +444,21 @@ def build_to_look(scenario: Scenario, env: Description, dtype: torch.dtype = tor
     own = any(agent.layers is None or agent.aggregation for agent in scenario.agents.values())
     with nullcontext() if own else _META:  # a user's module has numbers of its own
         return build(scenario, env, seed=0, device=_META, dtype=dtype)
+
+
+def check_build(scenario: Scenario, env: Description) -> None:
+    """Check that a scenario can be built: agents and channels of one kind once, and without numbers, as far as these are
+    not given.
+
+    Raises:
+        ScenarioError: Something does not fit; the line names the place.
+    """
+    given = any(agent.layers is None or agent.weights for agent in scenario.agents.values())
+    if given or any(agent.aggregation for agent in scenario.agents.values()):
+        build_to_look(scenario, env)
+        return
+    with _META:
+        _Builder(scenario, env, 0, _META, torch.float32, once=True).build()
 
 
 def outline(scenario: Scenario, env: Description, width: int) -> int:

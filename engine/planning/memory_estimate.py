@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -20,7 +19,7 @@ from antiphon.engine.planning.activations import most_kept
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.envs.signal import Description
 from antiphon.errors import ResourceError
-from antiphon.nets.memory import was_refused
+from antiphon.nets.memory import installed_memory, was_refused
 from antiphon.scenarios.document import Scenario
 
 __all__ = [
@@ -39,9 +38,6 @@ _FILLED = 0.9
 _LOOK = 0.25
 """From this share on, what it needs is counted out before it is built; below, an outline is enough."""
 _UNITS = {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-_MEMINFO = Path("/proc/meminfo")
-_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-"""Where Linux says what a container may have."""
 _REMEDIES = {
     "parameters": "fewer agents, or smaller networks",
     "optimiser": "fewer agents, smaller networks, or an optimiser that keeps less",
@@ -166,20 +162,7 @@ def installed(device: torch.device) -> int | None:
     """Return the bytes of memory that a device has, or that this process may have of it; None: not known."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[1]) if torch.cuda.is_available() else None
-    found = [limit for path in _LIMITS if (limit := _number(path)) is not None]
-    try:
-        lines = _MEMINFO.read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal:")]
-    return min(found, default=None)
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):  # it is not there, or says `max`
-        return None
+    return installed_memory()
 
 
 # --- where it is not enough ------------------------------------------------------------------------------

@@ -165,6 +165,9 @@ class RunDirectory:
             raise
         remove_temporary(self.path)
         for path in (self.path / "checkpoints").glob(".step-*"):
+            whole = path.with_name(path.name.removeprefix(".").removesuffix(".old"))
+            if path.suffix == ".old" and not whole.exists():  # it was killed while it replaced this one
+                path.rename(whole)
             shutil.rmtree(path, ignore_errors=True)
 
     def release(self) -> None:
@@ -173,9 +176,18 @@ class RunDirectory:
             self._lock.release()
             self._lock = None
 
+    def check_in_place(self) -> None:
+        """Raise RunError where the directory that this process writes in was deleted, moved or replaced by another."""
+        if self._lock is not None and not self._lock.in_place:
+            raise RunError(
+                f"{self.path}: was deleted or moved while the run wrote there, and the run has stopped; one that was moved "
+                "goes on from its latest checkpoint with `antiphon resume`"
+            )
+
     def note(self, **facts: Any) -> None:
-        """Change facts and rewrite run.json."""
+        """Change facts and rewrite run.json; RunError as of `check_in_place`, or where it cannot be written."""
         self.facts.update(facts)
+        self.check_in_place()
         write_json(self.path / "run.json", self.facts)
 
     @property
@@ -265,7 +277,12 @@ class RunDirectory:
         return int(found[-1].name.removeprefix("step-")) if found else 0
 
     def checkpoint(self, simulation: BaseSimulation) -> None:
-        """Save the simulation, and remove all checkpoints but the newest two, and what a killed process left half written."""
+        """Save the simulation, and remove all checkpoints but the newest two, and what a killed process left half written.
+
+        Raises:
+            RunError: As of `note`; what was there before is there still.
+        """
+        self.check_in_place()
         folder = self.path / "checkpoints"
         for recorder in simulation.recorders:
             recorder.sync()
@@ -319,6 +336,13 @@ def _check_facts(facts: dict[str, Any]) -> None:
     numbers = [facts[key] for key in ("seconds", "steps", "step", "seed", "threads")]
     if not isinstance(facts.get("values", {}), dict) or not all(isinstance(n, int | float) for n in numbers):
         raise ValueError("another kind of value")
+    origin, weights = facts.get("origin"), facts.get("weights", [])
+    if origin is not None and not (isinstance(origin["run"], str) and isinstance(origin["step"], int)):
+        raise ValueError("another kind of origin")
+    for taken in weights:
+        names, steps = (taken["agent"], taken["from"]), (taken["step"], taken["from_step"])
+        if not (all(isinstance(n, str) for n in names) and all(isinstance(n, int) for n in steps)):
+            raise ValueError("another kind of weights")
 
 
 def _versions() -> dict[str, str]:

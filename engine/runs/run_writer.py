@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -137,6 +139,8 @@ def over(readouts: Sequence[str], metric: str, agents: Mapping[str, Mapping[str,
 _CHECKPOINTS = 10
 _FEWEST_STEPS = 100
 """Between checkpoints, where nothing else is set: ten in a run, but at least so many steps apart."""
+_LOOK_EVERY = 1.0
+"""Seconds from one look after the directory to the next."""
 
 
 class RunWriter(Observer):
@@ -164,6 +168,7 @@ class RunWriter(Observer):
         self._simulation, self._given_every = simulation, checkpoint_every
         self._ended_at = simulation.now
         self._trained = False
+        self._looked_at = -math.inf
         self._latest = LatestFigures()
         self._further = [] if recorder is None else [recorder]
         self._clock: SharedClock | None = None
@@ -236,6 +241,12 @@ class RunWriter(Observer):
         if self._simulation in loop.running and self._simulation.now != self._simulation.until:
             self._write_due_checkpoint()
 
+    def _check_in_place(self) -> None:
+        """Look after the directory once in a while, for what is written into deleted files is lost without an error."""
+        if time.monotonic() - self._looked_at >= _LOOK_EVERY:
+            self._looked_at = time.monotonic()
+            self.directory.check_in_place()
+
     def reads_state_at(self, simulation: BaseSimulation) -> float:
         """Return the step of the next checkpoint."""
         every = self._checkpoint_every
@@ -254,6 +265,7 @@ class RunWriter(Observer):
         return self._given_every or max(_FEWEST_STEPS, -(-self._simulation.until // _CHECKPOINTS))
 
     def _write_due_checkpoint(self) -> None:
+        self._check_in_place()
         if self._simulation.now % self._checkpoint_every == 0:
             self.directory.checkpoint(self._simulation)
 

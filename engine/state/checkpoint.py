@@ -11,13 +11,14 @@ import os
 import re
 import shutil
 import uuid
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, load_file, save, save_file
 from torch import Tensor
 
@@ -107,7 +108,11 @@ def write(path: Path, manifest: dict[str, Any], state: dict[str, Any]) -> None:
             old = path.with_name(f".{path.name}.old")
             shutil.rmtree(old, ignore_errors=True)
             os.replace(path, old)
-            os.replace(temporary, path)
+            try:
+                os.replace(temporary, path)
+            finally:
+                if not path.exists():  # refused, or a second signal
+                    os.replace(old, path)
             sync_folder(path.parent)
             shutil.rmtree(old, ignore_errors=True)
         else:
@@ -120,10 +125,19 @@ def write(path: Path, manifest: dict[str, Any], state: dict[str, Any]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def read(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any], dict[str, Any]]:
+def read(
+    path: Path,
+    device: torch.device | str = "cpu",
+    part: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the manifest and the state of a checkpoint folder.
 
     Whether it is damaged is decided by its digests alone; any other error is of another kind.
+
+    Args:
+        path: The folder.
+        device: Of the tensors.
+        part: Selects what of the state is returned; tensors of other parts are not read into memory. None: all.
 
     Raises:
         RunError: It is missing, damaged, or of a newer format.
@@ -136,7 +150,11 @@ def read(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any]
     if digest_of(path / "state.safetensors") != manifest["sha256"]:
         raise _damaged(path, "state.safetensors is not what was written (checksum)")
     try:
-        tensors = load_file(path / "state.safetensors", device=str(device))
+        tree = manifest.pop("state")
+        tree = tree if part is None else part(tree)
+        tensors = _load(path / "state.safetensors", device, None if part is None else _keys(tree))
+    except (KeyError, TypeError, AttributeError):
+        raise _damaged(path, "state.json has not the parts of a state") from None
     except SafetensorError as error:
         raise _damaged(path, f"state.safetensors cannot be read ({error})") from None
     except OSError as error:
@@ -149,9 +167,26 @@ def read(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any]
             f"{path}: out of memory: its tensors need {size:,.0f} MiB on {device}; choose another device, or free memory"
         ) from error
     try:
-        return manifest, _unpack(manifest.pop("state"), tensors)
+        return manifest, _unpack(tree, tensors)
     except (KeyError, TypeError):
         raise _damaged(path, "state.json names tensors that state.safetensors has not") from None
+
+
+def _load(file: Path, device: torch.device | str, keys: Collection[str] | None) -> dict[str, Tensor]:
+    """Read the tensors of a file by their keys; None: all."""
+    if keys is None:
+        return load_file(file, device=str(device))
+    with safe_open(file, framework="pt", device=str(device)) as tensors:
+        return {key: tensors.get_tensor(key) for key in keys}
+
+
+def _keys(tree: Any) -> list[str]:
+    """Return the keys of the tensors in a packed state."""
+    if isinstance(tree, dict):
+        if tree.keys() == {_TENSOR}:
+            return [tree[_TENSOR]]
+        tree = list(tree.values())
+    return [key for item in tree for key in _keys(item)] if isinstance(tree, list) else []
 
 
 def _manifest(path: Path) -> dict[str, Any]:

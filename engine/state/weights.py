@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -30,7 +30,8 @@ class SavedLearners(NamedTuple):
         place: The checkpoint folder.
         step: Steps taken there.
         sha256: Of its tensors' file.
-        by_agent: As in a state of the system; agents that share parameters are one learner, by the first of them.
+        by_agent: As in a state of the system, empty where it was not read; agents that share parameters are one learner, by
+            the first of them.
     """
 
     place: Path
@@ -127,7 +128,7 @@ def load_weights(
     system = backend.per_agent()
     agents = _checked_names(system, agents)
     state = copy_tree(backend.state_dict())
-    saved = read_learners(source)
+    saved = read_learners(source, _givers(agents, state["learners"]))
     found = take_weights(state["learners"], saved.by_agent, str(source), agents, fit)
     found = replace(found, step=saved.step, sha256=saved.sha256, optimisers=optimisers)
     takers = [name for name, taken in found.taken.items() if taken]
@@ -165,6 +166,13 @@ def _checked_names(
         if (owner := system.owner_of.get(name, name)) != name:
             raise ScenarioError(f"'{name}' shares the parameters of '{owner}'; name '{owner}'")
     return agents
+
+
+def _givers(agents: Iterable[str] | Mapping[str, str] | None, own: Collection[str]) -> Collection[str]:
+    """Return the agents of the run that may give something; `own`: those that may take it."""
+    if agents is None:
+        return own
+    return set(agents.values()) if isinstance(agents, Mapping) else set(agents)
 
 
 def _optimiser_state(
@@ -215,15 +223,24 @@ def _check_ties(system: System, learners: Mapping[str, Any], found: TakenWeights
                 )
 
 
-def read_learners(source: str | Path) -> SavedLearners:
+def read_learners(source: str | Path, agents: Collection[str]) -> SavedLearners:
     """Return the saved learners of a run directory's newest checkpoint, or of a checkpoint.
 
+    Args:
+        source: The run or checkpoint.
+        agents: Those that are read; of others nothing is loaded.
+
     Raises:
-        RunError: There is none, or it is damaged.
+        RunError: There is no checkpoint, or it is damaged.
     """
     place = latest(source)
-    manifest, state = read(place)
-    return SavedLearners(place, int(state["now"]), str(manifest["sha256"]), state["system"]["learners"])
+
+    def wanted(state: dict[str, Any]) -> dict[str, Any]:
+        learners = state["system"]["learners"].items()
+        return {name: learner if name in agents else {} for name, learner in learners}
+
+    manifest, learners = read(place, part=wanted)
+    return SavedLearners(place, manifest["step"], manifest["sha256"], learners)
 
 
 def take_weights(

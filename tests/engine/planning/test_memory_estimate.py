@@ -17,6 +17,7 @@ from antiphon.engine.studies.plan import StudyOptions
 from antiphon.engine.studies.study import Study
 from antiphon.envs import describe
 from antiphon.errors import ResourceError
+from antiphon.nets import memory
 from antiphon.nets.memory import was_refused
 from antiphon.scenarios import Scenario, catalogue, load
 from tests.engine.planning.test_plan import chain, ring
@@ -113,8 +114,8 @@ def test_what_is_far_too_large_is_counted_without_being_made() -> None:
 
 def test_installed_memory_is_what_linux_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "meminfo").write_text("MemTotal:       24684092 kB\nMemFree:        16990272 kB\n")
-    monkeypatch.setattr(memory_estimate, "_MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(memory_estimate, "_LIMITS", (tmp_path / "limit",))
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_LIMITS", (tmp_path / "limit",))
     assert installed(CPU) == 24684092 * 1024
     for text, found in (("max\n", 24684092 * 1024), ("1048576\n", 1048576)):
         (tmp_path / "limit").write_text(text)
@@ -122,8 +123,8 @@ def test_installed_memory_is_what_linux_says(tmp_path: Path, monkeypatch: pytest
 
 
 def test_elsewhere_nobody_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_estimate, "_MEMINFO", tmp_path / "none")
-    monkeypatch.setattr(memory_estimate, "_LIMITS", ())
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "none")
+    monkeypatch.setattr(memory, "_LIMITS", ())
     assert installed(CPU) is None
     if not torch.cuda.is_available():
         assert installed(torch.device("cuda")) is None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from antiphon.errors import suggest
+from antiphon.scenarios.graphs.estimate import tries_of
 from antiphon.scenarios.parts import OWN_TARGET, STATE
 from antiphon.scenarios.problems import DocumentError, Path, kind_of
 from antiphon.scenarios.spec import Count, IsReal, Name, Signal, Spec, Whole, channel_name, plain
@@ -235,7 +236,9 @@ def _undirected(graph: GraphSpec) -> list[tuple[int, int]]:
     neighbours, rewire = graph.neighbours or 0, graph.rewire or 0.0
     if graph.kind == "small_world":
         try:
-            made = nx.connected_watts_strogatz_graph(count, neighbours, rewire, seed=seed)
+            made = nx.connected_watts_strogatz_graph(
+                count, neighbours, rewire, tries_of(count, neighbours), seed
+            )
         except nx.NetworkXError:
             raise DocumentError((), "no connected small world was found; take more neighbours") from None
         return list(made.edges)

@@ -1,0 +1,1 @@
+"""Generated graphs of agents, and what they take."""
