@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -90,7 +91,7 @@ def left(tab: Tab) -> list[int]:
 def test_it_opens_on_value_and_counts_the_verdicts(opened: Opened) -> None:
     tab = opened(data(MEASURED))
     assert tab.part("figure").input_value() == "value"
-    assert strip(tab) == "value 2 of 8 matter 2 harm 4 unresolved 1 not measured 1 of 9 stale 2 silent"
+    assert strip(tab) == "value 2 of 8 matter 2 harm 4 unresolved 1 without one 1 of 9 stale 2 silent"
     tab.at(10)
     assert "value not yet at this step" in strip(tab)
     assert strip(tab).endswith("1 of 9 stale 2 silent")
@@ -155,6 +156,7 @@ def test_the_list_has_intervals_and_chance_does_not_come_first(opened: Opened) -
     assert texts[1] == "mind->second 0.4 [0.3, 0.5]"
     assert texts[-1] == "left->mind:again −0.8 [−1.1, −0.5]"
     assert not any("slow->slow" in text for text in texts[:2])
+    assert len({text.partition(" ")[0] for text in texts}) == len(texts) == 6
     options = tab.part("figure").locator("option").evaluate_all("all => all.map((one) => one.value)")
     assert "value_low" not in options
 
@@ -247,3 +249,23 @@ def test_a_large_run_opens_in_the_matrix_by_community(opened: Opened) -> None:
     assert tab.part("order").input_value() == "community"
     tab.push("view-graph")
     assert tab.part("view-graph").get_attribute("aria-selected") == "true"
+
+
+def test_no_name_is_cut_by_the_edge(opened: Opened) -> None:
+    """Long names of agents at the edges stand whole within the picture."""
+    agents = {f"an agent of a long name {number}": {} for number in range(6)}
+    first, second, *_ = agents
+    graph = graph_document(runs.description(agents, [(first, second, "", {})]))
+    for agent, place in zip(
+        graph["agents"], [(0, 0), (1, 0), (0, 1), (1, 1), (0, 0.5), (1, 0.5)], strict=True
+    ):
+        agent["x"], agent["y"] = place
+    tab = opened(RunData("names", graph))
+    picture = ElementTree.fromstring(tab.downloaded("svg"))
+    width, height = (float(picture.get(side, 0)) for side in ("width", "height"))
+    names = [node for node in picture.iter() if node.tag.endswith("text") and "name" in (node.text or "")]
+    assert {node.text for node in names} == {f"an agent of…ong name {number}" for number in range(6)}
+    for node in names:
+        half = 0.25 * 11 * len(node.text or "")  # half of its width, at least
+        assert half <= float(node.get("x", 0)) <= width - half, node.text
+        assert 5 <= float(node.get("y", 0)) <= height - 5, node.text

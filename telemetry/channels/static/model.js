@@ -5,7 +5,6 @@ import { MATRIX_FROM } from "./matrixorder.js";
 import { boundsOf, defaultMetric, differenceFigure, energyAt, energyMetrics, figureAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit } from "./shown.js";
 import { valuesAt } from "./source.js";
 
-
 const VERDICTS = ["verdict", "channel"];
 
 /** The state of the page; knows nothing of elements. */

@@ -235,6 +235,7 @@ const SAMPLED = 10000;
 const LEAST_BEND = 10;
 const MOST_BEND = 1e7;
 
+/** How numbers are spread over a scale: see Run.spread. */
 export function spreadOf(values, low, high) {
   const every = Math.max(Math.floor(values.length / SAMPLED), 1);
   const base = low < 0 && high > 0 ? 0 : low;

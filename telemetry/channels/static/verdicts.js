@@ -64,7 +64,7 @@ export class VerdictStrip {
     if (measured.length > 1) label.value = found.measure;
     const group = this.#group("ap-strip-worth", words, found.measured, chosen, words.map(({ name }) => name));
     const left = found.total - found.measured;
-    if (found.measured && left) group.append(el("span", { class: "ap-strip-none", text: `${left.toLocaleString("en-US")} not measured`, title: "The value of a channel is undefined where the true gradient brings no gain" }));
+    if (found.measured && left) group.append(el("span", { class: "ap-strip-none", text: `${left.toLocaleString("en-US")} without one`, title: "Not measured, or undefined: a value is where the true gradient brings nothing that can be told from chance" }));
     if (late) group.replaceChildren(el("span", { class: "ap-strip-none", text: late }));
     group.prepend(label);
     return group;
