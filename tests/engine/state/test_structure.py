@@ -100,9 +100,19 @@ def test_a_state_of_another_form_is_one_line_and_nothing_is_loaded(
     assert "\n" not in str(found.value)
 
 
-def test_what_a_run_writes_has_the_form_that_is_asked_for(run: Path) -> None:
-    with Simulation.load(run) as simulation:
-        assert simulation.now == 6
+@pytest.mark.parametrize(
+    "name",
+    ["char-lm", "clockwork", "copy", "feudal-keydoor", "hyperplane", "referential-game", "speaker-listener"],
+)
+def test_what_a_simulation_saves_is_accepted(tmp_path: Path, name: str) -> None:
+    with Simulation(load(name).resolve(None, {})) as simulation:
+        for step in range(1, 8):
+            simulation.step()
+            if step in (1, 7):
+                simulation.save(tmp_path / str(step))
+    for step in (1, 7):
+        with Simulation.load(tmp_path / str(step)) as loaded:
+            assert loaded.step()["step"] == step
 
 
 def test_a_manifest_without_its_digest_is_read_and_other_entries_are_not(run: Path, tmp_path: Path) -> None:
