@@ -84,7 +84,7 @@ def _system(system: System, learners: Mapping[str, Any], signals: Mapping[str, C
         "predictors": {name: _trained(own.state_dict()) for name, own, _ in models if own is not None},
         "inputs": {name: _trained(own.state_dict()) for name, _, own in models if own is not None},
         "outliers": {
-            name: _table({"median": _number, "seen": _whole, "bites": _whole})
+            name: _table({"median": _optional(_number), "seen": _whole, "bites": _whole})
             for name, c in channels.items()
             if c.outliers is not None
         },
@@ -190,7 +190,7 @@ def _tape(system: System, signals: Mapping[str, Check]) -> Check:
             _optional(read),
             _optional(_tensor((rows, None), None)),
         ]
-        policy = [_tensor(None), _each(_whole)] if len(value) == 8 else []
+        policy = [_optional(_tensor(None)), _each(_whole)] if len(value) == 8 else []
         _row(*own, *policy)(value, place)
 
     def start(value: Any, place: str) -> None:
