@@ -68,7 +68,7 @@ class _Composer(yaml.composer.Composer):
         self._depth += 1
         self._nodes += 1
         if self._depth > _MOST_LEVELS:
-            event: yaml.Event = cast(Any, self).peek_event()
+            event = cast(Any, self).peek_event()
             message = f"nested too deeply, more than {_MOST_LEVELS} levels"
             raise yaml.composer.ComposerError(problem=message, problem_mark=event.start_mark)
         if self._nodes > 2 * _MOST_VALUES:  # keys are nodes, but no values
