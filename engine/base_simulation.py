@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
@@ -31,7 +32,7 @@ from antiphon.engine.state.changes import changed
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
 from antiphon.engine.state.compatibility import check_compatible, check_objects
 from antiphon.engine.state.state_dict import with_optimisers_of
-from antiphon.engine.state.weights import TakenWeights, load_weights
+from antiphon.engine.state.weights import Fit, TakenWeights, load_weights
 from antiphon.engine.step.backends import backend_of
 from antiphon.engine.step.replicated_engine import Replica
 from antiphon.engine.step.report import AgentReport, MeanAccumulator
@@ -58,6 +59,7 @@ class BaseSimulation:
         now: Steps taken.
         changes: What `set` has changed: step, key and value, in order.
         until: The step that the run is to reach.
+        memory_guard: What turns exhausted memory into a line.
         backend: What computes a step.
         world: Its environment.
         learned: What was learned at the newest step.
@@ -93,9 +95,9 @@ class BaseSimulation:
         self.stopping: Callable[[], bool] = lambda: False
         self._env = make_environment(scenario, self.device, dtype, scenario.training.batch)
         try:
-            self._memory_guard = MemoryGuard(scenario, self._env.description, self.device, dtype)
-            self._memory_guard.check()
-            with self._memory_guard, uncollected():
+            self.memory_guard = MemoryGuard(scenario, self._env.description, self.device, dtype)
+            self.memory_guard.check()
+            with self.memory_guard, uncollected():
                 self._start(seed)
             if scenario.telemetry.value is not None:
                 self._env.state_dict()  # forks need it: an environment without one is refused now, not in mid-run
@@ -146,7 +148,7 @@ class BaseSimulation:
             watch = self.watching(step)
             ended = self.advance(watch=watch, keep=watch or self.keeps_messages or step + 1 == self.until)
         except (MemoryError, RuntimeError) as error:
-            self._memory_guard.refuse(error)
+            self.memory_guard.refuse(error)
             raise
         return {"step": step, "ended": ended, "losses": self.learned.by_agent()}
 
@@ -250,12 +252,17 @@ class BaseSimulation:
         scenario = changed(self.scenario, [(key, value)])
         _check_alone(self, "set")
         line = f"{key} is {show_value(value)} from here on"
-        with self._memory_guard:
+        with self.memory_guard:
             self._continue_as(scenario, _built(self, scenario), line)
         self.changes.append((self.now, key, frozen_data(value)))
 
     def load_weights(
-        self, source: str | Path, agents: Iterable[str] | Mapping[str, str] | None = None
+        self,
+        source: str | Path,
+        agents: Iterable[str] | Mapping[str, str] | None = None,
+        fit: Fit = "tensors",
+        *,
+        optimisers: bool = False,
     ) -> TakenWeights:
         """Take parameters and running statistics of another run's agents, where names and shapes are the same.
 
@@ -265,18 +272,21 @@ class BaseSimulation:
             source: A run directory (its newest checkpoint), or a checkpoint folder.
             agents: Those that take weights, or by these the run's agents that they take them of; None: all that the
                 run has.
+            fit: `tensors`: every tensor that fits is taken. `layers`: every layer whose tensors all fit; those that
+                differ keep their own values, as adaptors that go on learning. `all`: all of an agent, else it is refused.
+            optimisers: Whether optimiser states are taken too, with `fit="all"`.
 
         Returns:
             What was taken and what was not, and why; an event says it too.
 
         Raises:
             RunError: The run or checkpoint is missing or damaged, or this simulation has been closed.
-            ScenarioError: An agent that is named is missing here or there, or nothing fits; nothing has changed.
+            ScenarioError: An agent that is named is missing here or there, or does not fit; nothing has changed.
             DivergenceError: As of `synchronize`.
         """
         self.check_open()
         self.synchronize()
-        return load_weights(self.backend, self.now, source, agents)
+        return load_weights(self.backend, self.now, source, agents, fit, optimisers=optimisers)
 
     def _continue_as(self, scenario: Scenario, system: System, event: str | None = None) -> None:
         """Go on with another system of the same shapes, from the present state."""
@@ -396,7 +406,7 @@ class BaseSimulation:
             check_compatible(system, self.world.step_signals.signals, state["system"], state["present"])
         except (RunError, ScenarioError) as difference:
             raise self.world.refusal(state) or RunError(str(difference)) from None
-        with self._memory_guard, uncollected():
+        with self.memory_guard, uncollected():
             if system is not self.system:
                 _check_alone(self, "load")
                 self._continue_as(scenario, system)
@@ -523,10 +533,11 @@ class BaseSimulation:
     def close(self) -> None:
         """Close recorders and environment; a second call does nothing."""
         self.closed = True
-        for recorder in self.recorders:
-            recorder.close()
-        self.recorders = []
-        self._env.close()
+        recorders, self.recorders = self.recorders, []
+        with ExitStack() as closing:
+            closing.callback(self._env.close)
+            for recorder in reversed(recorders):
+                closing.callback(recorder.close)
 
     def __enter__(self) -> Self:
         return self

@@ -29,7 +29,7 @@ from antiphon.engine.runs.observers import ProgressBar, StepCallback
 from antiphon.engine.runs.run_loop import Observer, RunLoop, check_limit
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
 from antiphon.engine.state.compatibility import check_same_scenario
-from antiphon.engine.state.weights import TakenWeights
+from antiphon.engine.state.weights import Fit, TakenWeights
 from antiphon.engine.step.report import AgentReport
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template
@@ -283,12 +283,19 @@ class Simulation(BaseSimulation):
             self._writer.directory.checkpoint(self)
 
     def load_weights(
-        self, source: str | Path, agents: Iterable[str] | Mapping[str, str] | None = None
+        self,
+        source: str | Path,
+        agents: Iterable[str] | Mapping[str, str] | None = None,
+        fit: Fit = "tensors",
+        *,
+        optimisers: bool = False,
     ) -> TakenWeights:
         """Take weights of another run, as its base does; a run directory has them in a checkpoint at once."""
-        found = super().load_weights(source, agents)
+        found = super().load_weights(source, agents, fit, optimisers=optimisers)
         if self._writer is not None:
-            self._writer.directory.checkpoint(self)
+            directory = self._writer.directory
+            directory.checkpoint(self)
+            directory.note(weights=[*directory.facts.get("weights", []), *found.origins(self.now)])
         return found
 
     def steps(self, count: int) -> Iterator[StepInfo]:
@@ -354,15 +361,14 @@ class Simulation(BaseSimulation):
         self._close(failure)
 
     def _close(self, failure: BaseException | None) -> None:
-        try:
+        with ExitStack() as closing:
+            if self._writer is not None:
+                closing.callback(self._writer.directory.release)
+            closing.callback(super().close)
+            if self._coordinator is not None:
+                closing.callback(self._coordinator.close)
             if self._writer is not None:
                 self._writer.close(failure)
-        finally:
-            if self._coordinator is not None:
-                self._coordinator.close()
-            super().close()
-            if self._writer is not None:
-                self._writer.directory.release()
 
     # --- playing -----------------------------------------------------------------------------------------
 

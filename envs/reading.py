@@ -68,7 +68,7 @@ class CharText(TorchVectorEnv):
                 f"env.text: the {self.split} split of '{self._text}' has {len(self._codes)} characters, and {num_envs} lanes need "
                 f"{2 * num_envs}; lower training.batch or give a longer text"
             )
-        self._one_hot = torch.eye(read.classes, dtype=dtype, device=self.device)
+        self._classes = read.classes
         self._read = 0  # characters of each environment since the last seed
         self._begins = torch.empty(0)
 
@@ -121,7 +121,9 @@ class CharText(TorchVectorEnv):
         place = (self._begins + self._read) % len(self._codes)
         values: dict[str, Tensor] = {}
         if "char" in self.requested:
-            values["char"] = self._one_hot[self._codes[place]]
+            codes = self._codes[place].unsqueeze(-1)
+            shape = (*place.shape, self._classes)  # no table of all classes: a text may have very many
+            values["char"] = torch.zeros(shape, dtype=self.dtype, device=self.device).scatter_(-1, codes, 1.0)
         if "next" in self.requested:
             values["next"] = self._codes[(place + 1) % len(self._codes)]
         return self._divide(values)

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Any, cast
+from typing import Any
 
 import yaml
 
@@ -68,9 +68,9 @@ class _Composer(yaml.composer.Composer):
         self._depth += 1
         self._nodes += 1
         if self._depth > _MOST_LEVELS:
-            event = cast(Any, self).peek_event()
             message = f"nested too deeply, more than {_MOST_LEVELS} levels"
-            raise yaml.composer.ComposerError(problem=message, problem_mark=event.start_mark)
+            parser: Any = self  # the class beside this one
+            raise yaml.composer.ComposerError(problem=message, problem_mark=parser.peek_event().start_mark)
         if self._nodes > 2 * _MOST_VALUES:  # keys are nodes, but no values
             raise DocumentError((), _TOO_LONG)
         node: yaml.Node | None = super().compose_node(parent, index)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 WALL_CLOCK = ("seconds", "steps_per_second")
 """Figures of a run that differ from one machine, and one time, to the next."""
+MEASURED = ("value", "value_low", "value_high", "parameter_cosine", "value_seconds")
+"""Figures that are measured at an interval of their own, seldom, since each takes long."""
 Kind: TypeAlias = Literal["agent", "channel", "env", "run"]
 """Kind of a figure. Figures of the environment or the whole run have an empty name."""
 
@@ -74,6 +76,8 @@ class RunDescription:
     """Steps from one row of figures to the next."""
     until: int = 0
     """The step the run stops at."""
+    batch: int = 0
+    """Parallel environments; 0: unknown."""
     start_step: int = 0
     """Steps done before this session: 0 for a new run, the checkpoint's step for a resumed one."""
     top: int = 32
@@ -85,7 +89,7 @@ class RunDescription:
 class Recorder:
     """Base of recorders; subclasses override the calls that they use.
 
-    Calls come in the order begin, (figures | histograms | samples | digests | parts)*, end?, close. A recorder may raise RunError
+    Calls come in the order begin, (figures | histograms | samples | digests | parts | sync)*, end?, close. A recorder may raise RunError
     where it cannot write; it uses no random numbers and changes no argument.
     """
 
@@ -109,6 +113,9 @@ class Recorder:
 
     def end(self, result: Mapping[str, Any]) -> None:
         """Write the result of a finished run (the object of `--json`)."""
+
+    def sync(self) -> None:
+        """Write to the disk what has been recorded: a checkpoint follows, from which the run goes on behind it."""
 
     def close(self) -> None:
         """Close all files, also after an error; a second call does nothing."""
@@ -154,6 +161,11 @@ class Recorders(Recorder):
         """Pass the result to each recorder."""
         for recorder in self._recorders:
             recorder.end(result)
+
+    def sync(self) -> None:
+        """Have each recorder write to the disk."""
+        for recorder in self._recorders:
+            recorder.sync()
 
     def close(self) -> None:
         """Close every recorder, even where closing one of them raises."""

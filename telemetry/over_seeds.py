@@ -10,10 +10,10 @@ from pathlib import Path
 from antiphon.files import writing
 from antiphon.telemetry.csv_files import read_figures
 from antiphon.telemetry.event_file import Chart, EventFile, event_files
-from antiphon.telemetry.figures import Figure, Kind, Recorder, RunDescription
+from antiphon.telemetry.figures import MEASURED, Figure, Kind, Recorder, RunDescription
 from antiphon.telemetry.names import tag_part
 from antiphon.telemetry.statistics import standard_error
-from antiphon.telemetry.tensorboard import Curves
+from antiphon.telemetry.tensorboard import Curves, in_events
 
 __all__ = ["OverSeeds"]
 
@@ -27,7 +27,7 @@ class OverSeeds:
 
     The mean has the tag that the figure has in the runs, so that all lie in one chart. `seeds/<tag>/mean`, `low` and
     `high` are a band of Custom Scalars: the mean and one standard error to either side, over the seeds that have the
-    figure at the step. A step is written once every seed has passed it.
+    figure at the step. A step is written once every seed has passed it; of a long run only some are (`in_events`).
 
     Args:
         logdir: The folder; it is made, and events that are there are replaced, with the first step that is written.
@@ -37,6 +37,7 @@ class OverSeeds:
 
     def __init__(self, logdir: Path, description: RunDescription, seeds: int) -> None:
         self._curves = Curves(description)
+        self._every, self._until = description.every, description.until
         self._reached: list[float] = [0] * seeds
         self._waiting: dict[int, dict[Figure, list[float]]] = {}
         """Values of the seeds by step and figure."""
@@ -67,9 +68,10 @@ class OverSeeds:
         Raises:
             RunError: The folder cannot be written.
         """
-        waiting = self._waiting.setdefault(step, {})
+        whole = step == self._until or in_events(step, self._every)
         for row in rows:
-            if row.kind != "run" and math.isfinite(row.value):
+            if row.kind != "run" and math.isfinite(row.value) and (whole or row.metric in MEASURED):
+                waiting = self._waiting.setdefault(step, {})
                 waiting.setdefault(row._replace(value=0.0), []).append(row.value)
         self._reach(seed, step)
 

@@ -29,8 +29,16 @@ from antiphon.files import writing
 from antiphon.telemetry.channels.documents import edges_by_name
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.channels.tags import Family
-from antiphon.telemetry.event_file import Chart, EventFile, event_files
-from antiphon.telemetry.figures import Figure, HistogramRow, Kind, Recorder, RunDescription, SampleRow
+from antiphon.telemetry.event_file import HPARAMS, RESULT, Chart, EventFile, drop_after
+from antiphon.telemetry.figures import (
+    MEASURED,
+    Figure,
+    HistogramRow,
+    Kind,
+    Recorder,
+    RunDescription,
+    SampleRow,
+)
 from antiphon.telemetry.names import tag_part
 from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.pictures import LABEL_COLOURS, graph_png
@@ -41,8 +49,12 @@ __all__ = ["write_projector"]
 _log = logging.getLogger(__name__)
 
 _RESULTS = ("accuracy", "error", "bits", "return", "seconds")
+_TEXT, _PICTURE, _RASTER = "scenario/yaml", "graph/picture", "time/raster"
 _LONGEST_TEXT = 100_000
 """Most characters of the scenario's text; TensorBoard renders more slowly, and scenario.yaml has all."""
+
+_ALL_ROWS = 2_000
+"""Rows of figures up to which event files have every one."""
 
 Picture = tuple[bytes, int, int]
 """A PNG file with its width and height."""
@@ -60,8 +72,10 @@ class TensorBoardRecorder(Recorder):
     beyond `top` of them likewise `parts/…`. Figures that are not finite are skipped:
     TensorBoard has none; metrics.csv keeps them.
 
-    The description (text, picture, hyperparameters) is written once per folder. A resumed run adds a file and
-    has readers drop what the earlier ones hold after `start_step`.
+    Of a long run only some rows are written (`in_events`).
+
+    The description (text, picture, hyperparameters, graph, timeline) is written once per folder. A resumed run adds a
+    file; what earlier ones hold after `start_step` is cut off, so that they have every tag once per step.
 
     Args:
         logdir: The run's folder.
@@ -72,6 +86,7 @@ class TensorBoardRecorder(Recorder):
         self._logdir = Path(logdir)
         self._start_step = start_step
         self._last_step = start_step
+        self._every, self._until = 1, 0
         self._charted = 0
         self._curves: Curves | None = None
         self._events: EventFile | None = None
@@ -81,12 +96,16 @@ class TensorBoardRecorder(Recorder):
     def begin(self, description: RunDescription) -> None:
         """Open an event file and describe the run."""
         self._curves = Curves(description)
-        described = bool(event_files(self._logdir))
-        self._events = events = EventFile(self._logdir)
+        self._every, self._until = description.every, description.until
+        earlier = drop_after(self._logdir, self._start_step)
+        self._curves.restore(earlier.charts)
+        self._charted = self._curves.metric_count
+        self._events = events = EventFile(self._logdir, earlier.wall_time)
         events.forget_after(self._start_step)
-        if not described:
-            _describe(events, description)
-        self._channels = ChannelsWriter(events, description)
+        _describe(events, description, earlier.tags)
+        self._channels = ChannelsWriter(events, description, earlier.documents)
+        for messages in earlier.messages.values():
+            self._samples = self._channels.named(messages)
         events.flush()
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
@@ -95,13 +114,20 @@ class TensorBoardRecorder(Recorder):
         assert self._curves is not None
         self._last_step = step
         assert self._channels is not None
+        if not self._in_events(step):
+            rows = [row for row in rows if row.metric in MEASURED]
         self._events.scalars(step, self._curves.scalars(rows))
         self._channels.figures(step, rows)
         self._chart(step)
 
+    def _in_events(self, step: int) -> bool:
+        return step == self._until or in_events(step, self._every)
+
     def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
         """Write the figures of the parts of a run in parts at one step."""
         assert self._events is not None, "begin() comes before parts()"
+        if not self._in_events(step):
+            return
         assert self._curves is not None
         assert self._channels is not None
         self._events.scalars(step, self._curves.part_scalars(rows))
@@ -121,6 +147,8 @@ class TensorBoardRecorder(Recorder):
         """Write distributions of one step."""
         assert self._events is not None, "begin() comes before histograms()"
         assert self._curves is not None
+        if not self._in_events(step):
+            return
         named = ((self._curves.tag(kind, name, metric), values) for kind, name, metric, values in rows)
         self._events.histograms(
             step, [(f"{both[0]}/histogram", both[1], values) for both, values in named if both is not None]
@@ -130,7 +158,11 @@ class TensorBoardRecorder(Recorder):
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
         """Write messages of one step, for the Channels tab."""
         assert self._channels is not None, "begin() comes before samples()"
+        assert self._events is not None
+        if not self._in_events(step):
+            return
         self._channels.samples(step, rows)
+        self._events.flush()
         self._samples = rows
 
     def end(self, result: Mapping[str, Any]) -> None:
@@ -138,11 +170,16 @@ class TensorBoardRecorder(Recorder):
         assert self._events is not None, "begin() comes before end()"
         found = [(key, result[key]) for key in _RESULTS if isinstance(result.get(key), int | float)]
         self._events.scalars(
-            self._last_step, [(f"result/{key}", f"result/{key}", value) for key, value in found]
+            self._last_step, [(f"{RESULT}{key}", f"{RESULT}{key}", value) for key, value in found]
         )
         self._events.hparams_done(self._last_step)
         write_projector(self._logdir, self._samples)
         self._events.flush()
+
+    def sync(self) -> None:
+        """Write the events to the disk."""
+        if self._events is not None:
+            self._events.sync()
 
     def close(self) -> None:
         """Close the event file."""
@@ -151,21 +188,39 @@ class TensorBoardRecorder(Recorder):
             self._events = None
 
 
-def _describe(events: EventFile, description: RunDescription) -> None:
+def in_events(step: int, every: int) -> bool:
+    """Return whether event files have the rows of a step: so they grow with the logarithm of the number of steps.
+
+    Of the first 2,000 rows they have all, up to the 4,000th every second, up to the 8,000th every fourth and so on. Those of
+    steps in between, as of the first, are few.
+
+    Args:
+        step: Counted from 1.
+        every: Steps from one row to the next.
+    """
+    row, between = divmod(step, every)
+    halvings = ((row - 1) // _ALL_ROWS).bit_length() if row else 0
+    return between > 0 or row % (1 << halvings) == 0
+
+
+def _describe(events: EventFile, description: RunDescription, written: set[str]) -> None:
+    """Write what describes a run, but for the tags that are written."""
     step = description.start_step
-    text = description.yaml
-    if len(text) > _LONGEST_TEXT:
-        text = text[:_LONGEST_TEXT] + "\n… (the rest is in scenario.yaml)"
-    events.text(step, "scenario/yaml", text)
-    events.hparams(step, description.hparams, [(f"result/{key}", key) for key in _RESULTS])
+    if _TEXT not in written:
+        text = description.yaml
+        if len(text) > _LONGEST_TEXT:
+            text = text[:_LONGEST_TEXT] + "\n… (the rest is in scenario.yaml)"
+        events.text(step, _TEXT, text)
+    if not written >= HPARAMS:
+        events.hparams(step, description.hparams, [(f"{RESULT}{key}", key) for key in _RESULTS])
     graph, timeline = description.graph, description.timeline
     content = repr((list(graph.nodes(data=True)), list(graph.edges(keys=True, data=True))))
     try:
-        events.picture(step, "graph/picture", *_cached("graph/picture", content, lambda: graph_png(graph)))
-        if timeline is not None:
+        if _PICTURE not in written:
+            events.picture(step, _PICTURE, *_cached(_PICTURE, content, lambda: graph_png(graph)))
+        if timeline is not None and _RASTER not in written:
             times = json.dumps(timeline.plain())
-            picture = _cached("time/raster", times, lambda: timeline_png(timeline))
-            events.picture(step, "time/raster", *picture)
+            events.picture(step, _RASTER, *_cached(_RASTER, times, lambda: timeline_png(timeline)))
     except RunError as error:
         _log.info("TensorBoard shows no pictures: %s", error)
 
@@ -351,6 +406,13 @@ class Curves:
     def metric_count(self) -> int:
         """Number of metrics so far; the charts change whenever it grows."""
         return sum(map(len, self._metrics.values()))
+
+    def restore(self, charts: Mapping[str, Iterable[str]]) -> None:
+        """Take over the metrics of an earlier session from the titles of its `charts`, by category."""
+        for family, metrics in self._metrics.items():
+            for category, titles in charts.items():
+                if category.partition(":")[0] == f"{family.capitalize()}s":
+                    metrics.update(dict.fromkeys(titles))
 
     def charts(self) -> dict[str, list[Chart]]:
         """Return the charts by category: for each metric so far, all levels, channels, states and agents side by side."""

@@ -33,6 +33,7 @@ __all__ = [
     "signal_caution",
     "verdict_flags",
     "worth",
+    "worths_in_words",
 ]
 
 Verdict: TypeAlias = Literal["matters", "harms", "unresolved", "stale", "silent"]
@@ -43,7 +44,9 @@ MEASURES: tuple[Measure, ...] = ("value", "ablation")
 """Figures that measure a channel's worth, each with an interval (`bounds`); the first that was measured is used."""
 _OPTIONS: dict[Measure, tuple[str, ...]] = {"value": ("--value",), "ablation": ("--ablate", "zero")}
 _STALE = 4
-"""Ticks of the sender from which on a message is stale."""
+"""Ticks of the sender from which on a message is stale,"""
+_LATER = 2
+"""and how many times as many as the median channel's: long links that all channels have are the system's timing."""
 _SILENT = 0.01
 """Share of the median energy below which a message carries nothing."""
 _CONSTANT = 1e-6
@@ -70,8 +73,8 @@ VERDICTS: dict[Verdict, Definition] = {
     "unresolved": Definition("unresolved", "The 95 % interval holds 0: it may help or harm."),
     "stale": Definition(
         "stale",
-        f"Its sender has ticked at least {_STALE} times since it sent the newest message that can be read, "
-        "what the link loses on average included.",
+        f"Its sender has ticked at least {_STALE} times since it sent the newest message that can be read, and at least "
+        f"{_LATER} times as often as the median channel's; what the link loses on average is included.",
     ),
     "silent": Definition(
         "silent",
@@ -165,7 +168,9 @@ def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArr
         found[sound & (low <= 0) & (high >= 0)] += flags["unresolved"]
     age = figures.get("age")
     if age is not None:
-        found[np.floor(age / traits.periods) + traits.resends >= _STALE] += FLAGS[""]["stale"]
+        ticks = np.floor(age / traits.periods) + traits.resends
+        typical = _median(ticks)
+        found[(ticks >= _STALE) & (ticks >= _LATER * typical)] += FLAGS[""]["stale"]
     found[np.broadcast_to(_silent(figures, traits), shape)] += FLAGS[""]["silent"]
     return found
 
@@ -180,7 +185,8 @@ def _silent(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArray[np.
         figures.get(metric) for metric in ("message_energy", "message_std", "symbol_entropy")
     )
     if energy is not None:
-        silent = silent | (energy <= _SILENT * _typical(energy))
+        carrying = np.where(np.isfinite(energy) & (energy > 0), energy, np.nan)
+        silent = silent | (energy <= _SILENT * _median(carrying))
         if spread is not None:
             several = (traits.sizes > 1) | (traits.batch > 1)
             silent = silent | (several & (spread <= _CONSTANT * energy))
@@ -189,11 +195,10 @@ def _silent(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArray[np.
     return silent
 
 
-def _typical(energy: Values) -> Values:
-    """Return the median energy of the channels that carry anything, [..., 1]; 0 where none does."""
-    masked = np.where(np.isfinite(energy) & (energy > 0), energy, np.nan)
-    empty = np.isnan(masked).all(axis=-1, keepdims=True)
-    found: Values = np.nanmedian(np.where(empty, 0.0, masked), axis=-1, keepdims=True)
+def _median(values: Values) -> Values:
+    """Return the median over channels, nan left out, [..., 1]; 0 where there is no number."""
+    empty = np.isnan(values).all(axis=-1, keepdims=True)
+    found: Values = np.nanmedian(np.where(empty, 0.0, values), axis=-1, keepdims=True)
     return found
 
 
@@ -227,6 +232,12 @@ def in_words(found: Mapping[Verdict, int], total: int) -> str:
     if rest and not words:
         rest[0] = f"{rest[0].partition(' ')[0]} of {total} {rest[0].partition(' ')[2]}"
     return "; ".join(", ".join(part) for part in (words, rest) if part)
+
+
+def worths_in_words(verdicts: Iterable[Verdict | None]) -> str:
+    """Return how many channels have each verdict of worth, in one line; None: a channel without an interval."""
+    found = list(verdicts)
+    return in_words({verdict: found.count(verdict) for verdict in _WORTHS}, len(found))
 
 
 def measuring_command(path: str, measures: Sequence[Measure] = ("value",)) -> str:

@@ -20,6 +20,7 @@ from tests.commands import Commands
 VERBS = [
     "run",
     "resume",
+    "graft",
     "evaluate",
     "export",
     "show",

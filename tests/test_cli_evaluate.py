@@ -52,6 +52,23 @@ def test_ablation_ranks_the_channels(run: Path, cli: Commands) -> None:
     assert "1/1 rollouts" in cli.err
 
 
+def test_verdicts_follow_from_the_intervals(tmp_path: Path, cli: Commands) -> None:
+    judged = tmp_path / "judged"
+    assert main(["run", "digits-mlp", *TINY, "--name", "judged", "--logdir", str(tmp_path)]) == 0
+    line = f"channels: value not measured (antiphon evaluate {judged} --value); 0 of 2 stale, 0 silent"
+    assert line in cli("show", judged)
+    cli("evaluate", judged, "--ablate zero --examples 100")
+    changes = json.loads((judged / "measured.json").read_text())["ablation"]["channels"].values()
+    losses = [change["readouts"]["loss"] for change in changes]
+    matter = sum(loss["change"] - loss["half"] > 0 for loss in losses)
+    harm = sum(loss["change"] + loss["half"] < 0 for loss in losses)
+    words = f"{matter} of 2 matter, {harm} harm, {2 - matter - harm} unresolved"
+    assert f"channels: {words}\n" in cli.out
+    assert f"channels: by ablation, {words}; 0 stale, 0 silent" in cli("show", judged)
+    found = cli.json("show", judged)["run"]["verdicts"]
+    assert (found["measure"], found["counts"]["matters"]) == ("ablation", matter)
+
+
 SYMBOLS = """
 scenario: words
 env: {id: antiphon/Digits-v0}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
 import sys
 import tomllib
@@ -111,19 +110,6 @@ def test_every_dependency_is_imported() -> None:
     extras = set(PROJECT["project"]["optional-dependencies"]) - {"dev", "docs"}
     used = set(third_party(at_once=True)) | set(third_party(at_once=False))
     assert declared(*extras) - used == {"ray", "onnx", "onnxscript", "mpe2"}
-
-
-def test_the_lowest_versions_are_those_of_the_declared_requirements() -> None:
-    spec = importlib.util.spec_from_file_location("lowest", ROOT / ".ci" / "lowest.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    lines = list(module.lowest(PROJECT["project"]))
-    assert {"protobuf==6.31.1", "pandas==2.2", "torch==2.11"} <= set(lines)
-    assert sorted(line.partition("==")[0] for line in lines) == sorted(requirements())
-    with pytest.raises(ValueError, match="'numpy' must be NAME>=VERSION"):
-        list(module.lowest({"name": "x", "dependencies": ["numpy"], "optional-dependencies": {}}))
 
 
 def test_every_folder_with_an_init_is_installed_and_no_other() -> None:

@@ -30,7 +30,7 @@ from antiphon.commands.output import (
 )
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.inference.links import Links
-from antiphon.engine.probes.ablation import Ablation, Change, Kind, ablate, check_readouts
+from antiphon.engine.probes.ablation import Ablation, Change, Kind, ablate, ablation_rows, check_readouts
 from antiphon.engine.probes.ceiling import ceilings
 from antiphon.engine.probes.implied import ImpliedLoss, implied_loss
 from antiphon.engine.probes.language import Language, language, language_rows, spoken
@@ -38,7 +38,7 @@ from antiphon.engine.probes.linear_probe import ProbeScore, linear_probe
 from antiphon.engine.probes.representation import dissimilarity, similarity, weight_norms
 from antiphon.engine.probes.representation import represent as record_representations
 from antiphon.engine.probes.signal_alignment import SignalAlignment, signal_alignment, signal_rows
-from antiphon.engine.probes.value import Values, value, value_rows
+from antiphon.engine.probes.value import COUPLING, Values, value, value_rows
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.run_writer import keep_measured, over
 from antiphon.engine.simulation import Simulation
@@ -46,7 +46,7 @@ from antiphon.errors import RunError, suggest
 from antiphon.files import finite, writing
 from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.pictures import draw_clouds, draw_matrices, draw_profiles
-from antiphon.telemetry.verdicts import signal_caution
+from antiphon.telemetry.verdicts import signal_caution, worth, worths_in_words
 
 __all__ = ["Measurements", "evaluate"]
 
@@ -138,11 +138,8 @@ def evaluate(
                     simulation, kind, split=split, channels=channels, links=links, limit=limit, watch=watch
                 )
             result["ablation"] = _ablation(ablated)
-            lost = [
-                Figure("channel", name, "ablation", changes["loss"].value)
-                for name, changes in ablated.readouts.items()
-            ]
-            _keep(directory, simulation, {"ablation": {"split": split, **result["ablation"]}}, lost)
+            found_ablation = {"ablation": {"split": split, **result["ablation"]}}
+            _keep(directory, simulation, found_ablation, ablation_rows(ablated))
             if not json:
                 _show_ablation(ablated)
         if measurements.language:
@@ -306,6 +303,8 @@ def _show_ablation(found: Ablation) -> None:
     title = f"\nWithout each channel ({found.kind}): change over {found.examples:,} examples, 95 % interval"
     show_table([*heads, "most for"], rows, right=len(heads), title=title)
     left_out(len(found.channels), _ROWS)
+    verdicts = [changes["loss"].verdict for changes in found.readouts.values()]
+    console().print(f"channels: {worths_in_words(verdicts)}")
 
 
 def _change(change: Change, factor: float, digits: int) -> list[str]:
@@ -375,10 +374,10 @@ def _show_value(found: Values, alignments: dict[str, dict[str, Any]]) -> None:
     for row in found.rows[:_ROWS]:
         interval = "" if row.low is None or row.high is None else f"[{row.low:.2f}, {row.high:.2f}]"
         losses = [decimal(finite(loss)) for loss in (row.zero, row.synthetic, row.true)]
-        worth = "undefined" if row.value is None else f"{row.value:.2f}"
+        middle = "undefined" if row.value is None else f"{row.value:.2f}"
         like = alignments.get(row.name, {})
         cosines = [decimal(like.get(key)) for key in ("cosine", "cosine_ceiling", "parameter_cosine")]
-        rows.append([row.name, worth, interval, *losses, *cosines])
+        rows.append([row.name, middle, interval, *losses, *cosines])
     title = f"\nValue over {found.horizon} steps, {found.repeats} repeats, {found.seconds:.0f} s"
     heads = [
         "channel",
@@ -393,6 +392,9 @@ def _show_value(found: Values, alignments: dict[str, dict[str, Any]]) -> None:
     ]
     show_table(heads, rows, right=len(heads) - 1, title=title)
     left_out(len(found.rows), _ROWS)
+    verdicts = [worth(row.low, row.high) for row in found.rows if row.name != COUPLING]
+    if any(verdicts):
+        console().print(f"channels: {worths_in_words(verdicts)}")
     for row in found.rows[:_ROWS]:
         like = alignments.get(row.name, {})
         caution = signal_caution(like.get("cosine"), like.get("parameter_cosine"))

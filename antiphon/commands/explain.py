@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from gymnasium import Space, spaces
@@ -12,11 +13,14 @@ from antiphon.engine.core.system import System
 from antiphon.engine.planning.plan import learning_in_words, network_in_words, ticks_in_words
 from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.envs import Description, Signal, describe
+from antiphon.errors import RunError
 from antiphon.extensions import name_of
 from antiphon.scenarios import AgentSpec, ChannelSpec, EnvSpec, Scenario, Template, warnings
 from antiphon.scenarios.parts import OWN_TARGET
+from antiphon.telemetry.channels.reading import read_run
+from antiphon.telemetry.channels.verdict_series import newest_verdicts
 
-__all__ = ["built", "explain", "explain_environment", "explain_template"]
+__all__ = ["built", "explain", "explain_environment", "explain_template", "explain_verdicts"]
 
 
 def built(scenario: Scenario) -> System:
@@ -171,3 +175,17 @@ def _channel(channel: ChannelSpec, system: System) -> dict[str, Any]:
             "back": link.delay if link.back is None else link.back,
         },
     }
+
+
+def explain_verdicts(folder: Path) -> dict[str, Any] | None:
+    """Return the verdicts on a run's channels at its last step; None where its event file has none."""
+    try:
+        data = read_run(folder)
+    except RunError:
+        return None
+    found = newest_verdicts(data.figures)
+    if found is None:
+        return None
+    measure, counts, line = found
+    by = f"by {measure}, " if measure else f"value not measured ({data.measuring['value']}); "
+    return {"measure": measure, "counts": counts, "line": by + line}

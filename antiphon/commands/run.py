@@ -1,9 +1,10 @@
-"""The verbs `run` and `resume`."""
+"""The verbs `run`, `resume` and `graft`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,15 +36,17 @@ from antiphon.commands.progress import ProgressDisplay
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.runs.directory import RunDirectory
-from antiphon.engine.runs.python_template import other_variants
+from antiphon.engine.runs.graft import AgentOfRun, Target
+from antiphon.engine.runs.graft import graft as graft_runs
+from antiphon.engine.runs.python_template import load_python, other_variants
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin
 from antiphon.engine.runs.run import resume as resume_run
 from antiphon.engine.runs.run_loop import Outcome
 from antiphon.engine.runs.seeds import MultiSeedOutcome, MultiSeedRun
-from antiphon.errors import RunError
+from antiphon.errors import RunError, ScenarioError
 
-__all__ = ["resume", "run", "show_seeds"]
+__all__ = ["graft", "resume", "run", "show_seeds"]
 
 
 def run(
@@ -120,11 +123,94 @@ def resume(
     return _train(resumed, checkpoint_every, json)
 
 
+_OF_GRAFT = ("step", "steps", "origin", "weights")
+"""What of run.json `graft --json` prints."""
+
+
+def graft(
+    agents: Sequence[str],
+    *,
+    python: str | None,
+    adapt: bool,
+    optimiser: bool,
+    name: str | None,
+    logdir: Path | None,
+    json: bool,
+) -> None:
+    """Make a run from the newest checkpoint of another one, with weights of agents of further runs; print where it is.
+
+    Args:
+        agents: `SOURCE_RUN:agent`, `TARGET_RUN:agent`, and so on in turn; all of one target.
+        python: `--scenario`, of the target.
+        adapt: Whether layers that do not fit keep the target's values.
+        optimiser: Whether optimiser states are taken too.
+        name: Of the new run.
+        logdir: Where it goes.
+        json: Whether to print JSON.
+    """
+    if adapt and optimiser:
+        raise ScenarioError("--optimiser: an optimiser's state belongs to all layers; leave out --adapt")
+    named = [AgentOfRun.parse(text) for text in agents]
+    if len(named) % 2:
+        raise ScenarioError(
+            f"graft: {agents[-1]} has no target; write pairs, SOURCE_RUN:agent TARGET_RUN:agent"
+        )
+    pairs = list(zip(named[::2], named[1::2], strict=True))
+    target = pairs[0][1].run
+    for _, taker in pairs:
+        if taker.run.resolve() != target.resolve():
+            raise ScenarioError(
+                f"graft: {taker.run} and {target} are two targets; graft into one run, and into the other afterwards"
+            )
+    found = Target(target)
+    if found.directory is not None:
+        scenario = given_scenario(found.directory, python)
+    else:
+        scenario = None if python is None else load_python(python).resolve(None, {})
+    stem = (found.place if found.directory is None else found.directory.path).name
+    path = new_directory(logdir, name, f"{stem}-graft")
+    grafted = graft_runs(
+        target,
+        [(source, taker.agent) for source, taker in pairs],
+        path,
+        fit="layers" if adapt else "all",
+        optimisers=optimiser,
+        scenario=scenario,
+        command=("antiphon", *sys.argv[1:]),
+    )
+    facts = grafted.directory.facts
+    if json:
+        print_json({"run_dir": str(path), **{key: facts[key] for key in _OF_GRAFT}})
+        return
+    for taken in grafted.taken:
+        console().print(Text(str(taken)), soft_wrap=True)
+    console().print(
+        Text(f"written      {display_path(path)} (step {grafted.step:,} of {facts['steps']:,})"),
+        soft_wrap=True,
+    )
+    more = "" if grafted.step < facts["steps"] else " --steps N"
+    remark(f"antiphon resume {display_path(path)}{more} goes on with it")
+
+
 def _train(run: Run, checkpoint_every: int | None, json: bool) -> int:
     _warn(run.directories[0].facts["warnings"])
-    with ProgressDisplay(run.until, run.simulations[0].now) as display:
+    path = display_path(run.directories[0].path)
+    with (
+        _second_signal(f"antiphon resume {path} goes on from its latest checkpoint"),
+        ProgressDisplay(run.until, run.simulations[0].now) as display,
+    ):
         (outcome,) = run.train(display.update, checkpoint_every)
     return _report(outcome, json)
+
+
+@contextmanager
+def _second_signal(remedy: str) -> Iterator[None]:
+    """Print a line where a second signal ends a run at once; the command line then ends with 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        remark(f"stopped at once, without a checkpoint; {remedy}")
+        raise
 
 
 def _report(outcome: Outcome, json: bool) -> int:
@@ -160,7 +246,9 @@ def _run_seeds(
     _warn(advice(request.scenario, other_variants(request.template, request.variant, request.values)))
     if runs.sequential_reason is not None:
         remark(f"the seeds run one after the other: {runs.sequential_reason}")
-    with ProgressDisplay(runs.until, runs.done) as display:
+    same = "the same command with --resume-if-exists goes on"
+    remedy = same if name else "antiphon resume goes on with each that has begun"
+    with _second_signal(remedy), ProgressDisplay(runs.until, runs.done) as display:
         outcome = runs.train(display.update, checkpoint_every, summary_dir)
     if json:
         print_json(outcome.result)
@@ -170,8 +258,7 @@ def _run_seeds(
         if one.error is not None:
             remark(f"error: seed {seed}: {one.error}")
     if outcome.exit_code > 128:
-        same = "the same command with --resume-if-exists goes on"
-        remark(f"stopped; {same if name else 'antiphon resume goes on with each that has begun'}")
+        remark(f"stopped; {remedy}")
     return outcome.exit_code
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from rich.text import Text
 
 from antiphon.commands.arguments import template_to_show, values_of
-from antiphon.commands.explain import built, explain, explain_environment, explain_template
+from antiphon.commands.explain import built, explain, explain_environment, explain_template, explain_verdicts
 from antiphon.commands.output import console, percent, print_json, remark, show_table
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, byte_unit, in_unit, in_units
@@ -275,9 +275,10 @@ def _scenario(
     if run is not None:
         explained["run"] = {
             key: run.facts.get(key)
-            for key in ("variant", "values", "seed", "step", "exit", "error", "started")
+            for key in ("variant", "values", "seed", "step", "exit", "error", "started", "origin", "weights")
         }
         explained["run"]["accuracy"] = (run.result or {}).get("accuracy")
+        explained["run"]["verdicts"] = explain_verdicts(run.path)
     if json:
         print_json(finite(explained))
         return
@@ -305,8 +306,15 @@ def _run(run: Mapping[str, Any]) -> None:
     name = f"{run['variant']}, " if run["variant"] else ""
     text = f"a run: {name}seed {run['seed']}, begun {run['started']}, {run['step']:,} steps, {run['exit']}{scored}"
     console().print(Text(text), soft_wrap=True)
+    if origin := run["origin"]:
+        console().print(Text(f"went on from {origin['run']} at step {origin['step']:,}"), soft_wrap=True)
+    for taken in run["weights"] or ():
+        line = f"{taken['agent']} took the weights of {taken['from']} (step {taken['from_step']:,})"
+        console().print(Text(f"{line} at step {taken['step']:,}"), soft_wrap=True)
     if run["error"]:
         console().print(Text(run["error"]), soft_wrap=True)
+    if run["verdicts"]:
+        console().print(Text(f"channels: {run['verdicts']['line']}"), soft_wrap=True)
     console().print()
 
 

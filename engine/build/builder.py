@@ -383,7 +383,7 @@ def read_weights(learner: Learner, source: str, place: Path) -> None:
     """
     run, _, name = source.rpartition(":")
     try:
-        learners = read_learners(run)
+        learners = read_learners(run, [name]).by_agent
     except RunError as error:
         raise DocumentError(place, str(error)) from None
     if name not in learners:

@@ -53,6 +53,7 @@ def describe_run(
         scenario=scenario.scenario,
         every=scenario.telemetry.every,
         until=scenario.training.steps if until is None else until,
+        batch=scenario.training.batch,
         start_step=start,
         top=scenario.telemetry.top,
         timeline=timeline,

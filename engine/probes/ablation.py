@@ -22,10 +22,11 @@ from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import ExampleRollout, Scores, with_targets
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.random import seed_for, uniform
+from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.statistics import student_t
-from antiphon.telemetry.verdicts import Verdict, worth
+from antiphon.telemetry.verdicts import Verdict, bounds, worth
 
-__all__ = ["ABLATIONS", "Ablation", "Change", "Kind", "ablate", "check_readouts"]
+__all__ = ["ABLATIONS", "Ablation", "Change", "Kind", "ablate", "ablation_rows", "check_readouts"]
 
 ABLATIONS = ("zero", "mean", "resample", "delay")
 _ROWS = 500
@@ -217,6 +218,17 @@ def ablate(
             m: Change.of(torch.stack([pairs[a][m] for a in readouts]).mean(0), quantile) for m in shared
         }
     return found
+
+
+def ablation_rows(found: Ablation) -> list[Figure]:
+    """Return the changes of the readouts' loss as figures of channels, each with the ends of its interval."""
+    rows = []
+    for name, changes in found.readouts.items():
+        change = changes["loss"]
+        rows.append(Figure("channel", name, "ablation", change.value))
+        ends = zip(bounds("ablation"), change.interval or (), strict=False)
+        rows += [Figure("channel", name, metric, end) for metric, end in ends]
+    return rows
 
 
 def check_readouts(simulation: BaseSimulation) -> None:

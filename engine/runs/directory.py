@@ -20,7 +20,18 @@ from typing import TYPE_CHECKING, Any, Self
 
 from antiphon.engine.runs.lock import DirectoryLock, remove_abandoned, remove_temporary
 from antiphon.errors import RunError, ScenarioError
-from antiphon.files import DELETE, check_folder, read_object, read_text, write_json, write_text
+from antiphon.files import (
+    DELETE,
+    check_folder,
+    read_object,
+    read_text,
+    sync_folder,
+    unwritable,
+    write_json,
+    write_json_over,
+    write_text,
+)
+from antiphon.formats import FORMATS, check_format, check_formats, migrated, versions
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.yaml_text import read, write
 
@@ -36,8 +47,8 @@ __all__ = [
     "scenario_text",
 ]
 
-FORMAT = 1
-"""Version of the layout of a run directory; a reader refuses a newer one."""
+FORMAT = FORMATS["run"].version
+"""Version of run.json and the layout of a run directory."""
 _KEPT = 2
 """How many checkpoints are kept."""
 _PACKAGES = ("antiphon", "torch", "numpy", "gymnasium", "networkx", "pydantic", "tensorboard", "safetensors")
@@ -91,19 +102,26 @@ class RunDirectory:
     _lock: DirectoryLock | None = field(default=None, repr=False)
 
     @classmethod
-    def create(cls, path: str | Path, scenario: Scenario, facts: Mapping[str, Any]) -> Self:
+    def create(
+        cls,
+        path: str | Path,
+        scenario: Scenario,
+        facts: Mapping[str, Any],
+        simulation: BaseSimulation | None = None,
+    ) -> Self:
         """Make the folder with scenario.yaml and run.json in it, locked (`lock`); on any failure nothing is left.
 
         Args:
             path: A folder that is not there yet, or empty.
             scenario: Resolved. One that holds Python objects is described, under a comment that says so.
             facts: For run.json.
+            simulation: Its first checkpoint; None: it begins at step 0, without one.
 
         Raises:
             RunError: The folder holds something, or cannot be written.
         """
         path = Path(path)
-        directory = cls(path, {"format": FORMAT, **facts})
+        directory = cls(path, {"format": FORMAT, "formats": versions(), **facts})
         made = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         try:
             if path.is_dir() and any(path.iterdir()):
@@ -115,17 +133,17 @@ class RunDirectory:
             directory._lock = DirectoryLock(made)
             write_text(made / "scenario.yaml", scenario_text(scenario))
             write_json(made / "run.json", directory.facts)
+            if simulation is not None:
+                simulation.save(_checkpoint_path(made, simulation.now))
             if path.is_dir():
                 path.rmdir()
             made.rename(path)
             directory._lock.moved_to(path)
+            sync_folder(path.parent)
         except BaseException as error:
             directory.release()
             if isinstance(error, OSError):
-                reason = error.strerror or str(error)
-                raise RunError(
-                    f"{path}: cannot be written ({reason}); choose a log directory that can"
-                ) from None
+                raise unwritable(path, error) from None
             raise
         finally:
             shutil.rmtree(made, ignore_errors=True)
@@ -138,9 +156,11 @@ class RunDirectory:
         if not os.path.lexists(path / "run.json"):
             raise RunError(f"{path}: no run there (a run directory holds run.json)")
         facts = read_object(path / "run.json", _check_facts)
-        if facts["format"] > FORMAT:
-            raise RunError(f"{path}: format {facts['format']} is newer than {FORMAT}; use a newer antiphon")
-        return cls(path, facts)
+        written = facts.get("versions")
+        writer = written.get("antiphon") if isinstance(written, dict) else None
+        check_format("run", facts["format"], path / "run.json", writer)
+        check_formats(facts.get("formats", {}), path / "run.json", writer)
+        return cls(path, migrated("run", facts, facts["format"]))
 
     def lock(self) -> None:
         """Keep others from writing here until `release`, read run.json anew, and remove what a killed process left.
@@ -156,6 +176,9 @@ class RunDirectory:
             raise
         remove_temporary(self.path)
         for path in (self.path / "checkpoints").glob(".step-*"):
+            whole = path.with_name(path.name.removeprefix(".").removesuffix(".old"))
+            if path.suffix == ".old" and not whole.exists():  # it was killed while it replaced this one
+                path.rename(whole)
             shutil.rmtree(path, ignore_errors=True)
 
     def release(self) -> None:
@@ -164,10 +187,27 @@ class RunDirectory:
             self._lock.release()
             self._lock = None
 
+    def check_in_place(self) -> None:
+        """Raise RunError where the directory that this process writes in was deleted, moved or replaced by another."""
+        if self._lock is not None and not self._lock.in_place:
+            raise RunError(
+                f"{self.path}: was deleted or moved while the run wrote there, and the run has stopped; one that was moved "
+                "goes on from its latest checkpoint with `antiphon resume`"
+            )
+
     def note(self, **facts: Any) -> None:
-        """Change facts and rewrite run.json."""
+        """Change facts and rewrite run.json; RunError as of `check_in_place`, or where it cannot be written."""
         self.facts.update(facts)
+        self.check_in_place()
         write_json(self.path / "run.json", self.facts)
+
+    def note_end(self, **facts: Any) -> None:
+        """Change facts and rewrite run.json, on a full disk in the space that it has; RunError as of `note`."""
+        try:
+            self.note(**facts)
+        except RunError:
+            self.check_in_place()
+            write_json_over(self.path / "run.json", self.facts)
 
     @property
     def document(self) -> str:
@@ -256,12 +296,23 @@ class RunDirectory:
         return int(found[-1].name.removeprefix("step-")) if found else 0
 
     def checkpoint(self, simulation: BaseSimulation) -> None:
-        """Save the simulation, and remove all checkpoints but the newest two, and what a killed process left half written."""
+        """Save the simulation, and remove all checkpoints but the newest two, and what a killed process left half written.
+
+        Raises:
+            RunError: As of `note`; what was there before is there still.
+        """
+        self.check_in_place()
         folder = self.path / "checkpoints"
-        simulation.save(folder / f"step-{simulation.now:09d}")
+        for recorder in simulation.recorders:
+            recorder.sync()
+        simulation.save(_checkpoint_path(self.path, simulation.now))
         for path in (*self.checkpoints[:-_KEPT], *folder.glob(".step-*")):
             shutil.rmtree(path, ignore_errors=True)
         self.note(step=simulation.now)
+
+
+def _checkpoint_path(run: Path, step: int) -> Path:
+    return run / "checkpoints" / f"step-{step:09d}"
 
 
 def facts_of(
@@ -304,6 +355,13 @@ def _check_facts(facts: dict[str, Any]) -> None:
     numbers = [facts[key] for key in ("seconds", "steps", "step", "seed", "threads")]
     if not isinstance(facts.get("values", {}), dict) or not all(isinstance(n, int | float) for n in numbers):
         raise ValueError("another kind of value")
+    origin, weights = facts.get("origin"), facts.get("weights", [])
+    if origin is not None and not (isinstance(origin["run"], str) and isinstance(origin["step"], int)):
+        raise ValueError("another kind of origin")
+    for taken in weights:
+        names, steps = (taken["agent"], taken["from"]), (taken["step"], taken["from_step"])
+        if not (all(isinstance(n, str) for n in names) and all(isinstance(n, int) for n in steps)):
+            raise ValueError("another kind of weights")
 
 
 def _versions() -> dict[str, str]:

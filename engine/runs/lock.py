@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.errors import RunError
+from antiphon.files import unwritable
 
 try:
     import fcntl
@@ -35,8 +36,8 @@ _LONGEST = 4096
 """Bytes of the file, at most."""
 _TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8}|tmp)")
 """Names of files and folders that are renamed once they are complete."""
-_BEGUN = {LOCK, "scenario.yaml", "run.json"}
-"""Files of a run directory before it gets its name."""
+_BEGUN = {LOCK, "scenario.yaml", "run.json", "checkpoints"}
+"""What is in a run directory before it gets its name."""
 _AGE = 60.0
 """Seconds after which a folder without a lock is abandoned."""
 
@@ -58,16 +59,21 @@ class DirectoryLock:
         try:
             descriptor = self._open()
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise RunError(
-                f"{self.path}: cannot be written ({reason}); choose a log directory that can"
-            ) from None
-        self._paths = [self.path]
+            raise unwritable(self.path, error) from None
+        self._paths, self._descriptor = [self.path], descriptor
         self._release = weakref.finalize(self, _release, descriptor, self._paths, os.getpid())
 
     def moved_to(self, folder: Path) -> None:
         """Follow the directory, which has been renamed."""
         self.path = self._paths[0] = folder / self.path.name
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the directory is still the one that was locked: not deleted, moved or replaced."""
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(self._descriptor))
+        except OSError:
+            return False
 
     def release(self) -> None:
         """Give it up, and remove the file; a second call does nothing."""

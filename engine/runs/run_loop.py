@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from antiphon.errors import DivergenceError, ScenarioError
+from antiphon.errors import DivergenceError, ResourceError, ScenarioError
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation, StepInfo
@@ -52,9 +52,9 @@ class Outcome:
 
     status: str
     """`done`, `stopped` (by a signal), `diverged`, `failed` (an exception, raised again afterwards) or `interrupted` (a
-    KeyboardInterrupt, likewise)."""
+    KeyboardInterrupt or exhausted memory, likewise): what an interrupted run computed is right, and it can go on."""
     exit_code: int = 0
-    """0, 128 + the signal's number, 3 or 1."""
+    """0, 128 + the signal's number, 3, 4 or 1."""
     error: str | None = None
     """What went wrong; None where it is done or stopped."""
     result: Mapping[str, Any] = field(default_factory=dict)
@@ -92,6 +92,20 @@ class SharedClock:
         """Divide the time from now on between so many; 0 pauses the clock."""
         self._before, self._since = self(), time.perf_counter()
         self._rate = 1 / simulations if simulations else 0.0
+
+
+def _outcome_of(error: BaseException, signals: Sequence[int]) -> Outcome:
+    """Return how a run ended by an exception after these signals."""
+    line = str(error) or type(error).__name__
+    if isinstance(error, ResourceError):
+        return Outcome("interrupted", error.exit_code, line)
+    if not isinstance(error, KeyboardInterrupt):
+        return Outcome("failed", 1, line)
+    if not signals:  # a user's own way to stop
+        return Outcome("interrupted", 1, line)
+    return Outcome(
+        "interrupted", 128 + signals[0], "stopped at once by a second signal, without a checkpoint"
+    )
 
 
 def check_limit(name: str, limit: object, *, whole: bool = True) -> None:
@@ -143,7 +157,8 @@ class RunLoop:
 
         Raises:
             ScenarioError: A limit is no number or less than 0, or episodes are the only one and the environment's never end.
-            RunError: A simulation has been closed.
+            ResourceError: There is no more memory, for a step or for what is written.
+            RunError: A simulation has been closed, or what is observed cannot be written.
         """
         for simulation in self.simulations:
             simulation.check_open()
@@ -183,11 +198,20 @@ class RunLoop:
                 outcome = Outcome("stopped", 128 + signals[0]) if stopped else Outcome("done")
                 self._end(self.running, outcome)
         except BaseException as error:
-            # A KeyboardInterrupt that no signal announced is a user's own way to stop.
-            status = "interrupted" if isinstance(error, KeyboardInterrupt) and not signals else "failed"
-            self._end(self.running, Outcome(status, 1, str(error) or type(error).__name__))
-            raise
+            failure = self._named(error)
+            self._end(self.running, _outcome_of(failure, signals))
+            if failure is error:
+                raise
+            raise failure from error
         return [self._outcomes[simulation] for simulation in self.simulations]
+
+    def _named(self, error: BaseException) -> BaseException:
+        """Return an error of exhausted memory as a ResourceError, and any other as it is."""
+        try:
+            self.simulations[0].memory_guard.refuse(error)
+        except ResourceError as named:
+            return named
+        return error
 
     def _start(self, steps: int | None) -> None:
         if steps is not None:

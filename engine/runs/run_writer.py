@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -137,6 +139,8 @@ def over(readouts: Sequence[str], metric: str, agents: Mapping[str, Mapping[str,
 _CHECKPOINTS = 10
 _FEWEST_STEPS = 100
 """Between checkpoints, where nothing else is set: ten in a run, but at least so many steps apart."""
+_LOOK_EVERY = 1.0
+"""Seconds from one look after the directory to the next."""
 
 
 class RunWriter(Observer):
@@ -164,6 +168,7 @@ class RunWriter(Observer):
         self._simulation, self._given_every = simulation, checkpoint_every
         self._ended_at = simulation.now
         self._trained = False
+        self._looked_at = -math.inf
         self._latest = LatestFigures()
         self._further = [] if recorder is None else [recorder]
         self._clock: SharedClock | None = None
@@ -186,8 +191,12 @@ class RunWriter(Observer):
         board = telemetry.TensorBoardRecorder(directory.path, start)
         own = [_recorder(spec, directory.path) for spec in scenario.telemetry.recorders]
         files = Recorders([CsvRecorder(table, resumed), digests, board, *self._parts_recorders(), *own])
-        files.begin(description)
-        self._latest.read(table, start)
+        try:
+            files.begin(description)
+            self._latest.read(table, start)
+        except BaseException:
+            files.close()
+            raise
         # A crash leaves run.json behind the table.
         logged = self._latest.of("run", "").get("seconds", 0.0)
         self._seconds_before = max(directory.facts["seconds"], logged)
@@ -225,12 +234,22 @@ class RunWriter(Observer):
         }
         if self._simulation.changes or "changes" in self.directory.facts:
             facts["changes"] = self._simulation.changes
+        if taken := self.directory.facts.get(
+            "weights"
+        ):  # those after the checkpoint that it goes on from are gone
+            facts["weights"] = [each for each in taken if each["step"] <= self._simulation.now]
         self.directory.note(**facts, finished=None, error=None)
 
     def step(self, loop: RunLoop) -> None:
         """Write a checkpoint if one is due; the last step's is written by `end`."""
         if self._simulation in loop.running and self._simulation.now != self._simulation.until:
             self._write_due_checkpoint()
+
+    def _check_in_place(self) -> None:
+        """Look after the directory once in a while, for what is written into deleted files is lost without an error."""
+        if time.monotonic() - self._looked_at >= _LOOK_EVERY:
+            self._looked_at = time.monotonic()
+            self.directory.check_in_place()
 
     def reads_state_at(self, simulation: BaseSimulation) -> float:
         """Return the step of the next checkpoint."""
@@ -250,6 +269,7 @@ class RunWriter(Observer):
         return self._given_every or max(_FEWEST_STEPS, -(-self._simulation.until // _CHECKPOINTS))
 
     def _write_due_checkpoint(self) -> None:
+        self._check_in_place()
         if self._simulation.now % self._checkpoint_every == 0:
             self.directory.checkpoint(self._simulation)
 
@@ -261,16 +281,23 @@ class RunWriter(Observer):
         if outcome.status in ("failed", "interrupted"):
             self._note_end("stopped" if outcome.status == "interrupted" else "failed", outcome.error)
             return
-        directory, seconds = self.directory, self._seconds()
+        directory = self.directory
+        ended = {
+            "exit": outcome.status,
+            "error": outcome.error,
+            "seconds": self._seconds(),
+            "finished": now(),
+        }
         directory.checkpoint(simulation)
-        directory.note(exit=outcome.status, error=outcome.error, seconds=seconds, finished=now())
         last = max(simulation.now - 1, 0)  # a run that was stopped has no row of its own in the table
         self._latest.figures(last, figures(simulation, last))
-        result = result_of(simulation, self._latest, directory.facts, str(directory.path))
-        write_json(directory.path / "result.json", result)
-        if outcome.status == "done":
-            for recorder in simulation.recorders:
+        result = result_of(simulation, self._latest, directory.facts | ended, str(directory.path))
+        for recorder in simulation.recorders:
+            if outcome.status == "done":
                 recorder.end(result)
+            recorder.sync()
+        write_json(directory.path / "result.json", result)
+        directory.note(**ended)  # the last: a run that is killed before it has its end again
         for recorder in self._further:
             recorder.close()
         self.result = result
@@ -303,7 +330,7 @@ class RunWriter(Observer):
     def _note_end(self, status: str, error: str | None) -> None:
         with suppress(AntiphonError):  # the failure itself matters more than that of its note
             step, seconds = self._simulation.now, self._seconds()
-            self.directory.note(exit=status, error=error, step=step, seconds=seconds, finished=now())
+            self.directory.note_end(exit=status, error=error, step=step, seconds=seconds, finished=now())
 
 
 def open_writer(
@@ -358,7 +385,7 @@ def keep_measured(
         return False
     events = EventFile(directory.path)
     try:
-        writer = ChannelsWriter(events, describe_run(simulation.scenario, directory.facts), documents=False)
+        writer = ChannelsWriter(events, describe_run(simulation.scenario, directory.facts), None)
         writer.figures(simulation.now, rows)
     finally:
         events.close()

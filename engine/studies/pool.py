@@ -318,8 +318,9 @@ def main() -> None:
     """Carry out jobs until stdin ends. Other output goes to stderr."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    for line in sys.stdin:
-        print(json.dumps(work(json.loads(line))), file=answers, flush=True)
+    with suppress(KeyboardInterrupt):  # the second signal, of which run.json and the study have a line
+        for line in sys.stdin:
+            print(json.dumps(work(json.loads(line))), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
+from antiphon.envs.datasets.unpacking import check_fits
 from antiphon.errors import DataError, ScenarioError, suggest
 
 __all__ = ["Chosen", "chosen", "read"]
@@ -70,7 +71,7 @@ def read(path: Path, columns: Chosen | None) -> dict[str, Any]:
         found = _READERS[path.suffix](path, choose)
     except DataError:
         raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, SafetensorError, NotImplementedError) as error:
+    except Exception as error:  # noqa: BLE001  (a damaged file may raise anything in what reads it)
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{path}: cannot be read ({reason})") from None
     for name, values in found.items():
@@ -100,6 +101,10 @@ def _beside(path: Path, signal: str, parts: Sequence[Any]) -> Any:
 
 def _npz(path: Path, choose: Choose) -> dict[str, Any]:
     with path.open("rb") as file:  # numpy leaves that of a damaged archive open
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                check_fits(path, sum(member.file_size for member in archive.infolist()), _FEWER)
+        file.seek(0)
         found = np.load(file)
         if not isinstance(found, Mapping):
             raise DataError(f"{path}: holds a single array without a name; save it with numpy.savez")
@@ -128,10 +133,16 @@ def _parquet(path: Path, choose: Choose) -> dict[str, Any]:
     except ImportError:
         raise DataError(f"{path}: parquet files need pyarrow: pip install 'antiphon[parquet]'") from None
     names = list(choose(parquet.read_schema(path).names))
+    facts = parquet.read_metadata(path)
+    groups = (facts.row_group(place).total_byte_size for place in range(facts.num_row_groups))
+    check_fits(path, max(sum(groups), _NUMBER * facts.num_rows * len(names)), _FEWER)
     table = parquet.read_table(path, columns=names)
     return {name: table.column(name).to_numpy() for name in names}
 
 
+_FEWER = "split it into smaller files, or save it as .safetensors"
+_NUMBER = 8
+"""Bytes of a number in a table, at most."""
 _READERS: dict[str, Callable[[Path, Choose], dict[str, Any]]] = {
     ".npz": _npz,
     ".safetensors": _safetensors,

@@ -6,12 +6,15 @@ import gzip
 import math
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.envs.datasets.unpacking import BoundedFile, check_fits
 from antiphon.errors import DataError
 
 __all__ = ["read", "read_shape"]
@@ -28,20 +31,19 @@ def read(path: Path, axes: int, mend: str) -> NDArray[np.uint8]:
         mend: Advice for a broken file, the end of the error message.
 
     Raises:
-        DataError: The file cannot be read, is no IDX file of bytes with that many axes, or has another length
-            than its header promises.
+        DataError: The file cannot be read, is no IDX file of bytes with that many axes, has another length
+            than its header promises, or promises more than half of this machine's memory.
     """
-    content = _bytes(path, None, mend)
-    shape = _shape(content, path, axes, mend)
-    values = np.frombuffer(content, np.uint8, offset=4 + 4 * axes)
-    promised = math.prod(shape)
-    if len(values) != promised:
-        fault = "truncated" if len(values) < promised else "too long"
+    with _reading(path, mend) as file:
+        shape = _shape(file.read(4 + 4 * axes), path, axes, mend)
+        promised = math.prod(shape)
+        check_fits(path, promised, mend)
         sizes = "x".join(str(size) for size in shape)
-        raise DataError(
-            f"{path}: {fault}: its header promises {sizes} bytes, there are {len(values)}; {mend}"
-        )
-    return values.reshape(shape)
+        promise = f"its header promises {sizes} bytes, there are"
+        content = BoundedFile(file, promised, f"{path}: too long: {promise} more; {mend}").read(promised + 1)
+    if len(content) < promised:
+        raise DataError(f"{path}: truncated: {promise} {len(content)}; {mend}")
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def read_shape(path: Path, axes: int, mend: str) -> tuple[int, ...]:
@@ -49,14 +51,17 @@ def read_shape(path: Path, axes: int, mend: str) -> tuple[int, ...]:
 
     Args and errors are as of `read`.
     """
-    return _shape(_bytes(path, 4 + 4 * axes, mend), path, axes, mend)
+    with _reading(path, mend) as file:
+        return _shape(file.read(4 + 4 * axes), path, axes, mend)
 
 
-def _bytes(path: Path, count: int | None, mend: str) -> bytes:
+@contextmanager
+def _reading(path: Path, mend: str) -> Iterator[IO[bytes]]:
+    """Open a file, unpacked where its name ends in `.gz`; errors of the system and of gzip become one line."""
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with cast(IO[bytes], opener(path, "rb")) as file:
-            return file.read(-1 if count is None else count)
+            yield file
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path}: corrupt gzip file ({error}); {mend}") from error
     except OSError as error:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.envs.datasets.folders import SPLITS, Identity, find_folder, identity
+from antiphon.envs.datasets.unpacking import check_fits
 from antiphon.errors import DataError, suggest
 
 __all__ = ["EMBEDDED", "Text", "load"]
@@ -20,6 +21,8 @@ __all__ = ["EMBEDDED", "Text", "load"]
 EMBEDDED = "embedded"
 """The name of the text that ships with antiphon."""
 _EMBEDDED_FILE = Path(__file__).parents[1] / "data" / "moby-dick-beginning.txt.gz"
+_MEMORY = 32
+"""Bytes of memory for a byte of text, at most: the text, its code points, its classes, and what makes one of another."""
 _SHARES = (90, 95)
 """Beginnings of validation and test, in hundredths of the text."""
 
@@ -83,6 +86,7 @@ def _find(name: str) -> Path:
 @functools.lru_cache(maxsize=4)
 def _read(file: Identity) -> Text:
     path = Path(file[0])
+    check_fits(path, _MEMORY * file[1], "give a shorter text")
     try:
         raw = gzip.decompress(path.read_bytes()) if path == _EMBEDDED_FILE else path.read_bytes()
         text = raw.decode("utf-8")

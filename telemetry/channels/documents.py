@@ -10,7 +10,7 @@ import numpy as np
 from antiphon.telemetry.channels.explanations import EXPLANATIONS
 from antiphon.telemetry.channels.tags import FORMAT
 from antiphon.telemetry.figures import RunDescription
-from antiphon.telemetry.placement import Points, positions
+from antiphon.telemetry.placement import Points, communities, positions
 from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
 
 if TYPE_CHECKING:
@@ -33,15 +33,17 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
     number = {name: place for place, name in enumerate(agents)}
     places, by_timescale = positions(graph)
     parts = parts_of(graph)
+    grouped = communities(graph)
     return {
         "format": FORMAT,
         "scenario": description.scenario,
         "seed": description.hparams.get("seed"),
         "every": description.every,
         "until": description.until,
+        "batch": description.batch,
         "by_timescale": by_timescale,
         **({"parts": parts} if parts else {}),
-        "agents": [_agent(name, graph.nodes[name], places[name]) for name in agents],
+        "agents": [_agent(name, graph.nodes[name], places[name], grouped.get(name)) for name in agents],
         "channels": [_channel(name, edges[name], graph.edges[edges[name]], number) for name in channels],
         "figures": {
             family: {metric: explanation._asdict() for metric, explanation in found.items()}
@@ -103,11 +105,12 @@ def _where(flags: Any, start: int) -> list[int]:
     return [int(place) + start for place in np.flatnonzero(flags)]
 
 
-def _agent(name: str, node: Mapping[str, Any], place: Points) -> dict[str, Any]:
+def _agent(name: str, node: Mapping[str, Any], place: Points, community: int | None) -> dict[str, Any]:
     part = node.get("part")
     return {
         "name": name,
         **({} if part is None else {"part": int(part)}),
+        **({} if community is None else {"community": community}),
         "role": str(node.get("role", "agent")),
         "period": int(node.get("period", 1)),
         "phase": int(node.get("phase", 0)),

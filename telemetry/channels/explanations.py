@@ -1,12 +1,14 @@
-"""Explanations of the figures of agents and channels: title, description, colour scale, caution."""
+"""Explanations of the figures of agents and channels: title, description, colour scale, caution; and of verdicts."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, Literal, NamedTuple
 
 from antiphon.telemetry.channels.tags import Family
+from antiphon.telemetry.verdicts import FLAGS, MEASURES, VERDICTS, bounds
 
-__all__ = ["EXPLANATIONS", "Explanation"]
+__all__ = ["EXPLANATIONS", "Explanation", "verdicts_document"]
 
 Scale = Literal["sequential", "diverging", "share"]
 """Colour scales: from smallest to largest; to both sides of zero; from 0 to 1."""
@@ -51,6 +53,12 @@ _CHANNEL: dict[str, Explanation] = {
         "loss by ablation",
         "By how much the readouts' loss rises on test data when the channel's messages are taken away.",
         "diverging",
+    ),
+    "ablation_low": Explanation(
+        "loss by ablation, lower end", "Lower end of the loss by ablation's 95 % interval.", "diverging"
+    ),
+    "ablation_high": Explanation(
+        "loss by ablation, upper end", "Upper end of the loss by ablation's 95 % interval.", "diverging"
     ),
     "sg_loss": Explanation(
         "SG loss",
@@ -208,3 +216,40 @@ _PART: dict[str, Explanation] = {
 }
 EXPLANATIONS: dict[Family, dict[str, Explanation]] = {"channel": _CHANNEL, "agent": _AGENT, "part": _PART}
 """Explanations by family and metric; other metrics have none."""
+_NEEDS = {"stale": "age", "silent": "message_energy"}
+"""Figures without which a verdict is never given."""
+
+
+def verdicts_document(logged: Collection[str], measuring: Mapping[str, str]) -> dict[str, Any]:
+    """Return the verdicts that a run's figures allow as plain data, for the strip above the graph.
+
+    `measures`: those of worth, first choice first, each with its `metric`, `title`, the metrics of its interval's `bounds`,
+    whether it was `measured`, and the line that measures it (`by`; may be empty). `words`: by verdict its `name`, the word `counted`
+    after a number, what it `says`, and its `flags`: its bit by measure, or under "" where it needs none.
+
+    Args:
+        logged: Metrics of channels.
+        measuring: By measure, the line that measures it.
+    """
+    channel = EXPLANATIONS["channel"]
+    measures = [
+        {
+            "metric": measure,
+            "title": channel[measure].title,
+            "bounds": bounds(measure),
+            "measured": all(metric in logged for metric in (measure, *bounds(measure))),
+            "by": measuring.get(measure, ""),
+        }
+        for measure in MEASURES
+    ]
+    words = [
+        {
+            "name": name,
+            "counted": definition.counted,
+            "says": definition.says,
+            "flags": {measure: flags[name] for measure, flags in FLAGS.items() if name in flags},
+        }
+        for name, definition in VERDICTS.items()
+        if name not in _NEEDS or _NEEDS[name] in logged
+    ]
+    return {"measures": measures, "words": words}

@@ -187,7 +187,8 @@ class _Costs:
         rows = sum(min(rows, _FEWEST) * size for run in runs for rows, size in _parts(run))
         wrapping = sum(_WRAPPING * (1 + len(run.figures) + len(run.messages)) for run in runs)
         documents = [document for run in runs for document in (run.graph, run.timeline, run.parts)]
-        return rows + wrapping + sum(self._document(document) for document in documents)
+        contents = sum(len(written(run.catalogue()).encode()) for run in runs)
+        return rows + wrapping + contents + sum(self._document(document) for document in documents)
 
     def share(self, runs: Sequence[RunData], most: int) -> float:
         """Return the share of the rows beyond the least number that fits, from 0 to 1."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast, get_args
 
@@ -14,7 +16,8 @@ from tensorboard.data.provider import RunTagFilter  # type: ignore[import-untype
 from tensorboard.plugins import base_plugin  # type: ignore[import-untyped]
 from werkzeug.wrappers import Request, Response
 
-from antiphon.errors import RunError
+from antiphon.errors import RunError, in_one_line
+from antiphon.telemetry.channels.explanations import verdicts_document
 from antiphon.telemetry.channels.limits import DOCUMENT_BYTES, rows_within
 from antiphon.telemetry.channels.reading import (
     Row,
@@ -29,12 +32,15 @@ from antiphon.telemetry.channels.tags import (
     GRAPH,
     PARTS,
     PLUGIN,
+    SESSION,
     TIMELINE,
+    VERDICTS,
     Family,
     figure_tag,
     messages_tag,
     parsed,
 )
+from antiphon.telemetry.channels.verdict_series import INPUTS, measuring_commands, verdict_series
 
 __all__ = ["ChannelsPlugin"]
 
@@ -48,8 +54,6 @@ _BINARY = "application/octet-stream"
 _JSON = "application/json"
 _EVERYTHING = 2**31 - 1
 _INTEGER = re.compile(r"-?[0-9]{1,15}", re.ASCII)
-_LINE = 300
-"""Characters of an error, at most."""
 _NAME = 80
 """Characters of a name in an error, at most."""
 
@@ -160,6 +164,7 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
 
     def __init__(self, context: Any, samples: int) -> None:
         self._data = context.data_provider
+        self._logdir = str(getattr(context, "logdir", None) or "")
         self._kept = int((context.sampling_hints or {}).get(PLUGIN, samples))
         self._files = {
             path.relative_to(_STATIC).as_posix(): path
@@ -204,19 +209,19 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             except RunError as error:
                 status, message = 500, str(error)
             except Exception as error:  # noqa: BLE001  (damaged data may raise anything there)
-                _log.warning("%s", _line(f"{request.path}: {type(error).__name__}: {error}"))
+                _log.warning("%s", in_one_line(f"{request.path}: {type(error).__name__}: {error}"))
                 status, message = (
                     500,
                     f"the data cannot be read ({type(error).__name__}); TensorBoard's log says more",
                 )
-            return _respond(request, {"error": _line(message)}, _JSON, status)
+            return _respond(request, {"error": in_one_line(message)}, _JSON, status)
 
         return app
 
     def _catalog(self, question: _Question) -> _Answer:
         run = question.text("run")
         graph = graph_from(run, _graph_text(question, run))
-        metrics: dict[str, list[str]] = {family: [] for family in get_args(Family)}
+        metrics: dict[str, list[str]] = {family: [] for family in (*get_args(Family), VERDICTS[0])}
         messages: list[int] = []
         found = question.series(run=run).get(run, {})
         for tag in sorted(found):
@@ -229,14 +234,21 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         longest = max(len(graph["agents"]), len(graph["channels"]), graph.get("parts") or 0)
         kept = min(self._kept or _EVERYTHING, rows_within(longest))
         sampled = _written(graph.get("every"), last) > kept
+        if any(metric in metrics["channel"] for metric in INPUTS):
+            metrics[VERDICTS[0]].append(VERDICTS[1])
         rest = {
+            "verdicts": verdicts_document(metrics["channel"], measuring_commands(self._path(run))),
             "messages": sorted(messages),
             "timeline": TIMELINE in found,
             "parts": PARTS in found,
             "sampled": sampled,
-            "session": found[GRAPH].max_wall_time,  # a later one may have taken rows back
+            "session": max(found[tag].max_wall_time for tag in (GRAPH, SESSION) if tag in found),
         }
         return _Answer({**metrics, **rest}, _JSON)
+
+    def _path(self, run: str) -> str:
+        """Return the folder of a run, as the log directory was given; the run's name where there are several."""
+        return os.path.normpath(os.path.join(self._logdir, run))
 
 
 def _file(path: Path) -> Callable[[_Question], _Answer]:
@@ -285,22 +297,36 @@ def _parts(question: _Question) -> _Answer:
 def _figure(question: _Question) -> _Answer:
     run, kind, metric = question.text("run"), question.text("kind"), question.text("metric")
     after, newest = question.integer("after"), question.maybe("newest")
-    if kind not in get_args(Family):
-        raise _Refusal(400, f"kind: {_short(kind)} is none of {', '.join(get_args(Family))}")
+    if kind not in (*get_args(Family), VERDICTS[0]):
+        raise _Refusal(400, f"kind: {_short(kind)} is none of {', '.join((*get_args(Family), VERDICTS[0]))}")
     if newest not in (None, "0", "1"):
         raise _Refusal(400, f"newest: {_short(newest)} is neither 0 nor 1")
-    tag = figure_tag(cast(Family, kind), metric)
-    rows = question.newest(run, tag)
-    fresh = after is None or any(step > after for step, _ in rows)  # repeated requests cost little
-    if rows and fresh and newest != "1":
-        rows = question.rows(run, tag, rows[-1])
-    series = series_of(rows)
+    read = partial(_series, question, run, after=after, newest=newest == "1")
+    if (kind, metric) == VERDICTS:
+        graph = graph_from(run, _graph_text(question, run))
+        series = verdict_series(partial(read, "channel"), graph)
+        if series is not None and newest == "1":
+            series = Series(series.steps[-1:], series.values[-1:])
+    else:
+        series = read(kind, metric)
     if series is None:
         raise _Refusal(404, f"{_short(run)}: no {kind} figure {_short(metric)} there")
     if after is not None:
         later = series.steps > after
         series = Series(series.steps[later], series.values[later])
     return _Answer(series.pack(), _BINARY)
+
+
+def _series(
+    question: _Question, run: str, kind: str, metric: str, *, after: int | None, newest: bool
+) -> Series | None:
+    """Return the rows of a figure: the newest alone where it is asked for, or where none is after a step."""
+    tag = figure_tag(cast(Family, kind), metric)
+    rows = question.newest(run, tag)
+    fresh = after is None or any(step > after for step, _ in rows)  # repeated requests cost little
+    if rows and fresh and not newest:
+        rows = question.rows(run, tag, rows[-1])
+    return series_of(rows)
 
 
 def _cloud(question: _Question) -> _Answer:
@@ -343,9 +369,3 @@ def _answerable(tag: str, newest: Row) -> int:
 def _short(text: str) -> str:
     quoted = repr(text[:_NAME])
     return quoted if len(quoted) <= _NAME + 2 and len(text) <= _NAME else quoted[:_NAME] + "…'"
-
-
-def _line(text: str) -> str:
-    """Return a text in one line: control characters as escapes, its end cut off."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:_LINE])
-    return line if len(line) <= _LINE and len(text) <= _LINE else line[: _LINE - 1] + "…"

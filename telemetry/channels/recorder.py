@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,18 @@ from numpy.typing import NDArray
 
 from antiphon.telemetry.channels.documents import graph_document, order, parts_of, timeline_document
 from antiphon.telemetry.channels.series import Messages, RunData, Series
-from antiphon.telemetry.channels.tags import GRAPH, PARTS, PLUGIN, TIMELINE, Family, figure_tag, messages_tag
+from antiphon.telemetry.channels.tags import (
+    BEYOND,
+    GRAPH,
+    PARTS,
+    PLUGIN,
+    SESSION,
+    TIMELINE,
+    Family,
+    figure_tag,
+    messages_tag,
+)
+from antiphon.telemetry.channels.verdict_series import with_verdicts
 from antiphon.telemetry.figures import Figure, RunDescription, SampleRow
 from antiphon.telemetry.history import History
 from antiphon.telemetry.parts.part_figures import PartFigures
@@ -33,26 +45,33 @@ class ChannelsWriter:
 
     Args:
         events: The run's event file.
-        description: The run; graph and timeline are written at its `start_step`.
-        documents: Whether graph and timeline are written: once per session.
+        description: The run; graph and timeline are written at its `start_step`, and a mark of the session.
+        written: Documents that are in the run's event files already, by tag; None: none is to be written.
 
     Raises:
         RunError: The file cannot be written, here or later.
     """
 
-    def __init__(self, events: EventFile, description: RunDescription, *, documents: bool = True) -> None:
+    def __init__(
+        self,
+        events: EventFile,
+        description: RunDescription,
+        written: Mapping[str, str] | None = MappingProxyType({}),
+    ) -> None:
         self._events = events
         agents, channels = order(description)
         self._places: dict[str, dict[str, int]] = {
             "agent": {name: place for place, name in enumerate(agents)},
             "channel": {name: place for place, name in enumerate(channels)},
         }
+        self._written = dict(written or {})
         self._machines = [""] * parts_of(description.graph)
         step, timeline = description.start_step, description.timeline
-        if not documents:
+        if written is None:
             return
+        events.document(BEYOND, SESSION, "", PLUGIN)
         self._document(step, GRAPH, graph_document(description))
-        times = None if timeline is None else timeline_document(timeline, description)
+        times = None if timeline is None or TIMELINE in written else timeline_document(timeline, description)
         if times is not None:
             self._document(step, TIMELINE, times)
 
@@ -81,9 +100,17 @@ class ChannelsWriter:
             self._document(step, PARTS, {"machines": machines})
         self.arrays(step, _by_part(rows, len(machines)))
 
+    def named(self, messages: Mapping[int, Values]) -> list[SampleRow]:
+        """Return messages of channels by number, as they are written, as rows with the channels' names."""
+        names = list(self._places["channel"])
+        return [(names[number], rows) for number, rows in messages.items() if number < len(names)]
+
     def _document(self, step: int, tag: str, content: Any) -> None:
+        """Write a document, unless it is the newest one there."""
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        self._events.document(step, tag, text, PLUGIN)
+        if self._written.get(tag) != text:
+            self._written[tag] = text
+            self._events.document(step, tag, text, PLUGIN)
 
 
 def _by_metric(
@@ -139,11 +166,12 @@ def gathered(
         for about, array in _by_part(of_parts, len(machines)).items():
             found.setdefault(about, []).append((step, array))
     parts = {"machines": machines} if history.part_figures and machines else None
-    figures = {}
+    figures: dict[tuple[str, str], Series] = {}
     for about, own in found.items():
         steps, arrays = zip(*own, strict=True)
         figures[about] = Series(np.array(steps, dtype=np.int64), np.stack(arrays))
-    return RunData(name, graph, timeline, figures, dict(_messages(history, places["channel"])), parts)
+    messages = dict(_messages(history, places["channel"]))
+    return RunData(name, graph, timeline, with_verdicts(figures, graph), messages, parts)
 
 
 def _messages(history: History, places: dict[str, int]) -> Iterable[tuple[int, Messages]]:

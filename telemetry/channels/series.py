@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.telemetry.channels.explanations import verdicts_document
 from antiphon.telemetry.channels.limits import ANSWER_BYTES, COMPONENTS
-from antiphon.telemetry.channels.tags import Family
+from antiphon.telemetry.channels.tags import VERDICTS, Family
 
 __all__ = ["Cloud", "Messages", "RunData", "Series", "cloud"]
 
@@ -142,25 +143,28 @@ class RunData:
         name: Of the run.
         graph: The document under `antiphon/graph`.
         timeline: The document under `antiphon/timeline`; None: there is none.
-        figures: By family and metric.
+        figures: By family and metric; the verdicts on channels (`with_verdicts`) under `VERDICTS`.
         messages: By number of the channel.
         parts: The document under `antiphon/parts`; None: there is none.
+        measuring: By measure of worth, the line that measures it.
     """
 
     name: str
     graph: Mapping[str, Any]
     timeline: Mapping[str, Any] | None = None
-    figures: Mapping[tuple[Family, str], Series] = field(default_factory=dict)
+    figures: Mapping[tuple[str, str], Series] = field(default_factory=dict)
     messages: Mapping[int, Messages] = field(default_factory=dict)
     parts: Mapping[str, Any] | None = None
+    measuring: Mapping[str, str] = field(default_factory=dict)
 
     def catalogue(self) -> dict[str, Any]:
         """Return the contents: metrics by family, channels with messages, whether there is a timeline."""
-        metrics: dict[str, Any] = {family: [] for family in get_args(Family)}
+        metrics: dict[str, list[str]] = {family: [] for family in (*get_args(Family), VERDICTS[0])}
         for family, metric in self.figures:
             metrics[family].append(metric)
         return {
             **metrics,
+            "verdicts": verdicts_document(metrics["channel"], self.measuring),
             "messages": sorted(self.messages),
             "timeline": self.timeline is not None,
             "parts": self.parts is not None,

@@ -33,7 +33,7 @@ BROKEN = {
     "other axes": (encode(CUBE.reshape(-1)), "starts with 00000801"),
     "short header": (encode(CUBE)[:9], "truncated in its header"),
     "truncated": (encode(CUBE)[:-5], "truncated: its header promises 2x3x4 bytes, there are 19"),
-    "too long": (encode(CUBE) + b"!", "too long: its header promises 2x3x4 bytes, there are 25"),
+    "too long": (encode(CUBE) + b"!", "too long: its header promises 2x3x4 bytes, there are more"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,17 @@ def test_a_step_is_written_once_every_seed_is_past_it(tmp_path: Path) -> None:
     assert curve(tmp_path / "seeds", "seeds/agent/a0/loss/low") == [(1, 1.0), (2, 2.0), (3, 7.0)]
 
 
+def test_a_long_run_has_the_rows_that_its_seeds_have(tmp_path: Path) -> None:
+    bands = OverSeeds(tmp_path, replace(described(), every=10, until=20_030), 2)
+    value = Figure("agent", "a0", "value", 1.0)
+    for step in (20_000, 20_010, 20_020, 20_030):
+        for seed in (0, 1):
+            bands.take(seed, step, [loss(float(step)), value])
+    bands.close()
+    assert [step for step, _ in curve(tmp_path, "agent/a0/loss")] == [20_000, 20_020, 20_030]
+    assert [step for step, _ in curve(tmp_path, "agent/a0/value")] == [20_000, 20_010, 20_020, 20_030]
+
+
 def test_what_is_not_finite_and_whose_time_it_is_are_left_out(tmp_path: Path) -> None:
     bands = OverSeeds(tmp_path, described(top=1), 2)
     bands.take(0, 1, [loss(math.nan), loss(4.0, "a1"), Figure("run", "", "seconds", 3.0)])
@@ -79,7 +91,7 @@ def test_a_table_that_is_there_is_taken_over_and_old_events_are_replaced(tmp_pat
     assert curve(tmp_path / "seeds", "agent/a0/loss") == [(1, 10.5), (2, 11.0)]
     assert len(list((tmp_path / "seeds").iterdir())) == 1
     (tmp_path / "metrics.csv").write_text("step,kind\nx,agent\n")
-    with pytest.raises(RunError, match=r"metrics.csv: cannot be read"):
+    with pytest.raises(RunError, match=r"metrics.csv:1: no table of figures"):
         bands.read(0, tmp_path / "metrics.csv")
 
 

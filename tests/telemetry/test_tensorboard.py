@@ -6,9 +6,11 @@ import logging
 import math
 import os
 import random
+import struct
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import networkx as nx
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader  # type: ignore[import-untyped]
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer  # type: ignore[import-untyped]
 from tensorboard.backend.event_processing.plugin_event_accumulator import (  # type: ignore[import-untyped]
     EventAccumulator as MigratingAccumulator,
@@ -27,6 +30,9 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata  # type: ig
 
 from antiphon.errors import RunError
 from antiphon.telemetry import Figure, RunDescription, TensorBoardRecorder
+from antiphon.telemetry.channels.reading import read_run
+from antiphon.telemetry.event_file import drop_after
+from antiphon.telemetry.tensorboard import in_events
 from antiphon.telemetry.timeline import Timeline
 from tests.telemetry.times import agent_times
 
@@ -112,6 +118,39 @@ def test_figures_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
     with recording(tmp_path) as recorder:
         recorder.figures(7, [Figure("run", "", "loss", 0.5)])
         assert curve(tmp_path, "run/loss") == [(7, 0.5)]
+
+
+@pytest.mark.parametrize("piece", [997, 12, 1])
+def test_a_reader_follows_a_file_that_ends_anywhere_in_a_record(tmp_path: Path, piece: int) -> None:
+    """As TensorBoard reads while the file is written: nothing is damaged, nothing is there twice, nothing is missing."""
+    record(tmp_path / "whole", range(1, 4))
+    (written,) = (tmp_path / "whole").iterdir()
+    content = written.read_bytes()
+    first = content.index(b"agent/n0000/loss")
+    growing = tmp_path / "grown" / written.name
+    growing.parent.mkdir()
+    growing.write_bytes(content[: first - 100])
+    follower = MigratingAccumulator(str(growing.parent), {"scalars": 0, "tensors": 0})
+    seen: list[list[int]] = []
+    until = len(content) if piece > 1 else first + 300
+    for start in range(first - 100, until, piece):
+        with growing.open("ab") as file:
+            file.write(content[start : min(start + piece, until)])
+        tags = follower.Reload().Tags()["tensors"]
+        seen.append(
+            [event.step for event in follower.Tensors("run/steps_per_second")]
+            if tags.count("run/steps_per_second")
+            else []
+        )
+        with suppress(RunError):  # its graph is not there yet
+            read_run(growing.parent)
+    assert all(steps in ([], [1], [1, 2], [1, 2, 3]) for steps in seen)
+    assert seen == sorted(seen)
+    with growing.open("ab") as file:
+        file.write(content[until:])
+    follower.Reload()
+    assert [event.step for event in follower.Tensors("run/steps_per_second")] == [1, 2, 3]
+    assert read_run(growing.parent).figures.keys() == read_run(written.parent).figures.keys()
 
 
 def test_a_run_is_one_run_and_one_file(tmp_path: Path) -> None:
@@ -363,3 +402,94 @@ def test_a_log_directory_that_is_not_writable_is_one_line(tmp_path: Path) -> Non
     tmp_path.chmod(0o500)
     with pytest.raises(RunError, match="cannot be written"):
         record(tmp_path, range(1, 2))
+
+
+def test_event_files_grow_with_the_logarithm_of_the_steps() -> None:
+    def rows(until: int, every: int) -> list[int]:
+        return [step // every for step in range(every, until + 1, every) if in_events(step, every)]
+
+    assert rows(200_000, 100) == [*range(1, 2001)]
+    assert rows(400_000, 100) == [*range(1, 2001), *range(2002, 4001, 2)]
+    assert rows(410_000, 100)[-26:] == [4000, *range(4004, 4101, 4)]
+    counts = [len(rows(2000 * 2**doublings, 1)) for doublings in range(9)]
+    assert counts == [2000 + 1000 * doublings for doublings in range(9)]
+    assert all(in_events(step, 100) for step in (1, 50, 999_999))  # those of no row of their own
+
+
+def test_a_long_run_has_some_rows_and_all_that_is_measured_and_its_last(tmp_path: Path) -> None:
+    """In one session, and in two of which each goes on with the same rows."""
+    description = replace(describe(), every=10, until=40_030)
+    wanted = [19_990, 20_000, 20_010, 20_020, 20_025, 39_980, 39_990, 40_000, 40_010, 40_020, 40_030]
+    value = Figure("channel", "n0000->n0001", "value", 0.5)
+    for folder, sessions in (("whole", [wanted]), ("parts", [wanted[:4], wanted[4:]])):
+        for steps in sessions:
+            recorder = TensorBoardRecorder(tmp_path / folder, steps[0] - 1)
+            recorder.begin(replace(description, start_step=steps[0] - 1))
+            for step in steps:
+                recorder.figures(step, rows_at(step, description))
+                recorder.figures(step, [value])
+                recorder.histograms(step, [("agent", "n0000", "message", np.arange(3.0))])
+                recorder.samples(step, [("n0000->n0001", np.full((2, 3), step, dtype=np.float32))])
+            recorder.end({})
+            recorder.close()
+        found = EventAccumulator(
+            str(tmp_path / folder), {"scalars": 0, "tensors": 0, "histograms": 0}
+        ).Reload()
+        kept = [19_990, 20_000, 20_020, 20_025, 39_980, 40_000, 40_030]
+        assert [event.step for event in found.Scalars("agent/n0000/loss")] == kept
+        assert [event.step for event in found.Tensors("antiphon/agent/loss")] == kept
+        assert [event.step for event in found.Tensors("antiphon/messages/0")] == kept
+        assert [event.step for event in found.Histograms("agent/n0000/message/histogram")] == kept
+        assert [event.step for event in found.Scalars("channel/n0000__to__n0001/value")] == wanted
+        assert [event.step for event in found.Tensors("antiphon/channel/value")] == wanted
+    assert (tmp_path / "whole/projector/0.tsv").read_text() == "40030\t40030\n" * 2
+
+
+def wall_times(logdir: Path) -> list[float]:
+    """The times of all events, in the order of the files."""
+    return [
+        event.wall_time
+        for path in sorted(logdir.glob("events.*"))
+        for event in EventFileLoader(str(path)).Load()
+    ]
+
+
+def test_times_never_go_back_where_the_clock_is_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a session and from one to the next: they go on with the seconds that have really passed."""
+    clock = {"wall": 2_000_000_000.0, "passed": 50.0}
+    monkeypatch.setattr("antiphon.telemetry.event_file.time.time", lambda: clock["wall"])
+    monkeypatch.setattr("antiphon.telemetry.event_file.time.monotonic", lambda: clock["passed"])
+
+    def go_on(seconds: float, back: float = 0.0) -> None:
+        clock["wall"] += seconds - back
+        clock["passed"] += seconds
+
+    for session in range(2):
+        recorder = TensorBoardRecorder(tmp_path, 10 * session)
+        recorder.begin(describe(start=10 * session))
+        for step in range(1, 6):
+            go_on(10, back=3600 if step == 3 else 0)
+            recorder.figures(10 * session + step, rows_at(step, describe()))
+        recorder.close()
+        go_on(0, back=86400)
+    times = wall_times(tmp_path)
+    assert times == sorted(times)
+    assert times[-1] == pytest.approx(2_000_000_000 + 100)
+    names = sorted(path.name for path in tmp_path.glob("events.*"))
+    assert len(names) == 2
+    assert [event.step for event in read(tmp_path).Scalars("run/steps_per_second")] == [
+        *range(1, 6),
+        *range(11, 16),
+    ]
+
+
+@pytest.mark.parametrize("absurd", [math.inf, math.nan, -1.0, 1e300])
+def test_an_absurd_time_in_a_file_is_not_gone_on_from(tmp_path: Path, absurd: float) -> None:
+    record(tmp_path, range(1, 3))
+    (path,) = tmp_path.glob("events.*")
+    content = bytearray(path.read_bytes())
+    content[13:21] = struct.pack("<d", absurd)
+    path.write_bytes(content)
+    assert drop_after(tmp_path, 2).wall_time == pytest.approx(time.time(), abs=60)

@@ -19,6 +19,7 @@ from antiphon.telemetry.verdicts import (
     signal_caution,
     verdict_flags,
     worth,
+    worths_in_words,
 )
 
 
@@ -88,8 +89,14 @@ def test_scalars_and_arrays_agree() -> None:
 
 
 def test_stale_is_counted_in_ticks_of_the_sender() -> None:
-    found = flagged(document(), age=[15.0, 3.0, 16.0, 4.0])
-    assert found == [set(), set(), {"stale"}, {"stale"}]
+    found = flagged(document(8), age=[15.0, 3.0, 16.0, 4.0, 4.0, 1.0, 0.0, 0.0])
+    assert found == [set(), set(), {"stale"}, {"stale"}, set(), set(), set(), set()]
+
+
+def test_links_that_are_all_long_are_not_stale() -> None:
+    assert flagged(document(), age=[16.0, 4.0, 16.0, 4.0]) == [set()] * 4
+    assert flagged(document(), age=[16.0, 4.0, 16.0, 8.0]) == [set()] * 3 + [{"stale"}]
+    assert flagged(document(), age=[math.nan, math.nan, math.nan, math.nan]) == [set()] * 4
 
 
 @pytest.mark.parametrize(("drop", "stale"), [(0.0, False), (0.7, False), (0.8, True), (1.0, True)])
@@ -154,6 +161,7 @@ def test_in_words() -> None:
     found = counts(flags, "value")
     assert found == {"matters": 2, "harms": 1, "unresolved": 2, "stale": 1, "silent": 1}
     assert in_words(found, 7) == "2 of 5 matter, 1 harm, 2 unresolved; 1 stale, 1 silent"
+    assert worths_in_words(["harms", None, "matters"]) == "1 of 2 matter, 1 harm, 0 unresolved"
     assert in_words(counts(flags, None), 7) == "1 of 7 stale, 1 silent"
 
 

@@ -1,5 +1,6 @@
 // The whole page: what is chosen, what is fetched, what is shown.
 
+import { differenceNote } from "./difference.js";
 import { formatNumber } from "./format.js";
 import { applyTheme, themeColours } from "./colours.js";
 import { Run } from "./run.js";
@@ -48,6 +49,7 @@ class ChannelsApp {
       setStep: (step) => this.#layout.player.setStep(step),
       setFigure: (kind, metric) => this.#setMetric(kind, metric),
       theme: () => this.#theme,
+      verdictsOn: (run, channel, step) => this.#model.verdictsOn(run, channel, step),
       figure: () => ({ kind: "channel", metric: this.#model.metric.channel, info: this.#model.runs[0].info("channel", this.#model.metric.channel) }),
     }, (work) => this.#loading.track(work));
     this.#mount();
@@ -131,13 +133,14 @@ class ChannelsApp {
   }
 
   #show(playing) {
-    const { player, stages, rail, toolbar, finder } = this.#layout;
+    const { player, stages, rail, toolbar, finder, strip } = this.#layout;
     const model = this.#model;
     const { step } = player;
-    toolbar.update(model.names, model.runs.map((run) => run && run.name), model.view, model.shown().some((run) => run.parts));
+    toolbar.update(model.names, model.runs.map((run) => run && run.name), model.view, model.shown().some((run) => run.parts), model.difference);
     this.#layout.setEmpty(model.runs[0] ? null : model.names.length || this.#layout.hasError ? NOT_READ : NO_RUNS);
     const masks = model.masks(0, step);
     finder.update(model.runs[0], masks, model.filterError || masks?.error || "");
+    strip.update(model.verdicts(0, step), model.askedVerdicts);
     if (!model.runs[0]) {
       stages.forEach((stage) => stage.hide());
       return;
@@ -145,13 +148,14 @@ class ChannelsApp {
     const data = [];
     stages.forEach((stage, side) => {
       const run = model.runs[side];
-      if (!run) {
+      if (!run || (side && model.differing)) {
         stage.hide();
         return;
       }
       const found = model.data(side, step, playing);
       data.push(found);
-      stage.show(model.view, found, model.runs[1] ? run.name : "", [noteOf(run, player.steps), partsNote(run, found.parts)].filter(Boolean).join(" "));
+      const note = [noteOf(run, player.steps), partsNote(run, found.parts), model.differing ? differenceNote(...model.runs) : ""];
+      stage.show(model.view, found, headingOf(model, side), note.filter(Boolean).join(" "));
     });
     const how = { theme: this.#theme, mask: masks && masks.channel, chosen: model.chosen(0), view: model.view, near: model.near };
     rail.update(model.shown(), data, how);
@@ -159,8 +163,9 @@ class ChannelsApp {
   }
 
   #redraw() {
-    const { stages, finder, player, rail } = this.#layout;
+    const { stages, finder, player, rail, strip } = this.#layout;
     const masks = this.#model.masks(0, player.step);
+    strip.update(this.#model.verdicts(0, player.step), this.#model.askedVerdicts);
     finder.update(this.#model.runs[0], masks, this.#model.filterError || masks?.error || "");
     for (const stage of stages) stage.view?.redraw();
     rail.mark(masks && masks.channel, this.#model.chosen(0));
@@ -220,6 +225,13 @@ class ChannelsApp {
     return this.#loading.track(this.#attempt(() => this.#fetch()));
   }
 
+  #setDifference(on) {
+    this.#model.difference = on;
+    this.#model.forget();
+    this.#show(false);
+    return this.#loading.track(this.#attempt(() => this.#fetch()));
+  }
+
   #setRun(side, name) {
     this.#layout.setError("");
     return this.#loading.track(this.#attempt(() => this.#open(side, name))).then((good) => good || this.#show(false));
@@ -235,7 +247,7 @@ class ChannelsApp {
 
   #setView(view) {
     if (view === "parts" && !this.#model.shown().some((run) => run.parts)) return;
-    this.#model.view = view;
+    this.#model.setView(view);
     this.#show(false);
     if (view === "parts") this.#loading.track(this.#attempt(() => this.#fetch()));
   }
@@ -283,11 +295,17 @@ class ChannelsApp {
       },
       setView: (view) => this.#setView(view),
       setRun: (side, name) => this.#setRun(side, name),
+      setDifference: (on) => this.#setDifference(on),
       setMetric: (kind, metric) => this.#setMetric(kind, metric),
       setNear: (kind, near) => {
         this.#model.near[kind] = near;
         this.#show(false);
       },
+      setCurve: (kind, curve) => {
+        this.#model.curve[kind] = curve;
+        this.#show(false);
+      },
+      toggleVerdict: (name, others) => this.#layout.finder.toggleWord(`verdict:${name}`, others.map((other) => `verdict:${other}`)),
       search: (text) => {
         this.#model.setQuery(text);
         this.#redraw();
@@ -339,6 +357,12 @@ class ChannelsApp {
       } else field.blur();
     } else if (this.#model.selection) this.#choose(null);
   }
+}
+
+/** What stands above a stage where there are two runs. */
+function headingOf(model, side) {
+  if (!model.runs[1]) return "";
+  return model.differing ? `${model.runs[0].name} − ${model.runs[1].name}` : model.runs[side].name;
 }
 
 function noteOf(run, steps) {

@@ -1,9 +1,10 @@
 // What the export menu does.
 
+import { differenceOf } from "./difference.js";
 import { download, fileName, figureCsv, stepJson } from "./export.js";
 
 /**
- * Hand what is shown to the browser as files, one per run.
+ * Hand what is shown to the browser as files, one per run; figures and pictures of a difference as one.
  *
  * @param {string} what "csv-channel", "csv-agent", "json" or "svg"
  * @param {Model} model
@@ -23,9 +24,13 @@ export async function exportShown(what, model, layout) {
     } else {
       const kind = what.slice("csv-".length);
       const metric = model.metric[kind];
-      const series = await run.figure(kind, metric);
-      if (!series) throw new Error(`export: run ${run.name} has no ${metric || "such figure"}`);
-      download(fileName([run.name, kind, metric], "csv"), "text/csv", figureCsv(run, kind, metric, series));
+      if (side && model.differing) continue;
+      const both = model.differing ? model.runs : [run];
+      const [series] = await Promise.all(both.map((one) => one.figure(kind, metric)));
+      const shown = model.differing ? differenceOf(...both, kind, metric).series : series;
+      if (!shown) throw new Error(`export: run ${run.name} has no ${metric || "such figure"}`);
+      const name = both.map((one) => one.name).join(" minus ");
+      download(fileName([name, kind, metric], "csv"), "text/csv", figureCsv(run, kind, metric, shown));
     }
   }
 }

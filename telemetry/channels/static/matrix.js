@@ -6,8 +6,7 @@ import { levelOf, paletteOf } from "./colours.js";
 import { MATRIX_ORDERS, matrixOrder } from "./matrixorder.js";
 import { matrixCells, matrixMeans, matrixRaster } from "./matrixcells.js";
 import { panelChannel, panelPair } from "./panelparts.js";
-import { textMeasure } from "./textfit.js";
-import { MATRIX_NAMED, matrixBands, matrixGroups, matrixNames, matrixSvg } from "./matrixpaint.js";
+import { MATRIX_NAMED, matrixBands, matrixGroups, matrixLongest, matrixNames, matrixSvg } from "./matrixpaint.js";
 
 const MATRIX_TOP_UNIT = 44;
 const MATRIX_REACH = 4;
@@ -105,11 +104,11 @@ export class MatrixView {
     const ratio = window.devicePixelRatio || 1;
     this.canvas.width = Math.round(width * ratio);
     this.canvas.height = Math.round(height * ratio);
-    const wide = textMeasure("11px system-ui, sans-serif");
-    const longest = this.run.agents.reduce((most, { name }) => Math.max(most, wide(name.slice(0, 40))), 0);
-    const gutter = Math.min(Math.max(longest + 16, 56), 150, width / 4);
-    const side = this.groups.length > 1 ? 72 : 12;
-    const [roomX, roomY] = [width - gutter - side, height - gutter - 12];
+    const longest = matrixLongest(this.run.agents.map(({ name }) => name), "600 11px");
+    const [across, down] = [0.4 * width, 0.4 * height].map((most) => Math.round(Math.min(Math.max(longest + 20, 48), most)));
+    const side = this.groups.length > 1 ? matrixLongest(this.groups.map(({ text }) => text), "11px") + 16 : 12;
+    const gutter = { across, down };
+    const [roomX, roomY] = [width - across - side, height - down - 12];
     const count = Math.max(this.order.length, 1);
     const zoomed = this.unit > this.least * 1.0001;
     Object.assign(this, { width, height, ratio, gutter, roomX, roomY, measured: true });
@@ -125,8 +124,8 @@ export class MatrixView {
     this.spanY = Math.min(size, this.roomY);
     this.left = Math.min(Math.max(left, 0), size - this.spanX);
     this.top = Math.min(Math.max(top, 0), size - this.spanY);
-    this.x0 = Math.round(this.gutter + (this.roomX - this.spanX) / 2);
-    this.y0 = Math.round(this.gutter);
+    this.x0 = Math.round(this.gutter.across + (this.roomX - this.spanX) / 2);
+    this.y0 = Math.round(this.gutter.down);
     this.whole.disabled = this.unit <= this.least * 1.0001;
     this.canvas.style.cursor = this.whole.disabled ? "default" : "grab";
   }
@@ -234,7 +233,15 @@ export class MatrixView {
     const { scale = "sequential", low = 0, high = 1 } = figure ?? {};
     const theme = this.context.theme();
     const levels = Int16Array.from(means, (value) => levelOf(scale, value, low, high));
-    matrixRaster(this.sheet, this, this.cells, levels, shown, paletteOf(scale, theme), this.context.colours());
+    const weight = this.weights(shown);
+    matrixRaster(this.sheet, this, this.cells, levels, weight, paletteOf(scale, theme), this.context.colours());
+  }
+
+  /** How strongly each cell is drawn: less where no channel has an interval on one side of 0, least where none is let through. */
+  weights(shown) {
+    const { unresolved } = this.data.figure ?? {};
+    const sure = ({ channels }) => !unresolved || channels.some((channel) => !unresolved[channel]);
+    return Float32Array.from(this.cells.list, (cell) => (!shown[cell.number] ? 0.16 : sure(cell) ? 1 : 0.45));
   }
 
   /** The whole matrix as SVG, in the present order. */
@@ -313,10 +320,10 @@ export class MatrixView {
   tipLines(cell) {
     const { figure } = this.data;
     const title = figure?.info?.title ?? figure?.metric ?? "";
-    const number = (value) => (figure ? `${title}: ${formatNumber(value)}` : "");
+    const number = (value, channel = -1) => (figure ? `${title}: ${formatNumber(value)}${intervalText(figure, channel)}` : "");
     const { agents } = this.run;
     const lines = [el("div", { class: "ap-matrix-pair" }, panelPair(agents[cell.from].name, agents[cell.to].name))];
-    if (cell.channels.length === 1) return [...lines, el("div", { text: number(figure?.values?.[cell.channels[0]] ?? NaN) })];
+    if (cell.channels.length === 1) return [...lines, el("div", { text: number(figure?.values?.[cell.channels[0]] ?? NaN, cell.channels[0]) })];
     lines.push(el("div", { text: `mean of ${cell.channels.length} channels · ${number(this.means[cell.number])}` }));
     for (const channel of cell.channels.slice(0, MATRIX_LISTED)) {
       const key = panelChannel(this.run, channel).key || "without a key";
@@ -351,4 +358,10 @@ export class MatrixView {
     this.pointTo({ row: this.placeOf[next.from], column: this.placeOf[next.to], cell: next }, ...this.middle(next));
     this.redraw();
   }
+}
+
+/** The interval of a channel's number, where it has one. */
+function intervalText({ lower, upper }, channel) {
+  if (!lower || !upper || channel < 0 || Number.isNaN(lower[channel])) return "";
+  return ` [${formatNumber(lower[channel])}, ${formatNumber(upper[channel])}]`;
 }

@@ -61,11 +61,11 @@ export function matrixMeans(cells, values, matches) {
  * @param {Object} look unit, left, top, spanX, spanY (px), ratio (device pixels per px), placeOf (by agent)
  * @param {Object} cells see matrixCells
  * @param {Int16Array} levels colours by cell; -1: no number
- * @param {Uint8Array} shown by cell
+ * @param {Float32Array} weights by cell: the share of its colour, from 0 to 1
  * @param {string[]} palette
  * @param {Object} colours of the theme
  */
-export function matrixRaster(sheet, look, cells, levels, shown, palette, colours) {
+export function matrixRaster(sheet, look, cells, levels, weights, palette, colours) {
   const { unit, left, top, ratio, placeOf } = look;
   const [wide, tall] = [Math.max(Math.round(look.spanX * ratio), 1), Math.max(Math.round(look.spanY * ratio), 1)];
   sheet.width = wide;
@@ -76,7 +76,6 @@ export function matrixRaster(sheet, look, cells, levels, shown, palette, colours
   const field = matrixPixel(colours.surface);
   const none = matrixPixel(colours.none);
   const strong = Uint32Array.from(palette, (colour) => matrixPixel(colour));
-  const faint = strong.map((colour) => matrixMix(colour, field, 0.16));
   const thick = [3, 2].find((size) => cells.list.length * size ** 2 < 0.2 * look.spanX * look.spanY) ?? 1;
   const least = Math.max(Math.round(thick * ratio), 1);
   const gap = unit >= 6 ? Math.round(ratio) : 0;
@@ -98,8 +97,9 @@ export function matrixRaster(sheet, look, cells, levels, shown, palette, colours
   const rim = unit >= 6 ? Math.max(Math.round(1.5 * ratio), 1) : 0;
   for (const { number, from, to } of cells.list) {
     const level = levels[number];
+    const weight = weights[number];
     const plain = level < 0 ? none : strong[level];
-    const colour = shown[number] ? plain : level < 0 ? matrixMix(none, field, 0.35) : faint[level];
+    const colour = weight === 1 ? plain : matrixMix(plain, field, level < 0 ? Math.max(weight, 0.35) : weight);
     block(placeOf[from], placeOf[to], colour, level < 0 ? rim : 0);
   }
   pen.putImageData(image, 0, 0);

@@ -3,7 +3,7 @@
 import { formatNumber, formatStep } from "./format.js";
 import { colourOf, themeColours } from "./colours.js";
 import { SvgPen } from "./svgpen.js";
-import { fitText } from "./textfit.js";
+import { fitText, textMeasure } from "./textfit.js";
 
 const MATRIX_FONT = "system-ui, sans-serif";
 /** Pixels per cell from which on rows and columns have names. */
@@ -72,7 +72,7 @@ export function matrixBands(pen, view, colours, selected) {
  * Write the names of rows and columns where there is room, and those of what is pointed at or selected anyhow.
  *
  * @param {Object} pen a canvas context or an SvgPen
- * @param {Object} view unit, left, top, spanX, spanY, x0, y0, gutter, order, placeOf, pointed, run
+ * @param {Object} view unit, left, top, spanX, spanY, x0, y0, order, placeOf, pointed, run
  * @param {Object} colours of the theme
  * @param {Object} context matches() and selection()
  */
@@ -104,7 +104,7 @@ function matrixName(pen, view, colours, context, place, across, strong) {
   if (agent === undefined || at < 0 || at > (across ? view.spanY : view.spanX)) return;
   const size = strong ? 11 : Math.min(11, view.unit + 1);
   const font = `${strong ? 600 : 400} ${size}px ${MATRIX_FONT}`;
-  const { text, width } = fitText(view.run.agents[agent].name, font, view.gutter - 14);
+  const { text, width } = fitText(view.run.agents[agent].name, font, (across ? view.x0 : view.y0) - 12);
   pen.save();
   pen.translate(across ? view.x0 - 6 : view.x0 + at, across ? view.y0 + at : view.y0 - 6);
   if (!across) pen.rotate(-Math.PI / 2);
@@ -121,23 +121,31 @@ function matrixName(pen, view, colours, context, place, across, strong) {
   pen.restore();
 }
 
+/** Return how wide the widest of some texts is, in px. */
+export function matrixLongest(texts, style) {
+  const wide = textMeasure(`${style} ${MATRIX_FONT}`);
+  return texts.reduce((most, text) => Math.max(most, wide(text)), 0);
+}
+
 /** The whole matrix as SVG, in its present order, with names. */
 export function matrixSvg(view, context, data) {
   const count = view.order.length;
   const span = count * MATRIX_SVG_UNIT;
-  const gutter = 150;
+  const gutter = Math.ceil(matrixLongest(view.run.agents.map(({ name }) => name), "11px")) + 20;
+  const side = Math.ceil(matrixLongest(view.groups.map(({ text }) => text), "11px")) + 28;
   const theme = context.theme();
   const colours = themeColours(theme);
-  const pen = new SvgPen(Math.max(gutter + span + 100, MATRIX_SVG_LEAST), gutter + span + 50, colours.paper);
-  const { run, order, placeOf, groups, cells, means, shown } = view;
+  const pen = new SvgPen(Math.max(gutter + span + side, MATRIX_SVG_LEAST), gutter + span + 50, colours.paper);
+  const { run, order, placeOf, groups, cells, means } = view;
+  const weights = view.weights(view.shown);
   const look = { run, order, placeOf, groups, unit: MATRIX_SVG_UNIT, left: 0, top: 0, spanX: span, spanY: span };
-  Object.assign(look, { x0: gutter, y0: gutter, gutter, pointed: null });
+  Object.assign(look, { x0: gutter, y0: gutter, pointed: null });
   pen.fillStyle = colours.surface;
   pen.fillRect(gutter, gutter, span, span);
   const { scale = "sequential", low = 0, high = 1, info, metric = "" } = data.figure ?? {};
   for (const { number, from, to } of cells.list) {
     const [x, y] = [gutter + placeOf[to] * MATRIX_SVG_UNIT, gutter + placeOf[from] * MATRIX_SVG_UNIT];
-    pen.globalAlpha = shown[number] ? 1 : 0.16;
+    pen.globalAlpha = weights[number];
     const size = MATRIX_SVG_UNIT - 1;
     pen.fillStyle = colourOf(scale, means[number], low, high, theme);
     pen.fillRect(x, y, size, size);

@@ -4,7 +4,7 @@ const FITTED = new Map();
 const FITTED_MOST = 20_000;
 
 /**
- * Shorten a text to a width; measured once per text, font and width.
+ * Shorten a text to a width in its middle, since names often differ in their ends; measured once per text, font and width.
  *
  * @param {string} text
  * @param {string} font as a canvas takes it
@@ -18,9 +18,11 @@ export function fitText(text, font, room) {
     const measure = textMeasure(font);
     let fitted = text;
     if (measure(text) > room) {
-      const kept = [...text].slice(0, 80);
-      while (kept.length > 1 && measure(`${kept.join("")}…`) > room) kept.pop();
-      fitted = `${kept.join("")}…`;
+      const kept = [...text];
+      if (kept.length > 160) kept.splice(80, kept.length - 160);
+      const joined = () => `${kept.slice(0, Math.ceil(kept.length / 2)).join("")}…${kept.slice(Math.ceil(kept.length / 2)).join("")}`;
+      while (kept.length > 2 && measure(joined()) > room) kept.splice(Math.floor(kept.length / 2), 1);
+      fitted = joined();
     }
     FITTED.set(key, { text: fitted, width: measure(fitted) });
   }

@@ -4,10 +4,13 @@ import { el } from "./dom.js";
 import { formatCount } from "./format.js";
 import { SvgPen } from "./svgpen.js";
 import { textMeasure } from "./textfit.js";
-import { TIMELINE_HEIGHTS, timelineColours, timelinePaint, timelineStep } from "./timelinepaint.js";
+import { TIMELINE_HEIGHTS, TIMELINE_INDENT, timelineColours, timelinePaint, timelineStep } from "./timelinepaint.js";
+import { timelineRows, timelineText } from "./timelinerows.js";
 
-const TIMELINE_UNIT = [16, 64];
+const TIMELINE_UNIT = [16, 128];
 const TIMELINE_OLD = 4;
+/** How many names of a row's members the tooltip lists. */
+const TIMELINE_LISTED = 12;
 const TIMELINE_NONE = "This run has no timeline: its graph is very large, or it was written without one.";
 
 /** A view (see the contract of views) of a run's first steps. */
@@ -20,8 +23,15 @@ export class TimelineView {
     this.empty = el("p", { class: "ap-empty", testid: "empty", hidden: true });
     this.tip = el("div", { class: "ap-tooltip ap-timeline-tip", hidden: true });
     this.says = el("span", { class: "ap-says" });
-    this.withChannels = el("input", { type: "checkbox", testid: "timeline-channels", on: { change: () => this.redraw() } });
-    this.bar = el("div", { class: "ap-timeline-bar" }, el("label", { class: "ap-timeline-check" }, this.withChannels, "Messages"), this.says);
+    const check = (testid, text, checked) => {
+      const box = el("input", { type: "checkbox", testid, on: { change: () => this.redraw() } });
+      box.checked = checked;
+      return [box, el("label", { class: "ap-timeline-check" }, box, text)];
+    };
+    const [channels, ofChannels] = check("timeline-channels", "Messages", false);
+    const [equals, ofEquals] = check("timeline-group", "Group equals", true);
+    Object.assign(this, { withChannels: channels, grouped: equals });
+    this.bar = el("div", { class: "ap-timeline-bar" }, ofChannels, ofEquals, this.says);
     this.legend = timelineLegend();
     this.place = el("div", { class: "ap-timeline-place" }, this.scroller, this.tip, this.empty);
     this.node = el("div", { class: "ap-timeline" }, this.bar, this.legend, this.place);
@@ -94,22 +104,16 @@ export class TimelineView {
   /** Those that search and filter let through: agents, with the channels into them beneath. */
   arrange() {
     const { run, context } = this;
-    this.rows = [];
-    let top = 0;
+    const how = { matches: context.matches, grouped: this.grouped.checked, channels: this.withChannels.checked };
+    this.rows = timelineRows(run, this.timeline, how);
+    this.tall = 0;
     let agents = 0;
-    const add = (kind, index, text) => {
-      this.rows.push({ kind, index, text, top, height: TIMELINE_HEIGHTS[kind] });
-      top += TIMELINE_HEIGHTS[kind];
-    };
-    for (const [index, agent] of run.agents.entries()) {
-      const into = this.withChannels.checked ? run.incoming(index).filter((channel) => context.matches("channel", channel)) : [];
-      if (!into.length && !context.matches("agent", index)) continue;
-      agents += 1;
-      add("agent", index, agent.name);
-      for (const channel of into) add("channel", channel, timelineFrom(run, channel));
+    for (const row of this.rows) {
+      Object.assign(row, { top: this.tall, height: TIMELINE_HEIGHTS[row.kind] });
+      this.tall += row.height;
+      if (row.kind === "agent") agents += row.members.length;
     }
-    this.tall = top;
-    const row = this.pointed && this.rows.find(({ kind, index }) => kind === this.pointed.row.kind && index === this.pointed.row.index);
+    const row = this.pointed && this.rowOf(this.pointed.row.kind, this.pointed.row.index);
     if (row) this.pointed.row = row;
     else this.pointTo(null);
     const { start, steps } = this.timeline;
@@ -123,8 +127,9 @@ export class TimelineView {
   measure() {
     const [width, height] = [this.place.clientWidth, this.place.clientHeight];
     const wide = textMeasure("600 12px system-ui, sans-serif");
-    const longest = this.rows.reduce((most, row) => Math.max(most, wide(row.text.slice(0, 40)) + (row.kind === "agent" ? 0 : 18)), 0);
-    this.gutter = Math.round(Math.min(Math.max(longest + 28, 80), 210, Math.max(width / 3, 60)));
+    const indent = { agent: 0, channel: TIMELINE_INDENT };
+    const longest = this.rows.reduce((most, row) => Math.max(most, wide(row.text) + indent[row.kind]), 0);
+    this.gutter = Math.round(Math.min(Math.max(longest + 28, 80), Math.max(0.4 * width, 60)));
     const unit = (width - this.gutter - 20) / Math.max(this.timeline.steps, 1);
     this.unit = Math.min(Math.max(unit, TIMELINE_UNIT[0]), TIMELINE_UNIT[1]);
     const across = this.gutter + this.unit * this.timeline.steps;
@@ -139,7 +144,9 @@ export class TimelineView {
     const bottom = scrollTop + this.height - TIMELINE_HEIGHTS.head;
     const rows = this.rows.filter((row) => row.top + row.height > scrollTop && row.top < bottom);
     const { timeline, run, width, height, gutter, unit, oldest, pointed } = this;
-    return { timeline, run, rows, width, height, gutter, unit, oldest, pointed, left: scrollLeft, top: scrollTop, selected: this.context.selection() };
+    const selected = this.context.selection();
+    for (const row of rows) row.shown = timelineText(run, row, selected);
+    return { timeline, run, rows, width, height, gutter, unit, oldest, pointed, left: scrollLeft, top: scrollTop, selected };
   }
 
   /** What lies at a point of the canvas: {row, step | null}. */
@@ -153,9 +160,14 @@ export class TimelineView {
     return { row, step: inside ? this.timeline.start + column : null };
   }
 
+  /** The row of an agent or a channel, by itself or with its equals. */
+  rowOf(kind, index) {
+    return this.rows.find((row) => row.kind === kind && row.members.includes(index));
+  }
+
   /** Client pixels of a row's name; null where it is out of sight. */
   rowPoint(kind, index) {
-    const row = this.rows.find((one) => one.kind === kind && one.index === index);
+    const row = this.rowOf(kind, index);
     const down = row ? TIMELINE_HEIGHTS.head + row.top - this.scroller.scrollTop + row.height / 2 : -1;
     if (down < TIMELINE_HEIGHTS.head || down > this.height) return null;
     const box = this.canvas.getBoundingClientRect();
@@ -172,7 +184,7 @@ export class TimelineView {
 
   /** Bring the row of an agent or a channel into sight. */
   reveal(kind, index) {
-    this.scrollTo(this.rows.find((row) => row.kind === kind && row.index === index), true);
+    this.scrollTo(this.rowOf(kind, index), true);
   }
 
   scrollTo(row, central = false) {
@@ -224,7 +236,7 @@ export class TimelineView {
     const width = Math.ceil(this.gutter + this.unit * this.timeline.steps + 12);
     const height = Math.ceil(this.tall + TIMELINE_HEIGHTS.head + 8);
     const pen = new SvgPen(Math.max(width, 700), height + 24, colours.paper);
-    timelinePaint(pen, { ...this.look(), rows: this.rows, width, height, left: 0, top: 0, pointed: null, selected: null }, colours);
+    timelinePaint(pen, { ...this.look(), rows: this.rows.map((row) => ({ ...row, shown: row.text })), width, height, left: 0, top: 0, pointed: null, selected: null }, colours);
     pen.fillStyle = colours.muted;
     pen.font = "12px system-ui, sans-serif";
     pen.textAlign = "left";
@@ -235,9 +247,12 @@ export class TimelineView {
 
   // --- pointer and keys ------------------------------------------------------------------------------------
 
+  /** Select a row's first member; with another click the next one. */
   choose(row) {
-    if (row) this.context.select(row.kind, row.index);
-    else this.context.select(null);
+    if (!row) return this.context.select(null);
+    const selected = this.context.selection();
+    const now = selected?.kind === row.kind ? row.members.indexOf(selected.index) : -1;
+    this.context.select(row.kind, row.members[(now + 1) % row.members.length]);
   }
 
   pointTo(spot, x = 0, y = 0) {
@@ -256,21 +271,29 @@ export class TimelineView {
 
   /** What is to be said of a row at a step, in plain words. */
   words({ row, step }) {
-    const name = this.run.nameOf(row.kind, row.index);
-    if (step === null) return [name];
-    const head = `${name}, step ${timelineStep(step)}`;
+    const names = row.members.slice(0, TIMELINE_LISTED).map((index) => this.run.nameOf(row.kind, index));
+    const more = row.members.length - names.length;
+    const several = row.members.length > 1;
+    const title = several ? formatCount(row.members.length, row.kind) : names[0];
+    const below = several ? [`${names.join(", ")}${more ? ` and ${more} more` : ""}`] : [];
+    if (step === null) return [title, ...below];
+    const head = `${title}, step ${timelineStep(step)}`;
+    return [head, ...this.wordsAt(row, step, several ? "Each" : "It"), ...below];
+  }
+
+  wordsAt(row, step, who) {
     if (row.kind === "agent") {
       const times = this.timeline.agents[row.index];
-      if (!this.ticks[row.index].has(step)) return [head, "It does not tick."];
+      if (!this.ticks[row.index].has(step)) return [who === "It" ? "It does not tick." : "None ticks."];
       const since = times.since.find(([tick]) => tick === step)?.[1] ?? step;
-      const reach = since < step ? `Its true gradient reaches back to step ${timelineStep(since)}.` : "Its true gradient reaches no earlier step.";
-      return [head, times.ends.includes(step) ? "It ticks; its window ends: it learns." : "It ticks.", reach];
+      const reach = since < step ? `The true gradient reaches back to step ${timelineStep(since)}.` : "The true gradient reaches no earlier step.";
+      return [times.ends.includes(step) ? `${who} ticks; the window ends: it learns.` : `${who} ticks.`, reach];
     }
     const times = this.timeline.channels[row.index];
     const age = times.read.find(([tick]) => tick === step)?.[1];
     const due = this.ticks[this.run.channels[row.index].to].has(step);
     const read = age === undefined ? (due ? "Nothing has come yet." : "The receiver does not tick.") : `Reads the message of step ${timelineStep(step - age)}: age ${age}.`;
-    return [head, read, ...(times.unread.includes(step) ? ["The message sent at this step is never read."] : [])];
+    return [read, ...(times.unread.includes(step) ? ["The message sent at this step is never read."] : [])];
   }
 
   press(event) {
@@ -288,14 +311,6 @@ export class TimelineView {
   }
 }
 
-function timelineFrom(run, channel) {
-  const { from, to, name, state } = run.channels[channel];
-  const [sender, receiver] = [run.agents[from].name, run.agents[to].name];
-  const key = name.startsWith(`${sender}->${receiver}:`) ? name.slice(`${sender}->${receiver}:`.length) : "";
-  if (from === to) return state ? "its own state" : `from itself${key && ` (${key})`}`;
-  return `from ${sender}${key && ` (${key})`}`;
-}
-
 /** The marks in plain words. */
 function timelineLegend() {
   const entry = (mark, text, of = "agent") => el("span", { class: "ap-timeline-entry", data: { of } }, el("i", { class: `ap-timeline-mark ap-timeline-${mark}` }), text);
@@ -303,11 +318,11 @@ function timelineLegend() {
     "div",
     { class: "ap-timeline-legend", testid: "legend" },
     entry("tick", "ticks"),
-    entry("end", "its window ends: it learns"),
-    entry("reach", "how far back its true gradient reaches"),
+    entry("end", "a window ends: it learns"),
+    entry("reach", "reach of the true gradient"),
     entry("episode", "an episode ends"),
-    entry("age", "age of the message it reads, in steps", "channel"),
+    entry("age", "age of the message read, in steps", "channel"),
     entry("none", "nothing has come yet", "channel"),
-    entry("unread", "a message nobody will read", "channel"),
+    entry("unread", "never read", "channel"),
   );
 }

@@ -5,9 +5,9 @@ import { categoryColour } from "./colours.js";
 import { fitText } from "./textfit.js";
 
 const TIMELINE_FONT = "system-ui, sans-serif";
-/** Heights in px. */
+/** Heights in px, and by how much channels are indented. */
 export const TIMELINE_HEIGHTS = { head: 26, agent: 30, channel: 20 };
-const TIMELINE_INDENT = 18;
+export const TIMELINE_INDENT = 18;
 
 /** Clocks count steps from 0, the page from 1: what a step is called here. */
 export function timelineStep(step) {
@@ -57,7 +57,7 @@ function timelineEnd(look) {
 }
 
 function timelineIs(row, other) {
-  return Boolean(other) && other.kind === row.kind && other.index === row.index;
+  return Boolean(other) && other.kind === row.kind && row.members.includes(other.index);
 }
 
 function timelineLine(pen, x0, y0, x1, y1) {
@@ -176,7 +176,7 @@ function timelineName(pen, look, row, colours) {
   pen.textAlign = "left";
   pen.textBaseline = "middle";
   pen.fillStyle = agent ? colours.ink : colours.muted;
-  pen.fillText(fitText(row.text, font, look.gutter - left - 10).text, left, y + row.height / 2);
+  pen.fillText(fitText(row.shown, font, look.gutter - left - 10).text, left, y + row.height / 2);
 }
 
 function timelineHead(pen, look, colours) {

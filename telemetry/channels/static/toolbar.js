@@ -15,12 +15,14 @@ export class Toolbar {
   #tabs;
   #run;
   #beside;
+  #difference = el("input", { type: "checkbox", testid: "difference" });
+  #differing;
   #export;
   #menu;
   #options = "";
 
   /**
-   * @param {Object} actions setView(name), setRun(side, name), toggleRail(), toggleTheme(), refresh(), exportAs(what), help()
+   * @param {Object} actions setView(name), setRun(side, name), setDifference(on), toggleRail(), toggleTheme(), refresh(), exportAs(what), help()
    * @param {HTMLElement} finder search and filter
    */
   constructor(actions, finder) {
@@ -34,6 +36,9 @@ export class Toolbar {
     this.#beside = el("select", {
       class: "ap-select ap-run", testid: "beside", aria: { label: "Run beside it" }, on: { change: () => actions.setRun(1, this.#beside.value || null) },
     });
+    this.#difference.addEventListener("change", () => actions.setDifference(this.#difference.checked));
+    const says = "One picture: the first run minus the second";
+    this.#differing = el("label", { class: "ap-labelled ap-check", title: says }, this.#difference, "difference");
     this.refresh = iconButton("refresh", "Fetch what is new (R)", "refresh", actions.refresh);
     this.#export = iconButton("export", "Export", "export", () => this.#toggle());
     this.#export.setAttribute("aria-haspopup", "menu");
@@ -66,6 +71,7 @@ export class Toolbar {
       el("div", { class: "ap-tabs", role: "tablist", aria: { label: "View" } }, ...this.#tabs),
       el("label", { class: "ap-labelled" }, el("span", { text: "Run" }), this.#run),
       el("label", { class: "ap-labelled" }, el("span", { text: "beside" }), this.#beside),
+      this.#differing,
       finder,
       el(
         "div",
@@ -80,8 +86,10 @@ export class Toolbar {
     );
   }
 
-  /** Show which runs there are, and what is chosen; `parts`: whether a run shown is in parts. */
-  update(names, chosen, view, parts) {
+  /** Show which runs there are, and what is chosen; `parts`: whether a run shown is in parts; `difference`: of the two runs. */
+  update(names, chosen, view, parts, difference) {
+    this.#differing.hidden = !chosen[1];
+    this.#difference.checked = difference;
     const options = JSON.stringify(names);
     if (options !== this.#options) {
       this.#options = options;

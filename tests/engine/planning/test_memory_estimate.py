@@ -225,10 +225,13 @@ def test_other_errors_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not isinstance(caught.value, ResourceError)
 
 
-def test_a_study_passes_it_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_goes_on_without_a_run_that_does_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     has(monkeypatch, 2**20)
     study = Study.of_template(
         load("digits-mlp"), tmp_path, StudyOptions(variants=("local",), seeds=1, steps=2)
     )
-    with pytest.raises(ResourceError, match=r"^local s0: out of memory: 'digits-mlp' needs about"):
-        study.go(1, lambda run: None)
+    outcome = study.go(1, lambda run: None)
+    assert outcome.exit_code == 1
+    assert outcome.result["failed"]["local-s0"].startswith("out of memory: 'digits-mlp' needs about")

@@ -125,7 +125,7 @@ def test_a_second_signal_is_noted_in_all(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         go(tmp_path, on_step=twice)
-    assert {RunDirectory.open(path).facts["exit"] for path in places(tmp_path, requests())} == {"failed"}
+    assert {RunDirectory.open(path).facts["exit"] for path in places(tmp_path, requests())} == {"stopped"}
 
 
 def test_one_that_diverges_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

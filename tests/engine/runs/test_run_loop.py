@@ -20,7 +20,7 @@ from antiphon.engine.runs.run import Run, begin, resume
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop, SharedClock
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
-from antiphon.errors import DivergenceError, ScenarioError
+from antiphon.errors import DivergenceError, ResourceError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
 
 TEMPLATE = Template.from_yaml(load("digits-mlp").text + "telemetry: {every: 5}\n", "tiny.yaml")
@@ -281,7 +281,8 @@ def at(step: int, error: BaseException) -> Callable[[Simulation], None]:
     [
         (ZeroDivisionError("by nought"), "failed", "by nought"),
         (AssertionError(), "failed", "AssertionError"),
-        (MemoryError("no more"), "failed", "no more"),
+        (MemoryError("no more"), "stopped", "out of memory: 'digits-mlp' needs about"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "stopped", "out of memory: 'digits-mlp' needs about"),
         (KeyboardInterrupt(), "stopped", "KeyboardInterrupt"),
     ],
 )
@@ -290,11 +291,13 @@ def test_an_exception_is_noted_with_its_step(
 ) -> None:
     simulation = simulate(tmp_path / "run")
     assert facts(tmp_path / "run")["exit"] == "running"
-    with pytest.raises(type(error)):
+    shortage = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    with pytest.raises(ResourceError if shortage else type(error)) as caught:
         simulation.run(on_step=at(7, error))
+    assert (caught.value.__cause__ if shortage else caught.value) is error
     simulation.close()
     found = facts(tmp_path / "run")
-    assert (found["exit"], found["error"], found["step"]) == (ended, reason, 7)
+    assert (found["exit"], found["error"][: len(reason)], found["step"]) == (ended, reason, 7)
     assert found["finished"] is not None
     going_on = resume(tmp_path / "run")
     assert isinstance(going_on, Run)

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from antiphon.engine.state import checkpoint
+from antiphon.engine.state.weights import read_learners
 from antiphon.errors import RunError
 from tests.contracts.backend_documents import LABEL, OWN, Document, document
 from tests.contracts.backend_twins import made
@@ -119,3 +121,29 @@ def test_what_is_not_there_is_refused_and_nothing_has_changed(run: Path, tmp_pat
         simulation.load_weights(tmp_path / "none")
     assert equal(before, parameters(simulation, "a"))
     assert simulation.events == []
+
+
+def test_tensors_of_other_agents_are_not_read(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor those of messages, windows and the environment; a wrong byte anywhere is refused all the same."""
+    loaded: list[int] = []
+
+    def noted(*arguments: Any) -> Any:
+        found = load(*arguments)
+        loaded.append(len(found))
+        return found
+
+    load = checkpoint._load
+    monkeypatch.setattr(checkpoint, "_load", noted)
+    learners = read_learners(run, ["b"]).by_agent
+    assert list(learners) == ["a", "b", "c"]
+    assert learners["a"] == {}
+    every = read_learners(run, "abc").by_agent
+    for part in ("parameters", "buffers"):
+        assert equal(learners["b"][part].values(), every["b"][part].values())
+    one = sum(len(learners["b"][part]) for part in ("parameters", "buffers"))
+    assert loaded[0] == one + sum(map(len, learners["b"]["optimiser"].values())) < loaded[1] / 2
+    content = bytearray((run / "state.safetensors").read_bytes())
+    content[-1] ^= 1
+    (run / "state.safetensors").write_bytes(content)
+    with one_line("checksum", RunError):
+        read_learners(run, ["b"])

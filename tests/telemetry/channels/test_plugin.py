@@ -6,7 +6,9 @@ import contextlib
 import logging
 import struct
 import time
+import types
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from werkzeug.test import Client
 
+from antiphon.telemetry.channels.loader import ChannelsLoader
 from antiphon.telemetry.channels.series import Messages, cloud
 from antiphon.telemetry.event_file import EventFile
 from tests.telemetry.channels.serving import client, fast_data, figure, get, refused, wait_for
@@ -53,10 +56,13 @@ def test_every_route_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> N
     assert get(found, "runs").json == ["a", "b/s0"]
     assert get(found, "graph", run="a").json == graph()
     assert get(found, "timeline", run="a").json == TIMELINE
-    figures = {"agent": ["loss"], "channel": ["age"], "part": []}
+    figures = {"agent": ["loss"], "channel": ["age"], "part": [], "verdict": ["channel"]}
     catalog = {**figures, "messages": [1], "timeline": True, "parts": False, "sampled": False}
     first, second = (get(found, "catalog", run=run).json for run in ("a", "b/s0"))
     assert 0 < first.pop("session") <= second.pop("session") <= time.time()
+    for run, own in (("a", first), ("b/s0", second)):
+        value, _ = own.pop("verdicts")["measures"]
+        assert value["by"] == f"antiphon evaluate {tmp_path}/runs/{run} --value"
     assert first == catalog
     assert second == catalog | {"messages": [], "timeline": False}
     steps, values = figure(get(found, "figure", run="a", kind="agent", metric="loss"))
@@ -66,6 +72,31 @@ def test_every_route_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> N
     response = get(found, "cloud", run="a", channel=1)
     assert response.data == cloud(Messages(np.array([1, 3]), samples)).pack()
     assert response.content_type == "application/octet-stream"
+
+
+def test_verdicts_on_channels(tmp_path: Path, serve: Callable[..., Client]) -> None:
+    low, high = (f"antiphon/channel/{metric}" for metric in ("value_low", "value_high"))
+    ages = {step: {"antiphon/channel/age": [0.0, step]} for step in (1, 2, 4)}
+    logged = ages | {5: {low: [0.5, -1.0], high: [0.6, 1.0]}}
+    write(tmp_path / "runs/a", logged)
+    ask = partial(get, serve(tmp_path / "runs", "a"), "figure", run="a", kind="verdict", metric="channel")
+    steps, values = figure(ask())
+    assert (steps, values.tolist()) == ([1, 2, 4, 5], [[0, 0], [0, 0], [0, 64], [1, 68]])
+    steps, values = figure(ask(newest=1))
+    assert (steps, values.tolist()) == ([5], [[1, 68]])
+    steps, values = figure(ask(after=2))
+    assert (steps, values.tolist()) == ([4, 5], [[0, 64], [1, 68]])
+    assert figure(ask(after=5))[0] == []
+    assert ask(metric="agent").status_code == 404
+
+
+def test_a_run_without_their_figures_has_no_verdicts(tmp_path: Path, serve: Callable[..., Client]) -> None:
+    write(tmp_path / "runs/a", {1: {"antiphon/agent/loss": [1.0, 2.0]}})
+    found = serve(tmp_path / "runs", "a")
+    catalog = get(found, "catalog", run="a").json
+    assert catalog["verdict"] == []
+    assert [word["name"] for word in catalog["verdicts"]["words"]] == ["matters", "harms", "unresolved"]
+    assert get(found, "figure", run="a", kind="verdict", metric="channel").status_code == 404
 
 
 def test_the_parts_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> None:
@@ -267,6 +298,15 @@ def test_no_other_file_is_served(ready: Client, path: str) -> None:
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
+def test_every_path_is_named_and_none_is_a_pattern() -> None:
+    """Files by their own paths, and the routes that SECURITY.md describes."""
+    context = types.SimpleNamespace(data_provider=None, sampling_hints=None)
+    paths = set(ChannelsLoader().load(context).get_plugin_apps())
+    files = {path for path in paths if path.startswith("/static/")}
+    assert not [path for path in paths if "*" in path or ".." in path]
+    assert paths - files == {f"/{path}" for path in ("index.js", *ROUTES)}
+
+
 def test_own_files_have_their_types_and_none_is_html(ready: Client) -> None:
     entry = get(ready, "index.js")
     assert entry.content_type == "text/javascript; charset=utf-8"
@@ -286,7 +326,7 @@ def test_own_files_have_their_types_and_none_is_html(ready: Client) -> None:
 @pytest.mark.parametrize(
     ("document", "says"),
     [
-        ({"format": 2}, "a: format 2 of the Channels tab is newer than 1; use a newer antiphon"),
+        ({"format": 2}, "a: Channels tab's data, format 2 is newer than antiphon "),
         ("{", "a: the graph of the Channels tab is damaged"),
         ('{"format": 1, "agents": [], "channels": [], "seed": NaN}', "damaged"),
     ],

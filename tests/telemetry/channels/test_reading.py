@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
+from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+from tensorboard.compat.proto.tensor_pb2 import TensorProto  # type: ignore[import-untyped]
 from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 
 from antiphon.errors import RunError
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.channels.series import Messages, RunData, Series
+from antiphon.telemetry.channels.tags import VERDICTS
 from antiphon.telemetry.event_file import EventFile
 from tests.telemetry.channels.writing import AGE, LOSS, graph, rows, write
 
@@ -28,7 +32,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     write(tmp_path / "exp", {**rows([1, 2]), 3: {**rows([3])[3], **messages}}, timeline=TIMELINE)
     run = read_run(tmp_path / "exp")
     assert (run.name, run.graph, run.timeline) == ("exp", graph(), TIMELINE)
-    assert set(run.figures) == {("agent", "loss"), ("channel", "age")}
+    assert set(run.figures) == {("agent", "loss"), ("channel", "age"), VERDICTS}
     loss = run.figures["agent", "loss"]
     assert (loss.steps.dtype, loss.values.dtype) == (np.int64, np.float32)
     np.testing.assert_array_equal(loss.values, [[1, -1], [2, -2], [3, -3]])
@@ -129,6 +133,20 @@ def test_a_length_with_a_wrong_checksum_is_damage(tmp_path: Path, caplog: pytest
     assert len(caplog.messages) == 1
 
 
+@pytest.mark.parametrize("shape", [[1] * 71, [2**62, 0], [0, 2**62], [-1, -2], [2**40], [0, 2**31, 2**31]])
+def test_a_shape_that_no_array_has_is_left_out(tmp_path: Path, shape: list[int]) -> None:
+    path = write(tmp_path, rows([1, 2]))
+    tensor = Event(step=3, summary=Summary(value=[Summary.Value(tag=LOSS)]))
+    tensor.summary.value[0].tensor.CopyFrom(TensorProto(dtype="DT_FLOAT"))
+    for size in shape:
+        tensor.summary.value[0].tensor.tensor_shape.dim.add(size=size)
+    if shape == [1] * 71:
+        tensor.summary.value[0].tensor.float_val.append(1.0)
+    with path.open("ab") as file:
+        RecordWriter(file).write(tensor.SerializeToString())
+    assert steps(read_run(tmp_path)) == [1, 2]
+
+
 def test_a_length_out_of_all_proportion_is_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write(tmp_path, rows([1]))
     with path.open("ab") as file:
@@ -169,7 +187,7 @@ def test_the_first_value_of_a_tag_says_whose_it_is(tmp_path: Path) -> None:
     events.arrays(2, [("antiphon/agent/error", np.ones(2))], "other")
     events.arrays(3, [("antiphon/agent/error", np.ones(2))], "antiphon")
     events.close()
-    assert set(read_run(tmp_path).figures) == {("agent", "loss"), ("channel", "age")}
+    assert set(read_run(tmp_path).figures) == {("agent", "loss"), ("channel", "age"), VERDICTS}
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "other"])
@@ -204,7 +222,7 @@ def test_figures_without_a_graph_are_no_run(tmp_path: Path) -> None:
 
 def test_an_event_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "events.out.tfevents.0000000001.x").mkdir()
-    with pytest.raises(RunError, match=r"events.out.tfevents.0000000001.x: cannot be read \("):
+    with pytest.raises(RunError, match=r"events.out.tfevents.0000000001.x: is a folder"):
         read_run(tmp_path)
 
 
@@ -259,7 +277,9 @@ def test_a_damaged_timeline(tmp_path: Path, document: Any) -> None:
 
 def test_a_newer_format_asks_for_a_newer_program(tmp_path: Path) -> None:
     write(tmp_path, rows([1]), document={"format": 2, "nodes": []})
-    with pytest.raises(RunError, match=r"format 2 of the Channels tab is newer than 1; use a newer antiphon"):
+    with pytest.raises(
+        RunError, match=r"Channels tab's data, format 2 is newer than .*, which reads 1; use a newer antiphon"
+    ):
         read_run(tmp_path)
 
 

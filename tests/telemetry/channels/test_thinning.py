@@ -60,7 +60,7 @@ def test_then_messages_then_timelines_then_runs_and_metrics_last() -> None:
     assert [one.name for one in two] == ["r"]
     assert two[0].timeline is None
     assert "The graph shows 1 of 2 runs, the first ones." in notes
-    (kept,), notes = fitted([run], 6_000)
+    (kept,), notes = fitted([run], 7_200)
     assert list(kept.figures) == [("channel", "m0")]
     assert "1 of 3 figures are here, the first ones." in notes
 

@@ -1,0 +1,96 @@
+"""Verdicts on a run's channels row by row, from its logged figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antiphon.telemetry.channels.series import Series
+from antiphon.telemetry.channels.tags import VERDICTS
+from antiphon.telemetry.verdicts import (
+    MEASURES,
+    ChannelTraits,
+    Measure,
+    Verdict,
+    bounds,
+    counts,
+    in_words,
+    measuring_command,
+    verdict_flags,
+)
+
+__all__ = ["INPUTS", "measuring_commands", "newest_verdicts", "verdict_series", "with_verdicts"]
+
+INPUTS = (
+    *(bound for measure in MEASURES for bound in bounds(measure)),
+    "age",
+    "message_energy",
+    "message_std",
+    "symbol_entropy",
+)
+"""Metrics of channels that verdicts follow from."""
+
+
+def verdict_series(read: Callable[[str], Series | None], graph: Mapping[str, Any]) -> Series | None:
+    """Return the verdicts on channels (`verdict_flags`) at every step at which a figure that they follow from was logged.
+
+    At each of these steps the newest row of every such figure counts.
+
+    Args:
+        read: Returns the rows of a metric of channels; None where there are none.
+        graph: The run's graph document.
+
+    Returns:
+        None where no such figure was logged.
+    """
+    count = len(graph["channels"])
+    logged = {
+        metric: series for metric in INPUTS if (series := read(metric)) is not None and len(series.steps)
+    }
+    found = {metric: series for metric, series in logged.items() if series.values.shape[1] == count}
+    if not found:
+        return None
+    steps = np.unique(np.concatenate([series.steps for series in found.values()]))
+    rows = {metric: _at(series, steps) for metric, series in found.items()}
+    return Series(steps, verdict_flags(rows, ChannelTraits.of(graph)).astype(np.float32))
+
+
+def _at(series: Series, steps: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the newest values at each step, [steps, items]; nan before the first."""
+    if np.array_equal(series.steps, steps):
+        return series.values
+    places = np.searchsorted(series.steps, steps, side="right") - 1
+    return np.where(places[:, None] >= 0, series.values[np.maximum(places, 0)], np.float32(np.nan))
+
+
+def with_verdicts(
+    figures: Mapping[tuple[str, str], Series], graph: Mapping[str, Any]
+) -> dict[tuple[str, str], Series]:
+    """Return a run's figures with the verdicts on its channels first, where these allow any."""
+    found = verdict_series(lambda metric: figures.get(("channel", metric)), graph)
+    return {**({} if found is None else {VERDICTS: found}), **figures}
+
+
+def newest_verdicts(
+    figures: Mapping[tuple[str, str], Series],
+) -> tuple[Measure | None, dict[Verdict, int], str] | None:
+    """Return the measure of worth, the counts of verdicts and their line (`in_words`) at a run's last step.
+
+    Args:
+        figures: With the verdicts on its channels; without them there is no result.
+    """
+    series = figures.get(VERDICTS)
+    if series is None:
+        return None
+    measured = (one for one in MEASURES if all(("channel", end) in figures for end in bounds(one)))
+    measure = next(measured, None)
+    found = counts(series.values[-1], measure)
+    return measure, found, in_words(found, series.values.shape[1])
+
+
+def measuring_commands(path: str) -> dict[str, str]:
+    """Return the commands that measure the worth of the channels of a run at a path, by measure."""
+    return {measure: measuring_command(path, [measure]) for measure in MEASURES}

@@ -1,0 +1,144 @@
+"""Small files that unpack to much: refused before they fill the memory."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import struct
+import tarfile
+import time
+import tracemalloc
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from antiphon.envs.datasets import cifar10, columns, idx, texts, unpacking
+from antiphon.envs.datasets.unpacking import BoundedFile
+from antiphon.envs.reading import CharText
+from antiphon.errors import DataError
+from tests.envs.made import message
+
+ZEROS = 200 * 2**20
+"""Bytes that a bomb of these tests unpacks to."""
+
+
+@pytest.fixture(scope="module")
+def zeros() -> bytes:
+    """Very many zeros, gzipped."""
+    return gzip.compress(bytes(ZEROS), 1)
+
+
+def cheap(refuse: Callable[[], Any]) -> str:
+    """Return the line of a refusal that takes less memory than a tenth of the zeros."""
+    tracemalloc.start()
+    try:
+        line = message(refuse)
+        assert tracemalloc.get_traced_memory()[1] < ZEROS / 10
+    finally:
+        tracemalloc.stop()
+    return line
+
+
+def idx_header(*shape: int) -> bytes:
+    return bytes((0, 0, 8, len(shape))) + struct.pack(f">{len(shape)}I", *shape)
+
+
+def test_an_idx_file_that_unpacks_to_more_than_it_promises(tmp_path: Path, zeros: bytes) -> None:
+    path = tmp_path / "images.gz"
+    path.write_bytes(gzip.compress(idx_header(2, 3, 4)) + zeros)
+    expected = f"{path}: too long: its header promises 2x3x4 bytes, there are more; mend it"
+    assert cheap(lambda: idx.read(path, 3, "mend it")) == expected
+    assert idx.read_shape(path, 3, "mend it") == (2, 3, 4)
+
+
+@pytest.mark.parametrize("name", ["images", "images.gz"])
+def test_an_idx_file_that_promises_more_than_the_memory(tmp_path: Path, name: str) -> None:
+    path, header = tmp_path / name, idx_header(2**32 - 1, 2**32 - 1, 2**32 - 1)
+    path.write_bytes(gzip.compress(header) if name.endswith("gz") else header)
+    line = cheap(lambda: idx.read(path, 3, "mend it"))
+    assert line.startswith(f"{path}: its data take 79,228,162,")
+    assert line.endswith("of this machine's memory (" + f"{unpacking.most_bytes():,}); mend it")
+
+
+def test_an_idx_file_that_promises_much_and_has_little(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(unpacking, "most_bytes", lambda: 2**60)
+    path = tmp_path / "images.gz"
+    path.write_bytes(gzip.compress(idx_header(2**16, 2**16, 2**16) + bytes(50)))
+    line = cheap(lambda: idx.read(path, 3, "mend it"))
+    assert line.endswith("truncated: its header promises 65536x65536x65536 bytes, there are 50; mend it")
+
+
+def test_an_archive_of_columns_that_unpacks_to_more_than_the_memory(tmp_path: Path, monkeypatch: Any) -> None:
+    path = tmp_path / "data.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("x.npy", bytes(ZEROS))
+    monkeypatch.setattr(unpacking, "most_bytes", lambda: ZEROS - 1)
+    line = cheap(lambda: columns.read(path, None))
+    assert line.startswith(f"{path}: its data take {ZEROS:,} bytes, more than half of this machine's memory")
+    assert line.endswith("split it into smaller files, or save it as .safetensors")
+
+
+def test_a_column_with_a_shape_that_it_does_not_have(tmp_path: Path) -> None:
+    """Numpy makes room for what the header says, which no machine has."""
+    member = io.BytesIO()
+    np.lib.format.write_array_header_1_0(member, {"shape": (2**50,), "fortran_order": False, "descr": "<f8"})
+    path = tmp_path / "data.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", member.getvalue())
+    assert message(lambda: columns.read(path, None)).startswith(f"{path}: cannot be read (")
+
+
+def test_a_table_of_very_many_equal_rows(tmp_path: Path, monkeypatch: Any) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "data.parquet"
+    parquet.write_table(arrow.table({"x": np.zeros(10**6), "y": np.zeros(10**6)}), path)
+    assert path.stat().st_size < 10_000
+    assert set(columns.read(path, None)) == {"x", "y"}
+    monkeypatch.setattr(unpacking, "most_bytes", lambda: 10**7)
+    assert message(lambda: columns.read(path, None)).startswith(f"{path}: its data take 16,000,000 bytes")
+    assert set(columns.read(path, {"x": "x"})) == {"x"}
+
+
+def test_an_archive_of_cifar10_that_unpacks_to_more_than_its_files(
+    tmp_path: Path, monkeypatch: Any, zeros: bytes
+) -> None:
+    monkeypatch.setenv("ANTIPHON_DATA", str(tmp_path))
+    monkeypatch.setattr(cifar10, "_ROWS", 20)
+    (tmp_path / "cifar10").mkdir()
+    path = tmp_path / "cifar10" / "cifar-10-binary.tar.gz"
+    member = tarfile.TarInfo("cifar-10-batches-bin/readme.html")
+    member.size = 2**40
+    path.write_bytes(gzip.compress(member.tobuf()) + zeros)
+    begin = time.process_time()
+    assert cheap(cifar10.load).endswith("unpacks to more than 460,950 bytes; replace it by a sound copy")
+    assert time.process_time() - begin < 2
+
+
+def test_a_text_that_is_too_long_is_refused_unread(tmp_path: Path, monkeypatch: Any) -> None:
+    path = tmp_path / "text"
+    with path.open("wb") as file:
+        file.truncate(unpacking.most_bytes() // 32 + 1)  # a hole: no disk is taken
+    assert cheap(lambda: texts.load(str(path))).endswith("give a shorter text")
+
+
+def test_a_text_of_very_many_characters_takes_no_table_of_their_square(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_text("".join(map(chr, range(0x20000, 0x2A000))) * 3, encoding="utf-8")
+    env = CharText(num_envs=2, text=str(path))
+    values = env.reset(seed=0)[0]["char"]  # a table would take 6 GiB
+    assert values.shape == (2, 0xA000 + 1)
+    assert torch.equal(values.sum(-1), torch.ones(2))
+
+
+def test_a_bounded_file_is_read_to_its_bound() -> None:
+    assert BoundedFile(io.BytesIO(b"12345"), 5, "no more").read(9) == b"12345"
+    file = BoundedFile(io.BytesIO(b"12345"), 4, "no more")
+    assert file.read(4) == b"1234"
+    assert file.read(0) == b""
+    with pytest.raises(DataError, match=r"^no more$"):
+        file.read(1)

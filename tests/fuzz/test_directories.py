@@ -1,0 +1,272 @@
+"""Damaged run directories: whatever is in them, every command answers with its result or with one line.
+
+No traceback, no more time and memory than an input may take, no code run, nothing written but what the command is for,
+and nothing called damaged that is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antiphon.cli import main
+from antiphon.errors import AntiphonError
+from antiphon.telemetry.channels.reading import read_run
+from antiphon.telemetry.history import History
+from tests.fuzz.conftest import Case, Cases
+from tests.fuzz.damage import damage
+
+STEPS = 6
+SMALL = "--set width=4 --set batch=8"
+BEGIN = f"--steps {STEPS} --checkpoint-every 3"
+RUNS = {
+    "norm": f"run digits-mlp --set depth=3 {SMALL}",
+    "recurrent": "run copy --set hidden=4 --set bits=2 --set batch=2 --set units=4 --set max_length=2",
+    "lossy": "run lossy --set width=4 --set batch=4",
+    "reward": "run cartpole-team --set width=4 --set units=4 --set batch=4 --set unroll=4",
+    "parts": "run ring-of-many --set agents=16 --set width=4 --set batch=4 --parts 2",
+    "virtual": f"run digits-mlp --set depth=3 --set delay=1 {SMALL} --backend virtual --cluster two-cores",
+    "seeds": f"run digits-mlp --set depth=3 {SMALL} --seeds 2",
+    "study": f"study digits-mlp --set depth=3 {SMALL} --variant locked --variant decoupled --seeds 1 --jobs 1",
+}
+FORBIDDEN = (
+    "os.system",
+    "subprocess.Popen",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "pickle.find_class",
+    "socket.connect",
+)
+"""Events of Python that no damaged file may cause."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: its exit code, and the lines that it printed on standard error."""
+
+    code: int
+    lines: list[str]
+
+
+def command(*words: str | Path) -> Ended:
+    """Run the command line in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main([str(word) for word in words])
+    out.getvalue().encode()  # what a terminal is given
+    return Ended(code, err.getvalue().splitlines())
+
+
+class Originals:
+    """Runs that are not damaged, each made when it is first asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._made: dict[str, Path] = {}
+
+    def folder(self, name: str) -> Path:
+        """Return the folder of a run, or of several."""
+        if name not in self._made:
+            folder = self._root / name
+            words = [*RUNS[name].split(), *BEGIN.split()]
+            words = [word for word in words if name != "study" or word not in ("--checkpoint-every", "3")]
+            where = ["--logdir", folder] if name == "study" else ["--logdir", folder, "--name", "run"]
+            ended = command(*words, *where)
+            assert ended.code == 0, ended.lines
+            if name == "norm":
+                assert command("evaluate", folder / "run", "--ablate", "zero").code == 0
+            self._made[name] = folder
+        return self._made[name]
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Originals:
+    """The runs that are damaged."""
+    return Originals(tmp_path_factory.mktemp("originals"))
+
+
+class Watch:
+    """What Python's audit events say is done while a command runs: programs, connections, files written outside."""
+
+    def __init__(self) -> None:
+        self.inside: Path | None = None
+        self.found: list[str] = []
+        sys.addaudithook(self._event)
+
+    def _event(self, name: str, arguments: tuple[Any, ...]) -> None:
+        if self.inside is None:
+            return
+        if name in FORBIDDEN:
+            self.found.append(f"{name} {arguments!r}"[:200])
+        elif name == "open" and isinstance(arguments[0], str | bytes) and isinstance(arguments[2], int):
+            path = os.path.abspath(os.fsdecode(arguments[0]))
+            writes = arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+            if writes and not path.startswith(str(self.inside)) and path != os.devnull:
+                self.found.append(f"writes {path}")
+
+    @contextlib.contextmanager
+    def on(self, folder: Path) -> Iterator[None]:
+        """Watch a block, which may write into this folder alone."""
+        self.inside, self.found = folder, []
+        try:
+            yield
+        finally:
+            self.inside = None
+        assert not self.found, self.found
+
+
+WATCH = Watch()
+
+
+def contents(folder: Path) -> dict[str, bytes | str]:
+    """Return the files below a folder: their contents, of links where they lead, of others nothing."""
+    found: dict[str, bytes | str] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            found[name] = os.readlink(path)
+        elif path.is_file():
+            found[name] = path.read_bytes()
+        elif not path.is_dir():
+            found[name] = "special"
+    return found
+
+
+# --- what is done with a run --------------------------------------------------------------------------------
+
+
+def show(case: Case, run: Path, folder: Path, original: Path) -> Ended:
+    return command("show", run, *case.choice(((), ("--json",), ("--timeline",))))
+
+
+def check(case: Case, run: Path, folder: Path, original: Path) -> Ended:
+    return command("check", run)
+
+
+def resume(case: Case, run: Path, folder: Path, original: Path) -> Ended:
+    return command(
+        "resume", run, *case.choice(((), ("--steps", str(STEPS + 2)), ("--steps", str(STEPS + 1), "--json")))
+    )
+
+
+def compare(case: Case, run: Path, folder: Path, original: Path) -> Ended:
+    runs = (run, original) if case.random() < 0.5 else (original, run)
+    return command("diff", *runs, *case.choice(((), ("--json",))))
+
+
+def report(case: Case, run: Path, folder: Path, original: Path) -> Ended:
+    return command("report", case.choice((run, run.parent)), "-o", folder / "report.html")
+
+
+def evaluate(case: Case, run: Path, folder: Path, original: Path) -> Ended:
+    return command("evaluate", run, *case.choice(((), ("--split", "train"), ("--links", "as_run"))))
+
+
+def export(case: Case, run: Path, folder: Path, original: Path) -> Ended:
+    return command("export", run, folder / "weights.safetensors")
+
+
+def begin(case: Case, run: Path, folder: Path, original: Path) -> Ended:
+    """Ask for the same runs once more: those that are there are kept, or resumed."""
+    name = original.parent.name
+    if name == "study":
+        return command(*RUNS[name].split(), "--steps", str(STEPS), "--logdir", run.parent)
+    stem = run.name.removesuffix("-s0").removesuffix("-s1")
+    return command(
+        *RUNS[name].split(), *BEGIN.split(), "--logdir", run.parent, "--name", stem, "--resume-if-exists"
+    )
+
+
+def read(case: Case, run: Path, folder: Path, original: Path) -> Ended:
+    """Read what the Channels tab and a notebook read."""
+    reader: Callable[[], object] = case.choice(
+        (lambda: read_run(run), lambda: History.read(run / "metrics.csv"))
+    )
+    logging.disable(logging.WARNING)
+    try:
+        reader()
+    except AntiphonError as error:
+        return Ended(2, [f"error: {error}"])
+    finally:
+        logging.disable(logging.NOTSET)
+    return Ended(0, [])
+
+
+READING = (show, check, compare, report, evaluate, export, read)
+WRITING = (resume, begin)
+_DAMAGED = re.compile(r"damaged|not what was written|no row of|is not there|cannot be read|restore")
+
+
+def try_one(case: Case, originals: Originals, folder: Path) -> None:
+    """Damage a run, do something with it, and check the answer."""
+    name = case.choice(list(RUNS))
+    source = originals.folder(name)
+    runs = folder / name
+    shutil.copytree(source, runs, symlinks=True)
+    run = case.choice(sorted(path.parent for path in runs.glob("*/run.json")))
+    damaged: list[Path] = []
+    for _ in range(case.choice((0, 1, 1, 1, 1, 1, 1, 2, 3))):
+        if any(path.is_file() and not path.is_symlink() for path in run.rglob("*")):
+            damaged += damage(case, run)
+    do = case.choice((*READING, *WRITING, resume))
+    case.log.append(f"{do.__name__} {name}/{run.name}")
+    before = contents(runs)
+    with WATCH.on(folder):
+        ended = do(case, run, folder, source / run.name)
+    check_answer(ended, do)
+    if not damaged and do not in (evaluate, export) and not (do is compare and ended.code == 1):
+        assert ended.code == 0, ended.lines
+    blamed = [path for path in (source / run.name).rglob("*") if path.is_file()]
+    names = {str(path.relative_to(runs)) for path in damaged}
+    for line in ended.lines:
+        if line.startswith("error: ") and _DAMAGED.search(line):
+            intact = [
+                path.relative_to(source) for path in blamed if str(runs / path.relative_to(source)) in line
+            ]
+            assert not intact or any(
+                str(path) in names or str(path.parent) in names or str(path.parents[1]) in names
+                for path in intact
+            ), line
+    if do in READING or ended.code == 2:
+        after = contents(runs)
+        changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+        assert not changed, changed
+
+
+def check_answer(ended: Ended, do: Callable[..., Any]) -> None:
+    """Check that an answer is a result, or one line that says what is wrong."""
+    errors = [line for line in ended.lines if line.startswith("error: ")]
+    assert ended.code in ((0, 1, 2, 3, 4) if do is compare else (0, 2, 3, 4)), ended
+    assert not any("Traceback" in line for line in ended.lines), ended
+    if ended.code in (2, 4):
+        assert errors == ended.lines[-1:], ended
+        assert len(errors[0]) < 2000, errors[0][:300]
+    for line in ended.lines:
+        line.encode()
+        assert line.isprintable() or do is resume, line
+
+
+def test_every_damaged_run_directory_gets_one_line(
+    cases: Cases, originals: Originals, tmp_path: Path
+) -> None:
+    def one(case: Case) -> None:
+        folder = tmp_path / f"case-{case.number}"
+        folder.mkdir()
+        try:
+            try_one(case, originals, folder)
+        finally:
+            shutil.rmtree(folder)
+
+    cases(one, default=60)

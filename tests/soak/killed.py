@@ -1,0 +1,116 @@
+"""Commands in forked processes that are killed, and what their run directories hold, to be compared."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.written_events import raw_rows, read_rows
+
+_CLOCK = ("seconds", "steps_per_second")
+"""Metrics that no two runs have alike."""
+_OF_TIME = {"started", "finished", "seconds", "command", "run_dir"}
+"""Of run.json and result.json."""
+
+
+def ended(folder: Path, words: Sequence[str], seconds: float | None = None) -> int | None:
+    """Run a command in a folder, in a process forked off; return its exit code.
+
+    None: it was killed, for it had not ended after so many seconds.
+    """
+    process = os.fork()
+    if process == 0:
+        _carry_out(folder, words)
+    if seconds is not None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            found, status = os.waitpid(process, os.WNOHANG)
+            if found:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(min(left, 0.001))
+        os.kill(process, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    return None if code == -signal.SIGKILL else code
+
+
+def _carry_out(folder: Path, words: Sequence[str]) -> None:
+    """Run a command in this process, which has no other purpose, and end it."""
+    code = 99
+    try:
+        os.chdir(folder)
+        log = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        from antiphon.cli import main
+
+        code = main(list(words))
+    finally:
+        os._exit(code)
+
+
+def contents(root: Path) -> dict[str, Any]:
+    """Return what a log directory holds, without what depends on the clock: by file, or for event files by folder."""
+    found: dict[str, Any] = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        if path.is_dir():
+            found[name] = "folder"
+        elif path.name.startswith("events.out.tfevents."):
+            folder = f"{path.parent.relative_to(root)}/events"
+            if folder not in found:
+                found[folder] = {"raw": raw_rows(path.parent), "read": read_rows(path.parent)}
+        else:
+            found[name] = _content(path)
+    return found
+
+
+def _content(path: Path) -> Any:
+    if path.name == "metrics.csv":
+        return [row for row in _rows(path) if row[3] not in _CLOCK]
+    if path.name == "parts.csv":
+        return [row[:4] for row in _rows(path)]
+    if path.name in ("run.json", "result.json", "seeds.json"):
+        return _timeless(json.loads(path.read_text(encoding="utf-8")))
+    if path.name in ("table.csv", "table.md") or path.suffix in (".svg", ".png"):
+        return "written"  # with seconds, and dates
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _rows(path: Path) -> list[list[str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _timeless(item) for key, item in value.items() if key not in _OF_TIME}
+    return [_timeless(item) for item in value] if isinstance(value, list) else value
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Return what differs between the contents of two log directories, a line each."""
+    lines = [f"only in one: {name}" for name in sorted(one.keys() ^ other.keys())]
+    for name in sorted(one.keys() & other.keys()):
+        if one[name] == other[name]:
+            continue
+        if not isinstance(one[name], dict):
+            lines.append(f"{name}: {str(one[name])[:200]} | {str(other[name])[:200]}")
+            continue
+        for key in sorted(one[name].keys() | other[name].keys()):
+            first, second = one[name].get(key), other[name].get(key)
+            if first != second and isinstance(first, dict) and isinstance(second, dict):
+                lines += [
+                    f"{name} {key} {tag}: {str(first.get(tag))[:200]} | {str(second.get(tag))[:200]}"
+                    for tag in sorted(first.keys() | second.keys())
+                    if first.get(tag) != second.get(tag)
+                ]
+            elif first != second:
+                lines.append(f"{name} {key}: {str(first)[:200]} | {str(second)[:200]}")
+    return lines

@@ -1,0 +1,84 @@
+"""Verdicts on a run's channels, row by row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from antiphon.telemetry.channels.reading import read_run
+from antiphon.telemetry.channels.series import Series
+from antiphon.telemetry.channels.tags import VERDICTS
+from antiphon.telemetry.channels.verdict_series import newest_verdicts, verdict_series, with_verdicts
+from tests.telemetry.channels.writing import graph, write
+
+NAN = math.nan
+
+
+def series(rows: Mapping[int, list[float]]) -> Series:
+    return Series(np.array(list(rows)), np.array(list(rows.values()), dtype=np.float32))
+
+
+def verdicts(figures: Mapping[str, Series]) -> dict[int, list[float]]:
+    found = verdict_series(figures.get, graph())
+    assert found is not None
+    assert found.values.dtype == np.float32
+    return dict(zip(found.steps.tolist(), found.values.tolist(), strict=True))
+
+
+def test_the_newest_row_counts_at_each_step_of_any_figure() -> None:
+    found = verdicts(
+        {
+            "age": series({1: [NAN, 0], 10: [4, 0], 20: [0, 4]}),
+            "value_low": series({15: [0.1, -2.0]}),
+            "value_high": series({15: [0.2, -1.0]}),
+        }
+    )
+    assert found == {1: [0, 0], 10: [64, 0], 15: [64 + 1, 2], 20: [1, 64 + 2]}
+
+
+def test_a_figure_of_another_length_or_without_rows_does_not_count() -> None:
+    age = series({1: [4, 0]})
+    torn = Series(np.array([1]), np.ones((1, 3), dtype=np.float32))
+    empty = Series(np.zeros(0, dtype=np.int64), np.zeros((0, 2), dtype=np.float32))
+    assert verdicts({"age": age, "message_energy": torn, "symbol_entropy": empty}) == {1: [64, 0]}
+    assert verdict_series({"message_energy": torn}.get, graph()) is None
+    assert verdict_series({}.get, graph()) is None
+
+
+def test_a_run_read_from_its_files_has_them_and_the_commands_that_measure(tmp_path: Path) -> None:
+    age, low, high = (f"antiphon/channel/{metric}" for metric in ("age", "value_low", "value_high"))
+    write(tmp_path / "my run", {1: {age: [0, 4]}, 2: {age: [0, 0], low: [0.5, -1], high: [0.6, 1]}})
+    run = read_run(tmp_path / "my run")
+    assert run.figures[VERDICTS].values.tolist() == [[0, 64], [1, 4]]
+    catalogue = run.catalogue()
+    assert catalogue["verdict"] == ["channel"]
+    value, ablation = catalogue["verdicts"]["measures"]
+    assert value["by"] == f"antiphon evaluate '{tmp_path / 'my run'}' --value"
+    assert not value["measured"]  # bounds without a middle
+    assert ablation["metric"] == "ablation"
+    assert [word["name"] for word in catalogue["verdicts"]["words"]] == [
+        "matters",
+        "harms",
+        "unresolved",
+        "stale",
+    ]
+    assert "verdict/channel" in run.embedded()["figures"]
+
+
+def test_the_newest_in_words() -> None:
+    ends = {
+        "value_low": series({1: [0.1, -1]}),
+        "value_high": series({1: [0.2, 1]}),
+        "age": series({1: [9, 0]}),
+    }
+    figures = {("channel", metric): rows for metric, rows in ends.items()}
+    found = newest_verdicts(with_verdicts(figures, graph()))
+    assert found is not None
+    assert found[::2] == ("value", "1 of 2 matter, 0 harm, 1 unresolved; 1 stale, 0 silent")
+    without = newest_verdicts(with_verdicts({("channel", "age"): ends["age"]}, graph()))
+    assert without is not None
+    assert without[::2] == (None, "1 of 2 stale, 0 silent")
+    assert newest_verdicts(with_verdicts({}, graph())) is None
