@@ -628,6 +628,8 @@ def problems_of(scenario: Graph) -> list[DocumentError]:
     wrong = Problems(_found(_NAMES, scenario))
     if not wrong:
         return Problems(_found(_CHECKS, scenario))
+    if len(wrong) >= MOST_PROBLEMS:  # not all that name no agent are known
+        return wrong
     skipped = {problem.path[1] for problem in wrong if problem.path[0] == "channels"}
     kept = [index for index in range(len(scenario.channels)) if index not in skipped]
     rest = scenario.model_copy(update={"channels": tuple(scenario.channels[index] for index in kept)})
