@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -187,6 +188,12 @@ class RunDirectory:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    def tidy(self) -> None:
+        """Remove what a process left that was killed after the run's end was written, if nobody writes here and it can be."""
+        with suppress(RunError, OSError):
+            self.lock()
+            self.release()
 
     def check_in_place(self) -> None:
         """Raise RunError where the directory that this process writes in was deleted, moved or replaced by another."""

@@ -69,7 +69,7 @@ class Killed:
 
 def single(text: Callable[[], str], more: str = "") -> Killed:
     """A command that is one run."""
-    words = f"run it.yaml --name it --resume-if-exists {CHECKPOINTS} {more}"
+    words = f"run it.yaml --name it --logdir runs --resume-if-exists {CHECKPOINTS} {more}"
     return Killed(lambda: {"it.yaml": text()}, words, "runs/it")
 
 
@@ -82,7 +82,7 @@ COMMANDS = {
     "valued": single(lambda: library("digits-mlp", "decoupled", VALUED, width=8, batch=16)),
     "seeds": Killed(
         lambda: {"it.yaml": library("digits-mlp", "decoupled", width=8, batch=16)},
-        f"run it.yaml --seeds 3 --name it --resume-if-exists {CHECKPOINTS}",
+        f"run it.yaml --seeds 3 --name it --logdir runs --resume-if-exists {CHECKPOINTS}",
     ),
     "parts": single(ring, "--parts 3"),
     "study": Killed(lambda: {"toy.yaml": STUDY}, "study toy.yaml --budget small --jobs 1 --logdir runs/toy"),
@@ -139,6 +139,7 @@ def unbroken(
         assert code == 0, (folder / "output.txt").read_text()
         found.append(contents(folder / "runs"))
     assert not differences(*found)
+    assert any(name.endswith("/events") for name in found[0]), "nothing to compare"
     return Unbroken(request.param, found[0], seconds, int((folder / "operations.txt").read_text()))
 
 
