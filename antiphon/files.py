@@ -27,6 +27,7 @@ __all__ = [
     "DELETE",
     "check_folder",
     "check_regular",
+    "cut",
     "digest_of",
     "finite",
     "open_binary",
@@ -448,6 +449,18 @@ def write_bytes(path: Path, content: bytes) -> None:
             sync_folder(path.parent)
         finally:
             sibling.unlink(missing_ok=True)
+
+
+def cut(path: Path, size: int) -> None:
+    """Cut a file off after so many bytes.
+
+    Raises:
+        RunError: It is no regular file.
+        OSError: It cannot be written.
+    """
+    with os.fdopen(_descriptor(path, os.O_RDWR), "r+b") as file:
+        file.truncate(size)
+        sync_file(file)
 
 
 def sync_file(file: IO[Any]) -> None:

@@ -14,6 +14,7 @@ import re
 import struct
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -41,7 +42,8 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.text.summary_v2 import text_pb  # type: ignore[import-untyped]
 from tensorboard.util import tensor_util  # type: ignore[import-untyped]
 
-from antiphon.files import writing
+from antiphon.files import cut, open_binary, sync_file, sync_folder, writing
+from antiphon.telemetry.channels.tags import GRAPH, MESSAGES, PARTS, SESSION, TIMELINE
 
 __all__ = ["masked_checksum"]
 
@@ -109,10 +111,9 @@ RESULT = "result/"
 """Beginning of the tags of a run's result."""
 HPARAMS = frozenset((hparams_metadata.EXPERIMENT_TAG, hparams_metadata.SESSION_START_INFO_TAG))
 """Tags of a run's row in the HParams tab."""
-_DESCRIPTION = ("scenario/", "graph/", "time/", "antiphon/graph", "antiphon/timeline", "antiphon/parts")
-_MESSAGES = "antiphon/messages/"
+_DESCRIPTION = ("scenario/", "graph/", "time/", GRAPH, TIMELINE, PARTS)
 _ENDS = (RESULT, hparams_metadata.SESSION_END_INFO_TAG)
-_ONCE = (*_DESCRIPTION, _MESSAGES, *HPARAMS, layout_metadata.CONFIG_SUMMARY_TAG)
+_ONCE = (*_DESCRIPTION, MESSAGES, *HPARAMS, layout_metadata.CONFIG_SUMMARY_TAG)
 _LOOKED_FOR = tuple(tag.encode() for tag in (*_ONCE, *_ENDS))
 
 
@@ -132,20 +133,23 @@ class EarlierEvents:
     """Of the last event, in seconds since 1970."""
 
     def add(self, step: int, value: Any) -> None:
-        """Add a value of one event."""
-        if not value.tag.startswith(_ONCE):
+        """Add a value of one event; what is not as this module writes it is left out."""
+        tag, tensor = value.tag, value.tensor
+        if not tag.startswith(_ONCE):
             return
-        self.tags.add(value.tag)
-        if value.tag == layout_metadata.CONFIG_SUMMARY_TAG:
-            layout = layout_pb2.Layout.FromString(value.tensor.string_val[0])
-            self.charts = {found.title: [chart.title for chart in found.chart] for found in layout.category}
-        elif value.tag.startswith(_MESSAGES):
-            if step not in self.messages:
-                self.messages = {step: {}}
-            number = int(value.tag.removeprefix(_MESSAGES))
-            self.messages[step][number] = tensor_util.make_ndarray(value.tensor)
-        elif len(value.tensor.string_val) == 1:
-            self.documents[value.tag] = value.tensor.string_val[0].decode()
+        with suppress(ValueError, DecodeError):
+            if tag.startswith(MESSAGES):
+                if step not in self.messages:
+                    self.messages = {step: {}}
+                shape = [side.size for side in tensor.tensor_shape.dim]
+                values = np.frombuffer(tensor.tensor_content, dtype="<f4").reshape(shape)
+                self.messages[step][int(tag.removeprefix(MESSAGES))] = values
+            elif tag == layout_metadata.CONFIG_SUMMARY_TAG:
+                layout = layout_pb2.Layout.FromString(b"".join(tensor.string_val))
+                self.charts = {found.title: [one.title for one in found.chart] for found in layout.category}
+            elif len(tensor.string_val) == 1:
+                self.documents[tag] = tensor.string_val[0].decode()
+            self.tags.add(tag)
 
 
 def drop_after(folder: Path, step: int) -> EarlierEvents:
@@ -161,10 +165,11 @@ def drop_after(folder: Path, step: int) -> EarlierEvents:
     for path in sorted(event_files(folder)):
         if path.suffix != _SUFFIX:
             continue
-        with writing(path), path.open("r+b") as file:
-            end = _kept_bytes(file, step, kept)
+        with writing(path):
+            with open_binary(path) as file:
+                end = _kept_bytes(file, step, kept)
             if end is not None:
-                file.truncate(end)
+                cut(path, end)
     return kept
 
 
@@ -183,18 +188,20 @@ def _kept_bytes(file: Any, step: int, kept: EarlierEvents) -> int | None:
         if begin + _HEAD.size + length + _TAIL.size > size:
             return begin if result is None else result
         record = file.read(length)
-        file.seek(_TAIL.size, os.SEEK_CUR)
+        (checksum,) = _TAIL.unpack(file.read(_TAIL.size))
         if record[:1] == _TIME and length > 8:
             kept.wall_time = max(kept.wall_time, _plausible(*struct.unpack_from("<d", record, 1)))
         late = _step_of(record) > step
         if not late and not any(tag in record for tag in _LOOKED_FOR):
             result = None
             continue
+        if masked_checksum(record) != checksum:
+            return None
         try:
             event = Event.FromString(record)
         except DecodeError:
             return None
-        if late and event.HasField("summary"):
+        if late and any(value.tag != SESSION for value in event.summary.value):
             return begin if result is None else result
         result = (begin if result is None else result) if _is_end(event) else None
         for value in event.summary.value:
@@ -415,8 +422,8 @@ class EventFile:
     def sync(self) -> None:
         """Flush the file to the disk."""
         with writing(self._path):
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            sync_file(self._file)
+            sync_folder(self._path.parent)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

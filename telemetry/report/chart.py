@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.telemetry.report.html import Html, drawing, element, legend_entry, number
+from antiphon.telemetry.report.html import Html, drawing, element, interval, legend_entry, number
 
 __all__ = ["STYLES", "Axis", "Bar", "Line", "bars", "legend", "lines", "words"]
 
@@ -17,16 +17,20 @@ Values = NDArray[np.float64]
 
 STYLES = 8
 """Number of styles; further lines repeat them."""
-_WIDTH, _HEIGHT = 480, 270
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 12, 40
+_WIDTH, _HEIGHT = 360, 200
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 10, 8, 36
 _POINTS = 400
 """Most points of a line; more are not visible in its width."""
 _DECADES = 2.5
 """Decades of an axis beyond which it is logarithmic."""
 _DOTTED = 25
 """Most points of a line with markers."""
-_BAR_WIDTH, _BAR, _NAMES, _FIGURES = 560, 24, 168, 62
-_BAR_TOP, _BAR_BOTTOM = 6, 40
+_BAR, _PLOT = 19, 220
+_BAR_TOP, _BAR_BOTTOM = 4, 36
+_LETTER = 6.4
+"""Width of a letter of a chart, in pixels, at most on average."""
+_LONGEST = 48
+"""Characters of a name beside a bar."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Bar:
         value: Its length; None: no value.
         low: Lower end of its interval; None: no interval.
         high: Upper end.
-        weak: Whether it is drawn pale.
+        weak: Whether it is drawn pale: its interval holds 0.
     """
 
     name: str
@@ -113,29 +117,36 @@ def bars(rows: Sequence[Bar], *, across: str, title: str, marks: Sequence[float]
     low = max(min([*values, *ends]), min(values) - span)
     high = min(max([*values, *ends]), max(values) + span)
     pad = 0.02 * (high - low)
-    x = Axis(low - pad * (low < 0), high + pad, _NAMES, _BAR_WIDTH - _FIGURES, most=8)
+    names = 14 + _LETTER * max(len(words(row.name, _LONGEST)) for row in rows)
+    figures = 14 + _LETTER * max(len(_figures(row)) for row in rows)
+    x = Axis(low - pad * (low < 0), high + pad, names, names + _PLOT, most=6)
     bottom = _BAR_TOP + _BAR * len(rows)
     parts = []
     for value, text in x.ticks().items():
         parts.append(element("path", d=f"M{x.at(value):.1f} {_BAR_TOP}V{bottom}", class_="grid"))
         parts.append(_text(text, x.at(value), bottom + 16, "middle"))
     parts += [element("path", d=f"M{x.at(at):.1f} {_BAR_TOP}V{bottom}", class_="axis") for at in marks]
-    parts.append(_text(across, (_NAMES + _BAR_WIDTH - _FIGURES) / 2, bottom + 34, "middle"))
-    parts += [part for place, row in enumerate(rows) for part in _bar(row, x, _BAR_TOP + _BAR * place)]
-    return drawing(parts, title, (0, 0, _BAR_WIDTH, bottom + _BAR_BOTTOM))
+    parts.append(_text(across, names + _PLOT / 2, bottom + 31, "middle"))
+    parts += [part for place, row in enumerate(rows) for part in _bar(row, x, names, _BAR_TOP + _BAR * place)]
+    return drawing(parts, title, (0, 0, names + _PLOT + figures, bottom + _BAR_BOTTOM), sized=True)
 
 
-def _bar(row: Bar, x: Axis, top: float) -> Iterable[Html]:
-    middle = top + _BAR / 2
-    yield _text(words(row.name, 24), _NAMES - 10, middle + 4, "end", row.name)
+def _figures(row: Bar) -> str:
+    """Return a bar's number, with its interval where it has one."""
     text = "undefined" if row.value is None else number(row.value)
-    yield _text(text, _BAR_WIDTH - _FIGURES + 8, middle + 4, "start")
+    return text if row.low is None or row.high is None else f"{text} {interval(row.low, row.high)}"
+
+
+def _bar(row: Bar, x: Axis, names: float, top: float) -> Iterable[Html]:
+    middle = top + _BAR / 2
+    yield _text(words(row.name, _LONGEST), names - 8, middle + 4, "end", row.name)
+    yield _text(_figures(row), names + _PLOT + 8, middle + 4, "start")
     if row.value is None:
         return
     start, end = sorted((x.at(0.0), x.at(row.value)))
-    kind = "bar weak" if row.weak else "bar"
+    kind = "bar" + (" less" if row.value < 0 else "") + (" weak" if row.weak else "")
     width = max(end - start, 1.0)
-    yield element("rect", x=start, y=top + 5, width=width, height=_BAR - 10, class_=kind)
+    yield element("rect", x=start, y=top + 4, width=width, height=_BAR - 8, class_=kind)
     if row.low is None or row.high is None:
         return
     left, right = x.at(row.low), x.at(row.high)
@@ -275,8 +286,9 @@ class Axis:
         found = [round(step * count, 12) for count in range(first, last + 1)]
         largest = max(map(abs, found), default=0.0)
         if largest >= 1e7 or 0 < largest < 1e-3:
-            digits = max(math.ceil(math.log10(largest / step) - 1e-9) + 1, 2)
-            return {value: number(value, digits) for value in found}
+            power = math.floor(math.log10(largest) + 1e-9)
+            digits = max(power - math.floor(math.log10(step) + 1e-9), 0)
+            return {value: _scientific(value, power, digits) for value in found}
         return {value: f"{value:,.{places}f}".replace("-", "−") for value in found}
 
     def _decades(self) -> dict[float, str]:
@@ -284,4 +296,9 @@ class Axis:
         marks = (1, 2, 5) if last - first <= 2 else (1,)
         every = max(-(-(last - first) // self.most), 1)
         found = [mark * 10.0**power for power in range(first, last + 1, every) for mark in marks]
-        return {v: f"{v:g}" for v in found if self.low <= v * 1.0001 and v <= self.high * 1.0001}
+        return {v: number(v, 1) for v in found if self.low <= v * 1.0001 and v <= self.high * 1.0001}
+
+
+def _scientific(value: float, power: int, digits: int) -> str:
+    """Format a tick with the power of ten that all ticks of its axis have."""
+    return f"{value / 10.0**power:.{digits}f}e{power}".replace("-", "−") if value else "0"

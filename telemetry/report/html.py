@@ -13,6 +13,7 @@ __all__ = [
     "drawing",
     "element",
     "figure",
+    "interval",
     "joined",
     "legend_entry",
     "number",
@@ -153,6 +154,11 @@ def number(value: Any, digits: int = 3) -> str:
         return f"{value:,.0f}".replace("-", "−")
     places = max(digits - 1 - math.floor(math.log10(size)), 0)
     return f"{value:.{places}f}".replace("-", "−")
+
+
+def interval(low: float, high: float) -> str:
+    """Format the ends of an interval."""
+    return f"[{number(low)}, {number(high)}]"
 
 
 def signed(value: Any, digits: int = 3) -> str:

@@ -61,10 +61,8 @@ def _block(groups: Sequence[Group]) -> list[Html | None]:
     return [
         legend((group.name, place) for place, group in enumerate(chosen)) if several else None,
         element("p", more, class_="says") if more else None,
-        _figures(scores),
-        element("h4", "Synthetic gradients") if signals else None,
+        _figures([*scores, *signals]),
         *_cautions(signals),
-        _figures(signals),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -86,6 +87,8 @@ def _pairs(facts: Mapping[str, str]) -> Html:
 
 _ROWS = 150
 """Paths in a table, at most."""
+_OPEN = 10
+"""Paths that are not folded."""
 _FORMS = 6
 """Scenarios side by side, and of each whole documents, at most."""
 _LONGEST = 160
@@ -95,6 +98,7 @@ _TEXT = 60_000
 _PLACES = 4
 """Most places of Python objects that are named."""
 _MISSING = object()
+_NAME = re.compile(r"\[[^\]]*\]")
 
 
 def difference(runs: Sequence[ReportRun]) -> Html:
@@ -185,16 +189,31 @@ def _compared(forms: Sequence[Sequence[ReportRun]]) -> Html:
     chosen = [form for form in forms if form[0].document][:_FORMS]
     found = differences([form[0].document for form in chosen]) if chosen else []
     headings = ["path", *(_heading(form) for form in chosen)]
-    rows = [[path, *values] for path, values in found[:_ROWS]]
+    rows = [[path, *values] for path, values in _gathered(found)]
     notes = []
     if unread := [form[0].name for form in forms if not form[0].document]:
         notes.append(f"Cannot be read: {', '.join(unread)}.")
-    if len(found) > _ROWS:
-        notes.append(f"{len(found) - _ROWS:,} more paths differ.")
+    if len(rows) > _ROWS:
+        notes.append(f"{len(rows) - _ROWS:,} more paths differ.")
     if len(forms) - len(unread) > _FORMS:
         notes.append(f"The first {_FORMS} of {len(forms)} forms are compared.")
     below = element("p", " ".join(notes), class_="says") if notes else None
-    return element("div", table(headings, rows) if rows else None, below, class_="differences")
+    folded = rows[_OPEN:_ROWS]
+    text = f"{len(folded)} more path{'s' * (len(folded) > 1)}"
+    more = element("details", element("summary", text), table(headings, folded)) if folded else None
+    return element("div", table(headings, rows[:_OPEN]) if rows else None, more, below, class_="differences")
+
+
+def _gathered(found: Sequence[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
+    """Gather paths that differ in one name alone, with equal values, into the first of them; many at once come first."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for path, values in found:
+        alike.setdefault((_NAME.sub("[]", path), *values), []).append(path)
+    gathered = sorted(alike.items(), key=lambda item: -len(item[1]))
+    return [
+        (paths[0] + (f" and {len(paths) - 1:,} more like it" if len(paths) > 1 else ""), values)
+        for (_, *values), paths in gathered
+    ]
 
 
 def _heading(runs: Sequence[ReportRun]) -> str:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from antiphon.telemetry.channels.explanations import EXPLANATIONS
 from antiphon.telemetry.report.chart import Bar, bars
-from antiphon.telemetry.report.html import Html, element, figure, number, section, signed, table
+from antiphon.telemetry.report.html import Html, element, figure, interval, number, section, signed, table
 from antiphon.telemetry.report.run import ReportRun
-from antiphon.telemetry.verdicts import signal_caution
+from antiphon.telemetry.verdicts import (
+    VERDICTS,
+    Measure,
+    Verdict,
+    in_words,
+    measuring_command,
+    signal_caution,
+    worth,
+)
 
 __all__ = ["Measurement", "ablation_of", "ranking", "value_of"]
 
@@ -54,21 +61,26 @@ def ranking(runs: Sequence[ReportRun]) -> Html:
         ]
         if parts:
             head = element("h3", run.name) if len(talking) > 1 else None
-            blocks.append(element("div", head, element("div", *parts, class_="measured")))
-    missing = [(run, "ablation", "--ablate zero") for run, ablation, _ in found if ablation is None]
+            blocks.append(element("div", head, *parts[:1]))
+            blocks += [element("div", part) for part in parts[1:]]
+    missing: list[tuple[ReportRun, Measure]] = [
+        (run, "ablation") for run, ablation, _ in found if ablation is None
+    ]
     whole = [
         run for run in talking if run.facts.get("exit") != "diverged"
     ]  # a fork of a run with channels has them too
-    missing += [(run, "value", "--value") for run, _, value in found if value is None and run in whole]
+    missing += [(run, "value") for run, _, value in found if value is None and run in whole]
     if missing:
         blocks.append(_commands(missing))
     if not talking:
         blocks.append(element("p", "No run has channels.", class_="empty"))
     says = (
         "Which channels matter. Loss by ablation: by how much the readouts' loss rises when a channel's messages are "
-        "taken away. Value: what its learning signal is worth, 1 as much as the true gradient, 0 nothing, below 0 harm."
+        "taken away. Value: what its learning signal is worth, 1 as much as the true gradient, 0 nothing, below 0 harm. "
+        f"{VERDICTS['matters'].counted.capitalize()}: {_lower(VERDICTS['matters'].says)} "
+        f"{VERDICTS['harms'].counted.capitalize()}: {_lower(VERDICTS['harms'].says)} Pale: {_lower(VERDICTS['unresolved'].says)}"
     )
-    return section("ranking", "Value and ablation", says, *blocks)
+    return section("ranking", "Value and ablation", says, element("div", *blocks, class_="columns"))
 
 
 def ablation_of(run: ReportRun) -> Measurement | None:
@@ -88,7 +100,7 @@ def ablation_of(run: ReportRun) -> Measurement | None:
     cells = {name: [changes.get(metric, "–") for metric in others] for name, changes in metrics.items()}
     assert isinstance(measured, Mapping)
     about = f"Messages replaced by {measured.get('kind', 'something')}, {measured.get('split', 'test')} split"
-    about += _at(measured) + ", 95 % interval over examples. Pale: the interval holds 0."
+    about += _at(measured) + ", 95 % interval over examples."
     return Measurement(_ordered(found.values()), about, headings, cells)
 
 
@@ -178,8 +190,7 @@ def _from_table(run: ReportRun, metric: str, about: str) -> Measurement | None:
 
 
 def _bar(name: str, middle: float | None, low: float | None, high: float | None) -> Bar:
-    weak = low is not None and high is not None and low <= 0 <= high
-    return Bar(name, middle, low, high, weak)
+    return Bar(name, middle, low, high, worth(low, high) == "unresolved")
 
 
 def _ordered(rows: Any) -> list[Bar]:
@@ -209,6 +220,10 @@ def _at(measured: Mapping[str, Any]) -> str:
     return f", after {step:,} steps" if isinstance(step, int) else ""
 
 
+def _lower(text: str) -> str:
+    return text[0].lower() + text[1:]
+
+
 # --- drawing ------------------------------------------------------------------------------------------------
 
 
@@ -218,33 +233,49 @@ def _measured(metric: str, found: Measurement) -> Html:
     chosen = found.bars[:_MOST]
     marks = (0.0, 1.0) if metric == "value" else (0.0,)
     drawing = bars(chosen, across=info.title, title=f"{info.title}, by channel", marks=marks)
-    headings = ["channel", info.title, "95 % interval", *found.headings]
-    rows = [[bar.name, _middle(bar), _interval(bar), *found.cells.get(bar.name, ())] for bar in chosen]
     more = len(found.bars) - len(chosen)
     about = found.about + (f" {more:,} more channels are not shown." if more else "")
     notes = [element("li", note) for note in found.notes[:_MOST]]
     return element(
         "div",
-        figure(drawing, info.title.capitalize(), about, info.caution),
-        table(headings, rows, numbers=range(1, len(headings))),
+        figure(drawing, f"{info.title.capitalize()}{_verdicts(found.bars)}", about, info.caution),
+        _numbers(info.title, chosen, found) if found.headings else None,
         element("ul", *notes, class_="notes") if notes else None,
     )
 
 
-def _commands(missing: Sequence[tuple[ReportRun, str, str]]) -> Html:
+def _verdicts(rows: Sequence[Bar]) -> str:
+    """Return how many channels matter and harm; nothing where no interval tells."""
+    found: dict[Verdict, int] = dict.fromkeys(("matters", "harms", "unresolved"), 0)
+    for row in rows:
+        verdict = worth(row.low, row.high)
+        if verdict is not None:
+            found[verdict] += 1
+    return f": {in_words(found, len(rows))}" if any(found.values()) else ""
+
+
+def _numbers(title: str, chosen: Sequence[Bar], found: Measurement) -> Html:
+    """Return the table behind a chart, folded: what the chart has no room for."""
+    headings = ["channel", title, "95 % interval", *found.headings]
+    rows = [[bar.name, _middle(bar), _interval(bar), *found.cells.get(bar.name, ())] for bar in chosen]
+    numbers = table(headings, rows, numbers=range(1, len(headings)))
+    return element("details", element("summary", f"Numbers: {', '.join(found.headings)}"), numbers)
+
+
+def _commands(missing: Sequence[tuple[ReportRun, Measure]]) -> Html:
     """Return the missing measurements, and their commands, by run."""
-    options: dict[str, list[str]] = {}
-    for run, _, option in missing:
-        options.setdefault(run.path, []).append(option)
-    what = " and ".join(dict.fromkeys(EXPLANATIONS["channel"][metric].title for _, metric, _ in missing))
+    wanted: dict[str, list[Measure]] = {}
+    for run, measure in missing:
+        wanted.setdefault(run.path, []).append(measure)
+    what = " and ".join(dict.fromkeys(EXPLANATIONS["channel"][measure].title for _, measure in missing))
     lines = [
-        element("li", element("code", shlex.join(["antiphon", "evaluate", path, *" ".join(words).split()])))
-        for path, words in list(options.items())[:_COMMANDS]
+        element("li", element("code", measuring_command(path, measures)))
+        for path, measures in list(wanted.items())[:_COMMANDS]
     ]
-    more = len(options) - len(lines)
+    more = len(wanted) - len(lines)
     if more > 0:
         lines.append(element("li", f"and so for {more} more runs"))
-    text = f"Not measured in {len(options)} run{'s' * (len(options) > 1)}: {what}. This measures it:"
+    text = f"Not measured in {len(wanted)} run{'s' * (len(wanted) > 1)}: {what}. This measures it:"
     return element("div", text, element("ul", *lines), class_="empty")
 
 
@@ -253,4 +284,4 @@ def _middle(bar: Bar) -> str:
 
 
 def _interval(bar: Bar) -> str:
-    return "–" if bar.low is None or bar.high is None else f"{number(bar.low)} – {number(bar.high)}"
+    return "–" if bar.low is None or bar.high is None else interval(bar.low, bar.high)

@@ -22,7 +22,7 @@ _RUNS = 3
 """Most runs with messages in the pictures."""
 _CLASSES = 10
 """Number of label colours; further labels repeat them."""
-_SIDE, _PAD = 170, 8
+_SIDE, _PAD = 106, 6
 _WORDS = {
     "rdm.png": "Dissimilarity of the agents' representations, example by example",
     "similarity.png": "How alike the agents' dissimilarities are",

@@ -245,11 +245,17 @@ def grouped(runs: Sequence[ReportRun]) -> list[Group]:
         found.setdefault((key, repeats[seeded]), []).append(run)
     firsts = [members[0] for members in found.values()]
     names = _names(firsts)
-    numbered = [
-        f"{name} ({names[: place + 1].count(name)})" if names.count(name) > 1 else name
-        for place, name in enumerate(names)
-    ]
-    return [Group(name, members) for name, members in zip(numbered, found.values(), strict=True)]
+    kept = {name for name in names if names.count(name) == 1}
+    chosen = []
+    for place, (name, members) in enumerate(zip(names, found.values(), strict=True)):
+        own = members[0].name  # it says more than a number
+        if name in kept:
+            chosen.append(name)
+        elif len(members) == 1 and own not in kept:
+            chosen.append(own)
+        else:
+            chosen.append(f"{name} ({names[: place + 1].count(name)})")
+    return [Group(name, members) for name, members in zip(chosen, found.values(), strict=True)]
 
 
 def _key(run: ReportRun) -> str:

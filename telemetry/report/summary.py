@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from antiphon.telemetry.report.html import METRICS, Html, element, number, scored, section, table
+from antiphon.telemetry.report.html import METRICS, Html, element, interval, number, scored, section, table
 from antiphon.telemetry.report.run import Group, ReportRun
 from antiphon.telemetry.statistics import FEWEST, SeedStatistics, seed_statistics
 
@@ -133,8 +133,8 @@ def _mean(metric: str, found: SeedStatistics) -> str:
 
 def _between(metric: str, low: float, high: float) -> str:
     if metric == "accuracy":
-        return f"{100 * low:.2f} – {100 * high:.2f} %"
-    return f"{number(low)} – {number(high)}"
+        return f"[{100 * low:.2f}, {100 * high:.2f}] %"
+    return interval(low, high)
 
 
 def _steps(run: ReportRun) -> str:

@@ -49,6 +49,7 @@ class ChannelsApp {
       setStep: (step) => this.#layout.player.setStep(step),
       setFigure: (kind, metric) => this.#setMetric(kind, metric),
       theme: () => this.#theme,
+      verdictsOn: (run, channel, step) => this.#model.verdictsOn(run, channel, step),
       figure: () => ({ kind: "channel", metric: this.#model.metric.channel, info: this.#model.runs[0].info("channel", this.#model.metric.channel) }),
     }, (work) => this.#loading.track(work));
     this.#mount();
@@ -132,13 +133,14 @@ class ChannelsApp {
   }
 
   #show(playing) {
-    const { player, stages, rail, toolbar, finder } = this.#layout;
+    const { player, stages, rail, toolbar, finder, strip } = this.#layout;
     const model = this.#model;
     const { step } = player;
     toolbar.update(model.names, model.runs.map((run) => run && run.name), model.view, model.shown().some((run) => run.parts), model.difference);
     this.#layout.setEmpty(model.runs[0] ? null : model.names.length || this.#layout.hasError ? NOT_READ : NO_RUNS);
     const masks = model.masks(0, step);
     finder.update(model.runs[0], masks, model.filterError || masks?.error || "");
+    strip.update(model.verdicts(0, step), model.askedVerdicts);
     if (!model.runs[0]) {
       stages.forEach((stage) => stage.hide());
       return;
@@ -161,8 +163,9 @@ class ChannelsApp {
   }
 
   #redraw() {
-    const { stages, finder, player, rail } = this.#layout;
+    const { stages, finder, player, rail, strip } = this.#layout;
     const masks = this.#model.masks(0, player.step);
+    strip.update(this.#model.verdicts(0, player.step), this.#model.askedVerdicts);
     finder.update(this.#model.runs[0], masks, this.#model.filterError || masks?.error || "");
     for (const stage of stages) stage.view?.redraw();
     rail.mark(masks && masks.channel, this.#model.chosen(0));
@@ -244,7 +247,7 @@ class ChannelsApp {
 
   #setView(view) {
     if (view === "parts" && !this.#model.shown().some((run) => run.parts)) return;
-    this.#model.view = view;
+    this.#model.setView(view);
     this.#show(false);
     if (view === "parts") this.#loading.track(this.#attempt(() => this.#fetch()));
   }
@@ -298,6 +301,11 @@ class ChannelsApp {
         this.#model.near[kind] = near;
         this.#show(false);
       },
+      setCurve: (kind, curve) => {
+        this.#model.curve[kind] = curve;
+        this.#show(false);
+      },
+      toggleVerdict: (name, others) => this.#layout.finder.toggleWord(`verdict:${name}`, others.map((other) => `verdict:${other}`)),
       search: (text) => {
         this.#model.setQuery(text);
         this.#redraw();

@@ -16,7 +16,7 @@ const THEMES = {
   light: {
     paper: "#ffffff", surface: "#f5f7f9", raised: "#ffffff", ink: "#1b2733", muted: "#56636f", faint: "#8793a0",
     line: "#dde3e8", accent: "#2457a6", accentInk: "#ffffff", none: "#d3d9df", warn: "#7a4b00", warnPaper: "#fff6e3",
-    good: "#14734a", shade: "rgba(27, 39, 51, 0.14)",
+    good: "#14734a", gain: "#c46816", harm: "#2f6db5", idle: "#a6498a", shade: "rgba(27, 39, 51, 0.14)",
     roles: { agent: "#e6ecf2", readout: "#2b3a48", frozen: "#ffffff", other: "#f1e9dc" },
     roleInks: { agent: "#1b2733", readout: "#ffffff", frozen: "#56636f", other: "#1b2733" },
     roleLines: { agent: "#aab6c2", readout: "#2b3a48", frozen: "#aab6c2", other: "#b9a987" },
@@ -24,7 +24,7 @@ const THEMES = {
   dark: {
     paper: "#14191f", surface: "#1b2128", raised: "#232b33", ink: "#e8edf2", muted: "#a2afbb", faint: "#74818d",
     line: "#333d47", accent: "#8ab8ff", accentInk: "#0d1a2b", none: "#3b4550", warn: "#f2c877", warnPaper: "#33290f",
-    good: "#6fd3a2", shade: "rgba(0, 0, 0, 0.5)",
+    good: "#6fd3a2", gain: "#de913c", harm: "#548ecd", idle: "#e08cc4", shade: "rgba(0, 0, 0, 0.5)",
     roles: { agent: "#2b3641", readout: "#dbe3ea", frozen: "#14191f", other: "#3a3426" },
     roleInks: { agent: "#e8edf2", readout: "#14191f", frozen: "#a2afbb", other: "#e8edf2" },
     roleLines: { agent: "#566371", readout: "#dbe3ea", frozen: "#566371", other: "#7d6f4d" },
@@ -48,6 +48,38 @@ export function scaleFor(info) {
   return scale === "diverging" || scale === "share" ? scale : "sequential";
 }
 
+/** How strongly a log scale is bent: it is linear within this share of its range around zero, or its lower end. */
+const BEND = 200;
+const LOG = " log";
+
+/** Return a scale bent like a logarithm, by the inverse hyperbolic sine: zero and numbers below it have a place on it too. */
+export function warped(scale) {
+  return scale + LOG;
+}
+
+/** Whether a scale is bent. */
+export function isWarped(scale) {
+  return scale.endsWith(LOG);
+}
+
+/** Whether a scale goes to both sides of zero. */
+export function isDiverging(scale) {
+  return scale.startsWith("diverging");
+}
+
+/** Return the number at a share of a scale, from 0 to 1. */
+export function valueAt(scale, share, low, high) {
+  if (!isWarped(scale)) return low + share * (high - low);
+  const bent = (part) => Math.sinh(part * Math.asinh(BEND)) / BEND;
+  return isDiverging(scale) ? high * bent(2 * share - 1) : low + (high - low) * bent(share);
+}
+
+function shareOf(scale, value, low, high) {
+  if (!isWarped(scale)) return (value - low) / (high - low);
+  const bent = (part) => Math.asinh(part * BEND) / Math.asinh(BEND);
+  return isDiverging(scale) ? (bent(value / high) + 1) / 2 : bent((value - low) / (high - low));
+}
+
 /**
  * Return the ends of a scale for numbers between `min` and `max`.
  *
@@ -64,7 +96,7 @@ export function rangeFor(scale, min, max, limit = null) {
     const most = Math.max(Math.abs(min), Math.abs(max)) || 1;
     return [-most, most];
   }
-  return min === max ? [min, min + (Math.abs(min) || 1)] : [min, max];
+  return min === max ? [min - (Math.abs(min) || 1), min + (Math.abs(min) || 1)] : [min, max];
 }
 
 /**
@@ -74,19 +106,19 @@ export function rangeFor(scale, min, max, limit = null) {
  */
 export function levelOf(scale, value, low, high) {
   if (Number.isNaN(value)) return -1;
-  const share = (value - low) / (high - low);
+  const share = shareOf(scale, value, low, high);
   if (!(share > 0)) return 0;
   return share >= 1 ? LEVELS - 1 : Math.floor(share * LEVELS);
 }
 
 /** Return the colours of a scale, lowest first. More is more visible: dark on light paper, bright on dark. */
 export function paletteOf(scale, theme = "light") {
-  const key = `${scale === "diverging"}/${theme}`;
+  const key = `${isDiverging(scale)}/${theme}`;
   if (!PALETTES.has(key)) {
     const colours = [];
     for (let level = 0; level < LEVELS; level++) {
       const share = level / (LEVELS - 1);
-      if (scale === "diverging") colours.push(between(DIVERGING[theme], share));
+      if (isDiverging(scale)) colours.push(between(DIVERGING[theme], share));
       else colours.push(between(CIVIDIS, theme === "light" ? 0.86 * (1 - share) : 0.28 + 0.72 * share));
     }
     PALETTES.set(key, colours);

@@ -6,7 +6,7 @@ import { columnOf, itemAt, rowAt } from "./source.js";
 import { chartColours, lineChart } from "./chart.js";
 import { exactNumber } from "./export.js";
 import { partName } from "./parts.js";
-import { panelCaution, panelChannel, panelClock, panelConstant, panelFacts, panelGround, panelGroups, panelListed, panelPair } from "./panelparts.js";
+import { panelCaution, panelChannel, panelClock, panelConstant, panelEdges, panelFacts, panelGround, panelGroups, panelListed, panelOnce, panelPair } from "./panelparts.js";
 import { scatterPlot } from "./scatter.js";
 
 const PANEL_LISTED = 24;
@@ -19,7 +19,7 @@ const PANELS = new WeakMap();
  * @param {Object|Object[]} runs one or two Runs
  * @param {number} index of the channel in the first run; in the second it is found by name
  * @param {number} step shown
- * @param {Object} actions select(kind, name), close(), setStep(step), setFigure(kind, metric), theme(), figure()
+ * @param {Object} actions select(kind, name), close(), setStep(step), setFigure(kind, metric), verdictsOn(run, channel, step), theme(), figure()
  * @returns {{setStep: function(number), setFigure: function(), refresh: function(): Promise, destroy: function()}}
  */
 export function showChannel(panel, runs, index, step, actions) {
@@ -56,11 +56,10 @@ class Details {
     this.caution = null;
     this.known = this.metrics().join("/");
     clear(this.panel);
-    const children = [this.header(), this.missing(), this.facts(), this.numbers()];
-    if (this.kind === "agent") children.push(this.neighbours("Incoming channels", "incoming"), this.neighbours("Outgoing channels", "outgoing"));
-    const body = el("div", { class: "ap-panel" }, ...children);
-    for (const { heading, metrics } of panelGroups(this.kind, this.metrics())) body.append(this.group(heading, metrics));
-    this.panel.append(body);
+    const [first, ...groups] = panelGroups(this.kind, this.metrics()).map(({ heading, metrics }) => this.group(heading, metrics));
+    const own = this.kind === "agent" ? [this.neighbours("Incoming channels", "incoming"), this.neighbours("Outgoing channels", "outgoing")] : [this.messages()];
+    const children = [this.header(), this.missing(), first, ...own, ...groups, this.numbers(), this.facts()];
+    this.panel.append(el("div", { class: "ap-panel" }, ...children.filter(Boolean)));
     this.setFigure();
     this.round += 1;
     this.loading = this.load(this.round);
@@ -88,7 +87,8 @@ class Details {
       const { sender, receiver, key } = panelChannel(run, item);
       title.append(panelPair(sender, receiver), key ? " (" : "", el("bdi", { text: key }), key ? ")" : "");
       const itself = sender === receiver ? "to itself" : null;
-      below = el("p", { class: "ap-says ap-panel-ends" }, "from ", link(sender), " ", itself ?? "to ", itself ? null : link(receiver));
+      this.words = el("span", { class: "ap-panel-verdicts", testid: "panel-verdicts" });
+      below = el("p", { class: "ap-says ap-panel-ends" }, "from ", link(sender), " ", itself ?? "to ", itself ? null : link(receiver), this.words);
     } else title.textContent = this.name;
     const close = el("button", { class: "ap-button ap-icon ap-panel-close", type: "button", testid: "close", title: "Close (Esc)", aria: { label: "Close" }, on: { click: () => this.actions.close() } }, svgIcon("close"));
     const words = el("div", { class: "ap-panel-words" }, el("div", { class: "ap-heading", text: this.kind === "channel" ? "Channel" : "Agent" }), title, below);
@@ -188,11 +188,13 @@ class Details {
       this.caution = el("p", { class: "ap-caution", testid: "signal-caution", hidden: true });
       node.append(this.caution);
     }
-    if (heading === "Message" && this.kind === "channel") {
-      this.cloudPlace = el("div", { class: "ap-panel-slot" });
-      node.append(this.cloudPlace);
-    }
     return node;
+  }
+
+  /** A place for the scatter of a channel's messages. */
+  messages() {
+    this.cloudPlace = el("div", { class: "ap-panel-slot" });
+    return el("section", { class: "ap-panel-part", hidden: true }, this.cloudPlace);
   }
 
   async load(round) {
@@ -215,7 +217,7 @@ class Details {
   }
 
   async fill(slot, stale) {
-    const parts = slot.metric === "value" ? ["value", "value_low", "value_high"] : [slot.metric];
+    const parts = [slot.metric, ...panelEdges(this.kind, slot.metric)];
     const found = await Promise.all(
       this.runs.map(({ run, item }) => (item < 0 ? [] : Promise.all(parts.map((metric) => run.figure(this.kind, metric))))),
     );
@@ -231,7 +233,9 @@ class Details {
     const only = panelConstant(lines.map((line) => line.values));
     slot.shown = !Number.isNaN(only);
     if (slot.shown) slot.node.hidden = false;
-    if (only !== null) return this.sayConstant(slot, only);
+    if (only !== null) return this.sayConstant(slot, Number.isNaN(only) ? "" : `always ${formatNumber(only)}`);
+    const once = panelOnce(lines, this.runs.length > 1);
+    if (once) return this.sayConstant(slot, once);
     const ground = this.runs.length === 1 ? panelGround(found[0][0]) : null;
     if (ground) lines.push({ name: `all ${this.kind}s: median, middle half`, ...ground, ground: true });
     if (slot.chart) return slot.chart.setData(lines);
@@ -249,14 +253,14 @@ class Details {
     return [Math.min(...steps.map((found) => found[0])), Math.max(...steps.map((found) => found.at(-1)))];
   }
 
-  /** One number for all steps needs no chart. */
-  sayConstant(slot, only) {
+  /** One number for all steps, or one at a single step, needs no chart. */
+  sayConstant(slot, text) {
     slot.chart?.destroy();
     slot.chart = null;
     clear(slot.host);
-    if (Number.isNaN(only)) return;
+    if (!text) return;
     const info = this.info(slot.metric);
-    const line = el("div", { class: "ap-chart-head" }, el("div", { class: "ap-chart-title", text: titleOf(info, slot.metric) }), el("div", { class: "ap-panel-constant", text: `always ${formatNumber(only)}` }));
+    const line = el("div", { class: "ap-chart-head" }, el("div", { class: "ap-chart-title", text: titleOf(info, slot.metric) }), el("div", { class: "ap-panel-constant", text }));
     const caution = slot.caution ? el("p", { class: "ap-caution", testid: "caution", text: slot.caution }) : null;
     slot.host.append(el("div", { class: "ap-chart", data: { metric: slot.metric } }, line, info.says ? el("p", { class: "ap-says", testid: "says", text: info.says }) : null, caution));
   }
@@ -301,16 +305,25 @@ class Details {
         if (!series || series.partial) return;
         const found = rowAt(series, this.step);
         const value = itemAt(series, this.step, item);
-        const text = exactNumber(value);
+        const text = formatNumber(value);
         if (cells[at].textContent !== text) cells[at].textContent = text;
         cells[at].dataset.value = Number.isNaN(value) ? "NaN" : String(value);
         const late = found >= 0 && series.steps[found] !== this.step;
-        cells[at].title = late ? `of step ${formatStep(series.steps[found])}, the newest until then` : "";
+        cells[at].title = exactNumber(value) + (late ? `, of step ${formatStep(series.steps[found])}, the newest until then` : "");
         older ||= late && !row.hidden && !Number.isNaN(value);
       });
     }
     this.writeCaution();
+    this.writeVerdicts();
     this.caption.textContent = `${older ? "Newest numbers up to step" : "Numbers at step"} ${formatStep(this.step)}`;
+  }
+
+  /** Mark what the verdicts on a channel of the first run are. */
+  writeVerdicts() {
+    if (!this.words) return;
+    const { run, item } = this.runs[0];
+    const found = item < 0 ? [] : this.actions.verdictsOn(run, item, this.step);
+    clear(this.words).append(...found.map(({ name, says }) => el("span", { class: "ap-verdict", title: says, data: { verdict: name }, text: name })));
   }
 
   /** Say where the figures of the shown step contradict each other, of two runs each under its name. */

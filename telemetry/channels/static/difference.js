@@ -8,8 +8,8 @@ const differences = new WeakMap();
 /**
  * Return the difference of a figure of two runs, in the order of the first one's items.
  *
- * At a step each run counts with its newest row; NaN where one of them has none, or no item of that name. Where both logged an
- * interval (`metric_low`, `metric_high`), so has the difference: that of two independent estimates, whose distances to their
+ * At a step each run counts with its newest row; NaN where one of them has none, or no item of that name. Where both logged the
+ * ends of an interval, the difference has one: that of two independent estimates, whose distances to their
  * ends add in squares (Zou and Donner, Statistics in Medicine 27, 2008). Runs that share their seeds are not independent; for them
  * the interval is, as a rule, too wide.
  *
@@ -17,14 +17,16 @@ const differences = new WeakMap();
  * @param {Run} other
  * @param {string} kind "agent" or "channel"
  * @param {string} metric
+ * @param {string[]} bounds metrics of the ends of its interval, lower and upper; empty: it has none
  * @returns {{series: Object|null, low: Object|null, high: Object|null}} series as of Run.peek; low and high: none without intervals
  */
-export function differenceOf(run, other, kind, metric) {
-  const names = [metric, `${metric}_low`, `${metric}_high`];
+export function differenceOf(run, other, kind, metric, bounds = []) {
+  const names = [metric, ...bounds];
   const [mine, theirs] = [run, other].map((one) => names.map((name) => one.peek(kind, name)));
   const [first, second] = [mine[0], theirs[0]];
   if (!first || !second) return { series: null, low: null, high: null };
-  const sources = [...mine, ...theirs, run, other];
+  const [[, firstLow, firstHigh], [, secondLow, secondHigh]] = [mine, theirs];
+  const sources = [first, firstLow, firstHigh, second, secondLow, secondHigh, run, other];
   const known = differences.get(first);
   if (known && known.sources.every((source, at) => source === sources[at])) return known;
   const partner = run[`${kind}s`].map(({ name }) => other.find(kind, name));
@@ -32,7 +34,7 @@ export function differenceOf(run, other, kind, metric) {
     .sort()
     .filter((step) => rowAt(first, step) >= 0 && rowAt(second, step) >= 0);
   const made = { sources, partner, series: differenceRows(steps, sources, partner, 0), low: null, high: null };
-  if ([...mine, ...theirs].every(Boolean)) {
+  if (sources.every(Boolean)) {
     made.low = differenceRows(steps, sources, partner, -1);
     made.high = differenceRows(steps, sources, partner, 1);
   }

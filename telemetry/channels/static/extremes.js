@@ -41,7 +41,7 @@ export class Extremes {
 
   #fill() {
     const { run, figure } = this.#data;
-    const found = figure.values ? endsFound(figure.values, this.#mask) : [];
+    const found = figure.values ? endsFound(figure, this.#mask) : [];
     this.node.hidden = !found.length;
     this.#rows.forEach((row, place) => {
       const index = found[place];
@@ -50,7 +50,8 @@ export class Extremes {
       const value = figure.values[index];
       const colour = colourOf(figure.scale, value, figure.low, figure.high, this.#theme);
       const chosen = this.#chosen?.kind === "channel" && this.#chosen.index === index;
-      row.show(run.nameOf("channel", index), value, colour, chosen);
+      const interval = figure.lower ? [figure.lower[index], figure.upper[index]] : null;
+      row.show(run.nameOf("channel", index), value, colour, chosen, interval, Boolean(figure.unresolved?.[index]));
     });
   }
 }
@@ -59,36 +60,46 @@ class ExtremeRow {
   #swatch = el("span", { class: "ap-swatch" });
   #name = el("span", { class: "ap-result-name" });
   #number = el("span", { class: "ap-extreme-number" });
+  #interval = el("span", { class: "ap-extreme-interval" });
   #full = "";
 
   constructor(onSelect) {
     const on = { click: () => onSelect("channel", this.#full) };
-    this.button = el("button", { class: "ap-extreme", type: "button", on }, this.#swatch, this.#name, this.#number);
+    this.button = el("button", { class: "ap-extreme", type: "button", on }, this.#swatch, this.#name, el("span", { class: "ap-extreme-numbers" }, this.#number, this.#interval));
     this.node = el("li", { hidden: true }, this.button);
   }
 
-  show(name, value, colour, chosen) {
+  show(name, value, colour, chosen, interval, unresolved) {
     if (name !== this.#full) {
       this.#full = name;
       this.#name.textContent = name;
       this.button.title = name;
     }
+    const known = interval?.every((end) => !Number.isNaN(end));
     this.#number.textContent = formatNumber(value);
+    this.#interval.textContent = known ? `[${interval.map((end) => formatNumber(end)).join(", ")}]` : "";
+    this.button.classList.toggle("ap-unresolved", unresolved);
+    this.#name.title = unresolved ? "Its interval holds 0" : "";
     this.#swatch.style.background = colour;
     this.button.setAttribute("aria-pressed", String(chosen));
   }
 }
 
-/** Numbers of the items at the ends: highest first, then the lowest in falling order. No item is there twice. */
-function endsFound(values, mask) {
+/**
+ * Numbers of the items at the ends: highest first, then the lowest in falling order. No item is there twice.
+ *
+ * Where numbers have intervals the highest are those of the highest lower ends, the lowest those of the lowest upper ends: what is far
+ * from 0 by chance does not come first.
+ */
+function endsFound({ values, lower, upper }, mask) {
   const high = [];
   const low = [];
   let count = 0;
   for (let item = 0; item < values.length; item++) {
     if (Number.isNaN(values[item]) || (mask && !mask[item])) continue;
     count += 1;
-    putInto(high, item, values, 1);
-    putInto(low, item, values, -1);
+    putInto(high, item, lower ?? values, 1);
+    putInto(low, item, upper ?? values, -1);
   }
   const most = Math.min(SHOWN, Math.max(count - high.length, 0));
   return [...high, ...low.slice(0, most).reverse()];

@@ -7,6 +7,7 @@ export const FILTER_HELP = [
   ["delay:2  drop>0", "channels by their link"],
   ["role:readout  period:4", "agents by role or clock"],
   ["part:1  cut:1", "agents by their part, channels between parts"],
+  ["verdict:harms", "channels by verdict: matters, harms, unresolved, stale, silent"],
   ["value<0  loss>0.5", "by any figure at the step shown"],
   ["figure>0.5  ring<1", "by the figure the lines or rings show"],
 ];
@@ -19,7 +20,7 @@ const OPERATORS = {
   "<=": (a, b) => a <= b,
   ">=": (a, b) => a >= b,
 };
-const TEXTS = { coupling: "channel", from: "channel", to: "channel", role: "agent", name: "both" };
+const TEXTS = { coupling: "channel", from: "channel", to: "channel", role: "agent", name: "both", verdict: "verdict" };
 const NUMBERS = { delay: "channel", drop: "channel", size: "channel", cut: "channel", period: "agent", phase: "agent", part: "agent" };
 
 /**
@@ -50,7 +51,7 @@ export function parseFilter(text) {
 
 /** Whether a filter looks at figures, so that it depends on the step. */
 export function filterMoves(tests) {
-  return tests.some((test) => test.on === "figure");
+  return tests.some((test) => test.on === "figure" || test.on === "verdict");
 }
 
 /**
@@ -61,7 +62,8 @@ export function filterMoves(tests) {
  * @param {Run} run
  * @param {Object[]} tests of parseFilter
  * @param {string} query part of a name, in any case
- * @param {function(string): Object|null} valuesOf by key: {kind, values} of a figure at the step shown, null where there is none
+ * @param {function(Object): Object|null} valuesOf by test: {kind, values} of a figure at the step shown, of a verdict its `bit` too;
+ *   null where there is none
  * @returns {{agent: Uint8Array, channel: Uint8Array, error: string}}
  */
 export function maskOf(run, tests, query, valuesOf) {
@@ -71,9 +73,13 @@ export function maskOf(run, tests, query, valuesOf) {
   const on = { agent: false, channel: false };
   let error = "";
   for (const test of tests) {
-    const figure = test.on === "figure" ? valuesOf(test.key) : null;
+    const figure = test.on === "figure" || test.on === "verdict" ? valuesOf(test) : null;
     if (test.on === "figure" && !figure) {
       error = `there is no figure called ${test.key} here`;
+      continue;
+    }
+    if (test.on === "verdict" && !figure) {
+      error = `there is no verdict called ${test.value} here (or it is not measured)`;
       continue;
     }
     for (const kind of kindsOf(test, figure)) {
@@ -105,6 +111,7 @@ function touched(run, channel, agent) {
 }
 
 function holds(test, run, kind, index, figure) {
+  if (figure?.bit) return Boolean(figure.values) && (figure.values[index] & figure.bit) > 0;
   if (figure) return Boolean(figure.values) && OPERATORS[test.operator](figure.values[index], Math.fround(test.value));
   const item = (kind === "agent" ? run.agents : run.channels)[index];
   if (test.key === "from" || test.key === "to") return run.agents[item[test.key]].name.toLowerCase().includes(test.value);

@@ -60,6 +60,14 @@ export class Finder {
     this.counts.textContent = `${left(masks.agent)} of ${formatCount(agents, "agent")}, ${left(masks.channel)} of ${formatCount(channels, "channel")}`;
   }
 
+  /** Put a word into the filter, in the place of others; or take it out where it is there. */
+  toggleWord(word, others) {
+    const words = this.filter.value.split(/\s+/).filter(Boolean);
+    const left = words.filter((one) => one !== word && !others.includes(one));
+    this.filter.value = (words.includes(word) ? left : [...left, word]).join(" ");
+    this.#actions.filter(this.filter.value);
+  }
+
   /** Empty the search. */
   reset() {
     this.search.value = "";

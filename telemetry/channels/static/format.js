@@ -2,7 +2,7 @@
 
 const BYTE_UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
 
-/** Format a number in at most about seven characters; "–" where there is none. */
+/** Format a number with three significant digits; "–" where there is none. */
 export function formatNumber(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   if (value === Infinity) return "∞";
@@ -10,7 +10,7 @@ export function formatNumber(value) {
   if (value === 0) return "0";
   const size = Math.abs(value);
   let text;
-  if (size >= 1e6 || size < 1e-4) text = value.toExponential(1).replace("e+", "e");
+  if (size >= 1e6 || size < 1e-4) text = value.toExponential(2).replace("e+", "e");
   else if (size >= 1000) text = Math.round(value).toLocaleString("en-US");
   else text = String(Number(value.toPrecision(3)));
   return text.replace(/^-/, "−").replace("e-", "e−");

@@ -46,11 +46,17 @@ export function labelsFor(shape, view, widths, names, bright) {
       return;
     }
     const size = SIZE / view.zoom;
-    const below = y + radius + 0.85 * size + 2 / view.zoom;
-    const box = [x - wide / 2, below - size / 2, x + wide / 2, below + size / 2];
+    const [left, right] = [-view.left, shape.width - view.left].map((edge) => edge / view.zoom);
+    const bottom = (shape.height - view.top) / view.zoom;
+    // Names at the edge are moved into sight, those at the lower edge over their disc.
+    const air = 3 / view.zoom;
+    const middle = Math.max(Math.min(x, right - wide / 2 - air), left + wide / 2 + air);
+    const away = radius + 0.85 * size + 2 / view.zoom;
+    const below = y + away + size / 2 > bottom ? y - away : y + away;
+    const box = [middle - wide / 2, below - size / 2, middle + wide / 2, below + size / 2];
     if (taken.some((other) => overlap(box, other)) || (roomy && overDisc(shape, box, agent))) return;
     taken.push(box);
-    found.push({ agent, text: names[agent], x, y: below, inside: false });
+    found.push({ agent, text: names[agent], x: middle, y: below, inside: false });
   }
 }
 

@@ -1,6 +1,6 @@
 // Painting the graph with any pen: channels in batches of one style, discs, rings, names. Nothing is allocated per frame.
 
-import { LEVELS, colourOfNone, levelOf, paletteOf, themeColours } from "./colours.js";
+import { LEVELS, colourOfNone, isDiverging, levelOf, paletteOf, themeColours } from "./colours.js";
 import { paintCuts, paintPlates } from "./graphparts.js";
 import { TURN, trace } from "./graphshape.js";
 
@@ -13,6 +13,8 @@ const DIMMED = 0.19;
 /** In a crowd what is dimmed adds up. */
 const DIMMED_CROWD = 0.13;
 const CROWD_CHANNELS = 600;
+/** How visible is what may be chance: a line whose interval holds 0. */
+const FADED = 0.36;
 
 /** Radius of a disc on screen, in px, from which lines are dashed and ticks marked: in finer pictures dashes and halos are but noise. */
 const DASHED_FROM = 7;
@@ -45,7 +47,7 @@ export class GraphStyles {
     this.colours = new Uint8Array(channels);
     this.keys = new Uint32Array(channels);
     this.order = new Uint32Array(channels);
-    this.starts = new Uint32Array(2 * COLOURS * STYLES + 1);
+    this.starts = new Uint32Array(3 * COLOURS * STYLES + 1);
     this.rings = new Int8Array(agents);
     this.bright = new Uint8Array(agents);
     this.roles = run.agents.map((agent) => (agent.role in themeColours("light").roles ? agent.role : "other"));
@@ -57,7 +59,7 @@ export class GraphStyles {
   /**
    * Sort all items into batches.
    *
-   * @param {Object} data figure of the channels, ring of the agents (values, scale, low, high), width (energies: values,
+   * @param {Object} data figure of the channels, ring of the agents (values, scale, low, high; unresolved: by channel, faded), width (energies: values,
    *   high) or null, delays that occur in the runs shown
    * @param {function|null} lit whether an item is not dimmed; null: nothing is dimmed
    */
@@ -76,9 +78,9 @@ export class GraphStyles {
       // Without energies all lines are of one middle width.
       const thick = width && width.values ? widthOf(width.values[channel], width.high) : level < 0 ? 1 : 2;
       colours[channel] = level + 1;
-      const bright = lit === null || lit("channel", channel) ? 1 : 0;
+      const shown = lit === null || lit("channel", channel) ? (figure.unresolved?.[channel] ? 1 : 2) : 0;
       const rank = drawingRank(figure.scale, level);
-      const key = ((bright * COLOURS + rank) * DASHES.length + dashes[channel]) * WIDTHS.length + thick;
+      const key = ((shown * COLOURS + rank) * DASHES.length + dashes[channel]) * WIDTHS.length + thick;
       keys[channel] = key;
       starts[key + 1] += 1;
     }
@@ -108,13 +110,13 @@ function levelColour(figure, level, theme) {
 
 /** Batches are drawn in this order: no figure first, what stands out last. */
 function drawingRank(scale, level) {
-  if (level < 0 || scale !== "diverging") return level + 1;
+  if (level < 0 || !isDiverging(scale)) return level + 1;
   const half = LEVELS / 2;
   return level >= half ? 2 * (level - half) + 2 : 2 * (half - 1 - level) + 1;
 }
 
 function levelOfRank(scale, rank) {
-  if (rank === 0 || scale !== "diverging") return rank - 1;
+  if (rank === 0 || !isDiverging(scale)) return rank - 1;
   const half = LEVELS / 2;
   return rank % 2 ? half - 1 - (rank - 1) / 2 : half + (rank - 2) / 2;
 }
@@ -167,7 +169,7 @@ function paintLevels(pen, { shape, view, theme }) {
 }
 
 function paintChannels(pen, { shape, styles, theme, view, quick }, from, to) {
-  const { order, starts, keys, figure, dimming } = styles;
+  const { order, starts, keys, figure } = styles;
   const colours = themeColours(theme);
   const palette = paletteOf(figure.scale, theme);
   const half = COLOURS * STYLES;
@@ -191,7 +193,7 @@ function paintChannels(pen, { shape, styles, theme, view, quick }, from, to) {
       const level = levelOfRank(figure.scale, own % COLOURS);
       pen.strokeStyle = level < 0 ? colours.none : palette[level];
       pen.fillStyle = pen.strokeStyle;
-      pen.globalAlpha = dimming && key < half ? dimmed : 1;
+      pen.globalAlpha = key < half ? dimmed : key < 2 * half ? FADED : 1;
     }
     pen.lineWidth = WIDTHS[style % WIDTHS.length] * scale;
     setDashes(pen, Math.floor(style / WIDTHS.length), dashed ? scale : null);

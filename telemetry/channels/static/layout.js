@@ -7,6 +7,7 @@ import { Player } from "./player.js";
 import { Rail } from "./rail.js";
 import { Stage } from "./stage.js";
 import { Toolbar } from "./toolbar.js";
+import { VerdictStrip } from "./verdicts.js";
 
 /** Below this width, in px, rail and panel lie over the stage. */
 const NARROW = 900;
@@ -31,6 +32,7 @@ export class Layout {
   constructor(actions, contexts) {
     this.finder = new Finder(actions);
     this.toolbar = new Toolbar({ ...actions, help: () => this.help(), toggleRail: () => this.#setRail(this.#body.dataset.rail !== "open") }, this.finder.node);
+    this.strip = new VerdictStrip(actions);
     this.rail = new Rail(actions);
     this.player = new Player(actions.onStep);
     this.stages = contexts.map((context) => new Stage(context));
@@ -44,7 +46,7 @@ export class Layout {
     const foot = el("div", { class: "ap-foot" }, this.player.node, this.#progress, this.finder.counts);
     const middle = el("main", { class: "ap-main" }, el("div", { class: "ap-stages" }, ...this.stages.map((stage) => stage.node), this.#empty));
     this.#body = el("div", { class: "ap-body", data: { rail: "open" } }, this.rail.node, middle, this.panel);
-    this.nodes = [this.toolbar.node, this.#error, this.#body, foot, this.#live, this.#help];
+    this.nodes = [this.toolbar.node, this.#error, this.strip.node, this.#body, foot, this.#live, this.#help];
   }
 
   /** Follow the size of the root. */

@@ -1,8 +1,13 @@
 // What is chosen: runs, figures, selection, search and filter; and what follows for the stages at a step.
 
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
-import { defaultMetric, differenceFigure, energyAt, energyMetrics, figureAt, metricsOf, partMetrics, partsAt, stepsOf } from "./shown.js";
+import { boundsOf, defaultMetric, differenceFigure, energyAt, energyMetrics, figureAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit } from "./shown.js";
 import { valuesAt } from "./source.js";
+
+/** Agents from which on a run opens in the matrix: a graph of more is a thicket. */
+const MATRIX_FROM = 200;
+
+const VERDICTS = ["verdict", "channel"];
 
 /** The state of the page; knows nothing of elements. */
 export class Model {
@@ -18,6 +23,8 @@ export class Model {
   #wished = { channel: "", agent: "" };
   /** Whether a scale reaches over the step shown only, not over all steps. */
   near = { channel: false, agent: false };
+  /** By kind "linear" or "log"; "": whichever tells more apart. */
+  curve = { channel: "", agent: "" };
   /** Of the item chosen: kind and name; the same name may be in both runs. */
   selection = null;
   view = "graph";
@@ -27,6 +34,14 @@ export class Model {
   /** Whether there are two runs, shown as their difference. */
   get differing() {
     return this.difference && this.shown().length === 2;
+  }
+
+  #viewed = false;
+
+  /** Choose a view; from then on none is chosen by itself. */
+  setView(view) {
+    this.view = view;
+    this.#viewed = true;
   }
 
   /** The runs on the stages. */
@@ -42,6 +57,7 @@ export class Model {
     this.#delays = [...new Set(runs.flatMap((one) => one.channels.map((channel) => channel.delay)))].sort((a, b) => a - b);
     if (this.view === "parts" && !runs.some((one) => one.parts)) this.view = "graph";
     if (!runs.length) return;
+    if (!this.#viewed) this.view = runs.some((one) => one.agents.length > MATRIX_FROM) ? "matrix" : "graph";
     for (const kind of ["channel", "agent"]) {
       const there = (metric) => metricsOf(runs, kind).some((item) => item.metric === metric);
       // What was chosen comes back with the next run that has it.
@@ -57,8 +73,8 @@ export class Model {
   /** The figures a picture needs, as [kind, metric]: those chosen, the message energy, and those of parts. */
   needed(run) {
     const chosen = [["channel", this.metric.channel], ["agent", this.metric.agent], ...energyMetrics(run).map((metric) => ["channel", metric])];
+    chosen.push(...boundsOf(run, this.metric.channel).map((metric) => ["channel", metric]), VERDICTS);
     chosen.push(...partMetrics(run, this.view).map((metric) => ["part", metric]));
-    if (this.differing) for (const end of ["low", "high"]) chosen.push(["channel", `${this.metric.channel}_${end}`]);
     const logged = chosen.filter(([kind, metric]) => run.metrics(kind).includes(metric));
     return logged.filter(([kind, metric], at) => logged.findIndex((other) => other[0] === kind && other[1] === metric) === at);
   }
@@ -83,8 +99,66 @@ export class Model {
   }
 
   #figure(run, runs, kind, step) {
-    const [metric, near] = [this.metric[kind], this.near[kind]];
-    return this.differing ? differenceFigure(runs, kind, metric, step, near) : figureAt(run, runs, kind, metric, step, near);
+    const [metric, how] = [this.metric[kind], this.how(kind)];
+    if (this.differing) return differenceFigure(runs, kind, metric, step, how);
+    const figure = figureAt(run, runs, kind, metric, step, how);
+    return kind === "channel" ? { ...figure, ...this.#interval(run, step) } : figure;
+  }
+
+  /** How a kind's scale is made: `near`, over the step shown only; `curve`, "linear", "log" or "" for whichever tells more apart. */
+  how(kind) {
+    return { near: this.near[kind], curve: this.curve[kind] };
+  }
+
+  /** Of a figure that measures worth, the ends of its intervals at a step, and whose verdict is not resolved; else nothing. */
+  #interval(run, step) {
+    const bounds = boundsOf(run, this.metric.channel);
+    if (!bounds.length) return {};
+    const [lower, upper] = bounds.map((metric) => run.peek("channel", metric)).map((series) => series && valuesAt(series, step));
+    const word = run.catalog.verdicts.words.find(({ name }) => name === "unresolved");
+    const flags = this.#flags(run, step);
+    const bit = verdictBit(word, this.metric.channel);
+    return { lower, upper, unresolved: flags && Uint8Array.from(flags, (flag) => (flag & bit ? 1 : 0)) };
+  }
+
+  /** The verdicts on a run's channels at a step, as sums of bits; null: none. */
+  #flags(run, step) {
+    const series = run.peek(...VERDICTS);
+    return series ? valuesAt(series, step) : null;
+  }
+
+  /** The measure of worth that verdicts are of: the figure of the lines, where it is one; else the first measured; "": none. */
+  measure(run) {
+    const measured = measuresOf(run).filter((one) => one.measured).map(({ metric }) => metric);
+    return measured.includes(this.metric.channel) ? this.metric.channel : measured[0] ?? "";
+  }
+
+  /** How many channels of a side's run have each verdict at a step; null: no run, or the difference of two. */
+  verdicts(side, step) {
+    const run = this.runs[side];
+    if (!run || this.differing) return null;
+    const { measures = [], words = [] } = run.catalog.verdicts ?? {};
+    const measure = this.measure(run);
+    const flags = this.#flags(run, step) ?? new Float32Array(run.channels.length);
+    const known = words.filter((word) => verdictBit(word, measure));
+    const found = known.map((word) => {
+      const bit = verdictBit(word, measure);
+      return { ...word, count: flags.reduce((sum, flag) => sum + (flag & bit ? 1 : 0), 0) };
+    });
+    const measured = found.filter((word) => !word.flags[""]).reduce((sum, { count }) => sum + count, 0);
+    return { measure, measures, words: found, total: run.channels.length, measured };
+  }
+
+  /** The verdicts on one channel of a run at a step, as {name, says}. */
+  verdictsOn(run, channel, step) {
+    const flags = this.#flags(run, step)?.[channel] ?? 0;
+    const measure = this.measure(run);
+    return (run.catalog.verdicts?.words ?? []).filter((word) => flags & verdictBit(word, measure));
+  }
+
+  /** The verdicts that the filter asks for. */
+  get askedVerdicts() {
+    return this.#tests.filter((test) => test.on === "verdict").map((test) => test.value);
   }
 
   /** The chosen item of a side as {kind, index}, or null. */
@@ -162,11 +236,16 @@ export class Model {
     const run = this.runs[side];
     this.step = step;
     if (!run || !this.filtering) return null;
-    this.#masks[side] ??= maskOf(run, this.#tests, this.query, (key) => this.#valuesOf(run, key, step));
+    this.#masks[side] ??= maskOf(run, this.#tests, this.query, (test) => this.#valuesOf(run, test, step));
     return this.#masks[side];
   }
 
-  #valuesOf(run, key, step) {
+  #valuesOf(run, { on, key, value }, step) {
+    if (on === "verdict") {
+      const word = run.catalog.verdicts?.words.find(({ name }) => name === value);
+      const bit = word ? verdictBit(word, this.measure(run)) : 0;
+      return bit ? { kind: "channel", values: this.#flags(run, step), bit } : null;
+    }
     const wanted = { figure: ["channel", this.metric.channel], ring: ["agent", this.metric.agent] }[key];
     const found = wanted ?? ["channel", "agent"].map((kind) => [kind, key]).find(([kind, metric]) => run.metrics(kind).includes(metric));
     if (!found) return null;

@@ -1,8 +1,9 @@
 // Parts of the side panel: sentences, facts, which figures belong together, and what all channels together do.
 
 import { el } from "./dom.js";
+import { formatNumber, formatStep } from "./format.js";
 
-/** Figures that are read together; what is not named here comes last. `value` has its interval around it. */
+/** Figures that are read together; what is not named here comes last. Measures of worth have their intervals around them. */
 const PANEL_GROUPS = {
   channel: [
     ["Worth", ["value", "ablation"]],
@@ -18,7 +19,6 @@ const PANEL_GROUPS = {
     ["Learning", ["updates", "gradient_norm", "parameter_norm", "silenced"]],
   ],
 };
-const PANEL_EDGES = ["value_low", "value_high"];
 const PANEL_ROWS = 64;
 const PANEL_FEWEST = 4;
 const PANEL_GROUND = new WeakMap();
@@ -33,15 +33,20 @@ const PANEL_GROUND = new WeakMap();
 export function panelGroups(kind, metrics) {
   const there = new Set(metrics);
   const groups = PANEL_GROUPS[kind].map(([heading, names]) => ({ heading, metrics: names.filter((name) => there.delete(name)) }));
-  if (groups[0].metrics.includes("value")) for (const edge of PANEL_EDGES) there.delete(edge);
+  for (const metric of groups[0].metrics) for (const edge of panelEdges(kind, metric)) there.delete(edge);
   groups.push({ heading: "Other figures", metrics: [...there] });
   return groups.filter((group) => group.metrics.length);
+}
+
+/** Return the figures that are the ends of the interval of a channel's measure of worth; none of other figures. */
+export function panelEdges(kind, metric) {
+  return kind === "channel" && PANEL_GROUPS.channel[0][1].includes(metric) ? [`${metric}_low`, `${metric}_high`] : [];
 }
 
 /** Return the figures whose numbers are listed, in the order of the charts, the ends of an interval after its middle. */
 export function panelListed(kind, metrics) {
   const names = panelGroups(kind, metrics).flatMap((group) => group.metrics);
-  return names.flatMap((name) => (name === "value" ? [name, ...PANEL_EDGES.filter((edge) => metrics.includes(edge))] : [name]));
+  return names.flatMap((name) => [name, ...panelEdges(kind, name).filter((edge) => metrics.includes(edge))]);
 }
 
 /** Return what to beware of where a signal is like the true one message by message but moves parameters elsewhere; "": nothing. */
@@ -128,4 +133,24 @@ export function panelConstant(columns) {
   if (!found.length) return NaN;
   const only = found[0][0];
   return found.every((column) => column.length > 1 && column.every((value) => value === only)) ? only : null;
+}
+
+/**
+ * Say in words what was measured a single time, with its interval: "0.0976 [0.064, 0.131] at step 600".
+ *
+ * @param {Object[]} lines of a run each: name, steps, values; low and high where there is an interval
+ * @param {boolean} named whether each stands under its run's name
+ * @returns {string} "": a line has several numbers
+ */
+export function panelOnce(lines, named) {
+  const texts = [];
+  for (const { name, steps, values, low, high } of lines) {
+    const rows = [...values.keys()].filter((row) => Number.isFinite(values[row]));
+    if (rows.length > 1) return "";
+    if (!rows.length) continue;
+    const [row] = rows;
+    const interval = low && Number.isFinite(low[row]) ? ` [${formatNumber(low[row])}, ${formatNumber(high[row])}]` : "";
+    texts.push(`${named ? `${name}: ` : ""}${formatNumber(values[row])}${interval} at step ${formatStep(steps[row])}`);
+  }
+  return texts.join("; ");
 }

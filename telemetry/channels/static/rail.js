@@ -2,10 +2,10 @@
 
 import { el, clear } from "./dom.js";
 import { formatEnds, formatNumber, formatStep } from "./format.js";
-import { CATEGORY_COUNT, LEVELS, categoryColour, levelOf, paletteOf, themeColours } from "./colours.js";
+import { CATEGORY_COUNT, LEVELS, categoryColour, isDiverging, isWarped, levelOf, paletteOf, themeColours, valueAt } from "./colours.js";
 import { DASHES, WIDTHS, dashOf } from "./graphpaint.js";
 import { Extremes } from "./extremes.js";
-import { metricsOf } from "./shown.js";
+import { measuresOf, metricsOf } from "./shown.js";
 
 const SPACE = "http://www.w3.org/2000/svg";
 const ROLE_TITLES = { agent: "learns", readout: "its answer counts", frozen: "does not learn", other: "of another role" };
@@ -27,9 +27,12 @@ class FigureCard {
   #choices = "";
 
   #near = el("button", { class: "ap-link ap-near", type: "button" });
+  #curve = el("button", { class: "ap-link ap-near", type: "button" });
 
-  constructor(kind, heading, testid, { setMetric, setNear }, marks) {
+  constructor(kind, heading, testid, { setMetric, setNear, setCurve }, marks) {
     this.kind = kind;
+    this.#curve.dataset.testid = `curve-${kind}`;
+    this.#curve.addEventListener("click", () => setCurve(kind, this.#curve.dataset.other));
     this.#near.dataset.testid = `near-${kind}`;
     this.#near.addEventListener("click", () => setNear(kind, this.#near.getAttribute("aria-pressed") !== "true"));
     this.#select = el("select", { class: "ap-select", testid, aria: { label: heading }, on: { change: () => setMetric(kind, this.#select.value) } });
@@ -38,9 +41,10 @@ class FigureCard {
     this.node = el(
       "section",
       { class: `ap-rail-part ap-rail-${kind}` },
-      el("header", { class: "ap-rail-head" }, el("h2", { class: "ap-heading", text: heading }), this.#near),
+      el("h2", { class: "ap-heading", text: heading }),
       this.#select,
       this.#scale,
+      el("div", { class: "ap-rail-head" }, this.#curve, this.#near),
       this.#as,
       this.#says,
       this.#caution,
@@ -53,18 +57,25 @@ class FigureCard {
     this.#theme = theme;
     const [figure] = figures;
     this.#choose(runs, figure.metric);
-    const { info, scale, low, high, below, above } = figure;
+    const { info, scale, low, high, below, above, only, bendable } = figure;
     const palette = paletteOf(scale, theme);
-    this.#bar.style.background = `linear-gradient(to right, ${palette.join(", ")})`;
     const [least, most] = formatEnds(low, high);
-    this.#low.textContent = (below ? "≤ " : "") + least;
-    this.#middle.textContent = scale === "diverging" ? "0" : "";
-    this.#high.textContent = (above ? "≥ " : "") + most;
-    this.#scale.hidden = !figure.metric;
+    const middle = isDiverging(scale) ? "0" : isWarped(scale) ? formatNumber(valueAt(scale, 0.5, low, high)) : "";
+    const one = only ?? onlyOf(figures);
+    this.#bar.style.background = only === null ? `linear-gradient(to right, ${palette.join(", ")})` : palette[levelOf(scale, only, low, high)];
+    this.#low.textContent = only === null ? (below ? "≤ " : "") + least : "";
+    this.#middle.textContent = one === null ? middle : `all ${formatNumber(one)}${only === null ? " at this step" : ""}`;
+    this.#high.textContent = only === null ? (above ? "≥ " : "") + most : "";
+    this.#spread.hidden = one !== null;
+    this.#scale.hidden = !figure.metric || !figures.some(({ values }) => values);
     // Fixed scales are alike at all steps.
-    this.#near.hidden = !figure.metric || scale === "share" || (scale === "diverging" && info.limit > 0);
+    this.#near.hidden = !figure.metric || scale === "share" || (scale === "diverging" && info.limit > 0) || only !== null;
+    this.#curve.hidden = !bendable || !figure.metric;
+    this.#curve.dataset.other = isWarped(scale) ? "linear" : "log";
+    this.#curve.textContent = isWarped(scale) ? "log scale" : "linear scale";
+    this.#curve.title = isWarped(scale) ? "Few numbers lie far from all others: the scale is bent; click for a linear one" : "Click for a scale that tells small numbers apart";
     this.#near.setAttribute("aria-pressed", String(near));
-    this.#near.textContent = near ? "scale: this step" : "scale: all steps";
+    this.#near.textContent = near ? "of this step" : "of all steps";
     this.#near.title = near ? "Colours are told apart at this step; click to compare steps" : "Colours can be compared over steps; click to tell apart more at this one";
     this.#says.textContent = info.says;
     this.#says.hidden = !info.says;
@@ -77,10 +88,13 @@ class FigureCard {
 
   #choose(runs, metric) {
     const found = metricsOf(runs, this.kind);
-    const choices = JSON.stringify(found);
+    const lacking = this.kind === "channel" ? measuresOf(runs[0]).filter((one) => !found.some(({ metric: there }) => there === one.metric)) : [];
+    const choices = JSON.stringify([found, lacking]);
     if (choices !== this.#choices) {
       this.#choices = choices;
-      clear(this.#select).append(...found.map((item) => el("option", { value: item.metric, text: item.title })));
+      const options = found.map((item) => el("option", { value: item.metric, text: item.title }));
+      const missing = lacking.map((one) => el("option", { value: one.metric, disabled: true, text: `${one.title}: not measured` }));
+      clear(this.#select).append(...missing, ...options);
       if (!found.length) this.#select.append(el("option", { value: "", text: "nothing logged" }));
     }
     this.#select.value = metric;
@@ -118,6 +132,19 @@ class FigureCard {
   }
 }
 
+/** The one number that all items have at the step shown; null: they have several, or none. */
+function onlyOf(figures) {
+  let only = null;
+  for (const { values } of figures) {
+    for (const value of values ?? []) {
+      if (Number.isNaN(value)) continue;
+      if (only !== null && value !== only) return null;
+      only = value;
+    }
+  }
+  return only;
+}
+
 /** The rail: figures of lines and rings, and what widths, dashes and discs mean. */
 export class Rail {
   #lines;
@@ -126,12 +153,12 @@ export class Rail {
   #ends;
   #drawn = "";
 
-  /** @param {Object} actions setMetric(kind, metric), setNear(kind, near), select(kind, name) */
+  /** @param {Object} actions setMetric(kind, metric), setNear(kind, near), setCurve(kind, curve), select(kind, name) */
   constructor(actions) {
     this.#ends = new Extremes(actions.select);
     this.#lines = new FigureCard("channel", "Channels: colour", "figure", actions, true);
     this.#rings = new FigureCard("agent", "Agents: ring", "ring", actions, false);
-    const parts = [this.#lines.node, this.#rings.node, this.#key, this.#ends.node];
+    const parts = [this.#lines.node, this.#ends.node, this.#rings.node, this.#key];
     this.node = el("aside", { class: "ap-rail", testid: "legend", aria: { label: "How to read the picture" } }, ...parts);
   }
 
@@ -165,7 +192,8 @@ export class Rail {
     const roles = [...new Set(runs.flatMap((run) => run.agents.map((agent) => (agent.role in ROLE_TITLES ? agent.role : "other"))))].sort();
     const parts = Math.max(...runs.map((run) => run.parts));
     const gone = data.some((item, at) => item.parts && runs[at].agents.some(({ part }) => item.parts.gone(part)));
-    const state = JSON.stringify([most, delays, dashes, roles, theme, parts, gone]);
+    const faded = data.some(({ figure }) => figure.unresolved?.includes(1));
+    const state = JSON.stringify([most, delays, dashes, roles, theme, parts, gone, faded]);
     if (state === this.#drawn) return;
     this.#drawn = state;
     const colours = themeColours(theme);
@@ -176,6 +204,7 @@ export class Rail {
       rows.push([lineSample(colours.muted, 2, DASHES[dash]), dashText(dash, delays), title]);
     }
     rows.push([lineSample(colours.none, 2, []), "no number", "The figure has no number here"]);
+    if (faded) rows.push([fadedSample(colours), "faded: the interval holds 0", "It is not resolved whether the channel matters or harms", "ap-wide"]);
     for (const role of roles) rows.push([discSample(colours, role), role, ROLE_TITLES[role]]);
     rows.push([haloSample(colours), "ticks now", "Its clock ticks at the step shown"]);
     for (let part = 0; part < Math.min(parts, CATEGORY_COUNT); part++) {
@@ -211,6 +240,10 @@ function sample(...shapes) {
 function lineSample(colour, width, dashes) {
   const round = dashes[0] < 1 ? "round" : "butt";
   return sample(["path", { d: "M1 9H31", stroke: colour, "stroke-width": width, "stroke-dasharray": dashes.join(" "), "stroke-linecap": round, fill: "none" }]);
+}
+
+function fadedSample(colours) {
+  return sample(["path", { d: "M1 9H31", stroke: colours.gain, "stroke-width": 2.5, "stroke-opacity": 0.36, fill: "none" }]);
 }
 
 function widthSample(colours) {

@@ -10,6 +10,7 @@ export class Run {
   #places = { agent: new Map(), channel: new Map() };
   #extras = new Map();
   #extremes = new WeakMap();
+  #crowds = new WeakMap();
 
   constructor(name, source, graph, catalog, machines) {
     this.name = name;
@@ -158,6 +159,16 @@ export class Run {
     return this.#extremes.get(series);
   }
 
+  /** Whether a few numbers eat the scale from low to high: three quarters of all lie in a tenth of it. */
+  crowded(kind, metric, low, high, step = null) {
+    const series = this.peek(kind, metric);
+    if (!series) return false;
+    if (step !== null) return isCrowded(valuesAt(series, step) ?? [], low, high);
+    const key = `${low}/${high}`;
+    if (this.#crowds.get(series)?.key !== key) this.#crowds.set(series, { key, found: isCrowded(series.values, low, high) });
+    return this.#crowds.get(series).found;
+  }
+
   /**
    * Fetch what is new.
    *
@@ -212,6 +223,22 @@ function joined(series, more) {
   values.set(series.values.subarray(0, kept * series.items));
   values.set(more.values, kept * series.items);
   return { steps, values, items: series.items };
+}
+
+/** A sample of the numbers is enough to tell. */
+const SAMPLED = 20000;
+
+export function isCrowded(values, low, high) {
+  const every = Math.max(Math.floor(values.length / SAMPLED), 1);
+  const least = low < 0 && high > 0 ? 0 : low;
+  let near = 0;
+  let count = 0;
+  for (let at = 0; at < values.length; at += every) {
+    if (!Number.isFinite(values[at])) continue;
+    count += 1;
+    if (Math.abs(values[at] - least) < 0.1 * (high - least)) near += 1;
+  }
+  return count > 3 && near >= 0.75 * count;
 }
 
 function extremesOf(values) {

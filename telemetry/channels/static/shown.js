@@ -1,11 +1,12 @@
 // What is shown: figures of one or two runs on one scale, at one step.
 
-import { rangeFor, scaleFor } from "./colours.js";
+import { rangeFor, scaleFor, warped } from "./colours.js";
 import { differenceInfo, differenceOf } from "./difference.js";
+import { isCrowded } from "./run.js";
 import { rowAt, valuesAt } from "./source.js";
 
 const FIRST_CHOICE = {
-  channel: ["value", "cosine", "sg_loss", "message_std"],
+  channel: ["value", "ablation", "message_energy", "message_std", "sg_loss"],
   agent: ["loss"],
 };
 
@@ -13,6 +14,21 @@ const FIRST_CHOICE = {
 export function defaultMetric(run, kind) {
   const logged = run.metrics(kind);
   return FIRST_CHOICE[kind].find((metric) => logged.includes(metric)) ?? logged[0] ?? "";
+}
+
+/** Return the measures of worth of a run's channels: {metric, title, bounds, measured, by}, first choice first. */
+export function measuresOf(run) {
+  return run.catalog.verdicts?.measures ?? [];
+}
+
+/** Return the metrics of the ends of a figure's interval; none where it has no interval. */
+export function boundsOf(run, metric) {
+  return measuresOf(run).find((one) => one.metric === metric && one.measured)?.bounds ?? [];
+}
+
+/** Return the bit of a verdict: of a measure of worth ("": none is measured), or of one that needs none; 0: not given. */
+export function verdictBit({ flags }, measure) {
+  return flags[""] ?? flags[measure] ?? 0;
 }
 
 /** Return the figures a run's message energy is made from; none where it was not logged. */
@@ -28,6 +44,8 @@ export function metricsOf(runs, kind) {
   for (const run of runs) {
     for (const metric of run.metrics(kind)) if (!titles.has(metric)) titles.set(metric, run.info(kind, metric).title);
   }
+  // The ends of intervals stand beside their middle.
+  if (kind === "channel") for (const run of runs) for (const { bounds } of measuresOf(run)) for (const bound of bounds) titles.delete(bound);
   return [...titles].map(([metric, title]) => ({ metric, title })).sort((a, b) => a.title.localeCompare(b.title));
 }
 
@@ -51,13 +69,18 @@ export function stepsOf(runs, metrics) {
  * @param {string} kind "agent" or "channel"
  * @param {string} metric
  * @param {number} step
- * @param {boolean} near whether the scale reaches over the numbers of this step only, not over all steps
+ * @param {{near: boolean, curve: string}} how whether the scale reaches over the numbers of this step only, not over all steps; "linear",
+ *   "log", or "" for whichever tells more numbers apart
  */
-export function figureAt(run, runs, kind, metric, step, near) {
+export function figureAt(run, runs, kind, metric, step, { near, curve }) {
   const info = run.info(kind, metric);
-  const scale = scaleFor(info);
+  const base = scaleFor(info);
   const series = run.peek(kind, metric);
-  return { kind, metric, info, series, ...rowOf(series, step), scale, ...scaleEnds(runs, kind, metric, scale, info.limit, near ? step : null) };
+  const ends = scaleEnds(runs, kind, metric, base, info.limit, near ? step : null);
+  const bendable = base !== "share" && !(base === "diverging" && info.limit > 0) && ends.only === null;
+  const crowded = bendable && runs.some((one) => one.crowded(kind, metric, ends.low, ends.high, near ? step : null));
+  const log = bendable && (curve ? curve === "log" : crowded);
+  return { kind, metric, info, series, ...rowOf(series, step), scale: log ? warped(base) : base, bendable, ...ends };
 }
 
 /**
@@ -65,16 +88,21 @@ export function figureAt(run, runs, kind, metric, step, near) {
  *
  * @returns {Object} as figureAt; with an interval its ends by item, and where it holds 0: lower, upper, unresolved
  */
-export function differenceFigure([run, other], kind, metric, step, near) {
-  const { series, low, high } = differenceOf(run, other, kind, metric);
+export function differenceFigure([run, other], kind, metric, step, { near, curve }) {
+  const bounds = kind === "channel" ? boundsOf(run, metric).filter((bound) => boundsOf(other, metric).includes(bound)) : [];
+  const { series, low, high } = differenceOf(run, other, kind, metric, bounds);
   const info = differenceInfo(run, other, run.info(kind, metric), metric, low);
   const row = rowOf(series, step);
   const [lower, upper] = [low, high].map((ends) => (ends && row.at !== null ? valuesAt(ends, step) : null));
   const unresolved = lower && Uint8Array.from(lower, (end, item) => (end <= 0 && upper[item] >= 0 ? 1 : 0));
+  const values = (near ? row.values : series?.values) ?? [];
   let most = 0;
-  for (const value of (near ? row.values : series?.values) ?? []) if (Math.abs(value) > most && Math.abs(value) < Infinity) most = Math.abs(value);
-  const ends = rangeFor("diverging", -most, most);
-  return { kind, metric, info, series, ...row, scale: "diverging", low: ends[0], high: ends[1], below: false, above: false, lower, upper, unresolved };
+  for (const value of values) if (Math.abs(value) > most && Math.abs(value) < Infinity) most = Math.abs(value);
+  const [least, highest] = rangeFor("diverging", -most, most);
+  const log = most > 0 && (curve ? curve === "log" : isCrowded(values, least, highest));
+  const scale = log ? warped("diverging") : "diverging";
+  const ends = { low: least, high: highest, below: false, above: false, only: most ? null : 0 };
+  return { kind, metric, info, series, ...row, scale, bendable: most > 0, ...ends, lower, upper, unresolved };
 }
 
 /** The ends of a figure's scale over the runs shown, and whether there are numbers beyond them. */
@@ -88,7 +116,7 @@ function scaleEnds(runs, kind, metric, scale, limit, step) {
     max = Math.max(max, ends[1]);
   }
   const [low, high] = rangeFor(scale, min, max, limit);
-  return { low, high, below: min < low, above: max > high };
+  return { low, high, below: min < low, above: max > high, only: min === max ? min : null };
 }
 
 /** Return the message energies of a run at a step, and the most of all runs shown; null where there are none. */

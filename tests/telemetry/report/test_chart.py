@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def test_long_lines_are_thinned_and_keep_their_ends() -> None:
     steps = np.arange(10_000.0)
     line = paths(lines([Line("one", 0, steps, steps)], across="steps", title="t"), "line")[0]
     assert len(line) == 400
-    assert (line[0][0], line[-1][0]) == (56, 466)
+    assert (line[0][0], line[-1][0]) == (50, 350)
 
 
 def test_bars_start_at_zero_and_are_as_long_as_their_values() -> None:
@@ -83,9 +84,25 @@ def test_an_interval_far_beyond_all_values_ends_in_an_arrow_at_the_edge() -> Non
     wide, narrow = re.findall(r'd="([^"]*)" class="whisker"', drawing)
     assert wide.count("L") == 4
     assert narrow.count("v8") == 2
-    widths = [float(width) for width in re.findall(r'width="([\d.]+)" height="14"', drawing)]
+    widths = [float(width) for width in re.findall(r'width="([\d.]+)" height="11"', drawing)]
     assert widths[0] > 50  # the bars can still be told apart
     assert widths[0] == pytest.approx(2 * widths[1], abs=0.1)
+
+
+def test_a_bar_has_its_number_with_its_interval_and_names_are_whole() -> None:
+    long = "a-sender-of-a-long-name->a-receiver:key"
+    drawing = bars([Bar(long, -0.25, -0.5, 0.0, weak=True), Bar("b", 2.0)], across="x", title="t")
+    found = Elements(drawing)
+    assert {long, "−0.250 [−0.500, 0]", "2.00"} <= set(found.texts)
+    assert 'class="bar less weak"' in drawing
+    texts = re.findall(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="(\w+)">([^<]*)', drawing)
+    (width,) = re.findall(r'viewBox="0 0 (\d+) \d+"', drawing)
+    for x, anchor, escaped in texts:
+        text = unescape(escaped)
+        reach = 6.2 * len(text) * {"start": 1, "middle": 0.5, "end": 0}[anchor]
+        back = 6.2 * len(text) * {"start": 0, "middle": 0.5, "end": 1}[anchor]
+        assert float(x) - back >= 0, text
+        assert float(x) + reach <= float(width), text
 
 
 def test_names_of_anybody_are_text() -> None:

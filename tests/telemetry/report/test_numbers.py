@@ -50,6 +50,10 @@ def test_ticks_are_few_round_and_inside(low: float, span: float) -> None:
     assert len(set(ticks.values())) == len(ticks)
 
 
+def test_small_ticks_share_a_power_of_ten() -> None:
+    assert list(Axis(0, 1.6e-4, 0, 1).ticks().values()) == ["0", "0.5e−4", "1.0e−4", "1.5e−4"]
+
+
 def test_ticks_of_decades() -> None:
     assert list(Axis(0.001, 1000, 0, 1, log=True).ticks().values()) == [
         "0.001",
@@ -58,8 +62,9 @@ def test_ticks_of_decades() -> None:
         "1",
         "10",
         "100",
-        "1000",
+        "1,000",
     ]
+    assert list(Axis(1e-6, 1e-3, 0, 1, log=True).ticks().values()) == ["1e−6", "1e−5", "0.0001", "0.001"]
     assert list(Axis(2, 30, 0, 1, log=True).ticks().values()) == ["2", "5", "10", "20"]
 
 

@@ -87,6 +87,7 @@ def test_the_page_has_chart_table_and_what_to_beware_of() -> None:
     assert found.count("table") == 2
     assert page.count('class="whisker"') == 5
     assert "look at its interval" in found.text
+    assert "Value: 2 of 3 matter, 0 harm, 1 unresolved" in found.texts
     assert "Not measured" not in found.text
 
 

@@ -19,9 +19,9 @@ def test_runs_that_differ_in_their_seed_alone_are_one_group() -> None:
 
 def test_a_second_run_of_a_seed_does_not_count_as_another_seed() -> None:
     found = names(run("a", 0), run("b", 1), run("again", 0))
-    assert found == {"s (1)": ["a", "b"], "s (2)": ["again"]}
+    assert found == {"s (1)": ["a", "b"], "again": ["again"]}
     other = run("c", 0, facts={"variant": "w", "values": {"width": 9}})
-    assert list(names(run("a", 0), run("again", 0), other)) == ["default (1)", "default (2)", "w"]
+    assert list(names(run("a", 0), run("again", 0), other)) == ["a", "again", "w"]
 
 
 def test_variants_are_told_by_their_names_alone_where_that_is_enough() -> None:
@@ -42,7 +42,7 @@ def test_a_value_that_repeats_the_seed_tells_no_group_from_another() -> None:
 
 def test_runs_made_in_python_are_told_by_their_scenarios() -> None:
     first, second = (run(name, facts={"values": {}}, text=name) for name in "ab")
-    assert names(first, second) == {"s (1)": ["a"], "s (2)": ["b"]}
+    assert names(first, second) == {"a": ["a"], "b": ["b"]}
 
 
 def test_scenarios_are_told_by_their_names() -> None:

@@ -232,6 +232,20 @@ def test_differences_are_paths_with_the_values_of_each() -> None:
     assert differences([{"a": 1}, {"a": True}, {"a": {"b": 1}}])[0][1][2] == '{"b": 1}'
 
 
+def test_paths_that_differ_alike_share_a_row_and_many_rows_are_folded() -> None:
+    def one(name: str, drops: list[float], value: int) -> ReportRun:
+        channels = [{"from": "a", "to": f"n{n}", "drop": drop} for n, drop in enumerate(drops)]
+        document = {"channels": channels, **{f"p{n:02}": value for n in range(12)}}
+        return run(name, facts={"scenario": "s"}, text=str(document), document=document)
+
+    page = difference([one("a", [0.1, 0.1, 0.1], 1), one("b", [0.2, 0.2, 0.3], 2)])
+    rows = cells(page)
+    assert rows[1] == ["channels[a->n0].drop and 1 more like it", "0.1", "0.2"]
+    assert ["channels[a->n2].drop", "0.1", "0.3"] in rows
+    assert len(rows) == 2 + 2 + 12  # two tables with their headings
+    assert "4 more paths" in Elements(page).texts
+
+
 def test_parts_of_one_name_are_told_by_their_place() -> None:
     twice = [{"from": "a", "to": "b", "x": 1}, {"from": "a", "to": "b", "x": 2}]
     changed = [twice[0], {**twice[1], "x": 3}]
