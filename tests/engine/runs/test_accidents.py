@@ -249,7 +249,7 @@ def test_the_end_is_noted_where_no_further_file_fits(tmp_path: Path, monkeypatch
         directory.note(exit="failed", error="no space")
     assert (tmp_path / "a/run.json").read_bytes() == before
     directory.note_end(exit="failed", error="no space")
-    assert facts(tmp_path / "a") == {"format": 1, **facts_of_run, "exit": "failed", "error": "no space"}
+    assert facts(tmp_path / "a") == {**json.loads(before), "exit": "failed", "error": "no space"}
     directory.note_end(error=None, text="")  # shorter
     assert facts(tmp_path / "a")["text"] == ""
     kept = (tmp_path / "a/run.json").read_bytes()
