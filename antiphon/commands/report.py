@@ -226,7 +226,7 @@ def _digest(path: Path) -> str | None:
 
 def _write(path: Path, text: str) -> int:
     """Write a page atomically, and return its size in bytes; on failure the old file is kept."""
-    content = text.encode()
+    content = text.encode(errors="backslashreplace")
     try:
         write_bytes(path, content)
     except RunError as error:
