@@ -226,7 +226,8 @@ def _manifest(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or not {"format", "sha256"} <= found.keys():
         raise _damaged(path, "state.json has no checksum")
     check_format("checkpoint", found["format"], path, found.get("antiphon"))
-    found.pop(_OWN_DIGEST, None)
+    if found.pop(_OWN_DIGEST, None) is not None and written is None:
+        raise _damaged(path, "state.json is not what was written (checksum)")
     if not found.keys() <= _ENTRIES.keys() or not all(
         isinstance(found.get(name), kinds) for name, kinds in _ENTRIES.items()
     ):
