@@ -40,7 +40,7 @@ test: $(STAMP) ## run the tests, and with them the examples of the README and of
 CASES ?= 2000
 SEED ?= 0
 
-fuzz: $(STAMP) ## try damaged run directories and hostile documents (CASES=2000 of each, an hour); a failure names its seed
+fuzz: $(STAMP) ## try damaged runs, data and event files, hostile documents and requests (CASES=2000 of each, an hour); a failure names its seed
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/fuzz --cases $(CASES) --seed $(SEED)
 
 # Other kernels of torch, MKL and OpenBLAS: they sum in another order. No bound may hold by this machine's order alone.

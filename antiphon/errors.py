@@ -17,8 +17,8 @@ __all__ = [
     "suggest",
 ]
 
-_LONGEST_LINE = 300
-"""Characters of an error's line, at most."""
+_LONGEST_LINE = 290
+"""Characters of an error, at most: with `error: ` in front of it less than 300."""
 _END_OF_LINE = 90
 """Characters at its end that are kept, where the fix stands."""
 _LONGEST_NAME = 100
@@ -28,7 +28,7 @@ _MOST_NAMES = 1000
 
 
 def in_one_line(text: str) -> str:
-    """Return a text as one line of at most 300 characters, control characters as escapes: a longer one without its middle,
+    """Return a text as one line of at most 290 characters, control characters as escapes: a longer one without its middle,
     between the place and the fix.
     """
     if len(text) > _LONGEST_LINE:

@@ -27,6 +27,7 @@ __all__ = [
     "DELETE",
     "check_folder",
     "check_regular",
+    "cut",
     "digest_of",
     "finite",
     "open_binary",
@@ -40,9 +41,11 @@ __all__ = [
     "rewriting",
     "sync_file",
     "sync_folder",
+    "unwritable",
     "write_bytes",
     "write_csv",
     "write_json",
+    "write_json_over",
     "write_text",
     "writing",
 ]
@@ -63,6 +66,8 @@ DELETE = "delete it, and it is written anew"
 """The fix of a damaged file that holds nothing but results."""
 _UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EBADF, errno.EPERM}
 """What systems answer that cannot write a file or folder through to the disk."""
+_BLOCK = 512
+"""Bytes of a block as `stat` counts them."""
 
 
 # --- opening ------------------------------------------------------------------------------------------------
@@ -365,8 +370,16 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise RunError(f"{path}: cannot be written ({reason}); choose a log directory that can") from error
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> RunError:
+    """Return the error for a file that cannot be written."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    fix = (
+        "free space there, and resume the run if it had begun" if full else "choose a log directory that can"
+    )
+    return RunError(f"{path}: cannot be written ({error.strerror or error}); {fix}")
 
 
 @contextmanager
@@ -390,6 +403,22 @@ def rewriting(path: Path) -> Iterator[IO[str]]:
 def write_json(path: Path, value: Any) -> None:
     """Write plain data as JSON, what is not finite as null; RunError where it cannot be written."""
     write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_json_over(path: Path, value: Any) -> None:
+    """Write plain data over a JSON file, in the space that it has: for a full disk. It is not safe from a power cut.
+
+    Raises:
+        RunError: It cannot be written, or needs more space.
+    """
+    content = json.dumps(finite(value), ensure_ascii=False, allow_nan=False).encode()
+    with writing(path), os.fdopen(_descriptor(path, os.O_RDWR), "r+b", buffering=0) as file:
+        found = os.fstat(file.fileno())
+        if len(content) > max(found.st_size, getattr(found, "st_blocks", 0) * _BLOCK):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        file.write(content.ljust(found.st_size))  # blanks, until it is cut off: JSON at any time
+        file.truncate(len(content))
+        sync_file(file)
 
 
 def write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
@@ -420,6 +449,18 @@ def write_bytes(path: Path, content: bytes) -> None:
             sync_folder(path.parent)
         finally:
             sibling.unlink(missing_ok=True)
+
+
+def cut(path: Path, size: int) -> None:
+    """Cut a file off after so many bytes.
+
+    Raises:
+        RunError: It is no regular file.
+        OSError: It cannot be written.
+    """
+    with os.fdopen(_descriptor(path, os.O_RDWR), "r+b") as file:
+        file.truncate(size)
+        sync_file(file)
 
 
 def sync_file(file: IO[Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
@@ -532,10 +533,11 @@ class BaseSimulation:
     def close(self) -> None:
         """Close recorders and environment; a second call does nothing."""
         self.closed = True
-        for recorder in self.recorders:
-            recorder.close()
-        self.recorders = []
-        self._env.close()
+        recorders, self.recorders = self.recorders, []
+        with ExitStack() as closing:
+            closing.callback(self._env.close)
+            for recorder in reversed(recorders):
+                closing.callback(recorder.close)
 
     def __enter__(self) -> Self:
         return self

@@ -361,15 +361,14 @@ class Simulation(BaseSimulation):
         self._close(failure)
 
     def _close(self, failure: BaseException | None) -> None:
-        try:
+        with ExitStack() as closing:
+            if self._writer is not None:
+                closing.callback(self._writer.directory.release)
+            closing.callback(super().close)
+            if self._coordinator is not None:
+                closing.callback(self._coordinator.close)
             if self._writer is not None:
                 self._writer.close(failure)
-        finally:
-            if self._coordinator is not None:
-                self._coordinator.close()
-            super().close()
-            if self._writer is not None:
-                self._writer.directory.release()
 
     # --- playing -----------------------------------------------------------------------------------------
 

@@ -69,7 +69,8 @@ class _Composer(yaml.composer.Composer):
         self._nodes += 1
         if self._depth > _MOST_LEVELS:
             message = f"nested too deeply, more than {_MOST_LEVELS} levels"
-            raise yaml.composer.ComposerError(problem=message, problem_mark=self.peek_event().start_mark)
+            parser: Any = self  # the class beside this one
+            raise yaml.composer.ComposerError(problem=message, problem_mark=parser.peek_event().start_mark)
         if self._nodes > 2 * _MOST_VALUES:  # keys are nodes, but no values
             raise DocumentError((), _TOO_LONG)
         node: yaml.Node | None = super().compose_node(parent, index)
@@ -107,12 +108,13 @@ class _Loader(_Composer, yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.P
 
 
 if yaml.__with_libyaml__:
+    from yaml._yaml import CParser
 
-    class _FastLoader(_Composer, yaml.cyaml.CParser):
+    class _FastLoader(_Composer, CParser):
         """Composer of the events of libyaml's parser."""
 
         def __init__(self, text: str) -> None:
-            yaml.cyaml.CParser.__init__(self, text)
+            CParser.__init__(self, text)
             _Composer.__init__(self)
 
 
@@ -128,11 +130,11 @@ def _compose(text: str) -> yaml.Node | None:
     *fast, slow = loaders()
     for loader in fast:
         try:
-            return loader(text).get_single_node()  # type: ignore[no-any-return]
+            return loader(text).get_single_node()
         except (yaml.YAMLError, ValueError):
             if len(text) > _SHORT:
                 raise
-    return slow(text).get_single_node()  # type: ignore[no-any-return]
+    return slow(text).get_single_node()
 
 
 @dataclass(frozen=True)

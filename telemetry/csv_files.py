@@ -17,7 +17,16 @@ from pathlib import Path
 from typing import IO, NamedTuple, cast, get_args
 
 from antiphon.errors import RunError
-from antiphon.files import open_text, read_bytes, read_rows, rewriting, write_csv, writing
+from antiphon.files import (
+    open_text,
+    read_bytes,
+    read_rows,
+    rewriting,
+    sync_file,
+    sync_folder,
+    write_csv,
+    writing,
+)
 from antiphon.telemetry.figures import DigestRow, Figure, Kind, Recorder, RunDescription
 
 __all__ = [
@@ -86,8 +95,8 @@ class TableRecorder(Recorder):
         """Write the rows to the disk."""
         if self._file is not None:
             with writing(self._path):
-                self._file.flush()
-                os.fsync(self._file.fileno())
+                sync_file(self._file)
+                sync_folder(self._path.parent)
 
     def close(self) -> None:
         """Close the file."""

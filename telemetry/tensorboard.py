@@ -100,7 +100,7 @@ class TensorBoardRecorder(Recorder):
         earlier = drop_after(self._logdir, self._start_step)
         self._curves.restore(earlier.charts)
         self._charted = self._curves.metric_count
-        self._events = events = EventFile(self._logdir)
+        self._events = events = EventFile(self._logdir, earlier.wall_time)
         events.forget_after(self._start_step)
         _describe(events, description, earlier.tags)
         self._channels = ChannelsWriter(events, description, earlier.documents)

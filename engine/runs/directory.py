@@ -20,7 +20,18 @@ from typing import TYPE_CHECKING, Any, Self
 
 from antiphon.engine.runs.lock import DirectoryLock, remove_abandoned, remove_temporary
 from antiphon.errors import RunError, ScenarioError
-from antiphon.files import DELETE, check_folder, read_object, read_text, write_json, write_text
+from antiphon.files import (
+    DELETE,
+    check_folder,
+    read_object,
+    read_text,
+    sync_folder,
+    unwritable,
+    write_json,
+    write_json_over,
+    write_text,
+)
+from antiphon.formats import FORMATS, check_format, check_formats, migrated, versions
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.yaml_text import read, write
 
@@ -36,8 +47,8 @@ __all__ = [
     "scenario_text",
 ]
 
-FORMAT = 1
-"""Version of the layout of a run directory; a reader refuses a newer one."""
+FORMAT = FORMATS["run"].version
+"""Version of run.json and the layout of a run directory."""
 _KEPT = 2
 """How many checkpoints are kept."""
 _PACKAGES = ("antiphon", "torch", "numpy", "gymnasium", "networkx", "pydantic", "tensorboard", "safetensors")
@@ -110,7 +121,7 @@ class RunDirectory:
             RunError: The folder holds something, or cannot be written.
         """
         path = Path(path)
-        directory = cls(path, {"format": FORMAT, **facts})
+        directory = cls(path, {"format": FORMAT, "formats": versions(), **facts})
         made = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         try:
             if path.is_dir() and any(path.iterdir()):
@@ -128,13 +139,11 @@ class RunDirectory:
                 path.rmdir()
             made.rename(path)
             directory._lock.moved_to(path)
+            sync_folder(path.parent)
         except BaseException as error:
             directory.release()
             if isinstance(error, OSError):
-                reason = error.strerror or str(error)
-                raise RunError(
-                    f"{path}: cannot be written ({reason}); choose a log directory that can"
-                ) from None
+                raise unwritable(path, error) from None
             raise
         finally:
             shutil.rmtree(made, ignore_errors=True)
@@ -147,9 +156,11 @@ class RunDirectory:
         if not os.path.lexists(path / "run.json"):
             raise RunError(f"{path}: no run there (a run directory holds run.json)")
         facts = read_object(path / "run.json", _check_facts)
-        if facts["format"] > FORMAT:
-            raise RunError(f"{path}: format {facts['format']} is newer than {FORMAT}; use a newer antiphon")
-        return cls(path, facts)
+        written = facts.get("versions")
+        writer = written.get("antiphon") if isinstance(written, dict) else None
+        check_format("run", facts["format"], path / "run.json", writer)
+        check_formats(facts.get("formats", {}), path / "run.json", writer)
+        return cls(path, migrated("run", facts, facts["format"]))
 
     def lock(self) -> None:
         """Keep others from writing here until `release`, read run.json anew, and remove what a killed process left.
@@ -189,6 +200,14 @@ class RunDirectory:
         self.facts.update(facts)
         self.check_in_place()
         write_json(self.path / "run.json", self.facts)
+
+    def note_end(self, **facts: Any) -> None:
+        """Change facts and rewrite run.json, on a full disk in the space that it has; RunError as of `note`."""
+        try:
+            self.note(**facts)
+        except RunError:
+            self.check_in_place()
+            write_json_over(self.path / "run.json", self.facts)
 
     @property
     def document(self) -> str:

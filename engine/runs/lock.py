@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.errors import RunError
+from antiphon.files import unwritable
 
 try:
     import fcntl
@@ -58,10 +59,7 @@ class DirectoryLock:
         try:
             descriptor = self._open()
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise RunError(
-                f"{self.path}: cannot be written ({reason}); choose a log directory that can"
-            ) from None
+            raise unwritable(self.path, error) from None
         self._paths, self._descriptor = [self.path], descriptor
         self._release = weakref.finalize(self, _release, descriptor, self._paths, os.getpid())
 

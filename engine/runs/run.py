@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -59,9 +60,10 @@ class Run:
         try:
             outcomes = loop.run(max(0, self.until - self.simulations[0].now))
         finally:
-            for simulation, directory in zip(self.simulations, self.directories, strict=True):
-                simulation.close()
-                directory.release()
+            with ExitStack() as closing:
+                for simulation, directory in zip(self.simulations, self.directories, strict=True):
+                    closing.callback(directory.release)
+                    closing.callback(simulation.close)
         return [
             replace(outcome, result=writer.result) for outcome, writer in zip(outcomes, writers, strict=True)
         ]

@@ -191,8 +191,12 @@ class RunWriter(Observer):
         board = telemetry.TensorBoardRecorder(directory.path, start)
         own = [_recorder(spec, directory.path) for spec in scenario.telemetry.recorders]
         files = Recorders([CsvRecorder(table, resumed), digests, board, *self._parts_recorders(), *own])
-        files.begin(description)
-        self._latest.read(table, start)
+        try:
+            files.begin(description)
+            self._latest.read(table, start)
+        except BaseException:
+            files.close()
+            raise
         # A crash leaves run.json behind the table.
         logged = self._latest.of("run", "").get("seconds", 0.0)
         self._seconds_before = max(directory.facts["seconds"], logged)
@@ -326,7 +330,7 @@ class RunWriter(Observer):
     def _note_end(self, status: str, error: str | None) -> None:
         with suppress(AntiphonError):  # the failure itself matters more than that of its note
             step, seconds = self._simulation.now, self._seconds()
-            self.directory.note(exit=status, error=error, step=step, seconds=seconds, finished=now())
+            self.directory.note_end(exit=status, error=error, step=step, seconds=seconds, finished=now())
 
 
 def open_writer(

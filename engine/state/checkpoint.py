@@ -5,6 +5,7 @@ Nothing is pickled.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -23,7 +24,17 @@ from safetensors.torch import load, load_file, save, save_file
 from torch import Tensor
 
 from antiphon.errors import ResourceError, RunError, ScenarioError
-from antiphon.files import check_folder, digest_of, parse_json, read_bytes, sync_file, sync_folder, write_text
+from antiphon.files import (
+    check_folder,
+    digest_of,
+    parse_json,
+    read_bytes,
+    sync_file,
+    sync_folder,
+    unwritable,
+    write_text,
+)
+from antiphon.formats import FORMATS, OWN, check_format, migrated
 from antiphon.nets.memory import was_refused
 from antiphon.scenarios import Scenario
 
@@ -41,17 +52,18 @@ __all__ = [
     "write_simulation",
 ]
 
-FORMAT = 1
-"""Version of the layout; a reader refuses a newer one."""
+FORMAT = FORMATS["checkpoint"].version
+"""Version of state.json and of the state in it."""
 _TENSOR = "\x00tensor"
 _OWN_DIGEST = "manifest_sha256"
 """Key of the manifest's digest of its other entries, the last one; older checkpoints lack it."""
 _WRITTEN = re.compile(rb', "manifest_sha256": "([0-9a-f]{64})"\}\Z')
-_BEGINNING = re.compile(rb'\{"format": ([0-9]{1,9}),')
+_BEGINNING = re.compile(rb'\{"format": ([0-9]{1,9}), (?:"antiphon": "([0-9a-z.]{1,20})",)?')
 _LARGEST = 2**30
 """Bytes of state.json, at most."""
 _ENTRIES: dict[str, type | UnionType] = {
     "format": int,
+    "antiphon": str | None,
     "sha256": str,
     "scenario": str | None,
     "described": dict | None,
@@ -100,7 +112,13 @@ def write(path: Path, manifest: dict[str, Any], state: dict[str, Any]) -> None:
         with (temporary / "state.safetensors").open("rb") as file:
             sync_file(file)
         digest = digest_of(temporary / "state.safetensors")
-        facts = {"format": FORMAT, "sha256": digest, **manifest, "state": tree}
+        facts = {
+            "format": FORMAT,
+            "antiphon": OWN,
+            "sha256": digest,
+            **manifest,
+            "state": tree,
+        }
         text = json.dumps(facts)
         text = f'{text[:-1]}, "{_OWN_DIGEST}": "{_sha256(text.encode())}"}}'
         write_text(temporary / "state.json", text)
@@ -118,9 +136,12 @@ def write(path: Path, manifest: dict[str, Any], state: dict[str, Any]) -> None:
         else:
             os.replace(temporary, path)
             sync_folder(path.parent)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RunError(f"{path}: the checkpoint cannot be written ({reason})") from None
+    except OSError as error:
+        raise unwritable(path, error) from None
+    except SafetensorError as error:
+        known = re.search(r"os error (\d+)", str(error))
+        number = int(known[1]) if known else errno.EIO
+        raise unwritable(path, OSError(number, os.strerror(number))) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -150,7 +171,7 @@ def read(
     if digest_of(path / "state.safetensors") != manifest["sha256"]:
         raise _damaged(path, "state.safetensors is not what was written (checksum)")
     try:
-        tree = manifest.pop("state")
+        tree = migrated("checkpoint", manifest.pop("state"), manifest["format"])
         tree = tree if part is None else part(tree)
         tensors = _load(path / "state.safetensors", device, None if part is None else _keys(tree))
     except (KeyError, TypeError, AttributeError):
@@ -198,24 +219,19 @@ def _manifest(path: Path) -> dict[str, Any]:
     content = read_bytes(path / "state.json", _LARGEST)
     written = _WRITTEN.search(content)
     if written is not None and _sha256(content[: written.start()] + b"}") != written[1].decode():
-        _check_format(path, int(begun[1]) if (begun := _BEGINNING.match(content)) else FORMAT)
+        if (begun := _BEGINNING.match(content)) is not None:
+            check_format("checkpoint", int(begun[1]), path, (begun[2] or b"").decode() or None)
         raise _damaged(path, "state.json is not what was written (checksum)")
     found = parse_json(content, path / "state.json", any_number=True)
     if not isinstance(found, dict) or not {"format", "sha256"} <= found.keys():
         raise _damaged(path, "state.json has no checksum")
-    if isinstance(found["format"], int):
-        _check_format(path, found["format"])
+    check_format("checkpoint", found["format"], path, found.get("antiphon"))
     found.pop(_OWN_DIGEST, None)
     if not found.keys() <= _ENTRIES.keys() or not all(
         isinstance(found.get(name), kinds) for name, kinds in _ENTRIES.items()
     ):
         raise _damaged(path, "state.json has other entries than a checkpoint")
     return found
-
-
-def _check_format(path: Path, version: int) -> None:
-    if version > FORMAT:
-        raise RunError(f"{path}: checkpoint format {version} is newer than {FORMAT}; use a newer antiphon")
 
 
 def _damaged(path: Path, what: str) -> RunError:

@@ -12,7 +12,7 @@ import torch
 from antiphon.engine.core.system import System
 from antiphon.engine.state.checkpoint import copy_tree, latest, read
 from antiphon.engine.step.backends import Backend
-from antiphon.errors import ScenarioError, suggest
+from antiphon.errors import RunError, ScenarioError, suggest
 
 __all__ = ["Fit", "SavedLearners", "TakenWeights", "load_weights", "read_learners", "take_weights"]
 
@@ -240,6 +240,15 @@ def read_learners(source: str | Path, agents: Collection[str]) -> SavedLearners:
         return {name: learner if name in agents else {} for name, learner in learners}
 
     manifest, learners = read(place, part=wanted)
+    right = all(
+        isinstance(own.get(part), dict)
+        and all(isinstance(tensor, torch.Tensor) for tensor in own[part].values())
+        for name, own in learners.items()
+        if name in agents
+        for part in _PARTS
+    )
+    if not right:
+        raise RunError(f"{place}: state.json: has no parameters by agent; take weights of another checkpoint")
     return SavedLearners(place, manifest["step"], manifest["sha256"], learners)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from antiphon.errors import ScenarioError
 from antiphon.extensions import name_of
 from antiphon.files import DELETE, read_object, write_json
+from antiphon.formats import FORMATS
 from antiphon.scenarios.training import OF_AGENTS
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Scoring", "add_scores", "figures", "kept_scores", "least_loss", "mean_of"]
 
 _FILE = "evaluations.json"
-_FORMAT = 2
+_FORMAT = FORMATS["scores"].version
 """Of the file: another one's scores are of no use."""
 
 

@@ -448,8 +448,10 @@ class VirtualSimulation(Simulation):
 
     def close(self) -> None:
         """Close recorders and environments; a second call does nothing."""
-        super().close()
-        self._close_parts()
+        try:
+            super().close()
+        finally:
+            self._close_parts()
 
     def _close_parts(self) -> None:
         for part in self._parts:

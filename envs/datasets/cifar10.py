@@ -12,7 +12,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,17 +127,11 @@ def _packed(archive: Path) -> Iterator[tuple[str, str, bytes]]:
     """Yield name, place and content of each of the six files in an archive; other members are ignored."""
     wanted = {f"{_INSIDE}/{name}": name for name in _FILES}
     most = int(_SPARE * len(_FILES) * _ROWS * _RECORD)
+    refusal = f"{archive}: unpacks to more than {most:,} bytes; {_MEND}"
     try:
-        with (
-            gzip.open(archive) as unpacked,
-            tarfile.open(
-                fileobj=cast(
-                    "IO[bytes]",
-                    BoundedFile(unpacked, most, f"{archive}: unpacks to more than {most:,} bytes; {_MEND}"),
-                ),
-                mode="r|",
-            ) as packed,
-        ):
+        with gzip.open(archive) as file:
+            bounded: Any = BoundedFile(file, most, refusal)
+            packed = tarfile.open(fileobj=bounded, mode="r|")  # noqa: SIM115  (closes nothing but the file)
             for member in packed:
                 name = wanted.get(member.name.removeprefix("./"))
                 if name is None or not member.isreg():

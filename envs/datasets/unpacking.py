@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 from antiphon.errors import DataError
 
@@ -41,6 +41,10 @@ def check_fits(path: Path, size: int, fix: str) -> None:
         )
 
 
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
 class BoundedFile:
     """A binary file that may be read up to a number of bytes, in pieces that are not asked for at once.
 
@@ -50,7 +54,7 @@ class BoundedFile:
         error: Raised, in its words, by a read of more.
     """
 
-    def __init__(self, file: IO[bytes], most: int, error: str) -> None:
+    def __init__(self, file: _Readable, most: int, error: str) -> None:
         self._file, self._left, self._error = file, most, error
 
     def read(self, size: int) -> bytes:

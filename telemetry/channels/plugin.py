@@ -16,7 +16,7 @@ from tensorboard.data.provider import RunTagFilter  # type: ignore[import-untype
 from tensorboard.plugins import base_plugin  # type: ignore[import-untyped]
 from werkzeug.wrappers import Request, Response
 
-from antiphon.errors import RunError
+from antiphon.errors import RunError, in_one_line
 from antiphon.telemetry.channels.explanations import verdicts_document
 from antiphon.telemetry.channels.limits import DOCUMENT_BYTES, rows_within
 from antiphon.telemetry.channels.reading import (
@@ -32,6 +32,7 @@ from antiphon.telemetry.channels.tags import (
     GRAPH,
     PARTS,
     PLUGIN,
+    SESSION,
     TIMELINE,
     VERDICTS,
     Family,
@@ -53,8 +54,6 @@ _BINARY = "application/octet-stream"
 _JSON = "application/json"
 _EVERYTHING = 2**31 - 1
 _INTEGER = re.compile(r"-?[0-9]{1,15}", re.ASCII)
-_LINE = 300
-"""Characters of an error, at most."""
 _NAME = 80
 """Characters of a name in an error, at most."""
 
@@ -210,12 +209,12 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             except RunError as error:
                 status, message = 500, str(error)
             except Exception as error:  # noqa: BLE001  (damaged data may raise anything there)
-                _log.warning("%s", _line(f"{request.path}: {type(error).__name__}: {error}"))
+                _log.warning("%s", in_one_line(f"{request.path}: {type(error).__name__}: {error}"))
                 status, message = (
                     500,
                     f"the data cannot be read ({type(error).__name__}); TensorBoard's log says more",
                 )
-            return _respond(request, {"error": _line(message)}, _JSON, status)
+            return _respond(request, {"error": in_one_line(message)}, _JSON, status)
 
         return app
 
@@ -243,7 +242,7 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             "timeline": TIMELINE in found,
             "parts": PARTS in found,
             "sampled": sampled,
-            "session": found[GRAPH].max_wall_time,  # a later one may have taken rows back
+            "session": max(found[tag].max_wall_time for tag in (GRAPH, SESSION) if tag in found),
         }
         return _Answer({**metrics, **rest}, _JSON)
 
@@ -370,9 +369,3 @@ def _answerable(tag: str, newest: Row) -> int:
 def _short(text: str) -> str:
     quoted = repr(text[:_NAME])
     return quoted if len(quoted) <= _NAME + 2 and len(text) <= _NAME else quoted[:_NAME] + "…'"
-
-
-def _line(text: str) -> str:
-    """Return a text in one line: control characters as escapes, its end cut off."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:_LINE])
-    return line if len(line) <= _LINE and len(text) <= _LINE else line[: _LINE - 1] + "…"

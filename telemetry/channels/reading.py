@@ -18,6 +18,7 @@ from tensorboard.compat.proto.types_pb2 import DT_FLOAT  # type: ignore[import-u
 
 from antiphon.errors import RunError
 from antiphon.files import open_binary
+from antiphon.formats import check_format
 from antiphon.telemetry.channels.series import Messages, RunData, Series
 from antiphon.telemetry.channels.tags import FORMAT, GRAPH, PARTS, PLUGIN, TIMELINE, parsed
 from antiphon.telemetry.channels.verdict_series import measuring_commands, with_verdicts
@@ -32,6 +33,8 @@ Row = tuple[int, NDArray[Any]]
 
 _HEAD = struct.Struct("<QI")
 _TAIL = struct.Struct("<I")
+_LONGEST = 2**31
+"""Of an axis; those of no values may declare more than an array can have."""
 _LONGEST_MARK = 64
 """Bytes of the mark of a session's start, at most."""
 
@@ -122,10 +125,8 @@ def graph_from(place: str, text: bytes | None) -> dict[str, Any]:
     """
     graph = _document(place, "graph", text)
     version = graph.get("format")
-    if isinstance(version, int) and version > FORMAT:
-        raise RunError(
-            f"{place}: format {version} of the Channels tab is newer than {FORMAT}; use a newer antiphon"
-        )
+    if isinstance(version, int) and version > FORMAT:  # anything else is damage
+        check_format("channels", version, place)
     agents, channels = _named(graph.get("agents")), _named(graph.get("channels"))
     ends = [channel.get(end) for channel in channels or () for end in ("from", "to")]
     sound = version == FORMAT and agents is not None and channels is not None
@@ -236,11 +237,11 @@ def _text(tensor: Any) -> bytes | None:
 
 
 def _rows(tensors: Iterable[tuple[int, Any]]) -> Iterator[Row]:
-    """Yield the values that are float32 and of their declared shape."""
+    """Yield the values that are float32 and of their declared shape, with one axis or two."""
     for step, tensor in tensors:
         shape = [side.size for side in tensor.tensor_shape.dim]
         content = tensor.tensor_content
-        if tensor.dtype != DT_FLOAT or len(content) % 4:
+        if tensor.dtype != DT_FLOAT or len(content) % 4 or len(shape) > 2 or max(shape, default=0) > _LONGEST:
             continue
         values = np.frombuffer(content, dtype="<f4") if content else np.array(tensor.float_val, dtype="<f4")
         if min(shape, default=1) >= 0 and values.size == np.prod(shape, dtype=object):

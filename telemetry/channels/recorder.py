@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from antiphon.telemetry.channels.documents import graph_document, order, parts_of, timeline_document
 from antiphon.telemetry.channels.series import Messages, RunData, Series
 from antiphon.telemetry.channels.tags import (
+    BEYOND,
     GRAPH,
     PARTS,
     PLUGIN,
+    SESSION,
     TIMELINE,
     VERDICTS,
     Family,
@@ -45,7 +47,7 @@ class ChannelsWriter:
 
     Args:
         events: The run's event file.
-        description: The run; graph and timeline are written at its `start_step`.
+        description: The run; graph and timeline are written at its `start_step`, and a mark of the session.
         written: Documents that are in the run's event files already, by tag; None: none is to be written.
 
     Raises:
@@ -69,6 +71,7 @@ class ChannelsWriter:
         step, timeline = description.start_step, description.timeline
         if written is None:
             return
+        events.document(BEYOND, SESSION, "", PLUGIN)
         self._document(step, GRAPH, graph_document(description))
         times = None if timeline is None or TIMELINE in written else timeline_document(timeline, description)
         if times is not None:

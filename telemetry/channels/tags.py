@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from typing import Literal, TypeAlias, cast, get_args
 
+from antiphon.formats import FORMATS
 from antiphon.telemetry.names import tag_part
 
 __all__ = [
+    "BEYOND",
     "FORMAT",
     "GRAPH",
+    "MESSAGES",
     "PARTS",
     "PLUGIN",
+    "SESSION",
     "TIMELINE",
     "VERDICTS",
     "Family",
@@ -22,14 +26,21 @@ __all__ = [
 
 PLUGIN = "antiphon"
 """The plugin's name in the metadata of its values."""
-FORMAT = 1
-"""Version of the format; readers reject newer ones."""
+FORMAT = FORMATS["channels"].version
+"""Version of the format."""
 GRAPH = "antiphon/graph"
 """A string: the graph as JSON, whenever it changes."""
 TIMELINE = "antiphon/timeline"
 """A string: the timeline of the first steps as JSON, once."""
 PARTS = "antiphon/parts"
 """A string: the machines of the parts of a run in parts as JSON, whenever they change."""
+
+SESSION = "antiphon/session"
+"""A mark of the newest session."""
+BEYOND = 2**48
+"""The step of that mark, which no run takes: at the start of a session readers drop the mark of the one before."""
+MESSAGES = "antiphon/messages/"
+"""Beginning of the tags of messages."""
 
 Family: TypeAlias = Literal["agent", "channel", "part"]
 """Family of a row of numbers: one per agent, one per channel, or one per part of a run in parts."""
@@ -45,7 +56,7 @@ def figure_tag(family: Family, metric: str) -> str:
 
 def messages_tag(channel: int) -> str:
     """Return the tag of a channel's messages: float32 [samples, size + 1] per row, the label last."""
-    return f"antiphon/messages/{channel}"
+    return f"{MESSAGES}{channel}"
 
 
 def parsed(tag: str) -> tuple[Family, str] | int | None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
 
 from tests.browser import runs
+from tests.browser.served import Watch, tensorboard, wait_for_runs
 from tests.browser.tab import Tab
 from tests.some import some
+from tests.telemetry.channels.writing import graph, rows, write
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -65,3 +70,91 @@ def test_two_hostile_runs_beside_one_another(tab: Tab, theme: str) -> None:
     tab.choose("beside", runs.HOSTILE_RUN)
     tab.select("agent", 0)
     assert tab.frame.evaluate(_ELEMENTS) == 0
+
+
+MARKUP = runs.HOSTILE[0]
+ROUTES = ("runs", "graph", "timeline", "parts", "catalog", "figure", "cloud")
+
+
+def everywhere(document: Any, value: Any) -> Any:
+    """Return a document with a value in the place of every text and number but names and the ends of channels."""
+    if isinstance(document, dict):
+        kept = ("name", "from", "to", "format")
+        return {key: item if key in kept else everywhere(item, value) for key, item in document.items()}
+    if isinstance(document, list):
+        return [everywhere(item, value) for item in document]
+    return value
+
+
+VALUES: dict[str, Any] = {
+    "markup": MARKUP,
+    "script": runs.HOSTILE[1],
+    "object": {"toString": MARKUP, "__proto__": {"innerHTML": MARKUP}},
+    "list": [[MARKUP]],
+    "number": 1e300,
+    "nothing": None,
+}
+"""What stands everywhere in the documents of a run, by the run's name."""
+
+
+@pytest.fixture(scope="module")
+def hostile_address(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where TensorBoard shows runs whose documents hold, in all their fields, what does not belong there."""
+    folder = tmp_path_factory.mktemp("hostile")
+    about = {"about": {"network": "mlp", MARKUP: "x"}, "role": "agent", "period": 1}
+    for name, value in VALUES.items():
+        whole = graph(("a", "b"), until=3, batch=4, seed=0, by_timescale=False)
+        whole["agents"] = [{**agent, **about} for agent in whole["agents"]]
+        whole["figures"] = {
+            "agent": {"loss": {"title": "x", "unit": "y"}},
+            "channel": {"age": {"title": "x"}},
+        }
+        times = {
+            "start": 0,
+            "steps": 3,
+            "episode_ends": [1],
+            "agents": [{"ticks": [0]}] * 2,
+            "channels": [{}, {}],
+        }
+        timeline = everywhere(times, value)
+        write(folder / name, rows([1, 2, 3]), document=everywhere(whole, value), timeline=timeline)
+    write(folder / MARKUP.replace("/", ""), rows([1]), document=json.dumps(graph((MARKUP, "b"))))
+    with tensorboard(folder) as found:
+        wait_for_runs(found, {*VALUES, MARKUP})
+        yield found
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_documents_with_hostile_values_run_nothing(
+    page: Page, watch: Watch, hostile_address: str, name: str
+) -> None:
+    """Nothing of them becomes an element, a dialog or a request; a document that cannot be drawn may be an error of the page."""
+    watch.allowed.append("script: ")
+    page.goto(f"{hostile_address}/data/plugin_entry.html?name=antiphon")
+    page.wait_for_selector("[data-testid=run]")
+    scripts = page.evaluate("document.scripts.length")
+    page.get_by_test_id("run").select_option(name)
+    page.wait_for_timeout(400)
+    for view in ("matrix", "timeline", "graph"):
+        page.evaluate(f"document.querySelector('[data-testid=view-{view}]')?.click()")
+        page.wait_for_timeout(150)
+        assert page.evaluate(_ELEMENTS) == 0
+    assert page.evaluate("document.scripts.length") == scripts
+    assert page.evaluate("({}).innerHTML") is None  # no prototype was changed
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_an_address_opened_as_a_page_shows_text(
+    page: Page, watch: Watch, hostile_address: str, route: str
+) -> None:
+    """Of every route, with markup in each parameter, found or not."""
+    watch.allowed.append("Failed to load resource")
+    for run in (MARKUP, "nobody" + MARKUP):
+        query = {"run": run, "kind": "agent" if run == MARKUP else run, "metric": run, "channel": "0"}
+        if route in ("figure", "cloud"):  # a sound answer would be downloaded
+            query["metric"], query["channel"] = MARKUP, MARKUP
+        response = page.goto(f"{hostile_address}/data/plugin/antiphon/{route}?{urlencode(query)}")
+        kind = some(response).header_value("content-type")
+        assert kind == "application/json"
+        assert page.evaluate(_ELEMENTS) == 0
+        assert page.evaluate("document.scripts.length") == 0

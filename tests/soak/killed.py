@@ -34,7 +34,7 @@ def ended(folder: Path, words: Sequence[str], seconds: float | None = None) -> i
             found, status = os.waitpid(process, os.WNOHANG)
             if found:
                 return os.waitstatus_to_exitcode(status)
-            time.sleep(min(left, 0.002))
+            time.sleep(min(left, 0.001))
         os.kill(process, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     return None if code == -signal.SIGKILL else code

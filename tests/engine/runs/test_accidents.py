@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
+import resource
 import shutil
 import signal
 from collections.abc import Callable
@@ -12,10 +15,14 @@ from typing import Any
 
 import pytest
 
+from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.request import Request
+from antiphon.engine.runs.run import begin
 from antiphon.engine.runs.run_loop import RunLoop
 from antiphon.engine.runs.run_writer import RunWriter
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError
+from antiphon.scenarios import load
 from tests.commands import Commands
 
 TINY = "--set depth=2 --set width=8 --set batch=16"
@@ -124,3 +131,140 @@ def test_steps_by_hand_stop_where_the_directory_is_gone(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="a: was deleted or moved"):
         simulation.close()
     assert list(tmp_path.iterdir()) == []
+
+
+# --- the disk --------------------------------------------------------------------------------------------------
+
+
+STEPS = "run digits-mlp --steps 24 --logdir . --checkpoint-every 8"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("whole")
+    request = Request(template=load("digits-mlp"), values={"depth": 2, "width": 8, "batch": 16}, steps=24)
+    begin(request, folder / "a").train(checkpoint_every=8)
+    return folder / "a"
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two runs have the same digests at every step, and the same last state to the bit."""
+    files = ("digests.csv", "checkpoints/step-000000024/state.safetensors")
+    return all((one / file).read_bytes() == (other / file).read_bytes() for file in files)
+
+
+def refusing(number: int, call: int) -> Callable[..., None]:
+    """Return a function in the place of fsync, whose `call`th call and all after it fail."""
+    calls = itertools.count(1)
+
+    def fsync(descriptor: int) -> None:
+        if next(calls) >= call:
+            raise OSError(number, os.strerror(number))
+
+    return fsync
+
+
+@pytest.mark.parametrize("call", [1, 3, 4, 5, 6, 8, 10, 16, 20, 24])
+@pytest.mark.parametrize(
+    ("number", "fix"),
+    [(errno.ENOSPC, "free space there"), (errno.EROFS, "choose a log directory that can")],
+    ids=["full", "read-only"],
+)
+def test_a_disk_that_takes_no_more_ends_a_run_with_a_line(
+    number: int, fix: str, call: int, whole: Path, here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
+) -> None:
+    """Whichever file it is that cannot be written through to the disk."""
+    with monkeypatch.context() as patch:
+        patch.setattr("antiphon.files.os.fsync", refusing(number, call))
+        assert cli.code(STEPS, TINY, "--name a") == 2
+    line = cli.err.splitlines()[-1]
+    assert f"cannot be written ({os.strerror(number)}); {fix}" in line
+    if not (here / "a").exists():  # nothing is left of a run that could not begin
+        assert call < 5
+        assert list(here.iterdir()) == []
+    assert cli.code(STEPS, TINY, "--name a --resume-if-exists") == 0
+    assert same(whole, here / "a")
+
+
+def test_files_that_may_not_grow_end_a_run_with_a_line(
+    whole: Path, here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
+) -> None:
+    """As a quota, or a disk that fills up between two rows: run.json has the reason, and the run goes on."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit() -> None:
+        size = (here / "a/metrics.csv").stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, limits[1]))
+
+    document = load("digits-mlp").text + "telemetry: {every: 3}\n"
+    (here / "often.yaml").write_text(document)
+    words = "run often.yaml --steps 24 --logdir . --checkpoint-every 8"
+    cli(words, TINY, "--name whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(RunWriter, "step", after(19, limit))
+        try:
+            assert cli.code(words, TINY, "--name a") == 2
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    line = cli.err.splitlines()[-1].removeprefix("error: ")
+    assert "cannot be written (File too large)" in line
+    noted = facts(here / "a")
+    assert (noted["exit"], noted["error"], noted["step"]) == ("failed", line, 21)
+    assert [path.name for path in RunDirectory.open(here / "a").checkpoints] == [
+        "step-000000008",
+        "step-000000016",
+    ]
+    assert cli.code("resume a --checkpoint-every 8") == 0
+    assert same(here / "whole", here / "a")
+
+
+def test_the_end_is_noted_where_no_further_file_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts_of_run = {"step": 3, "exit": "running", "text": "x" * 200, "error": None}
+    directory = RunDirectory.create(tmp_path / "a", load("digits-mlp").resolve(), facts_of_run)
+    before = (tmp_path / "a/run.json").read_bytes()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("antiphon.files.os.replace", refuse)
+    with pytest.raises(RunError, match="No space left on device"):
+        directory.note(exit="failed", error="no space")
+    assert (tmp_path / "a/run.json").read_bytes() == before
+    directory.note_end(exit="failed", error="no space")
+    assert facts(tmp_path / "a") == {"format": 1, **facts_of_run, "exit": "failed", "error": "no space"}
+    directory.note_end(error=None, text="")  # shorter
+    assert facts(tmp_path / "a")["text"] == ""
+    kept = (tmp_path / "a/run.json").read_bytes()
+    with pytest.raises(RunError, match="No space left on device"):  # longer than the blocks that it has
+        directory.note_end(error="long" * 5000)
+    assert (tmp_path / "a/run.json").read_bytes() == kept
+    directory.release()
+
+
+def test_a_checkpoint_that_replaces_one_is_there_whatever_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rename that is refused or interrupted, and a kill between the two renames, which the next start finds."""
+    with Simulation("digits-mlp", logdir=tmp_path / "a") as simulation:
+        directory = RunDirectory.open(tmp_path / "a")
+        simulation.run(2)
+        folder = tmp_path / "a/checkpoints"
+        replace = os.replace
+        for error in (OSError(errno.EIO, "broken"), KeyboardInterrupt()):
+
+            def refuse(source: Any, target: Any, error: BaseException = error) -> None:
+                if Path(target).name == "step-000000002" and not str(source).endswith(".old"):
+                    raise error
+                replace(source, target)
+
+            with monkeypatch.context() as patch:
+                patch.setattr("antiphon.engine.state.checkpoint.os.replace", refuse)
+                with pytest.raises((RunError, KeyboardInterrupt)):
+                    simulation.save(folder / "step-000000002")
+            assert [path.name for path in folder.iterdir()] == ["step-000000002"]
+    (folder / "step-000000002").rename(folder / ".step-000000002.old")
+    directory.lock()
+    directory.release()
+    assert [path.name for path in directory.checkpoints] == ["step-000000002"]
+    assert [path.name for path in folder.iterdir()] == ["step-000000002"]

@@ -171,7 +171,7 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "noise for tensors": ("state.safetensors", lambda p: p.write_bytes(b"\xff" * 99), "damaged"),
     "noise for a manifest": ("state.json", lambda p: p.write_bytes(b"\xff\x00"), "damaged"),
     "a list for a manifest": ("state.json", lambda p: p.write_text("[1]"), "damaged"),
-    "newer": ("state.json", edit(format=99), "newer than 1; use a newer antiphon"),
+    "newer": ("state.json", edit(format=99), "which reads 1; use a newer antiphon"),
     "no state": ("state.json", edit(state={}), "damaged"),
     "no such dtype": ("state.json", edit(dtype="floaty"), "damaged"),
     "no seed": (

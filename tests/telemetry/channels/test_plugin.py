@@ -326,7 +326,7 @@ def test_own_files_have_their_types_and_none_is_html(ready: Client) -> None:
 @pytest.mark.parametrize(
     ("document", "says"),
     [
-        ({"format": 2}, "a: format 2 of the Channels tab is newer than 1; use a newer antiphon"),
+        ({"format": 2}, "a: Channels tab's data, format 2 is newer than antiphon "),
         ("{", "a: the graph of the Channels tab is damaged"),
         ('{"format": 1, "agents": [], "channels": [], "seed": NaN}', "damaged"),
     ],

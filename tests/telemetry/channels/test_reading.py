@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
+from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+from tensorboard.compat.proto.tensor_pb2 import TensorProto  # type: ignore[import-untyped]
 from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 
 from antiphon.errors import RunError
@@ -128,6 +131,20 @@ def test_a_length_with_a_wrong_checksum_is_damage(tmp_path: Path, caplog: pytest
     damaged.write_bytes(content)
     assert steps(read_run(tmp_path / "damaged")) == [1]
     assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("shape", [[1] * 71, [2**62, 0], [0, 2**62], [-1, -2], [2**40], [0, 2**31, 2**31]])
+def test_a_shape_that_no_array_has_is_left_out(tmp_path: Path, shape: list[int]) -> None:
+    path = write(tmp_path, rows([1, 2]))
+    tensor = Event(step=3, summary=Summary(value=[Summary.Value(tag=LOSS)]))
+    tensor.summary.value[0].tensor.CopyFrom(TensorProto(dtype="DT_FLOAT"))
+    for size in shape:
+        tensor.summary.value[0].tensor.tensor_shape.dim.add(size=size)
+    if shape == [1] * 71:
+        tensor.summary.value[0].tensor.float_val.append(1.0)
+    with path.open("ab") as file:
+        RecordWriter(file).write(tensor.SerializeToString())
+    assert steps(read_run(tmp_path)) == [1, 2]
 
 
 def test_a_length_out_of_all_proportion_is_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -260,7 +277,9 @@ def test_a_damaged_timeline(tmp_path: Path, document: Any) -> None:
 
 def test_a_newer_format_asks_for_a_newer_program(tmp_path: Path) -> None:
     write(tmp_path, rows([1]), document={"format": 2, "nodes": []})
-    with pytest.raises(RunError, match=r"format 2 of the Channels tab is newer than 1; use a newer antiphon"):
+    with pytest.raises(
+        RunError, match=r"Channels tab's data, format 2 is newer than .*, which reads 1; use a newer antiphon"
+    ):
         read_run(tmp_path)
 
 
