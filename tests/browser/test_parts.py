@@ -29,8 +29,10 @@ IN_PARTS = CHANNEL.keys() - set(CUT)
 
 @pytest.fixture
 def divided(page: Page, address: str) -> Tab:
-    """The tab with the run in parts."""
-    return Tab.alone(page, address, "parts")
+    """The tab with the run in parts, its channels in colours that are none of the marks'."""
+    tab = Tab.alone(page, address, "parts")
+    tab.choose("figure", "cosine")
+    return tab
 
 
 def plate(tab: Tab, agent: str) -> Colour:
