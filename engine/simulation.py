@@ -151,7 +151,7 @@ class Simulation(BaseSimulation):
     ) -> Self:
         """Return the simulation of a run at its newest checkpoint, or at step 0 where it has none; it records nothing.
 
-        With a `division` it goes on in these parts, which run.json then has.
+        With a `division` it goes on in these parts, which run.json has as soon as it does.
 
         Raises:
             ScenarioError: `scenario` is not one, or not found, or cannot be divided.
@@ -177,14 +177,14 @@ class Simulation(BaseSimulation):
             dtype = getattr(torch, facts["dtype"])
             simulation = cls(given or directory.scenario, seed=facts["seed"], dtype=dtype, **settings)
         if len(facts.get("together") or []) > 1 and "alone_from" not in facts:
-            directory.note(alone_from=simulation.now)  # its last bits differ from here on
+            directory.facts["alone_from"] = simulation.now  # its last bits differ from here on
         if division is not None:
             try:
                 simulation.divide(division)
             except BaseException:
                 simulation.close()
                 raise
-            directory.note(parts=simulation.division)
+            directory.facts["parts"] = simulation.division
         return simulation
 
     # --- parts -------------------------------------------------------------------------------------------
