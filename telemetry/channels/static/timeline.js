@@ -145,7 +145,7 @@ export class TimelineView {
     const rows = this.rows.filter((row) => row.top + row.height > scrollTop && row.top < bottom);
     const { timeline, run, width, height, gutter, unit, oldest, pointed } = this;
     const selected = this.context.selection();
-    for (const row of rows) row.shown = timelineText(run, row, selected);
+    for (const row of rows) row.label = timelineText(run, row, selected);
     return { timeline, run, rows, width, height, gutter, unit, oldest, pointed, left: scrollLeft, top: scrollTop, selected };
   }
 
@@ -238,7 +238,7 @@ export class TimelineView {
     const shared = this.rows.filter(({ kind, members }) => kind === "agent" && members.length > 1);
     const wide = Math.max(width, 700);
     const pen = new SvgPen(wide, height + 24 + 17 * shared.length, colours.paper);
-    timelinePaint(pen, { ...this.look(), rows: this.rows.map((row) => ({ ...row, shown: row.text })), width, height, left: 0, top: 0, pointed: null, selected: null }, colours);
+    timelinePaint(pen, { ...this.look(), rows: this.rows.map((row) => ({ ...row, label: row.text })), width, height, left: 0, top: 0, pointed: null, selected: null }, colours);
     pen.fillStyle = colours.muted;
     pen.font = "12px system-ui, sans-serif";
     pen.textAlign = "left";
