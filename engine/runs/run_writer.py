@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -386,12 +386,14 @@ def keep_measured(
     path = directory.path / _MEASURED
     measured = {kind: {"step": simulation.now, **content} for kind, content in found.items()}
     write_json(path, read_object(path, fix=DELETE) | measured)
-    if directory.facts["exit"] == "running":
-        return False
-    events = EventFile(directory.path)
     try:
-        writer = ChannelsWriter(events, describe_run(simulation.scenario, directory.facts), None)
-        writer.figures(simulation.now, rows)
+        directory.lock()
+    except RunError:  # the run goes on
+        return False
+    try:
+        with closing(EventFile(directory.path)) as events:
+            writer = ChannelsWriter(events, describe_run(simulation.scenario, directory.facts), None)
+            writer.figures(simulation.now, rows)
     finally:
-        events.close()
+        directory.release()
     return True
