@@ -75,6 +75,8 @@ def connect(channel: Channel, agents: Mapping[str, Agent]) -> None:
 
 
 Shape = tuple[int, ...]
+_MOST_STAMPS = 10_000
+"""Messages of a window, the first ones, of which it is checked when they are read."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +260,7 @@ class Wiring:
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
         windows, own = self.group_of[spec.receiver].windows, self.group_of[spec.sender].windows
         stamps = range(sender.phase, sender.phase + own.steps() + sender.period, sender.period)
-        for stamp in () if isinstance(windows, EpisodeWindows) else stamps:
+        for stamp in () if isinstance(windows, EpisodeWindows) else stamps[:_MOST_STAMPS]:
             ways = Sends(sender, spec.link.rate)
             _, _, end = uses_of(stamp, ways, receiver, windows, 0, read=spec.read, state=False)
             if end > own.end(own.number(stamp)):

@@ -21,6 +21,8 @@ MOST_TRIES = 100
 _AGENT_SECONDS = 3e-4
 _CHANNEL_SECONDS = 2e-4
 _LAYER_SECONDS = 2e-3
+_SHALLOW = 4
+"""Hidden layers of an agent that are not counted for themselves."""
 _EDGE_SECONDS = 3e-6
 """Of a small world, once it is made."""
 _PAIR_SECONDS = 1.5e-7
@@ -38,7 +40,7 @@ class Estimate:
     agents: int
     channels: int
     layers: int = 0
-    """Of networks that are written out."""
+    """Hidden layers of networks that are written out, as far as these have more than 4."""
     search: float = 0.0
     """Seconds in which a random graph is found."""
 
@@ -139,7 +141,7 @@ def refuse_what_is_too_large(
 
 
 def _layers(agents: object) -> int:
-    """Hidden layers of agents that are written out, as far as they can be counted."""
+    """Hidden layers of agents that are written out, those left out that every network may have."""
     return sum(map(_layers_of, agents.values())) if isinstance(agents, Mapping) else 0
 
 
@@ -148,7 +150,8 @@ def _layers_of(agent: object) -> int:
     if not isinstance(network, Mapping):
         return 0
     lists = (network.get(key) for key in ("hidden", "encoder"))
-    return sum(len(sizes) for sizes in lists if isinstance(sizes, list | tuple))
+    count = sum(len(sizes) for sizes in lists if isinstance(sizes, list | tuple))
+    return max(0, count - _SHALLOW)
 
 
 def _in_bytes(count: int) -> str:

@@ -9,7 +9,7 @@ import pytest
 from antiphon.errors import ScenarioError
 from antiphon.nets import memory
 from antiphon.scenarios import Scenario, load
-from antiphon.scenarios.graphs.estimate import estimate, tries_of
+from antiphon.scenarios.graphs.estimate import estimate, refuse_what_is_too_large, tries_of
 
 DOCUMENT = """\
 scenario: g
@@ -80,7 +80,7 @@ def test_agents_and_channels_that_are_written_out_count_too() -> None:
 
 def test_layers_count() -> None:
     text = DOCUMENT.format(graph="kind: chain, agents: 3").replace("[4]", f"[{'4, ' * 9000}4]")
-    with pytest.raises(ScenarioError, match=r"^scenario:4: agent: 9,001 layers take about 18 s to be made"):
+    with pytest.raises(ScenarioError, match=r"^scenario:4: agent: 8,997 layers take about 18 s to be made"):
         Scenario.from_yaml(text)
 
 
@@ -88,6 +88,12 @@ def test_what_the_library_and_the_benchmarks_have_is_accepted() -> None:
     ring = estimate("small_world", 4096, 2, 0.0, None)
     assert (ring.agents, ring.channels, ring.problem("agents")) == (4096, 8192, None)
     assert estimate("chain", 10_000, None, None, None).problem("agents") is None
+
+
+def test_a_ring_of_4096_that_is_written_out_is_accepted() -> None:
+    agent = {"observes": ["image"], "network": {"kind": "mlp", "hidden": [64, 64], "norm": "layer"}}
+    agents = {f"n{number}": agent for number in range(4096)}
+    refuse_what_is_too_large({"agents": agents, "channels": [{"from": "n0", "to": "n1"}] * 8192})
 
 
 def test_small_worlds_of_any_size_that_is_accepted_are_tried_often() -> None:
