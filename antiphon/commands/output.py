@@ -6,7 +6,8 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ __all__ = [
     "remark",
     "remarks",
     "scored",
+    "second_signal",
     "show_result",
     "show_table",
 ]
@@ -55,6 +57,16 @@ def remarks() -> Console:
 def remark(text: str, style: str = "") -> None:
     """Print one line to stderr."""
     remarks().print(Text(text, style=style), soft_wrap=True)
+
+
+@contextmanager
+def second_signal(remedy: str) -> Iterator[None]:
+    """Print a line where a second signal ends a run at once; the command line then ends with 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        remark(f"stopped at once, without a checkpoint; {remedy}")
+        raise
 
 
 def print_json(value: Mapping[str, Any]) -> None:

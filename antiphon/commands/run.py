@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from antiphon.commands.output import (
     percent,
     print_json,
     remark,
+    second_signal,
     show_result,
     show_table,
 )
@@ -196,21 +196,11 @@ def _train(run: Run, checkpoint_every: int | None, json: bool) -> int:
     _warn(run.directories[0].facts["warnings"])
     path = display_path(run.directories[0].path)
     with (
-        _second_signal(f"antiphon resume {path} goes on from its latest checkpoint"),
+        second_signal(f"antiphon resume {path} goes on from its latest checkpoint"),
         ProgressDisplay(run.until, run.simulations[0].now) as display,
     ):
         (outcome,) = run.train(display.update, checkpoint_every)
     return _report(outcome, json)
-
-
-@contextmanager
-def _second_signal(remedy: str) -> Iterator[None]:
-    """Print a line where a second signal ends a run at once; the command line then ends with 130."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        remark(f"stopped at once, without a checkpoint; {remedy}")
-        raise
 
 
 def _report(outcome: Outcome, json: bool) -> int:
@@ -248,7 +238,7 @@ def _run_seeds(
         remark(f"the seeds run one after the other: {runs.sequential_reason}")
     same = "the same command with --resume-if-exists goes on"
     remedy = same if name else "antiphon resume goes on with each that has begun"
-    with _second_signal(remedy), ProgressDisplay(runs.until, runs.done) as display:
+    with second_signal(remedy), ProgressDisplay(runs.until, runs.done) as display:
         outcome = runs.train(display.update, checkpoint_every, summary_dir)
     if json:
         print_json(outcome.result)

@@ -20,6 +20,7 @@ from antiphon.commands.output import (
     in_short,
     print_json,
     remark,
+    second_signal,
     show_table,
 )
 from antiphon.engine.runs.library import scenario_names
@@ -69,7 +70,9 @@ def study(
     )
     jobs = jobs or cores()
     remark(f"{_cost(wanted.plan)}, {jobs} at a time, in {display_path(wanted.directory)}")
-    outcome = wanted.go(jobs, report_run)
+    same = f"the same command with --logdir {display_path(wanted.directory)} goes on"
+    with second_signal(same):
+        outcome = wanted.go(jobs, report_run)
     if json:
         print_json(outcome.result)
     elif outcome.exit_code < 128:
@@ -79,7 +82,7 @@ def study(
     if outcome.exit_code:
         failed = len(outcome.result["failed"])
         ended = "stopped" if outcome.exit_code > 128 else f"error: {failed} of the runs failed"
-        remark(f"{ended}; the same command with --logdir {display_path(wanted.directory)} goes on")
+        remark(f"{ended}; {same}")
     return outcome.exit_code
 
 

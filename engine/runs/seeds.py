@@ -30,6 +30,7 @@ from antiphon.engine.state.checkpoint import read_simulation
 from antiphon.engine.step.replicated_engine import Replica, ReplicatedEngine
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.files import write_json
+from antiphon.formats import FORMATS
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.scenarios.training import OF_AGENTS
 from antiphon.telemetry.over_seeds import OverSeeds
@@ -178,7 +179,8 @@ class MultiSeedOutcome:
     def result(self) -> dict[str, Any]:
         """The object of `--json`."""
         seeds = [dict(outcome.result) for outcome in self.outcomes.values()]
-        return {"seeds": seeds, "summary": summary_of(seeds), "apart": self.sequential_reason}
+        form = FORMATS["seeds"].version
+        return {"format": form, "seeds": seeds, "summary": summary_of(seeds), "apart": self.sequential_reason}
 
 
 class MultiSeedRun:

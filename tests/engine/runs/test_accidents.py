@@ -59,6 +59,23 @@ def test_a_second_signal_is_a_line_and_exit_code_130(
     assert cli.code("run digits-mlp --steps 6 --logdir . --resume-if-exists", TINY, words) == 0
 
 
+def test_a_second_signal_ends_a_study_with_a_line_too(
+    here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
+) -> None:
+    def twice(self: RunWriter, loop: RunLoop) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    words = "study digits-mlp --steps 6 --seeds 1 --variant local --jobs 1 --logdir s"
+    with monkeypatch.context() as patch:
+        patch.setattr(RunWriter, "step", twice)
+        assert cli.code(words, TINY) == 130
+    remedy = "the same command with --logdir s goes on"
+    assert cli.err.splitlines()[-1] == f"stopped at once, without a checkpoint; {remedy}"
+    assert facts(here / "s/local-s0")["exit"] == "stopped"
+    assert cli.code(words, TINY) == 0
+
+
 def test_memory_exhausted_by_what_is_written_is_one_line_too(
     here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
 ) -> None:

@@ -1,0 +1,74 @@
+"""A long run of many agents: memory, time per step and the event file, as the documents promise.
+
+`--rounds 1000` is a run of a million steps.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from antiphon.engine.runs.observers import Scores
+from antiphon.engine.runs.request import Request
+from antiphon.engine.runs.run import begin
+from antiphon.scenarios import load
+from antiphon.telemetry.tensorboard import in_events
+
+STEPS = 1_000
+"""In a round."""
+PARTS = 10
+"""Stretches that are compared, each with a checkpoint."""
+EVERY = 50
+ROW, BEGINNING = 26_000, 1_000_000
+"""Bytes of a row of the event file, and of what is before the first one, at most (docs/telemetry.md)."""
+VALUES = {"agents": 64, "width": 4, "size": 4, "batch": 4, "part": 2}
+
+
+def resident() -> int:
+    """Return the bytes of this process that are in memory."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class Gauge:
+    """Memory in use at the end of each part of a run, and in it the processor time of the fastest fifty steps."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._before = time.process_time()
+        self._times: list[float] = []
+        self.memory: list[int] = []
+        self.seconds: list[float] = []
+
+    def __call__(self, step: int, scores: Callable[[], Scores]) -> None:
+        if step % EVERY == 0:
+            now = time.process_time()
+            self._times.append(now - self._before)
+            self._before = now
+        if step % (self._steps // PARTS) == 0:
+            self.seconds.append(min(self._times))
+            self._times.clear()
+            gc.collect()
+            self.memory.append(resident())
+            self._before = time.process_time()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the memory of a process from /proc")
+def test_a_long_run_keeps_its_memory_and_pace_and_bounds_its_event_file(rounds: int, tmp_path: Path) -> None:
+    steps = STEPS * rounds
+    gauge = Gauge(steps)
+    request = Request(template=load("ring-of-many"), values=VALUES, steps=steps)
+    begin(request, tmp_path / "run").train(gauge)
+    # The first checkpoint takes memory that the later ones use again; the fastest steps are those that nothing disturbed.
+    assert max(gauge.memory[5:]) <= 1.02 * max(gauge.memory[1:5]), gauge.memory
+    assert min(gauge.seconds[5:]) <= 1.10 * min(gauge.seconds[:5]), gauge.seconds
+    every = request.scenario.telemetry.every
+    kept = [step for step in range(every, steps + 1, every) if in_events(step, every)]
+    written = sum(path.stat().st_size for path in (tmp_path / "run").glob("events.*"))
+    assert written <= BEGINNING + ROW * len(kept)
