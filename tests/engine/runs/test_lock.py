@@ -212,3 +212,18 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> No
     directory.lock()
     directory.release()
     assert not list(run.rglob(".*"))
+
+
+def test_a_run_that_is_done_is_rid_of_what_a_killed_process_left(tmp_path: Path, cli: Commands) -> None:
+    """It was killed after it had written its end: the same command, or `resume`, only reads the result."""
+    words = "run digits-mlp --set width=4 --steps 2 --name run --resume-if-exists --logdir"
+    cli(words, tmp_path)
+    for again in ((words, tmp_path), ("resume", tmp_path / "run")):
+        with holder(tmp_path / "run") as process:
+            cli(*again)  # another process may go on with it to a later step
+            end(process)
+        (tmp_path / "run/.run.json.0123abcd").write_text("{")
+        assert (tmp_path / "run" / LOCK).exists()
+        cli(*again)
+        assert not (tmp_path / "run" / LOCK).exists()
+        assert not list((tmp_path / "run").glob(".*"))
