@@ -1,7 +1,7 @@
 # `make` alone lists what there is. Every target sets up .venv by itself, once.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run quick test fuzz other-cpu check format docs data-test lowest audit
+.PHONY: help setup run quick test fuzz soak other-cpu check format docs data-test lowest audit
 
 # The first Python that is new enough; PYTHON=... on the command line chooses another.
 PYTHON ?= $(firstword $(shell for name in python3 python3.13 python3.12 python3.11; do \
@@ -42,6 +42,12 @@ SEED ?= 0
 
 fuzz: $(STAMP) ## try damaged runs, data and event files, hostile documents and requests (CASES=2000 of each, an hour); a failure names its seed
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/fuzz --cases $(CASES) --seed $(SEED)
+
+# How often each soak test repeats itself: 25 kill -9 of each of nine commands, among others.
+ROUNDS ?= 25
+
+soak: $(STAMP) ## kill runs at random moments, fill disks, run for long (ROUNDS=25 of each, half an hour)
+	@$(BIN)/python -m pytest -q tests/soak --rounds $(ROUNDS)
 
 # Other kernels of torch, MKL and OpenBLAS: they sum in another order. No bound may hold by this machine's order alone.
 other-cpu: export ATEN_CPU_CAPABILITY = avx2

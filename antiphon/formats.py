@@ -30,7 +30,7 @@ class Format:
 
     Attributes:
         what: Name of the kind, in the singular.
-        files: Names of its files in a run directory.
+        files: Names of its files.
         history: By version, from 1: the first antiphon that wrote it.
         migrations: By older version that is still read: what leads to the next one.
     """
@@ -68,14 +68,21 @@ FORMATS: Mapping[str, Format] = {
     "parts": Format("table of parts", "parts.csv"),
     "channels": Format("Channels tab's data", "events.out.tfevents.*"),
     "scores": Format("scores of a study's run", "evaluations.json", history=("0.1.0", "0.1.0")),
+    "representations": Format("representations of a study's run", "representations.json"),
+    "seeds": Format("summary over seeds", "seeds.json"),
+    "weights": Format("exported weights", "*.safetensors"),
 }
 """By kind. A change that an older antiphon would read wrongly, or not at all, adds a version, with a migration from the one
 before and golden files of that one (tests/golden)."""
 
 
+_ELSEWHERE = ("seeds", "weights")
+"""Kinds of files that are in no run directory."""
+
+
 def versions() -> dict[str, int]:
-    """Return the version of each kind of file that this antiphon writes."""
-    return {kind: form.version for kind, form in FORMATS.items()}
+    """Return the version of each kind of file that this antiphon writes in a run directory."""
+    return {kind: form.version for kind, form in FORMATS.items() if kind not in _ELSEWHERE}
 
 
 def check_format(kind: str, version: object, place: object, writer: object = None) -> None:

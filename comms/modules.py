@@ -79,6 +79,8 @@ class _ModuleModel(Model):
         self, inputs: int, outputs: int, generator: torch.Generator
     ) -> tuple[Numbers, Numbers]:
         try:
+            if not inputs:
+                raise ScenarioError("a module needs something to predict from; give it a context")
             if self._options and isinstance(self._source, nn.Module):
                 raise ScenarioError(
                     "options: a module that exists takes none; give its class or a registered name"

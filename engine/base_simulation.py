@@ -32,13 +32,14 @@ from antiphon.engine.state.changes import changed
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
 from antiphon.engine.state.compatibility import check_compatible, check_objects
 from antiphon.engine.state.state_dict import with_optimisers_of
+from antiphon.engine.state.structure import check_structure
 from antiphon.engine.state.weights import Fit, TakenWeights, load_weights
 from antiphon.engine.step.backends import backend_of
 from antiphon.engine.step.replicated_engine import Replica
 from antiphon.engine.step.report import AgentReport, MeanAccumulator
 from antiphon.envs.base import TorchVectorEnv
-from antiphon.errors import DivergenceError, RunError, ScenarioError
-from antiphon.nets.memory import uncollected
+from antiphon.errors import AntiphonError, DivergenceError, RunError, ScenarioError
+from antiphon.nets.memory import uncollected, was_refused
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
 from antiphon.scenarios.problems import show_value
@@ -439,9 +440,18 @@ class BaseSimulation:
         try:
             if saved.described is not None:
                 check_objects(saved.described, self.described)
+            check_structure(self.system, self.world, saved.state)
             self.load_state_dict(saved.state)
         except RunError as error:
             raise RunError(f"{saved.place}: {error}") from None
+        except AntiphonError:
+            raise
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise saved.unfit(error) from error
+        except RuntimeError as error:
+            if was_refused(error):
+                raise
+            raise saved.unfit(error) from error
         self.obstacle = saved.obstacle
 
     @classmethod

@@ -23,7 +23,7 @@ from antiphon.engine.metrics.handles import AgentHandle, Agents, Recording
 from antiphon.engine.parts.coordinator import Coordinator
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.probes.truth import Probe, true_gradients
-from antiphon.engine.probes.value import Values, value, write_value
+from antiphon.engine.probes.value import Values, value, value_rows, write_value
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.observers import ProgressBar, StepCallback
 from antiphon.engine.runs.run_loop import Observer, RunLoop, check_limit
@@ -151,7 +151,7 @@ class Simulation(BaseSimulation):
     ) -> Self:
         """Return the simulation of a run at its newest checkpoint, or at step 0 where it has none; it records nothing.
 
-        With a `division` it goes on in these parts, which run.json then has.
+        With a `division` it goes on in these parts, which run.json has as soon as it does.
 
         Raises:
             ScenarioError: `scenario` is not one, or not found, or cannot be divided.
@@ -177,14 +177,14 @@ class Simulation(BaseSimulation):
             dtype = getattr(torch, facts["dtype"])
             simulation = cls(given or directory.scenario, seed=facts["seed"], dtype=dtype, **settings)
         if len(facts.get("together") or []) > 1 and "alone_from" not in facts:
-            directory.note(alone_from=simulation.now)  # its last bits differ from here on
+            directory.facts["alone_from"] = simulation.now  # its last bits differ from here on
         if division is not None:
             try:
                 simulation.divide(division)
             except BaseException:
                 simulation.close()
                 raise
-            directory.note(parts=simulation.division)
+            directory.facts["parts"] = simulation.division
         return simulation
 
     # --- parts -------------------------------------------------------------------------------------------
@@ -427,7 +427,7 @@ class Simulation(BaseSimulation):
             times = description.timeline
             timeline = None if times is None else timeline_document(times, description)
             look = partial(gathered, self.scenario.scenario, graph_document(description), timeline, history)
-        view = LiveGraph(look)
+        view = LiveGraph(look, measuring=lambda: (self.now, value_rows(self.value())))
         view.display()
         self.recorders.append(view)
         return view

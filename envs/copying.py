@@ -168,8 +168,17 @@ class Curriculum:
         return {**place, "rule": self.rule.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state from `state_dict`; older checkpoints have the mean error beside the difficulty."""
-        self.difficulty = Difficulty(int(state["length"]), int(state["repeats"]))
+        """Load a state from `state_dict`; older checkpoints have the mean error beside the difficulty.
+
+        Raises:
+            ValueError: The difficulty is none of the task's.
+        """
+        length, repeats = int(state["length"]), int(state["repeats"])
+        reached = self._options.start
+        most = max(self._options.max_length, reached.characters)
+        if length < 1 or repeats < 1 or length * repeats > most:
+            raise ValueError(f"difficulty: {length} characters, {repeats} times; of at most {most}")
+        self.difficulty = Difficulty(length, repeats)
         self.solved = int(state["solved"])
         self.rule.load_state_dict(state.get("rule", state))
 

@@ -11,6 +11,8 @@ from antiphon.errors import ScenarioError
 
 __all__ = ["Attention"]
 
+_MOST_HEADS = 1024
+
 
 class Attention(nn.Module):
     """Weighted mean of the messages that have arrived, each head's weights by a query of its own.
@@ -30,6 +32,8 @@ class Attention(nn.Module):
         del senders
         if heads < 1:
             raise ScenarioError(f"heads: must be at least 1, not {heads}")
+        if heads > _MOST_HEADS:
+            raise ScenarioError(f"heads: must be at most {_MOST_HEADS}, not {heads}")
         self.key = nn.Linear(size, heads * size, bias=False)
         self.query = nn.Parameter(torch.zeros(heads, size))
 

@@ -17,7 +17,10 @@ _WORTH = 1 << 23
 _MEMINFO = Path("/proc/meminfo")
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Where Linux says what a container may have."""
-_REFUSALS = ("can't allocate memory", "out of memory", "DefaultCPUAllocator")
+_REFUSALS = (
+    *("can't allocate memory", "out of memory", "DefaultCPUAllocator", "Storage size calculation overflowed"),
+    *("integer multiplication overflow", "Overflow when unpacking long"),
+)
 
 
 def give_back(freed: int = _WORTH) -> None:

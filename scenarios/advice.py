@@ -4,8 +4,11 @@ effect for the chosen kind or coupling.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from math import prod
+from typing import Literal
 
 from antiphon.extensions import name_of
 from antiphon.scenarios.document import Scenario
@@ -18,6 +21,7 @@ from antiphon.scenarios.parts import (
     GradientSpec,
     InputSpec,
     NetworkSpec,
+    ObjectiveSpec,
 )
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
@@ -254,8 +258,9 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
                 f"observes its own target {target!r} and need only copy it; leave out one of them",
             )
     yield from (("channel", name, "heard by no agent with an objective") for name in _unheard(scenario))
+    reach = _Reach(scenario)
     for channel in scenario.channels:
-        yield from (("channel", channel.name, message) for message in _doubtful(scenario, channel))
+        yield from (("channel", channel.name, message) for message in _doubtful(scenario, channel, reach))
     for channel in scenario.channels:
         yield from (("channel", channel.name, message) for message in unused_by_channel(channel))
     for name, agent in scenario.agents.items():
@@ -285,13 +290,43 @@ def _closure(start: Iterable[str], steps: Iterable[tuple[str, str]]) -> set[str]
     return reached
 
 
+@dataclass(frozen=True)
+class _Reach:
+    """What messages lead to, over any number of agents; and what learns together."""
+
+    scenario: Scenario
+
+    @cached_property
+    def windows(self) -> dict[str, int | Literal["episode"]]:
+        """The window of each agent's locked group."""
+        groups = self.scenario.locked_groups()
+        return {
+            name: window for group in groups for window in [self.scenario.window(group)] for name in group
+        }
+
+    @cached_property
+    def classifying(self) -> set[str]:
+        """The agents whose messages lead to one that classifies."""
+        return self._to(lambda objective: objective.kind in ("classification", "coding"))
+
+    @cached_property
+    def acting(self) -> set[str]:
+        """The agents whose messages lead to policies, and to no other objective."""
+        return self._to(lambda objective: objective.policy) - self._to(lambda objective: not objective.policy)
+
+    def _to(self, counts: Callable[[ObjectiveSpec], bool]) -> set[str]:
+        objectives = {name: agent.objective for name, agent in self.scenario.agents.items()}
+        goals = [name for name, own in objectives.items() if own is not None and counts(own)]
+        return _closure(goals, [(c.receiver, c.sender) for c in self.scenario.channels])
+
+
 def _blocked(scenario: Scenario) -> set[str]:
     """Return the names of locked channels whose delay is not shorter than the group's window."""
-    group_of = {agent: group for group in scenario.locked_groups() for agent in group}
+    windows = _Reach(scenario).windows
     blocked = set()
     for channel in scenario.channels:
         if channel.coupling == "locked":
-            window = scenario.window(group_of[channel.sender])
+            window = windows[channel.sender]
             if window != "episode" and channel.link.delay >= window:
                 blocked.add(channel.name)
     return blocked
@@ -360,10 +395,10 @@ def _unread(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
         yield f"read by nobody before step {read}, and training.steps is {scenario.training.steps}"
 
 
-def _doubtful(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
+def _doubtful(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """Warnings about settings of a channel that have hardly any effect."""
     if channel.state:
-        yield from _doubtful_state(scenario, channel)
+        yield from _doubtful_state(channel, reach)
         return
     periods = [scenario.agents[name].clock.period for name in (channel.sender, channel.receiver)]
     if channel.read != "last" and periods[1] <= periods[0]:
@@ -385,9 +420,9 @@ def _doubtful(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
     if direct and known.isdisjoint(gradient.context):
         if channel.symbols is not None:
             yield _COLLAPSE
-        elif len(known) > 1 and _is_of_a_policy(scenario, channel):
+        elif len(known) > 1 and channel.receiver in reach.acting:
             yield _BLIND
-    if direct and _is_residual_stream(scenario, channel):
+    if direct and _is_residual_stream(channel, reach):
         yield f"a {name_of(gradient.kind)} gradient {_OF_A_STREAM}"
     if gradient.kind == "linear" and isinstance(channel.size, tuple) and not channel.at_sites(gradient):
         features = prod(channel.size)
@@ -408,27 +443,17 @@ def _doubtful(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
         yield "noise and bits only disturb what its synthetic input learns from"
 
 
-def _is_residual_stream(scenario: Scenario, channel: ChannelSpec) -> bool:
+def _is_residual_stream(channel: ChannelSpec, reach: _Reach) -> bool:
     """Whether messages are [tokens, features] and lead to an agent that classifies."""
     if channel.state or not isinstance(channel.size, tuple) or len(channel.size) != 2:
         return False
-    reached = _closure([channel.receiver], [(c.sender, c.receiver) for c in scenario.channels])
-    goals = (scenario.agents[name].objective for name in reached)
-    return any(goal is not None and goal.kind in ("classification", "coding") for goal in goals)
+    return channel.receiver in reach.classifying
 
 
-def _is_of_a_policy(scenario: Scenario, channel: ChannelSpec) -> bool:
-    """Whether a channel leads to policies, and to no other objective."""
-    reached = _closure([channel.receiver], [(c.sender, c.receiver) for c in scenario.channels])
-    goals = [goal for name in reached if (goal := scenario.agents[name].objective) is not None]
-    return bool(goals) and all(goal.policy for goal in goals)
-
-
-def _doubtful_state(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
+def _doubtful_state(channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     if channel.coupling != "decoupled":
         return
-    group = next(group for group in scenario.locked_groups() if channel.sender in group)
-    if scenario.window(group) == "episode":
+    if reach.windows[channel.sender] == "episode":
         yield "the window is the episode, so that no state is handed on to be predicted; make it locked"
     if channel.gradient.kind == "critic":
         yield _ONLY_A_CRITIC

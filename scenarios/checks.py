@@ -8,6 +8,7 @@ coupling does not use are not refused: a template sets them once for all its var
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from antiphon.errors import suggest
@@ -21,7 +22,7 @@ from antiphon.scenarios.parts import (
     ChannelSpec,
     GradientSpec,
 )
-from antiphon.scenarios.problems import DocumentError, Path, show_value
+from antiphon.scenarios.problems import MOST_PROBLEMS, DocumentError, Path, Problems, show_value
 from antiphon.scenarios.relations import (
     Graph,
     components,
@@ -237,6 +238,10 @@ def _contexts(scenario: Graph) -> Iterator[DocumentError]:
 
 def _feedback(scenario: Graph) -> Iterator[DocumentError]:
     groups = {name: group for group in scenario.locked_groups() for name in group}
+    with_objective: dict[str, list[str]] = {}
+    for name, agent in scenario.agents.items():
+        if agent.objective is not None:
+            with_objective.setdefault(groups[name][0], []).append(name)
     for index, channel in enumerate(scenario.channels):
         feedback = channel.feedback
         if feedback is None or channel.coupling != "locked":
@@ -248,21 +253,23 @@ def _feedback(scenario: Graph) -> Iterator[DocumentError]:
                 yield DocumentError((*path, "kind"), message)
             continue
         group = groups[channel.sender]
-        choices = [name for name in group if scenario.agents[name].objective is not None]
+        choices = with_objective.get(group[0], [])
         of = feedback.of
         if of is None and len(scenario.readouts) != 1:
-            known = ", ".join(choices) if choices else "none in its locked group"
+            shown = ", ".join(choices[:12]) + (", …" if len(choices) > 12 else "")
+            known = shown if choices else "none in its locked group"
             message = f"the scenario has {len(scenario.readouts)} readouts; name the agent whose error it is: {known}"
             yield DocumentError((*path, "of"), message)
         name = scenario.readouts[0] if of is None else of
         if name not in scenario.agents:
             yield DocumentError((*path, "of"), f"no agent {name!r}{suggest(name, scenario.agents)}")
-        objective = None if name not in choices else scenario.agents[name].objective
+        is_choice = groups.get(name) is group and scenario.agents[name].objective is not None
+        objective = scenario.agents[name].objective if is_choice else None
         if objective is not None and objective.policy:
             message = f"agent {name!r} is a policy, whose error is that of a whole window; use fa"
             yield DocumentError((*path, "kind"), message)
-        if name not in choices:
-            why = "has no objective" if name in group else f"learns apart from {channel.name}"
+        if not is_choice:
+            why = "has no objective" if groups.get(name) is group else f"learns apart from {channel.name}"
             known = suggest(name, choices) if choices else "; give an agent of its locked group an objective"
             yield DocumentError((*path, "of"), f"agent {name!r} {why}{known}")
 
@@ -277,11 +284,10 @@ def _at_once(scenario: Graph) -> Iterator[DocumentError]:
     ]
     if not asked:
         return
-    group_of = {
-        name: group for group in learning_groups(scenario.agents, scenario.channels) for name in group
-    }
+    learning = _LearningTimes(scenario)
+    group_of = learning.group_of
     for index, channel, key in asked:
-        reason = _not_at_once(scenario, channel, group_of, ticks=key != "kind")
+        reason = _not_at_once(scenario, channel, learning, ticks=key != "kind")
         if reason is None and key == "trace" and channel.gradient.kind in (*UNRETURNED, LOCAL_POLICY):
             reason = f"a {channel.gradient.kind} gradient takes nothing from it; use another kind"
         if reason is not None:
@@ -305,15 +311,37 @@ def _used_at_once(gradient: GradientSpec) -> Iterator[str]:
     yield from (key for key in ("trace", "propagate") if gradient.apply and getattr(gradient, key) > 0)
 
 
+class _LearningTimes:
+    """When the learning groups of a scenario learn."""
+
+    def __init__(self, scenario: Graph) -> None:
+        groups = learning_groups(scenario.agents, scenario.channels)
+        whole = episode_agents(scenario.agents, scenario.channels)
+        self.group_of = {name: group for group in groups for name in group}
+        """By agent, what learns together."""
+        self.late: dict[str, str] = {}
+        """By the first agent of a group, its first delayed channel."""
+        for channel in scenario.channels:
+            if channel.coupling == "delayed":
+                self.late.setdefault(self.group_of[channel.sender][0], channel.name)
+        self.steps = {
+            group[0]: learning_steps(
+                group, scenario.agents, whole, locked=not scenario.locked_agents.isdisjoint(group)
+            )
+            for group in groups
+        }
+        """By the first agent of a group, its period and first step of learning."""
+
+
 def _not_at_once(
-    scenario: Graph, channel: ChannelSpec, group_of: dict[str, tuple[str, ...]], *, ticks: bool = True
+    scenario: Graph, channel: ChannelSpec, learning: _LearningTimes, *, ticks: bool = True
 ) -> str | None:
     """Describe why a channel's gradient is not back at the step at which its sender learns, and the fix.
 
     Args:
         scenario: Of the channel.
         channel: The channel.
-        group_of: By agent, what learns together.
+        learning: When each group learns.
         ticks: Whether both ends have to tick at the same steps too.
     """
     link = channel.link
@@ -327,23 +355,16 @@ def _not_at_once(
         key, value = ("drop", 0) if link.drop else ("rate", 1)
         return f"the link has a {key} of {getattr(link, key)}; make it {value}"
     ends = channel.sender, channel.receiver
-    one, other = group_of[ends[0]], group_of[ends[1]]
-    if one == other:
+    one, other = learning.group_of[ends[0]], learning.group_of[ends[1]]
+    if one is other:
         return "both ends learn as one; make the channel locked"
-    for name in ends:
-        late = next(
-            (c.name for c in scenario.channels if c.coupling == "delayed" and c.sender in group_of[name]),
-            None,
-        )
+    for name, group in zip(ends, (one, other), strict=True):
+        late = learning.late.get(group[0])
         if late is not None:
             return f"{name!r} learns late, {late} being delayed; give that another coupling"
     clocks = [scenario.agents[name].clock for name in ends]
-    whole = episode_agents(scenario.agents, scenario.channels)
     due = [(clock.period, clock.phase % clock.period) for clock in clocks]
-    learns = [
-        learning_steps(group, scenario.agents, whole, locked=not scenario.locked_agents.isdisjoint(group))
-        for group in (one, other)
-    ]
+    learns = [learning.steps[group[0]] for group in (one, other)]
     if (ticks and due[0] != due[1]) or learns[0] != learns[1]:
         verb = "tick" if ticks and due[0] != due[1] else "learn"
         return f"{ends[0]!r} and {ends[1]!r} {verb} at different steps; give them one clock"
@@ -371,10 +392,11 @@ def _agents_and_readout(scenario: Graph) -> Iterator[DocumentError]:
 def _acting(scenario: Graph) -> Iterator[DocumentError]:
     acting = {name: agent.acts for name, agent in scenario.agents.items() if agent.acts}
     first: dict[bool | str, str] = {}
+    wholes = [name for name, part in acting.items() if part is True][:2]
     for name, part in acting.items():
         path = ("agents", name, "acts")
         other = first.setdefault(part, name)
-        whole = next((one for one, of in acting.items() if of is True and one != name), None)
+        whole = next((one for one in wholes if one != name), None)
         if whole is not None:
             message = f"{whole!r} acts already, and the environment takes the actions of one"
             mend = "leave it out, or name for each its part of a Dict of actions"
@@ -396,10 +418,12 @@ def _policies(scenario: Graph) -> Iterator[DocumentError]:
         for name, agent in scenario.agents.items()
         if agent.objective is not None and agent.objective.policy
     }
+    sampling = {channel.sender for channel in scenario.channels if channel.learned_by_policy}
+    goals = any(objective.goal is not None for objective in policies.values())
+    inputs = message_channels(scenario.agents, scenario.channels, "receiver") if goals else {}
     for name, objective in policies.items():
         path, agent = ("agents", name), scenario.agents[name]
-        sampled = [channel for channel in scenario.channels if channel.learned_by_policy]
-        if not agent.acts and all(channel.sender != name for channel in sampled):
+        if not agent.acts and name not in sampling:
             message = (
                 f"a policy ({name_of(objective.kind)}) needs something to do; give the agent `acts: true`"
             )
@@ -410,8 +434,7 @@ def _policies(scenario: Graph) -> Iterator[DocumentError]:
             )
             yield DocumentError((*path, "align"), message)
         if objective.goal is not None:
-            incoming = message_channels(scenario.agents, scenario.channels, "receiver")[name]
-            names = [channel.name for channel in incoming]
+            names = [channel.name for channel in inputs[name]]
             if objective.goal.channel not in names:
                 known = suggest(objective.goal.channel, names)
                 message = f"no channel {objective.goal.channel!r} leads to this agent{known}"
@@ -602,13 +625,15 @@ def problems_of(scenario: Graph) -> list[DocumentError]:
 
     Where a channel or readout names no agent the graph is not known; the other channels are then checked one by one.
     """
-    wrong = list(_found(_NAMES, scenario))
+    wrong = Problems(_found(_NAMES, scenario))
     if not wrong:
-        return list(_found(_CHECKS, scenario))
+        return Problems(_found(_CHECKS, scenario))
+    if len(wrong) >= MOST_PROBLEMS:  # not all that name no agent are known
+        return wrong
     skipped = {problem.path[1] for problem in wrong if problem.path[0] == "channels"}
     kept = [index for index in range(len(scenario.channels)) if index not in skipped]
     rest = scenario.model_copy(update={"channels": tuple(scenario.channels[index] for index in kept)})
-    for problem in _found(_PARTS, rest):
+    for problem in islice(_found(_PARTS, rest), MOST_PROBLEMS):
         kind, item, *key = problem.path
         number = kept[item] if kind == "channels" and isinstance(item, int) else item
         wrong.append(DocumentError((kind, number, *key), problem.message))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import PlainValidator, WithJsonSchema, model_validator
@@ -30,6 +31,9 @@ _WORDS = {
     "bool": "true or false",
     "list": "a list",
 }
+
+_MOST_SHOWN = 20
+"""Choices in a message."""
 
 _SCALAR_SCHEMA = {"type": ["string", "number", "boolean", "null"]}
 
@@ -90,12 +94,22 @@ class ParameterSpec(Spec):
             raise DocumentError(("default",), problem)
         return self
 
+    @cached_property
+    def _choices(self) -> frozenset[tuple[bool, Any]]:
+        return frozenset(map(_told_apart, self.choices or ()))
+
+    @cached_property
+    def _also(self) -> frozenset[tuple[bool, Any]]:
+        return frozenset(map(_told_apart, self.also or ()))
+
     def problem(self, value: object) -> str | None:
         """Return why the parameter cannot have this value; None where it can."""
         if self.choices is not None:
-            if any(_same(value, choice) for choice in self.choices):
+            if _among(value, self._choices):
                 return None
-            shown = ", ".join(show_value(choice) for choice in self.choices)
+            shown = ", ".join(show_value(choice) for choice in self.choices[:_MOST_SHOWN])
+            more = len(self.choices) - _MOST_SHOWN
+            shown += f", … and {more:,} more" if more > 0 else ""
             near = (
                 suggest(value, [c for c in self.choices if isinstance(c, str)])
                 if isinstance(value, str)
@@ -104,11 +118,11 @@ class ParameterSpec(Spec):
             mend = near if near.startswith("; did") else ""
             return f"must be one of {shown}, not {show_value(value)}{mend}"
         assert self.type is not None
-        if self.also is not None and any(_same(value, word) for word in self.also):
+        if _among(value, self._also):
             return None
         known = _TYPES[self.type]
         if not isinstance(value, known) or (isinstance(value, bool) and self.type != "bool"):
-            also = "".join(f" or {show_value(word)}" for word in self.also or ())
+            also = "".join(f" or {show_value(word)}" for word in (self.also or ())[:_MOST_SHOWN])
             mend = f"; write [{value}]" if self.type == "list" and isinstance(value, str) else ""
             return f"must be {_WORDS[self.type]}{also}, not {kind_of(value)}{mend}"
         if self.min is not None and isinstance(value, int | float) and not value >= self.min:
@@ -118,8 +132,13 @@ class ParameterSpec(Spec):
         return None
 
 
-def _same(value: object, choice: object) -> bool:
-    return value == choice and isinstance(value, bool) == isinstance(choice, bool)
+def _told_apart(value: Any) -> tuple[bool, Any]:
+    """A value beside whether it is true or false, which equal 1 and 0."""
+    return isinstance(value, bool), value
+
+
+def _among(value: Any, choices: frozenset[tuple[bool, Any]]) -> bool:
+    return isinstance(value, str | int | float | None) and _told_apart(value) in choices
 
 
 def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:
@@ -173,10 +192,8 @@ def read_parameters(declared: Any) -> Mapping[str, ParameterSpec]:
         if problem is not None:
             problems.append(DocumentError(path, problem))
             continue
-        try:
+        with problems.gathered(path):
             parameters[name] = ParameterSpec.model_validate(value)
-        except DocumentError as error:
-            problems += error.under(path).separate()
     problems.raise_any()
     return FrozenMap(parameters)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 __all__ = [
+    "MOST_PROBLEMS",
     "UNNAMED",
     "DocumentError",
     "Path",
@@ -31,6 +33,8 @@ Path = tuple[str | int, ...]
 UNNAMED = "is missing; give the scenario a name"
 _LONGEST_VALUE = 60
 _LARGEST_SHOWN = 10**18
+MOST_PROBLEMS = 100
+"""Of a document, at which it is examined no further."""
 _PLACE = re.compile(r"[a-z_]+(\.\w+)*")
 
 
@@ -83,15 +87,28 @@ class DocumentError(ScenarioError):
 
 
 class Problems(list[DocumentError]):
-    """Problems of one document, gathered while its parts are read one by one."""
+    """Problems of one document, gathered while its parts are read one by one: up to 100, at which it is read no further."""
+
+    def __init__(self, problems: Iterable[DocumentError] = ()) -> None:
+        super().__init__(islice(problems, MOST_PROBLEMS))
+
+    def append(self, problem: DocumentError) -> None:
+        """Append a problem; raise all where there are enough."""
+        super().append(problem)
+        if len(self) >= MOST_PROBLEMS:
+            self.raise_any()
 
     @contextmanager
-    def gathered(self) -> Iterator[None]:
-        """Append the problems that the body raises, instead of raising them."""
+    def gathered(self, path: Path = ()) -> Iterator[None]:
+        """Append the problems that the body raises, with `path` in front of theirs, instead of raising them."""
         try:
             yield
         except DocumentError as error:
-            self += error.separate()
+            found = error.under(path).separate() if path else error.separate()
+        else:
+            return
+        for problem in found:
+            self.append(problem)
 
     def raise_any(self) -> None:
         """Raise the first problem, with the others in its `others`; do nothing where there is none."""
@@ -147,7 +164,8 @@ def placed(error: ScenarioError, path: Path = ()) -> DocumentError:
 
 def translate(error: ValidationError) -> DocumentError:
     """Convert pydantic's error to one DocumentError: the first problem, with the others."""
-    found = [one for detail in error.errors(include_url=False) for one in _problem(detail).separate()]
+    details = error.errors(include_url=False)
+    found = list(islice((one for detail in details for one in _problem(detail).separate()), MOST_PROBLEMS))
     return DocumentError(found[0].path, found[0].message, others=found[1:])
 
 

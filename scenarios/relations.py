@@ -92,13 +92,16 @@ def undelayed(channels: Iterable[ChannelSpec]) -> list[tuple[str, str]]:
 def cycle_among(agents: Collection[str], arcs: Arcs) -> tuple[str, ...]:
     """Return one cycle among agents each of which has a sender among them, from its first name on."""
     senders: dict[str, str] = {}
+    agents = set(agents)
     for sender, receiver in sorted(arcs, reverse=True):
         if sender in agents and receiver in agents:
             senders[receiver] = sender
-    walk = [min(senders)]
-    while senders[walk[-1]] not in walk:
-        walk.append(senders[walk[-1]])
-    cycle = walk[walk.index(senders[walk[-1]]) :][::-1]
+    place = {min(senders): 0}
+    last = min(senders)
+    while senders[last] not in place:
+        last = senders[last]
+        place[last] = len(place)
+    cycle = list(place)[place[senders[last]] :][::-1]
     start = cycle.index(min(cycle))
     return tuple(cycle[start:] + cycle[:start])
 

@@ -70,7 +70,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")
 def name_problem(name: object) -> str | None:
     """Return why `name` cannot name an agent, port, group or scenario; None where it can."""
     if not isinstance(name, str):
-        return f"a name is a word, not {name!r}; put it in quotes"
+        return f"a name is a word, not {show_value(name)}; put it in quotes"
     if not _NAME.fullmatch(name):
         return f"{name!r} is not a name; use letters, digits, '_' and '-'"
     if "__" in name:

@@ -65,7 +65,7 @@ def _axes(value: object) -> FrozenMap[tuple[Any, ...]]:
             raise DocumentError((name,), "is empty; give values, or leave it out")
         if not isinstance(values, tuple):
             raise DocumentError((name,), f"must be a list of values, not {kind_of(values)}; write [{values}]")
-        if any(item == other for at, item in enumerate(values) for other in values[:at]):
+        if len(set(values)) < len(values):
             raise DocumentError((name,), f"names a value twice: {show_value(values)}")
     return axes
 
@@ -75,10 +75,15 @@ def _variants(value: object) -> object:
     if isinstance(value, list | tuple):
         if not value:
             raise DocumentError((), "is an empty list; leave it out for all of the scenario's variants")
+        names: dict[str, dict[str, Any]] = {}
         for index, name in enumerate(value):
-            if name in value[:index]:
-                raise DocumentError((index,), f"names {name!r} twice")
-        value = {name: {} for name in value}
+            problem = name_problem(name)
+            if problem is None and name in names:
+                problem = f"names {name!r} twice"
+            if problem is not None:
+                raise DocumentError((index,), problem)
+            names[name] = {}
+        value = names
     if not isinstance(value, Mapping):
         raise DocumentError((), f"must be a list of names or a mapping, not {kind_of(value)}")
     for name in value:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 
 from antiphon.errors import suggest
-from antiphon.scenarios.problems import DocumentError, Path
+from antiphon.scenarios.problems import DocumentError, Path, show_value
 from antiphon.scenarios.relations import Graph, episode_agents, learning_groups, learning_steps, locked_groups
 
-__all__ = ["agent_and_parameter", "agents_tied_to", "tie_problems"]
+__all__ = ["agent_and_parameter", "tie_problems", "tied_agents"]
 
 Ties = Sequence[Sequence[str]]
 """Groups of parameters that are one weight, each as `AGENT.PARAMETER`."""
@@ -20,21 +21,25 @@ def agent_and_parameter(name: str) -> tuple[str, str]:
     return agent, parameter
 
 
-def agents_tied_to(agent: str, ties: Ties) -> tuple[str, ...]:
-    """Return the agents that an agent is tied to, directly or through others, itself first."""
-    groups = [[agent_and_parameter(name)[0] for name in group] for group in ties]
-    found, rest = [agent], [agent]
-    while rest:
-        one = rest.pop()
-        new = {other: None for group in groups if one in group for other in group if other not in found}
-        found += new
-        rest += new
-    return tuple(found)
+def tied_agents(ties: Ties) -> dict[str, tuple[str, ...]]:
+    """Return by agent those that it is tied to, directly or through others, itself among them; others are left out."""
+    found: dict[str, list[str]] = {}
+    for group in ties:
+        agents = dict.fromkeys(agent_and_parameter(name)[0] for name in group)
+        for agent in agents:
+            found.setdefault(agent, [agent])
+        whole = max((found[agent] for agent in agents), key=len, default=[])
+        for part in {id(found[agent]): found[agent] for agent in agents}.values():
+            if part is not whole:  # whoever moves does so log2(agents) times
+                whole.extend(part)
+                found.update(dict.fromkeys(part, whole))
+    return {agent: tuple(its) for agent, its in found.items()}
 
 
 def tie_problems(scenario: Graph) -> Iterator[DocumentError]:
     """Check that ties name parameters of agents once each, and that these agents learn at the same steps and rates."""
     known: dict[str, int] = {}
+    learning = _Learning(scenario)
     for index, group in enumerate(scenario.tied):
         if len(group) < 2:
             message = f"names {len(group)} parameters; name at least two, or leave it out"
@@ -58,10 +63,44 @@ def tie_problems(scenario: Graph) -> Iterator[DocumentError]:
                 known[name] = index
                 agents.setdefault(agent, name)
         if len(agents) > 1:
-            yield from _differences(scenario, agents)
+            yield from _differences(scenario, agents, learning)
 
 
-def _differences(scenario: Graph, agents: Mapping[str, str]) -> Iterator[DocumentError]:
+class _Learning:
+    """When the agents of a scenario learn, and with which others."""
+
+    def __init__(self, scenario: Graph) -> None:
+        self._scenario = scenario
+
+    @cached_property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """The learning group of each agent."""
+        found = learning_groups(self._scenario.agents, self._scenario.channels)
+        return {name: group for group in found for name in group}
+
+    @cached_property
+    def locked(self) -> dict[str, tuple[str, ...]]:
+        """The locked group of each agent."""
+        found = locked_groups(self._scenario.agents, self._scenario.channels)
+        return {name: group for group in found for name in group}
+
+    @cached_property
+    def whole(self) -> frozenset[str]:
+        """The agents whose window is the episode."""
+        return episode_agents(self._scenario.agents, self._scenario.channels)
+
+    @cached_property
+    def late(self) -> frozenset[str]:
+        """The first agents of the locked groups that wait for delayed gradients."""
+        return frozenset(
+            self.locked[channel.sender][0]
+            for channel in self._scenario.channels
+            if channel.coupling == "delayed"
+            and self.locked[channel.sender] is not self.locked[channel.receiver]
+        )
+
+
+def _differences(scenario: Graph, agents: Mapping[str, str], learning: _Learning) -> Iterator[DocumentError]:
     """What would let the parameters of tied agents come to differ; `agents`: by name, the parameter that is tied."""
     names = list(agents)
     for name in names:
@@ -71,8 +110,7 @@ def _differences(scenario: Graph, agents: Mapping[str, str]) -> Iterator[Documen
         if spec.share is not None:
             message = f"{tie}, but all parameters of the agent are shared (share: {spec.share}); leave out one of the two"
             yield DocumentError(("agents", name, "share"), message)
-        group = next(group for group in learning_groups(scenario.agents, scenario.channels) if name in group)
-        for member in group:
+        for member in learning.groups[name]:
             objective = scenario.agents[member].objective
             if objective is not None and objective.kind == "ppo" and objective.epochs != 1:
                 message = (
@@ -90,7 +128,7 @@ def _differences(scenario: Graph, agents: Mapping[str, str]) -> Iterator[Documen
             if own != _settings(scenario, first)[key]:
                 message = f"differs from that of agent {first!r}, and {tie}; make them equal"
                 yield DocumentError(("agents", name, key), message)
-    yield from _learning_times(scenario, agents)
+    yield from _learning_times(scenario, agents, learning)
 
 
 def _settings(scenario: Graph, name: str) -> dict[str, object]:
@@ -99,14 +137,15 @@ def _settings(scenario: Graph, name: str) -> dict[str, object]:
     return {"optimiser": optimiser, "learn": spec.learn, "p_update": spec.p_update}
 
 
-def _learning_times(scenario: Graph, agents: Mapping[str, str]) -> Iterator[DocumentError]:
-    whole = episode_agents(scenario.agents, scenario.channels)
-    groups = {name: group for group in locked_groups(scenario.agents, scenario.channels) for name in group}
+def _learning_times(
+    scenario: Graph, agents: Mapping[str, str], learning: _Learning
+) -> Iterator[DocumentError]:
+    groups = learning.locked
     if len({groups[name] for name in agents}) == 1:
         return
     first, *others = agents
     times = {
-        name: learning_steps(groups[name], scenario.agents, whole, locked=len(groups[name]) > 1)
+        name: learning_steps(groups[name], scenario.agents, learning.whole, locked=len(groups[name]) > 1)
         for name in agents
     }
     for name in others:
@@ -118,18 +157,15 @@ def _learning_times(scenario: Graph, agents: Mapping[str, str]) -> Iterator[Docu
             fix = "give them clocks and unrolls with the same windows, or lock them"
             yield DocumentError(("agents", name, "clock"), f"{message}, and {tie}; {fix}")
     for name in agents:
-        if any(_waits(scenario, member, groups[name]) for member in groups[name]):
+        if groups[name][0] in learning.late:
             tie = f"{agents[name]!r} is tied to parameters of agents with other windows"
             message = f"waits for delayed gradients, and {tie}; use another coupling, or leave out the tie"
             yield DocumentError(("agents", name), message)
 
 
-def _waits(scenario: Graph, sender: str, group: Iterable[str]) -> bool:
-    return any(
-        channel.coupling == "delayed" and channel.sender == sender and channel.receiver not in group
-        for channel in scenario.channels
-    )
-
-
 def _in_words(window: int | str, first: int) -> str:
-    return "once an episode" if isinstance(window, str) else f"every {window} steps from step {first} on"
+    return (
+        "once an episode"
+        if isinstance(window, str)
+        else f"every {show_value(window)} steps from step {show_value(first)} on"
+    )

@@ -241,9 +241,11 @@ def _metric(value: object) -> str:
 def _metrics(value: object) -> tuple[str, ...]:
     """Read several metrics, or one."""
     listed = tuple(_metric(item) for item in (value if isinstance(value, list | tuple) else [value]))
-    for index, metric in enumerate(listed):
-        if metric in listed[:index]:
+    before = set()
+    for metric in listed:
+        if metric in before:
             fail(f"names {metric!r} twice")
+        before.add(metric)
         if metric in OF_TRAINING and len(listed) > 1:
             fail(f"{metric} is of the training split and stands alone; leave the others out")
     return listed

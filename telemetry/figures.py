@@ -128,9 +128,12 @@ class Recorders(Recorder):
         self._recorders = tuple(recorders)
 
     def begin(self, description: RunDescription) -> None:
-        """Begin each recorder."""
-        for recorder in self._recorders:
-            recorder.begin(description)
+        """Begin each recorder; where one cannot, close those that have begun."""
+        with ExitStack() as begun:
+            for recorder in self._recorders:
+                begun.callback(recorder.close)
+                recorder.begin(description)
+            begun.pop_all()
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
         """Pass the figures of one step to each recorder."""

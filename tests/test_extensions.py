@@ -188,6 +188,14 @@ def test_backends_agree_on_synthetic_inputs(kind: Any) -> None:
     hold(scene, steps=10)
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+def test_a_synthetic_input_by_a_module_needs_a_context(backend: Any) -> None:
+    scene = ring(channel={**UNLOCKED, "input": {"kind": two_layers, "context": []}})
+    with one_line(r"input\.kind: a module needs something to predict from; give it a context"):
+        made(scene, backend)
+
+
 def test_a_predictor_that_vmap_refuses_is_computed_one_after_another() -> None:
     scene = ring(channel=predicted(Branching))
     found = stacked_system(scene)

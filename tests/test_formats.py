@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import safe_open
 
 from antiphon import Scenario, Simulation, formats
 from antiphon.engine.runs.directory import RunDirectory
@@ -47,7 +48,8 @@ def changed(run: Path, **facts: Any) -> None:
 def test_a_run_says_the_versions_of_all_its_files(run: Path) -> None:
     facts = RunDirectory.open(run).facts
     assert facts["format"] == facts["formats"]["run"] == FORMATS["run"].version
-    assert facts["formats"] == {kind: form.version for kind, form in FORMATS.items()}
+    beside = {kind: form.version for kind, form in FORMATS.items() if kind not in ("seeds", "weights")}
+    assert facts["formats"] == beside
     manifest = json.loads((RunDirectory.open(run).checkpoints[-1] / "state.json").read_text())
     assert (manifest["format"], manifest["antiphon"]) == (FORMATS["checkpoint"].version, OWN)
 
@@ -109,6 +111,18 @@ def test_only_plain_versions_of_writers_are_named() -> None:
         with pytest.raises(RunError) as caught:
             check_format("run", 2, "place", writer)
         assert "written by" not in str(caught.value)
+
+
+def test_exported_weights_and_the_summary_over_seeds_say_their_versions(
+    run: Path, tmp_path: Path, cli: Commands
+) -> None:
+    with Simulation.load(run) as simulation:
+        path = simulation.export(tmp_path / "weights.safetensors")
+    with safe_open(path, framework="pt") as file:
+        assert file.metadata() == {"format": "pt", "antiphon": OWN, "antiphon_format": "1"}
+    (tmp_path / "x-seeds").mkdir()
+    (tmp_path / "x-seeds" / "seeds.json").write_text('{"format": 2, "seeds": [{"run_dir": "run"}]}')
+    assert "summary over seeds, format 2 is newer" in cli.refused("report", tmp_path / "x-seeds")
 
 
 # --- migrations ----------------------------------------------------------------------------------------------

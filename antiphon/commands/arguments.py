@@ -19,6 +19,7 @@ from antiphon.engine.virtual.profile import find_profile
 from antiphon.engine.virtual.settings import VirtualSettings
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.scenarios import Scenario, Template, TrainingSpec, load
+from antiphon.scenarios.problems import show_value
 from antiphon.scenarios.spec import plain
 from antiphon.scenarios.yaml_text import read, read_file
 
@@ -34,6 +35,7 @@ __all__ = [
     "values_of",
 ]
 
+_PART = re.compile(r"[0-9]{1,9}")
 _DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
@@ -114,7 +116,9 @@ def values_of(settings: Iterable[str]) -> dict[str, Any]:
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or not name.strip():
-            raise ScenarioError(f"--set '{setting}': must be name=value, for example --set width=64")
+            raise ScenarioError(
+                f"--set {show_value(setting)}: must be name=value, for example --set width=64"
+            )
         name = name.strip()
         if name in values:
             raise ScenarioError(f"--set '{setting}': '{name}' is set twice; keep one")
@@ -134,17 +138,21 @@ def placement_of(entries: Iterable[str], agents: Iterable[str]) -> dict[str, int
         ScenarioError: Another form, a file that cannot be read, an unknown agent, or an agent that is left out.
     """
     agents = list(agents)
+    known = set(agents)
     placement: dict[str, int] = {}
     for entry in entries:
         pattern, equals, number = entry.rpartition("=")
         found: Mapping[str, object] = {pattern: number} if equals else _placement_file(entry)
         for name, part in found.items():
-            if not str(part).isdecimal():
+            if not _PART.fullmatch(str(part)):
                 raise ScenarioError(
-                    f"--place {entry}: the part of '{name}' is {part!r}; parts are numbered from 0, for example "
+                    f"--place {entry}: the part of '{name}' is {show_value(part)}; parts are numbered from 0, for example "
                     f"--place {agents[0]}=0"
                 )
-            matching = [agent for agent in agents if fnmatchcase(agent, name.strip())]
+            exact = name.strip() in known
+            matching = (
+                [name.strip()] if exact else [agent for agent in agents if fnmatchcase(agent, name.strip())]
+            )
             if not matching:
                 raise ScenarioError(f"--place {entry}: there is no agent '{name}'{suggest(name, agents)}")
             placement |= dict.fromkeys(matching, int(str(part)))

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from rich.text import Text
@@ -23,17 +24,24 @@ from antiphon.engine.runs.library import scenario_names
 from antiphon.engine.runs.python_template import PythonTemplate, other_variants
 from antiphon.engine.studies.plan import StudyOptions, plan
 from antiphon.envs import describe
-from antiphon.errors import ScenarioError
+from antiphon.errors import ScenarioError, in_one_line
 from antiphon.scenarios import DocumentError, Scenario, Template
 from antiphon.scenarios.checks import problems_of
 from antiphon.scenarios.document import PARTS_ALONE
-from antiphon.scenarios.problems import Path, placed
+from antiphon.scenarios.graphs.estimate import MOST_SECONDS
+from antiphon.scenarios.problems import MOST_PROBLEMS, Path, Problems, placed
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
 
 __all__ = ["Examination", "Findings", "check", "check_scenario", "check_study"]
 
 _ROWS = 20
 """Most parts in a table."""
+_MOST_LISTED = 20
+"""Variants in a line."""
+_MOST_COMPARED = 50
+"""Other variants with which the warnings of one are compared."""
+_SECONDS, _SECONDS_EACH = 3e-3, 1e-4
+"""In which a scenario is looked at: for itself, and for each agent and channel."""
 
 
 @dataclass
@@ -55,6 +63,11 @@ class Findings:
     problems: dict[str, list[str]] = field(default_factory=dict)
     warnings: dict[str, list[str]] = field(default_factory=dict)
     parts: DivisionFindings | None = None
+
+    def skip(self, kind: str, labels: Sequence[str], fix: str) -> None:
+        """Warn that variants or runs have not been checked, for it would take too long."""
+        line = f"not checked: {len(labels):,} more {kind}, from {labels[0]} on, for want of time; {fix}"
+        self.warnings[line] = list(self.checked)
 
     def add(self, label: str, problems: list[DocumentError], warnings: list[str]) -> None:
         """Add what was found in one variant or run."""
@@ -124,57 +137,81 @@ def check_scenario(
     found = Findings(template.name, template.source)
     divided = parts is not None or bool(place)
     only = variant or divided or not template.variants
-    for each in [variant] if only else [None, *template.variants]:
-        problems = list(_problems(template, each, values))
+    chosen = [variant] if only else [None, *template.variants]
+    seconds = 0.0
+    for number, each in enumerate(chosen):
+        problems, scenario, size = _examined(template, each, values)
         warnings = []
-        if not problems:
-            warnings = advice(template.resolve(each, values), other_variants(template, each, values))
+        if scenario is not None:
+            others = islice(other_variants(template, each, values), _MOST_COMPARED)
+            warnings = advice(scenario, others)
         found.add(each or DEFAULT, problems, warnings)
-        if divided and not problems:
-            scenario = template.resolve(each, values)
+        if divided and scenario is not None:
             placement = placement_of(place, scenario.agents) if place else None
             found.parts = divide(scenario, built(scenario), parts, placement)
             if found.parts.problem is not None:
                 found.problems[str(found.parts.problem)] = [each or DEFAULT]
+        seconds += (1 + min(len(template.variants), _MOST_COMPARED)) * _seconds_of(size)
+        left = [str(name) for name in chosen[number + 1 :]]
+        if left and seconds > MOST_SECONDS:
+            found.skip("variants", left, "name one with --variant")
+            break
     return found
+
+
+def _seconds_of(size: int) -> float:
+    """About how long a scenario with so many agents and channels is looked at."""
+    return _SECONDS + _SECONDS_EACH * size
 
 
 def check_study(study: StudySpec, options: StudyOptions) -> Findings:
     """Check every run of a study's first budget with one seed."""
     found = Findings(study.study, study.study)
-    for run in plan(study, options).runs.values():
+    runs = list(plan(study, options).runs.values())
+    seconds = 0.0
+    for number, run in enumerate(runs):
         request = run.request
-        check_build(request.scenario, describe(request.scenario.env))
-        others = other_variants(request.template, request.variant, request.values)
-        found.add(run.label, [], advice(request.scenario, others))
+        scenario = request.scenario
+        check_build(scenario, describe(scenario.env))
+        others = islice(other_variants(request.template, request.variant, request.values), _MOST_COMPARED)
+        found.add(run.label, [], advice(scenario, others))
+        compared = 1 + min(2 * len(request.template.variants), _MOST_COMPARED)
+        seconds += compared * _seconds_of(len(scenario.agents) + len(scenario.channels))
+        left = [one.label for one in runs[number + 1 :]]
+        if left and seconds > MOST_SECONDS:
+            found.skip("runs", left, "check their scenarios one by one")
+            break
     return found
 
 
-def _problems(
+def _examined(
     template: Template | PythonTemplate, variant: str | None, values: Mapping[str, Any]
-) -> Iterator[DocumentError]:
-    """Yield all problems of a document in one variant, those included that show when it is built."""
+) -> tuple[list[DocumentError], Scenario | None, int]:
+    """Return all problems of a document in one variant, those included that show when it is built; the scenario, where
+    there are none; and the number of its agents and channels.
+    """
     if isinstance(template, PythonTemplate):  # made whole, or not at all
         try:
             scenario = template.resolve(variant, values)
             check_build(scenario, describe(scenario.env))
         except ScenarioError as error:
-            yield error if isinstance(error, DocumentError) else placed(error)
-        return
+            return [error if isinstance(error, DocumentError) else placed(error)], None, 0
+        return [], scenario, len(scenario.agents) + len(scenario.channels)
     examined = Examination(template, variant, values)
-    if examined.scenario is not None:
-        try:
-            env = describe(examined.scenario.env)
-        except ScenarioError as error:
-            examined.add(placed(error))
-        else:
-            examined.add(*signal_problems(examined.scenario, env))
-            if not examined.problems():
-                try:
-                    check_build(template.resolve(variant, values), env)
-                except ScenarioError as error:
-                    examined.add(error if isinstance(error, DocumentError) else placed(error))
-    yield from examined.problems()
+    if examined.scenario is None:
+        return examined.problems(), None, 0
+    size = len(examined.scenario.agents) + len(examined.scenario.channels)
+    whole = None
+    try:
+        env = describe(examined.scenario.env)
+        examined.add(*Problems(signal_problems(examined.scenario, env)))
+        if not examined.problems():
+            whole = template.resolve(variant, values)
+            check_build(whole, env)
+    except ScenarioError as error:
+        examined.add(error if isinstance(error, DocumentError) else placed(error))
+    problems = examined.problems()
+    return problems, None if problems else whole, size
 
 
 class Examination:
@@ -196,8 +233,9 @@ class Examination:
         self.scenario: Scenario | None = None
         self._template = template
         self._document = template.explicit(variant, values)
-        self._problems: list[DocumentError] = []
+        self._problems: dict[Path, DocumentError] = {}
         self._incomplete: set[Path] = set()
+        self._numbers: dict[str | int, int] = {}
         data = copy.deepcopy(self._document.data)
         while self.scenario is None:
             try:
@@ -206,7 +244,9 @@ class Examination:
                 found = error.separate()
                 self.add(*found)
                 self._incomplete |= {one.path for one in found}
-                if not sum(_leave_out(data, one.path) for one in found):
+                if len(self._problems) >= MOST_PROBLEMS or not sum(
+                    _leave_out(data, one.path) for one in found
+                ):
                     return
         parts: set[Path] = {path[:2] for path in self._incomplete}
         whole = ((), ("network",), ("network", "kind"))
@@ -223,12 +263,12 @@ class Examination:
         left_out = {path[:3] for path in self._incomplete}
         for problem in (one for error in errors for one in error.separate()):
             path = self._numbered(problem.path)
-            if path[:3] not in left_out and all(path != known.path for known in self._problems):
-                self._problems.append(DocumentError(path, problem.message))
+            if path[:3] not in left_out:
+                self._problems.setdefault(path, DocumentError(path, problem.message))
 
     def problems(self) -> list[DocumentError]:
         """Return the problems by line, with `file:line: ` in front; one that many generated agents have, once."""
-        written = [self._document.as_written(one) for one in self._problems]
+        written = [self._document.as_written(one) for one in self._problems.values()]
         written.sort(key=self._template.line)
         return list({str(located): located for located in map(self._template.located, written)}.values())
 
@@ -236,8 +276,10 @@ class Examination:
         """Replace a channel's name in a path by its number in the document."""
         if self.scenario is None or len(path) < 2 or path[0] != "channels" or isinstance(path[1], int):
             return path
-        names = [channel.name for channel in self.scenario.channels]
-        return (path[0], names.index(path[1]), *path[2:])
+        if not self._numbers:
+            for number, channel in enumerate(self.scenario.channels):
+                self._numbers.setdefault(channel.name, number)
+        return (path[0], self._numbers[path[1]], *path[2:])
 
 
 def _leave_out(data: Any, path: Path) -> bool:
@@ -262,6 +304,11 @@ def _leave_out(data: Any, path: Path) -> bool:
     return True
 
 
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_LISTED
+    return ", ".join(names[:_MOST_LISTED]) + (f", … and {more:,} more" if more > 0 else "")
+
+
 def _as_dict(found: Findings) -> dict[str, Any]:
     kinds = {"problem": found.problems, "warning": found.warnings}
     lists = {
@@ -274,14 +321,14 @@ def _as_dict(found: Findings) -> dict[str, Any]:
 
 def _print(found: Findings) -> None:
     for line, where in found.problems.items():
-        only = "" if len(where) == len(found.checked) else f" (only {', '.join(where)})"
-        print(f"error: {line}{only}", file=sys.stderr)
+        only = "" if len(where) == len(found.checked) else f" (only {_listed(where)})"
+        print(in_one_line(f"error: {line}{only}"), file=sys.stderr)
     for line, where in found.warnings.items():
-        only = "" if len(where) == len(found.checked) else f"{', '.join(where)}: "
-        console().print(Text(f"warning: {only}{line}", style="yellow"), soft_wrap=True)
+        only = "" if len(where) == len(found.checked) else f"{_listed(where)}: "
+        console().print(Text(in_one_line(f"warning: {only}{line}"), style="yellow"), soft_wrap=True)
     if not found.problems:
         variants = [label for label in found.checked if label != DEFAULT]
-        checked = f" with variants {', '.join(variants)}" if len(found.checked) > 1 else ""
+        checked = f" with variants {_listed(variants)}" if len(found.checked) > 1 else ""
         console().print(Text(f"{found.source}: ok{checked}"), soft_wrap=True)
     if found.parts is not None:
         _show_parts(found.parts)

@@ -14,6 +14,7 @@ from antiphon.commands.output import console, display_path, print_json, remark
 from antiphon.engine.runs.directory import RunDirectory, now
 from antiphon.errors import RunError
 from antiphon.files import digest_of, read_bytes, read_object, write_bytes
+from antiphon.formats import check_format
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.parts.parts_csv import read_parts
@@ -95,6 +96,8 @@ def _inside(folder: Path) -> Iterator[Path]:
 def _of_seeds(folder: Path) -> list[Path]:
     """Return the runs summarised by a folder, as written by `run --seeds` beside them."""
     summary = _json(folder / "seeds.json")
+    if "format" in summary:
+        check_format("seeds", summary["format"], folder / "seeds.json")
     rows = summary.get("seeds")
     names = (
         [Path(str(row.get("run_dir"))).name for row in rows if isinstance(row, Mapping)]
@@ -223,7 +226,7 @@ def _digest(path: Path) -> str | None:
 
 def _write(path: Path, text: str) -> int:
     """Write a page atomically, and return its size in bytes; on failure the old file is kept."""
-    content = text.encode()
+    content = text.encode(errors="backslashreplace")
     try:
         write_bytes(path, content)
     except RunError as error:

@@ -31,6 +31,7 @@ RUNS = {"corporation", "lossy", "big-corporation", "two-timescales", "in-parts"}
 STEP = 600
 """When the value is looked at: after some learning, while there is still some to do."""
 _WINDOW = {"width": 1280, "height": 800}
+_NARROW = {"width": 390, "height": 844}
 _SCALE = 1.5
 _FREQUENT = 24
 _MOST = 300_000
@@ -103,17 +104,17 @@ def photograph(page: Page, address: str, channel: int) -> None:
     tab.part("theme").click()
     tab.ask("app.select('channel', a[0])", channel)
     tab.idle()
-    tab.part("cloud").scroll_into_view_if_needed()
     tab.idle()
     take(page, "dark")
     tab = Tab.alone(page, address, "corporation")
     tab.choose("figure", "cosine")
     tab.choose("beside", "lossy")
     take(page, "beside")
+    tab.part("difference").check()
+    tab.idle()
+    take(page, "difference")
     tab = Tab.alone(page, address, "big-corporation")
     tab.choose("figure", "cosine")
-    tab.part("view-matrix").click()
-    tab.idle()
     take(page, "matrix")
     tab = Tab.alone(page, address, "two-timescales")
     tab.part("view-timeline").click()
@@ -122,6 +123,10 @@ def photograph(page: Page, address: str, channel: int) -> None:
     tab.idle()
     take(page, "timeline")
     photograph_parts(page, address)
+    page.set_viewport_size(_NARROW)
+    tab = Tab.alone(page, address, "corporation")
+    show_value(tab)
+    take(page, "narrow")
 
 
 def photograph_parts(page: Page, address: str) -> None:
@@ -132,8 +137,8 @@ def photograph_parts(page: Page, address: str) -> None:
 
 
 def show_value(tab: Tab) -> None:
-    """Colour the channels by their value, at a step at which most have one."""
-    tab.choose("figure", "value")
+    """Show a step at which most channels have a value; the tab opens on it."""
+    assert tab.ask("app.scale()")["low"] == -1
     tab.ask("app.setStep(a[0])", STEP)
     tab.idle()
 

@@ -43,7 +43,7 @@ from antiphon.nets.site_axes import site_features
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parts import AgentSpec, ChannelSpec, GradientSpec, InputSpec, NetworkSpec
 from antiphon.scenarios.problems import DocumentError, Path, placed
-from antiphon.scenarios.ties import agents_tied_to
+from antiphon.scenarios.ties import tied_agents
 
 __all__ = [
     "build",
@@ -147,7 +147,7 @@ class _Builder:
     ) -> dict[str, Agent]:
         learners: dict[Hashable, Learner] = {}
         agents: dict[str, Agent] = {}
-        ties = self.scenario.tied
+        tied = tied_agents(self.scenario.tied)
         for name, spec in self.scenario.agents.items():
             owner = spec.share or name
             key = f"share:{owner}" if spec.share else kind_of[name]
@@ -171,9 +171,7 @@ class _Builder:
                 categories=self._categories(name, spec),
                 seed=seed_for(self.seed, "agent", name),
                 p_update=spec.p_update,
-                participation_seed=seed_for(
-                    self.seed, "update", spec.share or min(agents_tied_to(name, ties))
-                ),
+                participation_seed=seed_for(self.seed, "update", spec.share or min(tied.get(name, (name,)))),
                 layout=FanIn(fan_in),
                 replicas=Replicas(device=self.device),
             )

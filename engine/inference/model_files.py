@@ -25,10 +25,11 @@ from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.export import agent_module, argument_names, export, observed
 from antiphon.errors import RunError, ScenarioError, suggest
+from antiphon.formats import FORMATS, OWN
 
-__all__ = ["FORMATS", "write_agent", "write_system"]
+__all__ = ["SUFFIXES", "write_agent", "write_system"]
 
-FORMATS = (".pt2", ".onnx", ".safetensors")
+SUFFIXES = (".pt2", ".onnx", ".safetensors")
 """Suffixes of the files."""
 _ROWS = 2
 """Of the example that a module is traced with; files take any number."""
@@ -46,7 +47,7 @@ def write_system(system: System, path: Path, agents: Sequence[str] | None, reado
 
     Args:
         system: What is written.
-        path: Its suffix, one of `FORMATS`, is the format.
+        path: Its suffix, one of `SUFFIXES`, is the format.
         agents: Of a module, whose outputs it returns; None: the `readouts`. Of weights, whose; None: all.
         readouts: The scenario's.
 
@@ -101,8 +102,8 @@ def write_agent(agent: Agent, path: Path) -> Path:
 
 
 def _format(path: Path) -> str:
-    if path.suffix not in FORMATS:
-        raise RunError(f"export: '{path.name}' is of no known format; end it in {', '.join(FORMATS)}")
+    if path.suffix not in SUFFIXES:
+        raise RunError(f"export: '{path.name}' is of no known format; end it in {', '.join(SUFFIXES)}")
     if path.suffix == ".onnx":
         for package in ("onnx", "onnxscript"):
             if importlib.util.find_spec(package) is None:
@@ -118,7 +119,8 @@ def _write_weights(path: Path, learners: Mapping[str, Learner]) -> Path:
         for held in (learner.parameters, learner.buffers)
         for name, tensor in held.items()
     }
-    return _replace(path, partial(save_file, tensors))
+    metadata = {"format": "pt", "antiphon": OWN, "antiphon_format": str(FORMATS["weights"].version)}
+    return _replace(path, partial(save_file, tensors, metadata=metadata))
 
 
 def _write_module(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from math import prod
 
 import networkx as nx
@@ -11,9 +13,12 @@ from antiphon.engine.build.learning_groups import group_agents
 from antiphon.engine.core.clock import Clock
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import Description
-from antiphon.scenarios import Scenario, warnings
+from antiphon.scenarios import ChannelSpec, Scenario, warnings
 
 __all__ = ["advice"]
+
+_MOST_WALKED = 300_000
+"""Agents and channels that are walked through, at most, in search of late messages."""
 
 _WIDE = 4096
 """Zeros and ones of a one-hot observation of several values, at most, without a warning."""
@@ -73,11 +78,17 @@ def _wide(scenario: Scenario, env: Description) -> Iterator[str]:
 
 def _late(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of objectives whose messages are about an example that is no longer shown."""
+    if sum(channel.link.delay for channel in scenario.channels) < env.hold:
+        return
     graph = _delays(scenario)
+    walks = max(1, _MOST_WALKED // (len(scenario.agents) + len(scenario.channels)))
     order = list(nx.topological_sort(graph)) if nx.is_directed_acyclic_graph(graph) else []
     for name, agent in scenario.agents.items():
         if agent.objective is None or agent.align:
             continue
+        if not walks:
+            return
+        walks -= 1
         ages = _ages(graph, order, name).items()
         observers = [(steps, source) for source, steps in ages if scenario.agents[source].observes]
         late = [(steps, source) for steps, source in observers if steps >= env.hold and source != name]
@@ -136,6 +147,10 @@ def _never_learning(scenario: Scenario) -> Iterator[str]:
 
 def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of locked channels of whose messages at least half are read in a later window, where their credit ends."""
+    sent_in: dict[str, list[ChannelSpec]] = {}
+    for channel in scenario.channels:
+        if channel.coupling == "locked":
+            sent_in.setdefault(channel.sender, []).append(channel)
     for group in scenario.locked_groups():
         if len(group) < 2:
             continue
@@ -144,18 +159,23 @@ def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
         # What is on its way when an episode ends is void, not lost.
         if length is None or length == env.episode_steps:
             continue
-        for channel in scenario.channels:
-            if channel.coupling != "locked" or channel.sender not in group:
-                continue
+        for channel in sorted(
+            (c for name in group for c in sent_in.get(name, ())), key=lambda one: one.order
+        ):
             clocks = [scenario.agents[end].clock for end in (channel.sender, channel.receiver)]
             sender, receiver = (Clock(clock.period, clock.phase) for clock in clocks)
-            sent = [step for step in range(length, 2 * length) if sender.due(step)]
-            lost = sum(receiver.following(step + channel.link.delay) >= 2 * length for step in sent)
+            sent = range(sender.following(length), 2 * length, sender.period)
+            kept = bisect_left(sent, 2 * length, key=partial(_read_at, receiver, channel.link.delay))
+            lost = len(sent) - kept
             if lost and 2 * lost >= len(sent) and channel.link.delay < length:
                 yield (
                     f"channel {channel.name}: {lost} of {len(sent)} messages of a window are read after its end, where "
                     "their credit is lost; use a longer unroll, or `unroll: episode`"
                 )
+
+
+def _read_at(receiver: Clock, delay: int, step: int) -> int:
+    return receiver.following(step + delay)
 
 
 def _mixed(scenario: Scenario) -> Iterator[str]:
@@ -169,19 +189,24 @@ def _mixed(scenario: Scenario) -> Iterator[str]:
 
 
 def _lags(scenario: Scenario) -> dict[str, int]:
-    """Age in steps of the example that each agent works on."""
-    lags = dict.fromkeys(scenario.agents, 0)
-    for _ in scenario.agents:
-        found = dict.fromkeys(lags, 0)
-        for name, agent in scenario.agents.items():
-            inputs = scenario.inputs_of(name)
-            if agent.align and inputs:
-                chosen = next((c for c in inputs if c.name == agent.align), inputs[0])
-                found[name] = lags[chosen.sender] + chosen.link.delay
-        if found == lags:
-            break
-        lags = found
-    return lags
+    """Age in steps of the example that each agent works on: the delays along the channels that agents are aligned to, of a
+    cycle as many as there are agents.
+    """
+    before, lags = {name: name for name in scenario.agents}, dict.fromkeys(scenario.agents, 0)
+    for name, agent in scenario.agents.items():
+        inputs = scenario.inputs_of(name)
+        if agent.align and inputs:
+            chosen = next((c for c in inputs if c.name == agent.align), inputs[0])
+            before[name], lags[name] = chosen.sender, chosen.link.delay
+    found, at, hops = dict.fromkeys(scenario.agents, 0), {name: name for name in before}, len(before)
+    while hops:  # `before` and `lags` are of 1, 2, 4, … channels
+        if hops % 2:
+            found = {name: lag + lags[at[name]] for name, lag in found.items()}
+            at = {name: before[end] for name, end in at.items()}
+        lags = {name: lag + lags[before[name]] for name, lag in lags.items()}
+        before = {name: before[end] for name, end in before.items()}
+        hops //= 2
+    return found
 
 
 def _waiting_for_each_other(scenario: Scenario) -> Iterator[str]:

@@ -14,10 +14,12 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from antiphon.engine.runs.facts import check_facts, check_result
 from antiphon.engine.runs.lock import DirectoryLock, remove_abandoned, remove_temporary
 from antiphon.errors import RunError, ScenarioError
 from antiphon.files import (
@@ -155,7 +157,7 @@ class RunDirectory:
         path = Path(path)
         if not os.path.lexists(path / "run.json"):
             raise RunError(f"{path}: no run there (a run directory holds run.json)")
-        facts = read_object(path / "run.json", _check_facts)
+        facts = read_object(path / "run.json", _check_run)
         written = facts.get("versions")
         writer = written.get("antiphon") if isinstance(written, dict) else None
         check_format("run", facts["format"], path / "run.json", writer)
@@ -186,6 +188,12 @@ class RunDirectory:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    def tidy(self) -> None:
+        """Remove what a process left that was killed after the run's end was written, if nobody writes here and it can be."""
+        with suppress(RunError, OSError):
+            self.lock()
+            self.release()
 
     def check_in_place(self) -> None:
         """Raise RunError where the directory that this process writes in was deleted, moved or replaced by another."""
@@ -276,7 +284,7 @@ class RunDirectory:
     @property
     def result(self) -> dict[str, Any] | None:
         """The content of result.json; None where there is none (yet); RunError where it is damaged."""
-        return read_object(self.path / "result.json", fix=DELETE) or None
+        return read_object(self.path / "result.json", check_result, DELETE) or None
 
     @property
     def checkpoints(self) -> list[Path]:
@@ -348,20 +356,10 @@ def facts_of(
     }
 
 
-def _check_facts(facts: dict[str, Any]) -> None:
-    """Raise ValueError or KeyError where what everybody relies on is missing or of another kind."""
-    if facts["format"] > FORMAT:
-        return
-    numbers = [facts[key] for key in ("seconds", "steps", "step", "seed", "threads")]
-    if not isinstance(facts.get("values", {}), dict) or not all(isinstance(n, int | float) for n in numbers):
-        raise ValueError("another kind of value")
-    origin, weights = facts.get("origin"), facts.get("weights", [])
-    if origin is not None and not (isinstance(origin["run"], str) and isinstance(origin["step"], int)):
-        raise ValueError("another kind of origin")
-    for taken in weights:
-        names, steps = (taken["agent"], taken["from"]), (taken["step"], taken["from_step"])
-        if not (all(isinstance(n, str) for n in names) and all(isinstance(n, int) for n in steps)):
-            raise ValueError("another kind of weights")
+def _check_run(facts: dict[str, Any]) -> None:
+    """Raise ValueError or KeyError where run.json of the present version is no such file; others may be anything."""
+    if facts["format"] == FORMATS["run"].version:
+        check_facts(facts)
 
 
 def _versions() -> dict[str, str]:

@@ -16,19 +16,20 @@ import socket
 import stat
 import time
 import weakref
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from antiphon.errors import RunError
-from antiphon.files import unwritable
+from antiphon.files import writing
 
 try:
     import fcntl
 except ImportError:  # not on this operating system
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["LOCK", "DirectoryLock", "remove_abandoned", "remove_temporary"]
+__all__ = ["LOCK", "DirectoryLock", "locked", "remove_abandoned", "remove_temporary"]
 
 LOCK = "run.lock"
 """The file's name in a run directory."""
@@ -56,10 +57,8 @@ class DirectoryLock:
 
     def __init__(self, folder: Path, name: str = LOCK) -> None:
         self.path = folder / name
-        try:
+        with writing(self.path):
             descriptor = self._open()
-        except OSError as error:
-            raise unwritable(self.path, error) from None
         self._paths, self._descriptor = [self.path], descriptor
         self._release = weakref.finalize(self, _release, descriptor, self._paths, os.getpid())
 
@@ -190,6 +189,30 @@ def _release(descriptor: int, paths: list[Path], pid: int) -> None:
                 path.unlink()
     with suppress(OSError):
         os.close(descriptor)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing in a folder of results, which is made if need be, and removed again if it stays empty.
+
+    What killed processes left half-written there is removed.
+
+    Raises:
+        RunError: As of `DirectoryLock`.
+    """
+    made = not folder.exists()
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    lock = DirectoryLock(folder)
+    try:
+        remove_temporary(folder)
+        remove_abandoned(folder)
+        yield
+    finally:
+        lock.release()
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def remove_temporary(folder: Path) -> None:

@@ -141,6 +141,7 @@ def resume(
     if until < step:
         raise RunError(f"--steps: {until}, but {path} has done {step} already; give more")
     if until == step and done and result is not None:
+        directory.tidy()
         return Outcome("done", result=result)
     return _resumed(directory, until, scenario, division)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +24,9 @@ from antiphon.files import DELETE, finite, read_object, write_json
 from antiphon.scenarios.training import OF_AGENTS, RecorderSpec
 from antiphon.telemetry import CsvRecorder, Figure, Recorder, Recorders
 from antiphon.telemetry.channels.recorder import ChannelsWriter
-from antiphon.telemetry.csv_files import DigestsCsv, read_figures
+from antiphon.telemetry.csv_files import DigestsCsv, read_digests, read_figures
 from antiphon.telemetry.event_file import EventFile
-from antiphon.telemetry.parts.parts_csv import PartsCsv
+from antiphon.telemetry.parts.parts_csv import PartsCsv, read_parts
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
@@ -190,6 +190,9 @@ class RunWriter(Observer):
         digests = DigestsCsv(directory.path / "digests.csv", resumed)
         board = telemetry.TensorBoardRecorder(directory.path, start)
         own = [_recorder(spec, directory.path) for spec in scenario.telemetry.recorders]
+        if resumed is not None:  # a damaged table is found before another one is rewritten
+            read_digests(directory.path / "digests.csv")
+            read_parts(directory.path / "parts.csv")
         files = Recorders([CsvRecorder(table, resumed), digests, board, *self._parts_recorders(), *own])
         try:
             files.begin(description)
@@ -277,6 +280,8 @@ class RunWriter(Observer):
         """Write a checkpoint, run.json and result.json; after an exception only its reason, into run.json."""
         if simulation is not self._simulation:
             return
+        if self._clock is None and not self.running:
+            return  # it has ended before, and could not be gone on with: its end stays as it is
         self._trained, self._ended_at = False, simulation.now
         if outcome.status in ("failed", "interrupted"):
             self._note_end("stopped" if outcome.status == "interrupted" else "failed", outcome.error)
@@ -381,12 +386,14 @@ def keep_measured(
     path = directory.path / _MEASURED
     measured = {kind: {"step": simulation.now, **content} for kind, content in found.items()}
     write_json(path, read_object(path, fix=DELETE) | measured)
-    if directory.facts["exit"] == "running":
-        return False
-    events = EventFile(directory.path)
     try:
-        writer = ChannelsWriter(events, describe_run(simulation.scenario, directory.facts), None)
-        writer.figures(simulation.now, rows)
+        directory.lock()
+    except RunError:  # the run goes on
+        return False
+    try:
+        with closing(EventFile(directory.path)) as events:
+            writer = ChannelsWriter(events, describe_run(simulation.scenario, directory.facts), None)
+            writer.figures(simulation.now, rows)
     finally:
-        events.close()
+        directory.release()
     return True

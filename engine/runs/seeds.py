@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from antiphon.engine.core.environment import EnvironmentRunner, with_own_env
 from antiphon.engine.core.records import joined
 from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.lock import locked
 from antiphon.engine.runs.observers import OnStep, Scores
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin, check_empty
@@ -28,7 +29,8 @@ from antiphon.engine.simulation import Simulation
 from antiphon.engine.state.checkpoint import read_simulation
 from antiphon.engine.step.replicated_engine import Replica, ReplicatedEngine
 from antiphon.errors import DivergenceError, ScenarioError
-from antiphon.files import write_json, writing
+from antiphon.files import write_json
+from antiphon.formats import FORMATS
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.scenarios.training import OF_AGENTS
 from antiphon.telemetry.over_seeds import OverSeeds
@@ -177,7 +179,8 @@ class MultiSeedOutcome:
     def result(self) -> dict[str, Any]:
         """The object of `--json`."""
         seeds = [dict(outcome.result) for outcome in self.outcomes.values()]
-        return {"seeds": seeds, "summary": summary_of(seeds), "apart": self.sequential_reason}
+        form = FORMATS["seeds"].version
+        return {"format": form, "seeds": seeds, "summary": summary_of(seeds), "apart": self.sequential_reason}
 
 
 class MultiSeedRun:
@@ -214,7 +217,7 @@ class MultiSeedRun:
             elif (directory := request.existing(path)) is not None:
                 self._existing[index] = directory
         begun = {index: directory.checkpoint_step for index, directory in self._existing.items()}
-        begun |= dict.fromkeys(self._ended, self.until)
+        begun |= dict.fromkeys(self._ended, self.until) | self._common_steps()
         self._steps = [begun.get(index, 0) for index in range(len(requests))]
         self._groups = self._group_runs()
         several = next((group for group in self._groups if len(group) > 1), None)
@@ -226,6 +229,30 @@ class MultiSeedRun:
                 )
         if self.sequential_reason is not None:
             self._groups = [[index] for group in self._groups for index in group]
+
+    def _common_steps(self) -> dict[int, int]:
+        """Return the steps from which runs go on that were trained together and killed between their checkpoints.
+
+        It is the newest step of which all have one, so that they go on together, to the bits of the run that nobody killed;
+        those that had come to their end before the others are trained anew from there.
+        """
+        together: dict[tuple[int, ...], dict[int, RunDirectory]] = {}
+        for index, request in enumerate(self.requests if self._resume else ()):
+            directory = self._existing.get(index) or request.existing(self.paths[index])
+            facts = {} if directory is None else directory.facts
+            if directory is not None and "alone_from" not in facts and facts["exit"] != "diverged":
+                together.setdefault(tuple(facts.get("together") or ()), {})[index] = directory
+        found: dict[int, int] = {}
+        for seeds, members in together.items():
+            if len(seeds) < 2 or not members.keys() - self._ended.keys():
+                continue
+            common = set.intersection(*(_newest_steps(directory) for directory in members.values()))
+            for index, directory in members.items() if common else ():
+                found[index] = max(common)
+                if index in self._ended and max(common) < self.until:
+                    del self._ended[index]
+                    self._existing[index] = directory
+        return found
 
     def _group_runs(self) -> list[list[int]]:
         """Group the indices of runs by what must be equal to train them together: step, dtype and threads."""
@@ -255,6 +282,12 @@ class MultiSeedRun:
             checkpoint_every: As of `RunWriter`.
             summary_dir: A folder for TensorBoard events with means and bands, and seeds.json: the object of `--json`.
         """
+        with nullcontext() if summary_dir is None else locked(summary_dir):
+            return self._train(on_step, checkpoint_every, summary_dir)
+
+    def _train(
+        self, on_step: OnStep | None, checkpoint_every: int | None, summary_dir: Path | None
+    ) -> MultiSeedOutcome:
         outcomes = dict(self._ended)
         bands = None if summary_dir is None else self._open_bands(summary_dir)
         try:
@@ -273,8 +306,6 @@ class MultiSeedRun:
         exit_code = max(codes) if max(codes) > 128 or 0 not in codes else 0
         outcome = MultiSeedOutcome(by_seed, self.sequential_reason, exit_code)
         if summary_dir is not None:
-            with writing(summary_dir):
-                summary_dir.mkdir(parents=True, exist_ok=True)
             write_json(summary_dir / "seeds.json", outcome.result)
         return outcome
 
@@ -303,7 +334,7 @@ class MultiSeedRun:
         self, group: Sequence[int], on_step: OnStep | None, every: int | None, bands: OverSeeds | None
     ) -> list[Outcome]:
         recorders = [] if bands is None else [bands.recorder(index) for index in group]
-        if len(group) == 1:
+        if len(group) == 1 and not self._ends_alone(group[0]):
             request, path = self.requests[group[0]], self.paths[group[0]]
             run = begin(request, path, resume_if_exists=self._resume)
             return run.train(on_step, every, recorders)
@@ -316,11 +347,21 @@ class MultiSeedRun:
             run = Run(replicas.simulations, self._directories(group, replicas), self.until, replicas.step)
             return run.train(on_step, every, recorders)
 
+    def _ends_alone(self, index: int) -> bool:
+        """Return whether a run has taken its last step together with others, and been killed before its end was written."""
+        there = self._existing.get(index)
+        return (
+            there is not None
+            and self._steps[index] == self.until
+            and len(there.facts.get("together") or ()) > 1
+        )
+
     def _build(self, group: Sequence[int]) -> Seeds:
         """Build the replicas of a group, at the step they go on from."""
         request, existing = self.requests[group[0]], self._existing.get(group[0])
         device, facts = chosen_device(request.device), {} if existing is None else existing.facts
-        resumed = existing is not None and bool(existing.checkpoints)
+        step = f"checkpoints/step-{self._steps[group[0]]:09d}"
+        resumed = existing is not None and (existing.path / step / "state.json").exists()
         replicas = Seeds(
             without_weights(request.scenario) if resumed else request.scenario,
             [self.requests[index].seed for index in group],
@@ -332,7 +373,7 @@ class MultiSeedRun:
         with ExitStack() as undo:
             undo.callback(replicas.close)
             for index, simulation in zip(group, replicas.simulations, strict=True) if resumed else ():
-                saved = read_simulation(self._existing[index].path, request.given, device)
+                saved = read_simulation(self._existing[index].path / step, request.given, device)
                 simulation.scenario = request.scenario
                 simulation.load_saved(saved)
                 check_continues(simulation)
@@ -348,9 +389,9 @@ class MultiSeedRun:
             undo.callback(replicas.close)
             for index in group:
                 directory = self._existing.get(index)
-                if directory is not None:
+                if directory is not None and self._steps[index] < self.until:
                     directory.note(together=seeds)
-                else:
+                elif directory is None:
                     request, path = self.requests[index], self.paths[index]
                     directory = RunDirectory.create(path, request.scenario, request.facts | facts)
                     undo.callback(shutil.rmtree, path, ignore_errors=True)
@@ -358,6 +399,12 @@ class MultiSeedRun:
                 directories.append(directory)
             undo.pop_all()
         return directories
+
+
+def _newest_steps(directory: RunDirectory) -> set[int]:
+    """Return the steps of a run's newest two checkpoints; of less than two, 0 is one."""
+    steps = [int(path.name.removeprefix("step-")) for path in directory.checkpoints]
+    return set([0, *steps][-2:])
 
 
 def summary_of(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

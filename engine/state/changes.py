@@ -11,7 +11,7 @@ from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parts import AgentSpec, ChannelSpec
 from antiphon.scenarios.problems import DocumentError, Path
 from antiphon.scenarios.spec import frozen_data, plain
-from antiphon.scenarios.ties import agents_tied_to
+from antiphon.scenarios.ties import tied_agents
 
 __all__ = ["AGENT_KEYS", "CHANNEL_KEYS", "changed"]
 
@@ -91,7 +91,7 @@ def _with_shared_parameters(scenario: Scenario, name: str) -> Sequence[str]:
     """An agent and those that share parameters with it or are tied to it, which are set together."""
     group = scenario.agents[name].share
     if group is None:
-        return agents_tied_to(name, scenario.tied)
+        return tied_agents(scenario.tied).get(name, (name,))
     return [other for other, spec in scenario.agents.items() if spec.share == group]
 
 

@@ -226,7 +226,8 @@ def _manifest(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or not {"format", "sha256"} <= found.keys():
         raise _damaged(path, "state.json has no checksum")
     check_format("checkpoint", found["format"], path, found.get("antiphon"))
-    found.pop(_OWN_DIGEST, None)
+    if found.pop(_OWN_DIGEST, None) is not None and written is None:
+        raise _damaged(path, "state.json is not what was written (checksum)")
     if not found.keys() <= _ENTRIES.keys() or not all(
         isinstance(found.get(name), kinds) for name, kinds in _ENTRIES.items()
     ):
@@ -338,6 +339,12 @@ class Saved:
     described: dict[str, Any] | None = None
     """The scenario that holds Python objects, described; None: it is a document, or was saved before they were."""
 
+    def unfit(self, error: Exception) -> RunError:
+        """Return the error of a checkpoint whose state is not that of its scenario, by the first thing that is wrong."""
+        what = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        reason = " ".join(what.split())[:120]
+        return _damaged(self.place, f"its state does not fit its scenario ({reason})")
+
     @property
     def obstacle(self) -> str | None:
         """Why no step can follow; None: a run can go on from it."""
@@ -390,7 +397,9 @@ def read_simulation(path: Path, scenario: Scenario | None, device: torch.device 
     """
     place = latest(path)
     manifest, state = read(place, device)
-    document, seed, dtype = manifest["scenario"], manifest["seed"], getattr(torch, manifest["dtype"])
+    document, seed, dtype = manifest["scenario"], manifest["seed"], getattr(torch, manifest["dtype"], None)
+    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise _damaged(place, f"state.json: dtype: there is no {manifest['dtype'][:40]!r}")
     if scenario is None:
         if document is None:
             raise RunError(

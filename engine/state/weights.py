@@ -240,16 +240,20 @@ def read_learners(source: str | Path, agents: Collection[str]) -> SavedLearners:
         return {name: learner if name in agents else {} for name, learner in learners}
 
     manifest, learners = read(place, part=wanted)
-    right = all(
-        isinstance(own.get(part), dict)
-        and all(isinstance(tensor, torch.Tensor) for tensor in own[part].values())
-        for name, own in learners.items()
-        if name in agents
+    for name in agents:
+        if name in learners and not _is_learner(learners[name]):
+            raise RunError(
+                f"{place}: state.json: has no parameters of '{name}'; take those of another checkpoint"
+            )
+    return SavedLearners(place, manifest["step"], manifest["sha256"], learners)
+
+
+def _is_learner(saved: Any) -> bool:
+    return isinstance(saved, dict) and all(
+        isinstance(saved.get(part), dict)
+        and all(isinstance(tensor, torch.Tensor) for tensor in saved[part].values())
         for part in _PARTS
     )
-    if not right:
-        raise RunError(f"{place}: state.json: has no parameters by agent; take weights of another checkpoint")
-    return SavedLearners(place, manifest["step"], manifest["sha256"], learners)
 
 
 def take_weights(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 from typing import Any
 
 from antiphon.engine.runs.library import template_named
@@ -24,6 +26,13 @@ from antiphon.scenarios.training import OF_AGENTS, OF_KIND, OF_TRAINING, split_m
 
 __all__ = ["Candidate", "Line", "Plan", "PlannedRun", "StudyOptions", "Templates", "plan", "worded"]
 
+
+_MOST_LINES, _MOST_RUNS = 3_000, 20_000
+"""Of a study: lines of the table (each value that is tuned counted), and runs."""
+_MOST_SECONDS = 10.0
+"""In which the scenarios of a study are made."""
+_SECONDS, _SECONDS_EACH = 2e-3, 7e-5
+"""In which a scenario is made: for itself, and for each agent and channel."""
 
 Templates = Mapping[str, Template | PythonTemplate]
 """By the name that rows give them."""
@@ -153,8 +162,9 @@ def plan(spec: StudySpec, options: StudyOptions, templates: Templates | None = N
         row.scenario: (templates or {}).get(row.scenario) or template_named(row.scenario) for row in rows
     }
     titles = [row.name or loaded[row.scenario].name for row in rows]
+    counts = Counter(titles)
     for title in titles:
-        if titles.count(title) > 1:
+        if counts[title] > 1:
             raise ScenarioError(f"{spec.study}: two rows are called {title!r}; give one of them a name")
     every = [variants_of(spec, row, loaded[row.scenario]) for row in rows]
     known = {name for variants in every for name in variants}
@@ -214,6 +224,7 @@ class _Builder:
         self.lines: list[Line] = []
         self.runs: dict[str, PlannedRun] = {}
         self._names: dict[tuple[str, int], str] = {}
+        self._lines, self._seconds = 0, 0.0
 
     def add(
         self,
@@ -228,6 +239,8 @@ class _Builder:
         axes = {name: values for name, values in self.spec.grid_of(row).items() if name not in options.values}
         grid = {axis: budget.grid.get(axis, values) for axis, values in axes.items()}
         tune = {name: values for name, values in self.spec.tune_of(row).items() if name not in fixed}
+        chosen = [name for name in variants if not options.variants or name in options.variants]
+        self._count(len(chosen) * prod(len(values) for values in (*grid.values(), *tune.values())))
         for point in _product(grid):
             for name, variant in variants.items():
                 if options.variants and name not in options.variants:
@@ -244,6 +257,16 @@ class _Builder:
                     for tuned in _product(tune)
                 ]
                 self.lines.append(Line(title, point, name, scoring, _paper(row, name, point), candidates))
+
+    def _count(self, lines: int) -> None:
+        """Count lines of the table, each with what is tuned, before they are made; refuse too many."""
+        self._lines += lines
+        runs = self._lines * (self.options.seeds or self.budget.seeds)
+        if self._lines > _MOST_LINES or runs > _MOST_RUNS:
+            raise ScenarioError(
+                f"{self.spec.study}: {self._lines:,} lines, {runs:,} runs; a study has at most {_MOST_LINES:,} and "
+                f"{_MOST_RUNS:,}: take fewer values, variants or seeds"
+            )
 
     def _runs(
         self,
@@ -271,6 +294,12 @@ class _Builder:
             )
             if follows or not same:
                 scenario = self._scenario(request, label)
+                self._seconds += _SECONDS + _SECONDS_EACH * (len(scenario.agents) + len(scenario.channels))
+                if self._seconds > _MOST_SECONDS:
+                    message = (
+                        f"its runs take more than {_MOST_SECONDS:g} s to be made, from {' '.join(label)} on"
+                    )
+                    raise ScenarioError(f"{self.spec.study}: {message}; divide it into several studies")
                 same = str(id(scenario)) if request.given else repr(scenario)
             key = (same, seed)
             if key not in self._names:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Container, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from itertools import pairwise
@@ -145,18 +145,23 @@ class Pool:
         """Groups that are at work and may yet turn out to be single runs."""
         self._changed = threading.Condition()
 
-    def answers(self, jobs: Sequence[Job]) -> Generator[tuple[int, Answer], None, None]:
-        """Carry out jobs in order and yield (index, answer of `work`) as they end.
+    def answers(
+        self, jobs: Sequence[Job], done: Container[int] = ()
+    ) -> Generator[tuple[int, Answer], None, None]:
+        """Carry out jobs in order, but for those `done`, and yield (index, answer of `work`) as they end.
+
+        Those done count where jobs are grouped: the others are together with the same ones whenever they are carried out.
 
         Ctrl-C or SIGTERM stops them with checkpoints; no further one is begun, and none once the caller
         closes this iterator.
         """
-        self._waiting.extend(_grouped(jobs, self._jobs))
+        groups = ([one for one in group if one[0] not in done] for group in _grouped(jobs, self._jobs))
+        self._waiting.extend(group for group in groups if group)
         if self._jobs == 1:
             yield from self._here()
             return
         ended: queue.Queue[tuple[int, Answer] | None] = queue.Queue()
-        count = min(self._jobs, len(jobs))
+        count = min(self._jobs, sum(map(len, self._waiting)))
         threads = [threading.Thread(target=self._serve, args=(ended,)) for _ in range(count)]
         with stop_signals(self._stop) as self.stopped:
             for thread in threads:

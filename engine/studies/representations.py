@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.engine.studies.figures import described, styles_of
 from antiphon.files import DELETE, read_object, write_csv, write_json
+from antiphon.formats import FORMATS
 from antiphon.telemetry.pictures import new_figure, save_figure
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _QUANTITIES = {
     "probe_test": "linear probe, test %",
     "weight_norm": "norm of weights",
 }
+_FORMAT = FORMATS["representations"].version
 _ACROSS = 4
 _PANEL = 2.6
 """Inches."""
@@ -39,7 +41,8 @@ def kept_representations(path: Path, steps: int) -> dict[str, Any] | None:
     What was measured after another number of steps is of no use.
     """
     kept = read_object(path / _FILE, fix=DELETE)
-    return kept if kept.get("steps") == steps else None
+    same = (kept.get("format", 1), kept.get("steps")) == (_FORMAT, steps)  # the first ones lack it
+    return kept if same else None
 
 
 def measure_representations(path: Path, steps: int, scenario: Scenario | None = None) -> None:
@@ -61,6 +64,7 @@ def measure_representations(path: Path, steps: int, scenario: Scenario | None = 
         norms = weight_norms(simulation)
     agents = list(probes)
     found = {
+        "format": _FORMAT,
         "steps": steps,
         "agents": agents,
         "probe_train": [probes[name].train for name in agents],

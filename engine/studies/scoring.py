@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from antiphon.engine.runs.facts import check_scores
 from antiphon.errors import ScenarioError
 from antiphon.extensions import name_of
 from antiphon.files import DELETE, read_object, write_json
@@ -86,7 +87,7 @@ def _with_error(values: Mapping[str, float | None]) -> dict[str, float]:
 
 def kept_scores(path: Path, steps: int) -> dict[str, dict[str, float]]:
     """Return what a finished run has been scored, by `Scoring.name`; scores after another number of steps are of no use."""
-    kept = read_object(path / _FILE, fix=DELETE)
+    kept = read_object(path / _FILE, check_scores, DELETE)
     same = (kept.get("format"), kept.get("steps")) == (_FORMAT, steps)
     scores: dict[str, dict[str, float]] = kept.get("scores", {}) if same else {}
     return scores

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.engine.metrics.description import graph_of
+from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.lock import locked
 from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.engine.studies.curves import learning_curves, read_curves, write_curves
 from antiphon.engine.studies.figures import draw_curves, draw_figure
@@ -113,6 +115,8 @@ class Study:
         """
         runs = self.plan.runs
         kept = {name: found for name, run in runs.items() if (found := self._kept(run)) is not None}
+        for name in [name for name in kept if not kept.keys() >= self._trained_with(runs[name])]:
+            del kept[name]  # its end was written, and those of others not: they end together
         finished: dict[str, Finished] = {}
         failed: dict[str, str] = {}
 
@@ -127,15 +131,16 @@ class Study:
 
         for name, found in kept.items():
             end(runs[name], found)
-        todo = [run for name, run in runs.items() if name not in kept]
-        processes = 1 if self.in_process is not None else min(jobs, max(len(todo), 1))
+        planned = list(runs.values())
+        processes = 1 if self.in_process is not None else min(jobs, len(planned))
         pool, represent = Pool(processes, self._python), self.spec.representations
         wanted = [
-            job_of(r.request, self.directory / r.name, r.scorings, representations=represent) for r in todo
+            job_of(r.request, self.directory / r.name, r.scorings, representations=represent) for r in planned
         ]
-        with closing(pool.answers(wanted)) as answers:
+        done = {index for index, run in enumerate(planned) if run.name in kept}
+        with locked(self.directory), closing(pool.answers(wanted, done)) as answers:
             for index, answer in answers:
-                run = todo[index]
+                run = planned[index]
                 if answer["result"] is None and answer["exit_code"] == _BAD_INPUT:
                     raise RunError(f"{run.label} s{run.seed}: {answer['error']}")
                 if answer["result"] is None or answer["exit_code"] > 128:
@@ -153,6 +158,12 @@ class Study:
         if self.spec.curves:
             write_curves(result, self.directory)
         return StudyOutcome(result, 1 if failed else 0, missing=self._draw(result))
+
+    def _trained_with(self, run: PlannedRun) -> set[str]:
+        """Return the names of the runs that a run was trained together with, as far as they are of this study."""
+        seeds = RunDirectory.open(self.directory / run.name).facts.get("together") or ()
+        names = {f"{run.name.removesuffix(f'-s{run.seed}')}-s{seed}" for seed in seeds}
+        return names & self.plan.runs.keys()
 
     def _check(self, run: PlannedRun, found: Finished) -> None:
         """Raise ScenarioError where a run that has ended does not know a metric of the environment's."""

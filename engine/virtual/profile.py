@@ -33,7 +33,7 @@ __all__ = [
 
 SECONDS_A_DAY = 86400.0
 _MOST = 100_000
-"""Machines of a group, at most."""
+"""Machines of a group and of a cluster, at most."""
 _SUFFIXES = (".yaml", ".yml")
 _LIBRARY = Path(__file__).with_name("profiles")
 
@@ -235,6 +235,8 @@ class ClusterProfile(Spec):
                     ("links", index), f"a second link between {first} and {second}; leave one out"
                 )
             links[pair] = index
+        if self.size > _MOST:
+            raise DocumentError(("machines",), f"{self.size:,} machines; a cluster has at most {_MOST:,}")
         for first, second in combinations_with_replacement(self.machines, 2):
             needed = first != second or self.machines[first].count > 1
             if needed and frozenset((first, second)) not in links:

@@ -89,7 +89,7 @@ def read(path: Path, columns: Chosen | None) -> dict[str, Any]:
 
 
 def _beside(path: Path, signal: str, parts: Sequence[Any]) -> Any:
-    arrays = [np.asarray(part, dtype=np.float64) for part in parts]
+    arrays = [_floats(part) for part in parts]
     shapes = [array.shape for array in arrays]
     if len(set(shapes)) > 1 or len(shapes[0]) != 1:
         raise DataError(
@@ -97,6 +97,12 @@ def _beside(path: Path, signal: str, parts: Sequence[Any]) -> Any:
             "and length can be laid side by side"
         )
     return np.stack(arrays, 1)
+
+
+def _floats(values: Any) -> Any:
+    """Return an array or a tensor of any kind of numbers, also of those that numpy does not have, as float64."""
+    with np.errstate(invalid="ignore"):  # a signalling nan becomes a quiet one
+        return np.asarray(values if isinstance(values, np.ndarray) else values.double(), dtype=np.float64)
 
 
 def _npz(path: Path, choose: Choose) -> dict[str, Any]:

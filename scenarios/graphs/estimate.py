@@ -20,7 +20,7 @@ MOST_TRIES = 100
 """Small worlds that are made, at most, until one is connected."""
 _AGENT_SECONDS = 3e-4
 _CHANNEL_SECONDS = 2e-4
-_LAYER_SECONDS = 2e-4
+_LAYER_SECONDS = 2e-3
 _EDGE_SECONDS = 3e-6
 """Of a small world, once it is made."""
 _PAIR_SECONDS = 1.5e-7
@@ -91,9 +91,12 @@ def tries_of(agents: int, neighbours: int) -> int:
 
 
 _NOTHING = Estimate(0, 0)
+_NO_SECTIONS: Mapping[str, Any] = {}
 
 
-def refuse_what_is_too_large(body: Mapping[str, Any], generated: Estimate = _NOTHING) -> None:
+def refuse_what_is_too_large(
+    body: Mapping[str, Any], generated: Estimate = _NOTHING, sections: Mapping[str, Any] = _NO_SECTIONS
+) -> None:
     """Refuse a document whose agents, channels and layers, written out and generated together, are too many.
 
     Raises:
@@ -111,6 +114,13 @@ def refuse_what_is_too_large(body: Mapping[str, Any], generated: Estimate = _NOT
         written.layers,
         generated.search,
     )
+    for name, section in sections.items():
+        layers = Estimate(
+            0, 0, sum(_layers_of(one) for one in (section if isinstance(section, list) else [section]))
+        )
+        problem = layers.problem("layers")
+        if problem is not None:
+            raise DocumentError((name,), problem)
     path: Path = ("graph", "agents")
     noun = "agents"
     if generated.seconds <= written.seconds:
@@ -130,13 +140,15 @@ def refuse_what_is_too_large(body: Mapping[str, Any], generated: Estimate = _NOT
 
 def _layers(agents: object) -> int:
     """Hidden layers of agents that are written out, as far as they can be counted."""
-    count = 0
-    for agent in agents.values() if isinstance(agents, Mapping) else ():
-        network = agent.get("network") if isinstance(agent, Mapping) else None
-        if isinstance(network, Mapping):
-            lists = (network.get(key) for key in ("hidden", "encoder"))
-            count += sum(len(sizes) for sizes in lists if isinstance(sizes, list | tuple))
-    return count
+    return sum(map(_layers_of, agents.values())) if isinstance(agents, Mapping) else 0
+
+
+def _layers_of(agent: object) -> int:
+    network = agent.get("network") if isinstance(agent, Mapping) else None
+    if not isinstance(network, Mapping):
+        return 0
+    lists = (network.get(key) for key in ("hidden", "encoder"))
+    return sum(len(sizes) for sizes in lists if isinstance(sizes, list | tuple))
 
 
 def _in_bytes(count: int) -> str:

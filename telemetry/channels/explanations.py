@@ -38,9 +38,9 @@ _CHANNEL: dict[str, Explanation] = {
     "value": Explanation(
         "value",
         "What the channel's learning signal is worth: 1 is as good as the true gradient, 0 is as good as none, "
-        "below 0 it harms.",
+        "below 0 is worse than none.",
         "diverging",
-        "Measured in forks over a short horizon; look at its interval.",
+        "Measured in forks over a short horizon. Where the interval holds 0, it may as well help as harm.",
         1.0,
     ),
     "value_low": Explanation(

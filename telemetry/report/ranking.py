@@ -179,14 +179,21 @@ def _worded(metric: str, change: _Change | None) -> str:
 
 def _from_table(run: ReportRun, metric: str, about: str) -> Measurement | None:
     """Return the measurement logged in the run's metrics.csv."""
-    found, step = [], 0
+    found, steps = [], set()
     for name, figures in run.table.measured.items():
         if metric not in figures:
             continue
-        step = max(step, figures[metric][0])
+        steps.add(figures[metric][0])
         ends = [figures[end][1] if end in figures else None for end in (f"{metric}_low", f"{metric}_high")]
         found.append(_bar(name, *(_finite(number_) for number_ in (figures[metric][1], *ends))))
-    return Measurement(_ordered(found), f"{about[:-1]}, step {step:,}.") if found else None
+    if not found:
+        return None
+    when = (
+        f"step {max(steps):,}"
+        if len(steps) == 1
+        else f"each channel's own, steps {min(steps):,} to {max(steps):,}"
+    )
+    return Measurement(_ordered(found), f"{about[:-1]}, {when}.")
 
 
 def _bar(name: str, middle: float | None, low: float | None, high: float | None) -> Bar:

@@ -110,7 +110,7 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str, str, float]]:
                     raise ValueError
                 yield int(step), kind, name, metric, float(value)
             except ValueError:
-                what = f"line {lines.number}: '{','.join(row)[:_QUOTED]}' is no row of {','.join(HEADER)}"
+                what = f"line {lines.number}: {','.join(row)[:_QUOTED]!r} is no row of {','.join(HEADER)}"
                 raise ValueError(what) from None
 
 

@@ -105,10 +105,10 @@ def test_intervals_of_independent_measurements_add_in_squares_and_what_holds_0_i
             [middle, middle - down, middle + up], abs=2e-3
         )
     tab.page.mouse.move(0, 0)
-    drawn, whole = (tab.pixel(tab.point("cellPoint", 2)), tab.colours()[2])
-    assert drawn == pytest.approx(whole, abs=3)  # -0.9, all of its interval below 0
-    drawn, whole = (tab.pixel(tab.point("cellPoint", 3)), tab.colours()[3])
-    assert drawn != pytest.approx(whole, abs=20)  # 0.1, an interval on both sides
+    pixel, whole = (tab.pixel(tab.point("cellPoint", 2)), tab.colours()[2])
+    assert pixel == pytest.approx(whole, abs=3)  # -0.9, all of its interval below 0
+    pixel, whole = (tab.pixel(tab.point("cellPoint", 3)), tab.colours()[3])
+    assert pixel != pytest.approx(whole, abs=20)  # 0.1, an interval on both sides
 
 
 def test_a_filter_on_the_figure_is_one_on_the_difference(tab: Tab) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,28 @@ def test_the_matrix_of_few_agents_has_a_cell_per_channel_in_its_colour(tab: Tab)
     assert tab.ask("app.selection()") == {"kind": "channel", "index": 7}
 
 
+def test_many_agents_are_ordered_by_community_and_few_as_given(
+    page: Page, address: str, logdir: Path
+) -> None:
+    """Agents of one community have neighbouring rows; channels within communities gather at the diagonal."""
+    tab = Tab.alone(page, address, "large")
+    tab.push("view-matrix")
+    assert tab.part("order").input_value() == "community"
+    graph = Events(logdir / "large").document("antiphon/graph")
+    agents, channels = graph["agents"], graph["channels"]
+    rows: dict[int, list[float]] = {}
+    for index in range(0, len(channels), 40):
+        rows.setdefault(agents[channels[index]["from"]]["community"], []).append(
+            tab.point("cellPoint", index)[1]
+        )
+    spans = sorted((min(found), max(found)) for found in rows.values())
+    assert len(spans) > 1
+    assert all(above[1] <= below[0] + 1e-6 for above, below in itertools.pairwise(spans))
+    tab.choose("order", "given")
+    tab.choose("run", "made")
+    assert tab.part("order").input_value() == "given"
+
+
 def test_the_matrix_takes_a_thousand_agents_from_step_to_step(page: Page, address: str) -> None:
     """What is seen changes with the slider."""
     tab = Tab.alone(page, address, "large")
@@ -80,8 +103,8 @@ def test_the_timeline_shows_ticks_and_selects(tab: Tab) -> None:
     drawn = {agent: [ink(tab, agent, step) for step in range(16)] for agent in (slow, left)}
     ticks = {step for step in range(16) if step % 4 == 3}
     loud, silent = ([drawn[slow][step] for step in steps] for steps in (ticks, set(range(16)) - ticks))
-    assert min(loud) > max(silent) + 30
-    assert min(drawn[left]) > max(silent) + 30
+    assert min(loud) > max(silent) + 20
+    assert min(drawn[left]) > max(silent) + 20
     tab.click("rowPoint", "agent", slow)
     assert tab.title == "slow"
 

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from antiphon import envs
 from antiphon.engine.simulation import Simulation
+from antiphon.envs.datasets import columns
 from antiphon.errors import DataError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
 from tests.envs.made import message
@@ -31,8 +32,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.savez(tmp_path / "data.npz", x=X, label=LABEL)
     np.savez(tmp_path / "held.npz", x=X[:8], label=LABEL[:8])
     save_file({"x": torch.tensor(X), "label": torch.tensor(LABEL)}, tmp_path / "data.safetensors")
-    columns = {**{f"x{i}": X[:, i] for i in range(3)}, "label": LABEL, "age": LABEL + 20}
-    parquet.write_table(pyarrow.table({**columns, "who": ["she"] * COUNT}), tmp_path / "data.parquet")
+    table = {**{f"x{i}": X[:, i] for i in range(3)}, "label": LABEL, "age": LABEL + 20}
+    parquet.write_table(pyarrow.table({**table, "who": ["she"] * COUNT}), tmp_path / "data.parquet")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -50,6 +51,14 @@ def test_a_file_is_its_tensors(folder: Path, options: dict[str, Any]) -> None:
     env, twin = envs.make({"id": NAME, **options}, batch=5), direct.make(batch=5)
     assert torch.equal(env.reset(seed=3)[0]["x"].float(), twin.reset(seed=3)[0]["x"])
     envs.check_vector_env(lambda: envs.make({"id": NAME, **options}, batch=3, split="test"))
+
+
+def test_columns_of_a_type_that_numpy_does_not_have_are_laid_side_by_side(folder: Path) -> None:
+    values = torch.arange(COUNT, dtype=torch.bfloat16)
+    save_file({"x": values, "y": values + 1}, folder / "short.safetensors")
+    found = columns.read(folder / "short.safetensors", {"both": ("x", "y")})["both"]
+    assert found.dtype == np.float64
+    assert found[:3].tolist() == [[0.0, 1.0], [1.0, 2.0], [2.0, 3.0]]
 
 
 def test_columns_are_chosen_named_and_laid_side_by_side(folder: Path) -> None:

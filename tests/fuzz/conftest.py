@@ -108,15 +108,18 @@ Cases = Callable[..., None]
 
 @pytest.fixture
 def cases(request: pytest.FixtureRequest) -> Cases:
-    """Function that tries inputs: `cases(try_one, default=20)` calls `try_one(case)` for each seed, within the limits."""
+    """Function that tries inputs: `cases(try_one, default=20)` calls `try_one(case)` for each seed, within the limits.
+
+    With `--cases N` there are N of them, or `factor` times as many.
+    """
     if not hasattr(os, "fork"):
         pytest.skip("the limits of processor time and memory need Linux")
     wanted: int | None = request.config.getoption("--cases", None)
     first: int = request.config.getoption("--seed", 0)
 
-    def try_all(try_one: Callable[[Case], Any], default: int = 20) -> None:
+    def try_all(try_one: Callable[[Case], Any], default: int = 20, factor: float = 1) -> None:
         begun = time.process_time()
-        count = default if wanted is None else wanted
+        count = default if wanted is None else int(wanted * factor)
         for number in range(first, first + count):
             case = Case(number)
             try:

@@ -190,8 +190,12 @@ def change_json(case: Case, path: Path, run: Path) -> list[Path]:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):  # it is damaged already
         return []
-    for _ in range(case.choice((1, 1, 1, 2, 5))):
-        case.log.append(_change(case, tree))
+    try:
+        for _ in range(case.choice((1, 1, 1, 2, 5))):
+            case.log.append(_change(case, tree))
+        json.dumps(tree)
+    except RecursionError:  # too deep to be written by Python; `overwrite` makes deeper ones
+        return []
     if path.name == "state.json" and case.random() < 0.8:
         sign(path, tree)
     else:

@@ -182,7 +182,7 @@ def _places(data: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _nested(value: Any, case: random.Random) -> Any:
-    for _ in range(case.choice((1, 5, 60, 200))):
+    for _ in range(case.choice((1, 5, 60, 80))):
         value = [value] if case.random() < 0.5 else {"a": value}
     return value
 

@@ -128,7 +128,7 @@ def test_scenarios(cases: Cases, tmp_path: Path) -> None:
             refused_well(lambda: Scenario.from_yaml(text))
             return
         path = tmp_path / "scenario.yaml"
-        path.write_text(text, encoding="utf-8", errors="surrogateescape" if case.random() < 0.5 else "ignore")
+        path.write_text(text, encoding="utf-8", errors="surrogatepass" if case.random() < 0.5 else "ignore")
         words = ["--json"] if case.random() < 0.3 else []
         command("check", str(path), *words)
 

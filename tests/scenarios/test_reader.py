@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -244,3 +245,16 @@ def test_errors_of_scenarios_name_the_line(old: str, new: str, line: str) -> Non
 def test_numbers_as_people_write_them() -> None:
     scenario = Scenario.from_yaml(SMALL + "training: {optimiser: {lr: 1e-3}, batch: 012}\n")
     assert (scenario.training.optimiser.lr, scenario.training.batch) == (0.001, 12)
+
+
+def test_special_files_are_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(ScenarioError, match=r"pipe\.yaml: is no regular file; copy what it holds into one"):
+        yaml_text.read_file(tmp_path / "pipe.yaml")
+    with pytest.raises(ScenarioError, match=r"^/dev/zero: is no regular file"):
+        yaml_text.read_file(Path("/dev/zero"))
+    (tmp_path / "large.yaml").write_bytes(b"#" * 2_000_001)
+    with pytest.raises(ScenarioError, match=r"large\.yaml: has 2,000,001 bytes; a document has at most"):
+        yaml_text.read_file(tmp_path / "large.yaml")
+    with pytest.raises(ScenarioError, match="cannot be read"):
+        yaml_text.read_file(Path("a\0b"))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import json
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,21 @@ _OF_TIME = {"started", "finished", "seconds", "command", "run_dir"}
 """Of run.json and result.json."""
 
 
-def ended(folder: Path, words: Sequence[str], seconds: float | None = None) -> int | None:
+_OPERATIONS = ("fsync", "replace", "rename", "mkdir", "unlink", "rmdir", "ftruncate")
+"""Functions of `os` that change what is on the disk."""
+
+
+def ended(
+    folder: Path, words: Sequence[str], seconds: float | None = None, operation: int | None = None
+) -> int | None:
     """Run a command in a folder, in a process forked off; return its exit code.
 
-    None: it was killed, for it had not ended after so many seconds.
+    None: it was killed, for it had not ended after so many seconds, or began the operation of this number on files. Without
+    either, `operations.txt` has how many there are.
     """
     process = os.fork()
     if process == 0:
-        _carry_out(folder, words)
+        _carry_out(folder, words, operation)
     if seconds is not None:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
@@ -40,9 +48,11 @@ def ended(folder: Path, words: Sequence[str], seconds: float | None = None) -> i
     return None if code == -signal.SIGKILL else code
 
 
-def _carry_out(folder: Path, words: Sequence[str]) -> None:
+def _carry_out(folder: Path, words: Sequence[str], operation: int | None) -> None:
     """Run a command in this process, which has no other purpose, and end it."""
-    code = 99
+    code, count = 99, itertools.count(1)
+    for name in _OPERATIONS:
+        setattr(os, name, _counted(getattr(os, name), count, operation))
     try:
         os.chdir(folder)
         log = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -51,8 +61,20 @@ def _carry_out(folder: Path, words: Sequence[str]) -> None:
         from antiphon.cli import main
 
         code = main(list(words))
+        (folder / "operations.txt").write_text(str(next(count) - 1), encoding="utf-8")
     finally:
         os._exit(code)
+
+
+def _counted(function: Callable[..., Any], count: Iterator[int], last: int | None) -> Callable[..., Any]:
+    """Return a function that kills the process instead of being called, where it is the call of this number of all."""
+
+    def counted(*given: Any, **more: Any) -> Any:
+        if next(count) == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*given, **more)
+
+    return counted
 
 
 def contents(root: Path) -> dict[str, Any]:

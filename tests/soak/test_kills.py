@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -69,7 +69,7 @@ class Killed:
 
 def single(text: Callable[[], str], more: str = "") -> Killed:
     """A command that is one run."""
-    words = f"run it.yaml --name it --resume-if-exists {CHECKPOINTS} {more}"
+    words = f"run it.yaml --name it --logdir runs --resume-if-exists {CHECKPOINTS} {more}"
     return Killed(lambda: {"it.yaml": text()}, words, "runs/it")
 
 
@@ -82,7 +82,7 @@ COMMANDS = {
     "valued": single(lambda: library("digits-mlp", "decoupled", VALUED, width=8, batch=16)),
     "seeds": Killed(
         lambda: {"it.yaml": library("digits-mlp", "decoupled", width=8, batch=16)},
-        f"run it.yaml --seeds 3 --name it --resume-if-exists {CHECKPOINTS}",
+        f"run it.yaml --seeds 3 --name it --logdir runs --resume-if-exists {CHECKPOINTS}",
     ),
     "parts": single(ring, "--parts 3"),
     "study": Killed(lambda: {"toy.yaml": STUDY}, "study toy.yaml --budget small --jobs 1 --logdir runs/toy"),
@@ -116,47 +116,72 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> None:
         assert main(words.split()) == 0
 
 
-@pytest.fixture(params=COMMANDS)
+class Unbroken(NamedTuple):
+    """A command that nobody kills: its name, what it leaves, how long it takes (seconds), its operations on files."""
+
+    name: str
+    contents: dict[str, Any]
+    seconds: float
+    operations: int
+
+
+@pytest.fixture(scope="module", params=COMMANDS)
 def unbroken(
-    request: pytest.FixtureRequest, imported: None, tmp_path: Path
-) -> tuple[str, dict[str, Any], float]:
-    """A command by name, what it leaves when nobody kills it, and how long it takes (seconds)."""
-    command = COMMANDS[request.param]
+    request: pytest.FixtureRequest, imported: None, tmp_path_factory: pytest.TempPathFactory
+) -> Unbroken:
+    command, root = COMMANDS[request.param], tmp_path_factory.mktemp(request.param)
     found = []
     for name in ("first", "second"):  # of which the second finds everything in memory
-        folder = folder_of(command, tmp_path / name)
+        folder = folder_of(command, root / name)
         start = time.monotonic()
         code = ended(folder, command.words.split())
         seconds = time.monotonic() - start
         assert code == 0, (folder / "output.txt").read_text()
         found.append(contents(folder / "runs"))
     assert not differences(*found)
-    return request.param, found[0], seconds
+    assert any(name.endswith("/events") for name in found[0]), "nothing to compare"
+    return Unbroken(request.param, found[0], seconds, int((folder / "operations.txt").read_text()))
 
 
-def test_what_is_killed_and_resumed_is_the_unbroken_run(
-    unbroken: tuple[str, dict[str, Any], float], tmp_path: Path, rounds: int, record_property: Any
+def go_on(unbroken: Unbroken, folder: Path, chance: random.Random, what: str) -> None:
+    """Let a command go on to its end, and compare what it leaves with the unbroken run's."""
+    code = ended(folder, words_of(COMMANDS[unbroken.name], folder, chance))
+    assert code == 0, f"{unbroken.name}, {what}: {(folder / 'output.txt').read_text()[-2000:]}"
+    found = differences(unbroken.contents, contents(folder / "runs"))
+    assert not found, "\n".join([f"{unbroken.name}, {what}", *found])
+    shutil.rmtree(folder)
+
+
+def test_what_is_killed_at_any_moment_and_resumed_is_the_unbroken_run(
+    unbroken: Unbroken, tmp_path: Path, rounds: int
 ) -> None:
-    name, expected, seconds = unbroken
-    command, chance = COMMANDS[name], random.Random(f"{name} {rounds}")
-    kills = chains = 0
+    command, chance = COMMANDS[unbroken.name], random.Random(f"{unbroken.name} {rounds}")
+    seconds, kills, chains = unbroken.seconds, 0, 0
     while kills < rounds:
         folder = folder_of(command, tmp_path / f"chain-{chains}")
         moments = []
-        code = None
         for _ in range(min(chance.randint(1, MOST_KILLS), rounds - kills)):
             moments.append(chance.uniform(0, seconds))
-            code = ended(folder, words_of(command, folder, chance), moments[-1])
-            if code is not None:
+            start = time.monotonic()
+            if ended(folder, words_of(command, folder, chance), moments[-1]) is not None:
+                seconds = min(seconds, time.monotonic() - start)  # the machine is quicker now
                 break
             kills += 1
-        said = f"{name}, killed after {moments} of {seconds:.2f} s"
-        if code is None:
-            code = ended(folder, words_of(command, folder, chance))
-        assert code == 0, f"{said}: {(folder / 'output.txt').read_text()[-2000:]}"
-        found = differences(expected, contents(folder / "runs"))
-        assert not found, "\n".join([said, *found])
-        shutil.rmtree(folder)
+        go_on(unbroken, folder, chance, f"killed after {moments} s")
         chains += 1
-    record_property("kills", kills)
-    print(f"{name}: {kills} kills in {chains} runs of {seconds:.2f} s")
+    print(f"{unbroken.name}: {kills} kills in {chains} runs of {unbroken.seconds:.2f} s")
+
+
+def test_what_is_killed_at_any_operation_on_files_and_resumed_is_the_unbroken_run(
+    unbroken: Unbroken, tmp_path: Path, rounds: int
+) -> None:
+    """The first and the last operations, at which a run begins and ends, are as likely as all between them."""
+    command, chance = COMMANDS[unbroken.name], random.Random(f"{unbroken.name} {rounds}")
+    last, edge = unbroken.operations, min(20, unbroken.operations // 3)
+    for number in range(rounds):
+        ranges = (1, edge), (edge + 1, last - edge), (last - edge + 1, last)
+        operation = chance.randint(*ranges[chance.randrange(3)])
+        folder = folder_of(command, tmp_path / f"run-{number}")
+        assert ended(folder, command.words.split(), operation=operation) is None
+        go_on(unbroken, folder, chance, f"killed at operation {operation} of {last}")
+    print(f"{unbroken.name}: {rounds} kills at operations 1 to {last}")

@@ -51,9 +51,9 @@ def test_points_start_in_the_colours_of_their_labels(tmp_path: Path) -> None:
     middles, picture = sprite_of(tmp_path)
     assert picture.mode == "RGBA"
     assert picture.size == (96, 96)  # three by three cells
-    shown = ["#" + bytes(middle[:3]).hex() for middle in middles[:5]]
-    assert shown[:4] == [LABEL_COLOURS[place] for place in (0, 1, 9, 0)]
-    assert shown[4] not in LABEL_COLOURS
+    found = ["#" + bytes(middle[:3]).hex() for middle in middles[:5]]
+    assert found[:4] == [LABEL_COLOURS[place] for place in (0, 1, 9, 0)]
+    assert found[4] not in LABEL_COLOURS
     assert middles[:, 3].tolist() == [255] * 5 + [0] * 4
     assert picture.getpixel((0, 0))[3] == 0  # a disc, no square
 

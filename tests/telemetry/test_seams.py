@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.plugin_event_accumulator import (  # type: ignore[import-untyped]
+    EventAccumulator as MigratingAccumulator,
+)
 
 from antiphon.telemetry import Figure, RunDescription, TensorBoardRecorder
 from antiphon.telemetry.event_file import EventFile, drop_after
@@ -149,6 +152,24 @@ def test_many_kills_in_a_row(unbroken: Path, expected: dict[str, Any], tmp_path:
     recorder.close()
     assert raw_rows(tmp_path) == expected
     assert read_rows(tmp_path) == read_rows(unbroken)
+
+
+def test_a_reader_that_was_there_before_the_kill_has_every_step_once(
+    unbroken: Path, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    """TensorBoard has read the rows that are cut off, and goes on reading."""
+    recorder = begun(tmp_path)
+    write(recorder, range(1, 6))
+    recorder.close()
+    reader = MigratingAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
+    assert [event.step for event in reader.Tensors("agent/n0000/loss")] == [1, 2, 3, 4, 5]
+    recorder = begun(tmp_path, 3)
+    write(recorder, range(4, 7))
+    recorder.end(RESULT)
+    recorder.close()
+    reader.Reload()
+    for tag, rows in expected.items():
+        assert [event.step for event in reader.Tensors(tag)] == [step for step, _ in rows], tag
 
 
 def test_a_result_within_a_session_is_kept(tmp_path: Path) -> None:

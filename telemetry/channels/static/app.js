@@ -347,8 +347,8 @@ class ChannelsApp {
 
   /** Undo the last thing that is in the way: menu, field, selection. */
   #escape() {
-    const { toolbar, finder } = this.#layout;
-    if (toolbar.closeMenu()) return;
+    const { toolbar, finder, strip } = this.#layout;
+    if (toolbar.closeMenu() || strip.close()) return;
     const field = document.activeElement;
     if (field === finder.search || field === finder.filter) {
       if (field.value) {

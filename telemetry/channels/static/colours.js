@@ -48,18 +48,31 @@ export function scaleFor(info) {
   return scale === "diverging" || scale === "share" ? scale : "sequential";
 }
 
-/** How strongly a log scale is bent: it is linear within this share of its range around zero, or its lower end. */
-const BEND = 200;
-const LOG = " log";
+const LOG = " log ";
+let parsedScale = "";
+let parsedBend = 0;
 
-/** Return a scale bent like a logarithm, by the inverse hyperbolic sine: zero and numbers below it have a place on it too. */
-export function warped(scale) {
-  return scale + LOG;
+/**
+ * Return a scale bent like a logarithm, by the inverse hyperbolic sine: zero and numbers below it have a place on it too.
+ *
+ * @param {string} scale
+ * @param {number} bend the scale is linear within this part of its range (1 / bend) around zero, or around its lower end
+ */
+export function warped(scale, bend) {
+  return scale + LOG + bend;
 }
 
 /** Whether a scale is bent. */
 export function isWarped(scale) {
-  return scale.endsWith(LOG);
+  return scale.includes(LOG);
+}
+
+function bendOf(scale) {
+  if (scale !== parsedScale) {
+    parsedScale = scale;
+    parsedBend = Number(scale.slice(scale.indexOf(LOG) + LOG.length));
+  }
+  return parsedBend;
 }
 
 /** Whether a scale goes to both sides of zero. */
@@ -70,13 +83,15 @@ export function isDiverging(scale) {
 /** Return the number at a share of a scale, from 0 to 1. */
 export function valueAt(scale, share, low, high) {
   if (!isWarped(scale)) return low + share * (high - low);
-  const bent = (part) => Math.sinh(part * Math.asinh(BEND)) / BEND;
+  const bend = bendOf(scale);
+  const bent = (part) => Math.sinh(part * Math.asinh(bend)) / bend;
   return isDiverging(scale) ? high * bent(2 * share - 1) : low + (high - low) * bent(share);
 }
 
 function shareOf(scale, value, low, high) {
   if (!isWarped(scale)) return (value - low) / (high - low);
-  const bent = (part) => Math.asinh(part * BEND) / Math.asinh(BEND);
+  const bend = bendOf(scale);
+  const bent = (part) => Math.asinh(part * bend) / Math.asinh(bend);
   return isDiverging(scale) ? (bent(value / high) + 1) / 2 : bent((value - low) / (high - low));
 }
 

@@ -27,10 +27,10 @@ export async function exportShown(what, model, layout) {
       if (side && model.differing) continue;
       const both = model.differing ? model.runs : [run];
       const [series] = await Promise.all(both.map((one) => one.figure(kind, metric)));
-      const shown = model.differing ? differenceOf(...both, kind, metric).series : series;
-      if (!shown) throw new Error(`export: run ${run.name} has no ${metric || "such figure"}`);
+      const found = model.differing ? differenceOf(...both, kind, metric).series : series;
+      if (!found) throw new Error(`export: run ${run.name} has no ${metric || "such figure"}`);
       const name = both.map((one) => one.name).join(" minus ");
-      download(fileName([name, kind, metric], "csv"), "text/csv", figureCsv(run, kind, metric, shown));
+      download(fileName([name, kind, metric], "csv"), "text/csv", figureCsv(run, kind, metric, found));
     }
   }
 }

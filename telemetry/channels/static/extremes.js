@@ -94,21 +94,20 @@ class ExtremeRow {
 function endsFound({ values, lower, upper }, mask) {
   const high = [];
   const low = [];
-  let count = 0;
   for (let item = 0; item < values.length; item++) {
     if (Number.isNaN(values[item]) || (mask && !mask[item])) continue;
-    count += 1;
     putInto(high, item, lower ?? values, 1);
     putInto(low, item, upper ?? values, -1);
   }
-  const most = Math.min(SHOWN, Math.max(count - high.length, 0));
-  return [...high, ...low.slice(0, most).reverse()];
+  const first = high.slice(0, SHOWN);
+  return [...first, ...low.filter((item) => !first.includes(item)).slice(0, SHOWN).reverse()];
 }
 
+/** Put an item where it belongs among the best; twice as many are kept as are shown, since one may be among the others too. */
 function putInto(best, item, values, sign) {
   let place = best.length;
   while (place > 0 && sign * (values[item] - values[best[place - 1]]) > 0) place -= 1;
-  if (place >= SHOWN) return;
+  if (place >= 2 * SHOWN) return;
   best.splice(place, 0, item);
-  if (best.length > SHOWN) best.pop();
+  if (best.length > 2 * SHOWN) best.pop();
 }

@@ -17,9 +17,9 @@ const KEYS = [
   ["?", "this help"],
 ];
 const LOOKS = [
-  ["Worth something?", "The figure “value”: orange lines earn their keep, grey ones do not, blue ones harm."],
+  ["Worth something?", "The strip on top counts which channels matter and which harm, by value or loss by ablation; a click leaves only those. Faded lines are not resolved: their interval holds 0."],
   ["Carries information?", "Thick lines have message energy; a hairline has next to none. Click one and look at its cloud."],
-  ["Stale?", "The figure “age”: how old the message is that the receiver reads."],
+  ["Stale or silent?", "The strip counts these too; the figure “age” says how old the message is that the receiver reads."],
   ["Computed in parts?", "Agents stand on a disc of their part's colour, cut channels have two bars; the view “Parts” has the waiting."],
   ["Two runs?", "Choose a second run beside the first: both share the slider and the scale."],
 ];

@@ -65,6 +65,7 @@ export class Layout {
 
   destroy() {
     this.#observer?.disconnect();
+    this.strip.destroy();
     this.stages.forEach((stage) => stage.destroy());
   }
 

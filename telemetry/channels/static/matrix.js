@@ -3,7 +3,7 @@
 import { el } from "./dom.js";
 import { formatCount, formatNumber } from "./format.js";
 import { levelOf, paletteOf } from "./colours.js";
-import { MATRIX_ORDERS, matrixOrder } from "./matrixorder.js";
+import { MATRIX_FROM, MATRIX_ORDERS, matrixOrder } from "./matrixorder.js";
 import { matrixCells, matrixMeans, matrixRaster } from "./matrixcells.js";
 import { panelChannel, panelPair } from "./panelparts.js";
 import { MATRIX_NAMED, matrixBands, matrixGroups, matrixLongest, matrixNames, matrixSvg } from "./matrixpaint.js";
@@ -45,8 +45,7 @@ export class MatrixView {
     if (data.run !== this.run) {
       this.run = data.run;
       this.cells = matrixCells(data.run);
-      [...this.orders.options].find(({ value }) => value === "part").hidden = !data.run.parts;
-      if (!data.run.parts && this.way === "part") this.way = this.orders.value = "given";
+      this.offer(data.run);
       this.arrange();
     }
     this.redraw();
@@ -74,7 +73,17 @@ export class MatrixView {
     this.zoom(0);
   }
 
+  /** Offer the orders that a run has; a large one begins by community. */
+  offer(run) {
+    const lacking = { part: !run.parts, community: run.agents.some(({ community }) => community === undefined) };
+    for (const option of this.orders.options) option.hidden = Boolean(lacking[option.value]);
+    if (!this.ordered) this.way = run.agents.length > MATRIX_FROM && !lacking.community ? "community" : "given";
+    if (lacking[this.way]) this.way = "given";
+    this.orders.value = this.way;
+  }
+
   setOrder(way) {
+    this.ordered = true;
     this.way = way;
     this.orders.value = way;
     this.arrange();

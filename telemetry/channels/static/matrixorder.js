@@ -1,14 +1,16 @@
 // Orders of the matrix's rows and columns: as given, by timescale, by part, or with neighbours in the graph close together.
 
+/** Agents above which a run opens in the matrix, by community: a graph of more is a thicket. */
+export const MATRIX_FROM = 200;
 /** What the orders are called. */
-export const MATRIX_ORDERS = { given: "as given", timescale: "by timescale, then name", cluster: "by neighbours", part: "by part" };
+export const MATRIX_ORDERS = { given: "as given", timescale: "by timescale, then name", cluster: "by neighbours", community: "by community", part: "by part" };
 
 /**
  * Return agents in an order, and where groups begin.
  *
  * @param {Object} run a Run
  * @param {string} way one of MATRIX_ORDERS
- * @returns {{order: number[], groups: {from: number, to: number, text: string}[]}} groups of places: by timescale, or by part
+ * @returns {{order: number[], groups: {from: number, to: number, text: string}[]}} groups of places: by timescale, community or part
  */
 export function matrixOrder(run, way) {
   const numbers = run.agents.map((_, index) => index);
@@ -18,11 +20,21 @@ export function matrixOrder(run, way) {
     const order = numbers.sort((a, b) => agents[a].part - agents[b].part || a - b);
     return { order, groups: matrixRuns(order, (agent) => agents[agent].part, (part) => `part ${part}`) };
   }
+  if (way === "community") return matrixCommunities(run);
   if (way !== "timescale") return { order: numbers, groups: [] };
   const collator = new Intl.Collator("en", { numeric: true });
   const compare = (a, b) => agents[a].period - agents[b].period || collator.compare(agents[a].name, agents[b].name) || a - b;
   const order = numbers.sort(compare);
   return { order, groups: matrixRuns(order, (agent) => agents[agent].period, (period) => (period === 1 ? "every step" : `every ${period}`)) };
+}
+
+/** Order agents by community, and within each by neighbours. */
+function matrixCommunities(run) {
+  const { agents } = run;
+  const near = new Int32Array(agents.length);
+  for (const [place, agent] of matrixNeighbours(run).entries()) near[agent] = place;
+  const order = [...agents.keys()].sort((a, b) => agents[a].community - agents[b].community || near[a] - near[b]);
+  return { order, groups: matrixRuns(order, (agent) => agents[agent].community, (community) => `community ${community + 1}`) };
 }
 
 /** Groups of neighbouring places whose agents have the same key. */

@@ -1,11 +1,9 @@
 // What is chosen: runs, figures, selection, search and filter; and what follows for the stages at a step.
 
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
+import { MATRIX_FROM } from "./matrixorder.js";
 import { boundsOf, defaultMetric, differenceFigure, energyAt, energyMetrics, figureAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit } from "./shown.js";
 import { valuesAt } from "./source.js";
-
-/** Agents from which on a run opens in the matrix: a graph of more is a thicket. */
-const MATRIX_FROM = 200;
 
 const VERDICTS = ["verdict", "channel"];
 

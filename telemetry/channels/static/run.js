@@ -10,7 +10,7 @@ export class Run {
   #places = { agent: new Map(), channel: new Map() };
   #extras = new Map();
   #extremes = new WeakMap();
-  #crowds = new WeakMap();
+  #spreads = new WeakMap();
 
   constructor(name, source, graph, catalog, machines) {
     this.name = name;
@@ -159,14 +159,19 @@ export class Run {
     return this.#extremes.get(series);
   }
 
-  /** Whether a few numbers eat the scale from low to high: three quarters of all lie in a tenth of it. */
-  crowded(kind, metric, low, high, step = null) {
+  /**
+   * Return how the numbers of a figure, at a step or (null) at all steps, are spread over a scale from low to high.
+   *
+   * @returns {{crowded: boolean, bend: number}} crowded: a few numbers eat the scale, three quarters lie in a tenth of it; bend: of a
+   *   log scale that tells those apart
+   */
+  spread(kind, metric, low, high, step = null) {
     const series = this.peek(kind, metric);
-    if (!series) return false;
-    if (step !== null) return isCrowded(valuesAt(series, step) ?? [], low, high);
+    if (!series) return { crowded: false, bend: LEAST_BEND };
+    if (step !== null) return spreadOf(valuesAt(series, step) ?? [], low, high);
     const key = `${low}/${high}`;
-    if (this.#crowds.get(series)?.key !== key) this.#crowds.set(series, { key, found: isCrowded(series.values, low, high) });
-    return this.#crowds.get(series).found;
+    if (this.#spreads.get(series)?.key !== key) this.#spreads.set(series, { key, ...spreadOf(series.values, low, high) });
+    return this.#spreads.get(series);
   }
 
   /**
@@ -226,19 +231,23 @@ function joined(series, more) {
 }
 
 /** A sample of the numbers is enough to tell. */
-const SAMPLED = 20000;
+const SAMPLED = 10000;
+const LEAST_BEND = 10;
+const MOST_BEND = 1e7;
 
-export function isCrowded(values, low, high) {
+/** How numbers are spread over a scale: see Run.spread. */
+export function spreadOf(values, low, high) {
   const every = Math.max(Math.floor(values.length / SAMPLED), 1);
-  const least = low < 0 && high > 0 ? 0 : low;
-  let near = 0;
-  let count = 0;
+  const base = low < 0 && high > 0 ? 0 : low;
+  const far = [];
   for (let at = 0; at < values.length; at += every) {
-    if (!Number.isFinite(values[at])) continue;
-    count += 1;
-    if (Math.abs(values[at] - least) < 0.1 * (high - least)) near += 1;
+    const away = Math.abs(values[at] - base) / (high - base);
+    if (Number.isFinite(away)) far.push(away);
   }
-  return count > 3 && near >= 0.75 * count;
+  far.sort((a, b) => a - b);
+  const middle = far[far.length >> 1] ?? 1;
+  const bend = Math.min(Math.max(LEAST_BEND / middle, LEAST_BEND), MOST_BEND);
+  return { crowded: far.length > 3 && far[Math.floor(0.75 * (far.length - 1))] < 0.1, bend };
 }
 
 function extremesOf(values) {

@@ -2,7 +2,7 @@
 
 import { rangeFor, scaleFor, warped } from "./colours.js";
 import { differenceInfo, differenceOf } from "./difference.js";
-import { isCrowded } from "./run.js";
+import { spreadOf } from "./run.js";
 import { rowAt, valuesAt } from "./source.js";
 
 const FIRST_CHOICE = {
@@ -78,9 +78,10 @@ export function figureAt(run, runs, kind, metric, step, { near, curve }) {
   const series = run.peek(kind, metric);
   const ends = scaleEnds(runs, kind, metric, base, info.limit, near ? step : null);
   const bendable = base !== "share" && !(base === "diverging" && info.limit > 0) && ends.only === null;
-  const crowded = bendable && runs.some((one) => one.crowded(kind, metric, ends.low, ends.high, near ? step : null));
-  const log = bendable && (curve ? curve === "log" : crowded);
-  return { kind, metric, info, series, ...rowOf(series, step), scale: log ? warped(base) : base, bendable, ...ends };
+  const spreads = bendable ? runs.map((one) => one.spread(kind, metric, ends.low, ends.high, near ? step : null)) : [];
+  const log = bendable && (curve ? curve === "log" : spreads.some(({ crowded }) => crowded));
+  const bend = Math.max(...spreads.map((spread) => spread.bend));
+  return { kind, metric, info, series, ...rowOf(series, step), scale: log ? warped(base, bend) : base, bendable, ...ends };
 }
 
 /**
@@ -99,8 +100,9 @@ export function differenceFigure([run, other], kind, metric, step, { near, curve
   let most = 0;
   for (const value of values) if (Math.abs(value) > most && Math.abs(value) < Infinity) most = Math.abs(value);
   const [least, highest] = rangeFor("diverging", -most, most);
-  const log = most > 0 && (curve ? curve === "log" : isCrowded(values, least, highest));
-  const scale = log ? warped("diverging") : "diverging";
+  const { crowded, bend } = spreadOf(values, least, highest);
+  const log = most > 0 && (curve ? curve === "log" : crowded);
+  const scale = log ? warped("diverging", bend) : "diverging";
   const ends = { low: least, high: highest, below: false, above: false, only: most ? null : 0 };
   return { kind, metric, info, series, ...row, scale, bendable: most > 0, ...ends, lower, upper, unresolved };
 }

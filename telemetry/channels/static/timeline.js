@@ -3,7 +3,7 @@
 import { el } from "./dom.js";
 import { formatCount } from "./format.js";
 import { SvgPen } from "./svgpen.js";
-import { textMeasure } from "./textfit.js";
+import { fitText, textMeasure } from "./textfit.js";
 import { TIMELINE_HEIGHTS, TIMELINE_INDENT, timelineColours, timelinePaint, timelineStep } from "./timelinepaint.js";
 import { timelineRows, timelineText } from "./timelinerows.js";
 
@@ -145,7 +145,7 @@ export class TimelineView {
     const rows = this.rows.filter((row) => row.top + row.height > scrollTop && row.top < bottom);
     const { timeline, run, width, height, gutter, unit, oldest, pointed } = this;
     const selected = this.context.selection();
-    for (const row of rows) row.shown = timelineText(run, row, selected);
+    for (const row of rows) row.label = timelineText(run, row, selected);
     return { timeline, run, rows, width, height, gutter, unit, oldest, pointed, left: scrollLeft, top: scrollTop, selected };
   }
 
@@ -235,13 +235,19 @@ export class TimelineView {
     const colours = timelineColours(this.context.colours(), this.context.theme());
     const width = Math.ceil(this.gutter + this.unit * this.timeline.steps + 12);
     const height = Math.ceil(this.tall + TIMELINE_HEIGHTS.head + 8);
-    const pen = new SvgPen(Math.max(width, 700), height + 24, colours.paper);
-    timelinePaint(pen, { ...this.look(), rows: this.rows.map((row) => ({ ...row, shown: row.text })), width, height, left: 0, top: 0, pointed: null, selected: null }, colours);
+    const shared = this.rows.filter(({ kind, members }) => kind === "agent" && members.length > 1);
+    const wide = Math.max(width, 700);
+    const pen = new SvgPen(wide, height + 24 + 17 * shared.length, colours.paper);
+    timelinePaint(pen, { ...this.look(), rows: this.rows.map((row) => ({ ...row, label: row.text })), width, height, left: 0, top: 0, pointed: null, selected: null }, colours);
     pen.fillStyle = colours.muted;
     pen.font = "12px system-ui, sans-serif";
     pen.textAlign = "left";
     const read = this.withChannels.checked ? " · numbers: ages of messages read · crosses: messages never read" : "";
     pen.fillText(`${this.run.name} · dots: ticks · bars: windows end · lines: reach of the true gradient${read}`, 12, height + 8);
+    shared.forEach(({ text, members }, line) => {
+      const names = members.map((index) => this.run.agents[index].name).join(", ");
+      pen.fillText(fitText(`${text}: ${names}`, pen.font, wide - 24).text, 12, height + 25 + 17 * line);
+    });
     return pen.text();
   }
 

@@ -176,7 +176,7 @@ function timelineName(pen, look, row, colours) {
   pen.textAlign = "left";
   pen.textBaseline = "middle";
   pen.fillStyle = agent ? colours.ink : colours.muted;
-  pen.fillText(fitText(row.shown, font, look.gutter - left - 10).text, left, y + row.height / 2);
+  pen.fillText(fitText(row.label, font, look.gutter - left - 10).text, left, y + row.height / 2);
 }
 
 function timelineHead(pen, look, colours) {

@@ -6,11 +6,16 @@ import { clear, el } from "./dom.js";
 export class VerdictStrip {
   #actions;
   #drawn = "";
+  #away;
 
   /** @param {Object} actions toggleVerdict(name, others): switches a filter on or off, and others off; setMetric(kind, metric) */
   constructor(actions) {
     this.#actions = actions;
     this.node = el("section", { class: "ap-strip", testid: "verdicts", aria: { label: "Verdicts on channels" }, hidden: true });
+    this.#away = (event) => {
+      if (!this.node.contains(event.target)) this.close();
+    };
+    document.addEventListener("pointerdown", this.#away, true);
   }
 
   /**
@@ -33,6 +38,17 @@ export class VerdictStrip {
     if (focused) this.node.querySelector(`[data-verdict="${focused}"]`)?.focus();
   }
 
+  /** Close what says how to measure; whether it was open. */
+  close() {
+    const open = this.node.querySelector("details[open]");
+    if (open) open.open = false;
+    return Boolean(open);
+  }
+
+  destroy() {
+    document.removeEventListener("pointerdown", this.#away, true);
+  }
+
   #worth(found, words, chosen) {
     const own = found.measures.find(({ metric }) => metric === found.measure);
     const measured = found.measures.filter((measure) => measure.measured);
@@ -47,6 +63,8 @@ export class VerdictStrip {
         : el("span", { class: "ap-strip-label", text: own.title });
     if (measured.length > 1) label.value = found.measure;
     const group = this.#group("ap-strip-worth", words, found.measured, chosen, words.map(({ name }) => name));
+    const left = found.total - found.measured;
+    if (found.measured && left) group.append(el("span", { class: "ap-strip-none", text: `${left.toLocaleString("en-US")} without one`, title: "Not measured, or undefined: a value is where the true gradient brings nothing that can be told from chance" }));
     if (late) group.replaceChildren(el("span", { class: "ap-strip-none", text: late }));
     group.prepend(label);
     return group;

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from tests.engine.numbers import assert_same_state, equal, kept, one_line, param
 from tests.engine.runs.test_python_runs import own
 from tests.engine.scenes import CLASSIFY, scenario_of
 
+GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 STEPS = 12
 NETWORK = {"kind": "mlp", "hidden": [6], "norm": "batch"}
 
@@ -280,15 +280,13 @@ def test_runs_that_cannot_go_on_are_no_targets(runs: tuple[Path, Path], tmp_path
         graft(tmp_path / "off", [(eye, "eye")], tmp_path / "new")
     with one_line("graft into an earlier checkpoint", RunError):
         graft(simulation.save(tmp_path / "alone"), [(eye, "eye")], tmp_path / "new")
+    with one_line("virtual time", RunError):
+        Target(GOLDEN / "1" / "virtual")
     target = trained(tmp_path / "parts", scenario(), steps=3)
-    for facts, refusal in (({"virtual": {}}, "virtual time"), ({"parts": {"mode": "free"}}, "did not wait")):
-        directory = RunDirectory.open(target)
-        directory.note(**facts)
-        with one_line(refusal, RunError):
-            Target(target)
-        (target / "run.json").write_text(
-            json.dumps({key: value for key, value in directory.facts.items() if key not in facts})
-        )
+    RunDirectory.open(target).note(parts={"mode": "free"})
+    with one_line("did not wait", RunError):
+        graft(target, [(eye, "eye")], tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_agents_that_share_parameters_are_named_by_the_first(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from antiphon.cli import app
 from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.lock import LOCK, DirectoryLock
 from antiphon.engine.runs.run import resume
 from antiphon.engine.runs.run_writer import keep_measured
 from antiphon.engine.simulation import Simulation
@@ -63,13 +64,17 @@ def test_a_damaged_file_is_never_replaced(run: Path) -> None:
 
 
 def test_the_events_of_a_run_that_goes_on_are_left_alone(run: Path) -> None:
-    directory = RunDirectory.open(run)
-    directory.note(exit="running")
     before = sorted(run.glob("events*"))
+    held = DirectoryLock(run)
     with Simulation.load(run) as simulation:
-        assert not keep_measured(directory, simulation, {"ablation": {}}, ROWS)
-    assert sorted(run.glob("events*")) == before
-    assert (run / "measured.json").exists()
+        assert not keep_measured(RunDirectory.open(run), simulation, {"ablation": {}}, ROWS)
+        assert sorted(run.glob("events*")) == before
+        assert (run / "measured.json").exists()
+        held.release()
+        RunDirectory.open(run).note(exit="running")  # it was killed
+        assert keep_measured(RunDirectory.open(run), simulation, {"ablation": {}}, ROWS)
+    assert len(sorted(run.glob("events*"))) == len(before) + 1
+    assert not (run / LOCK).exists()
 
 
 def test_a_run_goes_on_after_it_was_measured(run: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
 import statistics
 from pathlib import Path
@@ -85,6 +86,53 @@ def test_a_signal_ends_all_with_checkpoints_and_the_same_again_goes_on(tmp_path:
         assert close_to(weights(tmp_path / f"whole/x-s{seed}"), weights(tmp_path / f"x-s{seed}"), 0.0)
     again = go(tmp_path, resume_if_exists=True)
     assert again.result == outcome.result
+
+
+def equal(one: Path, other: Path) -> None:
+    """Check that the runs of all seeds are the same to the last bit."""
+    for seed in SEEDS:
+        ours, theirs = one / f"x-s{seed}", other / f"x-s{seed}"
+        assert (ours / "digests.csv").read_bytes() == (theirs / "digests.csv").read_bytes()
+        assert close_to(figures(ours), figures(theirs), 0.0)
+        names = [path.name for path in RunDirectory.open(ours).checkpoints]
+        assert names == [path.name for path in RunDirectory.open(theirs).checkpoints]
+        state = f"checkpoints/{names[-1]}/state.safetensors"
+        assert (ours / state).read_bytes() == (theirs / state).read_bytes()
+        facts = [RunDirectory.open(path).facts for path in (ours, theirs)]
+        assert [(found["together"], found.get("alone_from"), found["exit"]) for found in facts] == [
+            ([*SEEDS], None, "done")
+        ] * 2
+
+
+@pytest.mark.parametrize("behind", [(3,), (2, 4)])
+def test_runs_killed_between_their_checkpoints_go_on_together(
+    tmp_path: Path, behind: tuple[int, ...]
+) -> None:
+    """Some have the checkpoint of step 8 already, the others not: all go on from step 4, to the same bits."""
+    go(tmp_path / "whole", every=4)
+    go(tmp_path, on_step=interrupt(8, signal.SIGTERM), every=4)
+    for seed in behind:
+        shutil.rmtree(tmp_path / f"x-s{seed}/checkpoints/step-000000008")
+    steps: list[int] = []
+    assert go(tmp_path, on_step=steps.append, every=4, resume_if_exists=True).exit_code == 0
+    assert steps == [5, 6, 7, 8, 9, 10, 11, 12]
+    equal(tmp_path, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("reached", [8, 12])
+def test_runs_killed_between_their_ends_end_together(tmp_path: Path, reached: int) -> None:
+    """One is done; the others have only got as far as step 8, or have taken all steps and not written their ends."""
+    go(tmp_path / "whole", every=4)
+    go(tmp_path, every=4)
+    for seed in SEEDS[1:]:
+        path = tmp_path / f"x-s{seed}"
+        RunDirectory.open(path).note(exit="running", step=reached)
+        (path / "result.json").unlink()
+        if reached == 8:
+            shutil.rmtree(path / "checkpoints/step-000000012")
+    outcome = go(tmp_path, every=4, resume_if_exists=True)
+    assert list(outcome.outcomes) == [*SEEDS]
+    equal(tmp_path, tmp_path / "whole")
 
 
 def test_those_at_the_same_step_go_on_together(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.lock import DirectoryLock
 from antiphon.engine.runs.request import Request
 from antiphon.engine.studies.plan import StudyOptions
 from antiphon.engine.studies.pool import Pool, job_of, work
@@ -101,10 +103,31 @@ def test_bad_input_is_told_before_anything_runs(
     assert not (tmp_path / "study").exists()
 
 
-def test_a_run_that_cannot_begin_ends_the_study_with_its_line(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"locked s0: .*cannot be written"):
+    with pytest.raises(RunError, match=r"^.*/file/study: cannot be written \(Not a directory\)"):
         study(tmp_path / "file/study").go(1, silently)
+
+
+def test_a_run_that_cannot_begin_ends_the_study_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RunError("the disk is gone")
+
+    monkeypatch.setattr(RunDirectory, "create", refuse)
+    with pytest.raises(RunError, match=r"locked s0: the disk is gone"):
+        study(tmp_path / "study").go(1, silently)
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_second_study_in_a_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    held = DirectoryLock(tmp_path / "study")
+    with pytest.raises(RunError, match=rf"study: is being written by process {os.getpid()} "):
+        study(tmp_path / "study").go(1, silently)
+    held.release()
+    assert not list((tmp_path / "study").iterdir())
 
 
 def test_a_template_without_variants_is_one_row(tmp_path: Path) -> None:

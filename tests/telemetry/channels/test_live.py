@@ -6,6 +6,7 @@ import html
 import json
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from antiphon import load
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError
 from antiphon.telemetry.channels import live
 from antiphon.telemetry.channels.live import LiveGraph
+from antiphon.telemetry.channels.series import RunData
 
 
 class Screen:
@@ -104,6 +107,47 @@ def test_it_is_not_drawn_more_often_than_somebody_can_look(notebook: Screen) -> 
         assert data_of(page_of(notebook.shown[-1]))["catalog"]["channel"]
 
 
+def test_value_is_measured_by_a_button_or_a_call(notebook: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ipywidgets is optional; the page itself names the call."""
+    pressed: list[Any] = []
+
+    class Button:
+        def __init__(self, description: str, tooltip: str) -> None:
+            assert description == "Measure value"
+
+        def on_click(self, press: Any) -> None:
+            pressed.append(press)
+
+    widgets = ModuleType("ipywidgets")
+    widgets.Button = Button  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ipywidgets", widgets)
+    screen = sys.modules["IPython.display"]
+    monkeypatch.setattr(
+        screen,
+        "display",
+        lambda data, **given: None if isinstance(data, Button) else notebook.display(data, **given),
+    )
+    scenario = load("digits-mlp").resolve(values={"depth": 3, "width": 8, "batch": 16, "steps": 20})
+    with Simulation(scenario, seed=1) as simulation:
+        monkeypatch.setattr(simulation, "value", partial(simulation.value, horizon=3, repeats=2))
+        simulation.show()
+        simulation.run(steps=3)
+        (before, *_) = data_of(page_of(notebook.shown[-1]))["catalog"]["verdicts"]["measures"]
+        assert (before["measured"], before["by"]) == (False, "simulation.show().measure()")
+        (press,) = pressed
+        press(None)
+        found = data_of(page_of(notebook.shown[-1]))
+        assert {"value", "value_low", "value_high"} <= set(found["catalog"]["channel"])
+        assert found["catalog"]["verdicts"]["measures"][0]["measured"]
+        assert simulation.now == 3
+
+
+def test_a_graph_without_a_simulation_measures_nothing() -> None:
+    graph = {"format": 1, "agents": [], "channels": [], "figures": {}, "by_timescale": False}
+    with pytest.raises(RunError, match="use antiphon evaluate RUN --value"):
+        LiveGraph(lambda: RunData("run", graph)).measure()
+
+
 def test_it_changes_no_bit(notebook: Screen) -> None:
     with Simulation("digits-mlp", seed=1) as seen, Simulation("digits-mlp", seed=1) as unseen:
         seen.show()
@@ -148,8 +192,6 @@ def test_figures_in_memory_are_those_of_the_event_file(tmp_path: Path) -> None:
 
 
 def test_hostile_names_stay_inside_the_frame() -> None:
-    from antiphon.telemetry.channels.series import RunData
-
     name = '"></iframe><script>alert(1)</script>'
     graph = {"format": 1, "agents": [], "channels": [], "figures": {}, "by_timescale": False}
     frame = LiveGraph(lambda: RunData(name, graph))._repr_html_()

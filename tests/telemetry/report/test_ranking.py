@@ -78,6 +78,9 @@ def test_what_the_run_logged_stands_in_for_what_was_not_measured() -> None:
     found = some(value_of(run(table=Table(measured=logged))))
     assert (found.bars[0].value, found.bars[0].low, found.bars[0].high) == (0.5, 0.4, 0.6)
     assert found.about == "Newest figures of metrics.csv, step 20."
+    logged["b->a"]["value"] = (1200, 0.25)
+    found = some(value_of(run(table=Table(measured=logged))))
+    assert found.about == "Newest figures of metrics.csv, each channel's own, steps 20 to 1,200."
 
 
 def test_the_page_has_chart_table_and_what_to_beware_of() -> None:
@@ -86,7 +89,7 @@ def test_the_page_has_chart_table_and_what_to_beware_of() -> None:
     assert found.count("svg") == 2
     assert found.count("table") == 2
     assert page.count('class="whisker"') == 5
-    assert "look at its interval" in found.text
+    assert "it may as well help as harm" in found.text
     assert "Value: 2 of 3 matter, 0 harm, 1 unresolved" in found.texts
     assert "Not measured" not in found.text
 

@@ -1,0 +1,271 @@
+"""What the tab says at first sight: verdicts, intervals, scales; from pages that need no server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from antiphon.telemetry.channels.documents import graph_document
+from antiphon.telemetry.channels.page import page as page_of
+from antiphon.telemetry.channels.series import RunData, Series
+from antiphon.telemetry.channels.verdict_series import measuring_commands, with_verdicts
+from tests.browser import runs
+from tests.browser.numbers import apart
+from tests.browser.tab import Tab
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext
+
+NAN = float("nan")
+NAMES = [runs.channel_name(channel) for channel in runs.CHANNELS]
+VALUES = [0.9, -0.8, -0.12, 0.5, 0.4, NAN, -0.2, 0.3, 3.4]
+HALVES = [0.2, 0.3, 3.5, 0.6, 0.1, NAN, 0.1, 0.4, 9.0]
+"""Channels 0 and 4 matter, 1 and 6 harm, 2, 3, 7 and 8 are unresolved, 5 is undefined."""
+ENERGIES = [1.0, 2.0, 1.0, 0.0, 1.5, 1.0, 1.0, 0.001, 1.0]
+"""Channels 3 and 7 are silent."""
+AGES = [1.0, 1.0, 12.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+"""Channel 2 is stale."""
+Figures = Mapping[str, Sequence[float]]
+Opened = Callable[..., Tab]
+
+
+def data(figures: Mapping[int, Figures], name: str = "run") -> RunData:
+    """Return a run of the made graph with figures of its channels by step and metric."""
+    graph = graph_document(runs.description(runs.AGENTS, runs.CHANNELS))
+    metrics = dict.fromkeys(metric for found in figures.values() for metric in found)
+    series = {}
+    for metric in metrics:
+        steps = [step for step, found in figures.items() if metric in found]
+        rows = np.array([figures[step][metric] for step in steps], dtype=np.float32)
+        series["channel", metric] = Series(np.array(steps), rows)
+    return RunData(
+        name, graph, figures=with_verdicts(series, graph), measuring=measuring_commands("runs/my run")
+    )
+
+
+def interval(metric: str, values: Sequence[float], halves: Sequence[float]) -> dict[str, list[float]]:
+    pairs = list(zip(values, halves, strict=True))
+    return {
+        metric: list(values),
+        f"{metric}_low": [value - half for value, half in pairs],
+        f"{metric}_high": [value + half for value, half in pairs],
+    }
+
+
+LOGGED = {"message_energy": ENERGIES, "age": AGES}
+MEASURED = {10: LOGGED, 20: {**LOGGED, **interval("value", VALUES, HALVES)}}
+
+
+@pytest.fixture
+def opened(context: BrowserContext, tmp_path: Path) -> Opened:
+    """Return a function that opens a page of a run without a network."""
+
+    def open_page(found: RunData) -> Tab:
+        file = tmp_path / "page.html"
+        file.write_text(page_of([found], title="page"), encoding="utf-8")
+        context.set_offline(True)
+        page = context.new_page()
+        page.goto(file.as_uri())
+        tab = Tab(page, page.main_frame)
+        tab.idle()
+        return tab
+
+    return open_page
+
+
+def strip(tab: Tab) -> str:
+    return " ".join(tab.part("verdicts").inner_text().split())
+
+
+def left(tab: Tab) -> list[int]:
+    """Return the channels that search and filter leave."""
+    return [index for index in range(len(NAMES)) if tab.ask("app.matches('channel', a[0])", index)]
+
+
+def test_it_opens_on_value_and_counts_the_verdicts(opened: Opened) -> None:
+    tab = opened(data(MEASURED))
+    assert tab.part("figure").input_value() == "value"
+    assert strip(tab) == "value 2 of 8 matter 2 harm 4 unresolved 1 without one 1 of 9 stale 2 silent"
+    tab.at(10)
+    assert "value not yet at this step" in strip(tab)
+    assert strip(tab).endswith("1 of 9 stale 2 silent")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "channels"),
+    [
+        ("matters", [0, 4]),
+        ("harms", [1, 6]),
+        ("unresolved", [2, 3, 7, 8]),
+        ("stale", [2]),
+        ("silent", [3, 7]),
+    ],
+)
+def test_each_verdict_is_a_filter(opened: Opened, verdict: str, channels: list[int]) -> None:
+    tab = opened(data(MEASURED))
+    chip = f"verdict-{verdict}"
+    tab.push(chip)
+    assert left(tab) == channels
+    assert tab.part("filter").input_value() == f"verdict:{verdict}"
+    assert tab.part(chip).get_attribute("aria-pressed") == "true"
+    assert f"{len(channels)} of 9 channels" in tab.part("counts").inner_text()
+    tab.push(chip)
+    assert left(tab) == list(range(9))
+    assert tab.part("filter").input_value() == ""
+
+
+def test_verdicts_of_worth_exclude_each_other_and_go_with_the_rest(opened: Opened) -> None:
+    tab = opened(data(MEASURED))
+    tab.fill("filter", "coupling:decoupled")
+    tab.push("verdict-matters")
+    tab.push("verdict-unresolved")
+    tab.push("verdict-stale")
+    assert tab.part("filter").input_value() == "coupling:decoupled verdict:unresolved verdict:stale"
+    assert left(tab) == [2]
+    tab.fill("filter", "verdict:wonderful")
+    assert "wonderful" in tab.part("filter-error").inner_text()
+    assert left(tab) == list(range(9))
+
+
+def test_what_may_be_chance_is_faded_and_has_no_verdict_of_worth(opened: Opened) -> None:
+    """A value of -0.12 within [-3.62, 3.38] is no harm."""
+    tab = opened(data(MEASURED))
+    for figure, drawn in (("value", [True, True, False]), ("message_energy", [True, True, True])):
+        tab.choose("figure", figure)
+        colours = tab.colours()
+        assert [tab.is_drawn(colours[index], tab.point("edgePoint", index)) for index in (0, 6, 7)] == drawn
+    tab.choose("figure", "value")
+    for index, words in ((0, ["matters"]), (1, ["harms"]), (2, ["unresolved", "stale"]), (5, [])):
+        tab.select("channel", index)
+        assert tab.part("panel-verdicts").inner_text().split() == words
+    assert "faded: the interval holds 0" in tab.part("legend").inner_text()
+
+
+def test_the_list_has_intervals_and_chance_does_not_come_first(opened: Opened) -> None:
+    """The largest value, 3.4, has the widest interval."""
+    tab = opened(data(MEASURED))
+    rows = tab.part("extremes").locator("li:visible").all_inner_texts()
+    texts = [" ".join(row.split()) for row in rows]
+    assert texts[0] == "left->mind 0.9 [0.7, 1.1]"
+    assert texts[1] == "mind->second 0.4 [0.3, 0.5]"
+    assert texts[-1] == "left->mind:again −0.8 [−1.1, −0.5]"
+    assert not any("slow->slow" in text for text in texts[:2])
+    assert len({text.partition(" ")[0] for text in texts}) == len(texts) == 6
+    options = tab.part("figure").locator("option").evaluate_all("all => all.map((one) => one.value)")
+    assert "value_low" not in options
+
+
+def test_without_value_it_opens_on_ablation(opened: Opened) -> None:
+    both = {**interval("ablation", VALUES, HALVES), **LOGGED}
+    tab = opened(data({10: LOGGED, 20: both}))
+    assert tab.part("figure").input_value() == "ablation"
+    assert strip(tab).startswith("loss by ablation 2 of 8 matter 2 harm")
+
+
+def test_where_both_are_measured_the_figure_of_the_lines_decides(opened: Opened) -> None:
+    both = {**MEASURED[20], **interval("ablation", [1.0] * 9, [0.5] * 9)}
+    tab = opened(data({20: both}))
+    tab.push("verdict-harms")
+    assert left(tab) == [1, 6]
+    tab.choose("measure", "ablation")
+    assert tab.part("figure").input_value() == "ablation"
+    assert left(tab) == []
+    assert "9 of 9 matter 0 harm" in strip(tab)
+    tab.choose("figure", "age")
+    assert "2 of 8 matter" in strip(tab)
+
+
+def test_without_either_it_says_how_to_measure(opened: Opened) -> None:
+    tab = opened(data({10: LOGGED}))
+    assert tab.part("figure").input_value() == "message_energy"
+    assert strip(tab) == "value not measured how to 1 of 9 stale 2 silent"
+    tab.part("not-measured").locator("summary").click()
+    card = tab.part("not-measured").locator(".ap-strip-card")
+    assert "antiphon evaluate 'runs/my run' --value" in card.inner_text()
+    assert "antiphon evaluate 'runs/my run' --ablate zero" in card.inner_text()
+    tab.press("Escape")
+    assert not card.is_visible()
+    value = tab.part("figure").locator("option[value=value]")
+    assert value.is_disabled()
+    assert value.inner_text() == "value: not measured"
+
+
+def test_a_figure_that_is_everywhere_the_same_is_said_to_be(opened: Opened) -> None:
+    tab = opened(data({10: {"age": [1.0] * 9, "odd": [1.0] * 9}, 20: {"age": [1.0] * 9, "odd": [2.0] * 9}}))
+    tab.choose("figure", "age")
+    scale = tab.part("legend").locator(".ap-rail-channel .ap-scale")
+    assert scale.inner_text().split("\n") == ["all 1"]
+    tab.choose("figure", "odd")
+    assert "all 2 at this step" in scale.inner_text()
+
+
+def test_a_few_channels_do_not_eat_the_colours(opened: Opened) -> None:
+    crowded = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 1000.0]
+    tab = opened(data({10: {"sg_loss": crowded, "odd": [index / 8 for index in range(9)]}}))
+    tab.choose("figure", "sg_loss")
+    button = tab.part("curve-channel")
+    assert button.inner_text() == "log scale"
+    bent = tab.colours()
+    assert min(apart(one, other) for one, other in pairwise(bent)) >= 3
+    tab.push("curve-channel")
+    assert button.inner_text() == "linear scale"
+    assert apart(*tab.colours()[1:3]) == 0
+    tab.push("curve-channel")
+    assert tab.colours() == bent
+    tab.ask("app.select(null)")
+    tab = opened(data({10: {"odd": [index / 8 for index in range(9)]}}))
+    tab.choose("figure", "odd")
+    assert tab.part("curve-channel").inner_text() == "linear scale"
+
+
+def test_the_panel_begins_with_curves_and_has_three_digits(opened: Opened) -> None:
+    steps = {step: {**LOGGED, "sg_loss": [step / 7.0] * 9} for step in (10, 20, 30)}
+    tab = opened(data({**steps, 30: {**steps[30], **interval("value", VALUES, HALVES)}}))
+    tab.select("channel", 0)
+    worth = tab.part("panel").locator("[data-metric=value] .ap-panel-constant").inner_text()
+    assert worth == "0.9 [0.7, 1.1] at step 30"
+    curve = tab.part("panel").locator(".ap-chart").first.bounding_box()
+    number = tab.part("number-sg_loss").bounding_box()
+    assert curve is not None
+    assert number is not None
+    assert curve["y"] < number["y"]
+    assert tab.part("number-sg_loss").inner_text() == "4.29"
+    assert tab.number("sg_loss") == pytest.approx(30 / 7, rel=1e-6)
+
+
+def test_a_large_run_opens_in_the_matrix_by_community(opened: Opened) -> None:
+    told = runs.large_description(agents=240, per_agent=2)
+    graph = graph_document(told)
+    energy = np.ones((1, len(graph["channels"])), dtype=np.float32)
+    found = {("channel", "message_energy"): Series(np.array([1]), energy)}
+    tab = opened(RunData("large", graph, figures=with_verdicts(found, graph)))
+    assert tab.part("view-matrix").get_attribute("aria-selected") == "true"
+    assert tab.part("order").input_value() == "community"
+    tab.push("view-graph")
+    assert tab.part("view-graph").get_attribute("aria-selected") == "true"
+
+
+def test_no_name_is_cut_by_the_edge(opened: Opened) -> None:
+    """Long names of agents at the edges stand whole within the picture."""
+    agents = {f"an agent of a long name {number}": {} for number in range(6)}
+    first, second, *_ = agents
+    graph = graph_document(runs.description(agents, [(first, second, "", {})]))
+    for agent, place in zip(
+        graph["agents"], [(0, 0), (1, 0), (0, 1), (1, 1), (0, 0.5), (1, 0.5)], strict=True
+    ):
+        agent["x"], agent["y"] = place
+    tab = opened(RunData("names", graph))
+    picture = ElementTree.fromstring(tab.downloaded("svg"))
+    width, height = (float(picture.get(side, 0)) for side in ("width", "height"))
+    names = [node for node in picture.iter() if node.tag.endswith("text") and "name" in (node.text or "")]
+    assert {node.text for node in names} == {f"an agent of…ong name {number}" for number in range(6)}
+    for node in names:
+        half = 0.25 * 11 * len(node.text or "")  # half of its width, at least
+        assert half <= float(node.get("x", 0)) <= width - half, node.text
+        assert 5 <= float(node.get("y", 0)) <= height - 5, node.text
