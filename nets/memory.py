@@ -23,8 +23,8 @@ _REFUSALS = (
 )
 
 
-def give_back(freed: int) -> None:
-    """Return `freed` bytes to the system if there are enough of them, as after stacking many small tensors."""
+def give_back(freed: int = _WORTH) -> None:
+    """Return `freed` bytes to the system if there are enough of them, as after stacking many small tensors; by default, all."""
     if freed < _WORTH:
         return
     with suppress(AttributeError, OSError):

@@ -35,7 +35,7 @@ from antiphon.files import (
     write_text,
 )
 from antiphon.formats import FORMATS, OWN, check_format, migrated
-from antiphon.nets.memory import was_refused
+from antiphon.nets.memory import give_back, was_refused
 from antiphon.scenarios import Scenario
 
 __all__ = [
@@ -385,6 +385,7 @@ def write_simulation(
         "dtype": str(dtype).removeprefix("torch."),
     }
     write(path, manifest, state)
+    give_back()  # a copy of all tensors
     return path
 
 

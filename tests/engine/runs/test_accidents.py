@@ -93,6 +93,21 @@ def test_memory_exhausted_by_what_is_written_is_one_line_too(
     assert cli.code("resume a") == 0
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory of a process from /proc")
+def test_a_checkpoint_gives_back_the_memory_of_its_copy(tmp_path: Path) -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+
+    values = {"depth": 3, "width": 2048, "batch": 4}
+    with Simulation(load("digits-mlp").resolve(values=values)) as simulation:
+        simulation.run(1)
+        before = resident()
+        simulation.save(tmp_path / "a")
+        taken = resident() - before
+    assert (tmp_path / "a/state.safetensors").stat().st_size > 48 * 2**20
+    assert taken < 16 * 2**20
+
+
 # --- the run directory ---------------------------------------------------------------------------------------
 
 
