@@ -13,7 +13,7 @@ from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.event_file import EventFile
 from tests.browser import runs
-from tests.browser.numbers import Colour
+from tests.browser.numbers import Colour, apart
 from tests.browser.tab import Tab
 from tests.telemetry.parts import made
 from tests.telemetry.parts.made import AGENTS, CHANNELS, CUT
@@ -50,7 +50,8 @@ def test_agents_of_a_part_stand_on_plates_of_one_colour_until_it_is_gone(divided
     assert len({*plates.values(), PAPER}) == 4
     assert not divided.frame.get_by_text("Gone:").is_visible()
     divided.at(60)
-    assert [plate(divided, agent) for agent in AGENTS] == [*list(plates.values())[:4], PAPER, PAPER]
+    wanted = [*list(plates.values())[:4], PAPER, PAPER]
+    assert all(apart(plate(divided, a), colour) <= 6 for a, colour in zip(AGENTS, wanted, strict=True))
     note = "Gone: part 2 (node-3), last heartbeat 1 s ago."
     assert divided.frame.get_by_text(note).is_visible()
     divided.choose("run", "made")
