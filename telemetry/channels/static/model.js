@@ -70,8 +70,9 @@ export class Model {
 
   /** The figures a picture needs, as [kind, metric]: those chosen, the message energy, and those of parts. */
   needed(run) {
-    const chosen = [["channel", this.metric.channel], ["agent", this.metric.agent], ...energyMetrics(run).map((metric) => ["channel", metric])];
-    chosen.push(...boundsOf(run, this.metric.channel).map((metric) => ["channel", metric]), VERDICTS);
+    // Verdicts first: the slider does not stand at steps whose other rows are still to come.
+    const chosen = [VERDICTS, ["channel", this.metric.channel], ["agent", this.metric.agent], ...energyMetrics(run).map((metric) => ["channel", metric])];
+    chosen.push(...boundsOf(run, this.metric.channel).map((metric) => ["channel", metric]));
     chosen.push(...partMetrics(run, this.view).map((metric) => ["part", metric]));
     const logged = chosen.filter(([kind, metric]) => run.metrics(kind).includes(metric));
     return logged.filter(([kind, metric], at) => logged.findIndex((other) => other[0] === kind && other[1] === metric) === at);
