@@ -16,7 +16,15 @@ from tensorboard.util import tensor_util
 from antiphon.telemetry.channels.documents import graph_document, timeline_document
 from antiphon.telemetry.channels.explanations import EXPLANATIONS
 from antiphon.telemetry.channels.recorder import ChannelsWriter
-from antiphon.telemetry.channels.tags import GRAPH, PLUGIN, TIMELINE, figure_tag, messages_tag, parsed
+from antiphon.telemetry.channels.tags import (
+    GRAPH,
+    PLUGIN,
+    SESSION,
+    TIMELINE,
+    figure_tag,
+    messages_tag,
+    parsed,
+)
 from antiphon.telemetry.event_file import EventFile
 from antiphon.telemetry.figures import Figure, RunDescription
 from antiphon.telemetry.timeline import ChannelTimes, Timeline
@@ -95,11 +103,11 @@ def test_rows_are_arrays_in_the_order_of_the_graph(tmp_path: Path) -> None:
     events.close()
     found = {tag: (step, content) for step, tag, content, _ in values(tmp_path)}
     tags = ["antiphon/channel/age", "antiphon/agent/loss", "antiphon/messages/1"]
-    assert list(found) == [GRAPH, TIMELINE, *tags]
+    assert list(found) == [SESSION, GRAPH, TIMELINE, *tags]
     np.testing.assert_array_equal(found["antiphon/channel/age"][1], np.float32([1, np.nan, 3]))
     np.testing.assert_array_equal(found["antiphon/agent/loss"][1], np.float32([np.nan, 0.5]))
     np.testing.assert_array_equal(found["antiphon/messages/1"][1], messages)
-    assert [step for step, _ in found.values()] == [5, 5, 10, 10, 10]
+    assert [step for step, _ in found.values()] == [BEYOND, 5, 5, 10, 10, 10]
     graph = json.loads(found[GRAPH][1].item())
     assert [agent["name"] for agent in graph["agents"]] == ["a", "b"]
 
@@ -119,6 +127,7 @@ def test_a_tag_says_whom_it_is_for_once_and_what_a_row_takes_is_bounded(tmp_path
     events.close()
     told = [(tag, plugin) for _, tag, _, plugin in values(tmp_path)]
     assert told == [
+        (SESSION, PLUGIN),
         (GRAPH, PLUGIN),
         ("antiphon/channel/age", PLUGIN),
         ("antiphon/agent/loss", PLUGIN),
