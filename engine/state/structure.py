@@ -122,13 +122,13 @@ def _moment(value: Any, place: str, signals: Mapping[str, Check]) -> None:
 def _ledger(channel: Channel, signals: Mapping[str, Check]) -> Check:
     shape = tuple(channel.zeros.shape)
     rows = shape[0]
-    message, mask = _tensor(shape, "f", or_empty=True), _mask(rows)
+    message, released, mask = _tensor(shape, "f"), _tensor(shape, "f", or_empty=True), _mask(rows)
     stamps = _optional(_tensor((rows,), "i"))
-    record = _table(
+    fields = _table(
         {
             "stamp": _integer,
-            "message": message,
-            "received": message,
+            "message": released,
+            "received": released,
             "first_use": _optional(_integer),
             "deadline": _integer,
             "returned": _optional(message),
@@ -146,11 +146,17 @@ def _ledger(channel: Channel, signals: Mapping[str, Check]) -> Check:
             "moment": _whole,
         }
     )
+
+    def record(value: Any, place: str) -> None:
+        fields(value, place)
+        both = value["message"].shape == value["received"].shape
+        _need(both, f"{place}.received", "a message as it was sent", value["received"])
+
     return _table(
         {
             "records": _each(record),
             "loose": _each(record),
-            "uses": _each(_row(_integer, _integer, _integer, message, mask)),
+            "uses": _each(_row(_integer, _integer, _integer, released, mask)),
             "returned": _each(_row(_integer, _each(_integer))),
             "newest": _optional(message),
             "held": _optional(message),
