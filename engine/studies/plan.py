@@ -29,7 +29,7 @@ __all__ = ["Candidate", "Line", "Plan", "PlannedRun", "StudyOptions", "Templates
 
 _MOST_LINES, _MOST_RUNS = 3_000, 20_000
 """Of a study: lines of the table (each value that is tuned counted), and runs."""
-_MOST_SECONDS = 10.0
+_MOST_SECONDS = 5.0
 """In which the scenarios of a study are made."""
 _SECONDS, _SECONDS_EACH = 2e-3, 7e-5
 """In which a scenario is made: for itself, and for each agent and channel."""
