@@ -17,6 +17,7 @@ from antiphon.telemetry.channels.documents import graph_document, timeline_docum
 from antiphon.telemetry.channels.explanations import EXPLANATIONS
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.channels.tags import (
+    BEYOND,
     GRAPH,
     PLUGIN,
     SESSION,
