@@ -314,7 +314,12 @@ class RunDirectory:
         for recorder in simulation.recorders:
             recorder.sync()
         simulation.save(_checkpoint_path(self.path, simulation.now))
-        for path in (*self.checkpoints[:-_KEPT], *folder.glob(".step-*")):
+        for path in self.checkpoints[:-_KEPT]:
+            with suppress(OSError):
+                path.rename(
+                    path.with_name(f".{path.name}.gone")
+                )  # a kill leaves no half of it under its name
+        for path in folder.glob(".step-*"):
             shutil.rmtree(path, ignore_errors=True)
         self.note(step=simulation.now)
 
