@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.written_events import raw_rows, read_rows
 
-_CLOCK = ("seconds", "steps_per_second")
+_CLOCK = ("seconds", "steps_per_second", "value_seconds")
 """Metrics that no two runs have alike."""
 _OF_TIME = {"started", "finished", "seconds", "command", "run_dir"}
 """Of run.json and result.json."""

@@ -89,6 +89,9 @@ COMMANDS = {
     "virtual": single(lambda: stages(steps=STEPS).to_yaml(), "--backend virtual --cluster mine.yaml"),
 }
 
+SHORT = ["cohort", "seeds"]
+"""Those of an ordinary run of the tests."""
+
 
 def folder_of(command: Killed, folder: Path) -> Path:
     """A working directory with the documents of a command."""
@@ -125,7 +128,16 @@ class Unbroken(NamedTuple):
     operations: int
 
 
-@pytest.fixture(scope="module", params=COMMANDS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Kill all commands in a soak, some of them in an ordinary run of the tests."""
+    if "unbroken" in metafunc.fixturenames:
+        rounds = metafunc.config.getoption("rounds", None) or 1
+        metafunc.parametrize(
+            "unbroken", list(COMMANDS) if rounds > 1 else SHORT, indirect=True, scope="module"
+        )
+
+
+@pytest.fixture(scope="module")
 def unbroken(
     request: pytest.FixtureRequest, imported: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Unbroken:

@@ -67,7 +67,8 @@ def test_a_long_run_keeps_its_memory_and_pace_and_bounds_its_event_file(rounds: 
     begin(request, tmp_path / "run").train(gauge)
     # The first checkpoint takes memory that the later ones use again; the fastest steps are those that nothing disturbed.
     assert max(gauge.memory[5:]) <= 1.02 * max(gauge.memory[1:5]), gauge.memory
-    assert min(gauge.seconds[5:]) <= 1.10 * min(gauge.seconds[:5]), gauge.seconds
+    if rounds > 1:  # a few seconds say nothing on a machine that does other things
+        assert min(gauge.seconds[5:]) <= 1.10 * min(gauge.seconds[:5]), gauge.seconds
     every = request.scenario.telemetry.every
     kept = [step for step in range(every, steps + 1, every) if in_events(step, every)]
     written = sum(path.stat().st_size for path in (tmp_path / "run").glob("events.*"))
