@@ -367,7 +367,7 @@ def test_study_prints_a_table_and_keeps_what_is_there(here: Path, cli: Commands)
 def test_study_that_cannot_be_written_says_so(here: Path, cli: Commands) -> None:
     (here / "file").write_text("")
     assert cli.code(f"study digits-mlp {TINY} --jobs 1 --logdir file") == 2
-    assert "error: locked s0: file/locked-s0: cannot be written" in cli.err
+    assert "error: file: cannot be written" in cli.err
 
 
 def test_tb_opens_tensorboard_with_enough_samples(
