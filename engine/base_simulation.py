@@ -404,8 +404,8 @@ class BaseSimulation:
                 scenario = changed(scenario, [(key, value) for _, key, value in changes])
             if scenario != self.scenario:
                 system = _built(self, scenario)
-            check_compatible(system, self.world.step_signals.signals, state["system"], state["present"])
-        except (RunError, ScenarioError) as difference:
+            self._check_compatible(system, state)
+        except ScenarioError as difference:
             raise self.world.refusal(state) or RunError(str(difference)) from None
         with self.memory_guard, uncollected():
             if system is not self.system:
@@ -430,6 +430,12 @@ class BaseSimulation:
             self.train_means.load_state_dict(state["tally"])
             self.diverged = state["diverged"]
 
+    def _check_compatible(self, system: System, state: Mapping[str, Any]) -> None:
+        try:
+            check_compatible(system, self.world.step_signals.signals, state["system"], state["present"])
+        except (RunError, ScenarioError) as difference:
+            raise self.world.refusal(state) or RunError(str(difference)) from None
+
     def load_saved(self, saved: Saved) -> None:
         """Take over the state of a checkpoint; one without the environment's can be evaluated and exported only.
 
@@ -440,6 +446,8 @@ class BaseSimulation:
         try:
             if saved.described is not None:
                 check_objects(saved.described, self.described)
+            if saved.given:
+                self._check_compatible(self.system, saved.state)
             check_structure(self.system, self.world, saved.state)
             self.load_state_dict(saved.state)
         except RunError as error:

@@ -338,12 +338,17 @@ class Saved:
     state: dict[str, Any]
     described: dict[str, Any] | None = None
     """The scenario that holds Python objects, described; None: it is a document, or was saved before they were."""
+    given: bool = False
+    """Whether the scenario was given, so that it may be another one than the checkpoint's."""
 
     def unfit(self, error: Exception) -> RunError:
         """Return the error of a checkpoint whose state is not that of its scenario, by the first thing that is wrong."""
         what = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
         reason = " ".join(what.split())[:120]
-        return _damaged(self.place, f"its state does not fit its scenario ({reason})")
+        return RunError(
+            f"{self.place}: its state does not fit its scenario ({reason}); restore the checkpoint from a copy, "
+            "or report a defect of antiphon if nobody has changed it"
+        )
 
     @property
     def obstacle(self) -> str | None:
@@ -400,6 +405,7 @@ def read_simulation(path: Path, scenario: Scenario | None, device: torch.device 
     document, seed, dtype = manifest["scenario"], manifest["seed"], getattr(torch, manifest["dtype"], None)
     if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise _damaged(place, f"state.json: dtype: there is no {manifest['dtype'][:40]!r}")
+    given = scenario is not None
     if scenario is None:
         if document is None:
             raise RunError(
@@ -407,4 +413,4 @@ def read_simulation(path: Path, scenario: Scenario | None, device: torch.device 
                 "(on the command line: --scenario MODULE:FUNCTION)"
             )
         scenario = Scenario.from_yaml(document, str(place / "state.json"))
-    return Saved(place, scenario, seed, dtype, state, manifest.get("described"))
+    return Saved(place, scenario, seed, dtype, state, manifest.get("described"), given)

@@ -120,8 +120,10 @@ def test_a_defect_while_restoring_stays_what_it_is(saved: Path, monkeypatch: pyt
         raise KeyError("ours")
 
     monkeypatch.setattr(backends, "load_messages", broken)
-    with pytest.raises(KeyError, match="ours"):
+    with pytest.raises(RunError, match=r"no 'ours'.* report a defect") as caught:
         Simulation.load(saved)
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert "damaged" not in str(caught.value)
 
 
 @pytest.mark.parametrize("place", ["load_file", "load_messages"])
