@@ -436,6 +436,14 @@ class BaseSimulation:
         except (RunError, ScenarioError) as difference:
             raise self.world.refusal(state) or RunError(str(difference)) from None
 
+    def _check_structure(self, saved: Saved) -> None:
+        try:
+            check_structure(self.system, self.world, saved.state)
+        except ValueError:
+            if saved.given:  # another scenario's, presumably, whose first difference says more
+                self._check_compatible(self.system, saved.state)
+            raise
+
     def load_saved(self, saved: Saved) -> None:
         """Take over the state of a checkpoint; one without the environment's can be evaluated and exported only.
 
@@ -446,9 +454,7 @@ class BaseSimulation:
         try:
             if saved.described is not None:
                 check_objects(saved.described, self.described)
-            if saved.given:
-                self._check_compatible(self.system, saved.state)
-            check_structure(self.system, self.world, saved.state)
+            self._check_structure(saved)
             self.load_state_dict(saved.state)
         except RunError as error:
             raise RunError(f"{saved.place}: {error}") from None

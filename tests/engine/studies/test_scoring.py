@@ -12,7 +12,7 @@ from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import begin
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.studies.scoring import Scoring, add_scores, figures, kept_scores, least_loss
-from antiphon.errors import ScenarioError
+from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import load
 
 
@@ -66,7 +66,8 @@ def test_scores_of_another_number_of_steps_are_of_no_use(run: Path) -> None:
     (run / "evaluations.json").write_text(json.dumps(older))
     assert kept_scores(run, 4) == {}
     (run / "evaluations.json").write_text("[")
-    assert kept_scores(run, 4) == {}
+    with pytest.raises(RunError, match=r"evaluations.json: is damaged .*; delete it"):
+        kept_scores(run, 4)
 
 
 def test_names_tell_scorings_apart() -> None:
