@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,7 +15,16 @@ from tests.browser.tab import Tab
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
 
-_FACTS = {"format": 1, "seconds": 1.0, "steps": 100, "step": 100, "seed": 0, "threads": 1, "exit": "done"}
+_FACTS: dict[str, Any] = {
+    "format": 1,
+    "seconds": 1.0,
+    "steps": 100,
+    "step": 100,
+    "seed": 0,
+    "threads": 1,
+    "exit": "done",
+}
+_FACTS |= {"device": "cpu", "dtype": "float32", "backend": "cohort", "warnings": []}
 
 
 @pytest.fixture
