@@ -430,7 +430,7 @@ class BaseSimulation:
             self.train_means.load_state_dict(state["tally"])
             self.diverged = state["diverged"]
 
-    def _check_compatible(self, system: System, state: Mapping[str, Any]) -> None:
+    def _check_compatible(self, system: System, state: dict[str, Any]) -> None:
         try:
             check_compatible(system, self.world.step_signals.signals, state["system"], state["present"])
         except (RunError, ScenarioError) as difference:
