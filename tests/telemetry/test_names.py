@@ -30,6 +30,6 @@ def test_two_names_never_share_a_part() -> None:
 
 
 def test_refusal_is_one_line_that_names_the_path() -> None:
-    said = r"^runs/x: cannot be written \(No space left on device\); choose .*$"
+    said = r"^runs/x: cannot be written \(Permission denied\); choose .*$"
     with pytest.raises(RunError, match=said), writing(Path("runs/x")):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
