@@ -275,7 +275,7 @@ def test_ctrl_c_leaves_it_at_the_rows(seeded: Path, cli: Commands, monkeypatch: 
         ("run.json", None, "b: no run there (a run directory holds run.json)"),
         ("run.json", "{", "b/run.json: is damaged"),
         ("scenario.yaml", "a: [", "b/scenario.yaml:1: broken YAML"),
-        ("scenario.yaml", None, "b/scenario.yaml: cannot be read"),
+        ("scenario.yaml", None, "b/scenario.yaml: is not there"),
         ("digests.csv", "rubbish\n", "b/digests.csv:1: no table of digests"),
     ],
 )
