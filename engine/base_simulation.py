@@ -440,6 +440,8 @@ class BaseSimulation:
         try:
             check_structure(self.system, self.world, saved.state)
         except ValueError:
+            if (refusal := self.world.refusal(saved.state)) is not None:
+                raise refusal from None
             if saved.given:  # another scenario's, presumably, whose first difference says more
                 self._check_compatible(self.system, saved.state)
             raise
