@@ -303,7 +303,7 @@ def test_a_module_that_cannot_be_traced_is_one_line_and_leaves_the_file(tmp_path
 def test_a_file_that_cannot_be_written_leaves_the_one_before(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_: object, path: Path) -> None:
+    def full(_: object, path: Path, **_more: object) -> None:
         Path(path).write_text("half")
         raise OSError(28, "No space left on device")
 
