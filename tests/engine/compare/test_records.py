@@ -22,7 +22,16 @@ from antiphon.engine.runs.directory import RunDirectory
 from antiphon.errors import RunError
 from antiphon.telemetry.csv_files import Column, Digests, Row
 
-FACTS = {"format": 1, "scenario": "pair", "seed": 0, "steps": 3, "step": 3, "seconds": 1.0, "threads": 1}
+FACTS: dict[str, Any] = {
+    "format": 1,
+    "scenario": "pair",
+    "seed": 0,
+    "steps": 3,
+    "step": 3,
+    "seconds": 1.0,
+    "threads": 1,
+}
+FACTS |= {"device": "cpu", "dtype": "float32", "backend": "cohort", "warnings": [], "exit": "done"}
 DOCUMENT: dict[str, Any] = {
     "scenario": "pair",
     "agents": {
@@ -212,5 +221,5 @@ def test_tables_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(HEADER)
     assert compare_figures(tmp_path / "a.csv", tmp_path / "b.csv") is None
     (tmp_path / "b.csv").mkdir()
-    with pytest.raises(RunError, match=r"b.csv: cannot be read \("):
+    with pytest.raises(RunError, match=r"b.csv: is a folder"):
         compare_figures(tmp_path / "a.csv", tmp_path / "b.csv")
