@@ -404,7 +404,7 @@ class BaseSimulation:
                 scenario = changed(scenario, [(key, value) for _, key, value in changes])
             if scenario != self.scenario:
                 system = _built(self, scenario)
-            self._check_compatible(system, state)
+            _check_compatible(system, self.world, state)
         except ScenarioError as difference:
             raise self.world.refusal(state) or RunError(str(difference)) from None
         with self.memory_guard, uncollected():
@@ -430,22 +430,6 @@ class BaseSimulation:
             self.train_means.load_state_dict(state["tally"])
             self.diverged = state["diverged"]
 
-    def _check_compatible(self, system: System, state: dict[str, Any]) -> None:
-        try:
-            check_compatible(system, self.world.step_signals.signals, state["system"], state["present"])
-        except (RunError, ScenarioError) as difference:
-            raise self.world.refusal(state) or RunError(str(difference)) from None
-
-    def _check_structure(self, saved: Saved) -> None:
-        try:
-            check_structure(self.system, self.world, saved.state)
-        except ValueError:
-            if (refusal := self.world.refusal(saved.state)) is not None:
-                raise refusal from None
-            if saved.given:  # another scenario's, presumably, whose first difference says more
-                self._check_compatible(self.system, saved.state)
-            raise
-
     def load_saved(self, saved: Saved) -> None:
         """Take over the state of a checkpoint; one without the environment's can be evaluated and exported only.
 
@@ -456,7 +440,7 @@ class BaseSimulation:
         try:
             if saved.described is not None:
                 check_objects(saved.described, self.described)
-            self._check_structure(saved)
+            _check_structure(self, saved)
             self.load_state_dict(saved.state)
         except RunError as error:
             raise RunError(f"{saved.place}: {error}") from None
@@ -589,6 +573,25 @@ def _check_alone(simulation: BaseSimulation, what: str) -> None:
         raise ScenarioError(
             f"{what}: this simulation is one of several seeds that go on together; change a fork of it"
         )
+
+
+def _check_compatible(system: System, world: EnvironmentRunner, state: dict[str, Any]) -> None:
+    try:
+        check_compatible(system, world.step_signals.signals, state["system"], state["present"])
+    except (RunError, ScenarioError) as difference:
+        raise world.refusal(state) or RunError(str(difference)) from None
+
+
+def _check_structure(simulation: BaseSimulation, saved: Saved) -> None:
+    world = simulation.world
+    try:
+        check_structure(simulation.system, world, saved.state)
+    except ValueError:
+        if (refusal := world.refusal(saved.state)) is not None:
+            raise refusal from None
+        if saved.given:  # another scenario's, presumably, whose first difference says more
+            _check_compatible(simulation.system, world, saved.state)
+        raise
 
 
 def _built(simulation: BaseSimulation, scenario: Scenario) -> System:

@@ -140,7 +140,7 @@ class RunDirectory:
             if path.is_dir():
                 path.rmdir()
             made.rename(path)
-            directory._lock.moved_to(path)
+            directory._lock.follow(path)
             sync_folder(path.parent)
         except BaseException as error:
             directory.release()

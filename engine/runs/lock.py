@@ -62,7 +62,7 @@ class DirectoryLock:
         self._paths, self._descriptor = [self.path], descriptor
         self._release = weakref.finalize(self, _release, descriptor, self._paths, os.getpid())
 
-    def moved_to(self, folder: Path) -> None:
+    def follow(self, folder: Path) -> None:
         """Follow the directory, which has been renamed."""
         self.path = self._paths[0] = folder / self.path.name
 

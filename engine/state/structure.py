@@ -419,23 +419,23 @@ def _like(own: Any) -> Check:
     """Return a check for the form of another value: its keys, lengths, shapes, types and kinds of numbers."""
 
     def check(value: Any, place: str) -> None:
-        _alike(own, value, place)
+        _compare_value(own, value, place)
 
     return check
 
 
-def _alike(own: Any, value: Any, place: str) -> None:
+def _compare_value(own: Any, value: Any, place: str) -> None:
     if isinstance(own, Tensor):
         same = isinstance(value, Tensor) and value.shape == own.shape and value.dtype == own.dtype
         _need(same, place, _described(own), value)
     elif isinstance(own, Mapping):
         _need(isinstance(value, dict) and value.keys() == own.keys(), place, "the same entries", value)
         for key, item in own.items():
-            _alike(item, value[key], f"{place}.{key}")
+            _compare_value(item, value[key], f"{place}.{key}")
     elif isinstance(own, list | tuple):
         _need(isinstance(value, list) and len(value) == len(own), place, _described(list(own)), value)
         for index, item in enumerate(own):
-            _alike(item, value[index], f"{place}[{index}]")
+            _compare_value(item, value[index], f"{place}[{index}]")
     elif isinstance(own, bool):
         _flag(value, place)
     elif isinstance(own, int):

@@ -45,9 +45,9 @@ def files() -> tuple[Path, ...]:
     return mnist.files()
 
 
-def _corners(count: int, room: int, random: np.random.RandomState) -> NDArray[np.int64]:
-    """Return random upper left corners (row, column), each from 0 to `room`."""
-    return random.randint(room + 1, size=(count, 2)).astype(np.int64)
+def _corners(count: int, last: int, random: np.random.RandomState) -> NDArray[np.int64]:
+    """Return random upper left corners (row, column), each from 0 to `last`."""
+    return random.randint(last + 1, size=(count, 2)).astype(np.int64)
 
 
 def _inside(corners: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
