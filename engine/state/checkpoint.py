@@ -346,8 +346,8 @@ class Saved:
         what = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
         reason = " ".join(what.split())[:120]
         return RunError(
-            f"{self.place}: its state does not fit its scenario ({reason}); restore the checkpoint from a copy, "
-            "or report a defect of antiphon if nobody has changed it"
+            f"{self.place}: its state does not fit its scenario ({reason}); "
+            "restore it from a copy, or report a defect of antiphon"
         )
 
     @property
