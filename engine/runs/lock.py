@@ -236,13 +236,16 @@ def _abandoned(folder: Path) -> bool:
         found = {path.name for path in folder.iterdir() if not _TEMPORARY.fullmatch(path.name)}
         if not found <= _BEGUN:
             return False
+        old = time.time() - folder.stat().st_mtime > _AGE
         if LOCK not in found:
-            return not any(folder.iterdir()) and time.time() - folder.stat().st_mtime > _AGE
+            return not any(folder.iterdir()) and old
         descriptor = os.open(folder / LOCK, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         return False
     try:
         holder = _holder(descriptor)
+        if holder is None:  # killed before it had written its name
+            return old and found == {LOCK} and _flock(descriptor) is True
     finally:
         os.close(descriptor)
-    return holder is not None and holder["host"] == socket.gethostname() and not _alive(holder)
+    return holder["host"] == socket.gethostname() and not _alive(holder)

@@ -59,7 +59,9 @@ def _carry_out(folder: Path, words: Sequence[str], operation: int | None) -> Non
         os.dup2(log, 1)
         os.dup2(log, 2)
         from antiphon.cli import main
+        from antiphon.engine.runs import lock
 
+        lock._AGE = -1.0  # nobody else begins a run here
         code = main(list(words))
         (folder / "operations.txt").write_text(str(next(count) - 1), encoding="utf-8")
     finally:

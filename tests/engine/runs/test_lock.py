@@ -227,3 +227,13 @@ def test_a_run_that_is_done_is_rid_of_what_a_killed_process_left(tmp_path: Path,
         cli(*again)
         assert not (tmp_path / "run" / LOCK).exists()
         assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_a_folder_whose_lock_was_never_written_is_removed_once_it_is_old(tmp_path: Path) -> None:
+    old, young = tmp_path / ".run.01234567", tmp_path / ".run.89abcdef"
+    for folder in (old, young):
+        folder.mkdir()
+        (folder / LOCK).touch()
+    os.utime(old, (0, 0))
+    remove_abandoned(tmp_path)
+    assert list(tmp_path.iterdir()) == [young]
