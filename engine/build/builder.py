@@ -173,7 +173,7 @@ class _Builder:
                 p_update=spec.p_update,
                 participation_seed=seed_for(self.seed, "update", spec.share or min(tied.get(name, (name,)))),
                 layout=FanIn(fan_in),
-                replicas=Replicas(device=self.device),
+                replicas=Replicas.alone(self.scenario.training.batch, self.device),
             )
             progress.advance()
         return agents

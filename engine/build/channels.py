@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from antiphon.agents.distributions import Distribution
 from antiphon.agents.network import OBJECTIVE, STATE, Tensors
@@ -92,6 +94,11 @@ class Wiring:
     device: torch.device
     dtype: torch.dtype
 
+    @cached_property
+    def _zero(self) -> Tensor:
+        """What the zeros of all channels are views of, []."""
+        return torch.zeros((), dtype=self.dtype, device=self.device)
+
     def channel(self, spec: ChannelSpec) -> Channel:
         """Make a channel; ScenarioError where something does not fit."""
         shape, batch = self.shapes.messages[spec.name], self.scenario.training.batch
@@ -122,7 +129,7 @@ class Wiring:
             spec.coupling,
             ledger,
             Mailbox(ledger, aligns=not spec.state and self.agents[spec.receiver].align == spec.name),
-            torch.zeros((), dtype=self.dtype, device=self.device).expand(batch, torch.Size(shape).numel()),
+            self._zero.expand(batch, torch.Size(shape).numel()),
             batch,
             self._sampler(spec),
             predictor,

@@ -146,7 +146,7 @@ class Channel:
         assert self.mailbox.ledger is self.ledger
         if not self.members:
             self.members = (self,)
-            self.replicas = Replicas(batch=self.batch, device=self.zeros.device)
+            self.replicas = Replicas.alone(self.batch, self.zeros.device)
         self.names = tuple(member.name for member in self.members)
 
     # --- rows ----------------------------------------------------------------------------------------------
