@@ -104,6 +104,15 @@ class _Event(_Object):
     event: str
 
 
+class _OfChannel(_Object):
+    """Figures that every channel has, null where its coupling gives none, among others."""
+
+    __pydantic_extra__: dict[str, float | None]
+    cosine: float | None
+    norm_ratio: float | None
+    sg_loss: float | None
+
+
 class Result(_Object):
     """result.json."""
 
@@ -114,14 +123,14 @@ class Result(_Object):
     run_dir: str
     exit: Word
     readout: str | list[str]
-    variant: str | None = None
+    variant: str | None
     accuracy: float | None
     error: float | None
     bits: float | None
     examples: Whole | None
     env: dict[str, float | None]
     agents: dict[str, dict[str, float | None]]
-    channels: dict[str, dict[str, float | None]]
+    channels: dict[str, _OfChannel]
     events: list[_Event]
 
 
