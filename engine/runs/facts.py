@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
@@ -151,8 +151,8 @@ class _Representations(_Object):
 
     @model_validator(mode="after")
     def _of_each_agent(self) -> _Representations:
-        figures = (self.probe_train, self.probe_test, self.weight_norm, self.similarity, *self.similarity)
-        if any(len(values) != len(self.agents) for values in figures):
+        each: list[Sequence[Any]] = [self.probe_train, self.probe_test, self.weight_norm, self.similarity]
+        if any(len(values) != len(self.agents) for values in (*each, *self.similarity)):
             raise ValueError("not a value of each agent")
         return self
 
