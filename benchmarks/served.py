@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 __all__ = ["Served", "serve"]
@@ -57,14 +56,6 @@ class Served:
         """End the process."""
         self._process.kill()
         self._process.communicate()
-
-    def __enter__(self) -> Served:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def serve(handle: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

@@ -146,19 +146,21 @@ def main() -> None:
         serve(Worker())
         return
     if not (other / "antiphon" / "__init__.py").exists():
-        sys.exit(f"{other}: no folder of antiphon's code; name one, e.g. after `git worktree add {other} HEAD~1`")
+        sys.exit(
+            f"{other}: no folder of antiphon's code; name one, e.g. after `git worktree add {other} HEAD~1`"
+        )
     settings = dict(word.split("=", 1) for word in arguments.set)
     rows: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:
         folders = {"this": ROOT, "other": other, "again": ROOT}
-        workers = {name: stack.enter_context(worker(folder)) for name, folder in folders.items()}
+        workers = {
+            name: stack.enter_context(contextlib.closing(worker(folder))) for name, folder in folders.items()
+        }
         for name in arguments.scenarios or library_names():
             variants: list[str | None] = [*load(name).variants] if arguments.variants else []
             for variant in variants or [None]:
                 rows.append(measure(workers, name, variant, settings, arguments.rounds))
-                if not arguments.json:
-                    row = rows[-1]
-                    print(f"{name}: {row.get('ratio', row.get('missing'))}", file=sys.stderr)
+                print(f"{name}: {rows[-1].get('ratio', rows[-1].get('missing'))}", file=sys.stderr)
     missed = [row["scenario"] for row in rows if not row.get("met", True)]
     left_out = {row["scenario"]: row["missing"] for row in rows if "missing" in row}
     result = {
@@ -169,9 +171,23 @@ def main() -> None:
         "rows": [row for row in rows if "missing" not in row],
         "left_out": left_out,
     }
-    columns = ["scenario", "variant", "agents", "ratio", "interval_95", "ratio_of_minima", "noise", "ms_per_step"]
+    columns = [
+        "scenario",
+        "variant",
+        "agents",
+        "ratio",
+        "interval_95",
+        "ratio_of_minima",
+        "noise",
+        "ms_per_step",
+    ]
     said = f"above {DEMAND}: {', '.join(missed) or 'none'}"
-    lines = [*table(result["rows"], columns), "", said, *(f"left out: {n}: {why}" for n, why in left_out.items())]
+    lines = [
+        *table(result["rows"], columns),
+        "",
+        said,
+        *(f"left out: {n}: {why}" for n, why in left_out.items()),
+    ]
     finish(result, arguments, lines)
 
 
