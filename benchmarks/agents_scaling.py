@@ -45,7 +45,15 @@ from ring import BATCH, VARIANTS, draws, examples, parameters, periods, ring, si
 from roofline import limit, rates, through_memory
 from served import Served
 
-CONTESTANTS = ("reference", "plain_loop", "plain_loop_fused", "stacked", "stacked_autograd", "stacked_captured", "jax")
+CONTESTANTS = (
+    "reference",
+    "plain_loop",
+    "plain_loop_fused",
+    "stacked",
+    "stacked_autograd",
+    "stacked_captured",
+    "jax",
+)
 CHUNKS = (32, 64, 128, 256)
 JAX_CHUNKS = (0, 32, 128)
 """0: all agents at once."""
@@ -143,7 +151,9 @@ class Captured:
     def __call__(self) -> None:
         """Hand over the batch of a step; the last one of a rotation takes its steps."""
         place = self._next % ROTATION
-        for slot, each in zip(self._slots[place], self._batches[self._next % len(self._batches)], strict=True):
+        for slot, each in zip(
+            self._slots[place], self._batches[self._next % len(self._batches)], strict=True
+        ):
             slot.copy_(each)
         self._next += 1
         if place == ROTATION - 1:
@@ -166,7 +176,7 @@ class Jax:
         double = weights["w1"].dtype == torch.float64
         self.served = Served(
             [python, str(Path(__file__).parent / "baselines" / "ring_jax.py")],
-            {**JAX_SETTINGS, "JAX_PLATFORMS": device, "JAX_ENABLE_X64": str(int(double))},
+            {**JAX_SETTINGS, "JAX_PLATFORMS": torch.device(device).type, "JAX_ENABLE_X64": str(int(double))},
         )
         self._folder = TemporaryDirectory()
         self._arrays = {name: tensor.cpu().numpy() for name, tensor in weights.items()}
@@ -201,9 +211,10 @@ class Jax:
         self._folder.cleanup()
 
 
-def has_jax(python: str) -> bool:
-    """Return whether an interpreter can import JAX."""
-    return subprocess.run([python, "-c", "import jax"], capture_output=True, check=False).returncode == 0
+def has_jax(python: str, device: str) -> bool:
+    """Return whether an interpreter can import JAX, and it finds a device of the kind."""
+    program = f"import jax; jax.devices({torch.device(device).type!r})"
+    return subprocess.run([python, "-c", program], capture_output=True, check=False).returncode == 0
 
 
 def check(
@@ -363,8 +374,9 @@ def main() -> None:
     if variant != "base":
         result["benchmark"] += f"-{variant}"
     against = arguments.against.split(",")
-    if "jax" in against and not has_jax(arguments.jax):
-        print(f"jax: {arguments.jax} cannot import it; left out (pip install jax)", file=sys.stderr)
+    if "jax" in against and not has_jax(arguments.jax, device):
+        why = f"{arguments.jax} cannot import it, or it finds no {device}"
+        print(f"jax: left out: {why} (pip install jax)", file=sys.stderr)
         against.remove("jax")
     python = arguments.jax if "jax" in against else None
     if arguments.check:
