@@ -18,7 +18,7 @@ from antiphon.engine.core.records import Members, Record, Tape, members_and
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import InputUpdate, PredictorUpdate
 from antiphon.engine.step.contexts import Contexts
-from antiphon.nets.optimisers import step_all
+from antiphon.nets.optimisers import Skip, step_all
 
 if TYPE_CHECKING:
     from antiphon.comms.credit import Outliers
@@ -40,6 +40,8 @@ class PredictorTrainer:
         self.system = system
         self.contexts = Contexts(system)
         self.frozen = False
+        self._first_clips: dict[str, Tensor] = {}
+        """By channel: the step at which a gradient of each member was first clipped, -1 where none was, [K] int64."""
 
     def predict_missing(self, requested: list[tuple[Channel, Record]]) -> None:
         """Evaluate the synthetic gradients of records, which keep them while they stay true."""
@@ -229,14 +231,14 @@ class PredictorTrainer:
         return found
 
     def apply(
-        self, updates: Mapping[str, PredictorUpdate | InputUpdate], step: int, skip: Tensor | None
+        self, updates: Mapping[str, PredictorUpdate | InputUpdate], step: int, skip: Skip | None
     ) -> None:
         """Take the optimiser step of each synthetic gradient, or input.
 
         Args:
             updates: By channel.
             step: The step just taken.
-            skip: [] float, on the device; if it is not 0, no parameter of a stack is updated.
+            skip: Whether no step is taken, known on the device alone; None: all are.
         """
         plans = []
         for name, update in updates.items():
@@ -251,7 +253,7 @@ class PredictorTrainer:
                     update.gradients = []  # as large as the predictors, and of no more use
             else:
                 plans.append(model.planned(update.gradients, step))
-        step_all(plans)
+        step_all(plans, skip)
 
     def _returned_example(self, channel: Channel, record: Record, step: int) -> Example | None:
         """What a predictor learns from a record whose gradient has come back, with its prediction where still true."""
@@ -275,17 +277,32 @@ class PredictorTrainer:
     def _clip(self, channel: Channel, outliers: Outliers, record: Record, step: int) -> None:
         """Clip a returned state gradient that is far longer than the median; note the first of each channel."""
         assert record.delta is not None
-        before = torch.as_tensor(outliers.clip_count).reshape(-1)
+        before = outliers.clip_counts
         channel.ledger.replace_gradient(record, outliers.clip(record.delta))
-        first = (before == 0) & (torch.as_tensor(outliers.clip_count).reshape(-1) > 0)
-        if bool(first.any()):
-            for k in first.nonzero().flatten().tolist():
-                own = channel.members[k]
-                text = (
-                    "channel {channel}: a gradient came back more than ten times as long as the median; it is "
-                    "shortened, as all such will be"
-                )
-                self.system.divergence.note(Report(step, text, (own.sender,), own.name))
+        counts = outliers.clip_counts
+        first = (before.to(counts.device) == 0) & (counts > 0)
+        if first.device.type == "cpu" and not bool(first.any()):
+            return
+        known = self._first_clips.get(channel.name)
+        self._first_clips[channel.name] = torch.where(first, step, -1 if known is None else known)
+        if first.device.type == "cpu":
+            self.note_clips()
+
+    def note_clips(self) -> None:
+        """Note the first clipped gradient of each channel, with its step; waits for the device."""
+        found = [
+            (step, self.system.channels[name].members[k])
+            for name, steps in self._first_clips.items()
+            for k, step in enumerate(steps.tolist())
+            if step >= 0
+        ]
+        self._first_clips.clear()
+        text = (
+            "channel {channel}: a gradient came back more than ten times as long as the median; it is "
+            "shortened, as all such will be"
+        )
+        for step, channel in sorted(found, key=lambda one: one[0]):
+            self.system.divergence.note(Report(step, text, (channel.sender,), channel.name))
 
 
 def _union(examples: Sequence[Members], count: int) -> Members:
