@@ -182,6 +182,9 @@ class PretendTensor(Tensor):
     def data_ptr(self) -> int:
         return self.inner.data_ptr()
 
+    def untyped_storage(self) -> torch.UntypedStorage:
+        return self.inner.untyped_storage()
+
     def stride(self, *axis: Any) -> Any:
         return self.inner.stride(*axis)
 
