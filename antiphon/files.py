@@ -387,13 +387,22 @@ def rewriting(path: Path) -> Iterator[IO[str]]:
     """Replace a table: the old one is kept until the new one is complete and on the disk.
 
     Raises:
+        RunError: What is there is no regular file.
         OSError: The file cannot be written.
     """
+    with _replacing(path, "x", **_TEXT) as file:
+        yield file
+
+
+@contextmanager
+def _replacing(path: Path, mode: str, **text: Any) -> Iterator[IO[Any]]:
+    if os.path.lexists(path):
+        check_regular(path)
     sibling = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with sibling.open("x", **_TEXT) as target:
-            yield target
-            sync_file(target)
+        with sibling.open(mode, **text) as file:
+            yield file
+            sync_file(file)
         os.replace(sibling, path)
         sync_folder(path.parent)
     finally:
@@ -437,18 +446,10 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file: a reader gets the old one or the new one, which is on the disk.
 
     Raises:
-        RunError: It cannot be written.
+        RunError: It cannot be written, or what is there is no regular file.
     """
-    sibling = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    with writing(path):
-        try:
-            with sibling.open("xb") as file:
-                file.write(content)
-                sync_file(file)
-            os.replace(sibling, path)
-            sync_folder(path.parent)
-        finally:
-            sibling.unlink(missing_ok=True)
+    with writing(path), _replacing(path, "xb") as file:
+        file.write(content)
 
 
 def cut(path: Path, size: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.errors import RunError
-from antiphon.files import writing
+from antiphon.files import write_bytes
 from antiphon.telemetry.pictures import COUPLINGS, INK, OTHER_COUPLING, ROLES
 from antiphon.telemetry.placement import arrows, extent, place
 
@@ -154,16 +155,17 @@ def write_film(
 
     images = rendered()
     first = next(images)
-    with writing(path):
-        first.save(
-            path,
-            format="GIF",
-            save_all=True,
-            append_images=images,
-            duration=durations,
-            loop=0,
-            optimize=False,
-        )
+    content = io.BytesIO()
+    first.save(
+        content,
+        format="GIF",
+        save_all=True,
+        append_images=images,
+        duration=durations,
+        loop=0,
+        optimize=False,
+    )
+    write_bytes(path, content.getvalue())
     return every
 
 

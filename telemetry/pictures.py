@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.errors import RunError
-from antiphon.files import writing
+from antiphon.files import write_bytes
 from antiphon.telemetry.placement import Arrow, Placement, arrows, extent, label_size, place
 
 if TYPE_CHECKING:
@@ -76,8 +76,11 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: int = 150) -> None:
     """
     from matplotlib import rc_context
 
-    with writing(Path(path)), rc_context({"svg.hashsalt": "antiphon"}):
-        figure.savefig(path, dpi=dpi, metadata={"Date": None} if Path(path).suffix == ".svg" else None)
+    path, content = Path(path), io.BytesIO()
+    kind = path.suffix.removeprefix(".") or None
+    with rc_context({"svg.hashsalt": "antiphon"}):
+        figure.savefig(content, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None)
+    write_bytes(path, content.getvalue())
 
 
 def encoded_png(figure: Figure) -> tuple[bytes, int, int]:

@@ -25,7 +25,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import (  # type: ignore
 )
 
 from antiphon.errors import RunError
-from antiphon.files import writing
+from antiphon.files import check_folder, write_bytes, write_text, writing
 from antiphon.telemetry.channels.documents import edges_by_name
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.channels.tags import Family
@@ -247,11 +247,12 @@ def write_projector(folder: Path, rows: Sequence[SampleRow]) -> None:
     in the colours of their labels, because the tab itself begins without a colour map.
 
     Raises:
-        RunError: The file cannot be written.
+        RunError: A file cannot be written, or what is there is no regular file.
     """
     config = ProjectorConfig()
     plotted = [(name, messages) for name, messages in rows if messages.shape[1] > 2 and len(messages) > 1]
     with writing(folder):
+        check_folder(folder / _FOLDER)
         for number, (name, messages) in enumerate(plotted[:_MOST]):
             (folder / _FOLDER).mkdir(exist_ok=True)
             stem = f"{_FOLDER}/{number}"
@@ -263,16 +264,16 @@ def write_projector(folder: Path, rows: Sequence[SampleRow]) -> None:
                     folder / f"{stem}.labels.tsv", ["–" if math.isnan(x) else f"{x:g}" for x in sound[:, -1]]
                 )
                 embedding.metadata_path = f"{stem}.labels.tsv"
-                (folder / f"{stem}.png").write_bytes(_discs(sound[:, -1]))
+                write_bytes(folder / f"{stem}.png", _discs(sound[:, -1]))
                 embedding.sprite.image_path = f"{stem}.png"
                 embedding.sprite.single_image_dim.extend([_CELL, _CELL])
         if config.embeddings:
             text = text_format.MessageToString(config, as_utf8=True)
-            (folder / "projector_config.pbtxt").write_text(text, encoding="utf-8")
+            write_text(folder / "projector_config.pbtxt", text)
 
 
 def _write(path: Path, lines: Sequence[str]) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def _discs(labels: NDArray[np.float32]) -> bytes:

@@ -32,17 +32,20 @@ READERS: list[Callable[[Path], Any]] = [
 ]
 
 
+KINDS: list[tuple[Callable[[Path], Any], str]] = [
+    (lambda path: path.symlink_to("/dev/zero"), "a link"),
+    (lambda path: path.symlink_to(path.with_name("elsewhere")), "a link"),
+    (lambda path: path.symlink_to("nowhere"), "a link"),
+    (lambda path: path.symlink_to(path.name), "a link"),
+    (os.mkfifo, "a FIFO"),
+    (os.mkdir, "a folder"),
+]
+
+
 @pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize(
     ("make", "what"),
-    [
-        (lambda path: path.symlink_to("/dev/zero"), "a link"),
-        (lambda path: path.symlink_to(path.with_name("elsewhere")), "a link"),
-        (lambda path: path.symlink_to("nowhere"), "a link"),
-        (lambda path: path.symlink_to(path.name), "a link"),
-        (os.mkfifo, "a FIFO"),
-        (os.mkdir, "a folder"),
-    ],
+    KINDS,
 )
 def test_what_is_no_file_of_its_own_is_refused_unopened(
     path: Path, read: Callable[[Path], Any], make: Callable[[Path], Any], what: str
@@ -183,3 +186,17 @@ def test_a_file_system_that_writes_nothing_through_is_no_obstacle(
         files.write_text(path, "newer")
     assert path.read_text() == "new"
     assert [item.name for item in path.parent.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize(("make", "what"), KINDS)
+def test_what_is_no_file_of_its_own_is_not_replaced(
+    path: Path, make: Callable[[Path], Any], what: str
+) -> None:
+    make(path)
+    before = os.lstat(path)
+    with pytest.raises(RunError, match=f"run.json: is {what}, which"):
+        files.write_text(path, "new")
+    with pytest.raises(RunError, match=f"run.json: is {what}, which"), files.rewriting(path):
+        pass
+    assert os.lstat(path).st_ino == before.st_ino
+    assert list(path.parent.glob(".*")) == []

@@ -42,6 +42,8 @@ def report(paths: Sequence[Path], output: Path, *, json: bool) -> None:
     """
     if output.is_dir():
         raise RunError(f"-o {output}: is a folder; name a file, for example {output / 'report.html'}")
+    if output.exists() and not output.is_file():
+        raise RunError(f"-o {output}: is no file that can be replaced; choose another place")
     if not output.parent.is_dir():
         raise RunError(f"-o {output}: no folder {output.parent}; make it first")
     runs = _with_data(_read(_expanded(paths)))
@@ -228,7 +230,7 @@ def _write(path: Path, text: str) -> int:
     """Write a page atomically, and return its size in bytes; on failure the old file is kept."""
     content = text.encode(errors="backslashreplace")
     try:
-        write_bytes(path, content)
+        write_bytes(path.resolve(), content)
     except RunError as error:
         reason = getattr(error.__cause__, "strerror", None) or error
         raise RunError(f"-o {path}: cannot be written ({reason}); choose another place") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -98,6 +99,20 @@ def test_where_there_is_nothing_to_project_there_is_no_file(
 def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="cannot be written"):
         write_projector(tmp_path / "nowhere", [("a->b", MESSAGES)])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "projector").mkdir()
+    os.mkfifo(tmp_path / "projector" / "0.tsv")
+    with pytest.raises(RunError, match=r"0\.tsv: is a FIFO"):
+        write_projector(tmp_path, [("a->b", MESSAGES)])
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "projector").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RunError, match="projector: is a link"):
+        write_projector(tmp_path / "run", [("a->b", MESSAGES)])
+    assert not any((tmp_path / "elsewhere").iterdir())
 
 
 def test_a_run_that_ends_leaves_them(tmp_path: Path) -> None:
