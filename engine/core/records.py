@@ -54,7 +54,7 @@ class StepSignals:
     Attributes:
         step: The environment step.
         signals: By name, [B, …]; those known only after the step are added when it has been taken.
-        uniform: Masks that hold in all environments or in none, as far as the host knows without a look at them.
+        uniform: Masks, and ends of episodes, that hold in all environments or in none, as far as the host knows that.
     """
 
     step: int

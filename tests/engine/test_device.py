@@ -42,8 +42,6 @@ EAGER = {
     "feudal-keydoor": "its episodes vary in length",
     "repeat-copy": "its episodes vary in length",
     "lossy": "whether a link has lost a message in all environments is known to the device alone",
-    "referential-reward": "whether any tick of a window teaches is known to the device alone",
-    "speaker-listener": "whether any tick of a window teaches is known to the device alone",
 }
 """What the host waits for."""
 LAUNCHES = {"corporation": 1_100, "digits-mlp": 118, "two-timescales": 1_240}
