@@ -87,6 +87,11 @@ class Link(_Carrier):
             return None
         return uniform(seed_for(self.seed, "link", self.name), stamp, batch, device) < self.drop
 
+    def arrives(self, stamp: int, batch: int) -> bool:
+        """Return whether the message of `stamp` arrives in any environment, computed on the host."""
+        lost = self.lost(stamp, batch, "cpu")
+        return lost is None or not bool(lost.all())
+
     def sampled_noise(self, stamp: int, sent: Tensor) -> Tensor:
         return normal(seed_for(self.seed, "noise", self.name), stamp, sent.numel(), sent.device)
 
@@ -113,6 +118,10 @@ class StackedLinks(_Carrier):
         if self._losses.device != torch.device(device):
             self._losses = self._losses.to(device)  # once
         return (uniform_many(self._losses, stamp, self.batch) < self.drop).flatten()
+
+    def arrives(self, stamp: int, rows: int) -> bool:
+        """Return whether the message of `stamp` arrives in any row, computed on the host."""
+        return any(link.arrives(stamp, rows // len(self.links)) for link in self.links)
 
     def sampled_noise(self, stamp: int, sent: Tensor) -> Tensor:
         if self._noises.device != sent.device:

@@ -87,6 +87,8 @@ class EnvironmentRunner:
         outcomes = {"reward": reward, "terminated": terminated, "truncated": truncated}
         for name in self._outcomes:
             self.step_signals.signals[name] = outcomes[name].to(self.env.dtype)
+            if (known := self.env.uniform(outcomes[name])) is not None:
+                self.step_signals.uniform[name] = known
         for name in self._after:
             for key in (name, f"_{name}"):
                 if key in info:

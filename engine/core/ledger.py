@@ -222,17 +222,21 @@ class GradientLedger:
         key = (delivery.record.stamp, -1 if shared else step)
         if key not in window:
             leaf = as_leaf(delivery.value) if self.wants_deltas else delivery.value
-            window[key] = Consumption(delivery.record, leaf, delivery.counted)
+            window[key] = Consumption(delivery.record, leaf, delivery.counted, delivery.somewhere)
         return window[key]
 
     @staticmethod
     def restrict(use: Consumption, rows: EnvMask) -> None:
         """Let a use count in `rows` only."""
         use.counted = mask_and(use.counted, rows)
+        use.somewhere = None
 
     def book(self, use: Consumption, delta: Tensor | None) -> None:
         """Add a counted use's delta, [B, size] per sample (None: the loss does not depend on it)."""
         record = use.record
+        known = use.counted if isinstance(use.counted, bool) else use.somewhere
+        before = False if record.counted is False else record.somewhere
+        record.somewhere = True if known or before else None if known is None else before
         record.counted = True if use.counted is True else mask_or(record.counted, use.counted)
         if delta is not None:
             if use.counted is not True:
@@ -272,8 +276,9 @@ class GradientLedger:
         if record.spent:
             del self.records[record.stamp]
             return
-        if isinstance(record.counted, Tensor) and not bool(record.counted.any()):
-            record.counted = False
+        if isinstance(record.counted, Tensor):
+            somewhere = bool(record.counted.any()) if record.somewhere is None else record.somewhere
+            record.counted = record.counted if somewhere else False
         if record.counted is not False and self.wants_deltas:
             if record.delta is None:
                 record.delta = torch.zeros_like(record.message)
@@ -311,7 +316,7 @@ class GradientLedger:
             known = replace(record, counted=last, delta=torch.zeros_like(record.message))
             self.completed.setdefault(step + self.back, []).append(known)
         else:
-            record.counted = mask_or(record.counted, last)
+            record.counted, record.somewhere = mask_or(record.counted, last), None
 
     # --- the halves of a channel that is cut: each is in another part, and its content comes from there -----------
 
@@ -348,6 +353,7 @@ class GradientLedger:
         """
         record = self.records[stamp]
         record.counted, record.delta, record.loss = counted, delta, loss
+        record.somewhere = None
         record.waiting.clear()
         self._finish(record, finished)
 

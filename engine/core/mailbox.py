@@ -97,8 +97,21 @@ class Mailbox:
         step_signals = self._signals_of_held(due, available) if self.aligns else None
         counted = self.held_stamp == due.stamp
         return Delivery(
-            due, mask_fill_zero(available, self.held), available, counted, step_signals=step_signals
+            due,
+            mask_fill_zero(available, self.held),
+            available,
+            counted,
+            self._arrives(due),
+            step_signals=step_signals,
         )
+
+    def _arrives(self, due: Record) -> bool | None:
+        """Whether a message arrives in any environment, as far as the host knows; on the CPU a look costs less."""
+        if due.lost is None or due.lost.device.type == "cpu" or isinstance(due.void, Tensor):
+            return None
+        if self.ledger.read != "last":  # a newer one may be held
+            return None
+        return not due.void and self.ledger.link.arrives(due.stamp, len(due.lost))
 
     def keep(self, record: Record) -> None:
         """Keep a message that has arrived, for ticks that find no newer one, on a link that loses nothing by itself."""
@@ -139,7 +152,9 @@ class Mailbox:
             step_signals = StepSignals(
                 step_signals.step, _mixed(mask, delivery.record.step_signals.signals, step_signals.signals)
             )
-        return Delivery(delivery.record, value, available, counted, mask, step_signals)
+        return Delivery(
+            delivery.record, value, available, counted, delivery.somewhere or None, mask, step_signals
+        )
 
     def cut(self, ended: EnvMask) -> None:
         """Empty the mailbox in the environments whose episode ended (semantics 20)."""

@@ -55,7 +55,7 @@ class StepSignals:
     Attributes:
         step: The environment step.
         signals: By name, [B, …]; those known only after the step are added when it has been taken.
-        uniform: Masks that hold in all environments or in none, as far as the host knows without a look at them.
+        uniform: Masks, and ends of episodes, that hold in all environments or in none, as far as the host knows that.
     """
 
     step: int
@@ -215,6 +215,8 @@ class Record:
     """Environments whose episode ended before it could be used: there nothing is injected either."""
     counted: EnvMask = False
     """Environments in which a use counted."""
+    somewhere: bool | None = None
+    """As of `Delivery`."""
     delta: Tensor | None = None
     """[B, size], per sample, accumulated over the counted uses."""
     loss: Tensor | None = None
@@ -252,6 +254,8 @@ class Consumption:
     record: Record
     leaf: Tensor
     counted: EnvMask
+    somewhere: bool | None = None
+    """As of `Delivery`."""
 
 
 @dataclass(slots=True)
@@ -266,6 +270,8 @@ class Delivery:
     """Environments in which there is a message; zeros elsewhere."""
     counted: EnvMask
     """Environments in which it is the due message itself, or what stands in for it, and valid."""
+    somewhere: bool | None = None
+    """Whether `counted`, as a tensor, holds in any environment, as far as the host knows without a look at it."""
     stand_in_mask: EnvMask = False
     """Environments in which a synthetic input stands in for it."""
     step_signals: StepSignals | None = None

@@ -59,6 +59,8 @@ class PolicyWindow:
     """The first pass."""
     further: list[dict[str, Tensor]] = field(default_factory=list)
     """The figures of the further ones, by name, [N] each."""
+    every_member: bool = False
+    """Whether every member is known to learn from it, without a look at what the ticks came to."""
 
     @property
     def figures(self) -> dict[str, Tensor]:

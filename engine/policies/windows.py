@@ -25,6 +25,9 @@ from antiphon.engine.core.updates import PolicyWindow
 __all__ = ["PolicyEvaluator", "port_names", "ports_of"]
 
 
+_ENDS = ("terminated", "truncated")
+
+
 class PolicyEvaluator:
     """Evaluates the policies of a system over windows.
 
@@ -52,12 +55,13 @@ class PolicyEvaluator:
         advantages = policy.advantages(trajectory, known, members=members)
         if isinstance(parts[0].participates, Tensor):
             advantages = _where(parts[0].participates, advantages)
-        if not bool(advantages.valid.any()):
+        teaches = None if self.system.device.type == "cpu" else self._teaches(agent, parts)
+        if not (bool(advantages.valid.any()) if teaches is None else teaches):
             return None
         messages = [sampled.log_probs(ports, parts) for sampled in sampled_of(agent)]
         outputs = ports.get(OBJECTIVE)
         found = policy.losses(outputs, values, trajectory, advantages, members=members, messages=messages)
-        return PolicyWindow(parts, trajectory, advantages, found)
+        return PolicyWindow(parts, trajectory, advantages, found, every_member=teaches is True)
 
     def further(self, agent: Agent, window: PolicyWindow, rows: Tensor, ports: Tensors) -> PolicyLosses:
         """Evaluate a further pass over some rows of a window.
@@ -103,15 +107,47 @@ class PolicyEvaluator:
             going = going & ~(ends[0] | ends[1])
         rewards = self._with_direction(agent, parts, tape, rewards, going)
         actions = [part.action for part in parts if part.action is not None]
-        description = self.system.description
         return trajectory_of(
             torch.stack(actions) if actions else None,
             rewards,
             terminated,
             truncated,
             experience,
-            known_length=description.episode_steps is not None or description.longest_episode is not None,
+            known_length=self._known_length,
         )
+
+    @property
+    def _known_length(self) -> bool:
+        description = self.system.description
+        return description.episode_steps is not None or description.longest_episode is not None
+
+    def _teaches(self, agent: Agent, parts: Sequence[AgentTick]) -> bool | None:
+        """Whether a window's ticks teach anything, where the host knows all ends of episodes; None: the device alone knows."""
+        assert agent.goal is not None
+        assert agent.goal.policy is not None
+        if isinstance(parts[0].participates, Tensor):
+            return None
+        goals = [member.goal for member in agent.members if member.goal is not None]
+        masks = {"_reward", *(f"_{name}" for goal in goals for name, _ in goal.rewards)}
+        if any(goal.ends != _ENDS for goal in goals):
+            return None
+        each: list[tuple[bool, bool]] = []
+        for part in parts:
+            steps = part.outcomes if part is not parts[-1] else part.outcomes[:1]
+            over = (False, False)
+            for one in steps:
+                if not masks.isdisjoint(one.signals) or not one.uniform.keys() >= set(_ENDS):
+                    return None
+                if not any(over):
+                    over = one.uniform["terminated"], one.uniform["truncated"]
+            each.append(over)
+        terminated, truncated = torch.tensor(each).T.unsqueeze(2)
+        nothing, everywhere = torch.zeros(terminated.shape), torch.ones_like(terminated)
+        trajectory = trajectory_of(
+            None, nothing, terminated, truncated, everywhere, known_length=self._known_length
+        )
+        policy = agent.goal.policy
+        return bool(policy.advantages(trajectory, nothing if policy.has_values else None).valid.any())
 
     def _reward(self, agent: Agent, steps: Sequence[StepSignals | None]) -> tuple[Tensor, Tensor | None]:
         """The weighted rewards of some steps, [T, rows], and where they are known; None: everywhere."""

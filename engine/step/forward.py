@@ -51,7 +51,7 @@ class TrainingMessages:
             return Read(channel.name, None, delivery.value, available=delivery.available)
         if isinstance(part.participates, Tensor):
             learned = mask_and(delivery.counted, channel.of_receiver(part.participates))
-            delivery = replace(delivery, counted=learned)
+            delivery = replace(delivery, counted=learned, somewhere=None)
         use = channel.ledger.use(step, delivery)
         value = delivery.value if use is None else use.leaf
         return Read(channel.name, None, value, use, delivery.available)

@@ -77,9 +77,9 @@ class AgentReport:
         found: dict[str, dict[str, Tensor]] = {}
         for update in self.stacks.updates:
             for name, figures in update.window_loss.figures.items():
-                losses = update.window_loss.losses[name]
+                losses, policy = update.window_loss.losses[name], update.window_loss.policies[name]
                 for n, member in enumerate(self._stacked.system.agents[name].names):
-                    if not _without_target(losses, n):
+                    if policy.every_member or not _without_target(losses, n):
                         found[member] = {figure: value[n] for figure, value in figures.items()}
         return found
 

@@ -41,9 +41,6 @@ EAGER = {
     "copy": "its episodes vary in length",
     "feudal-keydoor": "its episodes vary in length",
     "repeat-copy": "its episodes vary in length",
-    "lossy": "whether a link has lost a message in all environments is known to the device alone",
-    "referential-reward": "whether any tick of a window teaches is known to the device alone",
-    "speaker-listener": "whether any tick of a window teaches is known to the device alone",
 }
 """What the host waits for."""
 LAUNCHES = {"corporation": 1_100, "digits-mlp": 118, "two-timescales": 1_240}
@@ -117,6 +114,22 @@ def test_a_scenario_of_the_library_neither_waits_nor_copies_and_has_the_bits_of_
 
 def test_a_ring_of_agents_takes_as_many_launches_whatever_their_number(gpu: PretendGpu) -> None:
     assert [most_launches(recorded(gpu, ring(count), 1)[1]) for count in (4, 64)] == [78, 78]
+
+
+def test_messages_that_a_link_loses_in_all_environments_are_known_without_a_wait(gpu: PretendGpu) -> None:
+    """Which happens to every second message here."""
+    found = []
+    for device in ("cpu", "cuda"):
+        scenario = scenario_of("lossy", "without_si", {"batch": 2, "drop": 0.7})
+        simulation = Simulation(scenario, device=device)
+        for _ in range(WARM):
+            simulation.step()
+        with gpu.recording() as counts:
+            for _ in range(8):
+                simulation.step()
+        assert not counts.waits
+        found.append(numbers(simulation))
+    assert [key for key in found[0] if not torch.equal(found[0][key], found[1][key])] == []
 
 
 def test_what_is_clipped_is_an_event_of_its_step_as_on_the_cpu(gpu: PretendGpu) -> None:
