@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from antiphon.agents.network import OBJECTIVE, features_of
 from antiphon.engine.core.agent import Goal
 from antiphon.engine.core.progress import Progress
 from antiphon.engine.core.system import System
@@ -42,6 +43,8 @@ Make = Callable[[int, str | None], TorchVectorEnv]
 
 _ROWS = 1000
 """Examples shown at once, at most; part of what a seed means to links as they run."""
+_MEMORY = 1 << 31
+"""Bytes that messages and outputs of all agents may take at a time; of more agents fewer examples are shown at once."""
 _ENVS = 64
 """Environments side by side in which a system runs forward, whatever the run's batch."""
 _SPLITS = ("train", "validation", "test")
@@ -206,20 +209,31 @@ def _score_examples(
 ) -> Iterator[tuple[int, Scores]]:
     """Yield the scores of one batch of examples after the other, with its size."""
     goals = with_targets(system)
-    batches = -(-env.example_count(split) // _ROWS)
+    count = env.example_count(split)
     if links.kind == "perfect":
         composed = ComposedSystem(system, list(goals))
-        with Progress("evaluating", batches * len(composed.ticks)) as bar:
-            for batch in examples(env, split):
+        rows = _rows_at_once(system, goals)
+        with Progress("evaluating", -(-count // rows) * len(composed.ticks)) as bar:
+            for batch in examples(env, split, rows=rows):
                 outputs = composed.outputs(batch, bar.advance)
                 scores = {name: scored(goal, outputs[name], batch) for name, goal in goals.items()}
                 yield len(next(iter(batch.values()))), scores
         return
-    with Progress("evaluating", batches * steps_needed(system)) as bar:
+    with Progress("evaluating", -(-count // _ROWS) * steps_needed(system)) as bar:
         for number, batch in enumerate(examples(env, split)):
             own = rollout_seed(seed, split, number)
             rollout = ExampleRollout(system, batch, links, seed=own, ends=goals, on_step=bar.advance)
             yield rollout.rows, rollout.scores(rollout.ports)
+
+
+def _rows_at_once(system: System, goals: Mapping[str, Goal]) -> int:
+    """Return how many examples are shown at once over perfect links."""
+    sent = sum(channel.size for channel in system.channels.values())
+    given = sum(features_of(system.agents[name].learner.network.port_shape(OBJECTIVE)) for name in goals)
+    a_row = system.dtype.itemsize * (
+        2 * sent + given
+    )  # a step's messages, while those of the one before are read
+    return max(1, min(_ROWS, _MEMORY // a_row))
 
 
 def _score_environment(

@@ -258,3 +258,26 @@ def test_a_short_text_is_read_by_fewer_lanes(tmp_path: Path, monkeypatch: pytest
     agent = {"observes": ["char"], "objective": {"kind": "coding", "target": "next"}}
     simulation = forward({"id": "antiphon/CharText-v0", "text": "short"}, {"a": agent})
     assert simulation.evaluate("validation").examples == 8  # sixteen characters: eight lanes of two
+
+
+def test_where_messages_are_large_fewer_examples_are_shown_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulation = simulate(source(test=0.5))
+    shown: list[int] = []
+
+    class Counted(composed.ComposedSystem):
+        def outputs(self, signals: Any, *args: Any) -> Any:
+            shown.append(len(signals["x"]))
+            return super().outputs(signals, *args)
+
+    monkeypatch.setattr(evaluation, "ComposedSystem", Counted)
+    usual = simulation.evaluate("test")
+    assert shown == [650]
+    shown.clear()
+    monkeypatch.setattr(
+        evaluation, "_MEMORY", 4 * (2 * (4 + 4) + 3 + 1) * 100
+    )  # two messages, three classes and a score
+    few = simulation.evaluate("test")
+    assert shown == [93] * 6 + [92]
+    assert few.examples == usual.examples == 650
+    for name, figures in usual.agents.items():
+        assert few.agents[name] == pytest.approx(figures, rel=1e-5)
