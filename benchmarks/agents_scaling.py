@@ -40,7 +40,7 @@ from antiphon.nets.memory import keep_memory
 sys.path.insert(0, str(Path(__file__).parent))
 from baselines.ring_loop import RingLoop
 from baselines.ring_stacked import RingStacked
-from interleaved import Clock, clock_of, finish, parsed, ratio, table, timed
+from interleaved import Clock, Contestant, Run, clock_of, finish, parsed, ratio, table, timed
 from ring import BATCH, VARIANTS, draws, examples, parameters, periods, ring, simulate
 from roofline import limit, rates, through_memory
 from served import Served
@@ -273,13 +273,14 @@ def row(
     against: Sequence[str],
     python: str,
     rounds: int,
-) -> tuple[dict[str, Any], Callable[[], object]]:
+) -> tuple[dict[str, Any], Contestant]:
     """Return the figures of N agents, and what takes a step of them on the backend."""
     clock = clock_of(device)
     scenario = ring(agents, variant)
     simulation = simulate(scenario, backend, device=device)
     weights = parameters(simulation)
-    contestants: dict[str, Callable[[], object] | Served] = {backend: simulation.step}
+    ours: Contestant = simulation.step if device == "cpu" else Run(simulation, clock)
+    contestants: dict[str, Contestant] = {backend: ours}
     found: dict[str, Any] = {"agents": agents}
     jax = None
     drawing = agents if variant == "p_update" else 0
@@ -318,10 +319,10 @@ def row(
         found["ratio_limit"], found["interval_limit"] = ratio(times, "limit", backend)
         shares = through_memory(times, agents) / times[backend]
         found["share_of_bandwidth"] = round(float(np.median(shares)), 3)
-    return found, simulation.step
+    return found, ours
 
 
-def growth(steps: dict[int, Callable[[], object]], multiple: int, device: str, rounds: int) -> dict[str, Any]:
+def growth(steps: dict[int, Contestant], multiple: int, device: str, rounds: int) -> dict[str, Any]:
     """Return how much more an agent's step costs among many than among 256 (or among the fewest there are)."""
     large = [n for n in steps if n >= _GROWTH_FROM]
     first = min(large if len(large) > 1 else steps)
