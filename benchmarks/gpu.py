@@ -104,7 +104,7 @@ def measure(
     """
     deadline = time.monotonic() + SECONDS
     against = [name for name in AGAINST if name != "jax" or has_jax(python, device)]
-    deviation = check(min(sizes), "base", "cohort", device, python if "jax" in against else None)
+    deviation = check(min(sizes), "base", "cohort", device, against, python)
     rings = {size: row(size, "base", "cohort", device, against, python, rounds)[0] for size in sizes}
     library: dict[str, dict[str, Any]] = {}
     left_out = {} if "jax" in against else {"jax": f"{python} cannot import it, or it finds no {device}"}
