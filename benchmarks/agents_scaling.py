@@ -3,7 +3,7 @@
 A ring (`ring.py`): MLPs 64-64-64, batch 32, messages of 32 with delay 1, a linear synthetic gradient per channel, Adam.
 Contestants, all in one process with the same settings of malloc, their turns interleaved (`interleaved.py`):
 
-- `reference`: the same scenario on the reference backend;
+- the other backends of the same scenario;
 - `plain_loop`: a loop over `nn.Module`s with default Adam (`baselines/ring_loop.py`), `plain_loop_fused`: with fused Adam;
 - `stacked`: the best program stacked by hand for exactly this case (`baselines/ring_stacked.py`), its gradients written
   out, `stacked_autograd`: the same with autograd's; in chunks of agents chosen by a short timing (variant `base` only);
@@ -22,6 +22,7 @@ steps of float64 from the same start. The environment's cost is in the backend's
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -35,18 +36,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from antiphon.engine.step.backends import BACKENDS
 from antiphon.nets.memory import keep_memory
 
 sys.path.insert(0, str(Path(__file__).parent))
 from baselines.ring_loop import RingLoop
 from baselines.ring_stacked import RingStacked
-from interleaved import Clock, clock_of, finish, parsed, ratio, table, timed
+from interleaved import Clock, Contestant, Run, clock_of, finish, parsed, ratio, table, timed
 from ring import BATCH, VARIANTS, draws, examples, parameters, periods, ring, simulate
 from roofline import limit, rates, through_memory
 from served import Served
 
 CONTESTANTS = (
-    "reference",
+    *BACKENDS,
     "plain_loop",
     "plain_loop_fused",
     "stacked",
@@ -218,13 +220,19 @@ def has_jax(python: str, device: str) -> bool:
 
 
 def check(
-    agents: int, variant: str, backend: str, device: str, python: str | None = None
+    agents: int, variant: str, backend: str, device: str, against: Sequence[str], python: str
 ) -> dict[str, float]:
-    """Return how far programs by hand are from the backend: of all parameters, relative to how far they moved.
+    """Return how far the others are from the backend: of all parameters, relative to how far they moved.
 
-    `python` is the interpreter that has JAX; None: JAX is left out.
+    Backends and JAX are checked where they are in `against`, programs by hand in any case. `python` is the interpreter that has JAX.
     """
-    simulation = simulate(ring(agents, variant), backend, dtype=torch.float64, device=device)
+    scenario = ring(agents, variant)
+    simulation = simulate(scenario, backend, dtype=torch.float64, device=device)
+    others = {
+        name: simulate(scenario, name, dtype=torch.float64, device=device)
+        for name in BACKENDS
+        if name in against and name != backend
+    }
     weights = parameters(simulation)
     programs = _programs(agents, variant, weights)
     drawn = draws(simulation, _CHECKED) if variant == "p_update" else None
@@ -237,9 +245,11 @@ def check(
                 program.step(shown["observed"], shown["wanted"], drawn[step])
             else:
                 program.step(shown["observed"], shown["wanted"])
-        simulation.step()
+        for each in (simulation, *others.values()):
+            each.step()
     found = {name: program.parameters() for name, program in programs.items()}
-    if python is not None and variant == "base":
+    found |= {name: parameters(other) for name, other in others.items()}
+    if "jax" in against and variant == "base":
         with closing(Jax(weights, batches, python, device)) as jax:
             jax.start(min(4, agents))
             jax.served.turn(_CHECKED)
@@ -273,19 +283,20 @@ def row(
     against: Sequence[str],
     python: str,
     rounds: int,
-) -> tuple[dict[str, Any], Callable[[], object]]:
+) -> tuple[dict[str, Any], Contestant]:
     """Return the figures of N agents, and what takes a step of them on the backend."""
     clock = clock_of(device)
     scenario = ring(agents, variant)
     simulation = simulate(scenario, backend, device=device)
     weights = parameters(simulation)
-    contestants: dict[str, Callable[[], object] | Served] = {backend: simulation.step}
+    ours: Contestant = simulation.step if device == "cpu" else Run(simulation, clock)
+    contestants: dict[str, Contestant] = {backend: ours}
     found: dict[str, Any] = {"agents": agents}
     jax = None
     drawing = agents if variant == "p_update" else 0
     for name in against:
-        if name == "reference" and backend != "reference":
-            contestants[name] = simulate(scenario, "reference", device=device).step
+        if name in BACKENDS and name != backend:
+            contestants[name] = simulate(scenario, name, device=device).step
         elif name.startswith("plain_loop"):
             loop = RingLoop(weights, periods(agents, variant), fused=name.endswith("fused"))
             contestants[name] = Fed(loop, drawing, device)
@@ -318,10 +329,10 @@ def row(
         found["ratio_limit"], found["interval_limit"] = ratio(times, "limit", backend)
         shares = through_memory(times, agents) / times[backend]
         found["share_of_bandwidth"] = round(float(np.median(shares)), 3)
-    return found, simulation.step
+    return found, ours
 
 
-def growth(steps: dict[int, Callable[[], object]], multiple: int, device: str, rounds: int) -> dict[str, Any]:
+def growth(steps: dict[int, Contestant], multiple: int, device: str, rounds: int) -> dict[str, Any]:
     """Return how much more an agent's step costs among many than among 256 (or among the fewest there are)."""
     large = [n for n in steps if n >= _GROWTH_FROM]
     first = min(large if len(large) > 1 else steps)
@@ -355,7 +366,7 @@ def main() -> None:
     )
     parser.add_argument("--agents", default="16,64,256", help="sizes of the ring, with commas")
     parser.add_argument("--variant", choices=VARIANTS, default="base")
-    parser.add_argument("--backend", default="cohort", help="cohort or reference")
+    parser.add_argument("--backend", default="cohort", help="cohort, native or reference")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--against", default=",".join(CONTESTANTS), help="the others, with commas")
     parser.add_argument("--jax", default=sys.executable, metavar="PYTHON", help="an interpreter that has JAX")
@@ -378,9 +389,8 @@ def main() -> None:
         why = f"{arguments.jax} cannot import it, or it finds no {device}"
         print(f"jax: left out: {why} (pip install jax)", file=sys.stderr)
         against.remove("jax")
-    python = arguments.jax if "jax" in against else None
     if arguments.check:
-        result["deviation"] = check(min([*sizes, 16]), variant, backend, device, python)
+        result["deviation"] = check(min([*sizes, 16]), variant, backend, device, against, arguments.jax)
         if not max(result["deviation"].values()) <= TOLERANCE:
             sys.exit(f"contestants do not compute the same: {result['deviation']}")
     fixed = {"variant": variant, "backend": backend, "device": device, "rounds": arguments.rounds}
@@ -389,6 +399,7 @@ def main() -> None:
     for agents in sizes:
         figures, steps[agents] = measure(agents)
         rows.append(figures)
+        print(json.dumps(figures), file=sys.stderr)
     result |= {"rounds": arguments.rounds, "rows": rows}
     grown: dict[str, Any] = {}
     if len(steps) > 1:

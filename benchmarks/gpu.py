@@ -26,7 +26,7 @@ from antiphon.scenarios import library_names
 
 sys.path.insert(0, str(Path(__file__).parent))
 from agents_scaling import check, has_jax, row
-from interleaved import clock_of, finish, parsed, ratio, table, timed
+from interleaved import Run, clock_of, finish, parsed, ratio, table, timed
 from library_overhead import scenario_of, steps_of
 from ring import simulate
 
@@ -74,8 +74,8 @@ def measure_scenario(name: str, device: str, rounds: int) -> dict[str, Any]:
     scenario, settings = scenario_of(name, None)
     both = {"gpu": simulate(scenario, "cohort", device=device), "cpu": simulate(scenario, "cohort")}
     unit = steps_of(both["cpu"])
-    steps = {each: simulation.step for each, simulation in both.items()}
-    times = timed(steps, rounds, seconds=_TURN, multiple=unit, clock=clock_of(device))
+    runs = {each: Run(simulation, clock_of(device)) for each, simulation in both.items()}
+    times = timed(runs, rounds, seconds=_TURN, multiple=unit)
     value, edges = ratio(times, "cpu", "gpu")
     for simulation in both.values():
         simulation.close()
@@ -104,7 +104,7 @@ def measure(
     """
     deadline = time.monotonic() + SECONDS
     against = [name for name in AGAINST if name != "jax" or has_jax(python, device)]
-    deviation = check(min(sizes), "base", "cohort", device, python if "jax" in against else None)
+    deviation = check(min(sizes), "base", "cohort", device, against, python)
     rings = {size: row(size, "base", "cohort", device, against, python, rounds)[0] for size in sizes}
     library: dict[str, dict[str, Any]] = {}
     left_out = {} if "jax" in against else {"jax": f"{python} cannot import it, or it finds no {device}"}

@@ -11,17 +11,21 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from machine import machine
 from numpy.typing import NDArray
-from served import Served
+
+from antiphon.engine.simulation import Simulation
 
 __all__ = [
     "Clock",
+    "Contestant",
+    "Run",
     "Times",
+    "Turns",
     "clock_of",
     "finish",
     "interval",
@@ -34,6 +38,19 @@ __all__ = [
 Times = dict[str, NDArray[np.float64]]
 """Seconds per step, [rounds], by contestant."""
 Clock = Callable[[], float]
+
+
+@runtime_checkable
+class Turns(Protocol):
+    """A contestant that times its turns itself, as a process does."""
+
+    def turn(self, count: int) -> float:
+        """Return seconds per step over some steps."""
+        ...
+
+
+Contestant = Callable[[], object] | Turns
+"""What takes one step, or times many."""
 RESULTS = Path(__file__).parent / "results"
 _DRAWS = 10_000
 
@@ -51,7 +68,7 @@ def clock_of(device: str) -> Clock:
 
 
 def timed(
-    contestants: Mapping[str, Callable[[], object] | Served],
+    contestants: Mapping[str, Contestant],
     rounds: int,
     *,
     seconds: float = 0.15,
@@ -61,11 +78,11 @@ def timed(
     """Time the steps of contestants in turn.
 
     Args:
-        contestants: What takes one step of each, or the process that does.
+        contestants: What takes one step of each, or times its own turns.
         rounds: How often each has its turn.
         seconds: A turn's length; it has one step at least.
         multiple: Steps after which costs repeat: turns are multiples of it. One number, or one for each.
-        clock: Tells the time; a process tells its own.
+        clock: Tells the time.
 
     Returns:
         Seconds per step in each round.
@@ -84,14 +101,33 @@ def timed(
     return {name: np.array(each) for name, each in found.items()}
 
 
-def _turn(step: Callable[[], object] | Served, count: int, clock: Clock) -> float:
+def _turn(step: Contestant, count: int, clock: Clock) -> float:
     """Return seconds per step over some steps."""
-    if isinstance(step, Served):
+    if isinstance(step, Turns):
         return step.turn(count)
     start = clock()
     for _ in range(count):
         step()
     return (clock() - start) / count
+
+
+class Run:
+    """The steps of a simulation as a run takes them: on a GPU, recorded periods of them are replayed.
+
+    Args:
+        simulation: Runs.
+        clock: Tells the time.
+    """
+
+    def __init__(self, simulation: Simulation, clock: Clock) -> None:
+        self._simulation = simulation
+        self._clock = clock
+
+    def turn(self, count: int) -> float:
+        """Return seconds per step over some steps."""
+        start = self._clock()
+        self._simulation.run(count)
+        return (self._clock() - start) / count
 
 
 def interval(values: NDArray[np.float64]) -> list[float]:

@@ -41,15 +41,15 @@ def test_a_process_that_ends_is_an_error(served: agents_scaling.Served) -> None:
 
 @pytest.mark.parametrize("variant", agents_scaling.VARIANTS)
 def test_programs_by_hand_compute_what_the_backend_does(variant: str) -> None:
-    found = agents_scaling.check(5, variant, "cohort", "cpu")
-    assert {"plain_loop", "plain_loop_fused"} <= set(found)
+    found = agents_scaling.check(5, variant, "cohort", "cpu", ["reference"], sys.executable)
+    assert {"reference", "plain_loop", "plain_loop_fused"} <= set(found)
     assert ("stacked" in found) == (variant == "base")
     assert max(found.values()) < 1e-10
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
 def test_jax_computes_what_the_backend_does() -> None:
-    assert agents_scaling.check(8, "base", "cohort", "cpu", sys.executable)["jax"] < 1e-10
+    assert agents_scaling.check(8, "base", "cohort", "cpu", ["jax"], sys.executable)["jax"] < 1e-10
 
 
 def test_an_interpreter_without_jax() -> None:
