@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import re
 import struct
 import zlib
@@ -25,7 +26,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import (  # type: ignore
 )
 
 from antiphon.errors import RunError
-from antiphon.files import check_folder, write_bytes, write_text, writing
+from antiphon.files import check_folder, check_regular, write_bytes, write_text, writing
 from antiphon.telemetry.channels.documents import edges_by_name
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.channels.tags import Family
@@ -44,7 +45,7 @@ from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.pictures import LABEL_COLOURS, graph_png
 from antiphon.telemetry.raster import timeline_png
 
-__all__ = ["write_projector"]
+__all__ = ["check_projector", "write_projector"]
 
 _log = logging.getLogger(__name__)
 
@@ -232,12 +233,24 @@ def _cached(tag: str, content: str, draw: Callable[[], Picture]) -> Picture:
     return _newest[tag][1]
 
 
-_FOLDER = "projector"
+_FOLDER, _CONFIG = "projector", "projector_config.pbtxt"
 _MOST = 8
 """Most channels: the tab lists all and loads one at a time."""
 _CELL = 32
 """Width and height of a point's picture, in pixels."""
 _UNLABELLED = "#c3cad1"
+
+
+def check_projector(folder: Path) -> None:
+    """Refuse what is no file where `write_projector` is going to write.
+
+    Raises:
+        RunError: A link, FIFO, device or socket is there.
+    """
+    check_folder(folder / _FOLDER)
+    for path in (folder / _CONFIG, *(folder / _FOLDER).glob("*")):
+        if os.path.lexists(path):
+            check_regular(path)
 
 
 def write_projector(folder: Path, rows: Sequence[SampleRow]) -> None:
@@ -269,7 +282,7 @@ def write_projector(folder: Path, rows: Sequence[SampleRow]) -> None:
                 embedding.sprite.single_image_dim.extend([_CELL, _CELL])
         if config.embeddings:
             text = text_format.MessageToString(config, as_utf8=True)
-            write_text(folder / "projector_config.pbtxt", text)
+            write_text(folder / _CONFIG, text)
 
 
 def _write(path: Path, lines: Sequence[str]) -> None:

@@ -28,6 +28,7 @@ from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.csv_files import DigestsCsv, read_digests, read_figures
 from antiphon.telemetry.event_file import EventFile
 from antiphon.telemetry.parts.parts_csv import PartsCsv, read_parts
+from antiphon.telemetry.tensorboard import check_projector
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
@@ -196,6 +197,7 @@ class RunWriter(Observer):
             for path in tables:
                 if os.path.lexists(path):
                     check_regular(path)
+            check_projector(directory.path)
             read_digests(tables[1])
             read_parts(directory.path / "parts.csv")
         files = Recorders([CsvRecorder(table, resumed), digests, board, *self._parts_recorders(), *own])

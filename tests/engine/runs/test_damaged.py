@@ -153,7 +153,8 @@ def test_a_table_that_is_a_link_is_refused_and_the_others_stay_as_they_were(
 ) -> None:
     changed(run / "run.json", steps=4, exit="stopped")
     for table in tables:
-        (run / table).unlink()
+        (run / table).parent.mkdir(exist_ok=True)
+        (run / table).unlink(missing_ok=True)
         (run / table).symlink_to(run / "nothing")
     others = [path for path in (run / "metrics.csv", run / "digests.csv") if path.name not in tables]
     before = {path: path.read_bytes() for path in others}
