@@ -251,12 +251,18 @@ class RunningStatistics:
 
     def keep_where(self, guard: Guard) -> None:
         """Put those that a step has replaced back once the guard has found something that is not finite."""
+        replaced: dict[torch.dtype, list[tuple[int, str, Tensor]]] = {}
         for key, owner in self._owners.items():
-            before = self._before[key]
-            owner.buffers = {
-                name: b if b is before[name] else guard.frozen(before[name], b)
-                for name, b in owner.buffers.items()
-            }
+            for name, before in self._before[key].items():
+                if owner.buffers[name] is not before:
+                    replaced.setdefault(before.dtype, []).append((key, name, before))
+        for each in replaced.values():  # all at once: statistics are small
+            old = torch.cat([before.reshape(-1) for _, _, before in each])
+            new = torch.cat([self._owners[key].buffers[name].reshape(-1) for key, name, _ in each])
+            kept = torch.split(guard.frozen(old, new), [before.numel() for _, _, before in each])
+            for (key, name, before), own in zip(each, kept, strict=True):
+                owner = self._owners[key]
+                owner.buffers = {**owner.buffers, name: own.view(before.shape)}
 
 
 class DivergenceCheck:
