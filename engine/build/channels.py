@@ -150,7 +150,7 @@ class Wiring:
         if spec.state and predictor is not None:
             channel.span = gradient.span
             channel.auxiliary = gradient.auxiliary
-            channel.outliers = Outliers() if predictor.needs_delta else None
+            channel.outliers = Outliers(channel.zeros.device) if predictor.needs_delta else None
         if spec.input is not None and spec.coupling in ("decoupled", "unlocked"):
             channel.input_context = self._signals(spec.input.context, INPUT_ENDS)
             channel.input_ends = tuple(name for name in spec.input.context if name in INPUT_ENDS)
