@@ -60,6 +60,7 @@ class Progress:
     def display(self) -> None:
         """Display the bar now, if there is a terminal for it."""
         if Progress.displayed or not sys.stderr.isatty() or multiprocessing.parent_process() is not None:
+            self._start = time.monotonic()  # there may be one later
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from antiphon.nets import memory
-from antiphon.nets.memory import give_back, keep_memory
+from antiphon.nets.memory import give_back, keep_memory, zero_pages
 
 ROOT = Path(__file__).parents[3]
 LINUX = sys.platform.startswith("linux")
@@ -19,7 +20,7 @@ GLIBC = LINUX and hasattr(ctypes.CDLL(None), "mallopt")
 
 PROGRAM = """
 import resource, sys
-from antiphon.nets.memory import give_back, keep_memory
+from antiphon.nets.memory import give_back, keep_memory, zero_pages
 
 SIZE = 48 << 20
 
@@ -137,3 +138,17 @@ def test_little_is_not_worth_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told.calls == []
     give_back(memory._WORTH)
     assert told.calls == [(0,)]
+
+
+@pytest.mark.skipif(not LINUX, reason="reads /proc")
+def test_zero_pages_take_memory_once_they_are_written_to() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * mmap.PAGESIZE
+
+    size = 256 << 20
+    before = resident()
+    pages = zero_pages(size)
+    assert resident() - before < size // 16
+    pages[: size // 2] = b"x" * (size // 2)
+    assert resident() - before > size // 4
+    assert pages[size // 2 : size // 2 + 64] == bytes(64)

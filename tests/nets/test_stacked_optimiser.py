@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from antiphon.nets import optimisers
 from antiphon.nets.optimisers import Optimiser, Skip, StackedOptimiser, padded_zeros
 
 Options = dict[str, Any]
@@ -376,3 +377,22 @@ def test_what_is_no_stack_of_equals_is_refused() -> None:
         take([Optimiser("sgd", [stack[n]]) for n in (0, 1, 1)], [stack])
     with pytest.raises(ValueError, match="2 members are named, there are 3"):
         StackedOptimiser("sgd", [stack]).step([stack], 0.1, [True, False])
+
+
+def test_moments_that_take_no_memory_before_the_first_step_have_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(5, 3, 7, generator=generator), torch.randn(5, 7, generator=generator)]
+    gradients = [torch.randn(p.shape, generator=generator) for p in start]
+    found = []
+    for large in (optimisers._LARGE, 1):  # the second: every stack
+        monkeypatch.setattr(optimisers, "_LARGE", large)
+        stacks = [torch.stack(list(p), out=padded_zeros(p.shape, p)) for p in start]
+        optimiser = StackedOptimiser("adam", stacks)
+        for members in (None, torch.tensor([True, False, True, True, False])):
+            optimiser.step(gradients, 0.1, members)
+        found.append([*stacks, *optimiser.tensors()])
+    for usual, pages in zip(*found, strict=True):
+        assert torch.equal(usual, pages)
+    assert found[0][2].untyped_storage().nbytes() == found[1][2].untyped_storage().nbytes()

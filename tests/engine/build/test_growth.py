@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import networkx as nx
 import pytest
 import torch
+from torch import Tensor
 
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
@@ -120,3 +122,19 @@ def test_a_class_is_inspected_once_for_all_agents() -> None:
         if "inspect.py" in name and "signature" in name
     ]
     assert not inspected
+
+
+def test_agents_have_no_tensors_but_parameters_statistics_and_states_of_optimisers() -> None:
+    def made() -> int:
+        gc.collect()
+        return sum(type(each) is Tensor for each in gc.get_objects())
+
+    kept, counts = [], []
+    for count in (FEW, TIMES * FEW):
+        before = made()
+        kept.append(simulate(rings, count))
+        counts.append(made() - before)
+    parts = [agent.learner for agent in kept[0].system.agents.values()]
+    parts += [model for channel in kept[0].system.channels.values() for model in channel.models]
+    own = sum(len(p.parameters) + len(p.buffers) + len(list(p.optimiser.tensors())) for p in parts) // FEW
+    assert counts[1] - counts[0] <= (TIMES - 1) * FEW * (own + 1)  # a channel's zeros are a view
