@@ -77,7 +77,10 @@ def damage(case: Case, run: Path) -> list[Path]:
     kind = case.choices(KINDS, WEIGHTS)[0]
     weights = [_interest(path) for path in files]
     path = case.choices(files, weights)[0]
-    found = kind(case, path, run)
+    try:
+        found = kind(case, path, run)
+    except OSError:  # what it needs has become a folder
+        return []
     case.log.append(f"{kind.__name__}: {', '.join(str(path.relative_to(run)) for path in found)}")
     return found
 
