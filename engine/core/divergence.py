@@ -289,6 +289,8 @@ class DivergenceCheck:
                 if self._stacked(update):
                     self._guard_update(self.guard, update, step)
             checked = [update for update in updates if not self._stacked(update)]
+        elif self.divergence.bound is None:
+            checked = [update for update in updates if not update.finite]
         if self.divergence.fine([g for update in checked for g in (*_own(update), *_deltas(update))]):
             return list(updates)
         kept = list(updates)

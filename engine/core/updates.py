@@ -112,8 +112,10 @@ class Update:
 
     group: LearningGroup
     tape: Tape
-    gradients: dict[str, list[Tensor | None]] = field(default_factory=dict)
+    gradients: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
     """By the learner's first agent, in the order of its trainable parameters: of those that learn from the window."""
+    finite: bool = False
+    """Whether all of its gradients are known to be finite; else they have to be checked."""
     learning: dict[str, EnvMask] = field(default_factory=dict)
     """By agent: the rows in which it learns from the window."""
     window_loss: WindowLoss = field(default_factory=WindowLoss)
