@@ -9,6 +9,7 @@ somebody reads them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -178,7 +179,7 @@ class NativeNetwork:
                 one.delta = delta
 
 
-class NativeGradients(Sequence[Tensor | None]):
+class NativeGradients(Sequence[Tensor]):
     """The gradients of a stack's parameters, [N, …] each, made when they are read.
 
     Args:
@@ -192,17 +193,28 @@ class NativeGradients(Sequence[Tensor | None]):
     def __len__(self) -> int:
         return len(self._evaluation.network.parameters)
 
-    def __getitem__(self, place):  # type: ignore[no-untyped-def]
+    @overload
+    def __getitem__(self, place: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Tensor]: ...
+
+    def __getitem__(self, place: int | slice) -> Tensor | Sequence[Tensor]:
+        return self._all()[place]
+
+    def _all(self) -> list[Tensor]:
         if self._made is None:
             self._made = self._evaluation.gradients()
-        return self._made[place]
+        return self._made
 
     def step(self, learner: StackedLearner, now: int, members: Tensor | None) -> None:
         """Take the optimiser step of `members` along the gradients, [N] bool or None for all."""
-        if self._made is not None or learner.optimiser.clip is not None:
-            learner.step(list(self), now, members)
+        optimiser = learner.optimiser
+        assert isinstance(optimiser, StackedOptimiser)
+        if self._made is not None or optimiser.clip is not None:
+            learner.step(self._all(), now, members)
             return
-        self._evaluation.step(learner.optimiser, learner.rate(now), members)
+        self._evaluation.step(optimiser, learner.rate(now), members)
         learner.note_step(members)
 
 
@@ -210,7 +222,7 @@ def native_networks(system: System) -> Mapping[str, NativeNetwork]:
     """The networks of a system's stacks that the kernel computes, by stack; empty where there is no kernel."""
     if why_absent() is not None:
         return {}
-    found = {}
+    found: dict[str, NativeNetwork] = {}
     for name, agent in system.agents.items():
         learner = agent.learner
         if isinstance(learner, Learner) or obstacle(system, agent) is not None:

@@ -19,12 +19,12 @@ from antiphon.engine.build.stacking import channel_stacks_of, channels_alone, st
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
+from antiphon.engine.native.networks import obstacle
 from antiphon.engine.planning.activations import KeptActivations, kept_activations
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, installed, memory_of
 from antiphon.engine.step.backends import checked_backend
-from antiphon.engine.native.networks import obstacle
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError

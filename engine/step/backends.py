@@ -319,7 +319,7 @@ class ReferenceBackend:
             for name, loss in update.loss.agents.items()
         }
         group = self.system.group_of[update.group.members[0]]
-        found = Update(group, Tape(update.window), update.gradients, injected=update.injected)
+        found = Update(group, Tape(update.window), {**update.gradients}, injected=update.injected)
         found.window_loss.losses = losses
         policies = {
             name: own for name, loss in update.loss.agents.items() if (own := loss.policy) is not None

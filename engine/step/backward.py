@@ -32,8 +32,8 @@ from antiphon.engine.core.masks import EnvMask, mask_and, mask_fill_zero, mask_n
 from antiphon.engine.core.records import AgentTick, Consumption, LearningGroup, Members, Record, Tape
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import Losses, PolicyWindow, Returned, Update, WindowLoss
-from antiphon.engine.policies.windows import PolicyEvaluator
 from antiphon.engine.native.networks import NativeNetwork
+from antiphon.engine.policies.windows import PolicyEvaluator
 from antiphon.engine.step.predictors import PredictorTrainer
 
 __all__ = ["BackwardPass", "ObjectiveEvaluator", "Steering", "reached", "reached_alone"]
@@ -184,7 +184,7 @@ class BackwardPass:
             updates.append(update)
             requests.append(self._request(update, step))
         for update, result in zip(updates, backward_all(requests, self.system.batch), strict=True):
-            update.gradients = result.parameters
+            update.gradients = {**result.parameters}
             update.window_loss.total = None  # with it goes what is left of the graph
             native = self.native.get(update.group.members[0])
             if native is not None:

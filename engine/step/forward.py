@@ -18,8 +18,8 @@ from antiphon.engine.core.clock import Call
 from antiphon.engine.core.masks import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or
 from antiphon.engine.core.records import Action, AgentTick, Delivery, Read, Record, StepSignals, Tape, Tick
 from antiphon.engine.core.system import System
-from antiphon.engine.policies.actions import Actions
 from antiphon.engine.native.networks import NativeNetwork
+from antiphon.engine.policies.actions import Actions
 from antiphon.engine.step.stand_ins import StandIns
 from antiphon.nets.layers import Transport
 from antiphon.nets.random import seed_for

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,20 +59,18 @@ class Layer:
 
 # --- operators -----------------------------------------------------------------------------------------------
 
-_LIBRARY = torch.library.Library("antiphon", "FRAGMENT")
-_LIBRARY.define(
-    "stacked_mlp(int[] layers, Tensor x, Tensor[] parameters, Tensor[] statistics) -> Tensor[]",
-)
+_LIBRARY: Any = torch.library.Library("antiphon", "FRAGMENT")  # type: ignore[no-untyped-call]
+_LIBRARY.define("stacked_mlp(int[] layers, Tensor x, Tensor[] parameters, Tensor[] statistics) -> Tensor[]")
 _LIBRARY.define(
     "stacked_mlp_backward(int[] layers, Tensor x, Tensor[] parameters, Tensor[] kept, Tensor?[] given, bool input) "
-    "-> Tensor[]",
+    "-> Tensor[]"
 )
 _LIBRARY.define(
-    "stacked_mlp_gradients(int[] layers, Tensor x, Tensor[] kept, Tensor[] back, Tensor(a!)[] gradients) -> ()",
+    "stacked_mlp_gradients(int[] layers, Tensor x, Tensor[] kept, Tensor[] back, Tensor(a!)[] gradients) -> ()"
 )
 _LIBRARY.define(
     "stacked_mlp_step(int[] layers, Tensor x, Tensor[] kept, Tensor[] back, Tensor(a!)[] parameters, "
-    "Tensor(b!)[] first, Tensor(c!)[] second, Tensor(d!)? steps, Tensor? members, str kind, float[] settings) -> ()",
+    "Tensor(b!)[] first, Tensor(c!)[] second, Tensor(d!)? steps, Tensor? members, str kind, float[] settings) -> ()"
 )
 
 
