@@ -280,7 +280,7 @@ class PredictorTrainer:
         before = outliers.clip_counts
         channel.ledger.replace_gradient(record, outliers.clip(record.delta))
         counts = outliers.clip_counts
-        first = (before.to(counts.device) == 0) & (counts > 0)
+        first = (before == 0) & (counts > 0)
         if first.device.type == "cpu" and not bool(first.any()):
             return
         known = self._first_clips.get(channel.name)
