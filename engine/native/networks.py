@@ -18,6 +18,7 @@ from antiphon.agents.feedforward import Mlp
 from antiphon.agents.learner import Learner, StackedLearner
 from antiphon.agents.network import HIDDEN, Tensors
 from antiphon.comms.credit import as_leaf, constant
+from antiphon.comms.stacked import StackedModels
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.clock import TickWindows
 from antiphon.engine.core.records import LearningGroup
@@ -219,7 +220,10 @@ class NativeGradients(Sequence[Tensor]):
 
 
 def native_networks(system: System) -> Mapping[str, NativeNetwork]:
-    """The networks of a system's stacks that the kernel computes, by stack; empty where there is no kernel."""
+    """The networks of a system's stacks that the kernel computes, by stack; empty where there is no kernel.
+
+    It also computes the linear synthetic gradients of messages of such stacks.
+    """
     if why_absent() is not None:
         return {}
     found: dict[str, NativeNetwork] = {}
@@ -229,4 +233,7 @@ def native_networks(system: System) -> Mapping[str, NativeNetwork]:
             continue
         if all(p.is_contiguous() for p in learner.trainable):
             found[name] = NativeNetwork(learner, learner.network.network)
+    for channel in system.channels.values():
+        if channel.sender in found and isinstance(channel.predictor, StackedModels):
+            channel.predictor.use_kernel()
     return found

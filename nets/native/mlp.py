@@ -283,6 +283,19 @@ class StackedMlp:
         kept = len(found) - len(statistics)
         return Evaluation(self, x, found[:kept], found[kept:])
 
+    @torch.no_grad()
+    def gradients_of(self, x: Tensor, given: Tensor) -> list[Tensor]:
+        """Return the gradients of weight and bias of networks of one linear map, [N, …] each.
+
+        Args:
+            x: [N * B, I].
+            given: Gradient of the output, [N * B, O].
+        """
+        found = [torch.empty_like(p) for p in self.parameters]
+        given = given.contiguous()
+        torch.ops.antiphon.stacked_mlp_gradients(self.numbers, x.contiguous(), [given], [given], found)
+        return found
+
 
 class Evaluation:
     """One evaluation of N networks, and what its gradients are made from.

@@ -20,7 +20,7 @@ from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.nets.native.library import why_absent
 from antiphon.scenarios import Scenario
 from tests.contracts.backend_documents import Document, Play, ring
-from tests.contracts.backend_twins import differences, facts, made, unsteady
+from tests.contracts.backend_twins import differences, facts, made
 
 compiled = pytest.mark.skipif(why_absent() is not None, reason="there is no C++ compiler")
 MLP: Document = {"kind": "mlp", "hidden": [5], "norm": "layer", "activation": "tanh"}
@@ -69,17 +69,14 @@ def taken(simulation: Simulation) -> list[str]:
 @compiled
 @pytest.mark.parametrize("seed", range(10))
 def test_random_rings_agree_in_float64(seed: int) -> None:
-    """To 1e-9; where rounding alone leads further away, one step at a time."""
-    document = random_ring(seed)
-    one, other = (made(document, backend) for backend in ("cohort", "native"))
+    """To 1e-9, from the same state at each step: what follows from rounding errors is the scenario's affair."""
+    one, other = (made(random_ring(seed), backend) for backend in ("cohort", "native"))
     assert taken(other)
-    apart = unsteady(document)
-    for _ in range(12):
-        if apart:
-            other.load_state_dict(checkpoint.copy_tree(one.state_dict()))
+    for _ in range(9):
+        other.load_state_dict(checkpoint.copy_tree(one.state_dict()))
         ours, theirs = one.step(), other.step()
         assert not list(differences(ours, theirs))
-    assert not list(differences(facts(one), facts(other)))
+        assert not list(differences(facts(one), facts(other)))
 
 
 @compiled
@@ -88,8 +85,7 @@ def test_random_rings_agree_in_float32(seed: int) -> None:
     """To a thousandth of the distance moved, over 12 steps."""
     settings: dict[str, Any] = {"dtype": torch.float32}
     document = random_ring(seed)
-    if unsteady(document):
-        document["agents"] = {name: {**own, "network": MLP} for name, own in document["agents"].items()}
+    document["agents"] = {name: {**own, "network": MLP} for name, own in document["agents"].items()}
     one, other = (made(document, backend, **settings) for backend in ("cohort", "native"))
     start = parameters(one)
     one.run(12)
