@@ -144,7 +144,7 @@ Backend = Annotated[
     typer.Option(
         "--backend",
         metavar="B",
-        help="cohort (identical agents are stacked), ray (cohort, with each part a process of a Ray cluster), "
+        help="cohort (identical agents are stacked), native (likewise, by a compiled kernel where it can), ray (cohort, with each part a process of a Ray cluster), "
         "virtual (in simulated time, on a cluster that is only described: --cluster) or reference (the "
         "specification: one agent at a time, slow).",
     ),

@@ -31,6 +31,7 @@ from antiphon.comms.synthetic_gradients import (
 from antiphon.comms.synthetic_inputs import InputModel, LinearInput, MlpInput
 from antiphon.errors import EngineError
 from antiphon.nets.layers import stacked_product
+from antiphon.nets.native.mlp import Layer, StackedMlp
 from antiphon.nets.optimisers import Skip
 from antiphon.nets.trained_parameters import StackedParameters
 
@@ -173,6 +174,8 @@ class LinearMaps:
     """Whether the output is the prediction, so that an example's can be used again: of `LinearGradient`."""
     label: str | None
     """Of a `LocalGradient`, whose loss is on a target: `classes` or `numbers`; None: squared error of the output."""
+    native: StackedMlp | None = None
+    """The same maps for the native kernel; None: torch computes them."""
 
     @classmethod
     def of(cls, model: Model, weights: Tensor, biases: Tensor) -> LinearMaps:
@@ -212,9 +215,14 @@ class LinearMaps:
         if valid is not None:
             losses, error = torch.where(valid, losses, 0.0), error.masked_fill_(~valid.unsqueeze(2), 0.0)
         error = error.div_(x.shape[1])
-        return losses.sum(1) / x.shape[1], [stacked_product(error.transpose(1, 2), x), error.sum(1)]
+        found = [stacked_product(error.transpose(1, 2), x), error.sum(1)] if self.native is None else []
+        if self.native is not None:
+            found = self.native.gradients_of(x.flatten(0, 1), error.flatten(0, 1))
+        return losses.sum(1) / x.shape[1], found
 
     def _outputs(self, x: Tensor) -> Tensor:
+        if self.native is not None:
+            return self.native(x.flatten(0, 1), []).outputs[0].view(*x.shape[:2], -1)
         return stacked_product(x, self.weights.transpose(1, 2), self.biases.unsqueeze(1))
 
     def _errors(self, outputs: Tensor, example: Example) -> tuple[Tensor, Tensor]:
@@ -280,6 +288,13 @@ class StackedModels(StackedParameters):
             weights, biases = (constant(self.parameters[name]) for name in ("last.weight", "last.bias"))
             self.maps = LinearMaps.of(first, weights, biases)
         self.updates = 0
+
+    def use_kernel(self) -> None:
+        """Let the native kernel compute maps without hidden layers."""
+        stacks = [] if self.maps is None else [self.maps.weights, self.maps.biases]
+        if self.maps is not None and all(stack.is_contiguous() for stack in stacks):
+            _, outputs, inputs = self.maps.weights.shape
+            self.maps.native = StackedMlp([Layer(-1, inputs, outputs)], stacks)
 
     @property
     def buffers(self) -> Numbers:

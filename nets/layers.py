@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 __all__ = [
     "ACTIVATIONS",
+    "EPSILON",
     "MOMENTUM",
     "POOL",
     "Transport",
@@ -50,7 +51,8 @@ MOMENTUM = 0.1
 """Momentum of batch norm's running statistics, as in torch."""
 POOL = (3, 2, 1)
 """Side, stride and padding of the windows of every pool."""
-_EPSILON = 1e-5
+EPSILON = 1e-5
+"""Added to variances by the normalisations."""
 _SHORTEST = 1e-6
 """Norm of a row below which `unit_length` divides by this."""
 _LARGE = 1 << 17
@@ -284,14 +286,14 @@ def _normalise_one(
         if len(shape) > 1:
             view = (-1, *([1] * (len(shape) - 1)))
             return F.layer_norm(x, shape) * gain.view(view) + bias.view(view), None
-        return F.layer_norm(x, shape, gain, bias, _EPSILON), None
+        return F.layer_norm(x, shape, gain, bias, EPSILON), None
     mean, var = held
     learning = training and x.shape[0] > 1
     if learning:  # the kernel updates running statistics in place: it gets copies
         mean, var, bias = _copy_to_move(mean, bias_before), var.clone(), _joined(bias, bias_before)
     elif bias_before is not None:
         x = x + bias_before.view(-1, *([1] * (x.dim() - 2)))
-    return F.batch_norm(x, mean, var, gain, bias, learning, MOMENTUM, _EPSILON), (mean, var)
+    return F.batch_norm(x, mean, var, gain, bias, learning, MOMENTUM, EPSILON), (mean, var)
 
 
 def _joined(bias: Tensor, bias_before: Tensor | None) -> Tensor:
@@ -324,12 +326,12 @@ def _normalise_stacked(
     if held is None:
         # maps keep the memory order of the convolutions they come from
         rows = x if flat else x.transpose(0, 1)
-        unit = F.layer_norm(rows, x.shape[2:], eps=_EPSILON)
+        unit = F.layer_norm(rows, x.shape[2:], eps=EPSILON)
         unit = unit if flat else unit.transpose(0, 1)
         return torch.addcmul(bias.view(per_feature), unit, gain.view(per_feature)), None
     mean, var = held
     if not training or x.shape[1] == 1:
-        scale = gain * torch.rsqrt(var + _EPSILON)
+        scale = gain * torch.rsqrt(var + EPSILON)
         without = mean if bias_before is None else mean - bias_before
         shift = torch.addcmul(bias, without, scale, value=-1)
         return torch.addcmul(shift.view(per_feature), x, scale.view(per_feature)), held
@@ -345,7 +347,7 @@ def _normalise_stacked(
         bias.reshape(-1),
         training=True,
         momentum=MOMENTUM,
-        eps=_EPSILON,
+        eps=EPSILON,
     )
     return _unfolded(y, len(x)), (mean, var)
 
@@ -375,7 +377,7 @@ class _BatchNorm(torch.autograd.Function):
         centred = x - mean
         y = centred.square()
         var = y.mean(1, keepdim=True)
-        inverse = torch.rsqrt(var + _EPSILON)
+        inverse = torch.rsqrt(var + EPSILON)
         torch.addcmul(bias, centred, gain * inverse, out=y)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(mean, var)

@@ -449,6 +449,13 @@ class StackedOptimiser(_Settings):
             for copied in call.copied:
                 copied.write_back()
 
+    def count(self, members: Members) -> None:
+        """Note on the host a step of `members` that a kernel takes, and counts in the state."""
+        if members is not None:
+            stepping = [n for n, moves in enumerate(members) if moves]
+            if len(stepping) < self.size:
+                self._count_of(stepping, None)
+
     def refresh(self) -> None:
         """Read step counts and stacks again, after a state was loaded or a member stepped alone."""
         self._views: tuple[list[list[Tensor]], list[list[list[Tensor]]], list[Tensor]] | None = None

@@ -157,6 +157,10 @@ class StackedParameters:
             skip: Whether none is; None: all are.
         """
         self.optimiser.step(gradients, self.rate(now), members, skip=skip)
+        self.note_step(members)
+
+    def note_step(self, members: Tensor | None) -> None:
+        """Count an optimiser step of `members`, [N] bool or None for all."""
         self.taken += 1 if members is None else members.long()
 
     def read_members(self) -> None:

@@ -47,6 +47,7 @@ def show_plan(plan: Plan) -> None:
     _cohorts(plan.cohorts)
     _channel_stacks(plan.bundles)
     _alone(plan)
+    _by_torch(plan)
     _activations(plan)
 
 
@@ -96,6 +97,12 @@ def _alone(plan: Plan) -> None:
     rows = [[some(alone.agents), alone.reason] for alone in plan.alone]
     if rows and plan.agents > 1:
         show_table(["alone", "why"], rows)
+
+
+def _by_torch(plan: Plan) -> None:
+    rows = [[some(found.agents), found.reason] for found in plan.by_torch]
+    if rows:
+        show_table(["not by the native kernel", "why"], rows)
 
 
 def _activations(plan: Plan) -> None:
@@ -268,7 +275,9 @@ def _scenario(
     settings = {name: facts[name] for name in ("backend", "device") if name in facts}
     found = plan(scenario, system=system, **settings)
     if measure:
-        found = found.with_measured(measure_step_time(scenario, ("cohort", "reference")))
+        found = found.with_measured(
+            measure_step_time(scenario, tuple(dict.fromkeys([found.backend, "cohort", "reference"])))
+        )
     explained = explain(scenario, system, other_variants(template, variant, values))
     explained["template"] = explain_template(template, resolved)
     explained["plan"] = found.as_dict()

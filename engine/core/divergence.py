@@ -363,10 +363,13 @@ class DivergenceCheck:
                 self._guard_update(self.guard, update, turn)
             self._checked += len(updates)
             return list(updates)
-        if self.divergence.fine([g for update in updates for g in (*_own(update), *_deltas(update))]):
+        checked = updates
+        if self.divergence.bound is None:
+            checked = [update for update in updates if not update.finite]
+        if self.divergence.fine([g for update in checked for g in (*_own(update), *_deltas(update))]):
             return list(updates)
         kept = list(updates)
-        for update in updates:
+        for update in checked:
             if self._stacked(update):
                 self._disable_members(update, step)
             elif wrong := self.divergence.members(1, _own(update), _deltas(update)):

@@ -114,7 +114,7 @@ class Update:
 
     group: LearningGroup
     tape: Tape
-    gradients: dict[str, list[Tensor | None]] = field(default_factory=dict)
+    gradients: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
     """By the learner's first agent, in the order of its trainable parameters: of those that learn from the window."""
     learning: dict[str, EnvMask] = field(default_factory=dict)
     """By agent: the rows in which it learns from the window."""
@@ -132,6 +132,8 @@ class Update:
     """Agents with an auxiliary loss."""
     reached_by_tie: set[str] = field(default_factory=set)
     """Agents with tied parameters that step because a gradient reaches one of those they are tied to."""
+    finite: bool = False
+    """Whether all of its gradients are known to be finite; else they have to be checked."""
 
 
 @dataclass(slots=True)

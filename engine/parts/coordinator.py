@@ -61,6 +61,8 @@ class Coordinator:
             raise ScenarioError(
                 "parts: the reference backend computes one agent at a time, in one process; leave out backend"
             )
+        if simulation.backend.name == "native":
+            raise ScenarioError("parts: the native backend computes in one process; leave out backend")
         self.settings = settings
         self._held_at = simulation.now
         """Steps of the state that the simulation holds itself."""

@@ -19,6 +19,7 @@ from antiphon.engine.build.stacking import channel_stacks_of, channels_alone, st
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
+from antiphon.engine.native.networks import obstacle
 from antiphon.engine.planning.activations import KeptActivations, kept_activations
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.planning.cost_model import CostModel
@@ -28,6 +29,7 @@ from antiphon.envs.registry import describe
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
 from antiphon.extensions import name_of
+from antiphon.nets.native.library import why_absent
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.parts import AgentSpec, ChannelSpec, NetworkSpec
 
@@ -191,6 +193,8 @@ class Plan:
     """By agents alike: what autograd keeps of them, and what stands in the way of the sweep."""
     installed: int | None
     """Bytes that the device has; None: not known."""
+    by_torch: tuple[Alone, ...] = ()
+    """With the backend `native`, the agents that its kernel does not compute, by reason."""
     measured_ms: Mapping[str, float] | None = None
     """Milliseconds of a step by backend, measured on this machine; None: not measured."""
 
@@ -238,9 +242,10 @@ def plan(
         agents=len(system.agents),
         backend=picked,
         why=_why(picked, len(system.agents), sum(map(len, cohorts)), len(cohorts)),
-        cohorts=tuple(_cohort(scenario, agents) for agents in cohorts) if picked == "cohort" else (),
-        bundles=tuple(_channel_stack(found, first) for found in bundles) if picked == "cohort" else (),
+        cohorts=tuple(_cohort(scenario, agents) for agents in cohorts) if picked != "reference" else (),
+        bundles=tuple(_channel_stack(found, first) for found in bundles) if picked != "reference" else (),
         alone=tuple(Alone(tuple(names), reason) for reason, names in alone.items()),
+        by_torch=_by_torch(system, members, reasons) if picked == "native" else (),
         waves=waves_of(scenario, env, len(members)),
         device=str(torch.device(device)),
         flop=costs.flop(),
@@ -249,6 +254,19 @@ def plan(
         activations=kept_activations(system, members, costs),
         installed=installed(torch.device(device)),
     )
+
+
+def _by_torch(
+    system: System, members: Sequence[Sequence[Agent]], alone: Mapping[str, str]
+) -> tuple[Alone, ...]:
+    """The agents that the native kernel does not compute, by reason."""
+    absent = why_absent()
+    found: dict[str, list[str]] = {}
+    for agents in members:
+        reason = absent or alone.get(agents[0].name) or obstacle(system, agents[0])
+        if reason is not None:
+            found.setdefault(reason, []).extend(agent.name for agent in agents)
+    return tuple(Alone(tuple(names), reason) for reason, names in found.items())
 
 
 # --- what is stacked ------------------------------------------------------------------------------------

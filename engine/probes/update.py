@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -126,7 +127,7 @@ def _true(twin: BaseSimulation, followed: dict[str, _Followed], ahead: int | Non
     return {name: _flat(by_agent[name], list(own.values())) / shares[name] for name, own in leaves.items()}
 
 
-def _flat(gradients: list[Tensor | None], parameters: list[Tensor]) -> Tensor:
+def _flat(gradients: Sequence[Tensor | None], parameters: list[Tensor]) -> Tensor:
     pairs = zip(gradients, parameters, strict=True)
     return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs])
 

@@ -45,7 +45,7 @@ class Seeds:
     Args:
         scenario: As of `Simulation`.
         seeds: One for each replica.
-        backend: `reference` steps one after the other; else together, where that is possible.
+        backend: `reference` and `native` step one after the other; else together, where that is possible.
         settings: Other arguments of `Simulation`.
 
     Attributes:
@@ -156,8 +156,8 @@ def sequential_reason(simulation: Simulation, backend: str, count: int) -> str |
 
     None: they are stepped together.
     """
-    if backend == "reference":
-        return "the reference backend was asked for"
+    if backend in ("native", "reference"):
+        return f"the {backend} backend was asked for"
     if count == 1:
         return "there is only one"
     alone = [f"'{name}' is run as itself: {why}" for name, why in reasons_alone(simulation.system).items()]

@@ -38,7 +38,7 @@ __all__ = [
     "checked_backend",
 ]
 
-BACKENDS = ("cohort", "reference")
+BACKENDS = ("cohort", "native", "reference")
 
 
 class SentMessage(NamedTuple):
@@ -124,16 +124,17 @@ def backend_of(name: str, system: System, *, stacked: bool = True) -> Backend:
     """Return what runs a system.
 
     Args:
-        name: `cohort`: agents of one kind are computed as one. `reference`: one agent at a time.
+        name: `cohort`: agents of one kind are computed as one. `native`: so too, by the native kernel where it can.
+            `reference`: one agent at a time.
         system: As built.
-        stacked: Whether `cohort` stacks anything.
+        stacked: Whether anything but `reference` stacks.
 
     Raises:
         ScenarioError: There is none of this name.
     """
     if checked_backend(name) == "reference":
         return ReferenceBackend(system)
-    return StackedBackend(system, stacked=stacked)
+    return StackedBackend(system, stacked=stacked, native=name == "native")
 
 
 def checked_backend(name: str) -> str:
@@ -154,12 +155,15 @@ class StackedBackend(Engine):
         base: The system as built, one agent at a time. Its parameters become views of the stacked ones.
         stacked: Whether agents of one kind are computed as one; else every stack is of one.
         part: The part of it that is run; None: all of it.
+        native: Whether the native kernel computes the stacks that it can.
     """
 
-    name = "cohort"
-
-    def __init__(self, base: System, *, stacked: bool = True, part: System | None = None) -> None:
-        super().__init__(stack(base, part) if stacked else Stacked.of_single_agents(part or base))
+    def __init__(
+        self, base: System, *, stacked: bool = True, part: System | None = None, native: bool = False
+    ) -> None:
+        self.name = "native" if native else "cohort"
+        found = stack(base, part) if stacked else Stacked.of_single_agents(part or base)
+        super().__init__(found, native=native)
 
     def per_agent(self) -> System:
         """The agents and channels one by one, as views of the stacks' rows: made once a step, when somebody looks."""
@@ -315,7 +319,7 @@ class ReferenceBackend:
             for name, loss in update.loss.agents.items()
         }
         group = self.system.group_of[update.group.members[0]]
-        found = Update(group, Tape(update.window), update.gradients, injected=update.injected)
+        found = Update(group, Tape(update.window), {**update.gradients}, injected=update.injected)
         found.window_loss.losses = losses
         policies = {
             name: own for name, loss in update.loss.agents.items() if (own := loss.policy) is not None

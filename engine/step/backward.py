@@ -16,7 +16,7 @@ this follows from where signals were injected, where objectives had a target, an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import torch
@@ -32,6 +32,7 @@ from antiphon.engine.core.masks import EnvMask, mask_and, mask_fill_zero, mask_n
 from antiphon.engine.core.records import AgentTick, Consumption, LearningGroup, Members, Record, Tape
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import Losses, PolicyWindow, Returned, Update, WindowLoss
+from antiphon.engine.native.networks import NativeNetwork
 from antiphon.engine.policies.windows import PolicyEvaluator
 from antiphon.engine.step.predictors import PredictorTrainer
 
@@ -172,6 +173,8 @@ class BackwardPass:
         self.evaluator = evaluator
         self.predictor_trainer = predictor_trainer
         self.steering: Steering | None = None
+        self.native: Mapping[str, NativeNetwork] = {}
+        """Networks that the native kernel differentiates, by stack."""
 
     def differentiate(self, closing: list[tuple[LearningGroup, Tape]], step: int) -> list[Update]:
         """The gradients of closed windows by parameters and by the messages that were read; nothing is booked yet."""
@@ -183,8 +186,12 @@ class BackwardPass:
             updates.append(update)
             requests.append(self._request(update, step))
         for update, result in zip(updates, backward_all(requests, self.system.batch), strict=True):
-            update.gradients = result.parameters
+            update.gradients = {**result.parameters}
             update.window_loss.total = None  # with it goes what is left of the graph
+            native = self.native.get(update.group.members[0])
+            if native is not None:
+                native.differentiate(update, update.group.members[0])
+                continue
             wanted = [one for one in update.returned if one.channel.ledger.wants_deltas]
             for one, delta in zip(wanted, result.deltas, strict=True):
                 one.delta = delta
@@ -195,15 +202,17 @@ class BackwardPass:
         return Update(group, tape, learning=learning)
 
     def _request(self, update: Update, step: int) -> BackwardRequest:
+        learning = [name for name in update.group.owners if update.learning[name] is not False]
+        leaves = [one.use.leaf for one in update.returned if one.channel.ledger.wants_deltas]
+        parameters = {name: self.agents[name].learner.trainable for name in learning}
+        native = self.native.get(update.group.members[0])
+        if native is not None:
+            leaves, parameters = [], {name: list(native.ports.values()) for name in learning}
         return BackwardRequest(
             update.window_loss.total,
             self.injections(update, step),
-            {
-                name: self.agents[name].learner.trainable
-                for name in update.group.owners
-                if update.learning[name] is not False
-            },
-            [one.use.leaf for one in update.returned if one.channel.ledger.wants_deltas],
+            parameters,
+            leaves,
             self._auxiliary_loss(update),
         )
 

@@ -7,10 +7,12 @@ and pull their losses back (backward), all with the parameters of before the ste
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 from antiphon.agents.learner import Learner, StackedLearner
-from antiphon.comms.credit import Gradients
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Call
@@ -28,6 +30,7 @@ from antiphon.engine.core.records import (
 )
 from antiphon.engine.core.system import Stacked
 from antiphon.engine.core.updates import PredictorUpdate, StepReport, Update
+from antiphon.engine.native.networks import NativeGradients, native_networks
 from antiphon.engine.step.backward import BackwardPass, ObjectiveEvaluator, reached, reached_alone
 from antiphon.engine.step.epochs import FurtherPasses
 from antiphon.engine.step.forward import ForwardPass
@@ -49,9 +52,10 @@ class Engine:
 
     Args:
         stacked: The stacks, and the single agents they are made of.
+        native: Whether the native kernel computes the stacks that it can.
     """
 
-    def __init__(self, stacked: Stacked) -> None:
+    def __init__(self, stacked: Stacked, *, native: bool = False) -> None:
         keep_memory()
         self.stacked = stacked
         self.system = stacked.system
@@ -59,6 +63,8 @@ class Engine:
         self.predictor_trainer = PredictorTrainer(self.system)
         self.evaluator = ObjectiveEvaluator(self.system)
         self.backward_pass = BackwardPass(self.system, self.evaluator, self.predictor_trainer)
+        if native:
+            self.forward_pass.native = self.backward_pass.native = native_networks(self.system)
         self.ties = TiedGradients(self.system)
         self.sweep_order = SweepOrder(self.system)
         self._swept: dict[int, Update] = {}
@@ -341,7 +347,8 @@ class Engine:
         for update in updates:
             for name, gradients in update.gradients.items():
                 agent = self.system.agents[name]
-                if not agent.learner.trainable or all(g is None for g in gradients):
+                made_later = isinstance(gradients, NativeGradients)
+                if not agent.learner.trainable or (not made_later and all(g is None for g in gradients)):
                     continue
                 if isinstance(agent.learner, StackedLearner):
                     self._step(update, agent, agent.learner, gradients, step)
@@ -357,11 +364,19 @@ class Engine:
         step_all(lone, self.divergence.skip)
 
     def _step(
-        self, update: Update, agent: Agent, learner: StackedLearner, gradients: Gradients, step: int
+        self,
+        update: Update,
+        agent: Agent,
+        learner: StackedLearner,
+        gradients: Sequence[Tensor | None],
+        step: int,
     ) -> None:
         """Take the optimiser step of the members of a stack that an update reaches."""
         members = members_and(update.stepping_members[agent.name], agent.enabled())
         if members is not None and not bool(members.any()):
+            return
+        if isinstance(gradients, NativeGradients):
+            gradients.step(learner, step, members)
             return
         full = [
             torch.zeros_like(p) if g is None else g for p, g in zip(learner.trainable, gradients, strict=True)

@@ -132,7 +132,7 @@ class FurtherPasses:
             policy.further.append(found.figures)
         parameters = {name: self.system.agents[name].learner.trainable for name in update.gradients}
         (result,) = backward_all([BackwardRequest(total, [], parameters, [])], self.system.batch)
-        return Update(update.group, update.tape, result.parameters, update.learning, window.loss)
+        return Update(update.group, update.tape, {**result.parameters}, update.learning, window.loss)
 
 
 def _passes(agent: Agent) -> int:

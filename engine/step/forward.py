@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from antiphon.engine.core.clock import Call
 from antiphon.engine.core.masks import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or
 from antiphon.engine.core.records import Action, AgentTick, Delivery, Read, Record, StepSignals, Tape, Tick
 from antiphon.engine.core.system import System
+from antiphon.engine.native.networks import NativeNetwork
 from antiphon.engine.policies.actions import Actions
 from antiphon.engine.step.stand_ins import StandIns
 from antiphon.nets.layers import Transport
@@ -81,6 +82,8 @@ class ForwardPass:
         self.messages = messages or TrainingMessages()
         self.stand_ins = StandIns(system)
         self.actions = Actions(system)
+        self.native: Mapping[str, NativeNetwork] = {}
+        """Networks that the native kernel evaluates, by stack."""
         self._slower = [
             agent
             for agent in system.agents.values()
@@ -182,16 +185,22 @@ class ForwardPass:
         """Evaluate a tick's network, put the ports into its parts and return the new running statistics."""
         rows = [self.inputs(part, tape) for part in tick.parts]
         first = self.system.agents[tick.parts[0].agent]
-        learner = first.learner
-        ports, after = learner.network(
-            learner.parameters,
-            buffers,
-            rows[0] if len(rows) == 1 else torch.cat(rows),
-            training=not learner.frozen,
-            seed=0 if learner.network.pure else seed_for(first.seed, "tick", str(tick.step)),
-            transports=[way for i, part in enumerate(tick.parts) for way in self._transports(part, tape, i)],
-            state=self._states(tick, tape) if learner.network.state_size else None,
-        )
+        learner, x = first.learner, rows[0] if len(rows) == 1 else torch.cat(rows)
+        native = self.native.get(first.name)
+        if native is not None:
+            ports, after = native(buffers, x)
+        else:
+            ports, after = learner.network(
+                learner.parameters,
+                buffers,
+                x,
+                training=not learner.frozen,
+                seed=0 if learner.network.pure else seed_for(first.seed, "tick", str(tick.step)),
+                transports=[
+                    way for i, part in enumerate(tick.parts) for way in self._transports(part, tape, i)
+                ],
+                state=self._states(tick, tape) if learner.network.state_size else None,
+            )
         if first.critic:
             observed = torch.cat([self.critic_input(part) for part in tick.parts])
             training = not learner.frozen

@@ -37,7 +37,14 @@ class TiedGradients:
         for update, name in tied:
             if not self._reached(update, name):
                 update.gradients[name] = [None] * len(update.gradients[name])
-        each = [{name: own.gradients[name] for own, name in tied if own is update} for update in updates]
+        each = [
+            {
+                name: gradients
+                for own, name in tied
+                if own is update and isinstance(gradients := own.gradients[name], list)
+            }
+            for update in updates
+        ]
         sum_tied(self._ties, self.system.agents, each)
         for update, name in tied:
             if any(g is not None for g in update.gradients[name]):

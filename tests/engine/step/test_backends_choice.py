@@ -33,7 +33,11 @@ def scenario(*widths: int, **training: Any) -> Scenario:
 
 def test_a_simulation_has_the_backend_it_is_given() -> None:
     for widths in ((4, 5), (4, 4, 4, 4)):
-        for name, kind in (("cohort", StackedBackend), ("reference", ReferenceBackend)):
+        for name, kind in (
+            ("cohort", StackedBackend),
+            ("native", StackedBackend),
+            ("reference", ReferenceBackend),
+        ):
             simulation = Simulation(scenario(*widths), backend=name)
             assert type(simulation.backend) is kind
             assert simulation.backend.name == name
@@ -56,9 +60,9 @@ def test_the_stacked_engine_is_the_default_however_few_are_alike() -> None:
         ("cohrot", "backend: there is no 'cohrot'; did you mean 'cohort'?"),
         ("cohorts", "backend: there is no 'cohorts'; did you mean 'cohort'?"),
         ("referense", "backend: there is no 'referense'; did you mean 'reference'?"),
-        ("auto", "backend: there is no 'auto'; known: cohort, reference"),
-        ("gpu", "backend: there is no 'gpu'; known: cohort, reference"),
-        ("", "backend: there is no ''; known: cohort, reference"),
+        ("auto", "backend: there is no 'auto'; known: cohort, native, reference"),
+        ("gpu", "backend: there is no 'gpu'; known: cohort, native, reference"),
+        ("", "backend: there is no ''; known: cohort, native, reference"),
     ],
 )
 def test_a_backend_there_is_none_of_gives_one_line_with_the_nearest(name: str, line: str) -> None:
@@ -70,8 +74,8 @@ def test_a_backend_there_is_none_of_gives_one_line_with_the_nearest(name: str, l
     assert str(caught.value) == line
 
 
-def test_there_are_two() -> None:
-    assert BACKENDS == ("cohort", "reference")
+def test_there_are_three() -> None:
+    assert BACKENDS == ("cohort", "native", "reference")
     assert [checked_backend(name) for name in BACKENDS] == list(BACKENDS)
 
 

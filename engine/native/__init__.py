@@ -1,0 +1,1 @@
+"""Stacks that a compiled kernel computes, and which of them it does."""

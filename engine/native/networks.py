@@ -1,0 +1,239 @@
+"""Stacks computed by the native kernel: MLPs that learn alone, from windows of one tick (`--backend native`).
+
+The ports of such a stack are leaves of autograd: objectives, injections and couplings are differentiated as elsewhere, down
+to the ports. From there the kernel goes on to the input, and autograd from the input to the messages that were read. The
+gradients of the parameters are made when they are applied, an agent at a time, and never written to memory, unless
+somebody reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import overload
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.feedforward import Mlp
+from antiphon.agents.learner import Learner, StackedLearner
+from antiphon.agents.network import HIDDEN, Tensors
+from antiphon.comms.credit import as_leaf, constant
+from antiphon.comms.stacked import StackedModels
+from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.clock import TickWindows
+from antiphon.engine.core.records import LearningGroup
+from antiphon.engine.core.system import System
+from antiphon.engine.core.updates import Update
+from antiphon.nets.native.library import why_absent
+from antiphon.nets.native.mlp import ACTIVATIONS, NORMS, Evaluation, Layer, StackedMlp
+from antiphon.nets.optimisers import Optimiser, StackedOptimiser
+from antiphon.nets.schedules import Schedule
+
+__all__ = ["NativeGradients", "NativeNetwork", "native_networks", "obstacle"]
+
+_LAYERS = 3
+"""Hidden layers, at most."""
+_WEIGHTS = 1 << 18
+"""Numbers of a layer's weight, at most: larger ones leave the cache, and torch's products are as fast."""
+_FINITE = 1e30
+"""Gradients that are bounded by it are finite, in float32 too."""
+
+
+def obstacle(system: System, agent: Agent) -> str | None:
+    """Return why the native kernel does not compute a stack, or the agents that form one, in one line; None: it does."""
+    return next(_obstacles(system, agent), None)
+
+
+def _obstacles(system: System, agent: Agent) -> Iterator[str]:
+    group, learner = system.group_of[agent.name], agent.learner
+    network = learner.network.network if isinstance(learner, StackedLearner) else learner.network
+    if system.device.type != "cpu" or system.dtype not in (torch.float32, torch.float64):
+        yield f"the kernel computes float32 and float64 on the CPU, not {system.dtype} on {system.device}"
+    if system.sweep:
+        yield "training.sweep"
+    if not isinstance(network, Mlp):
+        yield "its network is no mlp"
+        return
+    yield from _network_obstacles(network, system.batch)
+    if HIDDEN in agent.ports and not network.widths:
+        yield "it sends its input, having no hidden layer"
+    if learner.frozen or not isinstance(learner.optimiser, Optimiser | StackedOptimiser):
+        yield "it is frozen" if learner.frozen else "its optimiser is torch's, or your own"
+    if learner.critic is not None or (agent.goal is not None and agent.goal.policy is not None):
+        yield "it learns from rewards"
+    if len(group.members) > 1:
+        yield "it learns together with others"
+    yield from _window_obstacles(group, agent)
+
+
+def _network_obstacles(network: Mlp, batch: int) -> Iterator[str]:
+    heads = network.linear_heads().values()
+    if len(network.widths) > _LAYERS:
+        yield f"it has more than {_LAYERS} hidden layers"
+    if network.widths and network.activation not in ACTIVATIONS:
+        yield f"its activation is {network.activation}"
+    norms = {head.norm for head in heads} | ({network.norm} if network.widths else set())
+    for norm in sorted(norms - set(NORMS)):
+        yield f"a normalisation is {norm}"
+    if "batch" in norms and batch < 2:
+        yield "batch norm of a single row"
+    if any(len(head.size) > 1 for head in heads):
+        yield "it sends maps"
+    if any(layer.inputs * layer.outputs > _WEIGHTS for layer in layers_of(network)):
+        yield f"a layer has more than {_WEIGHTS:,} weights"
+
+
+def _window_obstacles(group: LearningGroup, agent: Agent) -> Iterator[str]:
+    if not isinstance(group.windows, TickWindows) or group.windows.unroll > 1 or agent.memory is not None:
+        yield "it learns from windows of several ticks"
+    if group.late:
+        yield "it waits for delayed gradients"
+    channels = [*agent.incoming, *agent.outgoing]
+    if any(channel.coupling == "locked" for channel in channels):
+        yield "a channel of it is locked"
+    if any(
+        c.injects and (c.scale.base != c.discount or c.scale.schedule != Schedule()) for c in agent.outgoing
+    ):
+        yield "scale and discount of a channel differ"
+
+
+def layers_of(network: Mlp) -> list[Layer]:
+    """Return the layers of a network, hidden ones and then heads, as the kernel has them."""
+    found = [
+        Layer(i - 1, inputs, outputs, network.norm, network.activation)
+        for i, (outputs, inputs) in enumerate(network.layer_shapes())
+    ]
+    (inputs,) = network.trunk_shape()
+    last = len(found) - 1
+    heads = network.linear_heads().values()
+    return [*found, *(Layer(last, inputs, head.features, head.norm) for head in heads)]
+
+
+class NativeNetwork:
+    """The networks of a stack, computed by the kernel.
+
+    Args:
+        learner: The stack's.
+        network: Of its first member.
+    """
+
+    def __init__(self, learner: StackedLearner, network: Mlp) -> None:
+        self.learner = learner
+        layers = layers_of(network)
+        names = [str(i) for i in range(len(network.widths))] + [
+            h.name for h in network.linear_heads().values()
+        ]
+        self._ports = {name: place for place, name in enumerate(names) if place >= len(network.widths)}
+        if network.widths:
+            self._ports[HIDDEN] = len(network.widths) - 1
+        parameters: list[Tensor] = []
+        self._statistics: list[str] = []
+        for name, layer in zip(names, layers, strict=True):
+            own = [f"{name}.weight", f"{name}.bias"]
+            if layer.norm != "none":
+                own += [f"{name}.norm.gain", f"{name}.norm.bias"]
+            if layer.norm == "batch":
+                self._statistics += [f"{name}.norm.mean", f"{name}.norm.var"]
+            parameters += [learner.parameters[key] for key in own]
+        if [id(p) for p in parameters] != [id(p) for p in learner.trainable]:
+            raise AssertionError("parameters are in another order than those of the kernel")
+        self._network = StackedMlp(layers, [constant(p) for p in parameters])
+        self._evaluation: Evaluation | None = None
+        self._x = parameters[0]
+        self.ports: Tensors = {}
+        """Of the newest evaluation, leaves [N * B, O]."""
+
+    def __call__(self, buffers: Tensors, x: Tensor) -> tuple[Tensors, Tensors]:
+        """Return the ports for an input [N * B, I], leaves of autograd, and the new running statistics."""
+        evaluation = self._network(constant(x), [buffers[name] for name in self._statistics])
+        self._evaluation, self._x = evaluation, x
+        self.ports = {name: as_leaf(evaluation.outputs[place]) for name, place in self._ports.items()}
+        return dict(self.ports), dict(zip(self._statistics, evaluation.statistics, strict=True))
+
+    def differentiate(self, update: Update, agent: str) -> None:
+        """Go on from the gradients of the ports, which an update has of its agent, to parameters and messages.
+
+        Args:
+            update: Of the newest evaluation's window.
+            agent: The stack.
+        """
+        evaluation, x = self._evaluation, self._x
+        assert evaluation is not None
+        self._evaluation, self.ports = None, {}
+        of_ports = update.gradients.get(agent, [])
+        if all(gradient is None for gradient in of_ports):
+            if agent in update.gradients:
+                update.gradients[agent] = [None] * len(self.learner.trainable)
+            return
+        given: list[Tensor | None] = [None] * len(evaluation.outputs)
+        for place, gradient in zip(self._ports.values(), of_ports, strict=True):
+            given[place] = gradient
+        wanted = [one for one in update.returned if one.channel.ledger.wants_deltas]
+        of_x, bounds = evaluation.backward(given, input=bool(wanted) and x.requires_grad)
+        update.finite = float(bounds.max()) < _FINITE
+        update.gradients[agent] = NativeGradients(evaluation) if self.learner.trainable else []
+        if of_x is not None:
+            leaves = [one.use.leaf for one in wanted]
+            for one, delta in zip(
+                wanted, torch.autograd.grad(x, leaves, of_x, allow_unused=True), strict=True
+            ):
+                one.delta = delta
+
+
+class NativeGradients(Sequence[Tensor]):
+    """The gradients of a stack's parameters, [N, …] each, made when they are read.
+
+    Args:
+        evaluation: What they are made from.
+    """
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        self._evaluation = evaluation
+        self._made: list[Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self._evaluation.network.parameters)
+
+    @overload
+    def __getitem__(self, place: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Tensor]: ...
+
+    def __getitem__(self, place: int | slice) -> Tensor | Sequence[Tensor]:
+        return self._all()[place]
+
+    def _all(self) -> list[Tensor]:
+        if self._made is None:
+            self._made = self._evaluation.gradients()
+        return self._made
+
+    def step(self, learner: StackedLearner, now: int, members: Tensor | None) -> None:
+        """Take the optimiser step of `members` along the gradients, [N] bool or None for all."""
+        optimiser = learner.optimiser
+        assert isinstance(optimiser, StackedOptimiser)
+        if self._made is not None or optimiser.clip is not None:
+            learner.step(self._all(), now, members)
+            return
+        self._evaluation.step(optimiser, learner.rate(now), members)
+        learner.note_step(members)
+
+
+def native_networks(system: System) -> Mapping[str, NativeNetwork]:
+    """The networks of a system's stacks that the kernel computes, by stack; empty where there is no kernel.
+
+    It also computes the linear synthetic gradients of messages of such stacks.
+    """
+    if why_absent() is not None:
+        return {}
+    found: dict[str, NativeNetwork] = {}
+    for name, agent in system.agents.items():
+        learner = agent.learner
+        if isinstance(learner, Learner) or obstacle(system, agent) is not None:
+            continue
+        if all(p.is_contiguous() for p in learner.trainable):
+            found[name] = NativeNetwork(learner, learner.network.network)
+    for channel in system.channels.values():
+        if channel.sender in found and isinstance(channel.predictor, StackedModels):
+            channel.predictor.use_kernel()
+    return found

@@ -1,0 +1,1 @@
+"""Networks computed by a kernel in C++, compiled where it is first used."""

@@ -1,0 +1,236 @@
+"""The backend `native` computes what `cohort` computes: random rings of all that its kernel takes, and its promises."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon.engine.core.updates import Update
+from antiphon.engine.native import networks
+from antiphon.engine.native.networks import NativeGradients
+from antiphon.engine.planning.plan import plan
+from antiphon.engine.simulation import Simulation
+from antiphon.engine.state import checkpoint
+from antiphon.errors import DivergenceError, ScenarioError
+from antiphon.nets.native.library import why_absent
+from antiphon.scenarios import Scenario
+from tests.contracts.backend_documents import Document, Play, ring
+from tests.contracts.backend_twins import differences, facts, made
+
+compiled = pytest.mark.skipif(why_absent() is not None, reason="there is no C++ compiler")
+MLP: Document = {"kind": "mlp", "hidden": [5], "norm": "layer", "activation": "tanh"}
+OPTIMISERS: list[Document] = [
+    {"kind": "sgd", "lr": 0.1, "momentum": 0.5},
+    {"kind": "adam", "lr": 0.01},
+    {"kind": "adamw", "lr": 0.01, "weight_decay": 0.1, "clip": 0.5},
+]
+
+
+def random_ring(seed: int) -> Document:
+    """A ring of agents that the kernel takes, wide enough for normalisations not to enlarge rounding errors."""
+    chance = random.Random(seed)
+    network = {
+        "kind": "mlp",
+        "hidden": [chance.randint(8, 20) for _ in range(chance.randint(1, 3))],
+        "norm": chance.choice(["none", "layer", "batch"]),
+        "activation": chance.choice(["relu", "tanh", "identity"]),
+    }
+    hidden = {"hidden": [4], "norm": "layer"}
+    gradient = chance.choice(
+        [{"kind": "linear"}, {"kind": "mlp", **hidden}, {"kind": "local", "target": "label"}]
+    )
+    channel = {
+        "size": chance.choice([None, 6, 7]),
+        "gradient": {**gradient, "context": chance.choice([[], ["label"]])},
+        "link": {"delay": chance.randint(1, 3), "drop": chance.choice([0.0, 0.3])},
+    }
+    if channel["size"]:
+        channel["norm"] = chance.choice(["none", "layer", "batch"])
+    agent = {
+        "network": network,
+        "optimiser": chance.choice(OPTIMISERS),
+        "p_update": chance.choice([1.0, 0.5]),
+        "clock": {"period": chance.choice([1, 1, 2])},
+    }
+    env = chance.choice([Play(), Play(share=0.15, gaps=0.3)])
+    return ring(chance.randint(2, 5), agent=agent, channel=channel, env=env)
+
+
+def taken(simulation: Simulation) -> list[str]:
+    backend: Any = simulation.backend
+    return list(backend.forward_pass.native)
+
+
+@compiled
+@pytest.mark.parametrize("seed", range(10))
+def test_random_rings_agree_in_float64(seed: int) -> None:
+    """To 1e-9, from the same state at each step: what follows from rounding errors is the scenario's affair."""
+    one, other = (made(random_ring(seed), backend) for backend in ("cohort", "native"))
+    assert taken(other)
+    for _ in range(9):
+        other.load_state_dict(checkpoint.copy_tree(one.state_dict()))
+        ours, theirs = one.step(), other.step()
+        assert not list(differences(ours, theirs))
+        assert not list(differences(facts(one), facts(other)))
+
+
+@compiled
+@pytest.mark.parametrize("seed", range(4))
+def test_random_rings_agree_in_float32(seed: int) -> None:
+    """To a thousandth of the distance moved, over 12 steps."""
+    settings: dict[str, Any] = {"dtype": torch.float32}
+    document = random_ring(seed)
+    document["agents"] = {name: {**own, "network": MLP} for name, own in document["agents"].items()}
+    one, other = (made(document, backend, **settings) for backend in ("cohort", "native"))
+    start = parameters(one)
+    one.run(12)
+    other.run(12)
+    ours, theirs = parameters(one), parameters(other)
+    assert (ours - start).norm() > 0
+    assert (ours - theirs).norm() <= 1e-3 * (ours - start).norm()
+
+
+def parameters(simulation: Simulation) -> Tensor:
+    found = [p for agent in simulation.system.agents.values() for p in agent.learner.parameters.values()]
+    return torch.cat([p.detach().flatten().double() for p in found])
+
+
+RING = ring(4, agent={"network": MLP}, channel={"link": {"delay": 1}, "gradient": {"kind": "linear"}})
+
+
+@compiled
+def test_saved_and_forked_runs_go_on_to_the_same_bits(tmp_path: Path) -> None:
+    run = made(RING, "native")
+    run.run(5)
+    twin = run.fork()
+    again = Simulation.load(run.save(tmp_path / "saved"), Scenario.model_validate(RING), backend="native")
+    other = run.fork("cohort")
+    for simulation in (run, twin, again, other):
+        simulation.run(6)
+    assert torch.equal(parameters(run), parameters(twin))
+    assert torch.equal(parameters(run), parameters(again))
+    assert torch.allclose(parameters(run), parameters(other), rtol=0, atol=1e-9)
+    assert taken(run) == taken(again) == taken(twin) == ["n0 and 3 more"]
+
+
+@compiled
+def test_reading_gradients_changes_no_bit_and_they_are_those_of_the_torch_path() -> None:
+    one, quiet, other = (made(RING, backend) for backend in ("native", "native", "cohort"))
+    for _ in range(4):
+        for simulation in (one, quiet, other):
+            simulation.step()
+        read, expected = (newest(simulation) for simulation in (one, other))
+        for ours, theirs in zip(read, expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+    assert torch.equal(parameters(one), parameters(quiet))
+
+
+def newest(simulation: Simulation) -> list[Tensor]:
+    """The gradients of the newest step."""
+    return [g for update in reports(simulation) for own in update.gradients.values() for g in own]
+
+
+def reports(simulation: Simulation) -> list[Update]:
+    learned: Any = simulation.learned
+    updates: list[Update] = learned.stacks.updates
+    return updates
+
+
+@compiled
+@pytest.mark.parametrize("value", [float("nan"), 1e200])
+def test_a_divergence_gives_the_same_line_and_nothing_moves(value: float) -> None:
+    lines, moved = [], []
+    for backend in ("cohort", "native"):
+        simulation = made(RING, backend)
+        simulation.run(4)
+        weight = next(iter(simulation.system.agents["n2"].learner.parameters.values()))
+        weight.data.fill_(value)
+        last = next(reversed(simulation.system.agents["n2"].learner.parameters.values()))
+        last.data.fill_(value)
+        before = parameters(simulation)
+        with pytest.raises(DivergenceError) as caught:
+            simulation.run(3)
+        lines.append(str(caught.value))
+        after = parameters(simulation)
+        moved.append(torch.where(before.isnan(), 0, (before != after).to(before.dtype)).sum())
+    assert lines[0] == lines[1]
+    assert moved[0] == moved[1]
+
+
+@compiled
+def test_a_bound_and_quarantine_read_every_gradient() -> None:
+    for training in ({"bound": 1e-3, "on_divergence": "quarantine"}, {"on_divergence": "quarantine"}):
+        document = {**RING, "training": {**RING["training"], **training}}
+        one, other = (made(document, backend) for backend in ("cohort", "native"))
+        one.run(5)
+        other.run(5)
+        assert taken(other)
+        assert one.events == other.events
+        assert bool(one.events) == ("bound" in training)
+        assert torch.allclose(parameters(one), parameters(other), rtol=0, atol=1e-9)
+
+
+@compiled
+def test_gradients_are_made_when_they_are_read() -> None:
+    simulation = made(RING, "native")
+    simulation.run(3)
+    (gradients,) = [own for update in reports(simulation) for own in update.gradients.values()]
+    assert isinstance(gradients, NativeGradients)
+    assert len(gradients) == len(gradients[:])
+
+
+UNLIKE: dict[str, tuple[Document, str]] = {
+    "gru": ({"network": {"kind": "gru", "size": 4}}, "its network is no mlp"),
+    "gelu": ({"network": {**MLP, "activation": "gelu"}}, "its activation is gelu"),
+    "deep": ({"network": {**MLP, "hidden": [3, 3, 3, 3]}}, "it has more than 3 hidden layers"),
+    "windows": ({"network": MLP, "clock": {"unroll": 2}}, "it learns from windows of several ticks"),
+    "frozen": ({"network": MLP, "learn": False}, "it is frozen"),
+    "large": ({"network": {**MLP, "hidden": [600, 600]}}, "a layer has more than 262,144 weights"),
+}
+
+
+@compiled
+@pytest.mark.parametrize("name", UNLIKE)
+def test_what_the_kernel_does_not_take_is_shown_and_computed_by_torch(name: str) -> None:
+    agent, reason = UNLIKE[name]
+    document = ring(3, agent=agent)
+    with made(document, "native") as simulation:
+        assert taken(simulation) == []
+        simulation.run(2)
+    (found,) = plan(Scenario.model_validate(document), backend="native").by_torch
+    assert (found.agents, found.reason) == (("n0", "n1", "n2"), reason)
+
+
+@compiled
+def test_a_plan_names_nobody_where_the_kernel_takes_all() -> None:
+    assert plan(Scenario.model_validate(RING), backend="native").by_torch == ()
+    assert plan(Scenario.model_validate(ring(3, agent=UNLIKE["gru"][0]))).by_torch == ()
+
+
+@compiled
+def test_locked_channels_and_unequal_factors_are_not_taken() -> None:
+    locked = ring(4, agent={"network": MLP}, channel={"coupling": "locked", "link": {"delay": 1}})
+    scaled = ring(4, agent={"network": MLP}, channel={"gradient": {"kind": "linear", "scale": 0.5}})
+    for document in (locked, scaled):
+        assert taken(made(document, "native")) == []
+
+
+def test_without_a_kernel_torch_computes_the_bits_of_cohort(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "why_absent", lambda: "the kernel cannot be compiled: no")
+    one, other = (made(RING, backend) for backend in ("cohort", "native"))
+    assert taken(other) == []
+    one.run(5)
+    other.run(5)
+    assert torch.equal(parameters(one), parameters(other))
+    state = checkpoint.copy_tree(other.state_dict())
+    assert state.keys() == one.state_dict().keys()
+
+
+def test_parts_are_refused() -> None:
+    with pytest.raises(ScenarioError, match="the native backend computes in one process"):
+        Simulation(Scenario.model_validate(RING), backend="native", parts=2)

@@ -1,0 +1,77 @@
+"""The kernel's object file: compiled once, into a folder of the user's; without a compiler torch computes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from antiphon.nets.native import library
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, and nothing loaded."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(library, "_loaded", library.cache(library._loaded.__wrapped__))
+    return tmp_path / "antiphon" / "kernels"
+
+
+def compiler(folder: Path, body: str) -> str:
+    """A compiler that does what a shell script says."""
+    place = folder / "compiler"
+    place.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+    place.chmod(0o755)
+    return str(place)
+
+
+def test_a_compiler_that_fails_is_logged_once_and_leaves_nothing(
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CXX", compiler(tmp_path, "echo 'mlp.cpp:1: no' >&2; exit 1"))
+    with caplog.at_level(logging.WARNING):
+        assert library.kernel() is None
+        assert library.why_absent() == "the kernel cannot be compiled: mlp.cpp:1: no"
+    assert [record.message for record in caplog.records] == [
+        "backend native: the kernel cannot be compiled: mlp.cpp:1: no; torch computes all agents"
+    ]
+    assert sorted(os.listdir(fresh)) == ["lock"]
+
+
+def test_what_is_no_library_is_no_kernel(
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", compiler(tmp_path, 'for out; do :; done; echo nothing > "$out"'))
+    assert library.kernel() is None
+    assert "cannot be compiled" in str(library.why_absent())
+
+
+def test_what_has_been_compiled_is_compiled_no_more(
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(
+        "CXX", compiler(tmp_path, f'echo x >> {tmp_path}/calls; for out; do :; done; cp /dev/null "$out"')
+    )
+    first = library._found("DEFAULT")
+    assert first.parent == fresh
+    assert library._found("DEFAULT") == first
+    assert (tmp_path / "calls").read_text(encoding="utf-8") == "x\n"
+
+
+def test_the_name_of_the_file_depends_on_how_it_is_compiled() -> None:
+    assert len({library.file_name(name) for name in library.INSTRUCTION_SETS}) in (1, 3)
+    assert library.file_name("AVX2") == library.file_name("AVX2")
+
+
+def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(OSError, match=r"there is no C\+\+ compiler"):
+        library.compile_kernel("DEFAULT", tmp_path)
+    monkeypatch.setenv("CXX", "false")
+    monkeypatch.setenv("PATH", os.defpath)
+    with pytest.raises(subprocess.SubprocessError):
+        library.compile_kernel("DEFAULT", tmp_path)

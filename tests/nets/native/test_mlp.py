@@ -1,0 +1,226 @@
+"""The native kernel against autograd and torch's optimisers: random networks, in float64 to 1e-9 and float32 to 1e-4."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon.nets.layers import EPSILON, normalise
+from antiphon.nets.native.library import why_absent
+from antiphon.nets.native.mlp import Evaluation, Layer, StackedMlp
+from antiphon.nets.optimisers import StackedOptimiser
+
+pytestmark = pytest.mark.skipif(why_absent() is not None, reason="there is no C++ compiler")
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+"""Relative to the largest number of a tensor."""
+ACTIVATE = {"identity": lambda x: x, "relu": torch.relu, "tanh": torch.tanh}
+
+
+def random_layers(chance: random.Random) -> list[Layer]:
+    """Up to three hidden layers and up to three heads, of any sizes."""
+    inputs = chance.randint(1, 40)
+    layers: list[Layer] = []
+    norm, activation = chance.choice(["none", "layer", "batch"]), chance.choice(list(ACTIVATE))
+    before = inputs
+    for i in range(chance.randint(0, 3)):
+        layers.append(Layer(i - 1, before, chance.randint(1, 70), norm, activation))
+        before = layers[-1].outputs
+    last = len(layers) - 1
+    return [
+        *layers,
+        *(
+            Layer(last, before, chance.randint(1, 70), chance.choice(["none", "layer", "batch"]))
+            for _ in range(chance.randint(1, 3))
+        ),
+    ]
+
+
+def parameters_of(layers: list[Layer], count: int, dtype: torch.dtype) -> list[Tensor]:
+    found: list[Tensor] = []
+    for layer in layers:
+        shapes = [(count, layer.outputs, layer.inputs), (count, layer.outputs)]
+        shapes += [(count, layer.outputs)] * (0 if layer.norm == "none" else 2)
+        found += [torch.randn(shape, dtype=dtype) * 0.4 for shape in shapes]
+    return found
+
+
+def statistics_of(layers: list[Layer], count: int, dtype: torch.dtype) -> list[Tensor]:
+    found: list[Tensor] = []
+    for layer in layers:
+        if layer.norm == "batch":
+            found += [
+                torch.randn(count, layer.outputs, dtype=dtype),
+                torch.rand(count, layer.outputs, dtype=dtype) + 0.5,
+            ]
+    return found
+
+
+def by_torch(
+    layers: list[Layer], parameters: list[Tensor], statistics: list[Tensor], x: Tensor
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Outputs of the layers, [N * B, O] each, with their graph, and the running statistics afterwards."""
+    given, running = iter(parameters), iter(statistics)
+    outputs: list[Tensor] = []
+    after: list[Tensor] = []
+    count = len(parameters[0])
+    for layer in layers:
+        read = x if layer.source < 0 else outputs[layer.source]
+        weight, bias = next(given), next(given)
+        y = read.view(count, -1, layer.inputs) @ weight.transpose(1, 2)
+        before = None
+        if layer.norm == "batch":
+            before = bias
+        else:
+            y = y + bias.unsqueeze(1)
+        if layer.norm != "none":
+            own = {"gain": next(given), "bias": next(given)}
+            held = {"mean": next(running), "var": next(running)} if layer.norm == "batch" else {}
+            y, moved = normalise(layer.norm, y, own, held, training=True, bias_before=before)
+            after += moved.values()
+        outputs.append(ACTIVATE[layer.activation](y).flatten(0, 1))
+    return outputs, after
+
+
+class Case:
+    """Random networks, evaluated and differentiated by the kernel and by torch."""
+
+    def __init__(self, seed: int, dtype: torch.dtype) -> None:
+        torch.manual_seed(seed)
+        chance = random.Random(seed)
+        self.layers, self.count = random_layers(chance), chance.randint(1, 5)
+        rows = chance.randint(2, 19)
+        self.parameters = parameters_of(self.layers, self.count, dtype)
+        self.statistics = statistics_of(self.layers, self.count, dtype)
+        self.x = torch.randn(self.count * rows, self.layers[0].inputs, dtype=dtype)
+        self.given = [
+            torch.randn(len(self.x), layer.outputs, dtype=dtype) if chance.random() < 0.7 else None
+            for layer in self.layers
+        ]
+        if all(gradient is None for gradient in self.given):
+            self.given[-1] = torch.randn(len(self.x), self.layers[-1].outputs, dtype=dtype)
+        self.rows = rows
+
+    def evaluation(self) -> Evaluation:
+        return StackedMlp(self.layers, self.parameters)(self.x, self.statistics)
+
+    def expected(self) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
+        """Outputs, statistics, gradients of the parameters and that of the input."""
+        leaves = [p.clone().requires_grad_() for p in self.parameters]
+        x = self.x.clone().requires_grad_()
+        outputs, after = by_torch(self.layers, leaves, self.statistics, x)
+        ends = [(y, g) for y, g in zip(outputs, self.given, strict=True) if g is not None]
+        found = torch.autograd.grad(
+            [y for y, _ in ends], [*leaves, x], [g for _, g in ends], allow_unused=True
+        )
+        *gradients, of_x = [
+            torch.zeros_like(p) if g is None else g for p, g in zip([*leaves, x], found, strict=True)
+        ]
+        return [y.detach() for y in outputs], after, gradients, of_x
+
+
+def close(ours: Tensor, theirs: Tensor) -> None:
+    scale = float(theirs.abs().max().clamp(min=1.0))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=TOLERANCE[theirs.dtype] * scale)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("seed", range(25))
+def test_random_networks_have_the_outputs_and_gradients_of_autograd(seed: int, dtype: torch.dtype) -> None:
+    case = Case(seed, dtype)
+    outputs, after, gradients, of_x = case.expected()
+    evaluation = case.evaluation()
+    for ours, theirs in zip([*evaluation.outputs, *evaluation.statistics], [*outputs, *after], strict=True):
+        close(ours, theirs)
+    back, bounds = evaluation.backward(case.given, input=True)
+    assert back is not None
+    close(back / case.rows, of_x)
+    found = evaluation.gradients()
+    for ours, theirs in zip(found, gradients, strict=True):
+        close(ours, theirs)
+    each = torch.stack([g.flatten(1).abs().amax(1).double() for g in found]).amax(0)
+    assert (bounds >= each).all()  # what the check for divergence relies on
+
+
+OPTIMISERS: list[dict[str, Any]] = [
+    {"kind": "sgd"},
+    {"kind": "sgd", "momentum": 0.9, "weight_decay": 0.1},
+    {"kind": "adam", "betas": (0.8, 0.95), "weight_decay": 0.1},
+    {"kind": "adamw", "weight_decay": 0.1},
+]
+
+
+@pytest.mark.parametrize("settings", OPTIMISERS, ids=str)
+@pytest.mark.parametrize("masked", [False, True])
+def test_steps_are_those_of_the_optimisers(settings: dict[str, Any], masked: bool) -> None:
+    """Five steps, in turn of all members and of every second one."""
+    for seed in range(6):
+        case = Case(seed, torch.float64)
+        own, theirs = ([p.clone() for p in case.parameters] for _ in range(2))
+        mine, other = (
+            StackedOptimiser(parameters=own, **settings),
+            StackedOptimiser(parameters=theirs, **settings),
+        )
+        network = StackedMlp(case.layers, own)
+        for turn in range(5):
+            members = torch.arange(case.count) % 2 == 0 if masked and turn % 2 else None
+            evaluation = network(case.x, case.statistics)
+            evaluation.backward(case.given, input=False)
+            other.step(evaluation.gradients(), 0.01, members)
+            evaluation.step(mine, 0.01, members)
+        for a, b in zip([*own, *mine.tensors()], [*theirs, *other.tensors()], strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+        mine.step(evaluation.gradients(), 0.01)
+        other.step(evaluation.gradients(), 0.01)
+        for a, b in zip(own, theirs, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e38])
+@pytest.mark.parametrize("place", ["input", "gradient", "weight"])
+def test_the_bound_is_not_finite_where_a_gradient_may_not_be(value: float, place: str) -> None:
+    layers = [Layer(-1, 5, 7, activation="relu"), Layer(0, 7, 3)]
+    parameters = parameters_of(layers, 3, torch.float32)
+    x, given = torch.ones(3 * 4, 5), torch.ones(3 * 4, 3)
+    parameters[0][1] = 1.0
+    {"input": x, "gradient": given, "weight": parameters[2]}[place][1 if place == "weight" else 5].fill_(
+        value
+    )
+    evaluation = StackedMlp(layers, parameters)(x, [])
+    _, bounds = evaluation.backward([None, given], input=True)
+    assert (bounds < 1e30).tolist() == [True, False, True]
+
+
+def test_the_same_bits_with_any_number_of_threads_and_networks() -> None:
+    case = Case(3, torch.float32)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            evaluation = case.evaluation()
+            evaluation.backward(case.given, input=True)
+            found.append([*evaluation.outputs, *evaluation.gradients()])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    alone = StackedMlp(case.layers, [p[:1].clone() for p in case.parameters])
+    first = alone(case.x[: case.rows], [s[:1] for s in case.statistics])
+    assert torch.equal(first.outputs[-1], found[0][len(case.layers) - 1][: case.rows])
+
+
+def test_epsilon_is_that_of_the_normalisations() -> None:
+    """Rows without any spread, where nothing else counts."""
+    layers = [Layer(-1, 2, 4, "layer")]
+    parameters = [
+        torch.zeros(1, 4, 2),
+        torch.tensor([[0.0, 0.0, 0.0, 1e-2]]),
+        torch.ones(1, 4),
+        torch.zeros(1, 4),
+    ]
+    (y,) = StackedMlp(layers, parameters)(torch.ones(3, 2), []).outputs
+    expected = torch.nn.functional.layer_norm(parameters[1].expand(3, 4), (4,), eps=EPSILON)
+    torch.testing.assert_close(y, expected)
