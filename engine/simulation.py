@@ -14,6 +14,7 @@ import torch
 
 from antiphon.engine.base_simulation import BaseSimulation, StepInfo, check_continues
 from antiphon.engine.build.builder import chosen_device
+from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.inference.policy import Policy
 from antiphon.engine.metrics.description import described
@@ -70,6 +71,7 @@ class Simulation(BaseSimulation):
     _writer: RunWriter | None = None
     _history: History | None = None
     _coordinator: Coordinator | None = None
+    _captured: CapturedLoop | None = None
 
     def __init__(
         self,
@@ -210,6 +212,8 @@ class Simulation(BaseSimulation):
         """Take one step as its base does; with parts, they take it if nothing observes it, and no episode's end is known."""
         coordinator = self._coordinator
         if coordinator is None:
+            if self._captured is not None and self._advance_captured(self._captured):
+                return False
             return super().advance(watch=watch, keep=keep)
         if self._observed(self.now) and not coordinator.free:
             self.synchronize()
@@ -222,6 +226,13 @@ class Simulation(BaseSimulation):
         coordinator.advance(self, self._observed)
         return False
 
+    def _advance_captured(self, captured: CapturedLoop) -> bool:
+        """Take a step with those of a replayed period; False: it is taken alone."""
+        if self.diverged is not None:
+            raise DivergenceError(self.diverged)
+        every = self.scenario.telemetry.every
+        return captured.advance(self, lambda step: self._observed(step) or (step + 1) % every == 0)
+
     def _observed(self, step: int) -> bool:
         """Whether something reads the state after a step, or what was learned at it."""
         read = self.watching(step) or bool(self.recordings) or self._valued(step)
@@ -231,6 +242,8 @@ class Simulation(BaseSimulation):
         """Wait for the device, as its base does, and take over the state that parts have reached."""
         if self._coordinator is not None and self.diverged is None:
             self._coordinator.gather(self)
+        if self._captured is not None:
+            self._captured.synchronize(self)
         super().synchronize()
 
     # --- running -----------------------------------------------------------------------------------------
@@ -346,6 +359,8 @@ class Simulation(BaseSimulation):
             self.keeps_messages = True
             if self._coordinator is not None:
                 self._coordinator.release(self)
+            if self._captured is not None:
+                self._captured.release(self)
         if outcome.error is not None:
             raise DivergenceError(outcome.error)
         self.redraw()

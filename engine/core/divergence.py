@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from antiphon.engine.core.masks import mask_fill_zero, mask_not
 from antiphon.engine.core.records import LearningGroup, members_and
 from antiphon.engine.core.updates import InputUpdate, PredictorUpdate, Update
 from antiphon.errors import DivergenceError
+from antiphon.nets.step_numbers import stamp_number
 
 __all__ = ["Divergence", "DivergenceCheck", "Guard", "Report", "RunningStatistics"]
 
@@ -147,14 +148,22 @@ class Guard:
         broken = torch.logical_not(torch.stack(found).all(0))
         first = self.tripped == 0
         known = self.names.get(name)
-        mine = broken & (first | (self.step == step))
+        mine = broken & (first | (self.step == stamp_number(step)))
         self.names[name] = mine if known is None else known | mine
-        self.step = torch.where(first & broken.any(), step, self.step)
+        self.step = torch.where(first & broken.any(), stamp_number(step), self.step)
         self.tripped = torch.maximum(self.tripped, broken.any().to(self.tripped.dtype))
 
     def frozen(self, before: Tensor, after: Tensor) -> Tensor:
         """Return `after`, or `before` once something was not finite."""
         return torch.where(self.tripped > 0, before, after)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what it remembers, without a copy of a tensor."""
+        return {"tripped": self.tripped, "step": self.step, "names": dict(self.names)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load what another has remembered; the tensors are used as they are."""
+        self.tripped, self.step, self.names = state["tripped"], state["step"], dict(state["names"])
 
     def read(self) -> tuple[int, dict[str, list[int]]] | None:
         """Wait for the device; return the step and the members, by stack; None: all is well."""

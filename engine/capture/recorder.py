@@ -1,0 +1,50 @@
+"""Recorders: what keeps the kernels that some work launches, and launches them again on the same memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+
+__all__ = ["CudaGraphRecorder", "NotRecordable", "Recorder"]
+
+
+class NotRecordable(Exception):  # noqa: N818  (a reason, not an error: the steps are taken one by one)
+    """Why some work cannot be recorded, in a line."""
+
+
+class Recorder(Protocol):
+    """Keeps the kernels of one piece of work."""
+
+    def record(self, work: Callable[[], None]) -> None:
+        """Do `work` and keep its kernels; afterwards its results are in memory.
+
+        Raises:
+            NotRecordable: It waits for the device, or does something else that cannot be repeated.
+        """
+
+    def replay(self) -> None:
+        """Launch the kernels again: same memory, same arguments, without Python."""
+
+
+class CudaGraphRecorder:
+    """A CUDA graph."""
+
+    def __init__(self) -> None:
+        self._graph = torch.cuda.CUDAGraph()
+
+    def record(self, work: Callable[[], None]) -> None:
+        """Capture `work` as a graph, and launch it once."""
+        torch.cuda.synchronize()
+        try:
+            with torch.cuda.graph(self._graph):
+                work()
+        except RuntimeError as error:
+            line = (str(error) or type(error).__name__).splitlines()[0]
+            raise NotRecordable(f"CUDA refuses to capture it: {line}") from error
+        self._graph.replay()
+
+    def replay(self) -> None:
+        """Launch the graph."""
+        self._graph.replay()
