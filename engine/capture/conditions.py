@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from antiphon.engine.core.clock import StepWindows
 from antiphon.engine.core.system import System
-from antiphon.envs.base import TorchVectorEnv
 from antiphon.nets.optimisers import Optimiser, StackedOptimiser
 
 __all__ = ["LONGEST", "obstacle_of", "period_of"]
@@ -16,14 +15,9 @@ LONGEST = 64
 """Steps of the longest period that is recorded."""
 
 
-def period_of(system: System, env: TorchVectorEnv) -> int:
-    """Return the steps after which the schedule repeats: of all clocks, windows, episodes and examples.
-
-    Args:
-        system: The agents, channels and groups.
-        env: Its environment.
-    """
-    lengths = [system.hold, env.episode_length or 1]
+def period_of(system: System) -> int:
+    """Return the steps after which the schedule repeats: of all clocks, windows, episodes and examples."""
+    lengths = [system.hold, system.description.episode_steps or 1]
     for group in system.groups:
         windows = group.windows
         if isinstance(windows, StepWindows):
@@ -36,19 +30,14 @@ def period_of(system: System, env: TorchVectorEnv) -> int:
     return math.lcm(*lengths)
 
 
-def obstacle_of(system: System, env: TorchVectorEnv) -> str | None:
-    """Return why the steps of a scenario are taken one by one, in a line; None: they can be recorded.
-
-    Args:
-        system: The stacks.
-        env: Its environment.
-    """
-    return next(_obstacles(system, env), None)
+def obstacle_of(system: System) -> str | None:
+    """Return why the steps of a scenario are taken one by one, in a line; None: they can be recorded."""
+    return next(_obstacles(system), None)
 
 
-def _obstacles(system: System, env: TorchVectorEnv) -> Iterator[str]:
-    policy = system.divergence
-    if system.episode is not None or (env.episode_length is None and not env.description.endless):
+def _obstacles(system: System) -> Iterator[str]:
+    policy, env = system.divergence, system.description
+    if system.episode is not None or (env.episode_steps is None and not env.endless):
         yield "the lengths of its episodes differ"
     if policy.quarantine:
         yield "what diverges is put into quarantine, which is decided at every step"
@@ -78,6 +67,6 @@ def _obstacles(system: System, env: TorchVectorEnv) -> Iterator[str]:
             yield f"{place} has an optimiser of torch's or a user's"
         elif owner.optimiser.kind == "sgd" and not owner.rate.constant:
             yield f"{place}: the rate of its SGD has a schedule"
-    period = period_of(system, env)
+    period = period_of(system)
     if period > LONGEST:
         yield f"its schedule repeats after {period:,} steps; at most {LONGEST} are recorded"

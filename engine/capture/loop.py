@@ -162,7 +162,7 @@ class CapturedLoop:
         backend = simulation.backend
         if self._backend is backend or not isinstance(backend, StackedBackend):
             return
-        self._backend, env = backend, simulation.world.env
+        self._backend = backend
         self._state = LoopState(backend, simulation.train_means)
         self._reached = self._periods = 0
         self._offset: int | None = None
@@ -171,8 +171,8 @@ class CapturedLoop:
         self._attempts = 0
         self._observation: _Observation | None = None
         self._recording: _Recording | None = None
-        self.obstacle = obstacle_of(backend.system, env)
-        self.period = period_of(backend.system, env)
+        self.obstacle = obstacle_of(backend.system)
+        self.period = period_of(backend.system)
         if self.obstacle is None and backend.divergence.guard is None:
             backend.check_later()
 
