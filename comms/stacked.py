@@ -31,6 +31,7 @@ from antiphon.comms.synthetic_gradients import (
 from antiphon.comms.synthetic_inputs import InputModel, LinearInput, MlpInput
 from antiphon.errors import EngineError
 from antiphon.nets.layers import stacked_product
+from antiphon.nets.optimisers import Skip
 from antiphon.nets.trained_parameters import StackedParameters
 
 __all__ = ["LinearMaps", "StackedModels", "gradients_all", "predict_all"]
@@ -290,7 +291,7 @@ class StackedModels(StackedParameters):
         self.model.buffers = buffers
 
     def step(
-        self, gradients: Sequence[Tensor], now: int, members: Tensor | None, *, skip: Tensor | None = None
+        self, gradients: Sequence[Tensor], now: int, members: Tensor | None, *, skip: Skip | None = None
     ) -> None:
         super().step(gradients, now, members, skip=skip)
         self.updates += 1

@@ -6,12 +6,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["Members", "Optimiser", "StackedOptimiser", "Stepping", "clipped", "padded_zeros", "step_all"]
+__all__ = [
+    "Members",
+    "Optimiser",
+    "Skip",
+    "StackedOptimiser",
+    "Stepping",
+    "clipped",
+    "padded_zeros",
+    "step_all",
+]
 
 
 def clipped(gradients: Sequence[Tensor], largest: float) -> Sequence[Tensor]:
@@ -172,8 +181,9 @@ class _Settings:
         for tensors in self.state.values():
             yield from tensors
 
-    def _run(self, call: _Call, rate: float | Tensor, found_inf: Tensor | None = None) -> None:
+    def _run(self, call: _Call, rate: float | Tensor, skip: Skip | None) -> None:
         """Run the kernel on `call`, which may include other optimisers of the same settings."""
+        found_inf = None if skip is None else skip.flag
         if self.kind == "sgd":
             fused = torch.ops.aten._fused_sgd_
             (fused.tensor_lr if isinstance(rate, Tensor) else fused.default)(
@@ -208,28 +218,43 @@ class _Settings:
         )
 
 
+class Skip(NamedTuple):
+    """Whether optimisers skip a step, known on the device of their parameters alone: two float32 [].
+
+    Attributes:
+        flag: 1: no parameter is updated and no step counted; else 0.
+        count: What the counts of steps increase by: 0, else 1.
+    """
+
+    flag: Tensor
+    count: Tensor
+
+
 class Stepping(Protocol):
     """What takes a step on gradients."""
 
-    def step(self, gradients: Sequence[Tensor], rate: float) -> None:
-        """Update parameters along `-gradients` at learning rate `rate`."""
+    def step(self, gradients: Sequence[Tensor], rate: float, *, skip: Skip | None = None) -> None:
+        """Update parameters along `-gradients` at learning rate `rate`, unless it is to `skip`."""
 
 
 @torch.no_grad()
-def step_all(steps: Sequence[tuple[Stepping, Sequence[Tensor], float]]) -> None:
+def step_all(steps: Sequence[tuple[Stepping, Sequence[Tensor], float]], skip: Skip | None = None) -> None:
     """Take a step of many optimisers, those of the same settings and rate in one call of torch's fused kernel.
 
     Args:
         steps: Optimiser, gradients (one per parameter, in order) and learning rate.
+        skip: Whether none is taken; None: all are.
     """
     calls: dict[_CallKey, tuple[Optimiser, float, _Call]] = {}
+    counts: list[Tensor] = []
     for optimiser, gradients, rate in steps:
         if not isinstance(optimiser, Optimiser):
-            optimiser.step(gradients, rate)
+            optimiser.step(gradients, rate, skip=skip)
             continue
         call = optimiser._call(gradients)
         if call is None:
             continue
+        counts += optimiser.state.get("steps", [])
         first = optimiser.parameters[0]
         settings = optimiser.kind, optimiser.momentum, optimiser.betas, optimiser.weight_decay
         key = (*settings, rate, first.device, first.dtype)
@@ -237,8 +262,15 @@ def step_all(steps: Sequence[tuple[Stepping, Sequence[Tensor], float]]) -> None:
             calls[key][2].join(call)
         else:
             calls[key] = optimiser, rate, call
+    _count(counts, skip)
     for optimiser, rate, call in calls.values():
-        optimiser._run(call, rate)
+        optimiser._run(call, rate, skip)
+
+
+def _count(counts: list[Tensor], skip: Skip | None) -> None:
+    """Count a step of many optimisers, by their counts; as a list: the value of a single tensor would be read on the host."""
+    if counts:
+        torch._foreach_add_(counts, 1 if skip is None else [skip.count] * len(counts))
 
 
 class Optimiser(_Settings):
@@ -279,26 +311,27 @@ class Optimiser(_Settings):
         """Return tensors of the size that its state has."""
         return list(self.tensors())
 
-    def step(self, gradients: Sequence[Tensor], rate: float) -> None:
-        """Update the parameters along `-gradients` (one per parameter, in order) at learning rate `rate`."""
-        step_all([(self, gradients, rate)])
+    def step(self, gradients: Sequence[Tensor], rate: float, *, skip: Skip | None = None) -> None:
+        """Update the parameters along `-gradients` (one per parameter, in order) at learning rate `rate`.
+
+        A `skip` is that of `step_all`.
+        """
+        step_all([(self, gradients, rate)], skip)
 
     def _call(self, gradients: Sequence[Tensor]) -> _Call | None:
-        """Count a step and return the kernel's arguments; None: nothing to update."""
+        """Return the kernel's arguments, whose counts are still to be increased; None: nothing to update."""
         if not self.parameters:
             return None
         self.allocate()
         if self.clip is not None:
             gradients = clipped(gradients, self.clip)
-        steps = []
-        if "steps" in self.state:
-            steps = [self.state["steps"][0].add_(1)] * len(self.parameters)
+        steps = self.state.get("steps", []) * len(self.parameters)
         moments = [list(self.state[name]) for name in self.moments]
         return _Call(list(self.parameters), _laid_out(self.parameters, gradients), moments, steps)
 
-    def _run(self, call: _Call, rate: float | Tensor, found_inf: Tensor | None = None) -> None:
-        if self.kind != "sgd":
-            super()._run(call, rate, found_inf)
+    def _run(self, call: _Call, rate: float | Tensor, skip: Skip | None) -> None:
+        if self.kind != "sgd" or skip is not None:  # which the kernel alone reads on the device
+            super()._run(call, rate, skip)
             return
         momentum = call.moments[0] if call.moments else call.gradients
         for p, g, m in zip(call.parameters, call.gradients, momentum, strict=True):
@@ -385,7 +418,7 @@ class StackedOptimiser(_Settings):
         rate: float | Tensor,
         members: Members = None,
         *,
-        skip: Tensor | None = None,
+        skip: Skip | None = None,
     ) -> None:
         """Update the parameters of `members` along `-gradients`; those of the others and their state are unchanged.
 
@@ -393,12 +426,11 @@ class StackedOptimiser(_Settings):
             gradients: One [N, …] per stack, in order; those of other members are not read into any result.
             rate: Learning rate; a tensor [] (float32 on a GPU) is read on the device.
             members: Mask of the members that take the step; None: all.
-            skip: Tensor [] on the device of the parameters; if it is not 0, no parameter is updated and no step counted.
+            skip: Whether the step is skipped; None: it is taken.
         """
-        found_inf = None if skip is None else (skip != 0).to(torch.float32)  # the kernels test it for 1
-        call = self._call(gradients, members, found_inf)
+        call = self._call(gradients, members, skip)
         if call is not None:
-            self._run(call, rate, found_inf)
+            self._run(call, rate, skip)
             for copied in call.copied:
                 copied.write_back()
 
@@ -414,7 +446,7 @@ class StackedOptimiser(_Settings):
             self._offsets = [int(count) for count in counts.tolist()]  # the host waits, here only
         self._equal_counts = self._uniform()
 
-    def _call(self, gradients: Sequence[Tensor], members: Members, found_inf: Tensor | None) -> _Call | None:
+    def _call(self, gradients: Sequence[Tensor], members: Members, skip: Skip | None) -> _Call | None:
         """Count a step of `members` and return the kernel's arguments; None: nothing to update."""
         if not self.parameters:
             return None
@@ -426,14 +458,14 @@ class StackedOptimiser(_Settings):
         if not stepping:
             return None
         if len(stepping) < self.size:
-            self._count_of(stepping, found_inf)
+            self._count_of(stepping, skip)
         elif self._equal_counts:
-            return self._call_all(gradients, found_inf)
-        return self._call_some(gradients, stepping, found_inf)
+            return self._call_all(gradients, skip)
+        return self._call_some(gradients, stepping, skip)
 
-    def _count_of(self, stepping: Sequence[int], found_inf: Tensor | None) -> None:
+    def _count_of(self, stepping: Sequence[int], skip: Skip | None) -> None:
         """Track relative step counts on the host, unless they depend on the device."""
-        if found_inf is not None:
+        if skip is not None:
             self._offsets = None
         if self._offsets is not None:
             for n in stepping:
@@ -446,13 +478,13 @@ class StackedOptimiser(_Settings):
             return True
         return self._offsets is not None and min(self._offsets) == max(self._offsets)
 
-    def _call_all(self, gradients: Sequence[Tensor], found_inf: Tensor | None) -> _Call:
+    def _call_all(self, gradients: Sequence[Tensor], skip: Skip | None) -> _Call:
         """Call for all members with equal counts: the kernel's tensors are the stacks."""
         if self.clip is not None:
             gradients = _clipped_each(gradients, self.clip)
         steps = []
         if "steps" in self.state:
-            self.state["steps"][0].add_(1 if found_inf is None else 1 - found_inf)
+            self.state["steps"][0].add_(1 if skip is None else skip.count)
             steps = [self._count] * len(self.parameters)
         parameters, moments = self._lines()
         laid_out = _laid_out(self.parameters, gradients)
@@ -475,19 +507,14 @@ class StackedOptimiser(_Settings):
             )
         return self._whole
 
-    def _call_some(
-        self, gradients: Sequence[Tensor], stepping: Sequence[int], found_inf: Tensor | None
-    ) -> _Call:
+    def _call_some(self, gradients: Sequence[Tensor], stepping: Sequence[int], skip: Skip | None) -> _Call:
         """Call for some members, or for differing counts: every updated slice is a tensor with its own count."""
         parameters, moments, counts = self._slices()
         steps = []
         index = torch.tensor(list(stepping), device=self.parameters[0].device)
         if "steps" in self.state:
             once = [counts[n] for n in stepping]
-            if found_inf is None:
-                torch._foreach_add_(once, 1)
-            else:  # as a list: the value of a single tensor would be read on the host
-                torch._foreach_add_(once, [1 - found_inf] * len(once))
+            _count(once, skip)
             steps = once * len(self.parameters)
         call = _Call([], [], [[] for _ in moments], steps)
         for i, rows in enumerate(self._gradients(gradients, stepping)):

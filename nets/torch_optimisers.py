@@ -10,7 +10,7 @@ from torch import Tensor
 
 from antiphon.errors import ScenarioError
 from antiphon.extensions import Catalogue, call_factory, key_of, name_of
-from antiphon.nets.optimisers import Members, Optimiser, clipped
+from antiphon.nets.optimisers import Members, Optimiser, Skip, clipped
 
 __all__ = [
     "OptimiserFactory",
@@ -111,9 +111,12 @@ class TorchOptimiser:
         """Return tensors of the size that its state is estimated at: two per parameter, as Adam's."""
         return [*self.parameters, *self.parameters]
 
-    def step(self, gradients: Sequence[Tensor], rate: float) -> None:
-        """Update the parameters along `-gradients` (one per parameter, in order) at learning rate `rate`."""
-        if self.torch is None:
+    def step(self, gradients: Sequence[Tensor], rate: float, *, skip: Skip | None = None) -> None:
+        """Update the parameters along `-gradients` (one per parameter, in order) at learning rate `rate`.
+
+        A `skip`, as of `step_all`, is read on the host.
+        """
+        if self.torch is None or (skip is not None and bool(skip.flag)):
             return
         if self.clip is not None:
             gradients = clipped(gradients, self.clip)
@@ -242,10 +245,10 @@ class StackedTorchOptimiser:
         rate: float,
         members: Members = None,
         *,
-        skip: Tensor | None = None,
+        skip: Skip | None = None,
     ) -> None:
         """Update the parameters of `members`: arguments as of `StackedOptimiser`; a `skip` is read on the host."""
-        if skip is not None and bool(skip != 0):
+        if skip is not None and bool(skip.flag):
             return
         stepping = range(len(self.members)) if members is None else [n for n, on in enumerate(members) if on]
         for n in stepping:

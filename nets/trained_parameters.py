@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.nets.memory import give_back
-from antiphon.nets.optimisers import Optimiser, StackedOptimiser, padded_zeros, step_all
+from antiphon.nets.optimisers import Optimiser, Skip, StackedOptimiser, padded_zeros, step_all
 from antiphon.nets.schedules import Rate
 from antiphon.nets.step_numbers import learning_rate
 from antiphon.nets.torch_optimisers import StackedTorchOptimiser, TorchOptimiser
@@ -152,7 +152,7 @@ class StackedParameters:
         self.read_members()
 
     def step(
-        self, gradients: Sequence[Tensor], now: int, members: Tensor | None, *, skip: Tensor | None = None
+        self, gradients: Sequence[Tensor], now: int, members: Tensor | None, *, skip: Skip | None = None
     ) -> None:
         """Take one optimiser step of `members`, [N] bool or None for all.
 
@@ -160,7 +160,7 @@ class StackedParameters:
             gradients: [N, …] each, in the order of `trainable`.
             now: The step, for the learning rate.
             members: Those that are updated.
-            skip: [] float, on the device; if it is not 0, no parameter is updated.
+            skip: Whether none is; None: all are.
         """
         rate = learning_rate(self.rate, now, self.trainable[0].device) if self.trainable else self.rate(now)
         self.optimiser.step(gradients, rate, members, skip=skip)

@@ -158,11 +158,15 @@ class CapturedLoop:
         self._reached = 0
 
     def _follow(self, simulation: BaseSimulation) -> None:
-        """Begin anew with another backend: after a reset or another scenario."""
+        """Begin anew with another backend, or where another state has been loaded into it."""
         backend = simulation.backend
-        if self._backend is backend or not isinstance(backend, StackedBackend):
+        known = self._backend is backend and self._guard is backend.divergence.guard
+        if known or not isinstance(backend, StackedBackend):
             return
-        self._backend = backend
+        self.obstacle, self.period = obstacle_of(backend.system), period_of(backend.system)
+        if self.obstacle is None and backend.divergence.guard is None:
+            backend.check_later()
+        self._backend, self._guard = backend, backend.divergence.guard
         self._state = LoopState(backend, simulation.train_means)
         self._reached = self._periods = 0
         self._offset: int | None = None
@@ -171,10 +175,6 @@ class CapturedLoop:
         self._attempts = 0
         self._observation: _Observation | None = None
         self._recording: _Recording | None = None
-        self.obstacle = obstacle_of(backend.system)
-        self.period = period_of(backend.system)
-        if self.obstacle is None and backend.divergence.guard is None:
-            backend.check_later()
 
     def _begins(self, step: int) -> bool:
         """Return whether a period begins at a step: where no window is open, if there is such a step."""

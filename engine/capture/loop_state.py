@@ -101,13 +101,15 @@ class LoopState:
         system = backend.system
         models = [model for channel in system.channels.values() for model in channel.models]
         found: list[Any] = [*(agent.learner for agent in system.owners().values()), *models]
+        self._guard = backend.divergence.guard
         self._zeros: dict[tuple[str, ...], Any] = {}
         self._owners: list[Learner | StackedLearner | TrainedParameters | StackedParameters] = found
 
     def in_place(self) -> list[Tensor]:
-        """Return what a step changes in place: parameters, and the state of their optimisers."""
+        """Return what a step changes in place: parameters, the state of their optimisers, and what the guard has found."""
         found = [p for owner in self._owners for p in owner.parameters.values()]
-        return [*found, *(tensor for owner in self._owners for tensor in owner.optimiser.tensors())]
+        found += [tensor for owner in self._owners for tensor in owner.optimiser.tensors()]
+        return found if self._guard is None else [*found, *self._guard.in_place()]
 
     def open_windows(self) -> bool:
         """Return whether a window is open that has ticked."""
@@ -117,12 +119,11 @@ class LoopState:
         """Return the state as it is now."""
         tree = messages(self.backend.system)
         tree["moments"] = [[shared.step, dict(shared.signals)] for shared in tree["moments"]]
-        guard = self.backend.divergence.guard
         return Snapshot(
             {
                 "messages": tree,
                 "buffers": [dict(owner.buffers) for owner in self._owners],
-                "guard": None if guard is None else guard.state_dict(),
+                "guard": None if self._guard is None else self._guard.values(),
             },
             {"means": list(self._sums().items()), "updates": [*map(_updates, self._owners)]},
         )
@@ -146,9 +147,8 @@ class LoopState:
         for owner, buffers in zip(self._owners, stamps["buffers"], strict=True):
             owner.buffers = dict(buffers)
         load_messages(system, {**stamps["messages"], "moments": all_signals})
-        guard = self.backend.divergence.guard
-        if guard is not None:
-            guard.load_state_dict(stamps["guard"])
+        if self._guard is not None:
+            self._guard.load_values(stamps["guard"])
         self.means.load_sums({tuple(names): tuple(sums) for names, sums in snapshot.counters["means"]})
         for owner, updates in zip(self._owners, snapshot.counters["updates"], strict=True):
             _load_updates(owner, updates)

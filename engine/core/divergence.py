@@ -11,9 +11,9 @@ agents diverged, and when.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,9 +26,9 @@ from antiphon.engine.core.masks import mask_fill_zero, mask_not
 from antiphon.engine.core.records import LearningGroup, members_and
 from antiphon.engine.core.updates import InputUpdate, PredictorUpdate, Update
 from antiphon.errors import DivergenceError
-from antiphon.nets.step_numbers import stamp_number
+from antiphon.nets.optimisers import Skip
 
-__all__ = ["Divergence", "DivergenceCheck", "Guard", "Report", "RunningStatistics"]
+__all__ = ["Divergence", "DivergenceCheck", "Guard", "Place", "Report", "RunningStatistics"]
 
 NOT_FINITE = "is not finite"
 
@@ -116,64 +116,118 @@ class Divergence:
         self.events.append((found.step, str(found)))
 
 
+class Place(NamedTuple):
+    """Whose numbers a guard has checked.
+
+    Attributes:
+        kind: `update` (an agent's gradients), `returned` (what a window returns over a channel), or `predictor` or `input`
+            (loss and gradients of a channel's).
+        name: Of the agent or channel, or of a stack of them.
+        turn: The place of its update among those of a step, in the order in which they are reported.
+    """
+
+    kind: str
+    name: str
+    turn: int = 0
+
+
 class Guard:
-    """Remembers on the device the first step at which something was not finite.
+    """Remembers on the device the first step at which something was not finite; the host waits at `read` alone.
+
+    A tensor costs one or two launches, for the largest magnitude of each member, which no finite number makes overflow; a
+    step costs seven more.
 
     Args:
         device: Where.
 
     Attributes:
-        tripped: [] float32: 1 from that step on; what optimisers are told to skip by.
-        step: [] int64: that step; -1: none.
-        names: By stack, [N] bool: whose numbers they were.
+        skip: What optimisers are to do from that step on.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.tripped = torch.zeros((), device=device)
-        self.step = torch.full((), -1, dtype=torch.int64, device=device)
-        self.names: dict[str, Tensor] = {}
+        self.skip = Skip(torch.zeros((), device=device), torch.ones((), device=device))
+        self._largest = torch.zeros(1, device=device)
+        """The largest magnitude of all so far; NaN, and infinity, stay."""
+        self._sound = torch.ones((), dtype=torch.bool, device=device)
+        self._steps = torch.zeros((), dtype=torch.int64, device=device)
+        """Steps, since the first, in which everything was finite."""
+        self._first: int | None = None
+        self._lone: list[tuple[Place, Tensor]] = []
+        """Numbers of lone agents and channels that are still to be checked: all in one call."""
+        self._stacked: list[tuple[Place, Tensor]] = []
+        """Likewise largest magnitudes of the members of stacks, [N] each."""
+        self._found: dict[tuple[tuple[Place, int], ...], Tensor] = {}
+        """By places and their members: the largest magnitudes at the newest check before the first that failed, or at that."""
 
-    def look(self, name: str, count: int, numbers: Sequence[Tensor | None], step: int) -> None:
-        """Look at the numbers of a stack's members, on the device.
+    @torch.no_grad()
+    def look(self, place: Place, count: int, numbers: Iterable[Tensor | None]) -> None:
+        """Have numbers checked at the next `check`.
 
         Args:
-            name: Of the stack.
-            count: N.
+            place: Whose they are.
+            count: N, its members.
             numbers: [N, …], or rows, each.
-            step: The step.
         """
-        found = [t.reshape(count, -1).isfinite().all(1) for t in numbers if t is not None]
-        if not found:
+        for tensor in numbers:
+            if tensor is None or not tensor.numel():
+                continue
+            if count == 1:
+                self._lone.append((place, tensor.reshape(-1)))
+            else:
+                largest = torch.linalg.vector_norm(tensor.reshape(count, -1), math.inf, dim=1)
+                self._stacked.append((place, largest))
+
+    @torch.no_grad()
+    def check(self) -> None:
+        """Check what has been noted by `look`: from now on `tripped` has it."""
+        lone, stacked, self._lone, self._stacked = self._lone, self._stacked, [], []
+        if not lone and not stacked:
             return
-        broken = torch.logical_not(torch.stack(found).all(0))
-        first = self.tripped == 0
-        known = self.names.get(name)
-        mine = broken & (first | (self.step == stamp_number(step)))
-        self.names[name] = mine if known is None else known | mine
-        self.step = torch.where(first & broken.any(), stamp_number(step), self.step)
-        self.tripped = torch.maximum(self.tripped, broken.any().to(self.tripped.dtype))
+        each = [own for _, own in stacked]
+        if lone:
+            each += [own.view(1) for own in torch._foreach_norm([own for _, own in lone], math.inf)]
+        magnitudes = torch.cat([self._largest, *each])
+        places = (*((place, len(own)) for place, own in stacked), *((place, 1) for place, _ in lone))
+        before = self._found.get(places)
+        self._found[places] = magnitudes if before is None else torch.where(self._sound, magnitudes, before)
+        self._largest = magnitudes.amax(0, keepdim=True)
+        torch.lt(self._largest[0], math.inf, out=self._sound)  # NaN is not less
+        torch.logical_not(self._sound, out=self.skip.flag)
+        self.skip.count.copy_(self._sound)
+
+    def close(self, step: int) -> None:
+        """Count a step; every one is to be counted, from the first to be checked on."""
+        self._first = step if self._first is None else self._first
+        self._steps.add_(self._sound)
 
     def frozen(self, before: Tensor, after: Tensor) -> Tensor:
         """Return `after`, or `before` once something was not finite."""
-        return torch.where(self.tripped > 0, before, after)
+        return torch.where(self._sound, after, before)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what it remembers, without a copy of a tensor."""
-        return {"tripped": self.tripped, "step": self.step, "names": dict(self.names)}
+    def in_place(self) -> list[Tensor]:
+        """Return the tensors that a step changes in place."""
+        return [*self.skip, self._sound, self._steps]
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load what another has remembered; the tensors are used as they are."""
-        self.tripped, self.step, self.names = state["tripped"], state["step"], dict(state["names"])
+    def values(self) -> dict[str, Any]:
+        """Return what a step replaces, without a copy of a tensor."""
+        return {"largest": self._largest, "found": dict(self._found)}
 
-    def read(self) -> tuple[int, dict[str, list[int]]] | None:
-        """Wait for the device; return the step and the members, by stack; None: all is well."""
-        if not float(self.tripped):
+    def load_values(self, values: Mapping[str, Any]) -> None:
+        """Load what a step has replaced; the tensors are used as they are."""
+        self._largest, self._found = values["largest"], dict(values["found"])
+
+    def read(self) -> tuple[int, dict[Place, list[int]]] | None:
+        """Wait for the device; return the step, and the members by place; None: all is well."""
+        if self._first is None or not float(self.skip.flag):
             return None
-        return int(self.step), {
-            name: members
-            for name, mask in self.names.items()
-            if (members := mask.nonzero().flatten().tolist())
-        }
+        wrong: dict[Place, list[int]] = {}
+        for places, magnitudes in self._found.items():
+            each = magnitudes[1:].split([count for _, count in places])
+            for (place, _), own in zip(places, each, strict=True):
+                members = [n for n, size in enumerate(own.tolist()) if not size < math.inf]
+                if members:
+                    wrong[place] = sorted({*wrong.get(place, ()), *members})
+        return self._first + int(self._steps), wrong
 
 
 AnyUpdate = TypeVar("AnyUpdate", PredictorUpdate, InputUpdate)
@@ -208,11 +262,13 @@ class RunningStatistics:
             owner.restore_buffers(members, self._before[id(owner)])
 
     def keep_where(self, guard: Guard) -> None:
-        """Put those of stacked learners back once the guard has found something that is not finite."""
+        """Put those that a step has replaced back once the guard has found something that is not finite."""
         for key, owner in self._owners.items():
-            if isinstance(owner, StackedLearner):
-                before = self._before[key]
-                owner.buffers = {name: guard.frozen(before[name], b) for name, b in owner.buffers.items()}
+            before = self._before[key]
+            owner.buffers = {
+                name: b if b is before[name] else guard.frozen(before[name], b)
+                for name, b in owner.buffers.items()
+            }
 
 
 class DivergenceCheck:
@@ -225,7 +281,7 @@ class DivergenceCheck:
         groups: The learning groups of single agents, which are disabled as wholes.
 
     Attributes:
-        guard: Where stacks are checked on the device, and read by the host at `synchronize` only; None: at every step.
+        guard: What checks on the device, and is read by the host at `synchronize` only; None: the host checks at every step.
         statistics: Running statistics of before the step.
     """
 
@@ -241,13 +297,15 @@ class DivergenceCheck:
         self.guard: Guard | None = None
         self.statistics = RunningStatistics(agents, channels)
         self._group_of = {name: group for group in groups for name in group.members}
+        self._checked = 0
+        """Updates that have been given to the guard at this step."""
         self._stopped: set[int] = set()
         """Replicas that have been disabled."""
 
     @property
-    def skip(self) -> Tensor | None:
-        """[] float, on the device: not 0 once optimisers are to skip their steps; None: the host has checked."""
-        return None if self.guard is None else self.guard.tripped
+    def skip(self) -> Skip | None:
+        """What optimisers are to do, known on the device alone; None: the host has checked."""
+        return None if self.guard is None else self.guard.skip
 
     def synchronize(self) -> None:
         """Wait for the device, and raise if anything was not finite since.
@@ -258,15 +316,29 @@ class DivergenceCheck:
         found = None if self.guard is None else self.guard.read()
         if found is None:
             return
-        step, diverged = found
-        for name, members in diverged.items():
-            if name in self.agents:
-                member = self.agents[name].members[members[0]]
-                self._report_group(self._group_of[member.name], NOT_FINITE, step)
-            if name in self.channels:
-                self._report_channel(
-                    self.channels[name].members[members[0]], NOT_FINITE, step, of_input=False
-                )
+        step, wrong = found
+        updates = [place for place in wrong if place.kind in ("update", "returned")]
+        if updates:
+            first = min(place.turn for place in updates)
+            members = [
+                member
+                for place in updates
+                if place.turn == first
+                for member in self._names_of(place, wrong[place])
+            ]
+            groups = {self._group_of[name] for name in members}
+            self._report_group(
+                next(g for g in dict.fromkeys(self._group_of.values()) if g in groups), NOT_FINITE, step
+            )
+        place = min(wrong, key=lambda one: (one.kind == "input", one.turn))
+        channel = self.channels[place.name].members[wrong[place][0]]
+        self._report_channel(channel, NOT_FINITE, step, of_input=place.kind == "input")
+
+    def _names_of(self, place: Place, members: Sequence[int]) -> list[str]:
+        """The agents whose gradients a place has: of what is returned, those that return it."""
+        if place.kind == "update":
+            return [self.agents[place.name].members[n].name for n in members]
+        return [self.channels[place.name].members[n].receiver for n in members]
 
     def disable_stopped_replicas(self) -> None:
         """Disable every member of the replicas that have diverged: nothing of them moves at this step either."""
@@ -292,16 +364,15 @@ class DivergenceCheck:
         Raises:
             DivergenceError: One has, and the scenario says stop.
         """
-        checked = list(updates)
         if self.guard is not None:
-            for update in updates:
-                if self._stacked(update):
-                    self._guard_update(self.guard, update, step)
-            checked = [update for update in updates if not self._stacked(update)]
-        if self.divergence.fine([g for update in checked for g in (*_own(update), *_deltas(update))]):
+            for turn, update in enumerate(updates, self._checked):
+                self._guard_update(self.guard, update, turn)
+            self._checked += len(updates)
+            return list(updates)
+        if self.divergence.fine([g for update in updates for g in (*_own(update), *_deltas(update))]):
             return list(updates)
         kept = list(updates)
-        for update in checked:
+        for update in updates:
             if self._stacked(update):
                 self._disable_members(update, step)
             elif wrong := self.divergence.members(1, _own(update), _deltas(update)):
@@ -314,11 +385,23 @@ class DivergenceCheck:
     def _stacked(self, update: Update) -> bool:
         return any(self.agents[name].stacked for name in update.group.members)
 
-    def _guard_update(self, guard: Guard, update: Update, step: int) -> None:
+    def _guard_update(self, guard: Guard, update: Update, turn: int) -> None:
         for name, gradients in update.gradients.items():
-            guard.look(name, len(self.agents[name].members), gradients, step)
+            guard.look(Place("update", name, turn), len(self.agents[name].members), gradients)
         for one in update.returned:
-            guard.look(one.channel.name, len(one.channel.members), [one.delta], step)
+            guard.look(Place("returned", one.channel.name, turn), len(one.channel.members), [one.delta])
+
+    def decide(self) -> None:
+        """Let the guard, where there is one, check all that it has been given at this step: `skip` has it then."""
+        self._checked = 0
+        if self.guard is not None:
+            self.guard.check()
+
+    def close(self, step: int) -> None:
+        """End a step: what it has made of running statistics does not count once the guard has tripped."""
+        if self.guard is not None:
+            self.guard.close(step)
+            self.statistics.keep_where(self.guard)
 
     def _disable_members(self, update: Update, step: int) -> None:
         """Disable the members of an update that have diverged, each with all that it learns with."""
@@ -388,7 +471,7 @@ class DivergenceCheck:
         Raises:
             DivergenceError: One has, and the scenario says stop.
         """
-        for name, diverged in self._diverged(updates, step).items():
+        for name, diverged in self._diverged(updates).items():
             channel, of_input = self.channels[name], isinstance(updates[name], InputUpdate)
             disabled = channel.input_models_disabled if of_input else channel.predictors_disabled
             new = [k for k in diverged if disabled is None or not disabled[k]]
@@ -398,24 +481,23 @@ class DivergenceCheck:
             if channel.input_model_disabled if of_input else channel.predictor_disabled:
                 del updates[name]
 
-    def _diverged(
-        self, updates: Mapping[str, PredictorUpdate | InputUpdate], step: int
-    ) -> dict[str, dict[int, str]]:
+    def _diverged(self, updates: Mapping[str, PredictorUpdate | InputUpdate]) -> dict[str, dict[int, str]]:
         """What is wrong with the numbers of some members, by name and place; one reduction where nothing is.
 
-        Those of stacks are left to the guard where there is one.
+        All are left to the guard where there is one.
         """
-        checked = dict(updates)
         if self.guard is not None:
-            for name, update in updates.items():
-                if update.loss.dim():
-                    self.guard.look(name, len(update.loss), [*update.gradients, update.loss], step)
-                    del checked[name]
-        if self.divergence.fine([t for update in checked.values() for t in (update.loss, *update.gradients)]):
+            for turn, (name, update) in enumerate(updates.items()):
+                kind = "input" if isinstance(update, InputUpdate) else "predictor"
+                self.guard.look(
+                    Place(kind, name, turn), update.loss.numel(), [*update.gradients, update.loss]
+                )
+            return {}
+        if self.divergence.fine([t for update in updates.values() for t in (update.loss, *update.gradients)]):
             return {}
         found = {
             name: self.divergence.members(update.loss.numel(), update.gradients, [update.loss])
-            for name, update in checked.items()
+            for name, update in updates.items()
         }
         return {name: diverged for name, diverged in found.items() if diverged}
 

@@ -188,6 +188,7 @@ class Engine:
         self.divergence.check_predictors(input_gradients, step)
         self.divergence.disable_stopped_replicas()
         self.ties.sum_updates([update for updates in turns for update in updates])
+        self.divergence.decide()
         if not self.frozen:  # all is computed and finite: now, and only now, parameters move
             for updates in turns:
                 self._apply(updates, step)
@@ -196,8 +197,7 @@ class Engine:
             for updates in turns:
                 self._learn_further(updates, step)
         GradientLedger.release_graphs(tape for _, tape in [*closing, *dropped])
-        if self.divergence.guard is not None:
-            self.divergence.statistics.keep_where(self.divergence.guard)
+        self.divergence.close(step)
         return StepReport([u for updates in turns for u in updates], gradients, input_gradients)
 
     def _take_ended_windows(self, step: int) -> tuple[EndedWindows, EndedWindows]:
@@ -312,6 +312,7 @@ class Engine:
             for update in updates:
                 self.backward_pass.average_tied(update)
             self.divergence.disable_stopped_replicas()
+            self.divergence.decide()
             self._apply(updates, step)
 
     def _stepping(self, update: Update) -> dict[str, Members]:
@@ -353,7 +354,7 @@ class Engine:
                     lone.append(agent.learner.planned(gradients, step))
                 else:
                     update.stepping_members[name] = torch.zeros(1, dtype=torch.bool)
-        step_all(lone)
+        step_all(lone, self.divergence.skip)
 
     def _step(
         self, update: Update, agent: Agent, learner: StackedLearner, gradients: Gradients, step: int

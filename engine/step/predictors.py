@@ -18,7 +18,7 @@ from antiphon.engine.core.records import Members, Record, Tape, members_and
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import InputUpdate, PredictorUpdate
 from antiphon.engine.step.contexts import Contexts
-from antiphon.nets.optimisers import step_all
+from antiphon.nets.optimisers import Skip, step_all
 
 if TYPE_CHECKING:
     from antiphon.comms.credit import Outliers
@@ -229,14 +229,14 @@ class PredictorTrainer:
         return found
 
     def apply(
-        self, updates: Mapping[str, PredictorUpdate | InputUpdate], step: int, skip: Tensor | None
+        self, updates: Mapping[str, PredictorUpdate | InputUpdate], step: int, skip: Skip | None
     ) -> None:
         """Take the optimiser step of each synthetic gradient, or input.
 
         Args:
             updates: By channel.
             step: The step just taken.
-            skip: [] float, on the device; if it is not 0, no parameter of a stack is updated.
+            skip: Whether no step is taken, known on the device alone; None: all are.
         """
         plans = []
         for name, update in updates.items():
@@ -251,7 +251,7 @@ class PredictorTrainer:
                     update.gradients = []  # as large as the predictors, and of no more use
             else:
                 plans.append(model.planned(update.gradients, step))
-        step_all(plans)
+        step_all(plans, skip)
 
     def _returned_example(self, channel: Channel, record: Record, step: int) -> Example | None:
         """What a predictor learns from a record whose gradient has come back, with its prediction where still true."""

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from antiphon.engine.core.divergence import Guard
+from antiphon.engine.core.divergence import Guard, Place
 from antiphon.engine.runs.directory import RunDirectory, facts_of
 from antiphon.engine.runs.run import Run
 from antiphon.engine.simulation import Simulation
@@ -39,14 +40,14 @@ class _Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-def ring(network: dict[str, Any], **channel: Any) -> Simulation:
+def ring(network: dict[str, Any], *, stacked: bool = True, **channel: Any) -> Simulation:
     names = [f"n{i}" for i in range(6)]
     agent = {"observes": ["image"], "network": network, "objective": CLASSIFY, "clock": {"unroll": 2}}
     plain = {"size": 4, "norm": "none", "link": {"delay": 1}}
     ends = zip(names, names[1:] + names[:1], strict=True)
     channels = [{"from": a, "to": b, **plain, **channel} for a, b in ends]
     scenario = scenario_of(dict.fromkeys(names, agent), channels, telemetry={"every": 10}, batch=4, steps=400)
-    return Simulation(scenario, backend="cohort")
+    return Simulation(scenario, backend="cohort", stacked=stacked)
 
 
 def later(simulation: Simulation) -> Simulation:
@@ -55,6 +56,8 @@ def later(simulation: Simulation) -> Simulation:
     assert simulation.backend.divergence.guard is not None
     return simulation
 
+
+stacked_and_lone = pytest.mark.parametrize("stacked", [True, False], ids=["stacked", "lone"])
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "mlp": {"kind": "mlp", "hidden": [8], "norm": "none"},
@@ -65,9 +68,10 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("gradient", ["linear", "mlp"])
-def test_the_host_waits_for_no_number_in_the_step_loop(network: str, gradient: str) -> None:
+@stacked_and_lone
+def test_the_host_waits_for_no_number_in_the_step_loop(network: str, gradient: str, stacked: bool) -> None:
     # Without the label as context: torch's one_hot looks at its argument, but on the CPU alone.
-    simulation = later(ring(NETWORKS[network], gradient={"kind": gradient, "context": []}))
+    simulation = later(ring(NETWORKS[network], stacked=stacked, gradient={"kind": gradient, "context": []}))
     for _ in range(3):
         simulation.step()
     with _Waits() as waits:
@@ -86,8 +90,9 @@ def test_without_it_the_host_waits() -> None:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_it_changes_no_bit(network: str) -> None:
-    one, other = later(ring(NETWORKS[network])), ring(NETWORKS[network])
+@stacked_and_lone
+def test_it_changes_no_bit(network: str, stacked: bool) -> None:
+    one, other = later(ring(NETWORKS[network], stacked=stacked)), ring(NETWORKS[network], stacked=stacked)
     for simulation in (one, other):
         for _ in range(12):
             simulation.step()
@@ -118,6 +123,46 @@ def test_nothing_moves_from_the_step_on_and_the_report_names_agent_and_step(netw
                 assert statistics[name, key].shape == b.shape
 
 
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+@pytest.mark.parametrize("what", ["agent", "predictor"])
+@pytest.mark.parametrize("network", ["mlp", "batch norm"])
+@stacked_and_lone
+def test_the_line_is_that_of_the_host_and_everything_is_as_before_the_step(
+    network: str, what: str, poison: float, stacked: bool
+) -> None:
+    """All that a checkpoint has: parameters, running statistics, moments and counts of agents and predictors."""
+    lines = []
+    for checked in (later, lambda simulation: simulation):
+        simulation = checked(
+            ring(NETWORKS[network], stacked=stacked, gradient={"kind": "mlp", "norm": "batch"})
+        )
+        simulation.run(12)
+        simulation.step()  # half a window: the next step learns, as every second does
+        if what == "agent":
+            owner: Any = simulation.system.agents["n3"].learner
+        else:
+            owner = simulation.system.channels["n2->n3"].predictor
+        next(iter(owner.parameters.values())).data.view(-1)[0] = poison
+        learned = [*simulation.system.agents.values()], [*simulation.system.channels.values()]
+        before = [copy_tree(one.learner.state_dict()) for one in learned[0]]
+        trained = [c.predictor for c in learned[1] if c.predictor is not None]
+        before += [copy_tree(one.state_dict()) for one in trained]
+        with pytest.raises(DivergenceError) as found:
+            simulation.run(steps=30)
+        lines.append(str(found.value))
+        after = [one.learner.state_dict() for one in simulation.system.agents.values()]
+        after += [c.predictor.state_dict() for c in simulation.system.channels.values() if c.predictor]
+        for old, new in zip(before, after, strict=True):
+            for part in ("parameters", "buffers"):
+                for key, value in old[part].items():
+                    torch.testing.assert_close(new[part][key], value, rtol=0, atol=0, equal_nan=True)
+            for key, values in old["optimiser"].items():
+                for value, own in zip(values, new["optimiser"][key], strict=True):
+                    assert torch.equal(own, value)
+    assert lines[0] == lines[1]
+    assert "step 13 is not finite" in lines[0]
+
+
 def test_a_predictor_that_is_not_finite_is_named_too() -> None:
     simulation = later(ring(NETWORKS["mlp"]))
     simulation.run(12)
@@ -141,15 +186,28 @@ def test_where_every_step_is_checked_at_once_there_is_none(training: dict[str, A
 
 def test_it_remembers_the_first_step_and_who() -> None:
     guard = Guard(torch.device("cpu"))
-    sound = torch.ones(3, 4)
+    sound = torch.full((3, 4), torch.finfo(torch.float32).max)  # no finite number is too large
     broken = sound.clone()
     broken[1, 2] = float("inf")
-    guard.look("a", 3, [sound, None], 4)
+    a, b, c = Place("update", "a"), Place("returned", "b"), Place("predictor", "c")
+
+    def step(now: int, *looked: tuple[Place, int, list[Tensor | None]]) -> None:
+        for one in looked:
+            guard.look(*one)
+        guard.check()
+        guard.close(now)
+
+    step(4, (a, 3, [sound, None]))
+    step(5)
     assert guard.read() is None
-    guard.look("a", 3, [sound, broken], 5)
-    guard.look("b", 2, [torch.tensor([float("nan"), 0.0])], 5)
-    guard.look("c", 1, [torch.tensor([float("nan")])], 6)
-    assert guard.read() == (5, {"a": [1], "b": [0]})
+    assert [float(x) for x in guard.skip] == [0.0, 1.0]
+    assert torch.equal(guard.frozen(broken, sound), sound)
+    step(6, (c, 1, [torch.tensor([1.0])]))
+    step(7, (a, 3, [sound, broken]), (b, 2, [torch.tensor([float("nan"), 0.0])]), (c, 1, [sound, broken]))
+    step(8, (a, 3, [sound, None]))
+    step(9, (c, 1, [torch.tensor([float("nan")])]))
+    assert [float(x) for x in guard.skip] == [1.0, 0.0]
+    assert guard.read() == (7, {a: [1], b: [0], c: [0]})
     assert torch.equal(guard.frozen(sound, broken), sound)
 
 
