@@ -14,7 +14,7 @@ import torch
 
 from antiphon.engine.base_simulation import BaseSimulation, StepInfo, check_continues
 from antiphon.engine.build.builder import chosen_device
-from antiphon.engine.capture.loop import CapturedLoop
+from antiphon.engine.capture.loop import CapturedLoop, captured_loop
 from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.inference.policy import Policy
 from antiphon.engine.metrics.description import described
@@ -60,6 +60,8 @@ class Simulation(BaseSimulation):
         stacked: Whether `cohort` stacks anything; a probe looks at messages and tapes of single agents.
         parts: How many parts compute it, the part of each agent, or all settings of its division; None: it is computed as
             a whole. Parts take the steps of `run` that nothing observes, in lockstep to the same bits.
+        capture: Whether `run` replays recorded periods of the schedule (CUDA graphs) where nothing is observed, to the same
+            bits; None: on a GPU, unless ANTIPHON_CAPTURE is 0.
 
     Raises:
         ScenarioError: The scenario cannot be built, or not divided; the line names the place.
@@ -86,6 +88,7 @@ class Simulation(BaseSimulation):
         backend: str = "cohort",
         stacked: bool = True,
         parts: int | Mapping[str, int] | PartsSettings | None = None,
+        capture: bool | None = None,
     ) -> None:
         _check_interval(checkpoint_every, logdir)
         division = PartsSettings.of(parts)
@@ -94,6 +97,7 @@ class Simulation(BaseSimulation):
         self._goal = self.scenario.training.steps
         self.recordings: list[Recording] = []
         try:
+            self._captured = captured_loop(self.device, backend, capture)
             if division is not None:
                 self.divide(division)
             if logdir is not None:

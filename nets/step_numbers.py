@@ -60,7 +60,7 @@ def learning_rate(rate: Rate, step: int, device: torch.device) -> float | Tensor
 @contextmanager
 def numbers_from(source: StepNumbers) -> Iterator[None]:
     """Let numbers come from `source`."""
-    global _source  # noqa: PLW0603  (kernels' arguments are made far below the loop that records them)
+    global _source
     before, _source = _source, source
     try:
         yield

@@ -38,6 +38,7 @@ def show_plan(plan: Plan) -> None:
     rows = [
         ["backend", f"{plan.backend}: {plan.why}"],
         ["device", plan.device],
+        ["GPU", _on_gpu(plan)],
         ["waves", _waves(plan.waves)],
         ["memory", _memory(plan.memory, plan.installed)],
         ["work", f"{_flop(plan.flop)} a step in products of matrices"],
@@ -107,6 +108,13 @@ def _activations(plan: Plan) -> None:
         for kept in plan.activations
     ]
     show_table(["kept for backward", "each", f"at most {in_units(plan.memory.activations)}"], rows)
+
+
+def _on_gpu(plan: Plan) -> str:
+    if plan.one_by_one is not None:
+        return f"steps one by one: {plan.one_by_one}"
+    period = "every step is" if plan.period == 1 else f"{plan.period} steps are"
+    return f"{period} recorded once, and replayed wherever nothing is observed"
 
 
 def _waves(waves: Waves) -> str:

@@ -9,10 +9,11 @@ from antiphon.engine.core.clock import StepWindows
 from antiphon.engine.core.system import System
 from antiphon.nets.optimisers import Optimiser, StackedOptimiser
 
-__all__ = ["LONGEST", "obstacle_of", "period_of"]
+__all__ = ["LONGEST", "REFERENCE", "obstacle_of", "period_of"]
 
 LONGEST = 64
 """Steps of the longest period that is recorded."""
+REFERENCE = "the reference backend computes one agent at a time"
 
 
 def period_of(system: System) -> int:
@@ -61,7 +62,11 @@ def _obstacles(system: System) -> Iterator[str]:
             yield f"channel {name}: its scale has a schedule"
     for place, owner in [
         *((f"agent '{name}'", agent.learner) for name, agent in system.agents.items()),
-        *((f"channel {name}", model) for name, channel in system.channels.items() for model in channel.models),
+        *(
+            (f"channel {name}", model)
+            for name, channel in system.channels.items()
+            for model in channel.models
+        ),
     ]:
         if not isinstance(owner.optimiser, Optimiser | StackedOptimiser):
             yield f"{place} has an optimiser of torch's or a user's"

@@ -148,9 +148,7 @@ class Numbers:
             for (function, step, _), growth in zip(self._asked, self._growth, strict=True)
         ]
         for dtype, memory in self._memory.items():
-            own = [
-                value for value, (_, _, kind) in zip(values, self._asked, strict=True) if kind == dtype
-            ]
+            own = [value for value, (_, _, kind) in zip(values, self._asked, strict=True) if kind == dtype]
             found = torch.tensor(own, dtype=dtype)
             if memory.device.type == "cuda":
                 memory.copy_(found.pin_memory(), non_blocking=True)

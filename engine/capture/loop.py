@@ -10,6 +10,7 @@ Nothing is trusted: the first periods are computed both ways, and where a bit di
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,14 +26,36 @@ from antiphon.engine.capture.recorder import CudaGraphRecorder, NotRecordable, R
 from antiphon.engine.core.records import StepSignals
 from antiphon.engine.step.backends import StackedBackend
 from antiphon.engine.step.report import AgentReport
+from antiphon.errors import ScenarioError
 from antiphon.nets.step_numbers import StepNumbers, numbers_from
 
-__all__ = ["CapturedLoop"]
+__all__ = ["CapturedLoop", "captured_loop"]
 
 _CHECKED = 2
 """Periods that are computed both ways: the recorded one, and the first that is replayed."""
 _ATTEMPTS = 8
 """Periods that are looked at before the state has to repeat."""
+
+
+def captured_loop(device: torch.device, backend: str, capture: bool | None) -> CapturedLoop | None:
+    """Return what replays the steps of a simulation; None: all are taken one by one.
+
+    Args:
+        device: Of the simulation.
+        backend: Its name.
+        capture: Whether it is asked for; None: where it can be, unless the environment variable ANTIPHON_CAPTURE is 0.
+
+    Raises:
+        ScenarioError: It is asked for, and cannot be.
+    """
+    if capture is None:
+        capture = os.environ.get("ANTIPHON_CAPTURE") != "0" and device.type == "cuda" and backend == "cohort"
+    elif capture and (device.type != "cuda" or backend != "cohort"):
+        raise ScenarioError(
+            f"capture: True on {device} with the {backend} backend; recorded steps are CUDA graphs of the cohort backend: "
+            "give device='cuda', or leave it out"
+        )
+    return CapturedLoop() if capture else None
 
 
 @dataclass
@@ -288,7 +311,7 @@ class CapturedLoop:
             torch._foreach_copy_(recording.before.tensors, recording.after.tensors)
         else:
             present = self._state.read()
-            torch._foreach_copy_(recording.before.tensors, [t.detach() for t in present.tensors])
+            torch._foreach_copy_(recording.before.tensors, present.tensors)
             self._counts = present.counts
         truth = None if checked else self._computed(step, inputs)
         recording.inputs.fill(inputs)
@@ -308,7 +331,7 @@ class CapturedLoop:
         truth = _Computed(
             left.with_leaves(_copies(left.tensors), left.numbers, left.counts), _copies(in_place)
         )
-        torch._foreach_copy_([t.detach() for t in in_place], parameters)
+        torch._foreach_copy_(in_place, parameters)
         return truth
 
     def _check(self, recording: _Recording, truth: _Computed) -> None:
@@ -322,7 +345,7 @@ class CapturedLoop:
     def _give_up(self, reason: str, truth: _Computed) -> None:
         """Take all steps one by one from here on, from a state that was computed so."""
         self.obstacle, self._recording, self._observation, self._periods = reason, None, None, 0
-        torch._foreach_copy_([t.detach() for t in self._state.in_place()], truth.in_place)
+        torch._foreach_copy_(self._state.in_place(), truth.in_place)
         self._state.load(truth.state)
 
     def _take_over(self) -> None:
@@ -340,20 +363,17 @@ class CapturedLoop:
 
 
 def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
-    return [tensor.detach().clone() for tensor in tensors]
+    return [tensor.clone() for tensor in tensors]
 
 
 def _apart(snapshot: Snapshot, others: Sequence[Tensor]) -> Snapshot:
     """Return a state none of whose tensors lies in the memory of others."""
     taken = {tensor.untyped_storage().data_ptr() for tensor in others}
-    tensors = [
-        t.detach().clone() if t.untyped_storage().data_ptr() in taken else t.detach()
-        for t in snapshot.tensors
-    ]
+    tensors = [t.clone() if t.untyped_storage().data_ptr() in taken else t for t in snapshot.tensors]
     return snapshot.with_leaves(tensors, snapshot.numbers, snapshot.counts)
 
 
 def _same_bits(a: Tensor, b: Tensor) -> bool:
     """Return whether two tensors are the same, numbers that are none among them."""
-    a, b = (t.detach().contiguous().reshape(-1).view(torch.uint8) for t in (a, b))
+    a, b = (t.contiguous().reshape(-1).view(torch.uint8) for t in (a, b))
     return torch.equal(a, b)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner, StackedLearner
+from antiphon.comms.credit import constant
 from antiphon.comms.stacked import StackedModels
 from antiphon.engine.core.records import StepSignals
 from antiphon.engine.state.state_dict import load_messages, messages
@@ -70,7 +71,7 @@ class Snapshot:
     def _add(self, numbers: list[int]) -> Callable[[Any], None]:
         def add(leaf: Any) -> None:
             if isinstance(leaf, Tensor):
-                self.tensors.append(leaf)
+                self.tensors.append(constant(leaf))
             elif _is_number(leaf):
                 numbers.append(leaf)
 
@@ -109,7 +110,8 @@ class LoopState:
         """Return what a step changes in place: parameters, the state of their optimisers, and what the guard has found."""
         found = [p for owner in self._owners for p in owner.parameters.values()]
         found += [tensor for owner in self._owners for tensor in owner.optimiser.tensors()]
-        return found if self._guard is None else [*found, *self._guard.in_place()]
+        found += [] if self._guard is None else self._guard.in_place()
+        return [constant(tensor) for tensor in found]
 
     def open_windows(self) -> bool:
         """Return whether a window is open that has ticked."""

@@ -10,7 +10,7 @@ import torch
 __all__ = ["CudaGraphRecorder", "NotRecordable", "Recorder"]
 
 
-class NotRecordable(Exception):  # noqa: N818  (a reason, not an error: the steps are taken one by one)
+class NotRecordable(Exception):
     """Why some work cannot be recorded, in a line."""
 
 

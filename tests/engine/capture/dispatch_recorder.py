@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,15 +59,23 @@ class _Recording(TorchDispatchMode):
         kwargs = kwargs or {}
         name = function._schema.name.split("::")[1]
         if name in WAITS:
-            raise NotRecordable(f"the host waits for the device ({name})")
+            raise NotRecordable(f"the host waits for the device ({name}) at {_caller()}")
         kept_args, kept_kwargs = tree_map(_alias, (args, kwargs))
         out = function(*args, **kwargs)
         inputs = {storage(t) for t in tree_flatten((args, kwargs))[0] if isinstance(t, Tensor)}
         outputs = [t for t in tree_flatten(out)[0] if isinstance(t, Tensor)]
         fresh = [storage(t) not in inputs for t in outputs]
         if function._schema.is_mutable or any(fresh) or not outputs:
-            self.recorder.calls.append((function, kept_args, kept_kwargs, [_alias(t) for t in outputs], fresh))
+            self.recorder.calls.append(
+                (function, kept_args, kept_kwargs, [_alias(t) for t in outputs], fresh)
+            )
         return out
+
+
+def _caller() -> str:
+    """The line of the package that called torch."""
+    frames = [frame for frame in traceback.extract_stack() if "/antiphon/" in frame.filename]
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
 
 
 def _alias(value: Any) -> Any:
