@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from machine import machine
 from numpy.typing import NDArray
+from served import Served
 
 __all__ = [
     "Clock",
@@ -50,7 +51,7 @@ def clock_of(device: str) -> Clock:
 
 
 def timed(
-    contestants: Mapping[str, Callable[[], object]],
+    contestants: Mapping[str, Callable[[], object] | Served],
     rounds: int,
     *,
     seconds: float = 0.15,
@@ -60,11 +61,11 @@ def timed(
     """Time the steps of contestants in turn.
 
     Args:
-        contestants: What takes one step of each.
+        contestants: What takes one step of each, or the process that does.
         rounds: How often each has its turn.
         seconds: A turn's length; it has one step at least.
         multiple: Steps after which costs repeat: turns are multiples of it. One number, or one for each.
-        clock: Tells the time.
+        clock: Tells the time; a process tells its own.
 
     Returns:
         Seconds per step in each round.
@@ -83,8 +84,10 @@ def timed(
     return {name: np.array(each) for name, each in found.items()}
 
 
-def _turn(step: Callable[[], object], count: int, clock: Clock) -> float:
+def _turn(step: Callable[[], object] | Served, count: int, clock: Clock) -> float:
     """Return seconds per step over some steps."""
+    if isinstance(step, Served):
+        return step.turn(count)
     start = clock()
     for _ in range(count):
         step()

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from antiphon.nets.memory import keep_memory
 
 sys.path.insert(0, str(Path(__file__).parent))
-from interleaved import clock_of, finish, interval, parsed, table, timed
+from interleaved import Times, clock_of, finish, interval, parsed, table, timed
 from ring import BATCH, HIDDEN, SIZE, ring, simulate
 
 DEMAND = 2.0
@@ -106,7 +106,7 @@ def least_traffic() -> int:
     return 6 * own + 5 * BATCH * SIZE
 
 
-def _rates(device: str) -> dict[str, Callable[[], object]]:
+def rates(device: str) -> dict[str, Callable[[], object]]:
     """Return what is timed for the machine's rates: products by shape, and a copy."""
     found: dict[str, Callable[[], object]] = {}
     for shape in dict.fromkeys(op.product for op in operations() if op.product is not None):
@@ -125,13 +125,15 @@ def _rates(device: str) -> dict[str, Callable[[], object]]:
     return found
 
 
-def measure(agents: int, backend: str, device: str, rounds: int) -> dict[str, Any]:
-    """Return the step's time beside the sum of limits, and its terms."""
-    simulation = simulate(ring(agents), backend, device=device)
-    contestants: dict[str, Callable[[], object]] = {"step": simulation.step, **_rates(device)}
-    times = timed(contestants, rounds, clock=clock_of(device))
+def limit(times: Times, agents: int) -> tuple[NDArray[np.float64], list[dict[str, Any]]]:
+    """Return the least seconds of a step, [rounds], as the sum over its operations; and its terms.
+
+    Args:
+        times: Of what `rates` returns, at least.
+        agents: N.
+    """
     per_byte = times["copy"] / (2 * COPIED)
-    limit: NDArray[np.float64] = np.zeros(rounds)
+    least_of_all = 0.0 * per_byte
     terms = []
     for op in operations():
         moved = op.floats * FLOAT * agents * per_byte
@@ -139,7 +141,7 @@ def measure(agents: int, backend: str, device: str, rounds: int) -> dict[str, An
         if op.product is not None:
             computed = times[str(op.product)] / CHUNK * agents
         least = np.maximum(moved, computed)
-        limit = limit + least
+        least_of_all = least_of_all + least
         terms.append(
             {
                 "operation": op.name,
@@ -150,21 +152,35 @@ def measure(agents: int, backend: str, device: str, rounds: int) -> dict[str, An
                 "by": "rate" if float(np.median(computed)) > float(np.median(moved)) else "memory",
             }
         )
-    memory = least_traffic() * FLOAT * agents * per_byte
-    ratios = times["step"] / limit
+    return least_of_all, terms
+
+
+def through_memory(times: Times, agents: int) -> NDArray[np.float64]:
+    """Return the seconds, [rounds], that what must go through memory in a step takes at the rate of a copy."""
+    return least_traffic() * FLOAT * agents * times["copy"] / (2 * COPIED)
+
+
+def measure(agents: int, backend: str, device: str, rounds: int) -> dict[str, Any]:
+    """Return the step's time beside the sum of limits, and its terms."""
+    simulation = simulate(ring(agents), backend, device=device)
+    contestants: dict[str, Callable[[], object]] = {"step": simulation.step, **rates(device)}
+    times = timed(contestants, rounds, clock=clock_of(device))
+    least, terms = limit(times, agents)
+    memory = through_memory(times, agents)
+    ratios = times["step"] / least
     best = {op.product: op.flops for op in operations() if op.product is not None}
     return {
         "agents": agents,
         "rounds": rounds,
         "ms_per_step": round(float(np.median(times["step"])) * 1e3, 3),
-        "limit_ms": round(float(np.median(limit)) * 1e3, 3),
+        "limit_ms": round(float(np.median(least)) * 1e3, 3),
         "ratio": round(float(np.median(ratios)), 3),
         "interval_95": interval(ratios),
         "demand": DEMAND,
         "met": bool(np.median(ratios) <= DEMAND),
         "memory_ms": round(float(np.median(memory)) * 1e3, 3),
         "share_of_bandwidth": round(float(np.median(memory / times["step"])), 3),
-        "copy_gb_per_s": round(float(1e-9 / np.median(per_byte)), 2),
+        "copy_gb_per_s": round(float(2e-9 * COPIED / np.median(times["copy"])), 2),
         "gflop_per_s": {
             " x ".join(map(str, shape)): round(flops * CHUNK / float(np.median(times[str(shape)])) * 1e-9, 1)
             for shape, flops in best.items()

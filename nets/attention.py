@@ -12,6 +12,8 @@ from antiphon.errors import ScenarioError
 __all__ = ["Attention"]
 
 _MOST_HEADS = 1024
+_MOST_WEIGHTS = 2**25
+"""Of the keys' map; a copy of them is made to see what the aggregation returns."""
 
 
 class Attention(nn.Module):
@@ -25,6 +27,9 @@ class Attention(nn.Module):
         size: M, components of one message.
         senders: S; the number of channels that are joined.
         heads: H.
+
+    Raises:
+        ScenarioError: There are too many heads, or more than 2^25 weights.
     """
 
     def __init__(self, size: int, senders: int, heads: int = 1) -> None:
@@ -34,6 +39,12 @@ class Attention(nn.Module):
             raise ScenarioError(f"heads: must be at least 1, not {heads}")
         if heads > _MOST_HEADS:
             raise ScenarioError(f"heads: must be at most {_MOST_HEADS}, not {heads}")
+        weights = heads * size * size
+        if weights > _MOST_WEIGHTS:
+            most = f"it may have {_MOST_WEIGHTS:,}; send smaller messages"
+            raise ScenarioError(
+                f"attention to messages of {size:,} components has {weights:,} weights, and {most}"
+            )
         self.key = nn.Linear(size, heads * size, bias=False)
         self.query = nn.Parameter(torch.zeros(heads, size))
 

@@ -68,7 +68,7 @@ class TableRecorder(Recorder):
         del description  # rows determine what exists, for implicit states are channels too
         with writing(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            if self._path.exists():
+            if os.path.lexists(self._path):
                 if self._resume_step is None:
                     raise RunError(
                         f"{self._path}: exists already; resume that run or choose another log directory"

@@ -125,6 +125,10 @@ def test_a_placement(here: Path, cli: Commands) -> None:
             ["check", "lossy", "--place", "*=0", "--parts", "2"],
             "place: the number of parts is 1, not 2; leave one of the two out",
         ),
+        (
+            ["check", "lossy", *["--place=n*=0"] * 257],
+            "--place n*=0: more than 256 patterns; name the agents in a YAML file",
+        ),
     ],
 )
 def test_placements_that_are_refused(words: list[str], line: str, cli: Commands) -> None:

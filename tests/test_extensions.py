@@ -363,6 +363,16 @@ def meshed(fan_in: Any, **keys: Any) -> Document:
     return {**scene, "channels": channels}
 
 
+def test_attention_to_messages_that_are_too_large_is_refused_before_it_is_made() -> None:
+    Attention(5_792, 1)
+    with one_line(
+        "attention to messages of 5,793 components has 33,558,849 weights, and it may have 33,554,432"
+    ):
+        Attention(5_793, 1)
+    with one_line("of 2,000,000 components has 8,000,000,000,000 weights"):
+        Attention(2_000_000, 3, heads=2)
+
+
 @pytest.mark.parametrize("fan_in", TWO_SENDERS[1:], ids=["attention", "two heads", "function", "module"])
 def test_backends_agree_on_aggregations(fan_in: Any) -> None:
     scene = meshed(fan_in)

@@ -36,6 +36,8 @@ __all__ = [
 ]
 
 _PART = re.compile(r"[0-9]{1,9}")
+_PATTERNS = 256
+"""Of `--place`, each of which is compared with every agent."""
 _DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
@@ -135,11 +137,12 @@ def placement_of(entries: Iterable[str], agents: Iterable[str]) -> dict[str, int
     Of several entries that match an agent the last counts.
 
     Raises:
-        ScenarioError: Another form, a file that cannot be read, an unknown agent, or an agent that is left out.
+        ScenarioError: Another form, a file that cannot be read, an unknown agent, more than 256 patterns, or an agent that is left out.
     """
     agents = list(agents)
     known = set(agents)
     placement: dict[str, int] = {}
+    patterns = 0
     for entry in entries:
         pattern, equals, number = entry.rpartition("=")
         found: Mapping[str, object] = {pattern: number} if equals else _placement_file(entry)
@@ -149,10 +152,15 @@ def placement_of(entries: Iterable[str], agents: Iterable[str]) -> dict[str, int
                     f"--place {entry}: the part of '{name}' is {show_value(part)}; parts are numbered from 0, for example "
                     f"--place {agents[0]}=0"
                 )
-            exact = name.strip() in known
-            matching = (
-                [name.strip()] if exact else [agent for agent in agents if fnmatchcase(agent, name.strip())]
-            )
+            if name.strip() in known:
+                placement[name.strip()] = int(str(part))
+                continue
+            patterns += 1
+            if patterns > _PATTERNS:
+                raise ScenarioError(
+                    f"--place {entry}: more than {_PATTERNS} patterns; name the agents in a YAML file"
+                )
+            matching = [agent for agent in agents if fnmatchcase(agent, name.strip())]
             if not matching:
                 raise ScenarioError(f"--place {entry}: there is no agent '{name}'{suggest(name, agents)}")
             placement |= dict.fromkeys(matching, int(str(part)))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
-__all__ = ["check_facts", "check_result", "check_scores"]
+__all__ = ["check_facts", "check_representations", "check_result", "check_scores"]
 
 _MOST = 2**53
 Whole: TypeAlias = Annotated[int, Field(ge=0, le=_MOST)]
@@ -104,6 +104,15 @@ class _Event(_Object):
     event: str
 
 
+class _OfChannel(_Object):
+    """Figures that every channel has, null where its coupling gives none, among others."""
+
+    __pydantic_extra__: dict[str, float | None]
+    cosine: float | None
+    norm_ratio: float | None
+    sg_loss: float | None
+
+
 class Result(_Object):
     """result.json."""
 
@@ -114,14 +123,14 @@ class Result(_Object):
     run_dir: str
     exit: Word
     readout: str | list[str]
-    variant: str | None = None
+    variant: str | None
     accuracy: float | None
     error: float | None
     bits: float | None
     examples: Whole | None
     env: dict[str, float | None]
     agents: dict[str, dict[str, float | None]]
-    channels: dict[str, dict[str, float | None]]
+    channels: dict[str, _OfChannel]
     events: list[_Event]
 
 
@@ -129,6 +138,23 @@ class _Scores(_Object):
     format: int
     steps: Whole
     scores: dict[str, dict[str, float]]
+
+
+class _Representations(_Object):
+    format: int = 1
+    steps: Whole | None = None  # the first ones lack both
+    agents: list[str]
+    probe_train: list[float | None]
+    probe_test: list[float | None]
+    weight_norm: list[float | None]
+    similarity: list[list[float | None]]
+
+    @model_validator(mode="after")
+    def _of_each_agent(self) -> _Representations:
+        each: list[Sequence[Any]] = [self.probe_train, self.probe_test, self.weight_norm, self.similarity]
+        if any(len(values) != len(self.agents) for values in (*each, *self.similarity)):
+            raise ValueError("not a value of each agent")
+        return self
 
 
 def check_facts(facts: Mapping[str, Any]) -> None:
@@ -146,6 +172,11 @@ def check_result(result: Mapping[str, Any]) -> None:
 def check_scores(scores: Mapping[str, Any]) -> None:
     """Raise ValueError where evaluations.json lacks something, or has another kind of it."""
     _check(_Scores, scores)
+
+
+def check_representations(found: Mapping[str, Any]) -> None:
+    """Raise ValueError where representations.json lacks something, or has another kind of it."""
+    _check(_Representations, found)
 
 
 def _check(model: type[BaseModel], content: Mapping[str, Any]) -> None:

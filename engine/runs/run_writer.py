@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
@@ -20,7 +21,7 @@ from antiphon.engine.runs.directory import RunDirectory, facts_of, now
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop, SharedClock
 from antiphon.errors import AntiphonError, DivergenceError, RunError, ScenarioError
 from antiphon.extensions import made, name_of
-from antiphon.files import DELETE, finite, read_object, write_json
+from antiphon.files import DELETE, check_regular, finite, read_object, write_json
 from antiphon.scenarios.training import OF_AGENTS, RecorderSpec
 from antiphon.telemetry import CsvRecorder, Figure, Recorder, Recorders
 from antiphon.telemetry.channels.recorder import ChannelsWriter
@@ -186,12 +187,16 @@ class RunWriter(Observer):
             scenario, directory.facts, document=document, start=start, until=simulation.until, timeline=first
         )
         table = directory.path / "metrics.csv"
-        resumed = start if table.exists() else None
-        digests = DigestsCsv(directory.path / "digests.csv", resumed)
+        tables = table, directory.path / "digests.csv"
+        resumed = start if any(os.path.lexists(path) for path in tables) else None
+        digests = DigestsCsv(tables[1], resumed)
         board = telemetry.TensorBoardRecorder(directory.path, start)
         own = [_recorder(spec, directory.path) for spec in scenario.telemetry.recorders]
         if resumed is not None:  # a damaged table is found before another one is rewritten
-            read_digests(directory.path / "digests.csv")
+            for path in tables:
+                if os.path.lexists(path):
+                    check_regular(path)
+            read_digests(tables[1])
             read_parts(directory.path / "parts.csv")
         files = Recorders([CsvRecorder(table, resumed), digests, board, *self._parts_recorders(), *own])
         try:

@@ -63,11 +63,11 @@ def check_structure(system: System, world: EnvironmentRunner, state: Mapping[str
 
 def _signals(world: EnvironmentRunner) -> dict[str, Check]:
     """Return a check for each signal of the environment, and one for each of their masks."""
-    batch, found = world.env.num_envs, {}
+    batch, found, dtype = world.env.num_envs, {}, world.env.dtype
     for name, signal in world.env.description.all_signals.items():
         classes = signal.classes
-        found[name] = _tensor((batch, *signal.shape), None if classes else "f", below=classes)
-        found[f"_{name}"] = _tensor((batch,), "b")
+        found[name] = _tensor((batch, *signal.shape), None if classes else dtype, below=classes)
+        found[f"_{name}"] = _tensor((batch,), torch.bool)
     return found
 
 
@@ -105,7 +105,7 @@ def _system(system: System, learners: Mapping[str, Any], signals: Mapping[str, C
             ),
             "units": _each(unit),
             "episode": _optional(_row(_integer, _optional(_whole), _optional(_integer))),
-            "trails": _by_name(_each(_row(_integer, _tensor(None, "f"))), agents),
+            "trails": _by_name(_each(_row(_integer, _tensor(None, float))), agents),
             "moments": _each(_row(_integer, lambda value, place: _moment(value, place, signals))),
         },
         {"actions": _by_name(_tensor(None), agents)},
@@ -120,10 +120,10 @@ def _moment(value: Any, place: str, signals: Mapping[str, Check]) -> None:
 
 
 def _ledger(channel: Channel, signals: Mapping[str, Check]) -> Check:
-    shape = tuple(channel.zeros.shape)
+    shape, dtype = tuple(channel.zeros.shape), channel.zeros.dtype
     rows = shape[0]
-    message, released, mask = _tensor(shape, "f"), _tensor(shape, "f", or_empty=True), _mask(rows)
-    stamps = _optional(_tensor((rows,), "i"))
+    message, released, mask = _tensor(shape, dtype), _tensor(shape, dtype, or_empty=True), _mask(rows)
+    stamps = _optional(_tensor((rows,), torch.int64))
     fields = _table(
         {
             "stamp": _integer,
@@ -134,12 +134,12 @@ def _ledger(channel: Channel, signals: Mapping[str, Check]) -> Check:
             "returned": _optional(message),
             "states": lambda value, place: _rows_by_name(value, place, rows),
             "began": _integer,
-            "lost": _optional(_tensor((rows,), "b")),
+            "lost": _optional(_tensor((rows,), torch.bool)),
             "dead": mask,
             "silent": mask,
             "counted": mask,
             "delta": _optional(message),
-            "loss": _optional(_tensor((rows,), "f")),
+            "loss": _optional(_tensor((rows,), float)),
             "finished": _optional(_integer),
             "pinned": _flag,
             "waiting": _each(_integer),
@@ -172,7 +172,8 @@ def _ledger(channel: Channel, signals: Mapping[str, Check]) -> Check:
 def _tape(system: System, signals: Mapping[str, Check]) -> Check:
     channels = system.channels
     values = {
-        name: _optional(_tensor(tuple(c.zeros.shape), "f", or_empty=True)) for name, c in channels.items()
+        name: _optional(_tensor(tuple(c.zeros.shape), c.zeros.dtype, or_empty=True))
+        for name, c in channels.items()
     }
     masks = {name: _mask(c.zeros.shape[0]) for name, c in channels.items()}
 
@@ -280,7 +281,7 @@ def _number(value: Any, place: str) -> None:
 def _mean(value: Any, place: str) -> None:
     """Accept sums of loss and metric, their count, and a policy's figures."""
     _need(isinstance(value, list) and len(value) in (3, 4), place, "three or four entries", value)
-    single = _tensor(None, "f", numbers=1)
+    single = _tensor(None, float, numbers=1)
     _row(single, single, _count, *([_anything] if len(value) == 4 else []))(value, place)
 
 
@@ -294,7 +295,7 @@ def _count(value: Any, place: str) -> None:
 
 def _tensor(
     shape: tuple[int | None, ...] | None,
-    kind: str | None = None,
+    dtype: torch.dtype | type[float] | None = None,
     *,
     or_empty: bool = False,
     numbers: int | None = None,
@@ -304,7 +305,7 @@ def _tensor(
 
     Args:
         shape: None: any; None for a side: any length.
-        kind: `f`: of the type that the simulation has, or another with fractions; `i` whole numbers; `b` bool; None: any.
+        dtype: float: any with fractions; None: any.
         or_empty: Whether it may have no element at all.
         numbers: How many elements it has; None: any number.
         below: Values are whole numbers from 0 to below this, those of missing targets negative.
@@ -318,12 +319,13 @@ def _tensor(
             same = len(sides) == len(shape)
             same = same and all(b in (None, a) for a, b in zip(sides, shape, strict=True))
             _need(same, place, wanted, value)
-        kinds = {
-            "f": value.is_floating_point(),
-            "b": value.dtype == torch.bool,
-            "i": value.dtype == torch.int64,
-        }
-        _need(kind is None or kinds[kind], place, f"{wanted} of another type", value)
+        same = value.is_floating_point() if dtype is float else dtype in (None, value.dtype)
+        _need(
+            same,
+            place,
+            wanted if dtype is float else f"{wanted} of {str(dtype).removeprefix('torch.')}",
+            value,
+        )
         _need(numbers is None or value.numel() == numbers, place, f"{numbers} number", value)
         if below is not None and value.numel():
             _need(
@@ -337,7 +339,7 @@ def _tensor(
 
 
 def _mask(rows: int) -> Check:
-    tensor = _tensor((rows,), "b")
+    tensor = _tensor((rows,), torch.bool)
 
     def check(value: Any, place: str) -> None:
         if not isinstance(value, bool):
@@ -349,7 +351,7 @@ def _mask(rows: int) -> Check:
 def _rows_by_name(value: Any, place: str, rows: int) -> None:
     _need(isinstance(value, dict), place, "an object", value)
     for name, tensor in value.items():
-        _tensor((rows, None), "f")(tensor, f"{place}.{name}")
+        _tensor((rows, None), float)(tensor, f"{place}.{name}")
 
 
 def _optional(check: Check) -> Check:

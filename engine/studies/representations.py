@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from antiphon.engine.runs.facts import check_representations
 from antiphon.engine.studies.figures import described, styles_of
 from antiphon.files import DELETE, read_object, write_csv, write_json
 from antiphon.formats import FORMATS
@@ -40,8 +41,8 @@ def kept_representations(path: Path, steps: int) -> dict[str, Any] | None:
 
     What was measured after another number of steps is of no use.
     """
-    kept = read_object(path / _FILE, fix=DELETE)
-    same = (kept.get("format", 1), kept.get("steps")) == (_FORMAT, steps)  # the first ones lack it
+    kept = read_object(path / _FILE, check_representations, DELETE)
+    same = (kept.get("format", 1), kept.get("steps")) == (_FORMAT, steps)
     return kept if same else None
 
 

@@ -235,7 +235,7 @@ def try_one(case: Case, name: str, originals: Originals, folder: Path) -> None:
     blamed = [path for path in (source / run.name).rglob("*") if path.is_file()]
     names = {str(path.relative_to(runs)) for path in damaged}
     for line in ended.lines:
-        if line.startswith("error: ") and _DAMAGED.search(line):
+        if line.startswith("error: ") and _DAMAGED.search(line.replace(str(folder), "")):
             intact = [
                 path.relative_to(source) for path in blamed if str(runs / path.relative_to(source)) in line
             ]

@@ -78,7 +78,16 @@ def test_what_runs_write_is_accepted(original: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [{"agents": []}, {"steps": -4}, {"examples": ...}, {"env": {"x": "y"}}], ids=str
+    "value",
+    [
+        {"agents": []},
+        {"steps": -4},
+        {"examples": ...},
+        {"env": {"x": "y"}},
+        {"variant": ...},
+        {"channels": {"n0->n1": {}}},
+    ],
+    ids=str,
 )
 def test_a_damaged_result_is_one_line_and_is_written_anew_without_it(
     run: Path, value: dict[str, Any]
@@ -132,6 +141,25 @@ def test_a_run_with_a_damaged_table_is_not_gone_on_with_and_stays_as_it_was(run:
     with pytest.raises(
         RunError, match=rf"{table}:2: '99999999999999999999.*' is no row of .*; fix or remove it"
     ):
+        found.train()
+    assert before == {path: path.read_bytes() for path in before}
+
+
+@pytest.mark.parametrize(
+    "tables", [["metrics.csv"], ["digests.csv"], ["metrics.csv", "digests.csv"]], ids=str
+)
+def test_a_table_that_is_a_link_is_refused_and_the_others_stay_as_they_were(
+    run: Path, tables: list[str]
+) -> None:
+    changed(run / "run.json", steps=4, exit="stopped")
+    for table in tables:
+        (run / table).unlink()
+        (run / table).symlink_to(run / "nothing")
+    others = [path for path in (run / "metrics.csv", run / "digests.csv") if path.name not in tables]
+    before = {path: path.read_bytes() for path in others}
+    found = resume(run, 6)
+    assert isinstance(found, Run)
+    with pytest.raises(RunError, match=rf"{tables[0]}: is a link, which a run directory does not hold"):
         found.train()
     assert before == {path: path.read_bytes() for path in before}
 

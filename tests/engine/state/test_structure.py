@@ -77,6 +77,8 @@ def _record(state: dict[str, Any]) -> dict[str, Any]:
         (lambda s: s.update(more=1), r"'more' in place of no other entries"),
         (lambda s: _record(s).update(message=torch.zeros(4, 5)), r"message: a tensor \[4, 5\] of float32 in place of"),
         (lambda s: _record(s).update(delta=torch.zeros(4, 4).long()), r"of int64 in place of"),
+        (lambda s: _record(s).update(message=torch.zeros(4, 32).double()), r"of float64 in place of .* of float32"),
+        (lambda s: s["present"].update(label=torch.ones(4)), r"classes below 10"),
         (lambda s: _record(s).update(counted=torch.ones(3) > 0), r"counted: a tensor \[3\] of bool"),
         (lambda s: s["present"].update(label=torch.full((4,), 100)), r"classes below 10"),
         (lambda s: s["system"]["units"][0].update(tape=[]), r"tape: a list of 0 in place of an object"),

@@ -6,8 +6,11 @@ import csv
 import json
 from pathlib import Path
 
+import pytest
+
 from antiphon.engine.studies.representations import draw_representations, kept_representations
 from antiphon.engine.studies.study import Ended, Study
+from antiphon.errors import RunError
 from antiphon.scenarios.study import StudySpec
 
 TEXT = """
@@ -42,3 +45,9 @@ def test_what_agents_make_of_examples_is_measured_once_written_and_drawn(tmp_pat
     assert [(run.label, run.kept) for run in told] == [("locked", True), ("local", False)]
     assert kept_representations(tmp_path / "local-s0", 6) is not None
     assert kept_representations(tmp_path / "local-s0", 7) is None
+    found["probe_test"].pop()
+    (tmp_path / "local-s0/representations.json").write_text(json.dumps(found))
+    with pytest.raises(
+        RunError, match=r"representations.json: is damaged \(.*not a value of each agent\); delete it"
+    ):
+        study.go(1, told.append)
