@@ -61,7 +61,7 @@ class Simulation(BaseSimulation):
         parts: How many parts compute it, the part of each agent, or all settings of its division; None: it is computed as
             a whole. Parts take the steps of `run` that nothing observes, in lockstep to the same bits.
         capture: Whether `run` replays recorded periods of the schedule (CUDA graphs) where nothing is observed, to the same
-            bits; None: on a GPU, unless ANTIPHON_CAPTURE is 0.
+            bits, or what does it; None: on a GPU, unless ANTIPHON_CAPTURE is 0.
 
     Raises:
         ScenarioError: The scenario cannot be built, or not divided; the line names the place.
@@ -88,7 +88,7 @@ class Simulation(BaseSimulation):
         backend: str = "cohort",
         stacked: bool = True,
         parts: int | Mapping[str, int] | PartsSettings | None = None,
-        capture: bool | None = None,
+        capture: bool | CapturedLoop | None = None,
     ) -> None:
         _check_interval(checkpoint_every, logdir)
         division = PartsSettings.of(parts)

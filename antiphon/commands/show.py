@@ -38,7 +38,7 @@ def show_plan(plan: Plan) -> None:
     rows = [
         ["backend", f"{plan.backend}: {plan.why}"],
         ["device", plan.device],
-        ["GPU", _on_gpu(plan)],
+        ["steps", _steps(plan)],
         ["waves", _waves(plan.waves)],
         ["memory", _memory(plan.memory, plan.installed)],
         ["work", f"{_flop(plan.flop)} a step in products of matrices"],
@@ -110,11 +110,11 @@ def _activations(plan: Plan) -> None:
     show_table(["kept for backward", "each", f"at most {in_units(plan.memory.activations)}"], rows)
 
 
-def _on_gpu(plan: Plan) -> str:
+def _steps(plan: Plan) -> str:
     if plan.one_by_one is not None:
-        return f"steps one by one: {plan.one_by_one}"
-    period = "every step is" if plan.period == 1 else f"{plan.period} steps are"
-    return f"{period} recorded once, and replayed wherever nothing is observed"
+        return f"one by one, on cuda too: {plan.one_by_one}"
+    period = "each is" if plan.period == 1 else f"{plan.period} at a time are"
+    return f"on cuda, {period} recorded once and replayed wherever nothing is observed"
 
 
 def _waves(waves: Waves) -> str:

@@ -37,17 +37,22 @@ _ATTEMPTS = 8
 """Periods that are looked at before the state has to repeat."""
 
 
-def captured_loop(device: torch.device, backend: str, capture: bool | None) -> CapturedLoop | None:
+def captured_loop(
+    device: torch.device, backend: str, capture: bool | CapturedLoop | None
+) -> CapturedLoop | None:
     """Return what replays the steps of a simulation; None: all are taken one by one.
 
     Args:
         device: Of the simulation.
         backend: Its name.
-        capture: Whether it is asked for; None: where it can be, unless the environment variable ANTIPHON_CAPTURE is 0.
+        capture: Whether it is asked for, or what does it; None: where it can be, unless the environment variable
+            ANTIPHON_CAPTURE is 0.
 
     Raises:
         ScenarioError: It is asked for, and cannot be.
     """
+    if isinstance(capture, CapturedLoop):
+        return capture
     if capture is None:
         capture = os.environ.get("ANTIPHON_CAPTURE") != "0" and device.type == "cuda" and backend == "cohort"
     elif capture and (device.type != "cuda" or backend != "cohort"):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,70 +10,60 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-from antiphon.engine.capture.recorder import NotRecordable
+__all__ = ["DispatchRecorder"]
 
-WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique_dim", "_unique2")
-"""Operations whose result the host waits for."""
-
-
-def storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+Call = tuple[Any, Any, Any, list[tuple[Tensor, bool]]]
+"""Operation, arguments, keyword arguments, and its results, each with whether it has memory of its own."""
 
 
 class DispatchRecorder:
-    """Keeps each operation with its tensors alive, and repeats them on the same memory with the same arguments.
+    """Keeps each operation with its tensors alive, and repeats it on the same memory with the same numbers.
 
-    A tensor is on the device where it was computed from `varying` ones: what a graph would have to read back. Numbers
-    that are read of other tensors are of the host.
-
-    Args:
-        varying: The memory that differs between replays.
+    Nothing of Python runs again, so that what is computed from a step on the host stays what it was.
     """
 
     def __init__(self) -> None:
-        self.calls: list[tuple[Any, Any, Any, list[Tensor], list[Any]]] = []
-        self.kept: list[Any] = []
+        self.calls: list[Call] = []
 
     def record(self, work: Callable[[], None]) -> None:
-        with _Recording(self):
+        """Do `work` and keep its operations."""
+        with _Keep(self.calls):
             work()
 
     @torch.no_grad()
     def replay(self) -> None:
-        for function, args, kwargs, outputs, fresh in self.calls:
-            found = function(*args, **kwargs)
-            each = [one for one in tree_flatten(found)[0] if isinstance(one, Tensor)]
-            for mine, new, is_fresh in zip(outputs, each, fresh, strict=True):
-                if is_fresh:
-                    mine.copy_(new)
+        """Repeat the operations."""
+        for operation, arguments, settings, results in self.calls:
+            found = _tensors(operation(*arguments, **settings))
+            for (kept, own), again in zip(results, found, strict=True):
+                if own:
+                    kept.copy_(again)
 
 
-class _Recording(TorchDispatchMode):
-    def __init__(self, recorder: DispatchRecorder) -> None:
+class _Keep(TorchDispatchMode):
+    def __init__(self, calls: list[Call]) -> None:
         super().__init__()
-        self.recorder = recorder
+        self.calls = calls
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        name = function._schema.name.split("::")[1]
-        if name in WAITS:
-            raise NotRecordable(f"the host waits for the device ({name}) at {_caller()}")
-        kept_args, kept_kwargs = tree_map(_alias, (args, kwargs))
-        out = function(*args, **kwargs)
-        inputs = {storage(t) for t in tree_flatten((args, kwargs))[0] if isinstance(t, Tensor)}
-        outputs = [t for t in tree_flatten(out)[0] if isinstance(t, Tensor)]
-        fresh = [storage(t) not in inputs for t in outputs]
-        if function._schema.is_mutable or any(fresh) or not outputs:
-            self.recorder.calls.append(
-                (function, kept_args, kept_kwargs, [_alias(t) for t in outputs], fresh)
-            )
-        return out
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, arguments: Any = (), settings: Any = None
+    ) -> Any:
+        settings = settings or {}
+        kept = tree_map(_alias, (arguments, settings))  # whatever becomes of the tensors' objects
+        found = operation(*arguments, **settings)
+        given = {_memory(tensor) for tensor in _tensors((arguments, settings))}
+        results = [(_alias(tensor), _memory(tensor) not in given) for tensor in _tensors(found)]
+        if operation._schema.is_mutable or not results or any(own for _, own in results):
+            self.calls.append((operation, *kept, results))
+        return found
 
 
-def _caller() -> str:
-    """The line of the package that called torch."""
-    frames = [frame for frame in traceback.extract_stack() if "/antiphon/" in frame.filename]
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, Tensor)]
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def _alias(value: Any) -> Any:
