@@ -190,7 +190,8 @@ _FIRST = 10
 class Outliers:
     """Clip per-sample gradients to ten times the running median of their norms.
 
-    The median is that of each batch's lengths that are not zero, averaged over about the last hundred batches.
+    The median is that of each batch's lengths that are not zero, averaged over about the last hundred batches. On a GPU the
+    state is kept there, as that of `BundledOutliers`, and read with `state_dict`.
 
     Attributes:
         median: The running median; None before the first batch.
@@ -202,9 +203,18 @@ class Outliers:
         self.median: float | None = None
         self.batches = 0
         self.clip_count = 0
+        self._on_device: BundledOutliers | None = None
+
+    @property
+    def clip_counts(self) -> Tensor:
+        """[1]: `clip_count`, where gradients are."""
+        return torch.tensor([self.clip_count]) if self._on_device is None else self._on_device.clip_count
 
     def clip(self, delta: Tensor) -> Tensor:
         """Return gradients [B, size] with outliers clipped, and update the running median."""
+        if delta.device.type != "cpu":
+            self._on_device = self._on_device or BundledOutliers([self])
+            return self._on_device.clip(delta)
         lengths = delta.norm(dim=1)
         middle = float(lengths[lengths > 0].median()) if lengths.any() else 0.0
         if not 0 < middle < math.inf:
@@ -221,11 +231,14 @@ class Outliers:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a fork or checkpoint needs."""
+        if self._on_device is not None:
+            self._on_device.write_members()
         return {"median": self.median, "seen": self.batches, "bites": self.clip_count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state returned by `state_dict`."""
         self.median, self.batches, self.clip_count = state["median"], state["seen"], state["bites"]
+        self._on_device = None
 
 
 class BundledOutliers:
@@ -258,6 +271,11 @@ class BundledOutliers:
         )
         for one, median, batches, clip_count in state:
             one.median, one.batches, one.clip_count = median if batches else None, batches, clip_count
+
+    @property
+    def clip_counts(self) -> Tensor:
+        """[K]: `clip_count`."""
+        return self.clip_count
 
     def clip(self, delta: Tensor, members: Tensor | None = None) -> Tensor:
         """Return gradients [K B, size] with outliers clipped, and update the running medians.

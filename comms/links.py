@@ -110,10 +110,14 @@ class StackedLinks(_Carrier):
         """Return which rows lose the message of `stamp`, [K * B] bool; None on links that lose nothing."""
         if self.drop == 0.0:
             return None
-        return (uniform_many(self._losses.to(device), stamp, self.batch) < self.drop).flatten()
+        if self._losses.device != torch.device(device):
+            self._losses = self._losses.to(device)  # once
+        return (uniform_many(self._losses, stamp, self.batch) < self.drop).flatten()
 
     def sampled_noise(self, stamp: int, sent: Tensor) -> Tensor:
-        return normal_many(self._noises.to(sent.device), stamp, sent.numel() // len(self.links))
+        if self._noises.device != sent.device:
+            self._noises = self._noises.to(sent.device)
+        return normal_many(self._noises, stamp, sent.numel() // len(self.links))
 
 
 def quantised(message: Tensor, bits: int) -> Tensor:

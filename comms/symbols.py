@@ -98,7 +98,9 @@ class MessageSampler(ABC):
 
     def _counts(self, port: Tensor, stamp: int) -> tuple[Tensor, int, int]:
         """The seeds, the step and how many random numbers each channel needs."""
-        return self._seeds.to(port.device), stamp, port.numel() // len(self._seeds)
+        if self._seeds.device != port.device:
+            self._seeds = self._seeds.to(port.device)  # once
+        return self._seeds, stamp, port.numel() // len(self._seeds)
 
 
 class SymbolSampler(MessageSampler):

@@ -79,6 +79,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         self.single_action_space = single_action_space
         self.action_space = batch_space(single_action_space, num_envs)
         self._seed: int | None = None
+        self._uniform = {holds: torch.full((num_envs,), holds, device=self.device) for holds in (False, True)}
         self.request(self.signals)
 
     def request(self, names: Iterable[str]) -> None:
@@ -154,6 +155,13 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         """Load a state from `state_dict` of an environment constructed with the same arguments."""
         raise NotImplementedError
 
+    def uniform(self, mask: Tensor) -> bool | None:
+        """Return what a mask is in all environments, as far as the host knows without a look at it; None: unknown.
+
+        Known are ends and masks of streams and of worlds whose environments are in step.
+        """
+        return next((holds for holds, known in self._uniform.items() if mask is known), None)
+
     def _divide(self, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Split the values of signals into observations and training-only signals."""
         observations = {name: value for name, value in values.items() if not self.signals[name].training_only}
@@ -187,11 +195,11 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         obs, info = dict(values[0]), dict(values[1])
         if reward is None:
             reward = torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
-        terminated = torch.full((self.num_envs,), last is not None, device=self.device)
+        terminated = self._uniform[last is not None]
         if last is not None:
             info.update(final_obs=last[0], final_info=last[1])
             info.update(_final_obs=terminated.clone(), _final_info=terminated.clone())
-        return obs, reward, terminated, torch.zeros_like(terminated), info
+        return obs, reward, terminated, self._uniform[False], info
 
 
 def chosen(actions: Tensor, choices: int) -> Tensor:

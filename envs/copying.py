@@ -358,7 +358,7 @@ class Copy(TorchVectorEnv):
                 values[name] = self._upcoming()
         self._observations, self._info = self._divide(values)
         if "target" in self._info:
-            self._info[_MASK] = torch.full((self.num_envs,), episode.has_target[now], device=self.device)
+            self._info[_MASK] = self._uniform[episode.has_target[now]]
 
     def _upcoming(self) -> Tensor:
         """Return the targets of the following steps, the next step's first: all their bits, then their mask."""

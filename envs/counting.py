@@ -75,9 +75,6 @@ class CountDigits(TorchVectorEnv):
         self._start = 0  # the first one after the last reset
         self._counts: dict[str, Tensor] = {}
         self._nothing = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
-        self._closes = {
-            closing: torch.full((num_envs,), closing, device=self.device) for closing in (False, True)
-        }
 
     def request(self, names: Iterable[str]) -> None:
         """Compute only these signals from the next reset on; other counts are not computed."""
@@ -107,7 +104,7 @@ class CountDigits(TorchVectorEnv):
             if name in self.requested:
                 closes = (self._example - self._start + 1) % steps == 0
                 closed[name] = self._counts[name] if closes else self._nothing
-                closed[f"_{name}"] = self._closes[closes]
+                closed[f"_{name}"] = self._uniform[closes]
         self._example += 1
         self._count()
         observations, info = self._signal_values()

@@ -134,6 +134,10 @@ class Channel:
     """[K]: the sender of each channel, by its place in the stack of senders; None: each in turn."""
     receiver_index: Tensor | None = None
     """[K]: its receiver."""
+    sender_places: Tensor | None = field(init=False)
+    """`sender_index` on the host, whatever the device."""
+    receiver_places: Tensor | None = field(init=False)
+    """`receiver_index` likewise."""
     senders: int = 1
     """Members of the sending stack."""
     family: SenderRows | None = None
@@ -148,6 +152,8 @@ class Channel:
             self.members = (self,)
             self.replicas = Replicas(batch=self.batch, device=self.zeros.device)
         self.names = tuple(member.name for member in self.members)
+        self.sender_places = None if self.sender_index is None else self.sender_index.cpu()
+        self.receiver_places = None if self.receiver_index is None else self.receiver_index.cpu()
 
     # --- rows ----------------------------------------------------------------------------------------------
 

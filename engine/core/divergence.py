@@ -222,7 +222,7 @@ class Guard:
             return None
         wrong: dict[Place, list[int]] = {}
         for places, magnitudes in self._found.items():
-            each = magnitudes[1:].split([count for _, count in places])
+            each = torch.split(magnitudes[1:], [count for _, count in places])
             for (place, _), own in zip(places, each, strict=True):
                 members = [n for n, size in enumerate(own.tolist()) if not size < math.inf]
                 if members:

@@ -43,7 +43,7 @@ class EnvironmentRunner:
     def reset(self, seed: int) -> None:
         """Start again from step 0."""
         observations, info = self.env.reset(seed=seed)
-        self.step_signals = StepSignals(0, self._known(observations, info))
+        self.step_signals = self._signals(0, observations, info)
         self.elapsed = 0  # steps of the present episode, where its length is known
         self.episodes: EpisodeStatistics | None = None
         if any(name.partition(".")[0] in OUTCOMES for name in self._after):
@@ -53,6 +53,17 @@ class EnvironmentRunner:
     def figures(self) -> dict[str, float]:
         """Return metrics of progress by name: the environment's own, and those of finished episodes."""
         return self.env.figures() | ({} if self.episodes is None else self.episodes.figures())
+
+    def _signals(self, step: int, observations: dict[str, Tensor], info: dict[str, Any]) -> StepSignals:
+        """The signals of a step that are known at its tick."""
+        found = StepSignals(step, self._known(observations, info))
+        for name in found.signals:
+            self._note_uniform(found, name)
+        return found
+
+    def _note_uniform(self, step_signals: StepSignals, name: str) -> None:
+        if name.startswith("_") and (known := self.env.uniform(step_signals.signals[name])) is not None:
+            step_signals.uniform[name] = known
 
     def _known(self, observations: dict[str, Tensor], info: dict[str, Any]) -> dict[str, Tensor]:
         found = {name: observations[name] for name in self.names if name in observations}
@@ -80,17 +91,19 @@ class EnvironmentRunner:
             for key in (name, f"_{name}"):
                 if key in info:
                     self.step_signals.signals[key] = info[key]
+                    self._note_uniform(self.step_signals, key)
         if self.episodes is not None:
             ended = torch.logical_or(torch.as_tensor(terminated), torch.as_tensor(truncated))
             self.episodes.add(reward, info, ended)
         step = self.step_signals.step
-        self.step_signals = StepSignals(step + 1, self._known(observations, info))
+        self.step_signals = self._signals(step + 1, observations, info)
         if length is not None:  # all end together, and it is known when
             self.elapsed += 1
             if self.elapsed < length:
                 return EpisodeEnds()
             self.elapsed = 0
-            return EpisodeEnds(True, bool(terminated[0]))
+            known = self.env.uniform(terminated)
+            return EpisodeEnds(True, bool(terminated[0]) if known is None else known)
         if self.env.description.endless:
             return EpisodeEnds()
         terminated, truncated = torch.as_tensor(terminated), torch.as_tensor(truncated)

@@ -54,10 +54,12 @@ class StepSignals:
     Attributes:
         step: The environment step.
         signals: By name, [B, …]; those known only after the step are added when it has been taken.
+        uniform: Masks that hold in all environments or in none, as far as the host knows without a look at them.
     """
 
     step: int
     signals: dict[str, Tensor]
+    uniform: dict[str, bool] = field(default_factory=dict)
     _encoded: dict[tuple[ContextSpec, ...], Tensor | None] = field(default_factory=dict)
 
     def context(self, specs: Sequence[ContextSpec], dtype: torch.dtype) -> Tensor | None:

@@ -120,9 +120,11 @@ class ObjectiveEvaluator:
             return None
         output, target = part.ports[OBJECTIVE], part.step_signals.signals[goal.target]
         present = part.step_signals.signals.get(f"_{goal.target}")
+        known = part.step_signals.uniform.get(f"_{goal.target}")
+        if known is False or (known is None and present is not None and not bool(present.any())):
+            return None
+        present = None if known else present
         if present is not None:  # before the loss too: what is absent may be no number at all
-            if not bool(present.any()):
-                return None
             target = mask_fill_zero(present, target)
         target = agent.to_rows(target)
         present = None if present is None else agent.to_rows(present)
@@ -488,7 +490,7 @@ class _Reach:
         found = self.by_tick.setdefault(key, torch.zeros(count, dtype=torch.bool))
         members = torch.ones(len(channel.members), dtype=torch.bool)
         if receivers is not None:
-            members = receivers if channel.receiver_index is None else receivers[channel.receiver_index.cpu()]
+            members = receivers if channel.receiver_places is None else receivers[channel.receiver_places]
             if isinstance(available, Tensor):
                 members = members & channel.members_in(available)
         else:  # nothing is injected where no injection is due, or the predictor is disabled
@@ -497,5 +499,5 @@ class _Reach:
                 members = channel.members_in(torch.logical_not(silent))
             if channel.predictors_disabled is not None:
                 members = members & torch.logical_not(channel.predictors_disabled)
-        places = torch.arange(len(members)) if channel.sender_index is None else channel.sender_index.cpu()
+        places = torch.arange(len(members)) if channel.sender_places is None else channel.sender_places
         found[places[members]] = True

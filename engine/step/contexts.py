@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon.engine.core.channel import Channel
@@ -33,6 +32,8 @@ class Contexts:
 
     def __init__(self, system: System) -> None:
         self.system = system
+        self._phases: dict[int, Tensor] = {}
+        """By the ticks of a window: each of them one-hot, and zeros, [ticks + 1, ticks]."""
 
     def with_ends(self, signals: Tensor | None, channel: Channel, record: Record) -> Tensor:
         """Return what the synthetic gradient of `record` is conditioned on, where signals of the ends are among it.
@@ -108,11 +109,12 @@ class Contexts:
     ) -> Tensor:
         """Which tick of its window an agent is at, one-hot; zeros where it never ticks."""
         count = windows.ticks(clock)
-        encoded = torch.zeros(count, dtype=self.system.dtype, device=self.system.device)
-        if tick is not None:
-            at = torch.tensor(windows.position(tick, clock, began), device=self.system.device)
-            encoded = F.one_hot(at, count).to(self.system.dtype)
-        return encoded.expand(channel.rows, count)
+        if count not in self._phases:
+            self._phases[count] = torch.eye(
+                count + 1, count, dtype=self.system.dtype, device=self.system.device
+            )
+        place = count if tick is None else windows.position(tick, clock, began)
+        return self._phases[count][place].expand(channel.rows, count)
 
 
 def _joined(first: Tensor | None, rest: list[Tensor]) -> Tensor:

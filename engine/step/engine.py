@@ -382,6 +382,7 @@ class Engine:
 
     def synchronize(self) -> None:
         """Wait for the device: see `DivergenceCheck.synchronize`."""
+        self.predictor_trainer.note_clips()
         self.divergence.synchronize()
 
     def restore_statistics(self) -> None:

@@ -49,6 +49,7 @@ class FurtherPasses:
         }
         """By stack: of each member, the first agent with further passes that it learns with."""
         self._seeds = {name: agent.seed for name, agent in stacked.base.agents.items()}
+        self._orders: dict[tuple[str, int], Tensor] = {}
 
     def updates(self, closed: Sequence[Update], step: int) -> Iterator[list[Update]]:
         """Yield the updates of each minibatch in turn; parameters are to be moved before the next is asked for.
@@ -102,13 +103,20 @@ class FurtherPasses:
         batch, parts = self.system.batch, policy.policy.minibatches
         found: list[dict[str, Tensor]] = [{} for _ in range(parts)]
         for agent in window.replay.agents.values():
-            seeds = [seed_for(self._seeds[name], "epoch", str(epoch)) for name in self._leaders[agent.name]]
-            numbers = uniform_many(torch.tensor(seeds, device=self.system.device), step, batch)
+            seeds = self._seeds_of(agent.name, epoch)
+            numbers = uniform_many(seeds, step, batch)
             first = torch.arange(len(seeds), device=self.system.device).unsqueeze(1) * batch
             rows = numbers.argsort(dim=1, stable=True) + first
             for own, some in zip(found, rows.tensor_split(parts, dim=1), strict=True):
                 own[agent.name] = some.flatten()
         return found
+
+    def _seeds_of(self, agent: str, epoch: int) -> Tensor:
+        """[N] int64: the seeds of a stack's orders in an epoch, made once."""
+        if (agent, epoch) not in self._orders:
+            seeds = [seed_for(self._seeds[name], "epoch", str(epoch)) for name in self._leaders[agent]]
+            self._orders[agent, epoch] = torch.tensor(seeds, device=self.system.device)
+        return self._orders[agent, epoch]
 
     def _update(self, window: _Window, rows: dict[str, Tensor]) -> Update:
         update, total, ports = window.update, None, window.replay.ports(rows)

@@ -40,6 +40,8 @@ class PredictorTrainer:
         self.system = system
         self.contexts = Contexts(system)
         self.frozen = False
+        self._first_clips: dict[str, Tensor] = {}
+        """By channel: the step at which a gradient of each member was first clipped, -1 where none was, [K] int64."""
 
     def predict_missing(self, requested: list[tuple[Channel, Record]]) -> None:
         """Evaluate the synthetic gradients of records, which keep them while they stay true."""
@@ -275,17 +277,32 @@ class PredictorTrainer:
     def _clip(self, channel: Channel, outliers: Outliers, record: Record, step: int) -> None:
         """Clip a returned state gradient that is far longer than the median; note the first of each channel."""
         assert record.delta is not None
-        before = torch.as_tensor(outliers.clip_count).reshape(-1)
+        before = outliers.clip_counts
         channel.ledger.replace_gradient(record, outliers.clip(record.delta))
-        first = (before == 0) & (torch.as_tensor(outliers.clip_count).reshape(-1) > 0)
-        if bool(first.any()):
-            for k in first.nonzero().flatten().tolist():
-                own = channel.members[k]
-                text = (
-                    "channel {channel}: a gradient came back more than ten times as long as the median; it is "
-                    "shortened, as all such will be"
-                )
-                self.system.divergence.note(Report(step, text, (own.sender,), own.name))
+        counts = outliers.clip_counts
+        first = (before.to(counts.device) == 0) & (counts > 0)
+        if first.device.type == "cpu" and not bool(first.any()):
+            return
+        known = self._first_clips.get(channel.name)
+        self._first_clips[channel.name] = torch.where(first, step, -1 if known is None else known)
+        if first.device.type == "cpu":
+            self.note_clips()
+
+    def note_clips(self) -> None:
+        """Note the first clipped gradient of each channel, with its step; waits for the device."""
+        found = [
+            (step, self.system.channels[name].members[k])
+            for name, steps in self._first_clips.items()
+            for k, step in enumerate(steps.tolist())
+            if step >= 0
+        ]
+        self._first_clips.clear()
+        text = (
+            "channel {channel}: a gradient came back more than ten times as long as the median; it is "
+            "shortened, as all such will be"
+        )
+        for step, channel in sorted(found, key=lambda one: one[0]):
+            self.system.divergence.note(Report(step, text, (channel.sender,), channel.name))
 
 
 def _union(examples: Sequence[Members], count: int) -> Members:

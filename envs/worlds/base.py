@@ -132,7 +132,10 @@ class World(TorchVectorEnv):
         result: dict[str, Any] = {
             name: reward.clone() for name in self.requested if name.startswith("reward.")
         }
-        if self._may_end():
+        may_end = self._may_end()
+        if self.episode_steps is not None:  # all end together, and none terminates
+            terminated, truncated = self._uniform[False], self._uniform[may_end]
+        if may_end:
             ended = terminated | truncated
             result.update(
                 final_obs=observations, _final_obs=ended, final_info=facts, _final_info=ended.clone()
