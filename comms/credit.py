@@ -213,7 +213,8 @@ class Outliers:
     def clip(self, delta: Tensor) -> Tensor:
         """Return gradients [B, size] with outliers clipped, and update the running median."""
         if delta.device.type != "cpu":
-            self._on_device = self._on_device or BundledOutliers([self])
+            self.keep_on_device()
+        if self._on_device is not None:
             return self._on_device.clip(delta)
         lengths = delta.norm(dim=1)
         middle = float(lengths[lengths > 0].median()) if lengths.any() else 0.0
@@ -228,6 +229,19 @@ class Outliers:
             return delta
         self.clip_count += over
         return clipped(delta, limit)
+
+    def keep_on_device(self) -> None:
+        """Keep the state where the gradients are, so that clipping does not wait for them."""
+        self._on_device = self._on_device or BundledOutliers([self])
+
+    def values(self) -> list[Tensor]:
+        """Return the state that is kept on the device, without a copy of a tensor; none where it is not."""
+        return [] if self._on_device is None else self._on_device.values()
+
+    def load_values(self, values: Sequence[Tensor]) -> None:
+        """Load `values`; the tensors are used as they are."""
+        if self._on_device is not None:
+            self._on_device.load_values(values)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a fork or checkpoint needs."""
@@ -271,6 +285,17 @@ class BundledOutliers:
         )
         for one, median, batches, clip_count in state:
             one.median, one.batches, one.clip_count = median if batches else None, batches, clip_count
+
+    def keep_on_device(self) -> None:
+        """Do nothing: it is kept so."""
+
+    def values(self) -> list[Tensor]:
+        """Return the state, without a copy of a tensor."""
+        return [self.median, self.batches, self.clip_count]
+
+    def load_values(self, values: Sequence[Tensor]) -> None:
+        """Load `values`; the tensors are used as they are."""
+        self.median, self.batches, self.clip_count = values
 
     @property
     def clip_counts(self) -> Tensor:

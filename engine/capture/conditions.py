@@ -56,8 +56,6 @@ def _obstacles(system: System) -> Iterator[str]:
         if not agent.learner.network.pure:
             yield f"agent '{name}' is a module of a user's"
     for name, channel in system.channels.items():
-        if channel.outliers is not None:
-            yield f"channel {name}: returned gradients of states are clipped by what came before"
         if not channel.scale.constant:
             yield f"channel {name}: its scale has a schedule"
     for place, owner in [

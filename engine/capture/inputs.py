@@ -10,7 +10,7 @@ from torch import Tensor
 
 from antiphon.engine.capture.recorder import NotRecordable
 from antiphon.engine.core.environment import EnvironmentRunner
-from antiphon.engine.core.records import EpisodeEnds
+from antiphon.engine.core.records import EpisodeEnds, StepSignals
 
 __all__ = ["NumberLog", "Numbers", "StaticInputs", "StepInput", "inputs_of"]
 
@@ -22,12 +22,24 @@ class StepInput:
     Attributes:
         known: Signals by name, as they are known at the tick.
         later: Those that are known after it.
+        uniform: Of the masks among both: see `StepSignals`.
         ends: Which episodes end.
     """
 
     known: dict[str, Tensor]
     later: dict[str, Tensor]
+    uniform: dict[str, bool]
     ends: EpisodeEnds
+
+    def at_tick(self, step: int) -> StepSignals:
+        """Return the signals of a step as they are known at its tick."""
+        uniform = {name: value for name, value in self.uniform.items() if name in self.known}
+        return StepSignals(step, dict(self.known), uniform)
+
+    def complete(self, signals: StepSignals) -> None:
+        """Add what is known after the tick."""
+        signals.signals.update(self.later)
+        signals.uniform.update(self.uniform)
 
 
 def inputs_of(world: EnvironmentRunner, steps: int) -> list[StepInput]:
@@ -38,7 +50,7 @@ def inputs_of(world: EnvironmentRunner, steps: int) -> list[StepInput]:
         known = dict(signals.signals)
         ends = world.advance(None)
         later = {name: value for name, value in signals.signals.items() if name not in known}
-        found.append(StepInput(known, later, ends))
+        found.append(StepInput(known, later, dict(signals.uniform), ends))
     return found
 
 
@@ -54,6 +66,7 @@ class StaticInputs:
             StepInput(
                 {name: value.clone() for name, value in one.known.items()},
                 {name: value.clone() for name, value in one.later.items()},
+                one.uniform,
                 one.ends,
             )
             for one in inputs
@@ -66,7 +79,7 @@ class StaticInputs:
     def fits(self, inputs: Sequence[StepInput]) -> bool:
         """Return whether other inputs have the same signals and ends."""
         return all(
-            mine.ends == other.ends
+            (mine.ends, mine.uniform) == (other.ends, other.uniform)
             and list(mine.known) == list(other.known)
             and list(mine.later) == list(other.later)
             for mine, other in zip(self.inputs, inputs, strict=True)

@@ -23,7 +23,6 @@ from antiphon.engine.capture.conditions import obstacle_of, period_of
 from antiphon.engine.capture.inputs import NumberLog, Numbers, StaticInputs, StepInput, inputs_of
 from antiphon.engine.capture.loop_state import LoopState, Snapshot
 from antiphon.engine.capture.recorder import CudaGraphRecorder, NotRecordable, Recorder
-from antiphon.engine.core.records import StepSignals
 from antiphon.engine.step.backends import StackedBackend
 from antiphon.engine.step.report import AgentReport
 from antiphon.errors import ScenarioError
@@ -241,9 +240,9 @@ class CapturedLoop:
         backend, means = self._backend, self._state.means
         with numbers_from(numbers or NumberLog()):
             for step, one in enumerate(inputs, first):
-                signals = StepSignals(step, dict(one.known))
+                signals = one.at_tick(step)
                 backend.tick(step, signals, keep=False)
-                signals.signals.update(one.later)
+                one.complete(signals)
                 backend.cut(step, one.ends)
                 means.add(AgentReport(backend.learn(step), backend.stacked))
 

@@ -43,7 +43,7 @@ def _is_number(leaf: Any) -> bool:
 def _kind(leaf: Any) -> Any:
     """What two leaves of the same place have in common at every period."""
     if isinstance(leaf, Tensor):
-        return "tensor", tuple(leaf.shape), leaf.dtype
+        return "tensor", tuple(leaf.shape), leaf.dtype, leaf.device
     return "number" if _is_number(leaf) else leaf
 
 
@@ -103,6 +103,11 @@ class LoopState:
         models = [model for channel in system.channels.values() for model in channel.models]
         found: list[Any] = [*(agent.learner for agent in system.owners().values()), *models]
         self._guard = backend.divergence.guard
+        clipped = [channel for channel in system.channels.values() if channel.outliers is not None]
+        self._outliers = [channel.outliers for channel in clipped if channel.outliers is not None]
+        self._unclipped = {
+            channel.name: torch.full((len(channel.members),), -1, device=system.device) for channel in clipped
+        }
         self._zeros: dict[tuple[str, ...], Any] = {}
         self._owners: list[Learner | StackedLearner | TrainedParameters | StackedParameters] = found
 
@@ -120,12 +125,16 @@ class LoopState:
     def read(self) -> Snapshot:
         """Return the state as it is now."""
         tree = messages(self.backend.system)
-        tree["moments"] = [[shared.step, dict(shared.signals)] for shared in tree["moments"]]
+        tree["moments"] = [
+            [shared.step, dict(shared.signals), dict(shared.uniform)] for shared in tree["moments"]
+        ]
         return Snapshot(
             {
                 "messages": tree,
                 "buffers": [dict(owner.buffers) for owner in self._owners],
                 "guard": None if self._guard is None else self._guard.values(),
+                "outliers": [outliers.values() for outliers in self._outliers],
+                "first_clips": self._unclipped | self.backend.predictor_trainer.first_clips,
             },
             {"means": list(self._sums().items()), "updates": [*map(_updates, self._owners)]},
         )
@@ -145,12 +154,18 @@ class LoopState:
     def load(self, snapshot: Snapshot) -> None:
         """Load a state; its tensors are used as they are, and open windows are replayed from their tapes."""
         system, stamps = self.backend.system, snapshot.stamps
-        all_signals = [StepSignals(step, dict(signals)) for step, signals in stamps["messages"]["moments"]]
+        all_signals = [
+            StepSignals(step, dict(signals), dict(uniform))
+            for step, signals, uniform in stamps["messages"]["moments"]
+        ]
         for owner, buffers in zip(self._owners, stamps["buffers"], strict=True):
             owner.buffers = dict(buffers)
         load_messages(system, {**stamps["messages"], "moments": all_signals})
         if self._guard is not None:
             self._guard.load_values(stamps["guard"])
+        for outliers, values in zip(self._outliers, stamps["outliers"], strict=True):
+            outliers.load_values(values)
+        self.backend.predictor_trainer.first_clips = dict(stamps["first_clips"])
         self.means.load_sums({tuple(names): tuple(sums) for names, sums in snapshot.counters["means"]})
         for owner, updates in zip(self._owners, snapshot.counters["updates"], strict=True):
             _load_updates(owner, updates)

@@ -206,7 +206,7 @@ class Guard:
 
     def in_place(self) -> list[Tensor]:
         """Return the tensors that a step changes in place."""
-        return [*self.skip, self._sound, self._steps]
+        return [self.skip.flag, self.skip.count, self._sound, self._steps]
 
     def values(self) -> dict[str, Any]:
         """Return what a step replaces, without a copy of a tensor."""

@@ -38,6 +38,8 @@ def held(name: str, values: dict[str, Any], steps: int) -> CapturedLoop:
     scenario, loop = resolved(name, values), CapturedLoop(DispatchRecorder)
     plain = Simulation(scenario, seed=3)
     captured = Simulation(scenario, seed=3, capture=loop)
+    if any(channel.outliers is not None for channel in plain.backend.system.channels.values()):
+        plain.backend.check_later()  # on a CPU clipping has other last bits elsewhere
     for simulation in (plain, captured):
         simulation.run(steps)
     assert_same(captured, plain)
@@ -49,7 +51,7 @@ def held(name: str, values: dict[str, Any], steps: int) -> CapturedLoop:
 
 @pytest.mark.parametrize("name", QUICK)
 def test_replayed_periods_of_a_library_scenario(name: str) -> None:
-    loop = held(name, {}, steps=60 if name == "clockwork" else 40)
+    loop = held(name, {}, steps=100 if name == "clockwork" else 40)
     assert loop.obstacle is None
     assert loop.replayed >= 2
 
