@@ -1,7 +1,7 @@
 # `make` alone lists what there is. Every target sets up .venv by itself, once.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run quick test fuzz soak other-cpu check format docs data-test lowest audit
+.PHONY: help setup run quick test fuzz soak other-cpu gpu check format docs data-test lowest audit
 
 # The first Python that is new enough; PYTHON=... on the command line chooses another.
 PYTHON ?= $(firstword $(shell for name in python3 python3.13 python3.12 python3.11; do \
@@ -55,6 +55,12 @@ other-cpu: export MKL_CBWR = COMPATIBLE
 other-cpu: export OPENBLAS_CORETYPE = Haswell
 other-cpu: $(STAMP) ## run the tests that compare numbers as on a processor of another kind (without AVX-512)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/numerics tests/contracts tests/comms tests/telemetry
+
+gpu: $(STAMP) ## run the tests and the benchmarks that need a GPU (8 minutes), write benchmarks/results/gpu-<device>.json
+	@$(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \
+		|| { echo "make gpu: torch finds no CUDA device on this machine" >&2; exit 2; }
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m gpu
+	@$(BIN)/python benchmarks/gpu.py --save
 
 check: $(STAMP) ## everything to run before a commit: format, lint, types, tests
 	$(BIN)/ruff format --check .

@@ -13,7 +13,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -297,6 +297,16 @@ def made(point: str, kind: Any, options: Mapping[str, Any], *, factory: bool = F
     return call_factory(source, name_of(kind), **sizes, **options)
 
 
+def _signature(factory: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature of a factory; that of a class is read once, as thousands of agents may have objectives of it."""
+    return _class_signature(factory) if isinstance(factory, type) else inspect.signature(factory)
+
+
+@lru_cache(maxsize=64)
+def _class_signature(factory: type) -> inspect.Signature:
+    return inspect.signature(factory)
+
+
 def call_factory(factory: Callable[..., Any], name: str, /, **arguments: Any) -> Any:
     """Return a factory's result.
 
@@ -304,7 +314,7 @@ def call_factory(factory: Callable[..., Any], name: str, /, **arguments: Any) ->
         ScenarioError: It does not take these arguments, or fails.
     """
     try:
-        inspect.signature(factory).bind(**arguments)
+        _signature(factory).bind(**arguments)
     except TypeError as error:
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         raise ScenarioError(f"{name} cannot be called as {name}({given}): {error}") from None

@@ -7,6 +7,7 @@ Contestants, all in one process with the same settings of malloc, their turns in
 - `plain_loop`: a loop over `nn.Module`s with default Adam (`baselines/ring_loop.py`), `plain_loop_fused`: with fused Adam;
 - `stacked`: the best program stacked by hand for exactly this case (`baselines/ring_stacked.py`), its gradients written
   out, `stacked_autograd`: the same with autograd's; in chunks of agents chosen by a short timing (variant `base` only);
+- `stacked_captured`: the first of these with all agents at once, six of its steps as one CUDA graph (`--device cuda` only);
 - `jax`: the same ring in JAX, vmapped and jitted, in a process of its own, chunks chosen likewise (`baselines/ring_jax.py`,
   variant `base` only); `--jax PYTHON` names an interpreter that has it (`pip install jax`), and without one it is left out.
 
@@ -44,11 +45,21 @@ from ring import BATCH, VARIANTS, draws, examples, parameters, periods, ring, si
 from roofline import limit, rates, through_memory
 from served import Served
 
-CONTESTANTS = ("reference", "plain_loop", "plain_loop_fused", "stacked", "stacked_autograd", "jax")
+CONTESTANTS = (
+    "reference",
+    "plain_loop",
+    "plain_loop_fused",
+    "stacked",
+    "stacked_autograd",
+    "stacked_captured",
+    "jax",
+)
 CHUNKS = (32, 64, 128, 256)
 JAX_CHUNKS = (0, 32, 128)
 """0: all agents at once."""
 JAX_SETTINGS = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"}
+ROTATION = 6
+"""Steps after which the buffers of the program stacked by hand are where they were: three of messages, two of gradients."""
 TOLERANCE = 1e-4
 _CHECKED = 12
 """Steps: all patterns of four periods."""
@@ -114,6 +125,41 @@ def _programs(agents: int, variant: str, weights: dict[str, Tensor]) -> dict[str
     return found
 
 
+class Captured:
+    """The program stacked by hand as a CUDA graph, replayed once its batches have been copied in.
+
+    Args:
+        program: On a CUDA device.
+        batches: Taken in turn, one a call.
+    """
+
+    def __init__(self, program: RingStacked, batches: Sequence[tuple[Tensor, Tensor]]) -> None:
+        self._batches = batches
+        self._next = 0
+        self._slots = [[each.clone() for each in batches[0]] for _ in range(ROTATION)]
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):  # what is made once is made before the recording
+            for slot in self._slots:
+                program.step(*slot)
+        torch.cuda.current_stream().wait_stream(aside)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            for slot in self._slots:
+                program.step(*slot)
+
+    def __call__(self) -> None:
+        """Hand over the batch of a step; the last one of a rotation takes its steps."""
+        place = self._next % ROTATION
+        for slot, each in zip(
+            self._slots[place], self._batches[self._next % len(self._batches)], strict=True
+        ):
+            slot.copy_(each)
+        self._next += 1
+        if place == ROTATION - 1:
+            self._graph.replay()
+
+
 class Jax:
     """The ring in JAX, in a process of its own.
 
@@ -130,7 +176,7 @@ class Jax:
         double = weights["w1"].dtype == torch.float64
         self.served = Served(
             [python, str(Path(__file__).parent / "baselines" / "ring_jax.py")],
-            {**JAX_SETTINGS, "JAX_PLATFORMS": device, "JAX_ENABLE_X64": str(int(double))},
+            {**JAX_SETTINGS, "JAX_PLATFORMS": torch.device(device).type, "JAX_ENABLE_X64": str(int(double))},
         )
         self._folder = TemporaryDirectory()
         self._arrays = {name: tensor.cpu().numpy() for name, tensor in weights.items()}
@@ -165,9 +211,10 @@ class Jax:
         self._folder.cleanup()
 
 
-def has_jax(python: str) -> bool:
-    """Return whether an interpreter can import JAX."""
-    return subprocess.run([python, "-c", "import jax"], capture_output=True, check=False).returncode == 0
+def has_jax(python: str, device: str) -> bool:
+    """Return whether an interpreter can import JAX, and it finds a device of the kind."""
+    program = f"import jax; jax.devices({torch.device(device).type!r})"
+    return subprocess.run([python, "-c", program], capture_output=True, check=False).returncode == 0
 
 
 def check(
@@ -242,13 +289,18 @@ def row(
         elif name.startswith("plain_loop"):
             loop = RingLoop(weights, periods(agents, variant), fused=name.endswith("fused"))
             contestants[name] = Fed(loop, drawing, device)
-        elif name.startswith("stacked") and variant == "base":
+        elif name == "stacked_captured" and variant == "base" and device != "cpu":
+            program = RingStacked(weights, BATCH, agents, written=True)
+            contestants[name] = Captured(program, fed_batches(device))
+        elif name in ("stacked", "stacked_autograd") and variant == "base":
             contestants[name], found[f"chunk_{name}"] = stacked(weights, name == "stacked", device, clock)
         elif name == "jax" and variant == "base":
             jax = Jax(weights, fed_batches(device), python, device)
             found["chunk_jax"], found["jax"] = jax.fastest()
             contestants[name] = jax.served
     multiple = dict.fromkeys(contestants, 12 if variant == "periods" else 1)
+    if "stacked_captured" in contestants:
+        multiple["stacked_captured"] = ROTATION
     limits = rates(device)
     times = timed(
         {**contestants, **limits}, rounds, multiple=dict.fromkeys(limits, 1) | multiple, clock=clock
@@ -322,8 +374,9 @@ def main() -> None:
     if variant != "base":
         result["benchmark"] += f"-{variant}"
     against = arguments.against.split(",")
-    if "jax" in against and not has_jax(arguments.jax):
-        print(f"jax: {arguments.jax} cannot import it; left out (pip install jax)", file=sys.stderr)
+    if "jax" in against and not has_jax(arguments.jax, device):
+        why = f"{arguments.jax} cannot import it, or it finds no {device}"
+        print(f"jax: left out: {why} (pip install jax)", file=sys.stderr)
         against.remove("jax")
     python = arguments.jax if "jax" in against else None
     if arguments.check:

@@ -23,7 +23,7 @@ import torch
 
 import antiphon
 from antiphon.engine.simulation import Simulation
-from antiphon.errors import AntiphonError
+from antiphon.errors import AntiphonError, DataError
 from antiphon.nets.memory import keep_memory
 from antiphon.scenarios import library_names, load
 
@@ -34,7 +34,7 @@ from ring import simulate
 from served import Served, serve
 
 DEMAND = 1.03
-_SECONDS = 0.1
+_SECONDS = 0.06
 """Of a turn; a scenario whose step takes longer has one step, or one window, in it."""
 _BUDGET, _FEWEST = 20.0, 5
 """Seconds of turns after which a slow scenario has no more, and the rounds that each has."""
@@ -60,11 +60,9 @@ class Worker:
     def _load(self, name: str, variant: str | None, settings: dict[str, str]) -> dict[str, Any]:
         if self.simulation is not None:
             self.simulation.close()
+            self.simulation = None
         try:
-            if settings:
-                scenario = load(name).resolve(variant, settings)
-            else:
-                scenario, _ = scenario_of(name, variant)
+            scenario = load(name).resolve(variant, settings)
             self.simulation = simulate(scenario, "cohort")
         except AntiphonError as error:
             return {"missing": str(error)}
@@ -91,7 +89,12 @@ def measure(
         settings: Of its parameters.
         rounds: At most.
     """
-    found: dict[str, Any] = {"scenario": name, "variant": variant, "set": settings}
+    found: dict[str, Any] = {"scenario": name, "variant": variant}
+    try:
+        settings = scenario_of(name, variant)[1] | settings
+    except DataError as error:
+        return {**found, "missing": str(error)}
+    found["set"] = settings
     answers = {
         each: one.request(scenario=name, variant=variant, settings=settings) for each, one in workers.items()
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import agents_scaling, interleaved, roofline, versions
+from benchmarks import agents_scaling, gpu, interleaved, roofline, versions
 
 SERVED = """
 import sys
@@ -53,7 +53,47 @@ def test_jax_computes_what_the_backend_does() -> None:
 
 
 def test_an_interpreter_without_jax() -> None:
-    assert not agents_scaling.has_jax("false")
+    assert not agents_scaling.has_jax("false", "cpu")
+
+
+def test_the_buffers_of_the_stacked_program_are_back_in_place_after_a_rotation() -> None:
+    weights = agents_scaling.parameters(agents_scaling.simulate(agents_scaling.ring(3), "cohort"))
+    program = agents_scaling.RingStacked(weights, agents_scaling.BATCH, 3, written=True)
+    batch = agents_scaling.fed_batches("cpu")[0]
+    places = []
+    for _ in range(agents_scaling.ROTATION + 1):
+        kept = (program.older, program.old, program.new, program.back, program.returned)
+        places.append([each.data_ptr() for each in kept])
+        program.step(*batch)
+    assert places.index(places[-1]) == 0
+    assert places[-1] not in places[1:-1]
+
+
+def test_figures_of_a_device_and_what_is_demanded_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "_TURN", 0.0)
+    found = gpu.measure("cpu", (8,), ("hyperplane",), "false", rounds=2)
+    assert max(found["deviation"].values()) < 1e-10
+    assert [ring["agents"] for ring in found["rings"]] == [8]
+    assert found["rings"][0]["ratio_plain_loop_fused"] > 0
+    assert found["library"][0]["ratio_cpu"] > 0
+    assert found["left_out"].keys() == {"jax"}
+    assert all(
+        demand["met"] is None for demand in found["demands"]
+    )  # of 16 and 1,024 agents, of a corporation
+
+
+def test_demands_on_a_gpu_are_met_or_missed() -> None:
+    many = {
+        "ms_per_step": 0.9,
+        "ratio_stacked_captured": 0.5,
+        "ratio_plain_loop_fused": 400.0,
+        "share_of_bandwidth": 0.4,
+    }
+    rings = {16: {"ms_per_step": 0.2}, 1024: many}
+    found = {each["figure"]: each for each in gpu.demands(rings, {"corporation": {"ratio_cpu": 3.0}})}
+    met = {figure for figure, each in found.items() if each["met"]}
+    assert found.keys() - met == {"ring of 1,024 / stacked by hand, captured", "ring of 1,024 / ring of 16"}
+    assert found["ring of 1,024 / ring of 16"]["value"] == 4.5
 
 
 def test_the_limit_is_the_sum_of_its_terms_and_grows_with_the_agents() -> None:

@@ -112,6 +112,8 @@ ALIKE = (
 )
 """Scenarios that differ from others in data and size alone: interrupted once, not twice."""
 
+GPU = "cuda"
+
 
 def cases() -> Iterator[Any]:
     for name, template in catalogue().items():
@@ -215,6 +217,38 @@ def test_saved_loaded_and_gone_on_to_the_same_bits(name: str, values: dict[str, 
         for simulation in (first, loaded, twin):
             simulation.run(steps - early)
             assert_same(simulation, unbroken)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("name", "values"), CASES)
+def test_a_gpu_learns_what_the_cpu_does(name: str, values: dict[str, Any]) -> None:
+    """In float64, whose rounding alone differs between the devices."""
+    both = [
+        Simulation(resolved(name, values), seed=3, device=device, dtype=torch.float64)
+        for device in ("cpu", GPU)
+    ]
+    before = learned(both[0])
+    for simulation in both:
+        simulation.run(42)
+    host, device = map(learned, both)
+    assert host.keys() == device.keys() == before.keys()
+    assert any(not torch.equal(value, before[place]) for place, value in host.items())
+    for place, value in host.items():
+        assert torch.dist(device[place], value) <= 1e-6 * torch.dist(value, before[place]) + 1e-9, place
+
+
+def learned(simulation: Simulation) -> dict[str, torch.Tensor]:
+    """Copies of all parameters, on the CPU, by place."""
+    system = simulation.system
+    found = {name: agent.learner.parameters for name, agent in system.agents.items()}
+    for name, channel in system.channels.items():
+        if channel.predictor is not None:
+            found[name] = channel.predictor.parameters
+    return {
+        f"{name}/{key}": value.detach().cpu().clone()
+        for name, each in found.items()
+        for key, value in each.items()
+    }
 
 
 @pytest.mark.parametrize(("name", "values"), WATCHED)

@@ -64,11 +64,17 @@ def delayed(count: int) -> tuple[list[tuple[int, int]], dict[str, Any], dict[str
     return arcs, {}, {"size": 4, "coupling": "delayed", "link": {"delay": 1}}
 
 
+def rings(count: int) -> tuple[list[tuple[int, int]], dict[str, Any], dict[str, Any]]:
+    """Rings of eight, in which every path has filled after as many steps."""
+    arcs = [(i, i // 8 * 8 + (i + 1) % 8) for i in range(count)]
+    return arcs, {}, {"size": 4, "link": {"delay": 1}}
+
+
 def star(count: int) -> tuple[list[tuple[int, int]], dict[str, Any], dict[str, Any]]:
     return [(0, i) for i in range(1, count)], {}, {"size": 4}
 
 
-KINDS = [regular, chain, locked, tied, delayed, star]
+KINDS = [regular, chain, locked, tied, delayed, rings, star]
 
 
 def simulate(kind: Callable[[int], Any], count: int) -> Simulation:
@@ -98,3 +104,19 @@ def test_no_function_is_called_more_often_per_agent_where_there_are_more(kind: C
     few, many = (calls(lambda count=count: simulate(kind, count)) for count in (FEW, TIMES * FEW))
     assert sum(few.values()) > 100 * FEW
     assert_linear(few, many)
+
+
+def test_evaluation_calls_no_function_more_often_per_agent_where_there_are_more() -> None:
+    few, many = (calls(simulate(rings, count).evaluate) for count in (FEW, TIMES * FEW))
+    assert sum(few.values()) > 100 * FEW
+    assert_linear(few, many)
+
+
+def test_a_class_is_inspected_once_for_all_agents() -> None:
+    simulate(regular, FEW)
+    inspected = [
+        name
+        for name in calls(lambda: simulate(regular, 2 * FEW))
+        if "inspect.py" in name and "signature" in name
+    ]
+    assert not inspected

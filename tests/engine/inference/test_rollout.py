@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
 from antiphon.engine.core.records import AgentTick
+from antiphon.engine.core.system import System
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import EnvironmentRollout, filled
 from antiphon.engine.simulation import Simulation
@@ -281,3 +284,74 @@ def test_who_learns_no_more_is_judged_and_heard_as_the_links_go() -> None:
         assert rollout.scores["a"].count == 15
     assert alive == {"perfect": [True] * 3, "as_run": [False] * 3}
     assert simulation.system.agents["a"].agent_disabled
+
+
+def rests_on(system: System, steps: int) -> dict[str, list[set[tuple[str, int]]]]:
+    """By agent: of each of its ticks, agents and steps of all ticks that it rests on through messages."""
+    found: dict[str, dict[int, set[tuple[str, int]]]] = {name: {} for name in system.agents}
+    for step in range(steps):
+        for name in system.schedule.ticks(step):
+            behind = {(name, step)}
+            for channel in system.agents[name].incoming:
+                behind |= {
+                    tick for stamp in channel.mailbox.due(step)[-1:] for tick in found[channel.sender][stamp]
+                }
+            found[name][step] = behind
+    return {name: list(ticks.values()) for name, ticks in found.items()}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_on_a_cycle_a_path_has_filled_once_a_tick_rests_on_everybody(seed: int) -> None:
+    generator = random.Random(seed)
+    count = 7
+    agents = {
+        f"n{i}": {
+            "observes": ["image"],
+            "network": {"kind": "mlp", "hidden": [3]},
+            "objective": {"kind": "classification", "target": "label"},
+            "clock": {"period": generator.choice([1, 2, 3])},
+        }
+        for i in range(count)
+    }
+    arcs = {(i, (i + 1) % count) for i in range(count)}  # one cycle through all, and chords
+    arcs |= {tuple(generator.sample(range(count), 2)) for _ in range(4)}
+    channels = [
+        {
+            "from": f"n{a}",
+            "to": f"n{b}",
+            "size": 2,
+            "coupling": "detached",
+            "link": {"delay": generator.choice([1, 2, 5]), "rate": generator.choice([1.0, 0.5])},
+        }
+        for a, b in sorted(arcs)
+    ]
+    system = Simulation(scenario_of(agents, channels)).system
+    found = filled(system)
+    for name, ticks in rests_on(system, max(found.values()) + 1).items():
+        clock = system.agents[name].clock
+        full = [{agent for agent, _ in behind} == set(agents) for behind in ticks]
+        assert found[name] == clock.step(full.index(True))
+
+
+def test_what_ticks_rest_on_is_kept_no_longer_than_somebody_reads_it() -> None:
+    def ring(count: int) -> System:
+        agent = {
+            "observes": ["image"],
+            "network": {"kind": "mlp", "hidden": [2]},
+            "objective": {"kind": "classification", "target": "label"},
+        }
+        link = {"size": 2, "coupling": "detached", "link": {"delay": 1}}
+        channels = [{"from": f"n{i:03}", "to": f"n{(i + 1) % count:03}", **link} for i in range(count)]
+        return Simulation(scenario_of({f"n{i:03}": agent for i in range(count)}, channels)).system
+
+    peaks = []
+    for count in (
+        48,
+        192,
+    ):  # in the larger one a tick rests on four times as many, and there are 16 times as many ticks
+        system = ring(count)
+        tracemalloc.start()
+        assert set(filled(system).values()) == {count - 1}
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 5 * peaks[0]

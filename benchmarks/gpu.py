@@ -1,0 +1,159 @@
+"""What a GPU makes of the ring and of the library: every figure that is demanded of one.
+
+- The ring (`ring.py`) of 16, 256 and 1,024 agents beside a loop over `nn.Module`s, the programs stacked by hand, one of them as a
+  CUDA graph, and JAX where it is there and finds the device; `share_of_bandwidth` is of a copy's (`agents_scaling.py`).
+- Every library scenario on the GPU and on the CPU, one thread: wall clock, turns interleaved. What lacks its data, or its
+  time (five minutes for all), is left out, and named.
+
+Run: `make gpu`, or `python benchmarks/gpu.py --save`, which writes `results/gpu-<device>.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from antiphon.errors import DataError
+from antiphon.scenarios import library_names
+
+sys.path.insert(0, str(Path(__file__).parent))
+from agents_scaling import check, has_jax, row
+from interleaved import clock_of, finish, parsed, ratio, table, timed
+from library_overhead import scenario_of, steps_of
+from ring import simulate
+
+SIZES = (16, 256, 1024)
+AGAINST = ("plain_loop_fused", "stacked", "stacked_autograd", "stacked_captured", "jax")
+SECONDS = 300.0
+"""After which no further scenario is measured."""
+_TURN = 0.1
+
+
+def demands(
+    rings: Mapping[int, Mapping[str, Any]], library: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return what is demanded, with the figure that was measured; None: it was not.
+
+    Args:
+        rings: Figures by the number of agents.
+        library: Figures by scenario.
+    """
+    few, many = (rings.get(size, {}) for size in (SIZES[0], SIZES[-1]))
+    growth = many["ms_per_step"] / few["ms_per_step"] if few and many else None
+    captured = many.get("ratio_stacked_captured")
+    return [
+        _demand("ring of 1,024, ms per step", many.get("ms_per_step"), most=1.0),
+        _demand("ring of 1,024 / stacked by hand, captured", captured and 1 / captured, most=1.5),
+        _demand("loop over modules / ring of 1,024", many.get("ratio_plain_loop_fused"), least=300.0),
+        _demand("ring of 1,024, share of the bandwidth", many.get("share_of_bandwidth"), least=0.4),
+        _demand("ring of 1,024 / ring of 16", growth, most=4.0),
+        _demand("corporation, CPU / GPU", library.get("corporation", {}).get("ratio_cpu"), least=3.0),
+    ]
+
+
+def _demand(
+    name: str, value: float | None, *, least: float | None = None, most: float | None = None
+) -> dict[str, Any]:
+    met = None
+    if value is not None:
+        met = (least is None or value >= least) and (most is None or value <= most)
+    value = None if value is None else round(value, 3)
+    return {"figure": name, "value": value, "at_least": least, "at_most": most, "met": met}
+
+
+def measure_scenario(name: str, device: str, rounds: int) -> dict[str, Any]:
+    """Return the time of a step of a library scenario on a device, and the CPU's over it; DataError: its data are missing."""
+    scenario, settings = scenario_of(name, None)
+    both = {"gpu": simulate(scenario, "cohort", device=device), "cpu": simulate(scenario, "cohort")}
+    unit = steps_of(both["cpu"])
+    steps = {each: simulation.step for each, simulation in both.items()}
+    times = timed(steps, rounds, seconds=_TURN, multiple=unit, clock=clock_of(device))
+    value, edges = ratio(times, "cpu", "gpu")
+    for simulation in both.values():
+        simulation.close()
+    return {
+        "scenario": name,
+        "set": settings,
+        "agents": len(scenario.agents),
+        "ms_per_step": round(float(np.median(times["gpu"])) * 1e3, 3),
+        "ms_per_step_cpu": round(float(np.median(times["cpu"])) * 1e3, 3),
+        "ratio_cpu": value,
+        "interval_cpu": edges,
+    }
+
+
+def measure(
+    device: str, sizes: Sequence[int], names: Sequence[str], python: str, rounds: int
+) -> dict[str, Any]:
+    """Return all figures of a device.
+
+    Args:
+        device: Where.
+        sizes: Of the ring.
+        names: Of library scenarios.
+        python: An interpreter that may have JAX.
+        rounds: Turns of each contestant.
+    """
+    deadline = time.monotonic() + SECONDS
+    against = [name for name in AGAINST if name != "jax" or has_jax(python, device)]
+    deviation = check(min(sizes), "base", "cohort", device, python if "jax" in against else None)
+    rings = {size: row(size, "base", "cohort", device, against, python, rounds)[0] for size in sizes}
+    library: dict[str, dict[str, Any]] = {}
+    left_out = {} if "jax" in against else {"jax": f"{python} cannot import it, or it finds no {device}"}
+    for name in names:
+        if time.monotonic() > deadline:
+            left_out[name] = "no time"
+            continue
+        try:
+            library[name] = measure_scenario(name, device, rounds)
+        except DataError as error:
+            left_out[name] = str(error)
+    return {
+        "deviation": deviation,
+        "rings": list(rings.values()),
+        "library": list(library.values()),
+        "left_out": left_out,
+        "demands": demands(rings, library),
+    }
+
+
+def main() -> None:
+    """Parse arguments, measure, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--jax", default=sys.executable, metavar="PYTHON", help="an interpreter that has JAX")
+    arguments = parsed(parser, rounds=5)
+    if not torch.cuda.is_available():
+        print("gpu.py: torch finds no CUDA device on this machine", file=sys.stderr)
+        sys.exit(2)
+    torch.set_num_threads(1)
+    device = torch.cuda.get_device_name(arguments.device)
+    slug = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
+    # The scenario of a demand first, in case time runs out.
+    names = sorted(library_names(), key=lambda name: name != "corporation")
+    found = measure(arguments.device, SIZES, names, arguments.jax, arguments.rounds)
+    result = {"benchmark": f"gpu-{slug}", "device": device, "cuda": torch.version.cuda, **found}
+    ratios = [f"ratio_{name}" for name in (*AGAINST, "limit")]
+    lines = [
+        *table(found["rings"], ["agents", "ms_per_step", *ratios, "share_of_bandwidth"]),
+        "",
+        *table(found["library"], ["scenario", "agents", "ms_per_step", "ms_per_step_cpu", "ratio_cpu"]),
+        "",
+        *table(found["demands"], ["figure", "value", "at_least", "at_most", "met"]),
+        *(f"left out: {name}: {why}" for name, why in found["left_out"].items()),
+    ]
+    finish(result, arguments, lines)
+
+
+if __name__ == "__main__":
+    main()
