@@ -23,6 +23,7 @@ from antiphon.engine.capture.conditions import obstacle_of, period_of
 from antiphon.engine.capture.inputs import NumberLog, Numbers, StaticInputs, StepInput, inputs_of
 from antiphon.engine.capture.loop_state import LoopState, Snapshot
 from antiphon.engine.capture.recorder import CudaGraphRecorder, NotRecordable, Recorder
+from antiphon.engine.core.divergence import Guard
 from antiphon.engine.step.backends import StackedBackend
 from antiphon.engine.step.report import AgentReport
 from antiphon.errors import ScenarioError
@@ -144,6 +145,7 @@ class CapturedLoop:
         self.obstacle: str | None = None
         self.replayed = 0
         self._backend: StackedBackend | None = None
+        self._guard: Guard | None = None
         self._reached = 0
         """Steps taken, by the newest period; 0: the simulation has gone on from there."""
         self._periods = 0
