@@ -34,7 +34,7 @@ __all__ = ["CapturedLoop", "captured_loop"]
 _CHECKED = 2
 """Periods that are computed both ways: the recorded one, and the first that is replayed."""
 _ATTEMPTS = 8
-"""Periods that are looked at before the state has to repeat."""
+"""Periods that are taken step by step to see whether the state repeats, at most."""
 
 
 def captured_loop(
@@ -232,6 +232,7 @@ class CapturedLoop:
         elif recording is None and self._observation is not None and self._repeats(self._observation, step):
             self._record(self._observation, step, inputs)
         else:
+            self._recording = None
             self._observe(step, inputs)
 
     def _take_steps(
@@ -260,7 +261,7 @@ class CapturedLoop:
             counted = [b - a for a, b in zip(before.counts, after.counts, strict=True)]
             self._observation = _Observation(step, before.kinds, before.numbers, growth, counted, log)
         self._attempts += 1
-        if self._attempts > _ATTEMPTS and self._recording is None:
+        if self._attempts > _ATTEMPTS:
             self.obstacle = "its state does not repeat with the period of its schedule"
 
     def _repeats(self, observation: _Observation, step: int) -> bool:

@@ -131,6 +131,7 @@ class LoopState:
         tree["moments"] = [
             [shared.step, dict(shared.signals), dict(shared.uniform)] for shared in tree["moments"]
         ]
+        tree["quarantine"]["events"] = []  # noted where the device is waited for, and never within a period
         return Snapshot(
             {
                 "messages": tree,
@@ -163,7 +164,8 @@ class LoopState:
         ]
         for owner, buffers in zip(self._owners, stamps["buffers"], strict=True):
             owner.buffers = dict(buffers)
-        load_messages(system, {**stamps["messages"], "moments": all_signals})
+        quarantine = {**stamps["messages"]["quarantine"], "events": system.divergence.events}
+        load_messages(system, {**stamps["messages"], "quarantine": quarantine, "moments": all_signals})
         if self._guard is not None:
             self._guard.load_values(stamps["guard"])
         for outliers, values in zip(self._outliers, stamps["outliers"], strict=True):
