@@ -37,10 +37,12 @@ class CudaGraphRecorder:
     def record(self, work: Callable[[], None]) -> None:
         """Capture `work` as a graph, and launch it once."""
         torch.cuda.synchronize()
+        stream = torch.cuda.current_stream()
         try:
             with torch.cuda.graph(self._graph):
                 work()
         except RuntimeError as error:
+            torch.cuda.set_stream(stream)  # a capture that fails leaves its own
             line = (str(error) or type(error).__name__).splitlines()[0]
             raise NotRecordable(f"CUDA refuses to capture it: {line}") from error
         self._graph.replay()
