@@ -56,12 +56,12 @@ class LastRow(Recorder):
         self.row = {f"{figure.kind} {figure.name} {figure.metric}": figure.value for figure in rows}
 
 
-def scenario_of(name: str, variant: str) -> Scenario:
+def scenario_of(name: str, variant: str, smaller: Mapping[str, Any] = _SMALLER) -> Scenario:
     """Return a variant of a library scenario that is small and needs no data."""
     template = load(name)
     template = Template.from_yaml(template.text.replace(_MNIST, _DIGITS), name)
     own = {key: spec.default for key, spec in template.parameters.items()} | dict(template.variants[variant])
-    values = {key: value for key, value in _SMALLER.items() if key in own}
+    values = {key: value for key, value in smaller.items() if key in own}
     if own.get("data") != "cifar10":
         values.pop("data", None)
     return template.resolve(variant, values)

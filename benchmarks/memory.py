@@ -42,7 +42,7 @@ def needed(agents: int) -> dict[str, int]:
     }
 
 
-def _resident(key: str) -> int:
+def resident(key: str) -> int:
     """Return bytes of this process that the kernel calls VmRSS (now) or VmHWM (at its peak)."""
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith(f"{key}:"):
@@ -66,12 +66,12 @@ def watched(agents: int, backend: str) -> dict[str, Any]:
     with simulate(ring(2), backend) as small:
         small.run(steps=STEPS)
     reset = _forget_peak()
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     simulation = simulate(ring(agents), backend)
-    built = _resident("VmHWM")
+    built = resident("VmHWM")
     _forget_peak()
     simulation.run(steps=STEPS)
-    return {"before": before, "building": built, "stepping": _resident("VmHWM"), "reset": reset}
+    return {"before": before, "building": built, "stepping": resident("VmHWM"), "reset": reset}
 
 
 def measure(agents: int, backend: str) -> dict[str, Any]:

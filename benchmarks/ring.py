@@ -53,9 +53,10 @@ def examples() -> tuple[Tensor, Tensor]:
     return observed, wanted
 
 
-def ring(agents: int, variant: str = "base", delay: int = 1) -> Scenario:
-    """Return the scenario of a ring, whose messages take `delay` steps."""
+def ring(agents: int, variant: str = "base", delay: int = 1, length: int | None = None) -> Scenario:
+    """Return the scenario of a ring, whose messages take `delay` steps; `length`: of several rings of so many agents."""
     observed, wanted = examples()
+    length = length or agents
     width = len(str(agents - 1))
     names = [f"n{index:0{width}}" for index in range(agents)]  # sorted as numbered
     graph: nx.DiGraph[str] = nx.DiGraph()
@@ -71,7 +72,7 @@ def ring(agents: int, variant: str = "base", delay: int = 1) -> Scenario:
     for index, name in enumerate(names):
         graph.add_edge(
             name,
-            names[(index + 1) % agents],
+            names[index + 1 if (index + 1) % length and index + 1 < agents else index // length * length],
             size=SIZE,
             port=_PORT,
             norm="none",

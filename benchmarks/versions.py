@@ -3,7 +3,8 @@
 Each version runs in a process of its own, one thread, telemetry off; both simulate the same scenario from one seed, their turns
 (whole windows) alternate, and the process tells its CPU time. The figure is the median over rounds of this version's time over
 the other's, with a bootstrap interval; demanded is at most 1.03. `noise` is the same of this version over itself, measured
-in the same rounds by a third process: a figure within it says nothing.
+in the same rounds by a third process: a figure within it says nothing. `calls` counts what Python calls in a step, functions of
+torch among them: the same count twice is the same step, however busy the machine.
 The other version is a folder with its code: `git worktree add /tmp/older COMMIT`.
 Run: `python benchmarks/versions.py /tmp/older --json` (ANTIPHON_DATA names the folder with MNIST and text).
 """
@@ -12,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import cProfile
+import pstats
 import subprocess
 import sys
 import time
@@ -36,6 +39,8 @@ from served import Served, serve
 DEMAND = 1.03
 _SECONDS = 0.06
 """Of a turn; a scenario whose step takes longer has one step, or one window, in it."""
+_WARM_UP = 8
+"""Steps before calls are counted, and counted steps: whole windows, so many at least."""
 _BUDGET, _FEWEST = 20.0, 5
 """Seconds of turns after which a slow scenario has no more, and the rounds that each has."""
 ROOT = Path(__file__).parents[1]
@@ -48,14 +53,25 @@ class Worker:
         self.simulation: Simulation | None = None
 
     def __call__(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Load a scenario (`scenario`, `variant`, `settings`), or take steps (`steps`) and return their CPU seconds."""
+        """Load a scenario (`scenario`, `variant`, `settings`), or take steps and return their CPU seconds (`steps`) or calls (`counted`)."""
         if "scenario" in request:
             return self._load(request["scenario"], request["variant"], request["settings"])
         assert self.simulation is not None
+        if "counted" in request:
+            return {"calls": self._calls(request["counted"])}
         start = time.process_time()
         for _ in range(request["steps"]):
             self.simulation.step()
         return {"seconds": time.process_time() - start}
+
+    def _calls(self, steps: int) -> int:
+        assert self.simulation is not None
+        profile = cProfile.Profile()
+        profile.enable()
+        for _ in range(steps):
+            self.simulation.step()
+        profile.disable()
+        return int(pstats.Stats(profile).total_calls)
 
     def _load(self, name: str, variant: str | None, settings: dict[str, str]) -> dict[str, Any]:
         if self.simulation is not None:
@@ -102,6 +118,10 @@ def measure(
         if "missing" in answer:
             return {**found, "missing": f"{each}: {answer['missing']}"}
     unit = answers["this"]["unit"]
+    steps = unit * -(-_WARM_UP // unit)
+    for one in workers.values():
+        one.turn(steps)
+    calls = {each: one.request(counted=steps)["calls"] / steps for each, one in workers.items()}
     first = max(one.turn(unit) for one in workers.values())
     count = unit * max(1, round(_SECONDS / (first * unit)))
     rounds = min(rounds, max(_FEWEST, round(_BUDGET / (len(workers) * first * count))))
@@ -118,6 +138,8 @@ def measure(
         "noise_of_minima": round(least["again"] / least["this"], 3),
         "ms_per_step": round(float(np.median(times["this"])) * 1e3, 3),
         "ms_per_step_other": round(float(np.median(times["other"])) * 1e3, 3),
+        "calls": round(calls["this"], 1),
+        "calls_other": round(calls["other"], 1),
         "rounds": rounds,
         "steps_per_turn": count,
         "met": min(value, least["this"] / least["other"]) <= DEMAND,

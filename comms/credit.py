@@ -197,13 +197,19 @@ class Outliers:
         median: The running median; None before the first batch.
         batches: Batches it was taken from.
         clip_count: Samples clipped so far.
+
+    Args:
+        device: Of the gradients.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | str = "cpu") -> None:
         self.median: float | None = None
         self.batches = 0
         self.clip_count = 0
+        self.device = torch.device(device)
         self._on_device: BundledOutliers | None = None
+        if self.device.type != "cpu":
+            self.keep_on_device()
 
     @property
     def clip_counts(self) -> Tensor:
@@ -212,8 +218,6 @@ class Outliers:
 
     def clip(self, delta: Tensor) -> Tensor:
         """Return gradients [B, size] with outliers clipped, and update the running median."""
-        if delta.device.type != "cpu":
-            self.keep_on_device()
         if self._on_device is not None:
             return self._on_device.clip(delta)
         lengths = delta.norm(dim=1)
@@ -252,7 +256,8 @@ class Outliers:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state returned by `state_dict`."""
         self.median, self.batches, self.clip_count = state["median"], state["seen"], state["bites"]
-        self._on_device = None
+        if self._on_device is not None:
+            self._on_device.read_members()
 
 
 class BundledOutliers:
@@ -274,9 +279,10 @@ class BundledOutliers:
     def read_members(self) -> None:
         """Stack the members' state."""
         medians = [math.nan if one.median is None else one.median for one in self.members]
-        self.median = torch.tensor(medians, dtype=torch.float64)
-        self.batches = torch.tensor([one.batches for one in self.members])
-        self.clip_count = torch.tensor([one.clip_count for one in self.members])
+        device = self.members[0].device
+        self.median = torch.tensor(medians, dtype=torch.float64, device=device)
+        self.batches = torch.tensor([one.batches for one in self.members], device=device)
+        self.clip_count = torch.tensor([one.clip_count for one in self.members], device=device)
 
     def write_members(self) -> None:
         """Write the state to the members."""
@@ -308,10 +314,6 @@ class BundledOutliers:
         Args:
             members: [K] bool, the members with a returned gradient; None: all. The rows of the others are unchanged.
         """
-        if self.median.device != delta.device:
-            self.median, self.batches, self.clip_count = (
-                state.to(delta.device) for state in (self.median, self.batches, self.clip_count)
-            )
         lengths = delta.norm(dim=1).view(len(self.members), -1)
         middle = _lower_median(lengths).double()
         sound = (middle > 0) & (middle < math.inf)

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from antiphon.nets.memory import zero_pages
+
 __all__ = [
     "Members",
     "Optimiser",
@@ -41,6 +43,8 @@ def _laid_out(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> list
     ]
 
 
+_LARGE = 1 << 23
+"""Bytes from which memory is worth being left to the system until it is used."""
 _LINE = 64
 """Bytes that a kernel works on at once; what is left over of a tensor it computes in another way, to other last bits."""
 
@@ -50,6 +54,15 @@ def padded_zeros(shape: Sequence[int], like: Tensor) -> Tensor:
     count = torch.Size(shape).numel()
     line = _LINE // like.element_size()
     return like.new_zeros(-(-count // line) * line)[:count].view(*shape)
+
+
+def unwritten_zeros(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Return `padded_zeros` that on a CPU take memory only as they are written to, as moments are at the first step."""
+    count = torch.Size(shape).numel()
+    whole = -(-count * like.element_size() // _LINE) * _LINE
+    if like.device.type != "cpu" or whole < _LARGE:
+        return padded_zeros(shape, like)
+    return torch.frombuffer(zero_pages(whole), dtype=like.dtype)[:count].view(*shape)
 
 
 def whole_lines(tensor: Tensor) -> Tensor:
@@ -282,9 +295,8 @@ class Optimiser(_Settings):
     def __init__(self, kind: str, parameters: Sequence[Tensor], **settings: Any) -> None:
         super().__init__(kind, parameters, **settings)
         # Zeros without memory, for optimisers that are about to be stacked (`allocate`).
-        self.state = {
-            name: [p.new_zeros(()).expand(p.shape) for p in self.parameters] for name in self.moments
-        }
+        zeros = [p.new_zeros(()).expand(p.shape) for p in self.parameters] if self.moments else []
+        self.state = {name: list(zeros) for name in self.moments}
         self.lazy = bool(self.moments)
         if kind != "sgd":  # one count for all: every step updates every parameter
             device = self.parameters[0].device if self.parameters else "cpu"
@@ -371,7 +383,7 @@ class StackedOptimiser(_Settings):
                 raise ValueError(f"stack {i}: its members are not dense, one after the other")
         self.state = {
             name: [
-                padded_zeros(p.shape, p) if p.is_contiguous() else torch.zeros_like(p)
+                unwritten_zeros(p.shape, p) if p.is_contiguous() else torch.zeros_like(p)
                 for p in self.parameters
             ]
             for name in self.moments
@@ -405,9 +417,11 @@ class StackedOptimiser(_Settings):
         for name, tensors in stacked.state.items():
             for i, stack in enumerate(tensors):
                 for optimiser, view in zip(optimisers, stack.unbind(0), strict=True):
+                    if name != "steps" and optimiser.lazy:  # the stack is zero as it is
+                        optimiser.state[name][i] = view
+                        continue
                     own = optimiser.state[name][i]
-                    if name == "steps" or not optimiser.lazy:  # else the stack is zero as it is
-                        view.copy_(own)
+                    view.copy_(own)
                     own.data = view
         for optimiser in optimisers:
             optimiser.lazy = False

@@ -4,6 +4,7 @@ library's by name, a user's by the file's path.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -505,7 +506,7 @@ def load(name_or_path: str | Path) -> Template:
     path = Path(name_or_path)
     if isinstance(name_or_path, str) and name_or_path in library_names():
         return _of_library(_LIBRARY / f"{name_or_path}.yaml")
-    if path.suffix not in _SUFFIXES and path.parent == Path() and not path.is_file():
+    if path.suffix not in _SUFFIXES and path.parent == Path() and not os.path.isfile(path):
         known = suggest(str(name_or_path), library_names())
         raise ScenarioError(f"no scenario {str(name_or_path)!r}{known}")
     return Template.from_yaml(read_file(path), str(path))

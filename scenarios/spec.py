@@ -459,20 +459,25 @@ def _accepted_keys(spec: type[Spec]) -> frozenset[str]:
     return frozenset(name for field in spec.model_fields for name in _spellings(spec, field))
 
 
+@cache
+def _defaults(spec: type[Spec]) -> dict[str, Any]:
+    """The default values of a part's fields, to be compared with only; what is required has none."""
+    fields = spec.model_fields.items()
+    return {
+        name: info.get_default(call_default_factory=True) for name, info in fields if not info.is_required()
+    }
+
+
 def plain(spec: Spec) -> dict[str, Any]:
     """Return a part of a scenario as nested dicts and lists, without default values.
 
     Python objects (callables, environments) stay as they are.
     """
     data: dict[str, Any] = {}
-    always_written = spec.always_written()
-    for field, info in type(spec).model_fields.items():
+    always_written, defaults = spec.always_written(), _defaults(type(spec))
+    for field in type(spec).model_fields:
         value = getattr(spec, field)
-        if (
-            field in always_written
-            or info.is_required()
-            or value != info.get_default(call_default_factory=True)
-        ):
+        if field in always_written or field not in defaults or value != defaults[field]:
             data[_spellings(type(spec), field)[0]] = _plain_value(value)
     for key, value in (spec.model_extra or {}).items():
         data[key] = _plain_value(value)

@@ -111,6 +111,9 @@ def test_a_version_answers_for_a_scenario_and_for_one_it_lacks() -> None:
     found = worker({"scenario": "hyperplane", "variant": None, "settings": {}})
     assert found["unit"] >= 1
     assert worker({"steps": found["unit"]})["seconds"] > 0
+    calls = [worker({"counted": steps})["calls"] for steps in (8, 8, 16)]
+    assert calls[0] == calls[1]
+    assert calls[2] == pytest.approx(2 * calls[0], rel=0.01)
     missing = worker({"scenario": "hyperplane", "variant": "nothing", "settings": {}})
     assert "nothing" in missing["missing"]
 

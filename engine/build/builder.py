@@ -47,6 +47,7 @@ from antiphon.scenarios.ties import tied_agents
 
 __all__ = [
     "build",
+    "build_kinds",
     "build_to_look",
     "check_build",
     "chosen_device",
@@ -101,15 +102,13 @@ class _Builder:
         clocks = {name: agent.clock for name, agent in agents.items()}
         wiring = Wiring(self.scenario, self.env, shapes, agents, group_of, self.seed, self.device, self.dtype)
         channels: dict[str, Channel] = {}
-        built = set()
+        built: dict[Hashable, Channel] = {}
         for spec in sorted(specs, key=lambda channel: channel.order):
             kind = kinds.of_channel(spec, kind_of, group_of) if once else spec.name
-            if kind in built:
-                continue
-            built.add(kind)
-            channels[spec.name] = wiring.channel(spec)
-            connect(channels[spec.name], agents)
-            progress.advance()
+            if kind not in built:
+                built[kind] = channels[spec.name] = wiring.channel(spec)
+                progress.advance()
+            connect(built[kind], agents, (spec.sender, spec.receiver))
         self._trails(agents, channels)
         return System(
             agents,
@@ -173,7 +172,7 @@ class _Builder:
                 p_update=spec.p_update,
                 participation_seed=seed_for(self.seed, "update", spec.share or min(tied.get(name, (name,)))),
                 layout=FanIn(fan_in),
-                replicas=Replicas(device=self.device),
+                replicas=Replicas.alone(self.scenario.training.batch, self.device),
             )
             progress.advance()
         return agents
@@ -444,6 +443,22 @@ def build_to_look(scenario: Scenario, env: Description, dtype: torch.dtype = tor
         return build(scenario, env, seed=0, device=_META, dtype=dtype)
 
 
+def build_kinds(scenario: Scenario, env: Description, dtype: torch.dtype = torch.float32) -> System:
+    """Return a system without numbers in which agents of one kind have one learner, and channels of one kind are one.
+
+    Such a channel is entered at all agents that one of its kind joins. Where parameters are given, or a part needs those of
+    others, it is that of `build_to_look`, or all are made.
+
+    Raises:
+        ScenarioError: Something does not fit; the line names the place.
+    """
+    given = any(agent.layers is None or agent.weights for agent in scenario.agents.values())
+    if given or any(agent.aggregation for agent in scenario.agents.values()):
+        return build_to_look(scenario, env, dtype)
+    with _META:
+        return _Builder(scenario, env, 0, _META, dtype, once=True).build()
+
+
 def check_build(scenario: Scenario, env: Description) -> None:
     """Check that a scenario can be built: agents and channels of one kind once, and without numbers, as far as these are
     not given.
@@ -451,12 +466,7 @@ def check_build(scenario: Scenario, env: Description) -> None:
     Raises:
         ScenarioError: Something does not fit; the line names the place.
     """
-    given = any(agent.layers is None or agent.weights for agent in scenario.agents.values())
-    if given or any(agent.aggregation for agent in scenario.agents.values()):
-        build_to_look(scenario, env)
-        return
-    with _META:
-        _Builder(scenario, env, 0, _META, torch.float32, once=True).build()
+    build_kinds(scenario, env)
 
 
 def outline(scenario: Scenario, env: Description, width: int) -> int:

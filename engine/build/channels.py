@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from antiphon.agents.distributions import Distribution
 from antiphon.agents.network import OBJECTIVE, STATE, Tensors
@@ -63,15 +65,16 @@ def optimiser_of(spec: OptimiserSpec | None, scenario: Scenario) -> tuple[dict[s
     return settings, rate_of(spec.lr, spec.schedule, scenario)
 
 
-def connect(channel: Channel, agents: Mapping[str, Agent]) -> None:
-    """Enter a channel at the agents that it joins, as far as they are here."""
+def connect(channel: Channel, agents: Mapping[str, Agent], ends: tuple[str, str] | None = None) -> None:
+    """Enter a channel at the agents that it joins, as far as they are here; `ends`: at those that one of its kind joins."""
+    sender, receiver = ends or (channel.sender, channel.receiver)
     if channel.state:
-        agents[channel.sender].memory = channel
+        agents[sender].memory = channel
         return
-    if channel.sender in agents:
-        agents[channel.sender].outgoing.append(channel)
-    if channel.receiver in agents:
-        agents[channel.receiver].incoming.append(channel)
+    if sender in agents:
+        agents[sender].outgoing.append(channel)
+    if receiver in agents:
+        agents[receiver].incoming.append(channel)
 
 
 Shape = tuple[int, ...]
@@ -91,6 +94,11 @@ class Wiring:
     seed: int
     device: torch.device
     dtype: torch.dtype
+
+    @cached_property
+    def _zero(self) -> Tensor:
+        """What the zeros of all channels are views of, []."""
+        return torch.zeros((), dtype=self.dtype, device=self.device)
 
     def channel(self, spec: ChannelSpec) -> Channel:
         """Make a channel; ScenarioError where something does not fit."""
@@ -122,7 +130,7 @@ class Wiring:
             spec.coupling,
             ledger,
             Mailbox(ledger, aligns=not spec.state and self.agents[spec.receiver].align == spec.name),
-            torch.zeros((), dtype=self.dtype, device=self.device).expand(batch, torch.Size(shape).numel()),
+            self._zero.expand(batch, torch.Size(shape).numel()),
             batch,
             self._sampler(spec),
             predictor,
@@ -142,7 +150,7 @@ class Wiring:
         if spec.state and predictor is not None:
             channel.span = gradient.span
             channel.auxiliary = gradient.auxiliary
-            channel.outliers = Outliers() if predictor.needs_delta else None
+            channel.outliers = Outliers(channel.zeros.device) if predictor.needs_delta else None
         if spec.input is not None and spec.coupling in ("decoupled", "unlocked"):
             channel.input_context = self._signals(spec.input.context, INPUT_ENDS)
             channel.input_ends = tuple(name for name in spec.input.context if name in INPUT_ENDS)

@@ -452,7 +452,7 @@ class _Channels:
         settings["mailbox"] = Mailbox(ledger, first.mailbox.aligns)
         if stacked:
             settings["name"] = f"{first.name} and {len(members) - 1} more" if len(members) > 1 else first.name
-            settings["zeros"] = torch.cat([channel.zeros for channel in members])
+            settings["zeros"] = first.zeros.new_zeros(()).expand(len(members) * batch, first.size)
             ledger.name = settings["name"]
             settings["predictor"] = _models([c.predictor for c in members], batch)
             settings["input"] = _models([c.input for c in members], batch)

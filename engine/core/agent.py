@@ -141,7 +141,7 @@ class Agent:
             self.members = (self,)
             self.observed = tuple((name,) for name in self.observes)
             self.critics = tuple((name,) for name in self.critic)
-            self.replicas = Replicas(batch=self.batch, device=self.replicas.index.device)
+            self.replicas = Replicas.alone(self.batch, self.replicas.index.device)
             if self.p_update < 1.0:
                 self.participation_seeds = torch.tensor([self.participation_seed])
         self.names = tuple(member.name for member in self.members)

@@ -150,7 +150,7 @@ class Channel:
         assert self.mailbox.ledger is self.ledger
         if not self.members:
             self.members = (self,)
-            self.replicas = Replicas(batch=self.batch, device=self.zeros.device)
+            self.replicas = Replicas.alone(self.batch, self.zeros.device)
         self.names = tuple(member.name for member in self.members)
         self.sender_places = None if self.sender_index is None else self.sender_index.cpu()
         self.receiver_places = None if self.receiver_index is None else self.receiver_index.cpu()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -120,7 +121,7 @@ def members_and(a: Members, b: Members) -> Members:
 
 
 class Replicas:
-    """The replica of each member of a stack, and so which lanes of a signal are its own.
+    """The replica of each member of a stack, and so which lanes of a signal are its own; it does not change.
 
     Args:
         each: Replica of every member.
@@ -136,6 +137,12 @@ class Replicas:
         self.in_order = list(each) == list(range(count))
         self.index = torch.tensor(each, device=device)
         self._shared = self.members == self.count == 1
+
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def alone(batch: int, device: torch.device) -> Replicas:
+        """Return those of a single agent or channel: one for all of them."""
+        return Replicas(batch=batch, device=device)
 
     def by_member(self, signal: Tensor) -> Tensor:
         """A signal of all replicas, [replicas * B, …], by member, [members, B, …]."""

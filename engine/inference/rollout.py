@@ -473,7 +473,7 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
         coupling="detached",  # the real message is read, also where in training it never is
         ledger=ledger,
         mailbox=Mailbox(ledger, channel.mailbox.aligns),
-        zeros=channel.zeros.new_zeros(batch, channel.size),
+        zeros=channel.zeros.new_zeros(()).expand(batch, channel.size),
         predictor=None,
         context=(),
         ends=(),

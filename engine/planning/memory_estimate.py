@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Self
@@ -11,7 +11,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from antiphon.engine.build.builder import build_to_look, outline
+from antiphon.agents.learner import Learner
+from antiphon.engine.build.builder import build_kinds, build_to_look, outline
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.records import LearningGroup
 from antiphon.engine.core.system import System
@@ -117,11 +118,21 @@ def in_units(count: float) -> str:
 # --- what a system needs ---------------------------------------------------------------------------------
 
 
-def memory_of(system: System, costs: CostModel | None = None) -> MemoryEstimate:
-    """Return the memory of a system; its tensors may be on torch's meta device."""
+def memory_of(
+    system: System, costs: CostModel | None = None, learners: Collection[Learner] | None = None
+) -> MemoryEstimate:
+    """Return the memory of a system; its tensors may be on torch's meta device.
+
+    Args:
+        system: Built as a whole, or as `build_kinds` does.
+        costs: Of it.
+        learners: One for each agent or group of tied ones; None: as the system has them.
+    """
     costs = costs or CostModel(system)
-    learners = [agent.learner for agent in system.owners().values()]
-    models = [model for channel in system.channels.values() for model in channel.models]
+    if learners is None:
+        learners = [agent.learner for agent in system.owners().values()]
+    channels = [channel for agent in system.agents.values() for channel in agent.channels]
+    models = [model for channel in channels for model in channel.models]
     return MemoryEstimate(
         parameters=sum(_size(learner.parameters.values(), learner.buffers.values()) for learner in learners),
         optimiser=sum(_size(learner.optimiser.expected()) for learner in learners),
@@ -129,7 +140,7 @@ def memory_of(system: System, costs: CostModel | None = None) -> MemoryEstimate:
             _size(m.parameters.values(), m.buffers.values(), m.optimiser.expected()) for m in models
         ),
         gradients=sum(_size(one.trainable) for one in (*learners, *models)),
-        messages=sum(_messages(system, channel) for channel in system.channels.values()),
+        messages=sum(_messages(system, channel) for channel in channels),
         activations=most_kept(system, costs),
     )
 
@@ -188,8 +199,16 @@ class MemoryGuard:
 
     def needed(self) -> MemoryEstimate | None:
         """Return what the scenario needs; None where not even that can be found out."""
+        scenario = self.scenario
+        make = (
+            build_to_look if scenario.training.sweep else build_kinds
+        )  # which has not all that a sweep goes through
         try:
-            return memory_of(build_to_look(self.scenario, self.env, self.dtype))
+            system = make(scenario, self.env, self.dtype)
+            owners = {
+                spec.share or name: system.agents[name].learner for name, spec in scenario.agents.items()
+            }
+            return memory_of(system, learners=owners.values())
         except (MemoryError, RuntimeError):  # a user's module that is too large in itself
             return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -38,7 +39,10 @@ def template_named(name: str | Path) -> Template | PythonTemplate:
     if str(name) in MADE_IN_PYTHON:
         return _made(str(name))
     path = Path(name)
-    if not path.suffix and path.parent == Path() and not path.exists() and str(name) not in library_names():
+    bare = not path.suffix and path.parent == Path()
+    if (
+        bare and str(name) not in library_names() and not os.path.exists(path)
+    ):  # what is too long for a file is none
         raise ScenarioError(f"no scenario {str(name)!r}{suggest(str(name), scenario_names())}")
     return load(name)
 

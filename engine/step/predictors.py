@@ -283,7 +283,7 @@ class PredictorTrainer:
         before = outliers.clip_counts
         channel.ledger.replace_gradient(record, outliers.clip(record.delta))
         counts = outliers.clip_counts
-        first = (before.to(counts.device) == 0) & (counts > 0)
+        first = (before == 0) & (counts > 0)
         if not self.notes_later and not bool(first.any()):
             return
         known = self.first_clips.get(channel.name)

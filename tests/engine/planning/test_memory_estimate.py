@@ -11,7 +11,7 @@ import torch
 
 from antiphon.engine.build.builder import build_to_look, outline
 from antiphon.engine.planning import memory_estimate
-from antiphon.engine.planning.memory_estimate import MemoryEstimate, installed, memory_of, slots
+from antiphon.engine.planning.memory_estimate import MemoryEstimate, MemoryGuard, installed, memory_of, slots
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.studies.plan import StudyOptions
 from antiphon.engine.studies.study import Study
@@ -100,6 +100,14 @@ def test_the_outline_is_near_enough(name: str) -> None:
     for variant in [None, "locked"] if "locked" in LIBRARY[name].variants else [None]:
         scenario = LIBRARY[name].resolve(variant)
         assert 0.3 < outline(scenario, describe(scenario.env), 4) / needs(scenario).total < 4
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_agents_of_one_kind_are_counted_as_if_each_were_made(name: str) -> None:
+    for variant in [None, "locked"] if "locked" in LIBRARY[name].variants else [None]:
+        scenario = LIBRARY[name].resolve(variant)
+        guard = MemoryGuard(scenario, describe(scenario.env), CPU, torch.float32)
+        assert guard.needed() == needs(scenario)
 
 
 def test_what_is_far_too_large_is_counted_without_being_made() -> None:
@@ -204,7 +212,7 @@ def test_a_refusal_while_it_is_built_is_one_line_too(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("antiphon.engine.base_simulation.build", refuse)
     with pytest.raises(ResourceError, match=r"^out of memory: 'ring' needs about \S+ MiB; the largest"):
         Simulation(ring(3))
-    monkeypatch.setattr("antiphon.engine.planning.memory_estimate.build_to_look", refuse)
+    monkeypatch.setattr("antiphon.engine.planning.memory_estimate.build_kinds", refuse)
     with pytest.raises(ResourceError, match=r"^out of memory; lower training\.batch"):
         Simulation(ring(3))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from antiphon.engine.planning.advice import advice
 from antiphon.engine.runs.library import scenario_names, template_named, templates
 from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.engine.simulation import Simulation
-from antiphon.scenarios import Scenario
+from antiphon.errors import ScenarioError
+from antiphon.scenarios import Scenario, load
 
 SMALL: dict[str, dict[str, Any]] = {
     "gpt": {"length": 8, "width": 8, "heads": 2, "blocks": 3, "batch": 4},
@@ -133,3 +135,10 @@ def test_every_process_makes_the_same_model() -> None:
     for name, agent in one.agents.items():
         theirs = dict(other.agents[name].network.named_parameters())
         assert all(torch.equal(p, theirs[n]) for n, p in agent.network.named_parameters())
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b", "gpt2"], ids=["too long", "no name", "unknown"])
+@pytest.mark.parametrize("find", [template_named, load])
+def test_a_name_that_no_file_can_have_is_an_unknown_one(find: Callable[[str], object], name: str) -> None:
+    with pytest.raises(ScenarioError, match="no scenario '"):
+        find(name)

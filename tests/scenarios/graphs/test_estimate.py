@@ -39,11 +39,11 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (
             "kind: chain, agents: 100000",
-            "graph.agents: 100,000 agents take about 50 s to be made and checked",
+            "graph.agents: 100,000 agents take about 30 s to be made and checked",
         ),
         (
             "kind: tree, agents: 100000, branching: 3",
-            "graph.agents: 100,000 agents take about 50 s to be made",
+            "graph.agents: 100,000 agents take about 30 s to be made",
         ),
         (
             "kind: small_world, agents: 2000, neighbours: 1998, rewire: 0.5",
@@ -67,15 +67,12 @@ def test_a_parameter_counts_as_what_is_written() -> None:
 
 
 def test_agents_and_channels_that_are_written_out_count_too() -> None:
-    agents = {f"a{n}": {"observes": ["image"]} for n in range(40_000)}
+    agents = {f"a{n}": {"observes": ["image"]} for n in range(60_000)}
     text = "scenario: g\nenv: {id: antiphon/Digits-v0}\nagents:\n" + "".join(f"  {n}: {{}}\n" for n in agents)
-    with pytest.raises(ScenarioError, match=r"^scenario:3: agents: 40,000 agents take about 12 s to be made"):
+    with pytest.raises(ScenarioError, match=r"^scenario:3: agents: 60,000 agents take about 12 s to be made"):
         Scenario.from_yaml(text)
-    text = "scenario: g\nchannels:\n" + "".join("- {from: a, to: b}\n" for n in range(55_000))
-    with pytest.raises(
-        ScenarioError, match=r"^scenario:2: channels: 55,000 channels take about 11 s to be made"
-    ):
-        Scenario.from_yaml(text)
+    with pytest.raises(ScenarioError, match=r"^channels: 110,000 channels take about 11 s to be made"):
+        refuse_what_is_too_large({"channels": [{"from": "a", "to": "b"}] * 110_000})
 
 
 def test_layers_count() -> None:
@@ -87,7 +84,7 @@ def test_layers_count() -> None:
 def test_what_the_library_and_the_benchmarks_have_is_accepted() -> None:
     ring = estimate("small_world", 4096, 2, 0.0, None)
     assert (ring.agents, ring.channels, ring.problem("agents")) == (4096, 8192, None)
-    assert estimate("chain", 10_000, None, None, None).problem("agents") is None
+    assert estimate("chain", 30_000, None, None, None).problem("agents") is None
 
 
 def test_a_ring_of_4096_that_is_written_out_is_accepted() -> None:
@@ -104,6 +101,6 @@ def test_small_worlds_of_any_size_that_is_accepted_are_tried_often() -> None:
 
 def test_a_machine_whose_memory_is_not_known_has_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("antiphon.scenarios.graphs.estimate.installed_memory", lambda: None)
-    with pytest.raises(ScenarioError, match="10,000,000 agents take about 1 h"):
+    with pytest.raises(ScenarioError, match="10,000,000 agents take about 50 min"):
         Scenario.from_yaml(DOCUMENT.format(graph="kind: chain, agents: 10000000"))
     assert memory.installed_memory() is None or memory.installed_memory() > 0

@@ -1,0 +1,135 @@
+"""CPU time and memory to make N agents, and to save, load, describe and evaluate them.
+
+The agents are those of the ring (`ring.py`) in rings of eight, so that in an evaluation every path has filled after eight
+steps, whatever N is. Each N has a fresh process, which first makes, steps and evaluates two rings: imports and caches are
+neither in the seconds nor in the bytes. `python_kb` is what the process has grown by per agent, parameters left out, until
+the first step; the moments of optimisers of many agents take no memory before that. `peak_gb` is the most memory that the process had, all
+included. With more than `--only-build` agents nothing but the scenario and the simulation is made.
+
+Run: `python benchmarks/building.py --agents 1000,10000 --json` (Linux).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from antiphon.engine.simulation import Simulation
+from antiphon.nets.memory import keep_memory
+
+sys.path.insert(0, str(Path(__file__).parent))
+from interleaved import finish, parsed, table
+from memory import resident
+from ring import HIDDEN, SIZE, ring
+
+LENGTH = 8
+SECONDS = {10_000: 15.0, 100_000: 180.0}
+"""At most so many CPU seconds are demanded of `scenario` and `build` together, by agents."""
+PYTHON_KB = 60.0
+"""At most so much is demanded of `python_kb`, from 10,000 agents on: what a process takes anyway is in it."""
+PEAK_GB = 12.0
+"""At most so much is demanded of `peak_gb`."""
+PARTS = ("scenario", "build", "describe", "save", "load", "evaluate")
+
+
+def _parameter_bytes() -> int:
+    """Return the bytes of an agent's parameters and those of its synthetic gradient."""
+    own = 2 * SIZE * HIDDEN + HIDDEN + HIDDEN * 2 * SIZE + 2 * SIZE
+    return 4 * (own + SIZE * SIZE + SIZE)
+
+
+def watched(agents: int, only_build: int) -> dict[str, Any]:
+    """Return the seconds of each part and the memory; this process must be fresh."""
+    torch.set_num_threads(1)
+    keep_memory()
+    seconds: dict[str, float] = {}
+
+    def timed(part: str, work: Callable[[], Any]) -> Any:
+        before = time.process_time()
+        result = work()
+        seconds[part] = time.process_time() - before
+        return result
+
+    def worked_through(agents: int, folder: str) -> dict[str, float]:
+        scenario = timed("scenario", lambda: ring(agents, length=LENGTH))
+        before = resident("VmRSS")
+        simulation = timed("build", lambda: Simulation(scenario, seed=0))
+        gc.collect()
+        grown = resident("VmRSS") - before
+        if agents <= only_build:
+            timed("describe", lambda: simulation.described)
+            saved = timed("save", lambda: simulation.save(Path(folder) / str(agents)))
+            timed("evaluate", lambda: simulation.evaluate("train"))
+            simulation.close()
+            del simulation
+            timed("load", lambda: Simulation.load(saved, scenario=scenario))
+        return {"python_kb": round((grown / agents - _parameter_bytes()) / 1e3, 1)}
+
+    with tempfile.TemporaryDirectory() as folder:
+        worked_through(2 * LENGTH, folder)
+        seconds.clear()
+        found = worked_through(agents, folder)
+    rounded = {f"s_{part}": round(s, 2) for part, s in seconds.items()}
+    return {**rounded, **found, "peak_gb": round(resident("VmHWM") / 1e9, 2)}
+
+
+def row(agents: int, only_build: int) -> dict[str, Any]:
+    """Return the figures of N agents, from a process of their own."""
+    command = [sys.executable, __file__, "--agents", str(agents), "--only-build", str(only_build), "--inside"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit((done.stderr.strip() or f"{agents} agents: exit code {done.returncode}").splitlines()[-1])
+    found: dict[str, Any] = {"agents": agents, **json.loads(done.stdout)}
+    found["ms_per_agent"] = round(1e3 * (found["s_scenario"] + found["s_build"]) / agents, 3)
+    return found
+
+
+def missed(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the demands that figures miss, in words."""
+    found = []
+    for figures in rows:
+        agents, limit = figures["agents"], SECONDS.get(figures["agents"], float("inf"))
+        demands = {
+            f"{limit} s": figures["s_scenario"] + figures["s_build"] <= limit,
+            f"{PYTHON_KB} kB": agents < min(SECONDS) or figures["python_kb"] <= PYTHON_KB,
+            f"{PEAK_GB} GB": figures["peak_gb"] <= PEAK_GB,
+        }
+        found += [f"{agents} agents: {demand}" for demand, met in demands.items() if not met]
+    return found
+
+
+def main() -> None:
+    """Parse arguments, measure, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--agents", default="1000,10000", help="with commas")
+    parser.add_argument(
+        "--only-build", type=int, default=10_000, help="agents from which on only that is done"
+    )
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    arguments = parsed(parser)
+    sizes = [int(word) for word in arguments.agents.split(",")]
+    if arguments.inside:
+        print(json.dumps(watched(sizes[0], arguments.only_build)))
+        return
+    rows = [row(agents, arguments.only_build) for agents in sizes]
+    result = {"benchmark": "building", "rows": rows, "missed": missed(rows)}
+    columns = ["agents", *(f"s_{part}" for part in PARTS), "ms_per_agent", "python_kb", "peak_gb"]
+    finish(
+        result, arguments, [*table(rows, columns), "", f"missed: {', '.join(result['missed']) or 'nothing'}"]
+    )
+
+
+if __name__ == "__main__":
+    main()

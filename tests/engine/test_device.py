@@ -1,0 +1,209 @@
+"""On a GPU the step loop neither waits nor copies, computes the CPU's bits, and launches few kernels: on a pretended one."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon.engine.simulation import Simulation
+from antiphon.scenarios import Scenario, library_names
+from benchmarks.frozen_numbers import scenario_of
+from benchmarks.ring import ring
+from tests.pretend_gpu import Counts, PretendGpu, PretendTensor, on_host, pretend_gpu
+
+WARM = 5
+"""Steps at the beginning that are not counted, at least: constants are made, and messages under way."""
+VARIANT = {
+    "char-lm": "auxiliary",
+    "copy": "trace",
+    "feudal-keydoor": "feudal",
+    "hyperplane": "deep",
+    "lossy": "with_si",
+    "unlocked": "unlocked",
+}
+"""What is run of a scenario; else `decoupled`."""
+PERIOD = {
+    "big-corporation": 6,
+    "clockwork": 16,
+    "corporation": 6,
+    "speaker-listener": 25,
+    "three-timescales": 16,
+    "two-timescales": 16,
+}
+"""Steps after which schedule and episodes repeat; else 2."""
+EAGER = {
+    "cartpole-team": "its episodes vary in length",
+    "copy": "its episodes vary in length",
+    "feudal-keydoor": "its episodes vary in length",
+    "repeat-copy": "its episodes vary in length",
+    "lossy": "whether a link has lost a message in all environments is known to the device alone",
+    "referential-reward": "whether any tick of a window teaches is known to the device alone",
+    "speaker-listener": "whether any tick of a window teaches is known to the device alone",
+}
+"""What the host waits for."""
+LAUNCHES = {"corporation": 1_100, "digits-mlp": 118, "two-timescales": 1_240}
+"""The most kernels that a step may launch."""
+
+
+@pytest.fixture
+def gpu() -> Iterator[PretendGpu]:
+    with pretend_gpu() as one:
+        yield one
+
+
+def small(name: str) -> Scenario:
+    """A library scenario in a few environments, without figures in between."""
+    scenario = scenario_of(name, VARIANT.get(name, "decoupled"), {"batch": 4, "agents": 12, "data": "shapes"})
+    telemetry = scenario.telemetry.model_copy(update={"every": 10_000})
+    return scenario.model_copy(update={"telemetry": telemetry})
+
+
+def numbers(simulation: Simulation) -> dict[str, Tensor]:
+    """Parameters and running statistics of agents and predictors."""
+    system = simulation.system
+    owners = {name: agent.learner for name, agent in system.agents.items()}
+    for name, channel in system.channels.items():
+        owners |= {f"{name} {n}": model for n, model in enumerate(channel.models)}  # type: ignore[misc]
+    return {
+        f"{name} {key}": on_host(value)
+        for name, owner in owners.items()
+        for key, value in (*owner.parameters.items(), *owner.buffers.items())
+    }
+
+
+def recorded(gpu: PretendGpu, scenario: Scenario, period: int) -> tuple[Simulation, list[Counts]]:
+    """A simulation on the pretended GPU, and the counts of the steps of its second period."""
+    simulation = Simulation(scenario, device="cuda")
+    for _ in range(max(period, WARM)):
+        simulation.step()
+    found = []
+    for _ in range(period):
+        with gpu.recording() as counts:
+            simulation.step()
+        found.append(counts)
+    return simulation, found
+
+
+def most_launches(steps: Sequence[Counts]) -> int:
+    return max(step.launches.total() for step in steps)
+
+
+@pytest.mark.parametrize("name", library_names())
+def test_a_scenario_of_the_library_neither_waits_nor_copies_and_has_the_bits_of_the_cpu(
+    name: str, gpu: PretendGpu
+) -> None:
+    period = PERIOD.get(name, 2)
+    simulation, steps = recorded(gpu, small(name), period)
+    assert all(
+        isinstance(p, PretendTensor) for a in simulation.agents.values() for p in a.parameters.values()
+    )
+    assert sum((step.mismatches for step in steps), Counter()) == {}
+    if name not in EAGER:
+        assert sum((step.waits for step in steps), Counter()) == {}
+        assert sum((step.host_copies for step in steps), Counter()) == {}
+    plain = Simulation(small(name))
+    for _ in range(max(period, WARM) + period):
+        plain.step()
+    found, expected = numbers(simulation), numbers(plain)
+    assert found.keys() == expected.keys()
+    assert [key for key in found if not torch.equal(found[key], expected[key])] == []
+    assert most_launches(steps) <= LAUNCHES.get(name, math.inf)
+
+
+def test_a_ring_of_agents_takes_as_many_launches_whatever_their_number(gpu: PretendGpu) -> None:
+    assert [most_launches(recorded(gpu, ring(count), 1)[1]) for count in (4, 64)] == [78, 78]
+
+
+def test_what_is_clipped_is_an_event_of_its_step_as_on_the_cpu(gpu: PretendGpu) -> None:
+    found = []
+    for device in ("cpu", "cuda"):
+        simulation = Simulation(small("two-timescales"), device=device)
+        for _ in range(16):
+            simulation.step()
+        state = simulation.state_dict()
+        for own in state["system"]["outliers"].values():  # as after many gradients that were far shorter
+            own.update(median=1e-12, seen=50)
+        simulation.load_state_dict(state)
+        for _ in range(20):
+            simulation.step()
+        simulation.synchronize()
+        found.append(simulation.events)
+    assert found[0]
+    assert found[0] == found[1]
+
+
+# --- what the pretended GPU itself finds ---------------------------------------------------------------------------
+
+WAITS: dict[str, Callable[[Tensor], object]] = {
+    "item": lambda t: t.sum().item(),
+    "bool": lambda t: bool((t > 0).any()),
+    "tolist": lambda t: t.tolist(),
+    "nonzero": lambda t: t.nonzero(),
+    "mask": lambda t: t[t > 1],
+    "host": lambda t: t.cpu(),
+    "copy": lambda t: torch.zeros(3).copy_(t),
+}
+COPIES: dict[str, Callable[[Tensor], object]] = {
+    "tensor": lambda t: torch.tensor([1.0, 2.0], device="cuda"),
+    "to": lambda t: torch.ones(2).to(t.device),
+    "copy": lambda t: t.copy_(torch.zeros(3)),
+    "indices": lambda t: t[torch.tensor([0, 1])],
+}
+
+
+@pytest.mark.parametrize("what", WAITS)
+def test_a_wait_is_found(what: str, gpu: PretendGpu) -> None:
+    tensor = torch.arange(3.0, device="cuda")
+    with gpu.recording() as counts:
+        WAITS[what](tensor)
+    assert counts.waits
+    assert "test_device.py" in next(iter(counts.waits))
+    assert not counts.host_copies
+
+
+@pytest.mark.parametrize("what", COPIES)
+def test_a_copy_from_the_host_is_found(what: str, gpu: PretendGpu) -> None:
+    tensor = torch.arange(3.0, device="cuda")
+    with gpu.recording() as counts:
+        COPIES[what](tensor)
+    assert counts.host_copies
+    assert not counts.waits
+
+
+def test_tensors_of_both_devices_are_found_and_scalars_are_none(gpu: PretendGpu) -> None:
+    tensor = torch.ones(3, device="cuda")
+    with gpu.recording() as counts:
+        tensor + torch.tensor(1.0)
+    assert not counts.mismatches
+    with gpu.recording() as counts:
+        tensor + torch.ones(3)
+    assert counts.mismatches
+
+
+def test_launches_are_counted_without_views_and_numbers_are_true(gpu: PretendGpu) -> None:
+    weight = torch.arange(6.0, device="cuda").view(2, 3).requires_grad_()
+    with gpu.recording() as counts:
+        loss = (weight.t() * 2.0)[1:].sum()
+        (gradient,) = torch.autograd.grad(loss, weight)
+    assert counts.launches["mul"] == 2  # and one backward
+    assert set(counts.launches) <= {
+        "mul",
+        "sum",
+        "new_zeros",
+        "zeros",
+        "slice_backward",
+        "copy_",
+        "ones_like",
+        "clone",
+    }
+    assert not counts.waits
+    assert not counts.host_copies
+    assert not counts.mismatches
+    assert torch.equal(on_host(gradient), torch.tensor([[0.0, 2.0, 2.0], [0.0, 2.0, 2.0]]))
+    with pytest.raises(TypeError, match="numpy"):
+        gradient.numpy()
