@@ -31,14 +31,14 @@ class Recorder(Protocol):
 class CudaGraphRecorder:
     """A CUDA graph."""
 
-    def __init__(self) -> None:
-        self._graph = torch.cuda.CUDAGraph()
+    _graph: torch.cuda.CUDAGraph
 
     def record(self, work: Callable[[], None]) -> None:
         """Capture `work` as a graph, and launch it once."""
         torch.cuda.synchronize()
         stream = torch.cuda.current_stream()
         try:
+            self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):
                 work()
         except RuntimeError as error:
