@@ -20,6 +20,8 @@ from antiphon.nets.schedules import Rate
 __all__ = ["StepNumbers", "learning_rate", "numbers_from", "stamp_number", "step_number"]
 
 Number = int | float
+SINGLE_RATES = ("cuda",)
+"""Types of devices whose optimiser kernels read a rate in memory as float32."""
 
 
 class StepNumbers(Protocol):
@@ -52,7 +54,7 @@ def learning_rate(rate: Rate, step: int, device: torch.device) -> float | Tensor
     """Return the rate at a step as an optimiser takes it; on a GPU rounded to the float32 that its kernels read there."""
     if rate.constant:
         return rate(step)
-    if device.type == "cuda":
+    if device.type in SINGLE_RATES:
         return step_number(lambda at: float(np.float32(rate(at))), step, torch.float32)
     return step_number(rate, step, torch.float64)
 
