@@ -207,7 +207,9 @@ class Outliers:
         self.batches = 0
         self.clip_count = 0
         self.device = torch.device(device)
-        self._on_device = None if self.device.type == "cpu" else BundledOutliers([self])
+        self._on_device: BundledOutliers | None = None
+        if self.device.type != "cpu":
+            self.keep_on_device()
 
     @property
     def clip_counts(self) -> Tensor:
@@ -231,6 +233,19 @@ class Outliers:
             return delta
         self.clip_count += over
         return clipped(delta, limit)
+
+    def keep_on_device(self) -> None:
+        """Keep the state where the gradients are, so that clipping does not wait for them."""
+        self._on_device = self._on_device or BundledOutliers([self])
+
+    def values(self) -> list[Tensor]:
+        """Return the state that is kept on the device, without a copy of a tensor; none where it is not."""
+        return [] if self._on_device is None else self._on_device.values()
+
+    def load_values(self, values: Sequence[Tensor]) -> None:
+        """Load `values`; the tensors are used as they are."""
+        if self._on_device is not None:
+            self._on_device.load_values(values)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a fork or checkpoint needs."""
@@ -276,6 +291,17 @@ class BundledOutliers:
         )
         for one, median, batches, clip_count in state:
             one.median, one.batches, one.clip_count = median if batches else None, batches, clip_count
+
+    def keep_on_device(self) -> None:
+        """Do nothing: it is kept so."""
+
+    def values(self) -> list[Tensor]:
+        """Return the state, without a copy of a tensor."""
+        return [self.median, self.batches, self.clip_count]
+
+    def load_values(self, values: Sequence[Tensor]) -> None:
+        """Load `values`; the tensors are used as they are."""
+        self.median, self.batches, self.clip_count = values
 
     @property
     def clip_counts(self) -> Tensor:

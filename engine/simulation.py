@@ -14,6 +14,7 @@ import torch
 
 from antiphon.engine.base_simulation import BaseSimulation, StepInfo, check_continues
 from antiphon.engine.build.builder import chosen_device
+from antiphon.engine.capture.loop import CapturedLoop, captured_loop
 from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.inference.policy import Policy
 from antiphon.engine.metrics.description import described
@@ -59,6 +60,8 @@ class Simulation(BaseSimulation):
         stacked: Whether `cohort` stacks anything; a probe looks at messages and tapes of single agents.
         parts: How many parts compute it, the part of each agent, or all settings of its division; None: it is computed as
             a whole. Parts take the steps of `run` that nothing observes, in lockstep to the same bits.
+        capture: Whether `run` replays recorded periods of the schedule (CUDA graphs) where nothing is observed, to the same
+            bits, or what does it; None: on a GPU, if ANTIPHON_CAPTURE is 1.
 
     Raises:
         ScenarioError: The scenario cannot be built, or not divided; the line names the place.
@@ -70,6 +73,7 @@ class Simulation(BaseSimulation):
     _writer: RunWriter | None = None
     _history: History | None = None
     _coordinator: Coordinator | None = None
+    _captured: CapturedLoop | None = None
 
     def __init__(
         self,
@@ -84,6 +88,7 @@ class Simulation(BaseSimulation):
         backend: str = "cohort",
         stacked: bool = True,
         parts: int | Mapping[str, int] | PartsSettings | None = None,
+        capture: bool | CapturedLoop | None = None,
     ) -> None:
         _check_interval(checkpoint_every, logdir)
         division = PartsSettings.of(parts)
@@ -92,6 +97,7 @@ class Simulation(BaseSimulation):
         self._goal = self.scenario.training.steps
         self.recordings: list[Recording] = []
         try:
+            self._captured = captured_loop(self.device, backend, capture)
             if division is not None:
                 self.divide(division)
             if logdir is not None:
@@ -210,6 +216,8 @@ class Simulation(BaseSimulation):
         """Take one step as its base does; with parts, they take it if nothing observes it, and no episode's end is known."""
         coordinator = self._coordinator
         if coordinator is None:
+            if self._captured is not None and self._advance_captured(self._captured):
+                return False
             return super().advance(watch=watch, keep=keep)
         if self._observed(self.now) and not coordinator.free:
             self.synchronize()
@@ -222,6 +230,13 @@ class Simulation(BaseSimulation):
         coordinator.advance(self, self._observed)
         return False
 
+    def _advance_captured(self, captured: CapturedLoop) -> bool:
+        """Take a step with those of a replayed period; False: it is taken alone."""
+        if self.diverged is not None:
+            raise DivergenceError(self.diverged)
+        every = self.scenario.telemetry.every
+        return captured.advance(self, lambda step: self._observed(step) or (step + 1) % every == 0)
+
     def _observed(self, step: int) -> bool:
         """Whether something reads the state after a step, or what was learned at it."""
         read = self.watching(step) or bool(self.recordings) or self._valued(step)
@@ -231,6 +246,8 @@ class Simulation(BaseSimulation):
         """Wait for the device, as its base does, and take over the state that parts have reached."""
         if self._coordinator is not None and self.diverged is None:
             self._coordinator.gather(self)
+        if self._captured is not None:
+            self._captured.synchronize(self)
         super().synchronize()
 
     # --- running -----------------------------------------------------------------------------------------
@@ -346,6 +363,8 @@ class Simulation(BaseSimulation):
             self.keeps_messages = True
             if self._coordinator is not None:
                 self._coordinator.release(self)
+            if self._captured is not None:
+                self._captured.release(self)
         if outcome.error is not None:
             raise DivergenceError(outcome.error)
         self.redraw()

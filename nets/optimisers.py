@@ -125,7 +125,7 @@ def _like_lines(gradient: Tensor, whole: Tensor) -> Tensor:
 _MOMENTS = {"sgd": ("momentum",), "adam": ("mean", "square"), "adamw": ("mean", "square")}
 
 
-_CallKey = tuple[str, float, tuple[float, float], float, float, torch.device, torch.dtype]
+_CallKey = tuple[str, float, tuple[float, float], float, float | Tensor, torch.device, torch.dtype]
 """Kind, momentum, betas, weight decay, rate, device and type: the key of a call."""
 
 
@@ -247,19 +247,21 @@ class Skip:
 class Stepping(Protocol):
     """What takes a step on gradients."""
 
-    def step(self, gradients: Sequence[Tensor], rate: float, *, skip: Skip | None = None) -> None:
+    def step(self, gradients: Sequence[Tensor], rate: float | Tensor, *, skip: Skip | None = None) -> None:
         """Update parameters along `-gradients` at learning rate `rate`, unless it is to `skip`."""
 
 
 @torch.no_grad()
-def step_all(steps: Sequence[tuple[Stepping, Sequence[Tensor], float]], skip: Skip | None = None) -> None:
+def step_all(
+    steps: Sequence[tuple[Stepping, Sequence[Tensor], float | Tensor]], skip: Skip | None = None
+) -> None:
     """Take a step of many optimisers, those of the same settings and rate in one call of torch's fused kernel.
 
     Args:
         steps: Optimiser, gradients (one per parameter, in order) and learning rate.
         skip: Whether none is taken; None: all are.
     """
-    calls: dict[_CallKey, tuple[Optimiser, float, _Call]] = {}
+    calls: dict[_CallKey, tuple[Optimiser, float | Tensor, _Call]] = {}
     counts: list[Tensor] = []
     for optimiser, gradients, rate in steps:
         if not isinstance(optimiser, Optimiser):
@@ -324,7 +326,7 @@ class Optimiser(_Settings):
         """Return tensors of the size that its state has."""
         return list(self.tensors())
 
-    def step(self, gradients: Sequence[Tensor], rate: float, *, skip: Skip | None = None) -> None:
+    def step(self, gradients: Sequence[Tensor], rate: float | Tensor, *, skip: Skip | None = None) -> None:
         """Update the parameters along `-gradients` (one per parameter, in order) at learning rate `rate`.
 
         A `skip` is that of `step_all`.

@@ -7,9 +7,12 @@ generators") evaluated at a counter, in wrapping int64 arithmetic, on any device
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 
 import torch
 from torch import Tensor
+
+from antiphon.nets.step_numbers import step_number
 
 __all__ = ["generator", "integers", "normal", "normal_many", "seed_for", "uniform", "uniform_many"]
 
@@ -46,18 +49,27 @@ def _logical_shift(x: Tensor, bits: int) -> Tensor:
 
 def _hash(seed: int, step: int, count: int, device: torch.device | str) -> Tensor:
     """SplitMix64 at counter (step, index): int64 [count], uniform over all 64-bit patterns."""
-    # Each step has a stream of its own, far from its neighbours': the step is mixed once before the indices.
+    start = step_number(partial(_start, seed), step, torch.int64)
+    return _mixed(start + (torch.arange(count, dtype=torch.int64, device=device) + 1) * _GAMMA)
+
+
+def _start(seed: int, step: int) -> int:
+    """Return where the stream of a step begins, far from its neighbours': the step is mixed once before the indices."""
     base = (seed + (step + 1) * (_GAMMA & _MASK)) & _MASK
     base = ((base ^ (base >> 30)) * (_MIX_1 & _MASK)) & _MASK
     base = ((base ^ (base >> 27)) * (_MIX_2 & _MASK)) & _MASK
-    base ^= base >> 31
-    return _mixed(_signed(base) + (torch.arange(count, dtype=torch.int64, device=device) + 1) * _GAMMA)
+    return _signed(base ^ (base >> 31))
 
 
 def _hash_many(seeds: Tensor, step: int, count: int) -> Tensor:
     """Evaluate `_hash` for each of `seeds` [K]: [K, count], the same arithmetic in tensors."""
-    start = _mixed(seeds + _signed(((step + 1) * _GAMMA) & _MASK)).unsqueeze(1)
+    start = _mixed(seeds + step_number(_counter, step, torch.int64)).unsqueeze(1)
     return _mixed(start + (torch.arange(count, dtype=torch.int64, device=seeds.device) + 1) * _GAMMA)
+
+
+def _counter(step: int) -> int:
+    """Return what a step adds to a seed."""
+    return _signed(((step + 1) * _GAMMA) & _MASK)
 
 
 def _signed(pattern: int) -> int:

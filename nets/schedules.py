@@ -24,6 +24,11 @@ class Schedule:
     warmup: float = 0.0
     """Fraction of the run over which the rate rises linearly from zero."""
 
+    @property
+    def constant(self) -> bool:
+        """Whether the factor is the same throughout."""
+        return self.kind == "constant" and self.warmup == 0
+
     def at_step(self, step: int, horizon: int) -> float:
         """Return the factor at a step of a run of `horizon` steps."""
         return self(step / max(horizon, 1))
@@ -84,6 +89,11 @@ class Rate:
     base: float
     horizon: int
     schedule: Schedule | OwnSchedule = Schedule()
+
+    @property
+    def constant(self) -> bool:
+        """Whether it is the same at every step."""
+        return isinstance(self.schedule, Schedule) and self.schedule.constant
 
     def __call__(self, step: int) -> float:
         """Return the rate used at `step`."""

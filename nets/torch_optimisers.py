@@ -111,7 +111,7 @@ class TorchOptimiser:
         """Return tensors of the size that its state is estimated at: two per parameter, as Adam's."""
         return [*self.parameters, *self.parameters]
 
-    def step(self, gradients: Sequence[Tensor], rate: float, *, skip: Skip | None = None) -> None:
+    def step(self, gradients: Sequence[Tensor], rate: float | Tensor, *, skip: Skip | None = None) -> None:
         """Update the parameters along `-gradients` (one per parameter, in order) at learning rate `rate`.
 
         A `skip`, as of `step_all`, is read on the host.
@@ -242,7 +242,7 @@ class StackedTorchOptimiser:
     def step(
         self,
         gradients: Sequence[Tensor],
-        rate: float,
+        rate: float | Tensor,
         members: Members = None,
         *,
         skip: Skip | None = None,

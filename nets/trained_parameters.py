@@ -11,6 +11,7 @@ from torch import Tensor
 from antiphon.nets.memory import give_back
 from antiphon.nets.optimisers import Optimiser, Skip, StackedOptimiser, padded_zeros, step_all
 from antiphon.nets.schedules import Rate
+from antiphon.nets.step_numbers import learning_rate
 from antiphon.nets.torch_optimisers import StackedTorchOptimiser, TorchOptimiser
 
 __all__ = ["StackedParameters", "TrainedParameters"]
@@ -99,7 +100,7 @@ class TrainedParameters:
 
     def planned(
         self, gradients: Sequence[Tensor | None], now: int
-    ) -> tuple[AnyOptimiser, Sequence[Tensor], float]:
+    ) -> tuple[AnyOptimiser, Sequence[Tensor], float | Tensor]:
         """Return the optimiser step for `gradients`, and count it as taken.
 
         A parameter without a gradient (None) gets zeros, as in torch's sum.
@@ -108,7 +109,12 @@ class TrainedParameters:
             torch.zeros_like(p) if g is None else g for p, g in zip(self.trainable, gradients, strict=True)
         ]
         self.updates += 1
-        return self.optimiser, full, self.rate(now)
+        return self.optimiser, full, self._rate(now)
+
+    def _rate(self, now: int) -> float | Tensor:
+        if not self.trainable:
+            return self.rate(now)
+        return learning_rate(self.rate, now, self.trainable[0].device)
 
     def step(self, gradients: Sequence[Tensor | None], now: int) -> None:
         """Take one optimiser step."""
@@ -156,7 +162,8 @@ class StackedParameters:
             members: Those that are updated.
             skip: Whether none is; None: all are.
         """
-        self.optimiser.step(gradients, self.rate(now), members, skip=skip)
+        rate = learning_rate(self.rate, now, self.trainable[0].device) if self.trainable else self.rate(now)
+        self.optimiser.step(gradients, rate, members, skip=skip)
         self.note_step(members)
 
     def note_step(self, members: Tensor | None) -> None:

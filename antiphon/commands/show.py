@@ -38,6 +38,7 @@ def show_plan(plan: Plan) -> None:
     rows = [
         ["backend", f"{plan.backend}: {plan.why}"],
         ["device", plan.device],
+        ["steps", _steps(plan)],
         ["waves", _waves(plan.waves)],
         ["memory", _memory(plan.memory, plan.installed)],
         ["work", f"{_flop(plan.flop)} a step in products of matrices"],
@@ -114,6 +115,13 @@ def _activations(plan: Plan) -> None:
         for kept in plan.activations
     ]
     show_table(["kept for backward", "each", f"at most {in_units(plan.memory.activations)}"], rows)
+
+
+def _steps(plan: Plan) -> str:
+    if plan.one_by_one is not None:
+        return f"one by one, on cuda too: {plan.one_by_one}"
+    period = "each" if plan.period == 1 else f"{plan.period} at a time"
+    return f"{period} can be recorded and replayed on cuda (ANTIPHON_CAPTURE=1)"
 
 
 def _waves(waves: Waves) -> str:

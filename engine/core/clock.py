@@ -79,6 +79,11 @@ class Sends:
         self._every = 1 / Fraction(str(rate))
         self.due, self.latest = (clock.due, clock.latest) if rate == 1 else (self._due, self._latest)
 
+    @property
+    def repeats(self) -> int:
+        """Steps after which it repeats."""
+        return self.clock.period * self._every.numerator
+
     def after(self, step: int) -> int:
         """The first stamp sent after `step`."""
         tick = self.clock.following(step + 1)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -203,6 +203,18 @@ class Guard:
     def frozen(self, before: Tensor, after: Tensor) -> Tensor:
         """Return `after`, or `before` once something was not finite."""
         return torch.where(self._sound, after, before)
+
+    def in_place(self) -> list[Tensor]:
+        """Return the tensors that a step changes in place."""
+        return [self.skip.flag, self.skip.count, self._sound, self._steps]
+
+    def values(self) -> dict[str, Any]:
+        """Return what a step replaces, without a copy of a tensor."""
+        return {"largest": self._largest, "found": dict(self._found)}
+
+    def load_values(self, values: Mapping[str, Any]) -> None:
+        """Load what a step has replaced; the tensors are used as they are."""
+        self._largest, self._found = values["largest"], dict(values["found"])
 
     def read(self) -> tuple[int, dict[Place, list[int]]] | None:
         """Wait for the device; return the step, and the members by place; None: all is well."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.masks import EnvMask, mask_fill_zero, mask_not, mask_or
 from antiphon.engine.core.records import Delivery, Record, StepSignals
+from antiphon.nets.step_numbers import stamp_number
 
 __all__ = ["Mailbox"]
 
@@ -95,7 +96,7 @@ class Mailbox:
             ledger.read_up_to = due.stamp
         available = self.held_stamp >= 0
         step_signals = self._signals_of_held(due, available) if self.aligns else None
-        counted = self.held_stamp == due.stamp
+        counted = self.held_stamp == stamp_number(due.stamp)
         return Delivery(
             due,
             mask_fill_zero(available, self.held),
@@ -117,7 +118,8 @@ class Mailbox:
         """Keep a message that has arrived, for ticks that find no newer one, on a link that loses nothing by itself."""
         if record.lost is None and not self.ledger.remembers:
             self.held = record.received
-            self.held_stamp = torch.full((len(record.received),), record.stamp, device=record.received.device)
+            rows = torch.zeros(len(record.received), dtype=torch.int64, device=record.received.device)
+            self.held_stamp = rows + stamp_number(record.stamp)
             self.held_signals = dict(record.step_signals.signals) if self.aligns else {}
             self.ledger.read_up_to = record.stamp
 
@@ -132,7 +134,7 @@ class Mailbox:
         missing = mask_or(False if record.lost is None else record.lost, record.void)
         if missing is True or self.held is None or self.held_stamp is None:
             return
-        stamp = torch.full_like(self.held_stamp, record.stamp)
+        stamp = torch.zeros_like(self.held_stamp) + stamp_number(record.stamp)
         if self.aligns:
             self.held_signals = _mixed(mask_not(missing), record.step_signals.signals, self.held_signals)
         if missing is False:

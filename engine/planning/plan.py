@@ -16,6 +16,7 @@ from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.stacking import channel_stacks_of, channels_alone, stacks_of
+from antiphon.engine.capture.conditions import REFERENCE, obstacle_of, period_of
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
@@ -187,6 +188,10 @@ class Plan:
     """Floating-point operations of a step in products of matrices, the mean over steps."""
     memory: MemoryEstimate
     """What it needs, in bytes."""
+    period: int
+    """Steps after which the schedule repeats."""
+    one_by_one: str | None
+    """Why a GPU takes its steps one by one; None: it can replay recorded periods."""
     sweep: bool
     """Whether agents are differentiated as soon as they have ticked, where they can be."""
     activations: tuple[KeptActivations, ...]
@@ -250,6 +255,8 @@ def plan(
         device=str(torch.device(device)),
         flop=costs.flop(),
         memory=memory_of(system, costs),
+        period=period_of(system),
+        one_by_one=REFERENCE if picked == "reference" else obstacle_of(system),
         sweep=system.sweep,
         activations=kept_activations(system, members, costs),
         installed=installed(torch.device(device)),

@@ -18,6 +18,7 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock, Windows
 from antiphon.engine.core.records import Record
 from antiphon.engine.core.system import System
+from antiphon.nets.step_numbers import stamp_number
 
 __all__ = ["Contexts"]
 
@@ -84,7 +85,7 @@ class Contexts:
         held = channel.mailbox.prior_stamp
         if held is None:
             return channel.zeros.new_zeros(len(channel.zeros), 1)
-        age = torch.where(held >= 0, stamp - held, 0)
+        age = torch.where(held >= 0, stamp_number(stamp) - held, 0)
         return age.to(self.system.dtype).unsqueeze(1)
 
     def _sender_phase(self, channel: Channel, record: Record) -> Tensor:

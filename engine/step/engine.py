@@ -386,7 +386,7 @@ class Engine:
     # --- divergence (semantics 32) -------------------------------------------------------------------------
 
     def check_later(self) -> None:
-        """Let the device skip what is not finite, and read on the host what it found at `synchronize` only.
+        """Let the device skip what is not finite and clip what is far too long, and read what it found at `synchronize` only.
 
         Where members that diverge are quarantined, a bound is asked for, or a replica stops while others go on, every
         step is checked at once.
@@ -394,6 +394,10 @@ class Engine:
         policy = self.system.divergence
         if not policy.quarantine and policy.bound is None and self.system.replicas == 1:
             self.divergence.guard = Guard(self.system.device)
+            self.predictor_trainer.notes_later = True
+            for channel in self.system.channels.values():
+                if channel.outliers is not None:
+                    channel.outliers.keep_on_device()
 
     def synchronize(self) -> None:
         """Wait for the device: see `DivergenceCheck.synchronize`."""

@@ -23,6 +23,7 @@ from antiphon.engine.policies.actions import Actions
 from antiphon.engine.step.stand_ins import StandIns
 from antiphon.nets.layers import Transport
 from antiphon.nets.random import seed_for
+from antiphon.nets.step_numbers import stamp_number
 
 __all__ = ["ForwardPass", "MessagePolicy", "TrainingMessages"]
 
@@ -176,7 +177,7 @@ class ForwardPass:
             return blank
         age: Tensor | int = step - reading.record.stamp
         if channel.mailbox.held_stamp is not None and reading.stand_in_mask is False:
-            age = step - channel.mailbox.held_stamp
+            age = stamp_number(step) - channel.mailbox.held_stamp
         return mask_fill_zero(reading.available, (blank + age) / channel.ledger.sender.clock.period)
 
     def evaluate(

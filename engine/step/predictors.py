@@ -19,6 +19,7 @@ from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import InputUpdate, PredictorUpdate
 from antiphon.engine.step.contexts import Contexts
 from antiphon.nets.optimisers import Skip, step_all
+from antiphon.nets.step_numbers import stamp_number
 
 if TYPE_CHECKING:
     from antiphon.comms.credit import Outliers
@@ -34,14 +35,16 @@ class PredictorTrainer:
 
     Attributes:
         frozen: Whether nothing is learned: what has come back reaches the senders, and no predictor.
+        first_clips: By channel: the step at which a gradient of each member was first clipped, -1 where none was, [K] int64.
+        notes_later: Whether that is noted at `note_clips` only, which waits for the device; else at every step.
     """
 
     def __init__(self, system: System) -> None:
         self.system = system
         self.contexts = Contexts(system)
         self.frozen = False
-        self._first_clips: dict[str, Tensor] = {}
-        """By channel: the step at which a gradient of each member was first clipped, -1 where none was, [K] int64."""
+        self.first_clips: dict[str, Tensor] = {}
+        self.notes_later = system.device.type != "cpu"
 
     def predict_missing(self, requested: list[tuple[Channel, Record]]) -> None:
         """Evaluate the synthetic gradients of records, which keep them while they stay true."""
@@ -281,22 +284,24 @@ class PredictorTrainer:
         channel.ledger.replace_gradient(record, outliers.clip(record.delta))
         counts = outliers.clip_counts
         first = (before == 0) & (counts > 0)
-        if first.device.type == "cpu" and not bool(first.any()):
+        if not self.notes_later and not bool(first.any()):
             return
-        known = self._first_clips.get(channel.name)
-        self._first_clips[channel.name] = torch.where(first, step, -1 if known is None else known)
-        if first.device.type == "cpu":
+        known = self.first_clips.get(channel.name)
+        self.first_clips[channel.name] = torch.where(
+            first, stamp_number(step), -1 if known is None else known
+        )
+        if not self.notes_later:
             self.note_clips()
 
     def note_clips(self) -> None:
         """Note the first clipped gradient of each channel, with its step; waits for the device."""
         found = [
             (step, self.system.channels[name].members[k])
-            for name, steps in self._first_clips.items()
+            for name, steps in self.first_clips.items()
             for k, step in enumerate(steps.tolist())
             if step >= 0
         ]
-        self._first_clips.clear()
+        self.first_clips.clear()
         text = (
             "channel {channel}: a gradient came back more than ten times as long as the median; it is "
             "shortened, as all such will be"

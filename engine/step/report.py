@@ -298,6 +298,14 @@ class MeanAccumulator:
         """Return the means of the last complete row."""
         return self._means(*self._row)
 
+    def sums(self) -> dict[tuple[str, ...], Sums]:
+        """Return the sums by stack, without a copy of a tensor."""
+        return dict(self._sums)
+
+    def load_sums(self, sums: Mapping[tuple[str, ...], Sums]) -> None:
+        """Load sums by stack; the tensors are used as they are."""
+        self._sums = dict(sums)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the sums."""
         figures = self._figures.state_dict()

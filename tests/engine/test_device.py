@@ -92,8 +92,9 @@ def most_launches(steps: Sequence[Counts]) -> int:
 
 @pytest.mark.parametrize("name", library_names())
 def test_a_scenario_of_the_library_neither_waits_nor_copies_and_has_the_bits_of_the_cpu(
-    name: str, gpu: PretendGpu
+    name: str, gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("antiphon.nets.step_numbers.SINGLE_RATES", ())  # the pretended kernels are the CPU's
     period = PERIOD.get(name, 2)
     simulation, steps = recorded(gpu, small(name), period)
     assert all(

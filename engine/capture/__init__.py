@@ -1,0 +1,1 @@
+"""Recorded periods of the step loop, replayed in place of its steps."""

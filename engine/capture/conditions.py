@@ -1,0 +1,75 @@
+"""Which scenarios' steps can be recorded: the period of their schedule, or why they are taken one by one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from antiphon.engine.core.clock import StepWindows
+from antiphon.engine.core.system import System
+from antiphon.nets.optimisers import Optimiser, StackedOptimiser
+
+__all__ = ["LONGEST", "REFERENCE", "obstacle_of", "period_of"]
+
+LONGEST = 64
+"""Steps of the longest period that is recorded."""
+REFERENCE = "the reference backend computes one agent at a time"
+
+
+def period_of(system: System) -> int:
+    """Return the steps after which the schedule repeats: of all clocks, windows, episodes and examples."""
+    lengths = [system.hold, system.description.episode_steps or 1]
+    for group in system.groups:
+        windows = group.windows
+        if isinstance(windows, StepWindows):
+            lengths.append(windows.length)
+        for name in group.members:
+            period = system.agents[name].clock.period
+            lengths.append(period * windows.ticks(system.agents[name].clock))
+    for channel in system.channels.values():
+        lengths.append(channel.ledger.sender.repeats)
+    return math.lcm(*lengths)
+
+
+def obstacle_of(system: System) -> str | None:
+    """Return why the steps of a scenario are taken one by one, in a line; None: they can be recorded."""
+    return next(_obstacles(system), None)
+
+
+def _obstacles(system: System) -> Iterator[str]:
+    policy, env = system.divergence, system.description
+    if system.episode is not None or (env.episode_steps is None and not env.endless):
+        yield "the lengths of its episodes differ"
+    if policy.quarantine:
+        yield "what diverges is put into quarantine, which is decided at every step"
+    if policy.bound is not None:
+        yield "gradients have a bound, which is checked at every step"
+    if system.replicas > 1:
+        yield "several seeds run as one"
+    for name, agent in system.agents.items():
+        if agent.acts:
+            yield f"agent '{name}' acts in the environment"
+        if agent.goal is not None and agent.goal.policy is not None:
+            yield f"agent '{name}' learns from rewards"
+        if agent.p_update < 1:
+            yield f"agent '{name}' learns from some of its windows only (p_update)"
+        if not agent.learner.network.pure:
+            yield f"agent '{name}' is a module of a user's"
+    for name, channel in system.channels.items():
+        if not channel.scale.constant:
+            yield f"channel {name}: its scale has a schedule"
+    for place, owner in [
+        *((f"agent '{name}'", agent.learner) for name, agent in system.agents.items()),
+        *(
+            (f"channel {name}", model)
+            for name, channel in system.channels.items()
+            for model in channel.models
+        ),
+    ]:
+        if not isinstance(owner.optimiser, Optimiser | StackedOptimiser):
+            yield f"{place} has an optimiser of torch's or a user's"
+        elif owner.optimiser.kind == "sgd" and not owner.rate.constant:
+            yield f"{place}: the rate of its SGD has a schedule"
+    period = period_of(system)
+    if period > LONGEST:
+        yield f"its schedule repeats after {period:,} steps; at most {LONGEST} are recorded"

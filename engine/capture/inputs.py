@@ -1,0 +1,169 @@
+"""What a recorded period reads from outside: the environment's signals, and numbers that the host computes from the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.capture.recorder import NotRecordable
+from antiphon.engine.core.environment import EnvironmentRunner
+from antiphon.engine.core.records import EpisodeEnds, StepSignals
+
+__all__ = ["NumberLog", "Numbers", "StaticInputs", "StepInput", "inputs_of"]
+
+
+@dataclass(frozen=True)
+class StepInput:
+    """What the environment gives a step.
+
+    Attributes:
+        known: Signals by name, as they are known at the tick.
+        later: Those that are known after it.
+        uniform: Of the masks among both: see `StepSignals`.
+        ends: Which episodes end.
+    """
+
+    known: dict[str, Tensor]
+    later: dict[str, Tensor]
+    uniform: dict[str, bool]
+    ends: EpisodeEnds
+
+    def at_tick(self, step: int) -> StepSignals:
+        """Return the signals of a step as they are known at its tick."""
+        uniform = {name: value for name, value in self.uniform.items() if name in self.known}
+        return StepSignals(step, dict(self.known), uniform)
+
+    def complete(self, signals: StepSignals) -> None:
+        """Add what is known after the tick."""
+        signals.signals.update(self.later)
+        signals.uniform.update(self.uniform)
+
+
+def inputs_of(world: EnvironmentRunner, steps: int) -> list[StepInput]:
+    """Take the next steps of an environment in which nobody acts, and return what each gives."""
+    found = []
+    for _ in range(steps):
+        signals = world.step_signals
+        known = dict(signals.signals)
+        ends = world.advance(None)
+        later = {name: value for name, value in signals.signals.items() if name not in known}
+        found.append(StepInput(known, later, dict(signals.uniform), ends))
+    return found
+
+
+class StaticInputs:
+    """Memory of its own for the inputs of a period.
+
+    Args:
+        inputs: Of the period that is recorded.
+    """
+
+    def __init__(self, inputs: Sequence[StepInput]) -> None:
+        self.inputs = [
+            StepInput(
+                {name: value.clone() for name, value in one.known.items()},
+                {name: value.clone() for name, value in one.later.items()},
+                one.uniform,
+                one.ends,
+            )
+            for one in inputs
+        ]
+
+    def fill(self, inputs: Sequence[StepInput]) -> None:
+        """Copy the inputs of another period."""
+        torch._foreach_copy_(self.tensors(), _tensors(inputs))
+
+    def fits(self, inputs: Sequence[StepInput]) -> bool:
+        """Return whether other inputs have the same signals and ends."""
+        return all(
+            (mine.ends, mine.uniform) == (other.ends, other.uniform)
+            and list(mine.known) == list(other.known)
+            and list(mine.later) == list(other.later)
+            for mine, other in zip(self.inputs, inputs, strict=True)
+        )
+
+    def tensors(self) -> list[Tensor]:
+        """Return the memory."""
+        return _tensors(self.inputs)
+
+
+def _tensors(inputs: Sequence[StepInput]) -> list[Tensor]:
+    return [value for one in inputs for some in (one.known, one.later) for value in some.values()]
+
+
+Number = int | float
+Function = Callable[[int], Number]
+
+
+class NumberLog:
+    """Notes the numbers that are asked for in a period, and returns them.
+
+    Attributes:
+        asked: Function, step and type of each number, in order, each pair of function and step once.
+    """
+
+    def __init__(self) -> None:
+        self.asked: dict[tuple[Function, int, torch.dtype], None] = {}
+
+    def number(self, function: Function, step: int, dtype: torch.dtype) -> Number:
+        """Note a number and return it: see `StepNumbers`."""
+        self.asked[function, step, dtype] = None
+        return function(step)
+
+
+class Numbers:
+    """The numbers of a recorded period, in memory of their own on the device.
+
+    Args:
+        earlier: The numbers of an earlier period.
+        present: Those of the period that is about to be recorded.
+        periods: How many periods later that is.
+        device: Where.
+
+    Raises:
+        NotRecordable: They do not grow evenly with the periods.
+    """
+
+    def __init__(self, earlier: NumberLog, present: NumberLog, periods: int, device: torch.device) -> None:
+        before, self._asked = list(earlier.asked), list(present.asked)
+        kinds = [dtype for _, _, dtype in self._asked]
+        if [dtype for _, _, dtype in before] != kinds:
+            raise NotRecordable("it does not ask for the same numbers in every period")
+        self._growth = [(now[1] - then[1]) // periods for now, then in zip(self._asked, before, strict=True)]
+        if any(
+            now[1] - then[1] != periods * growth
+            for now, then, growth in zip(self._asked, before, self._growth, strict=True)
+        ):
+            raise NotRecordable("the numbers that it asks for do not grow evenly with the periods")
+        self._memory = {dtype: torch.zeros(kinds.count(dtype), dtype=dtype, device=device) for dtype in kinds}
+        each = {dtype: iter(memory.unbind()) for dtype, memory in self._memory.items()}
+        self._slots = [next(each[dtype]) for dtype in kinds]
+        self._places: dict[tuple[Function, int, torch.dtype], Tensor] = {}
+        self.fill(0)
+
+    def number(self, function: Function, step: int, dtype: torch.dtype) -> Tensor:
+        """Return the tensor [] that holds a number: see `StepNumbers`."""
+        key = function, step, dtype
+        if key not in self._places:
+            place = len(self._places)
+            if place >= len(self._slots) or self._asked[place][1:] != key[1:]:
+                raise NotRecordable("it does not ask for the same numbers in every period")
+            self._places[key] = self._slots[place]
+        return self._places[key]
+
+    def fill(self, periods: int) -> None:
+        """Fill in the numbers of the period that comes `periods` after the recorded one."""
+        values = [
+            function(step + periods * growth)
+            for (function, step, _), growth in zip(self._asked, self._growth, strict=True)
+        ]
+        for dtype, memory in self._memory.items():
+            own = [value for value, (_, _, kind) in zip(values, self._asked, strict=True) if kind == dtype]
+            found = torch.tensor(own, dtype=dtype)
+            if memory.device.type == "cuda":
+                memory.copy_(found.pin_memory(), non_blocking=True)
+            else:
+                memory.copy_(found)

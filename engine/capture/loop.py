@@ -1,0 +1,386 @@
+"""The step loop as recorded periods: one recording of a period of the schedule, replayed for each that nothing observes.
+
+A period reads the state of before it from memory that stays where it is, and what the environment gives and what the host
+computes from the step from other such memory (`inputs`); it leaves the state of after it in memory of its own. A replay
+copies that back, fills in the inputs and launches the kernels again. Objects of Python are behind in the meantime; they
+take over the state where somebody reads it: tensors as they are, and steps, windows and counts advanced by the periods.
+
+Nothing is trusted: the first periods are computed both ways, and where a bit differs no period is replayed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.base_simulation import BaseSimulation
+from antiphon.engine.capture.conditions import obstacle_of, period_of
+from antiphon.engine.capture.inputs import NumberLog, Numbers, StaticInputs, StepInput, inputs_of
+from antiphon.engine.capture.loop_state import LoopState, Snapshot
+from antiphon.engine.capture.recorder import CudaGraphRecorder, NotRecordable, Recorder
+from antiphon.engine.core.divergence import Guard
+from antiphon.engine.step.backends import StackedBackend
+from antiphon.engine.step.report import AgentReport
+from antiphon.errors import ScenarioError
+from antiphon.nets.step_numbers import StepNumbers, numbers_from
+
+__all__ = ["CapturedLoop", "captured_loop"]
+
+_CHECKED = 2
+"""Periods that are computed both ways: the recorded one, and the first that is replayed."""
+_ATTEMPTS = 8
+"""Periods that are taken step by step to see whether the state repeats, at most."""
+
+
+def captured_loop(
+    device: torch.device, backend: str, capture: bool | CapturedLoop | None
+) -> CapturedLoop | None:
+    """Return what replays the steps of a simulation; None: all are taken one by one.
+
+    Args:
+        device: Of the simulation.
+        backend: Its name.
+        capture: Whether it is asked for, or what does it; None: where it can be, if the environment variable
+            ANTIPHON_CAPTURE is 1.
+
+    Raises:
+        ScenarioError: It is asked for, and cannot be.
+    """
+    if isinstance(capture, CapturedLoop):
+        return capture
+    if capture is None:
+        capture = os.environ.get("ANTIPHON_CAPTURE") == "1" and device.type == "cuda" and backend == "cohort"
+    elif capture and (device.type != "cuda" or backend != "cohort"):
+        raise ScenarioError(
+            f"capture: True on {device} with the {backend} backend; recorded steps are CUDA graphs of the cohort backend: "
+            "give device='cuda', or leave it out"
+        )
+    return CapturedLoop() if capture else None
+
+
+@dataclass
+class _Observation:
+    """A period that was taken step by step.
+
+    Attributes:
+        step: Its first.
+        kinds: The structure of the state that it began with.
+        numbers: The numbers of that state.
+        growth: What each of them grows by in a period.
+        counted: Likewise of the counters.
+        log: The numbers that it asked for.
+    """
+
+    step: int
+    kinds: Any
+    numbers: list[int]
+    growth: list[int]
+    counted: list[int]
+    log: NumberLog
+
+
+@dataclass
+class _Recording:
+    """A recorded period.
+
+    Attributes:
+        step: Its first.
+        recorder: Its kernels.
+        before: The state that it reads, in memory that stays.
+        after: The state that it leaves, in its own memory.
+        growth: What each number of the state grows by.
+        counted: Likewise of the counters.
+        inputs: What it reads of the environment.
+        numbers: What it reads of the host.
+        checked: Periods that have been computed both ways, to the same bits.
+    """
+
+    step: int
+    recorder: Recorder
+    before: Snapshot
+    after: Snapshot
+    growth: list[int]
+    counted: list[int]
+    inputs: StaticInputs
+    numbers: Numbers
+    checked: int = 0
+
+    def numbers_at(self, snapshot: Snapshot, step: int, period: int) -> list[int]:
+        """Return the numbers of one of its states where its period begins at `step`."""
+        periods = (step - self.step) // period
+        return [n + periods * growth for n, growth in zip(snapshot.numbers, self.growth, strict=True)]
+
+
+@dataclass
+class _Computed:
+    """What a period that was taken step by step leaves.
+
+    Attributes:
+        state: The state, copied.
+        in_place: Parameters and moments, copied.
+    """
+
+    state: Snapshot
+    in_place: list[Tensor]
+
+
+class CapturedLoop:
+    """Takes the steps of a simulation by replaying a recorded period, where nothing reads the state within one.
+
+    Args:
+        recorder: Makes what records and replays.
+
+    Attributes:
+        obstacle: Why all steps are taken one by one; None: they need not be, or it is not known yet.
+        replayed: Periods that have been replayed.
+    """
+
+    def __init__(self, recorder: Callable[[], Recorder] = CudaGraphRecorder) -> None:
+        self._recorder = recorder
+        self.obstacle: str | None = None
+        self.replayed = 0
+        self._backend: StackedBackend | None = None
+        self._guard: Guard | None = None
+        self._reached = 0
+        """Steps taken, by the newest period; 0: the simulation has gone on from there."""
+        self._periods = 0
+        """Periods since the simulation held the state itself; 0: it does."""
+
+    # --- steps -------------------------------------------------------------------------------------------
+
+    def advance(self, simulation: BaseSimulation, observed: Callable[[int], bool]) -> bool:
+        """Take a step with those of its period, or count one that has been taken so; False: it is to be taken alone.
+
+        Args:
+            simulation: Its `now` counts the step.
+            observed: Whether something reads the state after a step, or what was learned at it.
+
+        Raises:
+            DivergenceError: As of `BaseSimulation.advance`.
+        """
+        self._follow(simulation)
+        step = simulation.now
+        if step >= self._reached:
+            if not self._begins(step) or any(observed(step + n) for n in range(self.period)):
+                self.release(simulation)
+                return False
+            self._take_period(simulation)
+            self._reached = step + self.period
+            simulation.learned = AgentReport.empty(simulation.backend.stacked)
+        simulation.now = step + 1
+        return True
+
+    def synchronize(self, simulation: BaseSimulation) -> None:
+        """Let the simulation take over the state that replays have reached, and its step."""
+        if self._backend is simulation.backend:
+            self._take_over()
+            simulation.now = max(simulation.now, self._reached)
+
+    def release(self, simulation: BaseSimulation) -> None:
+        """Synchronize; anything may be done to the simulation from here on."""
+        self.synchronize(simulation)
+        self._reached = 0
+
+    def _follow(self, simulation: BaseSimulation) -> None:
+        """Begin anew with another backend, or where another state has been loaded into it."""
+        backend = simulation.backend
+        known = self._backend is backend and self._guard is backend.divergence.guard
+        if known or not isinstance(backend, StackedBackend):
+            return
+        self.obstacle, self.period = obstacle_of(backend.system), period_of(backend.system)
+        if self.obstacle is None and backend.divergence.guard is None:
+            backend.check_later()
+        self._backend, self._guard = backend, backend.divergence.guard
+        self._state = LoopState(backend, simulation.train_means)
+        self._reached = self._periods = 0
+        self._offset: int | None = None
+        """The step of the period at which it begins, counted from the schedule's."""
+        self._since = simulation.now
+        self._attempts = 0
+        self._observation: _Observation | None = None
+        self._recording: _Recording | None = None
+
+    def _begins(self, step: int) -> bool:
+        """Return whether a period begins at a step: where no window is open, if there is such a step."""
+        if self.obstacle is not None:
+            return False
+        if self._offset is None:
+            waited = step - self._since
+            if waited < self.period or (waited < 2 * self.period and self._state.open_windows()):
+                return False
+            self._offset = step % self.period
+        return step % self.period == self._offset
+
+    # --- periods -----------------------------------------------------------------------------------------
+
+    def _take_period(self, simulation: BaseSimulation) -> None:
+        inputs = inputs_of(simulation.world, self.period)
+        if any(isinstance(one.ends.ended, Tensor) for one in inputs):
+            self.obstacle = "the lengths of its episodes differ"
+        step = simulation.now
+        recording = self._recording
+        if self.obstacle is not None or (recording is not None and not recording.inputs.fits(inputs)):
+            self._take_over()
+            self._take_steps(step, inputs)
+        elif recording is not None and (self._periods or self._fits(recording, step)):
+            self._replay(recording, step, inputs)
+        elif recording is None and self._observation is not None and self._repeats(self._observation, step):
+            self._record(self._observation, step, inputs)
+        else:
+            self._recording = None
+            self._observe(step, inputs)
+
+    def _take_steps(
+        self, first: int, inputs: Sequence[StepInput], numbers: StepNumbers | None = None
+    ) -> None:
+        """Take the steps of a period."""
+        assert self._backend is not None
+        backend, means = self._backend, self._state.means
+        with numbers_from(numbers or NumberLog()):
+            for step, one in enumerate(inputs, first):
+                signals = one.at_tick(step)
+                backend.tick(step, signals, keep=False)
+                one.complete(signals)
+                backend.cut(step, one.ends)
+                means.add(AgentReport(backend.learn(step), backend.stacked))
+
+    def _observe(self, step: int, inputs: Sequence[StepInput]) -> None:
+        """Take a period step by step, and note what of the state grows with it."""
+        self._take_over()
+        before, log = self._state.read(), NumberLog()
+        self._take_steps(step, inputs, log)
+        after = self._state.read()
+        self._observation = None
+        if before.kinds == after.kinds:
+            growth = [b - a for a, b in zip(before.numbers, after.numbers, strict=True)]
+            counted = [b - a for a, b in zip(before.counts, after.counts, strict=True)]
+            self._observation = _Observation(step, before.kinds, before.numbers, growth, counted, log)
+        self._attempts += 1
+        if self._attempts > _ATTEMPTS:
+            self.obstacle = "its state does not repeat with the period of its schedule"
+
+    def _repeats(self, observation: _Observation, step: int) -> bool:
+        """Return whether the present state is that of an observed period, so many periods on."""
+        present = self._state.read()
+        periods = (step - observation.step) // self.period
+        numbers = [
+            n + periods * growth for n, growth in zip(observation.numbers, observation.growth, strict=True)
+        ]
+        return present.kinds == observation.kinds and present.numbers == numbers
+
+    def _fits(self, recording: _Recording, step: int) -> bool:
+        """Return whether a recording can go on from the state that the simulation holds."""
+        present = self._state.read()
+        numbers = recording.numbers_at(recording.before, step, self.period)
+        return present.kinds == recording.before.kinds and present.numbers == numbers
+
+    def _record(self, observation: _Observation, step: int, inputs: Sequence[StepInput]) -> None:
+        """Record a period, and take it step by step beside."""
+        assert self._backend is not None
+        present, log = self._state.read(), NumberLog()
+        before = present.with_leaves(_copies(present.tensors), present.numbers, present.counts)
+        truth = self._computed(step, inputs, log)
+        periods = (step - observation.step) // self.period
+        try:
+            numbers = Numbers(observation.log, log, periods, self._backend.system.device)
+            static, recorder, left = StaticInputs(inputs), self._recorder(), []
+
+            def work() -> None:
+                self._state.load(before)
+                self._take_steps(step, static.inputs, numbers)
+                left.append(_apart(self._state.read(), [*before.tensors, *static.tensors()]))
+
+            recorder.record(work)
+            after: Snapshot = left[-1]
+            growth = [b - a for a, b in zip(before.numbers, after.numbers, strict=True)]
+            if after.kinds != before.kinds or growth != observation.growth:
+                raise NotRecordable("its state does not repeat with the period of its schedule")
+        except NotRecordable as reason:
+            self._give_up(str(reason), truth)
+            return
+        self._recording = _Recording(
+            step, recorder, before, after, growth, observation.counted, static, numbers
+        )
+        self._counts, self._periods, self._static_step = before.counts, 1, step
+        self._check(self._recording, truth)
+
+    def _replay(self, recording: _Recording, step: int, inputs: Sequence[StepInput]) -> None:
+        """Replay a recorded period."""
+        checked = recording.checked >= _CHECKED
+        if not checked:
+            self._take_over()
+        if self._periods:
+            torch._foreach_copy_(recording.before.tensors, recording.after.tensors)
+        else:
+            present = self._state.read()
+            torch._foreach_copy_(recording.before.tensors, present.tensors)
+            self._counts = present.counts
+        truth = None if checked else self._computed(step, inputs)
+        recording.inputs.fill(inputs)
+        recording.numbers.fill((step - recording.step) // self.period)
+        recording.recorder.replay()
+        self._periods, self._static_step = self._periods + 1, step
+        self.replayed += 1
+        if truth is not None:
+            self._check(recording, truth)
+
+    def _computed(self, step: int, inputs: Sequence[StepInput], log: NumberLog | None = None) -> _Computed:
+        """Take a period step by step, and put parameters and moments back to what they were."""
+        in_place = self._state.in_place()
+        parameters = _copies(in_place)
+        self._take_steps(step, inputs, log)
+        left = self._state.read()
+        truth = _Computed(
+            left.with_leaves(_copies(left.tensors), left.numbers, left.counts), _copies(in_place)
+        )
+        torch._foreach_copy_(in_place, parameters)
+        return truth
+
+    def _check(self, recording: _Recording, truth: _Computed) -> None:
+        """Compare a recorded or replayed period with the same one taken step by step, bit for bit."""
+        left = [*recording.after.tensors, *self._state.in_place()]
+        if all(map(_same_bits, left, [*truth.state.tensors, *truth.in_place])):
+            recording.checked += 1
+        else:
+            self._give_up("a replayed period differs from one that is taken step by step", truth)
+
+    def _give_up(self, reason: str, truth: _Computed) -> None:
+        """Take all steps one by one from here on, from a state that was computed so."""
+        self.obstacle, self._recording, self._observation, self._periods = reason, None, None, 0
+        torch._foreach_copy_(self._state.in_place(), truth.in_place)
+        self._state.load(truth.state)
+
+    def _take_over(self) -> None:
+        """Load the state that replays have reached into the objects of the simulation."""
+        recording = self._recording
+        if recording is None or not self._periods:
+            return
+        after, step = recording.after, self._static_step
+        counts = [
+            n + self._periods * growth for n, growth in zip(self._counts, recording.counted, strict=True)
+        ]
+        numbers = recording.numbers_at(after, step, self.period)
+        self._state.load(after.with_leaves(_copies(after.tensors), numbers, counts))
+        self._periods = 0
+
+
+def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [tensor.clone() for tensor in tensors]
+
+
+def _apart(snapshot: Snapshot, others: Sequence[Tensor]) -> Snapshot:
+    """Return a state none of whose tensors lies in the memory of others."""
+    taken = {tensor.untyped_storage().data_ptr() for tensor in others}
+    tensors = [t.clone() if t.untyped_storage().data_ptr() in taken else t for t in snapshot.tensors]
+    return snapshot.with_leaves(tensors, snapshot.numbers, snapshot.counts)
+
+
+def _same_bits(a: Tensor, b: Tensor) -> bool:
+    """Return whether two tensors are the same, numbers that are none among them."""
+    a, b = (t.contiguous().reshape(-1).view(torch.uint8) for t in (a, b))
+    return torch.equal(a, b)

@@ -1,0 +1,194 @@
+"""The state of the step loop between two steps, as trees of tensors and numbers: what a period reads and leaves behind.
+
+Parameters and moments of optimisers are changed in place and are not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.learner import Learner, StackedLearner
+from antiphon.comms.credit import constant
+from antiphon.comms.stacked import StackedModels
+from antiphon.engine.core.records import StepSignals
+from antiphon.engine.state.state_dict import load_messages, messages
+from antiphon.engine.step.backends import StackedBackend
+from antiphon.engine.step.report import MeanAccumulator
+from antiphon.nets.optimisers import Optimiser
+from antiphon.nets.trained_parameters import StackedParameters, TrainedParameters
+
+__all__ = ["LoopState", "Snapshot", "mapped"]
+
+Tree = Any
+"""Dicts, lists and tuples of tensors, numbers, strings and None."""
+
+
+def mapped(tree: Tree, function: Callable[[Any], Any]) -> Tree:
+    """Return a tree of the same structure with `function` of each leaf, called in the tree's order."""
+    if isinstance(tree, dict):
+        return {key: mapped(item, function) for key, item in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [mapped(item, function) for item in tree]
+    return function(tree)
+
+
+def _is_number(leaf: Any) -> bool:
+    return isinstance(leaf, int) and not isinstance(leaf, bool)
+
+
+def _kind(leaf: Any) -> Any:
+    """What two leaves of the same place have in common at every period."""
+    if isinstance(leaf, Tensor):
+        return "tensor", tuple(leaf.shape), leaf.dtype, leaf.device
+    return "number" if _is_number(leaf) else leaf
+
+
+@dataclass
+class Snapshot:
+    """The state of the loop after a step, without a copy of a tensor.
+
+    Attributes:
+        stamps: What holds steps, windows and tensors: messages, windows, running statistics. Its numbers grow by the same
+            with every period.
+        counters: Sums and counts since somebody last began them anew.
+    """
+
+    stamps: Tree
+    counters: Tree
+
+    def __post_init__(self) -> None:
+        self.tensors: list[Tensor] = []
+        self.numbers: list[int] = []
+        self.counts: list[int] = []
+        mapped(self.stamps, self._add(self.numbers))
+        mapped(self.counters, self._add(self.counts))
+        self.kinds = mapped(self.stamps, _kind), mapped(self.counters, _kind)
+
+    def _add(self, numbers: list[int]) -> Callable[[Any], None]:
+        def add(leaf: Any) -> None:
+            if isinstance(leaf, Tensor):
+                self.tensors.append(constant(leaf))
+            elif _is_number(leaf):
+                numbers.append(leaf)
+
+        return add
+
+    def with_leaves(self, tensors: list[Tensor], numbers: list[int], counts: list[int]) -> Snapshot:
+        """Return the same structure with other tensors and numbers."""
+        each = iter(tensors)
+
+        def put(own: Iterator[int]) -> Callable[[Any], Any]:
+            return lambda leaf: (
+                next(each) if isinstance(leaf, Tensor) else next(own) if _is_number(leaf) else leaf
+            )
+
+        return Snapshot(mapped(self.stamps, put(iter(numbers))), mapped(self.counters, put(iter(counts))))
+
+
+class LoopState:
+    """Reads and loads the state of a backend's step loop.
+
+    Args:
+        backend: The stacks.
+        means: The sums of losses.
+    """
+
+    def __init__(self, backend: StackedBackend, means: MeanAccumulator) -> None:
+        self.backend, self.means = backend, means
+        system = backend.system
+        models = [model for channel in system.channels.values() for model in channel.models]
+        found: list[Any] = [*(agent.learner for agent in system.owners().values()), *models]
+        self._guard = backend.divergence.guard
+        clipped = [channel for channel in system.channels.values() if channel.outliers is not None]
+        self._outliers = [channel.outliers for channel in clipped if channel.outliers is not None]
+        self._unclipped = {
+            channel.name: torch.full((len(channel.members),), -1, device=system.device) for channel in clipped
+        }
+        self._zeros: dict[tuple[str, ...], Any] = {}
+        self._owners: list[Learner | StackedLearner | TrainedParameters | StackedParameters] = found
+
+    def in_place(self) -> list[Tensor]:
+        """Return what a step changes in place: parameters, the state of their optimisers, and what the guard has found."""
+        found = [p for owner in self._owners for p in owner.parameters.values()]
+        for owner in self._owners:
+            if not (isinstance(owner.optimiser, Optimiser) and owner.optimiser.lazy):  # it has never learned
+                found += owner.optimiser.tensors()
+        found += [] if self._guard is None else self._guard.in_place()
+        return [constant(tensor) for tensor in found]
+
+    def open_windows(self) -> bool:
+        """Return whether a window is open that has ticked."""
+        return any(group.tape.ticks for group in self.backend.system.groups)
+
+    def read(self) -> Snapshot:
+        """Return the state as it is now."""
+        tree = messages(self.backend.system)
+        tree["moments"] = [
+            [shared.step, dict(shared.signals), dict(shared.uniform)] for shared in tree["moments"]
+        ]
+        tree["quarantine"]["events"] = []  # noted where the device is waited for, and never within a period
+        return Snapshot(
+            {
+                "messages": tree,
+                "buffers": [dict(owner.buffers) for owner in self._owners],
+                "guard": None if self._guard is None else self._guard.values(),
+                "outliers": [outliers.values() for outliers in self._outliers],
+                "first_clips": self._unclipped | self.backend.predictor_trainer.first_clips,
+            },
+            {"means": list(self._sums().items()), "updates": [*map(_updates, self._owners)]},
+        )
+
+    def _sums(self) -> dict[tuple[str, ...], Any]:
+        """Return the sums of losses of all that have had any, zeros where they have begun anew, in one order."""
+        present = self.means.sums()
+        for names, sums in present.items():
+            if names not in self._zeros:
+                self._zeros[names] = tuple(
+                    torch.zeros_like(own) if isinstance(own, Tensor) else 0 for own in sums
+                )
+        found = self._zeros | present
+        self.means.load_sums(found)
+        return found
+
+    def load(self, snapshot: Snapshot) -> None:
+        """Load a state; its tensors are used as they are, and open windows are replayed from their tapes."""
+        system, stamps = self.backend.system, snapshot.stamps
+        all_signals = [
+            StepSignals(step, dict(signals), dict(uniform))
+            for step, signals, uniform in stamps["messages"]["moments"]
+        ]
+        for owner, buffers in zip(self._owners, stamps["buffers"], strict=True):
+            owner.buffers = dict(buffers)
+        quarantine = {**stamps["messages"]["quarantine"], "events": system.divergence.events}
+        load_messages(system, {**stamps["messages"], "quarantine": quarantine, "moments": all_signals})
+        if self._guard is not None:
+            self._guard.load_values(stamps["guard"])
+        for outliers, values in zip(self._outliers, stamps["outliers"], strict=True):
+            outliers.load_values(values)
+        self.backend.predictor_trainer.first_clips = dict(stamps["first_clips"])
+        self.means.load_sums({tuple(names): tuple(sums) for names, sums in snapshot.counters["means"]})
+        for owner, updates in zip(self._owners, snapshot.counters["updates"], strict=True):
+            _load_updates(owner, updates)
+        self.backend.stale = system is not self.backend.stacked.base
+        self.backend.divergence.statistics.note()
+        for group in system.groups:
+            self.backend.forward_pass.replay(group.tape)
+
+
+def _updates(owner: Any) -> list[int]:
+    """Return the counts of updates of what has an optimiser, or of a stack of such."""
+    counts = owner.taken.tolist() if isinstance(owner, StackedParameters) else []
+    return [owner.updates, *counts] if isinstance(owner, TrainedParameters | StackedModels) else counts
+
+
+def _load_updates(owner: Any, counts: list[int]) -> None:
+    counts = list(counts)
+    if isinstance(owner, TrainedParameters | StackedModels):
+        owner.updates = counts.pop(0)
+    if isinstance(owner, StackedParameters):
+        owner.taken = torch.tensor(counts, dtype=torch.int64)

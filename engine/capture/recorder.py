@@ -1,0 +1,52 @@
+"""Recorders: what keeps the kernels that some work launches, and launches them again on the same memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+
+__all__ = ["CudaGraphRecorder", "NotRecordable", "Recorder"]
+
+
+class NotRecordable(Exception):
+    """Why some work cannot be recorded, in a line."""
+
+
+class Recorder(Protocol):
+    """Keeps the kernels of one piece of work."""
+
+    def record(self, work: Callable[[], None]) -> None:
+        """Do `work` and keep its kernels; afterwards its results are in memory.
+
+        Raises:
+            NotRecordable: It waits for the device, or does something else that cannot be repeated.
+        """
+
+    def replay(self) -> None:
+        """Launch the kernels again: same memory, same arguments, without Python."""
+
+
+class CudaGraphRecorder:
+    """A CUDA graph."""
+
+    _graph: torch.cuda.CUDAGraph
+
+    def record(self, work: Callable[[], None]) -> None:
+        """Capture `work` as a graph, and launch it once."""
+        torch.cuda.synchronize()
+        stream = torch.cuda.current_stream()
+        try:
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                work()
+        except RuntimeError as error:
+            torch.cuda.set_stream(stream)  # a capture that fails leaves its own
+            line = (str(error) or type(error).__name__).splitlines()[0]
+            raise NotRecordable(f"CUDA refuses to capture it: {line}") from error
+        self._graph.replay()
+
+    def replay(self) -> None:
+        """Launch the graph."""
+        self._graph.replay()
