@@ -172,14 +172,15 @@ def test_every_step_that_somebody_reads_is_taken_by_itself() -> None:
     assert loop.replayed == 0
 
 
-def test_capture_is_for_a_gpu_and_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_capture_is_for_a_gpu_and_has_to_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = torch.device("cuda")
     monkeypatch.setattr("antiphon.engine.capture.loop.CudaGraphRecorder", DispatchRecorder)
-    assert captured_loop(torch.device("cpu"), "cohort", None) is None
-    assert isinstance(captured_loop(gpu, "cohort", None), CapturedLoop)
-    assert captured_loop(gpu, "reference", None) is None
-    assert captured_loop(gpu, "cohort", capture=False) is None
-    monkeypatch.setenv("ANTIPHON_CAPTURE", "0")
     assert captured_loop(gpu, "cohort", None) is None
+    assert isinstance(captured_loop(gpu, "cohort", capture=True), CapturedLoop)
+    monkeypatch.setenv("ANTIPHON_CAPTURE", "1")
+    assert isinstance(captured_loop(gpu, "cohort", None), CapturedLoop)
+    assert captured_loop(gpu, "cohort", capture=False) is None
+    for device, backend in ((torch.device("cpu"), "cohort"), (gpu, "reference")):
+        assert captured_loop(device, backend, None) is None
     with pytest.raises(ScenarioError, match="capture: True on cpu"):
         Simulation(ring(), capture=True)
