@@ -35,8 +35,12 @@ class _Parts(_Object):
     transport: Word = "local"
 
 
+class _Profile(_Object):
+    cluster: Word
+
+
 class _Virtual(_Object):
-    profile: dict[str, Any]
+    profile: _Profile
     free: dict[str, Any]
     step_seconds: list[Seconds]
 

@@ -58,6 +58,7 @@ def changed(path: Path, **values: Any) -> None:
         {"changes": [[1, 2]]},
         {"parts": {"placement": {"n0": -1}}},
         {"virtual": {}},
+        {"virtual": {"profile": {"clustep": "x"}, "free": {}, "step_seconds": [1.0]}},
         {"weights": [{"agent": "n0"}]},
         {"together": ["0"]},
     ],
