@@ -293,7 +293,7 @@ class CapturedLoop:
             def work() -> None:
                 self._state.load(before)
                 self._take_steps(step, static.inputs, numbers)
-                left.append(_apart(self._state.read(), [*before.tensors, *static.tensors()]))
+                left.append(_unshared(self._state.read(), [*before.tensors, *static.tensors()]))
 
             recorder.record(work)
             after: Snapshot = left[-1]
@@ -373,7 +373,7 @@ def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [tensor.clone() for tensor in tensors]
 
 
-def _apart(snapshot: Snapshot, others: Sequence[Tensor]) -> Snapshot:
+def _unshared(snapshot: Snapshot, others: Sequence[Tensor]) -> Snapshot:
     """Return a state none of whose tensors lies in the memory of others."""
     taken = {tensor.untyped_storage().data_ptr() for tensor in others}
     tensors = [t.clone() if t.untyped_storage().data_ptr() in taken else t for t in snapshot.tensors]
