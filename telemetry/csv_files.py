@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -299,6 +300,10 @@ def _cells(cells: bytes) -> Iterator[bytes]:
     return (cells[start : start + SIZE] for start in range(0, len(cells), SIZE))
 
 
+_BYTES = re.compile("[\ud800-\udfff]")
+"""Bytes that are no UTF-8, as they are read."""
+
+
 def _digest_rows(path: Path) -> tuple[tuple[Column, ...], Iterator[Row]]:
     """Return the columns of a table, and its rows without a last one that has no end of line.
 
@@ -309,7 +314,9 @@ def _digest_rows(path: Path) -> tuple[tuple[Column, ...], Iterator[Row]]:
     if not header:
         return (), iter(())
     pairs = [cell.split(":", 1) for cell in header[2:]]
-    if header[:2] != [_STEP, _ROLLING] or any(len(pair) < 2 or pair[0] not in _KINDS for pair in pairs):
+    text = not any(map(_BYTES.search, header))
+    named = all(len(pair) == 2 and pair[0] in _KINDS for pair in pairs)
+    if header[:2] != [_STEP, _ROLLING] or not named or not text:
         raise RunError(f"{path}:1: no table of digests; its first line should be 'step,rolling,agent:NAME,…'")
     columns = tuple(Column(cast("Kind", kind), name) for kind, name in pairs)
     return columns, _rows(path, lines, len(header))

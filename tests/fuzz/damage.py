@@ -242,7 +242,7 @@ def change_tensors(case: Case, path: Path, run: Path) -> list[Path]:
                 lambda t: (
                     torch.full_like(t, float("nan")) if t.is_floating_point() else torch.full_like(t, 100)
                 ),
-                lambda t: torch.full_like(t, 3e38) if t.is_floating_point() else -torch.ones_like(t),
+                lambda t: torch.full_like(t, 3e38) if t.is_floating_point() else torch.full_like(t, -1),
                 lambda t: torch.zeros(()),
                 lambda t: torch.zeros(1, 2, 3, 4),
                 lambda t: None,

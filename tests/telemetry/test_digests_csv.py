@@ -140,6 +140,7 @@ ROW = "{},0000000000000000,0000000000000001,0000000000000002,0000000000000003\n"
     [
         ("a,b\n1,2\n", r"digests.csv:1: no table of digests"),
         ("step,rolling,env:a\n", r"digests.csv:1: no table of digests"),
+        ("step,rolling,agent:a\udcfd\n", r"digests.csv:1: no table of digests"),
         (HEADER + ROW.format(1) + "rubbish\n", r"digests.csv:3: 'rubbish' is no row of 4 digests"),
         (HEADER + ROW.format("x"), r"digests.csv:2: "),
         (HEADER + ROW.format(1).replace("3\n", "g\n"), r"digests.csv:2: "),
@@ -150,12 +151,12 @@ ROW = "{},0000000000000000,0000000000000001,0000000000000002,0000000000000003\n"
 )
 def test_a_foreign_or_damaged_table_is_named_and_left_alone(tmp_path: Path, content: str, place: str) -> None:
     path = tmp_path / "digests.csv"
-    path.write_text(content)
+    path.write_text(content, errors="surrogateescape")
     with pytest.raises(RunError, match=place):
         record(path, range(9, 10), resume_step=8)
     with pytest.raises(RunError, match=place):
         read_digests(path)
-    assert path.read_text() == content
+    assert path.read_text(errors="surrogateescape") == content
     assert list(tmp_path.iterdir()) == [path]
 
 
