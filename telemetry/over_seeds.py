@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -51,16 +52,19 @@ class OverSeeds:
         return _Seed(self, seed)
 
     def read(self, seed: int, table: Path, until: float = math.inf) -> None:
-        """Add the rows of a run's metrics.csv, if it is there, up to the step `until`.
+        """Add the rows of a run's metrics.csv, if it is there, up to the step `until`; nothing is written before all are read.
 
         Raises:
             RunError: The file cannot be read.
         """
-        if not table.exists():
+        if not os.path.lexists(table):
             return
+        last = 0
         for step, figure in read_figures(table):
             if step <= until:
-                self.take(seed, step, [figure])
+                self._add(step, [figure])
+                last = step
+        self._reach(seed, last)
 
     def take(self, seed: int, step: int, rows: Iterable[Figure]) -> None:
         """Add the figures of a seed at a step; its steps ascend.
@@ -68,12 +72,15 @@ class OverSeeds:
         Raises:
             RunError: The folder cannot be written.
         """
+        self._add(step, rows)
+        self._reach(seed, step)
+
+    def _add(self, step: int, rows: Iterable[Figure]) -> None:
         whole = step == self._until or in_events(step, self._every)
         for row in rows:
             if row.kind != "run" and math.isfinite(row.value) and (whole or row.metric in MEASURED):
                 waiting = self._waiting.setdefault(step, {})
                 waiting.setdefault(row._replace(value=0.0), []).append(row.value)
-        self._reach(seed, step)
 
     def ended(self, seed: int) -> None:
         """Mark a seed as ended."""

@@ -39,9 +39,14 @@ class _Profile(_Object):
     cluster: Word
 
 
+class _Free(_Object):
+    queue: Annotated[int, Field(ge=1, le=_MOST)]
+    staleness: Annotated[int, Field(ge=1, le=_MOST)]
+
+
 class _Virtual(_Object):
     profile: _Profile
-    free: dict[str, Any]
+    free: _Free
     step_seconds: list[Seconds]
 
 

@@ -183,7 +183,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def assert_same(one: Simulation, other: Simulation, *, beside: str | None = None) -> None:
-    """Hold two simulations to the same state, all of it but what is found `beside`."""
+    """Hold two simulations to the same state, all of it but what is found `beside`; NaN is the same as NaN."""
     ours, theirs = (
         {
             place: value
@@ -195,7 +195,7 @@ def assert_same(one: Simulation, other: Simulation, *, beside: str | None = None
     assert ours.keys() == theirs.keys()
     for place, value in ours.items():
         if isinstance(value, torch.Tensor):
-            assert torch.equal(value, theirs[place]), place
+            torch.testing.assert_close(value, theirs[place], rtol=0, atol=0, equal_nan=True, msg=place)
         else:
             assert value == theirs[place], place
 

@@ -95,6 +95,25 @@ def test_a_table_that_is_there_is_taken_over_and_old_events_are_replaced(tmp_pat
         bands.read(0, tmp_path / "metrics.csv")
 
 
+def test_a_damaged_table_is_found_before_old_events_are_replaced(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        table = CsvRecorder(tmp_path / f"{seed}.csv")
+        table.begin(described())
+        for step in (1, 2, 3):
+            table.figures(step, [loss(float(step))])
+        table.close()
+    earlier = OverSeeds(tmp_path / "seeds", described(), 1)
+    earlier.take(0, 1, [loss(7.0)])
+    earlier.close()
+    with (tmp_path / "1.csv").open("a") as file:
+        file.write("4,agent,a0\n")
+    bands = OverSeeds(tmp_path / "seeds", described(), 2)
+    bands.read(0, tmp_path / "0.csv")
+    with pytest.raises(RunError, match=r"1.csv:5: "):
+        bands.read(1, tmp_path / "1.csv")
+    assert curve(tmp_path / "seeds", "agent/a0/loss") == [(1, 7.0)]
+
+
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     bands = OverSeeds(tmp_path / "file/seeds", described(), 1)
