@@ -134,6 +134,10 @@ class CsvRecorder(TableRecorder):
             table.writerows(row for row in _metric_rows(self._path) if int(row[0]) <= step)
 
 
+_BYTES = re.compile("[\ud800-\udfff]")
+"""Bytes that are no UTF-8, as they are read."""
+
+
 def _metric_rows(path: Path) -> Iterator[list[str]]:
     """Yield the rows under the header, without a last one that has no end of line."""
     lines, first = read_rows(path), ",".join(HEADER)
@@ -150,6 +154,8 @@ def _metric_rows(path: Path) -> Iterator[list[str]]:
 
 def _is_figure(row: Sequence[str]) -> bool:
     if len(row) != len(HEADER) or not is_step(row[0]) or row[1] not in _FIGURES_OF:
+        return False
+    if any(_BYTES.search(name) for name in row[2:4] if not name.isascii()):
         return False
     try:
         float(row[4])
@@ -298,10 +304,6 @@ def _rolled(before: bytes, columns: Sequence[Column], step: int, cells: bytes) -
 
 def _cells(cells: bytes) -> Iterator[bytes]:
     return (cells[start : start + SIZE] for start in range(0, len(cells), SIZE))
-
-
-_BYTES = re.compile("[\ud800-\udfff]")
-"""Bytes that are no UTF-8, as they are read."""
 
 
 def _digest_rows(path: Path) -> tuple[tuple[Column, ...], Iterator[Row]]:

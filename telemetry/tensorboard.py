@@ -30,7 +30,7 @@ from antiphon.files import check_folder, check_regular, write_bytes, write_text,
 from antiphon.telemetry.channels.documents import edges_by_name
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.channels.tags import Family
-from antiphon.telemetry.event_file import HPARAMS, RESULT, Chart, EventFile, drop_after
+from antiphon.telemetry.event_file import HPARAMS, RESULT, Chart, EventFile, drop_after, event_files
 from antiphon.telemetry.figures import (
     MEASURED,
     Figure,
@@ -45,7 +45,7 @@ from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.pictures import LABEL_COLOURS, graph_png
 from antiphon.telemetry.raster import timeline_png
 
-__all__ = ["check_projector", "write_projector"]
+__all__ = ["check_files", "write_projector"]
 
 _log = logging.getLogger(__name__)
 
@@ -241,14 +241,14 @@ _CELL = 32
 _UNLABELLED = "#c3cad1"
 
 
-def check_projector(folder: Path) -> None:
-    """Refuse what is no file where `write_projector` is going to write.
+def check_files(folder: Path) -> None:
+    """Refuse what is no file where events and the tables of the Projector tab are, or are going to be.
 
     Raises:
         RunError: A link, FIFO, device or socket is there.
     """
     check_folder(folder / _FOLDER)
-    for path in (folder / _CONFIG, *(folder / _FOLDER).glob("*")):
+    for path in (*event_files(folder), folder / _CONFIG, *(folder / _FOLDER).glob("*")):
         if os.path.lexists(path):
             check_regular(path)
 

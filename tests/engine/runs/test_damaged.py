@@ -124,6 +124,34 @@ def test_a_link_to_a_run_directory_is_fine(run: Path, tmp_path: Path) -> None:
     assert RunDirectory.open(tmp_path / "newest").checkpoint_step == 4
 
 
+@pytest.mark.parametrize(
+    ("table", "old", "new", "line"),
+    [
+        (
+            "digests.csv",
+            b":n1,",
+            b":n9,",
+            r"digests.csv:1: has digests of other agents and channels; restore",
+        ),
+        ("digests.csv", b":n1,", b":n\xfd,", r"digests.csv:1: no table of digests"),
+        ("metrics.csv", b",n1,", b",n\xfd,", r"metrics.csv:\d+: .* is no row of step,kind,name,metric,value"),
+    ],
+)
+def test_a_name_that_is_damaged_in_a_table_is_found_before_anything_is_written(
+    run: Path, table: str, old: bytes, new: bytes, line: str
+) -> None:
+    changed(run / "run.json", steps=4, exit="stopped")
+    content = (run / table).read_bytes()
+    assert old in content
+    (run / table).write_bytes(content.replace(old, new, 1))
+    before = {path: path.read_bytes() for path in run.glob("*") if path.is_file() and path.name != "run.lock"}
+    found = resume(run, 6)
+    assert isinstance(found, Run)
+    with pytest.raises(RunError, match=line):
+        found.train()
+    assert before == {path: path.read_bytes() for path in before}
+
+
 @pytest.mark.parametrize("table", ["metrics.csv", "digests.csv"])
 def test_a_run_with_a_damaged_table_is_not_gone_on_with_and_stays_as_it_was(run: Path, table: str) -> None:
     changed(run / "run.json", steps=4, exit="done")
