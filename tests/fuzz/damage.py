@@ -79,7 +79,7 @@ def damage(case: Case, run: Path) -> list[Path]:
     path = case.choices(files, weights)[0]
     try:
         found = kind(case, path, run)
-    except OSError:  # what it needs has become a folder
+    except (OSError, IndexError):  # what it needs has become a folder, or is gone
         return []
     case.log.append(f"{kind.__name__}: {', '.join(str(path.relative_to(run)) for path in found)}")
     return found

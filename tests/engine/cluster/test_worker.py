@@ -318,7 +318,7 @@ def test_parts_that_do_not_wait_go_on_alone_and_take_a_restarted_one_under_a_new
         first, second = (cast(FreePart, one._part) for one in line.workers)
     assert (first.incarnation, second.incarnation) == (0, 1)
     assert first.seen[1].count(1) == 60 - 10  # from its checkpoint on
-    assert set(second.seen[0]) == {0}
+    assert set(second.seen[0]) <= {0}  # none, where the first was done before the second was back
 
 
 def test_a_free_part_does_not_wait_for_one_that_has_come_to_the_end_of_the_call(
