@@ -92,7 +92,11 @@ class _Builder:
         shapes = resolve(self.scenario, self.env)
         kinds = Kinds(self.scenario, self.env, shapes)
         once = self.once and kinds.known
-        kind_of = {name: kinds.of_agent(name) if once else name for name in self.scenario.agents}
+        numbers: dict[Hashable, int] = {}  # of kinds: each is hashed once, not again for each of its channels
+        kind_of: dict[str, Hashable] = {
+            name: numbers.setdefault(kinds.of_agent(name), len(numbers)) if once else name
+            for name in self.scenario.agents
+        }
         agents = self._agents(shapes, kind_of, progress)
         tied, notes = tie_parameters(self.scenario, agents)
         longest = self.env.longest_episode
