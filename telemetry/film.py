@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -165,7 +166,7 @@ def write_film(
         loop=0,
         optimize=False,
     )
-    write_bytes(path, content.getvalue())
+    write_bytes(Path(os.path.realpath(path)), content.getvalue())
     return every
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -69,10 +70,10 @@ def new_figure(what: str, **settings: Any) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | Path, *, dpi: int = 150) -> None:
-    """Write a figure in the format of the file's suffix (`.png`, `.svg`, `.pdf`).
+    """Write a figure in the format of the file's suffix (`.png`, `.svg`, `.pdf`), whole or not at all.
 
     Raises:
-        RunError: The file cannot be written.
+        RunError: The file cannot be written, or what is there is no regular file.
     """
     from matplotlib import rc_context
 
@@ -407,5 +408,5 @@ def _panels(count: int, side: float, *, width: float | None = None) -> tuple[Fig
 
 def _saved(figure: Figure, path: str | Path | None) -> Figure:
     if path is not None:
-        save_figure(figure, path)
+        save_figure(figure, os.path.realpath(path))
     return figure

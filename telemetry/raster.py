@@ -4,6 +4,7 @@ channel, a column per step), or as a picture.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -192,7 +193,7 @@ def draw_timeline(timeline: Timeline, path: str | Path | None = None, title: str
     figure.text(0.15 / _WIDTH, 1 - 0.26 / total, heading, fontsize=11, color=_INK, parse_math=False)
     _draw_legend(figure, timeline, total)
     if path is not None:
-        save_figure(figure, path, dpi=100)
+        save_figure(figure, os.path.realpath(path), dpi=100)
     return figure
 
 

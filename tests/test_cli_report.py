@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -111,6 +112,20 @@ def test_the_output_must_be_a_file_in_a_folder_that_is_there(
 ) -> None:
     assert "is a folder; name a file" in cli.refused("report", run, "-o", tmp_path)
     assert "make it first" in cli.refused("report", run, "-o", tmp_path / "none" / "out.html")
+
+
+def test_a_link_as_output_is_followed_and_what_is_no_file_is_refused(
+    run: Path, tmp_path: Path, output: Path, cli: Commands
+) -> None:
+    link, pipe, loop = tmp_path / "link.html", tmp_path / "pipe.html", tmp_path / "loop.html"
+    link.symlink_to(output)
+    os.mkfifo(pipe)
+    loop.symlink_to(loop)
+    cli("report", run, "-o", link)
+    assert link.is_symlink()
+    assert output.read_text().startswith("<!doctype html>")
+    for path in (pipe, loop):
+        assert f"-o {path.name}" in cli.refused("report", run, "-o", path).replace(f"{tmp_path}/", "")
 
 
 def test_a_page_that_is_there_is_replaced_whole_or_not_at_all(

@@ -230,7 +230,7 @@ def _write(path: Path, text: str) -> int:
     """Write a page atomically, and return its size in bytes; on failure the old file is kept."""
     content = text.encode(errors="backslashreplace")
     try:
-        write_bytes(path.resolve(), content)
+        write_bytes(Path(os.path.realpath(path)), content)
     except RunError as error:
         reason = getattr(error.__cause__, "strerror", None) or error
         raise RunError(f"-o {path}: cannot be written ({reason}); choose another place") from None

@@ -40,9 +40,8 @@ def template_named(name: str | Path) -> Template | PythonTemplate:
         return _made(str(name))
     path = Path(name)
     bare = not path.suffix and path.parent == Path()
-    if (
-        bare and str(name) not in library_names() and not os.path.exists(path)
-    ):  # what is too long for a file is none
+    known = str(name) in library_names() or os.path.exists(path)  # False, where it is too long for a file's
+    if bare and not known:
         raise ScenarioError(f"no scenario {str(name)!r}{suggest(str(name), scenario_names())}")
     return load(name)
 

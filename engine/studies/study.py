@@ -244,6 +244,7 @@ class Study:
     def _draw(self, result: Mapping[str, Any]) -> str | None:
         """Draw the figure, and of a study of one scenario its graph, a document's with its defaults; say why not, if so."""
         from antiphon.telemetry import draw_graph
+        from antiphon.telemetry.pictures import save_figure
 
         templates = {run.request.template.source: run.request for run in self.plan.runs.values()}
         try:
@@ -258,7 +259,7 @@ class Study:
                 template, scenario = request.template, request.scenario
                 if isinstance(template, Template):
                     scenario = template.resolve(None, values)
-                draw_graph(graph_of(scenario), self.directory / "graph.png")
+                save_figure(draw_graph(graph_of(scenario)), self.directory / "graph.png")
         except RunError as error:
             return str(error)
         return None

@@ -170,23 +170,19 @@ COPIES: dict[str, Callable[[Tensor], object]] = {
 }
 
 
-@pytest.mark.parametrize("what", WAITS)
-def test_a_wait_is_found(what: str, gpu: PretendGpu) -> None:
-    tensor = torch.arange(3.0, device="cuda")
-    with gpu.recording() as counts:
-        WAITS[what](tensor)
-    assert counts.waits
-    assert "test_device.py" in next(iter(counts.waits))
-    assert not counts.host_copies
+KINDS = {"waits": WAITS, "host_copies": COPIES}
 
 
-@pytest.mark.parametrize("what", COPIES)
-def test_a_copy_from_the_host_is_found(what: str, gpu: PretendGpu) -> None:
+@pytest.mark.parametrize(("kind", "what"), [(kind, what) for kind, calls in KINDS.items() for what in calls])
+def test_a_wait_and_a_copy_from_the_host_are_found_as_such_at_their_place(
+    kind: str, what: str, gpu: PretendGpu
+) -> None:
     tensor = torch.arange(3.0, device="cuda")
     with gpu.recording() as counts:
-        COPIES[what](tensor)
-    assert counts.host_copies
-    assert not counts.waits
+        KINDS[kind][what](tensor)
+    found = {other: getattr(counts, other) for other in KINDS}
+    assert "test_device.py" in next(iter(found.pop(kind)))
+    assert not any(found.values())
 
 
 def test_tensors_of_both_devices_are_found_and_scalars_are_none(gpu: PretendGpu) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -174,3 +175,17 @@ def test_without_matplotlib_one_line_says_how_to_get_it(
 def test_a_picture_that_cannot_be_saved_is_one_line(draw: Callable[..., object], tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"x.png: cannot be written \(No such file or directory\)"):
         draw(tmp_path / "missing" / "x.png")
+
+
+@each_drawing
+def test_a_link_is_followed_and_what_is_no_file_is_refused(
+    draw: Callable[..., object], tmp_path: Path
+) -> None:
+    picture, link, pipe = tmp_path / "x.png", tmp_path / "link.png", tmp_path / "pipe.png"
+    link.symlink_to(picture)
+    os.mkfifo(pipe)
+    draw(link)
+    assert link.is_symlink()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(RunError, match=r"pipe\.png"):
+        draw(pipe)
