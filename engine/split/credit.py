@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -32,6 +33,45 @@ Shape = tuple[int, ...]
 WORDS = ("local", "aug_local", "lens")
 """Kinds of gradients that get their heads from the model."""
 _LAYERS = 2
+_AFTER = "after "
+
+
+def _in_order(traced: Trace) -> list[str]:
+    """The submodules of a trace in the order of their calls."""
+    order = {node: place for place, node in enumerate(traced.graph.nodes)}
+    return sorted(filter(None, traced.entries), key=lambda path: order[traced.entries[path]])
+
+
+def _read_by(traced: Trace, path: str) -> Shape:
+    """Of a sample of the first tensor that a submodule reads."""
+    node = traced.entries[path]
+    values = (traced.facts[read].value for read in node.all_input_nodes)
+    return next((tuple(value.shape[1:]) for value in values if isinstance(value, Tensor)), ())
+
+
+def _named(at: str) -> str:
+    if at.startswith(_AFTER):
+        return f"the layers after '{at.removeprefix(_AFTER)}'"
+    return f"the layers from '{at}' on"
+
+
+def _reading_one(part: Part, what: str) -> Part:
+    if part.observes or len(part.reads) != 1:
+        names = [*part.observes, *(wire.message.name for wire in part.reads)]
+        raise ScenarioError(
+            f"gradient: {what} read {', '.join(names)}, and a head reads one message; name where the last layers "
+            "begin with `at`, or use local"
+        )
+    return part
+
+
+def _check_shape(part: Part, what: str, shape: Shape) -> None:
+    reads = tuple(part.reads[0].message.shape)
+    if reads != tuple(shape):
+        raise ScenarioError(
+            f"gradient: {what} read {list(reads)}, and a message is {list(shape)}; name where the last layers "
+            "begin with `at`, or use local"
+        )
 
 
 def _quoted(names: Sequence[str]) -> str:
@@ -114,9 +154,11 @@ class Credit:
             return {"kind": "linear", "sites": len(shape) > 1}
         if len(shape) == 2:
             with suppress(ScenarioError):  # there are no such layers, or they read another shape
-                last = self.tail(self._last("lens"), shape).module
-                blocks = [self.model.get_submodule(path) for path in self._chosen(wire, 1)]
-                large = not blocks or _size(last) > _size(blocks[0])
+                at = self._last("lens")
+                last = self.tail(at)
+                _check_shape(last, _named(at), shape)
+                blocks = [self.model.get_submodule(path) for path in self._chosen(wire, at, 1)]
+                large = not blocks or _size(last.module) > _size(blocks[0])
                 return self.gradient("lens" if large else {"kind": "aug_local", "layers": 1}, wire)
         return self.gradient("local", wire)
 
@@ -144,54 +186,56 @@ class Credit:
                 pooled_map = len(shape) == 3 and outputs[:-1] != shape[1:]
                 keys["head"] = MapHead if pooled_map else SiteHead(shape, outputs)
             return keys
-        last = self.tail(at or self._last(kind), shape)
+        at = at or self._last(kind)
+        last = self.tail(at)
         if kind == "lens":
+            _check_shape(last, _named(at), shape)
             names = {f"1.{key}": self._owner(key) for key, _ in last.module.named_parameters()}
             return {"head": nn.Sequential(nn.Flatten(), last.module), "parameters": names, **keys}
-        chosen = [self.block(path, shape) for path in self._chosen(wire, layers)]
-        head = nn.Sequential(nn.Flatten(), *(part.module for part in (*chosen, last)))
+        chosen = {f"'{path}'": self.block(path, at) for path in self._chosen(wire, at, layers)}
+        chosen |= {_named(at): last}
+        what, first = next(iter(chosen.items()))
+        _check_shape(first, what, shape)
+        head = nn.Sequential(nn.Flatten(), *(part.module for part in chosen.values()))
         return {"target": name, "head": head, **keys, "kind": "local"}
 
     # --- sub-graphs ----------------------------------------------------------------------------------------
 
-    def tail(self, name: str, shape: Shape | None = None) -> Part:
-        """Return the model from the input of a submodule to the prediction, as a part of its own.
+    def tail(self, at: str) -> Part:
+        """Return the model from the input of a submodule, or from what follows a block, to the prediction, as a part.
+
+        Args:
+            at: Path of the submodule, or `after PATH`.
+
+        Raises:
+            ScenarioError: It reads more than one tensor.
+        """
+        if at not in self._tails:
+            self._tails[at] = _reading_one(self._parts(self._trace([at]), [at])[-1], _named(at))
+        return self._tails[at]
+
+    def block(self, name: str, at: str) -> Part:
+        """Return a block as a part from its input to the input of what follows it.
 
         Args:
             name: Path of the submodule.
-            shape: That its input is to have; None: any.
+            at: Where the last layers begin, which follow the last block.
 
         Raises:
-            ScenarioError: It reads more than one tensor, or another shape.
+            ScenarioError: It reads more than one tensor.
         """
-        if name not in self._tails:
-            traced = self._trace([name])
-            self._tails[name] = self._parts(traced, [name])[-1]
-        found = self._tails[name]
-        return self._checked(found, f"the layers from '{name}' on", shape)
-
-    def block(self, name: str, shape: Shape) -> Part:
-        """Return a submodule as a part from its input to the input of what follows it.
-
-        Args:
-            name: Path of the submodule.
-            shape: That its input is to have.
-
-        Raises:
-            ScenarioError: It reads more than one tensor, or another shape.
-        """
-        siblings = self._siblings(name)
-        traced = self._trace(siblings)
-        order = list(traced.graph.nodes)
-        entries = sorted(traced.entries.items(), key=lambda pair: order.index(pair[1]))
-        after = [path for path, _ in entries[[path for path, _ in entries].index(name) + 1 :]]
-        following = next(path for path in after if not path.startswith(f"{name}."))
-        return self._checked(self._parts(traced, [name, following])[1], f"'{name}'", shape)
+        blocks = self._blocks()
+        following = [*blocks, at][blocks.index(name) + 1]
+        return _reading_one(self._parts(self._trace([*blocks, at]), [name, following])[1], f"'{name}'")
 
     def _trace(self, names: Sequence[str]) -> Trace:
-        key = tuple(sorted(containers(names)))
+        """The model's trace with the containers of submodules opened, and an entry for every `after PATH`."""
+        ends = {name: name.removeprefix(_AFTER) for name in names if name.startswith(_AFTER)}
+        key = (*sorted(containers([ends.get(name, name) for name in names])), *ends)
         if key not in self._traces:
-            self._traces[key] = trace(self.model, set(key), self.example)
+            found = trace(self.model, set(key) - ends.keys(), self.example)
+            more = {name: found.entries[path].next for name, path in ends.items()}
+            self._traces[key] = replace(found, entries=found.entries | more)
         return self._traces[key]
 
     def _parts(self, traced: Trace, at: Sequence[str]) -> list[Part]:
@@ -201,22 +245,13 @@ class Credit:
         plan = plan_parts(traced, at, prediction)
         return build_parts(traced, plan, self.model, [f"layers{i}" for i in range(len(at) + 1)], axes)
 
-    def _checked(self, part: Part, what: str, shape: Shape | None) -> Part:
-        reads = [tuple(wire.message.shape) for wire in part.reads]
-        if part.observes or len(reads) != 1:
-            names = [*part.observes, *(wire.message.name for wire in part.reads)]
-            raise ScenarioError(
-                f"gradient: {what} read {', '.join(names)}, and a head reads one message; name where the last layers "
-                "begin with `at`, or use local"
-            )
-        if shape is not None and reads[0] != tuple(shape):
-            raise ScenarioError(
-                f"gradient: {what} read {list(reads[0])}, and a message is {list(shape)}; name where the last layers "
-                "begin with `at`, or use local"
-            )
-        return part
-
     # --- names ---------------------------------------------------------------------------------------------
+
+    def _blocks(self) -> list[str]:
+        """The members of the lists of modules that are cut, in the order of their calls."""
+        cut = [found for name in self.cuts if (found := self._stack(name))]
+        members = dict.fromkeys(path for found in cut for path in self._siblings(found))
+        return [path for path in _in_order(self._trace([*members])) if path in members] if members else []
 
     def _siblings(self, name: str) -> list[str]:
         """The submodules of the container that holds a submodule, in order."""
@@ -233,41 +268,50 @@ class Credit:
         return None
 
     def _last(self, kind: str) -> str:
-        """Where the last layers begin: at the submodule that is called after the last of the cuts' blocks."""
-        block = next((found for cut in reversed(self.cuts) if (found := self._stack(cut))), None)
-        if block is None:
+        """Where the last layers begin: behind the last block, or else at the submodule that is called after it."""
+        blocks = self._blocks()
+        if not blocks:
             called = [path for path in self._trace(self.cuts).entries if path]
             raise ScenarioError(
                 f"gradient: {kind} needs the model's last layers, and no list of blocks holds {_quoted(self.cuts)}; name "
                 f"where they begin with `at`: {{'kind': '{kind}', 'at': '{called[-1]}'}}"
             )
-        last = self._siblings(block)[-1]
-        traced = self._trace(self._siblings(block))
-        order = list(traced.graph.nodes)
-        start = order.index(traced.entries[last])
-        later = [
-            (order.index(node), path)
-            for path, node in traced.entries.items()
-            if path and order.index(node) > start and not path.startswith(f"{last}.")
-        ]
+        last = blocks[-1]
+        with suppress(
+            ScenarioError
+        ):  # more than one tensor is needed there, as of a sum that follows the block
+            self.tail(f"{_AFTER}{last}")
+            return f"{_AFTER}{last}"
+        called = _in_order(self._trace(blocks))
+        later = [path for path in called[called.index(last) + 1 :] if not path.startswith(f"{last}.")]
         if not later:
             raise ScenarioError(
                 f"gradient: {kind} needs layers after '{last}', and there are none; use local"
             )
-        return min(later)[1]
+        return later[0]
 
-    def _chosen(self, wire: Wire, layers: int) -> list[str]:
-        """Of the blocks behind a cut, so many, evenly spaced and the last among them."""
+    def _chosen(self, wire: Wire, at: str, layers: int) -> list[str]:
+        """Of the blocks between a cut and the last layers, so many: those that change the shape, and evenly spaced ones."""
         cut = self.cuts[wire.receiver - 1]
         block = self._stack(cut)
         if block is None:
             raise ScenarioError(
                 f"gradient: aug_local copies blocks, and '{cut}' is in no list of them; use local"
             )
-        siblings = self._siblings(block)
-        rest = siblings[siblings.index(block) + (block != cut) :]
-        count = min(layers, len(rest))
-        return [rest[((i + 1) * len(rest) + count - 1) // count - 1] for i in range(count)]
+        blocks = self._blocks()
+        traced = self._trace([*blocks, at])
+        order = list(traced.graph.nodes)
+        first = blocks.index(block) + (cut not in traced.entries)  # a cut inside a block
+        end = order.index(traced.entries[at])
+        rest = [path for path in blocks[first:] if order.index(traced.entries[path]) < end]
+        reads = [_read_by(traced, path) for path in rest] + [self.tail(at).reads[0].message.shape]
+        needed = {
+            path for path, *shapes in zip(rest, reads, reads[1:], strict=False) if shapes[0] != shapes[1]
+        }
+        others = [path for path in rest if path not in needed]
+        count = min(max(layers - len(needed), 0), len(others))
+        needed |= {others[((i + 1) * len(others) + count - 1) // count - 1] for i in range(count)}
+        return [path for path in rest if path in needed]
 
     def _owner(self, key: str) -> str:
         """The agent and parameter that a parameter of the model became, the last part's before others."""

@@ -103,7 +103,7 @@ def resnet(
         stages: Residual blocks of each stage, each an agent.
         coupling: Of the blocks: locked, detached or decoupled.
         gradient: Kind of the synthetic gradients; `sobolev_conv`, with a convolutional head, as `local` has; `infopro`, local
-            losses that also reconstruct the picture; or a gradient's keys.
+            losses that also reconstruct the picture; `aug_local`, through copies of later blocks; or a gradient's keys.
         delay: Steps that a message takes to the next block; with 1, all work at the same time, each on another picture.
         batch: Pictures in a step.
         lr: Learning rate of the blocks.
@@ -193,6 +193,7 @@ resnet.variants = {  # type: ignore[attr-defined]
     **_COUPLINGS,
     "local_linear": {"gradient": {"kind": "local", "target": "label", "pool": "mean"}},
     **{kind: {"gradient": kind} for kind in ("sobolev_conv", "infopro")},
+    "aug_local": {"gradient": {"kind": "aug_local", "layers": 1}},
     "conv": {"gradient": {"kind": "conv", "hidden": [16], "context": ["label"]}},
     "linear": {"gradient": {"kind": "linear", "sites": True, "context": ["label"]}},
 }

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import antiphon
 from antiphon.agents.models import MapDecoder, MapHead
+from antiphon.agents.models import ResNet as PlainResNet
 from antiphon.commands.explain import built, explain
 from antiphon.comms.synthetic_gradients import Example, Predictor
 from antiphon.engine.planning.plan import plan
@@ -114,6 +115,40 @@ def test_a_local_net_starts_as_the_later_blocks_evenly_spaced(
     before = [p.detach().clone() for p in own.parameters.values()]
     run.run(steps=2)
     assert not any(torch.equal(p, q) for p, q in zip(before, own.parameters.values(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("layers", "channel", "chosen"),
+    [
+        (1, "part0->part1", [2]),
+        (2, "part0->part1", [2, 3]),
+        (3, "part0->part1", [1, 2, 3]),
+        (1, "part1->part2", [2]),
+        (1, "part2->part3", [3]),
+    ],
+)
+def test_blocks_that_change_the_shape_are_always_in_a_local_net(
+    layers: int, channel: str, chosen: list[int]
+) -> None:
+    """The head reads the mean over pixels, which is no submodule: the last layers begin behind the last block."""
+    torch.manual_seed(0)
+    model = PlainResNet(1, 10, channels=2)
+    env = from_tensors(image=torch.randn(32, 1, 8, 8), label=torch.arange(32) % 10)
+    run = made(
+        antiphon.split(model, CUTS, env=env, gradient={"kind": "aug_local", "layers": layers}, batch=4),
+        "cohort",
+    )
+    model.double().train()
+    own = predictor(run, channel)
+    shape = run.system.channels[channel].shape
+    message = torch.randn(4, *shape, dtype=torch.float64, requires_grad=True)
+    later = message
+    for block in chosen:
+        later = model.blocks[block](later)
+    logits, labels = model.head(later.mean((2, 3))), torch.arange(4)
+    expected = torch.autograd.grad(F.cross_entropy(logits, labels, reduction="sum"), message)[0].flatten(1)
+    each = Example(message.detach().flatten(1), None, None, target=labels)
+    torch.testing.assert_close(own.predict(each), expected, rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize("gradient", ["lens", "local", {"kind": "aug_local", "layers": 1}])
@@ -275,7 +310,7 @@ def test_the_last_layers_take_what_the_submodule_reads_and_give_the_prediction(n
     model = gpt(dropout=0.0).eval()
     idx = torch.randint(7, (5, 6))
     target = "following", Signal(shape=(6,), classes=7)
-    found = Credit(model, {"idx": idx}, CUTS, target, None, 42, {}, coded=True).tail(name, (6, 8))
+    found = Credit(model, {"idx": idx}, CUTS, target, None, 42, {}, coded=True).tail(name)
     reads: list[Tensor] = []
     hook = model.get_submodule(name).register_forward_pre_hook(lambda _, given: reads.append(given[0]))
     expected = model(idx)

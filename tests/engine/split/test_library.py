@@ -35,6 +35,7 @@ KINDS: dict[str, dict[str, str]] = {
         "local_linear": "local",
         "sobolev_conv": "sobolev_label",
         "infopro": "local",
+        "aug_local": "local",
         "conv": "conv",
         "linear": "linear",
     },
