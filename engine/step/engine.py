@@ -32,8 +32,8 @@ from antiphon.engine.core.system import Stacked
 from antiphon.engine.core.updates import PredictorUpdate, StepReport, Update
 from antiphon.engine.native.networks import NativeGradients, native_networks
 from antiphon.engine.step.backward import BackwardPass, ObjectiveEvaluator, reached, reached_alone
-from antiphon.engine.step.epochs import FurtherPasses
 from antiphon.engine.step.forward import ForwardPass
+from antiphon.engine.step.further_passes import FurtherPasses
 from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.engine.step.returns import LambdaReturns
 from antiphon.engine.step.sweep import SweepOrder
