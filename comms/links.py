@@ -15,7 +15,6 @@ from antiphon.comms.credit import constant
 from antiphon.nets.random import normal, normal_many, seed_for, uniform, uniform_many
 
 __all__ = [
-    "FAN_IN",
     "REDUCED",
     "FanIn",
     "InputSegment",
@@ -138,7 +137,6 @@ def quantised(message: Tensor, bits: int) -> Tensor:
     return largest * ((2 * level - intervals) / intervals)
 
 
-FAN_IN = ("concat", "sum", "mean", "own")
 REDUCED = ("sum", "mean")
 """The kinds that have no columns for each message."""
 

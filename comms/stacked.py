@@ -420,7 +420,7 @@ class StackedModels(StackedParameters):
             target=None if example.target is None else self._open(example.target),
             prediction=None if prediction is None else prediction.view(*lead, -1),
             loss=None if example.loss is None else example.loss.view(lead),
-            actions=_each_action(example, self._open),
+            actions=None if example.actions is None else _each_action(example.actions, self._open),
         )
 
     def _learned(
@@ -493,7 +493,7 @@ def _masked(example: Example, members: Tensor | None) -> Example:
         message=plain(example.message),
         context=None if example.context is None else plain(example.context),
         target=None if example.target is None else plain(example.target),
-        actions=_each_action(example, plain),
+        actions=None if example.actions is None else _each_action(example.actions, plain),
         valid=rows.expand(example.message.shape[:2]) if example.valid is None else rows & example.valid,
     )
 
@@ -503,11 +503,10 @@ def _over(members: Tensor, value: Tensor) -> Tensor:
     return members.view(-1, *[1] * (value.dim() - 1))
 
 
-def _each_action(example: Example, change: Callable[[Tensor], Tensor]) -> tuple[ReturnedAction, ...] | None:
-    """Return an example's actions and their advantages, each changed."""
-    if example.actions is None:
-        return None
+def _each_action(
+    actions: Sequence[ReturnedAction], change: Callable[[Tensor], Tensor]
+) -> tuple[ReturnedAction, ...]:
+    """Return actions and their advantages, each changed."""
     return tuple(
-        ReturnedAction(change(one.action), change(one.advantage), change(one.valid))
-        for one in example.actions
+        ReturnedAction(change(one.action), change(one.advantage), change(one.valid)) for one in actions
     )

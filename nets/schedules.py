@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 from antiphon.errors import ScenarioError
@@ -90,11 +91,11 @@ class Rate:
     horizon: int
     schedule: Schedule | OwnSchedule = Schedule()
 
-    @property
+    @cached_property
     def constant(self) -> bool:
         """Whether it is the same at every step."""
         return isinstance(self.schedule, Schedule) and self.schedule.constant
 
     def __call__(self, step: int) -> float:
         """Return the rate used at `step`."""
-        return self.base * self.schedule.at_step(step, self.horizon)
+        return self.base if self.constant else self.base * self.schedule.at_step(step, self.horizon)

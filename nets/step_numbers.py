@@ -53,7 +53,7 @@ def stamp_number(step: int) -> int | Tensor:
 def learning_rate(rate: Rate, step: int, device: torch.device) -> float | Tensor:
     """Return the rate at a step as an optimiser takes it; on a GPU rounded to the float32 that its kernels read there."""
     if rate.constant:
-        return rate(step)
+        return rate.base
     if device.type in SINGLE_RATES:
         return step_number(lambda at: float(np.float32(rate(at))), step, torch.float32)
     return step_number(rate, step, torch.float64)

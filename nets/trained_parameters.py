@@ -109,12 +109,8 @@ class TrainedParameters:
             torch.zeros_like(p) if g is None else g for p, g in zip(self.trainable, gradients, strict=True)
         ]
         self.updates += 1
-        return self.optimiser, full, self._rate(now)
-
-    def _rate(self, now: int) -> float | Tensor:
-        if not self.trainable:
-            return self.rate(now)
-        return learning_rate(self.rate, now, self.trainable[0].device)
+        rate = learning_rate(self.rate, now, self.trainable[0].device) if self.trainable else self.rate.base
+        return self.optimiser, full, rate
 
     def step(self, gradients: Sequence[Tensor | None], now: int) -> None:
         """Take one optimiser step."""
@@ -162,7 +158,7 @@ class StackedParameters:
             members: Those that are updated.
             skip: Whether none is; None: all are.
         """
-        rate = learning_rate(self.rate, now, self.trainable[0].device) if self.trainable else self.rate(now)
+        rate = learning_rate(self.rate, now, self.trainable[0].device) if self.trainable else self.rate.base
         self.optimiser.step(gradients, rate, members, skip=skip)
         self.note_step(members)
 

@@ -11,18 +11,16 @@ from math import prod
 from typing import Literal
 
 from antiphon.extensions import name_of
-from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import (
+from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec, ObjectiveSpec
+from antiphon.scenarios.channel_specs import (
     LOCAL_POLICY,
     OWN_TARGET,
     UNRETURNED,
-    AgentSpec,
     ChannelSpec,
     GradientSpec,
     InputSpec,
-    NetworkSpec,
-    ObjectiveSpec,
 )
+from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 __all__ = ["unused_by_agent", "unused_by_channel", "unused_by_optimiser", "warnings"]

@@ -13,12 +13,12 @@ from typing import Any
 
 from antiphon.errors import suggest
 from antiphon.extensions import name_of
-from antiphon.scenarios.parts import (
+from antiphon.scenarios.agent_specs import AgentSpec
+from antiphon.scenarios.channel_specs import (
     LOCAL_POLICY,
     OWN_TARGET,
     STATE,
     UNRETURNED,
-    AgentSpec,
     ChannelSpec,
     GradientSpec,
 )

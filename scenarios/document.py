@@ -13,15 +13,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ValidationInfo, model_validator
+from pydantic import AfterValidator, ConfigDict, ValidationInfo, model_validator
 
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
+from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
+from antiphon.scenarios.channel_specs import OWN_TARGET, UNRETURNED, ChannelSpec
 from antiphon.scenarios.checks import AGE, check
 from antiphon.scenarios.graphs.estimate import estimate, refuse_what_is_too_large
 from antiphon.scenarios.graphs.generators import GraphSpec, document_of, generate, graph_of, named_by_ends
 from antiphon.scenarios.parameters import ParameterSpec, read_parameters, read_variants, section, substitute
-from antiphon.scenarios.parts import OWN_TARGET, UNRETURNED, AgentSpec, ChannelSpec, EnvSpec, NetworkSpec
 from antiphon.scenarios.problems import UNNAMED, DocumentError, Problems, kind_of
 from antiphon.scenarios.problems import Path as DocumentPath
 from antiphon.scenarios.relations import (
@@ -50,7 +51,67 @@ from antiphon.scenarios.yaml_text import read, read_file, write
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["PARTS_ALONE", "ExplicitDocument", "Scenario", "Template", "catalogue", "library_names", "load"]
+__all__ = [
+    "PARTS_ALONE",
+    "EnvSpec",
+    "ExplicitDocument",
+    "Scenario",
+    "Template",
+    "catalogue",
+    "library_names",
+    "load",
+]
+
+
+class EnvSpec(Spec):
+    """An environment by one of three names; all other keys are the environment's own.
+
+    Attributes:
+        id: An id of antiphon's, such as `antiphon/Digits-v0`, or one that is registered with it.
+        gymnasium: An id of Gymnasium's registry, such as `CartPole-v1`, after `module:` where a module registers it. Other
+            keys: `vectorization_mode` (sync, async or vector_entry_point), `autoreset` (same_step, next_step or disabled)
+            and arguments of the environment.
+        pettingzoo: The module of a PettingZoo world with a `parallel_env`, such as `mpe2.simple_speaker_listener_v4`; other
+            keys are arguments of the world.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    id: Text | None = None
+    gymnasium: Text | None = None
+    pettingzoo: Text | None = None
+
+    @property
+    def name(self) -> str:
+        """The name by which the document has the environment."""
+        return self.id or self.gymnasium or self.pettingzoo or ""
+
+    @model_validator(mode="after")
+    def _one_name(self) -> Self:
+        given = [key for key in ("id", "gymnasium", "pettingzoo") if getattr(self, key) is not None]
+        if not given:
+            raise DocumentError(("id",), "is missing; give id, gymnasium or pettingzoo")
+        if len(given) > 1:
+            raise DocumentError(
+                (given[1],), f"the environment has the name {given[0]} already; leave one out"
+            )
+        return self
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """Keyword arguments of the environment: plain data, lists as tuples."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_data(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        if "file" in data:
+            from antiphon.envs.registry import with_paths
+
+            data = with_paths(data, Path.cwd())
+        return frozen_data(data)
 
 
 def _is_environment(value: object) -> bool:

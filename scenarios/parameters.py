@@ -96,11 +96,11 @@ class ParameterSpec(Spec):
 
     @cached_property
     def _choices(self) -> frozenset[tuple[bool, Any]]:
-        return frozenset(map(_told_apart, self.choices or ()))
+        return frozenset(map(_with_type, self.choices or ()))
 
     @cached_property
     def _also(self) -> frozenset[tuple[bool, Any]]:
-        return frozenset(map(_told_apart, self.also or ()))
+        return frozenset(map(_with_type, self.also or ()))
 
     def problem(self, value: object) -> str | None:
         """Return why the parameter cannot have this value; None where it can."""
@@ -132,13 +132,13 @@ class ParameterSpec(Spec):
         return None
 
 
-def _told_apart(value: Any) -> tuple[bool, Any]:
-    """A value beside whether it is true or false, which equal 1 and 0."""
+def _with_type(value: Any) -> tuple[bool, Any]:
+    """A value beside whether it is a bool: True equals 1, and False 0."""
     return isinstance(value, bool), value
 
 
 def _among(value: Any, choices: frozenset[tuple[bool, Any]]) -> bool:
-    return isinstance(value, str | int | float | None) and _told_apart(value) in choices
+    return isinstance(value, str | int | float | None) and _with_type(value) in choices
 
 
 def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:

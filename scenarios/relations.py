@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol, Self
 
-from antiphon.scenarios.parts import AgentSpec, ChannelSpec
+from antiphon.scenarios.agent_specs import AgentSpec
+from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.training import TrainingSpec
 
 __all__ = [

@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from antiphon.scenarios.agent_specs import AgentSpec
+from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.graphs.generators import GraphSpec
 from antiphon.scenarios.parameters import ParameterSpec
-from antiphon.scenarios.parts import AgentSpec, ChannelSpec
 
 __all__ = ["json_schema", "schema_text"]
 

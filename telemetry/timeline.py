@@ -68,7 +68,7 @@ class ChannelTimes:
     back: Steps
     """The step at which the true gradient of the message sent at this step is back with its sender; -1: never.
     Where the receiver learns late itself, at the earliest."""
-    taught: Steps
+    trained: Steps
     """The step at which the sender is trained on the message sent at this step; -1: never."""
 
     ages: Steps

@@ -16,7 +16,7 @@ from antiphon.envs import Description, Signal, describe
 from antiphon.errors import RunError
 from antiphon.extensions import name_of
 from antiphon.scenarios import AgentSpec, ChannelSpec, EnvSpec, Scenario, Template, warnings
-from antiphon.scenarios.parts import OWN_TARGET
+from antiphon.scenarios.channel_specs import OWN_TARGET
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.channels.verdict_series import newest_verdicts
 

@@ -1,4 +1,4 @@
-"""The verbs `show` and `check`, with the execution plan of a scenario as the last section of `show`."""
+"""The verb `show`: a scenario with its execution plan, a run, an environment, a timeline, or the list of the library."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from antiphon.envs import describe, ids
 from antiphon.errors import ScenarioError
 from antiphon.files import finite
 from antiphon.scenarios import Scenario, Template, json_schema
+from antiphon.scenarios.schema import schema_text
 from antiphon.telemetry.raster import raster_lines
 
 __all__ = ["show", "show_plan", "some"]
@@ -200,9 +201,7 @@ def show(
         )
     values = values_of(settings)
     if schema:
-        console().print_json(data=json_schema(), indent=1, highlight=False) if not json else print_json(
-            json_schema()
-        )
+        print_json(json_schema()) if json else print(schema_text(), end="")
     elif what is None and python is None:
         if yaml or resolved or timeline or variant or values or measure:
             raise ScenarioError("show: name a scenario, run or environment")

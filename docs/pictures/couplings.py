@@ -88,11 +88,11 @@ def _messages(axes: Axes, channel: ChannelTimes) -> None:
             if channel.cut[tick]:
                 axes.text(tick + 0.08, 0.26, "lost", fontsize=8, color=INK)
     for stamp in range(STEPS):
-        taught, back = int(channel.taught[stamp]), int(channel.back[stamp])
+        trained, back = int(channel.trained[stamp]), int(channel.back[stamp])
         if channel.unread[stamp]:
             axes.text(stamp, 0.62, "x", fontsize=9, color=INK, ha="center")
-        if channel.coupling == "decoupled" and taught >= 0:
-            _arrow(axes, (stamp - 0.12, 1.17), (taught + 0.3, 1.27), SYNTHETIC, ":", bend=-1.2)
+        if channel.coupling == "decoupled" and trained >= 0:
+            _arrow(axes, (stamp - 0.12, 1.17), (trained + 0.3, 1.27), SYNTHETIC, ":", bend=-1.2)
         if 0 <= back < STEPS:
             late = channel.coupling != "locked"
             start = (back - 1 if late else back) + 0.3

@@ -40,8 +40,9 @@ from antiphon.envs.signal import Description
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.nets.random import generator, seed_for
 from antiphon.nets.site_axes import site_features
+from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
+from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec, InputSpec
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import AgentSpec, ChannelSpec, GradientSpec, InputSpec, NetworkSpec
 from antiphon.scenarios.problems import DocumentError, Path, placed
 from antiphon.scenarios.ties import tied_agents
 

@@ -34,8 +34,8 @@ from antiphon.extensions import key_of, made, name_of
 from antiphon.nets.random import generator, seed_for
 from antiphon.nets.schedules import OwnSchedule, Rate
 from antiphon.nets.schedules import Schedule as RateSchedule
+from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec, InputSpec
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import ChannelSpec, GradientSpec, InputSpec
 from antiphon.scenarios.problems import DocumentError, placed
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 

@@ -11,8 +11,9 @@ from antiphon.engine.core.agent import AGE
 from antiphon.engine.core.clock import EpisodeWindows, Windows
 from antiphon.engine.core.records import LearningGroup
 from antiphon.envs.signal import Description
+from antiphon.scenarios.agent_specs import AgentSpec
+from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import AgentSpec, ChannelSpec
 
 __all__ = ["Kinds"]
 

@@ -16,7 +16,7 @@ from antiphon.comms.modules import predictor_class
 from antiphon.comms.synthetic_gradients import LabelGradient
 from antiphon.engine.core.agent import Agent, Goal
 from antiphon.errors import suggest
-from antiphon.scenarios.parts import ChannelSpec
+from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.problems import DocumentError
 
 __all__ = ["LocalLoss"]

@@ -9,8 +9,8 @@ from antiphon.engine.build.shapes import Shapes, default_norm, objective_in, por
 from antiphon.engine.core.agent import COSINE, Direction, Goal
 from antiphon.envs.signal import Description
 from antiphon.errors import suggest
+from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import AgentSpec
 from antiphon.scenarios.problems import DocumentError, Path
 
 __all__ = ["policy_goal"]

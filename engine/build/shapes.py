@@ -18,8 +18,9 @@ from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
 from antiphon.nets.recurrent import Cell
+from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec
+from antiphon.scenarios.channel_specs import OWN_TARGET, ChannelSpec
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import OWN_TARGET, AgentSpec, ChannelSpec, CriticSpec
 from antiphon.scenarios.problems import DocumentError, Path, Problems, placed
 
 __all__ = [

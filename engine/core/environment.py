@@ -58,11 +58,14 @@ class EnvironmentRunner:
         """The signals of a step that are known at its tick."""
         found = StepSignals(step, self._known(observations, info))
         for name in found.signals:
-            self._note_uniform(found, name)
+            if name.startswith("_"):
+                self._note_uniform(found, name)
         return found
 
     def _note_uniform(self, step_signals: StepSignals, name: str) -> None:
-        if name.startswith("_") and (known := self.env.uniform(step_signals.signals[name])) is not None:
+        """Note what the host knows of a mask that is the same in all environments."""
+        known = self.env.uniform(step_signals.signals[name])
+        if known is not None:
             step_signals.uniform[name] = known
 
     def _known(self, observations: dict[str, Tensor], info: dict[str, Any]) -> dict[str, Tensor]:
@@ -90,10 +93,11 @@ class EnvironmentRunner:
             if (known := self.env.uniform(outcomes[name])) is not None:
                 self.step_signals.uniform[name] = known
         for name in self._after:
-            for key in (name, f"_{name}"):
-                if key in info:
-                    self.step_signals.signals[key] = info[key]
-                    self._note_uniform(self.step_signals, key)
+            if name in info:
+                self.step_signals.signals[name] = info[name]
+            if (mask := f"_{name}") in info:
+                self.step_signals.signals[mask] = info[mask]
+                self._note_uniform(self.step_signals, mask)
         if self.episodes is not None:
             ended = torch.logical_or(torch.as_tensor(terminated), torch.as_tensor(truncated))
             self.episodes.add(reward, info, ended)

@@ -20,7 +20,7 @@ from antiphon.engine.inference.rollout import EnvironmentRollout
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES
 from antiphon.errors import AntiphonError, RunError, ScenarioError
-from antiphon.scenarios.parts import EnvSpec
+from antiphon.scenarios.document import EnvSpec
 from antiphon.scenarios.spec import plain
 from antiphon.telemetry.film import FilmFrame, PackedPicture, SentMessage
 

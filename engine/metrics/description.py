@@ -13,7 +13,7 @@ from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.planning.plan import learning_in_words, network_in_words, ticks_in_words
 from antiphon.extensions import name_of
 from antiphon.scenarios import AgentSpec, ChannelSpec, Scenario
-from antiphon.scenarios.parts import OWN_TARGET
+from antiphon.scenarios.channel_specs import OWN_TARGET
 from antiphon.scenarios.ties import agent_and_parameter
 from antiphon.telemetry.figures import RunDescription
 from antiphon.telemetry.timeline import Timeline

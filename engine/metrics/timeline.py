@@ -168,7 +168,7 @@ class _Times:
             unread=self.flags(lambda step: sends.due(step) and uses[step] is None),
             cut=self.flags(lambda step: self._cut(channel, step, read[step])),
             back=credit(self._back),
-            taught=credit(self._trained),
+            trained=credit(self._trained),
         )
 
     def _read(self, channel: Channel, step: int) -> tuple[int, ...]:

@@ -31,8 +31,9 @@ from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
 from antiphon.extensions import name_of
 from antiphon.nets.native.library import why_absent
+from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
+from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import AgentSpec, ChannelSpec, NetworkSpec
 
 __all__ = [
     "Alone",

@@ -28,22 +28,23 @@ class Actions:
         system: The agents.
 
     Attributes:
+        actors: The agents that act.
         greedy: Whether policies take their most likely action instead of a sample.
     """
 
     def __init__(self, system: System) -> None:
         self.system = system
         self.greedy = False
-        self._actors = [agent for agent in system.agents.values() if agent.acts]
+        self.actors = [agent for agent in system.agents.values() if agent.acts]
         self._places: dict[int, list[tuple[Agent, int]]] = {}
         """By replica: the stacks of its actors, and their places there."""
-        for agent in self._actors:
+        for agent in self.actors:
             for place, replica in enumerate(agent.replicas.index.tolist()):
                 self._places.setdefault(replica, []).append((agent, place))
 
     def begin(self) -> None:
         """Begin a step: what does not hold is over."""
-        for agent in self._actors:
+        for agent in self.actors:
             if agent.acts is True and _policy(agent) is None:
                 agent.action = None
 

@@ -40,7 +40,7 @@ from antiphon.engine.probes.truth import DifferentiableRollout, ahead_of, look_a
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.step.backends import StackedBackend
 from antiphon.errors import DivergenceError, ScenarioError, suggest
-from antiphon.nets.schedules import Rate
+from antiphon.nets.schedules import OwnSchedule, Rate
 from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.statistics import Ratio, ratio
 
@@ -203,14 +203,17 @@ def _groups(simulation: BaseSimulation, channels: Sequence[str] | None) -> dict[
     return {COUPLING: known} | {name: [name] for name in chosen}
 
 
-@dataclass(frozen=True)
-class _Falling(Rate):
-    """A learning rate that falls from `base` to nothing within `horizon` steps of `start`."""
-
-    start: int = 0
-
-    def __call__(self, step: int) -> float:
-        return self.base * max(0.0, 1 - (step - self.start) / self.horizon)
+def _falling(base: float, start: int, horizon: int) -> Rate:
+    """Return a learning rate that falls from `base` to nothing within `horizon` steps of `start`."""
+    return Rate(
+        base=base,
+        horizon=horizon,
+        schedule=OwnSchedule(
+            name="falling",
+            key=(start, horizon),
+            function=lambda step: max(0.0, 1 - (step - start) / horizon),
+        ),
+    )
 
 
 def _models(system: System) -> Iterator[Learner | Predictor | InputModel]:
@@ -249,7 +252,7 @@ class _Forks:
         if steered is not None:
             fork.backend = steered()
         for model, rate in zip(_models(fork.system), self.rates, strict=True):
-            model.rate = _Falling(base=rate, horizon=horizon, start=fork.now)
+            model.rate = _falling(rate, fork.now, horizon)
         sums = dict.fromkeys(fork.scenario.readouts, (0.0, 0))
         try:
             for step in range(horizon):

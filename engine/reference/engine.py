@@ -11,14 +11,12 @@ Read this file first. The numbers of rules are those of docs/semantics.md. A ste
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from antiphon.engine.reference.backward import contributes, depth, lambda_returns, waits, window_update
-from antiphon.engine.reference.checkpoint import load_state_dict, state_dict
 from antiphon.engine.reference.forward import replay, tick_agents
 from antiphon.engine.reference.ledger import mask_fill_zero
 from antiphon.engine.reference.policies import (
@@ -136,15 +134,6 @@ class ReferenceEngine:
         for name in group.members:
             for channel in self.state.agents[name].channels:
                 self.state.ledgers[channel.name].close(tape.window, step)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the whole state as plain data, in the form of every backend's checkpoints, without copying a tensor."""
-        return state_dict(self.state)
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Take over a state of the same scenario, of this engine or another; hand in copies."""
-        load_state_dict(self.state, saved)
-        self.replay_open_windows()
 
     @torch.enable_grad()
     def replay_open_windows(self) -> None:

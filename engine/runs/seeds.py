@@ -236,14 +236,14 @@ class MultiSeedRun:
         It is the newest step of which all have one, so that they go on together, to the bits of the run that nobody killed;
         those that had come to their end before the others are trained anew from there.
         """
-        together: dict[tuple[int, ...], dict[int, RunDirectory]] = {}
+        groups: dict[tuple[int, ...], dict[int, RunDirectory]] = {}
         for index, request in enumerate(self.requests if self._resume else ()):
             directory = self._existing.get(index) or request.existing(self.paths[index])
             facts = {} if directory is None else directory.facts
             if directory is not None and "alone_from" not in facts and facts["exit"] != "diverged":
-                together.setdefault(tuple(facts.get("together") or ()), {})[index] = directory
+                groups.setdefault(tuple(facts.get("together") or ()), {})[index] = directory
         found: dict[int, int] = {}
-        for seeds, members in together.items():
+        for seeds, members in groups.items():
             if len(seeds) < 2 or not members.keys() - self._ended.keys():
                 continue
             common = set.intersection(*(_newest_steps(directory) for directory in members.values()))

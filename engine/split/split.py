@@ -25,7 +25,7 @@ from antiphon.envs import registry
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, suggest
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.parts import ObjectiveSpec
+from antiphon.scenarios.agent_specs import ObjectiveSpec
 
 __all__ = ["split"]
 

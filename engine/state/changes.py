@@ -7,8 +7,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from antiphon.errors import ScenarioError, suggest
+from antiphon.scenarios.agent_specs import AgentSpec
+from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.parts import AgentSpec, ChannelSpec
 from antiphon.scenarios.problems import DocumentError, Path
 from antiphon.scenarios.spec import frozen_data, plain
 from antiphon.scenarios.ties import tied_agents

@@ -21,6 +21,7 @@ from antiphon.engine.core.updates import (
     StepReport,
     Update,
 )
+from antiphon.engine.reference import checkpoint
 from antiphon.engine.reference import records as reference
 from antiphon.engine.reference.engine import ReferenceEngine
 from antiphon.engine.state.stacks import merge_state, parts_of, split_state
@@ -289,7 +290,7 @@ class ReferenceBackend:
         """The declared system with the state as it is now."""
         if self._stale:
             self._stale = False
-            restore(self.system, self.engine.state_dict())
+            restore(self.system, self.state_dict())
             self.engine.replay_open_windows()  # parameters were written to, if with their own values
         return self.system
 
@@ -301,11 +302,12 @@ class ReferenceBackend:
 
     def state_dict(self) -> dict[str, Any]:
         """See `Backend.state_dict`."""
-        return self.engine.state_dict()
+        return checkpoint.state_dict(self.engine.state)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state of the same scenario, of this engine or of stacks."""
-        self.engine.load_state_dict(state)
+        checkpoint.load_state_dict(self.engine.state, state)
+        self.engine.replay_open_windows()
         self._stale = True
 
     def _mask(self, mask: EnvMask) -> Tensor:

@@ -33,7 +33,7 @@ from antiphon.engine.core.records import AgentTick, Consumption, LearningGroup, 
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import Losses, PolicyWindow, Returned, Update, WindowLoss
 from antiphon.engine.native.networks import NativeNetwork
-from antiphon.engine.policies.windows import PolicyEvaluator
+from antiphon.engine.policies.trajectories import PolicyEvaluator
 from antiphon.engine.step.predictors import PredictorTrainer
 
 __all__ = ["BackwardPass", "ObjectiveEvaluator", "Steering", "reached", "reached_alone"]

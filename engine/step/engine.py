@@ -32,8 +32,8 @@ from antiphon.engine.core.system import Stacked
 from antiphon.engine.core.updates import PredictorUpdate, StepReport, Update
 from antiphon.engine.native.networks import NativeGradients, native_networks
 from antiphon.engine.step.backward import BackwardPass, ObjectiveEvaluator, reached, reached_alone
-from antiphon.engine.step.epochs import FurtherPasses
 from antiphon.engine.step.forward import ForwardPass
+from antiphon.engine.step.further_passes import FurtherPasses
 from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.engine.step.returns import LambdaReturns
 from antiphon.engine.step.sweep import SweepOrder
@@ -119,10 +119,10 @@ class Engine:
         self.divergence.statistics.note()
         self._swept.clear()
         self._local.clear()
-        complete = self.sweep_order.complete(step) if self.backward_pass.steering is None else {}
-        if not complete:
+        if not self.sweep_order.groups or self.backward_pass.steering is not None:
             self.forward_pass.tick(step, step_signals)
             return
+        complete = self.sweep_order.complete(step)
 
         def ticked(call: Call) -> None:
             if call in complete:
@@ -193,14 +193,15 @@ class Engine:
         input_gradients = self.predictor_trainer.input_gradients(step)
         self.divergence.check_predictors(input_gradients, step)
         self.divergence.disable_stopped_replicas()
-        self.ties.sum_updates([update for updates in turns for update in updates])
+        if self.ties.agents:
+            self.ties.sum_updates([update for updates in turns for update in updates])
         self.divergence.decide()
         if not self.frozen:  # all is computed and finite: now, and only now, parameters move
             for updates in turns:
                 self._apply(updates, step)
             self.predictor_trainer.apply(gradients, step, self.divergence.skip)
             self.predictor_trainer.apply(input_gradients, step, self.divergence.skip)
-            for updates in turns:
+            for updates in turns if self.further_passes.agents else ():
                 self._learn_further(updates, step)
         GradientLedger.release_graphs(tape for _, tape in [*closing, *dropped])
         self.divergence.close(step)

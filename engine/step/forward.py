@@ -85,16 +85,18 @@ class ForwardPass:
         self.actions = Actions(system)
         self.native: Mapping[str, NativeNetwork] = {}
         """Networks that the native kernel evaluates, by stack."""
-        self._slower = [
+        policies = [
             agent
             for agent in system.agents.values()
-            if agent.goal is not None and agent.goal.policy is not None and agent.clock.period > 1
+            if agent.goal is not None and agent.goal.policy is not None
         ]
+        self._acts = bool(self.actions.actors or policies)
+        self._slower = [agent for agent in policies if agent.clock.period > 1]
 
     @property
     def action(self) -> Action | None:
         """What is done in the environment after the newest step; None: nobody acted."""
-        return self.actions.of()
+        return self.actions.of() if self._acts else None
 
     def tick(
         self,
@@ -112,8 +114,9 @@ class ForwardPass:
             calls: Those of the schedule's calls that are evaluated; None: all.
             ticked: Called after each of them; None: nothing is.
         """
-        self.actions.begin()
-        self._go_on(step, step_signals)
+        if self._acts:
+            self.actions.begin()
+            self._go_on(step, step_signals)
         for call in self.system.schedule.calls(step) if calls is None else calls:
             group = self.system.group_of[call[0]]
             tape = group.tape
@@ -129,7 +132,8 @@ class ForwardPass:
             tape.ticks.append(tick)
             for part in tick.parts:
                 self._send(part, step, tape)
-                self._act(part, step)
+                if self._acts:
+                    self._act(part, step)
             if ticked is not None:
                 ticked(call)
 

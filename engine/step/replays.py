@@ -18,7 +18,7 @@ from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.masks import EnvMask, mask_fill_zero
 from antiphon.engine.core.records import AgentTick, Read, Tape, rows_through, select_rows
-from antiphon.engine.policies.windows import port_names
+from antiphon.engine.policies.trajectories import port_names
 from antiphon.engine.step.forward import ForwardPass
 
 __all__ = ["AllTicks", "InTurn", "Replay"]

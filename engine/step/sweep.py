@@ -22,11 +22,14 @@ class SweepOrder:
 
     Args:
         system: Agents, channels and groups.
+
+    Attributes:
+        groups: Their identities.
     """
 
     def __init__(self, system: System) -> None:
         self._schedule, self._group_of = system.schedule, system.group_of
-        self._groups = (
+        self.groups = (
             {id(group) for group in system.groups if obstacle(system, group) is None}
             if system.sweep
             else set()
@@ -34,13 +37,11 @@ class SweepOrder:
 
     def complete(self, step: int) -> Mapping[Call, LearningGroup]:
         """The groups whose window is complete at `step`, by the last of their calls."""
-        if not self._groups:
-            return {}
         last = {id(group := self._group_of[call[0]]): (call, group) for call in self._schedule.calls(step)}
         return {
             call: group
             for key, (call, group) in last.items()
-            if key in self._groups and group.windows.ending(step) is not None
+            if key in self.groups and group.windows.ending(step) is not None
         }
 
 

@@ -17,21 +17,22 @@ class TiedGradients:
 
     Args:
         system: Its ties, of agents that are not stacked.
+
+    Attributes:
+        agents: Those with tied parameters.
     """
 
     def __init__(self, system: System) -> None:
         self.system = system
         self._ties = system.joined_ties()
-        self._names = {name for groups in self._ties for tie in groups for name, _ in tie}
+        self.agents = {name for groups in self._ties for tie in groups for name, _ in tie}
 
     def sum_updates(self, updates: Sequence[Update]) -> None:
         """Sum over the updates of one step, all of which have been differentiated."""
-        if not self._names:
-            return
         tied = [
             (update, name)
             for update in updates
-            for name in update.gradients.keys() & self._names
+            for name in update.gradients.keys() & self.agents
             if self.system.agents[name].agent_disabled is not True
         ]
         for update, name in tied:

@@ -19,7 +19,7 @@ from antiphon.engine.studies.scoring import Scoring
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
 from antiphon.scenarios import Scenario, Template
-from antiphon.scenarios.parts import ObjectiveSpec
+from antiphon.scenarios.agent_specs import ObjectiveSpec
 from antiphon.scenarios.problems import show_value
 from antiphon.scenarios.study import DEFAULT, BudgetSpec, PaperSpec, RowSpec, StudySpec, VariantSpec
 from antiphon.scenarios.training import OF_AGENTS, OF_KIND, OF_TRAINING, split_metric

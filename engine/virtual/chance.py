@@ -59,6 +59,6 @@ class Chance:
         return -math.log1p(-sampled) * SECONDS_A_DAY / failures.per_day
 
 
-def _log_normal(seed: int, count: int, spread: float) -> float:
-    """Return exp(spread z - spread^2 / 2) with z standard normal: of mean 1."""
-    return math.exp(spread * normal(seed, count, 1).item() - spread**2 / 2)
+def _log_normal(seed: int, count: int, deviation: float) -> float:
+    """Return exp(deviation z - deviation^2 / 2) with z standard normal: of mean 1."""
+    return math.exp(deviation * normal(seed, count, 1).item() - deviation**2 / 2)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from antiphon.errors import suggest
+from antiphon.scenarios.channel_specs import OWN_TARGET, STATE
 from antiphon.scenarios.graphs.estimate import tries_of
-from antiphon.scenarios.parts import OWN_TARGET, STATE
 from antiphon.scenarios.problems import DocumentError, Path, kind_of
 from antiphon.scenarios.spec import Count, IsReal, Name, Signal, Spec, Whole, channel_name, plain
 from antiphon.scenarios.training import TrainingSpec

@@ -206,10 +206,10 @@ def _compared(forms: Sequence[Sequence[ReportRun]]) -> Html:
 
 def _gathered(found: Sequence[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
     """Gather paths that differ in one name alone, with equal values, into the first of them; many at once come first."""
-    alike: dict[tuple[str, ...], list[str]] = {}
+    by_shape: dict[tuple[str, ...], list[str]] = {}
     for path, values in found:
-        alike.setdefault((_NAME.sub("[]", path), *values), []).append(path)
-    gathered = sorted(alike.items(), key=lambda item: -len(item[1]))
+        by_shape.setdefault((_NAME.sub("[]", path), *values), []).append(path)
+    gathered = sorted(by_shape.items(), key=lambda item: -len(item[1]))
     return [
         (paths[0] + (f" and {len(paths) - 1:,} more like it" if len(paths) > 1 else ""), values)
         for (_, *values), paths in gathered

@@ -130,7 +130,7 @@ def timeline(steps: int = 16) -> Timeline:
             unread=~np.roll(due[channel[1]], -1) & due[channel[0]],
             cut=np.zeros(steps, dtype=bool),
             back=np.full(steps, -1),
-            taught=np.full(steps, -1),
+            trained=np.full(steps, -1),
             ages=np.where(due[channel[1]] & (every > 0), 1, -1),
         )
         for channel in CHANNELS

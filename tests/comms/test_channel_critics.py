@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from antiphon import comms
 from antiphon.errors import ScenarioError
-from antiphon.scenarios.parts import GradientSpec
+from antiphon.scenarios.channel_specs import GradientSpec
 from tests.some import some
 
 DOUBLE = torch.float64

@@ -9,14 +9,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Space
 from torch import Tensor
 
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.random import normal, uniform
 
-__all__ = ["GOAL", "LABEL", "OWN", "STEPS", "TOLD", "Document", "Play", "document", "levels", "ring"]
+__all__ = [
+    "GOAL",
+    "LABEL",
+    "OWN",
+    "STEPS",
+    "TOLD",
+    "Document",
+    "NoiseEnv",
+    "Play",
+    "document",
+    "levels",
+    "ring",
+]
 
 Document = dict[str, Any]
 STEPS = 20
@@ -62,25 +74,41 @@ class Play:
         return _Playing(self, batch, **where)
 
 
-class _Playing(TorchVectorEnv):
-    def __init__(self, source: Play, batch: int, **where: Any) -> None:
-        super().__init__(batch, source.description, Box(-1e6, 1e6, (2,)), **where)
-        self._source, self._seed = source, 0
-        self._step = 0
-        self._moved = torch.zeros(batch, dtype=self.dtype)
+class NoiseEnv(TorchVectorEnv):
+    """Environments whose random numbers follow from seed and step, and whose episodes end by length or by chance.
+
+    Args:
+        batch: How many.
+        description: Of their signals.
+        action_space: Of their actions.
+        lengths: Of the episodes of all together, cycled, terminated and truncated by turns; empty: they end by chance.
+        share: Of the (step, environment) at which an episode ends then, half of them terminated.
+        **where: Device and dtype.
+    """
+
+    def __init__(
+        self,
+        batch: int,
+        description: Description,
+        action_space: Space[Any],
+        lengths: tuple[int, ...],
+        share: float,
+        **where: Any,
+    ) -> None:
+        super().__init__(batch, description, action_space, **where)
+        self._lengths, self._share = lengths, share
+        self._seed, self._step = 0, 0
 
     @property
     def episode_length(self) -> int | None:
         """Length of the present episode."""
-        lengths = self._source.lengths
-        return lengths[self._episode()[0]] if lengths else None
+        return self._lengths[self._episode()[0]] if self._lengths else None
 
     def _episode(self) -> tuple[int, int]:
         """The place of the present episode among the lengths, and the present step's place in it."""
-        lengths = self._source.lengths
-        place, number = self._step % sum(lengths), 0
-        while place >= lengths[number]:
-            place, number = place - lengths[number], number + 1
+        place, number = self._step % sum(self._lengths), 0
+        while place >= self._lengths[number]:
+            place, number = place - self._lengths[number], number + 1
         return number, place
 
     def _drawn(self, purpose: int, *shape: int) -> Tensor:
@@ -89,6 +117,22 @@ class _Playing(TorchVectorEnv):
 
     def _chance(self, purpose: int) -> Tensor:
         return uniform(97 * self._seed + purpose, self._step, self.num_envs)
+
+    def _ends(self) -> tuple[Tensor, Tensor]:
+        """[B] bool each: where an episode ends at this step, and where such an end is a termination."""
+        if not self._lengths:
+            return self._chance(5) < self._share, self._chance(6) < 0.5
+        number, place = self._episode()
+        everywhere = torch.ones(self.num_envs, dtype=torch.bool)
+        return everywhere & (place + 1 == self._lengths[number]), everywhere & (self._step % 2 == 0)
+
+
+class _Playing(NoiseEnv):
+    def __init__(self, source: Play, batch: int, **where: Any) -> None:
+        space = Box(-1e6, 1e6, (2,))
+        super().__init__(batch, source.description, space, source.lengths, source.share, **where)
+        self._source = source
+        self._moved = torch.zeros(batch, dtype=self.dtype)
 
     def _shown(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         x = self._drawn(1, 4) + self._moved.unsqueeze(1)
@@ -105,11 +149,7 @@ class _Playing(TorchVectorEnv):
 
     def step(self, actions: Any = None) -> StepResult:
         goal = torch.tanh(self._drawn(1, 4)[:, :2] + self._drawn(2, 3)[:, 1:])
-        ended, kind = self._chance(5) < self._source.share, self._chance(6) < 0.5
-        if self._source.lengths:
-            number, place = self._episode()
-            ended = torch.full_like(ended, place + 1 == self._source.lengths[number])
-            kind = torch.full_like(kind, self._step % 2 == 0)
+        ended, kind = self._ends()
         if self._source.moved and actions is not None:
             self._moved = torch.tanh(actions[:, 0])
         self._step += 1

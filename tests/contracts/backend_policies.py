@@ -17,8 +17,7 @@ from torch import Tensor
 
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import Description, Signal
-from antiphon.nets.random import normal, uniform
-from tests.contracts.backend_documents import STEPS, Document
+from tests.contracts.backend_documents import STEPS, Document, NoiseEnv
 from tests.contracts.backend_scenes import CELLS, drawn_gradient, drawn_link, one, seldom
 
 __all__ = ["SAMPLED", "SPACES", "Game", "acting", "policy"]
@@ -84,31 +83,14 @@ class Game:
         return _Playing(self, batch, **where)
 
 
-class _Playing(TorchVectorEnv):
+class _Playing(NoiseEnv):
     def __init__(self, source: Game, batch: int, **where: Any) -> None:
-        super().__init__(batch, source.description, source.action_space, **where)
-        self._source, self._seed, self._step = source, 0, 0
+        super().__init__(
+            batch, source.description, source.action_space, source.lengths, source.share, **where
+        )
+        self._source = source
         self._position = torch.zeros(batch, 4, dtype=self.dtype)
         self._resets = torch.zeros(batch, dtype=torch.bool)
-
-    @property
-    def episode_length(self) -> int | None:
-        """Length of the present episode."""
-        return self._source.lengths[self._episode()[0]] if self._source.lengths else None
-
-    def _episode(self) -> tuple[int, int]:
-        lengths = self._source.lengths
-        place, number = self._step % sum(lengths), 0
-        while place >= lengths[number]:
-            place, number = place - lengths[number], number + 1
-        return number, place
-
-    def _drawn(self, purpose: int, *shape: int) -> Tensor:
-        count = self.num_envs * torch.Size(shape).numel()
-        return normal(97 * self._seed + purpose, self._step, count).view(self.num_envs, *shape).to(self.dtype)
-
-    def _chance(self, purpose: int) -> Tensor:
-        return uniform(97 * self._seed + purpose, self._step, self.num_envs)
 
     def _observed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         x = self._drawn(1, 4)
@@ -131,11 +113,7 @@ class _Playing(TorchVectorEnv):
             assert whole.contains(action[0].numpy().astype(whole.dtype)), action[0]
         numbers = torch.stack([a.to(self.dtype).reshape(self.num_envs, -1).clamp(-1, 4).sum(1) for a in done])
         fit = torch.sin(numbers + 2 * self._drawn(1, 4)[:, :1].T)
-        ended, kind = self._chance(5) < self._source.share, self._chance(6) < 0.5
-        if self._source.lengths:
-            number, place = self._episode()
-            ended = torch.full_like(ended, place + 1 == self._source.lengths[number])
-            kind = torch.full_like(kind, self._step % 2 == 0)
+        ended, kind = self._ends()
         resets = self._resets
         if self._source.next_step:
             ended = ended & ~resets

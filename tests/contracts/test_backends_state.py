@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from antiphon.engine.probes.ceiling import ceilings
 from antiphon.engine.probes.update import update_alignment
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.state import checkpoint
 from antiphon.scenarios import Scenario
 from tests.contracts.backend_documents import STEPS, Document, Play, levels, ring
 from tests.contracts.backend_scenes import scenes
 from tests.contracts.backend_sites import SITES
 from tests.contracts.backend_twins import agree, differences, made, side_by_side, stacked, twins
+from tests.engine.numbers import assert_same_state, kept
 
 LSTM: Document = {"network": {"kind": "lstm", "size": 4}, "clock": {"unroll": 3}}
 GRU: Document = {"network": {"kind": "gru", "size": 4}, "clock": {"unroll": "episode"}}
@@ -71,32 +69,8 @@ CASES: dict[str, Document] = {
 DIGITS: Document = {"id": "antiphon/Digits-v0", "hold": 7, "episode": "example"}
 
 
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every number of a state, by its place."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from leaves(item, f"{path}/{key}")
-    elif isinstance(value, list | tuple):
-        yield f"{path}#", len(value)
-        for i, item in enumerate(value):
-            yield from leaves(item, f"{path}/{i}")
-    else:
-        yield path, value
-
-
 def state(simulation: Simulation) -> dict[str, Any]:
-    return dict(leaves(checkpoint.copy_tree(simulation.state_dict())))
-
-
-def assert_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    """Hold two states to each other, bit by bit."""
-    assert list(ours) == list(theirs)
-    unequal = [
-        place
-        for place, value in ours.items()
-        if not (torch.equal(value, theirs[place]) if isinstance(value, Tensor) else value == theirs[place])
-    ]
-    assert not unequal, unequal[:12]
+    return kept(simulation.state_dict())
 
 
 def go_on(document: Document, steps: tuple[int, ...], **settings: Any) -> None:
@@ -112,15 +86,15 @@ def go_on(document: Document, steps: tuple[int, ...], **settings: Any) -> None:
                     run.fork(),
                     Simulation.load(saved, Scenario.model_validate(document), backend="cohort"),
                 ]
-                assert_equal(state(run), before)
+                assert_same_state(state(run), before)
             run.step()
             unbroken.step()
     expected = state(unbroken)
-    assert_equal(state(run), expected)
+    assert_same_state(state(run), expected)
     for simulation in ends:
         assert simulation.backend.name == "cohort"
         simulation.run(STEPS - simulation.now)
-        assert_equal(state(simulation), expected)
+        assert_same_state(state(simulation), expected)
 
 
 # --- the same bits ---------------------------------------------------------------------------------------
@@ -155,7 +129,7 @@ def test_looking_changes_no_bit(case: str) -> None:
             assert run.system.agents
             assert run.learned.updates is not None
             run.state_dict()
-    assert_equal(state(run), state(unbroken))
+    assert_same_state(state(run), state(unbroken))
 
 
 def test_a_reset_starts_again() -> None:
@@ -165,7 +139,7 @@ def test_a_reset_starts_again() -> None:
     run.run(5)
     fresh = made(CASES["recurrent"], "cohort")
     fresh.run(5)
-    assert_equal(state(run), state(fresh))
+    assert_same_state(state(run), state(fresh))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -179,7 +153,7 @@ def test_telemetry_changes_no_bit(dtype: torch.dtype, tmp_path: Path) -> None:
             ours, theirs = (
                 {k: v for k, v in state(run).items() if "tally" not in k} for run in (watched, plain)
             )
-            assert_equal(ours, theirs)
+            assert_same_state(ours, theirs)
 
 
 @pytest.mark.parametrize("case", ["recurrent", "inputs", "critics"])
@@ -267,7 +241,7 @@ def test_evaluation_and_composition() -> None:
     close(*(simulation.compose()(left_half=x) for simulation in (reference, cohort)))
     modules = [simulation.agents["n1"].module for simulation in (reference, cohort)]
     assert str(modules[0]) == str(modules[1])
-    assert_equal(state(cohort), before)
+    assert_same_state(state(cohort), before)
 
 
 def test_probes() -> None:
@@ -281,7 +255,7 @@ def test_probes() -> None:
     close(
         *({k: v.cosine for k, v in update_alignment(s).items()} for s in (reference, cohort)), tolerance=1e-6
     )
-    assert_equal(state(cohort), before)
+    assert_same_state(state(cohort), before)
 
 
 @pytest.mark.slow
@@ -290,7 +264,7 @@ def test_ceilings() -> None:
     before = state(cohort)
     found = ({name: row.to_dict() for name, row in ceilings(s).items()} for s in (reference, cohort))
     close(*found, tolerance=1e-5)
-    assert_equal(state(cohort), before)
+    assert_same_state(state(cohort), before)
 
 
 def test_value() -> None:
@@ -300,7 +274,7 @@ def test_value() -> None:
     for name in ("all channels", "n0->n1"):
         rows = [values[name] for values in found]
         close(*({"true": row.true, "value": row.value, "why": row.why} for row in rows), tolerance=1e-6)
-    assert_equal(state(cohort), before)
+    assert_same_state(state(cohort), before)
 
 
 def test_figures_recordings_and_the_graph() -> None:

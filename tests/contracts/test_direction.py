@@ -13,7 +13,7 @@ import pytest
 
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario, load
-from antiphon.scenarios.parts import InputSpec
+from antiphon.scenarios.channel_specs import InputSpec
 
 STEPS = 300
 

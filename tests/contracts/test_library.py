@@ -17,6 +17,7 @@ from torch import fx, nn
 
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario, catalogue
+from tests.engine.numbers import leaves
 
 SMALL: dict[str, dict[str, Any]] = {
     "big-corporation": {"agents": 8, "readouts": 2, "hold": 3, "size": 3, "batch": 4},
@@ -167,19 +168,6 @@ def idx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _data(idx_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTIPHON_DATA", str(idx_folder))
-
-
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every number of a state, by its place."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from leaves(item, f"{path}/{key}")
-    elif isinstance(value, list | tuple):
-        yield f"{path}#", len(value)
-        for i, item in enumerate(value):
-            yield from leaves(item, f"{path}/{i}")
-    else:
-        yield path, value
 
 
 def assert_same(one: Simulation, other: Simulation, *, beside: str | None = None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Iterator
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -19,6 +18,7 @@ from antiphon.engine.simulation import Simulation
 from antiphon.envs import registry
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
+from tests.engine.numbers import assert_same_state
 
 Document = dict[str, Any]
 COUPLINGS = ("locked", "delayed", "detached", "decoupled", "unlocked")
@@ -224,29 +224,6 @@ def draw_link(rng: random.Random, coupling: str, delays: tuple[int, ...]) -> Doc
     return link
 
 
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every number of a state, by its place."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from leaves(item, f"{path}/{key}")
-    elif isinstance(value, list | tuple):
-        yield f"{path}#", len(value)
-        for i, item in enumerate(value):
-            yield from leaves(item, f"{path}/{i}")
-    else:
-        yield path, value
-
-
-def assert_same(one: Simulation, other: Simulation) -> None:
-    ours, theirs = dict(leaves(one.state_dict())), dict(leaves(other.state_dict()))
-    assert ours.keys() == theirs.keys()
-    for place, value in ours.items():
-        if isinstance(value, torch.Tensor):
-            assert torch.equal(value, theirs[place]), place
-        else:
-            assert value == theirs[place], place
-
-
 @cache
 def sample() -> tuple[Document, ...]:
     """The same four hundred documents on every machine."""
@@ -328,7 +305,7 @@ def test_they_run_and_go_on_to_the_same_bits(seed: int, early: int) -> None:
         loaded = Simulation.load(unbroken.save(Path(folder) / "saved"))
     for simulation in (unbroken, loaded):
         simulation.run(STEPS - early)
-    assert_same(loaded, unbroken)
+    assert_same_state(loaded, unbroken)
     outputs = unbroken.compose()(left_half=unbroken.world.step_signals.signals["left_half"])
     for name in scenario.readouts:
         assert outputs[name].shape == (3, 10)

@@ -67,6 +67,15 @@ def assert_as_torch(simulation: Simulation, modules: Mapping[str, nn.Module]) ->
             torch.testing.assert_close(found, expected.data, atol=1e-10, rtol=0)
 
 
+def newest_ports(simulation: Simulation, agent: str) -> dict[str, Tensor]:
+    """What an agent computed at the newest tick of its open window."""
+    backend: Any = simulation.backend
+    if backend.name == "reference":
+        return dict(backend.engine.state.group_of[agent].tape.evaluations[-1][1][0].ports)
+    stack, _ = backend.stacked.place[agent]
+    return dict(backend.system.group_of[stack].tape.ticks[-1].parts[0].ports)
+
+
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Every number of a state, by its place."""
     if isinstance(value, Mapping):

@@ -43,7 +43,7 @@ UP = ChannelTimes(
     unread=np.array([False, False, True, True]),
     cut=np.array([False, False, False, True]),
     back=np.array([1, 1, -1, -1]),
-    taught=np.array([1, 1, -1, -1]),
+    trained=np.array([1, 1, -1, -1]),
 )
 MADE = Timeline(
     start=0,

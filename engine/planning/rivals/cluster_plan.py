@@ -21,7 +21,14 @@ from antiphon.engine.parts.placement import (
 )
 from antiphon.engine.planning.rivals.asynchronous_pipeline import asynchronous_pipeline, depths, stages_of
 from antiphon.engine.planning.rivals.best_placements import BestPlacement, best_placements
-from antiphon.engine.planning.rivals.estimates import FORMULA, MEASURED, SIMULATED, Estimate, Source, verdict
+from antiphon.engine.planning.rivals.estimates import (
+    FORMULA,
+    MEASURED,
+    SIMULATED,
+    Estimate,
+    Source,
+    compare_seconds,
+)
 from antiphon.engine.planning.rivals.free_parts import simulate
 from antiphon.engine.planning.rivals.learning_rules import DECOUPLED, DELAYED, LOCAL, LOCKED, with_rule
 from antiphon.engine.planning.rivals.lockstep import delays, lockstep, part_seconds
@@ -80,7 +87,7 @@ class ClusterPlan:
     def verdict(self) -> str:
         """Whether decoupling pays, and against whom."""
         seconds = {estimate.rival: estimate.seconds for estimate in self.estimates}
-        return verdict(self.cluster, seconds.pop(DECOUPLED), seconds)
+        return compare_seconds(self.cluster, seconds.pop(DECOUPLED), seconds)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""

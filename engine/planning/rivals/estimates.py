@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from antiphon.engine.planning.rivals.target import Measured
 
-__all__ = ["FORMULA", "MEASURED", "SIMULATED", "Estimate", "Source", "verdict"]
+__all__ = ["FORMULA", "MEASURED", "SIMULATED", "Estimate", "Source", "compare_seconds"]
 
 Source = Literal["measured", "simulated", "formula"]
 MEASURED: Source = "measured"
@@ -78,7 +78,7 @@ class Estimate:
         }
 
 
-def verdict(cluster: str, decoupled: float | None, rivals: Mapping[str, float | None]) -> str:
+def compare_seconds(cluster: str, decoupled: float | None, rivals: Mapping[str, float | None]) -> str:
     """Return one sentence that compares the time of a decoupled run with those of its rivals.
 
     Args:

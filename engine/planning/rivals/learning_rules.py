@@ -5,7 +5,8 @@ from __future__ import annotations
 from antiphon.envs.registry import describe
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.parts import LOCAL_POLICY, UNRETURNED, AgentSpec, ChannelSpec, GradientSpec
+from antiphon.scenarios.agent_specs import AgentSpec
+from antiphon.scenarios.channel_specs import LOCAL_POLICY, UNRETURNED, ChannelSpec, GradientSpec
 from antiphon.scenarios.relations import components
 
 __all__ = ["DECOUPLED", "DELAYED", "LOCAL", "LOCKED", "with_rule"]

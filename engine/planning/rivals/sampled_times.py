@@ -38,5 +38,5 @@ class SampledTimes:
             latency += 2 * link.latency + transfer
         return sent + latency
 
-    def _log_normal(self, spread: float) -> float:
-        return math.exp(self._random.gauss(0, spread) - spread**2 / 2) if spread else 1.0
+    def _log_normal(self, deviation: float) -> float:
+        return math.exp(self._random.gauss(0, deviation) - deviation**2 / 2) if deviation else 1.0

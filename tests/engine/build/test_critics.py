@@ -20,6 +20,7 @@ from antiphon.scenarios.spec import plain
 from tests.contracts.backend_documents import LABEL
 from tests.contracts.backend_twins import made
 from tests.engine.games import Game
+from tests.engine.numbers import newest_ports
 from tests.engine.scenes import scenario_of
 
 SEES_ALL: dict[str, Any] = {"observes": ["secret", "x"], "network": {"kind": "mlp", "hidden": [5]}}
@@ -44,15 +45,6 @@ def _scenario(
 
 def _net(inputs: int, outputs: int) -> nn.Module:
     return nn.Linear(inputs, outputs)
-
-
-def _ports(simulation: Simulation) -> dict[str, Tensor]:
-    """What the first agent computed at the newest tick of its open window."""
-    backend: Any = simulation.backend
-    if backend.name == "reference":
-        return dict(backend.engine.state.group_of["a0"].tape.evaluations[-1][1][0].ports)
-    stack, _ = backend.stacked.place["a0"]
-    return dict(backend.system.group_of[stack].tape.ticks[-1].parts[0].ports)
 
 
 def _own(simulation: Simulation, name: str = "a0") -> dict[str, Tensor]:
@@ -80,7 +72,7 @@ def test_the_value_is_that_of_the_second_network(backend: str, network: Any) -> 
     with made(_scenario(SEES_ALL, network), backend) as simulation:
         own, signals = _given(simulation)
         simulation.step()
-        value = _ports(simulation)[VALUE]
+        value = newest_ports(simulation, "a0")[VALUE]
     seen = torch.cat([nn.functional.one_hot(signals["secret"], 3).double(), signals["x"]], 1)
     hidden = seen @ own["critic.0.weight"].T + own["critic.0.bias"]
     hidden = nn.functional.layer_norm(hidden, (5,)) * own["critic.0.norm.gain"] + own["critic.0.norm.bias"]
@@ -94,7 +86,7 @@ def test_a_conv_critic_reads_maps(backend: str) -> None:
         own, signals = _given(simulation)
         network = simulation.system.agents["a0"].learner.critic
         simulation.step()
-        value = _ports(simulation)[VALUE]
+        value = newest_ports(simulation, "a0")[VALUE]
     assert network.input_shape == (1, 6, 6)
     parameters = {n.removeprefix("critic."): p for n, p in own.items() if n.startswith("critic.")}
     torch.testing.assert_close(value, network(parameters, {}, signals["image"], training=True)[0][VALUE])
@@ -163,7 +155,7 @@ def test_what_the_agent_does_is_bit_by_bit_that_of_an_agent_without_a_critic(net
         with made(_scenario(critic, network), "cohort", dtype=torch.float32) as simulation:
             own, _ = _given(simulation)
             simulation.step()
-            found.append(own | {"output": _ports(simulation)[OBJECTIVE]})
+            found.append(own | {"output": newest_ports(simulation, "a0")[OBJECTIVE]})
     shared = [name for name in found[0] if name in found[1]]
     assert {"output", "objective.weight"} < set(shared)
     assert all(torch.equal(found[0][name], found[1][name]) for name in shared)
@@ -211,11 +203,11 @@ def test_checkpoints_forks_and_open_windows_have_the_critic(backend: str, tmp_pa
     with made(_scenario(), backend) as simulation:
         for _ in range(3):
             simulation.step()
-        value = _ports(simulation)[VALUE].detach()
+        value = newest_ports(simulation, "a0")[VALUE].detach()
         with simulation.fork() as fork, made(_scenario(), backend, seed=9) as other:
             other.load_state_dict(simulation.state_dict())
             for each in (fork, other):
-                torch.testing.assert_close(_ports(each)[VALUE].detach(), value, rtol=0, atol=0)
+                torch.testing.assert_close(newest_ports(each, "a0")[VALUE].detach(), value, rtol=0, atol=0)
             for each in (simulation, fork, other):
                 for _ in range(3):
                     each.step()

@@ -11,7 +11,7 @@ from antiphon.engine.build.shapes import Shapes, objective_in, resolve
 from antiphon.envs import registry
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError
-from antiphon.scenarios.parts import AgentSpec
+from antiphon.scenarios.agent_specs import AgentSpec
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from antiphon.agents import OBJECTIVE, VALUE
 from antiphon.engine.build.shapes import resolve
@@ -15,6 +15,7 @@ from antiphon.scenarios import Scenario
 from tests.contracts.backend_documents import LABEL
 from tests.contracts.backend_twins import made
 from tests.engine.games import Game
+from tests.engine.numbers import newest_ports
 from tests.engine.scenes import scenario_of
 
 
@@ -30,15 +31,6 @@ def _scenario(network: Any = None, members: int = 1, kind: str = "a2c") -> Scena
 
 def _net(inputs: int, outputs: int) -> nn.Module:
     return nn.Linear(inputs, outputs)
-
-
-def _ports(simulation: Simulation) -> dict[str, Tensor]:
-    """What the first agent computed at the newest tick of its open window."""
-    backend: Any = simulation.backend
-    if backend.name == "reference":
-        return dict(backend.engine.state.group_of["a0"].tape.evaluations[-1][1][0].ports)
-    stack, _ = backend.stacked.place["a0"]
-    return dict(backend.system.group_of[stack].tape.ticks[-1].parts[0].ports)
 
 
 def test_its_head_is_after_the_objectives_and_before_the_ports() -> None:
@@ -61,7 +53,7 @@ def test_its_head_is_after_the_objectives_and_before_the_ports() -> None:
 def test_the_value_is_a_port_of_every_tick(backend: str, network: Any, members: int) -> None:
     with made(_scenario(network, members), backend) as simulation:
         simulation.step()
-        ports = _ports(simulation)
+        ports = newest_ports(simulation, "a0")
         rows = 8 * (members if backend == "cohort" else 1)
         assert ports[VALUE].shape == (rows, 1)
         assert ports[VALUE].requires_grad
@@ -80,5 +72,5 @@ def test_a_stack_computes_what_its_members_do() -> None:
     for settings in ({"stacked": False}, {}):
         with made(_scenario(members=3), "cohort", **settings) as simulation:
             simulation.step()
-            values.append(_ports(simulation)[VALUE][:8])
+            values.append(newest_ports(simulation, "a0")[VALUE][:8])
     torch.testing.assert_close(*values)

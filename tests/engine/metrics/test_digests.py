@@ -16,7 +16,7 @@ from antiphon import Scenario, Simulation, load
 from antiphon.engine.metrics.digests import SIZE, described_scenario, digests, numbers
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.envs import from_tensors
-from antiphon.scenarios.parts import GradientSpec
+from antiphon.scenarios.channel_specs import GradientSpec
 from antiphon.scenarios.spec import plain
 from antiphon.telemetry.figures import DigestRow, Kind
 from tests.engine.numbers import predictor_of

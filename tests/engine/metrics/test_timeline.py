@@ -194,7 +194,7 @@ def test_groups_sends_ends_and_when_a_state_is_taught() -> None:
     assert left.episode_ends.tolist() == [step % 3 == 2 for step in range(8)]
     found = look(RASTERS["a locked state carries credit through the episode"][0])
     assert found.agents[0].recurrent
-    assert found.channels[0].taught.tolist() == [3, 3, 3, -1, 7, 7, 7, -1]
+    assert found.channels[0].trained.tolist() == [3, 3, 3, -1, 7, 7, 7, -1]
 
 
 def test_a_timeline_may_begin_in_mid_window() -> None:
@@ -222,12 +222,12 @@ def test_episodes_of_varying_length_are_taken_to_be_as_long_as_the_present_one()
 
 
 def test_a_state_is_taught_within_its_window_and_by_its_synthetic_gradient_at_the_end() -> None:
-    taught = {}
+    trained = {}
     for coupling in ("detached", "decoupled"):
         made = scenario({"a": agent(2, -1, 2, network=LSTM)}, [state("a", coupling)])
         one = look(made, steps=10).channels[0]
-        taught[coupling] = one.taught.tolist(), one.back.tolist()
-    assert taught == {
+        trained[coupling] = one.trained.tolist(), one.back.tolist()
+    assert trained == {
         "detached": ([-1, 3, -1, -1, -1, 7, -1, -1, -1, 11],) * 2,
         "decoupled": (
             [-1, 3, -1, 3, -1, 7, -1, 7, -1, 11],
@@ -267,12 +267,12 @@ def test_a_slow_reader_of_the_mean_reads_all_and_a_fast_one_the_last() -> None:
 
 
 def test_when_a_sender_learns_by_coupling() -> None:
-    taught = {}
+    trained = {}
     for coupling in ("locked", "delayed", "detached", "decoupled"):
         agents = {"a": agent(unroll=2), "b": agent(2, -1, 2)}
         one = look(scenario(agents, [channel(coupling=coupling)])).channels[0]
-        taught[coupling] = one.taught.tolist(), one.back.tolist()
-    assert taught == {
+        trained[coupling] = one.trained.tolist(), one.back.tolist()
+    assert trained == {
         "locked": ([-1, 3, -1, 3, -1, 7, -1, 7],) * 2,
         "delayed": ([-1, 3, -1, 3, -1, 7, -1, 7],) * 2,
         "detached": ([-1] * 8,) * 2,
@@ -295,7 +295,7 @@ def test_gradients_are_back_when_the_timeline_says(
         recording = simulation.record("a->b", ["delta", "prediction"])
         simulation.run(steps=14)
     assert sorted({step for step in one.back.tolist() if 0 <= step < 14}) == recording.steps["delta"]
-    assert sorted({step for step in one.taught.tolist() if 0 <= step < 14}) == recording.steps["prediction"]
+    assert sorted({step for step in one.trained.tolist() if 0 <= step < 14}) == recording.steps["prediction"]
 
 
 def test_a_delayed_sender_learns_when_the_timeline_says() -> None:
@@ -307,7 +307,7 @@ def test_a_delayed_sender_learns_when_the_timeline_says() -> None:
             if "a" in simulation.step()["losses"]:
                 learned.append(step)
     assert learned == [3, 7, 11, 15]
-    assert sorted({step for step in one.taught.tolist() if 0 <= step < 16}) == learned
+    assert sorted({step for step in one.trained.tolist() if 0 <= step < 16}) == learned
 
 
 def test_stamps_are_those_that_the_ledger_hands_out(monkeypatch: pytest.MonkeyPatch) -> None:

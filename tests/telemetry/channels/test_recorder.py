@@ -70,7 +70,7 @@ def times() -> Timeline:
         unread=np.array([False, False, True]),
         cut=no,
         back=np.zeros(3, np.int64),
-        taught=np.zeros(3, np.int64),
+        trained=np.zeros(3, np.int64),
         ages=np.array([-1, 1, 1]),
     )
     return Timeline(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from antiphon.engine.planning.rivals.estimates import verdict
+from antiphon.engine.planning.rivals.estimates import compare_seconds
 
 
 def test_it_names_those_that_are_slower_quicker_and_level_with_their_ratios() -> None:
-    found = verdict(
+    found = compare_seconds(
         "there", 10.0, {"locked": 125.0, "async": 30.0, "local": 5.0, "delayed": 10.5, "other": None}
     )
     assert found == (
@@ -16,20 +16,23 @@ def test_it_names_those_that_are_slower_quicker_and_level_with_their_ratios() ->
 
 
 def test_it_does_not_pay_against_those_that_are_quicker() -> None:
-    found = verdict("there", 10.0, {"locked": 5.0, "local": 2.0, "delayed": 10.0})
+    found = compare_seconds("there", 10.0, {"locked": 5.0, "local": 2.0, "delayed": 10.0})
     assert found == (
         "On there decoupling does not pay against locked (2.0x slower) and local (5.0x slower), and is level with delayed."
     )
 
 
 def test_it_pays_where_it_is_the_quickest_and_is_level_with_its_equals() -> None:
-    assert verdict("there", 1.0, {"locked": 2.0}) == "On there decoupling pays against locked (2.0x faster)."
-    assert verdict("there", 1.0, {"locked": 1.05}) == "On there decoupling is level with locked."
+    assert (
+        compare_seconds("there", 1.0, {"locked": 2.0})
+        == "On there decoupling pays against locked (2.0x faster)."
+    )
+    assert compare_seconds("there", 1.0, {"locked": 1.05}) == "On there decoupling is level with locked."
 
 
 def test_a_run_that_does_not_reach_the_target_does_not_pay() -> None:
-    found = verdict("there", None, {"locked": 2.0, "local": None})
+    found = compare_seconds("there", None, {"locked": 2.0, "local": None})
     assert found == "On there decoupling does not pay: it does not reach the target, which locked reaches."
-    found = verdict("there", None, {"locked": 2.0, "local": 1.0})
+    found = compare_seconds("there", None, {"locked": 2.0, "local": 1.0})
     assert found.endswith("which locked and local reach.")
-    assert verdict("there", None, {"locked": None}).endswith("it does not reach the target.")
+    assert compare_seconds("there", None, {"locked": None}).endswith("it does not reach the target.")

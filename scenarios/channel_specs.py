@@ -1,32 +1,18 @@
-"""The parts of a scenario: environment, agents, networks, channels and their predictors, each an immutable, validated
-declaration.
-"""
+"""A channel as a scenario declares it: coupling, synthetic gradient and input, feedback, link, symbols."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from math import prod
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
-from antiphon.extensions import Catalogue, name_of
+from antiphon.scenarios.agent_specs import Norm
 from antiphon.scenarios.problems import DocumentError, show_value
 from antiphon.scenarios.spec import (
-    Acts,
-    Align,
     Count,
-    Counts,
     Flag,
     FrozenMap,
     HeadModule,
@@ -36,114 +22,46 @@ from antiphon.scenarios.spec import (
     KindSpec,
     Name,
     Options,
-    OrObject,
     ParameterNames,
     Registered,
-    Rewards,
     Sequence,
     Signal,
     Signals,
     Size,
     Spec,
-    Text,
-    Unroll,
-    Whole,
     channel_name,
     channel_slug,
-    frozen_data,
     plain,
 )
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 __all__ = [
-    "COSINE",
     "LOCAL_POLICY",
     "OWN_TARGET",
-    "POLICIES",
     "STATE",
     "UNRETURNED",
-    "VALUED",
-    "AgentSpec",
     "ChannelSpec",
-    "ClockSpec",
     "Coupling",
-    "CriticSpec",
-    "EnvSpec",
     "FeedbackSpec",
-    "GoalSpec",
     "GradientSpec",
     "InputSpec",
     "LinkSpec",
-    "NetworkSpec",
-    "Norm",
-    "ObjectiveSpec",
     "PortNorm",
     "ReconstructionSpec",
     "SampleSpec",
     "SymbolsSpec",
 ]
 
-Norm = Literal["batch", "layer", "none"]
 PortNorm = Literal["batch", "layer", "unit", "none"]
-_FAN_IN = {"anyOf": [{"type": "string"}, {"type": "object"}]}
-_RECURRENT = ("rnn", "leaky", "gru", "lstm")
-
-
-class NetworkSpec(KindSpec):
-    """A network by name.
-
-    Attributes:
-        kind: `mlp`; `conv` for images; `pointer` to choose one of its first observation's candidates; or with a state carried to the next tick: `rnn`, `leaky`, `gru`, `lstm`; or a
-            registered name.
-        options: Of a registered network.
-        hidden: Widths of the hidden layers (`mlp`, `pointer`), or filters of the convolutions (`conv`).
-        size: Units of the cell (recurrent kinds), or components of the embeddings (`pointer`).
-        encoder: Recurrent kinds only: widths of the hidden layers before the cell.
-        norm: After every hidden layer, those of the encoder included; None: batch if the agent ticks once per
-            example, else layer.
-        cell_norm: Recurrent kinds only: inside the cell (`batch`: recurrent batch norm, Cooijmans et al. 2016).
-        leak: `leaky` only: the weight of the new activation in each tick's state.
-        activation: After every norm; `identity` makes the network linear.
-        filter: `conv` only: height and width of the filters, in pixels.
-        pool: `conv` only: pooling after each convolution; one per layer, or none at all.
-    """
-
-    kind: Annotated[str, Registered("network")] = "mlp"
-    options: Options = Field(default_factory=FrozenMap)
-    hidden: Counts = (128,)
-    size: Count = 128
-    encoder: Counts = ()
-    norm: Norm | None = None
-    cell_norm: Norm = "none"
-    leak: Annotated[float, Field(gt=0, le=1), IsReal] = 0.5
-    activation: Literal["relu", "tanh", "gelu", "identity"] = "relu"
-    filter: Count = 5
-    pool: Annotated[tuple[Literal["max", "avg", "none"], ...], Sequence] = ()
-
-    point = "network"
-    bare: ClassVar[str | None] = "kind"
-
-    @property
-    def recurrent(self) -> bool:
-        """Whether a state is carried to the next tick."""
-        return self.kind in _RECURRENT
-
-    def always_written(self) -> frozenset[str]:
-        """Return the fields of kind and size."""
-        if self.own:
-            return frozenset({"kind"})
-        return frozenset(
-            {"kind", "size" if self.recurrent else "hidden"} | ({"size"} if self.kind == "pointer" else set())
-        )
-
-    @model_validator(mode="after")
-    def _conv_fits(self) -> Self:
-        if self.kind == "conv" and not self.hidden:
-            raise DocumentError(("hidden",), "a conv network needs at least one layer of filters")
-        if self.pool and len(self.pool) != len(self.hidden):
-            layers = f"{len(self.hidden)} hidden layer" + ("" if len(self.hidden) == 1 else "s")
-            raise DocumentError(("pool",), f"has {len(self.pool)} entries for {layers}; give one for each")
-        return self
+Coupling = Literal["locked", "delayed", "detached", "decoupled", "unlocked"]
+STATE = "state"
+"""The key of state channels."""
+OWN_TARGET = ("local", "sobolev_label")
+"""Kinds of gradients with a target of their own."""
+UNRETURNED = ("local", "lens")
+"""Kinds to which nothing is returned."""
+LOCAL_POLICY = "local_policy"
+"""The kind of gradients that follows the receiver's actions."""
 
 
 class _PredictorSpec(KindSpec):
@@ -170,16 +88,6 @@ class _PredictorSpec(KindSpec):
             message = f"an mlp {self.noun} has one or two hidden layers; or use kind linear"
             raise DocumentError(("hidden",), message)
         return self
-
-
-OWN_TARGET = ("local", "sobolev_label")
-"""Kinds of gradients with a target of their own."""
-UNRETURNED = ("local", "lens")
-"""Kinds to which nothing is returned."""
-
-
-LOCAL_POLICY = "local_policy"
-"""The kind of gradients that follows the receiver's actions."""
 
 
 class ReconstructionSpec(Spec):
@@ -320,214 +228,8 @@ class FeedbackSpec(Spec):
     bare: ClassVar[str | None] = "kind"
 
 
-STATE = "state"
-"""The key of state channels."""
-Coupling = Literal["locked", "delayed", "detached", "decoupled", "unlocked"]
-
-
 def _or_none(given: InputSpec | None) -> InputSpec | None:
     return None if given is None or given.kind == "none" else given
-
-
-class EnvSpec(Spec):
-    """An environment by one of three names; all other keys are the environment's own.
-
-    Attributes:
-        id: An id of antiphon's, such as `antiphon/Digits-v0`, or one that is registered with it.
-        gymnasium: An id of Gymnasium's registry, such as `CartPole-v1`, after `module:` where a module registers it. Other
-            keys: `vectorization_mode` (sync, async or vector_entry_point), `autoreset` (same_step, next_step or disabled)
-            and arguments of the environment.
-        pettingzoo: The module of a PettingZoo world with a `parallel_env`, such as `mpe2.simple_speaker_listener_v4`; other
-            keys are arguments of the world.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    id: Text | None = None
-    gymnasium: Text | None = None
-    pettingzoo: Text | None = None
-
-    @property
-    def name(self) -> str:
-        """The name by which the document has the environment."""
-        return self.id or self.gymnasium or self.pettingzoo or ""
-
-    @model_validator(mode="after")
-    def _one_name(self) -> Self:
-        given = [key for key in ("id", "gymnasium", "pettingzoo") if getattr(self, key) is not None]
-        if not given:
-            raise DocumentError(("id",), "is missing; give id, gymnasium or pettingzoo")
-        if len(given) > 1:
-            raise DocumentError(
-                (given[1],), f"the environment has the name {given[0]} already; leave one out"
-            )
-        return self
-
-    @property
-    def kwargs(self) -> dict[str, Any]:
-        """Keyword arguments of the environment: plain data, lists as tuples."""
-        return dict(self.model_extra or {})
-
-    @model_validator(mode="before")
-    @classmethod
-    def _plain_data(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping):
-            return data
-        if "file" in data:
-            from antiphon.envs.registry import with_paths
-
-            data = with_paths(data, Path.cwd())
-        return frozen_data(data)
-
-
-class ClockSpec(Spec):
-    """Clock of an agent: when it ticks and learns.
-
-    Attributes:
-        period: Steps from one tick to the next.
-        phase: The step of its first tick; negative counts from the period's end (-1 is its last step).
-        unroll: Ticks in a window, at whose end the agent learns; `episode` makes the window the episode.
-    """
-
-    period: Count = 1
-    phase: Whole = 0
-    unroll: Unroll = 1
-
-    @model_validator(mode="after")
-    def _phase_in_period(self) -> Self:
-        if not -self.period <= self.phase < self.period:
-            message = f"must be from {-self.period} to {self.period - 1} for period {self.period}"
-            raise DocumentError(("phase",), f"{message}, not {self.phase}")
-        return self
-
-
-POLICIES = ("a2c", "ppo", "reinforce")
-"""Kinds of objectives that learn from rewards what to do."""
-VALUED = ("a2c", "ppo")
-"""Those that learn a value."""
-COSINE = "goal.cosine"
-"""The reward of an agent with a `goal`."""
-
-
-class CriticSpec(Spec):
-    """A critic of its own: a second network of a learning agent, which is not there when the agent is deployed.
-
-    Attributes:
-        observes: The observed signals, in order; training-only signals that are known at the tick may be among them.
-        network: An `mlp`, or a `conv` where all that it observes are images.
-    """
-
-    observes: Annotated[Signals, Field(min_length=1)]
-    network: NetworkSpec = NetworkSpec()
-
-    @model_validator(mode="after")
-    def _feedforward(self) -> Self:
-        if self.network.kind not in ("mlp", "conv"):
-            message = f"a critic keeps no state and is no module of your own; use mlp or conv, not {self.network.kind}"
-            raise DocumentError(("network", "kind"), message)
-        return self
-
-
-_POLICY_OPTIONS = ("discount", "trace", "entropy", "value", "clip", "epochs", "minibatches")
-
-
-class GoalSpec(Spec):
-    """A goal that a message sets: the direction in which a signal is to move (FeUdal Networks, Vezhnevets et al. 2017).
-
-    It gives the reward `goal.cosine`: at each tick the cosine of the message read and the signal's change to the next tick
-    (there eq. 8, over one tick); 0 where the episode ends between them.
-
-    Attributes:
-        channel: The incoming channel whose message is the direction.
-        signal: The observation that moves, as large as the message.
-    """
-
-    channel: Text
-    signal: Signal
-
-
-class ObjectiveSpec(KindSpec):
-    """Objective of an agent.
-
-    Attributes:
-        kind: Cross-entropy (`classification`), squared error (`regression`), or code length of the
-            target (`coding`): of a categorical one cross-entropy, of zeros and ones each component's own. For agents that
-            act, the rewards over a window (`a2c`, `ppo`, `reinforce`). A registered name, or from Python a function or
-            module that returns the loss per sample.
-        options: Of a registered objective.
-        target: The target signal; those of rewards have none.
-        when: Whether each step of an example counts or only its last; None: last where
-            examples are episodes, else each.
-        weight: Factor of the loss.
-        reward: Of policies: the reward's signal, or weights of several by name (`goal.cosine` among them); None:
-            `reward.AGENT` where the environment has it, else `reward`.
-        discount: Of policies: factor of what follows, per tick of the agent; None: 0.99.
-        trace: `a2c` and `ppo` only: the lambda of generalised advantages; None: 0.95.
-        entropy: Of policies: weight of the entropy bonus; None: 0.01.
-        value: `a2c` and `ppo` only: weight of the value's squared error; None: 0.5.
-        clip: `ppo` only: how far the ratio of probabilities may move from 1; None: 0.2.
-        epochs: `ppo` only: passes over a window; None: 4.
-        minibatches: `ppo` only: parts of the environments in each pass after the first; None: 4.
-        critic: `a2c` and `ppo` only: a critic of its own; None: a value head on the agent's own network.
-        goal: Of policies: what the reward `goal.cosine` is made of.
-    """
-
-    kind: Annotated[str | Callable[..., Any], Registered("objective")]
-    options: Options = Field(default_factory=FrozenMap)
-    target: Signal | None = None
-    when: Literal["each", "last"] | None = None
-    weight: Annotated[float, Field(gt=0), IsReal] = 1.0
-    reward: Rewards = None
-    discount: Annotated[float, Field(ge=0, le=1), IsReal] | None = None
-    trace: Annotated[float, Field(ge=0, le=1), IsReal] | None = None
-    entropy: Annotated[float, Field(ge=0), IsReal] | None = None
-    value: Annotated[float, Field(ge=0), IsReal] | None = None
-    clip: Annotated[float, Field(gt=0), IsReal] | None = None
-    epochs: Count | None = None
-    minibatches: Count | None = None
-    critic: CriticSpec | None = None
-    goal: GoalSpec | None = None
-
-    point = "objective"
-
-    @property
-    def policy(self) -> bool:
-        """Whether it learns from rewards what to do."""
-        return self.kind in POLICIES
-
-    @property
-    def valued(self) -> bool:
-        """Whether a value is learned."""
-        return self.kind in VALUED
-
-    @property
-    def in_words(self) -> str:
-        """Kind and target, or rewards."""
-        of = self.target or " + ".join(self.reward or ("reward",))
-        return f"{name_of(self.kind)} of {of}"
-
-    def policy_options(self) -> dict[str, Any]:
-        """Return the options of a policy by name; None where left out."""
-        return {name: getattr(self, name) for name in _POLICY_OPTIONS}
-
-    @model_validator(mode="after")
-    def _fields_of_the_kind(self) -> Self:
-        policy = self.policy
-        used = ("target", "when") if policy else (*_POLICY_OPTIONS, "reward", "critic", "goal")
-        for field in used:
-            if getattr(self, field) is not None:
-                why = "learns from rewards" if policy else f"is no policy ({', '.join(POLICIES)})"
-                raise DocumentError((field,), f"{name_of(self.kind)} {why} and has no {field}; leave it out")
-        if not policy and self.target is None:
-            raise DocumentError(("target",), "is missing")
-        if policy and self.critic is not None and not self.valued:
-            raise DocumentError(("critic",), f"{name_of(self.kind)} learns no value; leave it out")
-        if self.goal is None and COSINE in (self.reward or ()):
-            message = f"{COSINE!r} needs a goal, such as {{channel: manager->worker, signal: position}}"
-            raise DocumentError(("reward",), message)
-        if self.goal is not None and COSINE not in (self.reward or ()):
-            raise DocumentError(("goal",), f"is for the reward {COSINE!r}; give it a weight in `reward`")
-        return self
 
 
 class LinkSpec(Spec):
@@ -727,100 +429,3 @@ class ChannelSpec(Spec):
     def order(self) -> tuple[str, str, bool, int | str]:
         """Sort key: from, to, key (numbers before words)."""
         return self.sender, self.receiver, isinstance(self.key, str), self.key
-
-
-class FanInSpec(KindSpec):
-    """An aggregation with options: how the messages of an agent's incoming channels are joined.
-
-    Attributes:
-        kind: `attention`, a registered name, or from Python a class.
-        options: Of its factory.
-    """
-
-    kind: Annotated[str | Callable[..., Any], Registered("aggregation")]
-    options: Options = Field(default_factory=FrozenMap)
-
-    point = "aggregation"
-
-
-def _fan_in(value: object) -> object:
-    """Read a fan-in: a name stays a word where it has no options."""
-    spec = value if isinstance(value, FanInSpec) else None
-    if isinstance(value, Mapping):
-        spec = FanInSpec.model_validate(value)
-    if spec is None:
-        return Registered("aggregation").checked(value)
-    return spec if spec.options else spec.kind
-
-
-def _is_network(value: object) -> bool:
-    return callable(value) and not isinstance(value, NetworkSpec)
-
-
-class AgentSpec(Spec):
-    """One independent network.
-
-    Attributes:
-        observes: The observed signals, in order; `age`: the ages of the messages that it reads.
-        categories: How categorical observations enter the network: `one_hot`, or as their values (`index`).
-        network: A built-in network, or from Python a module or a factory called with `inputs`, `outputs`.
-        clock: When it ticks and learns.
-        objective: Of the agent; None: only gradients from its channels.
-        acts: Whether the objective's output is the environment's action: True, or the part of a Dict of actions that is
-            the agent's. That of a policy is sampled.
-        optimiser: Its own; None: `training.optimiser`.
-        learn: False freezes its parameters.
-        weights: `RUN:agent`, the source of its initial parameters.
-        share: Agents of the same group have one set of parameters.
-        align: The incoming channel whose stamp selects the observation and target; True: its first.
-        fan_in: How the messages of its incoming channels are joined: `concat`, `sum`, `mean`, `attention`, a registered name,
-            or from Python an aggregation; with options as `{kind: attention, options: {heads: 2}}`.
-        p_update: The probability that it learns from a window.
-    """
-
-    observes: Signals = ()
-    categories: Literal["one_hot", "index"] = "one_hot"
-    network: Annotated[NetworkSpec | Callable[..., Any], OrObject(NetworkSpec, _is_network)] = NetworkSpec()
-    clock: ClockSpec = ClockSpec()
-    objective: ObjectiveSpec | None = None
-    acts: Acts = False
-    optimiser: OptimiserSpec | None = None
-    learn: Flag = True
-    weights: Text | None = None
-    share: Name | None = None
-    align: Align = None
-    fan_in: Annotated[
-        str | FanInSpec | Callable[..., Any], PlainValidator(_fan_in), WithJsonSchema(_FAN_IN)
-    ] = "concat"
-    p_update: Annotated[float, Field(gt=0, le=1), IsReal] = 1.0
-
-    @property
-    def aggregation(self) -> FanInSpec | None:
-        """What joins its messages by an aggregation of its own; None: `concat`, `sum` or `mean`."""
-        fan_in = self.fan_in if isinstance(self.fan_in, FanInSpec) else FanInSpec(kind=self.fan_in)
-        return fan_in if fan_in.own else None
-
-    @property
-    def layers(self) -> NetworkSpec | None:
-        """Its network, where that is of a built-in kind; None: a user's."""
-        network = self.network
-        return network if isinstance(network, NetworkSpec) and not network.own else None
-
-    @property
-    def source(self) -> Any:
-        """The module or factory of a user's network."""
-        network = self.network
-        return Catalogue("network")[str(network.kind)] if isinstance(network, NetworkSpec) else network
-
-    @property
-    def state_size(self) -> int:
-        """Components of the state that a user's network hands to its next tick: its attribute `state_size`, or 0."""
-        size = 0 if self.layers is not None else getattr(self.source, "state_size", 0)
-        return size if isinstance(size, int) and size > 0 else 0
-
-    @model_validator(mode="after")
-    def _weights_name_an_agent(self) -> Self:
-        run, colon, agent = (self.weights or "run:agent").rpartition(":")
-        if not (run and colon and agent):
-            raise DocumentError(("weights",), f"must be RUN:agent, not {show_value(self.weights)}")
-        return self

@@ -34,11 +34,15 @@ class FurtherPasses:
         stacked: The stacks, and the single agents that they are made of.
         forward_pass: Replays windows.
         evaluator: Of the policies.
+
+    Attributes:
+        agents: Those with further passes.
     """
 
     def __init__(self, stacked: Stacked, forward_pass: ForwardPass, evaluator: ObjectiveEvaluator) -> None:
         self.system = stacked.system
         self.forward_pass, self.evaluator = forward_pass, evaluator
+        self.agents = {name for name, agent in self.system.agents.items() if _passes(agent) > 1}
         first = {
             id(group): next((name for name in group.members if _passes(stacked.base.agents[name]) > 1), "")
             for group in stacked.base.groups
@@ -58,7 +62,9 @@ class FurtherPasses:
             closed: What windows that end at the step have learned from in their first pass.
             step: The step.
         """
-        waiting = [self._of(update) for update in closed if self._has_more(update)]
+        waiting = [
+            self._of(update) for update in closed if not self.agents.isdisjoint(update.window_loss.policies)
+        ]
         if not waiting:
             return
         for epoch in range(1, max(each.passes for each in waiting)):
@@ -70,14 +76,10 @@ class FurtherPasses:
                 if learning:
                     yield [self._update(each, own[place]) for each, own in learning]
 
-    def _has_more(self, update: Update) -> bool:
-        return any(_passes(self.system.agents[name]) > 1 for name in update.window_loss.policies)
-
     def _of(self, update: Update) -> _Window:
-        agents = [self.system.agents[name] for name in update.window_loss.policies]
-        agents = [agent for agent in agents if _passes(agent) > 1]
-        names = {agent.name for agent in agents}
         found = update.window_loss
+        names = self.agents & found.policies.keys()
+        agents = [self.system.agents[name] for name in found.policies if name in names]
         own = WindowLoss(
             losses={name: losses for name, losses in found.losses.items() if name in names},
             evaluated={(step, name) for step, name in found.evaluated if name in names},
