@@ -182,13 +182,13 @@ def read_bytes(path: Path, limit: int = LIMIT, fix: str = _RESTORE) -> bytes:
     return content
 
 
-def read_text(path: Path, limit: int = LIMIT) -> str:
+def read_text(path: Path) -> str:
     """Return the text of a file.
 
     Raises:
         RunError: As of `read_bytes`, or it is not UTF-8.
     """
-    content = read_bytes(path, limit)
+    content = read_bytes(path)
     try:
         return content.decode()
     except UnicodeDecodeError as error:
@@ -196,13 +196,13 @@ def read_text(path: Path, limit: int = LIMIT) -> str:
         raise RunError(f"{path}:{line}: is damaged (byte {error.start:,} is not UTF-8); {_RESTORE}") from None
 
 
-def read_json(path: Path, limit: int = LIMIT, fix: str = _RESTORE) -> Any:
+def read_json(path: Path, fix: str = _RESTORE) -> Any:
     """Return the data of a JSON file.
 
     Raises:
         RunError: As of `read_bytes`, or it is not the JSON of finite numbers, nested too deeply, or too large in memory.
     """
-    return parse_json(read_bytes(path, limit, fix), path, fix=fix)
+    return parse_json(read_bytes(path, fix=fix), path, fix=fix)
 
 
 def read_object(

@@ -29,6 +29,7 @@ __all__ = [
     "clock_of",
     "finish",
     "interval",
+    "overhead",
     "parsed",
     "ratio",
     "table",
@@ -141,6 +142,16 @@ def ratio(times: Times, over: str, under: str) -> tuple[float, list[float]]:
     """Return the median of one contestant's time over another's, round by round, and its 95 % interval."""
     ratios = times[over] / times[under]
     return round(float(np.median(ratios)), 3), interval(ratios)
+
+
+def overhead(times: Times, unit: str) -> tuple[dict[str, Any], list[str]]:
+    """Return the ratio of what is `simulated` over what is done `by_hand`, with the milliseconds of a unit, and a line."""
+    median, edges = ratio(times, "simulated", "by_hand")
+    figures = {"ratio": median, "interval_95": edges}
+    for name, word in (("simulated", f"ms_per_{unit}"), ("by_hand", f"ms_per_{unit}_by_hand")):
+        figures[word] = round(1e3 * float(np.median(times[name])), 3)
+    line = f"simulator / hand-written loop, CPU time per {unit}: {median} (95 % interval {edges[0]} to {edges[1]})"
+    return figures, [line]
 
 
 def parsed(parser: argparse.ArgumentParser, rounds: int | None = None) -> argparse.Namespace:

@@ -1,8 +1,7 @@
 """What a step of the simulator costs beside a hand-written loop of the same arithmetic.
 
 The 4-layer MNIST chain with linear synthetic gradients conditioned on the label, batch 256, telemetry off, one
-thread. Blocks of steps alternate between the two; each pair of blocks gives one ratio of CPU times; the figure is
-the median with a bootstrap interval. Run: `python benchmarks/step_overhead.py --json` (needs ANTIPHON_DATA).
+thread; the turns of the two are interleaved. Run: `python benchmarks/step_overhead.py --json` (needs ANTIPHON_DATA).
 """
 
 from __future__ import annotations
@@ -19,14 +18,12 @@ from antiphon.scenarios import load
 
 sys.path.insert(0, str(Path(__file__).parent))
 from baselines.chain_by_hand import ChainByHand
-from paired import compared, parsed, report
+from interleaved import Contestant, finish, overhead, parsed, timed
 
 
-def measure(blocks: int, steps: int) -> dict[str, object]:
-    """Return the ratio of the simulator's CPU time to the hand-written loop's."""
-    torch.set_num_threads(1)
+def contestants() -> dict[str, Contestant]:
+    """Return what takes a step by hand, and what simulates one; each has its own environment."""
     scenario = load("mnist-mlp").resolve()
-    simulation = Simulation(scenario, seed=0)
     torch.manual_seed(0)
     hand = ChainByHand()
     env = make(scenario.env, batch=scenario.training.batch)
@@ -34,15 +31,10 @@ def measure(blocks: int, steps: int) -> dict[str, object]:
     shown = list(env.reset(seed=0))
 
     def by_hand() -> None:
-        for _ in range(steps):
-            hand.step(shown[0]["image"].flatten(1), shown[1]["label"])
-            shown[0], _, _, _, shown[1] = env.step(None)
+        hand.step(shown[0]["image"].flatten(1), shown[1]["label"])
+        shown[0], _, _, _, shown[1] = env.step(None)
 
-    def simulated() -> None:
-        for _ in range(steps):
-            simulation.step()
-
-    return {"benchmark": "step_overhead", **compared(by_hand, simulated, blocks, steps, "step")}
+    return {"by_hand": by_hand, "simulated": Simulation(scenario, seed=0).step}
 
 
 def main() -> None:
@@ -50,9 +42,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=25, help="steps per block")
-    arguments = parsed(parser)
-    report(measure(arguments.blocks, arguments.steps), "step", as_json=arguments.json)
+    arguments = parsed(parser, rounds=20)
+    torch.set_num_threads(1)
+    figures, lines = overhead(timed(contestants(), arguments.rounds), "step")
+    finish({"benchmark": "step_overhead", **figures}, arguments, lines)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
 """What a window of the decoupled two-timescales system costs beside a hand-written loop of the same arithmetic.
 
-The library scenario's defaults (T = 4, hidden 128, batch 64), telemetry off, one thread. Blocks of windows of T x T
-steps alternate between the two; each pair of blocks gives one ratio of CPU times; the figure is the median with a
-bootstrap interval. Run: `python benchmarks/window_overhead.py --json` (`--data mnist` needs ANTIPHON_DATA).
+The library scenario's defaults (T = 4, hidden 128, batch 64), telemetry off, one thread; the turns of the two are
+interleaved, in windows of T x T steps. Run: `python benchmarks/window_overhead.py --json` (`--data mnist` needs
+ANTIPHON_DATA).
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,14 @@ from antiphon.scenarios import load
 
 sys.path.insert(0, str(Path(__file__).parent))
 from baselines.timescales_by_hand import KINDS, TimescalesByHand
-from paired import compared, parsed, report
+from interleaved import Contestant, finish, overhead, parsed, timed
 
 T = 4
 SIGNALS = ("image", "count_so_far", "odd", "threes")
 
 
-def contestants(data: str, kind: str, windows: int) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Return what plays a block by hand, and what simulates one; each has its own environment."""
+def contestants(data: str, kind: str) -> dict[str, Contestant]:
+    """Return what plays a window by hand, and what simulates one; each has its own environment."""
     scenario = load("two-timescales").resolve("decoupled", {"data": data, "gradient": kind, "T": T})
     simulation = Simulation(scenario, seed=0)
     torch.manual_seed(0)
@@ -38,24 +37,16 @@ def contestants(data: str, kind: str, windows: int) -> tuple[Callable[[], None],
     shown: list[dict[str, Any]] = list(env.reset(seed=0))
 
     def by_hand() -> None:
-        for _ in range(windows * T * T):
+        for _ in range(T * T):
             (seen, told), (following, _, _, _, info) = shown, env.step(None)
             hand.step(seen["image"].flatten(1), told["count_so_far"], info["odd"], info["threes"])
             shown[:] = following, info
 
     def simulated() -> None:
-        for _ in range(windows * T * T):
+        for _ in range(T * T):
             simulation.step()
 
-    return by_hand, simulated
-
-
-def measure(blocks: int, windows: int, data: str, kind: str) -> dict[str, object]:
-    """Return the ratio of the simulator's CPU time to the hand-written loop's."""
-    torch.set_num_threads(1)
-    by_hand, simulated = contestants(data, kind, windows)
-    figures = compared(by_hand, simulated, blocks, windows, "window")
-    return {"benchmark": "window_overhead", "data": data, "gradient": kind, **figures}
+    return {"by_hand": by_hand, "simulated": simulated}
 
 
 def main() -> None:
@@ -63,12 +54,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--windows", type=int, default=10, help="windows of T x T steps per block")
     parser.add_argument("--data", choices=["digits", "mnist"], default="digits")
     parser.add_argument("--gradient", choices=KINDS, default="sobolev_label", help="of A's message")
-    arguments = parsed(parser)
-    result = measure(arguments.blocks, arguments.windows, arguments.data, arguments.gradient)
-    report(result, "window", as_json=arguments.json)
+    arguments = parsed(parser, rounds=20)
+    torch.set_num_threads(1)
+    times = timed(contestants(arguments.data, arguments.gradient), arguments.rounds)
+    figures, lines = overhead(times, "window")
+    result = {"benchmark": "window_overhead", "data": arguments.data, "gradient": arguments.gradient}
+    finish({**result, **figures}, arguments, lines)
 
 
 if __name__ == "__main__":

@@ -52,9 +52,9 @@ def predict_all(requests: Sequence[tuple[Predictor, Example]], *, learn: bool = 
         learn: Whether training on the same examples follows: where it takes no second evaluation, they get `learned`.
     """
     found: list[Tensor | None] = [None] * len(requests)
-    for group in _groups(requests):
+    for group, stackable in _groups(requests):
         predictor, example = requests[group[0]]
-        if _shape(predictor, example) is not None:
+        if stackable:
             stacked = _predict([requests[i][0] for i in group], [requests[i][1] for i in group])
             for i, prediction in zip(group, stacked, strict=True):
                 found[i] = prediction
@@ -69,10 +69,9 @@ def gradients_all(requests: Sequence[tuple[Predictor, Sequence[Example]]]) -> li
     """Return each predictor's loss, summed over its examples, and its gradients, in order."""
     found: list[LossAndGradients | None] = [None] * len(requests)
     single = [i for i, (_, examples) in enumerate(requests) if len(examples) == 1]
-    for group in _groups([(requests[i][0], requests[i][1][0]) for i in single]):
+    for group, stackable in _groups([(requests[i][0], requests[i][1][0]) for i in single]):
         members = [single[g] for g in group]
-        predictor, examples = requests[members[0]]
-        if _shape(predictor, examples[0]) is not None:
+        if stackable:
             learned = _gradients([requests[i][0] for i in members], [requests[i][1][0] for i in members])
             for i, result in zip(members, learned, strict=True):
                 found[i] = result
@@ -82,15 +81,15 @@ def gradients_all(requests: Sequence[tuple[Predictor, Sequence[Example]]]) -> li
     ]
 
 
-def _groups(requests: Sequence[tuple[Predictor, Example]]) -> list[list[int]]:
-    """Positions grouped by shape; a predictor that cannot be stacked has a group of its own.
+def _groups(requests: Sequence[tuple[Predictor, Example]]) -> list[tuple[list[int], bool]]:
+    """Positions grouped by shape, and whether these can be stacked; a predictor that cannot has a group of its own.
 
     One that can is computed as a stack of one where it is the only one, to the bits that it has beside others.
     """
     groups: dict[Hashable, list[int]] = {}
     for i, (predictor, example) in enumerate(requests):
         groups.setdefault(_shape(predictor, example) or i, []).append(i)
-    return list(groups.values())
+    return [(group, not isinstance(shape, int)) for shape, group in groups.items()]
 
 
 def _shape(predictor: Predictor, example: Example) -> Hashable | None:

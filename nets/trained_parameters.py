@@ -158,7 +158,7 @@ class StackedParameters:
             members: Those that are updated.
             skip: Whether none is; None: all are.
         """
-        rate = learning_rate(self.rate, now, self.trainable[0].device) if self.trainable else self.rate.base
+        rate = learning_rate(self.rate, now, self.trainable[0].device) if self.trainable else self.rate(now)
         self.optimiser.step(gradients, rate, members, skip=skip)
         self.note_step(members)
 

@@ -15,8 +15,7 @@ from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.library import MADE_IN_PYTHON, scenario_names, template_named
 from antiphon.engine.runs.python_template import PythonTemplate, load_python
-from antiphon.engine.virtual.profile import find_profile
-from antiphon.engine.virtual.settings import VirtualSettings
+from antiphon.engine.virtual.profile import VirtualSettings, find_profile
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.scenarios import Scenario, Template, TrainingSpec, load
 from antiphon.scenarios.problems import show_value

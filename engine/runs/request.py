@@ -11,7 +11,7 @@ from typing import Any
 from antiphon.engine.runs.directory import RunDirectory, facts_of, holds_objects, scenario_text
 from antiphon.engine.runs.python_template import PythonTemplate, other_variants
 from antiphon.engine.runs.run_loop import Outcome
-from antiphon.engine.virtual.settings import VirtualSettings
+from antiphon.engine.virtual.profile import VirtualSettings
 from antiphon.errors import DivergenceError, RunError
 from antiphon.files import finite
 from antiphon.scenarios import Scenario, Template

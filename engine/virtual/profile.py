@@ -5,6 +5,7 @@ A document begins with `cluster: NAME`. All times are in seconds, sizes in bytes
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations_with_replacement
@@ -27,6 +28,7 @@ __all__ = [
     "Machine",
     "MachineSpec",
     "StragglerSpec",
+    "VirtualSettings",
     "find_profile",
     "profile_names",
 ]
@@ -291,6 +293,15 @@ class ClusterProfile(Spec):
     @cached_property
     def _links(self) -> dict[frozenset[str], LinkSpec]:
         return {frozenset(link.between): link for link in self.links}
+
+
+@dataclass(frozen=True)
+class VirtualSettings:
+    """Where a run takes place in virtual time, as it is asked for: a cluster, and who is where on it."""
+
+    profile: ClusterProfile
+    placement: Mapping[str, int] | int | None = None
+    """The part of each agent, or the number of parts; None: as of `VirtualSimulation`."""
 
 
 def profile_names() -> tuple[str, ...]:

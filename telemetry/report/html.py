@@ -161,9 +161,9 @@ def interval(low: float, high: float) -> str:
     return f"[{number(low)}, {number(high)}]"
 
 
-def signed(value: Any, digits: int = 3) -> str:
+def signed(value: Any) -> str:
     """Format a change, with its sign."""
-    text = number(value, digits)
+    text = number(value)
     return f"+{text}" if isinstance(value, int | float) and value > 0 else text
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from antiphon.telemetry.channels.explanations import EXPLANATIONS
-from antiphon.telemetry.channels.frontend import STATIC
 from antiphon.telemetry.channels.page import MOST, page
 from antiphon.telemetry.report.chart import words
 from antiphon.telemetry.report.html import Html, drawing, element, figure, joined, number
@@ -46,7 +44,6 @@ def report(
     *,
     made: str,
     most: int = MOST,
-    static: Path = STATIC,
 ) -> str:
     """Return the page.
 
@@ -85,7 +82,6 @@ def report(
         after=element("div", *below, footer, class_="report"),
         style=STYLE,
         most=most,
-        static=static,
     )
 
 

@@ -22,8 +22,7 @@ from antiphon import PartsSettings, Scenario, Simulation, Template, load
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import begin
 from antiphon.engine.studies.scoring import Scoring, add_scores
-from antiphon.engine.virtual.profile import find_profile
-from antiphon.engine.virtual.settings import VirtualSettings
+from antiphon.engine.virtual.profile import VirtualSettings, find_profile
 from antiphon.engine.virtual.simulation import VirtualSimulation
 from antiphon.envs import from_tensors
 from antiphon.formats import FORMATS

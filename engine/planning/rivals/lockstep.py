@@ -56,8 +56,6 @@ def lockstep(
     placement: Placement,
     profile: ClusterProfile,
     measured: MeasuredSpeed | None = None,
-    *,
-    seed: int = 0,
 ) -> StepTime:
     """Return the time of a step of parts in lockstep, a call a step (conservative synchronisation, Chandy and Misra 1979).
 
@@ -69,11 +67,10 @@ def lockstep(
         placement: The part of each agent.
         profile: The cluster; part i is on machine i.
         measured: For machines whose profile says `measure`.
-        seed: Of the chance in step times and links.
     """
     seconds = part_seconds(system, placement, profile, measured)
     ahead, calls = lookahead_of(system, placement), _calls(system, placement)
-    step = _mean_step(seconds, calls, ahead, profile, SampledTimes(seed))
+    step = _mean_step(seconds, calls, ahead, profile, SampledTimes(seed=0))
     computing = sum(own * profile.machine(part).compute.mean_factor for part, own in seconds.items())
     return StepTime.of(step, computing, profile, list(seconds), f"delay {ahead}" if calls else "")
 

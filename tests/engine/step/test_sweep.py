@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from antiphon.engine.step.engine import Engine
 from antiphon.engine.step.sweep import obstacle
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
+from benchmarks.split_memory import Kept
 from tests.contracts.backend_documents import GOAL, LABEL, OWN, TOLD, Document, Play, document, levels, ring
 from tests.contracts.backend_scenes import scenes
 from tests.contracts.backend_twins import differences, facts, hold, made, side_by_side
@@ -246,42 +244,6 @@ def test_a_steered_learning_signal_is_not_differentiated_at_the_tick() -> None:
 # --- graphs ------------------------------------------------------------------------------------------------
 
 
-class Kept:
-    """Bytes that autograd keeps alive, now and at most: each storage once, `own` left out."""
-
-    def __init__(self, own: Iterator[Tensor]) -> None:
-        self.now = self.most = 0
-        self._own = {p.untyped_storage()._cdata for p in own}
-        self._holders: dict[int, int] = {}
-
-    def _freed(self, storage: int, size: int) -> None:
-        self._holders[storage] -= 1
-        if not self._holders[storage]:
-            del self._holders[storage]
-            self.now -= size
-
-    def _pack(self, tensor: Tensor) -> Any:
-        class Box:
-            def __init__(self, held: Tensor) -> None:
-                self.held = held
-
-        box = Box(tensor.detach())  # an output's own graph would hold the box
-        storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
-        if key not in self._own:
-            if key not in self._holders:
-                self.now += size
-                self.most = max(self.most, self.now)
-            self._holders[key] = self._holders.get(key, 0) + 1
-            weakref.finalize(box, self._freed, key, size)
-        return box
-
-    @contextmanager
-    def counting(self) -> Iterator[None]:
-        with torch.autograd.graph.saved_tensors_hooks(self._pack, lambda box: box.held):
-            yield
-
-
 def wide(inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(
         nn.Linear(inputs, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, outputs)
@@ -296,12 +258,11 @@ def kept(count: int, sweep: bool, channel: Document) -> int:
     with Simulation(Scenario.model_validate(swept(scene, sweep))) as simulation:
         simulation.run(2)
         system = simulation.system
-        own = (p for agent in system.agents.values() for p in agent.learner.parameters.values())
+        own = [p for agent in system.agents.values() for p in agent.learner.parameters.values()]
         account = Kept(own)
-        with account.counting():
-            simulation.step()
+        most = account.during(simulation.step)
         assert account.now == 0
-    return account.most
+    return most
 
 
 @pytest.mark.parametrize("channel", [DETACHED, LOCAL, SOBOLEV, TOLD])

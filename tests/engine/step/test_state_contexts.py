@@ -1,4 +1,4 @@
-"""States as they are told to predictors, copied and recorded (semantics 15, 25)."""
+"""States as contexts of predictors: delayed, copied and recorded (semantics 15, 25)."""
 
 from __future__ import annotations
 
