@@ -74,6 +74,8 @@ class BackwardRequest:
     """Received messages, [B, size] each."""
     auxiliary: Tensor | None = None
     """Loss (already divided by the batch) in the parameters' gradients and in no delta, or None."""
+    derivatives: Sequence[tuple[Tensor, Tensor]] = ()
+    """Further losses: outputs, each with their derivative by it."""
 
     @property
     def all_parameters(self) -> list[Tensor]:
@@ -149,7 +151,7 @@ def backward_all(requests: Sequence[BackwardRequest], batch: int) -> list[Backwa
 
 def _ends(request: BackwardRequest, batch: int, *, discount: bool) -> list[tuple[Tensor, Tensor | None]]:
     """Roots of a backward pass: tensors and the gradients injected on them."""
-    ends: list[tuple[Tensor, Tensor | None]] = []
+    ends: list[tuple[Tensor, Tensor | None]] = [*request.derivatives]
     for loss in (request.objective, None if discount else request.auxiliary):
         if loss is not None and loss.requires_grad:
             ends.append((loss, None))
@@ -171,12 +173,25 @@ def _gradients(
     ends: Sequence[tuple[Tensor, Tensor | None]], inputs: Sequence[Tensor], *, retain: bool
 ) -> dict[int, Tensor | None]:
     """The gradient of each input, by the identity of the tensor."""
-    names = [id(tensor) for tensor in inputs]
-    if not ends or not inputs:
-        return dict.fromkeys(names)
-    outputs, weights = [end for end, _ in ends], [weight for _, weight in ends]
-    found = torch.autograd.grad(outputs, inputs, weights, retain_graph=retain, allow_unused=True)
-    return dict(zip(names, found, strict=True))
+    gradients: dict[int, Tensor | None] = {id(tensor): None for tensor in inputs}
+
+    def add(tensor: Tensor, gradient: Tensor | None) -> None:
+        known = gradients[id(tensor)]
+        gradients[id(tensor)] = gradient if known is None or gradient is None else known + gradient
+
+    outputs, weights = [], []
+    for end, weight in ends:
+        if end.is_leaf and weight is not None and id(end) in gradients:  # nothing is between it and the input
+            add(end, weight)
+        else:
+            outputs.append(end)
+            weights.append(weight)
+    if outputs and inputs:
+        found = torch.autograd.grad(outputs, inputs, weights, retain_graph=retain, allow_unused=True)
+        for tensor, gradient in zip(inputs, found, strict=True):
+            if gradient is not None:
+                add(tensor, gradient)
+    return gradients
 
 
 # --- outliers: gradients out of all proportion to those before them, which come when a recurrent network grows unstable
