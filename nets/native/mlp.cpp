@@ -87,29 +87,24 @@ int64_t padded(int64_t count) {
 // What is soon read, of the next network: fetched into the cache a few lines at a time, while products are computed.
 class Ahead {
  public:
+  static constexpr int64_t LINE = 64;
   void add(const void* from, int64_t bytes) {
     if (count_ == MOST || !from) return;
     regions_[count_++] = {static_cast<const char*>(from), static_cast<const char*>(from) + bytes};
-    lines_ += (bytes + LINE - 1) / LINE;
   }
-  void spread(int64_t turns) { each_ = lines_ / std::max<int64_t>(turns, 1) + 1; }
-  void fetch() {
-    for (int64_t some = each_; some > 0 && place_ < count_;) {
-      const char*& at = regions_[place_].at;
-      const char* to = std::min(regions_[place_].end, at + some * LINE);
-      some -= (to - at + LINE - 1) / LINE;
-      for (const char* line = at; line < to; line += LINE) __builtin_prefetch(line);
-      at = to;
-      if (at >= regions_[place_].end) place_++;
-    }
+  // Where the next `lines` are, all of one region; null: there are no more.
+  const char* take(int64_t lines) {
+    if (place_ == count_) return nullptr;
+    const char* found = regions_[place_].at;
+    regions_[place_].at += lines * LINE;
+    if (regions_[place_].at >= regions_[place_].end) place_++;
+    return found;
   }
-  void clear() { count_ = place_ = lines_ = each_ = 0; }
+  void clear() { count_ = place_ = 0; }
 
  private:
-  static constexpr int64_t LINE = 64;
   static constexpr int MOST = 8;
   struct { const char *at, *end; } regions_[MOST];
-  int64_t lines_ = 0, each_ = 0;
   int count_ = 0, place_ = 0;
 };
 
@@ -118,14 +113,19 @@ class Ahead {
 
 template <typename T, int R, int V>
 static inline __attribute__((always_inline)) void block(T* c, int64_t ldc, const T* a, int64_t am, int64_t ak, const T* b,
-                                                        int64_t ldb, int64_t k_count, const T* start, int64_t lds) {
+                                                        int64_t ldb, int64_t k_count, const T* start, int64_t lds, Ahead& ahead) {
   typedef Vector<T> S;
   typename S::type sum[R][V];
 #pragma GCC unroll 8
   for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
     for (int v = 0; v < V; v++) sum[r][v] = start ? S::load(start + r * lds + v * S::size) : S::all(0);
-  for (int64_t k = 0; k < k_count; k++) {
+  const char* line = ahead.take(2 * k_count);
+  const int64_t next = line ? Ahead::LINE : 0;
+  if (!line) line = reinterpret_cast<const char*>(b);
+  for (int64_t k = 0; k < k_count; k++, line += 2 * next) {
+    __builtin_prefetch(line);
+    __builtin_prefetch(line + next);
     typename S::type row[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; v++) row[v] = S::load(b + k * ldb + v * S::size);
@@ -145,8 +145,8 @@ static inline __attribute__((always_inline)) void block(T* c, int64_t ldc, const
 template <typename T, int R, int V>
 static inline int64_t rows_of(int64_t m, T* c, int64_t ldc, const T* a, int64_t am, int64_t ak, const T* b, int64_t ldb, int64_t rows,
                               int64_t k_count, const T* start, int64_t lds, Ahead& ahead) {
-  for (; m + R <= rows; m += R, ahead.fetch())
-    block<T, R, V>(c + m * ldc, ldc, a + m * am, am, ak, b, ldb, k_count, start ? start + m * lds : nullptr, lds);
+  for (; m + R <= rows; m += R)
+    block<T, R, V>(c + m * ldc, ldc, a + m * am, am, ak, b, ldb, k_count, start ? start + m * lds : nullptr, lds, ahead);
   return m;
 }
 
@@ -164,7 +164,6 @@ template <typename T>
 static void product(T* c, int64_t ldc, const T* a, int64_t am, int64_t ak, const T* b, int64_t ldb, int64_t rows, int64_t k_count,
                     int64_t count, Ahead& ahead, const T* start = nullptr, int64_t lds = 0) {
   constexpr int64_t size = Vector<T>::size;
-  ahead.spread((count + WIDE * size - 1) / (WIDE * size) * ((rows + 5) / 6));
   int64_t n = 0;
   const auto from = [&] { return start ? start + n : nullptr; };
   for (; n + WIDE * size <= count; n += WIDE * size)
