@@ -27,6 +27,7 @@ __all__ = [
     "backward_all",
     "clipped",
     "constant",
+    "gradients_of",
     "value_of",
 ]
 
@@ -136,13 +137,13 @@ def backward_all(requests: Sequence[BackwardRequest], batch: int) -> list[Backwa
     single_pass = [request for request in requests if not request.two_passes]
     inputs = [t for request in single_pass for t in (*request.all_parameters, *request.leaves)]
     ends = [_ends(request, batch, discount=False) for request in single_pass]
-    shared = _gradients([end for some in ends for end in some], inputs, retain=False)
+    shared = gradients_of([end for some in ends for end in some], inputs, retain=False)
     results = []
     for request in requests:
         own = back = shared
         if request.two_passes:
-            own = _gradients(_ends(request, batch, discount=False), request.all_parameters, retain=True)
-            back = _gradients(_ends(request, batch, discount=True), request.leaves, retain=False)
+            own = gradients_of(_ends(request, batch, discount=False), request.all_parameters, retain=True)
+            back = gradients_of(_ends(request, batch, discount=True), request.leaves, retain=False)
         gradients = {name: [own[id(p)] for p in some] for name, some in request.parameters.items()}
         deltas = [None if (g := back[id(leaf)]) is None else g * batch for leaf in request.leaves]
         results.append(BackwardResult(gradients, deltas))
@@ -169,10 +170,16 @@ def _ends(request: BackwardRequest, batch: int, *, discount: bool) -> list[tuple
     return ends
 
 
-def _gradients(
-    ends: Sequence[tuple[Tensor, Tensor | None]], inputs: Sequence[Tensor], *, retain: bool
+def gradients_of(
+    ends: Sequence[tuple[Tensor, Tensor | None]], inputs: Sequence[Tensor], *, retain: bool = False
 ) -> dict[int, Tensor | None]:
-    """The gradient of each input, by the identity of the tensor."""
+    """Return the gradient of each input, by the identity of the tensor; None where nothing depends on it.
+
+    Args:
+        ends: Roots of the backward pass: tensors, each with its gradient; None: of a loss.
+        inputs: Leaves.
+        retain: Whether the graph is kept.
+    """
     gradients: dict[int, Tensor | None] = {id(tensor): None for tensor in inputs}
 
     def add(tensor: Tensor, gradient: Tensor | None) -> None:

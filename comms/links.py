@@ -345,15 +345,21 @@ class StackedFanIn(FanIn):
     def blocks(
         self, observations: Sequence[Tensor], messages: Sequence[Tensor], available: Sequence[bool | Tensor]
     ) -> list[Block]:
-        """Return what `join` would copy into one input, of networks that read vectors; arguments as there."""
-        found = [Block(o.view(self.members, self.batch, -1)) for o in observations]
+        """Return what `join` would copy into one input, of networks that read vectors.
+
+        Args:
+            observations: [N * B, …] each, or [B, …] where all members observe the same.
+            messages: As of `join`.
+            available: Likewise.
+        """
+        found = [Block(o.flatten(1)) for o in observations]
+        if not messages:
+            return found
         if self.kind != "concat":
-            joined = self.join([], messages, available)
-            return [*found, Block(joined.view(self.members, self.batch, -1))] if messages else found
-        opened = [m.reshape(-1, self.batch, m.shape[1]) for m in messages]
+            return [*found, Block(self.join([], messages, available))]
         return [
             *found,
-            *(Block(_pool(segment, opened), segment.index, segment.width) for segment in self.segments),
+            *(Block(_pool(segment, messages), segment.index, segment.width) for segment in self.segments),
         ]
 
     def _side_by_side(self, segment: InputSegment, back: Tensor | None, opened: Sequence[Tensor]) -> Tensor:
@@ -388,9 +394,9 @@ def _valid(values: Tensor, available: bool | Tensor) -> Tensor:
     return values.new_full(values.shape[:2], float(available))
 
 
-def _pool(segment: InputSegment, opened: Sequence[Tensor]) -> Tensor:
-    """The messages that a segment reads from, [pool, B, …], of those of the channel stacks."""
-    values = [opened[i] for i in segment.channels]
+def _pool(segment: InputSegment, each: Sequence[Tensor]) -> Tensor:
+    """The messages that a segment reads from, of those of the channel stacks."""
+    values = [each[i] for i in segment.channels]
     return values[0] if len(values) == 1 else torch.cat(values)
 
 

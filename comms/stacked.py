@@ -256,7 +256,8 @@ class NativeMaps(LinearMaps):
         return NativeMaps(maps.size, maps.weights, maps.biases, maps.reuses, maps.label, network)
 
     def _outputs(self, x: Tensor) -> Tensor:
-        return self.network([Block(x)], []).outputs[0].view(*x.shape[:2], -1)
+        outputs = self.network([Block(x.flatten(0, 1))], x.shape[1], []).outputs[0]
+        return outputs.view(*x.shape[:2], -1)
 
     def _errors(self, outputs: Tensor, example: Example, batch: int) -> tuple[Tensor, Tensor]:
         if example.delta is None or self.label is not None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from antiphon.agents.feedforward import Mlp
 from antiphon.agents.learner import Learner, StackedLearner
 from antiphon.agents.network import HIDDEN, Tensors
-from antiphon.comms.credit import as_leaf, constant
+from antiphon.comms.credit import as_leaf, constant, gradients_of
 from antiphon.comms.links import StackedFanIn
 from antiphon.comms.stacked import StackedModels
 from antiphon.engine.core.agent import Agent
@@ -161,7 +161,7 @@ class NativeNetwork:
     ) -> tuple[Tensors, Tensors]:
         """Return the ports, leaves of autograd, and the new running statistics; arguments as of the layout's `join`."""
         blocks = self._layout.blocks(observations, messages, available)
-        evaluation = self._network(blocks, [buffers[name] for name in self._statistics])
+        evaluation = self._network(blocks, self._layout.batch, [buffers[name] for name in self._statistics])
         self._evaluation, self._blocks = evaluation, blocks
         self.ports = {name: as_leaf(evaluation.outputs[place]) for name, place in self._ports.items()}
         return dict(self.ports), dict(zip(self._statistics, evaluation.statistics, strict=True))
@@ -185,21 +185,20 @@ class NativeNetwork:
         for place, gradient in zip(self._ports.values(), of_ports, strict=True):
             given[place] = gradient
         wanted = [one for one in update.returned if one.channel.ledger.wants_deltas]
-        read = [bool(wanted) and block.values.requires_grad for block in blocks]
+        read = [bool(wanted) and block.rows.requires_grad for block in blocks]
         of_blocks, bounds = evaluation.backward(given, read)
         update.finite = bounded(bounds)
         gradients = KernelGradients(evaluation, finite=update.finite)
         update.gradients[agent] = gradients if self.learner.trainable else []
         if any(read):
-            ends = [(block.values, of_block) for block, of_block in zip(blocks, of_blocks, strict=True)]
-            deltas = torch.autograd.grad(
-                [values for values, gradient in ends if gradient is not None],
-                [one.use.leaf for one in wanted],
-                [gradient for _, gradient in ends if gradient is not None],
-                allow_unused=True,
-            )
-            for one, delta in zip(wanted, deltas, strict=True):
-                one.delta = delta
+            ends = [
+                (block.rows, gradient)
+                for block, gradient in zip(blocks, of_blocks, strict=True)
+                if gradient is not None
+            ]
+            deltas = gradients_of(ends, [one.use.leaf for one in wanted])
+            for one in wanted:
+                one.delta = deltas[id(one.use.leaf)]
 
 
 def native_networks(system: System) -> Mapping[str, NativeNetwork]:

@@ -139,16 +139,16 @@ class ObjectiveEvaluator:
         present = None if known else present
         if present is not None:  # before the loss too: what is absent may be no number at all
             target = mask_fill_zero(present, target)
-        target = agent.to_rows(target)
         present = None if present is None else agent.to_rows(present)
         if isinstance(part.participates, Tensor):
             present = part.participates if present is None else present & part.participates
-        derivative = None
+        known = None
         if output.is_leaf and output.requires_grad:  # of the native kernel, as is then the objective
-            known = goal.objective.with_derivative(output, target, goal.weight / self.system.batch)
-            losses, derivative = known or (goal.objective.loss(output, target), None)
-        else:
-            losses = goal.objective.loss(output, target)
+            shared, factor = agent.to_rows(target, repeat=False), goal.weight / self.system.batch
+            known = goal.objective.with_derivative(output, shared, factor)
+        if known is None or not goal.objective.scores_loss:
+            target = agent.to_rows(target)
+        losses, derivative = known or (goal.objective.loss(output, target), None)
         score = (
             constant(losses) if goal.objective.scores_loss else goal.objective.score(constant(output), target)
         )

@@ -187,7 +187,7 @@ class ForwardPass:
         first = self.system.agents[tick.parts[0].agent]
         learner, native = first.learner, self.native.get(first.name)
         if native is not None:
-            ports, after = native(buffers, *self._inputs(tick.parts[0], tape))
+            ports, after = native(buffers, *self._inputs(tick.parts[0], tape, repeat=False))
         else:
             rows = [self.inputs(part, tape) for part in tick.parts]
             x = rows[0] if len(rows) == 1 else torch.cat(rows)
@@ -219,11 +219,13 @@ class ForwardPass:
         """The network's input [rows, …]: observations and messages, joined by the agent's fan-in."""
         return self.system.agents[part.agent].layout.join(*self._inputs(part, tape))
 
-    def _inputs(self, part: AgentTick, tape: Tape) -> tuple[list[Tensor], list[Tensor], list[EnvMask]]:
-        """What fan-in joins: observations, messages, and where there are messages."""
+    def _inputs(
+        self, part: AgentTick, tape: Tape, *, repeat: bool = True
+    ) -> tuple[list[Tensor], list[Tensor], list[EnvMask]]:
+        """What fan-in joins: observations (to `repeat`: see `Agent.to_rows`), messages, and where there are messages."""
         agent = self.system.agents[part.agent]
         flat = len(agent.learner.network.input_shape) == 1
-        observations = self.observations(part)
+        observations = self.observations(part, repeat=repeat)
         messages: list[Tensor] = []
         available: list[EnvMask] = []
         entries = iter(part.reads)
@@ -239,12 +241,13 @@ class ForwardPass:
             available.append(there)
         return observations, messages, available
 
-    def observations(self, part: AgentTick) -> list[Tensor]:
-        """What a tick's network reads beside messages, [rows, …] each, in declared order."""
+    def observations(self, part: AgentTick, *, repeat: bool = True) -> list[Tensor]:
+        """What a tick's network reads beside messages, [rows, …] each, in declared order; `repeat`: see `Agent.to_rows`."""
         agent, signals = self.system.agents[part.agent], part.step_signals.signals
         observations = agent.observations(
             lambda name: self.system.network_input(name, signals.get(name), agent.categories),
             self.system.dtype,
+            repeat=repeat,
         )
         if part.ages is not None:
             observations.insert(agent.observes.index(AGE), part.ages)

@@ -26,7 +26,7 @@ def squared_error(output: Tensor, target: Tensor, mean: float, factor: float) ->
 
     Args:
         output: [B, O].
-        target: [B, O].
+        target: [B, O]; of fewer rows, these repeat.
         mean: 1 / O for the average over components, 1 for their sum.
         factor: Of the derivative.
     """
@@ -39,7 +39,7 @@ def cross_entropy(output: Tensor, target: Tensor, factor: float) -> tuple[Tensor
 
     Args:
         output: [B, S * classes].
-        target: Integers, [B, …] with S numbers for each row.
+        target: Integers, [B, …] with S numbers for each row; of fewer rows, these repeat.
         factor: Of the derivative.
     """
     found: tuple[Tensor, Tensor] = torch.ops.antiphon.cross_entropy(output, target, factor)
@@ -51,7 +51,7 @@ def _call(output: Tensor, target: Tensor, sites: int, mean: float, factor: float
     rows, outputs = output.shape
     losses, derivative = output.new_empty(rows), torch.empty_like(output)
     function("loss", output.dtype)(
-        *(ctypes.c_int64(number) for number in (rows, outputs, sites)),
+        *(ctypes.c_int64(number) for number in (rows, len(target), outputs, sites)),
         *(ctypes.c_void_p(address(tensor)) for tensor in (output, target, losses, derivative)),
         *(ctypes.c_double(mean), ctypes.c_double(factor), ctypes.c_int64(torch.get_num_threads())),
     )

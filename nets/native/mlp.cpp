@@ -656,23 +656,18 @@ static std::vector<Layer> layers_of(const int64_t* numbers, int64_t count) {
 
 // What all calls share: N, B, the layers, and the blocks of the input.
 struct Call {
-  int64_t networks, rows, layers, blocks;
-  const int64_t *layer_numbers, *block_numbers;
-  void *const *tensors, *const *block_pointers;
-  int64_t threads;
+  int64_t networks, rows, layers, blocks, threads;
+  const int64_t* numbers;
+  void* const* tensors;
+  const void* input;
 };
 
 template <typename T>
 static Stack<T> stack_of(const Call& call) {
-  Stack<T> stack{call.networks, call.rows, 0, layers_of(call.layer_numbers, call.layers),
-                 reinterpret_cast<const Tensors<T>*>(call.tensors), {}};
-  for (int64_t i = 0; i < call.blocks; i++) {
-    const int64_t* numbers = call.block_numbers + 3 * i;
-    void* const* own = call.block_pointers + 3 * i;
-    stack.blocks.push_back({numbers[0], numbers[1], numbers[2], static_cast<const T*>(own[0]), static_cast<T*>(own[1]),
-                            static_cast<const int64_t*>(own[2])});
-    stack.inputs += numbers[0] * numbers[1];
-  }
+  const Block<T>* blocks = static_cast<const Block<T>*>(call.input);
+  Stack<T> stack{call.networks, call.rows, 0, layers_of(call.numbers, call.layers), reinterpret_cast<const Tensors<T>*>(call.tensors),
+                 {blocks, blocks + call.blocks}};
+  for (const Block<T>& block : stack.blocks) stack.inputs += block.slots * block.columns;
   return stack;
 }
 
@@ -706,17 +701,17 @@ static void update_all(const Call& call, void* const* targets, const uint8_t* st
   });
 }
 
-// Of `sites` > 0 a cross-entropy, whose target is of integers; else a squared error, times `mean`.
+// Of `sites` > 0 a cross-entropy, whose target is of integers; else a squared error, times `mean`. Targets repeat after `period` rows.
 template <typename T>
-static void loss_all(int64_t rows, int64_t count, int64_t sites, const void* output, const void* target, T* losses, T* derivative,
+static void loss_all(int64_t rows, int64_t period, int64_t count, int64_t sites, const void* output, const void* target, T* losses, T* derivative,
                      T mean, T factor, int64_t threads) {
   for_all<T>(rows, threads, [&](int64_t b, bool, Work<T>&) {
     const T* own = static_cast<const T*>(output) + b * count;
     T* back = derivative + b * count;
     if (sites)
-      losses[b] = cross_entropy(own, static_cast<const int64_t*>(target) + b * sites, back, sites, count / sites, factor);
+      losses[b] = cross_entropy(own, static_cast<const int64_t*>(target) + b % period * sites, back, sites, count / sites, factor);
     else
-      losses[b] = squared_error(own, static_cast<const T*>(target) + b * count, back, count, mean, factor);
+      losses[b] = squared_error(own, static_cast<const T*>(target) + b % period * count, back, count, mean, factor);
   });
 }
 
@@ -729,9 +724,9 @@ static void loss_all(int64_t rows, int64_t count, int64_t sites, const void* out
                               const double* settings) {                                                                         \
     update_all<T>(*call, targets, stepping, steps, kind, settings);                                                             \
   }                                                                                                                             \
-  void antiphon_loss_##NAME(int64_t rows, int64_t count, int64_t sites, const void* output, const void* target, T* losses,     \
-                            T* derivative, double mean, double factor, int64_t threads) {                                       \
-    loss_all<T>(rows, count, sites, output, target, losses, derivative, T(mean), T(factor), threads);                           \
+  void antiphon_loss_##NAME(int64_t rows, int64_t period, int64_t count, int64_t sites, const void* output, const void* target, \
+                            T* losses, T* derivative, double mean, double factor, int64_t threads) {                            \
+    loss_all<T>(rows, period, count, sites, output, target, losses, derivative, T(mean), T(factor), threads);                   \
   }
 
 extern "C" {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -24,8 +24,6 @@ NORMS = ("none", "layer", "batch")
 ACTIVATIONS = ("identity", "relu", "tanh")
 _KINDS = ("sgd", "adam", "adamw")
 _FINITE = 1e30
-_PER_LAYER = 15
-"""Pointers of a layer (`Tensors` in mlp.cpp)."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Layer:
 # --- operators -----------------------------------------------------------------------------------------------
 
 _LIBRARY: Any = torch.library.Library("antiphon", "FRAGMENT")  # type: ignore[no-untyped-call]
-_INPUT = "Tensor[] blocks, Tensor?[] indices, int[] slots"
+_INPUT = "Tensor[] blocks, Tensor?[] indices, int[] slots, int rows"
 _LIBRARY.define(f"stacked_mlp(int[] layers, {_INPUT}, Tensor[] parameters, Tensor[] statistics) -> Tensor[]")
 _LIBRARY.define(
     f"stacked_mlp_backward(int[] layers, {_INPUT}, Tensor[] parameters, Tensor[] kept, Tensor?[] given, bool[] wanted) "
@@ -79,88 +77,103 @@ class _Call(ctypes.Structure):
     """`Call` in mlp.cpp."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("networks", "rows", "layers", "blocks")),
-        *(
-            (name, ctypes.c_void_p)
-            for name in ("layer_numbers", "block_numbers", "tensors", "block_pointers")
-        ),
-        ("threads", ctypes.c_int64),
+        *((name, ctypes.c_int64) for name in ("networks", "rows", "layers", "blocks", "threads")),
+        *((name, ctypes.c_void_p) for name in ("numbers", "tensors", "input")),
     )
 
 
-Input = tuple[Sequence[Tensor], Sequence[Tensor | None], Sequence[int]]
-"""The input of the operators: blocks [P, B, columns], their indices and slots."""
+class _Block(ctypes.Structure):
+    """`Block` in mlp.cpp."""
 
-
-class _Tables:
-    """The pointers of the kernel's `Tensors`, by layer."""
-
-    FIELDS = (
-        *("weight", "bias", "gain", "shift", "mean", "var", "new_mean", "new_var"),
-        *("output", "unit", "inverse", "given", "back", "of_gain", "of_shift"),
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("slots", "columns", "stride")),
+        *((name, ctypes.c_void_p) for name in ("data", "back", "index")),
     )
-    PLACES: ClassVar = {field: place for place, field in enumerate(FIELDS)}
+
+
+Input = tuple[Sequence[Tensor], Sequence[Tensor | None], Sequence[int], int]
+"""The input of the operators: blocks [P * B, columns], their indices and slots, and B."""
+
+_FIELDS = (
+    *("weight", "bias", "gain", "shift", "mean", "var", "new_mean", "new_var"),
+    *("output", "unit", "inverse", "given", "back", "of_gain", "of_shift"),
+)
+"""Of `Tensors` in mlp.cpp."""
+
+
+class _Form:
+    """Some layers as the kernel takes them, and where its table of `Tensors` has those of them.
+
+    Args:
+        layers: As `Layer.numbers`, one after the other.
+    """
 
     def __init__(self, layers: Sequence[int]) -> None:
-        self.layers = layers
         self.count = len(layers) // 5
-        self.pointers = [0] * (_PER_LAYER * self.count)
-        self.normed = layers[3::5]
+        self.sources, self.outputs = layers[::5], layers[2::5]
+        self.norms = [NORMS[norm] for norm in layers[3::5]]
+        self.linear = [not activation for activation in layers[4::5]]
+        self.numbers = (ctypes.c_int64 * len(layers))(*layers)
+        self.parameters = self._places(_FIELDS[:2], _FIELDS[2:4])
+        self.kept = self._places(("output",), ("unit", "inverse"))
+        self.back = self._places(("back",), ("of_gain", "of_shift"))
+        self.given = self._places(("given",), ())
 
-    def put(self, layer: int, field: str, tensor: Tensor | None) -> None:
-        if tensor is not None:
-            self.pointers[_PER_LAYER * layer + self.PLACES[field]] = tensor.data_ptr()
+    def _places(self, fields: Sequence[str], normed: Sequence[str]) -> list[int]:
+        """Of these fields, and of some that normalised layers have, of each layer in turn."""
+        return [
+            len(_FIELDS) * i + _FIELDS.index(field)
+            for i, norm in enumerate(self.norms)
+            for field in (*fields, *(() if norm == "none" else normed))
+        ]
 
-    def put_parameters(self, parameters: Sequence[Tensor]) -> None:
-        given = iter(parameters)
-        for i in range(self.count):
-            for field in self.FIELDS[: 4 if self.normed[i] else 2]:
-                self.put(i, field, next(given))
+    def statistics(self, fields: Sequence[str]) -> list[int]:
+        """Those of the layers with batch norm."""
+        return [
+            len(_FIELDS) * i + _FIELDS.index(field)
+            for i, norm in enumerate(self.norms)
+            if norm == "batch"
+            for field in fields
+        ]
 
-    def put_kept(self, kept: Sequence[Tensor]) -> None:
-        given = iter(kept)
-        for i in range(self.count):
-            for field in ("output", "unit", "inverse") if self.normed[i] else ("output",):
-                self.put(i, field, next(given))
-
-    def put_back(self, back: Sequence[Tensor]) -> None:
-        """Gradients of the maps' results; an empty one stands for none."""
-        given = iter(back)
-        for i in range(self.count):
-            for field in ("back", "of_gain", "of_shift") if self.normed[i] else ("back",):
-                tensor = next(given)
-                self.put(i, field, tensor if tensor.numel() else None)
+    def table(self, *columns: tuple[Sequence[int], Sequence[Tensor | None]]) -> Any:
+        """Return a table with tensors at places."""
+        pointers = (ctypes.c_void_p * (len(_FIELDS) * self.count))()
+        for places, tensors in columns:
+            for place, tensor in zip(places, tensors, strict=True):
+                if tensor is not None and tensor.numel():
+                    pointers[place] = tensor.data_ptr()
+        return pointers
 
     def call(
-        self, name: str, input: Input, networks: int, *rest: object, back: Sequence[Tensor | None] = ()
+        self, name: str, input: Input, networks: int, table: Any, *rest: object, back: Sequence[Tensor] = ()
     ) -> None:
-        """Call a function of the kernel; `back`: where gradients of the blocks are written."""
-        blocks, indices, slots = input
-        numbers, pointers = [], []
-        for block, index, own, of_block in zip(
-            blocks, indices, slots, back or [None] * len(blocks), strict=True
-        ):
-            numbers += [own, block.shape[2], block.stride(0)]
-            pointers += [address(block), address(of_block), address(index)]
-        arrays = _numbers(self.layers), _numbers(numbers), _pointers(self.pointers), _pointers(pointers)
+        """Call a function of the kernel; `back`: where gradients of the blocks are written, or empty ones."""
+        blocks, indices, slots, rows = input
+        own = (_Block * len(blocks))(
+            *(
+                (
+                    *(count, block.shape[1], 0 if len(block) == rows else rows * block.shape[1]),
+                    *(block.data_ptr(), back[i].data_ptr() if back else 0, address(index)),
+                )
+                for i, (block, index, count) in enumerate(zip(blocks, indices, slots, strict=True))
+            )
+        )
         call = _Call(
-            *(networks, blocks[0].shape[1], self.count, len(blocks)),
-            *map(ctypes.addressof, arrays),
-            torch.get_num_threads(),
+            *(networks, rows, self.count, len(blocks), torch.get_num_threads()),
+            *(ctypes.addressof(each) for each in (self.numbers, table, own)),
         )
         function(name, blocks[0].dtype)(ctypes.byref(call), *rest)
 
 
-def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(address(tensor))
+_forms: dict[tuple[int, ...], _Form] = {}
 
 
-def _pointers(values: Sequence[int]) -> ctypes.Array[ctypes.c_void_p]:
-    return (ctypes.c_void_p * len(values))(*values)
-
-
-def _numbers(values: Sequence[int]) -> ctypes.Array[ctypes.c_int64]:
-    return (ctypes.c_int64 * len(values))(*values)
+def _form(layers: Sequence[int]) -> _Form:
+    key = tuple(layers)
+    if key not in _forms:
+        _forms[key] = _Form(key)
+    return _forms[key]
 
 
 def _forward(
@@ -168,35 +181,28 @@ def _forward(
     blocks: Sequence[Tensor],
     indices: Sequence[Tensor | None],
     slots: Sequence[int],
+    rows: int,
     parameters: Sequence[Tensor],
     statistics: Sequence[Tensor],
 ) -> list[Tensor]:
-    tables = _Tables(layers)
-    tables.put_parameters(parameters)
-    networks, rows, kept, moved = len(parameters[0]), blocks[0].shape[1], [], []
-    like, running = blocks[0], iter(statistics)
-    for i in range(tables.count):
-        outputs, norm = layers[5 * i + 2], tables.normed[i]
-        own = [like.new_empty(networks * rows, outputs)]
-        if norm:
-            own.append(torch.empty_like(own[0]))
-            own.append(
-                like.new_empty(networks * rows)
-                if NORMS[norm] == "layer"
-                else like.new_empty(networks, outputs)
-            )
-        for field, tensor in zip(("output", "unit", "inverse"), own, strict=False):
-            tables.put(i, field, tensor)
-        kept += own
-        if NORMS[norm] == "batch":
-            before = next(running), next(running)
-            after = [torch.empty_like(statistic) for statistic in before]
-            for field, tensor in zip(("mean", "var", "new_mean", "new_var"), (*before, *after), strict=True):
-                tables.put(i, field, tensor)
-            moved += after
-    input = blocks, indices, slots
-    tables.call("forward", input, networks, ctypes.c_double(EPSILON), ctypes.c_double(MOMENTUM))
-    return kept + moved
+    form, networks, kept = _form(layers), len(parameters[0]), []
+    new = blocks[0].new_empty
+    for outputs, norm in zip(form.outputs, form.norms, strict=True):
+        kept.append(new(networks * rows, outputs))
+        if norm != "none":
+            kept += [
+                new(networks * rows, outputs),
+                new(networks * rows) if norm == "layer" else new(networks, outputs),
+            ]
+    after = [torch.empty_like(statistic) for statistic in statistics]
+    table = form.table((form.parameters, parameters), (form.kept, kept))
+    if after:
+        for fields, tensors in ((("mean", "var"), statistics), (("new_mean", "new_var"), after)):
+            for place, tensor in zip(form.statistics(fields), tensors, strict=True):
+                table[place] = tensor.data_ptr()
+    settings = ctypes.c_double(EPSILON), ctypes.c_double(MOMENTUM)
+    form.call("forward", (blocks, indices, slots, rows), networks, table, *settings)
+    return kept + after
 
 
 def _backward(
@@ -204,60 +210,50 @@ def _backward(
     blocks: Sequence[Tensor],
     indices: Sequence[Tensor | None],
     slots: Sequence[int],
+    rows: int,
     parameters: Sequence[Tensor],
     kept: Sequence[Tensor],
     given: Sequence[Tensor | None],
     wanted: Sequence[bool],
 ) -> list[Tensor]:
-    tables = _Tables(layers)
-    tables.put_parameters(parameters)
-    tables.put_kept(kept)
-    like, networks, found = blocks[0], len(parameters[0]), []
-    rows = networks * like.shape[1]
+    form, networks, found = _form(layers), len(parameters[0]), []
+    new = blocks[0].new_empty
     reached = [gradient is not None for gradient in given]
-    for i in reversed(range(tables.count)):
-        if reached[i] and layers[5 * i] >= 0:
-            reached[layers[5 * i]] = True
-    for i, gradient in enumerate(given):
-        outputs = layers[5 * i + 2]
-        read = i in layers[::5]
-        if gradient is not None and not tables.normed[i] and not read and not layers[5 * i + 4]:
-            own = [gradient]  # it is that of the map's result
+    for i in reversed(range(form.count)):
+        if reached[i] and form.sources[i] >= 0:
+            reached[form.sources[i]] = True
+    for i, (gradient, outputs, norm) in enumerate(zip(given, form.outputs, form.norms, strict=True)):
+        if gradient is not None and norm == "none" and form.linear[i] and i not in form.sources:
+            found.append(gradient)  # it is that of the map's result
         else:
-            own = [like.new_empty(rows if reached[i] else 0, outputs)]
-        own += [
-            like.new_empty(networks if reached[i] else 0, outputs)
-            for _ in range(2 if tables.normed[i] else 0)
-        ]
-        tables.put(i, "given", gradient)
-        for field, tensor in zip(("back", "of_gain", "of_shift"), own, strict=False):
-            tables.put(i, field, tensor)
-        found += own
-    of_blocks = [
-        _gradient_like(block, index) if want else like.new_empty(0)
+            found.append(new(networks * rows if reached[i] else 0, outputs))
+        if norm != "none":
+            found += [new(networks if reached[i] else 0, outputs) for _ in range(2)]
+    back = [
+        _gradient_like(block, index, rows) if want else new(0)
         for block, index, want in zip(blocks, indices, wanted, strict=True)
     ]
-    bounds = like.new_empty(networks, dtype=torch.float64)
-    back = [one if want else None for one, want in zip(of_blocks, wanted, strict=True)]
-    tables.call("backward", (blocks, indices, slots), networks, _pointer(bounds), back=back)
-    return [bounds, *of_blocks, *found]
+    bounds = new(networks, dtype=torch.float64)
+    columns = (form.parameters, parameters), (form.kept, kept), (form.given, given), (form.back, found)
+    pointer = ctypes.c_void_p(bounds.data_ptr())
+    form.call("backward", (blocks, indices, slots, rows), networks, form.table(*columns), pointer, back=back)
+    return [bounds, *back, *found]
 
 
-def _gradient_like(block: Tensor, index: Tensor | None) -> Tensor:
+def _gradient_like(block: Tensor, index: Tensor | None, rows: int) -> Tensor:
     """Memory for the gradient of a block: zeros where some of it is not read."""
-    read = index is None or len(index) == len(block)
+    read = index is None or len(index) * rows == len(block)
     return torch.empty_like(block) if read else torch.zeros_like(block)
 
 
-def _targets(layers: Sequence[int], *columns: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
+def _targets(form: _Form, *columns: Sequence[Tensor]) -> Any:
     """Four columns of pointers by parameter: gradient, parameter, first and second moment; four parameters to a layer."""
-    found: list[int] = []
-    each = [iter(column) for column in columns]
-    for norm in layers[3::5]:
-        for _ in range(4 if norm else 2):
-            found += [address(next(column, None)) for column in each]
-        found += [] if norm else [0] * 8
-    return _pointers(found)
+    found = (ctypes.c_void_p * (16 * form.count))()
+    places = [4 * i + k for i, norm in enumerate(form.norms) for k in range(2 if norm == "none" else 4)]
+    for column, tensors in enumerate(columns):
+        for place, tensor in zip(places, tensors, strict=False):
+            found[4 * place + column] = tensor.data_ptr()
+    return found
 
 
 def _gradients(
@@ -265,17 +261,16 @@ def _gradients(
     blocks: Sequence[Tensor],
     indices: Sequence[Tensor | None],
     slots: Sequence[int],
+    rows: int,
     kept: Sequence[Tensor],
     back: Sequence[Tensor],
     gradients: Sequence[Tensor],
 ) -> None:
-    tables = _Tables(layers)
-    tables.put_kept(kept)
-    tables.put_back(back)
-    tables.call(
-        *("update", (blocks, indices, slots), len(gradients[0]), _targets(layers, gradients, (), (), ())),
-        *(_pointer(None), _pointer(None), ctypes.c_int64(0), (ctypes.c_double * 6)()),
-    )
+    form = _form(layers)
+    table = form.table((form.kept, kept), (form.back, back))
+    rest = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_int64(0), (ctypes.c_double * 6)()
+    targets = _targets(form, gradients)
+    form.call("update", (blocks, indices, slots, rows), len(gradients[0]), table, targets, *rest)
 
 
 def _step(
@@ -283,6 +278,7 @@ def _step(
     blocks: Sequence[Tensor],
     indices: Sequence[Tensor | None],
     slots: Sequence[int],
+    rows: int,
     kept: Sequence[Tensor],
     back: Sequence[Tensor],
     parameters: Sequence[Tensor],
@@ -293,15 +289,12 @@ def _step(
     kind: str,
     settings: Sequence[float],
 ) -> None:
-    tables = _Tables(layers)
-    tables.put_kept(kept)
-    tables.put_back(back)
-    numbers = (ctypes.c_double * len(settings))(*settings)
-    targets = _targets(layers, (), parameters, first, second)
-    tables.call(
-        *("update", (blocks, indices, slots), len(parameters[0]), targets),
-        *(_pointer(members), _pointer(steps), ctypes.c_int64(_KINDS.index(kind)), numbers),
-    )
+    form = _form(layers)
+    table = form.table((form.kept, kept), (form.back, back))
+    masks = ctypes.c_void_p(address(members)), ctypes.c_void_p(address(steps))
+    rest = *masks, ctypes.c_int64(_KINDS.index(kind)), (ctypes.c_double * len(settings))(*settings)
+    targets = _targets(form, (), parameters, first, second)
+    form.call("update", (blocks, indices, slots, rows), len(parameters[0]), table, targets, *rest)
 
 
 _LIBRARY.impl("stacked_mlp", _forward, "CPU")
@@ -316,10 +309,10 @@ _LIBRARY.impl("stacked_mlp_step", _step, "CPU")
 class Block(NamedTuple):
     """Some columns of an input, where they lie."""
 
-    values: Tensor
-    """[P, B, columns]; of networks that all read the same the first axis may be expanded."""
+    rows: Tensor
+    """[P * B, columns]: P tensors [B, columns]; where there is one, all networks read it."""
     index: Tensor | None = None
-    """[N * slots]: the places that the networks read side by side, each once; None: each in turn."""
+    """[N * slots]: the places of those that the networks read side by side, each once; None: each in turn."""
     slots: int = 1
     """How many each network reads."""
 
@@ -337,31 +330,27 @@ class StackedMlp:
         self.layers, self.parameters = list(layers), [p.data for p in parameters]
         self.numbers = [number for layer in layers for number in layer.numbers()]
 
-    @torch.no_grad()
-    def __call__(self, blocks: Sequence[Block], statistics: Sequence[Tensor]) -> Evaluation:
-        """Evaluate the networks.
+    def __call__(self, blocks: Sequence[Block], batch: int, statistics: Sequence[Tensor]) -> Evaluation:
+        """Evaluate the networks, without autograd.
 
         Args:
-            blocks: Of their input, [N, B, I] together.
+            blocks: Of their input, [N * B, I] together.
+            batch: B.
             statistics: Running mean and variance [N, O] of each layer with batch norm in turn.
         """
-        input = _input(blocks)
+        input = _input(blocks, batch)
         found = torch.ops.antiphon.stacked_mlp(self.numbers, *input, self.parameters, statistics)
         kept = len(found) - len(statistics)
         return Evaluation(self, input, found[:kept], found[kept:])
 
 
-def _input(blocks: Sequence[Block]) -> Input:
+def _input(blocks: Sequence[Block], batch: int) -> Input:
     return (
-        [_in_rows(block.values.detach()) for block in blocks],
+        [block.rows.detach().contiguous() for block in blocks],
         [block.index for block in blocks],
         [block.slots for block in blocks],
+        batch,
     )
-
-
-def _in_rows(values: Tensor) -> Tensor:
-    """Make each [B, columns] contiguous."""
-    return values if values.stride()[1:] == (values.shape[2], 1) else values.contiguous()
 
 
 class Evaluation:
@@ -386,7 +375,6 @@ class Evaluation:
             place += 1 if layer.norm == "none" else 3
         self._back: list[Tensor] = []
 
-    @torch.no_grad()
     def backward(
         self, given: Sequence[Tensor | None], wanted: Sequence[bool]
     ) -> tuple[list[Tensor | None], Tensor]:
@@ -407,7 +395,6 @@ class Evaluation:
         self._back = found[len(wanted) :]
         return [one if want else None for one, want in zip(found, wanted, strict=False)], bounds
 
-    @torch.no_grad()
     def gradients(self) -> list[Tensor]:
         """Return the gradients of the parameters, [N, …] each; they do not depend on what parameters are now."""
         found = [torch.empty_like(p) for p in self.network.parameters]
@@ -416,7 +403,6 @@ class Evaluation:
         )
         return found
 
-    @torch.no_grad()
     def step(self, optimiser: StackedOptimiser, rate: float, members: Tensor | None) -> None:
         """Take the optimiser's step along the gradients, which are never written to memory.
 
@@ -464,7 +450,7 @@ class KernelGradients(Sequence[Tensor]):
             x: Their input, [N, B, I].
             error: The gradient of their output, [N, B, O].
         """
-        evaluation = Evaluation(network, _input([Block(x)]), [error], [])
+        evaluation = Evaluation(network, _input([Block(x.flatten(0, 1))], x.shape[1]), [error], [])
         _, bounds = evaluation.backward([error.flatten(0, 1)], [False])
         return cls(evaluation, finite=bounded(bounds))
 

@@ -96,22 +96,22 @@ def random_blocks(
         columns = chance.randint(1, inputs // slots)
         inputs -= slots * columns
         if kind == "shared":
-            values = torch.randn(1, rows, columns, dtype=dtype).expand(count, rows, columns)
-            blocks.append(Block(values))
+            blocks.append(Block(torch.randn(rows, columns, dtype=dtype)))
         elif kind == "in turn":
-            blocks.append(Block(torch.randn(count, rows, columns, dtype=dtype)))
+            blocks.append(Block(torch.randn(count * rows, columns, dtype=dtype)))
         else:
             pool = count * slots + chance.choice([0, 2])
             index = torch.randperm(pool)[: count * slots]
-            blocks.append(Block(torch.randn(pool, rows, columns, dtype=dtype), index, slots))
+            blocks.append(Block(torch.randn(pool * rows, columns, dtype=dtype), index, slots))
     return blocks
 
 
-def joined(blocks: list[Block], count: int) -> Tensor:
+def joined(blocks: list[Block], count: int, batch: int) -> Tensor:
     """The input that blocks are of, [N * B, I]."""
     found = []
-    for values, index, slots in blocks:
-        each = values if index is None else values[index]
+    for rows, index, slots in blocks:
+        each = rows.view(-1, batch, rows.shape[1])
+        each = each.expand(count, -1, -1) if index is None else each[index]
         found.append(each.reshape(count, slots, *each.shape[1:]).transpose(1, 2).flatten(2))
     return torch.cat(found, 2).flatten(0, 1)
 
@@ -127,8 +127,8 @@ class Case:
         self.parameters = parameters_of(self.layers, self.count, dtype)
         self.statistics = statistics_of(self.layers, self.count, dtype)
         self.blocks = random_blocks(chance, self.layers[0].inputs, self.count, rows, dtype)
-        self.x = joined(self.blocks, self.count)
-        self.wanted = [block.values.stride(0) > 0 and chance.random() < 0.7 for block in self.blocks]
+        self.x = joined(self.blocks, self.count, rows)
+        self.wanted = [len(block.rows) > rows and chance.random() < 0.7 for block in self.blocks]
         self.given = [
             torch.randn(len(self.x), layer.outputs, dtype=dtype) if chance.random() < 0.7 else None
             for layer in self.layers
@@ -138,15 +138,15 @@ class Case:
         self.rows = rows
 
     def evaluation(self) -> Evaluation:
-        return StackedMlp(self.layers, self.parameters)(self.blocks, self.statistics)
+        return StackedMlp(self.layers, self.parameters)(self.blocks, self.rows, self.statistics)
 
     def expected(self, dtype: torch.dtype) -> list[Tensor]:
         """Outputs, statistics, gradients of the parameters and those of the blocks of the input, computed by torch."""
         leaves = [p.to(dtype, copy=True).requires_grad_() for p in self.parameters]
-        blocks = [Block(values.to(dtype, copy=True).requires_grad_(), *rest) for values, *rest in self.blocks]
+        blocks = [Block(rows.to(dtype, copy=True).requires_grad_(), *rest) for rows, *rest in self.blocks]
         statistics = [statistic.to(dtype) for statistic in self.statistics]
-        outputs, after = by_torch(self.layers, leaves, statistics, joined(blocks, self.count))
-        leaves += [block.values for block in blocks]
+        outputs, after = by_torch(self.layers, leaves, statistics, joined(blocks, self.count, self.rows))
+        leaves += [block.rows for block in blocks]
         ends = [(y, g.to(dtype)) for y, g in zip(outputs, self.given, strict=True) if g is not None]
         found = torch.autograd.grad([y for y, _ in ends], leaves, [g for _, g in ends], allow_unused=True)
         gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(leaves, found, strict=True)]
@@ -199,7 +199,7 @@ def test_steps_are_those_of_the_optimisers(settings: dict[str, Any], masked: boo
         network = StackedMlp(case.layers, own)
         for turn in range(5):
             members = torch.arange(case.count) % 2 == 0 if masked and turn % 2 else None
-            evaluation = network(case.blocks, case.statistics)
+            evaluation = network(case.blocks, case.rows, case.statistics)
             evaluation.backward(case.given, [False] * len(case.blocks))
             other.step(evaluation.gradients(), 0.01, members)
             evaluation.step(mine, 0.01, members)
@@ -221,7 +221,7 @@ def test_the_bound_is_not_finite_where_a_gradient_may_not_be(value: float, place
     {"input": x, "gradient": given, "weight": parameters[2]}[place][1 if place == "weight" else 5].fill_(
         value
     )
-    evaluation = StackedMlp(layers, parameters)([Block(x.view(3, 4, 5))], [])
+    evaluation = StackedMlp(layers, parameters)([Block(x)], 4, [])
     _, bounds = evaluation.backward([None, given], [True])
     assert (bounds < 1e30).tolist() == [True, False, True]
 
@@ -240,7 +240,7 @@ def test_the_same_bits_with_any_number_of_threads_and_networks() -> None:
         torch.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
     alone = StackedMlp(case.layers, [p[:1].clone() for p in case.parameters])
-    first = alone([Block(case.x[: case.rows].unsqueeze(0))], [s[:1] for s in case.statistics])
+    first = alone([Block(case.x[: case.rows])], case.rows, [s[:1] for s in case.statistics])
     assert torch.equal(first.outputs[-1], found[0][len(case.layers) - 1][: case.rows])
 
 
@@ -253,6 +253,6 @@ def test_epsilon_is_that_of_the_normalisations() -> None:
         torch.ones(1, 4),
         torch.zeros(1, 4),
     ]
-    (y,) = StackedMlp(layers, parameters)([Block(torch.ones(1, 3, 2))], []).outputs
+    (y,) = StackedMlp(layers, parameters)([Block(torch.ones(3, 2))], 3, []).outputs
     expected = torch.nn.functional.layer_norm(parameters[1].expand(3, 4), (4,), eps=EPSILON)
     torch.testing.assert_close(y, expected)
