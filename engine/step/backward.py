@@ -142,13 +142,13 @@ class ObjectiveEvaluator:
         present = None if present is None else agent.to_rows(present)
         if isinstance(part.participates, Tensor):
             present = part.participates if present is None else present & part.participates
-        known = None
+        written = None
         if output.is_leaf and output.requires_grad:  # of the native kernel, as is then the objective
             shared, factor = agent.to_rows(target, repeat=False), goal.weight / self.system.batch
-            known = goal.objective.with_derivative(output, shared, factor)
-        if known is None or not goal.objective.scores_loss:
+            written = goal.objective.with_derivative(output, shared, factor)
+        if written is None or not goal.objective.scores_loss:
             target = agent.to_rows(target)
-        losses, derivative = known or (goal.objective.loss(output, target), None)
+        losses, derivative = written or (goal.objective.loss(output, target), None)
         score = (
             constant(losses) if goal.objective.scores_loss else goal.objective.score(constant(output), target)
         )

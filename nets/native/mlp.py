@@ -150,18 +150,17 @@ class _Form:
     ) -> None:
         """Call a function of the kernel; `back`: where gradients of the blocks are written, or empty ones."""
         blocks, indices, slots, rows = input
-        own = (_Block * len(blocks))(
-            *(
-                (
-                    *(count, block.shape[1], 0 if len(block) == rows else rows * block.shape[1]),
-                    *(block.data_ptr(), back[i].data_ptr() if back else 0, address(index)),
-                )
-                for i, (block, index, count) in enumerate(zip(blocks, indices, slots, strict=True))
+        own = [
+            _Block(
+                *(count, block.shape[1], 0 if len(block) == rows else rows * block.shape[1]),
+                *(block.data_ptr(), back[i].data_ptr() if back else 0, address(index)),
             )
-        )
+            for i, (block, index, count) in enumerate(zip(blocks, indices, slots, strict=True))
+        ]
+        array = (_Block * len(blocks))(*own)
         call = _Call(
             *(networks, rows, self.count, len(blocks), torch.get_num_threads()),
-            *(ctypes.addressof(each) for each in (self.numbers, table, own)),
+            *(ctypes.addressof(each) for each in (self.numbers, table, array)),
         )
         function(name, blocks[0].dtype)(ctypes.byref(call), *rest)
 
@@ -311,8 +310,8 @@ class Block(NamedTuple):
 
     rows: Tensor
     """[P * B, columns]: P tensors [B, columns]; where there is one, all networks read it."""
-    index: Tensor | None = None
-    """[N * slots]: the places of those that the networks read side by side, each once; None: each in turn."""
+    places: Tensor | None = None
+    """[N * slots]: those that the networks read side by side, each once; None: each in turn."""
     slots: int = 1
     """How many each network reads."""
 
@@ -346,8 +345,8 @@ class StackedMlp:
 
 def _input(blocks: Sequence[Block], batch: int) -> Input:
     return (
-        [block.rows.detach().contiguous() for block in blocks],
-        [block.index for block in blocks],
+        [block.rows.data.contiguous() for block in blocks],
+        [block.places for block in blocks],
         [block.slots for block in blocks],
         batch,
     )
