@@ -15,6 +15,7 @@ from antiphon.errors import ScenarioError
 from antiphon.extensions import Catalogue, key_of, made, name_of
 from antiphon.nets.layers import binary_cross_entropy, cross_entropy, squared_error
 from antiphon.nets.modules import per_sample
+from antiphon.nets.native import losses
 
 __all__ = [
     "OBJECTIVES",
@@ -57,6 +58,13 @@ class Objective(ABC):
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the loss per sample, [B], of output [B, size]."""
 
+    def with_derivative(self, output: Tensor, target: Tensor, factor: float) -> tuple[Tensor, Tensor] | None:
+        """Return the loss per sample, and `factor` times the derivative of their sum by the output, by the native kernel.
+
+        None: it has none for this objective, or there is no kernel.
+        """
+        return None
+
     @abstractmethod
     def score(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the metric per sample, [B]."""
@@ -90,6 +98,9 @@ class Classification(Objective):
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         return cross_entropy(output, target)
 
+    def with_derivative(self, output: Tensor, target: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+        return losses.cross_entropy(output, target, factor)
+
     def score(self, output: Tensor, target: Tensor) -> Tensor:
         if target.dim() == 1:
             return (output.argmax(1) == target).to(output.dtype)
@@ -111,6 +122,9 @@ class Regression(Objective):
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         return squared_error(output, target)
+
+    def with_derivative(self, output: Tensor, target: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+        return losses.squared_error(output, target.to(output.dtype), 1 / output.shape[1], factor)
 
     def score(self, output: Tensor, target: Tensor) -> Tensor:
         return squared_error(output, target)

@@ -27,6 +27,7 @@ __all__ = [
     "backward_all",
     "clipped",
     "constant",
+    "gradients_of",
     "value_of",
 ]
 
@@ -74,6 +75,8 @@ class BackwardRequest:
     """Received messages, [B, size] each."""
     auxiliary: Tensor | None = None
     """Loss (already divided by the batch) in the parameters' gradients and in no delta, or None."""
+    derivatives: Sequence[tuple[Tensor, Tensor]] = ()
+    """Further losses: outputs, each with their derivative by it."""
 
     @property
     def all_parameters(self) -> list[Tensor]:
@@ -134,13 +137,13 @@ def backward_all(requests: Sequence[BackwardRequest], batch: int) -> list[Backwa
     single_pass = [request for request in requests if not request.two_passes]
     inputs = [t for request in single_pass for t in (*request.all_parameters, *request.leaves)]
     ends = [_ends(request, batch, discount=False) for request in single_pass]
-    shared = _gradients([end for some in ends for end in some], inputs, retain=False)
+    shared = gradients_of([end for some in ends for end in some], inputs, retain=False)
     results = []
     for request in requests:
         own = back = shared
         if request.two_passes:
-            own = _gradients(_ends(request, batch, discount=False), request.all_parameters, retain=True)
-            back = _gradients(_ends(request, batch, discount=True), request.leaves, retain=False)
+            own = gradients_of(_ends(request, batch, discount=False), request.all_parameters, retain=True)
+            back = gradients_of(_ends(request, batch, discount=True), request.leaves, retain=False)
         gradients = {name: [own[id(p)] for p in some] for name, some in request.parameters.items()}
         deltas = [None if (g := back[id(leaf)]) is None else g * batch for leaf in request.leaves]
         results.append(BackwardResult(gradients, deltas))
@@ -149,7 +152,7 @@ def backward_all(requests: Sequence[BackwardRequest], batch: int) -> list[Backwa
 
 def _ends(request: BackwardRequest, batch: int, *, discount: bool) -> list[tuple[Tensor, Tensor | None]]:
     """Roots of a backward pass: tensors and the gradients injected on them."""
-    ends: list[tuple[Tensor, Tensor | None]] = []
+    ends: list[tuple[Tensor, Tensor | None]] = [*request.derivatives]
     for loss in (request.objective, None if discount else request.auxiliary):
         if loss is not None and loss.requires_grad:
             ends.append((loss, None))
@@ -167,16 +170,35 @@ def _ends(request: BackwardRequest, batch: int, *, discount: bool) -> list[tuple
     return ends
 
 
-def _gradients(
-    ends: Sequence[tuple[Tensor, Tensor | None]], inputs: Sequence[Tensor], *, retain: bool
+def gradients_of(
+    ends: Sequence[tuple[Tensor, Tensor | None]], inputs: Sequence[Tensor], *, retain: bool = False
 ) -> dict[int, Tensor | None]:
-    """The gradient of each input, by the identity of the tensor."""
-    names = [id(tensor) for tensor in inputs]
-    if not ends or not inputs:
-        return dict.fromkeys(names)
-    outputs, weights = [end for end, _ in ends], [weight for _, weight in ends]
-    found = torch.autograd.grad(outputs, inputs, weights, retain_graph=retain, allow_unused=True)
-    return dict(zip(names, found, strict=True))
+    """Return the gradient of each input, by the identity of the tensor; None where nothing depends on it.
+
+    Args:
+        ends: Roots of the backward pass: tensors, each with its gradient; None: of a loss.
+        inputs: Leaves.
+        retain: Whether the graph is kept.
+    """
+    gradients: dict[int, Tensor | None] = {id(tensor): None for tensor in inputs}
+
+    def add(tensor: Tensor, gradient: Tensor | None) -> None:
+        known = gradients[id(tensor)]
+        gradients[id(tensor)] = gradient if known is None or gradient is None else known + gradient
+
+    outputs, weights = [], []
+    for end, weight in ends:
+        if end.is_leaf and weight is not None and id(end) in gradients:  # nothing is between it and the input
+            add(end, weight)
+        else:
+            outputs.append(end)
+            weights.append(weight)
+    if outputs and inputs:
+        found = torch.autograd.grad(outputs, inputs, weights, retain_graph=retain, allow_unused=True)
+        for tensor, gradient in zip(inputs, found, strict=True):
+            if gradient is not None:
+                add(tensor, gradient)
+    return gradients
 
 
 # --- outliers: gradients out of all proportion to those before them, which come when a recurrent network grows unstable

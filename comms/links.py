@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.credit import constant
+from antiphon.nets.native.mlp import Block
 from antiphon.nets.random import normal, normal_many, seed_for, uniform, uniform_many
 
 __all__ = [
@@ -339,9 +340,28 @@ class StackedFanIn(FanIn):
             for segment, back in zip(self.segments, self._back, strict=True)
         ]
 
+    def blocks(
+        self, observations: Sequence[Tensor], messages: Sequence[Tensor], available: Sequence[bool | Tensor]
+    ) -> list[Block]:
+        """Return what `join` would copy into one input, of networks that read vectors.
+
+        Args:
+            observations: [N * B, …] each, or [B, …] where all members observe the same.
+            messages: As of `join`.
+            available: Likewise.
+        """
+        found = [Block(o.flatten(1)) for o in observations]
+        if not messages:
+            return found
+        if self.kind != "concat":
+            return [*found, Block(self.join([], messages, available))]
+        return [
+            *found,
+            *(Block(_pool(segment, messages), segment.index, segment.width) for segment in self.segments),
+        ]
+
     def _side_by_side(self, segment: InputSegment, back: Tensor | None, opened: Sequence[Tensor]) -> Tensor:
-        values = [opened[i] for i in segment.channels]
-        pool = values[0] if len(values) == 1 else torch.cat(values)
+        pool = _pool(segment, opened)
         if segment.index is not None:
             if back is None:
                 pool = pool.index_select(0, segment.index)
@@ -370,6 +390,12 @@ def _valid(values: Tensor, available: bool | Tensor) -> Tensor:
     if isinstance(available, Tensor):
         return available.view(values.shape[:2]).to(values.dtype)
     return values.new_full(values.shape[:2], float(available))
+
+
+def _pool(segment: InputSegment, each: Sequence[Tensor]) -> Tensor:
+    """The messages that a segment reads from, of those of the channel stacks."""
+    values = [each[i] for i in segment.channels]
+    return values[0] if len(values) == 1 else torch.cat(values)
 
 
 def _inverse(segment: InputSegment) -> Tensor | None:

@@ -31,13 +31,14 @@ from antiphon.comms.synthetic_gradients import (
 from antiphon.comms.synthetic_inputs import InputModel, LinearInput, MlpInput
 from antiphon.errors import EngineError
 from antiphon.nets.layers import stacked_product
-from antiphon.nets.native.mlp import Layer, StackedMlp
+from antiphon.nets.native.losses import squared_error
+from antiphon.nets.native.mlp import Block, KernelGradients, Layer, StackedMlp
 from antiphon.nets.optimisers import Skip
 from antiphon.nets.trained_parameters import StackedParameters
 
 __all__ = ["LinearMaps", "StackedModels", "gradients_all", "predict_all"]
 
-LossAndGradients = tuple[Tensor, list[Tensor]]
+LossAndGradients = tuple[Tensor, Sequence[Tensor]]
 """A predictor's loss and the gradients of its parameters; of K stacked ones [K] and [K, …]."""
 
 _LARGEST = 1 << 14
@@ -173,24 +174,22 @@ class LinearMaps:
     """Whether the output is the prediction, so that an example's can be used again: of `LinearGradient`."""
     label: str | None
     """Of a `LocalGradient`, whose loss is on a target: `classes` or `numbers`; None: squared error of the output."""
-    native: StackedMlp | None = None
-    """The same maps for the native kernel; None: torch computes them."""
 
-    @classmethod
-    def of(cls, model: Model, weights: Tensor, biases: Tensor) -> LinearMaps:
+    @staticmethod
+    def of(model: Model, weights: Tensor, biases: Tensor) -> LinearMaps:
         """Return the maps of models like this one."""
         label = None
         if isinstance(model, LocalGradient):
             label = "classes" if model.classes else "numbers"
         assert isinstance(model, Predictor | InputModel)
-        return cls(model.size, weights, biases, isinstance(model, LinearGradient), label)
+        return LinearMaps(model.size, weights, biases, isinstance(model, LinearGradient), label)
 
     def prediction(self, example: Example) -> Tensor:
         """Return the synthetic gradients, [K, B, M]."""
         outputs = self._outputs(_inputs(example))
         if self.label is None:
             return outputs
-        _, error = self._errors(outputs, example)
+        _, error = self._errors(outputs, example, 1)
         return stacked_product(error, self.weights[:, :, : self.size])
 
     def gradients(self, example: Example, members: Tensor | None = None) -> LossAndGradients:
@@ -210,27 +209,25 @@ class LinearMaps:
         predicted = example.prediction if self.reuses else None  # no statistics change without hidden layers
         if predicted is None:
             predicted = self._outputs(x)
-        losses, error = self._errors(predicted, example)
+        losses, error = self._errors(predicted, example, x.shape[1])
         if valid is not None:
             losses, error = torch.where(valid, losses, 0.0), error.masked_fill_(~valid.unsqueeze(2), 0.0)
-        error = error.div_(x.shape[1])
-        found = [stacked_product(error.transpose(1, 2), x), error.sum(1)] if self.native is None else []
-        if self.native is not None:
-            found = self.native.gradients_of(x.flatten(0, 1), error.flatten(0, 1))
-        return losses.sum(1) / x.shape[1], found
+        return losses.sum(1) / x.shape[1], self._gradients(x, error)
+
+    def _gradients(self, x: Tensor, error: Tensor) -> Sequence[Tensor]:
+        """Those of weights and biases: of inputs [K, B, M + C] and the derivative by the outputs [K, B, O]."""
+        return [stacked_product(error.transpose(1, 2), x), error.sum(1)]
 
     def _outputs(self, x: Tensor) -> Tensor:
-        if self.native is not None:
-            return self.native(x.flatten(0, 1), []).outputs[0].view(*x.shape[:2], -1)
         return stacked_product(x, self.weights.transpose(1, 2), self.biases.unsqueeze(1))
 
-    def _errors(self, outputs: Tensor, example: Example) -> tuple[Tensor, Tensor]:
-        """Loss per sample [K, B] and its derivative by the outputs [K, B, O], which it may overwrite."""
+    def _errors(self, outputs: Tensor, example: Example, batch: int) -> tuple[Tensor, Tensor]:
+        """Loss per sample [K, B] and its derivative over `batch` by the outputs [K, B, O], which it may overwrite."""
         if self.label is None:
             assert example.delta is not None
             kept = outputs is example.prediction
             error = outputs - example.delta if kept else outputs.sub_(example.delta)
-            return error.square().sum(2), error.mul_(2)
+            return error.square().sum(2), error.mul_(2).div_(batch)
         assert example.target is not None
         if self.label == "classes":
             chosen = example.target.reshape(*outputs.shape[:2], -1, 1)
@@ -239,9 +236,36 @@ class LinearMaps:
             # torch's one_hot reads the extremes of its argument, which would synchronise host and device
             one_hot = chosen == torch.arange(logs.shape[3], device=outputs.device)
             error = (logs.exp() - one_hot.to(outputs.dtype)).flatten(2)
-            return losses, error / chosen.shape[2]
+            return losses, (error / chosen.shape[2]).div_(batch)
         error = outputs - example.target.reshape(outputs.shape)
-        return error.square().mean(2), error * (2 / outputs.shape[2])
+        return error.square().mean(2), (error * (2 / outputs.shape[2])).div_(batch)
+
+
+@dataclass(slots=True)
+class NativeMaps(LinearMaps):
+    """Linear maps computed by the native kernel, which follows their gradients without writing them to memory."""
+
+    network: StackedMlp
+
+    @staticmethod
+    def like(maps: LinearMaps) -> NativeMaps:
+        """Return the same maps."""
+        _, outputs, inputs = maps.weights.shape
+        network = StackedMlp([Layer(-1, inputs, outputs)], [maps.weights, maps.biases])
+        return NativeMaps(maps.size, maps.weights, maps.biases, maps.reuses, maps.label, network)
+
+    def _outputs(self, x: Tensor) -> Tensor:
+        outputs = self.network([Block(x.flatten(0, 1))], x.shape[1], []).outputs[0]
+        return outputs.view(*x.shape[:2], -1)
+
+    def _errors(self, outputs: Tensor, example: Example, batch: int) -> tuple[Tensor, Tensor]:
+        if example.delta is None or self.label is not None:
+            return LinearMaps._errors(self, outputs, example, batch)
+        losses, error = squared_error(outputs.flatten(0, 1), example.delta.flatten(0, 1), 1.0, 1 / batch)
+        return losses.view(outputs.shape[:2]), error.view(outputs.shape)
+
+    def _gradients(self, x: Tensor, error: Tensor) -> Sequence[Tensor]:
+        return KernelGradients.of_map(self.network, x, error)
 
 
 def _inputs(example: Example) -> Tensor:
@@ -290,10 +314,9 @@ class StackedModels(StackedParameters):
 
     def use_kernel(self) -> None:
         """Let the native kernel compute maps without hidden layers."""
-        stacks = [] if self.maps is None else [self.maps.weights, self.maps.biases]
-        if self.maps is not None and all(stack.is_contiguous() for stack in stacks):
-            _, outputs, inputs = self.maps.weights.shape
-            self.maps.native = StackedMlp([Layer(-1, inputs, outputs)], stacks)
+        maps = self.maps
+        if maps is not None and maps.weights.is_contiguous() and maps.biases.is_contiguous():
+            self.maps = NativeMaps.like(maps)
 
     @property
     def buffers(self) -> Numbers:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.nets.memory import give_back
+from antiphon.nets.native.mlp import KernelGradients
 from antiphon.nets.optimisers import Optimiser, Skip, StackedOptimiser, padded_zeros, step_all
 from antiphon.nets.schedules import Rate
 from antiphon.nets.step_numbers import learning_rate
@@ -159,11 +160,10 @@ class StackedParameters:
             skip: Whether none is; None: all are.
         """
         rate = learning_rate(self.rate, now, self.trainable[0].device) if self.trainable else self.rate(now)
-        self.optimiser.step(gradients, rate, members, skip=skip)
-        self.note_step(members)
-
-    def note_step(self, members: Tensor | None) -> None:
-        """Count an optimiser step of `members`, [N] bool or None for all."""
+        if isinstance(gradients, KernelGradients) and isinstance(self.optimiser, StackedOptimiser):
+            gradients.step(self.optimiser, rate, members, skip)
+        else:
+            self.optimiser.step(gradients, rate, members, skip=skip)
         self.taken += 1 if members is None else members.long()
 
     def read_members(self) -> None:

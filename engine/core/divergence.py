@@ -502,10 +502,16 @@ class DivergenceCheck:
                     Place(kind, name, turn), update.loss.numel(), [*update.gradients, update.loss]
                 )
             return {}
-        if self.divergence.fine([t for update in updates.values() for t in (update.loss, *update.gradients)]):
+        read = self.divergence.bound is not None
+        checked = [
+            t
+            for update in updates.values()
+            for t in (update.loss, *(() if update.finite and not read else update.gradients))
+        ]
+        if self.divergence.fine(checked):
             return {}
         found = {
-            name: self.divergence.members(update.loss.numel(), update.gradients, [update.loss])
+            name: self.divergence.members(update.loss.numel(), update.gradients[:], [update.loss])
             for name, update in updates.items()
         }
         return {name: diverged for name, diverged in found.items() if diverged}

@@ -13,6 +13,7 @@ from antiphon.comms.synthetic_gradients import Example
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import AgentTick, Consumption, LearningGroup, Members, Tape
+from antiphon.nets.native.mlp import KernelGradients
 
 __all__ = ["InputUpdate", "Losses", "PredictorUpdate", "Returned", "StepReport", "Update", "WindowLoss"]
 
@@ -77,6 +78,8 @@ class WindowLoss:
 
     total: Tensor | None = None
     """Sum over agents and ticks of the mean over the batch, with its graph; None without any target, or once it has been differentiated."""
+    derivatives: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    """Objectives beside it that have no graph: outputs, each with the derivative of their mean over the batch by it."""
     by_agent: dict[str, Tensor] = field(default_factory=dict)
     """Per agent and sample, [rows]: the sum over its ticks, without a graph."""
     losses: dict[str, Losses] = field(default_factory=dict)
@@ -133,7 +136,7 @@ class Update:
     reached_by_tie: set[str] = field(default_factory=set)
     """Agents with tied parameters that step because a gradient reaches one of those they are tied to."""
     finite: bool = False
-    """Whether all of its gradients are known to be finite; else they have to be checked."""
+    """Whether all of its gradients, and what it returns, are known to be finite; else they have to be checked."""
 
 
 @dataclass(slots=True)
@@ -143,12 +146,17 @@ class PredictorUpdate:
     examples: list[Example]
     loss: Tensor
     """Summed over the examples, before the update; [K] of a stack."""
-    gradients: list[Tensor]
+    gradients: Sequence[Tensor]
     """Of its parameters."""
     prediction: Tensor | None
     """Its prediction for the newest example before the update; None unless asked for."""
     members: Members = None
     """The channels of a stack that it is for; None: all."""
+
+    @property
+    def finite(self) -> bool:
+        """Whether its gradients are known to be finite; else they have to be checked."""
+        return isinstance(self.gradients, KernelGradients) and self.gradients.finite
 
 
 @dataclass(slots=True)
@@ -157,10 +165,15 @@ class InputUpdate:
 
     loss: Tensor
     """Before the update; [K] of a stack."""
-    gradients: list[Tensor]
+    gradients: Sequence[Tensor]
     """Of its parameters."""
     members: Members = None
     """The channels of a stack that it is for; None: all."""
+
+    @property
+    def finite(self) -> bool:
+        """As of `PredictorUpdate`."""
+        return isinstance(self.gradients, KernelGradients) and self.gradients.finite
 
 
 @dataclass

@@ -9,7 +9,6 @@ somebody reads them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import overload
 
 import torch
 from torch import Tensor
@@ -17,26 +16,35 @@ from torch import Tensor
 from antiphon.agents.feedforward import Mlp
 from antiphon.agents.learner import Learner, StackedLearner
 from antiphon.agents.network import HIDDEN, Tensors
-from antiphon.comms.credit import as_leaf, constant
+from antiphon.comms.credit import as_leaf, constant, gradients_of
+from antiphon.comms.links import StackedFanIn
 from antiphon.comms.stacked import StackedModels
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.clock import TickWindows
+from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import LearningGroup
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import Update
 from antiphon.nets.native.library import why_absent
-from antiphon.nets.native.mlp import ACTIVATIONS, NORMS, Evaluation, Layer, StackedMlp
+from antiphon.nets.native.mlp import (
+    ACTIVATIONS,
+    NORMS,
+    Block,
+    Evaluation,
+    KernelGradients,
+    Layer,
+    StackedMlp,
+    bounded,
+)
 from antiphon.nets.optimisers import Optimiser, StackedOptimiser
 from antiphon.nets.schedules import Schedule
 
-__all__ = ["NativeGradients", "NativeNetwork", "native_networks", "obstacle"]
+__all__ = ["NativeNetwork", "native_networks", "obstacle"]
 
 _LAYERS = 3
 """Hidden layers, at most."""
 _WEIGHTS = 1 << 18
 """Numbers of a layer's weight, at most: larger ones leave the cache, and torch's products are as fast."""
-_FINITE = 1e30
-"""Gradients that are bounded by it are finite, in float32 too."""
 
 
 def obstacle(system: System, agent: Agent) -> str | None:
@@ -115,10 +123,11 @@ class NativeNetwork:
     Args:
         learner: The stack's.
         network: Of its first member.
+        layout: The stack's.
     """
 
-    def __init__(self, learner: StackedLearner, network: Mlp) -> None:
-        self.learner = learner
+    def __init__(self, learner: StackedLearner, network: Mlp, layout: StackedFanIn) -> None:
+        self.learner, self._layout = learner, layout
         layers = layers_of(network)
         names = [str(i) for i in range(len(network.widths))] + [
             h.name for h in network.linear_heads().values()
@@ -139,14 +148,21 @@ class NativeNetwork:
             raise AssertionError("parameters are in another order than those of the kernel")
         self._network = StackedMlp(layers, [constant(p) for p in parameters])
         self._evaluation: Evaluation | None = None
-        self._x = parameters[0]
+        self._blocks: list[Block] = []
         self.ports: Tensors = {}
         """Of the newest evaluation, leaves [N * B, O]."""
 
-    def __call__(self, buffers: Tensors, x: Tensor) -> tuple[Tensors, Tensors]:
-        """Return the ports for an input [N * B, I], leaves of autograd, and the new running statistics."""
-        evaluation = self._network(constant(x), [buffers[name] for name in self._statistics])
-        self._evaluation, self._x = evaluation, x
+    def __call__(
+        self,
+        buffers: Tensors,
+        observations: Sequence[Tensor],
+        messages: Sequence[Tensor],
+        available: Sequence[EnvMask],
+    ) -> tuple[Tensors, Tensors]:
+        """Return the ports, leaves of autograd, and the new running statistics; arguments as of the layout's `join`."""
+        blocks = self._layout.blocks(observations, messages, available)
+        evaluation = self._network(blocks, self._layout.batch, [buffers[name] for name in self._statistics])
+        self._evaluation, self._blocks = evaluation, blocks
         self.ports = {name: as_leaf(evaluation.outputs[place]) for name, place in self._ports.items()}
         return dict(self.ports), dict(zip(self._statistics, evaluation.statistics, strict=True))
 
@@ -157,9 +173,9 @@ class NativeNetwork:
             update: Of the newest evaluation's window.
             agent: The stack.
         """
-        evaluation, x = self._evaluation, self._x
+        evaluation, blocks = self._evaluation, self._blocks
         assert evaluation is not None
-        self._evaluation, self.ports = None, {}
+        self._evaluation, self._blocks, self.ports = None, [], {}
         of_ports = update.gradients.get(agent, [])
         if all(gradient is None for gradient in of_ports):
             if agent in update.gradients:
@@ -169,54 +185,20 @@ class NativeNetwork:
         for place, gradient in zip(self._ports.values(), of_ports, strict=True):
             given[place] = gradient
         wanted = [one for one in update.returned if one.channel.ledger.wants_deltas]
-        of_x, bounds = evaluation.backward(given, input=bool(wanted) and x.requires_grad)
-        update.finite = float(bounds.max()) < _FINITE
-        update.gradients[agent] = NativeGradients(evaluation) if self.learner.trainable else []
-        if of_x is not None:
-            leaves = [one.use.leaf for one in wanted]
-            for one, delta in zip(
-                wanted, torch.autograd.grad(x, leaves, of_x, allow_unused=True), strict=True
-            ):
-                one.delta = delta
-
-
-class NativeGradients(Sequence[Tensor]):
-    """The gradients of a stack's parameters, [N, …] each, made when they are read.
-
-    Args:
-        evaluation: What they are made from.
-    """
-
-    def __init__(self, evaluation: Evaluation) -> None:
-        self._evaluation = evaluation
-        self._made: list[Tensor] | None = None
-
-    def __len__(self) -> int:
-        return len(self._evaluation.network.parameters)
-
-    @overload
-    def __getitem__(self, place: int) -> Tensor: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Tensor]: ...
-
-    def __getitem__(self, place: int | slice) -> Tensor | Sequence[Tensor]:
-        return self._all()[place]
-
-    def _all(self) -> list[Tensor]:
-        if self._made is None:
-            self._made = self._evaluation.gradients()
-        return self._made
-
-    def step(self, learner: StackedLearner, now: int, members: Tensor | None) -> None:
-        """Take the optimiser step of `members` along the gradients, [N] bool or None for all."""
-        optimiser = learner.optimiser
-        assert isinstance(optimiser, StackedOptimiser)
-        if self._made is not None or optimiser.clip is not None:
-            learner.step(self._all(), now, members)
-            return
-        self._evaluation.step(optimiser, learner.rate(now), members)
-        learner.note_step(members)
+        read = [bool(wanted) and block.rows.requires_grad for block in blocks]
+        of_blocks, bounds = evaluation.backward(given, read)
+        update.finite = bounded(bounds)
+        gradients = KernelGradients(evaluation, finite=update.finite)
+        update.gradients[agent] = gradients if self.learner.trainable else []
+        if any(read):
+            ends = [
+                (block.rows, gradient)
+                for block, gradient in zip(blocks, of_blocks, strict=True)
+                if gradient is not None
+            ]
+            deltas = gradients_of(ends, [one.use.leaf for one in wanted])
+            for one in wanted:
+                one.delta = deltas[id(one.use.leaf)]
 
 
 def native_networks(system: System) -> Mapping[str, NativeNetwork]:
@@ -232,7 +214,8 @@ def native_networks(system: System) -> Mapping[str, NativeNetwork]:
         if isinstance(learner, Learner) or obstacle(system, agent) is not None:
             continue
         if all(p.is_contiguous() for p in learner.trainable):
-            found[name] = NativeNetwork(learner, learner.network.network)
+            assert isinstance(agent.layout, StackedFanIn)
+            found[name] = NativeNetwork(learner, learner.network.network, agent.layout)
     for channel in system.channels.values():
         if channel.sender in found and isinstance(channel.predictor, StackedModels):
             channel.predictor.use_kernel()

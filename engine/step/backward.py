@@ -17,7 +17,7 @@ this follows from where signals were injected, where objectives had a target, an
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -37,6 +37,19 @@ from antiphon.engine.policies.trajectories import PolicyEvaluator
 from antiphon.engine.step.predictors import PredictorTrainer
 
 __all__ = ["BackwardPass", "ObjectiveEvaluator", "Steering", "reached", "reached_alone"]
+
+
+class TickLoss(NamedTuple):
+    """An objective at one tick."""
+
+    losses: Tensor
+    """[rows], zero where its target is absent."""
+    score: Tensor
+    """Likewise."""
+    present: Tensor | None
+    """Where there is a target; None: everywhere."""
+    derivative: tuple[Tensor, Tensor] | None
+    """Of losses without a graph: the output, and the derivative of their mean over the batch by it."""
 
 
 class ObjectiveEvaluator:
@@ -63,7 +76,7 @@ class ObjectiveEvaluator:
                     continue
                 found = self._loss(part)
                 if found is not None:
-                    self._add(window_loss, self.system.agents[part.agent], *found)
+                    self._add(window_loss, self.system.agents[part.agent], found)
                     window_loss.evaluated.add((tick.step, part.agent))
         for name, ticks in acted.items():
             policy = self.policies.window(self.system.agents[name], [part for _, part in ticks], tape)
@@ -88,11 +101,13 @@ class ObjectiveEvaluator:
         )
         window_loss.policies[agent.name] = policy
 
-    def _add(
-        self, window_loss: WindowLoss, agent: Agent, losses: Tensor, score: Tensor, present: Tensor | None
-    ) -> None:
-        loss, samples = losses.sum() / self.system.batch, constant(losses)
-        window_loss.total = loss if window_loss.total is None else window_loss.total + loss
+    def _add(self, window_loss: WindowLoss, agent: Agent, tick: TickLoss) -> None:
+        samples, score, present = constant(tick.losses), tick.score, tick.present
+        if tick.derivative is None:
+            loss = tick.losses.sum() / self.system.batch
+            window_loss.total = loss if window_loss.total is None else window_loss.total + loss
+        else:
+            window_loss.derivatives.append(tick.derivative)
         known = window_loss.by_agent.get(agent.name)
         window_loss.by_agent[agent.name] = samples if known is None else known + samples
         found = Losses(
@@ -106,11 +121,8 @@ class ObjectiveEvaluator:
             found.count = seen.count + found.count
         window_loss.losses[agent.name] = found
 
-    def _loss(self, part: AgentTick) -> tuple[Tensor, Tensor, Tensor | None] | None:
-        """An objective's loss and score at one tick, [rows] each, zero where its target is absent, and where it is not.
-
-        None if it is absent everywhere.
-        """
+    def _loss(self, part: AgentTick) -> TickLoss | None:
+        """An objective at one tick; None if its target is absent everywhere."""
         agent = self.system.agents[part.agent]
         goal = agent.goal
         if goal is None or part.participates is False or goal.policy is not None:
@@ -127,24 +139,35 @@ class ObjectiveEvaluator:
         present = None if known else present
         if present is not None:  # before the loss too: what is absent may be no number at all
             target = mask_fill_zero(present, target)
-        target = agent.to_rows(target)
         present = None if present is None else agent.to_rows(present)
         if isinstance(part.participates, Tensor):
             present = part.participates if present is None else present & part.participates
-        losses = goal.objective.loss(output, target)
+        written = None
+        if output.is_leaf and output.requires_grad:  # of the native kernel, as is then the objective
+            shared, factor = agent.to_rows(target, repeat=False), goal.weight / self.system.batch
+            written = goal.objective.with_derivative(output, shared, factor)
+        if written is None or not goal.objective.scores_loss:
+            target = agent.to_rows(target)
+        losses, derivative = written or (goal.objective.loss(output, target), None)
         score = (
             constant(losses) if goal.objective.scores_loss else goal.objective.score(constant(output), target)
         )
         if present is not None:
             losses, score = mask_fill_zero(present, losses), mask_fill_zero(present, score)
-        return losses if goal.weight == 1.0 else losses * goal.weight, score, present
+            derivative = None if derivative is None else mask_fill_zero(present, derivative)
+        return TickLoss(
+            losses if goal.weight == 1.0 else losses * goal.weight,
+            score,
+            present,
+            None if derivative is None else (output, derivative),
+        )
 
     def error(self, part: AgentTick) -> Tensor | None:
         """[B, outputs] per sample: the derivative of an objective by the outputs of one tick; None without a target."""
         found = self._loss(part)
-        if found is None or not found[0].requires_grad:
+        if found is None or not found.losses.requires_grad:
             return None
-        return torch.autograd.grad(found[0].sum(), part.ports[OBJECTIVE], retain_graph=True)[0]
+        return torch.autograd.grad(found.losses.sum(), part.ports[OBJECTIVE], retain_graph=True)[0]
 
 
 class Steering(Protocol):
@@ -188,6 +211,7 @@ class BackwardPass:
         for update, result in zip(updates, backward_all(requests, self.system.batch), strict=True):
             update.gradients = {**result.parameters}
             update.window_loss.total = None  # with it goes what is left of the graph
+            update.window_loss.derivatives.clear()
             native = self.native.get(update.group.members[0])
             if native is not None:
                 native.differentiate(update, update.group.members[0])
@@ -214,6 +238,7 @@ class BackwardPass:
             parameters,
             leaves,
             self._auxiliary_loss(update),
+            update.window_loss.derivatives,
         )
 
     def book(self, update: Update) -> None:

@@ -30,7 +30,7 @@ from antiphon.engine.core.records import (
 )
 from antiphon.engine.core.system import Stacked
 from antiphon.engine.core.updates import PredictorUpdate, StepReport, Update
-from antiphon.engine.native.networks import NativeGradients, native_networks
+from antiphon.engine.native.networks import native_networks
 from antiphon.engine.step.backward import BackwardPass, ObjectiveEvaluator, reached, reached_alone
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.engine.step.further_passes import FurtherPasses
@@ -39,6 +39,7 @@ from antiphon.engine.step.returns import LambdaReturns
 from antiphon.engine.step.sweep import SweepOrder
 from antiphon.engine.step.ties import TiedGradients
 from antiphon.nets.memory import keep_memory
+from antiphon.nets.native.mlp import KernelGradients
 from antiphon.nets.optimisers import step_all
 
 __all__ = ["Engine"]
@@ -348,7 +349,7 @@ class Engine:
         for update in updates:
             for name, gradients in update.gradients.items():
                 agent = self.system.agents[name]
-                made_later = isinstance(gradients, NativeGradients)
+                made_later = isinstance(gradients, KernelGradients)
                 if not agent.learner.trainable or (not made_later and all(g is None for g in gradients)):
                     continue
                 if isinstance(agent.learner, StackedLearner):
@@ -376,12 +377,14 @@ class Engine:
         members = members_and(update.stepping_members[agent.name], agent.enabled())
         if members is not None and not bool(members.any()):
             return
-        if isinstance(gradients, NativeGradients):
-            gradients.step(learner, step, members)
-            return
-        full = [
-            torch.zeros_like(p) if g is None else g for p, g in zip(learner.trainable, gradients, strict=True)
-        ]
+        full: Sequence[Tensor] = (
+            gradients
+            if isinstance(gradients, KernelGradients)
+            else [
+                torch.zeros_like(p) if g is None else g
+                for p, g in zip(learner.trainable, gradients, strict=True)
+            ]
+        )
         learner.step(full, step, members, skip=self.divergence.skip)
 
     # --- divergence (semantics 32) -------------------------------------------------------------------------

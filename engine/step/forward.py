@@ -188,13 +188,13 @@ class ForwardPass:
         self, tick: Tick, tape: Tape, buffers: dict[str, Tensor], *, replay: bool = False
     ) -> dict[str, Tensor]:
         """Evaluate a tick's network, put the ports into its parts and return the new running statistics."""
-        rows = [self.inputs(part, tape) for part in tick.parts]
         first = self.system.agents[tick.parts[0].agent]
-        learner, x = first.learner, rows[0] if len(rows) == 1 else torch.cat(rows)
-        native = self.native.get(first.name)
+        learner, native = first.learner, self.native.get(first.name)
         if native is not None:
-            ports, after = native(buffers, x)
+            ports, after = native(buffers, *self._inputs(tick.parts[0], tape, repeat=False))
         else:
+            rows = [self.inputs(part, tape) for part in tick.parts]
+            x = rows[0] if len(rows) == 1 else torch.cat(rows)
             ports, after = learner.network(
                 learner.parameters,
                 buffers,
@@ -213,16 +213,23 @@ class ForwardPass:
             after |= updated
         for i, part in enumerate(tick.parts):
             names = self.system.agents[part.agent].ports
-            part.ports = {n: ports[n] if len(rows) == 1 else ports[n].chunk(len(rows))[i] for n in names}
+            count = len(tick.parts)
+            part.ports = {n: ports[n] if count == 1 else ports[n].chunk(count)[i] for n in names}
         if replay:
             self._relive(tick, tape)
         return after
 
     def inputs(self, part: AgentTick, tape: Tape) -> Tensor:
         """The network's input [rows, …]: observations and messages, joined by the agent's fan-in."""
+        return self.system.agents[part.agent].layout.join(*self._inputs(part, tape))
+
+    def _inputs(
+        self, part: AgentTick, tape: Tape, *, repeat: bool = True
+    ) -> tuple[list[Tensor], list[Tensor], list[EnvMask]]:
+        """What fan-in joins: observations (to `repeat`: see `Agent.to_rows`), messages, and where there are messages."""
         agent = self.system.agents[part.agent]
         flat = len(agent.learner.network.input_shape) == 1
-        observations = self.observations(part)
+        observations = self.observations(part, repeat=repeat)
         messages: list[Tensor] = []
         available: list[EnvMask] = []
         entries = iter(part.reads)
@@ -236,14 +243,15 @@ class ForwardPass:
             message, there = combine_reads(channel.ledger.read, read, channel.slots)
             messages.append(message)
             available.append(there)
-        return agent.layout.join(observations, messages, available)
+        return observations, messages, available
 
-    def observations(self, part: AgentTick) -> list[Tensor]:
-        """What a tick's network reads beside messages, [rows, …] each, in declared order."""
+    def observations(self, part: AgentTick, *, repeat: bool = True) -> list[Tensor]:
+        """What a tick's network reads beside messages, [rows, …] each, in declared order; `repeat`: see `Agent.to_rows`."""
         agent, signals = self.system.agents[part.agent], part.step_signals.signals
         observations = agent.observations(
             lambda name: self.system.network_input(name, signals.get(name), agent.categories),
             self.system.dtype,
+            repeat=repeat,
         )
         if part.ages is not None:
             observations.insert(agent.observes.index(AGE), part.ages)

@@ -19,10 +19,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
-__all__ = ["compile_kernel", "file_name", "flags", "kernel", "why_absent"]
+__all__ = ["address", "compile_kernel", "file_name", "flags", "function", "kernel", "why_absent"]
 
 SOURCE = Path(__file__).with_name("mlp.cpp")
 INSTRUCTION_SETS = {"AVX512": "x86-64-v4", "AVX2": "x86-64-v3", "DEFAULT": "x86-64"}
@@ -121,6 +123,17 @@ def _loaded() -> tuple[ctypes.CDLL | None, str]:
 def kernel() -> ctypes.CDLL | None:
     """Return the compiled kernel, compiled on the first call if need be; None: there is none, which is logged once."""
     return _loaded()[0]
+
+
+@cache
+def function(name: str, dtype: torch.dtype) -> Any:
+    """Return a function of the kernel for numbers of a type."""
+    return getattr(kernel(), f"antiphon_{name}_{str(dtype).removeprefix('torch.')}")
+
+
+def address(tensor: Tensor | None) -> int:
+    """Return where a tensor begins; None: 0."""
+    return 0 if tensor is None else tensor.data_ptr()
 
 
 def why_absent() -> str | None:

@@ -2,7 +2,8 @@
 // the cache. Plain C interface, so that the object file depends on no version of torch.
 //
 // A network is a list of layers, each a linear map, a normalisation and an activation; it reads the input (source -1) or the
-// output of an earlier layer. Matrices are row-major; of N networks they lie one after the other. B: rows of a network.
+// output of an earlier layer. The input is read where it lies, block of columns by block. Matrices are row-major; of N
+// networks they lie one after the other. B: rows of a network.
 
 #include <algorithm>
 #include <cmath>
@@ -42,6 +43,27 @@ struct Tensors {
   T *given, *back, *of_gain, *of_shift;   // gradient of the output, of the map's result [N, B, O]; of gain and shift [N, O]
 };
 
+// Columns of the input: of a network `slots` tensors [B, columns] side by side, those at `index`, or each in turn.
+template <typename T>
+struct Block {
+  int64_t slots, columns, stride;  // stride: numbers from one tensor to the next; 0: all networks read the same one
+  const T* data;
+  T* back;               // B times its gradient; null: not wanted
+  const int64_t* index;  // [N, slots]
+  int64_t at(int64_t n, int64_t slot) const {
+    const int64_t place = n * slots + slot;
+    return (index ? index[place] : place) * stride;
+  }
+};
+
+template <typename T>
+struct Stack {
+  int64_t networks, rows, inputs;
+  std::vector<Layer> layers;
+  const Tensors<T>* tensors;
+  std::vector<Block<T>> blocks;
+};
+
 struct Step {  // Of an optimiser; `first`, `second`: corrections of the bias of the moments.
   int64_t kind;
   double rate, beta1, beta2, decay, momentum, epsilon, first, second;
@@ -65,42 +87,45 @@ int64_t padded(int64_t count) {
 // What is soon read, of the next network: fetched into the cache a few lines at a time, while products are computed.
 class Ahead {
  public:
+  static constexpr int64_t LINE = 64;
   void add(const void* from, int64_t bytes) {
     if (count_ == MOST || !from) return;
     regions_[count_++] = {static_cast<const char*>(from), static_cast<const char*>(from) + bytes};
-    lines_ += (bytes + LINE - 1) / LINE;
   }
-  void spread(int64_t turns) { each_ = lines_ / std::max<int64_t>(turns, 1) + 1; }
-  void fetch() {
-    for (int64_t i = 0; i < each_ && place_ < count_; i++) {
-      const char*& at = regions_[place_].at;
-      __builtin_prefetch(at, 0, 2);
-      at += LINE;
-      if (at >= regions_[place_].end) place_++;
-    }
+  // Where the next `lines` are, all of one region; null: there are no more.
+  const char* take(int64_t lines) {
+    if (place_ == count_) return nullptr;
+    const char* found = regions_[place_].at;
+    regions_[place_].at += lines * LINE;
+    if (regions_[place_].at >= regions_[place_].end) place_++;
+    return found;
   }
-  void clear() { count_ = place_ = lines_ = each_ = 0; }
+  void clear() { count_ = place_ = 0; }
 
  private:
-  static constexpr int64_t LINE = 64;
   static constexpr int MOST = 8;
   struct { const char *at, *end; } regions_[MOST];
-  int64_t lines_ = 0, each_ = 0;
   int count_ = 0, place_ = 0;
 };
 
 // --- products: C [M, columns] = A B, of A at (m, k) = a[m am + k ak], B [K, columns]; columns in whole vectors ------------
+// Sums start at zero, or at the rows of `start` (`lds` numbers from one to the next; 0: all at the same one).
 
 template <typename T, int R, int V>
 static inline __attribute__((always_inline)) void block(T* c, int64_t ldc, const T* a, int64_t am, int64_t ak, const T* b,
-                                                        int64_t ldb, int64_t k_count, bool add) {
+                                                        int64_t ldb, int64_t k_count, const T* start, int64_t lds, Ahead& ahead) {
   typedef Vector<T> S;
   typename S::type sum[R][V];
 #pragma GCC unroll 8
   for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
-    for (int v = 0; v < V; v++) sum[r][v] = add ? S::load(c + r * ldc + v * S::size) : S::all(0);
-  for (int64_t k = 0; k < k_count; k++) {
+    for (int v = 0; v < V; v++) sum[r][v] = start ? S::load(start + r * lds + v * S::size) : S::all(0);
+  const char* line = ahead.take(2 * k_count);
+  const int64_t next = line ? Ahead::LINE : 0;
+  if (!line) line = reinterpret_cast<const char*>(b);
+  for (int64_t k = 0; k < k_count; k++, line += 2 * next) {
+    __builtin_prefetch(line);
+    __builtin_prefetch(line + next);
     typename S::type row[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; v++) row[v] = S::load(b + k * ldb + v * S::size);
@@ -117,25 +142,40 @@ static inline __attribute__((always_inline)) void block(T* c, int64_t ldc, const
     for (int v = 0; v < V; v++) S::store(c + r * ldc + v * S::size, sum[r][v]);
 }
 
+template <typename T, int R, int V>
+static inline int64_t rows_of(int64_t m, T* c, int64_t ldc, const T* a, int64_t am, int64_t ak, const T* b, int64_t ldb, int64_t rows,
+                              int64_t k_count, const T* start, int64_t lds, Ahead& ahead) {
+  for (; m + R <= rows; m += R)
+    block<T, R, V>(c + m * ldc, ldc, a + m * am, am, ak, b, ldb, k_count, start ? start + m * lds : nullptr, lds, ahead);
+  return m;
+}
+
 template <typename T, int V>
 static void columns(T* c, int64_t ldc, const T* a, int64_t am, int64_t ak, const T* b, int64_t ldb, int64_t rows, int64_t k_count,
-                    bool add, Ahead& ahead) {
+                    const T* start, int64_t lds, Ahead& ahead) {
   int64_t m = 0;
-  for (; m + 6 <= rows; m += 6, ahead.fetch()) block<T, 6, V>(c + m * ldc, ldc, a + m * am, am, ak, b, ldb, k_count, add);
-  for (; m + 4 <= rows; m += 4, ahead.fetch()) block<T, 4, V>(c + m * ldc, ldc, a + m * am, am, ak, b, ldb, k_count, add);
-  for (; m + 2 <= rows; m += 2, ahead.fetch()) block<T, 2, V>(c + m * ldc, ldc, a + m * am, am, ak, b, ldb, k_count, add);
-  for (; m < rows; m++) block<T, 1, V>(c + m * ldc, ldc, a + m * am, am, ak, b, ldb, k_count, add);
+  m = rows_of<T, 6, V>(m, c, ldc, a, am, ak, b, ldb, rows, k_count, start, lds, ahead);
+  m = rows_of<T, 4, V>(m, c, ldc, a, am, ak, b, ldb, rows, k_count, start, lds, ahead);
+  m = rows_of<T, 2, V>(m, c, ldc, a, am, ak, b, ldb, rows, k_count, start, lds, ahead);
+  rows_of<T, 1, V>(m, c, ldc, a, am, ak, b, ldb, rows, k_count, start, lds, ahead);
 }
 
 template <typename T>
 static void product(T* c, int64_t ldc, const T* a, int64_t am, int64_t ak, const T* b, int64_t ldb, int64_t rows, int64_t k_count,
-                    int64_t count, Ahead& ahead, bool add = false) {
+                    int64_t count, Ahead& ahead, const T* start = nullptr, int64_t lds = 0) {
   constexpr int64_t size = Vector<T>::size;
-  ahead.spread((count + WIDE * size - 1) / (WIDE * size) * (rows / 6));
   int64_t n = 0;
-  for (; n + WIDE * size <= count; n += WIDE * size) columns<T, WIDE>(c + n, ldc, a, am, ak, b + n, ldb, rows, k_count, add, ahead);
-  for (; n + 2 * size <= count; n += 2 * size) columns<T, 2>(c + n, ldc, a, am, ak, b + n, ldb, rows, k_count, add, ahead);
-  for (; n < count; n += size) columns<T, 1>(c + n, ldc, a, am, ak, b + n, ldb, rows, k_count, add, ahead);
+  const auto from = [&] { return start ? start + n : nullptr; };
+  for (; n + WIDE * size <= count; n += WIDE * size)
+    columns<T, WIDE>(c + n, ldc, a, am, ak, b + n, ldb, rows, k_count, from(), lds, ahead);
+  for (; n + 2 * size <= count; n += 2 * size) columns<T, 2>(c + n, ldc, a, am, ak, b + n, ldb, rows, k_count, from(), lds, ahead);
+  for (; n < count; n += size) columns<T, 1>(c + n, ldc, a, am, ak, b + n, ldb, rows, k_count, from(), lds, ahead);
+}
+
+template <typename T>
+static T* held(std::vector<T>& memory, int64_t count) {
+  if (int64_t(memory.size()) < count) memory.resize(count);
+  return memory.data();
 }
 
 // --- copies --------------------------------------------------------------------------------------------------------------
@@ -171,29 +211,50 @@ static void transpose(T* to, int64_t ld, const T* from, int64_t rows, int64_t co
     for (int64_t k = rows; k < ld; k++) to[j * ld + k] = 0;
 }
 
-// Rows of `count` numbers in whole vectors: as they are, or a copy with zeros behind.
+// Copy rows of `count` numbers, times a factor.
 template <typename T>
-static const T* in_vectors(const T* from, int64_t rows, int64_t count, T* copy) {
-  const int64_t ld = padded<T>(count);
-  if (ld == count) return from;
+static inline void copy(T* to, int64_t ldt, const T* from, int64_t ldf, int64_t rows, int64_t count, T factor = 1) {
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t i = 0; i < count; i++) to[r * ldt + i] = factor * from[r * ldf + i];
+}
+
+// Rows of `count` numbers, `ld` from one to the next, in whole vectors: as they are, or a dense copy with zeros behind.
+template <typename T>
+static const T* in_vectors(const T* from, int64_t& ld, int64_t rows, int64_t count, std::vector<T>& memory) {
+  const int64_t whole = padded<T>(count);
+  if (whole == count) return from;
+  T* found = held(memory, rows * whole);
   for (int64_t r = 0; r < rows; r++) {
-    std::memcpy(copy + r * ld, from + r * count, count * sizeof(T));
-    std::fill(copy + r * ld + count, copy + (r + 1) * ld, T(0));
+    std::memcpy(found + r * whole, from + r * ld, count * sizeof(T));
+    std::fill(found + r * whole + count, found + (r + 1) * whole, T(0));
   }
-  return copy;
+  ld = whole;
+  return found;
 }
 
 // The largest magnitude; not finite where one number is not.
 template <typename T>
 static double largest(const T* x, int64_t count) {
   typedef typename std::conditional<sizeof(T) == 4, uint32_t, uint64_t>::type Bits;
+  typedef Bits many __attribute__((vector_size(VECTOR_BYTES)));
   constexpr Bits sign = ~(Bits(1) << (8 * sizeof(Bits) - 1));
+  constexpr int64_t size = VECTOR_BYTES / sizeof(Bits);
+  many each[4] = {};
+  int64_t i = 0;
+  for (; i + 4 * size <= count; i += 4 * size)
+    for (int k = 0; k < 4; k++) {
+      many bits;
+      std::memcpy(&bits, x + i + k * size, sizeof(bits));
+      bits &= sign;
+      each[k] = bits > each[k] ? bits : each[k];
+    }
   Bits most = 0;
-  for (int64_t i = 0; i < count; i++) {
+  for (int k = 0; k < 4; k++)
+    for (int64_t j = 0; j < size; j++) most = std::max<Bits>(most, each[k][j]);
+  for (; i < count; i++) {
     Bits bits;
     std::memcpy(&bits, x + i, sizeof(bits));
-    bits &= sign;
-    most = bits > most ? bits : most;
+    most = std::max<Bits>(most, bits & sign);
   }
   T found;
   std::memcpy(&found, &most, sizeof(found));
@@ -208,12 +269,6 @@ static void activate(T* y, int64_t count, int64_t activation) {
     for (int64_t i = 0; i < count; i++) y[i] = y[i] < T(0) ? T(0) : y[i];  // what is not a number stays so
   else if (activation == TANH)
     for (int64_t i = 0; i < count; i++) y[i] = std::tanh(y[i]);
-}
-
-template <typename T>
-static void add_rows(T* z, int64_t ld, const T* added, int64_t rows, int64_t count) {
-  for (int64_t b = 0; b < rows; b++)
-    for (int64_t o = 0; o < count; o++) z[b * ld + o] += added[o];
 }
 
 template <typename T>
@@ -260,41 +315,73 @@ static void batch_norm(T* z, int64_t ld, const Tensors<T>& t, int64_t n, int64_t
 
 template <typename T>
 struct Work {
-  std::vector<T> pack, rows, copy, back, sums;
+  std::vector<T> input, pack, rows, copy, back, sums;
+  std::vector<double> magnitudes;
+  std::vector<char> reached;
   Ahead ahead;
-  static T* of(std::vector<T>& memory, int64_t count) {
-    if (int64_t(memory.size()) < count) memory.resize(count);
-    return memory.data();
-  }
 };
 
 template <typename T>
-static void forward(int64_t n, bool last, int64_t rows, const std::vector<Layer>& layers, const Tensors<T>* tensors, const T* x, T eps,
-                    T momentum, Work<T>& work) {
-  for (size_t l = 0; l < layers.size(); l++) {
-    const Layer& layer = layers[l];
-    const Tensors<T>& t = tensors[l];
+struct Rows {
+  const T* data;
+  int64_t ld;
+};
+
+// The input of a network, in whole vectors: as it lies in memory, or gathered, with zeros behind.
+template <typename T>
+static Rows<T> input_of(const Stack<T>& stack, int64_t n, Work<T>& work) {
+  const int64_t ld = padded<T>(stack.inputs);
+  const Block<T>& first = stack.blocks[0];
+  if (stack.blocks.size() == 1 && first.slots == 1 && ld == stack.inputs) return {first.data + first.at(n, 0), ld};
+  T* x = held(work.input, stack.rows * ld);
+  int64_t column = 0;
+  for (const Block<T>& block : stack.blocks)
+    for (int64_t slot = 0; slot < block.slots; slot++, column += block.columns)
+      copy(x + column, ld, block.data + block.at(n, slot), block.columns, stack.rows, block.columns);
+  for (int64_t b = 0; b < stack.rows; b++) std::fill(x + b * ld + column, x + (b + 1) * ld, T(0));
+  return {x, ld};
+}
+
+template <typename T>
+static void fetch_input(const Stack<T>& stack, int64_t n, Ahead& ahead) {
+  for (const Block<T>& block : stack.blocks)
+    for (int64_t slot = 0; slot < block.slots; slot++)
+      if (block.stride) ahead.add(block.data + block.at(n, slot), stack.rows * block.columns * sizeof(T));
+}
+
+template <typename T>
+static Rows<T> read_by(const Layer& layer, const Stack<T>& stack, const Rows<T>& x, int64_t n) {
+  if (layer.source < 0) return x;
+  return {stack.tensors[layer.source].output + n * stack.rows * layer.inputs, layer.inputs};
+}
+
+template <typename T>
+static void forward(const Stack<T>& stack, int64_t n, bool last, T eps, T momentum, Work<T>& work) {
+  const int64_t rows = stack.rows;
+  const Rows<T> x = input_of(stack, n, work);
+  for (size_t l = 0; l < stack.layers.size(); l++) {
+    const Layer& layer = stack.layers[l];
+    const Tensors<T>& t = stack.tensors[l];
     const int64_t in = layer.inputs, out = layer.outputs, ld = padded<T>(out);
-    const T* read = layer.source < 0 ? x + n * rows * in : tensors[layer.source].output + n * rows * in;
-    T* pack = work.of(work.pack, in * ld);
-    T* z = work.of(work.rows, rows * ld);
+    const Rows<T> read = read_by(layer, stack, x, n);
+    T* pack = held(work.pack, in * ld);
+    T* output = t.output + n * rows * out;
+    T* z = ld == out ? output : held(work.rows, rows * ld);
     transpose(pack, ld, t.weight + n * out * in, out, in);
     work.ahead.clear();
     if (!last) {
       work.ahead.add(t.weight + (n + 1) * out * in, out * in * sizeof(T));
-      if (layer.source < 0) work.ahead.add(x + (n + 1) * rows * in, rows * in * sizeof(T));
+      if (layer.source < 0) fetch_input(stack, n + 1, work.ahead);
     }
-    product(z, ld, read, in, int64_t(1), pack, ld, rows, in, ld, work.ahead);
-    if (layer.norm != BATCH) add_rows(z, ld, t.bias + n * out, rows, out);
+    int64_t ldb = out;
+    const T* bias = layer.norm == BATCH ? nullptr : in_vectors<T>(t.bias + n * out, ldb, 1, out, work.copy);
+    product(z, ld, read.data, read.ld, int64_t(1), pack, ld, rows, in, ld, work.ahead, bias);
     if (layer.norm == LAYER)
       layer_norm(z, ld, t.unit + n * rows * out, t.inverse + n * rows, t.gain + n * out, t.shift + n * out, rows, out, eps);
     else if (layer.norm == BATCH)
-      batch_norm(z, ld, t, n, rows, out, eps, momentum, work.of(work.sums, 2 * out));
-    for (int64_t b = 0; b < rows; b++) {
-      T* to = t.output + (n * rows + b) * out;
-      std::memcpy(to, z + b * ld, out * sizeof(T));
-    }
-    activate(t.output + n * rows * out, rows * out, layer.activation);
+      batch_norm(z, ld, t, n, rows, out, eps, momentum, held(work.sums, 2 * out));
+    if (z != output) copy(output, out, z, ld, rows, out);
+    activate(output, rows * out, layer.activation);
   }
 }
 
@@ -347,61 +434,78 @@ static void through_norm(T* dy, const Layer& layer, const Tensors<T>& t, int64_t
     }
 }
 
-// The gradients of every map's result, and `rows` times that of the input; returns a bound of all gradients' numbers, which is not finite where
-// one of them might not be.
+// The gradients of every map's result, and `rows` times those of the blocks of the input that want it; returns a bound of all
+// gradients' numbers, which is not finite where one of them might not be.
 template <typename T>
-static double backward(int64_t n, bool last, int64_t rows, const std::vector<Layer>& layers, const Tensors<T>* tensors, const T* x, T* of_x,
-                       Work<T>& work) {
-  const int64_t inputs = layers[0].inputs, count = int64_t(layers.size());
-  std::vector<char> reached(count + 1, 0);
-  int64_t widest = inputs;
-  for (const Layer& layer : layers) widest = std::max(widest, layer.outputs);
-  T* sum = work.of(work.back, rows * padded<T>(widest) * (count + 1));
+static double backward(const Stack<T>& stack, int64_t n, bool last, Work<T>& work) {
+  const int64_t rows = stack.rows, count = int64_t(stack.layers.size());
+  int64_t first = stack.inputs, end = 0, widest = stack.inputs, column = 0;  // columns of the input from the first wanted to the last
+  for (const Block<T>& block : stack.blocks) {
+    const int64_t next = column + block.slots * block.columns;
+    if (block.back) first = std::min(first, column), end = next;
+    column = next;
+  }
+  for (const Layer& layer : stack.layers) widest = std::max(widest, layer.outputs);
+  const int64_t wanted = end - first, space = rows * padded<T>(widest);
+  T* sums = held(work.back, space * (count + 1));  // gradients of the layers' outputs, and of the input
+  work.reached.assign(count + 1, 0);
+  work.magnitudes.assign(count + 1, -1);
+  const Rows<T> x = input_of(stack, n, work);
   double bound = 0;
   const auto note = [&bound](double value) { bound = value < HUGE_VAL ? std::max(bound, value) : HUGE_VAL; };
   for (int64_t l = count - 1; l >= 0; l--) {
-    const Layer& layer = layers[l];
-    const Tensors<T>& t = tensors[l];
-    const int64_t in = layer.inputs, out = layer.outputs, size = rows * out, ld = padded<T>(out), lower = padded<T>(in);
-    if (!reached[l] && !t.given) continue;  // `back` is null: nothing reaches the layer
-    T* dy = t.back + n * size;  // the given one itself, where it is that of the map's result
-    const T* below = sum + rows * padded<T>(widest) * l;
-    for (int64_t b = 0; b < rows && t.back != t.given; b++) {
-      T* row = dy + b * out;
-      const T *own = t.given ? t.given + n * size + b * out : nullptr, *other = reached[l] ? below + b * ld : nullptr;
-      for (int64_t o = 0; o < out; o++) row[o] = (own ? own[o] : T(0)) + (other ? other[o] : T(0));
+    const Layer& layer = stack.layers[l];
+    const Tensors<T>& t = stack.tensors[l];
+    const int64_t in = layer.inputs, out = layer.outputs, size = rows * out;
+    if (!work.reached[l] && !t.given) continue;  // `back` is null: nothing reaches the layer
+    T* dy = t.back + n * size;                   // the given one itself, where it is that of the map's result
+    if (t.back != t.given) {
+      const T *own = t.given ? t.given + n * size : nullptr, *below = sums + space * l;
+      const int64_t ld = padded<T>(out);
+      if (!work.reached[l])
+        std::memcpy(dy, own, size * sizeof(T));
+      else
+        for (int64_t b = 0; b < rows; b++)
+          for (int64_t o = 0; o < out; o++) dy[b * out + o] = below[b * ld + o] + (own ? own[b * out + o] : T(0));
     }
     through_activation(dy, t.output + n * size, size, layer.activation);
-    if (layer.norm != NONE) through_norm(dy, layer, t, n, rows, work.of(work.sums, 3 * out));
-    const T* read = layer.source < 0 ? x + n * rows * in : tensors[layer.source].output + n * rows * in;
+    if (layer.norm != NONE) through_norm(dy, layer, t, n, rows, held(work.sums, 3 * out));
+    const int64_t to = layer.source < 0 ? count : layer.source;
+    double& read = work.magnitudes[to];
+    if (read < 0) {
+      const Rows<T> own = read_by(layer, stack, x, n);
+      read = largest(own.data, rows * own.ld);
+    }
     const double most = largest(dy, size);
     note(most * double(rows));
-    note(most * double(rows) * largest(read, rows * in));
+    note(most * double(rows) * read);
     if (layer.norm != NONE) {
       note(largest(t.of_gain + n * out, out));
       note(largest(t.of_shift + n * out, out));
     }
-    if (layer.source < 0 && !of_x) continue;
-    const int64_t to = layer.source < 0 ? count : layer.source;
-    const T* weight = in_vectors(t.weight + n * out * in, out, in, work.of(work.pack, out * lower));
+    if (layer.source < 0 && wanted <= 0) continue;
+    const int64_t skipped = layer.source < 0 ? first : 0, columns = layer.source < 0 ? wanted : in, lower = padded<T>(columns);
+    int64_t ldw = in;
+    const T* weight = in_vectors<T>(t.weight + n * out * in + skipped, ldw, out, columns, work.pack);
     work.ahead.clear();
     if (!last) {
       work.ahead.add(t.weight + (n + 1) * out * in, out * in * sizeof(T));
       if (t.given) work.ahead.add(t.given + (n + 1) * size, size * sizeof(T));
       if (layer.activation != IDENTITY) work.ahead.add(t.output + (n + 1) * size, size * sizeof(T));
-      if (layer.source < 0) work.ahead.add(x + (n + 1) * rows * in, rows * in * sizeof(T));
+      if (layer.source < 0) fetch_input(stack, n + 1, work.ahead);
     }
-    product(sum + rows * padded<T>(widest) * to, lower, dy, out, int64_t(1), weight, lower, rows, out, lower, work.ahead,
-            bool(reached[to]));
-    reached[to] = 1;
+    T* sum = sums + space * to;
+    product(sum, lower, dy, out, int64_t(1), weight, ldw, rows, out, lower, work.ahead, work.reached[to] ? sum : nullptr, lower);
+    work.reached[to] = 1;
   }
-  if (of_x) {
-    const T* found = sum + rows * padded<T>(widest) * count;
-    for (int64_t b = 0; b < rows; b++)
-      for (int64_t i = 0; i < inputs; i++)
-        of_x[(n * rows + b) * inputs + i] = found[b * padded<T>(inputs) + i] * T(rows);
-    note(largest(of_x + n * rows * inputs, rows * inputs));
-  }
+  column = -first;
+  for (const Block<T>& block : stack.blocks)
+    for (int64_t slot = 0; slot < block.slots; slot++, column += block.columns)
+      if (block.back) {
+        T* found = block.back + block.at(n, slot);
+        copy(found, block.columns, sums + space * count + column, padded<T>(wanted), rows, block.columns, T(rows));
+        note(largest(found, rows * block.columns));
+      }
   return bound;
 }
 
@@ -450,15 +554,16 @@ struct Target {
 };
 
 template <typename T>
-static void update(int64_t n, bool last, int64_t rows, const std::vector<Layer>& layers, const Tensors<T>* tensors, const T* x,
-                   const Target<T>* targets, const Step& step, Work<T>& work) {
-  for (size_t l = 0; l < layers.size(); l++) {
-    const Layer& layer = layers[l];
-    const Tensors<T>& t = tensors[l];
+static void update(const Stack<T>& stack, int64_t n, bool last, const Target<T>* targets, const Step& step, Work<T>& work) {
+  const int64_t rows = stack.rows;
+  const Rows<T> x = input_of(stack, n, work);
+  for (size_t l = 0; l < stack.layers.size(); l++) {
+    const Layer& layer = stack.layers[l];
+    const Tensors<T>& t = stack.tensors[l];
     const int64_t in = layer.inputs, out = layer.outputs, ld = padded<T>(in);
     const Target<T>* own = targets + 4 * l;
     const int64_t strip_rows = std::max<int64_t>(6, BYTES / int64_t(ld * sizeof(T)) / 6 * 6);
-    T* strip = work.of(work.rows, std::max(strip_rows * ld, out));
+    T* strip = held(work.rows, std::max(strip_rows * ld, out));
     if (!t.back) {
       std::fill(strip, strip + std::max(strip_rows * ld, out), T(0));
       for (int64_t o = 0; o < out; o++) own[0].take((n * out + o) * in, strip, in, step);
@@ -466,16 +571,19 @@ static void update(int64_t n, bool last, int64_t rows, const std::vector<Layer>&
       continue;
     }
     const T* dz = t.back + n * rows * out;
-    const T* read = layer.source < 0 ? x + n * rows * in : tensors[layer.source].output + n * rows * in;
-    read = in_vectors(read, rows, in, work.of(work.copy, rows * ld));
+    Rows<T> read = read_by(layer, stack, x, n);
+    if (layer.source >= 0) read.data = in_vectors<T>(read.data, read.ld, rows, in, work.copy);
     for (int64_t o = 0; o < out; o += strip_rows) {
       const int64_t some = std::min(strip_rows, out - o);
       work.ahead.clear();
       if (!last && o + some >= out) {
         work.ahead.add(dz + rows * out, rows * out * sizeof(T));
-        work.ahead.add(layer.source < 0 ? x + (n + 1) * rows * in : tensors[layer.source].output + (n + 1) * rows * in, rows * in * sizeof(T));
+        if (layer.source >= 0)
+          work.ahead.add(stack.tensors[layer.source].output + (n + 1) * rows * in, rows * in * sizeof(T));
+        else
+          fetch_input(stack, n + 1, work.ahead);
       }
-      product(strip, ld, dz + o, int64_t(1), out, read, ld, some, rows, ld, work.ahead);
+      product(strip, ld, dz + o, int64_t(1), out, read.data, read.ld, some, rows, ld, work.ahead);
       if (ld == in) {
         own[0].take((n * out + o) * in, strip, some * in, step);
       } else {
@@ -492,6 +600,35 @@ static void update(int64_t n, bool last, int64_t rows, const std::vector<Layer>&
       own[3].take(n * out, t.of_shift + n * out, out, step);
     }
   }
+}
+
+// --- losses of a row, with `factor` times their derivative ----------------------------------------------------------------
+
+template <typename T>
+static T squared_error(const T* output, const T* target, T* derivative, int64_t count, T mean, T factor) {
+  T total = 0;
+  for (int64_t o = 0; o < count; o++) {
+    const T error = output[o] - target[o];
+    total += error * error;
+    derivative[o] = T(2) * mean * factor * error;
+  }
+  return total * mean;
+}
+
+// Outputs are laid out [sites, classes], and sites averaged.
+template <typename T>
+static T cross_entropy(const T* output, const int64_t* target, T* derivative, int64_t sites, int64_t classes, T factor) {
+  T loss = 0;
+  for (int64_t s = 0; s < sites; s++, output += classes, derivative += classes) {
+    T most = output[0], total = 0;
+    for (int64_t c = 1; c < classes; c++) most = output[c] > most ? output[c] : most;
+    for (int64_t c = 0; c < classes; c++) total += derivative[c] = std::exp(output[c] - most);
+    loss += std::log(total) + most - output[target[s]];
+    const T scale = factor / (T(sites) * total);
+    for (int64_t c = 0; c < classes; c++) derivative[c] *= scale;
+    derivative[target[s]] -= factor / T(sites);
+  }
+  return loss / T(sites);
 }
 
 // --- all networks --------------------------------------------------------------------------------------------------------
@@ -517,34 +654,42 @@ static std::vector<Layer> layers_of(const int64_t* numbers, int64_t count) {
   return layers;
 }
 
+// What all calls share: N, B, the layers, and the blocks of the input.
+struct Call {
+  int64_t networks, rows, layers, blocks, threads;
+  const int64_t* numbers;
+  void* const* tensors;
+  const void* input;
+};
+
 template <typename T>
-static void forward_all(int64_t networks, int64_t rows, int64_t count, const int64_t* numbers, void* const* tensors, const void* x,
-                        double eps, double momentum, int64_t threads) {
-  const std::vector<Layer> layers = layers_of(numbers, count);
-  const Tensors<T>* each = reinterpret_cast<const Tensors<T>*>(tensors);
-  for_all<T>(networks, threads, [&](int64_t n, bool last, Work<T>& work) {
-    forward(n, last, rows, layers, each, static_cast<const T*>(x), T(eps), T(momentum), work);
-  });
+static Stack<T> stack_of(const Call& call) {
+  const Block<T>* blocks = static_cast<const Block<T>*>(call.input);
+  Stack<T> stack{call.networks, call.rows, 0, layers_of(call.numbers, call.layers), reinterpret_cast<const Tensors<T>*>(call.tensors),
+                 {blocks, blocks + call.blocks}};
+  for (const Block<T>& block : stack.blocks) stack.inputs += block.slots * block.columns;
+  return stack;
 }
 
 template <typename T>
-static void backward_all(int64_t networks, int64_t rows, int64_t count, const int64_t* numbers, void* const* tensors, const void* x,
-                         void* of_x, double* bounds, int64_t threads) {
-  const std::vector<Layer> layers = layers_of(numbers, count);
-  const Tensors<T>* each = reinterpret_cast<const Tensors<T>*>(tensors);
-  for_all<T>(networks, threads, [&](int64_t n, bool last, Work<T>& work) {
-    bounds[n] = backward(n, last, rows, layers, each, static_cast<const T*>(x), static_cast<T*>(of_x), work);
-  });
+static void forward_all(const Call& call, double eps, double momentum) {
+  const Stack<T> stack = stack_of<T>(call);
+  for_all<T>(call.networks, call.threads,
+             [&](int64_t n, bool last, Work<T>& work) { forward(stack, n, last, T(eps), T(momentum), work); });
 }
 
 template <typename T>
-static void update_all(int64_t networks, int64_t rows, int64_t count, const int64_t* numbers, void* const* tensors, const void* x,
-                       void* const* targets, const uint8_t* stepping, float* steps, int64_t kind, const double* settings,
-                       int64_t threads) {
-  const std::vector<Layer> layers = layers_of(numbers, count);
-  const Tensors<T>* each = reinterpret_cast<const Tensors<T>*>(tensors);
+static void backward_all(const Call& call, double* bounds) {
+  const Stack<T> stack = stack_of<T>(call);
+  for_all<T>(call.networks, call.threads, [&](int64_t n, bool last, Work<T>& work) { bounds[n] = backward(stack, n, last, work); });
+}
+
+template <typename T>
+static void update_all(const Call& call, void* const* targets, const uint8_t* stepping, float* steps, int64_t kind,
+                       const double* settings) {
+  const Stack<T> stack = stack_of<T>(call);
   const Target<T>* own = reinterpret_cast<const Target<T>*>(targets);
-  for_all<T>(networks, threads, [&](int64_t n, bool last, Work<T>& work) {
+  for_all<T>(call.networks, call.threads, [&](int64_t n, bool last, Work<T>& work) {
     if (stepping && !stepping[n]) return;
     Step step{kind, settings[0], settings[1], settings[2], settings[3], settings[4], settings[5], 1, 1};
     if (steps) {
@@ -552,25 +697,36 @@ static void update_all(int64_t networks, int64_t rows, int64_t count, const int6
       step.first = 1 - std::pow(step.beta1, double(steps[n]));
       step.second = 1 - std::pow(step.beta2, double(steps[n]));
     }
-    update(n, last, rows, layers, each, static_cast<const T*>(x), own, step, work);
+    update(stack, n, last, own, step, work);
+  });
+}
+
+// Of `sites` > 0 a cross-entropy, whose target is of integers; else a squared error, times `mean`. Targets repeat after `period` rows.
+template <typename T>
+static void loss_all(int64_t rows, int64_t period, int64_t count, int64_t sites, const void* output, const void* target, T* losses, T* derivative,
+                     T mean, T factor, int64_t threads) {
+  for_all<T>(rows, threads, [&](int64_t b, bool, Work<T>&) {
+    const T* own = static_cast<const T*>(output) + b * count;
+    T* back = derivative + b * count;
+    if (sites)
+      losses[b] = cross_entropy(own, static_cast<const int64_t*>(target) + b % period * sites, back, sites, count / sites, factor);
+    else
+      losses[b] = squared_error(own, static_cast<const T*>(target) + b % period * count, back, count, mean, factor);
   });
 }
 
 }  // namespace
 
 #define INTERFACE(T, NAME)                                                                                                      \
-  void antiphon_forward_##NAME(int64_t networks, int64_t rows, int64_t count, const int64_t* layers, void* const* tensors,      \
-                               const void* x, double eps, double momentum, int64_t threads) {                                   \
-    forward_all<T>(networks, rows, count, layers, tensors, x, eps, momentum, threads);                                          \
+  void antiphon_forward_##NAME(const Call* call, double eps, double momentum) { forward_all<T>(*call, eps, momentum); }         \
+  void antiphon_backward_##NAME(const Call* call, double* bounds) { backward_all<T>(*call, bounds); }                           \
+  void antiphon_update_##NAME(const Call* call, void* const* targets, const uint8_t* stepping, float* steps, int64_t kind,      \
+                              const double* settings) {                                                                         \
+    update_all<T>(*call, targets, stepping, steps, kind, settings);                                                             \
   }                                                                                                                             \
-  void antiphon_backward_##NAME(int64_t networks, int64_t rows, int64_t count, const int64_t* layers, void* const* tensors,     \
-                                const void* x, void* of_x, double* bounds, int64_t threads) {                                   \
-    backward_all<T>(networks, rows, count, layers, tensors, x, of_x, bounds, threads);                                          \
-  }                                                                                                                             \
-  void antiphon_update_##NAME(int64_t networks, int64_t rows, int64_t count, const int64_t* layers, void* const* tensors,       \
-                              const void* x, void* const* targets, const uint8_t* stepping, float* steps, int64_t kind,         \
-                              const double* settings, int64_t threads) {                                                        \
-    update_all<T>(networks, rows, count, layers, tensors, x, targets, stepping, steps, kind, settings, threads);                \
+  void antiphon_loss_##NAME(int64_t rows, int64_t period, int64_t count, int64_t sites, const void* output, const void* target, \
+                            T* losses, T* derivative, double mean, double factor, int64_t threads) {                            \
+    loss_all<T>(rows, period, count, sites, output, target, losses, derivative, T(mean), T(factor), threads);                   \
   }
 
 extern "C" {

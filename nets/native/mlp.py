@@ -1,7 +1,7 @@
 """Stacked MLPs computed one after the other by the native kernel: forward pass, gradients, optimiser step.
 
 The operators are registered as `torch.ops.antiphon.stacked_mlp…`, for the CPU. Shapes: N networks, B rows of each, I
-inputs and O outputs of a layer.
+inputs and O outputs of a layer, P tensors that a block of inputs is read from.
 """
 
 from __future__ import annotations
@@ -9,23 +9,21 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor
 
 from antiphon.nets.layers import EPSILON, MOMENTUM
-from antiphon.nets.native.library import kernel
-from antiphon.nets.optimisers import StackedOptimiser
+from antiphon.nets.native.library import address, function
+from antiphon.nets.optimisers import Skip, StackedOptimiser
 
-__all__ = ["ACTIVATIONS", "NORMS", "Evaluation", "Layer", "StackedMlp"]
+__all__ = ["ACTIVATIONS", "NORMS", "Block", "Evaluation", "KernelGradients", "Layer", "StackedMlp", "bounded"]
 
 NORMS = ("none", "layer", "batch")
 ACTIVATIONS = ("identity", "relu", "tanh")
 _KINDS = ("sgd", "adam", "adamw")
-_PER_LAYER = 15
-"""Pointers of a layer (`Tensors` in mlp.cpp)."""
-_NAMES = {torch.float32: "float32", torch.float64: "float64"}
+_FINITE = 1e30
 
 
 @dataclass(frozen=True)
@@ -60,174 +58,226 @@ class Layer:
 # --- operators -----------------------------------------------------------------------------------------------
 
 _LIBRARY: Any = torch.library.Library("antiphon", "FRAGMENT")  # type: ignore[no-untyped-call]
-_LIBRARY.define("stacked_mlp(int[] layers, Tensor x, Tensor[] parameters, Tensor[] statistics) -> Tensor[]")
+_INPUT = "Tensor[] blocks, Tensor?[] indices, int[] slots, int rows"
+_LIBRARY.define(f"stacked_mlp(int[] layers, {_INPUT}, Tensor[] parameters, Tensor[] statistics) -> Tensor[]")
 _LIBRARY.define(
-    "stacked_mlp_backward(int[] layers, Tensor x, Tensor[] parameters, Tensor[] kept, Tensor?[] given, bool input) "
+    f"stacked_mlp_backward(int[] layers, {_INPUT}, Tensor[] parameters, Tensor[] kept, Tensor?[] given, bool[] wanted) "
     "-> Tensor[]"
 )
 _LIBRARY.define(
-    "stacked_mlp_gradients(int[] layers, Tensor x, Tensor[] kept, Tensor[] back, Tensor(a!)[] gradients) -> ()"
+    f"stacked_mlp_gradients(int[] layers, {_INPUT}, Tensor[] kept, Tensor[] back, Tensor(a!)[] gradients) -> ()"
 )
 _LIBRARY.define(
-    "stacked_mlp_step(int[] layers, Tensor x, Tensor[] kept, Tensor[] back, Tensor(a!)[] parameters, "
+    f"stacked_mlp_step(int[] layers, {_INPUT}, Tensor[] kept, Tensor[] back, Tensor(a!)[] parameters, "
     "Tensor(b!)[] first, Tensor(c!)[] second, Tensor(d!)? steps, Tensor? members, str kind, float[] settings) -> ()"
 )
 
 
-class _Tables:
-    """The pointers of the kernel's `Tensors`, by layer."""
+class _Call(ctypes.Structure):
+    """`Call` in mlp.cpp."""
 
-    FIELDS = (
-        *("weight", "bias", "gain", "shift", "mean", "var", "new_mean", "new_var"),
-        *("output", "unit", "inverse", "given", "back", "of_gain", "of_shift"),
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("networks", "rows", "layers", "blocks", "threads")),
+        *((name, ctypes.c_void_p) for name in ("numbers", "tensors", "input")),
     )
 
+
+class _Block(ctypes.Structure):
+    """`Block` in mlp.cpp."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("slots", "columns", "stride")),
+        *((name, ctypes.c_void_p) for name in ("data", "back", "index")),
+    )
+
+
+Input = tuple[Sequence[Tensor], Sequence[Tensor | None], Sequence[int], int]
+"""The input of the operators: blocks [P * B, columns], their indices and slots, and B."""
+
+_FIELDS = (
+    *("weight", "bias", "gain", "shift", "mean", "var", "new_mean", "new_var"),
+    *("output", "unit", "inverse", "given", "back", "of_gain", "of_shift"),
+)
+"""Of `Tensors` in mlp.cpp."""
+
+
+class _Form:
+    """Some layers as the kernel takes them, and where its table of `Tensors` has those of them.
+
+    Args:
+        layers: As `Layer.numbers`, one after the other.
+    """
+
     def __init__(self, layers: Sequence[int]) -> None:
-        self.layers = list(layers)
         self.count = len(layers) // 5
-        self.pointers = [0] * (_PER_LAYER * self.count)
-        self.normed = [layers[5 * i + 3] for i in range(self.count)]
+        self.sources, self.outputs = layers[::5], layers[2::5]
+        self.norms = [NORMS[norm] for norm in layers[3::5]]
+        self.linear = [not activation for activation in layers[4::5]]
+        self.numbers = (ctypes.c_int64 * len(layers))(*layers)
+        self.parameters = self._places(_FIELDS[:2], _FIELDS[2:4])
+        self.kept = self._places(("output",), ("unit", "inverse"))
+        self.back = self._places(("back",), ("of_gain", "of_shift"))
+        self.given = self._places(("given",), ())
 
-    def put(self, layer: int, field: str, tensor: Tensor | None) -> None:
-        if tensor is not None:
-            self.pointers[_PER_LAYER * layer + self.FIELDS.index(field)] = tensor.data_ptr()
+    def _places(self, fields: Sequence[str], normed: Sequence[str]) -> list[int]:
+        """Of these fields, and of some that normalised layers have, of each layer in turn."""
+        return [
+            len(_FIELDS) * i + _FIELDS.index(field)
+            for i, norm in enumerate(self.norms)
+            for field in (*fields, *(() if norm == "none" else normed))
+        ]
 
-    def put_parameters(self, parameters: Sequence[Tensor]) -> None:
-        given = iter(parameters)
-        for i in range(self.count):
-            for field in self.FIELDS[: 4 if self.normed[i] else 2]:
-                self.put(i, field, next(given))
+    def statistics(self, fields: Sequence[str]) -> list[int]:
+        """Those of the layers with batch norm."""
+        return [
+            len(_FIELDS) * i + _FIELDS.index(field)
+            for i, norm in enumerate(self.norms)
+            if norm == "batch"
+            for field in fields
+        ]
 
-    def put_kept(self, kept: Sequence[Tensor]) -> None:
-        given = iter(kept)
-        for i in range(self.count):
-            for field in ("output", "unit", "inverse") if self.normed[i] else ("output",):
-                self.put(i, field, next(given))
+    def table(self, *columns: tuple[Sequence[int], Sequence[Tensor | None]]) -> Any:
+        """Return a table with tensors at places."""
+        pointers = (ctypes.c_void_p * (len(_FIELDS) * self.count))()
+        for places, tensors in columns:
+            for place, tensor in zip(places, tensors, strict=True):
+                if tensor is not None and tensor.numel():
+                    pointers[place] = tensor.data_ptr()
+        return pointers
 
-    def put_back(self, back: Sequence[Tensor]) -> None:
-        """Gradients of the maps' results; an empty one stands for none."""
-        given = iter(back)
-        for i in range(self.count):
-            for field in ("back", "of_gain", "of_shift") if self.normed[i] else ("back",):
-                tensor = next(given)
-                self.put(i, field, tensor if tensor.numel() else None)
-
-    def call(self, name: str, x: Tensor, networks: int, *rest: object) -> None:
-        library = kernel()
-        assert library is not None
-        numbers = (ctypes.c_int64 * len(self.layers))(*self.layers)
-        pointers = _pointers(self.pointers)
-        function = getattr(library, f"antiphon_{name}_{_NAMES[x.dtype]}")
-        size = ctypes.c_int64
-        function(
-            *(size(networks), size(len(x) // networks), size(self.count), numbers, pointers, _pointer(x)),
-            *rest,
-            size(torch.get_num_threads()),
+    def call(
+        self, name: str, input: Input, networks: int, table: Any, *rest: object, back: Sequence[Tensor] = ()
+    ) -> None:
+        """Call a function of the kernel; `back`: where gradients of the blocks are written, or empty ones."""
+        blocks, indices, slots, rows = input
+        own = [
+            _Block(
+                *(count, block.shape[1], 0 if len(block) == rows else rows * block.shape[1]),
+                *(block.data_ptr(), back[i].data_ptr() if back else 0, address(index)),
+            )
+            for i, (block, index, count) in enumerate(zip(blocks, indices, slots, strict=True))
+        ]
+        array = (_Block * len(blocks))(*own)
+        call = _Call(
+            *(networks, rows, self.count, len(blocks), torch.get_num_threads()),
+            *(ctypes.addressof(each) for each in (self.numbers, table, array)),
         )
+        function(name, blocks[0].dtype)(ctypes.byref(call), *rest)
 
 
-def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(0 if tensor is None else tensor.data_ptr())
+_forms: dict[tuple[int, ...], _Form] = {}
 
 
-def _pointers(values: Sequence[int]) -> ctypes.Array[ctypes.c_void_p]:
-    return (ctypes.c_void_p * len(values))(*values)
+def _form(layers: Sequence[int]) -> _Form:
+    key = tuple(layers)
+    if key not in _forms:
+        _forms[key] = _Form(key)
+    return _forms[key]
 
 
 def _forward(
-    layers: Sequence[int], x: Tensor, parameters: Sequence[Tensor], statistics: Sequence[Tensor]
+    layers: Sequence[int],
+    blocks: Sequence[Tensor],
+    indices: Sequence[Tensor | None],
+    slots: Sequence[int],
+    rows: int,
+    parameters: Sequence[Tensor],
+    statistics: Sequence[Tensor],
 ) -> list[Tensor]:
-    tables = _Tables(layers)
-    tables.put_parameters(parameters)
-    networks, kept, moved = len(parameters[0]), [], []
-    running = iter(statistics)
-    for i in range(tables.count):
-        outputs, norm = layers[5 * i + 2], tables.normed[i]
-        own = [x.new_empty(len(x), outputs)]
-        if norm:
-            own.append(x.new_empty(len(x), outputs))
-            own.append(x.new_empty(len(x)) if NORMS[norm] == "layer" else x.new_empty(networks, outputs))
-        for field, tensor in zip(("output", "unit", "inverse"), own, strict=False):
-            tables.put(i, field, tensor)
-        kept += own
-        if NORMS[norm] == "batch":
-            before = next(running), next(running)
-            after = [torch.empty_like(statistic) for statistic in before]
-            for field, tensor in zip(("mean", "var", "new_mean", "new_var"), (*before, *after), strict=True):
-                tables.put(i, field, tensor)
-            moved += after
-    tables.call("forward", x, networks, ctypes.c_double(EPSILON), ctypes.c_double(MOMENTUM))
-    return kept + moved
+    form, networks, kept = _form(layers), len(parameters[0]), []
+    new = blocks[0].new_empty
+    for outputs, norm in zip(form.outputs, form.norms, strict=True):
+        kept.append(new(networks * rows, outputs))
+        if norm != "none":
+            kept += [
+                new(networks * rows, outputs),
+                new(networks * rows) if norm == "layer" else new(networks, outputs),
+            ]
+    after = [torch.empty_like(statistic) for statistic in statistics]
+    table = form.table((form.parameters, parameters), (form.kept, kept))
+    if after:
+        for fields, tensors in ((("mean", "var"), statistics), (("new_mean", "new_var"), after)):
+            for place, tensor in zip(form.statistics(fields), tensors, strict=True):
+                table[place] = tensor.data_ptr()
+    settings = ctypes.c_double(EPSILON), ctypes.c_double(MOMENTUM)
+    form.call("forward", (blocks, indices, slots, rows), networks, table, *settings)
+    return kept + after
 
 
 def _backward(
     layers: Sequence[int],
-    x: Tensor,
+    blocks: Sequence[Tensor],
+    indices: Sequence[Tensor | None],
+    slots: Sequence[int],
+    rows: int,
     parameters: Sequence[Tensor],
     kept: Sequence[Tensor],
     given: Sequence[Tensor | None],
-    input: bool,
+    wanted: Sequence[bool],
 ) -> list[Tensor]:
-    tables = _Tables(layers)
-    tables.put_parameters(parameters)
-    tables.put_kept(kept)
-    networks, found = len(parameters[0]), []
+    form, networks, found = _form(layers), len(parameters[0]), []
+    new = blocks[0].new_empty
     reached = [gradient is not None for gradient in given]
-    for i in reversed(range(tables.count)):
-        if reached[i] and layers[5 * i] >= 0:
-            reached[layers[5 * i]] = True
-    for i, gradient in enumerate(given):
-        outputs = layers[5 * i + 2]
-        read = any(layers[5 * j] == i for j in range(tables.count))
-        if gradient is not None and not tables.normed[i] and not read and not layers[5 * i + 4]:
-            own = [gradient]  # it is that of the map's result
+    for i in reversed(range(form.count)):
+        if reached[i] and form.sources[i] >= 0:
+            reached[form.sources[i]] = True
+    for i, (gradient, outputs, norm) in enumerate(zip(given, form.outputs, form.norms, strict=True)):
+        if gradient is not None and norm == "none" and form.linear[i] and i not in form.sources:
+            found.append(gradient)  # it is that of the map's result
         else:
-            own = [x.new_empty(len(x) if reached[i] else 0, outputs)]
-        own += [
-            x.new_empty(networks if reached[i] else 0, outputs) for _ in range(2 if tables.normed[i] else 0)
-        ]
-        tables.put(i, "given", gradient)
-        for field, tensor in zip(("back", "of_gain", "of_shift"), own, strict=False):
-            tables.put(i, field, tensor)
-        found += own
-    of_x = torch.empty_like(x) if input else x.new_empty(0)
-    bounds = x.new_empty(networks, dtype=torch.float64)
-    tables.call("backward", x, networks, _pointer(of_x if input else None), _pointer(bounds))
-    return [of_x, bounds, *found]
+            found.append(new(networks * rows if reached[i] else 0, outputs))
+        if norm != "none":
+            found += [new(networks if reached[i] else 0, outputs) for _ in range(2)]
+    back = [
+        _gradient_like(block, index, rows) if want else new(0)
+        for block, index, want in zip(blocks, indices, wanted, strict=True)
+    ]
+    bounds = new(networks, dtype=torch.float64)
+    columns = (form.parameters, parameters), (form.kept, kept), (form.given, given), (form.back, found)
+    pointer = ctypes.c_void_p(bounds.data_ptr())
+    form.call("backward", (blocks, indices, slots, rows), networks, form.table(*columns), pointer, back=back)
+    return [bounds, *back, *found]
 
 
-def _targets(layers: Sequence[int], *columns: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
+def _gradient_like(block: Tensor, index: Tensor | None, rows: int) -> Tensor:
+    """Memory for the gradient of a block: zeros where some of it is not read."""
+    read = index is None or len(index) * rows == len(block)
+    return torch.empty_like(block) if read else torch.zeros_like(block)
+
+
+def _targets(form: _Form, *columns: Sequence[Tensor]) -> Any:
     """Four columns of pointers by parameter: gradient, parameter, first and second moment; four parameters to a layer."""
-    found: list[int] = []
-    each = [iter(column) for column in columns]
-    for i in range(len(layers) // 5):
-        own = 4 if layers[5 * i + 3] else 2
-        for place in range(4):
-            tensors = [next(column, None) if place < own else None for column in each]
-            found += [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
-    return _pointers(found)
+    found = (ctypes.c_void_p * (16 * form.count))()
+    places = [4 * i + k for i, norm in enumerate(form.norms) for k in range(2 if norm == "none" else 4)]
+    for column, tensors in enumerate(columns):
+        for place, tensor in zip(places, tensors, strict=False):
+            found[4 * place + column] = tensor.data_ptr()
+    return found
 
 
 def _gradients(
     layers: Sequence[int],
-    x: Tensor,
+    blocks: Sequence[Tensor],
+    indices: Sequence[Tensor | None],
+    slots: Sequence[int],
+    rows: int,
     kept: Sequence[Tensor],
     back: Sequence[Tensor],
     gradients: Sequence[Tensor],
 ) -> None:
-    tables = _Tables(layers)
-    tables.put_kept(kept)
-    tables.put_back(back)
-    settings = (ctypes.c_double * 6)()
-    tables.call(
-        *("update", x, len(gradients[0]), _targets(layers, gradients, (), (), ())),
-        *(_pointer(None), _pointer(None), ctypes.c_int64(0), settings),
-    )
+    form = _form(layers)
+    table = form.table((form.kept, kept), (form.back, back))
+    rest = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_int64(0), (ctypes.c_double * 6)()
+    targets = _targets(form, gradients)
+    form.call("update", (blocks, indices, slots, rows), len(gradients[0]), table, targets, *rest)
 
 
 def _step(
     layers: Sequence[int],
-    x: Tensor,
+    blocks: Sequence[Tensor],
+    indices: Sequence[Tensor | None],
+    slots: Sequence[int],
+    rows: int,
     kept: Sequence[Tensor],
     back: Sequence[Tensor],
     parameters: Sequence[Tensor],
@@ -238,14 +288,12 @@ def _step(
     kind: str,
     settings: Sequence[float],
 ) -> None:
-    tables = _Tables(layers)
-    tables.put_kept(kept)
-    tables.put_back(back)
-    numbers = (ctypes.c_double * len(settings))(*settings)
-    tables.call(
-        *("update", x, len(parameters[0]), _targets(layers, (), parameters, first, second)),
-        *(_pointer(members), _pointer(steps), ctypes.c_int64(_KINDS.index(kind)), numbers),
-    )
+    form = _form(layers)
+    table = form.table((form.kept, kept), (form.back, back))
+    masks = ctypes.c_void_p(address(members)), ctypes.c_void_p(address(steps))
+    rest = *masks, ctypes.c_int64(_KINDS.index(kind)), (ctypes.c_double * len(settings))(*settings)
+    targets = _targets(form, (), parameters, first, second)
+    form.call("update", (blocks, indices, slots, rows), len(parameters[0]), table, targets, *rest)
 
 
 _LIBRARY.impl("stacked_mlp", _forward, "CPU")
@@ -255,6 +303,17 @@ _LIBRARY.impl("stacked_mlp_step", _step, "CPU")
 
 
 # --- networks ------------------------------------------------------------------------------------------------
+
+
+class Block(NamedTuple):
+    """Some columns of an input, where they lie."""
+
+    rows: Tensor
+    """[P * B, columns]: P tensors [B, columns]; where there is one, all networks read it."""
+    places: Tensor | None = None
+    """[N * slots]: those that the networks read side by side, each once; None: each in turn."""
+    slots: int = 1
+    """How many each network reads."""
 
 
 class StackedMlp:
@@ -270,31 +329,27 @@ class StackedMlp:
         self.layers, self.parameters = list(layers), [p.data for p in parameters]
         self.numbers = [number for layer in layers for number in layer.numbers()]
 
-    @torch.no_grad()
-    def __call__(self, x: Tensor, statistics: Sequence[Tensor]) -> Evaluation:
-        """Evaluate the networks.
+    def __call__(self, blocks: Sequence[Block], batch: int, statistics: Sequence[Tensor]) -> Evaluation:
+        """Evaluate the networks, without autograd.
 
         Args:
-            x: [N * B, I].
+            blocks: Of their input, [N * B, I] together.
+            batch: B.
             statistics: Running mean and variance [N, O] of each layer with batch norm in turn.
         """
-        x = x.contiguous()
-        found = torch.ops.antiphon.stacked_mlp(self.numbers, x, self.parameters, list(statistics))
+        input = _input(blocks, batch)
+        found = torch.ops.antiphon.stacked_mlp(self.numbers, *input, self.parameters, statistics)
         kept = len(found) - len(statistics)
-        return Evaluation(self, x, found[:kept], found[kept:])
+        return Evaluation(self, input, found[:kept], found[kept:])
 
-    @torch.no_grad()
-    def gradients_of(self, x: Tensor, given: Tensor) -> list[Tensor]:
-        """Return the gradients of weight and bias of networks of one linear map, [N, …] each.
 
-        Args:
-            x: [N * B, I].
-            given: Gradient of the output, [N * B, O].
-        """
-        found = [torch.empty_like(p) for p in self.parameters]
-        given = given.contiguous()
-        torch.ops.antiphon.stacked_mlp_gradients(self.numbers, x.contiguous(), [given], [given], found)
-        return found
+def _input(blocks: Sequence[Block], batch: int) -> Input:
+    return (
+        [block.rows.data.contiguous() for block in blocks],
+        [block.places for block in blocks],
+        [block.slots for block in blocks],
+        batch,
+    )
 
 
 class Evaluation:
@@ -302,13 +357,15 @@ class Evaluation:
 
     Args:
         network: The networks.
-        x: Their input, [N * B, I].
+        input: Theirs.
         kept: Outputs of the layers, and what their normalisations keep.
         statistics: Running statistics after it.
     """
 
-    def __init__(self, network: StackedMlp, x: Tensor, kept: list[Tensor], statistics: list[Tensor]) -> None:
-        self.network, self.x, self._kept, self.statistics = network, x, kept, statistics
+    def __init__(
+        self, network: StackedMlp, input: Input, kept: Sequence[Tensor], statistics: Sequence[Tensor]
+    ) -> None:
+        self.network, self.input, self._kept, self.statistics = network, input, kept, statistics
         self.outputs: list[Tensor] = []
         """Of each layer, [N * B, O]."""
         place = 0
@@ -317,29 +374,32 @@ class Evaluation:
             place += 1 if layer.norm == "none" else 3
         self._back: list[Tensor] = []
 
-    @torch.no_grad()
-    def backward(self, given: Sequence[Tensor | None], *, input: bool) -> tuple[Tensor | None, Tensor]:
+    def backward(
+        self, given: Sequence[Tensor | None], wanted: Sequence[bool]
+    ) -> tuple[list[Tensor | None], Tensor]:
         """Differentiate by the maps' results, of which `gradients` and `step` make those of the parameters.
 
         Args:
             given: Gradient of each layer's output, [N * B, O]; None: none beside what reaches it through others.
-            input: Whether that of the input is wanted.
+            wanted: Of which blocks of the input gradients are.
 
         Returns:
-            B times the gradient of the input, [N * B, I], and by network, [N] float64, a bound of the magnitude of all
-            gradients; it is not finite where one of them might not be.
+            B times the gradients of the wanted blocks, as these are, None of others; and by network, [N] float64, a bound of
+            the magnitude of all gradients, which is not finite where one of them might not be.
         """
         given = [None if g is None else g.contiguous() for g in given]
-        of_x, bounds, *self._back = torch.ops.antiphon.stacked_mlp_backward(
-            self.network.numbers, self.x, self.network.parameters, self._kept, given, input
+        bounds, *found = torch.ops.antiphon.stacked_mlp_backward(
+            self.network.numbers, *self.input, self.network.parameters, self._kept, given, wanted
         )
-        return of_x if input else None, bounds
+        self._back = found[len(wanted) :]
+        return [one if want else None for one, want in zip(found, wanted, strict=False)], bounds
 
-    @torch.no_grad()
     def gradients(self) -> list[Tensor]:
         """Return the gradients of the parameters, [N, …] each; they do not depend on what parameters are now."""
         found = [torch.empty_like(p) for p in self.network.parameters]
-        torch.ops.antiphon.stacked_mlp_gradients(self.network.numbers, self.x, self._kept, self._back, found)
+        torch.ops.antiphon.stacked_mlp_gradients(
+            self.network.numbers, *self.input, self._kept, self._back, found
+        )
         return found
 
     def step(self, optimiser: StackedOptimiser, rate: float, members: Tensor | None) -> None:
@@ -354,9 +414,64 @@ class Evaluation:
         moments = [optimiser.state[name] for name in optimiser.moments]
         moments += [[]] * (2 - len(moments))
         torch.ops.antiphon.stacked_mlp_step(
-            *(self.network.numbers, self.x, self._kept, self._back, self.network.parameters, *moments),
+            *(self.network.numbers, *self.input, self._kept, self._back, self.network.parameters, *moments),
             optimiser.state["steps"][0] if "steps" in optimiser.state else None,
             members,
             optimiser.kind,
             [rate, *optimiser.betas, optimiser.weight_decay, optimiser.momentum, optimiser.EPSILON],
         )
+
+
+def bounded(bounds: Tensor) -> bool:
+    """Whether the bounds of `Evaluation.backward` show that all gradients are finite, in float32 too."""
+    return float(bounds.max()) < _FINITE
+
+
+class KernelGradients(Sequence[Tensor]):
+    """The gradients of the parameters of N networks, [N, …] each, made when they are read.
+
+    Args:
+        evaluation: What they are made from; it has been differentiated.
+        finite: Whether all of them are known to be finite.
+    """
+
+    def __init__(self, evaluation: Evaluation, *, finite: bool) -> None:
+        self._evaluation = evaluation
+        self.finite = finite
+        self._made: list[Tensor] | None = None
+
+    @classmethod
+    def of_map(cls, network: StackedMlp, x: Tensor, error: Tensor) -> KernelGradients:
+        """Return those of networks of one linear map.
+
+        Args:
+            network: The networks.
+            x: Their input, [N, B, I].
+            error: The gradient of their output, [N, B, O].
+        """
+        evaluation = Evaluation(network, _input([Block(x.flatten(0, 1))], x.shape[1]), [error], [])
+        _, bounds = evaluation.backward([error.flatten(0, 1)], [False])
+        return cls(evaluation, finite=bounded(bounds))
+
+    def __len__(self) -> int:
+        return len(self._evaluation.network.parameters)
+
+    @overload
+    def __getitem__(self, place: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Tensor]: ...
+
+    def __getitem__(self, place: int | slice) -> Tensor | Sequence[Tensor]:
+        if self._made is None:
+            self._made = self._evaluation.gradients()
+        return self._made[place]
+
+    def step(
+        self, optimiser: StackedOptimiser, rate: float | Tensor, members: Tensor | None, skip: Skip | None
+    ) -> None:
+        """Take the optimiser's step along them; arguments as of its own `step`."""
+        if self._made is None and optimiser.clip is None and skip is None and isinstance(rate, float):
+            self._evaluation.step(optimiser, rate, members)
+        else:
+            optimiser.step(self[:], rate, members, skip=skip)

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from antiphon.engine.core.updates import Update
 from antiphon.engine.native import networks
-from antiphon.engine.native.networks import NativeGradients
 from antiphon.engine.planning.plan import plan
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state import checkpoint
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.nets.native.library import why_absent
+from antiphon.nets.native.mlp import KernelGradients
 from antiphon.scenarios import Scenario
 from tests.contracts.backend_documents import Document, Play, ring
 from tests.contracts.backend_twins import differences, facts, made
@@ -180,7 +180,7 @@ def test_gradients_are_made_when_they_are_read() -> None:
     simulation = made(RING, "native")
     simulation.run(3)
     (gradients,) = [own for update in reports(simulation) for own in update.gradients.values()]
-    assert isinstance(gradients, NativeGradients)
+    assert isinstance(gradients, KernelGradients)
     assert len(gradients) == len(gradients[:])
 
 
