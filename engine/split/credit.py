@@ -277,9 +277,7 @@ class Credit:
                 f"where they begin with `at`: {{'kind': '{kind}', 'at': '{called[-1]}'}}"
             )
         last = blocks[-1]
-        with suppress(
-            ScenarioError
-        ):  # more than one tensor is needed there, as of a sum that follows the block
+        with suppress(ScenarioError):  # more than one tensor crosses there, as where a sum follows the block
             self.tail(f"{_AFTER}{last}")
             return f"{_AFTER}{last}"
         called = _in_order(self._trace(blocks))
