@@ -61,7 +61,7 @@ class Simulation(BaseSimulation):
         parts: How many parts compute it, the part of each agent, or all settings of its division; None: it is computed as
             a whole. Parts take the steps of `run` that nothing observes, in lockstep to the same bits.
         capture: Whether `run` replays recorded periods of the schedule (CUDA graphs) where nothing is observed, to the same
-            bits, or what does it; None: on a GPU, if ANTIPHON_CAPTURE is 1.
+            bits, or what does it; None: on a GPU, unless ANTIPHON_CAPTURE is 0.
 
     Raises:
         ScenarioError: The scenario cannot be built, or not divided; the line names the place.

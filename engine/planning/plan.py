@@ -16,7 +16,7 @@ from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.stacking import channel_stacks_of, channels_alone, stacks_of
-from antiphon.engine.capture.conditions import REFERENCE, obstacle_of, period_of
+from antiphon.engine.capture.conditions import OF_BACKENDS, obstacle_of, period_of
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
@@ -256,7 +256,7 @@ def plan(
         flop=costs.flop(),
         memory=memory_of(system, costs),
         period=period_of(system),
-        one_by_one=REFERENCE if picked == "reference" else obstacle_of(system),
+        one_by_one=OF_BACKENDS.get(picked) or obstacle_of(system),
         sweep=system.sweep,
         activations=kept_activations(system, members, costs),
         installed=installed(torch.device(device)),
