@@ -9,8 +9,9 @@ and the same surrogate with `discount` for `scale` gives the deltas at its leave
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -133,22 +134,34 @@ def backward_all(requests: Sequence[BackwardRequest], batch: int) -> list[Backwa
     """Run `backward` for many windows with disjoint graphs, in one pass where possible."""
     single_pass = [request for request in requests if not request.two_passes]
     inputs = [t for request in single_pass for t in (*request.all_parameters, *request.leaves)]
-    ends = [_ends(request, batch, discount=False) for request in single_pass]
-    shared = _gradients([end for some in ends for end in some], inputs, retain=False)
-    results = []
+    ends = [end for request in single_pass for end in _ends(request, discount=False)]
+    shared = _gradients(ends, inputs, batch, retain=False)
+    gradients, returned = [], []
     for request in requests:
         own = back = shared
         if request.two_passes:
-            own = _gradients(_ends(request, batch, discount=False), request.all_parameters, retain=True)
-            back = _gradients(_ends(request, batch, discount=True), request.leaves, retain=False)
-        gradients = {name: [own[id(p)] for p in some] for name, some in request.parameters.items()}
-        deltas = [None if (g := back[id(leaf)]) is None else g * batch for leaf in request.leaves]
-        results.append(BackwardResult(gradients, deltas))
-    return results
+            own = _gradients(_ends(request, discount=False), request.all_parameters, batch, retain=True)
+            back = _gradients(_ends(request, discount=True), request.leaves, batch, retain=False)
+        gradients.append({name: [own[id(p)] for p in some] for name, some in request.parameters.items()})
+        returned += [back[id(leaf)] for leaf in request.leaves]
+    deltas = iter(_each(torch._foreach_mul, returned, batch))
+    return [
+        BackwardResult(own, list(islice(deltas, len(request.leaves))))
+        for request, own in zip(requests, gradients, strict=True)
+    ]
 
 
-def _ends(request: BackwardRequest, batch: int, *, discount: bool) -> list[tuple[Tensor, Tensor | None]]:
-    """Roots of a backward pass: tensors and the gradients injected on them."""
+def _each(
+    operation: Callable[..., Sequence[Tensor]], tensors: Sequence[Tensor | None], number: int
+) -> list[Tensor | None]:
+    """Return the results of an operation on each tensor and a number, in one call."""
+    known = [tensor for tensor in tensors if tensor is not None]
+    found = iter(operation(known, number) if known else ())
+    return [None if tensor is None else next(found) for tensor in tensors]
+
+
+def _ends(request: BackwardRequest, *, discount: bool) -> list[tuple[Tensor, Tensor | None]]:
+    """Roots of a backward pass: tensors, and B times the gradients injected on them."""
     ends: list[tuple[Tensor, Tensor | None]] = []
     for loss in (request.objective, None if discount else request.auxiliary):
         if loss is not None and loss.requires_grad:
@@ -163,18 +176,21 @@ def _ends(request: BackwardRequest, batch: int, *, discount: bool) -> list[tuple
                 injection.message,
                 weight if known is None else known[1] + weight,
             )
-    ends.extend((message, weight.reshape(message.shape) / batch) for message, weight in totals.values())
+    ends.extend((message, weight.reshape(message.shape)) for message, weight in totals.values())
     return ends
 
 
 def _gradients(
-    ends: Sequence[tuple[Tensor, Tensor | None]], inputs: Sequence[Tensor], *, retain: bool
+    ends: Sequence[tuple[Tensor, Tensor | None]], inputs: Sequence[Tensor], batch: int, *, retain: bool
 ) -> dict[int, Tensor | None]:
-    """The gradient of each input, by the identity of the tensor."""
+    """The gradient of each input, by the identity of the tensor; `ends` are roots, each with B times its gradient."""
     names = [id(tensor) for tensor in inputs]
     if not ends or not inputs:
         return dict.fromkeys(names)
-    outputs, weights = [end for end, _ in ends], [weight for _, weight in ends]
+    outputs, weights = (
+        [end for end, _ in ends],
+        _each(torch._foreach_div, [weight for _, weight in ends], batch),
+    )
     found = torch.autograd.grad(outputs, inputs, weights, retain_graph=retain, allow_unused=True)
     return dict(zip(names, found, strict=True))
 

@@ -207,7 +207,7 @@ class ExampleStream(TorchVectorEnv):
         """Return some rows of a column, bytes as floats."""
         column = self._table.columns[name].index_select(0, rows)
         divisor = self._table.divisors.get(name)
-        return column if divisor is None else column.to(self.dtype).div_(divisor)
+        return column if divisor is None else column / torch.tensor(divisor, dtype=self.dtype)
 
     def _reward(self, actions: Any) -> Tensor:
         if actions is None or self._answer is None:

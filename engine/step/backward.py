@@ -92,11 +92,12 @@ class ObjectiveEvaluator:
         self, window_loss: WindowLoss, agent: Agent, losses: Tensor, score: Tensor, present: Tensor | None
     ) -> None:
         loss, samples = losses.sum() / self.system.batch, constant(losses)
+        alone = len(agent.members) == 1
         window_loss.total = loss if window_loss.total is None else window_loss.total + loss
         known = window_loss.by_agent.get(agent.name)
         window_loss.by_agent[agent.name] = samples if known is None else known + samples
         found = Losses(
-            agent.total(samples) / self.system.batch,
+            constant(loss).view(1) if alone else agent.total(samples) / self.system.batch,
             agent.total(score),
             self.system.batch if present is None else agent.total(present),
         )
