@@ -136,7 +136,7 @@ def backward_all(requests: Sequence[BackwardRequest], batch: int) -> list[Backwa
     inputs = [t for request in single_pass for t in (*request.all_parameters, *request.leaves)]
     ends = [end for request in single_pass for end in _ends(request, discount=False)]
     shared = _gradients(ends, inputs, batch, retain=False)
-    gradients, returned = [], []
+    gradients, returned = [], []  # of parameters, and of leaves
     for request in requests:
         own = back = shared
         if request.two_passes:
@@ -155,9 +155,12 @@ def _each(
     operation: Callable[..., Sequence[Tensor]], tensors: Sequence[Tensor | None], number: int
 ) -> list[Tensor | None]:
     """Return the results of an operation on each tensor and a number, in one call."""
-    known = [tensor for tensor in tensors if tensor is not None]
-    found = iter(operation(known, number) if known else ())
-    return [None if tensor is None else next(found) for tensor in tensors]
+    places = [i for i, tensor in enumerate(tensors) if tensor is not None]
+    found = list(tensors)
+    if places:
+        for i, result in zip(places, operation([found[i] for i in places], number), strict=True):
+            found[i] = result
+    return found
 
 
 def _ends(request: BackwardRequest, *, discount: bool) -> list[tuple[Tensor, Tensor | None]]:
