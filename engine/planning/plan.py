@@ -256,11 +256,19 @@ def plan(
         flop=costs.flop(),
         memory=memory_of(system, costs),
         period=period_of(system),
-        one_by_one=OF_BACKENDS.get(picked) or obstacle_of(system),
+        one_by_one=OF_BACKENDS.get(picked) or obstacle_of(system) or _never_unobserved(scenario, system),
         sweep=system.sweep,
         activations=kept_activations(system, members, costs),
         installed=installed(torch.device(device)),
     )
+
+
+def _never_unobserved(scenario: Scenario, system: System) -> str | None:
+    """Return why no period passes without figures; None: some do."""
+    every, period = scenario.telemetry.every, period_of(system)
+    if every > period:
+        return None
+    return f"figures are taken in every period of its schedule (telemetry.every: {every}, a period: {period})"
 
 
 def _by_torch(
