@@ -2,8 +2,9 @@
 
 - The ring (`ring.py`) of 16, 256 and 1,024 agents beside a loop over `nn.Module`s, the programs stacked by hand, one of them as a
   CUDA graph, and JAX where it is there and finds the device; `share_of_bandwidth` is of a copy's (`agents_scaling.py`).
-- Every library scenario on the GPU and on the CPU, one thread: wall clock, turns interleaved. What lacks its data, or its
-  time (five minutes for all), is left out, and named.
+- Every library scenario on the GPU, as it runs by default and with every step taken by itself (`eager`), and on the CPU, one
+  thread: wall clock, turns interleaved. `one_by_one` says why no period was recorded. What lacks its data, or its time (five
+  minutes for all), is left out, and named.
 
 Run: `make gpu`, or `python benchmarks/gpu.py --save`, which writes `results/gpu-<device>.json`.
 """
@@ -21,6 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from antiphon.engine.capture.loop import CapturedLoop
+from antiphon.engine.simulation import Simulation
 from antiphon.errors import DataError
 from antiphon.scenarios import library_names
 
@@ -28,13 +31,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 from agents_scaling import check, has_jax, row
 from interleaved import Run, clock_of, finish, parsed, ratio, table, timed
 from library_overhead import scenario_of, steps_of
-from ring import simulate
 
 SIZES = (16, 256, 1024)
 AGAINST = ("plain_loop_fused", "stacked", "stacked_autograd", "stacked_captured", "jax")
 SECONDS = 300.0
 """After which no further scenario is measured."""
 _TURN = 0.1
+_RECORDED = 12
+"""Periods before a scenario is measured: its own is recorded by then, and has been compared."""
 
 
 def demands(
@@ -55,6 +59,7 @@ def demands(
         _demand("loop over modules / ring of 1,024", many.get("ratio_plain_loop_fused"), least=300.0),
         _demand("ring of 1,024, share of the bandwidth", many.get("share_of_bandwidth"), least=0.4),
         _demand("ring of 1,024 / ring of 16", growth, most=4.0),
+        _demand("digits-mlp, eager / captured", library.get("digits-mlp", {}).get("ratio_eager"), least=5.0),
         _demand("corporation, CPU / GPU", library.get("corporation", {}).get("ratio_cpu"), least=3.0),
     ]
 
@@ -70,14 +75,20 @@ def _demand(
 
 
 def measure_scenario(name: str, device: str, rounds: int) -> dict[str, Any]:
-    """Return the time of a step of a library scenario on a device, and the CPU's over it; DataError: its data are missing."""
+    """Return the time of a step of a library scenario on a device, with others' over it; DataError: its data are missing."""
     scenario, settings = scenario_of(name, None)
-    both = {"gpu": simulate(scenario, "cohort", device=device), "cpu": simulate(scenario, "cohort")}
-    unit = steps_of(both["cpu"])
-    runs = {each: Run(simulation, clock_of(device)) for each, simulation in both.items()}
+    loop = CapturedLoop()
+    contestants = {
+        "gpu": Simulation(scenario, device=device, capture=loop),
+        "eager": Simulation(scenario, device=device, capture=False),
+        "cpu": Simulation(scenario),
+    }
+    unit = steps_of(contestants["cpu"])
+    contestants["gpu"].run(_RECORDED * unit)
+    runs = {each: Run(simulation, clock_of(device)) for each, simulation in contestants.items()}
     times = timed(runs, rounds, seconds=_TURN, multiple=unit)
-    value, edges = ratio(times, "cpu", "gpu")
-    for simulation in both.values():
+    (value, edges), (captured, captured_edges) = (ratio(times, over, "gpu") for over in ("cpu", "eager"))
+    for simulation in contestants.values():
         simulation.close()
     return {
         "scenario": name,
@@ -87,6 +98,9 @@ def measure_scenario(name: str, device: str, rounds: int) -> dict[str, Any]:
         "ms_per_step_cpu": round(float(np.median(times["cpu"])) * 1e3, 3),
         "ratio_cpu": value,
         "interval_cpu": edges,
+        "ratio_eager": captured,
+        "interval_eager": captured_edges,
+        "one_by_one": loop.obstacle,
     }
 
 
@@ -139,15 +153,18 @@ def main() -> None:
     torch.set_num_threads(1)
     device = torch.cuda.get_device_name(arguments.device)
     slug = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
-    # The scenario of a demand first, in case time runs out.
-    names = sorted(library_names(), key=lambda name: name != "corporation")
+    # The scenarios of demands first, in case time runs out.
+    names = sorted(library_names(), key=lambda name: name not in ("corporation", "digits-mlp"))
     found = measure(arguments.device, SIZES, names, arguments.jax, arguments.rounds)
     result = {"benchmark": f"gpu-{slug}", "device": device, "cuda": torch.version.cuda, **found}
     ratios = [f"ratio_{name}" for name in (*AGAINST, "limit")]
     lines = [
         *table(found["rings"], ["agents", "ms_per_step", *ratios, "share_of_bandwidth"]),
         "",
-        *table(found["library"], ["scenario", "agents", "ms_per_step", "ms_per_step_cpu", "ratio_cpu"]),
+        *table(
+            found["library"],
+            ["scenario", "agents", "ms_per_step", "ms_per_step_cpu", "ratio_cpu", "ratio_eager"],
+        ),
         "",
         *table(found["demands"], ["figure", "value", "at_least", "at_most", "met"]),
         *(f"left out: {name}: {why}" for name, why in found["left_out"].items()),

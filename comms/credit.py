@@ -9,8 +9,9 @@ and the same surrogate with `discount` for `scale` gives the deltas at its leave
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -136,23 +137,47 @@ def backward_all(requests: Sequence[BackwardRequest], batch: int) -> list[Backwa
     """Run `backward` for many windows with disjoint graphs, in one pass where possible."""
     single_pass = [request for request in requests if not request.two_passes]
     inputs = [t for request in single_pass for t in (*request.all_parameters, *request.leaves)]
-    ends = [_ends(request, batch, discount=False) for request in single_pass]
-    shared = gradients_of([end for some in ends for end in some], inputs, retain=False)
-    results = []
+    shared = gradients_of(_roots(single_pass, batch, discount=False), inputs)
+    gradients, returned = [], []  # of parameters, and of leaves
     for request in requests:
         own = back = shared
         if request.two_passes:
-            own = gradients_of(_ends(request, batch, discount=False), request.all_parameters, retain=True)
-            back = gradients_of(_ends(request, batch, discount=True), request.leaves, retain=False)
-        gradients = {name: [own[id(p)] for p in some] for name, some in request.parameters.items()}
-        deltas = [None if (g := back[id(leaf)]) is None else g * batch for leaf in request.leaves]
-        results.append(BackwardResult(gradients, deltas))
-    return results
+            own = gradients_of(_roots([request], batch, discount=False), request.all_parameters, retain=True)
+            back = gradients_of(_roots([request], batch, discount=True), request.leaves)
+        gradients.append({name: [own[id(p)] for p in some] for name, some in request.parameters.items()})
+        returned += [back[id(leaf)] for leaf in request.leaves]
+    deltas = iter(_each(torch._foreach_mul, returned, batch))
+    return [
+        BackwardResult(own, list(islice(deltas, len(request.leaves))))
+        for request, own in zip(requests, gradients, strict=True)
+    ]
 
 
-def _ends(request: BackwardRequest, batch: int, *, discount: bool) -> list[tuple[Tensor, Tensor | None]]:
-    """Roots of a backward pass: tensors and the gradients injected on them."""
-    ends: list[tuple[Tensor, Tensor | None]] = [*request.derivatives]
+def _each(
+    operation: Callable[..., Sequence[Tensor]], tensors: Sequence[Tensor | None], number: int
+) -> list[Tensor | None]:
+    """Return the results of an operation on each tensor and a number, in one call."""
+    places = [i for i, tensor in enumerate(tensors) if tensor is not None]
+    found = list(tensors)
+    if places:
+        for i, result in zip(places, operation([found[i] for i in places], number), strict=True):
+            found[i] = result
+    return found
+
+
+def _roots(
+    requests: Sequence[BackwardRequest], batch: int, *, discount: bool
+) -> list[tuple[Tensor, Tensor | None]]:
+    """Roots of a backward pass: tensors, and the gradients injected on them."""
+    ends = [end for request in requests for end in _ends(request, discount=discount)]
+    weights = _each(torch._foreach_div, [weight for _, weight in ends], batch)
+    derivatives = [one for request in requests for one in request.derivatives]
+    return [*derivatives, *((end, weight) for (end, _), weight in zip(ends, weights, strict=True))]
+
+
+def _ends(request: BackwardRequest, *, discount: bool) -> list[tuple[Tensor, Tensor | None]]:
+    """Losses, and messages with B times the gradients injected on them."""
+    ends: list[tuple[Tensor, Tensor | None]] = []
     for loss in (request.objective, None if discount else request.auxiliary):
         if loss is not None and loss.requires_grad:
             ends.append((loss, None))
@@ -166,7 +191,7 @@ def _ends(request: BackwardRequest, batch: int, *, discount: bool) -> list[tuple
                 injection.message,
                 weight if known is None else known[1] + weight,
             )
-    ends.extend((message, weight.reshape(message.shape) / batch) for message, weight in totals.values())
+    ends.extend((message, weight.reshape(message.shape)) for message, weight in totals.values())
     return ends
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon.comms.credit import constant
@@ -43,7 +42,8 @@ def encode(specs: Sequence[ContextSpec], signals: Mapping[str, Tensor], dtype: t
     for spec in specs:
         value = signals[spec.name]
         if spec.classes is not None:
-            columns.append(F.one_hot(value, spec.classes).to(dtype).flatten(1))
+            one_hot = torch.zeros(*value.shape, spec.classes, dtype=dtype, device=value.device)
+            columns.append(one_hot.scatter_(-1, value.unsqueeze(-1), 1.0).flatten(1))
         else:
             columns.append(value.to(dtype).reshape(len(value), -1))
     if not columns:

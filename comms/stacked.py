@@ -122,16 +122,20 @@ def _predict(predictors: Sequence[Predictor], examples: Sequence[Example]) -> Se
 @torch.no_grad()
 def _gradients(predictors: Sequence[Predictor], examples: Sequence[Example]) -> list[LossAndGradients]:
     example = _batched(predictors[0], examples, returned=True)
-    totals, (weights, biases) = _maps(predictors).gradients(example)
+    totals, (weights, biases) = _maps(predictors, known=example.prediction is not None).gradients(example)
     return [
         (total, [weight, bias])
         for total, weight, bias in zip(totals.unbind(), weights.unbind(), biases.unbind(), strict=True)
     ]
 
 
-def _maps(predictors: Sequence[Predictor]) -> LinearMaps:
-    weights = torch.stack([predictor.parameters["last.weight"] for predictor in predictors])
-    biases = torch.stack([predictor.parameters["last.bias"] for predictor in predictors])
+def _maps(predictors: Sequence[Predictor], *, known: bool = False) -> LinearMaps:
+    """Stack linear maps; where their outputs are `known`, no parameter is read, and the first's stand for all."""
+    weights, biases = (
+        (first.unsqueeze(0) if known else torch.stack([one.parameters[name] for one in predictors]))
+        for name in ("last.weight", "last.bias")
+        for first in [predictors[0].parameters[name]]
+    )
     return LinearMaps.of(predictors[0], weights, biases)
 
 
@@ -144,6 +148,8 @@ def _batched(first: Predictor, examples: Sequence[Example], *, returned: bool) -
         _stack([example.delta for example in examples]) if returned and not own else None,
         target=_stack([example.target for example in examples]) if own else None,
     )
+    if returned and not own and all(example.prediction is not None for example in examples):
+        batched.prediction = _stack([example.prediction for example in examples])
     if returned and any(example.valid is not None for example in examples):
         rows = torch.ones(batched.message.shape[1], dtype=torch.bool, device=batched.message.device)
         batched.valid = torch.stack(
@@ -154,6 +160,8 @@ def _batched(first: Predictor, examples: Sequence[Example], *, returned: bool) -
 
 def _stack(values: Sequence[Tensor | None]) -> Tensor | None:
     known = [value for value in values if value is not None]
+    if known and all(value is known[0] for value in known):  # as a context of the same signals is
+        return known[0].expand(len(known), *known[0].shape)
     return torch.stack(known) if known else None
 
 

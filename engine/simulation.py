@@ -61,7 +61,7 @@ class Simulation(BaseSimulation):
         parts: How many parts compute it, the part of each agent, or all settings of its division; None: it is computed as
             a whole. Parts take the steps of `run` that nothing observes, in lockstep to the same bits.
         capture: Whether `run` replays recorded periods of the schedule (CUDA graphs) where nothing is observed, to the same
-            bits, or what does it; None: on a GPU, if ANTIPHON_CAPTURE is 1.
+            bits, or what does it; None: on a GPU, unless ANTIPHON_CAPTURE is 0.
 
     Raises:
         ScenarioError: The scenario cannot be built, or not divided; the line names the place.
@@ -118,7 +118,8 @@ class Simulation(BaseSimulation):
     ) -> Self:
         """Return the simulation of a run directory at its newest checkpoint, to go on in it as if it had never stopped.
 
-        `run()` goes on to the step that the run was to reach; device, threads and backend are those of run.json.
+        `run()` goes on to the step that the run was to reach; device, threads, backend and torch's precision of matrix
+        products are those of run.json.
 
         Args:
             logdir: The run directory, from the command line or from Python.
@@ -165,6 +166,7 @@ class Simulation(BaseSimulation):
             DivergenceError: It diverged and would do so again.
         """
         facts, given = directory.facts, given_scenario(directory, scenario)
+        torch.set_float32_matmul_precision(facts.get("matmul_precision", "highest"))
         settings = {"threads": facts["threads"], "backend": facts["backend"]}
         settings["device"] = chosen_device(facts["device"])
         if directory.checkpoints:

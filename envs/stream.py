@@ -120,6 +120,7 @@ class ExampleStream(TorchVectorEnv):
         check_split(split, self.splits)
         self.split = split
         self._table = table.to(self.device, dtype)
+        self._divisors = {name: torch.tensor(own, dtype=dtype) for name, own in table.divisors.items()}
         self._answer = answer
         self._digest = digest
         self._example = 0  # examples of each environment since the last seed
@@ -206,8 +207,7 @@ class ExampleStream(TorchVectorEnv):
     def column(self, name: str, rows: Tensor) -> Tensor:
         """Return some rows of a column, bytes as floats."""
         column = self._table.columns[name].index_select(0, rows)
-        divisor = self._table.divisors.get(name)
-        return column if divisor is None else column.to(self.dtype).div_(divisor)
+        return column / self._divisors[name] if name in self._divisors else column
 
     def _reward(self, actions: Any) -> Tensor:
         if actions is None or self._answer is None:

@@ -90,7 +90,8 @@ def test_demands_on_a_gpu_are_met_or_missed() -> None:
         "share_of_bandwidth": 0.4,
     }
     rings = {16: {"ms_per_step": 0.2}, 1024: many}
-    found = {each["figure"]: each for each in gpu.demands(rings, {"corporation": {"ratio_cpu": 3.0}})}
+    library = {"corporation": {"ratio_cpu": 3.0}, "digits-mlp": {"ratio_eager": 5.0}}
+    found = {each["figure"]: each for each in gpu.demands(rings, library)}
     met = {figure for figure, each in found.items() if each["met"]}
     assert found.keys() - met == {"ring of 1,024 / stacked by hand, captured", "ring of 1,024 / ring of 16"}
     assert found["ring of 1,024 / ring of 16"]["value"] == 4.5

@@ -121,8 +121,8 @@ def _activations(plan: Plan) -> None:
 def _steps(plan: Plan) -> str:
     if plan.one_by_one is not None:
         return f"one by one, on cuda too: {plan.one_by_one}"
-    period = "each" if plan.period == 1 else f"{plan.period} at a time"
-    return f"{period} can be recorded and replayed on cuda (ANTIPHON_CAPTURE=1)"
+    period = "each is" if plan.period == 1 else f"{plan.period} at a time are"
+    return f"on cuda {period} recorded and replayed; those with figures, checkpoints or recordings one by one"
 
 
 def _waves(waves: Waves) -> str:

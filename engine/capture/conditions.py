@@ -9,11 +9,15 @@ from antiphon.engine.core.clock import StepWindows
 from antiphon.engine.core.system import System
 from antiphon.nets.optimisers import Optimiser, StackedOptimiser
 
-__all__ = ["LONGEST", "REFERENCE", "obstacle_of", "period_of"]
+__all__ = ["LONGEST", "OF_BACKENDS", "obstacle_of", "period_of"]
 
 LONGEST = 64
 """Steps of the longest period that is recorded."""
-REFERENCE = "the reference backend computes one agent at a time"
+OF_BACKENDS = {
+    "reference": "the reference backend computes one agent at a time",
+    "native": "the native backend has no kernel for GPUs",
+}
+"""Why the steps of backends besides `cohort` are taken one by one."""
 
 
 def period_of(system: System) -> int:

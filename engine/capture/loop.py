@@ -5,11 +5,13 @@ computes from the step from other such memory (`inputs`); it leaves the state of
 copies that back, fills in the inputs and launches the kernels again. Objects of Python are behind in the meantime; they
 take over the state where somebody reads it: tensors as they are, and steps, windows and counts advanced by the periods.
 
-Nothing is trusted: the first periods are computed both ways, and where a bit differs no period is replayed.
+Nothing is trusted: the first periods are computed both ways, and where a bit differs no period is replayed. Whatever goes
+wrong while a period is recorded, the simulation goes on from the state that was computed step by step, and logs a warning.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,6 +38,8 @@ _CHECKED = 2
 _ATTEMPTS = 8
 """Periods that are taken step by step to see whether the state repeats, at most."""
 
+_log = logging.getLogger(__name__)
+
 
 def captured_loop(
     device: torch.device, backend: str, capture: bool | CapturedLoop | None
@@ -45,17 +49,18 @@ def captured_loop(
     Args:
         device: Of the simulation.
         backend: Its name.
-        capture: Whether it is asked for, or what does it; None: where it can be, if the environment variable
-            ANTIPHON_CAPTURE is 1.
+        capture: Whether it is asked for, or what does it; None: where it can be, unless the environment variable
+            ANTIPHON_CAPTURE is 0.
 
     Raises:
         ScenarioError: It is asked for, and cannot be.
     """
     if isinstance(capture, CapturedLoop):
         return capture
+    possible = device.type == "cuda" and backend == "cohort"
     if capture is None:
-        capture = os.environ.get("ANTIPHON_CAPTURE") == "1" and device.type == "cuda" and backend == "cohort"
-    elif capture and (device.type != "cuda" or backend != "cohort"):
+        capture = possible and os.environ.get("ANTIPHON_CAPTURE") != "0"
+    elif capture and not possible:
         raise ScenarioError(
             f"capture: True on {device} with the {backend} backend; recorded steps are CUDA graphs of the cohort backend: "
             "give device='cuda', or leave it out"
@@ -122,11 +127,13 @@ class _Computed:
 
     Attributes:
         state: The state, copied.
-        in_place: Parameters and moments, copied.
+        in_place: Parameters and moments.
+        values: Theirs, copied.
     """
 
     state: Snapshot
     in_place: list[Tensor]
+    values: list[Tensor]
 
 
 class CapturedLoop:
@@ -220,12 +227,12 @@ class CapturedLoop:
 
     def _take_period(self, simulation: BaseSimulation) -> None:
         inputs = inputs_of(simulation.world, self.period)
-        if any(isinstance(one.ends.ended, Tensor) for one in inputs):
-            self.obstacle = "the lengths of its episodes differ"
-        step = simulation.now
-        recording = self._recording
-        if self.obstacle is not None or (recording is not None and not recording.inputs.fits(inputs)):
+        step, recording = simulation.now, self._recording
+        varying = any(isinstance(one.ends.ended, Tensor) for one in inputs)
+        if varying or (recording is not None and not recording.inputs.fits(inputs)):
             self._take_over()
+            if varying:
+                self._refuse("the lengths of its episodes differ")
             self._take_steps(step, inputs)
         elif recording is not None and (self._periods or self._fits(recording, step)):
             self._replay(recording, step, inputs)
@@ -262,7 +269,7 @@ class CapturedLoop:
             self._observation = _Observation(step, before.kinds, before.numbers, growth, counted, log)
         self._attempts += 1
         if self._attempts > _ATTEMPTS:
-            self.obstacle = "its state does not repeat with the period of its schedule"
+            self._refuse("its state does not repeat with the period of its schedule")
 
     def _repeats(self, observation: _Observation, step: int) -> bool:
         """Return whether the present state is that of an observed period, so many periods on."""
@@ -281,33 +288,49 @@ class CapturedLoop:
 
     def _record(self, observation: _Observation, step: int, inputs: Sequence[StepInput]) -> None:
         """Record a period, and take it step by step beside."""
-        assert self._backend is not None
         present, log = self._state.read(), NumberLog()
-        before = present.with_leaves(_copies(present.tensors), present.numbers, present.counts)
-        truth = self._computed(step, inputs, log)
-        periods = (step - observation.step) // self.period
-        try:
-            numbers = Numbers(observation.log, log, periods, self._backend.system.device)
-            static, recorder, left = StaticInputs(inputs), self._recorder(), []
-
-            def work() -> None:
-                self._state.load(before)
-                self._take_steps(step, static.inputs, numbers)
-                left.append(_unshared(self._state.read(), [*before.tensors, *static.tensors()]))
-
-            recorder.record(work)
-            after: Snapshot = left[-1]
-            growth = [b - a for a, b in zip(before.numbers, after.numbers, strict=True)]
-            if after.kinds != before.kinds or growth != observation.growth:
-                raise NotRecordable("its state does not repeat with the period of its schedule")
-        except NotRecordable as reason:
-            self._give_up(str(reason), truth)
+        before = _copied(present)
+        truth = self._computed(step, inputs, log) if before is not None else None
+        if before is None:
+            self._refuse(_NO_MEMORY)
+            self._take_steps(step, inputs)
+        if before is None or truth is None:
+            self._observation = None
             return
-        self._recording = _Recording(
-            step, recorder, before, after, growth, observation.counted, static, numbers
-        )
+        try:
+            recording = self._recorded(observation, before, log, step, inputs)
+        except Exception as error:  # noqa: BLE001 - torch's, or of a kernel that takes no number from the device
+            self._give_up(_reason(error), truth)
+            return
+        self._recording = recording
         self._counts, self._periods, self._static_step = before.counts, 1, step
-        self._check(self._recording, truth)
+        self._check(recording, truth)
+
+    def _recorded(
+        self,
+        observation: _Observation,
+        before: Snapshot,
+        log: NumberLog,
+        step: int,
+        inputs: Sequence[StepInput],
+    ) -> _Recording:
+        """Return the recording of a period that has also been taken step by step, which asked for the numbers of `log`."""
+        assert self._backend is not None
+        periods = (step - observation.step) // self.period
+        numbers = Numbers(observation.log, log, periods, self._backend.system.device)
+        static, recorder, left = StaticInputs(inputs), self._recorder(), []
+
+        def work() -> None:
+            self._state.load(before)
+            self._take_steps(step, static.inputs, numbers)
+            left.append(_unshared(self._state.read(), [*before.tensors, *static.tensors()]))
+
+        recorder.record(work)
+        after: Snapshot = left[-1]
+        growth = [b - a for a, b in zip(before.numbers, after.numbers, strict=True)]
+        if after.kinds != before.kinds or growth != observation.growth:
+            raise NotRecordable("its state does not repeat with the period of its schedule")
+        return _Recording(step, recorder, before, after, growth, observation.counted, static, numbers)
 
     def _replay(self, recording: _Recording, step: int, inputs: Sequence[StepInput]) -> None:
         """Replay a recorded period."""
@@ -320,7 +343,12 @@ class CapturedLoop:
             present = self._state.read()
             torch._foreach_copy_(recording.before.tensors, present.tensors)
             self._counts = present.counts
-        truth = None if checked else self._computed(step, inputs)
+        truth = None
+        if not checked:
+            truth = self._computed(step, inputs)
+            if truth is None:
+                self._recording = None
+                return
         recording.inputs.fill(inputs)
         recording.numbers.fill((step - recording.step) // self.period)
         recording.recorder.replay()
@@ -329,31 +357,46 @@ class CapturedLoop:
         if truth is not None:
             self._check(recording, truth)
 
-    def _computed(self, step: int, inputs: Sequence[StepInput], log: NumberLog | None = None) -> _Computed:
-        """Take a period step by step, and put parameters and moments back to what they were."""
+    def _computed(
+        self, step: int, inputs: Sequence[StepInput], log: NumberLog | None = None
+    ) -> _Computed | None:
+        """Take a period step by step, and put parameters and moments back to what they were.
+
+        Returns:
+            What the period leaves. None: it has been taken for good, since there is no memory to compute it again, or
+            something has learned for the first time.
+        """
         in_place = self._state.in_place()
-        parameters = _copies(in_place)
+        before = _copies(in_place)
         self._take_steps(step, inputs, log)
-        left = self._state.read()
-        truth = _Computed(
-            left.with_leaves(_copies(left.tensors), left.numbers, left.counts), _copies(in_place)
-        )
-        torch._foreach_copy_(in_place, parameters)
-        return truth
+        left, now = _copied(self._state.read()), self._state.in_place()
+        values = _copies(now)
+        if before is None or left is None or values is None:
+            self._refuse(_NO_MEMORY)
+            return None
+        if len(now) > len(in_place):
+            return None
+        torch._foreach_copy_(in_place, before)
+        return _Computed(left, now, values)
 
     def _check(self, recording: _Recording, truth: _Computed) -> None:
         """Compare a recorded or replayed period with the same one taken step by step, bit for bit."""
-        left = [*recording.after.tensors, *self._state.in_place()]
-        if all(map(_same_bits, left, [*truth.state.tensors, *truth.in_place])):
+        left = [*recording.after.tensors, *truth.in_place]
+        if all(map(_same_bits, left, [*truth.state.tensors, *truth.values])):
             recording.checked += 1
         else:
             self._give_up("a replayed period differs from one that is taken step by step", truth)
 
     def _give_up(self, reason: str, truth: _Computed) -> None:
         """Take all steps one by one from here on, from a state that was computed so."""
-        self.obstacle, self._recording, self._observation, self._periods = reason, None, None, 0
-        torch._foreach_copy_(self._state.in_place(), truth.in_place)
+        torch._foreach_copy_(truth.in_place, truth.values)
         self._state.load(truth.state)
+        self._refuse(reason)
+
+    def _refuse(self, reason: str) -> None:
+        """Take all steps one by one from here on."""
+        self.obstacle, self._recording, self._observation, self._periods = reason, None, None, 0
+        _log.warning("capture: steps are taken one by one: %s", reason)
 
     def _take_over(self) -> None:
         """Load the state that replays have reached into the objects of the simulation."""
@@ -365,12 +408,34 @@ class CapturedLoop:
             n + self._periods * growth for n, growth in zip(self._counts, recording.counted, strict=True)
         ]
         numbers = recording.numbers_at(after, step, self.period)
-        self._state.load(after.with_leaves(_copies(after.tensors), numbers, counts))
+        tensors = [tensor.clone() for tensor in after.tensors]
+        self._state.load(after.with_leaves(tensors, numbers, counts))
         self._periods = 0
 
 
-def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
-    return [tensor.clone() for tensor in tensors]
+_NO_MEMORY = "there is no memory for a second copy of its state"
+
+
+def _copies(tensors: Sequence[Tensor]) -> list[Tensor] | None:
+    """Return copies; None: there is no memory for them."""
+    try:
+        return [tensor.clone() for tensor in tensors]
+    except torch.OutOfMemoryError:
+        return None
+
+
+def _copied(snapshot: Snapshot) -> Snapshot | None:
+    """Return a state in memory of its own; None: there is none."""
+    tensors = _copies(snapshot.tensors)
+    return None if tensors is None else snapshot.with_leaves(tensors, snapshot.numbers, snapshot.counts)
+
+
+def _reason(error: Exception) -> str:
+    """Return in a line why a period could not be recorded."""
+    if isinstance(error, NotRecordable):
+        return str(error)
+    line = (str(error) or type(error).__name__).splitlines()[0]
+    return f"they cannot be recorded: {type(error).__name__}: {line}"
 
 
 def _unshared(snapshot: Snapshot, others: Sequence[Tensor]) -> Snapshot:

@@ -41,12 +41,20 @@ class CudaGraphRecorder:
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):
                 work()
-        except RuntimeError as error:
+        except Exception as error:
             torch.cuda.set_stream(stream)  # a capture that fails leaves its own
-            line = (str(error) or type(error).__name__).splitlines()[0]
+            cause = _first(error)
+            line = (str(cause) or type(cause).__name__).splitlines()[0]
             raise NotRecordable(f"CUDA refuses to capture it: {line}") from error
         self._graph.replay()
 
     def replay(self) -> None:
         """Launch the graph."""
         self._graph.replay()
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return the error during whose handling others were raised: a capture that is broken off ends with one of its own."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error

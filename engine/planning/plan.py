@@ -16,7 +16,7 @@ from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.stacking import channel_stacks_of, channels_alone, stacks_of
-from antiphon.engine.capture.conditions import REFERENCE, obstacle_of, period_of
+from antiphon.engine.capture.conditions import OF_BACKENDS, obstacle_of, period_of
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
@@ -257,11 +257,19 @@ def plan(
         flop=costs.flop(),
         memory=memory_of(system, costs),
         period=period_of(system),
-        one_by_one=REFERENCE if picked == "reference" else obstacle_of(system),
+        one_by_one=OF_BACKENDS.get(picked) or obstacle_of(system) or _never_unobserved(scenario, system),
         sweep=system.sweep,
         activations=kept_activations(system, members, costs),
         installed=installed(torch.device(device)),
     )
+
+
+def _never_unobserved(scenario: Scenario, system: System) -> str | None:
+    """Return why no period passes without figures; None: some do."""
+    every, period = scenario.telemetry.every, period_of(system)
+    if every > period:
+        return None
+    return f"figures are taken in every period of its schedule (telemetry.every: {every}, a period: {period})"
 
 
 def _by_torch(

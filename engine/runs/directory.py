@@ -341,6 +341,8 @@ def facts_of(
     variants: Iterable[Scenario] = (),
 ) -> dict[str, Any]:
     """Return the content of run.json for a run that begins now, but for its template; `variants` is that of `advice`."""
+    from torch import get_float32_matmul_precision
+
     from antiphon.engine.planning.advice import advice
 
     return {
@@ -349,6 +351,7 @@ def facts_of(
         "steps": scenario.training.steps,
         "device": device,
         "dtype": dtype,
+        "matmul_precision": get_float32_matmul_precision(),
         "threads": threads,
         "backend": backend,
         "versions": _versions(),

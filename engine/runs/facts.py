@@ -72,6 +72,7 @@ class RunFacts(_Object):
     Attributes:
         steps: To be taken; `step`: taken.
         dtype: Of all floats, by torch's name.
+        matmul_precision: Of products of float32 matrices, by torch's name.
         threads: Of torch.
         exit: `running`, `done`, `stopped`, `failed`, `diverged`, …
         together: Seeds that shared the process.
@@ -86,6 +87,7 @@ class RunFacts(_Object):
     seconds: Seconds
     device: Word
     dtype: Literal["float32", "float64", "float16", "bfloat16"]
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
     threads: Annotated[int, Field(ge=1, le=1024)]
     backend: Word
     warnings: list[str]

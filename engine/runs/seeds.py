@@ -362,6 +362,8 @@ class MultiSeedRun:
         device, facts = chosen_device(request.device), {} if existing is None else existing.facts
         step = f"checkpoints/step-{self._steps[group[0]]:09d}"
         resumed = existing is not None and (existing.path / step / "state.json").exists()
+        if existing is not None:
+            torch.set_float32_matmul_precision(facts.get("matmul_precision", "highest"))
         replicas = Seeds(
             without_weights(request.scenario) if resumed else request.scenario,
             [self.requests[index].seed for index in group],

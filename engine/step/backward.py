@@ -103,15 +103,15 @@ class ObjectiveEvaluator:
 
     def _add(self, window_loss: WindowLoss, agent: Agent, tick: TickLoss) -> None:
         samples, score, present = constant(tick.losses), tick.score, tick.present
+        loss = tick.losses.sum() / self.system.batch
         if tick.derivative is None:
-            loss = tick.losses.sum() / self.system.batch
             window_loss.total = loss if window_loss.total is None else window_loss.total + loss
         else:
             window_loss.derivatives.append(tick.derivative)
         known = window_loss.by_agent.get(agent.name)
         window_loss.by_agent[agent.name] = samples if known is None else known + samples
         found = Losses(
-            agent.total(samples) / self.system.batch,
+            constant(loss).view(1) if len(agent.members) == 1 else agent.total(samples) / self.system.batch,
             agent.total(score),
             self.system.batch if present is None else agent.total(present),
         )

@@ -232,8 +232,8 @@ class MeanAccumulator:
             if known is None:
                 self._sums[names] = (losses.loss, losses.score, losses.count)
             else:
-                loss, score, count = known
-                self._sums[names] = (loss + losses.loss, score + losses.score, count + losses.count)
+                sums = torch._foreach_add(known[:2], [losses.loss, losses.score])
+                self._sums[names] = (sums[0], sums[1], known[2] + losses.count)
         self._figures.add(report.figures())
 
     def _stack(self, names: tuple[str, ...]) -> Sums | None:

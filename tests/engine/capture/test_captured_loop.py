@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from antiphon.engine.capture import loop as loop_module
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
-from antiphon.engine.capture.recorder import NotRecordable
+from antiphon.engine.capture.recorder import CudaGraphRecorder, NotRecordable
 from antiphon.engine.core import mailbox
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, ScenarioError
@@ -134,22 +136,124 @@ def test_what_is_baked_in_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_same(captured, plain)
 
 
-class Refusing(DispatchRecorder):
-    """A recorder that waits for the device in the middle."""
+class Failing(DispatchRecorder):
+    """A recorder whose work fails after so many operations: one that may not be captured, or exhausted memory."""
+
+    def __init__(self, error: Exception, after: int) -> None:
+        super().__init__()
+        self._error, self._after = error, after
 
     def record(self, work: Callable[[], None]) -> None:
-        super().record(work)
-        raise NotRecordable("it waits")
+        with _FailsAfter(self._error, self._after):
+            super().record(work)
 
 
-def test_what_cannot_be_recorded_is_taken_step_by_step() -> None:
-    loop = CapturedLoop(Refusing)
-    plain, captured = Simulation(ring(), seed=3), Simulation(ring(), seed=3, capture=loop)
+class _FailsAfter(TorchDispatchMode):
+    def __init__(self, error: Exception, after: int) -> None:
+        super().__init__()
+        self._error, self._left = error, after
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, arguments: Any = (), settings: Any = None
+    ) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise self._error
+        return operation(*arguments, **(settings or {}))
+
+
+FAILURES: dict[str, tuple[Exception, str]] = {
+    "refused": (NotRecordable("it waits for the device"), "it waits for the device"),
+    "cuda": (
+        RuntimeError("operation not permitted when stream is capturing\nCUDA kernel errors might be"),
+        "they cannot be recorded: RuntimeError: operation not permitted when stream is capturing",
+    ),
+    "memory": (
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        "they cannot be recorded: OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
+    ),
+    "python": (AssertionError(), "they cannot be recorded: AssertionError: AssertionError"),
+}
+
+
+@pytest.mark.parametrize("name", ["ring-of-many", "two-timescales", "hyperplane"])
+@pytest.mark.parametrize(("failure", "after"), [("refused", 0), ("cuda", 3), ("memory", 60), ("python", 150)])
+def test_a_recording_that_fails_leaves_the_state_of_steps_and_one_warning(
+    name: str, failure: str, after: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    error, reason = FAILURES[failure]
+    loop = CapturedLoop(lambda: Failing(error, after))
+    plain, captured = (
+        Simulation(resolved(name, {"steps": 300}), seed=3, capture=how) for how in (None, loop)
+    )
+    plain.backend.check_later()  # as on a GPU
+    for simulation in (plain, captured):
+        simulation.run(70)
+    assert loop.obstacle == reason
+    assert loop.replayed == 0
+    assert caplog.messages == [f"capture: steps are taken one by one: {reason}"]
+    assert_same(captured, plain)
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_without_memory_for_a_second_copy_of_the_state_steps_are_taken_one_by_one(
+    at: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each place where a period that is computed both ways needs it: before, and twice after; two periods are."""
+    copies, calls = loop_module._copies, iter(range(100))
+    monkeypatch.setattr(
+        loop_module, "_copies", lambda tensors: None if next(calls) == at else copies(tensors)
+    )
+    plain, (captured, loop) = Simulation(ring(), seed=3), simulation_of(ring())
     for simulation in (plain, captured):
         simulation.run(40)
-    assert loop.obstacle == "it waits"
-    assert loop.replayed == 0
+    assert loop.obstacle == "there is no memory for a second copy of its state"
+    assert len(caplog.messages) == 1
     assert_same(captured, plain)
+
+
+def test_memory_that_a_device_refuses_for_copies_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(tensor: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(torch.Tensor, "clone", refuse)
+    assert loop_module._copies([torch.zeros(1)]) is None
+
+
+class BrokenGraph:
+    """A CUDA graph's capture, which an operation breaks off; its end then fails too."""
+
+    def __init__(self, graph: object) -> None:
+        pass
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+
+def test_what_breaks_a_cuda_graph_off_is_the_reason_and_the_stream_is_put_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    streams: list[object] = []
+    for name, instead in {
+        "synchronize": lambda: None,
+        "current_stream": lambda: "before",
+        "set_stream": streams.append,
+        "CUDAGraph": object,
+        "graph": BrokenGraph,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, instead)
+
+    def work() -> None:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    with pytest.raises(
+        NotRecordable, match=r"^CUDA refuses to capture it: operation not permitted when stream is capturing$"
+    ):
+        CudaGraphRecorder().record(work)
+    assert streams == ["before"]
 
 
 def test_a_run_that_is_stopped_within_a_period_is_at_its_end() -> None:
@@ -172,15 +276,15 @@ def test_every_step_that_somebody_reads_is_taken_by_itself() -> None:
     assert loop.replayed == 0
 
 
-def test_capture_is_for_a_gpu_and_has_to_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_capture_is_the_default_on_a_gpu_and_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = torch.device("cuda")
-    monkeypatch.setattr("antiphon.engine.capture.loop.CudaGraphRecorder", DispatchRecorder)
+    assert isinstance(captured_loop(gpu, "cohort", None), CapturedLoop)
+    assert isinstance(captured_loop(gpu, "cohort", capture=True), CapturedLoop)
+    assert captured_loop(gpu, "cohort", capture=False) is None
+    for device, backend in ((torch.device("cpu"), "cohort"), (gpu, "reference"), (gpu, "native")):
+        assert captured_loop(device, backend, None) is None
+    monkeypatch.setenv("ANTIPHON_CAPTURE", "0")
     assert captured_loop(gpu, "cohort", None) is None
     assert isinstance(captured_loop(gpu, "cohort", capture=True), CapturedLoop)
-    monkeypatch.setenv("ANTIPHON_CAPTURE", "1")
-    assert isinstance(captured_loop(gpu, "cohort", None), CapturedLoop)
-    assert captured_loop(gpu, "cohort", capture=False) is None
-    for device, backend in ((torch.device("cpu"), "cohort"), (gpu, "reference")):
-        assert captured_loop(device, backend, None) is None
     with pytest.raises(ScenarioError, match="capture: True on cpu"):
         Simulation(ring(), capture=True)

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from antiphon.engine.build.builder import build_to_look, outline
 from antiphon.engine.build.stacking import stack
+from antiphon.engine.capture.conditions import OF_BACKENDS
 from antiphon.engine.planning import plan as plans
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.engine.planning.memory_estimate import memory_of
@@ -166,6 +167,17 @@ def test_the_backend_that_was_asked_for_is_named_as_such() -> None:
 
 
 # --- waves -----------------------------------------------------------------------------------------------
+
+
+def test_why_a_gpu_takes_steps_one_by_one_is_in_the_plan() -> None:
+    scenario = ring(4)
+    assert plan(scenario).one_by_one is None
+    for backend, reason in OF_BACKENDS.items():
+        assert plan(scenario, backend=backend).one_by_one == reason
+    often = scenario.model_copy(update={"telemetry": scenario.telemetry.model_copy(update={"every": 1})})
+    assert plan(often).one_by_one == (
+        "figures are taken in every period of its schedule (telemetry.every: 1, a period: 1)"
+    )
 
 
 def test_a_chain_that_would_gain_by_a_delay_is_told_so() -> None:

@@ -52,6 +52,7 @@ def changed(path: Path, **values: Any) -> None:
         *({"steps": value} for value in (-1, 10**30, "6", None)),
         *({"seconds": value} for value in (-1, 1e300, "x", None)),
         {"dtype": "int8"},
+        {"matmul_precision": "low"},
         {"warnings": [1]},
         {"values": []},
         {"command": "x"},

@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,24 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         simulation.save(folder / "start")
         simulation.run()
     return folder / "run", folder / "start"
+
+
+@pytest.fixture
+def _precision() -> Iterator[None]:
+    yield
+    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.usefixtures("_precision")
+def test_torchs_precision_of_matrix_products_is_recorded_and_resumed_with(tmp_path: Path) -> None:
+    for precision in ("high", "highest"):
+        torch.set_float32_matmul_precision(precision)
+        with Simulation(own(), logdir=tmp_path / precision, checkpoint_every=10) as simulation:
+            simulation.run(10)
+        assert RunDirectory.open(tmp_path / precision).facts["matmul_precision"] == precision
+    for precision in ("high", "highest"):
+        with Simulation.resume(tmp_path / precision, own()):
+            assert torch.get_float32_matmul_precision() == precision
 
 
 # --- interrupted and resumed ------------------------------------------------------------------------------
