@@ -261,6 +261,11 @@ static double largest(const T* x, int64_t count) {
   return double(found);
 }
 
+// The larger of two magnitudes; not finite where one of them is not.
+static inline double larger(double one, double other) {
+  return one < HUGE_VAL && other < HUGE_VAL ? std::max(one, other) : HUGE_VAL;
+}
+
 // --- layers --------------------------------------------------------------------------------------------------------------
 
 template <typename T>
@@ -450,9 +455,8 @@ static double backward(const Stack<T>& stack, int64_t n, bool last, Work<T>& wor
   T* sums = held(work.back, space * (count + 1));  // gradients of the layers' outputs, and of the input
   work.reached.assign(count + 1, 0);
   work.magnitudes.assign(count + 1, -1);
-  const Rows<T> x = input_of(stack, n, work);
   double bound = 0;
-  const auto note = [&bound](double value) { bound = value < HUGE_VAL ? std::max(bound, value) : HUGE_VAL; };
+  const auto note = [&bound](double value) { bound = larger(bound, value); };
   for (int64_t l = count - 1; l >= 0; l--) {
     const Layer& layer = stack.layers[l];
     const Tensors<T>& t = stack.tensors[l];
@@ -473,8 +477,11 @@ static double backward(const Stack<T>& stack, int64_t n, bool last, Work<T>& wor
     const int64_t to = layer.source < 0 ? count : layer.source;
     double& read = work.magnitudes[to];
     if (read < 0) {
-      const Rows<T> own = read_by(layer, stack, x, n);
-      read = largest(own.data, rows * own.ld);
+      read = 0;
+      if (layer.source >= 0) read = largest(stack.tensors[layer.source].output + n * rows * in, rows * in);
+      for (const Block<T>& block : stack.blocks)
+        for (int64_t slot = 0; slot < block.slots && layer.source < 0; slot++)
+          read = larger(read, largest(block.data + block.at(n, slot), rows * block.columns));
     }
     const double most = largest(dy, size);
     note(most * double(rows));

@@ -79,6 +79,48 @@ def test_random_rings_agree_in_float64(seed: int) -> None:
         assert not list(differences(facts(one), facts(other)))
 
 
+OBJECTIVES: list[Document] = [
+    {"kind": "classification", "target": "label"},
+    {"kind": "classification", "target": "label", "weight": 0.3},
+    {"kind": "regression", "target": "aim"},
+    {"kind": "regression", "target": "goal", "weight": 2.0},
+    {"kind": "coding", "target": "label"},  # torch differentiates it
+]
+
+
+@compiled
+@pytest.mark.parametrize("gaps", [0.0, 0.4])
+@pytest.mark.parametrize(
+    "objective", OBJECTIVES, ids=lambda one: f"{one['kind']}-{one['target']}-{one.get('weight', 1)}"
+)
+def test_objectives_agree(objective: Document, gaps: float) -> None:
+    """With targets that some environments lack, and in some steps all."""
+    document = ring(3, agent={"network": MLP, "objective": objective}, env=Play(gaps=gaps))
+    one, other = (made(document, backend) for backend in ("cohort", "native"))
+    assert taken(other)
+    for _ in range(8):
+        assert not list(differences(one.step(), other.step()))
+    assert not list(differences(facts(one), facts(other)))
+
+
+@compiled
+@pytest.mark.parametrize("fan_in", ["concat", "sum", "mean"])
+@pytest.mark.parametrize("observes", [["x"], ["x", "y"], []], ids=str)
+def test_inputs_agree(fan_in: str, observes: list[str]) -> None:
+    """Of agents that read two channels each, beside what they observe."""
+    document = ring(4, agent={"network": MLP, "observes": observes, "fan_in": fan_in})
+    names = list(document["agents"])
+    document["channels"] += [
+        {**document["channels"][0], "from": name, "to": names[i - 1], "key": "back"}
+        for i, name in enumerate(names)
+    ]
+    one, other = (made(document, backend) for backend in ("cohort", "native"))
+    assert taken(other)
+    for _ in range(6):
+        assert not list(differences(one.step(), other.step()))
+    assert not list(differences(facts(one), facts(other)))
+
+
 @compiled
 @pytest.mark.parametrize("seed", range(4))
 def test_random_rings_agree_in_float32(seed: int) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from antiphon.nets.layers import EPSILON, normalise
 from antiphon.nets.native.library import why_absent
+from antiphon.nets.native.losses import squared_error
 from antiphon.nets.native.mlp import Block, Evaluation, Layer, StackedMlp
 from antiphon.nets.optimisers import StackedOptimiser
 
@@ -233,9 +234,14 @@ def test_the_same_bits_with_any_number_of_threads_and_networks() -> None:
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            evaluation = case.evaluation()
-            evaluation.backward(case.given, case.wanted)
-            found.append([*evaluation.outputs, *evaluation.gradients()])
+            own = [p.clone() for p in case.parameters]
+            evaluation = StackedMlp(case.layers, own)(case.blocks, case.rows, case.statistics)
+            back, _ = evaluation.backward(case.given, case.wanted)
+            gradients = evaluation.gradients()
+            evaluation.step(StackedOptimiser("adam", own), 0.01, None)
+            lost = squared_error(evaluation.outputs[-1], torch.ones_like(evaluation.outputs[-1]), 1.0, 1.0)
+            returned = [gradient for gradient in back if gradient is not None]
+            found.append([*evaluation.outputs, *gradients, *own, *lost, *returned])
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
