@@ -97,9 +97,10 @@ class BaseSimulation:
         self._env = make_environment(scenario, self.device, dtype, scenario.training.batch)
         try:
             self.memory_guard = MemoryGuard(scenario, self._env.description, self.device, dtype)
-            self.memory_guard.check()
-            with self.memory_guard, uncollected():
-                self._start(seed)
+            with uncollected(kept=True):
+                self.memory_guard.check()
+                with self.memory_guard:
+                    self._start(seed)
             if scenario.telemetry.value is not None:
                 self._env.state_dict()  # forks need it: an environment without one is refused now, not in mid-run
         except BaseException:

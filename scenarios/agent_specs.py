@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
-from antiphon.extensions import Catalogue, name_of
+from antiphon.extensions import Catalogue, is_built_in, name_of
 from antiphon.scenarios.problems import DocumentError, show_value
 from antiphon.scenarios.spec import (
     Acts,
@@ -322,8 +322,10 @@ class AgentSpec(Spec):
     @property
     def aggregation(self) -> FanInSpec | None:
         """What joins its messages by an aggregation of its own; None: `concat`, `sum` or `mean`."""
-        fan_in = self.fan_in if isinstance(self.fan_in, FanInSpec) else FanInSpec(kind=self.fan_in)
-        return fan_in if fan_in.own else None
+        fan_in = self.fan_in
+        if is_built_in("aggregation", fan_in.kind if isinstance(fan_in, FanInSpec) else fan_in):
+            return None  # of most agents: it is asked several times of each, and a spec would be validated each time
+        return fan_in if isinstance(fan_in, FanInSpec) else FanInSpec(kind=fan_in)
 
     @property
     def layers(self) -> NetworkSpec | None:

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, ConfigDict, ValidationInfo, model_validator
 
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
+from antiphon.nets.memory import uncollected
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
 from antiphon.scenarios.channel_specs import OWN_TARGET, UNRETURNED, ChannelSpec
 from antiphon.scenarios.checks import AGE, check
@@ -286,11 +287,12 @@ class Scenario(Spec):
             ScenarioError: The graph is undirected, or something in it is not accepted.
         """
         own = [name for name in cls.model_fields if name not in ("agents", "channels")]
-        document = document_of(graph, fields, own)
-        try:
-            return cls.model_validate(document)
-        except DocumentError as error:
-            raise named_by_ends(error, document["channels"]) from None
+        with uncollected(kept=True):
+            document = document_of(graph, fields, own)
+            try:
+                return cls.model_validate(document)
+            except DocumentError as error:
+                raise named_by_ends(error, document["channels"]) from None
 
     @cached_property
     def _inputs(self) -> dict[str, tuple[ChannelSpec, ...]]:

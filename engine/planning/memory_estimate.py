@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -33,6 +33,8 @@ __all__ = [
     "memory_of",
     "slots",
 ]
+
+_Part = TypeVar("_Part")
 
 _FILLED = 0.9
 """A scenario that needs more than this share of all the memory is not begun."""
@@ -134,15 +136,24 @@ def memory_of(
     channels = [channel for agent in system.agents.values() for channel in agent.channels]
     models = [model for channel in channels for model in channel.models]
     return MemoryEstimate(
-        parameters=sum(_size(learner.parameters.values(), learner.buffers.values()) for learner in learners),
-        optimiser=sum(_size(learner.optimiser.expected()) for learner in learners),
-        predictors=sum(
-            _size(m.parameters.values(), m.buffers.values(), m.optimiser.expected()) for m in models
+        parameters=_total(learners, lambda one: _size(one.parameters.values(), one.buffers.values())),
+        optimiser=_total(learners, lambda one: _size(one.optimiser.expected())),
+        predictors=_total(
+            models, lambda m: _size(m.parameters.values(), m.buffers.values(), m.optimiser.expected())
         ),
-        gradients=sum(_size(one.trainable) for one in (*learners, *models)),
-        messages=sum(_messages(system, channel) for channel in channels),
+        gradients=_total((*learners, *models), lambda one: _size(one.trainable)),
+        messages=_total(channels, lambda channel: _messages(system, channel)),
         activations=most_kept(system, costs),
     )
+
+
+def _total(parts: Collection[_Part], size: Callable[[_Part], int]) -> int:
+    """Sum of the sizes of parts; of kinds (`build_kinds`) one stands for many, and its size is found once."""
+    sizes: dict[int, int] = {}
+    for part in parts:
+        if id(part) not in sizes:
+            sizes[id(part)] = size(part)
+    return sum(sizes[id(part)] for part in parts)
 
 
 def _size(*tensors: Iterable[Tensor]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import mmap
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from antiphon.nets import memory
-from antiphon.nets.memory import give_back, keep_memory, zero_pages
+from antiphon.nets.memory import give_back, keep_memory, uncollected, zero_pages
 
 ROOT = Path(__file__).parents[3]
 LINUX = sys.platform.startswith("linux")
@@ -152,3 +153,23 @@ def test_zero_pages_take_memory_once_they_are_written_to() -> None:
     pages[: size // 2] = b"x" * (size // 2)
     assert resident() - before > size // 4
     assert pages[size // 2 : size // 2 + 64] == bytes(64)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_what_is_kept_is_old_at_once(kept: bool) -> None:
+    gc.unfreeze()  # what the tests have frozen (conftest.py)
+    try:
+        with uncollected(kept=kept):
+            assert not gc.isenabled()
+            made = [[i] for i in range(10)]
+        assert gc.isenabled()
+        assert any(one is made for one in gc.get_objects(generation=2)) is kept
+        assert gc.get_freeze_count() == 0
+    finally:
+        gc.freeze()
+
+
+def test_what_a_program_has_frozen_stays_so() -> None:
+    with uncollected(kept=True):
+        pass
+    assert gc.get_freeze_count()  # conftest.py
