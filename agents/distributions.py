@@ -15,7 +15,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.errors import ScenarioError
 
 __all__ = ["Categorical", "Distribution", "Gaussian", "MultiCategorical", "distribution_of"]

@@ -26,7 +26,7 @@ from antiphon.agents.distributions import (
     distribution_of,
 )
 from antiphon.agents.objectives import Objective
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.errors import ScenarioError
 
 __all__ = [

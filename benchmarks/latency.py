@@ -104,7 +104,7 @@ def summary(rates: Sequence[Sequence[float]], delay: int) -> dict[str, Any]:
 
 def measure(nodes: TwoNodes, delay: int, work: float, arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of one delay, and one time of a step in milliseconds."""
-    from antiphon.engine.cluster.ray_parts import RayParts
+    from antiphon.engine.ray.ray_parts import RayParts
 
     size = arguments.agents, arguments.batch, delay
     every = max(1, delay // 2)  # as `run` has it
@@ -148,7 +148,7 @@ def measure_all(arguments: argparse.Namespace) -> dict[str, Any]:
         NetworkError: There are no namespaces or nodes.
         RunError: Ray's parts fail.
     """
-    from antiphon.engine.cluster.ray_cluster import open_cluster
+    from antiphon.engine.ray.ray_cluster import open_cluster
 
     rows = []
     with TwoNodes() as nodes:

@@ -6,7 +6,7 @@ and `wall_ratio` the same of wall-clock time. Exchanges are in the CPU time.
 
 - `--transport local`: all parts in this process, one after the other, exchanges pickled and unpickled as between processes.
   There is no wall-clock time to compare.
-- `--transport ray`: each part a process (`antiphon.engine.cluster`), whose CPU time is what the operating system says of it, with
+- `--transport ray`: each part a process (`antiphon.engine.ray`), whose CPU time is what the operating system says of it, with
   all threads of Ray in it. `load` is the machine's while the turns ran: with others at work, or less than two free
   processors, wall-clock time says nothing.
 
@@ -94,7 +94,7 @@ class OnRay:
     def __init__(
         self, make: Callable[[int], Part], placement: Mapping[str, int], every: int, folder: str
     ) -> None:
-        from antiphon.engine.cluster.ray_parts import RayParts
+        from antiphon.engine.ray.ray_parts import RayParts
 
         self.parts = RayParts(make, merge_states, placement, every=every, checkpoint_every=10**9)
         self._at = 0

@@ -100,7 +100,7 @@ def predicted(mode: str, delay: int, step_seconds: Sequence[float], latency: flo
 
 def measure(nodes: TwoNodes, mode: str, delay: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Return a row of each cluster for a case."""
-    from antiphon.engine.cluster.ray_parts import RayParts
+    from antiphon.engine.ray.ray_parts import RayParts
 
     steps = 8 * max(1, round(arguments.seconds * 1e3 / max(arguments.work, 5.0) / 8))
     latencies = {"two-processes": 0.0, "two-namespaces": arguments.latency / 1e3}
@@ -156,7 +156,7 @@ def measure_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         NetworkError: There are no namespaces or nodes.
         RunError: Ray's parts fail.
     """
-    from antiphon.engine.cluster.ray_cluster import open_cluster
+    from antiphon.engine.ray.ray_cluster import open_cluster
 
     with TwoNodes() as nodes, open_cluster(nodes.address):
         nodes.wait_for_nodes()

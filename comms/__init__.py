@@ -34,7 +34,7 @@ of the step. Delay, clocks and lossy links are the simulator's.
 """
 
 from antiphon.comms.alignment import alignment
-from antiphon.comms.credit import Injection, backward
+from antiphon.comms.backward_requests import Injection, backward
 from antiphon.comms.links import Link, join
 from antiphon.comms.standalone import Channel, learn
 from antiphon.comms.synthetic_gradients import (

@@ -13,7 +13,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.comms.heads import head_of, output_shape
 from antiphon.comms.model import ContextSpec, Numbers
 from antiphon.comms.synthetic_gradients import Example, LocalGradient

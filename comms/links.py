@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.nets.native.mlp import Block
 from antiphon.nets.random import normal, normal_many, seed_for, uniform, uniform_many
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.nets.layers import initial_linear, initial_norm, layer, linear, norm_buffers
 from antiphon.nets.trained_parameters import TrainedParameters
 

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.comms.model import Model, Numbers
 from antiphon.comms.sites import SiteGradient, SiteInput, Sites
 from antiphon.comms.synthetic_gradients import (

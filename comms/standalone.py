@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.alignment import alignment
-from antiphon.comms.credit import Injection, as_leaf, backward, constant, value_of
+from antiphon.comms.backward_requests import Injection, as_leaf, backward, constant, value_of
 from antiphon.comms.heads import Reconstruction
 from antiphon.comms.model import ContextSpec, encode
 from antiphon.comms.modules import predictor_class, predictor_of

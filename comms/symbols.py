@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.nets.random import normal_many, uniform_many
 
 __all__ = ["GaussianSampler", "MessageSampler", "SymbolSampler"]

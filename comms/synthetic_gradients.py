@@ -21,7 +21,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from antiphon.comms.credit import as_leaf, constant
+from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.heads import HeadModel
 from antiphon.comms.model import ContextSpec, Model, Numbers
 from antiphon.errors import ScenarioError

@@ -14,7 +14,7 @@ from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import OBJECTIVE, Head
 from antiphon.agents.objectives import objective_of
 from antiphon.agents.policies import POLICY_FIELDS
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.modules import input_of, predictor_class, predictor_of
 from antiphon.comms.sites import SiteGradient, SiteInput

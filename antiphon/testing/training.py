@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.envs.copying import CurriculumRule, rule_of
 from antiphon.extensions import key_of, made, name_of
 from antiphon.nets.schedules import OwnSchedule

@@ -27,7 +27,7 @@ from antiphon.engine.build.kinds import Kinds
 from antiphon.engine.build.learning_groups import group_agents, windows_of
 from antiphon.engine.build.policies import policy_goal
 from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, memories, objective_in, resolve
-from antiphon.engine.build.ties import tie_parameters
+from antiphon.engine.build.tied_values import tie_parameters
 from antiphon.engine.core.agent import Agent, Goal
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Clock, EpisodeWindows, Schedule

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from antiphon.agents.distributions import Distribution
 from antiphon.agents.network import OBJECTIVE, STATE, Tensors
-from antiphon.comms.credit import Outliers
+from antiphon.comms.backward_requests import Outliers
 from antiphon.comms.feedback import DirectFeedback
 from antiphon.comms.links import Link
 from antiphon.comms.model import ContextSpec

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from antiphon.agents.learner import StackedLearner
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
-from antiphon.comms.credit import BundledOutliers, Outliers
+from antiphon.comms.backward_requests import BundledOutliers, Outliers
 from antiphon.comms.links import (
     REDUCED,
     FanIn,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner, StackedLearner
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.comms.stacked import StackedModels
 from antiphon.engine.core.records import StepSignals
 from antiphon.engine.state.state_dict import load_messages, messages

@@ -21,7 +21,7 @@ from antiphon.nets.schedules import Rate
 
 if TYPE_CHECKING:  # what may be plugged into a channel
     from antiphon.agents.network import Tensors
-    from antiphon.comms.credit import Outliers
+    from antiphon.comms.backward_requests import Outliers
     from antiphon.comms.feedback import DirectFeedback
     from antiphon.comms.model import ContextSpec
     from antiphon.comms.symbols import MessageSampler

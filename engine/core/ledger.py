@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from antiphon.comms.credit import as_leaf, value_of
+from antiphon.comms.backward_requests import as_leaf, value_of
 from antiphon.comms.links import Link
 from antiphon.comms.synthetic_gradients import ReturnedAction
 from antiphon.engine.core.clock import Clock, Sends, Windows, uses_of

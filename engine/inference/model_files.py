@@ -20,7 +20,7 @@ from torch import Tensor, fx
 
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import STATE
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.export import agent_module, argument_names, export, observed

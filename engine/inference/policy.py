@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.engine.core.agent import AGE
 from antiphon.engine.core.records import EpisodeEnds, StepSignals
 from antiphon.engine.core.system import System

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.alignment import alignment
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.comms.symbols import SymbolSampler
 from antiphon.comms.synthetic_gradients import newest_returned
 from antiphon.engine.base_simulation import BaseSimulation

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.export import agent_module

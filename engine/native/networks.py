@@ -16,7 +16,7 @@ from torch import Tensor
 from antiphon.agents.feedforward import Mlp
 from antiphon.agents.learner import Learner, StackedLearner
 from antiphon.agents.network import HIDDEN, Tensors
-from antiphon.comms.credit import as_leaf, constant, gradients_of
+from antiphon.comms.backward_requests import as_leaf, constant, gradients_of
 from antiphon.comms.links import StackedFanIn
 from antiphon.comms.stacked import StackedModels
 from antiphon.engine.core.agent import Agent

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import Record, StepSignals

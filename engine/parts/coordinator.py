@@ -280,6 +280,6 @@ def ray_parts(*arguments: Any, **how: Any) -> Parts:
         raise RunError(
             "--backend ray: Ray is not installed; pip install 'antiphon[ray]', or use --backend cohort"
         )
-    from antiphon.engine.cluster.ray_parts import RayParts
+    from antiphon.engine.ray.ray_parts import RayParts
 
     return RayParts(*arguments, **how)

@@ -9,7 +9,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.records import Action, AgentTick
 from antiphon.engine.core.system import System

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
 from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory, trajectory_of
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.engine.core.agent import COSINE, Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.masks import mask_fill_zero

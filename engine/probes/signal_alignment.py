@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.alignment import alignment
-from antiphon.comms.credit import as_leaf, clipped
+from antiphon.comms.backward_requests import as_leaf, clipped
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.masks import mask_fill_zero, mask_not
 from antiphon.engine.core.system import System

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.alignment import alignment
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.environment import EnvironmentRunner

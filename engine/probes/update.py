@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from antiphon.comms.credit import as_leaf
+from antiphon.comms.backward_requests import as_leaf
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.ties import sum_tied
 from antiphon.engine.probes.truth import DifferentiableRollout, look_ahead

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import AUXILIARY_PORT, Tensors
-from antiphon.comms.credit import clipped
+from antiphon.comms.backward_requests import clipped
 from antiphon.comms.synthetic_gradients import ReturnedAction
 from antiphon.engine.reference.forward import replay
 from antiphon.engine.reference.ledger import mask_fill_zero

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.comms.credit import as_leaf
+from antiphon.comms.backward_requests import as_leaf
 from antiphon.engine.reference.records import AgentTick, Consumption, MessageRecord, Read, StepSignals, Tape
 from antiphon.engine.reference.state import Optimizer, State
 from antiphon.nets.torch_optimisers import TorchOptimiser

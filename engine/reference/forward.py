@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import STATE, VALUE, Tensors
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.comms.links import combine_reads, join
 from antiphon.engine.reference.ledger import mask_fill_zero
 from antiphon.engine.reference.predictors import context_of

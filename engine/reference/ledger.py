@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from antiphon.comms.credit import as_leaf, value_of
+from antiphon.comms.backward_requests import as_leaf, value_of
 from antiphon.engine.reference.records import Consumption, Delivery, EnvMask, MessageRecord, StepSignals
 from antiphon.errors import EngineError
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.engine.reference.ledger import mask_fill_zero
 from antiphon.engine.reference.policies import policy_window
 from antiphon.engine.reference.records import AgentLoss, AgentTick, EnvMask, Tape, WindowLoss

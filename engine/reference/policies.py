@@ -13,7 +13,7 @@ from torch.nn.functional import cosine_similarity
 
 from antiphon.agents.network import OBJECTIVE, VALUE
 from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory, trajectory_of
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.engine.reference.forward import replay
 from antiphon.engine.reference.ledger import mask_fill_zero
 from antiphon.engine.reference.records import AgentTick, GroupUpdate, PolicyWindow, StepSignals, Tape

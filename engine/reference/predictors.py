@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.comms.model import encode
 from antiphon.comms.synthetic_gradients import Example, newest_returned
 from antiphon.engine.reference.ledger import mask_fill_zero

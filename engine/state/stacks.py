@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.comms.credit import BundledOutliers, constant
+from antiphon.comms.backward_requests import BundledOutliers, constant
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import GradientLedger

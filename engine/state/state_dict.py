@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from antiphon.comms.credit import as_leaf
+from antiphon.comms.backward_requests import as_leaf
 from antiphon.engine.core.mailbox import Mailbox
 from antiphon.engine.core.records import (
     AgentTick,

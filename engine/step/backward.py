@@ -8,7 +8,7 @@ gradients of parameters wait for the update, those of received messages are book
     credit       what the sender learns from about a message: its prediction, mixed with what has come back (`trace`), or
                  its delta (`delayed`)
     injection    credit as it is put on the message in the sender's backward pass: shortened (`clip`), masked; `scale` and
-                 `discount` weigh it; autograd gets it in `backward_all` (comms/credit.py)
+                 `discount` weigh it; autograd gets it in `backward_all` (comms/backward_requests.py)
 
 An agent takes an optimiser step only where a gradient reaches it. The members of a stack share one gradient tensor, so
 this follows from where signals were injected, where objectives had a target, and what the window passed on (`reached`).
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE
-from antiphon.comms.credit import BackwardRequest, Injection, backward_all, clipped, constant
+from antiphon.comms.backward_requests import BackwardRequest, Injection, backward_all, clipped, constant
 from antiphon.comms.synthetic_gradients import ReturnedAction
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel

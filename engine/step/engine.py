@@ -34,10 +34,10 @@ from antiphon.engine.native.networks import native_networks
 from antiphon.engine.step.backward import BackwardPass, ObjectiveEvaluator, reached, reached_alone
 from antiphon.engine.step.forward import ForwardPass
 from antiphon.engine.step.further_passes import FurtherPasses
+from antiphon.engine.step.lambda_returns import LambdaReturns
 from antiphon.engine.step.predictors import PredictorTrainer
-from antiphon.engine.step.returns import LambdaReturns
 from antiphon.engine.step.sweep import SweepOrder
-from antiphon.engine.step.ties import TiedGradients
+from antiphon.engine.step.tied_gradients import TiedGradients
 from antiphon.nets.memory import keep_memory
 from antiphon.nets.native.mlp import KernelGradients
 from antiphon.nets.optimisers import step_all

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import STATE, VALUE
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.comms.links import combine_reads
 from antiphon.engine.core.agent import AGE, Agent
 from antiphon.engine.core.channel import Channel

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from antiphon.comms.credit import BackwardRequest, backward_all
+from antiphon.comms.backward_requests import BackwardRequest, backward_all
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.masks import mask_fill_zero, mask_not
 from antiphon.engine.core.system import Stacked

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.comms.stacked import StackedModels, gradients_all, predict_all
 from antiphon.comms.synthetic_gradients import Example, Learned, Predictor, newest_returned
 from antiphon.engine.core.channel import Channel
@@ -22,7 +22,7 @@ from antiphon.nets.optimisers import Skip, step_all
 from antiphon.nets.step_numbers import stamp_number
 
 if TYPE_CHECKING:
-    from antiphon.comms.credit import Outliers
+    from antiphon.comms.backward_requests import Outliers
 
 __all__ = ["PredictorTrainer"]
 

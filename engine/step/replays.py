@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import STATE, VALUE, Tensors
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.masks import EnvMask, mask_fill_zero

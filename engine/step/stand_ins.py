@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from antiphon.comms.credit import constant
+from antiphon.comms.backward_requests import constant
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.masks import EnvMask, mask_and, mask_not, mask_or
 from antiphon.engine.core.records import Delivery, Record

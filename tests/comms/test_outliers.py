@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.comms.credit import BundledOutliers, Outliers
+from antiphon.comms.backward_requests import BundledOutliers, Outliers
 
 
 def of_lengths(*lengths: float) -> Tensor:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.agents import OBJECTIVE, Head, Mlp, Transport
-from antiphon.comms.credit import value_of
+from antiphon.comms.backward_requests import value_of
 from antiphon.comms.feedback import DirectFeedback
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.synthetic_gradients import PREDICTORS, Example, Predictor

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antiphon.comms.credit import value_of
+from antiphon.comms.backward_requests import value_of
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.records import AgentTick, Record, StepSignals, Tape
 from antiphon.engine.simulation import Simulation

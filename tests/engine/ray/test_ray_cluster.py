@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from antiphon.engine.cluster import ray_cluster
-from antiphon.engine.cluster.ray_cluster import RayCluster, check_versions, versions
+from antiphon.engine.ray import ray_cluster
+from antiphon.engine.ray.ray_cluster import RayCluster, check_versions, versions
 from antiphon.errors import RunError
 from tests.commands import Commands
-from tests.engine.cluster.marks import needs_ray
-from tests.engine.cluster.processes import children_of, survivors
-from tests.engine.cluster.runs import LOOPBACK
 from tests.engine.parts.rings import document
+from tests.engine.ray.marks import needs_ray
+from tests.engine.ray.processes import children_of, survivors
+from tests.engine.ray.runs import LOOPBACK
 
 TOKEN = "0123456789abcdef" * 4
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.records import LearningGroup, Tape
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.returns import LambdaReturns
+from antiphon.engine.step.lambda_returns import LambdaReturns
 from tests.engine.recurring import GOAL, LINEAR, STATE, make, played
 
 SPAN = 3

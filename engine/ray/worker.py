@@ -16,10 +16,10 @@ from typing import Any, Protocol
 
 import torch
 
-from antiphon.engine.cluster.exchanges import Inbox, Outbox
 from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.free_boundary import packed, unpacked
 from antiphon.engine.parts.part import Part
+from antiphon.engine.ray.exchanges import Inbox, Outbox
 from antiphon.engine.state.checkpoint import from_bytes, to_bytes
 from antiphon.errors import (
     AntiphonError,

@@ -17,18 +17,18 @@ from typing import Any
 
 import pytest
 
-from antiphon.engine.cluster import ray_parts as ray_parts_module
-from antiphon.engine.cluster.ray_cluster import RayCluster, open_cluster
-from antiphon.engine.cluster.ray_parts import RayParts
 from antiphon.engine.parts.part import Part, merge_states
+from antiphon.engine.ray import ray_parts as ray_parts_module
+from antiphon.engine.ray.ray_cluster import RayCluster, open_cluster
+from antiphon.engine.ray.ray_parts import RayParts
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state.checkpoint import to_bytes
 from antiphon.errors import DivergenceError, RunError
-from tests.engine.cluster.fake_parts import FakePart, merge, uncut
-from tests.engine.cluster.marks import needs_ray_all
-from tests.engine.cluster.processes import LOOPBACK, children_of, listening
 from tests.engine.parts.lockstep import ring
 from tests.engine.parts.test_part import differences
+from tests.engine.ray.fake_parts import FakePart, merge, uncut
+from tests.engine.ray.marks import needs_ray_all
+from tests.engine.ray.processes import LOOPBACK, children_of, listening
 
 pytestmark = needs_ray_all
 
@@ -159,7 +159,7 @@ def test_a_divergence_is_raised_and_the_parts_go_on_from_another_state(parts: Ra
 
 
 def test_parts_that_stand_still_are_one_line(parts: RayParts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("antiphon.engine.cluster.records._LOOK", 0.1)
+    monkeypatch.setattr("antiphon.engine.ray.records._LOOK", 0.1)
     monkeypatch.setattr(ray_parts_module, "_ANSWERED_WITHIN", 0.1)
     monkeypatch.setattr(ray_parts_module, "_STEPPED_WITHIN", 1.0)
     parts.scatter(expected(0, habits={1: {"seconds": 3.0}}))

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from tests.commands import Commands
-from tests.engine.cluster.marks import needs_ray_all
-from tests.engine.cluster.processes import children_of
-from tests.engine.cluster.runs import started
 from tests.engine.parts.rings import document
+from tests.engine.ray.marks import needs_ray_all
+from tests.engine.ray.processes import children_of
+from tests.engine.ray.runs import started
 
 pytestmark = [*needs_ray_all, pytest.mark.slow]
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from antiphon.engine.cluster.worker import Progress
+from antiphon.engine.ray.worker import Progress
 from antiphon.errors import RunError
 from antiphon.telemetry.parts.part_figures import PartFigures
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.comms import Injection, backward
-from antiphon.comms.credit import as_leaf, constant, value_of
+from antiphon.comms.backward_requests import as_leaf, constant, value_of
 
 DOUBLE = torch.float64
 BATCH = 6

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from antiphon.engine.cluster.records import PartRecord
-from antiphon.engine.cluster.worker import Progress
+from antiphon.engine.ray.records import PartRecord
+from antiphon.engine.ray.worker import Progress
 
 
 def progress(process: int, **changes: object) -> Progress:

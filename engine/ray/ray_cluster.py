@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from antiphon.engine.cluster import reaper
+from antiphon.engine.ray import reaper
 from antiphon.errors import RunError
 
 __all__ = ["RayCluster", "check_versions", "open_cluster", "versions"]

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.engine.cluster.marks import needs_ray_all
-from tests.engine.cluster.processes import children_of, survivors
-from tests.engine.cluster.runs import started
 from tests.engine.parts.rings import document
+from tests.engine.ray.marks import needs_ray_all
+from tests.engine.ray.processes import children_of, survivors
+from tests.engine.ray.runs import started
 
 pytestmark = needs_ray_all
 

@@ -15,12 +15,12 @@ from typing import Any, cast
 
 import pytest
 
-from antiphon.engine.cluster import worker as worker_module
-from antiphon.engine.cluster.worker import PartWorker, Session, StateLost
 from antiphon.engine.parts.boundary import Exchange, Message
+from antiphon.engine.ray import worker as worker_module
+from antiphon.engine.ray.worker import PartWorker, Session, StateLost
 from antiphon.engine.state.checkpoint import from_bytes, to_bytes
 from antiphon.errors import DivergenceError, RunError
-from tests.engine.cluster.fake_parts import FakePart, merge, uncut
+from tests.engine.ray.fake_parts import FakePart, merge, uncut
 
 
 class Killed(Exception):

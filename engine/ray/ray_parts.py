@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from antiphon.engine.cluster.ray_cluster import RayCluster, open_cluster
-from antiphon.engine.cluster.records import PartRecord, Watch
-from antiphon.engine.cluster.worker import Failure, PartWorker, Session, StateLost
 from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.part import Part
 from antiphon.engine.parts.placement import Placement
 from antiphon.engine.parts.transport import Stop, never
+from antiphon.engine.ray.ray_cluster import RayCluster, open_cluster
+from antiphon.engine.ray.records import PartRecord, Watch
+from antiphon.engine.ray.worker import Failure, PartWorker, Session, StateLost
 from antiphon.engine.state.checkpoint import from_bytes, to_bytes
 from antiphon.errors import AntiphonError, DivergenceError, RunError
 from antiphon.telemetry.parts.part_figures import PartFigures

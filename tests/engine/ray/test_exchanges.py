@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from antiphon.engine.cluster.exchanges import Inbox, Outbox
 from antiphon.engine.parts.boundary import Exchange
+from antiphon.engine.ray.exchanges import Inbox, Outbox
 
 
 def exchange(first: int, end: int, incarnation: int = 0) -> Exchange:

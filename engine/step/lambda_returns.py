@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from antiphon.comms.credit import Injection, backward, clipped
+from antiphon.comms.backward_requests import Injection, backward, clipped
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.masks import mask_fill_zero, mask_not
