@@ -1,4 +1,4 @@
-"""What runs a scenario.
+"""What runs a scenario. docs/glossary.md names the file of each concept.
 
 core/        agent, channel, message, ledger, clock, schedule, tape, signals: what a step works on
 build/       from a scenario to a system, and what of it is stacked
@@ -6,7 +6,13 @@ step/        one step: engine (read it first), forward, losses, backward, predic
 reference/   the specification: one agent at a time, plain autograd; the engine is held to it
 state/       state dicts and checkpoints
 inference/   forward passes without learning: evaluation, rollouts, the composed module
+policies/    agents that act: actions of a step, and what a window of them came to
+split/       a torch module cut into agents, and back
+native/      which stacks the C++ kernel computes (nets/native)
+capture/     periods of steps recorded as CUDA graphs
 parts/       one scenario computed by several parts, to the same bits
+ray/         these parts as processes of several machines, and what they send each other
+virtual/     a scenario in virtual time, on a cluster that is only described
 runs/        the run loop, run directories, several seeds
 metrics/     what recorders are handed
 probes/      whether a channel works: forks that are run, read and thrown away

@@ -37,7 +37,7 @@ def test_show_ends_with_how_it_is_run(cli: Commands) -> None:
         "waves     4, a chain: n0->n1, n1->n2, n2->n3 have no delay; delay 1 on them would make it one wave",
         "memory    ",
         "optimiser state 0.33",
-        "work      36 MFLOP a step in products of matrices",
+        "work      29 MFLOP a step in products of matrices",
         "time      not measured; --measure runs some steps on both backends",
         "n0, n1, … (4)   no other is like it",
     ):
@@ -61,10 +61,10 @@ def test_show_lists_the_largest_cohorts_and_counts_the_others(cli: Commands) -> 
 def test_show_counts_bundles(cli: Commands) -> None:
     words = "corporation --set data=digits"
     found = planned(cli, words)
-    bundles = found["bundles"]
-    assert sum(len(bundle["channels"]) for bundle in bundles) == 128
+    channel_stacks = found["channel_stacks"]
+    assert sum(len(one["channels"]) for one in channel_stacks) == 128
     row = shown(cli, words).splitlines()
-    assert ["decoupled", "linear", "–", str(len(bundles)), "128"] in [line.split() for line in row]
+    assert ["decoupled", "linear", "–", str(len(channel_stacks)), "128"] in [line.split() for line in row]
     assert found["why"] == f"all 32 agents run as {len(found['cohorts'])} cohorts"
 
 

@@ -132,7 +132,7 @@ def _agent(scenario: Scenario, spec: AgentSpec, system: System, name: str) -> di
         "readout": name in scenario.readouts,
         "observes": list(spec.observes),
         "categories": spec.categories,
-        "hears": [channel.name for channel in scenario.inputs_of(name)],
+        "incoming": [channel.name for channel in scenario.inputs_of(name)],
         "inputs": list(agent.learner.network.input_shape),
         "network": network_in_words(spec),
         "parameters": sum(p.numel() for p in agent.learner.parameters.values()),

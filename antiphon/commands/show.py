@@ -47,7 +47,7 @@ def show_plan(plan: Plan) -> None:
     ]
     show_table(["runs on", ""], rows)
     _cohorts(plan.cohorts)
-    _channel_stacks(plan.bundles)
+    _channel_stacks(plan.channel_stacks)
     _alone(plan)
     _by_torch(plan)
     _activations(plan)
@@ -92,7 +92,7 @@ def _channel_stacks(stacks: Iterable[ChannelStackPlan]) -> None:
         for (coupling, gradient, given), found in kinds.items()
     ]
     if rows:
-        show_table(["coupling", "gradient", "input", "bundles", "channels"], rows, right=2)
+        show_table(["coupling", "gradient", "input", "stacks", "channels"], rows, right=2)
 
 
 def _alone(plan: Plan) -> None:
@@ -357,7 +357,7 @@ def _agents(explained: Mapping[str, Any]) -> None:
     rows: list[Row] = []
     signals = explained["environment"]["signals"]
     for name, agent in explained["agents"].items():
-        count = len(agent["hears"])
+        count = len(agent["incoming"])
         inputs = [_observed(signal, agent, signals) for signal in agent["observes"]]
         inputs += [f"{count} channel{'s' * (count > 1)}"] if count else []
         goal = (agent["objective"] or "–") + (" (readout)" if agent["readout"] else "")

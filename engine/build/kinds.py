@@ -1,4 +1,7 @@
-"""Kinds of agents and channels: those of one kind are built alike, so that a check builds one of them."""
+"""Kinds of agents and channels: those of one kind are built alike, so that a check builds one of them.
+
+Which are computed as one stack is decided in `stacking`.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Local losses of channels, as their gradients declare them: targets, heads, reconstructions, and whose layers a lens reads
-through.
+through. `local`, `aug_local` and `lens` of split models become such declarations in `engine/split/credit.py`.
 """
 
 from __future__ import annotations

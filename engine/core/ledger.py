@@ -2,7 +2,9 @@
 
 One record per stamp. Which receiver ticks may use a stamp, and which windows must close before its delta is complete,
 follow from the clocks alone; losses and episode ends only decide, per environment, what counts. The fields of a record
-are written here and nowhere else.
+are written here and nowhere else. Its life: `send` enters it, `use` hands its message out, `book` adds the deltas that came
+back, `close` ends a receiver's window and completes it, `take` gives it to the training of predictors; `cut` voids what an
+ended episode sent. What is named `release` frees memory and changes no number.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Transports: what holds the parts of a scenario, and carries exchanges between them; here, in this process."""
+"""Transports: what holds the parts of a scenario, and carries exchanges between them; here, in this process. Between processes and machines:
+`engine/ray`.
+"""
 
 from __future__ import annotations
 

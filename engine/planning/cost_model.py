@@ -24,6 +24,7 @@ from antiphon.comms.synthetic_gradients import Example, Predictor, ReturnedActio
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.clock import uses_of
 from antiphon.engine.core.system import System
 
 __all__ = ["CostModel", "NetworkCost"]
@@ -131,21 +132,27 @@ class CostModel:
 
     def gradient(self, channel: Channel) -> float:
         """Return the FLOP of a step of a channel's synthetic gradient, which its sender evaluates."""
-        return self._model(channel.predictor) * _read(channel)
+        return self._model(channel.predictor, known=_predictions_last(channel)) * _read(channel)
 
     def input(self, channel: Channel) -> float:
         """Return the FLOP of a step of a channel's synthetic input, which its receiver evaluates."""
         return self._model(channel.input) * _read(channel)
 
-    def _model(self, model: Predictor | InputModel | None) -> float:
-        """Return the FLOP of a predictor's evaluation and training on a message; None: none."""
+    def _model(self, model: Predictor | InputModel | None, *, known: bool = False) -> float:
+        """Return the FLOP of a predictor's evaluation and training on a message; None: none.
+
+        Args:
+            model: The predictor.
+            known: Whether it trains with the parameters with which it predicted.
+        """
         if model is None:
             return 0.0
         shapes = tuple(tuple(p.shape) for p in model.parameters.values())
-        key = type(model), model.function, model.size, model.context, model.norm, model.frozen, shapes
+        key = type(model), model.function, model.size, model.context, model.norm, model.frozen, shapes, known
         if key not in self._models:
             few, more = (
-                _counted(partial(_train, model, rows, self.system.dtype))[0] for rows in (_ROWS, _ROWS + 1)
+                _counted(partial(_train, model, rows, self.system.dtype, known=known))[0]
+                for rows in (_ROWS, _ROWS + 1)
             )
             self._models[key] = _at(self.system.batch, few, more)
         return self._models[key]
@@ -165,7 +172,23 @@ def _read(channel: Channel) -> float:
     return min(sent, channel.slots / channel.ledger.receiver.period)
 
 
-def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype) -> None:
+def _predictions_last(channel: Channel) -> bool:
+    """Return whether a message's gradient is back before another one has trained the predictor."""
+    ledger = channel.ledger
+    stamp = ledger.sender.after(0)
+    first, _, end = uses_of(
+        stamp,
+        ledger.sender,
+        ledger.receiver,
+        ledger.windows,
+        ledger.link.delay,
+        read=ledger.read,
+        state=ledger.state,
+    )
+    return first is not None and end + ledger.back < ledger.sender.after(stamp)
+
+
+def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype, *, known: bool) -> None:
     """Predict for a message of so many rows and compute the loss's gradients; the model does not change."""
     model = copy(model)
     model.buffers = dict(model.buffers)  # its running statistics move
@@ -189,7 +212,9 @@ def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype) -> None
         action = model.distribution.mode(message.new_zeros(rows, model.distribution.parameters))
         valid = torch.ones(rows, dtype=torch.bool, device=message.device)
         example.actions = (ReturnedAction(action, message.new_zeros(rows), valid),)
-    model.predict(example)
+    prediction = model.predict(example)
+    if known:
+        example.prediction = prediction
     if not model.frozen:
         model.gradients([example])
 

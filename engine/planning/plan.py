@@ -179,7 +179,7 @@ class Plan:
     """Why that backend, in words."""
     cohorts: tuple[CohortPlan, ...]
     """Stacked agents, in canonical order; none where the reference backend is picked."""
-    bundles: tuple[ChannelStackPlan, ...]
+    channel_stacks: tuple[ChannelStackPlan, ...]
     """Stacked channels."""
     alone: tuple[Alone, ...]
     """Agents that are not stacked, by reason."""
@@ -234,7 +234,7 @@ def plan(
     if picked == "reference":  # it has one order
         system = replace(system, sweep=False)
     costs = CostModel(system)
-    members, bundles, reasons = stacked(system)
+    members, channel_stacks, reasons = stacked(system)
     cohorts = [agents for agents in members if agents[0].name not in reasons]
     first = {agent.name: agents[0].name for agents in members for agent in agents}
     alone: dict[str, list[str]] = {}
@@ -249,7 +249,9 @@ def plan(
         backend=picked,
         why=_why(picked, len(system.agents), sum(map(len, cohorts)), len(cohorts)),
         cohorts=tuple(_cohort(scenario, agents) for agents in cohorts) if picked != "reference" else (),
-        bundles=tuple(_channel_stack(found, first) for found in bundles) if picked != "reference" else (),
+        channel_stacks=tuple(_channel_stack(found, first) for found in channel_stacks)
+        if picked != "reference"
+        else (),
         alone=tuple(Alone(tuple(names), reason) for reason, names in alone.items()),
         by_torch=_by_torch(system, members, reasons) if picked == "native" else (),
         waves=waves_of(scenario, env, len(members)),

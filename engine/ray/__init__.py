@@ -1,1 +1,1 @@
-"""The parts of a scenario as processes of a Ray cluster."""
+"""The parts of a scenario as processes of a Ray cluster: what they send each other is in `worker`, the actors in `ray_parts`."""

@@ -1,5 +1,7 @@
 """Checkpoints: a state on disk as tensors (safetensors) and a manifest (JSON), from which its simulation can be built again.
 
+What is in it: `BaseSimulation.state_dict`, with the agents and channels of `state_dict.snapshot`.
+
 Nothing is pickled.
 """
 

@@ -181,7 +181,7 @@ class Steering(Protocol):
 
 
 class BackwardPass:
-    """Builds the backward requests of windows and books their results.
+    """Builds the backward requests of windows and books their results. The flags of a record: `core/records.py`.
 
     Args:
         system: Agents, channels and groups.

@@ -49,7 +49,7 @@ EndedWindows = list[tuple[LearningGroup, Tape]]
 
 
 class Engine:
-    """Runs a system step by step.
+    """Runs a system step by step: `--backend cohort`. An agent or channel here is a stack of N >= 1 with a leading axis.
 
     Args:
         stacked: The stacks, and the single agents they are made of.
@@ -172,6 +172,10 @@ class Engine:
 
     def learn(self, step: int, *, watch: bool = False) -> StepReport:
         """Update every agent and predictor whose time has come.
+
+        Windows that end are taken, their messages' gradients predicted; they are differentiated, receivers first where
+        their signals mix, and what returns is booked and closed; predictors are differentiated on what is complete; all is
+        checked; then agents, synthetic gradients and synthetic inputs move, and policies take their further passes.
 
         Args:
             step: The step just taken.

@@ -77,13 +77,13 @@ def test_a_plan_is_what_the_backend_does(name: str) -> None:
     cohorts = [
         tuple(m.name for m in agent.members) for agent in stacked.system.agents.values() if agent.stacked
     ]
-    bundles = {
+    channel_stacks = {
         tuple(sorted(channel.name for channel in several.members))
         for several in stacked.system.channels.values()
         if several.members[0] is not several
     }
     assert [cohort.agents for cohort in found.cohorts] == cohorts
-    assert {tuple(sorted(bundle.channels)) for bundle in found.bundles} == bundles
+    assert {tuple(sorted(one.channels)) for one in found.channel_stacks} == channel_stacks
     assert {agent: alone.reason for alone in found.alone for agent in alone.agents} == stacked.alone
 
 
@@ -109,9 +109,9 @@ def test_a_cohort_says_what_its_members_have_in_common() -> None:
     assert (cohort.network, cohort.ticks, cohort.optimiser) == ("mlp 5", "every 2, phase 1", "adam 0.001")
     assert (cohort.learns, cohort.objective) == ("each 3 ticks, p 0.5", "regression of wanted")
     assert cohort.parameters == 6 * 5 + 5 + 2 * (5 * 3 + 3)
-    (bundle,) = found.bundles
-    assert (len(bundle.channels), bundle.coupling, bundle.gradient) == (5, "decoupled", "linear")
-    assert (bundle.input, bundle.size, bundle.sender, bundle.receiver) == (None, 3, "n000", "n000")
+    (one,) = found.channel_stacks
+    assert (len(one.channels), one.coupling, one.gradient) == (5, "decoupled", "linear")
+    assert (one.input, one.size, one.sender, one.receiver) == (None, 3, "n000", "n000")
     assert found.why == "all 5 agents run as 1 cohort"
 
 
@@ -293,8 +293,8 @@ def test_a_predictor_of_sites_costs_the_products_of_all_of_them(
     agents = sum(model.network(agent).forward for agent in model.system.agents.values())
     agents += sum(model.network(agent).backward for agent in model.system.agents.values())
     rows = scenario.training.batch * count
-    assert model.flop() - agents == 2 * 3 * 2 * rows * (own + 10) * own  # of both: predicted twice, then back
-    (stack,) = plan(scenario).bundles
+    assert model.flop() - agents == 2 * 2 * 2 * rows * (own + 10) * own  # of both: predicted, then back
+    (stack,) = plan(scenario).channel_stacks
     assert stack.gradient == ("linear" if count == 1 else "linear at every site")
     assert 0.3 < outline(scenario, describe(scenario.env), 4) / memory_of(model.system).total < 4
 
