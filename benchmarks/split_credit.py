@@ -297,8 +297,12 @@ def main() -> None:
     columns += [name for name in ("cosine", "parameter_cosine") if any(name in row for row in rows)]
     named = {"task": arguments.task, "steps": study.steps, **study.source}
     name, unit = f"split_credit-{arguments.task}", UNITS[arguments.task]
+    command = f"python benchmarks/split_credit.py --task {arguments.task} --steps {study.steps}"
+    command += f" --rates {','.join(map(str, study.rates))}"
+    if arguments.task == "resnet" and arguments.data != "mnist":
+        name, command = f"{name}-{arguments.data}", f"{command} --data {arguments.data}"
     if arguments.save:
-        _keep(name, unit, rows, columns, f"python benchmarks/split_credit.py --task {arguments.task} --save")
+        _keep(name, unit, rows, columns, f"{command} --save")
     finish({"benchmark": name, "unit": unit, **named, "rows": rows}, arguments, table(rows, columns))
 
 

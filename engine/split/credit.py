@@ -146,17 +146,17 @@ class Credit:
     def default(self, wire: Wire) -> str | dict[str, Any]:
         """Return the gradient of a channel for which none is given: the best of the safe ones in docs/results/split-credit.md.
 
-        Of tokens that the last layers can read `aug_local` with one block, if the last layers are no larger than a block, whose
-        copies every channel has; else `lens`. `local` of other messages, and `linear` where no class is the target.
+        Of tokens and maps `aug_local` with one block, if the last layers are no larger than that block, whose copies every
+        channel has; else `lens`, where the last layers can read the message. `local` of other messages, and `linear` where no
+        class is the target.
         """
         shape = wire.message.shape
         if not self.coded:
             return {"kind": "linear", "sites": len(shape) > 1}
-        if len(shape) == 2:
+        if len(shape) > 1:
             with suppress(ScenarioError):  # there are no such layers, or they read another shape
                 at = self._last("lens")
                 last = self.tail(at)
-                _check_shape(last, _named(at), shape)
                 blocks = [self.model.get_submodule(path) for path in self._chosen(wire, at, 1)]
                 large = not blocks or _size(last.module) > _size(blocks[0])
                 return self.gradient("lens" if large else {"kind": "aug_local", "layers": 1}, wire)

@@ -194,6 +194,7 @@ resnet.variants = {  # type: ignore[attr-defined]
     "local_linear": {"gradient": {"kind": "local", "target": "label", "pool": "mean"}},
     **{kind: {"gradient": kind} for kind in ("sobolev_conv", "infopro")},
     "aug_local": {"gradient": {"kind": "aug_local", "layers": 1}},
+    "aug_local_2": {"gradient": {"kind": "aug_local", "layers": 2}},
     "conv": {"gradient": {"kind": "conv", "hidden": [16], "context": ["label"]}},
     "linear": {"gradient": {"kind": "linear", "sites": True, "context": ["label"]}},
 }

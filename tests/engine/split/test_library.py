@@ -36,6 +36,7 @@ KINDS: dict[str, dict[str, str]] = {
         "sobolev_conv": "sobolev_label",
         "infopro": "local",
         "aug_local": "local",
+        "aug_local_2": "local",
         "conv": "conv",
         "linear": "linear",
     },
