@@ -67,9 +67,10 @@ def split(
         output: Of several outputs, the key or index of the prediction; None: the one that fits the objective.
         objective: Of the prediction; None: classification of `label`; a word names the target to classify.
         coupling: Of every channel.
-        gradient: Of every channel. None, if the objective is to classify or code a categorical target: of messages [tokens,
-            features] that the model's last layers can read `aug_local` with one block, or `lens` if these layers are larger than
-            that; `local` of others (docs/results/split-credit.md). Else `linear` at every site. `local` without a head gets a small one; `aug_local` one of copies of the model's later blocks
+        gradient: Of every channel. None, if the objective is to classify or code a categorical target: of tokens and maps
+            `aug_local` with one block, or `lens` if the model's last layers are larger than that; `local` of other messages, and
+            where no later blocks read them (docs/results/split-credit.md). Else `linear` at every site. `local` without a head
+            gets a small one; `aug_local` one of copies of the model's later blocks
             (`{"kind": "aug_local", "layers": 2}`) and its last layers; `lens` is these themselves, with their present
             parameters. `at` names the submodule where they begin, if not after the blocks.
         delay: Steps that a message takes from a part to the next. With 1, in every step all parts work at the same time, each on

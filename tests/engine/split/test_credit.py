@@ -350,6 +350,21 @@ def test_tokens_learn_by_default_through_a_copied_block_or_a_lens_that_is_smalle
     assert {channel.gradient.kind for channel in other.channels} == {"local"}
 
 
+def test_maps_learn_by_default_through_copied_blocks_or_a_small_head() -> None:
+    torch.manual_seed(0)
+    env = from_tensors(image=torch.randn(32, 1, 8, 8), label=torch.arange(32) % 10)
+    model = PlainResNet(1, 10, channels=2)
+    found = [channel.gradient for channel in antiphon.split(model, CUTS, env=env, batch=4).channels]
+    assert {gradient.kind for gradient in found} == {"local"}
+    copied = [2, 2, 3]  # the block that changes the shape, or the last one
+    sizes = [
+        sum(p.numel() for p in (*model.blocks[i].parameters(), *model.head.parameters())) for i in copied
+    ]
+    assert [sum(p.numel() for p in one.head.parameters()) for one in found] == sizes
+    maps = antiphon.split(ResNet(), ["layer2"], env=env, batch=4)  # a cut of no list of blocks
+    assert [channel.gradient.head for channel in maps.channels] == [MapHead]
+
+
 def test_a_cut_behind_the_blocks_leaves_the_lens_where_it_is() -> None:
     found = scenario(gpt(), "lens", ["blocks.1", "blocks.2", "norm"])
     heads = [channel.gradient.parameters for channel in found.channels]
