@@ -1,22 +1,14 @@
-"""The compiled kernel: its object file from the wheel, from the user's cache, or compiled into it once.
-
-The object file has a plain C interface, so that it depends on no version of torch or Python. There is one for each of the
-instruction sets that torch tells apart, and the file's name holds a digest of the source and of how it is compiled.
-"""
+"""The compiled kernel: its object file from the wheel, from the user's cache, or compiled into it once."""
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import logging
 import os
-import platform
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,52 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["address", "compile_kernel", "file_name", "flags", "function", "kernel", "why_absent"]
+from antiphon.nets.native.compiler import INSTRUCTION_SETS, SOURCE, compile_kernel, file_name
 
-SOURCE = Path(__file__).with_name("mlp.cpp")
-INSTRUCTION_SETS = {"AVX512": "x86-64-v4", "AVX2": "x86-64-v3", "DEFAULT": "x86-64"}
-"""By torch's name of what the processor can do: the architecture that the kernel is compiled for."""
-_FLAGS = (
-    *("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread"),
-    # sums may be reordered, so that they are made of vectors; what is not finite stays so
-    *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"),
-)
-_SECONDS = 300.0
+__all__ = ["address", "function", "kernel", "why_absent"]
+
 _log = logging.getLogger(__name__)
-
-
-def flags(instruction_set: str) -> list[str]:
-    """Return the compiler's arguments for one of `INSTRUCTION_SETS`, which only x86-64 tells apart."""
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return list(_FLAGS)
-    wide = ["-mprefer-vector-width=512"] if instruction_set == "AVX512" else []
-    return [*_FLAGS, f"-march={INSTRUCTION_SETS[instruction_set]}", *wide]
-
-
-def file_name(instruction_set: str) -> str:
-    """Return the name of the object file for an instruction set."""
-    made_of = SOURCE.read_bytes() + " ".join([platform.machine(), *flags(instruction_set)]).encode()
-    return f"mlp-{hashlib.sha256(made_of).hexdigest()[:16]}.so"
-
-
-def compile_kernel(instruction_set: str, folder: Path) -> Path:
-    """Compile the kernel into a folder, whole or not at all, and return its file.
-
-    Raises:
-        OSError: There is no compiler, or the folder cannot be written.
-        subprocess.SubprocessError: The compiler fails.
-    """
-    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    if not compiler:
-        raise OSError("there is no C++ compiler")
-    folder.mkdir(parents=True, exist_ok=True)
-    place = folder / file_name(instruction_set)
-    with tempfile.TemporaryDirectory(dir=folder) as own:
-        made = Path(own) / place.name
-        command = [*compiler.split(), *flags(instruction_set), str(SOURCE), "-o", str(made)]
-        subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)
-        made.replace(place)
-    return place
 
 
 def _cache_folder() -> Path:
@@ -89,17 +40,19 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _found(instruction_set: str) -> Path:
-    name = file_name(instruction_set)
-    prebuilt = SOURCE.with_name(name)
-    if prebuilt.is_file():
-        return prebuilt
-    folder = _cache_folder()
+def _compiled(instruction_set: str) -> Path:
+    folder, name = _cache_folder(), file_name(instruction_set)
     if not (folder / name).is_file():
         with _locked(folder):
             if not (folder / name).is_file():
                 return compile_kernel(instruction_set, folder)
     return folder / name
+
+
+def _opened(instruction_set: str) -> ctypes.CDLL:
+    with suppress(OSError):  # there is none, or it was built for another system
+        return ctypes.CDLL(str(SOURCE.with_name(file_name(instruction_set))))
+    return ctypes.CDLL(str(_compiled(instruction_set)))
 
 
 def _instruction_set() -> str:
@@ -111,7 +64,7 @@ def _instruction_set() -> str:
 def _loaded() -> tuple[ctypes.CDLL | None, str]:
     """The kernel, and why there is none."""
     try:
-        return ctypes.CDLL(str(_found(_instruction_set()))), ""
+        return _opened(_instruction_set()), ""
     except (OSError, ImportError, RuntimeError, subprocess.SubprocessError) as error:
         stderr = getattr(error, "stderr", None)
         lines = (stderr.decode(errors="replace") if stderr else str(error)).strip().splitlines()

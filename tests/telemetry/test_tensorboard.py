@@ -380,12 +380,20 @@ def test_recording_draws_no_random_number_and_changes_nothing(tmp_path: Path) ->
     description = describe()
     weights = np.random.default_rng(0).normal(size=100)
     kept = weights.copy()
-    before = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # type: ignore[index]
+    before = (
+        random.getstate(),
+        [*np.random.get_state()[1], *np.random.get_state()[2:]],
+        torch.get_rng_state().tolist(),
+    )  # type: ignore[index]
     with recording(tmp_path, description) as recorder:
         recorder.figures(1, rows_at(1, description))
         recorder.histograms(1, [("agent", "n0000", "weights", weights)])
         recorder.end({"accuracy": 1.0})
-    after = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # type: ignore[index]
+    after = (
+        random.getstate(),
+        [*np.random.get_state()[1], *np.random.get_state()[2:]],
+        torch.get_rng_state().tolist(),
+    )  # type: ignore[index]
     assert before == after
     np.testing.assert_array_equal(weights, kept)
     assert nx.utils.graphs_equal(description.graph, describe().graph)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.nets.native import library
+from antiphon.nets.native import compiler, library
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "antiphon" / "kernels"
 
 
-def compiler(folder: Path, body: str) -> str:
+def script(folder: Path, body: str) -> str:
     """A compiler that does what a shell script says."""
     place = folder / "compiler"
     place.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
@@ -31,7 +31,7 @@ def compiler(folder: Path, body: str) -> str:
 def test_a_compiler_that_fails_is_logged_once_and_leaves_nothing(
     fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("CXX", compiler(tmp_path, "echo 'mlp.cpp:1: no' >&2; exit 1"))
+    monkeypatch.setenv("CXX", script(tmp_path, "echo 'mlp.cpp:1: no' >&2; exit 1"))
     with caplog.at_level(logging.WARNING):
         assert library.kernel() is None
         assert library.why_absent() == "the kernel cannot be compiled: mlp.cpp:1: no"
@@ -44,7 +44,7 @@ def test_a_compiler_that_fails_is_logged_once_and_leaves_nothing(
 def test_what_is_no_library_is_no_kernel(
     fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CXX", compiler(tmp_path, 'for out; do :; done; echo nothing > "$out"'))
+    monkeypatch.setenv("CXX", script(tmp_path, 'for out; do :; done; echo nothing > "$out"'))
     assert library.kernel() is None
     assert "cannot be compiled" in str(library.why_absent())
 
@@ -53,25 +53,43 @@ def test_what_has_been_compiled_is_compiled_no_more(
     fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(
-        "CXX", compiler(tmp_path, f'echo x >> {tmp_path}/calls; for out; do :; done; cp /dev/null "$out"')
+        "CXX", script(tmp_path, f'echo x >> {tmp_path}/calls; for out; do :; done; cp /dev/null "$out"')
     )
-    first = library._found("DEFAULT")
+    first = library._compiled("DEFAULT")
     assert first.parent == fresh
-    assert library._found("DEFAULT") == first
+    assert library._compiled("DEFAULT") == first
     assert (tmp_path / "calls").read_text(encoding="utf-8") == "x\n"
 
 
+def test_a_kernel_of_the_wheel_is_taken_and_one_of_another_system_is_not(
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a C library in place of the kernel."""
+    name = compiler.file_name(library._instruction_set())
+    monkeypatch.setattr(library, "SOURCE", tmp_path / "mlp.cpp")
+    monkeypatch.setenv("CXX", script(tmp_path, "echo no >&2; exit 1"))
+    (tmp_path / name).write_bytes(b"of another system")
+    assert library.why_absent() == "the kernel cannot be compiled: no"
+    monkeypatch.setattr(library, "_loaded", library.cache(library._loaded.__wrapped__))
+    libc = next(
+        line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libc.so" in line
+    )
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to(libc)
+    assert library.kernel() is not None
+
+
 def test_the_name_of_the_file_depends_on_how_it_is_compiled() -> None:
-    assert len({library.file_name(name) for name in library.INSTRUCTION_SETS}) in (1, 3)
-    assert library.file_name("AVX2") == library.file_name("AVX2")
+    assert len({compiler.file_name(name) for name in compiler.INSTRUCTION_SETS}) in (1, 3)
+    assert compiler.file_name("AVX2") == compiler.file_name("AVX2")
 
 
 def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(OSError, match=r"there is no C\+\+ compiler"):
-        library.compile_kernel("DEFAULT", tmp_path)
+        compiler.compile_kernel("DEFAULT", tmp_path)
     monkeypatch.setenv("CXX", "false")
     monkeypatch.setenv("PATH", os.defpath)
     with pytest.raises(subprocess.SubprocessError):
-        library.compile_kernel("DEFAULT", tmp_path)
+        compiler.compile_kernel("DEFAULT", tmp_path)

@@ -1,0 +1,66 @@
+"""Compiles the kernel: when the wheel is built, and where it has none at the kernel's first use. No torch is needed.
+
+The object file has a plain C interface, so that it depends on no version of torch or Python. There is one for each of the
+instruction sets that torch tells apart, and the file's name holds a digest of the source and of how it is compiled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+__all__ = ["INSTRUCTION_SETS", "SOURCE", "compile_kernel", "compiler", "file_name", "flags"]
+
+SOURCE = Path(__file__).with_name("mlp.cpp")
+INSTRUCTION_SETS = {"AVX512": "x86-64-v4", "AVX2": "x86-64-v3", "DEFAULT": "x86-64"}
+"""By torch's name of what the processor can do: the architecture that the kernel is compiled for."""
+_FLAGS = (
+    *("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread"),
+    # sums may be reordered, so that they are made of vectors; what is not finite stays so
+    *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"),
+)
+_SECONDS = 300.0
+
+
+def flags(instruction_set: str) -> list[str]:
+    """Return the compiler's arguments for one of `INSTRUCTION_SETS`, which only x86-64 tells apart."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return list(_FLAGS)
+    wide = ["-mprefer-vector-width=512"] if instruction_set == "AVX512" else []
+    return [*_FLAGS, f"-march={INSTRUCTION_SETS[instruction_set]}", *wide]
+
+
+def file_name(instruction_set: str) -> str:
+    """Return the name of the object file for an instruction set."""
+    made_of = SOURCE.read_bytes() + " ".join([platform.machine(), *flags(instruction_set)]).encode()
+    return f"mlp-{hashlib.sha256(made_of).hexdigest()[:16]}.so"
+
+
+def compiler() -> str | None:
+    """Return the command of a C++ compiler; None: there is none."""
+    return os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+
+
+def compile_kernel(instruction_set: str, folder: Path) -> Path:
+    """Compile the kernel into a folder, whole or not at all, and return its file.
+
+    Raises:
+        OSError: There is no compiler, or the folder cannot be written.
+        subprocess.SubprocessError: The compiler fails.
+    """
+    found = compiler()
+    if not found:
+        raise OSError("there is no C++ compiler")
+    folder.mkdir(parents=True, exist_ok=True)
+    place = folder / file_name(instruction_set)
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        made = Path(own) / place.name
+        command = [*found.split(), *flags(instruction_set), str(SOURCE), "-o", str(made)]
+        subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)
+        made.replace(place)
+    return place
