@@ -205,7 +205,8 @@ def gradients_of(
         inputs: Leaves.
         retain: Whether the graph is kept.
     """
-    gradients: dict[int, Tensor | None] = {id(tensor): None for tensor in inputs}
+    own = {id(tensor): tensor for tensor in inputs}
+    gradients: dict[int, Tensor | None] = dict.fromkeys(own)
 
     def add(tensor: Tensor, gradient: Tensor | None) -> None:
         known = gradients[id(tensor)]
@@ -218,9 +219,11 @@ def gradients_of(
         else:
             outputs.append(end)
             weights.append(weight)
-    if outputs and inputs:
-        found = torch.autograd.grad(outputs, inputs, weights, retain_graph=retain, allow_unused=True)
-        for tensor, gradient in zip(inputs, found, strict=True):
+    if outputs and own:
+        found = torch.autograd.grad(
+            outputs, list(own.values()), weights, retain_graph=retain, allow_unused=True
+        )
+        for tensor, gradient in zip(own.values(), found, strict=True):
             if gradient is not None:
                 add(tensor, gradient)
     return gradients

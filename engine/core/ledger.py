@@ -112,9 +112,13 @@ class GradientLedger:
             state=self.state,
         )
 
-    def is_read(self, stamp: int) -> bool:
-        """Whether the schedule lets a message of `stamp` be read: a state, by another window than its own."""
-        return self._uses(stamp)[0] is not None
+    def returned_at(self, stamp: int) -> int | None:
+        """Step at which a message's delta is back at its sender over a perfect link; None: it is not read.
+
+        A state is read by another window than its own.
+        """
+        first, _, complete = self._uses(stamp)
+        return None if first is None else complete + self.back
 
     def _note_newest(self, step: int) -> None:
         """Note the deltas that reach the sender at `step`."""

@@ -24,7 +24,6 @@ from antiphon.comms.synthetic_gradients import Example, Predictor, ReturnedActio
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.clock import uses_of
 from antiphon.engine.core.system import System
 
 __all__ = ["CostModel", "NetworkCost"]
@@ -176,16 +175,8 @@ def _predictions_last(channel: Channel) -> bool:
     """Return whether a message's gradient is back before another one has trained the predictor."""
     ledger = channel.ledger
     stamp = ledger.sender.after(0)
-    first, _, end = uses_of(
-        stamp,
-        ledger.sender,
-        ledger.receiver,
-        ledger.windows,
-        ledger.link.delay,
-        read=ledger.read,
-        state=ledger.state,
-    )
-    return first is not None and end + ledger.back < ledger.sender.after(stamp)
+    back = ledger.returned_at(stamp)
+    return back is not None and back < ledger.sender.after(stamp)
 
 
 def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype, *, known: bool) -> None:

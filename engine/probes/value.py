@@ -412,7 +412,9 @@ class TrueGradient(ZeroGradient):
         self._before = None
         ledgers = {n: channel.ledger for n, channel in self.system.channels.items() if n in self.names}
         due = [
-            n for n, own in ledgers.items() if own.sender.due(step) and (not own.state or own.is_read(step))
+            n
+            for n, own in ledgers.items()
+            if own.sender.due(step) and (not own.state or own.returned_at(step) is not None)
         ]
         if due:
             ahead = look_ahead(self.system, due, step) if self.ahead is None else self.ahead
