@@ -6,9 +6,11 @@
 // networks they lie one after the other. B: rows of a network.
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <dlfcn.h>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -640,17 +642,36 @@ static T cross_entropy(const T* output, const int64_t* target, T* derivative, in
 
 // --- all networks --------------------------------------------------------------------------------------------------------
 
+// The process's OpenMP runtime, which is torch's, runs `own` in each thread of a team of at most `threads`; null: there is none.
+// Threads of another pool would have to wait for its threads, which keep their processors for a while after torch's operations.
+using Team = void (*)(void (*own)(void*), void* data, unsigned threads, unsigned flags);
+
+static Team team() {
+  static const Team found = reinterpret_cast<Team>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+  return found;
+}
+
+// Call each(n, whether it is the last of its part, work) for all n; the parts, one to a thread, do not depend on how many there are.
 template <typename T, typename Each>
-static void for_all(int64_t count, int64_t threads, Each each) {
-  threads = std::max<int64_t>(1, std::min(threads, count));
-  auto range = [&](int64_t thread) {
-    static thread_local Work<T> work;
-    for (int64_t n = count * thread / threads; n < count * (thread + 1) / threads; n++)
-      each(n, n + 1 == count * (thread + 1) / threads, work);
+static void for_all(int64_t count, int64_t threads, const Each& each) {
+  struct Parts {
+    const Each& each;
+    int64_t count, parts;
+    std::atomic<int64_t> next;
+    static void compute(void* data) {
+      static thread_local Work<T> work;
+      Parts& own = *static_cast<Parts*>(data);
+      for (int64_t part; (part = own.next++) < own.parts;) {
+        const int64_t end = own.count * (part + 1) / own.parts;
+        for (int64_t n = own.count * part / own.parts; n < end; n++) own.each(n, n + 1 == end, work);
+      }
+    }
   };
+  Parts parts{each, count, std::max<int64_t>(1, std::min(threads, count)), {0}};
+  if (parts.parts > 1 && team()) return team()(&Parts::compute, &parts, unsigned(parts.parts), 0);
   std::vector<std::thread> others;
-  for (int64_t thread = 1; thread < threads; thread++) others.emplace_back(range, thread);
-  range(0);
+  for (int64_t thread = 1; thread < parts.parts; thread++) others.emplace_back(&Parts::compute, &parts);
+  Parts::compute(&parts);
   for (std::thread& other : others) other.join();
 }
 
