@@ -15,6 +15,7 @@ __all__ = ["give_back", "installed_memory", "keep_memory", "uncollected", "was_r
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LARGE = 2**31 - 1
 _WORTH = 1 << 23
+_MANY = 100_000
 _MEMINFO = Path("/proc/meminfo")
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Where Linux says what a container may have."""
@@ -69,8 +70,8 @@ def uncollected(*, kept: bool = False) -> Iterator[None]:
     simulation: 0.35 s on top of 0.06. Collections were half of the time in which such a simulation is built.
 
     Args:
-        kept: Whether almost all objects are kept. They go to the oldest generation unsearched; otherwise the collections
-            that follow the pause search them twice on their way there.
+        kept: Whether almost all objects are kept. If they are many, they go to the oldest generation unsearched; otherwise the
+            collections that follow the pause search them twice on their way there.
     """
     before = gc.isenabled()
     gc.disable()
@@ -78,7 +79,8 @@ def uncollected(*, kept: bool = False) -> Iterator[None]:
         yield
     finally:
         if before:
-            if kept and not gc.get_freeze_count():  # what the program itself has frozen stays so
+            # What the program itself has frozen stays so; to count that takes as long as to search it.
+            if kept and gc.get_count()[0] > _MANY and not gc.get_freeze_count():
                 gc.freeze()
                 gc.unfreeze()
             gc.enable()

@@ -11,7 +11,7 @@ import pytest
 
 import antiphon
 from tests.browser import runs
-from tests.browser.served import MISSING, Watch, chromium, tensorboard, wait_for_runs
+from tests.browser.served import MISSING, PATIENCE, Watch, chromium, tensorboard, wait_for_runs
 from tests.browser.tab import Tab
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def watch() -> Watch:
 def context(browser: Browser, watch: Watch) -> Iterator[BrowserContext]:
     """A fresh profile; afterwards nothing may have gone wrong on its pages."""
     found = browser.new_context(viewport=_WINDOW, accept_downloads=True, color_scheme="light")
-    found.set_default_timeout(20_000)
+    found.set_default_timeout(1e3 * PATIENCE)
     watch.over(found)
     yield found
     found.close()

@@ -31,8 +31,8 @@ if sys.platform == "linux":  # prctl(PR_SET_PDEATHSIG): it ends with whoever sta
 sys.argv[0] = "tensorboard"
 runpy.run_module("tensorboard.main", run_name="__main__")
 """
-_PATIENCE = 60.0
-"""Seconds until TensorBoard must have said where it is."""
+PATIENCE = 60.0
+"""Seconds after which TensorBoard and the browser count as stuck, also on a machine that does much else."""
 
 
 def chromium() -> str | None:
@@ -82,7 +82,7 @@ def _read(output: Iterator[str], lines: queue.Queue[str | None]) -> None:
 
 def _address(lines: queue.Queue[str | None]) -> str:
     said = []
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         try:
             line = lines.get(timeout=1.0)
@@ -99,7 +99,7 @@ def _address(lines: queue.Queue[str | None]) -> str:
 
 def fetched(address: str) -> bytes:
     """Return what is at an address of this machine."""
-    with urllib.request.urlopen(address, timeout=30) as answer:
+    with urllib.request.urlopen(address, timeout=PATIENCE) as answer:
         content: bytes = answer.read()
     return content
 
@@ -111,7 +111,7 @@ def runs_of(address: str) -> set[str]:
 
 def wait_for_runs(address: str, names: set[str]) -> None:
     """Wait until TensorBoard has read these runs."""
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + PATIENCE
     while missing := names - runs_of(address):
         assert time.monotonic() < end, f"missing: {missing}"
         time.sleep(0.1)

@@ -43,8 +43,8 @@ class Tab:
     @classmethod
     def inside(cls, page: Page) -> Tab:
         """Find the tab in TensorBoard's page."""
-        page.wait_for_selector("iframe[src*='name=antiphon']")
-        (frame,) = (frame for frame in page.frames if "name=antiphon" in frame.url)
+        frame = page.wait_for_selector("iframe[src*='name=antiphon']").content_frame()  # its address comes later
+        assert frame is not None
         return cls(page, frame)
 
     def ask(self, expression: str, *arguments: Any) -> Any:

@@ -16,7 +16,7 @@ from antiphon.telemetry import Figure
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
 from tests.browser import runs
 from tests.browser.numbers import Events
-from tests.browser.served import tensorboard, wait_for_runs
+from tests.browser.served import PATIENCE, tensorboard, wait_for_runs
 from tests.browser.tab import Tab
 from tests.telemetry.parts import made
 
@@ -65,7 +65,7 @@ def served(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def refreshed(tab: Tab, rows: int) -> list[int]:
     """Click Refresh until the slider has so many steps; TensorBoard looks for news every second."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE
     while True:
         tab.push("refresh")
         steps: list[int] = tab.ask("app.steps()")
@@ -170,7 +170,7 @@ def test_a_session_that_begins_while_rows_are_fetched_is_seen(page: Page, served
             second = Growing(folder / "between", rows=5, seed=1)
             second.write(4)
             second.close()
-            end = time.monotonic() + 20
+            end = time.monotonic() + PATIENCE
             while route.fetch().text() == catalogs[0] and time.monotonic() < end:
                 time.sleep(0.2)
             time.sleep(1.5)  # until its rows are there too
@@ -194,7 +194,7 @@ def test_a_part_that_goes_and_comes_back_while_the_run_waits_for_it(
     folder, address = served
 
     def note(text: str) -> Locator:
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE
         while not tab.frame.get_by_text(text).is_visible() and time.monotonic() < end:
             tab.push("refresh")
             page.wait_for_timeout(300)
@@ -229,7 +229,7 @@ def test_tensorboards_own_reload_button_refreshes_the_tab(page: Page, served: tu
         tab = Tab.inside(page)
         tab.choose("run", "reloaded")
         run.write(2)
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE
         while len(tab.ask("app.steps()")) < 5 and time.monotonic() < end:
             page.locator(".reload-button").click()
             page.wait_for_timeout(700)

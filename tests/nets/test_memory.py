@@ -155,21 +155,26 @@ def test_zero_pages_take_memory_once_they_are_written_to() -> None:
     assert pages[size // 2 : size // 2 + 64] == bytes(64)
 
 
-@pytest.mark.parametrize("kept", [False, True])
-def test_what_is_kept_is_old_at_once(kept: bool) -> None:
+@pytest.mark.parametrize(("kept", "count"), [(False, 1_000), (True, 1_000), (True, 10)])
+def test_what_is_kept_is_old_at_once_if_it_is_much(
+    kept: bool, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_MANY", 500)
     gc.unfreeze()  # what the tests have frozen (conftest.py)
+    gc.collect()
     try:
         with uncollected(kept=kept):
             assert not gc.isenabled()
-            made = [[i] for i in range(10)]
+            made = [[i] for i in range(count)]
         assert gc.isenabled()
-        assert any(one is made for one in gc.get_objects(generation=2)) is kept
+        assert any(one is made for one in gc.get_objects(generation=2)) is (kept and count > 500)
         assert gc.get_freeze_count() == 0
     finally:
         gc.freeze()
 
 
-def test_what_a_program_has_frozen_stays_so() -> None:
+def test_what_a_program_has_frozen_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_MANY", -1)
     with uncollected(kept=True):
         pass
     assert gc.get_freeze_count()  # conftest.py
