@@ -14,11 +14,15 @@ from tests.commands import Commands
 
 torch.set_num_threads(1)
 
-gc.freeze()  # what is imported by now stays: a sixth of the time went into looking through it again and again
 gc.set_threshold(50_000, 20, 20)
 
 hypothesis.settings.register_profile("antiphon", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("antiphon")
+
+
+def pytest_collection_finish() -> None:
+    """Search what is imported, and the tests themselves, for garbage no more: they stay, and are millions of objects."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

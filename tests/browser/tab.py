@@ -43,7 +43,9 @@ class Tab:
     @classmethod
     def inside(cls, page: Page) -> Tab:
         """Find the tab in TensorBoard's page."""
-        frame = page.wait_for_selector("iframe[src*='name=antiphon']").content_frame()  # its address comes later
+        frame = page.wait_for_selector(
+            "iframe[src*='name=antiphon']"
+        ).content_frame()  # its address comes later
         assert frame is not None
         return cls(page, frame)
 
