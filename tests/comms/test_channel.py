@@ -74,7 +74,7 @@ def test_a_loop_of_channels_equals_the_simulation(gradient: dict[str, Any], coup
         comms.Channel(12, gradient=gradient, name=f"{s}->{r}", **settings)
         for s, r in itertools.pairwise(NAMES)
     ]
-    for _ in range(100):
+    for _ in range(50):
         signals = simulation.world.step_signals.signals
         h, label = signals["image"].flatten(1).to(DOUBLE), signals["label"]
         for layer, channel in zip(layers, channels, strict=False):

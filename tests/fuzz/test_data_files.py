@@ -103,7 +103,7 @@ def test_idx_files(cases: Cases, tmp_path: Path, packed: bool) -> None:
         for read in (idx.read, idx.read_shape):
             refused_or(lambda: read(path, 3, MEND), path)  # noqa: B023
 
-    cases(try_one, 150)
+    cases(try_one, 60)
 
 
 def test_a_folder_of_mnist(cases: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_a_folder_of_mnist(cases: Cases, tmp_path: Path, monkeypatch: pytest.Mon
         for read in (mnist.counts, mnist.load):
             refused_or(read, folder / damaged)
 
-    cases(try_one, 80)
+    cases(try_one, 40)
 
 
 @pytest.mark.parametrize("kind", ["npz", "safetensors", "parquet"])
@@ -141,7 +141,7 @@ def test_files_of_columns(cases: Cases, tmp_path: Path, kind: str) -> None:
         refused_or(lambda: columns.read(path, None), path)
         refused_or(lambda: columns.read(path, {"a": "x", "b": ("label", "x")}), path)
 
-    cases(try_one, 150)
+    cases(try_one, 60)
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["files", "archive"])
@@ -164,7 +164,7 @@ def test_files_of_cifar10(
         if not packed:
             (folder / name).write_bytes(content)
 
-    cases(try_one, 60)
+    cases(try_one, 30)
 
 
 def test_texts(cases: Cases, tmp_path: Path) -> None:
@@ -175,4 +175,4 @@ def test_texts(cases: Cases, tmp_path: Path) -> None:
         path.write_bytes(case.choice((mutated(case, content), case.randbytes(400))))
         refused_or(lambda: texts.load(str(path)), path)
 
-    cases(try_one, 150)
+    cases(try_one, 60)

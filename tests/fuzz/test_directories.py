@@ -277,4 +277,4 @@ def test_a_damaged_run_directory_gets_one_line(
         finally:
             shutil.rmtree(folder)
 
-    cases(one, default=8, factor=1.25)  # of eight runs, ten times as many as of another test
+    cases(one, default=5, factor=1.25)  # of eight runs, ten times as many as of another test

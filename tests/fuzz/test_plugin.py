@@ -174,7 +174,7 @@ def test_hostile_requests_of_every_route(cases: Cases, ready: Client) -> None:
         }
         checked(ready.open(address, method=method, query_string=clean, headers=headers))
 
-    cases(try_one, 300)
+    cases(try_one, 150)
 
 
 def test_raw_query_strings(cases: Cases, ready: Client) -> None:
@@ -186,7 +186,7 @@ def test_raw_query_strings(cases: Cases, ready: Client) -> None:
         case.log += [path, repr(raw)]
         checked(ready.get(f"/data/plugin/antiphon/{path}", environ_overrides={"QUERY_STRING": raw}))
 
-    cases(try_one, 200)
+    cases(try_one, 100)
 
 
 def odd(case: Case) -> Any:

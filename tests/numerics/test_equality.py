@@ -247,11 +247,11 @@ def test_targets_of_a_linear_chain_keep_their_norm_at_every_distance() -> None:
                 }
                 for s, r in itertools.pairwise(names)
             ],
-            "training": {"batch": 64, "steps": 4000},
+            "training": {"batch": 64, "steps": 2000},
         }
     )
     simulation = Simulation(scenario, dtype=DOUBLE)
-    simulation.run(4000)
+    simulation.run(2000)
     lessons = simulation.learned.predictor_updates
     true = true_gradients(simulation, names)
     for name, lesson in lessons.items():
