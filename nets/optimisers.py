@@ -14,6 +14,7 @@ from torch import Tensor
 from antiphon.nets.memory import zero_pages
 
 __all__ = [
+    "MOMENTS",
     "Members",
     "Optimiser",
     "Skip",
@@ -66,13 +67,18 @@ def unwritten_zeros(shape: Sequence[int], like: Tensor) -> Tensor:
 
 
 def whole_lines(tensor: Tensor) -> Tensor:
-    """Return all memory of a tensor of `padded_zeros`, flat, so that a kernel leaves nothing over; others as they are.
+    """Return a tensor of `padded_zeros`, or the last rows of one, with all memory behind it, flat: a kernel leaves nothing over.
+
+    Others stay as they are.
 
     So what a kernel computes of a member of a stack does not depend on how many members there are.
     """
     left_over = _left_over(tensor)
+    if not left_over:
+        return tensor
     whole = tensor.numel() - left_over + _LINE // tensor.element_size()
-    if not left_over or tensor.untyped_storage().nbytes() != whole * tensor.element_size():
+    memory = (tensor.storage_offset() + whole) * tensor.element_size()
+    if tensor.untyped_storage().nbytes() != memory:
         return tensor
     return tensor.data.as_strided((whole,), (1,))
 
@@ -122,7 +128,8 @@ def _like_lines(gradient: Tensor, whole: Tensor) -> Tensor:
     return padded
 
 
-_MOMENTS = {"sgd": ("momentum",), "adam": ("mean", "square"), "adamw": ("mean", "square")}
+MOMENTS = {"sgd": ("momentum",), "adam": ("mean", "square"), "adamw": ("mean", "square")}
+"""Names of an optimiser's moments in its state, by kind; SGD has them with momentum only."""
 
 
 _CallKey = tuple[str, float, tuple[float, float], float, float | Tensor, torch.device, torch.dtype]
@@ -136,7 +143,7 @@ class _Call:
     parameters: list[Tensor]
     gradients: list[Tensor]
     moments: list[list[Tensor]]
-    """For each kind of moment, in the order of `_MOMENTS`."""
+    """For each kind of moment, in the order of `MOMENTS`."""
     steps: list[Tensor]
     """Counts, float32 [], this step included."""
     copied: list[_Lines] = field(default_factory=list)
@@ -181,7 +188,7 @@ class _Settings:
         self.betas = betas
         self.weight_decay = weight_decay
         self.clip = clip
-        self.moments = _MOMENTS[kind] if kind != "sgd" or momentum else ()
+        self.moments = MOMENTS[kind] if kind != "sgd" or momentum else ()
         self.state: dict[str, list[Tensor]] = {}
 
     def settings(self) -> dict[str, Any]:
@@ -370,10 +377,18 @@ class StackedOptimiser(_Settings):
     Args:
         kind: `sgd`, `adam` or `adamw`.
         parameters: Stacks [N, …], changed in place, dense and with the member axis outermost.
+        state: Of N such optimisers, changed in place; None: theirs before the first step.
         settings: As of `Optimiser`; `clip` is for the gradients of each member.
     """
 
-    def __init__(self, kind: str, parameters: Sequence[Tensor], **settings: Any) -> None:
+    def __init__(
+        self,
+        kind: str,
+        parameters: Sequence[Tensor],
+        *,
+        state: Mapping[str, list[Tensor]] | None = None,
+        **settings: Any,
+    ) -> None:
         super().__init__(kind, parameters, **settings)
         self.size = len(parameters[0]) if parameters else 0
         for i, p in enumerate(self.parameters):
@@ -381,17 +396,21 @@ class StackedOptimiser(_Settings):
                 raise ValueError(f"stack {i} holds {len(p)} members, stack 0 holds {self.size}")
             if not _dense(p):
                 raise ValueError(f"stack {i}: its members are not dense, one after the other")
-        self.state = {
+        self.state = self._initial_state() if state is None else dict(state)
+        self.refresh()
+
+    def _initial_state(self) -> dict[str, list[Tensor]]:
+        state = {
             name: [
                 unwritten_zeros(p.shape, p) if p.is_contiguous() else torch.zeros_like(p)
                 for p in self.parameters
             ]
             for name in self.moments
         }
-        if kind != "sgd" and self.parameters:
+        if self.kind != "sgd" and self.parameters:
             counts = torch.zeros(self.size, dtype=torch.float32, device=self.parameters[0].device)
-            self.state["steps"] = [counts]
-        self.refresh()
+            state["steps"] = [counts]
+        return state
 
     @classmethod
     @torch.no_grad()
@@ -427,6 +446,18 @@ class StackedOptimiser(_Settings):
             optimiser.lazy = False
         stacked.refresh()
         return stacked
+
+    def parts(self, sizes: list[int]) -> Iterator[StackedOptimiser]:
+        """Yield the optimisers of so many members each, in turn, on views of the stacks."""
+        if len(sizes) == 1:
+            yield self
+            return
+        settings = self.settings()
+        parameters = [p.split_with_sizes(sizes) for p in self.parameters]
+        state = {name: [each.split_with_sizes(sizes) for each in own] for name, own in self.state.items()}
+        for k in range(len(sizes)):
+            own = {name: [each[k] for each in tensors] for name, tensors in state.items()}
+            yield StackedOptimiser(parameters=[p[k] for p in parameters], state=own, **settings)
 
     @torch.no_grad()
     def step(
@@ -585,7 +616,7 @@ def _picked(slices: Sequence[Sequence[Tensor]], stepping: Sequence[int]) -> list
 
 def _dense(stack: Tensor) -> bool:
     """Whether the members of `stack` are contiguous in memory, one after the other."""
-    if stack.numel() == 0:
+    if stack.is_contiguous():
         return True
     if torch.empty_like(stack, device="meta").stride() != stack.stride():  # it keeps strides that are dense
         return False

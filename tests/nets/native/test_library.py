@@ -1,4 +1,4 @@
-"""The kernel's object file: compiled once, into a folder of the user's; without a compiler torch computes."""
+"""The kernel's object file: compiled once, into a folder of the user's; without a compiler there is none."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_compiler_that_fails_is_logged_once_and_leaves_nothing(
         assert library.kernel() is None
         assert library.why_absent() == "the kernel cannot be compiled: mlp.cpp:1: no"
     assert [record.message for record in caplog.records] == [
-        "backend native: the kernel cannot be compiled: mlp.cpp:1: no; torch computes all agents"
+        "backend native: the kernel cannot be compiled: mlp.cpp:1: no; torch computes its operators, gradients written out"
     ]
     assert sorted(os.listdir(fresh)) == ["lock"]
 

@@ -1,4 +1,4 @@
-"""Losses of the native kernel against autograd."""
+"""Losses of the native operators against autograd."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from torch import Tensor
 
 from antiphon.nets import layers
 from antiphon.nets.native import losses
-from antiphon.nets.native.library import why_absent
 
-pytestmark = pytest.mark.skipif(why_absent() is not None, reason="there is no C++ compiler")
+pytestmark = pytest.mark.usefixtures("implementation")
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
 
