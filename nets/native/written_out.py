@@ -7,6 +7,7 @@ the gradients of the parameters are never all in memory. Shapes: n networks of a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +19,10 @@ from antiphon.nets.optimisers import MOMENTS, StackedOptimiser
 
 __all__ = ["backward", "cross_entropy", "forward", "gradients", "squared_error", "step"]
 
-_BYTES = 1 << 22
+_BYTES = 1 << 23
 """Of the parameters of a chunk, about: few enough for the cache, enough for calls to cost little beside products."""
 _LINE = 16
 """A chunk has a multiple of so many networks: whole lines of memory, as optimisers work on (`whole_lines`)."""
-_ROUNDING = 1.01
-"""More than what lengths are rounded by."""
 
 _ByLayer = list[list[Tensor]]
 """Tensors of each layer; none of a layer that no gradient reaches."""
@@ -64,7 +63,7 @@ def _kept(layers: Sequence[Layer], tensors: Sequence[Tensor], networks: int) -> 
 def _back(layers: Sequence[Layer], tensors: Sequence[Tensor], networks: int) -> _ByLayer:
     """Gradients of the maps' results as [N, B, O]; those of gain and shift [N, O]."""
     return [
-        [own[0].view(networks, -1, own[0].shape[1]), *own[1:]] if len(own[0]) else []
+        [own[0].view(networks, -1, own[0].shape[1]), *own[1:]] if own[0].size(0) else []
         for own in _by_layer(layers, tensors, 1)
     ]
 
@@ -82,7 +81,7 @@ def _in_chunks(tensors: _ByLayer, sizes: list[int]) -> Iterator[_ByLayer]:
 def _pools(input: Input) -> list[Tensor]:
     """Each block as [P, B, columns]."""
     blocks, rows = input[0], input[-1]
-    return [block.view(len(block) // rows, rows, block.shape[1]) for block in blocks]
+    return [block.view(block.size(0) // rows, rows, block.shape[1]) for block in blocks]
 
 
 def _inputs(input: Input, sizes: Sequence[int]) -> Iterator[Tensor]:
@@ -93,7 +92,7 @@ def _inputs(input: Input, sizes: Sequence[int]) -> Iterator[Tensor]:
         parts = []
         for pool, index, count in blocks:
             own = slice(first * count, (first + size) * count)
-            if len(pool) == 1:  # all networks read it
+            if pool.size(0) == 1:  # all networks read it
                 each = pool.expand(size * count, -1, -1)
             else:
                 each = pool[own] if index is None else pool.index_select(0, index[own])
@@ -208,8 +207,8 @@ def backward(
         if of_input is not None:
             noted.append(_length(of_input))
             _return(of_input, input, returned, columns.start, first)
-        bound.copy_(torch.stack(noted).amax(0)).mul_(_ROUNDING)
-        first += len(bound)
+        bound.copy_(reduce(torch.Tensor.add_, noted))
+        first += bound.size(0)
 
 
 def _back_through(
@@ -230,7 +229,7 @@ def _back_through(
         given: Gradients of outputs, [n, B, O].
         back: What is not found from gradients of outputs is there already.
         columns: Of the input that want a gradient.
-        length: Of the input, [n].
+        length: That of the input at most, and √B, [n].
 
     Returns:
         B times the gradients of the columns, and bounds of the magnitude of the parameters' gradients, [n] each.
@@ -249,8 +248,8 @@ def _back_through(
             _through_norm(dz, layer.norm, normed, norm[0], of_norm)
             noted += [_length(each) for each in of_norm]
         if source not in lengths:
-            lengths[source] = _length(kept[source][0])
-        noted.append(_length(dz) * lengths[source].clamp(min=rows**0.5))
+            lengths[source] = _length(kept[source][0]).add_(rows**0.5)
+        noted.append(_length(dz).mul_(lengths[source]))
         if source < 0:
             weight = weight[:, :, columns]
         if weight.shape[2]:
@@ -269,17 +268,17 @@ def _length(stack: Tensor) -> Tensor:
 
 
 def _length_of_input(input: Input, networks: int) -> Tensor:
-    """Return that of each network's input, [N]."""
-    _, indices, slots, _ = input
-    squares = input[0][0].new_zeros(networks)
+    """Return a bound of that of each network's input, [N]."""
+    _, indices, slots, rows = input
+    total = input[0][0].new_full((networks,), rows**0.5)
     for pool, index, count in zip(_pools(input), indices, slots, strict=True):
         each = _length(pool)
-        if len(pool) == 1:
+        if pool.size(0) == 1:  # all networks read it
             each = each.expand(networks * count)
         elif index is not None:
-            each = each[index]
-        squares += each.view(networks, count).square().sum(1)
-    return squares.sqrt()
+            each = each.index_select(0, index)
+        total += each if count == 1 else each.view(networks, count).sum(1)
+    return total
 
 
 def _wanted(input: Input, returned: Sequence[Tensor]) -> slice:
@@ -289,7 +288,7 @@ def _wanted(input: Input, returned: Sequence[Tensor]) -> slice:
     place = 0
     for block, count, found in zip(blocks, slots, returned, strict=True):
         end = place + count * block.shape[1]
-        wanted += [place, end] if len(found) else []
+        wanted += [place, end] if found.size(0) else []
         place = end
     return slice(wanted[0], wanted[-1]) if wanted else slice(0, 0)
 
@@ -308,13 +307,13 @@ def _return(gradient: Tensor, input: Input, returned: Sequence[Tensor], column: 
     place = -column
     for block, index, count, found in zip(blocks, indices, slots, returned, strict=True):
         width = count * block.shape[1]
-        if len(found):
+        if found.size(0):
             each = gradient[:, :, place : place + width]
             if count > 1:
-                each = each.reshape(len(each), rows, count, -1).transpose(1, 2).flatten(0, 1)
+                each = each.reshape(each.size(0), rows, count, -1).transpose(1, 2).flatten(0, 1)
             own, pool = (
-                slice(first * count, (first + len(gradient)) * count),
-                found.view(len(found) // rows, *each.shape[1:]),
+                slice(first * count, (first + gradient.size(0)) * count),
+                found.view(found.size(0) // rows, *each.shape[1:]),
             )
             if index is None:
                 pool[own] = each
