@@ -4,7 +4,7 @@ parameters, one fused kernel call for any subset.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,7 +14,6 @@ from torch import Tensor
 from antiphon.nets.memory import zero_pages
 
 __all__ = [
-    "MOMENTS",
     "Members",
     "Optimiser",
     "Skip",
@@ -128,8 +127,7 @@ def _like_lines(gradient: Tensor, whole: Tensor) -> Tensor:
     return padded
 
 
-MOMENTS = {"sgd": ("momentum",), "adam": ("mean", "square"), "adamw": ("mean", "square")}
-"""Names of an optimiser's moments in its state, by kind; SGD has them with momentum only."""
+_MOMENTS = {"sgd": ("momentum",), "adam": ("mean", "square"), "adamw": ("mean", "square")}
 
 
 _CallKey = tuple[str, float, tuple[float, float], float, float | Tensor, torch.device, torch.dtype]
@@ -143,7 +141,7 @@ class _Call:
     parameters: list[Tensor]
     gradients: list[Tensor]
     moments: list[list[Tensor]]
-    """For each kind of moment, in the order of `MOMENTS`."""
+    """For each kind of moment, in the order of `_MOMENTS`."""
     steps: list[Tensor]
     """Counts, float32 [], this step included."""
     copied: list[_Lines] = field(default_factory=list)
@@ -188,7 +186,7 @@ class _Settings:
         self.betas = betas
         self.weight_decay = weight_decay
         self.clip = clip
-        self.moments = MOMENTS[kind] if kind != "sgd" or momentum else ()
+        self.moments = _MOMENTS[kind] if kind != "sgd" or momentum else ()
         self.state: dict[str, list[Tensor]] = {}
 
     def settings(self) -> dict[str, Any]:
@@ -377,18 +375,10 @@ class StackedOptimiser(_Settings):
     Args:
         kind: `sgd`, `adam` or `adamw`.
         parameters: Stacks [N, …], changed in place, dense and with the member axis outermost.
-        state: Of N such optimisers, changed in place; None: theirs before the first step.
         settings: As of `Optimiser`; `clip` is for the gradients of each member.
     """
 
-    def __init__(
-        self,
-        kind: str,
-        parameters: Sequence[Tensor],
-        *,
-        state: Mapping[str, list[Tensor]] | None = None,
-        **settings: Any,
-    ) -> None:
+    def __init__(self, kind: str, parameters: Sequence[Tensor], **settings: Any) -> None:
         super().__init__(kind, parameters, **settings)
         self.size = len(parameters[0]) if parameters else 0
         for i, p in enumerate(self.parameters):
@@ -396,21 +386,17 @@ class StackedOptimiser(_Settings):
                 raise ValueError(f"stack {i} holds {len(p)} members, stack 0 holds {self.size}")
             if not _dense(p):
                 raise ValueError(f"stack {i}: its members are not dense, one after the other")
-        self.state = self._initial_state() if state is None else dict(state)
-        self.refresh()
-
-    def _initial_state(self) -> dict[str, list[Tensor]]:
-        state = {
+        self.state = {
             name: [
                 unwritten_zeros(p.shape, p) if p.is_contiguous() else torch.zeros_like(p)
                 for p in self.parameters
             ]
             for name in self.moments
         }
-        if self.kind != "sgd" and self.parameters:
+        if kind != "sgd" and self.parameters:
             counts = torch.zeros(self.size, dtype=torch.float32, device=self.parameters[0].device)
-            state["steps"] = [counts]
-        return state
+            self.state["steps"] = [counts]
+        self.refresh()
 
     @classmethod
     @torch.no_grad()
@@ -447,17 +433,23 @@ class StackedOptimiser(_Settings):
         stacked.refresh()
         return stacked
 
-    def parts(self, sizes: list[int]) -> Iterator[StackedOptimiser]:
-        """Yield the optimisers of so many members each, in turn, on views of the stacks."""
-        if len(sizes) == 1:
-            yield self
-            return
-        settings = self.settings()
-        parameters = [p.split_with_sizes(sizes) for p in self.parameters]
-        state = {name: [each.split_with_sizes(sizes) for each in own] for name, own in self.state.items()}
-        for k in range(len(sizes)):
-            own = {name: [each[k] for each in tensors] for name, tensors in state.items()}
-            yield StackedOptimiser(parameters=[p[k] for p in parameters], state=own, **settings)
+    def alike(self, members: Members) -> bool:
+        """Whether `members` are all, and with equal counts of steps."""
+        return (members is None or all(members)) and self._equal_counts
+
+    @torch.no_grad()
+    def step_in_parts(self, sizes: list[int], gradients: Iterable[Sequence[Tensor]], rate: float) -> None:
+        """Update all members, `alike`, without clipping; of as many members each their gradients are made as they are needed.
+
+        Args:
+            sizes: How many members each part has: a multiple of 16, but for the last.
+            gradients: Of each part in turn, [n, …] for each stack.
+            rate: Learning rate.
+        """
+        steps = self._count_all(None)
+        for (parameters, moments), found in zip(self._parts(sizes), gradients, strict=True):
+            padded = [_like_lines(g, whole) for g, whole in zip(found, parameters, strict=True)]
+            self._run(_Call(parameters, padded, moments, steps), rate, None)
 
     @torch.no_grad()
     def step(
@@ -493,6 +485,7 @@ class StackedOptimiser(_Settings):
         """Read step counts and stacks again, after a state was loaded or a member stepped alone."""
         self._views: tuple[list[list[Tensor]], list[list[list[Tensor]]], list[Tensor]] | None = None
         self._whole: tuple[list[Tensor], list[list[Tensor]]] | None = None
+        self._in_parts: tuple[list[int], list[tuple[list[Tensor], list[list[Tensor]]]]] | None = None
         self._offsets: list[int] | None = [0] * self.size
         """Steps of each member relative to some common count; None: known on the device only."""
         if "steps" in self.state:
@@ -537,14 +530,18 @@ class StackedOptimiser(_Settings):
         """Call for all members with equal counts: the kernel's tensors are the stacks."""
         if self.clip is not None:
             gradients = _clipped_each(gradients, self.clip)
-        steps = []
-        if "steps" in self.state:
-            self.state["steps"][0].add_(1 if skip is None else skip.count)
-            steps = [self._count] * len(self.parameters)
+        steps = self._count_all(skip)
         parameters, moments = self._lines()
         laid_out = _laid_out(self.parameters, gradients)
         padded = [_like_lines(g, whole) for g, whole in zip(laid_out, parameters, strict=True)]
         return _Call(list(parameters), padded, [list(each) for each in moments], steps)
+
+    def _count_all(self, skip: Skip | None) -> list[Tensor]:
+        """Count a step of all members, whose counts are equal, and return the count for each parameter."""
+        if "steps" not in self.state:
+            return []
+        self.state["steps"][0].add_(1 if skip is None else skip.count)
+        return [self._count] * len(self.parameters)
 
     def _lines(self) -> tuple[list[Tensor], list[list[Tensor]]]:
         """Return the parameters and each kind of moment as the kernel takes them for all members; made once."""
@@ -561,6 +558,15 @@ class StackedOptimiser(_Settings):
                 ],
             )
         return self._whole
+
+    def _parts(self, sizes: list[int]) -> list[tuple[list[Tensor], list[list[Tensor]]]]:
+        """Return what `_lines` returns, of so many members each; made once."""
+        if self._in_parts is None or self._in_parts[0] != sizes:
+            stacks = [self.parameters, *(self.state[name] for name in self.moments)]
+            pieces = [[stack.data.split_with_sizes(sizes) for stack in own] for own in stacks]
+            lines = [[[whole_lines(each[k]) for each in own] for own in pieces] for k in range(len(sizes))]
+            self._in_parts = list(sizes), [(own[0], own[1:]) for own in lines]
+        return self._in_parts[1]
 
     def _call_some(self, gradients: Sequence[Tensor], stepping: Sequence[int], skip: Skip | None) -> _Call:
         """Call for some members, or for differing counts: every updated slice is a tensor with its own count."""

@@ -27,8 +27,8 @@ from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import Update
 from antiphon.nets.native.layer import ACTIVATIONS, NORMS, Layer
 from antiphon.nets.native.mlp import (
+    AnyEvaluation,
     Block,
-    Evaluation,
     KernelGradients,
     StackedMlp,
     bounded,
@@ -144,7 +144,7 @@ class NativeNetwork:
         if [id(p) for p in parameters] != [id(p) for p in learner.trainable]:
             raise AssertionError("parameters are in another order than those of the kernel")
         self._network = StackedMlp(layers, [constant(p) for p in parameters])
-        self._evaluation: Evaluation | None = None
+        self._evaluation: AnyEvaluation | None = None
         self._blocks: list[Block] = []
         self.ports: Tensors = {}
         """Of the newest evaluation, leaves [N * B, O]."""

@@ -1,4 +1,4 @@
-"""The operators of `nets/native`, computed by the kernel: what its functions are called with."""
+"""Calls of the native kernel: the tables of pointers that its functions take."""
 
 from __future__ import annotations
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+import torch
 from torch import Tensor
 
-__all__ = ["ACTIVATIONS", "NORMS", "Input", "Layer", "layers_of"]
+__all__ = ["ACTIVATIONS", "NORMS", "Input", "Layer", "gradient_like", "layers_of"]
 
 NORMS = ("none", "layer", "batch")
 ACTIVATIONS = ("identity", "relu", "tanh")
@@ -54,3 +55,9 @@ def layers_of(numbers: tuple[int, ...]) -> tuple[Layer, ...]:
         Layer(source, inputs, outputs, NORMS[norm], ACTIVATIONS[activation])
         for source, inputs, outputs, norm, activation in each
     )
+
+
+def gradient_like(block: Tensor, index: Tensor | None, rows: int) -> Tensor:
+    """Return memory for the gradient of a block: zeros where some of it is not read."""
+    read = index is None or len(index) * rows == len(block)
+    return torch.empty_like(block) if read else torch.zeros_like(block)

@@ -7,20 +7,19 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from antiphon.nets.native.compiler import INSTRUCTION_SETS, SOURCE, compile_kernel, file_name
 
-__all__ = ["address", "either", "function", "kernel", "why_absent"]
+__all__ = ["address", "function", "kernel", "why_absent"]
 
-_P = ParamSpec("_P")
 _log = logging.getLogger(__name__)
 
 
@@ -70,7 +69,7 @@ def _loaded() -> tuple[ctypes.CDLL | None, str]:
         stderr = getattr(error, "stderr", None)
         lines = (stderr.decode(errors="replace") if stderr else str(error)).strip().splitlines()
         reason = f"the kernel cannot be compiled: {lines[0] if lines else type(error).__name__}"
-        _log.warning("backend native: %s; torch computes its operators, gradients written out", reason)
+        _log.warning("backend native: %s; torch computes instead, with gradients written out", reason)
         return None, reason
 
 
@@ -83,15 +82,6 @@ def kernel() -> ctypes.CDLL | None:
 def function(name: str, dtype: torch.dtype) -> Any:
     """Return a function of the kernel for numbers of a type."""
     return getattr(kernel(), f"antiphon_{name}_{str(dtype).removeprefix('torch.')}")
-
-
-def either(by_kernel: Callable[_P, None], written_out: Callable[_P, None]) -> Callable[_P, None]:
-    """Return the implementation of an operator: the kernel's, or where there is no kernel torch's."""
-
-    def implementation(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        (written_out if kernel() is None else by_kernel)(*args, **kwargs)
-
-    return implementation
 
 
 def address(tensor: Tensor | None) -> int:

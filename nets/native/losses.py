@@ -1,6 +1,6 @@
 """Losses with their derivatives, computed by the native kernel or, without it, by torch.
 
-The operators are registered as `torch.ops.antiphon.squared_error` and `cross_entropy`, for the CPU. Shapes: B rows, O
+The kernel's operators are registered as `torch.ops.antiphon.squared_error` and `cross_entropy`, for the CPU. Shapes: B rows, O
 outputs.
 """
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from antiphon.nets.native import by_kernel, written_out
-from antiphon.nets.native.library import either
+from antiphon.nets.native.library import kernel
 
 __all__ = ["cross_entropy", "squared_error"]
 
@@ -30,7 +30,9 @@ def squared_error(output: Tensor, target: Tensor, mean: float, factor: float) ->
         mean: 1 / O for the average over components, 1 for their sum.
         factor: Of the derivative.
     """
-    found: tuple[Tensor, Tensor] = torch.ops.antiphon.squared_error(output.detach(), target, mean, factor)
+    if kernel() is None:
+        return written_out.squared_error(output.detach().contiguous(), target, mean, factor)
+    found: tuple[Tensor, Tensor] = torch.ops.antiphon.squared_error(output, target, mean, factor)
     return found
 
 
@@ -42,25 +44,23 @@ def cross_entropy(output: Tensor, target: Tensor, factor: float) -> tuple[Tensor
         target: Integers, [B, …] with S numbers for each row; of fewer rows, these repeat.
         factor: Of the derivative.
     """
-    found: tuple[Tensor, Tensor] = torch.ops.antiphon.cross_entropy(output.detach(), target, factor)
+    if kernel() is None:
+        return written_out.cross_entropy(output.detach().contiguous(), target, factor)
+    found: tuple[Tensor, Tensor] = torch.ops.antiphon.cross_entropy(output, target, factor)
     return found
-
-
-_compute_squared_error = either(by_kernel.squared_error, written_out.squared_error)
-_compute_cross_entropy = either(by_kernel.cross_entropy, written_out.cross_entropy)
 
 
 def _squared_error(output: Tensor, target: Tensor, mean: float, factor: float) -> tuple[Tensor, Tensor]:
     output = output.contiguous()
     found = output.new_empty(len(output)), torch.empty_like(output)
-    _compute_squared_error(output, target.contiguous(), mean, factor, *found)
+    by_kernel.squared_error(output, target.contiguous(), mean, factor, *found)
     return found
 
 
 def _cross_entropy(output: Tensor, target: Tensor, factor: float) -> tuple[Tensor, Tensor]:
     output = output.contiguous()
     found = output.new_empty(len(output)), torch.empty_like(output)
-    _compute_cross_entropy(output, target.contiguous(), factor, *found)
+    by_kernel.cross_entropy(output, target.contiguous(), factor, *found)
     return found
 
 

@@ -1,24 +1,26 @@
 """Stacked MLPs without autograd: forward pass, gradients, optimiser step.
 
-The operators are registered as `torch.ops.antiphon.stacked_mlp…`, for the CPU. The native kernel computes one network after
-the other; without it torch computes them, the gradients written out. Shapes: N networks, B rows of each, I
+The native kernel computes one network after the other; its operators are registered as `torch.ops.antiphon.stacked_mlp…`, for
+the CPU. Without it torch computes them (`written_out.py`), not as operators, whose calls would cost more. Shapes: N networks, B rows of each, I
 inputs and O outputs of a layer, P tensors that a block of inputs is read from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor
 
-from antiphon.nets.native import by_kernel, written_out
-from antiphon.nets.native.layer import Input, Layer, layers_of
-from antiphon.nets.native.library import either
+from antiphon.nets.native import by_kernel
+from antiphon.nets.native.layer import Input, Layer, gradient_like, layers_of
+from antiphon.nets.native.library import kernel
+from antiphon.nets.native.written_out import Stack, WrittenOut
 from antiphon.nets.optimisers import Skip, StackedOptimiser
 
-__all__ = ["Block", "Evaluation", "KernelGradients", "StackedMlp", "bounded"]
+__all__ = ["AnyEvaluation", "Block", "Evaluation", "KernelGradients", "StackedMlp", "bounded"]
 
 _FINITE = 1e30
 
@@ -41,12 +43,6 @@ _LIBRARY.define(
 )
 
 
-_compute_forward = either(by_kernel.forward, written_out.forward)
-_compute_backward = either(by_kernel.backward, written_out.backward)
-_compute_gradients = either(by_kernel.gradients, written_out.gradients)
-_compute_step = either(by_kernel.step, written_out.step)
-
-
 def _forward(
     layers: Sequence[int],
     blocks: Sequence[Tensor],
@@ -64,7 +60,7 @@ def _forward(
             inverse = (networks * rows,) if layer.norm == "layer" else (networks, layer.outputs)
             kept += [new(networks * rows, layer.outputs), new(inverse)]
     after = [torch.empty_like(statistic) for statistic in statistics]
-    _compute_forward(tuple(layers), (blocks, indices, slots, rows), parameters, kept, statistics, after)
+    by_kernel.forward(tuple(layers), (blocks, indices, slots, rows), parameters, kept, statistics, after)
     return kept + after
 
 
@@ -95,19 +91,13 @@ def _backward(
         if layer.norm != "none":
             found += [new(networks if reached[i] else 0, layer.outputs) for _ in range(2)]
     back = [
-        _gradient_like(block, index, rows) if want else new(0)
+        gradient_like(block, index, rows) if want else new(0)
         for block, index, want in zip(blocks, indices, wanted, strict=True)
     ]
     bounds = new(networks, dtype=torch.float64)
     input = blocks, indices, slots, rows
-    _compute_backward(tuple(layers), input, parameters, kept, given, found, back, bounds)
+    by_kernel.backward(tuple(layers), input, parameters, kept, given, found, back, bounds)
     return [bounds, *back, *found]
-
-
-def _gradient_like(block: Tensor, index: Tensor | None, rows: int) -> Tensor:
-    """Memory for the gradient of a block: zeros where some of it is not read."""
-    read = index is None or len(index) * rows == len(block)
-    return torch.empty_like(block) if read else torch.zeros_like(block)
 
 
 def _gradients(
@@ -120,7 +110,7 @@ def _gradients(
     back: Sequence[Tensor],
     found: Sequence[Tensor],
 ) -> None:
-    _compute_gradients(tuple(layers), (blocks, indices, slots, rows), kept, back, found)
+    by_kernel.gradients(tuple(layers), (blocks, indices, slots, rows), kept, back, found)
 
 
 def _step(
@@ -140,7 +130,7 @@ def _step(
     settings: Sequence[float],
 ) -> None:
     input, moments = (blocks, indices, slots, rows), (first, second)
-    _compute_step(tuple(layers), input, kept, back, parameters, moments, steps, members, kind, settings)
+    by_kernel.step(tuple(layers), input, kept, back, parameters, moments, steps, members, kind, settings)
 
 
 _LIBRARY.impl("stacked_mlp", _forward, "CPU")
@@ -176,7 +166,12 @@ class StackedMlp:
         self.layers, self.parameters = list(layers), [p.data for p in parameters]
         self.numbers = [number for layer in layers for number in layer.numbers()]
 
-    def __call__(self, blocks: Sequence[Block], batch: int, statistics: Sequence[Tensor]) -> Evaluation:
+    @cached_property
+    def stack(self) -> Stack:
+        """The networks as they are computed without the kernel."""
+        return Stack(self.layers, self.parameters)
+
+    def __call__(self, blocks: Sequence[Block], batch: int, statistics: Sequence[Tensor]) -> AnyEvaluation:
         """Evaluate the networks, without autograd.
 
         Args:
@@ -185,9 +180,22 @@ class StackedMlp:
             statistics: Running mean and variance [N, O] of each layer with batch norm in turn.
         """
         input = _input(blocks, batch)
+        if kernel() is None:
+            evaluation = WrittenOut(self.stack, input)
+            evaluation.forward(statistics)
+            return evaluation
         found = torch.ops.antiphon.stacked_mlp(self.numbers, *input, self.parameters, statistics)
         kept = len(found) - len(statistics)
         return Evaluation(self, input, found[:kept], found[kept:])
+
+    def evaluated(self, x: Tensor, outputs: Tensor) -> AnyEvaluation:
+        """Return an evaluation of networks of one linear map, of inputs [N, B, I] and outputs [N * B, O]."""
+        input = _input([Block(x.flatten(0, 1))], x.shape[1])
+        return (
+            WrittenOut(self.stack, input, [outputs])
+            if kernel() is None
+            else Evaluation(self, input, [outputs], [])
+        )
 
 
 def _input(blocks: Sequence[Block], batch: int) -> Input:
@@ -269,6 +277,10 @@ class Evaluation:
         )
 
 
+AnyEvaluation = Evaluation | WrittenOut
+"""By the kernel, or by torch where there is none."""
+
+
 def bounded(bounds: Tensor) -> bool:
     """Whether the bounds of `Evaluation.backward` show that all gradients are finite, in float32 too."""
     return float(bounds.max()) < _FINITE
@@ -282,7 +294,7 @@ class KernelGradients(Sequence[Tensor]):
         finite: Whether all of them are known to be finite.
     """
 
-    def __init__(self, evaluation: Evaluation, *, finite: bool) -> None:
+    def __init__(self, evaluation: AnyEvaluation, *, finite: bool) -> None:
         self._evaluation = evaluation
         self.finite = finite
         self._made: list[Tensor] | None = None
@@ -296,8 +308,9 @@ class KernelGradients(Sequence[Tensor]):
             x: Their input, [N, B, I].
             error: The gradient of their output, [N, B, O].
         """
-        evaluation = Evaluation(network, _input([Block(x.flatten(0, 1))], x.shape[1]), [error], [])
-        _, bounds = evaluation.backward([error.flatten(0, 1)], [False])
+        error = error.flatten(0, 1)
+        evaluation = network.evaluated(x, error)  # the outputs are not read
+        _, bounds = evaluation.backward([error], [False])
         return cls(evaluation, finite=bounded(bounds))
 
     def __len__(self) -> int:

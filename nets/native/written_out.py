@@ -1,7 +1,9 @@
-"""The operators of `nets/native` in torch, gradients written out: where there is no kernel.
+"""What the native kernel computes, by torch with gradients written out: where there is no kernel.
 
 Networks are computed in chunks, all of a chunk as batched products, so that what is made on the way stays in the cache, and
-the gradients of the parameters are never all in memory. Shapes: n networks of a chunk; else as in `mlp.py`.
+the gradients of the parameters are never all in memory. Calls of torch cost about as much as the arithmetic of a few
+networks: views of the parameters are made once, those of an evaluation once each. Shapes: n networks of a chunk; else as in
+`mlp.py`.
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon.nets.layers import EPSILON, MOMENTUM
-from antiphon.nets.native.layer import Input, Layer, layers_of
-from antiphon.nets.optimisers import MOMENTS, StackedOptimiser
+from antiphon.nets.native.layer import Input, Layer, gradient_like
+from antiphon.nets.optimisers import StackedOptimiser
 
-__all__ = ["backward", "cross_entropy", "forward", "gradients", "squared_error", "step"]
+__all__ = ["Stack", "WrittenOut", "cross_entropy", "squared_error"]
 
 _BYTES = 1 << 23
 """Of the parameters of a chunk, about: few enough for the cache, enough for calls to cost little beside products."""
@@ -28,115 +30,253 @@ _ByLayer = list[list[Tensor]]
 """Tensors of each layer; none of a layer that no gradient reaches."""
 
 
-# --- chunks ------------------------------------------------------------------------------------------------------
+class Stack:
+    """Parameters of N networks of one kind, in chunks.
+
+    Args:
+        layers: Theirs.
+        parameters: As of `StackedMlp`.
+    """
+
+    def __init__(self, layers: Sequence[Layer], parameters: Sequence[Tensor]) -> None:
+        self.layers, self.parameters = layers, parameters
+        self.networks = len(parameters[0])
+        each = sum(p[0].numel() * p.element_size() for p in parameters)
+        size = max(1, _BYTES // (_LINE * each)) * _LINE
+        count = max(1, self.networks // size)
+        self.sizes = [size] * (count - 1) + [self.networks - (count - 1) * size]
+        """How many networks each chunk has; the last one has not fewer than the others."""
+        self.chunks = self.in_chunks(self.by_layer(parameters, 2))
+        self.maps = [[(own[0].mT, own[1].unsqueeze(1)) for own in chunk] for chunk in self.chunks]
+        """By chunk and layer, as products take them."""
+
+    def by_layer(self, tensors: Sequence[Tensor], plain: int) -> _ByLayer:
+        """Return tensors of each layer: `plain` of them, and two more where it is normalised."""
+        found, place = [], 0
+        for layer in self.layers:
+            end = place + plain + (0 if layer.norm == "none" else 2)
+            found.append(list(tensors[place:end]))
+            place = end
+        return found
+
+    def in_chunks(self, tensors: _ByLayer) -> list[_ByLayer]:
+        """Return views of each chunk's, of tensors [N, …]."""
+        if len(self.sizes) == 1:
+            return [tensors]
+        pieces = [[each.split_with_sizes(self.sizes) for each in own] for own in tensors]
+        return [[[each[k] for each in own] for own in pieces] for k in range(len(self.sizes))]
 
 
-def _sizes(layers: Sequence[Layer], networks: int, like: Tensor) -> list[int]:
-    """Return how many networks each chunk has; the last one has not fewer than the others."""
-    each = like.element_size() * sum(layer.outputs * (layer.inputs + 1) for layer in layers)
-    size = max(1, _BYTES // (_LINE * each)) * _LINE
-    count = max(1, networks // size)
-    return [size] * (count - 1) + [networks - (count - 1) * size]
+class WrittenOut:
+    """One evaluation of N networks, and what its gradients are made from: see `Evaluation` in `mlp.py`.
 
+    Args:
+        stack: The networks.
+        input: Theirs.
+        outputs: What `forward` finds, where it is not needed.
+    """
 
-def _by_layer(layers: Sequence[Layer], tensors: Sequence[Tensor], plain: int) -> _ByLayer:
-    """Tensors of each layer: `plain` of them, and two more where it is normalised."""
-    found, place = [], 0
-    for layer in layers:
-        end = place + plain + (0 if layer.norm == "none" else 2)
-        found.append(list(tensors[place:end]))
-        place = end
-    return found
-
-
-def _kept(layers: Sequence[Layer], tensors: Sequence[Tensor], networks: int) -> _ByLayer:
-    """Outputs and normalised ones as [N, B, O]; 1 / deviation as [N, B] or [N, O]."""
-    return [
-        [
-            each.view(networks, -1) if k == 2 else each.view(networks, -1, each.shape[1])
-            for k, each in enumerate(own)
+    def __init__(self, stack: Stack, input: Input, outputs: Sequence[Tensor] = ()) -> None:
+        self.network, self.input = stack, input
+        self.outputs, self.statistics = list(outputs), list[Tensor]()
+        self._pools = [
+            block.view(block.size(0) // input[-1], input[-1], block.shape[1]) for block in input[0]
         ]
-        for own in _by_layer(layers, tensors, 1)
-    ]
+        self._x = list(self._inputs())
+        self._kept = stack.in_chunks([[self._opened(output)] for output in outputs])
+        self._back: list[_ByLayer] = []
 
+    def _opened(self, stack: Tensor) -> Tensor:
+        """View a stack [N * B, O] as [N, B, O]."""
+        return stack.view(self.network.networks, self.input[-1], stack.shape[1])
 
-def _back(layers: Sequence[Layer], tensors: Sequence[Tensor], networks: int) -> _ByLayer:
-    """Gradients of the maps' results as [N, B, O]; those of gain and shift [N, O]."""
-    return [
-        [own[0].view(networks, -1, own[0].shape[1]), *own[1:]] if own[0].size(0) else []
-        for own in _by_layer(layers, tensors, 1)
-    ]
+    def _inputs(self) -> Iterator[Tensor]:
+        """Yield the input of each chunk, [n, B, I]."""
+        _, indices, slots, _ = self.input
+        blocks, first = list(zip(self._pools, indices, slots, strict=True)), 0
+        for size in self.network.sizes:
+            parts = []
+            for pool, index, count in blocks:
+                own = slice(first * count, (first + size) * count)
+                if pool.size(0) == 1:  # all networks read it
+                    each = pool.expand(size * count, -1, -1)
+                else:
+                    each = pool[own] if index is None else pool.index_select(0, index[own])
+                if count > 1:
+                    each = each.view(size, count, *each.shape[1:]).transpose(1, 2).flatten(2)
+                parts.append(each)
+            yield parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+            first += size
 
+    def forward(self, statistics: Sequence[Tensor]) -> None:
+        """Find the outputs, and the running statistics after them."""
+        stack, shape, new = self.network, (self.network.networks, self.input[-1]), self.input[0][0].new_empty
+        kept = []
+        for layer in stack.layers:
+            own = [new(*shape, layer.outputs)]
+            if layer.norm != "none":
+                inverse = shape if layer.norm == "layer" else (stack.networks, layer.outputs)
+                own += [new(*shape, layer.outputs), new(inverse)]
+            kept.append(own)
+        self.outputs = [own[0].flatten(0, 1) for own in kept]
+        self.statistics = [torch.empty_like(statistic) for statistic in statistics]
+        self._kept = stack.in_chunks(kept)
+        running = stack.in_chunks([list(statistics), self.statistics])
+        for chunk in zip(self._x, stack.chunks, stack.maps, self._kept, running, strict=True):
+            _forward(stack.layers, *chunk)
 
-def _in_chunks(tensors: _ByLayer, sizes: list[int]) -> Iterator[_ByLayer]:
-    """Yield views of each chunk's, of tensors [N, …]."""
-    if len(sizes) == 1:
-        yield tensors
-        return
-    pieces = [[each.split_with_sizes(sizes) for each in own] for own in tensors]
-    for k in range(len(sizes)):
-        yield [[each[k] for each in own] for own in pieces]
+    def backward(
+        self, given: Sequence[Tensor | None], wanted: Sequence[bool]
+    ) -> tuple[list[Tensor | None], Tensor]:
+        """As of `Evaluation`."""
+        stack = self.network
+        known, back = self._given(given)
+        returned = [
+            gradient_like(block, index, self.input[-1]) if want else None
+            for block, index, want in zip(*self.input[:2], wanted, strict=True)
+        ]
+        columns, first = self._wanted(wanted), 0
+        bounds = torch.empty(stack.networks, dtype=torch.float64)
+        self._back = stack.in_chunks(back)
+        chunks = zip(
+            *(self._x, stack.chunks, self._kept, stack.in_chunks(known), self._back),
+            bounds.split_with_sizes(stack.sizes),
+            strict=True,
+        )
+        for *chunk, bound in chunks:
+            of_input, noted = _back_through(stack.layers, columns, *chunk)
+            if of_input is not None:
+                noted.append(_length(of_input))
+                self._return(of_input, returned, columns.start, first)
+            bound.copy_(reduce(torch.Tensor.add_, noted))
+            first += bound.size(0)
+        return returned, bounds
 
+    def _given(self, given: Sequence[Tensor | None]) -> tuple[_ByLayer, _ByLayer]:
+        """Gradients of the layers' outputs, [N, B, O]; memory for those of the maps' results, and of gain and shift [N, O].
 
-def _pools(input: Input) -> list[Tensor]:
-    """Each block as [P, B, columns]."""
-    blocks, rows = input[0], input[-1]
-    return [block.view(block.size(0) // rows, rows, block.shape[1]) for block in blocks]
-
-
-def _inputs(input: Input, sizes: Sequence[int]) -> Iterator[Tensor]:
-    """Yield the input of each chunk, [n, B, I]."""
-    _, indices, slots, _ = input
-    blocks, first = list(zip(_pools(input), indices, slots, strict=True)), 0
-    for size in sizes:
-        parts = []
-        for pool, index, count in blocks:
-            own = slice(first * count, (first + size) * count)
-            if pool.size(0) == 1:  # all networks read it
-                each = pool.expand(size * count, -1, -1)
+        A gradient that is that of the map's result itself is in the second.
+        """
+        stack, known, back = self.network, _ByLayer(), _ByLayer()
+        sources = {layer.source for layer in stack.layers}
+        reached = {i for i, gradient in enumerate(given) if gradient is not None}
+        for i, layer in reversed(list(enumerate(stack.layers))):
+            if i in reached:
+                reached.add(layer.source)
+        for i, (layer, gradient) in enumerate(zip(stack.layers, given, strict=True)):
+            own = [] if gradient is None else [self._opened(gradient.contiguous())]
+            linear = layer.norm == "none" and layer.activation == "identity"
+            if i not in reached:
+                known.append([])
+                back.append([])
+            elif own and linear and i not in sources:
+                known.append([])
+                back.append(own)
             else:
-                each = pool[own] if index is None else pool.index_select(0, index[own])
-            if count > 1:
-                each = each.view(size, count, *each.shape[1:]).transpose(1, 2).flatten(2)
-            parts.append(each)
-        yield parts[0] if len(parts) == 1 else torch.cat(parts, 2)
-        first += size
+                new = self._x[0].new_empty
+                known.append(own)
+                back.append([new(stack.networks, self.input[-1], layer.outputs)])
+            if i in reached and layer.norm != "none":
+                back[i] += [new(stack.networks, layer.outputs) for _ in range(2)]
+        return known, back
+
+    def _wanted(self, wanted: Sequence[bool]) -> slice:
+        """Return the columns of the input from the first whose gradient is wanted to the last."""
+        ends: list[int] = []
+        place = 0
+        for pool, count, want in zip(self._pools, self.input[2], wanted, strict=True):
+            end = place + count * pool.shape[2]
+            ends += [place, end] if want else []
+            place = end
+        return slice(ends[0], ends[-1]) if ends else slice(0, 0)
+
+    def _return(self, gradient: Tensor, returned: Sequence[Tensor | None], column: int, first: int) -> None:
+        """Write gradients of a chunk's input to where the blocks of the input are.
+
+        Args:
+            gradient: [n, B, columns].
+            returned: Memory like that of the blocks; None for those that want none.
+            column: The first of them.
+            first: The first network of the chunk.
+        """
+        _, indices, slots, rows = self.input
+        place = -column
+        for pool, index, count, found in zip(self._pools, indices, slots, returned, strict=True):
+            width = count * pool.shape[2]
+            if found is not None:
+                each = gradient[:, :, place : place + width]
+                if count > 1:
+                    each = each.reshape(each.size(0), rows, count, -1).transpose(1, 2).flatten(0, 1)
+                own = slice(first * count, (first + gradient.size(0)) * count)
+                if index is None:
+                    found.view(pool.shape)[own] = each
+                else:
+                    found.view(pool.shape).index_copy_(0, index[own], each)
+            place += width
+
+    def gradients(self) -> list[Tensor]:
+        """As of `Evaluation`."""
+        found = [torch.empty_like(p) for p in self.network.parameters]
+        memory = self.network.in_chunks(self.network.by_layer(found, 2))
+        for _ in self._gradients(memory):
+            pass
+        return found
+
+    def step(self, optimiser: StackedOptimiser, rate: float, members: Tensor | None) -> None:
+        """As of `Evaluation`; where some networks take the step, the gradients of all are in memory."""
+        if not optimiser.alike(members):
+            optimiser.step(self.gradients(), rate, members)
+            return
+        stack = self.network
+        memory = [p.new_empty(stack.sizes[-1], *p.shape[1:]) for p in stack.parameters]
+        chunks = (stack.by_layer([own[:size] for own in memory], 2) for size in stack.sizes)
+        optimiser.step_in_parts(stack.sizes, self._gradients(chunks), rate)
+
+    def _gradients(self, memory: Iterable[_ByLayer]) -> Iterator[list[Tensor]]:
+        """Make those of each chunk, [n, …] each, in its `memory`."""
+        for x, kept, back, found in zip(self._x, self._kept, self._back, memory, strict=True):
+            for layer, known, (of_weight, of_bias, *of_norm) in zip(
+                self.network.layers, back, found, strict=True
+            ):
+                if not known:
+                    for each in (of_weight, of_bias, *of_norm):
+                        each.zero_()
+                    continue
+                torch.bmm(known[0].mT, x if layer.source < 0 else kept[layer.source][0], out=of_weight)
+                if layer.norm == "batch":  # before it a bias has no gradient
+                    of_bias.zero_()
+                else:
+                    torch.sum(known[0], 1, out=of_bias)
+                for each, one in zip(of_norm, known[1:], strict=True):
+                    each.copy_(one)
+            yield [each for own in found for each in own]
 
 
-# --- forward -----------------------------------------------------------------------------------------------------
+# --- forward, of a chunk -----------------------------------------------------------------------------------------
 
 
-def forward(
-    layers: tuple[int, ...],
-    input: Input,
-    parameters: Sequence[Tensor],
-    kept: Sequence[Tensor],
-    statistics: Sequence[Tensor],
-    after: Sequence[Tensor],
+def _forward(
+    layers: Sequence[Layer],
+    x: Tensor,
+    parameters: _ByLayer,
+    maps: Sequence[tuple[Tensor, Tensor]],
+    kept: _ByLayer,
+    running: _ByLayer,
 ) -> None:
-    """Write the layers' results into `kept`, and the running statistics after them into `after`."""
-    form, networks = layers_of(layers), len(parameters[0])
-    sizes = _sizes(form, networks, parameters[0])
-    chunks = zip(
-        _inputs(input, sizes),
-        _in_chunks(_by_layer(form, parameters, 2), sizes),
-        _in_chunks(_kept(form, kept, networks), sizes),
-        _in_chunks([list(statistics), list(after)], sizes),
-        strict=True,
-    )
-    for x, own, found, running in chunks:
-        moved = zip(*running, strict=True)
-        for layer, (weight, bias, *norm), (output, *normed) in zip(form, own, found, strict=True):
-            read = x if layer.source < 0 else found[layer.source][0]
-            if layer.norm == "batch":
-                torch.bmm(read, weight.mT, out=output)
-                _batch_norm(output, normed, norm, bias, [next(moved), next(moved)])
-            else:
-                torch.baddbmm(bias.unsqueeze(1), read, weight.mT, out=output)
-            if layer.norm == "layer":
-                _layer_norm(output, normed, norm)
-            if layer.activation != "identity":
-                output.relu_() if layer.activation == "relu" else output.tanh_()
+    """Write outputs and what normalisations keep into `kept`; `running`: statistics before, and after to be written."""
+    moved = zip(*running, strict=True)
+    for i, layer in enumerate(layers):
+        (weight, bias), (output, *normed) = maps[i], kept[i]
+        read = x if layer.source < 0 else kept[layer.source][0]
+        if layer.norm == "batch":
+            torch.bmm(read, weight, out=output)
+            _batch_norm(output, normed, parameters[i][2:], parameters[i][1], [next(moved), next(moved)])
+        else:
+            torch.baddbmm(bias, read, weight, out=output)
+        if layer.norm == "layer":
+            _layer_norm(output, normed, parameters[i][2:])
+        if layer.activation != "identity":
+            output.relu_() if layer.activation == "relu" else output.tanh_()
 
 
 def _layer_norm(z: Tensor, normed: Sequence[Tensor], norm: Sequence[Tensor]) -> None:
@@ -173,69 +313,35 @@ def _batch_norm(
     torch.addcmul(shift, unit, gain, out=z)
 
 
-# --- backward ----------------------------------------------------------------------------------------------------
-
-
-def backward(
-    layers: tuple[int, ...],
-    input: Input,
-    parameters: Sequence[Tensor],
-    kept: Sequence[Tensor],
-    given: Sequence[Tensor | None],
-    back: Sequence[Tensor],
-    returned: Sequence[Tensor],
-    bounds: Tensor,
-) -> None:
-    """Write the gradients of the maps' results into `back`, those of the blocks into `returned`, and `bounds`."""
-    form, networks = layers_of(layers), len(parameters[0])
-    sizes, columns, first = _sizes(form, networks, parameters[0]), _wanted(input, returned), 0
-    known = [  # a gradient that is that of the map's result itself is in `back` already
-        [] if one is None or one is own[0] else [one.view(networks, -1, one.shape[1])]
-        for one, own in zip(given, _by_layer(form, back, 1), strict=True)
-    ]
-    chunks = zip(
-        _in_chunks(_by_layer(form, parameters, 2), sizes),
-        _in_chunks(_kept(form, kept, networks), sizes),
-        _in_chunks(known, sizes),
-        _in_chunks(_back(form, back, networks), sizes),
-        _length_of_input(input, networks).split_with_sizes(sizes),
-        bounds.split_with_sizes(sizes),
-        strict=True,
-    )
-    for own, results, above, found, length, bound in chunks:
-        of_input, noted = _back_through(form, own, results, above, found, columns, length)
-        if of_input is not None:
-            noted.append(_length(of_input))
-            _return(of_input, input, returned, columns.start, first)
-        bound.copy_(reduce(torch.Tensor.add_, noted))
-        first += bound.size(0)
+# --- backward, of a chunk ----------------------------------------------------------------------------------------
 
 
 def _back_through(
     layers: Sequence[Layer],
+    columns: slice,
+    x: Tensor,
     parameters: _ByLayer,
     kept: _ByLayer,
     given: _ByLayer,
     back: _ByLayer,
-    columns: slice,
-    length: Tensor,
 ) -> tuple[Tensor | None, list[Tensor]]:
     """Write the gradients of a chunk's maps' results into `back`.
 
     Args:
         layers: Of the networks.
-        parameters: Of the chunk.
+        columns: Of the input that want a gradient.
+        x: The input of the chunk.
+        parameters: Its parameters.
         kept: What its forward pass kept.
         given: Gradients of outputs, [n, B, O].
         back: What is not found from gradients of outputs is there already.
-        columns: Of the input that want a gradient.
-        length: That of the input at most, and √B, [n].
 
     Returns:
         B times the gradients of the columns, and bounds of the magnitude of the parameters' gradients, [n] each.
     """
     sums: dict[int, Tensor] = {}
-    lengths, noted = {-1: length}, []
+    lengths: dict[int, Tensor] = {}
+    noted: list[Tensor] = []
     for i, layer in reversed(list(enumerate(layers))):
         if not back[i]:
             continue
@@ -248,7 +354,7 @@ def _back_through(
             _through_norm(dz, layer.norm, normed, norm[0], of_norm)
             noted += [_length(each) for each in of_norm]
         if source not in lengths:
-            lengths[source] = _length(kept[source][0]).add_(rows**0.5)
+            lengths[source] = _length(x if source < 0 else kept[source][0]).add_(rows**0.5)
         noted.append(_length(dz).mul_(lengths[source]))
         if source < 0:
             weight = weight[:, :, columns]
@@ -263,63 +369,8 @@ def _back_through(
 
 def _length(stack: Tensor) -> Tensor:
     """Return the Euclidean length of what each network has, [n]: no product of two is longer than the product of their lengths."""
-    found: Tensor = torch.linalg.vector_norm(stack.flatten(1), dim=1)
+    found: Tensor = torch.linalg.vector_norm(stack, dim=tuple(range(1, stack.dim())))
     return found
-
-
-def _length_of_input(input: Input, networks: int) -> Tensor:
-    """Return a bound of that of each network's input, [N]."""
-    _, indices, slots, rows = input
-    total = input[0][0].new_full((networks,), rows**0.5)
-    for pool, index, count in zip(_pools(input), indices, slots, strict=True):
-        each = _length(pool)
-        if pool.size(0) == 1:  # all networks read it
-            each = each.expand(networks * count)
-        elif index is not None:
-            each = each.index_select(0, index)
-        total += each if count == 1 else each.view(networks, count).sum(1)
-    return total
-
-
-def _wanted(input: Input, returned: Sequence[Tensor]) -> slice:
-    """Return the columns of the input from the first whose gradient is returned to the last."""
-    blocks, _, slots, _ = input
-    wanted: list[int] = []
-    place = 0
-    for block, count, found in zip(blocks, slots, returned, strict=True):
-        end = place + count * block.shape[1]
-        wanted += [place, end] if found.size(0) else []
-        place = end
-    return slice(wanted[0], wanted[-1]) if wanted else slice(0, 0)
-
-
-def _return(gradient: Tensor, input: Input, returned: Sequence[Tensor], column: int, first: int) -> None:
-    """Write gradients of a chunk's input to where the blocks of the input are.
-
-    Args:
-        gradient: [n, B, columns].
-        input: Of all networks.
-        returned: Memory like that of the blocks; empty for those that want none.
-        column: The first of them.
-        first: The first network of the chunk.
-    """
-    blocks, indices, slots, rows = input
-    place = -column
-    for block, index, count, found in zip(blocks, indices, slots, returned, strict=True):
-        width = count * block.shape[1]
-        if found.size(0):
-            each = gradient[:, :, place : place + width]
-            if count > 1:
-                each = each.reshape(each.size(0), rows, count, -1).transpose(1, 2).flatten(0, 1)
-            own, pool = (
-                slice(first * count, (first + gradient.size(0)) * count),
-                found.view(found.size(0) // rows, *each.shape[1:]),
-            )
-            if index is None:
-                pool[own] = each
-            else:
-                pool.index_copy_(0, index[own], each)
-        place += width
 
 
 def _through_activation(above: Sequence[Tensor], y: Tensor, activation: str, out: Tensor) -> None:
@@ -355,105 +406,23 @@ def _through_norm(
     dz.sub_(total).addcmul_(unit, along, value=-1).mul_(scale)
 
 
-# --- gradients of the parameters, and the optimiser's step -----------------------------------------------------------
-
-
-def gradients(
-    layers: tuple[int, ...],
-    input: Input,
-    kept: Sequence[Tensor],
-    back: Sequence[Tensor],
-    found: Sequence[Tensor],
-) -> None:
-    """Write the gradients of the parameters into `found`."""
-    form = layers_of(layers)
-    sizes = _sizes(form, len(found[0]), found[0])
-    memory = _in_chunks(_by_layer(form, found, 2), sizes)
-    for _ in _gradients(form, input, kept, back, sizes, memory):
-        pass
-
-
-def step(
-    layers: tuple[int, ...],
-    input: Input,
-    kept: Sequence[Tensor],
-    back: Sequence[Tensor],
-    parameters: Sequence[Tensor],
-    moments: Sequence[Sequence[Tensor]],
-    steps: Tensor | None,
-    members: Tensor | None,
-    kind: str,
-    settings: Sequence[float],
-) -> None:
-    """Count a step of the optimiser of `members` in `steps`, and take it, in one chunk after the other."""
-    form, (rate, beta1, beta2, decay, momentum, _) = layers_of(layers), settings
-    state = {name: list(tensors) for name, tensors in zip(MOMENTS[kind], moments, strict=False) if tensors}
-    if steps is not None:
-        state["steps"] = [steps]
-    sizes = _sizes(form, len(parameters[0]), parameters[0])
-    memory = [p.new_empty(sizes[-1], *p.shape[1:]) for p in parameters]
-    each = (_by_layer(form, [own[:size] for own in memory], 2) for size in sizes)
-    whole = StackedOptimiser(
-        kind, parameters, state=state, betas=(beta1, beta2), weight_decay=decay, momentum=momentum
-    )
-    taking = [None] * len(sizes) if members is None else members.split_with_sizes(sizes)
-    made = _gradients(form, input, kept, back, sizes, each)
-    for optimiser, found, own in zip(whole.parts(sizes), made, taking, strict=True):
-        optimiser.step(found, rate, own)
-
-
-def _gradients(
-    layers: Sequence[Layer],
-    input: Input,
-    kept: Sequence[Tensor],
-    back: Sequence[Tensor],
-    sizes: list[int],
-    memory: Iterable[_ByLayer],
-) -> Iterator[list[Tensor]]:
-    """Make those of each chunk, [n, …] each, in its `memory`."""
-    networks = sum(sizes)
-    results, of_maps = _kept(layers, kept, networks), _back(layers, back, networks)
-    chunks = zip(
-        _inputs(input, sizes), _in_chunks(results, sizes), _in_chunks(of_maps, sizes), memory, strict=True
-    )
-    for x, outputs, given, found in chunks:
-        for layer, known, (of_weight, of_bias, *of_norm) in zip(layers, given, found, strict=True):
-            if not known:
-                for each in (of_weight, of_bias, *of_norm):
-                    each.zero_()
-                continue
-            torch.bmm(known[0].mT, x if layer.source < 0 else outputs[layer.source][0], out=of_weight)
-            if layer.norm == "batch":  # before it a bias has no gradient
-                of_bias.zero_()
-            else:
-                torch.sum(known[0], 1, out=of_bias)
-            for each, one in zip(of_norm, known[1:], strict=True):
-                each.copy_(one)
-        yield [each for own in found for each in own]
-
-
 # --- losses ------------------------------------------------------------------------------------------------------
 
 
-def squared_error(
-    output: Tensor, target: Tensor, mean: float, factor: float, losses: Tensor, derivative: Tensor
-) -> None:
-    """Write losses and derivative."""
-    error, outputs = derivative.view(-1, *target.shape), output.view(-1, *target.shape)
-    torch.sub(outputs, target, out=error)
-    torch.linalg.vector_norm(derivative, dim=1, out=losses)
-    losses.square_().mul_(mean)
-    derivative.mul_(2 * mean * factor)
+def squared_error(output: Tensor, target: Tensor, mean: float, factor: float) -> tuple[Tensor, Tensor]:
+    """Return losses and derivative: see `losses.py`."""
+    error = (output.view(-1, *target.shape) - target).view(output.shape)
+    losses = torch.linalg.vector_norm(error, dim=1).square_().mul_(mean)
+    return losses, error.mul_(2 * mean * factor)
 
 
-def cross_entropy(output: Tensor, target: Tensor, factor: float, losses: Tensor, derivative: Tensor) -> None:
-    """Write losses and derivative."""
+def cross_entropy(output: Tensor, target: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+    """Return losses and derivative: see `losses.py`."""
     rows, sites = len(output), target[0].numel()
     logs = F.log_softmax(output.view(rows, sites, -1), 2)
     chosen = target.reshape(1, -1, sites, 1).expand(rows // len(target), -1, -1, -1).reshape(rows, sites, 1)
-    torch.mean(logs.gather(2, chosen).squeeze(2), 1, out=losses)
-    losses.neg_()
+    losses = logs.gather(2, chosen).squeeze(2).mean(1).neg_()
     share = factor / sites
-    found = derivative.view(logs.shape)
-    torch.exp(logs, out=found)
-    found.mul_(share).scatter_add_(2, chosen, found.new_tensor(-share).expand(chosen.shape))
+    derivative = logs.exp_().mul_(share)
+    derivative.scatter_add_(2, chosen, derivative.new_tensor(-share).expand(chosen.shape))
+    return losses, derivative.view(output.shape)

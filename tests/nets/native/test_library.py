@@ -36,7 +36,7 @@ def test_a_compiler_that_fails_is_logged_once_and_leaves_nothing(
         assert library.kernel() is None
         assert library.why_absent() == "the kernel cannot be compiled: mlp.cpp:1: no"
     assert [record.message for record in caplog.records] == [
-        "backend native: the kernel cannot be compiled: mlp.cpp:1: no; torch computes its operators, gradients written out"
+        "backend native: the kernel cannot be compiled: mlp.cpp:1: no; torch computes instead, with gradients written out"
     ]
     assert sorted(os.listdir(fresh)) == ["lock"]
 
