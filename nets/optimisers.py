@@ -66,11 +66,9 @@ def unwritten_zeros(shape: Sequence[int], like: Tensor) -> Tensor:
 
 
 def whole_lines(tensor: Tensor) -> Tensor:
-    """Return a tensor of `padded_zeros`, or the last rows of one, with all memory behind it, flat: a kernel leaves nothing over.
+    """Return all memory of a tensor of `padded_zeros`, or from its last rows on, flat, so that a kernel leaves nothing over.
 
-    Others stay as they are.
-
-    So what a kernel computes of a member of a stack does not depend on how many members there are.
+    Others stay as they are. So what a kernel computes of a member of a stack does not depend on how many members there are.
     """
     left_over = _left_over(tensor)
     if not left_over:
@@ -116,6 +114,11 @@ class _Lines:
         """Put what has become of the copies in place of the members."""
         size = self.stack[0].numel()
         self.stack.index_copy_(0, self.index, self._copies[:, :size].view(-1, *self.stack.shape[1:]))
+
+
+def _as_whole(moments: Sequence[Tensor], parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Moments in memory like parameters of `whole_lines`."""
+    return [m if p.numel() == m.numel() else whole_lines(m) for p, m in zip(parameters, moments, strict=True)]
 
 
 def _like_lines(gradient: Tensor, whole: Tensor) -> Tensor:
@@ -435,19 +438,21 @@ class StackedOptimiser(_Settings):
 
     def alike(self, members: Members) -> bool:
         """Whether `members` are all, and with equal counts of steps."""
-        return (members is None or all(members)) and self._equal_counts
+        if isinstance(members, Tensor):
+            return self._equal_counts and bool(members.all())
+        return self._equal_counts and (members is None or all(members))
 
     @torch.no_grad()
     def step_in_parts(self, sizes: list[int], gradients: Iterable[Sequence[Tensor]], rate: float) -> None:
-        """Update all members, `alike`, without clipping; of as many members each their gradients are made as they are needed.
+        """Update all members, which are `alike`, along gradients that are made part by part; nothing is clipped.
 
         Args:
             sizes: How many members each part has: a multiple of 16, but for the last.
-            gradients: Of each part in turn, [n, …] for each stack.
+            gradients: Of each part in turn, contiguous [n, …] for each stack; they may share memory.
             rate: Learning rate.
         """
         steps = self._count_all(None)
-        for (parameters, moments), found in zip(self._parts(sizes), gradients, strict=True):
+        for (parameters, moments), found in zip(self._lines(sizes), gradients, strict=True):
             padded = [_like_lines(g, whole) for g, whole in zip(found, parameters, strict=True)]
             self._run(_Call(parameters, padded, moments, steps), rate, None)
 
@@ -484,8 +489,7 @@ class StackedOptimiser(_Settings):
     def refresh(self) -> None:
         """Read step counts and stacks again, after a state was loaded or a member stepped alone."""
         self._views: tuple[list[list[Tensor]], list[list[list[Tensor]]], list[Tensor]] | None = None
-        self._whole: tuple[list[Tensor], list[list[Tensor]]] | None = None
-        self._in_parts: tuple[list[int], list[tuple[list[Tensor], list[list[Tensor]]]]] | None = None
+        self._whole: dict[tuple[int, ...], list[tuple[list[Tensor], list[list[Tensor]]]]] = {}
         self._offsets: list[int] | None = [0] * self.size
         """Steps of each member relative to some common count; None: known on the device only."""
         if "steps" in self.state:
@@ -531,7 +535,7 @@ class StackedOptimiser(_Settings):
         if self.clip is not None:
             gradients = _clipped_each(gradients, self.clip)
         steps = self._count_all(skip)
-        parameters, moments = self._lines()
+        ((parameters, moments),) = self._lines([self.size])
         laid_out = _laid_out(self.parameters, gradients)
         padded = [_like_lines(g, whole) for g, whole in zip(laid_out, parameters, strict=True)]
         return _Call(list(parameters), padded, [list(each) for each in moments], steps)
@@ -543,30 +547,18 @@ class StackedOptimiser(_Settings):
         self.state["steps"][0].add_(1 if skip is None else skip.count)
         return [self._count] * len(self.parameters)
 
-    def _lines(self) -> tuple[list[Tensor], list[list[Tensor]]]:
-        """Return the parameters and each kind of moment as the kernel takes them for all members; made once."""
-        if self._whole is None:
-            parameters = [whole_lines(p) for p in self.parameters]
-            self._whole = (
-                parameters,
-                [
-                    [
-                        m if p.numel() == m.numel() else whole_lines(m)
-                        for p, m in zip(parameters, self.state[name], strict=True)
-                    ]
-                    for name in self.moments
-                ],
-            )
-        return self._whole
-
-    def _parts(self, sizes: list[int]) -> list[tuple[list[Tensor], list[list[Tensor]]]]:
-        """Return what `_lines` returns, of so many members each; made once."""
-        if self._in_parts is None or self._in_parts[0] != sizes:
+    def _lines(self, sizes: list[int]) -> list[tuple[list[Tensor], list[list[Tensor]]]]:
+        """Return the parameters and each kind of moment as the kernel takes them, of so many members each; made once."""
+        key = tuple(sizes)
+        if key not in self._whole:
             stacks = [self.parameters, *(self.state[name] for name in self.moments)]
             pieces = [[stack.data.split_with_sizes(sizes) for stack in own] for own in stacks]
-            lines = [[[whole_lines(each[k]) for each in own] for own in pieces] for k in range(len(sizes))]
-            self._in_parts = list(sizes), [(own[0], own[1:]) for own in lines]
-        return self._in_parts[1]
+            self._whole[key] = []
+            for k in range(len(sizes)):
+                parameters, *moments = [[each[k] for each in own] for own in pieces]
+                whole = [whole_lines(p) for p in parameters]
+                self._whole[key].append((whole, [_as_whole(own, whole) for own in moments]))
+        return self._whole[key]
 
     def _call_some(self, gradients: Sequence[Tensor], stepping: Sequence[int], skip: Skip | None) -> _Call:
         """Call for some members, or for differing counts: every updated slice is a tensor with its own count."""

@@ -1,4 +1,4 @@
-"""Stacks computed by the native kernel, or without it by its operators in torch: MLPs that learn alone, from windows of one tick.
+"""Stacks computed by the native kernel, or by torch in its place: MLPs that learn alone, from windows of one tick.
 
 The ports of such a stack are leaves of autograd: objectives, injections and couplings are differentiated as elsewhere, down
 to the ports. From there the kernel goes on to the input, and autograd from the input to the messages that were read. The
@@ -199,9 +199,9 @@ class NativeNetwork:
 
 
 def native_networks(system: System) -> Mapping[str, NativeNetwork]:
-    """The networks of a system's stacks that the operators of `nets/native` compute, by stack.
+    """The networks of a system's stacks that the kernel computes, or torch in its place, by stack.
 
-    They also compute the linear synthetic gradients of messages of such stacks.
+    So are the linear synthetic gradients of messages of such stacks.
     """
     found: dict[str, NativeNetwork] = {}
     for name, agent in system.agents.items():

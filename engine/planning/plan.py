@@ -200,9 +200,9 @@ class Plan:
     installed: int | None
     """Bytes that the device has; None: not known."""
     by_torch: tuple[Alone, ...] = ()
-    """With the backend `native`, the agents that its operators do not compute, by reason."""
+    """With the backend `native`, the agents that neither its kernel nor torch in its place computes, by reason."""
     no_kernel: str | None = None
-    """With the backend `native`, why torch computes its operators, with gradients written out; None: the kernel does."""
+    """With the backend `native`, why torch takes the kernel's place, with gradients written out; None: it does not."""
     measured_ms: Mapping[str, float] | None = None
     """Milliseconds of a step by backend, measured on this machine; None: not measured."""
 
@@ -280,7 +280,7 @@ def _never_unobserved(scenario: Scenario, system: System) -> str | None:
 def _by_torch(
     system: System, members: Sequence[Sequence[Agent]], alone: Mapping[str, str]
 ) -> tuple[Alone, ...]:
-    """The agents that the native operators do not compute, by reason."""
+    """The agents that neither the native kernel nor torch in its place computes, by reason."""
     found: dict[str, list[str]] = {}
     for agents in members:
         reason = alone.get(agents[0].name) or obstacle(system, agents[0])
