@@ -31,7 +31,7 @@ def squared_error(output: Tensor, target: Tensor, mean: float, factor: float) ->
         factor: Of the derivative.
     """
     if kernel() is None:
-        return written_out.squared_error(output.detach().contiguous(), target, mean, factor)
+        return written_out.squared_error(output.data.contiguous(), target, mean, factor)
     found: tuple[Tensor, Tensor] = torch.ops.antiphon.squared_error(output, target, mean, factor)
     return found
 
@@ -45,7 +45,7 @@ def cross_entropy(output: Tensor, target: Tensor, factor: float) -> tuple[Tensor
         factor: Of the derivative.
     """
     if kernel() is None:
-        return written_out.cross_entropy(output.detach().contiguous(), target, factor)
+        return written_out.cross_entropy(output.data.contiguous(), target, factor)
     found: tuple[Tensor, Tensor] = torch.ops.antiphon.cross_entropy(output, target, factor)
     return found
 
