@@ -31,8 +31,9 @@ from antiphon.comms.synthetic_gradients import (
 from antiphon.comms.synthetic_inputs import InputModel, LinearInput, MlpInput
 from antiphon.errors import EngineError
 from antiphon.nets.layers import stacked_product
+from antiphon.nets.native.layer import Layer
 from antiphon.nets.native.losses import squared_error
-from antiphon.nets.native.mlp import Block, KernelGradients, Layer, StackedMlp
+from antiphon.nets.native.mlp import Block, KernelGradients, StackedMlp
 from antiphon.nets.optimisers import Skip
 from antiphon.nets.trained_parameters import StackedParameters
 

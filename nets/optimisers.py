@@ -4,7 +4,7 @@ parameters, one fused kernel call for any subset.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -66,13 +66,16 @@ def unwritten_zeros(shape: Sequence[int], like: Tensor) -> Tensor:
 
 
 def whole_lines(tensor: Tensor) -> Tensor:
-    """Return all memory of a tensor of `padded_zeros`, flat, so that a kernel leaves nothing over; others as they are.
+    """Return all memory of a tensor of `padded_zeros`, or from its last rows on, flat, so that a kernel leaves nothing over.
 
-    So what a kernel computes of a member of a stack does not depend on how many members there are.
+    Others stay as they are. So what a kernel computes of a member of a stack does not depend on how many members there are.
     """
     left_over = _left_over(tensor)
+    if not left_over:
+        return tensor
     whole = tensor.numel() - left_over + _LINE // tensor.element_size()
-    if not left_over or tensor.untyped_storage().nbytes() != whole * tensor.element_size():
+    memory = (tensor.storage_offset() + whole) * tensor.element_size()
+    if tensor.untyped_storage().nbytes() != memory:
         return tensor
     return tensor.data.as_strided((whole,), (1,))
 
@@ -111,6 +114,11 @@ class _Lines:
         """Put what has become of the copies in place of the members."""
         size = self.stack[0].numel()
         self.stack.index_copy_(0, self.index, self._copies[:, :size].view(-1, *self.stack.shape[1:]))
+
+
+def _as_whole(moments: Sequence[Tensor], parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Moments in memory like parameters of `whole_lines`."""
+    return [m if p.numel() == m.numel() else whole_lines(m) for p, m in zip(parameters, moments, strict=True)]
 
 
 def _like_lines(gradient: Tensor, whole: Tensor) -> Tensor:
@@ -428,6 +436,26 @@ class StackedOptimiser(_Settings):
         stacked.refresh()
         return stacked
 
+    def alike(self, members: Members) -> bool:
+        """Whether `members` are all, and with equal counts of steps."""
+        if isinstance(members, Tensor):
+            return self._equal_counts and bool(members.all())
+        return self._equal_counts and (members is None or all(members))
+
+    @torch.no_grad()
+    def step_in_parts(self, sizes: list[int], gradients: Iterable[Sequence[Tensor]], rate: float) -> None:
+        """Update all members, which are `alike`, along gradients that are made part by part; nothing is clipped.
+
+        Args:
+            sizes: How many members each part has: a multiple of 16, but for the last.
+            gradients: Of each part in turn, contiguous [n, …] for each stack; they may share memory.
+            rate: Learning rate.
+        """
+        steps = self._count_all(None)
+        for (parameters, moments), found in zip(self._lines(sizes), gradients, strict=True):
+            padded = [_like_lines(g, whole) for g, whole in zip(found, parameters, strict=True)]
+            self._run(_Call(parameters, padded, moments, steps), rate, None)
+
     @torch.no_grad()
     def step(
         self,
@@ -461,7 +489,7 @@ class StackedOptimiser(_Settings):
     def refresh(self) -> None:
         """Read step counts and stacks again, after a state was loaded or a member stepped alone."""
         self._views: tuple[list[list[Tensor]], list[list[list[Tensor]]], list[Tensor]] | None = None
-        self._whole: tuple[list[Tensor], list[list[Tensor]]] | None = None
+        self._whole: dict[tuple[int, ...], list[tuple[list[Tensor], list[list[Tensor]]]]] = {}
         self._offsets: list[int] | None = [0] * self.size
         """Steps of each member relative to some common count; None: known on the device only."""
         if "steps" in self.state:
@@ -506,30 +534,31 @@ class StackedOptimiser(_Settings):
         """Call for all members with equal counts: the kernel's tensors are the stacks."""
         if self.clip is not None:
             gradients = _clipped_each(gradients, self.clip)
-        steps = []
-        if "steps" in self.state:
-            self.state["steps"][0].add_(1 if skip is None else skip.count)
-            steps = [self._count] * len(self.parameters)
-        parameters, moments = self._lines()
+        steps = self._count_all(skip)
+        ((parameters, moments),) = self._lines([self.size])
         laid_out = _laid_out(self.parameters, gradients)
         padded = [_like_lines(g, whole) for g, whole in zip(laid_out, parameters, strict=True)]
         return _Call(list(parameters), padded, [list(each) for each in moments], steps)
 
-    def _lines(self) -> tuple[list[Tensor], list[list[Tensor]]]:
-        """Return the parameters and each kind of moment as the kernel takes them for all members; made once."""
-        if self._whole is None:
-            parameters = [whole_lines(p) for p in self.parameters]
-            self._whole = (
-                parameters,
-                [
-                    [
-                        m if p.numel() == m.numel() else whole_lines(m)
-                        for p, m in zip(parameters, self.state[name], strict=True)
-                    ]
-                    for name in self.moments
-                ],
-            )
-        return self._whole
+    def _count_all(self, skip: Skip | None) -> list[Tensor]:
+        """Count a step of all members, whose counts are equal, and return the count for each parameter."""
+        if "steps" not in self.state:
+            return []
+        self.state["steps"][0].add_(1 if skip is None else skip.count)
+        return [self._count] * len(self.parameters)
+
+    def _lines(self, sizes: list[int]) -> list[tuple[list[Tensor], list[list[Tensor]]]]:
+        """Return the parameters and each kind of moment as the kernel takes them, of so many members each; made once."""
+        key = tuple(sizes)
+        if key not in self._whole:
+            stacks = [self.parameters, *(self.state[name] for name in self.moments)]
+            pieces = [[stack.data.split_with_sizes(sizes) for stack in own] for own in stacks]
+            self._whole[key] = []
+            for k in range(len(sizes)):
+                parameters, *moments = [[each[k] for each in own] for own in pieces]
+                whole = [whole_lines(p) for p in parameters]
+                self._whole[key].append((whole, [_as_whole(own, whole) for own in moments]))
+        return self._whole[key]
 
     def _call_some(self, gradients: Sequence[Tensor], stepping: Sequence[int], skip: Skip | None) -> _Call:
         """Call for some members, or for differing counts: every updated slice is a tensor with its own count."""
@@ -585,7 +614,7 @@ def _picked(slices: Sequence[Sequence[Tensor]], stepping: Sequence[int]) -> list
 
 def _dense(stack: Tensor) -> bool:
     """Whether the members of `stack` are contiguous in memory, one after the other."""
-    if stack.numel() == 0:
+    if stack.is_contiguous():
         return True
     if torch.empty_like(stack, device="meta").stride() != stack.stride():  # it keeps strides that are dense
         return False

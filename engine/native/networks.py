@@ -1,8 +1,8 @@
-"""Stacks computed by the native kernel: MLPs that learn alone, from windows of one tick (`--backend native`).
+"""Stacks computed by the native kernel, or by torch in its place: MLPs that learn alone, from windows of one tick.
 
 The ports of such a stack are leaves of autograd: objectives, injections and couplings are differentiated as elsewhere, down
 to the ports. From there the kernel goes on to the input, and autograd from the input to the messages that were read. The
-gradients of the parameters are made when they are applied, an agent at a time, and never written to memory, unless
+gradients of the parameters are made when they are applied, a few agents at a time, and never all in memory, unless
 somebody reads them.
 """
 
@@ -25,14 +25,11 @@ from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import LearningGroup
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import Update
-from antiphon.nets.native.library import why_absent
+from antiphon.nets.native.layer import ACTIVATIONS, NORMS, Layer
 from antiphon.nets.native.mlp import (
-    ACTIVATIONS,
-    NORMS,
+    AnyEvaluation,
     Block,
-    Evaluation,
     KernelGradients,
-    Layer,
     StackedMlp,
     bounded,
 )
@@ -147,7 +144,7 @@ class NativeNetwork:
         if [id(p) for p in parameters] != [id(p) for p in learner.trainable]:
             raise AssertionError("parameters are in another order than those of the kernel")
         self._network = StackedMlp(layers, [constant(p) for p in parameters])
-        self._evaluation: Evaluation | None = None
+        self._evaluation: AnyEvaluation | None = None
         self._blocks: list[Block] = []
         self.ports: Tensors = {}
         """Of the newest evaluation, leaves [N * B, O]."""
@@ -202,12 +199,10 @@ class NativeNetwork:
 
 
 def native_networks(system: System) -> Mapping[str, NativeNetwork]:
-    """The networks of a system's stacks that the kernel computes, by stack; empty where there is no kernel.
+    """The networks of a system's stacks that the kernel computes, or torch in its place, by stack.
 
-    It also computes the linear synthetic gradients of messages of such stacks.
+    So are the linear synthetic gradients of messages of such stacks.
     """
-    if why_absent() is not None:
-        return {}
     found: dict[str, NativeNetwork] = {}
     for name, agent in system.agents.items():
         learner = agent.learner

@@ -200,7 +200,9 @@ class Plan:
     installed: int | None
     """Bytes that the device has; None: not known."""
     by_torch: tuple[Alone, ...] = ()
-    """With the backend `native`, the agents that its kernel does not compute, by reason."""
+    """With the backend `native`, the agents that neither its kernel nor torch in its place computes, by reason."""
+    no_kernel: str | None = None
+    """With the backend `native`, why torch takes the kernel's place, with gradients written out; None: it does not."""
     measured_ms: Mapping[str, float] | None = None
     """Milliseconds of a step by backend, measured on this machine; None: not measured."""
 
@@ -254,6 +256,7 @@ def plan(
         else (),
         alone=tuple(Alone(tuple(names), reason) for reason, names in alone.items()),
         by_torch=_by_torch(system, members, reasons) if picked == "native" else (),
+        no_kernel=why_absent() if picked == "native" else None,
         waves=waves_of(scenario, env, len(members)),
         device=str(torch.device(device)),
         flop=costs.flop(),
@@ -277,11 +280,10 @@ def _never_unobserved(scenario: Scenario, system: System) -> str | None:
 def _by_torch(
     system: System, members: Sequence[Sequence[Agent]], alone: Mapping[str, str]
 ) -> tuple[Alone, ...]:
-    """The agents that the native kernel does not compute, by reason."""
-    absent = why_absent()
+    """The agents that neither the native kernel nor torch in its place computes, by reason."""
     found: dict[str, list[str]] = {}
     for agents in members:
-        reason = absent or alone.get(agents[0].name) or obstacle(system, agents[0])
+        reason = alone.get(agents[0].name) or obstacle(system, agents[0])
         if reason is not None:
             found.setdefault(reason, []).extend(agent.name for agent in agents)
     return tuple(Alone(tuple(names), reason) for reason, names in found.items())

@@ -1,1 +1,1 @@
-"""Networks computed by a kernel in C++, compiled where it is first used."""
+"""Networks computed without autograd: by a kernel in C++, compiled where it is first used, or without a compiler by torch."""

@@ -69,7 +69,7 @@ def _loaded() -> tuple[ctypes.CDLL | None, str]:
         stderr = getattr(error, "stderr", None)
         lines = (stderr.decode(errors="replace") if stderr else str(error)).strip().splitlines()
         reason = f"the kernel cannot be compiled: {lines[0] if lines else type(error).__name__}"
-        _log.warning("backend native: %s; torch computes all agents", reason)
+        _log.warning("backend native: %s; torch computes instead, with gradients written out", reason)
         return None, reason
 
 

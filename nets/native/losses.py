@@ -1,18 +1,18 @@
-"""Losses with their derivatives, computed by the native kernel.
+"""Losses with their derivatives, computed by the native kernel or, without it, by torch.
 
-The operators are registered as `torch.ops.antiphon.squared_error` and `cross_entropy`, for the CPU. Shapes: B rows, O
+The kernel's operators are registered as `torch.ops.antiphon.squared_error` and `cross_entropy`, for the CPU. Shapes: B rows, O
 outputs.
 """
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from antiphon.nets.native.library import address, function
+from antiphon.nets.native import by_kernel, written_out
+from antiphon.nets.native.library import kernel
 
 __all__ = ["cross_entropy", "squared_error"]
 
@@ -30,6 +30,8 @@ def squared_error(output: Tensor, target: Tensor, mean: float, factor: float) ->
         mean: 1 / O for the average over components, 1 for their sum.
         factor: Of the derivative.
     """
+    if kernel() is None:
+        return written_out.squared_error(output.data.contiguous(), target, mean, factor)
     found: tuple[Tensor, Tensor] = torch.ops.antiphon.squared_error(output, target, mean, factor)
     return found
 
@@ -42,28 +44,24 @@ def cross_entropy(output: Tensor, target: Tensor, factor: float) -> tuple[Tensor
         target: Integers, [B, …] with S numbers for each row; of fewer rows, these repeat.
         factor: Of the derivative.
     """
+    if kernel() is None:
+        return written_out.cross_entropy(output.data.contiguous(), target, factor)
     found: tuple[Tensor, Tensor] = torch.ops.antiphon.cross_entropy(output, target, factor)
     return found
 
 
-def _call(output: Tensor, target: Tensor, sites: int, mean: float, factor: float) -> tuple[Tensor, Tensor]:
-    output, target = output.contiguous(), target.contiguous()
-    rows, outputs = output.shape
-    losses, derivative = output.new_empty(rows), torch.empty_like(output)
-    function("loss", output.dtype)(
-        *(ctypes.c_int64(number) for number in (rows, len(target), outputs, sites)),
-        *(ctypes.c_void_p(address(tensor)) for tensor in (output, target, losses, derivative)),
-        *(ctypes.c_double(mean), ctypes.c_double(factor), ctypes.c_int64(torch.get_num_threads())),
-    )
-    return losses, derivative
-
-
 def _squared_error(output: Tensor, target: Tensor, mean: float, factor: float) -> tuple[Tensor, Tensor]:
-    return _call(output, target, 0, mean, factor)
+    output = output.contiguous()
+    found = output.new_empty(len(output)), torch.empty_like(output)
+    by_kernel.squared_error(output, target.contiguous(), mean, factor, *found)
+    return found
 
 
 def _cross_entropy(output: Tensor, target: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-    return _call(output, target, target[0].numel(), 1.0, factor)
+    output = output.contiguous()
+    found = output.new_empty(len(output)), torch.empty_like(output)
+    by_kernel.cross_entropy(output, target.contiguous(), factor, *found)
+    return found
 
 
 _LIBRARY.impl("squared_error", _squared_error, "CPU")

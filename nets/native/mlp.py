@@ -1,58 +1,28 @@
-"""Stacked MLPs computed one after the other by the native kernel: forward pass, gradients, optimiser step.
+"""Stacked MLPs without autograd: forward pass, gradients, optimiser step.
 
-The operators are registered as `torch.ops.antiphon.stacked_mlp…`, for the CPU. Shapes: N networks, B rows of each, I
+The native kernel computes one network after the other; its operators are registered as `torch.ops.antiphon.stacked_mlp…`, for
+the CPU. Without it torch computes them (`written_out.py`), not as operators, whose calls would cost more. Shapes: N networks, B rows of each, I
 inputs and O outputs of a layer, P tensors that a block of inputs is read from.
 """
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor
 
-from antiphon.nets.layers import EPSILON, MOMENTUM
-from antiphon.nets.native.library import address, function
+from antiphon.nets.native import by_kernel
+from antiphon.nets.native.layer import Input, Layer, gradient_like, layers_of
+from antiphon.nets.native.library import kernel
+from antiphon.nets.native.written_out import Stack, WrittenOut
 from antiphon.nets.optimisers import Skip, StackedOptimiser
 
-__all__ = ["ACTIVATIONS", "NORMS", "Block", "Evaluation", "KernelGradients", "Layer", "StackedMlp", "bounded"]
+__all__ = ["AnyEvaluation", "Block", "Evaluation", "KernelGradients", "StackedMlp", "bounded"]
 
-NORMS = ("none", "layer", "batch")
-ACTIVATIONS = ("identity", "relu", "tanh")
-_KINDS = ("sgd", "adam", "adamw")
 _FINITE = 1e30
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer: linear map, normalisation, activation.
-
-    Attributes:
-        source: The layer whose output it reads, by place; -1: the input.
-        inputs: I.
-        outputs: O.
-        norm: One of `NORMS`.
-        activation: One of `ACTIVATIONS`.
-    """
-
-    source: int
-    inputs: int
-    outputs: int
-    norm: str = "none"
-    activation: str = "identity"
-
-    def numbers(self) -> list[int]:
-        """Return it as the operators take it."""
-        return [
-            self.source,
-            self.inputs,
-            self.outputs,
-            NORMS.index(self.norm),
-            ACTIVATIONS.index(self.activation),
-        ]
 
 
 # --- operators -----------------------------------------------------------------------------------------------
@@ -73,108 +43,6 @@ _LIBRARY.define(
 )
 
 
-class _Call(ctypes.Structure):
-    """`Call` in mlp.cpp."""
-
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in ("networks", "rows", "layers", "blocks", "threads")),
-        *((name, ctypes.c_void_p) for name in ("numbers", "tensors", "input")),
-    )
-
-
-class _Block(ctypes.Structure):
-    """`Block` in mlp.cpp."""
-
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in ("slots", "columns", "stride")),
-        *((name, ctypes.c_void_p) for name in ("data", "back", "index")),
-    )
-
-
-Input = tuple[Sequence[Tensor], Sequence[Tensor | None], Sequence[int], int]
-"""The input of the operators: blocks [P * B, columns], their indices and slots, and B."""
-
-_FIELDS = (
-    *("weight", "bias", "gain", "shift", "mean", "var", "new_mean", "new_var"),
-    *("output", "unit", "inverse", "given", "back", "of_gain", "of_shift"),
-)
-"""Of `Tensors` in mlp.cpp."""
-
-
-class _Form:
-    """Some layers as the kernel takes them, and where its table of `Tensors` has those of them.
-
-    Args:
-        layers: As `Layer.numbers`, one after the other.
-    """
-
-    def __init__(self, layers: Sequence[int]) -> None:
-        self.count = len(layers) // 5
-        self.sources, self.outputs = layers[::5], layers[2::5]
-        self.norms = [NORMS[norm] for norm in layers[3::5]]
-        self.linear = [not activation for activation in layers[4::5]]
-        self.numbers = (ctypes.c_int64 * len(layers))(*layers)
-        self.parameters = self._places(_FIELDS[:2], _FIELDS[2:4])
-        self.kept = self._places(("output",), ("unit", "inverse"))
-        self.back = self._places(("back",), ("of_gain", "of_shift"))
-        self.given = self._places(("given",), ())
-
-    def _places(self, fields: Sequence[str], normed: Sequence[str]) -> list[int]:
-        """Of these fields, and of some that normalised layers have, of each layer in turn."""
-        return [
-            len(_FIELDS) * i + _FIELDS.index(field)
-            for i, norm in enumerate(self.norms)
-            for field in (*fields, *(() if norm == "none" else normed))
-        ]
-
-    def statistics(self, fields: Sequence[str]) -> list[int]:
-        """Those of the layers with batch norm."""
-        return [
-            len(_FIELDS) * i + _FIELDS.index(field)
-            for i, norm in enumerate(self.norms)
-            if norm == "batch"
-            for field in fields
-        ]
-
-    def table(self, *columns: tuple[Sequence[int], Sequence[Tensor | None]]) -> Any:
-        """Return a table with tensors at places."""
-        pointers = (ctypes.c_void_p * (len(_FIELDS) * self.count))()
-        for places, tensors in columns:
-            for place, tensor in zip(places, tensors, strict=True):
-                if tensor is not None and tensor.numel():
-                    pointers[place] = tensor.data_ptr()
-        return pointers
-
-    def call(
-        self, name: str, input: Input, networks: int, table: Any, *rest: object, back: Sequence[Tensor] = ()
-    ) -> None:
-        """Call a function of the kernel; `back`: where gradients of the blocks are written, or empty ones."""
-        blocks, indices, slots, rows = input
-        own = [
-            _Block(
-                *(count, block.shape[1], 0 if len(block) == rows else rows * block.shape[1]),
-                *(block.data_ptr(), back[i].data_ptr() if back else 0, address(index)),
-            )
-            for i, (block, index, count) in enumerate(zip(blocks, indices, slots, strict=True))
-        ]
-        array = (_Block * len(blocks))(*own)
-        call = _Call(
-            *(networks, rows, self.count, len(blocks), torch.get_num_threads()),
-            *(ctypes.addressof(each) for each in (self.numbers, table, array)),
-        )
-        function(name, blocks[0].dtype)(ctypes.byref(call), *rest)
-
-
-_forms: dict[tuple[int, ...], _Form] = {}
-
-
-def _form(layers: Sequence[int]) -> _Form:
-    key = tuple(layers)
-    if key not in _forms:
-        _forms[key] = _Form(key)
-    return _forms[key]
-
-
 def _forward(
     layers: Sequence[int],
     blocks: Sequence[Tensor],
@@ -184,23 +52,15 @@ def _forward(
     parameters: Sequence[Tensor],
     statistics: Sequence[Tensor],
 ) -> list[Tensor]:
-    form, networks, kept = _form(layers), len(parameters[0]), []
+    networks, kept = len(parameters[0]), []
     new = blocks[0].new_empty
-    for outputs, norm in zip(form.outputs, form.norms, strict=True):
-        kept.append(new(networks * rows, outputs))
-        if norm != "none":
-            kept += [
-                new(networks * rows, outputs),
-                new(networks * rows) if norm == "layer" else new(networks, outputs),
-            ]
+    for layer in layers_of(tuple(layers)):
+        kept.append(new(networks * rows, layer.outputs))
+        if layer.norm != "none":
+            inverse = (networks * rows,) if layer.norm == "layer" else (networks, layer.outputs)
+            kept += [new(networks * rows, layer.outputs), new(inverse)]
     after = [torch.empty_like(statistic) for statistic in statistics]
-    table = form.table((form.parameters, parameters), (form.kept, kept))
-    if after:
-        for fields, tensors in ((("mean", "var"), statistics), (("new_mean", "new_var"), after)):
-            for place, tensor in zip(form.statistics(fields), tensors, strict=True):
-                table[place] = tensor.data_ptr()
-    settings = ctypes.c_double(EPSILON), ctypes.c_double(MOMENTUM)
-    form.call("forward", (blocks, indices, slots, rows), networks, table, *settings)
+    by_kernel.forward(tuple(layers), (blocks, indices, slots, rows), parameters, kept, statistics, after)
     return kept + after
 
 
@@ -215,44 +75,29 @@ def _backward(
     given: Sequence[Tensor | None],
     wanted: Sequence[bool],
 ) -> list[Tensor]:
-    form, networks, found = _form(layers), len(parameters[0]), []
+    each, networks, found = layers_of(tuple(layers)), len(parameters[0]), []
     new = blocks[0].new_empty
+    sources = [layer.source for layer in each]
     reached = [gradient is not None for gradient in given]
-    for i in reversed(range(form.count)):
-        if reached[i] and form.sources[i] >= 0:
-            reached[form.sources[i]] = True
-    for i, (gradient, outputs, norm) in enumerate(zip(given, form.outputs, form.norms, strict=True)):
-        if gradient is not None and norm == "none" and form.linear[i] and i not in form.sources:
+    for i, source in reversed(list(enumerate(sources))):
+        if reached[i] and source >= 0:
+            reached[source] = True
+    for i, (gradient, layer) in enumerate(zip(given, each, strict=True)):
+        linear = layer.norm == "none" and layer.activation == "identity"
+        if gradient is not None and linear and i not in sources:
             found.append(gradient)  # it is that of the map's result
         else:
-            found.append(new(networks * rows if reached[i] else 0, outputs))
-        if norm != "none":
-            found += [new(networks if reached[i] else 0, outputs) for _ in range(2)]
+            found.append(new(networks * rows if reached[i] else 0, layer.outputs))
+        if layer.norm != "none":
+            found += [new(networks if reached[i] else 0, layer.outputs) for _ in range(2)]
     back = [
-        _gradient_like(block, index, rows) if want else new(0)
+        gradient_like(block, index, rows) if want else new(0)
         for block, index, want in zip(blocks, indices, wanted, strict=True)
     ]
     bounds = new(networks, dtype=torch.float64)
-    columns = (form.parameters, parameters), (form.kept, kept), (form.given, given), (form.back, found)
-    pointer = ctypes.c_void_p(bounds.data_ptr())
-    form.call("backward", (blocks, indices, slots, rows), networks, form.table(*columns), pointer, back=back)
+    input = blocks, indices, slots, rows
+    by_kernel.backward(tuple(layers), input, parameters, kept, given, found, back, bounds)
     return [bounds, *back, *found]
-
-
-def _gradient_like(block: Tensor, index: Tensor | None, rows: int) -> Tensor:
-    """Memory for the gradient of a block: zeros where some of it is not read."""
-    read = index is None or len(index) * rows == len(block)
-    return torch.empty_like(block) if read else torch.zeros_like(block)
-
-
-def _targets(form: _Form, *columns: Sequence[Tensor]) -> Any:
-    """Four columns of pointers by parameter: gradient, parameter, first and second moment; four parameters to a layer."""
-    found = (ctypes.c_void_p * (16 * form.count))()
-    places = [4 * i + k for i, norm in enumerate(form.norms) for k in range(2 if norm == "none" else 4)]
-    for column, tensors in enumerate(columns):
-        for place, tensor in zip(places, tensors, strict=False):
-            found[4 * place + column] = tensor.data_ptr()
-    return found
 
 
 def _gradients(
@@ -263,13 +108,9 @@ def _gradients(
     rows: int,
     kept: Sequence[Tensor],
     back: Sequence[Tensor],
-    gradients: Sequence[Tensor],
+    found: Sequence[Tensor],
 ) -> None:
-    form = _form(layers)
-    table = form.table((form.kept, kept), (form.back, back))
-    rest = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_int64(0), (ctypes.c_double * 6)()
-    targets = _targets(form, gradients)
-    form.call("update", (blocks, indices, slots, rows), len(gradients[0]), table, targets, *rest)
+    by_kernel.gradients(tuple(layers), (blocks, indices, slots, rows), kept, back, found)
 
 
 def _step(
@@ -288,12 +129,8 @@ def _step(
     kind: str,
     settings: Sequence[float],
 ) -> None:
-    form = _form(layers)
-    table = form.table((form.kept, kept), (form.back, back))
-    masks = ctypes.c_void_p(address(members)), ctypes.c_void_p(address(steps))
-    rest = *masks, ctypes.c_int64(_KINDS.index(kind)), (ctypes.c_double * len(settings))(*settings)
-    targets = _targets(form, (), parameters, first, second)
-    form.call("update", (blocks, indices, slots, rows), len(parameters[0]), table, targets, *rest)
+    input, moments = (blocks, indices, slots, rows), (first, second)
+    by_kernel.step(tuple(layers), input, kept, back, parameters, moments, steps, members, kind, settings)
 
 
 _LIBRARY.impl("stacked_mlp", _forward, "CPU")
@@ -329,7 +166,12 @@ class StackedMlp:
         self.layers, self.parameters = list(layers), [p.data for p in parameters]
         self.numbers = [number for layer in layers for number in layer.numbers()]
 
-    def __call__(self, blocks: Sequence[Block], batch: int, statistics: Sequence[Tensor]) -> Evaluation:
+    @cached_property
+    def stack(self) -> Stack:
+        """The networks as they are computed without the kernel."""
+        return Stack(self.layers, self.parameters)
+
+    def __call__(self, blocks: Sequence[Block], batch: int, statistics: Sequence[Tensor]) -> AnyEvaluation:
         """Evaluate the networks, without autograd.
 
         Args:
@@ -338,9 +180,22 @@ class StackedMlp:
             statistics: Running mean and variance [N, O] of each layer with batch norm in turn.
         """
         input = _input(blocks, batch)
+        if kernel() is None:
+            evaluation = WrittenOut(self.stack, input)
+            evaluation.forward(statistics)
+            return evaluation
         found = torch.ops.antiphon.stacked_mlp(self.numbers, *input, self.parameters, statistics)
         kept = len(found) - len(statistics)
         return Evaluation(self, input, found[:kept], found[kept:])
+
+    def evaluated(self, x: Tensor, outputs: Tensor) -> AnyEvaluation:
+        """Return an evaluation of networks of one linear map, of inputs [N, B, I] and outputs [N * B, O]."""
+        input = _input([Block(x.flatten(0, 1))], x.shape[1])
+        return (
+            WrittenOut(self.stack, input, [outputs])
+            if kernel() is None
+            else Evaluation(self, input, [outputs], [])
+        )
 
 
 def _input(blocks: Sequence[Block], batch: int) -> Input:
@@ -422,6 +277,10 @@ class Evaluation:
         )
 
 
+AnyEvaluation = Evaluation | WrittenOut
+"""By the kernel, or by torch where there is none."""
+
+
 def bounded(bounds: Tensor) -> bool:
     """Whether the bounds of `Evaluation.backward` show that all gradients are finite, in float32 too."""
     return float(bounds.max()) < _FINITE
@@ -435,7 +294,7 @@ class KernelGradients(Sequence[Tensor]):
         finite: Whether all of them are known to be finite.
     """
 
-    def __init__(self, evaluation: Evaluation, *, finite: bool) -> None:
+    def __init__(self, evaluation: AnyEvaluation, *, finite: bool) -> None:
         self._evaluation = evaluation
         self.finite = finite
         self._made: list[Tensor] | None = None
@@ -449,8 +308,9 @@ class KernelGradients(Sequence[Tensor]):
             x: Their input, [N, B, I].
             error: The gradient of their output, [N, B, O].
         """
-        evaluation = Evaluation(network, _input([Block(x.flatten(0, 1))], x.shape[1]), [error], [])
-        _, bounds = evaluation.backward([error.flatten(0, 1)], [False])
+        error = error.flatten(0, 1)
+        evaluation = network.evaluated(x, error)  # the outputs are not read
+        _, bounds = evaluation.backward([error], [False])
         return cls(evaluation, finite=bounded(bounds))
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""The backend `native` computes what `cohort` computes: random rings of all that its kernel takes, and its promises."""
+"""The backend `native` computes what `cohort` computes, by its kernel and without: random rings of all it takes, and its promises."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.core.updates import Update
-from antiphon.engine.native import networks
 from antiphon.engine.planning.plan import plan
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state import checkpoint
 from antiphon.errors import DivergenceError, ScenarioError
-from antiphon.nets.native.library import why_absent
 from antiphon.nets.native.mlp import KernelGradients
 from antiphon.scenarios import Scenario
 from tests.contracts.backend_documents import Document, Play, ring
 from tests.contracts.backend_twins import differences, facts, made
 
-compiled = pytest.mark.skipif(why_absent() is not None, reason="there is no C++ compiler")
+pytestmark = pytest.mark.usefixtures("implementation")
 MLP: Document = {"kind": "mlp", "hidden": [5], "norm": "layer", "activation": "tanh"}
 OPTIMISERS: list[Document] = [
     {"kind": "sgd", "lr": 0.1, "momentum": 0.5},
@@ -66,7 +64,6 @@ def taken(simulation: Simulation) -> list[str]:
     return list(backend.forward_pass.native)
 
 
-@compiled
 @pytest.mark.parametrize("seed", range(10))
 def test_random_rings_agree_in_float64(seed: int) -> None:
     """To 1e-9, from the same state at each step: what follows from rounding errors is the scenario's affair."""
@@ -88,7 +85,6 @@ OBJECTIVES: list[Document] = [
 ]
 
 
-@compiled
 @pytest.mark.parametrize("gaps", [0.0, 0.4])
 @pytest.mark.parametrize(
     "objective", OBJECTIVES, ids=lambda one: f"{one['kind']}-{one['target']}-{one.get('weight', 1)}"
@@ -103,7 +99,6 @@ def test_objectives_agree(objective: Document, gaps: float) -> None:
     assert not list(differences(facts(one), facts(other)))
 
 
-@compiled
 @pytest.mark.parametrize("fan_in", ["concat", "sum", "mean"])
 @pytest.mark.parametrize("observes", [["x"], ["x", "y"], []], ids=str)
 def test_inputs_agree(fan_in: str, observes: list[str]) -> None:
@@ -121,7 +116,6 @@ def test_inputs_agree(fan_in: str, observes: list[str]) -> None:
     assert not list(differences(facts(one), facts(other)))
 
 
-@compiled
 @pytest.mark.parametrize("seed", range(4))
 def test_random_rings_agree_in_float32(seed: int) -> None:
     """To a thousandth of the distance moved, over 12 steps."""
@@ -145,7 +139,6 @@ def parameters(simulation: Simulation) -> Tensor:
 RING = ring(4, agent={"network": MLP}, channel={"link": {"delay": 1}, "gradient": {"kind": "linear"}})
 
 
-@compiled
 def test_saved_and_forked_runs_go_on_to_the_same_bits(tmp_path: Path) -> None:
     run = made(RING, "native")
     run.run(5)
@@ -160,7 +153,6 @@ def test_saved_and_forked_runs_go_on_to_the_same_bits(tmp_path: Path) -> None:
     assert taken(run) == taken(again) == taken(twin) == ["n0 and 3 more"]
 
 
-@compiled
 def test_reading_gradients_changes_no_bit_and_they_are_those_of_the_torch_path() -> None:
     one, quiet, other = (made(RING, backend) for backend in ("native", "native", "cohort"))
     for _ in range(4):
@@ -183,7 +175,6 @@ def reports(simulation: Simulation) -> list[Update]:
     return updates
 
 
-@compiled
 @pytest.mark.parametrize("value", [float("nan"), 1e200])
 def test_a_divergence_gives_the_same_line_and_nothing_moves(value: float) -> None:
     lines, moved = [], []
@@ -204,7 +195,6 @@ def test_a_divergence_gives_the_same_line_and_nothing_moves(value: float) -> Non
     assert moved[0] == moved[1]
 
 
-@compiled
 def test_a_bound_and_quarantine_read_every_gradient() -> None:
     for training in ({"bound": 1e-3, "on_divergence": "quarantine"}, {"on_divergence": "quarantine"}):
         document = {**RING, "training": {**RING["training"], **training}}
@@ -217,7 +207,6 @@ def test_a_bound_and_quarantine_read_every_gradient() -> None:
         assert torch.allclose(parameters(one), parameters(other), rtol=0, atol=1e-9)
 
 
-@compiled
 def test_gradients_are_made_when_they_are_read() -> None:
     simulation = made(RING, "native")
     simulation.run(3)
@@ -236,7 +225,6 @@ UNLIKE: dict[str, tuple[Document, str]] = {
 }
 
 
-@compiled
 @pytest.mark.parametrize("name", UNLIKE)
 def test_what_the_kernel_does_not_take_is_shown_and_computed_by_torch(name: str) -> None:
     agent, reason = UNLIKE[name]
@@ -248,29 +236,19 @@ def test_what_the_kernel_does_not_take_is_shown_and_computed_by_torch(name: str)
     assert (found.agents, found.reason) == (("n0", "n1", "n2"), reason)
 
 
-@compiled
-def test_a_plan_names_nobody_where_the_kernel_takes_all() -> None:
-    assert plan(Scenario.model_validate(RING), backend="native").by_torch == ()
+def test_a_plan_says_what_computes_and_names_nobody_where_that_takes_all(implementation: str) -> None:
+    found = plan(Scenario.model_validate(RING), backend="native")
+    assert found.by_torch == ()
+    assert (found.no_kernel is None) == (implementation == "kernel")
+    assert plan(Scenario.model_validate(RING)).no_kernel is None
     assert plan(Scenario.model_validate(ring(3, agent=UNLIKE["gru"][0]))).by_torch == ()
 
 
-@compiled
 def test_locked_channels_and_unequal_factors_are_not_taken() -> None:
     locked = ring(4, agent={"network": MLP}, channel={"coupling": "locked", "link": {"delay": 1}})
     scaled = ring(4, agent={"network": MLP}, channel={"gradient": {"kind": "linear", "scale": 0.5}})
     for document in (locked, scaled):
         assert taken(made(document, "native")) == []
-
-
-def test_without_a_kernel_torch_computes_the_bits_of_cohort(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks, "why_absent", lambda: "the kernel cannot be compiled: no")
-    one, other = (made(RING, backend) for backend in ("cohort", "native"))
-    assert taken(other) == []
-    one.run(5)
-    other.run(5)
-    assert torch.equal(parameters(one), parameters(other))
-    state = checkpoint.copy_tree(other.state_dict())
-    assert state.keys() == one.state_dict().keys()
 
 
 def test_parts_are_refused() -> None:

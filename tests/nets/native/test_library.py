@@ -1,10 +1,11 @@
-"""The kernel's object file: compiled once, into a folder of the user's; without a compiler torch computes."""
+"""The kernel's object file: compiled once, into a folder of the user's; without a compiler there is none."""
 
 from __future__ import annotations
 
 import logging
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_a_compiler_that_fails_is_logged_once_and_leaves_nothing(
         assert library.kernel() is None
         assert library.why_absent() == "the kernel cannot be compiled: mlp.cpp:1: no"
     assert [record.message for record in caplog.records] == [
-        "backend native: the kernel cannot be compiled: mlp.cpp:1: no; torch computes all agents"
+        "backend native: the kernel cannot be compiled: mlp.cpp:1: no; torch computes instead, with gradients written out"
     ]
     assert sorted(os.listdir(fresh)) == ["lock"]
 
@@ -93,3 +94,24 @@ def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.defpath)
     with pytest.raises(subprocess.SubprocessError):
         compiler.compile_kernel("DEFAULT", tmp_path)
+
+
+WITHOUT_TORCH = """
+import ctypes, sys
+assert not hasattr(ctypes.CDLL(None), "GOMP_parallel")
+rows, size = 7, 3
+output, target = ((ctypes.c_double * (rows * size))(*values) for values in (range(21), range(0, 42, 2)))
+losses, derivative = (ctypes.c_double * rows)(), (ctypes.c_double * (rows * size))()
+numbers = [ctypes.c_int64(number) for number in (rows, rows, size, 0)]
+settings = ctypes.c_double(1.0), ctypes.c_double(0.5), ctypes.c_int64(3)
+ctypes.CDLL(sys.argv[1]).antiphon_loss_float64(*numbers, output, target, losses, derivative, *settings)
+assert list(losses) == [sum(i * i for i in range(3 * b, 3 * b + 3)) for b in range(rows)], list(losses)
+assert list(derivative) == [-float(i) for i in range(21)], list(derivative)
+"""
+
+
+@pytest.mark.skipif(library.why_absent() is not None, reason="there is no C++ compiler")
+def test_the_kernel_starts_its_own_threads_where_the_process_has_no_openmp() -> None:
+    found = library.kernel()
+    assert found is not None
+    subprocess.run([sys.executable, "-c", WITHOUT_TORCH, found._name], check=True, timeout=60)

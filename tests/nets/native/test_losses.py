@@ -1,9 +1,6 @@
-"""Losses of the native kernel against autograd."""
+"""Losses of the native operators against autograd."""
 
 from __future__ import annotations
-
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -11,9 +8,8 @@ from torch import Tensor
 
 from antiphon.nets import layers
 from antiphon.nets.native import losses
-from antiphon.nets.native.library import kernel, why_absent
 
-pytestmark = pytest.mark.skipif(why_absent() is not None, reason="there is no C++ compiler")
+pytestmark = pytest.mark.usefixtures("implementation")
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
 
@@ -55,23 +51,3 @@ def test_what_is_no_number_stays_so(value: float) -> None:
     ):
         for tensor in found:
             assert tensor.view(3, -1).isfinite().all(1).tolist() == [True, False, True]
-
-
-WITHOUT_TORCH = """
-import ctypes, sys
-assert not hasattr(ctypes.CDLL(None), "GOMP_parallel")
-rows, size = 7, 3
-output, target = ((ctypes.c_double * (rows * size))(*values) for values in (range(21), range(0, 42, 2)))
-losses, derivative = (ctypes.c_double * rows)(), (ctypes.c_double * (rows * size))()
-numbers = [ctypes.c_int64(number) for number in (rows, rows, size, 0)]
-settings = ctypes.c_double(1.0), ctypes.c_double(0.5), ctypes.c_int64(3)
-ctypes.CDLL(sys.argv[1]).antiphon_loss_float64(*numbers, output, target, losses, derivative, *settings)
-assert list(losses) == [sum(i * i for i in range(3 * b, 3 * b + 3)) for b in range(rows)], list(losses)
-assert list(derivative) == [-float(i) for i in range(21)], list(derivative)
-"""
-
-
-def test_the_kernel_starts_its_own_threads_where_the_process_has_no_openmp() -> None:
-    found = kernel()
-    assert found is not None
-    subprocess.run([sys.executable, "-c", WITHOUT_TORCH, found._name], check=True, timeout=60)

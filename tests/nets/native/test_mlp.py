@@ -1,4 +1,4 @@
-"""The native kernel against autograd and torch's optimisers: random networks, in float64 to 1e-9 and float32 to 1e-4."""
+"""The native operators against autograd and torch's optimisers: random networks, in float64 to 1e-9 and float32 to 1e-4."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from antiphon.nets.layers import EPSILON, normalise
-from antiphon.nets.native.library import why_absent
+from antiphon.nets.native import written_out
+from antiphon.nets.native.layer import Layer
 from antiphon.nets.native.losses import squared_error
-from antiphon.nets.native.mlp import Block, Evaluation, Layer, StackedMlp
-from antiphon.nets.optimisers import StackedOptimiser
+from antiphon.nets.native.mlp import Block, Evaluation, KernelGradients, StackedMlp, bounded
+from antiphon.nets.optimisers import StackedOptimiser, padded_zeros
 
-pytestmark = pytest.mark.skipif(why_absent() is not None, reason="there is no C++ compiler")
+pytestmark = pytest.mark.usefixtures("implementation")
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 """Relative to the largest number of a tensor."""
 ACTIVATE = {"identity": lambda x: x, "relu": torch.relu, "tanh": torch.tanh}
@@ -118,12 +119,12 @@ def joined(blocks: list[Block], count: int, batch: int) -> Tensor:
 
 
 class Case:
-    """Random networks, evaluated and differentiated by the kernel and by torch."""
+    """Random networks, evaluated and differentiated by the operators and by autograd."""
 
-    def __init__(self, seed: int, dtype: torch.dtype) -> None:
+    def __init__(self, seed: int, dtype: torch.dtype, count: int | None = None) -> None:
         torch.manual_seed(seed)
         chance = random.Random(seed)
-        self.layers, self.count = random_layers(chance), chance.randint(1, 5)
+        self.layers, self.count = random_layers(chance), count or chance.randint(1, 5)
         rows = chance.randint(2, 19)
         self.parameters = parameters_of(self.layers, self.count, dtype)
         self.statistics = statistics_of(self.layers, self.count, dtype)
@@ -155,7 +156,7 @@ class Case:
 
 
 def close(ours: Tensor, exact: Tensor, theirs: Tensor) -> None:
-    """Whether the kernel is as close to float64 as torch is, or within the tolerance."""
+    """Whether the operators are as close to float64 as autograd is, or within the tolerance."""
     scale = float(exact.abs().max().clamp(min=1.0))
     allowed = max(TOLERANCE[ours.dtype] * scale, 3 * float((theirs - exact).abs().max()))
     torch.testing.assert_close(ours.double(), exact, rtol=0, atol=allowed)
@@ -248,6 +249,34 @@ def test_the_same_bits_with_any_number_of_threads_and_networks() -> None:
     alone = StackedMlp(case.layers, [p[:1].clone() for p in case.parameters])
     first = alone([Block(case.x[: case.rows])], case.rows, [s[:1] for s in case.statistics])
     assert torch.equal(first.outputs[-1], found[0][len(case.layers) - 1][: case.rows])
+
+
+@pytest.mark.parametrize("implementation", ["written out"], indirect=True)
+@pytest.mark.parametrize("masked", [False, True])
+def test_neither_chunks_nor_reading_the_gradients_changes_a_bit(
+    masked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(7, torch.float32, count=37)
+    members = torch.arange(37) % 3 > 0 if masked else None
+    found = []
+    for size, read in ((1 << 30, False), (0, False), (0, True)):
+        monkeypatch.setattr(written_out, "_BYTES", size)
+        own = [padded_zeros(p.shape, p).copy_(p) for p in case.parameters]
+        optimiser, network = StackedOptimiser("adamw", own, weight_decay=0.1), StackedMlp(case.layers, own)
+        for taking in (members, None, members):
+            evaluation = network(case.blocks, case.rows, case.statistics)
+            back, bounds = evaluation.backward(case.given, case.wanted)
+            gradients = KernelGradients(evaluation, finite=bounded(bounds))
+            if read:
+                assert len(gradients[:]) == len(own)
+            gradients.step(optimiser, 0.01, taking, None)
+        returned = [gradient for gradient in back if gradient is not None]
+        found.append(
+            [*evaluation.outputs, *evaluation.statistics, bounds, *returned, *own, *optimiser.tensors()]
+        )
+    assert returned
+    for each in zip(*found, strict=True):
+        assert all(torch.equal(each[0], other) for other in each[1:])
 
 
 def test_epsilon_is_that_of_the_normalisations() -> None:
