@@ -26,7 +26,7 @@ from antiphon.engine.build.channels import Wiring, connect, optimiser_of
 from antiphon.engine.build.kinds import Kinds
 from antiphon.engine.build.learning_groups import group_agents, windows_of
 from antiphon.engine.build.policies import policy_goal
-from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, memories, objective_in, resolve
+from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, memories, resolve
 from antiphon.engine.build.tied_values import tie_parameters
 from antiphon.engine.core.agent import Agent, Goal
 from antiphon.engine.core.channel import Channel
@@ -343,9 +343,7 @@ class _Builder:
                     f"{2 * every - 1}, …, and the agent ticks at {phase}, {phase + period}, …, never then; "
                     "change its phase or period",
                 )
-        made = objective_in(name, spec, self.env)
-        assert made is not None
-        return Goal(made[0], goal.target, last, goal.weight)
+        return Goal(shapes.objectives[name], goal.target, last, goal.weight)
 
     def _align(self, name: str, spec: AgentSpec) -> str | None:
         if not spec.align:
