@@ -12,6 +12,7 @@ import torch
 from torch import fx
 
 from antiphon.engine.build.builder import build, chosen_device, without_weights
+from antiphon.engine.build.shapes import Shapes, resolve
 from antiphon.engine.core.environment import (
     EnvironmentRunner,
     environment_state,
@@ -98,19 +99,21 @@ class BaseSimulation:
         try:
             self.memory_guard = MemoryGuard(scenario, self._env.description, self.device, dtype)
             with uncollected(kept=True):
-                self.memory_guard.check()
+                shapes = resolve(scenario, self._env.description)
+                self.memory_guard.check(shapes)
                 with self.memory_guard:
-                    self._start(seed)
+                    self._start(seed, shapes)
             if scenario.telemetry.value is not None:
                 self._env.state_dict()  # forks need it: an environment without one is refused now, not in mid-run
         except BaseException:
             self.close()
             raise
 
-    def _start(self, seed: int) -> None:
+    def _start(self, seed: int, shapes: Shapes | None = None) -> None:
         self.seed = seed
         self.now = 0
-        system = build(self.scenario, self._env.description, seed=seed, device=self.device, dtype=self.dtype)
+        settings: dict[str, Any] = {"device": self.device, "dtype": self.dtype, "shapes": shapes}
+        system = build(self.scenario, self._env.description, seed=seed, **settings)
         self.backend = backend_of(self._backend_name, system, stacked=self._stacked)
         self.learned = AgentReport.empty(self.backend.stacked)
         self.world = EnvironmentRunner(self._env, system.signals(), seed)

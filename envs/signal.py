@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import gymnasium
@@ -63,7 +64,7 @@ OUTCOMES = {
 was truncated. Where a mask `_reward` is False, the step was no experience."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Description:
     """Description of an environment, available before it is constructed."""
 
@@ -88,7 +89,7 @@ class Description:
     can_be_saved: bool = True
     """False: it has no `state_dict`, so that no run in it can be gone on with."""
 
-    @property
+    @cached_property
     def all_signals(self) -> dict[str, Signal]:
         """All signals by name: the listed ones and the outcomes of a step."""
         return {**self.signals, **{name: OUTCOMES[name] for name in OUTCOMES if name not in self.signals}}

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -172,6 +173,7 @@ class _Settings:
     """
 
     EPSILON = 1e-8
+    state: dict[str, list[Tensor]]
 
     def __init__(
         self,
@@ -190,7 +192,6 @@ class _Settings:
         self.weight_decay = weight_decay
         self.clip = clip
         self.moments = _MOMENTS[kind] if kind != "sgd" or momentum else ()
-        self.state: dict[str, list[Tensor]] = {}
 
     def settings(self) -> dict[str, Any]:
         """Return all but the parameters, as arguments of another optimiser."""
@@ -302,13 +303,34 @@ class Optimiser(_Settings):
 
     def __init__(self, kind: str, parameters: Sequence[Tensor], **settings: Any) -> None:
         super().__init__(kind, parameters, **settings)
-        # Zeros without memory, for optimisers that are about to be stacked (`allocate`).
-        zeros = [p.new_zeros(()).expand(p.shape) for p in self.parameters] if self.moments else []
-        self.state = {name: list(zeros) for name in self.moments}
         self.lazy = bool(self.moments)
-        if kind != "sgd":  # one count for all: every step updates every parameter
+        self._row: tuple[StackedOptimiser, int] | None = None
+
+    @cached_property
+    def state(self) -> dict[str, list[Tensor]]:  # type: ignore[override]  # made once it is read: most are only stacked
+        if self._row is not None:
+            stack, row = self._row
+            return {name: [tensor[row] for tensor in tensors] for name, tensors in stack.state.items()}
+        # Zeros without memory until they are written to (`allocate`).
+        zeros = [p.new_zeros(()).expand(p.shape) for p in self.parameters] if self.moments else []
+        state = {name: list(zeros) for name in self.moments}
+        if self.kind != "sgd":  # one count for all: every step updates every parameter
             device = self.parameters[0].device if self.parameters else "cpu"
-            self.state["steps"] = [torch.zeros((), dtype=torch.float32, device=device)]
+            state["steps"] = [torch.zeros((), dtype=torch.float32, device=device)]
+        return state
+
+    def join(self, stack: StackedOptimiser, row: int) -> None:
+        """Make the state views of a row of `stack`, zero until now, which takes its values."""
+        if self._row is not None or "state" in self.__dict__:  # else it is zero too
+            for name, tensors in self.state.items():
+                for i, (own, stacked) in enumerate(zip(tensors, stack.state[name], strict=True)):
+                    view = stacked[row]
+                    if name != "steps" and self.lazy:
+                        tensors[i] = view
+                    else:
+                        view.copy_(own)
+                        own.data = view
+        self._row, self.lazy = (stack, row), False
 
     def initial_state(self) -> dict[str, list[Tensor]]:
         """Return its state as it was before the first step."""
@@ -410,29 +432,21 @@ class StackedOptimiser(_Settings):
             optimisers: The members, in the order of the stacks' first axis.
             stacks: Their parameters, stacked [N, …]; each member's own are views into them already.
         """
-        first = optimisers[0]
+        settings = optimisers[0].settings()
         for i, stack in enumerate(stacks):
             if len(stack) != len(optimisers):
                 raise ValueError(f"stack {i} holds {len(stack)} members, not {len(optimisers)}")
         views = [stack.unbind() for stack in stacks]
         for n, optimiser in enumerate(optimisers):
-            if optimiser.settings() != first.settings():
-                raise ValueError(f"member {n} is {optimiser.settings()}, member 0 is {first.settings()}")
+            if optimiser.settings() != settings:
+                raise ValueError(f"member {n} is {optimiser.settings()}, member 0 is {settings}")
             for i, (p, view) in enumerate(zip(optimiser.parameters, [own[n] for own in views], strict=True)):
                 if p.data_ptr() != view.data_ptr() or p.shape != view.shape or p.stride() != view.stride():
                     raise ValueError(f"parameter {i} of member {n} is no view into its stack")
-        stacked = cls(parameters=stacks, **first.settings())
-        for name, tensors in stacked.state.items():
-            for i, stack in enumerate(tensors):
-                for optimiser, view in zip(optimisers, stack.unbind(0), strict=True):
-                    if name != "steps" and optimiser.lazy:  # the stack is zero as it is
-                        optimiser.state[name][i] = view
-                        continue
-                    own = optimiser.state[name][i]
-                    view.copy_(own)
-                    own.data = view
-        for optimiser in optimisers:
-            optimiser.lazy = False
+        stacked = cls(parameters=stacks, **settings)
+        if stacks:
+            for n, optimiser in enumerate(optimisers):
+                optimiser.join(stacked, n)
         stacked.refresh()
         return stacked
 

@@ -141,7 +141,7 @@ class StackedParameters:
             for p, view in zip(own, stack.unbind(), strict=True):
                 p.data = view
             self.parameters[name] = stack.requires_grad_(own[0].requires_grad)
-        give_back(sum(stack.numel() * stack.element_size() for stack in self.parameters.values()))
+            give_back(stack.numel() * stack.element_size())  # the next stack needs it
         self.trainable = [] if first.frozen else list(self.parameters.values())
         self.optimiser = _stacked([one.optimiser for one in members], self.trainable)
         self.taken = torch.zeros(len(members), dtype=torch.int64)

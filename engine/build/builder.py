@@ -26,7 +26,7 @@ from antiphon.engine.build.channels import Wiring, connect, optimiser_of
 from antiphon.engine.build.kinds import Kinds
 from antiphon.engine.build.learning_groups import group_agents, windows_of
 from antiphon.engine.build.policies import policy_goal
-from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, memories, objective_in, resolve
+from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, memories, resolve
 from antiphon.engine.build.tied_values import tie_parameters
 from antiphon.engine.core.agent import Agent, Goal
 from antiphon.engine.core.channel import Channel
@@ -65,13 +65,16 @@ def build(
     seed: int,
     device: torch.device,
     dtype: torch.dtype,
+    shapes: Shapes | None = None,
 ) -> System:
     """Make a system; every part samples from `seed`, that of the run, by its own name.
+
+    `shapes`: those of the scenario (`resolve`), from a caller that needs them too; None: they are resolved.
 
     Raises:
         ScenarioError: Something does not fit; the line names the place.
     """
-    return _Builder(scenario, env, seed, device, dtype).build()
+    return _Builder(scenario, env, seed, device, dtype, shapes or resolve(scenario, env)).build()
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class _Builder:
     seed: int
     device: torch.device
     dtype: torch.dtype
+    shapes: Shapes
     once: bool = False
     """Whether of agents and channels of one kind one is built, which is enough to find all problems."""
 
@@ -90,7 +94,7 @@ class _Builder:
             return self._build(specs, progress)
 
     def _build(self, specs: list[ChannelSpec], progress: Progress) -> System:
-        shapes = resolve(self.scenario, self.env)
+        shapes = self.shapes
         kinds = Kinds(self.scenario, self.env, shapes)
         once = self.once and kinds.known
         numbers: dict[Hashable, int] = {}  # of kinds: each is hashed once, not again for each of its channels
@@ -339,9 +343,7 @@ class _Builder:
                     f"{2 * every - 1}, …, and the agent ticks at {phase}, {phase + period}, …, never then; "
                     "change its phase or period",
                 )
-        made = objective_in(name, spec, self.env)
-        assert made is not None
-        return Goal(made[0], goal.target, last, goal.weight)
+        return Goal(shapes.objectives[name], goal.target, last, goal.weight)
 
     def _align(self, name: str, spec: AgentSpec) -> str | None:
         if not spec.align:
@@ -434,34 +436,42 @@ _MUCH = 1 << 30
 """Bytes."""
 
 
-def build_to_look(scenario: Scenario, env: Description, dtype: torch.dtype = torch.float32) -> System:
+def build_to_look(
+    scenario: Scenario, env: Description, dtype: torch.dtype = torch.float32, shapes: Shapes | None = None
+) -> System:
     """Return the system of a scenario; a large one without numbers, so that it takes hardly any memory.
+
+    `shapes`: as of `build`.
 
     Raises:
         ScenarioError: Something does not fit; the line names the place.
     """
-    if outline(scenario, env, dtype.itemsize) < _MUCH:
-        return build(scenario, env, seed=0, device=torch.device("cpu"), dtype=dtype)
+    shapes = shapes or resolve(scenario, env)
+    if outline(scenario, env, shapes, dtype.itemsize) < _MUCH:
+        return build(scenario, env, seed=0, device=torch.device("cpu"), dtype=dtype, shapes=shapes)
     scenario = without_weights(scenario)
     own = any(agent.layers is None or agent.aggregation for agent in scenario.agents.values())
     with nullcontext() if own else _META:  # a user's module has numbers of its own
-        return build(scenario, env, seed=0, device=_META, dtype=dtype)
+        return build(scenario, env, seed=0, device=_META, dtype=dtype, shapes=shapes)
 
 
-def build_kinds(scenario: Scenario, env: Description, dtype: torch.dtype = torch.float32) -> System:
+def build_kinds(
+    scenario: Scenario, env: Description, dtype: torch.dtype = torch.float32, shapes: Shapes | None = None
+) -> System:
     """Return a system without numbers in which agents of one kind have one learner, and channels of one kind are one.
 
     Such a channel is entered at all agents that one of its kind joins. Where parameters are given, or a part needs those of
-    others, it is that of `build_to_look`, or all are made.
+    others, it is that of `build_to_look`, or all are made. `shapes`: as of `build`.
 
     Raises:
         ScenarioError: Something does not fit; the line names the place.
     """
     given = any(agent.layers is None or agent.weights for agent in scenario.agents.values())
     if given or any(agent.aggregation for agent in scenario.agents.values()):
-        return build_to_look(scenario, env, dtype)
+        return build_to_look(scenario, env, dtype, shapes)
+    shapes = shapes or resolve(scenario, env)
     with _META:
-        return _Builder(scenario, env, 0, _META, dtype, once=True).build()
+        return _Builder(scenario, env, 0, _META, dtype, shapes, once=True).build()
 
 
 def check_build(scenario: Scenario, env: Description) -> None:
@@ -474,12 +484,11 @@ def check_build(scenario: Scenario, env: Description) -> None:
     build_kinds(scenario, env)
 
 
-def outline(scenario: Scenario, env: Description, width: int) -> int:
+def outline(scenario: Scenario, env: Description, shapes: Shapes, width: int) -> int:
     """Return about what a scenario needs in bytes, quickly: within a factor of three or so, users' modules left out.
 
     `width`: bytes of a number.
     """
-    shapes = resolve(scenario, env)
     numbers = 0
     for group in scenario.locked_groups():
         window = scenario.window(group)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from antiphon.agents.network import features_of
-from antiphon.engine.build.shapes import Shapes, default_norm, objective_in, port_norm
+from antiphon.engine.build.shapes import Shapes, default_norm, port_norm
 from antiphon.engine.core.agent import COSINE, Direction, Goal
 from antiphon.envs.signal import Description
 from antiphon.errors import suggest
@@ -23,9 +23,8 @@ def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes)
         ScenarioError: A reward that is none, a window in which nothing could be learned, a norm over minibatches.
     """
     spec, path = scenario.agents[name], ("agents", name, "objective")
-    goal, made = spec.objective, objective_in(name, spec, env)
+    goal = spec.objective
     assert goal is not None
-    assert made is not None
     own = f"reward.{name}"
     rewards = goal.reward or {own if own in env.all_signals else "reward": 1.0}
     for reward in rewards:
@@ -35,7 +34,15 @@ def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes)
     if goal.kind == "ppo" and (goal.epochs is None or goal.epochs > 1):
         _check_passes(name, spec, scenario, env)
     direction = None if goal.goal is None else _direction(name, scenario, env, shapes)
-    return Goal(made[0], "", False, goal.weight, tuple(rewards.items()), direction, _ends(rewards, env))
+    return Goal(
+        shapes.objectives[name],
+        "",
+        False,
+        goal.weight,
+        tuple(rewards.items()),
+        direction,
+        _ends(rewards, env),
+    )
 
 
 def _ends(rewards: Iterable[str], env: Description) -> tuple[str, str]:

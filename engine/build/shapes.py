@@ -49,7 +49,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Shapes:
-    """Shapes of one sample."""
+    """Shapes of one sample, and the objectives, which say how many outputs they compare."""
 
     inputs: dict[str, Shape]
     """What each agent's network takes in, by agent."""
@@ -59,6 +59,8 @@ class Shapes:
     """Each agent's heads, in canonical order: the objective's, its value's, then its ports."""
     critics: dict[str, Shape]
     """What the critic of each agent takes in that has one of its own, by agent."""
+    objectives: dict[str, Objective]
+    """Of the agents that have one, by agent."""
 
 
 def state_size(agent: AgentSpec) -> int:
@@ -179,14 +181,18 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
         )
     heads: dict[str, tuple[Head, ...]] = {}
     critics: dict[str, Shape] = {}
+    objectives: dict[str, Objective] = {}
     problems = Problems()
     for name, agent in scenario.agents.items():
         with problems.gathered():
-            heads[name] = _heads(scenario, name, messages, env)
+            goal = objective_in(name, agent, env)
+            if goal is not None:
+                objectives[name] = goal[0]
+            heads[name] = _heads(scenario, name, messages, env, 0 if goal is None else goal[1])
             if agent.objective is not None and agent.objective.critic is not None:
                 critics[name] = _critic_shape(name, agent, agent.objective.critic, env)
     problems.raise_any()
-    return Shapes(inputs, messages, heads, critics)
+    return Shapes(inputs, messages, heads, critics, objectives)
 
 
 def signal_problems(scenario: Scenario, env: Description) -> Iterator[DocumentError]:
@@ -394,12 +400,14 @@ def _policy_in(name: str, agent: AgentSpec, env: Description) -> tuple[PolicyObj
     return made, 0 if distribution is None else distribution.parameters
 
 
-def _heads(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> tuple[Head, ...]:
+def _heads(
+    scenario: Scenario, name: str, messages: dict[str, Shape], env: Description, outputs: int
+) -> tuple[Head, ...]:
+    """The heads of an agent; `outputs`: the size of what its objective compares, 0: none."""
     agent = scenario.agents[name]
     heads: dict[str, Head] = {}
-    goal = objective_in(name, agent, env)
-    if goal is not None and goal[1]:
-        heads[OBJECTIVE] = Head(OBJECTIVE, (goal[1],))
+    if outputs:
+        heads[OBJECTIVE] = Head(OBJECTIVE, (outputs,))
     if agent.objective is not None and agent.objective.valued and agent.objective.critic is None:
         heads[VALUE] = Head(VALUE, (1,))
     for channel in scenario.outputs_of(name):

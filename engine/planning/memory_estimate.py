@@ -13,6 +13,7 @@ from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.engine.build.builder import build_kinds, build_to_look, outline
+from antiphon.engine.build.shapes import Shapes
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.records import LearningGroup
 from antiphon.engine.core.system import System
@@ -199,23 +200,26 @@ class MemoryGuard:
     device: torch.device
     dtype: torch.dtype
 
-    def check(self) -> None:
-        """Refuse by a ResourceError what needs clearly more than the device has, before it is built."""
+    def check(self, shapes: Shapes) -> None:
+        """Refuse by a ResourceError what needs clearly more than the device has, before it is built.
+
+        `shapes`: of the scenario, which its build takes too.
+        """
         has = installed(self.device)
-        if has is None or outline(self.scenario, self.env, self.dtype.itemsize) < _LOOK * has:
+        if has is None or outline(self.scenario, self.env, shapes, self.dtype.itemsize) < _LOOK * has:
             return
-        needed = self.needed()
+        needed = self.needed(shapes)
         if needed is not None and not needed.fits(has):
             raise ResourceError(self._line(needed, has))
 
-    def needed(self) -> MemoryEstimate | None:
-        """Return what the scenario needs; None where not even that can be found out."""
+    def needed(self, shapes: Shapes | None = None) -> MemoryEstimate | None:
+        """Return what the scenario needs; None where not even that can be found out. `shapes`: as of `build`."""
         scenario = self.scenario
         make = (
             build_to_look if scenario.training.sweep else build_kinds
         )  # which has not all that a sweep goes through
         try:
-            system = make(scenario, self.env, self.dtype)
+            system = make(scenario, self.env, self.dtype, shapes)
             owners = {
                 spec.share or name: system.agents[name].learner for name, spec in scenario.agents.items()
             }

@@ -262,6 +262,28 @@ def test_members_are_right_at_any_time_and_may_step_alone(kind: str, options: Op
     assert all(a is b for a, b in zip(held, now, strict=True)), "who held a tensor of a member still does"
 
 
+@every_kind
+@pytest.mark.parametrize("read", [False, True])
+def test_a_state_goes_from_stack_to_stack_whether_or_not_it_was_read(
+    kind: str, options: Options, read: bool
+) -> None:
+    g = generator()
+    parameters = stacks(4, g)
+    alone = members_of([p.clone() for p in parameters], kind, **options)
+    members = members_of(parameters, kind, **options)
+    for _ in range(2):
+        stacked = StackedOptimiser.from_members(members, parameters)
+        held = [tensor for m in members for tensor in m.tensors()] if read else []
+        for _ in range(3):
+            gradients, chosen = stacks(4, g), some(4, g)
+            stacked.step(gradients, 0.03, chosen)
+            move(alone, gradients, chosen)
+    for own, other in zip(members, alone, strict=True):
+        torch.testing.assert_close(own.state, other.state, atol=1e-12, rtol=0)
+    now = [tensor for m in members for tensor in m.tensors()] if read else []
+    assert all(a is b for a, b in zip(held, now, strict=True))
+
+
 def test_counts_that_meet_again_and_counts_that_are_loaded_are_seen() -> None:
     g = generator()
     parameters = stacks(3, g)

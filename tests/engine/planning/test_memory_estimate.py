@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from antiphon.engine.build.builder import build_to_look, outline
+from antiphon.engine.build.shapes import resolve
 from antiphon.engine.planning import memory_estimate
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, MemoryGuard, installed, memory_of, slots
 from antiphon.engine.simulation import Simulation
@@ -99,7 +100,8 @@ def test_no_more_messages_are_kept_than_is_said(scenario: Scenario) -> None:
 def test_the_outline_is_near_enough(name: str) -> None:
     for variant in [None, "locked"] if "locked" in LIBRARY[name].variants else [None]:
         scenario = LIBRARY[name].resolve(variant)
-        assert 0.3 < outline(scenario, describe(scenario.env), 4) / needs(scenario).total < 4
+        env = describe(scenario.env)
+        assert 0.3 < outline(scenario, env, resolve(scenario, env), 4) / needs(scenario).total < 4
 
 
 @pytest.mark.parametrize("name", LIBRARY)

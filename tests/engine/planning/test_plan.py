@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from antiphon.engine.build.builder import build_to_look, outline
+from antiphon.engine.build.shapes import resolve
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.capture.conditions import OF_BACKENDS
 from antiphon.engine.planning import plan as plans
@@ -296,7 +297,8 @@ def test_a_predictor_of_sites_costs_the_products_of_all_of_them(
     assert model.flop() - agents == 2 * 2 * 2 * rows * (own + 10) * own  # of both: predicted, then back
     (stack,) = plan(scenario).channel_stacks
     assert stack.gradient == ("linear" if count == 1 else "linear at every site")
-    assert 0.3 < outline(scenario, describe(scenario.env), 4) / memory_of(model.system).total < 4
+    env = describe(scenario.env)
+    assert 0.3 < outline(scenario, env, resolve(scenario, env), 4) / memory_of(model.system).total < 4
 
 
 def test_clocks_and_rare_updates_make_a_step_cheaper() -> None:
