@@ -311,9 +311,7 @@ class Optimiser(_Settings):
         if self._row is not None:
             stack, row = self._row
             return {name: [tensor[row] for tensor in tensors] for name, tensors in stack.state.items()}
-        # Zeros without memory until they are written to (`allocate`).
-        zeros = [p.new_zeros(()).expand(p.shape) for p in self.parameters] if self.moments else []
-        state = {name: list(zeros) for name in self.moments}
+        state = self._zero_moments()
         if self.kind != "sgd":  # one count for all: every step updates every parameter
             device = self.parameters[0].device if self.parameters else "cpu"
             state["steps"] = [torch.zeros((), dtype=torch.float32, device=device)]
@@ -341,9 +339,14 @@ class Optimiser(_Settings):
     def allocate(self) -> None:
         """Allocate the moments, if not done yet, before they are first written."""
         if self.lazy:
-            for name in self.moments:
-                self.state[name] = [torch.zeros_like(p) for p in self.parameters]
             self.lazy = False
+            if "state" in self.__dict__:
+                self.state.update(self._zero_moments())
+
+    def _zero_moments(self) -> dict[str, list[Tensor]]:
+        """Moments at the beginning; while they are `lazy`, zeros without memory, as long as nothing is written to them."""
+        zeros = [p.new_zeros(()).expand(p.shape) for p in self.parameters] if self.lazy else None
+        return {name: list(zeros or map(torch.zeros_like, self.parameters)) for name in self.moments}
 
     def load(self, state: Mapping[str, Sequence[Tensor]]) -> None:
         """Load a copy of a state."""
