@@ -16,7 +16,7 @@ from antiphon.telemetry import Figure
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
 from tests.browser import runs
 from tests.browser.numbers import Events
-from tests.browser.served import PATIENCE, tensorboard, wait_for_runs
+from tests.browser.served import PATIENCE, fetched, tensorboard, wait_for_runs
 from tests.browser.tab import Tab
 from tests.telemetry.parts import made
 
@@ -161,6 +161,8 @@ def test_a_session_that_begins_while_rows_are_fetched_is_seen(page: Page, served
     tab.choose("figure", "cosine")
     tab.ask("app.select('channel', 5)")
     catalogs: list[str] = []
+    rows = f"{address}/data/plugin/antiphon/figure?run=between&kind=channel&metric=cosine"
+    size = len(fetched(rows))
 
     def outdated(route: Route) -> None:
         """Answer the first question after the refresh as before the session, and let the session begin."""
@@ -171,9 +173,8 @@ def test_a_session_that_begins_while_rows_are_fetched_is_seen(page: Page, served
             second.write(4)
             second.close()
             end = time.monotonic() + PATIENCE
-            while route.fetch().text() == catalogs[0] and time.monotonic() < end:
+            while len(fetched(rows)) <= size and time.monotonic() < end:
                 time.sleep(0.2)
-            time.sleep(1.5)  # until its rows are there too
         route.fulfill(response=answer, body=catalogs[-1])
 
     page.route("**/plugin/antiphon/catalog*", outdated)
@@ -181,8 +182,8 @@ def test_a_session_that_begins_while_rows_are_fetched_is_seen(page: Page, served
     page.unroute("**/plugin/antiphon/catalog*")
     assert len(catalogs) > 1
     assert tab.ask("app.steps()") == [10 * (row + 1) for row in range(9)]
-    rows = runs.figures(list(runs.AGENTS), NAMES, 60, seed=1)
-    (logged,) = (row.value for row in rows if row.name == NAMES[5] and row.metric == "cosine")
+    sixth = runs.figures(list(runs.AGENTS), NAMES, 60, seed=1)
+    (logged,) = (row.value for row in sixth if row.name == NAMES[5] and row.metric == "cosine")
     tab.at(60)
     assert tab.number("cosine") == pytest.approx(logged, rel=1e-6)
 
