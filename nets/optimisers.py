@@ -453,7 +453,7 @@ class StackedOptimiser(_Settings):
         stacked.refresh()
         return stacked
 
-    def alike(self, members: Members) -> bool:
+    def counts_agree(self, members: Members) -> bool:
         """Whether `members` are all, and with equal counts of steps."""
         if isinstance(members, Tensor):
             return self._equal_counts and bool(members.all())
@@ -461,7 +461,7 @@ class StackedOptimiser(_Settings):
 
     @torch.no_grad()
     def step_in_parts(self, sizes: list[int], gradients: Iterable[Sequence[Tensor]], rate: float) -> None:
-        """Update all members, which are `alike`, along gradients that are made part by part; nothing is clipped.
+        """Update all members (`counts_agree`) along gradients that are made part by part; nothing is clipped.
 
         Args:
             sizes: How many members each part has: a multiple of 16, but for the last.

@@ -1,8 +1,8 @@
 """Stacked MLPs without autograd: forward pass, gradients, optimiser step.
 
 The native kernel computes one network after the other; its operators are registered as `torch.ops.antiphon.stacked_mlp…`, for
-the CPU. Without it torch computes them (`written_out.py`), not as operators, whose calls would cost more. Shapes: N networks, B rows of each, I
-inputs and O outputs of a layer, P tensors that a block of inputs is read from.
+the CPU. Without it torch computes them (`written_out.py`), not as operators, whose calls would cost more. Shapes: N networks, B
+rows of each, I inputs and O outputs of a layer, P tensors that a block of inputs is read from.
 """
 
 from __future__ import annotations

@@ -224,7 +224,7 @@ class WrittenOut:
 
     def step(self, optimiser: StackedOptimiser, rate: float, members: Tensor | None) -> None:
         """As of `Evaluation`; where some networks take the step, the gradients of all are in memory."""
-        if not optimiser.alike(members):
+        if not optimiser.counts_agree(members):
             optimiser.step(self.gradients(), rate, members)
             return
         stack = self.network
@@ -264,13 +264,15 @@ def _forward(
     running: _ByLayer,
 ) -> None:
     """Write outputs and what normalisations keep into `kept`; `running`: statistics before, and after to be written."""
-    moved = zip(*running, strict=True)
+    statistics = zip(*running, strict=True)
     for i, layer in enumerate(layers):
         (weight, bias), (output, *normed) = maps[i], kept[i]
         read = x if layer.source < 0 else kept[layer.source][0]
         if layer.norm == "batch":
             torch.bmm(read, weight, out=output)
-            _batch_norm(output, normed, parameters[i][2:], parameters[i][1], [next(moved), next(moved)])
+            _batch_norm(
+                output, normed, parameters[i][2:], parameters[i][1], [next(statistics), next(statistics)]
+            )
         else:
             torch.baddbmm(bias, read, weight, out=output)
         if layer.norm == "layer":
@@ -294,9 +296,9 @@ def _batch_norm(
     normed: Sequence[Tensor],
     norm: Sequence[Tensor],
     bias: Tensor,
-    moved: Sequence[Sequence[Tensor]],
+    statistics: Sequence[Sequence[Tensor]],
 ) -> None:
-    """Normalise features [n, B, O] in place, likewise, 1 / deviation [n, O]; `moved`: running statistics, before and after.
+    """Normalise features [n, B, O] in place, likewise, 1 / deviation [n, O]; `statistics`: running ones, before and after.
 
     The bias before cancels in the rows; the running mean includes it.
     """
@@ -306,7 +308,7 @@ def _batch_norm(
     square = torch.linalg.vector_norm(unit, dim=1).square_()
     torch.rsqrt(square / rows + EPSILON, out=inverse)
     unit.mul_(inverse.unsqueeze(1))
-    (mean_before, mean_after), (var_before, var_after) = moved
+    (mean_before, mean_after), (var_before, var_after) = statistics
     torch.lerp(mean_before, mean.add_(bias), MOMENTUM, out=mean_after)
     torch.lerp(var_before, square.div_(rows - 1), MOMENTUM, out=var_after)
     gain, shift = (each.unsqueeze(1) for each in norm)
