@@ -1,7 +1,7 @@
 """Losses with their derivatives, computed by the native kernel or, without it, by torch.
 
-The kernel's operators are registered as `torch.ops.antiphon.squared_error` and `cross_entropy`, for the CPU. Shapes: B rows, O
-outputs.
+The kernel's operators are registered as `torch.ops.antiphon.squared_error` and `cross_entropy`, for the CPU; as in `mlp.py`, the
+functions here call what is behind them. Shapes: B rows, O outputs.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ def squared_error(output: Tensor, target: Tensor, mean: float, factor: float) ->
     """
     if kernel() is None:
         return written_out.squared_error(output.data.contiguous(), target, mean, factor)
-    found: tuple[Tensor, Tensor] = torch.ops.antiphon.squared_error(output, target, mean, factor)
-    return found
+    return _squared_error(output.data, target, mean, factor)
 
 
 def cross_entropy(output: Tensor, target: Tensor, factor: float) -> tuple[Tensor, Tensor]:
@@ -46,8 +45,7 @@ def cross_entropy(output: Tensor, target: Tensor, factor: float) -> tuple[Tensor
     """
     if kernel() is None:
         return written_out.cross_entropy(output.data.contiguous(), target, factor)
-    found: tuple[Tensor, Tensor] = torch.ops.antiphon.cross_entropy(output, target, factor)
-    return found
+    return _cross_entropy(output.data, target, factor)
 
 
 def _squared_error(output: Tensor, target: Tensor, mean: float, factor: float) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,9 @@
 """Stacked MLPs without autograd: forward pass, gradients, optimiser step.
 
 The native kernel computes one network after the other; its operators are registered as `torch.ops.antiphon.stacked_mlp…`, for
-the CPU. Without it torch computes them (`written_out.py`), not as operators, whose calls would cost more. Shapes: N networks, B
-rows of each, I inputs and O outputs of a layer, P tensors that a block of inputs is read from.
+the CPU. The classes here call what is behind them, because torch's dispatcher takes 60 to 100 µs a call. Without the kernel
+torch computes the same (`written_out.py`). Shapes: N networks, B rows of each, I inputs and O outputs of a layer, P tensors that
+a block of inputs is read from.
 """
 
 from __future__ import annotations
@@ -184,7 +185,7 @@ class StackedMlp:
             evaluation = WrittenOut(self.stack, input)
             evaluation.forward(statistics)
             return evaluation
-        found = torch.ops.antiphon.stacked_mlp(self.numbers, *input, self.parameters, statistics)
+        found = _forward(self.numbers, *input, self.parameters, statistics)
         kept = len(found) - len(statistics)
         return Evaluation(self, input, found[:kept], found[kept:])
 
@@ -243,7 +244,7 @@ class Evaluation:
             the magnitude of all gradients, which is not finite where one of them might not be.
         """
         given = [None if g is None else g.contiguous() for g in given]
-        bounds, *found = torch.ops.antiphon.stacked_mlp_backward(
+        bounds, *found = _backward(
             self.network.numbers, *self.input, self.network.parameters, self._kept, given, wanted
         )
         self._back = found[len(wanted) :]
@@ -252,9 +253,7 @@ class Evaluation:
     def gradients(self) -> list[Tensor]:
         """Return the gradients of the parameters, [N, …] each; they do not depend on what parameters are now."""
         found = [torch.empty_like(p) for p in self.network.parameters]
-        torch.ops.antiphon.stacked_mlp_gradients(
-            self.network.numbers, *self.input, self._kept, self._back, found
-        )
+        _gradients(self.network.numbers, *self.input, self._kept, self._back, found)
         return found
 
     def step(self, optimiser: StackedOptimiser, rate: float, members: Tensor | None) -> None:
@@ -266,15 +265,13 @@ class Evaluation:
             members: [N] bool, the networks that take it; None: all.
         """
         optimiser.count(members)
-        moments = [optimiser.state[name] for name in optimiser.moments]
-        moments += [[]] * (2 - len(moments))
-        torch.ops.antiphon.stacked_mlp_step(
-            *(self.network.numbers, *self.input, self._kept, self._back, self.network.parameters, *moments),
-            optimiser.state["steps"][0] if "steps" in optimiser.state else None,
-            members,
-            optimiser.kind,
-            [rate, *optimiser.betas, optimiser.weight_decay, optimiser.momentum, optimiser.EPSILON],
-        )
+        none: list[Tensor] = []
+        first, second, *_ = [*(optimiser.state[name] for name in optimiser.moments), none, none]
+        steps = optimiser.state["steps"][0] if "steps" in optimiser.state else None
+        settings = [rate, *optimiser.betas, optimiser.weight_decay, optimiser.momentum, optimiser.EPSILON]
+        network, made = self.network, (self._kept, self._back)
+        changed = network.parameters, first, second
+        _step(network.numbers, *self.input, *made, *changed, steps, members, optimiser.kind, settings)
 
 
 AnyEvaluation = Evaluation | WrittenOut

@@ -12,7 +12,7 @@ from torch import Tensor
 from antiphon.nets.layers import EPSILON, normalise
 from antiphon.nets.native import written_out
 from antiphon.nets.native.layer import Layer
-from antiphon.nets.native.losses import squared_error
+from antiphon.nets.native.losses import cross_entropy, squared_error
 from antiphon.nets.native.mlp import Block, Evaluation, KernelGradients, StackedMlp, bounded
 from antiphon.nets.optimisers import StackedOptimiser, padded_zeros
 
@@ -291,3 +291,37 @@ def test_epsilon_is_that_of_the_normalisations() -> None:
     (y,) = StackedMlp(layers, parameters)([Block(torch.ones(3, 2))], 3, []).outputs
     expected = torch.nn.functional.layer_norm(parameters[1].expand(3, 4), (4,), eps=EPSILON)
     torch.testing.assert_close(y, expected)
+
+
+@pytest.mark.parametrize("implementation", ["kernel"], indirect=True)
+def test_the_registered_operators_compute_the_same() -> None:
+    case, operators = Case(5, torch.float32), torch.ops.antiphon
+    network = StackedMlp(case.layers, [p.clone() for p in case.parameters])
+    evaluation = network(case.blocks, case.rows, case.statistics)
+    expected, bounds = evaluation.backward(case.given, case.wanted)
+    blocks, indices, slots = map(list, zip(*case.blocks, strict=True))
+    input = blocks, indices, slots, case.rows
+    kept = operators.stacked_mlp(network.numbers, *input, network.parameters, case.statistics)
+    count = len(kept) - len(case.statistics)
+    kept = kept[:count]
+    found, *back = operators.stacked_mlp_backward(
+        network.numbers, *input, network.parameters, kept, case.given, case.wanted
+    )
+    assert torch.equal(found, bounds)
+    for one, other in zip(back, expected, strict=False):
+        assert other is None or torch.equal(one, other)
+    gradients = [torch.empty_like(p) for p in network.parameters]
+    operators.stacked_mlp_gradients(network.numbers, *input, kept, back[len(blocks) :], gradients)
+    assert all(map(torch.equal, gradients, evaluation.gradients()))
+    stepped = [p.clone() for p in network.parameters]
+    settings = [0.1, 0.0, 0.0, 0.0, 0.0, 0.0]
+    rest = [], [], None, None, "sgd", settings
+    operators.stacked_mlp_step(network.numbers, *input, kept, back[len(blocks) :], stepped, *rest)
+    evaluation.step(StackedOptimiser("sgd", network.parameters), 0.1, None)
+    assert all(map(torch.equal, stepped, network.parameters))
+    output = torch.randn(6, 4)
+    for operator, ours, target in (
+        (operators.squared_error, squared_error, (torch.randn(6, 4), 0.25, 2.0)),
+        (operators.cross_entropy, cross_entropy, (torch.arange(6) % 4, 2.0)),
+    ):
+        assert all(map(torch.equal, operator(output, *target), ours(output, *target)))
