@@ -187,6 +187,7 @@ class ChannelsApp {
       select: (kind, index) => this.#choose(kind, kind && this.#model.runs[side].nameOf(kind, index)),
       hover: (kind, index) => this.#hover(1 - side, kind, kind && this.#model.runs[side].nameOf(kind, index)),
       onStep: (step) => this.#layout.player.setStep(step),
+      track: (work) => this.#loading.track(work),
       drawn: (ms) => {
         this.stats.frames += 1;
         this.stats.frameMs = ms;

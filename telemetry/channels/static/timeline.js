@@ -51,7 +51,7 @@ export class TimelineView {
       return;
     }
     Object.assign(this, { run, timeline: null, catalog: run.catalog });
-    this.load(run);
+    this.context.track(this.load(run));
   }
 
   async load(run) {
