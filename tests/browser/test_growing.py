@@ -64,12 +64,16 @@ def served(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def refreshed(tab: Tab, rows: int) -> list[int]:
-    """Click Refresh until the slider has so many steps; TensorBoard looks for news every second."""
+    """Click Refresh until the slider has so many steps; TensorBoard looks for news every second.
+
+    It may do so between two questions of one refresh; the next one has the news of all figures.
+    """
     end = time.monotonic() + PATIENCE
     while True:
         tab.push("refresh")
         steps: list[int] = tab.ask("app.steps()")
         if len(steps) >= rows or time.monotonic() > end:
+            tab.push("refresh")
             return steps
         tab.page.wait_for_timeout(300)
 
