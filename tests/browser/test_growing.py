@@ -124,7 +124,7 @@ def test_refresh_while_a_run_is_writing(page: Page, served: tuple[Path, str]) ->
         wait_for_runs(address, {"late"})
         tab.push("refresh")
         tab.choose("run", "late")
-        assert tab.ask("app.steps()") == [1, 10]
+        assert refreshed(tab, 2) == [1, 10]
     logged = Events(folder / "writing").figure("antiphon/channel/sg_loss")
     assert len(logged) == 42
 
