@@ -21,6 +21,8 @@ from antiphon.nets.native.compiler import INSTRUCTION_SETS, SOURCE, compile_kern
 __all__ = ["address", "function", "kernel", "why_absent"]
 
 _log = logging.getLogger(__name__)
+_LONGEST = 200
+"""Characters of a reason."""
 
 
 def _cache_folder() -> Path:
@@ -60,15 +62,24 @@ def _instruction_set() -> str:
     return found if found in INSTRUCTION_SETS else "DEFAULT"
 
 
+def _first_line(error: Exception) -> str:
+    """What went wrong; of a compiler that fails what it says, not its whole command."""
+    text = str(error)
+    if isinstance(error, subprocess.CalledProcessError):
+        stderr = error.stderr.decode(errors="replace").strip()
+        text = stderr or f"{error.cmd[0]} ended with exit code {error.returncode}"
+    elif isinstance(error, subprocess.TimeoutExpired):
+        text = f"{error.cmd[0]} took longer than {error.timeout:.0f} s"
+    return (text.strip().splitlines() or [type(error).__name__])[0][:_LONGEST]
+
+
 @cache
 def _loaded() -> tuple[ctypes.CDLL | None, str]:
     """The kernel, and why there is none."""
     try:
         return _opened(_instruction_set()), ""
     except (OSError, ImportError, RuntimeError, subprocess.SubprocessError) as error:
-        stderr = getattr(error, "stderr", None)
-        lines = (stderr.decode(errors="replace") if stderr else str(error)).strip().splitlines()
-        reason = f"the kernel cannot be compiled: {lines[0] if lines else type(error).__name__}"
+        reason = f"the kernel cannot be compiled: {_first_line(error)}"
         _log.warning("backend native: %s; torch computes instead, with gradients written out", reason)
         return None, reason
 

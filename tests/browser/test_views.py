@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from tests.browser.tab import Tab
 from tests.some import some
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 
 def test_the_matrix_shows_a_thousand_agents_and_finds_the_channel_of_a_cell(
@@ -122,6 +123,19 @@ def ink(tab: Tab, agent: int, step: int) -> float:
     """Return how much the darkest part of a step's place in an agent's row differs from white."""
     x, y = tab.point("stepPoint", "agent", agent, step)
     return float(255 - tab.pixels({"x": x - 2, "y": y - 2, "width": 4, "height": 4}).mean(2).min())
+
+
+def test_the_tab_is_not_idle_while_the_timeline_is_fetched(tab: Tab) -> None:
+    """Which comes late here."""
+
+    def late(route: Route) -> None:
+        answer = route.fetch()
+        time.sleep(0.5)
+        route.fulfill(response=answer)
+
+    tab.page.route("**/plugin/antiphon/timeline*", late)
+    tab.push("view-timeline")
+    assert tab.ask("app.view().rowPoint('agent', 0)") is not None
 
 
 def test_a_run_without_a_timeline_says_so(page: Page, address: str) -> None:

@@ -42,6 +42,19 @@ def test_a_compiler_that_fails_is_logged_once_and_leaves_nothing(
     assert sorted(os.listdir(fresh)) == ["lock"]
 
 
+@pytest.mark.parametrize(
+    ("body", "seconds", "why"),
+    [("exit 3", 60.0, "ended with exit code 3"), ("exec sleep 9", 0.2, "took longer than 0 s")],
+)
+def test_a_compiler_that_says_nothing_is_named_without_its_arguments(
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, seconds: float, why: str
+) -> None:
+    monkeypatch.setattr(compiler, "_SECONDS", seconds)
+    monkeypatch.setenv("CXX", script(tmp_path, body))
+    reason = f"the kernel cannot be compiled: {tmp_path / 'compiler'} {why}"
+    assert library.why_absent() == reason[: len("the kernel cannot be compiled: ") + library._LONGEST]
+
+
 def test_what_is_no_library_is_no_kernel(
     fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

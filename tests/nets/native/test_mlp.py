@@ -228,6 +228,19 @@ def test_the_bound_is_not_finite_where_a_gradient_may_not_be(value: float, place
     assert (bounds < 1e30).tolist() == [True, False, True]
 
 
+def test_the_bound_holds_for_what_is_returned_to_the_input_too() -> None:
+    """Of zeros the parameters' gradients are small, however large the weights."""
+    layers = [Layer(-1, 5, 3)]
+    parameters = parameters_of(layers, 3, torch.float32)
+    parameters[0][1] = 3e38
+    evaluation = StackedMlp(layers, parameters)([Block(torch.zeros(3 * 4, 5))], 4, [])
+    (back,), bounds = evaluation.backward([torch.ones(3 * 4, 3)], [True])
+    assert back is not None
+    assert back.view(3, -1).isfinite().all(1).tolist() == [True, False, True]
+    assert all(gradient.isfinite().all() for gradient in evaluation.gradients())
+    assert (bounds < 1e30).tolist() == [True, False, True]
+
+
 def test_the_same_bits_with_any_number_of_threads_and_networks() -> None:
     case = Case(3, torch.float32)
     before = torch.get_num_threads()
