@@ -35,7 +35,7 @@ from antiphon.engine.state.compatibility import check_compatible, check_objects
 from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.engine.state.structure import check_structure
 from antiphon.engine.state.weights import Fit, TakenWeights, load_weights
-from antiphon.engine.step.backends import backend_of
+from antiphon.engine.step.backends import backend_of, checked_backend
 from antiphon.engine.step.replicated_engine import Replica
 from antiphon.engine.step.report import AgentReport, MeanAccumulator
 from antiphon.envs.base import TorchVectorEnv
@@ -86,7 +86,7 @@ class BaseSimulation:
         backend: str = "cohort",
         stacked: bool = True,
     ) -> None:
-        self.threads, self._backend_name, self._stacked = threads, backend, stacked
+        self.threads, self._backend_name, self._stacked = threads, checked_backend(backend), stacked
         torch.set_num_threads(threads)
         self.scenario = scenario = as_scenario(scenario)
         self.device, self.dtype = chosen_device(device), dtype

@@ -84,17 +84,6 @@ def test_show_says_how_a_run_is_run(here: Path, cli: Commands) -> None:
     assert "backend   reference: it was asked for" in shown(cli, "a")
 
 
-def test_show_says_what_computes_a_native_run(
-    implementation: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    show_plan(plan(ring(4), backend="native"))
-    words = {
-        "kernel": "computes   kernel",
-        "written out": "computes   torch, gradients written out: the kernel cannot be compiled: no",
-    }
-    assert words[implementation] in capsys.readouterr().out
-
-
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_python_scenario_fits_a_terminal(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -36,10 +36,8 @@ _FLOP = {"TFLOP": 1e12, "GFLOP": 1e9, "MFLOP": 1e6}
 
 def show_plan(plan: Plan) -> None:
     """Print the execution plan of a scenario."""
-    computes = f"torch, gradients written out: {plan.no_kernel}" if plan.no_kernel else "kernel"
     rows = [
         ["backend", f"{plan.backend}: {plan.why}"],
-        *([["computes", computes]] if plan.backend == "native" else []),
         ["device", plan.device],
         ["steps", _steps(plan)],
         ["waves", _waves(plan.waves)],
@@ -106,7 +104,7 @@ def _alone(plan: Plan) -> None:
 def _by_torch(plan: Plan) -> None:
     rows = [[some(found.agents), found.reason] for found in plan.by_torch]
     if rows:
-        show_table(["by autograd" if plan.no_kernel else "not by the native kernel", "why"], rows)
+        show_table(["not by the native kernel", "why"], rows)
 
 
 def _activations(plan: Plan) -> None:

@@ -30,7 +30,6 @@ from antiphon.envs.registry import describe
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
 from antiphon.extensions import name_of
-from antiphon.nets.native.library import why_absent
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
@@ -200,9 +199,7 @@ class Plan:
     installed: int | None
     """Bytes that the device has; None: not known."""
     by_torch: tuple[Alone, ...] = ()
-    """With the backend `native`, the agents that neither its kernel nor torch in its place computes, by reason."""
-    no_kernel: str | None = None
-    """With the backend `native`, why torch takes the kernel's place, with gradients written out; None: it does not."""
+    """With the backend `native`, the agents that its kernel does not compute, by reason."""
     measured_ms: Mapping[str, float] | None = None
     """Milliseconds of a step by backend, measured on this machine; None: not measured."""
 
@@ -256,7 +253,6 @@ def plan(
         else (),
         alone=tuple(Alone(tuple(names), reason) for reason, names in alone.items()),
         by_torch=_by_torch(system, members, reasons) if picked == "native" else (),
-        no_kernel=why_absent() if picked == "native" else None,
         waves=waves_of(scenario, env, len(members)),
         device=str(torch.device(device)),
         flop=costs.flop(),

@@ -63,6 +63,13 @@ class Request:
         python = isinstance(self.template, PythonTemplate) and holds_objects(self.scenario)
         return self.scenario if python else None
 
+    @cached_property
+    def computing_backend(self) -> str:
+        """The backend that computes the run; ScenarioError where there is none of its name."""
+        from antiphon.engine.step.backends import checked_backend  # torch
+
+        return checked_backend(self.backend)
+
     @property
     def facts(self) -> dict[str, Any]:
         """The content of run.json at the start of this run."""
@@ -73,7 +80,11 @@ class Request:
             "values": self.resolved_values,
             "command": list(self.command),
             **facts_of(
-                self.scenario, seed=self.seed, device=self.device, backend=self.backend, variants=variants
+                self.scenario,
+                seed=self.seed,
+                device=self.device,
+                backend=self.computing_backend,
+                variants=variants,
             ),
         }
 
@@ -110,7 +121,7 @@ class Request:
         there = facts.get("values") or {}
         pairs |= {name: (there.get(name), value) for name, value in self.resolved_values.items()}
         pairs |= {"seed": (facts.get("seed"), self.seed), "device": (facts.get("device"), self.device)}
-        pairs["backend"] = facts.get("backend"), self.backend
+        pairs["backend"] = facts.get("backend"), self.computing_backend
         pairs |= self._of_cluster(facts)
         found = [f"{name}: {old} there, {new} asked" for name, (old, new) in pairs.items() if old != new]
         if not found and directory.document != scenario_text(self.scenario):
