@@ -221,7 +221,7 @@ Examples = Annotated[
         "--examples",
         parser=_whole(1),
         metavar="N",
-        help="Examples for --ablate (default 2000), --language (1000) and --represent (400).",
+        help="Examples for --ablate (default 2000) and --language (1000).",
     ),
 ]
 Drop = Annotated[
@@ -450,10 +450,6 @@ def graft(
     verb.graft(agents, python=python, adapt=adapt, optimiser=optimiser, name=name, logdir=logdir, json=json)
 
 
-Represent = Annotated[
-    Path | None,
-    typer.Option("--represent", metavar="DIR", help="Write figures and data of representations."),
-]
 Horizon = Annotated[
     int | None,
     typer.Option("--horizon", parser=_whole(1), metavar="H", help="With --value: number of training steps."),
@@ -487,20 +483,18 @@ def evaluate(
     value: Annotated[
         bool, typer.Option("--value", help="Measure the value of each channel's learning signal.")
     ] = False,
-    represent: Represent = None,
     channels: Channels = None,
     examples: Examples = None,
     horizon: Horizon = None,
     repeats: Repeats = None,
     json: Json = False,
 ) -> None:
-    """Evaluate a run on unseen data; rank and measure its channels; analyse its representations."""
+    """Evaluate a run on unseen data; rank and measure its channels."""
     from antiphon.commands import evaluate as verb
     from antiphon.engine.inference.links import Links
 
     measurements = verb.Measurements(
         ablate=ablate,
-        represent=represent,
         language=language,
         value=value,
         channels=channels or None,
