@@ -60,6 +60,10 @@ class PythonTemplate:
             return cls(base=base, source=f"the Python {_word(base)}", variants=variants)
         return cls(base=base, source=f"{spec.name}:{name}", importable=not variants, variants=variants)
 
+    def __reduce__(self) -> tuple[Callable[[str], PythonTemplate], tuple[str]]:
+        """Let a worker process of a study import it by its source."""
+        return load_python, (self.source,)
+
     @property
     def name(self) -> str:
         """The scenario's name, or the function's."""
