@@ -5,7 +5,7 @@ A document begins with `study: NAME`. A scenario alone is a study too: all its v
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -108,14 +108,13 @@ class StudySpec(Spec):
         scenario: A library scenario, or a file (its path relative to the study's).
         variants: By name; None: all of the scenario's.
         set: Values of parameters in every run.
-        grid: Lists of values by parameter: all variants run at every point.
+        grid: Lists of values by parameter: all variants run at every point; the figure runs along the first.
         tune: Lists of values by parameter, of which each line takes the one that is best on the validation split.
         metric: The tabulated metrics; empty: the metric of the readouts' objective. `accuracy`, `error` (its complement; of
             a regression: the squared error), `bits`, `return` or `loss` of the readouts on the test split; `A.accuracy`
             is that of the agent A; any other word is a metric of the environment. Lines are tuned by the first.
         evaluate: The links over which finished runs are scored: `perfect` (nothing is lost, noisy or rounded), or
             `as_run`: as in the training.
-        x: The axis of the grid that the figure runs along; None: the only one, or the lines one under the other.
         budgets: By name; the first is the default.
     """
 
@@ -128,7 +127,6 @@ class StudySpec(Spec):
     tune: Axes = FrozenMap()
     metric: Metrics = ()
     evaluate: Links = "perfect"
-    x: Name | None = None
     budgets: Annotated[dict[Name, BudgetSpec], Field(min_length=1)]
 
     @classmethod
@@ -146,12 +144,11 @@ class StudySpec(Spec):
 
     @model_validator(mode="after")
     def _axes_exist(self) -> Self:
-        named: dict[tuple[str, ...], Iterable[str]] = {("x",): [] if self.x is None else [self.x]}
-        named |= {("budgets", name, "grid"): budget.grid for name, budget in self.budgets.items()}
-        for path, axes in named.items():
-            for axis in axes:
+        for name, budget in self.budgets.items():
+            for axis in budget.grid:
                 if axis not in self.grid:
-                    raise DocumentError(path, f"{axis!r} is no axis of the grid{suggest(axis, self.grid)}")
+                    line = f"is no axis of the grid{suggest(axis, self.grid)}"
+                    raise DocumentError(("budgets", name, "grid", axis), line)
         for axis in self.grid:
             if axis in self.tune:
                 raise DocumentError(("tune", axis), "is on the grid and tuned; it can be only one of them")

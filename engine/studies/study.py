@@ -152,6 +152,7 @@ class Study:
         self, finished: Mapping[str, Mapping[int, Finished]], failed: Mapping[str, str], exit_code: int
     ) -> dict[str, Any]:
         plan, axes = self.plan, list(self.plan.lines[0].point)
+        several = [axis for axis in axes if len({repr(line.point[axis]) for line in plan.lines}) > 1]
         return {
             "study": self.spec.study,
             "budget": plan.budget,
@@ -160,7 +161,7 @@ class Study:
             "steps": plan.steps,
             "seeds": plan.seeds,
             "axes": axes,
-            "x": self.spec.x if self.spec.x in axes else axes[0] if len(axes) == 1 else None,
+            "x": several[0] if several else None,
             "tuned": {name: list(values) for name, values in plan.tuned.items()},
             "fixed": list(plan.fixed),
             "lines": summary(plan, finished),

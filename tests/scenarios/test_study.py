@@ -20,7 +20,6 @@ variants: {bare: {variant: decoupled, set: {context: []}, evaluate: as_run}, loc
 grid: {depth: [2, 3]}
 tune: {lr: [0.1, 1e-3]}
 metric: error
-x: depth
 budgets:
   small: {steps: 5, set: {lr: 0.1}}
   paper: {seeds: 5, grid: {depth: [4]}}
@@ -68,9 +67,8 @@ def test_metrics_are_of_readouts_of_agents_or_of_the_environment() -> None:
         (HEAD + "set: 3", "s.yaml:4: set: must be a mapping of parameters, not 3"),
         (HEAD + "grid: {lr: [1]}\ntune: {lr: [1]}", "tune.lr: is on the grid and tuned"),
         (HEAD + "evaluate: {drop: 0.1}", "evaluate: "),
-        (HEAD + "x: depth", "s.yaml:4: x: 'depth' is no axis of the grid"),
         (HEAD.replace("{small: {}}", "{}"), "budgets: must be"),
-        (HEAD.replace("small: {}", "small: {grid: {depth: [1]}}"), "budgets.small.grid: 'depth' is no axis"),
+        (HEAD.replace("small: {}", "small: {grid: {depth: [1]}}"), "budgets.small.grid.depth: is no axis"),
         ("study: [", "s.yaml:1: broken YAML"),
     ],
 )
