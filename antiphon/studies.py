@@ -143,13 +143,14 @@ def _study(
     keys: dict[str, Any],
 ) -> Study:
     """Return the study of a scenario with variants by name and further keys of a study's document."""
+    template: Template | PythonTemplate
     if isinstance(scenario, str | Path):
-        found = scenario_template(str(scenario))
-        scenario = found if isinstance(found, Template) else found.base
-    if not isinstance(scenario, Scenario | Template) and not callable(scenario):
+        template = scenario_template(str(scenario))
+    elif isinstance(scenario, Scenario | Template) or callable(scenario):
+        template = scenario if isinstance(scenario, Template) else PythonTemplate.of(scenario)
+    else:
         kind = type(scenario).__name__
         raise ScenarioError(f"study: {kind}; must be a scenario, a template, a name or a function")
-    template = scenario if isinstance(scenario, Template) else PythonTemplate.of(scenario)
     if variants is not None:
         of_template: Mapping[str, Any] = template.variants
         template = replace(template, variants={})

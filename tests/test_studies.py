@@ -144,6 +144,22 @@ def test_all_variants_run_at_every_point_of_a_grid(tmp_path: Path) -> None:
     assert line.plot().axes[0].get_xlabel() == "width"
 
 
+def test_the_librarys_scenarios_made_in_python_have_their_variants(tmp_path: Path) -> None:
+    small = {"channels": 2, "stages": [1, 1], "batch": 4}
+    variants = ["locked", "local"]
+    table = study(
+        "resnet",
+        values=small,
+        variants=variants,
+        grid={"delay": [0]},
+        seeds=1,
+        steps=1,
+        jobs=1,
+        logdir=tmp_path,
+    )
+    assert [line["variant"] for line in table.result["lines"]] == variants
+
+
 def test_values_are_tuned_on_validation_and_metrics_chosen(tmp_path: Path) -> None:
     table = study(
         "digits-mlp",
