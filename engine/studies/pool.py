@@ -170,7 +170,8 @@ def _without_main() -> Iterator[None]:
 
 def _begin() -> None:
     """Prepare a worker: Ctrl-C reaches the study alone, output goes to stderr, and it ends when the study is killed."""
-    os.setsid()
+    if hasattr(os, "setsid"):
+        os.setsid()
     os.dup2(2, 1)
 
     def follow() -> None:
