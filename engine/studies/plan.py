@@ -138,7 +138,7 @@ def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemp
     lines, runs, names = [], dict[str, PlannedRuns](), dict[str, str]()
     for point, (of_line, variant) in itertools.product(_points(grid), variants.items()):
         scoring = Scoring("test", variant.evaluate or spec.evaluate)
-        candidates = {}
+        candidates: dict[str, dict[str, Any]] = {}
         for tuned in _points(tune):
             values = {**spec.set, **budget.set, **point, **variant.set, **options.values, **tuned}
             request = Request(
@@ -160,7 +160,7 @@ def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemp
             if key not in names:  # lines of an equal scenario share its runs
                 names[key] = _free_name(label, runs)
                 runs[names[key]] = PlannedRuns(names[key], label, request)
-            candidates[names[key]] = tuned
+            candidates.setdefault(names[key], tuned)
             scorings = runs[names[key]].scorings
             wanted = [scoring, *([Scoring("validation", scoring.links)] if tuned else [])]
             scorings += [one for one in wanted if not one.plain and one not in scorings]
