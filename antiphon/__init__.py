@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from antiphon.errors import AntiphonError, DataError, DivergenceError, RunError, ScenarioError
     from antiphon.extensions import register
     from antiphon.scenarios import Scenario, Template, load
-    from antiphon.studies import study, sweep
+    from antiphon.studies import study
 
 __version__ = "0.1.0"
 
@@ -45,7 +45,6 @@ __all__ = [
     "scenarios",
     "split",
     "study",
-    "sweep",
 ]
 
 # The subpackages are folders of the repository root. A checkout reaches them through the symbolic
@@ -72,7 +71,6 @@ _FROM = {
     "split": "engine.split.split",
     "register": "extensions",
     "study": "studies",
-    "sweep": "studies",
 }
 
 

@@ -68,7 +68,6 @@ FORMATS: Mapping[str, Format] = {
     "parts": Format("table of parts", "parts.csv"),
     "channels": Format("Channels tab's data", "events.out.tfevents.*"),
     "scores": Format("scores of a study's run", "evaluations.json", history=("0.1.0", "0.1.0")),
-    "representations": Format("representations of a study's run", "representations.json"),
     "seeds": Format("summary over seeds", "seeds.json"),
     "weights": Format("exported weights", "*.safetensors"),
 }

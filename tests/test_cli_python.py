@@ -189,6 +189,6 @@ def test_a_document_cannot_name_python(here: Path, cli: Commands) -> None:
         "scenario: bad\nenv: {python: own}\nagents: {a: {network: {python: build}}}\n"
     )
     assert cli.refused("run bad.yaml").startswith("bad.yaml:2: env")
-    (here / "study.yaml").write_text("study: s\nrows: [own:build]\nbudgets: {default: {steps: 2}}\n")
+    (here / "study.yaml").write_text("study: s\nscenario: own:build\nbudgets: {default: {steps: 2}}\n")
     assert "own:build" in cli.refused("study study.yaml")
     assert "own" not in sys.modules

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
-__all__ = ["check_facts", "check_representations", "check_result", "check_scores"]
+__all__ = ["check_facts", "check_result"]
 
 _MOST = 2**53
 Whole: TypeAlias = Annotated[int, Field(ge=0, le=_MOST)]
@@ -145,29 +145,6 @@ class Result(_Object):
     events: list[_Event]
 
 
-class _Scores(_Object):
-    format: int
-    steps: Whole
-    scores: dict[str, dict[str, float]]
-
-
-class _Representations(_Object):
-    format: int = 1
-    steps: Whole | None = None  # the first ones lack both
-    agents: list[str]
-    probe_train: list[float | None]
-    probe_test: list[float | None]
-    weight_norm: list[float | None]
-    similarity: list[list[float | None]]
-
-    @model_validator(mode="after")
-    def _of_each_agent(self) -> _Representations:
-        each: list[Sequence[Any]] = [self.probe_train, self.probe_test, self.weight_norm, self.similarity]
-        if any(len(values) != len(self.agents) for values in (*each, *self.similarity)):
-            raise ValueError("not a value of each agent")
-        return self
-
-
 def check_facts(facts: Mapping[str, Any]) -> None:
     """Raise ValueError where run.json lacks something that is relied on, or has another kind of it."""
     _check(RunFacts, facts)
@@ -178,16 +155,6 @@ def check_facts(facts: Mapping[str, Any]) -> None:
 def check_result(result: Mapping[str, Any]) -> None:
     """Raise ValueError where result.json lacks something that is relied on, or has another kind of it."""
     _check(Result, result)
-
-
-def check_scores(scores: Mapping[str, Any]) -> None:
-    """Raise ValueError where evaluations.json lacks something, or has another kind of it."""
-    _check(_Scores, scores)
-
-
-def check_representations(found: Mapping[str, Any]) -> None:
-    """Raise ValueError where representations.json lacks something, or has another kind of it."""
-    _check(_Representations, found)
 
 
 def _check(model: type[BaseModel], content: Mapping[str, Any]) -> None:

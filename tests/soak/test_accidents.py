@@ -91,21 +91,15 @@ def test_a_killed_worker_of_a_study_loses_its_present_interval_alone(tmp_path: P
     (tmp_path / "own.py").write_text(MODULE)
     words = ("study", "--scenario", "own:build", "--seeds", "1", "--jobs", "2", "--logdir", "study")
     done = antiphon(*words, cwd=tmp_path)
-    killed, error = (
-        tmp_path / "study/killed-s0",
-        "killed by SIGKILL (by hand, or the machine was out of memory)",
-    )
+    killed = tmp_path / "study/killed-s0"
+    error = "its process was killed (by hand, or the machine was out of memory)"
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
-    assert f"failed: the process that ran it was {error}" in done.stderr
+    assert f"killed s0: failed: {error}" in done.stderr
     assert done.stderr.splitlines()[-1].startswith(
         "error: 1 of the runs failed; the same command with --logdir"
     )
-    assert f"killed-s0: missing, the process that ran it was {error}." in done.stdout
-    assert (facts(killed)["exit"], facts(killed)["error"]) == (
-        "failed",
-        f"the process that ran it was {error}",
-    )
+    assert f"killed-s0: missing, {error}." in done.stdout
     assert sorted(path.name for path in (killed / "checkpoints").iterdir()) == [
         "step-000000100",
         "step-000000200",

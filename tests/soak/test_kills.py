@@ -29,9 +29,10 @@ links: [{between: [m, m], latency: 1.5, jitter: 0.3, loss: 0.02}]
 """
 STUDY = """
 study: toy
-rows: [digits-mlp]
+scenario: digits-mlp
 variants: [locked, decoupled]
 set: {width: 8, batch: 16}
+tune: {lr: [0.001, 0.01]}
 metric: error
 budgets:
   small: {steps: 40, seeds: 2}
