@@ -101,7 +101,7 @@ class Simulation(BaseSimulation):
         try:
             self._captured = captured_loop(self.device, backend, capture)
             if division is not None:
-                self.divide(division)
+                self._divide(division)
             if logdir is not None:
                 facts = {} if self.division is None else {"parts": self.division}
                 self._writer = open_writer(self, Path(logdir), checkpoint_every, **facts)
@@ -190,7 +190,7 @@ class Simulation(BaseSimulation):
             directory.facts["alone_from"] = simulation.now  # its last bits differ from here on
         if division is not None:
             try:
-                simulation.divide(division)
+                simulation._divide(division)
             except BaseException:
                 simulation.close()
                 raise
@@ -199,7 +199,7 @@ class Simulation(BaseSimulation):
 
     # --- parts -------------------------------------------------------------------------------------------
 
-    def divide(self, division: PartsSettings) -> None:
+    def _divide(self, division: PartsSettings) -> None:
         """Have parts take the steps from here on that nothing observes; one part in this process divides nothing.
 
         Raises:

@@ -108,6 +108,10 @@ def test_what_cannot_be_is_one_line_and_leaves_no_directory(
     assert not Path("runs").exists()
 
 
+def test_a_scenario_after_ray_is_no_address(cli: Commands) -> None:
+    assert cli.refused("run --ray ring.yaml --name a").startswith("--ray: into how many parts?")
+
+
 def test_a_channel_that_cannot_be_cut_is_named_with_the_fix(cli: Commands) -> None:
     now = document()
     now["channels"][0]["link"] = {"delay": 0}

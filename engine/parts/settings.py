@@ -38,10 +38,8 @@ class PartsSettings:
         if self.mode not in _MODES:
             raise ScenarioError(f"parts: there is no mode '{self.mode}'{suggest(self.mode, _MODES)}")
         for name, number in (("count", self.count), ("every", self.every)):
-            if number is not None and (isinstance(number, bool) or not hasattr(number, "__index__")):
+            if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
                 raise ScenarioError(f"parts: {name} is {number!r}; must be a whole number, at least 1")
-            if number is not None and number < 1:
-                raise ScenarioError(f"parts: {name} is {number}; must be at least 1")
         if self.placement is None and self.count is None:
             raise ScenarioError("parts: into how many? give their count, or a placement of the agents")
 

@@ -299,9 +299,9 @@ def test_a_run_is_resumed_on_any_number_of_parts(parts: int, opened: Opened, tmp
     ("parts", "message"),
     [
         ({"count": None}, "into how many"),
-        (0, "count is 0; must be at least 1"),
+        (0, "count is 0; must be a whole number, at least 1"),
         (True, "count is True; must be a whole number"),
-        ({"count": 2, "every": 0}, "every is 0; must be at least 1"),
+        ({"count": 2, "every": 0}, "every is 0; must be a whole number, at least 1"),
         ({"count": 2, "rya": "local"}, "no setting 'rya'; did you mean 'ray'?"),
         ({"count": 2, "mode": "fast"}, "no mode 'fast'"),
         ({"n0": 0, "n3": 1}, "no agent 'n3'"),
