@@ -863,8 +863,8 @@ def _usage_of(error: Any) -> str:
 def _with_ray(words: Sequence[str]) -> list[str]:
     """Return words with `--ray local` for a `--ray` that no HOST:PORT follows: Typer has no option with an optional value."""
     found: list[str] = []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        alone = word == "--ray" and not re.fullmatch(r"local|.*:[0-9]+", following)
+    for at, word in enumerate(words):
+        alone = word == "--ray" and not re.fullmatch(r"local|.*:[0-9]+", "".join(words[at + 1 : at + 2]))
         found += [word, "local"] if alone else [word]
     return found
 
