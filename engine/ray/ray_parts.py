@@ -157,14 +157,10 @@ class RayParts:
         self._actors = []
         self._resources.close()
 
-    # --- beginnings and deaths ---------------------------------------------------------------------------
+    # --- calls -------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """Have all parts begin from the newest state of the whole.
-
-        Raises:
-            RunError: One does not start.
-        """
+        """Have all parts begin from the newest state of the whole; RunError where one does not start."""
         self._epoch += 1
         refs = [self._submit_begin(index) for index in range(self._count)]
         _, late = self._ray.wait(refs, num_returns=len(refs), timeout=_STARTED_WITHIN)
@@ -174,26 +170,13 @@ class RayParts:
                 f"ray: part {refs.index(late[0])} has not started within {_STARTED_WITHIN:g} s; "
                 f"{there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs of the cluster are free"
             )
-        for index, ref in enumerate(refs):
-            self._answer(index, ref)
+        if None in [self._answer(index, ref) for index, ref in enumerate(refs)]:
+            self._begin()
 
     def _submit_begin(self, index: int) -> Any:
         """Have a part begin from its newest state, once Ray has started it."""
         arguments = self._make, self._epoch, self._neighbours, self._figures[index], self._states[index]
         return self._submit(index, "begin", *arguments, max_task_retries=-1)
-
-    def _note_death(self, index: int, error: BaseException | None) -> None:
-        figures = self._figures[index]
-        if isinstance(error, self._ray.exceptions.ActorDiedError):
-            line = first_line(getattr(error, "cause", None) or error)
-            raise RunError(
-                f"ray: part {index} has died after step {figures.steps_taken} and does not come back ({line})"
-            )
-        if figures.alive:
-            now = figures.incarnation + 1
-            self._figures[index] = replace(figures, alive=False, incarnation=now)
-
-    # --- calls -------------------------------------------------------------------------------------------
 
     def _submit(self, index: int, method: str, *arguments: Any, **options: Any) -> Any:
         call = self._actors[index].call.options(concurrency_group="steps", **options)
@@ -241,30 +224,35 @@ class RayParts:
                 else:
                     answers[index] = answer
             halted = stop() or halted or died or bool(errors)
-            for index in pending.values() if halted else ():
-                halt = self._actors[index].halt.options(concurrency_group="exchanges", num_returns=0)
-                halt.remote(self._calls)
+            for actor in (
+                self._actors if halted else ()
+            ):  # all of them: one that could not be reached may be at work
+                actor.halt.options(concurrency_group="exchanges", num_returns=0).remote(self._calls)
         if errors:
             raise min(errors, key=lambda error: not isinstance(error, DivergenceError))
         return None if died else [answers[index] for index in range(self._count)]
 
     def _answer(self, index: int, ref: Any) -> Answer | None:
-        """Return a worker's answer, which is there; None: its process has died.
+        """Return a worker's answer, which is there; None: its process has died, and Ray starts another one.
 
         Raises:
             AntiphonError: What the worker raised.
+            RunError: It has died too often.
         """
+        figures, answer = self._figures[index], None
         try:
-            answer: Answer | None = self._ray.get(ref)
+            answer = self._ray.get(ref)
         except self._ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, AntiphonError):
                 raise error.cause from error
             raise RunError(f"ray: part {index} fails ({first_line(error.cause or error)})") from error
-        except self._ray.exceptions.RayError as error:
-            self._note_death(index, error)
-            return None
-        if answer is None:
-            self._note_death(index, None)
-        else:
+        except self._ray.exceptions.ActorDiedError as error:
+            line = f"has died after step {figures.steps_taken} and does not come back ({first_line(error)})"
+            raise RunError(f"ray: part {index} {line}") from None
+        except self._ray.exceptions.RayError:
+            pass
+        if answer is not None:
             self._figures[index] = answer[0]
+        elif figures.alive:
+            self._figures[index] = replace(figures, alive=False, incarnation=figures.incarnation + 1)
         return answer
