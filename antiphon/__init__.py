@@ -8,7 +8,6 @@ from pathlib import Path as _Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from antiphon.engine.parts.settings import PartsSettings
     from antiphon.engine.simulation import Simulation
     from antiphon.engine.split.cuts import cuts
     from antiphon.engine.split.join import join
@@ -27,7 +26,6 @@ __all__ = [
     "ClusterProfile",
     "DataError",
     "DivergenceError",
-    "PartsSettings",
     "RunError",
     "Scenario",
     "ScenarioError",
@@ -62,7 +60,6 @@ _FROM = {
     "Scenario": "scenarios",
     "Template": "scenarios",
     "load": "scenarios",
-    "PartsSettings": "engine.parts.settings",
     "Simulation": "engine.simulation",
     "ClusterProfile": "engine.virtual.profile",
     "VirtualSimulation": "engine.virtual.simulation",

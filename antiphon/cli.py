@@ -144,7 +144,7 @@ Backend = Annotated[
     typer.Option(
         "--backend",
         metavar="B",
-        help="cohort (identical agents are stacked), native (likewise, by a compiled kernel where it can), ray (cohort, with each part a process of a Ray cluster), "
+        help="cohort (identical agents are stacked), native (likewise, by a compiled kernel where it can), "
         "virtual (in simulated time, on a cluster that is only described: --cluster) or reference (the "
         "specification: one agent at a time, slow).",
     ),
@@ -183,12 +183,13 @@ ExchangeEvery = Annotated[
         help="Steps between the exchanges of parts (default: half of what the cut channels allow).",
     ),
 ]
-Address = Annotated[
+Ray = Annotated[
     str | None,
     typer.Option(
-        "--address",
-        metavar="A",
-        help="With --backend ray: the cluster's address (default: one on this machine, for this run).",
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Each part in a process of its own, on Ray: of a cluster that is started on this machine for this run, or of "
+        "the one at ADDRESS (HOST:PORT).",
     ),
 ]
 Cluster = Annotated[
@@ -341,7 +342,7 @@ def run(
     place: Place = None,
     mode: Mode = None,
     every: ExchangeEvery = None,
-    address: Address = None,
+    ray: Ray = None,
     cluster: Cluster = None,
     checkpoint_every: Checkpoints = None,
     json: Json = False,
@@ -363,7 +364,7 @@ def run(
         logdir=logdir,
         device=device,
         backend=backend,
-        parts=PartsOptions(parts, place or [], mode, every, address),
+        parts=PartsOptions(parts, place or [], mode, every, ray),
         cluster=cluster,
         checkpoint_every=checkpoint_every,
         json=json,
@@ -384,19 +385,11 @@ def resume(
             help="The step at which to stop; schedules are unchanged.",
         ),
     ] = None,
-    backend: Annotated[
-        str | None,
-        typer.Option(
-            "--backend",
-            metavar="B",
-            help="Of its parts: cohort (in this process) or ray (default: as it was run).",
-        ),
-    ] = None,
     parts: PartsCount = None,
     place: Place = None,
     mode: Mode = None,
     every: ExchangeEvery = None,
-    address: Address = None,
+    ray: Ray = None,
     checkpoint_every: Checkpoints = None,
     json: Json = False,
 ) -> None:
@@ -404,12 +397,11 @@ def resume(
     from antiphon.commands import run as verb
     from antiphon.commands.arguments import PartsOptions
 
-    options = PartsOptions(parts, place or [], mode, every, address)
+    options = PartsOptions(parts, place or [], mode, every, ray)
     code = verb.resume(
         path,
         python=python,
         steps=steps,
-        backend=backend,
         parts=options,
         checkpoint_every=checkpoint_every,
         json=json,
@@ -862,6 +854,15 @@ def _usage_of(error: Any) -> str:
     return f"{message[:1].lower()}{message[1:]}; {command} --help explains the usage"
 
 
+def _with_ray(words: Sequence[str]) -> list[str]:
+    """Return words with `--ray local` for a `--ray` that no HOST:PORT follows: Typer has no option with an optional value."""
+    found: list[str] = []
+    for at, word in enumerate(words):
+        alone = word == "--ray" and not re.fullmatch(r"local|.*:[0-9]+", "".join(words[at + 1 : at + 2]))
+        found += [word, "local"] if alone else [word]
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
@@ -870,7 +871,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = app(args=words or ["--help"], prog_name="antiphon", standalone_mode=False)
+        code = app(args=_with_ray(words) or ["--help"], prog_name="antiphon", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except SystemExit as exit:
         return exit.code if isinstance(exit.code, int) else int(exit.code is not None)

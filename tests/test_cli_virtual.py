@@ -69,7 +69,6 @@ def test_the_run_directory_says_where_it_was_and_every_command_reads_it(cli: Com
     assert found["parts"] | {"every": 1} == {
         "count": 2,
         "placement": {"s0": 0, "s1": 1, "s2": 1},
-        "transport": "virtual",
         "mode": "free",
         "every": 1,
     }

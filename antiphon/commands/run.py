@@ -80,12 +80,12 @@ def run(
         steps=steps,
         seed=seed,
         device=device,
-        backend="cohort" if backend in ("ray", "virtual") else backend,
+        backend="cohort" if backend == "virtual" else backend,
         command=("antiphon", *sys.argv[1:]),
     )
     virtual = parts.virtual(backend, cluster, request.scenario.agents)
     request = replace(request, cluster=virtual)
-    division = None if virtual is not None else parts.settings(backend, request.scenario.agents)
+    division = None if virtual is not None else parts.settings(request.scenario.agents)
     if seeds is not None and (division or virtual) is not None:
         raise RunError("--seeds: several seeds are not divided into parts; run each with --seed S")
     if seeds is not None:
@@ -104,18 +104,13 @@ def resume(
     *,
     python: str | None,
     steps: int | None,
-    backend: str | None,
     parts: PartsOptions,
     checkpoint_every: int | None,
     json: bool,
 ) -> int:
     """Resume a run; return the exit code."""
-    if backend not in (None, "cohort", "ray"):
-        raise RunError(f"--backend: {backend!r} cannot take up a run in parts; give cohort or ray")
     directory = RunDirectory.open(path)
-    division = parts.settings(
-        backend, directory.values.get("agents", {}), PartsSettings.of_facts(directory.facts)
-    )
+    division = parts.settings(directory.values.get("agents", {}), PartsSettings.of_facts(directory.facts))
     resumed = resume_run(path, steps, given_scenario(directory, python), division)
     if isinstance(resumed, Outcome):
         remark(f"{display_path(path)}: is done; --steps N goes on to a later step")

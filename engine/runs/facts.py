@@ -32,7 +32,7 @@ class _Parts(_Object):
     placement: dict[str, Annotated[int, Field(ge=0, le=10**6)]] = {}
     count: Annotated[int, Field(ge=1, le=10**6)] | None = None
     mode: Word = "lockstep"
-    transport: Word = "local"
+    ray: Word | None = None
 
 
 class _Profile(_Object):

@@ -191,7 +191,6 @@ class VirtualSimulation(Simulation):
         return {
             "count": count,
             "placement": dict(self.placement),
-            "transport": "virtual",
             "mode": "free",
             "every": 1,
         }

@@ -17,11 +17,6 @@ _ROWS = 64
 _NAMED = 4
 """Most parts named in a cell or a sentence."""
 _MODES = {"lockstep": "in lockstep", "free": "asynchronous"}
-_TRANSPORTS = {
-    "local": "in one process",
-    "ray": "on Ray",
-    "virtual": "in virtual time: seconds are simulated",
-}
 _HEADINGS = (
     "part",
     "machine",
@@ -119,8 +114,10 @@ def _sentence(run: ReportRun) -> str:
     """Return how the run is divided: as run.json has it, with the cut channels of its graph."""
     facts = _facts(run)
     count = f"{len(run.parts):,} part{'s' * (len(run.parts) > 1)}"
-    mode, transport = str(facts.get("mode", "")), str(facts.get("transport", ""))
-    sentence = ", ".join(filter(None, (count, _MODES.get(mode), _TRANSPORTS.get(transport))))
+    where = "on Ray" if facts.get("ray") else "in one process"
+    if "virtual" in run.facts:
+        where = "in virtual time: seconds are simulated"
+    sentence = ", ".join(filter(None, (count, _MODES.get(str(facts.get("mode", ""))), where)))
     placement = _placement(run)
     if run.data is not None and placement:
         agents = [agent["name"] for agent in run.data.graph["agents"]]

@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 
-from antiphon import PartsSettings, Scenario, Simulation, Template, load
+from antiphon import Scenario, Simulation, Template, load
+from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import begin
 from antiphon.engine.studies.scoring import Scoring, add_scores

@@ -23,7 +23,7 @@ from tests.telemetry.parts import made
 from tests.telemetry.report.made import HOSTILE, Elements, run
 from tests.telemetry.report.test_sections import cells
 
-FACTS = {"parts": {"count": 3, "mode": "lockstep", "transport": "ray", "placement": made.PLACEMENT}}
+FACTS = {"parts": {"count": 3, "mode": "lockstep", "ray": "local", "placement": made.PLACEMENT}}
 
 
 def divided(name: str = "one", step: int = 100) -> ReportRun:
@@ -52,16 +52,15 @@ def test_every_part_has_a_row() -> None:
     ("facts", "sentence"),
     [
         (
-            {"mode": "free", "transport": "virtual"},
+            {"parts": {"mode": "free"}, "virtual": {}},
             "3 parts, asynchronous, in virtual time: seconds are simulated.",
         ),
-        ({"mode": "lockstep", "transport": "local"}, "3 parts, in lockstep, in one process."),
-        ({"mode": 1, "transport": "pigeon"}, "3 parts."),
-        ({}, "3 parts."),
+        ({"parts": {"mode": "lockstep"}}, "3 parts, in lockstep, in one process."),
+        ({"parts": {"mode": 1, "ray": "local"}}, "3 parts, on Ray."),
     ],
 )
 def test_a_sentence_says_how_it_was_divided(facts: dict[str, Any], sentence: str) -> None:
-    page = some(parts([replace(divided(), facts={"parts": facts})]))
+    page = some(parts([replace(divided(), facts=facts)]))
     assert some(re.search(r"<p>(3 parts.*?)</p>", page))[1] == sentence
 
 
