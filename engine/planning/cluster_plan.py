@@ -37,6 +37,7 @@ from antiphon.envs.registry import describe
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.channel_specs import GradientSpec
+from antiphon.scenarios.problems import DocumentError
 from antiphon.scenarios.relations import components
 from antiphon.scenarios.training import less_is_better
 
@@ -131,16 +132,16 @@ def variants_of(
         ScenarioError: There is no such variant, or its values are not accepted.
     """
     names = [name for name in VARIANTS if name in template.variants] if variant is None else [variant]
-    found = {name: template.resolve(name, values) for name in names}
+    scenarios = {name: template.resolve(name, values) for name in names}
     base = template.resolve(variant, values)
-    for name in ("locked",) if found else VARIANTS:
+    for name in ("locked",) if scenarios else VARIANTS:
         if name in template.variants:
-            found.setdefault(name, template.resolve(name, values))
-        elif name not in found:
+            scenarios.setdefault(name, template.resolve(name, values))
+        elif name not in scenarios:
             with suppress(ScenarioError):  # the scenario has no such variant
-                found[name] = _derived(base, name)
-    order = [*VARIANTS, *found]
-    return {name: found[name] for name in dict.fromkeys(order) if name in found}
+                scenarios[name] = _derived(base, name)
+    order = [*VARIANTS, *scenarios]
+    return {name: scenarios[name] for name in dict.fromkeys(order) if name in scenarios}
 
 
 def _derived(scenario: Scenario, variant: str) -> Scenario:
@@ -267,7 +268,7 @@ class _Variant:
             return cls(name, scenario, 1, "its episodes end")
         parts = min(len(units_of(system)), profile.size, most)
         bond = next(bonds(system), None) if parts == 1 else None
-        return cls(name, scenario, parts, "" if bond is None else bond.reason)
+        return cls(name, scenario, parts, "" if bond is None else str(DocumentError(bond.path, bond.reason)))
 
     def row(self, target: Target, seeds: int) -> PlanRow:
         """Return its row of the table."""
@@ -358,7 +359,7 @@ def _formulas(
 
     def compute(copies: int, groups: int) -> list[float]:
         """Return c(R) s(R), by group of machines."""
-        found = []
+        times = []
         for one in (profile.machine(number).compute for number in range(groups)):
             if not one.measure:
                 seconds = one.seconds(flop / copies)
@@ -367,8 +368,8 @@ def _formulas(
             else:
                 with VirtualSimulation(scenario.with_training(batch=batch // copies), profile, 1) as share:
                     (seconds,) = share.cluster.step_seconds
-            found.append(seconds * one.slowest(copies))
-        return found
+            times.append(seconds * one.slowest(copies))
+        return times
 
     groups = len(profile.machines)
     seconds, copies = {1: min(compute(1, groups))}, 2

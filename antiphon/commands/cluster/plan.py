@@ -110,7 +110,7 @@ def _print(plan: ClusterPlan, profile: ClusterProfile) -> None:
             [
                 row.name,
                 str(row.machines or "–"),
-                "–" if row.steps is None else _spread(*(f"{value:,.0f}" for value in row.steps)),
+                "–" if row.steps is None else _spread(*map(_count, row.steps)),
                 "–" if row.seconds is None else _spread(*map(in_time, row.seconds)),
                 row.note,
             ]
@@ -121,8 +121,12 @@ def _print(plan: ClusterPlan, profile: ClusterProfile) -> None:
         console().print(Text(f"{profile.cluster}: {profile.about}", style="dim"), soft_wrap=True)
 
 
+def _count(mean: float) -> str:
+    return f"{mean:,.0f}" if mean >= 100 else f"{mean:.3g}"
+
+
 def _spread(mean: str, deviation: str) -> str:
-    return mean if deviation.startswith("0") else f"{mean} ± {deviation}"
+    return mean if deviation in ("0", "0 us") else f"{mean} ± {deviation}"
 
 
 def in_time(seconds: float) -> str:

@@ -68,7 +68,8 @@ def test_a_document_whose_reader_reads_the_mean_of_messages_has_a_plan() -> None
     template = Template.from_yaml(PLAIN.replace("size: 16,", "size: 16, read: mean,"), "mean.yaml")
     found = plan_on_cluster(variants_of(template, None, {}), profile(2), target=20, seeds=1)
     assert {row.machines for row in found.variants} == {1}
-    assert rows(found)["decoupled"].note.startswith("0: a message is read at the step at which it is sent")
+    reason = "channels[eye->ear].link.delay: 0: a message is read at the step at which it is sent"
+    assert rows(found)["decoupled"].note.startswith(reason)
 
 
 def test_a_reader_that_is_not_aligned_is_named_as_the_reason() -> None:

@@ -192,11 +192,19 @@ def test_a_run_directory_has_simulated_seconds_and_reads_as_any_other(tmp_path: 
     assert {row["metric"] for row in rows if row["name"] == "s2"} >= {"loss", "accuracy"}
 
 
-def test_all_agents_in_one_part_are_the_simulation_on_one_machine() -> None:
-    scenario = stages()
-    one = advanced(Simulation(scenario, stacked=False), 10)
-    alone = advanced(VirtualSimulation(scenario, profile(1), dict.fromkeys(scenario.agents, 0)), 10)
-    assert not different(of_simulation(alone), of_simulation(one))
+@pytest.mark.parametrize("env", [{}, {"hold": 3, "episode": "example"}], ids=["stream", "episodes"])
+def test_all_agents_in_one_part_are_the_simulation_on_one_machine(
+    env: dict[str, Any], tmp_path: Path
+) -> None:
+    scenario = stages(aligned=not env, env=env)
+    one = advanced(Simulation(scenario, stacked=False), 20)
+    alone = VirtualSimulation(scenario, profile(1))
+    advanced(alone, 10)
+    alone.save(tmp_path / "saved")
+    loaded = VirtualSimulation(scenario, profile(1))
+    loaded.load_saved(_saved(tmp_path / "saved"))
+    for other in (alone, loaded):
+        assert not different(of_simulation(advanced(other, 10)), of_simulation(one))
 
 
 def test_more_agents_than_machines_share_them() -> None:
