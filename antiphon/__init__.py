@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from antiphon.engine.split.cuts import cuts
     from antiphon.engine.split.join import join
     from antiphon.engine.split.split import split
-    from antiphon.engine.virtual.profile import ClusterProfile
-    from antiphon.engine.virtual.simulation import VirtualSimulation
     from antiphon.errors import AntiphonError, DataError, DivergenceError, RunError, ScenarioError
     from antiphon.extensions import register
     from antiphon.scenarios import Scenario, Template, load
@@ -23,7 +21,6 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AntiphonError",
-    "ClusterProfile",
     "DataError",
     "DivergenceError",
     "RunError",
@@ -31,7 +28,6 @@ __all__ = [
     "ScenarioError",
     "Simulation",
     "Template",
-    "VirtualSimulation",
     "__version__",
     "comms",
     "cuts",
@@ -61,8 +57,6 @@ _FROM = {
     "Template": "scenarios",
     "load": "scenarios",
     "Simulation": "engine.simulation",
-    "ClusterProfile": "engine.virtual.profile",
-    "VirtualSimulation": "engine.virtual.simulation",
     "cuts": "engine.split.cuts",
     "join": "engine.split.join",
     "split": "engine.split.split",

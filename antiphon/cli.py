@@ -20,7 +20,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "antiphon run digits-mlp --steps 200 --name exp1",
         "antiphon run digits-mlp --variant locked --set width=64 --steps 200 --name exp2",
         "antiphon run digits-mlp --seeds 3 --steps 100 --name exp3 --json",
-        "antiphon run digits-mlp --set delay=1 --steps 100 --backend virtual --cluster datacentre-100 --name exp4",
+        "antiphon run digits-mlp --set delay=1 --steps 100 --cluster datacentre-100 --name exp4",
     ),
     "resume": ("antiphon resume runs/exp1", "antiphon resume runs/exp1 --steps 250"),
     "graft": (
@@ -57,8 +57,9 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "antiphon study corporation --variant locked --variant decoupled --seeds 2 --steps 600",
     ),
     "plan": (
+        "antiphon plan digits-mlp --variant locked",
         "antiphon plan digits-mlp --cluster datacentre-100 --target 80 --seeds 1",
-        "antiphon plan digits-mlp --cluster continents-1000 --set width=32 --target 80 --seeds 1 --steps 200 --json",
+        "antiphon plan digits-mlp --cluster continents-1000 --set width=32 --target 80 --budget 10 --json",
     ),
     "split": ("antiphon split train:model", "antiphon split train:model --at blocks.1,blocks.2"),
     "report": ("antiphon report runs/exp1 runs/exp2 --output report.html",),
@@ -144,9 +145,8 @@ Backend = Annotated[
     typer.Option(
         "--backend",
         metavar="B",
-        help="cohort (identical agents are stacked), native (likewise, by a compiled kernel where it can), "
-        "virtual (in simulated time, on a cluster that is only described: --cluster) or reference (the "
-        "specification: one agent at a time, slow).",
+        help="cohort (identical agents are stacked), native (likewise, by a compiled kernel where it can) "
+        "or reference (the specification: one agent at a time, slow).",
     ),
 ]
 PartsCount = Annotated[
@@ -197,7 +197,7 @@ Cluster = Annotated[
     typer.Option(
         "--cluster",
         metavar="PROFILE",
-        help="With --backend virtual: a profile (two-cores, datacentre-100, …) or a YAML file of one.",
+        help="Run in virtual time on a cluster that is only described: two-cores, datacentre-100, continents-1000 or a YAML file.",
     ),
 ]
 Checkpoints = Annotated[
@@ -629,13 +629,18 @@ def check(
 
 @app.command(epilog=_examples("plan"))
 def plan(
-    cluster: Annotated[
-        str, typer.Option("--cluster", metavar="PROFILE", help="A cluster profile: a name, or a YAML file.")
-    ],
     name_or_file: OptionalScenario = None,
     python: Python = None,
     variant: Variant = None,
     settings: Settings = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="PROFILE",
+            help="Train the variants in virtual time on a cluster: two-cores, datacentre-100, continents-1000 or a YAML file.",
+        ),
+    ] = None,
     target: Annotated[
         float | None,
         typer.Option(
@@ -646,9 +651,9 @@ def plan(
         ),
     ] = None,
     seeds: Annotated[
-        int,
-        typer.Option("--seeds", parser=_whole(1), metavar="K", help="Runs of each learning rule."),
-    ] = 2,
+        int | None,
+        typer.Option("--seeds", parser=_whole(1), metavar="K", help="Runs of each variant (default: 2)."),
+    ] = None,
     steps: Annotated[
         int | None,
         typer.Option(
@@ -659,15 +664,23 @@ def plan(
         int | None,
         typer.Option(
             "--parts",
-            parser=_whole(2),
+            parser=_whole(1),
             metavar="N",
-            help="Number of machines (default: one for each agent, 16 at most).",
+            help="Most machines (default: one for each agent, 16 at most).",
         ),
     ] = None,
-    place: Place = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget",
+            parser=_number,
+            metavar="SECONDS",
+            help="Seconds of wall clock after which training ends and what is known is printed (default: 120).",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Plan a scenario on a cluster: time to a target by rival, and whether decoupling pays there."""
+    """Show what a step costs in work and memory; with --cluster, the time that the variants take there to a target."""
     from antiphon.commands.cluster import plan as verb
 
     verb.plan(
@@ -680,7 +693,7 @@ def plan(
         seeds=seeds,
         steps=steps,
         parts=parts,
-        place=place or [],
+        budget=budget,
         json=json,
     )
 

@@ -38,7 +38,7 @@ def test_show_ends_with_how_it_is_run(cli: Commands) -> None:
         "memory    ",
         "optimiser state 0.33",
         "work      29 MFLOP a step in products of matrices",
-        "time      not measured; --measure runs some steps on both backends",
+        "time      not measured; antiphon show --measure runs some steps on both backends",
         "n0, n1, … (4)   no other is like it",
     ):
         assert part in text

@@ -206,23 +206,14 @@ class PartsOptions:
             )
         return None
 
-    def virtual(
-        self, backend: str | None, cluster: str | None, agents: Iterable[str]
-    ) -> VirtualSettings | None:
-        """Return where a run takes place in virtual time; None: it does not.
+    def virtual(self, backend: str, cluster: str, agents: Iterable[str]) -> VirtualSettings:
+        """Return the cluster and the placement of a run in virtual time.
 
         Raises:
-            ScenarioError: The backend without a cluster or the other way round, an option without effect, or a profile that
-                is not accepted.
+            ScenarioError: An option has no effect, or the profile is not accepted.
         """
-        if (backend == "virtual") != (cluster is not None):
-            raise ScenarioError(
-                "--backend virtual: on which cluster? add --cluster PROFILE"
-                if cluster is None
-                else f"--cluster {cluster}: is only described; add --backend virtual"
-            )
-        if cluster is None:
-            return None
+        if backend != "cohort":
+            raise ScenarioError(f"--backend {backend}: has no effect in virtual time; leave it out")
         for name in _OF_PARTS:
             if getattr(self, name) is not None:
                 raise ScenarioError(f"--{name}: has no effect in virtual time; leave it out")

@@ -80,13 +80,15 @@ def run(
         steps=steps,
         seed=seed,
         device=device,
-        backend="cohort" if backend == "virtual" else backend,
+        backend=backend,
         command=("antiphon", *sys.argv[1:]),
     )
-    virtual = parts.virtual(backend, cluster, request.scenario.agents)
-    request = replace(request, cluster=virtual)
-    division = None if virtual is not None else parts.settings(request.scenario.agents)
-    if seeds is not None and (division or virtual) is not None:
+    division = None
+    if cluster is not None:
+        request = replace(request, cluster=parts.virtual(backend, cluster, request.scenario.agents))
+    else:
+        division = parts.settings(request.scenario.agents)
+    if seeds is not None and (division or request.cluster) is not None:
         raise RunError("--seeds: several seeds are not divided into parts; run each with --seed S")
     if seeds is not None:
         return _run_seeds(request, seeds, name, logdir, checkpoint_every, resume_if_exists, json)

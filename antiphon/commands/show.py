@@ -157,7 +157,7 @@ def _flop(count: float) -> str:
 
 def _time(plan: Plan) -> str:
     if plan.measured_ms is None:
-        return "not measured; --measure runs some steps on both backends"
+        return "not measured; antiphon show --measure runs some steps on both backends"
     others = [f"{_ms(ms)} with {name}" for name, ms in plan.measured_ms.items() if name != plan.backend]
     return f"{', '.join([f'{_ms(plan.measured_ms[plan.backend])} a step', *others])} (measured here)"
 

@@ -37,7 +37,7 @@ RUNS = {
     "lossy": "run lossy --set width=4 --set batch=4",
     "reward": "run cartpole-team --set width=4 --set units=4 --set batch=4 --set unroll=4",
     "parts": "run ring-of-many --set agents=16 --set width=4 --set batch=4 --parts 2",
-    "virtual": f"run digits-mlp --set depth=3 --set delay=1 {SMALL} --backend virtual --cluster two-cores",
+    "virtual": f"run digits-mlp --set depth=3 --set delay=1 {SMALL} --cluster two-cores",
     "seeds": f"run digits-mlp --set depth=3 {SMALL} --seeds 2",
     "study": f"study digits-mlp --set depth=3 {SMALL} --variant locked --variant decoupled --seeds 1 --jobs 1",
 }

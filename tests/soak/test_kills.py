@@ -87,7 +87,7 @@ COMMANDS = {
     ),
     "parts": single(ring, "--parts 3"),
     "study": Killed(lambda: {"toy.yaml": STUDY}, "study toy.yaml --budget small --jobs 1 --logdir runs/toy"),
-    "virtual": single(lambda: stages(steps=STEPS).to_yaml(), "--backend virtual --cluster mine.yaml"),
+    "virtual": single(lambda: stages(steps=STEPS).to_yaml(), "--cluster mine.yaml"),
 }
 
 SHORT = ["cohort", "seeds"]
