@@ -23,11 +23,6 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "antiphon run digits-mlp --set delay=1 --steps 100 --backend virtual --cluster datacentre-100 --name exp4",
     ),
     "resume": ("antiphon resume runs/exp1", "antiphon resume runs/exp1 --steps 250"),
-    "graft": (
-        "antiphon graft runs/exp1:n0 runs/exp3-s0:n0 --name mixed",
-        "antiphon graft runs/exp1:n1 runs/exp3-s0:n1 runs/exp1:n2 runs/exp3-s0:n2 --optimiser",
-        "antiphon resume runs/mixed --steps 120",
-    ),
     "evaluate": (
         "antiphon evaluate runs/exp1 --split validation",
         "antiphon evaluate runs/exp1 --ablate zero --examples 200",
@@ -415,39 +410,6 @@ def resume(
         json=json,
     )
     raise typer.Exit(code)
-
-
-@app.command(epilog=_examples("graft"))
-def graft(
-    agents: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SOURCE_RUN:AGENT TARGET_RUN:AGENT…",
-            help="Pairs: an agent of a run, and the agent of the target that takes its weights.",
-        ),
-    ],
-    python: PythonOfRun = None,
-    adapt: Annotated[
-        bool,
-        typer.Option(
-            "--adapt",
-            help="Take the layers that fit; those of other shapes keep the target's values, and go on learning.",
-        ),
-    ] = False,
-    optimiser: Annotated[
-        bool, typer.Option("--optimiser", help="Take the optimisers' states too (default: they begin anew).")
-    ] = False,
-    name: Annotated[
-        str | None,
-        typer.Option("--name", metavar="RUN", help="Name of the new run (default: target and time)."),
-    ] = None,
-    logdir: LogDir = None,
-    json: Json = False,
-) -> None:
-    """Copy agents' weights between runs: a new run goes on from the target, which is not changed."""
-    from antiphon.commands import run as verb
-
-    verb.graft(agents, python=python, adapt=adapt, optimiser=optimiser, name=name, logdir=logdir, json=json)
 
 
 Represent = Annotated[

@@ -338,5 +338,5 @@ def _refusal(source: str, name: str, left: Mapping[str, str]) -> str:
     more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
     return (
         f"{source} does not fit '{name}': {', '.join(listed[:_NAMED])}{more}; give both the same network "
-        "and ports, or take only the layers that fit (fit='layers'; on the command line: --adapt)"
+        "and ports, or take only the layers that fit (fit='layers')"
     )

@@ -112,11 +112,11 @@ def test_its_event_file_is_served(version: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_an_agent_of_it_is_grafted(version: str, tmp_path: Path, cli: Commands) -> None:
+def test_an_agent_of_it_is_taken_with_its_optimiser(version: str) -> None:
     run = HERE / version / "pair"
-    cli("graft", f"{run}:eye", f"{run}:eye", "--optimiser", "--logdir", tmp_path, "--name", "new")
-    with Simulation.load(tmp_path / "new") as grafted:
-        close(numbers(grafted), EXPECTED[version]["pair"]["stopped"])
+    with Simulation.load(run) as simulation:
+        simulation.load_weights(run, ["eye"], "all", optimisers=True)
+        close(numbers(simulation), EXPECTED[version]["pair"]["stopped"])
 
 
 @pytest.mark.parametrize("version", VERSIONS)
