@@ -261,29 +261,10 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _formats(wanted: bool) -> None:
-    if wanted:
-        from antiphon.commands.output import show_table
-        from antiphon.formats import FORMATS
-
-        rows = [[form.what, form.files, str(form.version), form.read] for form in FORMATS.values()]
-        show_table(["format", "files", "written", "read"], rows, title=f"antiphon {antiphon.__version__}")
-        raise typer.Exit
-
-
 @app.callback()
 def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-    formats: Annotated[
-        bool,
-        typer.Option(
-            "--formats",
-            callback=_formats,
-            is_eager=True,
-            help="Print which formats of files this version writes and reads.",
-        ),
     ] = False,
     allowed: Annotated[
         list[str] | None,

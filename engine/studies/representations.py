@@ -11,10 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.engine.runs.facts import check_representations
 from antiphon.engine.studies.figures import described, styles_of
-from antiphon.files import DELETE, read_object, write_csv, write_json
-from antiphon.formats import FORMATS
+from antiphon.files import write_csv
+from antiphon.manifests import read_cache, write_checked
 from antiphon.telemetry.pictures import new_figure, save_figure
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ _QUANTITIES = {
     "probe_test": "linear probe, test %",
     "weight_norm": "norm of weights",
 }
-_FORMAT = FORMATS["representations"].version
 _ACROSS = 4
 _PANEL = 2.6
 """Inches."""
@@ -41,9 +39,8 @@ def kept_representations(path: Path, steps: int) -> dict[str, Any] | None:
 
     What was measured after another number of steps is of no use.
     """
-    kept = read_object(path / _FILE, check_representations, DELETE)
-    same = (kept.get("format", 1), kept.get("steps")) == (_FORMAT, steps)
-    return kept if same else None
+    kept = read_cache(path / _FILE)
+    return kept if kept.get("steps") == steps else None
 
 
 def measure_representations(path: Path, steps: int, scenario: Scenario | None = None) -> None:
@@ -65,7 +62,6 @@ def measure_representations(path: Path, steps: int, scenario: Scenario | None = 
         norms = weight_norms(simulation)
     agents = list(probes)
     found = {
-        "format": _FORMAT,
         "steps": steps,
         "agents": agents,
         "probe_train": [probes[name].train for name in agents],
@@ -73,7 +69,7 @@ def measure_representations(path: Path, steps: int, scenario: Scenario | None = 
         "weight_norm": [math.hypot(*norms[name].values()) for name in agents],
         "similarity": similarities.tolist(),
     }
-    write_json(path / _FILE, found)
+    write_checked(path / _FILE, found)
 
 
 def write_representations(study: Mapping[str, Any], directory: Path) -> None:

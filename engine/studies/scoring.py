@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.engine.runs.facts import check_scores
 from antiphon.errors import ScenarioError
 from antiphon.extensions import name_of
-from antiphon.files import DELETE, read_object, write_json
-from antiphon.formats import FORMATS
+from antiphon.files import fitting
+from antiphon.manifests import read_cache, write_checked
 from antiphon.scenarios.training import OF_AGENTS
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["Scoring", "add_scores", "figures", "kept_scores", "least_loss", "mean_of"]
 
 _FILE = "evaluations.json"
-_FORMAT = FORMATS["scores"].version
-"""Of the file: another one's scores are of no use."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +84,9 @@ def _with_error(values: Mapping[str, float | None]) -> dict[str, float]:
 
 def kept_scores(path: Path, steps: int) -> dict[str, dict[str, float]]:
     """Return what a finished run has been scored, by `Scoring.name`; scores after another number of steps are of no use."""
-    kept = read_object(path / _FILE, check_scores, DELETE)
-    same = (kept.get("format"), kept.get("steps")) == (_FORMAT, steps)
-    scores: dict[str, dict[str, float]] = kept.get("scores", {}) if same else {}
-    return scores
+    kept = read_cache(path / _FILE)
+    with fitting(path / _FILE):
+        return dict(kept["scores"]) if kept.get("steps") == steps else {}
 
 
 def add_scores(
@@ -113,7 +109,7 @@ def add_scores(
     with Simulation.load(path, scenario) as simulation:
         for scoring in missing:
             kept[scoring.name] = _score(simulation, scoring)
-    write_json(path / _FILE, {"format": _FORMAT, "steps": steps, "scores": kept})
+    write_checked(path / _FILE, {"steps": steps, "scores": kept})
     return kept
 
 

@@ -237,7 +237,7 @@ class Study:
         for name in {name for line in lines for name in line["runs"]}:
             if name in finished and finished[name].result["exit"] == "done":
                 readouts = self.plan.runs[name].request.scenario.readouts
-                table = self.directory / name / "metrics.csv"
+                table = RunDirectory.open(self.directory / name).verified("metrics.csv")
                 runs[name] = read_curves(table, self.spec.curves, readouts)
         return learning_curves(lines, self.spec.curves, runs)
 

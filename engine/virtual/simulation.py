@@ -40,7 +40,6 @@ from antiphon.engine.step.report import AgentReport, MeanAccumulator
 from antiphon.engine.virtual.cluster import VirtualCluster
 from antiphon.engine.virtual.profile import ClusterProfile, find_profile
 from antiphon.engine.virtual.step_seconds import seconds_of_steps
-from antiphon.engine.virtual.structure import check_virtual
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario, Template
@@ -370,7 +369,6 @@ class VirtualSimulation(Simulation):
         check_compatible(self.system, self._present, state["system"], state["present"])
         if virtual["placement"] != self.placement:
             raise RunError("the state is of another placement of the agents; give the one of its run")
-        check_virtual(self._parts, virtual)
         if state["seed"] != self.seed:
             self.reset(state["seed"])
         state = copy_tree(state)

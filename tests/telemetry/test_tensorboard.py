@@ -6,9 +6,7 @@ import logging
 import math
 import os
 import random
-import struct
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -31,7 +29,6 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata  # type: ig
 from antiphon.errors import RunError
 from antiphon.telemetry import Figure, RunDescription, TensorBoardRecorder
 from antiphon.telemetry.channels.reading import read_run
-from antiphon.telemetry.event_file import drop_after
 from antiphon.telemetry.tensorboard import in_events
 from antiphon.telemetry.timeline import Timeline
 from tests.telemetry.times import agent_times
@@ -491,13 +488,3 @@ def test_times_never_go_back_where_the_clock_is_set_back(
         *range(1, 6),
         *range(11, 16),
     ]
-
-
-@pytest.mark.parametrize("absurd", [math.inf, math.nan, -1.0, 1e300])
-def test_an_absurd_time_in_a_file_is_not_gone_on_from(tmp_path: Path, absurd: float) -> None:
-    record(tmp_path, range(1, 3))
-    (path,) = tmp_path.glob("events.*")
-    content = bytearray(path.read_bytes())
-    content[13:21] = struct.pack("<d", absurd)
-    path.write_bytes(content)
-    assert drop_after(tmp_path, 2).wall_time == pytest.approx(time.time(), abs=60)

@@ -48,6 +48,6 @@ def test_what_agents_make_of_examples_is_measured_once_written_and_drawn(tmp_pat
     found["probe_test"].pop()
     (tmp_path / "local-s0/representations.json").write_text(json.dumps(found))
     with pytest.raises(
-        RunError, match=r"representations.json: is damaged \(.*not a value of each agent\); delete it"
+        RunError, match=r"representations.json: is not what was written \(checksum\); delete it"
     ):
         study.go(1, told.append)

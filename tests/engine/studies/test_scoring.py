@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from antiphon.engine.runs.run import begin
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.studies.scoring import Scoring, add_scores, figures, kept_scores, least_loss
 from antiphon.errors import RunError, ScenarioError
+from antiphon.manifests import read_cache, write_checked
 from antiphon.scenarios import load
 
 
@@ -53,20 +53,17 @@ def test_scores_are_what_the_simulation_says_and_are_kept(run: Path) -> None:
         assert found["validation"]["accuracy"] == simulation.evaluate("validation").accuracy
         assert found["train"]["loss"] == simulation.evaluate("train").loss
     assert kept_scores(run, 4) == found
-    changed = json.loads((run / "evaluations.json").read_text())
+    changed = read_cache(run / "evaluations.json")
     changed["scores"]["train"]["loss"] = 7.0
-    (run / "evaluations.json").write_text(json.dumps(changed))
+    write_checked(run / "evaluations.json", changed)
     assert add_scores(run, 4, [Scoring("train")])["train"]["loss"] == 7.0
 
 
 def test_scores_of_another_number_of_steps_are_of_no_use(run: Path) -> None:
     add_scores(run, 4, [Scoring("validation")])
     assert kept_scores(run, 5) == {}
-    older = json.loads((run / "evaluations.json").read_text()) | {"format": 1}
-    (run / "evaluations.json").write_text(json.dumps(older))
-    assert kept_scores(run, 4) == {}
     (run / "evaluations.json").write_text("[")
-    with pytest.raises(RunError, match=r"evaluations.json: is damaged .*; delete it"):
+    with pytest.raises(RunError, match=r"evaluations.json: is not what was written .*; delete it"):
         kept_scores(run, 4)
 
 

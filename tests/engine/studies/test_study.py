@@ -124,7 +124,7 @@ def test_a_run_that_cannot_begin_ends_the_study_with_its_line(
 def test_a_second_study_in_a_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "study").mkdir()
     held = DirectoryLock(tmp_path / "study")
-    with pytest.raises(RunError, match=rf"study: is being written by process {os.getpid()} "):
+    with pytest.raises(RunError, match="study: is being written by another process, or"):
         study(tmp_path / "study").go(1, silently)
     held.release()
     assert not list((tmp_path / "study").iterdir())

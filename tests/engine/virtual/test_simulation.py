@@ -268,37 +268,3 @@ def test_four_stages_reach_95_percent_as_late_as_a_plain_simulator_says(
     while simulation.seconds < high and simulation.evaluate().accuracy < 0.95:  # type: ignore[operator]
         advanced(simulation, 4)
     assert low < simulation.seconds < high
-
-
-@pytest.mark.parametrize(
-    ("change", "line"),
-    [
-        (lambda c: _first(c, "messages").update(content=[0.0]), r"messages\[0\].content: a list of 1 in place of a tensor"),
-        (lambda c: _first(c, "messages").update(channel="x->y"), r"channel: 'x->y' in place of one of"),
-        (lambda c: _first(c, "returns").update(finished="2"), r"returns\[0\].finished: '2' in place of a whole number"),
-        (lambda c: c["heap"][0].pop(), r"heap\[0\]: a list of 5 in place of 6 entries"),
-        (lambda c: c["heap"][0].__setitem__(3, 99), r"heap\[0\]\[3\]: 99 in place of a whole number below"),
-        (lambda c: c["machines"][0].update(status="idle"), r"machines\[0\].status: 'idle' in place of what a machine does"),
-        (lambda c: c["step_seconds"].pop(), r"step_seconds: a list of 2 in place of 3 entries"),
-        (lambda c: c["parts"][0]["boundary"].update(covered=[]), r"covered: a list of 0 in place of a step of each neighbour"),
-        (lambda c: c["parts"][0]["system"].update(units=None), r"parts\[0\].system.units: None in place of a list"),
-    ],
-)  # fmt: skip
-def test_a_state_of_another_form_is_refused_before_anything_is_loaded(change: Any, line: str) -> None:
-    simulation = virtual(latency=2)
-    advanced(simulation, 17)
-    state = copy_tree(simulation.state_dict())
-    change(state["virtual"]["cluster"])
-    fresh = virtual(latency=2)
-    before = copy_tree(of_simulation(fresh))
-    with pytest.raises(ValueError, match=line):
-        fresh.load_state_dict(state)
-    assert not different(before, of_simulation(fresh))
-
-
-def _first(cluster: dict[str, Any], kind: str) -> Any:
-    """The first message, or what comes back for one, that is on its way."""
-    parcels = [what[1] for *_, what in cluster["heap"] if what] + [
-        exchange for box in cluster["inbox"] for _, exchange in box
-    ]
-    return next(one for exchange in parcels for one in exchange[kind])
