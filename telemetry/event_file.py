@@ -100,8 +100,8 @@ SUFFIX = ".antiphon"
 """Of the event files of a run's sessions, which a run that goes on from a checkpoint cuts off there."""
 BESIDE = ".measured"
 """Of event files with what was measured afterwards."""
-_LATEST = 10**10
-"""Seconds since 1970 that a name can be of: it has ten digits."""
+_LATEST = 10**10 - 1
+"""Seconds since 1970 that a name can be of and another can follow: it has ten digits."""
 _LARGEST = float(np.finfo(np.float32).max)
 _BUCKETS = 30
 
@@ -141,8 +141,6 @@ class EarlierEvents:
     """Titles of the newest charts by category."""
     messages: dict[int, dict[int, NDArray[np.float32]]] = field(default_factory=dict)
     """The newest messages by step and number of the channel; one step, or none."""
-    wall_time: float = 0.0
-    """Of the last event, in seconds since 1970."""
 
     @classmethod
     def read(cls, folder: Path) -> EarlierEvents:
@@ -151,7 +149,6 @@ class EarlierEvents:
         for path in sorted(event_files(folder)):
             with fitting(path):
                 for event in read_events(path) if path.suffix == SUFFIX else ():
-                    found.wall_time = max(found.wall_time, event.wall_time)
                     for value in event.summary.value:
                         found.add(event.step, value)
         return found
@@ -223,49 +220,26 @@ class Chart(NamedTuple):
     band: tuple[str, str] | None = None
 
 
-class WallClock:
-    """The time of events in seconds since 1970, which never goes back: a clock that is set back goes on from where it was.
-
-    Args:
-        after: The earliest time that it returns.
-    """
-
-    def __init__(self, after: float = 0.0) -> None:
-        self._last, self._at, self._ahead = after, time.monotonic(), 0.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        now, at = time.time() + self._ahead, time.monotonic()
-        if now < self._last:
-            expected = self._last + at - self._at
-            self._ahead += expected - now
-            now = expected
-        self._last, self._at = now, at
-        return now
-
-
 class EventFile:
     """A new event file in a run's folder, named to be read after the files that are there.
 
     Args:
         folder: The run's.
-        after: The time of the last event there, in seconds since 1970; no event is earlier.
         suffix: Of its name.
 
     Raises:
         RunError: The file cannot be written, here or later.
     """
 
-    def __init__(self, folder: Path, after: float = 0.0, suffix: str = SUFFIX) -> None:
+    def __init__(self, folder: Path, suffix: str = SUFFIX) -> None:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            newest = max(event_files(folder).values(), default=0)
-            self._clock = WallClock(max(after, newest if newest < _LATEST else 0))
-            stamp = max(int(self._clock()), newest + 1)
+            newest = max((stamp for stamp in event_files(folder).values() if stamp < _LATEST), default=0)
+            stamp = max(int(time.time()), newest + 1)
             self._path = folder / f"events.out.tfevents.{stamp:010d}{suffix}"
             self._file = self._path.open("xb")
         self._known: set[str] = set()
-        self._write(Event(wall_time=self._clock(), file_version="brain.Event:2"))
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def forget_after(self, step: int) -> None:
         """Mark a session start: readers drop values after `step` in earlier files of the folder.
@@ -273,7 +247,7 @@ class EventFile:
         Every session writes it, the first one too: some readers ignore the first mark.
         """
         start = SessionLog(status=SessionLog.START)
-        self._write(Event(wall_time=self._clock(), step=step + 1, session_log=start))
+        self._write(Event(wall_time=time.time(), step=step + 1, session_log=start))
 
     def scalars(self, step: int, values: Iterable[tuple[str, str, float]]) -> None:
         """Write numbers as (tag, pretty name, value); those that are not finite in float32 are skipped."""
@@ -372,7 +346,7 @@ class EventFile:
             for tag, display_name in results
         ]
         infos = [api_pb2.HParamInfo(name=name, type=_hparam_type(value)) for name, value in values.items()]
-        start = plugin_data_pb2.SessionStartInfo(start_time_secs=self._clock())
+        start = plugin_data_pb2.SessionStartInfo(start_time_secs=time.time())
         for name, value in values.items():
             if isinstance(value, bool):
                 start.hparams[name].bool_value = value
@@ -391,7 +365,7 @@ class EventFile:
 
     def hparams_done(self, step: int) -> None:
         """Mark the run as successful in the HParams tab."""
-        done = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=self._clock())
+        done = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time())
         self._summarise(step, [_of_hparams(hparams_metadata.SESSION_END_INFO_TAG, session_end_info=done)])
 
     def flush(self) -> None:
@@ -412,7 +386,7 @@ class EventFile:
 
     def _summarise(self, step: int, values: Sequence[Any]) -> None:
         if values:
-            self._write(Event(wall_time=self._clock(), step=step, summary=Summary(value=values)))
+            self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
 
     def _write(self, event: Any) -> None:
         data = event.SerializeToString()

@@ -100,7 +100,7 @@ class TensorBoardRecorder(Recorder):
         earlier = EarlierEvents.read(self._logdir)
         self._curves.restore(earlier.charts)
         self._charted = self._curves.metric_count
-        self._events = events = EventFile(self._logdir, earlier.wall_time)
+        self._events = events = EventFile(self._logdir)
         events.forget_after(self._start_step)
         _describe(events, description, earlier.tags)
         self._channels = ChannelsWriter(events, description, earlier.documents)

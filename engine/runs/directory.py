@@ -129,6 +129,12 @@ def _remove_empty(path: Path) -> None:
         path.rmdir()
 
 
+def _remove_begun(path: Path) -> None:
+    for name in (_SCENARIO, _RUN):
+        with suppress(OSError):
+            (path / name).unlink()
+
+
 @dataclass(eq=False)
 class RunDirectory:
     """A run on disk."""
@@ -163,8 +169,7 @@ class RunDirectory:
             directory._lock = DirectoryLock(path)
             undo.callback(directory.release)
             _check_free(path)  # another process may have been faster
-            for name in (_SCENARIO, _RUN):
-                undo.callback((path / name).unlink, missing_ok=True)
+            undo.callback(_remove_begun, path)
             remove_temporary(path)
             write_text(path / _SCENARIO, scenario_text(scenario))
             directory.note(files={_SCENARIO: entry_of(path / _SCENARIO)})

@@ -13,14 +13,14 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, load_file, save, save_file
+from safetensors.torch import load, save, save_file
 from torch import Tensor
 
 from antiphon.errors import ResourceError, RunError, ScenarioError
@@ -132,26 +132,23 @@ def read(
         facts["sha256"] = files[_TENSORS]["sha256"]
         tree = facts.pop("state")
         tree = tree if part is None else part(tree)
-        try:
-            tensors = _load(path / _TENSORS, device, None if part is None else _keys(tree))
-        except SafetensorError as error:
-            raise ValueError(str(error)) from error
-        except (MemoryError, RuntimeError) as error:
-            if not was_refused(error):
-                raise
-            size = (path / _TENSORS).stat().st_size / 2**20
-            raise ResourceError(
-                f"{path}: out of memory: its tensors need {size:,.0f} MiB on {device}; choose another device, or free memory"
-            ) from error
-        return facts, _unpack(tree, tensors)
+        return facts, _unpack(tree, _load(path / _TENSORS, device, _keys(tree)))
 
 
-def _load(file: Path, device: torch.device | str, keys: Collection[str] | None) -> dict[str, Tensor]:
-    """Read the tensors of a file by their keys; None: all."""
-    if keys is None:
-        return load_file(file, device=str(device))
-    with safe_open(file, framework="pt", device=str(device)) as tensors:
-        return {key: tensors.get_tensor(key) for key in keys}
+def _load(file: Path, device: torch.device | str, keys: Iterable[str]) -> dict[str, Tensor]:
+    """Read tensors of a file by their keys."""
+    try:
+        with safe_open(file, framework="pt", device=str(device)) as tensors:
+            return {key: tensors.get_tensor(key) for key in keys}
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+    except (MemoryError, RuntimeError) as error:
+        if not was_refused(error):
+            raise
+        raise ResourceError(
+            f"{file}: out of memory: its tensors need {file.stat().st_size / 2**20:,.0f} MiB on {device}; choose another "
+            "device, or free memory"
+        ) from error
 
 
 def _keys(tree: Any) -> list[str]:

@@ -129,7 +129,7 @@ def test_a_defect_while_restoring_stays_what_it_is(saved: Path, monkeypatch: pyt
     assert "damaged" not in str(caught.value)
 
 
-@pytest.mark.parametrize("place", ["load_file", "load_messages"])
+@pytest.mark.parametrize("place", ["safe_open", "load_messages"])
 def test_too_little_memory_while_restoring_is_said(
     place: str, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
