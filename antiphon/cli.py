@@ -23,11 +23,6 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "antiphon run digits-mlp --set delay=1 --steps 100 --cluster datacentre-100 --name exp4",
     ),
     "resume": ("antiphon resume runs/exp1", "antiphon resume runs/exp1 --steps 250"),
-    "graft": (
-        "antiphon graft runs/exp1:n0 runs/exp3-s0:n0 --name mixed",
-        "antiphon graft runs/exp1:n1 runs/exp3-s0:n1 runs/exp1:n2 runs/exp3-s0:n2 --optimiser",
-        "antiphon resume runs/mixed --steps 120",
-    ),
     "evaluate": (
         "antiphon evaluate runs/exp1 --split validation",
         "antiphon evaluate runs/exp1 --ablate zero --examples 200",
@@ -267,29 +262,10 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _formats(wanted: bool) -> None:
-    if wanted:
-        from antiphon.commands.output import show_table
-        from antiphon.formats import FORMATS
-
-        rows = [[form.what, form.files, str(form.version), form.read] for form in FORMATS.values()]
-        show_table(["format", "files", "written", "read"], rows, title=f"antiphon {antiphon.__version__}")
-        raise typer.Exit
-
-
 @app.callback()
 def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-    formats: Annotated[
-        bool,
-        typer.Option(
-            "--formats",
-            callback=_formats,
-            is_eager=True,
-            help="Print which formats of files this version writes and reads.",
-        ),
     ] = False,
     allowed: Annotated[
         list[str] | None,
@@ -407,39 +383,6 @@ def resume(
         json=json,
     )
     raise typer.Exit(code)
-
-
-@app.command(epilog=_examples("graft"))
-def graft(
-    agents: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SOURCE_RUN:AGENT TARGET_RUN:AGENT…",
-            help="Pairs: an agent of a run, and the agent of the target that takes its weights.",
-        ),
-    ],
-    python: PythonOfRun = None,
-    adapt: Annotated[
-        bool,
-        typer.Option(
-            "--adapt",
-            help="Take the layers that fit; those of other shapes keep the target's values, and go on learning.",
-        ),
-    ] = False,
-    optimiser: Annotated[
-        bool, typer.Option("--optimiser", help="Take the optimisers' states too (default: they begin anew).")
-    ] = False,
-    name: Annotated[
-        str | None,
-        typer.Option("--name", metavar="RUN", help="Name of the new run (default: target and time)."),
-    ] = None,
-    logdir: LogDir = None,
-    json: Json = False,
-) -> None:
-    """Copy agents' weights between runs: a new run goes on from the target, which is not changed."""
-    from antiphon.commands import run as verb
-
-    verb.graft(agents, python=python, adapt=adapt, optimiser=optimiser, name=name, logdir=logdir, json=json)
 
 
 Horizon = Annotated[

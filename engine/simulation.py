@@ -33,6 +33,7 @@ from antiphon.engine.state.compatibility import check_same_scenario
 from antiphon.engine.state.weights import Fit, TakenWeights
 from antiphon.engine.step.report import AgentReport
 from antiphon.errors import DivergenceError, RunError, ScenarioError
+from antiphon.files import fitting
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
 from antiphon.telemetry.channels.documents import graph_document, timeline_document
@@ -168,7 +169,9 @@ class Simulation(BaseSimulation):
             DivergenceError: It diverged and would do so again.
         """
         facts, given = directory.facts, given_scenario(directory, scenario)
-        torch.set_float32_matmul_precision(facts.get("matmul_precision", "highest"))
+        with fitting(directory.path / "run.json"):
+            torch.set_float32_matmul_precision(facts.get("matmul_precision", "highest"))
+            dtype = getattr(torch, facts["dtype"])
         settings = {"threads": facts["threads"], "backend": facts["backend"]}
         settings["device"] = chosen_device(facts["device"])
         if directory.checkpoints:
@@ -184,7 +187,6 @@ class Simulation(BaseSimulation):
                 simulation.close()
                 raise
         else:  # it ended before its first checkpoint
-            dtype = getattr(torch, facts["dtype"])
             simulation = cls(given or directory.scenario, seed=facts["seed"], dtype=dtype, **settings)
         if len(facts.get("together") or []) > 1 and "alone_from" not in facts:
             directory.facts["alone_from"] = simulation.now  # its last bits differ from here on

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import re
 import struct
 import zlib
@@ -26,11 +25,11 @@ from tensorboard.plugins.projector.projector_config_pb2 import (  # type: ignore
 )
 
 from antiphon.errors import RunError
-from antiphon.files import check_folder, check_regular, write_bytes, write_text, writing
+from antiphon.files import write_bytes, write_text, writing
 from antiphon.telemetry.channels.documents import edges_by_name
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.channels.tags import Family
-from antiphon.telemetry.event_file import HPARAMS, RESULT, Chart, EventFile, drop_after, event_files
+from antiphon.telemetry.event_file import HPARAMS, RESULT, Chart, EarlierEvents, EventFile
 from antiphon.telemetry.figures import (
     MEASURED,
     Figure,
@@ -45,7 +44,7 @@ from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.pictures import LABEL_COLOURS, graph_png
 from antiphon.telemetry.raster import timeline_png
 
-__all__ = ["check_files", "write_projector"]
+__all__ = ["write_projector"]
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +75,7 @@ class TensorBoardRecorder(Recorder):
     Of a long run only some rows are written (`in_events`).
 
     The description (text, picture, hyperparameters, graph, timeline) is written once per folder. A resumed run adds a
-    file; what earlier ones hold after `start_step` is cut off, so that they have every tag once per step.
+    file; what earlier ones hold after `start_step` has been cut off.
 
     Args:
         logdir: The run's folder.
@@ -98,10 +97,10 @@ class TensorBoardRecorder(Recorder):
         """Open an event file and describe the run."""
         self._curves = Curves(description)
         self._every, self._until = description.every, description.until
-        earlier = drop_after(self._logdir, self._start_step)
+        earlier = EarlierEvents.read(self._logdir)
         self._curves.restore(earlier.charts)
         self._charted = self._curves.metric_count
-        self._events = events = EventFile(self._logdir, earlier.wall_time)
+        self._events = events = EventFile(self._logdir)
         events.forget_after(self._start_step)
         _describe(events, description, earlier.tags)
         self._channels = ChannelsWriter(events, description, earlier.documents)
@@ -241,18 +240,6 @@ _CELL = 32
 _UNLABELLED = "#c3cad1"
 
 
-def check_files(folder: Path) -> None:
-    """Refuse what is no file where events and the tables of the Projector tab are, or are going to be.
-
-    Raises:
-        RunError: A link, FIFO, device or socket is there.
-    """
-    check_folder(folder / _FOLDER)
-    for path in (*event_files(folder), folder / _CONFIG, *(folder / _FOLDER).glob("*")):
-        if os.path.lexists(path):
-            check_regular(path)
-
-
 def write_projector(folder: Path, rows: Sequence[SampleRow]) -> None:
     """Write the messages of the first eight channels as tables of the Projector tab.
 
@@ -260,12 +247,11 @@ def write_projector(folder: Path, rows: Sequence[SampleRow]) -> None:
     in the colours of their labels, because the tab itself begins without a colour map.
 
     Raises:
-        RunError: A file cannot be written, or what is there is no regular file.
+        RunError: A file cannot be written.
     """
     config = ProjectorConfig()
     plotted = [(name, messages) for name, messages in rows if messages.shape[1] > 2 and len(messages) > 1]
     with writing(folder):
-        check_folder(folder / _FOLDER)
         for number, (name, messages) in enumerate(plotted[:_MOST]):
             (folder / _FOLDER).mkdir(exist_ok=True)
             stem = f"{_FOLDER}/{number}"

@@ -11,6 +11,7 @@ import pytest
 
 from antiphon import Simulation
 from antiphon.engine.runs.python_template import load_python
+from antiphon.manifests import read_cache
 from tests.commands import Commands
 
 MODULE = """
@@ -74,7 +75,7 @@ def test_a_python_scenario_is_run_resumed_and_evaluated(here: Path, cli: Command
     assert found["steps"] == 14
     assert list(found["ablation"]["channels"]) == ["a->b"]
     assert found["value"]
-    assert json.loads((here / "a/measured.json").read_text()).keys() == {"ablation", "value"}
+    assert read_cache(here / "a/measured.json").keys() == {"ablation", "value"}
 
 
 def test_a_run_from_python_is_evaluated_and_gone_on_with(here: Path, cli: Commands) -> None:

@@ -85,7 +85,7 @@ def test_what_seeds_say_together_leads_to_their_runs(
     together = tmp_path / "runs" / "x-seeds"
     together.mkdir()
     (together / "seeds.json").write_text(
-        json.dumps({"seeds": [{"run_dir": "elsewhere/one"}, {"run_dir": "gone"}, 3]})
+        json.dumps({"seeds": [{"run_dir": "elsewhere/one"}, {"run_dir": "gone"}]})
     )
     assert '"run":"one"' in reported(cli, output, together)
 
@@ -95,7 +95,7 @@ def test_what_is_no_run_is_refused(run: Path, tmp_path: Path, output: Path, cli:
     assert "nowhere: no run there" in cli.refused("report", tmp_path / "nowhere")
     assert "nor in its folders" in cli.refused("report", run, tmp_path / "empty", "-o", output)
     (run / "run.json").write_text("{")
-    assert "run.json: is damaged" in cli.refused("report", run, "-o", output)
+    assert "run.json: is not what was written" in cli.refused("report", run, "-o", output)
     assert not (output).exists()
 
 
@@ -157,10 +157,11 @@ def test_a_run_without_our_data_and_with_damaged_files_has_a_report_that_says_so
     (run / "measured.json").write_text('{"ablation": [')
     text = Elements(reported(cli, output, run)).text
     for part in (
-        "metrics.csv is damaged",
+        "metrics.csv: is not what was written (checksum)",
         "scenario cannot be read",
         "Not in the live graph",
-        "result.json is not there",
+        "result.json: is not what was written (checksum)",
+        "measured.json: is not what was written (checksum)",
     ):
         assert part in text
         assert part in cli.err

@@ -203,9 +203,9 @@ def compare_runs(runs: Runs, python: str | None = None) -> Comparison:
     """Return the comparison of two runs: by settings, digests and a replay, or by figures where a run has no digests."""
     not_recorded = list(dict.fromkeys(place for run in runs for place in run.not_recorded))
     found = Comparison(runs, compare_settings(*runs), not_recorded)
-    first, second = (read_digests(run.path / "digests.csv") for run in runs)
+    first, second = (read_digests(run.verified("digests.csv")) for run in runs)
     if first is None or second is None:
-        return replace(found, figures=compare_figures(*(run.path / "metrics.csv" for run in runs)))
+        return replace(found, figures=compare_figures(*(run.verified("metrics.csv") for run in runs)))
     found = replace(found, digests=compare_digests(first, second))
     if found.same is not False:
         return found

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import json as json_text
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import antiphon
 from antiphon.commands.output import console, display_path, print_json, remark
 from antiphon.engine.runs.directory import RunDirectory, now
 from antiphon.errors import RunError
-from antiphon.files import digest_of, read_bytes, read_object, write_bytes
-from antiphon.formats import check_format
+from antiphon.files import fitting, read_bytes, write_bytes
+from antiphon.manifests import entry_of, read_cache
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.parts.parts_csv import read_parts
 from antiphon.telemetry.report.report import report as page_of
-from antiphon.telemetry.report.run import Picture, ReportRun, grouped, read_table
+from antiphon.telemetry.report.run import Picture, ReportRun, Table, grouped, read_table
 
 __all__ = ["report"]
+
+T = TypeVar("T")
 
 _LIVE = 24
 """Most runs in the live graph; of each group the first ones."""
@@ -97,15 +100,11 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 def _of_seeds(folder: Path) -> list[Path]:
     """Return the runs summarised by a folder, as written by `run --seeds` beside them."""
-    summary = _json(folder / "seeds.json")
-    if "format" in summary:
-        check_format("seeds", summary["format"], folder / "seeds.json")
-    rows = summary.get("seeds")
-    names = (
-        [Path(str(row.get("run_dir"))).name for row in rows if isinstance(row, Mapping)]
-        if isinstance(rows, list)
-        else []
-    )
+    path = folder / "seeds.json"
+    if not path.exists():
+        return []
+    with fitting(path):
+        names = [Path(row["run_dir"]).name for row in json_text.loads(read_bytes(path))["seeds"]]
     beside = [folder.resolve().parent / name for name in names]
     return [path for path in beside if (path / "run.json").exists()]
 
@@ -142,17 +141,23 @@ def _run(directory: RunDirectory, name: str, picture_bytes: int) -> ReportRun:
         document, not_recorded = directory.values, directory.not_recorded
     except (RunError, UnicodeError) as error:
         notes.append(f"The scenario cannot be read: {error}")
-    table = read_table(path / "metrics.csv")
+
+    def noted(read: Callable[[], T | None], empty: T) -> T:
+        try:
+            return read() or empty
+        except RunError as error:
+            notes.append(f"{error}.")
+            return empty
+
+    table = noted(lambda: read_table(directory.verified("metrics.csv")), Table())
     if table.damage:
         notes.append(f"{table.damage}.")
-    parts: dict[int, list[PartFigures]] = {}
-    try:
-        parts = read_parts(path / "parts.csv")
-    except RunError as error:
-        notes.append(f"The figures of parts cannot be read: {error}")
-    result = _json(path / "result.json")
-    if not result and directory.facts.get("exit") == "done":
-        notes.append("Its result.json is not there, or damaged.")
+    none: dict[str, Any] = {}
+    nowhere: dict[int, list[PartFigures]] = {}
+    parts = noted(lambda: read_parts(directory.verified("parts.csv")), nowhere)
+    result = noted(lambda: directory.result, none)
+    if not result and directory.facts["exit"] == "done":
+        notes.append("It has no result.json.")
     return ReportRun(
         name=name,
         path=display_path(path),
@@ -161,7 +166,7 @@ def _run(directory: RunDirectory, name: str, picture_bytes: int) -> ReportRun:
         text=text,
         document=document,
         not_recorded=not_recorded,
-        measured=_json(path / "measured.json"),
+        measured=noted(lambda: read_cache(path / "measured.json"), none),
         table=table,
         parts=parts[max(parts)] if parts else (),
         pictures=_pictures(path, picture_bytes, notes),
@@ -211,17 +216,9 @@ def _pictures(folder: Path, left: int, notes: list[str]) -> list[Picture]:
     return pictures
 
 
-def _json(path: Path) -> dict[str, Any]:
-    """Return the object in a file; an empty one where there is none, or a damaged one."""
-    try:
-        return read_object(path)
-    except RunError:
-        return {}
-
-
 def _digest(path: Path) -> str | None:
     try:
-        return digest_of(path)
+        return str(entry_of(path)["sha256"])
     except RunError:
         return None
 

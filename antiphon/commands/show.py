@@ -291,7 +291,7 @@ def _scenario(
     if run is not None:
         explained["run"] = {
             key: run.facts.get(key)
-            for key in ("variant", "values", "seed", "step", "exit", "error", "started", "origin", "weights")
+            for key in ("variant", "values", "seed", "step", "exit", "error", "started", "weights")
         }
         explained["run"]["accuracy"] = (run.result or {}).get("accuracy")
         explained["run"]["verdicts"] = explain_verdicts(run.path)
@@ -322,8 +322,6 @@ def _run(run: Mapping[str, Any]) -> None:
     name = f"{run['variant']}, " if run["variant"] else ""
     text = f"a run: {name}seed {run['seed']}, begun {run['started']}, {run['step']:,} steps, {run['exit']}{scored}"
     console().print(Text(text), soft_wrap=True)
-    if origin := run["origin"]:
-        console().print(Text(f"went on from {origin['run']} at step {origin['step']:,}"), soft_wrap=True)
     for taken in run["weights"] or ():
         line = f"{taken['agent']} took the weights of {taken['from']} (step {taken['from_step']:,})"
         console().print(Text(f"{line} at step {taken['step']:,}"), soft_wrap=True)

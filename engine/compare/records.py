@@ -25,7 +25,7 @@ __all__ = [
     "compare_settings",
 ]
 
-_FACTS = ("seed", "device", "backend", "dtype", "threads", "together", "origin", "weights", "git", "versions")
+_FACTS = ("seed", "device", "backend", "dtype", "threads", "together", "weights", "git", "versions")
 """What of run.json decides what a run computes, besides the scenario."""
 
 

@@ -153,10 +153,6 @@ class ReplayedRun:
             if simulation.obstacle is None:
                 return simulation
             simulation.close()  # without the environment's state it is run again from its beginning
-        if (origin := self.directory.facts.get("origin")) is not None:
-            raise RunError(
-                f"it began at step {origin['step']} of {origin['run']}, of which it has no checkpoint any more"
-            )
         return Simulation(self._scenario(), seed=self.directory.facts["seed"], **self._begun, backend=backend)
 
     def _of_seeds(self, seeds: Sequence[int], before: int) -> Simulation:

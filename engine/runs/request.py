@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from antiphon.engine.runs.directory import RunDirectory, facts_of, holds_objects, scenario_text
+from antiphon.engine.runs.directory import RunDirectory, facts_of, holds_objects, is_free, scenario_text
 from antiphon.engine.runs.python_template import PythonTemplate, other_variants
 from antiphon.engine.runs.run_loop import Outcome
 from antiphon.engine.virtual.profile import VirtualSettings
@@ -91,7 +91,7 @@ class Request:
     def existing(self, path: str | Path) -> RunDirectory | None:
         """Return the run that is at `path`, or None; RunError where it is not this one, with a line that names what differs."""
         path = Path(path)
-        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        if is_free(path):
             return None
         directory = RunDirectory.open(path)
         differences = self._differences(directory)

@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from antiphon.errors import RunError
-from antiphon.files import read_object, write_json
-from antiphon.formats import FORMATS
+from antiphon.files import fitting
+from antiphon.manifests import read_cache, write_checked
 from antiphon.scenarios.training import OF_AGENTS
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["Finished", "Scoring", "add_scores", "kept_scores", "mean_of", "metrics_of"]
 
 _FILE = "evaluations.json"
-_FORMAT = FORMATS["scores"].version
 
 
 @dataclass(frozen=True)
@@ -109,10 +108,10 @@ def _with_error(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
 def kept_scores(path: Path, steps: int) -> dict[str, dict[str, float]]:
     """Return the scores of a finished run by `Scoring.name`; none where the file is missing, damaged or of another step."""
     try:
-        kept = read_object(path / _FILE)
-        same = (kept["format"], kept["steps"]) == (_FORMAT, steps)
-        return dict(kept["scores"]) if same else {}
-    except (RunError, KeyError):
+        kept = read_cache(path / _FILE)
+        with fitting(path / _FILE):
+            return dict(kept["scores"]) if kept.get("steps") == steps else {}
+    except RunError:
         return {}
 
 
@@ -141,5 +140,5 @@ def add_scores(
             kept[scoring.name] = {
                 name: value for name, value in score.items() if value is not None and math.isfinite(value)
             }
-    write_json(path / _FILE, {"format": _FORMAT, "steps": steps, "scores": kept})
+    write_checked(path / _FILE, {"steps": steps, "scores": kept})
     return kept

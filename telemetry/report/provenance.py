@@ -49,7 +49,7 @@ def _facts(run: ReportRun) -> dict[str, str]:
         else None,
         **{key: facts.get(key) for key in ("device", "dtype", "threads", "backend", "seed")},
         "seeds in one program": _listed(facts.get("together")),
-        **_origins(facts),
+        "weights": _weights(facts.get("weights")),
         "started": facts.get("started"),
         "finished": facts.get("finished"),
         "took": seconds(facts.get("seconds")),
@@ -61,19 +61,14 @@ def _facts(run: ReportRun) -> dict[str, str]:
     return {name: str(value) for name, value in entries.items() if value not in (None, "")}
 
 
-def _origins(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Return the run that a run began from, and the agents of other runs whose weights it has taken."""
-    origin, weights = facts.get("origin"), facts.get("weights")
-    found = {}
-    if isinstance(origin, Mapping):
-        found["went on from"] = f"{origin.get('run')} at step {origin.get('step')}"
-    if isinstance(weights, list) and weights:
-        found["weights"] = "; ".join(
-            f"{each.get('agent')} at step {each.get('step')}: those of {each.get('from')} (step {each.get('from_step')})"
-            for each in weights
-            if isinstance(each, Mapping)
-        )
-    return found
+def _weights(taken: Any) -> str | None:
+    """Return the agents of other runs whose weights a run has taken."""
+    entries = [each for each in taken if isinstance(each, Mapping)] if isinstance(taken, list) else []
+    listed = (
+        f"{each.get('agent')} at step {each.get('step')}: those of {each.get('from')} (step {each.get('from_step')})"
+        for each in entries
+    )
+    return "; ".join(listed) or None
 
 
 def _listed(value: Any) -> str | None:

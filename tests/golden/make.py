@@ -26,7 +26,7 @@ from antiphon.engine.studies.scoring import Scoring, add_scores
 from antiphon.engine.virtual.profile import VirtualSettings, find_profile
 from antiphon.engine.virtual.simulation import VirtualSimulation
 from antiphon.envs import from_tensors
-from antiphon.formats import FORMATS
+from antiphon.manifests import FORMAT
 
 HERE = Path(__file__).resolve().parent
 STEPS, STOP = 12, 7
@@ -165,7 +165,7 @@ def make(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    target = HERE / str(FORMATS["run"].version)
+    target = HERE / str(FORMAT)
     if target.exists():
         sys.exit(f"{target}: is there already; delete it only where its format has not been released")
     make(target)

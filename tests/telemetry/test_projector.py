@@ -105,14 +105,8 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "projector").mkdir()
     os.mkfifo(tmp_path / "projector" / "0.tsv")
-    with pytest.raises(RunError, match=r"0\.tsv: is a FIFO"):
+    with pytest.raises(RunError, match=r"0\.tsv: is a link, a folder or a special file"):
         write_projector(tmp_path, [("a->b", MESSAGES)])
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "projector").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(RunError, match="projector: is a link"):
-        write_projector(tmp_path / "run", [("a->b", MESSAGES)])
-    assert not any((tmp_path / "elsewhere").iterdir())
 
 
 def test_a_run_that_ends_leaves_them(tmp_path: Path) -> None:

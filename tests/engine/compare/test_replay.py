@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from antiphon.engine.state import checkpoint
 from antiphon.errors import RunError
 from antiphon.scenarios import load
 from antiphon.telemetry.csv_files import Digests, read_digests
+from tests.resigned import resign
 
 DOCUMENT = """
 scenario: trio
@@ -155,7 +155,7 @@ def test_a_checkpoint_that_is_not_what_was_recorded_is_told(tmp_path: Path) -> N
 def test_a_record_that_a_replay_does_not_give_is_told(tmp_path: Path) -> None:
     one, other = made(tmp_path / "a"), made(tmp_path / "b")
     changed(other, 18, 0.5)
-    (other.path / "checkpoints" / "step-000000018" / "state.json").unlink()  # what was changed is gone
+    shutil.rmtree(other.path / "checkpoints" / "step-000000018")  # what was changed is gone
     found = replayed(one, other)
     assert (found.start, found.end) == (18, 24)
     assert found.firsts == []
@@ -240,10 +240,10 @@ def test_a_run_that_cannot_be_run_again_is_one_line(
 ) -> None:
     one, other = pair[0], RunDirectory.open(shutil.copytree(pair[1].path, tmp_path / "b"))
     if file == "run.json":
-        facts = json.loads((other.path / file).read_text()) | {text: "tpu:9"}
-        (other.path / file).write_text(json.dumps(facts))
+        resign(other.path, **{text: "tpu:9"})
     else:
         (other.path / file).write_text(text)
+        resign(other.path)
     with pytest.raises(RunError, match=rf"b: cannot be run again here: .*{reason}"):
         replayed(one, RunDirectory.open(other.path))
 

@@ -12,6 +12,7 @@ from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import begin
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.studies.scoring import Finished, Scoring, add_scores, kept_scores, metrics_of
+from antiphon.manifests import read_cache, write_checked
 from antiphon.scenarios import load
 
 
@@ -47,12 +48,12 @@ def test_scores_are_those_of_the_simulation_and_are_kept(run: Path) -> None:
     with Simulation.load(run) as simulation:
         assert found["validation"]["accuracy"] == simulation.evaluate("validation").accuracy
     assert kept_scores(run, 4) == found
-    changed = json.loads((run / "evaluations.json").read_text())
+    changed = read_cache(run / "evaluations.json")
     changed["scores"]["validation"]["loss"] = 7.0
-    (run / "evaluations.json").write_text(json.dumps(changed))
+    write_checked(run / "evaluations.json", changed)
     assert add_scores(run, 4, [Scoring("validation")])["validation"]["loss"] == 7.0
     assert kept_scores(run, 5) == {}  # of another number of steps
-    for text in (json.dumps(changed | {"format": 1}), "[", "[]", "{}"):
+    for text in (json.dumps(changed), "[", "[]", "{}"):
         (run / "evaluations.json").write_text(text)
         assert kept_scores(run, 4) == {}  # they are measured anew
     assert add_scores(run, 4, [Scoring("validation")]) == found

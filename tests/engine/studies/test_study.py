@@ -109,6 +109,15 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.
     assert not list((tmp_path / "study").iterdir())
 
 
+def test_a_second_study_in_a_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    held = DirectoryLock(tmp_path / "study")
+    with pytest.raises(RunError, match="study: is being written by another process, or"):
+        study(tmp_path / "study").go(1, silently)
+    held.release()
+    assert not list((tmp_path / "study").iterdir())
+
+
 def test_a_template_without_variants_is_one_line(tmp_path: Path) -> None:
     start, end = TEMPLATE.text.index("variants:"), TEMPLATE.text.index("parameters:")
     plain = Template.from_yaml(TEMPLATE.text[:start] + TEMPLATE.text[end:], "plain.yaml")

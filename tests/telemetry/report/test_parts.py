@@ -139,7 +139,7 @@ def test_the_command_reads_parts_csv(tmp_path: Path, capsys: pytest.CaptureFixtu
     with (folder / "parts.csv").open("a") as file:
         file.write("what is this\n")
     report([folder], page, json=False)
-    assert "The figures of parts cannot be read" in capsys.readouterr().err
+    assert "parts.csv: does not fit" in capsys.readouterr().err
     assert "Gone: part" not in page.read_text(encoding="utf-8")
 
 
