@@ -482,7 +482,7 @@ def export(
     path: RunPath,
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="The suffix selects the format: .pt2, .onnx or .safetensors."),
+        typer.Argument(metavar="FILE", help="The suffix selects the format: .pt2 or .safetensors."),
     ],
     python: PythonOfRun = None,
     agents: Annotated[

@@ -355,14 +355,13 @@ class BaseSimulation:
         """Write the composed system, or weights, to a file that is read without antiphon, and return its path.
 
         Args:
-            path: `*.pt2`: the module of `compose`, for `torch.export.load`. `*.onnx`: the same for ONNX. Both take any
-                batch; in time both take one round of steps and the state by name, zeros in silence. `*.safetensors`:
+            path: `*.pt2`: the module of `compose`, for `torch.export.load`, which takes any batch. `*.safetensors`:
                 parameters and running statistics, as `agent.name`; tied agents have them once.
             agents: Of a module, whose outputs it returns; None: the readouts. Of weights, whose; None: all.
 
         Raises:
             ScenarioError: No such agent; a module's output is asked of one without an objective; as of `compose`.
-            RunError: The suffix is another; `onnx` is not installed; torch cannot trace somebody's module; the file
+            RunError: The suffix is another; torch cannot trace somebody's module; the file
                 cannot be written. Nothing is written then.
             DivergenceError: As of `synchronize`.
         """

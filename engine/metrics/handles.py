@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +9,6 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.export import agent_module
-from antiphon.engine.inference.model_files import write_agent
 from antiphon.engine.step.backends import Backend
 from antiphon.engine.step.report import AgentReport
 from antiphon.errors import ScenarioError, suggest
@@ -58,19 +55,6 @@ class AgentHandle:
         It takes [batch, *input] and returns {port: [batch, …]}.
         """
         return agent_module(self._agent.learner)
-
-    def export(self, path: str | Path) -> Path:
-        """Write the network alone, or its parameters, to a file that is read without antiphon, and return its path.
-
-        Args:
-            path: `*.pt2` (`torch.export.load`) or `*.onnx`: `x`, [batch, *input], to its ports, [batch, …]; a recurrent
-                agent's `state`, [batch, size], goes in and comes out too. `*.safetensors`: parameters and running
-                statistics under their own names.
-
-        Raises:
-            RunError: As of `Simulation.export`.
-        """
-        return write_agent(self._agent, Path(path))
 
 
 class Agents(dict[str, AgentHandle]):
