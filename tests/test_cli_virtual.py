@@ -63,7 +63,7 @@ def test_a_run_is_the_same_again_and_also_when_it_is_stopped_and_resumed(cli: Co
 
 
 def test_the_run_directory_says_where_it_was_and_every_command_reads_it(cli: Commands) -> None:
-    cli(f"{RUN} --name one --place s0=0 --place s1=1 --place s2=1")
+    cli(f"{RUN} --name one --parts s0=0 --parts s1=1 --parts s2=1")
     found = facts("runs/one")
     assert found["backend"] == "cohort"
     assert found["parts"] | {"every": 1} == {
@@ -80,7 +80,7 @@ def test_the_run_directory_says_where_it_was_and_every_command_reads_it(cli: Com
     assert cli.json("evaluate runs/one")["examples"] == 360
     cli("report runs/one --output one.html")
     assert "m-1" in Path("one.html").read_text(encoding="utf-8")
-    assert cli.json(f"{RUN} --name one --place s0=0 --place s[12]=1 --resume-if-exists")["exit"] == "done"
+    assert cli.json(f"{RUN} --name one --parts s0=0 --parts s[12]=1 --resume-if-exists")["exit"] == "done"
 
 
 def test_a_shipped_profile_is_found_by_its_name(cli: Commands) -> None:
@@ -94,7 +94,7 @@ def test_a_shipped_profile_is_found_by_its_name(cli: Commands) -> None:
     [
         (f"{RUN} --backend reference", "--backend reference: has no effect in virtual time; leave it out"),
         (f"{RUN} --mode free", "--mode: has no effect in virtual time; leave it out"),
-        (f"{RUN} --parts 2 --place *=0", "--parts: is counted where --place is given; leave one of them out"),
+        (f"{RUN} --parts 2 --parts *=0", "--parts 2: a number of parts stands alone; leave the others out"),
         (f"{RUN} --parts 4", "parts: 4; the number of agents is 3; use at most 3"),
         (f"{RUN} --seeds 2", "--seeds: "),
         ("run stages.yaml --cluster two-core", "--cluster: no profile 'two-core'; did you mean 'two-cores'?; or give a .yaml file"),

@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from antiphon.commands.arguments import given_scenario
-from antiphon.commands.output import console, display_path, print_json, remark, show_table
-from antiphon.commands.progress import ProgressDisplay
-from antiphon.commands.show import some
 from antiphon.engine.compare.records import (
     MISSING,
     DigestComparison,
@@ -28,6 +25,8 @@ from antiphon.engine.runs.run_loop import stop_signals
 from antiphon.errors import AntiphonError
 from antiphon.files import finite
 from antiphon.telemetry.csv_files import Column, Digests, read_digests
+from antiphon.terminal.output import console, display_path, print_json, remark, show_table, some
+from antiphon.terminal.progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from antiphon.engine.compare.differences import Difference

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from antiphon.commands.arguments import given_scenario
-from antiphon.commands.output import console, counted, display_path, print_json
 from antiphon.engine.core.progress import Progress
 from antiphon.engine.inference.episodes import policies
 from antiphon.engine.inference.frames import film
@@ -17,6 +16,7 @@ from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError, suggest
 from antiphon.telemetry.film import check_film, write_film
+from antiphon.terminal.output import console, counted, display_path, print_json
 
 __all__ = ["export", "watch"]
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import antiphon
-from antiphon.commands.output import console, display_path, print_json, remark
 from antiphon.engine.runs.directory import RunDirectory, now
 from antiphon.errors import RunError
 from antiphon.files import fitting, read_bytes, write_bytes
@@ -21,6 +20,7 @@ from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.parts.parts_csv import read_parts
 from antiphon.telemetry.report.report import report as page_of
 from antiphon.telemetry.report.run import Picture, ReportRun, Table, grouped, read_table
+from antiphon.terminal.output import console, display_path, print_json, remark
 
 __all__ = ["report"]
 

@@ -89,7 +89,7 @@ def facts(path: Path) -> dict[str, Any]:
 
 def test_a_killed_worker_of_a_study_loses_its_present_interval_alone(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(MODULE)
-    words = ("study", "--scenario", "own:build", "--seeds", "1", "--jobs", "2", "--logdir", "study")
+    words = ("study", "own:build", "--seeds", "1", "--jobs", "2", "--logdir", "study")
     done = antiphon(*words, cwd=tmp_path)
     killed = tmp_path / "study/killed-s0"
     error = "its process was killed (by hand, or the machine was out of memory)"

@@ -34,6 +34,7 @@ __all__ = [
     "second_signal",
     "show_result",
     "show_table",
+    "some",
 ]
 
 METRICS = ("accuracy", "error", "bits", "return")
@@ -214,3 +215,9 @@ def _written(metric: str, value: float | None) -> str:
 def _listed(figures: Mapping[str, float | None]) -> str:
     """Format figures of an environment: `solved 9, bits 0.412`."""
     return ", ".join(f"{name} {counted(value)}" for name, value in figures.items())
+
+
+def some(names: Iterable[str]) -> str:
+    """Format the first names and the count: `n00, n01, … (28)`."""
+    names = list(dict.fromkeys(names))
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]}, … ({len(names)})"

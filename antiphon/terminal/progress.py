@@ -14,8 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from antiphon.commands.output import METRICS, decimal, percent, remark, remarks, scored
 from antiphon.engine.core.progress import Progress
+from antiphon.terminal.output import METRICS, decimal, percent, remark, remarks, scored
 
 if TYPE_CHECKING:
     from antiphon.engine.runs.observers import Scores

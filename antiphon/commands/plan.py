@@ -1,21 +1,23 @@
-"""The verb `plan`: how a scenario is run, and on a cluster the time that its variants take to a target."""
+"""The command `plan`: how a scenario is run, and on a cluster the time that its variants take to a target."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import Self
+from typing import TYPE_CHECKING, Annotated, Self
 
+import typer
 from rich.text import Text
 
+from antiphon.commands import options
 from antiphon.commands.arguments import given_template, values_of
-from antiphon.commands.output import console, print_json, remark, remarks, show_table
-from antiphon.commands.show import show_plan
-from antiphon.engine.planning.cluster_plan import ClusterPlan, plan_on_cluster, variants_of
-from antiphon.engine.planning.plan import plan as plan_of
 from antiphon.engine.virtual.profile import ClusterProfile, find_profile
 from antiphon.errors import ScenarioError
 from antiphon.files import finite
+from antiphon.terminal.output import console, print_json, remark, remarks, show_table
+
+if TYPE_CHECKING:
+    from antiphon.engine.planning.cluster_plan import ClusterPlan
 
 __all__ = ["in_time", "plan"]
 
@@ -25,18 +27,60 @@ _LINE_SECONDS = 5.0
 
 
 def plan(
-    name: str | None,
-    cluster: str | None,
-    *,
-    python: str | None,
-    variant: str | None,
-    settings: list[str],
-    target: float | None,
-    seeds: int | None,
-    steps: int | None,
-    parts: int | None,
-    budget: float | None,
-    json: bool,
+    name_or_file: options.OptionalScenario = None,
+    variant: options.Variant = None,
+    settings: options.Settings = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="PROFILE",
+            help="Train the variants in virtual time on a cluster: two-cores, datacentre-100, continents-1000 or a YAML file.",
+        ),
+    ] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(
+            "--target",
+            parser=options.number,
+            metavar="X",
+            help="Score of the readouts on the test split; of accuracy in percent (default: 95).",
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--seeds", parser=options.whole(1), metavar="K", help="Runs of each variant (default: 2)."
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps",
+            parser=options.whole(1),
+            metavar="N",
+            help="Most steps of a run (default: the scenario's).",
+        ),
+    ] = None,
+    parts: Annotated[
+        int | None,
+        typer.Option(
+            "--parts",
+            parser=options.whole(1),
+            metavar="N",
+            help="Most machines (default: one for each agent, 16 at most).",
+        ),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget",
+            parser=options.number,
+            metavar="SECONDS",
+            help="Seconds of wall clock after which training ends and what is known is printed (default: 120).",
+        ),
+    ] = None,
+    json: options.Json = False,
 ) -> None:
     """Print how a scenario is run, or with a cluster the time that its variants take there to a target.
 
@@ -44,14 +88,19 @@ def plan(
         ScenarioError: There is no such scenario or profile, or the scenario cannot be run in virtual time.
         DataError: The scenario's data are missing or broken.
     """
-    template, values = given_template("plan", name, python), values_of(settings)
+    template, values = given_template("plan", name_or_file), values_of(settings or ())
     if cluster is None:
         given = {"target": target, "seeds": seeds, "steps": steps, "parts": parts, "budget": budget}
         for option in (option for option, value in given.items() if value is not None):
             raise ScenarioError(f"--{option}: has no effect without a cluster; add --cluster PROFILE")
+        from antiphon.engine.planning.plan import plan as plan_of
+        from antiphon.terminal.scenario_tables import show_plan
+
         found = plan_of(template.resolve(variant, values))
         print_json(finite(found.as_dict())) if json else show_plan(found)
         return
+    from antiphon.engine.planning.cluster_plan import plan_on_cluster, variants_of
+
     profile = find_profile(cluster)
     with _Progress() as progress:
         times = plan_on_cluster(
