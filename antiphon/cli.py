@@ -755,13 +755,12 @@ def report(
 def diff(
     first: RunPath,
     second: Annotated[Path, typer.Argument(metavar="RUN", help="A second run directory.")],
-    python: PythonOfRun = None,
     json: Json = False,
 ) -> None:
-    """Find the first step, agent and tensor at which two runs differ (exit code 1 if they do)."""
+    """Compare two runs: settings, the first row of metrics.csv and the first tensor that differ (exit code 1 if any does)."""
     from antiphon.commands import diff as verb
 
-    raise typer.Exit(verb.diff(first, second, python=python, json=json))
+    raise typer.Exit(verb.diff(first, second, json=json))
 
 
 @app.command(epilog=_examples("study"))

@@ -64,7 +64,6 @@ FORMATS: Mapping[str, Format] = {
     "scenario": Format("scenario of a run", "scenario.yaml"),
     "checkpoint": Format("checkpoint", "checkpoints/step-*/state.json, state.safetensors"),
     "metrics": Format("table of figures", "metrics.csv"),
-    "digests": Format("table of digests", "digests.csv"),
     "parts": Format("table of parts", "parts.csv"),
     "channels": Format("Channels tab's data", "events.out.tfevents.*"),
     "scores": Format("scores of a study's run", "evaluations.json", history=("0.1.0", "0.1.0")),

@@ -26,12 +26,12 @@ from antiphon.engine.inference.evaluation import Evaluation, evaluate
 from antiphon.engine.inference.export import export, with_output
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.model_files import write_system
-from antiphon.engine.metrics.digests import described_scenario
 from antiphon.engine.planning.memory_estimate import MemoryGuard
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.changes import changed
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
 from antiphon.engine.state.compatibility import check_compatible, check_objects
+from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.engine.state.structure import check_structure
 from antiphon.engine.state.weights import Fit, TakenWeights, load_weights

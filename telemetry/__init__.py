@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.telemetry.csv_files import CsvRecorder
 from antiphon.telemetry.figures import (
-    DigestRow,
     Figure,
     HistogramRow,
     Kind,
@@ -35,7 +34,6 @@ __all__ = [
     "AgentTimes",
     "ChannelTimes",
     "CsvRecorder",
-    "DigestRow",
     "Figure",
     "HistogramRow",
     "Kind",

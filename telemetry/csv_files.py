@@ -1,21 +1,15 @@
-"""Append-only tables, read up to the last complete line: metrics.csv, every figure of a run as a long table that any
-tool reads, and digests.csv, digests of the learned state by step, for bitwise comparison of runs.
-
-A row of digests.csv has the digest of all state of each agent and each channel, 16 hexadecimal digits each, and before
-them `rolling`: the digest of that row and of all rows before it. Equal `rolling` digests mean that everything was equal
-up to there; cells can be compared between runs whose rows are at other steps.
+"""Append-only tables, read up to the last complete line: metrics.csv, every metric of a run as a long table that any tool
+reads.
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple, cast, get_args
+from typing import IO, cast, get_args
 
 from antiphon.errors import RunError
 from antiphon.files import (
@@ -28,15 +22,11 @@ from antiphon.files import (
     write_csv,
     writing,
 )
-from antiphon.telemetry.figures import DigestRow, Figure, Kind, Recorder, RunDescription
+from antiphon.telemetry.figures import Figure, Kind, Recorder, RunDescription
 
 __all__ = [
-    "Digests",
-    "DigestsCsv",
-    "Row",
     "TableRecorder",
     "is_step",
-    "read_digests",
     "read_figures",
 ]
 
@@ -177,174 +167,3 @@ def read_figures(path: Path) -> Iterator[tuple[int, Figure]]:
     """
     for step, kind, name, metric, value in _metric_rows(path):
         yield int(step), Figure(cast("Kind", kind), name, metric, float(value))
-
-
-SIZE = 8
-"""Bytes of a digest; in the file each is two hexadecimal digits."""
-_STEP, _ROLLING = "step", "rolling"
-_KINDS = ("agent", "channel")
-
-
-class Column(NamedTuple):
-    """The agent or channel whose digests a column holds."""
-
-    kind: Kind
-    name: str
-
-
-class Row(NamedTuple):
-    """The digests of one step.
-
-    Attributes:
-        step: How many steps had been taken.
-        rolling: Of this row and all before it, 8 bytes.
-        cells: Of every column, one after the other, 8 bytes each.
-    """
-
-    step: int
-    rolling: bytes
-    cells: bytes
-
-
-@dataclass(frozen=True)
-class Digests:
-    """A table of digests.
-
-    Attributes:
-        columns: Agents, then channels, in canonical order.
-        rows: By step, ascending.
-    """
-
-    columns: tuple[Column, ...]
-    rows: Mapping[int, Row]
-
-    def of(self, step: int) -> dict[Column, bytes]:
-        """Return the digests of one row by column."""
-        return dict(zip(self.columns, _cells(self.rows[step].cells), strict=True))
-
-
-class DigestsCsv(TableRecorder):
-    """Recorder of digests as rows `step,rolling,agent:NAME,…,channel:NAME,…`, in `digests.csv` of a run directory.
-
-    The columns are those of the first row; `rolling` of a resumed run goes on from the last row left.
-    """
-
-    def __init__(self, path: str | Path, resume_step: int | None = None) -> None:
-        super().__init__(path, resume_step)
-        self._columns: tuple[Column, ...] = ()
-        self._rolling = b""
-        self._last = 0
-
-    def digests(self, step: int, rows: Sequence[DigestRow]) -> None:
-        """Append a row; of a simulation that began again, in place of those from its step on.
-
-        Raises:
-            RunError: The file cannot be written, or the table is of other agents and channels.
-        """
-        assert self._file is not None, "begin() comes before digests()"
-        columns = tuple(Column(kind, name) for kind, name, _ in rows)
-        with writing(self._path):
-            if step <= self._last:
-                self.rewind(step)
-            self._last = step
-            table = csv.writer(self._file, lineterminator="\n")
-            if not self._columns:
-                self._columns = columns
-                table.writerow(_header(columns))
-            elif columns != self._columns:
-                raise RunError(
-                    f"{self._path}: has digests of other agents and channels; resume in the run's own directory"
-                )
-            cells = b"".join(digest for _, _, digest in rows)
-            self._rolling = _rolled(self._rolling, columns, step, cells)
-            table.writerow((step, self._rolling.hex(), *(cell.hex() for cell in _cells(cells))))
-            self._file.flush()
-
-    def drop_after(self, step: int) -> None:
-        """Rewrite the table without the rows after `step`."""
-        self._columns, rows = _digest_rows(self._path)
-        self._rolling = b""
-        with rewriting(self._path) as target:
-            table = csv.writer(target, lineterminator="\n")
-            if self._columns:
-                table.writerow(_header(self._columns))
-            for row in rows:
-                if row.step <= step:
-                    self._rolling = row.rolling
-                    cells = (cell.hex() for cell in _cells(row.cells))
-                    table.writerow((row.step, row.rolling.hex(), *cells))
-
-
-def read_digests(path: Path) -> Digests | None:
-    """Return the table of a run, without a last row that is being written or that a crash tore; None: there is none.
-
-    Raises:
-        RunError: The file cannot be read, or is no table of digests.
-    """
-    if not os.path.lexists(path):
-        return None
-    columns, rows = _digest_rows(path)
-    return Digests(columns, {row.step: row for row in rows})
-
-
-def _header(columns: Sequence[Column]) -> list[str]:
-    return [_STEP, _ROLLING, *(f"{kind}:{name}" for kind, name in columns)]
-
-
-def _rolled(before: bytes, columns: Sequence[Column], step: int, cells: bytes) -> bytes:
-    """Return the digest of a row and all before it; the first includes the columns."""
-    digest = hashlib.blake2b(digest_size=SIZE)
-    if not before:
-        digest.update("\0".join(_header(columns)).encode("utf-8", "surrogatepass"))
-    digest.update(before)
-    digest.update(step.to_bytes(8, "little"))
-    digest.update(cells)
-    return digest.digest()
-
-
-def _cells(cells: bytes) -> Iterator[bytes]:
-    return (cells[start : start + SIZE] for start in range(0, len(cells), SIZE))
-
-
-def _digest_rows(path: Path) -> tuple[tuple[Column, ...], Iterator[Row]]:
-    """Return the columns of a table, and its rows without a last one that has no end of line.
-
-    A file that a crash left without a whole header has no columns.
-    """
-    lines = read_rows(path)
-    _, header = next(lines, (1, []))
-    if not header:
-        return (), iter(())
-    pairs = [cell.split(":", 1) for cell in header[2:]]
-    text = not any(map(_BYTES.search, header))
-    named = all(len(pair) == 2 and pair[0] in _KINDS for pair in pairs)
-    if header[:2] != [_STEP, _ROLLING] or not named or not text:
-        raise RunError(f"{path}:1: no table of digests; its first line should be 'step,rolling,agent:NAME,…'")
-    columns = tuple(Column(cast("Kind", kind), name) for kind, name in pairs)
-    return columns, _rows(path, lines, len(header))
-
-
-def _rows(path: Path, lines: Iterator[tuple[int, list[str]]], width: int) -> Iterator[Row]:
-    newest = 0
-    for line, cells in lines:
-        row = _row(cells) if len(cells) == width else None
-        if row is None or row.step <= newest:
-            found = ",".join(cells)[:60]
-            raise RunError(
-                f"{path}:{line}: {found!r} is no row of {width - 1} digests at a later step than the one before; "
-                "fix or remove it"
-            )
-        newest = row.step
-        yield row
-
-
-def _row(cells: Sequence[str]) -> Row | None:
-    """Parse a row as bytes; None: it is invalid."""
-    step, digests = cells[0], cells[1:]
-    if not is_step(step) or any(len(digest) != 2 * SIZE for digest in digests):
-        return None
-    try:
-        rolling, *_ = found = [bytes.fromhex(digest) for digest in digests]
-    except ValueError:
-        return None
-    return Row(int(step), rolling, b"".join(found[1:]))

@@ -1,7 +1,7 @@
 """The run directory: what a run leaves on disk, written whole or not at all.
 
-`scenario.yaml` (resolved), `run.json` (where it comes from and how it ended), `metrics.csv`, `digests.csv` (for
-`diff`), TensorBoard's event files, `checkpoints/step-000000100/` (the newest two), `result.json` (what `--json` prints). Loads without torch.
+`scenario.yaml` (resolved), `run.json` (where it comes from and how it ended), `metrics.csv`, TensorBoard's event files,
+`checkpoints/step-000000100/` (the newest two), `result.json` (what `--json` prints). Loads without torch.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def scenario_text(scenario: Scenario) -> str:
     try:
         return scenario.to_yaml()
     except ScenarioError as error:
-        from antiphon.engine.metrics.digests import described_scenario
+        from antiphon.engine.state.described_scenario import described_scenario
 
         return f"{_NO_DOCUMENT}{error}\n{write(described_scenario(scenario))}"
 

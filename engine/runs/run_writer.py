@@ -15,7 +15,6 @@ from antiphon import telemetry
 from antiphon.engine.inference.episodes import policies
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.metrics.description import describe_run
-from antiphon.engine.metrics.digests import digests
 from antiphon.engine.metrics.figures import Timed, figures
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.runs.directory import RunDirectory, facts_of, now
@@ -26,7 +25,7 @@ from antiphon.files import DELETE, check_regular, finite, read_object, write_jso
 from antiphon.scenarios.training import OF_AGENTS, RecorderSpec
 from antiphon.telemetry import CsvRecorder, Figure, Recorder, Recorders
 from antiphon.telemetry.channels.recorder import ChannelsWriter
-from antiphon.telemetry.csv_files import DigestsCsv, read_digests, read_figures
+from antiphon.telemetry.csv_files import read_figures
 from antiphon.telemetry.event_file import EventFile
 from antiphon.telemetry.parts.parts_csv import PartsCsv, read_parts
 from antiphon.telemetry.tensorboard import check_files
@@ -189,19 +188,14 @@ class RunWriter(Observer):
             scenario, directory.facts, document=document, start=start, until=simulation.until, timeline=first
         )
         table = directory.path / "metrics.csv"
-        tables = table, directory.path / "digests.csv"
-        resumed = start if any(os.path.lexists(path) for path in tables) else None
-        digested = DigestsCsv(tables[1], resumed)
+        resumed = start if os.path.lexists(table) else None
         board = telemetry.TensorBoardRecorder(directory.path, start)
         own = [_recorder(spec, directory.path) for spec in scenario.telemetry.recorders]
         if resumed is not None:  # a damaged table is found before another one is rewritten
-            for path in tables:
-                if os.path.lexists(path):
-                    check_regular(path)
+            check_regular(table)
             check_files(directory.path)
-            self._check_digests(tables[1])
             read_parts(directory.path / "parts.csv")
-        files = Recorders([CsvRecorder(table, resumed), digested, board, *self._parts_recorders(), *own])
+        files = Recorders([CsvRecorder(table, resumed), board, *self._parts_recorders(), *own])
         try:
             files.begin(description)
             self._latest.read(table, start)
@@ -218,15 +212,6 @@ class RunWriter(Observer):
         simulation.recorders += [timed, self._latest, *self._further]
         if directory.described is not None and not directory.checkpoints:
             directory.checkpoint(simulation)
-
-    def _check_digests(self, table: Path) -> None:
-        """Refuse a table of digests that is damaged, or of other agents and channels."""
-        found = read_digests(table)
-        rows = digests(self._simulation.backend, self._simulation.scenario.agents)
-        if found is not None and found.columns not in ((), tuple((kind, name) for kind, name, _ in rows)):
-            raise RunError(
-                f"{table}:1: has digests of other agents and channels; restore the file from a copy"
-            )
 
     def _parts_recorders(self) -> list[Recorder]:
         table = self.directory.path / "parts.csv"

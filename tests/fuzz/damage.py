@@ -92,7 +92,6 @@ def _interest(path: Path) -> float:
         "state.json": 5,
         "scenario.yaml": 3,
         "metrics.csv": 3,
-        "digests.csv": 2,
         "parts.csv": 2,
     }
     return often.get(path.name, 2.0 if path.name == "state.safetensors" else 1.0)

@@ -15,7 +15,7 @@ from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.graft import AgentOfRun, Target, graft
 from antiphon.engine.state.checkpoint import read
 from antiphon.errors import DivergenceError, RunError
-from antiphon.telemetry.csv_files import read_digests
+from antiphon.telemetry.csv_files import read_figures
 from tests.engine.numbers import assert_same_state, equal, kept, one_line, parameters
 from tests.engine.runs.test_python_runs import own
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -75,7 +75,7 @@ def test_a_grafted_run_goes_on_as_the_target_would_with_these_weights(
             assert_same_state(*(kept(one.state_dict()["system"]) for one in (resumed, expected)))
     directory = RunDirectory.open(tmp_path / "new")
     assert (directory.facts["exit"], directory.result is not None) == ("done", True)
-    assert list(read_digests(tmp_path / "new" / "digests.csv").rows) == [12]
+    assert {step for step, _ in read_figures(tmp_path / "new" / "metrics.csv")} == {12}
 
 
 def test_its_directory_says_where_it_comes_from(runs: tuple[Path, Path], tmp_path: Path) -> None:

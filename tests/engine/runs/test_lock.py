@@ -205,7 +205,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> No
         simulation.run(1)
     run = tmp_path / "run"
     (run / ".run.json.0123abcd").write_text("{")
-    (run / ".digests.csv.tmp").write_text("step")
+    (run / ".metrics.csv.tmp").write_text("step")
     (run / "checkpoints/.step-000000002.0123abcd").mkdir()
     (run / "checkpoints/.step-000000002.0123abcd/state.json").write_text("{")
     directory = RunDirectory.open(run)
