@@ -33,13 +33,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "antiphon evaluate runs/exp1 --ablate zero --examples 200",
         "antiphon evaluate runs/exp1 --value --horizon 5 --repeats 2",
     ),
-    "watch": (
-        "antiphon run cartpole-team --steps 40 --name team",
-        "antiphon watch runs/team -o team.gif --episodes 2",
-    ),
     "export": (
         "antiphon export runs/exp1 system.pt2",
         "antiphon export runs/exp1 weights.safetensors --agent n0",
+        "antiphon run cartpole-team --steps 40 --name team",
+        "antiphon export runs/team team.gif --episodes 2",
     ),
     "show": (
         "antiphon show",
@@ -523,37 +521,14 @@ def evaluate(
     )
 
 
-@app.command(epilog=_examples("watch"))
-def watch(
-    path: RunPath,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE.gif", help="The GIF; an existing one is replaced.")
-    ] = Path("episode.gif"),
-    python: PythonOfRun = None,
-    episodes: Annotated[
-        int, typer.Option("--episodes", parser=_whole(1), metavar="K", help="Number of whole episodes.")
-    ] = 1,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            "--seed", "-s", parser=_whole(0), metavar="S", help="Of the world (default: the run's)."
-        ),
-    ] = None,
-    sampled: Sampled = False,
-    json: Json = False,
-) -> None:
-    """Watch a run's agents act: the world beside the graph, with messages and rewards, as an animated GIF."""
-    from antiphon.commands import export as verb
-
-    verb.watch(path, output, python=python, episodes=episodes, seed=seed, sampled=sampled, json=json)
-
-
 @app.command(epilog=_examples("export"))
 def export(
     path: RunPath,
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="The suffix selects the format: .pt2, .onnx or .safetensors."),
+        typer.Argument(
+            metavar="FILE", help="The suffix selects the format: .pt2, .onnx, .safetensors or .gif."
+        ),
     ],
     python: PythonOfRun = None,
     agents: Annotated[
@@ -561,15 +536,21 @@ def export(
         typer.Option(
             "--agent",
             metavar="NAME",
-            help="Agent whose outputs (default: readouts) or weights (default: all) to write; may be repeated.",
+            help="Agent whose outputs (default: readouts), weights or messages (default: all) to write; may be repeated.",
+        ),
+    ] = None,
+    episodes: Annotated[
+        int | None,
+        typer.Option(
+            "--episodes", parser=_whole(1), metavar="K", help="Of a .gif: number of episodes (default: 1)."
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Export a run's system, or its weights, to a file that can be read without antiphon."""
+    """Export a run's system, its weights, or a film of episodes to a file that can be read without antiphon."""
     from antiphon.commands import export as verb
 
-    verb.export(path, file, python=python, agents=agents or None, json=json)
+    verb.export(path, file, python=python, agents=agents or None, episodes=episodes, json=json)
 
 
 @app.command(epilog=_examples("show"))

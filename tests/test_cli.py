@@ -31,7 +31,6 @@ VERBS = [
     "study",
     "report",
     "diff",
-    "watch",
     "tb",
 ]
 MODEL = """
@@ -257,7 +256,6 @@ def test_the_examples_in_help_are_there_and_run(
     monkeypatch.delenv("ANTIPHON_LOGDIR")
     monkeypatch.setattr("os.execv", lambda program, words: None)
     monkeypatch.setattr("antiphon.commands.study.study", lambda what, **options: 0)
-    monkeypatch.setattr("antiphon.commands.export.watch", lambda run, output, **options: 0)
     monkeypatch.setattr(sys, "path", sys.path[:])
     (here / "train.py").write_text(MODEL)
     assert sorted(EXAMPLES) == sorted(VERBS)
