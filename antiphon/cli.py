@@ -726,7 +726,7 @@ def report(
     ] = Path("report.html"),
     json: Json = False,
 ) -> None:
-    """Write runs to one self-contained HTML file: graph, values, curves, timeline, differences, provenance."""
+    """Write runs to one self-contained HTML file: results, training curves, rankings, and the Channels tab's page."""
     from antiphon.commands import report as verb
 
     verb.report(paths, output, json=json)

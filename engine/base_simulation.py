@@ -24,6 +24,7 @@ from antiphon.engine.core.records import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.evaluation import Evaluation, evaluate
 from antiphon.engine.inference.export import export, with_output
+from antiphon.engine.inference.film import film
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.model_files import write_system
 from antiphon.engine.planning.memory_estimate import MemoryGuard
@@ -373,9 +374,16 @@ class BaseSimulation:
         self.synchronize()
         path = Path(path)
         if path.suffix == ".gif":
-            from antiphon.engine.inference.film import film
-
-            film(self, path, episodes, agents)
+            title = f"{self.scenario.scenario} after {self.now:,} steps"
+            film(
+                self.system,
+                self.scenario,
+                path,
+                seed=self.seed,
+                episodes=episodes,
+                senders=agents,
+                title=title,
+            )
             return path
         return write_system(self.system, path, agents, with_output(self.system, self.scenario.readouts))
 

@@ -25,7 +25,7 @@ from antiphon.errors import ScenarioError
 from antiphon.files import finite
 from antiphon.scenarios import Scenario, Template, json_schema
 from antiphon.scenarios.schema import schema_text
-from antiphon.telemetry.raster import raster_lines
+from antiphon.telemetry.timeline import raster_lines
 
 __all__ = ["show", "show_plan", "some"]
 

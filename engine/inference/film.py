@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,18 +13,17 @@ from torch import Tensor
 
 from antiphon.engine.core.environment import make_environment, with_own_env
 from antiphon.engine.core.progress import Progress
+from antiphon.engine.core.system import System
 from antiphon.engine.inference.evaluation import rollout_seed
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import EnvironmentRollout
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES
 from antiphon.errors import AntiphonError, RunError, ScenarioError
+from antiphon.scenarios import Scenario
 from antiphon.scenarios.document import EnvSpec
 from antiphon.scenarios.spec import plain
 from antiphon.telemetry.film import FilmFrame, SentMessage, pillow, write_film
-
-if TYPE_CHECKING:
-    from antiphon.engine.base_simulation import BaseSimulation
 
 __all__ = ["film"]
 
@@ -35,22 +34,33 @@ _LONGEST = 10_000
 """Steps of all episodes together, at most."""
 
 
-def film(simulation: BaseSimulation, path: Path, episodes: int, senders: Collection[str] | None) -> None:
+def film(
+    system: System,
+    scenario: Scenario,
+    path: Path,
+    *,
+    seed: int,
+    episodes: int,
+    senders: Collection[str] | None,
+    title: str,
+) -> None:
     """Write whole episodes of one environment, with the most likely actions and over perfect links, as an animated GIF.
 
     Args:
-        simulation: No bit of it changes.
+        system: No bit of it changes.
+        scenario: Its scenario.
         path: The file.
+        seed: Of the environment.
         episodes: How many.
         senders: Agents whose messages are drawn; None: all.
+        title: A line above the pictures.
 
     Raises:
         ScenarioError: The environment renders no pictures, or its episodes never end.
         RunError: It cannot render them here; the episodes do not end within 10,000 steps; Pillow is not installed.
     """
     pillow()
-    scenario = simulation.scenario
-    with closing(_environment(simulation)) as env, Progress("steps", None) as bar:
+    with closing(_environment(system, scenario)) as env, Progress("steps", None) as bar:
         if env.endless:
             raise ScenarioError("export: the environment's episodes never end")
         frames: list[FilmFrame] = []
@@ -64,8 +74,8 @@ def film(simulation: BaseSimulation, path: Path, episodes: int, senders: Collect
                 sent[channel] = SentMessage(message[0].float().numpy(force=True).copy(), True)
             return message
 
-        seed = rollout_seed(simulation.seed, "test", 0)
-        rollout = EnvironmentRollout(simulation.system, env, Links(), seed, signals=OUTCOMES, deliver=deliver)
+        seed = rollout_seed(seed, "test", 0)
+        rollout = EnvironmentRollout(system, env, Links(), seed, signals=OUTCOMES, deliver=deliver)
         ended, step, total = 0, 0, 0.0
         while ended < episodes:
             if len(frames) == _LONGEST:
@@ -85,15 +95,15 @@ def film(simulation: BaseSimulation, path: Path, episodes: int, senders: Collect
             if bool(signals["terminated"][0]) or bool(signals["truncated"][0]):
                 ended, step, total, sent = ended + 1, 0, 0.0, {}
         fps = float(env.metadata.get("render_fps") or _FPS)
-    write_film(path, frames, title=f"{scenario.scenario} after {simulation.now:,} steps", fps=fps)
+    write_film(path, frames, title=title, fps=fps)
 
 
-def _environment(simulation: BaseSimulation) -> TorchVectorEnv:
+def _environment(system: System, scenario: Scenario) -> TorchVectorEnv:
     """Make an environment that renders pictures: one copy of it, unless the scenario holds the environment itself."""
-    scenario = with_own_env(simulation.scenario, "a film needs one of its own")
+    scenario = with_own_env(scenario, "a film needs one of its own")
     spec = scenario.env
     batch = 1 if isinstance(spec, EnvSpec) else scenario.training.batch
-    env = make_environment(scenario, simulation.device, simulation.dtype, batch)
+    env = make_environment(scenario, system.device, system.dtype, batch)
     modes = env.metadata.get("render_modes") or []
     if _MODE not in modes:
         env.close()
@@ -107,7 +117,7 @@ def _environment(simulation: BaseSimulation) -> TorchVectorEnv:
     env.close()
     drawn = EnvSpec.model_validate({**plain(spec), "render_mode": _MODE})
     scenario = scenario.model_copy(update={"env": drawn})
-    return make_environment(scenario, simulation.device, simulation.dtype, batch)
+    return make_environment(scenario, system.device, system.dtype, batch)
 
 
 def _picture(env: Any) -> NDArray[np.uint8]:

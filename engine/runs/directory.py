@@ -176,9 +176,8 @@ class RunDirectory:
         except BaseException:
             self.release()
             raise
-        for folder in (self.path, self.path / "projector"):
-            if not folder.is_symlink():
-                remove_temporary(folder)
+        if not self.path.is_symlink():
+            remove_temporary(self.path)
         for path in (self.path / "checkpoints").glob(".step-*"):
             whole = path.with_name(path.name.removeprefix(".").removesuffix(".old"))
             if path.suffix == ".old" and not whole.exists():  # it was killed while it replaced this one

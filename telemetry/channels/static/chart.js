@@ -21,8 +21,9 @@ export function chartColours(theme) {
 /**
  * Draw lines over steps into a host element.
  *
- * A line: {name, steps, values, low, high, ground}; `low` and `high` make a band around it; `ground` puts it into the
- * background (grey), else the first line is the first run's and the second the second run's. NaN is a gap.
+ * A line: {name, steps, values, low, high, ground, colour}; `low` and `high` make a band around it; `ground` puts it into the
+ * background (grey), else the first line is the first run's and the second the second run's, unless they have colours. NaN
+ * and null are gaps.
  *
  * @param {HTMLElement} host gets one element
  * @param {Object} options title, says, caution, lines, step (shown), onStep(step), theme ("light" | "dark"), metric, span() → [first, last] step
@@ -97,7 +98,7 @@ class LineChart {
     const bands = [];
     for (const [index, line] of this.lines.entries()) {
       const colour = this.colourOf(index);
-      const dash = line.ground ? CHART_DASHES[2] : CHART_DASHES[Math.min(index, 1)];
+      const dash = line.ground ? CHART_DASHES[2] : CHART_DASHES[line.colour ? 0 : Math.min(index, 1)];
       const dots = { show: true, size: 5, width: 0, fill: colour, stroke: colour, filter: chartDots };
       series.push({ stroke: colour, width: line.ground ? 1 : 1.6, dash, points: line.ground ? { show: false } : dots });
       if (!line.low) continue;
@@ -143,7 +144,8 @@ class LineChart {
   }
 
   colourOf(index) {
-    return this.lines[index].ground ? this.colours[2] : this.colours[Math.min(index, 1)];
+    const { ground, colour } = this.lines[index];
+    return colour ?? (ground ? this.colours[2] : this.colours[Math.min(index, 1)]);
   }
 
   writeLegend() {
@@ -151,7 +153,7 @@ class LineChart {
     this.readings = this.lines.map((line, index) => {
       const reading = el("span", { class: "ap-chart-reading" });
       const mark = el("span", { class: "ap-chart-mark" });
-      mark.style.borderTop = `2px ${line.ground ? "dotted" : index ? "dashed" : "solid"} ${this.colourOf(index)}`;
+      mark.style.borderTop = `2px ${line.ground ? "dotted" : index && !line.colour ? "dashed" : "solid"} ${this.colourOf(index)}`;
       const name = el("span", { class: "ap-chart-name", dir: "auto", text: line.name, title: line.name });
       this.legend.append(el("span", { class: "ap-chart-entry" }, mark, name, reading));
       return reading;
