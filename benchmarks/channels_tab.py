@@ -36,6 +36,8 @@ from tests.browser.served import chromium, fetched, tensorboard, wait_for_runs
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Frame, Page
 
+_NO_ROWS = 8
+"""Bytes of an answer without rows."""
 FIRST_FRAME, FRAMES = 3.0, 20.0
 """Demands: seconds until the first frame at most, frames per second while scrubbing at least."""
 FIGURES: tuple[tuple[Family, str], ...] = (
@@ -182,12 +184,9 @@ def main() -> None:
         start = time.perf_counter()
         with tensorboard(Path(folder)) as address, sync_playwright() as playwright:
             wait_for_runs(address, {_RUN})
-            last, newest = 100 * (arguments.rows - 1) + 1, 0
-            query = f"run={_RUN}&kind=agent&metric={FIGURES[-1][1]}&newest=1"
-            while newest < last:
+            query = f"run={_RUN}&kind=agent&metric={FIGURES[-1][1]}&after={100 * (arguments.rows - 1)}"
+            while len(fetched(f"{address}/data/plugin/antiphon/figure?{query}")) <= _NO_ROWS:
                 time.sleep(0.2)
-                packed = fetched(f"{address}/data/plugin/antiphon/figure?{query}")
-                newest = int(np.frombuffer(packed, "<f8", count=1, offset=8)[0])
             written["seconds_to_load"] = round(time.perf_counter() - start, 1)
             browser = playwright.chromium.launch(executable_path=path, headless=True, args=["--no-sandbox"])
             measure(browser, address)  # warm: TensorBoard has answered once

@@ -158,7 +158,7 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -
     heads = ["".join(f'<th scope="row">{escape(cell)}</th>' for cell in row[:texts]) for row in rows]
     head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
     body = "".join(f"<tr>{head}{cell}</tr>" for head, cell in zip(heads, cells, strict=True))
-    return f'<div class="ap-report-table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="ap-report-table"><table class="ap-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _items(lines: Sequence[str]) -> str:

@@ -31,7 +31,6 @@ RUNS = {"corporation", "lossy", "big-corporation", "two-timescales", "in-parts"}
 STEP = 600
 """When the value is looked at: after some learning, while there is still some to do."""
 _WINDOW = {"width": 1280, "height": 800}
-_NARROW = {"width": 390, "height": 844}
 _SCALE = 1.5
 _FREQUENT = 24
 _MOST = 300_000
@@ -110,9 +109,6 @@ def photograph(page: Page, address: str, channel: int) -> None:
     tab.choose("figure", "cosine")
     tab.choose("beside", "lossy")
     take(page, "beside")
-    tab.part("difference").check()
-    tab.idle()
-    take(page, "difference")
     tab = Tab.alone(page, address, "big-corporation")
     tab.choose("figure", "cosine")
     take(page, "matrix")
@@ -123,10 +119,6 @@ def photograph(page: Page, address: str, channel: int) -> None:
     tab.idle()
     take(page, "timeline")
     photograph_parts(page, address)
-    page.set_viewport_size(_NARROW)
-    tab = Tab.alone(page, address, "corporation")
-    show_value(tab)
-    take(page, "narrow")
 
 
 def photograph_parts(page: Page, address: str) -> None:

@@ -24,7 +24,7 @@ def page(*runs: ReportRun) -> str:
 def tables(text: str) -> list[list[list[str]]]:
     """The cells of the tables of a page."""
     found = []
-    for table in re.findall("<table>.*?</table>", text):
+    for table in re.findall("<table[^>]*>.*?</table>", text):
         rows = re.findall("<tr>.*?</tr>", table)
         found.append([re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in rows])
     return found

@@ -45,7 +45,7 @@ class LineChart {
     this.plot = null;
     this.hovered = null;
     this.logButton = el("button", {
-      class: "ap-chart-log", type: "button", text: "log", title: "Logarithmic scale", hidden: true,
+      class: "ap-chip", type: "button", text: "log", title: "Logarithmic scale", hidden: true,
       aria: { pressed: "false" }, on: { click: () => this.toggleLog() },
     });
     this.place = el("div", { class: "ap-chart-plot" });
@@ -154,8 +154,8 @@ class LineChart {
       const reading = el("span", { class: "ap-chart-reading" });
       const mark = el("span", { class: "ap-chart-mark" });
       mark.style.borderTop = `2px ${line.ground ? "dotted" : index && !line.colour ? "dashed" : "solid"} ${this.colourOf(index)}`;
-      const name = el("span", { class: "ap-chart-name", dir: "auto", text: line.name, title: line.name });
-      this.legend.append(el("span", { class: "ap-chart-entry" }, mark, name, reading));
+      const name = el("span", { class: "ap-cut", dir: "auto", text: line.name, title: line.name });
+      this.legend.append(el("span", { class: "ap-inline" }, mark, name, reading));
       return reading;
     });
     this.when = el("span", { class: "ap-chart-when" });
@@ -183,23 +183,12 @@ class LineChart {
     this.now.style.display = inside ? "" : "none";
     if (inside) this.now.style.transform = `translateX(${this.plot.valToPos(step, "x").toFixed(1)}px)`;
     if (this.hovered === null) this.read();
-    if (this.onStep) {
-      const words = this.lines.map((line, index) => `${line.name} ${this.readings[index].textContent}`).join(", ");
-      this.place.setAttribute("aria-valuenow", String(step));
-      this.place.setAttribute("aria-valuetext", `step ${formatStep(step)}: ${words}`);
-    }
   }
 
-  /** Show other lines, as many or not. */
+  /** Show other lines. */
   setData(lines) {
-    const before = this.lines;
     this.lines = lines.map(chartClean);
-    const same = this.plot && before.length === lines.length;
-    const alike = same && before.every((line, n) => line.name === lines[n].name && !line.low === !lines[n].low);
-    const [smallest, largest] = chartSpan(this.lines);
-    const log = smallest > 0 && largest / smallest > 100;
-    if (!alike || log === this.logButton.hidden || !(smallest <= largest)) return this.build();
-    this.plot.setData(this.table());
+    this.build();
   }
 
   resize() {
@@ -229,14 +218,10 @@ class LineChart {
     this.read();
   }
 
-  /** A press or a drag sets the step, so do the arrow keys. */
+  /** A press or a drag sets the step. */
   listen(over) {
-    const aria = { role: "img", "aria-label": `Chart of ${this.title}. ${this.says}` };
-    if (this.onStep) {
-      const steps = this.plot.data[0];
-      Object.assign(aria, { role: "slider", tabindex: "0", "aria-valuemin": steps[0], "aria-valuemax": steps.at(-1) });
-    }
-    for (const [name, value] of Object.entries(aria)) this.place.setAttribute(name, value);
+    this.place.setAttribute("role", "img");
+    this.place.setAttribute("aria-label", `Chart of ${this.title}. ${this.says}`);
     if (!this.onStep) return;
     const scrub = (event) => {
       const left = event.clientX - over.getBoundingClientRect().left;
@@ -251,18 +236,6 @@ class LineChart {
     over.addEventListener("pointermove", (event) => {
       if (over.hasPointerCapture(event.pointerId)) scrub(event);
     });
-    this.place.onkeydown = (event) => this.press(event);
-  }
-
-  press(event) {
-    const way = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
-    if (way === undefined || !this.plot || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    event.stopPropagation();
-    const steps = this.plot.data[0];
-    const row = rowAt({ steps }, this.step);
-    const back = way < 0 && row >= 0 && steps[row] < this.step ? row : row + way;
-    this.onStep(steps[Math.min(Math.max(back, 0), steps.length - 1)]);
   }
 }
 
