@@ -6,6 +6,7 @@ Chromium is photographed. It needs Chromium and playwright, as the tests in `tes
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import tempfile
@@ -150,13 +151,14 @@ def main() -> None:
         sys.exit("needs Chromium and playwright: install the package chromium, pip install playwright")
     from playwright.sync_api import sync_playwright
 
-    with tempfile.TemporaryDirectory() as folder:
-        make_runs(Path(folder))
-        with tensorboard(Path(folder)) as address, sync_playwright() as playwright:
+    runs = Path("runs")  # relative, since the tab shows the path
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        make_runs(runs)
+        with tensorboard(runs) as address, sync_playwright() as playwright:
             wait_for_runs(address, RUNS)
             browser = playwright.chromium.launch(executable_path=path, headless=True, args=["--no-sandbox"])
             page = browser.new_page(viewport=_WINDOW, device_scale_factor=_SCALE, color_scheme="light")
-            photograph(page, address, most_valued(Path(folder) / "corporation"))
+            photograph(page, address, most_valued(runs / "corporation"))
             browser.close()
 
 
