@@ -81,9 +81,11 @@ def test_what_seeds_say_together_leads_to_their_runs(
     together = tmp_path / "runs" / "x-seeds"
     together.mkdir()
     (together / "seeds.json").write_text(
-        json.dumps({"seeds": [{"run_dir": "elsewhere/one"}, {"run_dir": "gone"}, 3]})
+        json.dumps({"format": 1, "seeds": [{"run_dir": "elsewhere/one"}, {"run_dir": "gone"}]})
     )
     assert '"run":"one"' in reported(cli, output, together)
+    (together / "seeds.json").write_text('{"format": 1, "seeds": [3]}')
+    assert "seeds.json: is damaged" in cli.refused("report", together, "-o", output)
 
 
 def test_what_is_no_run_is_refused(run: Path, tmp_path: Path, output: Path, cli: Commands) -> None:

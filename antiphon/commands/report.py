@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from antiphon.commands.output import console, display_path, print_json, remark
 from antiphon.engine.runs.directory import RunDirectory, now
 from antiphon.errors import RunError
 from antiphon.files import open_text, read_object, write_bytes
+from antiphon.formats import check_format
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.report import ReportRun
 from antiphon.telemetry.report import report as page_of
@@ -79,8 +80,15 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 def _of_seeds(folder: Path) -> list[Path]:
     """Return the runs that a folder of `run --seeds` sums up, which are beside it."""
-    rows = read_object(folder / "seeds.json").get("seeds", [])
-    names = [Path(str(row.get("run_dir"))).name for row in rows if isinstance(row, Mapping)]
+    path = folder / "seeds.json"
+    names: list[str] = []
+
+    def take(summary: dict[str, Any]) -> None:
+        check_format("seeds", summary["format"], path)
+        names.extend(Path(row["run_dir"]).name for row in summary["seeds"])
+
+    if path.exists():
+        read_object(path, take)
     beside = [folder.resolve().parent / name for name in names]
     return [path for path in beside if (path / "run.json").exists()]
 
