@@ -8,32 +8,26 @@ from pathlib import Path as _Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from antiphon.engine.parts.settings import PartsSettings
     from antiphon.engine.simulation import Simulation
     from antiphon.engine.split.cuts import cuts
     from antiphon.engine.split.join import join
     from antiphon.engine.split.split import split
-    from antiphon.engine.virtual.profile import ClusterProfile
-    from antiphon.engine.virtual.simulation import VirtualSimulation
     from antiphon.errors import AntiphonError, DataError, DivergenceError, RunError, ScenarioError
     from antiphon.extensions import register
     from antiphon.scenarios import Scenario, Template, load
-    from antiphon.studies import study, sweep
+    from antiphon.studies import study
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AntiphonError",
-    "ClusterProfile",
     "DataError",
     "DivergenceError",
-    "PartsSettings",
     "RunError",
     "Scenario",
     "ScenarioError",
     "Simulation",
     "Template",
-    "VirtualSimulation",
     "__version__",
     "comms",
     "cuts",
@@ -45,7 +39,6 @@ __all__ = [
     "scenarios",
     "split",
     "study",
-    "sweep",
 ]
 
 # The subpackages are folders of the repository root. A checkout reaches them through the symbolic
@@ -63,16 +56,12 @@ _FROM = {
     "Scenario": "scenarios",
     "Template": "scenarios",
     "load": "scenarios",
-    "PartsSettings": "engine.parts.settings",
     "Simulation": "engine.simulation",
-    "ClusterProfile": "engine.virtual.profile",
-    "VirtualSimulation": "engine.virtual.simulation",
     "cuts": "engine.split.cuts",
     "join": "engine.split.join",
     "split": "engine.split.split",
     "register": "extensions",
     "study": "studies",
-    "sweep": "studies",
 }
 
 

@@ -20,14 +20,9 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "antiphon run digits-mlp --steps 200 --name exp1",
         "antiphon run digits-mlp --variant locked --set width=64 --steps 200 --name exp2",
         "antiphon run digits-mlp --seeds 3 --steps 100 --name exp3 --json",
-        "antiphon run digits-mlp --set delay=1 --steps 100 --backend virtual --cluster datacentre-100 --name exp4",
+        "antiphon run digits-mlp --set delay=1 --steps 100 --cluster datacentre-100 --name exp4",
     ),
     "resume": ("antiphon resume runs/exp1", "antiphon resume runs/exp1 --steps 250"),
-    "graft": (
-        "antiphon graft runs/exp1:n0 runs/exp3-s0:n0 --name mixed",
-        "antiphon graft runs/exp1:n1 runs/exp3-s0:n1 runs/exp1:n2 runs/exp3-s0:n2 --optimiser",
-        "antiphon resume runs/mixed --steps 120",
-    ),
     "evaluate": (
         "antiphon evaluate runs/exp1 --split validation",
         "antiphon evaluate runs/exp1 --ablate zero --examples 200",
@@ -55,8 +50,9 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "antiphon study corporation --variant locked --variant decoupled --seeds 2 --steps 600",
     ),
     "plan": (
+        "antiphon plan digits-mlp --variant locked",
         "antiphon plan digits-mlp --cluster datacentre-100 --target 80 --seeds 1",
-        "antiphon plan digits-mlp --cluster continents-1000 --set width=32 --target 80 --seeds 1 --steps 200 --json",
+        "antiphon plan digits-mlp --cluster continents-1000 --set width=32 --target 80 --budget 10 --json",
     ),
     "split": ("antiphon split train:model", "antiphon split train:model --at blocks.1,blocks.2"),
     "report": ("antiphon report runs/exp1 runs/exp2 --output report.html",),
@@ -142,9 +138,8 @@ Backend = Annotated[
     typer.Option(
         "--backend",
         metavar="B",
-        help="cohort (identical agents are stacked), native (likewise, by a compiled kernel where it can), ray (cohort, with each part a process of a Ray cluster), "
-        "virtual (in simulated time, on a cluster that is only described: --cluster) or reference (the "
-        "specification: one agent at a time, slow).",
+        help="cohort (identical agents are stacked), native (likewise, by a compiled kernel where it can) "
+        "or reference (the specification: one agent at a time, slow).",
     ),
 ]
 PartsCount = Annotated[
@@ -181,12 +176,13 @@ ExchangeEvery = Annotated[
         help="Steps between the exchanges of parts (default: half of what the cut channels allow).",
     ),
 ]
-Address = Annotated[
+Ray = Annotated[
     str | None,
     typer.Option(
-        "--address",
-        metavar="A",
-        help="With --backend ray: the cluster's address (default: one on this machine, for this run).",
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Each part in a process of its own, on Ray: of a cluster that is started on this machine for this run, or of "
+        "the one at ADDRESS (HOST:PORT).",
     ),
 ]
 Cluster = Annotated[
@@ -194,7 +190,7 @@ Cluster = Annotated[
     typer.Option(
         "--cluster",
         metavar="PROFILE",
-        help="With --backend virtual: a profile (two-cores, datacentre-100, …) or a YAML file of one.",
+        help="Run in virtual time on a cluster that is only described: two-cores, datacentre-100, continents-1000 or a YAML file.",
     ),
 ]
 Checkpoints = Annotated[
@@ -219,7 +215,7 @@ Examples = Annotated[
         "--examples",
         parser=_whole(1),
         metavar="N",
-        help="Examples for --ablate (default 2000), --language (1000) and --represent (400).",
+        help="Examples for --ablate (default 2000) and --language (1000).",
     ),
 ]
 Drop = Annotated[
@@ -264,29 +260,10 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _formats(wanted: bool) -> None:
-    if wanted:
-        from antiphon.commands.output import show_table
-        from antiphon.formats import FORMATS
-
-        rows = [[form.what, form.files, str(form.version), form.read] for form in FORMATS.values()]
-        show_table(["format", "files", "written", "read"], rows, title=f"antiphon {antiphon.__version__}")
-        raise typer.Exit
-
-
 @app.callback()
 def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-    formats: Annotated[
-        bool,
-        typer.Option(
-            "--formats",
-            callback=_formats,
-            is_eager=True,
-            help="Print which formats of files this version writes and reads.",
-        ),
     ] = False,
     allowed: Annotated[
         list[str] | None,
@@ -339,7 +316,7 @@ def run(
     place: Place = None,
     mode: Mode = None,
     every: ExchangeEvery = None,
-    address: Address = None,
+    ray: Ray = None,
     cluster: Cluster = None,
     checkpoint_every: Checkpoints = None,
     json: Json = False,
@@ -361,7 +338,7 @@ def run(
         logdir=logdir,
         device=device,
         backend=backend,
-        parts=PartsOptions(parts, place or [], mode, every, address),
+        parts=PartsOptions(parts, place or [], mode, every, ray),
         cluster=cluster,
         checkpoint_every=checkpoint_every,
         json=json,
@@ -382,19 +359,11 @@ def resume(
             help="The step at which to stop; schedules are unchanged.",
         ),
     ] = None,
-    backend: Annotated[
-        str | None,
-        typer.Option(
-            "--backend",
-            metavar="B",
-            help="Of its parts: cohort (in this process) or ray (default: as it was run).",
-        ),
-    ] = None,
     parts: PartsCount = None,
     place: Place = None,
     mode: Mode = None,
     every: ExchangeEvery = None,
-    address: Address = None,
+    ray: Ray = None,
     checkpoint_every: Checkpoints = None,
     json: Json = False,
 ) -> None:
@@ -402,12 +371,11 @@ def resume(
     from antiphon.commands import run as verb
     from antiphon.commands.arguments import PartsOptions
 
-    options = PartsOptions(parts, place or [], mode, every, address)
+    options = PartsOptions(parts, place or [], mode, every, ray)
     code = verb.resume(
         path,
         python=python,
         steps=steps,
-        backend=backend,
         parts=options,
         checkpoint_every=checkpoint_every,
         json=json,
@@ -415,43 +383,6 @@ def resume(
     raise typer.Exit(code)
 
 
-@app.command(epilog=_examples("graft"))
-def graft(
-    agents: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SOURCE_RUN:AGENT TARGET_RUN:AGENT…",
-            help="Pairs: an agent of a run, and the agent of the target that takes its weights.",
-        ),
-    ],
-    python: PythonOfRun = None,
-    adapt: Annotated[
-        bool,
-        typer.Option(
-            "--adapt",
-            help="Take the layers that fit; those of other shapes keep the target's values, and go on learning.",
-        ),
-    ] = False,
-    optimiser: Annotated[
-        bool, typer.Option("--optimiser", help="Take the optimisers' states too (default: they begin anew).")
-    ] = False,
-    name: Annotated[
-        str | None,
-        typer.Option("--name", metavar="RUN", help="Name of the new run (default: target and time)."),
-    ] = None,
-    logdir: LogDir = None,
-    json: Json = False,
-) -> None:
-    """Copy agents' weights between runs: a new run goes on from the target, which is not changed."""
-    from antiphon.commands import run as verb
-
-    verb.graft(agents, python=python, adapt=adapt, optimiser=optimiser, name=name, logdir=logdir, json=json)
-
-
-Represent = Annotated[
-    Path | None,
-    typer.Option("--represent", metavar="DIR", help="Write figures and data of representations."),
-]
 Horizon = Annotated[
     int | None,
     typer.Option("--horizon", parser=_whole(1), metavar="H", help="With --value: number of training steps."),
@@ -485,20 +416,18 @@ def evaluate(
     value: Annotated[
         bool, typer.Option("--value", help="Measure the value of each channel's learning signal.")
     ] = False,
-    represent: Represent = None,
     channels: Channels = None,
     examples: Examples = None,
     horizon: Horizon = None,
     repeats: Repeats = None,
     json: Json = False,
 ) -> None:
-    """Evaluate a run on unseen data; rank and measure its channels; analyse its representations."""
+    """Evaluate a run on unseen data; rank and measure its channels."""
     from antiphon.commands import evaluate as verb
     from antiphon.engine.inference.links import Links
 
     measurements = verb.Measurements(
         ablate=ablate,
-        represent=represent,
         language=language,
         value=value,
         channels=channels or None,
@@ -624,13 +553,18 @@ def check(
 
 @app.command(epilog=_examples("plan"))
 def plan(
-    cluster: Annotated[
-        str, typer.Option("--cluster", metavar="PROFILE", help="A cluster profile: a name, or a YAML file.")
-    ],
     name_or_file: OptionalScenario = None,
     python: Python = None,
     variant: Variant = None,
     settings: Settings = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="PROFILE",
+            help="Train the variants in virtual time on a cluster: two-cores, datacentre-100, continents-1000 or a YAML file.",
+        ),
+    ] = None,
     target: Annotated[
         float | None,
         typer.Option(
@@ -641,9 +575,9 @@ def plan(
         ),
     ] = None,
     seeds: Annotated[
-        int,
-        typer.Option("--seeds", parser=_whole(1), metavar="K", help="Runs of each learning rule."),
-    ] = 2,
+        int | None,
+        typer.Option("--seeds", parser=_whole(1), metavar="K", help="Runs of each variant (default: 2)."),
+    ] = None,
     steps: Annotated[
         int | None,
         typer.Option(
@@ -654,15 +588,23 @@ def plan(
         int | None,
         typer.Option(
             "--parts",
-            parser=_whole(2),
+            parser=_whole(1),
             metavar="N",
-            help="Number of machines (default: one for each agent, 16 at most).",
+            help="Most machines (default: one for each agent, 16 at most).",
         ),
     ] = None,
-    place: Place = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget",
+            parser=_number,
+            metavar="SECONDS",
+            help="Seconds of wall clock after which training ends and what is known is printed (default: 120).",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Plan a scenario on a cluster: time to a target by rival, and whether decoupling pays there."""
+    """Show what a step costs in work and memory; with --cluster, the time that the variants take there to a target."""
     from antiphon.commands.cluster import plan as verb
 
     verb.plan(
@@ -675,7 +617,7 @@ def plan(
         seeds=seeds,
         steps=steps,
         parts=parts,
-        place=place or [],
+        budget=budget,
         json=json,
     )
 
@@ -848,6 +790,15 @@ def _usage_of(error: Any) -> str:
     return f"{message[:1].lower()}{message[1:]}; {command} --help explains the usage"
 
 
+def _with_ray(words: Sequence[str]) -> list[str]:
+    """Return words with `--ray local` for a `--ray` that no HOST:PORT follows: Typer has no option with an optional value."""
+    found: list[str] = []
+    for at, word in enumerate(words):
+        alone = word == "--ray" and not re.fullmatch(r"local|.*:[0-9]+", "".join(words[at + 1 : at + 2]))
+        found += [word, "local"] if alone else [word]
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
@@ -856,7 +807,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = app(args=words or ["--help"], prog_name="antiphon", standalone_mode=False)
+        code = app(args=_with_ray(words) or ["--help"], prog_name="antiphon", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except SystemExit as exit:
         return exit.code if isinstance(exit.code, int) else int(exit.code is not None)

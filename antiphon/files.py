@@ -1,105 +1,83 @@
 """Files of run directories: the one place that opens, reads and writes them.
 
-What is read may come from anywhere: links and special files are refused unopened, sizes are looked at before reading,
-and the nesting of JSON before it is parsed. What is written is whole or not there, also after a power cut.
+Links and special files are refused, and sizes are looked at before anything is read. What is written is whole or not there,
+also after a power cut.
 """
 
 from __future__ import annotations
 
 import csv
 import errno
-import hashlib
 import io
 import json
 import math
 import os
 import stat
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any, TextIO, cast
 
-from antiphon.errors import RunError
+from antiphon.errors import AntiphonError, RunError
 
 __all__ = [
-    "DELETE",
     "check_folder",
     "check_regular",
     "cut",
-    "digest_of",
     "finite",
+    "fitting",
     "open_binary",
     "open_text",
-    "parse_json",
     "read_bytes",
-    "read_json",
-    "read_object",
     "read_rows",
-    "read_text",
-    "rewriting",
+    "remove_temporary",
     "sync_file",
     "sync_folder",
     "unwritable",
     "write_bytes",
     "write_csv",
     "write_json",
-    "write_json_over",
     "write_text",
     "writing",
 ]
 
 LIMIT = 64 * 2**20
 """Bytes of a text or JSON file, at most, where nothing else is set."""
-DEPTH = 64
-"""Levels of lists and objects in JSON, at most."""
 _LINE = 16 * 2**20
 """Characters of a line of a table, at most."""
-_PARSED = 768 * 2**20
-"""Bytes that a parsed JSON file may take, at most, by the estimate below."""
-_CONTAINER, _ITEM = 240, 80
-"""Bytes of a list or object, and of an item in one, in Python."""
-_TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-_RESTORE = "restore the file from a copy"
-DELETE = "delete it, and it is written anew"
-"""The fix of a damaged file that holds nothing but results."""
+_RESTORE = "restore it from a copy"
+_TEMPORARY = ".tmp"
+"""Suffix of a file that gets its name once it is complete."""
 _UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EBADF, errno.EPERM}
 """What systems answer that cannot write a file or folder through to the disk."""
-_BLOCK = 512
-"""Bytes of a block as `stat` counts them."""
+_SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+"""Flags with which a link is refused, and a FIFO does not hold anybody up."""
 
 
-# --- opening ------------------------------------------------------------------------------------------------
+# --- reading ------------------------------------------------------------------------------------------------
 
 
-def check_regular(path: Path) -> None:
-    """Refuse whatever is no file with content of its own; nothing is opened.
-
-    Raises:
-        RunError: A link, folder, FIFO, device or socket, or nothing, is there.
-    """
-    try:
-        _check_mode(path, os.lstat(path).st_mode)
-    except OSError as error:
-        raise _unreadable(path, error) from None
-
-
-def check_folder(path: Path) -> None:
-    """Refuse a link in the place of a folder; what is not there is not refused.
+@contextmanager
+def fitting(path: Path | str) -> Iterator[None]:
+    """Convert what unusable content of a file raises, whoever wrote it, to a one-line RunError.
 
     Raises:
-        RunError: A link, or no folder, is there.
+        RunError: The file cannot be read, or its content is not what the code in the block works with.
     """
     try:
-        mode = os.lstat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return
+        yield
+    except AntiphonError:
+        raise
     except OSError as error:
-        raise _unreadable(path, error) from None
-    if not stat.S_ISDIR(mode):
-        what = "a link" if stat.S_ISLNK(mode) else "no folder"
-        raise RunError(f"{path}: is {what}, which a run directory does not hold; replace it by the folder")
+        raise RunError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
+            csv.Error) as error:  # fmt: skip
+        text = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        reason = " ".join(text.split())[:120]
+        raise RunError(
+            f"{path}: does not fit ({reason}); {_RESTORE}, or report a defect of antiphon"
+        ) from error
 
 
 def open_binary(path: Path) -> io.BufferedReader:
@@ -112,238 +90,83 @@ def open_binary(path: Path) -> io.BufferedReader:
 
 
 def open_text(path: Path, *, append: bool = False) -> TextIO:
-    """Open a table for reading, or for appending, where a new one may begin; bytes that are no UTF-8 are kept as surrogates.
+    """Open a table for reading, or for appending, where a new one may begin.
 
     Raises:
-        RunError: It is no regular file, cannot be read, or is not there and is to be read.
+        RunError: It is no regular file, not there, or cannot be read.
         OSError: It cannot be written.
     """
-    flags = os.O_WRONLY | os.O_APPEND if append else os.O_RDONLY
-    if append and not os.path.lexists(path):
-        flags |= os.O_CREAT | os.O_EXCL
-    return cast("TextIO", os.fdopen(_descriptor(path, flags), "a" if append else "r", **_TEXT))
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT if append else os.O_RDONLY
+    descriptor = _descriptor(path, flags)
+    return cast("TextIO", os.fdopen(descriptor, "a" if append else "r", encoding="utf-8", newline=""))
 
 
 def _descriptor(path: Path, flags: int) -> int:
-    if not flags & os.O_CREAT:
-        check_regular(path)
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     try:
-        descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
+        descriptor = os.open(path, flags | _SAFELY | getattr(os, "O_BINARY", 0), 0o666)
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunError(f"{path}: is not there; {_RESTORE}") from None
     except OSError as error:
-        if flags & os.O_APPEND:
+        if error.errno == errno.ELOOP:
+            raise _no_file(path) from None
+        if flags & os.O_WRONLY:
             raise
-        raise _unreadable(path, error) from None
-    try:
-        _check_mode(path, os.fstat(descriptor).st_mode)
-    except BaseException:
+        raise RunError(f"{path}: cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise
+        raise _no_file(path)
     return descriptor
 
 
-def _check_mode(path: Path, mode: int) -> None:
-    if not stat.S_ISREG(mode):
-        kinds = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO"}
-        kind = kinds.get(stat.S_IFMT(mode), "a device or socket")
-        raise RunError(
-            f"{path}: is {kind}, which a run directory does not hold; replace it by the file itself"
-        )
+def _no_file(path: Path) -> RunError:
+    return RunError(f"{path}: is a link, a folder or a special file; replace it by the file itself")
 
 
-def _unreadable(path: Path, error: OSError | ValueError) -> RunError:
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return RunError(f"{path}: is not there; {_RESTORE}")
-    return RunError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})")
+def check_regular(path: Path) -> None:
+    """Raise RunError where something else is in the place of a file that is going to be written; nothing is fine."""
+    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+        raise _no_file(path)
 
 
-# --- reading ------------------------------------------------------------------------------------------------
+def check_folder(path: Path) -> None:
+    """Raise RunError where a link is in the place of a folder that is written in."""
+    if path.is_symlink():
+        raise RunError(f"{path}: is a link, which a run directory does not hold; replace it by the folder")
 
 
-def read_bytes(path: Path, limit: int = LIMIT, fix: str = _RESTORE) -> bytes:
-    """Return the content of a file.
-
-    Args:
-        path: The file.
-        limit: Bytes, at most; looked at before anything is read.
-        fix: What to do about a damaged one: the end of errors.
+def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
+    """Return the content of a file of at most `limit` bytes.
 
     Raises:
         RunError: As of `open_binary`, or it is larger.
     """
-    with open_binary(path) as file:
-        try:
-            size = os.fstat(file.fileno()).st_size
-            content = file.read(limit + 1) if size <= limit else b""
-        except OSError as error:
-            raise _unreadable(path, error) from None
-    if max(size, len(content)) > limit:
-        raise RunError(f"{path}: has {size:,} bytes, more than {limit:,}; {fix}")
-    return content
+    with open_binary(path) as file, fitting(path):
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise RunError(f"{path}: has {size:,} bytes, more than {limit:,}; {_RESTORE}")
+        return file.read(limit)
 
 
-def read_text(path: Path) -> str:
-    """Return the text of a file.
+def read_rows(path: Path, header: tuple[str, ...] = ()) -> Iterator[list[str]]:
+    """Yield the rows of a table, without a last one that has no end of line; under its header, where one is given.
 
     Raises:
-        RunError: As of `read_bytes`, or it is not UTF-8.
-    """
-    content = read_bytes(path)
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise RunError(f"{path}:{line}: is damaged (byte {error.start:,} is not UTF-8); {_RESTORE}") from None
-
-
-def read_json(path: Path, fix: str = _RESTORE) -> Any:
-    """Return the data of a JSON file.
-
-    Raises:
-        RunError: As of `read_bytes`, or it is not the JSON of finite numbers, nested too deeply, or too large in memory.
-    """
-    return parse_json(read_bytes(path, fix=fix), path, fix=fix)
-
-
-def read_object(
-    path: Path, check: Callable[[dict[str, Any]], None] | None = None, fix: str = _RESTORE
-) -> dict[str, Any]:
-    """Return the object of a JSON file; an empty one where there is no file.
-
-    Args:
-        path: The file.
-        check: Raises KeyError, TypeError or ValueError, with what is wrong, of an object that is not accepted.
-        fix: As of `read_bytes`.
-
-    Raises:
-        RunError: As of `read_json`, or it is something else.
-    """
-    if not os.path.lexists(path):
-        return {}
-    found = read_json(path, fix=fix)
-    try:
-        if not isinstance(found, dict):
-            raise TypeError("no object")
-        if check is not None:
-            check(found)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise RunError(f"{path}: is damaged ({_worded(error)}); {fix}") from None
-    return found
-
-
-def _worded(error: Exception) -> str:
-    text = f"no {error}" if isinstance(error, KeyError) else str(error)
-    return " ".join(text.split())[:120]
-
-
-def parse_json(content: bytes, place: Path | str, *, any_number: bool = False, fix: str = _RESTORE) -> Any:
-    """Return the data of a JSON text; `place` begins the errors.
-
-    Args:
-        content: UTF-8.
-        place: Of the text.
-        any_number: Whether NaN and infinite numbers are accepted, as Python writes them.
-        fix: As of `read_bytes`.
-
-    Raises:
-        RunError: It is not JSON, nested too deeply, or too large in memory.
-    """
-    _check_extent(content, place, fix)
-    kinds: dict[str, Any] = (
-        {} if any_number else {"parse_constant": _finite_only, "parse_float": _finite_float}
-    )
-    try:
-        found = json.loads(content.decode(), **kinds)
-        if b"\\u" in content:
-            json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is no text
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{place}: is damaged (not JSON: {_worded(error)}); {fix}") from None
-    return found
-
-
-def _check_extent(content: bytes, place: Path | str, fix: str) -> None:
-    """Refuse JSON that would nest too deeply, or take too much memory, before it is parsed; brackets in strings do not count."""
-    containers = content.count(b"[") + content.count(b"{")
-    if containers > DEPTH:
-        sides = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-        others = bytes(set(range(256)) - sides.keys())
-        brackets = b"".join(_outside_strings(content)).translate(None, others)
-        if max(accumulate(map(sides.__getitem__, brackets)), default=0) > DEPTH:
-            raise RunError(f"{place}: is damaged (more than {DEPTH} levels of brackets); {fix}")
-    items = content.count(b",") + content.count(b":")
-    if len(content) + containers * _CONTAINER + items * _ITEM > _PARSED:
-        raise RunError(f"{place}: is damaged ({containers + items:,} items); {fix}")
-
-
-def _outside_strings(content: bytes) -> Iterator[bytes]:
-    """Yield what of a JSON text is outside of strings."""
-    pieces = content.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
-    yield from pieces[::2]
-
-
-def _finite_only(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
-
-
-def _finite_float(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:20]} is too large")
-    return value
-
-
-def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield (number, cells) of every line of a table, without a torn last one.
-
-    Raises:
-        RunError: As of `open_text`, or a line is too long, or quoted without an end.
+        RunError: As of `open_text`.
+        ValueError: It has another header, or a line without end; or another error that `fitting` converts.
     """
     with open_text(path) as file:
-        lines = _WholeLines(path, file)
-        table = csv.reader(lines)
-        try:
-            for cells in table:
-                if not lines.torn:  # else its quotes end in the torn line
-                    yield table.line_num, cells
-        except csv.Error as error:
-            raise RunError(f"{path}:{table.line_num}: is damaged ({error}); fix or remove the line") from None
-        except OSError as error:
-            raise _unreadable(path, error) from None
+        rows = csv.reader(_whole_lines(file))
+        if header and tuple(next(rows, header)) != header:
+            raise ValueError(f"its first line should be '{','.join(header)}'")
+        yield from rows
 
 
-class _WholeLines:
-    """Iterator over the lines of a file that have an end.
-
-    Attributes:
-        torn: Whether the last line has none; known at the end.
-    """
-
-    def __init__(self, path: Path, file: IO[str]) -> None:
-        self._path, self._file = path, file
-        self.torn = False
-
-    def __iter__(self) -> Iterator[str]:
-        """Yield the lines."""
-        number = 0
-        while line := self._file.readline(_LINE):
-            number += 1
-            if line.endswith("\n"):
-                yield line
-            elif len(line) == _LINE:
-                raise RunError(
-                    f"{self._path}:{number}: has a line of more than {_LINE:,} characters; {_RESTORE}"
-                )
-            else:
-                self.torn = True
-
-
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal digits; RunError as of `open_binary`."""
-    with open_binary(path) as file:
-        try:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise _unreadable(path, error) from None
+def _whole_lines(file: TextIO) -> Iterator[str]:
+    """Yield the lines of a file but for a last one that has no end."""
+    while (line := file.readline(_LINE)).endswith("\n"):
+        yield line
+    if len(line) == _LINE:
+        raise ValueError(f"a line of more than {_LINE:,} characters")
 
 
 # --- writing ------------------------------------------------------------------------------------------------
@@ -382,52 +205,9 @@ def unwritable(path: Path, error: OSError) -> RunError:
     return RunError(f"{path}: cannot be written ({error.strerror or error}); {fix}")
 
 
-@contextmanager
-def rewriting(path: Path) -> Iterator[IO[str]]:
-    """Replace a table: the old one is kept until the new one is complete and on the disk.
-
-    Raises:
-        RunError: What is there is no regular file.
-        OSError: The file cannot be written.
-    """
-    with _replacing(path, "x", **_TEXT) as file:
-        yield file
-
-
-@contextmanager
-def _replacing(path: Path, mode: str, **text: Any) -> Iterator[IO[Any]]:
-    if os.path.lexists(path):
-        check_regular(path)
-    sibling = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with sibling.open(mode, **text) as file:
-            yield file
-            sync_file(file)
-        os.replace(sibling, path)
-        sync_folder(path.parent)
-    finally:
-        sibling.unlink(missing_ok=True)
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write plain data as JSON, what is not finite as null; RunError where it cannot be written."""
     write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_json_over(path: Path, value: Any) -> None:
-    """Write plain data over a JSON file, in the space that it has: for a full disk. It is not safe from a power cut.
-
-    Raises:
-        RunError: It cannot be written, or needs more space.
-    """
-    content = json.dumps(finite(value), ensure_ascii=False, allow_nan=False).encode()
-    with writing(path), os.fdopen(_descriptor(path, os.O_RDWR), "r+b", buffering=0) as file:
-        found = os.fstat(file.fileno())
-        if len(content) > max(found.st_size, getattr(found, "st_blocks", 0) * _BLOCK):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        file.write(content.ljust(found.st_size))  # blanks, until it is cut off: JSON at any time
-        file.truncate(len(content))
-        sync_file(file)
 
 
 def write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
@@ -448,8 +228,24 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         RunError: It cannot be written, or what is there is no regular file.
     """
-    with writing(path), _replacing(path, "xb") as file:
-        file.write(content)
+    check_regular(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{_TEMPORARY}")
+    with writing(path):
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                sync_file(file)
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove the half-written files that a killed process left in a folder; the caller holds the lock of its files."""
+    for path in folder.glob(f".*.????????{_TEMPORARY}"):
+        if path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
 
 
 def cut(path: Path, size: int) -> None:

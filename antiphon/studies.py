@@ -1,11 +1,11 @@
-"""Studies from Python: what `antiphon study` does, with scenarios, templates and functions that are at hand."""
+"""Studies from Python: what `antiphon study` does, with scenarios, templates and functions."""
 
 from __future__ import annotations
 
 import io
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from antiphon.commands.arguments import new_directory, scenario_template
-from antiphon.commands.output import console
-from antiphon.commands.study import cores, find_study_or_scenario, print_tables, report_run
+from antiphon.commands.output import console, remark
+from antiphon.commands.study import cores, find_study_or_scenario, print_tables
 from antiphon.engine.runs.python_template import Buildable, PythonTemplate
-from antiphon.engine.studies.figures import draw_figure
+from antiphon.engine.studies.figure import draw_figure
 from antiphon.engine.studies.plan import StudyOptions
 from antiphon.engine.studies.study import Study
-from antiphon.engine.studies.table import rows
+from antiphon.engine.studies.table import csv_rows
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template
 
@@ -27,10 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame  # type: ignore[import-untyped]
 
-__all__ = ["Table", "study", "sweep"]
-
-Variants = Sequence[str] | Mapping[str, Mapping[str, Any] | Buildable | None]
-"""Names of a template's variants; or by name parameters, a scenario, or a function that returns one."""
+__all__ = ["Table", "study"]
 
 
 class Table:
@@ -57,7 +54,7 @@ class Table:
             import pandas
         except ImportError:
             raise RunError("to_pandas: needs pandas: pip install 'antiphon[pandas]'") from None
-        names, *lines = rows(self.result)
+        names, *lines = csv_rows(self.result)
         return pandas.DataFrame(lines, columns=names)
 
     def plot(self) -> Figure:
@@ -68,7 +65,7 @@ class Table:
 def study(
     scenario: Buildable | str | Path,
     *,
-    variants: Variants | None = None,
+    variants: Sequence[str] | Mapping[str, Mapping[str, Any] | None] | None = None,
     values: Mapping[str, Any] | None = None,
     grid: Mapping[str, Sequence[Any]] | None = None,
     tune: Mapping[str, Sequence[Any]] | None = None,
@@ -79,15 +76,15 @@ def study(
     logdir: str | Path | None = None,
     device: str = "cpu",
 ) -> Table:
-    """Run variants of a scenario over seeds, side by side, and return their table.
+    """Run variants of a scenario over seeds, at every point of a grid, and return their table.
 
     The same call with the same `logdir` goes on where it stopped. On a terminal each run that ends is reported.
 
     Args:
         scenario: A scenario; a template, library name or file; the name or file of a study; or a function that returns a
             scenario, called with parameters by name.
-        variants: Lines of the table: names of the template's, or by name parameters, a scenario or a function that returns
-            one. None: all of the template's, or the scenario alone. Those named `locked` and `detached` give *recovered*.
+        variants: Lines of the table: names of the template's, or values of parameters by name. None: all of the template's,
+            or the scenario alone. Those named `locked` and `detached` give *recovered*.
         values: Parameters set in every run.
         grid: Lists of values by parameter: all variants run at every point.
         tune: Lists of values by parameter, of which each line takes the best on the validation split.
@@ -104,80 +101,67 @@ def study(
         RunError: A run is there with other values or data (nothing has been run), or one failed.
         KeyboardInterrupt: Ctrl-C; the runs have checkpoints.
     """
-    keys = {"grid": grid, "tune": tune, "metric": metric}
-    keys = {name: _plain(key) for name, key in keys.items() if key is not None}
-    if isinstance(variants, str) or not isinstance(variants, Iterable | None):
-        example = f": write [{variants!r}]" if isinstance(variants, str) else ""
-        raise ScenarioError(f"variants: {variants!r}; must be a list of names, or a mapping{example}")
-    names = () if variants is None or isinstance(variants, Mapping) else tuple(variants)
-    if variants is not None and not (names or variants):
-        raise ScenarioError("variants: is empty; leave it out, or name one")
-    options = StudyOptions(
-        variants=names, values=_plain(values or {}), seeds=seeds, steps=steps, device=device
-    )
     for name, count in (("seeds", seeds), ("steps", steps), ("jobs", jobs)):
         if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
             raise ScenarioError(f"study: {name}={count!r}; must be a whole number, at least 1")
-    given = variants if isinstance(variants, Mapping) else None
-    wanted = _study(scenario, given, options, None if logdir is None else Path(logdir), keys)
+    if variants is not None and (isinstance(variants, str) or not isinstance(variants, Mapping | Sequence)):
+        raise ScenarioError(f"variants: {variants!r}; must be a list of names, or a mapping")
+    if variants is not None and not variants:
+        raise ScenarioError("variants: is empty; leave it out, or name one")
+    named = variants if isinstance(variants, Mapping) else None
+    options = StudyOptions(
+        variants=() if variants is None or named is not None else tuple(variants),
+        values=_plain(values or {}),
+        seeds=seeds,
+        steps=steps,
+        device=device,
+    )
+    keys = {"grid": grid, "tune": tune, "metric": metric}
+    keys = {name: _plain(key) for name, key in keys.items() if key is not None}
+    directory = None if logdir is None else Path(logdir)
+    if isinstance(scenario, str | Path) and named is None and not keys:
+        wanted = find_study_or_scenario(str(scenario), options, directory)
+    else:
+        wanted = _study(scenario, named, options, directory, keys)
     if wanted.in_process is not None and jobs is not None and jobs > 1:
         line = f"study: runs are one at a time, in this process: others cannot import {wanted.in_process}"
         warnings.warn(f"{line}; a function in a module of its own can be", stacklevel=2)
-    on_run = report_run if sys.stderr.isatty() else lambda run: None
-    outcome = wanted.go(jobs or cores(), on_run)
-    if outcome.exit_code > 128:
-        raise KeyboardInterrupt(f"stopped; the same call with logdir='{wanted.directory}' goes on")
-    if outcome.exit_code:
-        name, error = next(iter(outcome.result["failed"].items()))
-        raise RunError(f"{name}: {error}; the same call with logdir='{wanted.directory}' goes on")
-    return Table(outcome.result, wanted.directory)
-
-
-def sweep(scenario: Buildable | str | Path, grid: Mapping[str, Sequence[Any]], **options: Any) -> Table:
-    """Run a scenario at every point of a grid of its parameters, over seeds, and return the table.
-
-    Args:
-        scenario: As of `study`.
-        grid: Lists of values by parameter.
-        **options: Other arguments of `study`: variants run at every point.
-    """
-    return study(scenario, grid=grid, **options)
+    result = wanted.go(jobs or cores(), remark if sys.stderr.isatty() else lambda line: None)
+    same = f"the same call with logdir='{wanted.directory}' goes on"
+    if result["exit_code"] > 128:
+        raise KeyboardInterrupt(f"stopped; {same}")
+    for name, error in result["failed"].items():
+        raise RunError(f"{name}: {error}; {same}")
+    return Table(result, wanted.directory)
 
 
 def _study(
     scenario: Buildable | str | Path,
     variants: Mapping[str, Any] | None,
     options: StudyOptions,
-    logdir: Path | None,
+    directory: Path | None,
     keys: dict[str, Any],
 ) -> Study:
+    """Return the study of a scenario with variants by name and further keys of a study's document."""
+    template: Template | PythonTemplate
     if isinstance(scenario, str | Path):
-        if variants is None and not keys:
-            return find_study_or_scenario(str(scenario), options, logdir)
-        named = scenario_template(str(scenario))
-        scenario = named if isinstance(named, Template) else named.base
-    if not isinstance(scenario, Scenario | Template) and not callable(scenario):
+        template = scenario_template(str(scenario))
+    elif isinstance(scenario, Scenario | Template) or callable(scenario):
+        template = scenario if isinstance(scenario, Template) else PythonTemplate.of(scenario)
+    else:
         kind = type(scenario).__name__
         raise ScenarioError(f"study: {kind}; must be a scenario, a template, a name or a function")
-    template = scenario if isinstance(scenario, Template) else PythonTemplate.of(scenario)
     if variants is not None:
-        own: Mapping[str, Any] = template.variants
-        lines: dict[str, Any] = {
-            name: {**own.get(name, {}), **(line or {})} if line is None or isinstance(line, Mapping) else line
-            for name, line in variants.items()
-        }
-        for name, line in lines.items():
-            if not isinstance(line, dict | Scenario | Template) and not callable(line):
-                kind = type(line).__name__
-                raise ScenarioError(f"variants.{name}: {kind}; must be parameters, a scenario or a function")
-        if all(isinstance(line, dict) for line in lines.values()):  # other processes can have parameters
-            template = replace(template, variants={})
-            keys["variants"] = {name: {"set": _plain(line)} for name, line in lines.items()}
-        else:
-            template = PythonTemplate.of(scenario, lines)
-            keys["variants"] = list(lines)
-    directory = logdir or new_directory(None, None, f"study-{template.name}")
-    return Study.of_template(template, directory, options, **keys)
+        of_template: Mapping[str, Any] = template.variants
+        template = replace(template, variants={})
+        for name, line in variants.items():
+            if not isinstance(line, Mapping | None):
+                raise ScenarioError(f"variants.{name}: {type(line).__name__}; must be values of parameters")
+        lines = {name: {**of_template.get(name, {}), **(line or {})} for name, line in variants.items()}
+        keys["variants"] = {name: {"set": _plain(line)} for name, line in lines.items()}
+    return Study.of_template(
+        template, directory or new_directory(None, None, f"study-{template.name}"), options, **keys
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,7 @@
-"""What a GPU makes of the ring and of the library: every figure that is demanded of one.
+"""The ring and the library on a GPU: every number that is demanded of one.
 
-- The ring (`ring.py`) of 16, 256 and 1,024 agents beside a loop over `nn.Module`s, the programs stacked by hand, one of them as a
-  CUDA graph, and JAX where it is there and finds the device; `share_of_bandwidth` is of a copy's (`agents_scaling.py`).
+- The ring (`ring.py`) of 16, 256 and 1,024 agents beside a loop over `nn.Module`s and the programs stacked by hand, one of them
+  as a CUDA graph (`agents_scaling.py`).
 - Every library scenario on the GPU, as it runs by default and with every step taken by itself (`eager`), and on the CPU, one
   thread: wall clock, turns interleaved. `one_by_one` says why no period was recorded. What lacks its data, or its time (five
   minutes for all), is left out, and named.
@@ -28,12 +28,12 @@ from antiphon.errors import DataError
 from antiphon.scenarios import library_names
 
 sys.path.insert(0, str(Path(__file__).parent))
-from agents_scaling import check, has_jax, row
+from agents_scaling import check, row
 from interleaved import Run, clock_of, finish, parsed, ratio, table, timed
-from library_overhead import scenario_of, steps_of
+from versions import scenario_of, steps_of
 
 SIZES = (16, 256, 1024)
-AGAINST = ("plain_loop_fused", "stacked", "stacked_autograd", "stacked_captured", "jax")
+AGAINST = ("plain_loop_fused", "stacked", "stacked_autograd", "stacked_captured")
 SECONDS = 300.0
 """After which no further scenario is measured."""
 _TURN = 0.1
@@ -57,7 +57,6 @@ def demands(
         _demand("ring of 1,024, ms per step", many.get("ms_per_step"), most=1.0),
         _demand("ring of 1,024 / stacked by hand, captured", captured and 1 / captured, most=1.5),
         _demand("loop over modules / ring of 1,024", many.get("ratio_plain_loop_fused"), least=300.0),
-        _demand("ring of 1,024, share of the bandwidth", many.get("share_of_bandwidth"), least=0.4),
         _demand("ring of 1,024 / ring of 16", growth, most=4.0),
         _demand("digits-mlp, eager / captured", library.get("digits-mlp", {}).get("ratio_eager"), least=5.0),
         _demand("corporation, CPU / GPU", library.get("corporation", {}).get("ratio_cpu"), least=3.0),
@@ -104,24 +103,13 @@ def measure_scenario(name: str, device: str, rounds: int) -> dict[str, Any]:
     }
 
 
-def measure(
-    device: str, sizes: Sequence[int], names: Sequence[str], python: str, rounds: int
-) -> dict[str, Any]:
-    """Return all figures of a device.
-
-    Args:
-        device: Where.
-        sizes: Of the ring.
-        names: Of library scenarios.
-        python: An interpreter that may have JAX.
-        rounds: Turns of each contestant.
-    """
+def measure(device: str, sizes: Sequence[int], names: Sequence[str], rounds: int) -> dict[str, Any]:
+    """Return all numbers of a device: rings of these sizes, library scenarios of these names."""
     deadline = time.monotonic() + SECONDS
-    against = [name for name in AGAINST if name != "jax" or has_jax(python, device)]
-    deviation = check(min(sizes), "base", "cohort", device, against, python)
-    rings = {size: row(size, "base", "cohort", device, against, python, rounds)[0] for size in sizes}
+    deviation = check(min(sizes), "cohort", device, AGAINST)
+    rings = {size: row(size, "cohort", device, AGAINST, rounds)[0] for size in sizes}
     library: dict[str, dict[str, Any]] = {}
-    left_out = {} if "jax" in against else {"jax": f"{python} cannot import it, or it finds no {device}"}
+    left_out: dict[str, str] = {}
     for name in names:
         if time.monotonic() > deadline:
             left_out[name] = "no time"
@@ -145,7 +133,6 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--jax", default=sys.executable, metavar="PYTHON", help="an interpreter that has JAX")
     arguments = parsed(parser, rounds=5)
     if not torch.cuda.is_available():
         print("gpu.py: torch finds no CUDA device on this machine", file=sys.stderr)
@@ -155,11 +142,11 @@ def main() -> None:
     slug = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
     # The scenarios of demands first, in case time runs out.
     names = sorted(library_names(), key=lambda name: name not in ("corporation", "digits-mlp"))
-    found = measure(arguments.device, SIZES, names, arguments.jax, arguments.rounds)
+    found = measure(arguments.device, SIZES, names, arguments.rounds)
     result = {"benchmark": f"gpu-{slug}", "device": device, "cuda": torch.version.cuda, **found}
-    ratios = [f"ratio_{name}" for name in (*AGAINST, "limit")]
+    ratios = [f"ratio_{name}" for name in AGAINST]
     lines = [
-        *table(found["rings"], ["agents", "ms_per_step", *ratios, "share_of_bandwidth"]),
+        *table(found["rings"], ["agents", "ms_per_step", *ratios]),
         "",
         *table(
             found["library"],

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,14 +27,15 @@ __all__ = [
     "Clock",
     "Contestant",
     "Run",
+    "Served",
     "Times",
     "Turns",
     "clock_of",
     "finish",
     "interval",
-    "overhead",
     "parsed",
     "ratio",
+    "serve",
     "table",
     "timed",
 ]
@@ -131,6 +135,56 @@ class Run:
         return (self._clock() - start) / count
 
 
+class Served:
+    """A contestant in a process of its own, such as another version of antiphon: it answers requests, a JSON object a line.
+
+    Args:
+        command: Starts it; it calls `serve`.
+        environment: Variables set for it beside this process's.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+
+    def request(self, **fields: Any) -> dict[str, Any]:
+        """Return the answer to a request; RuntimeError: the process has ended."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(fields) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            line = ""
+        else:
+            line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the process of a contestant ended with code {self._process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def turn(self, count: int) -> float:
+        """Return the process's CPU seconds per step over some steps."""
+        return float(self.request(steps=count)["seconds"]) / count
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+
+
+def serve(handle: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Answer requests on standard input until it ends; other output goes to standard error."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    for line in sys.stdin:
+        print(json.dumps(handle(json.loads(line))), file=answers, flush=True)
+
+
 def interval(values: NDArray[np.float64]) -> list[float]:
     """Return the 95 % bootstrap interval of a median."""
     rng = np.random.default_rng(0)
@@ -142,16 +196,6 @@ def ratio(times: Times, over: str, under: str) -> tuple[float, list[float]]:
     """Return the median of one contestant's time over another's, round by round, and its 95 % interval."""
     ratios = times[over] / times[under]
     return round(float(np.median(ratios)), 3), interval(ratios)
-
-
-def overhead(times: Times, unit: str) -> tuple[dict[str, Any], list[str]]:
-    """Return the ratio of what is `simulated` over what is done `by_hand`, with the milliseconds of a unit, and a line."""
-    median, edges = ratio(times, "simulated", "by_hand")
-    figures = {"ratio": median, "interval_95": edges}
-    for name, word in (("simulated", f"ms_per_{unit}"), ("by_hand", f"ms_per_{unit}_by_hand")):
-        figures[word] = round(1e3 * float(np.median(times[name])), 3)
-    line = f"simulator / hand-written loop, CPU time per {unit}: {median} (95 % interval {edges[0]} to {edges[1]})"
-    return figures, [line]
 
 
 def parsed(parser: argparse.ArgumentParser, rounds: int | None = None) -> argparse.Namespace:

@@ -17,6 +17,7 @@ Run: `python benchmarks/parts.py --agents 1024 --json`.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import pickle
 import sys
@@ -30,7 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from antiphon.engine.parts.part import Part, merge_states
+from antiphon.engine.parts.part import Part
 from antiphon.nets.memory import keep_memory
 from antiphon.scenarios import Scenario
 
@@ -96,7 +97,7 @@ class OnRay:
     ) -> None:
         from antiphon.engine.ray.ray_parts import RayParts
 
-        self.parts = RayParts(make, merge_states, placement, every=every, checkpoint_every=10**9)
+        self.parts = RayParts(make, placement, every=every, keep_every=math.inf)
         self._at = 0
         names = sorted(Path(folder).glob("*.pid"), key=lambda path: int(path.stem))
         self._processes = [int(path.read_text(encoding="utf-8")) for path in names]

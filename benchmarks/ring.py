@@ -13,7 +13,6 @@ from torch import Tensor
 
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
-from antiphon.nets.random import uniform
 from antiphon.scenarios import Scenario
 
 __all__ = [
@@ -21,11 +20,8 @@ __all__ = [
     "HIDDEN",
     "RATE",
     "SIZE",
-    "VARIANTS",
-    "draws",
     "examples",
     "parameters",
-    "periods",
     "ring",
     "simulate",
 ]
@@ -35,15 +31,8 @@ SIZE = 32
 HIDDEN = 64
 BATCH = 32
 RATE = 1e-3
-VARIANTS = ("base", "p_update", "periods")
-"""`p_update`: each agent learns from half of its windows; `periods`: clock periods 1, 2, 3, 4 in turn."""
 _EXAMPLES = 256
 _PORT = "out"
-
-
-def periods(agents: int, variant: str) -> list[int]:
-    """Return the clock period of every agent."""
-    return [1 + index % 4 if variant == "periods" else 1 for index in range(agents)]
 
 
 def examples() -> tuple[Tensor, Tensor]:
@@ -53,21 +42,19 @@ def examples() -> tuple[Tensor, Tensor]:
     return observed, wanted
 
 
-def ring(agents: int, variant: str = "base", delay: int = 1, length: int | None = None) -> Scenario:
+def ring(agents: int, delay: int = 1, length: int | None = None) -> Scenario:
     """Return the scenario of a ring, whose messages take `delay` steps; `length`: of several rings of so many agents."""
     observed, wanted = examples()
     length = length or agents
     width = len(str(agents - 1))
     names = [f"n{index:0{width}}" for index in range(agents)]  # sorted as numbered
     graph: nx.DiGraph[str] = nx.DiGraph()
-    for name, period in zip(names, periods(agents, variant), strict=True):
+    for name in names:
         graph.add_node(
             name,
             observes=["observed"],
             network={"kind": "mlp", "hidden": [HIDDEN], "norm": "none"},
             objective={"kind": "regression", "target": "wanted"},
-            clock={"period": period},
-            p_update=0.5 if variant == "p_update" else 1.0,
         )
     for index, name in enumerate(names):
         graph.add_edge(
@@ -122,18 +109,3 @@ def parameters(simulation: Simulation) -> dict[str, Tensor]:
         "c": [bias for _, bias in said],
     }
     return {name: torch.stack(tensors).detach().clone() for name, tensors in found.items()}
-
-
-def draws(simulation: Simulation, steps: int) -> list[list[bool]]:
-    """Return who learns at each step, if it ticks: what `p_update` draws, by the number of the window."""
-    found = []
-    for step in range(steps):
-        row = []
-        for agent in simulation.system.agents.values():
-            window = agent.clock.count(step)
-            drawn = (
-                agent.p_update == 1 or uniform(agent.participation_seed, window, 1).item() < agent.p_update
-            )
-            row.append(bool(drawn))
-        found.append(row)
-    return found

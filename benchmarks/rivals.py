@@ -1,378 +1,343 @@
-"""Who reaches an accuracy first where messages take time? A chain of 4 and of 8 layers learns digits, one machine a layer.
+"""Who reaches an accuracy first where messages take time? A chain of layers learns digits, one machine a layer.
 
-Plain torch in virtual time, without antiphon's engine (its digits alone): machines, latencies and their events are simulated,
-every update is computed for real, in the order that the events imply. Times are in stage times: forward and backward pass of a
-layer with its optimiser on one minibatch. `rivals_ways.py` describes the ways of training, `rivals_machines.py` the machines.
+Times are in stage times: the forward and backward pass of a layer with its optimiser on one minibatch. Bandwidth is unlimited.
 
-Studies (`--study`):
-- `latency`: every way, at latencies of 0 to 50 stage times. Of `asynchronous` and `delayed` several numbers of minibatches in
-  flight are tried, and the one with the least time is in the table.
-- `rates`: the same with the learning rate chosen for each way and latency, and the minibatch of those that wait, which costs them
-  the more work the larger it is.
-- `stragglers`: machines that pause, that jitter, one that is slow for good, messages that are lost.
-- `free`: under the same, what `decoupled` and `local` should do with messages that come faster than they are read: keep the
-  newest, a queue of some length, wait for gradients.
-- `costs`: `decoupled` and `local` where a synthetic gradient costs as much as it does for a layer this small.
-`--latencies`, `--jitter`, `--pauses`, `--loss`, `--slow` and `--ways` change the first.
+    one machine      backpropagation where all layers are
+    locked           backpropagation over the machines, one minibatch at a time
+    1f1b             the same steps, the minibatch in up to 32 parts: a synchronous pipeline (GPipe, Huang et al. 2019;
+                     PipeDream-Flush, Narayanan et al. 2021)
+    data parallel    the same steps, the minibatch divided over whole copies, which send their gradients to each other
+    ring             the same, the gradients going around a ring (Patarasu and Yuan 2009)
+    asynchronous     a pipeline without flushes: minibatches follow each other, each differentiated with the parameters of its
+                     forward pass, which are stashed (PipeDream, Narayanan et al. 2019); the best of four numbers in flight
+    delayed          antiphon's coupling `delayed`: the forward pass is repeated with present parameters
+    decoupled        linear synthetic gradients, given the label
+    local            a linear classifier at every layer, nothing returned
 
-A time is the mean over seeds of the first look at the test accuracy at which it is reached; looks are one stage time or 2 % of
-the time apart. A dash: some seed is not there by `--limit`. Of several settings of a way, those that are slower to the highest
-accuracy than one before them are given up. Every run is kept in `--folder` and not repeated.
-Run: `python benchmarks/rivals.py --save`, `… --study stragglers --save`; `--table` prints the finished runs alone.
+The first five share the steps of the scenario `locked`, and their step times are formulas (`step_time`). The asynchronous pipeline
+is simulated here in plain torch, with its own events. The last three are antiphon's simulation in virtual time. Steps of
+`delayed` take 1/3 more, for the repeated forward pass, those of `decoupled` 0.2 more (0.05 for a synthetic gradient, 0.15 for
+its update), and of `local` 0.05.
+
+A time is the mean over seeds of the first look at the test accuracy at which it is reached; looks are one stage time or 2 % of the
+time apart. A dash: some seed is not there by `--limit`. Run: `python benchmarks/rivals.py --json`.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
+import heapq
 import itertools
-import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from statistics import mean
+from statistics import fmean
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from antiphon.telemetry.pictures import new_figure, save_figure
+from antiphon import Simulation, envs
+from antiphon.engine.virtual.profile import ClusterProfile
+from antiphon.engine.virtual.simulation import VirtualSimulation
+from antiphon.nets.memory import keep_memory
+from antiphon.scenarios import Scenario
 
 sys.path.insert(0, str(Path(__file__).parent))
-from interleaved import RESULTS, finish, parsed, table
-from machine import machine
-from rivals_chain import BATCH, Chain, Digits, digits
-from rivals_machines import Conditions, Costs, Network
-from rivals_ways import OneWay, Pipeline, Synchronous, full_pipeline
+from interleaved import finish, parsed, table
 
-WAYS = (
-    "one_machine",
-    "locked",
-    "1f1b",
-    "data_parallel",
-    "ring",
-    "asynchronous",
-    "delayed",
-    "decoupled",
-    "local",
-)
-WAITING, PIPELINES = WAYS[:5], WAYS[5:7]
-GOALS = (0.9, 0.95, 0.97)
-LATENCIES = (0.0, 1.0, 5.0, 20.0, 50.0)
+WIDTH, BATCH, CLASSES, RATE = 128, 64, 10, 0.001
+FORWARD, BACKWARD = 1 / 3, 2 / 3
+WAITING = ("one machine", "locked", "1f1b", "data parallel", "ring")
+FREE = {"delayed": 1 + FORWARD, "decoupled": 1.2, "local": 1.05}
+"""antiphon's own ways, and the stage times of a step."""
+WAYS = (*WAITING, "asynchronous", *FREE)
+PARTS = (1, 2, 4, 8, 16, 32)
 SHARES = (1.0, 0.5, 0.25, 0.125)
 """Of the minibatches in flight that fill a pipeline."""
-STEPS = 1_000
-"""After which those that wait are given up."""
-RATES = (0.001, 0.003, 0.01)
-BATCHES = (64, 256, 1024)
-QUEUE = 16
-"""Messages kept by a receiver: what the study `free` found best."""
-SMALL = Costs(0.25, 0.75, 0.15, 0.93)
-"""As measured for a layer of 128 units on one processor (`unlock.py`, `stage_us`)."""
-STRAGGLERS: dict[str, Conditions] = {
-    "none": Conditions(),
-    "pauses": Conditions(pauses=0.1, pause=9.0),
-    "jitter": Conditions(jitter=0.5),
-    "one machine 3 x slower": Conditions(slow=3.0),
-    "5 % lost": Conditions(loss=0.05),
-}
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One run.
+def reached(
+    now: Callable[[], float],
+    run: Callable[[float], None],
+    accuracy: Callable[[], float],
+    goal: float,
+    limit: float,
+) -> float:
+    """Return the time of the first look that finds an accuracy; infinity: none does by the limit."""
+    while now() < limit:
+        run(max(now() + 1, now() * 1.02))
+        if accuracy() >= goal:
+            return now()
+    return math.inf
+
+
+# --- ways that wait --------------------------------------------------------------------------------------
+
+
+def step_time(way: str, stages: int, latency: float) -> float:
+    """Return the stage times of a step of a way that waits."""
+    if way == "one machine":
+        return stages
+    if way == "locked":
+        return stages + 2 * (stages - 1) * latency
+    if way == "1f1b":  # the first part from end to end and back, the others behind it
+        return min((stages + parts - 1) / parts for parts in PARTS) + 2 * (stages - 1) * latency
+    return 1 + latency * (2 * (stages - 1) if way == "ring" else 1)
+
+
+def chain(stages: int, way: str) -> Scenario:
+    """Return the chain of layers as a scenario; all but `locked` can be cut."""
+    names = [f"s{index}" for index in range(stages)]
+    network = {"kind": "mlp", "hidden": [WIDTH], "norm": "batch"}
+    agents: dict[str, Any] = {name: {"network": network, "align": True} for name in names}
+    agents[names[0]] = {"network": network, "observes": ["image"]}
+    agents[names[-1]]["objective"] = {"kind": "classification", "target": "label"}
+    keys: dict[str, Any] = {
+        "locked": {"coupling": "locked"},
+        "delayed": {"coupling": "delayed"},
+        "decoupled": {"gradient": {"kind": "linear", "context": ["label"]}},
+        "local": {"gradient": {"kind": "local", "target": "label"}},
+    }[way]
+    link = {"delay": int(way != "locked")}
+    return Scenario.model_validate(
+        {
+            "scenario": "stages",
+            "env": {"id": "antiphon/Digits-v0"},
+            "agents": agents,
+            "channels": [{"from": one, "to": other, "link": link, **keys} for one, other in pairwise(names)],
+            "training": {"batch": BATCH, "optimiser": {"kind": "adam", "lr": RATE}},
+        }
+    )
+
+
+def locked_steps(stages: int, seed: int, goal: float) -> float:
+    """Return the steps of backpropagation to an accuracy; infinity: more than a thousand."""
+    with Simulation(chain(stages, "locked"), seed=seed) as simulation:
+
+        def run(until: float) -> None:
+            while simulation.now < until:
+                simulation.step()
+
+        return reached(lambda: simulation.now, run, lambda: simulation.evaluate().accuracy, goal, 1000)
+
+
+# --- antiphon's ways -------------------------------------------------------------------------------------
+
+
+def virtual_time(way: str, stages: int, latency: float, seed: int, goal: float, limit: float) -> float:
+    """Return the stage times to an accuracy of parts that do not wait."""
+    profile = ClusterProfile.model_validate(
+        {
+            "cluster": "chain",
+            "machines": {"stage": {"count": stages}},
+            "compute": {"step": FREE[way]},
+            "links": [{"between": ["stage", "stage"], "latency": latency}],
+        }
+    )
+    with VirtualSimulation(chain(stages, way), profile, seed=seed) as simulation:
+
+        def run(until: float) -> None:
+            while simulation.seconds < until:
+                simulation.advance()
+
+        return reached(lambda: simulation.seconds, run, lambda: simulation.evaluate().accuracy, goal, limit)
+
+
+# --- the asynchronous pipeline ---------------------------------------------------------------------------
+
+
+class Layer:
+    """A layer with batch norm, the last one with a classifier on top, and its Adam (Kingma and Ba 2015, algorithm 1).
+
+    Parameters are replaced and never overwritten, so that a graph keeps those of its forward pass: that is the stash.
+
+    Args:
+        inputs: Of the layer.
+        last: Whether it has the classifier.
+    """
+
+    def __init__(self, inputs: int, *, last: bool) -> None:
+        layers = [nn.Linear(inputs, WIDTH), *([nn.Linear(WIDTH, CLASSES)] if last else [])]
+        tensors = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
+        tensors[2:2] = [torch.ones(WIDTH), torch.zeros(WIDTH)]
+        self.last, self.updates = last, 0
+        self.tensors = [tensor.detach().clone().requires_grad_() for tensor in tensors]
+        self._means = [torch.zeros_like(tensor) for tensor in tensors]
+        self._squares = [torch.zeros_like(tensor) for tensor in tensors]
+        self._running = torch.zeros(WIDTH), torch.ones(WIDTH)
+
+    def forward(self, x: Tensor, *, training: bool = True) -> Tensor:
+        """Return messages [batch, width] of inputs, or the last layer's scores [batch, classes]."""
+        weight, bias, scale, shift, *classifier = self.tensors
+        x = F.batch_norm(F.linear(x, weight, bias), *self._running, scale, shift, training=training).relu()
+        return F.linear(x, *classifier) if self.last else x
+
+    def update(self, gradients: Sequence[Tensor]) -> None:
+        """Take a step along gradients, one for each tensor."""
+        self.updates += 1
+        new = []
+        for tensor, mean, square, gradient in zip(
+            self.tensors, self._means, self._squares, gradients, strict=True
+        ):
+            mean.lerp_(gradient, 0.1)
+            square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+            root = (square / (1 - 0.999**self.updates)).sqrt_().add_(1e-8)
+            step = mean / root * (RATE / (1 - 0.9**self.updates))
+            new.append((tensor.detach() - step).requires_grad_())
+        self.tensors = new
+
+
+class Pipeline:
+    """An asynchronous pipeline in virtual time: every machine works backward if it can, and forward if it may.
+
+    Args:
+        stages: Of the chain.
+        latency: Of a message, in stage times.
+        in_flight: Minibatches between their forward and their backward pass at the first stage, at most; with one, it is
+            backpropagation.
+        data: Images [rows, pixels] and labels [rows], to learn from.
+        seed: Of initial parameters and minibatches.
 
     Attributes:
-        way: Of training.
-        stages: Of the chain, and machines.
-        seed: Of parameters, minibatches and the network.
-        conditions: Of machines and network.
-        costs: Of a stage.
-        rate: Adam's.
-        rows: Of a minibatch; work is in proportion.
-        in_flight: Minibatches of a pipeline without flushes; None: as many as fill it.
-        queue: Messages that a stage of `decoupled` or `local` keeps; None: all.
-        ahead: Steps that a stage of `decoupled` goes on without a gradient; None: for ever.
-        together: Whether gradients returned since the last step make one update of a synthetic gradient; else each its own.
+        now: The present time, in stage times.
     """
 
-    way: str
-    stages: int
-    seed: int
-    conditions: Conditions = field(default_factory=Conditions)
-    costs: Costs = field(default_factory=Costs)
-    rate: float = 0.001
-    rows: int = BATCH
-    in_flight: int | None = None
-    queue: int | None = QUEUE
-    ahead: int | None = None
-    together: bool = False
+    def __init__(
+        self, stages: int, latency: float, in_flight: int, data: tuple[Tensor, Tensor], seed: int
+    ) -> None:
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
+            sizes = [data[0].shape[1]] + [WIDTH] * (stages - 1)
+            self.layers = [Layer(inputs, last=index == stages - 1) for index, inputs in enumerate(sizes)]
+        self.latency, self.data, self.now = latency, data, 0.0
+        self._free = in_flight
+        self._generator = torch.Generator().manual_seed(seed)
+        self._messages: list[deque[tuple[Tensor, Tensor]]] = [deque() for _ in self.layers]
+        self._returned: list[deque[Tensor]] = [deque() for _ in self.layers]
+        self._stash: list[deque[tuple[Tensor, Tensor, list[Tensor]]]] = [deque() for _ in self.layers]
+        """By stage, oldest first: input, output and parameters of the minibatches under way, which keep their order."""
+        self._busy = [False for _ in self.layers]
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._number = itertools.count()
+        self._wake(0)
 
-    @property
-    def file(self) -> str:
-        """The name of the file that keeps the run: what is as usual does not enter it."""
-        usual = asdict(Setting(self.way, self.stages, self.seed))
-        text = json.dumps({k: v for k, v in asdict(self).items() if v != usual[k]}, sort_keys=True)
-        return f"{self.way}-{self.stages}-{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+    def run(self, until: float) -> None:
+        """Let events happen up to a time."""
+        while self._events and self._events[0][0] <= until:
+            self.now, _, action = heapq.heappop(self._events)
+            action()
+        self.now = until
 
+    @torch.no_grad()
+    def accuracy(self, images: Tensor, labels: Tensor) -> float:
+        """Return the accuracy on some images."""
+        for layer in self.layers:
+            images = layer.forward(images, training=False)
+        return float((images.argmax(1) == labels).float().mean())
 
-def simulator(setting: Setting, chain: Chain) -> Synchronous | Pipeline | OneWay:
-    """Return what trains a chain in virtual time."""
-    network = Network(setting.conditions, setting.seed)
-    scale = setting.rows / BATCH
-    costs = Costs(*(scale * value for value in asdict(setting.costs).values()))
-    if setting.way in WAITING:
-        return Synchronous(setting.way, chain, network, costs)
-    if setting.way in PIPELINES:
-        full = full_pipeline(setting.stages, setting.conditions.latency)
-        return Pipeline(
-            chain, network, costs, in_flight=setting.in_flight or full, replay=setting.way == "delayed"
-        )
-    local = setting.way == "local"
-    policy = {"queue": setting.queue, "ahead": setting.ahead, "together": setting.together}
-    return OneWay(chain, network, costs, local=local, **policy)
+    def _after(self, delay: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (self.now + delay, next(self._number), action))
 
+    def _wake(self, stage: int) -> None:
+        """Begin a stage's next job, if it is idle and has one."""
+        if not self._busy[stage] and (job := self._job(stage)) is not None:
+            self._busy[stage] = True
+            self._go_on(stage, job)
 
-def trained(setting: Setting, data: Digits, limit: float, best: float = math.inf) -> dict[str, Any]:
-    """Return what comes of a run: by accuracy the time, the updates of the first stage and the megabytes sent.
-
-    Args:
-        setting: The run.
-        data: The digits.
-        limit: Stage times after which it is given up; those that wait are given up after `STEPS` steps.
-        best: The time of another setting of the same way to all accuracies, after which it is given up as slower.
-    """
-    chain = Chain(setting.stages, data, rate=setting.rate, seed=setting.seed, rows=setting.rows)
-    machines = simulator(setting, chain)
-    found: dict[str, Any] = {"setting": asdict(setting), "limit": limit, "reached": {}}
-    while len(found["reached"]) < len(GOALS) and machines.now < best:
-        if machines.updates >= STEPS if isinstance(machines, Synchronous) else machines.now >= limit:
-            break
-        look = max(machines.now + 1, machines.now * 1.02)
-        machines.run(look)
-        accuracy = chain.accuracy()
-        for goal in GOALS:
-            if accuracy >= goal:
-                entry = {"time": round(machines.now, 2), "updates": machines.updates}
-                found["reached"].setdefault(str(goal), entry | {"mb": round(machines.bytes_sent / 1e6, 2)})
-    found["slower"] = len(found["reached"]) < len(GOALS) and machines.now >= best
-    found["working"] = round(_working(machines), 3)
-    if not isinstance(machines, Synchronous):
-        count, total = machines.staleness
-        found["staleness"] = round(total / count, 1) if count else 0.0
-    if isinstance(machines, OneWay):
-        found["dropped"] = machines.dropped
-    return found
-
-
-def _working(machines: Synchronous | Pipeline | OneWay) -> float:
-    """The share of time that machines work, mean over them."""
-    if isinstance(machines, Synchronous):
-        return machines.working
-    return mean(machines.worked) / max(machines.now, 1e-9)
-
-
-def _variants(way: str, stages: int, conditions: Conditions) -> Iterator[dict[str, Any]]:
-    """Yield what is tried of a way: of a pipeline, minibatches in flight."""
-    if way not in PIPELINES:
-        yield {}
-        return
-    full = full_pipeline(stages, conditions.latency)
-    yield from ({"in_flight": n} for n in sorted({max(1, round(share * full)) for share in SHARES}))
-
-
-def cells(study: str, arguments: argparse.Namespace) -> Iterator[tuple[dict[str, Any], list[Setting]]]:
-    """Yield the cells of a study's table: what they are, and the settings of the first seed, of which the best counts."""
-    chosen = STRAGGLERS if study in ("stragglers", "free") else {"": arguments.conditions}
-    for stages in arguments.stages:
-        for name, conditions in chosen.items():
-            for latency in arguments.latencies:
-                there = replace(conditions, latency=latency)
-                place = {"stages": stages, "latency": latency, **({"conditions": name} if name else {})}
-                if study == "free":
-                    yield from _policies(place, stages, there)
-                    continue
-                for way in arguments.ways:
-                    plain = [Setting(way, stages, 0, there, **more) for more in _variants(way, stages, there)]
-                    yield {**place, "way": way}, list(_options(study, plain))
-
-
-def _options(study: str, plain: Sequence[Setting]) -> Iterator[Setting]:
-    """Yield the settings of a way that a study tries."""
-    for setting in plain:
-        if study == "costs":
-            yield replace(setting, costs=SMALL)
-        elif study == "rates":
-            batches = BATCHES if setting.way in WAITING else (BATCH,)
-            yield from (replace(setting, rate=rate, rows=rows) for rate in RATES for rows in batches)
+    def _go_on(self, stage: int, job: Iterator[float]) -> None:
+        work = next(job, None)
+        if work is None:
+            self._busy[stage] = False
+            self._wake(stage)
         else:
-            yield setting
+            self._after(work, lambda: self._go_on(stage, job))
+
+    def _job(self, stage: int) -> Iterator[float] | None:
+        if self._returned[stage]:
+            return self._backward(stage, self._returned[stage].popleft())
+        if stage == 0 and self._free:
+            self._free -= 1
+            chosen = torch.randint(len(self.data[0]), (BATCH,), generator=self._generator)
+            return self._forward(0, self.data[0][chosen], self.data[1][chosen])
+        if self._messages[stage]:
+            return self._forward(stage, *self._messages[stage].popleft())
+        return None
+
+    def _forward(self, stage: int, x: Tensor, labels: Tensor) -> Iterator[float]:
+        layer = self.layers[stage]
+        x.requires_grad_(stage > 0)
+        message = layer.forward(x)
+        yield FORWARD
+        self._stash[stage].append((x, message, layer.tensors))
+        if layer.last:
+            scores = message.detach().requires_grad_()
+            (delta,) = torch.autograd.grad(F.cross_entropy(scores, labels), scores)
+            yield from self._backward(stage, delta)
+        else:
+            self._send(self._messages, stage + 1, (message.detach(), labels))
+
+    def _backward(self, stage: int, delta: Tensor) -> Iterator[float]:
+        x, message, tensors = self._stash[stage].popleft()
+        gradients = torch.autograd.grad(message, [*tensors, *([x] if stage else [])], delta)
+        yield BACKWARD
+        self.layers[stage].update(gradients[: len(tensors)])
+        if stage:
+            self._send(self._returned, stage - 1, gradients[-1])
+        else:
+            self._free += 1
+
+    def _send(self, queues: list[deque[Any]], stage: int, content: Any) -> None:
+        def arrive() -> None:
+            queues[stage].append(content)
+            self._wake(stage)
+
+        self._after(self.latency, arrive)
 
 
-def _policies(
-    place: dict[str, Any], stages: int, conditions: Conditions
-) -> Iterator[tuple[dict[str, Any], list[Setting]]]:
-    """Yield what receivers and senders of a free exchange may do."""
-    round_trip = full_pipeline(stages, conditions.latency)
-    for way in ("decoupled", "local"):
-        for queue in (1, 4, 16, None):
-            bounds = (None,) if way == "local" or conditions.loss else (None, round_trip)
-            for ahead, together in itertools.product(bounds, (False,) if way == "local" else (False, True)):
-                policy = {"queue": queue, "ahead": ahead, "together": together}
-                cell = policy | {"queue": "all" if queue is None else queue, "way": way}
-                yield place | cell, [Setting(way, stages, 0, conditions, **policy)]
+def digits(split: str) -> tuple[Tensor, Tensor]:
+    """Return the images [rows, pixels] and labels [rows] of a split of antiphon's digits."""
+    batches = list(envs.make({"id": "antiphon/Digits-v0"}, batch=1).batches(split, 2_000))
+    images = torch.cat([batch["image"] for batch in batches]).flatten(1)
+    return images, torch.cat([batch["label"] for batch in batches])
 
 
-class Study:
-    """Runs kept in a folder, and tables of them.
+def asynchronous_time(stages: int, latency: float, seed: int, goal: float, limit: float) -> dict[int, float]:
+    """Return the stage times to an accuracy, by minibatches in flight."""
+    data, test = digits("train"), digits("test")
 
-    Args:
-        arguments: Of the command line.
-    """
+    def timed(in_flight: int) -> float:
+        pipeline = Pipeline(stages, latency, in_flight, data, seed)
+        accuracy = partial(pipeline.accuracy, *test)
+        return reached(lambda: pipeline.now, pipeline.run, accuracy, goal, limit)
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        self.seeds, self.limit = arguments.seeds, arguments.limit
-        self.folder: Path = arguments.folder
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.cells = list(cells(arguments.study, arguments))
-
-    def train(self) -> None:
-        """Do the runs that are not yet finished."""
-        data = digits()
-        for cell, settings in self.cells:
-            for seed in range(self.seeds):
-                best = math.inf
-                for setting in settings:
-                    one = replace(setting, seed=seed)
-                    path = self.folder / one.file
-                    if (found := self._finished(path)) is None:
-                        found = trained(one, data, self.limit, best)
-                        path.write_text(json.dumps(found), encoding="utf-8")
-                    if (last := found["reached"].get(str(GOALS[-1]))) is not None:
-                        best = min(best, last["time"])
-            print(", ".join(str(value) for value in cell.values()), file=sys.stderr, flush=True)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """The table: a row for each cell whose runs are finished."""
-        rows = []
-        for cell, settings in self.cells:
-            tried = []
-            for setting in settings:
-                files = [self.folder / replace(setting, seed=seed).file for seed in range(self.seeds)]
-                runs = [found for path in files if (found := self._finished(path)) is not None]
-                if len(runs) == self.seeds:
-                    tried.append((setting, runs))
-            if len(tried) == len(settings):
-                rows.append(cell | _best(tried))
-        return rows
-
-    def _finished(self, path: Path) -> dict[str, Any] | None:
-        """A run that need not be repeated: it reached all accuracies, or was given up for good."""
-        if not path.exists():
-            return None
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        complete = len(found["reached"]) == len(GOALS) or found["slower"]
-        return found if complete or found["limit"] >= self.limit else None
+    full = math.ceil(2 * (stages - 1) * latency) + stages
+    return {count: timed(count) for count in sorted({max(1, round(share * full)) for share in SHARES})}
 
 
-def _best(tried: Sequence[tuple[Setting, list[dict[str, Any]]]]) -> dict[str, Any]:
-    """The figures of a cell: for each accuracy those of the setting that reaches it first, on the mean over seeds."""
-    found: dict[str, Any] = {}
-    for goal in map(str, GOALS):
-        times = [
-            (mean(run["reached"][goal]["time"] for run in runs), setting, runs)
-            for setting, runs in tried
-            if all(goal in run["reached"] for run in runs)
-        ]
-        if not times:
-            found[goal] = None
-            continue
-        time, setting, runs = min(times, key=lambda each: each[0])
-        entry: dict[str, Any] = {"time": round(time, 1)}
-        entry["by_seed"] = [run["reached"][goal]["time"] for run in runs]
-        for what in ("updates", "mb"):
-            entry[what] = round(mean(run["reached"][goal][what] for run in runs), 1)
-        if len(tried) > 1:
-            entry["chosen"] = {
-                name: value
-                for name in ("in_flight", "rate", "rows")
-                if (value := getattr(setting, name)) != getattr(tried[-1][0], name)
-                or len({getattr(other, name) for other, _ in tried}) > 1
-            }
-        for what in ("staleness", "working", "dropped"):
-            if what in runs[0]:
-                entry[what] = round(mean(run[what] for run in runs), 3)
-        found[goal] = entry
+# --- the table -------------------------------------------------------------------------------------------
+
+
+def times(
+    stages: int, latency: float, ways: Sequence[str], arguments: argparse.Namespace
+) -> dict[str, float]:
+    """Return the stage times to the accuracy by way, the mean over seeds."""
+    seeds, goal, limit = range(arguments.seeds), arguments.goal, arguments.limit
+    found: dict[str, float] = {}
+    if set(ways) & set(WAITING):
+        steps = fmean(locked_steps(stages, seed, goal) for seed in seeds)
+        found |= {way: steps * step_time(way, stages, latency) for way in ways if way in WAITING}
+    if "asynchronous" in ways:
+        tried = [asynchronous_time(stages, latency, seed, goal, limit) for seed in seeds]
+        found["asynchronous"] = min(fmean(one[in_flight] for one in tried) for in_flight in tried[0])
+    for way in (way for way in ways if way in FREE):
+        found[way] = fmean(virtual_time(way, stages, latency, seed, goal, limit) for seed in seeds)
     return found
-
-
-def crossed(rows: Sequence[dict[str, Any]], goal: float) -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the columns and rows of a table of times to an accuracy, the ways side by side."""
-    names = ("stages", "conditions", "latency", "queue", "ahead", "together")
-    names = [name for name in names if name in rows[0]]
-    ways = list(dict.fromkeys(row["way"] for row in rows))
-    lines: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for row in rows:
-        line = lines.setdefault(
-            tuple(row[name] for name in names),
-            {name: f"{row[name]:g}" if name == "latency" else row[name] for name in names},
-        )
-        entry = row[str(goal)]
-        line[row["way"]] = None if entry is None else f"{entry['time']:,.0f}"
-    return [*names, *ways], list(lines.values())
-
-
-def _keep(name: str, rows: Sequence[dict[str, Any]], about: str, command: str) -> None:
-    """Write the tables, and a figure where latencies are compared, beside the JSON."""
-    place = machine()
-    parts = []
-    for goal in GOALS:
-        columns, lines = crossed(rows, goal)
-        cells = [
-            ["–" if line.get(column) is None else str(line[column]) for column in columns] for line in lines
-        ]
-        text = [[column.replace("_", " ") for column in columns], ["---:"] * len(columns), *cells]
-        parts.append(
-            f"Stage times to {100 * goal:.0f} %:\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in text)
-        )
-    where = f"{place['date']}, commit {place['commit']}, {place['processor']}, one thread, torch {place['torch']}."
-    text = "\n\n".join([*parts, about, f"`{command}`", where])
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.md").write_text(text + "\n", encoding="utf-8")
-    if name == "rivals-latency":
-        _draw(rows, RESULTS / f"{name}.svg")
-
-
-def _draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    figure = new_figure(path.name, layout="constrained", figsize=(8, 4))
-    sizes = sorted({row["stages"] for row in rows})
-    for stages, axes in zip(
-        sizes, figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0], strict=True
-    ):
-        for way in dict.fromkeys(row["way"] for row in rows):
-            chosen = [row for row in rows if (row["stages"], row["way"]) == (stages, way) and row["0.95"]]
-            times = [row["0.95"]["time"] for row in chosen]
-            axes.plot([row["latency"] for row in chosen], times, marker=".", label=way.replace("_", " "))
-        axes.set(title=f"{stages} layers", xlabel="latency, stage times", yscale="log")
-        axes.set_xscale("symlog", linthresh=1)
-    figure.axes[0].set_ylabel("stage times to 95 %")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
-    save_figure(figure, path)
-
-
-def _chosen_options(words: Sequence[str]) -> list[str]:
-    """The words of a command line that change a table."""
-    found, skip = [], False
-    for word in words:
-        if not skip and word != "--table" and not word.startswith("--folder"):
-            found.append(word)
-        skip = word == "--folder"
-    return found
-
-
-def _numbers(text: str) -> list[float]:
-    return [float(word) for word in text.split(",")]
 
 
 def main() -> None:
@@ -380,54 +345,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    studies = ("latency", "rates", "stragglers", "free", "costs")
-    parser.add_argument("--study", choices=studies, default="latency")
-    parser.add_argument("--stages", type=lambda text: [int(word) for word in text.split(",")], default=[4, 8])
-    parser.add_argument("--latencies", type=_numbers, help="in stage times, with commas")
-    parser.add_argument("--ways", type=lambda text: text.split(","), default=list(WAYS))
+    parser.add_argument("--stages", default="4,8", help="layers, with commas")
+    parser.add_argument("--latencies", default="0,1,5,20,50", help="in stage times, with commas")
+    parser.add_argument("--ways", default=",".join(WAYS), help="with commas")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument(
-        "--limit", type=float, default=10_000.0, help="stage times after which a run is given up"
-    )
-    parser.add_argument("--jitter", type=float, default=0.0, help="spread of work and latency (lognormal)")
-    parser.add_argument(
-        "--pauses", type=float, default=0.0, help="pauses per stage time of work, of each machine"
-    )
-    parser.add_argument("--pause", type=float, default=9.0, help="length of a pause in stage times")
-    parser.add_argument("--loss", type=float, default=0.0, help="probability that a message is lost")
-    parser.add_argument(
-        "--slow", type=float, default=1.0, help="factor on the work of the machine in the middle"
-    )
-    parser.add_argument("--folder", type=Path, default=Path("runs/rivals"))
-    parser.add_argument("--table", action="store_true", help="of the finished runs alone")
+    parser.add_argument("--goal", type=float, default=0.95, help="test accuracy")
+    parser.add_argument("--limit", type=float, default=10_000.0, help="stage times")
     arguments = parsed(parser)
-    if unknown := sorted(set(arguments.ways) - set(WAYS)):
+    ways = arguments.ways.split(",")
+    if unknown := sorted(set(ways) - set(WAYS)):
         parser.error(f"--ways: no way {unknown[0]!r}; there are {', '.join(WAYS)}")
-    if arguments.latencies is None:
-        arguments.latencies = [1.0, 20.0] if arguments.study in ("stragglers", "free") else list(LATENCIES)
     torch.set_num_threads(1)
-    names = ("jitter", "pauses", "pause", "loss", "slow")
-    arguments.conditions = Conditions(**{name: getattr(arguments, name) for name in names})
-    study = Study(arguments)
-    if not arguments.table:
-        study.train()
-    rows = study.rows()
-    if not rows:
-        parser.error(f"no cell of this study has all its runs finished in {arguments.folder}")
-    seeds = f"{arguments.seeds} seeds" if arguments.seeds > 1 else "1 seed"
-    about = f"Mean over {seeds}; a dash: not within {arguments.limit:,.0f} stage times."
-    name = f"rivals-{arguments.study}"
-    if arguments.save:
-        _keep(
-            name, rows, about, f"python {' '.join(['benchmarks/rivals.py', *_chosen_options(sys.argv[1:])])}"
-        )
-    settings = {"seeds": arguments.seeds, "limit": arguments.limit, "stages": arguments.stages}
-    settings |= {"latencies": arguments.latencies, "conditions": asdict(arguments.conditions)}
-    text = []
-    for goal in GOALS:
-        columns, lines = crossed(rows, goal)
-        text += [f"Stage times to {100 * goal:.0f} %", "", *table(lines, columns), ""]
-    finish({"benchmark": name, **settings, "rows": rows}, arguments, [*text, about])
+    keep_memory()
+    rows: list[dict[str, Any]] = []
+    for stages in map(int, arguments.stages.split(",")):
+        for latency in map(float, arguments.latencies.split(",")):
+            found = times(stages, latency, ways, arguments)
+            cells = {way: round(found[way]) if math.isfinite(found[way]) else None for way in ways}
+            rows.append({"layers": stages, "latency": latency, **cells})
+            print(f"{stages} layers, latency {latency:g}", file=sys.stderr, flush=True)
+    settings = {"goal": arguments.goal, "seeds": arguments.seeds, "limit": arguments.limit}
+    lines = table(rows, ["layers", "latency", *ways])
+    finish({"benchmark": "rivals", **settings, "rows": rows}, arguments, lines)
 
 
 if __name__ == "__main__":

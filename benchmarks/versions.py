@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import cProfile
+import math
 import pstats
 import subprocess
 import sys
@@ -28,13 +29,11 @@ import antiphon
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import AntiphonError, DataError
 from antiphon.nets.memory import keep_memory
-from antiphon.scenarios import library_names, load
+from antiphon.scenarios import Scenario, library_names, load
 
 sys.path.insert(0, str(Path(__file__).parent))
-from interleaved import finish, interval, parsed, ratio, table, timed
-from library_overhead import scenario_of, steps_of
+from interleaved import Served, finish, interval, parsed, ratio, serve, table, timed
 from ring import simulate
-from served import Served, serve
 
 DEMAND = 1.03
 _SECONDS = 0.06
@@ -43,7 +42,34 @@ _WARM_UP = 8
 """Steps before calls are counted, and counted steps: whole windows, so many at least."""
 _BUDGET, _FEWEST = 20.0, 5
 """Seconds of turns after which a slow scenario has no more, and the rounds that each has."""
+_STAND_INS: tuple[dict[str, str], ...] = ({}, {"data": "shapes"})
+"""Settings of a scenario, in order, until its data are there."""
+_LONGEST = 256
 ROOT = Path(__file__).parents[1]
+
+
+def scenario_of(name: str, variant: str | None) -> tuple[Scenario, dict[str, Any]]:
+    """Return a scenario whose data are there, and what was set for that; DataError: there are none."""
+    template = load(name)
+    for settings in _STAND_INS:
+        choices = template.parameters["data"].choices if "data" in template.parameters else None
+        if settings and settings["data"] not in (choices or ()):
+            continue
+        scenario = template.resolve(variant, settings)
+        try:
+            simulate(scenario, "reference").close()
+        except DataError as error:
+            missing = error
+        else:
+            return scenario, settings
+    raise missing
+
+
+def steps_of(simulation: Simulation) -> int:
+    """Return the steps after which windows and examples, and so costs, repeat."""
+    windows = [unit.windows for unit in simulation.system.groups]
+    lengths = {window.end(1) - window.end(0) for window in windows}
+    return min(math.lcm(simulation.system.hold, *lengths), _LONGEST)
 
 
 class Worker:

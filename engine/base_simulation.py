@@ -34,14 +34,14 @@ from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simul
 from antiphon.engine.state.compatibility import check_compatible, check_objects
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.state_dict import with_optimisers_of
-from antiphon.engine.state.structure import check_structure
 from antiphon.engine.state.weights import Fit, TakenWeights, load_weights
-from antiphon.engine.step.backends import backend_of
+from antiphon.engine.step.backends import backend_of, checked_backend
 from antiphon.engine.step.replicated_engine import Replica
 from antiphon.engine.step.report import AgentReport, MeanAccumulator
 from antiphon.envs.base import TorchVectorEnv
-from antiphon.errors import AntiphonError, DivergenceError, RunError, ScenarioError
-from antiphon.nets.memory import uncollected, was_refused
+from antiphon.errors import DivergenceError, RunError, ScenarioError
+from antiphon.files import fitting
+from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
 from antiphon.scenarios.problems import show_value
@@ -87,7 +87,7 @@ class BaseSimulation:
         backend: str = "cohort",
         stacked: bool = True,
     ) -> None:
-        self.threads, self._backend_name, self._stacked = threads, backend, stacked
+        self.threads, self._backend_name, self._stacked = threads, checked_backend(backend), stacked
         torch.set_num_threads(threads)
         self.scenario = scenario = as_scenario(scenario)
         self.device, self.dtype = chosen_device(device), dtype
@@ -459,22 +459,14 @@ class BaseSimulation:
             RunError: It is of another scenario; the line names the checkpoint and the first difference.
             ResourceError: There is not enough memory for it.
         """
-        try:
-            if saved.described is not None:
-                check_objects(saved.described, self.described)
-            _check_structure(self, saved)
-            self.load_state_dict(saved.state)
-        except RunError as error:
-            raise RunError(f"{saved.place}: {error}") from None
-        except AntiphonError:
-            raise
-        except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise saved.unfit(error) from error
-        except RuntimeError as error:
-            if was_refused(error):
-                raise
-            raise saved.unfit(error) from error
-        self.obstacle = saved.obstacle
+        with fitting(saved.place):
+            try:
+                if saved.described is not None:
+                    check_objects(saved.described, self.described)
+                self.load_state_dict(saved.state)
+            except RunError as error:
+                raise RunError(f"{saved.place}: {error}") from None
+            self.obstacle = saved.obstacle
 
     @classmethod
     def _restored(cls, scenario: Scenario, restore: Callable[[Self], None], **settings: Any) -> Self:
@@ -549,6 +541,7 @@ class BaseSimulation:
             RunError: The checkpoint is missing, damaged, of another scenario, or needs its scenario.
             ResourceError: There is not enough memory for it.
         """
+        device = chosen_device(device)
         with uncollected():
             given = None if scenario is None else as_scenario(scenario)
             saved = read_simulation(Path(path), given, device)
@@ -602,18 +595,6 @@ def _check_compatible(system: System, world: EnvironmentRunner, state: dict[str,
         check_compatible(system, world.step_signals.signals, state["system"], state["present"])
     except (RunError, ScenarioError) as difference:
         raise world.refusal(state) or RunError(str(difference)) from None
-
-
-def _check_structure(simulation: BaseSimulation, saved: Saved) -> None:
-    world = simulation.world
-    try:
-        check_structure(simulation.system, world, saved.state)
-    except ValueError:
-        if (refusal := world.refusal(saved.state)) is not None:
-            raise refusal from None
-        if saved.given:  # another scenario's, presumably, whose first difference says more
-            _check_compatible(simulation.system, world, saved.state)
-        raise
 
 
 def _built(simulation: BaseSimulation, scenario: Scenario) -> System:

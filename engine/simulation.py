@@ -33,6 +33,7 @@ from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.weights import Fit, TakenWeights
 from antiphon.engine.step.report import AgentReport
 from antiphon.errors import DivergenceError, RunError, ScenarioError
+from antiphon.files import fitting
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
 from antiphon.telemetry.channels.documents import graph_document, timeline_document
@@ -58,8 +59,10 @@ class Simulation(BaseSimulation):
         backend: `cohort` computes agents of one kind as one; `reference` is the specification, one agent at a time. They
             agree to rounding (1e-9 in float64).
         stacked: Whether `cohort` stacks anything; a probe looks at messages and tapes of single agents.
-        parts: How many parts compute it, the part of each agent, or all settings of its division; None: it is computed as
-            a whole. Parts take the steps of `run` that nothing observes, in lockstep to the same bits.
+        parts: How many parts compute it; or the part of each agent, by name; or settings of its division, with `count` or
+            `placement` among them, and `mode`, `every`, `ray` (as `run` has them on the command line, and run.json under
+            `parts`). None: it is computed as a whole. Parts take the steps of `run` that nothing observes, in lockstep to the
+            same bits.
         capture: Whether `run` replays recorded periods of the schedule (CUDA graphs) where nothing is observed, to the same
             bits, or what does it; None: on a GPU, unless ANTIPHON_CAPTURE is 0.
 
@@ -87,7 +90,7 @@ class Simulation(BaseSimulation):
         threads: int = 1,
         backend: str = "cohort",
         stacked: bool = True,
-        parts: int | Mapping[str, int] | PartsSettings | None = None,
+        parts: int | Mapping[str, Any] | PartsSettings | None = None,
         capture: bool | CapturedLoop | None = None,
     ) -> None:
         _check_interval(checkpoint_every, logdir)
@@ -99,7 +102,7 @@ class Simulation(BaseSimulation):
         try:
             self._captured = captured_loop(self.device, backend, capture)
             if division is not None:
-                self.divide(division)
+                self._divide(division)
             if logdir is not None:
                 facts = {} if self.division is None else {"parts": self.division}
                 self._writer = open_writer(self, Path(logdir), checkpoint_every, **facts)
@@ -114,7 +117,7 @@ class Simulation(BaseSimulation):
         scenario: Scenario | Template | str | Path | None = None,
         *,
         checkpoint_every: int | None = None,
-        parts: int | Mapping[str, int] | PartsSettings | None = None,
+        parts: int | Mapping[str, Any] | PartsSettings | None = None,
     ) -> Self:
         """Return the simulation of a run directory at its newest checkpoint, to go on in it as if it had never stopped.
 
@@ -166,7 +169,9 @@ class Simulation(BaseSimulation):
             DivergenceError: It diverged and would do so again.
         """
         facts, given = directory.facts, given_scenario(directory, scenario)
-        torch.set_float32_matmul_precision(facts.get("matmul_precision", "highest"))
+        with fitting(directory.path / "run.json"):
+            torch.set_float32_matmul_precision(facts.get("matmul_precision", "highest"))
+            dtype = getattr(torch, facts["dtype"])
         settings = {"threads": facts["threads"], "backend": facts["backend"]}
         settings["device"] = chosen_device(facts["device"])
         if directory.checkpoints:
@@ -182,13 +187,12 @@ class Simulation(BaseSimulation):
                 simulation.close()
                 raise
         else:  # it ended before its first checkpoint
-            dtype = getattr(torch, facts["dtype"])
             simulation = cls(given or directory.scenario, seed=facts["seed"], dtype=dtype, **settings)
         if len(facts.get("together") or []) > 1 and "alone_from" not in facts:
             directory.facts["alone_from"] = simulation.now  # its last bits differ from here on
         if division is not None:
             try:
-                simulation.divide(division)
+                simulation._divide(division)
             except BaseException:
                 simulation.close()
                 raise
@@ -197,7 +201,7 @@ class Simulation(BaseSimulation):
 
     # --- parts -------------------------------------------------------------------------------------------
 
-    def divide(self, division: PartsSettings) -> None:
+    def _divide(self, division: PartsSettings) -> None:
         """Have parts take the steps from here on that nothing observes; one part in this process divides nothing.
 
         Raises:

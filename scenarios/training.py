@@ -5,7 +5,7 @@ the readouts (`accuracy`), of one agent (`A.accuracy`), of the environment (`sol
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -31,9 +31,7 @@ from antiphon.scenarios.spec import (
 __all__ = [
     "OF_AGENTS",
     "OF_KIND",
-    "OF_TRAINING",
     "RETURN",
-    "Bounds",
     "Metrics",
     "OptimiserSpec",
     "RecorderSpec",
@@ -191,13 +189,11 @@ OF_KIND = {
     **dict.fromkeys(("a2c", "ppo", "reinforce"), ("return",)),
 }
 """The metrics of each kind of objective beside its loss, its own first."""
-OF_TRAINING = ("train_loss", "excess_loss")
-"""Metrics of the training split."""
 RETURN = "return"
 """The metric of policies: the sum of an episode's rewards."""
 OF_AGENTS = ("accuracy", "error", "bits", RETURN, "loss")
 """Metrics of an agent with an objective, and of the readouts."""
-_LESS = ("error", "bits", "loss", *OF_TRAINING)
+_LESS = ("error", "bits", "loss")
 """Metrics of which less is better; of all others more is."""
 
 
@@ -210,11 +206,11 @@ def split_metric(metric: str) -> tuple[str | None, str]:
 def is_of_env(metric: str) -> bool:
     """Whether a metric is the environment's."""
     agent, what = split_metric(metric)
-    return agent is None and what not in (*OF_AGENTS, *OF_TRAINING)
+    return agent is None and what not in OF_AGENTS
 
 
 def on_validation(metric: str) -> bool:
-    """Whether a metric exists on the validation split: those of training and the environment do not."""
+    """Whether a metric exists on the validation split: those of the environment do not."""
     return split_metric(metric)[1] in OF_AGENTS
 
 
@@ -228,13 +224,12 @@ def _metric(value: object) -> str:
     if not isinstance(value, str):
         fail(f"must be a metric, not {kind_of(value)}")
     agent, what = split_metric(value)
-    known = [*OF_AGENTS, *(OF_TRAINING if agent is None else ())]
-    if agent is not None and (name_problem(agent) is not None or what not in known):
-        fail(f"unknown metric {show_value(value)}; write AGENT.METRIC{suggest(what, known)}")
+    if agent is not None and (name_problem(agent) is not None or what not in OF_AGENTS):
+        fail(f"unknown metric {show_value(value)}; write AGENT.METRIC{suggest(what, OF_AGENTS)}")
     if name_problem(what) is not None:
-        fail(f"unknown metric {show_value(value)}{suggest(what, known)}")
-    if what not in known and difflib.get_close_matches(what, known, n=1):
-        fail(f"unknown metric {show_value(value)}{suggest(what, known)}")
+        fail(f"unknown metric {show_value(value)}{suggest(what, OF_AGENTS)}")
+    if what not in OF_AGENTS and difflib.get_close_matches(what, OF_AGENTS, n=1):
+        fail(f"unknown metric {show_value(value)}{suggest(what, OF_AGENTS)}")
     return value
 
 
@@ -246,20 +241,7 @@ def _metrics(value: object) -> tuple[str, ...]:
         if metric in before:
             fail(f"names {metric!r} twice")
         before.add(metric)
-        if metric in OF_TRAINING and len(listed) > 1:
-            fail(f"{metric} is of the training split and stands alone; leave the others out")
     return listed
 
 
-def _bounds(value: object) -> FrozenMap[float]:
-    """Read numbers by metric; a number alone is that of the only metric, under an empty name."""
-    bounds: Mapping[Any, Any] = value if isinstance(value, Mapping) else {"": value}
-    for metric, bound in bounds.items():
-        if isinstance(bound, bool) or not isinstance(bound, int | float):
-            path = (str(metric),) if isinstance(value, Mapping) else ()
-            raise DocumentError(path, f"must be a number, or numbers by metric, not {kind_of(bound)}")
-    return FrozenMap({str(metric): float(bound) for metric, bound in bounds.items()})
-
-
 Metrics = Annotated[tuple[str, ...], PlainValidator(_metrics)]
-Bounds = Annotated[Mapping[str, float], PlainValidator(_bounds)]

@@ -8,13 +8,13 @@ pretty names beside the tags (which TensorBoard's fast loader drops), and always
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
 import struct
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -42,16 +42,16 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.text.summary_v2 import text_pb  # type: ignore[import-untyped]
 from tensorboard.util import tensor_util  # type: ignore[import-untyped]
 
-from antiphon.files import cut, open_binary, sync_file, sync_folder, writing
-from antiphon.telemetry.channels.tags import GRAPH, PARTS, SESSION, TIMELINE
+from antiphon.files import fitting, open_binary, sync_file, sync_folder, writing
+from antiphon.telemetry.channels.tags import GRAPH, PARTS, TIMELINE
 
-__all__ = ["masked_checksum"]
+__all__ = ["EarlierEvents", "masked_checksum", "read_events"]
+
+_log = logging.getLogger(__name__)
 
 _HEAD = struct.Struct("<QI")
 _TAIL = struct.Struct("<I")
 """Before a record its length and the checksum of that; after it, its own."""
-_TIME = b"\x09"
-"""Before the time in an event, of eight bytes; the first thing in it."""
 _SHORT = 1024
 """Bytes below which a loop over them is faster than arrays."""
 _ONES = 0xFFFFFFFF
@@ -96,7 +96,12 @@ def _by(power: int) -> Words:
 
 
 _FILE_NAME = re.compile(r"events\.out\.tfevents\.(\d+)\.")
-_SUFFIX = ".antiphon"
+SUFFIX = ".antiphon"
+"""Of the event files of a run's sessions, which a run that goes on from a checkpoint cuts off there."""
+BESIDE = ".measured"
+"""Of event files with what was measured afterwards."""
+_LATEST = 10**10 - 1
+"""Seconds since 1970 that a name can be of and another can follow: it has ten digits."""
 _LARGEST = float(np.finfo(np.float32).max)
 _BUCKETS = 30
 
@@ -111,10 +116,7 @@ RESULT = "result/"
 """Beginning of the tags of a run's result."""
 HPARAMS = frozenset((hparams_metadata.EXPERIMENT_TAG, hparams_metadata.SESSION_START_INFO_TAG))
 """Tags of a run's row in the HParams tab."""
-_DESCRIPTION = ("scenario/", GRAPH, TIMELINE, PARTS)
-_ENDS = (RESULT, hparams_metadata.SESSION_END_INFO_TAG)
-_ONCE = (*_DESCRIPTION, *HPARAMS, layout_metadata.CONFIG_SUMMARY_TAG)
-_LOOKED_FOR = tuple(tag.encode() for tag in (*_ONCE, *_ENDS))
+_ONCE = ("scenario/", GRAPH, TIMELINE, PARTS, *HPARAMS, layout_metadata.CONFIG_SUMMARY_TAG)
 
 
 @dataclass
@@ -127,94 +129,63 @@ class EarlierEvents:
     """The newest text by tag."""
     charts: dict[str, list[str]] = field(default_factory=dict)
     """Titles of the newest charts by category."""
-    wall_time: float = 0.0
-    """Of the last event, in seconds since 1970."""
+
+    @classmethod
+    def read(cls, folder: Path) -> EarlierEvents:
+        """Read the event files that runs of antiphon have written in a folder; RunError where one cannot be read."""
+        found = cls()
+        for path in sorted(event_files(folder)):
+            with fitting(path):
+                for event in read_events(path) if path.suffix == SUFFIX else ():
+                    for value in event.summary.value:
+                        found.add(event.step, value)
+        return found
 
     def add(self, step: int, value: Any) -> None:
-        """Add a value of one event; what is not as this module writes it is left out."""
+        """Add a value of one event."""
         tag, tensor = value.tag, value.tensor
         if not tag.startswith(_ONCE):
             return
-        with suppress(ValueError, DecodeError):
-            if tag == layout_metadata.CONFIG_SUMMARY_TAG:
-                layout = layout_pb2.Layout.FromString(b"".join(tensor.string_val))
-                self.charts = {found.title: [one.title for one in found.chart] for found in layout.category}
-            elif len(tensor.string_val) == 1:
-                self.documents[tag] = tensor.string_val[0].decode()
-            self.tags.add(tag)
+        if tag == layout_metadata.CONFIG_SUMMARY_TAG:
+            layout = layout_pb2.Layout.FromString(b"".join(tensor.string_val))
+            self.charts = {found.title: [one.title for one in found.chart] for found in layout.category}
+        elif len(tensor.string_val) == 1:
+            self.documents[tag] = tensor.string_val[0].decode()
+        self.tags.add(tag)
 
 
-def drop_after(folder: Path, step: int) -> EarlierEvents:
-    """Cut the event files of a folder off after a step, at which a run goes on, and return what they keep.
+def read_events(path: Path, wanted: Callable[[bytes], bool] | None = None) -> Iterator[Any]:
+    """Yield the events of a file, up to one that is torn or damaged, which is logged.
 
-    Also cut off are a result, which the run has anew at its end, and a last record that a crash tore. A damaged file, which
-    no reader can follow beyond the damage, stays as it is, and so do those of other writers.
+    Args:
+        path: The file.
+        wanted: Tells the records that are parsed, and their checksums verified; None: all.
 
     Raises:
-        RunError: A file cannot be read or cut.
+        RunError: It cannot be read.
     """
-    kept = EarlierEvents()
-    for path in sorted(event_files(folder)):
-        if path.suffix != _SUFFIX:
-            continue
-        with writing(path):
-            with open_binary(path) as file:
-                end = _kept_bytes(file, step, kept)
-            if end is not None:
-                cut(path, end)
-    return kept
-
-
-def _kept_bytes(file: Any, step: int, kept: EarlierEvents) -> int | None:
-    """Return after how many bytes a file is cut off, and gather what is before; None: it stays as it is."""
-    size = os.fstat(file.fileno()).st_size
-    result: int | None = None
-    """Where the result begins, as long as nothing follows it."""
-    while head := file.read(_HEAD.size):
-        begin: int = file.tell() - len(head)
-        if len(head) < _HEAD.size:
-            return begin if result is None else result
-        length, checksum = _HEAD.unpack(head)
-        if masked_checksum(head[:8]) != checksum:
-            return None
-        if begin + _HEAD.size + length + _TAIL.size > size:
-            return begin if result is None else result
-        record = file.read(length)
-        (checksum,) = _TAIL.unpack(file.read(_TAIL.size))
-        if record[:1] == _TIME and length > 8:
-            kept.wall_time = max(kept.wall_time, _plausible(*struct.unpack_from("<d", record, 1)))
-        late = _step_of(record) > step
-        if not late and not any(tag in record for tag in _LOOKED_FOR):
-            result = None
-            continue
-        if masked_checksum(record) != checksum:
-            return None
-        try:
-            event = Event.FromString(record)
-        except DecodeError:
-            return None
-        if late and any(value.tag != SESSION for value in event.summary.value):
-            return begin if result is None else result
-        result = (begin if result is None else result) if _is_end(event) else None
-        for value in event.summary.value:
-            kept.add(event.step, value)
-    return result
-
-
-def _is_end(event: Any) -> bool:
-    return any(value.tag.startswith(_ENDS) for value in event.summary.value)
-
-
-def _step_of(record: bytes) -> int:
-    """Return the step of an event: the number after its wall time, in seven bits a byte; 0 is left out."""
-    if record[:1] != _TIME or record[9:10] != b"\x10":
-        return 0
-    step = 0
-    for place, byte in enumerate(record[10:20]):
-        step |= (byte & 127) << 7 * place
-        if byte < 128:
-            break
-    return step
+    with open_binary(path) as file, fitting(path):
+        size = os.fstat(file.fileno()).st_size
+        while head := file.read(_HEAD.size):
+            length, checksum = _HEAD.unpack(head.ljust(_HEAD.size, b"\0"))
+            if file.tell() + length + _TAIL.size > size or masked_checksum(head[:8]) != checksum:
+                break
+            record = file.read(length)
+            (checksum,) = _TAIL.unpack(file.read(_TAIL.size))
+            if wanted is not None and not wanted(record):
+                continue
+            try:
+                event = Event.FromString(record) if masked_checksum(record) == checksum else None
+            except DecodeError:
+                event = None
+            if event is None:
+                break
+            yield event
+        else:
+            return
+        _log.warning(
+            "%s: is torn or damaged near byte %d of %d; the rest is left out", path, file.tell(), size
+        )
 
 
 class Chart(NamedTuple):
@@ -231,53 +202,26 @@ class Chart(NamedTuple):
     band: tuple[str, str] | None = None
 
 
-def _plausible(seconds: float) -> float:
-    """Return a time read from a file, or 0 where it can be none: names of files have ten digits."""
-    return seconds if 0 < seconds < 10**10 else 0
-
-
-class WallClock:
-    """The time of events in seconds since 1970, which never goes back: a clock that is set back goes on from where it was.
-
-    Args:
-        after: The earliest time that it returns.
-    """
-
-    def __init__(self, after: float = 0.0) -> None:
-        self._last, self._at, self._ahead = after, time.monotonic(), 0.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        now, at = time.time() + self._ahead, time.monotonic()
-        if now < self._last:
-            expected = self._last + at - self._at
-            self._ahead += expected - now
-            now = expected
-        self._last, self._at = now, at
-        return now
-
-
 class EventFile:
     """A new event file in a run's folder, named to be read after the files that are there.
 
     Args:
         folder: The run's.
-        after: The time of the last event there, in seconds since 1970; no event is earlier.
+        suffix: Of its name.
 
     Raises:
         RunError: The file cannot be written, here or later.
     """
 
-    def __init__(self, folder: Path, after: float = 0.0) -> None:
+    def __init__(self, folder: Path, suffix: str = SUFFIX) -> None:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            newest = max(event_files(folder).values(), default=0)
-            self._clock = WallClock(max(after, _plausible(newest)))
-            stamp = max(int(self._clock()), newest + 1)
-            self._path = folder / f"events.out.tfevents.{stamp:010d}{_SUFFIX}"
+            newest = max((stamp for stamp in event_files(folder).values() if stamp < _LATEST), default=0)
+            stamp = max(int(time.time()), newest + 1)
+            self._path = folder / f"events.out.tfevents.{stamp:010d}{suffix}"
             self._file = self._path.open("xb")
         self._known: set[str] = set()
-        self._write(Event(wall_time=self._clock(), file_version="brain.Event:2"))
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def forget_after(self, step: int) -> None:
         """Mark a session start: readers drop values after `step` in earlier files of the folder.
@@ -285,7 +229,7 @@ class EventFile:
         Every session writes it, the first one too: some readers ignore the first mark.
         """
         start = SessionLog(status=SessionLog.START)
-        self._write(Event(wall_time=self._clock(), step=step + 1, session_log=start))
+        self._write(Event(wall_time=time.time(), step=step + 1, session_log=start))
 
     def scalars(self, step: int, values: Iterable[tuple[str, str, float]]) -> None:
         """Write numbers as (tag, pretty name, value); those that are not finite in float32 are skipped."""
@@ -379,7 +323,7 @@ class EventFile:
             for tag, display_name in results
         ]
         infos = [api_pb2.HParamInfo(name=name, type=_hparam_type(value)) for name, value in values.items()]
-        start = plugin_data_pb2.SessionStartInfo(start_time_secs=self._clock())
+        start = plugin_data_pb2.SessionStartInfo(start_time_secs=time.time())
         for name, value in values.items():
             if isinstance(value, bool):
                 start.hparams[name].bool_value = value
@@ -398,7 +342,7 @@ class EventFile:
 
     def hparams_done(self, step: int) -> None:
         """Mark the run as successful in the HParams tab."""
-        done = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=self._clock())
+        done = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time())
         self._summarise(step, [_of_hparams(hparams_metadata.SESSION_END_INFO_TAG, session_end_info=done)])
 
     def flush(self) -> None:
@@ -419,7 +363,7 @@ class EventFile:
 
     def _summarise(self, step: int, values: Sequence[Any]) -> None:
         if values:
-            self._write(Event(wall_time=self._clock(), step=step, summary=Summary(value=values)))
+            self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
 
     def _write(self, event: Any) -> None:
         data = event.SerializeToString()

@@ -10,6 +10,7 @@ from typing import NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.files import fitting
 from antiphon.telemetry.csv_files import read_figures
 from antiphon.telemetry.figures import Figure, Kind, Recorder, SampleRow
 from antiphon.telemetry.parts.part_figures import PartFigures
@@ -52,8 +53,9 @@ class History(Recorder, Sequence[HistoryRow]):
             RunError: The file cannot be read.
         """
         history = cls()
-        for step, figure in read_figures(table):
-            history._add(step, figure)
+        with fitting(table):
+            for step, figure in read_figures(table):
+                history._add(step, figure)
         return history
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:

@@ -13,11 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from antiphon.files import check_regular
 from antiphon.telemetry.channels.documents import edges_by_name
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.channels.tags import Family
-from antiphon.telemetry.event_file import HPARAMS, RESULT, Chart, EventFile, drop_after, event_files
+from antiphon.telemetry.event_file import HPARAMS, RESULT, Chart, EarlierEvents, EventFile
 from antiphon.telemetry.figures import (
     MEASURED,
     Figure,
@@ -29,8 +28,6 @@ from antiphon.telemetry.figures import (
 )
 from antiphon.telemetry.names import tag_part
 from antiphon.telemetry.parts.part_figures import PartFigures
-
-__all__ = ["check_files"]
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +53,7 @@ class TensorBoardRecorder(Recorder):
     Of a long run only some rows are written (`in_events`).
 
     The description (text, hyperparameters, graph, timeline) is written once per folder. A resumed run adds a
-    file; what earlier ones hold after `start_step` is cut off, so that they have every tag once per step.
+    file; what earlier ones hold after `start_step` has been cut off.
 
     Args:
         logdir: The run's folder.
@@ -77,10 +74,10 @@ class TensorBoardRecorder(Recorder):
         """Open an event file and describe the run."""
         self._curves = Curves(description)
         self._every, self._until = description.every, description.until
-        earlier = drop_after(self._logdir, self._start_step)
+        earlier = EarlierEvents.read(self._logdir)
         self._curves.restore(earlier.charts)
         self._charted = self._curves.metric_count
-        self._events = events = EventFile(self._logdir, earlier.wall_time)
+        self._events = events = EventFile(self._logdir)
         events.forget_after(self._start_step)
         _describe(events, description, earlier.tags)
         self._channels = ChannelsWriter(events, description, earlier.documents)
@@ -189,16 +186,6 @@ def _describe(events: EventFile, description: RunDescription, written: set[str])
         events.text(step, _TEXT, text)
     if not written >= HPARAMS:
         events.hparams(step, description.hparams, [(f"{RESULT}{key}", key) for key in _RESULTS])
-
-
-def check_files(folder: Path) -> None:
-    """Refuse what is no file where events are.
-
-    Raises:
-        RunError: A link, FIFO, device or socket is there.
-    """
-    for path in event_files(folder):
-        check_regular(path)
 
 
 _NO_CURVE = ("seconds", "waiting_for", "blocked_on")

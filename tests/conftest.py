@@ -10,10 +10,7 @@ import hypothesis
 import pytest
 import torch
 
-from antiphon.nets.native import library
 from tests.commands import Commands
-
-NO_KERNEL = "the kernel cannot be compiled: no"
 
 torch.set_num_threads(1)
 
@@ -51,16 +48,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def cli(capsys: pytest.CaptureFixture[str]) -> Commands:
     """The command line, in this process."""
     return Commands(capsys)
-
-
-@pytest.fixture(params=["kernel", "written out"])
-def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What computes the operators of `nets/native`: the kernel, or torch as where there is no kernel."""
-    if request.param == "written out":
-        monkeypatch.setattr(library, "_loaded", lambda: (None, NO_KERNEL))
-    elif library.why_absent() is not None:
-        pytest.skip("there is no C++ compiler")
-    return str(request.param)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -21,7 +21,6 @@ from tests.commands import Commands
 VERBS = [
     "run",
     "resume",
-    "graft",
     "evaluate",
     "export",
     "show",

@@ -37,12 +37,11 @@ def test_the_library_in_two_parts(name: str) -> None:
     values: dict[str, Any] = {"agents": 24} if name == "big-corporation" else {}
     found = check_scenario(template_named(name), None, values, parts=2)
     assert found.checked == ["default"]
-    assert found.parts is not None
     if name in CUT:
         assert not found.problems
-        assert found.parts.division is not None
-        assert len(found.parts.division.parts) == 2
-        assert found.parts.division.lookahead == CUT[name]
+        assert found.division is not None
+        assert len(found.division.parts) == 2
+        assert found.division.lookahead == CUT[name]
         return
     (line,) = found.problems
     assert REFUSED.get(name, UNDELAYED) in line
@@ -59,9 +58,8 @@ def test_the_library_in_two_parts(name: str) -> None:
 )
 def test_with_a_delay_more_of_them_are_cut(name: str, values: dict[str, Any], lookahead: int) -> None:
     found = check_scenario(template_named(name), None, values, parts=2)
-    assert found.parts is not None
-    assert found.parts.division is not None
-    assert found.parts.division.lookahead == lookahead
+    assert found.division is not None
+    assert found.division.lookahead == lookahead
 
 
 def test_the_table(cli: Commands) -> None:
@@ -123,7 +121,7 @@ def test_a_placement(here: Path, cli: Commands) -> None:
         ),
         (
             ["check", "lossy", "--place", "*=0", "--parts", "2"],
-            "place: the number of parts is 1, not 2; leave one of the two out",
+            "parts: 2, and the placement has 1; leave one of them out",
         ),
         (
             ["check", "lossy", *["--place=n*=0"] * 257],

@@ -14,6 +14,7 @@ from antiphon import Simulation
 from antiphon.cli import main
 from antiphon.engine.runs.compare_runs import _equal
 from tests.commands import Commands
+from tests.resigned import resign
 
 DOCUMENT = """
 scenario: trio
@@ -164,6 +165,7 @@ def test_runs_without_a_common_step(cli: Commands) -> None:
     shutil.copytree("a", "b")
     table = Path("b/metrics.csv")
     table.write_text(table.read_text().splitlines()[0] + "\n")
+    resign(Path("b"))
     shutil.rmtree("b/checkpoints")
     code, lines = diff(cli, "a b")
     assert code == 1
@@ -180,6 +182,7 @@ def test_python_objects_are_compared_by_digest_and_named_since_their_code_is_not
     shutil.copytree("a", "b")
     for name, digest in (("a", "00"), ("b", "11")):
         (Path(name) / "scenario.yaml").write_text(record.replace("00", digest))
+        resign(Path(name))
     diff(cli, "a b")
     assert "not compared: the code of Python objects, which runs do not record: env" in cli.out
     assert as_json(cli, "a b")["settings"] == [{"path": ["env", "digest"], "values": {"a": "00", "b": "11"}}]
@@ -203,11 +206,15 @@ def test_names_of_folders_are_only_text(cli: Commands) -> None:
     ("file", "content", "line"),
     [
         ("run.json", None, "b: no run there (a run directory holds run.json)"),
-        ("run.json", "{", "b/run.json: is damaged"),
-        ("scenario.yaml", "a: [", "b/scenario.yaml:1: broken YAML"),
+        ("run.json", "{", "b/run.json: is not what was written"),
+        ("scenario.yaml", "a: [", "b/scenario.yaml: is not what was written"),
         ("scenario.yaml", None, "b/scenario.yaml: is not there"),
-        ("metrics.csv", "rubbish\n", "b/metrics.csv:1: no table of"),
-        ("checkpoints/step-000000012/state.safetensors", "rubbish", "b/checkpoints/step-000000012: "),
+        ("metrics.csv", "rubbish\n", "b/metrics.csv: is not what was written"),
+        (
+            "checkpoints/step-000000012/state.safetensors",
+            "rubbish",
+            "b/checkpoints/step-000000012/state.safetensors: ",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_one_line(cli: Commands, file: str, content: str | None, line: str) -> None:

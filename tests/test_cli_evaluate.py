@@ -1,4 +1,4 @@
-"""`antiphon evaluate` in this process: links, ablation, value, representations, and its one-line refusals."""
+"""`antiphon evaluate` in this process: links, ablation, value, and its one-line refusals."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from antiphon.cli import main
@@ -108,29 +107,6 @@ def test_value_stands_beside_alignment(run: Path, cli: Commands) -> None:
     assert any(b"channel/parameter_cosine" in path.read_bytes() for path in run.glob("events.*"))
 
 
-def test_representations_are_written_and_shown(run: Path, tmp_path: Path, cli: Commands) -> None:
-    folder = tmp_path / "deep" / "seen"
-    found = cli.json("evaluate", run, "--represent", folder, "--examples 60")["representations"]
-    assert found["sorted_by"] == "label"
-    assert {Path(path).name for path in found["files"]} == {path.name for path in folder.iterdir()}
-    assert {"rdm.png", "similarity.png", "implied.png"} <= {path.name for path in folder.iterdir()}
-    arrays = np.load(folder / "representations.npz")
-    assert arrays["rdm"].shape == (3, 60, 60)
-    assert arrays["implied n0->n1"].shape == (2, 60, 9)
-    assert 0 <= found["agents"]["n0"]["probe_test"] <= 1
-    text = cli("evaluate", run, "--represent", folder)
-    assert "Representations of 360 examples of the test split" in text
-
-
-def test_without_matplotlib_the_numbers_are_there_all_the_same(
-    run: Path, tmp_path: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    cli("evaluate", run, "--represent", tmp_path / "r", "--examples 20")
-    assert "pip install 'antiphon[plots]'" in cli.err
-    assert [path.name for path in (tmp_path / "r").iterdir()] == ["representations.npz"]
-
-
 def test_a_channel_without_which_all_lose_less_is_needed_by_none(
     run: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,10 +136,9 @@ def test_a_channel_without_which_all_lose_less_is_needed_by_none(
         ("--ablate zreo", "ablate: no kind 'zreo'; did you mean 'zero'?"),
         ("--ablate zero --channels n0->n2", "no channel 'n0->n2'"),
         ("--value --channels n0->n9", "n0->n9"),
-        ("--examples 5", "--examples: has no effect here; it goes with --ablate, --language or --represent"),
+        ("--examples 5", "--examples: has no effect here; it goes with --ablate or --language"),
         ("--channels n0->n1", "--channels: has no effect here"),
         ("--horizon 5", "--horizon: has no effect here; it goes with --value"),
-        ("--represent /dev/null/x", "cannot be written"),
     ],
 )
 def test_bad_input_is_one_line(run: Path, words: str, problem: str, cli: Commands) -> None:

@@ -28,7 +28,7 @@ def test_a_run_is_resumed_evaluated_reported_and_shown_by_its_directory_alone(
 
 def test_variants_are_a_study(here: Path, cli: Commands) -> None:
     (here / "two.yaml").write_text(
-        "study: two\nrows: [{scenario: resnet, set: {channels: 2, stages: [1, 1], batch: 4}}]\n"
+        "study: two\nscenario: resnet\nset: {channels: 2, stages: [1, 1], batch: 4}\n"
         "variants: [locked, local]\nbudgets: {tiny: {steps: 2, seeds: 1}}\n"
     )
     found = cli.json("study two.yaml --jobs 1 --logdir s")

@@ -57,7 +57,8 @@ def test_diff_finds_nothing_between_one_part_and_several(parts: int, cli: Comman
         assert one == several
     assert "parts" not in facts("runs/one")
     division = facts("runs/several")["parts"]
-    assert (division["count"], division["transport"], division["mode"]) == (parts, "local", "lockstep")
+    assert (division["count"], division["mode"]) == (parts, "lockstep")
+    assert "ray" not in division
     assert facts("runs/several")["backend"] == "cohort"
 
 
@@ -85,13 +86,13 @@ def test_agents_are_placed_by_name_pattern_or_file(cli: Commands) -> None:
         ("--parts 9", "parts: 9; the number of agents is 4; use at most 4"),
         ("--parts 2 --every 3", "parts: every is 3, and parts of this placement may be 2 steps apart"),
         ("--parts 2 --mode slow", "parts: there is no mode 'slow'"),
-        ("--parts 2 --address here:1", "parts: address 'here:1' is of a Ray cluster; add the transport ray"),
+        ("--parts 2 --ray=here", "--ray: 'here' is not HOST:PORT; `ray start --head` prints it"),
         ("--parts 2 --backend reference", "parts: the reference backend computes one agent at a time"),
         ("--parts 2 --seeds 3", "--seeds: several seeds are not divided into parts; run each with --seed S"),
         ("--parts 0", "--parts: must be at least 1, not 0"),
-        ("--mode free", "--mode: has no effect without parts; add --parts N"),
-        ("--every 2", "--every: has no effect without parts; add --parts N"),
-        ("--backend ray", "--backend ray: into how many parts? add --parts N, or --place AGENT=PART"),
+        ("--mode free", "--mode: into how many parts? add --parts N, or --place AGENT=PART"),
+        ("--every 2 --ray", "--ray: into how many parts? add --parts N, or --place AGENT=PART"),
+        ("--ray 10.0.0.1:6379", "--ray: into how many parts? add --parts N, or --place AGENT=PART"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_leaves_no_directory(
@@ -99,6 +100,10 @@ def test_what_cannot_be_is_one_line_and_leaves_no_directory(
 ) -> None:
     assert cli.refused("run ring.yaml --name a", options).startswith(message)
     assert not Path("runs").exists()
+
+
+def test_a_scenario_after_ray_is_no_address(cli: Commands) -> None:
+    assert cli.refused("run --ray ring.yaml --name a").startswith("--ray: into how many parts?")
 
 
 def test_a_channel_that_cannot_be_cut_is_named_with_the_fix(cli: Commands) -> None:
@@ -141,14 +146,14 @@ def test_check_takes_the_placement_of_a_run(cli: Commands) -> None:
     assert "no agent is in part 1" in cli.out + cli.err
 
 
-@pytest.mark.parametrize("parts", ["", "--parts 3", "--backend cohort --parts 1", "--place *=1 --place c=0"])
+@pytest.mark.parametrize("parts", ["", "--parts 3", "--parts 1", "--place *=1 --place c=0"])
 def test_resume_goes_on_in_any_parts(parts: str, cli: Commands) -> None:
     for run, first, then in (("one", "", ""), ("two", "--parts 2", parts)):
         cli(f"run ring.yaml --name {run} --steps 13 {first}")
         cli(f"resume runs/{run} --steps 24 {then}")
     assert cli.json("diff runs/one runs/two")["same"] is True
     assert metrics("runs/one") == metrics("runs/two")
-    counts = {"": 2, "--parts 3": 3, "--backend cohort --parts 1": None, "--place *=1 --place c=0": 2}
+    counts = {"": 2, "--parts 3": 3, "--parts 1": None, "--place *=1 --place c=0": 2}
     division = facts("runs/two")["parts"]
     assert (division and division["count"]) == counts[parts]
 
@@ -160,7 +165,6 @@ def test_a_run_that_was_whole_is_resumed_in_parts_and_the_other_way_round(cli: C
     cli("resume runs/b --steps 24 --parts 1")
     a, b = (Path(f"runs/{run}/checkpoints/step-000000024/state.safetensors").read_bytes() for run in "ab")
     assert a == b
-    assert cli.refused("resume runs/b --steps 30 --backend reference").startswith("--backend: 'reference'")
 
 
 def test_resume_if_exists_does_not_count_parts_as_another_run(cli: Commands) -> None:

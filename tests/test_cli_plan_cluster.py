@@ -9,73 +9,73 @@ import pytest
 from antiphon.commands.cluster.plan import in_time
 from tests.commands import Commands
 
-TINY = "plan digits-mlp --set depth=2 --set width=16 --set batch=16 --seeds 1 --steps 60 --target 20"
+TINY = "plan digits-mlp --set depth=2 --set width=16 --set batch=16"
+FAR = f"{TINY} --seeds 1 --steps 60 --target 20 --cluster datacentre-100"
 
 
-def test_plan_prints_a_table_and_one_sentence(here: Path, cli: Commands) -> None:
-    text = cli(TINY, "--cluster datacentre-100")
-    assert "digits-mlp on datacentre-100: accuracy 20 % on the test split, 1 seed" in text
-    for name in (
-        "one machine",
-        "locked",
-        "1F1B pipeline",
-        "data parallel",
-        "async pipeline",
-        "delayed",
-        "local",
-    ):
-        assert f"\n{name} " in text
-    assert "steps measured, step formula" in text
-    assert "\nhere                     n0 on worker-0; n1 on worker-1" in text
-    assert "\nbest for data parallel   a copy on each of worker-0, worker-1" in text
-    assert text.rstrip().splitlines()[-1].startswith("On datacentre-100 decoupling ")
-    assert "training: locked" in cli.err
+def test_without_a_cluster_it_prints_what_show_prints_of_cost_and_memory(here: Path, cli: Commands) -> None:
+    words = "digits-mlp --variant locked --set width=16"
+    plan, shown = cli("plan", words), cli("show", words)
+    assert "memory    " in plan
+    assert "a step in products of matrices" in plan
+    assert shown.endswith(plan)
+    assert cli.json("plan", words) == cli.json("show", words)["plan"]
     assert list(here.iterdir()) == []
 
 
-def test_plan_reads_a_profile_of_the_users_own(here: Path, cli: Commands) -> None:
+def test_on_a_cluster_it_prints_variants_and_formulas(here: Path, cli: Commands) -> None:
+    text = cli(FAR)
+    assert "digits-mlp on datacentre-100: accuracy 20 % on the test split, 1 seed" in text
+    rows = [line.partition("  ")[0] for line in text.splitlines()]
+    variants, formulas = ["locked", "decoupled", "local", "detached"], ["one machine", "data parallel"]
+    assert [row for row in rows if row in (*variants, *formulas)] == [*variants, *formulas]
+    assert "1.04 ms a step" in text
+    assert list(here.iterdir()) == []
+
+
+def test_json_has_every_seed_and_a_profile_may_be_the_users_own(here: Path, cli: Commands) -> None:
     document = "cluster: mine\nmachines: {m: {count: 2}}\ncompute: {step: 1}\n"
     (here / "mine.yaml").write_text(f"{document}links: [{{between: [m, m], latency: 2}}]\n")
-    found = cli.json(TINY, "--cluster mine.yaml")
-    rows = {row["rival"]: row for row in found["rivals"]}
-    assert rows["locked"]["step_seconds"] == {"value": pytest.approx(2 + 4), "source": "formula"}
-    assert rows["locked"]["steps"]["source"] == "measured"
+    found = cli.json(TINY, "--cluster mine.yaml --target 20 --seeds 2")
+    assert (found["cluster"], found["seeds"]) == ("mine", 2)
+    rows = {row["name"]: row for row in found["variants"]}
+    assert [run["reached"] for run in rows["decoupled"]["runs"]] == [True, True]
+    assert rows["decoupled"]["machines"] == 2
     (here / "mine.yaml").write_text(document)
     assert "none between m and m; add {between: [m, m], latency: SECONDS}" in cli.refused(
         TINY, "--cluster mine.yaml"
     )
 
 
-def test_agents_are_placed_as_told(here: Path, cli: Commands) -> None:
-    words = "plan digits-mlp --set depth=3 --set width=8 --set batch=8 --seeds 1 --steps 2"
-    found = cli.json(words, "--cluster datacentre-100 --place n0=1 --place n1=0 --place n2=0")
-    assert found["placement"] == {"n0": 1, "n1": 0, "n2": 0}
-    assert found["machines"] == ["worker-0", "worker-1"]
-    refused = cli.refused(words, "--cluster two-cores --place *=0")
-    assert "two machines at least" in refused
-    assert "place: has 2 parts, not 3" in cli.refused(
-        words, "--cluster node-8-gpu --place *=0 --place n0=1 --parts 3"
-    )
+def test_a_long_plan_shows_its_progress_and_ends_at_its_budget(
+    monkeypatch: pytest.MonkeyPatch, cli: Commands
+) -> None:
+    """`plan corporation --cluster two-cores` once trained for minutes without a word on how long it would."""
+    monkeypatch.setattr("antiphon.commands.cluster.plan._LINE_SECONDS", 0)
+    small = "--set data=digits --set agents=6 --set readouts=2 --set batch=8"
+    text = cli("plan corporation", small, "--cluster two-cores --budget 6 --target 99 --seeds 1")
+    assert text.count("out of time") >= 4
+    assert "s left" in cli.err
+    assert " of 9,000; at most " in cli.err
 
 
-def test_what_is_not_accepted_is_one_line(here: Path, cli: Commands) -> None:
-    assert "no profile 'datacenter'" in cli.refused(TINY, "--cluster datacenter")
-    assert "--cluster" in cli.refused(TINY)
-    assert "accuracy is in percent" in cli.refused(TINY, "--cluster two-cores --target 0.4")
-    assert "two-cores has 2 machines" in cli.refused(TINY, "--cluster two-cores --parts 3")
-    assert "--parts: must be at least 2, not 1" in cli.refused(TINY, "--cluster two-cores --parts 1")
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (f"{TINY} --cluster datacenter", "no profile 'datacenter'"),
+        (f"{TINY} --target 80", "--target: has no effect without a cluster; add --cluster PROFILE"),
+        (f"{TINY} --cluster two-cores --target 0.4", "accuracy is in percent"),
+        ("plan cartpole-team --cluster two-cores --target 9", "agents.motor.acts"),
+        ("plan", "plan: give a scenario's name"),
+    ],
+)
+def test_what_is_not_accepted_is_one_line(words: str, line: str, cli: Commands) -> None:
+    assert line in cli.refused(words)
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [
-        (None, "–"),
-        (0.0, "0 us"),
-        (4.3678, "4.37 s"),
-        (0.0121, "12.1 ms"),
-        (90.0, "1.5 min"),
-        (3.6e5, "4.17 d"),
-    ],
+    [(0.0, "0 us"), (4.3678, "4.37 s"), (0.0121, "12.1 ms"), (90.0, "1.5 min"), (3.6e5, "4.17 d")],
 )
-def test_times_have_three_digits(seconds: float | None, text: str) -> None:
+def test_times_have_three_digits(seconds: float, text: str) -> None:
     assert in_time(seconds) == text

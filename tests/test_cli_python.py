@@ -11,6 +11,7 @@ import pytest
 
 from antiphon import Simulation
 from antiphon.engine.runs.python_template import load_python
+from antiphon.manifests import read_cache
 from tests.commands import Commands
 
 MODULE = """
@@ -74,7 +75,7 @@ def test_a_python_scenario_is_run_resumed_and_evaluated(here: Path, cli: Command
     assert found["steps"] == 14
     assert list(found["ablation"]["channels"]) == ["a->b"]
     assert found["value"]
-    assert json.loads((here / "a/measured.json").read_text()).keys() == {"ablation", "value"}
+    assert read_cache(here / "a/measured.json").keys() == {"ablation", "value"}
 
 
 def test_a_run_from_python_is_evaluated_and_gone_on_with(here: Path, cli: Commands) -> None:
@@ -182,6 +183,6 @@ def test_a_document_cannot_name_python(here: Path, cli: Commands) -> None:
         "scenario: bad\nenv: {python: own}\nagents: {a: {network: {python: build}}}\n"
     )
     assert cli.refused("run bad.yaml").startswith("bad.yaml:2: env")
-    (here / "study.yaml").write_text("study: s\nrows: [own:build]\nbudgets: {default: {steps: 2}}\n")
+    (here / "study.yaml").write_text("study: s\nscenario: own:build\nbudgets: {default: {steps: 2}}\n")
     assert "own:build" in cli.refused("study study.yaml")
     assert "own" not in sys.modules

@@ -81,11 +81,11 @@ def test_what_seeds_say_together_leads_to_their_runs(
     together = tmp_path / "runs" / "x-seeds"
     together.mkdir()
     (together / "seeds.json").write_text(
-        json.dumps({"format": 1, "seeds": [{"run_dir": "elsewhere/one"}, {"run_dir": "gone"}]})
+        json.dumps({"seeds": [{"run_dir": "elsewhere/one"}, {"run_dir": "gone"}]})
     )
     assert '"run":"one"' in reported(cli, output, together)
-    (together / "seeds.json").write_text('{"format": 1, "seeds": [3]}')
-    assert "seeds.json: is damaged" in cli.refused("report", together, "-o", output)
+    (together / "seeds.json").write_text('{"seeds": [3]}')
+    assert "seeds.json: does not fit" in cli.refused("report", together, "-o", output)
 
 
 def test_what_is_no_run_is_refused(run: Path, tmp_path: Path, output: Path, cli: Commands) -> None:
@@ -93,7 +93,7 @@ def test_what_is_no_run_is_refused(run: Path, tmp_path: Path, output: Path, cli:
     assert "nowhere: no run there" in cli.refused("report", tmp_path / "nowhere")
     assert "nor in its folders" in cli.refused("report", run, tmp_path / "empty", "-o", output)
     (run / "run.json").write_text("{")
-    assert "run.json: is damaged" in cli.refused("report", run, "-o", output)
+    assert "run.json: is not what was written" in cli.refused("report", run, "-o", output)
     assert not (output).exists()
 
 
@@ -152,7 +152,8 @@ def test_a_run_without_our_data_and_with_damaged_files_has_a_report_that_says_so
     text = Elements(reported(cli, output, run)).text
     for part in (
         "no event file there",
-        "result.json: is damaged",
+        "result.json: is not what was written (checksum)",
+        "metrics.csv: is not what was written (checksum)",
     ):
         assert part in text
         assert part in cli.err

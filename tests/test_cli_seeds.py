@@ -43,7 +43,7 @@ def test_seeds_are_told_one_by_one_and_together(here: Path, cli: Commands) -> No
 
 def test_the_object_of_json(here: Path, cli: Commands) -> None:
     found = cli.json(TINY, "--seeds 5 --name exp --logdir mine")
-    assert list(found) == ["format", "seeds", "summary", "apart"]
+    assert list(found) == ["seeds", "summary", "apart"]
     assert found["apart"] is None
     assert [one["seed"] for one in found["seeds"]] == [0, 1, 2, 3, 4]
     for one in found["seeds"]:

@@ -1,4 +1,4 @@
-"""The command line of runs in virtual time: `run --backend virtual --cluster`, `resume`, and what is refused."""
+"""The command line of runs in virtual time: `run --cluster`, `resume`, and what is refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ compute: {step: 1, spread: 0.2, stragglers: {share: 0.1, factor: 6}}
 failures: {per_day: 1000, outage: 7, checkpoint: 5}
 links: [{between: [m, m], latency: 1.5, jitter: 0.3, loss: 0.02}]
 """
-RUN = "run stages.yaml --backend virtual --cluster mine.yaml"
+RUN = "run stages.yaml --cluster mine.yaml"
 
 
 @pytest.fixture
@@ -65,7 +65,6 @@ def test_the_run_directory_says_where_it_was_and_every_command_reads_it(cli: Com
     assert found["parts"] | {"every": 1} == {
         "count": 2,
         "placement": {"s0": 0, "s1": 1, "s2": 1},
-        "transport": "virtual",
         "mode": "free",
         "every": 1,
     }
@@ -81,9 +80,7 @@ def test_the_run_directory_says_where_it_was_and_every_command_reads_it(cli: Com
 
 
 def test_a_shipped_profile_is_found_by_its_name(cli: Commands) -> None:
-    found = cli.json(
-        "run digits-mlp --set delay=1 --steps 12 --backend virtual --cluster datacentre-100 --name d"
-    )
+    found = cli.json("run digits-mlp --set delay=1 --steps 12 --cluster datacentre-100 --name d")
     assert found["steps"] == 12
     assert facts("runs/d")["parts"]["count"] == 4
 
@@ -91,16 +88,15 @@ def test_a_shipped_profile_is_found_by_its_name(cli: Commands) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("run stages.yaml --backend virtual", "--backend virtual: on which cluster? add --cluster PROFILE"),
-        ("run stages.yaml --cluster mine.yaml", "--cluster mine.yaml: is only described; add --backend virtual"),
+        (f"{RUN} --backend reference", "--backend reference: has no effect in virtual time; leave it out"),
         (f"{RUN} --mode free", "--mode: has no effect in virtual time; leave it out"),
         (f"{RUN} --parts 2 --place *=0", "--parts: is counted where --place is given; leave one of them out"),
         (f"{RUN} --parts 4", "parts: 4; the number of agents is 3; use at most 3"),
         (f"{RUN} --seeds 2", "--seeds: "),
-        ("run stages.yaml --backend virtual --cluster two-core", "--cluster: no profile 'two-core'; did you mean 'two-cores'?; or give a .yaml file"),
-        ("run stages.yaml --backend virtual --cluster bad.yaml", "bad.yaml:4: links: none between a and b; add {between: [a, b], latency: SECONDS}"),
-        ("run digits-mlp --backend virtual --cluster mine.yaml", "give the channel `link: {delay: 1}`"),
-        ("run cartpole-team --backend virtual --cluster mine.yaml", "acts"),
+        ("run stages.yaml --cluster two-core", "--cluster: no profile 'two-core'; did you mean 'two-cores'?; or give a .yaml file"),
+        ("run stages.yaml --cluster bad.yaml", "bad.yaml:4: links: none between a and b; add {between: [a, b], latency: SECONDS}"),
+        ("run digits-mlp --cluster mine.yaml", "give the channel `link: {delay: 1}`"),
+        ("run cartpole-team --cluster mine.yaml", "acts"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_one_line_and_leaves_nothing(words: str, line: str, cli: Commands) -> None:
@@ -113,10 +109,8 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(words: str, line: str, cl
 
 def test_another_cluster_or_other_parts_do_not_go_on_with_a_run(cli: Commands) -> None:
     cli(f"{RUN} --name one --steps 12")
-    line = cli.refused(
-        "run stages.yaml --backend virtual --cluster node-8-gpu --name one --steps 12 --resume-if-exists"
-    )
-    assert "(cluster: mine there, node-8-gpu asked)" in line
+    line = cli.refused("run stages.yaml --cluster datacentre-100 --name one --steps 12 --resume-if-exists")
+    assert "(cluster: mine there, datacentre-100 asked)" in line
     assert "(cluster: mine there, no cluster asked)" in cli.refused(
         "run stages.yaml --name one --steps 12 --resume-if-exists"
     )
@@ -125,12 +119,12 @@ def test_another_cluster_or_other_parts_do_not_go_on_with_a_run(cli: Commands) -
 
 def test_parts_that_do_not_wait_are_refused_episodes_and_warned_of_other_examples(cli: Commands) -> None:
     Path("held.yaml").write_text(stages(aligned=False, env={"hold": 5}).to_yaml(), encoding="utf-8")
-    cli("run held.yaml --backend virtual --cluster mine.yaml --name held --steps 5")
+    cli("run held.yaml --cluster mine.yaml --name held --steps 5")
     assert "agents[s1]: reads from another part, which does not wait" in cli.err
     assert len([line for line in facts("runs/held")["warnings"] if "does not wait" in line]) == 2
     episodes = stages(aligned=False, env={"hold": 5, "episode": "example"})
     Path("episodes.yaml").write_text(episodes.to_yaml(), encoding="utf-8")
-    for words in ("--parts 3 --mode free", "--backend virtual --cluster mine.yaml"):
+    for words in ("--parts 3 --mode free", "--cluster mine.yaml"):
         assert "env: its episodes end, and parts that do not wait" in cli.refused(
             f"run episodes.yaml {words}"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,140 +19,80 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "run.json"
 
 
-READERS: list[Callable[[Path], Any]] = [
+TOUCH: list[Callable[[Path], Any]] = [
     files.read_bytes,
-    files.read_text,
-    files.read_json,
-    files.read_object,
-    files.digest_of,
     files.open_binary,
     lambda path: list(files.read_rows(path)),
     lambda path: files.open_text(path, append=True),
+    lambda path: files.cut(path, 0),
+    lambda path: files.write_text(path, "new"),
+]
+KINDS: list[Callable[[Path], Any]] = [
+    lambda path: path.symlink_to("/dev/zero"),
+    lambda path: path.symlink_to(path.with_name("elsewhere")),
+    lambda path: path.symlink_to("nowhere"),
+    os.mkfifo,
+    os.mkdir,
 ]
 
 
-KINDS: list[tuple[Callable[[Path], Any], str]] = [
-    (lambda path: path.symlink_to("/dev/zero"), "a link"),
-    (lambda path: path.symlink_to(path.with_name("elsewhere")), "a link"),
-    (lambda path: path.symlink_to("nowhere"), "a link"),
-    (lambda path: path.symlink_to(path.name), "a link"),
-    (os.mkfifo, "a FIFO"),
-    (os.mkdir, "a folder"),
-]
-
-
-@pytest.mark.parametrize("read", READERS)
-@pytest.mark.parametrize(
-    ("make", "what"),
-    KINDS,
-)
-def test_what_is_no_file_of_its_own_is_refused_unopened(
-    path: Path, read: Callable[[Path], Any], make: Callable[[Path], Any], what: str
+@pytest.mark.parametrize("touch", TOUCH)
+@pytest.mark.parametrize("make", KINDS)
+def test_what_is_no_file_of_its_own_is_neither_read_nor_written_nor_waited_for(
+    path: Path, touch: Callable[[Path], Any], make: Callable[[Path], Any]
 ) -> None:
-    path.with_name("elsewhere").write_text("{}")
+    other = path.with_name("elsewhere")
+    other.write_text("{}")
     make(path)
-    with pytest.raises(
-        RunError, match=rf"run.json: is {what}, which a run directory does not hold; replace it"
-    ):
-        read(path)
-
-
-@pytest.mark.parametrize(
-    "make", [lambda path: path.symlink_to(path.parent), lambda path: path.write_text("")]
-)
-def test_a_folder_is_no_link_and_no_file(tmp_path: Path, make: Callable[[Path], Any]) -> None:
-    files.check_folder(tmp_path / "checkpoints")  # nothing is there yet
-    files.check_folder(tmp_path)
-    make(tmp_path / "checkpoints")
-    with pytest.raises(
-        RunError, match=r"checkpoints: is (a link|no folder), which a run directory does not hold"
-    ):
-        files.check_folder(tmp_path / "checkpoints")
+    before = os.lstat(path)
+    with pytest.raises((RunError, OSError)) as found, files.writing(path):
+        touch(path)
+    assert isinstance(found.value, RunError)
+    assert str(path) in str(found.value)
+    assert (os.lstat(path).st_ino, other.read_text()) == (before.st_ino, "{}")
+    assert sorted(each.name for each in path.parent.iterdir()) == ["elsewhere", "run.json"]
 
 
 def test_what_is_too_large_is_not_read(path: Path) -> None:
     path.write_bytes(b"x" * 11)
     assert files.read_bytes(path, 11) == b"x" * 11
-    with pytest.raises(
-        RunError, match=r"run.json: has 11 bytes, more than 10; restore the file from a copy$"
-    ):
+    with pytest.raises(RunError, match=r"run.json: has 11 bytes, more than 10; restore it from a copy$"):
         files.read_bytes(path, 10)
     os.truncate(path, 2**40)  # sparse
     with pytest.raises(RunError, match=r"has 1,099,511,627,776 bytes, more than"):
-        files.read_json(path)
-
-
-def test_a_byte_that_is_no_text_is_named_with_its_line(path: Path) -> None:
-    path.write_bytes(b"a\nb\xff")
-    with pytest.raises(RunError, match=r"run.json:2: is damaged \(byte 3 is not UTF-8\); restore"):
-        files.read_text(path)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "{",
-        '{"a": NaN}',
-        '{"a": -Infinity}',
-        '{"a": 1e999}',
-        '{"a": "\\ud800"}',
-        "[" * 100_000,
-        "[" * 65 + "]" * 65,
-        '{"a":' * 100 + "1" + "}" * 100,
-        "9" * 5000,
-    ],
-)
-def test_what_is_no_json_of_finite_numbers_is_one_short_line(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(RunError) as found:
-        files.read_json(path, fix="delete it")
-    line = str(found.value).removeprefix(str(path))
-    assert line.startswith(": is damaged (")
-    assert line.endswith("; delete it")
-    assert len(line) < 200
-    assert line.isprintable()
-
-
-def test_what_is_json_is_read_whatever_is_in_its_strings(path: Path) -> None:
-    content = {
-        "a": "[" * 200 + '"\\' + "{" * 200,
-        "b": [1, 2.5, None, True, "ü\ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16")],
-    }
-    path.write_text(json.dumps(content), encoding="utf-8")
-    assert files.read_json(path) == content
-    deep = "[" * files.DEPTH + "]" * files.DEPTH
-    path.write_text(deep, encoding="utf-8")
-    assert str(files.read_json(path)).replace(" ", "") == deep
-
-
-def test_json_that_would_take_too_much_memory_is_refused_before_it_is_parsed(path: Path) -> None:
-    path.write_bytes(b"[" + b"[]," * 3_000_000 + b"0]")
-    with pytest.raises(RunError, match=r"is damaged \([0-9,]+ items\)"):
-        files.read_json(path)
-
-
-def test_an_object_is_checked(path: Path) -> None:
-    def check(content: dict[str, Any]) -> None:
-        if content["a"] < 0:
-            raise ValueError("a: is\nnegative")
-
-    assert files.read_object(path) == {}
-    for text, reason in (('{"a": -1}', "a: is negative"), ("{}", "no 'a'"), ("[]", "no object")):
-        path.write_text(text, encoding="utf-8")
-        with pytest.raises(RunError, match=rf"run.json: is damaged \({reason}\); restore"):
-            files.read_object(path, check)
-    path.write_text('{"a": 1}', encoding="utf-8")
-    assert files.read_object(path, check) == {"a": 1}
+        files.read_bytes(path)
 
 
 def test_a_line_without_end_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "_LINE", 10)
     path.write_text("123456789\n12345678901", encoding="utf-8")
-    with pytest.raises(RunError, match=r"run.json:2: has a line of more than 10 characters"):
+    refused = pytest.raises(RunError, match=r"run.json: does not fit \(a line of more than 10 characters\)")
+    with refused, files.fitting(path):
         list(files.read_rows(path))
-    path.write_text('a,"\nx', encoding="utf-8")
-    assert list(files.read_rows(path)) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (KeyError("seed"), "no 'seed'"),
+        (ValueError("of\ntwo lines"), "of two lines"),
+        (AssertionError(), "AssertionError"),
+        (RuntimeError("shapes"), "shapes"),
+        (RecursionError("deep"), "deep"),
+    ],
+)
+def test_what_content_raises_is_one_line_with_its_cause(path: Path, error: Exception, reason: str) -> None:
+    with pytest.raises(RunError) as found, files.fitting(path):
+        raise error
+    assert (
+        str(found.value)
+        == f"{path}: does not fit ({reason}); restore it from a copy, or report a defect of antiphon"
+    )
+    assert found.value.__cause__ is error
+    with pytest.raises(MemoryError), files.fitting(path):
+        raise MemoryError
+    with pytest.raises(RunError, match=r"^ours$"), files.fitting(path):
+        raise RunError("ours")
 
 
 def test_what_is_written_is_on_the_disk_before_it_gets_its_name(
@@ -164,19 +103,18 @@ def test_what_is_written_is_on_the_disk_before_it_gets_its_name(
     monkeypatch.setattr(os, "fsync", lambda n: (done.append(os.readlink(f"/proc/self/fd/{n}")), fsync(n)))
     monkeypatch.setattr(os, "replace", lambda a, b: (done.append("replace"), replace(a, b)))
     files.write_json(path, {"a": float("nan")})
-    assert files.read_json(path) == {"a": None}
+    assert path.read_text() == '{\n  "a": null\n}\n'
     assert [Path(entry).name[:9] for entry in done] == [".run.json", "replace", path.parent.name[:9]]
 
 
 def test_a_file_system_that_writes_nothing_through_is_no_obstacle(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(number: int) -> OSError:
+    def refuse(number: int) -> None:
         def fsync(descriptor: int) -> None:
             raise OSError(number, os.strerror(number))
 
         monkeypatch.setattr(os, "fsync", fsync)
-        return OSError(number, "")
 
     refuse(errno.EINVAL)
     files.write_text(path, "new")
@@ -188,15 +126,11 @@ def test_a_file_system_that_writes_nothing_through_is_no_obstacle(
     assert [item.name for item in path.parent.iterdir()] == ["run.json"]
 
 
-@pytest.mark.parametrize(("make", "what"), KINDS)
-def test_what_is_no_file_of_its_own_is_not_replaced(
-    path: Path, make: Callable[[Path], Any], what: str
-) -> None:
-    make(path)
-    before = os.lstat(path)
-    with pytest.raises(RunError, match=f"run.json: is {what}, which"):
-        files.write_text(path, "new")
-    with pytest.raises(RunError, match=f"run.json: is {what}, which"), files.rewriting(path):
-        pass
-    assert os.lstat(path).st_ino == before.st_ino
-    assert list(path.parent.glob(".*")) == []
+def test_half_written_files_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / ".run.json.0123abcd.tmp").write_text("{")
+    kept = [".notes", ".notes.tmp", "run.json.0123abcd.tmp", ".run.json.0123abcd"]
+    for name in kept:
+        (tmp_path / name).write_text("mine")
+    (tmp_path / ".folder.0123abcd.tmp").mkdir()
+    files.remove_temporary(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, ".folder.0123abcd.tmp"}

@@ -134,7 +134,7 @@ def layer(name: str) -> str | None:
     if first != "antiphon":
         return None
     second = rest.partition(".")[0]
-    if second in {"errors", "extensions", "files", "formats"}:
+    if second in {"errors", "extensions", "files", "manifests"}:
         return None
     return second if second in LAYERS else "antiphon"
 

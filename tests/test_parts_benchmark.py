@@ -1,14 +1,13 @@
-"""The benchmarks of parts and fleets: one part and two compute the same, and machines that fail lose the time that is said."""
+"""The benchmark of parts: one part and two compute the same."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import fleet, parts
+from benchmarks import parts
 
 
 def test_one_part_and_two_compute_the_same(tmp_path: Path) -> None:
@@ -35,12 +34,3 @@ def test_the_row_of_a_measurement() -> None:
     assert row["cpu_ratio"] == pytest.approx(row["cpu_ms_one"] / row["cpu_ms_two"], rel=0.5)
     assert "wall_ratio" not in row
     assert isinstance(row["met"], bool)
-
-
-def test_goodput_of_a_small_fleet() -> None:
-    arguments = argparse.Namespace(step=10.0, outage=60.0, checkpoint=5)
-    cluster = fleet.profile(4, 240.0, arguments)  # ten failures an hour, of each
-    found = fleet.simulated(fleet.ring(4), cluster, 1800.0, 0)
-    assert found["failures"] >= 10
-    assert found["away"] == pytest.approx(found["failures"] * 60 / (4 * 1800), abs=0.02)
-    assert fleet.lockstep(4, 240.0, arguments) < found["goodput"] < 1 - found["away"]

@@ -1,4 +1,4 @@
-"""Studies from Python: the command's table and figure, of scenarios, templates and functions that are at hand."""
+"""Studies from Python: the command's table and figure, of scenarios, templates and functions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,9 @@ from torch import nn
 
 import antiphon
 from antiphon import Scenario, load
-from antiphon.commands.study import print_tables
-from antiphon.engine.studies.pool import Pool
 from antiphon.envs import from_tensors
 from antiphon.errors import RunError, ScenarioError
-from antiphon.studies import Table, study, sweep
+from antiphon.studies import Table, study
 from tests.commands import Commands
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -41,21 +40,15 @@ def own(width: int = 4, coupling: str = "decoupled", shift: float = 0.0) -> Scen
     return scenario_of(agents, channels, env, batch=8, steps=6)
 
 
-def variants_of(table: Table) -> list[str]:
-    return [line["variant"] for line in table.result["lines"]]
-
-
 def test_it_is_the_commands_table_and_figure(here: Path, cli: Commands) -> None:
     words = "study digits-mlp --set depth=2 --set width=8 --set batch=16 --variant locked --variant detached"
     printed = cli(words, "--steps 6 --seeds 2 --jobs 1 --logdir line")
-    variants, budget = ["locked", "detached"], {"seeds": 2, "steps": 6, "jobs": 1}
-    table = antiphon.study("digits-mlp", values=TINY, variants=variants, **budget, logdir="line")
+    settings = {"variants": ["locked", "detached"], "seeds": 2, "steps": 6, "jobs": 1}
+    table = antiphon.study("digits-mlp", values=TINY, **settings, logdir="line")
     assert printed.startswith(str(table))  # the same runs: not a digit differs
     assert repr(table) == str(table)
-    other = study(load("digits-mlp"), values=TINY, variants=variants, **budget, logdir=here / "python")
+    other = study(load("digits-mlp"), values=TINY, **settings, logdir=here / "python")
     assert other.directory == here / "python"
-    for file in ("table.csv", "table.md", "figure.svg"):
-        assert (here / "python" / file).exists()
     frame = other.to_pandas()
     with (here / "python/table.csv").open(newline="") as file:
         written = list(csv.DictReader(file))
@@ -71,7 +64,7 @@ def test_variants_are_parameters_of_a_function(tmp_path: Path) -> None:
         "detached": {"coupling": "detached", "width": np.int64(3)},
     }
     table = study(own, variants=variants, seeds=2, jobs=1, logdir=tmp_path / "s")
-    assert variants_of(table) == ["locked", "decoupled", "detached"]
+    assert [line["variant"] for line in table.result["lines"]] == ["locked", "decoupled", "detached"]
     facts = json.loads((tmp_path / "s/detached-s1/run.json").read_text())
     assert facts["values"] == {"width": 3, "coupling": "detached", "shift": 0.0}
     assert facts["template"]["source"] == "tests.test_studies:own"
@@ -82,61 +75,33 @@ def test_variants_are_parameters_of_a_function(tmp_path: Path) -> None:
         study(own, variants=variants, values={"shift": 1.0}, seeds=2, logdir=tmp_path / "s")
 
 
-def test_a_function_of_a_module_is_imported_by_other_processes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    module = "import os\nfrom tests.test_studies import own\n\ndef build(width=4):\n    print(os.getpid())\n    return own(width)\n"
-    (tmp_path / "elsewhere/mine_of_studies.py").write_text(module)
-    monkeypatch.syspath_prepend(tmp_path / "elsewhere")
-    from mine_of_studies import build  # type: ignore[import-not-found]
+SCRIPT = """
+import antiphon
+from mine_of_studies import build
 
-    began: list[Pool] = []
-    start = Pool._start
-    monkeypatch.setattr(Pool, "_start", lambda pool: began.append(pool) or start(pool))
-    two = study(
-        build, variants={"small": {"width": 2}, "large": {}}, seeds=1, jobs=2, logdir=tmp_path / "two"
+print("begun")
+print(antiphon.study(build, variants={"small": {"width": 2}, "large": {}}, seeds=1, jobs=2, logdir="study"))
+"""
+
+
+def test_a_script_without_a_guard_has_workers_that_import_its_function(tmp_path: Path) -> None:
+    (tmp_path / "mine_of_studies.py").write_text(
+        "from tests.test_studies import own\\n\\ndef build(width=4):\\n    return own(width)\\n".replace(
+            "\\n", "\n"
+        )
     )
-    assert len(began) == 2
-    one = study(
-        build, variants={"small": {"width": 2}, "large": {}}, seeds=1, jobs=1, logdir=tmp_path / "one"
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert len(began) == 2
-    assert [line["ours"] for line in two.result["lines"]] == [line["ours"] for line in one.result["lines"]]
-    del sys.modules["mine_of_studies"]
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("begun") == 1
+    assert "large" in done.stdout
+    assert (tmp_path / "study/small-s0/result.json").exists()
 
 
-def test_variants_are_scenarios_and_functions_run_in_this_process(tmp_path: Path) -> None:
-    mine = own()
-
-    def wide(width: int = 9) -> Scenario:
-        return own(width)
-
-    variants = {"mine": mine, "wide": wide, "other data": own(shift=1.0)}
-    with one_line("variants.*'other data' is not a name"):
-        study(mine, variants=variants, logdir=tmp_path / "s")
-    variants["other"] = variants.pop("other data")
-    with pytest.warns(
-        UserWarning, match="one at a time, in this process: others cannot import the Python Sce"
-    ):
-        table = study(mine, variants=variants, seeds=2, jobs=2, logdir=tmp_path / "s")
-    assert variants_of(table) == ["mine", "wide", "other"]
-    assert len(table.result["runs"]) == 6, "data that differ make runs that differ"
-    alone = study(mine, seeds=1, logdir=tmp_path / "alone")
-    assert variants_of(alone) == ["default"]
-    first, *_ = (line["runs"] for line in table.result["lines"])
-    state = "checkpoints/step-000000006/state.safetensors"
-    assert (tmp_path / "s" / first[0] / state).exists()
-    variants["other"] = own(shift=2.0)
-    with one_line(r"other-s0: holds another run \(scenario: env: this Source holds other data", RunError):
-        study(mine, variants=variants, seeds=2, logdir=tmp_path / "s")
-
-
-def test_a_study_that_was_interrupted_goes_on_with_python_objects(tmp_path: Path) -> None:
+def test_what_others_cannot_import_runs_in_this_process_and_goes_on(tmp_path: Path) -> None:
     scenario, folder = own(), tmp_path / "s"
-
-    def stop(run: Any) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
 
     from antiphon.engine.runs.run_loop import RunLoop
 
@@ -154,36 +119,51 @@ def test_a_study_that_was_interrupted_goes_on_with_python_objects(tmp_path: Path
         with pytest.raises(KeyboardInterrupt, match=rf"the same call with logdir='{folder}' goes on"):
             study(scenario, seeds=2, logdir=folder)
     assert json.loads((folder / "default-s0/run.json").read_text())["exit"] == "stopped"
-    table = study(scenario, seeds=2, logdir=folder)
+    with pytest.warns(UserWarning, match="in this process: others cannot import the Python Scenario"):
+        table = study(scenario, seeds=2, jobs=2, logdir=folder)
     whole = study(scenario, seeds=2, logdir=tmp_path / "whole")
-    assert table.result["lines"][0]["ours"] == whole.result["lines"][0]["ours"]
+    assert table.result["lines"][0]["mean"] == whole.result["lines"][0]["mean"]
+    with one_line(r"default-s0: holds another run \(scenario: env: this Source holds other data", RunError):
+        study(own(shift=1.0), seeds=2, logdir=folder)
 
 
-def test_a_sweep_runs_every_point_of_a_grid(tmp_path: Path) -> None:
+def test_all_variants_run_at_every_point_of_a_grid(tmp_path: Path) -> None:
     grid = {"width": np.array([2, 3]), "shift": [0.0, 0.5]}
-    table = sweep(own, grid, variants={"locked": {"coupling": "locked"}, "detached": {"coupling": "detached"}},
-                  seeds=1, jobs=1, logdir=tmp_path / "s")  # fmt: skip
-    points = [
-        (line["point"]["width"], line["point"]["shift"], line["variant"]) for line in table.result["lines"]
-    ]
-    assert points == [
+    variants = {"locked": {"coupling": "locked"}, "detached": {"coupling": "detached"}}
+    table = study(own, grid=grid, variants=variants, seeds=1, jobs=1, logdir=tmp_path / "s")
+    assert [(*line["point"].values(), line["variant"]) for line in table.result["lines"]] == [
         (width, shift, variant)
         for width in (2, 3)
         for shift in (0.0, 0.5)
         for variant in ("locked", "detached")
     ]
-    names = {path.name for path in (tmp_path / "s").iterdir()}
-    assert {"width-2-shift-0.5-locked-s0", "figure.svg", "graph.png"} <= names
-    line = sweep("digits-mlp", {"width": range(4, 6)}, values={"depth": 2, "batch": 16}, variants=["locked"],
+    assert (tmp_path / "s/width-2-shift-0.5-locked-s0").exists()
+    line = study("digits-mlp", grid={"width": range(4, 6)}, values={"depth": 2, "batch": 16}, variants=["locked"],
                  seeds=1, steps=2, jobs=1, logdir=tmp_path / "d")  # fmt: skip
     assert [one["point"] for one in line.result["lines"]] == [{"width": 4}, {"width": 5}]
     assert line.plot().axes[0].get_xlabel() == "width"
 
 
+def test_the_librarys_scenarios_made_in_python_have_their_variants(tmp_path: Path) -> None:
+    small = {"channels": 2, "stages": [1, 1], "batch": 4}
+    variants = ["locked", "local"]
+    table = study(
+        "resnet",
+        values=small,
+        variants=variants,
+        grid={"delay": [0]},
+        seeds=1,
+        steps=1,
+        jobs=1,
+        logdir=tmp_path,
+    )
+    assert [line["variant"] for line in table.result["lines"]] == variants
+
+
 def test_values_are_tuned_on_validation_and_metrics_chosen(tmp_path: Path) -> None:
     table = study(
         "digits-mlp",
-        values={"depth": 2, "width": 8, "batch": 16},
+        values=TINY,
         variants={"locked": {}, "blind": {"context": []}},
         tune={"lr": [1e-6, 0.01]},
         metric=["error", "loss"],
@@ -192,9 +172,8 @@ def test_values_are_tuned_on_validation_and_metrics_chosen(tmp_path: Path) -> No
         jobs=1,
         logdir=tmp_path / "s",
     )
-    assert [line["tuned"] for line in table.result["lines"]] == [{"lr": 0.01}] * 2
+    assert [line["tuned"] for line in table.result["lines"]] == [{"lr": 0.01}] * 4
     assert len(table.to_pandas()) == 4
-    assert "lr: of 1e-06, 0.01, for each line the one that was best" in str(table)
     facts = json.loads((tmp_path / "s/blind-lr-0.01-s0/run.json").read_text())
     assert facts["values"]["context"] == []
 
@@ -209,14 +188,9 @@ def test_values_are_tuned_on_validation_and_metrics_chosen(tmp_path: Path) -> No
         (own, {"jobs": True}, "^study: jobs=True; must be a whole number"),
         (own, {"variants": {}}, "^variants: is empty; leave it out, or name one$"),
         (own, {"variants": []}, "^variants: is empty; leave it out, or name one$"),
-        (
-            own,
-            {"variants": "locked"},
-            r"^variants: 'locked'; must be a list of names, or a mapping: write \['locked'\]$",
-        ),
+        (own, {"variants": "locked"}, r"^variants: 'locked'; must be a list of names, or a mapping$"),
         (own, {"variants": 3}, "^variants: 3; must be a list of names, or a mapping$"),
-        (own, {"grid": {"width": []}}, r"^grid\.width: is empty; give values, or leave it out$"),
-        (own, {"variants": {"a": 3}}, r"^variants\.a: int; must be parameters, a scenario or a function$"),
+        (own, {"variants": {"a": 3}}, r"^variants\.a: int; must be values of parameters$"),
         (
             own,
             {"variants": {"a": {"wdth": 3}}},
@@ -224,7 +198,13 @@ def test_values_are_tuned_on_validation_and_metrics_chosen(tmp_path: Path) -> No
         ),
         (own, {"variants": ["a"]}, "^own has no variant 'a'"),
         (own, {"variants": {"a": {"coupling": "lockd"}}}, "unknown coupling 'lockd'; did you mean 'locked'"),
+        (
+            own(),
+            {"variants": {"fast": {"lr": 1.0}}},
+            "has no parameter 'lr'; give a function of its parameters",
+        ),
         (own, {"grid": {"width": 3}}, r"^grid\.width: must be a list of values"),
+        (own, {"grid": {"width": []}}, r"^grid\.width: is empty; give values, or leave it out$"),
         (own, {"grid": {"width": [object()]}}, r"^grid\.width\[0\]: must be plain data"),
         (own, {"metric": "acuracy"}, "^metric: unknown metric 'acuracy'; did you mean 'accuracy'"),
         (lambda: 3, {}, r"returns int; it must return an antiphon\.Scenario"),
@@ -238,19 +218,7 @@ def test_what_is_not_accepted_is_one_line(
     assert not (tmp_path / "s").exists()
 
 
-def test_a_scenario_takes_no_parameters(tmp_path: Path) -> None:
-    with one_line("has no parameter 'lr'; give a function of its parameters that returns a Scenario"):
-        study(own(), variants={"fast": {"lr": 1.0}}, logdir=tmp_path / "s")
-
-
 def test_pandas_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with one_line(r"^to_pandas: needs pandas: pip install 'antiphon\[pandas\]'$", RunError):
         Table({}, Path()).to_pandas()
-
-
-def test_the_names_are_in_the_package_and_load_late() -> None:
-    assert antiphon.study is study
-    assert antiphon.sweep is sweep
-    assert {"study", "sweep"} <= set(antiphon.__all__)
-    assert print_tables.__module__ == "antiphon.commands.study"

@@ -37,6 +37,8 @@ __all__ = [
 _PART = re.compile(r"[0-9]{1,9}")
 _PATTERNS = 256
 """Of `--place`, each of which is compared with every agent."""
+_OF_PARTS = ("ray", "mode", "every")
+"""Options that say how parts run."""
 _DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
@@ -180,61 +182,39 @@ class PartsOptions:
     place: Sequence[str] = ()
     mode: str | None = None
     every: int | None = None
-    address: str | None = None
+    ray: str | None = None
 
-    def settings(
-        self, backend: str | None, agents: Iterable[str], before: PartsSettings | None = None
-    ) -> PartsSettings | None:
+    def settings(self, agents: Iterable[str], before: PartsSettings | None = None) -> PartsSettings | None:
         """Return the settings of a run; None: as it was run, or of a new one without parts.
 
         Args:
-            backend: `ray` is a transport of parts, any other name none; None: that of `before`.
             agents: Of the scenario.
-            before: Of the run that is resumed; what is not given is as there.
+            before: Of the run that is resumed. Where `--parts` or `--place` is given, all else is as of a new run.
 
         Raises:
             ScenarioError: An option has no effect, or a value that cannot be.
         """
-        found: dict[str, Any] = {}
+        found = {name: getattr(self, name) for name in _OF_PARTS if getattr(self, name) is not None}
         if self.count is not None or self.place:
             placement = placement_of(self.place, agents) if self.place else None
-            found |= {"count": self.count, "placement": placement}
-        found |= {
-            name: value for name in ("mode", "every", "address") if (value := getattr(self, name)) is not None
-        }
-        if backend is not None:
-            found["transport"] = "ray" if backend == "ray" else "local"
+            return PartsSettings(count=self.count, placement=placement, **found)
         if before is not None:
-            if found.get("transport") == "local":
-                found.setdefault("address", None)
             return replace(before, **found) if found else None
-        if "count" in found:
-            return PartsSettings(**found)
-        if backend == "ray":
-            raise ScenarioError("--backend ray: into how many parts? add --parts N, or --place AGENT=PART")
-        for name in ("mode", "every", "address"):
-            if name in found:
-                raise ScenarioError(f"--{name}: has no effect without parts; add --parts N")
+        if found:
+            raise ScenarioError(
+                f"--{next(iter(found))}: into how many parts? add --parts N, or --place AGENT=PART"
+            )
         return None
 
-    def virtual(
-        self, backend: str | None, cluster: str | None, agents: Iterable[str]
-    ) -> VirtualSettings | None:
-        """Return where a run takes place in virtual time; None: it does not.
+    def virtual(self, backend: str, cluster: str, agents: Iterable[str]) -> VirtualSettings:
+        """Return the cluster and the placement of a run in virtual time.
 
         Raises:
-            ScenarioError: The backend without a cluster or the other way round, an option without effect, or a profile that
-                is not accepted.
+            ScenarioError: An option has no effect, or the profile is not accepted.
         """
-        if (backend == "virtual") != (cluster is not None):
-            raise ScenarioError(
-                "--backend virtual: on which cluster? add --cluster PROFILE"
-                if cluster is None
-                else f"--cluster {cluster}: is only described; add --backend virtual"
-            )
-        if cluster is None:
-            return None
-        for name in ("mode", "every", "address"):
+        if backend != "cohort":
+            raise ScenarioError(f"--backend {backend}: has no effect in virtual time; leave it out")
+        for name in _OF_PARTS:
             if getattr(self, name) is not None:
                 raise ScenarioError(f"--{name}: has no effect in virtual time; leave it out")
         if self.place and self.count is not None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -18,7 +18,8 @@ from antiphon.commands.output import console, left_out, percent, print_json, sho
 from antiphon.commands.show import some
 from antiphon.engine.build.builder import check_build
 from antiphon.engine.build.shapes import signal_problems
-from antiphon.engine.parts.division import Division, DivisionFindings, divide
+from antiphon.engine.parts.division import Division, Joined, division_of, joined
+from antiphon.engine.parts.placement import placement_for
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.runs.library import scenario_names
 from antiphon.engine.runs.python_template import PythonTemplate, other_variants
@@ -54,7 +55,9 @@ class Findings:
         checked: The variants that were checked; of a study, the labels of its runs.
         problems: Lines, each with those that it is about.
         warnings: The same; of those that have no problem.
-        parts: The scenario in parts, where that was checked.
+        placement: The part of each agent, where a division into parts was checked and there is one.
+        division: What it cuts.
+        joined: What stays together in any placement.
     """
 
     name: str
@@ -62,7 +65,9 @@ class Findings:
     checked: list[str] = field(default_factory=list)
     problems: dict[str, list[str]] = field(default_factory=dict)
     warnings: dict[str, list[str]] = field(default_factory=dict)
-    parts: DivisionFindings | None = None
+    placement: Mapping[str, int] | None = None
+    division: Division | None = None
+    joined: Sequence[Joined] | None = None
 
     def skip(self, kind: str, labels: Sequence[str], fix: str) -> None:
         """Warn that variants or runs have not been checked, for it would take too long."""
@@ -148,15 +153,24 @@ def check_scenario(
         found.add(each or DEFAULT, problems, warnings)
         if divided and scenario is not None:
             placement = placement_of(place, scenario.agents) if place else None
-            found.parts = divide(scenario, built(scenario), parts, placement)
-            if found.parts.problem is not None:
-                found.problems[str(found.parts.problem)] = [each or DEFAULT]
+            _divide(found, scenario, parts, placement)
         seconds += (1 + min(len(template.variants), _MOST_COMPARED)) * _seconds_of(size)
         left = [str(name) for name in chosen[number + 1 :]]
         if left and seconds > MOST_SECONDS:
             found.skip("variants", left, "name one with --variant")
             break
     return found
+
+
+def _divide(found: Findings, scenario: Scenario, parts: int | None, place: Mapping[str, int] | None) -> None:
+    """Note what a division of the scenario cuts, or why there is none."""
+    system = built(scenario)
+    found.joined = joined(system)
+    try:
+        found.placement = placement_for(system, scenario, parts, place)
+        found.division = division_of(system, found.placement)
+    except ScenarioError as error:
+        found.problems[str(error)] = list(found.checked)
 
 
 def _seconds_of(size: int) -> float:
@@ -315,8 +329,12 @@ def _as_dict(found: Findings) -> dict[str, Any]:
         f"{kind}s": [{kind: line, "variants": where} for line, where in lines.items()]
         for kind, lines in kinds.items()
     }
-    parts = {} if found.parts is None else {"parts": found.parts.as_dict()}
-    return {"scenario": found.name, "ok": not found.problems, "checked": found.checked, **lists, **parts}
+    result = {"scenario": found.name, "ok": not found.problems, "checked": found.checked, **lists}
+    if found.joined is None:
+        return result
+    division = None if found.division is None else asdict(found.division)
+    together = [asdict(one) for one in found.joined]
+    return {**result, "parts": {"placement": found.placement, "division": division, "joined": together}}
 
 
 def _print(found: Findings) -> None:
@@ -330,12 +348,6 @@ def _print(found: Findings) -> None:
         variants = [label for label in found.checked if label != DEFAULT]
         checked = f" with variants {_listed(variants)}" if len(found.checked) > 1 else ""
         console().print(Text(f"{found.source}: ok{checked}"), soft_wrap=True)
-    if found.parts is not None:
-        _show_parts(found.parts)
-
-
-def _show_parts(found: DivisionFindings) -> None:
-    """Print the parts and the channels that are cut, as far as there are some, and what stays together."""
     if found.division is not None:
         _show_division(found.division)
     if found.joined:

@@ -8,17 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from antiphon.agents.network import OBJECTIVE
 from antiphon.commands.arguments import given_scenario
 from antiphon.commands.output import (
     METRICS,
     console,
     decimal,
-    display_path,
     episodes_in_words,
     left_out,
     percent,
@@ -32,37 +28,27 @@ from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.inference.links import Links
 from antiphon.engine.probes.ablation import Ablation, Change, Kind, ablate, ablation_rows, check_readouts
 from antiphon.engine.probes.ceiling import ceilings
-from antiphon.engine.probes.implied import ImpliedLoss, implied_loss
 from antiphon.engine.probes.language import Language, language, language_rows, spoken
-from antiphon.engine.probes.linear_probe import ProbeScore, linear_probe
-from antiphon.engine.probes.representation import dissimilarity, similarity, weight_norms
-from antiphon.engine.probes.representation import represent as record_representations
 from antiphon.engine.probes.signal_alignment import SignalAlignment, signal_alignment, signal_rows
 from antiphon.engine.probes.value import COUPLING, Values, value, value_rows
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.run_writer import keep_measured, over
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError, suggest
-from antiphon.files import finite, writing
+from antiphon.files import finite
 from antiphon.telemetry.figures import Figure
-from antiphon.telemetry.pictures import draw_clouds, draw_matrices, draw_profiles
 from antiphon.telemetry.verdicts import signal_caution, worth, worths_in_words
 
 __all__ = ["Measurements", "evaluate"]
 
 _ROWS = 20
 """Channels in a table."""
-_REPRESENTED_ROWS = 40
-"""Agents or channels in a table of representations."""
 _ABLATED = 2000
 """Default number of examples of an ablation."""
 _SPOKEN = 1000
 """Default number of messages of a language."""
 _POSITIONS = 4
 """Positions of a message whose entropies are printed."""
-_REPRESENTED = 400
-_PROBED = 1000
-"""Examples of each split that linear probes are fitted to and scored on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +57,6 @@ class Measurements:
 
     Attributes:
         ablate: Replacement of messages, channel by channel.
-        represent: Folder for pictures and numbers of representations.
         language: Whether the languages of channels of symbols are measured.
         value: Whether the channels' values are measured.
         channels: Which channels; None: all.
@@ -84,7 +69,6 @@ class Measurements:
     """
 
     ablate: str | None = None
-    represent: Path | None = None
     language: bool = False
     value: bool = False
     channels: Sequence[str] | None = None
@@ -94,8 +78,8 @@ class Measurements:
 
     def __post_init__(self) -> None:
         users = {
-            "examples": ("ablate", "language", "represent"),
-            "channels": ("ablate", "language", "value", "represent"),
+            "examples": ("ablate", "language"),
+            "channels": ("ablate", "language", "value"),
             "horizon": ("value",),
             "repeats": ("value",),
         }
@@ -163,13 +147,6 @@ def evaluate(
             _keep(directory, simulation, {"value": result["value"]}, rows)
             if not json:
                 _show_value(valued, alignments)
-        if measurements.represent is not None:
-            examples = measurements.examples or _REPRESENTED
-            result["representations"] = _represent(
-                simulation, measurements.represent, split, examples, channels
-            )
-            if not json:
-                _show_representations(result["representations"])
     if json:
         print_json(finite(result))
     return 0
@@ -195,14 +172,10 @@ def _check(simulation: Simulation, measurements: Measurements) -> None:
         check_readouts(simulation)
     if measurements.language:
         spoken(simulation.system, measurements.channels)
-    for option, wanted in (("--ablate", measurements.ablate), ("--represent", measurements.represent)):
-        if wanted is not None and not simulation.system.description.is_stream:
-            raise RunError(
-                f"{option}: looks at examples one by one, and the environment shows no such; evaluate without it"
-            )
-    if measurements.represent is not None:
-        with writing(measurements.represent):
-            measurements.represent.mkdir(parents=True, exist_ok=True)
+    if measurements.ablate is not None and not simulation.system.description.is_stream:
+        raise RunError(
+            "--ablate: looks at examples one by one, and the environment shows no such; evaluate without it"
+        )
 
 
 def _result(directory: RunDirectory, path: Path, simulation: Simulation, found: Evaluation) -> dict[str, Any]:
@@ -401,116 +374,3 @@ def _show_value(found: Values, alignments: dict[str, dict[str, Any]]) -> None:
         for note in (row.why, caution):
             if note:
                 console().print(f"{row.name}: {note}")
-
-
-# --- representations ---------------------------------------------------------------------------------------
-
-
-def _represent(
-    simulation: Simulation, folder: Path, split: str, examples: int, channels: Sequence[str] | None
-) -> dict[str, Any]:
-    """Measure representations, write `representations.npz` and pictures, and return the numbers but for matrices.
-
-    `examples` limits those of the matrices and the implied losses; these are of `channels`, or of all that have a
-    synthetic gradient.
-    """
-    found = record_representations(simulation, examples, split)
-    matrices = {name: dissimilarity(made) for name, made in found.agents.items()}
-    similarities = similarity(matrices)
-    probes = {} if found.target is None else linear_probe(simulation, _PROBED, split)
-    norms = weight_norms(simulation)
-    implied = implied_loss(simulation, channels, examples=examples, split=split)
-    arrays: dict[str, Any] = {
-        "agents": np.array(list(matrices)),
-        "labels": found.labels,
-        "rdm": np.stack(list(matrices.values())).astype(np.float32),
-        "similarity": similarities,
-        **{
-            f"implied {name}": np.stack([loss.implied, loss.true]).astype(np.float32)
-            for name, loss in implied.items()
-        },
-    }
-    with writing(folder):
-        np.savez_compressed(folder / "representations.npz", **arrays)
-    pictures: list[str] = []
-    try:
-        pictures = _draw(folder, matrices, found.labels, similarities, probes, norms, implied)
-    except RunError as error:
-        if "matplotlib" not in str(error):
-            raise
-        remark(str(error))
-    return {
-        "split": split,
-        "examples": len(found.agents[next(iter(found.agents))]),
-        "sorted_by": found.target if found.labels.ndim == 1 else None,
-        "agents": {
-            name: {
-                "features": made.shape[1],
-                "probe_train": probes[name].train if name in probes else None,
-                "probe_test": probes[name].test if name in probes else None,
-                "weights": norms[name],
-            }
-            for name, made in found.agents.items()
-        },
-        "similarity": similarities.tolist(),
-        "implied_loss": {
-            name: {key: getattr(loss, key) for key in _IMPLIED} for name, loss in implied.items()
-        },
-        "files": [str(folder / name) for name in ("representations.npz", *pictures)],
-    }
-
-
-_IMPLIED = ("correlation", "changes", "offset", "symmetry")
-"""Figures of an implied loss, in order of display."""
-
-
-def _draw(
-    folder: Path,
-    matrices: Mapping[str, NDArray[np.float64]],
-    labels: NDArray[np.int64],
-    similarities: NDArray[np.float64],
-    probes: Mapping[str, ProbeScore],
-    norms: Mapping[str, Mapping[str, float]],
-    implied: Mapping[str, ImpliedLoss],
-) -> list[str]:
-    """Draw the pictures and return the names of the files."""
-    files = ["rdm.png", "similarity.png", *(["probes.png"] if probes else []), "weights.png"]
-    groups = [float(row) for row in np.flatnonzero(np.diff(labels)) + 1] if labels.ndim == 1 else []
-    draw_matrices(matrices, folder / "rdm.png", high=1.5, boundaries=groups)
-    names = list(matrices) if len(matrices) <= _REPRESENTED_ROWS else ()
-    draw_matrices({"similarity": similarities}, folder / "similarity.png", names=names)
-    if probes:
-        lines = {kind: {n: getattr(p, kind) for n, p in probes.items()} for kind in ("train", "test")}
-        draw_profiles(lines, folder / "probes.png", label="accuracy of a linear probe", high=1.0)
-    layers: dict[str, dict[str, float]] = {}
-    for name, own in norms.items():
-        for layer, norm in own.items():
-            kind = f"layer {layer}" if layer.isdigit() else layer if layer == OBJECTIVE else "messages"
-            layers.setdefault(kind, {})[name] = norm
-    draw_profiles(layers, folder / "weights.png", label="Frobenius norm", low=0.0)
-    if implied:
-        clouds = {name: (loss.implied + loss.offset, loss.true) for name, loss in implied.items()}
-        draw_clouds(clouds, folder / "implied.png", across="implied loss + offset", up="true loss")
-        files.append("implied.png")
-    return files
-
-
-def _show_representations(found: Mapping[str, Any]) -> None:
-    agents, names = found["agents"], list(found["agents"])
-    rows = []
-    for i, name in enumerate(names[:_REPRESENTED_ROWS]):
-        agent = agents[name]
-        following = found["similarity"][i][i + 1] if i + 1 < len(names) else None
-        weights = ", ".join(f"{layer} {norm:.1f}" for layer, norm in agent["weights"].items())
-        probes = (percent(agent["probe_train"]), percent(agent["probe_test"]))
-        rows.append([name, weights, str(agent["features"]), *probes, decimal(following, 2)])
-    title = f"\nRepresentations of {found['examples']:,} examples of the {found['split']} split"
-    heads = ["agent", "weight norms", "features", "probe train", "probe test", "like the next"]
-    show_table(heads, rows, right=4, title=title)
-    left_out(len(names), _REPRESENTED_ROWS)
-    implied = list(found["implied_loss"].items())[:_REPRESENTED_ROWS]
-    if implied:
-        rows = [[name, *(decimal(finite(loss[key])) for key in _IMPLIED)] for name, loss in implied]
-        show_table(["implied loss", "correlation", "of changes", "offset", "symmetry"], rows, right=4)
-    written = ", ".join(display_path(path) for path in found["files"])
-    console().print(f"written      {written}", soft_wrap=True)

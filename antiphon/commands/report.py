@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json as json_text
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,8 +13,7 @@ import antiphon
 from antiphon.commands.output import console, display_path, print_json, remark
 from antiphon.engine.runs.directory import RunDirectory, now
 from antiphon.errors import RunError
-from antiphon.files import open_text, read_object, write_bytes
-from antiphon.formats import check_format
+from antiphon.files import fitting, open_text, read_bytes, write_bytes
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.report import ReportRun
 from antiphon.telemetry.report import report as page_of
@@ -81,14 +81,10 @@ def _inside(folder: Path) -> Iterator[Path]:
 def _of_seeds(folder: Path) -> list[Path]:
     """Return the runs that a folder of `run --seeds` sums up, which are beside it."""
     path = folder / "seeds.json"
-    names: list[str] = []
-
-    def take(summary: dict[str, Any]) -> None:
-        check_format("seeds", summary["format"], path)
-        names.extend(Path(row["run_dir"]).name for row in summary["seeds"])
-
-    if path.exists():
-        read_object(path, take)
+    if not path.exists():
+        return []
+    with fitting(path):
+        names = [Path(row["run_dir"]).name for row in json_text.loads(read_bytes(path))["seeds"]]
     beside = [folder.resolve().parent / name for name in names]
     return [path for path in beside if (path / "run.json").exists()]
 
@@ -111,7 +107,7 @@ def _run(directory: RunDirectory, name: str) -> ReportRun:
         ("result", lambda: directory.result or {}),
         ("document", lambda: directory.document),
         ("data", lambda: read_run(directory.path)),
-        ("env", lambda: _environment(directory.path / "metrics.csv")),
+        ("env", lambda: _environment(directory.verified("metrics.csv"))),
     ):
         try:
             known[part] = read()
@@ -125,12 +121,9 @@ def _run(directory: RunDirectory, name: str) -> ReportRun:
 def _environment(table: Path) -> dict[str, dict[int, float]]:
     """Return the environment's metrics of a metrics.csv by step; of its lines, maybe millions, only theirs are parsed."""
     found: dict[str, dict[int, float]] = {}
-    with open_text(table) as file:
+    with fitting(table), open_text(table) as file:
         lines = (line for line in file if ",env,," in line and line.endswith("\n"))
-        try:
-            for step, kind, _, metric, value in csv.reader(lines):
-                if kind == "env":
-                    found.setdefault(metric, {})[int(step)] = float(value)
-        except (ValueError, csv.Error) as error:
-            raise RunError(f"{table}: is damaged ({error}); the environment's curves are left out") from None
+        for step, kind, _, metric, value in csv.reader(lines):
+            if kind == "env":
+                found.setdefault(metric, {})[int(step)] = float(value)
     return found

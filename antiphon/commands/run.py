@@ -1,4 +1,4 @@
-"""The verbs `run`, `resume` and `graft`."""
+"""The verbs `run` and `resume`."""
 
 from __future__ import annotations
 
@@ -36,17 +36,15 @@ from antiphon.commands.progress import ProgressDisplay
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.runs.directory import RunDirectory
-from antiphon.engine.runs.graft import AgentOfRun, Target
-from antiphon.engine.runs.graft import graft as graft_runs
-from antiphon.engine.runs.python_template import load_python, other_variants
+from antiphon.engine.runs.python_template import other_variants
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin
 from antiphon.engine.runs.run import resume as resume_run
 from antiphon.engine.runs.run_loop import Outcome
 from antiphon.engine.runs.seeds import MultiSeedOutcome, MultiSeedRun
-from antiphon.errors import RunError, ScenarioError
+from antiphon.errors import RunError
 
-__all__ = ["graft", "resume", "run", "show_seeds"]
+__all__ = ["resume", "run", "show_seeds"]
 
 
 def run(
@@ -80,13 +78,15 @@ def run(
         steps=steps,
         seed=seed,
         device=device,
-        backend="cohort" if backend in ("ray", "virtual") else backend,
+        backend=backend,
         command=("antiphon", *sys.argv[1:]),
     )
-    virtual = parts.virtual(backend, cluster, request.scenario.agents)
-    request = replace(request, cluster=virtual)
-    division = None if virtual is not None else parts.settings(backend, request.scenario.agents)
-    if seeds is not None and (division or virtual) is not None:
+    division = None
+    if cluster is not None:
+        request = replace(request, cluster=parts.virtual(backend, cluster, request.scenario.agents))
+    else:
+        division = parts.settings(request.scenario.agents)
+    if seeds is not None and (division or request.cluster) is not None:
         raise RunError("--seeds: several seeds are not divided into parts; run each with --seed S")
     if seeds is not None:
         return _run_seeds(request, seeds, name, logdir, checkpoint_every, resume_if_exists, json)
@@ -104,92 +104,18 @@ def resume(
     *,
     python: str | None,
     steps: int | None,
-    backend: str | None,
     parts: PartsOptions,
     checkpoint_every: int | None,
     json: bool,
 ) -> int:
     """Resume a run; return the exit code."""
-    if backend not in (None, "cohort", "ray"):
-        raise RunError(f"--backend: {backend!r} cannot take up a run in parts; give cohort or ray")
     directory = RunDirectory.open(path)
-    division = parts.settings(
-        backend, directory.values.get("agents", {}), PartsSettings.of_facts(directory.facts)
-    )
+    division = parts.settings(directory.values.get("agents", {}), PartsSettings.of_facts(directory.facts))
     resumed = resume_run(path, steps, given_scenario(directory, python), division)
     if isinstance(resumed, Outcome):
         remark(f"{display_path(path)}: is done; --steps N goes on to a later step")
         return _report(resumed, json)
     return _train(resumed, checkpoint_every, json)
-
-
-_OF_GRAFT = ("step", "steps", "origin", "weights")
-"""What of run.json `graft --json` prints."""
-
-
-def graft(
-    agents: Sequence[str],
-    *,
-    python: str | None,
-    adapt: bool,
-    optimiser: bool,
-    name: str | None,
-    logdir: Path | None,
-    json: bool,
-) -> None:
-    """Make a run from the newest checkpoint of another one, with weights of agents of further runs; print where it is.
-
-    Args:
-        agents: `SOURCE_RUN:agent`, `TARGET_RUN:agent`, and so on in turn; all of one target.
-        python: `--scenario`, of the target.
-        adapt: Whether layers that do not fit keep the target's values.
-        optimiser: Whether optimiser states are taken too.
-        name: Of the new run.
-        logdir: Where it goes.
-        json: Whether to print JSON.
-    """
-    if adapt and optimiser:
-        raise ScenarioError("--optimiser: an optimiser's state belongs to all layers; leave out --adapt")
-    named = [AgentOfRun.parse(text) for text in agents]
-    if len(named) % 2:
-        raise ScenarioError(
-            f"graft: {agents[-1]} has no target; write pairs, SOURCE_RUN:agent TARGET_RUN:agent"
-        )
-    pairs = list(zip(named[::2], named[1::2], strict=True))
-    target = pairs[0][1].run
-    for _, taker in pairs:
-        if taker.run.resolve() != target.resolve():
-            raise ScenarioError(
-                f"graft: {taker.run} and {target} are two targets; graft into one run, and into the other afterwards"
-            )
-    found = Target(target)
-    if found.directory is not None:
-        scenario = given_scenario(found.directory, python)
-    else:
-        scenario = None if python is None else load_python(python).resolve(None, {})
-    stem = (found.place if found.directory is None else found.directory.path).name
-    path = new_directory(logdir, name, f"{stem}-graft")
-    grafted = graft_runs(
-        target,
-        [(source, taker.agent) for source, taker in pairs],
-        path,
-        fit="layers" if adapt else "all",
-        optimisers=optimiser,
-        scenario=scenario,
-        command=("antiphon", *sys.argv[1:]),
-    )
-    facts = grafted.directory.facts
-    if json:
-        print_json({"run_dir": str(path), **{key: facts[key] for key in _OF_GRAFT}})
-        return
-    for taken in grafted.taken:
-        console().print(Text(str(taken)), soft_wrap=True)
-    console().print(
-        Text(f"written      {display_path(path)} (step {grafted.step:,} of {facts['steps']:,})"),
-        soft_wrap=True,
-    )
-    more = "" if grafted.step < facts["steps"] else " --steps N"
-    remark(f"antiphon resume {display_path(path)}{more} goes on with it")
 
 
 def _train(run: Run, checkpoint_every: int | None, json: bool) -> int:

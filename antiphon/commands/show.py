@@ -36,10 +36,8 @@ _FLOP = {"TFLOP": 1e12, "GFLOP": 1e9, "MFLOP": 1e6}
 
 def show_plan(plan: Plan) -> None:
     """Print the execution plan of a scenario."""
-    computes = f"torch, gradients written out: {plan.no_kernel}" if plan.no_kernel else "kernel"
     rows = [
         ["backend", f"{plan.backend}: {plan.why}"],
-        *([["computes", computes]] if plan.backend == "native" else []),
         ["device", plan.device],
         ["steps", _steps(plan)],
         ["waves", _waves(plan.waves)],
@@ -106,7 +104,7 @@ def _alone(plan: Plan) -> None:
 def _by_torch(plan: Plan) -> None:
     rows = [[some(found.agents), found.reason] for found in plan.by_torch]
     if rows:
-        show_table(["by autograd" if plan.no_kernel else "not by the native kernel", "why"], rows)
+        show_table(["not by the native kernel", "why"], rows)
 
 
 def _activations(plan: Plan) -> None:
@@ -159,7 +157,7 @@ def _flop(count: float) -> str:
 
 def _time(plan: Plan) -> str:
     if plan.measured_ms is None:
-        return "not measured; --measure runs some steps on both backends"
+        return "not measured; antiphon show --measure runs some steps on both backends"
     others = [f"{_ms(ms)} with {name}" for name, ms in plan.measured_ms.items() if name != plan.backend]
     return f"{', '.join([f'{_ms(plan.measured_ms[plan.backend])} a step', *others])} (measured here)"
 
@@ -293,7 +291,7 @@ def _scenario(
     if run is not None:
         explained["run"] = {
             key: run.facts.get(key)
-            for key in ("variant", "values", "seed", "step", "exit", "error", "started", "origin", "weights")
+            for key in ("variant", "values", "seed", "step", "exit", "error", "started", "weights")
         }
         explained["run"]["accuracy"] = (run.result or {}).get("accuracy")
         explained["run"]["verdicts"] = explain_verdicts(run.path)
@@ -324,8 +322,6 @@ def _run(run: Mapping[str, Any]) -> None:
     name = f"{run['variant']}, " if run["variant"] else ""
     text = f"a run: {name}seed {run['seed']}, begun {run['started']}, {run['step']:,} steps, {run['exit']}{scored}"
     console().print(Text(text), soft_wrap=True)
-    if origin := run["origin"]:
-        console().print(Text(f"went on from {origin['run']} at step {origin['step']:,}"), soft_wrap=True)
     for taken in run["weights"] or ():
         line = f"{taken['agent']} took the weights of {taken['from']} (step {taken['from_step']:,})"
         console().print(Text(f"{line} at step {taken['step']:,}"), soft_wrap=True)

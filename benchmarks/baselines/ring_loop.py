@@ -3,14 +3,12 @@
 As one writes it in plain PyTorch: every agent and every synthetic gradient is a module with a `torch.optim.Adam` of its
 own. An agent reads what the agent before it sent last (one step on the way), follows its own loss and the synthetic
 gradient of its message, and returns to its predecessor the gradient of the message it read, per sample (Jaderberg et al.
-2017). The predecessor's predictor has it one step later. Messages that no tick will read before the next one comes are
-neither injected nor learned from; who is not drawn only sends.
+2017). The predecessor's predictor has it one step later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -33,38 +31,18 @@ class Agent(nn.Module):
         return answer
 
 
-@dataclass(eq=False)
-class Message:
-    """A message on its way, and what has come back for it."""
-
-    value: Tensor
-    first: int
-    """The first tick that reads it; after `last`: none does."""
-    last: int
-    delta: Tensor | None = None
-
-
 class RingLoop:
     """Owns agents, predictors and optimisers; `step` is one step of all.
 
     Args:
         weights: Stacked by agent: `w1` [N, H, 2 size], `b1`, `w2` [N, 2 size, H], `b2`, `g` [N, size, size], `c`.
-        periods: Clock period of each agent; it ticks where the step is a multiple.
         fused: Whether the optimisers are torch's fused ones.
         lr: Of all of them.
     """
 
-    def __init__(
-        self,
-        weights: Mapping[str, Tensor],
-        periods: Sequence[int],
-        *,
-        fused: bool,
-        lr: float = 1e-3,
-    ) -> None:
+    def __init__(self, weights: Mapping[str, Tensor], *, fused: bool, lr: float = 1e-3) -> None:
         count, hidden, inputs = weights["w1"].shape
         self.size = inputs // 2
-        self.periods = list(periods)
         self.agents = [Agent(self.size, hidden) for _ in range(count)]
         self.predictors = [nn.Linear(self.size, self.size) for _ in range(count)]
         for index, (agent, predictor) in enumerate(zip(self.agents, self.predictors, strict=True)):
@@ -75,71 +53,44 @@ class RingLoop:
         adam = partial(torch.optim.Adam, lr=lr, fused=fused or None)
         self.optimisers = [adam(agent.parameters()) for agent in self.agents]
         self.teachers = [adam(predictor.parameters()) for predictor in self.predictors]
-        self.newest: list[Message | None] = [None] * count
-        self.predictor_updates: dict[int, list[tuple[int, Message]]] = {}
-        self.now = 0
+        self.sent: list[Tensor | None] = [None] * count
+        """The message of each agent at the step before."""
+        self.complete: list[tuple[Tensor, Tensor] | None] = [None] * count
+        """The message of each agent two steps before, with the gradient that came back for it."""
 
-    def step(self, observed: Tensor, wanted: Tensor, drawn: Sequence[bool] | None = None) -> None:
-        """Take a step: observed [B, size], wanted [B, size], and who learns (None: all)."""
-        sent: list[tuple[int, Message]] = []
-        for index, agent in enumerate(self.agents):
-            if self.now % self.periods[index]:
-                continue
-            read = self.newest[index - 1]
-            if drawn is None or drawn[index]:
-                message = self._learn(index, agent, read, observed, wanted)
-            else:
-                with torch.no_grad():
-                    value = torch.zeros_like(observed) if read is None else read.value
-                    message = agent(torch.cat([observed, value], 1))[:, : self.size]
-            sent.append((index, self._entered(index, message.detach())))
-        for index, past in self.predictor_updates.pop(self.now, []):
-            if past.delta is not None:
-                self._teach(index, past.value, past.delta)
-        for index, made in sent:  # only now: who ticks at this step does not read them
-            self.newest[index] = made
-        self.now += 1
-
-    def _entered(self, index: int, value: Tensor) -> Message:
-        """Return a message with the ticks that read it, and put its lesson where its gradient is back."""
-        own, other = self.periods[index], self.periods[(index + 1) % len(self.agents)]
-        first = -(-(self.now + 1) // other) * other
-        last = (self.now + own) // other * other
-        message = Message(value, first, last)
-        if first <= last:
-            self.predictor_updates.setdefault(last + 1, []).append((index, message))
-        return message
+    def step(self, observed: Tensor, wanted: Tensor) -> None:
+        """Take a step: observed [B, size], wanted [B, size]."""
+        messages, returned = [], []
+        for index in range(len(self.agents)):
+            message, gradient = self._learn(index, self.sent[index - 1], observed, wanted)
+            messages.append(message)
+            returned.append(gradient)
+        for index, lesson in enumerate(self.complete):
+            if lesson is not None:
+                self._teach(index, *lesson)
+        for index, message in enumerate(self.sent):
+            gradient = returned[(index + 1) % len(returned)]
+            self.complete[index] = None if message is None or gradient is None else (message, gradient)
+        self.sent = list(messages)
 
     def _learn(
-        self, index: int, agent: Agent, read: Message | None, observed: Tensor, wanted: Tensor
-    ) -> Tensor:
-        """Let an agent tick and learn; return its message."""
+        self, index: int, read: Tensor | None, observed: Tensor, wanted: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Let an agent learn; return its message, and the gradient of the message it read."""
         batch = len(observed)
-        leaf = torch.zeros_like(observed) if read is None else read.value.detach().requires_grad_()
-        message, answer = torch.split(agent(torch.cat([observed, leaf], 1)), self.size, 1)
+        leaf = torch.zeros_like(observed) if read is None else read.detach().requires_grad_()
+        message, answer = torch.split(self.agents[index](torch.cat([observed, leaf], 1)), self.size, 1)
         loss = nn.functional.mse_loss(answer, wanted)
+        with torch.no_grad():
+            injected = self.predictors[index](message.detach()) / batch
         self.optimisers[index].zero_grad()
-        if self._is_read(index):
-            with torch.no_grad():
-                injected = self.predictors[index](message.detach()) / batch
-            torch.autograd.backward([loss, message], [None, injected])
-        else:
-            torch.autograd.backward(loss)
+        torch.autograd.backward([loss, message], [None, injected])
         self.optimisers[index].step()
-        if read is not None:
-            assert leaf.grad is not None
-            delta = leaf.grad * batch
-            read.delta = delta if read.delta is None else read.delta + delta
-        return message
+        return message.detach(), None if leaf.grad is None else leaf.grad * batch
 
-    def _is_read(self, index: int) -> bool:
-        """Whether a tick reads the message that is sent now."""
-        other = self.periods[(index + 1) % len(self.agents)]
-        return -(-(self.now + 1) // other) * other <= self.now + self.periods[index]
-
-    def _teach(self, index: int, message: Tensor, delta: Tensor) -> None:
+    def _teach(self, index: int, message: Tensor, gradient: Tensor) -> None:
         predicted = self.predictors[index](message)
-        loss = (predicted - delta).square().sum() / len(message)
+        loss = (predicted - gradient).square().sum() / len(message)
         self.teachers[index].zero_grad()
         torch.autograd.backward(loss)
         self.teachers[index].step()

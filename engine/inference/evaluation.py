@@ -1,8 +1,7 @@
 """Evaluation: a system on a split that it does not learn from, over perfect links or as it runs (semantics 24).
 
 `evaluate` is the entry; the forward pass is that of
-    ComposedSystem        (composed.py) a stream of examples over perfect links, each shown once
-    ExampleRollout        (rollout.py) a stream over links as they run, or with messages replaced (ablation)
+    ExampleRollout        (rollout.py) a stream of examples, each shown once; for ablation with messages replaced
     EnvironmentRollout    (rollout.py) any other environment, which runs forward once through the split; where agents learn
                           from rewards it runs for whole episodes (episodes.py)
 """
@@ -20,7 +19,6 @@ from antiphon.agents.network import OBJECTIVE, features_of
 from antiphon.engine.core.agent import Goal
 from antiphon.engine.core.progress import Progress
 from antiphon.engine.core.system import System
-from antiphon.engine.inference.composed import ComposedSystem
 from antiphon.engine.inference.episodes import Episodes, play, policies, reward_of
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import (
@@ -28,7 +26,6 @@ from antiphon.engine.inference.rollout import (
     ExampleRollout,
     Score,
     Scores,
-    scored,
     steps_needed,
     with_targets,
 )
@@ -138,8 +135,7 @@ def evaluate(
 ) -> Evaluation:
     """Score a system on a split, from silence; delays are kept, and no training-only signal reaches an agent.
 
-    Of a stream of examples each is shown once, for `steps_needed` steps, and each agent's newest output is scored: over
-    perfect links that of the composed module. In other environments the system runs forward for `evaluation_steps`
+    Of a stream of examples each is shown once, for `steps_needed` steps, and each agent's newest output is scored. In other environments the system runs forward for `evaluation_steps`
     in an environment of its own, and ticks with a target are scored once all paths to the agent have filled.
     Where agents have policies, it runs in as many environments as in training until each has finished its first whole
     episodes; their returns are the score.
@@ -210,19 +206,13 @@ def _score_examples(
     """Yield the scores of one batch of examples after the other, with its size."""
     goals = with_targets(system)
     count = env.example_count(split)
-    if links.kind == "perfect":
-        composed = ComposedSystem(system, list(goals))
-        rows = _rows_at_once(system, goals)
-        with Progress("evaluating", -(-count // rows) * len(composed.ticks)) as bar:
-            for batch in examples(env, split, rows=rows):
-                outputs = composed.outputs(batch, bar.advance)
-                scores = {name: scored(goal, outputs[name], batch) for name, goal in goals.items()}
-                yield len(next(iter(batch.values()))), scores
-        return
-    with Progress("evaluating", -(-count // _ROWS) * steps_needed(system)) as bar:
-        for number, batch in enumerate(examples(env, split)):
+    rows = _rows_at_once(system, goals) if links.kind == "perfect" else _ROWS
+    with Progress("evaluating", -(-count // rows) * steps_needed(system)) as bar:
+        for number, batch in enumerate(examples(env, split, rows=rows)):
             own = rollout_seed(seed, split, number)
-            rollout = ExampleRollout(system, batch, links, seed=own, ends=goals, on_step=bar.advance)
+            rollout = ExampleRollout(
+                system, batch, links, seed=own, ends=goals, once=True, on_step=bar.advance
+            )
             yield rollout.rows, rollout.scores(rollout.ports)
 
 

@@ -175,7 +175,6 @@ class Ticks:
     Args:
         system: Whose; the graph's modules hold copies of its parameters.
         length: Steps in a round; 0: an example is shown.
-        graph: What takes the calls; None: a new one, into which the same call is appended once.
 
     Attributes:
         observed: What is observed, in the order in which it is given.
@@ -186,11 +185,11 @@ class Ticks:
         carried: Shapes of the state's entries per environment, by name.
     """
 
-    def __init__(self, system: System, length: int = 0, graph: fx.Graph | None = None) -> None:
+    def __init__(self, system: System, length: int = 0) -> None:
         self.system = system
         self.length = length
         self.root = nn.Module()
-        self.graph = fx.Graph() if graph is None else graph
+        self.graph = fx.Graph()
         self.observed = observed(system)
         self.signals: Ports = {}
         self.messages: dict[tuple[str, int], fx.Node] = {}
@@ -198,7 +197,7 @@ class Ticks:
         self.outputs: dict[str, list[fx.Node]] = {}
         self.carried: dict[str, tuple[int, ...]] = {}
         self._encoded: dict[tuple[str, str], fx.Node] = {}
-        self._calls: dict[str, fx.Node] | None = {} if graph is None else None
+        self._calls: dict[str, fx.Node] = {}
         self._left: list[tuple[str, Callable[[], fx.Node]]] = []
         ledgers = [channel.ledger for channel in system.channels.values()]
         spans = [one.link.delay + one.receiver.period + one.sender.clock.period for one in ledgers]
@@ -410,9 +409,7 @@ class Ticks:
         return parts[0] if len(parts) == 1 else self.call(torch.cat, list(parts), 1)
 
     def call(self, function: Callable[..., Any] | str, *args: Any, **settings: Any) -> fx.Node:
-        """Return the call of a function, or of a method of the first argument."""
-        if self._calls is None:
-            return _call(self.graph, function, *args, **settings)
+        """Return the call of a function, or of a method of the first argument; the same call is appended once."""
         key = repr((function, args, settings))
         if key not in self._calls:
             self._calls[key] = _call(self.graph, function, *args, **settings)

@@ -25,7 +25,7 @@ from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.export import agent_module, argument_names, export, observed
 from antiphon.errors import RunError, ScenarioError, suggest
-from antiphon.formats import FORMATS, OWN
+from antiphon.manifests import VERSION
 
 __all__ = ["SUFFIXES", "write_agent", "write_system"]
 
@@ -121,7 +121,7 @@ def _write_weights(path: Path, learners: Mapping[str, Learner]) -> Path:
         for held in (learner.parameters, learner.buffers)
         for name, tensor in held.items()
     }
-    metadata = {"format": "pt", "antiphon": OWN, "antiphon_format": str(FORMATS["weights"].version)}
+    metadata = {"format": "pt", "antiphon": VERSION}
     return _replace(path, partial(save_file, tensors, metadata=metadata))
 
 

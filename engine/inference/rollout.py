@@ -120,9 +120,13 @@ class Rollout:
         self, step: int, step_signals: StepSignals, calls: Sequence[Call] | None = None
     ) -> list[AgentTick]:
         """Evaluate the agents due at a step, or some of them, and return what they read and made."""
+        if calls is None:
+            calls = self.system.schedule.calls(step)
         self._forward_pass.tick(step, step_signals, calls)
         parts: list[AgentTick] = []
-        for group in self.system.groups:
+        for group in {
+            id(group): group for call in calls if (group := self.system.group_of[call[0]])
+        }.values():
             tape, group.tape = group.tape, Tape()
             parts += (part for tick in tape.ticks for part in tick.parts)
             GradientLedger.release(tape.sent)
@@ -174,6 +178,7 @@ class ExampleRollout:
         ends: The agents whose newest outputs are wanted; ticks that do not reach these are left out. None: all agents.
         history: Whether delivery hooks look at older messages.
         watched: By agent: ports that are wanted beside those that a channel or objective reads.
+        once: Whether it is not repeated: messages are released as soon as no later tick reads them.
         on_step: Called after each of the steps for which the examples are shown.
 
     Attributes:
@@ -191,6 +196,7 @@ class ExampleRollout:
         ends: Collection[str] | None = None,
         history: bool = False,
         watched: Mapping[str, tuple[str, ...]] | None = None,
+        once: bool = False,
         on_step: Callable[[], None] = lambda: None,
     ) -> None:
         self.system = system
@@ -212,11 +218,17 @@ class ExampleRollout:
         for channel in self._rollout.system.channels.values():
             channel.ledger.slack = len(self._calls)  # ticks that would close a record may be left out
         for step, calls in enumerate(self._calls):
-            self.ports |= self._tick(step, calls)
-            for name, channel in self._rollout.system.channels.items():
-                if step in channel.ledger.records:
-                    self._records[name, step] = channel.ledger.records[step]
+            for call in calls:
+                self.ports |= self._tick(
+                    step, [call]
+                )  # one by one: what each has made on the way is released
+                if once and not self._lossy:
+                    self._release(step, call)
+            if not once:
+                self._keep(step)
             on_step()
+        if once:
+            self._rollout.restart()  # its messages are in circles that are searched for later
 
     def replaced(self, channel: str, message: Callable[[int, Tensor], Tensor]) -> dict[str, Tensors]:
         """Return the ports of the ends' newest ticks with the messages of one channel replaced.
@@ -260,6 +272,20 @@ class ExampleRollout:
         """Evaluate calls of a step and return the ports of the ends whose newest tick it is."""
         parts = self._rollout.tick(step, self._signals, calls)
         return {part.agent: part.ports for part in parts if self._newest.get(part.agent) == step}
+
+    def _keep(self, step: int) -> None:
+        """Keep the messages of a step for `replaced`."""
+        for name, channel in self._rollout.system.channels.items():
+            if step in channel.ledger.records:
+                self._records[name, step] = channel.ledger.records[step]
+
+    def _release(self, step: int, call: Call) -> None:
+        """Release messages to and from the agents of a call that a tick at this step would not read, nor any later one."""
+        for agent in map(self._rollout.system.agents.__getitem__, call):
+            for channel in (*agent.channels, *agent.sends):
+                oldest = min(channel.mailbox.due(step), default=0)
+                for stamp in [stamp for stamp in channel.ledger.records if stamp < oldest]:
+                    del channel.ledger.records[stamp]
 
     def _resend(self, agent: Agent, step: int, read: Collection[tuple[str, int]], deliver: Deliver) -> None:
         """Enter the messages of a tick that is not evaluated again, where they are read."""

@@ -1,4 +1,4 @@
-"""Stacks computed by the native kernel, or by torch in its place: MLPs that learn alone, from windows of one tick.
+"""Stacks computed by the native kernel: MLPs that learn alone, from windows of one tick.
 
 The ports of such a stack are leaves of autograd: objectives, injections and couplings are differentiated as elsewhere, down
 to the ports. From there the kernel goes on to the input, and autograd from the input to the messages that were read. The
@@ -27,8 +27,8 @@ from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import Update
 from antiphon.nets.native.layer import ACTIVATIONS, NORMS, Layer
 from antiphon.nets.native.mlp import (
-    AnyEvaluation,
     Block,
+    Evaluation,
     KernelGradients,
     StackedMlp,
     bounded,
@@ -144,7 +144,7 @@ class NativeNetwork:
         if [id(p) for p in parameters] != [id(p) for p in learner.trainable]:
             raise AssertionError("parameters are in another order than those of the kernel")
         self._network = StackedMlp(layers, [constant(p) for p in parameters])
-        self._evaluation: AnyEvaluation | None = None
+        self._evaluation: Evaluation | None = None
         self._blocks: list[Block] = []
         self.ports: Tensors = {}
         """Of the newest evaluation, leaves [N * B, O]."""
@@ -199,7 +199,7 @@ class NativeNetwork:
 
 
 def native_networks(system: System) -> Mapping[str, NativeNetwork]:
-    """The networks of a system's stacks that the kernel computes, or torch in its place, by stack.
+    """The networks of a system's stacks that the kernel computes, by stack.
 
     So are the linear synthetic gradients of messages of such stacks.
     """

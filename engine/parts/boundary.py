@@ -8,9 +8,8 @@ half's windows have returned before it is due. So each half has, of what it read
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from antiphon.engine.core.records import Record, StepSignals
 from antiphon.engine.core.system import System
 from antiphon.errors import EngineError
 
-__all__ = ["Boundary", "Exchange", "Message", "Return", "return_slack"]
+__all__ = ["Boundary", "Exchange", "Message", "Return", "array_of", "return_slack"]
 
 Array = NDArray[Any]
 
@@ -64,6 +63,7 @@ class Return:
         counted: [rows] bool: where a use counted; or everywhere, or nowhere.
         delta: [rows, size], per sample; None: nothing.
         loss: [rows]: its receiver's, for critics; None: nobody asks for it.
+        incarnation: The sender's, when it sent the message; for parts that do not wait.
     """
 
     channel: str
@@ -72,6 +72,15 @@ class Return:
     counted: Array | bool
     delta: Array | None
     loss: Array | None
+    incarnation: int = 0
+
+    @classmethod
+    def of_record(cls, channel: str, record: Record, stamp: int, incarnation: int = 0) -> Self:
+        """Return what a finished record gives back for the message that its sender sent at `stamp`."""
+        assert record.finished is not None
+        counted = record.counted if isinstance(record.counted, bool) else array_of(record.counted)
+        delta, loss = (None if value is None else array_of(value) for value in (record.delta, record.loss))
+        return cls(channel, stamp, record.finished, counted, delta, loss, incarnation)
 
     @property
     def nbytes(self) -> int:
@@ -200,24 +209,14 @@ class Boundary:
             _, returns = self._outgoing[self._part_of[key]]
             for record in channel.ledger.records.values():
                 if record.finished == step and record.first_use is not None:
-                    counted = record.counted
-                    returns.append(
-                        Return(
-                            key,
-                            record.stamp,
-                            step,
-                            _array(counted) if isinstance(counted, Tensor) else counted,
-                            None if record.delta is None else _array(record.delta),
-                            None if record.loss is None else _array(record.loss),
-                        )
-                    )
+                    returns.append(Return.of_record(key, record, record.stamp))
 
     def _message(self, key: str, record: Record) -> Message:
         """What crosses of a message that was sent; an aligned agent's signals are not those of the step at which it sends."""
-        content, own = _array(record.received), record.step_signals
+        content, own = array_of(record.received), record.step_signals
         if self.system.agents[self.sending[key].sender].align is None:
             return Message(key, record.stamp, content)
-        signals = {name: _array(value) for name, value in own.signals.items()}
+        signals = {name: array_of(value) for name, value in own.signals.items()}
         return Message(key, record.stamp, content, own.step, signals)
 
     def _fill(self, record: Record, message: Message) -> None:
@@ -264,18 +263,6 @@ class Boundary:
                 None if one.loss is None else self._tensor(one.loss),
             )
 
-    def arrivals_in_place(self, step: int) -> AbstractContextManager[None]:
-        """Let records be, in a context, as whoever takes `step` without this boundary has to find them."""
-        del step  # in lockstep, where all has been delivered, they are
-        return nullcontext()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what is under way and is in no ledger; in lockstep, where all has been delivered, nothing."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load what was under way, once the ledgers have been loaded."""
-
     def _tensor(self, content: Array) -> Tensor:
         return torch.from_numpy(content.copy()).to(self.system.device)
 
@@ -283,5 +270,6 @@ class Boundary:
         return counted if isinstance(counted, bool) else self._tensor(counted)
 
 
-def _array(tensor: Tensor) -> Array:
+def array_of(tensor: Tensor) -> Array:
+    """Return a copy of a tensor's numbers."""
     return constant(tensor).cpu().numpy().copy()

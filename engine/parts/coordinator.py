@@ -9,34 +9,24 @@ parameters and means of losses only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.util import find_spec
 from itertools import count
 from typing import Any
 
 from antiphon.engine.base_simulation import BaseSimulation
-from antiphon.engine.parts.figures_writer import FiguresWriter
 from antiphon.engine.parts.free_boundary import FreeSettings
-from antiphon.engine.parts.part import Part, merge_states
-from antiphon.engine.parts.placement import (
-    Placement,
-    check_divisible,
-    check_free,
-    check_placement,
-    lookahead_of,
-    partition,
-)
+from antiphon.engine.parts.part import LEARNED, Part
+from antiphon.engine.parts.placement import check_free, lookahead_of, placement_for
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.parts.transport import LocalParts, Parts
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.errors import DivergenceError, RunError, ScenarioError
+from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario
+from antiphon.telemetry.parts.part_figures import PartFigures
 
 __all__ = ["Coordinator", "open_parts"]
 
-_LEARNED = ("learners", "predictors", "inputs", "outliers")
-"""Keys of a system's state that are no messages or windows."""
 _LONGEST = 1000
 """Steps of one call to the parts, where nothing is observed for longer."""
 
@@ -75,8 +65,10 @@ class Coordinator:
         """In free mode: the sums of losses that the simulation has had from its parts."""
         self._row_at: int | None = None
         """The step of the newest row of figures, where the parts have not taken it yet."""
-        self._figures_writer = FiguresWriter()
         parts = self._open(simulation)
+        self._alive = [True] * (max(parts.placement.values()) + 1)
+        """Whether each part ran in the newest figures that were written, and their step."""
+        self._written = 0
         self.facts = settings.facts(parts.placement, parts.every)
 
     def _open(self, simulation: BaseSimulation) -> Parts:
@@ -109,7 +101,9 @@ class Coordinator:
             until = next(n for n in count(step + 1) if observed(n - last) or n == step + _LONGEST)
             row, self._row_at = self._row_at, None
             try:
-                stop = self._figures_writer.following(simulation, parts)
+                stop = simulation.stopping
+                if self.settings.ray is not None:
+                    stop = partial(self._stop, simulation, parts)
                 self._parts_at = parts.advance(until, stop=stop, row_at=row)
                 if self._parts_at <= step:  # stopped after the step that the whole has taken too
                     self._parts_at = parts.advance(until, stop=stop)
@@ -165,7 +159,23 @@ class Coordinator:
     def write_statistics(self, simulation: BaseSimulation) -> None:
         """Hand the figures of the parts to the simulation's recorders, as those of the step just taken."""
         if self._parts is not None:
-            self._figures_writer.write(simulation, self._parts.statistics(), simulation.now)
+            self._write(simulation, self._parts.statistics(), simulation.now)
+
+    def _write(self, simulation: BaseSimulation, figures: Sequence[PartFigures], step: int) -> None:
+        self._written, self._alive = step, [row.alive for row in figures]
+        for recorder in simulation.recorders:
+            recorder.parts(step, figures)
+
+    def _stop(self, simulation: BaseSimulation, parts: Parts) -> bool:
+        """Return whether the run loop is to end, and write the figures of parts where one has gone or come back.
+
+        Parts are behind the simulation while they take steps for it: such figures are of the step that all have reached.
+        """
+        figures = parts.statistics()
+        if [row.alive for row in figures] != self._alive:
+            reached = min(row.steps_taken for row in figures)
+            self._write(simulation, figures, max(self._written, reached))
+        return simulation.stopping()
 
     # --- states ------------------------------------------------------------------------------------------
 
@@ -194,7 +204,7 @@ class Coordinator:
         """Take parameters, optimisers and statistics, and the means of losses since they were last taken."""
         state = copy_tree(state)
         own = simulation.backend.state_dict()
-        learned = {key: state["system"][key] for key in _LEARNED}
+        learned = {key: state["system"][key] for key in LEARNED}
         simulation.backend.load_state_dict({**copy_tree(own), **learned})
         before, self._counted = self._counted, state["tally"]
         since = {
@@ -230,20 +240,21 @@ def open_parts(simulation: BaseSimulation, settings: PartsSettings) -> Parts:
 
     Raises:
         ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
-        RunError: A part cannot be started, or its transport is not installed.
+        RunError: A part cannot be started, or Ray is not installed.
     """
-    placement = placement_for(simulation, settings)
-    if settings.mode == "free":
-        check_free(simulation.system)
-    lookahead = lookahead_of(simulation.system, placement)
-    every = settings.every or max(1, lookahead // 2)
-    if settings.mode == "lockstep" and every > lookahead:
+    system, free = simulation.system, settings.mode == "free"
+    placement = placement_for(system, simulation.scenario, settings.count, settings.placement)
+    if free:
+        check_free(system)
+    bounds = FreeSettings() if free else None
+    lookahead = lookahead_of(system, placement)
+    most = lookahead if bounds is None else bounds.queue
+    every = settings.every or max(1, min(lookahead // 2, most))
+    if every > most:
         raise ScenarioError(
-            f"parts: every is {every}, and parts of this placement may be {lookahead} steps apart; give at most "
-            f"{lookahead}, or longer delays"
+            f"parts: every is {every}, and parts of this placement may be {most} steps apart; give at most {most}, "
+            "or longer delays"
         )
-    if settings.mode == "free":
-        check_free(simulation.system)
     make = partial(
         Part,
         simulation.scenario,
@@ -251,35 +262,11 @@ def open_parts(simulation: BaseSimulation, settings: PartsSettings) -> Parts:
         seed=simulation.seed,
         device=simulation.device,
         dtype=simulation.dtype,
-        free=FreeSettings() if settings.mode == "free" else None,
+        free=bounds,
     )
-    if settings.transport == "ray":
-        gpu = simulation.device.type == "cuda"
-        return ray_parts(make, merge_states, placement, every=every, address=settings.address, gpu=gpu)
-    return LocalParts(make, placement, every=every)
-
-
-def placement_for(simulation: BaseSimulation, settings: PartsSettings) -> Placement:
-    """Return the placement of settings, checked, or one that is computed; ScenarioError where there is none."""
-    system, placement = simulation.system, settings.placement
-    if placement is None:
-        assert settings.count is not None
-        return partition(system, simulation.scenario, settings.count)
-    check_placement(system, placement)
-    count = max(placement.values()) + 1
-    if settings.count not in (None, count):
-        raise ScenarioError(f"parts: {settings.count}, and the placement has {count}; leave one of them out")
-    if count > 1:
-        check_divisible(system, simulation.scenario)
-    return placement
-
-
-def ray_parts(*arguments: Any, **how: Any) -> Parts:
-    """Return the parts of a scenario as processes of a Ray cluster; RunError where Ray is not installed."""
-    if find_spec("ray") is None:
-        raise RunError(
-            "--backend ray: Ray is not installed; pip install 'antiphon[ray]', or use --backend cohort"
-        )
+    if settings.ray is None:
+        return LocalParts(make, placement, every=every)
     from antiphon.engine.ray.ray_parts import RayParts
 
-    return RayParts(*arguments, **how)
+    gpu = simulation.device.type == "cuda"
+    return RayParts(make, placement, every=every, free=free, cluster=settings.ray, gpu=gpu)

@@ -1,11 +1,8 @@
-"""What a placement cuts: the share of each part, what crosses, how far parts may be apart, and what stays together; or why
-a scenario is not cut so."""
+"""What a placement cuts: the share of each part, what crosses, how far parts may be apart, and what stays together."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from antiphon.engine.core.system import System
 from antiphon.engine.parts.placement import (
@@ -14,29 +11,16 @@ from antiphon.engine.parts.placement import (
     agent_costs,
     bonds,
     channel_lookahead,
-    check_divisible,
     check_free,
-    check_placement,
     cut_channels,
     message_bytes,
-    partition,
     returned_bytes,
     unaligned_readers,
 )
 from antiphon.errors import ScenarioError
-from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.problems import DocumentError, placed, show_path
+from antiphon.scenarios.problems import show_path
 
-__all__ = [
-    "CutChannel",
-    "Division",
-    "DivisionFindings",
-    "Joined",
-    "PartShare",
-    "divide",
-    "division_of",
-    "joined",
-]
+__all__ = ["CutChannel", "Division", "Joined", "PartShare", "division_of", "joined"]
 
 
 @dataclass(frozen=True)
@@ -118,7 +102,7 @@ class Division:
 
 
 def division_of(system: System, placement: Placement) -> Division:
-    """Return what a placement cuts that has been checked (`check_placement`)."""
+    """Return what a placement cuts that has been checked (`placement_for`)."""
     count = max(placement.values()) + 1
     costs = agent_costs(system)
     sends, neighbours = [0.0] * count, [set[int]() for _ in range(count)]
@@ -169,56 +153,3 @@ def joined(system: System) -> list[Joined]:
         Joined(tuple(bond.agents for bond in some), show_path(some[0].path), some[0].reason, some[0].fix)
         for some in sorted(found.values(), key=len, reverse=True)
     ]
-
-
-@dataclass(frozen=True)
-class DivisionFindings:
-    """A scenario in parts, or why it has none.
-
-    Attributes:
-        placement: The part of each agent; None: there is no such placement.
-        division: What that cuts.
-        problem: Why there is none.
-        joined: What stays together in any placement.
-    """
-
-    placement: Placement | None
-    division: Division | None
-    problem: DocumentError | None
-    joined: Sequence[Joined]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
-        placement = None if self.placement is None else dict(self.placement)
-        division = None if self.division is None else asdict(self.division)
-        return {"placement": placement, "division": division, "joined": [asdict(one) for one in self.joined]}
-
-
-def divide(
-    scenario: Scenario, system: System, count: int | None, placement: Placement | None = None
-) -> DivisionFindings:
-    """Place a scenario's agents on parts, and find what that cuts.
-
-    Args:
-        scenario: Resolved.
-        system: As built.
-        count: Number of parts; None: as `placement` has.
-        placement: The part of each agent; None: of balanced cost and little traffic.
-    """
-    division, problem = None, None
-    try:
-        if placement is None:
-            placement = partition(system, scenario, count or 1)
-        else:
-            check_placement(system, placement)
-            found = max(placement.values()) + 1
-            if count is not None and count != found:
-                raise ScenarioError(
-                    f"place: the number of parts is {found}, not {count}; leave one of the two out"
-                )
-            if found > 1:
-                check_divisible(system, scenario)
-        division = division_of(system, placement)
-    except ScenarioError as error:
-        placement, problem = None, error if isinstance(error, DocumentError) else placed(error)
-    return DivisionFindings(placement, division, problem, joined(system))

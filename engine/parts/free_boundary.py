@@ -8,7 +8,6 @@ dropped, all that is read is what lockstep reads over links of delay 1.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +18,7 @@ from torch import Tensor
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.records import Record, StepSignals
 from antiphon.engine.core.system import System
-from antiphon.engine.parts.boundary import Array, Boundary, Exchange, Message, Return
+from antiphon.engine.parts.boundary import Boundary, Exchange, Message, Return, array_of
 
 __all__ = ["FreeBoundary", "FreeFigures", "FreeSettings", "packed", "unpacked"]
 
@@ -71,17 +70,6 @@ class _Queued:
     example: int
     content: Tensor
     signals: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class FreeReturn(Return):
-    """What comes back for a message.
-
-    Attributes:
-        incarnation: The sender's, when it sent the message.
-    """
-
-    incarnation: int
 
 
 _OF_WHOLE = -1
@@ -266,40 +254,17 @@ class FreeBoundary(Boundary):
             record = channel.ledger.records[step]
             own = record.step_signals
             wanted = (name for signal in self._signals.get(key, ()) for name in (signal, f"_{signal}"))
-            signals = {name: _array(own.signals[name]) for name in wanted if name in own.signals}
+            signals = {name: array_of(own.signals[name]) for name in wanted if name in own.signals}
             messages, _ = self._outgoing[self._part_of[key]]
-            messages.append(Message(key, step, _array(record.received), own.step, signals))
+            messages.append(Message(key, step, array_of(record.received), own.step, signals))
             if not record.unread:
                 self._sent[key, step] = incarnation
         for key, channel in self.receiving.items():
             _, returns = self._outgoing[self._part_of[key]]
             for record in channel.ledger.records.values():
                 if record.finished == step and (key, record.stamp) in self._origins:
-                    origin = self._origins.pop((key, record.stamp))
-                    returns.append(_return(key, origin, step, record))
-
-    @contextmanager
-    def arrivals_in_place(self, step: int) -> Iterator[None]:
-        """Let records be, in a context, as whoever takes `step` without this boundary has to find them: what has arrived is
-        in its place, and what has not is lost."""
-        before = []
-        waiting = {key: list(queue) for key, queue in self._queues.items()}
-        for (key, stamp), record in sorted(self._due.items(), key=lambda one: one[0][1]):
-            before.append((record, record.message, record.received, record.step_signals, record.lost))
-            if not waiting[key]:
-                if stamp + self.receiving[key].ledger.link.delay <= step:
-                    self._lose(record)
-                continue
-            queued = waiting[key].pop(0)
-            self.receiving[key].ledger.fill(record, queued.content)
-            if key in self._signals:
-                record.step_signals = StepSignals(queued.example, queued.signals)
-        try:
-            yield
-        finally:
-            for record, message, received, step_signals, lost in before:
-                record.message, record.received = message, received
-                record.step_signals, record.lost = step_signals, lost
+                    stamp, incarnation = self._origins.pop((key, record.stamp))
+                    returns.append(Return.of_record(key, record, stamp, incarnation))
 
     # --- between parts -------------------------------------------------------------------------------------
 
@@ -309,7 +274,6 @@ class FreeBoundary(Boundary):
         for message in exchange.messages:
             self._queue(message, exchange.incarnation)
         for one in exchange.returns:
-            assert isinstance(one, FreeReturn)
             self._give_back(one, now)
 
     def _queue(self, message: Message, incarnation: int) -> None:
@@ -336,7 +300,7 @@ class FreeBoundary(Boundary):
         """Whether the messages of a channel are read in turn, because its receiver is aligned."""
         return any(receiver.aligned and key in receiver.keys for receiver in self._receivers)
 
-    def _give_back(self, one: FreeReturn, now: int) -> None:
+    def _give_back(self, one: Return, now: int) -> None:
         ledger = self.sending[one.channel].ledger
         if self._sent.get((one.channel, one.stamp)) != one.incarnation:
             return  # given up, or of a message that the part has not sent since it was restarted
@@ -387,7 +351,7 @@ def packed(exchange: Exchange) -> dict[str, Any]:
 def unpacked(state: Mapping[str, Any]) -> Exchange:
     """Return the exchange that `packed` was given."""
     messages = [Message(**_arrays(own)) for own in state["messages"]]
-    returns = [(FreeReturn if "incarnation" in own else Return)(**_arrays(own)) for own in state["returns"]]
+    returns = [Return(**_arrays(own)) for own in state["returns"]]
     return Exchange(**{**state, "messages": messages, "returns": returns})
 
 
@@ -401,14 +365,3 @@ def _arrays(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _arrays(item) for key, item in value.items()}
     return value.cpu().numpy() if isinstance(value, Tensor) else value
-
-
-def _return(key: str, origin: Origin, step: int, record: Record) -> FreeReturn:
-    stamp, incarnation = origin
-    counted = record.counted if isinstance(record.counted, bool) else _array(record.counted)
-    delta, loss = (None if value is None else _array(value) for value in (record.delta, record.loss))
-    return FreeReturn(key, stamp, step, counted, delta, loss, incarnation)
-
-
-def _array(tensor: Tensor) -> Array:
-    return tensor.cpu().numpy().copy()

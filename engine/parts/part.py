@@ -8,7 +8,6 @@ All parts step replicas of one environment and follow one schedule. What crosses
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -29,7 +28,10 @@ from antiphon.engine.step.backends import StackedBackend
 from antiphon.engine.step.report import AgentReport, MeanAccumulator
 from antiphon.scenarios import Scenario
 
-__all__ = ["Part", "merge_states"]
+__all__ = ["LEARNED", "Part", "merge_states"]
+
+LEARNED = ("learners", "predictors", "inputs", "outliers")
+"""Keys of a system's state that are no messages or windows."""
 
 Tree = dict[str, Any]
 
@@ -45,12 +47,12 @@ class Part:
         device: Where it is computed.
         dtype: Of all floats.
         stacked: Whether agents of one kind are computed as one.
-        incarnation: How many times it has been started again.
         free: It waits for nothing but messages that an agent is aligned to, within these bounds; None: lockstep.
         whole: All agents, shared with the other parts of this process (`halved`); None: they are built for this part.
 
     Attributes:
         now: Steps taken.
+        incarnation: How many times it has been started again; for parts that do not wait.
         neighbours: The parts at the other ends of its cut channels.
         lookahead: Steps that it may be ahead of what its neighbours have sent.
         free: Whether it does not wait for them.
@@ -70,11 +72,10 @@ class Part:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         stacked: bool = True,
-        incarnation: int = 0,
         free: FreeSettings | None = None,
         whole: System | None = None,
     ) -> None:
-        self.scenario, self.index, self.incarnation, self.seed = scenario, index, incarnation, seed
+        self.scenario, self.index, self.incarnation, self.seed = scenario, index, 0, seed
         place = chosen_device(device)
         self._env = make_environment(scenario, place, dtype, scenario.training.batch)
         if whole is None:
@@ -101,6 +102,11 @@ class Part:
     # --- stepping ------------------------------------------------------------------------------------------
 
     @property
+    def covered(self) -> Mapping[int, int]:
+        """By neighbour: the step up to which what it sent has arrived."""
+        return self.boundary.covered
+
+    @property
     def ready(self) -> bool:
         """Whether all that the coming step reads has arrived."""
         return not self.waits_for()
@@ -108,7 +114,7 @@ class Part:
     @property
     def behind(self) -> int:
         """Steps by which the oldest of what its neighbours have sent is behind its own step; 0 without neighbours."""
-        return max(0, *(self.now - end for end in self.boundary.covered.values()), 0)
+        return max(0, *(self.now - end for end in self.covered.values()), 0)
 
     def waits_for(self) -> tuple[int, ...]:
         """The neighbours whose exchanges the coming step needs and has not got."""
@@ -147,6 +153,7 @@ class Part:
             EngineError: It is not the next of that neighbour.
         """
         self.boundary.deliver(exchange, self.now)
+        self.backend.stale = self.backend.system is not self.backend.stacked.base
 
     def end_row(self) -> None:
         """Begin new means of losses and metrics, as a row of figures does."""
@@ -157,32 +164,31 @@ class Part:
     def state_dict(self) -> Tree:
         """Return its share of the whole state, without copying a tensor; see `merge_states`.
 
-        All that was sent before the present step must have been delivered, here and at the neighbours.
+        All that was sent before the present step must have been delivered, here and at the neighbours. Of a part that does not
+        wait, what it has learned: what is under way then is no state of a whole.
 
         Raises:
             DivergenceError: The device has found a number that is not finite at an earlier step.
         """
-        self.backend.synchronize()
-        with self.boundary.arrivals_in_place(self.now):
-            self.backend.stale = self.backend.system is not self.backend.stacked.base
-            system = self.backend.state_dict()
-        self.backend.stale = self.backend.system is not self.backend.stacked.base
-        ends = self._ends()
+        state, ends = self._state(), self._ends()
+        system = state["system"]
         for key, end in (("predictors", "sender"), ("inputs", "receiver")):
             system[key] = {name: own for name, own in system[key].items() if end in ends[name]}
-        kept = {"muted": "sender", "deaf": "receiver"}
-        for key, end in kept.items():
+        for key, end in (("muted", "sender"), ("deaf", "receiver")):
             names = system["quarantine"][key]
             system["quarantine"][key] = [name for name in names if end in ends[name]]
+        if self.free:
+            state["system"] = {key: system[key] for key in LEARNED}
+        state["part"] |= {"order": self._order, "groups": self._groups}
+        state["part"]["ends"] = {name: sorted(own) for name, own in ends.items()}
+        state["env"] = state["env"] if self.index == 0 else None
+        return state
+
+    def _state(self) -> Tree:
+        self.backend.synchronize()
         return {
-            "part": {
-                "index": self.index,
-                "free": self.free,
-                "order": self._order,
-                "groups": self._groups,
-                "ends": {name: sorted(own) for name, own in ends.items()},
-            },
-            "env": environment_state(self._env) if self.index == 0 else None,
+            "part": {"index": self.index},
+            "env": environment_state(self._env),
             "now": self.now,
             "seed": self.seed,
             "diverged": None,
@@ -190,7 +196,7 @@ class Part:
             "elapsed": self.world.elapsed,
             "tally": self.train_means.state_dict(),
             **({} if self.world.episodes is None else {"episodes": self.world.episodes.state_dict()}),
-            "system": system,
+            "system": self.backend.state_dict(),
         }
 
     def load_state_dict(self, whole: Mapping[str, Any]) -> None:
@@ -215,15 +221,16 @@ class Part:
         self.train_means.load_state_dict({n: own for n, own in state["tally"].items() if n in agents})
 
     def own_state(self) -> Tree:
-        """Return all of its own state, for a restart of this part alone, without copying a tensor.
+        """Return all of the state of a part that does not wait, for a restart of it alone, without copying a tensor.
 
         What it has for its neighbours must have been collected.
         """
-        own = {**self.state_dict(), "env": environment_state(self._env), "system": self.backend.state_dict()}
-        return {**own, "boundary": self.boundary.state_dict()}
+        assert isinstance(self.boundary, FreeBoundary)
+        return {**self._state(), "boundary": self.boundary.state_dict()}
 
     def load_own_state(self, state: Tree) -> None:
         """Load an `own_state` of this part; its tensors are used as they are, so hand in copies."""
+        assert isinstance(self.boundary, FreeBoundary)
         self._load(state, state["system"])
         self.boundary.load_state_dict(state["boundary"])
 
@@ -288,21 +295,14 @@ def merge_states(states: Sequence[Mapping[str, Any]]) -> Tree:
     """Return the state of the whole simulation, as `BaseSimulation.state_dict` does.
 
     Args:
-        states: Of all parts at one step, everything delivered (`Part.state_dict`). Of parts that do not wait, the messages
-            that have been read, or have arrived, are those of the whole; what is under way besides is given up.
+        states: Of all parts at one step, everything delivered (`Part.state_dict`). Of parts that do not wait the result has
+            what they have learned, and no more.
     """
     first = min(states, key=lambda state: int(state["part"]["index"]))
     order = first["part"]["order"]
     signals: list[list[Any]] = []
-    systems = [_renumbered(state["system"], signals) for state in states]
-    units: dict[int, Any] = {}
-    halves: dict[str, Tree] = {}
-    for state, system in zip(states, systems, strict=True):
-        units |= dict(zip(state["part"]["groups"], system["units"], strict=True))
-        for name, ends in state["part"]["ends"].items():
-            halves.setdefault(name, {}).update(dict.fromkeys(ends, system["ledgers"][name]))
-    join = partial(_joined_free, now=first["now"]) if first["part"]["free"] else _joined
-    events = {tuple(event): None for system in systems for event in system["quarantine"]["events"]}
+    free = "ledgers" not in first["system"]
+    systems = [state["system"] if free else _renumbered(state["system"], signals) for state in states]
     merged: Tree = {
         **systems[0],
         **{
@@ -310,17 +310,31 @@ def merge_states(states: Sequence[Mapping[str, Any]]) -> Tree:
             for key, names in _BY_NAME.items()
             if any(key in system for system in systems)
         },
+    }
+    if not free:
+        merged |= _merged_schedule(states, systems) | {"moments": signals}
+    tally = _union((state["tally"] for state in states), order["agents"])
+    kept = {key: value for key, value in first.items() if key != "part"}
+    return {**kept, "tally": tally, "system": merged}
+
+
+def _merged_schedule(states: Sequence[Mapping[str, Any]], systems: Sequence[Tree]) -> Tree:
+    """Return what of the whole state is of windows, messages and divergences."""
+    units: dict[int, Any] = {}
+    halves: dict[str, Tree] = {}
+    for state, system in zip(states, systems, strict=True):
+        units |= dict(zip(state["part"]["groups"], system["units"], strict=True))
+        for name, ends in state["part"]["ends"].items():
+            halves.setdefault(name, {}).update(dict.fromkeys(ends, system["ledgers"][name]))
+    events = {tuple(event): None for system in systems for event in system["quarantine"]["events"]}
+    return {
         "quarantine": {
             **{key: [n for system in systems for n in system["quarantine"][key]] for key in _DISABLED},
             "events": sorted(map(list, events), key=lambda event: event[0]),
         },
-        "ledgers": {name: join(**halves[name]) for name in order["channels"]},
-        "units": [units[i] for i in sorted(units)],
-        "moments": signals,
+        "ledgers": {name: _joined(**halves[name]) for name in states[0]["part"]["order"]["channels"]},
+        "units": [units[number] for number in sorted(units)],
     }
-    tally = _union((state["tally"] for state in states), order["agents"])
-    kept = {key: value for key, value in first.items() if key != "part"}
-    return {**kept, "tally": tally, "system": merged}
 
 
 def _union(each: Iterable[Mapping[str, Any]], order: Sequence[str]) -> Tree:
@@ -358,48 +372,6 @@ def _joined(sender: Tree, receiver: Tree) -> Tree:
     }
 
 
-def _joined_free(sender: Tree, receiver: Tree, now: int) -> Tree:
-    """The state of a channel's ledger and mailbox, of two halves at steps of their own.
-
-    Where both have the same message at a step, as in lockstep. Else the receiver's, while it is to be read or learned from,
-    and then the sender's; what has not come back for that is given up.
-    """
-    if sender is receiver:
-        return sender
-    sent, used = (
-        {entry["stamp"]: entry for key in ("loose", "records") for entry in half[key]}
-        for half in (sender, receiver)
-    )
-
-    def chosen(stamp: int) -> Tree:
-        mine: Tree | None = sent.get(stamp)
-        theirs: Tree | None = used.get(stamp)
-        if mine is not None and theirs is not None and torch.equal(mine["received"], theirs["received"]):
-            return {**mine, **{key: theirs[key] for key in _BY_RECEIVER}}
-        if mine is None or (theirs is not None and theirs["finished"] is None):
-            assert theirs is not None
-            return theirs
-        return (
-            mine
-            if mine["finished"] is not None
-            else {**mine, "waiting": [], "finished": now, "counted": False}
-        )
-
-    kept = {entry["stamp"] for half in (sender, receiver) for entry in half["records"]}
-    found = {stamp: chosen(stamp) for stamp in sorted(sent.keys() | used.keys())}
-    returned = [
-        [step, [stamp for stamp in stamps if found[stamp]["delta"] is not None]]
-        for step, stamps in sender["returned"]
-    ]
-    return {
-        **receiver,
-        "records": [entry for stamp, entry in found.items() if stamp in kept],
-        "loose": [entry for stamp, entry in found.items() if stamp not in kept],
-        "returned": [[step, stamps] for step, stamps in returned if stamps],
-        "newest": sender["newest"],
-    }
-
-
 _BY_RECEIVER = ("waiting", "deadline", "counted", "delta", "loss", "finished")
 """What the receiving half knows of a message."""
 
@@ -413,8 +385,8 @@ def _renumbered(system: Tree, signals: list[list[Any]]) -> Tree:
 
     def tick(part: list[Any]) -> list[Any]:
         agent, number, reads, participates, memory, ages, *policy = part
-        outcomes = [[policy[0], [numbers[n] for n in policy[1]]]] if policy else []
-        return [agent, numbers[number], reads, participates, memory, ages, *(outcomes[0] if outcomes else ())]
+        policy = [policy[0], [numbers[n] for n in policy[1]]] if policy else []
+        return [agent, numbers[number], reads, participates, memory, ages, *policy]
 
     def tape(one: Tree) -> Tree:
         return {**one, "ticks": [[step, [tick(part) for part in parts]] for step, parts in one["ticks"]]}

@@ -38,6 +38,7 @@ __all__ = [
     "lookahead_of",
     "message_bytes",
     "partition",
+    "placement_for",
     "returned_bytes",
     "unaligned_readers",
     "units_of",
@@ -304,7 +305,32 @@ def returned_bytes(system: System, channel: Channel) -> float:
     return system.dtype.itemsize * system.batch * numbers * read
 
 
-# --- partition ---------------------------------------------------------------------------------------------
+# --- placements --------------------------------------------------------------------------------------------
+
+
+def placement_for(
+    system: System, scenario: Scenario, count: int | None, placement: Placement | None = None
+) -> Placement:
+    """Return a placement that has been checked, or one that is computed (`partition`).
+
+    Args:
+        system: As built, before it is stacked.
+        scenario: Of the system.
+        count: Number of parts; None: as `placement` has.
+        placement: The part of each agent; None: of balanced cost and little traffic.
+
+    Raises:
+        ScenarioError: There is no such placement; one line with the fix.
+    """
+    if placement is None:
+        return partition(system, scenario, count or 1)
+    check_placement(system, placement)
+    found = max(placement.values()) + 1
+    if count not in (None, found):
+        raise ScenarioError(f"parts: {count}, and the placement has {found}; leave one of them out")
+    if found > 1:
+        check_divisible(system, scenario)
+    return placement
 
 
 def partition(system: System, scenario: Scenario, parts: int) -> dict[str, int]:

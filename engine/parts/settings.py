@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["MODES", "TRANSPORTS", "Mode", "PartsSettings"]
+__all__ = ["LOCAL", "PartsSettings"]
 
-Mode = Literal["lockstep", "free"]
-MODES = ("lockstep", "free")
-TRANSPORTS = ("local", "ray")
+_MODES = ("lockstep", "free")
+LOCAL = "local"
+"""`ray`: a cluster of this machine alone, started for the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,45 +20,48 @@ class PartsSettings:
     """The division of a run into parts; it changes no number of a run in lockstep.
 
     Raises:
-        ScenarioError: A value that cannot be, or an address without a transport that connects.
+        ScenarioError: A value that cannot be.
     """
 
     count: int | None = None
     """Number of parts; None: that of `placement`."""
     placement: Mapping[str, int] | None = None
     """The part of each agent, from 0; None: by equal work and little traffic."""
-    transport: str = "local"
-    """`local`: all parts in this process, in turn. `ray`: each part a process of a Ray cluster."""
     mode: str = "lockstep"
     """`lockstep`: parts wait for one another, to the bits of one machine. `free`: parts never wait."""
     every: int | None = None
     """Steps between the exchanges of two parts; None: half the lookahead, so that they have as long to travel."""
-    address: str | None = None
-    """Of a Ray cluster; None: one of this machine alone, started for the run."""
+    ray: str | None = None
+    """Each part in a process of a Ray cluster: `local`, or HOST:PORT of one to join; None: all in this process, in turn."""
 
     def __post_init__(self) -> None:
-        for name, value, known in (
-            ("transport", self.transport, TRANSPORTS),
-            ("mode", self.mode, MODES),
-        ):
-            if value not in known:
-                raise ScenarioError(f"parts: there is no {name} '{value}'{suggest(value, known)}")
-        if self.address is not None and self.transport != "ray":
-            raise ScenarioError(f"parts: address {self.address!r} is of a Ray cluster; add the transport ray")
+        if self.mode not in _MODES:
+            raise ScenarioError(f"parts: there is no mode '{self.mode}'{suggest(self.mode, _MODES)}")
         for name, number in (("count", self.count), ("every", self.every)):
-            if number is not None and (isinstance(number, bool) or not hasattr(number, "__index__")):
+            if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
                 raise ScenarioError(f"parts: {name} is {number!r}; must be a whole number, at least 1")
-            if number is not None and number < 1:
-                raise ScenarioError(f"parts: {name} is {number}; must be at least 1")
         if self.placement is None and self.count is None:
-            raise ScenarioError("parts: into how many? give their number, or a placement of the agents")
+            raise ScenarioError("parts: into how many? give their count, or a placement of the agents")
 
     @classmethod
-    def of(cls, parts: int | Mapping[str, int] | PartsSettings | None) -> PartsSettings | None:
-        """Return settings as `Simulation` takes them: a number of parts, a placement or settings; None: no parts."""
+    def of(cls, parts: int | Mapping[str, Any] | PartsSettings | None) -> PartsSettings | None:
+        """Return settings as `Simulation` takes them; None: no parts.
+
+        Args:
+            parts: A number of parts; or a placement, the part of each agent; or settings by name, as run.json has them:
+                with `count` or `placement` among them.
+        """
         if parts is None or isinstance(parts, PartsSettings):
             return parts
-        return cls(placement=dict(parts)) if isinstance(parts, Mapping) else cls(count=parts)
+        if not isinstance(parts, Mapping):
+            return cls(count=parts)
+        if not parts.keys() & {"count", "placement"}:
+            return cls(placement=dict(parts))
+        known = cls.__dataclass_fields__
+        for name in parts:
+            if name not in known:
+                raise ScenarioError(f"parts: there is no setting '{name}'{suggest(name, known)}")
+        return cls(**parts)
 
     @classmethod
     def of_facts(cls, facts: Mapping[str, Any]) -> Self | None:
@@ -79,10 +82,10 @@ class PartsSettings:
     def one_process(self) -> bool:
         """Whether nothing is divided: one part, in this process."""
         alone = self.count == 1 if self.placement is None else set(self.placement.values()) == {0}
-        return alone and self.transport == "local"
+        return alone and self.ray is None
 
     def facts(self, placement: Mapping[str, int], every: int) -> dict[str, Any]:
         """Return what run.json says of them, with the placement and the steps between exchanges as chosen."""
         count = max(placement.values()) + 1
         chosen = asdict(replace(self, count=count, placement=dict(placement), every=every))
-        return {key: value for key, value in chosen.items() if key != "address" or value is not None}
+        return {key: value for key, value in chosen.items() if value is not None}

@@ -7,6 +7,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from antiphon.engine.parts.part import Part, merge_states
@@ -30,12 +31,10 @@ class Parts(Protocol):
 
     Attributes:
         placement: The part of each agent.
-        lookahead: Steps that parts may be apart.
         every: Steps between the exchanges of two parts.
     """
 
     placement: Placement
-    lookahead: int
     every: int
 
     def advance(self, until: int, *, stop: Stop = never, row_at: int | None = None) -> int:
@@ -83,10 +82,8 @@ class LocalParts:
         except BaseException:
             self.close()
             raise
-        self.lookahead = min(part.lookahead for part in self.parts)
         self._began = time.perf_counter()
-        self._computing = [0.0] * len(self.parts)
-        self._sent, self._received, self._calls = ([0] * len(self.parts) for _ in range(3))
+        self._figures = [PartFigures(part=part.index, machine=platform.node()) for part in self.parts]
 
     def advance(self, until: int, *, stop: Stop = never, row_at: int | None = None) -> int:
         """See `Parts.advance`."""
@@ -94,9 +91,7 @@ class LocalParts:
             step = self.parts[0].now
             end = min(until, step - step % self.every + self.every)
             while any(part.now < end for part in self.parts):
-                if not sum(
-                    self._take_steps(part, end, row_at) for part in self.parts
-                ) and not self._go_without(end, row_at):
+                if not sum(self._take_steps(part, end, row_at) for part in self.parts):
                     raise EngineError(f"parts: none can take its step before {end}, each waits for another")
                 self._exchange()
             if end >= until or stop():
@@ -104,37 +99,27 @@ class LocalParts:
 
     def _take_steps(self, part: Part, end: int, row_at: int | None) -> int:
         """Have a part take its steps up to `end`, as far as nothing is missing; return how many it has taken."""
-        first = part.now
+        first, start = part.now, time.perf_counter()
         while part.now < end and part.ready:
-            self._step(part, row_at)
+            part.step()
+            if part.now - 1 == row_at:
+                part.end_row()
+        self._count(part.index, computing=time.perf_counter() - start)
         return part.now - first
-
-    def _go_without(self, end: int, row_at: int | None) -> bool:
-        """Have those free parts take a step that wait for parts which are at the end: what was dropped does not come."""
-        waiting = [
-            part
-            for part in self.parts
-            if part.free and part.now < end and all(self.parts[one].now >= end for one in part.waits_for())
-        ]
-        for part in waiting:
-            self._step(part, row_at)
-        return bool(waiting)
-
-    def _step(self, part: Part, row_at: int | None) -> None:
-        start = time.perf_counter()
-        part.step()
-        if part.now - 1 == row_at:
-            part.end_row()
-        self._computing[part.index] += time.perf_counter() - start
 
     def _exchange(self) -> None:
         for part in self.parts:
             for neighbour in part.neighbours:
                 exchange = part.collect(neighbour)
                 self.parts[neighbour].deliver(exchange)
-                self._calls[part.index] += 1
-                self._sent[part.index] += exchange.nbytes
-                self._received[neighbour] += exchange.nbytes
+                self._count(part.index, calls=1, bytes_sent=exchange.nbytes)
+                self._count(neighbour, bytes_received=exchange.nbytes)
+
+    def _count(self, index: int, **more: Any) -> None:
+        """Add to the totals of a part."""
+        figures = self._figures[index]
+        totals = {name: getattr(figures, name) + value for name, value in more.items()}
+        self._figures[index] = replace(figures, steps_taken=self.parts[index].now, **totals)
 
     def gather(self) -> dict[str, Any]:
         """See `Parts.gather`; every exchange has been delivered at the end of `advance`."""
@@ -148,21 +133,7 @@ class LocalParts:
     def statistics(self) -> list[PartFigures]:
         """See `Parts.statistics`; nobody waits, as the parts take turns."""
         seconds = time.perf_counter() - self._began
-        return [
-            PartFigures(
-                part=part.index,
-                machine=platform.node(),
-                steps_taken=part.now,
-                seconds=seconds,
-                computing=self._computing[part.index],
-                waiting={},
-                bytes_sent=self._sent[part.index],
-                bytes_received=self._received[part.index],
-                calls=self._calls[part.index],
-                staleness=0.0,
-            )
-            for part in self.parts
-        ]
+        return [replace(figures, seconds=seconds) for figures in self._figures]
 
     def close(self) -> None:
         """See `Parts.close`."""

@@ -30,7 +30,6 @@ from antiphon.envs.registry import describe
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
 from antiphon.extensions import name_of
-from antiphon.nets.native.library import why_absent
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
@@ -41,12 +40,14 @@ __all__ = [
     "CohortPlan",
     "Plan",
     "Waves",
+    "delayed",
     "learning_in_words",
     "network_in_words",
     "plan",
     "stacked",
     "ticks_in_words",
     "waves_of",
+    "with_fields",
 ]
 
 
@@ -81,43 +82,56 @@ def waves_of(scenario: Scenario, env: Description, calls: int) -> Waves:
 
 def _remedy(scenario: Scenario, env: Description, free: list[ChannelSpec], calls: int) -> str | None:
     """Return the effect of a delay where it adds no warning of `check`; over locked channels it would lose credit."""
-    before = set(advice(scenario))
-    for aligned in (False, True):
-        try:
-            changed = _delayed(scenario, free, aligned=aligned)
-            worse = set(advice(changed)) - before
-        except ScenarioError:
-            continue
-        left = len(changed.waves())
-        if worse or left >= len(scenario.waves()):
-            continue
-        names = [channel.name for channel in free]
-        them = ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]}, … ({len(names)})"
-        if len(free) == len(_prompt(scenario)):
-            them = "it" if len(free) == 1 else "them"
-        how = f"delay 1 on {them}" + (", their readers aligned," if aligned else "")
-        fewer = "one wave" if left == 1 else f"{left} waves"
-        stacks, _ = stacks_of(build_to_look(changed, env))
-        gain = f"and its agents run in {len(stacks)} instead of {calls} calls"
-        return f"{how} would make it {fewer}, {gain if len(stacks) < calls else 'but no more of its agents alike'}"
-    return None
+    slower = delayed(scenario, free)
+    if slower is None or len(slower.waves()) >= len(scenario.waves()):
+        return None
+    names, left = [channel.name for channel in free], len(slower.waves())
+    them = ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]}, … ({len(names)})"
+    if len(free) == len(_prompt(scenario)):
+        them = "it" if len(free) == 1 else "them"
+    how = f"delay 1 on {them}" + (", their readers aligned," if slower.agents != scenario.agents else "")
+    fewer = "one wave" if left == 1 else f"{left} waves"
+    stacks, _ = stacks_of(build_to_look(slower, env))
+    gain = f"and its agents run in {len(stacks)} instead of {calls} calls"
+    return (
+        f"{how} would make it {fewer}, {gain if len(stacks) < calls else 'but no more of its agents alike'}"
+    )
 
 
 def _prompt(scenario: Scenario) -> list[ChannelSpec]:
     return [channel for channel in scenario.channels if not channel.state and channel.link.delay == 0]
 
 
-def _delayed(scenario: Scenario, free: list[ChannelSpec], *, aligned: bool) -> Scenario:
-    """The scenario with a delay on some channels, and perhaps their readers aligned to what they read."""
-    slower = {c.name: c.model_copy(update={"link": c.link.model_copy(update={"delay": 1})}) for c in free}
-    readers = {channel.receiver for channel in free} if aligned else set()
+def delayed(scenario: Scenario, channels: Sequence[ChannelSpec]) -> Scenario | None:
+    """Return a scenario with delay 1 on some channels, their readers aligned to them if need be.
+
+    None: either way it has an error, or a warning of `check` more. A reader of `read: mean`, for one, cannot be aligned.
+    """
+    before = set(advice(scenario))
+    for aligned in (False, True):
+        try:
+            found = _delayed(scenario, channels, aligned=aligned)
+            if not set(advice(found)) - before:
+                return found
+        except ScenarioError:
+            continue
+    return None
+
+
+def _delayed(scenario: Scenario, delay: Sequence[ChannelSpec], *, aligned: bool) -> Scenario:
+    slower = {c.name: c.model_copy(update={"link": c.link.model_copy(update={"delay": 1})}) for c in delay}
+    readers = {channel.receiver for channel in delay} if aligned else set()
     agents: dict[str, AgentSpec] = {
         name: spec.model_copy(update={"align": True}) if name in readers and not spec.align else spec
         for name, spec in scenario.agents.items()
     }
-    fields = {name: getattr(scenario, name) for name in type(scenario).model_fields}
     channels = [slower.get(channel.name, channel) for channel in scenario.channels]
-    return Scenario(**{**fields, "agents": agents, "channels": channels})
+    return with_fields(scenario, agents=agents, channels=channels)
+
+
+def with_fields(scenario: Scenario, **fields: object) -> Scenario:
+    """Return a scenario with other fields, checked; ScenarioError where they are not accepted."""
+    return Scenario(**{**{name: getattr(scenario, name) for name in type(scenario).model_fields}, **fields})
 
 
 @dataclass(frozen=True)
@@ -200,9 +214,7 @@ class Plan:
     installed: int | None
     """Bytes that the device has; None: not known."""
     by_torch: tuple[Alone, ...] = ()
-    """With the backend `native`, the agents that neither its kernel nor torch in its place computes, by reason."""
-    no_kernel: str | None = None
-    """With the backend `native`, why torch takes the kernel's place, with gradients written out; None: it does not."""
+    """With the backend `native`, the agents that its kernel does not compute, by reason."""
     measured_ms: Mapping[str, float] | None = None
     """Milliseconds of a step by backend, measured on this machine; None: not measured."""
 
@@ -256,7 +268,6 @@ def plan(
         else (),
         alone=tuple(Alone(tuple(names), reason) for reason, names in alone.items()),
         by_torch=_by_torch(system, members, reasons) if picked == "native" else (),
-        no_kernel=why_absent() if picked == "native" else None,
         waves=waves_of(scenario, env, len(members)),
         device=str(torch.device(device)),
         flop=costs.flop(),

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import importlib
-import shutil
 import time
-import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from antiphon.engine.parts.boundary import Exchange
-from antiphon.engine.parts.part import Part
+from antiphon.engine.parts.part import Part, merge_states
 from antiphon.engine.parts.placement import Placement
 from antiphon.engine.parts.transport import Stop, never
-from antiphon.engine.ray.ray_cluster import RayCluster, open_cluster
-from antiphon.engine.ray.records import PartRecord, Watch
-from antiphon.engine.ray.worker import Failure, PartWorker, Session, StateLost
+from antiphon.engine.ray.ray_cluster import first_line, open_cluster
+from antiphon.engine.ray.worker import Answer, PartWorker
 from antiphon.engine.state.checkpoint import from_bytes, to_bytes
 from antiphon.errors import AntiphonError, DivergenceError, RunError
 from antiphon.telemetry.parts.part_figures import PartFigures
@@ -26,18 +22,14 @@ from antiphon.telemetry.parts.part_figures import PartFigures
 __all__ = ["RayNeighbour", "RayParts"]
 
 
-_GROUPS = {"steps": 1, "exchanges": 1, "reports": 1}
-"""Threads of an actor: one steps its part, one takes exchanges, one answers meanwhile."""
+_GROUPS = {"steps": 1, "exchanges": 1}
+"""Threads of an actor: one steps its part, one takes what is sent meanwhile."""
 _STARTED_WITHIN = 120.0
 """Seconds in which the process of a part must be there, at first and after it died."""
-_STEPPED_WITHIN = 600.0
-"""Seconds in which some part must have taken a step, or ended a call."""
 _POLL = 0.2
 """Seconds between two looks at whether the run is to end."""
-_ANSWERED_WITHIN = 5.0
-"""Seconds in which a part says how far it is."""
-_DEATHS = 20
-"""Deaths of a part without a checkpoint between them, after which it is given up."""
+_RESTARTS = 20
+"""Of a part, at most."""
 
 
 class RayNeighbour:
@@ -46,34 +38,25 @@ class RayNeighbour:
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
-    def put(self, sender: int, epoch: int, exchange: Exchange, durable: int) -> None:
-        self._call("put").remote(sender, epoch, exchange, durable)
-
-    def replay(self, requester: int, epoch: int, first: int) -> None:
-        self._call("replay").remote(requester, epoch, first)
-
-    def lose(self, sender: int, epoch: int, first: int) -> None:
-        self._call("lose").remote(sender, epoch, first)
-
-    def _call(self, method: str) -> Any:
-        return getattr(self._actor, method).options(concurrency_group="exchanges", num_returns=0)
+    def put(self, epoch: int, exchange: Exchange) -> None:
+        self._actor.put.options(concurrency_group="exchanges", num_returns=0).remote(epoch, exchange)
 
 
 class RayParts:
     """All parts of a scenario in a Ray cluster (`Parts`).
 
-    A part whose process dies is started again, by Ray, and goes on from its own checkpoint with what its neighbours have kept
-    for it, while these go on until they need it. Where its machine is gone, and its checkpoint with it, all parts go back to the
-    newest state of the whole.
+    Ray starts a part again whose process dies. In lockstep all parts then go back to the newest state of the whole, which is that
+    of the newest `gather` or `scatter`, and take the steps since once more. In free mode a part goes on alone, from the state
+    that it handed over last, and the others do not wait for it.
 
     Args:
         make: Builds part `index`, at step 0; it is called in the part's process.
-        merge: Makes the state of the whole out of those of all parts (`merge_states`).
         placement: The part of each agent.
         every: Steps between the exchanges of two parts; in lockstep at most the lookahead.
-        address: HOST:PORT of a Ray cluster; None: one of this machine alone is started, and ended with `close`.
+        free: Whether parts do not wait.
+        cluster: `local`, or HOST:PORT of a cluster (`RayCluster`).
         gpu: Whether each part has a GPU, or its share of those there are.
-        checkpoint_every: Steps between a part's own checkpoints.
+        keep_every: Seconds after which a state is taken to go back to: of the whole, or in free mode of each part.
 
     Raises:
         RunError: As of `RayCluster`, or a part does not start.
@@ -83,245 +66,193 @@ class RayParts:
     def __init__(
         self,
         make: Callable[[int], Part],
-        merge: Callable[[Sequence[dict[str, Any]]], dict[str, Any]],
         placement: Placement,
         *,
         every: int,
-        address: str | None = None,
+        free: bool = False,
+        cluster: str = "local",
         gpu: bool = False,
-        checkpoint_every: int = 100,
+        keep_every: float = 30.0,
     ) -> None:
-        self.placement, self.every, self._merge = placement, every, merge
+        self.placement, self.every = placement, every
+        self._free, self._keep_every = free, keep_every
         self._count = max(placement.values()) + 1
-        self._directory: Path | None = None
-        """Of the parts' checkpoints."""
+        self._at = self._calls = 0
+        self._epoch = -1
+        self._row_at: int | None = None
+        self._states: list[Any] = [None] * self._count
+        """What each part begins from: a reference to the newest state of the whole, or its own; None: that of step 0."""
+        self._began = self._kept_at = time.monotonic()
+        self._figures = [PartFigures(part=index) for index in range(self._count)]
         self._actors: list[Any] = []
-        self._makers: list[Any] = []
-        self._at = self._epoch = self._calls = 0
-        self._boundaries: list[int] = []
-        self._rows: list[int] = []
-        self._whole: tuple[int, list[bytes]] = 0, []
-        """The newest state of all parts, and its step; none: that of step 0."""
-        self._records = [PartRecord() for _ in range(self._count)]
-        self._began = time.monotonic()
         self._resources = ExitStack()
         try:
-            cluster = self._resources.enter_context(open_cluster(address))
+            opened = self._resources.enter_context(open_cluster(cluster))
             self._ray = importlib.import_module("ray")
-            self._start(make, cluster, gpu, checkpoint_every)
-            reports = self._each("open", lambda: (self._session,))
-            self.lookahead = min(report.lookahead for report in reports)
+            self._make, self._actors = self._ray.put(make), self._created(opened.own, gpu)
+            self._neighbours = {index: RayNeighbour(one) for index, one in enumerate(self._actors)}
+            self._begin()
         except BaseException:
             self.close()
             raise
 
-    def _start(
-        self, make: Callable[[int], Part], cluster: RayCluster, gpu: bool, checkpoint_every: int
-    ) -> None:
+    def _created(self, alone: bool, gpu: bool) -> list[Any]:
+        """Return the actors of all parts, in a cluster of this machine alone or in one that others may use too."""
         gpus = self._ray.cluster_resources().get("GPU", 0.0) if gpu else 0.0
-        share = 1.0 if gpus >= self._count else int(1000 * gpus / self._count) / 1000
         actor = self._ray.remote(
-            num_cpus=0 if cluster.own else 1,
-            num_gpus=share if gpu else 0,
-            max_restarts=-1,
-            max_task_retries=0,
+            num_cpus=0 if alone else 1,
+            num_gpus=min(1.0, int(1000 * gpus / self._count) / 1000),
+            max_restarts=_RESTARTS,
             concurrency_groups=_GROUPS,
-            scheduling_strategy="DEFAULT" if cluster.own else "SPREAD",
+            scheduling_strategy="DEFAULT" if alone else "SPREAD",
         )(PartWorker)
-        directory = self._directory = cluster.folder / f"antiphon-parts-{uuid.uuid4().hex}"
-        # Kept as long as the parts: Ray starts one that has died with the same arguments.
-        self._makers = [self._ray.put(partial(make, index)) for index in range(self._count)]
-        self._actors = [
-            actor.remote(maker, index, directory / str(index), checkpoint_every)
-            for index, maker in enumerate(self._makers)
-        ]
-        self._neighbours = {index: RayNeighbour(one) for index, one in enumerate(self._actors)}
-        refs = [self._submit(index, "report", (), group="reports") for index in range(self._count)]
-        started, missing = self._ray.wait(refs, num_returns=len(refs), timeout=_STARTED_WITHIN)
-        if missing:
-            free = self._ray.available_resources()
-            raise RunError(
-                f"ray: part {refs.index(missing[0])} has not started within {_STARTED_WITHIN:g} s; "
-                f"{free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs of the cluster are free"
-            )
-        for ref in started:
-            try:
-                self._note(refs.index(ref), self._ray.get(ref, timeout=_ANSWERED_WITHIN))
-            except self._ray.exceptions.RayError as error:
-                raise RunError(f"ray: part {refs.index(ref)} does not start ({_reason(error)})") from None
+        return [actor.remote(index, self.every, self._keep_every) for index in range(self._count)]
 
     # --- the protocol ------------------------------------------------------------------------------------
 
     def advance(self, until: int, *, stop: Stop = never, row_at: int | None = None) -> int:
-        """As of `Parts`."""
+        """See `Parts.advance`."""
         if row_at is not None:
-            self._rows.append(row_at)
-        reached = self._advance(until, stop)
-        if len(reached) > 1:  # it was stopped: all go on to where the first one is
-            self._advance(max(reached), never)
-        self._at = max(reached)
+            self._row_at = row_at
+        first = self._at
+        answers = self._all("advance", until, stop)
+        self._states = [own or state for (_, own), state in zip(answers, self._states, strict=True)]
+        reached = {figures.steps_taken for figures, _ in answers}
+        self._at = max(*reached, first + 1)
+        if reached != {self._at}:  # they were stopped: all go on to where the first one is
+            self._all("advance", self._at)
+        if not self._free and time.monotonic() >= self._kept_at + self._keep_every:
+            self.gather()
         return self._at
 
-    def _advance(self, until: int, stop: Stop) -> set[int]:
-        reports = self._each("advance", lambda: (self._session, self._calls, until), stop)
-        return {report.now for report in reports}
-
     def gather(self) -> dict[str, Any]:
-        """As of `Parts`."""
-        if self._at not in self._boundaries:
-            self._boundaries.append(self._at)
-        found = self._each("gather", lambda: (self._session, self._calls, self._at))
-        states = [state for _, state in found]
-        self._whole = self._at, states
-        durable = min(report.durable for report, _ in found)
-        self._boundaries = [step for step in self._boundaries if step > durable]
-        self._rows = [step for step in self._rows if step >= durable]
-        return self._merge([from_bytes(state) for state in states])
+        """See `Parts.gather`."""
+        states = [state for _, state in self._all("gather", self._at) if state is not None]
+        whole = merge_states([from_bytes(state) for state in states])
+        if not self._free:
+            self._keep(whole)
+        return whole
 
     def scatter(self, state: Mapping[str, Any]) -> None:
-        """As of `Parts`."""
-        self._boundaries, self._rows = [], []
-        self._scatter(to_bytes(dict(state)))
-        self._at = self._records[0].progress.now
+        """See `Parts.scatter`."""
+        self._keep(dict(state))
+        self._row_at = None
+        self._begin()
+        self._at = self._figures[0].steps_taken
+
+    def _keep(self, whole: dict[str, Any]) -> None:
+        """Keep a state of the whole to go back to."""
+        self._states = [self._ray.put(to_bytes(whole))] * self._count
+        self._kept_at = time.monotonic()
 
     def statistics(self) -> list[PartFigures]:
-        """As of `Parts`."""
+        """See `Parts.statistics`."""
         seconds = time.monotonic() - self._began
-        return [record.figures(index, seconds) for index, record in enumerate(self._records)]
+        return [replace(figures, seconds=seconds) for figures in self._figures]
 
     def close(self) -> None:
-        """As of `Parts`."""
-        started = [index for index in range(len(self._actors)) if self._records[index].progress.process]
-        if started:
-            self._halt(started)
-            refs = [self._submit(index, "close", ()) for index in started]
-            self._ray.wait(refs, num_returns=len(refs), timeout=_ANSWERED_WITHIN)
+        """See `Parts.close`."""
         for actor in self._actors:
             self._ray.kill(actor)
         self._actors = []
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
         self._resources.close()
 
     # --- calls -------------------------------------------------------------------------------------------
 
-    @property
-    def _session(self) -> Session:
-        return Session(
-            epoch=self._epoch,
-            every=self.every,
-            neighbours=self._neighbours,
-            boundaries=tuple(self._boundaries),
-            rows=tuple(self._rows),
-        )
-
-    def _submit(self, index: int, method: str, arguments: Sequence[Any], *, group: str = "steps") -> Any:
-        actor = self._actors[index]
-        return actor.call.options(concurrency_group=group).remote(method, *arguments)
-
-    def _each(self, method: str, arguments: Callable[[], Sequence[Any]], stop: Stop = never) -> list[Any]:
-        """Call a method of all workers, again where all had to go back to a state of the whole, and return the answers."""
-        while True:
-            try:
-                return self._call_all(method, arguments, stop)
-            except StateLost:
-                self._go_back()
-
-    def _go_back(self) -> None:
-        """Have all parts take over the newest state of the whole."""
-        step, states = self._whole
-        self._boundaries = [one for one in self._boundaries if one > step]
-        self._rows = [one for one in self._rows if one >= step]
-        self._scatter(to_bytes(self._merge([from_bytes(state) for state in states])) if states else None)
-
-    def _scatter(self, whole: bytes | None) -> None:
+    def _begin(self) -> None:
+        """Have all parts begin from the newest state of the whole; RunError where one does not start."""
         self._epoch += 1
-        shared = None if whole is None else self._ray.put(whole)
-        self._call_all("scatter", lambda: (self._session, shared))
+        refs = [self._submit_begin(index) for index in range(self._count)]
+        _, late = self._ray.wait(refs, num_returns=len(refs), timeout=_STARTED_WITHIN)
+        if late:
+            there = self._ray.available_resources()
+            raise RunError(
+                f"ray: part {refs.index(late[0])} has not started within {_STARTED_WITHIN:g} s; "
+                f"{there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs of the cluster are free"
+            )
+        if None in [self._answer(index, ref) for index, ref in enumerate(refs)]:
+            self._begin()
 
-    def _call_all(self, method: str, arguments: Callable[[], Sequence[Any]], stop: Stop = never) -> list[Any]:
-        """Call a method of all workers and return the answers; a part that dies meanwhile is called once more.
+    def _submit_begin(self, index: int) -> Any:
+        """Have a part begin from its newest state, once Ray has started it."""
+        arguments = self._make, self._epoch, self._neighbours, self._figures[index], self._states[index]
+        return self._submit(index, "begin", *arguments, max_task_retries=-1)
+
+    def _submit(self, index: int, method: str, *arguments: Any, **options: Any) -> Any:
+        call = self._actors[index].call.options(concurrency_group="steps", **options)
+        return call.remote(method, *arguments)
+
+    def _all(self, method: str, until: int, stop: Stop = never) -> list[Answer]:
+        """Call a method of all workers and return their answers; in lockstep all go back if one dies, and are called again.
+
+        Args:
+            method: `advance` or `gather`.
+            until: The step that they are to reach.
+            stop: As of `Parts.advance`.
 
         Raises:
-            StateLost: As of `PartWorker`.
             AntiphonError: What a worker raises, a divergence first; all others have ended the call.
             RunError: A part has died and not come back, or none goes on.
         """
+        while (answers := self._call(method, until, stop)) is None:
+            self._begin()
+        return answers
+
+    def _call(self, method: str, until: int, stop: Stop) -> list[Answer] | None:
+        """Call a method of all workers once; None: one has died, and the others have ended the call."""
         self._calls += 1
-        sent = arguments()
-        pending = {self._submit(index, method, sent): index for index in range(self._count)}
-        answers: dict[int, Any] = {}
+        call = method, self._calls, until, self._row_at
+        pending = {self._submit(index, *call): index for index in range(self._count)}
+        answers: dict[int, Answer] = {}
         errors: list[AntiphonError] = []
-        watch = Watch(_STEPPED_WITHIN)
-        try:
-            while pending:
-                done, _ = self._ray.wait([*pending], timeout=_POLL)
-                for ref in done:
-                    index = pending.pop(ref)
+        died = halted = False
+        while pending:
+            for ref in self._ray.wait([*pending], timeout=_POLL)[0]:
+                index = pending.pop(ref)
+                try:
                     answer = self._answer(index, ref)
-                    if isinstance(answer, Failure):
-                        errors.append(answer.error)
-                    elif answer is not None:
-                        answers[index] = answer
-                    elif not errors:
-                        pending[self._submit(index, method, sent)] = index
-                if errors or stop():
-                    self._halt(pending.values())
-                if not done and watch.is_due():
-                    self._ask([*pending.values()])
-                    watch.look(self._records)
-        except BaseException:
-            self._halt(pending.values())
-            raise
+                except AntiphonError as error:
+                    errors.append(error)
+                    continue
+                if answer is None and self._free:
+                    pending[self._submit_begin(index)] = index
+                elif answer is None:
+                    died = True
+                elif answer[0].steps_taken < until and self._free and not halted:  # it has begun again
+                    # The others repeat the call, and take no step in it: what they sent last may not have come to the part.
+                    pending[[self._submit(one, *call) for one in range(self._count)][index]] = index
+                else:
+                    answers[index] = answer
+            halted = stop() or halted or died or bool(errors)
+            for actor in (
+                self._actors if halted else ()
+            ):  # all of them: one that could not be reached may be at work
+                actor.halt.options(concurrency_group="exchanges", num_returns=0).remote(self._calls)
         if errors:
-            raise min(errors, key=_rank)
-        return [answers[index] for index in range(self._count)]
+            raise min(errors, key=lambda error: not isinstance(error, DivergenceError))
+        return None if died else [answers[index] for index in range(self._count)]
 
-    def _answer(self, index: int, ref: Any) -> Any:
-        """Return a worker's answer, which is there; None: its process has died."""
+    def _answer(self, index: int, ref: Any) -> Answer | None:
+        """Return a worker's answer, which is there; None: its process has died, and Ray starts another one.
+
+        Raises:
+            AntiphonError: What the worker raised.
+            RunError: It has died too often.
+        """
+        figures, answer = self._figures[index], None
         try:
-            answer = self._ray.get(ref, timeout=_STEPPED_WITHIN)
-        except self._ray.exceptions.RayActorError as error:
-            self._note_death(index, error)
-            return None
-        if not isinstance(answer, Failure):
-            self._note(index, answer)
+            answer = self._ray.get(ref)
+        except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, AntiphonError):
+                raise error.cause from error
+            raise RunError(f"ray: part {index} fails ({first_line(error.cause or error)})") from error
+        except self._ray.exceptions.ActorDiedError as error:
+            line = f"has died after step {figures.steps_taken} and does not come back ({first_line(error)})"
+            raise RunError(f"ray: part {index} {line}") from None
+        except self._ray.exceptions.RayError:
+            pass
+        if answer is not None:
+            self._figures[index] = answer[0]
+        elif figures.alive:
+            self._figures[index] = replace(figures, alive=False, incarnation=figures.incarnation + 1)
         return answer
-
-    def _halt(self, indices: Iterable[int]) -> None:
-        """Have parts end the present call early."""
-        for index in indices:
-            self._submit(index, "halt", (self._calls,), group="reports")
-
-    def _ask(self, indices: Sequence[int]) -> None:
-        """Note the progress of parts that answer soon."""
-        refs = {self._submit(index, "report", (), group="reports"): index for index in indices}
-        for ref in self._ray.wait([*refs], num_returns=len(refs), timeout=_ANSWERED_WITHIN)[0]:
-            with suppress(self._ray.exceptions.RayError):
-                self._note(refs[ref], self._ray.get(ref, timeout=_ANSWERED_WITHIN))
-
-    def _note(self, index: int, answer: Any) -> None:
-        self._records[index].note(answer[0] if isinstance(answer, tuple) else answer)
-
-    def _note_death(self, index: int, error: BaseException) -> None:
-        record = self._records[index]
-        record.note_death()
-        gone = isinstance(error, self._ray.exceptions.ActorDiedError)
-        if gone or (record.deaths > _DEATHS and record.seconds_dead > _STARTED_WITHIN):
-            raise RunError(
-                f"ray: part {index} has died after step {record.progress.now} and does not come back ({_reason(error)})"
-            )
-        time.sleep(_POLL)
-
-
-def _rank(error: AntiphonError) -> int:
-    """Order errors of several parts: a divergence first, the loss of a state last."""
-    return 0 if isinstance(error, DivergenceError) else 2 if isinstance(error, StateLost) else 1
-
-
-def _reason(error: BaseException) -> str:
-    """Return the line of an error of Ray that says most."""
-    lines = [
-        line.strip() for line in str(getattr(error, "cause", None) or error).splitlines() if line.strip()
-    ]
-    return lines[0] if lines else type(error).__name__

@@ -101,7 +101,7 @@ def compare_runs(first: RunDirectory, second: RunDirectory) -> Comparison:
     """
     settings = _differing({"a": _settings(first), "b": _settings(second)})
     not_recorded = list(dict.fromkeys([*first.not_recorded, *second.not_recorded]))
-    steps, metric = _compare_metrics(first.path / "metrics.csv", second.path / "metrics.csv")
+    steps, metric = _compare_metrics(*(run.verified("metrics.csv") for run in (first, second)))
     checkpoints, tensor = _compare_checkpoints(first, second)
     return Comparison(list(settings), not_recorded, steps, metric, checkpoints, tensor)
 

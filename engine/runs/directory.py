@@ -1,59 +1,75 @@
 """The run directory: what a run leaves on disk, written whole or not at all.
 
-`scenario.yaml` (resolved), `run.json` (where it comes from and how it ended), `metrics.csv`, TensorBoard's event files,
-`checkpoints/step-000000100/` (the newest two), `result.json` (what `--json` prints). Loads without torch.
+`scenario.yaml` (resolved), `run.json` (where it comes from, how it ended, and the manifest of the other files), `metrics.csv`,
+TensorBoard's event files, `checkpoints/step-000000100/` (the newest two), `result.json` (what `--json` prints). Loads
+without torch.
 """
 
 from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
 import subprocess
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from antiphon.engine.runs.facts import check_facts, check_result
-from antiphon.engine.runs.lock import DirectoryLock, remove_abandoned, remove_temporary
+from antiphon.engine.runs.lock import LOCK, DirectoryLock
 from antiphon.errors import RunError, ScenarioError
 from antiphon.files import (
-    DELETE,
     check_folder,
-    read_object,
-    read_text,
+    check_regular,
+    cut,
+    fitting,
+    read_bytes,
+    remove_temporary,
     sync_folder,
-    unwritable,
     write_json,
-    write_json_over,
     write_text,
+    writing,
 )
-from antiphon.formats import FORMATS, check_format, check_formats, migrated, versions
+from antiphon.manifests import (
+    DELETE,
+    FORMAT,
+    Entry,
+    GrowingFile,
+    check_entry,
+    checkpoints,
+    entry_of,
+    read_checked,
+    write_checked,
+)
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.yaml_text import read, write
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
 
-__all__ = [
-    "FORMAT",
-    "RunDirectory",
-    "facts_of",
-    "holds_objects",
-    "now",
-    "scenario_text",
-]
+__all__ = ["RunDirectory", "facts_of", "holds_objects", "is_free", "now", "scenario_text"]
 
-FORMAT = FORMATS["run"].version
-"""Version of run.json and the layout of a run directory."""
 _KEPT = 2
 """How many checkpoints are kept."""
+_SCENARIO, _RUN, _RESULT = "scenario.yaml", "run.json", "result.json"
+_TABLES = ("metrics.csv", "parts.csv")
+_EVENTS = "events.out.tfevents.*.antiphon"
+"""Event files that a run writes; others in its directory are let alone."""
+_WRITTEN = ("*.json", "*.yaml", "*.csv", "events.*")
+"""Patterns of all files that are written in a run directory, but for checkpoints."""
 _PACKAGES = ("antiphon", "torch", "numpy", "gymnasium", "networkx", "pydantic", "tensorboard", "safetensors")
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("scenario", "device", "dtype", "backend", "exit"), str),
+    **dict.fromkeys(("seed", "steps", "step", "threads"), int),
+    **dict.fromkeys(("files", "checkpoints"), dict),
+    "seconds": (int, float),
+    "warnings": list,
+}
+"""Kinds of what every run.json has."""
 
 
 def now() -> str:
@@ -94,90 +110,104 @@ def _objects(described: Any, place: str) -> Iterator[str]:
             yield from _objects(value, f"{place}.{key}" if place else str(key))
 
 
+def is_free(path: Path) -> bool:
+    """Return whether a new run can begin in a folder: there is nothing, or what a process left that was killed as it began one."""
+    if not path.is_dir():
+        return not os.path.lexists(path)
+    names = {each.name for each in path.iterdir()}
+    begun = {name for name in names if name.startswith((f".{_RUN}.", f".{_SCENARIO}."))}
+    return not names or (LOCK in names and names <= {LOCK, _SCENARIO, *begun})
+
+
+def _check_free(path: Path) -> None:
+    if not is_free(path):
+        raise RunError(f"{path}: is there already and not empty; choose another directory for a new run")
+
+
+def _remove_empty(path: Path) -> None:
+    with suppress(OSError):
+        path.rmdir()
+
+
+def _remove_begun(path: Path) -> None:
+    for name in (_SCENARIO, _RUN):
+        with suppress(OSError):
+            (path / name).unlink()
+
+
 @dataclass(eq=False)
 class RunDirectory:
     """A run on disk."""
 
     path: Path
     facts: dict[str, Any]
-    """The content of run.json."""
+    """The content of run.json. Its `files` are the manifest: of a file that grows, the entry is of what it held at the newest
+    checkpoint or at the end; its `checkpoints` have the entries of those files at each checkpoint that is kept."""
     _lock: DirectoryLock | None = field(default=None, repr=False)
+    _growing: dict[str, GrowingFile] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def create(
-        cls,
-        path: str | Path,
-        scenario: Scenario,
-        facts: Mapping[str, Any],
-        simulation: BaseSimulation | None = None,
-    ) -> Self:
-        """Make the folder with scenario.yaml and run.json in it, locked (`lock`); on any failure nothing is left.
+    def create(cls, path: str | Path, scenario: Scenario, facts: Mapping[str, Any]) -> Self:
+        """Make the folder with scenario.yaml and, last, run.json in it, locked (`lock`); on any failure nothing is left.
 
         Args:
-            path: A folder that is not there yet, or empty.
+            path: A folder that is not there yet, or free.
             scenario: Resolved. One that holds Python objects is described, under a comment that says so.
             facts: For run.json.
-            simulation: Its first checkpoint; None: it begins at step 0, without one.
 
         Raises:
             RunError: The folder holds something, or cannot be written.
         """
         path = Path(path)
-        directory = cls(path, {"format": FORMAT, "formats": versions(), **facts})
-        made = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        try:
-            if path.is_dir() and any(path.iterdir()):
-                raise RunError(
-                    f"{path}: is there already and not empty; choose another directory for a new run"
-                )
-            remove_abandoned(path.parent)
-            made.mkdir(parents=True)
-            directory._lock = DirectoryLock(made)
-            write_text(made / "scenario.yaml", scenario_text(scenario))
-            write_json(made / "run.json", directory.facts)
-            if simulation is not None:
-                simulation.save(_checkpoint_path(made, simulation.now))
-            if path.is_dir():
-                path.rmdir()
-            made.rename(path)
-            directory._lock.follow(path)
+        made = not path.exists()
+        directory = cls(path, {"format": FORMAT, **facts, "files": {}, "checkpoints": {}})
+        with ExitStack() as undo, writing(path):
+            _check_free(path)
+            path.mkdir(parents=True, exist_ok=True)
+            if made:
+                undo.callback(_remove_empty, path)
+            directory._lock = DirectoryLock(path)
+            undo.callback(directory.release)
+            _check_free(path)  # another process may have been faster
+            undo.callback(_remove_begun, path)
+            remove_temporary(path)
+            write_text(path / _SCENARIO, scenario_text(scenario))
+            directory.note(files={_SCENARIO: entry_of(path / _SCENARIO)})
             sync_folder(path.parent)
-        except BaseException as error:
-            directory.release()
-            if isinstance(error, OSError):
-                raise unwritable(path, error) from None
-            raise
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
+            undo.pop_all()
         return directory
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Return the run of a folder; RunError where it holds none, a damaged one, or one of a newer format."""
+        """Return the run of a folder; RunError where it holds none, a damaged one, or one of another format."""
         path = Path(path)
-        if not os.path.lexists(path / "run.json"):
+        place = path / _RUN
+        if not os.path.lexists(place):
             raise RunError(f"{path}: no run there (a run directory holds run.json)")
-        facts = read_object(path / "run.json", _check_run)
-        written = facts.get("versions")
-        writer = written.get("antiphon") if isinstance(written, dict) else None
-        check_format("run", facts["format"], path / "run.json", writer)
-        check_formats(facts.get("formats", {}), path / "run.json", writer)
-        return cls(path, migrated("run", facts, facts["format"]))
+        facts = read_checked(place)
+        with fitting(place):
+            for key, kind in _KINDS.items():
+                if not isinstance(facts[key], kind) or isinstance(facts[key], bool):
+                    raise TypeError(f"{key} is {facts[key]!r}")
+        return cls(path, facts)
 
     def lock(self) -> None:
         """Keep others from writing here until `release`, read run.json anew, and remove what a killed process left.
 
         Raises:
-            RunError: Another process writes here, or this one (the line says which), or run.json is damaged.
+            RunError: Another process writes here, or this one, something is no file or folder of its own, or run.json is damaged.
         """
+        check_folder(self.path / "checkpoints")
+        for pattern in _WRITTEN:
+            for path in self.path.glob(pattern):
+                check_regular(path)
         self._lock = DirectoryLock(self.path)
         try:
             self.facts = type(self).open(self.path).facts
         except BaseException:
             self.release()
             raise
-        if not self.path.is_symlink():
-            remove_temporary(self.path)
+        remove_temporary(self.path)
         for path in (self.path / "checkpoints").glob(".step-*"):
             whole = path.with_name(path.name.removeprefix(".").removesuffix(".old"))
             if path.suffix == ".old" and not whole.exists():  # it was killed while it replaced this one
@@ -204,24 +234,115 @@ class RunDirectory:
                 "goes on from its latest checkpoint with `antiphon resume`"
             )
 
+    # --- what is written ---------------------------------------------------------------------------------
+
     def note(self, **facts: Any) -> None:
         """Change facts and rewrite run.json; RunError as of `check_in_place`, or where it cannot be written."""
         self.facts.update(facts)
         self.check_in_place()
-        write_json(self.path / "run.json", self.facts)
+        write_checked(self.path / _RUN, self.facts)
 
-    def note_end(self, **facts: Any) -> None:
-        """Change facts and rewrite run.json, on a full disk in the space that it has; RunError as of `note`."""
-        try:
-            self.note(**facts)
-        except RunError:
-            self.check_in_place()
-            write_json_over(self.path / "run.json", self.facts)
+    def note_running(self, **facts: Any) -> None:
+        """Note that the run goes on, and has no result."""
+        files = {name: entry for name, entry in self.facts["files"].items() if name != _RESULT}
+        self.note(**facts, exit="running", finished=None, error=None, files=files)
+
+    def note_result(self, result: Mapping[str, Any], **facts: Any) -> None:
+        """Write result.json and, last, how the run ended: a run that is killed before that has its end again."""
+        write_json(self.path / _RESULT, result)
+        files = {_SCENARIO: self.facts["files"][_SCENARIO], _RESULT: entry_of(self.path / _RESULT)}
+        self.note(**facts, files={**files, **self._grown()})
+
+    def checkpoint(self, simulation: BaseSimulation) -> None:
+        """Save the simulation, and remove all checkpoints but the newest two.
+
+        Raises:
+            RunError: As of `note`; what was there before is there still.
+        """
+        self.check_in_place()
+        for recorder in simulation.recorders:
+            recorder.sync()
+        name, grown = _checkpoint_name(simulation.now), self._grown()
+        known = self.facts["checkpoints"]
+        kept = {path.name: known[path.name] for path in self.checkpoints if path.name in known}
+        # First the manifest: without it a checkpoint could not be gone on from, and without the checkpoint it says nothing wrong.
+        self.note(
+            step=simulation.now,
+            files={**self.facts["files"], **grown},
+            checkpoints={**kept, name: grown},
+        )
+        simulation.save(self.path / "checkpoints" / name)
+        self._remove(self.checkpoints[:-_KEPT])
+
+    def _grown(self) -> dict[str, Entry]:
+        """Return the entries of the files that grow, as they are now."""
+        found = self._growing_files()
+        return {path.name: self._growing.setdefault(path.name, GrowingFile(path)).entry() for path in found}
+
+    def _growing_files(self) -> list[Path]:
+        tables = [self.path / name for name in _TABLES]
+        return [*filter(os.path.lexists, tables), *sorted(self.path.glob(_EVENTS))]
+
+    def _remove(self, places: Iterable[Path]) -> None:
+        """Remove checkpoints; a kill leaves no half of one under its name."""
+        for path in places:
+            with suppress(OSError):
+                path.rename(path.with_name(f".{path.name}.gone"))
+        for path in (self.path / "checkpoints").glob(".step-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def rewind(self, step: int) -> None:
+        """Go back to a step, of a checkpoint or 0: what was written after it is dropped.
+
+        Raises:
+            RunError: There is no checkpoint of this step, or a file is not what was written by then; nothing has changed.
+        """
+        found, name = self._growing_files(), _checkpoint_name(step)
+        later = [path for path in self.checkpoints if path.name > name]
+        if step and name not in self.facts["checkpoints"]:
+            raise RunError(
+                f"{self.path}: run.json has no checkpoint of step {step:,}; resume from another one"
+            )
+        with fitting(self.path / _RUN):
+            known: dict[str, Entry] = self.facts["checkpoints"].get(name, {})
+            kept = {path.name: known[path.name] for path in found if path.name in known}
+            fix = "restore it from a copy, or delete it, and a new one begins"
+            for path in found:
+                if path.name in kept:
+                    self._growing[path.name] = check_entry(path, kept[path.name], fix, whole=False)
+        if not found and not later:
+            return
+        fixed = (_SCENARIO,) if later else (_SCENARIO, _RESULT)
+        self.note(files={**{name: e for name, e in self.facts["files"].items() if name in fixed}, **kept})
+        for path in found:
+            with writing(path):
+                if path.name in kept:
+                    cut(path, kept[path.name]["bytes"])
+                else:
+                    path.unlink()
+        self._remove(later)
+
+    # --- what is read ------------------------------------------------------------------------------------
+
+    def verified(self, name: str, fix: str = "restore it from a copy") -> Path:
+        """Return the path of a file of the run, whose content is what was written; one that is not there is not looked at.
+
+        Raises:
+            RunError: It is not what was written; the line ends with `fix`.
+        """
+        path = self.path / name
+        entry = self.facts["files"].get(name)
+        if entry is not None and os.path.lexists(path):
+            grows = name not in (_SCENARIO, _RESULT) and _RESULT not in self.facts["files"]
+            check_entry(path, entry, fix, whole=not grows)
+        return path
 
     @property
     def document(self) -> str:
         """The text of scenario.yaml; RunError where it cannot be read."""
-        return read_text(self.path / "scenario.yaml")
+        path = self.verified(_SCENARIO)
+        with fitting(path):
+            return read_bytes(path).decode()
 
     @property
     def described(self) -> dict[str, Any] | None:
@@ -230,38 +351,20 @@ class RunDirectory:
         Raises:
             RunError: scenario.yaml cannot be read, or is damaged.
         """
-        document = self.document
-        if not document.startswith(_NO_DOCUMENT):
-            return None
-        if all(line.startswith("#") for line in document.splitlines()):  # of a version that described nothing
-            return {}
-        try:
-            return dict(read(document, str(self.path / "scenario.yaml")).data)
-        except ScenarioError as error:
-            raise RunError(str(error)) from None
+        return self.values if self.document.startswith(_NO_DOCUMENT) else None
 
     @property
     def values(self) -> dict[str, Any]:
-        """The data of scenario.yaml; empty where a version that described no Python objects has left a note only.
-
-        Raises:
-            RunError: It cannot be read, or is damaged.
-        """
-        described = self.described
+        """The data of scenario.yaml; RunError where it cannot be read, or is damaged."""
         try:
-            return (
-                dict(read(self.document, str(self.path / "scenario.yaml")).data)
-                if described is None
-                else described
-            )
+            return dict(read(self.document, str(self.path / _SCENARIO)).data)
         except ScenarioError as error:
             raise RunError(str(error)) from None
 
     @property
     def not_recorded(self) -> list[str]:
         """The places in the scenario of Python objects, whose code is not recorded; RunError as of `values`."""
-        described = self.described
-        return ["the whole scenario"] if described == {} else list(_objects(described, ""))
+        return list(_objects(self.described, ""))
 
     @property
     def scenario(self) -> Scenario:
@@ -272,7 +375,7 @@ class RunDirectory:
             ScenarioError: scenario.yaml is damaged.
         """
         self.check_document()
-        return Scenario.from_yaml(self.document, str(self.path / "scenario.yaml"))
+        return Scenario.from_yaml(self.document, str(self.path / _SCENARIO))
 
     def check_document(self) -> None:
         """Raise RunError where the scenario holds Python objects, and must be given."""
@@ -285,18 +388,16 @@ class RunDirectory:
     @property
     def result(self) -> dict[str, Any] | None:
         """The content of result.json; None where there is none (yet); RunError where it is damaged."""
-        return read_object(self.path / "result.json", check_result, DELETE) or None
+        path = self.path / _RESULT
+        if _RESULT not in self.facts["files"] or not os.path.lexists(path):
+            return None
+        with fitting(self.verified(_RESULT, DELETE)):
+            return dict(json.loads(read_bytes(path)))
 
     @property
     def checkpoints(self) -> list[Path]:
         """The checkpoints, oldest first."""
-        check_folder(self.path / "checkpoints")
-        found = (self.path / "checkpoints").glob("step-*")
-        return sorted(
-            path
-            for path in found
-            if path.name.removeprefix("step-").isdecimal() and (path / "state.json").exists()
-        )
+        return checkpoints(self.path)
 
     @property
     def checkpoint_step(self) -> int:
@@ -304,29 +405,9 @@ class RunDirectory:
         found = self.checkpoints
         return int(found[-1].name.removeprefix("step-")) if found else 0
 
-    def checkpoint(self, simulation: BaseSimulation) -> None:
-        """Save the simulation, and remove all checkpoints but the newest two, and what a killed process left half written.
 
-        Raises:
-            RunError: As of `note`; what was there before is there still.
-        """
-        self.check_in_place()
-        folder = self.path / "checkpoints"
-        for recorder in simulation.recorders:
-            recorder.sync()
-        simulation.save(_checkpoint_path(self.path, simulation.now))
-        for path in self.checkpoints[:-_KEPT]:
-            with suppress(OSError):
-                path.rename(
-                    path.with_name(f".{path.name}.gone")
-                )  # a kill leaves no half of it under its name
-        for path in folder.glob(".step-*"):
-            shutil.rmtree(path, ignore_errors=True)
-        self.note(step=simulation.now)
-
-
-def _checkpoint_path(run: Path, step: int) -> Path:
-    return run / "checkpoints" / f"step-{step:09d}"
+def _checkpoint_name(step: int) -> str:
+    return f"step-{step:09d}"
 
 
 def facts_of(
@@ -363,12 +444,6 @@ def facts_of(
         "exit": "running",
         "error": None,
     }
-
-
-def _check_run(facts: dict[str, Any]) -> None:
-    """Raise ValueError or KeyError where run.json of the present version is no such file; others may be anything."""
-    if facts["format"] == FORMATS["run"].version:
-        check_facts(facts)
 
 
 def _versions() -> dict[str, str]:

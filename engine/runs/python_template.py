@@ -42,14 +42,14 @@ class PythonTemplate:
     """What errors and run.json call it: MODULE:FUNCTION, if it can be imported under this name."""
     importable: bool = False
     """Whether another process can import it by `source`."""
-    variants: Mapping[str, Buildable | Mapping[str, Any]] = field(default_factory=dict)
-    """Parameters of the base, or what stands in its place, by name."""
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Values of parameters of the base, by name."""
     text: ClassVar[str] = ""
     """There is no document."""
     _made: dict[str, Scenario] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, base: Buildable, variants: Mapping[str, Any] = MappingProxyType({})) -> PythonTemplate:
+    def of(cls, base: Buildable) -> PythonTemplate:
         """Return the template of an object that is at hand."""
         module, name = sys.modules.get(getattr(base, "__module__", "")), getattr(base, "__qualname__", "")
         found: Any = functools.reduce(lambda at, part: getattr(at, part, None), name.split("."), module)
@@ -57,8 +57,12 @@ class PythonTemplate:
             module, "__spec__", None
         )  # of the main program, or of a notebook, others can import nothing
         if found is not base or found is None or spec is None or spec.name != base.__module__:
-            return cls(base=base, source=f"the Python {_word(base)}", variants=variants)
-        return cls(base=base, source=f"{spec.name}:{name}", importable=not variants, variants=variants)
+            return cls(base=base, source=f"the Python {_word(base)}")
+        return cls(base=base, source=f"{spec.name}:{name}", importable=True)
+
+    def __reduce__(self) -> tuple[Callable[[str], PythonTemplate], tuple[str]]:
+        """Let a worker process of a study import it by its source."""
+        return load_python, (self.source,)
 
     @property
     def name(self) -> str:
@@ -96,7 +100,7 @@ class PythonTemplate:
         self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})
     ) -> dict[str, Any]:
         """Return the value of every parameter that is plain data: its default, else the variant's, else the given one."""
-        base, values = self._chosen(variant, values)
+        base, values = self.base, self._with_variant(variant, values)
         if isinstance(base, Template):
             return base.resolve_values(None, values)
         found = {name: one.default for name, one in _parameters(base).items()} if callable(base) else {}
@@ -114,30 +118,29 @@ class PythonTemplate:
         """Return the scenario of a variant and values, the same one each time; but for environments that serve one run only."""
         from antiphon.envs import registry
 
-        base, values = self._chosen(variant, values)
+        values = self._with_variant(variant, values)
         key = repr((variant, sorted(values.items())))
         if key not in self._made:
-            scenario = self._build(base, values)
-            if not isinstance(base, Scenario) and hasattr(scenario.env, "num_envs"):
+            scenario = self._build(values)
+            if not isinstance(self.base, Scenario) and hasattr(scenario.env, "num_envs"):
                 return scenario
             self._made[key] = scenario
         scenario = self._made[key]
         env = registry.copied(scenario.env, "every run needs one of its own")
         return scenario if env is scenario.env else scenario.model_copy(update={"env": env})
 
-    def _chosen(self, variant: str | None, values: Mapping[str, Any]) -> tuple[Buildable, Mapping[str, Any]]:
-        """Return what makes the scenario of a variant, and the values that it takes."""
+    def _with_variant(self, variant: str | None, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the values of a variant (None: none), overridden by the given ones."""
         if variant is None:
-            return self.base, values
+            return values
         if variant not in self.variants:
             raise ScenarioError(f"{self.source} has no variant {variant!r}{suggest(variant, self.variants)}")
-        chosen = self.variants[variant]
-        return (self.base, {**chosen, **values}) if isinstance(chosen, Mapping) else (chosen, values)
+        return {**self.variants[variant], **values}
 
-    def _build(self, base: Buildable, values: Mapping[str, Any]) -> Scenario:
+    def _build(self, values: Mapping[str, Any]) -> Scenario:
+        base, source = self.base, self.source
         if isinstance(base, Template):
             return base.resolve(None, values)
-        source = self.source if base is self.base else PythonTemplate.of(base).source
         known = _parameters(base) if callable(base) else {}
         unknown = [name for name in values if name not in known and not _takes_all(base)]
         if unknown:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from antiphon.engine.runs.directory import RunDirectory, facts_of, holds_objects, scenario_text
+from antiphon.engine.runs.directory import RunDirectory, facts_of, holds_objects, is_free, scenario_text
 from antiphon.engine.runs.python_template import PythonTemplate, other_variants
 from antiphon.engine.runs.run_loop import Outcome
 from antiphon.engine.virtual.profile import VirtualSettings
@@ -63,6 +63,13 @@ class Request:
         python = isinstance(self.template, PythonTemplate) and holds_objects(self.scenario)
         return self.scenario if python else None
 
+    @cached_property
+    def computing_backend(self) -> str:
+        """The backend that computes the run; ScenarioError where there is none of its name."""
+        from antiphon.engine.step.backends import checked_backend  # torch
+
+        return checked_backend(self.backend)
+
     @property
     def facts(self) -> dict[str, Any]:
         """The content of run.json at the start of this run."""
@@ -73,14 +80,18 @@ class Request:
             "values": self.resolved_values,
             "command": list(self.command),
             **facts_of(
-                self.scenario, seed=self.seed, device=self.device, backend=self.backend, variants=variants
+                self.scenario,
+                seed=self.seed,
+                device=self.device,
+                backend=self.computing_backend,
+                variants=variants,
             ),
         }
 
     def existing(self, path: str | Path) -> RunDirectory | None:
         """Return the run that is at `path`, or None; RunError where it is not this one, with a line that names what differs."""
         path = Path(path)
-        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        if is_free(path):
             return None
         directory = RunDirectory.open(path)
         differences = self._differences(directory)
@@ -110,7 +121,7 @@ class Request:
         there = facts.get("values") or {}
         pairs |= {name: (there.get(name), value) for name, value in self.resolved_values.items()}
         pairs |= {"seed": (facts.get("seed"), self.seed), "device": (facts.get("device"), self.device)}
-        pairs["backend"] = facts.get("backend"), self.backend
+        pairs["backend"] = facts.get("backend"), self.computing_backend
         pairs |= self._of_cluster(facts)
         found = [f"{name}: {old} there, {new} asked" for name, (old, new) in pairs.items() if old != new]
         if not found and directory.document != scenario_text(self.scenario):

@@ -12,7 +12,7 @@ from typing import Any
 from antiphon.engine.base_simulation import StepInfo
 from antiphon.engine.build.builder import chosen_device
 from antiphon.engine.parts.settings import PartsSettings
-from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.directory import RunDirectory, is_free
 from antiphon.engine.runs.observers import OnStep, TrainingScores
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Outcome, RunLoop
@@ -165,7 +165,7 @@ def _resumed(
 
 def check_empty(path: str | Path) -> None:
     """Raise RunError if a directory holds something."""
-    if Path(path).is_dir() and any(Path(path).iterdir()):
+    if not is_free(Path(path)):
         raise RunError(
             f"{path}: is there already and not empty; choose another name, or add --resume-if-exists to go on"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
@@ -21,14 +20,14 @@ from antiphon.engine.runs.directory import RunDirectory, facts_of, now
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop, SharedClock
 from antiphon.errors import AntiphonError, DivergenceError, RunError, ScenarioError
 from antiphon.extensions import made, name_of
-from antiphon.files import DELETE, check_regular, finite, read_object, write_json
+from antiphon.files import finite
+from antiphon.manifests import read_cache, write_checked
 from antiphon.scenarios.training import OF_AGENTS, RecorderSpec
 from antiphon.telemetry import CsvRecorder, Figure, Recorder, Recorders
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.csv_files import read_figures
-from antiphon.telemetry.event_file import EventFile
-from antiphon.telemetry.parts.parts_csv import PartsCsv, read_parts
-from antiphon.telemetry.tensorboard import check_files
+from antiphon.telemetry.event_file import BESIDE, EventFile
+from antiphon.telemetry.parts.parts_csv import PartsCsv
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
@@ -49,11 +48,10 @@ class LatestFigures(Recorder):
         """Return the latest figures of an agent or channel by metric."""
         return self._found.get((kind, name), {})
 
-    def read(self, table: Path, step: int) -> None:
-        """Read the figures of an earlier session from metrics.csv, up to a step."""
-        for at, row in read_figures(table):
-            if at <= step:
-                self._found.setdefault((row.kind, row.name), {})[row.metric] = row.value
+    def read(self, table: Path) -> None:
+        """Read the figures of an earlier session from metrics.csv."""
+        for step, row in read_figures(table):
+            self.figures(step, [row])
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
         """Keep the figures."""
@@ -177,7 +175,7 @@ class RunWriter(Observer):
         self._seconds_before: float = directory.facts["seconds"]
 
     def attach(self) -> None:
-        """Attach recorders to the simulation; rows of an earlier session after its present step are dropped.
+        """Attach recorders to the simulation; what an earlier session wrote after its present step is dropped.
 
         Where the scenario holds Python objects a checkpoint of step 0 keeps the parameters that they begin with.
         """
@@ -187,18 +185,18 @@ class RunWriter(Observer):
         description = describe_run(
             scenario, directory.facts, document=document, start=start, until=simulation.until, timeline=first
         )
+        directory.rewind(start)
         table = directory.path / "metrics.csv"
-        resumed = start if os.path.lexists(table) else None
+        tables: list[Recorder] = [CsvRecorder(table, resumed=True)]
+        parts = directory.path / "parts.csv"
+        if directory.facts.get("parts") or parts.exists():
+            tables.append(PartsCsv(parts, resumed=True))
         board = telemetry.TensorBoardRecorder(directory.path, start)
         own = [_recorder(spec, directory.path) for spec in scenario.telemetry.recorders]
-        if resumed is not None:  # a damaged table is found before another one is rewritten
-            check_regular(table)
-            check_files(directory.path)
-            read_parts(directory.path / "parts.csv")
-        files = Recorders([CsvRecorder(table, resumed), board, *self._parts_recorders(), *own])
+        files = Recorders([*tables, board, *own])
         try:
             files.begin(description)
-            self._latest.read(table, start)
+            self._latest.read(table)
         except BaseException:
             files.close()
             raise
@@ -213,12 +211,6 @@ class RunWriter(Observer):
         if directory.described is not None and not directory.checkpoints:
             directory.checkpoint(simulation)
 
-    def _parts_recorders(self) -> list[Recorder]:
-        table = self.directory.path / "parts.csv"
-        if not self.directory.facts.get("parts") and not table.exists():
-            return []
-        return [PartsCsv(table, self._simulation.now if table.exists() else None)]
-
     def _seconds(self) -> float:
         """Return the seconds of the run so far, all sessions together."""
         return self._seconds_before + (0.0 if self._clock is None else self._clock())
@@ -232,18 +224,14 @@ class RunWriter(Observer):
         self._note_running()
 
     def _note_running(self) -> None:
-        facts: dict[str, Any] = {
-            "exit": "running",
-            "steps": self._simulation.until,
-            "step": self._simulation.now,
-        }
+        facts: dict[str, Any] = {"steps": self._simulation.until, "step": self._simulation.now}
         if self._simulation.changes or "changes" in self.directory.facts:
             facts["changes"] = self._simulation.changes
         if taken := self.directory.facts.get(
             "weights"
         ):  # those after the checkpoint that it goes on from are gone
             facts["weights"] = [each for each in taken if each["step"] <= self._simulation.now]
-        self.directory.note(**facts, finished=None, error=None)
+        self.directory.note_running(**facts)
 
     def step(self, loop: RunLoop) -> None:
         """Write a checkpoint if one is due; the last step's is written by `end`."""
@@ -303,8 +291,7 @@ class RunWriter(Observer):
             if outcome.status == "done":
                 recorder.end(result)
             recorder.sync()
-        write_json(directory.path / "result.json", result)
-        directory.note(**ended)  # the last: a run that is killed before it has its end again
+        directory.note_result(result, **ended)
         for recorder in self._further:
             recorder.close()
         self.result = result
@@ -337,7 +324,7 @@ class RunWriter(Observer):
     def _note_end(self, status: str, error: str | None) -> None:
         with suppress(AntiphonError):  # the failure itself matters more than that of its note
             step, seconds = self._simulation.now, self._seconds()
-            self.directory.note_end(exit=status, error=error, step=step, seconds=seconds, finished=now())
+            self.directory.note(exit=status, error=error, step=step, seconds=seconds, finished=now())
 
 
 def open_writer(
@@ -387,13 +374,13 @@ def keep_measured(
     """
     path = directory.path / _MEASURED
     measured = {kind: {"step": simulation.now, **content} for kind, content in found.items()}
-    write_json(path, read_object(path, fix=DELETE) | measured)
+    write_checked(path, read_cache(path) | measured)
     try:
         directory.lock()
     except RunError:  # the run goes on
         return False
     try:
-        with closing(EventFile(directory.path)) as events:
+        with closing(EventFile(directory.path, suffix=BESIDE)) as events:
             writer = ChannelsWriter(events, describe_run(simulation.scenario, directory.facts), None)
             writer.figures(simulation.now, rows)
     finally:

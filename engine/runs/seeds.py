@@ -30,7 +30,6 @@ from antiphon.engine.state.checkpoint import read_simulation
 from antiphon.engine.step.replicated_engine import Replica, ReplicatedEngine
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.files import write_json
-from antiphon.formats import FORMATS
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.scenarios.training import OF_AGENTS
 from antiphon.telemetry.over_seeds import OverSeeds
@@ -179,8 +178,7 @@ class MultiSeedOutcome:
     def result(self) -> dict[str, Any]:
         """The object of `--json`."""
         seeds = [dict(outcome.result) for outcome in self.outcomes.values()]
-        form = FORMATS["seeds"].version
-        return {"format": form, "seeds": seeds, "summary": summary_of(seeds), "apart": self.sequential_reason}
+        return {"seeds": seeds, "summary": summary_of(seeds), "apart": self.sequential_reason}
 
 
 class MultiSeedRun:
@@ -361,7 +359,7 @@ class MultiSeedRun:
         request, existing = self.requests[group[0]], self._existing.get(group[0])
         device, facts = chosen_device(request.device), {} if existing is None else existing.facts
         step = f"checkpoints/step-{self._steps[group[0]]:09d}"
-        resumed = existing is not None and (existing.path / step / "state.json").exists()
+        resumed = existing is not None and (existing.path / step).exists()
         if existing is not None:
             torch.set_float32_matmul_precision(facts.get("matmul_precision", "highest"))
         replicas = Seeds(

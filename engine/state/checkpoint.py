@@ -1,4 +1,4 @@
-"""Checkpoints: a state on disk as tensors (safetensors) and a manifest (JSON), from which its simulation can be built again.
+"""Checkpoints: a state on disk as tensors (safetensors) and JSON, with a manifest, from which its simulation can be built again.
 
 What is in it: `BaseSimulation.state_dict`, with the agents and channels of `state_dict.snapshot`.
 
@@ -8,42 +8,29 @@ Nothing is pickled.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, load_file, save, save_file
+from safetensors.torch import load, save, save_file
 from torch import Tensor
 
 from antiphon.errors import ResourceError, RunError, ScenarioError
-from antiphon.files import (
-    check_folder,
-    digest_of,
-    parse_json,
-    read_bytes,
-    sync_file,
-    sync_folder,
-    unwritable,
-    write_text,
-)
-from antiphon.formats import FORMATS, OWN, check_format, migrated
+from antiphon.files import fitting, read_bytes, sync_file, sync_folder, unwritable, write_text
+from antiphon.manifests import checkpoints, is_checkpoint, read_manifest, write_manifest
 from antiphon.nets.memory import give_back, was_refused
 from antiphon.scenarios import Scenario
 
 __all__ = [
-    "FORMAT",
     "Saved",
-    "checkpoints",
     "copy_tree",
     "from_bytes",
     "latest",
@@ -54,27 +41,10 @@ __all__ = [
     "write_simulation",
 ]
 
-FORMAT = FORMATS["checkpoint"].version
-"""Version of state.json and of the state in it."""
 _TENSOR = "\x00tensor"
-_OWN_DIGEST = "manifest_sha256"
-"""Key of the manifest's digest of its other entries, the last one; older checkpoints lack it."""
-_WRITTEN = re.compile(rb', "manifest_sha256": "([0-9a-f]{64})"\}\Z')
-_BEGINNING = re.compile(rb'\{"format": ([0-9]{1,9}), (?:"antiphon": "([0-9a-z.]{1,20})",)?')
+_STATE, _TENSORS = "state.json", "state.safetensors"
 _LARGEST = 2**30
 """Bytes of state.json, at most."""
-_ENTRIES: dict[str, type | UnionType] = {
-    "format": int,
-    "antiphon": str | None,
-    "sha256": str,
-    "scenario": str | None,
-    "described": dict | None,
-    "seed": int,
-    "step": int,
-    "dtype": str,
-    "state": dict,
-}
-"""Of a manifest, with their kinds."""
 
 
 def copy_tree(value: Any) -> Any:
@@ -88,56 +58,30 @@ def copy_tree(value: Any) -> Any:
     return value
 
 
-def write(path: Path, manifest: dict[str, Any], state: dict[str, Any]) -> None:
+def write(path: Path, facts: dict[str, Any], state: dict[str, Any]) -> None:
     """Write a checkpoint folder, whole or not at all.
 
     Args:
         path: The folder; a checkpoint that is there is replaced.
-        manifest: Plain data kept beside the state.
+        facts: Plain data kept beside the state.
         state: A tree of dicts with string keys, lists, plain values and tensors.
 
     Raises:
         RunError: The folder cannot be written, or holds something else.
     """
-    if (
-        path.exists()
-        and not (path / "state.json").is_file()
-        and not (path.is_dir() and not any(path.iterdir()))
-    ):
+    if path.exists() and not is_checkpoint(path) and not (path.is_dir() and not any(path.iterdir())):
         raise RunError(f"{path}: is there and no checkpoint; choose another path")
     tensors: dict[str, Tensor] = {}
     tree = _pack(state, tensors)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         temporary.mkdir(parents=True)
-        save_file(tensors, temporary / "state.safetensors")
-        with (temporary / "state.safetensors").open("rb") as file:
+        save_file(tensors, temporary / _TENSORS)
+        with (temporary / _TENSORS).open("rb") as file:
             sync_file(file)
-        digest = digest_of(temporary / "state.safetensors")
-        facts = {
-            "format": FORMAT,
-            "antiphon": OWN,
-            "sha256": digest,
-            **manifest,
-            "state": tree,
-        }
-        text = json.dumps(facts)
-        text = f'{text[:-1]}, "{_OWN_DIGEST}": "{_sha256(text.encode())}"}}'
-        write_text(temporary / "state.json", text)
-        if path.exists():
-            old = path.with_name(f".{path.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
-            os.replace(path, old)
-            try:
-                os.replace(temporary, path)
-            finally:
-                if not path.exists():  # refused, or a second signal
-                    os.replace(old, path)
-            sync_folder(path.parent)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(temporary, path)
-            sync_folder(path.parent)
+        write_text(temporary / _STATE, json.dumps({**facts, "state": tree}))
+        write_manifest(temporary)
+        _replace(path, temporary)
     except OSError as error:
         raise unwritable(path, error) from None
     except SafetensorError as error:
@@ -148,59 +92,63 @@ def write(path: Path, manifest: dict[str, Any], state: dict[str, Any]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _replace(path: Path, new: Path) -> None:
+    """Give a folder its name, in place of the one that is there."""
+    old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        os.replace(path, old)
+    try:
+        os.replace(new, path)
+    finally:
+        if old.exists() and not path.exists():  # refused, or a second signal
+            os.replace(old, path)
+    sync_folder(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def read(
     path: Path,
     device: torch.device | str = "cpu",
     part: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the manifest and the state of a checkpoint folder.
-
-    Whether it is damaged is decided by its digests alone; any other error is of another kind.
+    """Return the facts and the state of a checkpoint folder, once its manifest is verified.
 
     Args:
         path: The folder.
         device: Of the tensors.
         part: Selects what of the state is returned; tensors of other parts are not read into memory. None: all.
 
+    Returns:
+        The facts, with the `sha256` of the tensors' file, and the state.
+
     Raises:
-        RunError: It is missing, damaged, or of a newer format.
+        RunError: It is missing, damaged, or of another format.
         ResourceError: Its tensors do not fit into memory.
     """
-    check_folder(path)
-    if not all((path / name).exists() for name in ("state.json", "state.safetensors")):
-        raise RunError(f"{path}: no checkpoint there (state.json and state.safetensors)")
-    manifest = _manifest(path)
-    if digest_of(path / "state.safetensors") != manifest["sha256"]:
-        raise _damaged(path, "state.safetensors is not what was written (checksum)")
-    try:
-        tree = migrated("checkpoint", manifest.pop("state"), manifest["format"])
+    files = read_manifest(path)
+    with fitting(path):
+        facts: dict[str, Any] = json.loads(read_bytes(path / _STATE, _LARGEST))
+        facts["sha256"] = files[_TENSORS]["sha256"]
+        tree = facts.pop("state")
         tree = tree if part is None else part(tree)
-        tensors = _load(path / "state.safetensors", device, None if part is None else _keys(tree))
-    except (KeyError, TypeError, AttributeError):
-        raise _damaged(path, "state.json has not the parts of a state") from None
+        return facts, _unpack(tree, _load(path / _TENSORS, device, _keys(tree)))
+
+
+def _load(file: Path, device: torch.device | str, keys: Iterable[str]) -> dict[str, Tensor]:
+    """Read tensors of a file by their keys."""
+    try:
+        with safe_open(file, framework="pt", device=str(device)) as tensors:
+            return {key: tensors.get_tensor(key) for key in keys}
     except SafetensorError as error:
-        raise _damaged(path, f"state.safetensors cannot be read ({error})") from None
-    except OSError as error:
-        raise RunError(f"{path}: the checkpoint cannot be read ({error.strerror or error})") from None
+        raise ValueError(str(error)) from error
     except (MemoryError, RuntimeError) as error:
         if not was_refused(error):
             raise
-        size = (path / "state.safetensors").stat().st_size / 2**20
         raise ResourceError(
-            f"{path}: out of memory: its tensors need {size:,.0f} MiB on {device}; choose another device, or free memory"
+            f"{file}: out of memory: its tensors need {file.stat().st_size / 2**20:,.0f} MiB on {device}; choose another "
+            "device, or free memory"
         ) from error
-    try:
-        return manifest, _unpack(tree, tensors)
-    except (KeyError, TypeError):
-        raise _damaged(path, "state.json names tensors that state.safetensors has not") from None
-
-
-def _load(file: Path, device: torch.device | str, keys: Collection[str] | None) -> dict[str, Tensor]:
-    """Read the tensors of a file by their keys; None: all."""
-    if keys is None:
-        return load_file(file, device=str(device))
-    with safe_open(file, framework="pt", device=str(device)) as tensors:
-        return {key: tensors.get_tensor(key) for key in keys}
 
 
 def _keys(tree: Any) -> list[str]:
@@ -212,59 +160,6 @@ def _keys(tree: Any) -> list[str]:
     return [key for item in tree for key in _keys(item)] if isinstance(tree, list) else []
 
 
-def _manifest(path: Path) -> dict[str, Any]:
-    """Return the contents of state.json once its digest is right; without the digest itself.
-
-    Raises:
-        RunError: It is damaged, or of a newer format.
-    """
-    content = read_bytes(path / "state.json", _LARGEST)
-    written = _WRITTEN.search(content)
-    if written is not None and _sha256(content[: written.start()] + b"}") != written[1].decode():
-        if (begun := _BEGINNING.match(content)) is not None:
-            check_format("checkpoint", int(begun[1]), path, (begun[2] or b"").decode() or None)
-        raise _damaged(path, "state.json is not what was written (checksum)")
-    found = parse_json(content, path / "state.json", any_number=True)
-    if not isinstance(found, dict) or not {"format", "sha256"} <= found.keys():
-        raise _damaged(path, "state.json has no checksum")
-    check_format("checkpoint", found["format"], path, found.get("antiphon"))
-    if found.pop(_OWN_DIGEST, None) is not None and written is None:
-        raise _damaged(path, "state.json is not what was written (checksum)")
-    if not found.keys() <= _ENTRIES.keys() or not all(
-        isinstance(found.get(name), kinds) for name, kinds in _ENTRIES.items()
-    ):
-        raise _damaged(path, "state.json has other entries than a checkpoint")
-    return found
-
-
-def _damaged(path: Path, what: str) -> RunError:
-    return RunError(f"{path}: {what}: the checkpoint is damaged; {_way_out(path)}")
-
-
-def _way_out(path: Path) -> str:
-    """Return what can be done without this checkpoint."""
-    others = [other.name for other in checkpoints(path.parent.parent) if other.name != path.name]
-    if path.parent.name == "checkpoints" and others:
-        return f"delete it to go on from {others[-1]}"
-    return "restore it from a copy, or start the run anew in another directory"
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def checkpoints(path: Path) -> list[Path]:
-    """Return the checkpoints of a run directory, oldest first.
-
-    Raises:
-        RunError: The folder that holds them is a link.
-    """
-    folder = path / "checkpoints"
-    check_folder(folder)
-    found = [place for place in folder.glob("step-*") if place.name.removeprefix("step-").isdecimal()]
-    return sorted(place for place in found if (place / "state.json").exists())
-
-
 def latest(path: str | Path) -> Path:
     """Return the newest checkpoint of a run directory, or the path itself where it is a checkpoint.
 
@@ -272,7 +167,7 @@ def latest(path: str | Path) -> Path:
         RunError: There is none.
     """
     path = Path(path)
-    if (path / "state.json").exists():
+    if is_checkpoint(path):
         return path
     found = checkpoints(path)
     if not found:
@@ -339,18 +234,7 @@ class Saved:
     dtype: torch.dtype
     state: dict[str, Any]
     described: dict[str, Any] | None = None
-    """The scenario that holds Python objects, described; None: it is a document, or was saved before they were."""
-    given: bool = False
-    """Whether the scenario was given, so that it may be another one than the checkpoint's."""
-
-    def unfit(self, error: Exception) -> RunError:
-        """Return the error of a checkpoint whose state is not that of its scenario, by the first thing that is wrong."""
-        what = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
-        reason = " ".join(what.split())[:120]
-        return RunError(
-            f"{self.place}: its state does not fit its scenario ({reason}); "
-            "restore it from a copy, or report a defect of antiphon"
-        )
+    """The scenario that holds Python objects, described; None: it is a document."""
 
     @property
     def obstacle(self) -> str | None:
@@ -384,14 +268,14 @@ def write_simulation(
         document: str | None = scenario.to_yaml()
     except ScenarioError:  # holds Python objects: whoever loads it must bring the scenario along
         document = None
-    manifest = {
+    facts = {
         "scenario": document,
         **({} if document is not None else {"described": described}),
         "seed": state["seed"],
         "step": state["now"],
         "dtype": str(dtype).removeprefix("torch."),
     }
-    write(path, manifest, state)
+    write(path, facts, state)
     give_back()  # a copy of all tensors
     return path
 
@@ -403,16 +287,16 @@ def read_simulation(path: Path, scenario: Scenario | None, device: torch.device 
         RunError: It is missing or damaged, or it needs its scenario.
     """
     place = latest(path)
-    manifest, state = read(place, device)
-    document, seed, dtype = manifest["scenario"], manifest["seed"], getattr(torch, manifest["dtype"], None)
-    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise _damaged(place, f"state.json: dtype: there is no {manifest['dtype'][:40]!r}")
-    given = scenario is not None
+    facts, state = read(place, device)
+    with fitting(place):
+        document, seed, dtype = facts["scenario"], facts["seed"], getattr(torch, facts["dtype"])
+        if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise ValueError(f"dtype {facts['dtype']!r}")
+    if scenario is None and document is None:
+        raise RunError(
+            f"{place}: its scenario holds Python objects; load it with scenario=… "
+            "(on the command line: --scenario MODULE:FUNCTION)"
+        )
     if scenario is None:
-        if document is None:
-            raise RunError(
-                f"{place}: its scenario holds Python objects; load it with scenario=… "
-                "(on the command line: --scenario MODULE:FUNCTION)"
-            )
-        scenario = Scenario.from_yaml(document, str(place / "state.json"))
-    return Saved(place, scenario, seed, dtype, state, manifest.get("described"), given)
+        scenario = Scenario.from_yaml(document, str(place / _STATE))
+    return Saved(place, scenario, seed, dtype, state, facts.get("described"))

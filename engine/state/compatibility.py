@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from antiphon.engine.core.system import System
+from antiphon.engine.state.state_dict import snapshot
 from antiphon.errors import RunError
 from antiphon.scenarios.problems import show_value
 from antiphon.scenarios.spec import channel_name
 
 __all__ = ["check_compatible", "check_objects", "check_same_scenario"]
 
-_SECTIONS = {"parameters": "parameter", "buffers": "running statistic"}
+_NAMED = {
+    "learners": "agents",
+    "ledgers": "channels",
+    "trails": "agents whose states condition a predictor",
+    "outliers": "channels with an outlier bound",
+}
+"""Parts of a state whose names are the same at every step, and what they name."""
+_TRAINED = {"learners": "agents", "predictors": "synthetic gradients", "inputs": "synthetic inputs"}
+"""Parts of a state whose tensors have the same form at every step, and whose they are."""
+
+Difference = tuple[str, Any, Any]
+"""A place in two trees, the saved value there and the own one; None stands for what is not there."""
 
 
 def check_compatible(
     system: System, present: Mapping[str, Tensor], state: Mapping[str, Any], observed: Mapping[str, Tensor]
 ) -> None:
-    """Compare names and shapes of a saved state with those of a system; nothing is changed.
+    """Compare names, shapes and types of a saved state with those of a system; nothing is changed.
 
     Args:
         system: What is to take over the state.
@@ -31,78 +43,74 @@ def check_compatible(
     Raises:
         RunError: They differ; the line names the first difference.
     """
-    found = next(_differences(system, present, state, observed), None)
-    if found is not None:
-        raise RunError(f"{found}; load the state into the scenario that it was saved from")
-
-
-def _differences(
-    system: System, present: Mapping[str, Tensor], state: Mapping[str, Any], observed: Mapping[str, Tensor]
-) -> Iterator[str]:
-    owners = {name: agent.learner for name, agent in system.owners().items()}
-    channels = system.channels
-    yield from _names("agents", state["learners"], owners)
-    yield from _names("channels", state["ledgers"], channels)
-    yield from _names("signals of the environment", observed, present)
-    for name, signal in present.items():
-        yield from _shapes(f"signal '{name}'", "value", {"": observed[name]}, {"": signal})
-    for name, learner in owners.items():
-        yield from _learner(f"agent '{name}'", state["learners"][name], learner.state_dict())
-    predictors = {name: c.predictor for name, c in channels.items() if c.predictor is not None}
-    inputs = {name: c.input for name, c in channels.items() if c.input is not None}
-    for kind, models in (("predictors", predictors), ("inputs", inputs)):
-        yield from _names(f"channels with {kind}", state[kind], models)
-        for name, model in models.items():
-            held = {
-                "parameters": model.parameters,
-                "buffers": model.buffers,
-                "optimiser": model.optimiser.state,
-            }
-            yield from _learner(f"channel '{name}': {kind}", state[kind][name], held)
-    trails = {name: None for name, agent in system.agents.items() if agent.trail is not None}
-    yield from _names("agents whose states condition a predictor", state["trails"], trails)
-    clipped = {name: None for name, channel in channels.items() if channel.outliers is not None}
-    yield from _names("channels with an outlier bound", state["outliers"], clipped)
-    if (state["episode"] is None) != (system.episode is None):
-        ours, theirs = ("ends", "never ends") if state["episode"] is None else ("never ends", "ends")
-        yield f"episodes: the scenario's {ours}, the state's {theirs}"
-    if len(state["units"]) != len(system.groups):
-        yield (
-            f"agents that learn together: the state has {len(state['units'])} groups of them, the scenario "
-            f"{len(system.groups)} (couplings or ties differ)"
-        )
-    for group, saved in zip(system.groups, state["units"], strict=True):
-        ticked = {part[0] for _, parts in saved["tape"]["ticks"] for part in parts}
+    for forms in zip(_forms(state, observed), _forms(snapshot(system), present), strict=True):
+        for place, saved, own in _differences("", *forms, of=_described):
+            raise _incompatible(
+                f"{place}: {_described(saved)} in the state, {_described(own)} in the scenario"
+            )
+    for group, unit in zip(system.groups, state["units"], strict=True):
+        ticked = {part[0] for _, parts in unit["tape"]["ticks"] for part in parts}
         if ticked - set(group.members):
-            yield f"agent '{min(ticked - set(group.members))}': it learns with others than in the scenario"
+            name = min(ticked - set(group.members))
+            raise _incompatible(f"agent '{name}': it learns with others than in the scenario")
 
 
-def _names(what: str, saved: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[str]:
-    for name in own:
-        if name not in saved:
-            yield f"{what}: the scenario has '{name}', the state has not"
-    for name in saved:
-        if name not in own:
-            yield f"{what}: the state has '{name}', the scenario has not"
+def _incompatible(difference: str) -> RunError:
+    return RunError(f"{difference}; load the state into the scenario that it was saved from")
 
 
-def _learner(place: str, saved: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[str]:
-    for section, what in _SECTIONS.items():
-        yield from _names(f"{place}, {section}", saved[section], own[section])
-        yield from _shapes(place, what, saved[section], own[section])
-    yield from _names(f"{place}, optimiser", saved["optimiser"], own["optimiser"])
-    for name, tensors in own["optimiser"].items():
-        ours, theirs = len(tensors), len(saved["optimiser"][name])
-        if ours != theirs:
-            yield f"{place}, optimiser: {theirs} tensors of '{name}' in the state, {ours} in the scenario (`learn` differs)"
+def _forms(state: Mapping[str, Any], signals: Mapping[str, Tensor]) -> Iterator[dict[str, Any]]:
+    """Yield what of a state has the same form at every step: names first, of which shapes are a consequence."""
+    yield {what: dict.fromkeys(state[key], True) for key, what in _NAMED.items()}
+    yield {
+        "signals": signals,
+        **{what: {name: _trained(own) for name, own in state[key].items()} for key, what in _TRAINED.items()},
+        "groups that learn together": len(state["units"]),
+        "episodes that end": state["episode"] is not None,
+    }
 
 
-def _shapes(place: str, what: str, saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterator[str]:
-    for name, tensor in own.items():
-        ours, theirs = list(tensor.shape), list(saved[name].shape)
-        if ours != theirs:
-            named = f"{what} {name}".rstrip()
-            yield f"{place}: {named} is {theirs} in the state and {ours} in the scenario"
+def _trained(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tensors of a learner or model; torch's optimisers have dicts, which are empty before the first step."""
+    moments = {
+        moment: [tensor if isinstance(tensor, Tensor) else True for tensor in tensors]
+        for moment, tensors in saved["optimiser"].items()
+    }
+    return {"parameters": saved["parameters"], "buffers": saved["buffers"], "optimiser": moments}
+
+
+def _described(value: Any) -> str:
+    """Return the form of a value: of a tensor its shape and type."""
+    if isinstance(value, Tensor):
+        return f"{list(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
+    if isinstance(value, Mapping | list):
+        return f"{len(value)} entries"
+    return "nothing" if value is None else "there" if value is True else str(value)
+
+
+def _differences(place: str, saved: Any, own: Any, of: Callable[[Any], Any]) -> Iterator[Difference]:
+    """Yield where two trees differ: in their keys, in their items, or in what `of` makes of two leaves."""
+    saved, own = _by_name(saved), _by_name(own)
+    if isinstance(saved, Mapping) and isinstance(own, Mapping) and not (_is_object(saved) or _is_object(own)):
+        for key in dict.fromkeys([*own, *saved]):
+            yield from _differences(f"{place}.{key}".lstrip("."), saved.get(key), own.get(key), of)
+    elif of(saved) != of(own):
+        yield place, saved, own
+
+
+def _by_name(value: Any) -> Any:
+    """Return a list by the names of channels, or the places of other items; anything else as it is."""
+    return (
+        {_item_name(item, index): item for index, item in enumerate(value)}
+        if isinstance(value, list)
+        else value
+    )
+
+
+def _item_name(item: Any, index: int) -> str:
+    if isinstance(item, Mapping) and {"from", "to"} <= item.keys():
+        return channel_name(str(item["from"]), str(item["to"]), item.get("key", 0))
+    return str(index)
 
 
 # --- scenarios -------------------------------------------------------------------------------------------
@@ -112,14 +120,13 @@ _OBJECT = "python"
 
 
 def check_same_scenario(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Compare a saved scenario with another one, both as `described_scenario` returns them; an empty one is not known.
+    """Compare a saved scenario with another one, both as `described_scenario` returns them.
 
     Raises:
         RunError: They differ; the line names the first difference.
     """
-    found = next(_settings("", saved, own), None) if saved else None
-    if found is not None:
-        raise RunError(f"scenario: {_different(*found)}; give the scenario that it was begun with")
+    for difference in _settings(saved, own):
+        raise RunError(f"scenario: {_in_words(*difference)}; give the scenario that it was begun with")
 
 
 def check_objects(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
@@ -128,44 +135,24 @@ def check_objects(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     Raises:
         RunError: They differ in their data or types; the line names the first one.
     """
-    found = (each for each in _settings("", saved, own) if any(map(_is_object, each[1:])))
-    difference = next(found, None)
-    if difference is not None:
-        raise RunError(
-            f"scenario: {_different(*difference)}; give the one that it was saved with, or take single agents from it "
-            "with `weights: RUN:agent`"
-        )
+    for difference in _settings(saved, own):
+        if any(map(_is_object, difference[1:])):
+            raise RunError(
+                f"scenario: {_in_words(*difference)}; give the one that it was saved with, or take single agents from it "
+                "with `weights: RUN:agent`"
+            )
 
 
-def _settings(path: str, saved: Any, own: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Yield (path, saved value, own value) of everything that differs; None stands for what is not there."""
-    if isinstance(saved, list) and isinstance(own, list):
-        saved, own = (
-            {_item_name(item, index): item for index, item in enumerate(each)} for each in (saved, own)
-        )
-    if isinstance(saved, Mapping) and isinstance(own, Mapping) and not (_is_object(saved) or _is_object(own)):
-        for key in dict.fromkeys([*saved, *own]):
-            yield from _settings(f"{path}.{key}".lstrip("."), saved.get(key), own.get(key))
-    elif saved != own:
-        yield path, saved, own
-
-
-def _item_name(item: Any, index: int) -> str:
-    """Return the name of a channel, or the place of any other item of a list."""
-    if isinstance(item, Mapping) and {"from", "to"} <= item.keys():
-        return channel_name(str(item["from"]), str(item["to"]), item.get("key", 0))
-    return str(index)
+def _settings(saved: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[Difference]:
+    return _differences("", saved, own, of=lambda value: value)
 
 
 def _is_object(value: Any) -> bool:
     return isinstance(value, Mapping) and _OBJECT in value
 
 
-def _different(path: str, saved: Any, own: Any) -> str:
+def _in_words(path: str, saved: Any, own: Any) -> str:
     if _is_object(saved) and _is_object(own) and saved[_OBJECT] == own[_OBJECT]:
         return f"{path}: this {own[_OBJECT]} holds other data or settings than the one saved"
-    return f"{path}: {_in_words(saved)} was saved, {_in_words(own)} is given"
-
-
-def _in_words(value: Any) -> str:
-    return f"a Python {value[_OBJECT]}" if _is_object(value) else show_value(value)
+    words = [f"a Python {each[_OBJECT]}" if _is_object(each) else show_value(each) for each in (saved, own)]
+    return f"{path}: {words[0]} was saved, {words[1]} is given"

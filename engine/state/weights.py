@@ -12,7 +12,8 @@ import torch
 from antiphon.engine.core.system import System
 from antiphon.engine.state.checkpoint import copy_tree, latest, read
 from antiphon.engine.step.backends import Backend
-from antiphon.errors import RunError, ScenarioError, suggest
+from antiphon.errors import ScenarioError, suggest
+from antiphon.files import fitting
 
 __all__ = ["Fit", "SavedLearners", "TakenWeights", "load_weights", "read_learners", "take_weights"]
 
@@ -239,21 +240,11 @@ def read_learners(source: str | Path, agents: Collection[str]) -> SavedLearners:
         learners = state["system"]["learners"].items()
         return {name: learner if name in agents else {} for name, learner in learners}
 
-    manifest, learners = read(place, part=wanted)
-    for name in agents:
-        if name in learners and not _is_learner(learners[name]):
-            raise RunError(
-                f"{place}: state.json: has no parameters of '{name}'; take those of another checkpoint"
-            )
-    return SavedLearners(place, manifest["step"], manifest["sha256"], learners)
-
-
-def _is_learner(saved: Any) -> bool:
-    return isinstance(saved, dict) and all(
-        isinstance(saved.get(part), dict)
-        and all(isinstance(tensor, torch.Tensor) for tensor in saved[part].values())
-        for part in _PARTS
-    )
+    facts, learners = read(place, part=wanted)
+    with fitting(place):
+        for name in learners.keys() & agents:
+            learners[name] |= {part: dict(learners[name][part]) for part in _PARTS}
+        return SavedLearners(place, facts["step"], facts["sha256"], learners)
 
 
 def take_weights(
@@ -338,5 +329,5 @@ def _refusal(source: str, name: str, left: Mapping[str, str]) -> str:
     more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
     return (
         f"{source} does not fit '{name}': {', '.join(listed[:_NAMED])}{more}; give both the same network "
-        "and ports, or take only the layers that fit (fit='layers'; on the command line: --adapt)"
+        "and ports, or take only the layers that fit (fit='layers')"
     )

@@ -28,6 +28,7 @@ from antiphon.engine.state.stacks import merge_state, parts_of, split_state
 from antiphon.engine.state.state_dict import load_messages, messages, restore, restore_parameters, snapshot
 from antiphon.engine.step.engine import Engine
 from antiphon.errors import ScenarioError, suggest
+from antiphon.nets.native.library import kernel
 
 __all__ = [
     "BACKENDS",
@@ -125,28 +126,29 @@ def backend_of(name: str, system: System, *, stacked: bool = True) -> Backend:
     """Return what runs a system.
 
     Args:
-        name: `cohort`: agents of one kind are computed as one. `native`: so too, by the native kernel where it can.
-            `reference`: one agent at a time.
+        name: `cohort`: agents of one kind are computed as one. `native`: so too, by the native kernel where it can; without
+            a compiler this is `cohort`. `reference`: one agent at a time.
         system: As built.
         stacked: Whether anything but `reference` stacks.
 
     Raises:
         ScenarioError: There is none of this name.
     """
-    if checked_backend(name) == "reference":
+    name = checked_backend(name)
+    if name == "reference":
         return ReferenceBackend(system)
     return StackedBackend(system, stacked=stacked, native=name == "native")
 
 
 def checked_backend(name: str) -> str:
-    """Return the name of a backend.
+    """Return the name of the backend that computes: `cohort` for `native` on a machine without a compiler.
 
     Raises:
         ScenarioError: There is none of this name.
     """
     if name not in BACKENDS:
         raise ScenarioError(f"backend: there is no '{name}'{suggest(name, BACKENDS)}")
-    return name
+    return "cohort" if name == "native" and kernel() is None else name
 
 
 class StackedBackend(Engine):

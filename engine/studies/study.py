@@ -2,264 +2,186 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from antiphon.engine.metrics.description import graph_of
-from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.lock import locked
 from antiphon.engine.runs.python_template import PythonTemplate
-from antiphon.engine.studies.curves import learning_curves, read_curves, write_curves
-from antiphon.engine.studies.figures import draw_curves, draw_figure
-from antiphon.engine.studies.plan import Plan, PlannedRun, StudyOptions, Templates, plan
-from antiphon.engine.studies.pool import Pool, job_of
-from antiphon.engine.studies.representations import (
-    draw_representations,
-    kept_representations,
-    write_representations,
-)
-from antiphon.engine.studies.scoring import kept_scores
-from antiphon.engine.studies.summary import Finished, summary
+from antiphon.engine.studies.figure import draw_figure
+from antiphon.engine.studies.plan import Plan, StudyOptions, plan
+from antiphon.engine.studies.pool import Chunk, Pool
+from antiphon.engine.studies.scoring import Finished, kept_scores
+from antiphon.engine.studies.summary import metrics_of_study, summary
 from antiphon.engine.studies.table import write_tables
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.scenarios import Template
-from antiphon.scenarios.study import StudySpec
-from antiphon.scenarios.training import is_of_env, split_metric
+from antiphon.scenarios.study import DEFAULT, BudgetSpec, StudySpec
 
-__all__ = ["Ended", "Study", "StudyOutcome"]
+__all__ = ["Study"]
 
-_BAD_INPUT = RunError.exit_code
-"""Exit code of a run that no run after it would do better than; others end for themselves alone."""
 _OF_RUNS = ("variant", "steps", "accuracy", "loss", "seconds", "exit", "run_dir")
-"""What a study's result repeats of each run's."""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """One run of a study, as it ends."""
-
-    number: int
-    """How many have ended, this one included."""
-    total: int
-    label: str
-    """The line of the table that it is of, in words."""
-    seed: int
-    result: Mapping[str, Any]
-    """Empty where it failed."""
-    kept: bool
-    """Whether it was there already."""
-    error: str | None = None
-    """Why it has no result: its process was killed, or out of memory; None where it has one."""
-
-
-@dataclass(frozen=True)
-class StudyOutcome:
-    """How a study ended."""
-
-    result: Mapping[str, Any]
-    """The object of `--json`."""
-    exit_code: int = 0
-    """0 done, 1 where runs failed (`failed` of the result), 130 or 143 stopped by a signal."""
-    missing: str | None = None
-    """Why there are no pictures; None where there are."""
+"""Keys of each run's result that the study's result repeats."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A study to be carried out."""
+    """A study to be carried out.
+
+    Attributes:
+        spec: Its document.
+        directory: The folder of its runs, `<line>-s<seed>`, its tables and its figure.
+        options: Settings beside the document.
+        template: Its scenario; None: loaded by the name in the document.
+    """
 
     spec: StudySpec
     directory: Path
-    """Where its runs go: `<line>-s<seed>`."""
     options: StudyOptions = field(default_factory=StudyOptions)
-    templates: Templates = field(default_factory=dict)
-    """Scenarios by the name that rows give them; others are loaded."""
+    template: Template | PythonTemplate | None = None
 
     @classmethod
     def of_template(
         cls, template: Template | PythonTemplate, directory: Path, options: StudyOptions, **keys: Any
     ) -> Study:
-        """Return the study that a scenario alone is: its variants side by side; `keys`: more of the document's."""
-        spec = StudySpec.of_scenario(template.name, template.description, **keys)
-        return cls(spec=spec, directory=directory, options=options, templates={template.name: template})
+        """Return the study that a scenario alone is: its variants over three seeds; `keys`: more of the document's."""
+        spec = StudySpec(
+            study=template.name,
+            description=template.description,
+            scenario=template.name,
+            budgets={DEFAULT: BudgetSpec()},
+            **keys,
+        )
+        return cls(spec=spec, directory=directory, options=options, template=template)
 
     @property
     def in_process(self) -> str | None:
-        """A Python template that no other process can import: then all runs take place in this one, one at a time."""
-        return next((source for source, one in self._python.items() if not one.importable), None)
-
-    @property
-    def _python(self) -> dict[str, PythonTemplate]:
-        python = [one for one in self.templates.values() if isinstance(one, PythonTemplate)]
-        return {template.source: template for template in python}
+        """The source of a template that workers cannot import: then all runs take place in this process."""
+        python = isinstance(self.template, PythonTemplate) and not self.template.importable
+        return self.template.source if python and self.template is not None else None
 
     @cached_property
     def plan(self) -> Plan:
         """Every line and run; ScenarioError where a scenario does not accept something."""
-        return plan(self.spec, self.options, self.templates)
+        return plan(self.spec, self.options, self.template)
 
-    def go(self, jobs: int, on_run: Callable[[Ended], None]) -> StudyOutcome:
-        """Carry out the runs that are not there yet, `jobs` at a time, and write table.csv, table.md, figure.svg and graph.png.
+    def go(self, jobs: int, report: Callable[[str], None]) -> dict[str, Any]:
+        """Carry out the runs that are not finished, `jobs` processes at a time; write table.csv, table.md and figure.svg.
 
-        Where they are asked for: representations.csv and .svg, curves.csv and .svg. A run whose process was killed, or that
-        had no memory, is missing from them; the others go on, and the next call goes on with it.
+        A run whose process was killed, or that had no memory, is missing from them; the others go on, and the next call
+        resumes it. `report` is called with a line about every run that ends.
+
+        Returns:
+            The object of `--json`. `exit_code` is 0, 1 where runs failed, 130 or 143 where a signal stopped the study.
 
         Raises:
             ScenarioError: A variant or value that a scenario does not accept (nothing has been run), or a metric that
-                its environment does not know.
-            RunError: A run is there with other values (nothing has been run), or cannot begin or go on.
+                the runs do not have.
+            RunError: A directory holds a run with other values (nothing has been run), or a run cannot begin or go on.
         """
-        runs = self.plan.runs
-        kept = {name: found for name, run in runs.items() if (found := self._kept(run)) is not None}
-        for name in [name for name in kept if not kept.keys() >= self._trained_with(runs[name])]:
-            del kept[name]  # its end was written, and those of others not: they end together
-        finished: dict[str, Finished] = {}
+        finished: dict[str, dict[int, Finished]] = {name: {} for name in self.plan.runs}
         failed: dict[str, str] = {}
+        total = len(finished) * self.plan.seeds
 
-        def report(run: PlannedRun, result: Mapping[str, Any], error: str | None = None) -> None:
-            number, known = len(finished) + len(failed), run.name in kept
-            on_run(Ended(number, len(runs), run.label, run.seed, result, kept=known, error=error))
+        def end(chunk: Chunk, seed: int, run: Finished | None, note: str | None = None) -> None:
+            name, label = chunk.runs.name, f"{chunk.runs.label} s{seed}"
+            if run is None:
+                failed[f"{name}-s{seed}"], outcome = str(note), f"failed: {note}"
+            else:
+                finished[name][seed] = run
+                self._check_metrics(label, run)
+                metric = metrics_of_study(self.plan, {name: {seed: run}})[0]
+                value = run.known.get(metric) if run.result["exit"] == "done" else None
+                outcome = run.result["exit"] if value is None else f"{metric} {value:.4g}"
+                outcome += f" ({note or format(run.result['seconds'], '.0f') + ' s'})"
+            report(f"[{sum(map(len, finished.values())) + len(failed)}/{total}] {label}: {outcome}")
 
-        def end(run: PlannedRun, found: Finished) -> None:
-            finished[run.name] = found
-            self._check(run, found)
-            report(run, found.result)
+        processes = 1 if self.in_process is not None else min(jobs, total)
+        waiting = []
+        for chunk, kept in [(chunk, _kept(chunk)) for chunk in self._chunks(processes)]:
+            if len(kept) < len(chunk.seeds):  # the others may have to go on together with those that are done
+                waiting.append(chunk)
+                continue
+            for seed, run in kept.items():
+                end(chunk, seed, run, "kept")
+        pool = Pool(processes)
+        with locked(self.directory), closing(pool.answers(waiting)) as answers:
+            for chunk, found in answers:
+                for seed, answer in zip(chunk.seeds, found, strict=True):
+                    code = answer.exit_code
+                    if answer.finished is None and code == RunError.exit_code:  # no other would do better
+                        raise RunError(f"{chunk.runs.label} s{seed}: {answer.error}")
+                    if answer.finished is None or code > 128:
+                        end(chunk, seed, None, answer.error or f"its process was stopped (exit code {code})")
+                    else:
+                        end(chunk, seed, answer.finished)
+        code = 128 + pool.stopped[0] if pool.stopped else 1 if failed else 0
+        result = self._result(finished, failed, code)
+        if not pool.stopped:
+            write_tables(self.directory, result)
+            try:
+                draw_figure(result, self.directory / "figure.svg")
+            except RunError as error:
+                report(f"no figure: {error}")
+        return result
 
-        for name, found in kept.items():
-            end(runs[name], found)
-        planned = list(runs.values())
-        processes = 1 if self.in_process is not None else min(jobs, len(planned))
-        pool, represent = Pool(processes, self._python), self.spec.representations
-        wanted = [
-            job_of(r.request, self.directory / r.name, r.scorings, representations=represent) for r in planned
-        ]
-        done = {index for index, run in enumerate(planned) if run.name in kept}
-        with locked(self.directory), closing(pool.answers(wanted, done)) as answers:
-            for index, answer in answers:
-                run = planned[index]
-                if answer["result"] is None and answer["exit_code"] == _BAD_INPUT:
-                    raise RunError(f"{run.label} s{run.seed}: {answer['error']}")
-                if answer["result"] is None or answer["exit_code"] > 128:
-                    code = answer["exit_code"]
-                    failed[run.name] = answer["error"] or f"its process was stopped (exit code {code})"
-                    report(run, {}, failed[run.name])
-                else:
-                    end(run, Finished(answer["result"], answer["scores"]))
-        result = self._result(finished, failed, stopped=bool(pool.stopped))
-        if pool.stopped:
-            return StudyOutcome(result, 128 + pool.stopped[0])
-        write_tables(self.directory, result)
-        if self.spec.representations:
-            write_representations(result, self.directory)
-        if self.spec.curves:
-            write_curves(result, self.directory)
-        return StudyOutcome(result, 1 if failed else 0, missing=self._draw(result))
+    def _chunks(self, processes: int) -> Iterator[Chunk]:
+        """Yield the runs of each line, its seeds divided where there are fewer lines than processes."""
+        runs, seeds = self.plan.runs, range(self.plan.seeds)
+        parts = min(max(1, processes // len(runs)), len(seeds))
+        for planned in runs.values():
+            bare = replace(
+                planned, request=replace(planned.request)
+            )  # for other processes, with nothing resolved
+            for part in range(parts):
+                share = seeds[len(seeds) * part // parts : len(seeds) * (part + 1) // parts]
+                yield Chunk(bare, share, self.directory)
 
-    def _trained_with(self, run: PlannedRun) -> set[str]:
-        """Return the names of the runs that a run was trained together with, as far as they are of this study."""
-        seeds = RunDirectory.open(self.directory / run.name).facts.get("together") or ()
-        names = {f"{run.name.removesuffix(f'-s{run.seed}')}-s{seed}" for seed in seeds}
-        return names & self.plan.runs.keys()
-
-    def _check(self, run: PlannedRun, found: Finished) -> None:
-        """Raise ScenarioError where a run that has ended does not know a metric of the environment's."""
-        known = found.result.get("env", {})
-        for metric in (*self.spec.metric, *self.spec.curves):
-            if is_of_env(metric) and metric not in known:
-                raise ScenarioError(
-                    f"{self.spec.study}: {run.label}: the environment says nothing of {metric!r}{suggest(metric, known)}"
-                )
-
-    def _kept(self, run: PlannedRun) -> Finished | None:
-        """Return a run that is there already, done and scored as is wanted."""
-        path = self.directory / run.name
-        outcome = run.request.outcome(path)
-        if outcome is None or outcome.status != "done":
-            return None
-        steps = outcome.result["steps"]
-        if self.spec.representations and kept_representations(path, steps) is None:
-            return None
-        scores = kept_scores(path, steps) if run.scorings else {}
-        return Finished(outcome.result, scores) if all(s.name in scores for s in run.scorings) else None
+    def _check_metrics(self, label: str, run: Finished) -> None:
+        """Raise ScenarioError where a run that is done does not know a metric of the study."""
+        known = run.known
+        for metric in self.spec.metric if run.result["exit"] == "done" else ():
+            if metric not in known:
+                line = f"no agent and no environment has a metric {metric!r}{suggest(metric, known)}"
+                raise ScenarioError(f"{self.spec.study}: {label}: {line}")
 
     def _result(
-        self, finished: Mapping[str, Finished], failed: Mapping[str, str], stopped: bool
+        self, finished: Mapping[str, Mapping[int, Finished]], failed: Mapping[str, str], exit_code: int
     ) -> dict[str, Any]:
-        spec, planned = self.spec, self.plan
-        first, *others = [self._table(metric, finished) for metric in planned.metrics]
+        plan, axes = self.plan, list(self.plan.lines[0].point)
+        several = [axis for axis in axes if len({repr(line.point[axis]) for line in plan.lines}) > 1]
         return {
-            "study": spec.study,
-            "budget": planned.budget,
+            "study": self.spec.study,
+            "budget": plan.budget,
             "study_dir": str(self.directory),
-            "exit": "stopped" if stopped else "failed" if failed else "done",
-            "steps": list(planned.steps),
-            "seeds": planned.seeds,
-            "axes": list(planned.axes),
-            "several": planned.several,
-            "x": planned.x,
-            "tuned": {name: list(values) for name, values in planned.tuned.items()},
-            "fixed": list(planned.fixed),
-            **first,
-            "further": others,
-            "curves": self._curves(first["lines"], finished) if spec.curves else [],
+            "exit_code": exit_code,
+            "steps": plan.steps,
+            "seeds": plan.seeds,
+            "axes": axes,
+            "x": several[0] if several else None,
+            "tuned": {name: list(values) for name, values in plan.tuned.items()},
+            "fixed": list(plan.fixed),
+            "lines": summary(plan, finished),
             "runs": {
-                name: {"seed": run.seed, "scores": dict(finished[name].scores)}
-                | {key: finished[name].result[key] for key in _OF_RUNS}
-                for name, run in planned.runs.items()
-                if name in finished
+                f"{name}-s{seed}": {"seed": seed, "scores": dict(run.scores)}
+                | {key: run.result[key] for key in _OF_RUNS}
+                for name, runs in finished.items()
+                for seed, run in sorted(runs.items())
             },
             "failed": dict(failed),
         }
 
-    def _table(self, metric: str, finished: Mapping[str, Finished]) -> dict[str, Any]:
-        """Return what is tabulated of a metric, whose it is, its bound and the lines."""
-        readouts = next(iter(self.plan.runs.values())).request.scenario.readouts
-        done = [run.result for run in finished.values() if run.result["exit"] == "done"]
-        unread = done and all(run.get(metric) is None and metric in run.get("env", {}) for run in done)
-        of = "environment" if is_of_env(metric) or unread else split_metric(metric)[0] or "readout"
-        sole = readouts[0] if of == "readout" and len(readouts) == 1 else None
-        return {
-            "metric": metric,
-            "of": of,
-            "agent": split_metric(metric)[0] or sole,
-            "bound": self.spec.bound_of(metric),
-            "lines": summary(self.plan, finished, metric),
-        }
 
-    def _curves(
-        self, lines: Sequence[Mapping[str, Any]], finished: Mapping[str, Finished]
-    ) -> list[dict[str, Any]]:
-        runs = {}
-        for name in {name for line in lines for name in line["runs"]}:
-            if name in finished and finished[name].result["exit"] == "done":
-                readouts = self.plan.runs[name].request.scenario.readouts
-                table = self.directory / name / "metrics.csv"
-                runs[name] = read_curves(table, self.spec.curves, readouts)
-        return learning_curves(lines, self.spec.curves, runs)
-
-    def _draw(self, result: Mapping[str, Any]) -> str | None:
-        """Draw the figure, and of a study of one scenario its graph, a document's with its defaults; say why not, if so."""
-        from antiphon.telemetry import draw_graph
-        from antiphon.telemetry.pictures import save_figure
-
-        templates = {run.request.template.source: run.request for run in self.plan.runs.values()}
-        try:
-            draw_figure(result, self.directory / "figure.svg")
-            if self.spec.representations:
-                draw_representations(result, self.directory)
-            if self.spec.curves:
-                draw_curves(result, self.directory / "curves.svg")
-            if len(templates) == 1:
-                request = next(iter(templates.values()))
-                values = {**self.spec.set, **self.options.values}
-                template, scenario = request.template, request.scenario
-                if isinstance(template, Template):
-                    scenario = template.resolve(None, values)
-                save_figure(draw_graph(graph_of(scenario)), self.directory / "graph.png")
-        except RunError as error:
-            return str(error)
-        return None
+def _kept(chunk: Chunk) -> dict[int, Finished]:
+    """Return the runs of a chunk by seed that are done and scored as is wanted."""
+    kept = {}
+    for request, path in zip(chunk.requests, chunk.paths, strict=True):
+        outcome = request.outcome(path)
+        if outcome is not None and outcome.status == "done":
+            scores = kept_scores(path, outcome.result["steps"])
+            if all(scoring.name in scores for scoring in chunk.runs.scorings):
+                kept[request.seed] = Finished(outcome.result, scores)
+    return kept

@@ -1,131 +1,64 @@
 """Discrete events: parts of a scenario on the machines and links of a cluster profile, in one process.
 
-A machine computes one step after the other. What has arrived when a step begins enters it; what the step gives leaves when it
-ends. The order of the events decides what every part learns from, and nothing else does: no clock is read here.
+A machine computes one step after the other. Exchanges that have arrived when a step begins enter it; the exchanges that a step
+makes leave when it ends. The order of the events decides what every part learns from, and nothing else does: no clock is read.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
+from antiphon.engine.parts.boundary import Exchange
+from antiphon.engine.parts.free_boundary import packed, unpacked
+from antiphon.engine.parts.part import Part
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.virtual.chance import Chance
 from antiphon.engine.virtual.machines import MachineState
-from antiphon.engine.virtual.profile import ClusterProfile, Machine
-from antiphon.errors import RunError, ScenarioError
+from antiphon.engine.virtual.profile import ClusterProfile
+from antiphon.errors import RunError
 from antiphon.telemetry.parts.part_figures import PartFigures
 
-__all__ = ["FreePart", "VirtualCluster"]
+__all__ = ["VirtualCluster"]
 
-
-class Sized(Protocol):
-    """What one part hands another."""
-
-    @property
-    def nbytes(self) -> int:
-        """Its size on a link."""
-
-
-Parcel = TypeVar("Parcel", bound=Sized)
-
-
-class FreePart(Protocol[Parcel]):
-    """A part that does not wait for exchanges, but for a message where its agents learn from nothing else.
-
-    Attributes:
-        now: Steps taken.
-        incarnation: Which start of the part this is.
-    """
-
-    now: int
-    incarnation: int
-
-    @property
-    def neighbours(self) -> tuple[int, ...]:
-        """The parts that it exchanges with."""
-
-    @property
-    def behind(self) -> int:
-        """Steps by which the oldest of what its neighbours have sent is behind its own step."""
-
-    def waits_for(self) -> tuple[int, ...]:
-        """Return the parts without whose messages no step can be taken."""
-
-    def step(self, *, watch: bool = False) -> Any:
-        """Take one step; `watch`: whether predictions are kept, which changes no number."""
-
-    def collect(self, neighbour: int) -> Parcel:
-        """Return what a neighbour has not been sent yet."""
-
-    def deliver(self, exchange: Parcel) -> None:
-        """Take in what a neighbour has sent."""
-
-    def own_state(self) -> dict[str, Any]:
-        """Return all of its state, without copying a tensor."""
-
-    def load_own_state(self, state: dict[str, Any]) -> None:
-        """Load an `own_state`, whose tensors are used as they are."""
-
-
-# Events of one time happen in this order: what a step gives reaches, over a link without latency, the steps that begin then.
+# Events of one time happen in this order: what a step sends reaches, over a link without latency, the steps that begin then.
 _END, _ARRIVAL, _FAILURE, _RETURN, _BEGIN = range(5)
 
 Event = tuple[float, int, int, int, int, Any]
-"""Time in seconds, kind, running number, part, incarnation of its machine, and what arrives, with its sender."""
+"""Time in seconds, kind, running number, part, incarnation of its machine, and the exchange that arrives."""
 
 
-class VirtualCluster(Generic[Parcel]):
+class VirtualCluster:
     """Parts on the first machines of a cluster.
 
     Args:
-        profile: Part i runs on machine i.
-        parts: At their first step.
-        step_seconds: Of each part, without chance.
+        profile: The cluster; part i runs on machine i.
+        parts: That do not wait for exchanges, but for a message where an agent learns from nothing else.
+        step_seconds: Seconds of a step of each part without chance, above 0.
         seed: Of chance.
-        pack: Makes plain data and tensors of an exchange, for a state,
-        unpack: and an exchange of these.
 
     Attributes:
         seconds: Simulated time.
-        machines: One a part.
-
-    Raises:
-        ScenarioError: There are more parts than machines, or a step takes no time.
+        machines: One for each part.
     """
 
     def __init__(
-        self,
-        profile: ClusterProfile,
-        parts: Sequence[FreePart[Parcel]],
-        step_seconds: Sequence[float],
-        seed: int,
-        pack: Callable[[Parcel], dict[str, Any]],
-        unpack: Callable[[dict[str, Any]], Parcel],
+        self, profile: ClusterProfile, parts: Sequence[Part], step_seconds: Sequence[float], seed: int
     ) -> None:
-        if len(parts) > profile.size:
-            raise ScenarioError(
-                f"{profile.cluster}: {len(parts)} parts on {profile.size} machines; place agents together"
-            )
-        for number, seconds in enumerate(step_seconds):
-            if not seconds > 0:
-                name = profile.machine(number).compute
-                raise ScenarioError(
-                    f"{profile.cluster}: a step of part {number} takes no time at {name.flop:g} s per FLOP; give compute.step"
-                )
         self.profile, self.parts, self.step_seconds = profile, parts, list(step_seconds)
-        self.hosts: list[Machine] = [profile.machine(number) for number in range(len(parts))]
+        self.hosts = [profile.machine(number) for number in range(len(parts))]
         self.machines = [MachineState() for _ in parts]
         self.seconds = 0.0
         self._chance = Chance(seed, [host.name for host in self.hosts])
-        self._pack, self._unpack = pack, unpack
         self._heap: list[Event] = []
         self._number = 0
-        self._inbox: list[list[tuple[int, Parcel]]] = [[] for _ in parts]
+        self._inbox: list[list[Exchange]] = [[] for _ in parts]
         self._links: dict[tuple[int, int], list[float]] = {}
         """By sender and receiver: calls so far, and when the link is free again."""
         self._saved: list[dict[str, Any] | None] = [None for _ in parts]
+        """The newest checkpoint of each part whose machine can fail."""
         for number, host in enumerate(self.hosts):
             if host.failures is not None:
                 self._save(number)
@@ -136,14 +69,14 @@ class VirtualCluster(Generic[Parcel]):
 
     @property
     def steps_taken(self) -> int:
-        """Steps of all parts, those that were repeated included."""
+        """Steps of all parts, repeated ones included."""
         return sum(machine.steps_taken for machine in self.machines)
 
     def advance(self, *, watch: bool = False) -> int | None:
         """Take the next event, and return the part whose step has ended with it; None: none has.
 
         Args:
-            watch: Of the step.
+            watch: Whether the step keeps predictions, which changes no number.
 
         Raises:
             RunError: Nothing will ever happen: every part waits for another one.
@@ -151,9 +84,9 @@ class VirtualCluster(Generic[Parcel]):
         if not self._heap:
             waits = ", ".join(f"part {i} for part {m.waits_for}" for i, m in enumerate(self.machines))
             raise RunError(f"virtual: at {self.seconds:g} s every part waits for another one ({waits})")
-        self.seconds, kind, _, part, incarnation, what = heapq.heappop(self._heap)
+        self.seconds, kind, _, part, incarnation, exchange = heapq.heappop(self._heap)
         if kind == _ARRIVAL:
-            self._arrive(part, *what)
+            self._arrive(part, exchange)
         elif kind == _FAILURE:
             self._fail(part)
         elif kind == _RETURN:
@@ -166,29 +99,24 @@ class VirtualCluster(Generic[Parcel]):
                 return part
         return None
 
-    @property
-    def next_event(self) -> float | None:
-        """The time of the next event; None: there is none."""
-        return self._heap[0][0] if self._heap else None
-
-    def _push(self, time: float, kind: int, part: int, what: Any = None) -> None:
-        event = (time, kind, self._number, part, self.machines[part].incarnation, what)
+    def _push(self, time: float, kind: int, part: int, exchange: Exchange | None = None) -> None:
+        event = (time, kind, self._number, part, self.machines[part].incarnation, exchange)
         heapq.heappush(self._heap, event)
         self._number += 1
 
     def _begin(self, number: int) -> None:
         part, machine = self.parts[number], self.machines[number]
-        for _, exchange in self._inbox[number]:
+        for exchange in self._inbox[number]:
             part.deliver(exchange)
         self._inbox[number].clear()
         if missing := part.waits_for():
             machine.change("waiting", self.seconds, missing[0])
             return
         machine.change("computing", self.seconds)
-        begun = (
+        count = (
             machine.steps_taken + machine.incarnation
         )  # a step that was broken off has a number of its own
-        factor = self._chance.step_factor(number, begun, self.hosts[number].compute)
+        factor = self._chance.step_factor(number, count, self.hosts[number].compute)
         self._push(self.seconds + self.step_seconds[number] * factor, _END, number)
 
     def _end(self, number: int, *, watch: bool) -> None:
@@ -203,27 +131,26 @@ class VirtualCluster(Generic[Parcel]):
             self._save(number)
         self._push(self.seconds, _BEGIN, number)
 
-    def _send(self, sender: int, receiver: int, exchange: Parcel) -> None:
+    def _send(self, sender: int, receiver: int, exchange: Exchange) -> None:
         link, machine = self.profile.link(sender, receiver), self.machines[sender]
         calls, free = self._links.get((sender, receiver), [0, 0.0])
-        size = exchange.nbytes
-        free = max(self.seconds, free) + link.transfer(size)
+        free = max(self.seconds, free) + link.transfer(exchange.nbytes)
         self._links[sender, receiver] = [calls + 1, free]
         machine.calls += 1
-        machine.bytes_sent += size
+        machine.bytes_sent += exchange.nbytes
         if self._chance.lost(sender, receiver, int(calls), link):
             machine.calls_lost += 1
         else:
             arrival = free + self._chance.latency(sender, receiver, int(calls), link)
-            self._push(arrival, _ARRIVAL, receiver, (sender, exchange))
+            self._push(arrival, _ARRIVAL, receiver, exchange)
 
-    def _arrive(self, receiver: int, sender: int, exchange: Parcel) -> None:
+    def _arrive(self, receiver: int, exchange: Exchange) -> None:
         machine = self.machines[receiver]
         if machine.status == "away":
-            self.machines[sender].calls_lost += 1
+            self.machines[exchange.sender].calls_lost += 1
             return
         machine.bytes_received += exchange.nbytes
-        self._inbox[receiver].append((sender, exchange))
+        self._inbox[receiver].append(exchange)
         if machine.waits_for is not None:
             machine.change("waiting", self.seconds)
             self._push(self.seconds, _BEGIN, receiver)
@@ -241,7 +168,7 @@ class VirtualCluster(Generic[Parcel]):
         self.machines[number].unsaved = 0.0
 
     def _fail(self, number: int) -> None:
-        """Lose what the machine was doing, what it has received and not read, and the steps since its checkpoint."""
+        """Drop the step that the machine computes, the exchanges it has not read, and the steps since its checkpoint."""
         machine, failures = self.machines[number], self.hosts[number].failures
         assert failures is not None
         machine.change("away", self.seconds)
@@ -270,11 +197,10 @@ class VirtualCluster(Generic[Parcel]):
 
     @property
     def goodput(self) -> float:
-        """Share of the machines' time in which they computed steps that count: that no failure has undone."""
+        """Share of the machines' time in which they computed steps that no failure has undone."""
         self.account()
-        if not self.seconds:
-            return 1.0
-        return sum(machine.useful for machine in self.machines) / (len(self.machines) * self.seconds)
+        useful = sum(machine.computing - machine.repeated for machine in self.machines)
+        return useful / (len(self.machines) * self.seconds) if self.seconds else 1.0
 
     def statistics(self) -> list[PartFigures]:
         """Return the figures of each part up to the present time; one whose machine is away is not alive."""
@@ -309,10 +235,10 @@ class VirtualCluster(Generic[Parcel]):
             "seconds": self.seconds,
             "number": self._number,
             "step_seconds": self.step_seconds,
-            "heap": [[*event[:5], self._packed(event[5])] for event in sorted(self._heap, key=_order)],
-            "machines": [machine.state_dict() for machine in self.machines],
-            "links": [[*pair, *found] for pair, found in self._links.items()],
-            "inbox": [[self._packed(item) for item in items] for items in self._inbox],
+            "heap": [[*event, _packed(exchange)] for *event, exchange in sorted(self._heap)],
+            "machines": [asdict(machine) for machine in self.machines],
+            "links": [[*pair, *link] for pair, link in self._links.items()],
+            "inbox": [list(map(_packed, exchanges)) for exchanges in self._inbox],
             "saved": self._saved,
             "parts": [part.own_state() for part in self.parts],
         }
@@ -321,24 +247,19 @@ class VirtualCluster(Generic[Parcel]):
         """Load a state of the same parts on the same profile; its tensors are used as they are, so hand in copies."""
         self.seconds, self._number = state["seconds"], state["number"]
         self.step_seconds = list(state["step_seconds"])
-        self._heap = [
-            (time, kind, number, part, incarnation, self._unpacked(what))
-            for time, kind, number, part, incarnation, what in state["heap"]
-        ]
-        self.machines = [MachineState.of_state(machine) for machine in state["machines"]]
+        self._heap = [(*event, _unpacked(exchange)) for *event, exchange in state["heap"]]
+        self.machines = [MachineState(**machine) for machine in state["machines"]]
         self._links = {(sender, receiver): [calls, free] for sender, receiver, calls, free in state["links"]}
-        self._inbox = [[self._unpacked(item) for item in items] for items in state["inbox"]]
+        self._inbox = [list(map(_unpacked, exchanges)) for exchanges in state["inbox"]]
         self._saved = list(state["saved"])
-        for number, (part, own) in enumerate(zip(self.parts, state["parts"], strict=True)):
+        for part, machine, own in zip(self.parts, self.machines, state["parts"], strict=True):
             part.load_own_state(own)
-            part.incarnation = self.machines[number].incarnation
-
-    def _packed(self, what: tuple[int, Parcel] | None) -> list[Any] | None:
-        return None if what is None else [what[0], self._pack(what[1])]
-
-    def _unpacked(self, what: list[Any] | None) -> Any:
-        return None if what is None else (what[0], self._unpack(what[1]))
+            part.incarnation = machine.incarnation
 
 
-def _order(event: Event) -> tuple[float, int, int]:
-    return event[:3]
+def _packed(exchange: Exchange | None) -> list[Any] | None:
+    return None if exchange is None else [exchange.sender, packed(exchange)]
+
+
+def _unpacked(state: list[Any] | None) -> Any:
+    return None if state is None else unpacked(state[1])

@@ -1,10 +1,9 @@
-"""Machines in virtual time: what each does now, and its totals."""
+"""Machines in virtual time: the present status of each, and its totals."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Self
+from dataclasses import dataclass, field
+from typing import Literal
 
 __all__ = ["MachineState", "Status"]
 
@@ -21,13 +20,13 @@ class MachineState:
     waits_for: int | None = None
     """The part whose exchange it waits for."""
     steps_taken: int = 0
-    """Steps computed to their end, those that were repeated included."""
+    """Steps computed to their end, repeated ones included."""
     computing: float = 0.0
-    """Of steps computed to their end, and of those that a failure broke off."""
+    """Spent on steps computed to their end, and on those that a failure broke off."""
     repeated: float = 0.0
-    """Of `computing`, what a failure has undone."""
+    """The share of `computing` that a failure has undone."""
     unsaved: float = 0.0
-    """Of `computing`, what the newest checkpoint does not hold."""
+    """The share of `computing` that the newest checkpoint does not hold."""
     waiting: dict[str, float] = field(default_factory=dict)
     """By the part whose exchange was missing, as a word: a state on disk has words as keys."""
     away: float = 0.0
@@ -58,17 +57,3 @@ class MachineState:
         elif self.waits_for is not None and passed:
             key = str(self.waits_for)
             self.waiting[key] = self.waiting.get(key, 0.0) + passed
-
-    @property
-    def useful(self) -> float:
-        """Seconds of computing that no failure has undone."""
-        return self.computing - self.repeated
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
-        return asdict(self)
-
-    @classmethod
-    def of_state(cls, state: Mapping[str, Any]) -> Self:
-        """Return the machine of a `state_dict`."""
-        return cls(**{**state, "waiting": dict(state["waiting"])})

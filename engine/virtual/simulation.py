@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,11 +17,11 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import StepReport
-from antiphon.engine.parts.boundary import Exchange
-from antiphon.engine.parts.free_boundary import FreeBoundary, FreeFigures, FreeSettings, packed, unpacked
+from antiphon.engine.parts.free_boundary import FreeBoundary, FreeFigures, FreeSettings
 from antiphon.engine.parts.halves import halved
 from antiphon.engine.parts.part import Part
 from antiphon.engine.parts.placement import (
+    agent_costs,
     check_divisible,
     check_free,
     check_placement,
@@ -39,37 +40,34 @@ from antiphon.engine.step.backends import StackedBackend
 from antiphon.engine.step.report import AgentReport, MeanAccumulator
 from antiphon.engine.virtual.cluster import VirtualCluster
 from antiphon.engine.virtual.profile import ClusterProfile, find_profile
-from antiphon.engine.virtual.step_seconds import seconds_of_steps
-from antiphon.engine.virtual.structure import check_virtual
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.spec import plain
 from antiphon.telemetry.figures import Figure
-from antiphon.telemetry.parts.part_figures import PartFigures
 
 __all__ = ["VirtualSimulation"]
+
+_TIMED_STEPS = 24
+"""Of each part whose machine's profile says `measure`."""
 
 
 class VirtualSimulation(Simulation):
     """A scenario on a cluster that is only described: parts that do not wait, in the order that virtual time gives.
 
     One of its steps is as many steps of its parts as there are parts: `now` is the mean over parts of the steps taken, those
-    that a failure has undone included. `seconds` is the simulated time. All else is as of `Simulation`: figures, run
-    directories, checkpoints, evaluation; a checkpoint holds all that is on its way.
+    that a failure has undone included. `seconds` is the simulated time. All else is as in `Simulation`: figures, run
+    directories, checkpoints, evaluation; a checkpoint holds all exchanges that are on their way.
 
     Args:
         scenario: As of `Simulation`.
         profile: A cluster profile, the name of one that antiphon brings along, or a YAML file.
-        placement: The part of each agent; part i runs on machine i. A number: as many parts, of equal work. None: every set
-            of agents that cannot be separated is a part, or as many as there are machines.
-        seed: Of everything that is drawn, chance on the cluster included.
-        device: Where the numbers live.
-        dtype: Of all floats.
+        placement: The part of each agent; part i runs on machine i. A number: so many parts, of equal work. None: every set
+            of agents that cannot be separated is a part, or as many parts as there are machines.
+        seed: Of everything that is sampled, chance on the cluster included.
         free: Bounds of the exchange.
         step_seconds: Of each part, without chance; None: as the profile says. With `measure` it is timed, once.
-        logdir: As of `Simulation`.
-        checkpoint_every: As of `Simulation`.
+        device, dtype, logdir, checkpoint_every, threads: See `Simulation`.
 
     Raises:
         ScenarioError: The profile is not accepted, or the scenario cannot be cut, or not for parts that do not wait.
@@ -98,7 +96,6 @@ class VirtualSimulation(Simulation):
         self._parts: list[Part] = []
         super().__init__(scenario, seed=seed, device=device, dtype=dtype, threads=threads, stacked=False)
         try:
-            self._check()
             self.placement = self._place(placement)
             self._step_seconds = step_seconds
             self._open()
@@ -111,44 +108,38 @@ class VirtualSimulation(Simulation):
 
     # --- parts -------------------------------------------------------------------------------------------
 
-    def _check(self) -> None:
-        """Raise ScenarioError where parts that do not wait could not run the scenario."""
-        if self.scenario.telemetry.value is not None:
-            raise ScenarioError(
-                "telemetry.value: is measured in forks of a whole simulation; leave it out in virtual time"
-            )
-        check_divisible(self.system, self.scenario)
-        check_free(self.system)
-
     def _place(self, placement: Mapping[str, int] | int | None) -> dict[str, int]:
+        """Return the part of each agent, where parts that do not wait can run the scenario."""
         system = self.system
+        if self.scenario.telemetry.value is not None:
+            problem = "is measured in forks of a whole simulation; leave it out in virtual time"
+            raise ScenarioError(f"telemetry.value: {problem}")
+        check_divisible(system, self.scenario)
         if isinstance(placement, Mapping):
             check_placement(system, placement)
-            found = dict(placement)
+            placement = dict(placement)
         else:
-            most = min(len(system.agents), self.profile.size)
-            # Where nothing can be separated, a division by two is refused with the reason.
-            count = max(min(len(units_of(system)), most), min(2, most)) if placement is None else placement
-            found = partition(system, self.scenario, count)
-        if max(found.values()) >= self.profile.size:
-            self.profile.machine(max(found.values()))
-        return found
+            if (
+                placement is None
+            ):  # where nothing can be separated, a division by two is refused with the reason
+                most = min(len(system.agents), self.profile.size)
+                placement = max(min(len(units_of(system)), most), min(2, most))
+            placement = partition(system, self.scenario, placement)
+        if any(placement.values()):
+            check_free(system)
+        return placement
 
     def _open(self) -> None:
         """Make the parts, as they are before the first step, and the view of all of them."""
-        whole = self.system
+        whole, count = self.system, max(self.placement.values()) + 1
         settings: dict[str, Any] = {"seed": self.seed, "device": self.device, "dtype": self.dtype}
-        count = max(self.placement.values()) + 1
+        if self._step_seconds is None:
+            costs = agent_costs(whole)
+            self._step_seconds = [self._seconds_of(part, costs, **settings) for part in range(count)]
         own = build(without_weights(self.scenario), self._env.description, **settings)
         settings["whole"] = halved(own, self.placement)
         self._parts = [self._part(number, **settings) for number in range(count)]
-        if self._step_seconds is None:
-            make = partial(self._part, **settings | {"whole": None})
-            self._step_seconds = seconds_of_steps(whole, self.placement, self.profile, make)
-        exchange = packed, unpacked
-        self.cluster: VirtualCluster[Exchange] = VirtualCluster(
-            self.profile, self._parts, self._step_seconds, self.seed, *exchange
-        )
+        self.cluster = VirtualCluster(self.profile, self._parts, self._step_seconds, self.seed)
         self._at_start, self._present = snapshot(whole), dict(self.world.step_signals.signals)
         self._newest: dict[int, AgentReport] = {}
         self._before = FreeFigures()
@@ -163,51 +154,51 @@ class VirtualSimulation(Simulation):
             part.load_state_dict(super().state_dict())
         return part
 
+    def _seconds_of(self, number: int, costs: Mapping[str, float], **settings: Any) -> float:
+        """Return the seconds of a part's step, without chance: by FLOP as the profile says, or timed on this machine."""
+        compute = self.profile.machine(number).compute
+        flop = sum(cost for name, cost in costs.items() if self.placement[name] == number)
+        found = _timed(self._part(number, **settings)) if compute.measure else compute.seconds(flop)
+        if not found > 0:
+            problem = (
+                f"a step of part {number} takes no time at {compute.flop:g} s per FLOP; give compute.step"
+            )
+            raise ScenarioError(f"{self.profile.cluster}: {problem}")
+        return found
+
     def _view(self, whole: System) -> System:
         """Return all parts' own agents, and the halves of their channels that learn, as one system, which takes no steps."""
         systems = [part.backend.per_agent() for part in self._parts]
-        agents = {name: systems[self.placement[name]].agents[name] for name in whole.agents}
-        channels = {name: self._channel(systems, channel) for name, channel in whole.channels.items()}
-        groups = [
-            systems[self.placement[group.members[0]]].group_of[group.members[0]] for group in whole.groups
-        ]
-        return replace(whole, agents=agents, channels=channels, groups=groups)
 
-    def _channel(self, systems: list[System], channel: Channel) -> Channel:
-        """Return a channel as its sender's part has it; a synthetic input is its receiver's."""
-        sent, received = (
-            systems[self.placement[end]].channels[channel.name] for end in (channel.sender, channel.receiver)
-        )
-        return (
-            sent
-            if sent is received or sent.input is None
-            else replace(sent, input=received.input, members=())
-        )
+        def home(agent: str) -> System:
+            return systems[self.placement[agent]]
+
+        def channel(one: Channel) -> Channel:
+            sent, received = home(one.sender).channels[one.name], home(one.receiver).channels[one.name]
+            if sent is received or sent.input is None:
+                return sent
+            return replace(sent, input=received.input, members=())  # a synthetic input is its receiver's
+
+        agents = {name: home(name).agents[name] for name in whole.agents}
+        channels = {name: channel(one) for name, one in whole.channels.items()}
+        groups = [home(group.members[0]).group_of[group.members[0]] for group in whole.groups]
+        return replace(whole, agents=agents, channels=channels, groups=groups)
 
     @property
     def division(self) -> dict[str, Any]:
         """Its parts as run.json has them, the `placement` of agents among it."""
-        count = len(self._parts)
-        return {
-            "count": count,
-            "placement": dict(self.placement),
-            "transport": "virtual",
-            "mode": "free",
-            "every": 1,
-        }
+        placed = {"count": len(self._parts), "placement": dict(self.placement)}
+        return {**placed, "mode": "free", "every": 1}
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What run.json has of the cluster, so that the run can be resumed: profile, bounds, and seconds of the steps."""
-        return {
-            "profile": plain(self.profile),
-            "free": asdict(self.free),
-            "step_seconds": self.cluster.step_seconds,
-        }
+        """The cluster as run.json has it, so that the run can be resumed: profile, bounds, and seconds of the steps."""
+        seconds = self.cluster.step_seconds
+        return {"profile": plain(self.profile), "free": asdict(self.free), "step_seconds": seconds}
 
     @property
     def warnings(self) -> list[str]:
-        """What parts that do not wait may make of the scenario, a line each."""
+        """One line for each agent that may learn from messages of other examples."""
         return [
             f"agents[{name}]: reads from another part, which does not wait, and works on the example of its own step; an "
             "example has to last for longer than parts drift apart, or add `align: true`"
@@ -223,7 +214,7 @@ class VirtualSimulation(Simulation):
 
     @property
     def events(self) -> list[tuple[int, str]]:
-        """What was clipped in any part, by the part's own steps, and what was changed: (step, one line)."""
+        """What was clipped in any part, by the part's own steps: (step, one line)."""
         found = [event for part in self._parts for event in part.backend.per_agent().divergence.events]
         return sorted(dict.fromkeys(found), key=lambda event: event[0])
 
@@ -240,7 +231,7 @@ class VirtualSimulation(Simulation):
         info = super().step()
         if watch:
             rows = [Figure("run", "", name, value) for name, value in self.figures().items()]
-            parts = self.part_figures()
+            parts = self.cluster.statistics()
             for recorder in self.recorders:
                 recorder.figures(step + 1, rows)
                 recorder.parts(step + 1, parts)
@@ -290,38 +281,31 @@ class VirtualSimulation(Simulation):
         """
         cluster, machines = self.cluster, self.cluster.machines
         goodput = cluster.goodput
-        time = len(machines) * cluster.seconds or 1.0
+        seconds = len(machines) * cluster.seconds or 1.0
         calls = sum(machine.calls for machine in machines)
-        now = self._exchanged()
-        since = {name: value - getattr(self._before, name) for name, value in vars(now).items()}
-        self._before = now
-        found = {
+        figures = {
             "simulated_seconds": cluster.seconds,
             "goodput": goodput,
-            "waiting": sum(sum(machine.waiting.values()) for machine in machines) / time,
-            "away": sum(machine.away for machine in machines) / time,
+            "waiting": sum(sum(machine.waiting.values()) for machine in machines) / seconds,
+            "away": sum(machine.away for machine in machines) / seconds,
             "traffic": float(sum(machine.bytes_sent for machine in machines)),
             "calls": float(calls),
             "calls_lost": sum(machine.calls_lost for machine in machines) / (calls or 1),
-            "missed": float(since["missed"]),
         }
+        before, self._before = vars(self._before), self._exchanged()
+        since = {name: total - before[name] for name, total in vars(self._before).items()}
+        figures["missed"] = float(since["missed"])
         if since["returned"]:
-            found["gradient_age"] = since["staleness"] / since["returned"]
-            found["given_up"] = since["given_up"] / (since["given_up"] + since["returned"])
-        return found
-
-    def part_figures(self) -> list[PartFigures]:
-        """Return what each part has computed, waited for and sent; seconds are simulated."""
-        return self.cluster.statistics()
+            figures["gradient_age"] = since["staleness"] / since["returned"]
+            figures["given_up"] = since["given_up"] / (since["given_up"] + since["returned"])
+        return figures
 
     def _exchanged(self) -> FreeFigures:
         """Return the totals of all parts' exchanges."""
-        total = FreeFigures()
-        for part in self._parts:
-            assert isinstance(part.boundary, FreeBoundary)
-            for name, value in vars(part.boundary.figures).items():
-                setattr(total, name, getattr(total, name) + value)
-        return total
+        each = [
+            vars(part.boundary.figures) for part in self._parts if isinstance(part.boundary, FreeBoundary)
+        ]
+        return FreeFigures(**{name: sum(one[name] for one in each) for name in vars(FreeFigures())})
 
     def set(self, key: str, value: object) -> None:
         """Refuse: a run in virtual time keeps its settings."""
@@ -330,7 +314,7 @@ class VirtualSimulation(Simulation):
     # --- state -------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the whole state, that of the cluster included, without copying a tensor.
+        """Return the whole state with that of the cluster, without copying a tensor.
 
         What is learned is where the state of any simulation has it, so that it can be evaluated and exported as one.
         """
@@ -357,20 +341,17 @@ class VirtualSimulation(Simulation):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state of the same scenario, placement and profile.
+        """Load a state of the same scenario, placement and profile.
 
         Raises:
             RunError: It is of another scenario or placement, or not of virtual time; nothing has changed.
         """
-        virtual = state.get("virtual")
-        if virtual is None:
-            raise RunError(
-                "this is the state of a simulation that is not in virtual time; run it without --cluster"
-            )
+        if "virtual" not in state:
+            problem = "this is the state of a simulation that is not in virtual time"
+            raise RunError(f"{problem}; run it without --cluster")
         check_compatible(self.system, self._present, state["system"], state["present"])
-        if virtual["placement"] != self.placement:
+        if state["virtual"]["placement"] != self.placement:
             raise RunError("the state is of another placement of the agents; give the one of its run")
-        check_virtual(self._parts, virtual)
         if state["seed"] != self.seed:
             self.reset(state["seed"])
         state = copy_tree(state)
@@ -396,24 +377,18 @@ class VirtualSimulation(Simulation):
             DivergenceError: It diverged and would do so again.
         """
         if division is not None:
-            raise RunError(
-                f"{directory.path}: a run in virtual time keeps its parts; leave out --parts and --place"
-            )
+            problem = "a run in virtual time keeps its parts; leave out --parts and --place"
+            raise RunError(f"{directory.path}: {problem}")
         given, facts = given_scenario(directory, scenario), directory.facts
-        try:
-            known = facts["virtual"]
-            settings: dict[str, Any] = {
-                "profile": ClusterProfile(**known["profile"]),
-                "placement": facts["parts"]["placement"],
-                "free": FreeSettings(**known["free"]),
-                "step_seconds": known["step_seconds"],
-                "device": facts["device"],
-                "threads": facts["threads"],
-            }
-        except (KeyError, TypeError, ScenarioError):
-            raise RunError(
-                f"{directory.path / 'run.json'}: 'virtual' is damaged; start the run anew"
-            ) from None
+        free = facts["virtual"]["free"]
+        settings: dict[str, Any] = {
+            "profile": ClusterProfile(**facts["virtual"]["profile"]),
+            "placement": facts["parts"]["placement"],
+            "free": FreeSettings(free["queue"], free["staleness"]),
+            "step_seconds": facts["virtual"]["step_seconds"],
+            "device": facts["device"],
+            "threads": facts["threads"],
+        }
         if directory.checkpoints:
             saved = read_simulation(directory.path, given, facts["device"])
             settings |= {"seed": saved.seed, "dtype": saved.dtype}
@@ -422,24 +397,16 @@ class VirtualSimulation(Simulation):
         return cls(given or directory.scenario, seed=facts["seed"], dtype=dtype, **settings)
 
     def load_saved(self, saved: Saved) -> None:
-        """Take over the state of a checkpoint; raises as its base."""
+        """Load the state of a checkpoint; raises as its base."""
         super().load_saved(saved)
         self.obstacle = None
 
     def fork(self, backend: str | None = None, *, stacked: bool = True) -> Self:
         """Return a copy that goes on by itself in virtual time, unrecorded; its backend is always the same."""
         del backend, stacked
-        twin = type(self)(
-            self.scenario,
-            self.profile,
-            self.placement,
-            seed=self.seed,
-            device=self.device,
-            dtype=self.dtype,
-            free=self.free,
-            step_seconds=self._step_seconds,
-            threads=self.threads,
-        )
+        settings: dict[str, Any] = {"seed": self.seed, "device": self.device, "dtype": self.dtype}
+        settings |= {"free": self.free, "step_seconds": self._step_seconds, "threads": self.threads}
+        twin = type(self)(self.scenario, self.profile, self.placement, **settings)
         twin.load_state_dict(self.state_dict())
         return twin
 
@@ -459,3 +426,18 @@ class VirtualSimulation(Simulation):
         for part in self._parts:
             part.close()
         self._parts = []
+
+
+def _timed(part: Part) -> float:
+    """Return the median seconds of a part's step, on messages of zeros; the part is closed."""
+    times = []
+    try:
+        for _ in range(_TIMED_STEPS):
+            start = time.perf_counter()
+            part.step()
+            for neighbour in part.neighbours:
+                part.collect(neighbour)
+            times.append(time.perf_counter() - start)
+    finally:
+        part.close()
+    return statistics.median(times)

@@ -80,7 +80,7 @@ def _loaded() -> tuple[ctypes.CDLL | None, str]:
         return _opened(_instruction_set()), ""
     except (OSError, ImportError, RuntimeError, subprocess.SubprocessError) as error:
         reason = f"the kernel cannot be compiled: {_first_line(error)}"
-        _log.warning("backend native: %s; torch computes instead, with gradients written out", reason)
+        _log.warning("backend native: %s; the backend cohort computes instead", reason)
         return None, reason
 
 

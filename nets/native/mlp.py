@@ -1,47 +1,27 @@
 """Stacked MLPs without autograd: forward pass, gradients, optimiser step.
 
-The native kernel computes one network after the other; its operators are registered as `torch.ops.antiphon.stacked_mlp…`, for
-the CPU. The classes here call what is behind them, because torch's dispatcher takes 60 to 100 µs a call. Without the kernel
-torch computes the same (`written_out.py`). Shapes: N networks, B rows of each, I inputs and O outputs of a layer, P tensors that
-a block of inputs is read from.
+The native kernel computes one network after the other, called directly: torch's dispatcher would take 60 to 100 µs a call.
+Shapes: N networks, B rows of each, I inputs and O outputs of a layer, P tensors that a block of inputs is read from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import torch
 from torch import Tensor
 
 from antiphon.nets.native import by_kernel
 from antiphon.nets.native.layer import Input, Layer, gradient_like, layers_of
-from antiphon.nets.native.library import kernel
-from antiphon.nets.native.written_out import Stack, WrittenOut
 from antiphon.nets.optimisers import Skip, StackedOptimiser
 
-__all__ = ["AnyEvaluation", "Block", "Evaluation", "KernelGradients", "StackedMlp", "bounded"]
+__all__ = ["Block", "Evaluation", "KernelGradients", "StackedMlp", "bounded"]
 
 _FINITE = 1e30
 
 
-# --- operators -----------------------------------------------------------------------------------------------
-
-_LIBRARY: Any = torch.library.Library("antiphon", "FRAGMENT")  # type: ignore[no-untyped-call]
-_INPUT = "Tensor[] blocks, Tensor?[] indices, int[] slots, int rows"
-_LIBRARY.define(f"stacked_mlp(int[] layers, {_INPUT}, Tensor[] parameters, Tensor[] statistics) -> Tensor[]")
-_LIBRARY.define(
-    f"stacked_mlp_backward(int[] layers, {_INPUT}, Tensor[] parameters, Tensor[] kept, Tensor?[] given, bool[] wanted) "
-    "-> Tensor[]"
-)
-_LIBRARY.define(
-    f"stacked_mlp_gradients(int[] layers, {_INPUT}, Tensor[] kept, Tensor[] back, Tensor(a!)[] gradients) -> ()"
-)
-_LIBRARY.define(
-    f"stacked_mlp_step(int[] layers, {_INPUT}, Tensor[] kept, Tensor[] back, Tensor(a!)[] parameters, "
-    "Tensor(b!)[] first, Tensor(c!)[] second, Tensor(d!)? steps, Tensor? members, str kind, float[] settings) -> ()"
-)
+# --- calls of the kernel ------------------------------------------------------------------------------------
 
 
 def _forward(
@@ -134,12 +114,6 @@ def _step(
     by_kernel.step(tuple(layers), input, kept, back, parameters, moments, steps, members, kind, settings)
 
 
-_LIBRARY.impl("stacked_mlp", _forward, "CPU")
-_LIBRARY.impl("stacked_mlp_backward", _backward, "CPU")
-_LIBRARY.impl("stacked_mlp_gradients", _gradients, "CPU")
-_LIBRARY.impl("stacked_mlp_step", _step, "CPU")
-
-
 # --- networks ------------------------------------------------------------------------------------------------
 
 
@@ -167,12 +141,7 @@ class StackedMlp:
         self.layers, self.parameters = list(layers), [p.data for p in parameters]
         self.numbers = [number for layer in layers for number in layer.numbers()]
 
-    @cached_property
-    def stack(self) -> Stack:
-        """The networks as they are computed without the kernel."""
-        return Stack(self.layers, self.parameters)
-
-    def __call__(self, blocks: Sequence[Block], batch: int, statistics: Sequence[Tensor]) -> AnyEvaluation:
+    def __call__(self, blocks: Sequence[Block], batch: int, statistics: Sequence[Tensor]) -> Evaluation:
         """Evaluate the networks, without autograd.
 
         Args:
@@ -181,22 +150,14 @@ class StackedMlp:
             statistics: Running mean and variance [N, O] of each layer with batch norm in turn.
         """
         input = _input(blocks, batch)
-        if kernel() is None:
-            evaluation = WrittenOut(self.stack, input)
-            evaluation.forward(statistics)
-            return evaluation
         found = _forward(self.numbers, *input, self.parameters, statistics)
         kept = len(found) - len(statistics)
         return Evaluation(self, input, found[:kept], found[kept:])
 
-    def evaluated(self, x: Tensor, outputs: Tensor) -> AnyEvaluation:
+    def evaluated(self, x: Tensor, outputs: Tensor) -> Evaluation:
         """Return an evaluation of networks of one linear map, of inputs [N, B, I] and outputs [N * B, O]."""
         input = _input([Block(x.flatten(0, 1))], x.shape[1])
-        return (
-            WrittenOut(self.stack, input, [outputs])
-            if kernel() is None
-            else Evaluation(self, input, [outputs], [])
-        )
+        return Evaluation(self, input, [outputs], [])
 
 
 def _input(blocks: Sequence[Block], batch: int) -> Input:
@@ -274,10 +235,6 @@ class Evaluation:
         _step(network.numbers, *self.input, *made, *changed, steps, members, optimiser.kind, settings)
 
 
-AnyEvaluation = Evaluation | WrittenOut
-"""By the kernel, or by torch where there is none."""
-
-
 def bounded(bounds: Tensor) -> bool:
     """Whether the bounds of `Evaluation.backward` show that all gradients are finite, in float32 too."""
     return float(bounds.max()) < _FINITE
@@ -291,7 +248,7 @@ class KernelGradients(Sequence[Tensor]):
         finite: Whether all of them are known to be finite.
     """
 
-    def __init__(self, evaluation: AnyEvaluation, *, finite: bool) -> None:
+    def __init__(self, evaluation: Evaluation, *, finite: bool) -> None:
         self._evaluation = evaluation
         self.finite = finite
         self._made: list[Tensor] | None = None

@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
-import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
+from tensorboard.compat.proto.event_pb2 import SessionLog  # type: ignore[import-untyped]
 from tensorboard.compat.proto.types_pb2 import DT_FLOAT  # type: ignore[import-untyped]
 
 from antiphon.errors import RunError
-from antiphon.files import open_binary
-from antiphon.formats import check_format
 from antiphon.telemetry.channels.series import Messages, RunData, Series
 from antiphon.telemetry.channels.tags import FORMAT, GRAPH, PARTS, PLUGIN, TIMELINE, parsed
 from antiphon.telemetry.channels.verdict_series import measuring_commands, with_verdicts
-from antiphon.telemetry.event_file import event_files, masked_checksum
+from antiphon.telemetry.event_file import event_files, read_events
 
 __all__ = ["Row", "graph_from", "messages_of", "parts_from", "read_run", "series_of", "timeline_from"]
-
-_log = logging.getLogger(__name__)
 
 Row = tuple[int, NDArray[Any]]
 """A step, and the value written at it."""
 
-_HEAD = struct.Struct("<QI")
-_TAIL = struct.Struct("<I")
 _LONGEST = 2**31
 """Of an axis; those of no values may declare more than an array can have."""
 _LONGEST_MARK = 64
@@ -54,11 +44,8 @@ def read_run(folder: Path) -> RunData:
         raise RunError(f"{folder}: no event file there; name the folder of a run")
     reader = _Found()
     for path in files:
-        try:
-            for event in _events(path):
-                reader.take(event)
-        except OSError as error:
-            raise RunError(f"{path}: cannot be read ({error.strerror or error})") from None
+        for event in read_events(path, _is_ours):
+            reader.take(event)
     found = reader.tensors
     if not found.get(GRAPH):
         raise RunError(
@@ -83,6 +70,11 @@ def read_run(folder: Path) -> RunData:
         measuring=measuring_commands(str(folder)),
         parts=parts_from(str(folder), _text(parts[-1][1])) if parts else None,
     )
+
+
+def _is_ours(record: bytes) -> bool:
+    """Return whether a record may hold the tab's data; those of other tabs are skipped."""
+    return PLUGIN.encode() in record or len(record) <= _LONGEST_MARK
 
 
 def series_of(rows: Iterable[Row]) -> Series | None:
@@ -126,7 +118,9 @@ def graph_from(place: str, text: bytes | None) -> dict[str, Any]:
     graph = _document(place, "graph", text)
     version = graph.get("format")
     if isinstance(version, int) and version > FORMAT:  # anything else is damage
-        check_format("channels", version, place)
+        raise RunError(
+            f"{place}: has data of a newer Channels tab (format {version}); show it with that antiphon"
+        )
     agents, channels = _named(graph.get("agents")), _named(graph.get("channels"))
     ends = [channel.get(end) for channel in channels or () for end in ("from", "to")]
     sound = version == FORMAT and agents is not None and channels is not None
@@ -246,33 +240,3 @@ def _rows(tensors: Iterable[tuple[int, Any]]) -> Iterator[Row]:
         values = np.frombuffer(content, dtype="<f4") if content else np.array(tensor.float_val, dtype="<f4")
         if min(shape, default=1) >= 0 and values.size == np.prod(shape, dtype=object):
             yield step, values.reshape(shape)
-
-
-def _events(path: Path) -> Iterator[Any]:
-    """Yield the events of a file that may contain the tab's data.
-
-    Those of other tabs are skipped without verifying their checksums.
-    """
-    ours = PLUGIN.encode()
-    with open_binary(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        while head := file.read(_HEAD.size):
-            length, checksum = _HEAD.unpack(head.ljust(_HEAD.size, b"\0"))
-            if file.tell() + length + _TAIL.size > size or masked_checksum(head[:8]) != checksum:
-                break
-            record = file.read(length)
-            (checksum,) = _TAIL.unpack(file.read(_TAIL.size))
-            if ours not in record and length > _LONGEST_MARK:
-                continue
-            if masked_checksum(record) != checksum:
-                break
-            try:
-                event = Event.FromString(record)
-            except DecodeError:
-                break
-            yield event
-        else:
-            return
-        _log.warning(
-            "%s: is torn or damaged near byte %d of %d; the rest is left out", path, file.tell(), size
-        )

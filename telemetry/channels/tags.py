@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Literal, TypeAlias, cast, get_args
 
-from antiphon.formats import FORMATS
 from antiphon.telemetry.names import tag_part
 
 __all__ = [
@@ -26,8 +25,8 @@ __all__ = [
 
 PLUGIN = "antiphon"
 """The plugin's name in the metadata of its values."""
-FORMAT = FORMATS["channels"].version
-"""Version of the format."""
+FORMAT = 1
+"""Version of the tab's data."""
 GRAPH = "antiphon/graph"
 """A string: the graph as JSON, whenever it changes."""
 TIMELINE = "antiphon/timeline"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["PartFigures"]
 
@@ -18,23 +18,23 @@ class PartFigures:
 
     part: int
     """Its number, from 0."""
-    machine: str
+    machine: str = ""
     """Where it runs: a host, with the device where there are several, or a machine of a cluster profile."""
-    steps_taken: int
+    steps_taken: int = 0
     """Environment steps that it has taken since step 0 of the run."""
-    seconds: float
+    seconds: float = 0.0
     """Since the session began."""
-    computing: float
+    computing: float = 0.0
     """Seconds in which it computed steps, those that it repeated after a restart included."""
-    waiting: Mapping[int, float]
+    waiting: Mapping[int, float] = field(default_factory=dict)
     """Seconds in which it waited, by the part whose exchange was missing; empty for a part that never waits."""
-    bytes_sent: int
+    bytes_sent: int = 0
     """Of exchanges, to all other parts together."""
-    bytes_received: int
+    bytes_received: int = 0
     """Of exchanges, from all other parts together."""
-    calls: int
+    calls: int = 0
     """Exchanges sent."""
-    staleness: float
+    staleness: float = 0.0
     """Steps by which the oldest of what its neighbours have sent is behind its own step; 0 without neighbours."""
     blocked_on: tuple[int, ...] = ()
     """Parts whose exchange it waits for now."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +10,12 @@ import pytest
 from antiphon.cli import main
 from tests.browser import runs
 from tests.browser.tab import Tab
+from tests.resigned import resign
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
 
 _FACTS: dict[str, Any] = {
-    "format": 1,
     "seconds": 1.0,
     "steps": 100,
     "step": 100,
@@ -31,8 +30,7 @@ _FACTS |= {"device": "cpu", "dtype": "float32", "backend": "cohort", "warnings":
 def shown(context: BrowserContext, logdir: Path, tmp_path: Path) -> Page:
     """The report of a simulated run, of a made one, and of one with hostile names; opened from a file."""
     for name in ("made", runs.HOSTILE_RUN):
-        facts = {**_FACTS, "scenario": runs.HOSTILE[0], "error": runs.HOSTILE[1]}
-        (logdir / name / "run.json").write_text(json.dumps(facts), encoding="utf-8")
+        resign(logdir / name, **_FACTS, scenario=runs.HOSTILE[0], error=runs.HOSTILE[1])
     output = tmp_path / "report.html"
     folders = [str(logdir / name) for name in ("real", "made", runs.HOSTILE_RUN)]
     assert main(["report", *folders, "-o", str(output)]) == 0

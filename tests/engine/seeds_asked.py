@@ -86,7 +86,7 @@ def close_to(one: Any, other: Any, tolerance: float) -> bool:
 
 
 def same(one: Mapping[str, Any], other: Mapping[str, Any], tolerance: float) -> bool:
-    own = ("seconds", "run_dir", "command", "started", "finished", "together")
+    own = ("seconds", "run_dir", "command", "started", "finished", "together", "files", "checkpoints")
     left, right = ({k: v for k, v in found.items() if k not in own} for found in (one, other))
     return close_to(left, right, tolerance)
 

@@ -18,14 +18,15 @@ from typing import Any
 
 import torch
 
-from antiphon import PartsSettings, Scenario, Simulation, Template, load
+from antiphon import Scenario, Simulation, Template, load
+from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import begin
 from antiphon.engine.studies.scoring import Scoring, add_scores
 from antiphon.engine.virtual.profile import VirtualSettings, find_profile
 from antiphon.engine.virtual.simulation import VirtualSimulation
 from antiphon.envs import from_tensors
-from antiphon.formats import FORMATS
+from antiphon.manifests import FORMAT
 
 HERE = Path(__file__).resolve().parent
 STEPS, STOP = 12, 7
@@ -164,7 +165,7 @@ def make(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    target = HERE / str(FORMATS["run"].version)
+    target = HERE / str(FORMAT)
     if target.exists():
         sys.exit(f"{target}: is there already; delete it only where its format has not been released")
     make(target)

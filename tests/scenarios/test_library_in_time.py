@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from antiphon.scenarios import ChannelSpec, EnvSpec, NetworkSpec, Scenario, load, warnings
-from antiphon.scenarios.study import find_study
 from tests.some import some
 
 ALONE = ("copy", "repeat-copy", "char-lm")
@@ -228,15 +227,3 @@ def test_clockwork_ticks_at_four_rates() -> None:
     assert down == dict.fromkeys(("every8->every4", "every4->every2", "every2->every1"), ("last", 1))
     assert [agent.observes for agent in scenario.agents.values()] == [("char", "age"), ("age",), ("age",), ()]
     assert [name for name, agent in scenario.agents.items() if agent.objective] == ["every1"]
-
-
-@pytest.mark.parametrize("name", ["dni-table2", "dni-table2-text", "dni-timescales"])
-def test_studies_name_variants_that_there_are(name: str) -> None:
-    study = some(find_study(name))
-    assert set(study.budgets) == {"small", "paper"}
-    for row in study.rows:
-        template = load(row.scenario)
-        for variant, spec in (study.variants_of(row) or {}).items():
-            for budget in study.budgets.values():
-                values = {**study.set, **row.set, **budget.set, **spec.set}
-                assert template.resolve(spec.variant or variant, values)

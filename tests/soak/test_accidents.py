@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from antiphon import files
+from antiphon import files, manifests
 from antiphon.cli import main
 from antiphon.engine.runs import directory, run_writer
 from antiphon.engine.runs.directory import RunDirectory
@@ -92,21 +92,15 @@ def test_a_killed_worker_of_a_study_loses_its_present_interval_alone(tmp_path: P
     (tmp_path / "own.py").write_text(MODULE)
     words = ("study", "--scenario", "own:build", "--seeds", "1", "--jobs", "2", "--logdir", "study")
     done = antiphon(*words, cwd=tmp_path)
-    killed, error = (
-        tmp_path / "study/killed-s0",
-        "killed by SIGKILL (by hand, or the machine was out of memory)",
-    )
+    killed = tmp_path / "study/killed-s0"
+    error = "its process was killed (by hand, or the machine was out of memory)"
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
-    assert f"failed: the process that ran it was {error}" in done.stderr
+    assert f"killed s0: failed: {error}" in done.stderr
     assert done.stderr.splitlines()[-1].startswith(
         "error: 1 of the runs failed; the same command with --logdir"
     )
-    assert f"killed-s0: missing, the process that ran it was {error}." in done.stdout
-    assert (facts(killed)["exit"], facts(killed)["error"]) == (
-        "failed",
-        f"the process that ran it was {error}",
-    )
+    assert f"killed-s0: missing, {error}." in done.stdout
     assert sorted(path.name for path in (killed / "checkpoints").iterdir()) == [
         "step-000000100",
         "step-000000200",
@@ -159,7 +153,7 @@ def check_same(path: Path, whole: Path) -> None:
 # --- signals -----------------------------------------------------------------------------------------------
 
 
-MODULES = {module.__file__ for module in (files, directory, run_writer, checkpoint)}
+MODULES = {module.__file__ for module in (files, manifests, directory, run_writer, checkpoint)}
 """What writes a checkpoint, without the packing of tensors, which touches no file."""
 WITHOUT = ("_pack", "_key", "finite")
 
@@ -306,7 +300,11 @@ def test_a_run_on_a_full_disk_says_so_and_goes_on_once_there_is_space(
                 assert "\n" not in line
                 if (tmp_path / "run").exists():
                     noted = facts(tmp_path / "run")
-                    assert (noted["exit"], noted["error"]) == ("failed", line)
+                    ended = (noted["exit"], noted["error"])
+                    assert ended in (
+                        ("failed", line),
+                        ("running", None),
+                    )  # there was no room for run.json either
                 else:
                     assert not list(tmp_path.iterdir())
             remount("size=64m")

@@ -29,9 +29,10 @@ links: [{between: [m, m], latency: 1.5, jitter: 0.3, loss: 0.02}]
 """
 STUDY = """
 study: toy
-rows: [digits-mlp]
+scenario: digits-mlp
 variants: [locked, decoupled]
 set: {width: 8, batch: 16}
+tune: {lr: [0.001, 0.01]}
 metric: error
 budgets:
   small: {steps: 40, seeds: 2}
@@ -86,7 +87,7 @@ COMMANDS = {
     ),
     "parts": single(ring, "--parts 3"),
     "study": Killed(lambda: {"toy.yaml": STUDY}, "study toy.yaml --budget small --jobs 1 --logdir runs/toy"),
-    "virtual": single(lambda: stages(steps=STEPS).to_yaml(), "--backend virtual --cluster mine.yaml"),
+    "virtual": single(lambda: stages(steps=STEPS).to_yaml(), "--cluster mine.yaml"),
 }
 
 SHORT = ["cohort", "seeds"]

@@ -94,12 +94,9 @@ def test_who_asks_late_is_told_so() -> None:
 def test_a_table_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not there"):
         History.read(tmp_path / "metrics.csv")
-    for row, expected in (
-        ("x,agent,a,loss,1", "is no row of step,kind"),
-        ("1,agent,a,loss,x", "is no row of step,kind"),
-    ):
+    for row in ("x,agent,a,loss,1", "1,agent,a,loss,x", "99999999999999999999,agent,a,loss,1"):
         (tmp_path / "metrics.csv").write_text(f"{HEADER}{row}\n", encoding="utf-8")
-        with pytest.raises(RunError, match=expected):
+        with pytest.raises(RunError, match=r"metrics\.csv: does not fit \("):
             History.read(tmp_path / "metrics.csv")
 
 

@@ -15,7 +15,6 @@ import pytest
 
 from antiphon.errors import RunError
 from antiphon.telemetry import draw_graph
-from antiphon.telemetry.pictures import draw_matrices
 from antiphon.telemetry.placement import arrows, extent, place
 
 pytest.importorskip("matplotlib")
@@ -152,7 +151,6 @@ def test_arrow_heads_touch_the_receiver_and_lie_on_the_canvas() -> None:
 
 DRAWINGS: dict[str, Callable[..., object]] = {
     "graph": lambda *path: draw_graph(CHAIN, *path),
-    "matrices": lambda *path: draw_matrices({"m": np.eye(2)}, *path),
 }
 each_drawing = pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS)
 

@@ -1,7 +1,8 @@
-"""A run that was killed at any moment and resumed has the event file of the unbroken run."""
+"""A run that goes on where its event files were cut off has the events of the unbroken run."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
@@ -15,7 +16,6 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (  # t
 )
 
 from antiphon.telemetry import Figure, RunDescription, TensorBoardRecorder
-from antiphon.telemetry.event_file import EventFile, drop_after
 from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.timeline import Timeline
 from tests.telemetry.test_tensorboard import describe, rows_at
@@ -71,14 +71,46 @@ def begun(folder: Path, start: int = 0) -> TensorBoardRecorder:
     return recorder
 
 
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("unbroken")
-    recorder = begun(folder)
-    write(recorder, range(1, 7))
-    recorder.end(RESULT)
+def sizes(folder: Path) -> dict[str, int]:
+    """The bytes of each event file: what run.json has of a checkpoint."""
+    return {path.name: path.stat().st_size for path in folder.glob("events.*")}
+
+
+def go_back(folder: Path, noted: dict[str, int]) -> None:
+    """Cut event files off where they were at a checkpoint, as a run directory does."""
+    for path in folder.glob("events.*"):
+        if path.name in noted:
+            os.truncate(path, noted[path.name])
+        else:
+            path.unlink()
+
+
+Noted = dict[int, dict[str, int]]
+
+
+def session(folder: Path, start: int, reached: int, noted: Noted) -> None:
+    """Go on from a checkpoint, with one after every step; the last step ends the run."""
+    go_back(folder, noted.get(start, {}))
+    recorder = begun(folder, start)
+    for step in range(start + 1, reached + 1):
+        write(recorder, [step])
+        noted[step] = sizes(folder)
+    if reached == 6:
+        recorder.end(RESULT)
     recorder.close()
-    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Noted]:
+    """The unbroken run, and what is noted of its checkpoints."""
+    folder, noted = tmp_path_factory.mktemp("unbroken"), Noted()
+    session(folder, 0, 6, noted)
+    return folder, noted
+
+
+@pytest.fixture(scope="module")
+def unbroken(whole: tuple[Path, Noted]) -> Path:
+    return whole[0]
 
 
 @pytest.fixture(scope="module")
@@ -88,66 +120,25 @@ def expected(unbroken: Path) -> dict[str, Any]:
     return found
 
 
-def the_file(folder: Path) -> Path:
-    (path,) = folder.glob("events.*")
-    return path
-
-
-def killed(unbroken: Path, folder: Path, size: int) -> Path:
-    """A run that was killed when its event file had so many bytes on the disk."""
-    folder.mkdir()
-    path = shutil.copy(the_file(unbroken), folder)
-    with Path(path).open("r+b") as file:
-        file.truncate(size)
-    return folder
-
-
-def sizes_at(unbroken: Path) -> list[int]:
-    """The sizes of the event file as each step, from 0 on, has been written."""
-    data = the_file(unbroken)
-    found = []
-    for step in range(7):
-        copy = data.with_name("events.out.tfevents.0000000001.antiphon")
-        shutil.copy(data, copy)
-        others = data.rename(data.with_suffix(".kept"))
-        drop_after(copy.parent, step)
-        others.rename(data)
-        found.append(copy.stat().st_size)
-        copy.unlink()
-    return found
-
-
 @pytest.mark.parametrize("checkpoint", [0, 1, 4, 6])
-def test_a_kill_after_any_byte_leaves_no_seam(
-    unbroken: Path, expected: dict[str, Any], tmp_path: Path, checkpoint: int
+def test_what_goes_on_from_a_checkpoint_leaves_no_seam(
+    whole: tuple[Path, Noted], expected: dict[str, Any], tmp_path: Path, checkpoint: int
 ) -> None:
-    """What a checkpoint counts on is on the disk before it; any number of bytes of what follows may be."""
-    whole = the_file(unbroken).stat().st_size
-    safe = sizes_at(unbroken)[checkpoint] if checkpoint else 0
-    for number, size in enumerate(np.linspace(safe, whole, 16).astype(int).tolist()):
-        folder = killed(unbroken, tmp_path / str(number), size)
-        recorder = begun(folder, checkpoint)
-        write(recorder, range(checkpoint + 1, 7))
-        recorder.end(RESULT)
-        recorder.close()
-        assert raw_rows(folder) == expected, size
-        if number % 8 == 0:
-            assert read_rows(folder) == read_rows(unbroken), size
+    unbroken, noted = whole
+    shutil.copytree(unbroken, tmp_path / "run")
+    session(tmp_path / "run", checkpoint, 6, dict(noted))
+    assert raw_rows(tmp_path / "run") == expected
+    assert read_rows(tmp_path / "run") == read_rows(unbroken)
 
 
 def test_many_kills_in_a_row(unbroken: Path, expected: dict[str, Any], tmp_path: Path) -> None:
-    """Each session is killed some steps after its checkpoint; some leave no file at all, or a few bytes."""
-    for start, reached in ((0, 0), (0, 2), (1, 1), (1, 4), (3, 4), (4, 6), (5, 5)):
-        recorder = begun(tmp_path, start)
-        write(recorder, range(start + 1, reached + 1))
-        recorder.close()
-    for path in tmp_path.glob("events.*"):
-        with path.open("ab") as file:
-            file.write(b"\x07")
-    recorder = begun(tmp_path, 5)
-    write(recorder, range(6, 7))
-    recorder.end(RESULT)
-    recorder.close()
+    """Each session is killed some steps after its checkpoint, and leaves some bytes more."""
+    noted = Noted()
+    for start, reached in ((0, 0), (0, 2), (1, 1), (1, 4), (3, 4), (4, 5), (5, 5), (5, 6)):
+        for path in tmp_path.glob("events.*"):
+            with path.open("ab") as file:
+                file.write(b"\x07")
+        session(tmp_path, start, reached, noted)
     assert raw_rows(tmp_path) == expected
     assert read_rows(tmp_path) == read_rows(unbroken)
 
@@ -156,32 +147,14 @@ def test_a_reader_that_was_there_before_the_kill_has_every_step_once(
     unbroken: Path, expected: dict[str, Any], tmp_path: Path
 ) -> None:
     """TensorBoard has read the rows that are cut off, and goes on reading."""
-    recorder = begun(tmp_path)
-    write(recorder, range(1, 6))
-    recorder.close()
+    noted = Noted()
+    session(tmp_path, 0, 5, noted)
     reader = MigratingAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
     assert [event.step for event in reader.Tensors("agent/n0000/loss")] == [1, 2, 3, 4, 5]
-    recorder = begun(tmp_path, 3)
-    write(recorder, range(4, 7))
-    recorder.end(RESULT)
-    recorder.close()
+    session(tmp_path, 3, 6, noted)
     reader.Reload()
     for tag, rows in expected.items():
         assert [event.step for event in reader.Tensors(tag)] == [step for step, _ in rows], tag
-
-
-def test_a_result_within_a_session_is_kept(tmp_path: Path) -> None:
-    """`run(2)` and then `run(2)` in one session: only the result of the end is written anew."""
-    recorder = begun(tmp_path)
-    write(recorder, (1, 2))
-    recorder.end(RESULT)
-    write(recorder, (3, 4))
-    recorder.end(RESULT)
-    recorder.close()
-    begun(tmp_path, 4).close()
-    found = raw_rows(tmp_path)
-    assert [step for step, _ in found["result/accuracy"]] == [2]
-    assert [step for step, _ in found["agent/n0000/loss"]] == [1, 2, 3, 4]
 
 
 def test_a_graph_that_has_changed_is_written_anew(tmp_path: Path) -> None:
@@ -192,28 +165,3 @@ def test_a_graph_that_has_changed_is_written_anew(tmp_path: Path) -> None:
     found = raw_rows(tmp_path)
     assert [step for step, _ in found["antiphon/graph"]] == [0, 3]
     assert [step for step, _ in found["antiphon/timeline"]] == [0]
-
-
-def test_files_of_other_writers_are_not_cut(tmp_path: Path) -> None:
-    other = tmp_path / "events.out.tfevents.0000000001.host.123.0"
-    events = EventFile(tmp_path)
-    events.scalars(9, [("x", "x", 1.0)])
-    events.close()
-    the_file(tmp_path).rename(other)
-    before = other.read_bytes()
-    drop_after(tmp_path, 0)
-    assert other.read_bytes() == before
-
-
-@pytest.mark.parametrize("place", [0, 9, 30])
-def test_a_damaged_file_is_not_cut(unbroken: Path, tmp_path: Path, place: int) -> None:
-    """A wrong byte in the length of a record, or in its checksum: nobody can say where the next one begins."""
-    path = Path(shutil.copy(the_file(unbroken), tmp_path))
-    data = bytearray(path.read_bytes())
-    starts = [0]
-    while len(starts) < 40:
-        starts.append(starts[-1] + 16 + int.from_bytes(data[starts[-1] : starts[-1] + 8], "little"))
-    data[starts[place] + place % 12] ^= 0x11
-    path.write_bytes(data)
-    drop_after(tmp_path, 6)
-    assert path.read_bytes() == bytes(data)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import os
 import random
-import struct
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -18,7 +16,6 @@ import networkx as nx
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
-from tensorboard.backend.event_processing.event_file_loader import EventFileLoader  # type: ignore[import-untyped]
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer  # type: ignore[import-untyped]
 from tensorboard.backend.event_processing.plugin_event_accumulator import (  # type: ignore[import-untyped]
     EventAccumulator as MigratingAccumulator,
@@ -29,7 +26,6 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata  # type: ig
 from antiphon.errors import RunError
 from antiphon.telemetry import Figure, RunDescription, TensorBoardRecorder
 from antiphon.telemetry.channels.reading import read_run
-from antiphon.telemetry.event_file import drop_after
 from antiphon.telemetry.tensorboard import in_events
 
 
@@ -409,53 +405,3 @@ def test_a_long_run_has_some_rows_and_all_that_is_measured_and_its_last(tmp_path
         assert [event.step for event in found.Histograms("agent/n0000/message/histogram")] == kept
         assert [event.step for event in found.Scalars("channel/n0000__to__n0001/value")] == wanted
         assert [event.step for event in found.Tensors("antiphon/channel/value")] == wanted
-
-
-def wall_times(logdir: Path) -> list[float]:
-    """The times of all events, in the order of the files."""
-    return [
-        event.wall_time
-        for path in sorted(logdir.glob("events.*"))
-        for event in EventFileLoader(str(path)).Load()
-    ]
-
-
-def test_times_never_go_back_where_the_clock_is_set_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Within a session and from one to the next: they go on with the seconds that have really passed."""
-    clock = {"wall": 2_000_000_000.0, "passed": 50.0}
-    monkeypatch.setattr("antiphon.telemetry.event_file.time.time", lambda: clock["wall"])
-    monkeypatch.setattr("antiphon.telemetry.event_file.time.monotonic", lambda: clock["passed"])
-
-    def go_on(seconds: float, back: float = 0.0) -> None:
-        clock["wall"] += seconds - back
-        clock["passed"] += seconds
-
-    for session in range(2):
-        recorder = TensorBoardRecorder(tmp_path, 10 * session)
-        recorder.begin(describe(start=10 * session))
-        for step in range(1, 6):
-            go_on(10, back=3600 if step == 3 else 0)
-            recorder.figures(10 * session + step, rows_at(step, describe()))
-        recorder.close()
-        go_on(0, back=86400)
-    times = wall_times(tmp_path)
-    assert times == sorted(times)
-    assert times[-1] == pytest.approx(2_000_000_000 + 100)
-    names = sorted(path.name for path in tmp_path.glob("events.*"))
-    assert len(names) == 2
-    assert [event.step for event in read(tmp_path).Scalars("run/steps_per_second")] == [
-        *range(1, 6),
-        *range(11, 16),
-    ]
-
-
-@pytest.mark.parametrize("absurd", [math.inf, math.nan, -1.0, 1e300])
-def test_an_absurd_time_in_a_file_is_not_gone_on_from(tmp_path: Path, absurd: float) -> None:
-    record(tmp_path, range(1, 3))
-    (path,) = tmp_path.glob("events.*")
-    content = bytearray(path.read_bytes())
-    content[13:21] = struct.pack("<d", absurd)
-    path.write_bytes(content)
-    assert drop_after(tmp_path, 2).wall_time == pytest.approx(time.time(), abs=60)

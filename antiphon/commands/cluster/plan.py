@@ -1,108 +1,135 @@
-"""The verb `plan`: time to a target of every rival on a cluster, and whether decoupling pays there."""
+"""The verb `plan`: how a scenario is run, and on a cluster the time that its variants take to a target."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from dataclasses import asdict
+from typing import Self
 
 from rich.text import Text
 
-from antiphon.commands.arguments import given_template, placement_of, values_of
-from antiphon.commands.output import console, print_json, remark, show_table
-from antiphon.commands.show import some
-from antiphon.engine.planning.rivals.cluster_plan import ClusterPlan, plan_on_cluster
-from antiphon.engine.planning.rivals.estimates import Estimate
-from antiphon.engine.virtual.profile import find_profile
+from antiphon.commands.arguments import given_template, values_of
+from antiphon.commands.output import console, print_json, remark, remarks, show_table
+from antiphon.commands.show import show_plan
+from antiphon.engine.planning.cluster_plan import ClusterPlan, plan_on_cluster, variants_of
+from antiphon.engine.planning.plan import plan as plan_of
+from antiphon.engine.virtual.profile import ClusterProfile, find_profile
+from antiphon.errors import ScenarioError
+from antiphon.files import finite
 
 __all__ = ["in_time", "plan"]
 
-_PARTS = 4
-"""Most machines of a placement that are printed; --json has all."""
 _UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
+_LINE_SECONDS = 5.0
+"""Seconds between two lines of progress, where there is no terminal."""
 
 
 def plan(
     name: str | None,
-    cluster: str,
+    cluster: str | None,
     *,
     python: str | None,
     variant: str | None,
     settings: list[str],
     target: float | None,
-    seeds: int,
+    seeds: int | None,
     steps: int | None,
     parts: int | None,
-    place: Sequence[str],
+    budget: float | None,
     json: bool,
 ) -> None:
-    """Print the plan of a scenario on a cluster.
+    """Print how a scenario is run, or with a cluster the time that its variants take there to a target.
 
     Raises:
-        ScenarioError: There is no such scenario or profile, or the scenario cannot be cut.
+        ScenarioError: There is no such scenario or profile, or the scenario cannot be run in virtual time.
         DataError: The scenario's data are missing or broken.
     """
+    template, values = given_template("plan", name, python), values_of(settings)
+    if cluster is None:
+        given = {"target": target, "seeds": seeds, "steps": steps, "parts": parts, "budget": budget}
+        for option in (option for option, value in given.items() if value is not None):
+            raise ScenarioError(f"--{option}: has no effect without a cluster; add --cluster PROFILE")
+        found = plan_of(template.resolve(variant, values))
+        print_json(finite(found.as_dict())) if json else show_plan(found)
+        return
     profile = find_profile(cluster)
-    scenario = given_template("plan", name, python).resolve(variant, values_of(settings))
-    found = plan_on_cluster(
-        scenario,
-        profile,
-        target=target,
-        seeds=seeds,
-        steps=steps,
-        parts=parts,
-        placement=placement_of(place, scenario.agents) if place else None,
-        watch=remark,
-    )
+    with _Progress() as progress:
+        times = plan_on_cluster(
+            variants_of(template, variant, values),
+            profile,
+            target=target,
+            seeds=seeds or 2,
+            steps=steps,
+            parts=parts or 16,
+            budget=120.0 if budget is None else budget,
+            watch=progress.update,
+        )
     if json:
-        print_json(found.as_dict())
+        print_json(finite({"cluster": profile.cluster, **asdict(times)}))
     else:
-        _print(found)
+        _print(times, profile)
 
 
-def _print(plan: ClusterPlan) -> None:
+class _Progress:
+    """A line of progress on stderr, replaced on a terminal; elsewhere one every few seconds. A context manager."""
+
+    def __init__(self) -> None:
+        screen = remarks()
+        self._status = screen.status("") if screen.is_terminal else None
+        self._newest = time.monotonic()
+
+    def update(self, line: str) -> None:
+        """Show a line."""
+        if self._status is not None:
+            self._status.update(Text(line))
+        elif time.monotonic() - self._newest >= _LINE_SECONDS:
+            self._newest = time.monotonic()
+            remark(line)
+
+    def __enter__(self) -> Self:
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+
+def _print(plan: ClusterPlan, profile: ClusterProfile) -> None:
     seeds = "1 seed" if plan.seeds == 1 else f"mean of {plan.seeds} seeds"
-    heading = f"{plan.scenario} on {plan.cluster}: {plan.target} on the test split, {seeds}"
-    rows = [_row(estimate) for estimate in plan.estimates]
-    show_table(["rival", "to target", "steps", "a step", "goodput", "from", "with"], rows, title=heading)
-    places = [["here", _placed(plan.machines, plan.placement), ""]]
-    places += [
-        [f"best for {one.rival}", _placed(one.machines, one.placement), in_time(one.step_seconds)]
-        for one in plan.best
-    ]
-    show_table(["placement", "machines", "a step (formula)"], places, right=1)
-    if plan.about:
-        console().print(Text(f"{plan.cluster}: {plan.about}\n", style="dim"), soft_wrap=True)
-    console().print(Text(plan.verdict, style="bold"), soft_wrap=True)
+    heading = f"{plan.scenario} on {profile.cluster}: {plan.target} on the test split, {seeds}"
+    columns = ["", "machines", "steps to target", "time to target", ""]
+    for title, first, rows in (
+        (heading, "in virtual time", plan.variants),
+        ("", "by formula", plan.formulas),
+    ):
+        if not rows:
+            continue
+        cells = [
+            [
+                row.name,
+                str(row.machines or "–"),
+                "–" if row.steps is None else _spread(*map(_count, row.steps)),
+                "–" if row.seconds is None else _spread(*map(in_time, row.seconds)),
+                row.note,
+            ]
+            for row in rows
+        ]
+        show_table([first, *columns[1:]], cells, title=title)
+    if profile.about:
+        console().print(Text(f"{profile.cluster}: {profile.about}", style="dim"), soft_wrap=True)
 
 
-def _row(estimate: Estimate) -> list[str]:
-    return [
-        estimate.rival,
-        in_time(estimate.seconds),
-        "–" if estimate.steps is None else f"{estimate.steps:,.1f}".removesuffix(".0"),
-        in_time(estimate.step_seconds),
-        "–" if estimate.goodput is None else f"{100 * estimate.goodput:.3g} %",
-        estimate.basis,
-        estimate.setting
-        if estimate.failure is None
-        else "; ".join(filter(None, [estimate.setting, estimate.failure])),
-    ]
+def _count(mean: float) -> str:
+    return f"{mean:,.0f}" if mean >= 100 else f"{mean:.3g}"
 
 
-def _placed(machines: Sequence[str], placement: Mapping[str, int]) -> str:
-    """Format a placement: `n0, n1 on core-0; n2 on core-1`; without agents, copies of all."""
-    if not placement:
-        return f"a copy on each of {some(machines)}"
-    agents = (
-        [agent for agent, part in placement.items() if part == number] for number in range(len(machines))
-    )
-    parts = [f"{some(own)} on {machine}" for own, machine in zip(agents, machines, strict=True)]
-    more = f"; … ({len(parts)} machines)" if len(parts) > _PARTS else ""
-    return "; ".join(parts[:_PARTS]) + more
+def _spread(mean: str, deviation: str) -> str:
+    return mean if deviation in ("0", "0 us") else f"{mean} ± {deviation}"
 
 
-def in_time(seconds: float | None) -> str:
+def in_time(seconds: float) -> str:
     """Format a time with three digits, in the largest unit of which it is one or more: `4.37 s`, `12.1 ms`."""
-    if seconds is None:
-        return "–"
     size, unit = next((one for one in _UNITS if seconds >= one[0]), _UNITS[-1])
     return f"{seconds / size:.3g} {unit}"

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.inference import composed, evaluation
-from antiphon.engine.inference.composed import Calls
+from antiphon.engine.core.records import Tick
+from antiphon.engine.inference import evaluation
 from antiphon.engine.inference.links import Links
-from antiphon.engine.inference.rollout import EnvironmentRollout
+from antiphon.engine.inference.rollout import EnvironmentRollout, ExampleRollout
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.step.forward import ForwardPass
 from antiphon.envs import from_tensors, registry
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.tensors import Source
@@ -50,39 +51,26 @@ def simulate(env: Any) -> Simulation:
     return Simulation(scenario_of(agents, channels, env, readout="b", batch=32, steps=200, optimiser=adam))
 
 
-class Listener(Calls):
-    """Carries out the calls of a composed system and keeps every tensor in it: outputs, messages, activations."""
-
-    heard: ClassVar[list[Tensor]] = []
-
-    def call_module(self, *args: Any) -> Any:
-        return self._keep(super().call_module(*args))
-
-    def call_method(self, *args: Any) -> Any:
-        return self._keep(super().call_method(*args))
-
-    def call_function(self, *args: Any) -> Any:
-        return self._keep(super().call_function(*args))
-
-    def _keep(self, found: Any) -> Any:
-        if isinstance(found, Tensor):
-            self.heard.append(found.clone())
-        return found
-
-
 def test_shuffled_training_signals_change_no_bit_but_the_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     simulation = simulate(source())
     simulation.run(50)
-    heard = Listener.heard
-    monkeypatch.setattr(composed, "Calls", Listener)
+    ports: list[Tensor] = []
+    evaluate = ForwardPass.evaluate
+
+    def noted(forward_pass: ForwardPass, tick: Tick, *rest: Any, **settings: Any) -> Any:
+        after = evaluate(forward_pass, tick, *rest, **settings)
+        ports.extend(port.clone() for part in tick.parts for port in part.ports.values())
+        return after
+
+    monkeypatch.setattr(ForwardPass, "evaluate", noted)
     runs = []
     for shuffled in (False, True):
-        heard.clear()
+        ports.clear()
         env = source(shuffled).make(batch=4)
         found = evaluation.evaluate(simulation.system, env, ("b",), "test")
-        runs.append((found, list(heard)))
+        runs.append((found, list(ports)))
     (true, one), (false, other) = runs
-    assert len(one) == len(other) == 10
+    assert len(one) == len(other) == 4
     assert all(torch.equal(p, q) for p, q in zip(one, other, strict=True))
     assert true.accuracy > false.accuracy + 0.2
     assert true.agents["c"]["error"] < false.agents["c"]["error"]
@@ -264,12 +252,12 @@ def test_where_messages_are_large_fewer_examples_are_shown_at_once(monkeypatch: 
     simulation = simulate(source(test=0.5))
     shown: list[int] = []
 
-    class Counted(composed.ComposedSystem):
-        def outputs(self, signals: Any, *args: Any) -> Any:
-            shown.append(len(signals["x"]))
-            return super().outputs(signals, *args)
+    class Counted(ExampleRollout):
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **settings)
+            shown.append(self.rows)
 
-    monkeypatch.setattr(evaluation, "ComposedSystem", Counted)
+    monkeypatch.setattr(evaluation, "ExampleRollout", Counted)
     usual = simulation.evaluate("test")
     assert shown == [650]
     shown.clear()

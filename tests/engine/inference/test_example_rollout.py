@@ -314,3 +314,28 @@ def test_what_rests_on_it_looks_into_recurrent_agents() -> None:
     found = ablate(simulation, "resample", channels=["c->d", "a->b"])
     assert found.channels["c->d"]["d"]["loss"].value != 0
     assert {made.shape for made in represent(simulation, 10).agents.values()} == {(10, 5)}
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_a_rollout_that_is_not_repeated_has_the_same_outputs_and_releases_what_is_read_no_more(
+    link: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulation = simulate(ring(LINKS[link]))
+    signals = {"x": X, "label": LABEL}
+    most = {True: 0, False: 0}
+    once, tick = False, Rollout.tick
+
+    def noted(rollout: Rollout, *args: Any) -> list[AgentTick]:
+        parts = tick(rollout, *args)
+        held = [len(channel.ledger.records) for channel in rollout.system.channels.values()]
+        most[once] = max(most[once], *held)
+        return parts
+
+    monkeypatch.setattr(Rollout, "tick", noted)
+    repeatable = ExampleRollout(simulation.system, signals, Links("as_run"), seed=3)
+    once = True
+    other = ExampleRollout(simulation.system, signals, Links("as_run"), seed=3, once=True)
+    assert other.ports.keys() == repeatable.ports.keys()
+    for name, ports in other.ports.items():
+        assert all(torch.equal(port, repeatable.ports[name][key]) for key, port in ports.items())
+    assert most[True] < most[False] or "drop" in LINKS[link]

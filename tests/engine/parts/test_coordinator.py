@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
+import re
 import signal
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from antiphon.engine.runs.run_loop import Observer, RunLoop
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
+from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.parts.parts_csv import read_parts
 from tests.engine.parts.fakes import FakeParts
 from tests.recorded import metrics
@@ -96,7 +99,6 @@ def test_a_run_in_parts_writes_the_same_files(tmp_path: Path, opened: Opened) ->
     assert facts(two)["parts"] == {
         "count": 2,
         "placement": {"n0": 0, "n1": 0, "n2": 1},
-        "transport": "local",
         "mode": "lockstep",
         "every": 1,
     }
@@ -175,7 +177,7 @@ def test_a_limit_of_episodes_counts_all_ends(opened: Opened) -> None:
     copy = load("copy").resolve()
     with Simulation(copy, parts=1) as plain:
         plain.run(episodes=2)
-    with Simulation(copy, parts=PartsSettings(count=1, transport="ray")) as simulation:
+    with Simulation(copy, parts={"count": 1, "ray": "local"}) as simulation:
         simulation.run(episodes=2)
         assert simulation.now == plain.now > 2
     assert len(opened) == 1  # one part in this process is no division
@@ -283,19 +285,76 @@ def test_a_run_is_resumed_on_any_number_of_parts(parts: int, opened: Opened, tmp
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("parts", "message"),
     [
-        (lambda: PartsSettings(), "into how many"),
-        (lambda: PartsSettings(count=0), "count is 0; must be at least 1"),
-        (lambda: PartsSettings(count=True), "count is True; must be a whole number"),
-        (lambda: PartsSettings(count=2, every=0), "every is 0; must be at least 1"),
-        (lambda: PartsSettings(count=2, transport="rya"), "no transport 'rya'; did you mean 'ray'?"),
-        (lambda: PartsSettings(count=2, mode="fast"), "no mode 'fast'"),
-        (lambda: PartsSettings(count=2, address="auto"), "add the transport ray"),
-        (lambda: PartsSettings.of_facts({"parts": 3}), "'parts' is damaged"),
-        (lambda: Simulation(scenario(), backend="reference", parts=2), "leave out backend"),
+        ({"count": None}, "into how many"),
+        (0, "count is 0; must be a whole number, at least 1"),
+        (True, "count is True; must be a whole number"),
+        ({"count": 2, "every": 0}, "every is 0; must be a whole number, at least 1"),
+        ({"count": 2, "rya": "local"}, "no setting 'rya'; did you mean 'ray'?"),
+        ({"count": 2, "mode": "fast"}, "no mode 'fast'"),
+        ({"n0": 0, "n3": 1}, "no agent 'n3'"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(make: Callable[[], Any], message: str) -> None:
-    with pytest.raises(ScenarioError, match=message.replace("?", r"\?")):
-        make()
+def test_settings_that_cannot_be_are_refused(parts: Any, message: str) -> None:
+    with pytest.raises(ScenarioError, match=re.escape(message)):
+        Simulation(scenario(), parts=parts)
+
+
+def test_parts_of_another_backend_or_of_a_damaged_run_are_refused() -> None:
+    with pytest.raises(ScenarioError, match="leave out backend"):
+        Simulation(scenario(), backend="reference", parts=2)
+    with pytest.raises(ScenarioError, match="'parts' is damaged"):
+        PartsSettings.of_facts({"parts": 3})
+
+
+class MortalParts(FakeParts):
+    """Parts of which the second is gone when the first has taken 7 and 8 steps, and comes back as another start."""
+
+    def statistics(self) -> list[PartFigures]:
+        first, second = super().statistics()
+        step = first.steps_taken
+        return [first, replace(second, alive=not 7 <= step < 9, incarnation=int(step >= 9))]
+
+
+def test_a_part_that_goes_and_comes_back_has_rows_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator, "open_parts", MortalParts)
+    with Simulation(scenario(12), logdir=tmp_path / "a", parts={"count": 2, "ray": "local"}) as simulation:
+        simulation.run()
+    with (tmp_path / "a" / "parts.csv").open(newline="") as file:
+        rows = [
+            (row["step"], row["alive"], row["incarnation"])
+            for row in csv.DictReader(file)
+            if row["part"] == "1"
+        ]
+    gone, back = ("5", "0", "0"), ("5", "1", "1")  # at the step that all parts have reached
+    assert rows == [("1", "1", "0"), ("5", "1", "0"), gone, back, ("10", "1", "1"), ("12", "1", "1")]
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_rows_that_a_checkpoint_does_not_know_are_dropped_also_in_one_process(
+    parts: int, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    with Simulation("lossy", logdir=folder, parts=2) as simulation:
+        simulation.run(steps=3)
+    table = folder / "parts.csv"
+    newest = table.read_text().splitlines()[-1]
+    table.write_text(table.read_text() + newest.replace("3,", "9,", 1) + "\n")
+    with Simulation.resume(folder, parts=parts) as simulation:
+        simulation.run(steps=2)
+    assert list(read_parts(table)) == [1, 3] + [5] * (parts - 1)
+
+
+def test_the_figures_of_parts_add_up(tmp_path: Path) -> None:
+    with Simulation("lossy", logdir=tmp_path / "run", parts=2) as simulation:
+        simulation.run(steps=120)
+    table = read_parts(tmp_path / "run" / "parts.csv")
+    assert list(table) == [1, 100, 120]
+    for step, rows in table.items():
+        assert [(row.part, row.steps_taken) for row in rows] == [(0, step - 1), (1, step - 1)]
+        assert sum(row.bytes_sent for row in rows) == sum(row.bytes_received for row in rows)
+    newest = table[120]
+    assert all(row.calls > 0 and 0 < row.computing < row.seconds and row.bytes_sent > 0 for row in newest)

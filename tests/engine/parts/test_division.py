@@ -7,9 +7,11 @@ import torch
 
 from antiphon.engine.build.builder import build
 from antiphon.engine.core.system import System
-from antiphon.engine.parts.division import Joined, divide, division_of, joined
+from antiphon.engine.parts.division import Joined, division_of, joined
+from antiphon.engine.parts.placement import placement_for
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.envs import describe
+from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.contracts.backend_documents import Document, ring
 
@@ -53,10 +55,10 @@ def test_parts_without_a_common_channel() -> None:
     pairs = [("n0", "n1"), ("n2", "n3")]
     doc["channels"] = [{"from": a, "to": b, "size": 4, "link": {"delay": 1}} for a, b in pairs]
     system, scenario = made(doc)
-    found = divide(scenario, system, 2)
-    assert found.placement == {"n0": 0, "n1": 0, "n2": 1, "n3": 1}
-    assert found.division is not None
-    assert (found.division.channels, found.division.lookahead) == ((), None)
+    placement = placement_for(system, scenario, 2)
+    assert placement == {"n0": 0, "n1": 0, "n2": 1, "n3": 1}
+    division = division_of(system, placement)
+    assert (division.channels, division.lookahead) == ((), None)
 
 
 def test_what_stays_together_is_listed_by_reason() -> None:
@@ -82,22 +84,23 @@ def test_what_stays_together_is_listed_by_reason() -> None:
 @pytest.mark.parametrize(
     ("count", "placement", "line"),
     [
-        (3, {"n0": 0, "n1": 1}, "place: the number of parts is 2, not 3; leave one of the two out"),
+        (3, {"n0": 0, "n1": 1}, "parts: 3, and the placement has 2; leave one of them out"),
         (None, {"n0": 0}, "place: n1 in no part; place every agent"),
         (3, None, "parts: 3; the number of agents is 2; use at most 2"),
     ],
 )
 def test_what_is_no_placement(count: int | None, placement: dict[str, int] | None, line: str) -> None:
     system, scenario = made(ring(2))
-    found = divide(scenario, system, count, placement)
-    assert (found.placement, found.division) == (None, None)
-    assert str(found.problem) == line
+    with pytest.raises(ScenarioError) as found:
+        placement_for(system, scenario, count, placement)
+    assert str(found.value) == line
 
 
 def test_a_scenario_that_is_not_cut_may_be_placed_in_one_part() -> None:
     system, scenario = made(ring(2, on_divergence="quarantine"))
-    assert divide(scenario, system, None, {"n0": 0, "n1": 0}).problem is None
-    assert "quarantine" in str(divide(scenario, system, None, {"n0": 0, "n1": 1}).problem)
+    assert placement_for(system, scenario, None, {"n0": 0, "n1": 0}) == {"n0": 0, "n1": 0}
+    with pytest.raises(ScenarioError, match="quarantine"):
+        placement_for(system, scenario, None, {"n0": 0, "n1": 1})
 
 
 DIGITS = {"id": "antiphon/Digits-v0"}

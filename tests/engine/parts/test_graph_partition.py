@@ -32,8 +32,7 @@ def loads(graph: WeightedGraph, parts: list[int]) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("parts", [2, 3, 4, 7])
-@pytest.mark.parametrize("nodes", [12, 13, 100, 1000])
+@pytest.mark.parametrize(("nodes", "parts"), [(12, 2), (13, 7), (100, 4), (1000, 3)])
 def test_a_ring_is_cut_as_often_as_it_has_parts(nodes: int, parts: int) -> None:
     ring = weighted(nx.cycle_graph(nodes))
     found = partition_graph(ring, parts)

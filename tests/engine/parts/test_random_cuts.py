@@ -14,7 +14,7 @@ from antiphon.envs import registry
 from antiphon.scenarios import Scenario
 from tests.engine.parts.test_part import check_cut
 
-GRAPHS = 100
+GRAPHS = 30
 STEPS = 10
 SIZES = (16, 32)
 """Multiples of 16: matrices of stacked agents begin at multiples of 64 bytes, however many there are (docs/parts.md)."""

@@ -242,6 +242,6 @@ def test_a_study_goes_on_without_a_run_that_does_not_fit(
     study = Study.of_template(
         load("digits-mlp"), tmp_path, StudyOptions(variants=("local",), seeds=1, steps=2)
     )
-    outcome = study.go(1, lambda run: None)
-    assert outcome.exit_code == 1
-    assert outcome.result["failed"]["local-s0"].startswith("out of memory: 'digits-mlp' needs about")
+    result = study.go(1, lambda line: None)
+    assert result["exit_code"] == 1
+    assert result["failed"]["local-s0"].startswith("out of memory: 'digits-mlp' needs about")

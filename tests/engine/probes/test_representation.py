@@ -8,15 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from antiphon.comms.model import ContextSpec
-from antiphon.comms.synthetic_gradients import PREDICTORS
-from antiphon.engine.probes.implied import implied_loss, quadratic
 from antiphon.engine.probes.linear_probe import linear_probe, ridge_accuracy
 from antiphon.engine.probes.representation import dissimilarity, rdm, represent, similarity, weight_norms
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
 from antiphon.errors import ScenarioError
-from antiphon.nets.schedules import Rate
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 
@@ -123,94 +119,9 @@ def test_weight_norms_are_by_agent_and_layer() -> None:
     assert set(found["c"]) == {"0", "objective"}
 
 
-def test_a_linear_gradient_implies_a_quadratic_loss() -> None:
-    simulation = simulate(train=20, dtype=torch.float64)
-    predictor = simulation.system.channels["b->c"].predictor
-    assert predictor is not None
-    weight = predictor.parameters["last.weight"].data
-    weight[:, :3] = (weight[:, :3] + weight[:, :3].T) / 2
-    found = implied_loss(simulation, ["b->c"], examples=60, points=5)["b->c"]
-    assert found.symmetry == pytest.approx(1.0)
-    form = quadratic(predictor)
-    messages, labels = _messages(simulation, 60)
-    mean = messages.mean(0, keepdims=True).repeat(60, 0)
-    context = np.eye(3)[labels]
-    for point, share in enumerate(np.linspace(0, 1, 5)):
-        at = mean + share * (messages - mean)
-        np.testing.assert_allclose(
-            found.implied[:, point], form.loss(at, context) - form.loss(mean, context), atol=1e-10
-        )
-
-
-def _messages(simulation: Simulation, count: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    rows = simulation.world.env._table.splits["test"]  # type: ignore[attr-defined]
-    kept = rows[torch.arange(count) * len(rows) // count]
-    x = X[kept].double()
-    for name in ("a", "b"):
-        x = simulation.agents[name].module(x)["to_b" if name == "a" else "to_c"]
-    return x.numpy(force=True), LABEL[kept].numpy()
-
-
-def test_an_exact_gradient_implies_the_true_loss_but_for_a_constant() -> None:
-    simulation = simulate({"kind": "regression", "target": "score"}, dtype=torch.float64)
-    system = simulation.system
-    network = system.agents["c"].learner.parameters
-    for name in ("0.weight", "0.bias"):  # a linear receiver: small inputs to tanh, undone behind it
-        network[name].data *= 1e-4
-    network["objective.weight"].data *= 1e4
-    predictor = system.channels["b->c"].predictor
-    assert predictor is not None
-    a = (network["objective.weight"] @ network["0.weight"]).data
-    predictor.parameters["last.weight"].data.zero_()
-    predictor.parameters["last.weight"].data[:, :3] = a.T @ a  # the error is a mean over two components
-    found = implied_loss(simulation, ["b->c"], examples=40)["b->c"]
-    assert found.changes < 0.999  # the pull of the target is missing
-    curved = found.implied - found.implied[:, -1:] * np.linspace(0, 1, 9)  # what a linear term leaves alone
-    true = found.true - found.true[:, :1]
-    true = true - true[:, -1:] * np.linspace(0, 1, 9)
-    np.testing.assert_allclose(curved, true, atol=1e-4)
-
-
-def test_a_trained_gradient_knows_the_loss_and_an_untrained_one_nothing() -> None:
-    trained = implied_loss(simulate(train=300), examples=100)
-    assert list(trained) == ["a->b", "b->c"]
-    assert trained["b->c"].changes > 0.7
-    fresh = implied_loss(simulate(), ["b->c"], examples=100)["b->c"]
-    assert not fresh.implied.any()
-    assert np.isnan(fresh.correlation)
-    assert fresh.offset == pytest.approx(fresh.true.mean())
-
-
-@pytest.mark.parametrize("kind", ["mlp", "local", "critic", "sobolev", "sobolev_label"])
-def test_every_kind_of_gradient_implies_a_loss(kind: str) -> None:
-    gradient: dict[str, Any] = {"kind": kind, "context": ["label"]}
-    if kind in ("local", "sobolev_label"):
-        gradient["target"] = "label"
-    found = implied_loss(simulate(train=20, gradient=gradient), ["b->c"], examples=30)["b->c"]
-    assert found.symmetry is None
-    assert np.isfinite(found.implied).all()
-
-
-def test_only_linear_gradients_are_quadratic() -> None:
-    predictor = PREDICTORS["mlp"](
-        (3,),
-        [ContextSpec("label", (), 3)],
-        generator=torch.Generator(),
-        optimiser={"kind": "adam"},
-        rate=Rate(base=0.1, horizon=1),
-        hidden=(4,),
-    )
-    with pytest.raises(ScenarioError, match="only a `linear` gradient"):
-        quadratic(predictor)
-
-
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
-        (lambda s: implied_loss(s, ["b->d"]), "channels: no channel 'b->d'; did you mean 'b->c'"),
-        (lambda s: implied_loss(s, ["a->b"]), "a->b has no synthetic gradient, which alone implies a loss"),
-        (lambda s: implied_loss(s, points=1), "points: a line needs at least 2, not 1"),
-        (lambda s: implied_loss(s, examples=0), "examples: must be at least 1, not 0"),
         (lambda s: represent(s, examples=0), "examples: must be at least 1, not 0"),
         (lambda s: represent(s, split="tset"), "no split 'tset'; did you mean 'test'"),
     ],

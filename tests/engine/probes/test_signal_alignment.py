@@ -8,25 +8,12 @@ import pytest
 from torch import nn
 
 from antiphon.engine.probes.signal_alignment import signal_alignment, signal_rows
-from antiphon.engine.probes.update import update_alignment
 from antiphon.errors import ScenarioError
 from antiphon.telemetry.verdicts import signal_caution
 from tests.contracts.backend_documents import ring
 from tests.contracts.backend_twins import differences, made, stacked
 from tests.engine.numbers import assert_same_state, kept, predictor_of
 from tests.engine.probes.probed import EYE, JUDGE, chain, corporation, make
-
-
-def test_of_one_message_it_is_the_cosine_of_the_update_it_causes() -> None:
-    """The agents of a chain learn from nothing but what is injected into the one message they send."""
-    simulation = chain("decoupled")
-    simulation.run(40)
-    found, updates = signal_alignment(simulation, messages=1), update_alignment(simulation)
-    for name, row in found.items():
-        update = updates[name[0]]
-        assert row.parameter_cosine == pytest.approx(update.cosine, abs=1e-10)
-        assert row.parameter_norm_ratio == pytest.approx(update.norm_ratio, abs=1e-10)
-        assert (row.parameter_low, row.parameter_high, row.messages) == (*[row.parameter_cosine] * 2, 1)
 
 
 def test_a_mean_lies_between_its_ends_and_no_bit_of_the_simulation_changes() -> None:

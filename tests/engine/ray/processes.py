@@ -1,8 +1,10 @@
-"""What of a Ray cluster is in this machine's table of processes, and where it listens (Linux)."""
+"""What of a Ray cluster is in this machine's table of processes, and where it listens (Linux); runs on Ray to look at."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -22,6 +24,19 @@ def children_of(process: int) -> set[int]:
         newest = {child for child, parent in parents.items() if parent in newest}
         found |= newest
     return found
+
+
+def named(process: int) -> str:
+    """Return the command line of a process; empty: it is gone."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def parts_of(process: int) -> list[int]:
+    """Return the processes of parts that descend from one."""
+    return sorted(child for child in children_of(process) if named(child).startswith("ray::PartWorker"))
 
 
 def is_alive(process: int) -> bool:
@@ -63,3 +78,36 @@ def listening(processes: set[int]) -> dict[str, int]:
 
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 """127.0.0.1 as /proc/net/tcp has it, the same within IPv6, and ::1."""
+
+
+def started(scenario: Path, folder: Path, temporary: Path, *options: str) -> subprocess.Popen[str]:
+    """Start a run in two parts in the directory `run` of a folder; temporary files go to another one, whose name is short."""
+    words = [
+        "run",
+        str(scenario),
+        "--parts",
+        "2",
+        "--ray",
+        "--name",
+        "run",
+        "--logdir",
+        str(folder),
+        *options,
+    ]
+    return subprocess.Popen(
+        [sys.executable, "-m", "antiphon", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+
+
+def wait_for_rows(folder: Path, count: int, run: subprocess.Popen[str]) -> None:
+    """Wait until a run that was `started` has written so many lines of parts.csv."""
+    file, end = folder / "run" / "parts.csv", time.monotonic() + 240
+    while not file.exists() or file.read_text().count("\n") <= count:
+        assert run.poll() is None, run.communicate()
+        assert time.monotonic() < end, "it does not start"
+        time.sleep(0.05)

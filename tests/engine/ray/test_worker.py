@@ -1,339 +1,231 @@
-"""A part's worker: lockstep over calls that are late, lost and doubled, halts, and restarts to the same bits."""
+"""A part's worker without Ray: lockstep whatever the order of exchanges, halts, beginnings, errors, and parts that do not wait."""
 
 from __future__ import annotations
 
+import pickle
 import random
-import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from antiphon.engine.parts.boundary import Exchange, Message
-from antiphon.engine.ray import worker as worker_module
-from antiphon.engine.ray.worker import PartWorker, Session, StateLost
+from antiphon.engine.parts.boundary import Exchange
+from antiphon.engine.parts.free_boundary import FreeSettings
+from antiphon.engine.parts.part import Part, merge_states
+from antiphon.engine.ray.worker import PartWorker
+from antiphon.engine.simulation import Simulation
 from antiphon.engine.state.checkpoint import from_bytes, to_bytes
-from antiphon.errors import DivergenceError, RunError
-from tests.engine.ray.fake_parts import FakePart, merge, uncut
+from antiphon.errors import DivergenceError, RunError, ScenarioError
+from antiphon.scenarios import Scenario
+from antiphon.scenarios.problems import DocumentError
+from antiphon.telemetry.parts.part_figures import PartFigures
+from tests.engine.parts.rings import ring
+from tests.engine.parts.stages import stages
+from tests.engine.parts.test_part import differences
+
+THIRDS = {"a": 0, "b": 1, "c": 2, "d": 2}
 
 
-class Killed(Exception):
-    """The end of a worker's process, at a step."""
+class Wire:
+    """The way to a worker: a thread that hands over what is on it, in an order of chance."""
 
+    def __init__(self, worker: PartWorker, chance: random.Random) -> None:
+        self.worker, self.chance = worker, chance
+        self.lock, self.waiting = threading.Lock(), list[tuple[int, Exchange]]()
 
-class Line:
-    """Workers of parts in threads, and the lines between them, which lose, double and reorder calls."""
-
-    def __init__(
-        self, directory: Path, count: int, lookahead: int, *, loss: float = 0.0, seed: int = 0
-    ) -> None:
-        self.count, self.lookahead, self.directory = count, lookahead, directory
-        self.random, self.loss = random.Random(seed), loss
-        self.kills: dict[int, set[int]] = {index: set() for index in range(count)}
-        self.lock = threading.Lock()
-        self.queue: list[Callable[[], None]] = []
-        self.workers = [self.new_worker(index) for index in range(count)]
-        self.deaths = self.calls = 0
-        self.session = partial(
-            Session, epoch=0, every=1, neighbours={index: Wire(self, index) for index in range(count)}
-        )
-
-    def new_worker(self, index: int) -> PartWorker:
-        def make() -> FakePart:
-            part = FakePart(self.count, index, self.lookahead)
-            part.kills = self.kills[index]
-            return part
-
-        return PartWorker(make, index, self.directory / str(index), checkpoint_every=5)
-
-    def send(self, call: Callable[[], None]) -> None:
+    def put(self, epoch: int, exchange: Exchange) -> None:
         with self.lock:
-            fate = self.random.random()
-            calls = [] if fate < self.loss else [call, call] if fate < 2 * self.loss else [call]
-            self.queue += calls
-            if self.loss:
-                self.random.shuffle(self.queue)
+            self.waiting.append((epoch, exchange))
 
     def carry(self, stopped: threading.Event) -> None:
         while not stopped.wait(0.0005):
             with self.lock:
-                calls, self.queue = self.queue, []
-            for call in calls:
-                call()
+                if self.waiting:
+                    self.worker.put(*self.waiting.pop(self.chance.randrange(len(self.waiting))))
 
-    def serve(self, index: int, command: Callable[[PartWorker], Any]) -> Any:
-        while True:
-            try:
-                return command(self.workers[index])
-            except Killed:
-                self.deaths += 1
-                self.workers[index] = self.new_worker(index)
-            except BaseException:
-                for one in self.workers:
-                    one.halt(self.calls)
-                raise
 
-    def all(self, command: Callable[[PartWorker], Any]) -> list[Any]:
+class Line:
+    """Workers of all parts of a scenario in this process."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        placement: Mapping[str, int],
+        every: int,
+        free: FreeSettings | None = None,
+        make: Callable[[int], Part] | None = None,
+    ) -> None:
+        self.make = make or (lambda index: Part(scenario, placement, index, free=free))
+        self.every, self.count = every, max(placement.values()) + 1
+        self.workers = [PartWorker(index, every, 0.0) for index in range(self.count)]
+        self.wires = {index: Wire(worker, random.Random(index)) for index, worker in enumerate(self.workers)}
+        self.calls = self.epoch = 0
+
+    def begin(self, index: int, state: Any = None, *, incarnation: int = 0) -> None:
+        figures = PartFigures(part=index, incarnation=incarnation)
+        data = None if state is None else to_bytes(state)
+        assert self.workers[index].call("begin", self.make, self.epoch, self.wires, figures, data)
+
+    def begin_all(self, state: Any = None) -> None:
+        self.epoch += 1
+        for index in range(self.count):
+            self.begin(index, state)
+
+    def restart(self, index: int) -> None:
+        self.workers[index] = self.wires[index].worker = PartWorker(index, self.every, 0.0)
+
+    def all(self, method: str, until: int, row_at: int | None = None) -> list[Any]:
         self.calls += 1
         with ThreadPoolExecutor(self.count) as pool:
-            return list(pool.map(lambda index: self.serve(index, command), range(self.count)))
+            call = (method, self.calls, until, row_at)
+            return list(pool.map(lambda worker: worker.call(*call), self.workers))
 
-    def advance(self, until: int, **session: Any) -> list[Any]:
-        return self.all(lambda one: one.advance(self.session(**session), self.calls, until))
-
-    def gather(self, step: int, **session: Any) -> dict[str, Any]:
-        found = self.all(lambda one: one.gather(self.session(**session), self.calls, step))
-        return merge([from_bytes(state) for _, state in found])
-
-
-class Wire:
-    """One worker as its neighbours reach it."""
-
-    def __init__(self, line: Line, index: int) -> None:
-        self.line, self.index = line, index
-
-    def put(self, sender: int, epoch: int, exchange: Exchange, durable: int) -> None:
-        self.line.send(lambda: self.line.workers[self.index].put(sender, epoch, exchange, durable))
-
-    def replay(self, requester: int, epoch: int, first: int) -> None:
-        self.line.send(lambda: self.line.workers[self.index].replay(requester, epoch, first))
-
-    def lose(self, sender: int, epoch: int, first: int) -> None:
-        self.line.send(lambda: self.line.workers[self.index].lose(sender, epoch, first))
+    def gather(self, step: int) -> dict[str, Any]:
+        return merge_states([from_bytes(state) for _, state in self.all("gather", step)])
 
 
 @contextmanager
 def line_of(*args: Any, **settings: Any) -> Iterator[Line]:
     line, stopped = Line(*args, **settings), threading.Event()
-    thread = threading.Thread(target=line.carry, args=(stopped,))
-    thread.start()
+    threads = [threading.Thread(target=wire.carry, args=(stopped,)) for wire in line.wires.values()]
+    for thread in threads:
+        thread.start()
     try:
         yield line
     finally:
         stopped.set()
-        thread.join()
+        for thread in threads:
+            thread.join()
 
 
-@pytest.fixture(autouse=True)
-def _mortal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "_RETRY", 0.01)
-    step = FakePart.step
-
-    def step_or_die(part: Any) -> None:
-        if part.now in part.kills:
-            part.kills.remove(part.now)
-            raise Killed
-        step(part)
-
-    monkeypatch.setattr(FakePart, "step", step_or_die)
-    monkeypatch.setattr(FakePart, "kills", set(), raising=False)
+def assert_whole(state: dict[str, Any], scenario: Scenario, steps: int, *, row_at: int | None = None) -> None:
+    """Check that a gathered state is that of the uncut simulation."""
+    with Simulation(scenario) as whole, Simulation(scenario) as joined:
+        for step in range(steps):
+            whole.step()
+            if step == row_at:
+                whole.train_means.end_row()
+        joined.load_state_dict(state)
+        assert differences(whole, joined) == []
+        assert whole.train_means.state_dict() == joined.train_means.state_dict()
 
 
-def assert_same(one: Any, other: Any) -> None:
-    assert to_bytes(one) == to_bytes(other)
+@pytest.mark.parametrize("every", [1, 3])
+def test_lockstep_has_the_bits_of_the_uncut_run_and_goes_back_to_any_state(every: int) -> None:
+    scenario = ring(delay=3)
+    with line_of(scenario, THIRDS, every) as line:
+        line.begin_all()
+        line.all("advance", 17, row_at=11)
+        assert_whole(first := line.gather(17), scenario, 17, row_at=11)
+        line.all("advance", 20)
+        line.restart(1)
+        assert line.workers[1].call("advance", 9, 30, None) is None  # it has not begun
+        line.begin_all(first)
+        assert_whole(line.gather(30), scenario, 30, row_at=11)
 
 
-@pytest.mark.parametrize(("count", "lookahead", "every"), [(2, 1, 1), (3, 4, 2), (4, 4, 4)])
-def test_parts_in_lockstep_come_to_the_bits_of_parts_stepped_in_turn(
-    tmp_path: Path, count: int, lookahead: int, every: int
-) -> None:
-    with line_of(tmp_path, count, lookahead) as line:
-        line.advance(17, every=every)
-        assert_same(line.gather(23, every=every, boundaries=[23]), uncut(count, lookahead, 23))
-        assert_same(line.gather(30, every=every, boundaries=[23, 30]), uncut(count, lookahead, 30))
-    ends = {*range(every, 31, every), 23, 30}
-    assert {one.report().calls for one in line.workers} == {min(2, count - 1) * len(ends)}
-
-
-def test_calls_that_are_lost_doubled_and_out_of_order_change_nothing(tmp_path: Path) -> None:
-    with line_of(tmp_path, 3, 2, loss=0.3) as line:
-        assert_same(line.gather(40, every=2, boundaries=[40]), uncut(3, 2, 40))
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_a_part_that_dies_ten_times_comes_back_to_the_same_bits(tmp_path: Path, seed: int) -> None:
-    at = random.Random(seed)
-    with line_of(tmp_path, 3, 4, loss=0.1, seed=seed) as line:
-        for _ in range(10):
-            line.kills[at.randrange(3)].add(at.randrange(60))
-        due = sum(map(len, line.kills.values()))
-        first = line.gather(31, every=2, boundaries=[31], rows=[9])
-        line.advance(50, every=2, boundaries=[31], rows=[9, 31])
-        last = line.gather(60, every=2, boundaries=[31, 60], rows=[9, 31])
-    assert line.deaths == due
-    assert_same(first, uncut(3, 4, 31, rows=[9]))
-    assert_same(last, uncut(3, 4, 60, rows=[9, 31]))
-
-
-def test_all_parts_may_die_at_one_step(tmp_path: Path) -> None:
-    with line_of(tmp_path, 3, 3) as line:
-        for kills in line.kills.values():
-            kills.add(18)
-        assert_same(line.gather(40, boundaries=[40]), uncut(3, 3, 40))
-    assert line.deaths == 3
-    assert all(one.report().computing > 0 for one in line.workers)
-
-
-def test_what_neighbours_keep_ends_with_the_checkpoints(tmp_path: Path) -> None:
-    with line_of(tmp_path, 2, 2) as line:
-        line.advance(100)
-        line.gather(100, boundaries=[100])
-        kept = [box.since(0) for one in line.workers for box in one._outboxes.values()]
-    assert all(exchanges[0].first >= 90 for exchanges in kept)
-    assert {one.report().durable for one in line.workers} == {100}
-
-
-def test_a_call_that_is_halted_ends_at_a_step_from_which_all_go_on(tmp_path: Path) -> None:
-    with line_of(tmp_path, 2, 2) as line:
-        for one in line.workers:
-            line.calls += 1
-            one.open(line.session())
-        absent = line.workers[0].advance  # the other one stands still
-        halter = threading.Timer(0.05, line.workers[0].halt, (7,))
-        halter.start()
-        reached = absent(line.session(), 7, 30).now
-        halter.join()
-        assert reached == 2
-        assert line.workers[0].gather(line.session(boundaries=[30]), 7, 30)[1] is None
-        line.calls = 7
-        assert_same(line.gather(30, boundaries=[30]), uncut(2, 2, 30))
-
-
-def test_a_whole_state_is_taken_over_by_all(tmp_path: Path) -> None:
-    with line_of(tmp_path, 3, 2) as line:
-        state = to_bytes(line.gather(13, boundaries=[13]))
-        line.advance(20, boundaries=[13])
-        line.session = partial(line.session, epoch=1)
-        line.all(lambda one: one.scatter(line.session(), state))
-        line.kills[1].add(14)  # its checkpoint is that of the state taken over
-        assert_same(line.gather(25, boundaries=[25]), uncut(3, 2, 25))
-        line.session = partial(line.session, epoch=2)
-        line.all(lambda one: one.scatter(line.session(), None))
-        assert_same(line.gather(9, boundaries=[9]), uncut(3, 2, 9))
-
-
-def test_a_part_without_its_checkpoint_says_so(tmp_path: Path) -> None:
-    with line_of(tmp_path, 2, 2) as line:
-        line.advance(30)
-        line.workers[1].close()
-        line.workers[1] = line.new_worker(1)
-        with pytest.raises(StateLost, match=r"part 1 needs exchanges that part 0 has dropped"):
-            line.workers[1].advance(line.session(), 2, 40)
-        line.workers[1] = line.new_worker(1)
-        with pytest.raises(StateLost, match="part 1 has restarted without its checkpoint"):
-            line.workers[1].advance(line.session(epoch=1), 3, 40)
-
-
-def test_a_damaged_checkpoint_counts_as_none(tmp_path: Path) -> None:
-    with line_of(tmp_path, 2, 2) as line:
-        line.advance(30)
-        file = tmp_path / "1" / "checkpoint"
-        file.write_bytes(file.read_bytes()[:-1])
-        line.workers[1] = line.new_worker(1)
-        with pytest.raises(StateLost):
-            line.workers[1].advance(line.session(), 2, 40)
-
-
-def test_a_checkpoint_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "0").write_text("a file")
-    with pytest.raises(RunError, match=r"part 0 cannot write its checkpoint \(.+\)$"):
-        Line(tmp_path, 1, 2)
-
-
-def test_an_error_of_a_step_reaches_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def diverge(part: FakePart) -> None:
-        raise DivergenceError("a is nan")
-
-    monkeypatch.setattr(FakePart, "step", diverge)
-    with line_of(tmp_path, 1, 2) as line, pytest.raises(DivergenceError, match="a is nan"):
-        line.advance(1)
-
-
-def test_seconds_of_waiting_are_counted_for_the_part_that_is_late(tmp_path: Path) -> None:
-    with line_of(tmp_path, 3, 2) as line:
-        for one in line.workers[:2]:
-            one.open(line.session())
-        waiting = threading.Thread(target=lambda: line.workers[0].advance(line.session(), 1, 30))
+def test_a_halted_call_ends_early_and_the_next_goes_on() -> None:
+    scenario = ring(delay=2)
+    with line_of(scenario, THIRDS, 1) as line:
+        line.begin_all()
+        line.all("advance", 3)
+        call = line.calls = line.calls + 1
+        figures: list[Any] = []
+        waiting = threading.Thread(
+            target=lambda: figures.append(line.workers[0].call("advance", call, 50, None))
+        )
         waiting.start()
-        line.workers[1].advance(line.session(), 1, 2)
-        while line.workers[0].report().waits_for != (2,):
-            threading.Event().wait(0.001)
-        threading.Event().wait(0.05)
-        line.workers[0].halt(1)
+        wait_for(lambda: line.workers[0]._figures.steps_taken == 5)
+        time.sleep(0.1)
+        line.workers[0].halt(call)
         waiting.join()
-        report = line.workers[0].report()
-    assert report.waiting[2] > 0.04 > report.waiting.get(1, 0.0)
-    assert (report.now, report.behind, report.waits_for) == (2, 2, ())
+        ((found, _),) = figures
+        assert (found.steps_taken, found.staleness) == (5, 2)
+        assert sum(found.waiting.values()) > 0.05
+        assert_whole(line.gather(20), scenario, 20)
 
 
-class FreePart(FakePart):
-    """Reads the newest numbers that have come, and counts those of each incarnation of a neighbour; never waits."""
+class Failing(Part):
+    """A part whose step raises an error."""
 
-    free = True
+    error: Exception
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.incarnation = 0
-        self.seen: dict[int, list[int]] = {one: [] for one in self.neighbours}
-
-    def waits_for(self) -> tuple[int, ...]:
-        return self.neighbours if self.lacks else ()
-
-    lacks = False
-
-    def step(self) -> None:
-        if self.now in self.kills:
-            self.kills.remove(self.now)
-            raise Killed
-        for messages, _ in self.sent.values():
-            messages.append(Message("numbers", self.now, self.numbers.copy()))
-        self.now += 1
-
-    def collect(self, neighbour: int) -> Exchange:
-        return replace(super().collect(neighbour), incarnation=self.incarnation)
-
-    def deliver(self, exchange: Exchange) -> None:
-        self.seen[exchange.sender].append(exchange.incarnation)
-
-    def own_state(self) -> dict[str, Any]:
-        return self.state_dict()
+    def step(self, *, watch: bool = False) -> None:
+        raise self.error
 
 
-def test_parts_that_do_not_wait_go_on_alone_and_take_a_restarted_one_under_a_new_number(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "kind", "line"),
+    [
+        (DivergenceError("a is nan"), DivergenceError, "a is nan"),
+        (DocumentError(("env",), "is odd"), ScenarioError, "env: is odd"),
+        (KeyError("x"), RunError, "KeyError: 'x'"),
+    ],
+)
+def test_errors_are_those_that_any_process_can_load(
+    error: Exception, kind: type[Exception], line: str
 ) -> None:
-    monkeypatch.setattr(sys.modules[__name__], "FakePart", FreePart)
-    with line_of(tmp_path, 2, 2) as line:
-        line.workers[1].open(line.session())
-        assert line.workers[0].advance(line.session(), 1, 40).now == 40
-        line.kills[1].add(12)
-        line.advance(60)
-        line.gather(60, boundaries=[60])
-        first, second = (cast(FreePart, one._part) for one in line.workers)
-    assert (first.incarnation, second.incarnation) == (0, 1)
-    assert first.seen[1].count(1) == 60 - 10  # from its checkpoint on
-    assert set(second.seen[0]) <= {0}  # none, where the first was done before the second was back
+    scenario = ring()
+
+    def make(index: int) -> Part:
+        part = Failing(scenario, THIRDS, index)
+        part.error = error
+        return part
+
+    with line_of(scenario, THIRDS, 1, make=make) as parts:
+        parts.begin_all()
+        with pytest.raises(kind) as found:
+            parts.workers[0].call("advance", 1, 5, None)
+        loaded = pickle.loads(pickle.dumps(found.value))
+        assert (type(loaded), str(loaded)) == (kind, line)
 
 
-def test_a_free_part_does_not_wait_for_one_that_has_come_to_the_end_of_the_call(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys.modules[__name__], "FakePart", FreePart)
-    with line_of(tmp_path, 2, 2) as line:
+def test_a_part_that_does_not_wait_goes_on_alone_and_comes_back_under_a_new_number() -> None:
+    scenario, placement = stages(2, aligned=False, env={"hold": 50}), {"s0": 0, "s1": 1}
+    with line_of(scenario, placement, 1, free=FreeSettings()) as line:
+        line.begin_all()
+        (_, own), _ = line.all("advance", 12)
+        line.restart(0)
+        line.workers[1].call("advance", line.calls + 1, 40, None)
+        assert line.workers[1]._figures.steps_taken == 40
+        line.begin(0, from_bytes(own), incarnation=1)
+        assert line.workers[0]._figures.steps_taken == 12
+        line.all("advance", 60)
+        wait_for(lambda: not any(wire.waiting for wire in line.wires.values()))
+        line.all("advance", 61)
+        first, second = (worker._part for worker in line.workers)
+        assert second.boundary.state_dict()["newest"]["s0->s1"][1] == 1
+        assert line.gather(61)["now"] == first.now == second.now == 61
+
+
+def test_a_part_that_does_not_wait_needs_nothing_of_one_at_the_end_of_the_call() -> None:
+    """An aligned part waits for messages, unless what was sent was dropped: then the other's end is all there is."""
+    scenario, placement = stages(2), {"s0": 0, "s1": 1}
+    with line_of(scenario, placement, 1, free=FreeSettings(queue=2)) as line:
+        line.begin_all()
+        line.workers[0].call("advance", 1, 40, None)
+        wait_for(lambda: not line.wires[1].waiting)
+        line.workers[1].call("advance", 1, 40, None)
+        assert line.workers[1]._figures.steps_taken == 40
+        line.restart(1)
+        line.begin(1, incarnation=1)
         second = line.workers[1]
-        second.open(line.session())
-        cast(FreePart, second._part).lacks = True  # as behind a full queue
-        assert line.workers[0].advance(line.session(), 1, 40).now == 40
-        call = threading.Thread(target=second.advance, args=(line.session(), 1, 40))
-        call.start()
-        call.join(10.0)
-        now = second.report().now
-        second.halt(1)
-        call.join()
-        assert now == 40
+        call = threading.Thread(target=partial(second.call, "advance", 2, 40, None))
+        call.start()  # what the first has sent is lost
+        time.sleep(0.1)
+        assert call.is_alive()
+        line.workers[0].call("advance", 2, 40, None)
+        call.join(20)
+        assert second._figures.steps_taken == 40
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.005)

@@ -16,6 +16,7 @@ from antiphon.engine.runs.run import resume
 from antiphon.engine.runs.run_writer import keep_measured
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError
+from antiphon.manifests import read_cache
 from antiphon.telemetry import Figure
 from antiphon.telemetry.channels.reading import read_run
 
@@ -51,13 +52,13 @@ def test_a_second_measurement_takes_the_place_of_the_first_of_its_kind(run: Path
             directory, simulation, {"ablation": {"kind": "zero"}, "value": {"rows": []}}, ROWS
         )
         assert keep_measured(directory, simulation, {"ablation": {"kind": "mean"}}, [])
-    kept = json.loads((run / "measured.json").read_text(encoding="utf-8"))
+    kept = read_cache(run / "measured.json")
     assert kept == {"ablation": {"step": 4, "kind": "mean"}, "value": {"step": 4, "rows": []}}
 
 
 def test_a_damaged_file_is_never_replaced(run: Path) -> None:
     (run / "measured.json").write_text("[", encoding="utf-8")
-    line = r"measured.json: is damaged \(not JSON: .*\); delete it, and it is written anew$"
+    line = r"measured.json: is not what was written \(checksum\); delete it, and it is written anew$"
     with Simulation.load(run) as simulation, pytest.raises(RunError, match=line):
         keep_measured(RunDirectory.open(run), simulation, {"value": {}}, [])
     assert (run / "measured.json").read_text(encoding="utf-8") == "["

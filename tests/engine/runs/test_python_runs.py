@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -420,18 +419,3 @@ def test_an_interval_that_cannot_be_is_refused(every: Any, tmp_path: Path) -> No
 def test_an_interval_without_a_directory_is_refused() -> None:
     with one_line(r"^checkpoint_every: 10 has no effect without a logdir; give one$", ScenarioError):
         Simulation(own(), checkpoint_every=10)
-
-
-def test_a_run_that_described_nothing_is_resumed_as_it_was(tmp_path: Path) -> None:
-    """Runs whose scenario.yaml describes no Python objects."""
-    run = tmp_path / "run"
-    with Simulation(own(), logdir=run) as simulation:
-        simulation.run(steps=3)
-    (run / "scenario.yaml").write_text("# No document: env: a Python Source cannot become YAML\n")
-    for state in run.glob("checkpoints/*/state.json"):
-        manifest = json.loads(state.read_text())
-        del manifest["described"], manifest["manifest_sha256"]
-        state.write_text(json.dumps(manifest))
-    with Simulation.resume(run, own(shift=0.5)) as simulation:
-        simulation.run()
-    assert facts(run)["step"] == 40

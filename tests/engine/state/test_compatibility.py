@@ -52,31 +52,34 @@ def replace_c(d: Document) -> None:
 
 
 OTHERS: dict[str, tuple[Callable[[Document], Any], str]] = {
-    "an agent of another name": (replace_c, "agents: the scenario has 'd', the state has not"),
+    "an agent of another name": (replace_c, "agents.d: nothing in the state, there in the scenario"),
     "a wider network": (
         lambda d: d["agents"]["b"].update(network={"kind": "mlp", "hidden": [6]}),
-        r"agent 'b': parameter 0.weight is \[5, 4\] in the state and \[6, 4\] in the scenario",
+        r"agents.b.parameters.0.weight: \[5, 4\] of float32 in the state, \[6, 4\] of float32 in the scenario",
     ),
     "another batch": (
         lambda d: d["training"].update(batch=8),
-        r"signal 'image': value is \[4, 1, 8, 8\] in the state and \[8, 1, 8, 8\]",
+        r"signals.image: \[4, 1, 8, 8\] of float32 in the state, \[8, 1, 8, 8\]",
     ),
-    "an agent that does not learn": (lambda d: d["agents"]["b"].update(learn=False), r"agent 'b', .*`learn`"),
+    "an agent that does not learn": (
+        lambda d: d["agents"]["b"].update(learn=False),
+        r"agents.b.optimiser.mean.0: \[5, 4\] of float32 in the state, nothing in the scenario",
+    ),
     "another optimiser": (
         lambda d: d["training"].update(optimiser={"kind": "sgd", "lr": 0.1}),
-        "agent 'a', optimiser: the state has 'mean', the scenario has not",
+        "agents.a.optimiser.mean: 8 entries in the state, nothing in the scenario",
     ),
     "another coupling": (
         lambda d: d["channels"][0].update(coupling="locked"),
-        "channels with predictors: the state has 'a->b', the scenario has not",
+        "synthetic gradients.a->b: 3 entries in the state, nothing in the scenario",
     ),
     "another predictor": (
         lambda d: d["channels"][0].update(gradient={"kind": "mlp", "hidden": [3]}),
-        "channel 'a->b': predictors, parameters: the scenario has",
+        "synthetic gradients.a->b.parameters.0.weight: nothing in the state,",
     ),
     "one more channel": (
         lambda d: d["channels"].append({"from": "a", "to": "c", "size": 4}),
-        "channels: the scenario has 'a->c', the state has not",
+        "channels.a->c: nothing in the state, there in the scenario",
     ),
 }
 
@@ -99,7 +102,7 @@ def test_agents_that_learn_with_others_are_told_from_those_that_learn_alone(tmp_
         return scenario(lambda d: [channel.update(coupling=coupling) for channel in d["channels"]])
 
     saved = Simulation(coupled("locked")).save(tmp_path / "point")
-    expected = "agents that learn together: the state has 1 groups of them, the scenario 3"
+    expected = "groups that learn together: 1 in the state, 3 in the scenario"
     with pytest.raises(RunError, match=expected):
         Simulation.load(saved, coupled("detached"))
 
@@ -108,7 +111,7 @@ def test_a_state_that_is_refused_changes_nothing(saved: Path) -> None:
     ours = Simulation(scenario(OTHERS["one more channel"][0]), seed=1)
     before = parameters(ours, "a")
     env = checkpoint.copy_tree(ours.state_dict()["env"])
-    with pytest.raises(RunError, match="channels: the scenario has 'a->c'"):
+    with pytest.raises(RunError, match=r"channels\.a->c: nothing in the state"):
         ours.load_state_dict(Simulation.load(saved).state_dict())
     assert (ours.now, ours.seed) == (0, 1)
     assert ours.state_dict()["env"] == env
@@ -120,13 +123,13 @@ def test_a_defect_while_restoring_stays_what_it_is(saved: Path, monkeypatch: pyt
         raise KeyError("ours")
 
     monkeypatch.setattr(backends, "load_messages", broken)
-    with pytest.raises(RunError, match=r"no 'ours'.* report a defect") as caught:
+    with pytest.raises(RunError, match=r"point: does not fit \(no 'ours'\); .* report a defect") as caught:
         Simulation.load(saved)
     assert isinstance(caught.value.__cause__, KeyError)
     assert "damaged" not in str(caught.value)
 
 
-@pytest.mark.parametrize("place", ["load_file", "load_messages"])
+@pytest.mark.parametrize("place", ["safe_open", "load_messages"])
 def test_too_little_memory_while_restoring_is_said(
     place: str, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,21 +141,3 @@ def test_too_little_memory_while_restoring_is_said(
         Simulation.load(saved)
     assert "damaged" not in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_a_manifest_without_its_own_checksum_is_read(saved: Path) -> None:
-    """Older checkpoints have none."""
-    path = saved / "state.json"
-    text = path.read_text()
-    at = text.index(', "manifest_sha256"')
-    path.write_text(text[:at] + "}")
-    assert Simulation.load(saved).now == 3
-
-
-def test_a_changed_number_in_the_manifest_is_damage(saved: Path) -> None:
-    path = saved / "state.json"
-    path.write_text(path.read_text().replace('"step": 3', '"step": 4'))
-    with pytest.raises(
-        RunError, match=r"state\.json is not what was written \(checksum\): the checkpoint is damaged"
-    ):
-        Simulation.load(saved)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from antiphon import Simulation
+from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.weights import read_learners
 from antiphon.errors import RunError
+from antiphon.scenarios import load
+from tests.commands import Commands
 from tests.contracts.backend_documents import LABEL, OWN, Document, document
 from tests.contracts.backend_twins import made
 from tests.engine.numbers import equal, one_line, parameters
@@ -106,6 +111,80 @@ def test_running_statistics_are_taken_too(run: Path) -> None:
     theirs = trained.system.agents["a"].learner.buffers
     assert theirs
     assert equal(simulation.system.agents["a"].learner.buffers.values(), theirs.values())
+
+
+@pytest.mark.parametrize("kind", ["adam", "RMSprop", "NAdam"])
+def test_optimiser_states_are_taken_where_asked_and_keep_the_settings_here(kind: str, tmp_path: Path) -> None:
+    def own(decay: float) -> Document:
+        options = {"weight_decay": decay} if kind == "adam" else {"options": {"weight_decay": decay}}
+        return {"optimiser": {"kind": kind, "lr": 0.01, **options}}
+
+    giver, taker = (made(scene("ab", a=own(decay), b=own(decay)), "cohort") for decay in (0.1, 0.2))
+    giver.run(steps=4)
+    taker.run(steps=3)
+    taker.load_weights(giver.save(tmp_path / "giver"), ["a"], "all", optimisers=True)
+    theirs, ours = (one.state_dict()["system"]["learners"]["a"] for one in (giver, taker))
+    assert (theirs["updates"], ours["updates"]) == (4, 4)
+    if kind == "adam":
+        assert all(equal(ours["optimiser"][key], found) for key, found in theirs["optimiser"].items())
+    else:
+        (state,), (expected,) = ours["optimiser"]["torch"], theirs["optimiser"]["torch"]
+        assert state["param_groups"][0]["weight_decay"] == 0.2
+        assert str(state["state"]) == str(expected["state"])
+    taker.run(steps=2)
+
+
+def test_optimiser_states_of_another_kind_are_refused(run: Path) -> None:
+    simulation = made(scene("abc", a={"optimiser": {"kind": "sgd", "lr": 0.1}}), "cohort")
+    with one_line(r":a is mean \[.*, that of 'a' here is "):
+        simulation.load_weights(run, ["a"], "all", optimisers=True)
+    with one_line("fit='all'"):
+        simulation.load_weights(run, ["a"], "layers", optimisers=True)
+    assert simulation.events == []
+
+
+def test_an_agent_of_another_shape_is_refused_as_a_whole_or_keeps_the_layers_that_differ(run: Path) -> None:
+    """By tensors a bias that fits is taken beside a weight that does not, by layers nothing of both."""
+    with one_line(r"run:b does not fit 'b': .* \(\[.*\] in the run, \[.*\] here\), .*fit='layers'"):
+        made(scene("abc", b=WIDER), "cohort").load_weights(run, ["b"], "all")
+    simulation = made(scene("abc", b={"observes": ["x", "y"]}), "cohort")
+    by_tensors = simulation.load_weights(run, ["b"])
+    by_layers = simulation.load_weights(run, ["b"], "layers")
+    assert "0.bias" in by_tensors.taken["b"]
+    assert by_layers.left["b"]["0.bias"] == "others of its layer differ"
+    assert by_layers.taken["b"]
+
+
+def test_agents_that_share_parameters_are_named_by_the_first(run: Path) -> None:
+    shared: Document = {"share": "pair"}
+    agents = {name: {**OWN, **BATCH_NORM, "objective": LABEL, **shared} for name in "bc"}
+    simulation = made(document(agents, []), "cohort")
+    with one_line("'c' shares the parameters of 'b'; name 'b'"):
+        simulation.load_weights(run, ["c"])
+
+
+def test_a_run_directory_notes_weights_as_long_as_its_state_has_them(tmp_path: Path, cli: Commands) -> None:
+    small = {"values": {"depth": 3, "width": 4, "batch": 4}}
+    with Simulation(load("digits-mlp").resolve(**small), seed=1) as simulation:
+        simulation.run(steps=2)
+        giver = simulation.save(tmp_path / "giver")
+    path = tmp_path / "run"
+    simulation = Simulation(load("digits-mlp").resolve(**small), logdir=path)
+    for agent in ("n0", "n1"):
+        simulation.run(steps=3)
+        simulation.load_weights(giver, [agent])
+    simulation.close()
+    noted = RunDirectory.open(path).facts["weights"]
+    assert [(each["step"], each["from"], each["from_step"]) for each in noted] == [
+        (3, f"{giver}:n0", 2),
+        (6, f"{giver}:n1", 2),
+    ]
+    assert "n0 took the weights of" in (shown := cli("show", path))
+    assert "(step 2) at step 3" in shown
+    shutil.rmtree(RunDirectory.open(path).checkpoints[-1])  # as if it had been killed before its checkpoint
+    with Simulation.resume(path) as resumed:
+        resumed.run(steps=1)
+    assert [each["agent"] for each in RunDirectory.open(path).facts["weights"]] == ["n0"]
 
 
 def test_what_is_not_there_is_refused_and_nothing_has_changed(run: Path, tmp_path: Path) -> None:

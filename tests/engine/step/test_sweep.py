@@ -16,7 +16,7 @@ from antiphon.engine.step.engine import Engine
 from antiphon.engine.step.sweep import obstacle
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
-from benchmarks.split_memory import Kept
+from benchmarks.split import Kept
 from tests.contracts.backend_documents import GOAL, LABEL, OWN, TOLD, Document, Play, document, levels, ring
 from tests.contracts.backend_scenes import scenes
 from tests.contracts.backend_twins import differences, facts, hold, made, side_by_side

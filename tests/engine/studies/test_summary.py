@@ -1,291 +1,264 @@
-"""What runs say, worked out by hand: means, recovered per group, choice on validation, divergence."""
+"""The table of a study worked out by hand: means, recovered per group, choice on validation, divergence, cells, figure."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from antiphon.engine.studies.plan import Candidate, Line, Plan
-from antiphon.engine.studies.scoring import Scoring
-from antiphon.engine.studies.summary import Finished, summary
-from antiphon.engine.studies.table import cells, columns, common_remarks, heading, remarks
-from antiphon.scenarios.study import PaperSpec, StudySpec
+from antiphon.engine.studies.figure import draw_figure
+from antiphon.engine.studies.plan import Line, Plan
+from antiphon.engine.studies.scoring import Finished, Scoring
+from antiphon.engine.studies.summary import summary
+from antiphon.engine.studies.table import heading, notes, tables, write_tables
+from antiphon.errors import RunError
+from antiphon.scenarios.study import StudySpec
 
-PAPER = PaperSpec(variant="local", value=0.8, sure="unverified", source="memory")
+Runs = Mapping[str, Mapping[int, Finished]]
 
 
-def finished(
-    accuracy: float | None, ended: str = "done", validation: float | None = None, **more: Any
-) -> Finished:
-    agents = {"b": {"accuracy": accuracy, "loss": 2.0, **more}}
-    result = {"readout": "b", "agents": agents, "exit": ended, "seconds": 2.0, "examples": 400}
-    scores = {} if validation is None else {"validation": {"accuracy": validation, "error": 1 - validation}}
-    return Finished(result, scores)
+def finished(ended: str = "done", validation: dict[str, float] | None = None, **metrics: float) -> Finished:
+    """Return a run with metrics of its readout `b`; `solved` is of the environment."""
+    env = {name: metrics.pop(name) for name in ("solved",) if name in metrics}
+    result = {"readout": "b", "agents": {"b": {"loss": 2.0, **metrics}}, "env": env}
+    result |= {"exit": ended, "seconds": 2.0, "examples": 400}
+    return Finished(result, {} if validation is None else {"validation": validation})
 
 
 def line(
-    variant: str, runs: Mapping[int, str], point: Mapping[str, Any] | None = None, paper: bool = False
+    variant: str, point: Mapping[str, Any] | None = None, tuned: Mapping[str, Any] | None = None
 ) -> Line:
-    return Line(
-        "row", point or {}, variant, Scoring(), (0.8, PAPER) if paper else None, [Candidate({}, runs)]
-    )
+    return Line(point or {}, variant, Scoring(), tuned or {f"{variant}{point or ''}": {}})
 
 
-def plan_of(lines: list[Line], metric: str | list[str] = "accuracy", **more: Any) -> Plan:
-    document = {"study": "toy", "rows": ["digits-mlp"], "budgets": {"small": {}}, "metric": metric}
-    return Plan(StudySpec.model_validate(document | more), "small", 2, lines, {}, {}, [])
+def plan_of(lines: list[Line], metric: str | list[str] = "accuracy") -> Plan:
+    document = {"study": "toy", "scenario": "digits-mlp", "budgets": {"small": {}}, "metric": metric}
+    return Plan(StudySpec.model_validate(document), "small", 2, lines, {}, {}, [])
 
 
-def said(metric: str = "accuracy", **variants: list[float]) -> dict[str, dict[str, Any]]:
-    lines = [
-        line(name, {seed: f"{name}{seed}" for seed in range(len(scores))})
-        for name, scores in variants.items()
-    ]
+def lines_of(metric: str = "accuracy", of: str = "accuracy", **variants: list[float]) -> list[dict[str, Any]]:
+    """Return the table's lines of variants with these figures over seeds."""
     runs = {
-        f"{name}{seed}": finished(a) for name, scores in variants.items() for seed, a in enumerate(scores)
+        name: {seed: finished(**{of: value}) for seed, value in enumerate(values)}
+        for name, values in variants.items()
     }
-    return {found["variant"]: found for found in summary(plan_of(lines, metric), runs)}
+    return summary(plan_of([line(name) for name in variants], metric), runs)
 
 
-def table(lines: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
-    study = {"study": "toy", "budget": "small", "metric": "accuracy", "steps": [8], "seeds": 2, "axes": []}
-    study |= {"of": "readout", "agent": "b", "bound": None, "further": [], "curves": []}
-    return (
-        study
-        | {"several": False, "x": None, "tuned": {}, "fixed": [], "failed": {}, "lines": lines}
-        | changes
-    )
+def study_of(lines: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
+    study = {"study": "toy", "budget": "small", "steps": [8], "seeds": 2, "x": None, "lines": lines}
+    study |= {"axes": list(lines[0]["point"]), "tuned": {}, "fixed": [], "failed": {}}
+    return study | changes
+
+
+def column(study: dict[str, Any], heading: str) -> list[str]:
+    (table,) = tables(study)
+    return [row[table.headings.index(heading)] for row in table.cells]
 
 
 def test_variants_are_compared_with_locked_and_detached() -> None:
-    found = said(locked=[0.90, 0.92], detached=[0.50, 0.52], local=[0.70, 0.72])
-    assert found["local"]["contrast"] == found["locked"]["contrast"]
-    assert found["local"]["contrast"]["resolved"]
-    assert found["local"]["contrast"]["difference"] == pytest.approx(0.4)
-    assert found["local"]["recovered"]["value"] == pytest.approx(0.5)
-    assert found["locked"]["recovered"]["value"] == 1.0
-    assert found["local"]["seconds"] == 2.0
+    locked, _, local = lines_of(locked=[0.90, 0.92], detached=[0.50, 0.52], local=[0.70, 0.72])
+    assert local["contrast"] == locked["contrast"]
+    assert local["contrast"]["resolved"]
+    assert local["contrast"]["difference"] == pytest.approx(0.4)
+    assert (locked["recovered"]["value"], local["recovered"]["value"]) == (1.0, pytest.approx(0.5))
+    assert local["seconds"] == 2.0
 
 
 def test_errors_recover_what_accuracies_do() -> None:
     scores = {"locked": [0.90, 0.92], "detached": [0.50, 0.52], "local": [0.70, 0.74]}
-    accuracy, error = said(**scores), said("error", **scores)
-    assert error["local"]["ours"]["value"] == pytest.approx(0.28)
+    accuracy, error = lines_of(**scores)[2], lines_of("error", **scores)[2]
+    assert error["mean"]["value"] == pytest.approx(0.28)
     for key in ("value", "low", "high"):
-        assert error["local"]["recovered"][key] == pytest.approx(accuracy["local"]["recovered"][key])
-    assert error["local"]["contrast"]["error"] == pytest.approx(accuracy["local"]["contrast"]["error"])
+        assert error["recovered"][key] == pytest.approx(accuracy["recovered"][key])
+    assert error["contrast"]["error"] == pytest.approx(accuracy["contrast"]["error"])
 
 
-def test_one_seed_has_the_error_of_the_test_split_whatever_the_metric() -> None:
-    for metric in ("accuracy", "error"):
-        found = said(metric, locked=[0.9], detached=[0.5])
-        assert found["locked"]["ours"]["low"] is not None
-        assert found["locked"]["contrast"]["error"] == pytest.approx(((0.09 + 0.25) / 400) ** 0.5)
+@pytest.mark.parametrize("metric", ["accuracy", "error"])
+def test_one_seed_has_the_error_of_the_test_split(metric: str) -> None:
+    found = lines_of(metric, locked=[0.9], detached=[0.5])[0]
+    assert found["mean"]["low"] is not None
+    assert found["contrast"]["error"] == pytest.approx(((0.09 + 0.25) / 400) ** 0.5)
 
 
-def test_recovered_is_undefined_within_three_standard_errors() -> None:
-    found = said(locked=[0.90, 0.60], detached=[0.50, 0.52], local=[0.70, 0.72])
-    assert not found["local"]["contrast"]["resolved"]
-    assert found["local"]["recovered"] is None
-    study = table(list(found.values()))
-    assert [row[columns(study).index("recovered [95 %]")] for row in cells(study)] == ["undefined"] * 3
-    assert "within three standard errors" in "".join(remarks(study))
-
-
-def test_recovered_needs_both_references() -> None:
-    found = said(locked=[0.9, 0.91], local=[0.7, 0.71])
-    assert found["local"]["contrast"] is None
-    study = table(list(found.values()))
-    assert "recovered [95 %]" not in columns(study)
-    assert "needs the variants locked and detached" in "".join(remarks(study))
+def test_recovered_is_undefined_within_three_standard_errors(tmp_path: Path) -> None:
+    found = lines_of(locked=[0.90, 0.60], detached=[0.50, 0.52], local=[0.70, 0.72])
+    assert not found[2]["contrast"]["resolved"]
+    assert found[2]["recovered"] is None
+    assert column(study_of(found), "recovered [95 %]") == ["undefined"] * 3
+    write_tables(tmp_path, study_of(found))
+    with (tmp_path / "table.csv").open() as file:
+        assert [row["recovered"] for row in csv.DictReader(file)] == ["undefined"] * 3
+    (table,) = tables(study_of(lines_of(locked=[0.9, 0.91], local=[0.7, 0.71])))
+    assert "recovered [95 %]" not in table.headings  # it needs both references
 
 
 def test_references_are_those_of_the_same_point() -> None:
     lines, runs = [], {}
     for depth, scores in ((2, (0.9, 0.5, 0.7)), (3, (0.8, 0.4, 0.7))):
         for variant, score in zip(("locked", "detached", "local"), scores, strict=True):
-            names = {seed: f"{depth}{variant}{seed}" for seed in (0, 1)}
-            lines.append(line(variant, names, {"depth": depth}))
-            runs |= {name: finished(score + 0.01 * seed) for seed, name in names.items()}
+            lines.append(line(variant, {"depth": depth}))
+            (name,) = lines[-1].candidates
+            runs[name] = {seed: finished(accuracy=score + 0.01 * seed) for seed in (0, 1)}
     found = summary(plan_of(lines), runs)
     assert [round(one["recovered"]["value"], 6) for one in found if one["variant"] == "local"] == [0.5, 0.75]
 
 
 def test_a_diverged_run_is_counted_but_not_averaged() -> None:
-    lines = [line("locked", {0: "a", 1: "b"}), line("local", {0: "c"})]
-    runs = {"a": finished(0.9), "b": finished(0.1, "diverged"), "c": finished(0.1, "diverged")}
-    locked, local = summary(plan_of(lines), runs)
-    assert (locked["ours"]["value"], locked["n"], locked["diverged"]) == (0.9, 1, 1)
-    assert (local["ours"], local["n"]) == (None, 0)
-    assert [row[:2] for row in cells(table([locked, local]))] == [
-        ["locked (1 diverged)", "90.00"],
-        ["local (1 diverged)", "–"],
-    ]
+    runs: Runs = {
+        "locked": {0: finished(accuracy=0.9), 1: finished("diverged", accuracy=0.1)},
+        "local": {0: finished("diverged", accuracy=0.1)},
+    }
+    locked, local = summary(plan_of([line("locked"), line("local")]), runs)
+    assert (locked["mean"]["value"], locked["n"], locked["diverged"]) == (0.9, 1, 1)
+    assert (local["mean"], local["n"]) == (None, 0)
+    study = study_of([locked, local])
+    assert column(study, "variant") == ["locked (1 diverged)", "local (1 diverged)"]
+    assert column(study, "accuracy %") == ["90.00", "–"]
 
 
 def test_values_are_chosen_on_validation_never_on_test() -> None:
-    candidates = [Candidate({"lr": lr}, {0: f"{lr}a", 1: f"{lr}b"}) for lr in (0.1, 0.2)]
-    runs = {"0.1a": finished(0.9, validation=0.5), "0.1b": finished(0.9, validation=0.5)}
-    runs |= {"0.2a": finished(0.6, validation=0.7), "0.2b": finished(0.6, validation=0.4)}
-    tuned = Line("row", {}, "locked", Scoring(), None, candidates)
-    for metric, ours in (("accuracy", 0.6), ("error", 0.4)):
-        (found,) = summary(plan_of([tuned], metric), runs)
-        assert (found["tuned"], found["runs"]) == ({"lr": 0.2}, ["0.2a", "0.2b"])
-        assert found["ours"]["value"] == pytest.approx(ours)
-        assert found["validation"] == pytest.approx(0.55 if metric == "accuracy" else 0.45)
+    """Those that diverge are chosen last; errors choose as accuracies do."""
+    tuned = line("locked", tuned={"a": {"lr": 0.1}, "b": {"lr": 0.2}, "c": {"lr": 0.3}})
 
+    def of(test: float, *validation: float) -> dict[int, Finished]:
+        scores = [{"accuracy": value, "error": 1 - value} for value in validation]
+        return {seed: finished(accuracy=test, validation=score) for seed, score in enumerate(scores)}
 
-def test_values_that_diverge_are_chosen_last() -> None:
-    candidates = [Candidate({"lr": lr}, {0: f"{lr}a", 1: f"{lr}b"}) for lr in (0.1, 0.2)]
-    runs = {"0.1a": finished(0.9, validation=0.9), "0.1b": finished(0.1, "diverged")}
-    runs |= {"0.2a": finished(0.5, validation=0.5), "0.2b": finished(0.5, validation=0.5)}
-    (found,) = summary(plan_of([Line("row", {}, "x", Scoring(), None, candidates)]), runs)
-    assert found["tuned"] == {"lr": 0.2}
-
-
-def test_losses_are_no_shares_and_less_of_them_is_more() -> None:
-    lines = [line(name, {0: f"{name}0", 1: f"{name}1"}) for name in ("locked", "detached", "local")]
-    losses = {"locked": 1.5, "detached": 9.5, "local": 3.5}
     runs = {
-        f"{name}{seed}": Finished({**finished(0.5).result, "agents": {"b": {"loss": loss + 0.01 * seed}}}, {})
-        for name, loss in losses.items()
-        for seed in (0, 1)
+        "a": of(0.9, 0.5, 0.5),
+        "b": of(0.6, 0.7, 0.4),
+        "c": {0: of(0.9, 0.9)[0], 1: finished("diverged")},
     }
-    found = summary(plan_of(lines, "loss"), runs)
+    for metric, mean, validation in (("accuracy", 0.6, 0.55), ("error", 0.4, 0.45)):
+        (found,) = summary(plan_of([tuned], metric), runs)
+        assert (found["tuned"], found["runs"]) == ({"lr": 0.2}, "b")
+        assert (found["mean"]["value"], found["validation"]) == pytest.approx((mean, validation))
+
+
+def test_losses_are_no_shares_and_less_of_them_and_more_solved_is_better() -> None:
+    losses = {"locked": [1.5, 1.51], "detached": [9.5, 9.51], "local": [3.5, 3.51]}
+    found = lines_of("loss", "loss", **losses)
     assert found[2]["recovered"]["value"] == pytest.approx(0.75)
-    assert found[1]["ours"]["high"] > 9.5
-    study = table(found, metric="loss")
-    assert cells(study)[0][1] == "1.50500 ± 0.00707"
-    assert columns(study)[1] == "loss"
+    assert found[1]["mean"]["high"] > 9.5
+    assert column(study_of(found), "loss")[0] == "1.50500 ± 0.00707"
+    solved = {"locked": [5.0, 5.01], "detached": [1.0, 1.01], "local": [4.0, 4.01]}
+    found = lines_of("solved", "solved", **solved)
+    assert found[2]["recovered"]["value"] == pytest.approx(0.75)
+    assert column(study_of(found), "solved")[0] == "5.00 ± 0.01"
 
 
-def test_cells_read_well() -> None:
-    found = list(said(locked=[0.90, 0.92], detached=[0.50, 0.52], local=[0.70, 0.76]).values())
-    found[2]["paper"] = {"value": 0.8, "sure": "unverified", "source": "memory"}
-    study = table(found)
-    assert columns(study) == [
-        "variant",
-        "accuracy %",
-        "95 % interval",
-        "paper",
-        "n",
-        "recovered [95 %]",
-        "seconds",
+def test_the_metric_is_the_first_that_readouts_have_where_none_is_named() -> None:
+    runs = {"locked": {0: finished(bits=1.0)}}
+    document = {"study": "toy", "scenario": "digits-mlp", "budgets": {"small": {}}}
+    planned = Plan(StudySpec.model_validate(document), "small", 1, [line("locked")], {}, {}, [])
+    assert summary(planned, runs)[0]["metric"] == "bits"
+    assert summary(planned, {})[0]["metric"] == "loss"
+
+
+def test_each_metric_has_lines_of_its_own_and_the_first_one_chooses() -> None:
+    runs = {
+        lr: {
+            seed: finished(bits=bits + seed, accuracy=1 - error, validation={"bits": bits}) for seed in (0, 1)
+        }
+        for lr, bits, error in (("0.1", 3.0, 0.2), ("0.2", 2.0, 0.4))
+    }
+    tuned = line("locked", tuned={lr: {"lr": lr} for lr in runs})
+    bits, error = summary(plan_of([tuned], ["bits", "b.error"]), runs)
+    assert bits["tuned"] == error["tuned"] == {"lr": "0.2"}
+    assert (bits["mean"]["value"], error["mean"]["value"]) == pytest.approx((2.5, 0.4))
+    assert (bits["share"], error["share"]) == (False, True)
+    assert [table.headings[1] for table in tables(study_of([bits, error]))] == ["bits", "b.error %"]
+
+
+def test_cells_and_notes_read_well() -> None:
+    found = lines_of(locked=[0.90, 0.92], detached=[0.50, 0.52], local=[0.70, 0.76])
+    study = study_of(found, tuned={"lr": [0.1, 0.2]}, failed={"local-s1": "out of memory"})
+    for one in found:
+        one["tuned"] = {"lr": 0.1}
+    (table,) = tables(study)
+    assert table.headings == [
+        *("variant", "lr", "accuracy %", "95 % interval", "n", "recovered [95 %]", "seconds"),
     ]
-    assert cells(study)[2] == [
-        *("local", "73.00 ± 4.24", "34.9 – 100.0", "80 (unverified)", "2", "0.55 [0.50 – 0.60]", "2.0"),
+    assert table.cells[2] == [
+        "local",
+        "0.1",
+        "73.00 ± 4.24",
+        "34.9 – 100.0",
+        "2",
+        "0.55 [0.50 – 0.60]",
+        "2.0",
     ]
-    assert cells(study)[0][3:6] == ["", "2", "1.00"]
-    assert common_remarks(study)[-1] == "Paper, at its own budget: memory."
+    assert table.names == 2
     assert heading(study) == "toy, budget small: 8 steps, 2 seeds"
     assert (
         heading(study | {"budget": "default", "steps": [8, 2000], "seeds": 1})
         == "toy: 8 – 2,000 steps, 1 seed"
     )
-
-
-def test_each_metric_has_lines_of_its_own_and_the_first_one_chooses() -> None:
-    runs: dict[str, Finished] = {}
-    for lr, bits, error in ((0.1, 3.0, 0.2), (0.2, 2.0, 0.4)):
-        for seed in (0, 1):
-            agents = {"b": {"bits": bits + seed, "loss": 1.0}, "a": {"accuracy": 1 - error, "loss": 1.0}}
-            result = {**finished(0.0).result, "agents": agents, "env": {"solved": 10 * lr + seed}}
-            runs[f"{lr}{seed}"] = Finished(result, {"validation": {"bits": bits, "a.error": error}})
-    candidates = [Candidate({"lr": lr}, {0: f"{lr}0", 1: f"{lr}1"}) for lr in (0.1, 0.2)]
-    planned = plan_of(
-        [Line("row", {}, "locked", Scoring(), (0.8, PAPER), candidates)], ["bits", "a.error", "solved"]
-    )
-    found = [summary(planned, runs, metric)[0] for metric in planned.metrics]
-    assert found[0] == summary(planned, runs)[0]
-    assert [one["tuned"] for one in found] == [{"lr": 0.2}] * 3
-    assert [one["validation"] for one in found] == [2.0] * 3
-    assert [one["share"] for one in found] == [False, True, False]
-    assert [one["ours"]["value"] for one in found] == pytest.approx([2.5, 0.4, 2.5])
-    assert found[0]["paper"]["value"] == 0.8
-    assert [one["paper"] for one in found[1:]] == [None, None]
-
-
-def test_fewer_bits_and_more_solved_are_regained() -> None:
-    for metric, figures in (("bits", (1.0, 5.0, 2.0)), ("solved", (5.0, 1.0, 4.0))):
-        lines, runs = [], {}
-        for variant, figure in zip(("locked", "detached", "local"), figures, strict=True):
-            lines.append(line(variant, {seed: f"{variant}{seed}" for seed in (0, 1)}))
-            for seed in (0, 1):
-                told = {metric: figure + 0.01 * seed}
-                agents = {"b": {"loss": 1.0} | (told if metric == "bits" else {})}
-                env = told if metric == "solved" else {}
-                result = {**finished(0.0).result, "agents": agents, "env": env}
-                runs[f"{variant}{seed}"] = Finished(result, {})
-        found = summary(plan_of(lines, metric), runs)
-        assert found[2]["recovered"]["value"] == pytest.approx(0.75), metric
-
-
-def test_what_keeps_to_the_bound_is_counted_of_all_seeds() -> None:
-    lines = [line("locked", {0: "a", 1: "b", 2: "c", 3: "d"})]
-    runs = {"a": finished(0.7), "b": finished(0.6), "c": finished(0.5), "d": finished(0.9, "diverged")}
-    for metric, bound, head in (("accuracy", 0.6, "≥ 60 %"), ("error", 0.4, "≤ 40 %")):
-        found = summary(plan_of(lines, metric, bound=bound), runs)
-        assert (found[0]["within"], found[0]["n"], found[0]["diverged"]) == (2, 3, 1)
-        study = table(found, metric=metric, bound=bound)
-        assert cells(study)[0][columns(study).index(head)] == "2 of 4"
-        assert f"{head}: how many seeds came to the end and keep to it." in remarks(study)
-    assert summary(plan_of(lines), runs)[0]["within"] is None
-
-
-def test_steps_to_locked_stand_in_the_table_of_their_agent() -> None:
-    lines = list(said(locked=[0.9, 0.92], detached=[0.5, 0.52], local=[0.7, 0.72]).values())
-    curves: list[dict[str, Any]] = [
-        {"metric": metric, "row": "row", "point": {}, "variant": name, "steps_to_locked": steps}
-        for metric, steps in (("a.error", 7), ("b.loss", None), ("b.accuracy", 1400))
-        for name in ("locked", "local")
+    assert notes(study)[1:] == [
+        "lr: of 0.1, 0.2, for each line the one that was best on the validation split.",
+        "local-s1: missing, out of memory.",
     ]
-
-    def column(metric: str, agent: str | None, shown: list[dict[str, Any]] = curves) -> list[str] | None:
-        study = table(lines, metric=metric, agent=agent, curves=shown)
-        names = columns(study)
-        assert all(len(row) == len(names) for row in cells(study))
-        at = names.index("steps to locked") if "steps to locked" in names else None
-        return None if at is None else [row[at] for row in cells(study)]
-
-    assert column("accuracy", "b") == ["1,400", "–", "1,400"]
-    assert column("b.bits", "b") == ["never", "–", "never"]
-    assert column("b.accuracy", "b") == ["1,400", "–", "1,400"]
-    assert column("a.accuracy", "a") == ["7", "–", "7"]
-    assert column("solved", None) is None
-    assert column("accuracy", "b", []) is None
-    study = table(lines, agent="b", curves=curves)
-    assert any(remark.startswith("Steps to locked: ") for remark in remarks(study))
-
-
-def test_what_the_environment_counts_has_few_digits() -> None:
-    (found,) = summary(
-        plan_of([line("locked", {0: "a", 1: "b"}, paper=True)]), {"a": finished(0.5), "b": finished(0.5)}
+    assert (
+        notes(study_of(found, fixed=["lr"]))[1]
+        == "lr: fixed here; it was not chosen on the validation split."
     )
-    shown = found | {"share": False, "ours": {"value": 9.0, "sd": 1.0, "low": 0.0, "high": 18.0}}
-    assert cells(table([shown], metric="solved", of="environment"))[0][1:4] == [
-        *("9.00 ± 1.00", "0.00 – 18.00", "0.80 (unverified)"),
+
+
+def test_five_seeds_have_an_interquartile_mean() -> None:
+    found = lines_of(locked=[0.1, 0.6, 0.7, 0.8, 0.9], local=[0.5, 0.5])
+    assert found[0]["iqm"]["value"] == pytest.approx(0.7)
+    assert [cell.partition(" [")[0] for cell in column(study_of(found), "IQM [95 %]")] == ["70.00", "–"]
+    assert any(note.startswith("IQM: ") for note in notes(study_of(found)))
+
+
+def drawn_line(variant: str, value: float | None, metric: str = "error", **point: Any) -> dict[str, Any]:
+    mean = None if value is None else {"value": value, "low": value - 0.1, "high": value + 0.2}
+    return {"metric": metric, "point": point, "variant": variant, "mean": mean, "share": metric == "error"}
+
+
+def test_the_figure_has_a_line_for_every_variant_with_its_interval(tmp_path: Path) -> None:
+    lines = [
+        drawn_line(variant, value, depth=depth)
+        for depth, values in ((3, (0.5, 0.4)), (9, (0.6, None)))
+        for variant, value in zip(("locked", "local"), values, strict=True)
     ]
+    (axes,) = draw_figure(study_of(lines, x="depth"), tmp_path / "figure.svg").axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("depth", "error %")
+    locked, local = axes.containers
+    assert (locked.get_label(), local.get_label()) == ("locked", "local")
+    assert locked[0].get_xydata().tolist() == [[3.0, 50.0], [9.0, 60.0]]
+    assert local[0].get_xydata().tolist() == [[3.0, 40.0]]
+    ends = locked[2][0].get_segments()[0]
+    assert ends.tolist() == [[3.0, pytest.approx(40.0)], [3.0, pytest.approx(70.0)]]
+    assert (locked[0].get_color(), locked[0].get_marker()) != (local[0].get_color(), local[0].get_marker())
+    assert "<svg" in (tmp_path / "figure.svg").read_text()
+    draw_figure(study_of(lines, x="depth"), tmp_path / "again.svg")
+    assert (tmp_path / "again.svg").read_bytes() == (tmp_path / "figure.svg").read_bytes()
+    with pytest.raises(RunError, match="cannot be written"):
+        draw_figure(study_of(lines), tmp_path / "none/figure.svg")
 
 
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({}, "Accuracy of the readout on the test split; "),
-        ({"metric": "b.accuracy", "of": "b"}, "Accuracy of b on the test split; "),
-        (
-            {"metric": "solved", "of": "environment"},
-            "Solved as the environment says at the end of the training; ",
-        ),
-        ({"metric": "train_loss"}, "Loss of the readout on the training split; "),
-    ],
-)
-def test_under_a_table_stands_whose_its_metric_is(changes: dict[str, Any], says: str) -> None:
-    study = table(list(said(locked=[0.9, 0.91]).values()), **changes)
-    assert remarks(study)[0].startswith(says)
+def test_metrics_and_other_axes_have_panels_of_their_own() -> None:
+    lines = [
+        drawn_line("locked", 0.5, metric, depth=depth, width=width)
+        for metric in ("error", "bits")
+        for width in (1, 2)
+        for depth in ("deep", "flat")
+    ]
+    panels = draw_figure(study_of(lines, x="depth")).axes
+    assert [(axes.get_ylabel(), axes.get_title()) for axes in panels] == [
+        (metric, f"width {width}") for metric in ("error %", "bits") for width in (1, 2)
+    ]
+    assert panels[0].containers[0][0].get_linestyle() == "None"  # between words there is nothing
+    assert [label.get_text() for label in panels[0].get_xticklabels()] == ["deep", "flat"]
 
 
-def test_a_fixed_value_is_owned_up_to() -> None:
-    study = table(list(said(locked=[0.9, 0.91]).values()), fixed=["lr"])
-    assert "lr: fixed here; it was not chosen on the validation split." in common_remarks(study)
+def test_without_an_axis_the_lines_of_the_table_stand_one_under_the_other() -> None:
+    lines = [drawn_line("locked", 0.5, depth=3), drawn_line("local", None, depth=3)]
+    (axes,) = draw_figure(study_of(lines)).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["depth=3 locked", "depth=3 local"]
+    assert axes.containers[0][0].get_xydata().tolist() == [[50.0, 0.0]]

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
+
+from antiphon.engine.parts.boundary import Exchange, Message
+from antiphon.engine.parts.part import Part
 from antiphon.engine.virtual.cluster import VirtualCluster
 from antiphon.engine.virtual.profile import ClusterProfile
 
-
-@dataclass
-class Parcel:
-    """What a counting part hands another: its number and how many steps it had taken."""
-
-    sender: int
-    step: int
-    incarnation: int
-    nbytes: int = 100
-
-
-def pack(parcel: Parcel) -> dict[str, Any]:
-    return vars(parcel)
-
-
-def unpack(state: dict[str, Any]) -> Parcel:
-    return Parcel(**state)
+HUNDRED_BYTES = np.zeros(25, np.float32)
 
 
 @dataclass
@@ -50,11 +38,12 @@ class CountingPart:
         self.arrived = []
         self.now += 1
 
-    def collect(self, neighbour: int) -> Parcel:
-        return Parcel(self.index, self.now - 1, self.incarnation)
+    def collect(self, neighbour: int) -> Exchange:
+        message = Message("x->y", self.now - 1, HUNDRED_BYTES)
+        return Exchange(self.index, self.incarnation, self.now - 1, self.now, [message])
 
-    def deliver(self, exchange: Parcel) -> None:
-        self.arrived.append([exchange.sender, exchange.step])
+    def deliver(self, exchange: Exchange) -> None:
+        self.arrived.append([exchange.sender, exchange.first])
 
     def own_state(self) -> dict[str, Any]:
         return {"now": self.now, "arrived": [*self.arrived], "read": [*self.read]}
@@ -73,16 +62,16 @@ def profile(parts: int, **keys: Any) -> ClusterProfile:
     )
 
 
-def chain(parts: int, *, aligns: bool = False, seed: int = 0, **keys: Any) -> VirtualCluster[Parcel]:
+def chain(parts: int, *, aligns: bool = False, seed: int = 0, **keys: Any) -> VirtualCluster:
     """A chain of counting parts."""
     cluster = profile(parts, **keys)
     made = [CountingPart(i, tuple(j for j in (i - 1, i + 1) if 0 <= j < parts), aligns) for i in range(parts)]
     seconds = [cluster.machine(i).compute.step for i in range(parts)]
-    return VirtualCluster(cluster, made, seconds, seed, pack, unpack)
+    return VirtualCluster(cluster, cast(list[Part], made), seconds, seed)
 
 
-def until(cluster: VirtualCluster[Parcel], seconds: float) -> VirtualCluster[Parcel]:
+def until(cluster: VirtualCluster, seconds: float) -> VirtualCluster:
     """Take all events up to a time."""
-    while cluster.next_event is not None and cluster.next_event <= seconds:
+    while cluster._heap and cluster._heap[0][0] <= seconds:
         cluster.advance()
     return cluster

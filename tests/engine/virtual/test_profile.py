@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.engine.virtual.profile import ClusterProfile, ComputeSpec, LinkSpec, find_profile, profile_names
+from antiphon.engine.virtual.profile import ClusterProfile, ComputeSpec, find_profile
 from antiphon.errors import ScenarioError
 
 TWO = """
@@ -26,21 +26,12 @@ def profile(text: str = TWO) -> ClusterProfile:
 
 
 def test_every_shipped_profile_is_read_and_has_the_machines_that_its_name_says() -> None:
-    found = {name: find_profile(name) for name in profile_names()}
-    sizes = {name: one.size for name, one in found.items()}
-    assert sizes == {
-        "continents-1000": 1000,
-        "datacentre-100": 100,
-        "failing-fleet": 100,
-        "node-8-gpu": 8,
-        "two-cores": 2,
-    }
-    for name, one in found.items():
-        assert one.cluster == name
-        assert one.about
-        assert one.link(0, one.size - 1).seconds(1 << 20) > 0
-    assert found["failing-fleet"].machine(99).failures is not None
-    assert found["two-cores"].machine(1).compute.measure
+    for name, size in {"continents-1000": 1000, "datacentre-100": 100, "two-cores": 2}.items():
+        found = find_profile(name)
+        assert (found.cluster, found.size) == (name, size)
+        assert found.about
+        assert found.link(0, size - 1).latency > 0
+    assert find_profile("two-cores").machine(1).compute.measure
 
 
 def test_machines_are_numbered_in_turn_from_each_group() -> None:
@@ -53,18 +44,18 @@ def test_machines_are_numbered_in_turn_from_each_group() -> None:
 def test_a_group_has_its_own_speed_or_the_clusters() -> None:
     assert profile().machine(0).compute.seconds(1e9) == 0.5
     assert profile().machine(1).compute.seconds(1e9) == pytest.approx(2.0)
-    assert profile().machine(1).compute.mean_factor == pytest.approx(2.0)
-    with pytest.raises(ScenarioError, match="timed on this machine"):
-        ComputeSpec(measure=True).seconds(1e9)
-    assert ComputeSpec(measure=True).seconds(1e9, 0.125) == 0.125
 
 
-def test_a_link_is_that_of_the_two_groups_either_way_and_costs_nothing_within_a_machine() -> None:
+def test_the_slowest_of_many_machines_is_the_more_often_a_straggler() -> None:
+    compute = profile().machine(1).compute
+    assert [compute.slowest(n) for n in (1, 2)] == pytest.approx([1 + 10 * 0.1, 1 + 10 * (1 - 0.9**2)])
+    assert ComputeSpec(step=1).slowest(100) == 1
+
+
+def test_a_link_is_that_of_the_two_groups_either_way() -> None:
     assert profile().link(0, 1) == profile().link(1, 0)
-    assert profile().link(0, 1).seconds(50) == 1.5
-    assert profile().link(0, 2).seconds(1e12) == 0.25
-    assert profile().link(2, 2).seconds(1e12) == 0
-    assert LinkSpec(between=("a", "b")).seconds(10) == 0
+    assert (profile().link(0, 1).latency, profile().link(0, 1).transfer(50)) == (1, 0.5)
+    assert (profile().link(0, 2).latency, profile().link(0, 2).transfer(1e12)) == (0.25, 0)
 
 
 @pytest.mark.parametrize(
@@ -81,8 +72,8 @@ def test_a_link_is_that_of_the_two_groups_either_way_and_costs_nothing_within_a_
             TWO.replace("[fast, fast]", "[fast, slow]"),
             "two.yaml:9: links[1]: a second link between slow and fast; leave one out",
         ),
-        (TWO.replace("[fast, fast]", "[fats, fast]"), "no group of machines 'fats'; did you mean 'fast'?"),
-        (TWO.replace("[fast, fast]", "[fast]"), "links[0].between: must be two groups of machines"),
+        (TWO.replace("[fast, fast]", "[fats, fast]"), "links: none between fast and fast"),
+        (TWO.replace("[fast, fast]", "[fast]"), "links[0].between: must be a list of at least 2, not ['fast']"),
         (TWO.replace("compute: {flop", "compute: {flopp"), "unknown key 'flopp'; did you mean 'flop'?"),
         (TWO.replace("flop: 2.0e-9, ", ""), "compute: a step takes no time"),
         (TWO.replace("flop: 2.0e-9", "flop: 1, measure: true"), "compute.measure: step times are measured or given"),
@@ -90,7 +81,7 @@ def test_a_link_is_that_of_the_two_groups_either_way_and_costs_nothing_within_a_
         (TWO.replace("share: 0.1", "share: 1.5"), "compute.stragglers.share: must be less than 1, not 1.5"),
         (TWO.replace("count: 3", "count: 0"), "machines.fast.count: must be at least 1, not 0"),
         ("cluster: none\nmachines: {}\n", "machines: "),
-        ("cluster: none\nmachines: {a: {}}\n", "machines.a: has no compute; add compute: {step: SECONDS}"),
+        ("cluster: none\nmachines: {a: {}}\n", "compute: is missing"),
     ],
 )  # fmt: skip
 def test_a_document_that_is_not_accepted_gives_one_line(text: str, line: str) -> None:
@@ -106,10 +97,10 @@ def test_a_profile_is_found_by_name_or_path(tmp_path: Path) -> None:
     assert find_profile(path).cluster == "two"
     with pytest.raises(ScenarioError, match="--cluster: no profile 'two-core'; did you mean 'two-cores'"):
         find_profile("two-core")
-    with pytest.raises(ScenarioError, match=r"--cluster: .*absent\.yaml: no such file"):
+    with pytest.raises(ScenarioError, match=r"absent\.yaml: no such file"):
         find_profile(tmp_path / "absent.yaml")
     (tmp_path / "folder.yaml").mkdir()
-    with pytest.raises(ScenarioError, match=r"--cluster: .*: is a folder"):
+    with pytest.raises(ScenarioError, match="is a folder"):
         find_profile(tmp_path / "folder.yaml")
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ScenarioError, match="not a text file in UTF-8"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import antiphon
 from antiphon.nets.native import compiler, library
 
 
@@ -37,7 +39,7 @@ def test_a_compiler_that_fails_is_logged_once_and_leaves_nothing(
         assert library.kernel() is None
         assert library.why_absent() == "the kernel cannot be compiled: mlp.cpp:1: no"
     assert [record.message for record in caplog.records] == [
-        "backend native: the kernel cannot be compiled: mlp.cpp:1: no; torch computes instead, with gradients written out"
+        "backend native: the kernel cannot be compiled: mlp.cpp:1: no; the backend cohort computes instead"
     ]
     assert sorted(os.listdir(fresh)) == ["lock"]
 
@@ -128,3 +130,11 @@ def test_the_kernel_starts_its_own_threads_where_the_process_has_no_openmp() -> 
     found = library.kernel()
     assert found is not None
     subprocess.run([sys.executable, "-c", WITHOUT_TORCH, found._name], check=True, timeout=60)
+
+
+def test_without_a_kernel_native_is_cohort(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "false")
+    scenario = antiphon.load("digits-mlp").resolve()
+    with antiphon.Simulation(scenario, backend="native", logdir=fresh.parent / "run") as simulation:
+        simulation.run(steps=2)
+    assert json.loads((fresh.parent / "run" / "run.json").read_text())["backend"] == "cohort"

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from antiphon.nets import layers
 from antiphon.nets.native import losses
+from antiphon.nets.native.library import why_absent
 
-pytestmark = pytest.mark.usefixtures("implementation")
+pytestmark = pytest.mark.skipif(why_absent() is not None, reason="there is no C++ compiler")
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
 

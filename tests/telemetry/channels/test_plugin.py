@@ -321,7 +321,7 @@ def test_own_files_have_their_types_and_none_is_html(ready: Client) -> None:
 @pytest.mark.parametrize(
     ("document", "says"),
     [
-        ({"format": 2}, "a: Channels tab's data, format 2 is newer than antiphon "),
+        ({"format": 2}, "a: has data of a newer Channels tab (format 2)"),
         ("{", "a: the graph of the Channels tab is damaged"),
         ('{"format": 1, "agents": [], "channels": [], "seed": NaN}', "damaged"),
     ],

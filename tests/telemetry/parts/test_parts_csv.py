@@ -7,9 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import networkx as nx
-import pytest
 
-from antiphon.errors import RunError
 from antiphon.telemetry import PartFigures, RunDescription
 from antiphon.telemetry.parts.parts_csv import PARTS_HEADER, PartsCsv, read_parts
 
@@ -44,8 +42,8 @@ def rows(step: int) -> list[PartFigures]:
     return [replace(FIRST, steps_taken=step), replace(SECOND, steps_taken=step)]
 
 
-def record(path: Path, steps: range, resume_step: int | None = None) -> None:
-    recorder = PartsCsv(path, resume_step)
+def record(path: Path, steps: range, *, resumed: bool = False) -> None:
+    recorder = PartsCsv(path, resumed=resumed)
     recorder.begin(DESCRIPTION)
     for step in steps:
         recorder.parts(step, rows(step))
@@ -83,13 +81,6 @@ def test_the_last_of_several_rows_of_one_step_counts(tmp_path: Path) -> None:
     assert read_parts(tmp_path / "parts.csv") == {4: [rows(4)[0], gone]}
 
 
-def test_a_resumed_run_goes_on_after_its_checkpoint(tmp_path: Path) -> None:
-    record(tmp_path / "whole.csv", range(1, 6))
-    record(tmp_path / "resumed.csv", range(1, 5))
-    record(tmp_path / "resumed.csv", range(3, 6), resume_step=2)
-    assert (tmp_path / "resumed.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
-
-
 def test_a_simulation_that_begins_again_replaces_its_rows(tmp_path: Path) -> None:
     recorder = PartsCsv(tmp_path / "parts.csv")
     recorder.begin(DESCRIPTION)
@@ -97,55 +88,6 @@ def test_a_simulation_that_begins_again_replaces_its_rows(tmp_path: Path) -> Non
         recorder.parts(step, rows(step))
     recorder.close()
     assert list(read_parts(tmp_path / "parts.csv")) == [1, 2]
-
-
-@pytest.mark.parametrize("torn", ["3,0,node-1,3,2.5", '3,0,"node', "3", "st", ",".join(PARTS_HEADER), ""])
-def test_a_last_line_torn_by_a_crash_is_dropped(tmp_path: Path, torn: str) -> None:
-    path = tmp_path / "parts.csv"
-    record(tmp_path / "whole.csv", range(1, 5))
-    if ",".join(PARTS_HEADER).startswith(torn):
-        path.write_text(torn)
-        assert read_parts(path) == {}
-        record(path, range(1, 5), resume_step=0)
-    else:
-        record(path, range(1, 3))
-        path.write_text(path.read_text() + torn)
-        assert list(read_parts(path)) == [1, 2]
-        record(path, range(3, 5), resume_step=2)
-    assert path.read_bytes() == (tmp_path / "whole.csv").read_bytes()
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "x,0,a,1,0,0,,0,0,0,0,,0,1,0",
-        "1,0,a,1,0,0,1:2,0,0,0,0,,0,1,0",
-        "1,0,a,1,0,0,,0,0,0,0,x,0,1,0",
-        "1,2",
-        "",
-    ],
-)
-def test_a_damaged_row_is_named(tmp_path: Path, damage: str) -> None:
-    path = tmp_path / "parts.csv"
-    record(path, range(1, 2))
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join([lines[0], damage or "what", *lines[1:]]) + "\n")
-    with pytest.raises(
-        RunError, match=r"parts\.csv:2: '.*' is no row of step,part,machine,.*; fix or remove it"
-    ):
-        read_parts(path)
-
-
-def test_another_table_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "parts.csv").write_text("step,kind,name,metric,value\n1,run,,seconds,1.0\n")
-    with pytest.raises(RunError, match=r"parts\.csv:1: no table of parts"):
-        read_parts(tmp_path / "parts.csv")
-
-
-def test_a_new_run_does_not_go_on_in_an_old_table(tmp_path: Path) -> None:
-    record(tmp_path / "parts.csv", range(1, 2))
-    with pytest.raises(RunError, match="exists already"):
-        PartsCsv(tmp_path / "parts.csv").begin(DESCRIPTION)
 
 
 def test_a_part_names_the_neighbour_that_it_waited_for_the_longest() -> None:

@@ -1,0 +1,219 @@
+"""Manifests: length and SHA-256 of every file of a run and of a checkpoint that is read again.
+
+A manifest is written last and verified first; what its digests cover is trusted. That of a run is run.json, that of a
+checkpoint manifest.json in its folder. Each holds a digest of itself. Loads without torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from antiphon.errors import RunError
+from antiphon.files import check_folder, finite, fitting, open_binary, read_bytes, write_json
+
+__all__ = [
+    "DELETE",
+    "FORMAT",
+    "MANIFEST",
+    "VERSION",
+    "Entry",
+    "GrowingFile",
+    "check_entry",
+    "checkpoints",
+    "entry_of",
+    "is_checkpoint",
+    "read_cache",
+    "read_checked",
+    "read_manifest",
+    "write_checked",
+    "write_manifest",
+]
+
+FORMAT = 2
+"""Version of run directories and checkpoints. Another one is refused."""
+MANIFEST = "manifest.json"
+"""Name of a checkpoint's manifest."""
+DELETE = "delete it, and it is written anew"
+"""The fix of a damaged file that holds nothing but results."""
+_RESTORE = "restore it from a copy"
+_OWN = "sha256"
+"""Key of the digest of a JSON file's other entries."""
+_BLOCK = 2**20
+_FIRST_FORMAT = b'{"format": 1,'
+"""Beginning of a checkpoint's state.json in format 1, which had no manifest."""
+
+try:
+    VERSION = importlib.metadata.version("antiphon")
+    """The version of this antiphon, as files have it."""
+except importlib.metadata.PackageNotFoundError:
+    VERSION = "not installed"
+
+Entry = dict[str, Any]
+"""`bytes` and `sha256` of a file, or of its beginning."""
+
+
+class GrowingFile:
+    """Length and SHA-256 of a file that grows; each call reads on from where the last one ended."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._read = hashlib.sha256(), 0
+
+    def entry(self, size: int | None = None) -> Entry:
+        """Return the entry of the first `size` bytes, which are not fewer than before; None: of all that is there.
+
+        Raises:
+            RunError: It cannot be read.
+        """
+        sha, count = self._read[0].copy(), self._read[1]
+        with open_binary(self.path) as file, fitting(self.path):
+            file.seek(count)
+            while block := file.read(_BLOCK if size is None else min(_BLOCK, size - count)):
+                sha.update(block)
+                count += len(block)
+        self._read = sha, count  # at once: a signal may come at any moment
+        return {"bytes": count, "sha256": sha.hexdigest()}
+
+
+def entry_of(path: Path) -> Entry:
+    """Return the entry of a file; RunError where it cannot be read."""
+    return GrowingFile(path).entry()
+
+
+def check_entry(path: Path, entry: Entry, fix: str = _RESTORE, *, whole: bool = True) -> GrowingFile:
+    """Compare a file with its entry, and return it as read so far.
+
+    Args:
+        path: The file.
+        entry: Of it.
+        fix: What to do where it differs: the end of the error.
+        whole: Whether nothing may follow what the entry is of.
+
+    Raises:
+        RunError: It cannot be read, or is not what was written.
+    """
+    found = GrowingFile(path)
+    with fitting(path):
+        size: int = entry["bytes"]
+        longer = whole and os.lstat(path).st_size != size
+    if longer or found.entry(size) != entry:
+        raise _damaged(path, fix)
+    return found
+
+
+def _damaged(path: Path, fix: str) -> RunError:
+    return RunError(f"{path}: is not what was written (checksum); {fix}")
+
+
+# --- JSON files with a digest of their own --------------------------------------------------------------------
+
+
+def write_checked(path: Path, content: dict[str, Any]) -> None:
+    """Write an object as JSON with a digest of its entries; RunError where it cannot be written."""
+    plain = json.loads(json.dumps(finite(content)))
+    write_json(path, {**plain, _OWN: _digest(plain)})
+
+
+def read_checked(path: Path, fix: str = _RESTORE) -> dict[str, Any]:
+    """Return the object that `write_checked` wrote, without its digest.
+
+    Raises:
+        RunError: It cannot be read, is not what was written, or has a `format` of another version.
+    """
+    text = read_bytes(path)
+    try:
+        found = json.loads(text)
+        content: dict[str, Any] = found if isinstance(found, dict) else {}
+        digest, actual = content.pop(_OWN, None), _digest(content)
+    except (ValueError, RecursionError):
+        raise _damaged(path, fix) from None
+    version = content.get("format", FORMAT)
+    if digest is None and version == 1:
+        raise _of_format_1(path)
+    if digest is None or digest != actual:
+        raise _damaged(path, fix)
+    if version != FORMAT:
+        writer = str(content.get("antiphon", "of a later version"))[:20]
+        raise RunError(f"{path}: was written by antiphon {writer} (format {version}); read it with that one")
+    return content
+
+
+def read_cache(path: Path) -> dict[str, Any]:
+    """Return the object of a file of results that can be computed again; an empty one where there is no file.
+
+    Raises:
+        RunError: As of `read_checked`.
+    """
+    return read_checked(path, DELETE) if os.path.lexists(path) else {}
+
+
+def _digest(plain: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _of_format_1(path: Path) -> RunError:
+    return RunError(f"{path}: was written by an earlier antiphon (format 1); run it again")
+
+
+# --- checkpoints ----------------------------------------------------------------------------------------------
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """Return the checkpoints of a run directory, oldest first.
+
+    Raises:
+        RunError: The folder that holds them is a link.
+    """
+    folder = run / "checkpoints"
+    check_folder(folder)
+    found = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdecimal()]
+    return sorted(path for path in found if is_checkpoint(path))
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Return whether a folder holds a checkpoint, whole or damaged."""
+    return any(os.path.lexists(folder / name) for name in (MANIFEST, "state.json"))
+
+
+def write_manifest(folder: Path) -> None:
+    """Write the manifest of the files in a folder; RunError where it cannot be written."""
+    files = {path.name: entry_of(path) for path in sorted(folder.iterdir())}
+    write_checked(folder / MANIFEST, {"format": FORMAT, "antiphon": VERSION, "files": files})
+
+
+def read_manifest(folder: Path) -> dict[str, Entry]:
+    """Return the entries of the files in a checkpoint's folder, all of which are verified.
+
+    Raises:
+        RunError: The checkpoint is missing or damaged, the line says what else there is, or of another format.
+    """
+    path, fix = folder / MANIFEST, _way_out(folder)
+    if not is_checkpoint(folder):
+        raise RunError(f"{folder}: no checkpoint there")
+    if not os.path.lexists(path):
+        with open_binary(folder / "state.json") as file:
+            if file.read(len(_FIRST_FORMAT)) == _FIRST_FORMAT:
+                raise _of_format_1(folder)
+        raise RunError(f"{path}: is not there; {fix}")
+    found = read_checked(path, fix)
+    with fitting(path):
+        files: dict[str, Entry] = found["files"]
+        for name, entry in files.items():
+            if not os.path.lexists(folder / name):
+                raise RunError(f"{folder / name}: is not there; {fix}")
+            check_entry(folder / name, entry, fix)
+    return files
+
+
+def _way_out(folder: Path) -> str:
+    """Return what can be done without a checkpoint."""
+    if folder.parent.name == "checkpoints":
+        others = [other.name for other in checkpoints(folder.parent.parent) if other.name != folder.name]
+        if others:
+            return f"delete this checkpoint to go on from {others[-1]}"
+    return "restore the checkpoint from a copy, or start the run anew in another directory"

@@ -1,0 +1,117 @@
+"""The figure of a study: a line for every variant along an axis of the grid, or the table's lines one under the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from antiphon.engine.studies.plan import worded
+from antiphon.engine.studies.table import described, heading, metric_name
+from antiphon.telemetry.pictures import new_figure, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_figure"]
+
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#7f7f7f")
+"""Okabe and Ito's: told apart with any kind of colour blindness; shapes of markers tell them apart in print."""
+_MARKERS = "os^Dv<>P"
+_ACROSS = 3
+_MOST_TICKS = 10
+_BESIDE = 0.6
+"""The share of the way from word to word over which the variants stand side by side."""
+
+
+def draw_figure(study: Mapping[str, Any], path: Path | None = None) -> Figure:
+    """Draw the figure of a study, with its intervals: a panel for each metric and point of the other axes.
+
+    Args:
+        study: Its result.
+        path: An SVG that it is written to; None: it is returned only.
+
+    Raises:
+        RunError: matplotlib is not installed, or the file cannot be written.
+    """
+    x = study["x"]
+    figure = new_figure("figure.svg", layout="constrained")
+    figure.suptitle(heading(study), fontsize=10)
+    panels: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for line in study["lines"]:
+        rest = {axis: value for axis, value in line["point"].items() if axis != x}
+        title = "" if x is None else ", ".join(f"{axis} {worded(value)}" for axis, value in rest.items())
+        panels.setdefault((line["metric"], title), []).append(line)
+    across = len(panels) if x is None else min(len({title for _, title in panels}), _ACROSS)
+    down = -(-len(panels) // across)
+    size = (4.2 * across + 1.2, 3.4 * down + 0.3)
+    if x is None:
+        size = (2.6 + 3.8 * across, 1.2 + 0.24 * max(map(len, panels.values())))
+    figure.set_size_inches(*size)
+    grid = figure.subplots(down, across, squeeze=False)
+    draw = _draw_points if x is None else _draw_lines
+    styles = _styles(study["lines"])
+    for axes, ((_, title), lines) in zip(grid.flat, panels.items(), strict=False):
+        axes.set_title(title, fontsize=9)
+        axes.grid(alpha=0.25, linewidth=0.5)
+        draw(axes, x, lines, styles)
+    for axes in grid.flat[len(panels) :]:
+        axes.remove()
+    if x is not None:
+        handles, names = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside right upper", fontsize=8, frameon=False)
+    if path is not None:
+        save_figure(figure, path)
+    return figure
+
+
+def _styles(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return colour and marker of every variant."""
+    variants = dict.fromkeys(line["variant"] for line in lines)
+    looks = {"markersize": 4, "linewidth": 1.2, "capsize": 2}
+    return {
+        name: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)], **looks}
+        for i, name in enumerate(variants)
+    }
+
+
+def _draw_lines(
+    axes: Axes, x: str, lines: Sequence[Mapping[str, Any]], styles: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Draw the metric along the axis x, a line for every variant; values that are words stand side by side."""
+    values = list(dict.fromkeys(line["point"][x] for line in lines))
+    words = any(isinstance(value, bool) or not isinstance(value, int | float) for value in values)
+    at = dict(zip(values, range(len(values)) if words else values, strict=True))
+    for rank, (variant, style) in enumerate(styles.items()):
+        aside = _BESIDE * ((rank + 0.5) / len(styles) - 0.5) if words else 0.0
+        shown = [line for line in lines if line["variant"] == variant and line["mean"]]
+        means, errors = _estimates(shown)
+        places = [aside + at[line["point"][x]] for line in shown]
+        look = {**style, "label": variant, "linestyle": "none" if words else "-"}
+        axes.errorbar(places, means, yerr=errors, **look)
+    axes.set(xlabel=x, ylabel=metric_name(lines))
+    if len(at) <= _MOST_TICKS:
+        axes.set_xticks(list(at.values()), [worded(value) for value in at])
+
+
+def _draw_points(
+    axes: Axes, x: None, lines: Sequence[Mapping[str, Any]], styles: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Draw the lines of the table one under the other."""
+    for height, line in enumerate(lines):
+        if line["mean"]:
+            means, errors = _estimates([line])
+            axes.errorbar(means, [height], xerr=errors, linestyle="none", **styles[line["variant"]])
+    axes.set_xlabel(metric_name(lines))
+    axes.set_yticks(range(len(lines)), [described(line) for line in lines], fontsize=8)
+    axes.invert_yaxis()
+
+
+def _estimates(lines: Sequence[Mapping[str, Any]]) -> tuple[list[float], tuple[list[float], list[float]]]:
+    """Return the means of lines, and how far their intervals reach below and above; nothing where there is none."""
+    factor = 100 if all(line["share"] for line in lines) else 1
+    means = [line["mean"] for line in lines]
+    below = [factor * (m["value"] - m["low"]) if m["low"] is not None else 0.0 for m in means]
+    above = [factor * (m["high"] - m["value"]) if m["high"] is not None else 0.0 for m in means]
+    return [factor * m["value"] for m in means], (below, above)

@@ -1,0 +1,33 @@
+"""Digests of a run directory made anew, as by somebody who changes its files by hand."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from antiphon.errors import RunError
+from antiphon.manifests import FORMAT, GrowingFile, checkpoints, entry_of, write_checked, write_manifest
+
+__all__ = ["resign"]
+
+
+def resign(run: Path, **facts: Any) -> None:
+    """Renew all digests of a run directory, or make its manifest; `facts` are changed in run.json, `...` takes one out."""
+    for folder in checkpoints(run):
+        (folder / "manifest.json").unlink(missing_ok=True)
+        write_manifest(folder)
+    path = run / "run.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    before.pop("sha256", None)
+    known = {"format": FORMAT, "files": {"scenario.yaml": {}}, "checkpoints": {}, **before, **facts}
+    with suppress(AttributeError, KeyError, TypeError, RunError):  # they are no entries any more
+        for name in known["files"]:
+            if (run / name).exists():
+                known["files"][name] = entry_of(run / name)
+        for entries in known["checkpoints"].values():
+            for name, entry in entries.items():
+                if (run / name).exists():
+                    entries[name] = GrowingFile(run / name).entry(entry["bytes"])
+    write_checked(path, {key: value for key, value in known.items() if value is not ...})

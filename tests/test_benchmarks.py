@@ -1,0 +1,83 @@
+"""The benchmarks of speed start: competitors compute what the backend does, and each script has its numbers."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from benchmarks import agents_scaling, building, gpu, interleaved, shuffled_credit, split, versions
+
+SERVED = """
+import sys
+sys.path.insert(0, {folder!r})
+from interleaved import serve
+serve(lambda request: {{"seconds": 0.25 * request["steps"]}} if request["steps"] < 9 else exit(3))
+"""
+
+
+def test_a_process_tells_its_own_time_and_its_end_is_an_error(tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(SERVED.format(folder=str(Path(interleaved.__file__).parent)), encoding="utf-8")
+    with closing(interleaved.Served([sys.executable, str(script)])) as served:
+        times = interleaved.timed({"it": served, "none": lambda: None}, 3, seconds=0, multiple=2)
+        with pytest.raises(RuntimeError, match=r"ended with code 3"):
+            served.turn(9)
+    assert times["it"].tolist() == [0.25] * 3
+    assert times["none"].max() < 0.25
+
+
+def test_programs_by_hand_compute_what_the_backend_does() -> None:
+    found = agents_scaling.check(5, "cohort", "cpu", ["reference"])
+    assert found.keys() == {"reference", "plain_loop", "plain_loop_fused", "stacked", "stacked_autograd"}
+    assert max(found.values()) < 1e-10
+
+
+def test_numbers_of_a_device_and_its_demands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "_TURN", 0.0)
+    found = gpu.measure("cpu", (8,), ("hyperplane",), rounds=2)
+    assert found["rings"][0]["ratio_plain_loop_fused"] > 0
+    assert found["library"][0]["ratio_cpu"] > 0
+    assert all(
+        demand["met"] is None for demand in found["demands"]
+    )  # of 16 and 1,024 agents, of a corporation
+    many = {"ms_per_step": 0.9, "ratio_stacked_captured": 0.5, "ratio_plain_loop_fused": 400.0}
+    library = {"corporation": {"ratio_cpu": 3.0}, "digits-mlp": {"ratio_eager": 5.0}}
+    demands = gpu.demands({16: {"ms_per_step": 0.2}, 1024: many}, library)
+    missed = {demand["figure"] for demand in demands if not demand["met"]}
+    assert missed == {"ring of 1,024 / stacked by hand, captured", "ring of 1,024 / ring of 16"}
+
+
+def test_a_version_answers_for_a_scenario_and_for_one_it_lacks() -> None:
+    worker = versions.Worker()
+    found = worker({"scenario": "hyperplane", "variant": None, "settings": {}})
+    assert worker({"steps": found["unit"]})["seconds"] > 0
+    calls = [worker({"counted": steps})["calls"] for steps in (8, 8)]
+    assert calls[0] == calls[1]
+    missing = worker({"scenario": "hyperplane", "variant": "nothing", "settings": {}})
+    assert "nothing" in missing["missing"]
+
+
+def test_many_agents_are_built_saved_and_stepped() -> None:
+    found = building.row(16, only_build=16)
+    assert {*(f"s_{part}" for part in building.PARTS), "step_ratio", "python_kb"} <= found.keys()
+    assert building.missed([found]) == []
+
+
+def test_a_split_is_timed_and_keeps_less_for_backward() -> None:
+    rows = {row["way"]: row for row in split.measure(4, 2, width=16, length=16, batch=8)}
+    assert rows[split.PLAIN]["ratio"] == 1.0
+    assert rows["decoupled, sweep"]["kept_mb"] < rows["locked"]["kept_mb"]
+
+
+def test_a_shuffled_prediction_is_that_of_the_next_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (
+        "shuffled_credit.py digits-mlp --set depth=2 --set width=8 --set batch=16 --steps 3 --seeds 1 --json"
+    )
+    monkeypatch.setattr(sys, "argv", words.split())
+    shuffled_credit.main()
+    assert '"shuffled": true' in capsys.readouterr().out

@@ -1,0 +1,176 @@
+"""Manifests: every byte of what they list is covered, another format is one line, and nothing is trusted unverified."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antiphon.errors import RunError
+from antiphon.manifests import (
+    FORMAT,
+    GrowingFile,
+    check_entry,
+    checkpoints,
+    entry_of,
+    read_cache,
+    read_checked,
+    read_manifest,
+    write_checked,
+    write_manifest,
+)
+from tests.engine.numbers import one_line
+
+CONTENT: dict[str, Any] = {"format": FORMAT, "text": "ü\n", "numbers": [1, 2.5, None, True], "b": {"a": {}}}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run.json"
+
+
+def test_an_object_comes_back_as_it_was_written(path: Path) -> None:
+    write_checked(path, {**CONTENT, "nan": float("nan")})
+    assert read_checked(path) == {**CONTENT, "nan": None}
+    write_checked(path, read_checked(path))
+    assert read_checked(path) == {**CONTENT, "nan": None}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "{}", '{"a": NaN}', '{"sha256": 1}', "[" * 100_000, '{"a":' * 2000 + "1" + "}" * 2000, "9" * 5000,
+     '{"format": 2}', '{"format": 9}', '{"a": "\\ud800", "sha256": "x"}', "\xff"],
+    ids=lambda text: text[:20],
+)  # fmt: skip
+def test_what_is_not_what_was_written_is_one_short_line(path: Path, text: str) -> None:
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(RunError) as found:
+        read_checked(path)
+    assert str(found.value) == f"{path}: is not what was written (checksum); restore it from a copy"
+    with one_line(r"\(checksum\); delete it, and it is written anew$", RunError):
+        read_cache(path)
+
+
+def test_every_changed_value_is_found(path: Path) -> None:
+    write_checked(path, CONTENT)
+    whole, rng = path.read_bytes(), random.Random(0)
+    for _ in range(200):
+        damaged = bytearray(whole)
+        damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        with suppress(RunError):
+            assert read_checked(path) == CONTENT  # a blank more or less
+
+
+def test_a_cache_that_is_not_there_is_empty(path: Path) -> None:
+    assert read_cache(path) == {}
+
+
+def test_another_format_is_refused_in_one_line(path: Path) -> None:
+    path.write_text('{"format": 1, "formats": {}, "seed": 0}')
+    with one_line(r"run\.json: was written by an earlier antiphon \(format 1\); run it again$", RunError):
+        read_checked(path)
+    write_checked(path, {**CONTENT, "format": FORMAT + 1, "antiphon": "4.5.6"})
+    with one_line(
+        rf"was written by antiphon 4\.5\.6 \(format {FORMAT + 1}\); read it with that one$", RunError
+    ):
+        read_checked(path)
+
+
+def test_a_file_that_grows_is_read_once(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"abc")
+    growing = GrowingFile(path)
+    first = growing.entry()
+    assert first == {"bytes": 3, "sha256": hashlib.sha256(b"abc").hexdigest()} == entry_of(path)
+    with path.open("ab") as file:
+        file.write(b"defg")
+    assert growing.entry(5) == {"bytes": 5, "sha256": hashlib.sha256(b"abcde").hexdigest()}
+    assert growing.entry() == entry_of(path)
+    check_entry(path, first, whole=False)
+    with one_line(r"table\.csv: is not what was written \(checksum\); do this$", RunError):
+        check_entry(path, first, "do this")
+    path.write_bytes(b"ab")
+    with one_line("is not what was written", RunError):
+        check_entry(path, first, whole=False)
+
+
+# --- checkpoints ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run directory with two checkpoints, as far as manifests know them."""
+    for step in (3, 6):
+        folder = tmp_path / "run" / "checkpoints" / f"step-{step:09d}"
+        folder.mkdir(parents=True)
+        (folder / "state.json").write_text(json.dumps({"step": step, "state": {}}))
+        (folder / "state.safetensors").write_bytes(bytes(range(100)))
+        write_manifest(folder)
+    return tmp_path / "run"
+
+
+def test_only_whole_names_are_checkpoints(run: Path) -> None:
+    for name in ("step-x", "step-", ".step-000000009", "other"):
+        (run / "checkpoints" / name).mkdir()
+    (run / "checkpoints" / "step-000000009").mkdir()  # of which nothing is there
+    assert [path.name for path in checkpoints(run)] == ["step-000000003", "step-000000006"]
+    assert checkpoints(run / "nowhere") == []
+
+
+@pytest.mark.parametrize("file", ["state.json", "state.safetensors", "manifest.json"])
+def test_every_flipped_bit_and_every_cut_is_one_line_that_offers_the_checkpoint_before(
+    run: Path, file: str
+) -> None:
+    path = checkpoints(run)[-1] / file
+    whole, rng = path.read_bytes(), random.Random(0)
+    files = read_manifest(path.parent)
+    for _ in range(100):
+        damaged = bytearray(whole)
+        damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged if rng.random() < 0.7 else whole[: rng.randrange(len(whole))])
+        lines: list[str] = []
+        try:
+            assert read_manifest(path.parent) == files
+        except RunError as error:
+            lines.append(str(error))
+        assert lines or file == "manifest.json"  # a blank more or less
+        for line in lines:
+            assert str(path.parent) in line
+            assert line.endswith("; delete this checkpoint to go on from step-000000003")
+    path.unlink()
+    with one_line(rf"{file}: is not there; delete this checkpoint to go on from step-000000003$", RunError):
+        read_manifest(path.parent)
+
+
+def test_a_checkpoint_without_another_is_to_be_restored(run: Path, tmp_path: Path) -> None:
+    alone = checkpoints(run)[-1].rename(tmp_path / "alone")
+    (alone / "state.json").write_text("{}")
+    with one_line(
+        "restore the checkpoint from a copy, or start the run anew in another directory$", RunError
+    ):
+        read_manifest(alone)
+    with one_line("no checkpoint there", RunError):
+        read_manifest(tmp_path)
+
+
+def test_a_checkpoint_of_format_1_is_refused(run: Path) -> None:
+    folder = checkpoints(run)[-1]
+    (folder / "manifest.json").unlink()
+    (folder / "state.json").write_text('{"format": 1, "antiphon": "0.1.0", "sha256": ""}')
+    with one_line(
+        r"step-000000006: was written by an earlier antiphon \(format 1\); run it again$", RunError
+    ):
+        read_manifest(folder)
+
+
+def test_checkpoints_behind_a_link_are_refused(run: Path, tmp_path: Path) -> None:
+    (run / "checkpoints").rename(tmp_path / "elsewhere")
+    (run / "checkpoints").symlink_to(tmp_path / "elsewhere")
+    with one_line("checkpoints: is a link, which a run directory does not hold", RunError):
+        checkpoints(run)
