@@ -43,7 +43,7 @@ from tensorboard.plugins.text.summary_v2 import text_pb  # type: ignore[import-u
 from tensorboard.util import tensor_util  # type: ignore[import-untyped]
 
 from antiphon.files import fitting, open_binary, sync_file, sync_folder, writing
-from antiphon.telemetry.channels.tags import GRAPH, MESSAGES, PARTS, TIMELINE
+from antiphon.telemetry.channels.tags import GRAPH, PARTS, TIMELINE
 
 __all__ = ["EarlierEvents", "masked_checksum", "read_events"]
 
@@ -116,17 +116,7 @@ RESULT = "result/"
 """Beginning of the tags of a run's result."""
 HPARAMS = frozenset((hparams_metadata.EXPERIMENT_TAG, hparams_metadata.SESSION_START_INFO_TAG))
 """Tags of a run's row in the HParams tab."""
-_ONCE = (
-    "scenario/",
-    "graph/",
-    "time/",
-    GRAPH,
-    TIMELINE,
-    PARTS,
-    MESSAGES,
-    *HPARAMS,
-    layout_metadata.CONFIG_SUMMARY_TAG,
-)
+_ONCE = ("scenario/", GRAPH, TIMELINE, PARTS, *HPARAMS, layout_metadata.CONFIG_SUMMARY_TAG)
 
 
 @dataclass
@@ -139,8 +129,6 @@ class EarlierEvents:
     """The newest text by tag."""
     charts: dict[str, list[str]] = field(default_factory=dict)
     """Titles of the newest charts by category."""
-    messages: dict[int, dict[int, NDArray[np.float32]]] = field(default_factory=dict)
-    """The newest messages by step and number of the channel; one step, or none."""
 
     @classmethod
     def read(cls, folder: Path) -> EarlierEvents:
@@ -158,13 +146,7 @@ class EarlierEvents:
         tag, tensor = value.tag, value.tensor
         if not tag.startswith(_ONCE):
             return
-        if tag.startswith(MESSAGES):
-            if step not in self.messages:
-                self.messages = {step: {}}
-            shape = [side.size for side in tensor.tensor_shape.dim]
-            values = np.frombuffer(tensor.tensor_content, dtype="<f4").reshape(shape)
-            self.messages[step][int(tag.removeprefix(MESSAGES))] = values
-        elif tag == layout_metadata.CONFIG_SUMMARY_TAG:
+        if tag == layout_metadata.CONFIG_SUMMARY_TAG:
             layout = layout_pb2.Layout.FromString(b"".join(tensor.string_val))
             self.charts = {found.title: [one.title for one in found.chart] for found in layout.category}
         elif len(tensor.string_val) == 1:
@@ -284,11 +266,6 @@ class EventFile:
         """Write text that is displayed verbatim: Markdown and HTML are escaped."""
         block = "\n".join("    " + line for line in text.splitlines())
         self._summarise(step, text_pb(tag, block).value)
-
-    def picture(self, step: int, tag: str, png: bytes, width: int, height: int) -> None:
-        """Write a picture, given as a PNG file of `width` x `height` pixels with four channels."""
-        image = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=png)
-        self._summarise(step, [Summary.Value(tag=tag, image=image)])
 
     def document(self, step: int, tag: str, text: str, plugin: str) -> None:
         """Write text for a plugin."""

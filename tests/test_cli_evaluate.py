@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from antiphon.cli import main
-from antiphon.terminal import measurements
 from antiphon.engine.inference.links import Links
 from antiphon.engine.probes.ablation import Ablation, Change, Kind
 from antiphon.engine.simulation import Simulation
+from antiphon.terminal import measurements
 from tests.commands import Commands
 
 TINY = ["--steps", "20", "--set", "depth=3", "--set", "width=8", "--set", "batch=16"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -18,6 +17,7 @@ import yaml
 from antiphon.telemetry.parts.parts_csv import read_parts
 from tests.commands import Commands
 from tests.engine.parts.rings import document
+from tests.recorded import metrics
 
 
 @pytest.fixture
@@ -41,11 +41,6 @@ def facts(run: str) -> dict[str, Any]:
     return found
 
 
-def figures(run: str) -> list[list[str]]:
-    with Path(run, "metrics.csv").open(newline="") as file:
-        return [row for row in csv.reader(file) if row[3] not in ("seconds", "steps_per_second")]
-
-
 @pytest.mark.parametrize("parts", [2, 3])
 def test_diff_finds_nothing_between_one_part_and_several(parts: int, cli: Commands) -> None:
     write("lossy.yaml", drop=0.2, noise=0.1)
@@ -53,9 +48,8 @@ def test_diff_finds_nothing_between_one_part_and_several(parts: int, cli: Comman
     cli(f"run lossy.yaml --name several --parts {parts}")
     found = cli.json("diff runs/one runs/several")
     assert found["same"] is True
-    assert found["settings"] == []
-    assert "The runs are the same to the last bit in all 4 rows" in cli("diff runs/one runs/several")
-    assert figures("runs/one") == figures("runs/several")
+    assert [setting["path"] for setting in found["settings"]] == [["run", "parts"]]
+    assert metrics("runs/one") == metrics("runs/several")
     for name in ("state.safetensors", "state.json"):
         one, several = (
             Path("runs", run, "checkpoints/step-000000024", name).read_bytes() for run in ("one", "several")
@@ -139,7 +133,7 @@ def test_parts_that_do_not_wait_learn_write_rows_and_are_evaluated(cli: Commands
     Path("steady.yaml").write_text(stream, encoding="utf-8")
     result = cli.json("run steady.yaml --name a --parts 2 --mode free --checkpoint-every 60")
     assert facts("runs/a")["parts"]["mode"] == "free"
-    rows = [row for row in figures("runs/a")[1:] if row[1:4] == ["agent", "a", "loss"]]
+    rows = [row.split(",") for row in metrics("runs/a") if ",agent,a,loss," in row]
     assert [row[0] for row in rows] == ["1", "50", "100", "150", "200"]
     losses = [float(row[4]) for row in rows]
     assert losses[-1] < losses[0]  # means over the steps of a row, as without parts
@@ -161,7 +155,7 @@ def test_resume_goes_on_in_any_parts(parts: str, cli: Commands) -> None:
         cli(f"run ring.yaml --name {run} --steps 13 {first}")
         cli(f"resume runs/{run} --steps 24 {then}")
     assert cli.json("diff runs/one runs/two")["same"] is True
-    assert figures("runs/one") == figures("runs/two")
+    assert metrics("runs/one") == metrics("runs/two")
     counts = {"": 2, "--parts 3": 3, "--parts 1": None, "--parts *=1 --parts c=0": 2}
     division = facts("runs/two")["parts"]
     assert (division and division["count"]) == counts[parts]

@@ -11,6 +11,7 @@ import pytest
 
 from tests.commands import Commands
 from tests.engine.parts.stages import stages
+from tests.recorded import metrics
 
 CLUSTER = """
 cluster: mine
@@ -28,11 +29,6 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     Path("stages.yaml").write_text(stages(steps=40).to_yaml(), encoding="utf-8")
     Path("mine.yaml").write_text(CLUSTER, encoding="utf-8")
     return Commands(capsys)
-
-
-def figures(run: str) -> list[list[str]]:
-    with Path(run, "metrics.csv").open(newline="") as file:
-        return [row for row in csv.reader(file) if row[3] not in ("seconds", "steps_per_second")]
 
 
 def parts(run: str) -> list[dict[str, str]]:
@@ -55,7 +51,7 @@ def test_a_run_is_the_same_again_and_also_when_it_is_stopped_and_resumed(cli: Co
         for name in ("whole", "again", "halves")
     )
     assert [found == one for found in others] == [True, True]
-    assert figures("runs/whole") == figures("runs/again")
+    assert metrics("runs/whole") == metrics("runs/again")
     assert parts("runs/whole") == parts("runs/again")
     ends = [[row for row in parts(f"runs/{name}") if row["step"] == "40"] for name in ("whole", "halves")]
     assert ends[0] == ends[1]

@@ -17,7 +17,7 @@ from antiphon.envs import describe, ids
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, Template, json_schema
 from antiphon.scenarios.schema import schema_text
-from antiphon.telemetry.raster import raster_lines
+from antiphon.telemetry.timeline import raster_lines
 from antiphon.terminal.output import console, print_json, remark, show_table
 
 __all__ = ["show"]

@@ -16,8 +16,6 @@ import pytest
 from antiphon.errors import RunError
 from antiphon.telemetry import draw_graph
 from antiphon.telemetry.placement import arrows, extent, place
-from antiphon.telemetry.raster import draw_timeline
-from tests.telemetry.test_raster import MADE
 
 pytest.importorskip("matplotlib")
 
@@ -153,7 +151,6 @@ def test_arrow_heads_touch_the_receiver_and_lie_on_the_canvas() -> None:
 
 DRAWINGS: dict[str, Callable[..., object]] = {
     "graph": lambda *path: draw_graph(CHAIN, *path),
-    "timeline": lambda *path: draw_timeline(MADE, *path),
 }
 each_drawing = pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS)
 

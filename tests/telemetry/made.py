@@ -1,4 +1,4 @@
-"""Runs for the report, made up: their names are chosen, nothing was simulated."""
+"""Runs for pages without a server, made up: their names are chosen, nothing was simulated."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from antiphon.telemetry.channels.series import Messages, RunData, Series
-from antiphon.telemetry.report.run import Curve, ReportRun, Table
+from antiphon.telemetry.report import ReportRun
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
@@ -17,11 +17,6 @@ HOSTILE = (
     "</title></style><b>",
     "a&lt;b",
 )
-
-
-def curve(*values: float, every: int = 10) -> Curve:
-    """Return a figure at steps 10, 20, …"""
-    return {every * (place + 1): value for place, value in enumerate(values)}
 
 
 def data(name: str = "one", agents: tuple[str, ...] = ("a", "b"), rows: int = 3) -> RunData:
@@ -75,22 +70,15 @@ def run(name: str = "one", seed: int = 0, *, accuracy: float = 0.9, **changes: A
         "step": 30,
         "seconds": 1.5,
         "exit": "done",
-        "command": ["antiphon", "run", "s"],
-        "versions": {"python": "3.11"},
     }
-    table = Table(
-        agents={("b", "accuracy"): curve(0.1, 0.5, accuracy), ("b", "loss"): curve(2.0, 1.0, 0.5)},
-        channels={"cosine": curve(0.0, 0.4, 0.3)},
-    )
     whole: dict[str, Any] = {
         "name": name,
         "path": f"runs/{name}",
         "facts": facts | changes.pop("facts", {}),
-        "result": {"readout": "b", "accuracy": accuracy, "loss": 0.5, "channels": {"a->b": {}, "b->a": {}}},
-        "text": "scenario: s\n",
-        "document": {"scenario": "s", "agents": {"a": {}, "b": {}}},
-        "table": table,
+        "result": {"readout": "b", "accuracy": accuracy, "loss": 0.5, "env": {"solved": 3.0}},
+        "document": "scenario: s\n",
         "data": data(name),
+        "env": {"solved": {10: 1.0, 20: 2.0, 30: 3.0}},
     }
     return ReportRun(**(whole | changes))
 

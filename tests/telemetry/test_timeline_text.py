@@ -1,16 +1,12 @@
-"""The raster of a timeline: its text, its picture, and what is left out of both."""
+"""The timeline as plain text, and what is left out of it."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import pytest
 
-from antiphon.telemetry.raster import MOST_AGENTS, MOST_CHANNELS, draw_timeline, raster_lines, timeline_png
-from antiphon.telemetry.timeline import ChannelTimes, Timeline
+from antiphon.telemetry.timeline import MOST_AGENTS, MOST_CHANNELS, ChannelTimes, Timeline, raster_lines
 from tests.telemetry.times import agent_times
 
 FAST = agent_times(
@@ -59,11 +55,6 @@ CROWD = replace(
 )
 
 
-def texts(svg: Path) -> set[str]:
-    """The words in a picture; matplotlib names each outlined word in a comment."""
-    return set(re.findall(r"<!-- (.*?) -->", svg.read_text(encoding="utf-8")))
-
-
 # --- text ---------------------------------------------------------------------------------------------------
 
 
@@ -106,65 +97,6 @@ def test_too_many_agents_are_cut_with_a_line_that_says_how_many_more() -> None:
     assert sum(line.startswith("n") for line in lines) == MOST_AGENTS
     assert sum(line.startswith("c") and not line.startswith("cr") for line in lines) == MOST_CHANNELS + 1
     assert not any("more" in line for line in raster_lines(MADE))
-
-
-# --- picture ------------------------------------------------------------------------------------------------
-
-
-def test_a_picture_says_the_same_in_plain_words(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    draw_timeline(MADE, tmp_path / "t.svg", title="two levels")
-    assert texts(tmp_path / "t.svg") >= {
-        "two levels",
-        "fast",
-        "slow",
-        "0–1",
-        "window ends: it learns",
-        "episode ends",
-        "message sent now is never read",
-        "from before the window: no credit goes back",
-        "beyond: a synthetic gradient",
-        "beyond: the true one, later",
-    }
-    plain = replace(MADE, agents=(replace(FAST, state_credit=FAST.message_credit),), channels=())
-    draw_timeline(plain, tmp_path / "plain.svg")
-    words = texts(tmp_path / "plain.svg")
-    assert "beyond: a synthetic gradient" not in words
-    assert "message sent now is never read" not in words
-
-
-def test_a_picture_is_1280_pixels_wide_and_always_the_same() -> None:
-    pytest.importorskip("matplotlib")
-    png, width, height = timeline_png(MADE)
-    assert width == 1280
-    assert 300 < height < 600
-    assert timeline_png(MADE)[0] == png
-
-
-def test_a_crowd_is_cut_in_the_picture_too(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    draw_timeline(CROWD, tmp_path / "t.svg")
-    words = texts(tmp_path / "t.svg")
-    assert "… and 20 more agents, 1 more channel" in words
-    assert f"n{MOST_AGENTS - 1:02}" in words
-    assert f"n{MOST_AGENTS:02}" not in words
-
-
-def test_names_are_never_taken_for_mathematics(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    odd = replace(MADE, agents=(replace(FAST, name="$\\frac$"),), channels=(replace(UP, name="_$x$"),))
-    draw_timeline(odd, tmp_path / "t.png", title="$\\frac{$")
-
-
-def test_many_steps_lose_their_numbers_but_not_their_marks(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    steps = 200
-    yes = np.ones(steps, bool)
-    many = agent_times("fast", yes, ends=yes, since=np.arange(steps), state_credit=yes, message_credit=yes)
-    long = Timeline(start=0, steps=steps, agents=(many,), channels=(), episode_ends=np.zeros(steps, bool))
-    draw_timeline(long, tmp_path / "t.svg")
-    assert "195" in texts(tmp_path / "t.svg")
-    assert "196" not in texts(tmp_path / "t.svg")
 
 
 # --- data ---------------------------------------------------------------------------------------------------
