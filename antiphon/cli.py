@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 import antiphon
 from antiphon.errors import AntiphonError, EngineError, in_one_line
 
-__all__ = ["COMMANDS", "app", "main"]
+__all__ = ["COMMANDS", "app", "command", "main"]
 
 
 class Command(NamedTuple):
@@ -111,7 +111,7 @@ class _Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, listed, rest = super().resolve_command(ctx, args)
-        return name, listed if name is None else _loaded(name), rest
+        return name, listed if name is None else command(name), rest
 
 
 app = typer.Typer(
@@ -123,7 +123,7 @@ app = typer.Typer(
 )
 
 
-def _loaded(name: str) -> Any:
+def command(name: str) -> Any:
     """Return a command with its options, from the file of its name."""
     one = typer.Typer(add_completion=False, rich_markup_mode="rich")
     examples = "\n\n".join(["Examples:", *COMMANDS[name].examples])  # an empty line is a line break there
@@ -159,8 +159,8 @@ def _options(
         allow_import(package)
 
 
-for _name, _command in COMMANDS.items():
-    app.command(_name, help=_command.summary)(lambda: None)
+for _name, _listed in COMMANDS.items():
+    app.command(_name, help=_listed.summary)(lambda: None)
 
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
