@@ -374,17 +374,9 @@ class BaseSimulation:
         self.synchronize()
         path = Path(path)
         if path.suffix == ".gif":
-            title = f"{self.scenario.scenario} after {self.now:,} steps"
-            film(
-                self.system,
-                self.scenario,
-                path,
-                seed=self.seed,
-                episodes=episodes,
-                senders=agents,
-                title=title,
+            return film(
+                self.system, self.scenario, path, self.now, seed=self.seed, episodes=episodes, senders=agents
             )
-            return path
         return write_system(self.system, path, agents, with_output(self.system, self.scenario.readouts))
 
     # --- forking and saving ------------------------------------------------------------------------------

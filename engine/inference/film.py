@@ -38,22 +38,22 @@ def film(
     system: System,
     scenario: Scenario,
     path: Path,
+    now: int,
     *,
     seed: int,
     episodes: int,
     senders: Collection[str] | None,
-    title: str,
-) -> None:
+) -> Path:
     """Write whole episodes of one environment, with the most likely actions and over perfect links, as an animated GIF.
 
     Args:
         system: No bit of it changes.
         scenario: Its scenario.
-        path: The file.
+        path: The file, which is returned.
+        now: Steps of training, for the title.
         seed: Of the environment.
         episodes: How many.
         senders: Agents whose messages are drawn; None: all.
-        title: A line above the pictures.
 
     Raises:
         ScenarioError: The environment renders no pictures, or its episodes never end.
@@ -95,7 +95,8 @@ def film(
             if bool(signals["terminated"][0]) or bool(signals["truncated"][0]):
                 ended, step, total, sent = ended + 1, 0, 0.0, {}
         fps = float(env.metadata.get("render_fps") or _FPS)
-    write_film(path, frames, title=title, fps=fps)
+    write_film(path, frames, title=f"{scenario.scenario} after {now:,} steps", fps=fps)
+    return path
 
 
 def _environment(system: System, scenario: Scenario) -> TorchVectorEnv:

@@ -22,7 +22,7 @@ __all__ = ["Comparison", "MetricDifference", "SettingDifference", "TensorDiffere
 
 _FACTS = (
     *("seed", "device", "backend", "dtype", "matmul_precision", "threads", "together", "parts", "virtual"),
-    *("origin", "weights", "git", "versions"),
+    *("weights", "git", "versions"),
 )
 """Entries of run.json that decide what a run computes, besides the scenario."""
 _Path = tuple[str, ...]
