@@ -138,6 +138,12 @@ def test_agents_that_differ_alike_share_a_row(cli: Commands) -> None:
     assert "(other shape or type)" in cli.out
 
 
+def test_a_channel_that_differs_is_named(cli: Commands) -> None:
+    run(cli, "b", DOCUMENT.replace("to: ear, size: 3", "to: ear, size: 4"))
+    assert diff(cli, "a b")[0] == 1
+    assert "channel eye->ear: size " in cli.out
+
+
 def test_what_only_one_run_recorded_is_no_difference(cli: Commands) -> None:
     listener = "  lip: {objective: {kind: classification, target: label}, observes: [image]}\n  mind:"
     run(cli, "b", DOCUMENT.replace("  mind:", listener))

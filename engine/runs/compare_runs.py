@@ -112,7 +112,7 @@ def _settings(run: RunDirectory) -> dict[str, Any]:
     channels = tree.get("channels")
     if isinstance(channels, list) and all(isinstance(entry, dict) for entry in channels):
         tree["channels"] = {
-            channel_name(each["from"], each["to"], each.get("key")): each for each in channels
+            channel_name(each["from"], each["to"], each.get("key", 0)): each for each in channels
         }
     tree["run"] = {key: run.facts[key] for key in _FACTS if key in run.facts}
     tree["changes"] = {f"{key} at step {step}": value for step, key, value in run.facts.get("changes", ())}
