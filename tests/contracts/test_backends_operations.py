@@ -80,7 +80,7 @@ def test_a_step_has_as_many_operations_for_256_agents_as_for_16(kind: Any) -> No
     assert many <= GROWTH * few, f"{few:.1f} and {many:.1f}"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", [plain_ring, periods, sparse, tree, sums])
 def test_a_step_has_as_many_operations_for_1024_agents_as_for_16(kind: Any) -> None:
     few, many = operations(kind(FEW)), operations(kind(1024))
