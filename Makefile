@@ -1,7 +1,7 @@
 # `make` alone lists what there is. Every target sets up .venv by itself, once.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run quick test fuzz soak other-cpu gpu check format docs data-test lowest audit
+.PHONY: help setup run quick test nightly fuzz soak other-cpu gpu check format docs data-test lowest audit
 
 # The first Python that is new enough; PYTHON=... on the command line chooses another.
 PYTHON ?= $(firstword $(shell for name in python3 python3.13 python3.12 python3.11; do \
@@ -35,6 +35,9 @@ quick: $(STAMP) ## run the tests for the inner loop: every part by itself, and n
 
 test: $(STAMP) ## run the tests, and with them the examples of the README and of docs/
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+nightly: $(STAMP) ## run the tests that make test leaves out for their time: more cases of what it tries, and what takes minutes
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m nightly
 
 # CASES: inputs that each test tries. SEED: of the first one.
 CASES ?= 2000

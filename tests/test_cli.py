@@ -56,17 +56,16 @@ TINY = "--steps 6 --set depth=2 --set width=8 --set batch=16"
 RUN = f"run digits-mlp {TINY} --logdir . --name a"
 
 
-def test_help_of_every_verb_is_quick_and_loads_no_torch() -> None:
+def test_help_of_every_verb_loads_no_torch() -> None:
     program = f"""
-import sys, time
+import sys
 from antiphon.cli import main
 codes = [main(words) for words in ([], *[[verb] for verb in {VERBS}]) for words in [words + ["--help"]]]
-print("codes", set(codes), "torch" in sys.modules, time.process_time())
+print("codes", set(codes), "torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    codes, torch_loaded, seconds = done.stdout.splitlines()[-1].removeprefix("codes ").split()
+    codes, torch_loaded = done.stdout.splitlines()[-1].removeprefix("codes ").split()
     assert (codes, torch_loaded) == ("{0}", "False")
-    assert float(seconds) < 1.0  # of the processor, for all of them together
     assert all(verb in done.stdout for verb in VERBS)
 
 

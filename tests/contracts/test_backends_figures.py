@@ -41,7 +41,9 @@ def everything(document: Document, backend: str) -> list[Told]:
     return found
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.nightly) if name in UNLIKE else name for name in ALL]
+)
 def test_the_same_is_told_of_every_agent_and_channel(name: str) -> None:
     one, other = everything(ALL[name], "reference"), everything(ALL[name], "cohort")
     assert len(one) == len(other)

@@ -18,6 +18,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 GALLERY = ROOT / "docs/gallery"
 SCRIPTS = sorted(GALLERY.glob("*.py"))
+DAILY = ("01", "07")
+"""Scripts that `make test` runs; `.ci/run` and `make nightly` run the others, which take 5 to 10 s each."""
 LONGEST = 25
 """Lines of a user's own code."""
 
@@ -52,7 +54,13 @@ def run_script(script: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(s, id=s.stem, marks=() if s.stem[:2] in DAILY else (pytest.mark.nightly,))
+        for s in SCRIPTS
+    ],
+)
 def test_a_script_does_what_it_claims_and_prints_what_the_page_shows(script: Path, tmp_path: Path) -> None:
     done = run_script(script, tmp_path)
     assert done.returncode == 0, done.stderr
