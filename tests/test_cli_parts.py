@@ -209,6 +209,7 @@ def test_a_killed_run_is_resumed_to_the_same_bits(cli: Commands) -> None:
     assert Path("runs/a", name).read_bytes() == Path("runs/b", name).read_bytes()
 
 
+@pytest.mark.nightly
 def test_sigterm_ends_it_with_a_checkpoint_and_a_result(cli: Commands) -> None:
     write("long.yaml", steps=100_000, every=1000)
     child = start("run", "long.yaml", "--parts", "2", "--name", "a", "--checkpoint-every", "50", "--json")
