@@ -16,7 +16,7 @@ from tests.contracts.backend_themes import SICK, THEMES
 from tests.contracts.backend_twins import made
 from tests.contracts.backend_unlike import UNLIKE
 
-STEPS = 9
+STEPS = 6
 KNOWN = {"critics that diverge": "injection_norm"}
 """At the step at which it diverges the reference still tells what a predictor put on its messages."""
 ALL = THEMES | UNLIKE | SICK
