@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_curriculum", "check_environment", "check_optimiser", "check_recorder", "check_schedule"]
 
-_CALLS = ("begin", "figures", "histograms", "samples", "digests", "end", "close")
+_CALLS = ("begin", "figures", "histograms", "samples", "end", "close")
 
 
 def check_optimiser(kind: Any, *, options: Mapping[str, Any] = NO_OPTIONS, lr: float = 0.01) -> None:
@@ -213,7 +213,6 @@ def check_recorder(factory: Callable[[], Recorder]) -> None:
             checked_call(name, recorder.figures, step, rows)
             checked_call(name, recorder.histograms, step, [("agent", "a", "weights", np.ones(3))])
             checked_call(name, recorder.samples, step, [])
-            checked_call(name, recorder.digests, step, [("agent", "a", bytes(8))])
         if ended:
             checked_call(name, recorder.end, result)
         checked_call(f"{name}: close" if ended else f"{name}: close without an end", recorder.close)

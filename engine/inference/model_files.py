@@ -103,7 +103,9 @@ def write_agent(agent: Agent, path: Path) -> Path:
 
 def _format(path: Path) -> str:
     if path.suffix not in SUFFIXES:
-        raise RunError(f"export: '{path.name}' is of no known format; end it in {', '.join(SUFFIXES)}")
+        raise RunError(
+            f"export: '{path.name}' is of no known format; end it in {', '.join(SUFFIXES)} or .gif"
+        )
     if path.suffix == ".onnx":
         for package in ("onnx", "onnxscript"):
             if importlib.util.find_spec(package) is None:

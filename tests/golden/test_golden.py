@@ -15,7 +15,7 @@ from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.studies.scoring import kept_scores
 from antiphon.manifests import FORMAT
 from antiphon.telemetry.channels.reading import read_run
-from antiphon.telemetry.csv_files import read_digests, read_figures
+from antiphon.telemetry.csv_files import read_figures
 from antiphon.telemetry.parts.parts_csv import read_parts
 from tests.commands import Commands
 from tests.golden.make import STEPS, STOP, numbers, objects, restored
@@ -91,7 +91,6 @@ def test_its_tables_are_read(golden: tuple[Path, dict[str, Any]]) -> None:
     steps = [1] if run.name == "acting" else [1, 3, 6]
     assert sorted({step for step, _ in figures}) == steps
     assert {row.kind for _, row in figures} >= {"agent", "channel", "run"}
-    assert list(read_digests(run / "digests.csv").rows) == steps
     assert bool(read_parts(run / "parts.csv")) == (run.name in ("clocks", "virtual"))
     if run.name == "pair":
         assert kept_scores(run, STOP).keys() == {"validation"}

@@ -465,7 +465,7 @@ RECORDER_FAULTS: dict[str, tuple[Any, str]] = {
     "samples": (Sampling, "Sampling: it draws from the global random numbers"),
     "wants texts": (Naming, "Naming fails: "),
     "wants an end": (Ending, "Ending: close without an end fails: no result"),
-    "half": (Partial, "Partial: it has no figures, histograms, samples, digests, end, close"),
+    "half": (Partial, "Partial: it has no figures, histograms, samples, end, close"),
 }
 
 
