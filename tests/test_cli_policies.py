@@ -81,7 +81,7 @@ def _written(document: dict[str, Any]) -> Path:
 # --- the same bits again -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
+@pytest.mark.parametrize("backend", ["cohort", pytest.param("reference", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("credit", CREDITS)
 def test_a_run_that_was_interrupted_is_the_run_that_was_not(
     folder: Path, cli: Commands, backend: str, credit: str

@@ -124,6 +124,7 @@ def test_seeds_of_a_python_scenario_are_one_program(here: Path, cli: Commands) -
     assert cli.json(f"{words} --resume-if-exists")["summary"] == result["summary"]
 
 
+@pytest.mark.nightly
 def test_a_study_of_a_python_scenario_runs_in_other_processes(here: Path, cli: Commands) -> None:
     words = "study own:build --set width=3 --steps 6 --seeds 2 --logdir s"
     result = cli.json(words, "--jobs 2")

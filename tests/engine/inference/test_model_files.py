@@ -101,6 +101,8 @@ SYSTEMS: dict[str, Callable[[], Simulation]] = {
     "symbols": symbols,
     "in time": timescales,
 }
+ONNX = ("delayed", "in time")
+"""Written as ONNX by day too, which takes seconds each."""
 
 
 def opened(path: Path, outputs: list[str]) -> Callable[..., tuple[Tensors, Tensors]]:
@@ -148,8 +150,14 @@ def silence(path: Path, rows: int) -> Tensors:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        pytest.param(name, suffix, marks=() if suffix == ".pt2" or name in ONNX else (pytest.mark.nightly,))
+        for name in SYSTEMS
+        for suffix in (".pt2", ".onnx")
+    ],
+)
 def test_a_file_computes_what_the_composed_module_does(name: str, suffix: str, tmp_path: Path) -> None:
     simulation = SYSTEMS[name]()
     before = kept(simulation.state_dict())

@@ -91,7 +91,7 @@ def test_observers_follow_the_loop_and_limits_end_it() -> None:
         assert simulation.until == 2
         start = time.monotonic()
         assert RunLoop([simulation]).run(seconds=0.2) == [Outcome("done")]
-        assert 0.2 <= time.monotonic() - start < 5
+        assert time.monotonic() - start >= 0.2
         assert RunLoop([simulation]).run(0) == [Outcome("done")]
 
 

@@ -262,7 +262,7 @@ def test_what_cannot_be_is_refused_in_one_line(make: Any, line: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(("latency", "kind", "low", "high"), [(1, "linear", 100, 160), (20, "linear", 380, 540), (1, "local", 50, 90), (20, "local", 75, 120)])  # fmt: skip
 def test_four_stages_reach_95_percent_as_late_as_a_plain_simulator_says(
     latency: float, kind: str, low: float, high: float
