@@ -15,7 +15,7 @@ import antiphon
 from antiphon.cli import COMMANDS, main
 from antiphon.errors import EngineError
 from antiphon.scenarios.schema import schema_text
-from antiphon.terminal.output import in_short, show_result
+from antiphon.terminal.output import show_result
 from tests.commands import Commands
 
 VERBS = ["run", "resume", "check", "show", "evaluate", "study", "report", "diff", "export", "plan", "tb"]
@@ -79,14 +79,6 @@ def test_the_end_of_a_run_tells_returns_of_whole_episodes(capsys: pytest.Capture
     assert [line.split() for line in text.splitlines() if "agent" in line] == [["agent", "return", "loss"]]
     assert "return       341.250   (motor; 16 whole episodes of 341.2 steps, greedy)" in text
     assert "test" not in text
-
-
-def test_a_run_in_few_words() -> None:
-    empty = dict.fromkeys(("accuracy", "error", "bits", "loss"))
-    assert in_short(empty | {"accuracy": 0.5}) == "50.00 %"
-    assert in_short(empty | {"bits": 0.5, "env": {"solved": 1.0}}) == "bits 0.500"
-    assert in_short(empty | {"env": {"solved": 1.0}}) == "solved 1"
-    assert in_short(empty | {"loss": 2.0, "env": {}}) == "loss 2.000"
 
 
 def test_run_names_directories_by_scenario_variant_seed_and_time(

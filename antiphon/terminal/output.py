@@ -24,7 +24,6 @@ __all__ = [
     "display_path",
     "episodes_in_words",
     "how_to_look",
-    "in_short",
     "left_out",
     "percent",
     "print_json",
@@ -198,14 +197,6 @@ def scored(figures: Mapping[str, Any], *, named: bool = False) -> str:
             word = f"{metric} " if named and metric != "accuracy" else ""
             return word + _written(metric, figures[metric])
     return "–"
-
-
-def in_short(result: Mapping[str, Any]) -> str:
-    """Format the score of a run: the readouts' metric, or the environment's, or the loss."""
-    found = {metric: result[metric] for metric in METRICS if result.get(metric) is not None}
-    if found:
-        return scored(found, named=True)
-    return _listed(result.get("env", {})) or f"loss {decimal(result['loss'])}"
 
 
 def _written(metric: str, value: float | None) -> str:
