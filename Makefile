@@ -1,7 +1,7 @@
 # `make` alone lists what there is. Every target sets up .venv by itself, once.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run quick test fuzz soak other-cpu gpu check format docs data-test lowest audit
+.PHONY: help setup run quick test nightly fuzz soak other-cpu gpu check format docs data-test lowest audit
 
 # The first Python that is new enough; PYTHON=... on the command line chooses another.
 PYTHON ?= $(firstword $(shell for name in python3 python3.13 python3.12 python3.11; do \
@@ -36,6 +36,9 @@ quick: $(STAMP) ## run the tests for the inner loop: every part by itself, and n
 test: $(STAMP) ## run the tests, and with them the examples of the README and of docs/
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
+nightly: $(STAMP) ## run the tests that make test leaves out for their time: more cases of what it tries, and what takes minutes
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m nightly
+
 # CASES: inputs that each test tries. SEED: of the first one.
 CASES ?= 2000
 SEED ?= 0
@@ -50,13 +53,14 @@ soak: $(STAMP) ## kill runs at random moments, fill disks, run for long (ROUNDS=
 	@$(BIN)/python -m pytest -q tests/soak --rounds $(ROUNDS)
 
 # Other kernels of torch, MKL and OpenBLAS: they sum in another order. No bound may hold by this machine's order alone.
-# What is the same in bits, and which message is read when, depends on no kernel.
+# What is the same in bits, and which message is read when, depends on no kernel: of contracts/ here is what compares numbers.
 other-cpu: export ATEN_CPU_CAPABILITY = avx2
 other-cpu: export MKL_CBWR = COMPATIBLE
 other-cpu: export OPENBLAS_CORETYPE = Haswell
 other-cpu: $(STAMP) ## run the tests that compare numbers as on a processor of another kind (without AVX-512)
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/numerics tests/contracts tests/comms \
-		-k "not same_bits and not event_simulator"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/numerics tests/comms tests/golden tests/engine/split/test_training.py \
+		tests/engine/split/test_sequential.py tests/engine/step/test_categorical.py tests/contracts/test_backends.py \
+		tests/contracts/test_backends_policies.py tests/contracts/test_backends_library.py tests/contracts/test_direction.py
 
 gpu: $(STAMP) ## run the tests and the benchmarks that need a GPU (8 minutes), write benchmarks/results/gpu-<device>.json
 	@$(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \

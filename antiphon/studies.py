@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from antiphon.commands.arguments import new_directory, scenario_template
-from antiphon.commands.output import console, remark
 from antiphon.commands.study import cores, find_study_or_scenario, print_tables
 from antiphon.engine.runs.python_template import Buildable, PythonTemplate
 from antiphon.engine.studies.figure import draw_figure
@@ -22,6 +21,7 @@ from antiphon.engine.studies.study import Study
 from antiphon.engine.studies.table import csv_rows
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template
+from antiphon.terminal.output import console, remark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

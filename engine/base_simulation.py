@@ -24,14 +24,15 @@ from antiphon.engine.core.records import StepSignals
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.evaluation import Evaluation, evaluate
 from antiphon.engine.inference.export import export, with_output
+from antiphon.engine.inference.film import film
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.model_files import write_system
-from antiphon.engine.metrics.digests import described_scenario
 from antiphon.engine.planning.memory_estimate import MemoryGuard
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.changes import changed
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
 from antiphon.engine.state.compatibility import check_compatible, check_objects
+from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.engine.state.weights import Fit, TakenWeights, load_weights
 from antiphon.engine.step.backends import backend_of, checked_backend
@@ -351,22 +352,31 @@ class BaseSimulation:
             self.system, with_output(self.system, self.scenario.readouts) if agents is None else agents
         )
 
-    def export(self, path: str | Path, agents: Sequence[str] | None = None) -> Path:
-        """Write the composed system, or weights, to a file that is read without antiphon, and return its path.
+    def export(self, path: str | Path, agents: Sequence[str] | None = None, *, episodes: int = 1) -> Path:
+        """Write the composed system, weights, or a film to a file that is read without antiphon, and return its path.
 
         Args:
             path: `*.pt2`: the module of `compose`, for `torch.export.load`, which takes any batch. `*.safetensors`:
-                parameters and running statistics, as `agent.name`; tied agents have them once.
-            agents: Of a module, whose outputs it returns; None: the readouts. Of weights, whose; None: all.
+                parameters and running statistics, as `agent.name`; tied agents have them once. `*.gif`: whole episodes,
+                the environment's pictures beside bars of the messages.
+            agents: Of a module, whose outputs it returns; None: the readouts. Of weights, whose; None: all. Of a film, whose
+                messages are drawn; None: all.
+            episodes: Of a film.
 
         Raises:
-            ScenarioError: No such agent; a module's output is asked of one without an objective; as of `compose`.
-            RunError: The suffix is another; torch cannot trace somebody's module; the file
+            ScenarioError: No such agent; a module's output is asked of one without an objective; as of `compose`; the
+                environment renders no pictures, or its episodes never end.
+            RunError: The suffix is another; Pillow is not installed; torch cannot trace somebody's module; the file
                 cannot be written. Nothing is written then.
             DivergenceError: As of `synchronize`.
         """
         self.synchronize()
-        return write_system(self.system, Path(path), agents, with_output(self.system, self.scenario.readouts))
+        path = Path(path)
+        if path.suffix == ".gif":
+            return film(
+                self.system, self.scenario, path, self.now, seed=self.seed, episodes=episodes, senders=agents
+            )
+        return write_system(self.system, path, agents, with_output(self.system, self.scenario.readouts))
 
     # --- forking and saving ------------------------------------------------------------------------------
 

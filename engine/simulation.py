@@ -18,7 +18,6 @@ from antiphon.engine.capture.loop import CapturedLoop, captured_loop
 from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.inference.policy import Policy
 from antiphon.engine.metrics.description import described
-from antiphon.engine.metrics.digests import described_scenario
 from antiphon.engine.metrics.figures import channel_figures, live_graph, write_figures
 from antiphon.engine.metrics.handles import AgentHandle, Agents, Recording
 from antiphon.engine.parts.coordinator import Coordinator
@@ -30,6 +29,7 @@ from antiphon.engine.runs.observers import ProgressBar, StepCallback
 from antiphon.engine.runs.run_loop import Observer, RunLoop, check_limit
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
 from antiphon.engine.state.compatibility import check_same_scenario
+from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.weights import Fit, TakenWeights
 from antiphon.engine.step.report import AgentReport
 from antiphon.errors import DivergenceError, RunError, ScenarioError

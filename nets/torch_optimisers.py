@@ -17,7 +17,6 @@ __all__ = [
     "StackedTorchOptimiser",
     "TorchOptimiser",
     "copied",
-    "flat_state",
     "load",
     "plain_optimiser",
     "rate_shares",
@@ -168,19 +167,6 @@ def saved(optimiser: torch.optim.Optimizer) -> Tree:
         for group in state["param_groups"]
     ]
     return {"state": {str(key): value for key, value in state["state"].items()}, "param_groups": groups}
-
-
-def flat_state(state: Mapping[str, Sequence[Any]]) -> dict[str, list[Tensor]]:
-    """Return the moments of an optimiser's saved state by name: a tensor for each parameter, as antiphon's kinds have."""
-    if "torch" not in state:
-        return {name: list(tensors) for name, tensors in state.items()}
-    found: dict[str, list[Tensor]] = {}
-    for tree in state["torch"]:
-        for own in tree["state"].values():
-            for name, value in own.items():
-                if isinstance(value, Tensor | int | float):
-                    found.setdefault(name, []).append(torch.as_tensor(value))
-    return found
 
 
 def load(optimiser: torch.optim.Optimizer, tree: Mapping[str, Any]) -> None:

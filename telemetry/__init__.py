@@ -3,7 +3,7 @@
 Nothing here depends on agents, channels or torch. A simulation passes its `RunDescription` once, then `Figure` rows
 to a `Recorder`, which cannot change the run.
 
-Recorders for TensorBoard and pictures are imported on first use, so that this package imports quickly.
+The recorder for TensorBoard and pictures of graphs are imported on first use, so that this package imports quickly.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.telemetry.csv_files import CsvRecorder
 from antiphon.telemetry.figures import (
-    DigestRow,
     Figure,
     HistogramRow,
     Kind,
@@ -24,18 +23,16 @@ from antiphon.telemetry.figures import (
     SampleRow,
 )
 from antiphon.telemetry.parts.part_figures import PartFigures
-from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
+from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline, raster_lines
 
 if TYPE_CHECKING:
     from antiphon.telemetry.pictures import draw_graph
-    from antiphon.telemetry.raster import draw_timeline, raster_lines
     from antiphon.telemetry.tensorboard import TensorBoardRecorder
 
 __all__ = [
     "AgentTimes",
     "ChannelTimes",
     "CsvRecorder",
-    "DigestRow",
     "Figure",
     "HistogramRow",
     "Kind",
@@ -48,7 +45,6 @@ __all__ = [
     "TensorBoardRecorder",
     "Timeline",
     "draw_graph",
-    "draw_timeline",
     "raster_lines",
 ]
 
@@ -56,8 +52,6 @@ __all__ = [
 _LAZY = {
     "TensorBoardRecorder": "tensorboard",
     "draw_graph": "pictures",
-    "draw_timeline": "raster",
-    "raster_lines": "raster",
 }
 
 

@@ -1,5 +1,4 @@
-"""Writer of one TensorBoard event file, by TensorBoard's own records, and their checksum, CRC-32C, ten times as fast
-as TensorBoard's own on long data.
+"""Writer of one TensorBoard event file, by TensorBoard's own records.
 
 `torch.utils.tensorboard` writes the same records; here they come without torch, many values in one event,
 pretty names beside the tags (which TensorBoard's fast loader drops), and always in the run's own folder (its
@@ -16,13 +15,12 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import google_crc32c
 import numpy as np
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from numpy.typing import NDArray
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
 from tensorboard.compat.proto.summary_pb2 import (  # type: ignore[import-untyped]
     DATA_CLASS_SCALAR,
@@ -30,10 +28,6 @@ from tensorboard.compat.proto.summary_pb2 import (  # type: ignore[import-untype
     HistogramProto,
     Summary,
     SummaryMetadata,
-)
-from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import (  # type: ignore[import-untyped]
-    CRC_TABLE,
-    masked_crc32c,
 )
 from tensorboard.plugins.custom_scalar import layout_pb2  # type: ignore[import-untyped]
 from tensorboard.plugins.custom_scalar import metadata as layout_metadata
@@ -43,7 +37,7 @@ from tensorboard.plugins.text.summary_v2 import text_pb  # type: ignore[import-u
 from tensorboard.util import tensor_util  # type: ignore[import-untyped]
 
 from antiphon.files import fitting, open_binary, sync_file, sync_folder, writing
-from antiphon.telemetry.channels.tags import GRAPH, MESSAGES, PARTS, TIMELINE
+from antiphon.telemetry.channels.tags import GRAPH, PARTS, TIMELINE
 
 __all__ = ["EarlierEvents", "masked_checksum", "read_events"]
 
@@ -52,47 +46,13 @@ _log = logging.getLogger(__name__)
 _HEAD = struct.Struct("<QI")
 _TAIL = struct.Struct("<I")
 """Before a record its length and the checksum of that; after it, its own."""
-_SHORT = 1024
-"""Bytes below which a loop over them is faster than arrays."""
 _ONES = 0xFFFFFFFF
-
-Words = NDArray[np.uint32]
 
 
 def masked_checksum(data: bytes) -> int:
-    """Return the masked checksum of `data` in a record: rotated by 15 bits, plus a constant.
-
-    The remainder of two concatenated pieces is that of the first, shifted by the length of the second, plus that of the
-    second. So neighbours are joined pair by pair, all pairs of one length at once.
-    """
-    if len(data) < _SHORT:
-        return int(masked_crc32c(data))
-    padded = np.zeros(-(-len(data) // 4) * 4, dtype=np.uint8)  # zeros in front change no remainder
-    padded[-len(data) :] = np.frombuffer(data, dtype=np.uint8)
-    padded[-len(data) :][:4] ^= 255  # the same as a remainder of ones to begin with
-    remainders, power = _shifted(_by(2), padded.view("<u4")), 2
-    while len(remainders) > 1:
-        if len(remainders) % 2:
-            remainders = np.concatenate([np.zeros(1, dtype=np.uint32), remainders])
-        remainders, power = _shifted(_by(power), remainders[0::2]) ^ remainders[1::2], power + 1
-    checksum = int(remainders[0]) ^ _ONES
+    """Return the masked checksum (CRC-32C) of `data` in a record: rotated by 15 bits, plus a constant."""
+    checksum: int = google_crc32c.value(data)
     return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & _ONES
-
-
-def _shifted(tables: Words, remainders: Words) -> Words:
-    """Shift each remainder, by table lookup of its bytes."""
-    low, second, third, high = (remainders >> shift & 255 for shift in (0, 8, 16, 24))
-    shifted: Words = tables[0][low] ^ tables[1][second] ^ tables[2][third] ^ tables[3][high]
-    return shifted
-
-
-@cache
-def _by(power: int) -> Words:
-    """Return the tables of a shift by 2 ** `power` zero bytes, [byte of the remainder, its value]."""
-    if power:
-        return _shifted(_by(power - 1), _by(power - 1))
-    value = np.arange(256, dtype=np.uint32)
-    return np.stack([np.array(CRC_TABLE, dtype=np.uint32), value, value << 8, value << 16])
 
 
 _FILE_NAME = re.compile(r"events\.out\.tfevents\.(\d+)\.")
@@ -116,17 +76,7 @@ RESULT = "result/"
 """Beginning of the tags of a run's result."""
 HPARAMS = frozenset((hparams_metadata.EXPERIMENT_TAG, hparams_metadata.SESSION_START_INFO_TAG))
 """Tags of a run's row in the HParams tab."""
-_ONCE = (
-    "scenario/",
-    "graph/",
-    "time/",
-    GRAPH,
-    TIMELINE,
-    PARTS,
-    MESSAGES,
-    *HPARAMS,
-    layout_metadata.CONFIG_SUMMARY_TAG,
-)
+_ONCE = ("scenario/", GRAPH, TIMELINE, PARTS, *HPARAMS, layout_metadata.CONFIG_SUMMARY_TAG)
 
 
 @dataclass
@@ -139,8 +89,6 @@ class EarlierEvents:
     """The newest text by tag."""
     charts: dict[str, list[str]] = field(default_factory=dict)
     """Titles of the newest charts by category."""
-    messages: dict[int, dict[int, NDArray[np.float32]]] = field(default_factory=dict)
-    """The newest messages by step and number of the channel; one step, or none."""
 
     @classmethod
     def read(cls, folder: Path) -> EarlierEvents:
@@ -158,13 +106,7 @@ class EarlierEvents:
         tag, tensor = value.tag, value.tensor
         if not tag.startswith(_ONCE):
             return
-        if tag.startswith(MESSAGES):
-            if step not in self.messages:
-                self.messages = {step: {}}
-            shape = [side.size for side in tensor.tensor_shape.dim]
-            values = np.frombuffer(tensor.tensor_content, dtype="<f4").reshape(shape)
-            self.messages[step][int(tag.removeprefix(MESSAGES))] = values
-        elif tag == layout_metadata.CONFIG_SUMMARY_TAG:
+        if tag == layout_metadata.CONFIG_SUMMARY_TAG:
             layout = layout_pb2.Layout.FromString(b"".join(tensor.string_val))
             self.charts = {found.title: [one.title for one in found.chart] for found in layout.category}
         elif len(tensor.string_val) == 1:
@@ -284,11 +226,6 @@ class EventFile:
         """Write text that is displayed verbatim: Markdown and HTML are escaped."""
         block = "\n".join("    " + line for line in text.splitlines())
         self._summarise(step, text_pb(tag, block).value)
-
-    def picture(self, step: int, tag: str, png: bytes, width: int, height: int) -> None:
-        """Write a picture, given as a PNG file of `width` x `height` pixels with four channels."""
-        image = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=png)
-        self._summarise(step, [Summary.Value(tag=tag, image=image)])
 
     def document(self, step: int, tag: str, text: str, plugin: str) -> None:
         """Write text for a plugin."""

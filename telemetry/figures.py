@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from antiphon.telemetry.parts.part_figures import PartFigures
     from antiphon.telemetry.timeline import Timeline
 
-WALL_CLOCK = ("seconds", "steps_per_second")
+WALL_CLOCK = ("seconds", "steps_per_second", "value_seconds")
 """Figures of a run that differ from one machine, and one time, to the next."""
 MEASURED = ("value", "value_low", "value_high", "parameter_cosine", "value_seconds")
 """Figures that are measured at an interval of their own, seldom, since each takes long."""
@@ -43,9 +43,6 @@ HistogramRow: TypeAlias = "tuple[Kind, str, str, np.ndarray[Any, Any]]"
 
 SampleRow: TypeAlias = "tuple[str, np.ndarray[Any, Any]]"
 """(channel, messages [samples, size + 1]): some of a channel's newest messages; last is the label, nan without one."""
-
-DigestRow: TypeAlias = tuple[Kind, str, bytes]
-"""(kind, name, digest): of all state of an agent or a channel, in 8 bytes."""
 
 
 class Names(TypedDict):
@@ -89,7 +86,7 @@ class RunDescription:
 class Recorder:
     """Base of recorders; subclasses override the calls that they use.
 
-    Calls come in the order begin, (figures | histograms | samples | digests | parts | sync)*, end?, close. A recorder may raise RunError
+    Calls come in the order begin, (figures | histograms | samples | parts | sync)*, end?, close. A recorder may raise RunError
     where it cannot write; it uses no random numbers and changes no argument.
     """
 
@@ -104,9 +101,6 @@ class Recorder:
 
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
         """Write some messages of one step."""
-
-    def digests(self, step: int, rows: Sequence[DigestRow]) -> None:
-        """Write the digests of a step, for comparison of runs: all agents and channels, in order."""
 
     def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
         """Write the figures of the parts of a run that is computed in parts, in order; a step may have several."""
@@ -149,11 +143,6 @@ class Recorders(Recorder):
         """Pass the messages of one step to each recorder."""
         for recorder in self._recorders:
             recorder.samples(step, rows)
-
-    def digests(self, step: int, rows: Sequence[DigestRow]) -> None:
-        """Pass the digests of one step to each recorder."""
-        for recorder in self._recorders:
-            recorder.digests(step, rows)
 
     def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
         """Pass the figures of parts to each recorder."""

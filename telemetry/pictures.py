@@ -25,30 +25,11 @@ if TYPE_CHECKING:
     _Dashes = tuple[float, tuple[float, ...]] | Literal["solid"]
 
 __all__ = [
-    "COUPLINGS",
     "INK",
-    "LABEL_COLOURS",
-    "OTHER_COUPLING",
-    "ROLES",
-    "encoded_png",
+    "draw_graph",
     "new_figure",
     "save_figure",
 ]
-
-
-LABEL_COLOURS = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#a6498a",
-    "#b58900",
-    "#3f9bd1",
-    "#7a5230",
-    "#5b5fc7",
-    "#6f8f1f",
-    "#4d5a66",
-)
-"""Colours of labels, those of the Channels tab on light paper; further labels repeat them."""
 
 
 def new_figure(what: str, **settings: Any) -> Figure:
@@ -79,14 +60,6 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: int = 150) -> None:
     write_bytes(path, content.getvalue())
 
 
-def encoded_png(figure: Figure) -> tuple[bytes, int, int]:
-    """Return a figure as a PNG file, with its width and height in pixels."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=100)
-    png = file.getvalue()
-    return png, int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
-
-
 INK = "#22303c"
 _PAD = 0.25
 _KEY_WIDTH = 1.45
@@ -107,18 +80,18 @@ class _Line(NamedTuple):
     width: float
 
 
-ROLES: Mapping[str, _Disc] = {
+_ROLES: Mapping[str, _Disc] = {
     "readout": _Disc("#f2a33a", "#b36b00", "#3d2500"),
     "agent": _Disc("#3f78b5", "#28527f", "#ffffff"),
     "frozen": _Disc("#dfe5ea", "#8b98a5", "#4a5763"),
 }
-COUPLINGS: Mapping[str, _Line] = {
+_COUPLINGS: Mapping[str, _Line] = {
     "locked": _Line("#22303c", (), 2.0),
     "delayed": _Line("#8e4fa8", (5.0, 1.6, 1.0, 1.6), 1.5),
     "detached": _Line("#8b98a5", (1.0, 1.8), 1.5),
     "decoupled": _Line("#129a86", (), 1.3),
 }
-OTHER_COUPLING = _Line("#c8453b", (4.0, 2.0), 1.5)
+_OTHER_COUPLING = _Line("#c8453b", (4.0, 2.0), 1.5)
 
 
 def draw_graph(graph: nx.MultiDiGraph[str], path: str | Path | None = None) -> Figure:
@@ -155,15 +128,6 @@ def draw_graph(graph: nx.MultiDiGraph[str], path: str | Path | None = None) -> F
     return _saved(figure, path)
 
 
-def graph_png(graph: nx.MultiDiGraph[str]) -> tuple[bytes, int, int]:
-    """Return the picture of a graph as a PNG file, with its width and height in pixels.
-
-    Raises:
-        RunError: If matplotlib is not installed.
-    """
-    return encoded_png(draw_graph(graph))
-
-
 def _draw_channels(
     axes: Axes,
     graph: nx.MultiDiGraph[str],
@@ -180,7 +144,7 @@ def _draw_channels(
     alpha = 1.0 if len(channels) <= 160 else 0.6 if len(channels) <= 600 else 0.25
     keys: dict[str, Artist] = {}
     for coupling, members in by_coupling.items():
-        style = COUPLINGS.get(coupling, OTHER_COUPLING)
+        style = _COUPLINGS.get(coupling, _OTHER_COUPLING)
         dashes: _Dashes = (0.0, style.dashes) if style.dashes else "solid"
         shafts = LineCollection(
             [channels[member].line for member in members],
@@ -217,10 +181,10 @@ def _draw_agents(axes: Axes, graph: nx.MultiDiGraph[str], placement: Placement) 
     by_role: dict[str, list[str]] = {}
     for name, attributes in graph.nodes(data=True):
         role = attributes.get("role")
-        by_role.setdefault(str(role) if role in ROLES else "agent", []).append(name)
+        by_role.setdefault(str(role) if role in _ROLES else "agent", []).append(name)
     size = label_size(list(graph.nodes), placement)
-    for role in (role for role in ROLES if role in by_role):
-        style, names = ROLES[role], by_role[role]
+    for role in (role for role in _ROLES if role in by_role):
+        style, names = _ROLES[role], by_role[role]
         across = np.full(len(names), 2 * placement.radius)
         axes.add_collection(
             EllipseCollection(

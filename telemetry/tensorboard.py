@@ -1,5 +1,4 @@
-"""The recorder for TensorBoard: curves, distributions, the Channels tab, the graph as a picture, the scenario, and for
-the Projector tab the newest messages of some channels, with their labels.
+"""The recorder for TensorBoard: curves, distributions, the Channels tab, the scenario, hyperparameters.
 
 TensorBoard slows down with thousands of tags, so a large graph gets curves for some agents and channels and, over all
 of them, mean, smallest and largest value.
@@ -7,25 +6,13 @@ of them, mean, smallest and largest value.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import re
-import struct
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from google.protobuf import text_format  # type: ignore[import-untyped]
-from numpy.typing import NDArray
-from tensorboard.plugins.projector.projector_config_pb2 import (  # type: ignore[import-untyped]
-    ProjectorConfig,
-)
-
-from antiphon.errors import RunError
-from antiphon.files import write_bytes, write_text, writing
 from antiphon.telemetry.channels.documents import edges_by_name
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.channels.tags import Family
@@ -41,25 +28,16 @@ from antiphon.telemetry.figures import (
 )
 from antiphon.telemetry.names import tag_part
 from antiphon.telemetry.parts.part_figures import PartFigures
-from antiphon.telemetry.pictures import LABEL_COLOURS, graph_png
-from antiphon.telemetry.raster import timeline_png
-
-__all__ = ["write_projector"]
 
 _log = logging.getLogger(__name__)
 
 _RESULTS = ("accuracy", "error", "bits", "return", "seconds")
-_TEXT, _PICTURE, _RASTER = "scenario/yaml", "graph/picture", "time/raster"
+_TEXT = "scenario/yaml"
 _LONGEST_TEXT = 100_000
 """Most characters of the scenario's text; TensorBoard renders more slowly, and scenario.yaml has all."""
 
 _ALL_ROWS = 2_000
 """Rows of figures up to which event files have every one."""
-
-Picture = tuple[bytes, int, int]
-"""A PNG file with its width and height."""
-_newest: dict[str, tuple[str, Picture]] = {}
-"""The newest picture by tag, with its content."""
 
 
 class TensorBoardRecorder(Recorder):
@@ -74,7 +52,7 @@ class TensorBoardRecorder(Recorder):
 
     Of a long run only some rows are written (`in_events`).
 
-    The description (text, picture, hyperparameters, graph, timeline) is written once per folder. A resumed run adds a
+    The description (text, hyperparameters, graph, timeline) is written once per folder. A resumed run adds a
     file; what earlier ones hold after `start_step` has been cut off.
 
     Args:
@@ -91,7 +69,6 @@ class TensorBoardRecorder(Recorder):
         self._curves: Curves | None = None
         self._events: EventFile | None = None
         self._channels: ChannelsWriter | None = None
-        self._samples: Sequence[SampleRow] = ()
 
     def begin(self, description: RunDescription) -> None:
         """Open an event file and describe the run."""
@@ -104,8 +81,6 @@ class TensorBoardRecorder(Recorder):
         events.forget_after(self._start_step)
         _describe(events, description, earlier.tags)
         self._channels = ChannelsWriter(events, description, earlier.documents)
-        for messages in earlier.messages.values():
-            self._samples = self._channels.named(messages)
         events.flush()
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
@@ -163,17 +138,15 @@ class TensorBoardRecorder(Recorder):
             return
         self._channels.samples(step, rows)
         self._events.flush()
-        self._samples = rows
 
     def end(self, result: Mapping[str, Any]) -> None:
-        """Write the result's metric and seconds for the HParams tab, and the newest messages for the Projector."""
+        """Write the result's metric and seconds for the HParams tab."""
         assert self._events is not None, "begin() comes before end()"
         found = [(key, result[key]) for key in _RESULTS if isinstance(result.get(key), int | float)]
         self._events.scalars(
             self._last_step, [(f"{RESULT}{key}", f"{RESULT}{key}", value) for key, value in found]
         )
         self._events.hparams_done(self._last_step)
-        write_projector(self._logdir, self._samples)
         self._events.flush()
 
     def sync(self) -> None:
@@ -213,105 +186,6 @@ def _describe(events: EventFile, description: RunDescription, written: set[str])
         events.text(step, _TEXT, text)
     if not written >= HPARAMS:
         events.hparams(step, description.hparams, [(f"{RESULT}{key}", key) for key in _RESULTS])
-    graph, timeline = description.graph, description.timeline
-    content = repr((list(graph.nodes(data=True)), list(graph.edges(keys=True, data=True))))
-    try:
-        if _PICTURE not in written:
-            events.picture(step, _PICTURE, *_cached(_PICTURE, content, lambda: graph_png(graph)))
-        if timeline is not None and _RASTER not in written:
-            times = json.dumps(timeline.plain())
-            events.picture(step, _RASTER, *_cached(_RASTER, times, lambda: timeline_png(timeline)))
-    except RunError as error:
-        _log.info("TensorBoard shows no pictures: %s", error)
-
-
-def _cached(tag: str, content: str, draw: Callable[[], Picture]) -> Picture:
-    """Return a picture, cached by content: drawing takes as long as many steps, and seeds share it."""
-    if tag not in _newest or _newest[tag][0] != content:
-        _newest[tag] = content, draw()
-    return _newest[tag][1]
-
-
-_FOLDER, _CONFIG = "projector", "projector_config.pbtxt"
-_MOST = 8
-"""Most channels: the tab lists all and loads one at a time."""
-_CELL = 32
-"""Width and height of a point's picture, in pixels."""
-_UNLABELLED = "#c3cad1"
-
-
-def write_projector(folder: Path, rows: Sequence[SampleRow]) -> None:
-    """Write the messages of the first eight channels as tables of the Projector tab.
-
-    Rows hold [samples, size + 1] with the label last; messages of one component are left out. Points are drawn as discs
-    in the colours of their labels, because the tab itself begins without a colour map.
-
-    Raises:
-        RunError: A file cannot be written.
-    """
-    config = ProjectorConfig()
-    plotted = [(name, messages) for name, messages in rows if messages.shape[1] > 2 and len(messages) > 1]
-    with writing(folder):
-        for number, (name, messages) in enumerate(plotted[:_MOST]):
-            (folder / _FOLDER).mkdir(exist_ok=True)
-            stem = f"{_FOLDER}/{number}"
-            sound = messages[np.isfinite(messages[:, :-1]).all(1)]
-            _write(folder / f"{stem}.tsv", ["\t".join(f"{x:.6g}" for x in row[:-1]) for row in sound])
-            embedding = config.embeddings.add(tensor_name=name, tensor_path=f"{stem}.tsv")
-            if np.isfinite(sound[:, -1]).any():
-                _write(
-                    folder / f"{stem}.labels.tsv", ["–" if math.isnan(x) else f"{x:g}" for x in sound[:, -1]]
-                )
-                embedding.metadata_path = f"{stem}.labels.tsv"
-                write_bytes(folder / f"{stem}.png", _discs(sound[:, -1]))
-                embedding.sprite.image_path = f"{stem}.png"
-                embedding.sprite.single_image_dim.extend([_CELL, _CELL])
-        if config.embeddings:
-            text = text_format.MessageToString(config, as_utf8=True)
-            write_text(folder / _CONFIG, text)
-
-
-def _write(path: Path, lines: Sequence[str]) -> None:
-    write_text(path, "".join(f"{line}\n" for line in lines))
-
-
-def _discs(labels: NDArray[np.float32]) -> bytes:
-    """Return a PNG with a disc for each label, row by row in a square: whole numbers by category, others from low to high."""
-    known = labels[np.isfinite(labels)]
-    if (known == np.floor(known)).all() and (known >= 0).all():
-        places = known.astype(int) % len(LABEL_COLOURS)
-        palette = np.array([_rgb(colour) for colour in LABEL_COLOURS], dtype=np.float64)
-    else:
-        span = max(float(known.max() - known.min()), 1e-30)
-        places = ((known - known.min()) / span * 255).astype(int)
-        palette = np.linspace(_rgb(LABEL_COLOURS[1]), _rgb(LABEL_COLOURS[0]), 256)
-    colours = np.full((len(labels), 3), _rgb(_UNLABELLED), dtype=np.uint8)
-    colours[np.isfinite(labels)] = palette[places].astype(np.uint8)
-    side = math.ceil(math.sqrt(len(labels)))
-    away = np.hypot(*(np.indices((_CELL, _CELL)) + 0.5 - _CELL / 2))
-    cover = np.clip((_CELL / 2 - 1 - away) * 255 + 127, 0, 255).astype(np.uint8)
-    cells = np.zeros((side * side, _CELL, _CELL, 4), dtype=np.uint8)
-    cells[: len(labels), :, :, :3] = colours[:, None, None]
-    cells[: len(labels), :, :, 3] = cover
-    pixels = cells.reshape(side, side, _CELL, _CELL, 4).swapaxes(1, 2).reshape(side * _CELL, side * _CELL * 4)
-    return _png(pixels)
-
-
-def _rgb(colour: str) -> tuple[int, ...]:
-    return tuple(bytes.fromhex(colour[1:]))
-
-
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    """Encode RGBA pixels [height, 4 * width] (PNG specification, W3C 2003)."""
-    height, width = pixels.shape[0], pixels.shape[1] // 4
-    lines = np.pad(pixels, ((0, 0), (1, 0))).tobytes()  # each with filter 0
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(kind + content))
-        return struct.pack(">I", len(content)) + kind + content + check
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
 
 
 _NO_CURVE = ("seconds", "waiting_for", "blocked_on")

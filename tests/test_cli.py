@@ -12,61 +12,26 @@ from typing import Any
 import pytest
 
 import antiphon
-from antiphon.cli import EXAMPLES, main
-from antiphon.commands.output import in_short, show_result
+from antiphon.cli import COMMANDS, main
 from antiphon.errors import EngineError
 from antiphon.scenarios.schema import schema_text
+from antiphon.terminal.output import show_result
 from tests.commands import Commands
 
-VERBS = [
-    "run",
-    "resume",
-    "evaluate",
-    "export",
-    "show",
-    "check",
-    "plan",
-    "split",
-    "study",
-    "report",
-    "diff",
-    "watch",
-    "tb",
-]
-MODEL = """
-import torch
-from torch import nn
-
-
-class Model(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.blocks = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
-
-    def forward(self, x):
-        for block in self.blocks:
-            x = block(x)
-        return x
-
-
-def model():
-    return Model(), torch.randn(2, 4)
-"""
+VERBS = ["run", "resume", "check", "show", "evaluate", "study", "report", "diff", "export", "plan", "tb"]
 TINY = "--steps 6 --set depth=2 --set width=8 --set batch=16"
 RUN = f"run digits-mlp {TINY} --logdir . --name a"
 
 
-def test_help_of_every_verb_is_quick_and_loads_no_torch() -> None:
+def test_help_of_every_command_loads_no_torch() -> None:
     program = f"""
-import sys, time
+import sys
 from antiphon.cli import main
 codes = [main(words) for words in ([], *[[verb] for verb in {VERBS}]) for words in [words + ["--help"]]]
-print("codes", set(codes), "torch" in sys.modules, time.process_time())
+print("codes", set(codes), "torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    codes, torch_loaded, seconds = done.stdout.splitlines()[-1].removeprefix("codes ").split()
-    assert (codes, torch_loaded) == ("{0}", "False")
-    assert float(seconds) < 1.0  # of the processor, for all of them together
+    assert done.stdout.splitlines()[-1] == "codes {0} False"
     assert all(verb in done.stdout for verb in VERBS)
 
 
@@ -114,14 +79,6 @@ def test_the_end_of_a_run_tells_returns_of_whole_episodes(capsys: pytest.Capture
     assert [line.split() for line in text.splitlines() if "agent" in line] == [["agent", "return", "loss"]]
     assert "return       341.250   (motor; 16 whole episodes of 341.2 steps, greedy)" in text
     assert "test" not in text
-
-
-def test_a_run_in_few_words() -> None:
-    empty = dict.fromkeys(("accuracy", "error", "bits", "loss"))
-    assert in_short(empty | {"accuracy": 0.5}) == "50.00 %"
-    assert in_short(empty | {"bits": 0.5, "env": {"solved": 1.0}}) == "bits 0.500"
-    assert in_short(empty | {"env": {"solved": 1.0}}) == "solved 1"
-    assert in_short(empty | {"loss": 2.0, "env": {}}) == "loss 2.000"
 
 
 def test_run_names_directories_by_scenario_variant_seed_and_time(
@@ -227,7 +184,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ("run", "run: give a scenario's name, or --scenario MODULE:FUNCTION"),
+        ("run", "run: give a scenario: a library name, a YAML file or MODULE:FUNCTION"),
         ("rnu", "no such command 'rnu'; did you mean 'run'?; antiphon --help explains the usage"),
         ("run digits-mlp --stesp 3", "no such option: --stesp"),
         ("run digits-mlp --steps", "option '--steps' requires an argument"),
@@ -250,30 +207,36 @@ def test_the_version_is_that_of_the_package(cli: Commands) -> None:
     assert cli() == cli("--help")
 
 
+def shortened(command: str) -> str:
+    """The same with a tenth of the steps, and a target that is soon reached."""
+    return re.sub(
+        r"--(steps|target) (\d+)", lambda found: f"--{found[1]} {max(1, int(found[2]) // 10)}", command
+    )
+
+
 def test_the_examples_in_help_are_there_and_run(
     here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
 ) -> None:
     monkeypatch.delenv("ANTIPHON_LOGDIR")
     monkeypatch.setattr("os.execv", lambda program, words: None)
-    monkeypatch.setattr("antiphon.commands.study.study", lambda what, **options: 0)
-    monkeypatch.setattr("antiphon.commands.export.watch", lambda run, output, **options: 0)
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    (here / "train.py").write_text(MODEL)
-    assert sorted(EXAMPLES) == sorted(VERBS)
-    for verb in EXAMPLES:
+    monkeypatch.setattr("antiphon.engine.studies.study.Study.go", lambda *_: {"exit_code": 0})
+    monkeypatch.setattr("antiphon.commands.study.print_tables", lambda *_: None)
+    assert list(COMMANDS) == VERBS
+    for verb in VERBS:
         explained = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", cli(verb, "--help")).split())
-        for example in EXAMPLES[verb]:
+        for example in COMMANDS[verb].examples:
             assert example in explained
-            assert cli.code(example.removeprefix("antiphon ")) == (1 if verb == "diff" else 0), cli.err
+            assert cli.code(shortened(example.removeprefix("antiphon "))) == (1 if verb == "diff" else 0), (
+                cli.err
+            )
     assert (here / "report.html").exists()
-    sys.modules.pop("train")
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise EngineError("a ledger does not add up")
 
-    monkeypatch.setattr("antiphon.commands.evaluate.evaluate", broken)
+    monkeypatch.setattr("antiphon.terminal.measurements.evaluate_run", broken)
     with pytest.raises(EngineError, match="does not add up"):
         main(["evaluate", "a"])
 

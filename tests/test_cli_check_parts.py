@@ -35,7 +35,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", scenario_names())
 def test_the_library_in_two_parts(name: str) -> None:
     values: dict[str, Any] = {"agents": 24} if name == "big-corporation" else {}
-    found = check_scenario(template_named(name), None, values, parts=2)
+    found = check_scenario(template_named(name), None, values, ["2"])
     assert found.checked == ["default"]
     if name in CUT:
         assert not found.problems
@@ -57,7 +57,7 @@ def test_the_library_in_two_parts(name: str) -> None:
     ],
 )
 def test_with_a_delay_more_of_them_are_cut(name: str, values: dict[str, Any], lookahead: int) -> None:
-    found = check_scenario(template_named(name), None, values, parts=2)
+    found = check_scenario(template_named(name), None, values, ["2"])
     assert found.division is not None
     assert found.division.lookahead == lookahead
 
@@ -96,11 +96,11 @@ def test_the_variant_is_that_which_would_run(cli: Commands) -> None:
 
 
 def test_a_placement(here: Path, cli: Commands) -> None:
-    found = cli.json(["check", "lossy", "--place", "*=0", "--place", "n3=1"])["parts"]
+    found = cli.json(["check", "lossy", "--parts", "*=0", "--parts", "n3=1"])["parts"]
     assert found["placement"] == {"n0": 0, "n1": 0, "n2": 0, "n3": 1}
     assert [channel["channel"] for channel in found["division"]["channels"]] == ["n2->n3"]
     Path("place.yaml").write_text("n*: 1\nn2: 0\n")
-    found = cli.json("check lossy --place place.yaml --parts 2")["parts"]
+    found = cli.json("check lossy --parts place.yaml")["parts"]
     assert found["placement"] == {"n0": 1, "n1": 1, "n2": 0, "n3": 1}
     assert found["division"]["lookahead"] == 3
 
@@ -109,23 +109,23 @@ def test_a_placement(here: Path, cli: Commands) -> None:
     ("words", "line"),
     [
         (
-            ["check", "digits-mlp", "--place", "*=0", "--place", "n3=1"],
+            ["check", "digits-mlp", "--parts", "*=0", "--parts", "n3=1"],
             (
                 "channels[n2->n3].link.delay: 0: a message is read at the step at which it is sent, but 'n2' is in part 0 and "
                 "'n3' is in part 1; give the channel `link: {delay: 1}`, or place both ends together"
             ),
         ),
         (
-            ["check", "lossy", "--place", "*=0", "--place", "n3=2"],
+            ["check", "lossy", "--parts", "*=0", "--parts", "n3=2"],
             "place: no agent is in part 1, and one is in part 2; number the parts from 0 on",
         ),
         (
-            ["check", "lossy", "--place", "*=0", "--parts", "2"],
-            "parts: 2, and the placement has 1; leave one of them out",
+            ["check", "lossy", "--parts", "*=0", "--parts", "2"],
+            "--parts 2: a number of parts stands alone; leave the others out",
         ),
         (
-            ["check", "lossy", *["--place=n*=0"] * 257],
-            "--place n*=0: more than 256 patterns; name the agents in a YAML file",
+            ["check", "lossy", *["--parts=n*=0"] * 257],
+            "--parts n*=0: more than 256 patterns; name the agents in a YAML file",
         ),
     ],
 )
@@ -160,7 +160,7 @@ def test_json_of_a_refusal(cli: Commands) -> None:
 def test_other_input(here: Path, cli: Commands) -> None:
     assert (
         cli.refused("check lossy-links --parts 2")
-        == "check: lossy-links is a study; --parts and --place are of a scenario"
+        == "check: lossy-links is a study; --parts is of a scenario"
     )
     assert "must be at least 1, not 0" in cli.refused("check lossy --parts 0")
     Path("s.yaml").write_text("scenario: s\nenv: {id: antiphon/Digits-v0}\nagents: {a: {observes: [imge]}}\n")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from antiphon.cli import main
-from antiphon.commands import evaluate
 from antiphon.engine.inference.links import Links
 from antiphon.engine.probes.ablation import Ablation, Change, Kind
 from antiphon.engine.simulation import Simulation
+from antiphon.terminal import measurements
 from tests.commands import Commands
 
 TINY = ["--steps", "20", "--set", "depth=3", "--set", "width=8", "--set", "batch=16"]
@@ -117,7 +117,7 @@ def test_a_channel_without_which_all_lose_less_is_needed_by_none(
         return Ablation(Kind("zero"), "test", Links(), 9, ("n2",), intact, channels, {"n0->n1": change})
 
     for better, last in ((0.01, "n2"), (-0.01, "–")):
-        monkeypatch.setattr(evaluate, "ablate", lambda *_, better=better, **__: found(better))
+        monkeypatch.setattr(measurements, "ablate", lambda *_, better=better, **__: found(better))
         cli("evaluate", run, "--ablate zero")
         (row,) = (line for line in cli.out.splitlines() if line.strip().startswith("n0->n1"))
         assert row.split()[-1] == last

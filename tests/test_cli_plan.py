@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from antiphon.commands.show import show_plan
 from antiphon.engine.planning import memory_estimate
 from antiphon.engine.planning.plan import plan
+from antiphon.terminal.scenario_tables import show_plan
 from tests.commands import Commands
 from tests.engine.planning.test_plan import ring
 
@@ -88,7 +88,7 @@ def test_show_says_how_a_run_is_run(here: Path, cli: Commands) -> None:
 def test_a_python_scenario_fits_a_terminal(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("antiphon.commands.output._WIDTH", width)
+    monkeypatch.setattr("antiphon.terminal.output._WIDTH", width)
     show_plan(plan(ring(16)))
     text = capsys.readouterr().out
     assert "backend   cohort: all 16 agents run as 1 cohort" in text
@@ -151,7 +151,7 @@ def test_a_refusal_elsewhere_is_a_line_too(monkeypatch: pytest.MonkeyPatch, cli:
         def fail(*_: object, error: Exception = error, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr("antiphon.commands.evaluate.evaluate", fail)
+        monkeypatch.setattr("antiphon.terminal.measurements.evaluate_run", fail)
         if code == 1:
             with pytest.raises(RuntimeError):
                 cli.code("evaluate a")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.commands.cluster.plan import in_time
+from antiphon.commands.plan import in_time
 from tests.commands import Commands
 
 TINY = "plan digits-mlp --set depth=2 --set width=16 --set batch=16"
@@ -51,7 +51,7 @@ def test_a_long_plan_shows_its_progress_and_ends_at_its_budget(
     monkeypatch: pytest.MonkeyPatch, cli: Commands
 ) -> None:
     """`plan corporation --cluster two-cores` once trained for minutes without a word on how long it would."""
-    monkeypatch.setattr("antiphon.commands.cluster.plan._LINE_SECONDS", 0)
+    monkeypatch.setattr("antiphon.commands.plan._LINE_SECONDS", 0)
     small = "--set data=digits --set agents=6 --set readouts=2 --set batch=8"
     text = cli("plan corporation", small, "--cluster two-cores --budget 6 --target 99 --seeds 1")
     assert text.count("out of time") >= 4
@@ -66,7 +66,7 @@ def test_a_long_plan_shows_its_progress_and_ends_at_its_budget(
         (f"{TINY} --target 80", "--target: has no effect without a cluster; add --cluster PROFILE"),
         (f"{TINY} --cluster two-cores --target 0.4", "accuracy is in percent"),
         ("plan cartpole-team --cluster two-cores --target 9", "agents.motor.acts"),
-        ("plan", "plan: give a scenario's name"),
+        ("plan", "plan: give a scenario: a library name"),
     ],
 )
 def test_what_is_not_accepted_is_one_line(words: str, line: str, cli: Commands) -> None:

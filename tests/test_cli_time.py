@@ -72,7 +72,13 @@ def figures(result: Document) -> Document:
     return {key: result[key] for key in ("accuracy", "bits", "loss", "env", "agents", "channels")}
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=() if n in ("two-timescales", "char-lm") else (pytest.mark.nightly,))
+        for n in SMALL
+    ],
+)
 def test_every_scenario_runs_and_so_does_its_resolved_document(name: str, here: Path, cli: Commands) -> None:
     assert ":state (decoupled)" in cli("show", name, "--timeline --steps 20", small(name))
     (here / "resolved.yaml").write_text(cli("show", name, "--resolved", small(name)))

@@ -12,9 +12,7 @@ from antiphon.errors import ScenarioError
 
 
 def shown(capsys: pytest.CaptureFixture[str], what: str | None, **options: Any) -> str:
-    chosen: dict[str, Any] = {"python": None, "variant": None, "settings": []}
-    chosen |= dict.fromkeys(("yaml", "resolved", "schema", "json"), False)
-    show(what, **{**chosen, "timeline": True, **options})
+    show(what, **{"timeline": True, **options})
     return capsys.readouterr().out
 
 

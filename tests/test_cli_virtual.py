@@ -11,6 +11,7 @@ import pytest
 
 from tests.commands import Commands
 from tests.engine.parts.stages import stages
+from tests.recorded import metrics
 
 CLUSTER = """
 cluster: mine
@@ -28,11 +29,6 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     Path("stages.yaml").write_text(stages(steps=40).to_yaml(), encoding="utf-8")
     Path("mine.yaml").write_text(CLUSTER, encoding="utf-8")
     return Commands(capsys)
-
-
-def figures(run: str) -> list[list[str]]:
-    with Path(run, "metrics.csv").open(newline="") as file:
-        return [row for row in csv.reader(file) if row[3] not in ("seconds", "steps_per_second")]
 
 
 def parts(run: str) -> list[dict[str, str]]:
@@ -55,7 +51,7 @@ def test_a_run_is_the_same_again_and_also_when_it_is_stopped_and_resumed(cli: Co
         for name in ("whole", "again", "halves")
     )
     assert [found == one for found in others] == [True, True]
-    assert figures("runs/whole") == figures("runs/again")
+    assert metrics("runs/whole") == metrics("runs/again")
     assert parts("runs/whole") == parts("runs/again")
     ends = [[row for row in parts(f"runs/{name}") if row["step"] == "40"] for name in ("whole", "halves")]
     assert ends[0] == ends[1]
@@ -63,7 +59,7 @@ def test_a_run_is_the_same_again_and_also_when_it_is_stopped_and_resumed(cli: Co
 
 
 def test_the_run_directory_says_where_it_was_and_every_command_reads_it(cli: Commands) -> None:
-    cli(f"{RUN} --name one --place s0=0 --place s1=1 --place s2=1")
+    cli(f"{RUN} --name one --parts s0=0 --parts s1=1 --parts s2=1")
     found = facts("runs/one")
     assert found["backend"] == "cohort"
     assert found["parts"] | {"every": 1} == {
@@ -80,7 +76,7 @@ def test_the_run_directory_says_where_it_was_and_every_command_reads_it(cli: Com
     assert cli.json("evaluate runs/one")["examples"] == 360
     cli("report runs/one --output one.html")
     assert "m-1" in Path("one.html").read_text(encoding="utf-8")
-    assert cli.json(f"{RUN} --name one --place s0=0 --place s[12]=1 --resume-if-exists")["exit"] == "done"
+    assert cli.json(f"{RUN} --name one --parts s0=0 --parts s[12]=1 --resume-if-exists")["exit"] == "done"
 
 
 def test_a_shipped_profile_is_found_by_its_name(cli: Commands) -> None:
@@ -94,7 +90,7 @@ def test_a_shipped_profile_is_found_by_its_name(cli: Commands) -> None:
     [
         (f"{RUN} --backend reference", "--backend reference: has no effect in virtual time; leave it out"),
         (f"{RUN} --mode free", "--mode: has no effect in virtual time; leave it out"),
-        (f"{RUN} --parts 2 --place *=0", "--parts: is counted where --place is given; leave one of them out"),
+        (f"{RUN} --parts 2 --parts *=0", "--parts 2: a number of parts stands alone; leave the others out"),
         (f"{RUN} --parts 4", "parts: 4; the number of agents is 3; use at most 3"),
         (f"{RUN} --seeds 2", "--seeds: "),
         ("run stages.yaml --cluster two-core", "--cluster: no profile 'two-core'; did you mean 'two-cores'?; or give a .yaml file"),

@@ -274,7 +274,7 @@ def test_backends_agree_on_optimisers(name: str) -> None:
     hold(scene, steps=8)
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
+@pytest.mark.parametrize("backend", ["cohort", pytest.param("reference", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_a_run_with_an_own_optimiser_goes_on_to_the_same_bits(
     name: str, backend: str, tmp_path: Path

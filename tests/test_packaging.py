@@ -17,7 +17,13 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SETUPTOOLS: dict[str, Any] = PROJECT["tool"]["setuptools"]
 FOLDERS: dict[str, str] = SETUPTOOLS["package-dir"]
-DISTRIBUTIONS = {"PIL": "pillow", "google": "protobuf", "pydantic_core": "pydantic", "yaml": "pyyaml"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "google": "protobuf",
+    "google_crc32c": "google-crc32c",
+    "pydantic_core": "pydantic",
+    "yaml": "pyyaml",
+}
 """Distributions by the names of their modules, where these are others; pydantic pins the version of its core."""
 NOT_PACKAGES = {"tests", "docs", "benchmarks", "build", "dist", "runs"}
 

@@ -93,6 +93,7 @@ def test_a_time_is_that_of_the_first_look_that_finds_the_accuracy() -> None:
     assert rivals.reached(lambda: 5.0, lambda until: None, lambda: 1.0, 0.95, 5) == float("inf")
 
 
+@pytest.mark.nightly
 def test_every_way_reaches_an_easy_goal() -> None:
     assert rivals.locked_steps(2, 0, 0.3) < 100
     assert min(rivals.asynchronous_time(2, 1.0, 0, 0.3, 100).values()) < 100

@@ -82,14 +82,27 @@ from mine_of_studies import build
 print("begun")
 print(antiphon.study(build, variants={"small": {"width": 2}, "large": {}}, seeds=1, jobs=2, logdir="study"))
 """
+MODULE = """
+import torch
+from torch import nn
+from antiphon import Scenario
+from antiphon.envs import from_tensors
+
+def build(width=4):
+    x = torch.randn(120, 3, generator=torch.Generator().manual_seed(0))
+    objective = {"kind": "classification", "target": "label"}
+    return Scenario(
+        scenario="mine",
+        env=from_tensors(x=x, label=(x[:, 0] > 0).long()),
+        agents={"a": {"observes": ["x"]}, "b": {"network": nn.Sequential(nn.Linear(width, 2)), "objective": objective}},
+        channels=[{"from": "a", "to": "b", "size": width, "coupling": "detached"}],
+        training={"batch": 8, "steps": 6},
+    )
+"""
 
 
 def test_a_script_without_a_guard_has_workers_that_import_its_function(tmp_path: Path) -> None:
-    (tmp_path / "mine_of_studies.py").write_text(
-        "from tests.test_studies import own\\n\\ndef build(width=4):\\n    return own(width)\\n".replace(
-            "\\n", "\n"
-        )
-    )
+    (tmp_path / "mine_of_studies.py").write_text(MODULE)
     (tmp_path / "script.py").write_text(SCRIPT)
     done = subprocess.run(
         [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False

@@ -24,6 +24,7 @@ from antiphon.scenarios.yaml_text import read, read_file
 
 __all__ = [
     "PartsOptions",
+    "division_of",
     "given_scenario",
     "given_template",
     "logdir_root",
@@ -35,20 +36,24 @@ __all__ = [
 ]
 
 _PART = re.compile(r"[0-9]{1,9}")
+_PYTHON = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+"""`MODULE:FUNCTION`."""
 _PATTERNS = 256
-"""Of `--place`, each of which is compared with every agent."""
+"""Of `--parts`, each of which is compared with every agent."""
 _OF_PARTS = ("ray", "mode", "every")
 """Options that say how parts run."""
 _DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 def scenario_template(name: str) -> Template | PythonTemplate:
-    """Return the template of a library name, a YAML file or a run directory (its resolved scenario).
+    """Return the template of a library name, a YAML file, a run directory (its resolved scenario) or `MODULE:FUNCTION`.
 
     Raises:
         ScenarioError: There is no such template.
         RunError: It is a run whose scenario holds Python objects.
     """
+    if _PYTHON.fullmatch(name):
+        return load_python(name)
     if name in scenario_names() or not (Path(name) / "scenario.yaml").is_file():
         return template_named(name)
     if (Path(name) / "run.json").is_file():
@@ -60,30 +65,27 @@ def scenario_template(name: str) -> Template | PythonTemplate:
     return load(Path(name) / "scenario.yaml")
 
 
-def given_template(verb: str, name: str | None, python: str | None) -> Template | PythonTemplate:
-    """Return the template of a name or of `--scenario`, of which just one must be given.
+def given_template(command: str, name: str | None) -> Template | PythonTemplate:
+    """Return the template that a command was given.
 
     Raises:
-        ScenarioError: Both are given or neither, or there is no such template.
+        ScenarioError: None was given, or there is no such template.
     """
-    if (name is None) == (python is None):
-        found = "give a scenario's name, or --scenario MODULE:FUNCTION"
-        raise ScenarioError(
-            f"{verb}: {found if name is None else f'{name} and --scenario exclude each other'}"
-        )
-    return scenario_template(str(name)) if python is None else load_python(python)
+    if name is None:
+        raise ScenarioError(f"{command}: give a scenario: a library name, a YAML file or MODULE:FUNCTION")
+    return scenario_template(name)
 
 
-def template_to_show(what: str | None, python: str | None) -> Template | PythonTemplate:
-    """Return the template of a name or of `--scenario`; of both, what the latter makes of the values of a run.
+def template_to_show(name: str | None, python: str | None) -> Template | PythonTemplate:
+    """Return the template of a name; with `--scenario`, what that makes of the values of a run.
 
     Raises:
         ScenarioError: There is no such template.
-        RunError: With `--scenario`, `what` is no run.
+        RunError: With `--scenario`, `name` is no run.
     """
-    if what is None or python is None:
-        return given_template("show", what, python)
-    scenario = given_scenario(RunDirectory.open(what), python)
+    if name is None or python is None:
+        return given_template("show", name)
+    scenario = given_scenario(RunDirectory.open(name), python)
     assert scenario is not None
     return PythonTemplate(base=scenario, source=python)
 
@@ -133,7 +135,7 @@ def values_of(settings: Iterable[str]) -> dict[str, Any]:
 
 
 def placement_of(entries: Iterable[str], agents: Iterable[str]) -> dict[str, int]:
-    """Read the agents' parts of `--place`: `AGENT=PART`, where `*` stands for any characters, or a YAML file of `AGENT: PART`.
+    """Read the agents' parts of `--parts`: `AGENT=PART`, where `*` stands for any characters, or a YAML file of `AGENT: PART`.
 
     Of several entries that match an agent the last counts.
 
@@ -150,8 +152,8 @@ def placement_of(entries: Iterable[str], agents: Iterable[str]) -> dict[str, int
         for name, part in found.items():
             if not _PART.fullmatch(str(part)):
                 raise ScenarioError(
-                    f"--place {entry}: the part of '{name}' is {show_value(part)}; parts are numbered from 0, for example "
-                    f"--place {agents[0]}=0"
+                    f"--parts {entry}: the part of '{name}' is {show_value(part)}; parts are numbered from 0, for example "
+                    f"--parts {agents[0]}=0"
                 )
             if name.strip() in known:
                 placement[name.strip()] = int(str(part))
@@ -159,27 +161,42 @@ def placement_of(entries: Iterable[str], agents: Iterable[str]) -> dict[str, int
             patterns += 1
             if patterns > _PATTERNS:
                 raise ScenarioError(
-                    f"--place {entry}: more than {_PATTERNS} patterns; name the agents in a YAML file"
+                    f"--parts {entry}: more than {_PATTERNS} patterns; name the agents in a YAML file"
                 )
             matching = [agent for agent in agents if fnmatchcase(agent, name.strip())]
             if not matching:
-                raise ScenarioError(f"--place {entry}: there is no agent '{name}'{suggest(name, agents)}")
+                raise ScenarioError(f"--parts {entry}: there is no agent '{name}'{suggest(name, agents)}")
             placement |= dict.fromkeys(matching, int(str(part)))
     missing = [agent for agent in agents if agent not in placement]
     if missing:
         others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ScenarioError(
-            f"--place: agent '{missing[0]}'{others} has no part; begin with --place '*=0' for all others"
+            f"--parts: agent '{missing[0]}'{others} has no part; begin with --parts '*=0' for all others"
         )
     return {agent: placement[agent] for agent in agents}
+
+
+def division_of(parts: Sequence[str], agents: Iterable[str]) -> int | dict[str, int] | None:
+    """Read `--parts`: a number of parts, or the part of each agent (`placement_of`); None: it was not given.
+
+    Raises:
+        ScenarioError: A number beside other entries, or what `placement_of` raises.
+    """
+    numbers = [entry for entry in parts if entry.isdecimal()]
+    if not numbers:
+        return placement_of(parts, agents) if parts else None
+    if len(parts) > 1:
+        raise ScenarioError(f"--parts {numbers[0]}: a number of parts stands alone; leave the others out")
+    if not _PART.fullmatch(numbers[0]) or not int(numbers[0]):
+        raise ScenarioError(f"--parts: must be at least 1, not {numbers[0]}")
+    return int(numbers[0])
 
 
 @dataclass(frozen=True)
 class PartsOptions:
     """The options of `run` and `resume` for parts, as given; what is not given is None or empty."""
 
-    count: int | None = None
-    place: Sequence[str] = ()
+    parts: Sequence[str] = ()
     mode: str | None = None
     every: int | None = None
     ray: str | None = None
@@ -189,21 +206,21 @@ class PartsOptions:
 
         Args:
             agents: Of the scenario.
-            before: Of the run that is resumed. Where `--parts` or `--place` is given, all else is as of a new run.
+            before: Of the run that is resumed. Where `--parts` is given, all else is as of a new run.
 
         Raises:
             ScenarioError: An option has no effect, or a value that cannot be.
         """
         found = {name: getattr(self, name) for name in _OF_PARTS if getattr(self, name) is not None}
-        if self.count is not None or self.place:
-            placement = placement_of(self.place, agents) if self.place else None
-            return PartsSettings(count=self.count, placement=placement, **found)
+        division = division_of(self.parts, agents)
+        if isinstance(division, int):
+            return PartsSettings(count=division, **found)
+        if division is not None:
+            return PartsSettings(placement=division, **found)
         if before is not None:
             return replace(before, **found) if found else None
         if found:
-            raise ScenarioError(
-                f"--{next(iter(found))}: into how many parts? add --parts N, or --place AGENT=PART"
-            )
+            raise ScenarioError(f"--{next(iter(found))}: into how many parts? add --parts N")
         return None
 
     def virtual(self, backend: str, cluster: str, agents: Iterable[str]) -> VirtualSettings:
@@ -217,10 +234,7 @@ class PartsOptions:
         for name in _OF_PARTS:
             if getattr(self, name) is not None:
                 raise ScenarioError(f"--{name}: has no effect in virtual time; leave it out")
-        if self.place and self.count is not None:
-            raise ScenarioError("--parts: is counted where --place is given; leave one of them out")
-        placement = placement_of(self.place, agents) if self.place else self.count
-        return VirtualSettings(find_profile(cluster), placement)
+        return VirtualSettings(find_profile(cluster), division_of(self.parts, agents))
 
 
 def _placement_file(path: str) -> dict[str, object]:
@@ -229,7 +243,7 @@ def _placement_file(path: str) -> dict[str, object]:
     except ScenarioError as error:
         reason = str(error).removeprefix(f"{path}: ")
         raise ScenarioError(
-            f"--place {path}: neither AGENT=PART nor a YAML file that can be read ({reason})"
+            f"--parts {path}: neither a number, AGENT=PART nor a YAML file that can be read ({reason})"
         ) from None
     return dict(read(text, path).data)
 

@@ -1,4 +1,4 @@
-"""The verb `check`: all problems of a scenario or study, where `Template.resolve` stops at the first; else its warnings.
+"""The command `check`: all problems of a scenario or study, where `Template.resolve` stops at the first; else its warnings.
 With `--parts`, what a division of the scenario's agents would cut."""
 
 from __future__ import annotations
@@ -8,18 +8,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from antiphon.commands.arguments import given_template, placement_of, values_of
-from antiphon.commands.explain import built
-from antiphon.commands.output import console, left_out, percent, print_json, show_table
-from antiphon.commands.show import some
-from antiphon.engine.build.builder import check_build
-from antiphon.engine.build.shapes import signal_problems
-from antiphon.engine.parts.division import Division, Joined, division_of, joined
-from antiphon.engine.parts.placement import placement_for
+from antiphon.commands import options
+from antiphon.commands.arguments import division_of, given_template, values_of
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.runs.library import scenario_names
 from antiphon.engine.runs.python_template import PythonTemplate, other_variants
@@ -32,6 +26,10 @@ from antiphon.scenarios.document import PARTS_ALONE
 from antiphon.scenarios.graphs.estimate import MOST_SECONDS
 from antiphon.scenarios.problems import MOST_PROBLEMS, Path, Problems, placed
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
+from antiphon.terminal.output import console, left_out, percent, print_json, show_table, some
+
+if TYPE_CHECKING:
+    from antiphon.engine.parts.division import Division, Joined
 
 __all__ = ["Examination", "Findings", "check", "check_scenario", "check_study"]
 
@@ -83,45 +81,33 @@ class Findings:
 
 
 def check(
-    name: str | None,
-    *,
-    python: str | None = None,
-    variant: str | None,
-    settings: list[str],
-    parts: int | None = None,
-    place: Sequence[str] = (),
-    json: bool,
+    name_or_file: options.OptionalScenario = None,
+    variant: options.Variant = None,
+    settings: options.Settings = None,
+    parts: options.Parts = None,
+    json: options.Json = False,
 ) -> int:
     """Check a scenario or a study, print its problems and warnings, and return the exit code.
 
-    Args:
-        name: Of the scenario or study.
-        python: `MODULE:FUNCTION` of a Python scenario.
-        variant: The only one that is checked; None: all, but of a division that of the default one.
-        settings: `name=value` of parameters.
-        parts: Into how many the scenario's agents are to be divided; None: as `place` has, or that is not checked.
-        place: The part of each agent (`placement_of`); empty: of balanced cost and little traffic.
-        json: Whether the result is printed as JSON.
+    Without a variant all are checked; a division into parts, of the default one.
 
     Raises:
         ScenarioError: There is no such scenario, variant or parameter, or no valid YAML.
     """
-    values = values_of(settings)
+    values = values_of(settings or ())
     try:
-        study = None
-        if name is not None and python is None and name not in scenario_names():
-            study = find_study(name)
+        library = name_or_file is None or name_or_file in scenario_names()
+        study = None if library else find_study(str(name_or_file))
         if study is None:
-            template = given_template("check", name, python)
-            found = check_scenario(template, variant, values, parts=parts, place=place)
-        elif parts is not None or place:
-            raise ScenarioError(f"check: {name} is a study; --parts and --place are of a scenario")
+            found = check_scenario(given_template("check", name_or_file), variant, values, parts or ())
+        elif parts:
+            raise ScenarioError(f"check: {name_or_file} is a study; --parts is of a scenario")
         else:
             found = check_study(
                 study, StudyOptions(variants=[variant] if variant else [], values=values, seeds=1)
             )
     except DocumentError as error:
-        found = Findings(str(name or python), str(name or python))
+        found = Findings(str(name_or_file), str(name_or_file))
         found.add(variant or DEFAULT, error.separate(), [])
     if json:
         print_json(_as_dict(found))
@@ -134,14 +120,11 @@ def check_scenario(
     template: Template | PythonTemplate,
     variant: str | None,
     values: Mapping[str, Any],
-    *,
-    parts: int | None = None,
-    place: Sequence[str] = (),
+    parts: Sequence[str] = (),
 ) -> Findings:
-    """Check a variant of a template, or all of them; with `parts` or `place`, one of them and its division."""
+    """Check a variant of a template, or all of them; with the entries of `--parts`, one of them and its division."""
     found = Findings(template.name, template.source)
-    divided = parts is not None or bool(place)
-    only = variant or divided or not template.variants
+    only = variant or parts or not template.variants
     chosen = [variant] if only else [None, *template.variants]
     seconds = 0.0
     for number, each in enumerate(chosen):
@@ -151,9 +134,8 @@ def check_scenario(
             others = islice(other_variants(template, each, values), _MOST_COMPARED)
             warnings = advice(scenario, others)
         found.add(each or DEFAULT, problems, warnings)
-        if divided and scenario is not None:
-            placement = placement_of(place, scenario.agents) if place else None
-            _divide(found, scenario, parts, placement)
+        if parts and scenario is not None:
+            _divide(found, scenario, division_of(parts, scenario.agents))
         seconds += (1 + min(len(template.variants), _MOST_COMPARED)) * _seconds_of(size)
         left = [str(name) for name in chosen[number + 1 :]]
         if left and seconds > MOST_SECONDS:
@@ -162,13 +144,18 @@ def check_scenario(
     return found
 
 
-def _divide(found: Findings, scenario: Scenario, parts: int | None, place: Mapping[str, int] | None) -> None:
+def _divide(found: Findings, scenario: Scenario, parts: int | dict[str, int] | None) -> None:
     """Note what a division of the scenario cuts, or why there is none."""
+    from antiphon.engine.parts import division
+    from antiphon.engine.parts.placement import placement_for
+    from antiphon.terminal.explain import built
+
     system = built(scenario)
-    found.joined = joined(system)
+    found.joined = division.joined(system)
+    count, placement = (parts, None) if isinstance(parts, int) else (None, parts)
     try:
-        found.placement = placement_for(system, scenario, parts, place)
-        found.division = division_of(system, found.placement)
+        found.placement = placement_for(system, scenario, count, placement)
+        found.division = division.division_of(system, found.placement)
     except ScenarioError as error:
         found.problems[str(error)] = list(found.checked)
 
@@ -180,6 +167,8 @@ def _seconds_of(size: int) -> float:
 
 def check_study(study: StudySpec, options: StudyOptions) -> Findings:
     """Check every run of a study's first budget with one seed."""
+    from antiphon.engine.build.builder import check_build
+
     found = Findings(study.study, study.study)
     runs = list(plan(study, options).runs.values())
     seconds = 0.0
@@ -204,6 +193,9 @@ def _examined(
     """Return all problems of a document in one variant, those included that show when it is built; the scenario, where
     there are none; and the number of its agents and channels.
     """
+    from antiphon.engine.build.builder import check_build
+    from antiphon.engine.build.shapes import signal_problems
+
     if isinstance(template, PythonTemplate):  # made whole, or not at all
         try:
             scenario = template.resolve(variant, values)

@@ -1,43 +1,42 @@
-"""The verb `report`: runs as one HTML file."""
+"""The command `report`: runs as one HTML file."""
 
 from __future__ import annotations
 
+import csv
 import json as json_text
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from itertools import chain, zip_longest
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any
+
+import typer
 
 import antiphon
-from antiphon.commands.output import console, display_path, print_json, remark
+from antiphon.commands import options
 from antiphon.engine.runs.directory import RunDirectory, now
 from antiphon.errors import RunError
-from antiphon.files import fitting, read_bytes, write_bytes
-from antiphon.manifests import entry_of, read_cache
+from antiphon.files import fitting, open_text, read_bytes, write_bytes
 from antiphon.telemetry.channels.reading import read_run
-from antiphon.telemetry.parts.part_figures import PartFigures
-from antiphon.telemetry.parts.parts_csv import read_parts
-from antiphon.telemetry.report.report import report as page_of
-from antiphon.telemetry.report.run import Picture, ReportRun, Table, grouped, read_table
+from antiphon.telemetry.report import ReportRun
+from antiphon.telemetry.report import report as page_of
+from antiphon.terminal.output import console, display_path, print_json, remark
 
 __all__ = ["report"]
 
-T = TypeVar("T")
 
-_LIVE = 24
-"""Most runs in the live graph; of each group the first ones."""
-_HASHED = ("scenario.yaml", "metrics.csv", "digests.csv", "parts.csv", "result.json")
-_PICTURES = ("rdm.png", "similarity.png", "probes.png", "weights.png")
-_PNG = b"\x89PNG\r\n\x1a\n"
-_PICTURE_BYTES = 1_500_000
-"""Of a picture, at most."""
-_ALL_PICTURES = 6_000_000
-"""Of all pictures together."""
-
-
-def report(paths: Sequence[Path], output: Path, *, json: bool) -> None:
+def report(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN…", help="Run directories, or folders of runs (a study, a log directory)."
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", help="The HTML file; an existing one is replaced."),
+    ] = Path("report.html"),
+    json: options.Json = False,
+) -> None:
     """Write the report of some runs atomically, and print its path.
 
     Raises:
@@ -49,23 +48,19 @@ def report(paths: Sequence[Path], output: Path, *, json: bool) -> None:
         raise RunError(f"-o {output}: is no file that can be replaced; choose another place")
     if not output.parent.is_dir():
         raise RunError(f"-o {output}: no folder {output.parent}; make it first")
-    runs = _with_data(_read(_expanded(paths)))
-    made = f"Made with antiphon {antiphon.__version__}, {now()}."
-    text = page_of(runs, made=made)
-    size = _write(output, text)
+    directories = _expanded(paths)
+    names = _names([directory.path for directory in directories])
+    runs = [_run(directory, name) for directory, name in zip(directories, names, strict=True)]
+    content = page_of(runs, made=f"Made with antiphon {antiphon.__version__}, {now()}.").encode()
+    write_bytes(Path(os.path.realpath(output)), content)
     for run in runs:
         for note in run.notes:
             remark(f"warning: {run.name}: {note}", "yellow")
     if json:
-        print_json({"report": str(output), "bytes": size, "runs": [run.path for run in runs]})
+        print_json({"report": str(output), "bytes": len(content), "runs": [run.path for run in runs]})
         return
-    count = f"{len(runs)} run{'s' * (len(runs) > 1)}"
-    console().print(
-        f"written      {display_path(output)} ({count}, {size / 1e6:.1f} MB)", soft_wrap=True, markup=False
-    )
-
-
-# --- which runs -----------------------------------------------------------------------------------------------
+    size = f"{len(runs)} run{'s' * (len(runs) > 1)}, {len(content) / 1e6:.1f} MB"
+    console().print(f"written      {display_path(output)} ({size})", soft_wrap=True, markup=False)
 
 
 def _expanded(paths: Sequence[Path]) -> list[RunDirectory]:
@@ -99,7 +94,7 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 
 def _of_seeds(folder: Path) -> list[Path]:
-    """Return the runs summarised by a folder, as written by `run --seeds` beside them."""
+    """Return the runs that a folder of `run --seeds` sums up, which are beside it."""
     path = folder / "seeds.json"
     if not path.exists():
         return []
@@ -119,116 +114,31 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return [str(path.relative_to(shared)) for path in whole]
 
 
-# --- contents -------------------------------------------------------------------------------------------------
-
-
-def _read(directories: Sequence[RunDirectory]) -> list[ReportRun]:
-    """Read the runs without the data of their graphs; pictures up to their size limit, all runs' included."""
-    names = _names([directory.path for directory in directories])
-    found, left = [], _ALL_PICTURES
-    for directory, name in zip(directories, names, strict=True):
-        found.append(_run(directory, name, left))
-        left -= sum(len(picture.content) for picture in found[-1].pictures)
-    return found
-
-
-def _run(directory: RunDirectory, name: str, picture_bytes: int) -> ReportRun:
-    path = directory.path
-    notes: list[str] = []
-    text, document, not_recorded = "", {}, ["the whole scenario"]
-    try:
-        text = directory.document
-        document, not_recorded = directory.values, directory.not_recorded
-    except (RunError, UnicodeError) as error:
-        notes.append(f"The scenario cannot be read: {error}")
-
-    def noted(read: Callable[[], T | None], empty: T) -> T:
+def _run(directory: RunDirectory, name: str) -> ReportRun:
+    """Read a run; what cannot be read of it is noted."""
+    known: dict[str, Any] = {}
+    notes = []
+    for part, read in (
+        ("result", lambda: directory.result or {}),
+        ("document", lambda: directory.document),
+        ("data", lambda: read_run(directory.path)),
+        ("env", lambda: _environment(directory.verified("metrics.csv"))),
+    ):
         try:
-            return read() or empty
+            known[part] = read()
         except RunError as error:
-            notes.append(f"{error}.")
-            return empty
-
-    table = noted(lambda: read_table(directory.verified("metrics.csv")), Table())
-    if table.damage:
-        notes.append(f"{table.damage}.")
-    none: dict[str, Any] = {}
-    nowhere: dict[int, list[PartFigures]] = {}
-    parts = noted(lambda: read_parts(directory.verified("parts.csv")), nowhere)
-    result = noted(lambda: directory.result, none)
-    if not result and directory.facts["exit"] == "done":
-        notes.append("It has no result.json.")
+            notes.append(str(error))
     return ReportRun(
-        name=name,
-        path=display_path(path),
-        facts=directory.facts,
-        result=result,
-        text=text,
-        document=document,
-        not_recorded=not_recorded,
-        measured=noted(lambda: read_cache(path / "measured.json"), none),
-        table=table,
-        parts=parts[max(parts)] if parts else (),
-        pictures=_pictures(path, picture_bytes, notes),
-        digests={file: digest for file in _HASHED if (digest := _digest(path / file)) is not None},
-        notes=notes,
+        name=name, path=display_path(directory.path), facts=directory.facts, notes=notes, **known
     )
 
 
-def _with_data(runs: Sequence[ReportRun]) -> list[ReportRun]:
-    """Read the live graph's data, up to its number of runs: the first of every group, then the second, …"""
-    turns = chain.from_iterable(zip_longest(*(group.runs for group in grouped(runs))))
-    chosen = {run.name for run in [run for run in turns if run is not None][:_LIVE]}
-    found = []
-    for run in runs:
-        if run.name not in chosen:
-            found.append(
-                replace(run, notes=[*run.notes, f"Not in the live graph, which takes {_LIVE} runs."])
-            )
-            continue
-        try:
-            found.append(replace(run, data=read_run(Path(run.path))))
-        except RunError as error:
-            found.append(replace(run, notes=[*run.notes, f"Not in the live graph: {error}"]))
+def _environment(table: Path) -> dict[str, dict[int, float]]:
+    """Return the environment's metrics of a metrics.csv by step; of its lines, maybe millions, only theirs are parsed."""
+    found: dict[str, dict[int, float]] = {}
+    with fitting(table), open_text(table) as file:
+        lines = (line for line in file if ",env,," in line and line.endswith("\n"))
+        for step, kind, _, metric, value in csv.reader(lines):
+            if kind == "env":
+                found.setdefault(metric, {})[int(step)] = float(value)
     return found
-
-
-def _pictures(folder: Path, left: int, notes: list[str]) -> list[Picture]:
-    """Return the newest pictures of `evaluate --represent` in a run directory, and note those that are left out."""
-    made = sorted(folder.rglob("representations.npz"), key=lambda path: path.stat().st_mtime)
-    beside = [made[-1].with_name(name) for name in _PICTURES] if made else []
-    pictures = []
-    for path in beside:
-        if not path.is_file():
-            continue
-        try:
-            content = read_bytes(path)
-        except RunError as error:
-            notes.append(f"A picture is left out: {error}.")
-            continue
-        if not content.startswith(_PNG):
-            notes.append(f"{path.name} is no picture.")
-        elif len(content) > min(_PICTURE_BYTES, left):
-            notes.append(f"{path.name} is left out: {len(content) / 1e6:.1f} MB.")
-        else:
-            left -= len(content)
-            pictures.append(Picture(path.name, "image/png", content))
-    return pictures
-
-
-def _digest(path: Path) -> str | None:
-    try:
-        return str(entry_of(path)["sha256"])
-    except RunError:
-        return None
-
-
-def _write(path: Path, text: str) -> int:
-    """Write a page atomically, and return its size in bytes; on failure the old file is kept."""
-    content = text.encode(errors="backslashreplace")
-    try:
-        write_bytes(Path(os.path.realpath(path)), content)
-    except RunError as error:
-        reason = getattr(error.__cause__, "strerror", None) or error
-        raise RunError(f"-o {path}: cannot be written ({reason}); choose another place") from None
-    return len(content)

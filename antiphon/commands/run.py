@@ -1,4 +1,4 @@
-"""The verbs `run` and `resume`."""
+"""The command `run`, with one seed or several; and what it shares with `resume`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.text import Text
 
+from antiphon.commands import options
 from antiphon.commands.arguments import (
     PartsOptions,
-    given_scenario,
     given_template,
     logdir_root,
     new_directory,
     values_of,
 )
-from antiphon.commands.output import (
+from antiphon.engine.planning.advice import advice
+from antiphon.engine.runs.python_template import other_variants
+from antiphon.engine.runs.request import Request
+from antiphon.engine.runs.run_loop import Outcome
+from antiphon.errors import RunError
+from antiphon.terminal.output import (
     METRICS,
     console,
     counted,
@@ -32,60 +38,80 @@ from antiphon.commands.output import (
     show_result,
     show_table,
 )
-from antiphon.commands.progress import ProgressDisplay
-from antiphon.engine.parts.settings import PartsSettings
-from antiphon.engine.planning.advice import advice
-from antiphon.engine.runs.directory import RunDirectory
-from antiphon.engine.runs.python_template import other_variants
-from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.run import Run, begin
-from antiphon.engine.runs.run import resume as resume_run
-from antiphon.engine.runs.run_loop import Outcome
-from antiphon.engine.runs.seeds import MultiSeedOutcome, MultiSeedRun
-from antiphon.errors import RunError
+from antiphon.terminal.progress import ProgressDisplay
 
-__all__ = ["resume", "run", "show_seeds"]
+if TYPE_CHECKING:
+    from antiphon.engine.runs.run import Run
+    from antiphon.engine.runs.seeds import MultiSeedOutcome
+
+__all__ = ["print_outcome", "run", "show_seeds", "train"]
 
 
 def run(
-    name_or_file: str | None,
-    *,
-    python: str | None,
-    variant: str | None,
-    settings: list[str],
-    steps: int | None,
-    seed: int,
-    seeds: int | None,
-    name: str | None,
-    resume_if_exists: bool,
-    logdir: Path | None,
-    device: str,
-    backend: str,
-    parts: PartsOptions,
-    cluster: str | None,
-    checkpoint_every: int | None,
-    json: bool,
+    name_or_file: options.OptionalScenario = None,
+    variant: options.Variant = None,
+    settings: options.Settings = None,
+    steps: options.Steps = None,
+    seed: Annotated[
+        int, typer.Option("--seed", "-s", parser=options.whole(0), metavar="S", help="Random seed.")
+    ] = 0,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--seeds",
+            parser=options.whole(1),
+            metavar="K",
+            help="Run seeds S … S+K-1, in one process if possible, each with its own run directory. "
+            "A seed that diverges stops alone (exit code 3 if all do).",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="RUN", help="Name of the run (default: scenario and time)."),
+    ] = None,
+    resume_if_exists: Annotated[
+        bool,
+        typer.Option("--resume-if-exists", help="Resume an existing run, or print its result."),
+    ] = False,
+    logdir: options.LogDir = None,
+    device: options.Device = "cpu",
+    backend: options.Backend = "cohort",
+    parts: options.Parts = None,
+    mode: options.Mode = None,
+    every: options.Every = None,
+    ray: options.Ray = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="PROFILE",
+            help="Run in virtual time on a cluster that is only described: two-cores, datacentre-100, continents-1000 or a "
+            "YAML file.",
+        ),
+    ] = None,
+    checkpoint_every: options.CheckpointEvery = None,
+    json: options.Json = False,
 ) -> int:
     """Run a scenario, with one seed or several; return the exit code."""
-    if seeds is not None and seeds < 1:
-        raise RunError(f"--seeds: got {seeds}; give at least 1")
+    from antiphon.engine.runs.run import begin
+
     if resume_if_exists and name is None:
         raise RunError("--resume-if-exists: which run? name it with --name")
     request = Request(
-        template=given_template("run", name_or_file, python),
+        template=given_template("run", name_or_file),
         variant=variant,
-        values=values_of(settings),
+        values=values_of(settings or ()),
         steps=steps,
         seed=seed,
         device=device,
         backend=backend,
         command=("antiphon", *sys.argv[1:]),
     )
-    division = None
+    division, divided = None, PartsOptions(parts or (), mode, every, ray)
     if cluster is not None:
-        request = replace(request, cluster=parts.virtual(backend, cluster, request.scenario.agents))
+        request = replace(request, cluster=divided.virtual(backend, cluster, request.scenario.agents))
     else:
-        division = parts.settings(request.scenario.agents)
+        division = divided.settings(request.scenario.agents)
     if seeds is not None and (division or request.cluster) is not None:
         raise RunError("--seeds: several seeds are not divided into parts; run each with --seed S")
     if seeds is not None:
@@ -94,31 +120,14 @@ def run(
     path = new_directory(logdir, name, stem)
     outcome = request.outcome(path) if resume_if_exists else None
     if outcome is not None and outcome.status == "done":
-        return _report(outcome, json)
-    run = begin(request, path, resume_if_exists=resume_if_exists, division=division)
-    return _train(run, checkpoint_every, json)
+        return print_outcome(outcome, json)
+    return train(
+        begin(request, path, resume_if_exists=resume_if_exists, division=division), checkpoint_every, json
+    )
 
 
-def resume(
-    path: Path,
-    *,
-    python: str | None,
-    steps: int | None,
-    parts: PartsOptions,
-    checkpoint_every: int | None,
-    json: bool,
-) -> int:
-    """Resume a run; return the exit code."""
-    directory = RunDirectory.open(path)
-    division = parts.settings(directory.values.get("agents", {}), PartsSettings.of_facts(directory.facts))
-    resumed = resume_run(path, steps, given_scenario(directory, python), division)
-    if isinstance(resumed, Outcome):
-        remark(f"{display_path(path)}: is done; --steps N goes on to a later step")
-        return _report(resumed, json)
-    return _train(resumed, checkpoint_every, json)
-
-
-def _train(run: Run, checkpoint_every: int | None, json: bool) -> int:
+def train(run: Run, checkpoint_every: int | None, json: bool) -> int:
+    """Train a run to its end, showing progress; print its result and return the exit code."""
     _warn(run.directories[0].facts["warnings"])
     path = display_path(run.directories[0].path)
     with (
@@ -126,10 +135,11 @@ def _train(run: Run, checkpoint_every: int | None, json: bool) -> int:
         ProgressDisplay(run.until, run.simulations[0].now) as display,
     ):
         (outcome,) = run.train(display.update, checkpoint_every)
-    return _report(outcome, json)
+    return print_outcome(outcome, json)
 
 
-def _report(outcome: Outcome, json: bool) -> int:
+def print_outcome(outcome: Outcome, json: bool) -> int:
+    """Print the result of a run, and return its exit code."""
     if json:
         print_json(outcome.result)
     else:
@@ -156,6 +166,8 @@ def _run_seeds(
     json: bool,
 ) -> int:
     """Run a scenario with seeds from that of the request on; `name` begins the run directories' names."""
+    from antiphon.engine.runs.seeds import MultiSeedRun
+
     requests = [replace(request, seed=seed) for seed in range(request.seed, request.seed + count)]
     paths, summary_dir = _directories(requests, name, logdir)
     runs = MultiSeedRun(requests, paths, resume_if_exists=resume_if_exists)

@@ -1,194 +1,57 @@
-"""The verb `show`: a scenario with its execution plan, a run, an environment, a timeline, or the list of the library."""
+"""The command `show`: a scenario with its execution plan, a run, an environment, a timeline, or the list of the library."""
 
 from __future__ import annotations
 
-import json as json_text
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.text import Text
 
+from antiphon.commands import options
 from antiphon.commands.arguments import template_to_show, values_of
-from antiphon.commands.explain import built, explain, explain_environment, explain_template, explain_verdicts
-from antiphon.commands.output import console, percent, print_json, remark, show_table
-from antiphon.engine.metrics.timeline import span, timeline
-from antiphon.engine.planning.memory_estimate import MemoryEstimate, byte_unit, in_unit, in_units
-from antiphon.engine.planning.plan import ChannelStackPlan, CohortPlan, Plan, Waves, plan
-from antiphon.engine.planning.step_time import measure_step_time
-from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.library import templates
-from antiphon.engine.runs.python_template import PythonTemplate, other_variants
+from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.envs import describe, ids
 from antiphon.errors import ScenarioError
-from antiphon.files import finite
 from antiphon.scenarios import Scenario, Template, json_schema
 from antiphon.scenarios.schema import schema_text
-from antiphon.telemetry.raster import raster_lines
+from antiphon.telemetry.timeline import raster_lines
+from antiphon.terminal.output import console, print_json, remark, show_table
 
-__all__ = ["show", "show_plan", "some"]
-
-_COHORT_ROWS = 12
-"""Most cohorts with rows of their own."""
-_FLOP = {"TFLOP": 1e12, "GFLOP": 1e9, "MFLOP": 1e6}
-
-
-def show_plan(plan: Plan) -> None:
-    """Print the execution plan of a scenario."""
-    rows = [
-        ["backend", f"{plan.backend}: {plan.why}"],
-        ["device", plan.device],
-        ["steps", _steps(plan)],
-        ["waves", _waves(plan.waves)],
-        ["memory", _memory(plan.memory, plan.installed)],
-        ["work", f"{_flop(plan.flop)} a step in products of matrices"],
-        ["time", _time(plan)],
-    ]
-    show_table(["runs on", ""], rows)
-    _cohorts(plan.cohorts)
-    _channel_stacks(plan.channel_stacks)
-    _alone(plan)
-    _by_torch(plan)
-    _activations(plan)
-
-
-def _cohorts(cohorts: Sequence[CohortPlan]) -> None:
-    """Print the cohorts, the largest in a row each, and their common properties once."""
-    ordered = sorted(cohorts, key=lambda cohort: -len(cohort.agents))
-    words = [_in_common(cohort) for cohort in ordered]
-    shared = [word for word in words[0] if all(word in own for own in words)] if len(words) > 1 else []
-    rows = [
-        [
-            some(cohort.agents),
-            ", ".join(word for word in own if word not in shared),
-            f"{len(cohort.agents):,}",
-            f"{cohort.parameters:,}",
-        ]
-        for cohort, own in list(zip(ordered, words, strict=True))[:_COHORT_ROWS]
-    ]
-    rest = ordered[_COHORT_ROWS:]
-    if rest:
-        more = "and 1 more cohort" if len(rest) == 1 else f"and {len(rest)} more cohorts"
-        rows.append([more, "", f"{sum(len(cohort.agents) for cohort in rest):,}", ""])
-    title = f"all cohorts: {', '.join(shared)}" if shared else ""
-    if rows:
-        show_table(["cohort", "in common", "agents", "parameters each"], rows, right=2, title=title)
-
-
-def _in_common(cohort: CohortPlan) -> list[str]:
-    learns = f"learns {cohort.learns} by {cohort.optimiser}" if cohort.optimiser else "frozen"
-    return [cohort.network, cohort.ticks, learns, *([cohort.objective] if cohort.objective else [])]
-
-
-def _channel_stacks(stacks: Iterable[ChannelStackPlan]) -> None:
-    """Print the channel stacks, grouped by coupling."""
-    kinds: dict[tuple[str, str, str], list[ChannelStackPlan]] = {}
-    for stack in stacks:
-        key = stack.coupling, stack.gradient or "–", stack.input or "–"
-        kinds.setdefault(key, []).append(stack)
-    rows = [
-        [coupling, gradient, given, f"{len(found):,}", f"{sum(len(b.channels) for b in found):,}"]
-        for (coupling, gradient, given), found in kinds.items()
-    ]
-    if rows:
-        show_table(["coupling", "gradient", "input", "stacks", "channels"], rows, right=2)
-
-
-def _alone(plan: Plan) -> None:
-    rows = [[some(alone.agents), alone.reason] for alone in plan.alone]
-    if rows and plan.agents > 1:
-        show_table(["alone", "why"], rows)
-
-
-def _by_torch(plan: Plan) -> None:
-    rows = [[some(found.agents), found.reason] for found in plan.by_torch]
-    if rows:
-        show_table(["not by the native kernel", "why"], rows)
-
-
-def _activations(plan: Plan) -> None:
-    """Print what is kept of each agent for its backward pass, and of which it is gone before the next one's forward."""
-    if not plan.sweep:
-        return
-    rows = [
-        [some(kept.agents), in_units(kept.each), kept.obstacle or "gone before the next one's forward"]
-        for kept in plan.activations
-    ]
-    show_table(["kept for backward", "each", f"at most {in_units(plan.memory.activations)}"], rows)
-
-
-def _steps(plan: Plan) -> str:
-    if plan.one_by_one is not None:
-        return f"one by one, on cuda too: {plan.one_by_one}"
-    period = "each is" if plan.period == 1 else f"{plan.period} at a time are"
-    return f"on cuda {period} recorded and replayed; those with figures, checkpoints or recordings one by one"
-
-
-def _waves(waves: Waves) -> str:
-    if waves.count == 1:
-        return "1: all that are due tick at once"
-    kind = f"{waves.count}, a chain" if waves.chain else f"{waves.count}"
-    verb = "has" if len(waves.channels) == 1 else "have"
-    line = f"{kind}: {some(waves.channels)} {verb} no delay"
-    if waves.locked:
-        line += "; with one, credit over locked channels would be lost at a window's end"
-    return line + (f"; {waves.remedy}" if waves.remedy else "")
-
-
-def _memory(memory: MemoryEstimate, installed: int | None) -> str:
-    """Format the memory estimate; negligible parts are left out."""
-    unit = byte_unit(memory.total)
-    parts = [
-        f"{MemoryEstimate.word(name)} {in_unit(count, unit)}"
-        for name, count in memory.parts().items()
-        if count > memory.total / 200
-    ]
-    of = "" if installed is None else f" of {in_units(installed)}"
-    line = f"{in_units(memory.total)}{of}: {', '.join(parts)}"
-    return line if memory.fits(installed) else f"{line}; that is too much, and a run is refused"
-
-
-def _flop(count: float) -> str:
-    unit, size = next(((u, s) for u, s in _FLOP.items() if count >= s), ("MFLOP", 1e6))
-    number = count / size
-    return f"{number:,.0f} {unit}" if number >= 10 else f"{number:.2g} {unit}"
-
-
-def _time(plan: Plan) -> str:
-    if plan.measured_ms is None:
-        return "not measured; antiphon show --measure runs some steps on both backends"
-    others = [f"{_ms(ms)} with {name}" for name, ms in plan.measured_ms.items() if name != plan.backend]
-    return f"{', '.join([f'{_ms(plan.measured_ms[plan.backend])} a step', *others])} (measured here)"
-
-
-def _ms(ms: float) -> str:
-    if ms >= 10_000:
-        return f"{ms / 1000:,.0f} s"
-    return f"{ms:,.0f} ms" if ms >= 10 else f"{ms:.1f} ms" if ms >= 1 else f"{ms:.2g} ms"
-
-
-_ROWS = 12
-"""Most agents or channels with rows of their own; more are grouped by common properties."""
-
-
-Row = tuple[str, list[str], list[int], tuple[str, ...]]
-"""A table's row before grouping: name, differing texts and numbers, and common properties."""
+__all__ = ["show"]
 
 
 def show(
-    what: str | None,
-    *,
-    python: str | None,
-    variant: str | None,
-    settings: list[str],
-    yaml: bool,
-    resolved: bool,
-    schema: bool,
-    json: bool,
-    timeline: bool = False,
-    steps: int | None = None,
-    measure: bool = False,
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME|FILE|MODULE:FUNCTION|RUN|ENV]", help="A scenario, a run or an environment."
+        ),
+    ] = None,
+    python: options.PythonObjects = None,
+    variant: options.Variant = None,
+    settings: options.Settings = None,
+    yaml: Annotated[bool, typer.Option("--yaml", help="Print the scenario's document as written.")] = False,
+    resolved: Annotated[
+        bool, typer.Option("--resolved", help="Print the resolved scenario as a document.")
+    ] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of documents.")] = False,
+    timeline: Annotated[
+        bool,
+        typer.Option("--timeline", help="Print ticks, messages read, and how far back gradients reach."),
+    ] = False,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps", parser=options.whole(1), metavar="N", help="With --timeline: number of steps."
+        ),
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time a short run on every backend, on this machine.")
+    ] = False,
+    json: options.Json = False,
 ) -> None:
     """Explain a scenario, run or environment, print its document or timeline, or list the library."""
     if sum((yaml, resolved, schema, timeline)) > 1:
@@ -199,16 +62,16 @@ def show(
         raise ScenarioError(
             "show --measure is for the explanation of a scenario; leave out --yaml and the like"
         )
-    values = values_of(settings)
+    values = values_of(settings or ())
     if schema:
         print_json(json_schema()) if json else print(schema_text(), end="")
-    elif what is None and python is None:
+    elif what is None:
         if yaml or resolved or timeline or variant or values or measure:
             raise ScenarioError("show: name a scenario, run or environment")
         _list(json)
     elif timeline:
         _timeline(template_to_show(what, python).resolve(variant, values), steps, json=json)
-    elif what is not None and _is_environment(what):
+    elif _is_environment(what):
         if measure:
             raise ScenarioError("show --measure times a scenario; an environment alone has no agents to run")
         _environment(what, values, json)
@@ -217,13 +80,16 @@ def show(
             raise ScenarioError(
                 "show --yaml prints the document as written; --resolved shows what --variant and --set make of it"
             )
-        if python is not None:
+        template = template_to_show(what, python)
+        if not isinstance(template, Template):
             raise ScenarioError("show --yaml: a Python scenario has no document; --resolved writes one of it")
-        print(template_to_show(what, None).text, end="")
+        print(template.text, end="")
     elif resolved:
         print(template_to_show(what, python).resolve(variant, values).to_yaml(), end="")
     else:
-        _scenario(what, python, variant, values, json, measure=measure)
+        from antiphon.terminal.scenario_tables import show_scenario
+
+        show_scenario(what, python, variant, values, json, measure=measure)
 
 
 def _is_environment(name: str) -> bool:
@@ -253,263 +119,23 @@ def _in_words(template: Template | PythonTemplate) -> str:
 
 
 def _environment(name: str, values: Mapping[str, Any], json: bool) -> None:
+    from antiphon.terminal.explain import explain_environment
+    from antiphon.terminal.scenario_tables import show_signals
+
     explained = explain_environment(name, describe({"id": name, **values}))
     if json:
         print_json(explained)
         return
-    _signals(explained)
+    show_signals(explained)
     if not values and "image" in explained["signals"]:
         remark("--set shows it with other options, for example --set patches=4 --set hold=6")
 
 
-def _scenario(
-    what: str | None,
-    python: str | None,
-    variant: str | None,
-    values: Mapping[str, Any],
-    json: bool,
-    *,
-    measure: bool,
-) -> None:
-    from antiphon.commands.explain import built
-
-    template = template_to_show(what, python)
-    resolved = template.resolve_values(variant, values)
-    scenario = template.resolve(variant, values)
-    system = built(scenario)
-    run = RunDirectory.open(what) if what is not None and (Path(what) / "run.json").is_file() else None
-    facts = {} if run is None else run.facts
-    settings = {name: facts[name] for name in ("backend", "device") if name in facts}
-    found = plan(scenario, system=system, **settings)
-    if measure:
-        found = found.with_measured(
-            measure_step_time(scenario, tuple(dict.fromkeys([found.backend, "cohort", "reference"])))
-        )
-    explained = explain(scenario, system, other_variants(template, variant, values))
-    explained["template"] = explain_template(template, resolved)
-    explained["plan"] = found.as_dict()
-    if run is not None:
-        explained["run"] = {
-            key: run.facts.get(key)
-            for key in ("variant", "values", "seed", "step", "exit", "error", "started", "weights")
-        }
-        explained["run"]["accuracy"] = (run.result or {}).get("accuracy")
-        explained["run"]["verdicts"] = explain_verdicts(run.path)
-    if json:
-        print_json(finite(explained))
-        return
-    out = console()
-    out.print(Text(f"{explained['scenario']}" + (f" · {variant}" if variant else ""), style="bold"))
-    if explained["description"]:
-        out.print(Text(explained["description"]))
-    out.print()
-    if run is not None:
-        _run(explained["run"])
-    _template(explained["template"])
-    _agents(explained)
-    _channels(explained["channels"])
-    out.print(Text(_order(explained)), soft_wrap=False)
-    out.print()
-    _signals(explained["environment"])
-    out.print()
-    show_plan(found)
-    for line in explained["warnings"]:
-        remark(f"warning: {line}", "yellow")
-
-
-def _run(run: Mapping[str, Any]) -> None:
-    scored = f", accuracy {percent(run['accuracy'])}" if run["accuracy"] is not None else ""
-    name = f"{run['variant']}, " if run["variant"] else ""
-    text = f"a run: {name}seed {run['seed']}, begun {run['started']}, {run['step']:,} steps, {run['exit']}{scored}"
-    console().print(Text(text), soft_wrap=True)
-    for taken in run["weights"] or ():
-        line = f"{taken['agent']} took the weights of {taken['from']} (step {taken['from_step']:,})"
-        console().print(Text(f"{line} at step {taken['step']:,}"), soft_wrap=True)
-    if run["error"]:
-        console().print(Text(run["error"]), soft_wrap=True)
-    if run["verdicts"]:
-        console().print(Text(f"channels: {run['verdicts']['line']}"), soft_wrap=True)
-    console().print()
-
-
-def _template(template: Mapping[str, Any]) -> None:
-    parameters = template["parameters"]
-    if parameters:
-        rows = [
-            [name, _written(found["value"]), found["accepts"], found["help"]]
-            for name, found in parameters.items()
-        ]
-        show_table(["parameter", "value", "accepts", ""], rows)
-    if template["variants"]:
-        variants = {
-            name: ", ".join(f"{key}={_written(value)}" for key, value in values.items())
-            for name, values in template["variants"].items()
-        }
-        show_table(
-            ["variant", "sets"],
-            [[name, text or "the parameters' defaults"] for name, text in variants.items()],
-        )
-
-
-def _agents(explained: Mapping[str, Any]) -> None:
-    rows: list[Row] = []
-    signals = explained["environment"]["signals"]
-    for name, agent in explained["agents"].items():
-        count = len(agent["incoming"])
-        inputs = [_observed(signal, agent, signals) for signal in agent["observes"]]
-        inputs += [f"{count} channel{'s' * (count > 1)}"] if count else []
-        goal = (agent["objective"] or "–") + (" (readout)" if agent["readout"] else "")
-        key = (agent["network"], agent["ticks"], agent["learning"], goal)
-        rows.append((name, [" + ".join(inputs) or "nothing"], [agent["parameters"]], key))
-    cells = [
-        [names, inputs[0] + (", …" if len(set(inputs)) > 1 else ""), *key, _range(counts)]
-        for names, inputs, counts, key in _joined(rows)
-    ]
-    heads = ["agent", "takes in", "network", "ticks", "learns", "objective", "parameters"]
-    show_table(heads, cells, right=1)
-
-
-def _observed(signal: str, agent: Mapping[str, Any], signals: Mapping[str, Any]) -> str:
-    """`tokens (index)` where a categorical signal enters as its values."""
-    by_index = agent["categories"] == "index" and signals.get(signal, {}).get("classes")
-    return f"{signal} (index)" if by_index else signal
-
-
-def _channels(channels: Mapping[str, Any]) -> None:
-    rows: list[Row] = []
-    for name, channel in channels.items():
-        gradient = channel["gradient"] or "–"
-        if channel["target"]:
-            gradient += f" of {channel['target']}"
-        gradient += " at every site" if channel["sites"] else ""
-        if channel["context"]:
-            gradient += f", given {', '.join(channel['context'])}"
-        size = " x ".join(map(str, channel["shape"]))
-        size += f" ({channel['sampling']})" if channel["sampling"] else ""
-        coupling = channel["coupling"] + (f" ({channel['feedback']})" if channel["feedback"] else "")
-        rows.append((name, [], [], (coupling, gradient, _input(channel), size, _link(channel))))
-    cells = [[names, *key] for names, _, _, key in _joined(rows)]
-    heads = ["channel", "coupling", "gradient", "input", "size", "link"]
-    if all(row[3] == "–" for row in cells):
-        heads.remove("input")
-        cells = [[*row[:3], *row[4:]] for row in cells]
-    if cells:
-        show_table(heads, cells, right=2)
-
-
-def _input(channel: Mapping[str, Any]) -> str:
-    if channel["input"] is None:
-        return "–"
-    given = channel["input_context"]
-    kind = str(channel["input"]) + (" at every site" if channel["input_sites"] else "")
-    return kind + (f", given {', '.join(given)}" if given else "")
-
-
-def _link(channel: Mapping[str, Any]) -> str:
-    """Format a link: `delay 2, loses 20 %`."""
-    link, words = channel["link"], []
-    if channel["delay"]:
-        words.append(f"delay {channel['delay']}")
-    if link["drop"]:
-        words.append(f"loses {100 * link['drop']:g} %")
-    if link["noise"]:
-        words.append(f"noise {link['noise']:g}")
-    if link["bits"]:
-        words.append(f"{link['bits']} bit" + ("" if link["bits"] == 1 else "s"))
-    if link["rate"] != 1:
-        words.append(f"rate {link['rate']:g}")
-    if link["back"] != channel["delay"]:
-        words.append(f"back {link['back']}")
-    if channel["read"] != "last":
-        words.append(f"reads {'the mean of ' if channel['read'] == 'mean' else ''}all since the last tick")
-    return ", ".join(words) or "–"
-
-
-def _joined(rows: Sequence[Row]) -> list[Row]:
-    """Group rows with equal keys where there are many."""
-    if len(rows) <= _ROWS:
-        return list(rows)
-    joined: dict[tuple[str, ...], tuple[list[str], list[str], list[int]]] = {}
-    for name, texts, counts, key in rows:
-        names, all_texts, all_counts = joined.setdefault(key, ([], [], []))
-        names.append(name)
-        all_texts += texts
-        all_counts += counts
-    return [(some(names), texts, counts, key) for key, (names, texts, counts) in joined.items()]
-
-
-def some(names: Iterable[str]) -> str:
-    """Format the first names and the count: `n00, n01, … (28)`."""
-    names = list(dict.fromkeys(names))
-    return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]}, … ({len(names)})"
-
-
-def _range(counts: Sequence[int]) -> str:
-    low, high = min(counts), max(counts)
-    each = f"{low:,}" if low == high else f"{low:,} – {high:,}"
-    return each if len(counts) == 1 else f"each {each}"
-
-
-def _order(explained: Mapping[str, Any]) -> str:
-    waves = [some(wave) for wave in explained["waves"]]
-    lines = [
-        f"{explained['parameters']:,} parameters · batch {explained['batch']} · {explained['steps']:,} steps"
-    ]
-    lines.append(
-        "ticks in order: " + " | ".join(waves)
-        if len(waves) > 1
-        else "all tick at once: no channel is without delay"
-    )
-    for group in explained["locked_groups"]:
-        window = "the episode" if group["window"] == "episode" else f"{group['window']} steps"
-        lines.append(f"learn as one network: {some(group['agents'])}; window: {window}")
-    lines += [f"one weight: {' = '.join(group)}" for group in explained["tied"]]
-    return "\n".join(lines)
-
-
-def _signals(environment: Mapping[str, Any]) -> None:
-    hold = f" · each for {environment['hold']} steps" if environment["hold"] > 1 else ""
-    steps = environment["episode_steps"]
-    ends = f" · episodes of {steps} step{'' if steps == 1 else 's'}" if steps else ""
-    if environment["longest_episode"]:
-        ends = f" · episodes of at most {environment['longest_episode']} steps"
-    counts = ", ".join(f"{split} {count:,}" for split, count in environment["examples"].items())
-    show_table(
-        ["signal", "kind", "shape", "seen by"],
-        _signal_rows(environment["signals"]),
-        title=f"{environment['id']}{hold}{ends}",
-    )
-    for name, action in environment["actions"].items():
-        console().print(
-            Text(f"{name if name == 'action' else f'action of {name}'}: {action}"), soft_wrap=True
-        )
-    if counts:
-        console().print(Text(f"examples: {counts}"), soft_wrap=True)
-
-
-def _signal_rows(signals: Mapping[str, Any]) -> list[list[str]]:
-    rows: dict[tuple[str, ...], list[str]] = {}
-    for name, signal in signals.items():
-        kind = "number" if signal["classes"] is None else f"one of {signal['classes']}"
-        observer = "training only" if signal["training_only"] else "agents"
-        observer += "" if signal["known"] == "tick" else ", after the step"
-        shape = " x ".join(map(str, signal["shape"])) or "–"
-        family = re.sub(r"\d+$", "", name)
-        rows.setdefault((family, kind, shape, observer), []).append(name)
-    return [
-        [names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}", *key[1:]]
-        for key, names in rows.items()
-    ]
-
-
-def _written(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_written, value))}]"
-    return json_text.dumps(value) if isinstance(value, bool | None) else str(value)
-
-
 def _timeline(scenario: Scenario, steps: int | None, *, json: bool) -> None:
     """Print the timeline of the first steps (default: twice the longest window, 32 at most), without running it."""
+    from antiphon.engine.metrics.timeline import span, timeline
+    from antiphon.terminal.explain import built
+
     system = built(scenario)
     found = timeline(system, 0, span(system) if steps is None else steps)
     if json:

@@ -1,4 +1,4 @@
-"""The verb `study`."""
+"""The command `study`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
-from antiphon.commands.arguments import given_template, new_directory, scenario_template, values_of
-from antiphon.commands.output import (
+from antiphon.commands import options
+from antiphon.commands.arguments import new_directory, scenario_template, values_of
+from antiphon.engine.runs.library import scenario_names
+from antiphon.engine.studies.plan import StudyOptions
+from antiphon.engine.studies.study import Study
+from antiphon.engine.studies.table import heading, notes, tables
+from antiphon.errors import RunError, ScenarioError, suggest
+from antiphon.scenarios.study import find_study, study_names
+from antiphon.terminal.output import (
     console,
     display_path,
     how_to_look,
@@ -21,12 +29,6 @@ from antiphon.commands.output import (
     second_signal,
     show_table,
 )
-from antiphon.engine.runs.library import scenario_names
-from antiphon.engine.studies.plan import StudyOptions
-from antiphon.engine.studies.study import Study
-from antiphon.engine.studies.table import heading, notes, tables
-from antiphon.errors import RunError, ScenarioError, suggest
-from antiphon.scenarios.study import find_study, study_names
 
 __all__ = ["cores", "find_study_or_scenario", "print_tables", "study"]
 
@@ -34,40 +36,73 @@ _DOCUMENTS = (".yaml", ".yml")
 
 
 def study(
-    what: str | None,
-    *,
-    python: str | None,
-    budget: str | None,
-    variants: list[str],
-    settings: list[str],
-    seeds: int | None,
-    steps: int | None,
-    jobs: int | None,
-    logdir: Path | None,
-    device: str,
-    json: bool,
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME|FILE|MODULE:FUNCTION]",
+            help="A library study, a study document, or a scenario (with all its variants).",
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget", metavar="B", help="small or paper (default: the first budget of the study)."
+        ),
+    ] = None,
+    variants: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--variant", "-v", metavar="V", help="A variant to run; may be repeated (default: all)."
+        ),
+    ] = None,
+    settings: options.Settings = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--seeds",
+            parser=options.whole(1),
+            metavar="K",
+            help="Run each line with seeds 0 … K-1 (default: set by the budget, or 3).",
+        ),
+    ] = None,
+    steps: options.Steps = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            "-j",
+            parser=options.whole(1),
+            metavar="N",
+            help="Number of parallel processes (default: one per core).",
+        ),
+    ] = None,
+    logdir: Annotated[
+        Path | None,
+        typer.Option(
+            "--logdir",
+            metavar="DIR",
+            help="The study's directory (default: a new one in the directory for runs).",
+        ),
+    ] = None,
+    device: options.Device = "cpu",
+    json: options.Json = False,
 ) -> int:
     """Run a study, or compare the variants of a scenario over seeds; return the exit code."""
-    options = StudyOptions(
+    if what is None:
+        if budget or variants or settings or seeds or steps or logdir:
+            raise RunError(f"study: which one? known: {', '.join(study_names())}")
+        _list(json)
+        return 0
+    asked = StudyOptions(
         budget=budget,
-        variants=variants,
-        values=values_of(settings),
+        variants=variants or [],
+        values=values_of(settings or ()),
         seeds=seeds,
         steps=steps,
         device=device,
         command=("antiphon", *sys.argv[1:]),
     )
-    if what is None and python is None:
-        if budget or variants or settings or seeds or steps or logdir:
-            raise RunError(f"study: which one? known: {', '.join(study_names())}")
-        _list(json)
-        return 0
-    if python is None:
-        wanted = find_study_or_scenario(str(what), options, logdir)
-    else:
-        template = given_template("study", what, python)
-        directory = logdir or new_directory(None, None, f"study-{template.name}")
-        wanted = Study.of_template(template, directory, options)
+    wanted = find_study_or_scenario(what, asked, logdir)
     jobs, folder = jobs or cores(), display_path(wanted.directory)
     runs, steps_of_runs = len(wanted.plan.runs) * wanted.plan.seeds, wanted.plan.steps
     length = " to ".join(f"{count:,}" for count in dict.fromkeys((steps_of_runs[0], steps_of_runs[-1])))
@@ -102,7 +137,7 @@ def find_study_or_scenario(what: str, options: StudyOptions, logdir: Path | None
         directory = logdir or new_directory(None, None, f"study-{spec.study}")
         return Study(spec=spec, directory=directory, options=options)
     known = {*study_names(), *scenario_names()}
-    bare = Path(what).suffix not in _DOCUMENTS and Path(what).parent == Path()
+    bare = ":" not in what and Path(what).suffix not in _DOCUMENTS and Path(what).parent == Path()
     if bare and what not in known and not Path(what).exists():
         raise ScenarioError(f"no study or scenario {what!r}{suggest(what, known)}")
     template = scenario_template(what)

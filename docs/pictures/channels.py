@@ -6,6 +6,7 @@ Chromium is photographed. It needs Chromium and playwright, as the tests in `tes
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import tempfile
@@ -31,7 +32,6 @@ RUNS = {"corporation", "lossy", "big-corporation", "two-timescales", "in-parts"}
 STEP = 600
 """When the value is looked at: after some learning, while there is still some to do."""
 _WINDOW = {"width": 1280, "height": 800}
-_NARROW = {"width": 390, "height": 844}
 _SCALE = 1.5
 _FREQUENT = 24
 _MOST = 300_000
@@ -110,9 +110,6 @@ def photograph(page: Page, address: str, channel: int) -> None:
     tab.choose("figure", "cosine")
     tab.choose("beside", "lossy")
     take(page, "beside")
-    tab.part("difference").check()
-    tab.idle()
-    take(page, "difference")
     tab = Tab.alone(page, address, "big-corporation")
     tab.choose("figure", "cosine")
     take(page, "matrix")
@@ -123,10 +120,6 @@ def photograph(page: Page, address: str, channel: int) -> None:
     tab.idle()
     take(page, "timeline")
     photograph_parts(page, address)
-    page.set_viewport_size(_NARROW)
-    tab = Tab.alone(page, address, "corporation")
-    show_value(tab)
-    take(page, "narrow")
 
 
 def photograph_parts(page: Page, address: str) -> None:
@@ -158,13 +151,14 @@ def main() -> None:
         sys.exit("needs Chromium and playwright: install the package chromium, pip install playwright")
     from playwright.sync_api import sync_playwright
 
-    with tempfile.TemporaryDirectory() as folder:
-        make_runs(Path(folder))
-        with tensorboard(Path(folder)) as address, sync_playwright() as playwright:
+    runs = Path("runs")  # relative, since the tab shows the path
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        make_runs(runs)
+        with tensorboard(runs) as address, sync_playwright() as playwright:
             wait_for_runs(address, RUNS)
             browser = playwright.chromium.launch(executable_path=path, headless=True, args=["--no-sandbox"])
             page = browser.new_page(viewport=_WINDOW, device_scale_factor=_SCALE, color_scheme="light")
-            photograph(page, address, most_valued(Path(folder) / "corporation"))
+            photograph(page, address, most_valued(runs / "corporation"))
             browser.close()
 
 

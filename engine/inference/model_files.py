@@ -44,7 +44,9 @@ def write_system(system: System, path: Path, agents: Sequence[str] | None, reado
     if agents is not None and not agents:
         raise ScenarioError("export: agents is empty; name one, or leave it out")
     if path.suffix not in SUFFIXES:
-        raise RunError(f"export: '{path.name}' is of no known format; end it in {', '.join(SUFFIXES)}")
+        raise RunError(
+            f"export: '{path.name}' is of no known format; end it in {', '.join(SUFFIXES)} or .gif"
+        )
     if path.suffix == ".safetensors":
         return _write_weights(system, path, agents)
     return _write_module(system, path, list(dict.fromkeys(readouts if agents is None else agents)))

@@ -25,7 +25,6 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import PredictorUpdate, StepReport
 from antiphon.engine.metrics.description import graph_of
-from antiphon.engine.metrics.digests import digests
 from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.figures import Figure, HistogramRow, Kind, Recorder, Recorders, SampleRow
@@ -90,7 +89,7 @@ class Timed(Recorders):
 
 
 def write_figures(simulation: BaseSimulation, step: int) -> None:
-    """Hand the figures, histograms, samples and digests of the step just taken to the simulation's recorders."""
+    """Hand the figures, histograms and samples of the step just taken to the simulation's recorders."""
     telemetry = simulation.scenario.telemetry
     with uncollected():  # the figures of a large graph would have all there is searched for garbage
         rows = figures(simulation, step, simulation.train_means.row())
@@ -98,14 +97,12 @@ def write_figures(simulation: BaseSimulation, step: int) -> None:
         arrays = histograms(simulation) if telemetry.histograms else []
         sampled = sampled_at(step, telemetry.every, simulation.until)
         messages = samples(simulation.backend.view(), simulation.scenario) if sampled else []
-        digested = digests(simulation.backend, simulation.scenario.agents)
         for recorder in simulation.recorders:
             recorder.figures(step + 1, rows)
             if arrays:
                 recorder.histograms(step + 1, arrays)
             if messages:
                 recorder.samples(step + 1, messages)
-            recorder.digests(step + 1, digested)
 
 
 @torch.no_grad()

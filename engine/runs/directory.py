@@ -1,8 +1,8 @@
 """The run directory: what a run leaves on disk, written whole or not at all.
 
 `scenario.yaml` (resolved), `run.json` (where it comes from, how it ended, and the manifest of the other files), `metrics.csv`,
-`digests.csv` (for `diff`), TensorBoard's event files, `checkpoints/step-000000100/` (the newest two), `result.json` (what
-`--json` prints). Loads without torch.
+TensorBoard's event files, `checkpoints/step-000000100/` (the newest two), `result.json` (what `--json` prints). Loads
+without torch.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ __all__ = ["RunDirectory", "facts_of", "holds_objects", "is_free", "now", "scena
 _KEPT = 2
 """How many checkpoints are kept."""
 _SCENARIO, _RUN, _RESULT = "scenario.yaml", "run.json", "result.json"
-_TABLES = ("metrics.csv", "digests.csv", "parts.csv")
+_TABLES = ("metrics.csv", "parts.csv")
 _EVENTS = "events.out.tfevents.*.antiphon"
 """Event files that a run writes; others in its directory are let alone."""
-_WRITTEN = ("*.json", "*.yaml", "*.csv", "*.pbtxt", "events.*", "projector/*")
+_WRITTEN = ("*.json", "*.yaml", "*.csv", "events.*")
 """Patterns of all files that are written in a run directory, but for checkpoints."""
 _PACKAGES = ("antiphon", "torch", "numpy", "gymnasium", "networkx", "pydantic", "tensorboard", "safetensors")
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
@@ -95,7 +95,7 @@ def scenario_text(scenario: Scenario) -> str:
     try:
         return scenario.to_yaml()
     except ScenarioError as error:
-        from antiphon.engine.metrics.digests import described_scenario
+        from antiphon.engine.state.described_scenario import described_scenario
 
         return f"{_NO_DOCUMENT}{error}\n{write(described_scenario(scenario))}"
 
@@ -197,8 +197,7 @@ class RunDirectory:
         Raises:
             RunError: Another process writes here, or this one, something is no file or folder of its own, or run.json is damaged.
         """
-        for name in ("checkpoints", "projector"):
-            check_folder(self.path / name)
+        check_folder(self.path / "checkpoints")
         for pattern in _WRITTEN:
             for path in self.path.glob(pattern):
                 check_regular(path)
@@ -209,7 +208,6 @@ class RunDirectory:
             self.release()
             raise
         remove_temporary(self.path)
-        remove_temporary(self.path / "projector")
         for path in (self.path / "checkpoints").glob(".step-*"):
             whole = path.with_name(path.name.removeprefix(".").removesuffix(".old"))
             if path.suffix == ".old" and not whole.exists():  # it was killed while it replaced this one

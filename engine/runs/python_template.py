@@ -188,7 +188,7 @@ def load_python(place: str) -> PythonTemplate:
         ScenarioError: There is no such module or function, it is something else, or it cannot be imported or called; one
             line that names where.
     """
-    option = f"--scenario {place}"
+    option = place
     found = imported_object(place, option)
     if not isinstance(found, Scenario | Template) and not callable(found):
         raise ScenarioError(

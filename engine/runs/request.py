@@ -143,8 +143,8 @@ class Request:
     def _scenario_differences(self, directory: RunDirectory) -> list[str]:
         described = directory.described
         if described is not None:
-            from antiphon.engine.metrics.digests import described_scenario
             from antiphon.engine.state.compatibility import check_same_scenario
+            from antiphon.engine.state.described_scenario import described_scenario
 
             try:
                 check_same_scenario(described, described_scenario(self.scenario))

@@ -25,7 +25,7 @@ from antiphon.manifests import read_cache, write_checked
 from antiphon.scenarios.training import OF_AGENTS, RecorderSpec
 from antiphon.telemetry import CsvRecorder, Figure, Recorder, Recorders
 from antiphon.telemetry.channels.recorder import ChannelsWriter
-from antiphon.telemetry.csv_files import DigestsCsv, read_figures
+from antiphon.telemetry.csv_files import read_figures
 from antiphon.telemetry.event_file import BESIDE, EventFile
 from antiphon.telemetry.parts.parts_csv import PartsCsv
 
@@ -187,7 +187,7 @@ class RunWriter(Observer):
         )
         directory.rewind(start)
         table = directory.path / "metrics.csv"
-        tables = [CsvRecorder(table, resumed=True), DigestsCsv(directory.path / "digests.csv", resumed=True)]
+        tables: list[Recorder] = [CsvRecorder(table, resumed=True)]
         parts = directory.path / "parts.csv"
         if directory.facts.get("parts") or parts.exists():
             tables.append(PartsCsv(parts, resumed=True))

@@ -377,7 +377,7 @@ class VirtualSimulation(Simulation):
             DivergenceError: It diverged and would do so again.
         """
         if division is not None:
-            problem = "a run in virtual time keeps its parts; leave out --parts and --place"
+            problem = "a run in virtual time keeps its parts; leave out --parts"
             raise RunError(f"{directory.path}: {problem}")
         given, facts = given_scenario(directory, scenario), directory.facts
         free = facts["virtual"]["free"]

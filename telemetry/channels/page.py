@@ -1,4 +1,4 @@
-"""One HTML file with the live graph of runs in it: no server, no network, nothing beside it.
+"""One HTML file with the Channels tab's page of runs in it: no server, no network, nothing beside it.
 
 Where the data exceed its size, rows are thinned first, and metrics are dropped last.
 """
@@ -28,13 +28,15 @@ _FRAME = 4_000
 """Bytes of the page's own elements, at most."""
 _LEAST_DATA = 1_000_000
 """Bytes of data that are always allowed on a page."""
-_DATA, _ROOT = "antiphon-data", "antiphon"
+_DATA, _CHARTS, _ROOT = "antiphon-data", "antiphon-chart-data", "antiphon"
 _UPLOT = "uPlot.iife.min.js"
 _MOUNT = """
 const data = JSON.parse(document.getElementById("antiphon-data").textContent);
 const root = document.getElementById("antiphon");
 root.replaceChildren();
 mount(root, new EmbeddedSource(data), { compact: COMPACT });
+const charts = document.getElementById("antiphon-charts");
+if (charts) mountCharts(charts, JSON.parse(document.getElementById("antiphon-chart-data").textContent), root);
 """
 _LAYOUT = """
 html { color-scheme: light dark; }
@@ -50,7 +52,7 @@ def page(
     title: str,
     before: str = "",
     after: str = "",
-    style: str = "",
+    charts: Sequence[Mapping[str, Any]] = (),
     compact: bool = False,
     most: int = MOST,
     static: Path = STATIC,
@@ -64,7 +66,8 @@ def page(
         title: Of the window; any text.
         before: HTML above the graph, its texts escaped.
         after: HTML below it.
-        style: CSS beside that of the graph.
+        charts: Line charts, drawn where `before` has an element `antiphon-charts`: `title`, `says` and `lines`, each with a
+            `name`, a `place` among the colours, `steps`, `values` and perhaps the ends of a band, `low` and `high`; null is a gap.
         compact: Whether it is in little room, as in a notebook.
         most: Bytes of the page, at most, if what is above and below leaves a megabyte for the data.
         static: Folder of the front end.
@@ -77,15 +80,18 @@ def page(
         script = _script(static, compact=compact)
         scripts = [vendored(_UPLOT, static), script]
         sheets.append(sheet(static))
-        others = sum(len(text) for text in map(_bytes, (before, after, style, *sheets, *scripts)))
+        drawn = _data(_CHARTS, charts) if charts else ""
+        others = sum(len(text) for text in map(_bytes, (before, after, drawn, *sheets, *scripts)))
         fitting, notes = fitted(runs, max(most - others - _FRAME, _LEAST_DATA))
-        graph = _graph(fitting, notes, scripts)
+        graph = drawn + _graph(fitting, notes, scripts)
+    else:
+        sheets.append(sheet(static))
     hashes = " ".join(f"'sha256-{_digest(text)}'" for text in scripts) or "'none'"
     policy = (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
         "base-uri 'none'; form-action 'none'"
     )
-    styles = "\n".join([*sheets, style])
+    styles = "\n".join(sheets)
     text = f"""<!doctype html>
 <html lang="en">
 <head>
@@ -113,13 +119,16 @@ def _script(static: Path, *, compact: bool) -> str:
 
 def _graph(runs: Sequence[RunData], notes: Sequence[str], scripts: Sequence[str]) -> str:
     note = f'<p class="antiphon-note">{escape(" ".join(notes))}</p>\n' if notes else ""
-    data = written({"runs": [run.embedded() for run in runs]})
     parts = [
         f'{note}<div id="{_ROOT}"><p class="antiphon-note">The live graph needs a browser with scripts.</p></div>',
-        f'<script type="application/json" id="{_DATA}">{data}</script>',
+        _data(_DATA, {"runs": [run.embedded() for run in runs]}),
         *(f"<script>{text}</script>" for text in scripts),
     ]
     return "\n".join(parts)
+
+
+def _data(name: str, value: object) -> str:
+    return f'<script type="application/json" id="{name}">{written(value)}</script>'
 
 
 def _bytes(text: str) -> bytes:

@@ -296,17 +296,13 @@ def _parts(question: _Question) -> _Answer:
 
 def _figure(question: _Question) -> _Answer:
     run, kind, metric = question.text("run"), question.text("kind"), question.text("metric")
-    after, newest = question.integer("after"), question.maybe("newest")
+    after = question.integer("after")
     if kind not in (*get_args(Family), VERDICTS[0]):
         raise _Refusal(400, f"kind: {_short(kind)} is none of {', '.join((*get_args(Family), VERDICTS[0]))}")
-    if newest not in (None, "0", "1"):
-        raise _Refusal(400, f"newest: {_short(newest)} is neither 0 nor 1")
-    read = partial(_series, question, run, after=after, newest=newest == "1")
+    read = partial(_series, question, run, after=after)
     if (kind, metric) == VERDICTS:
         graph = graph_from(run, _graph_text(question, run))
         series = verdict_series(partial(read, "channel"), graph)
-        if series is not None and newest == "1":
-            series = Series(series.steps[-1:], series.values[-1:])
     else:
         series = read(kind, metric)
     if series is None:
@@ -317,14 +313,11 @@ def _figure(question: _Question) -> _Answer:
     return _Answer(series.pack(), _BINARY)
 
 
-def _series(
-    question: _Question, run: str, kind: str, metric: str, *, after: int | None, newest: bool
-) -> Series | None:
-    """Return the rows of a figure: the newest alone where it is asked for, or where none is after a step."""
+def _series(question: _Question, run: str, kind: str, metric: str, *, after: int | None) -> Series | None:
+    """Return the rows of a figure; the newest alone where none is after a step."""
     tag = figure_tag(cast(Family, kind), metric)
     rows = question.newest(run, tag)
-    fresh = after is None or any(step > after for step, _ in rows)  # repeated requests cost little
-    if rows and fresh and not newest:
+    if rows and (after is None or any(step > after for step, _ in rows)):  # repeated requests cost little
         rows = question.rows(run, tag, rows[-1])
     return series_of(rows)
 

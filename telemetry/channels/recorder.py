@@ -102,11 +102,6 @@ class ChannelsWriter:
             self._document(step, PARTS, {"machines": machines})
         self.arrays(step, _by_part(rows, len(machines)))
 
-    def named(self, messages: Mapping[int, Values]) -> list[SampleRow]:
-        """Return messages of channels by number, as they are written, as rows with the channels' names."""
-        names = list(self._places["channel"])
-        return [(names[number], rows) for number, rows in messages.items() if number < len(names)]
-
     def _document(self, step: int, tag: str, content: Any) -> None:
         """Write a document, unless it is the newest one there."""
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

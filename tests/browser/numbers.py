@@ -45,11 +45,13 @@ def cividis(share: float) -> Colour:
 
 
 def parsed(colour: str) -> Colour:
-    """Return the numbers of `rgb(…)`."""
+    """Return the numbers of `rgb(…)` or `#rrggbb`."""
+    if colour.startswith("#"):
+        red, green, blue = bytes.fromhex(colour[1:7])
+        return red, green, blue
     found = re.fullmatch(r"rgba?\((\d+),? *(\d+),? *(\d+).*\)", colour)
     assert found is not None, colour
-    red, green, blue = (int(number) for number in found.groups())
-    return red, green, blue
+    return int(found[1]), int(found[2]), int(found[3])
 
 
 def apart(one: Colour, other: Colour) -> int:

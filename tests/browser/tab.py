@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,26 @@ if TYPE_CHECKING:
 
 _ROOT = "document.querySelector('[data-antiphon]')"
 _READY = f"{_ROOT} && {_ROOT}.antiphon && {_ROOT}.antiphon.ready.then(() => true)"
+
+
+_RECORD = """(async () => {
+  const pen = CanvasRenderingContext2D.prototype;
+  const kept = [pen.stroke, pen.fillText];
+  const found = { strokes: [], texts: [] };
+  pen.stroke = function () {
+    found.strokes.push([this.strokeStyle, this.lineWidth, this.getLineDash()]);
+    kept[0].call(this);
+  };
+  pen.fillText = function (text, x, y) {
+    const place = this.getTransform().transformPoint({ x, y });
+    found.texts.push([text, place.x, place.y]);
+    kept[1].call(this, text, x, y);
+  };
+  app.view().redraw();
+  await app.idle();
+  [pen.stroke, pen.fillText] = kept;
+  return found;
+})()"""
 
 
 class Tab:
@@ -157,18 +176,8 @@ class Tab:
         shown = self.part(f"number-{'beside-' if beside else ''}{metric}").first
         return float(shown.get_attribute("data-value") or "nan")
 
-    def downloaded(self, what: str) -> str:
-        """Return the file that an item of the export menu gives: csv-channel, csv-agent, json, svg."""
-        self.part("export").click()
-        with self.page.expect_download() as waiting:
-            self.part(f"export-{what}").click()
-        return waiting.value.path().read_text(encoding="utf-8")
-
-
-def documents(text: str) -> Any:
-    """Return the content of a JSON file, refusing NaN: other programs do not read it."""
-
-    def refuse(name: str) -> float:
-        raise ValueError(f"{name} in JSON")
-
-    return json.loads(text, parse_constant=refuse)
+    def drawn(self) -> tuple[list[tuple[Colour, float, tuple[float, ...]]], list[tuple[str, float, float]]]:
+        """Return what the view draws: its strokes (colour, width, dashes), and its texts with their place on the canvas."""
+        found = self.ask(_RECORD)
+        strokes = [(parsed(colour), width, tuple(dashes)) for colour, width, dashes in found["strokes"]]
+        return strokes, [(text, x, y) for text, x, y in found["texts"]]

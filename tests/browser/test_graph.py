@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from tests.browser import runs
-from tests.browser.numbers import Events, apart, parsed, place_on_cividis
+from tests.browser.numbers import Colour, Events, apart, place_on_cividis
 from tests.browser.tab import Tab
 from tests.some import some
 
@@ -150,25 +149,24 @@ def test_figures_are_explained_and_alignment_is_cautioned(tab: Tab) -> None:
 def test_lines_are_as_wide_as_messages_are_strong_and_dashed_by_delay_and_loss(
     tab: Tab, events: Events
 ) -> None:
-    """Read from the SVG picture, which is drawn by the same hand; `peculiarity` gives each channel its colour."""
+    """`peculiarity` gives each channel its colour."""
     tab.choose("figure", "peculiarity")
-    names = tab.ask("Array.from({length: 9}, (_, index) => app.channelColour(index))")
-    paths = list(ElementTree.fromstring(tab.downloaded("svg")).iter("{http://www.w3.org/2000/svg}path"))
-    by_colour: dict[str | None, ElementTree.Element] = {}
-    for path in paths:  # lines come before rings, which may have the same colour
-        by_colour.setdefault(path.get("stroke"), path)
-    lines = [by_colour[name] for name in names]
+    colours = tab.colours()
+    by_colour: dict[Colour, tuple[float, tuple[float, ...]]] = {}
+    for colour, width, dashes in tab.drawn()[0]:  # lines come before rings, which may have the same colour
+        by_colour.setdefault(colour, (width, dashes))
+    lines = [by_colour[colour] for colour in colours]
     energy = events.figure(f"{CHANNEL}/message_energy")[100]
-    widths = [float(lines[index].get("stroke-width", "1")) for index in np.argsort(energy)]
+    widths = [lines[index][0] for index in np.argsort(energy)]
     assert widths == sorted(widths)
     assert widths[-1] > 1.5 * widths[0]
-    dashes: dict[tuple[int, bool], set[str | None]] = {}
-    for line, (_, _, _, attributes) in zip(lines, runs.CHANNELS, strict=True):
+    looks: dict[tuple[int, bool], set[tuple[float, ...]]] = {}
+    for (_, dashes), (_, _, _, attributes) in zip(lines, runs.CHANNELS, strict=True):
         look = (int(attributes.get("delay", 0)), "drop" in attributes)
-        dashes.setdefault(look, set()).add(line.get("stroke-dasharray"))
-    assert dashes[0, False] == {None}
-    assert all(len(each) == 1 for each in dashes.values())
-    assert len(set.union(*dashes.values())) == len(dashes)  # each look is told from the others
+        looks.setdefault(look, set()).add(dashes)
+    assert looks[0, False] == {()}
+    assert all(len(each) == 1 for each in looks.values())
+    assert len(set.union(*looks.values())) == len(looks)  # each look is told from the others
 
 
 def test_a_channel_without_a_number_is_as_wide_as_its_messages_are_strong(tab: Tab) -> None:
@@ -176,10 +174,8 @@ def test_a_channel_without_a_number_is_as_wide_as_its_messages_are_strong(tab: T
     widths = []
     for metric in ("peculiarity", "cosine"):
         tab.choose("figure", metric)
-        colour = tab.ask("app.channelColour(a[0])", runs.WITHOUT_COSINE)
-        paths = ElementTree.fromstring(tab.downloaded("svg")).iter("{http://www.w3.org/2000/svg}path")
-        written = {colour, "#{:02x}{:02x}{:02x}".format(*parsed(colour))}
-        widths.append(next(path.get("stroke-width") for path in paths if path.get("stroke") in written))
+        wanted = tab.colours()[runs.WITHOUT_COSINE]
+        widths.append(next(width for colour, width, _ in tab.drawn()[0] if colour == wanted))
     assert widths[0] == widths[1]
 
 

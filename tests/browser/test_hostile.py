@@ -51,7 +51,7 @@ def test_hostile_names_are_shown_as_text(page: Page, address: str) -> None:
             page.mouse.move(place["x"] + share * place["width"], place["y"] + share * place["height"])
             page.wait_for_timeout(60)
         assert tab.frame.evaluate(_ELEMENTS) == 0
-    tab.fill("search", runs.HOSTILE[0])
+    tab.fill("filter", f'"{runs.HOSTILE[0]}"')
     assert tab.ask("app.matches('agent', 0)")
     assert tab.frame.evaluate(_ELEMENTS) == 0
     assert tab.frame.evaluate("document.scripts.length") == scripts

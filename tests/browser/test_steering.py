@@ -1,4 +1,4 @@
-"""Keys, search, filter, the row of controls."""
+"""Keys, the field that finds, the row of controls."""
 
 from __future__ import annotations
 
@@ -21,11 +21,9 @@ CONTROLS = (
     "view-graph",
     "view-matrix",
     "view-timeline",
-    "search",
     "filter",
     "theme",
     "refresh",
-    "export",
     "play",
     "slider",
     "step",
@@ -116,28 +114,35 @@ def test_play_stops_at_the_last_row(tab: Tab) -> None:
     assert tab.step == 100
 
 
-def test_a_slash_begins_a_search_and_escape_ends_it(tab: Tab) -> None:
-    """What is typed there is a name, no shortcut; Enter selects what is found."""
+def test_a_slash_goes_to_the_field_and_escape_empties_it(tab: Tab) -> None:
+    """What is typed there is a name, no shortcut."""
     tab.press("Home")
     tab.page.keyboard.press("/")
-    assert tab.part("search").evaluate("(node) => node.ownerDocument.activeElement === node")
+    assert tab.part("filter").evaluate("(node) => node.ownerDocument.activeElement === node")
     tab.page.keyboard.type("slow ")
     tab.idle()
     assert tab.step == runs.STEPS[0]  # the space did not play
-    assert tab.part("search").input_value() == "slow "
     assert left(tab, "agent", 6) == [name == "slow" for name in runs.AGENTS]
     tab.press("Escape")
-    assert tab.part("search").input_value() == ""
+    assert tab.part("filter").input_value() == ""
     assert all(left(tab, "agent", 6))
 
 
-def test_a_search_finds_channels_and_selects(tab: Tab) -> None:
-    """By any part of the name, in any case."""
-    tab.fill("search", "RIGHT->mind")
+def test_names_are_found_and_the_first_is_selected(tab: Tab) -> None:
+    """By any part of the name, in any case; agents come before channels."""
+    for asked, selected in (
+        ("RIGHT->mind", ("channel", 5)),
+        ("right", ("agent", 1)),
+        ("SLOW delay:1", ("agent", 3)),
+    ):
+        tab.fill("filter", asked)
+        tab.part("filter").press("Enter")
+        tab.idle()
+        assert tab.ask("app.selection()") == {"kind": selected[0], "index": selected[1]}
+    tab.fill("filter", "RIGHT->mind")
     assert left(tab, "channel", 9) == [index == 5 for index in range(9)]
-    tab.part("search").press("Enter")
-    tab.idle()
-    assert tab.ask("app.selection()") == {"kind": "channel", "index": 5}
+    tab.fill("filter", '"left->mind:again"')
+    assert left(tab, "channel", 9) == [index == 1 for index in range(9)]
 
 
 def test_what_is_not_found_is_drawn_faintly(tab: Tab) -> None:
@@ -145,7 +150,7 @@ def test_what_is_not_found_is_drawn_faintly(tab: Tab) -> None:
     tab.choose("figure", "sg_loss")
     tab.ask("app.setStep(1)")
     colours = tab.colours()
-    tab.fill("search", "right->mind")
+    tab.fill("filter", "right->mind")
     assert tab.is_drawn(colours[5], tab.point("edgePoint", 5))
     assert not tab.is_drawn(colours[3], tab.point("edgePoint", 3))
 
@@ -191,7 +196,7 @@ def test_every_word_of_a_filter_means_what_the_help_says(
 
 def test_a_filter_that_is_not_understood_is_said_so(tab: Tab) -> None:
     """And leaves everything."""
-    for wrong in ("nonsense", "coupling<3", "sg_loss>much", "unheard>0"):
+    for wrong in ("coupling:", "coupling<3", "sg_loss>much", "unheard>0"):
         tab.fill("filter", wrong)
         assert tab.part("filter-error").inner_text().strip(), wrong
         assert all(left(tab, "channel", 9)), wrong
@@ -200,7 +205,7 @@ def test_a_filter_that_is_not_understood_is_said_so(tab: Tab) -> None:
 
 
 def left(tab: Tab, kind: str, count: int) -> list[bool]:
-    """Return what search and filter leave."""
+    """Return what is found."""
     return [bool(tab.ask("app.matches(...a)", kind, index)) for index in range(count)]
 
 

@@ -154,8 +154,14 @@ def test_what_it_says_is_what_each_says_alone(name: str, context: str) -> None:
 
 
 @every_form
-@every_context
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("context", "masked"),
+    [
+        pytest.param(context, masked, marks=() if context == "both" or not masked else (pytest.mark.nightly,))
+        for context in CONTEXTS
+        for masked in (False, True)
+    ],
+)
 def test_what_it_learns_is_what_each_learns_alone(name: str, context: str, masked: bool) -> None:
     bundled, models = bundle(several(name, context))
     for now in range(3):
@@ -240,8 +246,15 @@ def outcome(bundled: StackedModels, asked: Example) -> list[Tensor]:
 
 
 @every_form
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("where", ["rows", "parameters"])
+@pytest.mark.parametrize(
+    ("where", "dtype"),
+    [
+        ("rows", torch.float32),
+        ("parameters", torch.float64),
+        pytest.param("rows", torch.float64, marks=pytest.mark.nightly),
+        pytest.param("parameters", torch.float32, marks=pytest.mark.nightly),
+    ],
+)
 def test_numbers_that_are_none_change_no_bit_of_another(name: str, dtype: torch.dtype, where: str) -> None:
     bundled, _ = bundle(several(name, dtype=dtype))
     asked = flat(told(name))

@@ -31,7 +31,8 @@ __all__ = [
 ]
 
 Document = dict[str, Any]
-STEPS = 20
+STEPS = 14
+"""Longer than any window here, which is at most four periods of three ticks."""
 
 
 @dataclass(frozen=True)

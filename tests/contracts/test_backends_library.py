@@ -23,7 +23,7 @@ def test_library_scenarios(name: str) -> None:
     hold(resolved(name, {}), steps=9)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(("name", "values"), CASES)
 def test_all_variants_of_library_scenarios(name: str, values: dict[str, Any]) -> None:
     hold(resolved(name, values))

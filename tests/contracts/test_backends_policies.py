@@ -1,6 +1,6 @@
 """The cohort backend computes what the reference backend computes, where agents act and learn from rewards.
 
-In float64, over twenty steps, to 1e-9: parameters, optimisers, losses, and what every ledger holds.
+In float64, over fourteen steps, to 1e-9: parameters, optimisers, losses, and what every ledger holds.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def pairs(objective: Document, count: int = 2, *, space: str = "choice", **chann
     return document(agents, channels, game, batch=12)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(acting(), st.integers(1, STEPS))
 def test_random_scenarios_with_actors(scene: Document, look: int) -> None:
     hold(scene, look)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @settings(max_examples=500)
 @given(acting(), st.integers(1, STEPS))
 def test_many_random_scenarios_with_actors(scene: Document, look: int) -> None:

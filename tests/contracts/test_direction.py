@@ -42,7 +42,9 @@ def changed(steps: int = STEPS, **changes: Any) -> Scenario:
     return Scenario(**fields)
 
 
-@pytest.mark.parametrize("kind", ["linear", "sobolev", "sobolev_label"])
+@pytest.mark.parametrize(
+    "kind", ["linear", *(pytest.param(k, marks=pytest.mark.nightly) for k in ("sobolev", "sobolev_label"))]
+)
 def test_every_kind_that_carries_credit_leaves_detached_behind(kind: str) -> None:
     """.96-.98; the least margin seen is .32."""
     assert accuracy(gradient=kind) > accuracy("detached") + 0.2
@@ -54,6 +56,7 @@ def test_feedback_alignment_learns(kind: str) -> None:
     assert accuracy("locked", feedback=kind) > accuracy("detached") + 0.15
 
 
+@pytest.mark.nightly
 def test_complete_unlock_composes() -> None:
     """No layer ever reads a real message, and yet they fit together when they are connected: .97-.98 (1,000 steps)."""
     model = InputSpec(kind="mlp", context=("image",), hidden=(128,))

@@ -117,11 +117,13 @@ GPU = "cuda"
 
 
 def cases() -> Iterator[Any]:
+    """All variants; by day the first of each scenario, and two of its other mechanisms."""
     for name, template in catalogue().items():
         settings: list[dict[str, Any]] = [dict(template.variants[v]) for v in template.variants]
         for values in [*settings, *MORE.get(name, [])]:
             label = "-".join(f"{key}={value}" for key, value in values.items())
-            yield pytest.param(name, values, id=f"{name}-{label or 'default'}")
+            marks = () if values in (settings[0], *MORE.get(name, [])[:2]) else (pytest.mark.nightly,)
+            yield pytest.param(name, values, id=f"{name}-{label or 'default'}", marks=marks)
 
 
 CASES = list(cases())

@@ -90,7 +90,14 @@ def most_launches(steps: Sequence[Counts]) -> int:
     return max(step.launches.total() for step in steps)
 
 
-@pytest.mark.parametrize("name", library_names())
+CORE = ("char-lm", "corporation", "digits-mlp", "lossy", "mnist-cnn", "speaker-listener", "two-timescales")
+"""Scenarios of different mechanisms; the others are tried at night."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in CORE else (pytest.mark.nightly,)) for n in library_names()],
+)
 def test_a_scenario_of_the_library_neither_waits_nor_copies_and_has_the_bits_of_the_cpu(
     name: str, gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,7 +42,7 @@ def test_the_stream_keeps_the_contract() -> None:
     assert envs.describe(options).example_counts == shapes.COUNTS
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_linear_classifier_is_clearly_worse_than_a_small_cnn() -> None:
     """Measured: 55 and 96 % of the test split; held to below 62 and above 88."""
     env = envs.make({"id": "antiphon/Cifar10-v0", "data": "shapes"}, batch=64)

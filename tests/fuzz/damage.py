@@ -108,7 +108,7 @@ def change_word(case: Case, path: Path, run: Path) -> list[Path]:
 
 
 def _change_words(case: Case, run: Path) -> list[Path]:
-    names = ("metrics.csv", "digests.csv", "parts.csv", "scenario.yaml")
+    names = ("metrics.csv", "parts.csv", "scenario.yaml")
     path = case.choice([run / name for name in names if (run / name).exists()])
     return change_word(case, path, run)
 

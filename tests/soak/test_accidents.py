@@ -29,6 +29,7 @@ from antiphon.engine.runs.run_writer import RunWriter
 from antiphon.engine.state import checkpoint
 from antiphon.errors import RunError
 from antiphon.scenarios import Template, load
+from tests.recorded import metrics
 
 ROOT = Path(__file__).parents[2]
 STEPS, EVERY = 24, 6
@@ -89,7 +90,7 @@ def facts(path: Path) -> dict[str, Any]:
 
 def test_a_killed_worker_of_a_study_loses_its_present_interval_alone(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(MODULE)
-    words = ("study", "--scenario", "own:build", "--seeds", "1", "--jobs", "2", "--logdir", "study")
+    words = ("study", "own:build", "--seeds", "1", "--jobs", "2", "--logdir", "study")
     done = antiphon(*words, cwd=tmp_path)
     killed = tmp_path / "study/killed-s0"
     error = "its process was killed (by hand, or the machine was out of memory)"
@@ -108,8 +109,9 @@ def test_a_killed_worker_of_a_study_loses_its_present_interval_alone(tmp_path: P
     again = antiphon(*words, cwd=tmp_path)
     assert (again.returncode, "missing" in again.stdout) == (0, False), again.stderr
     assert facts(killed)["exit"] == "done"
-    digests = {(tmp_path / f"study/{name}-s0/digests.csv").read_bytes() for name in ("calm", "killed")}
-    assert len(digests) == 1  # to the bit, as the one that was never killed
+    assert metrics(killed) == metrics(
+        tmp_path / "study/calm-s0"
+    )  # to the bit, as the one that was never killed
 
 
 def request() -> Request:
@@ -135,8 +137,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check_same(path: Path, whole: Path) -> None:
     """Check that a run came to the end of one that nothing happened to, to the bit, and left nothing else behind."""
-    for file in ("digests.csv", f"checkpoints/step-{STEPS:09d}/state.safetensors"):
-        assert (path / file).read_bytes() == (whole / file).read_bytes(), file
+    state = f"checkpoints/step-{STEPS:09d}/state.safetensors"
+    assert (path / state).read_bytes() == (whole / state).read_bytes()
+    assert metrics(path) == metrics(whole)
     assert facts(path)["exit"] == "done"
     names = {found.relative_to(path).as_posix() for found in path.rglob("*")}
     events = {name for name in names if name.startswith("events.")}
@@ -371,4 +374,4 @@ def test_a_run_without_memory_says_so_and_goes_on_with_some(
     assert RunDirectory.open(tmp_path / "a").checkpoint_step in (2, 4)
     assert main(["resume", str(tmp_path / "a"), "--checkpoint-every", "2"]) == 0
     assert main(["run", *words, "--logdir", str(tmp_path), "--name", "b", "--checkpoint-every", "2"]) == 0
-    assert len({(tmp_path / name / "digests.csv").read_bytes() for name in "ab"}) == 1
+    assert metrics(tmp_path / "a") == metrics(tmp_path / "b")

@@ -12,7 +12,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from antiphon.errors import RunError
-from antiphon.telemetry import CsvRecorder, Figure, RunDescription, TensorBoardRecorder
+from antiphon.telemetry import CsvRecorder, Figure, RunDescription
 from antiphon.telemetry.over_seeds import OverSeeds
 
 
@@ -120,20 +120,3 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     bands.take(0, 1, [loss(1.0)])
     with pytest.raises(RunError, match="cannot be written"):
         bands.close()
-
-
-def test_a_picture_is_drawn_once_for_runs_that_have_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: list[int] = []
-
-    def draw(graph: nx.MultiDiGraph[str]) -> tuple[bytes, int, int]:
-        drawn.append(len(graph))
-        return b"", 1, 1
-
-    monkeypatch.setattr("antiphon.telemetry.tensorboard.graph_png", draw)
-    for number, agents in enumerate((71, 71, 72, 71)):
-        recorder = TensorBoardRecorder(tmp_path / str(number))
-        recorder.begin(described(agents=agents))
-        recorder.close()
-    assert drawn == [71, 72, 71]

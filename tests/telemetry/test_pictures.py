@@ -6,7 +6,6 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import networkx as nx
@@ -16,8 +15,6 @@ import pytest
 from antiphon.errors import RunError
 from antiphon.telemetry import draw_graph
 from antiphon.telemetry.placement import arrows, extent, place
-from antiphon.telemetry.raster import draw_timeline
-from tests.telemetry.test_raster import MADE
 
 pytest.importorskip("matplotlib")
 
@@ -151,39 +148,25 @@ def test_arrow_heads_touch_the_receiver_and_lie_on_the_canvas() -> None:
         assert bottom <= arrow.head[:, 1].min() <= arrow.head[:, 1].max() <= top
 
 
-DRAWINGS: dict[str, Callable[..., object]] = {
-    "graph": lambda *path: draw_graph(CHAIN, *path),
-    "timeline": lambda *path: draw_timeline(MADE, *path),
-}
-each_drawing = pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS)
-
-
-@each_drawing
-def test_without_matplotlib_one_line_says_how_to_get_it(
-    draw: Callable[..., object], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_matplotlib_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [module for module in sys.modules if module.split(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(RunError, match=r"needs matplotlib: pip install 'antiphon\[plots\]'"):
-        draw()
+        draw_graph(CHAIN)
 
 
-@each_drawing
-def test_a_picture_that_cannot_be_saved_is_one_line(draw: Callable[..., object], tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_saved_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"x.png: cannot be written \(No such file or directory\)"):
-        draw(tmp_path / "missing" / "x.png")
+        draw_graph(CHAIN, tmp_path / "missing" / "x.png")
 
 
-@each_drawing
-def test_a_link_is_followed_and_what_is_no_file_is_refused(
-    draw: Callable[..., object], tmp_path: Path
-) -> None:
+def test_a_link_is_followed_and_what_is_no_file_is_refused(tmp_path: Path) -> None:
     picture, link, pipe = tmp_path / "x.png", tmp_path / "link.png", tmp_path / "pipe.png"
     link.symlink_to(picture)
     os.mkfifo(pipe)
-    draw(link)
+    draw_graph(CHAIN, link)
     assert link.is_symlink()
     assert picture.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(RunError, match=r"pipe\.png"):
-        draw(pipe)
+        draw_graph(CHAIN, pipe)

@@ -129,7 +129,6 @@ def test_what_goes_on_from_a_checkpoint_leaves_no_seam(
     session(tmp_path / "run", checkpoint, 6, dict(noted))
     assert raw_rows(tmp_path / "run") == expected
     assert read_rows(tmp_path / "run") == read_rows(unbroken)
-    assert (tmp_path / "run" / "projector_config.pbtxt").exists()
 
 
 def test_many_kills_in_a_row(unbroken: Path, expected: dict[str, Any], tmp_path: Path) -> None:

@@ -10,9 +10,8 @@ import pytest
 
 from antiphon.errors import RunError
 from antiphon.files import read_rows
-from antiphon.telemetry.csv_files import read_digests, read_figures
+from antiphon.telemetry.csv_files import read_figures
 from antiphon.telemetry.parts.parts_csv import read_parts
-from tests.telemetry import test_digests_csv as digests
 from tests.telemetry import test_metrics_csv as metrics
 from tests.telemetry.parts import test_parts_csv as parts
 
@@ -41,15 +40,10 @@ def steps_of_figures(path: Path) -> Iterable[int]:
     return dict.fromkeys(step for step, _ in read_figures(path))
 
 
-def steps_of_digests(path: Path) -> Iterable[int]:
-    found = read_digests(path)
-    return () if found is None else found.rows
-
-
 each_table = pytest.mark.parametrize(
     ("record", "read"),
-    [(digests.record, steps_of_digests), (metrics.record, steps_of_figures), (parts.record, read_parts)],
-    ids=["digests", "metrics", "parts"],
+    [(metrics.record, steps_of_figures), (parts.record, read_parts)],
+    ids=["metrics", "parts"],
 )
 Record = Callable[..., None]
 Read = Callable[[Path], Iterable[int]]

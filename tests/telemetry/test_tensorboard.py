@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import random
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -29,8 +27,6 @@ from antiphon.errors import RunError
 from antiphon.telemetry import Figure, RunDescription, TensorBoardRecorder
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.tensorboard import in_events
-from antiphon.telemetry.timeline import Timeline
-from tests.telemetry.times import agent_times
 
 
 def describe(
@@ -168,7 +164,6 @@ def test_resumed_run_has_every_step_once(tmp_path: Path) -> None:
     events = read(tmp_path)
     for tag in ("scenario/yaml", hparams_metadata.SESSION_START_INFO_TAG):
         assert len(events.Tensors(tag)) == 1
-    assert len(events.Images("graph/picture")) == 1
     layouts = [event.step for event in events.Tensors("custom_scalars__config__")]
     assert len(layouts) == len(set(layouts))
     assert len(list(tmp_path.iterdir())) == 3
@@ -335,42 +330,6 @@ def test_names_with_slashes_make_no_further_folders_or_tags(tmp_path: Path) -> N
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_the_graph_is_a_picture(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    record(tmp_path, range(1, 2))
-    (event,) = read(tmp_path).Images("graph/picture")
-    assert event.encoded_image_string.startswith(b"\x89PNG")
-    assert event.width > 100
-    assert event.height > 100
-
-
-def test_the_timeline_is_a_picture(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    yes = np.ones(3, bool)
-    alone = agent_times("n0000", yes, ends=yes, since=np.arange(3))
-    timeline = Timeline(start=0, steps=3, agents=(alone,), channels=(), episode_ends=~yes)
-    with recording(tmp_path, replace(describe(1), timeline=timeline)):
-        pass
-    (event,) = read(tmp_path).Images("time/raster")
-    assert event.encoded_image_string.startswith(b"\x89PNG")
-    assert event.width == 1280
-
-
-def test_without_matplotlib_all_but_the_picture_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    for name in [module for module in sys.modules if module.split(".")[0] == "matplotlib"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with caplog.at_level(logging.INFO, logger="antiphon.telemetry"):
-        record(tmp_path, range(1, 2))
-    (said,) = caplog.messages
-    assert "pip install 'antiphon[plots]'" in said
-    events = read(tmp_path)
-    assert events.Tags()["images"] == []
-    assert events.Tensors("scenario/yaml")
-
-
 def test_recording_draws_no_random_number_and_changes_nothing(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     description = describe()
@@ -446,4 +405,3 @@ def test_a_long_run_has_some_rows_and_all_that_is_measured_and_its_last(tmp_path
         assert [event.step for event in found.Histograms("agent/n0000/message/histogram")] == kept
         assert [event.step for event in found.Scalars("channel/n0000__to__n0001/value")] == wanted
         assert [event.step for event in found.Tensors("antiphon/channel/value")] == wanted
-    assert (tmp_path / "whole/projector/0.tsv").read_text() == "40030\t40030\n" * 2

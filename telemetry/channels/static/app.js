@@ -1,15 +1,12 @@
 // The whole page: what is chosen, what is fetched, what is shown.
 
-import { differenceNote } from "./difference.js";
-import { formatNumber } from "./format.js";
 import { applyTheme, themeColours } from "./colours.js";
 import { Run } from "./run.js";
 import { Model } from "./model.js";
 import { Loading } from "./loading.js";
 import { Layout } from "./layout.js";
 import { Remote } from "./remote.js";
-import { SidePanel } from "./sidepanel.js";
-import { exportShown } from "./exporting.js";
+import { SidePanel } from "./details.js";
 import { followTheme, surroundingTheme } from "./theme.js";
 import { listenToKeys } from "./keys.js";
 import { partsNote } from "./parts.js";
@@ -49,8 +46,6 @@ class ChannelsApp {
       setStep: (step) => this.#layout.player.setStep(step),
       setFigure: (kind, metric) => this.#setMetric(kind, metric),
       theme: () => this.#theme,
-      verdictsOn: (run, channel, step) => this.#model.verdictsOn(run, channel, step),
-      figure: () => ({ kind: "channel", metric: this.#model.metric.channel, info: this.#model.runs[0].info("channel", this.#model.metric.channel) }),
     }, (work) => this.#loading.track(work));
     this.#mount();
     this.ready = this.#loading.track(this.#start());
@@ -136,7 +131,7 @@ class ChannelsApp {
     const { player, stages, rail, toolbar, finder, strip } = this.#layout;
     const model = this.#model;
     const { step } = player;
-    toolbar.update(model.names, model.runs.map((run) => run && run.name), model.view, model.shown().some((run) => run.parts), model.difference);
+    toolbar.update(model.names, model.runs.map((run) => run && run.name), model.view, model.shown().some((run) => run.parts));
     this.#layout.setEmpty(model.runs[0] ? null : model.names.length || this.#layout.hasError ? NOT_READ : NO_RUNS);
     const masks = model.masks(0, step);
     finder.update(model.runs[0], masks, model.filterError || masks?.error || "");
@@ -148,17 +143,16 @@ class ChannelsApp {
     const data = [];
     stages.forEach((stage, side) => {
       const run = model.runs[side];
-      if (!run || (side && model.differing)) {
+      if (!run) {
         stage.hide();
         return;
       }
       const found = model.data(side, step, playing);
       data.push(found);
-      const note = [noteOf(run, player.steps), partsNote(run, found.parts), model.differing ? differenceNote(...model.runs) : ""];
-      stage.show(model.view, found, headingOf(model, side), note.filter(Boolean).join(" "));
+      const note = [noteOf(run, player.steps), partsNote(run, found.parts)].filter(Boolean).join(" ");
+      stage.show(model.view, found, model.runs[1] ? run.name : "", note);
     });
-    const how = { theme: this.#theme, mask: masks && masks.channel, chosen: model.chosen(0), view: model.view, near: model.near };
-    rail.update(model.shown(), data, how);
+    rail.update(model.shown(), data, { theme: this.#theme, mask: masks && masks.channel, chosen: model.chosen(0), view: model.view });
     this.#panel.setStep(step);
   }
 
@@ -185,7 +179,6 @@ class ChannelsApp {
         return !masks || masks[kind][index] === 1;
       },
       select: (kind, index) => this.#choose(kind, kind && this.#model.runs[side].nameOf(kind, index)),
-      hover: (kind, index) => this.#hover(1 - side, kind, kind && this.#model.runs[side].nameOf(kind, index)),
       onStep: (step) => this.#layout.player.setStep(step),
       track: (work) => this.#loading.track(work),
       drawn: (ms) => {
@@ -194,13 +187,6 @@ class ChannelsApp {
         this.stats.firstFrameMs ??= performance.now();
       },
     };
-  }
-
-  #hover(side, kind, name) {
-    const run = this.#model.runs[side];
-    if (!run) return;
-    const index = kind ? run.find(kind, name) : -1;
-    this.#layout.stages[side].view?.setHover?.(index < 0 ? null : kind, index);
   }
 
   #choose(kind, name) {
@@ -213,23 +199,11 @@ class ChannelsApp {
       const chosen = this.#model.chosen(side);
       if (chosen) stage.view?.reveal?.(chosen.kind, chosen.index);
     });
-    const [run] = this.#model.runs;
-    const index = run.find(kind, name);
-    const metric = this.#model.metric[kind];
-    const figure = this.#model.data(0, this.#layout.player.step, false)[kind === "agent" ? "ring" : "figure"];
-    this.#layout.announce(`${kind} ${name}, ${run.info(kind, metric).title} ${formatNumber(index < 0 ? NaN : figure.values?.[index])}`);
   }
 
   #setMetric(kind, metric) {
     this.#model.setMetric(kind, metric);
     this.#panel.setFigure();
-    return this.#loading.track(this.#attempt(() => this.#fetch()));
-  }
-
-  #setDifference(on) {
-    this.#model.difference = on;
-    this.#model.forget();
-    this.#show(false);
     return this.#loading.track(this.#attempt(() => this.#fetch()));
   }
 
@@ -296,33 +270,23 @@ class ChannelsApp {
       },
       setView: (view) => this.#setView(view),
       setRun: (side, name) => this.#setRun(side, name),
-      setDifference: (on) => this.#setDifference(on),
       setMetric: (kind, metric) => this.#setMetric(kind, metric),
-      setNear: (kind, near) => {
-        this.#model.near[kind] = near;
-        this.#show(false);
-      },
-      setCurve: (kind, curve) => {
-        this.#model.curve[kind] = curve;
-        this.#show(false);
-      },
       toggleVerdict: (name, others) => this.#layout.finder.toggleWord(`verdict:${name}`, others.map((other) => `verdict:${other}`)),
-      search: (text) => {
-        this.#model.setQuery(text);
-        this.#redraw();
-      },
       filter: (text) => {
         this.#model.setFilter(text);
         this.#redraw();
         if (this.#model.shown().some((run) => this.#model.asked(run).length)) this.#loading.track(this.#attempt(() => this.#fetch()));
       },
       select: (kind, name) => this.#choose(kind, name),
+      selectFound: () => {
+        const found = this.#model.firstFound();
+        if (found) this.#choose(found.kind, found.name);
+      },
       toggleTheme: () => {
         this.#ownTheme = true;
         this.#setTheme(this.#theme === "dark" ? "light" : "dark");
       },
       refresh: () => this.refresh(),
-      exportAs: (what) => this.#loading.track(this.#attempt(() => exportShown(what, this.#model, this.#layout))),
     };
   }
 
@@ -336,7 +300,7 @@ class ChannelsApp {
       setView: (view) => this.#setView(view),
       fit: () => this.#layout.stages.forEach((stage) => stage.view?.fit?.()),
       refresh: () => this.refresh(),
-      search: () => this.#layout.finder.search.focus(),
+      search: () => this.#layout.finder.field.focus(),
       help: () => this.#layout.help(),
       cycle: (kind, by) => {
         const name = this.#model.next(kind, by);
@@ -346,24 +310,14 @@ class ChannelsApp {
     };
   }
 
-  /** Undo the last thing that is in the way: menu, field, selection. */
+  /** Undo the last thing that is in the way: what is asked, else the selection. */
   #escape() {
-    const { toolbar, finder, strip } = this.#layout;
-    if (toolbar.closeMenu() || strip.close()) return;
-    const field = document.activeElement;
-    if (field === finder.search || field === finder.filter) {
-      if (field.value) {
-        field.value = "";
-        field.dispatchEvent(new Event("input"));
-      } else field.blur();
+    const { finder } = this.#layout;
+    if (document.activeElement === finder.field) {
+      if (finder.field.value) finder.setText("");
+      else finder.field.blur();
     } else if (this.#model.selection) this.#choose(null);
   }
-}
-
-/** What stands above a stage where there are two runs. */
-function headingOf(model, side) {
-  if (!model.runs[1]) return "";
-  return model.differing ? `${model.runs[0].name} − ${model.runs[1].name}` : model.runs[side].name;
 }
 
 function noteOf(run, steps) {

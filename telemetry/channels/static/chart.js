@@ -21,8 +21,9 @@ export function chartColours(theme) {
 /**
  * Draw lines over steps into a host element.
  *
- * A line: {name, steps, values, low, high, ground}; `low` and `high` make a band around it; `ground` puts it into the
- * background (grey), else the first line is the first run's and the second the second run's. NaN is a gap.
+ * A line: {name, steps, values, low, high, ground, colour}; `low` and `high` make a band around it; `ground` puts it into the
+ * background (grey), else the first line is the first run's and the second the second run's, unless they have colours. NaN
+ * and null are gaps.
  *
  * @param {HTMLElement} host gets one element
  * @param {Object} options title, says, caution, lines, step (shown), onStep(step), theme ("light" | "dark"), metric, span() → [first, last] step
@@ -44,7 +45,7 @@ class LineChart {
     this.plot = null;
     this.hovered = null;
     this.logButton = el("button", {
-      class: "ap-chart-log", type: "button", text: "log", title: "Logarithmic scale", hidden: true,
+      class: "ap-chip", type: "button", text: "log", title: "Logarithmic scale", hidden: true,
       aria: { pressed: "false" }, on: { click: () => this.toggleLog() },
     });
     this.place = el("div", { class: "ap-chart-plot" });
@@ -97,7 +98,7 @@ class LineChart {
     const bands = [];
     for (const [index, line] of this.lines.entries()) {
       const colour = this.colourOf(index);
-      const dash = line.ground ? CHART_DASHES[2] : CHART_DASHES[Math.min(index, 1)];
+      const dash = line.ground ? CHART_DASHES[2] : CHART_DASHES[line.colour ? 0 : Math.min(index, 1)];
       const dots = { show: true, size: 5, width: 0, fill: colour, stroke: colour, filter: chartDots };
       series.push({ stroke: colour, width: line.ground ? 1 : 1.6, dash, points: line.ground ? { show: false } : dots });
       if (!line.low) continue;
@@ -143,7 +144,8 @@ class LineChart {
   }
 
   colourOf(index) {
-    return this.lines[index].ground ? this.colours[2] : this.colours[Math.min(index, 1)];
+    const { ground, colour } = this.lines[index];
+    return colour ?? (ground ? this.colours[2] : this.colours[Math.min(index, 1)]);
   }
 
   writeLegend() {
@@ -151,9 +153,9 @@ class LineChart {
     this.readings = this.lines.map((line, index) => {
       const reading = el("span", { class: "ap-chart-reading" });
       const mark = el("span", { class: "ap-chart-mark" });
-      mark.style.borderTop = `2px ${line.ground ? "dotted" : index ? "dashed" : "solid"} ${this.colourOf(index)}`;
-      const name = el("span", { class: "ap-chart-name", dir: "auto", text: line.name, title: line.name });
-      this.legend.append(el("span", { class: "ap-chart-entry" }, mark, name, reading));
+      mark.style.borderTop = `2px ${line.ground ? "dotted" : index && !line.colour ? "dashed" : "solid"} ${this.colourOf(index)}`;
+      const name = el("span", { class: "ap-cut", dir: "auto", text: line.name, title: line.name });
+      this.legend.append(el("span", { class: "ap-inline" }, mark, name, reading));
       return reading;
     });
     this.when = el("span", { class: "ap-chart-when" });
@@ -181,23 +183,12 @@ class LineChart {
     this.now.style.display = inside ? "" : "none";
     if (inside) this.now.style.transform = `translateX(${this.plot.valToPos(step, "x").toFixed(1)}px)`;
     if (this.hovered === null) this.read();
-    if (this.onStep) {
-      const words = this.lines.map((line, index) => `${line.name} ${this.readings[index].textContent}`).join(", ");
-      this.place.setAttribute("aria-valuenow", String(step));
-      this.place.setAttribute("aria-valuetext", `step ${formatStep(step)}: ${words}`);
-    }
   }
 
-  /** Show other lines, as many or not. */
+  /** Show other lines. */
   setData(lines) {
-    const before = this.lines;
     this.lines = lines.map(chartClean);
-    const same = this.plot && before.length === lines.length;
-    const alike = same && before.every((line, n) => line.name === lines[n].name && !line.low === !lines[n].low);
-    const [smallest, largest] = chartSpan(this.lines);
-    const log = smallest > 0 && largest / smallest > 100;
-    if (!alike || log === this.logButton.hidden || !(smallest <= largest)) return this.build();
-    this.plot.setData(this.table());
+    this.build();
   }
 
   resize() {
@@ -227,14 +218,10 @@ class LineChart {
     this.read();
   }
 
-  /** A press or a drag sets the step, so do the arrow keys. */
+  /** A press or a drag sets the step. */
   listen(over) {
-    const aria = { role: "img", "aria-label": `Chart of ${this.title}. ${this.says}` };
-    if (this.onStep) {
-      const steps = this.plot.data[0];
-      Object.assign(aria, { role: "slider", tabindex: "0", "aria-valuemin": steps[0], "aria-valuemax": steps.at(-1) });
-    }
-    for (const [name, value] of Object.entries(aria)) this.place.setAttribute(name, value);
+    this.place.setAttribute("role", "img");
+    this.place.setAttribute("aria-label", `Chart of ${this.title}. ${this.says}`);
     if (!this.onStep) return;
     const scrub = (event) => {
       const left = event.clientX - over.getBoundingClientRect().left;
@@ -249,18 +236,6 @@ class LineChart {
     over.addEventListener("pointermove", (event) => {
       if (over.hasPointerCapture(event.pointerId)) scrub(event);
     });
-    this.place.onkeydown = (event) => this.press(event);
-  }
-
-  press(event) {
-    const way = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
-    if (way === undefined || !this.plot || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    event.stopPropagation();
-    const steps = this.plot.data[0];
-    const row = rowAt({ steps }, this.step);
-    const back = way < 0 && row >= 0 && steps[row] < this.step ? row : row + way;
-    this.onStep(steps[Math.min(Math.max(back, 0), steps.length - 1)]);
   }
 }
 

@@ -1,49 +1,73 @@
 // The side panel: everything about one channel or one agent, for one run or two.
 
 import { clear, el, svgIcon } from "./dom.js";
-import { formatNumber, formatStep, titleOf } from "./format.js";
+import { exactNumber, formatNumber, formatStep, titleOf } from "./format.js";
 import { columnOf, itemAt, rowAt } from "./source.js";
 import { chartColours, lineChart } from "./chart.js";
-import { exactNumber } from "./export.js";
 import { partName } from "./parts.js";
 import { panelCaution, panelChannel, panelClock, panelConstant, panelEdges, panelFacts, panelGround, panelGroups, panelListed, panelOnce, panelPair } from "./panelparts.js";
 import { scatterPlot } from "./scatter.js";
 
-const PANEL_LISTED = 24;
-const PANELS = new WeakMap();
+const PANEL_LISTED = 48;
 
-/**
- * Show a channel in the side panel: facts, numbers at the shown step, curves, its messages.
- *
- * @param {HTMLElement} panel is filled; what it showed before is taken down
- * @param {Object|Object[]} runs one or two Runs
- * @param {number} index of the channel in the first run; in the second it is found by name
- * @param {number} step shown
- * @param {Object} actions select(kind, name), close(), setStep(step), setFigure(kind, metric), verdictsOn(run, channel, step), theme(), figure()
- * @returns {{setStep: function(number), setFigure: function(), refresh: function(): Promise, destroy: function()}}
- */
-export function showChannel(panel, runs, index, step, actions) {
-  return panelShow(panel, runs, "channel", index, step, actions);
+/** The panel on the right: what is known of the chosen agent or channel. */
+export class SidePanel {
+  #host;
+  #model;
+  #actions;
+  #track;
+  #shown = null;
+  #step = 0;
+
+  /**
+   * @param {HTMLElement} host
+   * @param {Model} model
+   * @param {Object} actions select(kind, name), close(), setStep(step), setFigure(kind, metric), theme()
+   * @param {function(Promise): void} track told what is being fetched
+   */
+  constructor(host, model, actions, track) {
+    this.#host = host;
+    this.#model = model;
+    this.#actions = actions;
+    this.#track = track;
+  }
+
+  /** Show what is chosen; nothing chosen: nothing shown. */
+  show() {
+    this.close();
+    const { selection } = this.#model;
+    const runs = selection ? this.#model.shown().filter((run) => run.find(selection.kind, selection.name) >= 0) : [];
+    if (!runs.length) return;
+    this.#shown = new Details(this.#host, runs, selection, this.#step, this.#model, this.#actions);
+    this.#track(this.#shown.build());
+  }
+
+  close() {
+    this.#shown?.destroy();
+    this.#shown = null;
+  }
+
+  setStep(step) {
+    if (step !== this.#step) this.#shown?.setStep(step);
+    this.#step = step;
+  }
+
+  /** Another figure was chosen for the channels. */
+  setFigure() {
+    this.#shown?.setFigure();
+  }
+
+  /** Take over what is new in the runs shown. */
+  refresh() {
+    if (this.#shown) this.#track(this.#shown.refresh());
+  }
 }
 
-/** Show an agent in the side panel: clock, facts, numbers, curves, its channels. See showChannel. */
-export function showAgent(panel, runs, index, step, actions) {
-  return panelShow(panel, runs, "agent", index, step, actions);
-}
-
-function panelShow(panel, runs, kind, index, step, actions) {
-  PANELS.get(panel)?.destroy();
-  const details = new Details(panel, [runs].flat(), kind, index, step, actions);
-  PANELS.set(panel, details);
-  details.build();
-  return details;
-}
-
+/** One channel or agent of one run or two: facts, numbers at the shown step, curves, messages. */
 class Details {
-  constructor(panel, runs, kind, index, step, actions) {
-    const name = runs[0].nameOf(kind, index);
-    Object.assign(this, { panel, kind, step, actions, name, gone: false, theme: actions.theme() });
-    this.runs = runs.map((run, at) => ({ run, item: at ? run.find(kind, name) : index }));
+  constructor(panel, runs, { kind, name }, step, model, actions) {
+    Object.assign(this, { panel, kind, name, step, model, actions, gone: false, theme: actions.theme() });
+    this.runs = runs.map((run) => ({ run, item: run.find(kind, name) }));
     this.round = 0;
   }
 
@@ -90,20 +114,19 @@ class Details {
       this.words = el("span", { class: "ap-panel-verdicts", testid: "panel-verdicts" });
       below = el("p", { class: "ap-says ap-panel-ends" }, "from ", link(sender), " ", itself ?? "to ", itself ? null : link(receiver), this.words);
     } else title.textContent = this.name;
-    const close = el("button", { class: "ap-button ap-icon ap-panel-close", type: "button", testid: "close", title: "Close (Esc)", aria: { label: "Close" }, on: { click: () => this.actions.close() } }, svgIcon("close"));
+    const close = el("button", { class: "ap-button ap-icon", type: "button", testid: "close", title: "Close (Esc)", aria: { label: "Close" }, on: { click: () => this.actions.close() } }, svgIcon("close"));
     const words = el("div", { class: "ap-panel-words" }, el("div", { class: "ap-heading", text: this.kind === "channel" ? "Channel" : "Agent" }), title, below);
     return el("header", { class: "ap-panel-head" }, words, close);
   }
 
-  /** Which line is which run, and who lacks this agent or channel. */
+  /** Which line is which run. */
   missing() {
     if (this.runs.length < 2) return null;
     const colours = chartColours(this.theme);
-    const key = this.runs.map(({ run, item }, at) => {
+    const key = this.runs.map(({ run }, at) => {
       const mark = el("span", { class: "ap-chart-mark" });
       mark.style.borderTop = `2px ${at ? "dashed" : "solid"} ${colours[at]}`;
-      const lacks = item < 0 ? ` (has no ${this.kind} of this name)` : "";
-      return el("div", { class: "ap-panel-run" }, mark, el("span", { dir: "auto", text: run.name + lacks }));
+      return el("div", { class: "ap-inline" }, mark, el("span", { dir: "auto", text: run.name }));
     });
     return el("div", { class: "ap-panel-runs" }, ...key);
   }
@@ -134,39 +157,29 @@ class Details {
     });
     this.caption = el("div", { class: "ap-heading" });
     this.none = el("p", { class: "ap-says", text: "loading…" });
-    return el("section", { class: "ap-panel-part" }, this.caption, el("table", { class: "ap-panel-numbers" }, el("thead", {}, head), body), this.none);
+    return el("section", { class: "ap-panel-part" }, this.caption, el("table", { class: "ap-table ap-panel-numbers" }, el("thead", {}, head), body), this.none);
   }
 
   /** The channels of an agent, each with the number of the chosen figure. */
   neighbours(heading, way) {
     const { run, item } = this.runs[0];
     const channels = run[way](item);
-    const list = el("ul", { class: "ap-panel-list" });
-    const add = (from, to) => {
-      for (const channel of channels.slice(from, to)) {
-        const { sender, receiver, key } = panelChannel(run, channel);
-        const other = way === "incoming" ? sender : receiver;
-        const number = el("span", { class: "ap-panel-number" });
-        const name = el("span", { class: "ap-panel-name", dir: "auto", text: `${other === this.name ? "itself" : other}${key && ` (${key})`}` });
-        const press = () => this.actions.select("channel", run.nameOf("channel", channel));
-        const arrow = el("span", { class: "ap-panel-arrow", text: way === "incoming" ? "←" : "→" });
-        list.append(el("li", {}, el("button", { class: "ap-panel-channel", type: "button", on: { click: press } }, arrow, name, number)));
-        this.others.push({ channel, number });
-      }
-    };
-    add(0, PANEL_LISTED);
+    const list = el("ul", { class: "ap-rows" });
+    for (const channel of channels.slice(0, PANEL_LISTED)) {
+      const { sender, receiver, key } = panelChannel(run, channel);
+      const other = way === "incoming" ? sender : receiver;
+      const number = el("span", { class: "ap-muted" });
+      const name = el("span", { class: "ap-row-name", dir: "auto", text: `${other === this.name ? "itself" : other}${key && ` (${key})`}` });
+      const press = () => this.actions.select("channel", run.nameOf("channel", channel));
+      const arrow = el("span", { class: "ap-muted", text: way === "incoming" ? "←" : "→" });
+      list.append(el("li", {}, el("button", { class: "ap-row", type: "button", on: { click: press } }, arrow, name, number)));
+      this.others.push({ channel, number });
+    }
     const figure = el("span", { class: "ap-panel-figure" });
     const part = el("section", { class: "ap-panel-part" }, el("div", { class: "ap-heading ap-panel-split" }, `${heading} (${channels.length.toLocaleString("en-US")})`, figure), list);
-    if (!channels.length) part.append(el("p", { class: "ap-says", text: way === "incoming" ? "No incoming channels." : "No outgoing channels." }));
-    if (channels.length > PANEL_LISTED) {
-      const more = el("button", { class: "ap-link", type: "button", text: `Show all ${channels.length.toLocaleString("en-US")}` });
-      more.addEventListener("click", () => {
-        more.remove();
-        add(PANEL_LISTED, channels.length);
-        this.setFigure();
-      });
-      part.append(more);
-    }
+    const more = channels.length - PANEL_LISTED;
+    const none = way === "incoming" ? "No incoming channels." : "No outgoing channels.";
+    if (more > 0 || !channels.length) part.append(el("p", { class: "ap-says", text: more > 0 ? `and ${more.toLocaleString("en-US")} more` : none }));
     this.figureNames.push(figure);
     return part;
   }
@@ -182,7 +195,7 @@ class Details {
     for (const metric of metrics) {
       const host = el("div", { class: "ap-panel-slot" });
       node.append(host);
-      this.slots.push({ metric, host, node, caution: shared ? "" : this.info(metric).caution, chart: null, shown: false });
+      this.slots.push({ metric, host, node, caution: shared ? "" : this.info(metric).caution, chart: null });
     }
     if (heading === "Alignment" && this.kind === "channel") {
       this.caution = el("p", { class: "ap-caution", testid: "signal-caution", hidden: true });
@@ -218,9 +231,7 @@ class Details {
 
   async fill(slot, stale) {
     const parts = [slot.metric, ...panelEdges(this.kind, slot.metric)];
-    const found = await Promise.all(
-      this.runs.map(({ run, item }) => (item < 0 ? [] : Promise.all(parts.map((metric) => run.figure(this.kind, metric))))),
-    );
+    const found = await Promise.all(this.runs.map(({ run }) => Promise.all(parts.map((metric) => run.figure(this.kind, metric)))));
     if (stale()) return;
     const lines = [];
     this.runs.forEach(({ run, item }, at) => {
@@ -231,8 +242,7 @@ class Details {
       lines.push(edged ? { ...line, low: columnOf(low, item), high: columnOf(high, item) } : line);
     });
     const only = panelConstant(lines.map((line) => line.values));
-    slot.shown = !Number.isNaN(only);
-    if (slot.shown) slot.node.hidden = false;
+    if (!Number.isNaN(only)) slot.node.hidden = false;
     if (only !== null) return this.sayConstant(slot, Number.isNaN(only) ? "" : `always ${formatNumber(only)}`);
     const once = panelOnce(lines, this.runs.length > 1);
     if (once) return this.sayConstant(slot, once);
@@ -249,8 +259,8 @@ class Details {
 
   /** First and last step of all that was fetched. */
   span() {
-    const steps = this.runs.flatMap(({ run }) => run.loaded().map(({ series }) => series.steps)).filter((found) => found.length);
-    return [Math.min(...steps.map((found) => found[0])), Math.max(...steps.map((found) => found.at(-1)))];
+    const spans = this.runs.map(({ run }) => run.span());
+    return [Math.min(...spans.map(([first]) => first)), Math.max(...spans.map(([, last]) => last))];
   }
 
   /** One number for all steps, or one at a single step, needs no chart. */
@@ -260,7 +270,7 @@ class Details {
     clear(slot.host);
     if (!text) return;
     const info = this.info(slot.metric);
-    const line = el("div", { class: "ap-chart-head" }, el("div", { class: "ap-chart-title", text: titleOf(info, slot.metric) }), el("div", { class: "ap-panel-constant", text }));
+    const line = el("div", { class: "ap-chart-head" }, el("div", { class: "ap-chart-title", text: titleOf(info, slot.metric) }), el("div", { class: "ap-muted", text }));
     const caution = slot.caution ? el("p", { class: "ap-caution", testid: "caution", text: slot.caution }) : null;
     slot.host.append(el("div", { class: "ap-chart", data: { metric: slot.metric } }, line, info.says ? el("p", { class: "ap-says", testid: "says", text: info.says }) : null, caution));
   }
@@ -271,13 +281,12 @@ class Details {
       let cloud = null;
       let trouble = "Messages of this channel were not kept.";
       try {
-        if (item >= 0) cloud = await run.cloud(item);
+        cloud = await run.cloud(item);
       } catch (error) {
         trouble = error.message;
       }
       if (stale()) return;
       const title = this.runs.length > 1 ? `Messages · ${run.name}` : "Messages";
-      if (!cloud && item < 0) continue;
       place.parentElement.hidden = false;
       const there = this.clouds.find((one) => one.at === at);
       if (there && cloud) there.plot.setCloud(cloud);
@@ -301,8 +310,8 @@ class Details {
     let older = false;
     for (const { metric, cells, row } of this.rows) {
       this.runs.forEach(({ run, item }, at) => {
-        const series = item < 0 ? null : run.peek(this.kind, metric);
-        if (!series || series.partial) return;
+        const series = run.peek(this.kind, metric);
+        if (!series) return;
         const found = rowAt(series, this.step);
         const value = itemAt(series, this.step, item);
         const text = formatNumber(value);
@@ -322,8 +331,8 @@ class Details {
   writeVerdicts() {
     if (!this.words) return;
     const { run, item } = this.runs[0];
-    const found = item < 0 ? [] : this.actions.verdictsOn(run, item, this.step);
-    clear(this.words).append(...found.map(({ name, says }) => el("span", { class: "ap-verdict", title: says, data: { verdict: name }, text: name })));
+    const found = this.model.verdictsOn(run, item, this.step);
+    clear(this.words).append(...found.flatMap(({ name, says }) => [el("span", { class: "ap-verdict", title: says, data: { verdict: name }, text: name }), " "]));
   }
 
   /** Say where the figures of the shown step contradict each other, of two runs each under its name. */
@@ -331,8 +340,8 @@ class Details {
     if (!this.caution) return;
     const found = this.runs.map(({ run, item }) => {
       const [cosine, parameterCosine] = ["cosine", "parameter_cosine"].map((metric) => {
-        const series = item < 0 ? null : run.peek(this.kind, metric);
-        return series && !series.partial ? itemAt(series, this.step, item) : NaN;
+        const series = run.peek(this.kind, metric);
+        return series ? itemAt(series, this.step, item) : NaN;
       });
       const text = panelCaution(cosine, parameterCosine);
       return text && this.runs.length > 1 ? `${run.name}: ${text}` : text;
@@ -346,8 +355,8 @@ class Details {
     for (const { metric, row } of this.rows) {
       if (!row.hidden) continue;
       row.hidden = !this.runs.some(({ run, item }) => {
-        const series = item < 0 ? null : run.peek(this.kind, metric);
-        return series && !series.partial && columnOf(series, item).some((value) => !Number.isNaN(value));
+        const series = run.peek(this.kind, metric);
+        return series && columnOf(series, item).some((value) => !Number.isNaN(value));
       });
       if (!row.hidden) this.none.hidden = true;
     }
@@ -355,17 +364,15 @@ class Details {
 
   /** Another figure was chosen for the channels: an agent's list shows its numbers. */
   setFigure() {
-    const chosen = this.kind === "agent" ? this.actions.figure?.() : null;
-    this.chosen = chosen?.metric ?? null;
-    for (const node of this.figureNames ?? []) node.textContent = chosen ? titleOf(chosen.info, chosen.metric) : "";
+    this.chosen = this.model.metric.channel;
+    const title = titleOf(this.runs[0].run.info("channel", this.chosen), this.chosen);
+    for (const node of this.figureNames) node.textContent = title;
     this.writeOthers();
   }
 
   writeOthers() {
-    if (!this.chosen || !this.others.length) return;
     const series = this.runs[0].run.peek("channel", this.chosen);
-    const values = this.others.map(({ channel }) => (series ? itemAt(series, this.step, channel) : NaN));
-    this.others.forEach(({ number }, at) => (number.textContent = formatNumber(values[at])));
+    for (const { channel, number } of this.others) number.textContent = formatNumber(series ? itemAt(series, this.step, channel) : NaN);
   }
 
   /** Take over rows that came since. */
@@ -390,10 +397,8 @@ class Details {
   }
 
   destroy() {
-    if (this.gone) return;
     this.gone = true;
     this.takeDown();
     clear(this.panel);
-    if (PANELS.get(this.panel) === this) PANELS.delete(this.panel);
   }
 }

@@ -1,6 +1,6 @@
 // The channels with the highest and the lowest numbers at the step shown.
 
-import { el } from "./dom.js";
+import { clear, el } from "./dom.js";
 import { formatNumber } from "./format.js";
 import { colourOf } from "./colours.js";
 
@@ -8,21 +8,15 @@ const SHOWN = 3;
 
 /** A short list that follows the slider; a click selects. */
 export class Extremes {
-  #rows;
+  #list = el("ol", { class: "ap-rows ap-extremes" });
   #data = null;
   #theme = "light";
-  #mask = null;
-  #chosen = null;
+  #onSelect;
 
   /** @param {function(string, string): void} onSelect called with the kind and the name */
   constructor(onSelect) {
-    this.#rows = Array.from({ length: 2 * SHOWN }, () => new ExtremeRow(onSelect));
-    this.node = el(
-      "section",
-      { class: "ap-rail-part", testid: "extremes" },
-      el("h2", { class: "ap-heading", text: "Highest and lowest now" }),
-      el("ol", { class: "ap-extremes" }, ...this.#rows.map((row) => row.node)),
-    );
+    this.#onSelect = onSelect;
+    this.node = el("section", { class: "ap-rail-part", testid: "extremes" }, el("h2", { class: "ap-heading", text: "Highest and lowest now" }), this.#list);
   }
 
   /** Show the ends of what a stage shows; of the channels in the mask, if there is one. */
@@ -34,54 +28,31 @@ export class Extremes {
 
   /** Take over another mask and selection. */
   mark(mask, chosen) {
-    this.#mask = mask;
-    this.#chosen = chosen;
-    if (this.#data) this.#fill();
-  }
-
-  #fill() {
-    const { run, figure } = this.#data;
-    const found = figure.values ? endsFound(figure, this.#mask) : [];
+    if (!this.#data) return;
+    const { figure } = this.#data;
+    const found = figure.values ? endsFound(figure, mask) : [];
     this.node.hidden = !found.length;
-    this.#rows.forEach((row, place) => {
-      const index = found[place];
-      row.node.hidden = index === undefined;
-      if (index === undefined) return;
-      const value = figure.values[index];
-      const colour = colourOf(figure.scale, value, figure.low, figure.high, this.#theme);
-      const chosen = this.#chosen?.kind === "channel" && this.#chosen.index === index;
-      const interval = figure.lower ? [figure.lower[index], figure.upper[index]] : null;
-      row.show(run.nameOf("channel", index), value, colour, chosen, interval, Boolean(figure.unresolved?.[index]));
-    });
-  }
-}
-
-class ExtremeRow {
-  #swatch = el("span", { class: "ap-swatch" });
-  #name = el("span", { class: "ap-result-name" });
-  #number = el("span", { class: "ap-extreme-number" });
-  #interval = el("span", { class: "ap-extreme-interval" });
-  #full = "";
-
-  constructor(onSelect) {
-    const on = { click: () => onSelect("channel", this.#full) };
-    this.button = el("button", { class: "ap-extreme", type: "button", on }, this.#swatch, this.#name, el("span", { class: "ap-extreme-numbers" }, this.#number, this.#interval));
-    this.node = el("li", { hidden: true }, this.button);
+    clear(this.#list).append(...found.map((index) => this.#row(index, chosen?.kind === "channel" && chosen.index === index)));
   }
 
-  show(name, value, colour, chosen, interval, unresolved) {
-    if (name !== this.#full) {
-      this.#full = name;
-      this.#name.textContent = name;
-      this.button.title = name;
-    }
-    const known = interval?.every((end) => !Number.isNaN(end));
-    this.#number.textContent = formatNumber(value);
-    this.#interval.textContent = known ? `[${interval.map((end) => formatNumber(end)).join(", ")}]` : "";
-    this.button.classList.toggle("ap-unresolved", unresolved);
-    this.#name.title = unresolved ? "Its interval holds 0" : "";
-    this.#swatch.style.background = colour;
-    this.button.setAttribute("aria-pressed", String(chosen));
+  #row(index, chosen) {
+    const { run, figure } = this.#data;
+    const name = run.nameOf("channel", index);
+    const ends = (figure.lower ? [figure.lower[index], figure.upper[index]] : []).filter((end) => !Number.isNaN(end));
+    const unresolved = Boolean(figure.unresolved?.[index]);
+    const swatch = el("span", { class: "ap-swatch" });
+    swatch.style.background = colourOf(figure.scale, figure.values[index], figure.low, figure.high, this.#theme);
+    const button = el(
+      "button",
+      {
+        class: unresolved ? "ap-row ap-unresolved" : "ap-row", type: "button", title: unresolved ? `${name}: its interval holds 0` : name,
+        aria: { pressed: String(chosen) }, on: { click: () => this.#onSelect("channel", name) },
+      },
+      swatch,
+      el("span", { class: "ap-row-name", text: name }),
+      el("span", { class: "ap-muted", text: formatNumber(figure.values[index]) + (ends.length ? ` [${ends.map(formatNumber).join(", ")}]` : "") }),
+    );
+    return el("li", {}, button);
   }
 }
 

@@ -1,7 +1,8 @@
-// The filter: words like coupling:decoupled, role:readout, from:a00, period:4, value<0.
+// What is found: by name, or by words like coupling:decoupled, role:readout, from:a00, period:4, value<0.
 
-/** What a filter may say, for the help. */
+/** What may be asked for, for the help. */
 export const FILTER_HELP = [
+  ["a00", "agents and channels by part of the name"],
   ["coupling:decoupled", "channels of a coupling"],
   ["from:a00  to:a01", "channels by sender or receiver (part of a name)"],
   ["delay:2  drop>0", "channels by their link"],
@@ -20,21 +21,25 @@ const OPERATORS = {
   "<=": (a, b) => a <= b,
   ">=": (a, b) => a >= b,
 };
-const TEXTS = { coupling: "channel", from: "channel", to: "channel", role: "agent", name: "both", verdict: "verdict" };
+const TEXTS = { coupling: "channel", from: "channel", to: "channel", role: "agent", verdict: "verdict" };
 const NUMBERS = { delay: "channel", drop: "channel", size: "channel", cut: "channel", period: "agent", phase: "agent", part: "agent" };
 
 /**
- * Read a filter.
+ * Read what is asked for.
  *
- * @param {string} text words that all must hold, e.g. `coupling:decoupled value<0`; quotes keep blanks together
+ * @param {string} text words that all must hold, e.g. `a00 coupling:decoupled value<0`; quotes keep blanks together
  * @returns {{tests: Object[], error: string}} error: one line on what is not understood, or ""
  */
 export function parseFilter(text) {
   const tests = [];
   const words = text.match(/(?:[^\s"]|"[^"]*"?)+/g) ?? [];
   for (const word of words) {
-    const parts = /^([\w.-]+?)(<=|>=|[:=<>])(.*)$/.exec(word);
-    if (!parts || parts[3] === "") return { tests: [], error: `not understood: ${word} (try coupling:decoupled or value<0)` };
+    const parts = word.includes("->") ? null : /^([\w.-]+?)(<=|>=|[:=<>])(.*)$/.exec(word);
+    if (!parts) {
+      tests.push({ on: "name", value: word.replaceAll('"', "").toLowerCase() });
+      continue;
+    }
+    if (parts[3] === "") return { tests: [], error: `not understood: ${word} (try coupling:decoupled or value<0)` };
     const [, key, operator, raw] = parts;
     const value = raw.replaceAll('"', "");
     if (key in TEXTS) {
@@ -55,24 +60,23 @@ export function filterMoves(tests) {
 }
 
 /**
- * Find what a filter and a search leave of a run.
+ * Find what is left of a run.
  *
- * A filter on channels leaves the agents at their ends, one on agents the channels they send or receive on.
+ * A test of channels leaves the agents at their ends, one of agents the channels they send or receive on; of names each leaves its own.
  *
  * @param {Run} run
  * @param {Object[]} tests of parseFilter
- * @param {string} query part of a name, in any case
  * @param {function(Object): Object|null} valuesOf by test: {kind, values} of a figure at the step shown, of a verdict its `bit` too;
  *   null where there is none
  * @returns {{agent: Uint8Array, channel: Uint8Array, error: string}}
  */
-export function maskOf(run, tests, query, valuesOf) {
+export function maskOf(run, tests, valuesOf) {
   const agent = new Uint8Array(run.agents.length).fill(1);
   const channel = new Uint8Array(run.channels.length).fill(1);
   const masks = { agent, channel };
   const on = { agent: false, channel: false };
   let error = "";
-  for (const test of tests) {
+  for (const test of tests.filter((one) => one.on !== "name")) {
     const figure = test.on === "figure" || test.on === "verdict" ? valuesOf(test) : null;
     if (test.on === "figure" && !figure) {
       error = `there is no figure called ${test.key} here`;
@@ -82,28 +86,20 @@ export function maskOf(run, tests, query, valuesOf) {
       error = `there is no verdict called ${test.value} here (or it is not measured)`;
       continue;
     }
-    for (const kind of kindsOf(test, figure)) {
-      on[kind] = true;
-      const mask = masks[kind];
-      for (let index = 0; index < mask.length; index++) mask[index] &= holds(test, run, kind, index, figure) ? 1 : 0;
-    }
+    const kind = figure ? figure.kind : test.on;
+    on[kind] = true;
+    const mask = masks[kind];
+    for (let index = 0; index < mask.length; index++) mask[index] &= holds(test, run, kind, index, figure) ? 1 : 0;
   }
   // Asked of one side only, the other is what hangs on it; asked of both, a channel needs an end that is left.
   if (on.agent) run.channels.forEach(({ from, to }, index) => (channel[index] &= agent[from] | agent[to]));
   if (on.channel) agent.forEach((_, index) => (agent[index] &= touched(run, channel, index) ? 1 : 0));
-  const wanted = query.toLowerCase();
-  if (wanted) {
+  for (const { value } of tests.filter((one) => one.on === "name")) {
     for (const kind of ["agent", "channel"]) {
-      const mask = masks[kind];
-      for (let index = 0; index < mask.length; index++) mask[index] &= run.nameOf(kind, index).toLowerCase().includes(wanted) ? 1 : 0;
+      masks[kind].forEach((_, index, mask) => (mask[index] &= run.nameOf(kind, index).toLowerCase().includes(value) ? 1 : 0));
     }
   }
   return { agent, channel, error };
-}
-
-function kindsOf(test, figure) {
-  if (figure) return [figure.kind];
-  return test.on === "both" ? ["agent", "channel"] : [test.on];
 }
 
 function touched(run, channel, agent) {
@@ -116,10 +112,6 @@ function holds(test, run, kind, index, figure) {
   const item = (kind === "agent" ? run.agents : run.channels)[index];
   if (test.key === "from" || test.key === "to") return run.agents[item[test.key]].name.toLowerCase().includes(test.value);
   if (test.key === "cut") return OPERATORS[test.operator](run.isCut(index) ? 1 : 0, test.value);
-  if (test.key === "name") return item.name.toLowerCase().includes(test.value);
-  if (test.on === "channel" || test.on === "agent") {
-    const own = item[test.key];
-    return typeof test.value === "number" ? OPERATORS[test.operator](own, test.value) : String(own).toLowerCase() === test.value;
-  }
-  return false;
+  const own = item[test.key];
+  return typeof test.value === "number" ? OPERATORS[test.operator](own, test.value) : String(own).toLowerCase() === test.value;
 }

@@ -1,14 +1,12 @@
 // The graph of a run on a canvas: drawn, zoomed, pointed at.
 
-import { el, clear, svgIcon } from "./dom.js";
+import { el, clear, fitCanvas, placeTip, svgIcon } from "./dom.js";
 import { formatNumber } from "./format.js";
-import { themeColours } from "./colours.js";
 import { agentAt, channelAt, pointOn, shapeOf } from "./graphshape.js";
 import { GraphStyles, paintGraph } from "./graphpaint.js";
 import { labelsFor, shortName } from "./graphlabels.js";
-import { PULSE_MS, paintMark, paintPulse } from "./graphover.js";
+import { paintMark } from "./graphover.js";
 import { partName } from "./parts.js";
-import { SvgPen } from "./svgpen.js";
 
 const FARTHEST = 0.5;
 const NEAREST = 40;
@@ -32,7 +30,6 @@ export class GraphView {
   #names = [];
   #widths = new Float32Array(0);
   #hovered = { kind: null, index: -1 };
-  #pulsed = -Infinity;
   #moved = -Infinity;
   #frame = 0;
   #stale = { base: false, labels: false };
@@ -70,9 +67,8 @@ export class GraphView {
     }
     for (let agent = 0; agent < this.#ticking.length; agent++) this.#ticking[agent] = data.run.ticks(agent, data.step) ? 1 : 0;
     if (moved) this.#moved = performance.now();
-    if (moved && data.playing && !matchMedia("(prefers-reduced-motion: reduce)").matches) this.#pulsed = performance.now();
     this.redraw();
-    if (this.#hovered.kind) this.#showTip();
+    if (this.#hovered.kind && !this.#tip.hidden) this.#showTip();
   }
 
   /** Draw again: another selection, search or theme. */
@@ -101,13 +97,6 @@ export class GraphView {
   fit() {
     this.#view = { zoom: 1, left: 0, top: 0 };
     this.#ask(true, true);
-  }
-
-  /** Mark an item that is pointed at elsewhere; null: none. */
-  setHover(kind, index) {
-    this.#hovered = { kind, index };
-    this.#tip.hidden = true;
-    this.#ask(false, false);
   }
 
   /** The colour a channel is drawn in. */
@@ -143,13 +132,6 @@ export class GraphView {
     if (kind === "agent") return [shape.places[2 * index] * zoom + left, shape.places[2 * index + 1] * zoom + top];
     const middle = pointOn(shape, index, 0.5, [0, 0]);
     return [middle[0] * zoom + left, middle[1] * zoom + top];
-  }
-
-  toSVG() {
-    const shape = this.#shaped();
-    const pen = new SvgPen(shape.width, shape.height, themeColours(this.#context.theme()).paper);
-    paintGraph(pen, this.#scene(1, false));
-    return pen.text();
   }
 
   /** What decides which items are not dimmed; null: all are shown alike. */
@@ -209,7 +191,7 @@ export class GraphView {
     this.#frame = 0;
     if (!this.#data || !this.#host.clientWidth) return;
     const ratio = window.devicePixelRatio || 1;
-    const grown = [this.#canvas, this.#over].some((canvas) => this.#fitCanvas(canvas, ratio));
+    const grown = [this.#canvas, this.#over].map((canvas) => fitCanvas(canvas, this.#host.clientWidth, this.#host.clientHeight)).some(Boolean);
     const many = this.#data.run.channels.length > MANY;
     const quick = many && performance.now() - this.#moved < CALM_MS;
     const scene = this.#scene(ratio, quick);
@@ -225,19 +207,10 @@ export class GraphView {
       clearTimeout(this.#calm);
       this.#calm = setTimeout(() => this.#ask(true, false), CALM_MS);
     }
-    this.#drawOver(scene, now);
+    this.#drawOver(scene);
   }
 
-  #fitCanvas(canvas, ratio) {
-    const width = Math.round(this.#host.clientWidth * ratio);
-    const height = Math.round(this.#host.clientHeight * ratio);
-    if (canvas.width === width && canvas.height === height) return false;
-    canvas.width = width;
-    canvas.height = height;
-    return true;
-  }
-
-  #drawOver(scene, now) {
+  #drawOver(scene) {
     const pen = this.#over.getContext("2d");
     const { ratio, view } = scene;
     pen.setTransform(1, 0, 0, 1, 0, 0);
@@ -246,11 +219,6 @@ export class GraphView {
     const chosen = this.#context.selection();
     if (chosen) paintMark(pen, scene, chosen.kind, chosen.index, true);
     if (this.#hovered.kind) paintMark(pen, scene, this.#hovered.kind, this.#hovered.index, false);
-    const share = (now - this.#pulsed) / PULSE_MS;
-    if (share < 1) {
-      paintPulse(pen, scene, Math.max(share, 0));
-      this.#ask(false, false);
-    }
   }
 
   #listen() {
@@ -333,12 +301,11 @@ export class GraphView {
     if (changed) {
       this.#hovered = hit;
       this.#over.classList.toggle("ap-pointing", hit.kind !== null);
-      this.#context.hover(hit.kind, hit.index);
       this.#ask(false, false);
     }
     if (event && hit.kind) {
       this.#showTip();
-      this.#placeTip(event);
+      placeTip(this.#tip, ...this.#spot(event));
     } else this.#tip.hidden = true;
   }
 
@@ -352,15 +319,6 @@ export class GraphView {
       el("span", { text: `${shown.info.title} ${number}` }),
       el("span", { class: "ap-tooltip-more", text: kind === "agent" ? aboutAgent(run, index) : aboutChannel(run, index) }),
     );
-    this.#tip.hidden = false;
-  }
-
-  #placeTip(event) {
-    const [x, y] = this.#spot(event);
-    const { offsetWidth, offsetHeight } = this.#tip;
-    const left = x + 14 + offsetWidth > this.#host.clientWidth ? x - offsetWidth - 10 : x + 14;
-    const top = y + 14 + offsetHeight > this.#host.clientHeight ? y - offsetHeight - 10 : y + 14;
-    this.#tip.style.transform = `translate(${Math.max(left, 4)}px, ${Math.max(top, 4)}px)`;
   }
 }
 

@@ -1,12 +1,7 @@
-// What lies over the graph and moves by itself: the item pointed at or selected, and pulses while playing.
+// What lies over the graph: the item pointed at or selected.
 
 import { themeColours } from "./colours.js";
-import { TURN, pointOn, trace } from "./graphshape.js";
-
-/** How long a pulse takes, in ms. */
-export const PULSE_MS = 420;
-const MOST_DOTS = 600;
-const dot = [0, 0];
+import { TURN, trace } from "./graphshape.js";
 
 /** Mark an agent or a channel; `strong`: it is selected, not only pointed at. */
 export function paintMark(pen, scene, kind, index, strong) {
@@ -41,38 +36,5 @@ export function paintMark(pen, scene, kind, index, strong) {
   pen.lineTo(shape.heads[at + 4], shape.heads[at + 5]);
   pen.closePath();
   pen.fillStyle = colours.ink;
-  pen.fill();
-}
-
-/** Draw the pulse of the agents that tick: a ring that widens, a dot that runs along each outgoing channel. */
-export function paintPulse(pen, scene, share) {
-  const { shape, theme, view, ticking, styles } = scene;
-  const { run } = shape;
-  const colours = themeColours(theme);
-  const eased = 1 - (1 - share) * (1 - share);
-  const away = shape.radius + (2 + 9 * eased * Math.max(shape.thinness, 0.5)) / view.zoom;
-  pen.strokeStyle = colours.ink;
-  pen.lineWidth = 1.5 / view.zoom;
-  pen.setLineDash([]);
-  pen.globalAlpha = 0.55 * (1 - share);
-  pen.beginPath();
-  for (let agent = 0; agent < ticking.length; agent++) {
-    if (!ticking[agent] || !styles.bright[agent]) continue;
-    pen.moveTo(shape.places[2 * agent] + away, shape.places[2 * agent + 1]);
-    pen.arc(shape.places[2 * agent], shape.places[2 * agent + 1], away, 0, TURN);
-  }
-  pen.stroke();
-  if (run.channels.length > MOST_DOTS) return;
-  const size = Math.max(2.4 * shape.thinness, 1.2) / Math.sqrt(view.zoom);
-  pen.fillStyle = colours.ink;
-  pen.globalAlpha = 0.8 * (1 - share * share);
-  pen.beginPath();
-  for (let channel = 0; channel < run.channels.length; channel++) {
-    const from = run.channels[channel].from;
-    if (!ticking[from] || !styles.bright[from]) continue;
-    pointOn(shape, channel, eased, dot);
-    pen.moveTo(dot[0] + size, dot[1]);
-    pen.arc(dot[0], dot[1], size, 0, TURN);
-  }
   pen.fill();
 }

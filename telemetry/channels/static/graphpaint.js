@@ -1,4 +1,4 @@
-// Painting the graph with any pen: channels in batches of one style, discs, rings, names. Nothing is allocated per frame.
+// Painting the graph: channels in batches of one style, discs, rings, names. Nothing is allocated per frame.
 
 import { LEVELS, colourOfNone, isDiverging, levelOf, paletteOf, themeColours } from "./colours.js";
 import { paintCuts, paintPlates } from "./graphparts.js";
@@ -124,7 +124,7 @@ function levelOfRank(scale, rank) {
 /**
  * Draw the graph.
  *
- * @param {CanvasRenderingContext2D|SvgPen} pen its transform is set here
+ * @param {CanvasRenderingContext2D} pen its transform is set here
  * @param {Object} scene shape, styles, theme, view {zoom, left, top}, ratio, labels, quick, ticking, parts
  */
 export function paintGraph(pen, scene) {

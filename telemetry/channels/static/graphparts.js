@@ -16,7 +16,7 @@ const after = [0, 0];
 /**
  * Paint the plates of agents, those of a part that does not run as a dashed outline.
  *
- * @param {CanvasRenderingContext2D|SvgPen} pen
+ * @param {CanvasRenderingContext2D} pen
  * @param {Object} scene with parts (of partsAt)
  * @param {number} lit 1: of the agents that are not dimmed; 0: of the others
  * @param {number} alpha how visible they are, from 0 to 1

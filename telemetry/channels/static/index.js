@@ -6,7 +6,7 @@ import { HttpSource } from "./source.js";
 /** Fill the page. */
 export async function render() {
   const here = (path) => new URL(path, import.meta.url).href;
-  await Promise.all([link(here("./vendor/uPlot.min.css")), link(here("./style.css")), link(here("./views.css")), link(here("./verdicts.css")), script(here("./vendor/uPlot.iife.min.js"))]);
+  await Promise.all([link(here("./vendor/uPlot.min.css")), link(here("./style.css")), link(here("./views.css")), script(here("./vendor/uPlot.iife.min.js"))]);
   document.title = "Channels";
   document.documentElement.style.height = "100%";
   document.body.style.cssText = "margin: 0; height: 100%";

@@ -11,8 +11,6 @@ import { VerdictStrip } from "./verdicts.js";
 
 /** Below this width, in px, rail and panel lie over the stage. */
 const NARROW = 900;
-/** Below this width, in px, the bars have more rows. */
-const SLIM = 560;
 
 /** All parts of the page. */
 export class Layout {
@@ -21,7 +19,6 @@ export class Layout {
   #errorText = el("span", { testid: "error" });
   #empty = el("div", { class: "ap-empty", testid: "empty", hidden: true });
   #progress = el("span", { class: "ap-progress", role: "status", testid: "progress" });
-  #live = el("span", { class: "ap-unseen", aria: { live: "polite" } });
   #body;
   #observer = null;
 
@@ -46,14 +43,13 @@ export class Layout {
     const foot = el("div", { class: "ap-foot" }, this.player.node, this.#progress, this.finder.counts);
     const middle = el("main", { class: "ap-main" }, el("div", { class: "ap-stages" }, ...this.stages.map((stage) => stage.node), this.#empty));
     this.#body = el("div", { class: "ap-body", data: { rail: "open" } }, this.rail.node, middle, this.panel);
-    this.nodes = [this.toolbar.node, this.#error, this.strip.node, this.#body, foot, this.#live, this.#help];
+    this.nodes = [this.toolbar.node, this.#error, this.strip.node, this.#body, foot, this.#help];
   }
 
   /** Follow the size of the root. */
   watch(root, compact) {
     let narrow = null;
     this.#observer = new ResizeObserver(() => {
-      root.classList.toggle("ap-slim", root.clientWidth < SLIM);
       const now = compact || root.clientWidth < NARROW;
       if (now === narrow) return;
       narrow = now;
@@ -65,7 +61,6 @@ export class Layout {
 
   destroy() {
     this.#observer?.disconnect();
-    this.strip.destroy();
     this.stages.forEach((stage) => stage.destroy());
   }
 
@@ -104,11 +99,6 @@ export class Layout {
   setRefreshing(on) {
     this.toolbar.refresh.classList.toggle("ap-turning", on);
     this.toolbar.refresh.setAttribute("aria-busy", String(on));
-  }
-
-  /** Tell those who do not see the screen. */
-  announce(text) {
-    this.#live.textContent = text;
   }
 
   help() {

@@ -1,9 +1,8 @@
-// Fetching figures: the newest rows first, for a quick picture, then all of them; and knowing when all is there.
+// Fetching figures one after the other; and knowing when all is there.
 
 /** Fetches, and tells how far it is. */
 export class Loading {
   #pending = new Set();
-  #parts = [0, 0];
   #onProgress;
 
   /** @param {function(string): void} onProgress called with a short text, "" when all is there */
@@ -19,24 +18,18 @@ export class Loading {
    * @param {function(): void} onPart called when there is something new to show
    */
   async fetch(run, needed, onPart) {
-    const fresh = needed.filter((names) => !run.peek(...names));
-    if (fresh.length) await Promise.all(fresh.map(([kind, metric]) => run.newest(kind, metric)));
-    onPart();
-    const rest = needed.filter((names) => run.peek(...names)?.partial);
-    this.#parts[1] += rest.length;
-    this.#tell();
+    const missing = needed.filter((names) => !run.peek(...names));
+    if (!missing.length) onPart();
     try {
-      for (const [kind, metric] of rest) {
+      for (const [at, names] of missing.entries()) {
+        this.#onProgress(`fetching figures, ${at} of ${missing.length}`);
         // A frame in between: what is there already is shown before the next figure is decoded.
         await new Promise((resolve) => setTimeout(resolve));
-        await run.figure(kind, metric);
-        this.#parts[0] += 1;
-        this.#tell();
+        await run.figure(...names);
         onPart();
       }
     } finally {
-      this.#parts = [0, 0];
-      this.#tell();
+      this.#onProgress("");
     }
   }
 
@@ -53,10 +46,5 @@ export class Loading {
       await Promise.allSettled([...this.#pending]);
       await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
     } while (this.#pending.size);
-  }
-
-  #tell() {
-    const [done, all] = this.#parts;
-    this.#onProgress(all ? `fetching figures, ${done} of ${all}` : "");
   }
 }

@@ -1,12 +1,12 @@
 // The matrix: senders as rows, receivers as columns, a cell where there is a channel, coloured by the chosen figure.
 
-import { el } from "./dom.js";
+import { el, fitCanvas, placeTip } from "./dom.js";
 import { formatCount, formatNumber } from "./format.js";
 import { levelOf, paletteOf } from "./colours.js";
 import { MATRIX_FROM, MATRIX_ORDERS, matrixOrder } from "./matrixorder.js";
 import { matrixCells, matrixMeans, matrixRaster } from "./matrixcells.js";
 import { panelChannel, panelPair } from "./panelparts.js";
-import { MATRIX_NAMED, matrixBands, matrixGroups, matrixLongest, matrixNames, matrixSvg } from "./matrixpaint.js";
+import { MATRIX_NAMED, matrixBands, matrixGroups, matrixLongest, matrixNames } from "./matrixpaint.js";
 
 const MATRIX_TOP_UNIT = 44;
 const MATRIX_REACH = 4;
@@ -18,22 +18,20 @@ export class MatrixView {
     Object.assign(this, { host, context, run: null, data: null, way: "given", unit: 0, least: 0, left: 0, top: 0 });
     Object.assign(this, { pointed: null, drag: null, waiting: false, fresh: true, cells: null });
     this.sheet = document.createElement("canvas");
-    this.canvas = el("canvas", { class: "ap-matrix-canvas", tabindex: "0", role: "img" });
-    this.tip = el("div", { class: "ap-tooltip ap-matrix-tip", hidden: true });
+    this.canvas = el("canvas", { class: "ap-matrix-canvas", role: "img" });
+    this.tip = el("div", { class: "ap-tooltip", hidden: true });
     this.empty = el("p", { class: "ap-empty", testid: "empty", hidden: true });
     const options = Object.entries(MATRIX_ORDERS).map(([value, text]) => el("option", { value, text }));
     this.orders = el("select", { class: "ap-select", testid: "order", on: { change: () => this.setOrder(this.orders.value) } }, ...options);
-    const zoom = (text, title, factor) =>
-      el("button", { class: "ap-button ap-icon", type: "button", text, title, aria: { label: title }, on: { click: () => this.zoom(factor) } });
     this.whole = el("button", { class: "ap-button", type: "button", text: "Whole", title: "Show the whole matrix (0)", on: { click: () => this.zoom(0) } });
     this.bar = el(
       "div",
-      { class: "ap-matrix-bar" },
-      el("label", { class: "ap-matrix-label" }, "Order ", this.orders),
-      el("span", { class: "ap-says ap-matrix-says", text: "Rows send, columns receive. Hollow: no number." }),
-      el("span", { class: "ap-matrix-zoom" }, zoom("−", "Zoom out (−)", 1 / 1.5), zoom("+", "Zoom in (+)", 1.5), this.whole),
+      { class: "ap-view-bar" },
+      el("label", { class: "ap-inline" }, "Order ", this.orders),
+      el("span", { class: "ap-says", text: "Rows send, columns receive. Hollow: no number." }),
+      this.whole,
     );
-    this.place = el("div", { class: "ap-matrix-place" }, this.canvas, this.tip, this.empty);
+    this.place = el("div", { class: "ap-view-place" }, this.canvas, this.tip, this.empty);
     this.node = el("div", { class: "ap-matrix" }, this.bar, this.place);
     host.append(this.node);
     this.listen();
@@ -111,8 +109,7 @@ export class MatrixView {
   measure() {
     const [width, height] = [this.place.clientWidth, this.place.clientHeight];
     const ratio = window.devicePixelRatio || 1;
-    this.canvas.width = Math.round(width * ratio);
-    this.canvas.height = Math.round(height * ratio);
+    fitCanvas(this.canvas, width, height);
     const longest = matrixLongest(this.run.agents.map(({ name }) => name), "600 11px");
     const [across, down] = [0.4 * width, 0.4 * height].map((most) => Math.round(Math.min(Math.max(longest + 20, 48), most)));
     const side = this.groups.length > 1 ? matrixLongest(this.groups.map(({ text }) => text), "11px") + 16 : 12;
@@ -143,13 +140,10 @@ export class MatrixView {
   reveal(kind, index) {
     if (!this.measured) return;
     const { from, to } = kind === "agent" ? { from: index, to: index } : this.run.channels[index];
-    this.lookAt((this.placeOf[to] + 0.5) * this.unit, (this.placeOf[from] + 0.5) * this.unit);
-    this.redraw();
-  }
-
-  lookAt(x, y) {
+    const [x, y] = [(this.placeOf[to] + 0.5) * this.unit, (this.placeOf[from] + 0.5) * this.unit];
     const outside = x < this.left || y < this.top || x > this.left + this.spanX || y > this.top + this.spanY;
     if (outside) this.look(this.unit, x - this.spanX / 2, y - this.spanY / 2);
+    this.redraw();
   }
 
   /** Zoom around a point of the canvas (the middle); factor 0 shows everything. */
@@ -231,7 +225,7 @@ export class MatrixView {
     matrixBands(pen, this, colours, this.context.selection());
     matrixNames(pen, this, colours, this.context);
     const told = `${formatCount(this.run.agents.length, "agent")}, ${formatCount(this.run.channels.length, "channel")}`;
-    this.canvas.setAttribute("aria-label", `Matrix of ${told}: rows send, columns receive. Arrow keys go from cell to cell.`);
+    this.canvas.setAttribute("aria-label", `Matrix of ${told}: rows send, columns receive.`);
     this.context.drawn?.(performance.now() - began);
   }
 
@@ -253,15 +247,7 @@ export class MatrixView {
     return Float32Array.from(this.cells.list, (cell) => (!shown[cell.number] ? 0.16 : sure(cell) ? 1 : 0.45));
   }
 
-  /** The whole matrix as SVG, in the present order. */
-  toSVG() {
-    if (!this.run || !this.data) return "";
-    if (!this.measured) this.measure();
-    this.raster();
-    return matrixSvg(this, this.context, this.data);
-  }
-
-  // --- pointer and keys ------------------------------------------------------------------------------------
+  // --- pointer ------------------------------------------------------------------------------------
 
   listen() {
     const spot = (event) => {
@@ -291,7 +277,6 @@ export class MatrixView {
     this.canvas.addEventListener("pointercancel", () => (this.drag = null));
     this.canvas.addEventListener("pointerleave", () => this.pointTo(null));
     this.canvas.addEventListener("dblclick", (event) => this.zoom(2, ...spot(event)));
-    this.canvas.addEventListener("keydown", (event) => this.press(event));
     const wheel = (event) => {
       const notebook = this.host.closest(".ap-compact") && document.activeElement !== this.canvas;
       if (notebook && !event.ctrlKey) return;
@@ -315,15 +300,11 @@ export class MatrixView {
   pointTo(spot, x = 0, y = 0) {
     const before = this.pointed;
     this.pointed = spot;
-    if (spot?.cell !== before?.cell) this.context.hover(spot?.cell ? "channel" : null, spot?.cell ? spot.cell.channels[0] : -1);
     if (spot?.row !== before?.row || spot?.column !== before?.column) this.schedule();
     this.tip.hidden = !spot?.cell;
     if (!spot?.cell) return;
     this.tip.replaceChildren(...this.tipLines(spot.cell));
-    const wide = Math.min(this.tip.offsetWidth, this.width);
-    const tall = this.tip.offsetHeight;
-    this.tip.style.left = `${Math.min(Math.max(x + 14, 0), Math.max(this.width - wide - 4, 0))}px`;
-    this.tip.style.top = `${y + 18 + tall > this.height ? Math.max(y - tall - 10, 0) : y + 18}px`;
+    placeTip(this.tip, x, y);
   }
 
   tipLines(cell) {
@@ -331,41 +312,15 @@ export class MatrixView {
     const title = figure?.info?.title ?? figure?.metric ?? "";
     const number = (value, channel = -1) => (figure ? `${title}: ${formatNumber(value)}${intervalText(figure, channel)}` : "");
     const { agents } = this.run;
-    const lines = [el("div", { class: "ap-matrix-pair" }, panelPair(agents[cell.from].name, agents[cell.to].name))];
+    const lines = [el("div", {}, panelPair(agents[cell.from].name, agents[cell.to].name))];
     if (cell.channels.length === 1) return [...lines, el("div", { text: number(figure?.values?.[cell.channels[0]] ?? NaN, cell.channels[0]) })];
     lines.push(el("div", { text: `mean of ${cell.channels.length} channels · ${number(this.means[cell.number])}` }));
     for (const channel of cell.channels.slice(0, MATRIX_LISTED)) {
       const key = panelChannel(this.run, channel).key || "without a key";
-      lines.push(el("div", { class: "ap-matrix-one" }, el("bdi", { text: key }), `: ${formatNumber(figure?.values?.[channel] ?? NaN)}`));
+      lines.push(el("div", { class: "ap-muted" }, el("bdi", { text: key }), `: ${formatNumber(figure?.values?.[channel] ?? NaN)}`));
     }
     if (cell.channels.length > MATRIX_LISTED) lines.push(el("div", { text: `and ${cell.channels.length - MATRIX_LISTED} more` }));
     return lines;
-  }
-
-  press(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || !this.measured) return;
-    const way = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
-    const factor = { "+": 1.5, "=": 1.5, "-": 1 / 1.5, 0: 0 }[event.key];
-    if (way) this.step(...way);
-    else if (factor !== undefined) this.zoom(factor);
-    else if (event.key === "Enter" && this.pointed) this.choose(this.pointed);
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  }
-
-  /** Go to the next cell in a direction: along its row, or its column. */
-  step(down, across) {
-    const here = this.pointed?.cell ?? this.cells.list[0];
-    if (!here) return;
-    const rank = (cell) => (across ? this.placeOf[cell.to] : this.placeOf[cell.from]) * (across || down);
-    const line = this.cells.list.filter((cell) => (across ? cell.from === here.from : cell.to === here.to) && rank(cell) > rank(here));
-    const next = this.pointed?.cell ? line.sort((a, b) => rank(a) - rank(b))[0] : here;
-    if (!next) return;
-    const [x, y] = [(this.placeOf[next.to] + 0.5) * this.unit, (this.placeOf[next.from] + 0.5) * this.unit];
-    this.lookAt(x, y);
-    this.pointTo({ row: this.placeOf[next.from], column: this.placeOf[next.to], cell: next }, ...this.middle(next));
-    this.redraw();
   }
 }
 

@@ -1,31 +1,24 @@
-// Orders of the matrix's rows and columns: as given, by timescale, by part, or with neighbours in the graph close together.
+// Orders of the matrix's rows and columns: as given, by part, or by community with neighbours in the graph close together.
 
 /** Agents above which a run opens in the matrix, by community: a graph of more is a thicket. */
 export const MATRIX_FROM = 200;
 /** What the orders are called. */
-export const MATRIX_ORDERS = { given: "as given", timescale: "by timescale, then name", cluster: "by neighbours", community: "by community", part: "by part" };
+export const MATRIX_ORDERS = { given: "as given", community: "by community", part: "by part" };
 
 /**
  * Return agents in an order, and where groups begin.
  *
  * @param {Object} run a Run
  * @param {string} way one of MATRIX_ORDERS
- * @returns {{order: number[], groups: {from: number, to: number, text: string}[]}} groups of places: by timescale, community or part
+ * @returns {{order: number[], groups: {from: number, to: number, text: string}[]}} groups of places: by community or part
  */
 export function matrixOrder(run, way) {
-  const numbers = run.agents.map((_, index) => index);
-  if (way === "cluster") return { order: matrixNeighbours(run), groups: [] };
   const { agents } = run;
-  if (way === "part" && run.parts) {
-    const order = numbers.sort((a, b) => agents[a].part - agents[b].part || a - b);
-    return { order, groups: matrixRuns(order, (agent) => agents[agent].part, (part) => `part ${part}`) };
-  }
   if (way === "community") return matrixCommunities(run);
-  if (way !== "timescale") return { order: numbers, groups: [] };
-  const collator = new Intl.Collator("en", { numeric: true });
-  const compare = (a, b) => agents[a].period - agents[b].period || collator.compare(agents[a].name, agents[b].name) || a - b;
-  const order = numbers.sort(compare);
-  return { order, groups: matrixRuns(order, (agent) => agents[agent].period, (period) => (period === 1 ? "every step" : `every ${period}`)) };
+  const order = [...agents.keys()];
+  if (way !== "part" || !run.parts) return { order, groups: [] };
+  order.sort((a, b) => agents[a].part - agents[b].part || a - b);
+  return { order, groups: matrixRuns(order, (agent) => agents[agent].part, (part) => `part ${part}`) };
 }
 
 /** Order agents by community, and within each by neighbours. */

@@ -1,15 +1,10 @@
-// What is drawn around and over the matrix's cells: names, groups, the pointed row and column; and the whole as SVG.
+// What is drawn around and over the matrix's cells: names, groups, the pointed row and column.
 
-import { formatNumber, formatStep } from "./format.js";
-import { colourOf, themeColours } from "./colours.js";
-import { SvgPen } from "./svgpen.js";
 import { fitText, textMeasure } from "./textfit.js";
 
 const MATRIX_FONT = "system-ui, sans-serif";
 /** Pixels per cell from which on rows and columns have names. */
 export const MATRIX_NAMED = 9;
-const MATRIX_SVG_UNIT = 12;
-const MATRIX_SVG_LEAST = 800;
 
 /** Draw lines between groups (timescales), and their names to the right. */
 export function matrixGroups(pen, view, colours) {
@@ -71,7 +66,7 @@ export function matrixBands(pen, view, colours, selected) {
 /**
  * Write the names of rows and columns where there is room, and those of what is pointed at or selected anyhow.
  *
- * @param {Object} pen a canvas context or an SvgPen
+ * @param {CanvasRenderingContext2D} pen
  * @param {Object} view unit, left, top, spanX, spanY, x0, y0, order, placeOf, pointed, run
  * @param {Object} colours of the theme
  * @param {Object} context matches() and selection()
@@ -125,42 +120,4 @@ function matrixName(pen, view, colours, context, place, across, strong) {
 export function matrixLongest(texts, style) {
   const wide = textMeasure(`${style} ${MATRIX_FONT}`);
   return texts.reduce((most, text) => Math.max(most, wide(text)), 0);
-}
-
-/** The whole matrix as SVG, in its present order, with names. */
-export function matrixSvg(view, context, data) {
-  const count = view.order.length;
-  const span = count * MATRIX_SVG_UNIT;
-  const gutter = Math.ceil(matrixLongest(view.run.agents.map(({ name }) => name), "11px")) + 20;
-  const side = Math.ceil(matrixLongest(view.groups.map(({ text }) => text), "11px")) + 28;
-  const theme = context.theme();
-  const colours = themeColours(theme);
-  const pen = new SvgPen(Math.max(gutter + span + side, MATRIX_SVG_LEAST), gutter + span + 50, colours.paper);
-  const { run, order, placeOf, groups, cells, means } = view;
-  const weights = view.weights(view.shown);
-  const look = { run, order, placeOf, groups, unit: MATRIX_SVG_UNIT, left: 0, top: 0, spanX: span, spanY: span };
-  Object.assign(look, { x0: gutter, y0: gutter, pointed: null });
-  pen.fillStyle = colours.surface;
-  pen.fillRect(gutter, gutter, span, span);
-  const { scale = "sequential", low = 0, high = 1, info, metric = "" } = data.figure ?? {};
-  for (const { number, from, to } of cells.list) {
-    const [x, y] = [gutter + placeOf[to] * MATRIX_SVG_UNIT, gutter + placeOf[from] * MATRIX_SVG_UNIT];
-    pen.globalAlpha = weights[number];
-    const size = MATRIX_SVG_UNIT - 1;
-    pen.fillStyle = colourOf(scale, means[number], low, high, theme);
-    pen.fillRect(x, y, size, size);
-    if (!Number.isNaN(means[number])) continue;
-    pen.fillStyle = colours.surface;
-    pen.fillRect(x + 1.5, y + 1.5, size - 3, size - 3);
-  }
-  pen.globalAlpha = 1;
-  matrixGroups(pen, look, colours);
-  matrixNames(pen, look, colours, { matches: context.matches, selection: () => null });
-  pen.fillStyle = colours.muted;
-  pen.font = `12px ${MATRIX_FONT}`;
-  pen.textAlign = "left";
-  const range = `${formatNumber(low)} to ${formatNumber(high)}`;
-  const told = `${run.name} · ${info?.title ?? metric} (colours: ${range}) · step ${formatStep(data.step)} · rows send, columns receive; hollow: no number`;
-  pen.fillText(told, 16, gutter + span + 32);
-  return pen.text();
 }

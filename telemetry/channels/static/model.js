@@ -2,7 +2,7 @@
 
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
 import { MATRIX_FROM } from "./matrixorder.js";
-import { boundsOf, defaultMetric, differenceFigure, energyAt, energyMetrics, figureAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit } from "./shown.js";
+import { ENERGY, boundsOf, defaultMetric, energyAt, figureAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit } from "./shown.js";
 import { valuesAt } from "./source.js";
 
 const VERDICTS = ["verdict", "channel"];
@@ -11,28 +11,15 @@ const VERDICTS = ["verdict", "channel"];
 export class Model {
   #tests = [];
   #masks = [null, null];
-  #anchor = "";
   #delays = [];
   filterError = "";
-  query = "";
   names = [];
   runs = [null, null];
   metric = { channel: "", agent: "" };
   #wished = { channel: "", agent: "" };
-  /** Whether a scale reaches over the step shown only, not over all steps. */
-  near = { channel: false, agent: false };
-  /** By kind "linear" or "log"; "": whichever tells more apart. */
-  curve = { channel: "", agent: "" };
   /** Of the item chosen: kind and name; the same name may be in both runs. */
   selection = null;
   view = "graph";
-  /** Whether two runs are shown as one: the first minus the second. */
-  difference = false;
-
-  /** Whether there are two runs, shown as their difference. */
-  get differing() {
-    return this.difference && this.shown().length === 2;
-  }
 
   #viewed = false;
 
@@ -71,7 +58,7 @@ export class Model {
   /** The figures a picture needs, as [kind, metric]: those chosen, the message energy, and those of parts. */
   needed(run) {
     // Verdicts first: the slider does not stand at steps whose other rows are still to come.
-    const chosen = [VERDICTS, ["channel", this.metric.channel], ["agent", this.metric.agent], ...energyMetrics(run).map((metric) => ["channel", metric])];
+    const chosen = [VERDICTS, ["channel", this.metric.channel], ["agent", this.metric.agent], ["channel", ENERGY]];
     chosen.push(...boundsOf(run, this.metric.channel).map((metric) => ["channel", metric]));
     chosen.push(...partMetrics(run, this.view).map((metric) => ["part", metric]));
     const logged = chosen.filter(([kind, metric]) => run.metrics(kind).includes(metric));
@@ -98,22 +85,15 @@ export class Model {
   }
 
   #figure(run, runs, kind, step) {
-    const [metric, how] = [this.metric[kind], this.how(kind)];
-    if (this.differing) return differenceFigure(runs, kind, metric, step, how);
-    const figure = figureAt(run, runs, kind, metric, step, how);
+    const figure = figureAt(run, runs, kind, this.metric[kind], step);
     return kind === "channel" ? { ...figure, ...this.#interval(run, step) } : figure;
-  }
-
-  /** How a kind's scale is made: `near`, over the step shown only; `curve`, "linear", "log" or "" for whichever tells more apart. */
-  how(kind) {
-    return { near: this.near[kind], curve: this.curve[kind] };
   }
 
   /** Of a figure that measures worth, the ends of its intervals at a step, and whose verdict is not resolved; else nothing. */
   #interval(run, step) {
-    const bounds = boundsOf(run, this.metric.channel);
-    if (!bounds.length) return {};
-    const [lower, upper] = bounds.map((metric) => run.peek("channel", metric)).map((series) => series && valuesAt(series, step));
+    const ends = boundsOf(run, this.metric.channel).map((metric) => run.peek("channel", metric));
+    const [lower, upper] = ends.map((series) => series && valuesAt(series, step));
+    if (!lower || !upper) return {};
     const word = run.catalog.verdicts.words.find(({ name }) => name === "unresolved");
     const flags = this.#flags(run, step);
     const bit = verdictBit(word, this.metric.channel);
@@ -132,10 +112,10 @@ export class Model {
     return measured.includes(this.metric.channel) ? this.metric.channel : measured[0] ?? "";
   }
 
-  /** How many channels of a side's run have each verdict at a step; null: no run, or the difference of two. */
+  /** How many channels of a side's run have each verdict at a step; null: no run. */
   verdicts(side, step) {
     const run = this.runs[side];
-    if (!run || this.differing) return null;
+    if (!run) return null;
     const { measures = [], words = [] } = run.catalog.verdicts ?? {};
     const measure = this.measure(run);
     const flags = this.#flags(run, step) ?? new Float32Array(run.channels.length);
@@ -170,40 +150,36 @@ export class Model {
 
   select(kind, name) {
     this.selection = kind ? { kind, name } : null;
-    if (kind === "agent") this.#anchor = name;
-    else if (!kind || !this.#ownsChannel(name)) this.#anchor = "";
   }
 
-  /** The item after the chosen one, of those found; channels of the agent chosen before, if there is one. */
+  /** The item after the chosen one, of those found. */
   next(kind, by) {
     const run = this.runs[0];
     if (!run) return "";
-    const items = (kind === "channel" && this.#anchored(run)) || run[`${kind}s`].map((_, index) => index);
     const masks = this.masks(0);
-    const left = masks ? items.filter((index) => masks[kind][index]) : items;
+    const left = [...run[`${kind}s`].keys()].filter((index) => !masks || masks[kind][index]);
     if (!left.length) return "";
     const chosen = this.chosen(0);
     const at = chosen && chosen.kind === kind ? left.indexOf(chosen.index) : by > 0 ? -1 : 0;
     return run.nameOf(kind, left[(at + by + left.length) % left.length]);
   }
 
-  #anchored(run) {
-    const agent = this.#anchor ? run.find("agent", this.#anchor) : -1;
-    return agent < 0 ? null : [...new Set([...run.outgoing(agent), ...run.incoming(agent)])];
-  }
-
-  #ownsChannel(name) {
-    const run = this.runs[0];
-    return Boolean(run) && Boolean(this.#anchored(run)?.some((index) => run.nameOf("channel", index) === name));
+  /** The first that is found, as {kind, name}: agents before channels, names that begin with what was asked first; null: none. */
+  firstFound() {
+    const [run] = this.runs;
+    const masks = run && this.masks(0);
+    if (!masks) return null;
+    const asked = this.#tests.find((test) => test.on === "name")?.value ?? "";
+    for (const kind of ["agent", "channel"]) {
+      const names = run[`${kind}s`].map(({ name }) => name).filter((_, index) => masks[kind][index]);
+      const name = names.find((one) => one.toLowerCase().startsWith(asked)) ?? names[0];
+      if (name !== undefined) return { kind, name };
+    }
+    return null;
   }
 
   get filtering() {
-    return Boolean(this.query || this.#tests.length);
-  }
-
-  setQuery(text) {
-    this.query = text.trim();
-    this.forget();
+    return this.#tests.length > 0;
   }
 
   setFilter(text) {
@@ -217,10 +193,10 @@ export class Model {
   asked(run) {
     const kinds = ["channel", "agent"];
     const named = this.#tests.filter((test) => test.on === "figure").flatMap((test) => kinds.map((kind) => [kind, test.key]));
-    return named.filter(([kind, metric]) => run.metrics(kind).includes(metric) && (run.peek(kind, metric)?.partial ?? true));
+    return named.filter(([kind, metric]) => run.metrics(kind).includes(metric) && !run.peek(kind, metric));
   }
 
-  /** Forget what search and filter left: they, the figures or the runs are others now. */
+  /** Forget what was found: what is asked, the figures or the runs are others now. */
   forget() {
     this.#masks = [null, null];
   }
@@ -230,12 +206,12 @@ export class Model {
     if (filterMoves(this.#tests)) this.forget();
   }
 
-  /** What search and filter leave of a side's run: {agent, channel, error}; null where nothing is asked. */
+  /** What is found of a side's run: {agent, channel, error}; null where nothing is asked. */
   masks(side, step = this.step) {
     const run = this.runs[side];
     this.step = step;
     if (!run || !this.filtering) return null;
-    this.#masks[side] ??= maskOf(run, this.#tests, this.query, (test) => this.#valuesOf(run, test, step));
+    this.#masks[side] ??= maskOf(run, this.#tests, (test) => this.#valuesOf(run, test, step));
     return this.#masks[side];
   }
 
@@ -248,7 +224,6 @@ export class Model {
     const wanted = { figure: ["channel", this.metric.channel], ring: ["agent", this.metric.agent] }[key];
     const found = wanted ?? ["channel", "agent"].map((kind) => [kind, key]).find(([kind, metric]) => run.metrics(kind).includes(metric));
     if (!found) return null;
-    if (wanted && this.differing) return { kind: found[0], values: this.#figure(run, this.shown(), found[0], step).values };
     const series = run.peek(...found);
     return { kind: found[0], values: series ? valuesAt(series, step) : null };
   }

@@ -7,8 +7,6 @@ import { formatBytes, formatCount, formatNumber, formatStep, titleOf } from "./f
 /** Names of gone parts that a sentence has room for. */
 const PARTS_NAMED = 4;
 const PARTS_AGENTS_NAMED = 12;
-/** Rows of the table at most. */
-const PARTS_LISTED = 200;
 
 /** Return what a part is called: its number, and where it runs if that is known. */
 export function partName(run, part) {
@@ -27,11 +25,6 @@ export function partsNote(run, parts) {
 
 function partNumbers(run) {
   return Array.from({ length: run.parts }, (_, part) => part);
-}
-
-function partsLeftOut(run) {
-  if (run.parts <= PARTS_LISTED) return "";
-  return ` ${PARTS_LISTED} of them are listed: those that are gone, then those that waited the longest.`;
 }
 
 function partAge(parts, part) {
@@ -79,7 +72,7 @@ export class PartsView {
   #says = el("p", { class: "ap-says" });
   #body = el("tbody");
   #head = el("tr");
-  #table = el("table", { class: "ap-parts-table", testid: "parts" }, el("thead", {}, this.#head), this.#body);
+  #table = el("table", { class: "ap-table", testid: "parts" }, el("thead", {}, this.#head), this.#body);
   #node = el("div", { class: "ap-parts", tabindex: "0" }, this.#says, this.#table);
 
   constructor(host, context) {
@@ -99,25 +92,10 @@ export class PartsView {
   redraw() {
     const parts = this.#parts;
     if (!parts) return;
-    const listed = this.#listed(parts);
-    for (const [at, row] of this.#rows.entries()) this.#write(row, listed[at], parts);
-  }
-
-  /** The parts that have a row, by number: all, or of very many those that are gone, then those that waited the longest. */
-  #listed(parts) {
-    const numbers = partNumbers(this.#run);
-    if (numbers.length <= PARTS_LISTED) return numbers;
-    const waited = numbers.map((part) => (parts.gone(part) ? Infinity : parts.value("waiting", part) || 0));
-    return numbers.sort((a, b) => (waited[b] > waited[a]) - (waited[b] < waited[a]) || a - b).slice(0, PARTS_LISTED).sort((a, b) => a - b);
+    for (const [part, row] of this.#rows.entries()) this.#write(row, part, parts);
   }
 
   #write({ node, swatch, cells }, part, parts) {
-    if (node.dataset.part !== String(part)) {
-      node.dataset.part = part;
-      cells.forEach((cell, at) => (cell.dataset.testid = `part-${part}-${PARTS_COLUMNS[at][1] ?? PARTS_COLUMNS[at][0]}`));
-      const named = this.#agents[part];
-      node.title = named.slice(0, PARTS_AGENTS_NAMED).join(", ") + (named.length > PARTS_AGENTS_NAMED ? ", …" : "");
-    }
     swatch.style.background = categoryColour(part, this.#context.theme());
     node.classList.toggle("ap-parts-gone", parts.gone(part));
     cells.forEach((cell, at) => {
@@ -138,7 +116,7 @@ export class PartsView {
     if (run.parts) run.agents.forEach((agent) => this.#agents[agent.part].push(agent.name));
     const cut = run.channels.filter((_, channel) => run.isCut(channel)).length;
     this.#says.textContent = run.parts
-      ? `${formatCount(run.parts, "part")}; ${cut.toLocaleString("en-US")} of ${formatCount(run.channels.length, "channel")} ${cut === 1 ? "is" : "are"} cut. Totals of the session up to the step shown.${partsLeftOut(run)}`
+      ? `${formatCount(run.parts, "part")}; ${cut.toLocaleString("en-US")} of ${formatCount(run.channels.length, "channel")} ${cut === 1 ? "is" : "are"} cut. Totals of the session up to the step shown.`
       : "This run is computed as a whole, not in parts.";
     const headings = PARTS_COLUMNS.map(([heading, metric]) => heading || titleOf(run.info("part", metric), metric));
     clear(this.#head).append(
@@ -147,19 +125,19 @@ export class PartsView {
         return el("th", { scope: "col", class: numbers ? "ap-number" : null, title, text: headings[at] });
       }),
     );
-    this.#rows = partNumbers(run).slice(0, PARTS_LISTED).map(() => this.#row(headings));
+    this.#rows = partNumbers(run).map((part) => this.#row(part));
     clear(this.#body).append(...this.#rows.map(({ node }) => node));
   }
 
-  #row(headings) {
-    const swatch = el("span", { class: "ap-parts-swatch", aria: { hidden: "true" } });
-    const cells = [];
-    const columns = PARTS_COLUMNS.map(([, , numbers], at) => {
-      const cell = el("span", { dir: "auto" });
-      cells.push(cell);
-      const props = { class: numbers ? "ap-number" : null, data: { heading: headings[at] } };
-      return at ? el("td", props, cell) : el("th", { scope: "row", ...props }, swatch, cell);
+  #row(part) {
+    const swatch = el("span", { class: "ap-swatch", aria: { hidden: "true" } });
+    const cells = PARTS_COLUMNS.map(([heading, metric]) => el("span", { dir: "auto", testid: `part-${part}-${metric ?? heading}` }));
+    const columns = cells.map((cell, at) => {
+      const props = { class: PARTS_COLUMNS[at][2] ? "ap-number" : null };
+      return at ? el("td", props, cell) : el("th", { scope: "row", ...props }, swatch, " ", cell);
     });
-    return { swatch, cells, node: el("tr", {}, ...columns) };
+    const named = this.#agents[part];
+    const title = named.slice(0, PARTS_AGENTS_NAMED).join(", ") + (named.length > PARTS_AGENTS_NAMED ? ", …" : "");
+    return { swatch, cells, node: el("tr", { title }, ...columns) };
   }
 }

@@ -3,7 +3,9 @@
 import { el, clear, svgIcon } from "./dom.js";
 import { formatStep } from "./format.js";
 
-const SPEEDS = [2, 5, 10, 25, 50];
+/** Rows a second while playing, at least; many rows take some 20 s in all. */
+const SLOWEST = 4;
+const SECONDS = 20;
 
 /** Slider, buttons and the number of the step. */
 export class Player {
@@ -26,7 +28,6 @@ export class Player {
       playerButton("last", "Newest step (End)", () => this.last()),
       this.#slider,
       el("span", { class: "ap-step" }, "step ", this.#step, this.#until),
-      el("label", { class: "ap-speed", title: "Rows a second while playing" }, this.#speed),
     );
     this.#face();
   }
@@ -35,11 +36,6 @@ export class Player {
   #slider = el("input", { class: "ap-slider", type: "range", min: "0", max: "0", step: "1", testid: "slider", aria: { label: "Step shown" } });
   #step = el("strong", { testid: "step" });
   #until = el("span", { class: "ap-until" });
-  #speed = el(
-    "select",
-    { class: "ap-select", aria: { label: "Speed" } },
-    ...SPEEDS.map((speed) => el("option", { value: String(speed), text: `${speed} rows/s`, selected: speed === 10 })),
-  );
 
   get steps() {
     return this.#steps;
@@ -110,7 +106,7 @@ export class Player {
   }
 
   #tick(now) {
-    this.#owed += (Math.max(now - this.#before, 0) / 1000) * Number(this.#speed.value);
+    this.#owed += (Math.max(now - this.#before, 0) / 1000) * Math.max(SLOWEST, this.#steps.length / SECONDS);
     this.#before = now;
     const rows = Math.floor(this.#owed);
     this.#owed -= rows;

@@ -39,7 +39,7 @@ export class Remote {
     return this.#parts.model.chosen(side);
   }
 
-  /** Whether search and filter leave an item. */
+  /** Whether an item is found. */
   matches(kind, index, side = 0) {
     const masks = this.#parts.model.masks(side, this.step());
     return !masks || masks[kind][index] === 1;

@@ -1,6 +1,6 @@
 // One run: its graph, what was logged, and the series fetched so far.
 
-import { rowAt, valuesAt } from "./source.js";
+import { rowAt } from "./source.js";
 
 /** A run as the views see it. `kind` is "agent", "channel" or "part"; items are numbers in the graph's order. */
 export class Run {
@@ -89,26 +89,16 @@ export class Run {
     return since >= 0 && since % period === 0;
   }
 
-  /** A figure fetched before: all rows, or the newest only (`partial`), or null. */
+  /** A figure fetched before, or null. */
   peek(kind, metric) {
     return this.#series.get(`${kind}/${metric}`) ?? null;
-  }
-
-  /** The newest row of a figure: the quickest way to a first picture. */
-  async newest(kind, metric) {
-    const key = `${kind}/${metric}`;
-    if (this.#series.has(key) || !this.metrics(kind).includes(metric)) return this.peek(kind, metric);
-    const row = await this.#source.newest(this.name, kind, metric);
-    if (!this.#series.has(key)) this.#series.set(key, { ...row, partial: true });
-    return this.peek(kind, metric);
   }
 
   /** All rows of a figure, fetched once; null where it was not logged. */
   async figure(kind, metric) {
     const key = `${kind}/${metric}`;
     if (!this.metrics(kind).includes(metric)) return null;
-    const there = this.#series.get(key);
-    if (there && !there.partial) return there;
+    if (this.#series.has(key)) return this.#series.get(key);
     if (!this.#waiting.has(key)) {
       const request = this.#source
         .figure(this.name, kind, metric)
@@ -122,12 +112,10 @@ export class Run {
     return this.#waiting.get(key);
   }
 
-  /** All figures fetched so far. */
-  loaded() {
-    return [...this.#series].map(([key, series]) => {
-      const [kind, ...rest] = key.split("/");
-      return { kind, metric: rest.join("/"), series };
-    });
+  /** First and last step of all that was fetched. */
+  span() {
+    const found = [...this.#series.values()].map(({ steps }) => steps).filter((steps) => steps.length);
+    return [Math.min(...found.map((steps) => steps[0])), Math.max(...found.map((steps) => steps.at(-1)))];
   }
 
   /** What happens in the first steps, or null where it was not written. */
@@ -150,25 +138,23 @@ export class Run {
     return this.#extras.get(key);
   }
 
-  /** Lowest and highest finite number of a figure, at a step or (null) at all steps; null where there is none. */
-  extremes(kind, metric, step = null) {
+  /** Lowest and highest finite number of a figure at all steps; null where there is none. */
+  extremes(kind, metric) {
     const series = this.peek(kind, metric);
     if (!series) return null;
-    if (step !== null) return extremesOf(valuesAt(series, step) ?? []);
     if (!this.#extremes.has(series)) this.#extremes.set(series, extremesOf(series.values));
     return this.#extremes.get(series);
   }
 
   /**
-   * Return how the numbers of a figure, at a step or (null) at all steps, are spread over a scale from low to high.
+   * Return how the numbers of a figure at all steps are spread over a scale from low to high.
    *
    * @returns {{crowded: boolean, bend: number}} crowded: a few numbers eat the scale, three quarters lie in a tenth of it; bend: of a
    *   log scale that tells those apart
    */
-  spread(kind, metric, low, high, step = null) {
+  spread(kind, metric, low, high) {
     const series = this.peek(kind, metric);
     if (!series) return { crowded: false, bend: LEAST_BEND };
-    if (step !== null) return spreadOf(valuesAt(series, step) ?? [], low, high);
     const key = `${low}/${high}`;
     if (this.#spreads.get(series)?.key !== key) this.#spreads.set(series, { key, ...spreadOf(series.values, low, high) });
     return this.#spreads.get(series);
@@ -189,24 +175,16 @@ export class Run {
     this.catalog = catalog;
     this.machines = machines;
     this.#extras.clear();
-    const loaded = this.loaded().map(({ kind, metric, series }) => this.#extend(kind, metric, series));
-    const grown = (await Promise.all(loaded)).some(Boolean);
+    const grown = await Promise.all([...this.#series].map(([key, series]) => this.#extend(key, series)));
     // Rows of a session that began while they were fetched do not go with those from before it.
-    if (grown && (await this.#source.catalog(this.name)).session !== catalog.session) return Run.open(this.name, this.#source);
+    if (grown.some(Boolean) && (await this.#source.catalog(this.name)).session !== catalog.session) return Run.open(this.name, this.#source);
     return this;
   }
 
   /** Fetch the new rows of a figure; whether there were any. */
-
-  async #extend(kind, metric, series) {
-    if (!this.metrics(kind).includes(metric)) return false;
-    const key = `${kind}/${metric}`;
-    const last = series.steps.length ? series.steps[series.steps.length - 1] : -1;
-    if (series.partial || last < 0) {
-      const row = await this.#source.newest(this.name, kind, metric);
-      if (this.#series.get(key) === series) this.#series.set(key, { ...row, partial: true });
-      return true;
-    }
+  async #extend(key, series) {
+    const [kind, metric] = key.split(/\/(.*)/);
+    const last = series.steps.at(-1) ?? -1;
     // A row of parts is written anew while the run waits for one of them.
     const more = await this.#source.figure(this.name, kind, metric, kind === "part" ? last - 1 : last);
     if (more.steps.length) this.#series.set(key, joined(series, more));
@@ -214,20 +192,21 @@ export class Run {
   }
 }
 
-async function machinesOf(name, source, catalog) {
-  return catalog.parts ? (await source.parts(name)).machines : [];
-}
-
 /** Rows and those that came since; of two rows at one step the later counts. */
 function joined(series, more) {
   const kept = rowAt(series, more.steps[0] - 1) + 1;
-  const steps = new Float64Array(kept + more.steps.length);
-  steps.set(series.steps.subarray(0, kept));
-  steps.set(more.steps, kept);
-  const values = new Float32Array(kept * series.items + more.values.length);
-  values.set(series.values.subarray(0, kept * series.items));
-  values.set(more.values, kept * series.items);
-  return { steps, values, items: series.items };
+  const joint = (one, other) => {
+    const all = new one.constructor(one.length + other.length);
+    all.set(one);
+    all.set(other, one.length);
+    return all;
+  };
+  const values = joint(series.values.subarray(0, kept * series.items), more.values);
+  return { steps: joint(series.steps.subarray(0, kept), more.steps), values, items: series.items };
+}
+
+async function machinesOf(name, source, catalog) {
+  return catalog.parts ? (await source.parts(name)).machines : [];
 }
 
 /** A sample of the numbers is enough to tell. */
@@ -236,7 +215,7 @@ const LEAST_BEND = 10;
 const MOST_BEND = 1e7;
 
 /** How numbers are spread over a scale: see Run.spread. */
-export function spreadOf(values, low, high) {
+function spreadOf(values, low, high) {
   const every = Math.max(Math.floor(values.length / SAMPLED), 1);
   const base = low < 0 && high > 0 ? 0 : low;
   const far = [];

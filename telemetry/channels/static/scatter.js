@@ -1,6 +1,6 @@
 // Messages as points: their first two principal components, coloured by label. The scales are the same for all rows.
 
-import { el } from "./dom.js";
+import { el, fitCanvas } from "./dom.js";
 import { formatNumber, formatStep } from "./format.js";
 import { rowAt } from "./source.js";
 import { categoryColour, levelOf, paletteOf, themeColours } from "./colours.js";
@@ -30,7 +30,7 @@ export function scatterPlot(host, options) {
  * @param {Float32Array} labels NaN: none
  * @returns {{classes: number[]|null, low: number, high: number, missing: boolean}}
  */
-export function scatterLabels(labels) {
+function scatterLabels(labels) {
   const found = new Set();
   let missing = false;
   let low = Infinity;
@@ -50,18 +50,15 @@ export function scatterLabels(labels) {
 
 class ScatterPlot {
   constructor({ title, cloud, step, theme = "light" }) {
-    Object.assign(this, { title, theme, step, row: -2, only: null, pointed: -1 });
+    Object.assign(this, { title, theme, step, row: -2, only: null });
     this.canvas = el("canvas", { class: "ap-scatter-canvas", testid: "cloud", role: "img" });
-    this.tip = el("div", { class: "ap-tooltip ap-scatter-tip", hidden: true });
     this.across = el("span", { class: "ap-scatter-across" });
     this.upward = el("span", { class: "ap-scatter-upward" });
-    this.note = el("p", { class: "ap-says ap-scatter-note" });
-    this.legend = el("div", { class: "ap-scatter-legend" });
-    const place = el("div", { class: "ap-scatter-place" }, this.upward, this.canvas, this.tip);
+    this.note = el("p", { class: "ap-says" });
+    this.legend = el("div", { class: "ap-scatter-legend ap-inline" });
+    const place = el("div", { class: "ap-scatter-place" }, this.upward, this.canvas);
     const heading = el("div", { class: "ap-chart-title", text: title });
     this.node = el("div", { class: "ap-scatter" }, heading, this.note, place, this.across, this.legend);
-    this.canvas.addEventListener("pointermove", (event) => this.point(event));
-    this.canvas.addEventListener("pointerleave", () => this.pointTo(-1));
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(this.canvas.parentElement);
     this.setCloud(cloud);
@@ -88,7 +85,6 @@ class ScatterPlot {
     const row = rowAt(this.cloud, step);
     if (row === this.row) return;
     this.row = row;
-    this.pointTo(-1);
     this.canvas.dataset.step = row < 0 ? "" : String(this.cloud.steps[row]);
     const first = this.cloud.steps[0];
     const none = first === undefined ? "No messages were kept." : `The first messages were kept at step ${formatStep(first)}.`;
@@ -101,11 +97,9 @@ class ScatterPlot {
   resize() {
     const width = this.canvas.parentElement.clientWidth;
     if (width < 40) return;
-    const ratio = window.devicePixelRatio || 1;
     this.width = width;
     this.canvas.style.height = `${SCATTER_HEIGHT}px`;
-    this.canvas.width = Math.round(width * ratio);
-    this.canvas.height = Math.round(SCATTER_HEIGHT * ratio);
+    fitCanvas(this.canvas, width, SCATTER_HEIGHT);
     this.draw();
   }
 
@@ -130,10 +124,10 @@ class ScatterPlot {
       pen.globalAlpha = this.only === null || label === this.only ? 0.85 : 0.1;
       pen.fillStyle = this.colourOf(label);
       pen.beginPath();
-      pen.arc(spot[0], spot[1], at === this.pointed ? SCATTER_RADIUS + 2 : SCATTER_RADIUS, 0, 2 * Math.PI);
+      pen.arc(spot[0], spot[1], SCATTER_RADIUS, 0, 2 * Math.PI);
       pen.fill();
       pen.lineWidth = 0.8;
-      pen.strokeStyle = at === this.pointed ? colours.ink : colours.paper;
+      pen.strokeStyle = colours.paper;
       pen.stroke();
     }
     pen.globalAlpha = 1;
@@ -202,22 +196,22 @@ class ScatterPlot {
     this.legend.replaceChildren();
     const { classes, low, high, missing } = this.labels;
     for (const label of classes ?? []) {
-      const dot = el("span", { class: "ap-scatter-dot" });
+      const dot = el("span", { class: "ap-swatch" });
       dot.style.background = this.colourOf(label);
       const press = () => this.choose(this.only === label ? null : label);
-      const props = { class: "ap-scatter-class", type: "button", title: `Show only label ${label}`, data: { label } };
+      const props = { class: "ap-chip ap-inline", type: "button", title: `Show only label ${label}`, data: { label } };
       this.legend.append(el("button", { ...props, aria: { pressed: "false" }, on: { click: press } }, dot, String(label)));
     }
     if (!classes && low <= high) {
-      const bar = el("span", { class: "ap-scatter-bar" });
+      const bar = el("span", { class: "ap-bar" });
       const shades = paletteOf("sequential", this.theme);
       bar.style.background = `linear-gradient(to right, ${shades.join(", ")})`;
       this.legend.append(el("span", { text: `label ${formatNumber(low)}` }), bar, el("span", { text: formatNumber(high) }));
     }
     if (missing && this.cloud.samples) {
-      const dot = el("span", { class: "ap-scatter-dot" });
+      const dot = el("span", { class: "ap-swatch" });
       dot.style.background = themeColours(this.theme).none;
-      this.legend.append(el("span", { class: "ap-scatter-class" }, dot, "no label"));
+      this.legend.append(el("span", { class: "ap-inline" }, dot, "no label"));
     }
   }
 
@@ -227,36 +221,6 @@ class ScatterPlot {
       button.setAttribute("aria-pressed", String(Number(button.dataset.label) === label));
     }
     this.draw();
-  }
-
-  point(event) {
-    let best = -1;
-    let least = 12 ** 2;
-    for (let at = 0; at < (this.row < 0 ? 0 : this.cloud.samples); at++) {
-      const spot = this.spotOf(at);
-      if (!spot) continue;
-      const distance = (spot[0] - event.offsetX) ** 2 + (spot[1] - event.offsetY) ** 2;
-      if (distance < least) [best, least] = [at, distance];
-    }
-    if (best !== this.pointed) this.pointTo(best);
-  }
-
-  pointTo(at) {
-    const before = this.pointed;
-    this.pointed = at;
-    this.tip.hidden = at < 0;
-    if (at >= 0) {
-      const [x, y] = this.spotOf(at);
-      const place = this.row * this.cloud.samples + at;
-      const label = this.cloud.labels[place];
-      const spot = [0, 1].map((axis) => formatNumber(this.cloud.points[2 * place + axis])).join(", ");
-      this.tip.textContent = `${Number.isFinite(label) ? `label ${label}` : "no label"} · (${spot})`;
-      const right = x > this.width / 2;
-      this.tip.style.left = right ? "" : `${x + 10}px`;
-      this.tip.style.right = right ? `${this.width - x + 10}px` : "";
-      this.tip.style.top = `${Math.max(y - 30, 0)}px`;
-    }
-    if (at !== before) this.draw();
   }
 }
 

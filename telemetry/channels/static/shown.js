@@ -1,14 +1,15 @@
 // What is shown: figures of one or two runs on one scale, at one step.
 
 import { rangeFor, scaleFor, warped } from "./colours.js";
-import { differenceInfo, differenceOf } from "./difference.js";
-import { spreadOf } from "./run.js";
-import { rowAt, valuesAt } from "./source.js";
+import { rowAt } from "./source.js";
 
 const FIRST_CHOICE = {
   channel: ["value", "ablation", "message_energy", "message_std", "sg_loss"],
   agent: ["loss"],
 };
+
+/** The figure that the widths of lines show. */
+export const ENERGY = "message_energy";
 
 /** Return the figure shown first: the most telling one that was logged; "" where nothing was. */
 export function defaultMetric(run, kind) {
@@ -29,13 +30,6 @@ export function boundsOf(run, metric) {
 /** Return the bit of a verdict: of a measure of worth ("": none is measured), or of one that needs none; 0: not given. */
 export function verdictBit({ flags }, measure) {
   return flags[""] ?? flags[measure] ?? 0;
-}
-
-/** Return the figures a run's message energy is made from; none where it was not logged. */
-export function energyMetrics(run) {
-  const logged = run.metrics("channel");
-  if (logged.includes("message_energy")) return ["message_energy"];
-  return logged.includes("message_mean") && logged.includes("message_std") ? ["message_mean", "message_std"] : [];
 }
 
 /** Return the figures of the runs shown, sorted by title, with the number of runs that have them. */
@@ -69,50 +63,25 @@ export function stepsOf(runs, metrics) {
  * @param {string} kind "agent" or "channel"
  * @param {string} metric
  * @param {number} step
- * @param {{near: boolean, curve: string}} how whether the scale reaches over the numbers of this step only, not over all steps; "linear",
- *   "log", or "" for whichever tells more numbers apart
  */
-export function figureAt(run, runs, kind, metric, step, { near, curve }) {
+export function figureAt(run, runs, kind, metric, step) {
   const info = run.info(kind, metric);
   const base = scaleFor(info);
   const series = run.peek(kind, metric);
-  const ends = scaleEnds(runs, kind, metric, base, info.limit, near ? step : null);
+  const ends = scaleEnds(runs, kind, metric, base, info.limit);
   const bendable = base !== "share" && !(base === "diverging" && info.limit > 0) && ends.only === null;
-  const spreads = bendable ? runs.map((one) => one.spread(kind, metric, ends.low, ends.high, near ? step : null)) : [];
-  const log = bendable && (curve ? curve === "log" : spreads.some(({ crowded }) => crowded));
+  const spreads = bendable ? runs.map((one) => one.spread(kind, metric, ends.low, ends.high)) : [];
+  const bent = spreads.some(({ crowded }) => crowded);
   const bend = Math.max(...spreads.map((spread) => spread.bend));
-  return { kind, metric, info, series, ...rowOf(series, step), scale: log ? warped(base, bend) : base, bendable, ...ends };
-}
-
-/**
- * Return the difference of a figure of two runs as the views take it.
- *
- * @returns {Object} as figureAt; with an interval its ends by item, and where it holds 0: lower, upper, unresolved
- */
-export function differenceFigure([run, other], kind, metric, step, { near, curve }) {
-  const bounds = kind === "channel" ? boundsOf(run, metric).filter((bound) => boundsOf(other, metric).includes(bound)) : [];
-  const { series, low, high } = differenceOf(run, other, kind, metric, bounds);
-  const info = differenceInfo(run, other, run.info(kind, metric), metric, low);
-  const row = rowOf(series, step);
-  const [lower, upper] = [low, high].map((ends) => (ends && row.at !== null ? valuesAt(ends, step) : null));
-  const unresolved = lower && Uint8Array.from(lower, (end, item) => (end <= 0 && upper[item] >= 0 ? 1 : 0));
-  const values = (near ? row.values : series?.values) ?? [];
-  let most = 0;
-  for (const value of values) if (Math.abs(value) > most && Math.abs(value) < Infinity) most = Math.abs(value);
-  const [least, highest] = rangeFor("diverging", -most, most);
-  const { crowded, bend } = spreadOf(values, least, highest);
-  const log = most > 0 && (curve ? curve === "log" : crowded);
-  const scale = log ? warped("diverging", bend) : "diverging";
-  const ends = { low: least, high: highest, below: false, above: false, only: most ? null : 0 };
-  return { kind, metric, info, series, ...row, scale, bendable: most > 0, ...ends, lower, upper, unresolved };
+  return { kind, metric, info, series, ...rowOf(series, step), scale: bent ? warped(base, bend) : base, ...ends };
 }
 
 /** The ends of a figure's scale over the runs shown, and whether there are numbers beyond them. */
-function scaleEnds(runs, kind, metric, scale, limit, step) {
+function scaleEnds(runs, kind, metric, scale, limit) {
   let min = Infinity;
   let max = -Infinity;
   for (const run of runs) {
-    const ends = run.extremes(kind, metric, step);
+    const ends = run.extremes(kind, metric);
     if (!ends) continue;
     min = Math.min(min, ends[0]);
     max = Math.max(max, ends[1]);
@@ -123,11 +92,10 @@ function scaleEnds(runs, kind, metric, scale, limit, step) {
 
 /** Return the message energies of a run at a step, and the most of all runs shown; null where there are none. */
 export function energyAt(run, runs, step) {
-  const series = energySeries(run);
+  const series = run.peek("channel", ENERGY);
   if (!series) return null;
-  let high = 0;
-  for (const other of runs) high = Math.max(high, energySeries(other)?.most ?? 0);
-  return { kind: "channel", metric: "message_energy", info: run.info("channel", "message_energy"), series, ...rowOf(series, step), low: 0, high };
+  const high = Math.max(...runs.map((one) => one.extremes("channel", ENERGY)?.[1] ?? 0), 0);
+  return { ...rowOf(series, step), high };
 }
 
 /** Return the figures of a run's parts that a view needs: whether they run, and in their own view all. */
@@ -149,35 +117,6 @@ export function partsAt(run, step) {
     return rows.get(metric)?.[part] ?? NaN;
   };
   return { value, gone: (part) => value("alive", part) === 0 };
-}
-
-const combined = new WeakMap();
-
-function energySeries(run) {
-  const [first, second] = energyMetrics(run).map((metric) => run.peek("channel", metric));
-  if (!first) return null;
-  if (!combined.has(first)) combined.set(first, {});
-  const made = combined.get(first);
-  if (made.second !== second || !made.series) {
-    made.second = second;
-    made.series = second ? hypotenuse(first, second) : { ...first };
-    made.series.most = made.series.values.reduce((most, value) => (value > most && value < Infinity ? value : most), 0);
-  }
-  return made.series;
-}
-
-/** The root mean square from mean and spread, at the steps both have. */
-function hypotenuse(mean, spread) {
-  const { items } = mean;
-  const values = new Float32Array(mean.values.length).fill(NaN);
-  mean.steps.forEach((step, row) => {
-    const other = rowAt(spread, step);
-    if (other < 0) return;
-    for (let item = 0; item < items; item++) {
-      values[row * items + item] = Math.hypot(mean.values[row * items + item], spread.values[other * items + item]);
-    }
-  });
-  return { steps: mean.steps, values, items };
 }
 
 function rowOf(series, step) {

@@ -103,14 +103,8 @@ export class HttpSource {
 
   /** All rows of a figure, or those after a step. */
   async figure(run, kind, metric, after = null) {
-    const query = { run, kind, metric };
-    if (after !== null) query.after = after;
+    const query = { run, kind, metric, ...(after === null ? {} : { after }) };
     return decodeFigure(await (await this.#get("figure", query)).arrayBuffer());
-  }
-
-  /** The last row of a figure. */
-  async newest(run, kind, metric) {
-    return decodeFigure(await (await this.#get("figure", { run, kind, metric, newest: 1 })).arrayBuffer());
   }
 
   async cloud(run, channel) {
@@ -167,14 +161,8 @@ export class EmbeddedSource {
     return this.#item(run).catalog;
   }
 
-  async figure(run, kind, metric, after = null) {
-    const series = decodeFigure(this.#bytes(run, "figures", `${kind}/${metric}`));
-    return after === null ? series : rowsFrom(series, rowAt(series, after) + 1);
-  }
-
-  async newest(run, kind, metric) {
-    const series = decodeFigure(this.#bytes(run, "figures", `${kind}/${metric}`));
-    return rowsFrom(series, Math.max(series.steps.length - 1, 0));
+  async figure(run, kind, metric) {
+    return decodeFigure(this.#bytes(run, "figures", `${kind}/${metric}`));
   }
 
   async cloud(run, channel) {
@@ -195,12 +183,4 @@ export class EmbeddedSource {
     for (let at = 0; at < raw.length; at++) bytes[at] = raw.charCodeAt(at);
     return bytes.buffer;
   }
-}
-
-function rowsFrom(series, first) {
-  return {
-    steps: series.steps.subarray(first),
-    values: series.values.subarray(first * series.items),
-    items: series.items,
-  };
 }

@@ -1,9 +1,8 @@
 // The timeline: who ticks, learns and reads what in the first steps of a run. Rows are agents, columns are steps.
 
-import { el } from "./dom.js";
+import { el, fitCanvas, placeTip, svgPicture } from "./dom.js";
 import { formatCount } from "./format.js";
-import { SvgPen } from "./svgpen.js";
-import { fitText, textMeasure } from "./textfit.js";
+import { textMeasure } from "./textfit.js";
 import { TIMELINE_HEIGHTS, TIMELINE_INDENT, timelineColours, timelinePaint, timelineStep } from "./timelinepaint.js";
 import { timelineRows, timelineText } from "./timelinerows.js";
 
@@ -17,30 +16,29 @@ const TIMELINE_NONE = "This run has no timeline: its graph is very large, or it 
 export class TimelineView {
   constructor(host, context) {
     Object.assign(this, { host, context, run: null, timeline: null, rows: [], asked: 0, pointed: null, waiting: false });
-    this.canvas = el("canvas", { class: "ap-timeline-canvas", tabindex: "0", role: "img" });
-    this.sizer = el("div", { class: "ap-timeline-sizer" });
+    this.canvas = el("canvas", { class: "ap-timeline-canvas", role: "img" });
+    this.sizer = el("div");
     this.scroller = el("div", { class: "ap-timeline-scroller" }, this.canvas, this.sizer);
     this.empty = el("p", { class: "ap-empty", testid: "empty", hidden: true });
-    this.tip = el("div", { class: "ap-tooltip ap-timeline-tip", hidden: true });
+    this.tip = el("div", { class: "ap-tooltip", hidden: true });
     this.says = el("span", { class: "ap-says" });
     const check = (testid, text, checked) => {
       const box = el("input", { type: "checkbox", testid, on: { change: () => this.redraw() } });
       box.checked = checked;
-      return [box, el("label", { class: "ap-timeline-check" }, box, text)];
+      return [box, el("label", { class: "ap-inline" }, box, text)];
     };
     const [channels, ofChannels] = check("timeline-channels", "Messages", false);
     const [equals, ofEquals] = check("timeline-group", "Group equals", true);
     Object.assign(this, { withChannels: channels, grouped: equals });
-    this.bar = el("div", { class: "ap-timeline-bar" }, ofChannels, ofEquals, this.says);
-    this.legend = timelineLegend();
-    this.place = el("div", { class: "ap-timeline-place" }, this.scroller, this.tip, this.empty);
+    this.bar = el("div", { class: "ap-view-bar" }, ofChannels, ofEquals, this.says);
+    this.legend = el("div", { class: "ap-timeline-legend ap-inline", testid: "timeline-legend" });
+    this.place = el("div", { class: "ap-view-place" }, this.scroller, this.tip, this.empty);
     this.node = el("div", { class: "ap-timeline" }, this.bar, this.legend, this.place);
     host.append(this.node);
     this.scroller.addEventListener("scroll", () => this.schedule());
     this.canvas.addEventListener("pointermove", (event) => this.pointTo(this.at(event.offsetX, event.offsetY), event.offsetX, event.offsetY));
     this.canvas.addEventListener("pointerleave", () => this.pointTo(null));
     this.canvas.addEventListener("click", (event) => this.choose(this.at(event.offsetX, event.offsetY)?.row));
-    this.canvas.addEventListener("keydown", (event) => this.press(event));
   }
 
   /** Show a run; the step does not matter here. */
@@ -184,15 +182,10 @@ export class TimelineView {
 
   /** Bring the row of an agent or a channel into sight. */
   reveal(kind, index) {
-    this.scrollTo(this.rowOf(kind, index), true);
-  }
-
-  scrollTo(row, central = false) {
+    const row = this.rowOf(kind, index);
     const room = this.height - TIMELINE_HEIGHTS.head;
     const { scrollTop } = this.scroller;
-    if (!row || (row.top >= scrollTop && row.top + row.height <= scrollTop + room)) return;
-    if (central) this.scroller.scrollTop = row.top - room / 2;
-    else this.scroller.scrollTop = row.top < scrollTop ? row.top : row.top + row.height - room;
+    if (row && (row.top < scrollTop || row.top + row.height > scrollTop + room)) this.scroller.scrollTop = row.top - room / 2;
   }
 
   // --- drawing ---------------------------------------------------------------------------------------------
@@ -211,9 +204,7 @@ export class TimelineView {
     if (!this.width || !this.height) return;
     const began = performance.now();
     const ratio = window.devicePixelRatio || 1;
-    const [wide, tall] = [Math.round(this.width * ratio), Math.round(this.height * ratio)];
-    if (this.canvas.width !== wide || this.canvas.height !== tall) {
-      Object.assign(this.canvas, { width: wide, height: tall });
+    if (fitCanvas(this.canvas, this.width, this.height)) {
       Object.assign(this.canvas.style, { width: `${this.width}px`, height: `${this.height}px`, marginBottom: `${-this.height}px` });
     }
     const pen = this.canvas.getContext("2d");
@@ -222,36 +213,13 @@ export class TimelineView {
     this.theme = this.context.theme();
     const colours = timelineColours(this.context.colours(), this.context.theme());
     timelinePaint(pen, this.look(), colours);
-    for (const mark of ["tick", "end"]) this.node.style.setProperty(`--timeline-${mark}`, colours[mark]);
+    this.legend.replaceChildren(...timelineLegend(colours).filter(({ dataset }) => dataset.of === "agent" || this.withChannels.checked));
     const agents = formatCount(this.run.agents.length, "agent");
-    this.canvas.setAttribute("aria-label", `Timeline of ${agents}. ${this.says.textContent} Arrow keys go from row to row, Enter selects.`);
-    for (const mark of this.legend.querySelectorAll("[data-of=channel]")) mark.hidden = !this.withChannels.checked;
+    this.canvas.setAttribute("aria-label", `Timeline of ${agents}. ${this.says.textContent}`);
     this.context.drawn?.(performance.now() - began);
   }
 
-  /** All rows as SVG. */
-  toSVG() {
-    if (!this.timeline) return "";
-    const colours = timelineColours(this.context.colours(), this.context.theme());
-    const width = Math.ceil(this.gutter + this.unit * this.timeline.steps + 12);
-    const height = Math.ceil(this.tall + TIMELINE_HEIGHTS.head + 8);
-    const shared = this.rows.filter(({ kind, members }) => kind === "agent" && members.length > 1);
-    const wide = Math.max(width, 700);
-    const pen = new SvgPen(wide, height + 24 + 17 * shared.length, colours.paper);
-    timelinePaint(pen, { ...this.look(), rows: this.rows.map((row) => ({ ...row, label: row.text })), width, height, left: 0, top: 0, pointed: null, selected: null }, colours);
-    pen.fillStyle = colours.muted;
-    pen.font = "12px system-ui, sans-serif";
-    pen.textAlign = "left";
-    const read = this.withChannels.checked ? " · numbers: ages of messages read · crosses: messages never read" : "";
-    pen.fillText(`${this.run.name} · dots: ticks · bars: windows end · lines: reach of the true gradient${read}`, 12, height + 8);
-    shared.forEach(({ text, members }, line) => {
-      const names = members.map((index) => this.run.agents[index].name).join(", ");
-      pen.fillText(fitText(`${text}: ${names}`, pen.font, wide - 24).text, 12, height + 25 + 17 * line);
-    });
-    return pen.text();
-  }
-
-  // --- pointer and keys ------------------------------------------------------------------------------------
+  // --- pointer ------------------------------------------------------------------------------------
 
   /** Select a row's first member; with another click the next one. */
   choose(row) {
@@ -264,15 +232,12 @@ export class TimelineView {
   pointTo(spot, x = 0, y = 0) {
     const before = this.pointed;
     this.pointed = spot;
-    if (spot?.row !== before?.row) this.context.hover(spot ? spot.row.kind : null, spot ? spot.row.index : -1);
     if (spot?.row !== before?.row || spot?.step !== before?.step) this.schedule();
     this.canvas.style.cursor = spot ? "pointer" : "";
     this.tip.hidden = !spot;
     if (!spot) return;
     this.tip.replaceChildren(...this.words(spot).map((text) => el("div", { dir: "auto", text })));
-    const [wide, tall] = [this.tip.offsetWidth, this.tip.offsetHeight];
-    this.tip.style.left = `${Math.min(Math.max(x + 14, 0), Math.max(this.width - wide - 4, 0))}px`;
-    this.tip.style.top = `${y + 18 + tall > this.height ? Math.max(y - tall - 10, 0) : y + 18}px`;
+    placeTip(this.tip, x, y);
   }
 
   /** What is to be said of a row at a step, in plain words. */
@@ -301,34 +266,18 @@ export class TimelineView {
     const read = age === undefined ? (due ? "Nothing has come yet." : "The receiver does not tick.") : `Reads the message of step ${timelineStep(step - age)}: age ${age}.`;
     return [read, ...(times.unread.includes(step) ? ["The message sent at this step is never read."] : [])];
   }
-
-  press(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || !this.rows.length) return;
-    const way = { ArrowUp: -1, ArrowDown: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity }[event.key];
-    if (event.key === "Enter" && this.pointed) this.choose(this.pointed.row);
-    else if (way !== undefined) {
-      const now = this.pointed ? this.rows.indexOf(this.pointed.row) : -1;
-      const row = this.rows[Math.min(Math.max(now + way, 0), this.rows.length - 1)];
-      this.scrollTo(row);
-      this.pointTo({ row, step: null }, this.gutter, TIMELINE_HEIGHTS.head + row.top - this.scroller.scrollTop);
-    } else return;
-    event.preventDefault();
-    event.stopPropagation();
-  }
 }
 
-/** The marks in plain words. */
-function timelineLegend() {
-  const entry = (mark, text, of = "agent") => el("span", { class: "ap-timeline-entry", data: { of } }, el("i", { class: `ap-timeline-mark ap-timeline-${mark}` }), text);
-  return el(
-    "div",
-    { class: "ap-timeline-legend", testid: "legend" },
-    entry("tick", "ticks"),
-    entry("end", "a window ends: it learns"),
-    entry("reach", "reach of the true gradient"),
-    entry("episode", "an episode ends"),
-    entry("age", "age of the message read, in steps", "channel"),
-    entry("none", "nothing has come yet", "channel"),
-    entry("unread", "never read", "channel"),
-  );
+/** The marks in plain words; `tick` and `end` are their colours. */
+function timelineLegend({ tick, end, muted, ink }) {
+  const entry = (text, of, ...shapes) => el("span", { class: "ap-inline", data: { of } }, svgPicture(16, 14, shapes), text);
+  const path = (d, stroke, more = {}) => ["path", { d, stroke, fill: "none", "stroke-width": 1.5, ...more }];
+  return [
+    entry("ticks", "agent", ["circle", { cx: 8, cy: 7, r: 4, fill: tick }]),
+    entry("a window ends: it learns", "agent", path("M8 1V13", end, { "stroke-width": 3 })),
+    entry("reach of the true gradient", "agent", path("M1 11L15 3", tick)),
+    entry("an episode ends", "agent", path("M8 0V14", muted, { "stroke-dasharray": "3 2" })),
+    entry("age of the message read, in steps (–: nothing has come yet)", "channel", ["rect", { width: 16, height: 14, fill: tick, "fill-opacity": 0.3 }], path("M6 5L8 4V10", ink)),
+    entry("never read", "channel", path("M5 4L11 10M5 10L11 4", end)),
+  ];
 }

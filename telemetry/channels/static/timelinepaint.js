@@ -1,4 +1,4 @@
-// How the timeline is drawn, row by row: onto a canvas, or as SVG by the same code.
+// How the timeline is drawn, row by row.
 
 import { formatStep } from "./format.js";
 import { categoryColour } from "./colours.js";
@@ -22,7 +22,7 @@ export function timelineColours(colours, theme) {
 /**
  * Draw rows, the names at their left, and the numbers of the steps above.
  *
- * @param {Object} pen a canvas context or an SvgPen
+ * @param {CanvasRenderingContext2D} pen
  * @param {Object} look timeline, run, rows (those in sight), width, height, gutter, unit (px per step), left, top (scrolled
  *   by), oldest (the age that is darkest), pointed {row, step} | null, selected {kind, index} | null
  * @param {Object} colours see timelineColours
@@ -44,7 +44,7 @@ export function timelinePaint(pen, look, colours) {
 }
 
 /** The left end of a step's column. */
-export function timelineX(look, step) {
+function timelineX(look, step) {
   return look.gutter - look.left + (step - look.timeline.start) * look.unit;
 }
 

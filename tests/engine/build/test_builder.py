@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -154,10 +153,8 @@ def test_a_run_stops_after_steps_episodes_seconds_or_the_training() -> None:
     assert simulation.now == 6
     simulation.run()
     assert simulation.now == 20
-    start = time.monotonic()
     simulation.run(seconds=0.05)
     assert simulation.now > 20
-    assert time.monotonic() - start < 5
     simulation.run()
     assert [info["step"] for info in simulation.steps(2)] == [simulation.now - 2, simulation.now - 1]
 

@@ -27,7 +27,13 @@ OBSTACLES = {
 """Scenarios whose steps are taken one by one."""
 STEPS = {"char-lm": 60, "clockwork": 200, "three-timescales": 80}
 """Of long periods, or whose state repeats late."""
-QUICK = [name for name in SMALL if name not in OBSTACLES]
+CORE = ("corporation", "hyperplane", "lossy", "mnist-cnn", "two-timescales", "unlocked")
+"""Scenarios of different mechanisms; the others are tried at night."""
+QUICK = [
+    pytest.param(name, marks=() if name in CORE else (pytest.mark.nightly,))
+    for name in SMALL
+    if name not in OBSTACLES
+]
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +72,7 @@ def test_scenarios_that_are_not_recorded(name: str) -> None:
     assert simulation.now == 3
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(("name", "values"), CASES)
 def test_two_hundred_steps_of_every_variant(name: str, values: dict[str, Any]) -> None:
     held(name, values, steps=200)

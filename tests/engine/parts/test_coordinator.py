@@ -25,6 +25,7 @@ from antiphon.scenarios import Scenario, Template, load
 from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.parts.parts_csv import read_parts
 from tests.engine.parts.fakes import FakeParts
+from tests.recorded import metrics
 
 Opened = list[FakeParts]
 VALUES = {"depth": 3, "width": 8, "batch": 16}
@@ -70,19 +71,12 @@ def same(one: Any, other: Any) -> bool:
     )
 
 
-def rows(path: Path) -> list[list[str]]:
-    """Figures without those of the wall clock."""
-    with (path / "metrics.csv").open(newline="") as file:
-        return [row for row in csv.reader(file) if row[3] not in ("seconds", "steps_per_second")]
-
-
 def facts(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((path / "run.json").read_text(encoding="utf-8"))
     return found
 
 
 def same_runs(one: Path, other: Path) -> bool:
-    digests = [(path / "digests.csv").read_bytes() for path in (one, other)]
     names = [sorted(p.name for p in (path / "checkpoints").iterdir()) for path in (one, other)]
     saved = [
         [(path / "checkpoints" / name / "state.safetensors").read_bytes() for name in names[0]]
@@ -91,13 +85,8 @@ def same_runs(one: Path, other: Path) -> bool:
     results = [json.loads((path / "result.json").read_text()) for path in (one, other)]
     for result in results:
         del result["seconds"], result["run_dir"]
-    return (rows(one), digests[0], names[0], saved[0], results[0]) == (
-        rows(other),
-        digests[1],
-        names[1],
-        saved[1],
-        results[1],
-    )
+    tables = [metrics(path) for path in (one, other)]
+    return all(first == second for first, second in (tables, names, saved, results))
 
 
 def test_a_run_in_parts_writes_the_same_files(tmp_path: Path, opened: Opened) -> None:

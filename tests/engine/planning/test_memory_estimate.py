@@ -25,6 +25,8 @@ from tests.engine.planning.test_plan import chain, ring
 
 LIBRARY = catalogue()
 CPU = torch.device("cpu")
+ALIKE = ("big-corporation", "cifar10-cnn", "corporation", "ring-of-many", "two-timescales")
+"""Scenarios of many agents of one kind, and of other kinds; the others are counted at night."""
 NO_MEMORY = (
     "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate"
 )
@@ -104,7 +106,9 @@ def test_the_outline_is_near_enough(name: str) -> None:
         assert 0.3 < outline(scenario, env, resolve(scenario, env), 4) / needs(scenario).total < 4
 
 
-@pytest.mark.parametrize("name", LIBRARY)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in ALIKE else (pytest.mark.nightly,)) for n in LIBRARY]
+)
 def test_agents_of_one_kind_are_counted_as_if_each_were_made(name: str) -> None:
     for variant in [None, "locked"] if "locked" in LIBRARY[name].variants else [None]:
         scenario = LIBRARY[name].resolve(variant)

@@ -148,7 +148,15 @@ MEASURED: dict[str, Callable[[], Simulation]] = {
 }
 
 
-@pytest.mark.parametrize("name", MEASURED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            n, marks=() if n in ("links", "unlocked", "dfa", "clocks", "episodes") else (pytest.mark.nightly,)
+        )
+        for n in MEASURED
+    ],
+)
 def test_every_coupling_can_be_measured_and_keeps_its_bits(name: str) -> None:
     simulation = MEASURED[name]()
     simulation.run(9)

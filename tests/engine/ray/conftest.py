@@ -8,6 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from antiphon.engine.ray import ray_parts
+from tests.engine.ray.processes import PATIENCE
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patience() -> Iterator[None]:
+    """Let processes begin as late as they may on a busy machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray_parts, "_STARTED_WITHIN", PATIENCE)
+        yield
+
 
 @pytest.fixture
 def short() -> Iterator[Path]:

@@ -76,6 +76,16 @@ def listening(processes: set[int]) -> dict[str, int]:
     return found
 
 
+PATIENCE = 1200.0
+"""Seconds that a test waits for processes: nothing may fail because other programs keep the machine busy."""
+PROGRAM = f"""
+import sys
+from antiphon.cli import main
+from antiphon.engine.ray import ray_parts
+ray_parts._STARTED_WITHIN = {PATIENCE}
+sys.exit(main())
+"""
+"""The command line, with this patience."""
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 """127.0.0.1 as /proc/net/tcp has it, the same within IPv6, and ::1."""
 
@@ -95,7 +105,7 @@ def started(scenario: Path, folder: Path, temporary: Path, *options: str) -> sub
         *options,
     ]
     return subprocess.Popen(
-        [sys.executable, "-m", "antiphon", *words],
+        [sys.executable, "-c", PROGRAM, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -106,7 +116,7 @@ def started(scenario: Path, folder: Path, temporary: Path, *options: str) -> sub
 
 def wait_for_rows(folder: Path, count: int, run: subprocess.Popen[str]) -> None:
     """Wait until a run that was `started` has written so many lines of parts.csv."""
-    file, end = folder / "run" / "parts.csv", time.monotonic() + 240
+    file, end = folder / "run" / "parts.csv", time.monotonic() + PATIENCE
     while not file.exists() or file.read_text().count("\n") <= count:
         assert run.poll() is None, run.communicate()
         assert time.monotonic() < end, "it does not start"

@@ -23,7 +23,7 @@ from antiphon.errors import RunError
 from tests.commands import Commands
 from tests.engine.parts.rings import document
 from tests.engine.ray.marks import needs_ray
-from tests.engine.ray.processes import children_of, survivors
+from tests.engine.ray.processes import PATIENCE, PROGRAM, children_of, survivors
 
 TOKEN = "0123456789abcdef" * 4
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
@@ -106,7 +106,7 @@ def head(folder: Path, token: str) -> Iterator[str]:
         )
     family = {process.pid}
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + PATIENCE
         while "Ray runtime started" not in (folder / "log").read_text():
             assert process.poll() is None, (folder / "log").read_text()
             assert time.monotonic() < end
@@ -115,13 +115,14 @@ def head(folder: Path, token: str) -> Iterator[str]:
     finally:
         family |= children_of(process.pid)
         process.terminate()
-        process.wait(60)
+        process.wait(PATIENCE)
         for one in survivors(family, 10.0):
             with suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
 
 
 @needs_ray
+@pytest.mark.nightly
 def test_a_run_on_a_cluster_that_is_there_has_the_bits_of_one_process(
     tmp_path: Path, short: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,7 +130,7 @@ def test_a_run_on_a_cluster_that_is_there_has_the_bits_of_one_process(
     Path("ring.yaml").write_text(yaml.safe_dump(document(24)), encoding="utf-8")
     cli = Commands(capsys)
     cli("run ring.yaml --name one")
-    command = [sys.executable, "-m", "antiphon", "run", "ring.yaml", "--name", "several", "--parts", "2"]
+    command = [sys.executable, "-c", PROGRAM, "run", "ring.yaml", "--name", "several", "--parts", "2"]
     with head(short, TOKEN) as address:
         for token, code in ((TOKEN, 0), ("1" * 64, 2)):
             done = subprocess.run(
@@ -137,7 +138,7 @@ def test_a_run_on_a_cluster_that_is_there_has_the_bits_of_one_process(
                 env={**os.environ, "RAY_AUTH_TOKEN": token, **LOOPBACK},
                 capture_output=True,
                 text=True,
-                timeout=240,
+                timeout=PATIENCE,
                 check=False,
             )
             assert done.returncode == code, done.stderr

@@ -25,7 +25,7 @@ from antiphon.scenarios import Scenario
 from tests.engine.parts.rings import ring
 from tests.engine.parts.stages import stages
 from tests.engine.ray.marks import needs_ray_all
-from tests.engine.ray.processes import LOOPBACK, children_of, listening, parts_of
+from tests.engine.ray.processes import LOOPBACK, PATIENCE, children_of, listening, parts_of
 from tests.engine.ray.test_worker import assert_whole
 
 pytestmark = needs_ray_all
@@ -180,7 +180,7 @@ def test_it_refuses_whoever_lacks_the_token(cluster: RayCluster) -> None:
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         assert done.returncode == code, done.stderr

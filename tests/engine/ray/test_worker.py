@@ -27,6 +27,7 @@ from antiphon.telemetry.parts.part_figures import PartFigures
 from tests.engine.parts.rings import ring
 from tests.engine.parts.stages import stages
 from tests.engine.parts.test_part import differences
+from tests.engine.ray.processes import PATIENCE
 
 THIRDS = {"a": 0, "b": 1, "c": 2, "d": 2}
 
@@ -220,12 +221,12 @@ def test_a_part_that_does_not_wait_needs_nothing_of_one_at_the_end_of_the_call()
         time.sleep(0.1)
         assert call.is_alive()
         line.workers[0].call("advance", 2, 40, None)
-        call.join(20)
+        call.join(PATIENCE)
         assert second._figures.steps_taken == 40
 
 
 def wait_for(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.005)

@@ -15,11 +15,11 @@ from antiphon.scenarios import Scenario
 from tests.contracts import test_random_graphs as graphs
 from tests.contracts.backend_documents import Document
 from tests.contracts.backend_scenes import scenes
-from tests.contracts.backend_themes import THEMES
 from tests.contracts.backend_twins import agree, made, side_by_side, unsteady
+from tests.contracts.test_backends_state import CASES
 from tests.engine.numbers import assert_same_state
 
-MORE = 10
+MORE = 6
 
 
 ENGINES: tuple[dict[str, Any], ...] = ({"backend": "reference"}, {"backend": "cohort", "stacked": False})
@@ -39,13 +39,13 @@ def go_on(document: Document | Scenario, early: int, *, steps: int = MORE) -> No
                 raise
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(scenes(), st.integers(1, 9))
 def test_random_scenarios_of_agents_that_are_alike(scene: Document, early: int) -> None:
     go_on(scene, early)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(12))
 def test_random_graphs(seed: int) -> None:
     document = graphs.draw(random.Random(seed))
     try:
@@ -56,7 +56,7 @@ def test_random_graphs(seed: int) -> None:
     go_on(scenario, 1 + seed % 7)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @settings(max_examples=300)
 @given(st.integers(0, 2**32), st.integers(1, 11))
 def test_many_random_graphs(seed: int, early: int) -> None:
@@ -68,10 +68,10 @@ def test_many_random_graphs(seed: int, early: int) -> None:
     go_on(scenario, early)
 
 
-@pytest.mark.parametrize("name", THEMES)
+@pytest.mark.parametrize("name", CASES)
 def test_a_state_comes_back_as_it_was_saved(name: str) -> None:
     """What a checkpoint has is all there is: loaded and saved again it is the same, bit by bit."""
-    one, other = (made(THEMES[name], "reference") for _ in range(2))
+    one, other = (made(CASES[name], "reference") for _ in range(2))
     one.run(5)
     other.load_state_dict(checkpoint.copy_tree(one.state_dict()))
     assert_same_state(one, other)

@@ -69,7 +69,6 @@ FIX = {
     "run.json": "restore it from a copy",
     "scenario.yaml": "restore it from a copy",
     "metrics.csv": "restore it from a copy, or delete it, and a new one begins",
-    "digests.csv": "restore it from a copy, or delete it, and a new one begins",
     "events": "restore it from a copy, or delete it, and a new one begins",
     f"{NEWEST}/state.json": "delete this checkpoint to go on from step-000000002",
     f"{NEWEST}/state.safetensors": "delete this checkpoint to go on from step-000000002",
@@ -91,7 +90,7 @@ def test_a_damaged_file_is_found_before_anything_is_written(run: Path, file: str
         assert contents(run) == before
 
 
-@pytest.mark.parametrize("file", ["metrics.csv", "digests.csv", "events", NEWEST])
+@pytest.mark.parametrize("file", ["metrics.csv", "events", NEWEST])
 def test_what_may_be_deleted_is_no_obstacle(run: Path, whole: Path, file: str) -> None:
     path = run / (event_file(run) if file == "events" else file)
     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -117,13 +116,9 @@ def test_a_damaged_result_is_written_anew_without_it(run: Path) -> None:
 
 def test_what_reads_a_run_names_the_damaged_file(run: Path, original: Path, cli: Commands) -> None:
     (run / "metrics.csv").write_bytes((run / "metrics.csv").read_bytes().replace(b"n1", b"n9", 1))
-    (run / "digests.csv").write_bytes((run / "digests.csv").read_bytes().replace(b"n1", b"n9", 1))
-    assert "digests.csv: is not what was written" in cli.refused("diff", run, original)
+    assert "metrics.csv: is not what was written" in cli.refused("diff", run, original)
     cli("report", run, "-o", run.parent / "report.html")
     assert "metrics.csv: is not what was written (checksum)" in cli.err
-    (run / "measured.json").write_text("{}")
-    cli("report", run, "-o", run.parent / "report.html")
-    assert "measured.json: is not what was written (checksum); delete it" in cli.err
     (run / "scenario.yaml").write_bytes((run / "scenario.yaml").read_bytes() + b"#")
     assert "scenario.yaml: is not what was written" in cli.refused("diff", original, run)
 

@@ -95,7 +95,7 @@ def test_where_nothing_can_be_written_evaluate_still_tells(
     def refuse(*_: object) -> bool:
         raise RunError("measured.json: cannot be written (no space left on device)")
 
-    monkeypatch.setattr("antiphon.commands.evaluate.keep_measured", refuse)
+    monkeypatch.setattr("antiphon.terminal.measurements.keep_measured", refuse)
     done = CliRunner().invoke(app, ["evaluate", str(run), "--ablate", "zero", "--examples", "40"])
     assert done.exit_code == 0
     assert "not kept with the run: measured.json: cannot be written" in done.stderr

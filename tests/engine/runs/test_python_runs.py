@@ -22,8 +22,9 @@ from antiphon.engine.runs.run_loop import RunLoop
 from antiphon.envs import from_tensors
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from tests.engine.numbers import one_line
-from tests.engine.runs.test_run import figures_of, request, same_but_for_time
+from tests.engine.runs.test_run import request, same_but_for_time
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.recorded import metrics
 
 
 def network(inputs: int, outputs: int) -> nn.Module:
@@ -64,9 +65,8 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert first.result is not None
     assert second.result is not None
     assert same_but_for_time(first.result, second.result)
-    assert figures_of(one) == figures_of(other)
-    for file in ("digests.csv", "scenario.yaml"):
-        assert (one / file).read_bytes() == (other / file).read_bytes()
+    assert metrics(one) == metrics(other)
+    assert (one / "scenario.yaml").read_bytes() == (other / "scenario.yaml").read_bytes()
     assert first.checkpoints[-1].name == second.checkpoints[-1].name
     for name in ("state.safetensors", "state.json"):
         assert (first.checkpoints[-1] / name).read_bytes() == (second.checkpoints[-1] / name).read_bytes()

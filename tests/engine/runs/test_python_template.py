@@ -207,14 +207,14 @@ def test_a_function_or_scenario_of_a_module_beside_is_loaded(module: str) -> Non
 )
 def test_a_place_where_there_is_none_is_one_line(place: str, line: str, module: str) -> None:
     place = place.format(module)
-    with one_line(rf"^--scenario {place}: {line}"):
+    with one_line(rf"^{place}: {line}"):
         load_python(place)
 
 
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("broken", r"^--scenario mine_of_test:broken: KeyError: 'oops' \(mine_of_test\.py:14\)$"),
+        ("broken", r"^mine_of_test:broken: KeyError: 'oops' \(mine_of_test\.py:14\)$"),
         ("refused", r"width.*-1"),
     ],
 )

@@ -23,6 +23,7 @@ from antiphon.engine.step.engine import Engine
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.files import finite, write_json
 from antiphon.scenarios import Scenario, Template, load
+from tests.recorded import metrics
 
 TEMPLATE = Template.from_yaml(
     load("digits-mlp").text + "telemetry: {every: 5, histograms: true}\n", "tiny.yaml"
@@ -163,15 +164,9 @@ def test_going_on_comes_to_the_same_bits(done: tuple[Path, dict[str, Any]], tmp_
     second.train(stop_at(16))
     parts = begin(request(), tmp_path / "parts", resume_if_exists=True).train()[0].result
     assert same_but_for_time(result, parts)
-    assert figures_of(whole) == figures_of(tmp_path / "parts")
+    assert metrics(whole) == metrics(tmp_path / "parts")
     state = "checkpoints/step-000000024/state.safetensors"
     assert (whole / state).read_bytes() == (tmp_path / "parts" / state).read_bytes()
-
-
-def figures_of(run: Path) -> list[str]:
-    """The rows of metrics.csv, but for the seconds they were written at."""
-    rows = (run / "metrics.csv").read_text().splitlines()
-    return [row for row in rows if ",run,,seconds," not in row]
 
 
 def test_a_run_that_crashed_goes_on_from_its_newest_checkpoint(
@@ -198,8 +193,7 @@ def test_a_run_that_crashed_goes_on_from_its_newest_checkpoint(
 
     result = going_on.train(noted)[0].result
     assert same_but_for_time(done[1], result)
-    assert figures_of(done[0]) == figures_of(tmp_path / "run")
-    assert (done[0] / "digests.csv").read_bytes() == (tmp_path / "run" / "digests.csv").read_bytes()
+    assert metrics(done[0]) == metrics(tmp_path / "run")
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
@@ -330,7 +324,7 @@ def test_a_run_whose_files_cannot_be_made_is_noted_with_the_reason(
     def fail(*_: Any, **__: Any) -> None:
         raise RunError("no room on the disk")
 
-    monkeypatch.setattr("antiphon.engine.runs.run_writer.DigestsCsv", fail)
+    monkeypatch.setattr("antiphon.engine.runs.run_writer.CsvRecorder", fail)
     with pytest.raises(RunError, match="no room on the disk"):
         begin(request(), tmp_path / "run").train()
     facts = RunDirectory.open(tmp_path / "run").facts

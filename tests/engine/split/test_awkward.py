@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -115,7 +116,10 @@ def test_a_compiled_model_names_what_to_pass() -> None:
         chain_split(model)
 
 
-def test_a_model_with_data_parallel_around_it_names_what_to_pass() -> None:
+def test_a_model_with_data_parallel_around_it_names_what_to_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine without devices, also after tests that have registered a pretended one."""
+    module = sys.modules["torch.nn.parallel.data_parallel"]
+    monkeypatch.setattr(module, "_get_available_device_type", lambda: None)
     with one_line(r"split: .*\.module"):
         chain_split(nn.DataParallel(Chain()))
 
@@ -126,6 +130,7 @@ def test_a_scripted_model_says_so() -> None:
         chain_split(torch.jit.script(nn.Sequential(nn.Linear(7, 6), nn.Linear(6, 5))), ("1",))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it imports its compiler
 def test_a_model_that_is_to_be_compiled_in_place_is_split() -> None:
     model = Chain()
     model.compile()

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 import antiphon
 from antiphon.agents.models import MapDecoder, MapHead
 from antiphon.agents.models import ResNet as PlainResNet
-from antiphon.commands.explain import built, explain
 from antiphon.comms.synthetic_gradients import Example, Predictor
 from antiphon.engine.planning.plan import plan
 from antiphon.engine.simulation import Simulation
@@ -20,6 +19,7 @@ from antiphon.engine.split.credit import Credit, SiteHead
 from antiphon.envs import from_tensors
 from antiphon.envs.signal import Signal
 from antiphon.errors import ScenarioError
+from antiphon.terminal.explain import built, explain
 from tests.contracts.backend_twins import made, side_by_side
 from tests.engine.numbers import one_line
 from tests.engine.split.models import GPT, ResNet, UNet, ViT

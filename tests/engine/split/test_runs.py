@@ -60,6 +60,7 @@ SPLITS: dict[str, Callable[..., Scenario]] = {
     "maps, conv": lambda **s: resnet({"kind": "conv", "filter": 3, "hidden": [4]}, **s),
     "maps, detached": lambda **s: resnet("linear", coupling="detached", **s),
 }
+CORE = ("text, lens", "text, tied", "maps, aug_local", "maps, conv")
 
 
 def numbers(run: Simulation) -> dict[str, Tensor]:
@@ -80,7 +81,9 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     assert [place for place, value in one.items() if not torch.equal(value, other[place])] == []
 
 
-@pytest.mark.parametrize("name", SPLITS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in CORE else (pytest.mark.nightly,)) for n in SPLITS]
+)
 def test_bits_do_not_depend_on_what_is_recorded_or_on_a_resumed_run(name: str, tmp_path: Path) -> None:
     make = SPLITS[name]
     recorded = make().model_copy(update={"telemetry": TELEMETRY})

@@ -13,6 +13,7 @@ from torch import nn
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.split.split import split
 from tests.engine.numbers import one_line
+from tests.engine.split.parts import LOOP, ROUNDING
 
 DIGITS = {"id": "antiphon/Digits-v0"}
 ADAM = {"kind": "adam", "lr": 0.01}
@@ -40,23 +41,23 @@ def test_locked_parts_equal_the_model_in_one_piece(at: list[int]) -> None:
     simulation = Simulation(scenario, dtype=torch.float64)
     whole = whole.double()
     optimiser = torch.optim.Adam(whole.parameters(), lr=0.01, fused=True)
-    for _ in range(20):
+    for _ in range(LOOP):
         signals = simulation.world.step_signals.signals
         loss = F.cross_entropy(whole(signals["image"]), signals["label"])
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         info = simulation.step()
-        assert abs(float(info["losses"][f"part{len(at)}"]) - loss.item()) < 1e-10
+        assert abs(float(info["losses"][f"part{len(at)}"]) - loss.item()) < ROUNDING
     assert any(not torch.equal(before[k].double(), v) for k, v in whole.state_dict().items())
     ours = [p for name in scenario.agents for p in simulation.agents[name].parameters.values()]
     for p, q in zip(ours, whole.parameters(), strict=True):
-        torch.testing.assert_close(p.data, q.data, atol=1e-10, rtol=0)
+        torch.testing.assert_close(p.data, q.data, atol=ROUNDING, rtol=0)
     signals = simulation.world.step_signals.signals
     before = {"image": signals["image"].clone()}
     found = simulation.compose()(image=signals["image"])[f"part{len(at)}"]
     assert torch.equal(signals["image"], before["image"])
-    torch.testing.assert_close(found, whole.eval()(signals["image"]), atol=1e-10, rtol=0)
+    torch.testing.assert_close(found, whole.eval()(signals["image"]), atol=ROUNDING, rtol=0)
 
 
 def test_the_model_itself_is_left_alone() -> None:

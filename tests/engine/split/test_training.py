@@ -15,6 +15,7 @@ from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
 from antiphon.nets.random import seed_for
 from tests.engine.split.models import GPT, ResNet, UNet, ViT
+from tests.engine.split.parts import LOOP, ROUNDING
 
 ADAM = {"kind": "adam", "lr": 0.003}
 
@@ -81,13 +82,13 @@ def test_a_locked_split_trains_as_the_model_does(
     model = make()
     scenario = antiphon.split(model, at, env=pictures(), coupling="locked", batch=8, optimiser=ADAM)
     with Simulation(scenario, dtype=torch.float64, backend=backend) as run:
-        plain = trained_plainly(model, at, run, 50, of_pictures)
+        plain = trained_plainly(model, at, run, LOOP, of_pictures)
         joined = antiphon.join(run).double()
         loaded = antiphon.join(run, into=make().double())
     assert type(joined) is type(model)
     assert list(joined.state_dict()) == list(plain.state_dict())
     for key, value in plain.state_dict().items():
-        torch.testing.assert_close(loaded.state_dict()[key], value, atol=1e-10, rtol=0)
+        torch.testing.assert_close(loaded.state_dict()[key], value, atol=ROUNDING, rtol=0)
 
 
 def of_text(model: nn.Module, signals: dict[str, Tensor]) -> Tensor:
@@ -114,10 +115,10 @@ def test_a_language_model_with_dropout_trains_as_in_a_plain_loop(at: list[str], 
     torch.manual_seed(0)
     model = GPT(dropout=0.2)
     with Simulation(split_text(model, at, coupling="locked"), dtype=torch.float64, backend=backend) as run:
-        plain = trained_plainly(model, at, run, 50, of_text)
+        plain = trained_plainly(model, at, run, LOOP, of_text)
         joined = antiphon.join(run, into=GPT().double())
     for key, value in plain.state_dict().items():
-        torch.testing.assert_close(joined.state_dict()[key], value, atol=1e-10, rtol=0)
+        torch.testing.assert_close(joined.state_dict()[key], value, atol=ROUNDING, rtol=0)
 
 
 @pytest.mark.parametrize("at", [["blocks.1"], ["blocks.0.mlp", "blocks.2"]])
@@ -126,11 +127,11 @@ def test_tied_weights_kept_together_train_as_in_a_plain_loop(at: list[str]) -> N
     model = GPT(dropout=0.0, tied=True)
     scenario = split_text(model, at, coupling="locked", tie="together")
     with Simulation(scenario, dtype=torch.float64) as run:
-        plain = trained_plainly(model, at, run, 50, of_text)
+        plain = trained_plainly(model, at, run, LOOP, of_text)
         joined = antiphon.join(run, into=GPT(tied=True).double())
     assert joined.head.weight is joined.wte.weight
     for key, value in plain.state_dict().items():
-        torch.testing.assert_close(joined.state_dict()[key], value, atol=1e-10, rtol=0)
+        torch.testing.assert_close(joined.state_dict()[key], value, atol=ROUNDING, rtol=0)
 
 
 def test_tied_weights_made_independent_come_back_as_two() -> None:

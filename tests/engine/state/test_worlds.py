@@ -84,7 +84,7 @@ def test_a_run_in_a_world_without_a_state_can_be_used_but_not_gone_on_with(
     )
     antiphon_("export runs/pole weights.safetensors")
     assert antiphon_.code("diff runs/pole runs/fast") == 1
-    assert "The runs part at step 1" in antiphon_.out
+    assert "metrics.csv: the first difference is at step 1: " in antiphon_.out
     with Simulation.load("runs/pole") as loaded, Simulation("pole.yaml") as simulation:
         simulation.run()
         found, expected = (one.agents["player"].module.state_dict() for one in (loaded, simulation))

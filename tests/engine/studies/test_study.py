@@ -261,6 +261,7 @@ def test_a_run_that_fails_is_missing_from_the_table_and_the_others_go_on(
     assert "missing" not in (tmp_path / "table.md").read_text()
 
 
+@pytest.mark.nightly
 def test_a_worker_that_is_killed_fails_its_run_alone(tmp_path: Path) -> None:
     lines: list[str] = []
     variants = {"variants": ["locked", "detached", "local"], "steps": 600}

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from antiphon import Simulation
-from antiphon.engine.metrics.digests import digests
 from antiphon.engine.parts.free_boundary import FreeSettings
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.virtual.profile import ClusterProfile
@@ -47,8 +46,6 @@ def test_equal_machines_without_latency_learn_the_bits_of_one_machine(kind: str)
     one = advanced(Simulation(scenario, stacked=False), 25)
     cluster = advanced(virtual(scenario), 25)
     assert not different(of_simulation(cluster), of_simulation(one))
-    names = list(scenario.agents)
-    assert digests(cluster.backend, names) == digests(one.backend, names)
     assert cluster.evaluate() == one.evaluate()
     assert cluster.train_means.means() == one.train_means.means()
     assert isinstance(cluster, VirtualSimulation)
@@ -265,7 +262,7 @@ def test_what_cannot_be_is_refused_in_one_line(make: Any, line: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(("latency", "kind", "low", "high"), [(1, "linear", 100, 160), (20, "linear", 380, 540), (1, "local", 50, 90), (20, "local", 75, 120)])  # fmt: skip
 def test_four_stages_reach_95_percent_as_late_as_a_plain_simulator_says(
     latency: float, kind: str, low: float, high: float

@@ -14,7 +14,7 @@ import pytest
 from antiphon.telemetry.channels.page import page
 from antiphon.telemetry.channels.series import RunData
 from tests.some import some
-from tests.telemetry.report.made import HOSTILE, Elements, data
+from tests.telemetry.made import HOSTILE, Elements, data
 
 
 @pytest.fixture

@@ -82,8 +82,6 @@ def test_verdicts_on_channels(tmp_path: Path, serve: Callable[..., Client]) -> N
     ask = partial(get, serve(tmp_path / "runs", "a"), "figure", run="a", kind="verdict", metric="channel")
     steps, values = figure(ask())
     assert (steps, values.tolist()) == ([1, 2, 4, 5], [[0, 0], [0, 0], [0, 64], [1, 68]])
-    steps, values = figure(ask(newest=1))
-    assert (steps, values.tolist()) == ([5], [[1, 68]])
     steps, values = figure(ask(after=2))
     assert (steps, values.tolist()) == ([4, 5], [[0, 64], [1, 68]])
     assert figure(ask(after=5))[0] == []
@@ -124,11 +122,9 @@ def test_only_what_is_new_is_sent_where_that_is_asked(tmp_path: Path, serve: Cal
         assert values[:, 0].tolist() == steps
         return steps
 
-    assert steps(newest=1) == [50]
-    assert steps(newest=0, after=-1) == list(range(1, 51))
+    assert steps(after=-1) == list(range(1, 51))
     assert steps(after=48) == [49, 50]
-    assert steps(after=48, newest=1) == [50]
-    assert steps(after=50) == steps(after=50, newest=1) == steps(after=10**14) == []
+    assert steps(after=50) == steps(after=10**14) == []
 
 
 def test_a_resumed_run_shows_each_step_once(tmp_path: Path, serve: Callable[..., Client]) -> None:
@@ -253,7 +249,6 @@ def test_a_parameter_that_selects_nothing(ready: Client, path: str, value: str) 
 )
 def test_a_parameter_that_is_no_integer(ready: Client, value: str) -> None:
     refused(get(ready, "figure", **WHOLE["figure"], after=value), 400, "after: ")
-    refused(get(ready, "figure", **WHOLE["figure"], newest=value), 400, "newest: ")
     refused(get(ready, "cloud", run="a", channel=value), 400, "channel: ")
     refused(get(ready, "cloud", run="a", channel="-1"), 400, "channel: ")
     refused(get(ready, "cloud", run="a", channel="7"), 404, "no messages of channel 7")

@@ -1,0 +1,49 @@
+"""The command `resume`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from antiphon.commands import options
+from antiphon.commands.arguments import PartsOptions, given_scenario
+from antiphon.commands.run import print_outcome, train
+from antiphon.engine.parts.settings import PartsSettings
+from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.run_loop import Outcome
+from antiphon.terminal.output import display_path, remark
+
+__all__ = ["resume"]
+
+
+def resume(
+    path: options.Run,
+    python: options.PythonObjects = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps",
+            parser=options.whole(1),
+            metavar="N",
+            help="The step at which to stop; schedules are unchanged.",
+        ),
+    ] = None,
+    parts: options.Parts = None,
+    mode: options.Mode = None,
+    every: options.Every = None,
+    ray: options.Ray = None,
+    checkpoint_every: options.CheckpointEvery = None,
+    json: options.Json = False,
+) -> int:
+    """Resume a run; return the exit code."""
+    from antiphon.engine.runs.run import resume as resume_run
+
+    directory = RunDirectory.open(path)
+    asked, before = PartsOptions(parts or (), mode, every, ray), PartsSettings.of_facts(directory.facts)
+    division = asked.settings(directory.values.get("agents", {}), before)
+    resumed = resume_run(path, steps, given_scenario(directory, python), division)
+    if isinstance(resumed, Outcome):
+        remark(f"{display_path(path)}: is done; --steps N goes on to a later step")
+        return print_outcome(resumed, json)
+    return train(resumed, checkpoint_every, json)

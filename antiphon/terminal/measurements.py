@@ -1,0 +1,376 @@
+"""What `evaluate` measures of a run's newest checkpoint and prints: scores, ablations, languages, values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from antiphon.commands.arguments import given_scenario
+from antiphon.engine.inference.evaluation import Evaluation
+from antiphon.engine.inference.links import Links
+from antiphon.engine.probes.ablation import Ablation, Change, Kind, ablate, ablation_rows, check_readouts
+from antiphon.engine.probes.ceiling import ceilings
+from antiphon.engine.probes.language import Language, language, language_rows, spoken
+from antiphon.engine.probes.signal_alignment import SignalAlignment, signal_alignment, signal_rows
+from antiphon.engine.probes.value import COUPLING, Values, value, value_rows
+from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.run_writer import keep_measured, over
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import RunError, suggest
+from antiphon.files import finite
+from antiphon.telemetry.figures import Figure
+from antiphon.telemetry.verdicts import signal_caution, worth, worths_in_words
+from antiphon.terminal.output import (
+    METRICS,
+    console,
+    decimal,
+    episodes_in_words,
+    left_out,
+    percent,
+    print_json,
+    remark,
+    remarks,
+    scored,
+    show_table,
+)
+
+__all__ = ["Measurements", "evaluate_run"]
+
+_ROWS = 20
+"""Channels in a table."""
+_ABLATED = 2000
+"""Default number of examples of an ablation."""
+_SPOKEN = 1000
+"""Default number of messages of a language."""
+_POSITIONS = 4
+"""Positions of a message whose entropies are printed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurements:
+    """Measurements requested beside the score; None: not requested, or the measurement's default.
+
+    Attributes:
+        ablate: Replacement of messages, channel by channel.
+        language: Whether the languages of channels of symbols are measured.
+        value: Whether the channels' values are measured.
+        channels: Which channels; None: all.
+        examples: Limit.
+        horizon: Steps over which a value is measured.
+        repeats: Of the measurement of a value.
+
+    Raises:
+        RunError: An option without effect on the requested measurements.
+    """
+
+    ablate: str | None = None
+    language: bool = False
+    value: bool = False
+    channels: Sequence[str] | None = None
+    examples: int | None = None
+    horizon: int | None = None
+    repeats: int | None = None
+
+    def __post_init__(self) -> None:
+        users = {
+            "examples": ("ablate", "language"),
+            "channels": ("ablate", "language", "value"),
+            "horizon": ("value",),
+            "repeats": ("value",),
+        }
+        for option, measured_by in users.items():
+            if getattr(self, option) is not None and not any(getattr(self, user) for user in measured_by):
+                *others, last = (f"--{user}" for user in measured_by)
+                wanted = f"{', '.join(others)} or {last}" if others else last
+                raise RunError(f"--{option}: has no effect here; it goes with {wanted}")
+
+
+def evaluate_run(
+    path: Path,
+    *,
+    python: str | None,
+    split: str,
+    links: Links,
+    episodes: int | None,
+    sampled: bool,
+    measurements: Measurements,
+    json: bool,
+) -> int:
+    """Score the newest checkpoint of a run on a split, with optional measurements; return the exit code.
+
+    The arguments are those of the command.
+    """
+    kind = None if measurements.ablate is None else Kind.read(measurements.ablate)
+    channels = measurements.channels
+    directory = RunDirectory.open(path)
+    scenario = given_scenario(directory, python)
+    with Simulation.load(path, scenario, threads=directory.facts["threads"]) as simulation:
+        _check(simulation, measurements)
+        found = simulation.evaluate(split, links, episodes=episodes, sampled=sampled)
+        result = _result(directory, path, simulation, found)
+        if not json:
+            _show(result, found)
+        if kind is not None:
+            with _progress("rollouts") as watch:
+                limit = measurements.examples or _ABLATED
+                ablated = ablate(
+                    simulation, kind, split=split, channels=channels, links=links, limit=limit, watch=watch
+                )
+            result["ablation"] = _ablation(ablated)
+            found_ablation = {"ablation": {"split": split, **result["ablation"]}}
+            _keep(directory, simulation, found_ablation, ablation_rows(ablated))
+            if not json:
+                _show_ablation(ablated)
+        if measurements.language:
+            languages = language(
+                simulation, split=split, channels=channels, examples=measurements.examples or _SPOKEN
+            )
+            result["language"] = {name: own.to_dict() for name, own in languages.items()}
+            found_language = {"language": {"split": split, "channels": result["language"]}}
+            _keep(directory, simulation, found_language, language_rows(languages))
+            if not json:
+                _show_language(languages)
+        if measurements.value:
+            remark("measuring what learning signals are worth, in forks …")
+            given = {"horizon": measurements.horizon, "repeats": measurements.repeats}
+            options = {name: number for name, number in given.items() if number is not None}
+            valued = value(simulation, channels=channels, **options)
+            signals = signal_alignment(simulation, channels=_predicted(simulation, channels))
+            alignments = _alignments(simulation, channels, signals)
+            result["value"] = valued.to_dict() | {"alignment": alignments}
+            rows = [*value_rows(valued), *signal_rows(signals)]
+            _keep(directory, simulation, {"value": result["value"]}, rows)
+            if not json:
+                _show_value(valued, alignments)
+    if json:
+        print_json(finite(result))
+    return 0
+
+
+def _keep(
+    directory: RunDirectory, simulation: Simulation, found: dict[str, Any], rows: Sequence[Figure]
+) -> None:
+    """Store measurements in the run directory, for `report` and the Channels tab."""
+    try:
+        if not keep_measured(directory, simulation, found, rows):
+            remark("the run is going on: its Channels tab will not show this (measured.json has it)")
+    except RunError as error:
+        remark(f"not kept with the run: {error}")
+
+
+def _check(simulation: Simulation, measurements: Measurements) -> None:
+    """Check the options that would otherwise fail late."""
+    for name in measurements.channels or ():
+        if name not in simulation.system.channels:
+            raise RunError(f"--channels: no channel '{name}'{suggest(name, simulation.system.channels)}")
+    if measurements.ablate is not None:
+        check_readouts(simulation)
+    if measurements.language:
+        spoken(simulation.system, measurements.channels)
+    if measurements.ablate is not None and not simulation.system.description.is_stream:
+        raise RunError(
+            "--ablate: looks at examples one by one, and the environment shows no such; evaluate without it"
+        )
+
+
+def _result(directory: RunDirectory, path: Path, simulation: Simulation, found: Evaluation) -> dict[str, Any]:
+    readouts = list(found.readout)
+    return {
+        "scenario": directory.facts["scenario"],
+        "run_dir": str(path),
+        "split": found.split,
+        "links": found.links.kind,
+        "drop": found.links.drop,
+        "inputs": found.links.inputs,
+        "examples": found.examples,
+        "episodes": None if found.episodes is None else asdict(found.episodes),
+        "steps": simulation.now,
+        "readout": readouts[0] if len(readouts) == 1 else readouts,
+        **{metric: over(readouts, metric, found.agents) for metric in (*METRICS, "loss")},
+        "agents": found.agents,
+    }
+
+
+def _show(result: dict[str, Any], found: Evaluation) -> None:
+    metrics = {metric for figures in found.agents.values() for metric in METRICS if metric in figures}
+    heading = metrics.pop() if len(metrics) == 1 else "metric"
+    rows = [
+        [name, scored(finite(figures), named=bool(metrics)), decimal(finite(figures.get("loss")))]
+        for name, figures in found.agents.items()
+    ]
+    links = "" if found.links.kind == "perfect" else f" · {_links(found.links)}"
+    scored_on = f"{found.split} split, {found.examples:,} examples"
+    if result["episodes"] is not None:
+        scored_on = episodes_in_words(result["episodes"])
+    title = f"{result['scenario']} after {result['steps']:,} steps · {scored_on}"
+    show_table(["agent", heading, "loss"], rows, right=2, title=title + links)
+    for metric in METRICS:
+        if finite(result[metric]) is not None:
+            console().print(f"{metric:<9} {scored(finite({metric: result[metric]}))}")
+
+
+def _links(links: Links) -> str:
+    lost = "" if links.drop is None else f", losing {percent(links.drop)}"
+    return f"links as run{lost}{'' if links.inputs else ', no synthetic inputs'}"
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Display the progress of a long measurement on stderr: a bar on a terminal, else a line every quarter."""
+    screen = remarks()
+    if screen.is_terminal:
+        columns = (BarColumn(bar_width=40), MofNCompleteColumn(), TextColumn(what), TimeRemainingColumn())
+        with Progress(*columns, console=screen, transient=True) as bar:
+            task = bar.add_task("")
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+
+    def line(done: int, total: int) -> None:
+        if 4 * done // total > 4 * (done - 1) // total:
+            remark(f"{done:,}/{total:,} {what}")
+
+    yield line
+
+
+# --- ablation ----------------------------------------------------------------------------------------------
+
+
+def _ablation(found: Ablation) -> dict[str, Any]:
+    def plain(changes: dict[str, Change]) -> dict[str, dict[str, float | None]]:
+        return {metric: {"change": c.value, "half": c.half} for metric, c in changes.items()}
+
+    return {
+        "kind": str(found.kind),
+        "examples": found.examples,
+        "intact": found.intact,
+        "ranked": found.ranked(),
+        "channels": {
+            name: {
+                "readouts": plain(found.readouts[name]),
+                "agents": {agent: plain(changes) for agent, changes in found.channels[name].items()},
+            }
+            for name in found.ranked()
+        },
+    }
+
+
+def _show_ablation(found: Ablation) -> None:
+    metric = next((name for name in next(iter(found.readouts.values())) if name != "loss"), None)
+    rows = []
+    for name in found.ranked()[:_ROWS]:
+        changes = found.readouts[name]
+        agents = found.channels[name]
+        most = max(agents, key=lambda agent: agents[agent]["loss"].value)
+        row = [name, *_change(changes["loss"], 1, 4)]
+        if metric is not None:
+            row += _change(changes[metric], *((100, 2) if metric == "accuracy" else (1, 4)))
+        rows.append([*row, most if agents[most]["loss"].sign > 0 else "–"])
+    heads = ["channel", "loss", "±"]
+    if metric is not None:
+        heads += ["accuracy, points" if metric == "accuracy" else metric, "±"]
+    title = f"\nWithout each channel ({found.kind}): change over {found.examples:,} examples, 95 % interval"
+    show_table([*heads, "most for"], rows, right=len(heads), title=title)
+    left_out(len(found.channels), _ROWS)
+    verdicts = [changes["loss"].verdict for changes in found.readouts.values()]
+    console().print(f"channels: {worths_in_words(verdicts)}")
+
+
+def _change(change: Change, factor: float, digits: int) -> list[str]:
+    half = "–" if change.half is None else f"{factor * change.half:.{digits}f}"
+    return [f"{factor * change.value:+.{digits}f}", half]
+
+
+# --- language ----------------------------------------------------------------------------------------------
+
+
+def _show_language(found: Mapping[str, Language]) -> None:
+    labels = list(dict.fromkeys(label for own in found.values() for label in own.information))
+    rows = [
+        [
+            name,
+            f"{own.messages:,}",
+            f"{own.different:,}",
+            " ".join(decimal(bits, 2) for bits in own.entropy[:_POSITIONS])
+            + ("" if len(own.entropy) <= _POSITIONS else " …"),
+            decimal(own.message_entropy, 2),
+            *(decimal(own.information.get(label), 2) for label in labels),
+            decimal(own.signalling, 2),
+            decimal(own.listening, 2),
+            decimal(own.topographic_similarity, 2),
+        ]
+        for name, own in list(found.items())[:_ROWS]
+    ]
+    heads = [
+        "channel",
+        "messages",
+        "different",
+        "bits of symbols",
+        "of messages",
+        *(f"about {label}" for label in labels),
+    ]
+    heads += ["signalling", "listening", "topographic"]
+    show_table(heads, rows, right=len(heads) - 1, title="\nLanguage: entropies and information in bits")
+    left_out(len(found), _ROWS)
+
+
+# --- value -------------------------------------------------------------------------------------------------
+
+
+def _predicted(simulation: Simulation, channels: Sequence[str] | None) -> list[str]:
+    """Those of the channels that have a predictor."""
+    return [
+        name
+        for name, channel in simulation.system.channels.items()
+        if channel.predictor is not None and (not channels or name in channels)
+    ]
+
+
+def _alignments(
+    simulation: Simulation, channels: Sequence[str] | None, signals: Mapping[str, SignalAlignment]
+) -> dict[str, dict[str, Any]]:
+    """Alignment of the same channels with its ceiling, displayed beside the value, since alignment misleads."""
+    predicted = _predicted(simulation, channels)
+    found = {name: own.to_dict() for name, own in ceilings(simulation, channels=predicted).items()}
+    both = {name: {**signals[name].to_dict(), **found.get(name, {})} for name in signals}
+    return {
+        name: finite(both.get(name) or found[name]) for name in predicted if name in both or name in found
+    }
+
+
+def _show_value(found: Values, alignments: dict[str, dict[str, Any]]) -> None:
+    rows = []
+    for row in found.rows[:_ROWS]:
+        interval = "" if row.low is None or row.high is None else f"[{row.low:.2f}, {row.high:.2f}]"
+        losses = [decimal(finite(loss)) for loss in (row.zero, row.synthetic, row.true)]
+        middle = "undefined" if row.value is None else f"{row.value:.2f}"
+        like = alignments.get(row.name, {})
+        cosines = [decimal(like.get(key)) for key in ("cosine", "cosine_ceiling", "parameter_cosine")]
+        rows.append([row.name, middle, interval, *losses, *cosines])
+    title = f"\nValue over {found.horizon} steps, {found.repeats} repeats, {found.seconds:.0f} s"
+    heads = [
+        "channel",
+        "value",
+        "95 % interval",
+        "loss zero",
+        "synthetic",
+        "true",
+        "cosine",
+        "its ceiling",
+        "of parameters",
+    ]
+    show_table(heads, rows, right=len(heads) - 1, title=title)
+    left_out(len(found.rows), _ROWS)
+    verdicts = [worth(row.low, row.high) for row in found.rows if row.name != COUPLING]
+    if any(verdicts):
+        console().print(f"channels: {worths_in_words(verdicts)}")
+    for row in found.rows[:_ROWS]:
+        like = alignments.get(row.name, {})
+        caution = signal_caution(like.get("cosine"), like.get("parameter_cosine"))
+        for note in (row.why, caution):
+            if note:
+                console().print(f"{row.name}: {note}")

@@ -1,0 +1,214 @@
+"""Output of the verbs: results as tables or as one line of JSON. Results go to stdout, the rest to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+__all__ = [
+    "METRICS",
+    "console",
+    "counted",
+    "decimal",
+    "display_path",
+    "episodes_in_words",
+    "how_to_look",
+    "left_out",
+    "percent",
+    "print_json",
+    "remark",
+    "remarks",
+    "scored",
+    "second_signal",
+    "show_result",
+    "show_table",
+    "some",
+]
+
+METRICS = ("accuracy", "error", "bits", "return")
+"""Metrics of objectives, in order of display."""
+_ROWS = 10
+"""Most agents or channels in a table of results; metrics.csv has all."""
+_WIDTH = 120
+"""Characters of a line without a terminal."""
+
+
+def console() -> Console:
+    """Return the console for results: stdout."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+
+
+def remarks() -> Console:
+    """Return the console for progress and remarks: stderr."""
+    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _WIDTH)
+
+
+def remark(text: str, style: str = "") -> None:
+    """Print one line to stderr."""
+    remarks().print(Text(text, style=style), soft_wrap=True)
+
+
+@contextmanager
+def second_signal(remedy: str) -> Iterator[None]:
+    """Print a line where a second signal ends a run at once; the command line then ends with 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        remark(f"stopped at once, without a checkpoint; {remedy}")
+        raise
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print an object as one line, the last of stdout."""
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def percent(value: float | None) -> str:
+    """Format a fraction: 0.9639 is `96.39 %`."""
+    return "–" if value is None else f"{100 * value:.2f} %"
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """Format a number with some digits after the point; very small and very large ones with an exponent."""
+    if value is None:
+        return "–"
+    return f"{value:.{digits}f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.2e}"
+
+
+def counted(value: float | None) -> str:
+    """Format a number that may be a count, which has no decimals."""
+    return f"{value:,.0f}" if value is not None and value == round(value) else decimal(value)
+
+
+def show_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: int = 0,
+    title: str = "",
+    out: Console | None = None,
+) -> None:
+    """Print a table.
+
+    Args:
+        columns: Their headings.
+        rows: The cells, as plain text.
+        right: Number of right-aligned columns, counted from the right.
+        title: A line above it.
+        out: Where it is printed; None: on stdout.
+    """
+    out = out or console()
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, header_style="bold")
+    if title:
+        out.print(Text(title + "\n", style="bold"))
+    for index, heading in enumerate(columns):
+        number = index >= len(columns) - right
+        table.add_column(Text(heading), justify="right" if number else "left", no_wrap=number)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    out.print(table)
+    out.print()
+
+
+def show_result(result: Mapping[str, Any]) -> None:
+    """Print the result of a run: readouts, agents with an objective, channels, accuracy, directories."""
+    variant = f" · {result['variant']}" if result["variant"] else ""
+    ended = "" if result["exit"] == "done" else f" · {result['exit']}"
+    heading = f"{result['scenario']}{variant} · seed {result['seed']} · {result['steps']:,} steps"
+    console().print(Text(f"\n{heading} · {result['seconds']:.1f} s{ended}\n", style="bold"))
+    readout = result["readout"]
+    readouts = [readout] if isinstance(readout, str) else readout
+    goals = {name: agent for name, agent in result["agents"].items() if "loss" in agent}
+    names = sorted(goals, key=lambda name: name not in readouts)
+    if any(goal.get(metric) is not None for goal in goals.values() for metric in (*METRICS, "loss")):
+        metrics = {metric for goal in goals.values() for metric in METRICS if metric in goal}
+        rows = [[name, scored(goals[name]), decimal(goals[name]["loss"])] for name in names[:_ROWS]]
+        heading = f"test {metrics.pop()}" if len(metrics) == 1 else "on the test split"
+        heading = heading.removeprefix("test ") if result.get("episodes") else heading
+        show_table(["agent", heading, "loss"], rows, right=2)
+    left_out(len(names), _ROWS, "metrics.csv", "dim")
+    channels = result["channels"]
+    if channels:
+        keys = ("sg_loss", "cosine", "norm_ratio")
+        rows = [[name, *(decimal(channels[name][key]) for key in keys)] for name in list(channels)[:_ROWS]]
+        show_table(["channel", "SG loss", "cosine", "norm ratio"], rows, right=3)
+        left_out(len(channels), _ROWS, "metrics.csv", "dim")
+    style = "bold" if result["exit"] == "done" else ""
+    for metric in METRICS:
+        if result.get(metric) is not None:
+            by = readouts[0] if len(readouts) == 1 else f"mean of {len(readouts)} readouts"
+            where = f"test split, {result['examples']:,} examples"
+            where = episodes_in_words(result["episodes"]) if result.get("episodes") else where
+            console().print(Text(f"{metric:<12} {_written(metric, result[metric])}", style=style), end="")
+            console().print(Text(f"   ({by}; {where})"))
+    if result.get("no_return"):
+        console().print(Text(f"{'return':<12} –   ({result['no_return']})"), soft_wrap=True)
+    if result["env"]:
+        console().print(Text(f"environment  {_listed(result['env'])}", style=style))
+    console().print(Text(f"run          {display_path(result['run_dir'])}"), soft_wrap=True)
+    how_to_look(result["run_dir"])
+
+
+def episodes_in_words(episodes: Mapping[str, Any]) -> str:
+    """Format what returns are of: `16 whole episodes of 341.2 steps, greedy`."""
+    count = episodes["count"]
+    plural, length = "s" if count != 1 else "", _brief(episodes["length"])
+    steps = "step" if length == "1" else "steps"
+    return f"{count:,} whole episode{plural} of {length} {steps}, {episodes['actions']}"
+
+
+def _brief(value: float) -> str:
+    """Format a mean of counts with one decimal, or none where it is whole."""
+    return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
+
+
+def how_to_look(directory: str | Path) -> None:
+    """Print the command that opens TensorBoard."""
+    console().print(Text(f"TensorBoard  antiphon tb {shlex.quote(display_path(directory))}"), soft_wrap=True)
+
+
+def display_path(path: str | Path) -> str:
+    """Format a path in its shortest form, relative to the working directory."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+def left_out(count: int, most: int, where: str = "--json", style: str = "") -> None:
+    """Print how many rows a table leaves out of a number, and where they are."""
+    if count > most:
+        console().print(Text(f"… and {count - most} more; {where} has all\n", style=style))
+
+
+def scored(figures: Mapping[str, Any], *, named: bool = False) -> str:
+    """Format the metric of an agent's objective: `96.39 %`, or with its name, `bits 0.412`."""
+    for metric in METRICS:
+        if metric in figures:
+            word = f"{metric} " if named and metric != "accuracy" else ""
+            return word + _written(metric, figures[metric])
+    return "–"
+
+
+def _written(metric: str, value: float | None) -> str:
+    return percent(value) if metric == "accuracy" else decimal(value)
+
+
+def _listed(figures: Mapping[str, float | None]) -> str:
+    """Format figures of an environment: `solved 9, bits 0.412`."""
+    return ", ".join(f"{name} {counted(value)}" for name, value in figures.items())
+
+
+def some(names: Iterable[str]) -> str:
+    """Format the first names and the count: `n00, n01, … (28)`."""
+    names = list(dict.fromkeys(names))
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]}, … ({len(names)})"

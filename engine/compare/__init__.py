@@ -1,1 +1,0 @@
-"""Where two runs differ: their records, then a replay in lockstep."""

@@ -1,0 +1,139 @@
+"""Film of episodes: a system acts in an environment of its own that renders pictures, and its messages are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from antiphon.engine.core.environment import make_environment, with_own_env
+from antiphon.engine.core.progress import Progress
+from antiphon.engine.core.system import System
+from antiphon.engine.inference.evaluation import rollout_seed
+from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.rollout import EnvironmentRollout
+from antiphon.envs.base import TorchVectorEnv
+from antiphon.envs.signal import OUTCOMES
+from antiphon.errors import AntiphonError, RunError, ScenarioError
+from antiphon.scenarios import Scenario
+from antiphon.scenarios.document import EnvSpec
+from antiphon.scenarios.spec import plain
+from antiphon.telemetry.film import FilmFrame, SentMessage, pillow, write_film
+
+__all__ = ["film"]
+
+_MODE = "rgb_array"
+_FPS = 30
+"""Frames per second of an environment that does not say."""
+_LONGEST = 10_000
+"""Steps of all episodes together, at most."""
+
+
+def film(
+    system: System,
+    scenario: Scenario,
+    path: Path,
+    now: int,
+    *,
+    seed: int,
+    episodes: int,
+    senders: Collection[str] | None,
+) -> Path:
+    """Write whole episodes of one environment, with the most likely actions and over perfect links, as an animated GIF.
+
+    Args:
+        system: No bit of it changes.
+        scenario: Its scenario.
+        path: The file, which is returned.
+        now: Steps of training, for the title.
+        seed: Of the environment.
+        episodes: How many.
+        senders: Agents whose messages are drawn; None: all.
+
+    Raises:
+        ScenarioError: The environment renders no pictures, or its episodes never end.
+        RunError: It cannot render them here; the episodes do not end within 10,000 steps; Pillow is not installed.
+    """
+    pillow()
+    with closing(_environment(system, scenario)) as env, Progress("steps", None) as bar:
+        if env.endless:
+            raise ScenarioError("export: the environment's episodes never end")
+        frames: list[FilmFrame] = []
+        sent: dict[str, SentMessage] = {}
+        names = {
+            channel.name for channel in scenario.channels if senders is None or channel.sender in senders
+        }
+
+        def deliver(channel: str, stamp: int, message: Tensor) -> Tensor:
+            if channel in names:
+                sent[channel] = SentMessage(message[0].float().numpy(force=True).copy(), True)
+            return message
+
+        seed = rollout_seed(seed, "test", 0)
+        rollout = EnvironmentRollout(system, env, Links(), seed, signals=OUTCOMES, deliver=deliver)
+        ended, step, total = 0, 0, 0.0
+        while ended < episodes:
+            if len(frames) == _LONGEST:
+                raise RunError(
+                    f"export: {ended} of {episodes} episodes have ended after {_LONGEST:,} steps; ask for fewer"
+                )
+            picture = _picture(env)
+            sent = {name: message._replace(new=False) for name, message in sent.items()}
+            signals = rollout.world.step_signals.signals
+            rollout.step()
+            bar.advance()
+            if "_reward" not in signals or bool(signals["_reward"][0]):  # not a step that only resets
+                reward = signals["reward"][0].item()
+                step, total = step + 1, total + reward
+                text = f"episode {ended + 1}    step {step}    reward {reward:+.3g}    return {total:.5g}"
+                frames.append(FilmFrame.of(picture, text, sent))
+            if bool(signals["terminated"][0]) or bool(signals["truncated"][0]):
+                ended, step, total, sent = ended + 1, 0, 0.0, {}
+        fps = float(env.metadata.get("render_fps") or _FPS)
+    write_film(path, frames, title=f"{scenario.scenario} after {now:,} steps", fps=fps)
+    return path
+
+
+def _environment(system: System, scenario: Scenario) -> TorchVectorEnv:
+    """Make an environment that renders pictures: one copy of it, unless the scenario holds the environment itself."""
+    scenario = with_own_env(scenario, "a film needs one of its own")
+    spec = scenario.env
+    batch = 1 if isinstance(spec, EnvSpec) else scenario.training.batch
+    env = make_environment(scenario, system.device, system.dtype, batch)
+    modes = env.metadata.get("render_modes") or []
+    if _MODE not in modes:
+        env.close()
+        known = f" (only {', '.join(modes)})" if modes else ""
+        raise ScenarioError(
+            f"export: the environment renders no pictures{known}; use one with the render mode {_MODE}, such as "
+            "antiphon/CartPole-v0"
+        )
+    if env.render_mode == _MODE or not isinstance(spec, EnvSpec) or spec.id is not None:
+        return env  # environments by id draw without a mode, or have it among their keys
+    env.close()
+    drawn = EnvSpec.model_validate({**plain(spec), "render_mode": _MODE})
+    scenario = scenario.model_copy(update={"env": drawn})
+    return make_environment(scenario, system.device, system.dtype, batch)
+
+
+def _picture(env: Any) -> NDArray[np.uint8]:
+    """Return the picture of the first environment, [height, width, 3] bytes."""
+    try:
+        pictures = env.render()
+    except AntiphonError:
+        raise
+    except Exception as error:  # noqa: BLE001  (anything a user's environment may raise)
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RunError(f"export: the environment cannot render its picture: {line}") from None
+    picture = None if pictures is None or len(pictures) == 0 else np.asarray(pictures[0])
+    if picture is None or picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        made = "none" if picture is None else f"{list(picture.shape)} {picture.dtype}"
+        raise RunError(
+            f"export: a picture is [height, width, 3] bytes, and the environment renders {made}; give it render_mode"
+        )
+    return picture

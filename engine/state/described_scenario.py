@@ -1,0 +1,98 @@
+"""Description of a scenario that holds Python objects: plain data, with a digest in the place of each object."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from torch import Tensor, nn
+
+from antiphon.scenarios import Scenario
+from antiphon.scenarios.spec import plain
+
+__all__ = ["described_scenario"]
+
+_DIGITS = 16
+"""Hexadecimal digits of a digest."""
+_PLAIN = str | int | float | None
+
+
+def described_scenario(scenario: Scenario) -> dict[str, Any]:
+    """Return a scenario as plain data, with `{python: TYPE, digest: HEX}` in the place of each Python object.
+
+    The digest is of what can be known of an object: of tensors, arrays and data sets every number; of a module its
+    structure, since its parameters are in checkpoints; of a function the name, its defaults and what it encloses; of a
+    class and a Gymnasium environment the name; of any other object its public attributes.
+    """
+    described: dict[str, Any] = _described(plain(scenario))
+    return described
+
+
+def _described(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _described(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_described(item) for item in value]
+    if isinstance(value, _PLAIN):
+        return value
+    digest = hashlib.sha256()
+    for part in _content(value, frozenset()):
+        digest.update(part)
+    return {
+        "python": getattr(value, "__name__", type(value).__name__),
+        "digest": digest.hexdigest()[:_DIGITS],
+    }
+
+
+def _content(value: Any, outer: frozenset[int]) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of an object's digest; `outer`: the objects that it is part of."""
+    yield type(value).__qualname__.encode()
+    if isinstance(value, Tensor):
+        yield f"{value.dtype} {list(value.shape)}".encode()
+        yield value.data.reshape(-1).view(torch.uint8).cpu().numpy().data
+    elif isinstance(value, np.ndarray):
+        yield f"{value.dtype} {value.shape}".encode()
+        yield b"" if value.dtype.hasobject else value.tobytes()
+    elif isinstance(value, nn.Module):
+        settings = {name: own for name, own in vars(value).items() if isinstance(own, _PLAIN)}
+        settings = {name: own for name, own in settings.items() if name[0] != "_" and name != "training"}
+        yield repr((value, settings)).encode()
+        for held in (value.named_parameters(), value.named_buffers()):
+            yield repr([[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in held]).encode()
+    elif isinstance(value, VectorEnv):
+        yield repr((value.num_envs, getattr(value.spec, "id", None), value.single_observation_space)).encode()
+    elif isinstance(value, _PLAIN | bytes):
+        yield repr(value).encode()
+    elif id(value) not in outer:
+        if hasattr(value, "__qualname__"):
+            yield value.__qualname__.encode()
+        for part in _parts_of(value):
+            yield from _content(part, outer | {id(value)})
+
+
+def _parts_of(value: Any) -> Iterable[Any]:
+    """Return what an object consists of: the items of a collection, or names and values of its public attributes."""
+    if isinstance(value, functools.partial):
+        return value.func, value.args, value.keywords
+    if isinstance(value, Mapping):
+        return [part for key in sorted(value, key=str) for part in (str(key), value[key])]
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=repr)
+    if isinstance(value, list | tuple):
+        return value
+    if is_dataclass(value):
+        return [part for field in fields(value) for part in (field.name, getattr(value, field.name))]
+    if isinstance(value, FunctionType):
+        return value.__defaults__, value.__kwdefaults__, inspect.getclosurevars(value).nonlocals
+    if hasattr(value, "__qualname__"):
+        return ()
+    attributes = getattr(value, "__dict__", {})
+    return [part for name in sorted(attributes) if name[0] != "_" for part in (name, attributes[name])]

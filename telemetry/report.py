@@ -1,0 +1,298 @@
+"""HTML report of runs: results, training curves and rankings around the Channels tab's own page with their data in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from html import escape
+from itertools import chain, zip_longest
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antiphon.telemetry.channels.explanations import EXPLANATIONS
+from antiphon.telemetry.channels.page import MOST, page
+from antiphon.telemetry.channels.series import RunData, Series
+from antiphon.telemetry.statistics import standard_error
+from antiphon.telemetry.verdicts import MEASURES, Measure, bounds, worth
+
+__all__ = ["Curve", "ReportRun", "grouped", "report"]
+
+METRICS = ("accuracy", "error", "bits", "return", "loss")
+"""Metrics of readouts, in order of display."""
+_SIGNALS = ("cosine", "sg_loss")
+"""Metrics of channels with a curve, the mean over channels."""
+_LIVE = 24
+"""Most runs in the tab's page: of each group the first ones."""
+_RANKED = 20
+"""Most channels in a ranking."""
+_POINTS = 400
+"""Most points of a curve."""
+
+Curve = Mapping[int, float]
+"""Value by step."""
+
+
+@dataclass(frozen=True)
+class ReportRun:
+    """A run in a report.
+
+    Attributes:
+        name: Unlike those of the other runs.
+        path: Its directory, as a command takes it.
+        facts: The content of run.json.
+        result: The content of result.json; empty where there is none.
+        document: The text of scenario.yaml.
+        data: What the Channels tab shows of it; None: nothing.
+        env: The environment's metrics, by name.
+        notes: What is wrong with it.
+    """
+
+    name: str
+    path: str
+    facts: Mapping[str, Any]
+    result: Mapping[str, Any] = field(default_factory=dict)
+    document: str = ""
+    data: RunData | None = None
+    env: Mapping[str, Curve] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Metrics of the readouts on the test split, and of the environment; as far as there are any."""
+        found = {metric: self.result.get(metric) for metric in METRICS} | dict(self.result.get("env") or {})
+        return {metric: float(value) for metric, value in found.items() if isinstance(value, int | float)}
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What it is a run of, beside its seed: scenario, variant, steps, values."""
+        facts, seed = self.facts, self.facts.get("seed")
+        values = {
+            k: v for k, v in (facts.get("values") or {}).items() if not (k.endswith("seed") and v == seed)
+        }
+        known = {"scenario": facts.get("scenario"), "variant": facts.get("variant") or "default"}
+        document = {} if values else {"document": self.document}
+        return {k: str(v) for k, v in {**known, "steps": facts.get("steps"), **values, **document}.items()}
+
+
+def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
+    """Return runs that differ in their seed alone together, under a name that says how they differ from the others."""
+    identities = [run.identity for run in runs]
+    documents = list(dict.fromkeys(identity.get("document", "") for identity in identities))
+    differing: list[str] = []
+    for key in dict.fromkeys(chain.from_iterable(identities)):
+        apart = {tuple(identity.get(key) for key in differing) for identity in identities}
+        further = {tuple(identity.get(key) for key in (*differing, key)) for identity in identities}
+        if len(further) > len(apart):  # what a variant sets tells no more than its name
+            differing.append(key)
+    groups: dict[str, list[ReportRun]] = {}
+    for run, identity in zip(runs, identities, strict=True):
+        words = []
+        for key in differing:
+            if key == "document":
+                words.append(f"document {1 + documents.index(identity.get(key, ''))}")
+            elif key in identity:
+                words.append(identity[key] if key in ("scenario", "variant") else f"{key}={identity[key]}")
+        groups.setdefault(" · ".join(words) or identity["scenario"], []).append(run)
+    return groups
+
+
+def report(runs: Sequence[ReportRun], *, made: str, most: int = MOST) -> str:
+    """Return the page.
+
+    Args:
+        runs: With names that differ.
+        made: When, and by which version.
+        most: Bytes of the page: rows of the tab's page are thinned to it.
+    """
+    groups = grouped(runs)
+    title = f"Report on {', '.join(dict.fromkeys(str(run.facts.get('scenario')) for run in runs))}"
+    turns = (
+        run
+        for turn in zip_longest(*groups.values())
+        for run in turn
+        if run is not None and run.data is not None
+    )
+    live = {run.name for run, _ in zip(turns, range(_LIVE), strict=False)}
+    shown = [replace(run.data, name=run.name) for run in runs if run.data is not None and run.name in live]
+    notes = [f"{run.name}: {note}" for run in runs for note in run.notes]
+    notes += [
+        f"{run.name}: not in the graph below, which takes {_LIVE} runs."
+        for run in runs
+        if run.data and run.name not in live
+    ]
+    several = len(groups) < len(runs)
+    sections = [
+        f"<h1>{escape(title)}</h1>",
+        _section(
+            "Results", _over_seeds(groups) + _results(runs) if several else _results(runs), _items(notes)
+        ),
+        _section("Training curves", '<div class="ap-report-charts" id="antiphon-charts"></div>')
+        if shown
+        else "",
+        *(_ranking(run, measure) for run in runs for measure in MEASURES),
+        "<h2>Channels</h2>" if shown else "",
+    ]
+    return page(
+        shown,
+        title=title,
+        before=f'<main class="ap ap-report">{"".join(sections)}</main>',
+        after=f'<footer class="ap ap-report">{escape(made)}</footer>',
+        charts=list(_charts(groups)),
+        most=most,
+    )
+
+
+# --- tables ------------------------------------------------------------------------------------------------
+
+
+def _section(title: str, *content: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{''.join(content)}</section>"
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> str:
+    """Return a table; the first `texts` columns hold text, the others numbers."""
+    cells = ["".join(f"<td>{escape(cell)}</td>" for cell in row[texts:]) for row in rows]
+    heads = ["".join(f'<th scope="row">{escape(cell)}</th>' for cell in row[:texts]) for row in rows]
+    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
+    body = "".join(f"<tr>{head}{cell}</tr>" for head, cell in zip(heads, cells, strict=True))
+    return f'<div class="ap-report-table"><table class="ap-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _items(lines: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>" if lines else ""
+
+
+def _results(runs: Sequence[ReportRun]) -> str:
+    metrics = list(dict.fromkeys(metric for run in runs for metric in run.scores))
+    rows = []
+    for run in runs:
+        facts = run.facts
+        ended = str(facts.get("exit")) + (f": {facts['error']}" if facts.get("error") else "")
+        what = [run.name, str(facts.get("scenario")), str(facts.get("variant") or "–"), ended]
+        numbers = [
+            f"{facts.get('seed')}",
+            f"{facts.get('step')} of {facts.get('steps')}",
+            _number(facts.get("seconds")),
+        ]
+        rows.append([*what, *numbers, *(_score(metric, run.scores.get(metric)) for metric in metrics)])
+    return _table(["run", "scenario", "variant", "exit", "seed", "steps", "seconds", *metrics], rows, 4)
+
+
+def _over_seeds(groups: Mapping[str, Sequence[ReportRun]]) -> str:
+    """Return the table of groups: means over the runs that came to their end, with one standard error."""
+    done = {name: [run for run in runs if run.facts.get("exit") == "done"] for name, runs in groups.items()}
+    metrics = list(dict.fromkeys(metric for runs in done.values() for run in runs for metric in run.scores))
+    rows = []
+    for name, runs in done.items():
+        row = [name, f"{len(runs)} of {len(groups[name])}"]
+        for metric in metrics:
+            values = [run.scores[metric] for run in runs if metric in run.scores]
+            error = f" ± {_score(metric, standard_error(values))}" if len(values) > 1 else ""
+            row.append(_score(metric, sum(values) / len(values) if values else None) + error)
+        rows.append(row)
+    return _table(["runs that differ in their seed alone", "done", *metrics], rows, 1)
+
+
+def _series(run: ReportRun, family: str, metric: str) -> Series | None:
+    """Return the rows of a metric of a run's agents or channels; None where there are none."""
+    series = None if run.data is None else run.data.figures.get((family, metric))
+    if run.data is None or series is None or not len(series.steps):
+        return None
+    return series if series.values.shape[1] == len(run.data.graph[f"{family}s"]) else None
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.4g}".replace("-", "−")
+
+
+def _score(metric: str, value: float | None) -> str:
+    return f"{100 * value:.2f} %" if metric == "accuracy" and value is not None else _number(value)
+
+
+def _ranking(run: ReportRun, measure: Measure) -> str:
+    """Return the channels of a run by a measure of worth, highest first; nothing where it was not measured."""
+    series = [_series(run, "channel", metric) for metric in (measure, *bounds(measure))]
+    if run.data is None or any(found is None for found in series):
+        return ""
+    values, low, high = (found.values[-1] for found in series if found is not None)
+    order = [item for item in np.argsort(-values) if not math.isnan(values[item])]
+    rows = []
+    for item in order[:_RANKED]:
+        ends = float(low[item]), float(high[item])
+        interval = f"[{_number(ends[0])}, {_number(ends[1])}]"
+        name = run.data.graph["channels"][item]["name"]
+        rows.append([name, worth(*ends) or "–", _number(float(values[item])), interval])
+    known = EXPLANATIONS["channel"][measure]
+    more = f" The first {_RANKED} of {len(order)} channels." if len(order) > _RANKED else ""
+    says = f"<p>{escape(known.says + more)}</p>"
+    table = _table(["channel", "verdict", known.title, "95 % interval"], rows, 2)
+    return _section(f"{known.title.capitalize()}: {run.name}", says, table) if rows else ""
+
+
+# --- curves ------------------------------------------------------------------------------------------------
+
+
+def _charts(groups: Mapping[str, Sequence[ReportRun]]) -> Iterator[dict[str, Any]]:
+    """Yield the charts as plain data: of readouts, of the environment, of synthetic gradients; a line per group."""
+    env = dict.fromkeys(chain.from_iterable(run.env for runs in groups.values() for run in runs))
+    wanted: list[tuple[str, str, Callable[[ReportRun], Curve]]] = [
+        *((metric, EXPLANATIONS["agent"][metric].says, _of("agent", metric)) for metric in METRICS),
+        *((metric, "What the environment says of progress.", _of_env(metric)) for metric in env),
+        *((metric, EXPLANATIONS["channel"][metric].says, _of("channel", metric)) for metric in _SIGNALS),
+    ]
+    for metric, says, curve in wanted:
+        found = [_line(name, [curve(run) for run in runs]) for name, runs in groups.items()]
+        lines = [{"place": place, **line} for place, line in enumerate(found) if line is not None]
+        if lines:
+            yield {"title": metric.replace("_", " "), "says": says, "lines": lines}
+
+
+def _of_env(metric: str) -> Callable[[ReportRun], Curve]:
+    return lambda run: run.env.get(metric, {})
+
+
+def _of(family: str, metric: str) -> Callable[[ReportRun], Curve]:
+    """Return what makes a run's curve: the mean over its readouts, or over its channels."""
+
+    def curve(run: ReportRun) -> Curve:
+        series = _series(run, family, metric)
+        if run.data is None or series is None:
+            return {}
+        readouts = [
+            item for item, agent in enumerate(run.data.graph["agents"]) if agent.get("role") == "readout"
+        ]
+        values = series.values[:, readouts] if family == "agent" else series.values
+        return dict(zip(series.steps.tolist(), _mean_and_error(values)[0].tolist(), strict=True))
+
+    return curve
+
+
+def _line(name: str, curves: Sequence[Curve]) -> dict[str, Any] | None:
+    """Return the mean of some curves with one standard error as plain data; None where they have no number."""
+    every = sorted(set(chain.from_iterable(curves)))
+    chosen = np.unique(np.linspace(0, len(every) - 1, min(_POINTS, len(every))).round().astype(int))
+    steps = [every[at] for at in chosen]
+    values = np.array([[curve.get(step, math.nan) for curve in curves] for step in steps])
+    if not np.isfinite(values).any():
+        return None
+    middle, error = _mean_and_error(values)
+    line = {"name": name, "steps": steps, "values": _plain(middle)}
+    return line if len(curves) < 2 else line | {"low": _plain(middle - error), "high": _plain(middle + error)}
+
+
+def _mean_and_error(values: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard error of each row's finite values; nan where there are none, or only one."""
+    found = np.isfinite(values)
+    count = found.sum(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.where(found, values, 0.0).sum(1) / count
+        squares = np.where(found, (values - mean[:, None]) ** 2, 0.0).sum(1)
+        error = np.sqrt(squares / (count - 1) / count)
+    return mean, np.where(count > 1, error, np.nan)
+
+
+def _plain(values: NDArray[np.float64]) -> list[float | None]:
+    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values]

@@ -1,0 +1,187 @@
+"""The report: its tables and curves, and that no name in it is ever more than text."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from antiphon.telemetry.channels.series import Series
+from antiphon.telemetry.report import ReportRun, grouped, report
+from tests.some import some
+from tests.telemetry.made import HOSTILE, Elements, data, run
+
+
+def page(*runs: ReportRun) -> str:
+    return report(runs, made="now")
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """The cells of the tables of a page."""
+    found = []
+    for table in re.findall("<table[^>]*>.*?</table>", text):
+        rows = re.findall("<tr>.*?</tr>", table)
+        found.append([re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in rows])
+    return found
+
+
+def charts(text: str) -> dict[str, list[dict[str, Any]]]:
+    """The lines of the charts of a page, by title."""
+    pattern = r'<script type="application/json" id="antiphon-chart-data">(.*?)</script>'
+    return {chart["title"]: chart["lines"] for chart in json.loads(some(re.search(pattern, text))[1])}
+
+
+def measured(low: tuple[float, float], high: tuple[float, float]) -> ReportRun:
+    """A run whose channels are measured by ablation."""
+    found = data()
+    ends = {"ablation": np.mean([low, high], 0), "ablation_low": low, "ablation_high": high}
+    series = {("channel", metric): Series(np.array([30]), np.array([row])) for metric, row in ends.items()}
+    return run(data=replace(found, figures={**found.figures, **series}))
+
+
+def test_results_are_a_table_of_runs() -> None:
+    failed = run("b", 1, facts={"exit": "failed", "error": "no room", "step": 7, "seconds": None}, result={})
+    _, (head, first, second) = tables(page(run(), failed))
+    assert head == [
+        "run",
+        "scenario",
+        "variant",
+        "exit",
+        "seed",
+        "steps",
+        "seconds",
+        "accuracy",
+        "loss",
+        "solved",
+    ]
+    assert first == ["one", "s", "–", "done", "0", "30 of 30", "1.5", "90.00 %", "0.5", "3"]
+    assert second == ["b", "s", "–", "failed: no room", "1", "7 of 30", "–", "–", "–", "–"]
+
+
+def test_runs_that_differ_in_their_seed_alone_have_a_mean_and_an_error() -> None:
+    runs = [run(str(seed), seed, accuracy=value) for seed, value in enumerate((0.8, 0.9, 1.0))]
+    (head, row), _ = tables(page(*runs))
+    assert head == ["runs that differ in their seed alone", "done", "accuracy", "loss", "solved"]
+    assert row == ["s", "3 of 3", "90.00 % ± 5.77 %", "0.5 ± 0", "3 ± 0"]
+    assert len(tables(page(run()))) == 1
+
+
+def test_groups_are_named_by_what_tells_them_apart() -> None:
+    def made(variant: str | None, seed: int, **values: Any) -> ReportRun:
+        name = f"{variant}{seed}{values}"
+        return run(
+            name,
+            seed,
+            facts={"variant": variant, "values": {"coupling": variant, "data_seed": seed, **values}},
+        )
+
+    assert list(grouped([made("locked", 0), made("locked", 1), made("local", 0)])) == ["locked", "local"]
+    assert list(grouped([made("locked", 0, width=8), made("locked", 0, width=9)])) == ["width=8", "width=9"]
+    found = grouped([made("locked", 0, width=8), made("locked", 1, width=9), made("local", 1, width=9)])
+    assert list(found) == ["locked · width=8", "locked · width=9", "local · width=9"]
+    documents = [run(text, facts={"values": None}, document=text) for text in ("a: 1", "a: 2")]
+    assert list(grouped(documents)) == ["document 1", "document 2"]
+
+
+def test_curves_are_means_over_readouts_channels_and_seeds() -> None:
+    other = run("b", 1, env={"solved": {10: 3.0, 20: 2.0, 30: math.nan}})
+    found = charts(page(run(), other))
+    assert found.keys() == {"loss", "solved", "sg loss"}
+    (line,) = found["solved"]
+    assert line["steps"] == [10, 20, 30]
+    assert line["values"] == [2.0, 2.0, 3.0]
+    assert line["low"] == [1.0, 2.0, None]  # of one value there is no error
+    assert line["high"] == [3.0, 2.0, None]
+    (line,) = charts(page(run()))[
+        "loss"
+    ]  # rows are [0, .2], [.4, .6], [.8, 1]; the second agent is the readout
+    assert (line["name"], line["values"]) == ("s", [0.2, 0.6, 1.0])
+    assert "low" not in line
+    (line,) = charts(page(run()))["sg loss"]
+    assert line["values"] == pytest.approx([0.1, 0.5, 0.9])
+    (line,) = charts(page(run(data=data(rows=5000))))["loss"]
+    assert len(line["steps"]) == 400
+    assert line["steps"][-1] == 50_000
+
+
+def test_channels_are_ranked_with_their_intervals() -> None:
+    text = page(measured((-0.1, 0.4), (0.2, 0.6)))
+    assert "Loss by ablation: one" in text
+    head, first, second = tables(text)[1]
+    assert head == ["channel", "verdict", "loss by ablation", "95 % interval"]
+    assert first == ["b-&gt;a", "matters", "0.5", "[0.4, 0.6]"]
+    assert second == ["a-&gt;b", "unresolved", "0.05", "[−0.1, 0.2]"]
+    assert len(tables(page(run()))) == 1
+
+
+def named(names: tuple[str, ...], place: int) -> ReportRun:
+    """Return a run that uses names wherever a run directory may hold any."""
+    one, two, three, four, five = names
+    facts = {
+        "scenario": one,
+        "variant": two,
+        "values": {three: four, "width": place},
+        "exit": five,
+        "error": one,
+        "seed": four,
+    }
+    return run(
+        f"{one}{place}",
+        place,
+        facts=facts,
+        path=two,
+        result={"readout": two, "loss": 1.0, "env": {three: 1.0}},
+        document=f"{one}{place}",
+        data=data(one, (two, three)),
+        env={three: {1: 1.0}},
+        notes=[two],
+    )
+
+
+def test_hostile_names_change_no_element_of_the_page() -> None:
+    """The same report with names of letters, as long: element by element, attribute by attribute the same page."""
+    for turn in range(len(HOSTILE)):
+        names = (*HOSTILE[turn:], *HOSTILE[:turn])
+        letters = tuple(letter * len(name) for letter, name in zip("pqrst", names, strict=True))
+        tame = Elements(page(named(letters, 0), named(letters, 1)))
+        hostile = Elements(page(named(names, 0), named(names, 1)))
+        assert hostile.found == tame.found
+        assert {names[1], names[2]} <= set(hostile.texts)
+
+
+def test_nothing_is_fetched_from_anywhere() -> None:
+    text = page(named(HOSTILE, 0), run("b", 1))
+    assert Elements(text).addresses == []
+    sheets = "".join(re.findall(r"<style>(.*?)</style>", text, re.DOTALL))
+    assert not re.search(r"url\(|@import|//", re.sub(r"/\*.*?\*/", "", sheets, flags=re.DOTALL))
+    assert len(re.findall("<script", text)) == 4
+
+
+def test_a_run_of_which_little_can_be_read_has_a_report() -> None:
+    text = page(run(data=None), ReportRun(name="bare", path="bare", facts={}, notes=["no result there"]))
+    assert "<script" not in text
+    assert "<li>bare: no result there</li>" in text
+    assert [row[0] for row in tables(text)[0]] == ["run", "one", "bare"]
+
+
+def test_a_large_report_is_thinned_to_what_it_may_take() -> None:
+    text = report([run(data=data(rows=40_000))], made="now", most=1_600_000)
+    assert len(text.encode()) <= 1_600_000
+    assert "of 40,000 logged rows are in this page" in text
+
+
+def test_of_many_runs_the_first_of_each_group_are_in_the_graph() -> None:
+    runs = [
+        run(f"{width}-{seed}", seed, facts={"values": {"width": width}})
+        for width in "ab"
+        for seed in range(20)
+    ]
+    text = page(*runs)
+    shown = re.findall(r'"run":"([^"]*)"', text)
+    assert shown == [f"{width}-{seed}" for width in "ab" for seed in range(12)]
+    assert "b-12: not in the graph below, which takes 24 runs." in text

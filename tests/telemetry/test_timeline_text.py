@@ -1,0 +1,109 @@
+"""The timeline as plain text, and what is left out of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from antiphon.telemetry.timeline import MOST_AGENTS, MOST_CHANNELS, ChannelTimes, Timeline, raster_lines
+from tests.telemetry.times import agent_times
+
+FAST = agent_times(
+    "fast",
+    np.ones(4, bool),
+    recurrent=True,
+    ends=np.array([False, True, False, True]),
+    since=np.array([0, 0, 2, 2]),
+    state_credit=np.array([False, False, True, True]),
+    late_credit=np.array([False, False, False, True]),
+)
+SLOW = agent_times(
+    "slow",
+    np.array([False, True, False, True]),
+    period=2,
+    ends=np.array([False, False, True, True]),
+    since=np.array([-1, 1, -1, 3]),
+    message_credit=np.array([False, True, False, True]),
+)
+UP = ChannelTimes(
+    name="fast->slow",
+    sender="fast",
+    receiver="slow",
+    coupling="locked",
+    state=False,
+    sent=np.ones(4, bool),
+    stamps=((), (0, 1), (), (1,)),
+    ages=np.array([-1, 0, -1, 2]),
+    due=np.array([False, True, False, True]),
+    unread=np.array([False, False, True, True]),
+    cut=np.array([False, False, False, True]),
+    back=np.array([1, 1, -1, -1]),
+    trained=np.array([1, 1, -1, -1]),
+)
+MADE = Timeline(
+    start=0,
+    steps=4,
+    agents=(FAST, SLOW),
+    channels=(UP,),
+    episode_ends=np.array([False, True, False, False]),
+)
+CROWD = replace(
+    MADE,
+    agents=tuple(replace(FAST, name=f"n{i:02}") for i in range(MOST_AGENTS + 20)),
+    channels=tuple(replace(UP, name=f"c{i:02}") for i in range(MOST_CHANNELS + 1)),
+)
+
+
+# --- text ---------------------------------------------------------------------------------------------------
+
+
+def test_the_text_is_a_row_per_agent_and_channel() -> None:
+    assert raster_lines(MADE)[:7] == [
+        "step                 0   1  |2   3",
+        "fast                 o   #  |o   #",
+        "  credit             0   1  |0+  1+~",
+        "slow                 .   o  |:   #",
+        "  credit                 0+ |    0+",
+        "fast->slow (locked)  .   0–1|x   2!x",
+        "",
+    ]
+
+
+def test_the_text_explains_the_signs_that_are_there_and_no_others() -> None:
+    agents, credit, channels = raster_lines(MADE)[7:]
+    assert agents.count(" · ") == 4
+    assert "| an episode ends" in agents
+    assert "+ a synthetic gradient stands for what lies beyond" in credit
+    assert "~ the rest comes later" in credit
+    assert "! from before the window, and no credit goes back" in channels
+    assert "nothing to read" not in channels
+    alone = replace(MADE, agents=(FAST,), channels=(), episode_ends=np.zeros(4, bool))
+    assert raster_lines(alone)[-2].startswith("agents:   o ticks · # ticks, and its window ends")
+    assert "episode" not in "".join(raster_lines(alone))
+
+
+def test_many_steps_go_into_blocks_of_equal_length() -> None:
+    lines = raster_lines(MADE, width=33)
+    assert [line.split()[1:] for line in lines if line.startswith("step")] == [["0", "1", "|"], ["2", "3"]]
+    assert max(map(len, lines[:-3])) <= 33
+    narrow = raster_lines(MADE, width=1)
+    assert len([line for line in narrow if line.startswith("step")]) == 4
+
+
+def test_too_many_agents_are_cut_with_a_line_that_says_how_many_more() -> None:
+    lines = raster_lines(CROWD)
+    assert "… and 20 more agents, 1 more channel" in lines
+    assert sum(line.startswith("n") for line in lines) == MOST_AGENTS
+    assert sum(line.startswith("c") and not line.startswith("cr") for line in lines) == MOST_CHANNELS + 1
+    assert not any("more" in line for line in raster_lines(MADE))
+
+
+# --- data ---------------------------------------------------------------------------------------------------
+
+
+def test_plain_data_holds_everything_by_name() -> None:
+    plain = MADE.plain()
+    assert plain["agents"]["slow"]["since"] == [-1, 1, -1, 3]
+    assert plain["channels"]["fast->slow"]["stamps"] == ((), (0, 1), (), (1,))
+    assert plain["episode_ends"] == [False, True, False, False]

@@ -1,0 +1,191 @@
+"""`antiphon export RUN world.gif`: the environment's pictures beside bars of the messages, and one-line refusals."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from PIL import Image
+
+from antiphon import Simulation
+from antiphon.envs.worlds.base import World
+from antiphon.errors import RunError
+from antiphon.scenarios import Scenario
+from antiphon.telemetry.film import FilmFrame, SentMessage, write_film
+from tests.commands import Commands
+from tests.test_cli_returns import TEAM
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a team whose environment renders pictures."""
+    folder = tmp_path_factory.mktemp("team")
+    (folder / "team.yaml").write_text(TEAM)
+    with Simulation(folder / "team.yaml", logdir=folder / "a") as simulation:
+        simulation.run()
+    return folder / "a"
+
+
+def shown(path: Path) -> list[np.ndarray[Any, Any]]:
+    """The frames of a GIF, [height, width, 3] each."""
+    with Image.open(path) as image:
+        frames = []
+        for place in range(image.n_frames):  # type: ignore[attr-defined]
+            image.seek(place)
+            frames.append(np.asarray(image.convert("RGB")))
+        return frames
+
+
+def test_a_gif_has_a_frame_of_every_step_and_the_same_bytes_again(
+    run: Path, tmp_path: Path, cli: Commands
+) -> None:
+    cli("export", run, tmp_path / "team.gif")
+    assert "written" in cli.out
+    with Simulation.load(run) as simulation:
+        episodes = simulation.evaluate(episodes=1).episodes
+        again = simulation.export(tmp_path / "again.gif")
+        simulation.export(tmp_path / "two.gif", episodes=2)
+        assert simulation.evaluate(episodes=1).episodes == episodes
+    assert again.read_bytes() == (tmp_path / "team.gif").read_bytes()
+    one, two = shown(again), shown(tmp_path / "two.gif")
+    assert 1 < len(one) < len(two)
+    assert not np.array_equal(one[0], one[-1])
+    assert (
+        cli.json("export", run, tmp_path / "two.gif", "--episodes 2")["bytes"]
+        == (tmp_path / "two.gif").stat().st_size
+    )
+
+
+def test_messages_of_some_agents_alone(run: Path, tmp_path: Path, cli: Commands) -> None:
+    for agent in ("sensor", "motor"):
+        cli("export", run, tmp_path / f"{agent}.gif", "--agent", agent)
+    sensor, motor = (shown(tmp_path / f"{agent}.gif")[0] for agent in ("sensor", "motor"))
+    assert not np.array_equal(sensor, motor)  # the motor sends nothing
+    assert np.all(motor[40:-40, -340:] == 255)
+
+
+def frame(step: int = 1, *values: float, new: bool = True) -> FilmFrame:
+    messages = {"a->b": SentMessage(np.array(values, np.float32), new)} if values else {}
+    return FilmFrame.of(np.full((20, 30, 3), 10 * step, np.uint8), f"step {step}", messages)
+
+
+def painted(image: np.ndarray[Any, Any], colour: tuple[int, int, int]) -> int:
+    """The number of pixels of a colour, but for its rounding in a palette."""
+    return int((np.abs(image.astype(int) - colour).max(-1) < 12).sum())
+
+
+def test_bars_go_up_or_down_on_one_scale_and_are_grey_while_nothing_is_sent(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    frames = [frame(1, 1.0), frame(2, 4.0), frame(3, -4.0), frame(4, 4.0, new=False), frame(5, float("nan"))]
+    write_film(path, frames, title="team", fps=30)
+    images = shown(path)
+    green, red, grey = (18, 154, 134), (200, 69, 59), (201, 209, 216)
+    small, large = (painted(image, green) for image in images[:2])
+    assert 0 < small < large
+    assert painted(images[2], red) == large
+    assert painted(images[3], grey) >= large
+    assert painted(images[3], green) == 0
+    assert painted(images[4], green) == painted(images[4], red) == 0
+
+
+def test_a_short_film_is_slow_and_of_a_long_one_some_steps_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.gif"
+    for count, milliseconds in ((4, 500), (80, 100)):
+        write_film(path, [frame(step % 20) for step in range(count)], title="team", fps=100)
+        with Image.open(path) as image:
+            assert (image.n_frames, image.info["duration"]) == (count, milliseconds)  # type: ignore[attr-defined]
+    monkeypatch.setattr("antiphon.telemetry.film._MOST", 4)
+    write_film(path, [frame(step) for step in range(10)], title="team", fps=30)
+    assert len(shown(path)) == 4  # of the steps 0, 3, 6 and 9
+    with pytest.raises(RunError, match="cannot be written"):
+        write_film(tmp_path / "nowhere" / "a.gif", [frame()], title="", fps=30)
+
+
+def test_refusals(run: Path, tmp_path: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "--episodes: has no effect on w.safetensors" in cli.refused(
+        "export", run, "w.safetensors --episodes 2"
+    )
+    assert "--agent: no agent 'senser'" in cli.refused("export", run, "a.gif --agent senser")
+    words = ["--steps", "4", "--set", "depth=2", "--set", "width=8", "--name", "digits", "--logdir"]
+    cli(["run", "digits-mlp", *words], tmp_path)
+    line = "export: the environment renders no pictures; use one with the render mode rgb_array"
+    assert cli.refused("export", tmp_path / "digits", tmp_path / "a.gif").startswith(line)
+    assert "must be at least 1" in cli.refused("export", run, "a.gif --episodes 0")
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    assert "pip install 'antiphon[plots]'" in cli.refused("export", run, tmp_path / "a.gif")
+    assert not (tmp_path / "a.gif").exists()
+
+
+class Drawn(gymnasium.Env[np.ndarray[Any, Any], int]):
+    """Two steps, of which the pictures are grey; without its render mode there are none."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    action_space: gymnasium.Space[Any] = gymnasium.spaces.Discrete(2)
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 5}  # noqa: RUF012
+
+    def __init__(self, render_mode: str | None = None, shade: int = 80) -> None:
+        self.render_mode, self.shade = render_mode, shade
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.at = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.at += 1
+        return np.zeros(2, np.float32), 0.5, False, self.at == 2, {}
+
+    def render(self) -> Any:
+        if self.shade > 255:
+            raise ZeroDivisionError("no light")
+        return None if self.render_mode is None else np.full((4, 6, 3), self.shade + self.at, np.uint8)
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch, **options: Any) -> Simulation:
+    monkeypatch.setattr(gymnasium, "registry", {**gymnasium.registry})
+    monkeypatch.setattr(gymnasium.envs.registration, "registry", gymnasium.registry)
+    gymnasium.register("Drawn-v0", Drawn)
+    motor = {"observes": ["observation"], "acts": True, "objective": {"kind": "a2c"}, "clock": {"unroll": 4}}
+    scenario = Scenario(
+        scenario="drawn",
+        env={"gymnasium": "Drawn-v0", **options},
+        agents={"motor": motor},
+        training={"steps": 4, "batch": 3},
+    )
+    return Simulation(scenario)
+
+
+def test_a_gymnasium_environment_is_made_again_with_its_render_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with drawn(monkeypatch) as simulation:
+        frames = shown(simulation.export(tmp_path / "a.gif", episodes=2))
+    pixels = [int(image[100, 100, 0]) for image in frames]
+    assert pixels == pytest.approx([80, 81, 80, 81], abs=2)  # two steps an episode, shade by step
+
+
+def test_an_environment_that_cannot_render_says_why(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.gif"
+    with drawn(monkeypatch, shade=300) as simulation, pytest.raises(RunError, match="no light") as error:
+        simulation.export(path)
+    assert "\n" not in str(error.value)
+
+    def missing(self: object) -> Any:
+        raise gymnasium.error.DependencyNotInstalled("pygame is not installed,\nrun pip install it")
+
+    monkeypatch.setattr(World, "render", missing)
+    line = "export: the environment cannot render its picture: DependencyNotInstalled: pygame is not installed, run pip install"
+    with Simulation.load(run) as simulation, pytest.raises(RunError, match=line):
+        simulation.export(path)
+    monkeypatch.setattr(World, "render", lambda _: (np.zeros((3, 4)),))
+    line = r"export: a picture is \[height, width, 3\] bytes, and the environment renders \[3, 4\] float64"
+    with Simulation.load(run) as simulation, pytest.raises(RunError, match=line):
+        simulation.export(path)

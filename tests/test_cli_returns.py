@@ -1,0 +1,117 @@
+"""Returns of policies on the command line, in this process: the score of a run, of an evaluation, of a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.commands import Commands
+
+TEAM = """
+scenario: team
+env: {id: antiphon/CartPole-v0, limit: 30}
+agents:
+  sensor: {observes: [observation], network: {kind: mlp, hidden: [4]}, clock: {unroll: 4}}
+  motor:
+    acts: true
+    network: {kind: mlp, hidden: [4]}
+    clock: {unroll: 4}
+    objective: {kind: a2c}
+channels: [{from: sensor, to: motor, size: 2, coupling: $coupling}]
+training: {steps: 12, batch: 4}
+telemetry: {every: 4}
+variants:
+  locked: {coupling: locked}
+  detached: {coupling: detached}
+parameters:
+  coupling: {choices: [locked, detached, decoupled], default: decoupled}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a scenario and a finished run of it."""
+    found = tmp_path_factory.mktemp("team")
+    (found / "team.yaml").write_text(TEAM)
+    from antiphon.cli import main
+
+    assert main(["run", str(found / "team.yaml"), "--name", "a", "--logdir", str(found)]) == 0
+    return found
+
+
+@pytest.fixture
+def run(folder: Path) -> Path:
+    return folder / "a"
+
+
+def test_a_run_ends_with_its_return(folder: Path, tmp_path: Path, cli: Commands) -> None:
+    text = cli("run", folder / "team.yaml", "--name b --logdir", tmp_path)
+    (line,) = (line for line in text.splitlines() if line.startswith("return "))
+    assert "(motor; 4 whole episodes of" in line
+    assert "steps, greedy)" in line
+    result = cli.json("run", folder / "team.yaml", "--name c --logdir", tmp_path)
+    assert result["return"] == result["agents"]["motor"]["return"] == result["episodes"]["returns"]["reward"]
+    assert result["return"] == result["episodes"]["length"] > 1  # a reward of 1 a step
+    assert (result["episodes"]["count"], result["episodes"]["actions"]) == (4, "greedy")
+    assert {"episode_return", "episode_length", "episodes"} <= result["env"].keys()
+
+
+def test_the_score_says_how_actions_were_chosen(run: Path, cli: Commands) -> None:
+    greedy = cli.json("evaluate", run)
+    assert (greedy["episodes"]["actions"], greedy["episodes"]["count"]) == ("greedy", 4)
+    assert greedy["return"] == greedy["agents"]["motor"]["return"]
+    sampled = cli.json("evaluate", run, "--sampled --episodes 3")
+    assert (sampled["episodes"]["actions"], sampled["episodes"]["count"]) == ("sampled", 12)
+    assert sampled["return"] != greedy["return"]
+    assert "12 whole episodes of " in cli("evaluate", run, "--sampled --episodes 3")
+    assert "steps, sampled" in cli.out
+    assert any(line.split()[:1] == ["return"] for line in cli.out.splitlines())
+
+
+def test_figures_of_policies_and_episodes_are_in_the_table(run: Path) -> None:
+    rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
+    motor = {row[3] for row in rows if row[2] == "motor"}
+    assert {"policy_loss", "value_loss", "entropy", "explained_variance", "return"} <= motor
+    assert not {"approx_kl", "clip_fraction"} & motor  # of ppo
+    assert not any("policy_loss" in row for row in rows if row[2] == "sensor")
+    assert {row[3] for row in rows if row[1] == "run"} == {"seconds", "steps_per_second"}
+    assert not any(row[4] == "nan" for row in rows if row[2] == "motor")
+
+
+def test_a_study_of_returns(folder: Path, tmp_path: Path, cli: Commands) -> None:
+    text = (
+        "study: teams\nscenario: team.yaml\nvariants: [locked, detached]\nmetric: [return, motor.return]\n"
+        "budgets: {small: {steps: 8, seeds: 2}}\n"
+    )
+    (folder / "study.yaml").write_text(text)
+    found = cli.json("study", folder / "study.yaml", "--jobs 1 --logdir", tmp_path / "study")
+    table = (tmp_path / "study" / "table.md").read_text()
+    assert "| return |" in table
+    lines = {line["variant"]: line for line in found["lines"]}
+    assert lines.keys() == {"locked", "detached"}
+    assert all(line["n"] == 2 and line["mean"]["value"] > 1 for line in lines.values())
+
+
+GAME = """
+scenario: game
+env: {id: antiphon/Referential-v0, candidates: 3}
+agents:
+  speaker: {observes: [shown], network: {kind: mlp, hidden: [4]}}
+  listener: {observes: [candidates], network: {kind: mlp, hidden: [4]}, acts: true, objective: {kind: reinforce}}
+channels: [{from: speaker, to: listener, size: 2}]
+training: {steps: 4, batch: 40}
+"""
+
+
+def test_measurements_over_examples_of_an_agent_that_learns_from_rewards(
+    tmp_path: Path, cli: Commands
+) -> None:
+    (tmp_path / "game.yaml").write_text(GAME)
+    assert "(listener; 360 whole episodes of 1 step, greedy)" in cli(
+        "run", tmp_path / "game.yaml", "--name a --logdir", tmp_path
+    )
+    line = cli.refused("evaluate", tmp_path / "a", "--ablate zero")
+    assert line.startswith(
+        "ablate: the readout 'listener' learns from rewards, which are no loss of an example"
+    )
