@@ -356,8 +356,8 @@ class BaseSimulation:
         """Write the composed system, weights, or a film to a file that is read without antiphon, and return its path.
 
         Args:
-            path: `*.pt2`: the module of `compose`, for `torch.export.load`, which takes any batch. `*.safetensors`:
-                parameters and running statistics, as `agent.name`; tied agents have them once. `*.gif`: whole episodes,
+            path: `*.pt2`: the module of `compose`, for `torch.export.load`, which takes any batch; in time one round of
+                steps and the state by name, zeros in silence. `*.safetensors`: parameters and running statistics, as `agent.name`; tied agents have them once. `*.gif`: whole episodes,
                 the environment's pictures beside bars of the messages.
             agents: Of a module, whose outputs it returns; None: the readouts. Of weights, whose; None: all. Of a film, whose
                 messages are drawn; None: all.

@@ -1,16 +1,21 @@
 """Export: a system over perfect links as one plain torch module, which needs no antiphon to run.
 
-The module is a torch.fx graph of ordinary torch layers, which torch.fx and torch.export accept. It is unrolled over the steps
-that an example is shown.
+The module is a torch.fx graph of ordinary torch layers, which torch.fx and torch.export accept. Over a stream of
+examples it is unrolled over the steps that an example is shown. Elsewhere it is one round of all clocks, after which
+ticks, sends and reads repeat themselves: from the signals of its steps and the state before it to its outputs and the
+state after it; the module lays as many of them end to end as it is shown.
 """
 
 from __future__ import annotations
 
 import functools
 import keyword
+import math
+import operator
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Sequence
+from fractions import Fraction
+from typing import Any, final
 
 import torch
 from torch import fx, nn
@@ -24,9 +29,18 @@ from antiphon.engine.core.system import System
 from antiphon.engine.inference.rollout import steps_needed
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["agent_module", "export", "observed", "with_output"]
+__all__ = [
+    "agent_module",
+    "export",
+    "observed",
+    "with_output",
+]
 
 Ports = dict[str, fx.Node]
+_LONGEST = 4096
+"""Steps of a round, at most: its ticks are all in the graph."""
+_STEPS = "steps"
+"""Entry of the state: how many steps have been taken, int64 []."""
 
 
 def export(system: System, agents: Sequence[str]) -> fx.GraphModule:
@@ -37,12 +51,17 @@ def export(system: System, agents: Sequence[str]) -> fx.GraphModule:
         agents: Whose objective outputs it returns.
 
     Returns:
-        A module called with the observed signals of examples by name (what is no letter or digit in a name becomes `_`), each
-        [batch, *shape], that returns {agent: [batch, outputs]}; it shows them for `steps_needed` steps.
+        Over a stream of examples: a module called with the observed signals by name (what is no letter or digit in
+        a name becomes `_`), each [batch, *shape], that returns {agent: [batch, outputs]}; it shows them for
+        `steps_needed` steps.
+
+        Elsewhere: a module called with such signals, each [steps, batch, *shape], where `steps` is a multiple of its
+        attribute `steps_per_round`, and with `state`: what the call before returned, or None to begin in silence. It
+        returns {agent: [ticks, batch, outputs]} and the new state, a flat dict of tensors: states of agents and
+        messages on their way, [batch, …] each, and `steps`, [] int64, how many have been taken.
 
     Raises:
-        ScenarioError: No such agent, or one without an output; no agent observes anything; the environment is no stream of
-            examples.
+        ScenarioError: No such agent, or one without an output; no agent observes anything; a round is too long.
     """
     goals, outputs = system.goals(), with_output(system, system.agents)
     for name in agents:
@@ -52,15 +71,14 @@ def export(system: System, agents: Sequence[str]) -> fx.GraphModule:
             why = "has a policy over its messages alone" if name in goals else "has no objective"
             raise ScenarioError(f"compose: '{name}' {why}, so it has no output{suggest(name, outputs)}")
     if not system.description.is_stream:
-        raise ScenarioError(
-            "compose: the environment is no stream of examples, and one module has no clock; use Simulation.policy, or "
-            "agents[name].module"
-        )
-    unrolled = _Unrolled(system)
-    for step in range(steps_needed(system)):
-        unrolled.append(step)
-    unrolled.graph.output({name: unrolled.outputs[name] for name in agents})
-    module = fx.GraphModule(unrolled.root, unrolled.graph, class_name="Corporation")
+        ticks = Ticks(system, steps_per_round(system))
+        return _laid_end_to_end(ticks, ticks.round(agents), agents)
+    ticks = Ticks(system)
+    words = argument_names(ticks.observed).items()
+    ticks.signals = {name: ticks.graph.placeholder(word) for name, word in words}
+    ticks.append(steps_needed(system))
+    ticks.graph.output({name: ticks.outputs[name][-1] for name in agents})
+    module = fx.GraphModule(ticks.root, ticks.graph, class_name="Corporation")
     module.graph.eliminate_dead_code()
     module.recompile()
     return module.eval()
@@ -78,8 +96,28 @@ def agent_module(learner: Learner) -> fx.GraphModule:
     """
     root, graph = nn.Module(), fx.Graph()
     emit = learner.network.emit(root, "network", learner.parameters, learner.buffers)
-    graph.output(emit(graph, graph.placeholder("x"), None))
+    x = graph.placeholder("x")
+    graph.output(emit(graph, x, None))
     return fx.GraphModule(root, graph, class_name="Agent").eval()
+
+
+def steps_per_round(system: System) -> int:
+    """Return after how many steps it repeats itself who ticks, sends and reads what.
+
+    Raises:
+        ScenarioError: They are too many for a graph.
+    """
+    lengths = [agent.clock.period for agent in system.agents.values()]
+    for channel in system.channels.values():
+        sends = channel.ledger.sender
+        lengths.append(sends.clock.period * Fraction(str(sends.rate)).denominator)
+    found = math.lcm(*lengths)
+    if found > _LONGEST:
+        raise ScenarioError(
+            f"compose: a round of all clocks and rates takes {found:,} steps, more than {_LONGEST:,}; "
+            "choose periods and rates with a smaller common multiple"
+        )
+    return found
 
 
 def observed(system: System) -> list[str]:
@@ -96,139 +134,317 @@ def observed(system: System) -> list[str]:
     return list(names)
 
 
-def _argument_names(names: Iterable[str]) -> dict[str, str]:
-    """Return each name as the name of an argument, no two alike: what is no letter or digit becomes `_`."""
+def argument_names(names: Iterable[str], taken: Collection[str] = ()) -> dict[str, str]:
+    """Return each name as the name of an argument, different from those `taken`: what is no letter or digit becomes `_`."""
     found: dict[str, str] = {}
     for name in names:
         word = re.sub(r"\W", "_", name)
         if not word.isidentifier() or keyword.iskeyword(word):
             word = f"_{word}"
-        while word in found.values():
+        while word in taken or word in found.values():
             word += "_"
         found[name] = word
     return found
 
 
-class _Unrolled:
-    """Ticks of a system as one graph, from silence on; all steps show the same example.
+def emitters_of(system: System, root: nn.Module) -> dict[str, Emitter]:
+    """Add copies of all networks to `root`, and return their emitters by the first agent of each."""
+    return {
+        name: a.learner.network.emit(root, f"agent_{name}", a.learner.parameters, a.learner.buffers)
+        for name, a in system.owners().items()
+    }
+
+
+@final
+class Ticks:
+    """Ticks of a system, one after the other, as one graph.
+
+    Of a stream, those of an example from silence on; all steps show the same signals. Elsewhere those of one round,
+    anywhere but at the beginning: what came before it is in the state. Steps are counted from the graph's start; those
+    below zero are of earlier rounds.
 
     Args:
         system: Whose; the graph's modules hold copies of its parameters.
+        length: Steps in a round; 0: an example is shown.
 
     Attributes:
-        outputs: By agent with an objective: [batch, outputs] of its newest tick.
+        observed: What is observed, in the order in which it is given.
+        signals: By name, what is observed: [batch, *shape] of an example, [steps, batch, *shape] of a round.
+        messages: By channel and stamp, [batch, size].
+        states: By agent and step of the tick that left it, [batch, state size].
+        outputs: By agent with an objective: one [batch, outputs] per tick.
+        carried: Shapes of the state's entries per environment, by name.
     """
 
-    def __init__(self, system: System) -> None:
-        self.system, self.root, self.graph = system, nn.Module(), fx.Graph()
-        words = _argument_names(observed(system)).items()
-        self.outputs: Ports = {}
-        self._signals = {name: self.graph.placeholder(word) for name, word in words}
+    def __init__(self, system: System, length: int = 0) -> None:
+        self.system = system
+        self.length = length
+        self.root = nn.Module()
+        self.graph = fx.Graph()
+        self.observed = observed(system)
+        self.signals: Ports = {}
+        self.messages: dict[tuple[str, int], fx.Node] = {}
+        self.states: dict[tuple[str, int], fx.Node] = {}
+        self.outputs: dict[str, list[fx.Node]] = {}
+        self.carried: dict[str, tuple[int, ...]] = {}
         self._encoded: dict[tuple[str, str], fx.Node] = {}
-        self._messages: dict[tuple[str, int], fx.Node] = {}
-        """By channel and stamp, [batch, size]."""
-        self._states: Ports = {}
-        """By agent: that which its newest tick left, [batch, state size]."""
-        self._emitters: dict[str, Emitter] = {
-            name: a.learner.network.emit(self.root, f"agent_{name}", a.learner.parameters, a.learner.buffers)
-            for name, a in system.owners().items()
-        }
+        self._calls: dict[str, fx.Node] = {}
+        self._left: list[tuple[str, Callable[[], fx.Node]]] = []
+        ledgers = [channel.ledger for channel in system.channels.values()]
+        spans = [one.link.delay + one.receiver.period + one.sender.clock.period for one in ledgers]
+        self._later = (max(spans, default=0) // length + 2) * length if length else 0
+        """The graph's start: a round's at which all that is ever due has been made (a sent share of ticks repeats)."""
 
-    def append(self, step: int) -> None:
-        """Append the ticks of a step."""
-        for name in self.system.schedule.ticks(step):
-            agent, state = self.system.agents[name], None
-            if agent.memory is not None:
-                state = self._states.get(name) or self._silence(agent.learner.network.state_size)
-            ports = self._emitters[self.system.owner_of[name]](self.graph, self._input(agent, step), state)
-            if OBJECTIVE in ports:
-                self.outputs[name] = ports[OBJECTIVE]
-            if agent.memory is not None:
-                self._states[name] = ports[STATE]
-            for channel in agent.outgoing:
-                self._messages[channel.name, step] = self._sent(channel, ports[channel.port])
+    def round(self, agents: Sequence[str]) -> fx.GraphModule:
+        """Return one round: (state, outputs so far of each agent) and the signals in, the same out."""
+        so_far, signals = self.graph.placeholder("so_far"), self.graph.placeholder("shown")
+        self.signals = {name: self._item(signals, at) for at, name in enumerate(self.observed)}
+        self._state = self._item(so_far, 0)
+        self._steps = self._item(self._state, _STEPS)
+        self.append(self.length)
+        after = {_STEPS: self.call(torch.add, self._steps, self.length)}
+        for key, left in self._left:  # grows as it is read: what lies further back moves up a round at a time
+            after[key] = left()
+        outputs = [
+            self.call(operator.add, self._item(so_far, at), (self.call(torch.stack, self.outputs[name]),))
+            for at, name in enumerate(agents, 1)
+        ]
+        self.graph.output((after, *outputs))
+        return fx.GraphModule(self.root, self.graph, class_name="Round").eval()
+
+    # --- where a tick finds what it reads ---------------------------------------------------------------------
+
+    def due(self, channel: Channel, step: int) -> list[int]:
+        """Return the stamps that the receiver's tick at `step` reads, oldest first; empty before the first."""
+        return [stamp - self._later for stamp in channel.mailbox.due(step + self._later)]
+
+    def made(self, stamps: Sequence[int]) -> fx.Node | None:
+        """Return which of some due messages have come, [stamps] bool; None: all of them."""
+        if all(stamp >= 0 for stamp in stamps):
+            return None
+        at = self.call("new_tensor", self._steps, list(stamps))
+        return self.call(torch.ge, self.call(torch.add, at, self._steps), 0)
+
+    def signal(self, name: str, step: int | None, categories: str) -> fx.Node:
+        """Return the observation of a step as it enters a network, [batch, *shape_as(categories)].
+
+        Args:
+            name: Of the signal.
+            step: None: as an aligned agent reads before its first message.
+            categories: Of the agent.
+        """
+        if not self.length:
+            way = name, categories
+            if way not in self._encoded:
+                self._encoded[way] = self.encoded(name, self.signals[name], categories)
+            return self._encoded[way]
+        shape = self.system.description.signals[name].shape_as(categories)
+        if step is None:
+            return self.silence(*shape)
+        if step < 0:
+            key = f"{name}@{step}" if categories == "one_hot" else f"{name}@{step}.{categories}"
+            return self._before(key, shape, lambda: self.signal(name, step + self.length, categories))
+        return self.encoded(name, self.call("select", self.signals[name], 0, step), categories)
+
+    def message(self, channel: Channel, stamp: int) -> fx.Node:
+        """Return the message of a due stamp, [batch, size]."""
+        if stamp >= 0:
+            return self.messages[channel.name, stamp]
+        key = f"{channel.name}@{stamp}"
+        return self._before(key, (channel.size,), lambda: self.message(channel, stamp + self.length))
+
+    def state(self, agent: Agent, step: int) -> fx.Node:
+        """Return the state that a recurrent agent's tick at `step` takes up, [batch, state size]."""
+        assert agent.memory is not None
+        size = agent.learner.network.state_size
+        before = agent.clock.latest(step + self._later - 1)
+        if before is None:
+            return self.silence(size)
+        left = before - self._later
+        if left >= 0:
+            return self.states[agent.name, left]
+        return self._before(agent.memory.name, (size,), lambda: self.states[agent.name, left + self.length])
+
+    def _before(self, key: str, shape: tuple[int, ...], left: Callable[[], fx.Node]) -> fx.Node:
+        """An entry of the state, and what this round leaves in its place."""
+        if key not in self.carried:
+            self.carried[key] = shape
+            self._left.append((key, left))
+        return self._item(self._state, key)
+
+    def _item(self, whole: fx.Node, key: int | str) -> fx.Node:
+        return self.call(operator.getitem, whole, key)
+
+    # --- ticks ---------------------------------------------------------------------------------------------
+
+    def append(self, steps: int) -> None:
+        """Append the ticks of steps 0 to `steps` - 1."""
+        emitters = emitters_of(self.system, self.root)
+        for step in range(steps):
+            for name in self.system.schedule.ticks(step):
+                self.append_tick(emitters[self.system.owner_of[name]], self.system.agents[name], step)
+
+    def append_tick(self, emit: Emitter, agent: Agent, step: int) -> None:
+        """Append an agent's tick; `emit`: the emitter of its network."""
+        state = self.state(agent, step) if agent.memory is not None else None
+        self._deliver(agent, emit(self.graph, self._input(agent, step), state), step)
+
+    def _deliver(self, agent: Agent, ports: Ports, step: int) -> None:
+        if OBJECTIVE in ports:
+            self.outputs.setdefault(agent.name, []).append(ports[OBJECTIVE])
+        if agent.memory is not None:
+            self.states[agent.name, step] = ports[STATE]
+        for channel in agent.outgoing:
+            self.messages[channel.name, step] = self._sent(channel, ports[channel.port])
 
     def _sent(self, channel: Channel, port: fx.Node) -> fx.Node:
         """The message of a port, [batch, size]: where it is sampled, the most probable one."""
-        message = self._call("flatten", port, 1)
+        message = self.call("flatten", port, 1)
         if not isinstance(channel.sampler, SymbolSampler):
             return message
-        positions = self._call("unflatten", message, 1, (channel.sampler.length, channel.sampler.vocabulary))
-        symbols = self._call("argmax", positions, -1)
-        one_hot = self._call(nn.functional.one_hot, symbols, channel.sampler.vocabulary)
-        return self._call("flatten", self._call("to", one_hot, self.system.dtype), 1)
-
-    # --- what a tick reads ---------------------------------------------------------------------------------
+        positions = self.call("unflatten", message, 1, (channel.sampler.length, channel.sampler.vocabulary))
+        symbols = self.call("argmax", positions, -1)
+        one_hot = self.call(nn.functional.one_hot, symbols, channel.sampler.vocabulary)
+        return self.call("flatten", self.call("to", one_hot, self.system.dtype), 1)
 
     def _input(self, agent: Agent, step: int) -> fx.Node:
         flat = len(agent.learner.network.input_shape) == 1
-        due = [channel.mailbox.due(step) for channel in agent.incoming]
-        reads = list(zip(agent.incoming, due, strict=True))
-        ages = [(step - stamps[-1]) / c.ledger.sender.clock.period if stamps else 0.0 for c, stamps in reads]
+        at = self._observed_step(agent, step)
         parts = [
-            self._per_channel(ages) if name == AGE else self._observation(agent, name)
+            self._per_channel(agent, step, _age(step)) if name == AGE else self._observation(agent, name, at)
             for name in agent.observes
         ]
-        messages = [self._reading(channel, stamps, flat) for channel, stamps in reads]
+        due = [self.due(channel, step) for channel in agent.incoming]
+        messages = [
+            self._reading(channel, stamps, flat) for channel, stamps in zip(agent.incoming, due, strict=True)
+        ]
         if agent.fan_in == "own":
-            messages.append(self._per_channel([float(bool(stamps)) for stamps in due]))
+            messages.append(self._per_channel(agent, step, lambda channel, stamp: 1.0))
         elif agent.fan_in != "concat" and messages:
-            come = sum(map(bool, due))
-            messages = [self._mean(messages, come) if agent.fan_in == "mean" else self._sum(messages)]
+            newest = [stamps[-1] for stamps in due if stamps]
+            messages = [self._mean(messages, newest) if agent.fan_in == "mean" else self._sum(messages)]
         return self._joined([*parts, *messages])
 
-    def _observation(self, agent: Agent, name: str) -> fx.Node:
-        signal = self._signal(name, agent.categories)
+    def _observed_step(self, agent: Agent, step: int) -> int | None:
+        """The step whose observations an agent works on: an aligned one on those of the message it consumes."""
+        passed: set[str] = set()
+        while agent.align is not None:
+            channel = next(channel for channel in agent.incoming if channel.name == agent.align)
+            due = self.due(channel, step)
+            if not due or agent.name in passed:  # aligned to each other in a ring, none ever sees anything
+                return None
+            passed.add(agent.name)
+            step, agent = due[-1], self.system.agents[channel.sender]
+        return step
+
+    # --- what a tick reads ---------------------------------------------------------------------------------
+
+    def _observation(self, agent: Agent, name: str, step: int | None) -> fx.Node:
+        signal = self.signal(name, step, agent.categories)
         if len(agent.learner.network.input_shape) > 1:
             return signal
         shaped = self.system.description.signals[name].shape_as(agent.categories)
-        return self._call("flatten" if shaped else "unsqueeze", signal, 1)
+        return self.call("flatten" if shaped else "unsqueeze", signal, 1)
 
-    def _signal(self, name: str, categories: str) -> fx.Node:
-        """A signal, [batch, *shape], as it enters a network: where it is categorical `one_hot` or as its values (`index`)."""
-        classes, way = self.system.description.signals[name].classes, (name, categories)
+    def encoded(self, name: str, value: fx.Node, categories: str) -> fx.Node:
+        """Return a signal, [batch, *shape], as it enters a network: and where it is categorical `one_hot` or as its values (`index`)."""
+        classes = self.system.description.signals[name].classes
         if classes is None:
-            return self._signals[name]
-        if way not in self._encoded:
-            value = self._signals[name]
-            if categories != "index":
-                value = self._call("movedim", self._call(nn.functional.one_hot, value, classes), -1, 1)
-            self._encoded[way] = self._call("to", value, self.system.dtype)
-        return self._encoded[way]
+            return value
+        if categories == "index":
+            return self.call("to", value, self.system.dtype)
+        one_hot = self.call(nn.functional.one_hot, value, classes)
+        return self.call("to", self.call("movedim", one_hot, -1, 1), self.system.dtype)
 
     def _reading(self, channel: Channel, stamps: Sequence[int], flat: bool) -> fx.Node:
         """What a tick reads on a channel: one message, or several as one (`read`)."""
-        values = [self._messages[channel.name, stamp] for stamp in stamps] or [self._silence(channel.size)]
+        values = [self.message(channel, stamp) for stamp in stamps] or [self.silence(channel.size)]
         if not flat:
-            values = [self._call("unflatten", value, 1, channel.shape) for value in values]
+            values = [self.call("unflatten", value, 1, channel.shape) for value in values]
         if channel.ledger.read == "concat":
             shape = (channel.size,) if flat else channel.shape
-            return self._joined([self._silence(*shape)] * (channel.slots - len(values)) + values)
-        return self._mean(values, len(stamps)) if len(values) > 1 else values[0]
+            return self._joined([self.silence(*shape)] * (channel.slots - len(values)) + values)
+        return self._mean(values, stamps) if len(values) > 1 else values[0]
 
-    def _mean(self, values: Sequence[fx.Node], count: int) -> fx.Node:
-        """The mean of the messages that have come, of which there are `count`; zeros stand for the others."""
-        return self._call(torch.div, self._sum(values), max(count, 1))
+    def _mean(self, values: Sequence[fx.Node], stamps: Sequence[int]) -> fx.Node:
+        """The mean of those messages that have come; zeros stand for the others."""
+        mask = self.made(stamps)
+        count = max(len(stamps), 1) if mask is None else self.call("clamp_min", self.call("sum", mask), 1)
+        return self.call(torch.div, self._sum(values), count)
 
-    def _per_channel(self, values: Sequence[float]) -> fx.Node:
-        """[batch, channels]: a number of each channel."""
-        zeros = self._silence(len(values))
-        return self._call("expand_as", self._call("new_tensor", zeros, list(values)), zeros)
+    def _per_channel(self, agent: Agent, step: int, number: Callable[[Channel, int], float]) -> fx.Node:
+        """[batch, channels]: a number of each newest message, by its channel and stamp; 0 where none has come."""
+        values, stamps = [], []
+        for channel in agent.incoming:
+            due = self.due(channel, step)
+            values.append(number(channel, due[-1]) if due else 0.0)
+            stamps.append(due[-1] if due else 0)
+        zeros = self.silence(len(values))
+        row = self.call("new_tensor", zeros, values)
+        mask = self.made(stamps)
+        if mask is not None:
+            row = self.call(torch.mul, row, mask)
+        return self.call("expand_as", row, zeros)
 
-    def _silence(self, *shape: int) -> fx.Node:
-        """Zeros [batch, *shape]: what is read before anything has come."""
-        like = next(iter(self._signals.values()))
-        rows = self._call("size", like, 0)
-        return self._call("new_zeros", like, (rows, *shape), dtype=self.system.dtype)
+    def silence(self, *shape: int) -> fx.Node:
+        """Return zeros [batch, *shape]: what is read before anything has come."""
+        like = self.signals[self.observed[0]]
+        if self.length:
+            like = self.call("select", like, 0, 0)
+        return self.call("new_zeros", like, (self.call("size", like, 0), *shape), dtype=self.system.dtype)
 
     def _sum(self, values: Sequence[fx.Node]) -> fx.Node:
-        return functools.reduce(functools.partial(self._call, torch.add), values)
+        return functools.reduce(functools.partial(self.call, torch.add), values)
 
     def _joined(self, parts: Sequence[fx.Node]) -> fx.Node:
-        return parts[0] if len(parts) == 1 else self._call(torch.cat, list(parts), 1)
+        return parts[0] if len(parts) == 1 else self.call(torch.cat, list(parts), 1)
 
-    def _call(self, function: Callable[..., Any] | str, *args: Any, **settings: Any) -> fx.Node:
-        """Append the call of a function, or of a method of the first argument."""
-        if isinstance(function, str):
-            return self.graph.call_method(function, args, settings)
-        return self.graph.call_function(function, args, settings)
+    def call(self, function: Callable[..., Any] | str, *args: Any, **settings: Any) -> fx.Node:
+        """Return the call of a function, or of a method of the first argument; the same call is appended once."""
+        key = repr((function, args, settings))
+        if key not in self._calls:
+            self._calls[key] = _call(self.graph, function, *args, **settings)
+        return self._calls[key]
+
+
+def _age(step: int) -> Callable[[Channel, int], float]:
+    """How old a message is at a step, in ticks of its sender."""
+    return lambda channel, stamp: (step - stamp) / channel.ledger.sender.clock.period
+
+
+def _laid_end_to_end(ticks: Ticks, module: fx.GraphModule, agents: Sequence[str]) -> fx.GraphModule:
+    """A module that cuts the signals into rounds and folds the state through them.
+
+    fx graphs have no loop. `functools.reduce` is one, and with the other builtins here it stays a single node when
+    the module is pickled and traced again.
+    """
+    root, graph = nn.Module(), fx.Graph()
+    root.round, root.steps_per_round = module, ticks.length  # type: ignore[assignment]
+    signals = [graph.placeholder(word) for word in argument_names(ticks.observed, taken=["state"]).values()]
+    given = graph.placeholder("state", default_value=None)
+    size = _call(graph, "size", signals[0], 1)
+    silence = {_STEPS: _call(graph, "new_zeros", signals[0], (), dtype=torch.int64)}
+    for key, shape in ticks.carried.items():
+        silence[key] = _call(graph, "new_zeros", signals[0], (size, *shape), dtype=ticks.system.dtype)
+    state = _whole(graph, next, _whole(graph, filter, None, [given, silence]))  # the first that is not None
+    length = graph.get_attr("steps_per_round")
+    split = [_call(graph, "unbind", _call(graph, "unflatten", one, 0, (-1, length))) for one in signals]
+    start = (state, *(() for _ in agents))
+    end = _whole(graph, functools.reduce, graph.get_attr("round"), _whole(graph, zip, *split), start)
+    after, *parts = (_call(graph, operator.getitem, end, at) for at in range(len(agents) + 1))
+    outputs = {name: _call(graph, torch.cat, part) for name, part in zip(agents, parts, strict=True)}
+    graph.output((outputs, after))
+    return fx.GraphModule(root, graph, class_name="Corporation").eval()
+
+
+def _call(graph: fx.Graph, function: Callable[..., Any] | str, *args: Any, **settings: Any) -> fx.Node:
+    if isinstance(function, str):
+        return graph.call_method(function, args, settings)
+    return graph.call_function(function, args, settings)
+
+
+def _whole(graph: fx.Graph, function: Callable[..., Any], *args: Any) -> fx.Node:
+    """Append the call of a function that is not traced into."""
+    node = _call(graph, function, *args)
+    node.meta["is_wrapped"] = True
+    return node

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -72,18 +73,25 @@ def _write_weights(system: System, path: Path, agents: Sequence[str] | None) -> 
 def _write_module(system: System, path: Path, agents: Sequence[str]) -> Path:
     """Trace the composed module, and write it."""
     module = export(system, agents).cpu()
-    words = [str(node.target) for node in module.graph.nodes if node.op == "placeholder"]
     signals = [system.description.signals[name] for name in observed(system)]
-    arguments = {
-        word: torch.zeros(_ROWS, *signal.shape, dtype=system.dtype if signal.classes is None else torch.int64)
+    words = [str(node.target) for node in module.graph.nodes if node.op == "placeholder"][: len(signals)]
+    steps = () if system.description.is_stream else (int(module.steps_per_round),)  # type: ignore[arg-type]
+    arguments: dict[str, Any] = {
+        word: torch.zeros(
+            *steps, _ROWS, *signal.shape, dtype=system.dtype if signal.classes is None else torch.int64
+        )
         for word, signal in zip(words, signals, strict=True)
     }
     batch = torch.export.Dim("batch")
+    sizes: dict[str, Any] = {word: {len(steps): batch} for word in words}
+    if steps:
+        with torch.no_grad():
+            _, after = module(**arguments)
+        arguments["state"] = {key: torch.zeros_like(value) for key, value in after.items()}  # silence
+        sizes["state"] = {key: {0: batch} if value.dim() else None for key, value in after.items()}
     try:
         with torch.no_grad():
-            program = torch.export.export(
-                module, (), arguments, dynamic_shapes={word: {0: batch} for word in words}
-            )
+            program = torch.export.export(module, (), arguments, dynamic_shapes=sizes)
     except Exception as error:
         cause: BaseException = error
         while cause.__cause__ is not None:

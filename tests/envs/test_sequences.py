@@ -273,6 +273,20 @@ def test_slow_and_fast_networks_learn_from_sequences(backend: str) -> None:
     assert after.loss < 0.5 * before.loss
 
 
+def test_a_composed_module_takes_the_letters_of_a_sequence(tmp_path: Any) -> None:
+    made = envs.from_sequences(letter=[words(3)] * 20, next=[words(3).roll(-1)] * 20, training_only="next")
+    goal = {"kind": "classification", "target": "next"}
+    agents = {"a": {"observes": ["letter"], "network": {"kind": "gru", "size": 5}, "objective": goal}}
+    with Simulation(scenario_of(agents, env=made, batch=2)) as one:
+        one.run(8)
+        module = one.compose()
+    letters = words(3).unsqueeze(1)
+    outputs, _ = module(letters)
+    assert outputs["a"].shape == (4, 1, 4)
+    program = torch.export.export(module, (letters,)).module()
+    assert torch.equal(program(letters)[0]["a"], outputs["a"])
+
+
 RESUMED: list[Callable[[Simulation], None]] = [lambda one: one.run(5), lambda one: one.run(13)]
 
 

@@ -222,8 +222,10 @@ def test_it_is_not_there_when_the_agent_is_deployed() -> None:
             module = simulation.agents["a0"].module
             assert not any("critic" in name for name in module.state_dict())
             x = torch.linspace(-1, 1, 72, dtype=torch.float64).view(2, 36)
-            found.append(module(x)[OBJECTIVE])
-    assert torch.equal(*found)
+            outputs = simulation.compose(agents=["a0"])(image=x.view(1, 2, 1, 6, 6))
+            found.append([module(x)[OBJECTIVE], outputs[0]["a0"]])
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_costs_and_memory_count_it() -> None:

@@ -215,24 +215,36 @@ def test_a_system_that_sees_nothing_cannot_be_composed() -> None:
 
 
 def example(simulation: Simulation) -> tuple[GraphModule, tuple[Any, ...]]:
-    """Return the exported module and arguments of it."""
+    """Return the exported module and arguments of it that are not those of the first call in silence."""
     module = simulation.compose()
     signals = simulation.world.step_signals.signals
     names = [node.target for node in module.graph.nodes if node.op == "placeholder"]
-    return module, tuple(signals[str(name)] for name in names)
+    if simulation.system.description.is_stream:
+        return module, tuple(signals[str(name)] for name in names)
+    shape = simulation.system.description.signals["image"].shape
+    draw = torch.Generator().manual_seed(0)
+    image = torch.rand(4 * module.steps_per_round, 5, *shape, dtype=torch.float64, generator=draw)
+    return module, (image, module(image)[1])
 
 
-def test_a_system_in_time_is_refused_with_what_to_use() -> None:
+def in_time() -> Simulation:
+    """A slow recurrent agent that reads a fast one over a channel with a delay."""
     agents: dict[str, Document] = {
-        "a": {"observes": ["image"], "objective": {"kind": "classification", "target": "odd_so_far"}}
+        "a": {"observes": ["image"], "network": {"kind": "lstm", "size": 4}},
+        "b": {
+            "network": {"kind": "gru", "size": 3},
+            "clock": {"period": 3, "phase": -1},
+            "objective": {"kind": "classification", "target": "odd_so_far"},
+        },
     }
-    with pytest.raises(ScenarioError, match=r"no stream of examples, .+; use Simulation.policy, or agents\["):
-        make(agents, [], env={"id": "antiphon/CountDigits-v0"}).compose()
+    channels = [{"from": "a", "to": "b", "size": 2, "link": {"delay": 4}}]
+    return make(agents, channels, env={"id": "antiphon/CountDigits-v0"})
 
 
 ACCEPTED = {
     "chain": lambda: make(line(), chain()),
     "delayed": lambda: make(line(), chain(link={"delay": 2})),
+    "recurrent": in_time,
 }
 
 

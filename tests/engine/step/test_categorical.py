@@ -10,8 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from antiphon.agents.network import OBJECTIVE
+from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.rollout import EnvironmentRollout
 from antiphon.engine.simulation import Simulation
-from antiphon.envs import from_tensors
+from antiphon.envs import from_sequences, from_tensors
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -154,6 +157,29 @@ def test_classes_that_the_type_cannot_tell_apart_are_refused() -> None:
         Simulation(scenario)
     with Simulation(scenario, dtype=torch.float64) as simulation:
         simulation.run(1)
+
+
+def test_a_round_keeps_earlier_observations_as_each_agent_reads_them() -> None:
+    words = [torch.randint(CLASSES, (6,), generator=DRAW) for _ in range(20)]
+    env = from_sequences(word=words, label=words, training_only=["label"])
+    goal = {"objective": CLASSIFY, "observes": ["word"], "align": True}
+    agents = {"a": {"observes": ["word"]}, "b": goal, "c": {**goal, "categories": "index"}}
+    late = [{"from": "a", "to": name, "size": 3, "link": {"delay": 2}} for name in "bc"]
+    with Simulation(scenario_of(agents, late, env), dtype=torch.float64) as simulation:
+        simulation.run(5)
+        others = env.make(batch=4, dtype=torch.float64, split="test")
+        rollout = EnvironmentRollout(simulation.system, others, Links(), 0)
+        shown: list[Tensor] = []
+        outputs: dict[str, list[Tensor]] = {"b": [], "c": []}
+        for _ in range(6):
+            shown.append(rollout.world.step_signals.signals["word"])
+            for part in rollout.step():
+                if part.agent in outputs:
+                    outputs[part.agent].append(part.ports[OBJECTIVE])
+        found, state = simulation.compose()(word=torch.stack(shown))
+    assert {"word@-2", "word@-2.index"} <= state.keys()
+    for name, expected in outputs.items():
+        torch.testing.assert_close(found[name], torch.stack(expected), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("categories", ["one_hot", "index"])

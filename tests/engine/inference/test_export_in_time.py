@@ -1,0 +1,168 @@
+"""Export: a system that runs for ever, as one torch module that is handed its own state again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon.agents.network import OBJECTIVE
+from antiphon.engine.inference.export import steps_per_round
+from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.rollout import EnvironmentRollout
+from antiphon.engine.simulation import Simulation
+from antiphon.envs import registry
+from tests.engine.numbers import one_line
+from tests.engine.scenes import scenario_of
+
+Document = dict[str, Any]
+GOAL = {"kind": "classification", "target": "odd_so_far"}
+LEVELS: dict[str, Document] = {
+    "a": {"observes": ["image"], "network": {"kind": "lstm", "size": 5, "encoder": [6], "norm": "batch"}},
+    "b": {"network": {"kind": "gru", "size": 4, "cell_norm": "layer"}, "clock": {"period": 2, "phase": -1}},
+    "c": {"objective": GOAL, "network": {"kind": "mlp", "hidden": [6]}, "clock": {"period": 3, "phase": 1}},
+}
+CHAIN: list[Document] = [{"from": "a", "to": "b", "size": 4}, {"from": "b", "to": "c", "size": 3}]
+RING = [*CHAIN, {"from": "c", "to": "a", "size": 2, "link": {"delay": 1}}]
+
+
+def levels(**more: Document) -> dict[str, Document]:
+    return {name: {**spec, **more.get(name, {})} for name, spec in LEVELS.items()}
+
+
+def every(channels: list[Document], **more: Any) -> list[Document]:
+    return [{**channel, **more} for channel in channels]
+
+
+def eyes(**more: Any) -> tuple[dict[str, Document], list[Document]]:
+    """Two tied agents that see, and a reader that takes the mean of what has come."""
+    eye = {"share": "eye", "observes": ["image"], "network": {"kind": "rnn", "size": 4}}
+    agents = {"a": eye, "b": eye, "c": {"objective": GOAL, "network": {"kind": "leaky", "size": 5}, **more}}
+    channels: list[Document] = [
+        {"from": "a", "to": "c", "size": 3, "port": "p", "link": {"delay": 1}},
+        {"from": "b", "to": "c", "size": 3, "port": "p", "link": {"delay": 4}},
+    ]
+    return agents, channels
+
+
+CASES: dict[str, tuple[dict[str, Document], list[Document], int]] = {
+    "chain": (levels(), CHAIN, 6),
+    "ring": (levels(), RING, 6),
+    "late": (levels(), every(CHAIN, link={"delay": 9}), 6),
+    "mean": (levels(), [{**CHAIN[0], "read": "mean", "link": {"delay": 3}}, CHAIN[1]], 6),
+    "concat": (levels(), [{**CHAIN[0], "read": "concat", "link": {"delay": 3}}, CHAIN[1]], 6),
+    "aged": (levels(b={"observes": ["age"]}, c={"observes": ["age"]}), every(CHAIN, link={"delay": 7}), 6),
+    "rate": (levels(), every(CHAIN, link={"rate": 0.4}), 30),
+    "aligned": (levels(c={"observes": ["image"], "align": True}), every(CHAIN, link={"delay": 2}), 6),
+    "mutual": (levels(a={"align": True}, b={"align": True}, c={"align": True}), RING, 6),
+    "tied": (*eyes(fan_in="mean"), 1),
+    "summed": (*eyes(fan_in="sum", observes=["image"]), 1),
+    "lossy": (levels(), every(CHAIN, link={"drop": 0.5, "noise": 1.0, "bits": 2}), 6),
+}
+
+
+def simulate(agents: dict[str, Document], channels: list[Document]) -> Simulation:
+    env, adam = {"id": "antiphon/CountDigits-v0"}, {"kind": "adam", "lr": 0.01}
+    simulation = Simulation(scenario_of(agents, channels, env, batch=4, optimiser=adam), dtype=torch.float64)
+    simulation.run(8)
+    return simulation
+
+
+def rolled(simulation: Simulation, steps: int, batch: int = 3) -> tuple[Tensor, Tensor]:
+    """Run a system forward: what it was shown, [steps, batch, …], and c's outputs, [ticks, batch, …]."""
+    env = registry.make(simulation.scenario.env, batch=batch, dtype=torch.float64, split="test")
+    rollout = EnvironmentRollout(simulation.system, env, Links(), 3)
+    shown, said = [], []
+    for _ in range(steps):
+        shown.append(rollout.world.step_signals.signals["image"])
+        said += [part.ports[OBJECTIVE] for part in rollout.step() if part.agent == "c"]
+    return torch.stack(shown), torch.stack(said)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_is_the_system_run_forward(name: str) -> None:
+    agents, channels, length = CASES[name]
+    simulation = simulate(agents, channels)
+    module = simulation.compose()
+    assert module.steps_per_round == steps_per_round(simulation.system) == length
+    image, expected = rolled(simulation, max(5 * length, 20) // length * length)
+    found, state = module(image=image)
+    assert set(found) == {"c"}
+    torch.testing.assert_close(found["c"], expected, rtol=0, atol=1e-10)
+    assert state["steps"].item() == len(image)
+    assert all(value.shape[0] == 3 for key, value in state.items() if key != "steps")
+    assert not torch.allclose(expected[0], expected[-1])
+
+
+@pytest.mark.parametrize("name", ["late", "concat", "aged", "aligned", "tied"])
+def test_with_its_state_it_goes_on_where_it_was(name: str) -> None:
+    agents, channels, length = CASES[name]
+    module = simulate(agents, channels).compose()
+    image = torch.rand(
+        4 * length, 3, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    whole, end = module(image=image)
+    said, state = [], None
+    for start in (0, length, 3 * length):
+        stop = 3 * length if start == length else start + length
+        outputs, state = module(image[start:stop], state)
+        said.append(outputs["c"])
+    assert state is not None
+    torch.testing.assert_close(torch.cat(said), whole["c"], rtol=0, atol=1e-12)
+    assert state.keys() == end.keys()
+    for key, value in end.items():
+        torch.testing.assert_close(state[key], value, rtol=0, atol=1e-12)
+    anew, _ = module(image[-length:], None)
+    assert not torch.allclose(anew["c"], said[-1])
+
+
+def test_it_runs_where_antiphon_cannot_be_imported(tmp_path: Path) -> None:
+    module = simulate(*CASES["aged"][:2]).compose()
+    image = torch.rand(12, 2, 1, 8, 8, dtype=torch.float64)
+    torch.save((module, image, module(image=image)[0]["c"].data), tmp_path / "system.pt")
+    program = (
+        "import sys, torch\n"
+        "sys.modules['antiphon'] = None\n"  # whoever imports it fails
+        f"module, image, expected = torch.load({str(tmp_path / 'system.pt')!r}, weights_only=False)\n"
+        "first, state = module(image[:6])\n"
+        "found, state = module(image=image[6:], state=state)\n"
+        "found = torch.cat([first['c'], found['c']])\n"
+        "assert torch.allclose(found, expected, atol=1e-12, rtol=0)\n"
+        "assert module.steps_per_round == 6 and not module.training\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_steps_that_are_no_whole_rounds_are_refused() -> None:
+    module = simulate(*CASES["chain"][:2]).compose()
+    with pytest.raises(RuntimeError, match=r"\[-1, 6\] don't multiply up to the size of dim 0 \(7\)"):
+        module(image=torch.rand(7, 2, 1, 8, 8, dtype=torch.float64))
+
+
+def test_a_round_too_long_for_a_graph_is_one_clear_line() -> None:
+    periods = {"a": {"clock": {"period": 17}}, "b": {"clock": {"period": 19}}, "c": {"clock": {"period": 23}}}
+    simulation = simulate(levels(**periods), CHAIN)
+    with one_line("a round of all clocks and rates takes 7,429 steps, more"):
+        simulation.compose()
+
+
+def test_any_agent_that_says_something_can_be_composed() -> None:
+    simulation = Simulation("two-timescales")
+    module = simulation.compose(["A", "B"])
+    images = torch.rand(module.steps_per_round, 3, 1, 8, 8)
+    outputs, _ = module(image=images, state=None)
+    assert {name: tuple(said.shape) for name, said in outputs.items()} == {"A": (4, 3, 5), "B": (1, 3, 17)}
