@@ -16,7 +16,7 @@ from gymnasium.spaces import Box
 from torch import Tensor
 from torch.nn import functional
 
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values, single_lane
+from antiphon.envs.base import StepResult, TorchVectorEnv, Values
 from antiphon.envs.options import CopyOptions, Difficulty, RepeatCopyOptions, kind_and_options
 from antiphon.errors import ScenarioError
 from antiphon.extensions import made, name_of
@@ -24,12 +24,10 @@ from antiphon.nets.random import seed_for, uniform
 
 __all__ = [
     "Copy",
-    "CopyLane",
     "Curriculum",
     "CurriculumRule",
     "MeanBelow",
     "RepeatCopy",
-    "RepeatCopyLane",
     "rule_of",
 ]
 
@@ -410,7 +408,3 @@ class RepeatCopy(Copy):
     """
 
     options_type = RepeatCopyOptions
-
-
-CopyLane = single_lane(Copy)
-RepeatCopyLane = single_lane(RepeatCopy)

@@ -9,12 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antiphon.envs.base import single_lane
 from antiphon.envs.worlds.base import Actions, State, World
 from antiphon.envs.worlds.canvas import Canvas
 from antiphon.envs.worlds.options import KeyDoorOptions
 
-__all__ = ["KeyDoor", "KeyDoorExample"]
+__all__ = ["KeyDoor"]
 
 _MOVES = ((1, 0), (-1, 0), (0, 1), (0, -1))
 """Change of column and row by each action."""
@@ -52,7 +51,6 @@ class KeyDoor(World):
         self,
         num_envs: int = 1,
         *,
-        render_mode: str | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         **options: Any,
@@ -65,7 +63,6 @@ class KeyDoor(World):
             given.description(),
             given.limit,
             randoms,
-            render_mode=render_mode,
             device=device,
             dtype=dtype,
         )
@@ -132,6 +129,3 @@ def _draw_key(canvas: Canvas, x: float, y: float) -> None:
     canvas.line((x - 1, y), (x + 5, y), 2, _GOLD)
     canvas.line((x + 4, y), (x + 4, y + 3), 2, _GOLD)
     canvas.disc(x - 2, y, 3, _GOLD)
-
-
-KeyDoorExample = single_lane(KeyDoor)

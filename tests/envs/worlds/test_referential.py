@@ -1,14 +1,11 @@
 """The referential game: what is shown, candidates, order, splits, rewards, and a pair that plays it."""
 
-import warnings
 from typing import Any
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium.error import ResetNeeded
-from gymnasium.utils.env_checker import check_env
 from torch import Tensor
 
 from antiphon import envs
@@ -44,13 +41,6 @@ def known(split: str) -> dict[bytes, int]:
 def test_contract(options: dict[str, Any]) -> None:
     envs.check_vector_env(lambda: make(**options))
     envs.check_vector_env(lambda: envs.make({"id": GAME, **options}, batch=3, dtype=torch.float64))
-
-
-@pytest.mark.parametrize("options", VARIANTS)
-def test_single_twin_passes_the_checks_of_gymnasium(options: dict[str, Any]) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check_env(gymnasium.make(GAME, render_mode="rgb_array", **options).unwrapped)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
