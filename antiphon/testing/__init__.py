@@ -12,7 +12,6 @@ from antiphon.testing.functions import (
     check_predictor,
 )
 from antiphon.testing.training import (
-    check_curriculum,
     check_environment,
     check_optimiser,
     check_recorder,
@@ -21,7 +20,6 @@ from antiphon.testing.training import (
 
 __all__ = [
     "check_aggregation",
-    "check_curriculum",
     "check_environment",
     "check_input",
     "check_network",

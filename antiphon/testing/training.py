@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
-from antiphon.envs.copying import CurriculumRule, rule_of
 from antiphon.extensions import key_of, made, name_of
 from antiphon.nets.schedules import OwnSchedule
 from antiphon.nets.torch_optimisers import TorchOptimiser, load, saved
@@ -23,7 +22,7 @@ from antiphon.testing.support import NO_OPTIONS, checked_call, made_or_refused, 
 if TYPE_CHECKING:
     from antiphon.envs.base import TorchVectorEnv
 
-__all__ = ["check_curriculum", "check_environment", "check_optimiser", "check_recorder", "check_schedule"]
+__all__ = ["check_environment", "check_optimiser", "check_recorder", "check_schedule"]
 
 _CALLS = ("begin", "figures", "histograms", "samples", "digests", "end", "close")
 
@@ -123,51 +122,6 @@ def check_schedule(kind: Any, *, options: Mapping[str, Any] = NO_OPTIONS, steps:
     same = forward == backward[::-1]
     require(same, f"{name}: the factor of a step depends on the calls before; a resumed run would differ")
     checked_call(name, own.at_step, 10 * steps, steps)
-
-
-def check_curriculum(kind: Any, *, options: Mapping[str, Any] = NO_OPTIONS) -> None:
-    """Check that a rule of a curriculum decides by the errors alone, and that all it remembers is its state.
-
-    Args:
-        kind: A registered name, a class, or a rule.
-        options: Keyword arguments of its factory.
-
-    Raises:
-        AssertionError: A part of the contract is broken; the message names it.
-    """
-    name = name_of(kind)
-    errors = [1.0, 0.5, *([0.0] * 2000), 0.7, *([0.0] * 2000)]
-
-    def decided(rule: CurriculumRule, some_errors: Sequence[float]) -> list[Any]:
-        return [checked_call(name, rule.update, error) for error in some_errors]
-
-    first, second = (
-        made_or_refused(name, lambda: rule_of({"kind": kind, "options": options})) for _ in range(2)
-    )
-    expected = decided(first, errors)
-    kinds = {type(value).__name__ for value in expected}
-    require(
-        kinds == {"bool"},
-        f"{name}: update returns {', '.join(sorted(kinds))}; return whether the task is solved",
-    )
-    require(any(expected), f"{name}: 4,000 episodes without an error are not solved")
-    first.restart()
-    require(
-        decided(first, errors) == expected,
-        f"{name}: after a restart it decides otherwise than at its beginning",
-    )
-    for cut in (1, 7, 1500):
-        second.restart()
-        decided(second, errors[:cut])
-        state = second.state_dict()
-        try:
-            state = json.loads(json.dumps(state))
-        except TypeError as error:
-            raise AssertionError(f"{name}: its state is not plain data ({error})") from None
-        other = made_or_refused(name, lambda: rule_of({"kind": kind, "options": options}))
-        checked_call(name, other.load_state_dict, state)
-        same = decided(other, errors[cut:]) == expected[cut:]
-        require(same, f"{name}: after {cut} episodes it does not go on from its state_dict as it would have")
 
 
 def check_environment(factory: Callable[[], TorchVectorEnv], steps: int = 12) -> None:

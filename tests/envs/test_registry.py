@@ -120,7 +120,7 @@ def test_objects_with_make() -> None:
         ({"id": COPY, "threshold": float("nan")}, ".threshold: nan; must be a number of bits"),
         (
             {"id": COPY, "repeats": 2},
-            ".repeats: unknown key; known: bits, curriculum, length, max_length, threshold",
+            ".repeats: unknown key; known: bits, length, max_length, threshold",
         ),
         ({"id": COPY, "split": "test"}, ".split: unknown key; "),
         ({"id": REPEAT, "length": 5, "repeats": 5}, ".repeats: 5 times length 5 exceeds max_length 24; "),
