@@ -67,9 +67,6 @@ def page(
         compact: Whether it is in little room, as in a notebook.
         most: Bytes of the page, at most, if what is above and below leaves a megabyte for the data.
         static: Folder of the front end.
-
-    Raises:
-        EngineError: The front end's modules cannot be put into one script.
     """
     sheets, graph, scripts = [_LAYOUT], "", []
     if runs:
