@@ -36,7 +36,7 @@ class KeyDoor(World):
     Rewards:
         1.0 for entering the door's cell with the key, else 0.0.
     Starting state:
-        The middle of the room (`start: middle`) or any cell (`random`), without the key; in its cell with it.
+        The middle of the room, without the key.
     Episode end:
         Terminated with the reward; truncated after `limit` steps.
 
@@ -56,13 +56,12 @@ class KeyDoor(World):
         **options: Any,
     ) -> None:
         given = KeyDoorOptions(**options)
-        self._size, self._anywhere = given.size, given.start == "random"
-        randoms = 1 if self._anywhere else 0
+        self._size = given.size
         super().__init__(
             num_envs,
             given.description(),
             given.limit,
-            randoms,
+            0,
             device=device,
             dtype=dtype,
         )
@@ -84,11 +83,8 @@ class KeyDoor(World):
         self._cells = cells
 
     def start(self, uniforms: Tensor) -> State:
-        """Return walkers in the middle or anywhere."""
-        if self._anywhere:
-            cell = (uniforms[:, 0] * self._cells).long()
-        else:
-            cell = torch.full((self.num_envs,), self._middle, device=self.device)
+        """Return walkers in the middle."""
+        cell = torch.full((self.num_envs,), self._middle, device=self.device)
         return {"cell": cell, "key": cell == self._key}
 
     def transition(self, state: State, actions: Actions) -> tuple[State, Tensor, Tensor]:

@@ -29,8 +29,8 @@ class Referential(ExampleStream):
     Description:
         Independent games. An image of the split is the target. The sender is shown the target itself, or with `concept`
         another image of its class, first, and `distractors` random images after it. The listener has the target and other
-        images as candidates: any others, or with `concept` images of other classes, all different; in random order, or with
-        `private: false` sorted by class. What the sender says goes over a channel: the world has no part in it.
+        images as candidates: any others, or with `concept` images of other classes, all different; in random
+        order. What the sender says goes over a channel: the world has no part in it.
     Action space:
         `Discrete(candidates)`: the candidate that the listener takes for the target.
     Observation space:
@@ -148,8 +148,6 @@ class Referential(ExampleStream):
             others = pools.another(target, images[:, 1:])
             first = target.unsqueeze(1)
         candidates = torch.cat([target.unsqueeze(1), others], 1)
-        if not options.private:
-            order = order + pools.labels[candidates]
         place = order.argsort(1)
         return _Game(
             sender=torch.cat([first, pools.another(target, distractors)], 1),
