@@ -76,7 +76,6 @@ _OWN: dict[str, dict[str, str]] = {
         "linear": "antiphon.nets.optimisers:Schedule",
     },
     "recorder": {},
-    "curriculum": {"mean_below": "antiphon.envs.copying:MeanBelow"},
     "network": {
         "mlp": "antiphon.agents.feedforward:Mlp",
         "conv": "antiphon.agents.feedforward:Conv",
@@ -104,7 +103,7 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
 
     Args:
         point: `objective`, `predictor` (of gradients), `input` (predictor of messages), `aggregation`, `optimiser`,
-            `schedule`, `network`, `recorder`, `curriculum`; or `environment`, which is `antiphon.envs.register`.
+            `schedule`, `network`, `recorder`; or `environment`, which is `antiphon.envs.register`.
         name: As a document has it; a name of a user's that is there already is replaced.
         factory: Called with the document's `options` as keyword arguments, and with the sizes that the point has.
 

@@ -23,7 +23,7 @@ from antiphon.engine.metrics.handles import AgentHandle, Agents, Recording
 from antiphon.engine.parts.coordinator import Coordinator
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.probes.truth import Probe, true_gradients
-from antiphon.engine.probes.value import Values, value, value_rows, write_value
+from antiphon.engine.probes.value import Values, value, write_value
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.observers import ProgressBar, StepCallback
 from antiphon.engine.runs.run_loop import Observer, RunLoop, check_limit
@@ -452,7 +452,7 @@ class Simulation(BaseSimulation):
             times = description.timeline
             timeline = None if times is None else timeline_document(times, description)
             look = partial(gathered, self.scenario.scenario, graph_document(description), timeline, history)
-        view = LiveGraph(look, measuring=lambda: (self.now, value_rows(self.value())))
+        view = LiveGraph(look)
         view.display()
         self.recorders.append(view)
         return view

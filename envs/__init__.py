@@ -1,9 +1,9 @@
-"""Environments. Importing this module registers their ids with Gymnasium; names load lazily."""
+"""Environments; names load lazily."""
 
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
-from antiphon.envs.registry import announce, describe, ids, make, register
+from antiphon.envs.registry import describe, ids, make, register
 from antiphon.envs.signal import Description, Signal
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from antiphon.envs.worlds.base import World
     from antiphon.envs.worlds.cartpole import CartPole
     from antiphon.envs.worlds.keydoor import KeyDoor
-    from antiphon.envs.worlds.parallel_env import ParallelWorld, parallel_env
     from antiphon.envs.worlds.referential import Referential
     from antiphon.envs.worlds.speaker import SpeakerListener
 
@@ -35,7 +34,6 @@ __all__ = [
     "HyperplaneStream",
     "ImageStream",
     "KeyDoor",
-    "ParallelWorld",
     "Referential",
     "RepeatCopy",
     "Signal",
@@ -53,7 +51,6 @@ __all__ = [
     "from_tensors",
     "ids",
     "make",
-    "parallel_env",
     "register",
     "vector",
 ]
@@ -67,7 +64,6 @@ _LAZY = {
     "HyperplaneStream": "stream",
     "ImageStream": "images",
     "KeyDoor": "worlds.keydoor",
-    "ParallelWorld": "worlds.parallel_env",
     "Referential": "worlds.referential",
     "RepeatCopy": "copying",
     "Source": "tensors",
@@ -81,11 +77,8 @@ _LAZY = {
     "from_file": "tensors",
     "from_sequences": "sequences",
     "from_tensors": "tensors",
-    "parallel_env": "worlds.parallel_env",
     "vector": "adaptors.vector",
 }
-
-announce()
 
 
 def __getattr__(name: str) -> Any:

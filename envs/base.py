@@ -1,10 +1,8 @@
-"""The contract of antiphon's environments: Gymnasium's vector environments, in torch, or one of their sub-environments
-as a plain Gymnasium environment.
-"""
+"""The contract of antiphon's environments: Gymnasium's vector environments, in torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,13 +14,12 @@ from gymnasium.spaces import Dict
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["SingleLane", "StepResult", "TorchVectorEnv", "Values", "single_lane"]
+__all__ = ["StepResult", "TorchVectorEnv", "Values", "check_split", "chosen"]
 
 Values = tuple[dict[str, Tensor], dict[str, Any]]
 """Observations and info."""
@@ -230,62 +227,3 @@ def check_split(split: str, splits: Sequence[str]) -> None:
     if split not in splits:
         ending = suggest(split, splits) if splits else "; this environment has no data set"
         raise ScenarioError(f"env.split: no split '{split}'{ending}")
-
-
-class SingleLane(gymnasium.Env[dict[str, NDArray[Any]], Any]):
-    """Plain Gymnasium environment of a vector environment of one: numpy in, numpy out."""
-
-    def __init__(self, env: TorchVectorEnv) -> None:
-        self._env = env
-        self.metadata = {name: value for name, value in env.metadata.items() if name != "autoreset_mode"}
-        self.render_mode = env.render_mode
-        self.observation_space: gymnasium.Space[Any] = env.single_observation_space
-        self.action_space: gymnasium.Space[Any] = env.single_action_space
-        self._next: tuple[dict[str, Tensor], dict[str, Any]] | None = None
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Reset to a seed, or without one go on to the next example or episode."""
-        super().reset(seed=seed)
-        pending = self._next if seed is None else None
-        self._next = None
-        return _single(*(pending or self._env.reset(seed=seed)))
-
-    def step(self, action: Any) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
-        """Take an action, or None for none, and return the next step."""
-        if isinstance(action, Mapping):
-            action = {name: np.asarray(part)[None] for name, part in action.items()}
-        elif action is not None:
-            action = np.asarray(action)[None]
-        obs, reward, terminated, truncated, info = self._env.step(action)
-        ends = bool(terminated.item()), bool(truncated.item())
-        final = {
-            name: info.pop(name, {}) for name in ("final_obs", "final_info", "_final_obs", "_final_info")
-        }
-        if any(ends):  # the vector environment has begun the next episode, this one waits for its reset
-            self._next = obs, {name: info[name] for name in final["final_info"]}
-            obs, info = final["final_obs"], {**info, **final["final_info"]}
-        observation, facts = _single(obs, info)
-        return observation, reward.item(), *ends, facts
-
-    def render(self) -> Any:
-        """Return a picture `[height, width, 3]`."""
-        pictures = self._env.render()
-        return None if pictures is None else pictures[0]
-
-
-def single_lane(env: type[TorchVectorEnv]) -> Callable[..., SingleLane]:
-    """Return the constructor, from its options, of one environment of a kind as a plain Gymnasium environment."""
-
-    def make(**options: Any) -> SingleLane:
-        return SingleLane(env(1, **options))
-
-    return make
-
-
-def _single(obs: dict[str, Tensor], info: dict[str, Any]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Return the observations as arrays without the batch axis, and the rest as numbers or lists of them."""
-    return {name: value[0].numpy().copy() for name, value in obs.items()}, {
-        name: value[0].tolist() for name, value in info.items()
-    }

@@ -4,11 +4,10 @@ is solved, and is part of the state.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,21 +15,15 @@ from gymnasium.spaces import Box
 from torch import Tensor
 from torch.nn import functional
 
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values, single_lane
-from antiphon.envs.options import CopyOptions, Difficulty, RepeatCopyOptions, kind_and_options
+from antiphon.envs.base import StepResult, TorchVectorEnv, Values
+from antiphon.envs.options import CopyOptions, Difficulty, RepeatCopyOptions
 from antiphon.errors import ScenarioError
-from antiphon.extensions import made, name_of
 from antiphon.nets.random import seed_for, uniform
 
 __all__ = [
     "Copy",
-    "CopyLane",
     "Curriculum",
-    "CurriculumRule",
-    "MeanBelow",
     "RepeatCopy",
-    "RepeatCopyLane",
-    "rule_of",
 ]
 
 _DECAY = 0.95
@@ -41,121 +34,48 @@ _READ_AND_STOPPED = 3
 """Steps added to the reproduced characters in the papers' task length, T_task = N * R + 3."""
 
 
-class CurriculumRule(Protocol):
-    """A rule by which a task grows; what it remembers is state, and goes into checkpoints and forks."""
-
-    def restart(self) -> None:
-        """Begin anew: the difficulty has changed, or a seed begins."""
-
-    def update(self, error: float) -> bool:
-        """Take in an episode's error, in bits per component of the target, and return whether the task is solved."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state, plain data."""
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state from `state_dict`."""
-
-
-class MeanBelow:
-    """A mean error below a threshold, after at least 20 episodes.
-
-    Jaderberg et al. 2017, "Decoupled neural interfaces using synthetic gradients", section 3.1.
-
-    Args:
-        threshold: In bits; 0: never.
-
-    Attributes:
-        error: Mean error in bits, decaying by 0.95 per episode; None: unknown.
-    """
-
-    def __init__(self, threshold: float = 0.15) -> None:
-        self.threshold = threshold
-        self.restart()
-
-    def restart(self) -> None:
-        """Forget the errors."""
-        self.error: float | None = None
-        self._episodes = 0  # with a known error
-
-    def update(self, error: float) -> bool:
-        """Take in an episode's error, and return whether the task is solved."""
-        self.error = error if self.error is None else _DECAY * self.error + (1 - _DECAY) * error
-        self._episodes += 1
-        return self._episodes >= _LEAST_EPISODES and self.error < self.threshold
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state, plain numbers."""
-        return {"error": self.error, "episodes": self._episodes}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state from `state_dict`."""
-        self.error, self._episodes = state["error"], int(state["episodes"])
-
-
-def rule_of(given: Any) -> CurriculumRule:
-    """Return the rule that an option `curriculum` of an environment asks for.
-
-    Args:
-        given: A registered name, a class, a rule, or a mapping of `kind` and `options`.
-
-    Raises:
-        ScenarioError: It cannot be made, or lacks a method.
-    """
-    kind, options = kind_and_options(given)
-    try:
-        rule = copy.deepcopy(made("curriculum", kind, options))  # a fork has its own
-    except ScenarioError as error:
-        raise ScenarioError(f"env.curriculum: {error}") from None
-    for method in ("restart", "update", "state_dict", "load_state_dict"):
-        if not callable(getattr(rule, method, None)):
-            raise ScenarioError(f"env.curriculum: {name_of(kind)} has no method {method}")
-    found: CurriculumRule = rule
-    return found
-
-
 class Curriculum:
-    """Difficulty of a task, raised when a rule says that it is solved.
+    """Difficulty of a task, raised once it is solved.
 
     Jaderberg et al. 2017, "Decoupled neural interfaces using synthetic gradients", section 3.1: a task is solved
-    when the error averages below 0.15 bits; then the number of characters, or of repeats, grows by one.
+    when the error averages below 0.15 bits, here over at least 20 episodes; then the number of characters, or of repeats,
+    grows by one.
 
     Attributes:
-        rule: Says when a task is solved.
+        error: Mean error in bits since the last change, decaying by 0.95 per episode; None: unknown.
         solved: Length of the longest task solved, `N * R + 3`; 0: none.
     """
 
     def __init__(self, options: CopyOptions) -> None:
         self._options = options
-        given = options.curriculum
-        self.rule = MeanBelow(options.threshold) if given is None else rule_of(given)
         self.restart()
-
-    @property
-    def error(self) -> float | None:
-        """Mean error in bits since the last change; None: unknown, or the rule has none."""
-        error: float | None = getattr(self.rule, "error", None)
-        return error
 
     def restart(self) -> None:
         """Go back to the first difficulty."""
-        self.difficulty = self._options.start
         self.solved = 0
-        self.rule.restart()
+        self._begin(self._options.start)
+
+    def _begin(self, difficulty: Difficulty) -> None:
+        self.difficulty = difficulty
+        self.error: float | None = None
+        self._episodes = 0  # with a known error
 
     def update(self, error: float) -> None:
-        """Hand an episode's error to the rule, and raise the difficulty if the task is solved.
+        """Take in an episode's error, and raise the difficulty if the task is solved.
 
         Args:
             error: Bits per component of the target; ignored if not finite.
         """
-        if not math.isfinite(error) or not self.rule.update(error):
+        if not math.isfinite(error):
+            return
+        self.error = error if self.error is None else _DECAY * self.error + (1 - _DECAY) * error
+        self._episodes += 1
+        if self._episodes < _LEAST_EPISODES or self.error >= self._options.threshold:
             return
         self.solved = max(self.solved, self.difficulty.characters + _READ_AND_STOPPED)
         harder = self._options.harder(self.difficulty)
         if harder is not None:
-            self.difficulty = harder
-            self.rule.restart()
+            self._begin(harder)
 
     def figures(self) -> dict[str, float]:
         """Return `difficulty`, the characters to reproduce; `solved`; and, once known, the mean error `bits`."""
@@ -165,22 +85,21 @@ class Curriculum:
     def state_dict(self) -> dict[str, Any]:
         """Return the state, plain data."""
         place = {"length": self.difficulty.length, "repeats": self.difficulty.repeats, "solved": self.solved}
-        return {**place, "rule": self.rule.state_dict()}
+        return {**place, "error": self.error, "episodes": self._episodes}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state from `state_dict`; older checkpoints have the mean error beside the difficulty.
+        """Load a state from `state_dict`.
 
         Raises:
             ValueError: The difficulty is none of the task's.
         """
         length, repeats = int(state["length"]), int(state["repeats"])
-        reached = self._options.start
-        most = max(self._options.max_length, reached.characters)
+        most = max(self._options.max_length, self._options.start.characters)
         if length < 1 or repeats < 1 or length * repeats > most:
             raise ValueError(f"difficulty: {length} characters, {repeats} times; of at most {most}")
         self.difficulty = Difficulty(length, repeats)
         self.solved = int(state["solved"])
-        self.rule.load_state_dict(state.get("rule", state))
+        self.error, self._episodes = state["error"], int(state["episodes"])
 
 
 _MASK = "_target"
@@ -410,7 +329,3 @@ class RepeatCopy(Copy):
     """
 
     options_type = RepeatCopyOptions
-
-
-CopyLane = single_lane(Copy)
-RepeatCopyLane = single_lane(RepeatCopy)

@@ -9,12 +9,12 @@ import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values, single_lane
+from antiphon.envs.base import StepResult, TorchVectorEnv, Values
 from antiphon.envs.images import picture_table
 from antiphon.envs.options import CountOptions
 from antiphon.envs.stream import Draws
 
-__all__ = ["CountDigits", "CountDigitsLane"]
+__all__ = ["CountDigits"]
 
 _EVALUATED = 32
 """Windows of the highest level in one evaluation."""
@@ -145,6 +145,3 @@ class CountDigits(TorchVectorEnv):
             elif name.endswith(_SO_FAR):
                 values[name] = self._counts[name.removesuffix(_SO_FAR)]
         return self._divide(values)
-
-
-CountDigitsLane = single_lane(CountDigits)

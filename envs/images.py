@@ -14,13 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antiphon.envs.base import single_lane
 from antiphon.envs.datasets.catalogue import DATA_SETS
 from antiphon.envs.datasets.folders import Identity, identity
 from antiphon.envs.options import ImageOptions
 from antiphon.envs.stream import ExampleStream, Table
 
-__all__ = ["ImageExample", "ImageStream", "grid", "picture_table", "pixel_indices", "positions"]
+__all__ = ["ImageStream", "grid", "picture_table", "pixel_indices", "positions"]
 
 
 def grid(count: int) -> tuple[int, int]:
@@ -169,6 +168,3 @@ def _table(data: str, files: tuple[Identity, ...], device: torch.device) -> Tabl
         divisors={"image": float(found.white)},
     )
     return table.to(device, torch.float32)  # of any float type: its columns are integers
-
-
-ImageExample = single_lane(ImageStream)

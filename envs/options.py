@@ -6,7 +6,7 @@ An invalid value raises a ScenarioError, whose message names key, value and fix.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,6 @@ from antiphon.envs.datasets.catalogue import DATA_SETS, DataSet
 from antiphon.envs.datasets.folders import SPLITS
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import DataError, ScenarioError, suggest
-from antiphon.extensions import Catalogue
 
 __all__ = [
     "EPISODES",
@@ -215,13 +214,6 @@ class CountOptions:
         return Description(signals=signals, splits=tuple(counts), example_counts=counts, endless=True)
 
 
-def kind_and_options(given: Any) -> tuple[Any, Mapping[str, Any]]:
-    """Split `{kind: …, options: …}`; a kind alone has none."""
-    if isinstance(given, Mapping):
-        return given.get("kind"), given.get("options", {})
-    return given, {}
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CopyOptions:
     """Options of the copy task."""
@@ -234,13 +226,8 @@ class CopyOptions:
     """Characters to read in the first episodes."""
     threshold: float = 0.15
     """Error in bits per component of the target below which a task is solved and grows; 0: it never does."""
-    curriculum: Any = None
-    """Says in place of `threshold` when a task is solved: a registered name, or `{kind: …, options: …}`."""
 
     def __post_init__(self) -> None:
-        kind, _ = kind_and_options(self.curriculum)
-        if isinstance(kind, str) and kind not in (known := Catalogue("curriculum")):
-            raise ScenarioError(f"env.curriculum: unknown kind {kind!r}{suggest(kind, known)}")
         check_whole("bits", self.bits, 1, 64)
         check_whole("max_length", self.max_length, 1, 1024)
         check_whole("length", self.length, 1, self.max_length)
@@ -271,7 +258,7 @@ class CopyOptions:
 
     def description(self) -> Description:
         """Return signals and the longest episode."""
-        grows = self.threshold > 0 or self.curriculum is not None
+        grows = self.threshold > 0
         longest = self.steps(self.start)
         reached = self.start if grows else None
         while reached is not None:

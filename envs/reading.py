@@ -10,14 +10,14 @@ import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values, single_lane
+from antiphon.envs.base import StepResult, TorchVectorEnv, Values
 from antiphon.envs.datasets import texts
 from antiphon.envs.options import TextOptions, WindowOptions
 from antiphon.envs.stream import ExampleStream, Table
 from antiphon.errors import DataError, ScenarioError
 from antiphon.nets.random import integers, seed_for
 
-__all__ = ["CharText", "CharTextLane", "TextWindow", "TextWindows"]
+__all__ = ["CharText", "TextWindows"]
 
 
 class CharText(TorchVectorEnv):
@@ -129,9 +129,6 @@ class CharText(TorchVectorEnv):
         return self._divide(values)
 
 
-CharTextLane = single_lane(CharText)
-
-
 class TextWindows(ExampleStream):
     """Windows of a text, each an example: the target at every place is the next character.
 
@@ -200,6 +197,3 @@ def _windows(options: WindowOptions, digest: str, device: torch.device) -> Table
         first += len(splits[name])
     text = torch.cat([torch.from_numpy(codes) for codes in splits.values()])
     return Table(columns={"text": text}, splits=begins).to(device, torch.float32)
-
-
-TextWindow = single_lane(TextWindows)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from antiphon.envs.base import TorchVectorEnv
 
-__all__ = ["announce", "copied", "describe", "ids", "make", "obstacle_to_copies", "register", "with_paths"]
+__all__ = ["copied", "describe", "ids", "make", "obstacle_to_copies", "register", "with_paths"]
 
 _Options = (
     ImageOptions
@@ -62,50 +62,32 @@ class _Entry:
     """Registry entry of an id."""
 
     options: type[_Options]
-    vector: str
-    """Module and class of the vectorised kind; made of the options' fields."""
-    single: str
-    """Module and class of the plain kind."""
+    kind: str
+    """Module and class; made of the options' fields."""
     defaults: dict[str, Any] = field(default_factory=dict)
     """Default options of the id."""
 
 
 def _pictures(data: str) -> _Entry:
-    module = "antiphon.envs.images"
-    return _Entry(ImageOptions, f"{module}:ImageStream", f"{module}:ImageExample", {"data": data})
-
-
-def _world(options: type[_Options], module: str, name: str) -> _Entry:
-    kind = f"antiphon.envs.worlds.{module}:{name}"
-    return _Entry(options, kind, f"{kind}Example")
+    return _Entry(ImageOptions, "antiphon.envs.images:ImageStream", {"data": data})
 
 
 _ENTRIES = {
     "antiphon/Digits-v0": _pictures("digits"),
     "antiphon/Mnist-v0": _pictures("mnist"),
     "antiphon/Cifar10-v0": _pictures("cifar10"),
-    "antiphon/Hyperplane-v0": _Entry(
-        HyperplaneOptions,
-        "antiphon.envs.stream:HyperplaneStream",
-        "antiphon.envs.stream:HyperplaneExample",
+    "antiphon/Hyperplane-v0": _Entry(HyperplaneOptions, "antiphon.envs.stream:HyperplaneStream"),
+    "antiphon/CountDigits-v0": _Entry(CountOptions, "antiphon.envs.counting:CountDigits"),
+    "antiphon/Copy-v0": _Entry(CopyOptions, "antiphon.envs.copying:Copy"),
+    "antiphon/RepeatCopy-v0": _Entry(RepeatCopyOptions, "antiphon.envs.copying:RepeatCopy"),
+    "antiphon/CharText-v0": _Entry(TextOptions, "antiphon.envs.reading:CharText"),
+    "antiphon/TextWindows-v0": _Entry(WindowOptions, "antiphon.envs.reading:TextWindows"),
+    "antiphon/CartPole-v0": _Entry(CartPoleOptions, "antiphon.envs.worlds.cartpole:CartPole"),
+    "antiphon/SpeakerListener-v0": _Entry(
+        SpeakerListenerOptions, "antiphon.envs.worlds.speaker:SpeakerListener"
     ),
-    "antiphon/CountDigits-v0": _Entry(
-        CountOptions, "antiphon.envs.counting:CountDigits", "antiphon.envs.counting:CountDigitsLane"
-    ),
-    "antiphon/Copy-v0": _Entry(CopyOptions, "antiphon.envs.copying:Copy", "antiphon.envs.copying:CopyLane"),
-    "antiphon/RepeatCopy-v0": _Entry(
-        RepeatCopyOptions, "antiphon.envs.copying:RepeatCopy", "antiphon.envs.copying:RepeatCopyLane"
-    ),
-    "antiphon/CharText-v0": _Entry(
-        TextOptions, "antiphon.envs.reading:CharText", "antiphon.envs.reading:CharTextLane"
-    ),
-    "antiphon/TextWindows-v0": _Entry(
-        WindowOptions, "antiphon.envs.reading:TextWindows", "antiphon.envs.reading:TextWindow"
-    ),
-    "antiphon/CartPole-v0": _world(CartPoleOptions, "cartpole", "CartPole"),
-    "antiphon/SpeakerListener-v0": _world(SpeakerListenerOptions, "speaker", "SpeakerListener"),
-    "antiphon/KeyDoor-v0": _world(KeyDoorOptions, "keydoor", "KeyDoor"),
-    "antiphon/Referential-v0": _world(ReferentialOptions, "referential", "Referential"),
+    "antiphon/KeyDoor-v0": _Entry(KeyDoorOptions, "antiphon.envs.worlds.keydoor:KeyDoor"),
+    "antiphon/Referential-v0": _Entry(ReferentialOptions, "antiphon.envs.worlds.referential:Referential"),
 }
 
 
@@ -157,15 +139,6 @@ def with_paths(env: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         return dict(env)
     files = {key for key in ("file", "test", "validation") if isinstance(env.get(key), str)}
     return {key: str((folder / value).absolute()) if key in files else value for key, value in env.items()}
-
-
-def announce() -> None:
-    """Register the library's ids with Gymnasium; called by `import antiphon.envs`."""
-    for name, entry in _ENTRIES.items():
-        if name not in gymnasium.registry:
-            gymnasium.register(
-                name, entry_point=entry.single, vector_entry_point=entry.vector, kwargs=dict(entry.defaults)
-            )
 
 
 def describe(spec: Any) -> Description:
@@ -280,7 +253,7 @@ def make(
         if split is not None:
             check_split(split, given.description().splits)
             options["split"] = split
-        made: TorchVectorEnv = imported(entry.vector)(batch, device=device, dtype=dtype, **options)
+        made: TorchVectorEnv = imported(entry.kind)(batch, device=device, dtype=dtype, **options)
         return made
     if isinstance(spec, VectorEnv):
         from antiphon.envs.adaptors.vector import vector

@@ -14,13 +14,13 @@ import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values, check_split, chosen, single_lane
+from antiphon.envs.base import StepResult, TorchVectorEnv, Values, check_split, chosen
 from antiphon.envs.options import HyperplaneOptions
 from antiphon.envs.signal import Description
 from antiphon.errors import RunError
 from antiphon.nets.random import integers, normal, seed_for, uniform
 
-__all__ = ["Draws", "ExampleStream", "HyperplaneExample", "HyperplaneStream", "Table"]
+__all__ = ["Draws", "ExampleStream", "HyperplaneStream", "Table"]
 
 _BLOCK = 64
 """Examples per environment that are sampled in one call; changes the meaning of a seed."""
@@ -292,6 +292,3 @@ def _placed(options: HyperplaneOptions, device: torch.device, dtype: torch.dtype
     onehot = torch.nn.functional.one_hot(label, 2).double()
     table = Table(columns={"x": x, "label": label, "onehot": onehot}, splits={"train": torch.arange(count)})
     return table.to(device, dtype)
-
-
-HyperplaneExample = single_lane(HyperplaneStream)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from antiphon.envs.base import TorchVectorEnv, check_split
-from antiphon.envs.datasets.columns import Chosen, chosen, read
+from antiphon.envs.datasets.columns import read
 from antiphon.envs.datasets.folders import SPLITS, Identity, identity
 from antiphon.envs.options import check_hold
 from antiphon.envs.signal import Description, Signal
@@ -153,7 +153,6 @@ def from_dataset(
 def from_file(
     file: str | Path,
     *,
-    columns: Mapping[str, str | Sequence[str]] | Sequence[str] | None = None,
     test: float | str | Path = 0.2,
     validation: float | str | Path = 0.1,
     training_only: Iterable[str] | None = None,
@@ -164,9 +163,7 @@ def from_file(
     """Make an environment of a file; in documents it is `antiphon/Tensors-v0`.
 
     Args:
-        file: A `.npz`, `.safetensors` or `.parquet` file, whose arrays or columns have a row per example.
-        columns: By signal, the column it is, or a list of columns whose numbers it has side by side, as floats; or a
-            list of the columns that are read. None: all of them.
+        file: A `.npz` or `.safetensors` file, whose arrays have a row per example.
         test: Share of the examples that is kept for testing, or the file for testing.
         validation: Likewise, for validation.
         training_only: As of `from_tensors`, like all that follow.
@@ -175,8 +172,7 @@ def from_file(
         episode: stream or example.
 
     Raises:
-        DataError: A file that is missing, damaged or of another kind, a column that is not in it, or as
-            `from_tensors`.
+        DataError: A file that is missing, damaged or of another kind, or as `from_tensors`.
         ScenarioError: No name of a file, or as `from_tensors`.
     """
     check_hold(hold, episode)
@@ -187,7 +183,6 @@ def from_file(
         elif key == "file" or not isinstance(value, Real):
             share = "" if key == "file" else "a share of the examples, or "
             raise ScenarioError(f"env.{key}: {value!r}; must be {share}the name of a file")
-    wanted = chosen(columns)
     hidden = (training_only,) if isinstance(training_only, str) else training_only
     if not (
         hidden is None or (isinstance(hidden, Iterable) and all(isinstance(name, str) for name in hidden))
@@ -195,7 +190,6 @@ def from_file(
         raise ScenarioError(f"env.training_only: {training_only!r}; must be a list of names")
     return _of_files(
         *given.values(),
-        None if wanted is None else tuple(wanted.items()),
         None if hidden is None else tuple(hidden),
         None if classes is None else tuple(counts_of(classes, str(file)).items()),
         hold,
@@ -209,7 +203,6 @@ def _of_files(
     file: Path,
     test: Any,
     validation: Any,
-    wanted: tuple[tuple[str, Any], ...] | None,
     hidden: tuple[str, ...] | None,
     classes: tuple[tuple[str, int], ...] | None,
     hold: int,
@@ -218,12 +211,11 @@ def _of_files(
 ) -> Source:
     """Read files once, while none of them changes (`state`)."""
     del state
-    columns: Chosen | None = None if wanted is None else dict(wanted)
     counts = None if classes is None else dict(classes)
 
     def reader(path: Path, place: str) -> dict[str, Tensor]:
         del place  # the file's own name says where
-        return _tensors(read(path, columns), str(path))
+        return _tensors(read(path), str(path))
 
     return _source(
         reader, str(file), file, test, validation, hidden, counts, hold, episode, named_in_state=True

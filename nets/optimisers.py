@@ -4,10 +4,10 @@ parameters, one fused kernel call for any subset.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,10 +19,8 @@ __all__ = [
     "Optimiser",
     "Skip",
     "StackedOptimiser",
-    "Stepping",
     "clipped",
     "padded_zeros",
-    "step_all",
 ]
 
 
@@ -134,10 +132,6 @@ def _like_lines(gradient: Tensor, whole: Tensor) -> Tensor:
 _MOMENTS = {"sgd": ("momentum",), "adam": ("mean", "square"), "adamw": ("mean", "square")}
 
 
-_CallKey = tuple[str, float, tuple[float, float], float, float | Tensor, torch.device, torch.dtype]
-"""Kind, momentum, betas, weight decay, rate, device and type: the key of a call."""
-
-
 @dataclass(slots=True)
 class _Call:
     """Arguments of one kernel call: lists with one entry for each tensor that is updated."""
@@ -150,13 +144,6 @@ class _Call:
     """Counts, float32 [], this step included."""
     copied: list[_Lines] = field(default_factory=list)
     """What the kernel gets copies of, which are written back."""
-
-    def join(self, other: _Call) -> None:
-        self.parameters += other.parameters
-        self.gradients += other.gradients
-        self.steps += other.steps
-        for mine, theirs in zip(self.moments, other.moments, strict=True):
-            mine += theirs
 
 
 class _Settings:
@@ -204,7 +191,7 @@ class _Settings:
             yield from tensors
 
     def _run(self, call: _Call, rate: float | Tensor, skip: Skip | None) -> None:
-        """Run the kernel on `call`, which may include other optimisers of the same settings."""
+        """Run the kernel on `call`."""
         found_inf = None if skip is None else skip.flag
         if self.kind == "sgd":
             fused = torch.ops.aten._fused_sgd_
@@ -251,45 +238,6 @@ class Skip:
 
     flag: Tensor
     count: Tensor
-
-
-class Stepping(Protocol):
-    """What takes a step on gradients."""
-
-    def step(self, gradients: Sequence[Tensor], rate: float | Tensor, *, skip: Skip | None = None) -> None:
-        """Update parameters along `-gradients` at learning rate `rate`, unless it is to `skip`."""
-
-
-@torch.no_grad()
-def step_all(
-    steps: Sequence[tuple[Stepping, Sequence[Tensor], float | Tensor]], skip: Skip | None = None
-) -> None:
-    """Take a step of many optimisers, those of the same settings and rate in one call of torch's fused kernel.
-
-    Args:
-        steps: Optimiser, gradients (one per parameter, in order) and learning rate.
-        skip: Whether none is taken; None: all are.
-    """
-    calls: dict[_CallKey, tuple[Optimiser, float | Tensor, _Call]] = {}
-    counts: list[Tensor] = []
-    for optimiser, gradients, rate in steps:
-        if not isinstance(optimiser, Optimiser):
-            optimiser.step(gradients, rate, skip=skip)
-            continue
-        call = optimiser._call(gradients)
-        if call is None:
-            continue
-        counts += optimiser.state.get("steps", [])
-        first = optimiser.parameters[0]
-        settings = optimiser.kind, optimiser.momentum, optimiser.betas, optimiser.weight_decay
-        key = (*settings, rate, first.device, first.dtype)
-        if key in calls:
-            calls[key][2].join(call)
-        else:
-            calls[key] = optimiser, rate, call
-    _count(counts, skip)
-    for optimiser, rate, call in calls.values():
-        optimiser._run(call, rate, skip)
 
 
 def _count(counts: list[Tensor], skip: Skip | None) -> None:
@@ -359,23 +307,24 @@ class Optimiser(_Settings):
         """Return tensors of the size that its state has."""
         return list(self.tensors())
 
+    @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], rate: float | Tensor, *, skip: Skip | None = None) -> None:
-        """Update the parameters along `-gradients` (one per parameter, in order) at learning rate `rate`.
-
-        A `skip` is that of `step_all`.
-        """
-        step_all([(self, gradients, rate)], skip)
-
-    def _call(self, gradients: Sequence[Tensor]) -> _Call | None:
-        """Return the kernel's arguments, whose counts are still to be increased; None: nothing to update."""
+        """Update the parameters along `-gradients` (one per parameter, in order) at learning rate `rate`, unless it is to `skip`."""
         if not self.parameters:
-            return None
+            return
         self.allocate()
         if self.clip is not None:
             gradients = clipped(gradients, self.clip)
-        steps = self.state.get("steps", []) * len(self.parameters)
+        counts = self.state.get("steps", [])
+        _count(counts, skip)
         moments = [list(self.state[name]) for name in self.moments]
-        return _Call(list(self.parameters), _laid_out(self.parameters, gradients), moments, steps)
+        call = _Call(
+            list(self.parameters),
+            _laid_out(self.parameters, gradients),
+            moments,
+            counts * len(self.parameters),
+        )
+        self._run(call, rate, skip)
 
     def _run(self, call: _Call, rate: float | Tensor, skip: Skip | None) -> None:
         if self.kind != "sgd" or skip is not None:  # which the kernel alone reads on the device
@@ -460,20 +409,6 @@ class StackedOptimiser(_Settings):
         return self._equal_counts and (members is None or all(members))
 
     @torch.no_grad()
-    def step_in_parts(self, sizes: list[int], gradients: Iterable[Sequence[Tensor]], rate: float) -> None:
-        """Update all members (`counts_agree`) along gradients that are made part by part; nothing is clipped.
-
-        Args:
-            sizes: How many members each part has: a multiple of 16, but for the last.
-            gradients: Of each part in turn, contiguous [n, …] for each stack; they may share memory.
-            rate: Learning rate.
-        """
-        steps = self._count_all(None)
-        for (parameters, moments), found in zip(self._lines(sizes), gradients, strict=True):
-            padded = [_like_lines(g, whole) for g, whole in zip(found, parameters, strict=True)]
-            self._run(_Call(parameters, padded, moments, steps), rate, None)
-
-    @torch.no_grad()
     def step(
         self,
         gradients: Sequence[Tensor],
@@ -506,7 +441,7 @@ class StackedOptimiser(_Settings):
     def refresh(self) -> None:
         """Read step counts and stacks again, after a state was loaded or a member stepped alone."""
         self._views: tuple[list[list[Tensor]], list[list[list[Tensor]]], list[Tensor]] | None = None
-        self._whole: dict[tuple[int, ...], list[tuple[list[Tensor], list[list[Tensor]]]]] = {}
+        self._whole: tuple[list[Tensor], list[list[Tensor]]] | None = None
         self._offsets: list[int] | None = [0] * self.size
         """Steps of each member relative to some common count; None: known on the device only."""
         if "steps" in self.state:
@@ -552,7 +487,7 @@ class StackedOptimiser(_Settings):
         if self.clip is not None:
             gradients = _clipped_each(gradients, self.clip)
         steps = self._count_all(skip)
-        ((parameters, moments),) = self._lines([self.size])
+        parameters, moments = self._lines()
         laid_out = _laid_out(self.parameters, gradients)
         padded = [_like_lines(g, whole) for g, whole in zip(laid_out, parameters, strict=True)]
         return _Call(list(parameters), padded, [list(each) for each in moments], steps)
@@ -564,18 +499,13 @@ class StackedOptimiser(_Settings):
         self.state["steps"][0].add_(1 if skip is None else skip.count)
         return [self._count] * len(self.parameters)
 
-    def _lines(self, sizes: list[int]) -> list[tuple[list[Tensor], list[list[Tensor]]]]:
-        """Return the parameters and each kind of moment as the kernel takes them, of so many members each; made once."""
-        key = tuple(sizes)
-        if key not in self._whole:
-            stacks = [self.parameters, *(self.state[name] for name in self.moments)]
-            pieces = [[stack.data.split_with_sizes(sizes) for stack in own] for own in stacks]
-            self._whole[key] = []
-            for k in range(len(sizes)):
-                parameters, *moments = [[each[k] for each in own] for own in pieces]
-                whole = [whole_lines(p) for p in parameters]
-                self._whole[key].append((whole, [_as_whole(own, whole) for own in moments]))
-        return self._whole[key]
+    def _lines(self) -> tuple[list[Tensor], list[list[Tensor]]]:
+        """Return the parameters and each kind of moment as the kernel takes them; made once."""
+        if self._whole is None:
+            whole = [whole_lines(p.data) for p in self.parameters]
+            moments = [[m.data for m in self.state[name]] for name in self.moments]
+            self._whole = whole, [_as_whole(own, whole) for own in moments]
+        return self._whole
 
     def _call_some(self, gradients: Sequence[Tensor], stepping: Sequence[int], skip: Skip | None) -> _Call:
         """Call for some members, or for differing counts: every updated slice is a tensor with its own count."""

@@ -113,7 +113,7 @@ class TorchOptimiser:
     def step(self, gradients: Sequence[Tensor], rate: float | Tensor, *, skip: Skip | None = None) -> None:
         """Update the parameters along `-gradients` (one per parameter, in order) at learning rate `rate`.
 
-        A `skip`, as of `step_all`, is read on the host.
+        A `skip` is read on the host.
         """
         if self.torch is None or (skip is not None and bool(skip.flag)):
             return

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from antiphon.nets.memory import give_back
 from antiphon.nets.native.mlp import KernelGradients
-from antiphon.nets.optimisers import Optimiser, Skip, StackedOptimiser, padded_zeros, step_all
+from antiphon.nets.optimisers import Optimiser, Skip, StackedOptimiser, padded_zeros
 from antiphon.nets.schedules import Rate
 from antiphon.nets.step_numbers import learning_rate
 from antiphon.nets.torch_optimisers import StackedTorchOptimiser, TorchOptimiser
@@ -99,23 +99,15 @@ class TrainedParameters:
         self.optimiser.load(state["optimiser"])
         self.updates = state["updates"]
 
-    def planned(
-        self, gradients: Sequence[Tensor | None], now: int
-    ) -> tuple[AnyOptimiser, Sequence[Tensor], float | Tensor]:
-        """Return the optimiser step for `gradients`, and count it as taken.
-
-        A parameter without a gradient (None) gets zeros, as in torch's sum.
-        """
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor | None], now: int, *, skip: Skip | None = None) -> None:
+        """Take one optimiser step, unless it is to `skip`; a parameter without a gradient (None) gets zeros."""
         full = [
             torch.zeros_like(p) if g is None else g for p, g in zip(self.trainable, gradients, strict=True)
         ]
         self.updates += 1
         rate = learning_rate(self.rate, now, self.trainable[0].device) if self.trainable else self.rate.base
-        return self.optimiser, full, rate
-
-    def step(self, gradients: Sequence[Tensor | None], now: int) -> None:
-        """Take one optimiser step."""
-        step_all([self.planned(gradients, now)])
+        self.optimiser.step(full, rate, skip=skip)
 
 
 class StackedParameters:

@@ -21,6 +21,7 @@ from antiphon.scenarios.channel_specs import (
     InputSpec,
 )
 from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.spec import Spec, defaults
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 __all__ = ["unused_by_agent", "unused_by_channel", "unused_by_optimiser", "warnings"]
@@ -36,142 +37,118 @@ def _unused(key: str, reason: str) -> str:
     return f"{key}{_IS_NOT_USED}{reason}"
 
 
+def _ignored(spec: Spec, uses: Iterable[tuple[str, bool, str]], prefix: str = "") -> Iterator[str]:
+    """Return the keys of a part that are given and not used, of (key, whether it is used, why it is not)."""
+    plain = defaults(type(spec))
+    for key, used, reason in uses:
+        if not used and getattr(spec, key) != plain[key]:
+            yield _unused(prefix + key, reason)
+
+
 def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
     """Return the keys of a channel without effect."""
-    coupling = f"by a {channel.coupling} channel"
-    if channel.coupling in ("decoupled", "unlocked"):
+    coupling, link, kind = f"by a {channel.coupling} channel", channel.link, channel.coupling
+    predicted, lost = kind in ("decoupled", "unlocked"), "where every message is lost"
+    loses = kind == "unlocked" or link.drop > 0
+    if predicted:
         yield from _by_gradient(channel.gradient)
-    elif channel.gradient != GradientSpec():
-        yield _unused("gradient", coupling)
-    if channel.input is not None:
-        if channel.coupling not in ("decoupled", "unlocked"):
-            yield _unused("input", coupling)
-        elif channel.coupling == "decoupled" and channel.link.drop == 0:
-            yield _unused("input", "where the link loses nothing")
-        else:
-            yield from _by_input(channel.input)
-    if channel.feedback is not None:
-        if channel.coupling != "locked":
-            yield _unused("feedback", coupling)
-        elif channel.feedback.kind == "fa" and channel.feedback.of is not None:
-            yield _unused("feedback.of", "by feedback of kind fa")
-    if channel.coupling != "delayed" and channel.staleness != 16:
-        yield _unused("staleness", coupling)
-    if channel.link.back is not None and channel.coupling in ("locked", "detached"):
-        yield _unused("link.back", coupling)
-    if channel.size is None and channel.norm is not None:
-        yield _unused("norm", "by a channel without a size")
-    if channel.link.drop == 1:
-        for key, plain in (("noise", 0.0), ("bits", None)):
-            if getattr(channel.link, key) != plain:
-                yield _unused(f"link.{key}", "where every message is lost")
+    yield from _ignored(channel, [("gradient", predicted, coupling), ("input", predicted, coupling)])
+    if predicted and channel.input is not None:
+        yield from _by_input(channel.input) if loses else [_unused("input", "where the link loses nothing")]
+    yield from _ignored(channel, [("feedback", kind == "locked", coupling)])
+    if kind == "locked" and channel.feedback is not None:
+        yield from _ignored(
+            channel.feedback, [("of", channel.feedback.kind != "fa", "by feedback of kind fa")], "feedback."
+        )
+    yield from _ignored(channel, [("staleness", kind == "delayed", coupling)])
+    yield from _ignored(link, [("back", kind not in ("locked", "detached"), coupling)], "link.")
+    yield from _ignored(channel, [("norm", channel.size is not None, "by a channel without a size")])
+    yield from _ignored(link, [("noise", link.drop < 1, lost), ("bits", link.drop < 1, lost)], "link.")
 
 
 def _by_gradient(gradient: GradientSpec) -> Iterator[str]:
-    kind = f"by a gradient of kind {gradient.kind}"
-    plain = GradientSpec()
-    if gradient.kind not in OWN_TARGET:
-        for key in ("target", "pool", "reconstruct"):
-            if getattr(gradient, key) != getattr(plain, key):
-                yield _unused(f"gradient.{key}", kind)
-    if gradient.kind not in (*OWN_TARGET, "lens") and gradient.head is not None:
-        yield _unused("gradient.head", kind)
-    if gradient.kind != "lens":
-        for key in ("of", "parameters"):
-            if getattr(gradient, key) != getattr(plain, key):
-                yield _unused(f"gradient.{key}", kind)
+    kind, own, lens = (
+        f"by a gradient of kind {gradient.kind}",
+        gradient.kind in OWN_TARGET,
+        gradient.kind == "lens",
+    )
+    uses = [(key, own, kind) for key in ("target", "pool", "reconstruct")]
+    uses += [("head", own or lens, kind), ("of", lens, kind), ("parameters", lens, kind)]
+    yield from _ignored(gradient, uses, "gradient.")
     if gradient.kind == "local" and "returned" in gradient.context:
         yield _unused("returned in gradient.context", kind)
     yield from _by_layers(gradient)
-    if not gradient.trace and gradient.span != GradientSpec().span:
-        yield _unused("gradient.span", "where trace is 0")
-    if not gradient.apply:
-        for key in ("scale", "schedule", "clip", "trace", "propagate"):
-            if getattr(gradient, key) != getattr(GradientSpec(), key):
-                yield _unused(f"gradient.{key}", "where apply is false")
+    uses = [("span", gradient.trace > 0, "where trace is 0")]
+    applied = ("scale", "schedule", "clip", "trace", "propagate")
+    uses += [(key, gradient.apply, "where apply is false") for key in applied]
+    yield from _ignored(gradient, uses, "gradient.")
     yield from (f"gradient.{text}" for text in _by_schedule(gradient.schedule))
     yield from (f"gradient.optimiser.{text}" for text in unused_by_optimiser(gradient.optimiser))
 
 
-def _has_head(gradient: GradientSpec) -> bool:
+def _by_layers(gradient: GradientSpec) -> Iterator[str]:
     decoder = gradient.reconstruct is not None and gradient.reconstruct.head is not None
     labelled = gradient.kind in OWN_TARGET and (gradient.head is not None or decoder)
-    return labelled or gradient.kind == "lens"
-
-
-def _by_layers(gradient: GradientSpec) -> Iterator[str]:
-    plain, kind = GradientSpec(), f"by a gradient of kind {gradient.kind}"
-    if _has_head(gradient):
+    if labelled or gradient.kind == "lens":
         why = "by a head, which reads the message alone"
-        for key in ("context", "hidden", "residual"):
-            if getattr(gradient, key) != getattr(plain, key):
-                yield _unused(f"gradient.{key}", why)
+        yield from _ignored(
+            gradient, [(key, False, why) for key in ("context", "hidden", "residual")], "gradient."
+        )
         return
-    if gradient.residual and not gradient.hidden:
-        yield _unused("gradient.residual", "by a gradient without hidden layers")
-    if gradient.kind == "linear" and gradient.hidden:
-        yield _unused("gradient.hidden", kind)
-    if gradient.kind != "conv" and gradient.filter != 5:
-        yield _unused("gradient.filter", kind)
-    if (gradient.kind == "linear" or not gradient.hidden) and gradient.norm != "batch":
-        yield _unused("gradient.norm", "by a gradient without hidden layers")
+    kind, flat = f"by a gradient of kind {gradient.kind}", "by a gradient without hidden layers"
+    linear, deep = gradient.kind == "linear", bool(gradient.hidden)
+    uses = [("residual", deep, flat), ("hidden", not linear, kind), ("filter", gradient.kind == "conv", kind)]
+    yield from _ignored(gradient, [*uses, ("norm", deep and not linear, flat)], "gradient.")
 
 
 def _by_input(model: InputSpec) -> Iterator[str]:
-    if model.kind == "linear" and model.hidden:
-        yield _unused("input.hidden", "by an input of kind linear")
-    if model.kind == "linear" and model.norm != "batch":
-        yield _unused("input.norm", "by an input without hidden layers")
+    deep = model.kind != "linear"
+    uses = [
+        ("hidden", deep, "by an input of kind linear"),
+        ("norm", deep, "by an input without hidden layers"),
+    ]
+    yield from _ignored(model, uses, "input.")
     yield from (f"input.optimiser.{text}" for text in unused_by_optimiser(model.optimiser))
 
 
 def unused_by_agent(agent: AgentSpec) -> Iterator[str]:
     """Return the keys of an agent without effect."""
     if agent.layers is not None:
-        yield from (f"network.{text}" for text in _by_network(agent.layers))
-    if agent.optimiser is not None and not agent.learn:
-        yield _unused("optimiser", "by an agent that does not learn")
+        yield from _by_network(agent.layers)
+    yield from _ignored(agent, [("optimiser", agent.learn, "by an agent that does not learn")])
     yield from (f"optimiser.{text}" for text in unused_by_optimiser(agent.optimiser))
 
 
 def _by_network(network: NetworkSpec) -> Iterator[str]:
-    plain, kind = NetworkSpec(), f"by a network of kind {network.kind}"
-    others = {
-        "hidden": network.recurrent,
-        "size": not network.recurrent and network.kind != "pointer",
-        "encoder": not network.recurrent,
-        "cell_norm": not network.recurrent,
-        "leak": network.kind != "leaky",
-        "filter": network.kind != "conv",
-        "pool": network.kind != "conv",
-    }
-    for key, useless in others.items():
-        if useless and getattr(network, key) != getattr(plain, key):
-            yield _unused(key, kind)
-    if not (network.encoder if network.recurrent else network.hidden):
-        for key in ("norm", "activation"):
-            if getattr(network, key) != getattr(plain, key):
-                yield _unused(key, "without hidden layers")
+    kind, recurrent, conv = f"by a network of kind {network.kind}", network.recurrent, network.kind == "conv"
+    uses = [
+        ("hidden", not recurrent, kind),
+        ("size", recurrent or network.kind == "pointer", kind),
+        ("encoder", recurrent, kind),
+        ("cell_norm", recurrent, kind),
+        ("leak", network.kind == "leaky", kind),
+        ("filter", conv, kind),
+        ("pool", conv, kind),
+    ]
+    deep = bool(network.encoder if recurrent else network.hidden)
+    uses += [(key, deep, "without hidden layers") for key in ("norm", "activation")]
+    yield from _ignored(network, uses, "network.")
 
 
 def unused_by_optimiser(optimiser: OptimiserSpec | None) -> Iterator[str]:
     """Return the keys of an optimiser without effect."""
     if optimiser is None:
         return
-    if optimiser.kind != "sgd" and optimiser.momentum:
-        yield _unused("momentum", f"by {optimiser.kind}")
-    if optimiser.kind == "sgd" and optimiser.betas != OptimiserSpec().betas:
-        yield _unused("betas", "by sgd")
+    sgd = optimiser.kind == "sgd"
+    yield from _ignored(optimiser, [("momentum", sgd, f"by {optimiser.kind}"), ("betas", not sgd, "by sgd")])
     yield from _by_schedule(optimiser.schedule)
 
 
 def _by_schedule(schedule: ScheduleSpec | None) -> Iterator[str]:
-    if schedule is None:
-        return
-    if schedule.kind != "steps" and schedule.at:
-        yield _unused("schedule.at", f"by a {schedule.kind} schedule")
-    if schedule.kind == "constant" and schedule.factor != ScheduleSpec().factor:
-        yield _unused("schedule.factor", "by a constant schedule")
+    if schedule is not None:
+        uses = [("at", schedule.kind == "steps", f"by a {schedule.kind} schedule")]
+        uses += [("factor", schedule.kind != "constant", "by a constant schedule")]
+        yield from _ignored(schedule, uses, "schedule.")
 
 
 _MOST_NAMED = 4

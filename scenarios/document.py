@@ -465,7 +465,7 @@ class Template:
         except DocumentError as error:
             raise error.under(("graph",)) from None
         numbers = (spec.kind, spec.agents, spec.neighbours, spec.rewire, spec.probability)
-        refuse_what_is_too_large(body, estimate(*numbers), sections)
+        refuse_what_is_too_large(body, estimate(*numbers))
         try:
             made = generate(spec, sections)
         except DocumentError as error:

@@ -59,6 +59,7 @@ __all__ = [
     "Whole",
     "channel_name",
     "channel_slug",
+    "defaults",
     "frozen_data",
     "name_problem",
     "plain",
@@ -343,7 +344,7 @@ Name = Annotated[str, PlainValidator(_name), WithJsonSchema(_NAME_SCHEMA)]
 Names = Annotated[tuple[str, ...] | None, PlainValidator(_names), WithJsonSchema(_NAMES_SCHEMA)]
 Signal = Annotated[str, BeforeValidator(_signal)]
 Signals = Annotated[tuple[Signal, ...], Sequence, AfterValidator(_distinct)]
-Counts = Annotated[tuple[Count, ...], Sequence]
+Counts = Annotated[tuple[Count, ...], Field(max_length=256), Sequence]
 Reals = Annotated[tuple[Real, ...], Sequence]
 Unroll = Annotated[int | Literal["episode"], PlainValidator(_unroll), WithJsonSchema(_UNROLL_SCHEMA)]
 Size = Annotated[int | tuple[int, ...] | None, PlainValidator(_size), WithJsonSchema(_SIZE_SCHEMA)]
@@ -460,8 +461,8 @@ def _accepted_keys(spec: type[Spec]) -> frozenset[str]:
 
 
 @cache
-def _defaults(spec: type[Spec]) -> dict[str, Any]:
-    """The default values of a part's fields, to be compared with only; what is required has none."""
+def defaults(spec: type[Spec]) -> dict[str, Any]:
+    """Return the default values of a part's fields, to be compared with only; what is required has none."""
     fields = spec.model_fields.items()
     return {
         name: info.get_default(call_default_factory=True) for name, info in fields if not info.is_required()
@@ -474,10 +475,10 @@ def plain(spec: Spec) -> dict[str, Any]:
     Python objects (callables, environments) stay as they are.
     """
     data: dict[str, Any] = {}
-    always_written, defaults = spec.always_written(), _defaults(type(spec))
+    always_written, plain_values = spec.always_written(), defaults(type(spec))
     for field in type(spec).model_fields:
         value = getattr(spec, field)
-        if field in always_written or field not in defaults or value != defaults[field]:
+        if field in always_written or field not in plain_values or value != plain_values[field]:
             data[_spellings(type(spec), field)[0]] = _plain_value(value)
     for key, value in (spec.model_extra or {}).items():
         data[key] = _plain_value(value)

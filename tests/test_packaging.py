@@ -105,18 +105,18 @@ def test_what_is_imported_is_declared() -> None:
     """What a file imports when it is loaded is a dependency; what a function imports may be one of an extra."""
     core, extras = declared(), set(PROJECT["project"]["optional-dependencies"]) - {"dev", "docs"}
     at_once, later = third_party(at_once=True), third_party(at_once=False)
-    of_notebooks = {"ipython", "ipywidgets"}  # used where they are there
+    of_notebooks = {"ipython"}  # used where they are there
     assert {"protobuf", "werkzeug", "torch"} <= set(at_once)
-    assert {"pyarrow", "pillow", "pandas"} <= set(later)
+    assert {"pillow", "pandas"} <= set(later)
     assert not {name: path for name, path in at_once.items() if name not in core}
     assert not {name: path for name, path in later.items() if name not in declared(*extras) | of_notebooks}
 
 
 def test_every_dependency_is_imported() -> None:
-    """Ray is named as a string."""
+    """Ray and worlds are named as strings."""
     extras = set(PROJECT["project"]["optional-dependencies"]) - {"dev", "docs"}
     used = set(third_party(at_once=True)) | set(third_party(at_once=False))
-    assert declared(*extras) - used == {"ray", "mpe2"}
+    assert declared(*extras) - used == {"ray", "mpe2", "pettingzoo"}
 
 
 def test_every_folder_with_an_init_is_installed_and_no_other() -> None:

@@ -40,7 +40,6 @@ from antiphon.engine.step.sweep import SweepOrder
 from antiphon.engine.step.tied_gradients import TiedGradients
 from antiphon.nets.memory import keep_memory
 from antiphon.nets.native.mlp import KernelGradients
-from antiphon.nets.optimisers import step_all
 
 __all__ = ["Engine"]
 
@@ -349,7 +348,6 @@ class Engine:
     # --- the update ----------------------------------------------------------------------------------------
 
     def _apply(self, updates: list[Update], step: int) -> None:
-        lone = []
         for update in updates:
             for name, gradients in update.gradients.items():
                 agent = self.system.agents[name]
@@ -364,10 +362,9 @@ class Engine:
                     or reached_alone(self.system, update, name)
                 ):  # beside stacks a lone agent may be given zeros in place of none
                     assert isinstance(agent.learner, Learner)
-                    lone.append(agent.learner.planned(gradients, step))
+                    agent.learner.step(gradients, step, skip=self.divergence.skip)
                 else:
                     update.stepping_members[name] = torch.zeros(1, dtype=torch.bool)
-        step_all(lone, self.divergence.skip)
 
     def _step(
         self,

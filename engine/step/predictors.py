@@ -18,7 +18,7 @@ from antiphon.engine.core.records import Members, Record, Tape, members_and
 from antiphon.engine.core.system import System
 from antiphon.engine.core.updates import InputUpdate, PredictorUpdate
 from antiphon.engine.step.contexts import Contexts
-from antiphon.nets.optimisers import Skip, step_all
+from antiphon.nets.optimisers import Skip
 from antiphon.nets.step_numbers import stamp_number
 
 if TYPE_CHECKING:
@@ -243,7 +243,6 @@ class PredictorTrainer:
             step: The step just taken.
             skip: Whether no step is taken, known on the device alone; None: all are.
         """
-        plans = []
         for name, update in updates.items():
             channel, inputs = self.system.channels[name], isinstance(update, InputUpdate)
             model = channel.input if inputs else channel.predictor
@@ -255,8 +254,7 @@ class PredictorTrainer:
                 if not inputs:
                     update.gradients = []  # as large as the predictors, and of no more use
             else:
-                plans.append(model.planned(update.gradients, step))
-        step_all(plans, skip)
+                model.step(update.gradients, step, skip=skip)
 
     def _returned_example(self, channel: Channel, record: Record, step: int) -> Example | None:
         """What a predictor learns from a record whose gradient has come back, with its prediction where still true."""

@@ -6,20 +6,17 @@ raise a DataError.
 
 from __future__ import annotations
 
-import gzip
 import os
 import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.envs.datasets.folders import cache_folder, fetch, find_folder, nowhere
 from antiphon.envs.datasets.pictures import Pictures
-from antiphon.envs.datasets.unpacking import BoundedFile
 from antiphon.errors import DataError
 
 __all__ = ["CLASSES", "SIDE", "counts", "download", "files", "load"]
@@ -38,8 +35,6 @@ _ROWS = 10_000
 """Pictures in each file."""
 _RECORD = 1 + 3 * SIDE * SIDE
 """Bytes of a picture: its label, then its red, green and blue planes, row by row."""
-_SPARE = 1.25
-"""Bytes that the archive may unpack to, as a multiple of those of its six files."""
 _MEND = "replace it by a sound copy"
 _FETCH = "copy them there, or unset ANTIPHON_DATA and call antiphon.envs.download('cifar10')"
 
@@ -126,13 +121,13 @@ def _plain(paths: tuple[Path, ...]) -> Iterator[tuple[str, str, bytes]]:
 def _packed(archive: Path) -> Iterator[tuple[str, str, bytes]]:
     """Yield name, place and content of each of the six files in an archive; other members are ignored."""
     wanted = {f"{_INSIDE}/{name}": name for name in _FILES}
-    most = int(_SPARE * len(_FILES) * _ROWS * _RECORD)
-    refusal = f"{archive}: unpacks to more than {most:,} bytes; {_MEND}"
     try:
-        with gzip.open(archive) as file:
-            bounded: Any = BoundedFile(file, most, refusal)
-            packed = tarfile.open(fileobj=bounded, mode="r|")  # noqa: SIM115  (closes nothing but the file)
+        with tarfile.open(archive, "r|gz") as packed:
             for member in packed:
+                if (
+                    member.size > _ROWS * _RECORD
+                ):  # tarfile would go on to its end, though it may not be there
+                    raise DataError(f"{archive}: holds a file of {member.size:,} bytes; {_MEND}")
                 name = wanted.get(member.name.removeprefix("./"))
                 if name is None or not member.isreg():
                     continue

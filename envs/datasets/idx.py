@@ -14,7 +14,7 @@ from typing import IO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.envs.datasets.unpacking import BoundedFile, check_fits
+from antiphon.envs.datasets.unpacking import check_fits
 from antiphon.errors import DataError
 
 __all__ = ["read", "read_shape"]
@@ -40,9 +40,12 @@ def read(path: Path, axes: int, mend: str) -> NDArray[np.uint8]:
         check_fits(path, promised, mend)
         sizes = "x".join(str(size) for size in shape)
         promise = f"its header promises {sizes} bytes, there are"
-        content = BoundedFile(file, promised, f"{path}: too long: {promise} more; {mend}").read(promised + 1)
-    if len(content) < promised:
-        raise DataError(f"{path}: truncated: {promise} {len(content)}; {mend}")
+        content = file.read(promised + 1)
+    if len(content) != promised:
+        fault = (
+            f"truncated: {promise} {len(content)}" if len(content) < promised else f"too long: {promise} more"
+        )
+        raise DataError(f"{path}: {fault}; {mend}")
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 

@@ -17,7 +17,7 @@ from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.random import integers, seed_for, uniform
 
-__all__ = ["Actions", "State", "World", "as_render_mode"]
+__all__ = ["Actions", "State", "World"]
 
 State = dict[str, Tensor]
 """State of all copies of a world, `[batch, …]` each."""
@@ -25,17 +25,6 @@ Actions = dict[str, Tensor]
 """Choice of each part of the action, int64 `[batch]`; a world whose action has no parts calls it `action`."""
 
 _ONLY = "action"
-
-
-def as_render_mode(given: str | None) -> str | None:
-    """Return a render mode that Gymnasium asks for.
-
-    Raises:
-        ScenarioError: There is no such mode.
-    """
-    if given not in (None, "rgb_array"):
-        raise ScenarioError(f"env.render_mode: no render_mode '{given}'; use rgb_array")
-    return given
 
 
 class World(TorchVectorEnv):
@@ -51,10 +40,6 @@ class World(TorchVectorEnv):
         description: Its `action_space` is a Discrete or a Dict of these. `episode_steps` states that no episode terminates.
         limit: Steps after which an episode is truncated.
         randoms: Uniform numbers that the start of an episode needs.
-        render_mode: `rgb_array` or None, for Gymnasium; pictures are made in either case.
-
-    Raises:
-        ScenarioError: A render mode that does not exist.
     """
 
     def __init__(
@@ -64,7 +49,6 @@ class World(TorchVectorEnv):
         limit: int,
         randoms: int,
         *,
-        render_mode: str | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -72,7 +56,6 @@ class World(TorchVectorEnv):
         assert space is not None
         super().__init__(num_envs, description, space, device=device, dtype=dtype)
         self.metadata = {**self.metadata, "render_modes": ["rgb_array"], "render_fps": 30}
-        self.render_mode = as_render_mode(render_mode)
         self._limit = limit
         self._randoms = randoms
         parts = space.spaces if isinstance(space, spaces.Dict) else {_ONLY: space}

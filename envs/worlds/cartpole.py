@@ -10,12 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antiphon.envs.base import single_lane
 from antiphon.envs.worlds.base import Actions, State, World
 from antiphon.envs.worlds.canvas import BLACK, Canvas
 from antiphon.envs.worlds.options import CartPoleOptions
 
-__all__ = ["CartPole", "CartPoleExample"]
+__all__ = ["CartPole"]
 
 _GRAVITY = 9.8  # m / s^2
 _CART = 1.0  # kg
@@ -58,15 +57,12 @@ class CartPole(World):
         self,
         num_envs: int = 1,
         *,
-        render_mode: str | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         **options: Any,
     ) -> None:
         given = CartPoleOptions(**options)
-        super().__init__(
-            num_envs, given.description(), given.limit, 4, render_mode=render_mode, device=device, dtype=dtype
-        )
+        super().__init__(num_envs, given.description(), given.limit, 4, device=device, dtype=dtype)
 
     def start(self, uniforms: Tensor) -> State:
         """Return carts near the middle with their poles near the vertical."""
@@ -105,6 +101,3 @@ class CartPole(World):
         canvas.line((middle, joint), tip, 5, (202, 152, 101))
         canvas.disc(middle, joint, 3, (129, 132, 203))
         return canvas.pixels()
-
-
-CartPoleExample = single_lane(CartPole)

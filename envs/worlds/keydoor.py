@@ -9,12 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antiphon.envs.base import single_lane
 from antiphon.envs.worlds.base import Actions, State, World
 from antiphon.envs.worlds.canvas import Canvas
 from antiphon.envs.worlds.options import KeyDoorOptions
 
-__all__ = ["KeyDoor", "KeyDoorExample"]
+__all__ = ["KeyDoor"]
 
 _MOVES = ((1, 0), (-1, 0), (0, 1), (0, -1))
 """Change of column and row by each action."""
@@ -37,7 +36,7 @@ class KeyDoor(World):
     Rewards:
         1.0 for entering the door's cell with the key, else 0.0.
     Starting state:
-        The middle of the room (`start: middle`) or any cell (`random`), without the key; in its cell with it.
+        The middle of the room, without the key.
     Episode end:
         Terminated with the reward; truncated after `limit` steps.
 
@@ -52,20 +51,17 @@ class KeyDoor(World):
         self,
         num_envs: int = 1,
         *,
-        render_mode: str | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         **options: Any,
     ) -> None:
         given = KeyDoorOptions(**options)
-        self._size, self._anywhere = given.size, given.start == "random"
-        randoms = 1 if self._anywhere else 0
+        self._size = given.size
         super().__init__(
             num_envs,
             given.description(),
             given.limit,
-            randoms,
-            render_mode=render_mode,
+            0,
             device=device,
             dtype=dtype,
         )
@@ -87,11 +83,8 @@ class KeyDoor(World):
         self._cells = cells
 
     def start(self, uniforms: Tensor) -> State:
-        """Return walkers in the middle or anywhere."""
-        if self._anywhere:
-            cell = (uniforms[:, 0] * self._cells).long()
-        else:
-            cell = torch.full((self.num_envs,), self._middle, device=self.device)
+        """Return walkers in the middle."""
+        cell = torch.full((self.num_envs,), self._middle, device=self.device)
         return {"cell": cell, "key": cell == self._key}
 
     def transition(self, state: State, actions: Actions) -> tuple[State, Tensor, Tensor]:
@@ -132,6 +125,3 @@ def _draw_key(canvas: Canvas, x: float, y: float) -> None:
     canvas.line((x - 1, y), (x + 5, y), 2, _GOLD)
     canvas.line((x + 4, y), (x + 4, y + 3), 2, _GOLD)
     canvas.disc(x - 2, y, 3, _GOLD)
-
-
-KeyDoorExample = single_lane(KeyDoor)

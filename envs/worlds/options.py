@@ -46,14 +46,11 @@ class KeyDoorOptions:
 
     size: int = 13
     """Cells along each side of the room."""
-    start: str = "middle"
-    """Where an episode begins: `middle`, or `random`, any cell."""
     limit: int = 100
     """Steps after which an episode is truncated."""
 
     def __post_init__(self) -> None:
         check_whole("size", self.size, 5, 201)
-        check_choice("start", self.start, ("middle", "random"))
         check_whole("limit", self.limit, 1, None)
 
     def description(self) -> Description:
@@ -114,15 +111,12 @@ class ReferentialOptions:
     """Random images beside the one that shows the sender the target."""
     concept: bool = False
     """False: the sender is shown the target itself; True: another image of its class, and candidates are of different classes."""
-    private: bool = True
-    """True: candidates are in random order; False: in the order of their classes."""
     split: str = "train"
     """The split: train, validation or test."""
 
     def __post_init__(self) -> None:
         check_choice("data", self.data, ("digits", "mnist"))
         check_flag("concept", self.concept)
-        check_flag("private", self.private)
         check_whole("candidates", self.candidates, 2, CLASSES if self.concept else 64)
         check_whole("distractors", self.distractors, 0, 64)
         check_choice("split", self.split, SPLITS)

@@ -11,15 +11,13 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antiphon.envs.base import single_lane
 from antiphon.envs.images import picture_table
 from antiphon.envs.stream import Draws, ExampleStream
-from antiphon.envs.worlds.base import as_render_mode
 from antiphon.envs.worlds.canvas import Canvas
 from antiphon.envs.worlds.options import CLASSES, ReferentialOptions
 from antiphon.nets.random import integers, seed_for, uniform_many
 
-__all__ = ["Referential", "ReferentialExample"]
+__all__ = ["Referential"]
 
 _VARIETY = 2**40
 """Games in training for each image as target."""
@@ -31,8 +29,8 @@ class Referential(ExampleStream):
     Description:
         Independent games. An image of the split is the target. The sender is shown the target itself, or with `concept`
         another image of its class, first, and `distractors` random images after it. The listener has the target and other
-        images as candidates: any others, or with `concept` images of other classes, all different; in random order, or with
-        `private: false` sorted by class. What the sender says goes over a channel: the world has no part in it.
+        images as candidates: any others, or with `concept` images of other classes, all different; in random
+        order. What the sender says goes over a channel: the world has no part in it.
     Action space:
         `Discrete(candidates)`: the candidate that the listener takes for the target.
     Observation space:
@@ -60,7 +58,6 @@ class Referential(ExampleStream):
         self,
         num_envs: int = 1,
         *,
-        render_mode: str | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         **options: Any,
@@ -79,7 +76,6 @@ class Referential(ExampleStream):
             dtype=dtype,
         )
         self.metadata = {**self.metadata, "render_modes": ["rgb_array"], "render_fps": 2}
-        self.render_mode = as_render_mode(render_mode)
         self._targets = Draws(table.splits[given.split], num_envs)
         self._last: tuple[Tensor, _Game] | None = None
         self._pools = _Pools(table.columns["label"], list(table.splits.values()))
@@ -152,8 +148,6 @@ class Referential(ExampleStream):
             others = pools.another(target, images[:, 1:])
             first = target.unsqueeze(1)
         candidates = torch.cat([target.unsqueeze(1), others], 1)
-        if not options.private:
-            order = order + pools.labels[candidates]
         place = order.argsort(1)
         return _Game(
             sender=torch.cat([first, pools.another(target, distractors)], 1),
@@ -241,6 +235,3 @@ def _picture(sender: NDArray[Any], candidates: NDArray[Any], target: int) -> NDA
                 canvas.rectangle(left + 1, top + 1, left + cell - 1, top + cell - 1, (80, 200, 100))
             canvas.image(left + 4, top + 4, (image * 255).round().astype(np.uint8), scale)
     return canvas.pixels()
-
-
-ReferentialExample = single_lane(Referential)

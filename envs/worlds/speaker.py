@@ -9,12 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antiphon.envs.base import single_lane
 from antiphon.envs.worlds.base import Actions, State, World
 from antiphon.envs.worlds.canvas import BLACK, Canvas, Colour
 from antiphon.envs.worlds.options import SpeakerListenerOptions
 
-__all__ = ["SpeakerListener", "SpeakerListenerExample"]
+__all__ = ["SpeakerListener"]
 
 _SECONDS = 0.1  # per step
 _DAMPING = 0.25
@@ -58,15 +57,12 @@ class SpeakerListener(World):
         self,
         num_envs: int = 1,
         *,
-        render_mode: str | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         **options: Any,
     ) -> None:
         given = SpeakerListenerOptions(**options)
-        super().__init__(
-            num_envs, given.description(), given.limit, 9, render_mode=render_mode, device=device, dtype=dtype
-        )
+        super().__init__(num_envs, given.description(), given.limit, 9, device=device, dtype=dtype)
         self._talks = given.talks
         self._pushes = torch.tensor(_DIRECTIONS, device=self.device, dtype=dtype) * (_FORCE * _SECONDS)
         self._colours = torch.tensor(_COLOURS, device=self.device, dtype=dtype)
@@ -140,6 +136,3 @@ def _bright(number: int) -> Colour:
     """Return the colour of a landmark, or of a word of the same number, in a picture."""
     red, green, blue = (round(330 * part) for part in _COLOURS[number])
     return red, green, blue
-
-
-SpeakerListenerExample = single_lane(SpeakerListener)

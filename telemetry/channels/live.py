@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from antiphon.errors import RunError
 from antiphon.telemetry.channels.page import page
-from antiphon.telemetry.channels.recorder import with_rows
 from antiphon.telemetry.channels.series import RunData
 from antiphon.telemetry.figures import Figure, Recorder
 
@@ -29,19 +27,15 @@ class LiveGraph(Recorder):
     Args:
         look: Returns the run's present data.
         height: Of the drawing, in pixels.
-        measuring: Measures the value of channels, and returns the step and the figures; None: nothing can.
     """
 
     def __init__(
         self,
         look: Callable[[], RunData],
         height: int = 620,
-        measuring: Callable[[], tuple[int, Sequence[Figure]]] | None = None,
     ) -> None:
         self._look = look
         self._height = height
-        self._measuring = measuring
-        self._measured: dict[int, Sequence[Figure]] = {}
         self._display: Any = None
         self._redrawn = 0.0
 
@@ -54,8 +48,6 @@ class LiveGraph(Recorder):
             return
         if get_ipython() is not None:
             self._redrawn = time.monotonic()
-            if self._measuring is not None:
-                self._show_button(display)
             self._display = display(self._drawing(), raw=True, display_id=True)
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
@@ -66,28 +58,6 @@ class LiveGraph(Recorder):
     def close(self) -> None:
         """Redraw a last time."""
         self.redraw()
-
-    def measure(self) -> None:
-        """Measure what the learning signals of the channels are worth, in forks, and redraw with it; the run is not affected.
-
-        Raises:
-            RunError: There is nothing to measure with, or the environment has no `state_dict`.
-        """
-        if self._measuring is None:
-            raise RunError("measure: this graph is not of a simulation; use antiphon evaluate RUN --value")
-        step, rows = self._measuring()
-        self._measured[step] = rows
-        self.redraw()
-
-    def _show_button(self, display: Callable[..., Any]) -> None:
-        """Show a button that measures, where ipywidgets is installed."""
-        try:
-            from ipywidgets import Button  # type: ignore[import-not-found]
-        except ImportError:
-            return
-        button = Button(description="Measure value", tooltip="What each channel's learning signal is worth")
-        button.on_click(lambda _: self.measure())
-        display(button)
 
     def save(self, path: str | Path) -> Path:
         """Write the page as one HTML file that needs no network, and return its path.
@@ -116,10 +86,6 @@ class LiveGraph(Recorder):
 
     def _page(self, *, compact: bool) -> str:
         run = self._look()
-        for step, rows in self._measured.items():
-            run = with_rows(run, step, rows)
-        if self._measuring is not None and not run.measuring:
-            run = replace(run, measuring={"value": "simulation.show().measure()"})
         return page([run], title=run.name, compact=compact)
 
     def _repr_html_(self) -> str:

@@ -1,6 +1,6 @@
 """One HTML file with the Channels tab's page of runs in it: no server, no network, nothing beside it.
 
-Where the data exceed its size, rows are thinned first, and metrics are dropped last.
+Where the data exceed its size, rows are thinned.
 """
 
 from __future__ import annotations
@@ -71,9 +71,6 @@ def page(
         compact: Whether it is in little room, as in a notebook.
         most: Bytes of the page, at most, if what is above and below leaves a megabyte for the data.
         static: Folder of the front end.
-
-    Raises:
-        EngineError: The front end's modules cannot be put into one script.
     """
     sheets, graph, scripts = [_LAYOUT], "", []
     if runs:
@@ -141,7 +138,7 @@ def _digest(text: str) -> str:
 
 
 _FEWEST = 20
-"""Least rows of a figure; below it other data are dropped instead."""
+"""Least rows of a figure."""
 _BASE64 = 4 / 3
 _WRAPPING = 64
 """Bytes of JSON around a figure, and about what a name takes."""
@@ -156,67 +153,32 @@ def written(value: object) -> str:
 
 
 def fitted(runs: Sequence[RunData], most: int) -> tuple[list[RunData], list[str]]:
-    """Return as much of the runs as fits into `most` bytes of a page (of a single run at least the graph), and a sentence
-    for each thinned or dropped part.
+    """Return as many of the runs as fit into `most` bytes of a page, one at least, with evenly chosen rows, and a sentence
+    about what is left out.
     """
-    kept, notes, costs = list(runs), [], _Costs()
-    if costs.least(kept) > most and any(run.messages for run in kept):
-        kept = [replace(run, messages={}) for run in kept]
-        notes.append("The samples of messages are left out.")
-    if costs.least(kept) > most and any(run.timeline for run in kept):
-        kept = [replace(run, timeline=None) for run in kept]
-        notes.append("The timelines are left out.")
-    while costs.least(kept) > most and len(kept) > 1:
-        kept.pop()
-    if len(kept) < len(runs):
-        notes.append(f"The graph shows {len(kept)} of {len(runs)} runs, the first ones.")
-    if costs.least(kept) > most:
-        figures = dict(kept[0].figures)
-        while figures and costs.least([replace(kept[0], figures=figures)]) > most:
-            figures.popitem()
-        notes.append(f"{len(figures)} of {len(kept[0].figures)} figures are here, the first ones.")
-        kept[0] = replace(kept[0], figures=figures)
-    share = costs.share(kept, most)
-    if share < 1:
-        longest = _rows(kept)
-        kept = [_thinned(run, share) for run in kept]
-        chosen = "evenly chosen, the first and the last among them"
-        notes.insert(0, f"{_rows(kept):,} of {longest:,} logged rows are in this page: {chosen}.")
-    return kept, notes
+    sizes = [_sizes(run) for run in runs]
+    count = 1
+    while count < len(runs) and sum(least for least, _ in sizes[: count + 1]) <= most:
+        count += 1
+    notes = [] if count == len(runs) else [f"The graph shows {count} of {len(runs)} runs, the first ones."]
+    least, beyond = (sum(one[i] for one in sizes[:count]) for i in (0, 1))
+    share = min(1.0, max(0.0, (most - least) / beyond)) if beyond else 1.0
+    if share == 1:
+        return list(runs[:count]), notes
+    kept = [_thinned(run, share) for run in runs[:count]]
+    shown = f"{_rows(kept):,} of {_rows(runs[:count]):,} logged rows are in this page"
+    return kept, [f"{shown}: evenly chosen, the first and the last among them.", *notes]
 
 
-class _Costs:
-    """Size of runs in a page, in bytes; documents are measured once."""
-
-    def __init__(self) -> None:
-        self._documents: dict[int, int] = {}
-
-    def least(self, runs: Sequence[RunData]) -> float:
-        """Return their least size, thinned as far as possible."""
-        rows = sum(min(rows, _FEWEST) * size for run in runs for rows, size in _parts(run))
-        wrapping = sum(_WRAPPING * (1 + len(run.figures) + len(run.messages)) for run in runs)
-        documents = [document for run in runs for document in (run.graph, run.timeline, run.parts)]
-        contents = sum(len(written(run.catalogue()).encode()) for run in runs)
-        return rows + wrapping + contents + sum(self._document(document) for document in documents)
-
-    def share(self, runs: Sequence[RunData], most: int) -> float:
-        """Return the share of the rows beyond the least number that fits, from 0 to 1."""
-        above = sum(max(rows - _FEWEST, 0) * size for run in runs for rows, size in _parts(run))
-        return 1.0 if above == 0 else min(1.0, max(0.0, (most - self.least(runs)) / above))
-
-    def _document(self, document: Mapping[str, Any] | None) -> int:
-        if id(document) not in self._documents:
-            self._documents[id(document)] = len(written(document).encode())
-        return self._documents[id(document)]
-
-
-def _parts(run: RunData) -> list[tuple[int, float]]:
-    """Return (rows, bytes of a row) of everything that can be thinned."""
-    found = [(len(s.steps), _BASE64 * (8 + 4 * s.values.shape[1])) for s in run.figures.values()]
+def _sizes(run: RunData) -> tuple[float, float]:
+    """Return the bytes of a run with its fewest rows in a page, and those of its other rows."""
+    items = [(len(s.steps), 8 + 4 * s.values.shape[1]) for s in run.figures.values()]
     for messages in run.messages.values():
-        samples = max((len(row) for row in messages.samples), default=0)
-        found.append((len(messages.steps), _BASE64 * (8 + 12 * samples)))
-    return found
+        items.append((len(messages.steps), 8 + 12 * max((len(row) for row in messages.samples), default=0)))
+    documents = (run.graph, run.timeline, run.parts, run.catalogue())
+    least = sum(len(_bytes(written(document))) for document in documents) + _WRAPPING * (1 + len(items))
+    least += sum(_BASE64 * min(rows, _FEWEST) * size for rows, size in items)
+    return least, sum(_BASE64 * max(rows - _FEWEST, 0) * size for rows, size in items)
 
 
 def _rows(runs: Sequence[RunData]) -> int:

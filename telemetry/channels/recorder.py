@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import groupby
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,6 @@ from antiphon.telemetry.channels.tags import (
     PLUGIN,
     SESSION,
     TIMELINE,
-    VERDICTS,
     Family,
     figure_tag,
     messages_tag,
@@ -34,7 +32,7 @@ from antiphon.telemetry.parts.part_figures import PartFigures
 if TYPE_CHECKING:
     from antiphon.telemetry.event_file import EventFile
 
-__all__ = ["ChannelsWriter", "gathered", "with_rows"]
+__all__ = ["ChannelsWriter", "gathered"]
 
 Values = NDArray[np.float32]
 
@@ -169,24 +167,6 @@ def gathered(
         figures[about] = Series(np.array(steps, dtype=np.int64), np.stack(arrays))
     messages = dict(_messages(history, places["channel"]))
     return RunData(name, graph, timeline, with_verdicts(figures, graph), messages, parts)
-
-
-def with_rows(run: RunData, step: int, rows: Iterable[Figure]) -> RunData:
-    """Return a run's data with figures of one step more, in the place of any that it has of that step."""
-    places = {
-        "agent": {agent["name"]: i for i, agent in enumerate(run.graph["agents"])},
-        "channel": {channel["name"]: i for i, channel in enumerate(run.graph["channels"])},
-    }
-    figures = {about: series for about, series in run.figures.items() if about != VERDICTS}
-    for about, array in _by_metric(rows, places).items():
-        old = figures.get(
-            about, Series(np.zeros(0, dtype=np.int64), np.zeros((0, len(array)), dtype=np.float32))
-        )
-        others = old.steps != step
-        steps = np.append(old.steps[others], step)
-        order = np.argsort(steps)
-        figures[about] = Series(steps[order], np.vstack([old.values[others], array])[order])
-    return replace(run, figures=with_verdicts(figures, run.graph))
 
 
 def _messages(history: History, places: dict[str, int]) -> Iterable[tuple[int, Messages]]:

@@ -4,11 +4,9 @@ import itertools
 import math
 from typing import Any
 
-import gymnasium
 import pytest
 import torch
 from gymnasium.error import ResetNeeded
-from gymnasium.utils.env_checker import check_env
 from torch import Tensor
 
 from antiphon import envs
@@ -55,12 +53,6 @@ def test_contract(name: str, options: dict[str, Any]) -> None:
 def test_contract_while_the_task_grows() -> None:
     """A threshold that chance meets: lengths change under way."""
     envs.check_vector_env(lambda: make(threshold=9.0, max_length=3), steps=250)
-
-
-@pytest.mark.filterwarnings("ignore:.*render", "ignore:.*infinity", "ignore:.*symmetric")
-@pytest.mark.parametrize("name", [COPY, REPEAT])
-def test_single_kinds_pass_gymnasiums_checker(name: str) -> None:
-    check_env(gymnasium.make(name, length=2).unwrapped)
 
 
 def test_a_copy_written_out() -> None:

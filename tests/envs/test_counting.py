@@ -2,11 +2,9 @@
 
 from typing import Any
 
-import gymnasium
 import pytest
 import torch
 from gymnasium.error import ResetNeeded
-from gymnasium.utils.env_checker import check_env
 
 from antiphon import envs
 from antiphon.envs.images import picture_table
@@ -30,11 +28,6 @@ def digits_shown(obs: dict[str, torch.Tensor], data: str = "digits") -> list[int
 @pytest.mark.parametrize("options", [{}, {"levels": 4, "window": 2}, {"levels": 1, "window": 3}])
 def test_contract(options: dict[str, Any]) -> None:
     envs.check_vector_env(lambda: make(**options), steps=40)
-
-
-@pytest.mark.filterwarnings("ignore:.*render")
-def test_single_kind_passes_gymnasiums_checker() -> None:
-    check_env(gymnasium.make(NAME, levels=3, window=2).unwrapped)
 
 
 @pytest.mark.parametrize(("levels", "window"), [(2, 4), (4, 2), (3, 3)])

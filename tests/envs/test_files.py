@@ -1,21 +1,17 @@
-"""Files of one's own data, in documents and in Python: the three kinds, splits, columns, and what is refused."""
+"""Files of one's own data, in documents and in Python: the two kinds, splits, and what is refused."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow  # type: ignore[import-untyped]
 import pytest
 import torch
-from pyarrow import parquet
 from safetensors.torch import save_file
 
 from antiphon import envs
 from antiphon.engine.simulation import Simulation
-from antiphon.envs.datasets import columns
 from antiphon.errors import DataError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
 from tests.envs.made import message
@@ -28,23 +24,15 @@ NAME = "antiphon/Tensors-v0"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the same data in three files, which is where we are."""
+    """A folder with the same data in two files, which is where we are."""
     np.savez(tmp_path / "data.npz", x=X, label=LABEL)
     np.savez(tmp_path / "held.npz", x=X[:8], label=LABEL[:8])
     save_file({"x": torch.tensor(X), "label": torch.tensor(LABEL)}, tmp_path / "data.safetensors")
-    table = {**{f"x{i}": X[:, i] for i in range(3)}, "label": LABEL, "age": LABEL + 20}
-    parquet.write_table(pyarrow.table({**table, "who": ["she"] * COUNT}), tmp_path / "data.parquet")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-X_COLUMNS = {"x": ["x0", "x1", "x2"], "label": "label"}
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"file": "data.npz"}, {"file": "data.safetensors"}, {"file": "data.parquet", "columns": X_COLUMNS}],
-)
+@pytest.mark.parametrize("options", [{"file": "data.npz"}, {"file": "data.safetensors"}])
 def test_a_file_is_its_tensors(folder: Path, options: dict[str, Any]) -> None:
     direct = envs.from_tensors(x=X, label=LABEL)
     assert envs.describe({"id": NAME, **options}) == direct.description
@@ -53,25 +41,9 @@ def test_a_file_is_its_tensors(folder: Path, options: dict[str, Any]) -> None:
     envs.check_vector_env(lambda: envs.make({"id": NAME, **options}, batch=3, split="test"))
 
 
-def test_columns_of_a_type_that_numpy_does_not_have_are_laid_side_by_side(folder: Path) -> None:
-    values = torch.arange(COUNT, dtype=torch.bfloat16)
-    save_file({"x": values, "y": values + 1}, folder / "short.safetensors")
-    found = columns.read(folder / "short.safetensors", {"both": ("x", "y")})["both"]
-    assert found.dtype == np.float64
-    assert found[:3].tolist() == [[0.0, 1.0], [1.0, 2.0], [2.0, 3.0]]
-
-
-def test_columns_are_chosen_named_and_laid_side_by_side(folder: Path) -> None:
-    chosen = {"who": ["x0", "age"], "old": ["age"], "class": "label"}
-    source = envs.from_file("data.parquet", columns=chosen, test=0, validation=0)
-    assert source.description.signals["who"] == envs.Signal(shape=(2,))
-    assert source.description.signals["old"] == envs.Signal(shape=(1,))
-    assert source.description.signals["class"] == envs.Signal(classes=4, training_only=True)
+def test_classes_are_as_many_as_are_named(folder: Path) -> None:
     more = envs.describe({"id": NAME, "file": "data.npz", "classes": {"label": 10}})
     assert more.signals["label"].classes == 10
-    (batch,) = source.make(batch=1).batches("train", COUNT)
-    assert torch.equal(batch["who"], torch.tensor(np.stack([X[:, 0], LABEL + 20.0], 1)).float())
-    assert list(envs.from_file("data.npz", columns=["x"]).description.signals) == ["x"]
 
 
 def test_splits_are_shares_or_files(folder: Path) -> None:
@@ -95,12 +67,7 @@ def test_a_file_is_read_once_while_it_does_not_change(folder: Path) -> None:
         ({"file": "data.npz", "test": "none.npz"}, "/none.npz: no such file"),
         (
             {"file": "data.csv"},
-            "/data.csv: files of this kind are not read; give one of .npz, .safetensors, .parq",
-        ),
-        ({"file": "data.npz", "columns": ["y"]}, "/data.npz: no column 'y'; known: label, x"),
-        (
-            {"file": "data.npz", "columns": {"x": ["x", "label"]}},
-            "/data.npz: x: columns of shape (60, 3), (60,); ",
+            "/data.csv: files of this kind are not read; give one of .npz, .safetensors",
         ),
         (
             {"file": "short.npz"},
@@ -119,10 +86,6 @@ def test_a_file_is_read_once_while_it_does_not_change(folder: Path) -> None:
             "/objects.npz: column 'x' holds Python objects, which are not read; save numbers",
         ),
         (
-            {"file": "data.parquet"},
-            "/data.parquet: column 'who' is of type object, not of numbers; number its clas",
-        ),
-        (
             {"file": "words.npz"},
             "/words.npz: column 'x' is of type <U3, not of numbers; number its classes from 0",
         ),
@@ -132,7 +95,6 @@ def test_a_file_is_read_once_while_it_does_not_change(folder: Path) -> None:
         ),
         ({"file": "cut.npz"}, "/cut.npz: cannot be read ("),
         ({"file": "cut.safetensors"}, "/cut.safetensors: cannot be read ("),
-        ({"file": "cut.parquet"}, "/cut.parquet: cannot be read ("),
         ({"file": "nan.npz"}, "/nan.npz: x: 180 of its values are not finite; replace or drop them"),
         (
             {"file": "data.npz", "training_only": ["y"]},
@@ -151,7 +113,7 @@ def test_bad_files_are_named(folder: Path, options: dict[str, Any], expected: st
     np.savez(folder / "nan.npz", x=X * np.nan, label=LABEL)
     np.save(folder / "single.npy", X)
     (folder / "single.npy").rename(folder / "single.npz")
-    for kind in ("npz", "safetensors", "parquet"):
+    for kind in ("npz", "safetensors"):
         whole = (folder / f"data.{kind}").read_bytes()
         (folder / f"cut.{kind}").write_bytes(whole[: len(whole) // 2])
     assert expected in message(lambda: envs.make({"id": NAME, **options}, batch=2))
@@ -166,12 +128,8 @@ def test_bad_files_are_named(folder: Path, options: dict[str, Any], expected: st
             {"file": "data.npz", "test": [1]},
             "env.test: [1]; must be a share of the examples, or the name of a file",
         ),
-        ({"file": "data.npz", "colums": ["x"]}, "env.colums: unknown key; did you mean 'columns'?"),
-        ({"file": "data.npz", "num_envs": 3}, "env.num_envs: unknown key; known: classes, columns, "),
-        ({"file": "data.npz", "columns": "x"}, "env.columns: 'x'; must be a list of columns, or a mapping"),
-        ({"file": "data.npz", "columns": {"x": 3}}, "env.columns: {'x': 3}; must be a list of columns"),
-        ({"file": "data.npz", "columns": []}, "env.columns: []; must be a list of columns"),
-        ({"file": "data.npz", "columns": [["x"]]}, "env.columns: [['x']]; must be a list of columns"),
+        ({"file": "data.npz", "clases": {}}, "env.clases: unknown key; did you mean 'classes'?"),
+        ({"file": "data.npz", "num_envs": 3}, "env.num_envs: unknown key; known: classes, "),
         ({"file": "data.npz", "training_only": 3}, "env.training_only: 3; must be a list of names"),
         ({"file": "data.npz", "hold": [1]}, "env.hold: [1]; must be a whole number of at least 1"),
     ],
@@ -185,12 +143,6 @@ def test_options_that_cannot_be_are_named(folder: Path, options: dict[str, Any],
             call()
         assert str(caught.value).startswith(expected)
         assert "\n" not in str(caught.value)
-
-
-def test_without_pyarrow_its_line_is_given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    line = message(lambda: envs.from_file("data.parquet", columns=["x0"]))
-    assert line == f"{folder}/data.parquet: parquet files need pyarrow: pip install 'antiphon[parquet]'"
 
 
 DOCUMENT = """

@@ -1,13 +1,9 @@
 """Points and a hyperplane: the data sets of the theory paper, and epochs that miss and repeat no point."""
 
-import warnings
 from typing import Any
 
-import gymnasium
-import numpy as np
 import pytest
 import torch
-from gymnasium.utils.env_checker import check_env
 from torch import Tensor
 
 from antiphon import envs
@@ -28,22 +24,6 @@ def data(**options: Any) -> dict[str, Tensor]:
 def test_contract(options: dict[str, Any]) -> None:
     envs.check_vector_env(lambda: make(**options))
     envs.check_vector_env(lambda: make(3, torch.float32, **options))
-
-
-def test_single_twin_passes_the_checks_of_gymnasium_and_shows_the_same() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", ".*Box observation space m.* value is -?infinity")
-        check_env(gymnasium.make(NAME, size=3).unwrapped)
-    stream, single = make(1, torch.float32, size=3), gymnasium.make(NAME, size=3)
-    obs, info = stream.reset(seed=3)
-    alone, facts = single.reset(seed=3)
-    for _ in range(5):
-        assert np.array_equal(obs["x"][0].numpy(), alone["x"])
-        assert facts == {"label": int(info["label"][0]), "onehot": info["onehot"][0].tolist()}
-        obs, _, _, _, info = stream.step(None)
-        alone, gain, _, _, facts = single.step(facts["label"])
-        assert gain == 1
 
 
 def test_the_paper_s_numbers_of_points() -> None:

@@ -1,16 +1,12 @@
-"""The picture streams: signals, order, episodes, the single twin, and Gymnasium's own checks."""
+"""The picture streams: signals, order, episodes."""
 
-import warnings
 from typing import Any
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Box, Dict, Discrete
-from gymnasium.utils.env_checker import check_env
 
 from antiphon import envs
 from antiphon.envs.datasets import digits
@@ -33,45 +29,6 @@ def make(batch: int = 4, **options: Any) -> envs.ImageStream:
 def test_contract(options: dict[str, Any]) -> None:
     envs.check_vector_env(lambda: make(**options))
     envs.check_vector_env(lambda: envs.make({"id": DIGITS, **options}, batch=3, dtype=torch.float64))
-
-
-@pytest.mark.parametrize("options", [{}, {"hold": 2}, {"hold": 2, "episode": "example"}, {"patches": 4}])
-def test_single_twin_passes_the_checks_of_gymnasium(options: dict[str, Any]) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check_env(gymnasium.make(DIGITS, **options).unwrapped)
-
-
-@pytest.mark.parametrize("episode", ["stream", "example"])
-def test_single_twin_shows_what_the_first_lane_shows(episode: str) -> None:
-    stream, single = make(5, hold=2, episode=episode), gymnasium.make(DIGITS, hold=2, episode=episode)
-    obs, info = stream.reset(seed=3)
-    alone, facts = single.reset(seed=3)
-    for step in range(70):
-        assert np.array_equal(obs["image"][0].numpy(), alone["image"])
-        assert int(info["label"][0]) == facts["label"]
-        guess = step % 10
-        obs, reward, terminated, _, info = stream.step(torch.full((5,), guess))
-        alone, gain, ended, truncated, facts = single.step(guess)
-        assert (gain, ended, truncated) == (float(reward[0]), bool(terminated[0]), False)
-        if ended:
-            assert np.array_equal(info["final_obs"]["image"][0].numpy(), alone["image"])
-            alone, facts = single.reset()
-
-
-def test_gymnasium_makes_the_vector_kind_and_the_sync_kind() -> None:
-    stream = gymnasium.make_vec(DIGITS, num_envs=3, hold=2)
-    assert isinstance(stream, envs.ImageStream)
-    assert stream.num_envs == 3
-    together = gymnasium.make_vec(DIGITS, num_envs=3, vectorization_mode="sync")
-    assert together.reset(seed=0)[0]["image"].shape == (3, 1, 8, 8)
-    together.close()
-
-
-@pytest.mark.parametrize("name", [name for name in envs.ids() if name != "antiphon/Tensors-v0"])
-def test_specs_round_trip_through_json(name: str) -> None:
-    spec = gymnasium.spec(name)
-    assert EnvSpec.from_json(spec.to_json()) == spec
 
 
 def test_pictures_are_those_of_the_split_and_their_labels_fit() -> None:

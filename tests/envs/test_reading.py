@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import pytest
 import torch
 from gymnasium.error import ResetNeeded
-from gymnasium.utils.env_checker import check_env
 
 from antiphon import envs
 from antiphon.errors import DataError, ScenarioError
@@ -43,11 +41,6 @@ def read(env: envs.TorchVectorEnv, steps: int) -> tuple[list[list[int]], list[li
 
 def test_contract() -> None:
     envs.check_vector_env(make, steps=30)
-
-
-@pytest.mark.filterwarnings("ignore:.*render")
-def test_single_kind_passes_gymnasiums_checker() -> None:
-    check_env(gymnasium.make(NAME).unwrapped)
 
 
 def test_two_lanes_read_their_stretches_of_a_split(alphabets: str) -> None:

@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import pytest
 import torch
-from gymnasium.utils.env_checker import check_env
 
 from antiphon import envs
 from antiphon.envs.datasets import texts
@@ -31,11 +29,6 @@ def counting(tmp_path: Path) -> str:
 
 def test_contract() -> None:
     envs.check_vector_env(make, steps=5)
-
-
-@pytest.mark.filterwarnings("ignore:.*render")
-def test_single_kind_passes_gymnasiums_checker() -> None:
-    check_env(gymnasium.make(NAME).unwrapped)
 
 
 def test_every_token_is_followed_by_the_next_one(counting: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.nets.optimisers import Optimiser, Skip, step_all
+from antiphon.nets.optimisers import Optimiser, Skip
 from antiphon.nets.schedules import Rate, Schedule
 from tests.tensors import DOUBLE, same
 
@@ -106,16 +106,6 @@ def test_clipping_leaves_a_short_gradient_its_bits_and_a_zero_one_zero() -> None
         same(free, limited)
 
 
-def test_each_optimiser_of_a_grouped_step_is_clipped_by_its_own_gradients() -> None:
-    clips = (None, 0.5, 2.0)
-    alone, together = ([several(seed) for seed in range(3)] for _ in range(2))
-    for i, clip in enumerate(clips):
-        Optimiser("adam", alone[i], clip=clip).step(several(i + 5), 0.1)
-    step_all([(Optimiser("adam", together[i], clip=c), several(i + 5), 0.1) for i, c in enumerate(clips)])
-    for own, other in zip(alone, together, strict=True):
-        same(own, other)
-
-
 @pytest.mark.parametrize(
     ("kind", "settings"), [("sgd", {}), ("sgd", {"momentum": 0.9}), ("adam", {}), ("adamw", {"clip": 2.0})]
 )
@@ -128,9 +118,12 @@ def test_what_is_to_be_skipped_on_the_device_changes_nothing_and_is_not_counted(
     for step in range(8):
         gradients = [several(step + 5), several(step + 9)]
         poisoned = [[torch.full_like(g, math.nan) for g in own] for own in gradients]
-        step_all([(one, own, 0.1) for one, own in zip(mine, poisoned, strict=True)], skipped)
-        step_all([(one, own, 0.1) for one, own in zip(mine, gradients, strict=True)], taken)
-        step_all([(one, own, 0.1) for one, own in zip(theirs, gradients, strict=True)])
+        for one, own in zip(mine, poisoned, strict=True):
+            one.step(own, 0.1, skip=skipped)
+        for one, own in zip(mine, gradients, strict=True):
+            one.step(own, 0.1, skip=taken)
+        for one, own in zip(theirs, gradients, strict=True):
+            one.step(own, 0.1)
     for one, other in zip(mine, theirs, strict=True):
         found, expected = ([*each.parameters, *each.tensors()] for each in (one, other))
         torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-15)  # momentum is fused there

@@ -9,7 +9,7 @@ from antiphon import envs
 WORLDS: dict[str, dict[str, Any]] = {
     "antiphon/CartPole-v0": {"limit": 20},
     "antiphon/SpeakerListener-v0": {"limit": 9},
-    "antiphon/KeyDoor-v0": {"limit": 15, "size": 5, "start": "random"},
+    "antiphon/KeyDoor-v0": {"limit": 15, "size": 5},
 }
 
 

@@ -55,20 +55,10 @@ def test_the_limit_truncates_unless_the_door_is_reached_with_its_step() -> None:
         assert (bool(last[2]), bool(last[3])) == ends
 
 
-def test_random_starts_are_all_over_the_room_and_have_the_key_in_its_cell_alone() -> None:
-    env = make(ROOM, 4000, start="random", size=6)
-    obs, _ = env.reset(seed=0)
-    cells = {tuple(row) for row in obs["position"][:, :2].mul(10).round().int().tolist()}
-    assert len(cells) == 36
-    assert torch.equal(obs["position"][:, 2], obs["observation"][:, 3])
-    assert 0 < float(obs["position"][:, 2].mean()) < 0.1
-
-
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
         ({"size": 4}, "env.size: 4; must be a whole number from 5 to 201"),
-        ({"start": "center"}, "env.start: no start 'center'"),
         ({"limit": 0}, "env.limit: 0; must be a whole number of at least 1"),
         ({"sizes": 7}, "env.sizes: unknown key; did you mean 'size'?"),
     ],

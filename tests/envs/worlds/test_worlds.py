@@ -1,16 +1,11 @@
-"""What all worlds have in common: contract, ends, actions, state, pictures and Gymnasium's own checks."""
+"""What all worlds have in common: contract, ends, actions, state and pictures."""
 
-import warnings
 from typing import Any
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium.error import ResetNeeded
-from gymnasium.spaces import Dict
-from gymnasium.utils.env_checker import check_env
-from gymnasium.vector import AutoresetMode
 
 from antiphon import envs
 from antiphon.errors import ScenarioError
@@ -28,37 +23,6 @@ def test_contract(name: str) -> None:
     for options in ({}, WORLDS[name]):
         envs.check_vector_env(lambda options=options: make(name, 3, **options), steps=30)  # type: ignore[misc]
     envs.check_vector_env(lambda: make(name, 2, torch.float64, **WORLDS[name]), steps=30)
-
-
-@pytest.mark.parametrize("name", WORLDS)
-def test_single_twin_passes_the_checks_of_gymnasium(name: str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", ".*Box observation space m.* value is -?infinity")
-        check_env(gymnasium.make(name, render_mode="rgb_array", **WORLDS[name]).unwrapped)
-
-
-@pytest.mark.parametrize("name", WORLDS)
-def test_single_twin_is_the_first_copy(name: str) -> None:
-    many, single = make(name, 3, **WORLDS[name]), gymnasium.make(name, **WORLDS[name])
-    obs, _ = many.reset(seed=3)
-    alone, _ = single.reset(seed=3)
-    many.action_space.seed(1)
-    ends = 0
-    for _ in range(60):
-        for key, value in alone.items():
-            assert np.array_equal(obs[key][0].numpy(), value)
-        actions = many.action_space.sample()
-        first = {k: v[0] for k, v in actions.items()} if isinstance(actions, dict) else actions[0]
-        obs, reward, terminated, truncated, info = many.step(actions)
-        alone, gain, *ended, _ = single.step(first)
-        assert (gain, *ended) == (float(reward[0]), bool(terminated[0]), bool(truncated[0]))
-        if any(ended):
-            ends += 1
-            for key, value in alone.items():
-                assert np.array_equal(info["final_obs"][key][0].numpy(), value)
-            alone, _ = single.reset()
-    assert ends
 
 
 @pytest.mark.parametrize("name", WORLDS)
@@ -116,17 +80,6 @@ def test_pictures_follow_the_state(name: str) -> None:
         assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 2
     roll(env, 3)
     assert not np.array_equal(before[0], env.frame(0))
-
-
-def test_gymnasium_makes_the_vector_kind_and_renders_it() -> None:
-    env = gymnasium.make_vec(POLE, num_envs=3, limit=7, render_mode="rgb_array")
-    assert isinstance(env, envs.World)
-    assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
-    assert isinstance(env.single_observation_space, Dict)
-    env.reset(seed=0)
-    assert len(env.render()) == 3
-    with pytest.raises(ScenarioError, match=r"env\.render_mode: no render_mode 'human'; use rgb_array"):
-        gymnasium.make_vec(POLE, num_envs=3, render_mode="human")
 
 
 def test_actions_are_choices_or_logits() -> None:

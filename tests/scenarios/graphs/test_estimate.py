@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from antiphon.errors import ScenarioError
-from antiphon.nets import memory
 from antiphon.scenarios import Scenario, load
 from antiphon.scenarios.graphs.estimate import estimate, refuse_what_is_too_large, tries_of
 
@@ -19,68 +18,52 @@ channel: {{size: 4}}
 """
 
 
-@pytest.fixture(autouse=True)
-def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("antiphon.scenarios.graphs.estimate.installed_memory", lambda: 24 * 10**9)
-
-
 @pytest.mark.parametrize(
-    ("graph", "line"),
+    ("graph", "counted"),
     [
-        (
-            "kind: chain, agents: 10000000",
-            "graph.agents: 10,000,000 agents need about 600 GB; this machine has 24 GB: take fewer",
-        ),
-        (
-            "kind: ring, agents: 2147483647",
-            "graph.agents: 2,147,483,647 agents need about 129 TB; this machine",
-        ),
-        (
-            "kind: chain, agents: 100000",
-            "graph.agents: 100,000 agents take about 30 s to be made and checked",
-        ),
-        (
-            "kind: tree, agents: 100000, branching: 3",
-            "graph.agents: 100,000 agents take about 30 s to be made",
-        ),
-        (
-            "kind: small_world, agents: 2000, neighbours: 1998, rewire: 0.5",
-            "graph: 3,996,000 channels need about 80 GB; this machine has 24 GB: take fewer",
-        ),
-        ("kind: scale_free, agents: 2000, neighbours: 900", "graph: 1,980,000 channels need about 40 GB"),
-        ("kind: random, agents: 9000, probability: 1.0", "channels need about 1 TB|81,009,000 channels"),
-        ("kind: random, agents: 20000, probability: 0.0", "graph.agents: 20,000 agents take about"),
+        ("kind: chain, agents: 10000000", "10,000,000 agents and 9,999,999 channels take about 3,000 s"),
+        ("kind: ring, agents: 2147483647", "2,147,483,647 agents"),
+        ("kind: tree, agents: 100000, branching: 3", "100,000 agents and 99,999 channels take about 30 s"),
+        ("kind: small_world, agents: 2000, neighbours: 1998, rewire: 0.5", "3,996,000 channels"),
+        ("kind: scale_free, agents: 2000, neighbours: 900", "1,980,000 channels"),
+        ("kind: random, agents: 9000, probability: 1.0", "81,009,000 channels"),
+        ("kind: random, agents: 20000, probability: 0.0", "20,000 agents"),
     ],
 )
-def test_what_is_too_large_is_refused_before_it_is_made(graph: str, line: str) -> None:
-    with pytest.raises(ScenarioError, match=line):
+def test_what_is_too_large_is_refused_before_it_is_made(graph: str, counted: str) -> None:
+    with pytest.raises(
+        ScenarioError, match=f"graph: .*{counted}.* take fewer, or make the scenario in Python"
+    ):
         Scenario.from_yaml(DOCUMENT.format(graph=graph))
 
 
 def test_a_parameter_counts_as_what_is_written() -> None:
-    with pytest.raises(ScenarioError, match=r"graph\.agents: 1,000,000 agents need about"):
+    with pytest.raises(ScenarioError, match=r"graph: 1,000,000 agents"):
         load("mnist-mlp").resolve(None, {"depth": 1_000_000})
 
 
 def test_agents_and_channels_that_are_written_out_count_too() -> None:
     agents = {f"a{n}": {"observes": ["image"]} for n in range(60_000)}
     text = "scenario: g\nenv: {id: antiphon/Digits-v0}\nagents:\n" + "".join(f"  {n}: {{}}\n" for n in agents)
-    with pytest.raises(ScenarioError, match=r"^scenario:3: agents: 60,000 agents take about 12 s to be made"):
+    with pytest.raises(
+        ScenarioError, match=r"^scenario:3: agents: 60,000 agents and 0 channels take about 12 s"
+    ):
         Scenario.from_yaml(text)
-    with pytest.raises(ScenarioError, match=r"^channels: 110,000 channels take about 11 s to be made"):
+    with pytest.raises(
+        ScenarioError, match=r"^channels: 0 agents and 110,000 channels take about 11 s to be made"
+    ):
         refuse_what_is_too_large({"channels": [{"from": "a", "to": "b"}] * 110_000})
 
 
-def test_layers_count() -> None:
+def test_layers_are_limited() -> None:
     text = DOCUMENT.format(graph="kind: chain, agents: 3").replace("[4]", f"[{'4, ' * 9000}4]")
-    with pytest.raises(ScenarioError, match=r"^scenario:4: agent: 8,997 layers take about 18 s to be made"):
+    with pytest.raises(ScenarioError, match=r"network\.hidden: must be a list of at most 256"):
         Scenario.from_yaml(text)
 
 
 def test_what_the_library_and_the_benchmarks_have_is_accepted() -> None:
-    ring = estimate("small_world", 4096, 2, 0.0, None)
-    assert (ring.agents, ring.channels, ring.problem("agents")) == (4096, 8192, None)
-    assert estimate("chain", 30_000, None, None, None).problem("agents") is None
+    for found in (estimate("small_world", 4096, 2, 0.0, None), estimate("chain", 30_000, None, None, None)):
+        refuse_what_is_too_large({}, found)
 
 
 def test_a_ring_of_4096_that_is_written_out_is_accepted() -> None:
@@ -93,10 +76,3 @@ def test_small_worlds_of_any_size_that_is_accepted_are_tried_often() -> None:
     assert tries_of(1000, 4) == 100
     assert tries_of(100_000, 4) == 10
     assert tries_of(10**9, 4) == 1
-
-
-def test_a_machine_whose_memory_is_not_known_has_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("antiphon.scenarios.graphs.estimate.installed_memory", lambda: None)
-    with pytest.raises(ScenarioError, match="10,000,000 agents take about 50 min"):
-        Scenario.from_yaml(DOCUMENT.format(graph="kind: chain, agents: 10000000"))
-    assert memory.installed_memory() is None or memory.installed_memory() > 0

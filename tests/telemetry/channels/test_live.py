@@ -6,7 +6,6 @@ import html
 import json
 import re
 import sys
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from antiphon import load
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError
 from antiphon.telemetry.channels import live
@@ -105,47 +103,6 @@ def test_it_is_not_drawn_more_often_than_somebody_can_look(notebook: Screen) -> 
         simulation.run(steps=3)
         assert len(notebook.shown) == 2, "at the end of a run"
         assert data_of(page_of(notebook.shown[-1]))["catalog"]["channel"]
-
-
-def test_value_is_measured_by_a_button_or_a_call(notebook: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ipywidgets is optional; the page itself names the call."""
-    pressed: list[Any] = []
-
-    class Button:
-        def __init__(self, description: str, tooltip: str) -> None:
-            assert description == "Measure value"
-
-        def on_click(self, press: Any) -> None:
-            pressed.append(press)
-
-    widgets = ModuleType("ipywidgets")
-    widgets.Button = Button  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "ipywidgets", widgets)
-    screen = sys.modules["IPython.display"]
-    monkeypatch.setattr(
-        screen,
-        "display",
-        lambda data, **given: None if isinstance(data, Button) else notebook.display(data, **given),
-    )
-    scenario = load("digits-mlp").resolve(values={"depth": 3, "width": 8, "batch": 16, "steps": 20})
-    with Simulation(scenario, seed=1) as simulation:
-        monkeypatch.setattr(simulation, "value", partial(simulation.value, horizon=3, repeats=2))
-        simulation.show()
-        simulation.run(steps=3)
-        (before, *_) = data_of(page_of(notebook.shown[-1]))["catalog"]["verdicts"]["measures"]
-        assert (before["measured"], before["by"]) == (False, "simulation.show().measure()")
-        (press,) = pressed
-        press(None)
-        found = data_of(page_of(notebook.shown[-1]))
-        assert {"value", "value_low", "value_high"} <= set(found["catalog"]["channel"])
-        assert found["catalog"]["verdicts"]["measures"][0]["measured"]
-        assert simulation.now == 3
-
-
-def test_a_graph_without_a_simulation_measures_nothing() -> None:
-    graph = {"format": 1, "agents": [], "channels": [], "figures": {}, "by_timescale": False}
-    with pytest.raises(RunError, match="use antiphon evaluate RUN --value"):
-        LiveGraph(lambda: RunData("run", graph)).measure()
 
 
 def test_it_changes_no_bit(notebook: Screen) -> None:

@@ -51,18 +51,13 @@ def test_rows_of_figures_with_the_same_steps_stay_together() -> None:
     assert len(run.messages[0].samples) == len(run.messages[0].steps) < 500
 
 
-def test_then_messages_then_timelines_then_runs_and_metrics_last() -> None:
+def test_runs_that_do_not_fit_are_left_out() -> None:
     run = made()
-    (kept,), notes = fitted([run], 18_000)
-    assert (dict(kept.messages), len(kept.figures)) == ({}, 3)
-    assert "The samples of messages are left out." in notes
-    two, notes = fitted([run, replace(run, name="second")], 18_000)
+    two, notes = fitted([run, replace(run, name="second")], 30_000)
     assert [one.name for one in two] == ["r"]
-    assert two[0].timeline is None
     assert "The graph shows 1 of 2 runs, the first ones." in notes
-    (kept,), notes = fitted([run], 7_200)
-    assert list(kept.figures) == [("channel", "m0")]
-    assert "1 of 3 figures are here, the first ones." in notes
+    (kept,), _ = fitted([run], 1_000)
+    assert len(kept.figures["channel", "m0"].steps) == 20
 
 
 def test_a_run_without_figures_and_one_without_rows_fit() -> None:
