@@ -32,7 +32,7 @@ from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simul
 from antiphon.engine.state.compatibility import check_compatible, check_objects
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.state_dict import with_optimisers_of
-from antiphon.engine.state.weights import Fit, TakenWeights, load_weights
+from antiphon.engine.state.weights import TakenWeights, load_weights
 from antiphon.engine.step.backends import backend_of, checked_backend
 from antiphon.engine.step.replicated_engine import Replica
 from antiphon.engine.step.report import AgentReport, MeanAccumulator
@@ -254,9 +254,6 @@ class BaseSimulation:
         self,
         source: str | Path,
         agents: Iterable[str] | Mapping[str, str] | None = None,
-        fit: Fit = "tensors",
-        *,
-        optimisers: bool = False,
     ) -> TakenWeights:
         """Take parameters and running statistics of another run's agents, where names and shapes are the same.
 
@@ -266,9 +263,6 @@ class BaseSimulation:
             source: A run directory (its newest checkpoint), or a checkpoint folder.
             agents: Those that take weights, or by these the run's agents that they take them of; None: all that the
                 run has.
-            fit: `tensors`: every tensor that fits is taken. `layers`: every layer whose tensors all fit; those that
-                differ keep their own values, as adaptors that go on learning. `all`: all of an agent, else it is refused.
-            optimisers: Whether optimiser states are taken too, with `fit="all"`.
 
         Returns:
             What was taken and what was not, and why; an event says it too.
@@ -280,7 +274,7 @@ class BaseSimulation:
         """
         self.check_open()
         self.synchronize()
-        return load_weights(self.backend, self.now, source, agents, fit, optimisers=optimisers)
+        return load_weights(self.backend, self.now, source, agents)
 
     def _continue_as(self, scenario: Scenario, system: System, event: str | None = None) -> None:
         """Go on with another system of the same shapes, from the present state."""
