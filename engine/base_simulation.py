@@ -12,7 +12,6 @@ import torch
 from torch import fx
 
 from antiphon.engine.build.builder import build, chosen_device, without_weights
-from antiphon.engine.build.shapes import Shapes, resolve
 from antiphon.engine.core.environment import (
     EnvironmentRunner,
     environment_state,
@@ -27,21 +26,20 @@ from antiphon.engine.inference.export import export, with_output
 from antiphon.engine.inference.film import film
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.model_files import write_system
-from antiphon.engine.planning.memory_estimate import MemoryGuard
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.changes import changed
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
 from antiphon.engine.state.compatibility import check_compatible, check_objects
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.state_dict import with_optimisers_of
-from antiphon.engine.state.weights import Fit, TakenWeights, load_weights
+from antiphon.engine.state.weights import TakenWeights, load_weights
 from antiphon.engine.step.backends import backend_of, checked_backend
 from antiphon.engine.step.replicated_engine import Replica
 from antiphon.engine.step.report import AgentReport, MeanAccumulator
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.files import fitting
-from antiphon.nets.memory import uncollected
+from antiphon.nets.memory import refusals_named, uncollected
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
 from antiphon.scenarios.problems import show_value
@@ -62,7 +60,6 @@ class BaseSimulation:
         now: Steps taken.
         changes: What `set` has changed: step, key and value, in order.
         until: The step that the run is to reach.
-        memory_guard: What turns exhausted memory into a line.
         backend: What computes a step.
         world: Its environment.
         learned: What was learned at the newest step.
@@ -98,23 +95,18 @@ class BaseSimulation:
         self.stopping: Callable[[], bool] = lambda: False
         self._env = make_environment(scenario, self.device, dtype, scenario.training.batch)
         try:
-            self.memory_guard = MemoryGuard(scenario, self._env.description, self.device, dtype)
-            with uncollected(kept=True):
-                shapes = resolve(scenario, self._env.description)
-                self.memory_guard.check(shapes)
-                with self.memory_guard:
-                    self._start(seed, shapes)
+            with uncollected(kept=True), refusals_named():
+                self._start(seed)
             if scenario.telemetry.value is not None:
                 self._env.state_dict()  # forks need it: an environment without one is refused now, not in mid-run
         except BaseException:
             self.close()
             raise
 
-    def _start(self, seed: int, shapes: Shapes | None = None) -> None:
+    def _start(self, seed: int) -> None:
         self.seed = seed
         self.now = 0
-        settings: dict[str, Any] = {"device": self.device, "dtype": self.dtype, "shapes": shapes}
-        system = build(self.scenario, self._env.description, seed=seed, **settings)
+        system = build(self.scenario, self._env.description, seed=seed, device=self.device, dtype=self.dtype)
         self.backend = backend_of(self._backend_name, system, stacked=self._stacked)
         self.learned = AgentReport.empty(self.backend.stacked)
         self.world = EnvironmentRunner(self._env, system.signals(), seed)
@@ -149,13 +141,9 @@ class BaseSimulation:
             RunError: It has been closed.
         """
         self.check_open()
-        step = self.now
-        try:
-            watch = self.watching(step)
+        step, watch = self.now, self.watching(self.now)
+        with refusals_named():
             ended = self.advance(watch=watch, keep=watch or self.keeps_messages or step + 1 == self.until)
-        except (MemoryError, RuntimeError) as error:
-            self.memory_guard.refuse(error)
-            raise
         return {"step": step, "ended": ended, "losses": self.learned.by_agent()}
 
     keeps_messages: bool = True
@@ -258,7 +246,7 @@ class BaseSimulation:
         scenario = changed(self.scenario, [(key, value)])
         _check_alone(self, "set")
         line = f"{key} is {show_value(value)} from here on"
-        with self.memory_guard:
+        with refusals_named():
             self._continue_as(scenario, _built(self, scenario), line)
         self.changes.append((self.now, key, frozen_data(value)))
 
@@ -266,9 +254,6 @@ class BaseSimulation:
         self,
         source: str | Path,
         agents: Iterable[str] | Mapping[str, str] | None = None,
-        fit: Fit = "tensors",
-        *,
-        optimisers: bool = False,
     ) -> TakenWeights:
         """Take parameters and running statistics of another run's agents, where names and shapes are the same.
 
@@ -278,9 +263,6 @@ class BaseSimulation:
             source: A run directory (its newest checkpoint), or a checkpoint folder.
             agents: Those that take weights, or by these the run's agents that they take them of; None: all that the
                 run has.
-            fit: `tensors`: every tensor that fits is taken. `layers`: every layer whose tensors all fit; those that
-                differ keep their own values, as adaptors that go on learning. `all`: all of an agent, else it is refused.
-            optimisers: Whether optimiser states are taken too, with `fit="all"`.
 
         Returns:
             What was taken and what was not, and why; an event says it too.
@@ -292,7 +274,7 @@ class BaseSimulation:
         """
         self.check_open()
         self.synchronize()
-        return load_weights(self.backend, self.now, source, agents, fit, optimisers=optimisers)
+        return load_weights(self.backend, self.now, source, agents)
 
     def _continue_as(self, scenario: Scenario, system: System, event: str | None = None) -> None:
         """Go on with another system of the same shapes, from the present state."""
@@ -420,7 +402,7 @@ class BaseSimulation:
             _check_compatible(system, self.world, state)
         except ScenarioError as difference:
             raise self.world.refusal(state) or RunError(str(difference)) from None
-        with self.memory_guard, uncollected():
+        with refusals_named(), uncollected():
             if system is not self.system:
                 _check_alone(self, "load")
                 self._continue_as(scenario, system)

@@ -30,7 +30,7 @@ from antiphon.engine.runs.run_loop import Observer, RunLoop, check_limit
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
 from antiphon.engine.state.compatibility import check_same_scenario
 from antiphon.engine.state.described_scenario import described_scenario
-from antiphon.engine.state.weights import Fit, TakenWeights
+from antiphon.engine.state.weights import TakenWeights
 from antiphon.engine.step.report import AgentReport
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.files import fitting
@@ -309,12 +309,9 @@ class Simulation(BaseSimulation):
         self,
         source: str | Path,
         agents: Iterable[str] | Mapping[str, str] | None = None,
-        fit: Fit = "tensors",
-        *,
-        optimisers: bool = False,
     ) -> TakenWeights:
         """Take weights of another run, as its base does; a run directory has them in a checkpoint at once."""
-        found = super().load_weights(source, agents, fit, optimisers=optimisers)
+        found = super().load_weights(source, agents)
         if self._writer is not None:
             directory = self._writer.directory
             directory.checkpoint(self)

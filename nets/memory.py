@@ -10,7 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["give_back", "installed_memory", "keep_memory", "uncollected", "was_refused", "zero_pages"]
+from antiphon.errors import ResourceError
+
+__all__ = [
+    "give_back",
+    "installed_memory",
+    "keep_memory",
+    "name_refusal",
+    "refusals_named",
+    "uncollected",
+    "was_refused",
+    "zero_pages",
+]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LARGE = 2**31 - 1
@@ -90,6 +101,25 @@ def was_refused(error: BaseException | None) -> bool:
     """Whether an error is of exhausted memory."""
     refused = isinstance(error, RuntimeError) and any(word in str(error) for word in _REFUSALS)
     return refused or isinstance(error, MemoryError)
+
+
+def name_refusal(error: BaseException) -> None:
+    """Raise ResourceError with the fix where an error is of exhausted memory; any other is left alone."""
+    if was_refused(error) and not isinstance(error, ResourceError):
+        raise ResourceError(
+            "out of memory; lower training.batch, the number of agents, or the sizes of networks and messages; "
+            "`antiphon show` estimates what each needs"
+        ) from error
+
+
+@contextmanager
+def refusals_named() -> Iterator[None]:
+    """Turn errors of exhausted memory into a ResourceError with the fix."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        name_refusal(error)
+        raise
 
 
 def installed_memory() -> int | None:

@@ -138,8 +138,7 @@ def _memory(memory: MemoryEstimate, installed: int | None) -> str:
         if count > memory.total / 200
     ]
     of = "" if installed is None else f" of {in_units(installed)}"
-    line = f"{in_units(memory.total)}{of}: {', '.join(parts)}"
-    return line if memory.fits(installed) else f"{line}; that is too much, and a run is refused"
+    return f"{in_units(memory.total)}{of}: {', '.join(parts)}"
 
 
 def _flop(count: float) -> str:

@@ -6,10 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -23,7 +20,6 @@ from antiphon.agents.pointer import Pointer
 from antiphon.agents.recurrent import Recurrent
 from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Wiring, connect, optimiser_of
-from antiphon.engine.build.kinds import Kinds
 from antiphon.engine.build.learning_groups import group_agents, windows_of
 from antiphon.engine.build.policies import policy_goal
 from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, memories, resolve
@@ -39,20 +35,17 @@ from antiphon.engine.state.weights import read_learners
 from antiphon.envs.signal import Description
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.nets.random import generator, seed_for
-from antiphon.nets.site_axes import site_features
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
-from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec, InputSpec
+from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.problems import DocumentError, Path, placed
 from antiphon.scenarios.ties import tied_agents
 
 __all__ = [
     "build",
-    "build_kinds",
     "build_to_look",
     "check_build",
     "chosen_device",
-    "outline",
     "read_weights",
     "without_weights",
 ]
@@ -65,16 +58,13 @@ def build(
     seed: int,
     device: torch.device,
     dtype: torch.dtype,
-    shapes: Shapes | None = None,
 ) -> System:
     """Make a system; every part samples from `seed`, that of the run, by its own name.
-
-    `shapes`: those of the scenario (`resolve`), from a caller that needs them too; None: they are resolved.
 
     Raises:
         ScenarioError: Something does not fit; the line names the place.
     """
-    return _Builder(scenario, env, seed, device, dtype, shapes or resolve(scenario, env)).build()
+    return _Builder(scenario, env, seed, device, dtype, resolve(scenario, env)).build()
 
 
 @dataclass(frozen=True)
@@ -85,8 +75,6 @@ class _Builder:
     device: torch.device
     dtype: torch.dtype
     shapes: Shapes
-    once: bool = False
-    """Whether of agents and channels of one kind one is built, which is enough to find all problems."""
 
     def build(self) -> System:
         specs = [*(c for c in self.scenario.channels if not c.state), *memories(self.scenario)]
@@ -95,14 +83,7 @@ class _Builder:
 
     def _build(self, specs: list[ChannelSpec], progress: Progress) -> System:
         shapes = self.shapes
-        kinds = Kinds(self.scenario, self.env, shapes)
-        once = self.once and kinds.known
-        numbers: dict[Hashable, int] = {}  # of kinds: each is hashed once, not again for each of its channels
-        kind_of: dict[str, Hashable] = {
-            name: numbers.setdefault(kinds.of_agent(name), len(numbers)) if once else name
-            for name in self.scenario.agents
-        }
-        agents = self._agents(shapes, kind_of, progress)
+        agents = self._agents(shapes, progress)
         tied, notes = tie_parameters(self.scenario, agents)
         longest = self.env.longest_episode
         episode = None if longest is None else EpisodeWindows(longest)
@@ -111,13 +92,10 @@ class _Builder:
         clocks = {name: agent.clock for name, agent in agents.items()}
         wiring = Wiring(self.scenario, self.env, shapes, agents, group_of, self.seed, self.device, self.dtype)
         channels: dict[str, Channel] = {}
-        built: dict[Hashable, Channel] = {}
         for spec in sorted(specs, key=lambda channel: channel.order):
-            kind = kinds.of_channel(spec, kind_of, group_of) if once else spec.name
-            if kind not in built:
-                built[kind] = channels[spec.name] = wiring.channel(spec)
-                progress.advance()
-            connect(built[kind], agents, (spec.sender, spec.receiver))
+            channels[spec.name] = wiring.channel(spec)
+            connect(channels[spec.name], agents)
+            progress.advance()
         self._trails(agents, channels)
         return System(
             agents,
@@ -150,15 +128,13 @@ class _Builder:
 
     # --- agents ------------------------------------------------------------------------------------------
 
-    def _agents(
-        self, shapes: Shapes, kind_of: Mapping[str, Hashable], progress: Progress
-    ) -> dict[str, Agent]:
-        learners: dict[Hashable, Learner] = {}
+    def _agents(self, shapes: Shapes, progress: Progress) -> dict[str, Agent]:
+        learners: dict[str, Learner] = {}
         agents: dict[str, Agent] = {}
         tied = tied_agents(self.scenario.tied)
         for name, spec in self.scenario.agents.items():
             owner = spec.share or name
-            key = f"share:{owner}" if spec.share else kind_of[name]
+            key = f"share:{owner}" if spec.share else name
             if key not in learners:
                 learners[key] = self._learner(name, owner, spec, shapes)
             elif spec.share:
@@ -430,115 +406,25 @@ def chosen_device(name: torch.device | str) -> torch.device:
     return device
 
 
-_META = torch.device("meta")
-"""Where tensors have shapes and no numbers."""
-_MUCH = 1 << 30
-"""Bytes."""
-
-
-def build_to_look(
-    scenario: Scenario, env: Description, dtype: torch.dtype = torch.float32, shapes: Shapes | None = None
-) -> System:
-    """Return the system of a scenario; a large one without numbers, so that it takes hardly any memory.
-
-    `shapes`: as of `build`.
+def build_to_look(scenario: Scenario, env: Description, dtype: torch.dtype = torch.float32) -> System:
+    """Return the system of a scenario without numbers, so that it takes hardly any memory; users' modules have theirs.
 
     Raises:
         ScenarioError: Something does not fit; the line names the place.
     """
-    shapes = shapes or resolve(scenario, env)
-    if outline(scenario, env, shapes, dtype.itemsize) < _MUCH:
-        return build(scenario, env, seed=0, device=torch.device("cpu"), dtype=dtype, shapes=shapes)
     scenario = without_weights(scenario)
     own = any(agent.layers is None or agent.aggregation for agent in scenario.agents.values())
-    with nullcontext() if own else _META:  # a user's module has numbers of its own
-        return build(scenario, env, seed=0, device=_META, dtype=dtype, shapes=shapes)
-
-
-def build_kinds(
-    scenario: Scenario, env: Description, dtype: torch.dtype = torch.float32, shapes: Shapes | None = None
-) -> System:
-    """Return a system without numbers in which agents of one kind have one learner, and channels of one kind are one.
-
-    Such a channel is entered at all agents that one of its kind joins. Where parameters are given, or a part needs those of
-    others, it is that of `build_to_look`, or all are made. `shapes`: as of `build`.
-
-    Raises:
-        ScenarioError: Something does not fit; the line names the place.
-    """
-    given = any(agent.layers is None or agent.weights for agent in scenario.agents.values())
-    if given or any(agent.aggregation for agent in scenario.agents.values()):
-        return build_to_look(scenario, env, dtype, shapes)
-    shapes = shapes or resolve(scenario, env)
-    with _META:
-        return _Builder(scenario, env, 0, _META, dtype, shapes, once=True).build()
+    with torch.device("cpu" if own else "meta") as device:
+        return build(scenario, env, seed=0, device=device, dtype=dtype)
 
 
 def check_build(scenario: Scenario, env: Description) -> None:
-    """Check that a scenario can be built: agents and channels of one kind once, and without numbers, as far as these are
-    not given.
+    """Check that a scenario can be built, the weights that it takes out of other runs among it.
 
     Raises:
         ScenarioError: Something does not fit; the line names the place.
     """
-    build_kinds(scenario, env)
-
-
-def outline(scenario: Scenario, env: Description, shapes: Shapes, width: int) -> int:
-    """Return about what a scenario needs in bytes, quickly: within a factor of three or so, users' modules left out.
-
-    `width`: bytes of a number.
-    """
-    numbers = 0
-    for group in scenario.locked_groups():
-        window = scenario.window(group)
-        steps = (env.episode_steps or env.longest_episode or 1) if isinstance(window, str) else window
-        for name in group:
-            agent = scenario.agents[name]
-            heads = sum(head.features for head in shapes.heads[name])
-            weights, units = _outline(agent, shapes.inputs[name], heads)
-            numbers += 4 * weights + 3 * units * scenario.training.batch * steps // agent.clock.period
-    for channel in scenario.channels:
-        size = features_of(shapes.messages[channel.name])
-        numbers += 2 * size * scenario.training.batch * (2 + channel.link.delay)
-        if channel.coupling in ("decoupled", "unlocked"):
-            features = _features(channel, channel.gradient, shapes)
-            numbers += 4 * features * _width(channel.gradient.kind, channel.gradient.hidden, features)
-            if channel.input is not None:
-                features = _features(channel, channel.input, shapes)
-                numbers += 4 * features * max((features, *channel.input.hidden))
-    return numbers * width
-
-
-def _outline(agent: AgentSpec, inputs: tuple[int, ...], heads: int) -> tuple[int, int]:
-    """An agent's weights, and the units that a tick computes."""
-    network = agent.layers
-    if network is None:
-        return 0, features_of(inputs) + heads
-    if network.kind == "conv":
-        channels = (inputs[0], *network.hidden)
-        filters = sum(a * b * network.filter**2 for a, b in pairwise(channels))
-        return filters + channels[-1] * heads, features_of(inputs[1:]) * sum(channels) + heads
-    if network.kind == "pointer":  # at most: as if the candidates were embedded all at once
-        heads += 2 * network.size
-    layers = (features_of(inputs), *(network.encoder if network.recurrent else network.hidden))
-    weights = sum(a * b for a, b in pairwise(layers))
-    if network.recurrent:
-        weights += 4 * network.size * (layers[-1] + network.size)
-        layers = (*layers, *(4 * [network.size]))
-    return weights + layers[-1] * heads, sum(layers) + heads
-
-
-def _features(channel: ChannelSpec, predictor: GradientSpec | InputSpec, shapes: Shapes) -> int:
-    """The components that a predictor reads at a time: those of a message, or of one site of it."""
-    shape = shapes.messages[channel.name]
-    if not channel.at_sites(predictor):
-        return features_of(shape)
-    return site_features(shape)
-
-
-def _width(kind: object, hidden: tuple[int, ...], size: int) -> int:
-    """About the weights that a synthetic gradient has for a component of the message."""
-    if kind == "conv":  # its filters are small
-        return 1
-    return size if kind == "linear" else max((1, *hidden))
+    if any(agent.weights for agent in scenario.agents.values()):
+        build(scenario, env, seed=0, device=torch.device("cpu"), dtype=torch.float32)
+    else:
+        build_to_look(scenario, env)

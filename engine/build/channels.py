@@ -65,16 +65,15 @@ def optimiser_of(spec: OptimiserSpec | None, scenario: Scenario) -> tuple[dict[s
     return settings, rate_of(spec.lr, spec.schedule, scenario)
 
 
-def connect(channel: Channel, agents: Mapping[str, Agent], ends: tuple[str, str] | None = None) -> None:
-    """Enter a channel at the agents that it joins, as far as they are here; `ends`: at those that one of its kind joins."""
-    sender, receiver = ends or (channel.sender, channel.receiver)
+def connect(channel: Channel, agents: Mapping[str, Agent]) -> None:
+    """Enter a channel at the agents that it joins, as far as they are here."""
     if channel.state:
-        agents[sender].memory = channel
+        agents[channel.sender].memory = channel
         return
-    if sender in agents:
-        agents[sender].outgoing.append(channel)
-    if receiver in agents:
-        agents[receiver].incoming.append(channel)
+    if channel.sender in agents:
+        agents[channel.sender].outgoing.append(channel)
+    if channel.receiver in agents:
+        agents[channel.receiver].incoming.append(channel)
 
 
 Shape = tuple[int, ...]

@@ -1,32 +1,23 @@
-"""Estimate of the memory that a system needs, what the machine has, and one line where that is not enough."""
+"""Estimate of the memory that a system needs, and what the machine has."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from types import TracebackType
-from typing import Self, TypeVar
 
 import torch
 from torch import Tensor
 
-from antiphon.agents.learner import Learner
-from antiphon.engine.build.builder import build_kinds, build_to_look, outline
-from antiphon.engine.build.shapes import Shapes
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.records import LearningGroup
 from antiphon.engine.core.system import System
 from antiphon.engine.planning.activations import most_kept
 from antiphon.engine.planning.cost_model import CostModel
-from antiphon.envs.signal import Description
-from antiphon.errors import ResourceError
-from antiphon.nets.memory import installed_memory, was_refused
-from antiphon.scenarios.document import Scenario
+from antiphon.nets.memory import installed_memory
 
 __all__ = [
     "MemoryEstimate",
-    "MemoryGuard",
     "byte_unit",
     "in_unit",
     "in_units",
@@ -35,21 +26,7 @@ __all__ = [
     "slots",
 ]
 
-_Part = TypeVar("_Part")
-
-_FILLED = 0.9
-"""A scenario that needs more than this share of all the memory is not begun."""
-_LOOK = 0.25
-"""From this share on, what it needs is counted out before it is built; below, an outline is enough."""
 _UNITS = {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-_REMEDIES = {
-    "parameters": "fewer agents, or smaller networks",
-    "optimiser": "fewer agents, smaller networks, or an optimiser that keeps less",
-    "predictors": "smaller messages, contexts or gradient.hidden",
-    "gradients": "fewer agents, or smaller networks",
-    "messages": "lower training.batch ({batch}), delays, or the sizes of messages",
-    "activations": "lower training.batch ({batch}), clock.unroll, or the number of agents",
-}
 _WORDS = {
     "optimiser": "optimiser state",
     "messages": "messages in flight",
@@ -86,20 +63,10 @@ class MemoryEstimate:
         """Return the parts by name."""
         return asdict(self)
 
-    def fits(self, installed: int | None) -> bool:
-        """Whether a device with so much is enough; None: not known."""
-        return installed is None or self.total <= _FILLED * installed
-
     @staticmethod
     def word(part: str) -> str:
         """Return a part's name in words: `optimiser state`."""
         return _WORDS.get(part, part)
-
-    def remedy(self, batch: int) -> str:
-        """Return the largest part with what would make it smaller."""
-        largest = max(self.parts().items(), key=lambda part: part[1])
-        remedy = _REMEDIES[largest[0]].format(batch=batch)
-        return f"the largest part is {self.word(largest[0])} ({in_units(largest[1])}): {remedy}"
 
 
 def byte_unit(count: float) -> str:
@@ -121,40 +88,27 @@ def in_units(count: float) -> str:
 # --- what a system needs ---------------------------------------------------------------------------------
 
 
-def memory_of(
-    system: System, costs: CostModel | None = None, learners: Collection[Learner] | None = None
-) -> MemoryEstimate:
+def memory_of(system: System, costs: CostModel | None = None) -> MemoryEstimate:
     """Return the memory of a system; its tensors may be on torch's meta device.
 
     Args:
-        system: Built as a whole, or as `build_kinds` does.
+        system: Built.
         costs: Of it.
-        learners: One for each agent or group of tied ones; None: as the system has them.
     """
     costs = costs or CostModel(system)
-    if learners is None:
-        learners = [agent.learner for agent in system.owners().values()]
+    learners = [agent.learner for agent in system.owners().values()]
     channels = [channel for agent in system.agents.values() for channel in agent.channels]
     models = [model for channel in channels for model in channel.models]
     return MemoryEstimate(
-        parameters=_total(learners, lambda one: _size(one.parameters.values(), one.buffers.values())),
-        optimiser=_total(learners, lambda one: _size(one.optimiser.expected())),
-        predictors=_total(
-            models, lambda m: _size(m.parameters.values(), m.buffers.values(), m.optimiser.expected())
+        parameters=sum(_size(one.parameters.values(), one.buffers.values()) for one in learners),
+        optimiser=sum(_size(one.optimiser.expected()) for one in learners),
+        predictors=sum(
+            _size(m.parameters.values(), m.buffers.values(), m.optimiser.expected()) for m in models
         ),
-        gradients=_total((*learners, *models), lambda one: _size(one.trainable)),
-        messages=_total(channels, lambda channel: _messages(system, channel)),
+        gradients=sum(_size(one.trainable) for one in (*learners, *models)),
+        messages=sum(_messages(system, channel) for channel in channels),
         activations=most_kept(system, costs),
     )
-
-
-def _total(parts: Collection[_Part], size: Callable[[_Part], int]) -> int:
-    """Sum of the sizes of parts; of kinds (`build_kinds`) one stands for many, and its size is found once."""
-    sizes: dict[int, int] = {}
-    for part in parts:
-        if id(part) not in sizes:
-            sizes[id(part)] = size(part)
-    return sum(sizes[id(part)] for part in parts)
 
 
 def _size(*tensors: Iterable[Tensor]) -> int:
@@ -186,69 +140,3 @@ def installed(device: torch.device) -> int | None:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[1]) if torch.cuda.is_available() else None
     return installed_memory()
-
-
-# --- where it is not enough ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class MemoryGuard:
-    """Guard of a device's memory: refuses what cannot fit, and turns torch's refusal within it into one line."""
-
-    scenario: Scenario
-    env: Description
-    device: torch.device
-    dtype: torch.dtype
-
-    def check(self, shapes: Shapes) -> None:
-        """Refuse by a ResourceError what needs clearly more than the device has, before it is built.
-
-        `shapes`: of the scenario, which its build takes too.
-        """
-        has = installed(self.device)
-        if has is None or outline(self.scenario, self.env, shapes, self.dtype.itemsize) < _LOOK * has:
-            return
-        needed = self.needed(shapes)
-        if needed is not None and not needed.fits(has):
-            raise ResourceError(self._line(needed, has))
-
-    def needed(self, shapes: Shapes | None = None) -> MemoryEstimate | None:
-        """Return what the scenario needs; None where not even that can be found out. `shapes`: as of `build`."""
-        scenario = self.scenario
-        make = (
-            build_to_look if scenario.training.sweep else build_kinds
-        )  # which has not all that a sweep goes through
-        try:
-            system = make(scenario, self.env, self.dtype, shapes)
-            owners = {
-                spec.share or name: system.agents[name].learner for name, spec in scenario.agents.items()
-            }
-            return memory_of(system, learners=owners.values())
-        except (MemoryError, RuntimeError):  # a user's module that is too large in itself
-            return None
-
-    def _line(self, needed: MemoryEstimate | None, has: int | None) -> str:
-        there = "" if has is None else f", and {self.device} has {in_units(has)}"
-        if needed is None:
-            return (
-                f"out of memory{there}; lower training.batch, the number of agents or their networks' sizes"
-            )
-        need = f"'{self.scenario.scenario}' needs about {in_units(needed.total)}"
-        return f"out of memory: {need}{there}; {needed.remedy(self.scenario.training.batch)}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.refuse(error)
-
-    def refuse(self, error: BaseException | None) -> None:
-        """Say what an error of exhausted memory means; any other is left alone.
-
-        Raises:
-            ResourceError: The device has no more memory.
-        """
-        if was_refused(error) and not isinstance(error, ResourceError):
-            raise ResourceError(self._line(self.needed(), installed(self.device))) from error

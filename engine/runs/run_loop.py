@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from antiphon.errors import DivergenceError, ResourceError, ScenarioError
+from antiphon.nets.memory import name_refusal
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation, StepInfo
@@ -208,7 +209,7 @@ class RunLoop:
     def _named(self, error: BaseException) -> BaseException:
         """Return an error of exhausted memory as a ResourceError, and any other as it is."""
         try:
-            self.simulations[0].memory_guard.refuse(error)
+            name_refusal(error)
         except ResourceError as named:
             return named
         return error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import torch
 
@@ -15,13 +15,9 @@ from antiphon.engine.step.backends import Backend
 from antiphon.errors import ScenarioError, suggest
 from antiphon.files import fitting
 
-__all__ = ["Fit", "SavedLearners", "TakenWeights", "load_weights", "read_learners", "take_weights"]
+__all__ = ["SavedLearners", "TakenWeights", "load_weights", "read_learners", "take_weights"]
 
-Fit = Literal["tensors", "layers", "all"]
-"""What is taken of an agent: every tensor that fits; layers of which every tensor fits; or all, else it is refused."""
 _PARTS = ("parameters", "buffers")
-_NAMED = 4
-"""Most tensors that an error names."""
 
 
 class SavedLearners(NamedTuple):
@@ -53,7 +49,6 @@ class TakenWeights:
         of: By agent, the run's agent.
         step: Steps that the run had taken.
         sha256: Of the tensors' file of its checkpoint.
-        optimisers: Whether optimiser states were taken too.
     """
 
     source: str
@@ -63,7 +58,6 @@ class TakenWeights:
     of: dict[str, str] = field(default_factory=dict)
     step: int = 0
     sha256: str = ""
-    optimisers: bool = False
 
     def origins(self, step: int) -> list[dict[str, Any]]:
         """Return where the weights of each agent that took any come from, as run.json has it; `step`: when it took them."""
@@ -75,7 +69,6 @@ class TakenWeights:
                 "from_step": self.step,
                 "sha256": self.sha256,
                 "kept": list(self.left[name]),
-                "optimiser": self.optimisers,
             }
             for name, taken in self.taken.items()
             if taken
@@ -100,56 +93,35 @@ def load_weights(
     now: int,
     source: str | Path,
     agents: Iterable[str] | Mapping[str, str] | None,
-    fit: Fit = "tensors",
-    *,
-    optimisers: bool = False,
 ) -> TakenWeights:
     """Put weights of another run into a backend, with an event; see `BaseSimulation.load_weights`.
 
-    The optimisers of agents that take any, and of those that are tied to them, begin anew, unless theirs are taken too.
+    The optimisers of agents that take any, and of those that are tied to them, begin anew.
 
     Args:
         backend: Changed only where something fits.
         now: The step of the event.
         source: A run directory or a checkpoint folder.
         agents: As of `take_weights`.
-        fit: Likewise.
-        optimisers: Whether optimiser states are taken too, with `fit="all"`.
 
     Raises:
         RunError: As `read_learners`.
-        ScenarioError: As `take_weights`, tied parameters would differ, or an optimiser state does not fit.
+        ScenarioError: As `take_weights`, or tied parameters would differ.
     """
-    if fit not in get_args(Fit):
-        raise ScenarioError(f"load_weights: fit={fit!r}; must be one of {', '.join(get_args(Fit))}")
-    if optimisers and fit != "all":
-        raise ScenarioError(
-            "load_weights: an optimiser state belongs to all tensors of an agent; add fit='all'"
-        )
     system = backend.per_agent()
     agents = _checked_names(system, agents)
     state = copy_tree(backend.state_dict())
     saved = read_learners(source, _givers(agents, state["learners"]))
-    found = take_weights(state["learners"], saved.by_agent, str(source), agents, fit)
-    found = replace(found, step=saved.step, sha256=saved.sha256, optimisers=optimisers)
+    found = take_weights(state["learners"], saved.by_agent, str(source), agents)
+    found = replace(found, step=saved.step, sha256=saved.sha256)
     takers = [name for name, taken in found.taken.items() if taken]
     _check_ties(system, state["learners"], found)
     renewed = set(takers)
     for groups in system.joined_ties():  # what is one weight is one in its moments too
         joined = {name for tie in groups for name, _ in tie}
-        if optimisers and joined & renewed:
-            raise ScenarioError(
-                f"'{min(joined & renewed)}' has parameters that are tied to those of other agents, and their "
-                "optimiser states with them; leave the optimiser states out"
-            )
         renewed |= joined if joined & renewed else set()
     for name in renewed:
-        learner, own = state["learners"][name], system.agents[name].learner.optimiser.initial_state()
-        if optimisers:
-            theirs = saved.by_agent[found.of[name]]
-            own = _optimiser_state(own, theirs["optimiser"], name, f"{source}:{found.of[name]}")
-            learner["updates"] = theirs["updates"]
-        learner["optimiser"] = own
+        state["learners"][name]["optimiser"] = system.agents[name].learner.optimiser.initial_state()
     state["quarantine"]["events"].append([now, f"weights of {source} are taken by {', '.join(takers)}"])
     backend.load_state_dict(state)
     return found
@@ -174,40 +146,6 @@ def _givers(agents: Iterable[str] | Mapping[str, str] | None, own: Collection[st
     if agents is None:
         return own
     return set(agents.values()) if isinstance(agents, Mapping) else set(agents)
-
-
-def _optimiser_state(
-    own: Mapping[str, Any], saved: Mapping[str, Any], name: str, source: str
-) -> dict[str, Any]:
-    """Return a saved optimiser state in the types of an agent's own; ScenarioError where it is of another optimiser."""
-    ours, theirs = _optimiser_in_words(own), _optimiser_in_words(saved)
-    if ours != theirs:
-        raise ScenarioError(
-            f"the optimiser state of {source} is {theirs}, that of '{name}' here is {ours}; give both the "
-            "same optimiser, or leave its state out"
-        )
-    if "torch" in own:  # settings stay its own
-        return {
-            "torch": [
-                {**mine, "state": copy_tree(each["state"])}
-                for mine, each in zip(own["torch"], saved["torch"], strict=True)
-            ]
-        }
-    return {
-        key: [tensor.to(mine) for tensor, mine in zip(saved[key], tensors, strict=True)]
-        for key, tensors in own.items()
-    }
-
-
-def _optimiser_in_words(state: Mapping[str, Any]) -> str:
-    """Describe an optimiser's state: `mean [8, 4] [8], square [8, 4] [8], steps []`."""
-    if "torch" in state:
-        groups = [sorted(each["param_groups"][0]) for each in state["torch"]]
-        return f"torch's, with {', '.join(groups[0])}" if groups else "torch's, of nothing that learns"
-    listed = (
-        " ".join([key, *(str(list(tensor.shape)) for tensor in tensors)]) for key, tensors in state.items()
-    )
-    return ", ".join(listed) or "empty"
 
 
 def _check_ties(system: System, learners: Mapping[str, Any], found: TakenWeights) -> None:
@@ -252,7 +190,6 @@ def take_weights(
     saved: Mapping[str, Any],
     source: str,
     agents: Iterable[str] | Mapping[str, str] | None,
-    fit: Fit = "tensors",
 ) -> TakenWeights:
     """Put weights of another run into the learners of a state, where a name and shape is the same.
 
@@ -261,10 +198,9 @@ def take_weights(
         saved: Those of the run.
         source: The run, for the statement and errors.
         agents: Those that take weights, or by these the run's agents that they take them of; None: all that the run has.
-        fit: What is taken of an agent. Where whole layers are, those that differ in any tensor keep their own values.
 
     Raises:
-        ScenarioError: One that is named is missing here or there, nothing fits, or with `all` not everything does.
+        ScenarioError: One that is named is missing here or there, or nothing fits.
     """
     if agents is None:
         pairs = {name: name for name in learners if name in saved}
@@ -277,57 +213,21 @@ def take_weights(
             raise ScenarioError(f"{source} has no agent '{other}'{suggest(other, saved)}")
     unused = [name for name in saved if name not in pairs.values()]
     found = TakenWeights(source, unused=unused, of=pairs)
-    for name, learner in learners.items():
-        giver = pairs.get(name)
-        if giver is None and agents is not None:
-            continue
-        theirs = None if giver is None else saved[giver]
+    for name in learners if agents is None else pairs:
+        theirs = saved[pairs[name]] if name in pairs else None
         taken, left = found.taken.setdefault(name, []), found.left.setdefault(name, {})
-        left |= _differences(learner, theirs, name, fit)
-        if fit == "all" and left:
-            raise ScenarioError(_refusal(f"{source}:{giver}", name, left))
-        for part in _PARTS if theirs is not None else ():
-            assert theirs is not None
-            for tensor, own in learner[part].items():
-                if tensor not in left:
-                    learner[part][tensor] = theirs[part][tensor].to(own)
+        for part in _PARTS:
+            for tensor, own in learners[name][part].items():
+                given = None if theirs is None else theirs[part].get(tensor)
+                if theirs is None:
+                    left[tensor] = f"the run has no agent '{name}'"
+                elif given is None:
+                    left[tensor] = "the run's agent has none"
+                elif given.shape != own.shape:
+                    left[tensor] = f"{list(given.shape)} in the run, {list(own.shape)} here"
+                else:
+                    learners[name][part][tensor] = given.to(own)
                     taken.append(tensor)
-        if fit == "layers" and agents is not None and not taken:
-            raise ScenarioError(_refusal(f"{source}:{giver}", name, left))
     if not any(found.taken.values()):
         raise ScenarioError(f"nothing of {source} fits by name and shape; its agents: {', '.join(saved)}")
     return found
-
-
-def _differences(
-    learner: Mapping[str, Any], saved: Mapping[str, Any] | None, name: str, fit: Fit
-) -> dict[str, str]:
-    """Return why tensors of a learner cannot be taken from a saved one, by tensor; None: there is none."""
-    found: dict[str, str] = {}
-    for part in _PARTS:
-        for tensor, own in learner[part].items():
-            theirs = None if saved is None else saved[part].get(tensor)
-            if saved is None:
-                found[tensor] = f"the run has no agent '{name}'"
-            elif theirs is None:
-                found[tensor] = "the run's agent has none"
-            elif theirs.shape != own.shape:
-                found[tensor] = f"{list(theirs.shape)} in the run, {list(own.shape)} here"
-        if fit == "all" and saved is not None:
-            found |= {tensor: "this agent has none" for tensor in saved[part] if tensor not in learner[part]}
-    if fit == "layers":
-        layers = {tensor.rpartition(".")[0] for tensor in found}
-        for part in _PARTS:
-            for tensor in learner[part]:
-                if tensor.rpartition(".")[0] in layers:
-                    found.setdefault(tensor, "others of its layer differ")
-    return found
-
-
-def _refusal(source: str, name: str, left: Mapping[str, str]) -> str:
-    listed = [f"{tensor} ({reason})" for tensor, reason in left.items()]
-    more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
-    return (
-        f"{source} does not fit '{name}': {', '.join(listed[:_NAMED])}{more}; give both the same network "
-        "and ports, or take only the layers that fit (fit='layers')"
-    )

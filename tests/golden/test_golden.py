@@ -127,10 +127,10 @@ def test_its_event_file_is_served(version: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_an_agent_of_it_is_taken_with_its_optimiser(version: str) -> None:
+def test_an_agent_of_it_is_taken(version: str) -> None:
     run = HERE / version / "pair"
     with Simulation.load(run) as simulation:
-        simulation.load_weights(run, ["eye"], "all", optimisers=True)
+        simulation.load_weights(run, ["eye"])
         close(numbers(simulation), EXPECTED[version]["pair"]["stopped"])
 
 

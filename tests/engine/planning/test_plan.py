@@ -12,13 +12,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from antiphon.engine.build.builder import build_to_look, outline
-from antiphon.engine.build.shapes import resolve
+from antiphon.engine.build.builder import build, build_to_look
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.capture.conditions import OF_BACKENDS
 from antiphon.engine.planning import plan as plans
 from antiphon.engine.planning.cost_model import CostModel
-from antiphon.engine.planning.memory_estimate import memory_of
 from antiphon.engine.planning.plan import Plan, plan, stacked
 from antiphon.engine.planning.step_time import measure_step_time
 from antiphon.engine.simulation import Simulation
@@ -71,7 +69,7 @@ def chain(*couplings: str, hold: int = 6, **node: Any) -> Scenario:
 @pytest.mark.parametrize("name", LIBRARY)
 def test_a_plan_is_what_the_backend_does(name: str) -> None:
     scenario = LIBRARY[name].resolve()
-    system = build_to_look(scenario, describe(scenario.env))
+    system = build(scenario, describe(scenario.env), seed=0, device=torch.device("cpu"), dtype=torch.float32)
     found = plan(scenario, system=system)
     assert found.backend == "cohort"
     stacked = stack(system)
@@ -259,7 +257,7 @@ def test_a_system_without_numbers_is_counted_too() -> None:
 
 def test_a_predictor_costs_its_products_and_is_left_as_it_is() -> None:
     scenario = ring(2, gradient={"kind": "mlp", "hidden": [7]})
-    system = build_to_look(scenario, describe(scenario.env))
+    system = build(scenario, describe(scenario.env), seed=0, device=torch.device("cpu"), dtype=torch.float32)
     agents = sum(CostModel(system).network(agent).forward for agent in system.agents.values())
     agents += sum(CostModel(system).network(agent).backward for agent in system.agents.values())
     predictor = system.channels["n000->n001"].predictor
@@ -297,8 +295,6 @@ def test_a_predictor_of_sites_costs_the_products_of_all_of_them(
     assert model.flop() - agents == 2 * 2 * 2 * rows * (own + 10) * own  # of both: predicted, then back
     (stack,) = plan(scenario).channel_stacks
     assert stack.gradient == ("linear" if count == 1 else "linear at every site")
-    env = describe(scenario.env)
-    assert 0.3 < outline(scenario, env, resolve(scenario, env), 4) / memory_of(model.system).total < 4
 
 
 def test_clocks_and_rare_updates_make_a_step_cheaper() -> None:

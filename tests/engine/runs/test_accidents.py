@@ -88,7 +88,7 @@ def test_memory_exhausted_by_what_is_written_is_one_line_too(
         words = "run digits-mlp --steps 6 --logdir . --name a --checkpoint-every 4"
         assert cli.code(words, TINY) == 4
     line = cli.err.splitlines()[-1].removeprefix("error: ")
-    assert line.startswith("out of memory: 'digits-mlp' needs about ")
+    assert line.startswith("out of memory; lower training.batch")
     noted = facts(here / "a")
     assert (noted["exit"], noted["error"], noted["step"]) == ("stopped", line, 4)
     assert cli.code("resume a") == 0

@@ -111,7 +111,7 @@ def test_a_look_closes_what_it_opens(look: str, made: list[Counted], monkeypatch
     assert opened(made) == 0
 
 
-@pytest.mark.parametrize("part", ["build", "EnvironmentRunner", "MemoryGuard"])
+@pytest.mark.parametrize("part", ["build", "EnvironmentRunner"])
 def test_a_simulation_that_cannot_be_built_leaves_no_environment(
     part: str, made: list[Counted], monkeypatch: pytest.MonkeyPatch
 ) -> None:

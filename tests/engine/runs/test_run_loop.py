@@ -278,8 +278,8 @@ def at(step: int, error: BaseException) -> Callable[[Simulation], None]:
     [
         (ZeroDivisionError("by nought"), "failed", "by nought"),
         (AssertionError(), "failed", "AssertionError"),
-        (MemoryError("no more"), "stopped", "out of memory: 'digits-mlp' needs about"),
-        (torch.OutOfMemoryError("CUDA out of memory"), "stopped", "out of memory: 'digits-mlp' needs about"),
+        (MemoryError("no more"), "stopped", "out of memory; lower training.batch"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "stopped", "out of memory; lower training.batch"),
         (KeyboardInterrupt(), "stopped", "KeyboardInterrupt"),
     ],
 )
