@@ -78,7 +78,7 @@ def tensors_of(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
 
 def learned(simulation: Simulation) -> Found:
     """Return parameters and running statistics of agents and predictors."""
-    system = simulation.state_dict()["system"]
+    system = simulation._state_dict()["system"]
     parts = {part: system[part] for part in ("learners", "predictors", "inputs")}
     found = tensors_of(parts, str(simulation.now))
     return {key: x for key, x in found if "/parameters/" in key or "/buffers/" in key}

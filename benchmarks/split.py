@@ -85,10 +85,10 @@ def prepared(
     simulation = Simulation(scenario)
 
     def simulated() -> object:
-        simulation.advance(keep=False)  # as in the middle of a run, at a step that nobody looks at
+        simulation._advance(keep=False)  # as in the middle of a run, at a step that nobody looks at
         return simulation.learned.by_agent()[f"part{blocks - 1}"]
 
-    system = simulation.system
+    system = simulation._system
     learners = [agent.learner for agent in system.agents.values()]
     models = [m for channel in system.channels.values() for m in channel.models]
     return simulated, [p for one in (*learners, *models) for p in one.parameters.values()]

@@ -67,9 +67,9 @@ def scenario_of(name: str, variant: str | None) -> tuple[Scenario, dict[str, Any
 
 def steps_of(simulation: Simulation) -> int:
     """Return the steps after which windows and examples, and so costs, repeat."""
-    windows = [unit.windows for unit in simulation.system.groups]
-    lengths = {window.end(1) - window.end(0) for window in windows}
-    return min(math.lcm(simulation.system.hold, *lengths), _LONGEST)
+    system = getattr(simulation, "_system", None) or simulation.system  # type: ignore[attr-defined]  # in older versions
+    lengths = {unit.windows.end(1) - unit.windows.end(0) for unit in system.groups}
+    return min(math.lcm(system.hold, *lengths), _LONGEST)
 
 
 class Worker:

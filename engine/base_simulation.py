@@ -117,21 +117,16 @@ class BaseSimulation:
         self.until = self.scenario.training.steps
 
     @property
-    def system(self) -> System:
+    def _system(self) -> System:
         """Its agents and channels, one by one: views of the stacks' rows, as they are now."""
         return self.backend.per_agent()
 
     @property
     def events(self) -> list[tuple[int, str]]:
         """What was clipped or put into quarantine, the first time each, and what was changed: (step, one line)."""
-        return self.system.divergence.events
+        return self._system.divergence.events
 
     # --- stepping ----------------------------------------------------------------------------------------
-
-    def reset(self, seed: int | None = None) -> StepInfo:
-        """Start again from step 0 with fresh parameters; without a seed, from the present one."""
-        self._start(self.seed if seed is None else seed)
-        return {"step": 0, "ended": False, "losses": {}}
 
     def step(self) -> StepInfo:
         """Take one environment step (semantics 13) and return what happened.
@@ -140,21 +135,21 @@ class BaseSimulation:
             DivergenceError: A loss or gradient was not finite. No parameter has been touched by this step.
             RunError: It has been closed.
         """
-        self.check_open()
-        step, watch = self.now, self.watching(self.now)
+        self._check_open()
+        step, watch = self.now, self._watching(self.now)
         with refusals_named():
-            ended = self.advance(watch=watch, keep=watch or self.keeps_messages or step + 1 == self.until)
+            ended = self._advance(watch=watch, keep=watch or self._keeps_messages or step + 1 == self.until)
         return {"step": step, "ended": ended, "losses": self.learned.by_agent()}
 
-    keeps_messages: bool = True
+    _keeps_messages: bool = True
     """Whether messages and injections of every step are kept until the next one; else `training.sweep` may release them."""
 
-    def watching(self, step: int) -> bool:
+    def _watching(self, step: int) -> bool:
         """Figures are taken at fixed steps: the first, every `telemetry.every`th, and the last of the run."""
         every = self.scenario.telemetry.every
         return bool(self.recorders) and (step == 0 or (step + 1) % every == 0 or step + 1 == self.until)
 
-    def advance(self, *, watch: bool = False, keep: bool = True) -> EnvMask:
+    def _advance(self, *, watch: bool = False, keep: bool = True) -> EnvMask:
         """Take one step and return which episodes ended; nothing is recorded.
 
         Args:
@@ -173,7 +168,7 @@ class BaseSimulation:
         try:
             self.learned = AgentReport(self.backend.learn(step, watch=watch), self.backend.stacked)
             if (step + 1) % self.scenario.telemetry.every == 0 or step + 1 == self.until:
-                self.synchronize()
+                self._synchronize()
         except DivergenceError as error:  # what was learned before stays as it was; the rest cannot go on
             self.backend.restore_statistics()
             self.diverged = str(error)
@@ -184,7 +179,7 @@ class BaseSimulation:
         self.now = step + 1
         return ends.ended
 
-    def synchronize(self) -> None:
+    def _synchronize(self) -> None:
         """Wait for the device, where it checks gradients by itself (`Guard`): nothing else leaves a divergence unseen.
 
         Raises:
@@ -199,12 +194,12 @@ class BaseSimulation:
             self.diverged = str(error)
             raise
 
-    def rerun_on(self, backend: str) -> None:
+    def _rerun_on(self, backend: str) -> None:
         """Change to another backend before the first step; ScenarioError if there is none of this name."""
         self._backend_name, self._stacked = backend, True
-        self.backend = backend_of(backend, self.system)
+        self.backend = backend_of(backend, self._system)
 
-    def leave_replicas(self, line: str) -> None:
+    def _leave_replicas(self, line: str) -> None:
         """Leave a run of several seeds, for it has diverged (`line`): keep what it is now, whatever the others do.
 
         It goes on to own an environment that nobody steps; the former one belongs to the caller.
@@ -218,7 +213,7 @@ class BaseSimulation:
             self._env = make_environment(self.scenario, self.device, self.dtype, self.scenario.training.batch)
             self._backend_name, self._stacked = "cohort", False
             self._start(self.seed)
-            self.load_state_dict(state)
+            self._load_state_dict(state)
         self.until, self.train_means, self.learned = kept
         self.diverged = line
 
@@ -241,8 +236,8 @@ class BaseSimulation:
             DivergenceError: As of `synchronize`.
             RunError: It has been closed.
         """
-        self.check_open()
-        self.synchronize()
+        self._check_open()
+        self._synchronize()
         scenario = changed(self.scenario, [(key, value)])
         _check_alone(self, "set")
         line = f"{key} is {show_value(value)} from here on"
@@ -272,8 +267,8 @@ class BaseSimulation:
             ScenarioError: An agent that is named is missing here or there, or does not fit; nothing has changed.
             DivergenceError: As of `synchronize`.
         """
-        self.check_open()
-        self.synchronize()
+        self._check_open()
+        self._synchronize()
         return load_weights(self.backend, self.now, source, agents)
 
     def _continue_as(self, scenario: Scenario, system: System, event: str | None = None) -> None:
@@ -317,11 +312,11 @@ class BaseSimulation:
             RunError: An environment does not finish its episodes.
             DivergenceError: As of `synchronize`.
         """
-        self.synchronize()
+        self._synchronize()
         with uncollected():
             how: dict[str, Any] = {"episodes": episodes, "sampled": sampled}
             readouts, make = self.scenario.readouts, partial(_another_environment, self)
-            return evaluate(self.system, self._env, readouts, split, links, self.seed, make, **how)
+            return evaluate(self._system, self._env, readouts, split, links, self.seed, make, **how)
 
     def compose(self, agents: Sequence[str] | None = None) -> fx.GraphModule:
         """Return the corporation as one torch module: signals in, {agent: output} out; None: of the readouts.
@@ -329,9 +324,9 @@ class BaseSimulation:
         Raises:
             DivergenceError: As of `synchronize`.
         """
-        self.synchronize()
+        self._synchronize()
         return export(
-            self.system, with_output(self.system, self.scenario.readouts) if agents is None else agents
+            self._system, with_output(self._system, self.scenario.readouts) if agents is None else agents
         )
 
     def export(self, path: str | Path, agents: Sequence[str] | None = None, *, episodes: int = 1) -> Path:
@@ -352,17 +347,17 @@ class BaseSimulation:
                 cannot be written. Nothing is written then.
             DivergenceError: As of `synchronize`.
         """
-        self.synchronize()
+        self._synchronize()
         path = Path(path)
         if path.suffix == ".gif":
             return film(
-                self.system, self.scenario, path, self.now, seed=self.seed, episodes=episodes, senders=agents
+                self._system, self.scenario, path, self.now, seed=self.seed, episodes=episodes, senders=agents
             )
-        return write_system(self.system, path, agents, with_output(self.system, self.scenario.readouts))
+        return write_system(self._system, path, agents, with_output(self._system, self.scenario.readouts))
 
     # --- forking and saving ------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
+    def _state_dict(self) -> dict[str, Any]:
         """Return the whole state, without copying a tensor.
 
         Raises:
@@ -372,7 +367,7 @@ class BaseSimulation:
         return {"env": self._env.state_dict(), **self._own_state()}
 
     def _own_state(self) -> dict[str, Any]:
-        self.synchronize()
+        self._synchronize()
         return {
             "now": self.now,
             "seed": self.seed,
@@ -385,14 +380,14 @@ class BaseSimulation:
             **({"changes": [list(change) for change in self.changes]} if self.changes else {}),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def _load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state of the same scenario; open windows are replayed from their tapes.
 
         Raises:
             RunError: It is of another scenario; the line names the first difference, and nothing has changed.
             ResourceError: There is not enough memory for it.
         """
-        scenario, system = self.scenario, self.system
+        scenario, system = self.scenario, self._system
         changes = [(step, key, value) for step, key, value in state.get("changes", self.changes)]
         try:
             if changes != self.changes:
@@ -403,7 +398,7 @@ class BaseSimulation:
         except ScenarioError as difference:
             raise self.world.refusal(state) or RunError(str(difference)) from None
         with refusals_named(), uncollected():
-            if system is not self.system:
+            if system is not self._system:
                 _check_alone(self, "load")
                 self._continue_as(scenario, system)
             self.changes = changes
@@ -425,7 +420,7 @@ class BaseSimulation:
             self.train_means.load_state_dict(state["tally"])
             self.diverged = state["diverged"]
 
-    def load_saved(self, saved: Saved) -> None:
+    def _load_saved(self, saved: Saved) -> None:
         """Take over the state of a checkpoint; one without the environment's can be evaluated and exported only.
 
         Raises:
@@ -435,8 +430,8 @@ class BaseSimulation:
         with fitting(saved.place):
             try:
                 if saved.described is not None:
-                    check_objects(saved.described, self.described)
-                self.load_state_dict(saved.state)
+                    check_objects(saved.described, self._described)
+                self._load_state_dict(saved.state)
             except RunError as error:
                 raise RunError(f"{saved.place}: {error}") from None
             self.obstacle = saved.obstacle
@@ -465,11 +460,11 @@ class BaseSimulation:
             ScenarioError: It is an object that cannot be copied.
             DivergenceError: As of `synchronize`.
         """
-        self.synchronize()
+        self._synchronize()
         scenario = with_own_env(self.scenario, "a fork needs one of its own")
         settings = {"seed": self.seed, "device": self.device, "dtype": self.dtype, "threads": self.threads}
         settings |= {"backend": backend or (self.backend.name if stacked else "cohort"), "stacked": stacked}
-        return self._restored(scenario, lambda twin: twin.load_state_dict(self.state_dict()), **settings)
+        return self._restored(scenario, lambda twin: twin._load_state_dict(self._state_dict()), **settings)
 
     def save(self, path: str | Path) -> Path:
         """Write a checkpoint folder, whole or not at all, and return its path; RunError where it cannot be written.
@@ -481,10 +476,10 @@ class BaseSimulation:
         """
         with uncollected():
             state = {"env": environment_state(self._env), **self._own_state()}
-            return write_simulation(Path(path), self.scenario, self.dtype, state, self.described)
+            return write_simulation(Path(path), self.scenario, self.dtype, state, self._described)
 
     @cached_property
-    def described(self) -> dict[str, Any]:
+    def _described(self) -> dict[str, Any]:
         """The scenario as plain data, with the digest of each Python object when this was first asked for."""
         return described_scenario(self.scenario)
 
@@ -519,9 +514,9 @@ class BaseSimulation:
             given = None if scenario is None else as_scenario(scenario)
             saved = read_simulation(Path(path), given, device)
         settings = {"seed": saved.seed, "device": device, "dtype": saved.dtype, "threads": threads}
-        return cls._restored(saved.scenario, lambda one: one.load_saved(saved), **settings, backend=backend)
+        return cls._restored(saved.scenario, lambda one: one._load_saved(saved), **settings, backend=backend)
 
-    def check_open(self) -> None:
+    def _check_open(self) -> None:
         """Raise RunError if it has been closed."""
         if self.closed:
             raise RunError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from antiphon.engine.probes.truth import Probe, true_gradients
 from antiphon.engine.probes.value import Values, value, write_value
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.observers import ProgressBar, StepCallback
-from antiphon.engine.runs.run_loop import Observer, RunLoop, check_limit
+from antiphon.engine.runs.run_loop import Observer, RunLoop
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
 from antiphon.engine.state.compatibility import check_same_scenario
 from antiphon.engine.state.described_scenario import described_scenario
@@ -104,7 +104,7 @@ class Simulation(BaseSimulation):
             if division is not None:
                 self._divide(division)
             if logdir is not None:
-                facts = {} if self.division is None else {"parts": self.division}
+                facts = {} if self._division is None else {"parts": self._division}
                 self._writer = open_writer(self, Path(logdir), checkpoint_every, **facts)
         except BaseException:
             self.close()
@@ -142,7 +142,7 @@ class Simulation(BaseSimulation):
             undo.callback(directory.release)
             directory.lock()
             division = PartsSettings.of(parts) or PartsSettings.of_facts(directory.facts)
-            simulation = cls.of_directory(directory, scenario, division)
+            simulation = cls._of_directory(directory, scenario, division)
             undo.callback(simulation.close)
             if directory.facts["exit"] != "done":
                 simulation.until = simulation._goal = directory.facts["steps"]
@@ -153,7 +153,7 @@ class Simulation(BaseSimulation):
         return simulation
 
     @classmethod
-    def of_directory(
+    def _of_directory(
         cls,
         directory: RunDirectory,
         scenario: Scenario | Template | str | Path | None = None,
@@ -196,7 +196,7 @@ class Simulation(BaseSimulation):
             except BaseException:
                 simulation.close()
                 raise
-            directory.facts["parts"] = simulation.division
+            directory.facts["parts"] = simulation._division
         return simulation
 
     # --- parts -------------------------------------------------------------------------------------------
@@ -208,26 +208,26 @@ class Simulation(BaseSimulation):
             ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
             RunError: A part cannot be started.
         """
-        self.synchronize()
+        self._synchronize()
         if self._coordinator is not None:
             self._coordinator.close()
         self._coordinator = None if division.one_process else Coordinator(self, division)
 
     @property
-    def division(self) -> dict[str, Any] | None:
+    def _division(self) -> dict[str, Any] | None:
         """Its division as run.json has it, the `placement` of agents among it; None: it is computed as a whole."""
         return None if self._coordinator is None else self._coordinator.facts
 
-    def advance(self, *, watch: bool = False, keep: bool = True) -> EnvMask:
+    def _advance(self, *, watch: bool = False, keep: bool = True) -> EnvMask:
         """Take one step as its base does; with parts, they take it if nothing observes it, and no episode's end is known."""
         coordinator = self._coordinator
         if coordinator is None:
             if self._captured is not None and self._advance_captured(self._captured):
                 return False
-            return super().advance(watch=watch, keep=keep)
+            return super()._advance(watch=watch, keep=keep)
         if self._observed(self.now) and not coordinator.free:
-            self.synchronize()
-            ended = super().advance(watch=watch, keep=keep)
+            self._synchronize()
+            ended = super()._advance(watch=watch, keep=keep)
             coordinator.observe(self, row=watch)
             return ended
         if self.diverged is not None:
@@ -245,29 +245,29 @@ class Simulation(BaseSimulation):
 
     def _observed(self, step: int) -> bool:
         """Whether something reads the state after a step, or what was learned at it."""
-        read = self.watching(step) or bool(self.recordings) or self._valued(step)
+        read = self._watching(step) or bool(self.recordings) or self._valued(step)
         return read or step + 1 >= self.observed_at or step + 1 == self.until
 
-    def synchronize(self) -> None:
+    def _synchronize(self) -> None:
         """Wait for the device, as its base does, and take over the state that parts have reached."""
         if self._coordinator is not None and self.diverged is None:
             self._coordinator.gather(self)
         if self._captured is not None:
             self._captured.synchronize(self)
-        super().synchronize()
+        super()._synchronize()
 
     # --- running -----------------------------------------------------------------------------------------
 
     def step(self) -> StepInfo:
         """Take one environment step with its figures and recordings, and return what happened; raises as its base."""
-        step, watch = self.now, self.watching(self.now)
+        step, watch = self.now, self._watching(self.now)
         info = super().step()
         self._record(step, watch=watch)
         if self._writer is not None:
             self._writer.step_by_hand()
         return info
 
-    def record_step(self, step: int, learned: AgentReport, ended: EnvMask, *, watch: bool) -> StepInfo:
+    def _record_step(self, step: int, learned: AgentReport, ended: EnvMask, *, watch: bool) -> StepInfo:
         """Record a step that was computed together with those of other seeds, and return what happened.
 
         Args:
@@ -318,11 +318,6 @@ class Simulation(BaseSimulation):
             directory.note(weights=[*directory.facts.get("weights", []), *found.origins(self.now)])
         return found
 
-    def steps(self, count: int) -> Iterator[StepInfo]:
-        """Take `count` steps, one at a time; ScenarioError where it is no number of steps."""
-        check_limit("steps", count)
-        return (self.step() for _ in range(count))
-
     def run(
         self,
         steps: int | None = None,
@@ -355,7 +350,7 @@ class Simulation(BaseSimulation):
             observers.append(StepCallback(partial(on_step, self)))
         if self._writer is not None:
             observers.append(self._writer)
-        self.keeps_messages = on_step is not None or bool(self.recordings)
+        self._keeps_messages = on_step is not None or bool(self.recordings)
         try:
             (outcome,) = RunLoop([self], observers).run(steps, episodes=episodes, seconds=seconds)
         except ScenarioError as error:  # refused before it started
@@ -363,14 +358,14 @@ class Simulation(BaseSimulation):
                 self._writer.close(error)
             raise
         finally:
-            self.keeps_messages = True
+            self._keeps_messages = True
             if self._coordinator is not None:
                 self._coordinator.release(self)
             if self._captured is not None:
                 self._captured.release(self)
         if outcome.error is not None:
             raise DivergenceError(outcome.error)
-        self.redraw()
+        self._redraw()
 
     def close(self) -> None:
         """Close recorders and environment; a second call does nothing.
@@ -405,15 +400,15 @@ class Simulation(BaseSimulation):
             ScenarioError: No agent acts.
             DivergenceError: As of `synchronize`.
         """
-        self.synchronize()
-        return Policy(self.system, self._env, greedy=greedy, seed=self.seed if seed is None else seed)
+        self._synchronize()
+        return Policy(self._system, self._env, greedy=greedy, seed=self.seed if seed is None else seed)
 
     # --- figures -----------------------------------------------------------------------------------------
 
     @property
     def agents(self) -> dict[str, AgentHandle]:
         """The agents by name: `.module` is an agent's network as a plain torch module."""
-        return Agents((name, AgentHandle(agent)) for name, agent in self.system.agents.items())
+        return Agents((name, AgentHandle(agent)) for name, agent in self._system.agents.items())
 
     @property
     def graph(self) -> nx.MultiDiGraph[str]:
@@ -445,7 +440,7 @@ class Simulation(BaseSimulation):
         if self._writer is not None:
             look = partial(read_run, self._writer.directory.path)
         else:
-            history, description = self.history, described(self, self.division)
+            history, description = self.history, described(self, self._division)
             times = description.timeline
             timeline = None if times is None else timeline_document(times, description)
             look = partial(gathered, self.scenario.scenario, graph_document(description), timeline, history)
@@ -454,7 +449,7 @@ class Simulation(BaseSimulation):
         self.recorders.append(view)
         return view
 
-    def redraw(self) -> None:
+    def _redraw(self) -> None:
         """Bring live graphs up to date: while a simulation runs they are drawn now and then only."""
         for recorder in self.recorders:
             if isinstance(recorder, LiveGraph):
@@ -477,7 +472,7 @@ class Simulation(BaseSimulation):
         Raises:
             ScenarioError: There is no such agent, channel or quantity.
         """
-        recording = Recording(self.system, name, tuple(quantities), every)
+        recording = Recording(self._system, name, tuple(quantities), every)
         self.recordings.append(recording)
         return recording
 

@@ -97,7 +97,7 @@ def test_a_run_that_was_interrupted_is_the_run_that_was_not(
 
 
 def _parameters(simulation: Simulation) -> dict[str, torch.Tensor]:
-    agents = simulation.system.agents.items()
+    agents = simulation._system.agents.items()
     return {f"{name} {key}": p.detach() for name, a in agents for key, p in a.learner.parameters.items()}
 
 

@@ -386,9 +386,9 @@ def test_an_aggregation_is_trained_over_a_locked_channel_too(fan_in: Any) -> Non
     scene = levels(high={"fan_in": fan_in, "observes": ["x", "age"]}, channel=locked, wide=True)
     hold(scene, steps=6)
     with made(scene, "cohort") as simulation:
-        first = {n: p.detach().clone() for n, p in simulation.system.agents["b0"].learner.parameters.items()}
+        first = {n: p.detach().clone() for n, p in simulation._system.agents["b0"].learner.parameters.items()}
         simulation.run(steps=6)
-        after = simulation.system.agents["b0"].learner.parameters
+        after = simulation._system.agents["b0"].learner.parameters
         own = [name for name in first if name.startswith("fan_in.")]
         assert own
         assert any(not torch.equal(first[name], after[name]) for name in own)

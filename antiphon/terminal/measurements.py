@@ -166,13 +166,13 @@ def _keep(
 def _check(simulation: Simulation, measurements: Measurements) -> None:
     """Check the options that would otherwise fail late."""
     for name in measurements.channels or ():
-        if name not in simulation.system.channels:
-            raise RunError(f"--channels: no channel '{name}'{suggest(name, simulation.system.channels)}")
+        if name not in simulation._system.channels:
+            raise RunError(f"--channels: no channel '{name}'{suggest(name, simulation._system.channels)}")
     if measurements.ablate is not None:
         check_readouts(simulation)
     if measurements.language:
-        spoken(simulation.system, measurements.channels)
-    if measurements.ablate is not None and not simulation.system.description.is_stream:
+        spoken(simulation._system, measurements.channels)
+    if measurements.ablate is not None and not simulation._system.description.is_stream:
         raise RunError(
             "--ablate: looks at examples one by one, and the environment shows no such; evaluate without it"
         )
@@ -325,7 +325,7 @@ def _predicted(simulation: Simulation, channels: Sequence[str] | None) -> list[s
     """Those of the channels that have a predictor."""
     return [
         name
-        for name, channel in simulation.system.channels.items()
+        for name, channel in simulation._system.channels.items()
         if channel.predictor is not None and (not channels or name in channels)
     ]
 

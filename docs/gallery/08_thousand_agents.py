@@ -23,7 +23,7 @@ simulation = antiphon.Simulation(scenario, seed=0)  # on a terminal, building an
 print(f"{len(scenario.agents)} agents and {len(scenario.channels)} channels")
 print(f"made, checked and built in {time.process_time() - start:.1f} s of CPU time")
 
-losses = [sum(info["losses"].values()) / 1000 for info in simulation.steps(5)]
+losses = [sum(simulation.step()["losses"].values()) / 1000 for _ in range(5)]
 score = simulation.evaluate()
 print(f"mean loss {losses[0]:.3f}, after 5 steps {losses[-1]:.3f}, of the test split {score.loss:.3f}")
 assert (len(score.agents), len(scenario.channels)) == (1000, 4000)

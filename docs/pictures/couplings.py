@@ -37,7 +37,7 @@ def couplings(coupling: str) -> Timeline:
         ],
     )
     with antiphon.Simulation(scenario) as simulation:
-        return timeline(simulation.system, 0, STEPS)
+        return timeline(simulation, 0, STEPS)
 
 
 def draw(path: Path) -> None:

@@ -63,7 +63,7 @@ def describe_run(
 def described(simulation: BaseSimulation, parts: Mapping[str, Any] | None = None) -> RunDescription:
     """Return the description of a simulation that has no directory; `parts`: its division, as run.json would have it."""
     facts = {"scenario": simulation.scenario.scenario, "seed": simulation.seed, "parts": parts}
-    first = timeline(simulation.system, 0, span(simulation.system))
+    first = timeline(simulation._system, 0, span(simulation._system))
     return describe_run(simulation.scenario, facts, start=simulation.now, timeline=first)
 
 

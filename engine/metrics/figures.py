@@ -156,12 +156,12 @@ def _rows(kind: Kind, names: Iterable[str], measured: Iterable[Measured]) -> lis
 
 def channel_figures(twin: BaseSimulation) -> dict[str, dict[str, float]]:
     """Return each channel's newest figures, found by letting a fork, which is used up, go on for some steps."""
-    system = twin.system
+    system = twin._system
     found: dict[str, dict[str, float]] = {name: {} for name in system.channels}
     windows = [group.windows.steps() for group in system.groups]
     delays = [channel.ledger.link.delay for channel in system.channels.values()]
     for _ in range(min(2 * max(system.hold, *windows) + 2 * max(delays, default=0), _LOOK_AHEAD)):
-        twin.advance(watch=True)
+        twin._advance(watch=True)
         for row in figures(twin, twin.now - 1):
             if row.kind == "channel":
                 found[row.name][row.metric] = row.value

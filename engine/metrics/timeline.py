@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from antiphon.engine.core.clock import EpisodeWindows, StepWindows, Windows, use
 from antiphon.engine.core.system import System
 from antiphon.errors import ScenarioError
 from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
+
+if TYPE_CHECKING:
+    from antiphon.engine.base_simulation import BaseSimulation
 
 __all__ = ["span", "timeline"]
 
@@ -28,8 +31,8 @@ def span(system: System) -> int:
     return min(max(2 * longest, _SHORTEST), _LONGEST)
 
 
-def timeline(system: System, start: int, steps: int) -> Timeline:
-    """Return what happens when, for some steps from `start` on; links are taken to lose nothing.
+def timeline(of: System | BaseSimulation, start: int, steps: int) -> Timeline:
+    """Return what happens when in a system or simulation, for some steps from `start` on; links are taken to lose nothing.
 
     Raises:
         ScenarioError: There is no such span of steps.
@@ -38,6 +41,7 @@ def timeline(system: System, start: int, steps: int) -> Timeline:
         raise ScenarioError(f"timeline: steps is {steps}; it must be at least 1")
     if start < 0:
         raise ScenarioError(f"timeline: start is {start}; it must be at least 0")
+    system = of if isinstance(of, System) else of._system
     times = _Times(system, range(start, start + steps))
     return Timeline(
         start=start,

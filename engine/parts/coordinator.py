@@ -126,7 +126,7 @@ class Coordinator:
         """Return the parts, not further from the simulation's step than by one that they take themselves."""
         parts = self._open(simulation)
         if self._parts_at is None or self._parts_at < simulation.now - 1:
-            parts.scatter(simulation.state_dict())
+            parts.scatter(simulation._state_dict())
             self._parts_at, self._row_at, self._counted = simulation.now, None, {}
         return parts
 
@@ -197,7 +197,7 @@ class Coordinator:
         if self.free:
             self._take_parameters(simulation, state)
         else:
-            simulation.load_state_dict(state)
+            simulation._load_state_dict(state)
         self._held_at = reached
 
     def _take_parameters(self, simulation: BaseSimulation, state: dict[str, Any]) -> None:
@@ -223,8 +223,8 @@ class Coordinator:
         simulation.observed_at = 0  # it takes all steps itself
         if not self.free:
             while simulation.now < until:
-                simulation.advance()
-            simulation.synchronize()
+                simulation._advance()
+            simulation._synchronize()
         simulation.diverged = str(error)
         raise error
 
@@ -242,7 +242,7 @@ def open_parts(simulation: BaseSimulation, settings: PartsSettings) -> Parts:
         ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
         RunError: A part cannot be started, or Ray is not installed.
     """
-    system, free = simulation.system, settings.mode == "free"
+    system, free = simulation._system, settings.mode == "free"
     placement = placement_for(system, simulation.scenario, settings.count, settings.placement)
     if free:
         check_free(system)

@@ -47,7 +47,7 @@ def measure_step_time(
 
 def _cycle(simulation: Simulation) -> int:
     """Return the steps after which all windows and clocks have come round, at most `_MOST_STEPS`."""
-    system = simulation.system
+    system = simulation._system
     lengths = {group.windows.steps() for group in system.groups}
     periods = {agent.clock.period for agent in system.agents.values()}
     return min(math.lcm(system.hold, *lengths, *periods), _MOST_STEPS)

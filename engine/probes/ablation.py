@@ -188,7 +188,7 @@ def ablate(
     Raises:
         ScenarioError: No such channel or split, or nothing to do without.
     """
-    system, links = simulation.system, Links.read(links)
+    system, links = simulation._system, Links.read(links)
     kind = Kind.read(kind) if isinstance(kind, str) else kind
     names = list(system.channels) if channels is None else list(dict.fromkeys(channels))
     for name in names:
@@ -233,7 +233,7 @@ def ablation_rows(found: Ablation) -> list[Figure]:
 
 def check_readouts(simulation: BaseSimulation) -> None:
     """Raise ScenarioError where a readout has no loss of an example by which channels can be ranked."""
-    goals = with_targets(simulation.system)
+    goals = with_targets(simulation._system)
     for name in simulation.scenario.readouts:
         if name not in goals:
             raise ScenarioError(

@@ -74,7 +74,7 @@ def ceilings(
         ScenarioError: There is no such channel, or it has no predictor.
     """
     with simulation.fork(stacked=False) as twin, simulation.fork(stacked=False) as bench:
-        system = twin.system
+        system = twin._system
         assert isinstance(twin.backend, StackedBackend)
         twin.backend.freeze(gradients=False)
         samples = {name: _Samples() for name in _chosen(system, channels)}
@@ -91,7 +91,7 @@ def ceilings(
                 rollout.run(world, horizon)
                 for name, true in rollout.gradients().items():
                     samples[name].add(pairs[name], true, rollout.sent[name].lost)
-            twin.advance()
+            twin._advance()
     return {name: found.score() for name, found in samples.items()}
 
 

@@ -235,8 +235,8 @@ def language(
     Raises:
         ScenarioError: No such channel or label, or none that carries symbols.
     """
-    simulation.synchronize()
-    system = simulation.system
+    simulation._synchronize()
+    system = simulation._system
     names, wanted = spoken(system, channels), list(_labels(system, labels))
     samples = {name: _Sample() for name in names}
     for rollout, ticks in _ticks(simulation, split, examples, {*system.signals(), *wanted}):
@@ -286,7 +286,7 @@ def _ticks(
     simulation: BaseSimulation, split: str, examples: int, names: set[str]
 ) -> Iterator[tuple[Rollout, Ticks]]:
     """Yield rollouts with the ticks to be measured, until they hold so many messages."""
-    system, links, env = simulation.system, Links(), simulation.world.env
+    system, links, env = simulation._system, Links(), simulation.world.env
     if env.is_stream:
         before = env.requested
         env.request({*before, *names})

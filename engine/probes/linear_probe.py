@@ -50,7 +50,7 @@ def linear_probe(
     if fitted.target is None:
         raise ScenarioError("linear_probe: no agent classifies, so there is no label to read")
     held_out = represent(simulation, examples, split)
-    classes = simulation.system.description.signals[fitted.target].classes
+    classes = simulation._system.description.signals[fitted.target].classes
     assert classes is not None
     return {
         name: ridge_accuracy(

@@ -56,7 +56,7 @@ def represent(simulation: BaseSimulation, examples: int = 400, split: str = "tes
     """
     if examples < 1:
         raise ScenarioError(f"examples: must be at least 1, not {examples}")
-    system = simulation.system
+    system = simulation._system
     parts: dict[str, list[Array]] = {name: [] for name in system.agents}
     networks = {name: agent.learner.network for name, agent in system.agents.items()}
     watched = {
@@ -120,13 +120,13 @@ def weight_norms(simulation: BaseSimulation) -> dict[str, dict[str, float]]:
             for key, value in agent.learner.parameters.items()
             if value.dim() > 1
         }
-        for name, agent in simulation.system.agents.items()
+        for name, agent in simulation._system.agents.items()
     }
 
 
 def _target(simulation: BaseSimulation) -> str | None:
     """Return the first readout's categorical target, or else any agent's."""
-    agents, signals = simulation.system.agents, simulation.system.description.signals
+    agents, signals = simulation._system.agents, simulation._system.description.signals
     for name in (*simulation.scenario.readouts, *agents):
         goal = agents[name].goal
         if goal is not None and goal.policy is None and signals[goal.target].classes is not None:

@@ -87,7 +87,7 @@ def signal_alignment(
     if messages < 1:
         raise ScenarioError(f"signal_alignment: messages is {messages}; it must be at least 1")
     with simulation.fork(stacked=False) as twin, simulation.fork(stacked=False) as bench:
-        system = twin.system
+        system = twin._system
         assert isinstance(twin.backend, StackedBackend)
         twin.backend.freeze(gradients=False)
         found = {name: _Pairs() for name in _chosen(system, channels)}
@@ -97,7 +97,7 @@ def signal_alignment(
                 horizon = look_ahead(system, due, twin.now) if ahead is None else ahead
                 rollout = DifferentiableRollout(system, twin.now, horizon, due)
                 _measure(rollout, ahead_of(bench, twin), horizon, found)
-            twin.advance()
+            twin._advance()
     return {name: own.score() for name, own in found.items() if own.cosines}
 
 

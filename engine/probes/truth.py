@@ -73,7 +73,7 @@ def true_gradients(simulation: BaseSimulation, horizon: int = 0) -> dict[str, Pr
     if horizon < 0:
         raise ScenarioError(f"probe: horizon is {horizon}; it must be at least 0")
     with simulation.fork(stacked=False) as twin:
-        rollout = DifferentiableRollout(twin.system, twin.now, horizon, twin.system.channels.keys())
+        rollout = DifferentiableRollout(twin._system, twin.now, horizon, twin._system.channels.keys())
         rollout.run(twin.world, 1)  # only now are the signals known that a context may use
         trainer, channels = PredictorTrainer(rollout.system), rollout.system.channels
         with torch.no_grad():

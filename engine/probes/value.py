@@ -176,9 +176,9 @@ def value(
     ):
         assert isinstance(start.backend, StackedBackend)
         start.backend.freeze(gradients=False)
-        forks = _Forks(fork, bench, fork.system, _rates(simulation, horizon), horizon)
+        forks = _Forks(fork, bench, fork._system, _rates(simulation, horizon), horizon)
         for _ in range(repeats):
-            state = copy_tree(start.state_dict())
+            state = copy_tree(start._state_dict())
             synthetic = forks.loss(state)
             if isinstance(synthetic, str):
                 for row in rows:
@@ -187,13 +187,13 @@ def value(
             for row in rows:
                 row.measure(forks, state, synthetic)
             for _ in range(horizon):
-                start.advance()
+                start._advance()
     values = tuple(row.result() for row in rows)
     return Values(values, simulation.now, horizon, repeats, time.monotonic() - started)
 
 
 def _groups(simulation: BaseSimulation, channels: Sequence[str] | None) -> dict[str, list[str]]:
-    known = list(simulation.system.channels)
+    known = list(simulation._system.channels)
     if not known:
         raise ScenarioError("value: the scenario has no channels")
     for name in channels or ():
@@ -228,8 +228,8 @@ def _rates(simulation: BaseSimulation, horizon: int) -> list[float]:
     """The rates that learning goes on at: the highest of the horizon, or after the run's end the schedules' own."""
     now = simulation.now
     if now >= simulation.scenario.training.steps:
-        return [model.rate.base for model in _models(simulation.system)]
-    return [max(map(model.rate, range(now, now + horizon))) for model in _models(simulation.system)]
+        return [model.rate.base for model in _models(simulation._system)]
+    return [max(map(model.rate, range(now, now + horizon))) for model in _models(simulation._system)]
 
 
 @dataclass
@@ -248,21 +248,21 @@ class _Forks:
         fork.backend = StackedBackend(
             self.system, stacked=False
         )  # a steered one would not know a locked window's tape
-        fork.load_state_dict(state)
+        fork._load_state_dict(state)
         if steered is not None:
             fork.backend = steered()
-        for model, rate in zip(_models(fork.system), self.rates, strict=True):
+        for model, rate in zip(_models(fork._system), self.rates, strict=True):
             model.rate = _falling(rate, fork.now, horizon)
         sums = dict.fromkeys(fork.scenario.readouts, (0.0, 0))
         try:
             for step in range(horizon):
-                fork.advance()
+                fork._advance()
                 if step < horizon // 2:
                     continue
                 for update in fork.learned.updates:
                     for name in update.window_loss.losses.keys() & sums.keys():
                         losses, (loss, count) = update.window_loss.losses[name], sums[name]
-                        total = losses.loss.item() * fork.system.batch
+                        total = losses.loss.item() * fork._system.batch
                         sums[name] = loss + total, count + int(losses.count)
         except DivergenceError as error:
             return f"it diverges: {error}"
@@ -340,7 +340,7 @@ def write_value(simulation: BaseSimulation, step: int) -> None:
     """
     spec = simulation.scenario.telemetry.value
     assert spec is not None
-    few = len(simulation.system.channels) <= simulation.scenario.telemetry.top
+    few = len(simulation._system.channels) <= simulation.scenario.telemetry.top
     started = time.monotonic()
     channels: list[str] | None = None if few else []
     found = value(simulation, channels=channels, horizon=spec.horizon, repeats=_RUN_REPEATS)
@@ -397,7 +397,7 @@ class TrueGradient(ZeroGradient):
         bench: BaseSimulation,
         ahead: int | None = None,
     ) -> None:
-        super().__init__(simulation.system, names, simulation.now)
+        super().__init__(simulation._system, names, simulation.now)
         self.simulation = simulation
         self.bench = bench
         self.ahead = ahead

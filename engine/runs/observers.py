@@ -62,7 +62,7 @@ class TrainingScores(Observer):
         self._means: dict[BaseSimulation, MeanAccumulator] = {}
 
     def start(self, loop: RunLoop) -> None:
-        self._means = {one: MeanAccumulator(one.system) for one in loop.simulations}
+        self._means = {one: MeanAccumulator(one._system) for one in loop.simulations}
 
     def step(self, loop: RunLoop) -> None:
         """Accumulate the newest losses and call the function."""

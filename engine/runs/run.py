@@ -49,7 +49,7 @@ class Run:
         scores = [] if on_step is None else [TrainingScores(on_step)]
         loop = RunLoop(self.simulations, [*scores, *writers], self.step)
         for simulation in self.simulations:
-            simulation.keeps_messages = bool(simulation.recordings)
+            simulation._keeps_messages = bool(simulation.recordings)
         try:
             outcomes = loop.run(max(0, self.until - self.simulations[0].now))
         finally:
@@ -93,8 +93,8 @@ def begin(
     else:
         simulation = Simulation(request.scenario, backend=request.backend, parts=division, **how)
     facts = {**request.facts, "backend": simulation.backend.name}  # chosen once, for resuming too
-    if simulation.division is not None:
-        facts["parts"] = simulation.division
+    if simulation._division is not None:
+        facts["parts"] = simulation._division
     if isinstance(simulation, VirtualSimulation):
         facts["virtual"] = simulation.facts
         facts["warnings"] = [*facts["warnings"], *simulation.warnings]
@@ -146,10 +146,10 @@ def _resumed(
     try:
         simulation: Simulation
         if "virtual" in directory.facts:
-            simulation = VirtualSimulation.of_directory(directory, scenario, division)
+            simulation = VirtualSimulation._of_directory(directory, scenario, division)
         else:
             division = division or PartsSettings.of_facts(directory.facts)
-            simulation = Simulation.of_directory(directory, scenario, division)
+            simulation = Simulation._of_directory(directory, scenario, division)
     except BaseException:
         directory.release()
         raise

@@ -162,7 +162,7 @@ class RunLoop:
             RunError: A simulation has been closed, or what is observed cannot be written.
         """
         for simulation in self.simulations:
-            simulation.check_open()
+            simulation._check_open()
         for name, limit in (("steps", steps), ("episodes", episodes), ("seconds", seconds)):
             check_limit(name, limit, whole=name != "seconds")
         endless = self.simulations[0].world.env.endless
@@ -246,7 +246,7 @@ class RunLoop:
         """Let a divergence that only the device knows of come out before the end is written."""
         for simulation in self.running:
             with suppress(DivergenceError):  # noted in the simulation
-                simulation.synchronize()
+                simulation._synchronize()
         self._end_diverged()
 
     def _end_diverged(self) -> None:

@@ -78,7 +78,7 @@ def result_of(
     for name in scenario.agents:
         # Scores are of the test split, not of the training.
         training = {k: v for k, v in latest.of("agent", name).items() if k not in OF_AGENTS}
-        goal = simulation.system.agents[name].goal
+        goal = simulation._system.agents[name].goal
         objective = dict.fromkeys(("loss", goal.objective.metric)) if goal else {}
         agents[name] = {**objective, **(scores.agents.get(name, {}) if scores else {}), **training}
     nothing = dict.fromkeys(_OF_CHANNELS)
@@ -108,7 +108,7 @@ def result_of(
 
 def _test_scores(simulation: BaseSimulation) -> tuple[Evaluation | None, str | None]:
     """Evaluate on the test split, if there is one; where policies cannot be evaluated, return why: the run is done."""
-    if not policies(simulation.system):
+    if not policies(simulation._system):
         return simulation.evaluate("test") if "test" in simulation.world.env.splits else None, None
     try:
         return simulation.evaluate("test"), None
@@ -178,7 +178,7 @@ class RunWriter(Observer):
         """
         simulation, directory, start = self._simulation, self.directory, self._simulation.now
         scenario, document = simulation.scenario, directory.document
-        first = timeline(simulation.system, 0, span(simulation.system))
+        first = timeline(simulation._system, 0, span(simulation._system))
         description = describe_run(
             scenario, directory.facts, document=document, start=start, until=simulation.until, timeline=first
         )
@@ -305,7 +305,7 @@ class RunWriter(Observer):
         if not self.running:
             return
         with suppress(DivergenceError):  # noted in the simulation
-            simulation.synchronize()
+            simulation._synchronize()
         if simulation.diverged is not None and (failure is None or isinstance(failure, DivergenceError)):
             self.end(simulation, Outcome("diverged", DivergenceError.exit_code, simulation.diverged))
         elif failure is not None:

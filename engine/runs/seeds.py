@@ -80,13 +80,13 @@ class Seeds:
                 )
             self.sequential_reason = sequential_reason(self.simulations[0], backend, len(seeds))
             if self.sequential_reason is None:
-                self._joint = ReplicatedEngine([simulation.system for simulation in self.simulations])
+                self._joint = ReplicatedEngine([simulation._system for simulation in self.simulations])
                 for world, simulation in enumerate(self.simulations):
                     simulation.backend = Replica(self._joint, world)  # type: ignore[assignment]
                 self._worlds = [simulation.world for simulation in self.simulations]
             elif backend != "reference":
                 for simulation in self.simulations:
-                    simulation.rerun_on(backend)
+                    simulation._rerun_on(backend)
         except BaseException:
             self.close()
             raise
@@ -106,7 +106,7 @@ class Seeds:
         step = running[0].now
         if any(simulation.now != step for simulation in running):
             raise ScenarioError("seeds: they are at different steps; give all of them states of one step")
-        watched = [simulation.watching(step) for simulation in self.simulations]
+        watched = [simulation._watching(step) for simulation in self.simulations]
         step_signals = joined([world.step_signals for world in self._worlds])
         joint.tick(step, step_signals)
         actions = joint.engine.forward_pass.actions
@@ -117,10 +117,10 @@ class Seeds:
         for world, (simulation, watch, ended) in enumerate(zip(self.simulations, watched, ends, strict=True)):
             share: object = simulation.backend
             if simulation.diverged is None and world in joint.stopped:
-                simulation.leave_replicas(joint.stopped[world])
+                simulation._leave_replicas(joint.stopped[world])
             elif simulation.diverged is None:
                 assert isinstance(share, Replica)
-                infos.append(simulation.record_step(step, share.report(learned), ended.ended, watch=watch))
+                infos.append(simulation._record_step(step, share.report(learned), ended.ended, watch=watch))
         return infos
 
     def steps(self, count: int) -> Iterator[list[StepInfo]]:
@@ -156,8 +156,8 @@ def sequential_reason(simulation: Simulation, backend: str, count: int) -> str |
         return f"the {backend} backend was asked for"
     if count == 1:
         return "there is only one"
-    alone = [f"'{name}' is run as itself: {why}" for name, why in reasons_alone(simulation.system).items()]
-    return sequential_reason_of(simulation.system, alone)
+    alone = [f"'{name}' is run as itself: {why}" for name, why in reasons_alone(simulation._system).items()]
+    return sequential_reason_of(simulation._system, alone)
 
 
 @dataclass(frozen=True)
@@ -355,7 +355,7 @@ class MultiSeedRun:
             for index, simulation in zip(group, replicas.simulations, strict=True) if resumed else ():
                 saved = read_simulation(self._existing[index].path / step, request.given, device)
                 simulation.scenario = request.scenario
-                simulation.load_saved(saved)
+                simulation._load_saved(saved)
                 check_continues(simulation)
             undo.pop_all()
         return replicas

@@ -71,7 +71,7 @@ def join(run: BaseSimulation, into: nn.Module | None = None) -> nn.Module:
         for _, key in group[1:]:
             _separate(model, key)
     with torch.no_grad():
-        for name, agent in run.system.agents.items():
+        for name, agent in run._system.agents.items():
             if not isinstance(_origin_of(run, name), Origin):
                 continue
             for held in (agent.learner.parameters, agent.learner.buffers):

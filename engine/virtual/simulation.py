@@ -100,7 +100,7 @@ class VirtualSimulation(Simulation):
             self._step_seconds = step_seconds
             self._open()
             if logdir is not None:
-                facts = {"parts": self.division, "virtual": self.facts}
+                facts = {"parts": self._division, "virtual": self.facts}
                 self._writer = open_writer(self, Path(logdir), checkpoint_every, **facts)
         except BaseException:
             self.close()
@@ -110,7 +110,7 @@ class VirtualSimulation(Simulation):
 
     def _place(self, placement: Mapping[str, int] | int | None) -> dict[str, int]:
         """Return the part of each agent, where parts that do not wait can run the scenario."""
-        system = self.system
+        system = self._system
         if self.scenario.telemetry.value is not None:
             problem = "is measured in forks of a whole simulation; leave it out in virtual time"
             raise ScenarioError(f"telemetry.value: {problem}")
@@ -131,7 +131,7 @@ class VirtualSimulation(Simulation):
 
     def _open(self) -> None:
         """Make the parts, as they are before the first step, and the view of all of them."""
-        whole, count = self.system, max(self.placement.values()) + 1
+        whole, count = self._system, max(self.placement.values()) + 1
         settings: dict[str, Any] = {"seed": self.seed, "device": self.device, "dtype": self.dtype}
         if self._step_seconds is None:
             costs = agent_costs(whole)
@@ -151,7 +151,7 @@ class VirtualSimulation(Simulation):
     def _part(self, number: int, **settings: Any) -> Part:
         part = Part(self.scenario, self.placement, number, stacked=False, free=self.free, **settings)
         if any(agent.weights is not None for agent in self.scenario.agents.values()):
-            part.load_state_dict(super().state_dict())
+            part.load_state_dict(super()._state_dict())
         return part
 
     def _seconds_of(self, number: int, costs: Mapping[str, float], **settings: Any) -> float:
@@ -185,7 +185,7 @@ class VirtualSimulation(Simulation):
         return replace(whole, agents=agents, channels=channels, groups=groups)
 
     @property
-    def division(self) -> dict[str, Any]:
+    def _division(self) -> dict[str, Any]:
         """Its parts as run.json has them, the `placement` of agents among it."""
         placed = {"count": len(self._parts), "placement": dict(self.placement)}
         return {**placed, "mode": "free", "every": 1}
@@ -202,7 +202,7 @@ class VirtualSimulation(Simulation):
         return [
             f"agents[{name}]: reads from another part, which does not wait, and works on the example of its own step; an "
             "example has to last for longer than parts drift apart, or add `align: true`"
-            for name in unaligned_readers(self.system, self.placement)
+            for name in unaligned_readers(self._system, self.placement)
         ]
 
     # --- stepping ----------------------------------------------------------------------------------------
@@ -218,16 +218,9 @@ class VirtualSimulation(Simulation):
         found = [event for part in self._parts for event in part.backend.per_agent().divergence.events]
         return sorted(dict.fromkeys(found), key=lambda event: event[0])
 
-    def reset(self, seed: int | None = None) -> StepInfo:
-        """Start again from step 0 with fresh parameters; without a seed, from the present one."""
-        info = super().reset(seed)
-        self._close_parts()
-        self._open()
-        return info
-
     def step(self) -> StepInfo:
         """Take as many steps of parts as there are parts, and return what happened; raises as its base."""
-        step, watch = self.now, self.watching(self.now)
+        step, watch = self.now, self._watching(self.now)
         info = super().step()
         if watch:
             rows = [Figure("run", "", name, value) for name, value in self.figures().items()]
@@ -237,7 +230,7 @@ class VirtualSimulation(Simulation):
                 recorder.parts(step + 1, parts)
         return info
 
-    def advance(self, *, watch: bool = False, keep: bool = True) -> EnvMask:
+    def _advance(self, *, watch: bool = False, keep: bool = True) -> EnvMask:
         """Take as many steps of parts as there are parts, in the order of virtual time; nothing is recorded.
 
         Raises:
@@ -313,7 +306,7 @@ class VirtualSimulation(Simulation):
 
     # --- state -------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
+    def _state_dict(self) -> dict[str, Any]:
         """Return the whole state with that of the cluster, without copying a tensor.
 
         What is learned is where the state of any simulation has it, so that it can be evaluated and exported as one.
@@ -340,7 +333,7 @@ class VirtualSimulation(Simulation):
             },
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def _load_state_dict(self, state: dict[str, Any]) -> None:
         """Load a state of the same scenario, placement and profile.
 
         Raises:
@@ -349,11 +342,13 @@ class VirtualSimulation(Simulation):
         if "virtual" not in state:
             problem = "this is the state of a simulation that is not in virtual time"
             raise RunError(f"{problem}; run it without --cluster")
-        check_compatible(self.system, self._present, state["system"], state["present"])
+        check_compatible(self._system, self._present, state["system"], state["present"])
         if state["virtual"]["placement"] != self.placement:
             raise RunError("the state is of another placement of the agents; give the one of its run")
         if state["seed"] != self.seed:
-            self.reset(state["seed"])
+            self._start(state["seed"])
+            self._close_parts()
+            self._open()
         state = copy_tree(state)
         self.now, self.diverged = state["now"], state["diverged"]
         self.cluster.load_state_dict(state["virtual"]["cluster"])
@@ -363,7 +358,7 @@ class VirtualSimulation(Simulation):
         self.train_means.load_state_dict(state["tally"])
 
     @classmethod
-    def of_directory(
+    def _of_directory(
         cls,
         directory: RunDirectory,
         scenario: Scenario | Template | str | Path | None = None,
@@ -392,13 +387,13 @@ class VirtualSimulation(Simulation):
         if directory.checkpoints:
             saved = read_simulation(directory.path, given, facts["device"])
             settings |= {"seed": saved.seed, "dtype": saved.dtype}
-            return cls._restored(saved.scenario, lambda one: one.load_saved(saved), **settings)
+            return cls._restored(saved.scenario, lambda one: one._load_saved(saved), **settings)
         dtype = getattr(torch, facts["dtype"])
         return cls(given or directory.scenario, seed=facts["seed"], dtype=dtype, **settings)
 
-    def load_saved(self, saved: Saved) -> None:
+    def _load_saved(self, saved: Saved) -> None:
         """Load the state of a checkpoint; raises as its base."""
-        super().load_saved(saved)
+        super()._load_saved(saved)
         self.obstacle = None
 
     def fork(self, backend: str | None = None, *, stacked: bool = True) -> Self:
@@ -407,13 +402,15 @@ class VirtualSimulation(Simulation):
         settings: dict[str, Any] = {"seed": self.seed, "device": self.device, "dtype": self.dtype}
         settings |= {"free": self.free, "step_seconds": self._step_seconds, "threads": self.threads}
         twin = type(self)(self.scenario, self.profile, self.placement, **settings)
-        twin.load_state_dict(self.state_dict())
+        twin._load_state_dict(self._state_dict())
         return twin
 
     def save(self, path: str | Path) -> Path:
         """Write a checkpoint folder, whole or not at all, and return its path; RunError where it cannot be written."""
         with uncollected():
-            return write_simulation(Path(path), self.scenario, self.dtype, self.state_dict(), self.described)
+            return write_simulation(
+                Path(path), self.scenario, self.dtype, self._state_dict(), self._described
+            )
 
     def close(self) -> None:
         """Close recorders and environments; a second call does nothing."""

@@ -95,25 +95,25 @@ def test_views_survive_a_loaded_state() -> None:
 def test_a_simulation_s_agents_are_views_for_as_long_as_it_lives() -> None:
     simulation = made(ring(COUNT, agent=BATCH_NORM), "cohort")
     (cohort,) = stacks(engine_of(simulation).stacked)
-    early = checkpoint.copy_tree(simulation.state_dict())
+    early = checkpoint.copy_tree(simulation._state_dict())
     for _ in range(2):
         simulation.run(3)
         for n, name in enumerate(cohort.names):
-            learner = simulation.system.agents[name].learner
+            learner = simulation._system.agents[name].learner
             for stacked, p in zip(
                 cohort.learner.parameters.values(), learner.parameters.values(), strict=True
             ):
                 assert p.data_ptr() == stacked[n].data_ptr()
             for tensors in learner.optimiser.state.values():
                 assert all(t.untyped_storage().size() > t.nbytes for t in tensors)
-        simulation.load_state_dict(early)
+        simulation._load_state_dict(early)
 
 
 def test_what_is_written_into_an_agent_is_what_the_stack_computes_with() -> None:
     reference, cohort = twins(ring())
     for simulation in (reference, cohort):
         simulation.run(4)
-        for p in simulation.system.agents["n2"].learner.parameters.values():
+        for p in simulation._system.agents["n2"].learner.parameters.values():
             p.data.mul_(0.5)
     side_by_side(reference, cohort, 6)
 
@@ -242,7 +242,7 @@ def test_gradients_of_members_are_reported_where_telemetry_watches() -> None:
     found = []
     for simulation in twins(ring(COUNT)):
         simulation.run(3)
-        simulation.advance(watch=True)
+        simulation._advance(watch=True)
         updates = simulation.learned.updates
         found.append({name: own for update in updates for name, own in update.gradients.items()})
     assert found[0].keys() == found[1].keys()
@@ -261,7 +261,7 @@ def test_forks_go_on_to_the_same_bits(early: int) -> None:
     twin, other = run.fork(), run.fork(stacked=False)
     for simulation in (run, twin, other):
         simulation.run(7)
-    ours, theirs = (kept(s.state_dict()["system"]["learners"]) for s in (run, twin))
+    ours, theirs = (kept(s._state_dict()["system"]["learners"]) for s in (run, twin))
     assert all(
         torch.equal(v, theirs[k]) if isinstance(v, Tensor) else v == theirs[k] for k, v in ours.items()
     )
@@ -283,7 +283,7 @@ def two_rings() -> Document:
 
 
 def poison(simulation: Simulation, agent: str) -> None:
-    for p in simulation.system.agents[agent].learner.parameters.values():
+    for p in simulation._system.agents[agent].learner.parameters.values():
         p.data.fill_(torch.nan)
 
 
@@ -292,10 +292,10 @@ def test_where_one_diverges_no_parameter_has_moved(sick: str) -> None:
     simulation = made(two_rings(), "cohort")
     simulation.run(5)
     poison(simulation, sick)
-    before = kept({n: a.learner.state_dict() for n, a in simulation.system.agents.items()})
+    before = kept({n: a.learner.state_dict() for n, a in simulation._system.agents.items()})
     with pytest.raises(DivergenceError, match=f"agent '{sick}'"):
         simulation.step()
-    after = kept({n: a.learner.state_dict() for n, a in simulation.system.agents.items()})
+    after = kept({n: a.learner.state_dict() for n, a in simulation._system.agents.items()})
     for place, value in before.items():
         if isinstance(value, Tensor):
             torch.testing.assert_close(after[place], value, rtol=0, atol=0, equal_nan=True, msg=place)
@@ -317,5 +317,5 @@ def test_a_member_in_quarantine_leaves_the_others_as_they_are(sick: str) -> None
     assert reference.events == cohort.events
     for name in scene["agents"]:
         if name != sick:
-            agents = (reference.system.agents[name], cohort.system.agents[name])
+            agents = (reference._system.agents[name], cohort._system.agents[name])
             assert_close(*(kept(agent.learner.state_dict()) for agent in agents))

@@ -92,13 +92,13 @@ def test_a_loop_of_channels_equals_the_simulation(gradient: dict[str, Any], coup
         simulation.step()
         assert [loss is not None for loss in losses] == [coupling == "decoupled"] * 3
     for name, layer in zip(NAMES, layers, strict=True):
-        learner = simulation.system.agents[name].learner
+        learner = simulation._system.agents[name].learner
         parameters, statistics = without_lost_biases(learner.parameters, learner.buffers)
         for p, q in zip(parameters, layer.parameters(), strict=True):
             torch.testing.assert_close(p, q.data, atol=1e-10, rtol=0, check_stride=False)
         running = [b for key, b in layer.named_buffers() if "running" in key]
         torch.testing.assert_close(statistics, running, atol=1e-10, rtol=0)
-    for channel, built in zip(channels, simulation.system.channels.values(), strict=True):
+    for channel, built in zip(channels, simulation._system.channels.values(), strict=True):
         if channel.predictor is not None:
             assert built.predictor is not None
             for key, p in built.predictor.parameters.items():

@@ -50,7 +50,7 @@ def stacked(simulation: Simulation) -> bool:
 
 def facts(simulation: Simulation) -> dict[str, Any]:
     """Everything that is known of a simulation's agents and channels, by its place."""
-    system = simulation.system
+    system = simulation._system
     found: dict[str, Any] = {"now": simulation.now, "events": sorted(map(list, simulation.events))}
     for name, agent in system.agents.items():
         found |= _numbers(f"agent {name}", agent.learner)
@@ -196,7 +196,7 @@ def unsteady(scenario: Document | Scenario) -> bool:
     for seed in range(4):
         reference, other = made(scenario, "reference"), made(scenario, "reference")
         random = torch.Generator().manual_seed(seed)
-        for agent in other.system.agents.values():
+        for agent in other._system.agents.values():
             for p in agent.learner.parameters.values():
                 p.data.mul_(1 + 1e-15 * torch.randn(p.shape, generator=random, dtype=p.dtype))
         try:
@@ -210,5 +210,5 @@ def step_by_step(scenario: Document | Scenario) -> None:
     """Let both backends take every step from the reference's state."""
     reference, cohort = twins(scenario)
     for _ in range(STEPS):
-        cohort.load_state_dict(checkpoint.copy_tree(reference.state_dict()))
+        cohort._load_state_dict(checkpoint.copy_tree(reference._state_dict()))
         side_by_side(reference, cohort, 1)

@@ -165,7 +165,7 @@ class Seen:
 def running(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str] = frozenset()) -> Simulation:
     """Build the scene's simulation, its predictors away from zero."""
     simulation = Simulation(scenario_of(scene, kinds, sparse), dtype=torch.float64)
-    for name, channel in simulation.system.channels.items():
+    for name, channel in simulation._system.channels.items():
         if channel.predictor is not None:
             for key, p in channel.predictor.parameters.items():
                 drawn = torch.rand(p.shape, generator=generator(1, name, key), dtype=torch.float64)

@@ -80,7 +80,7 @@ def poisoned(scenario: Document, backend: str, place: str, value: float, steps: 
     """Everything known after some steps, a predictor or an agent having been given a number that is none."""
     with made(scenario, backend) as simulation:
         simulation.run(5)
-        system = simulation.system
+        system = simulation._system
         channel = system.channels.get(place)
         owner = system.agents[place].learner if channel is None else channel.predictor
         assert owner is not None

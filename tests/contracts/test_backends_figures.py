@@ -34,7 +34,7 @@ def everything(document: Document, backend: str) -> list[Told]:
     with made(document, backend) as simulation:
         for step in range(STEPS):
             try:
-                simulation.advance(watch=True)
+                simulation._advance(watch=True)
             except DivergenceError:
                 break
             found.append(told(simulation, step))

@@ -68,8 +68,8 @@ def test_states_pass_from_one_backend_to_the_other_in_mid_window(kind: str) -> N
     step_by_step(scene)
     reference, cohort = twins(scene)
     cohort.run(7)
-    assert isinstance(cohort.state_dict()["system"]["actions"]["a0"], torch.Tensor)
-    reference.load_state_dict(checkpoint.copy_tree(cohort.state_dict()))
+    assert isinstance(cohort._state_dict()["system"]["actions"]["a0"], torch.Tensor)
+    reference._load_state_dict(checkpoint.copy_tree(cohort._state_dict()))
     side_by_side(reference, cohort, 9)
 
 
@@ -94,7 +94,7 @@ def test_a_member_whose_window_teaches_nothing_does_not_move() -> None:
     hold(scene, look=7)
     _, cohort = twins(scene)
     cohort.run(STEPS)
-    updates = {name: cohort.system.agents[name].learner.updates for name in ("a0", "a1", "a2")}
+    updates = {name: cohort._system.agents[name].learner.updates for name in ("a0", "a1", "a2")}
     assert min(updates.values()) < 5
 
 
@@ -112,7 +112,7 @@ def test_an_agent_that_diverges_in_a_further_pass_takes_no_other(count: int, bou
     _, cohort = twins(scene)
     cohort.run(STEPS)
     assert len(cohort.events) == count
-    updates = {cohort.system.agents[f"a{i}"].learner.updates for i in range(count)}
+    updates = {cohort._system.agents[f"a{i}"].learner.updates for i in range(count)}
     assert updates == {0} if bound < 1 else all(taken % 7 for taken in updates), updates
 
 

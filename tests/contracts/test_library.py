@@ -177,7 +177,7 @@ def assert_same(one: Simulation, other: Simulation, *, beside: str | None = None
     ours, theirs = (
         {
             place: value
-            for place, value in leaves(each.state_dict())
+            for place, value in leaves(each._state_dict())
             if not beside or not place.startswith(beside)
         }
         for each in (one, other)
@@ -229,7 +229,7 @@ def test_a_gpu_learns_what_the_cpu_does(name: str, values: dict[str, Any]) -> No
 
 def learned(simulation: Simulation) -> dict[str, torch.Tensor]:
     """Copies of all parameters, on the CPU, by place."""
-    system = simulation.system
+    system = simulation._system
     found = {name: agent.learner.parameters for name, agent in system.agents.items()}
     for name, channel in system.channels.items():
         if channel.predictor is not None:
@@ -249,7 +249,7 @@ def test_whoever_looks_changes_no_bit(name: str, values: dict[str, Any], tmp_pat
     unseen = Simulation(scenario, seed=3)
     unseen.run(9)
     with Simulation(Scenario(**fields), seed=3, logdir=tmp_path / "run") as seen:
-        for _ in seen.steps(9):
+        for _ in (seen.step() for _ in range(9)):
             pass
         assert_same(seen, unseen, beside="/tally")
 

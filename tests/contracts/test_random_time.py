@@ -111,8 +111,8 @@ def test_a_state_is_that_of_the_previous_tick_unless_its_episode_ended(kind: str
         read = simulate(scene).consumed
         made: dict[int, torch.Tensor] = {}
         with running(scene, {"a": kind}) as simulation:
-            learner = simulation.system.agents["a"].learner
-            ledger = simulation.system.channels[state_of("a")].ledger
+            learner = simulation._system.agents["a"].learner
+            ledger = simulation._system.channels[state_of("a")].ledger
             for step in range(HORIZON):
                 now = simulation.world.step_signals.signals["now"]
                 numbers = {name: p.clone() for name, p in learner.parameters.items()}

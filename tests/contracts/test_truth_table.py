@@ -260,7 +260,7 @@ def test_a_running_simulation_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Mailbox, "receive", receive)
     horizon = 14
     with simulation_of(list(ways.values())) as simulation:
-        assert set(simulation.system.channels) == set(ways)
+        assert set(simulation._system.channels) == set(ways)
         for step in range(horizon):
             simulation.step()
             for name, lesson in simulation.learned.predictor_updates.items():

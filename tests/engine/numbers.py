@@ -23,7 +23,7 @@ def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Te
 
 def predictor_of(simulation: Simulation, channel: str) -> Predictor:
     """A channel's synthetic gradient."""
-    predictor = simulation.system.channels[channel].predictor
+    predictor = simulation._system.channels[channel].predictor
     assert predictor is not None
     return predictor
 
@@ -57,7 +57,7 @@ def close(one: Tensor, other: Tensor) -> None:
 def assert_as_torch(simulation: Simulation, modules: Mapping[str, nn.Module]) -> None:
     """Hold agents to torch's modules: parameters and running statistics."""
     for agent, module in modules.items():
-        learner = simulation.system.agents[agent].learner
+        learner = simulation._system.agents[agent].learner
         own, statistics = without_lost_biases(learner.parameters, learner.buffers)
         running = [b for key, b in module.named_buffers() if "running" in key]
         for found, expected in (
@@ -97,7 +97,7 @@ def kept(state: Any) -> dict[str, Any]:
 def assert_same_state(one: Simulation | dict[str, Any], other: Simulation | dict[str, Any]) -> None:
     """Hold two states to each other, bit by bit."""
     ours, theirs = (
-        kept(state.state_dict()) if isinstance(state, Simulation) else state for state in (one, other)
+        kept(state._state_dict()) if isinstance(state, Simulation) else state for state in (one, other)
     )
     assert list(ours) == list(theirs)
     for place, value in ours.items():

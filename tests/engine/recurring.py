@@ -88,7 +88,7 @@ def make(
 def numbers(simulation: Simulation) -> list[Tensor]:
     """Copies of all parameters: of the agents, and of what predicts."""
     found = [p for agent in simulation.agents.values() for p in agent.parameters.values()]
-    for channel in simulation.system.channels.values():
+    for channel in simulation._system.channels.values():
         if channel.predictor is not None:
             found += channel.predictor.parameters.values()
     return [p.data.clone() for p in found]

@@ -102,7 +102,7 @@ def spoiling(runs: list[Simulation], at: int) -> Callable[[int], None]:
 
     def on_step(step: int) -> None:
         for simulation in runs if step == at else []:
-            fill(simulation.system.agents["n0"].learner, math.nan)
+            fill(simulation._system.agents["n0"].learner, math.nan)
 
     return on_step
 

@@ -33,7 +33,7 @@ def both(document: Document, **settings: Any) -> tuple[Simulation, Simulation]:
 
 def system_of(document: Document, **settings: Any) -> System:
     """The system of a document, one agent at a time."""
-    return single_agents(document, **settings).system
+    return single_agents(document, **settings)._system
 
 
 def stacked_system(document: Document, **settings: Any) -> Stacked:

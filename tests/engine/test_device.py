@@ -62,7 +62,7 @@ def small(name: str) -> Scenario:
 
 def numbers(simulation: Simulation) -> dict[str, Tensor]:
     """Parameters and running statistics of agents and predictors."""
-    system = simulation.system
+    system = simulation._system
     owners = {name: agent.learner for name, agent in system.agents.items()}
     for name, channel in system.channels.items():
         owners |= {f"{name} {n}": model for n, model in enumerate(channel.models)}  # type: ignore[misc]
@@ -161,13 +161,13 @@ def test_what_is_clipped_is_an_event_of_its_step_as_on_the_cpu(gpu: PretendGpu) 
         simulation = Simulation(small("two-timescales"), device=device)
         for _ in range(16):
             simulation.step()
-        state = simulation.state_dict()
+        state = simulation._state_dict()
         for own in state["system"]["outliers"].values():  # as after many gradients that were far shorter
             own.update(median=1e-12, seen=50)
-        simulation.load_state_dict(state)
+        simulation._load_state_dict(state)
         for _ in range(20):
             simulation.step()
-        simulation.synchronize()
+        simulation._synchronize()
         found.append(simulation.events)
     assert found[0]
     assert found[0] == found[1]

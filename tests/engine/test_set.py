@@ -56,7 +56,7 @@ def test_every_key_is_tried() -> None:
 def far(one: Simulation, other: Simulation) -> list[str]:
     """The agents, synthetic gradients and inputs whose parameters differ by more than rounding."""
     found = []
-    system, twin = one.system, other.system
+    system, twin = one._system, other._system
     owners: dict[str, Any] = {
         n: (agent.learner, twin.agents[n].learner) for n, agent in system.agents.items()
     }
@@ -108,11 +108,11 @@ def test_a_change_is_what_a_scenario_with_it_does_from_the_same_state() -> None:
     """The one agent that changes leaves its stack."""
     simulation = made(scene(), "cohort")
     simulation.run(steps=6)
-    state = simulation.state_dict()
+    state = simulation._state_dict()
     declared = scene()
     declared["agents"]["n2"]["optimiser"] = {**plain(simulation.scenario.training.optimiser), "lr": 0.005}
     with made(declared, "cohort") as other:
-        other.load_state_dict(state)
+        other._load_state_dict(state)
         simulation.set("n2.learning_rate", 0.005)
         assert {agent.names for agent in engine_of(simulation).system.agents.values()} == {
             agent.names for agent in engine_of(other).system.agents.values()
@@ -151,18 +151,18 @@ def test_one_that_is_frozen_stands_still_and_learns_again_with_a_new_optimiser()
     simulation.run(steps=8)
     simulation.set("n1.learn", False)
     simulation.set(f"{NAME}.learn", False)
-    predictor = simulation.system.channels[NAME].predictor
+    predictor = simulation._system.channels[NAME].predictor
     assert predictor is not None
     before = [p.clone() for p in parameters(simulation, "n1")]
-    statistics = {name: b.clone() for name, b in simulation.system.agents["n1"].learner.buffers.items()}
+    statistics = {name: b.clone() for name, b in simulation._system.agents["n1"].learner.buffers.items()}
     predicted = [p.clone() for p in predictor.parameters.values()]
     simulation.run(steps=8)
-    learner = simulation.system.agents["n1"].learner
+    learner = simulation._system.agents["n1"].learner
     assert equal(before, parameters(simulation, "n1"))
     assert all(torch.equal(learner.buffers[name], b) for name, b in statistics.items())
     assert equal(predicted, predictor.parameters.values())
     simulation.set("n1.learn", True)
-    steps = simulation.system.agents["n1"].learner.optimiser.state["steps"]
+    steps = simulation._system.agents["n1"].learner.optimiser.state["steps"]
     assert [float(count) for count in steps] == [0.0]
     simulation.run(steps=8)
     assert not equal(before, parameters(simulation, "n1"))
@@ -174,13 +174,13 @@ def test_a_rate_is_the_base_of_its_schedule() -> None:
     agents["a"]["optimiser"] = {"kind": "sgd", "lr": 0.1, "schedule": schedule}
     simulation = made(document(agents, []), "cohort")
     simulation.run(steps=5)
-    was = simulation.system.agents["a"].learner.rate
+    was = simulation._system.agents["a"].learner.rate
     simulation.set("a.learning_rate", 0.2)
-    now = simulation.system.agents["a"].learner.rate
+    now = simulation._system.agents["a"].learner.rate
     for step in (5, 10, 19):
         assert now(step) == pytest.approx(2 * was(step))
     simulation.set("a.schedule", None)
-    assert {simulation.system.agents["a"].learner.rate(step) for step in (5, 10, 19)} == {0.2}
+    assert {simulation._system.agents["a"].learner.rate(step) for step in (5, 10, 19)} == {0.2}
 
 
 def test_agents_that_share_parameters_are_set_together() -> None:
@@ -253,7 +253,7 @@ def test_a_state_of_another_scenario_is_refused_and_nothing_has_changed() -> Non
     simulation, other = made(scene(), "cohort"), made(ring(2), "cohort")
     simulation.set("n3.learning_rate", 0.005)
     with one_line("no agent 'n3'", RunError):
-        other.load_state_dict(simulation.state_dict())
+        other._load_state_dict(simulation._state_dict())
     assert other.changes == []
 
 

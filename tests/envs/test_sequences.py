@@ -214,7 +214,7 @@ def test_the_loss_is_over_the_steps_that_there_are(backend: str) -> None:
     made = source()
     with simulation(made, backend) as one:
         one.run(9)
-        linear = one.system.agents["a"].learner.parameters
+        linear = one._system.agents["a"].learner.parameters
         rows = made.make(batch=1)._table.splits  # type: ignore[attr-defined]
         for split in ("train", "test"):
             x, y = (torch.cat([part[row] for row in rows[split]]).double() for part in (X, Y))
@@ -234,7 +234,7 @@ def test_padding_gives_no_gradient(backend: str) -> None:
             length = one.world.env.episode_length
             assert length is not None
             one.run(length)
-            after.append({k: v.clone() for k, v in one.system.agents["a"].learner.parameters.items()})
+            after.append({k: v.clone() for k, v in one._system.agents["a"].learner.parameters.items()})
     assert all(torch.allclose(after[0][key], after[1][key], rtol=1e-12, atol=0) for key in after[0])
 
 
@@ -296,8 +296,8 @@ def test_a_saved_run_goes_on_to_the_same_bits(first: Callable[[Simulation], None
         first(one)
         one.save(tmp_path / "saved")
         one.run(30)
-        expected = one.system.agents["a"].learner.parameters
+        expected = one._system.agents["a"].learner.parameters
         with Simulation.load(tmp_path / "saved", one.scenario) as loaded:
             loaded.run(30)
-            found = loaded.system.agents["a"].learner.parameters
+            found = loaded._system.agents["a"].learner.parameters
             assert all(torch.equal(found[key], expected[key]) for key in expected)

@@ -153,7 +153,7 @@ def make(folder: Path) -> None:
     for name, (request, division) in _requests().items():
         begin(request, name, division=division).train(_stop, checkpoint_every=STOP)
     with Simulation(objects(), logdir="objects", checkpoint_every=4) as simulation:
-        for _ in simulation.steps(STOP):
+        for _ in (simulation.step() for _ in range(STOP)):
             pass
     add_scores(Path("pair"), STOP, [Scoring("validation")])
     expected = {}

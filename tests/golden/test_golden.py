@@ -57,7 +57,7 @@ def with_lost_biases(simulation: Simulation) -> set[str]:
     """Return the agents with a bias before batch norm: its gradient is rounding alone, which Adam enlarges to a step."""
     return {
         name
-        for name, agent in simulation.system.agents.items()
+        for name, agent in simulation._system.agents.items()
         if any(key.endswith(".norm.mean") for key in agent.learner.buffers)
     }
 

@@ -85,7 +85,7 @@ class HandGradient(nn.Module):
 
     def __init__(self, simulation: Simulation, channel: str, lr: float) -> None:
         super().__init__()
-        predictor = simulation.system.channels[channel].predictor
+        predictor = simulation._system.channels[channel].predictor
         assert predictor is not None
         self.numbers = {k: p.detach().clone().requires_grad_() for k, p in predictor.parameters.items()}
         self.optimiser = torch.optim.Adam(self.numbers.values(), lr=lr, fused=True)

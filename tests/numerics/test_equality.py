@@ -70,7 +70,7 @@ def examples(simulation: Simulation) -> tuple[Tensor, Tensor]:
 def difference(simulation: Simulation, layers: list[nn.Sequential]) -> float:
     worst = 0.0
     for name, layer in zip("abcd", layers, strict=True):
-        learner = simulation.system.agents[name].learner
+        learner = simulation._system.agents[name].learner
         own, statistics = without_lost_biases(learner.parameters, learner.buffers)
         worst = max(
             worst,
@@ -148,7 +148,7 @@ def test_a_decoupled_chain_equals_a_hand_written_loop(scale: float) -> None:
             optimiser.step()
         simulation.step()
     assert difference(simulation, layers) < 1e-10
-    for channel, predictor in zip(simulation.system.channels.values(), predictors, strict=True):
+    for channel, predictor in zip(simulation._system.channels.values(), predictors, strict=True):
         assert channel.predictor is not None
         torch.testing.assert_close(
             channel.predictor.parameters["last.weight"], predictor.weight, atol=1e-10, rtol=0
@@ -158,7 +158,7 @@ def test_a_decoupled_chain_equals_a_hand_written_loop(scale: float) -> None:
 def exact_gradients(simulation: Simulation) -> None:
     """Replace every predictor by the true gradient: an oracle that reads the other agents."""
     names = list("abcd")
-    agents = simulation.system.agents
+    agents = simulation._system.agents
 
     def predict_from(i: int, example: Example) -> Tensor:
         message = example.message.clone().requires_grad_()
@@ -183,7 +183,7 @@ def exact_gradients(simulation: Simulation) -> None:
         def loss(self, example: Example) -> Tensor:
             return self.forward(example.message, example.context, move=False).square().sum()
 
-    for i, channel in enumerate(simulation.system.channels.values()):
+    for i, channel in enumerate(simulation._system.channels.values()):
         assert channel.predictor is not None
         channel.predictor = Oracle(channel.predictor, i)
 
@@ -264,14 +264,14 @@ def test_targets_of_a_linear_chain_keep_their_norm_at_every_distance() -> None:
 
 def true_gradients(simulation: Simulation, names: list[str]) -> dict[str, Tensor]:
     """Per-sample gradients of the last step's loss, through all agents at once."""
-    records = {name: c.ledger.records[simulation.now - 1] for name, c in simulation.system.channels.items()}
+    records = {name: c.ledger.records[simulation.now - 1] for name, c in simulation._system.channels.items()}
     first = next(iter(records.values()))
     messages = [first.message.clone().requires_grad_()]
     keys = list(records)
     for name, key in zip(names[1:], [*keys[1:], "objective"], strict=True):
-        learner = simulation.system.agents[name].learner
+        learner = simulation._system.agents[name].learner
         ports, _ = learner.network(learner.parameters, learner.buffers, messages[-1], training=True)
-        port = "objective" if key == "objective" else simulation.system.channels[key].port
+        port = "objective" if key == "objective" else simulation._system.channels[key].port
         messages.append(ports[port])
     loss = (messages[-1] - first.step_signals.signals["y"]).square().mean(1).sum()
     return dict(zip(keys, torch.autograd.grad(loss, messages[:-1]), strict=True))

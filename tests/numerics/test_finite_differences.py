@@ -78,7 +78,7 @@ class Window:
     def surrogate(self, factor: str) -> float:
         """Sum of losses and injections, evaluated from the tape with the numbers as they stand."""
         self.simulation.backend.forward_pass.replay(self.tape)
-        goal = self.simulation.system.agents[self.agent].goal
+        goal = self.simulation._system.agents[self.agent].goal
         total = torch.zeros((), dtype=torch.float64)
         for tick in self.tape.ticks:
             for part in tick.parts:
@@ -90,7 +90,7 @@ class Window:
             prediction = self.predictions.get((name, record.stamp))
             if prediction is not None:
                 assert record.graph_output is not None
-                channel = self.simulation.system.channels[name]
+                channel = self.simulation._system.channels[name]
                 weight = channel.scale.base if factor == "scale" else channel.discount
                 total = total + weight * (record.graph_output.flatten(1) * prediction).sum() / BATCH
         return total.item()
@@ -114,7 +114,7 @@ class Window:
 def deltas_of(simulation: Simulation, stamps: list[tuple[str, int]]) -> dict[tuple[str, int], Tensor]:
     found = {}
     for name, stamp in stamps:
-        delta = simulation.system.channels[name].ledger.records[stamp].delta
+        delta = simulation._system.channels[name].ledger.records[stamp].delta
         found[name, stamp] = torch.zeros(()) if delta is None else delta.clone()
     return found
 
@@ -125,12 +125,12 @@ def closing_window(run: Simulation, agent: str) -> Window:
     step = twin.now
     twin.backend.tick(step, twin.world.step_signals)
     twin.world.advance()
-    unit = twin.system.group_of[agent]
+    unit = twin._system.group_of[agent]
     tape = unit.tape
     assert unit.windows.ending(step) == tape.window
     predictions = {}
     for name, record in tape.sent:
-        channel = twin.system.channels[name]
+        channel = twin._system.channels[name]
         if channel.apply and not record.unread:
             predicted = twin.backend.predictor_trainer.predict(channel, record)
             assert predicted is not None
@@ -139,7 +139,7 @@ def closing_window(run: Simulation, agent: str) -> Window:
     window.before = deltas_of(twin, list(window.uses()))
     run.step()
     (update,) = [update for update in run.learned.updates if agent in update.gradients]
-    names = run.system.agents[agent].learner.parameters
+    names = run._system.agents[agent].learner.parameters
     window.gradients = {
         name: torch.zeros_like(names[name]) if g is None else g
         for name, g in zip(names, update.gradients[agent], strict=True)
@@ -149,7 +149,7 @@ def closing_window(run: Simulation, agent: str) -> Window:
 
 
 def check_parameters(window: Window, count: int = 5) -> None:
-    parameters = window.simulation.system.agents[window.agent].learner.parameters
+    parameters = window.simulation._system.agents[window.agent].learner.parameters
     biggest = max(float(g.abs().max()) for g in window.gradients.values())
     assert biggest > 1e-3
     for number, (name, parameter) in enumerate(parameters.items()):

@@ -63,7 +63,7 @@ def test_with_nothing_returned_the_injection_stays_exactly_zero(kind: str) -> No
     hidden = [8] if kind in ("mlp", "conv", "sobolev") else []
     gradient = {"kind": kind, "context": ["label"], "target": "label", "hidden": hidden, "filter": 3}
     simulation = pair(gradient, size=(3, 1, 1))
-    ledger = simulation.system.channels["sender->receiver"].ledger
+    ledger = simulation._system.channels["sender->receiver"].ledger
     ledger.take = lambda step: []  # type: ignore[method-assign]
     start = {k: p.data.clone() for k, p in simulation.agents["sender"].parameters.items()}
     for _ in range(20):

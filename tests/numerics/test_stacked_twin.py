@@ -81,8 +81,8 @@ class Twin:
     """All agents at once, and all predictors at once; the bookkeeping of messages is written out per channel."""
 
     def __init__(self, of: Simulation) -> None:
-        learners = [of.system.agents[name].learner for name in AGENTS]
-        predictors = [of.system.channels[name].predictor for name in CHANNELS]
+        learners = [of._system.agents[name].learner for name in AGENTS]
+        predictors = [of._system.channels[name].predictor for name in CHANNELS]
         self.network = Mlp((WIDTH,), (WIDTH,), (Head(OBJECTIVE, (CLASSES,)),))
         self.parameters = {
             k: torch.stack([learner.parameters[k].detach() for learner in learners]).requires_grad_()
@@ -179,7 +179,7 @@ def test_a_stacked_twin_agrees_with_the_reference() -> None:
             moved = ({**twin.parameters, **twin.predictors}[key] - start).abs().flatten(1).amax(1)
             assert (moved > 0.005).all(), key
     for i, name in enumerate(AGENTS):
-        learner = reference.system.agents[name].learner
+        learner = reference._system.agents[name].learner
         for key, p in learner.parameters.items():
             # Batch norm leaves this bias without a gradient: Adam makes steps of what rounding leaves of it.
             tolerance = 1e-6 if key == "0.bias" else 1e-9
@@ -188,7 +188,7 @@ def test_a_stacked_twin_agrees_with_the_reference() -> None:
             tolerance = 1e-6 if key == "0.norm.mean" else 1e-9
             torch.testing.assert_close(twin.buffers[key][i], b, atol=tolerance, rtol=0)
     for i, name in enumerate(CHANNELS):
-        predictor = reference.system.channels[name].predictor
+        predictor = reference._system.channels[name].predictor
         assert predictor is not None
         for key, p in predictor.parameters.items():
             torch.testing.assert_close(twin.predictors[key][i], p.detach(), atol=1e-9, rtol=0)

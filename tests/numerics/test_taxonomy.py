@@ -218,7 +218,7 @@ def told(simulation: Simulation, feedback: str) -> dict[str, Tensor]:
     """What the two messages are told, per sample, by hand and with the matrices of the channels."""
     source = simulation.scenario.env
     assert isinstance(source, Whole)
-    channels = simulation.system.channels
+    channels = simulation._system.channels
     _, first = layer(simulation, "f", source.x, "to_a")
     on_a, second = layer(simulation, "a", first, "to_judge")
     on_judge, p = layer(simulation, "judge", second, OBJECTIVE)
@@ -267,7 +267,7 @@ def test_feedback_teaches_the_senders_though_it_is_not_their_gradient(feedback: 
         torch.testing.assert_close(one, other, **EXACT)
     assert not torch.allclose(updates_of(locked)["f"][0], updates_of(fed)["f"][0])
     alone = chain("kickback")  # a yardstick: told nothing that is of use
-    for channel in alone.system.channels.values():
+    for channel in alone._system.channels.values():
         assert channel.direct is not None
         channel.direct.weight.zero_()
     fed.run(300)

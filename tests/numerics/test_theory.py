@@ -84,7 +84,7 @@ def line(a: float, b: float, c: float) -> Simulation:
     f = simulation.agents["f"].parameters
     f["to_judge.weight"].data.fill_(a)
     f["to_judge.bias"].data.fill_(b)
-    simulation.system.channels["f->judge"].predictor = ScalarGradient(c, 0.01)
+    simulation._system.channels["f->judge"].predictor = ScalarGradient(c, 0.01)
     return simulation
 
 

@@ -78,7 +78,7 @@ def check(simulation: Simulation, source: Played, loop: Loop, steps: int = STEPS
         assert torch.allclose(own, theirs, atol=1e-10, rtol=0)
     assert distance(simulation, "a", loop.hand) < 1e-10
     assert loop.gradient is not None
-    predictor = simulation.system.channels[STATE].predictor
+    predictor = simulation._system.channels[STATE].predictor
     assert predictor is not None
     for key, p in predictor.parameters.items():
         assert torch.allclose(p, loop.gradient.numbers[key], atol=1e-10, rtol=0), key

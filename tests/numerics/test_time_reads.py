@@ -139,7 +139,7 @@ def test_over_a_decoupled_channel_every_message_gets_its_own(
         for _ in range(window):
             step = twin.now
             twin.step()
-            record = twin.system.channels["a->b"].ledger.records.get(step)
+            record = twin._system.channels["a->b"].ledger.records.get(step)
             if record is not None and record.stamp == step:
                 sent[step] = record.message
         checked = 0

@@ -27,7 +27,7 @@ def pairs(run: Simulation, hand: TimescalesByHand) -> Iterator[tuple[str, Tensor
     encoder, speak = list(hand.encoder.children()), list(hand.speak.children())
     for i in range(2):
         yield from _layer(f"{i}", a, encoder[3 * i], encoder[3 * i + 1])
-    port = run.system.channels["A->B"].port
+    port = run._system.channels["A->B"].port
     yield from _layer(port, a, speak[0], speak[1])
     for own, cell, head in ((a, hand.cell_a, hand.odd), (b, hand.cell_b, hand.threes)):
         for part, name in (("input", "ih"), ("recurrent", "hh")):
@@ -39,7 +39,7 @@ def pairs(run: Simulation, hand: TimescalesByHand) -> Iterator[tuple[str, Tensor
         ("A->A:state", hand.memory_a.model),
         ("B->B:state", hand.memory_b.model),
     ):
-        predictor = run.system.channels[name].predictor
+        predictor = run._system.channels[name].predictor
         assert predictor is not None
         layers = list(model.children())
         if len(layers) > 1:

@@ -118,7 +118,7 @@ def loss_of(simulation: Simulation) -> float:
 
 def predictor_of(simulation: Simulation) -> Predictor:
     """That of the channel from `f` to the judge."""
-    predictor = simulation.system.channels["f->judge"].predictor
+    predictor = simulation._system.channels["f->judge"].predictor
     assert predictor is not None
     return predictor
 

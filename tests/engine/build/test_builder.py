@@ -34,22 +34,22 @@ def test_a_name_a_template_and_a_scenario_are_all_taken() -> None:
 
 def test_an_untrained_predictor_begins_at_nothing() -> None:
     for gradient in ("linear", "mlp", "local"):
-        for channel in eyes(gradient=gradient).system.channels.values():
+        for channel in eyes(gradient=gradient)._system.channels.values():
             assert channel.predictor is not None
             assert not bool(channel.predictor.parameters["last.weight"].any())
             assert not bool(channel.predictor.parameters["last.bias"].any())
 
 
 def test_the_control_does_not_see_its_own_target() -> None:
-    channel = eyes(gradient="local").system.channels["left->mind"]
+    channel = eyes(gradient="local")._system.channels["left->mind"]
     assert channel.context == ()
     assert channel.target == "label"
-    assert [spec.name for spec in eyes().system.channels["left->mind"].context] == ["label"]
+    assert [spec.name for spec in eyes()._system.channels["left->mind"].context] == ["label"]
 
 
 @pytest.mark.parametrize("coupling", ["locked", "delayed", "detached"])
 def test_only_decoupled_channels_have_predictors(coupling: str) -> None:
-    channels = eyes(coupling=coupling).system.channels.values()
+    channels = eyes(coupling=coupling)._system.channels.values()
     assert [channel.predictor for channel in channels] == [None, None]
     assert [channel.ledger.wants_deltas for channel in channels] == [coupling == "delayed"] * 2
 
@@ -59,7 +59,7 @@ def test_predictors_may_have_an_optimiser_of_their_own() -> None:
     channels = [c.model_dump(by_alias=False) for c in scenario.channels]
     channels[0]["gradient"]["optimiser"] = {"kind": "sgd", "lr": 0.5}
     kinds = {"predictor": {"kind": "adamw", "lr": 0.25}, "optimiser": {"kind": "adam", "lr": 0.125}}
-    system = Simulation(scenario_of(scenario.agents, channels, scenario.env, **kinds)).system
+    system = Simulation(scenario_of(scenario.agents, channels, scenario.env, **kinds))._system
     rates = [channel.predictor.rate.base for channel in system.channels.values() if channel.predictor]
     kinds = [channel.predictor.optimiser.kind for channel in system.channels.values() if channel.predictor]
     assert (rates, kinds) == ([0.5, 0.25], ["sgd", "adamw"])
@@ -77,7 +77,7 @@ def test_predictors_may_have_an_optimiser_of_their_own() -> None:
 )
 def test_when_an_objective_counts(episode: str, when: str | None, counted: list[int]) -> None:
     simulation = Simulation(single(objective={**CLASSIFY, "when": when}, env={"hold": 3, "episode": episode}))
-    assert [len(info["losses"]) for info in simulation.steps(6)] == counted
+    assert [len(info["losses"]) for info in (simulation.step() for _ in range(6))] == counted
 
 
 def test_a_users_network_is_called_with_its_sizes() -> None:
@@ -100,7 +100,7 @@ def test_an_agents_module_is_its_network_in_evaluation_mode() -> None:
     simulation.run(4)
     agent = simulation.agents["left"]
     x = simulation.world.step_signals.signals["left_half"].flatten(1)
-    learner = simulation.system.agents["left"].learner
+    learner = simulation._system.agents["left"].learner
     expected, _ = learner.network(learner.parameters, learner.buffers, x, training=False)
     found = agent.module(x)
     assert set(found) == {"hidden", "to_mind"}
@@ -156,7 +156,10 @@ def test_a_run_stops_after_steps_episodes_seconds_or_the_training() -> None:
     simulation.run(seconds=0.05)
     assert simulation.now > 20
     simulation.run()
-    assert [info["step"] for info in simulation.steps(2)] == [simulation.now - 2, simulation.now - 1]
+    assert [info["step"] for info in (simulation.step() for _ in range(2))] == [
+        simulation.now - 2,
+        simulation.now - 1,
+    ]
 
 
 def test_it_is_a_context_that_closes_once() -> None:

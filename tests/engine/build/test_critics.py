@@ -48,7 +48,7 @@ def _net(inputs: int, outputs: int) -> nn.Module:
 
 
 def _own(simulation: Simulation, name: str = "a0") -> dict[str, Tensor]:
-    return dict(simulation.system.agents[name].learner.parameters)
+    return dict(simulation._system.agents[name].learner.parameters)
 
 
 NETWORKS: list[Any] = [
@@ -84,7 +84,7 @@ def test_the_value_is_that_of_the_second_network(backend: str, network: Any) -> 
 def test_a_conv_critic_reads_maps(backend: str) -> None:
     with made(_scenario(MAPS), backend) as simulation:
         own, signals = _given(simulation)
-        network = simulation.system.agents["a0"].learner.critic
+        network = simulation._system.agents["a0"].learner.critic
         simulation.step()
         value = newest_ports(simulation, "a0")[VALUE]
     assert network.input_shape == (1, 6, 6)
@@ -101,7 +101,7 @@ def _windows(critic: dict[str, Any] | None, network: Any, backend: str = "cohort
             simulation.step()
         return before, {
             f"{name} {key}": value.detach().clone()
-            for name, agent in simulation.system.agents.items()
+            for name, agent in simulation._system.agents.items()
             for key, value in {**agent.learner.parameters, **agent.learner.buffers}.items()
         }
 
@@ -143,7 +143,7 @@ def test_critics_that_see_different_signals_of_one_shape_are_one_stack() -> None
                 simulation.step()
             backend: Any = simulation.backend
             stacks = [agent.names for agent in backend.system.agents.values()]
-            found.append({name: dict(simulation.system.agents[name].learner.parameters) for name in sees})
+            found.append({name: dict(simulation._system.agents[name].learner.parameters) for name in sees})
     assert ("a0", "a1", "a2") in stacks
     torch.testing.assert_close(found[0], found[1], rtol=1e-9, atol=1e-11)
 
@@ -167,7 +167,7 @@ def test_tied_agents_share_one_critic(backend: str) -> None:
         before, _ = _given(simulation)
         for _ in range(4):
             simulation.step()
-        first, second = (simulation.system.agents[name].learner for name in ("a0", "a1"))
+        first, second = (simulation._system.agents[name].learner for name in ("a0", "a1"))
         assert first is second
         assert not torch.equal(before["critic.0.weight"], first.parameters["critic.0.weight"])
 
@@ -205,7 +205,7 @@ def test_checkpoints_forks_and_open_windows_have_the_critic(backend: str, tmp_pa
             simulation.step()
         value = newest_ports(simulation, "a0")[VALUE].detach()
         with simulation.fork() as fork, made(_scenario(), backend, seed=9) as other:
-            other.load_state_dict(simulation.state_dict())
+            other._load_state_dict(simulation._state_dict())
             for each in (fork, other):
                 torch.testing.assert_close(newest_ports(each, "a0")[VALUE].detach(), value, rtol=0, atol=0)
             for each in (simulation, fork, other):
@@ -233,10 +233,10 @@ def test_costs_and_memory_count_it() -> None:
         critic = sum(p.numel() for n, p in _own(simulation).items() if n.startswith("critic."))
         assert critic == 7 * 5 + 5 + 10 + 6
         head = 4 + 1
-        one, other = (memory_of(s.system) for s in (without, simulation))
+        one, other = (memory_of(s._system) for s in (without, simulation))
         assert other.parameters - one.parameters == 8 * (critic - head)
         assert other.activations > one.activations
-        costs = [CostModel(s.system).network(s.system.agents["a0"]) for s in (without, simulation)]
+        costs = [CostModel(s._system).network(s._system.agents["a0"]) for s in (without, simulation)]
         assert costs[1].forward - costs[0].forward == 8 * 2 * (7 * 5 + 5 - 4)
 
 

@@ -134,7 +134,7 @@ def test_agents_have_no_tensors_but_parameters_statistics_and_states_of_optimise
         before = made()
         kept.append(simulate(rings, count))
         counts.append(made() - before)
-    parts = [agent.learner for agent in kept[0].system.agents.values()]
-    parts += [model for channel in kept[0].system.channels.values() for model in channel.models]
+    parts = [agent.learner for agent in kept[0]._system.agents.values()]
+    parts += [model for channel in kept[0]._system.channels.values() for model in channel.models]
     own = sum(len(p.parameters) + len(p.buffers) + len(list(p.optimiser.tensors())) for p in parts) // FEW
     assert counts[1] - counts[0] <= (TIMES - 1) * FEW * (own + 1)  # a channel's zeros are a view

@@ -38,7 +38,7 @@ def united(scene: Document, steps: int = 0, **training: Any) -> tuple[Union, lis
     for seed in range(REPLICAS):
         simulation = single_agents(scene, seed=seed)
         simulation.run(steps)
-        systems.append(simulation.system)
+        systems.append(simulation._system)
     return Union(systems), systems
 
 

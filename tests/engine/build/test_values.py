@@ -36,7 +36,7 @@ def _net(inputs: int, outputs: int) -> nn.Module:
 def test_its_head_is_after_the_objectives_and_before_the_ports() -> None:
     scenario = _scenario()
     with Simulation(scenario) as simulation:
-        heads = resolve(scenario, simulation.system.description).heads["a0"]
+        heads = resolve(scenario, simulation._system.description).heads["a0"]
     assert [(head.name, head.size, head.norm) for head in heads] == [
         (OBJECTIVE, (3,), "none"),
         (VALUE, (1,), "none"),
@@ -63,8 +63,8 @@ def test_the_value_is_a_port_of_every_tick(backend: str, network: Any, members: 
 @pytest.mark.parametrize(("kind", "learned"), [("a2c", True), ("ppo", True), ("reinforce", False)])
 def test_only_some_objectives_learn_a_value(kind: str, learned: bool) -> None:
     with made(_scenario(kind=kind), "cohort") as simulation:
-        assert (VALUE in simulation.system.agents["a0"].ports) is learned
-        assert ("value.weight" in simulation.system.agents["a0"].learner.parameters) is learned
+        assert (VALUE in simulation._system.agents["a0"].ports) is learned
+        assert ("value.weight" in simulation._system.agents["a0"].learner.parameters) is learned
 
 
 def test_a_stack_computes_what_its_members_do() -> None:

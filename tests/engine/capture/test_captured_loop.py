@@ -97,7 +97,7 @@ def test_a_loaded_state_is_gone_on_from() -> None:
     captured.run(20)
     before = captured.fork()
     captured.run(40)
-    captured.load_state_dict(before.fork().state_dict())
+    captured._load_state_dict(before.fork()._state_dict())
     assert captured.now == 20
     captured.run(40)
     before.run(40)

@@ -31,7 +31,7 @@ def chain(coupling: str = "decoupled", **training: Any) -> Scenario:
 
 def numbers(simulation: Simulation) -> dict[str, torch.Tensor]:
     """All of agents and predictors: parameters, running statistics, optimiser states."""
-    state = simulation.state_dict()["system"]
+    state = simulation._state_dict()["system"]
     found = kept({key: state[key] for key in ("learners", "predictors")})
     return {place: value for place, value in found.items() if isinstance(value, torch.Tensor)}
 
@@ -62,7 +62,7 @@ def test_a_huge_rate_ends_the_run_with_what_was_learned_before(coupling: str, ki
 def test_a_predictor_that_diverges_stops_the_agents_at_the_same_step() -> None:
     """Agents and predictors move together or not at all, whoever it was."""
     simulation = Simulation(chain(predictor={"kind": "sgd", "lr": 1e15}))
-    for channel in simulation.system.channels.values():
+    for channel in simulation._system.channels.values():
         channel.apply = False  # a shadow: agents stay finite while it explodes
     message, step, before = run_until_it_diverges(simulation)
     assert message.startswith(

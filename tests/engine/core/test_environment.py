@@ -106,7 +106,7 @@ def counting(env: Counters) -> Scenario:
 
 def test_a_gymnasium_environment_is_learned_from() -> None:
     simulation = Simulation(counting(Counters(4)))
-    losses = [float(info["losses"]["a"]) for info in simulation.steps(300)]
+    losses = [float(info["losses"]["a"]) for info in (simulation.step() for _ in range(300))]
     assert sum(losses[-20:]) < 0.1 * sum(losses[:20])
 
 
@@ -141,7 +141,7 @@ def test_rewards_can_condition_a_synthetic_gradient_and_no_agent() -> None:
     channel = {"from": "a", "to": "b", "size": 4, "gradient": {"context": ["label", "reward", "terminated"]}}
     with Simulation(scenario_of(agents, [channel])) as simulation:
         simulation.run(3)
-        predictor = simulation.system.channels["a->b"].predictor
+        predictor = simulation._system.channels["a->b"].predictor
         assert predictor is not None
         assert (4, 4 + 10 + 2) in [tuple(p.shape) for p in predictor.parameters.values()]
     agents["a"] = {"observes": ["reward"]}

@@ -50,7 +50,7 @@ def test_the_order_of_calls_follows_the_channels_without_delay() -> None:
     agents["a"]["objective"] = CLASSIFY
     agents["b"]["clock"] = {"period": 2}
     scenario = make(agents, [{"from": s, "to": r} for s, r in ("dc", "cb", "ba", "ca")])
-    schedule = Simulation(scenario).system.schedule
+    schedule = Simulation(scenario)._system.schedule
     assert schedule.calls(0) == [("d",), ("c",), ("b",), ("a",)]
     assert schedule.calls(1) == [("d",), ("c",), ("a",)]
 
@@ -77,7 +77,7 @@ def test_tied_agents_join_locked_groups_and_their_windows() -> None:
     with pytest.raises(ScenarioError, match=r"agents\.a: a, b, c, d: .* every 1147 steps, more than .* 1024"):
         Simulation(make(agents, channels))
     assert (
-        Simulation(make(agents, channels, training={"window_limit": 2000})).system.groups[0].windows.end(0)
+        Simulation(make(agents, channels, training={"window_limit": 2000}))._system.groups[0].windows.end(0)
         == 1146
     )
 

@@ -67,7 +67,7 @@ def test_shuffled_training_signals_change_no_bit_but_the_metrics(monkeypatch: py
     for shuffled in (False, True):
         ports.clear()
         env = source(shuffled).make(batch=4)
-        found = evaluation.evaluate(simulation.system, env, ("b",), "test")
+        found = evaluation.evaluate(simulation._system, env, ("b",), "test")
         runs.append((found, list(ports)))
     (true, one), (false, other) = runs
     assert len(one) == len(other) == 4
@@ -175,7 +175,7 @@ def test_elsewhere_the_system_runs_forward_once_through_the_split() -> None:
     env = make(simulation)(64, "validation")
     assert env.evaluation_steps is not None
     seed = evaluation.rollout_seed(simulation.seed, "validation", 0)
-    scores = EnvironmentRollout(simulation.system, env, Links(), seed).run(env.evaluation_steps)
+    scores = EnvironmentRollout(simulation._system, env, Links(), seed).run(env.evaluation_steps)
     assert found.examples == scores["b"].count == 64 * env.evaluation_steps // 4
     assert found.accuracy == found.agents["b"]["accuracy"] == scores["b"].metric / scores["b"].count
     assert found.agents["a"]["loss"] == scores["a"].loss / scores["a"].count
@@ -198,7 +198,7 @@ def test_bits_are_a_metric_like_others() -> None:
 def test_running_forward_changes_no_bit_of_the_run() -> None:
     simulation = counting(1)
     simulation.run(3)
-    before = kept(simulation.state_dict())
+    before = kept(simulation._state_dict())
     simulation.evaluate("validation", "as_run")
     simulation.evaluate("train")
     assert_same_state(simulation, before)
@@ -209,7 +209,7 @@ def test_who_never_has_a_target_is_nan_unless_it_is_the_readout() -> None:
     with one_line("no tick of 'b' has a target and all paths to it filled; shorten"):
         simulation.evaluate()
     found = evaluation.evaluate(
-        simulation.system, simulation.world.env, ("a",), "test", make=make(simulation)
+        simulation._system, simulation.world.env, ("a",), "test", make=make(simulation)
     )
     assert found.examples == 64 * 64
     assert math.isnan(found.agents["b"]["loss"])

@@ -96,7 +96,7 @@ def simulate(scenario: Scenario) -> Simulation:
     """Return a simulation whose synthetic inputs expect something, and whose records may stay open."""
     simulation = Simulation(scenario, seed=3, stacked=False)
     draw = torch.Generator().manual_seed(1)
-    for channel in simulation.system.channels.values():
+    for channel in simulation._system.channels.values():
         channel.ledger.slack += 100
         if channel.input is not None:
             for parameter in channel.input.parameters.values():
@@ -110,7 +110,7 @@ def lived(simulation: Simulation, steps: int) -> tuple[dict[tuple[str, int], Ten
     for step in range(steps):
         simulation.backend.tick(step, simulation.world.step_signals)
         simulation.world.advance()
-    ticks = [tick for unit in simulation.system.groups for tick in unit.tape.ticks]
+    ticks = [tick for unit in simulation._system.groups for tick in unit.tape.ticks]
     return {(part.agent, tick.step): dict(part.ports) for tick in ticks for part in tick.parts}, shown
 
 
@@ -146,10 +146,10 @@ def test_as_run_is_what_the_run_itself_does(
 ) -> None:
     given = {"input": INPUT} if inputs else {}
     simulation = simulate(KINDS[kind](LINKS[name], unroll=40, **given))  # all in one window
-    steps = steps_needed(simulation.system)
+    steps = steps_needed(simulation._system)
     happened, shown = lived(simulation, steps)
     parts = ticks(monkeypatch)
-    rollout = ExampleRollout(simulation.system, shown, Links("as_run"), seed=simulation.seed)
+    rollout = ExampleRollout(simulation._system, shown, Links("as_run"), seed=simulation.seed)
     assert {agent for agent, _ in parts} == set("abcd")
     for tick, part in parts.items():
         for port, value in part.ports.items():
@@ -164,7 +164,7 @@ def test_the_comparison_with_the_run_can_fail() -> None:
     _, shown = lived(simulation, 1)
     seen = {}
     for seed in (simulation.seed, simulation.seed + 1):
-        rollout = ExampleRollout(simulation.system, shown, Links("as_run"), seed=seed)
+        rollout = ExampleRollout(simulation._system, shown, Links("as_run"), seed=seed)
         seen[seed] = rollout.ports["d"][OBJECTIVE]
     one, other = seen.values()
     assert not torch.allclose(one, other)
@@ -175,9 +175,9 @@ def test_the_comparison_with_the_run_can_fail() -> None:
 def test_over_perfect_links_it_is_the_composed_module(kind: str, name: str) -> None:
     simulation = simulate(KINDS[kind](LINKS[name], input=INPUT))
     signals = {"x": X, "label": LABEL}
-    rollout = ExampleRollout(simulation.system, signals, Links(), seed=0)
-    module = export(simulation.system, ["d"])
-    expected = module(*(signals[s] for s in observed(simulation.system)))["d"]
+    rollout = ExampleRollout(simulation._system, signals, Links(), seed=0)
+    module = export(simulation._system, ["d"])
+    expected = module(*(signals[s] for s in observed(simulation._system)))["d"]
     torch.testing.assert_close(rollout.ports["d"][OBJECTIVE], expected, rtol=0, atol=1e-6)
 
 
@@ -188,7 +188,7 @@ def test_what_a_replacement_leaves_alone_is_not_computed_again(
     kind: str, name: str, links: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     simulation = simulate(KINDS[kind](LINKS[name], input=INPUT))
-    system, signals = simulation.system, {"x": X, "label": LABEL}
+    system, signals = simulation._system, {"x": X, "label": LABEL}
     parts = ticks(monkeypatch)
     rollout = ExampleRollout(system, signals, Links(links), seed=0, history=True)
     every = set(parts)
@@ -214,7 +214,7 @@ def replaced_everywhere(
     def deliver(name: str, stamp: int, made: Tensor) -> Tensor:
         return torch.zeros_like(made) if name == channel else made
 
-    system = simulation.system
+    system = simulation._system
     rollout = Rollout(system, len(X), links, 0, deliver)
     found: dict[str, Tensors] = {}
     for step in range(steps_needed(system)):
@@ -226,8 +226,8 @@ def replaced_everywhere(
 def test_it_changes_no_bit_of_the_run() -> None:
     simulation = Simulation(ring(LINKS["all"], input=INPUT), seed=1)
     simulation.run(5)
-    before = kept(simulation.state_dict())
-    rollout = ExampleRollout(simulation.system, {"x": X, "label": LABEL}, Links("as_run"), seed=5)
+    before = kept(simulation._state_dict())
+    rollout = ExampleRollout(simulation._system, {"x": X, "label": LABEL}, Links("as_run"), seed=5)
     rollout.replaced("a->b", lambda stamp, made: 2 * made)
     assert_same_state(simulation, before)
 
@@ -235,11 +235,11 @@ def test_it_changes_no_bit_of_the_run() -> None:
 def test_with_every_message_lost_synthetic_inputs_are_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     simulation = simulate(ring({}, input={"kind": "linear", "context": []}))
     signals = {"x": X, "label": LABEL}
-    channel = simulation.system.channels["b->d"]
+    channel = simulation._system.channels["b->d"]
     assert channel.input is not None
     for inputs in (True, False):
         parts = ticks(monkeypatch)
-        ExampleRollout(simulation.system, signals, Links("as_run", drop=1.0, inputs=inputs), seed=0)
+        ExampleRollout(simulation._system, signals, Links("as_run", drop=1.0, inputs=inputs), seed=0)
         expected = channel.input.predict(None, len(X)) if inputs else torch.zeros(len(X), 3)
         torch.testing.assert_close(read(parts, "b->d")[6], expected)
 
@@ -273,19 +273,19 @@ def test_an_aligned_agent_sees_nothing_before_its_first_message(monkeypatch: pyt
     simulation = simulate(scenario(agents, channels, 4))
     happened, shown = lived(simulation, 4)
     parts = ticks(monkeypatch)
-    rollout = ExampleRollout(simulation.system, shown, Links("as_run"), seed=simulation.seed)
+    rollout = ExampleRollout(simulation._system, shown, Links("as_run"), seed=simulation.seed)
     assert {tick for tick, part in parts.items() if not part.step_signals.signals} == {("b", 0), ("b", 1)}
     torch.testing.assert_close(rollout.ports["c"][OBJECTIVE], happened["c", 3][OBJECTIVE], rtol=0, atol=1e-6)
 
 
 def test_messages_of_a_disabled_agent_are_void_as_the_run_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     simulation = simulate(ring({}))
-    simulation.system.agents["b"].agent_disabled = True
+    simulation._system.agents["b"].agent_disabled = True
     signals = {"x": X, "label": LABEL}
     found = {}
     for kind in ("perfect", "as_run"):
         parts = ticks(monkeypatch)
-        rollout = ExampleRollout(simulation.system, signals, Links(kind), seed=0)
+        rollout = ExampleRollout(simulation._system, signals, Links(kind), seed=0)
         rollout.replaced("a->c", lambda stamp, made: 2 * made)  # what b sent is entered again
         found[kind] = read(parts, "b->d")[6]
     assert found["perfect"] is not None
@@ -296,7 +296,7 @@ def test_messages_of_a_disabled_agent_are_void_as_the_run_goes(monkeypatch: pyte
 def test_a_state_is_passed_on_within_its_example_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     simulation = simulate(corporation({}))
     parts = ticks(monkeypatch)
-    rollout = ExampleRollout(simulation.system, {"x": X, "label": LABEL}, Links(), seed=0)
+    rollout = ExampleRollout(simulation._system, {"x": X, "label": LABEL}, Links(), seed=0)
     states = read(parts, "a->a:state")
     assert list(states) == list(range(6))
     assert states[0] is None
@@ -332,9 +332,9 @@ def test_a_rollout_that_is_not_repeated_has_the_same_outputs_and_releases_what_i
         return parts
 
     monkeypatch.setattr(Rollout, "tick", noted)
-    repeatable = ExampleRollout(simulation.system, signals, Links("as_run"), seed=3)
+    repeatable = ExampleRollout(simulation._system, signals, Links("as_run"), seed=3)
     once = True
-    other = ExampleRollout(simulation.system, signals, Links("as_run"), seed=3, once=True)
+    other = ExampleRollout(simulation._system, signals, Links("as_run"), seed=3, once=True)
     assert other.ports.keys() == repeatable.ports.keys()
     for name, ports in other.ports.items():
         assert all(torch.equal(port, repeatable.ports[name][key]) for key, port in ports.items())

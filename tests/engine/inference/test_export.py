@@ -45,12 +45,12 @@ def by_hand(simulation: Simulation, signals: dict[str, Tensor], steps: int) -> d
             spec = scenario.agents[name]
             if (step - spec.clock.phase) % spec.clock.period:
                 continue
-            shape = simulation.system.agents[name].learner.network.input_shape
+            shape = simulation._system.agents[name].learner.network.input_shape
             told, came = [], 0
             for channel in scenario.inputs_of(name):
                 arrived = [s for s in sent[channel.name] if s + channel.link.delay <= step]
                 came += bool(arrived)
-                size = simulation.system.channels[channel.name].shape
+                size = simulation._system.channels[channel.name].shape
                 message = (
                     sent[channel.name][max(arrived)]
                     if arrived
@@ -59,19 +59,19 @@ def by_hand(simulation: Simulation, signals: dict[str, Tensor], steps: int) -> d
                 told.append(message.reshape(5, *size) if len(shape) > 1 else message.flatten(1))
             if spec.fan_in != "concat" and told:
                 told = [torch.stack(told).sum(0) / (came if spec.fan_in == "mean" and came else 1)]
-            known = simulation.system.description.signals
+            known = simulation._system.description.signals
             seen = [signals[s] if known[s].classes is None else one_hot(signals[s]) for s in spec.observes]
             seen = [one if len(shape) > 1 else one.reshape(5, -1) for one in seen]
             ports = modules[name](torch.cat([*seen, *told], 1))
             for channel in scenario.outputs_of(name):
-                sent[channel.name][step] = ports[simulation.system.channels[channel.name].port]
+                sent[channel.name][step] = ports[simulation._system.channels[channel.name].port]
             if spec.objective is not None:
                 outputs[name] = ports["objective"]
     return outputs
 
 
 def assert_composed(simulation: Simulation, steps: int, *, filling: bool = True) -> None:
-    assert steps_needed(simulation.system) == steps
+    assert steps_needed(simulation._system) == steps
     signals = simulation.world.step_signals.signals
     module = simulation.compose()
     shown = {node.target: signals[node.target] for node in module.graph.nodes if node.op == "placeholder"}
@@ -219,9 +219,9 @@ def example(simulation: Simulation) -> tuple[GraphModule, tuple[Any, ...]]:
     module = simulation.compose()
     signals = simulation.world.step_signals.signals
     names = [node.target for node in module.graph.nodes if node.op == "placeholder"]
-    if simulation.system.description.is_stream:
+    if simulation._system.description.is_stream:
         return module, tuple(signals[str(name)] for name in names)
-    shape = simulation.system.description.signals["image"].shape
+    shape = simulation._system.description.signals["image"].shape
     draw = torch.Generator().manual_seed(0)
     image = torch.rand(4 * module.steps_per_round, 5, *shape, dtype=torch.float64, generator=draw)
     return module, (image, module(image)[1])

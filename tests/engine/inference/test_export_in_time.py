@@ -77,7 +77,7 @@ def simulate(agents: dict[str, Document], channels: list[Document]) -> Simulatio
 def rolled(simulation: Simulation, steps: int, batch: int = 3) -> tuple[Tensor, Tensor]:
     """Run a system forward: what it was shown, [steps, batch, …], and c's outputs, [ticks, batch, …]."""
     env = registry.make(simulation.scenario.env, batch=batch, dtype=torch.float64, split="test")
-    rollout = EnvironmentRollout(simulation.system, env, Links(), 3)
+    rollout = EnvironmentRollout(simulation._system, env, Links(), 3)
     shown, said = [], []
     for _ in range(steps):
         shown.append(rollout.world.step_signals.signals["image"])
@@ -90,7 +90,7 @@ def test_it_is_the_system_run_forward(name: str) -> None:
     agents, channels, length = CASES[name]
     simulation = simulate(agents, channels)
     module = simulation.compose()
-    assert module.steps_per_round == steps_per_round(simulation.system) == length
+    assert module.steps_per_round == steps_per_round(simulation._system) == length
     image, expected = rolled(simulation, max(5 * length, 20) // length * length)
     found, state = module(image=image)
     assert set(found) == {"c"}

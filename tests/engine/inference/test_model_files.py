@@ -84,12 +84,12 @@ SYSTEMS: dict[str, Callable[[], Simulation]] = {
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_file_computes_what_the_composed_module_does(name: str, tmp_path: Path) -> None:
     simulation = SYSTEMS[name]()
-    before = kept(simulation.state_dict())
+    before = kept(simulation._state_dict())
     path = simulation.export(tmp_path / "model.pt2")
     assert_same_state(simulation, before)
     assert list(tmp_path.iterdir()) == [path]
     module, loaded = simulation.compose(), torch.export.load(path).module()
-    shape = simulation.system.description.signals["image"].shape
+    shape = simulation._system.description.signals["image"].shape
     for rows in (1, 7):
         image = torch.rand(rows, *shape, generator=torch.Generator().manual_seed(rows))
         found, expected = loaded(image=image), module(image=image)
@@ -111,7 +111,7 @@ def test_outputs_of_some_agents_and_names_that_collide(tmp_path: Path) -> None:
     reader = {"network": MLP, "objective": CLASSIFY}
     agents = {"a": {**reader, "observes": ["a-b"]}, "b": {**reader, "observes": ["a_b"]}}
     simulation = simulate(agents, [{**DELAYED, "link": {}}], env)
-    assert observed(simulation.system) == ["a-b", "a_b"]
+    assert observed(simulation._system) == ["a-b", "a_b"]
     rows = numbers[:5]
     expected = simulation.compose()(rows, rows)
     for asked in (None, ["b", "a", "b"]):

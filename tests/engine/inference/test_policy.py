@@ -45,7 +45,7 @@ training: {{batch: 3, steps: 20, optimiser: {{lr: 0.01}}}}
 def expected(simulation: Simulation, steps: int) -> tuple[list[list[int]], list[list[float]]]:
     """Actions and rewards of a rollout from silence in a new world."""
     env = envs.make(simulation.scenario.env, batch=3)
-    rollout = EnvironmentRollout(simulation.system, env, Links(), 5)
+    rollout = EnvironmentRollout(simulation._system, env, Links(), 5)
     actions, rewards = [], []
     step = env.step
 

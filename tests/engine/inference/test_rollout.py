@@ -77,9 +77,9 @@ class ByHand:
     """The hierarchy as anybody would write it: two torch LSTM cells and a message at every third step."""
 
     def __init__(self, simulation: Simulation, batch: int) -> None:
-        self.a = simulation.system.agents["a"].learner
-        self.b = simulation.system.agents["b"].learner
-        self.port = simulation.system.channels["a->b"].port
+        self.a = simulation._system.agents["a"].learner
+        self.b = simulation._system.agents["b"].learner
+        self.port = simulation._system.channels["a->b"].port
         self.states = {n: (torch.zeros(batch, 7).double(), torch.zeros(batch, 7).double()) for n in "ab"}
 
     def linear(self, name: str, key: str, x: Tensor) -> Tensor:
@@ -111,9 +111,9 @@ class ByHand:
 
 def test_it_is_the_loop_that_one_would_write_by_hand() -> None:
     simulation = simulate(hierarchy(), steps=30)
-    assert any(value.abs().max() > 0 for value in simulation.system.agents["a"].learner.buffers.values())
+    assert any(value.abs().max() > 0 for value in simulation._system.agents["a"].learner.buffers.values())
     rollout, hand = (
-        EnvironmentRollout(simulation.system, second(simulation), Links(), 3),
+        EnvironmentRollout(simulation._system, second(simulation), Links(), 3),
         ByHand(simulation, 5),
     )
     sums = {name: [0.0, 0.0, 0] for name in "ab"}
@@ -154,22 +154,22 @@ def test_as_run_is_what_the_run_itself_does(name: str) -> None:
     net: Document = {"network": LSTM, "learn": False}
     simulation = simulate(hierarchy(net, {**net, **b}, **channel), seed=3)
     draw = torch.Generator().manual_seed(1)
-    model = simulation.system.channels["a->b"].input
+    model = simulation._system.channels["a->b"].input
     if model is not None:
         for parameter in model.parameters.values():
             parameter.data.copy_(torch.randn(parameter.shape, generator=draw))
     kept = {key: value.clone() for key, value in (model.parameters if model else {}).items()}
-    rollout = EnvironmentRollout(simulation.system, second(simulation, 4, "train"), Links("as_run"), 3)
+    rollout = EnvironmentRollout(simulation._system, second(simulation, 4, "train"), Links("as_run"), 3)
     for step in range(24):
         simulation.backend.tick(step, simulation.world.step_signals)
-        units = simulation.system.groups
+        units = simulation._system.groups
         newest = [tick for unit in units for tick in unit.tape.ticks if tick.step == step]
         lived = outputs([part for tick in newest for part in tick.parts])
         found = outputs(rollout.step())
         assert found.keys() == lived.keys()
         for agent, output in found.items():
             torch.testing.assert_close(output, lived[agent], rtol=0, atol=1e-12)
-        simulation.system.cut(step, simulation.world.advance(simulation.backend.forward_pass.action))
+        simulation._system.cut(step, simulation.world.advance(simulation.backend.forward_pass.action))
         simulation.backend.learn(step)
         for key, value in kept.items():  # it would learn from what it hears
             assert model is not None
@@ -182,7 +182,7 @@ def test_over_perfect_links_nothing_is_lost() -> None:
     plain = simulate(hierarchy(b, b, link={"delay": 1}))
     said = [[outputs(r.step()) for _ in range(9)] for r in rollouts(simulation, plain)]
     assert all(torch.equal(x[n], y[n]) for x, y in zip(*said, strict=True) for n in x)
-    as_run = EnvironmentRollout(simulation.system, second(simulation), Links("as_run"), 3)
+    as_run = EnvironmentRollout(simulation._system, second(simulation), Links("as_run"), 3)
     assert not all(
         torch.equal(x[n], y[n])
         for x, y in zip([outputs(as_run.step()) for _ in range(9)], said[0], strict=True)
@@ -192,7 +192,7 @@ def test_over_perfect_links_nothing_is_lost() -> None:
 
 def rollouts(*simulations: Simulation) -> Iterator[EnvironmentRollout]:
     for simulation in simulations:
-        yield EnvironmentRollout(simulation.system, second(simulation), Links(), 3)
+        yield EnvironmentRollout(simulation._system, second(simulation), Links(), 3)
 
 
 def test_states_and_messages_end_with_their_episode() -> None:
@@ -202,13 +202,13 @@ def test_states_and_messages_end_with_their_episode() -> None:
     scenario = scenario_of(agents, [{"from": "b", "to": "a", "size": 3, "link": {"delay": 2}}], env, batch=4)
     simulation = simulate(scenario, seed=3)
     env = registry.make(scenario.env, batch=4, dtype=torch.float64)
-    rollout = EnvironmentRollout(simulation.system, env, Links(), 3)
+    rollout = EnvironmentRollout(simulation._system, env, Links(), 3)
     for step in range(25):
         simulation.backend.tick(step, simulation.world.step_signals)
         lived = outputs(
             [
                 p
-                for u in simulation.system.groups
+                for u in simulation._system.groups
                 for t in u.tape.ticks
                 for p in t.parts
                 if OBJECTIVE in p.ports and t.step == step
@@ -218,7 +218,7 @@ def test_states_and_messages_end_with_their_episode() -> None:
         assert torch.equal(outputs([p for p in parts if p.agent == "a"])["a"], lived["a"])
         begun = [part.memory is not None and part.memory.available is False for part in parts]
         assert all(begun) == any(begun) == (step % 7 == 0)
-        simulation.system.cut(step, simulation.world.advance(simulation.backend.forward_pass.action))
+        simulation._system.cut(step, simulation.world.advance(simulation.backend.forward_pass.action))
         simulation.backend.learn(step)
 
 
@@ -232,7 +232,7 @@ def test_it_changes_no_bit_of_the_run(kind: str) -> None:
     watched, plain = simulate(scenario, 1), simulate(scenario, 1)
     for step in range(20):
         if step % 4 == 1:
-            EnvironmentRollout(watched.system, second(watched), Links(kind), step).run(10)
+            EnvironmentRollout(watched._system, second(watched), Links(kind), step).run(10)
         watched.step()
         plain.step()
     assert_same_state(watched, plain)
@@ -254,7 +254,7 @@ def test_shuffled_training_signals_change_no_bit_but_the_metrics(kind: str) -> N
     heard, scores = [], []
     for make in (CountDigits, Shuffled):
         env = make(32, levels=2, window=3, split="test", dtype=torch.float64)
-        rollout = EnvironmentRollout(simulation.system, env, Links(kind), 5)
+        rollout = EnvironmentRollout(simulation._system, env, Links(kind), 5)
         parts = [part for _ in range(36) for part in rollout.step()]
         read = [entry.value for part in parts for entry in part.consumed if entry.value is not None]
         heard.append(read + [value for part in parts for value in part.ports.values()])
@@ -268,22 +268,22 @@ def test_shuffled_training_signals_change_no_bit_but_the_metrics(kind: str) -> N
 
 def test_ticks_count_once_every_path_has_filled() -> None:
     simulation = simulate(hierarchy(link={"delay": 10}))
-    assert filled(simulation.system) == {"a": 0, "b": 11}
-    scores = EnvironmentRollout(simulation.system, second(simulation), Links(), 0).run(18)
+    assert filled(simulation._system) == {"a": 0, "b": 11}
+    scores = EnvironmentRollout(simulation._system, second(simulation), Links(), 0).run(18)
     assert (scores["a"].count, scores["b"].count) == (30, 5)  # b's first nine steps were before it
 
 
 def test_who_learns_no_more_is_judged_and_heard_as_the_links_go() -> None:
     simulation = simulate(hierarchy())
-    simulation.system.agents["a"].agent_disabled = True
+    simulation._system.agents["a"].agent_disabled = True
     alive = {}
     for kind in ("perfect", "as_run"):
-        rollout = EnvironmentRollout(simulation.system, second(simulation), Links(kind), 0)
+        rollout = EnvironmentRollout(simulation._system, second(simulation), Links(kind), 0)
         parts = [part for _ in range(9) for part in rollout.step()]
         alive[kind] = [part.reads[0].available for part in parts if part.agent == "b"]
         assert rollout.scores["a"].count == 15
     assert alive == {"perfect": [True] * 3, "as_run": [False] * 3}
-    assert simulation.system.agents["a"].agent_disabled
+    assert simulation._system.agents["a"].agent_disabled
 
 
 def rests_on(system: System, steps: int) -> dict[str, list[set[tuple[str, int]]]]:
@@ -325,7 +325,7 @@ def test_on_a_cycle_a_path_has_filled_once_a_tick_rests_on_everybody(seed: int) 
         }
         for a, b in sorted(arcs)
     ]
-    system = Simulation(scenario_of(agents, channels)).system
+    system = Simulation(scenario_of(agents, channels))._system
     found = filled(system)
     for name, ticks in rests_on(system, max(found.values()) + 1).items():
         clock = system.agents[name].clock
@@ -342,7 +342,7 @@ def test_what_ticks_rest_on_is_kept_no_longer_than_somebody_reads_it() -> None:
         }
         link = {"size": 2, "coupling": "detached", "link": {"delay": 1}}
         channels = [{"from": f"n{i:03}", "to": f"n{(i + 1) % count:03}", **link} for i in range(count)]
-        return Simulation(scenario_of({f"n{i:03}": agent for i in range(count)}, channels)).system
+        return Simulation(scenario_of({f"n{i:03}": agent for i in range(count)}, channels))._system
 
     peaks = []
     for count in (

@@ -72,7 +72,7 @@ def test_words_for_predictors_name_sites(size: Any, sites: bool | None, every: b
     about = graph_of(scenario).edges["a", "b", 0]["about"]
     assert [("at every site" in about[part]) for part in ("gradient", "input")] == [every, every]
     with Simulation(scenario) as simulation:
-        found = simulation.system.channels["a->b"]
+        found = simulation._system.channels["a->b"]
         assert isinstance(found.predictor, SiteGradient) == isinstance(found.input, SiteInput) == every
 
 

@@ -38,9 +38,9 @@ def table(simulation: Simulation, step: int) -> dict[tuple[str, str, str], float
 
 def test_energy_is_the_root_of_the_mean_square() -> None:
     with Simulation(ring(), backend="cohort") as simulation:
-        simulation.advance(watch=True)
+        simulation._advance(watch=True)
         found = table(simulation, 0)
-        records = simulation.system.channels["a1->a2"].ledger.records
+        records = simulation._system.channels["a1->a2"].ledger.records
         message = records[max(records)].message
     assert found["channel", "a1->a2", "message_energy"] == pytest.approx(
         message.square().mean().sqrt().item()
@@ -51,10 +51,10 @@ def test_energy_is_the_root_of_the_mean_square() -> None:
 def test_the_entropy_and_the_traffic_of_symbols() -> None:
     scenario = ring(size=None, symbols={"vocabulary": 4, "length": 2})
     with Simulation(scenario, backend="cohort") as simulation:
-        simulation.advance(watch=True)
+        simulation._advance(watch=True)
         found = table(simulation, 0)
         entropies = []
-        for name, channel in simulation.system.channels.items():
+        for name, channel in simulation._system.channels.items():
             symbols = channel.ledger.records[0].message.view(6, 2, 4).argmax(2)
             entropies.append(sum(entropy(symbols[:, i]) for i in range(2)) / 2)
             assert found["channel", name, "symbol_entropy"] == pytest.approx(entropies[-1], abs=1e-5)
@@ -68,7 +68,7 @@ def test_what_is_injected_has_the_mean_norm_of_its_samples() -> None:
         ring(gradient={"kind": "linear", "context": ["label"]}), seed=2, backend="reference"
     ) as simulation:
         for _ in range(4):
-            simulation.advance(watch=True)
+            simulation._advance(watch=True)
         found = table(simulation, 3)
         (put,) = [u.injected["a1->a2"] for u in simulation.learned.updates if "a1->a2" in u.injected]
     assert put.norm() > 0
@@ -77,12 +77,12 @@ def test_what_is_injected_has_the_mean_norm_of_its_samples() -> None:
 
 def test_labels_that_are_no_class_are_none() -> None:
     with Simulation(ring(), seed=1, backend="reference") as simulation:
-        simulation.advance()
-        for channel in simulation.system.channels.values():
+        simulation._advance()
+        for channel in simulation._system.channels.values():
             signals = channel.ledger.records[0].step_signals.signals
             signals["label"] = signals["label"].clone()
             signals["label"][2] = -1
-        found = dict(samples(simulation.system, simulation.scenario))
+        found = dict(samples(simulation._system, simulation.scenario))
     assert np.flatnonzero(np.isnan(found["a0->a1"][:, -1])).tolist() == [2]
 
 
@@ -90,11 +90,11 @@ def test_samples_are_the_newest_messages_with_their_labels() -> None:
     scenario = ring().model_copy(update={"telemetry": ring().telemetry.model_copy(update={"top": 2})})
     for backend in ("reference", "cohort"):
         with Simulation(scenario, seed=1, backend=backend) as simulation:
-            simulation.advance(watch=True)
-            simulation.advance(watch=True)
+            simulation._advance(watch=True)
+            simulation._advance(watch=True)
             found = dict(samples(simulation.backend.view(), scenario))
             assert list(found) == ["a3->a0", "a0->a1"], "those to readouts come first"
-            record = simulation.system.channels["a3->a0"].ledger.records[1]
+            record = simulation._system.channels["a3->a0"].ledger.records[1]
             np.testing.assert_allclose(found["a3->a0"][:, :-1], record.message.detach().numpy(), rtol=1e-6)
             np.testing.assert_array_equal(
                 found["a3->a0"][:, -1], record.step_signals.signals["label"].numpy()
@@ -103,12 +103,12 @@ def test_samples_are_the_newest_messages_with_their_labels() -> None:
 
 def test_long_messages_are_left_out_and_many_are_cut_short() -> None:
     with Simulation(ring(size=LARGEST + 1)) as simulation:
-        simulation.advance()
-        assert samples(simulation.system, simulation.scenario) == []
+        simulation._advance()
+        assert samples(simulation._system, simulation.scenario) == []
     many = ring(size=240).with_training(batch=200)
     with Simulation(many) as simulation:
-        simulation.advance()
-        (_, rows), *_ = samples(simulation.system, simulation.scenario)
+        simulation._advance()
+        (_, rows), *_ = samples(simulation._system, simulation.scenario)
     assert rows.shape == (33, 241)
 
 
@@ -170,7 +170,7 @@ def test_histograms_are_told_at_the_rows_of_the_figures() -> None:
     with Simulation(scenario.model_copy(update={"telemetry": telemetry}), seed=5) as simulation:
         simulation.recorders.append(listener)
         simulation.run(steps=7)
-        records = simulation.system.channels["a0->a1"].ledger.records
+        records = simulation._system.channels["a0->a1"].ledger.records
         newest = records[6].message.detach().numpy()
     assert list(listener.told) == [1, 3, 6, 7]
     (row,) = [row for row in listener.told[7] if row[:3] == ("channel", "a0->a1", "message")]

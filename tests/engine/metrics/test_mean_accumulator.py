@@ -15,8 +15,8 @@ def test_sums_of_an_earlier_version_are_restored_and_added_to(count: int | torch
     with Simulation("two-timescales", dtype=torch.float64) as simulation:
         means = simulation.train_means
         means.load_state_dict({"A": [torch.tensor(2.0), torch.tensor(3.0), count]})
-        batch = simulation.system.batch
+        batch = simulation._system.batch
         assert means.means() == {"A": {"loss": 2.0 * batch / 6, "accuracy": 0.5}}
-        again = MeanAccumulator(simulation.system)
+        again = MeanAccumulator(simulation._system)
         again.load_state_dict(means.state_dict())
         assert again.means() == means.means()

@@ -23,7 +23,7 @@ def test_it_keeps_copies_of_what_there_was_at_each_step() -> None:
     messages, last = [], []
     for step in range(6):
         simulation.step()
-        messages.append(simulation.system.channels["left->mind"].ledger.records[step].message.clone())
+        messages.append(simulation._system.channels["left->mind"].ledger.records[step].message.clone())
         last.append(simulation.agents["mind"].parameters["objective.weight"].data.clone())
     assert channel.steps["message"] == list(range(6))
     assert torch.equal(channel.stack("message"), torch.stack(messages))

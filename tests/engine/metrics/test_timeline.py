@@ -209,11 +209,11 @@ def test_a_timeline_may_begin_in_mid_window() -> None:
 
 def test_episodes_of_varying_length_are_taken_to_be_as_long_as_the_present_one() -> None:
     with Simulation(load("copy").resolve("locked").with_training(batch=4)) as simulation:
-        first = simulation.system.episode
+        first = simulation._system.episode
         assert first is not None
         length = first.length
         simulation.run(steps=length + 1)
-        found = timeline(simulation.system, simulation.now, 2 * length)
+        found = timeline(simulation._system, simulation.now, 2 * length)
     ends = [step for step in range(2 * length) if found.episode_ends[step]]
     assert ends == [length - 2, 2 * length - 2]
     assert found.agents[0].ends.tolist() == found.episode_ends.tolist()
@@ -290,7 +290,7 @@ def test_gradients_are_back_when_the_timeline_says(
 ) -> None:
     made = scenario({"a": agent(*sender), "b": agent(*receiver)}, [channel(link={"delay": 1})])
     with Simulation(made) as simulation:
-        one = timeline(simulation.system, 0, 14).channels[0]
+        one = timeline(simulation._system, 0, 14).channels[0]
         recording = simulation.record("a->b", ["delta", "prediction"])
         simulation.run(steps=14)
     assert sorted({step for step in one.back.tolist() if 0 <= step < 14}) == recording.steps["delta"]
@@ -301,7 +301,7 @@ def test_a_delayed_sender_learns_when_the_timeline_says() -> None:
     agents = {"a": agent(unroll=2), "b": agent(2, 0, 2)}
     learned = []
     with Simulation(scenario(agents, [channel(coupling="delayed", link={"delay": 1})])) as simulation:
-        one = timeline(simulation.system, 0, 16).channels[0]
+        one = timeline(simulation._system, 0, 16).channels[0]
         for step in range(16):
             if "a" in simulation.step()["losses"]:
                 learned.append(step)
@@ -317,12 +317,12 @@ def test_stamps_are_those_that_the_ledger_hands_out(monkeypatch: pytest.MonkeyPa
         episode="example",
     )
     with Simulation(made) as simulation:
-        found = timeline(simulation.system, 0, 12)
-        for one, (_, real) in zip(found.channels, simulation.system.channels.items(), strict=True):
+        found = timeline(simulation._system, 0, 12)
+        for one, (_, real) in zip(found.channels, simulation._system.channels.items(), strict=True):
             for step in range(one.due.size):
                 assert set(one.stamps[step]) <= set(real.mailbox.due(step))
         seen: list[tuple[str, int, int | None]] = []
-        for name, real in simulation.system.channels.items():
+        for name, real in simulation._system.channels.items():
             receive = real.mailbox.receive
 
             def heard(step: int, name: str = name, receive: Any = receive) -> Any:

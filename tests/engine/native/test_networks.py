@@ -71,7 +71,7 @@ def test_random_rings_agree_in_float64(seed: int) -> None:
     one, other = (made(random_ring(seed), backend) for backend in ("cohort", "native"))
     assert taken(other)
     for _ in range(9):
-        other.load_state_dict(checkpoint.copy_tree(one.state_dict()))
+        other._load_state_dict(checkpoint.copy_tree(one._state_dict()))
         ours, theirs = one.step(), other.step()
         assert not list(differences(ours, theirs))
         assert not list(differences(facts(one), facts(other)))
@@ -133,7 +133,7 @@ def test_random_rings_agree_in_float32(seed: int) -> None:
 
 
 def parameters(simulation: Simulation) -> Tensor:
-    found = [p for agent in simulation.system.agents.values() for p in agent.learner.parameters.values()]
+    found = [p for agent in simulation._system.agents.values() for p in agent.learner.parameters.values()]
     return torch.cat([p.detach().flatten().double() for p in found])
 
 
@@ -182,9 +182,9 @@ def test_a_divergence_gives_the_same_line_and_nothing_moves(value: float) -> Non
     for backend in ("cohort", "native"):
         simulation = made(RING, backend)
         simulation.run(4)
-        weight = next(iter(simulation.system.agents["n2"].learner.parameters.values()))
+        weight = next(iter(simulation._system.agents["n2"].learner.parameters.values()))
         weight.data.fill_(value)
-        last = next(reversed(simulation.system.agents["n2"].learner.parameters.values()))
+        last = next(reversed(simulation._system.agents["n2"].learner.parameters.values()))
         last.data.fill_(value)
         before = parameters(simulation)
         with pytest.raises(DivergenceError) as caught:

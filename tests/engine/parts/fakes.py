@@ -39,7 +39,7 @@ class FakeParts:
 
     def gather(self) -> dict[str, Any]:
         self.log.append("gather")
-        states = [part.state_dict() for part in self.parts]
+        states = [part._state_dict() for part in self.parts]
         whole = dict(states[0])
         whole["system"] = dict(whole["system"])
         whole["system"]["learners"] = {
@@ -52,7 +52,7 @@ class FakeParts:
     def scatter(self, state: Mapping[str, Any]) -> None:
         self.log.append("scatter")
         for part in self.parts:
-            part.load_state_dict(dict(state))
+            part._load_state_dict(dict(state))
 
     def statistics(self) -> list[PartFigures]:
         figures: dict[str, Any] = {

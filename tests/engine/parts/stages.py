@@ -84,7 +84,7 @@ def of_parts(parts: Sequence[Part]) -> dict[str, torch.Tensor]:
 
 def of_simulation(simulation: Simulation) -> dict[str, torch.Tensor]:
     """What a simulation has learned."""
-    return learned(simulation.system.agents, simulation.system.channels)
+    return learned(simulation._system.agents, simulation._system.channels)
 
 
 def different(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> list[str]:

@@ -117,15 +117,15 @@ def test_without_recorders_the_parts_take_all_steps_but_the_last(opened: Opened)
         simulation.run(20)
         whole.run(20)
         assert opened[0].calls == [(0, 19)]
-        assert same(simulation.state_dict(), whole.state_dict())
+        assert same(simulation._state_dict(), whole._state_dict())
         simulation.run(10)
         whole.run(10)
         assert opened[0].calls == [(0, 19), (20, 29)]
-        assert same(simulation.state_dict(), whole.state_dict())
+        assert same(simulation._state_dict(), whole._state_dict())
         assert simulation.evaluate() == whole.evaluate()
 
 
-@pytest.mark.parametrize("then", ["set", "load", "reset", "write"])
+@pytest.mark.parametrize("then", ["set", "load", "write"])
 def test_parts_take_over_whatever_is_done_to_the_simulation(
     then: str, opened: Opened, tmp_path: Path
 ) -> None:
@@ -135,11 +135,9 @@ def test_parts_take_over_whatever_is_done_to_the_simulation(
         elif then == "load":
             with Simulation(scenario(), seed=9) as other:
                 other.run(4)
-                simulation.load_state_dict(other.state_dict())
-        elif then == "reset":
-            simulation.reset(5)
+                simulation._load_state_dict(other._state_dict())
         else:
-            for parameter in simulation.system.agents["n1"].learner.parameters.values():
+            for parameter in simulation._system.agents["n1"].learner.parameters.values():
                 parameter.data.mul_(1.5)
 
     found = []
@@ -148,7 +146,7 @@ def test_parts_take_over_whatever_is_done_to_the_simulation(
             simulation.run(6)
             change(simulation)
             simulation.run(6)
-            found.append(simulation.state_dict())
+            found.append(simulation._state_dict())
     assert same(*found)
     assert sum(end - start for parts in opened for start, end in parts.calls) == 10
     assert len(opened) == (1 if then == "write" else 2)  # parts of another scenario or seed are new ones
@@ -158,8 +156,8 @@ def test_steps_that_are_read_are_the_wholes(opened: Opened) -> None:
     """Steps by hand, an observer of every step, a recording, and a limit of episodes."""
     read: list[float] = []
     with Simulation(scenario(), parts=2) as simulation, Simulation(scenario()) as whole:
-        losses = [float(info["losses"]["n2"]) for info in simulation.steps(3)]
-        assert losses == [float(info["losses"]["n2"]) for info in whole.steps(3)]
+        losses = [float(info["losses"]["n2"]) for info in (simulation.step() for _ in range(3))]
+        assert losses == [float(info["losses"]["n2"]) for info in (whole.step() for _ in range(3))]
         simulation.run(3, on_step=lambda one: read.append(float(next(one.learned.losses())[1].loss)))
         assert len(read) == 3
         recording = simulation.record("n0", ["0.weight"])
@@ -170,7 +168,7 @@ def test_steps_that_are_read_are_the_wholes(opened: Opened) -> None:
         simulation.run(3)
         whole.run(9)
         assert opened[0].calls == [(9, 11)]
-        assert same(simulation.state_dict(), whole.state_dict())
+        assert same(simulation._state_dict(), whole._state_dict())
 
 
 def test_a_limit_of_episodes_counts_all_ends(opened: Opened) -> None:
@@ -211,11 +209,11 @@ def test_a_signal_ends_a_run_where_all_parts_are(number: int, opened: Opened, tm
     with Simulation.resume(tmp_path / "a") as simulation:
         assert simulation.now == 13
         simulation.run()
-        found = simulation.state_dict()
+        found = simulation._state_dict()
     assert opened[1].calls[-1] == (19, 22)
     with Simulation(scenario()) as whole:
         whole.run()
-        assert same(found["system"], whole.state_dict()["system"])
+        assert same(found["system"], whole._state_dict()["system"])
 
 
 @pytest.mark.parametrize("at", [1, 2, 5, 6, 7, 8])
@@ -228,18 +226,18 @@ def test_a_run_that_is_stopped_anywhere_is_where_its_parts_are(
         watcher = Signals(opened[0], at, signal.SIGINT)
         (outcome,) = RunLoop([simulation], [simulation._writer, watcher]).run(23)
         assert outcome.status == "stopped"
-        found = simulation.state_dict()
+        found = simulation._state_dict()
         assert found["now"] == simulation.now
     with Simulation(scenario()) as whole:
         whole.run(simulation.now)
-        assert same(found["system"], whole.state_dict()["system"])
+        assert same(found["system"], whole._state_dict()["system"])
 
 
 def test_seconds_end_a_run(opened: Opened) -> None:
     with Simulation(scenario(10**6), parts=2) as simulation:
         simulation.run(seconds=0.3)
         assert 2 <= simulation.now < 10**5
-        assert simulation.state_dict()["now"] == simulation.now == opened[0].parts[0].now
+        assert simulation._state_dict()["now"] == simulation.now == opened[0].parts[0].now
 
 
 @pytest.mark.parametrize("before", [0, 3])
@@ -265,7 +263,7 @@ def test_a_part_that_is_gone_leaves_the_newest_state_that_is_known(opened: Opene
         opened[0].parts[1].close()
         with pytest.raises(RunError, match="closed"):
             simulation.run()
-        assert simulation.now == simulation.state_dict()["now"] == 1
+        assert simulation.now == simulation._state_dict()["now"] == 1
     assert facts(tmp_path / "a")["exit"] == "failed"
 
 
@@ -281,7 +279,7 @@ def test_a_run_is_resumed_on_any_number_of_parts(parts: int, opened: Opened, tmp
     found = facts(two)["parts"]
     assert (found and found["count"]) == (None if parts == 1 else parts)
     with Simulation.resume(two) as simulation:  # as it was run
-        assert simulation.division == found
+        assert simulation._division == found
 
 
 @pytest.mark.parametrize(

@@ -288,7 +288,7 @@ def test_parts_go_on_from_the_state_of_a_whole_and_hand_over_what_they_have_lear
         whole.step()
     parts = [Part(scenario, placement, i, stacked=stacked, free=FreeSettings()) for i in range(2)]
     for part in parts:
-        part.load_state_dict(whole.state_dict())
+        part.load_state_dict(whole._state_dict())
     for _ in range(7):
         for part in parts:
             assert part.ready
@@ -299,4 +299,4 @@ def test_parts_go_on_from_the_state_of_a_whole_and_hand_over_what_they_have_lear
     found = merge_states([part.state_dict() for part in parts])
     assert (found["now"], set(found["system"])) == (16, set(LEARNED))
     for key in LEARNED:
-        assert equal(found["system"][key], whole.state_dict()["system"][key])
+        assert equal(found["system"][key], whole._state_dict()["system"][key])

@@ -48,7 +48,7 @@ def check_cut(scenario: Scenario, placement: Mapping[str, int], *, steps: int = 
     parts = parts_of(scenario, placement, **settings)
     run(parts, steps)
     joined = Simulation(scenario, **settings)
-    joined.load_state_dict(merge_states([part.state_dict() for part in parts]))
+    joined._load_state_dict(merge_states([part.state_dict() for part in parts]))
     assert differences(whole, joined) == []
     for _ in range(4):
         whole.step()
@@ -88,7 +88,7 @@ def test_parts_go_on_from_the_state_of_a_whole_run_and_of_other_parts() -> None:
     whole = Simulation(scenario, stacked=False)
     for _ in range(7):
         whole.step()
-    state = whole.state_dict()
+    state = whole._state_dict()
     for count in (2, 3, 6):
         parts = parts_of(scenario, cut(scenario, count), stacked=False)
         for part in parts:
@@ -96,7 +96,7 @@ def test_parts_go_on_from_the_state_of_a_whole_run_and_of_other_parts() -> None:
         run(parts, 6)
         state = merge_states([part.state_dict() for part in parts])
         joined = Simulation(scenario, stacked=False)
-        joined.load_state_dict(state)
+        joined._load_state_dict(state)
         for _ in range(6):
             whole.step()
         assert differences(whole, joined) == []

@@ -136,8 +136,8 @@ def test_parts_that_do_not_wait_keep_so_many_messages() -> None:
 def test_one_part_in_this_process_divides_nothing() -> None:
     for parts in (1, dict.fromkeys("abcd", 0)):
         with Simulation(ring(), parts=parts) as simulation:
-            assert simulation.division is None
+            assert simulation._division is None
     with Simulation(ring(), parts={"a": 1, "b": 0, "c": 1, "d": 0}) as simulation:
-        facts = simulation.division
+        facts = simulation._division
         assert facts is not None
         assert (facts["count"], facts["every"], facts["placement"]["a"]) == (2, 1, 1)

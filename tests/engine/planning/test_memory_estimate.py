@@ -40,7 +40,7 @@ def test_numbers_are_counted_as_they_are() -> None:
     assert found.parameters == 4 * 3 * own
     assert found.gradients == 4 * 3 * (own + taught)
     with Simulation(ring(3)) as simulation:
-        optimisers = [agent.learner.optimiser for agent in simulation.system.agents.values()]
+        optimisers = [agent.learner.optimiser for agent in simulation._system.agents.values()]
         state = [t for o in optimisers for tensors in o.state.values() for t in tensors]
     assert found.optimiser == sum(t.numel() * t.element_size() for t in state)
     assert found.predictors > 4 * 3 * 3 * taught
@@ -79,9 +79,9 @@ def test_no_more_messages_are_kept_than_is_said(scenario: Scenario) -> None:
     with Simulation(scenario, backend="reference") as simulation:
         for _ in range(80):
             simulation.step()
-            for channel in simulation.system.channels.values():
+            for channel in simulation._system.channels.values():
                 most[channel.name] = max(most.get(channel.name, 0), len(channel.ledger.records))
-        system = simulation.system
+        system = simulation._system
         for name, kept in most.items():
             said = slots(system.channels[name], system.group_of[system.channels[name].sender])
             assert kept <= said, name

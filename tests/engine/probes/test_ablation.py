@@ -83,7 +83,7 @@ def test_it_is_printed_as_a_line_per_channel_with_what_the_sign_says(trained: Si
 def test_it_agrees_with_a_system_whose_channel_is_silent(trained: Simulation) -> None:
     found = ablate(trained, Kind("zero"))
     silent = trained.fork()
-    head = silent.system.agents["eye"].learner.parameters
+    head = silent._system.agents["eye"].learner.parameters
     for name in ("to_judge.weight", "to_judge.bias"):
         head[name].data.zero_()
     whole, without = trained.evaluate(), silent.evaluate()
@@ -100,7 +100,7 @@ def test_means_and_partners_are_of_all_examples(trained: Simulation, monkeypatch
     assert parts.examples == whole.examples == 200
     for name, changes in whole.readouts.items():
         assert parts.readouts[name]["loss"].value == pytest.approx(changes["loss"].value, rel=1e-4, abs=1e-6)
-    rollout = ExampleRollout(trained.system, {"x": X, "noise": NOISE}, Links(), seed=0)
+    rollout = ExampleRollout(trained._system, {"x": X, "noise": NOISE}, Links(), seed=0)
     partner = ablation._partners(rollout)
     assert partner.sort().values.tolist() == list(range(COUNT))
     assert not bool((partner == torch.arange(COUNT)).any())
@@ -112,7 +112,7 @@ def test_over_links_as_they_run_losses_are_common() -> None:
     one, two = (ablate(simulation, Kind("zero"), links=links) for _ in range(2))
     assert one == two
     intact = evaluate(
-        simulation.system, simulation.world.env, ("judge",), "test", links, simulation.seed
+        simulation._system, simulation.world.env, ("judge",), "test", links, simulation.seed
     ).loss
     assert one.intact["judge"]["loss"] == pytest.approx(intact, rel=1e-6)
     everything_lost = ablate(simulation, Kind("zero"), links=Links("as_run", drop=1.0))

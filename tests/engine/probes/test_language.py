@@ -136,7 +136,7 @@ def talking(*, deaf: bool = False, mute: bool = False) -> Simulation:
     }
     channels = [{"from": "a", "to": "b", "symbols": {"vocabulary": CLASSES}, "coupling": "locked"}]
     simulation = Simulation(scenario_of(agents, channels, env))
-    speaker, listener = (simulation.system.agents[name].learner.parameters for name in "ab")
+    speaker, listener = (simulation._system.agents[name].learner.parameters for name in "ab")
     for parameters, head, off in ((speaker, "to_b", mute), (listener, "objective", deaf)):
         parameters[f"{head}.weight"].data.copy_(
             torch.zeros(CLASSES, CLASSES) if off else 40 * torch.eye(CLASSES)
@@ -147,7 +147,7 @@ def talking(*, deaf: bool = False, mute: bool = False) -> Simulation:
 
 def test_a_language_that_names_every_class() -> None:
     simulation = talking()
-    before = kept(simulation.state_dict())
+    before = kept(simulation._state_dict())
     (found,) = language(simulation, split="train").values()
     assert_same_state(simulation, before)
     assert (found.messages, found.different) == (64, 4)
@@ -181,7 +181,7 @@ def test_in_an_environment_all_ticks_are_measured() -> None:
     words = {"symbols": {"vocabulary": 4, "length": 2}, "link": {"delay": 1}}
     simulation = Simulation(scenario_of(agents, [{"from": "a", "to": "b", **words}], Play(share=0.1)))
     simulation.run(4)
-    before = kept(simulation.state_dict())
+    before = kept(simulation._state_dict())
     (found,) = language(simulation, examples=320).values()
     assert_same_state(simulation, before)
     assert found.messages >= 320

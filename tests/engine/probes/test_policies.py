@@ -33,21 +33,22 @@ def test_the_truth_at_a_windows_start_is_what_its_receiver_will_return(kind: str
     with Simulation(pair(kind), dtype=torch.float64) as simulation:
         simulation.run(3 * TICKS)
         probe = simulation.probe(TICKS - 1)["s->m"]
-        before = {n: p.clone() for n, p in simulation.system.agents["m"].learner.parameters.items()}
+        before = {n: p.clone() for n, p in simulation._system.agents["m"].learner.parameters.items()}
         simulation.run(TICKS)
         first = simulation.learned.predictor_updates["s->m"].examples[0]
         assert first.delta is not None
         assert torch.allclose(probe.true, first.delta, atol=1e-12)
         assert probe.true.abs().sum() > 0
         assert any(
-            not torch.equal(p, before[n]) for n, p in simulation.system.agents["m"].learner.parameters.items()
+            not torch.equal(p, before[n])
+            for n, p in simulation._system.agents["m"].learner.parameters.items()
         )
 
 
 def test_what_a_message_reaches_lies_as_far_ahead_as_its_receivers_window_ends() -> None:
     with Simulation(pair("ppo"), dtype=torch.float64) as simulation:
         for step in range(2 * TICKS):
-            assert look_ahead(simulation.system, ["s->m"], step) == TICKS - 1 - step % TICKS
+            assert look_ahead(simulation._system, ["s->m"], step) == TICKS - 1 - step % TICKS
 
 
 def test_values_and_figures_are_measured_and_change_no_bit() -> None:
@@ -59,5 +60,5 @@ def test_values_and_figures_are_measured_and_change_no_bit() -> None:
         simulation.channel_figures()
         for one in (simulation, plain):
             one.run(TICKS)
-        for name, p in simulation.system.agents["m"].learner.parameters.items():
-            assert torch.equal(p, plain.system.agents["m"].learner.parameters[name])
+        for name, p in simulation._system.agents["m"].learner.parameters.items():
+            assert torch.equal(p, plain._system.agents["m"].learner.parameters[name])

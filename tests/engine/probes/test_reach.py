@@ -13,24 +13,24 @@ from tests.engine.scenes import CLASSIFY
 
 
 def test_a_chain_without_delay_sees_all_in_the_step() -> None:
-    system = chain("decoupled").system
+    system = chain("decoupled")._system
     assert [look_ahead(system, [name], 5) for name in system.channels] == [0, 0, 0]
 
 
 def test_delays_on_the_way_add_up() -> None:
-    system = chain("decoupled", link={"delay": 2}).system
+    system = chain("decoupled", link={"delay": 2})._system
     assert [look_ahead(system, [name], 5) for name in ("a->b", "b->c", "c->d")] == [6, 4, 2]
     assert look_ahead(system, ["c->d", "a->b"], 5) == 6
 
 
 @pytest.mark.parametrize(("stamp", "expected"), [(0, 3), (2, 1), (3, 0), (4, 3)])
 def test_an_episode_ends_every_path(stamp: int, expected: int) -> None:
-    system = corporation("decoupled").system  # only the last of four steps has a loss
+    system = corporation("decoupled")._system  # only the last of four steps has a loss
     assert look_ahead(system, list(system.channels), stamp) == expected
 
 
 def test_what_reaches_no_objective_in_time_reaches_none() -> None:
-    system = corporation("decoupled").system
+    system = corporation("decoupled")._system
     assert look_ahead(system, ["e->d"], 2) == 1
     assert look_ahead(system, ["c->e"], 2) == 0  # d is two hops away, and the episode ends after one
 
@@ -41,7 +41,7 @@ def test_on_a_cycle_it_is_as_far_as_the_farthest_objective_first_reached() -> No
         {"from": s, "to": r, "link": {"delay": d}}
         for s, r, d in [("a", "b", 0), ("b", "c", 3), ("c", "a", 1)]
     ]
-    system = make(agents, channels).system
+    system = make(agents, channels)._system
     assert look_ahead(system, ["a->b"], 10) == 3
     assert look_ahead(system, ["c->a"], 10) == 4
     assert look_ahead(system, ["b->c"], 10) == 4  # round to b
@@ -54,7 +54,7 @@ def test_a_cycle_that_never_reads_what_is_sent_is_left_at_last() -> None:
         "c": {"network": SMOOTH, "clock": {"period": 2, "phase": 1}, "objective": CLASSIFY},
     }
     channels = [{"from": s, "to": r, "link": {"delay": 1}} for s, r in ("ab", "ba", "ac")]
-    system = make(agents, channels).system
+    system = make(agents, channels)._system
     assert look_ahead(system, ["a->b"], 0) == 3
     assert look_ahead(system, ["a->c"], 1) == 0  # due at step 2, and replaced before c ticks at 3
 
@@ -72,7 +72,7 @@ def test_nothing_lies_beyond_on_clocks_of_all_periods_without_a_cycle(now: int) 
     simulation = make(agents, channels)
     simulation.run(now)
     for name, probe in true_gradients(simulation, 12).items():
-        reach = look_ahead(simulation.system, [name], now)
+        reach = look_ahead(simulation._system, [name], now)
         near = true_gradients(simulation, reach)[name].true
         torch.testing.assert_close(near, probe.true, atol=1e-14, rtol=0)
         if reach:
@@ -81,6 +81,6 @@ def test_nothing_lies_beyond_on_clocks_of_all_periods_without_a_cycle(now: int) 
 
 
 def test_channels_that_do_not_send_reach_nothing() -> None:
-    system = timescales().system
+    system = timescales()._system
     assert look_ahead(system, ["slow->judge"], 30) == 0
     assert look_ahead(system, ["slow->judge"], 32) == 2

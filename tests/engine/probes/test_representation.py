@@ -73,7 +73,7 @@ def test_examples_are_sorted_by_label_and_shown_as_the_agents_see_them() -> None
     rows = simulation.world.env._table.splits["test"]  # type: ignore[attr-defined]
     kept = rows[torch.arange(50) * len(rows) // 50]
     kept = kept[LABEL[kept].argsort(stable=True)]
-    learner = simulation.system.agents["a"].learner
+    learner = simulation._system.agents["a"].learner
     expected = torch.tanh(X[kept] @ learner.parameters["0.weight"].T + learner.parameters["0.bias"])
     np.testing.assert_allclose(found.agents["a"], expected.numpy(force=True), atol=1e-5)
     assert rdm(simulation, 50)["b"].shape == (50, 50)
@@ -114,7 +114,7 @@ def test_probes_of_agents_tell_trained_ones_from_others() -> None:
 def test_weight_norms_are_by_agent_and_layer() -> None:
     simulation = simulate()
     found = weight_norms(simulation)
-    weight = simulation.system.agents["b"].learner.parameters["0.weight"]
+    weight = simulation._system.agents["b"].learner.parameters["0.weight"]
     assert found["b"] == {"0": pytest.approx(weight.norm().item()), "to_c": pytest.approx(found["b"]["to_c"])}
     assert set(found["c"]) == {"0", "objective"}
 

@@ -19,7 +19,7 @@ from tests.engine.probes.probed import EYE, JUDGE, chain, corporation, make
 def test_a_mean_lies_between_its_ends_and_no_bit_of_the_simulation_changes() -> None:
     simulation = chain("decoupled")
     simulation.run(10)
-    before = kept(simulation.state_dict())
+    before = kept(simulation._state_dict())
     found = signal_alignment(simulation, messages=6)
     assert_same_state(simulation, before)
     assert found.keys() == {"a->b", "b->c", "c->d"}
@@ -99,7 +99,7 @@ def test_modules_cycles_and_locked_groups() -> None:
     ):
         simulation.run(12)
         found = signal_alignment(simulation, messages=4)
-        decoupled = [n for n, c in simulation.system.channels.items() if c.predictor is not None]
+        decoupled = [n for n, c in simulation._system.channels.items() if c.predictor is not None]
         assert list(found) == decoupled
         assert all(0 < abs(row.parameter_cosine) < 1 for row in found.values())
 

@@ -28,18 +28,18 @@ def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int,
     """The summed losses of a fork's next steps, nothing learned, one component of the next state moved."""
     twin = simulation.fork(stacked=False)  # its ledgers and tapes are read
     now, total = twin.now, 0.0
-    for agent in twin.system.agents.values():
+    for agent in twin._system.agents.values():
         agent.learner.trainable = []
-    unit = twin.system.group_of[twin.system.channels[name].sender]
+    unit = twin._system.group_of[twin._system.channels[name].sender]
     for step in range(now, now + steps):
         twin.backend.tick(step, twin.world.step_signals)
         if step == now:  # it is passed on with its graph, or over the link
-            record = twin.system.channels[name].ledger.records[now]
+            record = twin._system.channels[name].ledger.records[now]
             moved = record.received.clone()
             moved[row, column] += nudge
             record.received = unit.tape.graph_outputs[name, now] = moved
         twin.backend.cut(step, twin.world.advance())
-        for part in (p for u in twin.system.groups for t in u.tape.ticks if t.step == step for p in t.parts):
+        for part in (p for u in twin._system.groups for t in u.tape.ticks if t.step == step for p in t.parts):
             found = twin.backend.evaluator._loss(part)
             total += 0.0 if found is None else found[0].sum().item()
         twin.backend.learn(step)
@@ -75,7 +75,7 @@ def test_what_a_predictor_says_in_a_probe_is_what_it_will_say(context: str) -> N
     channel = {**TOLD, "gradient": {"kind": "linear", "context": [context]}}
     with make(played(endless=True), LINEAR, unroll=1, others={"b": MIND}, channels=[channel]) as simulation:
         simulation.run(12)
-        before = kept(simulation.state_dict())
+        before = kept(simulation._state_dict())
         probes = simulation.probe(horizon=2)
         assert_same_state(simulation, before)
         simulation.step()
@@ -90,7 +90,7 @@ def test_what_a_predictor_says_in_a_probe_is_what_it_will_say(context: str) -> N
 def test_a_state_has_a_value_and_measuring_it_changes_no_bit() -> None:
     with pair(1, endless=True) as simulation:
         simulation.run(20)
-        before = kept(simulation.state_dict())
+        before = kept(simulation._state_dict())
         values = simulation.value([STATE], horizon=6, repeats=2)
         assert_same_state(simulation, before)
         assert [row.name for row in values.rows] == [COUPLING, STATE]
@@ -112,9 +112,9 @@ def test_an_episode_whose_end_is_known_ends_what_is_looked_ahead_at(lengths: tup
         simulation.run(12)
         ends = torch.tensor(lengths).cumsum(0) - 1
         end = int(min(e for e in ends if e >= 12))
-        assert look_ahead(simulation.system, [STATE], 12) == end - 12
+        assert look_ahead(simulation._system, [STATE], 12) == end - 12
 
 
 def test_what_is_looked_ahead_at_reaches_the_step_that_has_a_target() -> None:
     with Simulation("two-timescales") as simulation:
-        assert [look_ahead(simulation.system, ["A->B"], step) for step in (3, 7, 11, 15)] == [12, 8, 4, 0]
+        assert [look_ahead(simulation._system, ["A->B"], step) for step in (3, 7, 11, 15)] == [12, 8, 4, 0]

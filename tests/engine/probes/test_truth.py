@@ -23,7 +23,7 @@ def locked_gradients(simulation: Simulation, horizon: int) -> dict[str, Tensor]:
     """Plain autograd over the window of a locked group whose messages are all alive: B dL/dmessage."""
     now = simulation.now
     twin = simulation.fork(stacked=False)
-    system = twin.system
+    system = twin._system
     (unit,) = system.groups
     losses: list[Tensor] = []
     for step in range(now, now + horizon + 1):
@@ -47,8 +47,8 @@ def both_couplings(steps: int, make_one: Callable[[str], Simulation]) -> tuple[S
     decoupled, locked = make_one("decoupled"), make_one("locked")
     for simulation in (decoupled, locked):
         simulation.run(steps)
-    for name, agent in decoupled.system.agents.items():
-        locked.system.agents[name].learner.load_state_dict(agent.learner.state_dict())
+    for name, agent in decoupled._system.agents.items():
+        locked._system.agents[name].learner.load_state_dict(agent.learner.state_dict())
     return decoupled, locked
 
 
@@ -56,9 +56,9 @@ def run_on(simulation: Simulation, horizon: int, channel: str, row: int, column:
     """The summed losses of a fork's next steps, nothing learned, with one component of a message moved."""
     twin = simulation.fork(stacked=False)
     now = twin.now
-    for agent in twin.system.agents.values():
+    for agent in twin._system.agents.values():
         agent.learner.trainable = []
-    ledger = twin.system.channels[channel].ledger
+    ledger = twin._system.channels[channel].ledger
     send = ledger.send
 
     def moved(step: int, message: Tensor, moment: StepSignals) -> Record:
@@ -69,7 +69,9 @@ def run_on(simulation: Simulation, horizon: int, channel: str, row: int, column:
         return record
 
     ledger.send = moved  # type: ignore[method-assign]
-    return sum(float(loss) for info in twin.steps(horizon + 1) for loss in info["losses"].values())
+    return sum(
+        float(loss) for info in (twin.step() for _ in range(horizon + 1)) for loss in info["losses"].values()
+    )
 
 
 def check_by_differences(simulation: Simulation, horizon: int, *, count: int = 2) -> dict[str, Probe]:
@@ -136,7 +138,7 @@ def test_links_lose_in_a_probe_what_they_lose_in_the_run() -> None:
     simulation.run(15)
     probes = check_by_differences(simulation, 4, count=1)
     for name, probe in probes.items():
-        lost = simulation.system.channels[name].ledger.link.lost(15, 8, "cpu")
+        lost = simulation._system.channels[name].ledger.link.lost(15, 8, "cpu")
         assert lost is not None
         assert torch.equal(probe.true[lost], torch.zeros_like(probe.true[lost]))
         assert bool((probe.true[~lost].norm(dim=1) > 0).any()), name
@@ -168,7 +170,7 @@ def test_spoilt_links_have_the_gradients_of_the_locked_coupling() -> None:
 def test_channels_that_send_at_a_rate_are_probed_when_they_send() -> None:
     simulation = corporation("decoupled", rate=0.5)
     simulation.run(16)
-    assert check_by_differences(simulation, 3, count=1).keys() == simulation.system.channels.keys()
+    assert check_by_differences(simulation, 3, count=1).keys() == simulation._system.channels.keys()
     simulation.step()
     assert true_gradients(simulation, 3) == {}
 

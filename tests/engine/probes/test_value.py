@@ -73,20 +73,20 @@ def test_a_signal_that_is_nothing_is_worth_nothing(channel: dict[str, Any]) -> N
 
 def test_a_chain_told_the_truth_learns_as_a_locked_one_does() -> None:
     locked, decoupled = (chain(coupling, "layer") for coupling in ("locked", "decoupled"))
-    decoupled.backend = TrueGradient(decoupled, list(decoupled.system.channels), decoupled.fork())
+    decoupled.backend = TrueGradient(decoupled, list(decoupled._system.channels), decoupled.fork())
     compare(locked, decoupled, 12)
 
 
 def test_so_does_a_corporation_with_delays_over_whole_episodes() -> None:
     locked, decoupled = (corporation(coupling, unroll="episode") for coupling in ("locked", "decoupled"))
-    decoupled.backend = TrueGradient(decoupled, list(decoupled.system.channels), decoupled.fork())
+    decoupled.backend = TrueGradient(decoupled, list(decoupled._system.channels), decoupled.fork())
     compare(locked, decoupled, 24)
 
 
 def test_without_a_signal_a_chain_learns_as_a_detached_one_does() -> None:
     for coupling in ("locked", "decoupled", "delayed"):
         detached, silenced = chain("detached"), chain(coupling)
-        silenced.backend = ZeroGradient(silenced.system, list(silenced.system.channels), 0)
+        silenced.backend = ZeroGradient(silenced._system, list(silenced._system.channels), 0)
         compare(detached, silenced, 6)
 
 
@@ -94,24 +94,24 @@ def compare(one: Simulation, other: Simulation, steps: int) -> None:
     """Take steps and hold the parameters of all agents together."""
     for simulation in (one, other):
         for _ in range(steps):
-            simulation.advance()
-    for name, agent in one.system.agents.items():
+            simulation._advance()
+    for name, agent in one._system.agents.items():
         for key, parameter in agent.learner.parameters.items():
             torch.testing.assert_close(
-                other.system.agents[name].learner.parameters[key], parameter, atol=1e-9, rtol=0
+                other._system.agents[name].learner.parameters[key], parameter, atol=1e-9, rtol=0
             )
 
 
 def test_the_truth_put_on_messages_is_that_of_the_step_they_are_made_at() -> None:
     simulation = timescales().fork(stacked=False)  # senders that learn several ticks at once, holds, delays
-    names = list(simulation.system.channels)
+    names = list(simulation._system.channels)
     simulation.run(5)
     simulation.backend = backend = TrueGradient(simulation, names, simulation.fork(), ahead=4)
     for step in range(5, 17):
         probes = true_gradients(simulation, 4)
-        simulation.advance()
+        simulation._advance()
         for name, probe in probes.items():
-            channel = simulation.system.channels[name]
+            channel = simulation._system.channels[name]
             record = channel.ledger.records[step]
             assert backend.applies(channel, record)
             found = backend.signal(channel, record)
@@ -123,7 +123,7 @@ def test_messages_sent_before_keep_their_signal() -> None:
     simulation = chain("decoupled", link={"delay": 1})
     simulation.run(10)
     steered = simulation.fork(stacked=False)
-    steered.backend = ZeroGradient(steered.system, ["a->b"], 11)  # what is sent at step 10 is not meant
+    steered.backend = ZeroGradient(steered._system, ["a->b"], 11)  # what is sent at step 10 is not meant
     simulation.step()
     steered.step()
     assert equal(parameters(steered, "a"), parameters(simulation, "a"))
@@ -160,8 +160,8 @@ MEASURED: dict[str, Callable[[], Simulation]] = {
 def test_every_coupling_can_be_measured_and_keeps_its_bits(name: str) -> None:
     simulation = MEASURED[name]()
     simulation.run(9)
-    before = kept(simulation.state_dict())
-    found = value(simulation, horizon=8, repeats=2, channels=list(simulation.system.channels)[:1])
+    before = kept(simulation._state_dict())
+    found = value(simulation, horizon=8, repeats=2, channels=list(simulation._system.channels)[:1])
     assert_same_state(simulation, before)
     for row in found.rows:
         assert row.why == "" or row.value is None
@@ -251,7 +251,7 @@ def test_a_run_is_told_its_values_and_what_they_cost() -> None:
     )
     simulation.scenario = simulation.scenario.model_copy(update={"telemetry": telemetry})
     simulation.recorders = [recorder := Kept()]
-    before = kept(simulation.state_dict())
+    before = kept(simulation._state_dict())
     write_value(simulation, 3)
     assert_same_state(simulation, before)
     ((step, rows),) = recorder.rows
@@ -259,7 +259,7 @@ def test_a_run_is_told_its_values_and_what_they_cost() -> None:
     assert rows[0][:3] == ("run", "", "value_seconds")
     found = {(row.kind, row.name, row.metric): row.value for row in rows}
     assert found["run", "", "value"] == pytest.approx(1)
-    for name in simulation.system.channels:
+    for name in simulation._system.channels:
         assert found["channel", name, "value"] == pytest.approx(1)
         assert found["channel", name, "value_low"] <= found["channel", name, "value_high"]
 
@@ -275,7 +275,7 @@ def test_a_run_has_the_cosines_of_the_parameter_gradients_of_its_synthetic_gradi
         row.name: row.value for _, rows in recorder.rows for row in rows if row.metric == "parameter_cosine"
     }
     assert found == {name: row.parameter_cosine for name, row in signal_alignment(simulation).items()}
-    assert found.keys() == simulation.system.channels.keys()
+    assert found.keys() == simulation._system.channels.keys()
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_losses_count_in_the_second_half_of_the_horizon(horizon: int) -> None:
     simulation.run(3)
     row = value(simulation, horizon=horizon, repeats=2, channels=[])[COUPLING]
     with simulation.fork(stacked=False) as twin:
-        losses = [float(info["losses"]["d"]) for info in twin.steps(2 * horizon)]
+        losses = [float(info["losses"]["d"]) for info in (twin.step() for _ in range(2 * horizon))]
     halves = [losses[start + horizon // 2 : start + horizon] for start in (0, horizon)]
     expected = sum(sum(half) / len(half) for half in halves) / 2
     assert (row.true, row.synthetic, row.zero) == pytest.approx((expected,) * 3, rel=1e-12)

@@ -76,7 +76,7 @@ def _parts(cluster: RayCluster) -> Iterator[RayParts]:
 def parts(_parts: RayParts) -> RayParts:
     """Two parts at step 0 in processes that all tests share."""
     with Simulation(RING) as start:
-        _parts.scatter(start.state_dict())
+        _parts.scatter(start._state_dict())
     return _parts
 
 

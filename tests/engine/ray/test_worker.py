@@ -111,7 +111,7 @@ def assert_whole(state: dict[str, Any], scenario: Scenario, steps: int, *, row_a
             whole.step()
             if step == row_at:
                 whole.train_means.end_row()
-        joined.load_state_dict(state)
+        joined._load_state_dict(state)
         assert differences(whole, joined) == []
         assert whole.train_means.state_dict() == joined.train_means.state_dict()
 
@@ -200,7 +200,7 @@ def test_a_part_that_does_not_wait_goes_on_alone_and_comes_back_under_a_new_numb
         wait_for(lambda: not any(wire.waiting for wire in line.wires.values()))
         line.all("advance", 61)
         first, second = (worker._part for worker in line.workers)
-        assert second.boundary.state_dict()["newest"]["s0->s1"][1] == 1
+        assert second.boundary._state_dict()["newest"]["s0->s1"][1] == 1
         assert line.gather(61)["now"] == first.now == second.now == 61
 
 

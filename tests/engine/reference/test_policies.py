@@ -73,7 +73,7 @@ def test_an_action_is_a_sample_from_the_counter_and_holds_until_the_next_tick() 
         {"a": actor({"kind": "a2c"}, clock={"period": 3, "phase": 1, "unroll": 2})}, share=0.0
     )
     assert isinstance(simulation.backend, ReferenceBackend)
-    state, seed = simulation.backend.engine.state, simulation.system.agents["a"].seed
+    state, seed = simulation.backend.engine.state, simulation._system.agents["a"].seed
     actions, outputs = [], []
     for step in range(7):
         simulation.backend.tick(step, simulation.world.step_signals)
@@ -289,7 +289,7 @@ def test_further_passes_move_the_agents_group_and_nothing_else() -> None:
         simulation = playing(agents, channels)
         for _ in range(4):
             simulation.step()
-        system = simulation.system
+        system = simulation._system
         found = {
             f"{n} {p}": v.detach() for n, a in system.agents.items() for p, v in a.learner.parameters.items()
         }

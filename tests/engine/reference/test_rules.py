@@ -82,7 +82,7 @@ def test_plain_optimisers_of_torch_equal_ours(kind: str, settings: Document, cli
 def test_what_goes_back_is_the_sum_over_all_uses_times_the_batch() -> None:
     slow = {"clock": {"period": 2}}
     simulation = made(pair(slow, {"clock": {"unroll": 2}}, {"gradient": {"kind": "linear"}}), "reference")
-    engine, learner = engine_of(simulation), simulation.system.agents["b"].learner
+    engine, learner = engine_of(simulation), simulation._system.agents["b"].learner
     before = {name: p.data.clone() for name, p in learner.parameters.items()}
     signals = [dict(simulation.world.step_signals.signals)]
     simulation.step()
@@ -134,7 +134,7 @@ def test_all_is_computed_with_the_parameters_of_before_the_step() -> None:
     engine_of(other).state.groups.reverse()
     for simulation in (one, other):
         simulation.run(6)
-    for name in one.system.agents:
+    for name in one._system.agents:
         assert equal(parameters(one, name), parameters(other, name))
 
 
@@ -167,7 +167,7 @@ def test_a_record_open_beyond_its_deadline_is_an_engine_error() -> None:
 def test_the_newest_message_that_arrived_is_read_where_the_due_one_is_lost() -> None:
     channel = {"link": {"drop": 0.5}, "coupling": "detached"}
     simulation = made(pair({}, {}, channel), "reference")
-    state, held = engine_of(simulation).state, torch.full((simulation.system.batch,), -1)
+    state, held = engine_of(simulation).state, torch.full((simulation._system.batch,), -1)
     for step in range(8):
         simulation.step()
         record = state.ledgers["a->b"].records[step]
@@ -187,7 +187,7 @@ def test_an_episode_that_ends_voids_what_is_on_its_way() -> None:
     simulation = made(pair({}, {}, {"link": {"delay": 2}}), "reference")
     simulation.run(4)
     engine = engine_of(simulation)
-    batch = simulation.system.batch
+    batch = simulation._system.batch
     ended = torch.arange(batch) < 2
     engine.cut(3, ended, torch.zeros(batch, dtype=torch.bool))
     records = engine.state.ledgers["a->b"].records
@@ -212,7 +212,7 @@ def test_zeros_are_put_and_never_multiplied() -> None:
 def test_where_something_diverges_no_parameter_moves() -> None:
     simulation = made(pair({}, {}, {"gradient": {"kind": "linear"}}), "reference")
     simulation.run(3)
-    simulation.system.agents["b"].learner.trainable[0].data.fill_(torch.nan)
+    simulation._system.agents["b"].learner.trainable[0].data.fill_(torch.nan)
     before = parameters(simulation, "a")
     with pytest.raises(DivergenceError, match="agent 'b': the gradient at step 3 is not finite"):
         simulation.step()
@@ -224,7 +224,7 @@ def test_under_quarantine_the_others_go_on() -> None:
     scenario = pair({}, {}, {"gradient": {"kind": "linear"}}, env, on_divergence="quarantine")
     simulation = made(scenario, "reference")
     simulation.run(3)
-    simulation.system.agents["b"].learner.trainable[0].data.fill_(torch.nan)
+    simulation._system.agents["b"].learner.trainable[0].data.fill_(torch.nan)
     before = parameters(simulation, "a")
     simulation.run(3)
     state = engine_of(simulation).state

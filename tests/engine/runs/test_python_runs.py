@@ -308,7 +308,7 @@ def test_a_run_that_diverged_is_not_resumed(tmp_path: Path) -> None:
 def test_steps_by_hand_leave_what_run_leaves(whole: tuple[Path, Path], tmp_path: Path) -> None:
     torch.manual_seed(5)
     with Simulation(own(), seed=1, logdir=tmp_path / "run", checkpoint_every=10) as simulation:
-        for info in simulation.steps(40):
+        for info in (simulation.step() for _ in range(40)):
             assert facts(tmp_path / "run")["exit"] == "running"
             assert facts(tmp_path / "run")["step"] == (info["step"] + 1) // 10 * 10
     assert_same_run(whole[0], tmp_path / "run")
@@ -316,7 +316,7 @@ def test_steps_by_hand_leave_what_run_leaves(whole: tuple[Path, Path], tmp_path:
 
 def test_steps_by_hand_that_end_early_have_stopped_with_a_result(tmp_path: Path) -> None:
     with Simulation(own(), logdir=tmp_path / "run") as simulation:
-        for _ in simulation.steps(12):
+        for _ in (simulation.step() for _ in range(12)):
             pass
     found, directory = facts(tmp_path / "run"), RunDirectory.open(tmp_path / "run")
     assert (found["exit"], found["step"], found["steps"], found["error"]) == ("stopped", 12, 40, None)
@@ -341,7 +341,7 @@ def test_steps_by_hand_after_a_run_are_of_the_same_run(tmp_path: Path) -> None:
 
 def test_a_divergence_by_hand_keeps_what_was_learned(tmp_path: Path) -> None:
     simulation = Simulation(own(), logdir=tmp_path / "run")
-    for _ in simulation.steps(4):
+    for _ in (simulation.step() for _ in range(4)):
         pass
     with torch.no_grad():
         for parameter in simulation.agents["b"].parameters.values():
@@ -383,7 +383,7 @@ def test_limits_that_cannot_be_are_refused(limits: dict[str, Any], line: str) ->
             simulation.run(**limits)
         if "steps" in limits:
             with one_line(line, ScenarioError):
-                simulation.steps(limits["steps"])
+                (simulation.step() for _ in range(limits["steps"]))
         assert simulation.now == 0
         simulation.run(steps=np.int64(2), seconds=np.float32(60))
         assert simulation.now == 2

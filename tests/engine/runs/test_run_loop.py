@@ -58,7 +58,7 @@ class Log(Observer):
 
 
 def poison(simulation: Simulation) -> None:
-    for parameter in simulation.system.agents["n0"].learner.parameters.values():
+    for parameter in simulation._system.agents["n0"].learner.parameters.values():
         parameter.data.fill_(torch.nan)
 
 
@@ -253,7 +253,7 @@ def test_seconds_go_on_while_a_simulation_is_stepped_by_hand(tmp_path: Path) -> 
     with Simulation(scenario(), logdir=tmp_path / "run") as simulation:
         simulation.run(steps=5)
         time.sleep(0.3)
-        for _ in simulation.steps(5):
+        for _ in (simulation.step() for _ in range(5)):
             pass
     with (tmp_path / "run/metrics.csv").open(newline="") as file:
         seconds = {int(row[0]): float(row[4]) for row in csv.reader(file) if row[3] == "seconds"}
@@ -319,7 +319,7 @@ def test_a_result_that_cannot_be_written_is_a_failure(
 def test_an_exception_between_steps_is_noted(tmp_path: Path) -> None:
     def work() -> None:
         with simulate(tmp_path / "run") as simulation:
-            for _ in simulation.steps(4):
+            for _ in (simulation.step() for _ in range(4)):
                 pass
             raise ZeroDivisionError("by nought")
 
@@ -331,7 +331,7 @@ def test_an_exception_between_steps_is_noted(tmp_path: Path) -> None:
 
 def test_a_simulation_that_is_closed_has_stopped(tmp_path: Path) -> None:
     with simulate(tmp_path / "run") as simulation:
-        for _ in simulation.steps(4):
+        for _ in (simulation.step() for _ in range(4)):
             pass
     found = facts(tmp_path / "run")
     assert (found["exit"], found["error"], found["step"]) == ("stopped", None, 4)
@@ -339,7 +339,7 @@ def test_a_simulation_that_is_closed_has_stopped(tmp_path: Path) -> None:
 
 def test_a_divergence_in_steps_by_hand_is_noted(tmp_path: Path) -> None:
     simulation = simulate(tmp_path / "run")
-    for _ in simulation.steps(4):
+    for _ in (simulation.step() for _ in range(4)):
         pass
     with torch.no_grad():
         for parameter in list(simulation.agents.values())[-1].parameters.values():

@@ -31,7 +31,7 @@ def scenario(name: str = "digits-mlp", variant: str | None = None, **training: A
 
 def state(simulation: Simulation) -> dict[str, Any]:
     """Return what a simulation has come to; not what lies in its ledgers, some of which nobody will read."""
-    state = simulation.state_dict()
+    state = simulation._state_dict()
     learned = {
         key: value for key, value in state["system"].items() if key not in ("ledgers", "moments", "units")
     }
@@ -64,7 +64,7 @@ def test_each_is_what_it_would_be_alone(name: str, variant: str | None) -> None:
         assert (twin.seed, twin.now, twin.diverged) == (seed, STEPS, None)
         assert close_to(state(alone), state(twin), 1e-9)
         other = Simulation(made, seed=seed, dtype=torch.float64)
-        other.load_state_dict(twin.state_dict())  # with what is under way, which is to go on alike
+        other._load_state_dict(twin._state_dict())  # with what is under way, which is to go on alike
         alone.run(5)
         other.run(5)
         assert close_to(state(alone), state(other), 1e-9)
@@ -95,10 +95,10 @@ def test_one_can_be_looked_at_forked_and_gone_on_with() -> None:
 def test_all_can_be_put_back() -> None:
     together = Seeds(scenario(), SEEDS)
     together.run(4)
-    kept = [simulation.state_dict() for simulation in together.simulations]
+    kept = [simulation._state_dict() for simulation in together.simulations]
     other = Seeds(scenario(), SEEDS)
     for simulation, saved in zip(other.simulations, kept, strict=True):
-        simulation.load_state_dict(saved)
+        simulation._load_state_dict(saved)
     together.run(5)
     other.run(5)
     pairs = zip(together.simulations, other.simulations, strict=True)
@@ -107,7 +107,7 @@ def test_all_can_be_put_back() -> None:
 
 def spoil(simulation: Simulation) -> None:
     """Make all parameters of an agent no numbers."""
-    fill(next(iter(simulation.system.agents.values())).learner, math.nan)
+    fill(next(iter(simulation._system.agents.values())).learner, math.nan)
 
 
 def test_where_all_have_diverged_there_is_no_step_left() -> None:
@@ -190,6 +190,6 @@ def test_a_seed_that_diverges_keeps_the_environment_as_it_was() -> None:
     seeds.step()
     stopped = seeds.simulations[1]
     assert stopped.diverged is not None
-    before = stopped.state_dict()["env"]["env"]["at"].clone()
+    before = stopped._state_dict()["env"]["env"]["at"].clone()
     seeds.run(3)
-    assert torch.equal(stopped.state_dict()["env"]["env"]["at"], before)
+    assert torch.equal(stopped._state_dict()["env"]["env"]["at"], before)

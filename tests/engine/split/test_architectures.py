@@ -121,7 +121,7 @@ def test_every_number_of_every_part_comes_back_once(model: Architecture, at: tup
     """Each parameter and buffer of the parts is filled with a number of its own: keys may be found by them."""
     whole = model.model()
     with Simulation(split_of(model, at, whole), backend="reference", dtype=torch.float64) as run:
-        learners = [agent.learner for agent in run.system.agents.values()]
+        learners = [agent.learner for agent in run._system.agents.values()]
         trained = [p.data for learner in learners for p in learner.parameters.values()]
         for i, value in enumerate(trained):
             value.fill_(1000 + i)

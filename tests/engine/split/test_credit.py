@@ -53,7 +53,7 @@ def scenario(model: nn.Module, gradient: Any, at: Any = CUTS, **settings: Any) -
 
 
 def predictor(run: Simulation, channel: str) -> Predictor:
-    found = run.system.channels[channel].predictor
+    found = run._system.channels[channel].predictor
     assert found is not None
     return found
 
@@ -140,7 +140,7 @@ def test_blocks_that_change_the_shape_are_always_in_a_local_net(
     )
     model.double().train()
     own = predictor(run, channel)
-    shape = run.system.channels[channel].shape
+    shape = run._system.channels[channel].shape
     message = torch.randn(4, *shape, dtype=torch.float64, requires_grad=True)
     later = message
     for block in chosen:
@@ -193,7 +193,7 @@ def test_a_local_head_of_maps_has_a_convolution_and_pools() -> None:
     cut = antiphon.cuts(model, torch.randn(3, 1, 8, 8))[2].name
     with Simulation(antiphon.split(model, [cut], env=env, gradient="local", batch=4)) as run:
         run.run(steps=2)
-        shape = run.system.channels["part0->part1"].shape
+        shape = run._system.channels["part0->part1"].shape
         assert len(shape) == 3
         weights = sorted(tuple(p.shape) for p in predictor(run, "part0->part1").parameters.values())
     assert weights == [(10,), (10, 32), (32,), (32, shape[0], 3, 3)]

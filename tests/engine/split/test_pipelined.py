@@ -34,7 +34,7 @@ def losses(make: Callable[[], nn.Module], at: list[str], delay: int, steps: int)
     found = []
     with Simulation(scenario) as run:
         for _ in range(steps):
-            run.advance()
+            run._advance()
             learned = dict(run.learned.by_agent())
             found += [float(loss) for name, loss in learned.items() if name == f"part{len(at)}"]
     return found

@@ -66,8 +66,8 @@ CORE = ("text, lens", "text, tied", "maps, aug_local", "maps, conv")
 def numbers(run: Simulation) -> dict[str, Tensor]:
     """Every parameter, statistic and moment of agents and predictors."""
     found: dict[str, Tensor] = {}
-    owners: dict[str, Any] = {name: agent.learner for name, agent in run.system.agents.items()}
-    owners |= {name: channel.predictor for name, channel in run.system.channels.items()}
+    owners: dict[str, Any] = {name: agent.learner for name, agent in run._system.agents.items()}
+    owners |= {name: channel.predictor for name, channel in run._system.channels.items()}
     for name, owner in owners.items():
         if owner is not None:
             moments = owner.optimiser.tensors()
@@ -187,7 +187,7 @@ def test_after_quarantine_the_others_come_back_trained(backend: str) -> None:
     scene = text("local", on_divergence="quarantine")
     with Simulation(scene, backend=backend) as run:
         run.run(2)
-        run.system.agents["part2"].learner.parameters["module.norm.weight"].data.fill_(float("inf"))
+        run._system.agents["part2"].learner.parameters["module.norm.weight"].data.fill_(float("inf"))
         before = antiphon.join(run).state_dict()
         run.run(3)
         after = antiphon.join(run).state_dict()
@@ -223,7 +223,7 @@ def test_every_tensor_of_a_cut_has_a_local_head_of_its_own() -> None:
     sizes = [channel.size for channel in scene.channels]
     side_by_side(made(scene, "reference"), made(scene, "cohort"), 3)
     with made(scene, "cohort") as run:
-        heads = [channel.predictor for channel in run.system.channels.values()]
+        heads = [channel.predictor for channel in run._system.channels.values()]
         widths = [p.parameters["module.conv.weight"].shape[1] for p in heads if p is not None]
     assert widths == [size[0] for size in sizes if isinstance(size, tuple)]
     assert len(widths) == 4

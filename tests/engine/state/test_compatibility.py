@@ -110,11 +110,11 @@ def test_agents_that_learn_with_others_are_told_from_those_that_learn_alone(tmp_
 def test_a_state_that_is_refused_changes_nothing(saved: Path) -> None:
     ours = Simulation(scenario(OTHERS["one more channel"][0]), seed=1)
     before = parameters(ours, "a")
-    env = checkpoint.copy_tree(ours.state_dict()["env"])
+    env = checkpoint.copy_tree(ours._state_dict()["env"])
     with pytest.raises(RunError, match=r"channels\.a->c: nothing in the state"):
-        ours.load_state_dict(Simulation.load(saved).state_dict())
+        ours._load_state_dict(Simulation.load(saved)._state_dict())
     assert (ours.now, ours.seed) == (0, 1)
-    assert ours.state_dict()["env"] == env
+    assert ours._state_dict()["env"] == env
     assert equal(before, parameters(ours, "a"))
 
 

@@ -81,7 +81,7 @@ def test_loaded_and_forked_runs_go_on_to_the_same_bits(case: str, tmp_path: Path
     ends: list[Simulation] = []
     for step in range(14):
         if step in (2, 5, 9):
-            before = kept(run.state_dict())
+            before = kept(run._state_dict())
             ends += [run.fork(), Simulation.load(run.save(tmp_path / f"{step}"))]
             assert_same_state(run, before)
         run.step()
@@ -94,7 +94,7 @@ def test_loaded_and_forked_runs_go_on_to_the_same_bits(case: str, tmp_path: Path
 def test_a_fork_leaves_its_parent_alone() -> None:
     parent = make("held example")
     parent.run(4)
-    before = kept(parent.state_dict())
+    before = kept(parent._state_dict())
     twin = parent.fork()
     twin.run(10)
     assert_same_state(parent, before)
@@ -139,7 +139,7 @@ def test_episodes_that_end_apart_survive_fork_and_checkpoint(unroll: int, tmp_pa
     for early in (1, 2, 5, 7, 12):
         run = start()
         run.run(early)
-        before = kept(run.state_dict())
+        before = kept(run._state_dict())
         twin = run.fork()
         twin.run(20 - early)
         assert_same_state(run, before)  # the environment too: one serves one simulation

@@ -183,8 +183,8 @@ def written_back(simulation: Simulation) -> State:
 def test_a_state_of_single_agents_is_written_back(name: str, early: int) -> None:
     single, cohort = both(SCENES[name])
     single.run(early)
-    state = checkpoint.copy_tree(single.state_dict())
-    cohort.load_state_dict(state)
+    state = checkpoint.copy_tree(single._state_dict())
+    cohort._load_state_dict(state)
     assert channel_stacks(engine_of(cohort).stacked)
     assert_same(state["system"], written_back(cohort))
 
@@ -194,11 +194,11 @@ def test_a_state_of_single_agents_is_written_back(name: str, early: int) -> None
 def test_any_numbers_are_written_back(name: str, seed: int) -> None:
     single, cohort = both(SCENES[name])
     single.run(9 + seed)
-    state = checkpoint.copy_tree(single.state_dict())
+    state = checkpoint.copy_tree(single._state_dict())
     scramble(state["system"], random.Random(seed))
-    given_up(state["system"], {c.name for c in single.system.channels.values() if c.coupling == "delayed"})
+    given_up(state["system"], {c.name for c in single._system.channels.values() if c.coupling == "delayed"})
     quarantined(state["system"], random.Random(seed))
-    cohort.load_state_dict(state)
+    cohort._load_state_dict(state)
     assert_same(state["system"], written_back(cohort))
 
 
@@ -298,7 +298,7 @@ def test_runs_handed_over_in_mid_window_go_on_as_if_they_were_not(name: str, ear
         run = made(scene, "cohort", stacked=first)
         run.run(early)
         runs.append(made(scene, "cohort", stacked=second))
-        runs[-1].load_state_dict(checkpoint.copy_tree(run.state_dict()))
+        runs[-1]._load_state_dict(checkpoint.copy_tree(run._state_dict()))
     for simulation in (unbroken, *runs):
         simulation.run(5)
     for run in runs:
@@ -314,7 +314,7 @@ def test_a_state_loaded_before_all_have_ticked() -> None:
     scene = document(agents, [{"from": a, "to": b, **LOCKED} for a, b in (("a0", "c"), ("a1", "z"))])
     single, cohort = both(scene)
     single.run(1)
-    cohort.load_state_dict(single.state_dict())
+    cohort._load_state_dict(single._state_dict())
     assert stacks(engine_of(cohort).stacked)
     single.step()
     cohort.step()

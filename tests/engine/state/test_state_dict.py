@@ -29,7 +29,7 @@ def tensors(state: Any) -> dict[str, Tensor]:
 def test_a_copy_shares_no_memory_and_holds_no_graph(coupling: str) -> None:
     simulation = unrolled(coupling)
     simulation.run(6)
-    state = simulation.state_dict()
+    state = simulation._state_dict()
     copied = checkpoint.copy_tree(state)
     ours, theirs = tensors(state), tensors(copied)
     assert ours.keys() == theirs.keys()
@@ -46,7 +46,7 @@ def test_an_open_window_is_replayed_to_the_same_graph(coupling: str) -> None:
     simulation = unrolled(coupling)
     simulation.run(7)
     twin = simulation.fork()
-    for mine, theirs in zip(simulation.system.groups, twin.system.groups, strict=True):
+    for mine, theirs in zip(simulation._system.groups, twin._system.groups, strict=True):
         assert sorted({tick.step for tick in mine.tape.ticks}) == [4, 5, 6]
         assert [tick.step for tick in mine.tape.ticks] == [tick.step for tick in theirs.tape.ticks]
         for one, other in zip(mine.tape.ticks, theirs.tape.ticks, strict=True):
@@ -60,7 +60,7 @@ def test_an_open_window_is_replayed_to_the_same_graph(coupling: str) -> None:
 def test_no_graph_outlives_its_window() -> None:
     simulation = unrolled()
     simulation.run(3)
-    tapes = [unit.tape for unit in simulation.system.groups]
+    tapes = [unit.tape for unit in simulation._system.groups]
     simulation.run(1)
     for tape in tapes:
         assert not tape.graph_outputs
@@ -74,7 +74,7 @@ def test_what_is_kept_does_not_grow(coupling: str) -> None:
     sizes = []
     for _ in range(12):
         simulation.run(4)
-        sizes.append(len(tensors(simulation.state_dict())))
+        sizes.append(len(tensors(simulation._state_dict())))
     assert max(sizes[6:]) <= max(sizes[:6])
 
 
@@ -83,7 +83,7 @@ def test_a_state_of_another_seed_brings_its_seed() -> None:
     other.reset(7)
     other.run(3)
     one.run(5)
-    one.load_state_dict(other.state_dict())
+    one._load_state_dict(other._state_dict())
     assert (one.seed, one.now) == (7, 3)
     one.run(4)
     other.run(4)

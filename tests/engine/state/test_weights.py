@@ -62,7 +62,7 @@ def test_all_that_fits_is_taken_and_the_rest_is_stated(run: Path, backend: str) 
     assert lines[4].startswith(f"d: 0 of {len(found.left['d'])} tensors taken; ")
     assert lines[4].endswith(" left: the run has no agent 'd'")
     assert simulation.events == [(3, f"weights of {run} are taken by a, b, c")]
-    moments = simulation.system.agents["a"].learner.optimiser.state
+    moments = simulation._system.agents["a"].learner.optimiser.state
     assert not any(bool(m.any()) for each in moments.values() for m in each)
     simulation.run(steps=5)
     assert not equal(parameters(simulation, "a"), parameters(trained, "a"))
@@ -98,7 +98,7 @@ def test_an_optimiser_of_torch_begins_anew(kind: str, backend: str, tmp_path: Pa
     taker.run(steps=3)
     taker.load_weights(giver.save(tmp_path / "giver"))
     assert all(equal(parameters(taker, name), parameters(giver, name)) for name in "ab")
-    learners = [one.state_dict()["system"]["learners"] for one in (taker, fresh)]
+    learners = [one._state_dict()["system"]["learners"] for one in (taker, fresh)]
     for ours, new in zip(*(each.values() for each in learners), strict=True):
         assert str(ours["optimiser"]) == str(new["optimiser"])
     taker.run(steps=2)
@@ -108,9 +108,9 @@ def test_running_statistics_are_taken_too(run: Path) -> None:
     simulation, trained = made(scene("abc"), "cohort", seed=9), made(scene("abc"), "cohort")
     trained.run(steps=6)
     simulation.load_weights(run)
-    theirs = trained.system.agents["a"].learner.buffers
+    theirs = trained._system.agents["a"].learner.buffers
     assert theirs
-    assert equal(simulation.system.agents["a"].learner.buffers.values(), theirs.values())
+    assert equal(simulation._system.agents["a"].learner.buffers.values(), theirs.values())
 
 
 def test_of_a_layer_that_differs_the_tensors_that_fit_are_taken(run: Path) -> None:

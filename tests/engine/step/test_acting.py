@@ -52,7 +52,7 @@ def test_it_acts_when_it_ticks_and_only_then(
 
         def noted(step: int, moment: Any) -> None:
             tick(step, moment)
-            tape = simulation.system.group_of["copier"].tape
+            tape = simulation._system.group_of["copier"].tape
             said.update({t.step: t.parts[0].ports[OBJECTIVE] for t in tape.ticks if t.step == step})
 
         monkeypatch.setattr(simulation.backend.forward_pass, "tick", noted)
@@ -117,9 +117,9 @@ def playing(env: Any, target: str, kind: str = "regression", batch: int = 8, **s
 def test_of_discrete_actions_each_has_an_output(backend: str) -> None:
     """The target has one component and the pole two actions: the size is that of the action space."""
     with playing("CartPole-v1", "reward", backend=backend) as simulation:
-        before = simulation.system.agents["player"].learner.parameters["objective.weight"].clone()
+        before = simulation._system.agents["player"].learner.parameters["objective.weight"].clone()
         simulation.run(30)
-        after = simulation.system.agents["player"].learner.parameters["objective.weight"]
+        after = simulation._system.agents["player"].learner.parameters["objective.weight"]
     assert after.shape[0] == 2
     assert not torch.equal(before, after)
 

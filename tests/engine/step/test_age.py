@@ -34,11 +34,11 @@ def ages(simulation: Simulation, steps: int = STEPS) -> dict[int, Tensor]:
     found: dict[int, Tensor] = {}
     for step in range(steps):
         simulation.backend.tick(step, simulation.world.step_signals)
-        for tick in simulation.system.group_of["b"].tape.ticks:
+        for tick in simulation._system.group_of["b"].tape.ticks:
             if tick.step == step:
                 assert tick.parts[0].ages is not None
                 found[step] = tick.parts[0].ages[:, 0]
-        simulation.system.cut(step, simulation.world.advance())
+        simulation._system.cut(step, simulation.world.advance())
         simulation.backend.learn(step)
         simulation.now += 1
     return found
@@ -58,7 +58,7 @@ def test_a_message_that_is_held_grows_older(delay: int, periods: tuple[int, int]
 
 def test_on_a_link_that_loses_it_is_that_of_what_is_held() -> None:
     with reader({"delay": 1, "drop": 0.5}) as simulation:
-        link = simulation.system.channels["a->b"].ledger.link
+        link = simulation._system.channels["a->b"].ledger.link
         lost = [link.lost(step, BATCH, "cpu") for step in range(STEPS)]
         found = ages(simulation)
     for step, age in found.items():

@@ -120,11 +120,11 @@ def test_it_learns_where_an_unaligned_one_is_told_another_examples_label() -> No
 
 def test_there_is_no_loss_before_the_first_message_nor_after_its_episode_has_ended() -> None:
     simulation = Simulation(pipeline({"hold": 3, "episode": "example"}))
-    told = [("c" in info["losses"]) for info in simulation.steps(9)]
+    told = [("c" in info["losses"]) for info in (simulation.step() for _ in range(9))]
     # Of three steps of an example, c is told about the first at the third; its label counts at the last alone.
     assert told == [False] * 9
     each = Simulation(pipeline({"hold": 3, "episode": "example"}, objective={**CLASSIFY, "when": "each"}))
-    told = [("c" in info["losses"]) for info in each.steps(9)]
+    told = [("c" in info["losses"]) for info in (each.step() for _ in range(9))]
     assert told == [False, False, True] * 3
 
 

@@ -137,12 +137,3 @@ def test_a_checkpoint_runs_on_any_backend(backend: str, tmp_path: Path) -> None:
     assert found.backend.name == backend
     assert found.now == 3
     found.step()
-
-
-def test_a_simulation_starts_again_on_the_backend_it_was_asked_to() -> None:
-    for name in BACKENDS:
-        simulation = Simulation(scenario(4, 4, 4), backend=name)
-        simulation.run(2)
-        simulation.reset(5)
-        assert simulation.backend.name == name
-        assert simulation.now == 0

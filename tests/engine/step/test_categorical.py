@@ -81,7 +81,7 @@ def test_a_run_is_that_of_floats(name: str, categories: str, backend: str) -> No
         made = scene(name, categorical=categorical, categories=categories, hold=2)
         with Simulation(made, backend=backend, dtype=torch.float64) as simulation:
             simulation.run(8)
-            learners = {n: a.learner.parameters for n, a in simulation.system.agents.items()}
+            learners = {n: a.learner.parameters for n, a in simulation._system.agents.items()}
             found.append((learners, simulation.evaluate()))
     for (agent, mine), theirs in zip(found[0][0].items(), found[1][0].values(), strict=True):
         for key, value in mine.items():
@@ -107,7 +107,7 @@ def test_agents_of_either_encoding_are_stacks_of_their_own() -> None:
         assert len(simulation.backend.stacked.system.agents) == 4
         simulation.run(2)
         assert {
-            name: len(a.learner.parameters["0.weight"][0]) for name, a in simulation.system.agents.items()
+            name: len(a.learner.parameters["0.weight"][0]) for name, a in simulation._system.agents.items()
         } == {"m0": 24, "m1": 5 * 24, "n0": 5, "n1": 1}
 
 
@@ -137,7 +137,7 @@ def test_an_embedding_of_indices_learns_as_a_linear_map_of_one_hot(backend: str,
         env = from_tensors(word=WORD, label=LABEL, training_only=["label"])
         with Simulation(scenario_of(agents, env=env), backend=backend, dtype=dtype) as simulation:
             simulation.run(10)
-            (learned,) = simulation.system.agents["b"].learner.parameters.values()
+            (learned,) = simulation._system.agents["b"].learner.parameters.values()
             found.append(learned if categories == "index" else learned.T)
     torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
     assert (found[0] - weight).abs().max() > 1e-3
@@ -168,7 +168,7 @@ def test_a_round_keeps_earlier_observations_as_each_agent_reads_them() -> None:
     with Simulation(scenario_of(agents, late, env), dtype=torch.float64) as simulation:
         simulation.run(5)
         others = env.make(batch=4, dtype=torch.float64, split="test")
-        rollout = EnvironmentRollout(simulation.system, others, Links(), 0)
+        rollout = EnvironmentRollout(simulation._system, others, Links(), 0)
         shown: list[Tensor] = []
         outputs: dict[str, list[Tensor]] = {"b": [], "c": []}
         for _ in range(6):

@@ -136,7 +136,7 @@ def test_windows_that_come_back_together_are_learned_one_by_one() -> None:
     images: list[Tensor] = []
     for _ in range(7):
         images.append(simulation.world.step_signals.signals["image"].flatten(1))
-        records = dict(simulation.system.channels["a->b"].ledger.records)
+        records = dict(simulation._system.channels["a->b"].ledger.records)
         before = {k: p.data.clone() for k, p in simulation.agents["a"].parameters.items()}
         simulation.step()
         updates = [u for u in simulation.learned.updates if "a" in u.group.members]
@@ -164,7 +164,7 @@ def test_what_is_too_old_is_dropped_and_the_ledger_stays_whole() -> None:
     # Deltas are back one step after c's windows end (steps 5, 11, …): by then only the newest windows are left.
     assert {t: windows for t, windows in learned.items() if t < 13} == {6: [4, 5], 12: [10, 11]}
     assert not equal(before, parameters(simulation, "b"))
-    unit = simulation.system.group_of["b"]
+    unit = simulation._system.group_of["b"]
     assert len(unit.pending) <= 3
 
 
@@ -214,7 +214,7 @@ def test_staleness_is_per_channel(
         signals = simulation.world.step_signals.signals
         images.append(signals["image"].flatten(1).clone())
         labels.append(signals["label"].clone())
-        records = {to: dict(simulation.system.channels[f"a->{to}"].ledger.records) for to in "bc"}
+        records = {to: dict(simulation._system.channels[f"a->{to}"].ledger.records) for to in "bc"}
         present = {key: p.data.clone() for key, p in simulation.agents["a"].parameters.items()}
         simulation.step()
         for update in [u for u in simulation.learned.updates if "a" in u.group.members]:
@@ -239,7 +239,7 @@ def test_staleness_is_per_channel(
     assert found == learned
     assert (
         max(patience.values()) >= 16
-        or len(simulation.system.group_of["a"].pending) <= max(patience.values()) + 1
+        or len(simulation._system.group_of["a"].pending) <= max(patience.values()) + 1
     )
 
 
@@ -257,7 +257,7 @@ def test_what_was_given_up_survives_a_checkpoint(tmp_path: Path) -> None:
 def test_a_gradient_that_comes_after_its_channels_patience_is_left_out() -> None:
     """Also where the window waits for another channel meanwhile."""
     simulation = fork_of_a({"b": 1, "c": 16}, own=False)
-    simulation.system.channels["a->b"].ledger.back = 3  # b's deltas are three steps on their way
+    simulation._system.channels["a->b"].ledger.back = 3  # b's deltas are three steps on their way
     reached: dict[int, set[str]] = {}
     for _ in range(14):  # c's windows end at steps 5 and 11
         simulation.step()

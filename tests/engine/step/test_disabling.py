@@ -64,7 +64,7 @@ def test_one_that_is_no_number_stops_alone(name: str) -> None:
     value = torch.inf if name in ("ring", "mixed") else torch.nan
     for simulation in (reference, cohort):
         simulation.run(4)
-        fill(simulation.system.agents[sick].learner, value)
+        fill(simulation._system.agents[sick].learner, value)
         simulation.run(6)
     agree(reference, cohort)
     assert reference.events == cohort.events
@@ -83,13 +83,13 @@ def test_what_was_disabled_before_stays_so_in_stacks(name: str, which: str) -> N
     """A state in which an agent, a predictor or an input is disabled is loaded and gone on with."""
     reference, cohort = twins(SCENES[name])
     reference.run(5)
-    state = reference.state_dict()
-    names = reference.system.agents if which == "silenced" else reference.system.channels
+    state = reference._state_dict()
+    names = reference._system.agents if which == "silenced" else reference._system.channels
     state["system"]["quarantine"][which] += [list(names)[1]]
     for simulation in (reference, cohort):
-        simulation.load_state_dict(state)
+        simulation._load_state_dict(state)
     side_by_side(reference, cohort, 5)
-    found = cohort.state_dict()["system"]["quarantine"][which]
+    found = cohort._state_dict()["system"]["quarantine"][which]
     assert found == [list(names)[1]]
 
 
@@ -102,10 +102,10 @@ def test_in_single_precision_what_is_finite_is_not_called_something_else(sick: s
     ):
         simulation.run(4)
         after = {"n0": "n1", "n3": "n0"}[sick]
-        predictor = simulation.system.channels[f"{sick}->{after}"].predictor
+        predictor = simulation._system.channels[f"{sick}->{after}"].predictor
         assert predictor is not None
         predictor.parameters["last.bias"].data.fill_(1e21)
         simulation.run(2)
-        found.append((simulation.events, simulation.system.agents[sick].agent_disabled))
+        found.append((simulation.events, simulation._system.agents[sick].agent_disabled))
     assert found[0] == found[1]
     assert found[0][1] is False

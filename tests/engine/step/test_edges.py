@@ -78,7 +78,7 @@ def test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from(tmp_pat
     )
     simulation.run(steps=30)
     before = simulation.evaluate()
-    predictor = simulation.system.channels["a->b"].predictor
+    predictor = simulation._system.channels["a->b"].predictor
     assert predictor is not None
     statistics = dict(predictor.buffers)
     simulation.world.step_signals.signals["image"] = simulation.world.step_signals.signals["image"] * float(
@@ -107,11 +107,11 @@ def test_rows_without_a_message_count_as_zeros(backend: str) -> None:
     with Simulation(scenario, dtype=torch.float64, backend=backend) as simulation:
         simulation.step()
         for name in "bc":
-            record = simulation.system.channels[f"a->{name}"].ledger.records[0]
+            record = simulation._system.channels[f"a->{name}"].ledger.records[0]
             assert record.lost is not None
             assert 0 < int(record.lost.sum()) < 8
             rows = torch.where(record.lost.unsqueeze(1), 0.0, record.received)
-            learner = simulation.system.agents[name].learner
+            learner = simulation._system.agents[name].learner
             hidden = F.linear(rows, learner.parameters["0.weight"], learner.parameters["0.bias"])
             torch.testing.assert_close(learner.buffers["0.norm.mean"], 0.1 * hidden.mean(0).detach())
             var = 0.9 + 0.1 * hidden.var(0).detach()

@@ -74,7 +74,7 @@ def test_a_message_that_outlives_its_episode_is_done_with_when_the_next_one_is()
 def learned(simulation: Simulation, steps: int = STEPS) -> dict[int, dict[str, list[Tensor]]]:
     """By step: the gradients that each agent followed."""
     found: dict[int, dict[str, list[Tensor]]] = {}
-    for info in simulation.steps(steps):
+    for info in (simulation.step() for _ in range(steps)):
         for update in simulation.learned.updates:
             for name, gradients in update.gradients.items():
                 found.setdefault(info["step"], {})[name] = [g for g in gradients if g is not None]
@@ -134,7 +134,7 @@ def test_a_phase_is_that_of_the_messages_own_episode(link: dict[str, int], end: 
     stamps: dict[tuple[float, ...], int] = {}
     seen: list[tuple[int, int]] = []
     with make(played(lengths=LENGTHS), unroll="episode", others=others, channels=[channel]) as simulation:
-        ledger = simulation.system.channels["a->b"].ledger
+        ledger = simulation._system.channels["a->b"].ledger
         for step in range(STEPS):
             simulation.step()
             if step in ledger.records:

@@ -31,7 +31,7 @@ def chain(coupling: str = "decoupled", *, width: int = 6, **middle: Any) -> Scen
 
 
 def numbers(simulation: Simulation, agent: str) -> dict[str, torch.Tensor]:
-    learner = simulation.system.agents[agent].learner
+    learner = simulation._system.agents[agent].learner
     return {k: v.data.clone() for k, v in (learner.parameters | learner.buffers).items()}
 
 

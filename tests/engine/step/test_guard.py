@@ -103,7 +103,7 @@ def test_it_changes_no_bit(network: str, stacked: bool) -> None:
 def test_nothing_moves_from_the_step_on_and_the_report_names_agent_and_step(network: str) -> None:
     simulation = later(ring(NETWORKS[network]))
     simulation.run(12)
-    agents = simulation.system.agents
+    agents = simulation._system.agents
     next(iter(agents["n3"].learner.parameters.values())).data.fill_(float("nan"))
     before = {
         (name, key): p.data.clone() for name, a in agents.items() for key, p in a.learner.parameters.items()
@@ -114,7 +114,7 @@ def test_nothing_moves_from_the_step_on_and_the_report_names_agent_and_step(netw
     with pytest.raises(DivergenceError, match=r"agent 'n3': the gradient at step 13 is not finite"):
         simulation.run(steps=30)
     assert simulation.now == 19  # the sync after step 19, counted from 0
-    for name, agent in simulation.system.agents.items():
+    for name, agent in simulation._system.agents.items():
         for key, p in agent.learner.parameters.items():
             assert torch.equal(p.data.nan_to_num(7.0), before[name, key].nan_to_num(7.0))
         for key, b in agent.learner.buffers.items():
@@ -166,13 +166,13 @@ def test_the_line_is_that_of_the_host_and_everything_is_as_before_the_step(
 def test_a_predictor_that_is_not_finite_is_named_too() -> None:
     simulation = later(ring(NETWORKS["mlp"]))
     simulation.run(12)
-    predictor = simulation.system.channels["n2->n3"].predictor
+    predictor = simulation._system.channels["n2->n3"].predictor
     assert predictor is not None
-    before = simulation.system.agents["n0"].learner.parameters["0.weight"].data.clone()
+    before = simulation._system.agents["n0"].learner.parameters["0.weight"].data.clone()
     predictor.parameters["last.weight"].data.fill_(float("nan"))
     with pytest.raises(DivergenceError, match=r"agent 'n2'"):
         simulation.run(steps=30)
-    assert torch.equal(simulation.system.agents["n0"].learner.parameters["0.weight"].data, before)
+    assert torch.equal(simulation._system.agents["n0"].learner.parameters["0.weight"].data, before)
 
 
 @pytest.mark.parametrize("training", [{"on_divergence": "quarantine"}, {"bound": 1e6}])
@@ -215,7 +215,7 @@ def diverged_unseen(network: str = "mlp") -> Simulation:
     """A simulation two steps after a divergence at step 13 that no sync has found yet."""
     simulation = later(ring(NETWORKS[network]))
     simulation.run(12)
-    next(iter(simulation.system.agents["n3"].learner.parameters.values())).data.fill_(float("nan"))
+    next(iter(simulation._system.agents["n3"].learner.parameters.values())).data.fill_(float("nan"))
     for _ in range(4):
         simulation.step()
     assert simulation.diverged is None
@@ -225,7 +225,7 @@ def diverged_unseen(network: str = "mlp") -> Simulation:
 LOOKS: dict[str, Callable[[Simulation, Path], object]] = {
     "save": lambda simulation, path: simulation.save(path / "point"),
     "fork": lambda simulation, _: simulation.fork(),
-    "state_dict": lambda simulation, _: simulation.state_dict(),
+    "state_dict": lambda simulation, _: simulation._state_dict(),
     "evaluate": lambda simulation, _: simulation.evaluate(),
     "compose": lambda simulation, _: simulation.compose(),
     "export": lambda simulation, path: simulation.export(path / "weights.safetensors"),
@@ -247,7 +247,7 @@ def test_a_look_finds_a_divergence_that_no_sync_has_found(look: str, tmp_path: P
 def test_a_run_in_python_that_ends_before_the_sync_has_diverged() -> None:
     simulation = later(ring(NETWORKS["mlp"]))
     simulation.run(12)
-    next(iter(simulation.system.agents["n3"].learner.parameters.values())).data.fill_(float("nan"))
+    next(iter(simulation._system.agents["n3"].learner.parameters.values())).data.fill_(float("nan"))
     with pytest.raises(DivergenceError, match="step 13"):
         simulation.run(
             seconds=3600, on_step=lambda s: os.kill(os.getpid(), signal.SIGINT) if s.now == 16 else None
@@ -263,7 +263,7 @@ def test_a_run_whose_checkpoint_comes_before_the_sync_has_diverged(tmp_path: Pat
 
     def poison(step: int, _: object) -> None:
         if step == 12:
-            simulation.system.agents["n3"].learner.parameters["0.weight"].data.fill_(float("nan"))
+            simulation._system.agents["n3"].learner.parameters["0.weight"].data.fill_(float("nan"))
 
     (outcome,) = Run([simulation], [directory], 400).train(poison, checkpoint_every=8)
     assert (outcome.exit_code, outcome.result["exit"]) == (DivergenceError.exit_code, "diverged")
@@ -276,11 +276,11 @@ def test_a_run_whose_checkpoint_comes_before_the_sync_has_diverged(tmp_path: Pat
 def test_a_state_of_before_the_divergence_goes_on() -> None:
     simulation = later(ring(NETWORKS["mlp"]))
     simulation.run(12)
-    state = copy_tree(simulation.state_dict())
-    simulation.system.agents["n3"].learner.parameters["0.weight"].data.fill_(float("nan"))
+    state = copy_tree(simulation._state_dict())
+    simulation._system.agents["n3"].learner.parameters["0.weight"].data.fill_(float("nan"))
     with pytest.raises(DivergenceError):
         simulation.run(steps=30)
-    simulation.load_state_dict(state)
-    before = simulation.system.agents["n0"].learner.parameters["0.weight"].data.clone()
+    simulation._load_state_dict(state)
+    before = simulation._system.agents["n0"].learner.parameters["0.weight"].data.clone()
     simulation.run(steps=8)
-    assert not torch.equal(simulation.system.agents["n0"].learner.parameters["0.weight"].data, before)
+    assert not torch.equal(simulation._system.agents["n0"].learner.parameters["0.weight"].data, before)

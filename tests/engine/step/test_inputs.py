@@ -44,7 +44,7 @@ def pair(**channel: Any) -> Scenario:
 
 
 def channel_of(simulation: Simulation) -> Channel:
-    return simulation.system.channels[NAME]
+    return simulation._system.channels[NAME]
 
 
 def model_of(simulation: Simulation) -> InputModel:
@@ -316,12 +316,12 @@ def test_predictors_and_input_models_follow_the_schedules_of_their_own_rates(sce
     with Simulation(scenario, backend=backend) as simulation:
         simulation.run(4)
         for steps, stands in ((1, False), (1, False), (3, True)):
-            channel = next(iter(simulation.system.channels.values()))
+            channel = next(iter(simulation._system.channels.values()))
             models = [model for model in (channel.predictor, channel.input) if model is not None]
             before = [[p.data.clone() for p in model.parameters.values()] for model in models]
             weights = parameters(simulation, agent)
             simulation.run(steps)
-            channel = next(iter(simulation.system.channels.values()))
+            channel = next(iter(simulation._system.channels.values()))
             models = [model for model in (channel.predictor, channel.input) if model is not None]
             for model, values in zip(models, before, strict=True):
                 assert equal(values, model.parameters.values()) == stands

@@ -86,7 +86,7 @@ def test_both_engines_learn_the_same(name: str) -> None:
     for backend in ("cohort", "reference"):
         with Simulation(scene(**COUPLINGS[name]), backend=backend, dtype=torch.float64) as simulation:
             simulation.run(12)
-            system = simulation.system
+            system = simulation._system
             numbers = {
                 f"{n} {k}": v for n, a in system.agents.items() for k, v in a.learner.parameters.items()
             }
@@ -131,7 +131,7 @@ def test_an_absent_target_counts_nowhere(backend: str) -> None:
         env = from_sequences(tokens=words, following=labels, _following=masks, test=0.0, validation=0.0)
         with Simulation(scene(env=env, **COUPLINGS["sobolev_label"]), backend=backend) as simulation:
             simulation.run(10)
-            found.append({n: a.learner.parameters for n, a in simulation.system.agents.items()})
+            found.append({n: a.learner.parameters for n, a in simulation._system.agents.items()})
     for name, parameters in found[0].items():
         assert all(torch.equal(value, found[1][name][key]) for key, value in parameters.items())
 

@@ -36,7 +36,11 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> Reached:
 
 
 def steps_taught(simulation: Simulation, steps: int) -> list[int]:
-    return [info["step"] for info in simulation.steps(steps) if STATE in simulation.learned.predictor_updates]
+    return [
+        info["step"]
+        for info in (simulation.step() for _ in range(steps))
+        if STATE in simulation.learned.predictor_updates
+    ]
 
 
 @pytest.mark.parametrize("unroll", [1, 2])
@@ -52,7 +56,7 @@ def test_they_reach_over_the_newest_windows(unroll: int, reached: Reached) -> No
 def test_no_more_windows_are_kept_than_they_reach_over_and_no_graph() -> None:
     with make(played(endless=True), TRACED) as simulation:
         (unit,) = simulation.backend.system.groups
-        for info in simulation.steps(16):
+        for info in (simulation.step() for _ in range(16)):
             windows = [tape.window for tape in unit.past]
             done = (info["step"] + 1) // 2
             assert windows == list(range(max(0, done - SPAN), done))
@@ -72,7 +76,7 @@ def test_nothing_is_kept_where_none_is_asked_for(more: dict[str, Any], reached: 
 
 def test_none_reaches_through_a_window_that_was_not_learned_from(reached: Reached) -> None:
     with make(played(endless=True), TRACED, p_update=0.7, seed=7) as simulation:
-        agent = simulation.system.agents["a"]
+        agent = simulation._system.agents["a"]
         drawn = [agent.participates(window) for window in range(15)]
         simulation.run(30)
     whole = [last for last in range(SPAN, 15) if all(drawn[last - SPAN + 1 : last + 1])]
@@ -104,7 +108,7 @@ def test_each_of_a_group_has_its_own(reached: Reached) -> None:
         played(endless=True), TRACED, others={"b": own}, channels=[second, locked], objective=None
     ) as simulation:
         taught, norms = [], []
-        for info in simulation.steps(16):
+        for info in (simulation.step() for _ in range(16)):
             lesson = simulation.learned.predictor_updates.get(STATE)
             if lesson is not None:
                 taught.append(info["step"])
@@ -121,7 +125,7 @@ def test_quarantine_is_told_once() -> None:
     """What has diverged is not gone through again."""
     with make(played(endless=True), TRACED, training={"on_divergence": "quarantine"}) as simulation:
         simulation.run(10)
-        simulation.system.agents["a"].learner.parameters["objective.weight"].data.fill_(torch.nan)
+        simulation._system.agents["a"].learner.parameters["objective.weight"].data.fill_(torch.nan)
         simulation.run(6)
         ((step, line),) = simulation.events
         assert step == 11

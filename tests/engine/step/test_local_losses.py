@@ -137,7 +137,7 @@ def numbers(simulation: Simulation, agent: str = "a0") -> list[Tensor]:
 
 
 def lens_of(simulation: Simulation, channel: str) -> LensGradient:
-    found = simulation.system.channels[channel].predictor
+    found = simulation._system.channels[channel].predictor
     assert isinstance(found, LensGradient)
     return found
 
@@ -257,7 +257,7 @@ def test_parameters_of_a_lens_may_be_those_of_several_agents() -> None:
         chain({**gradient, "head": head, "parameters": {**gradient["parameters"], **names}}), "cohort"
     )
     sources = lens_of(simulation, "a0->b0").sources
-    agents = simulation.system.agents
+    agents = simulation._system.agents
     assert sources["module.0.weight"] is agents["b0"].learner.parameters["module.norm.weight"]
     assert sources["module.2.weight"] is agents["c0"].learner.parameters["module.out.weight"]
 

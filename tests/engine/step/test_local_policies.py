@@ -56,7 +56,7 @@ def _run(scenario: Scenario, backend: str = "cohort", steps: int = 21, **setting
     with made(scenario, backend, **settings) as simulation:
         for _ in range(steps):
             simulation.step()
-        system = simulation.system
+        system = simulation._system
         found = {f"{n} {k}": p for n, a in system.agents.items() for k, p in a.learner.parameters.items()}
         for name, channel in system.channels.items():
             if channel.predictor is not None:
@@ -121,19 +121,19 @@ def test_the_sender_follows_the_policy_gradient_of_its_own_head(
     plain = {"kind": "sgd", "lr": 1.0}
     scenario = _scenario(env=Game(parts=("arm0",), share=0.1), optimiser=plain, predictor=plain)
     with made(scenario, backend) as simulation:
-        channel = simulation.system.channels["eye0->arm0"]
+        channel = simulation._system.channels["eye0->arm0"]
         assert channel.predictor is not None
         weight = channel.predictor.parameters["last.weight"]
         with torch.no_grad():  # an untrained head has no slope
             weight.copy_(torch.linspace(-1, 1, weight.numel(), dtype=weight.dtype).view_as(weight))
-        eye, head = simulation.system.agents["eye0"].learner, channel.predictor
+        eye, head = simulation._system.agents["eye0"].learner, channel.predictor
         mine = {n: p.detach().clone().requires_grad_() for n, p in eye.parameters.items()}
         own = {n: p.detach().clone().requires_grad_() for n, p in head.parameters.items()}
         seen = []
         for _ in range(4):
             seen.append(simulation.world.step_signals.signals["x"].clone())
             simulation.step()
-        after = {**simulation.system.agents["eye0"].learner.parameters, **channel.predictor.parameters}
+        after = {**simulation._system.agents["eye0"].learner.parameters, **channel.predictor.parameters}
     ((trajectory, advantages),) = windows
     assert trajectory.actions is not None
     loss = torch.zeros((), dtype=torch.float64)
@@ -163,13 +163,13 @@ def test_nothing_of_the_receivers_network_reaches_the_sender() -> None:
 def test_untrained_it_injects_nothing(backend: str) -> None:
     with made(_scenario(optimiser={"kind": "sgd", "lr": 1.0}), backend) as simulation:
         before = {
-            n: p.detach().clone() for n, p in simulation.system.agents["eye0"].learner.parameters.items()
+            n: p.detach().clone() for n, p in simulation._system.agents["eye0"].learner.parameters.items()
         }
         for _ in range(4):
             simulation.step()
-        after = simulation.system.agents["eye0"].learner.parameters
+        after = simulation._system.agents["eye0"].learner.parameters
         assert all(torch.equal(p, after[name]) for name, p in before.items())
-        channel = simulation.system.channels["eye0->arm0"]
+        channel = simulation._system.channels["eye0->arm0"]
         assert channel.predictor is not None
         assert channel.predictor.parameters["last.weight"].any()
 
@@ -180,12 +180,12 @@ def test_it_goes_on_from_a_checkpoint_bit_by_bit(backend: str, after: int) -> No
     with made(_scenario(), backend) as simulation, made(_scenario(), backend, seed=8) as other:
         for _ in range(after):
             simulation.step()
-        other.load_state_dict(simulation.state_dict())
+        other._load_state_dict(simulation._state_dict())
         for _ in range(6):
             simulation.step()
             other.step()
-        for name, agent in simulation.system.agents.items():
-            same = other.system.agents[name].learner.parameters
+        for name, agent in simulation._system.agents.items():
+            same = other._system.agents[name].learner.parameters
             assert all(torch.equal(p, same[key]) for key, p in agent.learner.parameters.items())
 
 

@@ -37,7 +37,7 @@ def ticked(simulation: Simulation, steps: int) -> WindowLoss:
 
 
 def parts(simulation: Simulation) -> list[AgentTick]:
-    return [part for tick in simulation.system.groups[0].tape.ticks for part in tick.parts]
+    return [part for tick in simulation._system.groups[0].tape.ticks for part in tick.parts]
 
 
 def by_hand(simulation: Simulation) -> Tensor:

@@ -172,12 +172,12 @@ class Momentum:
 
 
 def own(simulation: Simulation, name: str) -> Params:
-    parameters = simulation.system.agents[name].learner.parameters
+    parameters = simulation._system.agents[name].learner.parameters
     return {key: p.detach().clone().requires_grad_() for key, p in parameters.items()}
 
 
 def same(simulation: Simulation, name: str, expected: Mapping[str, Tensor]) -> None:
-    for key, p in simulation.system.agents[name].learner.parameters.items():
+    for key, p in simulation._system.agents[name].learner.parameters.items():
         assert torch.allclose(p, expected[key], rtol=0, atol=1e-9), (
             name,
             key,

@@ -48,9 +48,9 @@ def single(**agent: Any) -> Scenario:
 
 def numbers(simulation: Simulation) -> dict[str, Tensor]:
     found = {}
-    for name, agent in simulation.system.agents.items():
+    for name, agent in simulation._system.agents.items():
         found |= {f"{name}.{key}": p.detach().clone() for key, p in agent.learner.parameters.items()}
-    for name, channel in simulation.system.channels.items():
+    for name, channel in simulation._system.channels.items():
         if channel.predictor is not None:
             found |= {f"{name}.{k}": p.detach().clone() for k, p in channel.predictor.parameters.items()}
     return found
@@ -117,7 +117,7 @@ def test_who_is_quarantined_stops_learning_and_the_others_go_on() -> None:
     with Simulation(scenario, dtype=torch.float64) as simulation:
         simulation.run(4)
         with torch.no_grad():
-            for p in simulation.system.agents["m1"].learner.parameters.values():
+            for p in simulation._system.agents["m1"].learner.parameters.values():
                 p.fill_(float("nan"))
         before = numbers(simulation)
         simulation.run(8)

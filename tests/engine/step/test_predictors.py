@@ -120,7 +120,7 @@ def test_the_report_of_a_step_leaves_out_an_input_that_diverges_at_it(value: flo
     reported = []
     for simulation in both(scene):
         simulation.run(4)
-        fill(simulation.system.channels["a1->b1"].input, value)
+        fill(simulation._system.channels["a1->b1"].input, value)
         simulation.step()
         reported.append(set(simulation.learned.input_updates))
         assert any("'b1'" in line for _, line in simulation.events)
@@ -137,7 +137,7 @@ def one_of_many(count: int, **training: Any) -> Document:
 
 def after(simulation: Simulation, place: str, which: str, value: float) -> Simulation:
     simulation.run(4)
-    channel = simulation.system.channels[place]
+    channel = simulation._system.channels[place]
     fill(channel.predictor if which == "gradient" else channel.input, value)
     simulation.run(5)
     return simulation
@@ -180,7 +180,7 @@ def test_where_a_run_stops_running_statistics_are_those_of_before_the_step() -> 
     found = []
     for simulation in twins(scene):
         simulation.run(5)
-        fill(simulation.system.agents["b1"].learner, torch.nan)
+        fill(simulation._system.agents["b1"].learner, torch.nan)
         before = _statistics(simulation)
         with pytest.raises(DivergenceError):
             simulation.step()
@@ -192,7 +192,7 @@ def test_where_a_run_stops_running_statistics_are_those_of_before_the_step() -> 
 
 
 def _statistics(simulation: Simulation) -> dict[str, Tensor]:
-    state = simulation.state_dict()["system"]
+    state = simulation._state_dict()["system"]
     held = {key: {n: own["buffers"] for n, own in state[key].items()} for key in ("learners", "predictors")}
     return {place: value for place, value in kept(held).items() if isinstance(value, Tensor)}
 
@@ -204,9 +204,9 @@ def test_a_disabled_predictor_does_not_change_any_more() -> None:
         b for b in channel_stacks(engine_of(cohort).stacked) if isinstance(b.predictor, StackedModels)
     )
     channels.disable_predictors([1])
-    before = kept(cohort.state_dict()["system"]["predictors"])
+    before = kept(cohort._state_dict()["system"]["predictors"])
     cohort.run(4)
-    after_all = kept(cohort.state_dict()["system"]["predictors"])
+    after_all = kept(cohort._state_dict()["system"]["predictors"])
     moved = {
         key.split("/")[1]
         for key, value in before.items()
@@ -225,10 +225,10 @@ def test_states_gradients_out_of_all_proportion_are_clipped_and_noted_as_alone(b
     found = []
     for simulation in twins(scene):
         simulation.run(16)
-        for p in simulation.system.agents["n1"].learner.parameters.values():
+        for p in simulation._system.agents["n1"].learner.parameters.values():
             p.data.mul_(30.0)
         simulation.run(6)
-        outliers = {n: c.outliers.state_dict() for n, c in simulation.system.channels.items() if c.outliers}
+        outliers = {n: c.outliers.state_dict() for n, c in simulation._system.channels.items() if c.outliers}
         found.append((simulation.events, outliers))
     (events, one), (others, other) = found
     assert events == others
@@ -259,6 +259,6 @@ def test_an_aligned_sender_s_messages_lack_what_a_mixture_of_steps_did_not_know(
         simulation.run(6)
     agree(one, other)
     for simulation in (one, other):
-        predictor = simulation.system.channels["b->c"].predictor
+        predictor = simulation._system.channels["b->c"].predictor
         assert predictor is not None
         assert predictor.updates == 0

@@ -40,7 +40,7 @@ def poison(simulation: Simulation, channel: str, value: float) -> None:
 
 def last_message(simulation: Simulation, channel: str) -> Tensor:
     """What the receiver reads of the newest message."""
-    mailbox = simulation.system.channels[channel].mailbox
+    mailbox = simulation._system.channels[channel].mailbox
     reading = mailbox.receive(simulation.now - 1)
     return torch.zeros(BATCH, 4) if reading.value is None else reading.value
 
@@ -63,8 +63,8 @@ def test_a_diverging_agent_stays_as_it_was_and_the_others_go_on(value: float, bo
         assert step == 5
         assert "left" in line
         assert "\n" not in line
-        assert simulation.system.agents["left"].agent_disabled
-        assert not simulation.system.agents["right"].agent_disabled
+        assert simulation._system.agents["left"].agent_disabled
+        assert not simulation._system.agents["right"].agent_disabled
         assert simulation.agents["left"].updates == 5
         assert simulation.agents["right"].updates == 16
 
@@ -76,7 +76,7 @@ def test_its_messages_fall_silent_and_count_no_more() -> None:
         simulation.run(3)
         assert not last_message(simulation, "left->mind").any()
         assert last_message(simulation, "right->mind").any()
-        record = simulation.system.channels["left->mind"].ledger.records[simulation.now - 1]
+        record = simulation._system.channels["left->mind"].ledger.records[simulation.now - 1]
         assert not record.complete
         assert "left->mind" not in simulation.learned.predictor_updates
         assert "right->mind" in simulation.learned.predictor_updates
@@ -111,8 +111,8 @@ def test_a_diverging_predictor_is_muted_and_its_sender_goes_on(value: float) -> 
             [torch.nan_to_num(p) for p in before],
             [torch.nan_to_num(p) for p in predictor.parameters.values()],
         )
-        assert simulation.system.channels["left->mind"].predictor_disabled
-        assert not simulation.system.agents["left"].agent_disabled
+        assert simulation._system.channels["left->mind"].predictor_disabled
+        assert not simulation._system.agents["left"].agent_disabled
         assert not equal(left, parameters(simulation, "left"))
         assert last_message(simulation, "left->mind").any()
         ((step, line),) = simulation.events
@@ -191,7 +191,7 @@ def test_a_message_that_is_no_number_is_silent_before_anyone_reads_it() -> None:
                 parameter.data.fill_(torch.inf)
         before = parameters(simulation, "mind")
         simulation.run(3)
-        assert not simulation.system.agents["mind"].agent_disabled
+        assert not simulation._system.agents["mind"].agent_disabled
         assert not equal(before, parameters(simulation, "mind"))
         assert all(bool(p.isfinite().all()) for p in simulation.agents["mind"].parameters.values())
         assert not bool(last_message(simulation, "left->mind").any())

@@ -148,7 +148,7 @@ def test_all_seeds_share_one_engine_and_own_their_place_in_it() -> None:
         assert replica.all_replicas is all_replicas
         assert (replica.index, replica.name) == (index, "cohort")
         for p, stacked in zip(
-            simulation.system.agents["b"].learner.parameters.values(),
+            simulation._system.agents["b"].learner.parameters.values(),
             found[1].learner.parameters.values(),
             strict=True,
         ):
@@ -162,7 +162,7 @@ def test_records_and_ticks_of_a_seed_have_the_signals_of_its_own_environment() -
         signals.append([simulation.world.step_signals for simulation in seeds.simulations])
         seeds.step()
     for index, simulation in enumerate(seeds.simulations):
-        system = simulation.system
+        system = simulation._system
         records = [r for c in system.channels.values() for r in c.ledger.records.values()]
         parts = [part for group in system.groups for tick in group.tape.ticks for part in tick.parts]
         assert records
@@ -206,7 +206,7 @@ def test_what_one_seed_learned_is_reported_by_its_own_names() -> None:
 
 def spoil(simulation: Simulation, place: str, value: float = torch.nan) -> None:
     """Put a value into all numbers of an agent, or of a channel's predictor."""
-    system = simulation.system
+    system = simulation._system
     owner = system.agents[place].learner if place in system.agents else system.channels[place].predictor
     assert owner is not None
     for p in owner.parameters.values():
@@ -215,7 +215,7 @@ def spoil(simulation: Simulation, place: str, value: float = torch.nan) -> None:
 
 def numbers(simulation: Simulation) -> dict[str, Any]:
     """Parameters, running statistics, optimisers and counts of agents and predictors."""
-    state = simulation.state_dict()["system"]
+    state = simulation._state_dict()["system"]
     return kept({key: state[key] for key in ("learners", "predictors", "inputs")})
 
 
@@ -301,7 +301,7 @@ def test_states_go_from_runs_alone_to_replicas_and_back_in_mid_window(name: str)
     seeds, single = together(scene), alone(scene)
     for own, simulation in zip(single, seeds.simulations, strict=True):
         own.run(5)
-        simulation.load_state_dict(own.state_dict())
+        simulation._load_state_dict(own._state_dict())
     for steps in (3, 4):
         seeds.run(steps)
         for own, simulation in zip(single, seeds.simulations, strict=True):

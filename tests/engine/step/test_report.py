@@ -131,7 +131,7 @@ def losses(learned: AgentReport) -> dict[str, list[Tensor]]:
 
 
 def took(simulation: Simulation) -> AgentReport:
-    simulation.advance(watch=True)
+    simulation._advance(watch=True)
     return simulation.learned
 
 
@@ -181,7 +181,7 @@ def test_predictor_updates_come_in_the_order_of_channels() -> None:
     _, cohort = twins(levels(wide=True, channel={"port": "p", "link": {"delay": 1}}))
     cohort.run(3)
     names = list(cohort.learned.predictor_updates)
-    assert names == [name for name in cohort.system.channels if name in names]
+    assert names == [name for name in cohort._system.channels if name in names]
     assert len(names) == 9
 
 

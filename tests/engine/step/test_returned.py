@@ -24,7 +24,7 @@ def pair(**channel: Any) -> Simulation:
 def test_it_is_the_newest_delta_that_had_arrived(delay: int, lag: int) -> None:
     """Sent at s over delay d: used at s + d, back at s + 2d, and known when the sender ticks after that."""
     simulation = pair(link={"delay": delay}, env={"hold": 20})
-    ledger = simulation.system.channels["a->b"].ledger
+    ledger = simulation._system.channels["a->b"].ledger
     deltas: dict[int, torch.Tensor] = {}
     told: dict[int, torch.Tensor | None] = {}
     for _ in range(12):
@@ -45,7 +45,7 @@ def test_it_is_the_newest_delta_that_had_arrived(delay: int, lag: int) -> None:
 
 def test_it_is_nothing_after_an_episodes_end() -> None:
     simulation = pair(link={"delay": 1}, env={"hold": 4, "episode": "example"})
-    ledger = simulation.system.channels["a->b"].ledger
+    ledger = simulation._system.channels["a->b"].ledger
     for step in range(12):
         simulation.step()
         returned = ledger.records[step].returned
@@ -55,7 +55,7 @@ def test_it_is_nothing_after_an_episodes_end() -> None:
 
 def test_where_the_link_lost_a_message_the_one_before_is_still_the_newest() -> None:
     simulation = pair(link={"drop": 0.5}, env={"hold": 50})
-    ledger = simulation.system.channels["a->b"].ledger
+    ledger = simulation._system.channels["a->b"].ledger
     for _ in range(40):
         simulation.step()
     assert ledger.newest is not None
@@ -110,7 +110,7 @@ def test_who_has_no_loss_of_its_own_returns_what_its_critic_expects() -> None:
         simulation.step()
         near = simulation.learned.predictor_updates["y->z"].examples[0]
         far = simulation.learned.predictor_updates["x->y"].examples[0]
-        critic = twin.system.channels["y->z"].predictor  # as it was before the step
+        critic = twin._system.channels["y->z"].predictor  # as it was before the step
         assert critic is not None
         value = critic.value(near)
         assert value.abs().max() > 0

@@ -117,9 +117,9 @@ def test_log_probability_and_entropy_are_those_of_the_messages_and_actions(
     sender = {"acts": "one"} if acts else {}
     scenario = scene(channel, game, "a2c", **sender)
     simulation = Simulation(scenario, seed=2, dtype=torch.float64)
-    before = {n: p.detach().clone() for n, p in simulation.system.agents["s"].learner.parameters.items()}
+    before = {n: p.detach().clone() for n, p in simulation._system.agents["s"].learner.parameters.items()}
     for _ in range(3):
-        simulation.advance(watch=True)
+        simulation._advance(watch=True)
     policies = [update.window_loss.policies for update in simulation.learned.stacks.updates]
     window = next(found["s"] for found in policies if "s" in found)
     assert len(window.parts) == 3
@@ -145,13 +145,13 @@ def test_log_probability_and_entropy_are_those_of_the_messages_and_actions(
 
 def test_a_policy_over_messages_alone_has_values_and_no_output() -> None:
     simulation = Simulation(scene(WORDS))
-    assert list(simulation.system.agents["s"].learner.network.heads) == [VALUE, "to_a"]
+    assert list(simulation._system.agents["s"].learner.network.heads) == [VALUE, "to_a"]
     module = simulation.compose()
     steps = torch.zeros(1, 8, 4), torch.zeros(1, 8, 3)
     assert list(module(x=steps[0], y=steps[1])[0]) == ["a"]
     with pytest.raises(ScenarioError, match="'s' has a policy over its messages alone, so it has no output"):
         simulation.compose(["s"])
-    assert OBJECTIVE in simulation.system.agents["a"].learner.network.heads
+    assert OBJECTIVE in simulation._system.agents["a"].learner.network.heads
 
 
 @pytest.mark.parametrize("channel", [WORDS, GOAL])
@@ -181,14 +181,14 @@ def test_a_window_goes_on_after_a_fork_and_a_checkpoint(
     for one in (whole, fork, read):
         one.run(7)
     assert_same_state(fork, whole)
-    assert_same_state(read, kept(whole.state_dict()))
+    assert_same_state(read, kept(whole._state_dict()))
 
 
 def test_a_rollout_samples_messages_where_it_samples_actions() -> None:
     simulation = Simulation(scene(GOAL), seed=3)
 
     def sent(**how: Any) -> Tensor:
-        rollout = Rollout(simulation.system, 64, Links(), 5, **how)
+        rollout = Rollout(simulation._system, 64, Links(), 5, **how)
         parts = rollout.tick(0, StepSignals(0, {"x": torch.zeros(64, 4), "y": torch.zeros(64, 3)}))
         return next(part.sampled["s->a"] for part in parts if part.agent == "s")
 
@@ -206,7 +206,7 @@ def test_many_seeds_at_once_send_what_each_would_send_alone() -> None:
     for seed, one in enumerate(together.simulations):
         alone = Simulation(scenario, seed=seed)
         alone.run(10)
-        ours, theirs = (s.system.agents["s"].learner.parameters for s in (one, alone))
+        ours, theirs = (s._system.agents["s"].learner.parameters for s in (one, alone))
         torch.testing.assert_close(ours["to_a.weight"], theirs["to_a.weight"])
 
 

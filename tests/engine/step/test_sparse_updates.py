@@ -68,7 +68,7 @@ def test_late_credit_comes_from_windows_for_which_the_receiver_is_drawn_too(unro
 def test_windows_are_drawn_at_their_rate(p: float) -> None:
     with Simulation(chain("detached", p)) as simulation:
         found = {
-            name: [a.participates(w) for w in range(2_000)] for name, a in simulation.system.agents.items()
+            name: [a.participates(w) for w in range(2_000)] for name, a in simulation._system.agents.items()
         }
     bound = 4 * (p * (1 - p) / 2_000) ** 0.5
     for name, flags in found.items():
@@ -86,7 +86,7 @@ def test_an_undrawn_window_returns_nothing_and_injects_nothing() -> None:
             for sender, receiver in ("ab", "bc"):
                 name = f"{sender}->{receiver}"
                 assert (name in lessons) == drawn(receiver, step, 0.5)
-                record = simulation.system.channels[name].ledger.records[step]
+                record = simulation._system.channels[name].ledger.records[step]
                 assert record.finished == step
                 assert record.complete == drawn(receiver, step, 0.5), "void where no use counted"
                 assert record.delta is None or record.complete
@@ -173,7 +173,7 @@ def test_tied_agents_share_the_draw() -> None:
 
 def test_other_seeds_draw_otherwise() -> None:
     with Simulation(chain("decoupled", 0.3), seed=1) as other:
-        flags = [other.system.agents["a"].participates(window) for window in range(40)]
+        flags = [other._system.agents["a"].participates(window) for window in range(40)]
     assert flags != [drawn("a", window, 0.3) for window in range(40)]
 
 
@@ -181,7 +181,7 @@ def test_running_statistics_go_on_where_nothing_is_learned() -> None:
     scenario = chain("decoupled", 0.05, network={**LAYER, "norm": "batch"})
     with Simulation(scenario) as simulation:
         assert not drawn("a", 0, 0.05)
-        before = [b.clone() for b in simulation.system.agents["a"].learner.buffers.values()]
+        before = [b.clone() for b in simulation._system.agents["a"].learner.buffers.values()]
         simulation.step()
-        after = list(simulation.system.agents["a"].learner.buffers.values())
+        after = list(simulation._system.agents["a"].learner.buffers.values())
     assert not equal(before, after)

@@ -36,11 +36,11 @@ def test_contexts_hold_the_states_that_had_crossed_the_link(
     made: dict[str, dict[int, Tensor]] = {"a": {}, "b": {}}
     told: dict[int, dict[str, Tensor]] = {}
     with make(source, LINEAR, others=others, channels=[channel], **own) as simulation:
-        ledger = simulation.system.channels["a->b"].ledger
+        ledger = simulation._system.channels["a->b"].ledger
         for step in range(STEPS):
             simulation.step()
             for name in "ab":
-                memory = simulation.system.agents[name].memory
+                memory = simulation._system.agents[name].memory
                 assert memory is not None
                 if step in memory.ledger.records:
                     made[name][step] = memory.ledger.records[step].message
@@ -71,7 +71,7 @@ def test_a_predictor_is_asked_and_taught_with_the_same_states() -> None:
             step = simulation.now
             simulation.step()
             for each, records in [
-                (c, c.ledger.records) for c in simulation.system.channels.values() if c.ends
+                (c, c.ledger.records) for c in simulation._system.channels.values() if c.ends
             ]:
                 if step in records:
                     found = trainer.example(each, records[step], answered=False)
@@ -93,7 +93,7 @@ def test_a_copy_remembers_which_gradients_of_states_were_outliers(tmp_path: Path
     """Whether or not one comes."""
 
     def known(simulation: Simulation) -> list[dict[str, Any]]:
-        channels = simulation.system.channels.values()
+        channels = simulation._system.channels.values()
         return [channel.outliers.state_dict() for channel in channels if channel.outliers is not None]
 
     with make(played(terminated=flags(0), truncated=flags(2)), TRACED) as simulation:
@@ -112,7 +112,7 @@ def test_a_state_its_gradient_and_its_prediction_can_be_recorded() -> None:
         expected, told, injected = [], [], []
         for step in range(8):
             simulation.step()
-            expected.append(simulation.system.channels[STATE].ledger.records[step].message)
+            expected.append(simulation._system.channels[STATE].ledger.records[step].message)
             lesson = simulation.learned.predictor_updates.get(STATE)
             told += [] if lesson is None else [lesson.examples[-1].delta]
             injected += [u.injected[STATE] for u in simulation.learned.updates if STATE in u.injected]
@@ -147,7 +147,7 @@ def test_the_state_of_the_far_end_is_counted_as_traffic(
     channel = {"from": "a", "to": "b", "size": 2, "gradient": gradient, "link": link}
     others = {"b": {**MIND, "clock": {"period": period, "phase": -1}}}
     with make(played(endless=True), LINEAR, others=others, channels=[channel]) as simulation:
-        simulation.rerun_on(backend)
+        simulation._rerun_on(backend)
         simulation.run(4)
         system, learned = simulation.backend.view(), simulation.learned.stacks
         found = {

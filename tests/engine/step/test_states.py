@@ -30,7 +30,7 @@ MIND: dict[str, Any] = {"network": {"kind": "gru", "size": 3}, "objective": GOAL
 
 def open_parts(simulation: Simulation, agent: str = "a") -> list[AgentTick]:
     """What an agent has done in its open window."""
-    tape = simulation.system.group_of[agent].tape
+    tape = simulation._system.group_of[agent].tape
     return [part for tick in tape.ticks for part in tick.parts if part.agent == agent]
 
 
@@ -42,10 +42,10 @@ def tick(simulation: Simulation) -> AgentTick:
 
 def states(simulation: Simulation, steps: int, agent: str = "a") -> list[Tensor]:
     """The state that an agent that ticks at every step makes at each."""
-    memory = simulation.system.agents[agent].memory
+    memory = simulation._system.agents[agent].memory
     assert memory is not None
     found = []
-    for info in simulation.steps(steps):
+    for info in (simulation.step() for _ in range(steps)):
         found.append(memory.ledger.records[info["step"]].message)
     return found
 
@@ -53,7 +53,7 @@ def states(simulation: Simulation, steps: int, agent: str = "a") -> list[Tensor]
 def lessons(simulation: Simulation, steps: int, channel: str = STATE) -> list[tuple[int, Tensor, Tensor]]:
     """(step, state, what is learned of it) of each example of a channel."""
     found = []
-    for info in simulation.steps(steps):
+    for info in (simulation.step() for _ in range(steps)):
         lesson = simulation.learned.predictor_updates.get(channel)
         for example in lesson.examples if lesson is not None else []:
             assert example.delta is not None
@@ -98,7 +98,7 @@ def test_a_locked_state_has_no_leaf_at_all() -> None:
             assert part.memory.use is None
             assert part.memory.stamp == (None if step % 5 == 0 else step - 1)
             assert part.memory.value is None
-            simulation.system.cut(step, simulation.world.advance())
+            simulation._system.cut(step, simulation.world.advance())
             simulation.backend.learn(step)
             simulation.now += 1
 
@@ -140,7 +140,7 @@ def test_a_state_goes_on_where_its_agent_is_not_drawn_and_is_no_example_there() 
     with make(played(endless=True), LINEAR, unroll=2, training=frozen) as simulation:
         always = states(simulation, STEPS)
     with make(played(endless=True), LINEAR, unroll=2, training=frozen, p_update=0.5) as simulation:
-        agent = simulation.system.agents["a"]
+        agent = simulation._system.agents["a"]
         drawn = [agent.participates(window) for window in range(STEPS // 2)]
         assert True in drawn[1:]
         assert False in drawn
@@ -161,7 +161,7 @@ def poisoned(context: list[str], **more: Any) -> Simulation:
         training={"on_divergence": "quarantine"},
     )
     simulation.run(6)
-    for p in simulation.system.agents["b"].learner.parameters.values():
+    for p in simulation._system.agents["b"].learner.parameters.values():
         p.data.fill_(torch.nan)
     return simulation
 
@@ -170,9 +170,9 @@ def test_the_state_of_who_diverges_is_void_and_its_teller_goes_on() -> None:
     with poisoned(["hint"]) as simulation:
         before = numbers(simulation)
         simulation.run(3)
-        assert simulation.system.agents["b"].agent_disabled
-        assert not simulation.system.agents["a"].agent_disabled
-        memory = simulation.system.agents["b"].memory
+        assert simulation._system.agents["b"].agent_disabled
+        assert not simulation._system.agents["a"].agent_disabled
+        memory = simulation._system.agents["b"].memory
         assert memory is not None
         reading = memory.mailbox.receive(simulation.now)
         assert reading.value is None
@@ -185,9 +185,9 @@ def test_the_state_of_who_diverges_is_void_and_its_teller_goes_on() -> None:
 def test_the_state_of_who_diverges_does_not_spread_through_contexts() -> None:
     with poisoned(["to.state"], link={"delay": 1}) as simulation:
         simulation.run(8)
-        assert simulation.system.agents["b"].agent_disabled
-        assert not simulation.system.agents["a"].agent_disabled
-        assert not simulation.system.channels["a->b"].predictor_disabled
+        assert simulation._system.agents["b"].agent_disabled
+        assert not simulation._system.agents["a"].agent_disabled
+        assert not simulation._system.channels["a->b"].predictor_disabled
         assert simulation.agents["a"].updates > 10 // 2
 
 
@@ -217,7 +217,7 @@ def test_tied_recurrent_agents_have_a_state_each_and_one_set_of_parameters() -> 
         ):
             torch.testing.assert_close(own_p, theirs, atol=1e-11, rtol=0)
         for name in (STATE, "b->b:state"):
-            expected, found = (s.system.channels[n].predictor for s, n in ((alone, STATE), (pair, name)))
+            expected, found = (s._system.channels[n].predictor for s, n in ((alone, STATE), (pair, name)))
             assert expected is not None
             assert found is not None
             for key, p in found.parameters.items():
@@ -246,8 +246,8 @@ def test_tied_agents_that_see_different_things_have_different_states() -> None:
             step = pair.now
             pair.step()
             alone.step()
-            found.append([c.ledger.records[step].message for c in pair.system.channels.values()])
-            expected = alone.system.channels[STATE].ledger.records[step].message
+            found.append([c.ledger.records[step].message for c in pair._system.channels.values()])
+            expected = alone._system.channels[STATE].ledger.records[step].message
             torch.testing.assert_close(found[-1][1], expected, atol=1e-12, rtol=0)
             assert not torch.allclose(found[-1][0], found[-1][1])
 

@@ -206,7 +206,7 @@ FALLBACKS: dict[str, tuple[Document, str]] = {
 def test_what_has_to_wait_waits(name: str) -> None:
     scene, reason = FALLBACKS[name]
     with made(swept(scene), "cohort") as simulation:
-        system = simulation.system
+        system = simulation._system
         assert obstacle(system, system.groups[0]) == reason
     found = list(differences(after(scene, sweep=False), after(scene, sweep=True)))
     assert not found, "\n".join(found[:12])
@@ -222,7 +222,7 @@ def test_what_an_end_of_an_episode_voids_is_not_learned_from() -> None:
 @pytest.mark.parametrize("channel", [TOLD, LOCAL, DETACHED])
 def test_ends_of_episodes_do_not_hold_back_what_is_read_at_once(channel: Document) -> None:
     with made(swept(levels(channel=channel, env=ENDS)), "cohort") as simulation:
-        system = simulation.system
+        system = simulation._system
         assert [obstacle(system, group) for group in system.groups] == [None] * 6
 
 
@@ -257,7 +257,7 @@ def kept(count: int, sweep: bool, channel: Document) -> int:
         agent["network"] = wide
     with Simulation(Scenario.model_validate(swept(scene, sweep))) as simulation:
         simulation.run(2)
-        system = simulation.system
+        system = simulation._system
         own = [p for agent in system.agents.values() for p in agent.learner.parameters.values()]
         account = Kept(own)
         most = account.during(simulation.step)
@@ -279,7 +279,7 @@ def test_spent_messages_are_released_unless_they_are_kept(channel: Document) -> 
         engine = order(simulation)
         held = {name: c.ledger.records for name, c in engine.system.channels.items()}
         for keep in (True, False):
-            simulation.advance(keep=keep)
+            simulation._advance(keep=keep)
             assert [len(records) for records in held.values()] == [keep, keep]
             assert all(bool(update.injected) <= keep for update in simulation.learned.updates)
         for go_on in (
@@ -325,7 +325,7 @@ def test_what_is_released_is_read_by_nothing(name: str, tmp_path: Path) -> None:
             kept.step()
         first.until = 99
         for _ in range(3):
-            first.advance(keep=False)
+            first._advance(keep=False)
         with Simulation.load(first.save(tmp_path / "at-3"), first.scenario) as resumed:
             resumed.run(5)
             for agent, own in kept.agents.items():
@@ -378,7 +378,7 @@ def test_a_run_that_has_diverged_can_be_saved_and_looked_into(tmp_path: Path) ->
     with made(swept(chain(3, DETACHED, every=True)), "cohort") as simulation:
         simulation.run(2)
         simulation.until = 9
-        simulation.system.agents["m2"].learner.trainable[0].data.fill_(float("nan"))
+        simulation._system.agents["m2"].learner.trainable[0].data.fill_(float("nan"))
         with pytest.raises(DivergenceError):
             simulation.run(seconds=100)
         with Simulation.load(simulation.save(tmp_path / "diverged"), simulation.scenario) as again:
@@ -431,7 +431,7 @@ def test_a_divergence_touches_no_parameter() -> None:
     with made(swept(chain(3, DETACHED, every=True)), "cohort") as simulation:
         simulation.run(2)
         before = {k: v.clone() for k, v in simulation.agents["m0"].parameters.items()}
-        simulation.system.agents["m2"].learner.trainable[0].data.fill_(float("nan"))
+        simulation._system.agents["m2"].learner.trainable[0].data.fill_(float("nan"))
         with pytest.raises(DivergenceError, match="agent 'm2'"):
             simulation.step()
         assert all(torch.equal(before[k], v) for k, v in simulation.agents["m0"].parameters.items())

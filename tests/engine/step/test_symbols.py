@@ -39,7 +39,7 @@ def simulate(
 
 
 def records(simulation: Simulation, channel: str = "a->b") -> dict[int, Record]:
-    return simulation.system.channels[channel].ledger.records
+    return simulation._system.channels[channel].ledger.records
 
 
 def watched(simulation: Simulation, steps: int) -> dict[int, Tensor]:
@@ -87,7 +87,7 @@ def straight_through(simulation: Simulation, parameters: dict[str, Tensor]) -> T
 
 
 def leaves(simulation: Simulation, agent: str) -> dict[str, Tensor]:
-    found = simulation.system.agents[agent].learner.parameters
+    found = simulation._system.agents[agent].learner.parameters
     return {name: p.detach().clone().requires_grad_() for name, p in found.items()}
 
 
@@ -95,7 +95,7 @@ def assert_descended(simulation: Simulation, loss: Tensor, before: dict[str, Ten
     """That one step has moved the speaker against the gradient of a loss (plain gradient descent at rate 1)."""
     gradients = dict(zip(before, torch.autograd.grad(loss, list(before.values())), strict=True))
     assert any(g.abs().max() > 1e-4 for g in gradients.values())
-    for name, p in simulation.system.agents["a"].learner.parameters.items():
+    for name, p in simulation._system.agents["a"].learner.parameters.items():
         assert torch.allclose(p, before[name] - gradients[name], atol=1e-12), name
 
 
@@ -118,7 +118,7 @@ def test_over_a_locked_channel_the_listeners_gradient_reaches_the_logits(backend
 def test_a_synthetic_gradient_is_injected_at_the_message_and_passes_through(backend: str) -> None:
     simulation = simulate(WORDS, backend=backend, a=SGD)
     injected = torch.linspace(-1.0, 1.5, 6, dtype=torch.float64)
-    predictor = simulation.system.channels["a->b"].predictor
+    predictor = simulation._system.channels["a->b"].predictor
     assert predictor is not None
     predictor.parameters["last.bias"].data.copy_(injected)
     speaker = leaves(simulation, "a")
@@ -138,9 +138,9 @@ def test_a_window_that_waits_sends_the_same_symbols_when_it_is_replayed(backend:
         for record in (*state["records"], *state["loose"]):
             first = sent.setdefault(record["stamp"], record["message"].clone())
             assert torch.equal(record["message"], first)
-    moved = simulation.system.agents["a"].learner.parameters["to_b.weight"]
+    moved = simulation._system.agents["a"].learner.parameters["to_b.weight"]
     assert not torch.equal(
-        moved, simulate(channel, a=SGD).system.agents["a"].learner.parameters["to_b.weight"]
+        moved, simulate(channel, a=SGD)._system.agents["a"].learner.parameters["to_b.weight"]
     )
 
 
@@ -152,7 +152,7 @@ def test_evaluation_and_the_exported_module_send_the_most_probable_symbols() -> 
     )
     simulation = Simulation(scenario, seed=4)
     simulation.run(3)
-    system = simulation.system
+    system = simulation._system
     batch = next(examples(simulation._env, "test", limit=40))
     rollout = ExampleRollout(system, batch, Links("as_run"), seed=9)
     (message,) = rollout.sent("a->b").values()
@@ -170,8 +170,8 @@ def test_a_synthetic_input_predicts_the_mean_of_the_one_hots() -> None:
     simulation = simulate(
         words, a={"learn": False}, b={"learn": False}, batch=64, predictor={"kind": "sgd", "lr": 0.02}
     )
-    channel = simulation.system.channels["a->b"]
-    parameters = simulation.system.agents["a"].learner.parameters
+    channel = simulation._system.channels["a->b"]
+    parameters = simulation._system.agents["a"].learner.parameters
     parameters["to_b.weight"].data.zero_()
     parameters["to_b.bias"].data.copy_(torch.tensor([1.0, 0.0, -1.0]))
     simulation.run(300)

@@ -79,7 +79,7 @@ def test_members_of_one_wave_are_one_module_on_stacked_rows() -> None:
 
 def test_there_is_one_set_of_numbers_and_one_optimiser() -> None:
     simulation = Simulation(eyes(coupling="decoupled"))
-    left, right = (simulation.system.agents[name].learner for name in ("left", "right"))
+    left, right = (simulation._system.agents[name].learner for name in ("left", "right"))
     assert left is right
     simulation.run(5)
     assert simulation.agents["left"].updates == 5

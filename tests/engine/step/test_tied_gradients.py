@@ -71,7 +71,7 @@ def parts(model: nn.Sequential, coupling: str, **training: Any) -> Scenario:
 def of(simulation: Simulation, name: str) -> Tensor:
     """A parameter as AGENT.PARAMETER."""
     agent, _, parameter = name.partition(".")
-    return simulation.system.agents[agent].learner.parameters[parameter].detach()
+    return simulation._system.agents[agent].learner.parameters[parameter].detach()
 
 
 def assert_tied(simulation: Simulation, *names: str) -> None:
@@ -191,7 +191,7 @@ def test_ties_hold_in_both_engines_which_agree(name: str) -> None:
     given, ties = CASES[name]
     one, other = twins({**given, "tied": ties})
     before = {place: of(one, place).clone() for tie in ties for place in tie}
-    side_by_side(one, other)
+    side_by_side(one, other, 20)  # credit over delays comes late
     for simulation in (one, other):
         for tie in ties:
             assert_tied(simulation, *tie)
@@ -233,7 +233,7 @@ def test_settings_are_changed_together(backend: str) -> None:
     with made({**ring(), "tied": WEIGHTS[:1]}, backend) as simulation:
         simulation.run(3)
         simulation.set("n2.learning_rate", 0.05)
-        assert [simulation.system.agents[f"n{i}"].learner.rate.base for i in range(4)] == [
+        assert [simulation._system.agents[f"n{i}"].learner.rate.base for i in range(4)] == [
             0.05,
             1e-3,
             0.05,
@@ -253,7 +253,7 @@ def test_what_is_in_quarantine_leaves_the_tie_and_the_others_stay_equal(backend:
         simulation.run(3)
         fill(predictor_of(simulation, "n0->n1"), float("nan"))
         simulation.run(5)
-        assert simulation.system.agents["n0"].agent_disabled is True
+        assert simulation._system.agents["n0"].agent_disabled is True
         assert_tied(simulation, "n2.0.weight", "n3.0.weight")
         assert not torch.equal(of(simulation, "n0.0.weight"), of(simulation, "n2.0.weight"))
 

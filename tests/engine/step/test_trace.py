@@ -102,7 +102,7 @@ def test_a_trace_follows_its_recursion() -> None:
         image = simulation.world.step_signals.signals["image"].flatten(1)
         label = simulation.world.step_signals.signals["label"]
         layers = {name: layers_of(simulation, name) for name in "abcd"}
-        models = {n: c.predictor for n, c in simulation.system.channels.items()}
+        models = {n: c.predictor for n, c in simulation._system.channels.items()}
         messages: dict[str, Tensor] = {}
         signal = image
         for name in "abc":
@@ -209,7 +209,7 @@ def test_clipping_shortens_what_is_long_and_nothing_else() -> None:
         free.run(10)
         lengths = []
         for _ in range(5):
-            bound.load_state_dict(free.state_dict())
+            bound._load_state_dict(free._state_dict())
             for each in (free, bound):
                 each.step()
             whole, short = (injected_in(each)["a->b"] for each in (free, bound))
@@ -235,7 +235,7 @@ def test_the_scale_moves_by_its_schedule() -> None:
         }
         for step in range(14):
             other = steady[2.0 if step < 10 else 0.5]
-            other.load_state_dict(moving.state_dict())
+            other._load_state_dict(moving._state_dict())
             for each in (moving, other):
                 each.step()
             assert equal(all_parameters(moving), all_parameters(other))
@@ -268,7 +268,7 @@ class Step:
         image = signals["image"].flatten(1).clone()
         eye, mind = layers_of(simulation, "a")["message"], layers_of(simulation, "b")["objective"]
         sent = F.linear(image, *eye)
-        received = simulation.system.channels["a->b"].ledger.link.carry(simulation.now, sent)
+        received = simulation._system.channels["a->b"].ledger.link.carry(simulation.now, sent)
         error = F.linear(received, *mind).softmax(1) - F.one_hot(signals["label"], 10)
         return cls(image, sent, received, error, eye[0], mind[0])
 
@@ -320,7 +320,7 @@ def test_an_aligned_receiver_works_on_the_example_of_what_it_reads(
     document["agents"]["b"]["align"] = True
     document["channels"][0]["input"] = {"context": ["right_half"]} if stands_in else None
     with Simulation(Scenario.model_validate(document)) as simulation:
-        link = simulation.system.channels["a->b"].ledger.link
+        link = simulation._system.channels["a->b"].ledger.link
         labels: list[Tensor] = []
         stamp = torch.full((BATCH,), -1)
         for step in range(16):
