@@ -402,12 +402,6 @@ class StackedOptimiser(_Settings):
         stacked.refresh()
         return stacked
 
-    def counts_agree(self, members: Members) -> bool:
-        """Whether `members` are all, and with equal counts of steps."""
-        if isinstance(members, Tensor):
-            return self._equal_counts and bool(members.all())
-        return self._equal_counts and (members is None or all(members))
-
     @torch.no_grad()
     def step(
         self,

@@ -464,7 +464,7 @@ class Template:
             spec = GraphSpec.model_validate(graph)
         except DocumentError as error:
             raise error.under(("graph",)) from None
-        numbers = (spec.kind, spec.agents, spec.neighbours, spec.rewire, spec.probability)
+        numbers = (spec.kind, spec.agents, spec.neighbours, spec.rewire)
         refuse_what_is_too_large(body, estimate(*numbers))
         try:
             made = generate(spec, sections)

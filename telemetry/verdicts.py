@@ -108,32 +108,22 @@ class ChannelTraits(NamedTuple):
 
     @classmethod
     def of(cls, graph: Mapping[str, Any]) -> ChannelTraits:
-        """Read the graph document of the Channels tab; what is missing or damaged there counts as the default."""
+        """Read the graph document of the Channels tab."""
         agents, channels = graph["agents"], graph["channels"]
-        periods = [max(_number(agents[channel["from"]].get("period"), 1.0), 1.0) for channel in channels]
-        drops = [min(max(_number(channel.get("drop"), 0.0), 0.0), 1.0) for channel in channels]
-        covered = ["input" in _mapping(channel.get("about")) for channel in channels]
+        periods = [agents[channel["from"]].get("period", 1) for channel in channels]
+        drops = [channel.get("drop", 0.0) for channel in channels]
+        covered = ["input" in channel.get("about", ()) for channel in channels]
         resends = [
             0.0 if stands_in else np.inf if drop == 1 else drop / (1 - drop)
             for drop, stands_in in zip(drops, covered, strict=True)
         ]
-        sizes = [_number(channel.get("size"), 0.0) for channel in channels]
-        batch = graph.get("batch")
+        sizes = [channel.get("size") if isinstance(channel.get("size"), int) else 0 for channel in channels]
         return cls(
             np.array(periods, dtype=np.float64),
             np.array(resends, dtype=np.float64),
             np.array(sizes, dtype=np.float64),
-            batch if isinstance(batch, int) else 0,
+            graph.get("batch") or 0,
         )
-
-
-def _number(value: Any, default: float) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
-    return float(value) if number else default
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def bounds(measure: str) -> tuple[str, str]:

@@ -241,12 +241,8 @@ class VectorAdaptor(TorchVectorEnv):
         self.reset()  # many environments are initialised only by a reset
         load_state(env, state["env"], state["ended"].any(0))
         self._ended, self._shown = state["ended"], dict(state["shown"])
-        self._rewards = state.get(
-            "rewards", self._rewards
-        )  # earlier checkpoints have neither these nor random
-        self._known = state.get("known", self._known)
-        if "random" in state:
-            load_random_state(self._env.action_space, state["random"])
+        self._rewards, self._known = state["rewards"], state["known"]
+        load_random_state(self._env.action_space, state["random"])
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the environment."""

@@ -4,7 +4,6 @@ made; and one line where that is too much.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +21,6 @@ _CHANNEL_SECONDS = 1e-4
 """Measured: 1.7e-4 and 0.8e-4 of one core, rings and small worlds of 1,000 to 8,000 agents, read, built by kind and advised on."""
 _EDGE_SECONDS = 3e-6
 """Of a small world, once it is made."""
-_PAIR_SECONDS = 1.5e-7
-"""Of two agents of a random graph, of which it is sampled whether there is an edge between them."""
 _MOST_EDGES = 2_000_000
 """Edges of all small worlds that are made until one is connected."""
 
@@ -35,7 +32,7 @@ class Estimate:
     agents: int
     channels: int
     search: float = 0.0
-    """Seconds in which a random graph is found."""
+    """Seconds in which a small world is found."""
 
     @property
     def seconds(self) -> float:
@@ -43,9 +40,7 @@ class Estimate:
         return self.agents * _AGENT_SECONDS + self.channels * _CHANNEL_SECONDS + self.search
 
 
-def estimate(
-    kind: str, agents: int, neighbours: int | None, rewire: float | None, probability: float | None
-) -> Estimate:
+def estimate(kind: str, agents: int, neighbours: int | None, rewire: float | None) -> Estimate:
     """Return the estimate of a generated graph, of the numbers of its `GraphSpec`."""
     neighbours, search = neighbours or 0, 0.0
     channels = agents if kind == "ring" else agents - 1
@@ -54,10 +49,6 @@ def estimate(
         search = channels / 2 * (tries_of(agents, neighbours) if rewire else 1) * _EDGE_SECONDS
     elif kind == "scale_free":
         channels = 2 * neighbours * (agents - neighbours)
-    elif kind == "random":
-        pairs = agents * (agents - 1) / 2
-        channels = math.ceil(2 * pairs * (probability or 0.0)) + 2 * agents
-        search = pairs * _PAIR_SECONDS
     return Estimate(agents, channels, search)
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -26,7 +25,6 @@ __all__ = ["Generated", "GraphSpec", "document_of", "generate", "graph_of", "nam
 _NEEDS: Mapping[str, tuple[str, ...]] = {
     "small_world": ("neighbours", "rewire"),
     "scale_free": ("neighbours",),
-    "random": ("probability",),
     "tree": ("branching",),
 }
 
@@ -47,14 +45,12 @@ class GraphSpec(Spec):
 
     Attributes:
         kind: `chain`, `ring` (a directed cycle), `tree` (leaves to root), or, with channels both ways,
-            `small_world` (Watts-Strogatz, connected), `scale_free` (Barabasi-Albert), `random` (G(n, p),
-            made connected).
+            `small_world` (Watts-Strogatz, connected), `scale_free` (Barabasi-Albert).
         agents: How many.
         prefix: Of their names; a number follows, padded with zeros.
         neighbours: `small_world`: how many each is joined to before rewiring (even); `scale_free`: how
             many a new agent is joined to.
         rewire: `small_world`: the probability that an edge is rewired.
-        probability: `random`: that of an edge.
         branching: `tree`: children of an agent.
         seed: Of the random kinds.
         readouts: How many agents are made from `readout_agent` too: the last ones of a chain, else evenly
@@ -67,12 +63,11 @@ class GraphSpec(Spec):
         split: `chain`: the channel (from 1) that is made from `split_channel` too.
     """
 
-    kind: Literal["chain", "ring", "tree", "small_world", "scale_free", "random"]
+    kind: Literal["chain", "ring", "tree", "small_world", "scale_free"]
     agents: Count
     prefix: Name = "n"
     neighbours: Count | None = None
     rewire: Annotated[float, Field(ge=0, le=1), IsReal] | None = None
-    probability: Annotated[float, Field(ge=0, le=1), IsReal] | None = None
     branching: Count | None = None
     seed: Whole = 0
     readouts: Count = 1
@@ -83,7 +78,7 @@ class GraphSpec(Spec):
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
         needs = _NEEDS.get(self.kind, ())
-        for field in ("neighbours", "rewire", "probability", "branching"):
+        for field in ("neighbours", "rewire", "branching"):
             if (getattr(self, field) is None) == (field in needs):
                 verb = "needs it" if field in needs else "has none; leave it out"
                 raise DocumentError((field,), f"a {self.kind} graph {verb}")
@@ -242,11 +237,7 @@ def _undirected(graph: GraphSpec) -> list[tuple[int, int]]:
         except nx.NetworkXError:
             raise DocumentError((), "no connected small world was found; take more neighbours") from None
         return list(made.edges)
-    if graph.kind == "scale_free":
-        return list(nx.barabasi_albert_graph(count, neighbours, seed=seed).edges)
-    made = nx.gnp_random_graph(count, graph.probability or 0.0, seed=seed)
-    parts = sorted(min(part) for part in nx.connected_components(made))
-    return [*made.edges, *pairwise(parts)]
+    return list(nx.barabasi_albert_graph(count, neighbours, seed=seed).edges)
 
 
 # --- scenarios as networkx graphs ------------------------------------------------------------------------

@@ -21,11 +21,10 @@ from antiphon.telemetry.channels.explanations import verdicts_document
 from antiphon.telemetry.channels.limits import DOCUMENT_BYTES, rows_within
 from antiphon.telemetry.channels.reading import (
     Row,
+    document_from,
     graph_from,
     messages_of,
-    parts_from,
     series_of,
-    timeline_from,
 )
 from antiphon.telemetry.channels.series import Series, cloud
 from antiphon.telemetry.channels.tags import (
@@ -187,8 +186,8 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             "/index.js": self._app(lambda _: _Answer(_ENTRY, _KINDS[".js"])),
             "/runs": self._app(_runs),
             "/graph": self._app(_graph),
-            "/timeline": self._app(_timeline),
-            "/parts": self._app(_parts),
+            "/timeline": self._app(_document(TIMELINE)),
+            "/parts": self._app(_document(PARTS)),
             "/catalog": self._app(self._catalog),
             "/figure": self._app(_figure),
             "/cloud": self._app(_cloud),
@@ -276,22 +275,16 @@ def _graph_text(question: _Question, run: str) -> bytes | None:
     return text
 
 
-def _timeline(question: _Question) -> _Answer:
-    run = question.text("run")
-    text = question.newest_text(run, TIMELINE)
-    if text is None:
-        raise _Refusal(404, f"{_short(run)}: no timeline there")
-    timeline_from(run, text)
-    return _Answer(text, _JSON)
+def _document(tag: str) -> Callable[[_Question], _Answer]:
+    def answer(question: _Question) -> _Answer:
+        run = question.text("run")
+        text = question.newest_text(run, tag)
+        if text is None:
+            raise _Refusal(404, f"{_short(run)}: no {tag} there")
+        document_from(run, text)
+        return _Answer(text, _JSON)
 
-
-def _parts(question: _Question) -> _Answer:
-    run = question.text("run")
-    text = question.newest_text(run, PARTS)
-    if text is None:
-        raise _Refusal(404, f"{_short(run)}: is not in parts")
-    parts_from(run, text)
-    return _Answer(text, _JSON)
+    return answer
 
 
 def _figure(question: _Question) -> _Answer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from antiphon.telemetry.channels.tags import FORMAT, GRAPH, PARTS, PLUGIN, TIMEL
 from antiphon.telemetry.channels.verdict_series import measuring_commands, with_verdicts
 from antiphon.telemetry.event_file import event_files, read_events
 
-__all__ = ["Row", "graph_from", "messages_of", "parts_from", "read_run", "series_of", "timeline_from"]
+__all__ = ["Row", "document_from", "graph_from", "messages_of", "read_run", "series_of"]
 
 Row = tuple[int, NDArray[Any]]
 """A step, and the value written at it."""
@@ -61,14 +61,18 @@ def read_run(folder: Path) -> RunData:
             figures[what] = series
         elif isinstance(what, int) and (samples := messages_of(rows)) is not None:
             messages[what] = samples
+    try:
+        figures = with_verdicts(figures, graph)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):  # the graph is not as we write it
+        raise _damaged(str(folder)) from None
     return RunData(
         name=folder.resolve().name,
         graph=graph,
-        timeline=timeline_from(str(folder), _text(timeline[-1][1])) if timeline else None,
-        figures=with_verdicts(figures, graph),
+        timeline=document_from(str(folder), _text(timeline[-1][1])) if timeline else None,
+        figures=figures,
         messages=messages,
         measuring=measuring_commands(str(folder)),
-        parts=parts_from(str(folder), _text(parts[-1][1])) if parts else None,
+        parts=document_from(str(folder), _text(parts[-1][1])) if parts else None,
     )
 
 
@@ -115,83 +119,36 @@ def graph_from(place: str, text: bytes | None) -> dict[str, Any]:
     Raises:
         RunError: It is no graph, or one of a newer format.
     """
-    graph = _document(place, "graph", text)
+    graph = document_from(place, text)
     version = graph.get("format")
-    if isinstance(version, int) and version > FORMAT:  # anything else is damage
+    if isinstance(version, int) and version > FORMAT:
         raise RunError(
             f"{place}: has data of a newer Channels tab (format {version}); show it with that antiphon"
         )
-    agents, channels = _named(graph.get("agents")), _named(graph.get("channels"))
-    ends = [channel.get(end) for channel in channels or () for end in ("from", "to")]
-    sound = version == FORMAT and agents is not None and channels is not None
-    sound = sound and _places(ends, len(agents or ())) and _placed(graph.get("parts"), agents or ())
-    if not sound:
-        raise _damaged(place, "graph")
+    if not all(isinstance(graph.get(key), list) for key in ("agents", "channels")):
+        raise _damaged(place)
     return graph
 
 
-def _places(numbers: Iterable[Any], count: int) -> bool:
-    return all(isinstance(number, int) and 0 <= number < count for number in numbers)
-
-
-def _placed(parts: Any, agents: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether each agent is in one of so many parts; None: the run is not in parts."""
-    if parts is None:
-        return True
-    return _places([parts], len(agents) + 1) and _places([agent.get("part") for agent in agents], parts)
-
-
-def timeline_from(place: str, text: bytes | None) -> dict[str, Any]:
-    """Return the timeline described by a JSON text; `place` begins the errors.
+def document_from(place: str, text: bytes | None) -> dict[str, Any]:
+    """Return a JSON text of ours as plain data; `place` begins the error.
 
     Raises:
-        RunError: It is no timeline.
+        RunError: It is no JSON object.
     """
-    timeline = _document(place, "timeline", text)
-    if not isinstance(timeline.get("agents"), list) or not isinstance(timeline.get("channels"), list):
-        raise _damaged(place, "timeline")
-    return timeline
-
-
-def parts_from(place: str, text: bytes | None) -> dict[str, Any]:
-    """Return where the parts run, described by a JSON text; `place` begins the errors.
-
-    Raises:
-        RunError: It is no such document.
-    """
-    parts = _document(place, "parts", text)
-    machines = parts.get("machines")
-    if not isinstance(machines, list) or not all(isinstance(machine, str) for machine in machines):
-        raise _damaged(place, "parts")
-    return parts
-
-
-def _document(place: str, what: str, text: bytes | None) -> dict[str, Any]:
     try:
-        found = json.loads((text or b"").decode("utf-8"), parse_constant=_no_json)
+        found = json.loads((text or b"").decode("utf-8"))
     except (ValueError, RecursionError):
-        raise _damaged(place, what) from None
+        found = None
     if not isinstance(found, dict):
-        raise _damaged(place, what)
+        raise _damaged(place)
     return found
 
 
-def _no_json(constant: str) -> None:
-    """Raise on NaN and Infinity, which Python accepts and browsers do not."""
-    raise ValueError(constant)
-
-
-def _damaged(place: str, what: str) -> RunError:
+def _damaged(place: str) -> RunError:
     return RunError(
-        f"{place}: the {what} of the Channels tab {'are' if what == 'parts' else 'is'} damaged; start the run anew in another directory"
+        f"{place}: its data of the Channels tab do not fit; start the run anew in another directory"
     )
-
-
-def _named(items: Any) -> list[dict[str, Any]] | None:
-    """Return a list of objects that all have a name; None if it is anything else."""
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        return None
-    return items if all(isinstance(item.get("name"), str) for item in items) else None
 
 
 def _in_order(rows: Iterable[Row], dimensions: int) -> list[Row]:

@@ -69,7 +69,6 @@ HOSTILE_VALUES: tuple[Any, ...] = (
     *(
         {"delay": 2**31 - 1},
         {"kind": "ring", "agents": 10**9},
-        {"kind": "random", "agents": 9000, "probability": 1},
     ),
     {"kind": "small_world", "agents": 2000, "neighbours": 1998, "rewire": 1.0},
 )

@@ -44,10 +44,7 @@ GRAPHS = [
             "kind: ring, agents: 5",
         ),
         "kind: small_world, agents: 10, neighbours: 4, rewire: 0.5, seed: 3",
-        *(
-            "kind: scale_free, agents: 12, neighbours: 2",
-            "kind: random, agents: 9, probability: 0.3, readouts: 3",
-        ),
+        "kind: scale_free, agents: 12, neighbours: 2, readouts: 3",
     )
 ]
 EXPLICIT = """\

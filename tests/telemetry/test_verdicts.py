@@ -148,14 +148,6 @@ def test_nothing_logged_is_no_verdict() -> None:
     assert flagged(document(0)) == []
 
 
-@pytest.mark.parametrize("wrong", [None, "8", [], True, -3, 1e300, {}])
-def test_damaged_documents_count_as_the_default(wrong: Any) -> None:
-    graph = document(2, batch=wrong)
-    graph["agents"][0]["period"] = wrong
-    graph["channels"][0] |= {"drop": wrong, "size": wrong, "about": wrong}
-    assert flagged(graph, age=[1.0, 1.0], message_energy=[1.0, 1.0]) == [set(), set()]
-
-
 def test_in_words() -> None:
     flags = [1, 1, 2, 4, 4 + 64, 128, 0]
     found = counts(flags, "value")

@@ -6,9 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from antiphon.errors import RunError
 from antiphon.telemetry.channels.documents import graph_document
 from antiphon.telemetry.channels.page import fitted
 from antiphon.telemetry.channels.reading import read_run
@@ -115,16 +113,6 @@ def test_what_is_in_memory_is_what_is_written(tmp_path: Path) -> None:
         np.testing.assert_array_equal(series.values, written.figures[about].values)
     history.parts(15, rows(15))
     assert list(history.part_figures) == [10, 15], "it has begun again at step 15"
-
-
-@pytest.mark.parametrize("document", ["[]", "{", '{"machines": "node"}', '{"machines": [1]}'])
-def test_a_damaged_list_of_machines(tmp_path: Path, document: str) -> None:
-    record(tmp_path)
-    events = EventFile(tmp_path)
-    events.document(70, PARTS, document, "antiphon")
-    events.close()
-    with pytest.raises(RunError, match="the parts of the Channels tab are damaged"):
-        read_run(tmp_path)
 
 
 def test_a_page_of_its_own_holds_them(tmp_path: Path) -> None:
