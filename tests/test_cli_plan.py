@@ -33,11 +33,10 @@ def test_show_ends_with_how_it_is_run(cli: Commands) -> None:
     for part in (
         "backend   cohort: no two agents can be run as one",
         "device    cpu  ",
-        "waves     4, a chain: n0->n1, n1->n2, n2->n3 have no delay; delay 1 on them would make it one wave",
+        "waves     4, a chain: n0->n1, n1->n2, n2->n3 have no delay",
         "memory    ",
         "optimiser state 0.33",
         "work      29 MFLOP a step in products of matrices",
-        "time      not measured; antiphon show --measure runs some steps on both backends",
         "n0, n1, … (4)   no other is like it",
     ):
         assert part in text
@@ -67,17 +66,6 @@ def test_show_counts_bundles(cli: Commands) -> None:
     assert found["why"] == f"all 32 agents run as {len(found['cohorts'])} cohorts"
 
 
-def test_show_measures_on_both_backends(here: Path, cli: Commands) -> None:
-    words = "digits-mlp --set width=8 --set batch=8 --measure"
-    found = planned(cli, words)
-    assert found["measured_ms"].keys() == {"cohort", "reference"}
-    assert all(ms > 0 for ms in found["measured_ms"].values())
-    line = shown(cli, words)
-    assert "with reference" in line
-    assert "(measured here)" in line
-    assert list(here.iterdir()) == []
-
-
 def test_show_says_how_a_run_is_run(here: Path, cli: Commands) -> None:
     cli(f"run digits-mlp {TINY} --backend reference")
     assert "backend   reference: it was asked for" in shown(cli, "a")
@@ -93,22 +81,6 @@ def test_a_python_scenario_fits_a_terminal(
     assert "backend   cohort: all 16 agents run as 1 cohort" in text
     assert "n000, n001, … (16)" in text
     assert all(len(line) <= width for line in text.splitlines())
-
-
-@pytest.mark.parametrize(
-    ("words", "problem"),
-    [
-        ("digits-mlp --measure --yaml", "show --measure is for the explanation of a scenario"),
-        ("digits-mlp --measure --resolved", "leave out --yaml and the like"),
-        ("digits-mlp --measure --timeline", "show --measure is for the explanation of a scenario"),
-        ("--measure --schema", "show --measure is for the explanation of a scenario"),
-        ("--measure", "name a scenario, run or environment"),
-        ("antiphon/Digits-v0 --measure", "an environment alone has no agents to run"),
-        ("mnist-mlp --measure", "ANTIPHON_DATA"),
-    ],
-)
-def test_wrong_words_give_one_line(words: str, problem: str, cli: Commands) -> None:
-    assert problem in cli.refused("show", words)
 
 
 # --- memory ----------------------------------------------------------------------------------------------

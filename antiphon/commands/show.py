@@ -48,9 +48,6 @@ def show(
             "--steps", parser=options.whole(1), metavar="N", help="With --timeline: number of steps."
         ),
     ] = None,
-    measure: Annotated[
-        bool, typer.Option("--measure", help="Time a short run on every backend, on this machine.")
-    ] = False,
     json: options.Json = False,
 ) -> None:
     """Explain a scenario, run or environment, print its document or timeline, or list the library."""
@@ -58,22 +55,16 @@ def show(
         raise ScenarioError("show: --yaml, --resolved, --schema and --timeline exclude each other; give one")
     if steps is not None and not timeline:
         raise ScenarioError("show --steps is for --timeline; give both, or neither")
-    if measure and (yaml or resolved or schema or timeline):
-        raise ScenarioError(
-            "show --measure is for the explanation of a scenario; leave out --yaml and the like"
-        )
     values = values_of(settings or ())
     if schema:
         print_json(json_schema()) if json else print(schema_text(), end="")
     elif what is None:
-        if yaml or resolved or timeline or variant or values or measure:
+        if yaml or resolved or timeline or variant or values:
             raise ScenarioError("show: name a scenario, run or environment")
         _list(json)
     elif timeline:
         _timeline(template_to_show(what, python).resolve(variant, values), steps, json=json)
     elif _is_environment(what):
-        if measure:
-            raise ScenarioError("show --measure times a scenario; an environment alone has no agents to run")
         _environment(what, values, json)
     elif yaml:
         if variant or values:
@@ -89,7 +80,7 @@ def show(
     else:
         from antiphon.terminal.scenario_tables import show_scenario
 
-        show_scenario(what, python, variant, values, json, measure=measure)
+        show_scenario(what, python, variant, values, json)
 
 
 def _is_environment(name: str) -> bool:

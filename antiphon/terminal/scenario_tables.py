@@ -13,7 +13,6 @@ from rich.text import Text
 from antiphon.commands.arguments import template_to_show
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, byte_unit, in_unit, in_units
 from antiphon.engine.planning.plan import ChannelStackPlan, CohortPlan, Plan, Waves, plan
-from antiphon.engine.planning.step_time import measure_step_time
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.python_template import other_variants
 from antiphon.files import finite
@@ -36,7 +35,6 @@ def show_plan(plan: Plan) -> None:
         ["waves", _waves(plan.waves)],
         ["memory", _memory(plan.memory, plan.installed)],
         ["work", f"{_flop(plan.flop)} a step in products of matrices"],
-        ["time", _time(plan)],
     ]
     show_table(["runs on", ""], rows)
     _cohorts(plan.cohorts)
@@ -126,7 +124,7 @@ def _waves(waves: Waves) -> str:
     line = f"{kind}: {some(waves.channels)} {verb} no delay"
     if waves.locked:
         line += "; with one, credit over locked channels would be lost at a window's end"
-    return line + (f"; {waves.remedy}" if waves.remedy else "")
+    return line
 
 
 def _memory(memory: MemoryEstimate, installed: int | None) -> str:
@@ -147,19 +145,6 @@ def _flop(count: float) -> str:
     return f"{number:,.0f} {unit}" if number >= 10 else f"{number:.2g} {unit}"
 
 
-def _time(plan: Plan) -> str:
-    if plan.measured_ms is None:
-        return "not measured; antiphon show --measure runs some steps on both backends"
-    others = [f"{_ms(ms)} with {name}" for name, ms in plan.measured_ms.items() if name != plan.backend]
-    return f"{', '.join([f'{_ms(plan.measured_ms[plan.backend])} a step', *others])} (measured here)"
-
-
-def _ms(ms: float) -> str:
-    if ms >= 10_000:
-        return f"{ms / 1000:,.0f} s"
-    return f"{ms:,.0f} ms" if ms >= 10 else f"{ms:.1f} ms" if ms >= 1 else f"{ms:.2g} ms"
-
-
 _ROWS = 12
 """Most agents or channels with rows of their own; more are grouped by common properties."""
 
@@ -174,8 +159,6 @@ def show_scenario(
     variant: str | None,
     values: Mapping[str, Any],
     json: bool,
-    *,
-    measure: bool,
 ) -> None:
     """Print a scenario or a run with its execution plan; the arguments are those of the command `show`."""
     template = template_to_show(what, python)
@@ -186,10 +169,6 @@ def show_scenario(
     facts = {} if run is None else run.facts
     settings = {name: facts[name] for name in ("backend", "device") if name in facts}
     found = plan(scenario, system=system, **settings)
-    if measure:
-        found = found.with_measured(
-            measure_step_time(scenario, tuple(dict.fromkeys([found.backend, "cohort", "reference"])))
-        )
     explained = explain(scenario, system, other_variants(template, variant, values))
     explained["template"] = explain_template(template, resolved)
     explained["plan"] = found.as_dict()

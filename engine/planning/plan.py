@@ -1,6 +1,6 @@
 """The plan of a scenario: which agents are stacked and why, in which order they tick, FLOP and memory of a step.
 
-Nothing is run for it; the time of a step is measured (`step_time`) or absent, never predicted.
+Nothing is run for it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from antiphon.engine.planning.cost_model import CostModel
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, installed, memory_of
 from antiphon.engine.step.backends import checked_backend
 from antiphon.envs.registry import describe
-from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
 from antiphon.extensions import name_of
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
@@ -62,39 +61,16 @@ class Waves:
     """The message channels without delay, which make them."""
     locked: bool
     """Whether all of those are locked."""
-    remedy: str | None
-    """What would make them fewer and harm nothing else that `check` knows of; None: nothing."""
 
 
-def waves_of(scenario: Scenario, env: Description, calls: int) -> Waves:
-    """Return the waves of a scenario that runs in so many calls of cohorts and single agents."""
-    waves = scenario.waves()
-    prompt = _prompt(scenario)
-    free = [channel for channel in prompt if channel.coupling != "locked"]
+def waves_of(scenario: Scenario) -> Waves:
+    """Return the waves of a scenario."""
+    waves, prompt = scenario.waves(), _prompt(scenario)
     return Waves(
         count=len(waves),
         chain=len(waves) > 1 and all(len(wave) == 1 for wave in waves),
         channels=tuple(channel.name for channel in prompt),
-        locked=bool(prompt) and not free,
-        remedy=_remedy(scenario, env, free, calls) if free else None,
-    )
-
-
-def _remedy(scenario: Scenario, env: Description, free: list[ChannelSpec], calls: int) -> str | None:
-    """Return the effect of a delay where it adds no warning of `check`; over locked channels it would lose credit."""
-    slower = delayed(scenario, free)
-    if slower is None or len(slower.waves()) >= len(scenario.waves()):
-        return None
-    names, left = [channel.name for channel in free], len(slower.waves())
-    them = ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]}, … ({len(names)})"
-    if len(free) == len(_prompt(scenario)):
-        them = "it" if len(free) == 1 else "them"
-    how = f"delay 1 on {them}" + (", their readers aligned," if slower.agents != scenario.agents else "")
-    fewer = "one wave" if left == 1 else f"{left} waves"
-    stacks, _ = stacks_of(build_to_look(slower, env))
-    gain = f"and its agents run in {len(stacks)} instead of {calls} calls"
-    return (
-        f"{how} would make it {fewer}, {gain if len(stacks) < calls else 'but no more of its agents alike'}"
+        locked=bool(prompt) and all(channel.coupling == "locked" for channel in prompt),
     )
 
 
@@ -215,12 +191,6 @@ class Plan:
     """Bytes that the device has; None: not known."""
     by_torch: tuple[Alone, ...] = ()
     """With the backend `native`, the agents that its kernel does not compute, by reason."""
-    measured_ms: Mapping[str, float] | None = None
-    """Milliseconds of a step by backend, measured on this machine; None: not measured."""
-
-    def with_measured(self, measured_ms: Mapping[str, float]) -> Plan:
-        """Return the plan with milliseconds a step that have been measured."""
-        return replace(self, measured_ms=dict(measured_ms))
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -268,7 +238,7 @@ def plan(
         else (),
         alone=tuple(Alone(tuple(names), reason) for reason, names in alone.items()),
         by_torch=_by_torch(system, members, reasons) if picked == "native" else (),
-        waves=waves_of(scenario, env, len(members)),
+        waves=waves_of(scenario),
         device=str(torch.device(device)),
         flop=costs.flop(),
         memory=memory_of(system, costs),

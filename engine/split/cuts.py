@@ -16,14 +16,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from antiphon.engine.split.example import check_model, named_example
 from antiphon.engine.split.graph import Trace
 from antiphon.engine.split.outputs import prediction_of
-from antiphon.engine.split.plan import PartPlan, plan_parts
+from antiphon.engine.split.plan import plan_parts
 from antiphon.engine.split.tracer import trace
 from antiphon.errors import ScenarioError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Cut", "Cuts", "Preview", "containers", "cut_names", "cuts", "preview"]
+__all__ = ["Cut", "Cuts", "containers", "cut_names", "cuts"]
 
 _BYTES = 4
 
@@ -131,63 +131,6 @@ def _cut_at(
         return None if "computes nothing" in str(error) else Cut(path, kind, problem=str(error))
     tensors = {message.name: message.shape for message in plan.parts[1].reads}
     return Cut(path, kind, tensors, shares[traced.entries[path]])
-
-
-@dataclass(frozen=True)
-class Preview:
-    """A part of a cut model, before it is made.
-
-    Attributes:
-        name: The agent's.
-        inputs: The arguments of the model that it reads.
-        reads: What it reads of other parts: a tensor's name, the shape of one sample, and the part that sends it.
-        parameters: Number of its parameters.
-        share: Of the forward's floating-point operations.
-    """
-
-    name: str
-    inputs: tuple[str, ...]
-    reads: tuple[tuple[str, tuple[int, ...], str], ...]
-    parameters: int
-    share: float
-
-
-def preview(
-    model: nn.Module, at: int | Sequence[int | str], example: Any, *, output: str | int | None = None
-) -> list[Preview]:
-    """Return the parts of a model that is cut, and what crosses; arguments as of `split` and `cuts`.
-
-    Raises:
-        ScenarioError: It cannot be cut there.
-    """
-    given = named_example(model, example)
-    names = cut_names(model, at, given)
-    traced = trace(model, containers(names), given)
-    plan = plan_parts(traced, names, prediction_of(traced, output, None))
-    shares = _shares(traced)
-    ordered = sorted(shares[traced.entries[name]] for name in names)
-    bounds = [0.0, *ordered, 1.0]
-    return [
-        Preview(
-            f"part{i}",
-            tuple(part.observes),
-            tuple((message.name, message.shape, f"part{message.sender}") for message in part.reads),
-            sum(p.numel() for p in parameters_of(traced, part)),
-            bounds[i + 1] - bounds[i],
-        )
-        for i, part in enumerate(plan.parts)
-    ]
-
-
-def parameters_of(traced: Trace, part: PartPlan) -> list[nn.Parameter]:
-    """Return the parameters that a part uses, each once."""
-    found: dict[int, nn.Parameter] = {}
-    for node in part.nodes:
-        if node.op == "call_module":
-            found |= {id(p): p for p in traced.root.get_submodule(str(node.target)).parameters()}
-        elif node.op == "get_attr" and isinstance(traced.facts[node].value, nn.Parameter):
-            found[id(traced.facts[node].value)] = traced.facts[node].value
-    return list(found.values())
 
 
 def cut_names(model: nn.Module, at: Any, example: Mapping[str, Any]) -> list[str]:
