@@ -26,7 +26,6 @@ from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline, raster_lines
 
 if TYPE_CHECKING:
-    from antiphon.telemetry.pictures import draw_graph
     from antiphon.telemetry.tensorboard import TensorBoardRecorder
 
 __all__ = [
@@ -44,14 +43,12 @@ __all__ = [
     "SampleRow",
     "TensorBoardRecorder",
     "Timeline",
-    "draw_graph",
     "raster_lines",
 ]
 
 
 _LAZY = {
     "TensorBoardRecorder": "tensorboard",
-    "draw_graph": "pictures",
 }
 
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from antiphon.errors import RunError
 from antiphon.files import write_bytes
-from antiphon.telemetry.pictures import INK
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,6 +29,7 @@ _BOX = 480, 360
 """Most width and height of the environment's picture, in pixels."""
 _BARS, _ROW = 340, 60
 """Width of the bars, and height of a channel's row."""
+_INK = "#22303c"
 _HEAD, _FOOT, _PAD = 30, 34, 18
 _CHANNELS, _COMPONENTS = 12, 68
 """Most channels, and components of a message, that are drawn: the first."""
@@ -128,15 +128,15 @@ def _images(frames: Sequence[FilmFrame], title: str) -> Iterator[Image]:
         draw: ImageDraw = draw_.Draw(image)
         resampling = image_.Resampling.NEAREST if scale >= 2 else image_.Resampling.LANCZOS
         image.paste(image_.fromarray(frame.unpacked()).resize(box, resampling), (_PAD, _HEAD))
-        draw.text((_PAD, 8), title, fill=INK, font=font)
-        draw.text((_PAD, _HEAD + tall + 10), frame.text, fill=INK, font=font)
+        draw.text((_PAD, 8), title, fill=_INK, font=font)
+        draw.text((_PAD, _HEAD + tall + 10), frame.text, fill=_INK, font=font)
         for row, name in enumerate(shown):
-            draw.text((left, _HEAD + row * _ROW), name, fill=INK, font=small)
+            draw.text((left, _HEAD + row * _ROW), name, fill=_INK, font=small)
             if name in frame.messages:
                 _bars(draw, frame.messages[name], (left, _HEAD + row * _ROW + 36), highest or 1.0)
         if len(shown) < len(channels):
             more = f"… and {len(channels) - len(shown)} more channels"
-            draw.text((left, _HEAD + len(shown) * _ROW), more, fill=INK, font=small)
+            draw.text((left, _HEAD + len(shown) * _ROW), more, fill=_INK, font=small)
         yield image
 
 
@@ -150,4 +150,4 @@ def _bars(draw: ImageDraw, message: SentMessage, start: tuple[int, int], highest
         colour = (_POSITIVE if value > 0 else _NEGATIVE) if message.new else _OLD
         left = x + wide * column
         draw.rectangle((left, min(y, end), left + wide - 2, max(y, end)), fill=colour)
-    draw.line((x, y, x + wide * len(values), y), fill=INK)
+    draw.line((x, y, x + wide * len(values), y), fill=_INK)

@@ -1,12 +1,9 @@
-"""Layout of a graph: positions of agents and curves of channels in its picture, in inches, and positions in the Channels
-tab, in the unit square."""
+"""Layout of a graph: positions of its agents in the Channels tab."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 import networkx as nx
 import numpy as np
@@ -17,30 +14,14 @@ __all__ = ["Points", "communities", "place", "positions"]
 Points = NDArray[np.float64]
 """(points, 2), or one point (2,): x to the right, y upwards."""
 
-_CURVE = np.linspace(0.0, 1.0, 41)
 _DENSE = 200
 """Most agents for which springs are run to convergence."""
 _MOST = 1200
 """Most agents for which springs are run at all, from the graph's slowest modes; more are on a circle."""
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Positions of the agents.
-
-    Attributes:
-        places: Centre of each agent, (2,).
-        radius: Radius of an agent's disc.
-        columns: Column of each agent where the graph has no cycle, else None.
-    """
-
-    places: dict[str, Points]
-    radius: float
-    columns: dict[str, int] | None
-
-
-def place(graph: nx.MultiDiGraph[str]) -> Placement:
-    """Place the agents: in columns from left to right where the graph has no cycle, else by springs.
+def place(graph: nx.MultiDiGraph[str]) -> dict[str, Points]:
+    """Return the centre of each agent: in columns from left to right where the graph has no cycle, else by springs.
 
     The result is deterministic, and no shared random state is used.
 
@@ -77,8 +58,8 @@ def _communities(agents: tuple[str, ...], channels: tuple[tuple[str, str], ...])
 
 
 @lru_cache(maxsize=4)
-def _placed(agents: tuple[str, ...], channels: tuple[tuple[str, str], ...]) -> Placement:
-    """Place the agents, cached for the picture, the Channels tab and all seeds of a run."""
+def _placed(agents: tuple[str, ...], channels: tuple[tuple[str, str], ...]) -> dict[str, Points]:
+    """Place the agents, cached for all seeds of a run."""
     plain: nx.DiGraph[str] = nx.DiGraph()
     plain.add_nodes_from(agents)
     plain.add_edges_from(channels)
@@ -87,14 +68,13 @@ def _placed(agents: tuple[str, ...], channels: tuple[tuple[str, str], ...]) -> P
     return _springs(plain)
 
 
-def _columns(plain: nx.DiGraph[str]) -> Placement:
+def _columns(plain: nx.DiGraph[str]) -> dict[str, Points]:
     """Place by topological generation, each column ordered by the mean height of its senders."""
     generations = [sorted(names) for names in nx.topological_generations(plain)]
     tallest = max((len(names) for names in generations), default=1)
     gap = min(1.15, max(0.12, 9.0 / tallest))
     step = min(1.9, max(0.7, 15.0 / max(len(generations), 1)))
     places: dict[str, Points] = {}
-    columns: dict[str, int] = {}
     for column, names in enumerate(generations):
         heights = {
             name: float(np.mean([places[sender][1] for sender in plain.predecessors(name)] or [0.0]))
@@ -103,16 +83,14 @@ def _columns(plain: nx.DiGraph[str]) -> Placement:
         own_gap = min(2.2, gap * tallest / len(names))
         for row, name in enumerate(sorted(names, key=lambda name: -heights[name])):
             places[name] = np.array([step * column, own_gap * ((len(names) - 1) / 2 - row)])
-            columns[name] = column
-    return Placement(places, min(0.32, 0.3 * step, 0.4 * gap), columns)
+    return places
 
 
-def _springs(plain: nx.DiGraph[str]) -> Placement:
+def _springs(plain: nx.DiGraph[str]) -> dict[str, Points]:
     """Place by springs, begun on a circle, then separate overlapping agents."""
     names = list(plain)
     count = len(names)
     side = float(np.clip(1.2 * np.sqrt(count) + 0.6, 2.4, 11.5))
-    radius = min(0.28, 0.22 * side / np.sqrt(count))
     raw = nx.circular_layout(plain)
     if count <= _DENSE:
         raw = nx.spring_layout(plain.to_undirected(), pos=raw, k=2.2 / np.sqrt(count), iterations=200, seed=0)
@@ -122,10 +100,8 @@ def _springs(plain: nx.DiGraph[str]) -> Placement:
     extent = centres.max(0) - centres.min(0)
     centres *= side / max(float(extent.max()), 1e-9)
     if count <= _DENSE:
-        centres = _separated(centres, 3.5 * radius)
-    elif count > _MOST:
-        radius = 1.2 * side / count
-    return Placement(dict(zip(names, centres, strict=True)), radius, None)
+        centres = _separated(centres, 3.5 * min(0.28, 0.22 * side / np.sqrt(count)))
+    return dict(zip(names, centres, strict=True))
 
 
 def _relaxed(plain: nx.DiGraph[str], names: Sequence[str]) -> Points:
@@ -166,81 +142,6 @@ def _separated(centres: Points, distance: float) -> Points:
     return centres
 
 
-class Arrow(NamedTuple):
-    """Arrow of a channel.
-
-    Attributes:
-        line: From the sender's centre to the head's base, (points, 2).
-        head: The three corners of the head, the first of them at the receiver's disc, (3, 2).
-    """
-
-    line: Points
-    head: Points
-
-
-def arrows(graph: nx.MultiDiGraph[str], placement: Placement) -> dict[tuple[str, str, int | str], Arrow]:
-    """Return an arrow per channel (sender, receiver, key), without overlaps."""
-    columns = placement.columns
-    found: dict[tuple[str, str, int | str], Arrow] = {}
-    for a, b, key in sorted(graph.edges(keys=True), key=str):
-        rank = sorted(graph[a][b], key=str).index(key)
-        if columns is None:
-            bend = 0.08 if graph.has_edge(b, a) or len(graph) > 24 else 0.0
-        else:
-            bend = 0.18 if columns[b] - columns[a] > 1 else 0.0
-        found[a, b, key] = _arrow(placement, a, b, bend + 0.12 * rank)
-    return found
-
-
-def extent(placement: Placement, arrows: Iterable[Arrow]) -> tuple[float, float, float, float]:
-    """Return left, bottom, right and top of all discs and lines."""
-    centres = np.array(list(placement.places.values()), dtype=np.float64).reshape(-1, 2)
-    discs = [centres - placement.radius, centres + placement.radius]
-    points = np.vstack([*discs, *(arrow.line for arrow in arrows), np.zeros((0 if len(centres) else 1, 2))])
-    (left, bottom), (right, top) = points.min(0), points.max(0)
-    return float(left), float(bottom), float(right), float(top)
-
-
-def _arrow(placement: Placement, sender: str, receiver: str, bend: float) -> Arrow:
-    """Return the arrow of one channel.
-
-    `bend` is its greatest deviation to the left as a share of the distance between the ends; a channel from
-    an agent to itself is a loop above its disc.
-    """
-    start, end = placement.places[sender], placement.places[receiver]
-    edge = placement.radius + 0.02
-    head = min(0.14, 0.55 * placement.radius)
-    share = _CURVE[:, None]
-    if sender == receiver:
-        angle = 2 * np.pi * share - np.pi / 2
-        centre = start + np.array([0.0, placement.radius * (1.25 + 2 * bend)])
-        line = centre + placement.radius * (0.62 + bend) * np.hstack([np.cos(angle), np.sin(angle)])
-    else:
-        across = end - start
-        middle = (start + end) / 2 + 2 * bend * np.array([-across[1], across[0]])
-        line = (1 - share) ** 2 * start + 2 * share * (1 - share) * middle + share**2 * end
-    away = np.linalg.norm(line - end, axis=1)
-    before_tip = line[_last(away > edge)]
-    toward = (end - before_tip) / max(float(np.linalg.norm(end - before_tip)), 1e-9)
-    tip = end - toward * edge
-    base = tip - toward * head
-    side = 0.42 * head * np.array([-toward[1], toward[0]])
-    shaft = line[: _last(away > edge + head) + 1]
-    return Arrow(np.vstack([shaft, base]), np.stack([tip, base + side, base - side]))
-
-
-def _last(mask: NDArray[np.bool_]) -> int:
-    """Return the index of the last True, or 0 where there is none."""
-    found = np.flatnonzero(mask)
-    return int(found[-1]) if found.size else 0
-
-
-def label_size(names: Sequence[str], placement: Placement) -> float:
-    """Return the font size, in points, at which every name fits into its disc."""
-    longest = max(map(len, names), default=1)
-    return min(11.0, 2 * placement.radius * 72 * 0.86 / (0.62 * max(longest, 1)))
-
-
 _ROW = 40
 """Most agents in a row of one timescale; more form several rows."""
 
@@ -256,7 +157,7 @@ def positions(graph: nx.MultiDiGraph[str]) -> tuple[dict[str, Points], bool]:
     """
     if not len(graph):
         return {}, False
-    placed = place(graph).places
+    placed = place(graph)
     periods = {name: int(node.get("period", 1)) for name, node in graph.nodes(data=True)}
     if len(set(periods.values())) > 1:
         return _levels(placed, periods), True
