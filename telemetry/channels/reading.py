@@ -61,15 +61,11 @@ def read_run(folder: Path) -> RunData:
             figures[what] = series
         elif isinstance(what, int) and (samples := messages_of(rows)) is not None:
             messages[what] = samples
-    try:
-        figures = with_verdicts(figures, graph)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):  # the graph is not as we write it
-        raise _damaged(str(folder)) from None
     return RunData(
         name=folder.resolve().name,
         graph=graph,
         timeline=document_from(str(folder), _text(timeline[-1][1])) if timeline else None,
-        figures=figures,
+        figures=with_verdicts(figures, graph),
         messages=messages,
         measuring=measuring_commands(str(folder)),
         parts=document_from(str(folder), _text(parts[-1][1])) if parts else None,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.errors import RunError
 from antiphon.telemetry.channels.series import Series
 from antiphon.telemetry.channels.tags import VERDICTS
 from antiphon.telemetry.verdicts import (
@@ -45,6 +46,9 @@ def verdict_series(read: Callable[[str], Series | None], graph: Mapping[str, Any
 
     Returns:
         None where no such figure was logged.
+
+    Raises:
+        RunError: The graph is not as antiphon writes it.
     """
     count = len(graph["channels"])
     logged = {
@@ -55,7 +59,13 @@ def verdict_series(read: Callable[[str], Series | None], graph: Mapping[str, Any
         return None
     steps = np.unique(np.concatenate([series.steps for series in found.values()]))
     rows = {metric: _at(series, steps) for metric, series in found.items()}
-    return Series(steps, verdict_flags(rows, ChannelTraits.of(graph)).astype(np.float32))
+    try:
+        traits = ChannelTraits.of(graph)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):  # an event file that is not ours
+        raise RunError(
+            "its data of the Channels tab do not fit; start the run anew in another directory"
+        ) from None
+    return Series(steps, verdict_flags(rows, traits).astype(np.float32))
 
 
 def _at(series: Series, steps: NDArray[np.int64]) -> NDArray[np.float32]:
