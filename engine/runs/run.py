@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from antiphon.engine.simulation import Simulation
 from antiphon.engine.virtual.simulation import VirtualSimulation
 from antiphon.errors import RunError
 from antiphon.scenarios import Scenario
-from antiphon.telemetry import Recorder
 
 __all__ = ["Run", "begin", "check_empty", "resume"]
 
@@ -42,16 +40,15 @@ class Run:
         self,
         on_step: OnStep | None = None,
         checkpoint_every: int | None = None,
-        recorders: Sequence[Recorder] = (),
     ) -> list[Outcome]:
         """Train to the end, and close the simulations; RunError where a directory cannot be written any more.
 
         Ctrl-C or SIGTERM ends all after the present step, with checkpoints and results; a second one at once.
-        `checkpoint_every` is that of `RunWriter`; `recorders` are one more for each simulation.
+        `checkpoint_every` is that of `RunWriter`.
         """
         writers = [
-            RunWriter(simulation, directory, checkpoint_every, recorder)
-            for simulation, directory, recorder in zip_longest(self.simulations, self.directories, recorders)
+            RunWriter(simulation, directory, checkpoint_every)
+            for simulation, directory in zip(self.simulations, self.directories, strict=True)
         ]
         scores = [] if on_step is None else [TrainingScores(on_step)]
         loop = RunLoop(self.simulations, [*scores, *writers], self.step)

@@ -150,7 +150,6 @@ class RunWriter(Observer):
         simulation: At the step it goes on from; its `until` is the step that the run is to reach.
         directory: Its run directory.
         checkpoint_every: Steps between checkpoints. None: ten in a run, at least 100 steps apart.
-        recorder: One besides those of the directory, closed at the end.
 
     Attributes:
         result: The object of result.json; empty until the run has ended.
@@ -161,7 +160,6 @@ class RunWriter(Observer):
         simulation: BaseSimulation,
         directory: RunDirectory,
         checkpoint_every: int | None = None,
-        recorder: Recorder | None = None,
     ) -> None:
         self.directory = directory
         self.result: dict[str, Any] = {}
@@ -170,7 +168,6 @@ class RunWriter(Observer):
         self._trained = False
         self._looked_at = -math.inf
         self._latest = LatestFigures()
-        self._further = [] if recorder is None else [recorder]
         self._clock: SharedClock | None = None
         self._seconds_before: float = directory.facts["seconds"]
 
@@ -207,7 +204,7 @@ class RunWriter(Observer):
         self._clock.divide(1)
         batch = None if simulation.world.episodes is None else scenario.training.batch
         timed = Timed(files, self._seconds, start, batch)
-        simulation.recorders += [timed, self._latest, *self._further]
+        simulation.recorders += [timed, self._latest]
         if directory.described is not None and not directory.checkpoints:
             directory.checkpoint(simulation)
 
@@ -292,8 +289,6 @@ class RunWriter(Observer):
                 recorder.end(result)
             recorder.sync()
         directory.note_result(result, **ended)
-        for recorder in self._further:
-            recorder.close()
         self.result = result
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
@@ -18,7 +17,6 @@ from antiphon.engine.build.join_replicas import sequential_reason_of
 from antiphon.engine.build.stacking import reasons_alone
 from antiphon.engine.core.environment import EnvironmentRunner, with_own_env
 from antiphon.engine.core.records import joined
-from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.lock import locked
 from antiphon.engine.runs.observers import OnStep, Scores
@@ -32,7 +30,6 @@ from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.files import write_json
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.scenarios.training import OF_AGENTS
-from antiphon.telemetry.over_seeds import OverSeeds
 from antiphon.telemetry.statistics import seed_statistics
 
 __all__ = ["MultiSeedOutcome", "MultiSeedRun", "Seeds", "sequential_reason", "summary_of"]
@@ -278,7 +275,7 @@ class MultiSeedRun:
         Args:
             on_step: Called after each step, with `done`.
             checkpoint_every: As of `RunWriter`.
-            summary_dir: A folder for TensorBoard events with means and bands, and seeds.json: the object of `--json`.
+            summary_dir: A folder for seeds.json: the object of `--json`.
         """
         with nullcontext() if summary_dir is None else locked(summary_dir):
             return self._train(on_step, checkpoint_every, summary_dir)
@@ -287,18 +284,13 @@ class MultiSeedRun:
         self, on_step: OnStep | None, checkpoint_every: int | None, summary_dir: Path | None
     ) -> MultiSeedOutcome:
         outcomes = dict(self._ended)
-        bands = None if summary_dir is None else self._open_bands(summary_dir)
-        try:
-            for group in self._groups:
-                found = self._train_group(group, self._mean_progress(on_step, group), checkpoint_every, bands)
-                outcomes |= dict(zip(group, found, strict=True))
-                for index in group:
-                    self._steps[index] = self.until
-                if any(outcome.exit_code > 128 for outcome in found):
-                    break
-        finally:
-            if bands is not None:
-                bands.close()
+        for group in self._groups:
+            found = self._train_group(group, self._mean_progress(on_step, group), checkpoint_every)
+            outcomes |= dict(zip(group, found, strict=True))
+            for index in group:
+                self._steps[index] = self.until
+            if any(outcome.exit_code > 128 for outcome in found):
+                break
         by_seed = {self.requests[index].seed: outcomes[index] for index in sorted(outcomes)}
         codes = {outcome.exit_code for outcome in by_seed.values()}
         exit_code = max(codes) if max(codes) > 128 or 0 not in codes else 0
@@ -319,23 +311,11 @@ class MultiSeedRun:
 
         return on_group_step
 
-    def _open_bands(self, folder: Path) -> OverSeeds:
-        """Return the writer of the bands, with the figures of earlier sessions."""
-        bands = OverSeeds(folder, describe_run(self.requests[0].scenario, {}), len(self.requests))
-        for index, path in enumerate(self.paths):
-            bands.read(index, path / "metrics.csv", math.inf if index in self._ended else self._steps[index])
-            if index in self._ended:
-                bands.ended(index)
-        return bands
-
-    def _train_group(
-        self, group: Sequence[int], on_step: OnStep | None, every: int | None, bands: OverSeeds | None
-    ) -> list[Outcome]:
-        recorders = [] if bands is None else [bands.recorder(index) for index in group]
+    def _train_group(self, group: Sequence[int], on_step: OnStep | None, every: int | None) -> list[Outcome]:
         if len(group) == 1 and not self._ends_alone(group[0]):
             request, path = self.requests[group[0]], self.paths[group[0]]
             run = begin(request, path, resume_if_exists=self._resume)
-            return run.train(on_step, every, recorders)
+            return run.train(on_step, every)
         existing = [self._existing[index] for index in group if index in self._existing]
         with ExitStack() as undo:
             for directory in existing:
@@ -343,7 +323,7 @@ class MultiSeedRun:
                 undo.callback(directory.release)
             replicas = self._build(group)
             run = Run(replicas.simulations, self._directories(group, replicas), self.until, replicas.step)
-            return run.train(on_step, every, recorders)
+            return run.train(on_step, every)
 
     def _ends_alone(self, index: int) -> bool:
         """Return whether a run has taken its last step together with others, and been killed before its end was written."""
