@@ -10,7 +10,7 @@ import pytest
 
 from antiphon.cli import main
 from antiphon.engine.inference.links import Links
-from antiphon.engine.probes.ablation import Ablation, Change, Kind
+from antiphon.engine.probes.ablation import Ablation, Change
 from antiphon.engine.simulation import Simulation
 from antiphon.terminal import measurements
 from tests.commands import Commands
@@ -45,8 +45,8 @@ def test_ablation_ranks_the_channels(run: Path, cli: Commands) -> None:
     changes = found["channels"][found["ranked"][0]]["readouts"]
     assert changes["loss"]["half"] > 0
     assert set(changes) == {"loss", "accuracy"}
-    cli("evaluate", run, "--ablate delay=3 --links as_run --channels n0->n1")
-    assert "Without each channel (delay=3): change over 360 examples" in cli.out
+    cli("evaluate", run, "--ablate mean --links as_run --channels n0->n1")
+    assert "Without each channel (mean): change over 360 examples" in cli.out
     assert "n1->n2" not in cli.out
     assert "1/1 rollouts" in cli.err
 
@@ -114,7 +114,7 @@ def test_a_channel_without_which_all_lose_less_is_needed_by_none(
         change = {"loss": Change(better, 0.001)}
         intact = {"n2": {"loss": 0.5}}
         channels = {"n0->n1": {"n2": change}}
-        return Ablation(Kind("zero"), "test", Links(), 9, ("n2",), intact, channels, {"n0->n1": change})
+        return Ablation("zero", "test", Links(), 9, ("n2",), intact, channels, {"n0->n1": change})
 
     for better, last in ((0.01, "n2"), (-0.01, "–")):
         monkeypatch.setattr(measurements, "ablate", lambda *_, better=better, **__: found(better))
@@ -132,7 +132,6 @@ def test_a_channel_without_which_all_lose_less_is_needed_by_none(
         ("--links as_run --drop 1.2", "drop: must be from 0 to 1, not 1.2"),
         ("--no-inputs", "over perfect links none stands in"),
         ("--language", "language: no channel carries symbols; give one `symbols: {vocabulary: …}`"),
-        ("--ablate delay=0", "ablate: delay=0; must be at least 1 step"),
         ("--ablate zreo", "ablate: no kind 'zreo'; did you mean 'zero'?"),
         ("--ablate zero --channels n0->n2", "no channel 'n0->n2'"),
         ("--value --channels n0->n9", "n0->n9"),

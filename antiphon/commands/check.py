@@ -29,7 +29,7 @@ from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
 from antiphon.terminal.output import console, left_out, percent, print_json, show_table, some
 
 if TYPE_CHECKING:
-    from antiphon.engine.parts.division import Division, Joined
+    from antiphon.engine.parts.division import Division
 
 __all__ = ["Examination", "Findings", "check", "check_scenario", "check_study"]
 
@@ -55,7 +55,6 @@ class Findings:
         warnings: The same; of those that have no problem.
         placement: The part of each agent, where a division into parts was checked and there is one.
         division: What it cuts.
-        joined: What stays together in any placement.
     """
 
     name: str
@@ -65,7 +64,6 @@ class Findings:
     warnings: dict[str, list[str]] = field(default_factory=dict)
     placement: Mapping[str, int] | None = None
     division: Division | None = None
-    joined: Sequence[Joined] | None = None
 
     def skip(self, kind: str, labels: Sequence[str], fix: str) -> None:
         """Warn that variants or runs have not been checked, for it would take too long."""
@@ -151,7 +149,6 @@ def _divide(found: Findings, scenario: Scenario, parts: int | dict[str, int] | N
     from antiphon.terminal.explain import built
 
     system = built(scenario)
-    found.joined = division.joined(system)
     count, placement = (parts, None) if isinstance(parts, int) else (None, parts)
     try:
         found.placement = placement_for(system, scenario, count, placement)
@@ -322,11 +319,9 @@ def _as_dict(found: Findings) -> dict[str, Any]:
         for kind, lines in kinds.items()
     }
     result = {"scenario": found.name, "ok": not found.problems, "checked": found.checked, **lists}
-    if found.joined is None:
+    if found.division is None:
         return result
-    division = None if found.division is None else asdict(found.division)
-    together = [asdict(one) for one in found.joined]
-    return {**result, "parts": {"placement": found.placement, "division": division, "joined": together}}
+    return {**result, "parts": {"placement": found.placement, "division": asdict(found.division)}}
 
 
 def _print(found: Findings) -> None:
@@ -342,37 +337,23 @@ def _print(found: Findings) -> None:
         console().print(Text(f"{found.source}: ok{checked}"), soft_wrap=True)
     if found.division is not None:
         _show_division(found.division)
-    if found.joined:
-        rows = [
-            [some(f"{one} + {other}" for one, other in each.pairs), f"{each.place}: {each.reason}", each.fix]
-            for each in found.joined
-        ]
-        show_table(["stay together", "because", "to separate them"], rows)
 
 
 def _show_division(division: Division) -> None:
     rows = [
-        [
-            str(part.part),
-            some(part.agents),
-            ", ".join(map(str, part.neighbours)) or "–",
-            percent(part.share),
-            f"{part.sends:,.0f}",
-        ]
-        for part in division.parts[:_ROWS]
+        [str(part), some(agents), percent(share)]
+        for part, (agents, share) in enumerate(zip(division.parts, division.shares, strict=True))
     ]
-    show_table(["part", "agents", "exchanges with", "of all work", "bytes sent a step"], rows, right=2)
+    show_table(["part", "agents", "of all work"], rows[:_ROWS], right=1)
     left_out(len(division.parts), _ROWS)
     if division.lookahead is None:
         console().print(Text("no channel is cut: the parts never wait for each other"))
         return
-    narrow = [channel.channel for channel in division.channels if channel.lookahead == division.lookahead]
+    narrow = [name for name, steps in division.cut.items() if steps == division.lookahead]
     steps = "1 step" if division.lookahead == 1 else f"{division.lookahead} steps"
-    size = sum(channel.bytes for channel in division.channels)
     lines = [
-        f"{len(division.channels):,} of {division.total:,} channels are cut: {size:,.0f} bytes a step",
+        f"{len(division.cut):,} of {division.total:,} channels are cut: {division.bytes:,.0f} bytes a step",
         f"lookahead {steps} ({some(narrow)}): an exchange may take as long as {steps}",
         f"at most {division.speedup:.2f} times as fast as one part, exchanges left out",
-        f"without waiting (--mode free): {division.free or 'sound'}",
     ]
     console().print(Text("\n".join(lines) + "\n"), soft_wrap=True)

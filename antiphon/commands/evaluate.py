@@ -54,7 +54,7 @@ def evaluate(
         typer.Option(
             "--ablate",
             metavar="KIND",
-            help="Rank channels by the loss without their messages: zero, mean, resample or delay=K.",
+            help="Rank channels by the loss without their messages: zero, mean or resample.",
         ),
     ] = None,
     language: Annotated[

@@ -13,7 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from antiphon.commands.arguments import given_scenario
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.inference.links import Links
-from antiphon.engine.probes.ablation import Ablation, Change, Kind, ablate, ablation_rows, check_readouts
+from antiphon.engine.probes.ablation import (
+    Ablation,
+    Change,
+    ablate,
+    ablation_rows,
+    check_kind,
+    check_readouts,
+)
 from antiphon.engine.probes.ceiling import ceilings
 from antiphon.engine.probes.language import Language, language, language_rows, spoken
 from antiphon.engine.probes.signal_alignment import SignalAlignment, signal_alignment, signal_rows
@@ -105,7 +112,9 @@ def evaluate_run(
 
     The arguments are those of the command.
     """
-    kind = None if measurements.ablate is None else Kind.read(measurements.ablate)
+    kind = measurements.ablate
+    if kind is not None:
+        check_kind(kind)
     channels = measurements.channels
     directory = RunDirectory.open(path)
     scenario = given_scenario(directory, python)
@@ -245,7 +254,7 @@ def _ablation(found: Ablation) -> dict[str, Any]:
         return {metric: {"change": c.value, "half": c.half} for metric, c in changes.items()}
 
     return {
-        "kind": str(found.kind),
+        "kind": found.kind,
         "examples": found.examples,
         "intact": found.intact,
         "ranked": found.ranked(),

@@ -176,7 +176,6 @@ class ExampleRollout:
         links: How messages travel.
         seed: Of what is lost and added on the way.
         ends: The agents whose newest outputs are wanted; ticks that do not reach these are left out. None: all agents.
-        history: Whether delivery hooks look at older messages.
         watched: By agent: ports that are wanted beside those that a channel or objective reads.
         once: Whether it is not repeated: messages are released as soon as no later tick reads them.
         on_step: Called after each of the steps for which the examples are shown.
@@ -194,7 +193,6 @@ class ExampleRollout:
         *,
         seed: int,
         ends: Collection[str] | None = None,
-        history: bool = False,
         watched: Mapping[str, tuple[str, ...]] | None = None,
         once: bool = False,
         on_step: Callable[[], None] = lambda: None,
@@ -202,7 +200,6 @@ class ExampleRollout:
         self.system = system
         self.rows = len(next(iter(signals.values())))
         self.seed = seed
-        self._history = history
         self._signals = StepSignals(0, dict(signals))
         self._lossy = {name for name, c in system.channels.items() if _link(c, links, seed).drop}
         self._calls = [system.schedule.calls(step) for step in range(steps_needed(system))]
@@ -329,7 +326,7 @@ class ExampleRollout:
         """The stamps that what is read at a step may rest on."""
         due = channel.mailbox.due(step)
         yield from due
-        if due and (self._history or channel.name in self._lossy):
+        if due and channel.name in self._lossy:
             earlier = channel.ledger.sender.latest(due[0] - 1)
             while earlier is not None:
                 yield earlier

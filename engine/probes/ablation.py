@@ -9,14 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from antiphon.engine.base_simulation import BaseSimulation
-from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.system import System
 from antiphon.engine.inference.evaluation import examples, first_lines, rollout_seed
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import ExampleRollout, Scores, with_targets
@@ -26,55 +24,20 @@ from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.statistics import student_t
 from antiphon.telemetry.verdicts import Verdict, bounds, worth
 
-__all__ = ["ABLATIONS", "Ablation", "Change", "Kind", "ablate", "ablation_rows", "check_readouts"]
+__all__ = ["ABLATIONS", "Ablation", "Change", "ablate", "ablation_rows", "check_kind", "check_readouts"]
 
-ABLATIONS = ("zero", "mean", "resample", "delay")
+ABLATIONS = ("zero", "mean", "resample")
+"""What messages are replaced by: zeros, their mean over the examples, or the message made for another example."""
 _ROWS = 500
 """Examples at once, at most: the messages of all steps are kept."""
 _PERFECT = Links()
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Kind:
-    """What messages are replaced by.
-
-    Attributes:
-        name: `zero`; `mean`: their mean over the examples; `resample`: the message made for another example; `delay`:
-            the one made some steps earlier for the same example, before the first one zeros.
-        steps: `delay` only: how many steps earlier.
-
-    Raises:
-        ScenarioError: No such kind, or a delay of less than one step.
-    """
-
-    name: str
-    steps: int = 0
-
-    def __post_init__(self) -> None:
-        if self.name not in ABLATIONS:
-            raise ScenarioError(f"ablate: no kind '{self.name}'{suggest(self.name, ABLATIONS)}")
-        if self.name == "delay" and self.steps < 1:
-            raise ScenarioError(f"ablate: delay={self.steps}; must be at least 1 step, for example delay=3")
-        if self.name != "delay" and self.steps:
-            raise ScenarioError(f"ablate: '{self.name}' takes no number; only delay=K does")
-
-    @classmethod
-    def read(cls, text: str) -> Kind:
-        """Read `zero`, `mean`, `resample` or `delay=K`.
-
-        Raises:
-            ScenarioError: It is something else.
-        """
-        name, equals, steps = text.partition("=")
-        if not equals:
-            return cls(name, 0)
-        if not steps.strip().isascii() or not steps.strip().removeprefix("-").isdigit():
-            raise ScenarioError(f"ablate: '{text}' must name a number of steps, for example delay=3")
-        return cls(name, int(steps))
-
-    def __str__(self) -> str:
-        return f"{self.name}={self.steps}" if self.name == "delay" else self.name
+def check_kind(kind: str) -> None:
+    """Raise ScenarioError where nothing of this name is sent in place of messages."""
+    if kind not in ABLATIONS:
+        raise ScenarioError(f"ablate: no kind '{kind}'{suggest(kind, ABLATIONS)}")
 
 
 @dataclass(frozen=True)
@@ -138,7 +101,7 @@ class Ablation:
         readouts: By channel: the changes of the readouts' means: of `loss`, and of the metric if they all have the same.
     """
 
-    kind: Kind
+    kind: str
     split: str
     links: Links
     examples: int
@@ -165,7 +128,7 @@ class Ablation:
 
 def ablate(
     simulation: BaseSimulation,
-    kind: Kind | str,
+    kind: str,
     *,
     split: str = "test",
     channels: Sequence[str] | None = None,
@@ -177,7 +140,7 @@ def ablate(
 
     Args:
         simulation: What to evaluate; no bit of it changes.
-        kind: What messages are replaced by: `zero`, `mean`, `resample` or `delay=K`.
+        kind: What messages are replaced by: one of `ABLATIONS`.
         split: The part of the data.
         channels: Which; None: all.
         links: How messages travel, with or without the channel (a word for their kind will do); what they lose is
@@ -189,7 +152,7 @@ def ablate(
         ScenarioError: No such channel or split, or nothing to do without.
     """
     system, links = simulation._system, Links.read(links)
-    kind = Kind.read(kind) if isinstance(kind, str) else kind
+    check_kind(kind)
     names = list(system.channels) if channels is None else list(dict.fromkeys(channels))
     for name in names:
         if name not in system.channels:
@@ -200,12 +163,11 @@ def ablate(
         raise ScenarioError(f"examples: must be at least 1, not {limit}")
     check_readouts(simulation)
     goals = with_targets(system)
-    settings: dict[str, Any] = {"ends": goals, "history": kind.name == "delay"}
     rollouts = [
-        ExampleRollout(system, batch, links, seed=rollout_seed(simulation.seed, split, number), **settings)
+        ExampleRollout(system, batch, links, seed=rollout_seed(simulation.seed, split, number), ends=goals)
         for number, batch in enumerate(examples(simulation.world.env, split, limit, _ROWS))
     ]
-    intact, changes = _scores(rollouts, system, kind, names, watch)
+    intact, changes = _scores(rollouts, kind, names, watch)
     count = sum(rollout.rows for rollout in rollouts)
     quantile = student_t(count - 1) if count > 1 else None
     readouts = simulation.scenario.readouts
@@ -248,13 +210,12 @@ def _map(function: Callable[[Tensor], T], scores: Scores) -> dict[str, dict[str,
 
 def _scores(
     rollouts: Sequence[ExampleRollout],
-    system: System,
-    kind: Kind,
+    kind: str,
     names: Sequence[str],
     watch: Callable[[int, int], None] | None,
 ) -> tuple[Scores, dict[str, Scores]]:
     """Return the scores of the examples with every channel in place, and their changes without each."""
-    means = {name: _means(name, rollouts) for name in names} if kind.name == "mean" else {}
+    means = {name: _means(name, rollouts) for name in names} if kind == "mean" else {}
     intact: list[Scores] = []
     changes: dict[str, list[Scores]] = {name: [] for name in names}
     for number, rollout in enumerate(rollouts):
@@ -262,7 +223,7 @@ def _scores(
         intact.append(before)
         partner = _partners(rollout)
         for done, name in enumerate(names, 1):
-            message = _message(kind, system.channels[name], means.get(name, {}), partner)
+            message = _message(kind, means.get(name, {}), partner)
             after = rollout.scores(rollout.replaced(name, message))
             changes[name].append({a: {m: after[a][m] - v for m, v in before[a].items()} for a in before})
             if watch is not None:
@@ -294,21 +255,12 @@ def _partners(rollout: ExampleRollout) -> Tensor:
     return partner
 
 
-def _message(
-    kind: Kind, channel: Channel, means: Mapping[int, Tensor], partner: Tensor
-) -> Callable[[int, Tensor], Tensor]:
+def _message(kind: str, means: Mapping[int, Tensor], partner: Tensor) -> Callable[[int, Tensor], Tensor]:
     """Return what makes the message that is sent in place of the one of a stamp."""
-    made: dict[int, Tensor] = {}
 
     def message(stamp: int, true: Tensor) -> Tensor:
-        made[stamp] = true
-        if kind.name == "mean":
+        if kind == "mean":
             return means[stamp].expand_as(true)
-        if kind.name == "resample":
-            return true[partner.to(true.device)]
-        earlier = channel.ledger.sender.latest(stamp - kind.steps) if kind.name == "delay" else None
-        if earlier is None or earlier not in made:  # before the first one, or what is sent now is not read
-            return torch.zeros_like(true)
-        return made[earlier]
+        return true[partner.to(true.device)] if kind == "resample" else torch.zeros_like(true)
 
     return message

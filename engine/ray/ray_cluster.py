@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from typing import Any
 from antiphon.engine.parts.settings import LOCAL
 from antiphon.errors import RunError
 
-__all__ = ["RayCluster", "check_versions", "first_line", "open_cluster"]
+__all__ = ["RayCluster", "first_line", "open_cluster"]
 
 _OBJECT_STORE = 200 * 2**20
 """Bytes of shared memory for what actors send; more is spilled to disk."""
@@ -54,8 +54,8 @@ class RayCluster:
         own: Whether the cluster was started here and ends with `close`.
 
     Raises:
-        RunError: Ray is not installed, nothing answers at the address, it refuses the token, its nodes have other versions, or
-            the cluster does not start.
+        RunError: Ray is not installed, nothing answers at the address, it refuses the token, or the cluster does
+            not start.
     """
 
     def __init__(self, address: str) -> None:
@@ -101,9 +101,7 @@ class RayCluster:
         _check_answers(address)
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         _probe(address)
-        found = _init(f"--ray: the Ray cluster at {address} cannot be joined", address=address)
-        _check_nodes()
-        return found
+        return _init(f"--ray: the Ray cluster at {address} cannot be joined", address=address)
 
     def close(self) -> None:
         """Leave the cluster, and end it where it was started here; a second call does nothing."""
@@ -140,47 +138,6 @@ def open_cluster(address: str) -> Iterator[RayCluster]:
             _open["cluster"] = None
             atexit.unregister(cluster.close)
             cluster.close()
-
-
-def check_versions(mine: Mapping[str, str], node: str, theirs: Mapping[str, str]) -> None:
-    """Raise RunError where a node has other versions than this process: its numbers would be others."""
-    for name, version in mine.items():
-        if theirs.get(name) != version:
-            raise RunError(
-                f"--ray: node {node} has {name} {theirs.get(name)}, this process {version}; "
-                "install the same versions on every node"
-            )
-
-
-def _check_nodes() -> None:
-    """Raise RunError where a node of the cluster that was joined has other versions than this process, or does not answer."""
-    ray = importlib.import_module("ray")
-    strategy = importlib.import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
-
-    def versions() -> dict[str, str]:  # sent as it is, for a node may have no antiphon
-        import platform
-        from importlib.metadata import PackageNotFoundError, version
-
-        found = {"Python": platform.python_version()}
-        for name in ("antiphon", "torch", "numpy", "ray"):
-            try:
-                found[name] = version(name)
-            except PackageNotFoundError:
-                found[name] = "none"
-        return found
-
-    task = ray.remote(num_cpus=0, max_retries=0)(versions)
-    nodes = {node["NodeManagerAddress"]: node["NodeID"] for node in ray.nodes() if node["Alive"]}
-    refs = {
-        where: task.options(scheduling_strategy=strategy(node, soft=False)).remote()
-        for where, node in nodes.items()
-    }
-    for where, ref in refs.items():
-        try:
-            theirs = ray.get(ref, timeout=_JOIN)
-        except Exception as error:  # noqa: BLE001  (of Ray, or whatever is wrong with that node)
-            raise RunError(f"--ray: node {where} does not answer ({first_line(error)})") from None
-        check_versions(versions(), where, theirs)
 
 
 def _init(failure: str, **settings: Any) -> str:

@@ -68,15 +68,13 @@ def arguments(model: nn.Module) -> dict[str, bool]:
     return {one.name: one.default is inspect.Parameter.empty for one in found if one.kind in plain}
 
 
-def inputs_for(
-    model: nn.Module, env: Description, inputs: Mapping[str, str] | None, observes: str | None
-) -> Inputs:
+def inputs_for(model: nn.Module, env: Description, inputs: Mapping[str, str] | None) -> Inputs:
     """Return a model's arguments as signals of an environment.
 
     Raises:
         ScenarioError: A name leads nowhere, or the model does not take the signals.
     """
-    signals = _signals(model, env, inputs, observes)
+    signals = _signals(model, env, inputs)
     whole = frozenset(name for name, signal in signals.items() if env.signals[signal].classes is not None)
     problem = ""
     for indices in dict.fromkeys((whole, frozenset[str]())):  # as they are, then one-hot
@@ -114,9 +112,7 @@ def named_example(model: nn.Module, example: Any) -> dict[str, Any]:
     return found
 
 
-def _signals(
-    model: nn.Module, env: Description, inputs: Mapping[str, str] | None, observes: str | None
-) -> dict[str, str]:
+def _signals(model: nn.Module, env: Description, inputs: Mapping[str, str] | None) -> dict[str, str]:
     names = arguments(model)
     if inputs is None:
         needed = [name for name, needs in names.items() if needs]
@@ -130,7 +126,7 @@ def _signals(
             inputs = {name: name for name in needed}
         else:
             only = "image" if "image" in env.observations else env.observations[0]
-            inputs = {needed[0]: observes or (needed[0] if needed[0] in env.observations else only)}
+            inputs = {needed[0]: needed[0] if needed[0] in env.observations else only}
     if not isinstance(inputs, Mapping):
         raise ScenarioError(
             f"inputs: {inputs!r}; give {{'{next(iter(names), 'x')}': '{env.observations[0]}', …}}"
@@ -141,8 +137,6 @@ def _signals(
             listed = ", ".join(str(one.replace(annotation=inspect.Parameter.empty)) for one in given)
             raise ScenarioError(f"inputs: forward({listed}) names no argument '{name}'{suggest(name, names)}")
         if signal not in env.signals:
-            if observes is not None:
-                raise ScenarioError(f"no observation '{signal}'; the environment shows {env.observations}")
             raise ScenarioError(f"inputs: no signal '{signal}'{suggest(signal, env.signals)}")
     return {name: inputs[name] for name in names if name in inputs}
 

@@ -47,7 +47,6 @@ def split(
     delay: int = 0,
     tie: Literal["copy", "together"] | None = None,
     parts: Sequence[nn.Module] | None = None,
-    observes: str | None = None,
     scenario: str = "split",
     **training: Any,
 ) -> Scenario:
@@ -77,7 +76,6 @@ def split(
             another sample: pipelined. Labels and inputs belong to the sample (`align`).
         tie: Parameters that several parts share: `copy` makes them independent, `together` keeps them equal; None: an error.
         parts: In place of a model whose forward cannot be traced: modules, each fed with what the one before returns.
-        observes: The signal of a forward with one argument; `inputs` names several.
         scenario: The scenario's name; its agents are `part0`, `part1`, ….
         **training: `batch`, `steps`, `optimiser`, ….
 
@@ -92,7 +90,7 @@ def split(
         model = copied(check_model(model))  # the parts and what `join` begins with share its parameters
         description = registry.describe(env)
         goal = _objective(objective)
-        given = inputs_for(model, description, inputs, observes)
+        given = inputs_for(model, description, inputs)
         size, target = _size(goal, description)
         cut = _cut(model, at, given, output, size, target)
         tied = tied_parameters(cut.parts, model, cut.names, tie)

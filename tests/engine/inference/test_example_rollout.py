@@ -190,7 +190,7 @@ def test_what_a_replacement_leaves_alone_is_not_computed_again(
     simulation = simulate(KINDS[kind](LINKS[name], input=INPUT))
     system, signals = simulation._system, {"x": X, "label": LABEL}
     parts = ticks(monkeypatch)
-    rollout = ExampleRollout(system, signals, Links(links), seed=0, history=True)
+    rollout = ExampleRollout(system, signals, Links(links), seed=0)
     every = set(parts)
     for channel in system.channels:
         parts.clear()

@@ -7,8 +7,8 @@ import torch
 
 from antiphon.engine.build.builder import build
 from antiphon.engine.core.system import System
-from antiphon.engine.parts.division import Joined, division_of, joined
-from antiphon.engine.parts.placement import placement_for
+from antiphon.engine.parts.division import division_of
+from antiphon.engine.parts.placement import agent_costs, check_free, placement_for, unaligned_readers
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.envs import describe
 from antiphon.errors import ScenarioError
@@ -28,15 +28,9 @@ def test_a_ring_in_three_parts() -> None:
     turns = [{"link": {"delay": 2}}, {"link": {"delay": 3}}, {"link": {"delay": 2}}]
     system, _ = made(ring(6, channel=turns))
     division = division_of(system, {"n0": 0, "n1": 0, "n2": 1, "n3": 1, "n4": 2, "n5": 2})
-    assert [part.agents for part in division.parts] == [("n0", "n1"), ("n2", "n3"), ("n4", "n5")]
-    assert [part.neighbours for part in division.parts] == [(1, 2), (0, 2), (0, 1)]
-    assert [part.share for part in division.parts] == pytest.approx([1 / 3] * 3)
-    assert [part.sends for part in division.parts] == [128, 128, 128]
-    assert [(c.channel, c.sender, c.receiver, c.bytes, c.lookahead) for c in division.channels] == [
-        ("n1->n2", 0, 1, 128, 3),
-        ("n3->n4", 1, 2, 128, 2),
-        ("n5->n0", 2, 0, 128, 2),
-    ]
+    assert division.parts == (("n0", "n1"), ("n2", "n3"), ("n4", "n5"))
+    assert division.shares == pytest.approx([1 / 3] * 3)
+    assert (division.cut, division.bytes) == ({"n1->n2": 3, "n3->n4": 2, "n5->n0": 2}, 3 * 128)
     assert (division.total, division.lookahead, division.speedup) == (6, 2, pytest.approx(3))
 
 
@@ -45,8 +39,8 @@ def test_the_flop_of_all_parts_are_those_of_the_plan() -> None:
     doc = ring(4, channel={"input": {"kind": "linear", "context": ["y"]}, "link": {"drop": 0.5, "delay": 1}})
     system, _ = made(doc)
     division = division_of(system, {"n0": 0, "n1": 0, "n2": 0, "n3": 1})
-    assert sum(part.flop for part in division.parts) == pytest.approx(CostModel(system).flop())
-    assert division.parts[0].flop == pytest.approx(3 * division.parts[1].flop)
+    assert sum(agent_costs(system).values()) == pytest.approx(CostModel(system).flop())
+    assert division.shares == pytest.approx([3 / 4, 1 / 4])
     assert division.speedup == pytest.approx(4 / 3)
 
 
@@ -58,27 +52,7 @@ def test_parts_without_a_common_channel() -> None:
     placement = placement_for(system, scenario, 2)
     assert placement == {"n0": 0, "n1": 0, "n2": 1, "n3": 1}
     division = division_of(system, placement)
-    assert (division.channels, division.lookahead) == ((), None)
-
-
-def test_what_stays_together_is_listed_by_reason() -> None:
-    channels = [{"link": {"delay": 0}}, {}, {"link": {"delay": 0}}, {"coupling": "locked"}]
-    system, _ = made(ring(4, channel=channels))
-    delay = "give the channel `link: {delay: 1}`"
-    assert joined(system) == [
-        Joined(
-            (("n0", "n1"), ("n2", "n3")),
-            "channels[n0->n1].link.delay",
-            "0: a message is read at the step at which it is sent",
-            delay,
-        ),
-        Joined(
-            (("n3", "n0"),),
-            "channels[n3->n0].coupling",
-            "locked: both ends learn as one",
-            f"make it decoupled and {delay}",
-        ),
-    ]
+    assert (division.cut, division.lookahead) == ({}, None)
 
 
 @pytest.mark.parametrize(
@@ -104,36 +78,22 @@ def test_a_scenario_that_is_not_cut_may_be_placed_in_one_part() -> None:
 
 
 DIGITS = {"id": "antiphon/Digits-v0"}
-ENDS = (
-    "env: its episodes end, and parts that do not wait are at different steps of them; use a stream of examples, "
-    "or parts in lockstep"
-)
-MIXED = "n1 may read late messages of other examples (each is shown for 1 step); align such agents, or raise env.hold"
 
 
 @pytest.mark.parametrize(
-    ("env", "align", "line"),
-    [
-        (DIGITS, True, ""),
-        (DIGITS, None, MIXED),
-        (DIGITS | {"hold": 60}, None, MIXED.replace("1 step", "60 steps")),
-        (None, None, ""),
-        (
-            DIGITS | {"hold": 6, "episode": "example"},
-            True,
-            ENDS,
-        ),
-    ],
+    ("env", "align", "readers"),
+    [(DIGITS, True, []), (DIGITS, None, ["n1"]), (DIGITS | {"hold": 60}, None, ["n1"]), (None, None, [])],
 )
 def test_what_parts_that_do_not_wait_could_mix_up(
-    env: Document | None, align: bool | None, line: str
+    env: Document | None, align: bool | None, readers: list[str]
 ) -> None:
     doc = ring(2, agent={"observes": ["x" if env is None else "image"]}, env=env)
     doc["channels"] = doc["channels"][:1]
     if align:
         doc["agents"]["n1"]["align"] = True
     system, _ = made(doc)
-    assert division_of(system, {"n0": 0, "n1": 1}).free == line
+    check_free(system)
+    assert unaligned_readers(system, {"n0": 0, "n1": 1}) == readers
 
 
 def test_an_agent_that_is_aligned_within_its_part_may_read_late_messages_of_other_examples() -> None:
@@ -141,5 +101,5 @@ def test_an_agent_that_is_aligned_within_its_part_may_read_late_messages_of_othe
     doc["channels"] = [{"from": name, "to": "n2", "size": 4, "link": {"delay": 1}} for name in ("n0", "n1")]
     doc["agents"]["n2"]["align"] = "n1->n2"
     system, _ = made(doc)
-    assert division_of(system, {"n0": 0, "n1": 1, "n2": 1}).free == MIXED.replace("n1", "n2")
-    assert division_of(system, {"n0": 0, "n1": 1, "n2": 2}).free == ""
+    assert unaligned_readers(system, {"n0": 0, "n1": 1, "n2": 1}) == ["n2"]
+    assert unaligned_readers(system, {"n0": 0, "n1": 1, "n2": 2}) == []
