@@ -3,7 +3,7 @@
 `python benchmarks/frozen_numbers.py write FOLDER` runs every scenario and variant on both backends, in float64, 60 steps of
 seed 0, and keeps of each, at steps 1, 5, 20 and 60, the parameters and running statistics of agents and predictors, besides
 the agents' losses at every step, the last row of figures (`NAME.safetensors`, `NAME.json`) and a checkpoint at step 40.
-`… compare FOLDER` does the same with the present code, also from the frozen checkpoints, and prints per run the largest
+`… compare FOLDER` does the same with the present code, also from the frozen checkpoints (of this format), and prints per run the largest
 difference |a - b| / max(1, |a|) at each of these steps and where it is. Exit code 1: one exceeds `--tolerance`, or a value
 is missing on one side.
 
@@ -31,6 +31,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from antiphon.engine.simulation import Simulation
+from antiphon.errors import RunError
 from antiphon.scenarios import Scenario, Template, library_names, load
 from antiphon.telemetry.figures import Recorder
 
@@ -78,7 +79,8 @@ def tensors_of(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
 
 def learned(simulation: Simulation) -> Found:
     """Return parameters and running statistics of agents and predictors."""
-    system = simulation._state_dict()["system"]
+    state_dict = getattr(simulation, "_state_dict", None) or simulation.state_dict  # type: ignore[attr-defined]  # earlier
+    system = state_dict()["system"]
     parts = {part: system[part] for part in ("learners", "predictors", "inputs")}
     found = tensors_of(parts, str(simulation.now))
     return {key: x for key, x in found if "/parameters/" in key or "/buffers/" in key}
@@ -164,9 +166,15 @@ def compare(folder: Path, name: str, variant: str, backend: str, options: argpar
         return False
     frozen = load_file(folder / f"{place}.safetensors"), json.loads((folder / f"{place}.json").read_text())
     fresh = run(Simulation(scenario_of(name, variant), seed=0, dtype=torch.float64, backend=backend))
-    resumed = run(Simulation.load(folder / f"{place}.checkpoint", backend=backend))
+    compared = [("fresh", fresh, 0)]
+    try:
+        resumed = Simulation.load(folder / f"{place}.checkpoint", backend=backend)
+    except RunError:  # the checkpoint is of an earlier format
+        pass
+    else:
+        compared.append(("resumed", run(resumed), CHECKPOINT))
     good = True
-    for kind, now, first in (("fresh", fresh, 0), ("resumed", resumed, CHECKPOINT)):
+    for kind, now, first in compared:
         worst = differences(frozen, now, first, options)
         counted = {column: found for column, found in worst.items() if column != "apart"}
         value, where = max(counted.values())
