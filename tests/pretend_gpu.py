@@ -362,6 +362,7 @@ def pretend_gpu() -> Iterator[PretendGpu]:
     global _PLACE
     if _PLACE is None:
         _setup_privateuseone_for_python_backend("pretend")
+        torch.pretend.get_amp_supported_dtype = list  # type: ignore[attr-defined]  # asked by torch.utils.checkpoint
         _PLACE = torch.device("pretend:0")
     gpu = PretendGpu()
     with (

@@ -326,7 +326,11 @@ def test_no_modules_import_one_another_not_even_late() -> None:
 
 
 def test_private_methods_are_overridden_in_their_own_file_only() -> None:
-    wrong = list(private_overrides(LIBRARY))
+    """The kinds of simulations alone differ in what is the engine's own of a simulation's names."""
+    found = private_overrides(LIBRARY)
+    wrong = [
+        line for line in found if "engine.base_simulation" not in line and "engine.simulation:" not in line
+    ]
     assert not wrong, "\n".join(wrong)
 
 

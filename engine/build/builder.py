@@ -414,6 +414,7 @@ def build_to_look(scenario: Scenario, env: Description, dtype: torch.dtype = tor
     """
     scenario = without_weights(scenario)
     own = any(agent.layers is None or agent.aggregation for agent in scenario.agents.values())
+    own |= any(part is not None and part.own for c in scenario.channels for part in (c.gradient, c.input))
     with torch.device("cpu" if own else "meta") as device:
         return build(scenario, env, seed=0, device=device, dtype=dtype)
 

@@ -52,7 +52,7 @@ def obstacle(system: System, agent: Agent) -> str | None:
 def _obstacles(system: System, agent: Agent) -> Iterator[str]:
     group, learner = system.group_of[agent.name], agent.learner
     network = learner.network.network if isinstance(learner, StackedLearner) else learner.network
-    if system.device.type != "cpu" or system.dtype not in (torch.float32, torch.float64):
+    if system.device.type not in ("cpu", "meta") or system.dtype not in (torch.float32, torch.float64):
         yield f"the kernel computes float32 and float64 on the CPU, not {system.dtype} on {system.device}"
     if system.sweep:
         yield "training.sweep"

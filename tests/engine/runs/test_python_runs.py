@@ -381,9 +381,6 @@ def test_limits_that_cannot_be_are_refused(limits: dict[str, Any], line: str) ->
     with Simulation(own()) as simulation:
         with one_line(line, ScenarioError):
             simulation.run(**limits)
-        if "steps" in limits:
-            with one_line(line, ScenarioError):
-                (simulation.step() for _ in range(limits["steps"]))
         assert simulation.now == 0
         simulation.run(steps=np.int64(2), seconds=np.float32(60))
         assert simulation.now == 2

@@ -79,8 +79,8 @@ def test_what_is_kept_does_not_grow(coupling: str) -> None:
 
 
 def test_a_state_of_another_seed_brings_its_seed() -> None:
-    one, other = unrolled(), unrolled()
-    other.reset(7)
+    one = unrolled()
+    other = Simulation(one.scenario, seed=7, dtype=one.dtype)
     other.run(3)
     one.run(5)
     one._load_state_dict(other._state_dict())

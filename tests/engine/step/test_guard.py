@@ -139,19 +139,19 @@ def test_the_line_is_that_of_the_host_and_everything_is_as_before_the_step(
         simulation.run(12)
         simulation.step()  # half a window: the next step learns, as every second does
         if what == "agent":
-            owner: Any = simulation.system.agents["n3"].learner
+            owner: Any = simulation._system.agents["n3"].learner
         else:
-            owner = simulation.system.channels["n2->n3"].predictor
+            owner = simulation._system.channels["n2->n3"].predictor
         next(iter(owner.parameters.values())).data.view(-1)[0] = poison
-        learned = [*simulation.system.agents.values()], [*simulation.system.channels.values()]
+        learned = [*simulation._system.agents.values()], [*simulation._system.channels.values()]
         before = [copy_tree(one.learner.state_dict()) for one in learned[0]]
         trained = [c.predictor for c in learned[1] if c.predictor is not None]
         before += [copy_tree(one.state_dict()) for one in trained]
         with pytest.raises(DivergenceError) as found:
             simulation.run(steps=30)
         lines.append(str(found.value))
-        after = [one.learner.state_dict() for one in simulation.system.agents.values()]
-        after += [c.predictor.state_dict() for c in simulation.system.channels.values() if c.predictor]
+        after = [one.learner.state_dict() for one in simulation._system.agents.values()]
+        after += [c.predictor.state_dict() for c in simulation._system.channels.values() if c.predictor]
         for old, new in zip(before, after, strict=True):
             for part in ("parameters", "buffers"):
                 for key, value in old[part].items():
