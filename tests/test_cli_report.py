@@ -1,4 +1,4 @@
-"""The verb `report`: which runs it finds, what it refuses, what it leaves on disk."""
+"""The command `report`: which runs it finds, what it refuses, what it leaves on disk."""
 
 from __future__ import annotations
 

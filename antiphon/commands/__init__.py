@@ -1,1 +1,1 @@
-"""The verbs of the command line, one module each, and shared functions. Loaded when a verb is called."""
+"""The commands of the command line: a function with its options in the file of its name."""

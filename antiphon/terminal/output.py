@@ -1,4 +1,4 @@
-"""Output of the verbs: results as tables or as one line of JSON. Results go to stdout, the rest to stderr."""
+"""Output of the commands: results as tables or as one line of JSON. Results go to stdout, the rest to stderr."""
 
 from __future__ import annotations
 
