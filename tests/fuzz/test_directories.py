@@ -243,7 +243,8 @@ def try_one(case: Case, name: str, originals: Originals, folder: Path) -> None:
                 path.relative_to(source) for path in blamed if str(runs / path.relative_to(source)) in line
             ]
             assert not intact or any(
-                str(path) in names or str(path.parent) in names or str(path.parents[1]) in names
+                {str(path), str(path.with_name("manifest.json")), str(path.parent), str(path.parents[1])}
+                & names
                 for path in intact
             ), line
     if do in READING or ended.code == 2:
