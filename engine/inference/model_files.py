@@ -92,6 +92,8 @@ def _write_module(system: System, path: Path, agents: Sequence[str]) -> Path:
     try:
         with torch.no_grad():
             program = torch.export.export(module, (), arguments, dynamic_shapes=sizes)
+        for node in program.graph.nodes:  # which would tell the folders of this machine
+            node.meta.pop("stack_trace", None)
     except Exception as error:
         cause: BaseException = error
         while cause.__cause__ is not None:

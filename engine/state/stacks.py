@@ -20,6 +20,7 @@ from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.records import LearningGroup, Replicas, ReplicaSignals, StepSignals, joined
 from antiphon.engine.core.system import Stacked, System
 from antiphon.engine.state.state_dict import Tree
+from antiphon.errors import RunError
 from antiphon.nets.trained_parameters import StackedParameters
 
 __all__ = ["merge_state", "parts_of", "split_state"]
@@ -44,6 +45,8 @@ def split_rows(value: Any, count: int, batch: int) -> Sequence[Any]:
         return torch.split(constant(value), batch)
     if isinstance(value, dict):
         each = {key: split_rows(item, count, batch) for key, item in value.items()}
+        if any(len(items) < count for items in each.values()):  # written by hand
+            raise RunError("the saved state has fewer rows than the system; load another checkpoint")
         return [{key: items[k] for key, items in each.items()} for k in range(count)]
     if isinstance(value, list):
         rows = [split_rows(item, count, batch) for item in value]
