@@ -19,7 +19,7 @@ from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.inference.policy import Policy
 from antiphon.engine.metrics.description import described
 from antiphon.engine.metrics.figures import channel_figures, live_graph, write_figures
-from antiphon.engine.metrics.handles import AgentHandle, Agents, Recording
+from antiphon.engine.metrics.handles import AgentHandle, ChannelHandle, Named, Recording
 from antiphon.engine.parts.coordinator import Coordinator
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.probes.truth import Probe, true_gradients
@@ -407,8 +407,14 @@ class Simulation(BaseSimulation):
 
     @property
     def agents(self) -> dict[str, AgentHandle]:
-        """The agents by name: `.module` is an agent's network as a plain torch module."""
-        return Agents((name, AgentHandle(agent)) for name, agent in self._system.agents.items())
+        """The agents by name, as they are now: `.parameters`, `.updates`, and `.module`, a plain torch module."""
+        return Named("agent", {name: AgentHandle(agent) for name, agent in self._system.agents.items()})
+
+    @property
+    def channels(self) -> dict[str, ChannelHandle]:
+        """The channels by name, as they are now: messages, synthetic gradient and input, and figures."""
+        channels = self._system.channels.items()
+        return Named("channel", {name: ChannelHandle(each, self._channel_figures) for name, each in channels})
 
     @property
     def graph(self) -> nx.MultiDiGraph[str]:
@@ -455,8 +461,7 @@ class Simulation(BaseSimulation):
             if isinstance(recorder, LiveGraph):
                 recorder.redraw()
 
-    def channel_figures(self) -> dict[str, dict[str, float]]:
-        """Return each channel's newest figures (`figures` lists them), measured in a fork that is thrown away."""
+    def _channel_figures(self) -> dict[str, dict[str, float]]:
         with self.fork(stacked=False) as twin:
             return channel_figures(twin)
 

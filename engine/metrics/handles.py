@@ -1,29 +1,75 @@
-"""What users hold of a running simulation: its agents, and recordings of raw tensors over time."""
+"""What users hold of a running simulation: its agents and channels, and recordings of raw tensors over time."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.core.agent import Agent
+from antiphon.engine.core.channel import Channel
+from antiphon.engine.core.masks import EnvMask
+from antiphon.engine.core.records import Record
 from antiphon.engine.core.system import System
 from antiphon.engine.inference.export import agent_module
 from antiphon.engine.step.backends import Backend
 from antiphon.engine.step.report import AgentReport
 from antiphon.errors import ScenarioError, suggest
+from antiphon.nets.trained_parameters import TrainedParameters
 
-__all__ = ["AgentHandle", "Agents", "Recording"]
+__all__ = ["AgentHandle", "ChannelHandle", "Message", "ModelHandle", "Named", "Recording"]
 
 _CHANNEL = ("message", "delta", "prediction")
+T = TypeVar("T")
 
 
-class AgentHandle:
+class ModelHandle:
+    """The numbers of an agent's network, or of a channel's synthetic gradient or input: the live tensors, not copies."""
+
+    _model: TrainedParameters
+    _quarantined: bool
+
+    def __init__(self, model: TrainedParameters, *, quarantined: bool) -> None:
+        object.__setattr__(self, "_model", model)
+        object.__setattr__(self, "_quarantined", quarantined)
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """Parameters by name."""
+        return dict(self._model.parameters)
+
+    @property
+    def buffers(self) -> dict[str, Tensor]:
+        """Buffers by name, running statistics of normalisation among them."""
+        return dict(self._model.buffers)
+
+    @property
+    def optimiser(self) -> dict[str, tuple[Tensor, ...]]:
+        """State of the optimiser by parameter, such as the moments of Adam; empty before the first update."""
+        return {name: tuple(tensors) for name, tensors in self._model.optimiser.state.items()}
+
+    @property
+    def updates(self) -> int:
+        """Optimiser steps taken."""
+        return self._model.updates
+
+    @property
+    def quarantined(self) -> bool:
+        """Whether it has diverged and takes no more part."""
+        return self._quarantined
+
+
+class AgentHandle(ModelHandle):
     """One agent of a running simulation. It is looked at; `Simulation.set` changes settings."""
 
     _agent: Agent
 
     def __init__(self, agent: Agent) -> None:
+        super().__init__(agent.learner, quarantined=bool(torch.as_tensor(agent.agent_disabled).any()))
         object.__setattr__(self, "_agent", agent)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -39,16 +85,6 @@ class AgentHandle:
         return self._agent.name
 
     @property
-    def parameters(self) -> dict[str, Tensor]:
-        """Its parameters by name: the live tensors, not copies."""
-        return dict(self._agent.learner.parameters)
-
-    @property
-    def updates(self) -> int:
-        """How many optimiser steps it has taken."""
-        return self._agent.learner.updates
-
-    @property
     def module(self) -> nn.Module:
         """Its network as a plain torch module in evaluation mode, with copies of its parameters.
 
@@ -57,11 +93,112 @@ class AgentHandle:
         return agent_module(self._agent.learner)
 
 
-class Agents(dict[str, AgentHandle]):
-    """Agents by name."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Message:
+    """A message that its channel still holds: what was sent, and what has come back of it so far.
 
-    def __missing__(self, name: str) -> AgentHandle:
-        raise ScenarioError(f"agents: no agent '{name}'{suggest(name, self)}")
+    Attributes:
+        stamp: The step at which it was sent.
+        value: [batch, size], as sent.
+        received: [batch, size], as it arrives: with the link's noise, in its bits.
+        gradient: [batch, size]: the receiver's gradient, summed over the uses that count; None: none has come back.
+        loss: [batch]: the receiver's loss in the windows that used it, where the channel asks for it.
+        complete: Whether the gradient is whole: every receiver window that could use the message has closed, and one did.
+        finished: The step at which the last of those windows closed; None: one is open.
+        counted: [batch] bool: where a use counts.
+        void: [batch] bool: where its episode has ended since.
+        injects: [batch] bool: where a synthetic gradient stands for its gradient until that is complete.
+    """
+
+    stamp: int
+    value: Tensor
+    received: Tensor
+    gradient: Tensor | None
+    loss: Tensor | None
+    complete: bool
+    finished: int | None
+    counted: Tensor
+    void: Tensor
+    injects: Tensor
+
+    @classmethod
+    def of(cls, record: Record) -> Message:
+        """Return what a ledger's record says."""
+
+        def mask(where: EnvMask) -> Tensor:
+            rows = record.message.shape[0]
+            return where.clone() if isinstance(where, Tensor) else torch.full((rows,), where)
+
+        return cls(
+            stamp=record.stamp,
+            value=record.message,
+            received=record.received,
+            gradient=record.delta,
+            loss=record.loss,
+            complete=record.complete,
+            finished=record.finished,
+            counted=mask(record.counted),
+            void=mask(record.void),
+            injects=~mask(record.no_injection),
+        )
+
+
+class ChannelHandle:
+    """One channel of a running simulation; a recurrent agent's state has one too, by the name `AGENT.state`.
+
+    Args:
+        channel: The channel as it is now.
+        measured: Measures the figures of all channels.
+    """
+
+    def __init__(self, channel: Channel, measured: Callable[[], dict[str, dict[str, float]]]) -> None:
+        self._channel, self._measured = channel, measured
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._channel.name
+
+    @property
+    def synthetic_gradient(self) -> ModelHandle | None:
+        """What predicts the gradient that the receiver will send back; None: nothing does."""
+        channel = self._channel
+        if channel.predictor is None:
+            return None
+        return ModelHandle(channel.predictor, quarantined=channel.predictor_disabled)
+
+    @property
+    def synthetic_input(self) -> ModelHandle | None:
+        """What predicts the message that the sender will send; None: nothing does."""
+        channel = self._channel
+        if channel.input is None:
+            return None
+        return ModelHandle(channel.input, quarantined=channel.input_model_disabled)
+
+    @property
+    def messages(self) -> dict[int, Message]:
+        """The messages that it still holds by the step at which they were sent, oldest first."""
+        return {stamp: Message.of(record) for stamp, record in self._channel.ledger.records.items()}
+
+    def figures(self) -> dict[str, float]:
+        """Return its newest figures (`figures` lists them), measured in a fork that is thrown away."""
+        return self._measured()[self.name]
+
+
+class Named(dict[str, T]):
+    """Agents or channels by name.
+
+    Args:
+        what: `agent` or `channel`, for the error of a name that none has.
+        handles: By name.
+    """
+
+    def __init__(self, what: str, handles: Mapping[str, T]) -> None:
+        super().__init__(handles)
+        self._what = what
+
+    def __missing__(self, name: str) -> T:
+        raise ScenarioError(f"{self._what}s: no {self._what} '{name}'{suggest(name, self)}")
 
 
 class Recording:

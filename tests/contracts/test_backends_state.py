@@ -288,6 +288,6 @@ def test_figures_recordings_and_the_graph() -> None:
         assert ours.steps == theirs.steps
         for quantity in ours.quantities:
             close(ours.stack(quantity), theirs.stack(quantity))
-    close(*(simulation.channel_figures() for simulation in (reference, cohort)), tolerance=1e-6)
+    close(*(simulation.channels["n0->n1"].figures() for simulation in (reference, cohort)), tolerance=1e-6)
     nodes = [simulation.graph.nodes(data=True) for simulation in (reference, cohort)]
     assert [name for name, _ in nodes[0]] == [name for name, _ in nodes[1]]

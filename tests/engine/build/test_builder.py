@@ -129,11 +129,8 @@ def test_the_figures_of_channels_come_from_a_fork() -> None:
     simulation = eyes()
     simulation.run(3)
     before = parameters(simulation, "left")
-    found = simulation.channel_figures()
-    assert set(found) == {"left->mind", "right->mind"}
-    assert {"cosine", "norm_ratio", "sg_loss", "age", "message_mean", "message_std"} <= set(
-        found["left->mind"]
-    )
+    found = simulation.channels["left->mind"].figures()
+    assert {"cosine", "norm_ratio", "sg_loss", "age", "message_mean", "message_std"} <= set(found)
     assert simulation.now == 3
     assert equal(before, parameters(simulation, "left"))
 

@@ -57,7 +57,7 @@ def test_values_and_figures_are_measured_and_change_no_bit() -> None:
         simulation.run(2 * TICKS + 1)
         plain.run(2 * TICKS + 1)
         simulation.value(horizon=2 * TICKS, repeats=2)
-        simulation.channel_figures()
+        next(iter(simulation.channels.values())).figures()
         for one in (simulation, plain):
             one.run(TICKS)
         for name, p in simulation._system.agents["m"].learner.parameters.items():

@@ -87,7 +87,7 @@ def fail(*_: Any, **__: Any) -> Any:
 LOOKS: dict[str, tuple[Callable[[Simulation], object], Any, str]] = {
     "evaluate": (lambda s: s.evaluate("validation"), evaluation, "EnvironmentRollout"),
     "probe": (lambda s: s.probe(1), truth, "DifferentiableRollout"),
-    "channel_figures": (lambda s: s.channel_figures(), Simulation, "_advance"),
+    "figures": (lambda s: next(iter(s.channels.values())).figures(), Simulation, "_advance"),
     "value": (lambda s: s.value(horizon=2, repeats=2, ahead=0), value._Forks, "loss"),
     "ceilings": (lambda s: ceiling.ceilings(s, ahead=0), ceiling, "DifferentiableRollout"),
     "fork": (lambda s: s.fork().close(), simulations, "check_compatible"),

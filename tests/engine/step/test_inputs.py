@@ -243,7 +243,7 @@ def test_the_figures_say_what_the_link_does() -> None:
     link = {"drop": 0.4, "bits": 3, "rate": 0.5, "delay": 1}
     with Simulation(pair(link=link, clocks=({"period": 2}, {}))) as simulation:
         simulation.run(20)
-        figures = simulation.channel_figures()[NAME]
+        figures = simulation.channels[NAME].figures()
         assert 0 < figures["lost"] < 1
         assert figures["stand_in"] == figures["lost"]
         assert figures["si_loss"] > 0
@@ -254,15 +254,15 @@ def test_the_figures_say_what_the_link_does() -> None:
         assert 0 < figures["distortion"] < 1
     with Simulation(pair(coupling="unlocked")) as simulation:
         simulation.run(5)
-        figures = simulation.channel_figures()[NAME]
+        figures = simulation.channels[NAME].figures()
         assert (figures["lost"], figures["stand_in"]) == (0.0, 1.0)
         assert figures["traffic"] == SIZE * 32
     with Simulation(pair(link={"noise": 0.5})) as simulation:
         simulation.run(5)
-        assert simulation.channel_figures()[NAME]["distortion"] == pytest.approx(0.5, rel=0.3)
+        assert simulation.channels[NAME].figures()["distortion"] == pytest.approx(0.5, rel=0.3)
     with Simulation(pair(input=None, link={"drop": 0.4})) as simulation:
         simulation.run(5)
-        assert not {"stand_in", "si_loss", "distortion"} & simulation.channel_figures()[NAME].keys()
+        assert not {"stand_in", "si_loss", "distortion"} & simulation.channels[NAME].figures().keys()
 
 
 @pytest.mark.parametrize(

@@ -268,4 +268,4 @@ def test_the_reported_norm_is_of_the_newest_message_that_teaches(backend: str) -
     with made(_scenario(env=Game(parts=("arm0",), share=0.0)), backend) as simulation:
         for _ in range(12):
             simulation.step()
-        assert simulation.channel_figures()["eye0->arm0"]["injection_norm"] > 0
+        assert simulation.channels["eye0->arm0"].figures()["injection_norm"] > 0
