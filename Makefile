@@ -59,8 +59,7 @@ other-cpu: export MKL_CBWR = COMPATIBLE
 other-cpu: export OPENBLAS_CORETYPE = Haswell
 other-cpu: $(STAMP) ## run the tests that compare numbers as on a processor of another kind (without AVX-512)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/numerics tests/comms tests/golden tests/engine/split/test_training.py \
-		tests/engine/split/test_sequential.py tests/engine/step/test_categorical.py tests/contracts/test_backends.py \
-		tests/contracts/test_backends_policies.py tests/contracts/test_backends_library.py tests/contracts/test_direction.py
+		tests/engine/split/test_sequential.py tests/engine/step/test_categorical.py tests/contracts/test_contracts.py tests/contracts/test_direction.py
 
 gpu: $(STAMP) ## run the tests and the benchmarks that need a GPU (8 minutes), write benchmarks/results/gpu-<device>.json
 	@$(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \

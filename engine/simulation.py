@@ -16,10 +16,10 @@ from antiphon.engine.base_simulation import BaseSimulation, StepInfo, check_cont
 from antiphon.engine.build.builder import chosen_device
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
 from antiphon.engine.core.masks import EnvMask
+from antiphon.engine.handles import AgentHandle, ChannelHandle, Named, Recording
 from antiphon.engine.inference.policy import Policy
 from antiphon.engine.metrics.description import described
 from antiphon.engine.metrics.figures import channel_figures, live_graph, write_figures
-from antiphon.engine.metrics.handles import AgentHandle, ChannelHandle, Named, Recording
 from antiphon.engine.parts.coordinator import Coordinator
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.probes.truth import Probe, true_gradients

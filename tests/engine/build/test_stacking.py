@@ -15,9 +15,9 @@ from antiphon.engine.build.stacking import stack, stacks_of
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.system import Stacked
 from antiphon.errors import ScenarioError
-from tests.contracts.backend_documents import GOAL, LABEL, OWN, Document, document, levels, ring
-from tests.contracts.backend_scenes import scenes
-from tests.contracts.backend_twins import side_by_side, twins
+from tests.contracts.builders import GOAL, LABEL, OWN, Document, document, levels, ring
+from tests.contracts.drawn_scenes import scenes
+from tests.contracts.twins import side_by_side, twins
 from tests.engine.scenes import BATCH, LSTM, QUARANTINE, gradient
 from tests.engine.stacks import (
     channel_stacks,

@@ -16,7 +16,7 @@ from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.training import TelemetrySpec
-from tests.contracts.backend_twins import made, side_by_side
+from tests.contracts.twins import made, side_by_side
 from tests.engine.numbers import one_line
 from tests.engine.split.models import ResNet, UNet
 from tests.engine.split.test_credit import gpt

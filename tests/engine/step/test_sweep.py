@@ -17,9 +17,9 @@ from antiphon.engine.step.sweep import obstacle
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
 from benchmarks.split import Kept
-from tests.contracts.backend_documents import GOAL, LABEL, OWN, TOLD, Document, Play, document, levels, ring
-from tests.contracts.backend_scenes import scenes
-from tests.contracts.backend_twins import differences, facts, hold, made, side_by_side
+from tests.contracts.builders import GOAL, LABEL, OWN, TOLD, Document, Play, document, levels, ring
+from tests.contracts.drawn_scenes import scenes
+from tests.contracts.twins import differences, facts, hold, made, side_by_side
 
 LOCAL: Document = {"gradient": {"kind": "local", "target": "label"}}
 SOBOLEV: Document = {"gradient": {"kind": "sobolev_label", "target": "label", "hidden": [5]}}

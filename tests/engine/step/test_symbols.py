@@ -16,7 +16,7 @@ from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import ExampleRollout
 from antiphon.engine.simulation import Simulation
 from antiphon.nets.random import seed_for, uniform
-from tests.contracts.backend_documents import Document, Play
+from tests.contracts.builders import Document, Play
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 WORDS: Document = {"symbols": {"vocabulary": 3, "length": 2, "temperature": 0.5}}
