@@ -23,7 +23,6 @@ from antiphon.errors import ScenarioError, in_one_line
 from antiphon.scenarios import DocumentError, Scenario, Template
 from antiphon.scenarios.checks import problems_of
 from antiphon.scenarios.document import PARTS_ALONE
-from antiphon.scenarios.graphs.estimate import MOST_SECONDS
 from antiphon.scenarios.problems import MOST_PROBLEMS, Path, Problems, placed
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
 from antiphon.terminal.output import console, left_out, percent, print_json, show_table, some
@@ -39,8 +38,6 @@ _MOST_LISTED = 20
 """Variants in a line."""
 _MOST_COMPARED = 50
 """Other variants with which the warnings of one are compared."""
-_SECONDS, _SECONDS_EACH = 3e-3, 1e-4
-"""In which a scenario is looked at: for itself, and for each agent and channel."""
 
 
 @dataclass
@@ -64,11 +61,6 @@ class Findings:
     warnings: dict[str, list[str]] = field(default_factory=dict)
     placement: Mapping[str, int] | None = None
     division: Division | None = None
-
-    def skip(self, kind: str, labels: Sequence[str], fix: str) -> None:
-        """Warn that variants or runs have not been checked, for it would take too long."""
-        line = f"not checked: {len(labels):,} more {kind}, from {labels[0]} on, for want of time; {fix}"
-        self.warnings[line] = list(self.checked)
 
     def add(self, label: str, problems: list[DocumentError], warnings: list[str]) -> None:
         """Add what was found in one variant or run."""
@@ -124,9 +116,8 @@ def check_scenario(
     found = Findings(template.name, template.source)
     only = variant or parts or not template.variants
     chosen = [variant] if only else [None, *template.variants]
-    seconds = 0.0
-    for number, each in enumerate(chosen):
-        problems, scenario, size = _examined(template, each, values)
+    for each in chosen:
+        problems, scenario = _examined(template, each, values)
         warnings = []
         if scenario is not None:
             others = islice(other_variants(template, each, values), _MOST_COMPARED)
@@ -134,11 +125,6 @@ def check_scenario(
         found.add(each or DEFAULT, problems, warnings)
         if parts and scenario is not None:
             _divide(found, scenario, division_of(parts, scenario.agents))
-        seconds += (1 + min(len(template.variants), _MOST_COMPARED)) * _seconds_of(size)
-        left = [str(name) for name in chosen[number + 1 :]]
-        if left and seconds > MOST_SECONDS:
-            found.skip("variants", left, "name one with --variant")
-            break
     return found
 
 
@@ -157,38 +143,25 @@ def _divide(found: Findings, scenario: Scenario, parts: int | dict[str, int] | N
         found.problems[str(error)] = list(found.checked)
 
 
-def _seconds_of(size: int) -> float:
-    """About how long a scenario with so many agents and channels is looked at."""
-    return _SECONDS + _SECONDS_EACH * size
-
-
 def check_study(study: StudySpec, options: StudyOptions) -> Findings:
     """Check every run of a study's first budget with one seed."""
     from antiphon.engine.build.builder import check_build
 
     found = Findings(study.study, study.study)
-    runs = list(plan(study, options).runs.values())
-    seconds = 0.0
-    for number, run in enumerate(runs):
+    for run in plan(study, options).runs.values():
         request = run.request
         scenario = request.scenario
         check_build(scenario, describe(scenario.env))
         others = islice(other_variants(request.template, request.variant, request.values), _MOST_COMPARED)
         found.add(run.label, [], advice(scenario, others))
-        compared = 1 + min(2 * len(request.template.variants), _MOST_COMPARED)
-        seconds += compared * _seconds_of(len(scenario.agents) + len(scenario.channels))
-        left = [one.label for one in runs[number + 1 :]]
-        if left and seconds > MOST_SECONDS / 2:  # the other half is for the plan
-            found.skip("runs", left, "check their scenarios one by one")
-            break
     return found
 
 
 def _examined(
     template: Template | PythonTemplate, variant: str | None, values: Mapping[str, Any]
-) -> tuple[list[DocumentError], Scenario | None, int]:
-    """Return all problems of a document in one variant, those included that show when it is built; the scenario, where
-    there are none; and the number of its agents and channels.
+) -> tuple[list[DocumentError], Scenario | None]:
+    """Return all problems of a document in one variant, those included that show when it is built; and the scenario, where
+    there are none.
     """
     from antiphon.engine.build.builder import check_build
     from antiphon.engine.build.shapes import signal_problems
@@ -198,12 +171,11 @@ def _examined(
             scenario = template.resolve(variant, values)
             check_build(scenario, describe(scenario.env))
         except ScenarioError as error:
-            return [error if isinstance(error, DocumentError) else placed(error)], None, 0
-        return [], scenario, len(scenario.agents) + len(scenario.channels)
+            return [error if isinstance(error, DocumentError) else placed(error)], None
+        return [], scenario
     examined = Examination(template, variant, values)
     if examined.scenario is None:
-        return examined.problems(), None, 0
-    size = len(examined.scenario.agents) + len(examined.scenario.channels)
+        return examined.problems(), None
     whole = None
     try:
         env = describe(examined.scenario.env)
@@ -214,7 +186,7 @@ def _examined(
     except ScenarioError as error:
         examined.add(error if isinstance(error, DocumentError) else placed(error))
     problems = examined.problems()
-    return problems, None if problems else whole, size
+    return problems, None if problems else whole
 
 
 class Examination:
