@@ -93,7 +93,7 @@ def loaders() -> tuple[type[Any], ...]:
     return (_FastLoader, _Loader) if yaml.__with_libyaml__ else (_Loader,)
 
 
-def _compose(text: str) -> yaml.Node | None:
+def _compose(text: str) -> Any:
     """Compose the only document of a text: by libyaml where it is there, but short texts that it refuses anew by PyYAML's
     parser, whose messages and lines are the same everywhere.
     """
@@ -137,7 +137,7 @@ def read(text: str, source: str, kind: str = "scenario") -> Document:
 
 def _read(text: str, source: str, kind: str) -> Document:
     try:
-        node = _compose(text)
+        node: yaml.Node | None = _compose(text)
     except DocumentError as error:
         raise error.located(source, {}) from None
     except yaml.MarkedYAMLError as error:
