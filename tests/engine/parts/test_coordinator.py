@@ -23,8 +23,8 @@ from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.telemetry.parts.part_figures import PartFigures
-from antiphon.telemetry.parts.parts_csv import read_parts
 from tests.engine.parts.fakes import FakeParts
+from tests.parts_table import read_parts
 from tests.recorded import metrics
 
 Opened = list[FakeParts]
