@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from antiphon.envs.datasets import cifar10, columns, idx, texts, unpacking
+from antiphon.envs.options import TextOptions
 from antiphon.envs.reading import CharText
 from tests.envs.made import message
 
@@ -105,7 +106,7 @@ def test_a_text_that_is_too_long_is_refused_unread(tmp_path: Path, monkeypatch: 
 def test_a_text_of_very_many_characters_takes_no_table_of_their_square(tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_text("".join(map(chr, range(0x20000, 0x2A000))) * 3, encoding="utf-8")
-    env = CharText(num_envs=2, text=str(path))
+    env = CharText(2, TextOptions(text=str(path)))
     values = env.reset(seed=0)[0]["char"]  # a table would take 6 GiB
     assert values.shape == (2, 0xA000 + 1)
     assert torch.equal(values.sum(-1), torch.ones(2))
