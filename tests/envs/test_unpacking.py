@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import struct
-import tarfile
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from antiphon.envs.datasets import cifar10, columns, idx, texts, unpacking
+from antiphon.envs.datasets import columns, idx, texts, unpacking
 from antiphon.envs.options import TextOptions
 from antiphon.envs.reading import CharText
 from tests.envs.made import message
@@ -81,19 +80,6 @@ def test_a_column_with_a_shape_that_it_does_not_have(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x.npy", member.getvalue())
     assert message(lambda: columns.read(path)).startswith(f"{path}: cannot be read (")
-
-
-def test_an_archive_of_cifar10_that_unpacks_to_more_than_its_files(
-    tmp_path: Path, monkeypatch: Any, zeros: bytes
-) -> None:
-    monkeypatch.setenv("ANTIPHON_DATA", str(tmp_path))
-    monkeypatch.setattr(cifar10, "_ROWS", 20)
-    (tmp_path / "cifar10").mkdir()
-    path = tmp_path / "cifar10" / "cifar-10-binary.tar.gz"
-    member = tarfile.TarInfo("cifar-10-batches-bin/readme.html")
-    member.size = 2**40
-    path.write_bytes(gzip.compress(member.tobuf()) + zeros)
-    assert cheap(cifar10.load).endswith("holds a file of 1,099,511,627,776 bytes; replace it by a sound copy")
 
 
 def test_a_text_that_is_too_long_is_refused_unread(tmp_path: Path, monkeypatch: Any) -> None:
