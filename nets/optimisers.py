@@ -251,7 +251,6 @@ class Optimiser(_Settings):
 
     def __init__(self, kind: str, parameters: Sequence[Tensor], **settings: Any) -> None:
         super().__init__(kind, parameters, **settings)
-        self.lazy = bool(self.moments)
         self._row: tuple[StackedOptimiser, int] | None = None
 
     @cached_property
@@ -259,7 +258,7 @@ class Optimiser(_Settings):
         if self._row is not None:
             stack, row = self._row
             return {name: [tensor[row] for tensor in tensors] for name, tensors in stack.state.items()}
-        state = self._zero_moments()
+        state = {name: list(map(torch.zeros_like, self.parameters)) for name in self.moments}
         if self.kind != "sgd":  # one count for all: every step updates every parameter
             device = self.parameters[0].device if self.parameters else "cpu"
             state["steps"] = [torch.zeros((), dtype=torch.float32, device=device)]
@@ -269,14 +268,11 @@ class Optimiser(_Settings):
         """Make the state views of a row of `stack`, zero until now, which takes its values."""
         if self._row is not None or "state" in self.__dict__:  # else it is zero too
             for name, tensors in self.state.items():
-                for i, (own, stacked) in enumerate(zip(tensors, stack.state[name], strict=True)):
+                for own, stacked in zip(tensors, stack.state[name], strict=True):
                     view = stacked[row]
-                    if name != "steps" and self.lazy:
-                        tensors[i] = view
-                    else:
-                        view.copy_(own)
-                        own.data = view
-        self._row, self.lazy = (stack, row), False
+                    view.copy_(own)
+                    own.data = view
+        self._row = stack, row
 
     def initial_state(self) -> dict[str, list[Tensor]]:
         """Return its state as it was before the first step."""
@@ -284,35 +280,21 @@ class Optimiser(_Settings):
             name: [torch.zeros_like(tensor) for tensor in tensors] for name, tensors in self.state.items()
         }
 
-    def allocate(self) -> None:
-        """Allocate the moments, if not done yet, before they are first written."""
-        if self.lazy:
-            self.lazy = False
-            if "state" in self.__dict__:
-                self.state.update(self._zero_moments())
-
-    def _zero_moments(self) -> dict[str, list[Tensor]]:
-        """Moments at the beginning; while they are `lazy`, zeros without memory, as long as nothing is written to them."""
-        zeros = [p.new_zeros(()).expand(p.shape) for p in self.parameters] if self.lazy else None
-        return {name: list(zeros or map(torch.zeros_like, self.parameters)) for name in self.moments}
-
     def load(self, state: Mapping[str, Sequence[Tensor]]) -> None:
         """Load a copy of a state."""
-        self.allocate()
         for name, tensors in self.state.items():
             for own, saved in zip(tensors, state[name], strict=True):
                 own.copy_(saved)
 
     def expected(self) -> Sequence[Tensor]:
-        """Return tensors of the size that its state has."""
-        return list(self.tensors())
+        """Return tensors of the size that its state has: it is not made yet where nothing has read it."""
+        return [*self.parameters * len(self.moments), *([] if self.kind == "sgd" else [torch.zeros(())])]
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], rate: float | Tensor, *, skip: Skip | None = None) -> None:
         """Update the parameters along `-gradients` (one per parameter, in order) at learning rate `rate`, unless it is to `skip`."""
         if not self.parameters:
             return
-        self.allocate()
         if self.clip is not None:
             gradients = clipped(gradients, self.clip)
         counts = self.state.get("steps", [])

@@ -84,9 +84,6 @@ class TorchOptimiser:
         """Return what optimisers of one kind have in common."""
         return {"kind": key_of(self.kind, self.options), "lr": self.lr, "clip": self.clip}
 
-    def allocate(self) -> None:
-        """Do nothing: its state is made at its first step."""
-
     @property
     def state(self) -> dict[str, list[Any]]:
         """Its state as data, without copying: what `state_dict` of torch returns, with words for keys."""
