@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.comms import Link
+from antiphon.comms.links import Link
 from tests.some import some
 
 
