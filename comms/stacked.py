@@ -28,7 +28,6 @@ from antiphon.comms.synthetic_gradients import (
     ReturnedAction,
 )
 from antiphon.comms.synthetic_inputs import InputModel, LinearInput, MlpInput
-from antiphon.errors import EngineError
 from antiphon.nets.layers import stacked_product
 from antiphon.nets.native.layer import Layer
 from antiphon.nets.native.losses import squared_error
@@ -230,15 +229,10 @@ class StackedModels(StackedParameters):
         model: One whose parameters and running statistics are stacked [K, …].
         maps: For models without hidden layers; its tensors share the memory of the parameters.
         updates: Optimiser steps taken by any of them.
-
-    Raises:
-        EngineError: The models are not of one kind and shape.
     """
 
     def __init__(self, members: Sequence[Model], batch: int) -> None:
         first = members[0]
-        if len({_model_shape(model) for model in members}) > 1:
-            raise EngineError("models of different kinds or shapes cannot be stacked")
         self.batch = batch
         self.sites: Sites | None = None
         if isinstance(first, SiteGradient | SiteInput):
@@ -432,16 +426,6 @@ class StackedModels(StackedParameters):
             anything = torch.stack(masks).any(0)
             gradients = [torch.where(_over(anything, g), g, 0.0) for g in gradients]
         return total, gradients
-
-
-_SETTINGS = ("shape", "size", "context", "target", "filter", "normalise", "residual", "pool", "reconstruct")
-
-
-def _model_shape(model: Model) -> tuple[object, ...]:
-    """Kind and shapes, equal for models that can be stacked."""
-    parameters = [(name, tuple(p.shape), p.dtype, p.device) for name, p in model.parameters.items()]
-    settings = [getattr(model, name, None) for name in _SETTINGS]
-    return type(model), model.function, model.hidden, model.norm, *settings, *parameters
 
 
 def _masked(example: Example, members: Tensor | None) -> Example:

@@ -340,11 +340,6 @@ class StackedOptimiser(_Settings):
     def __init__(self, kind: str, parameters: Sequence[Tensor], **settings: Any) -> None:
         super().__init__(kind, parameters, **settings)
         self.size = len(parameters[0]) if parameters else 0
-        for i, p in enumerate(self.parameters):
-            if len(p) != self.size:
-                raise ValueError(f"stack {i} holds {len(p)} members, stack 0 holds {self.size}")
-            if not _dense(p):
-                raise ValueError(f"stack {i}: its members are not dense, one after the other")
         self.state = {
             name: [
                 unwritten_zeros(p.shape, p) if p.is_contiguous() else torch.zeros_like(p)
@@ -366,18 +361,7 @@ class StackedOptimiser(_Settings):
             optimisers: The members, in the order of the stacks' first axis.
             stacks: Their parameters, stacked [N, …]; each member's own are views into them already.
         """
-        settings = optimisers[0].settings()
-        for i, stack in enumerate(stacks):
-            if len(stack) != len(optimisers):
-                raise ValueError(f"stack {i} holds {len(stack)} members, not {len(optimisers)}")
-        views = [stack.unbind() for stack in stacks]
-        for n, optimiser in enumerate(optimisers):
-            if optimiser.settings() != settings:
-                raise ValueError(f"member {n} is {optimiser.settings()}, member 0 is {settings}")
-            for i, (p, view) in enumerate(zip(optimiser.parameters, [own[n] for own in views], strict=True)):
-                if p.data_ptr() != view.data_ptr() or p.shape != view.shape or p.stride() != view.stride():
-                    raise ValueError(f"parameter {i} of member {n} is no view into its stack")
-        stacked = cls(parameters=stacks, **settings)
+        stacked = cls(parameters=stacks, **optimisers[0].settings())
         if stacks:
             for n, optimiser in enumerate(optimisers):
                 optimiser.join(stacked, n)
@@ -432,8 +416,6 @@ class StackedOptimiser(_Settings):
             return None
         if isinstance(members, Tensor):
             members = members.tolist()
-        if members is not None and len(members) != self.size:
-            raise ValueError(f"{len(members)} members are named, there are {self.size}")
         stepping = range(self.size) if members is None else [n for n, moves in enumerate(members) if moves]
         if not stepping:
             return None
@@ -510,7 +492,8 @@ class StackedOptimiser(_Settings):
     def _gradients(self, gradients: Sequence[Tensor], stepping: Sequence[int]) -> list[list[Tensor]]:
         """Return the members' gradients for each parameter, clipped, with the strides of the parameter's slices."""
         few = 4 * len(stepping) < self.size  # one by one is slower by about that
-        rows = [[g[n] for n in stepping] if few else _picked([g.unbind(0)], stepping) for g in gradients]
+        each = gradients if few else [g.unbind(0) for g in gradients]
+        rows = [[views[n] for n in stepping] for views in each]
         if self.clip is not None:
             rows = [list(g.unbind(0)) for g in _clipped_each([torch.stack(row) for row in rows], self.clip)]
         return [
@@ -529,19 +512,6 @@ class StackedOptimiser(_Settings):
                 list(self.state["steps"][0].unbind(0)) if "steps" in self.state else [],
             )
         return self._views
-
-
-def _picked(slices: Sequence[Sequence[Tensor]], stepping: Sequence[int]) -> list[Tensor]:
-    return [row[n] for row in slices for n in stepping]
-
-
-def _dense(stack: Tensor) -> bool:
-    """Whether the members of `stack` are contiguous in memory, one after the other."""
-    if stack.is_contiguous():
-        return True
-    if torch.empty_like(stack, device="meta").stride() != stack.stride():  # it keeps strides that are dense
-        return False
-    return len(stack) == 1 or stack.stride(0) == stack.numel() // len(stack)
 
 
 def _clipped_each(gradients: Sequence[Tensor], largest: float) -> list[Tensor]:
