@@ -22,9 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from antiphon.agents.distributions import Categorical
 from antiphon.agents.network import OBJECTIVE
 from antiphon.agents.objectives import Classification
-from antiphon.agents.policies import Categorical, PolicyObjective
+from antiphon.agents.policies import PolicyObjective
 from antiphon.comms.symbols import SymbolSampler
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.agent import AGE
