@@ -298,7 +298,7 @@ class RunningStatistics:
         for each in replaced.values():  # all at once: statistics are small
             old = torch.cat([before.reshape(-1) for _, _, before in each])
             new = torch.cat([self._owners[key].buffers[name].reshape(-1) for key, name, _ in each])
-            new = torch.where(new.isfinite(), new, old)
+            new = torch.where(new.abs() < math.inf, new, old)  # NaN is not less
             kept = torch.split(guard.frozen(old, new), [before.numel() for _, _, before in each])
             for (key, name, before), own in zip(each, kept, strict=True):
                 owner = self._owners[key]
