@@ -212,6 +212,25 @@ def test_several_messages_of_a_window_are_learned_from_together() -> None:
     torch.testing.assert_close(total, sum(d.square().sum() / 8 for d in deltas))
 
 
+def test_what_comes_back_once_the_predictor_has_moved_is_compared_with_its_present_prediction() -> None:
+    found = []
+    for sent_before in (True, False):
+        pair = Pair()
+        (x, label), (other, second) = pair.batches(2)
+        pair.forward(x, label)
+        if not sent_before:
+            pair.channel.learn()
+        pair.channel.send(pair.below(other), label=second)
+        if sent_before:
+            pair.channel.learn()
+        losses = F.cross_entropy(pair.above(pair.channel.receive()), second, reduction="none")
+        comms.learn(losses, pair.above.parameters(), received=[pair.channel])
+        loss = pair.channel.learn()
+        found.append([some(loss), *some(pair.channel.predictor).parameters.values()])
+    for first, second in zip(*found, strict=True):
+        assert torch.equal(first, second)
+
+
 def test_all_uses_of_a_message_meet_on_it_and_an_unread_one_is_void() -> None:
     pair = Pair(steps=0)
     (x, label), (other, _) = pair.batches(2)
