@@ -52,10 +52,6 @@ def test_what_its_seed_determines(spec: Any) -> None:
     assert obstacle_to_copies(spec) is None
 
 
-def test_a_source_of_own_data_is_determined_by_its_seed() -> None:
-    assert obstacle_to_copies(source()) is None
-
-
 @pytest.mark.parametrize(
     ("spec", "why"),
     [

@@ -1,7 +1,5 @@
 """The embedded digits and their splits."""
 
-from pathlib import Path
-
 import numpy as np
 
 from antiphon.envs.datasets import digits
@@ -22,9 +20,3 @@ def test_splits_never_mix_and_share_out_every_class() -> None:
     assert np.array_equal(np.sort(every), np.arange(1797))
     for name, per_class in (("test", 35), ("validation", 13)):
         assert np.bincount(found.labels[found.splits[name]]).min() >= per_class
-
-
-def test_the_licence_is_shipped() -> None:
-    text = (Path(digits.__file__).parents[1] / "data" / "LICENSE-digits.txt").read_text()
-    assert "Attribution 4.0 International" in text
-    assert "10.24432/C50P49" in text

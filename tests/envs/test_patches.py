@@ -32,12 +32,6 @@ def test_a_single_column_is_centred() -> None:
     assert positions(1, 4, 8, 8) == [(2, 2)]
 
 
-def test_pixel_indices_cut_the_patch() -> None:
-    picture = np.arange(64).reshape(8, 8)
-    (indices,) = pixel_indices([(2, 3)], 3, 8, 8)
-    assert np.array_equal(picture.flatten()[indices].reshape(3, 3), picture[2:5, 3:6])
-
-
 def test_pixel_indices_cut_every_colour() -> None:
     picture = np.arange(3 * 6 * 8).reshape(3, 6, 8)
     first, second = pixel_indices([(2, 3), (0, 5)], 3, 6, 8, colours=3)

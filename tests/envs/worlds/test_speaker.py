@@ -133,10 +133,7 @@ def test_the_speaker_observes_the_goal_and_starts_cover_the_square() -> None:
     [
         ({"speakers": 1}, "env: no part 'speakers' of the action; did you mean 'speaker'?"),
         (torch.zeros(2).long(), "env: actions are a Tensor; give a mapping of speaker, listener"),
-        (
-            {"listener": torch.zeros(2, 3)},
-            "env: actions are [2, 3]; give the logits of 5 choices, [2, 5]",
-        ),
+        ({"listener": torch.zeros(2, 3)}, "env: actions are [2, 3]; give the logits of 5 choices, [2, 5]"),
         ({"speaker": torch.tensor([0, 3])}, "env: speaker: choices from 0 to 3; must be 0 to 2"),
     ],
 )
@@ -146,10 +143,3 @@ def test_actions_that_cannot_be_say_why(actions: Any, expected: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         env.step(actions)
     assert str(caught.value) == expected
-
-
-def test_options_that_cannot_be_say_why() -> None:
-    with pytest.raises(ScenarioError, match=r"env\.message: no message 'chanel'; did you mean 'channel'\?"):
-        envs.describe({"id": TALK, "message": "chanel"})
-    with pytest.raises(ScenarioError, match=r"env\.limit: 0; must be a whole number of at least 1"):
-        make(TALK, limit=0)
