@@ -57,14 +57,6 @@ def test_a_compiler_that_says_nothing_is_named_without_its_arguments(
     assert library.why_absent() == reason[: len("the kernel cannot be compiled: ") + library._LONGEST]
 
 
-def test_what_is_no_library_is_no_kernel(
-    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CXX", script(tmp_path, 'for out; do :; done; echo nothing > "$out"'))
-    assert library.kernel() is None
-    assert "cannot be compiled" in str(library.why_absent())
-
-
 def test_what_has_been_compiled_is_compiled_no_more(
     fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,22 +85,6 @@ def test_a_kernel_of_the_wheel_is_taken_and_one_of_another_system_is_not(
     (tmp_path / name).unlink()
     (tmp_path / name).symlink_to(libc)
     assert library.kernel() is not None
-
-
-def test_the_name_of_the_file_depends_on_how_it_is_compiled() -> None:
-    assert len({compiler.file_name(name) for name in compiler.INSTRUCTION_SETS}) in (1, 3)
-    assert compiler.file_name("AVX2") == compiler.file_name("AVX2")
-
-
-def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(OSError, match=r"there is no C\+\+ compiler"):
-        compiler.compile_kernel("DEFAULT", tmp_path)
-    monkeypatch.setenv("CXX", "false")
-    monkeypatch.setenv("PATH", os.defpath)
-    with pytest.raises(subprocess.SubprocessError):
-        compiler.compile_kernel("DEFAULT", tmp_path)
 
 
 WITHOUT_TORCH = """
