@@ -333,35 +333,6 @@ def test_advantages_are_constants() -> None:
     torch.testing.assert_close(gradient, expected.detach())
 
 
-@pytest.mark.parametrize("kind", ["a2c", "ppo", "reinforce"])
-def test_members_do_not_depend_on_each_other(kind: str) -> None:
-    """Member 1 has few valid samples, so that it alone is not normalised; member 2 has none."""
-    distribution, batch, ticks = Categorical(3), 16, 4
-    absent = torch.zeros(ticks, 3 * batch, dtype=torch.bool)
-    absent[:, batch : 2 * batch - 2] = absent[:, 2 * batch :] = True
-    window = window_of(distribution, ticks, 3 * batch, absent=absent)
-    outputs, values = drawn(2, ticks, 3 * batch, 3), drawn(3, ticks, 3 * batch)
-    objective = PolicyObjective(kind, distribution)
-
-    def losses(which: slice, members: int) -> tuple[Tensor, dict[str, Tensor]]:
-        part = window.of(which)
-        some = values[:, which] if objective.has_values else None
-        advantages = objective.advantages(part, some, members=members)
-        then = None if kind != "ppo" else drawn(4, ticks, 3 * batch)[:, which] - 1
-        found = objective.losses(outputs[:, which], some, part, advantages, then, members=members)
-        return found.losses, found.figures
-
-    together, figures = losses(slice(None), 3)
-    for member in range(3):
-        which = slice(member * batch, (member + 1) * batch)
-        alone, own = losses(which, 1)
-        torch.testing.assert_close(alone, together[:, which])
-        for name, figure in own.items():
-            torch.testing.assert_close(figure[0], figures[name][member], equal_nan=True)
-    assert (together[:, 2 * batch :] == 0).all()
-    assert figures["entropy"][2].isnan()
-
-
 def test_sampled_messages_add_to_the_action() -> None:
     distribution = Categorical(2)
     window, values = window_of(distribution, 3, 2), drawn(3, 3, 2)

@@ -72,18 +72,6 @@ def test_it_equals_the_torch_modules_it_emits(variety: dict[str, object], traini
     assert sorted(float(b.sum()) for b in buffers.values()) == pytest.approx(moved)
 
 
-@each_variety
-def test_no_state_is_a_state_of_zeros(variety: dict[str, object]) -> None:
-    ours = network(variety)
-    own, x = numbers(ours), inputs()[0]
-    zeros = torch.zeros(BATCH, ours.state_size, dtype=DOUBLE)
-    silent, _ = ours(*own, x, training=True)
-    spoken, _ = ours(*own, x, training=True, state=zeros)
-    for name, port in silent.items():
-        assert torch.equal(port, spoken[name])
-    assert ours.state_size == (2 * SIZE if variety["kind"] == "lstm" else SIZE)
-
-
 @pytest.mark.parametrize("encoder", [(), (9, 7)])
 def test_an_lstm_over_time_equals_torch_modules_with_their_gradients(encoder: tuple[int, ...]) -> None:
     ours = network({"kind": "lstm", "encoder": encoder, "norm": "none"}, (Head(OBJECTIVE, (3,)),))

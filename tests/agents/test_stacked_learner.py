@@ -105,23 +105,6 @@ def test_a_frozen_stack_has_nothing_to_move() -> None:
 # --- running statistics -------------------------------------------------------------------------
 
 
-def test_running_statistics_go_to_members_and_back() -> None:
-    own = learners(**BATCH_NORM)
-    stack = StackedLearner(own)
-    before = dict(stack.buffers)
-    stack.buffers = {name: value + 1 for name, value in before.items()}
-    who = torch.tensor([True, False, False, True, False])
-    stack.restore_buffers(who, before)
-    stack.write_members()
-    for n, learner in enumerate(own):
-        for (name, value), was in zip(learner.buffers.items(), before.values(), strict=True):
-            assert torch.equal(value, was[n] + (0 if who[n] else 1)), name
-    own[2].buffers = {name: value * 3 for name, value in own[2].buffers.items()}
-    stack.read_members()
-    for stacked, value in zip(stack.buffers.values(), own[2].buffers.values(), strict=True):
-        assert torch.equal(stacked[2], value)
-
-
 def two_rings() -> Document:
     agents = {f"n{i}": {**OWN, "objective": LABEL} for i in range(4)}
     layer = {"kind": "mlp", "hidden": [5], "norm": "layer"}

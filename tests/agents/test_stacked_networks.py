@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.agents import OBJECTIVE, OBJECTIVES, Conv, Head, Mlp, Network, Recurrent
+from antiphon.agents import OBJECTIVE, Conv, Head, Mlp, Network, Recurrent
 from antiphon.agents.network import Tensors
 from antiphon.agents.pointer import Pointer
 from tests.agents.made import numbers
@@ -129,26 +129,3 @@ def test_networks_have_one_signature_where_they_are_one_function(
 ) -> None:
     assert (one.signature() == other.signature()) == alike
     assert one.stackable() is other.stackable() is None
-
-
-@pytest.mark.parametrize(
-    ("kind", "target"),
-    [
-        ("classification", torch.tensor([0, 3, 2, 1, 4, 4])),
-        ("regression", drawn(5, BATCH, 5)),
-        ("coding", torch.tensor([0, 3, 2, 1, 4, 4])),
-        ("coding", drawn(5, BATCH, 5).sign().relu()),
-    ],
-    ids=["classification", "regression", "coding of a symbol", "coding of bits"],
-)
-def test_an_objective_looks_at_no_other_row(kind: str, target: Tensor) -> None:
-    objective, output = OBJECTIVES[kind](), drawn(4, BATCH, 5)
-    for measure in (objective.loss, objective.score):
-        together = measure(output, target)
-        assert together.shape == (BATCH,)
-        alone = torch.cat([measure(output[i : i + 1], target[i : i + 1]) for i in range(BATCH)])
-        assert torch.equal(together, alone)
-        spoilt = output.clone()
-        spoilt[1] = torch.nan
-        rows = torch.arange(BATCH) != 1
-        assert torch.equal(measure(spoilt, target)[rows], together[rows]), "nor at one that is no number"

@@ -151,17 +151,3 @@ def test_a_grown_task_goes_on_to_the_bit() -> None:
         assert torch.equal(info["upcoming"], other["upcoming"])
     assert twin.figures() == env.figures()
     assert env.figures()["difficulty"] > 2
-
-
-def test_ends_show_what_was_shown_last() -> None:
-    env = make()
-    env.reset(seed=0)
-    for _ in range(4):
-        obs, _, _, _, info = env.step(None)
-    last, final = obs, info
-    obs, _, terminated, truncated, info = env.step(None)
-    assert bool(terminated.all())
-    assert not bool(truncated.any())
-    assert torch.equal(info["final_obs"]["symbol"], last["symbol"])
-    assert torch.equal(info["final_info"]["time_left"], final["time_left"])
-    assert bool(info["time_left"][0, 0] > 0)

@@ -1,10 +1,13 @@
 """The list of data sets: any id shows any of them, and each is as it says."""
 
+import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from antiphon import envs
+from antiphon.envs.datasets import digits, shapes
 from antiphon.envs.datasets.catalogue import DATA_SETS
 from antiphon.errors import DataError
 from tests.envs.made import message
@@ -41,3 +44,48 @@ def test_the_cache_is_left_alone_by_looking(cache: Path) -> None:
     with pytest.raises(DataError):
         envs.make({"id": "antiphon/Cifar10-v0"}, batch=1)
     assert not cache.exists()
+
+
+# --- the embedded ones ---------------------------------------------------------------------------------------
+
+
+def test_digits_are_complete() -> None:
+    found = digits.load()
+    assert found.pixels.shape == (1797, 8, 8)
+    assert found.pixels.max() == found.white == 16
+    assert np.bincount(found.labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert int(found.pixels.astype(int).sum()) == 561718
+
+
+def test_splits_of_the_digits_never_mix_and_share_out_every_class() -> None:
+    found = digits.load()
+    assert {name: len(rows) for name, rows in found.splits.items()} == digits.COUNTS
+    every = np.concatenate(list(found.splits.values()))
+    assert np.array_equal(np.sort(every), np.arange(1797))
+    for name, per_class in (("test", 35), ("validation", 13)):
+        assert np.bincount(found.labels[found.splits[name]]).min() >= per_class
+
+
+def test_the_shapes_are_the_same_on_every_machine() -> None:
+    found = shapes.load()
+    assert found.pixels.shape == (3000, 3, 32, 32)
+    assert found.pixels.dtype == np.uint8
+    assert hashlib.md5(found.pixels.tobytes()).hexdigest() == "b5fc96c6c5c379a235ead1d96c6e98c9"
+
+
+def test_splits_of_the_shapes_never_mix_and_share_out_every_class() -> None:
+    found = shapes.load()
+    assert {name: len(rows) for name, rows in found.splits.items()} == shapes.COUNTS
+    assert np.array_equal(np.concatenate(list(found.splits.values())), np.arange(3000))
+    for name, rows in found.splits.items():
+        assert np.bincount(found.labels[rows]).tolist() == [shapes.COUNTS[name] // 10] * 10
+
+
+def test_neighbouring_classes_share_a_hue() -> None:
+    found = shapes.load()
+    middle = found.pixels[:, :, 8:24, 8:24].astype(float).mean(axis=(2, 3))
+    tint = middle - middle.mean(axis=1, keepdims=True)
+    means = np.stack([tint[found.labels == label].mean(axis=0) for label in range(10)])
+    cosines = means @ means.T / np.outer(*2 * [np.linalg.norm(means, axis=1)])
+    np.fill_diagonal(cosines, -1)
+    assert cosines.argmax(axis=1).tolist() == [1, 0, 3, 2, 5, 4, 7, 6, 9, 8]

@@ -16,7 +16,6 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from antiphon import envs
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import registry
-from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, Template
 
@@ -50,35 +49,6 @@ def walks(num_envs: int, size: int = 3) -> SyncVectorEnv:
     return SyncVectorEnv([lambda: Walk(size)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
-class Coins(envs.ExampleStream):
-    """A vector environment in torch that is made of options."""
-
-    def __init__(
-        self,
-        num_envs: int,
-        *,
-        sides: int = 2,
-        split: str = "train",
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        from antiphon.envs.stream import Table
-
-        side = torch.arange(20) % sides
-        table = Table(
-            columns={"x": side.double().unsqueeze(1), "label": side},
-            splits={"train": torch.arange(12), "test": torch.arange(12, 20)},
-        )
-        signals = {"x": envs.Signal(shape=(1,)), "label": envs.Signal(classes=sides, training_only=True)}
-        counts = {"train": 12, "test": 8}
-        description = Description(
-            signals=signals, splits=tuple(counts), example_counts=counts, is_stream=True, endless=True
-        )
-        super().__init__(
-            num_envs, table, description, answer="label", split=split, device=device, dtype=dtype
-        )
-
-
 def source(size: int = 20) -> envs.Source:
     return envs.from_tensors(x=torch.arange(size * 2.0).reshape(size, 2), label=torch.arange(size) % 2)
 
@@ -87,7 +57,6 @@ FACTORIES: dict[str, Any] = {
     "class of one": Walk,
     "function of one": lambda size=3: Walk(size),
     "vector": walks,
-    "torch": Coins,
     "source": source,
     "gymnasium's": lambda: gymnasium.make("CartPole-v1"),
 }
@@ -108,7 +77,7 @@ def test_a_factory_of_any_kind_keeps_the_contract(name: str) -> None:
 
 DOCUMENT = """
 scenario: named
-env: {id: coins, sides: 3}
+env: {id: own, size: 40}
 agents:
   a: {observes: [x], objective: {kind: classification, target: label}}
 training: {batch: 4, steps: 5}
@@ -116,10 +85,10 @@ training: {batch: 4, steps: 5}
 
 
 def test_a_document_names_it_and_is_trained_forked_saved_and_evaluated(tmp_path: Any) -> None:
-    envs.register("coins", Coins)
+    envs.register("own", source)
     scenario = Template.from_yaml(DOCUMENT).resolve()
     assert Scenario.from_yaml(scenario.to_yaml()) == scenario
-    with Simulation(scenario, dtype=torch.float64) as simulation:
+    with Simulation(scenario) as simulation:
         simulation.run()
         assert simulation.evaluate("test").examples == 8
         saved = simulation.save(tmp_path / "saved")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import mmap
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from antiphon.nets import memory
-from antiphon.nets.memory import give_back, keep_memory, uncollected, zero_pages
+from antiphon.nets.memory import give_back, keep_memory, uncollected
 
 ROOT = Path(__file__).parents[3]
 LINUX = sys.platform.startswith("linux")
@@ -108,20 +107,6 @@ def test_little_is_not_worth_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told.calls == []
     give_back(memory._WORTH)
     assert told.calls == [(0,)]
-
-
-@pytest.mark.skipif(not LINUX, reason="reads /proc")
-def test_zero_pages_take_memory_once_they_are_written_to() -> None:
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * mmap.PAGESIZE
-
-    size = 64 << 20
-    before = resident()
-    pages = zero_pages(size)
-    assert resident() - before < size // 16
-    pages[: size // 2] = b"x" * (size // 2)
-    assert resident() - before > size // 4
-    assert pages[size // 2 : size // 2 + 64] == bytes(64)
 
 
 @pytest.mark.parametrize(("kept", "count"), [(False, 1_000), (True, 1_000), (True, 10)])

@@ -116,38 +116,6 @@ def test_batch_norm_in_an_lstm_is_that_of_cooijmans_et_al() -> None:
 
 @each_norm
 @each_kind
-def test_stacked_cells_equal_one_at_a_time(kind: str, norm: str) -> None:
-    ours = cell(kind, norm)
-    several = [(*numbers(ours, seed), *given(ours, seed)) for seed in range(3)]
-    parameters = {k: torch.stack([s[0][k] for s in several]) for k in several[0][0]}
-    buffers = {k: torch.stack([s[1][k] for s in several]) for k in several[0][1]}
-    x, state = (torch.stack([s[i] for s in several]) for i in (2, 3))  # type: ignore[misc]
-    h, after, moved = ours(parameters, buffers, x, state, training=True)
-    for i, (own, held, alone_x, alone_state) in enumerate(several):
-        alone = ours(own, held, alone_x, alone_state, training=True)
-        torch.testing.assert_close(h[i], alone[0])
-        torch.testing.assert_close(after[i], alone[1])
-        for name, value in alone[2].items():
-            torch.testing.assert_close(moved[name][i], value)
-
-
-@each_kind
-def test_running_statistics_are_values_and_still_in_evaluation(kind: str) -> None:
-    ours = cell(kind, "batch")
-    parameters, buffers = numbers(ours)
-    held = {name: value.clone() for name, value in buffers.items()}
-    _, learned, moved = ours(parameters, buffers, *given(ours), training=True)
-    _, evaluated, still = ours(parameters, buffers, *given(ours), training=False)
-    assert set(moved) == set(still) == set(buffers)
-    for name, value in held.items():
-        assert torch.equal(buffers[name], value)
-        assert torch.equal(still[name], value)
-        assert not torch.equal(moved[name], value)
-    assert not torch.allclose(learned, evaluated)
-
-
-@each_norm
-@each_kind
 def test_gradients_reach_the_input_the_state_and_every_number(kind: str, norm: str) -> None:
     ours = cell(kind, norm)
     parameters, buffers = numbers(ours)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -85,27 +83,6 @@ def test_a_kernel_of_the_wheel_is_taken_and_one_of_another_system_is_not(
     (tmp_path / name).unlink()
     (tmp_path / name).symlink_to(libc)
     assert library.kernel() is not None
-
-
-WITHOUT_TORCH = """
-import ctypes, sys
-assert not hasattr(ctypes.CDLL(None), "GOMP_parallel")
-rows, size = 7, 3
-output, target = ((ctypes.c_double * (rows * size))(*values) for values in (range(21), range(0, 42, 2)))
-losses, derivative = (ctypes.c_double * rows)(), (ctypes.c_double * (rows * size))()
-numbers = [ctypes.c_int64(number) for number in (rows, rows, size, 0)]
-settings = ctypes.c_double(1.0), ctypes.c_double(0.5), ctypes.c_int64(3)
-ctypes.CDLL(sys.argv[1]).antiphon_loss_float64(*numbers, output, target, losses, derivative, *settings)
-assert list(losses) == [sum(i * i for i in range(3 * b, 3 * b + 3)) for b in range(rows)], list(losses)
-assert list(derivative) == [-float(i) for i in range(21)], list(derivative)
-"""
-
-
-@pytest.mark.skipif(library.why_absent() is not None, reason="there is no C++ compiler")
-def test_the_kernel_starts_its_own_threads_where_the_process_has_no_openmp() -> None:
-    found = library.kernel()
-    assert found is not None
-    subprocess.run([sys.executable, "-c", WITHOUT_TORCH, found._name], check=True, timeout=60)
 
 
 def test_without_a_kernel_native_is_cohort(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
