@@ -10,22 +10,18 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon.comms.model import ContextSpec, Model
 from antiphon.comms.stacked import StackedModels
 from antiphon.comms.synthetic_gradients import Example, Predictor
-from antiphon.comms.synthetic_inputs import INPUTS, InputModel
 from antiphon.errors import EngineError
-from antiphon.nets.schedules import Rate
 from tests.comms.made import (
     AGAIN,
     BATCH,
     CASES,
     CLASSES,
     CONTEXT,
-    DOUBLE,
     LABEL,
     PLACE,
     case,
@@ -118,12 +114,6 @@ def bundle(models: Sequence[Predictor]) -> tuple[StackedModels, list[Predictor]]
     return StackedModels(copy.deepcopy(list(models)), BATCH), list(models)
 
 
-def take_steps(bundled: StackedModels, gradients: Sequence[Tensor], now: int) -> None:
-    """Let each one's own optimiser step, which moves the stacks."""
-    for k, model in enumerate(bundled.members):
-        model.step([gradient[k] for gradient in gradients], now)
-
-
 def assert_same_numbers(bundled: StackedModels, models: Sequence[Model]) -> None:
     for k, model in enumerate(models):
         for name, value in model.parameters.items():
@@ -197,55 +187,3 @@ def test_what_differs_is_no_bundle() -> None:
     for other in (case("mlp")[0], make("linear", context=()), make("linear", dtype=torch.float32)):
         with pytest.raises(EngineError, match="different kinds or shapes"):
             StackedModels([make("linear"), other], BATCH)
-
-
-# --- synthetic inputs ------------------------------------------------------------------------------------
-
-
-def listeners(kind: str, context: str, **given: Any) -> list[InputModel]:
-    """Synthetic inputs of messages of four components."""
-    found = []
-    for k in range(COUNT):
-        settings: dict[str, Any] = {"optimiser": {"kind": "sgd"}, "hidden": (8,), "dtype": DOUBLE, **given}
-        rate, drawn = Rate(base=0.02, horizon=1), torch.Generator().manual_seed(k)
-        own = INPUTS[kind](4, CONTEXTS[context], generator=drawn, rate=rate, **settings)
-        own.parameters["last.weight"].data.copy_(draw(*own.parameters["last.weight"].shape, seed=k))
-        found.append(own)
-    return found
-
-
-def heard(context: str, seed: int, *, lost: bool = False) -> tuple[Tensor | None, Tensor, Tensor | None]:
-    """What K of them hear at once."""
-    rows = COUNT * BATCH
-    label, place = F.one_hot(torch.arange(rows) % CLASSES, CLASSES).to(DOUBLE), draw(rows, 2, seed=seed)
-    contexts = {"both": torch.cat([label, place], 1), "categorical": label, "real": place}
-    return contexts.get(context), draw(rows, 4, seed=seed + 1), torch.arange(rows) % 4 > 0 if lost else None
-
-
-@pytest.mark.parametrize(
-    ("kind", "context", "norm"),
-    [
-        ("linear", "both", "batch"),
-        ("linear", "none", "batch"),
-        ("mlp", "real", "batch"),
-        ("mlp", "both", "layer"),
-    ],
-)
-def test_inputs_expect_and_learn_what_each_does_alone(kind: str, context: str, norm: str) -> None:
-    models = listeners(kind, context, norm=norm)
-    bundled = StackedModels(copy.deepcopy(models), BATCH)
-    for now in range(3):
-        examples = [heard(context, 10 * now), heard(context, 10 * now + 5, lost=True)]
-        single = [[tuple(None if v is None else parts(v)[k] for v in e) for e in examples] for k in range(3)]
-        for training in (True, False):
-            said = parts(bundled.predict(examples[0][0], BATCH, training=training))
-            for own, alone, what in zip(models, single, said, strict=True):
-                close(what, own.predict(alone[0][0], BATCH, training=training))
-        losses, gradients = bundled.input_gradients(examples)
-        for k, own in enumerate(models):
-            loss, each = own.gradients(single[k])  # type: ignore[arg-type]
-            close(losses[k], loss)
-            all_close(gradients, k, each)
-            own.step(each, now)
-        take_steps(bundled, gradients, now)
-        assert_same_numbers(bundled, models)

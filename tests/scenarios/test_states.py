@@ -73,21 +73,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         pair(state(gradient={"kind": "local", "target": "label", "trace": 0.5})),
         ("channels[1].gradient.trace: needs what comes back, of which a local gradient takes nothing; use"),
     ),
-    (pair(state(gradient={"discount": 1.5})), "channels[1].gradient.discount: must be at most 1 on a"),
     (pair(state(gradient={"span": 9})), "channels[1].gradient.span: must be at most 8, not 9"),
     # what only a state can have
     (with_message({"span": 2}), "channels[0].gradient.span: is of state channels only; leave it out"),
-    (with_message({"auxiliary": 1}), "channels[0].gradient.auxiliary: is of state channels only; leave it"),
     # contexts
     (
         with_message({"context": ["label", "from.state"]}, a={"network": "mlp"}),
         ("channels[0].gradient.context[1]: 'from.state': agent 'a' has no state; leave it out, or make its"),
     ),
     (pair(state(gradient={"context": ["from.state"]})), "channels[1].gradient.context[0]: 'from.state' is"),
-    (
-        {**pair(), "channels": [{"from": "a", "to": "b", "input": {"context": ["to.state"]}}]},
-        "channels[0].input.context[0]: 'to.state' is for synthetic gradients only; leave it out",
-    ),
     # windows and ties
     (
         {
@@ -144,11 +138,6 @@ def test_a_locked_state_makes_the_window_the_episode() -> None:
     [
         (state(), []),
         (state(gradient={"span": 3}), ["gradient.span is not used where trace is 0"]),
-        (
-            state(coupling="detached", gradient={"auxiliary": 1}),
-            ["gradient is not used by a detached channel"],
-        ),
-        (state(gradient="critic"), ["a critic alone is a baseline that hardly teaches; use kind sobolev"]),
     ],
 )
 def test_advice_on_states(channel: dict[str, Any], lines: list[str]) -> None:

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import SyncVectorEnv
 
 import antiphon
 from antiphon import envs
@@ -50,29 +50,7 @@ class Broken(gymnasium.Env[Any, Any]):
         return self.shown(), np.inf if bad and self.fault == "reward" else 0.0, False, False, {}
 
 
-class BrokenVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
-    """A vector environment that returns one row less from its fifth step on."""
-
-    def __init__(self) -> None:
-        self.num_envs, self.metadata = 2, {"autoreset_mode": AutoresetMode.SAME_STEP}
-        self.single_observation_space = spaces.Box(-9, 9, (2,), np.float32)
-        self.single_action_space = spaces.Discrete(2)
-        self.action_space = spaces.MultiDiscrete([2, 2])
-
-    def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
-        self.steps = 0
-        return np.zeros((2, 2), np.float32), {}
-
-    def step(self, actions: Any) -> Any:
-        self.steps += 1
-        rows = 2 - (self.steps >= FAILS_AT)
-        off = np.zeros(2, bool)
-        return np.zeros((rows, 2), np.float32), np.zeros(2), off, off, {}
-
-
 def broken(fault: str) -> envs.TorchVectorEnv:
-    if fault == "rows":
-        return envs.vector(BrokenVector(), 2)
     return envs.vector(SyncVectorEnv([lambda: Broken("none"), lambda: Broken(fault)]), 2)
 
 
@@ -80,7 +58,6 @@ FAULTS = [
     ("raises", "env: 'SyncVectorEnv' failed in step(): ZeroDivisionError: the world has come to an end"),
     ("nan", "env: 'observation' of sub-environment 1 is nan, which is no finite number; repair the"),
     ("reward", "env: 'reward' of sub-environment 1 is inf, which is no finite number; repair the"),
-    ("rows", "env: 'observation' is [1, 2], not [2, 2] as its space is"),
 ]
 
 

@@ -71,19 +71,12 @@ def mirrors(space: spaces.Space[Any], batch: int = 2) -> envs.TorchVectorEnv:
 @pytest.mark.parametrize(
     ("space", "chosen", "actions", "shown"),
     [
-        (spaces.Discrete(3, start=5), spaces.Discrete(3), torch.tensor([0, 2]), [0, 2]),
         (spaces.Discrete(3, start=5), spaces.Discrete(3), torch.tensor([[0.0, 2, 1], [5, 0, 1]]), [1, 0]),
         (
             spaces.MultiDiscrete([2, 3], start=[1, -1]),
             spaces.MultiDiscrete([2, 3]),
             torch.tensor([[1, 2], [0, 1]]),
             [[1, 2], [0, 1]],
-        ),
-        (
-            spaces.MultiDiscrete([[2, 3]]),
-            spaces.MultiDiscrete([2, 3]),
-            torch.tensor([[1, 2], [0, 1]]),
-            [[[1, 2]], [[0, 1]]],
         ),
         (
             spaces.MultiBinary((1, 2)),
