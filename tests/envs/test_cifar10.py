@@ -67,15 +67,6 @@ def test_the_six_files_are_read_and_split(home: Path, inside: str) -> None:
     assert rows == {"train": train, "validation": validation, "test": test}
 
 
-def test_describing_reads_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cifar10, "_ROWS", 10_000)
-    monkeypatch.setattr(cifar10, "find_folder", lambda name: pytest.fail("looked for files"))
-    description = envs.describe(CIFAR)
-    assert description.example_counts == {"train": 45_000, "validation": 5_000, "test": 10_000}
-    assert description.signals["image"].shape == (3, 32, 32)
-    assert description.signals["right_half"].shape == (3, 32, 16)
-
-
 def test_a_missing_file(home: Path) -> None:
     plain(home / INSIDE)
     (home / INSIDE / NAMES[3]).unlink()
@@ -90,12 +81,6 @@ def test_a_file_of_another_size(home: Path, size: int) -> None:
     path = plain(home) / NAMES[4]
     path.write_bytes(bytes(size))
     assert message(cifar10.load) == f"{path}: {size:,} bytes, not 61,460; replace it by a sound copy"
-
-
-def test_labels_beyond_the_classes(home: Path) -> None:
-    path = plain(home) / NAMES[5]
-    path.write_bytes(b"\x0b" + CONTENTS[NAMES[5]][1:])
-    assert message(cifar10.load).startswith(f"{path}: label 11, the largest may be 9;")
 
 
 @pytest.fixture

@@ -77,11 +77,3 @@ def test_descriptions() -> None:
     assert "count_so_far" not in envs.describe({"id": NAME, "levels": 1}).signals
     env = make(levels=3, window=3)
     assert (env.evaluation_steps, env.episode_length, env.figures()) == (32 * 27, None, {})
-
-
-@pytest.mark.data
-def test_mnist() -> None:
-    env = make(8, data="mnist", split="test")
-    obs, info = env.reset(seed=0)
-    assert obs["image"].shape == (8, 1, 28, 28)
-    assert info["threes_so_far"].tolist() == [digit == 3 for digit in digits_shown(obs, "mnist")]

@@ -77,15 +77,6 @@ def test_a_seed_draws_where_training_begins_and_nothing_else(alphabets: str) -> 
         assert torch.equal(env.reset(seed=0)[0]["char"], env.reset(seed=1)[0]["char"])
 
 
-def test_splits_are_the_text_in_three_parts(alphabets: str) -> None:
-    description = envs.describe({"id": NAME, "text": alphabets})
-    assert description.example_counts == {"train": 180, "validation": 10, "test": 10}
-    assert (description.endless, description.is_stream) == (True, False)
-    assert (description.observations, description.training_only) == (("char",), ("next",))
-    shown, _ = read(make(1, text=alphabets, split="test"), 10)
-    assert [row[0] for row in shown] == [5, 6, 7, 8, 9, 26, 26, 26, 26, 26]
-
-
 def test_misuse(alphabets: str) -> None:
     with pytest.raises(ResetNeeded):
         make().step(None)

@@ -27,17 +27,6 @@ def test_make_takes_a_mapping_or_an_object() -> None:
     assert by_mapping.reset(seed=0)[0]["image"].dtype == torch.float64
 
 
-def test_describe_agrees_with_the_environment() -> None:
-    spec = {"id": DIGITS, "hold": 6, "episode": "example", "patches": 16}
-    description, env = envs.describe(spec), envs.make(spec, batch=2)
-    assert description == env.description == envs.describe(env)
-    assert description.hold == env.hold == description.episode_steps == 6
-    assert description.splits == ("train", "validation", "test")
-    assert description.signals["patch_15"].shape == (3, 3)
-    assert description.training_only == ("label",)
-    assert description.is_stream
-
-
 class Maker:
     """An object that makes environments and says nothing else about them."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -113,25 +112,6 @@ def test_a_sequence_is_asked_for_its_target_where_slow_agents_tick() -> None:
     assert sorted(step for row in rows for step, _ in row) == sorted(-(-n // 3) * 3 - 1 for n in LENGTHS)
     found = sorted(int(value) for row in rows for _, value in row)
     assert found == sorted(LABEL.tolist())
-
-
-def test_kinds_of_signals() -> None:
-    made = envs.from_sequences(
-        word=[np.arange(n) % 5 for n in LENGTHS],
-        pixels=[np.full((n, 2, 2), 51, dtype=np.uint8) for n in LENGTHS],
-        whose=torch.randn(20, 4),
-        tone=list(range(20)),
-        per_sequence="whose",
-        training_only="tone",
-    )
-    signals = made.description.signals
-    assert signals["word"] == envs.Signal(classes=5)
-    assert signals["pixels"] == envs.Signal(shape=(2, 2), low=0.0, high=1.0)
-    assert signals["whose"] == envs.Signal(shape=(4,))
-    assert signals["tone"] == envs.Signal(classes=20, training_only=True)
-    obs, _ = made.make(batch=2, dtype=torch.float64).reset(seed=0)
-    assert torch.equal(obs["pixels"], torch.full((2, 2, 2), 0.2, dtype=torch.float64))
-    assert obs["word"].dtype == torch.int64
 
 
 @pytest.mark.parametrize(

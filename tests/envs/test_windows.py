@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from antiphon import envs
-from antiphon.envs.datasets import texts
 from antiphon.errors import DataError, RunError
 
 NAME = "antiphon/TextWindows-v0"
@@ -51,14 +50,6 @@ def test_a_pass_over_a_split_asks_for_each_character_once(counting: str, length:
         assert env.example_count(split) == windows
         shown = [batch["following"] for batch in env.batches(split, 2)]
         assert torch.cat(shown).flatten().tolist() == [first + 1 + k for k in range(windows * length)]
-
-
-def test_windows_are_those_of_the_embedded_text() -> None:
-    (batch,) = make(length=20).batches("test", 1000)
-    text = texts.load(texts.EMBEDDED)
-    test = text.characters(text.splits["test"])
-    assert text.characters(batch["tokens"][1].numpy()) == test[20:40]
-    assert text.characters(batch["following"].flatten().numpy()) == test[1 : 1 + 20 * len(batch["tokens"])]
 
 
 def test_a_state_is_of_its_text(counting: str) -> None:

@@ -80,3 +80,14 @@ def test_actions_that_cannot_be_say_why(actions: Any, expected: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         env.step(actions)
     assert str(caught.value) == expected
+
+
+def test_parts_of_an_action_that_cannot_be_say_why() -> None:
+    env = make("antiphon/SpeakerListener-v0", 2)
+    env.reset(seed=0)
+    for actions, line in (
+        ({"speakers": 1}, "no part 'speakers'"),
+        (torch.zeros(2).long(), "give a mapping of"),
+    ):
+        with pytest.raises(ScenarioError, match=line):
+            env.step(actions)
