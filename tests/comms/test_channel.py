@@ -217,6 +217,7 @@ def test_all_uses_of_a_message_meet_on_it_and_an_unread_one_is_void() -> None:
     pair.channel.send(pair.below(other), label=label)
     pair.channel.send(pair.below(x), label=label)
     assert pair.channel.receive() is pair.channel.receive()
+    assert pair.channel.receive().is_leaf, "it is cut from its sender"
     for _ in range(2):
         loss = F.cross_entropy(pair.above(pair.channel.receive()), label)
         comms.learn(loss, pair.above.parameters(), received=[pair.channel])
@@ -224,6 +225,23 @@ def test_all_uses_of_a_message_meet_on_it_and_an_unread_one_is_void() -> None:
     delta = torch.autograd.grad(F.cross_entropy(pair.above(leaf), label) * 8, leaf)[0]
     total = some(pair.channel.learn())
     torch.testing.assert_close(total, (2 * delta).square().sum() / 8)
+
+
+def test_a_prediction_of_before_the_predictor_moved_is_not_what_it_learns_from() -> None:
+    losses = []
+    for moved_after_sending in (False, True):
+        pair = Pair()
+        (x, label), (other, then) = pair.batches(2)
+        pair.forward(x, label)
+        if not moved_after_sending:
+            pair.channel.learn()
+        pair.channel.send(pair.below(other), label=then)
+        if moved_after_sending:
+            pair.channel.learn()
+        loss = F.cross_entropy(pair.above(pair.channel.receive()), then)
+        comms.learn(loss, pair.above.parameters(), received=[pair.channel])
+        losses.append(some(pair.channel.learn()))
+    assert torch.equal(*losses)
 
 
 def test_nothing_is_kept_under_no_grad() -> None:

@@ -226,7 +226,6 @@ def test_a_shadow_does_not_use_what_forms_its_injection() -> None:
     [
         ({"size": [16, 16, 16]}, True),
         ({"size": [16, 16, 16], "gradient": {"sites": True}}, False),
-        ({"size": [16, 16, 16], "gradient": {"kind": "conv"}}, False),
         ({"size": [16, 16, 16], "coupling": "detached"}, False),
         ({"size": 4096}, False),
     ],

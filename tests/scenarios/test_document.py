@@ -14,7 +14,6 @@ from antiphon.scenarios import (
     ChannelSpec,
     ClockSpec,
     EnvSpec,
-    GradientSpec,
     NetworkSpec,
     OptimiserSpec,
     Scenario,
@@ -56,14 +55,6 @@ def test_order_of_agents_and_channels_does_not_matter() -> None:
     assert one == other
     assert one.to_yaml() == other.to_yaml()
     assert [channel.name for channel in one.channels][:4] == ["a->a", "a->b", "a->c", "b->a"]
-
-
-def test_kinds_may_be_bare_words() -> None:
-    scenario = Scenario.model_validate(channels({"gradient": "mlp"}))
-    assert scenario.channels[0].gradient == GradientSpec(kind="mlp", hidden=(1024,))
-    assert GradientSpec(kind="mlp").hidden == (1024,)
-    assert GradientSpec(kind="mlp", hidden=(64, 64)).hidden == (64, 64)
-    assert GradientSpec(kind="local").hidden == ()
 
 
 class Source:
@@ -132,9 +123,3 @@ def test_locked_groups_and_windows() -> None:
     assert scenario.locked_groups() == (("a", "b"), ("c",), ("d", "e"))
     assert scenario.readouts == tuple("abcde")
     assert [scenario.window(group) for group in scenario.locked_groups()] == [12, "episode", 1]
-
-
-def test_a_cycle_behind_other_agents_is_named_alone() -> None:
-    arcs = dict.fromkeys(("a_b", "b_d", "d_c", "c_b", "c_e"), "decoupled 0")
-    with pytest.raises(ScenarioError, match=r"^channels: zero-delay cycle b -> d -> c -> b; "):
-        joined(*"abcde", **arcs)

@@ -244,9 +244,3 @@ def test_synthetic_gradients_of_policies_know_what_the_sender_observes(name: str
     scenario = load(name).resolve()
     (channel,) = scenario.channels
     assert channel.gradient.context == scenario.agents[channel.sender].observes
-
-
-def test_windows_of_manager_and_worker_end_together() -> None:
-    scenario = load("feudal-keydoor").resolve()
-    manager, worker = (scenario.agents[name].clock for name in ("manager", "worker"))
-    assert manager.period * manager.unroll == worker.unroll

@@ -145,13 +145,6 @@ def test_advice_on_states(channel: dict[str, Any], lines: list[str]) -> None:
     assert warnings(scenario) == [f"channel a->a:state: {line}" for line in lines]
 
 
-def test_a_state_that_is_never_handed_on() -> None:
-    scenario = Scenario.model_validate(pair(state(), a={"clock": {"unroll": "episode"}}))
-    assert warnings(scenario) == [
-        "channel a->a:state: the window is the episode, so that no state is handed on to be predicted; make it locked"
-    ]
-
-
 def test_an_agent_that_only_its_own_state_teaches_is_not_reached() -> None:
     data = pair(state())
     data["channels"][0]["coupling"] = "detached"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from antiphon.errors import ScenarioError
-from antiphon.scenarios import library_names, load
-from antiphon.scenarios.study import StudySpec, find_study, study_names
+from antiphon.scenarios import load
+from antiphon.scenarios.study import StudySpec, find_study
 from antiphon.scenarios.training import is_of_env, less_is_better, on_validation, split_metric
 from tests.some import some
 
@@ -86,11 +86,3 @@ def test_studies_are_found_by_name_or_file_and_scenarios_are_none(tmp_path: Path
     (tmp_path / "broken.yaml").write_text("study: toy\nscenario: a\nset: 3\nbudgets: {small: {}}\n")
     with pytest.raises(ScenarioError, match=r"broken\.yaml:3: set: must be a mapping"):
         find_study(tmp_path / "broken.yaml")
-
-
-def test_names_of_studies_and_scenarios_differ_and_files_are_called_as_their_studies() -> None:
-    assert not set(study_names()) & set(library_names())
-    for name in study_names():
-        spec = some(find_study(name))
-        assert spec.study == name
-        assert spec.description

@@ -56,14 +56,11 @@ def test_values_go_before_variants_and_variants_before_defaults(template: Templa
         "name": "image",
         "apply": True,
     }
+    with pytest.raises(ScenarioError, match=r"^small has no variant 'lockt'; did you mean 'locked'\?$"):
+        template.resolve("lockt")
+    assert "$" not in template.resolve("wide").to_yaml().replace("$5", "")
     assert template.resolve("locked").channels[0].coupling == "locked"
     assert template.resolve("wide", {"width": 3}).agents["a"].network.hidden == (3, 3)  # type: ignore[union-attr]
-
-
-def test_a_resolved_scenario_holds_no_template(template: Template) -> None:
-    text = template.resolve("wide").to_yaml()
-    assert "$" not in text.replace("$5", "")
-    assert "parameters" not in text
 
 
 @pytest.mark.parametrize(
@@ -86,11 +83,6 @@ def test_refused_values(template: Template, values: dict[str, Any], line: str) -
     with pytest.raises(ScenarioError) as caught:
         template.resolve(values=values)
     assert str(caught.value).startswith(line)
-
-
-def test_unknown_variant(template: Template) -> None:
-    with pytest.raises(ScenarioError, match=r"^small has no variant 'lockt'; did you mean 'locked'\?$"):
-        template.resolve("lockt")
 
 
 @pytest.mark.parametrize(

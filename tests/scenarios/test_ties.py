@@ -73,11 +73,6 @@ def test_equal_settings_and_windows_are_accepted_and_written(changes: dict[str, 
     assert Scenario.from_graph(scenario.to_graph()) == scenario
 
 
-def test_one_agent_may_have_a_weight_twice_whatever_its_optimiser() -> None:
-    clipped = {"optimiser": {"clip": 1.0}}
-    assert Scenario.model_validate(tied(["a.0.bias", "a.0.norm.bias"], a=clipped)).tied
-
-
 def test_agents_are_tied_through_others() -> None:
     ties = [["c.x", "a.x"], ["b.y", "c.y"], ["d.x", "e.x"]]
     found = {name: set(its) for name, its in tied_agents(ties).items()}

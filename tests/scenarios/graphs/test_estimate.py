@@ -6,7 +6,7 @@ import pytest
 
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.graphs.estimate import estimate, refuse_what_is_too_large, tries_of
+from antiphon.scenarios.graphs.estimate import estimate, refuse_what_is_too_large
 
 DOCUMENT = """\
 scenario: g
@@ -49,9 +49,3 @@ def test_what_the_library_and_the_benchmarks_have_is_accepted() -> None:
         refuse_what_is_too_large({}, found)
     agents = {f"n{number}": {"network": {"kind": "mlp", "hidden": [64, 64]}} for number in range(4096)}
     refuse_what_is_too_large({"agents": agents, "channels": [{"from": "n0", "to": "n1"}] * 8192})
-
-
-def test_small_worlds_of_any_size_that_is_accepted_are_tried_often() -> None:
-    assert tries_of(1000, 4) == 100
-    assert tries_of(100_000, 4) == 10
-    assert tries_of(10**9, 4) == 1

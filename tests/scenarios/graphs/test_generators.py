@@ -75,12 +75,6 @@ def test_drawn_graphs_are_connected_symmetric_and_seeded(graph: dict[str, Any]) 
     assert len(found) == (80 if graph["kind"] == "small_world" else 72)
 
 
-def test_deal_gives_each_agent_its_own_signal() -> None:
-    scenario = made({"kind": "ring", "agents": 11, "deal": {"observes": "patch"}})
-    assert scenario.agents["n03"].observes == ("image", "patch_3")
-    assert scenario.agents["n10"].observes == ("image", "patch_10")
-
-
 def test_a_dealt_signal_in_a_context_is_the_senders_or_the_receivers() -> None:
     scenario = made(
         {"kind": "ring", "agents": 3, "deal": {"observes": "patch"}},
@@ -158,18 +152,6 @@ def test_known_to_keeps_a_signal_from_the_inputs_of_those_that_send_to_no_readou
         "n0->n1": ((), ("held",)),
         "n1->n2": ((), ("image", "held")),
         "n2->n3": (("image",), ("held",)),
-    }
-
-
-def test_known_to_goes_by_the_sender_not_the_channel() -> None:
-    graph = {"kind": "ring", "agents": 3, "known_to": {"label": "adjacent"}}
-    extra = [{"from": "n2", "to": "n1", "link": {"delay": 1}, "gradient": {"context": ["label"]}}]
-    scenario = made(graph, channel={"link": {"delay": 1}, "gradient": {"context": ["label"]}}, channels=extra)
-    assert {c.name: c.gradient.context for c in scenario.channels} == {
-        "n0->n1": (),
-        "n1->n2": (),
-        "n2->n0": ("label",),
-        "n2->n1": ("label",),
     }
 
 
