@@ -319,20 +319,6 @@ def test_what_is_not_valid_gives_no_gradient_even_where_its_ratio_is_infinite() 
     assert (gradient[~advantages.valid] == 0).all()
 
 
-def test_advantages_are_constants() -> None:
-    distribution = Categorical(2)
-    window, values = window_of(distribution, 4, 3), drawn(1, 4, 3).requires_grad_()
-    objective = PolicyObjective("a2c", distribution, value=1.0)
-    advantages = objective.advantages(window, values)
-    assert not advantages.advantages.requires_grad
-    assert not advantages.returns.requires_grad
-    losses = objective.losses(drawn(2, 4, 3, 2), values, window, advantages).losses
-    (gradient,) = torch.autograd.grad(losses.sum(), values)
-    share = 3 / advantages.valid.sum()
-    expected = 2 * (values - advantages.returns) * advantages.valid * share
-    torch.testing.assert_close(gradient, expected.detach())
-
-
 def test_sampled_messages_add_to_the_action() -> None:
     distribution = Categorical(2)
     window, values = window_of(distribution, 3, 2), drawn(3, 3, 2)

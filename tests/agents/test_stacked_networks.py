@@ -6,13 +6,11 @@ import itertools
 
 import pytest
 import torch
-from torch import Tensor
 
 from antiphon.agents import OBJECTIVE, Conv, Head, Mlp, Network, Recurrent
-from antiphon.agents.network import Tensors
 from antiphon.agents.pointer import Pointer
-from tests.agents.made import numbers
-from tests.tensors import DOUBLE, Counter, drawn, member, stack
+from tests.agents.made import evaluated, numbers
+from tests.tensors import Counter, drawn, member, stack
 
 BATCH = 6
 NORMS = ("none", "layer", "batch")
@@ -48,30 +46,6 @@ NETWORKS = networks()
 each_network = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 
 
-def evaluated(
-    network: Network, parameters: Tensors, buffers: Tensors, x: Tensor, state: Tensor | None, training: bool
-) -> tuple[Tensors, Tensors, Tensors]:
-    """Ports, new buffers, and the gradients of a sum of all ports' squares."""
-    leaves = {k: v.clone().requires_grad_() for k, v in parameters.items()} | {
-        "x": x.clone().requires_grad_()
-    }
-    if state is not None:
-        leaves["state"] = state = state.clone().requires_grad_()
-    own = {k: leaves[k] for k in parameters}
-    ports, after = network(own, buffers, leaves["x"], training=training, state=state)
-    # as after a normalisation the squares of a batch have a constant sum, each sample is weighed differently
-    lead = x.dim() - len(network.input_shape)
-    weights = torch.linspace(0.1, 2, x.shape[lead - 1], dtype=DOUBLE)
-    total = torch.zeros((), dtype=DOUBLE)
-    for port in ports.values():
-        total = total + (port.square().flatten(lead).cumsum(-1).mean(-1) * weights).sum()
-    found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
-    gradients = {
-        k: torch.zeros_like(v) if g is None else g for (k, v), g in zip(leaves.items(), found, strict=True)
-    }
-    return ports, after, gradients
-
-
 @pytest.mark.parametrize(("training", "batch"), [(True, BATCH), (False, BATCH), (True, 1)])
 @each_network
 def test_stacked_networks_are_the_single_ones(network: Network, training: bool, batch: int) -> None:
@@ -80,13 +54,13 @@ def test_stacked_networks_are_the_single_ones(network: Network, training: bool, 
     state = drawn(8, 3, batch, network.state_size) if network.state_size else None
     parameters, buffers = (stack([pair[i] for pair in several]) for i in (0, 1))
     before = {k: v.clone() for k, v in buffers.items()}
-    together = evaluated(network, parameters, buffers, x, state, training)
+    together = evaluated(network, parameters, buffers, x, training, state)
     assert all(torch.equal(buffers[k], v) for k, v in before.items()), "buffers are values"
     assert set(together[1]) == set(buffers)
     for name, port in together[0].items():
         assert port.shape == (3, batch, *network.port_shape(name))
     for i, (p, b) in enumerate(several):
-        alone = evaluated(network, p, b, x[i], None if state is None else state[i], training)
+        alone = evaluated(network, p, b, x[i], training, None if state is None else state[i])
         for ours, theirs in zip(together, alone, strict=True):
             torch.testing.assert_close(member(ours, i), theirs, rtol=1e-12, atol=1e-12)
 
@@ -99,7 +73,7 @@ def test_the_number_of_operations_does_not_depend_on_the_number_of_networks(name
         x = drawn(7, size, BATCH, *network.input_shape)
         state = drawn(8, size, BATCH, network.state_size) if network.state_size else None
         with Counter() as counter:
-            evaluated(network, parameters, buffers, x, state, training=True)
+            evaluated(network, parameters, buffers, x, True, state)
         counts.append(counter.count)
     assert counts[0] == counts[1]
 

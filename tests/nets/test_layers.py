@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.nets.layers import (
-    ACTIVATIONS,
     initial_linear,
     initial_norm,
     linear,
@@ -146,17 +145,6 @@ def test_initial_numbers() -> None:
     assert norm_buffers("layer", 3) == {}
     assert {k: v.tolist() for k, v in initial_norm("layer", 2).items()} == {"gain": [1, 1], "bias": [0, 0]}
     assert {k: v.tolist() for k, v in norm_buffers("batch", 2).items()} == {"mean": [0, 0], "var": [1, 1]}
-
-
-def test_activations_are_torchs() -> None:
-    x = double(20)
-    for name, layer in {
-        "relu": nn.ReLU(),
-        "tanh": nn.Tanh(),
-        "gelu": nn.GELU(),
-        "identity": nn.Identity(),
-    }.items():
-        torch.testing.assert_close(ACTIVATIONS[name](x), layer(x))
 
 
 def test_feedback_changes_nothing_forward_and_returns_through_its_weight() -> None:

@@ -131,6 +131,7 @@ def test_what_is_to_be_skipped_on_the_device_changes_nothing_and_is_not_counted(
         (Schedule(kind="cosine", factor=0.2), {0: 1, 0.5: 0.6, 1: 0.2, 2: 0.2}),
         (Schedule(kind="cosine", factor=0.0), {0.25: 0.5 + math.sqrt(0.125)}),
         (Schedule(warmup=0.2), {0: 0, 0.1: 0.5, 0.2: 1, 1: 1}),
+        (Schedule(kind="cosine", factor=0.0, warmup=0.5), {0.25: 0.5 * (0.5 + math.sqrt(0.125)), 1: 0}),
         (Schedule(kind="linear", factor=0.0, warmup=0.5), {0.25: 0.5 * 0.75, 0.5: 0.5, 1: 0}),
     ],
 )

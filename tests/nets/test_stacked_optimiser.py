@@ -193,17 +193,6 @@ def test_members_are_right_at_any_time_and_may_step_alone(kind: str, options: Op
     assert all(a is b for a, b in zip(held, now, strict=True)), "who held a tensor of a member still does"
 
 
-def test_members_may_have_rates_of_their_own() -> None:
-    parameters, theirs, mine, g = made(4, "adam", {})
-    masks = {0.1: [True, False, True, False], 0.02: [False, True, False, False]}
-    for _ in range(30):
-        gradients = stacks(4, g)
-        for rate, members in masks.items():
-            mine.step(gradients, rate, members)
-            theirs.step(gradients, rate, members)
-    theirs.equal(parameters)
-
-
 @every_kind
 @full_and_half
 def test_where_told_to_skip_nobody_moves_and_no_step_is_counted(
