@@ -18,9 +18,9 @@ from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.nets.attention import Attention
 from antiphon.scenarios import Scenario
-from tests.contracts.backend_documents import Document, Play, levels, ring
-from tests.contracts.backend_twins import hold, made
-from tests.contracts.test_random_graphs import draw
+from tests.contracts.builders import Document, Play, levels, ring
+from tests.contracts.drawn_graphs import draw
+from tests.contracts.twins import hold, made
 from tests.engine.numbers import assert_same_state, one_line
 from tests.engine.scenes import scenario_of
 from tests.engine.stacks import channel_stacks, stacked_names, stacked_system

@@ -26,7 +26,7 @@ def emitted(network: Network, parameters: Tensors, buffers: Tensors) -> fx.Graph
     """The network as plain torch modules called by a graph."""
     root, graph = nn.Module(), fx.Graph()
     emitter = network.emit(root, "agent", parameters, buffers)
-    graph.output(emitter(graph, graph.placeholder("x")))
+    graph.output(emitter(graph, graph.placeholder("x"), None))
     return fx.GraphModule(root, graph)
 
 

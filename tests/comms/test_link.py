@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,10 @@ from torch import Tensor
 
 from antiphon.comms import Link
 from antiphon.comms.links import StackedLinks
+
+
+def stacked(links: list[Link]) -> Link:
+    return replace(links[0], members=tuple(links))
 
 
 def losses(link: Link, stamps: int = 500, batch: int = 40) -> Tensor:
@@ -126,7 +131,7 @@ def links(name: str) -> list[Link]:
 @pytest.mark.parametrize("name", LINKS)
 def test_links_do_to_each_message_what_its_own_does_bit_by_bit(name: str) -> None:
     own = links(name)
-    together = StackedLinks(own, BATCH)
+    together = stacked(own)
     for key in ("delay", "drop", "noise", "bits"):
         assert getattr(together, key) == getattr(own[0], key)
     message = drawn(5 * BATCH, 6)

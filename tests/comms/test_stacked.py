@@ -1,10 +1,10 @@
-"""Many predictors asked or taught at once: each gets what it gets alone."""
+"""Lone predictors computed as stacks of one: what they compute by themselves."""
 
 from __future__ import annotations
 
 import torch
 
-from antiphon.comms.stacked import gradients_all, predict_all
+from antiphon.comms.stacked import gradients, predict
 from antiphon.comms.synthetic_gradients import Example, Predictor
 from tests.comms.made import case, draw, example, make
 

@@ -24,7 +24,6 @@ from tests.comms.made import (
     CONTEXT,
     LABEL,
     PLACE,
-    case,
     draw,
     example,
     make,

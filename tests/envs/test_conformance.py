@@ -9,6 +9,8 @@ from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 
 from antiphon import envs
+from antiphon.envs.images import ImageStream
+from antiphon.envs.options import ImageOptions
 
 ENVIRONMENTS: list[tuple[str, dict[str, Any]]] = [
     ("Digits", {}),
@@ -70,12 +72,12 @@ def test_a_reset_without_a_seed_begins_another_episode(name: str) -> None:
 # --- the check itself ----------------------------------------------------------------------------------------
 
 
-class Broken(envs.ImageStream):
+class Broken(ImageStream):
     """A stream with one fault, named by `fault`."""
 
     def __init__(self, fault: str) -> None:
         self.fault = fault
-        super().__init__(3, hold=2, episode="example")
+        super().__init__(3, ImageOptions(hold=2, episode="example"))
         if fault == "mode":
             self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         if fault == "length":

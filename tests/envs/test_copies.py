@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from antiphon.envs import from_tensors, registry
 from antiphon.envs.registry import obstacle_to_copies
 from antiphon.envs.worlds.cartpole import CartPole
+from antiphon.envs.worlds.options import CartPoleOptions
 from antiphon.scenarios import EnvSpec
 
 
@@ -26,7 +27,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids of a user's."""
     monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
     registry.register("user/Stream-v0", lambda: source())
-    registry.register("user/Pole-v0", lambda num_envs: CartPole(num_envs))
+    registry.register("user/Pole-v0", lambda num_envs: CartPole(num_envs, CartPoleOptions()))
     registry.register("user/Vector-v0", vector)
     registry.register("user/Single-v0", lambda: gymnasium.make("CartPole-v1"))
 

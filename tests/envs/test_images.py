@@ -15,9 +15,9 @@ from antiphon.errors import ScenarioError
 DIGITS = "antiphon/Digits-v0"
 
 
-def make(batch: int = 4, **options: Any) -> envs.ImageStream:
+def make(batch: int = 4, **options: Any) -> ImageStream:
     made = envs.make({"id": DIGITS, **options}, batch=batch)
-    assert isinstance(made, envs.ImageStream)
+    assert isinstance(made, ImageStream)
     return made
 
 

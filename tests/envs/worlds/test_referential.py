@@ -12,9 +12,9 @@ from antiphon.envs.datasets import digits
 GAME = "antiphon/Referential-v0"
 
 
-def make(batch: int = 4, **options: Any) -> envs.Referential:
+def make(batch: int = 4, **options: Any) -> Referential:
     made = envs.make({"id": GAME, **options}, batch=batch)
-    assert isinstance(made, envs.Referential)
+    assert isinstance(made, Referential)
     return made
 
 

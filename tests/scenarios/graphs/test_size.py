@@ -21,9 +21,12 @@ channel: {{size: 4}}
 @pytest.mark.parametrize(
     ("graph", "counted"),
     [
-        ("kind: chain, agents: 10000000", "10,000,000 agents and 9,999,999 channels take about 3,000 s"),
+        (
+            "kind: chain, agents: 10000000",
+            "10,000,000 agents and 9,999,999 channels; a document has at most 50,000",
+        ),
         ("kind: ring, agents: 2147483647", "2,147,483,647 agents"),
-        ("kind: tree, agents: 100000, branching: 3", "100,000 agents and 99,999 channels take about 30 s"),
+        ("kind: tree, agents: 100000, branching: 3", "100,000 agents and 99,999 channels"),
         ("kind: small_world, agents: 2000, neighbours: 1998, rewire: 0.5", "3,996,000 channels"),
         ("kind: scale_free, agents: 2000, neighbours: 900", "1,980,000 channels"),
     ],
