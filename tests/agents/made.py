@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx, nn
 
-from antiphon.agents import Network
-from antiphon.agents.network import Tensors
+from antiphon.agents.network import Network, Tensors
 from tests.tensors import DOUBLE, drawn
 
 

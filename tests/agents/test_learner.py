@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.agents import OBJECTIVE, Head, Learner, Mlp
+from antiphon.agents.feedforward import Mlp
+from antiphon.agents.learner import Learner
+from antiphon.agents.network import OBJECTIVE, Head
 from antiphon.nets.schedules import Rate, Schedule
 
 DOUBLE = torch.float64

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from antiphon.agents import OBJECTIVES
+from antiphon.agents.objectives import OBJECTIVES
 
 
 def test_classification() -> None:

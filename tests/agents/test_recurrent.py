@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from antiphon.agents import HIDDEN, OBJECTIVE, STATE, Head, Recurrent
-from antiphon.agents.network import Tensors
+from antiphon.agents.network import HIDDEN, OBJECTIVE, STATE, Head, Tensors
+from antiphon.agents.recurrent import Recurrent
 from antiphon.errors import ScenarioError
 from tests.agents.made import numbers
 from tests.tensors import DOUBLE, drawn

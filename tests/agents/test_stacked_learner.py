@@ -10,8 +10,8 @@ from torch import Tensor
 
 from antiphon.agents.learner import Learner, StackedLearner
 from antiphon.errors import DivergenceError
-from tests.contracts.backend_documents import LABEL, OWN, Document, document, ring
-from tests.contracts.backend_twins import made
+from tests.contracts.builders import LABEL, OWN, Document, document, ring
+from tests.contracts.twins import made
 from tests.engine.numbers import close, kept
 from tests.engine.scenes import BATCH_NORM, gradient
 from tests.engine.stacks import system_of

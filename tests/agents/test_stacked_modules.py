@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.agents import OBJECTIVE, Head, ModuleNetwork
+from antiphon.agents.module import ModuleNetwork
+from antiphon.agents.network import OBJECTIVE, Head
 from tests.agents.made import evaluated, numbers
 from tests.some import some
 from tests.tensors import Counter, drawn, member, stack

@@ -7,8 +7,10 @@ import itertools
 import pytest
 import torch
 
-from antiphon.agents import OBJECTIVE, Conv, Head, Mlp, Network, Recurrent
+from antiphon.agents.feedforward import Conv, Mlp
+from antiphon.agents.network import OBJECTIVE, Head, Network
 from antiphon.agents.pointer import Pointer
+from antiphon.agents.recurrent import Recurrent
 from tests.agents.made import evaluated, numbers
 from tests.tensors import Counter, drawn, member, stack
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from antiphon.comms import Injection, backward
+from antiphon.comms.backward_requests import Injection, backward
 
 DOUBLE = torch.float64
 BATCH = 6

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.comms import Link
-from antiphon.comms.links import StackedLinks
+from antiphon.comms.links import Link
 
 
 def stacked(links: list[Link]) -> Link:

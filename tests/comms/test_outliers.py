@@ -95,7 +95,7 @@ def batches(count: int) -> list[Tensor]:
 
 def test_many_as_one_do_what_each_does_alone() -> None:
     alone = [Outliers() for _ in range(MEMBERS)]
-    together = BundledOutliers([Outliers() for _ in range(MEMBERS)])
+    together = StackedOutliers([Outliers() for _ in range(MEMBERS)])
     for given in batches(60):
         found = together.clip(given.flatten(0, 1)).view_as(given)
         for k, one in enumerate(alone):
@@ -103,7 +103,7 @@ def test_many_as_one_do_what_each_does_alone() -> None:
             torch.testing.assert_close(found[k], expected, rtol=1e-12, atol=1e-12, equal_nan=True)
         together.write_members()
         together.read_members()
-    assert [one.clip_count for one in alone] == together.clip_count.tolist()
+    assert [int(one.clip_count) for one in alone] == together.clip_count.tolist()
     assert all(one.clip_count for one in alone)
     for mine, theirs in zip(together.members, alone, strict=True):
         assert mine.state_dict() == pytest.approx(theirs.state_dict(), rel=1e-12)

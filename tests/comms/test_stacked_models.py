@@ -15,7 +15,6 @@ from torch import Tensor
 from antiphon.comms.model import ContextSpec, Model
 from antiphon.comms.stacked import StackedModels
 from antiphon.comms.synthetic_gradients import Example, Predictor
-from antiphon.errors import EngineError
 from tests.comms.made import (
     AGAIN,
     BATCH,
@@ -180,9 +179,3 @@ def test_wide_ones_too() -> None:
         loss, alone = own.gradients([each])
         close(losses[k], loss)
         all_close(gradients, k, alone)
-
-
-def test_what_differs_is_no_bundle() -> None:
-    for other in (case("mlp")[0], make("linear", context=()), make("linear", dtype=torch.float32)):
-        with pytest.raises(EngineError, match="different kinds or shapes"):
-            StackedModels([make("linear"), other], BATCH)

@@ -9,7 +9,7 @@ from gymnasium.spaces import Discrete
 
 from antiphon import envs
 from antiphon.envs.datasets import digits
-from antiphon.envs.images import grid, pixel_indices, positions
+from antiphon.envs.images import ImageStream, grid, pixel_indices, positions
 from antiphon.errors import ScenarioError
 
 DIGITS = "antiphon/Digits-v0"

@@ -210,21 +210,3 @@ def test_where_told_to_skip_nobody_moves_and_no_step_is_counted(
         mine.step(gradients, torch.tensor(0.1, dtype=DOUBLE), members, skip=taken)
         theirs.step(gradients, 0.1, members)
     theirs.equal(parameters)
-
-
-def test_what_is_no_stack_of_equals_is_refused() -> None:
-    stack = torch.zeros(3, 4)
-    take = StackedOptimiser.from_members
-    for loose in (torch.zeros(3, 8)[:, :4], torch.zeros(4, 3).t()):
-        with pytest.raises(ValueError, match="dense"):
-            StackedOptimiser("adam", [loose])
-    with pytest.raises(ValueError, match="stack 1 holds 2 members"):
-        StackedOptimiser("adam", [stack, torch.zeros(2, 4)])
-    with pytest.raises(ValueError, match="member 1 is"):
-        take([Optimiser("adam", [stack[0]]), Optimiser("sgd", [stack[1]])], [stack[:2]])
-    with pytest.raises(ValueError, match="holds 3 members, not 2"):
-        take([Optimiser("sgd", [stack[n]]) for n in range(2)], [stack])
-    with pytest.raises(ValueError, match="parameter 0 of member 2 is no view"):
-        take([Optimiser("sgd", [stack[n]]) for n in (0, 1, 1)], [stack])
-    with pytest.raises(ValueError, match="2 members are named, there are 3"):
-        StackedOptimiser("sgd", [stack]).step([stack], 0.1, [True, False])

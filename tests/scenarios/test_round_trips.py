@@ -322,7 +322,7 @@ def problem_of(template: Template) -> str | None:
 
 
 @given(st.dictionaries(st.sampled_from(KEYS), RUBBISH, max_size=6), st.booleans())
-@settings(max_examples=100)
+@settings(max_examples=60)
 def test_rubbish_is_refused_with_our_error_alone(rubbish: dict[str, Any], graph: bool) -> None:
     data = {"scenario": "x", "env": {"id": "x"}, "agents": {"a": rubbish}, "channels": [rubbish], **rubbish}
     if graph:

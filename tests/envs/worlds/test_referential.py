@@ -8,6 +8,7 @@ from torch import Tensor
 
 from antiphon import envs
 from antiphon.envs.datasets import digits
+from antiphon.envs.worlds.referential import Referential
 
 GAME = "antiphon/Referential-v0"
 
