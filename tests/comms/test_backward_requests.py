@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from antiphon.comms.backward_requests import Injection, backward
+from antiphon.comms.backward_requests import BackwardRequest, Injection, backward, backward_all
 
 DOUBLE = torch.float64
 BATCH = 6
@@ -86,3 +86,14 @@ def test_nothing_to_learn_from_gives_none() -> None:
     assert own == [None]
     assert deltas[0] is not None
     assert backward(torch.zeros(()), [Injection(w.message.detach(), w.gradient)], [], [], BATCH) == ([], [])
+
+
+def test_an_auxiliary_loss_reaches_parameters_and_no_leaf() -> None:
+    w = Window()
+    auxiliary = w.message.abs().sum() / BATCH
+    expected = torch.autograd.grad(w.objective + auxiliary, w.parameters, retain_graph=True)
+    (back,) = torch.autograd.grad(w.objective, w.leaf, retain_graph=True)
+    request = BackwardRequest(w.objective, [], {"": w.parameters}, [w.leaf], auxiliary=auxiliary)
+    (found,) = backward_all([request], BATCH)
+    assert_equal(found.parameters[""], expected)
+    assert_equal(found.deltas, [back * BATCH])
