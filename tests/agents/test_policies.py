@@ -167,6 +167,9 @@ def test_advantages_with_an_end_at_every_place(kind: str, known_length: bool, tr
     ends = torch.stack([torch.tensor(e) for e in itertools.product([False, True], repeat=ticks)], 1)
     rewards, values = drawn(1, ticks, 16), drawn(2, ticks, 16)
     window = trajectory(rewards, **{kind: ends}, known_length=known_length)
+    last = torch.zeros_like(ends)
+    last[-1] = ~ends[-1] if known_length and kind == "terminated" else True
+    assert torch.equal(window.unseen, last if kind == "terminated" else last | ends)
     found = gae(rewards, values, window.terminated, window.unseen, 0.9, trace)
     torch.testing.assert_close(found, by_hand(window, values, 0.9, trace))
     assert (found[window.unseen] == 0).all()

@@ -75,6 +75,7 @@ def test_seeds_follow_names() -> None:
         seed_for(0, "a", "b"),
         seed_for(1, "a", "b"),
         seed_for(0, "b", "a"),
+        seed_for(0, "c", "b"),
         seed_for(0, "ab"),
         seed_for(0),
     ]

@@ -78,9 +78,3 @@ def test_a_fast_reader_reads_the_last(read: str) -> None:
     assert warnings(scenario) == [
         f"channel a->b: read {read} is read last: its receiver ticks no more slowly than its sender"
     ]
-
-
-@pytest.mark.parametrize("coupling", ["locked", "detached"])
-def test_the_way_back_is_of_what_comes_back(coupling: str) -> None:
-    scenario = Scenario.model_validate(pair({"coupling": coupling, "link": {"back": 2}}))
-    assert f"channel a->b: link.back is not used by a {coupling} channel" in warnings(scenario)

@@ -21,7 +21,6 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("readout", ["b", "b"], ": names 'b' twice"),
     ("agents.b.align", "b->a", ": no channel 'b->a' leads to this agent; known: a->b"),
     ("agents.a.align", True, ": no channel leads to this agent; leave it out"),
-    ("agents.a.weights", "runs/x", ": must be RUN:agent, not 'runs/x'"),
     # kinds
     ("agents.a.network", "torch.nn:Linear", ".kind: unknown kind 'torch.nn:Linear'; known: conv, gru,"),
     ("channels[0].coupling", "decupled", ": unknown coupling 'decupled'; did you mean 'decoupled'?"),
@@ -33,7 +32,6 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("channels[0].to", 1, ": a name is a word, not 1; put it in quotes"),
     ("channels[0].key", "a b", ": 'a b' is not a name; use letters, digits, '_' and '-'"),
     ("agents.a.p_update", 0, ": must be greater than 0, not 0.0"),
-    ("agents.a.p_update", 1.1, ": must be at most 1, not 1.1"),
     ("training.bound", 0, ": must be greater than 0, not 0.0"),
     # lists
     ("agents.a.observes", "image", ": must be a list, not the word 'image'; write [image]"),
@@ -44,13 +42,10 @@ CHANGED: list[tuple[str, Any, str]] = [
     # numbers
     ("training.steps", 0, ": must be at least 1, not 0"),
     ("training.steps", 10**30, ": is too large: a number of 100 bits"),
-    ("training.optimiser.lr", 0, ": must be greater than 0, not 0.0"),
     ("training.optimiser.lr", float("inf"), ": must be a finite number, not inf"),
     ("training.optimiser.lr", "1e-3", ": must be a number, not the word '1e-3'"),
     ("channels[0].size", "big", ": must be a whole number, not the word 'big'"),
-    ("channels[0].size", 0, ": must be at least 1, not 0"),
     ("channels[0].size", [1, 2, 3, 4, 5], ": must be a whole number, or up to four of them, such as"),
-    ("channels[0].link.drop", 1.5, ": must be at most 1, not 1.5"),
     ("agents.a.clock.unroll", "epsiode", ": must be a whole number of ticks or 'episode', not 'epsiode'"),
     ("agents.a.clock", {"period": 4, "phase": 4}, ".phase: must be from -4 to 3 for period 4, not 4"),
     # schedules, gradients, networks

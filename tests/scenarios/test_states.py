@@ -73,7 +73,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         pair(state(gradient={"kind": "local", "target": "label", "trace": 0.5})),
         ("channels[1].gradient.trace: needs what comes back, of which a local gradient takes nothing; use"),
     ),
-    (pair(state(gradient={"span": 9})), "channels[1].gradient.span: must be at most 8, not 9"),
     # what only a state can have
     (with_message({"span": 2}), "channels[0].gradient.span: is of state channels only; leave it out"),
     # contexts

@@ -36,7 +36,6 @@ def locked_to_a_policy(document: dict[str, Any]) -> dict[str, Any]:
         (tied(["a", "b.0.weight"]), "tied[0][0]: must be AGENT.PARAMETER such as 'part0.module.weight',"),
         (tied(["a.0.bias", "b.0.bias", "a.0.bias"]), "tied[0][2]: names 'a.0.bias' twice"),
         (tied(TIE, ["a.0.bias", "b.0.weight"]), "tied[1][1]: names 'b.0.weight' in tied[0] too; make them"),
-        (tied(TIE, b={"p_update": 0.5}), f"agents.b.p_update: differs from that of agent 'a'{MAKE}"),
         (
             tied(TIE, b={"optimiser": {"lr": 0.5}}),
             f"agents.b.optimiser: differs from that of agent 'a'{MAKE}",

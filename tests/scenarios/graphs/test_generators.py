@@ -142,19 +142,6 @@ def test_a_local_gradient_without_its_target_is_detached() -> None:
     assert known("adjacent", critic)["n0->n1"] == ("decoupled", "critic", "None")
 
 
-def test_known_to_keeps_a_signal_from_the_inputs_of_those_that_send_to_no_readout() -> None:
-    scenario = made(
-        {"kind": "chain", "agents": 4, "known_to": {"image": "adjacent"}},
-        channel={"gradient": {"context": ["image"]}, "input": {"context": ["image", "held"]}},
-    )
-    contexts = {c.name: (c.gradient.context, c.input.context) for c in scenario.channels if c.input}
-    assert contexts == {
-        "n0->n1": ((), ("held",)),
-        "n1->n2": ((), ("image", "held")),
-        "n2->n3": (("image",), ("held",)),
-    }
-
-
 def test_split_changes_one_channel_of_a_chain() -> None:
     sections = {"channel": {"coupling": "locked"}, "split_channel": {"coupling": "detached"}}
     scenario = made({"kind": "chain", "agents": 4, "split": 2}, **sections)
