@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
-from antiphon.agents.objectives import OBJECTIVES
+from antiphon.agents.objectives import OBJECTIVES, ActionValue, objective_of
 
 
 def test_classification() -> None:
@@ -94,3 +95,29 @@ def test_coding_is_finite_when_surely_wrong(target: torch.Tensor) -> None:
 )
 def test_which_targets_fit(kind: str, shape: tuple[int, ...], classes: int | None, size: int | None) -> None:
     assert OBJECTIVES[kind].size(shape, classes) == size
+
+
+def test_an_action_value_is_the_largest_estimate() -> None:
+    found = ActionValue().loss(torch.tensor([[1.0, 3.0, -9.0]]), torch.tensor([1.0]))
+    assert found.tolist() == [4.0]
+
+
+class Scaled(nn.Module):
+    factor: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("factor", torch.tensor(2.0))
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        assert target.shape == (5, 4)
+        return self.factor * output.square().mean(1)
+
+
+def test_an_own_objective_is_copied_and_gets_the_target_as_it_is() -> None:
+    own = Scaled()
+    objective = objective_of(own, {})
+    assert objective.size((4,), 3) == 12
+    found = objective.loss(torch.ones(5, 12, dtype=torch.float64), torch.zeros(5, 4, dtype=torch.int64))
+    assert found.tolist() == [2.0] * 5
+    assert own.factor.dtype == torch.float32
