@@ -77,6 +77,13 @@ def test_what_is_said_depends_on_neither_answer_nor_past(name: str) -> None:
     assert said.shape == (BATCH, SIZE)
 
 
+@pytest.mark.parametrize("name", ["linear", "mlp", "conv", "conv, hidden filters"])
+def test_the_loss_of_a_regression_is_the_mean_over_the_batch_of_the_squared_distance(name: str) -> None:
+    own, each = case(name)
+    assert each.delta is not None
+    torch.testing.assert_close(own.loss(each), (own.predict(each) - each.delta).square().sum() / BATCH)
+
+
 def test_what_each_kind_needs() -> None:
     assert [kind for kind, cls in PREDICTORS.items() if not cls.needs_delta] == ["local", "lens"]
     assert [kind for kind, cls in PREDICTORS.items() if cls.needs_loss] == ["critic", "sobolev"]

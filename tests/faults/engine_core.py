@@ -299,4 +299,18 @@ CORE: tuple[Fault, ...] = (
         "found = [self.loss, self.score, count]",
         "tests/engine/step/test_report.py::test_losses_without_some_members[count1]",
     ),
+    Fault(
+        "channel-a-scale-of-zero-does-not-silence",
+        "engine/core/channel.py",
+        "or not self.apply or not (self.scale.base or self.discount)",
+        "or not (self.scale.base or self.discount)",
+        "tests/contracts/test_contracts.py::test_documents[shadows-reference]",
+    ),
+    Fault(
+        "system-an-index-is-read-one-hot",
+        "engine/core/system.py",
+        'if signal.classes is None or categories == "index":',
+        "if signal.classes is None:",
+        "tests/engine/step/test_categorical.py::test_a_run_is_that_of_floats[aligned-index-reference]",
+    ),
 )

@@ -45,6 +45,7 @@ FAULTS: tuple[Fault, ...] = (*CORE, *STEP, *REST, *LOWER, *UPPER)
 TIERS = ("test", "test-all")
 _LEFT_OUT = {".git", ".venv", "runs", "dist", "build", "__pycache__"}
 """Names at the root that are not copied; a folder of the engine is called `runs` too."""
+_LIBRARY = ("antiphon", "agents", "comms", "engine", "envs", "nets", "scenarios", "telemetry", "tests")
 _MARKS = {
     "test": "not long and not nightly and not data and not gpu",
     "test-all": "not nightly and not data and not gpu",
@@ -95,6 +96,16 @@ class Tree:
                 shutil.copytree(path, folder / path.name, symlinks=True, ignore=cached)
             elif path.is_file():
                 shutil.copy2(path, folder / path.name)
+
+        # Compiled once: what is faulted is compiled anew, and nothing else.
+        command = [
+            sys.executable,
+            "-m",
+            "compileall",
+            "-q",
+            *(name for name in _LIBRARY if (folder / name).is_dir()),
+        ]
+        subprocess.run(command, cwd=folder, check=True)
 
     def run(self, tests: Sequence[str], tier: str, *, deselected: Iterable[str] = ()) -> str | None:
         """Run tests until one fails, and return it; None: all pass."""
