@@ -48,6 +48,13 @@ def test_untrained_it_injects_exactly_nothing(name: str) -> None:
         assert torch.equal(own.value(each), torch.zeros(BATCH, dtype=DOUBLE))
 
 
+@pytest.mark.parametrize("name", ["linear", "mlp", "conv", "conv, hidden filters"])
+def test_the_loss_of_a_regression_is_the_mean_over_the_batch_of_the_squared_distance(name: str) -> None:
+    own, each = case(name)
+    assert each.delta is not None
+    torch.testing.assert_close(own.loss(each), (own.predict(each) - each.delta).square().sum() / BATCH)
+
+
 @pytest.mark.parametrize("name", [name for name, (_, given) in CASES.items() if not given.get("hidden")])
 def test_masked_rows_count_nothing_but_the_mean_is_over_the_whole_batch(name: str) -> None:
     own, each = case(name, hidden=()) if CASES[name][0] != "mlp" else case(name, norm="none")

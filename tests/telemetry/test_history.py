@@ -55,6 +55,8 @@ def test_a_run_that_begins_again_forgets_what_came_after() -> None:
     assert [row.step for row in history] == [1, 1, 10]
     assert history[-1].value == 7.0
     assert list(history.messages) == [10]
+    history.figures(2, [])
+    assert [row.step for row in history] == [1, 1]
 
 
 def test_pandas_makes_a_table_of_it() -> None:
