@@ -44,45 +44,24 @@ def study(
         ),
     ] = None,
     budget: Annotated[
-        str | None,
-        typer.Option(
-            "--budget", metavar="B", help="small or paper (default: the first budget of the study)."
-        ),
+        str | None, options.text("B", "small or paper (default: the first budget of the study).")
     ] = None,
     variants: Annotated[
         list[str] | None,
-        typer.Option(
-            "--variant", "-v", metavar="V", help="A variant to run; may be repeated (default: all)."
-        ),
+        options.text("V", "A variant to run; may be repeated (default: all).", "--variant", "-v"),
     ] = None,
     settings: options.Settings = None,
     seeds: Annotated[
-        int | None,
-        typer.Option(
-            "--seeds",
-            parser=options.whole(1),
-            metavar="K",
-            help="Run each line with seeds 0 … K-1 (default: set by the budget, or 3).",
-        ),
+        int | None, options.count("K", "Run each line with seeds 0 … K-1 (default: set by the budget, or 3).")
     ] = None,
     steps: options.Steps = None,
     jobs: Annotated[
         int | None,
-        typer.Option(
-            "--jobs",
-            "-j",
-            parser=options.whole(1),
-            metavar="N",
-            help="Number of parallel processes (default: one per core).",
-        ),
+        options.count("N", "Number of parallel processes (default: one per core).", "--jobs", "-j"),
     ] = None,
     logdir: Annotated[
         Path | None,
-        typer.Option(
-            "--logdir",
-            metavar="DIR",
-            help="The study's directory (default: a new one in the directory for runs).",
-        ),
+        options.text("DIR", "The study's directory (default: a new one in the directory for runs)."),
     ] = None,
     device: options.Device = "cpu",
     json: options.Json = False,
