@@ -13,7 +13,7 @@ from antiphon.commands.arguments import given_template, values_of
 from antiphon.engine.virtual.profile import ClusterProfile, find_profile
 from antiphon.errors import ScenarioError
 from antiphon.files import finite
-from antiphon.terminal.output import console, print_json, remark, remarks, show_table
+from antiphon.terminal.output import print_json, remark, remarks, show_table, write_line
 
 if TYPE_CHECKING:
     from antiphon.engine.planning.cluster_plan import ClusterPlan
@@ -139,7 +139,7 @@ def _print(plan: ClusterPlan, profile: ClusterProfile) -> None:
         ]
         show_table([first, *columns[1:]], cells, title=title)
     if profile.about:
-        console().print(Text(f"{profile.cluster}: {profile.about}", style="dim"), soft_wrap=True)
+        write_line(f"{profile.cluster}: {profile.about}", "dim")
 
 
 def _count(mean: float) -> str:

@@ -37,6 +37,7 @@ from antiphon.terminal.output import (
     second_signal,
     show_result,
     show_table,
+    write_line,
 )
 from antiphon.terminal.progress import ProgressDisplay
 
@@ -217,7 +218,7 @@ def show_seeds(outcome: MultiSeedOutcome, summary_dir: Path, root: Path) -> None
     show_table(columns, rows if summary else rows[: len(seeds)], right=len(summary), title=title)
     for line in _remarks(seeds, summary):
         console().print(Text(line, style="dim"))
-    console().print(Text(f"\nover seeds   {display_path(summary_dir / 'seeds.json')}"), soft_wrap=True)
+    write_line(f"\nover seeds   {display_path(summary_dir / 'seeds.json')}")
     how_to_look(root)
 
 

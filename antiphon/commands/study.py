@@ -28,6 +28,7 @@ from antiphon.terminal.output import (
     remark,
     second_signal,
     show_table,
+    write_line,
 )
 
 __all__ = ["cores", "find_study_or_scenario", "print_tables", "study"]
@@ -97,7 +98,7 @@ def study(
         print_tables(result, console())
         table = f"table        {display_path(wanted.directory / 'table.md')}, table.csv"
         figure = ", figure.svg" if (wanted.directory / "figure.svg").exists() else ""
-        console().print(Text(f"\n{table}{figure}"), soft_wrap=True)
+        write_line(f"\n{table}{figure}")
         how_to_look(wanted.directory)
     if code:
         failed = f"error: {len(result['failed'])} of the runs failed"

@@ -11,7 +11,6 @@ from torch import Tensor
 from antiphon.comms.backward_requests import as_leaf
 from antiphon.engine.reference.records import AgentTick, Consumption, MessageRecord, Read, StepSignals, Tape
 from antiphon.engine.reference.state import Optimizer, State
-from antiphon.engine.state.state_dict import RECORD_KEYS
 from antiphon.nets.torch_optimisers import TorchOptimiser
 from antiphon.nets.torch_optimisers import load as load_optimiser
 from antiphon.nets.torch_optimisers import saved as saved_optimiser
@@ -22,14 +21,24 @@ Tree = dict[str, Any]
 Numbering = dict[int, tuple[StepSignals, int]]
 """Signals are shared by many records and ticks: they are kept once, numbered, by identity."""
 
-_RENAMED = {
+_RECORD = {
+    "stamp": "stamp",
+    "message": "message",
+    "received": "received",
+    "first_use": "first_use",
+    "deadline": "deadline",
+    "returned": "returned",
+    "states": "states",
     "began": "episode_start",
+    "lost": "lost",
     "dead": "void",
     "silent": "no_injection",
     "counted": "counts",
+    "delta": "delta",
+    "loss": "loss",
+    "finished": "finished",
     "pinned": "held_by_sender",
 }
-_RECORD = {key: _RENAMED.get(key, key) for key in RECORD_KEYS}
 """Fields of a record, by their name in a checkpoint."""
 _MASKS = ("lost", "dead", "silent", "counted")
 _MAILBOX = ("held", "held_stamp", "arrived", "held_signals", "prior", "prior_stamp")

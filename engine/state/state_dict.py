@@ -27,7 +27,6 @@ from antiphon.engine.core.system import System
 from antiphon.nets.trained_parameters import TrainedParameters
 
 __all__ = [
-    "RECORD_KEYS",
     "Tree",
     "load_messages",
     "messages",
@@ -194,13 +193,25 @@ def _records(tape: Tape) -> Iterator[tuple[str, Record]]:
             yield from ((entry.channel, entry.use.record) for entry in part.consumed if entry.use is not None)
 
 
-RECORD_KEYS = (
-    *("stamp", "message", "received", "first_use", "deadline", "returned", "states", "began"),
-    *("lost", "dead", "silent", "counted", "delta", "loss", "finished", "pinned"),
-)
+_PLAIN = {
+    "stamp": "stamp",
+    "message": "message",
+    "received": "received",
+    "first_use": "first_use",
+    "deadline": "deadline",
+    "returned": "returned",
+    "states": "states",
+    "began": "began",
+    "lost": "lost",
+    "dead": "void",
+    "silent": "no_injection",
+    "counted": "counted",
+    "delta": "delta",
+    "loss": "loss",
+    "finished": "finished",
+    "pinned": "held_by_sender",
+}
 """What a checkpoint calls the fields of a record."""
-_RENAMED = {"dead": "void", "silent": "no_injection", "pinned": "held_by_sender"}
-_PLAIN = {key: _RENAMED.get(key, key) for key in RECORD_KEYS}
 
 
 def _ledger(mailbox: Mailbox, held: Sequence[Record], all_signals: NumberedSignals) -> Tree:
