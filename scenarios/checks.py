@@ -160,23 +160,6 @@ def _state_contexts(scenario: Graph) -> Iterator[DocumentError]:
                 yield DocumentError(path, f"{name!r}: {message}")
 
 
-def _tied(scenario: Graph) -> Iterator[DocumentError]:
-    """Check that agents with shared parameters have equal state channels."""
-    first: dict[str, str] = {}
-    states = {
-        channel.sender: (channel.coupling, channel.gradient) for _, channel in _state_channels(scenario)
-    }
-    for name, agent in scenario.agents.items():
-        if agent.share is None:
-            continue
-        other = first.setdefault(agent.share, name)
-        if states.get(name) != states.get(other):
-            message = (
-                f"its state channel differs from that of agent {other!r}, with which it shares parameters"
-            )
-            yield DocumentError(("agents", name), f"{message} (share: {agent.share}); make them equal")
-
-
 _PREDICTED = ("decoupled", "unlocked")
 _FOR_INPUTS = ("held", "age")
 _FOR_GRADIENTS = ("returned", *STATES)
@@ -523,11 +506,20 @@ def _agent_inputs(scenario: Graph) -> Iterator[DocumentError]:
 
 
 def _shared(scenario: Graph) -> Iterator[DocumentError]:
+    """Check that agents with shared parameters have equal settings and equal state channels."""
     first: dict[str, str] = {}
+    states = {
+        channel.sender: (channel.coupling, channel.gradient) for _, channel in _state_channels(scenario)
+    }
     for name, agent in scenario.agents.items():
         if agent.share is None:
             continue
         other = first.setdefault(agent.share, name)
+        if states.get(name) != states.get(other):
+            message = (
+                f"its state channel differs from that of agent {other!r}, with which it shares parameters"
+            )
+            yield DocumentError(("agents", name), f"{message} (share: {agent.share}); make them equal")
         for field in ("categories", "network", "clock", "optimiser", "learn", "weights", "p_update"):
             if getattr(agent, field) != getattr(scenario.agents[other], field):
                 message = (
@@ -586,7 +578,7 @@ def _discounts_on_cycles(scenario: Graph) -> Iterator[DocumentError]:
 
 _NAMES: tuple[Check, ...] = (_channel_ends, _agents_and_readout)
 """Checks that all others rely on."""
-_STATES: tuple[Check, ...] = (_ends, _keys, _gradients, _state_contexts, _tied)
+_STATES: tuple[Check, ...] = (_ends, _keys, _gradients, _state_contexts)
 _CHECKS: tuple[Check, ...] = (
     *_NAMES,
     _acting,

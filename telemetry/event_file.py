@@ -173,33 +173,16 @@ class EventFile:
     def scalars(self, step: int, values: Iterable[tuple[str, str, float]]) -> None:
         """Write numbers as (tag, pretty name, value); those that are not finite in float32 are skipped."""
         finite = (row for row in values if math.isfinite(row[2]) and abs(row[2]) <= _LARGEST)
-        self._summarise(
-            step,
-            [
-                Summary.Value(
-                    tag=tag,
-                    metadata=self._metadata(tag, "scalars", DATA_CLASS_SCALAR, display_name),
-                    simple_value=value,
-                )
-                for tag, display_name, value in finite
-            ],
-        )
+        rows = ((tag, display_name, {"simple_value": value}) for tag, display_name, value in finite)
+        self._values(step, "scalars", rows, DATA_CLASS_SCALAR)
 
     def histograms(self, step: int, values: Iterable[tuple[str, str, np.ndarray[Any, Any]]]) -> None:
         """Write distributions as (tag, pretty name, array); values that are not finite are left out."""
         protos = ((tag, display_name, _histogram(array)) for tag, display_name, array in values)
-        self._summarise(
-            step,
-            [
-                Summary.Value(
-                    tag=tag,
-                    metadata=self._metadata(tag, "histograms", DATA_CLASS_TENSOR, display_name),
-                    histo=proto,
-                )
-                for tag, display_name, proto in protos
-                if proto is not None
-            ],
+        found = (
+            (tag, display_name, {"histo": proto}) for tag, display_name, proto in protos if proto is not None
         )
+        self._values(step, "histograms", found)
 
     def text(self, step: int, tag: str, text: str) -> None:
         """Write text that is displayed verbatim: Markdown and HTML are escaped."""
@@ -208,21 +191,26 @@ class EventFile:
 
     def document(self, step: int, tag: str, text: str, plugin: str) -> None:
         """Write text for a plugin."""
-        self._tensor(step, [(tag, tensor_util.make_tensor_proto(text))], plugin)
+        self._values(step, plugin, [(tag, "", {"tensor": tensor_util.make_tensor_proto(text)})])
 
     def arrays(self, step: int, values: Iterable[tuple[str, np.ndarray[Any, Any]]], plugin: str) -> None:
         """Write arrays of float32 for a plugin as (tag, array), all in one event."""
-        found = [(tag, tensor_util.make_tensor_proto(np.asarray(a, dtype=np.float32))) for tag, a in values]
-        self._tensor(step, found, plugin)
+        protos = ((tag, tensor_util.make_tensor_proto(np.asarray(a, dtype=np.float32))) for tag, a in values)
+        self._values(step, plugin, ((tag, "", {"tensor": proto}) for tag, proto in protos))
 
-    def _tensor(self, step: int, values: Sequence[tuple[str, Any]], plugin: str) -> None:
-        self._summarise(
-            step,
-            [
-                Summary.Value(tag=tag, metadata=self._metadata(tag, plugin, DATA_CLASS_TENSOR), tensor=v)
-                for tag, v in values
-            ],
-        )
+    def _values(
+        self,
+        step: int,
+        plugin: str,
+        rows: Iterable[tuple[str, str, dict[str, Any]]],
+        data_class: Any = DATA_CLASS_TENSOR,
+    ) -> None:
+        """Write values as (tag, pretty name, content), all in one event."""
+        values = [
+            Summary.Value(tag=tag, metadata=self._metadata(tag, plugin, data_class, display_name), **content)
+            for tag, display_name, content in rows
+        ]
+        self._summarise(step, values)
 
     def _metadata(
         self, tag: str, plugin: str, data_class: Any, display_name: str = ""

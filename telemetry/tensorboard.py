@@ -64,88 +64,80 @@ class TensorBoardRecorder(Recorder):
         self._start_step = start_step
         self._last_step = start_step
         self._every, self._until = 1, 0
-        self._curves: Curves | None = None
-        self._events: EventFile | None = None
-        self._channels: ChannelsWriter | None = None
+        self._begun: tuple[EventFile, Curves, ChannelsWriter] | None = None
 
     def begin(self, description: RunDescription) -> None:
         """Open an event file and describe the run."""
-        self._curves = Curves(description)
         self._every, self._until = description.every, description.until
         earlier = EarlierEvents.read(self._logdir)
-        self._events = events = EventFile(self._logdir)
+        events = EventFile(self._logdir)
         events.forget_after(self._start_step)
         _describe(events, description, earlier.tags)
-        self._channels = ChannelsWriter(events, description, earlier.documents)
+        self._begun = events, Curves(description), ChannelsWriter(events, description, earlier.documents)
         events.flush()
+
+    @property
+    def _files(self) -> tuple[EventFile, Curves, ChannelsWriter]:
+        assert self._begun is not None, "begin() comes first"
+        return self._begun
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
         """Write the figures of one step."""
-        assert self._events is not None, "begin() comes before figures()"
-        assert self._curves is not None
+        events, curves, channels = self._files
         self._last_step = step
-        assert self._channels is not None
         if not self._in_events(step):
             rows = [row for row in rows if row.metric in MEASURED]
-        self._events.scalars(step, self._curves.scalars(rows))
-        self._channels.figures(step, rows)
-        self._events.flush()
+        events.scalars(step, curves.scalars(rows))
+        channels.figures(step, rows)
+        events.flush()
 
     def _in_events(self, step: int) -> bool:
         return step == self._until or in_events(step, self._every)
 
     def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
         """Write the figures of the parts of a run in parts at one step."""
-        assert self._events is not None, "begin() comes before parts()"
-        if not self._in_events(step):
-            return
-        assert self._curves is not None
-        assert self._channels is not None
-        self._events.scalars(step, self._curves.part_scalars(rows))
-        self._channels.parts(step, rows)
-        self._events.flush()
+        events, curves, channels = self._files
+        if self._in_events(step):
+            events.scalars(step, curves.part_scalars(rows))
+            channels.parts(step, rows)
+            events.flush()
 
     def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
         """Write distributions of one step."""
-        assert self._events is not None, "begin() comes before histograms()"
-        assert self._curves is not None
-        if not self._in_events(step):
-            return
-        named = ((self._curves.tag(kind, name, metric), values) for kind, name, metric, values in rows)
-        self._events.histograms(
-            step, [(f"{both[0]}/histogram", both[1], values) for both, values in named if both is not None]
-        )
-        self._events.flush()
+        events, curves, _ = self._files
+        if self._in_events(step):
+            named = ((curves.tag(kind, name, metric), values) for kind, name, metric, values in rows)
+            found = [(f"{both[0]}/histogram", both[1], values) for both, values in named if both is not None]
+            events.histograms(step, found)
+            events.flush()
 
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
         """Write messages of one step, for the Channels tab."""
-        assert self._channels is not None, "begin() comes before samples()"
-        assert self._events is not None
-        if not self._in_events(step):
-            return
-        self._channels.samples(step, rows)
-        self._events.flush()
+        events, _, channels = self._files
+        if self._in_events(step):
+            channels.samples(step, rows)
+            events.flush()
 
     def end(self, result: Mapping[str, Any]) -> None:
         """Write the result's metric and seconds for the HParams tab."""
-        assert self._events is not None, "begin() comes before end()"
-        found = [(key, result[key]) for key in _RESULTS if isinstance(result.get(key), int | float)]
-        self._events.scalars(
-            self._last_step, [(f"{RESULT}{key}", f"{RESULT}{key}", value) for key, value in found]
-        )
-        self._events.hparams_done(self._last_step)
-        self._events.flush()
+        events, _, _ = self._files
+        found = [
+            (f"{RESULT}{key}", result[key]) for key in _RESULTS if isinstance(result.get(key), int | float)
+        ]
+        events.scalars(self._last_step, [(tag, tag, value) for tag, value in found])
+        events.hparams_done(self._last_step)
+        events.flush()
 
     def sync(self) -> None:
         """Write the events to the disk."""
-        if self._events is not None:
-            self._events.sync()
+        if self._begun is not None:
+            self._begun[0].sync()
 
     def close(self) -> None:
         """Close the event file."""
-        if self._events is not None:
-            self._events.close()
-            self._events = None
+        if self._begun is not None:
+            self._begun[0].close()
+            self._begun = None
 
 
 def in_events(step: int, every: int) -> bool:

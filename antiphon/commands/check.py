@@ -24,7 +24,7 @@ from antiphon.scenarios.checks import problems_of
 from antiphon.scenarios.document import PARTS_ALONE
 from antiphon.scenarios.problems import Path, Problems, placed
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
-from antiphon.terminal.output import console, left_out, percent, print_json, show_table, some
+from antiphon.terminal.output import console, left_out, percent, print_json, show_table, some, write_line
 
 if TYPE_CHECKING:
     from antiphon.engine.parts.division import Division
@@ -222,11 +222,11 @@ def _print(found: Findings) -> None:
         print(in_one_line(f"error: {line}{only}"), file=sys.stderr)
     for line, where in found.warnings.items():
         only = "" if len(where) == len(found.checked) else f"{_listed(where)}: "
-        console().print(Text(in_one_line(f"warning: {only}{line}"), style="yellow"), soft_wrap=True)
+        write_line(in_one_line(f"warning: {only}{line}"), "yellow")
     if not found.problems:
         variants = [label for label in found.checked if label != DEFAULT]
         checked = f" with variants {_listed(variants)}" if len(found.checked) > 1 else ""
-        console().print(Text(f"{found.source}: ok{checked}"), soft_wrap=True)
+        write_line(f"{found.source}: ok{checked}")
     if found.division is not None:
         _show_division(found.division)
 
@@ -248,4 +248,4 @@ def _show_division(division: Division) -> None:
         f"lookahead {steps} ({some(narrow)}): an exchange may take as long as {steps}",
         f"at most {division.speedup:.2f} times as fast as one part, exchanges left out",
     ]
-    console().print(Text("\n".join(lines) + "\n"), soft_wrap=True)
+    write_line("\n".join(lines) + "\n")

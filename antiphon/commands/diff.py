@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
 from antiphon.commands import options
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.files import finite
-from antiphon.terminal.output import console, display_path, left_out, print_json, show_table, some
+from antiphon.terminal.output import display_path, left_out, print_json, show_table, some, write_line
 
 if TYPE_CHECKING:
     from antiphon.engine.runs.compare_runs import Comparison
@@ -50,13 +49,13 @@ def diff(
     for label, run in runs.items():
         facts = run.facts
         about = f"{facts.get('scenario')} · seed {facts['seed']} · {facts['step']:,} steps"
-        _print(f"{label}  {display_path(run.path)}  {about}")
-    _print("")
+        write_line(f"{label}  {display_path(run.path)}  {about}")
+    write_line("")
     _show_settings(comparison)
-    _print(f"metrics.csv: {_metrics(comparison)}")
-    _print(f"checkpoints: {_checkpoints(comparison)}")
+    write_line(f"metrics.csv: {_metrics(comparison)}")
+    write_line(f"checkpoints: {_checkpoints(comparison)}")
     verdict = "The runs are equal to the last bit." if comparison.same else "The runs differ."
-    _print("Nothing can be compared." if comparison.same is None else verdict, "bold")
+    write_line("Nothing can be compared." if comparison.same is None else verdict, "bold")
     return 0 if comparison.same else 1
 
 
@@ -89,9 +88,9 @@ def _show_settings(comparison: Comparison) -> None:
     """Print the settings that differ; agents, or channels, that differ alike share a row."""
     if comparison.not_recorded:
         where = some(comparison.not_recorded)
-        _print(f"not compared: the code of Python objects, which runs do not record: {where}", "yellow")
+        write_line(f"not compared: the code of Python objects, which runs do not record: {where}", "yellow")
     if not comparison.settings:
-        _print("settings: equal (scenario, changes in mid-run, seed, device, backend, versions, commit)")
+        write_line("settings: equal (scenario, changes in mid-run, seed, device, backend, versions, commit)")
         return
     names: dict[tuple[str, str, str, str], list[str]] = {}
     for setting in comparison.settings:
@@ -118,7 +117,3 @@ def _written(values: Mapping[str, Any], run: str) -> str:
     value = values[run]
     text = value if isinstance(value, str) else json_text.dumps(value, ensure_ascii=False)
     return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
-
-
-def _print(text: str, style: str = "") -> None:
-    console().print(Text(text, style=style), soft_wrap=True)

@@ -14,21 +14,12 @@ __all__ = ["evaluate"]
 def evaluate(
     path: options.Run,
     python: options.PythonObjects = None,
-    split: Annotated[
-        str, typer.Option("--split", metavar="S", help="Split of the data: test, validation or train.")
-    ] = "test",
+    split: Annotated[str, options.text("S", "Split of the data: test, validation or train.")] = "test",
     links: Annotated[
-        str,
-        typer.Option("--links", metavar="L", help="perfect, or as_run: lossy and noisy as in the run."),
+        str, options.text("L", "perfect, or as_run: lossy and noisy as in the run.")
     ] = "perfect",
     drop: Annotated[
-        float | None,
-        typer.Option(
-            "--drop",
-            parser=options.number,
-            metavar="P",
-            help="With --links as_run: drop probability of all links.",
-        ),
+        float | None, options.real("P", "With --links as_run: drop probability of all links.")
     ] = None,
     inputs: Annotated[
         bool,
@@ -36,12 +27,7 @@ def evaluate(
     ] = True,
     episodes: Annotated[
         int | None,
-        typer.Option(
-            "--episodes",
-            parser=options.whole(1),
-            metavar="K",
-            help="Where agents have policies: whole episodes of each environment (default: 1).",
-        ),
+        options.count("K", "Where agents have policies: whole episodes of each environment (default: 1)."),
     ] = None,
     sampled: Annotated[
         bool,
@@ -51,11 +37,7 @@ def evaluate(
     ] = False,
     ablate: Annotated[
         str | None,
-        typer.Option(
-            "--ablate",
-            metavar="KIND",
-            help="Rank channels by the loss without their messages: zero, mean or resample.",
-        ),
+        options.text("KIND", "Rank channels by the loss without their messages: zero, mean or resample."),
     ] = None,
     language: Annotated[
         bool,
@@ -68,35 +50,13 @@ def evaluate(
         bool, typer.Option("--value", help="Measure the value of each channel's learning signal.")
     ] = False,
     channels: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--channels", metavar="A->B", help="Only these channels; may be repeated (default: all)."
-        ),
+        list[str] | None, options.text("A->B", "Only these channels; may be repeated (default: all).")
     ] = None,
     examples: Annotated[
-        int | None,
-        typer.Option(
-            "--examples",
-            parser=options.whole(1),
-            metavar="N",
-            help="Examples for --ablate (default 2000) and --language (1000).",
-        ),
+        int | None, options.count("N", "Examples for --ablate (default 2000) and --language (1000).")
     ] = None,
-    horizon: Annotated[
-        int | None,
-        typer.Option(
-            "--horizon",
-            parser=options.whole(1),
-            metavar="H",
-            help="With --value: number of training steps.",
-        ),
-    ] = None,
-    repeats: Annotated[
-        int | None,
-        typer.Option(
-            "--repeats", parser=options.whole(2), metavar="R", help="With --value: number of repeats."
-        ),
-    ] = None,
+    horizon: Annotated[int | None, options.count("H", "With --value: number of training steps.")] = None,
+    repeats: Annotated[int | None, options.count("R", "With --value: number of repeats.", least=2)] = None,
     json: options.Json = False,
 ) -> int:
     """Score the newest checkpoint of a run on a split, with optional measurements; return the exit code."""

@@ -29,21 +29,13 @@ def export(
     python: options.PythonObjects = None,
     agents: Annotated[
         list[str] | None,
-        typer.Option(
+        options.text(
+            "NAME",
+            "Agent whose outputs (default: readouts), weights or messages (default: all) to write; may be repeated.",
             "--agent",
-            metavar="NAME",
-            help="Agent whose outputs (default: readouts), weights or messages (default: all) to write; may be repeated.",
         ),
     ] = None,
-    episodes: Annotated[
-        int | None,
-        typer.Option(
-            "--episodes",
-            parser=options.whole(1),
-            metavar="K",
-            help="Of a .gif: number of episodes (default: 1).",
-        ),
-    ] = None,
+    episodes: Annotated[int | None, options.count("K", "Of a .gif: number of episodes (default: 1).")] = None,
     json: options.Json = False,
 ) -> None:
     """Write the composed system of a run, its weights, or a film of episodes, as the file's suffix says."""

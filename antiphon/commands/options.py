@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,13 +23,24 @@ __all__ = [
     "Settings",
     "Steps",
     "Variant",
-    "number",
-    "whole",
+    "count",
+    "real",
+    "text",
 ]
 
 
-def whole(least: int, most: int | None = None) -> Callable[[str | int], int]:
-    """Return a parser of whole numbers within bounds."""
+def text(metavar: str, about: str, *names: str) -> Any:
+    """Return an option with a value; without names it is called as its parameter is."""
+    return typer.Option(*names, metavar=metavar, help=about)
+
+
+def real(metavar: str, about: str) -> Any:
+    """Return an option that is a number."""
+    return typer.Option(parser=_number, metavar=metavar, help=about)
+
+
+def count(metavar: str, about: str, *names: str, least: int = 1, most: int | None = None) -> Any:
+    """Return an option that is a whole number within bounds."""
 
     def parse(text: str | int) -> int:
         bounds = f"at least {least}" if most is None else f"from {least} to {most}"
@@ -42,15 +52,10 @@ def whole(least: int, most: int | None = None) -> Callable[[str | int], int]:
             raise typer.BadParameter(f"must be {bounds}, not {value}")
         return value
 
-    return parse
+    return typer.Option(*names, parser=parse, metavar=metavar, help=about)
 
 
-def number(text: str | float) -> float:
-    """Parse a number.
-
-    Raises:
-        BadParameter: It is none.
-    """
+def _number(text: str | float) -> float:
     try:
         return float(text)
     except ValueError:
@@ -67,78 +72,51 @@ OptionalScenario = Annotated[
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 PythonObjects = Annotated[
     str | None,
-    typer.Option(
+    text(
+        "MODULE:FUNCTION",
+        "The function that built the run's scenario, if that contains Python objects.",
         "--scenario",
-        metavar="MODULE:FUNCTION",
-        help="The function that built the run's scenario, if that contains Python objects.",
     ),
 ]
-Variant = Annotated[
-    str | None, typer.Option("--variant", "-v", metavar="V", help="A variant of the scenario.")
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Set a parameter (YAML); repeatable."),
-]
-Steps = Annotated[
-    int | None, typer.Option("--steps", parser=whole(1), metavar="N", help="Number of training steps.")
-]
+Variant = Annotated[str | None, text("V", "A variant of the scenario.", "--variant", "-v")]
+Settings = Annotated[list[str] | None, text("NAME=VALUE", "Set a parameter (YAML); repeatable.", "--set")]
+Steps = Annotated[int | None, count("N", "Number of training steps.")]
 LogDir = Annotated[
-    Path | None,
-    typer.Option("--logdir", metavar="DIR", help="Directory for runs (default: $ANTIPHON_LOGDIR or runs)."),
+    Path | None, text("DIR", "Directory for runs (default: $ANTIPHON_LOGDIR or runs).", "--logdir")
 ]
-Device = Annotated[str, typer.Option("--device", metavar="D", help="cpu, cuda, cuda:1, …")]
+Device = Annotated[str, text("D", "cpu, cuda, cuda:1, …")]
 Backend = Annotated[
     str,
-    typer.Option(
-        "--backend",
-        metavar="B",
-        help="cohort (identical agents are stacked), native (likewise, by a compiled kernel where it can) "
+    text(
+        "B",
+        "cohort (identical agents are stacked), native (likewise, by a compiled kernel where it can) "
         "or reference (the specification: one agent at a time, slow).",
     ),
 ]
 Parts = Annotated[
     list[str] | None,
-    typer.Option(
-        "--parts",
-        metavar="N|AGENT=PART|FILE",
-        help="Divide the agents into N parts of equal work and little traffic; or the part of an agent, from 0 (* stands for "
+    text(
+        "N|AGENT=PART|FILE",
+        "Divide the agents into N parts of equal work and little traffic; or the part of an agent, from 0 (* stands for "
         "any characters; repeatable), or a YAML file of them.",
     ),
 ]
 Mode = Annotated[
-    str | None,
-    typer.Option(
-        "--mode",
-        metavar="M",
-        help="Of parts: lockstep (default: the bits of one process) or free (parts never wait).",
-    ),
+    str | None, text("M", "Of parts: lockstep (default: the bits of one process) or free (parts never wait).")
 ]
 Every = Annotated[
     int | None,
-    typer.Option(
-        "--every",
-        parser=whole(1),
-        metavar="N",
-        help="Steps between the exchanges of parts (default: half of what the cut channels allow).",
-    ),
+    count("N", "Steps between the exchanges of parts (default: half of what the cut channels allow)."),
 ]
 Ray = Annotated[
     str | None,
-    typer.Option(
-        "--ray",
-        metavar="[ADDRESS]",
-        help="Each part in a process of its own, on Ray: of a cluster that is started on this machine for this run, or of "
+    text(
+        "[ADDRESS]",
+        "Each part in a process of its own, on Ray: of a cluster that is started on this machine for this run, or of "
         "the one at ADDRESS (HOST:PORT).",
     ),
 ]
 CheckpointEvery = Annotated[
-    int | None,
-    typer.Option(
-        "--checkpoint-every",
-        parser=whole(1),
-        metavar="N",
-        help="Steps between checkpoints; the latest two are kept (default: ten per run).",
-    ),
+    int | None, count("N", "Steps between checkpoints; the latest two are kept (default: ten per run).")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]

@@ -6,7 +6,6 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Self
 
-import typer
 from rich.text import Text
 
 from antiphon.commands import options
@@ -14,7 +13,7 @@ from antiphon.commands.arguments import given_template, values_of
 from antiphon.engine.virtual.profile import ClusterProfile, find_profile
 from antiphon.errors import ScenarioError
 from antiphon.files import finite
-from antiphon.terminal.output import console, print_json, remark, remarks, show_table
+from antiphon.terminal.output import print_json, remark, remarks, show_table, write_line
 
 if TYPE_CHECKING:
     from antiphon.engine.planning.cluster_plan import ClusterPlan
@@ -32,52 +31,25 @@ def plan(
     settings: options.Settings = None,
     cluster: Annotated[
         str | None,
-        typer.Option(
-            "--cluster",
-            metavar="PROFILE",
-            help="Train the variants in virtual time on a cluster: two-cores, datacentre-100, continents-1000 or a YAML file.",
+        options.text(
+            "PROFILE",
+            "Train the variants in virtual time on a cluster: two-cores, datacentre-100, continents-1000 or a YAML file.",
         ),
     ] = None,
     target: Annotated[
         float | None,
-        typer.Option(
-            "--target",
-            parser=options.number,
-            metavar="X",
-            help="Score of the readouts on the test split; of accuracy in percent (default: 95).",
-        ),
+        options.real("X", "Score of the readouts on the test split; of accuracy in percent (default: 95)."),
     ] = None,
-    seeds: Annotated[
-        int | None,
-        typer.Option(
-            "--seeds", parser=options.whole(1), metavar="K", help="Runs of each variant (default: 2)."
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            "--steps",
-            parser=options.whole(1),
-            metavar="N",
-            help="Most steps of a run (default: the scenario's).",
-        ),
-    ] = None,
+    seeds: Annotated[int | None, options.count("K", "Runs of each variant (default: 2).")] = None,
+    steps: Annotated[int | None, options.count("N", "Most steps of a run (default: the scenario's).")] = None,
     parts: Annotated[
-        int | None,
-        typer.Option(
-            "--parts",
-            parser=options.whole(1),
-            metavar="N",
-            help="Most machines (default: one for each agent, 16 at most).",
-        ),
+        int | None, options.count("N", "Most machines (default: one for each agent, 16 at most).")
     ] = None,
     budget: Annotated[
         float | None,
-        typer.Option(
-            "--budget",
-            parser=options.number,
-            metavar="SECONDS",
-            help="Seconds of wall clock after which training ends and what is known is printed (default: 120).",
+        options.real(
+            "SECONDS",
+            "Seconds of wall clock after which training ends and what is known is printed (default: 120).",
         ),
     ] = None,
     json: options.Json = False,
@@ -167,7 +139,7 @@ def _print(plan: ClusterPlan, profile: ClusterProfile) -> None:
         ]
         show_table([first, *columns[1:]], cells, title=title)
     if profile.about:
-        console().print(Text(f"{profile.cluster}: {profile.about}", style="dim"), soft_wrap=True)
+        write_line(f"{profile.cluster}: {profile.about}", "dim")
 
 
 def _count(mean: float) -> str:

@@ -32,8 +32,7 @@ def report(
         ),
     ],
     output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="FILE", help="The HTML file; an existing one is replaced."),
+        Path, options.text("FILE", "The HTML file; an existing one is replaced.", "--output", "-o")
     ] = Path("report.html"),
     json: options.Json = False,
 ) -> None:

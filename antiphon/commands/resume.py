@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from antiphon.commands import options
 from antiphon.commands.arguments import PartsOptions, given_scenario
 from antiphon.commands.run import print_outcome, train
@@ -21,13 +19,7 @@ def resume(
     path: options.Run,
     python: options.PythonObjects = None,
     steps: Annotated[
-        int | None,
-        typer.Option(
-            "--steps",
-            parser=options.whole(1),
-            metavar="N",
-            help="The step at which to stop; schedules are unchanged.",
-        ),
+        int | None, options.count("N", "The step at which to stop; schedules are unchanged.")
     ] = None,
     parts: options.Parts = None,
     mode: options.Mode = None,

@@ -37,6 +37,7 @@ from antiphon.terminal.output import (
     second_signal,
     show_result,
     show_table,
+    write_line,
 )
 from antiphon.terminal.progress import ProgressDisplay
 
@@ -52,23 +53,16 @@ def run(
     variant: options.Variant = None,
     settings: options.Settings = None,
     steps: options.Steps = None,
-    seed: Annotated[
-        int, typer.Option("--seed", "-s", parser=options.whole(0), metavar="S", help="Random seed.")
-    ] = 0,
+    seed: Annotated[int, options.count("S", "Random seed.", "--seed", "-s", least=0)] = 0,
     seeds: Annotated[
         int | None,
-        typer.Option(
-            "--seeds",
-            parser=options.whole(1),
-            metavar="K",
-            help="Run seeds S … S+K-1, in one process if possible, each with its own run directory. "
+        options.count(
+            "K",
+            "Run seeds S … S+K-1, in one process if possible, each with its own run directory. "
             "A seed that diverges stops alone (exit code 3 if all do).",
         ),
     ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option("--name", metavar="RUN", help="Name of the run (default: scenario and time)."),
-    ] = None,
+    name: Annotated[str | None, options.text("RUN", "Name of the run (default: scenario and time).")] = None,
     resume_if_exists: Annotated[
         bool,
         typer.Option("--resume-if-exists", help="Resume an existing run, or print its result."),
@@ -82,10 +76,9 @@ def run(
     ray: options.Ray = None,
     cluster: Annotated[
         str | None,
-        typer.Option(
-            "--cluster",
-            metavar="PROFILE",
-            help="Run in virtual time on a cluster that is only described: two-cores, datacentre-100, continents-1000 or a "
+        options.text(
+            "PROFILE",
+            "Run in virtual time on a cluster that is only described: two-cores, datacentre-100, continents-1000 or a "
             "YAML file.",
         ),
     ] = None,
@@ -225,7 +218,7 @@ def show_seeds(outcome: MultiSeedOutcome, summary_dir: Path, root: Path) -> None
     show_table(columns, rows if summary else rows[: len(seeds)], right=len(summary), title=title)
     for line in _remarks(seeds, summary):
         console().print(Text(line, style="dim"))
-    console().print(Text(f"\nover seeds   {display_path(summary_dir / 'seeds.json')}"), soft_wrap=True)
+    write_line(f"\nover seeds   {display_path(summary_dir / 'seeds.json')}")
     how_to_look(root)
 
 

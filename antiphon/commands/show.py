@@ -42,12 +42,7 @@ def show(
         bool,
         typer.Option("--timeline", help="Print ticks, messages read, and how far back gradients reach."),
     ] = False,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            "--steps", parser=options.whole(1), metavar="N", help="With --timeline: number of steps."
-        ),
-    ] = None,
+    steps: Annotated[int | None, options.count("N", "With --timeline: number of steps.")] = None,
     json: options.Json = False,
 ) -> None:
     """Explain a scenario, run or environment, print its document or timeline, or list the library."""

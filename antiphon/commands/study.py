@@ -28,6 +28,7 @@ from antiphon.terminal.output import (
     remark,
     second_signal,
     show_table,
+    write_line,
 )
 
 __all__ = ["cores", "find_study_or_scenario", "print_tables", "study"]
@@ -44,45 +45,24 @@ def study(
         ),
     ] = None,
     budget: Annotated[
-        str | None,
-        typer.Option(
-            "--budget", metavar="B", help="small or paper (default: the first budget of the study)."
-        ),
+        str | None, options.text("B", "small or paper (default: the first budget of the study).")
     ] = None,
     variants: Annotated[
         list[str] | None,
-        typer.Option(
-            "--variant", "-v", metavar="V", help="A variant to run; may be repeated (default: all)."
-        ),
+        options.text("V", "A variant to run; may be repeated (default: all).", "--variant", "-v"),
     ] = None,
     settings: options.Settings = None,
     seeds: Annotated[
-        int | None,
-        typer.Option(
-            "--seeds",
-            parser=options.whole(1),
-            metavar="K",
-            help="Run each line with seeds 0 … K-1 (default: set by the budget, or 3).",
-        ),
+        int | None, options.count("K", "Run each line with seeds 0 … K-1 (default: set by the budget, or 3).")
     ] = None,
     steps: options.Steps = None,
     jobs: Annotated[
         int | None,
-        typer.Option(
-            "--jobs",
-            "-j",
-            parser=options.whole(1),
-            metavar="N",
-            help="Number of parallel processes (default: one per core).",
-        ),
+        options.count("N", "Number of parallel processes (default: one per core).", "--jobs", "-j"),
     ] = None,
     logdir: Annotated[
         Path | None,
-        typer.Option(
-            "--logdir",
-            metavar="DIR",
-            help="The study's directory (default: a new one in the directory for runs).",
-        ),
+        options.text("DIR", "The study's directory (default: a new one in the directory for runs)."),
     ] = None,
     device: options.Device = "cpu",
     json: options.Json = False,
@@ -118,7 +98,7 @@ def study(
         print_tables(result, console())
         table = f"table        {display_path(wanted.directory / 'table.md')}, table.csv"
         figure = ", figure.svg" if (wanted.directory / "figure.svg").exists() else ""
-        console().print(Text(f"\n{table}{figure}"), soft_wrap=True)
+        write_line(f"\n{table}{figure}")
         how_to_look(wanted.directory)
     if code:
         failed = f"error: {len(result['failed'])} of the runs failed"

@@ -24,10 +24,7 @@ def tb(
     path: Annotated[
         Path | None, typer.Argument(metavar="[DIR]", help="A run, a study, or a folder of runs.")
     ] = None,
-    port: Annotated[
-        int | None,
-        typer.Option("--port", parser=options.whole(0, 65_535), metavar="P", help="Port (default: 6006)."),
-    ] = None,
+    port: Annotated[int | None, options.count("P", "Port (default: 6006).", least=0, most=65_535)] = None,
     json: options.Json = False,
 ) -> None:
     """Replace this process by TensorBoard; with `json`, print the command instead.

@@ -34,6 +34,7 @@ __all__ = [
     "show_result",
     "show_table",
     "some",
+    "write_line",
 ]
 
 METRICS = ("accuracy", "error", "bits", "return")
@@ -52,6 +53,11 @@ def console() -> Console:
 def remarks() -> Console:
     """Return the console for progress and remarks: stderr."""
     return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _WIDTH)
+
+
+def write_line(text: str, style: str = "") -> None:
+    """Print one line to stdout."""
+    console().print(Text(text, style=style), soft_wrap=True)
 
 
 def remark(text: str, style: str = "") -> None:
@@ -153,10 +159,10 @@ def show_result(result: Mapping[str, Any]) -> None:
             console().print(Text(f"{metric:<12} {_written(metric, result[metric])}", style=style), end="")
             console().print(Text(f"   ({by}; {where})"))
     if result.get("no_return"):
-        console().print(Text(f"{'return':<12} –   ({result['no_return']})"), soft_wrap=True)
+        write_line(f"{'return':<12} –   ({result['no_return']})")
     if result["env"]:
         console().print(Text(f"environment  {_listed(result['env'])}", style=style))
-    console().print(Text(f"run          {display_path(result['run_dir'])}"), soft_wrap=True)
+    write_line(f"run          {display_path(result['run_dir'])}")
     how_to_look(result["run_dir"])
 
 
@@ -175,7 +181,7 @@ def _brief(value: float) -> str:
 
 def how_to_look(directory: str | Path) -> None:
     """Print the command that opens TensorBoard."""
-    console().print(Text(f"TensorBoard  antiphon tb {shlex.quote(display_path(directory))}"), soft_wrap=True)
+    write_line(f"TensorBoard  antiphon tb {shlex.quote(display_path(directory))}")
 
 
 def display_path(path: str | Path) -> str:

@@ -17,7 +17,7 @@ from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.python_template import other_variants
 from antiphon.files import finite
 from antiphon.terminal.explain import built, explain, explain_template, explain_verdicts
-from antiphon.terminal.output import console, percent, print_json, remark, show_table, some
+from antiphon.terminal.output import console, percent, print_json, remark, show_table, some, write_line
 
 __all__ = ["show_plan", "show_scenario", "show_signals"]
 
@@ -39,9 +39,22 @@ def show_plan(plan: Plan) -> None:
     show_table(["runs on", ""], rows)
     _cohorts(plan.cohorts)
     _channel_stacks(plan.channel_stacks)
-    _alone(plan)
-    _by_torch(plan)
-    _activations(plan)
+    alone = plan.alone if plan.agents > 1 else ()
+    for heading, found in (("alone", alone), ("not by the native kernel", plan.by_torch)):
+        if found:
+            show_table([heading, "why"], [[some(one.agents), one.reason] for one in found])
+    if plan.sweep:
+        show_table(
+            ["kept for backward", "each", f"at most {in_units(plan.memory.activations)}"],
+            [
+                [
+                    some(kept.agents),
+                    in_units(kept.each),
+                    kept.obstacle or "gone before the next one's forward",
+                ]
+                for kept in plan.activations
+            ],
+        )
 
 
 def _cohorts(cohorts: Sequence[CohortPlan]) -> None:
@@ -84,29 +97,6 @@ def _channel_stacks(stacks: Iterable[ChannelStackPlan]) -> None:
     ]
     if rows:
         show_table(["coupling", "gradient", "input", "stacks", "channels"], rows, right=2)
-
-
-def _alone(plan: Plan) -> None:
-    rows = [[some(alone.agents), alone.reason] for alone in plan.alone]
-    if rows and plan.agents > 1:
-        show_table(["alone", "why"], rows)
-
-
-def _by_torch(plan: Plan) -> None:
-    rows = [[some(found.agents), found.reason] for found in plan.by_torch]
-    if rows:
-        show_table(["not by the native kernel", "why"], rows)
-
-
-def _activations(plan: Plan) -> None:
-    """Print what is kept of each agent for its backward pass, and of which it is gone before the next one's forward."""
-    if not plan.sweep:
-        return
-    rows = [
-        [some(kept.agents), in_units(kept.each), kept.obstacle or "gone before the next one's forward"]
-        for kept in plan.activations
-    ]
-    show_table(["kept for backward", "each", f"at most {in_units(plan.memory.activations)}"], rows)
 
 
 def _steps(plan: Plan) -> str:
@@ -205,14 +195,14 @@ def _run(run: Mapping[str, Any]) -> None:
     scored = f", accuracy {percent(run['accuracy'])}" if run["accuracy"] is not None else ""
     name = f"{run['variant']}, " if run["variant"] else ""
     text = f"a run: {name}seed {run['seed']}, begun {run['started']}, {run['step']:,} steps, {run['exit']}{scored}"
-    console().print(Text(text), soft_wrap=True)
+    write_line(text)
     for taken in run["weights"] or ():
         line = f"{taken['agent']} took the weights of {taken['from']} (step {taken['from_step']:,})"
-        console().print(Text(f"{line} at step {taken['step']:,}"), soft_wrap=True)
+        write_line(f"{line} at step {taken['step']:,}")
     if run["error"]:
-        console().print(Text(run["error"]), soft_wrap=True)
+        write_line(run["error"])
     if run["verdicts"]:
-        console().print(Text(f"channels: {run['verdicts']['line']}"), soft_wrap=True)
+        write_line(f"channels: {run['verdicts']['line']}")
     console().print()
 
 
@@ -359,11 +349,9 @@ def show_signals(environment: Mapping[str, Any]) -> None:
         title=f"{environment['id']}{hold}{ends}",
     )
     for name, action in environment["actions"].items():
-        console().print(
-            Text(f"{name if name == 'action' else f'action of {name}'}: {action}"), soft_wrap=True
-        )
+        write_line(f"{name if name == 'action' else f'action of {name}'}: {action}")
     if counts:
-        console().print(Text(f"examples: {counts}"), soft_wrap=True)
+        write_line(f"examples: {counts}")
 
 
 def _signal_rows(signals: Mapping[str, Any]) -> list[list[str]]:

@@ -175,39 +175,24 @@ class Wiring:
         sent_in = self.group_of[spec.sender].windows
         length = group.windows.steps()
         slack = (group.staleness + 1) * length + receiver.period if group.late else 0
+        of_all: dict[str, Any] = {"slack": slack, "sent_in": sent_in}
         if spec.state:  # made at one tick, read at the next, and nothing is between
             way = Link(name=spec.name, delay=1, seed=self.seed)
             return GradientLedger(
-                spec.name,
-                Sends(sender),
-                sender,
-                group.windows,
-                way,
-                returns,
-                0,
-                slack,
-                state=True,
-                sent_in=sent_in,
+                spec.name, Sends(sender), sender, group.windows, way, returns, 0, state=True, **of_all
             )
+        settings = {key: getattr(link, key) for key in ("delay", "drop", "noise", "bits")}
         return GradientLedger(
             spec.name,
             Sends(sender, link.rate),
             receiver,
             group.windows,
-            Link(
-                name=spec.name,
-                delay=link.delay,
-                drop=link.drop,
-                noise=link.noise,
-                bits=link.bits,
-                seed=self.seed,
-            ),
+            Link(name=spec.name, seed=self.seed, **settings),
             returns,
             back=-1 if link.back is None else link.back,
             read=spec.read,
-            slack=slack,
-            sent_in=sent_in,
             remembers=spec.input is not None and bool({"held", "age"} & set(spec.input.context)),
+            **of_all,
         )
 
     # --- what predictors are conditioned on ---------------------------------------------------------------

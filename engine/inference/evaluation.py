@@ -25,7 +25,6 @@ from antiphon.engine.inference.rollout import (
     EnvironmentRollout,
     ExampleRollout,
     Score,
-    Scores,
     steps_needed,
     with_targets,
 )
@@ -158,17 +157,21 @@ def evaluate(
         RunError: As of `play`.
     """
     links = Links.read(links)
+
+    def score() -> Scored:
+        if env.is_stream:
+            return _score_stream(system, env, split, links, seed)
+        return _score_environment(system, env, readout, split, links, seed, make)
+
     if not policies(system):
         for name, given in (("episodes", episodes is not None), ("sampled", sampled)):
             if given:
                 raise ScenarioError(f"evaluate: {name} has no effect here: no agent has a policy")
-        score = _score_stream if env.is_stream else _score_environment
-        count, agents = score(system, env, readout, split, links, seed, make)
+        count, agents = score()
         return Evaluation(split, count, readout, agents, links)
     agents, played = _play(system, env, split, links, seed, make, episodes, sampled=sampled)
     if with_targets(system) and (env.is_stream or env.evaluation_steps is not None):
-        score = _score_stream if env.is_stream else _score_environment
-        agents |= score(system, env, readout, split, links, seed, make)[1]
+        agents |= score()[1]
     agents = {name: agents[name] for name in system.goals()}
     return Evaluation(split, played.count, readout, agents, links, played)
 
@@ -177,41 +180,23 @@ Scored = tuple[int, dict[str, dict[str, float]]]
 """How many examples or targets, and loss and metric by agent."""
 
 
-def _score_stream(
-    system: System,
-    env: TorchVectorEnv,
-    readout: tuple[str, ...],
-    split: str,
-    links: Links,
-    seed: int,
-    make: Make | None,
-) -> Scored:
+def _score_stream(system: System, env: TorchVectorEnv, split: str, links: Links, seed: int) -> Scored:
     """Show every example of a split once."""
     goals = with_targets(system)
     sums = {name: {"loss": 0.0, goal.objective.metric: 0.0} for name, goal in goals.items()}
     count = 0
-    for rows, scores in _score_examples(system, env, split, links, seed):
-        count += rows
-        for name, found in scores.items():
-            for metric, figure in found.items():
-                sums[name][metric] += figure.sum().item()
-    return count, {
-        name: {metric: total / count for metric, total in own.items()} for name, own in sums.items()
-    }
-
-
-def _score_examples(
-    system: System, env: TorchVectorEnv, split: str, links: Links, seed: int
-) -> Iterator[tuple[int, Scores]]:
-    """Yield the scores of one batch of examples after the other, with its size."""
-    goals = with_targets(system)
-    count = env.example_count(split)
     rows = _rows_at_once(system, goals) if links.kind == "perfect" else _ROWS
-    with Progress("evaluating", -(-count // rows) * steps_needed(system)) as bar:
+    with Progress("evaluating", -(-env.example_count(split) // rows) * steps_needed(system)) as bar:
         for number, batch in enumerate(examples(env, split, rows=rows)):
             own = rollout_seed(seed, split, number)
             rollout = ExampleRollout(system, batch, links, seed=own, ends=goals, on_step=bar.advance)
-            yield rollout.rows, rollout.scores(rollout.ports)
+            count += rollout.rows
+            for name, found in rollout.scores(rollout.ports).items():
+                for metric, figure in found.items():
+                    sums[name][metric] += figure.sum().item()
+    return count, {
+        name: {metric: total / count for metric, total in own.items()} for name, own in sums.items()
+    }
 
 
 def _rows_at_once(system: System, goals: Mapping[str, Goal]) -> int:

@@ -5,7 +5,7 @@ Nothing is run for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -221,22 +221,16 @@ def plan(
     members, channel_stacks, reasons = stacked(system)
     cohorts = [agents for agents in members if agents[0].name not in reasons]
     first = {agent.name: agents[0].name for agents in members for agent in agents}
-    alone: dict[str, list[str]] = {}
-    for name, reason in reasons.items():
-        alone.setdefault(reason, []).append(name)
-    for name, reason in channels_alone(system).items():
-        alone.setdefault(reason, []).append(name)
+    stacks = picked != "reference"
     return Plan(
         scenario=scenario.scenario,
         batch=scenario.training.batch,
         agents=len(system.agents),
         backend=picked,
         why=_why(picked, len(system.agents), sum(map(len, cohorts)), len(cohorts)),
-        cohorts=tuple(_cohort(scenario, agents) for agents in cohorts) if picked != "reference" else (),
-        channel_stacks=tuple(_channel_stack(found, first) for found in channel_stacks)
-        if picked != "reference"
-        else (),
-        alone=tuple(Alone(tuple(names), reason) for reason, names in alone.items()),
+        cohorts=tuple(_cohort(scenario, agents) for agents in cohorts if stacks),
+        channel_stacks=tuple(_channel_stack(found, first) for found in channel_stacks if stacks),
+        alone=_by_reason([*reasons.items(), *channels_alone(system).items()]),
         by_torch=_by_torch(system, members, reasons) if picked == "native" else (),
         waves=waves_of(scenario),
         device=str(torch.device(device)),
@@ -262,11 +256,15 @@ def _by_torch(
     system: System, members: Sequence[Sequence[Agent]], alone: Mapping[str, str]
 ) -> tuple[Alone, ...]:
     """The agents that neither the native kernel nor torch in its place computes, by reason."""
+    reasons = ((agents, alone.get(agents[0].name) or obstacle(system, agents[0])) for agents in members)
+    return _by_reason((agent.name, why) for agents, why in reasons if why is not None for agent in agents)
+
+
+def _by_reason(reasons: Iterable[tuple[str, str]]) -> tuple[Alone, ...]:
+    """Return what is alone for one reason together, from names with their reasons."""
     found: dict[str, list[str]] = {}
-    for agents in members:
-        reason = alone.get(agents[0].name) or obstacle(system, agents[0])
-        if reason is not None:
-            found.setdefault(reason, []).extend(agent.name for agent in agents)
+    for name, reason in reasons:
+        found.setdefault(reason, []).append(name)
     return tuple(Alone(tuple(names), reason) for reason, names in found.items())
 
 

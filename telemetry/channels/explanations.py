@@ -34,6 +34,25 @@ class Explanation(NamedTuple):
     limit: float | None = None
 
 
+def _aligned(title: str, says: str) -> Explanation:
+    """Return the explanation of a measure of alignment, at most 1."""
+    return Explanation(title, says, "diverging", _ALIGNED, 1.0)
+
+
+def _ends(measure: str, title: str, limit: float | None = None) -> dict[str, Explanation]:
+    """Return the explanations of the ends of a measure's interval."""
+    return {
+        metric: Explanation(
+            f"{title}, {end} end",
+            f"{end.title()} end of the {title}'s 95 % interval.",
+            "diverging",
+            "",
+            limit,
+        )
+        for metric, end in zip(bounds(measure), ("lower", "upper"), strict=True)
+    }
+
+
 _CHANNEL: dict[str, Explanation] = {
     "value": Explanation(
         "value",
@@ -43,62 +62,39 @@ _CHANNEL: dict[str, Explanation] = {
         "Measured in forks over a short horizon. Where the interval holds 0, it may as well help as harm.",
         1.0,
     ),
-    "value_low": Explanation(
-        "value, lower end", "Lower end of the value's 95 % interval.", "diverging", limit=1.0
-    ),
-    "value_high": Explanation(
-        "value, upper end", "Upper end of the value's 95 % interval.", "diverging", limit=1.0
-    ),
+    **_ends("value", "value", 1.0),
     "ablation": Explanation(
         "loss by ablation",
         "By how much the readouts' loss rises on test data when the channel's messages are taken away.",
         "diverging",
     ),
-    "ablation_low": Explanation(
-        "loss by ablation, lower end", "Lower end of the loss by ablation's 95 % interval.", "diverging"
-    ),
-    "ablation_high": Explanation(
-        "loss by ablation, upper end", "Upper end of the loss by ablation's 95 % interval.", "diverging"
-    ),
+    **_ends("ablation", "loss by ablation"),
     "sg_loss": Explanation(
         "SG loss",
         "The loss of the synthetic gradient's model before its newest update.",
         caution="Small gradients are easy to predict: channels of different energy cannot be compared by it.",
     ),
-    "cosine": Explanation(
-        "cosine",
-        "Mean cosine, per sample, between the synthetic gradient and what came back.",
-        "diverging",
-        _ALIGNED,
-        1.0,
+    "cosine": _aligned(
+        "cosine", "Mean cosine, per sample, between the synthetic gradient and what came back."
     ),
-    "pooled_cosine": Explanation(
+    "pooled_cosine": _aligned(
         "pooled cosine",
         "Cosine between synthetic and returned gradients of the whole batch as one long vector.",
-        "diverging",
-        _ALIGNED,
-        1.0,
     ),
-    "parameter_cosine": Explanation(
+    "parameter_cosine": _aligned(
         "parameter cosine",
         "Cosine between the gradients of the sender's parameters that the synthetic and the true gradients cause, mean over "
         "batches.",
-        "diverging",
-        _ALIGNED,
-        1.0,
     ),
     "norm_ratio": Explanation(
         "norm ratio",
         "Norm of the synthetic gradients over the norm of those that came back.",
         caution=_ALIGNED,
     ),
-    "r2": Explanation(
+    "r2": _aligned(
         "R²",
         "Share of the returned gradients' variance that the synthetic gradient explains; below 0 it is worse "
         "than their mean.",
-        "diverging",
-        _ALIGNED,
-        1.0,
     ),
     "bias2": Explanation(
         "bias²", "The part of the synthetic gradient's squared error that is the same in every sample."

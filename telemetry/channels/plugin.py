@@ -17,7 +17,6 @@ from tensorboard.plugins import base_plugin  # type: ignore[import-untyped]
 from werkzeug.wrappers import Request, Response
 
 from antiphon.errors import RunError, in_one_line
-from antiphon.telemetry.channels.explanations import verdicts_document
 from antiphon.telemetry.channels.limits import DOCUMENT_BYTES, rows_within
 from antiphon.telemetry.channels.reading import (
     Row,
@@ -26,7 +25,7 @@ from antiphon.telemetry.channels.reading import (
     messages_of,
     series_of,
 )
-from antiphon.telemetry.channels.series import Series, cloud
+from antiphon.telemetry.channels.series import Series, catalogue, cloud
 from antiphon.telemetry.channels.tags import (
     GRAPH,
     PARTS,
@@ -220,34 +219,25 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
     def _catalog(self, question: _Question) -> _Answer:
         run = question.text("run")
         graph = graph_from(run, _graph_text(question, run))
-        metrics: dict[str, list[str]] = {family: [] for family in (*get_args(Family), VERDICTS[0])}
-        messages: list[int] = []
         found = question.series(run=run).get(run, {})
-        for tag in sorted(found):
-            what = parsed(tag)
-            if isinstance(what, tuple):
-                metrics[what[0]].append(what[1])
-            elif isinstance(what, int):
-                messages.append(what)
-        last = max((found[tag].max_step for tag in found if isinstance(parsed(tag), tuple)), default=0)
+        tags = {tag: parsed(tag) for tag in sorted(found)}
+        figures = [what for what in tags.values() if isinstance(what, tuple)]
+        last = max((found[tag].max_step for tag, what in tags.items() if isinstance(what, tuple)), default=0)
         longest = max(len(graph["agents"]), len(graph["channels"]), graph.get("parts") or 0)
         kept = min(self._kept or _EVERYTHING, rows_within(longest))
-        sampled = _written(graph.get("every"), last) > kept
-        if any(metric in metrics["channel"] for metric in INPUTS):
-            metrics[VERDICTS[0]].append(VERDICTS[1])
-        rest = {
-            "verdicts": verdicts_document(metrics["channel"], measuring_commands(self._path(run))),
-            "messages": sorted(messages),
-            "timeline": TIMELINE in found,
-            "parts": PARTS in found,
-            "sampled": sampled,
-            "session": max(found[tag].max_wall_time for tag in (GRAPH, SESSION) if tag in found),
-        }
-        return _Answer({**metrics, **rest}, _JSON)
-
-    def _path(self, run: str) -> str:
-        """Return the folder of a run, as the log directory was given; the run's name where there are several."""
-        return os.path.normpath(os.path.join(self._logdir, run))
+        verdicts = [VERDICTS] if any(("channel", metric) in figures for metric in INPUTS) else []
+        # The folder as the log directory was given; the run's name where there are several.
+        path = os.path.normpath(os.path.join(self._logdir, run))
+        contents = catalogue(
+            [*figures, *verdicts],
+            [what for what in tags.values() if isinstance(what, int)],
+            measuring_commands(path),
+            timeline=TIMELINE in found,
+            parts=PARTS in found,
+            sampled=_written(graph.get("every"), last) > kept,
+        )
+        session = max(found[tag].max_wall_time for tag in (GRAPH, SESSION) if tag in found)
+        return _Answer({**contents, "session": session}, _JSON)
 
 
 def _file(path: Path) -> Callable[[_Question], _Answer]:

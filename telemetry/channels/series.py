@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, get_args
 
@@ -15,7 +15,7 @@ from antiphon.telemetry.channels.explanations import verdicts_document
 from antiphon.telemetry.channels.limits import ANSWER_BYTES, COMPONENTS
 from antiphon.telemetry.channels.tags import VERDICTS, Family
 
-__all__ = ["Cloud", "Messages", "RunData", "Series", "cloud"]
+__all__ = ["Cloud", "Messages", "RunData", "Series", "catalogue", "cloud"]
 
 Steps = NDArray[np.int64]
 Values = NDArray[np.float32]
@@ -135,6 +135,17 @@ def _principal(deviations: NDArray[np.float64]) -> tuple[NDArray[np.float64], ND
     return found / np.maximum(lengths, 1e-30), products[::-1][:2] / total
 
 
+def catalogue(
+    figures: Iterable[tuple[str, str]], messages: Iterable[int], measuring: Mapping[str, str], **facts: bool
+) -> dict[str, Any]:
+    """Return the contents of a run: metrics by family, verdicts, channels with messages, and what else there is."""
+    metrics: dict[str, list[str]] = {family: [] for family in (*get_args(Family), VERDICTS[0])}
+    for family, metric in figures:
+        metrics[family].append(metric)
+    verdicts = verdicts_document(metrics["channel"], measuring)
+    return {**metrics, "verdicts": verdicts, "messages": sorted(messages), **facts}
+
+
 @dataclass(frozen=True)
 class RunData:
     """Data of one run in the Channels tab.
@@ -159,17 +170,8 @@ class RunData:
 
     def catalogue(self) -> dict[str, Any]:
         """Return the contents: metrics by family, channels with messages, whether there is a timeline."""
-        metrics: dict[str, list[str]] = {family: [] for family in (*get_args(Family), VERDICTS[0])}
-        for family, metric in self.figures:
-            metrics[family].append(metric)
-        return {
-            **metrics,
-            "verdicts": verdicts_document(metrics["channel"], self.measuring),
-            "messages": sorted(self.messages),
-            "timeline": self.timeline is not None,
-            "parts": self.parts is not None,
-            "sampled": False,
-        }
+        there = {"timeline": self.timeline is not None, "parts": self.parts is not None}
+        return catalogue(self.figures, self.messages, self.measuring, **there, sampled=False)
 
     def embedded(self) -> dict[str, Any]:
         """Return plain data for a page without a server: documents, and packed arrays as base64."""
