@@ -27,7 +27,10 @@ REFUSED = {
 """Those that are not, with the reason, where that is another than links without delay."""
 
 
-@pytest.mark.parametrize("name", scenario_names())
+LARGE = pytest.param("big-corporation", marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize("name", [LARGE, *sorted(set(scenario_names()) - {"big-corporation"})])
 def test_the_library_in_two_parts(name: str) -> None:
     values: dict[str, Any] = {"agents": 24} if name == "big-corporation" else {}
     found = check_scenario(template_named(name), None, values, ["2"])

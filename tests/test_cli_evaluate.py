@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from antiphon.cli import main
 from antiphon.engine.inference.links import Links
 from antiphon.engine.probes.ablation import Ablation, Change
-from antiphon.engine.simulation import Simulation
 from antiphon.terminal import measurements
 from tests.commands import Commands
 
@@ -142,17 +140,3 @@ def test_a_channel_without_which_all_lose_less_is_needed_by_none(
 )
 def test_bad_input_is_one_line(run: Path, words: str, problem: str, cli: Commands) -> None:
     assert problem in cli.refused("evaluate", run, words)
-
-
-def test_a_run_without_a_checkpoint_is_one_line(run: Path, tmp_path: Path, cli: Commands) -> None:
-    copied = shutil.copytree(run, tmp_path / "b")
-    shutil.rmtree(copied / "checkpoints")
-    cli.refused("evaluate", copied, "--ablate zero")
-
-
-def test_the_checkpoint_stays_as_it_is(run: Path, cli: Commands) -> None:
-    with Simulation.load(run) as simulation:
-        before = simulation.evaluate().loss
-    cli.json("evaluate", run, "--ablate mean --links as_run --drop 0.5")
-    with Simulation.load(run) as simulation:
-        assert simulation.evaluate().loss == before

@@ -40,6 +40,7 @@ def shown(path: Path) -> list[np.ndarray[Any, Any]]:
         return frames
 
 
+@pytest.mark.long
 def test_a_gif_has_a_frame_of_every_step_and_the_same_bytes_again(
     run: Path, tmp_path: Path, cli: Commands
 ) -> None:
@@ -58,14 +59,6 @@ def test_a_gif_has_a_frame_of_every_step_and_the_same_bytes_again(
         cli.json("export", run, tmp_path / "two.gif", "--episodes 2")["bytes"]
         == (tmp_path / "two.gif").stat().st_size
     )
-
-
-def test_messages_of_some_agents_alone(run: Path, tmp_path: Path, cli: Commands) -> None:
-    for agent in ("sensor", "motor"):
-        cli("export", run, tmp_path / f"{agent}.gif", "--agent", agent)
-    sensor, motor = (shown(tmp_path / f"{agent}.gif")[0] for agent in ("sensor", "motor"))
-    assert not np.array_equal(sensor, motor)  # the motor sends nothing
-    assert np.all(motor[40:-40, -340:] == 255)
 
 
 def frame(step: int = 1, *values: float, new: bool = True) -> FilmFrame:
@@ -92,6 +85,7 @@ def test_bars_go_up_or_down_on_one_scale_and_are_grey_while_nothing_is_sent(tmp_
     assert painted(images[4], green) == painted(images[4], red) == 0
 
 
+@pytest.mark.long
 def test_a_short_film_is_slow_and_of_a_long_one_some_steps_are_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +164,7 @@ def test_a_gymnasium_environment_is_made_again_with_its_render_mode(
     assert pixels == pytest.approx([80, 81, 80, 81], abs=2)  # two steps an episode, shade by step
 
 
+@pytest.mark.long
 def test_an_environment_that_cannot_render_says_why(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

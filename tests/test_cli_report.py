@@ -59,13 +59,6 @@ def test_the_report_of_a_run_is_one_file(run: Path, tmp_path: Path, output: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.html", "runs"]
 
 
-def test_json_names_file_size_and_runs(run: Path, output: Path, cli: Commands) -> None:
-    told = cli.json("report", run, run.parent, "-o", output)
-    assert told["report"] == str(output)
-    assert told["bytes"] == output.stat().st_size
-    assert [Path(path).name for path in told["runs"]] == ["one"]
-
-
 def test_folders_are_searched_for_runs_but_not_runs_for_runs(
     run: Path, made: Path, output: Path, cli: Commands
 ) -> None:
@@ -92,24 +85,14 @@ def test_what_is_no_run_is_refused(run: Path, tmp_path: Path, output: Path, cli:
     (tmp_path / "empty").mkdir()
     assert "nowhere: no run there" in cli.refused("report", tmp_path / "nowhere")
     assert "nor in its folders" in cli.refused("report", run, tmp_path / "empty", "-o", output)
-    (run / "run.json").write_text("{")
-    assert "run.json: is not what was written" in cli.refused("report", run, "-o", output)
-    assert not (output).exists()
-
-
-def test_a_damaged_run_in_a_folder_is_left_out_with_a_line(run: Path, output: Path, cli: Commands) -> None:
-    (shutil.copytree(run, run.with_name("two")) / "run.json").write_text("{")
-    reported(cli, output, run.parent)
-    assert "left out: " in cli.err
-    (run / "run.json").write_text("{")
-    assert cli.code("report", run.parent, "-o", output) == 2
-
-
-def test_the_output_must_be_a_file_in_a_folder_that_is_there(
-    run: Path, tmp_path: Path, cli: Commands
-) -> None:
     assert "is a folder; name a file" in cli.refused("report", run, "-o", tmp_path)
     assert "make it first" in cli.refused("report", run, "-o", tmp_path / "none" / "out.html")
+    shutil.copytree(run, run.with_name("two"))
+    (run / "run.json").write_text("{")
+    assert "run.json: is not what was written" in cli.refused("report", run, "-o", output)
+    assert not output.exists()
+    assert '"run":"two"' in reported(cli, output, run.parent)
+    assert "left out: " in cli.err
 
 
 def test_a_link_as_output_is_followed_and_what_is_no_file_is_refused(

@@ -79,6 +79,7 @@ def test_figures_of_policies_and_episodes_are_in_the_table(run: Path) -> None:
     assert not any(row[4] == "nan" for row in rows if row[2] == "motor")
 
 
+@pytest.mark.long
 def test_a_study_of_returns(folder: Path, tmp_path: Path, cli: Commands) -> None:
     text = (
         "study: teams\nscenario: team.yaml\nvariants: [locked, detached]\nmetric: [return, motor.return]\n"

@@ -55,13 +55,6 @@ def test_the_object_of_json(here: Path, cli: Commands) -> None:
     assert json.loads((here / "mine/exp-seeds/seeds.json").read_text()) == found
 
 
-def test_directories_have_one_time_where_there_is_no_name(here: Path, cli: Commands) -> None:
-    cli(TINY, "--seeds 2 --logdir mine --json")
-    names = sorted(path.name for path in (here / "mine").iterdir())
-    time = names[0].removeprefix("digits-mlp-default-s0")
-    assert names == [f"digits-mlp-default-{what}{time}" for what in ("s0", "s1", "seeds")]
-
-
 def test_seeds_that_cannot_be_joined_say_why(here: Path, cli: Commands) -> None:
     found = cli.json("run copy --steps 3 --seeds 2")
     reason = "how long an episode is differs from seed to seed"
@@ -70,21 +63,14 @@ def test_seeds_that_cannot_be_joined_say_why(here: Path, cli: Commands) -> None:
     assert {"solved", "difficulty"} <= found["summary"].keys()
 
 
-def test_one_seed_is_told_as_several_are(here: Path, cli: Commands) -> None:
-    cli(TINY, "--seeds 1")
-    assert "one after the other" not in cli.err
-    assert "digits-mlp · 1 seed · 6 steps" in cli.out
-    assert "–" in next(line for line in cli.out.splitlines() if line.startswith("its 95 % interval"))
-
-
 def test_ctrl_c_ends_all_and_the_same_command_goes_on(
     here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = f"{TINY} --seeds 2 --name exp --logdir mine --steps 40 --checkpoint-every 3"
+    words = f"{TINY} --seeds 2 --name exp --logdir mine --steps 12 --checkpoint-every 3"
     taken, step = itertools.count(1), ImageStream.step
 
     def stepped(self: ImageStream, actions: Any = None) -> StepResult:
-        if next(taken) == 18:  # a step that has a checkpoint already
+        if next(taken) == 7:  # a step that has a checkpoint already
             signal.raise_signal(signal.SIGINT)
         return step(self, actions)
 
@@ -95,7 +81,7 @@ def test_ctrl_c_ends_all_and_the_same_command_goes_on(
     assert "stopped; the same command with --resume-if-exists goes on" in cli.err
     assert any((here / "mine/exp-s1/checkpoints").iterdir())
     found = cli.json(words, "--resume-if-exists")
-    assert {(one["exit"], one["steps"]) for one in found["seeds"]} == {("done", 40)}
+    assert {(one["exit"], one["steps"]) for one in found["seeds"]} == {("done", 12)}
 
 
 def test_all_that_diverge_are_an_error(here: Path, cli: Commands) -> None:
@@ -109,14 +95,10 @@ def test_all_that_diverge_are_an_error(here: Path, cli: Commands) -> None:
     ("words", "problem"),
     [
         ("--seeds 0", "--seeds: must be at least 1, not 0"),
-        ("--seeds -2", "--seeds: must be at least 1, not -2"),
         ("--seeds 2 --name x", "x-s1: is there already and not empty; choose another name"),
-        ("--seeds 2 --name a/b", "cannot name a run directory"),
         ("--seeds 2 --resume-if-exists", "which run? name it with --name"),
         ("--seeds 2 --name x --resume-if-exists", "x-s1: no run there"),
-        ("--seeds 2 --set widht=3", "no parameter 'widht'"),
         ("--seeds 2 --backend cohrt", "there is no 'cohrt'; did you mean 'cohort'?"),
-        ("--seeds 2 --logdir file", "cannot be written"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(

@@ -41,6 +41,7 @@ def facts(run: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 def test_a_run_is_the_same_again_and_also_when_it_is_stopped_and_resumed(cli: Commands) -> None:
     for name in ("whole", "again"):
         cli(f"{RUN} --name {name}")
@@ -79,18 +80,11 @@ def test_the_run_directory_says_where_it_was_and_every_command_reads_it(cli: Com
     assert cli.json(f"{RUN} --name one --parts s0=0 --parts s[12]=1 --resume-if-exists")["exit"] == "done"
 
 
-def test_a_shipped_profile_is_found_by_its_name(cli: Commands) -> None:
-    found = cli.json("run digits-mlp --set delay=1 --steps 12 --cluster datacentre-100 --name d")
-    assert found["steps"] == 12
-    assert facts("runs/d")["parts"]["count"] == 4
-
-
 @pytest.mark.parametrize(
     ("words", "line"),
     [
         (f"{RUN} --backend reference", "--backend reference: has no effect in virtual time; leave it out"),
         (f"{RUN} --mode free", "--mode: has no effect in virtual time; leave it out"),
-        (f"{RUN} --parts 2 --parts *=0", "--parts 2: a number of parts stands alone; leave the others out"),
         (f"{RUN} --parts 4", "parts: 4; the number of agents is 3; use at most 3"),
         (f"{RUN} --seeds 2", "--seeds: "),
         ("run stages.yaml --cluster two-core", "--cluster: no profile 'two-core'; did you mean 'two-cores'?; or give a .yaml file"),
@@ -130,6 +124,7 @@ def test_parts_that_do_not_wait_are_refused_episodes_and_warned_of_other_example
         )
 
 
+@pytest.mark.long
 def test_parts_in_one_process_that_do_not_wait_learn_what_lockstep_learns(cli: Commands) -> None:
     cli("run stages.yaml --parts 3 --name lockstep --steps 30")
     cli("run stages.yaml --parts 3 --mode free --every 1 --name free --steps 30")

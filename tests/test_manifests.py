@@ -67,10 +67,6 @@ def test_every_changed_value_is_found(path: Path) -> None:
             assert read_checked(path) == CONTENT  # a blank more or less
 
 
-def test_a_cache_that_is_not_there_is_empty(path: Path) -> None:
-    assert read_cache(path) == {}
-
-
 def test_another_format_is_refused_in_one_line(path: Path) -> None:
     path.write_text('{"format": 1, "formats": {}, "seed": 0}')
     with one_line(r"run\.json: was written by an earlier antiphon \(format 1\); run it again$", RunError):
@@ -157,20 +153,3 @@ def test_a_checkpoint_without_another_is_to_be_restored(run: Path, tmp_path: Pat
         read_manifest(alone)
     with one_line("no checkpoint there", RunError):
         read_manifest(tmp_path)
-
-
-def test_a_checkpoint_of_format_1_is_refused(run: Path) -> None:
-    folder = checkpoints(run)[-1]
-    (folder / "manifest.json").unlink()
-    (folder / "state.json").write_text('{"format": 1, "antiphon": "0.1.0", "sha256": ""}')
-    with one_line(
-        r"step-000000006: was written by an earlier antiphon \(format 1\); run it again$", RunError
-    ):
-        read_manifest(folder)
-
-
-def test_checkpoints_behind_a_link_are_refused(run: Path, tmp_path: Path) -> None:
-    (run / "checkpoints").rename(tmp_path / "elsewhere")
-    (run / "checkpoints").symlink_to(tmp_path / "elsewhere")
-    with one_line("checkpoints: is a link, which a run directory does not hold", RunError):
-        checkpoints(run)

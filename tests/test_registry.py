@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import Tensor, nn
 
 import antiphon
 from antiphon import extensions
@@ -204,38 +200,3 @@ def test_recorders_of_a_scenario_are_handed_its_figures(tmp_path: Path) -> None:
     steps = [line.split()[0] for line in (tmp_path / "run" / "lines.txt").read_text().splitlines()]
     assert steps == ["1", "5", "10", "15", "20", "done"]
     assert (tmp_path / "run" / "b.txt").read_text() == (tmp_path / "run" / "lines.txt").read_text()
-
-
-def test_what_is_no_recorder_is_refused_in_one_line(tmp_path: Path) -> None:
-    fields = {name: getattr(Scenario.from_yaml(DOCUMENT), name) for name in Scenario.model_fields}
-    scenario = Scenario(**{**fields, "telemetry": {"recorders": [lambda directory: 3]}})
-    with one_line(
-        "telemetry.recorders: <lambda> made int; make it a subclass of antiphon.telemetry.Recorder"
-    ):
-        Simulation(scenario, logdir=tmp_path / "run")
-
-
-def test_checking_a_document_of_own_names_alone_loads_no_torch(tmp_path: Path) -> None:
-    program = "import sys, antiphon; antiphon.load('digits-mlp').resolve(); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
-
-
-def test_show_names_what_is_not_stacked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    class Branching(nn.Linear):
-        def __init__(self, inputs: int, outputs: int) -> None:
-            super().__init__(inputs, outputs)
-
-        def forward(self, x: Tensor) -> Tensor:
-            found = super().forward(x)
-            return found if found.sum() > 0 else -found
-
-    antiphon.register("predictor", "branching", Branching)
-    from antiphon.cli import main
-
-    path = tmp_path / "named.yaml"
-    path.write_text(
-        DOCUMENT.replace("kind: robust,", "kind: branching,").replace("options: {width: 5}", "apply: true")
-    )
-    main(["show", str(path), "--json"])
-    plan = json.loads(capsys.readouterr().out)
-    assert "its synthetic gradient: vmap refuses it" in json.dumps(plan)
