@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from antiphon.engine.simulation import Simulation
@@ -56,12 +55,6 @@ def test_a_run_that_begins_again_forgets_what_came_after() -> None:
     assert [row.step for row in history] == [1, 1, 10]
     assert history[-1].value == 7.0
     assert list(history.messages) == [10]
-
-
-def test_pandas_makes_a_table_of_it() -> None:
-    frame = pd.DataFrame(filled())
-    assert list(frame.columns) == ["step", "kind", "name", "metric", "value"]
-    assert frame[frame.metric == "loss"].set_index("step")["value"].to_dict() == {1: 1.0, 10: 0.1, 20: 0.05}
 
 
 def test_it_is_the_same_in_memory_and_from_a_directory_and_moves_no_bit(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import math
 import re
 
 import networkx as nx
-import pytest
 
 from antiphon.telemetry import Figure, Names, RunDescription
 from antiphon.telemetry.tensorboard import Curves
@@ -83,33 +82,6 @@ def test_aggregates_are_over_all_finite_values() -> None:
     assert values == {"agents/loss/mean": 3.0, "agents/loss/min": 1.0, "agents/loss/max": 5.0}
 
 
-def test_parallel_channels_keep_their_own_tags() -> None:
-    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
-    graph.add_node("a", role="agent")
-    graph.add_node("b", role="readout")
-    graph.add_edge("a", "b", key=0)
-    graph.add_edge("a", "b", key="slow")
-    channels = [("a->b", "a__to__b"), ("a->b:slow", "a__to__b__slow"), ("b->a", "b__to__a")]
-    curves = Curves(
-        RunDescription(
-            yaml="", hparams={}, graph=graph, names={"agents": ["a", "b"], "channels": channels}, top=2
-        )
-    )
-    assert curves.tag("channel", "a->b", "age") == ("channel/a__to__b/age", "channel/a->b/age")
-    assert curves.tag("channel", "a->b:slow", "age") is not None
-    assert curves.tag("channel", "b->a", "age") is None
-
-
-@pytest.mark.parametrize("metric", ["a/b", "loss (mean)", "x.y"])
-def test_charts_match_exactly_the_tags_of_their_metric(metric: str) -> None:
-    curves = Curves(describe(3, (), top=32))
-    rows = [Figure("channel", "n0000->n0001", m, 1.0) for m in (metric, "xzy", f"{metric}2")]
-    tags = [tag for tag, _, _ in curves.scalars(rows)]
-    (chart, *_) = curves.charts()["Channels"]
-    assert chart.title == metric
-    assert [tag for tag in tags if re.compile(chart.tags).match(tag)] == tags[:1]
-
-
 def test_charts_grow_with_the_metrics_seen() -> None:
     description = describe(5, (), top=2)
     curves = Curves(description)
@@ -161,22 +133,6 @@ def test_agents_of_one_period_are_a_level_with_curves_of_its_own() -> None:
     assert [tag for tag in tags if re.match(charts["Levels"][0].tags, tag)] == tags[:2]
 
 
-def test_levels_are_over_all_agents_though_few_have_curves() -> None:
-    rows = [Figure("agent", name, "loss", value) for name, value in (("a", 1.0), ("b", 2.0), ("c", 6.0))]
-    values = {tag: value for tag, _, value in Curves(two_levels(top=1)).scalars(rows)}
-    assert values["level/every_1/loss"] == 1.5
-    assert values["level/every_4/loss"] == 6.0
-    assert "agent/b/loss" not in values
-
-
-def test_agents_of_one_period_alone_are_no_levels() -> None:
-    description = describe(3, (0,), top=3)
-    curves = Curves(description)
-    tags = [tag for tag, _, _ in curves.scalars([Figure("agent", "n0000", "loss", 1.0)])]
-    assert tags == ["agent/n0000/loss"]
-    assert list(curves.charts()) == ["Agents"]
-
-
 def test_states_have_charts_apart_from_messages() -> None:
     curves = Curves(two_levels())
     rows = [Figure("channel", name, "age", 1.0) for name in ("a->a:stat", "a->a:state", "a->c")]
@@ -188,10 +144,3 @@ def test_states_have_charts_apart_from_messages() -> None:
         "Channels": ["channel/a__to__a__stat/age", "channel/a__to__c/age"],
         "States": ["channel/a__to__a__state/age"],
     }
-
-
-def test_what_the_environment_says_has_tags_of_its_own() -> None:
-    curves = Curves(two_levels())
-    rows = [Figure("env", "", "difficulty", 3.0)]
-    assert list(curves.scalars(rows)) == [("env/difficulty", "env/difficulty", 3.0)]
-    assert curves.charts() == {}

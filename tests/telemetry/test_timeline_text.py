@@ -100,10 +100,3 @@ def test_too_many_agents_are_cut_with_a_line_that_says_how_many_more() -> None:
 
 
 # --- data ---------------------------------------------------------------------------------------------------
-
-
-def test_plain_data_holds_everything_by_name() -> None:
-    plain = MADE.plain()
-    assert plain["agents"]["slow"]["since"] == [-1, 1, -1, 3]
-    assert plain["channels"]["fast->slow"]["stamps"] == ((), (0, 1), (), (1,))
-    assert plain["episode_ends"] == [False, True, False, False]

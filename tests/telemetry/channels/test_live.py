@@ -94,27 +94,6 @@ def test_it_is_drawn_at_once_again_as_figures_come_and_at_the_end(
     assert len(last["graph"]["agents"]) == 4
 
 
-def test_it_is_not_drawn_more_often_than_somebody_can_look(notebook: Screen) -> None:
-    with Simulation("digits-mlp") as simulation:
-        simulation.show()
-        for _ in range(3):
-            simulation.step()
-        assert len(notebook.shown) == 1
-        simulation.run(steps=3)
-        assert len(notebook.shown) == 2, "at the end of a run"
-        assert data_of(page_of(notebook.shown[-1]))["catalog"]["channel"]
-
-
-def test_it_changes_no_bit(notebook: Screen) -> None:
-    with Simulation("digits-mlp", seed=1) as seen, Simulation("digits-mlp", seed=1) as unseen:
-        seen.show()
-        seen.run(steps=3)
-        unseen.run(steps=3)
-        for name, agent in seen.agents.items():
-            ours, theirs = agent.module.state_dict(), unseen.agents[name].module.state_dict()
-            assert all(np.array_equal(value.numpy(), theirs[key].numpy()) for key, value in ours.items())
-
-
 def test_elsewhere_it_is_saved_as_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "IPython", None)
     with Simulation("digits-mlp", seed=1) as simulation:

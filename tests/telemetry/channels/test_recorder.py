@@ -13,7 +13,7 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.util import tensor_util
 
-from antiphon.telemetry.channels.documents import graph_document, timeline_document
+from antiphon.telemetry.channels.documents import graph_document
 from antiphon.telemetry.channels.explanations import EXPLANATIONS
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.channels.tags import (
@@ -155,24 +155,6 @@ def test_the_graph_as_a_document() -> None:
     json.dumps(found, allow_nan=False)
 
 
-def test_the_timeline_as_a_document() -> None:
-    found = timeline_document(times(), description())
-    assert found == {
-        "start": 4,
-        "steps": 3,
-        "episode_ends": [6],
-        "agents": [
-            {"ticks": [4, 5, 6], "ends": [5], "since": [[4, 4], [5, 4], [6, 6]]},
-            {"ticks": [], "ends": [], "since": []},
-        ],
-        "channels": [
-            {"read": [[5, 1], [6, 1]], "unread": [6]},
-            {"read": [], "unread": []},
-            {"read": [], "unread": []},
-        ],
-    }
-
-
 @pytest.mark.parametrize(
     ("tag", "meaning"),
     [
@@ -192,6 +174,7 @@ def test_tags_say_what_they_hold(tag: str, meaning: object) -> None:
     assert parsed(tag) == meaning
 
 
+@pytest.mark.long
 def test_every_figure_of_a_run_is_explained(tmp_path: Path) -> None:
     from antiphon.engine.simulation import Simulation
 

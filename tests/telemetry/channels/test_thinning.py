@@ -60,13 +60,6 @@ def test_runs_that_do_not_fit_are_left_out() -> None:
     assert len(kept.figures["channel", "m0"].steps) == 20
 
 
-def test_a_run_without_figures_and_one_without_rows_fit() -> None:
-    empty = RunData(
-        "e", {"agents": [], "channels": []}, None, {("agent", "loss"): made(rows=0).figures["channel", "m0"]}
-    )
-    assert fitted([empty], 1_000)[0][0].embedded()["figures"]["agent/loss"]
-
-
 def test_data_hold_no_mark_of_html() -> None:
     value = {"</script>": "<!-- & \u2028 \u2029", "half": "\ud800"}
     text = written(value)

@@ -10,7 +10,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2  # type: ignore[import-untyped]
 
 from antiphon.telemetry import Figure, TensorBoardRecorder
-from antiphon.telemetry.channels.reading import read_run
 from tests.telemetry.parts.made import STEPS, description, part, rows
 
 CURVES = {
@@ -41,15 +40,6 @@ def test_every_part_has_its_curves(folder: Path) -> None:
     points = [(event.step, event.value) for event in found.Scalars("part/0/waiting")]
     assert points == [(10, 0.25), (20, 0.5), (60, 3.5)]
     assert [event.value for event in found.Scalars("part/2/alive")] == [1, 1, 0]
-
-
-def test_they_are_charted_side_by_side_and_in_the_channels_tab(folder: Path) -> None:
-    last = read(folder).Tensors("custom_scalars__config__")[-1]
-    layout = layout_pb2.Layout.FromString(last.tensor_proto.string_val[0])
-    assert [category.title for category in layout.category] == ["Agents", "Parts"]
-    charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[1].chart}
-    assert charts["waiting"] == ["^part/[^/]+/waiting$"]
-    assert read_run(folder).figures["part", "waiting"].values.shape == (3, 3)
 
 
 def test_a_thousand_parts_have_bounded_tags(tmp_path: Path) -> None:

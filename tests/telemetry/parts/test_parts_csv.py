@@ -67,10 +67,6 @@ def test_rows_are_readable_before_the_file_is_closed(tmp_path: Path) -> None:
     recorder.close()
 
 
-def test_a_run_without_the_file_has_no_rows(tmp_path: Path) -> None:
-    assert read_parts(tmp_path / "parts.csv") == {}
-
-
 def test_the_last_of_several_rows_of_one_step_counts(tmp_path: Path) -> None:
     recorder = PartsCsv(tmp_path / "parts.csv")
     recorder.begin(DESCRIPTION)
