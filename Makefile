@@ -44,13 +44,13 @@ CASES ?= 2000
 SEED ?= 0
 
 fuzz: $(STAMP) ## try damaged runs, data and event files, hostile documents and requests (CASES=2000 of each, an hour); a failure names its seed
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/fuzz --cases $(CASES) --seed $(SEED)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not gpu" tests/fuzz --cases $(CASES) --seed $(SEED)
 
 # How often each soak test repeats itself: 25 kill -9 of each of nine commands, among others.
 ROUNDS ?= 25
 
 soak: $(STAMP) ## kill runs at random moments, fill disks, run for long (ROUNDS=25 of each, half an hour)
-	@$(BIN)/python -m pytest -q tests/soak --rounds $(ROUNDS)
+	@$(BIN)/python -m pytest -q -m "not gpu" tests/soak --rounds $(ROUNDS)
 
 # Other kernels of torch, MKL and OpenBLAS: they sum in another order. No bound may hold by this machine's order alone.
 # What is the same in bits, and which message is read when, depends on no kernel: of contracts/ here is what compares numbers.

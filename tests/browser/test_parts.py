@@ -14,10 +14,11 @@ from tests.telemetry.parts.made import AGENTS, CHANNELS, CUT
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+pytestmark = pytest.mark.long
+
 INK, GONE = (27, 39, 51), (122, 75, 0)
 PAPER = (255, 255, 255)
 CHANNEL = {f"{sender}->{receiver}": index for index, (sender, receiver) in enumerate(CHANNELS)}
-IN_PARTS = CHANNEL.keys() - set(CUT)
 
 
 @pytest.fixture
@@ -104,13 +105,6 @@ def test_a_run_that_is_not_in_parts_has_no_such_view(divided: Tab) -> None:
     assert divided.part("view-graph").get_attribute("aria-selected") == "true"
     divided.press("a")
     assert divided.part("view-graph").get_attribute("aria-selected") == "true"
-
-
-def test_a_run_beside_it_that_is_not_in_parts_says_so(divided: Tab) -> None:
-    divided.choose("beside", "made")
-    divided.push("view-parts")
-    assert divided.part("stage-beside").get_by_text("computed as a whole").is_visible()
-    assert divided.part("stage").get_by_test_id("parts").is_visible()
 
 
 def test_filter_panel_and_matrix_know_the_parts(divided: Tab) -> None:

@@ -15,8 +15,6 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
-from tensorboard.compat.proto.types_pb2 import DataType  # type: ignore[import-untyped]
 from werkzeug.test import Client, TestResponse
 
 from antiphon.errors import RunError
@@ -36,6 +34,19 @@ ROUTES = ("runs", "graph", "timeline", "parts", "catalog", "figure", "cloud", "i
 PARAMETERS = ("run", "kind", "metric", "channel", "after", "newest", "experiment", "tag", "")
 TEXTS = (
     *(
+        "",
+        "a\0b",
+        "a\nb",
+        "\udcff",
+        "\u202e",
+        " 1",
+        "x" * 3000,
+        "\U000e0001" * 90,
+        "9" * 15,
+        "9" * 16,
+        "9" * 4000,
+    ),
+    *[
         "a",
         "b/s0",
         "agent",
@@ -46,46 +57,25 @@ TEXTS = (
         "0",
         "1",
         "-1",
-        "",
         ".",
         "..",
         "../a",
         "/",
         "*",
-    ),
-    *(
         "../../../../etc/passwd",
         "file:///etc/passwd",
+    ],
+    *[
         "\\..\\secret.txt",
-        "a\0b",
-        "a\nb",
         "%2e%2e%2f",
         "a/../a",
-    ),
-    *(
         "<script>alert(1)</script>",
         "javascript:alert(1)",
         "'\"`",
         "{{7*7}}",
         "${7*7}",
-        "\udcff",
-        "\u202e",
-        "猫",
-    ),
-    *(
-        "9" * 15,
-        "9" * 16,
-        "9" * 4000,
-        "-0",
-        "1e9",
-        "nan",
-        "inf",
-        "0x10",
-        "１",
-        " 1",
-        "x" * 3000,
-        "\U000e0001" * 90,
-    ),
+    ],
+    *["猫", "-0", "1e9", "nan", "inf", "0x10", "１"],
 )
 METHODS = ("GET",) * 12 + ("HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "get", "G\u00cbT")
 HEADERS = {
@@ -174,19 +164,7 @@ def test_hostile_requests_of_every_route(cases: Cases, ready: Client) -> None:
         }
         checked(ready.open(address, method=method, query_string=clean, headers=headers))
 
-    cases(try_one, 150)
-
-
-def test_raw_query_strings(cases: Cases, ready: Client) -> None:
-    whole = b"run=a&kind=agent&metric=loss&after=1&channel=0"
-
-    def try_one(case: Case) -> None:
-        raw = mutated(case, whole).decode("latin-1").replace("\n", "%0a").replace("\r", "%0d")
-        path = case.choice(ROUTES[:7])
-        case.log += [path, repr(raw)]
-        checked(ready.get(f"/data/plugin/antiphon/{path}", environ_overrides={"QUERY_STRING": raw}))
-
-    cases(try_one, 100)
+    cases(try_one, 60)
 
 
 def odd(case: Case) -> Any:
@@ -225,9 +203,7 @@ def array(case: Case) -> np.ndarray[Any, Any]:
     with np.errstate(all="ignore"):
         numbers = np.random.default_rng(case.number).normal(size=shape) * values
         return (
-            np.nan_to_num(numbers).astype("<i8").astype(kind)
-            if kind in ("S3", "M8[s]")
-            else numbers.astype(kind)
+            numbers.astype(kind) if kind[0] not in "SM" else np.nan_to_num(numbers).astype("<i8").astype(kind)
         )
 
 
@@ -276,7 +252,7 @@ def test_runs_that_hold_anything(cases: Cases) -> None:
             case.log.append(f"{path} {query}")
             checked(Client(apps[f"/{path}"]).get("/", query_string=query))
 
-    cases(try_one, 100)
+    cases(try_one, 40)
 
 
 def records(content: bytes) -> Iterator[bytes]:
@@ -296,38 +272,13 @@ def sealed(record: bytes) -> bytes:
     )
 
 
-def with_odd_tensor(case: Case, record: bytes) -> bytes:
-    """Return an event whose first tensor declares another shape, type or content."""
-    event = Event.FromString(record)
-    if event.summary.value:
-        tensor = event.summary.value[0].tensor
-        for side in tensor.tensor_shape.dim:
-            if case.random() < 0.5:
-                side.size = case.choice((-1, 0, 1, 7, 2**31, 2**62, 2**63 - 1))
-        for _ in range(case.choice((0, 0, 1, 70))):
-            tensor.tensor_shape.dim.add(size=case.choice((0, 1, 2**40)))
-        if case.random() < 0.3:
-            tensor.dtype = case.choice(list(DataType.values()))
-        if case.random() < 0.3:
-            tensor.tensor_content = case.randbytes(case.randrange(20))
-        if case.random() < 0.2:
-            tensor.string_val.extend([b"x"] * case.randrange(3))
-        event.step = case.choice((event.step, -1, 2**63 - 1))
-        event.summary.value[0].tag = case.choice(
-            (event.summary.value[0].tag, "antiphon/messages/1", "antiphon/graph", "antiphon/parts")
-        )
-    return bytes(event.SerializeToString())
-
-
-def damaged(case: Case, content: bytes, *ways: str) -> bytes:
-    """Return an event file with damage to its bytes, or inside of records or tensors whose checksums are right."""
-    way = case.choice(ways)
-    case.log.append(way)
-    if way == "bytes":
+def damaged(case: Case, content: bytes) -> bytes:
+    """Return an event file with damage to its bytes, or inside of a record whose checksums are right."""
+    if case.random() < 0.5:
         return mutated(case, content)
     found = list(records(content))
     place = case.randrange(1, len(found))
-    found[place] = mutated(case, found[place]) if way == "records" else with_odd_tensor(case, found[place])
+    found[place] = mutated(case, found[place])
     return b"".join(map(sealed, found))
 
 
@@ -337,7 +288,7 @@ def test_event_files_that_are_read_for_a_report(cases: Cases, tmp_path: Path) ->
     content = path.read_bytes()
 
     def try_one(case: Case) -> None:
-        path.write_bytes(damaged(case, content, "bytes", "records", "tensors"))
+        path.write_bytes(damaged(case, content))
         try:
             run = read_run(tmp_path / "a")
         except RunError as error:
@@ -346,19 +297,4 @@ def test_event_files_that_are_read_for_a_report(cases: Cases, tmp_path: Path) ->
             text = page([run], title="a", most=5 * 2**20)
             assert "onerror=" not in text.partition('type="application/json"')[0]
 
-    cases(try_one, 100)
-
-
-def test_event_files_that_tensorboard_reads(cases: Cases, tmp_path: Path) -> None:
-    messages = {"antiphon/messages/0": np.arange(12.0).reshape(4, 3)}
-    path = write(tmp_path / "runs" / "a", {**rows([1, 2]), 3: messages}, timeline=TIMELINE)
-    content = path.read_bytes()
-    query = {"run": "a", "kind": "agent", "metric": "loss", "channel": "0"}
-
-    def try_one(case: Case) -> None:
-        path.write_bytes(damaged(case, content, "bytes", "tensors"))
-        found = client(tmp_path / "runs")
-        for route in ROUTES[:7]:
-            checked(found.get(f"/data/plugin/antiphon/{route}", query_string=query))
-
-    cases(try_one, 10)
+    cases(try_one, 40)
