@@ -35,6 +35,9 @@ print("codes", set(codes), "torch" in sys.modules)
 
 
 def test_run_prints_tables_and_where_to_look(here: Path, cli: Commands) -> None:
+    assert cli("--version") == f"antiphon {antiphon.__version__}\n"
+    assert cli() == cli("--help")
+    assert "corporation" in cli.json("show")["scenarios"]
     cli(f"run digits-mlp {TINY} --variant local --logdir mine --name exp1")
     assert "digits-mlp · local · seed 0 · 6 steps" in cli.out
     assert "n0->n1" in cli.out
@@ -184,11 +187,6 @@ def test_wrong_usage_is_one_line(words: str, problem: str, cli: Commands) -> Non
     assert cli.refused(words).startswith(problem)
 
 
-def test_the_version_is_that_of_the_package(cli: Commands) -> None:
-    assert cli("--version") == f"antiphon {antiphon.__version__}\n"
-    assert cli() == cli("--help")
-
-
 def shortened(command: str) -> str:
     """The same with a tenth of the steps, and a target that is soon reached."""
     return re.sub(
@@ -213,12 +211,6 @@ def test_the_examples_in_help_are_there_and_run(
                 cli.err
             )
     assert (here / "report.html").exists()
-
-
-def test_show_lists_the_library_and_the_environments(cli: Commands) -> None:
-    text = cli("show")
-    assert all(name in text for name in ("corporation", "digits-mlp", "antiphon/Digits-v0"))
-    assert "corporation" in cli.json("show")["scenarios"]
 
 
 @pytest.mark.parametrize(

@@ -68,19 +68,6 @@ def test_folders_are_searched_for_runs_but_not_runs_for_runs(
     assert names == ["deep/er/one", "one"]
 
 
-def test_what_seeds_say_together_leads_to_their_runs(
-    run: Path, tmp_path: Path, output: Path, cli: Commands
-) -> None:
-    together = tmp_path / "runs" / "x-seeds"
-    together.mkdir()
-    (together / "seeds.json").write_text(
-        json.dumps({"seeds": [{"run_dir": "elsewhere/one"}, {"run_dir": "gone"}]})
-    )
-    assert '"run":"one"' in reported(cli, output, together)
-    (together / "seeds.json").write_text('{"seeds": [3]}')
-    assert "seeds.json: does not fit" in cli.refused("report", together, "-o", output)
-
-
 def test_what_is_no_run_is_refused(run: Path, tmp_path: Path, output: Path, cli: Commands) -> None:
     (tmp_path / "empty").mkdir()
     assert "nowhere: no run there" in cli.refused("report", tmp_path / "nowhere")
@@ -140,19 +127,6 @@ def test_a_run_without_our_data_and_with_damaged_files_has_a_report_that_says_so
     ):
         assert part in text
         assert part in cli.err
-
-
-def test_measurements_of_evaluate_are_in_the_report(run: Path, output: Path, cli: Commands) -> None:
-    cli("evaluate", run, "--ablate zero --examples 20")
-    text = reported(cli, output, run)
-    measured = json.loads((run / "measured.json").read_text())["ablation"]
-    (name,) = measured["channels"]
-    row = re.search(
-        rf'>{re.escape(name.replace(">", "&gt;"))}</th><th scope="row">\w+</th><td>([^<]*)<', text
-    )
-    assert row is not None
-    change = measured["channels"][name]["readouts"]["loss"]["change"]
-    assert float(row[1].replace("−", "-")) == pytest.approx(change, rel=0.01)
 
 
 def test_it_is_quick_to_start_and_does_not_load_torch(run: Path, output: Path) -> None:

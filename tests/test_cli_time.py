@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
-from antiphon import Simulation, load
 from tests.commands import Commands
 
 Document = dict[str, Any]
@@ -27,20 +25,6 @@ SMALL = {
 }
 A_TO_B, A_STATE = 0, 1
 """Where the channels of `two-timescales` are in `document`."""
-CORPORATION = """
-scenario: recurrent-corporation
-env: {id: antiphon/Digits-v0, patches: 6, hold: 6, episode: example}
-graph: {kind: small_world, agents: 6, neighbours: 2, rewire: 0.3, seed: 1, deal: {observes: patch}, readouts: 2}
-agent: {network: {kind: gru, size: 5}, clock: {unroll: 2}}
-readout_agent: {objective: {kind: classification, target: label}}
-channel:
-  size: 4
-  port: out
-  norm: layer
-  gradient: {kind: linear, context: [label, from.state, to.state]}
-  link: {delay: 1}
-training: {batch: 8, steps: 12}
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -110,13 +94,6 @@ def text(here: Path, name: str, content: bytes | str) -> str:
 PROSE = "it was the best of times, it was the worst of times; " * 60
 
 
-def test_characters_that_only_the_tail_has_are_one_more_class(here: Path, cli: Commands) -> None:
-    result = cli.json("run", text(here, "tail", PROSE + "ζητω漢字" * 40))
-    assert 0 < result["bits"] < 10
-    for split in ("validation", "train"):
-        assert cli.json("evaluate a --split", split)["bits"] > 0
-
-
 def test_a_run_does_not_go_on_with_another_text(here: Path, cli: Commands) -> None:
     cli.json("run", text(here, "mine", PROSE))
     text(here, "mine", PROSE.replace("best", "tesb"))  # the same classes
@@ -178,12 +155,9 @@ LOCKED = (of_message("coupling"), "locked")
             "locked group A, B would learn every 3988 steps, more than training.window_limit 1024",
         ),
         ([(("env", "levels"), 0)], "env.levels: 0; must be a whole number from 1 to 4"),
-        ([(("env", "window"), 1)], "env.window: 1; must be a whole number of at least 2"),
-        ([(("env", "levels"), 1)], "agents.B.objective.target: no signal 'threes'; known: image, odd"),
         ([(of_state("coupling"), "delayed")], "a state cannot be delayed, its reader being its sender"),
         ([(of_state("gradient", "trace"), 2)], "channels[1].gradient.trace: must be at most 1, not 2"),
         ([(of_message("gradient", "context"), ["to.stat"])], "no signal 'to.stat'"),
-        ([(("agents", "A", "observes"), ["count_so_far"])], "a training-only signal, which no agent may see"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_made(
@@ -208,20 +182,3 @@ def places(part: Any, place: Place = ()) -> Iterator[Place]:
 WRONG: list[Any] = [0, -1, 3, 1.5, 1e30, float("nan"), True, None, "", "x", "A", "state", "episode", "locked"]
 WRONG += ["mean", "concat", "batch", [], ["age"], ["to.state"], [0]]
 WRONG += [{}, {"kind": "mlp"}, 10**20, "$T", "lstm"]
-
-
-def test_a_corporation_of_recurrent_agents(here: Path, cli: Commands) -> None:
-    (here / "corporation.yaml").write_text(CORPORATION)
-    result = cli.json("run corporation.yaml --logdir . --name a")
-    assert {agent["updates"] for agent in result["agents"].values()} == {6.0}
-    assert "n0->n0:state" not in result["channels"]  # detached: nothing is sent, nothing is said
-    ranked = cli.json("evaluate a --ablate zero --examples 24")
-    assert ranked["accuracy"] == result["accuracy"]
-    simulation = Simulation(load("corporation.yaml"), dtype=torch.float64)
-    simulation.run(12)
-    module = simulation.compose()
-    patch = next(signal for name, signal in simulation.world.env.signals.items() if name == "patch_0")
-    shown = {f"patch_{n}": torch.rand(3, *patch.shape, dtype=torch.float64) for n in range(6)}
-    assert {name: value.shape for name, value in module(**shown).items()} == dict.fromkeys(
-        result["readout"], (3, 10)
-    )

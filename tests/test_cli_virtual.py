@@ -111,19 +111,6 @@ def test_another_cluster_or_other_parts_do_not_go_on_with_a_run(cli: Commands) -
     assert "a run in virtual time keeps its parts" in cli.refused("resume runs/one --steps 20 --parts 2")
 
 
-def test_parts_that_do_not_wait_are_refused_episodes_and_warned_of_other_examples(cli: Commands) -> None:
-    Path("held.yaml").write_text(stages(aligned=False, env={"hold": 5}).to_yaml(), encoding="utf-8")
-    cli("run held.yaml --cluster mine.yaml --name held --steps 5")
-    assert "agents[s1]: reads from another part, which does not wait" in cli.err
-    assert len([line for line in facts("runs/held")["warnings"] if "does not wait" in line]) == 2
-    episodes = stages(aligned=False, env={"hold": 5, "episode": "example"})
-    Path("episodes.yaml").write_text(episodes.to_yaml(), encoding="utf-8")
-    for words in ("--parts 3 --mode free", "--cluster mine.yaml"):
-        assert "env: its episodes end, and parts that do not wait" in cli.refused(
-            f"run episodes.yaml {words}"
-        )
-
-
 @pytest.mark.long
 def test_parts_in_one_process_that_do_not_wait_learn_what_lockstep_learns(cli: Commands) -> None:
     cli("run stages.yaml --parts 3 --name lockstep --steps 30")

@@ -45,11 +45,6 @@ def hinge(output: Tensor, target: Tensor) -> Tensor:
     return F.multi_margin_loss(output, target, reduction="none")
 
 
-def contrastive(output: Tensor, target: Tensor) -> Tensor:
-    """A loss of samples against the others of their batch."""
-    return F.cross_entropy(output @ output.mT, torch.arange(len(output)), reduction="none")
-
-
 def two_layers(inputs: int, outputs: int, width: int = 5) -> nn.Module:
     """A predictor."""
     return nn.Sequential(nn.Linear(inputs, width), nn.Tanh(), nn.Linear(width, outputs))
@@ -76,18 +71,6 @@ class Robust(nn.Module):
         return F.huber_loss(prediction, truth, reduction="none").sum(1)
 
 
-class Branching(nn.Module):
-    """A predictor whose shape of computation depends on its input: vmap refuses it."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.layer = nn.Linear(inputs, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.layer(x)
-        return found if found.sum() > 0 else 2 * found
-
-
 def goal(kind: Any, **keys: Any) -> Document:
     return {"objective": {"kind": kind, "target": "label", **keys}}
 
@@ -112,14 +95,6 @@ def test_backends_agree_on_objectives(kind: str) -> None:
     hold(scene, steps=10)
 
 
-def test_an_objective_that_mixes_samples_is_computed_one_agent_after_another() -> None:
-    scene = ring(agent=goal(contrastive))
-    assert stacked_names(scene) == []
-    reasons = {alone.reason: alone.agents for alone in plan(Scenario.model_validate(scene)).alone}
-    assert reasons["the loss of a sample depends on the others in its batch"] == ("n0", "n1", "n2", "n3")
-    hold(scene, steps=10)
-
-
 GRADIENTS: dict[str, Document] = {
     "a factory": predicted(two_layers),
     "a factory with options": predicted(Robust, options={"width": 3}),
@@ -136,24 +111,6 @@ def test_backends_agree_on_synthetic_gradients(name: str) -> None:
     else:
         scene = ring(channel=GRADIENTS[name], env=Play(share=0.1))
     assert max(len(stack.members) for stack in channel_stacks(stacked_system(scene))) > 1
-    hold(scene, steps=10)
-
-
-@pytest.mark.parametrize("kind", [two_layers, normed, Robust])
-def test_backends_agree_on_synthetic_inputs(kind: Any) -> None:
-    scene = ring(channel={**UNLOCKED, "input": {"kind": kind, "context": ["x"]}})
-    assert [len(stack.members) for stack in channel_stacks(stacked_system(scene))] == [4]
-    hold(scene, steps=10)
-
-
-def test_a_predictor_that_vmap_refuses_is_computed_one_after_another() -> None:
-    scene = ring(channel=predicted(Branching))
-    found = stacked_system(scene)
-    assert all(len(stack.members) == 1 for stack in found.system.channels.values())
-    reasons = {alone.reason: alone.agents for alone in plan(Scenario.model_validate(scene)).alone}
-    (reason,) = reasons
-    assert reason.startswith("its synthetic gradient: vmap refuses it")
-    assert reasons[reason] == ("n0->n1", "n1->n2", "n2->n3", "n3->n0")
     hold(scene, steps=10)
 
 
@@ -258,21 +215,71 @@ def meshed(fan_in: Any, **keys: Any) -> Document:
     return {**scene, "channels": channels}
 
 
-def test_attention_to_messages_that_are_too_large_is_refused_before_it_is_made() -> None:
-    Attention(5_792, 1)
-    with one_line(
-        "attention to messages of 5,793 components has 33,558,849 weights, and it may have 33,554,432"
-    ):
-        Attention(5_793, 1)
-    with one_line("of 2,000,000 components has 8,000,000,000,000 weights"):
-        Attention(2_000_000, 3, heads=2)
-
-
 @pytest.mark.parametrize("fan_in", TWO_SENDERS[1:], ids=["attention", "two heads", "function", "module"])
 def test_backends_agree_on_aggregations(fan_in: Any) -> None:
     scene = meshed(fan_in)
     assert stacked_names(scene) == ALL
     hold(scene, look=4, steps=10)
+
+
+def test_attention_is_at_first_the_mean_of_what_is_present_and_never_of_an_order_or_of_what_is_absent() -> (
+    None
+):
+    attention = Attention(4, 3, heads=2)
+    messages, present = torch.randn(5, 3, 4), torch.tensor([[1, 0, 1]] * 4 + [[0, 0, 0]]).bool()
+    mean = (messages[:, 0] + messages[:, 2]) / 2
+    expected = torch.cat([mean, mean], 1) * present.any(1, keepdim=True)
+    torch.testing.assert_close(attention(messages, present), expected)
+    nn.init.normal_(attention.query, generator=torch.Generator().manual_seed(0))
+    other = messages.clone()
+    other[:, 1] = 7.0
+    found = attention(messages, present)
+    torch.testing.assert_close(attention(other, present), found)
+    torch.testing.assert_close(attention(messages.flip(1), present.flip(1)), found)
+    assert not torch.allclose(found, expected)
+    with one_line(
+        "attention to messages of 5,793 components has 33,558,849 weights, and it may have 33,554,432"
+    ):
+        Attention(5_793, 1)
+
+
+class Branching(nn.Linear):
+    """A predictor whose shape of computation depends on its input: vmap refuses it."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = super().forward(x)
+        return found if found.sum() > 0 else 2 * found
+
+
+def contrastive(output: Tensor, target: Tensor) -> Tensor:
+    """A loss of samples against the others of their batch."""
+    return F.cross_entropy(output @ output.mT, torch.arange(len(output)), reduction="none")
+
+
+@pytest.mark.parametrize(
+    ("scene", "line", "who"),
+    [
+        (
+            ring(agent=goal(contrastive)),
+            "the loss of a sample depends on the others in its batch",
+            "n0 n1 n2 n3",
+        ),
+        (
+            ring(channel=predicted(Branching)),
+            "its synthetic gradient: vmap refuses it",
+            "n0->n1 n1->n2 n2->n3 n3->n0",
+        ),
+    ],
+)
+def test_what_cannot_be_stacked_is_computed_one_after_another(scene: Document, line: str, who: str) -> None:
+    (alone,) = [
+        alone for alone in plan(Scenario.model_validate(scene)).alone if alone.reason.startswith(line)
+    ]
+    assert alone.agents == tuple(who.split())
+    hold(scene, steps=8)
 
 
 @pytest.mark.parametrize("fan_in", ["attention", Gated])
@@ -287,25 +294,6 @@ def test_an_aggregation_is_trained_over_a_locked_channel_too(fan_in: Any) -> Non
         own = [name for name in first if name.startswith("fan_in.")]
         assert own
         assert any(not torch.equal(first[name], after[name]) for name in own)
-
-
-def test_attention_is_the_mean_of_what_is_present_before_it_has_learned() -> None:
-    attention = Attention(4, 3, heads=2)
-    messages, present = torch.randn(5, 3, 4), torch.tensor([[1, 0, 1]] * 4 + [[0, 0, 0]]).bool()
-    mean = (messages[:, 0] + messages[:, 2]) / 2
-    expected = torch.cat([mean, mean], 1) * present.any(1, keepdim=True)
-    torch.testing.assert_close(attention(messages, present), expected)
-
-
-def test_attention_does_not_depend_on_the_order_of_senders_and_not_on_what_is_absent() -> None:
-    attention = Attention(4, 3)
-    nn.init.normal_(attention.query, generator=torch.Generator().manual_seed(0))
-    messages, present = torch.randn(5, 3, 4), torch.tensor([[True, False, True]] * 5)
-    other = messages.clone()
-    other[:, 1] = 7.0
-    torch.testing.assert_close(attention(messages, present), attention(other, present))
-    torch.testing.assert_close(attention(messages, present), attention(messages.flip(1), present.flip(1)))
-    assert not torch.allclose(attention(messages, present), messages[:, [0, 2]].mean(1))
 
 
 class Leaky(nn.Module):

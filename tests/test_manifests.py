@@ -111,14 +111,6 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_only_whole_names_are_checkpoints(run: Path) -> None:
-    for name in ("step-x", "step-", ".step-000000009", "other"):
-        (run / "checkpoints" / name).mkdir()
-    (run / "checkpoints" / "step-000000009").mkdir()  # of which nothing is there
-    assert [path.name for path in checkpoints(run)] == ["step-000000003", "step-000000006"]
-    assert checkpoints(run / "nowhere") == []
-
-
 @pytest.mark.parametrize("file", ["state.json", "state.safetensors", "manifest.json"])
 def test_every_flipped_bit_and_every_cut_is_one_line_that_offers_the_checkpoint_before(
     run: Path, file: str

@@ -154,24 +154,6 @@ def test_all_variants_run_at_every_point_of_a_grid(tmp_path: Path) -> None:
     assert (tmp_path / "s/width-2-shift-0.5-locked-s0").exists()
 
 
-def test_values_are_tuned_on_validation_and_metrics_chosen(tmp_path: Path) -> None:
-    table = study(
-        "digits-mlp",
-        values=TINY,
-        variants={"locked": {}, "blind": {"context": []}},
-        tune={"lr": [1e-6, 0.01]},
-        metric=["error", "loss"],
-        seeds=1,
-        steps=20,
-        jobs=1,
-        logdir=tmp_path / "s",
-    )
-    assert [line["tuned"] for line in table.result["lines"]] == [{"lr": 0.01}] * 4
-    assert len(table.to_pandas()) == 4
-    facts = json.loads((tmp_path / "s/blind-lr-0.01-s0/run.json").read_text())
-    assert facts["values"]["context"] == []
-
-
 @pytest.mark.parametrize(
     ("scenario", "options", "line"),
     [
