@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from antiphon.engine.planning.plan import plan
 from antiphon.nets.attention import Attention
 from antiphon.scenarios import Scenario
-from tests.contracts.backend_documents import Document, Play, levels, ring
-from tests.contracts.backend_twins import hold, made
+from tests.contracts.builders import Document, Play, levels, ring
+from tests.contracts.twins import hold, made
 from tests.engine.numbers import one_line
 from tests.engine.stacks import channel_stacks, stacked_names, stacked_system
 

@@ -68,9 +68,6 @@ def test_every_changed_value_is_found(path: Path) -> None:
 
 
 def test_another_format_is_refused_in_one_line(path: Path) -> None:
-    path.write_text('{"format": 1, "formats": {}, "seed": 0}')
-    with one_line(r"run\.json: was written by an earlier antiphon \(format 1\); run it again$", RunError):
-        read_checked(path)
     write_checked(path, {**CONTENT, "format": FORMAT + 1, "antiphon": "4.5.6"})
     with one_line(
         rf"was written by antiphon 4\.5\.6 \(format {FORMAT + 1}\); read it with that one$", RunError
@@ -145,3 +142,10 @@ def test_a_checkpoint_without_another_is_to_be_restored(run: Path, tmp_path: Pat
         read_manifest(alone)
     with one_line("no checkpoint there", RunError):
         read_manifest(tmp_path)
+
+
+def test_checkpoints_behind_a_link_are_refused(run: Path, tmp_path: Path) -> None:
+    (run / "checkpoints").rename(tmp_path / "elsewhere")
+    (run / "checkpoints").symlink_to(tmp_path / "elsewhere")
+    with one_line("checkpoints: is a link, which a run directory does not hold", RunError):
+        checkpoints(run)

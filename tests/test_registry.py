@@ -16,7 +16,7 @@ from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from antiphon.telemetry import Recorder
 from antiphon.telemetry.figures import Figure
-from tests.contracts.backend_twins import hold
+from tests.contracts.twins import hold
 from tests.engine.numbers import assert_same_state, one_line
 from tests.engine.stacks import stacked_names
 from tests.test_extensions import Focal, Gated, Leaky, Lion, Robust

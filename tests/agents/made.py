@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import fx, nn
 
-from antiphon.agents import Network
-from antiphon.agents.network import Tensors
+from antiphon.agents.network import Network, Tensors
 from tests.tensors import drawn
 
 
@@ -26,5 +25,5 @@ def emitted(network: Network, parameters: Tensors, buffers: Tensors) -> fx.Graph
     """The network as plain torch modules called by a graph."""
     root, graph = nn.Module(), fx.Graph()
     emitter = network.emit(root, "agent", parameters, buffers)
-    graph.output(emitter(graph, graph.placeholder("x")))
+    graph.output(emitter(graph, graph.placeholder("x"), None))
     return fx.GraphModule(root, graph)

@@ -8,7 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from antiphon.agents import OBJECTIVE, Head, Learner, Mlp, ModuleNetwork
+from antiphon.agents.feedforward import Mlp
+from antiphon.agents.learner import Learner
+from antiphon.agents.module import ModuleNetwork
+from antiphon.agents.network import OBJECTIVE, Head
 from antiphon.nets.schedules import Rate, Schedule
 
 DOUBLE = torch.float64

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from antiphon.agents import OBJECTIVE, Head, ModuleNetwork
+from antiphon.agents.module import ModuleNetwork
+from antiphon.agents.network import OBJECTIVE, Head
 from antiphon.errors import ScenarioError
 from tests.agents.made import emitted
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from antiphon.agents import HIDDEN, OBJECTIVE, Conv, Head, Mlp, Network
+from antiphon.agents.feedforward import Conv, Mlp
+from antiphon.agents.network import HIDDEN, OBJECTIVE, Head, Network
 from antiphon.agents.pointer import Pointer
 from antiphon.agents.recurrent import Recurrent
 from antiphon.errors import ScenarioError

@@ -8,8 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from antiphon.agents import OBJECTIVES
-from antiphon.agents.objectives import objective_of
+from antiphon.agents.objectives import OBJECTIVES, objective_of
 
 
 def test_classification() -> None:

@@ -12,15 +12,17 @@ from gymnasium import spaces
 from torch import Tensor
 from torch import distributions as of_torch
 
-from antiphon.agents.policies import (
-    Advantages,
+from antiphon.agents.distributions import (
     Categorical,
     Distribution,
     Gaussian,
     MultiCategorical,
+    distribution_of,
+)
+from antiphon.agents.policies import (
+    Advantages,
     PolicyObjective,
     Trajectory,
-    distribution_of,
     gae,
     policy_objective,
     trajectory_of,

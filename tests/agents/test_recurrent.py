@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from antiphon.agents import HIDDEN, OBJECTIVE, STATE, Conv, Head, Mlp, ModuleNetwork, Network, Recurrent
-from antiphon.agents.network import Tensors
+from antiphon.agents.feedforward import Conv, Mlp
+from antiphon.agents.module import ModuleNetwork
+from antiphon.agents.network import HIDDEN, OBJECTIVE, STATE, Head, Network, Tensors
+from antiphon.agents.recurrent import Recurrent
 from antiphon.errors import ScenarioError
 from tests.agents.made import numbers
 from tests.tensors import DOUBLE, drawn, same

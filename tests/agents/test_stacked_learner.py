@@ -13,8 +13,8 @@ from antiphon.agents.learner import Learner, StackedLearner
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state import checkpoint
 from antiphon.errors import DivergenceError
-from tests.contracts.backend_documents import LABEL, OWN, Document, document, levels, ring
-from tests.contracts.backend_twins import agree, made, side_by_side, twins
+from tests.contracts.builders import LABEL, OWN, Document, document, levels, ring
+from tests.contracts.twins import agree, made, side_by_side, twins
 from tests.engine.numbers import close, kept
 from tests.engine.scenes import BATCH, BATCH_NORM, ENDS, LSTM, gradient
 from tests.engine.stacks import engine_of, stacks, system_of

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.agents import OBJECTIVE, Head, ModuleNetwork
-from antiphon.agents.network import Tensors
+from antiphon.agents.module import ModuleNetwork
+from antiphon.agents.network import OBJECTIVE, Head, Tensors
 from tests.agents.made import numbers
 from tests.some import some
 from tests.tensors import DOUBLE, Counter, drawn, member, stack

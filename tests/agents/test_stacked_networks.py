@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.agents import HIDDEN, OBJECTIVE, OBJECTIVES, STATE, Conv, Head, Mlp, Network, Recurrent
-from antiphon.agents.network import Tensors
+from antiphon.agents.feedforward import Conv, Mlp
+from antiphon.agents.network import HIDDEN, OBJECTIVE, STATE, Head, Network, Tensors
+from antiphon.agents.objectives import OBJECTIVES
 from antiphon.agents.pointer import Pointer
+from antiphon.agents.recurrent import Recurrent
 from tests.agents.made import numbers
 from tests.tensors import DOUBLE, Counter, drawn, member, stack
 

@@ -7,9 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.agents import OBJECTIVE, Conv, Head, Mlp, ModuleNetwork, Network, Recurrent, Transport
-from antiphon.agents.network import Tensors
+from antiphon.agents.feedforward import Conv, Mlp
+from antiphon.agents.module import ModuleNetwork
+from antiphon.agents.network import OBJECTIVE, Head, Network, Tensors
+from antiphon.agents.recurrent import Recurrent
 from antiphon.errors import ScenarioError
+from antiphon.nets.layers import Transport
 from tests.tensors import drawn, same
 
 HEADS = (Head(OBJECTIVE, (10,)), Head("to_b", (6,), "batch"))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from antiphon.comms import join
-from antiphon.comms.links import combine_reads
+from antiphon.comms.links import combine_reads, join
 
 A, B, C = (torch.full((2, 3), float(value)) for value in (1, 2, 6))
 

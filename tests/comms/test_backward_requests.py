@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from antiphon.comms import Injection, backward
-from antiphon.comms.backward_requests import as_leaf, constant, value_of
+from antiphon.comms.backward_requests import Injection, as_leaf, backward, constant, value_of
 
 DOUBLE = torch.float64
 BATCH = 6

@@ -12,7 +12,7 @@ from antiphon.comms.links import InputSegment, ReducedSegment, StackedFanIn, joi
 from antiphon.engine.core.masks import mask_fill_zero
 from antiphon.engine.core.records import AgentTick, Tape
 from antiphon.engine.simulation import Simulation
-from tests.contracts.backend_documents import LABEL, OWN, Document, Play, document, levels, ring
+from tests.contracts.builders import LABEL, OWN, Document, Play, document, levels, ring
 from tests.engine.numbers import close
 from tests.engine.scenes import ENDS, Sights, gradient
 from tests.engine.stacks import both, engine_of, layout_of, stack_of, stacked_system, stacks

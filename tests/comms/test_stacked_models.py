@@ -16,7 +16,6 @@ from antiphon.comms.model import ContextSpec, Model
 from antiphon.comms.stacked import StackedModels
 from antiphon.comms.synthetic_gradients import Example, Predictor
 from antiphon.comms.synthetic_inputs import INPUTS, InputModel
-from antiphon.errors import EngineError
 from antiphon.nets.layers import binary_cross_entropy, cross_entropy, squared_error
 from antiphon.nets.schedules import Rate
 from tests.comms.made import (
@@ -28,7 +27,6 @@ from tests.comms.made import (
     DOUBLE,
     LABEL,
     PLACE,
-    case,
     draw,
     example,
     make,
@@ -352,12 +350,6 @@ def test_the_linear_maps_of_a_copy_follow_its_parameters() -> None:
     other.parameters["last.weight"].data += 1
     assert other.maps is not None
     assert torch.equal(other.maps.weights, other.parameters["last.weight"])
-
-
-def test_what_differs_is_no_bundle() -> None:
-    for other in (case("mlp")[0], make("linear", context=()), make("linear", dtype=torch.float32)):
-        with pytest.raises(EngineError, match="different kinds or shapes"):
-            StackedModels([make("linear"), other], BATCH)
 
 
 def test_losses_of_stacked_networks_are_those_of_each() -> None:

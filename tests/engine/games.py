@@ -12,7 +12,7 @@ from torch import Tensor
 
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import Description, Signal
-from tests.contracts.backend_documents import Play
+from tests.contracts.builders import Play
 
 __all__ = ["Game"]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import Description, Signal
 from antiphon.scenarios import Scenario
-from tests.contracts.backend_documents import Document, Play
+from tests.contracts.builders import Document, Play
 
 CLASSIFY: dict[str, Any] = {"kind": "classification", "target": "label"}
 LINEAR_MAP: dict[str, Any] = {"kind": "mlp", "hidden": [], "norm": "none"}

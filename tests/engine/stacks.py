@@ -16,8 +16,8 @@ from antiphon.engine.core.system import Stacked, System
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.engine import Engine
 from antiphon.scenarios import Scenario
-from tests.contracts.backend_documents import Document
-from tests.contracts.backend_twins import made
+from tests.contracts.builders import Document
+from tests.contracts.twins import made
 from tests.engine.scenes import BATCH
 
 

@@ -16,8 +16,8 @@ from antiphon.engine.state.changes import AGENT_KEYS, CHANNEL_KEYS
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario, load
 from antiphon.scenarios.spec import plain
-from tests.contracts.backend_documents import LABEL, OWN, Document, document, ring
-from tests.contracts.backend_twins import agree, made
+from tests.contracts.builders import LABEL, OWN, Document, document, ring
+from tests.contracts.twins import agree, made
 from tests.engine.numbers import all_parameters, assert_same_state, equal, one_line, parameters
 from tests.engine.scenes import BATCH_NORM, ENDS, LSTM, gradient
 from tests.engine.stacks import engine_of, single_agents

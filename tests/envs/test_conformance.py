@@ -8,14 +8,16 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from antiphon import envs
+from antiphon.envs.images import ImageStream
+from antiphon.envs.options import ImageOptions
 
 
-class Broken(envs.ImageStream):
+class Broken(ImageStream):
     """A stream with one fault, named by `fault`."""
 
     def __init__(self, fault: str) -> None:
         self.fault = fault
-        super().__init__(3, hold=2, episode="example")
+        super().__init__(3, ImageOptions(hold=2, episode="example"))
         if fault == "mode":
             self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         if fault == "length":

@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from antiphon.envs import from_tensors, registry
 from antiphon.envs.registry import obstacle_to_copies
 from antiphon.envs.worlds.cartpole import CartPole
+from antiphon.envs.worlds.options import CartPoleOptions
 from antiphon.scenarios import EnvSpec
 
 
@@ -27,7 +28,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids of a user's."""
     monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
     registry.register("user/Stream-v0", lambda: source())
-    registry.register("user/Pole-v0", lambda num_envs: CartPole(num_envs))
+    registry.register("user/Pole-v0", lambda num_envs: CartPole(num_envs, CartPoleOptions()))
     registry.register("user/Vector-v0", vector)
     registry.register("user/Single-v0", lambda: gymnasium.make("CartPole-v1"))
 
@@ -83,6 +84,6 @@ def test_worlds_of_others_may_hold_more(spec: Any, why: str) -> None:
 
 
 def test_an_object_is_one() -> None:
-    for env, name in ((vector(), "SyncVectorEnv"), (CartPole(2), "CartPole")):
+    for env, name in ((vector(), "SyncVectorEnv"), (CartPole(2, CartPoleOptions()), "CartPole")):
         with closing(env):
             assert obstacle_to_copies(env) == f"{name} is one object, of which there are no copies"

@@ -10,15 +10,15 @@ from gymnasium.spaces import Box, Dict, Discrete
 
 from antiphon import envs
 from antiphon.envs.datasets import digits
-from antiphon.envs.images import positions
+from antiphon.envs.images import ImageStream, positions
 from antiphon.errors import ScenarioError
 
 DIGITS = "antiphon/Digits-v0"
 
 
-def make(batch: int = 4, **options: Any) -> envs.ImageStream:
+def make(batch: int = 4, **options: Any) -> ImageStream:
     made = envs.make({"id": DIGITS, **options}, batch=batch)
-    assert isinstance(made, envs.ImageStream)
+    assert isinstance(made, ImageStream)
     return made
 
 

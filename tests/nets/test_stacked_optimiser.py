@@ -383,24 +383,6 @@ def test_parameters_may_ask_for_gradients() -> None:
     torch.testing.assert_close(p.detach(), torch.tensor([[0.8], [0.9]]).expand(2, 3))
 
 
-def test_what_is_no_stack_of_equals_is_refused() -> None:
-    stack = torch.zeros(3, 4)
-    take = StackedOptimiser.from_members
-    for loose in (torch.zeros(3, 8)[:, :4], torch.zeros(4, 3).t()):
-        with pytest.raises(ValueError, match="dense"):
-            StackedOptimiser("adam", [loose])
-    with pytest.raises(ValueError, match="stack 1 holds 2 members"):
-        StackedOptimiser("adam", [stack, torch.zeros(2, 4)])
-    with pytest.raises(ValueError, match="member 1 is"):
-        take([Optimiser("adam", [stack[0]]), Optimiser("sgd", [stack[1]])], [stack[:2]])
-    with pytest.raises(ValueError, match="holds 3 members, not 2"):
-        take([Optimiser("sgd", [stack[n]]) for n in range(2)], [stack])
-    with pytest.raises(ValueError, match="parameter 0 of member 2 is no view"):
-        take([Optimiser("sgd", [stack[n]]) for n in (0, 1, 1)], [stack])
-    with pytest.raises(ValueError, match="2 members are named, there are 3"):
-        StackedOptimiser("sgd", [stack]).step([stack], 0.1, [True, False])
-
-
 def test_moments_that_take_no_memory_before_the_first_step_have_the_same_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from antiphon.nets.random import seed_for, uniform
-from tests.contracts.backend_documents import Document, document
-from tests.contracts.backend_policies import Game
-from tests.contracts.backend_twins import made
+from tests.contracts.builders import Document, document
+from tests.contracts.games import Game
+from tests.contracts.twins import made
 
 BATCH, TICKS, WINDOWS = 16, 4, 8
 OPTIONS: Document = {"discount": 0.9, "entropy": 0.05}

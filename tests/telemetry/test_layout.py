@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 
 import networkx as nx
 
-from antiphon.telemetry import Figure, Names, RunDescription
+from antiphon.telemetry import Figure, RunDescription
 from antiphon.telemetry.tensorboard import Curves
 
 
@@ -82,65 +81,24 @@ def test_aggregates_are_over_all_finite_values() -> None:
     assert values == {"agents/loss/mean": 3.0, "agents/loss/min": 1.0, "agents/loss/max": 5.0}
 
 
-def test_charts_grow_with_the_metrics_seen() -> None:
-    description = describe(5, (), top=2)
-    curves = Curves(description)
-    assert curves.charts() == {}
-    list(curves.scalars(rows_of(description, metrics=2)))
-    assert curves.metric_count == 4
-    charts = curves.charts()
-    assert list(charts) == [
-        "Channels: mean, smallest and largest",
-        "Channels",
-        "Agents: mean, smallest and largest",
-        "Agents",
-    ]
-    assert charts["Agents: mean, smallest and largest"][0] == (
-        "m0",
-        "agents/m0/mean",
-        ("agents/m0/min", "agents/m0/max"),
-    )
-
-
-def two_levels(top: int = 32) -> RunDescription:
+def test_parallel_channels_keep_their_own_tags() -> None:
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
-    for name, period in (("a", 1), ("b", 1), ("c", 4)):
-        graph.add_node(name, role="agent", period=period)
-    graph.add_edge("a", "c", key=0, coupling="decoupled", delay=0, carries="message")
-    graph.add_edge("a", "a", key="state", coupling="decoupled", delay=0, carries="state")
-    graph.add_edge("a", "a", key="stat", coupling="decoupled", delay=1)
-    channels = [("a->a:stat", "a__to__a__stat"), ("a->a:state", "a__to__a__state"), ("a->c", "a__to__c")]
-    names: Names = {"agents": ["a", "b", "c"], "channels": channels}
-    return RunDescription(yaml="", hparams={}, graph=graph, names=names, top=top)
+    graph.add_node("a", role="agent")
+    graph.add_node("b", role="readout")
+    graph.add_edge("a", "b", key=0)
+    graph.add_edge("a", "b", key="slow")
+    channels = [("a->b", "a__to__b"), ("a->b:slow", "a__to__b__slow"), ("b->a", "b__to__a")]
+    curves = Curves(
+        RunDescription(
+            yaml="", hparams={}, graph=graph, names={"agents": ["a", "b"], "channels": channels}, top=2
+        )
+    )
+    assert curves.tag("channel", "a->b", "age") == ("channel/a__to__b/age", "channel/a->b/age")
+    assert curves.tag("channel", "a->b:slow", "age") is not None
+    assert curves.tag("channel", "b->a", "age") is None
 
 
-def test_agents_of_one_period_are_a_level_with_curves_of_its_own() -> None:
-    curves = Curves(two_levels())
-    losses = {"a": 1.0, "b": 3.0, "c": 5.0}
-    rows = [Figure("agent", name, "loss", value) for name, value in losses.items()]
-    rows += [Figure("agent", "a", "accuracy", 0.5), Figure("agent", "b", "accuracy", math.nan)]
-    rows += [Figure("agent", "c", "updates", 7.0)]
-    written = [row for row in curves.scalars(rows) if row[0].startswith("level/")]
-    assert written == [
-        ("level/every_1/loss", "level/every 1/loss", 2.0),
-        ("level/every_4/loss", "level/every 4/loss", 5.0),
-        ("level/every_1/accuracy", "level/every 1/accuracy", 0.5),
-    ]
-    charts = curves.charts()
-    assert next(iter(charts)) == "Levels"
-    assert [chart.title for chart in charts["Levels"]] == ["loss", "accuracy"]
-    tags = [tag for tag, _, _ in written]
-    assert [tag for tag in tags if re.match(charts["Levels"][0].tags, tag)] == tags[:2]
-
-
-def test_states_have_charts_apart_from_messages() -> None:
-    curves = Curves(two_levels())
-    rows = [Figure("channel", name, "age", 1.0) for name in ("a->a:stat", "a->a:state", "a->c")]
-    tags = [tag for tag, _, _ in curves.scalars(rows)]
-    charts = curves.charts()
-    assert list(charts) == ["Channels", "States"]
-    drawn = {name: [tag for tag in tags if re.match(charts[name][0].tags, tag)] for name in charts}
-    assert drawn == {
-        "Channels": ["channel/a__to__a__stat/age", "channel/a__to__c/age"],
-        "States": ["channel/a__to__a__state/age"],
-    }
+def test_what_the_environment_says_has_tags_of_its_own() -> None:
+    curves = Curves(describe(3, (0,), top=3))
+    rows = [Figure("env", "", "difficulty", 3.0)]
+    assert list(curves.scalars(rows)) == [("env/difficulty", "env/difficulty", 3.0)]

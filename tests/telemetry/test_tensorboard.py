@@ -17,7 +17,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.backend.event_processing.plugin_event_accumulator import (  # type: ignore[import-untyped]
     EventAccumulator as MigratingAccumulator,
 )
-from tensorboard.plugins.custom_scalar import layout_pb2  # type: ignore[import-untyped]
 from tensorboard.plugins.hparams import metadata as hparams_metadata  # type: ignore[import-untyped]
 
 from antiphon.errors import RunError
@@ -144,8 +143,6 @@ def test_resumed_run_has_every_step_once(tmp_path: Path) -> None:
     events = read(tmp_path)
     for tag in ("scenario/yaml", hparams_metadata.SESSION_START_INFO_TAG):
         assert len(events.Tensors(tag)) == 1
-    layouts = [event.step for event in events.Tensors("custom_scalars__config__")]
-    assert len(layouts) == len(set(layouts))
     assert len(list(tmp_path.iterdir())) == 3
     record(tmp_path, range(1, 3))
     assert [step for step, _ in curve(tmp_path, "agent/n0000/loss")] == [1, 2]
@@ -174,18 +171,7 @@ def test_hyperparameters_and_result_lie_in_the_run_itself(tmp_path: Path) -> Non
     assert curve(tmp_path, "result/accuracy") == [(2, 0.75)]
 
 
-def test_a_metric_that_comes_late_gets_its_chart(tmp_path: Path) -> None:
-    with recording(tmp_path) as recorder:
-        recorder.figures(1, [Figure("agent", "n0000", "loss", 1.0)])
-        recorder.figures(2, [Figure("agent", "n0000", "loss", 1.0)])
-        recorder.figures(3, [Figure("agent", "n0000", "accuracy", 1.0)])
-    layouts = read(tmp_path).Tensors("custom_scalars__config__")
-    assert [event.step for event in layouts] == [1, 3]
-    last = layout_pb2.Layout.FromString(layouts[-1].tensor_proto.string_val[0])
-    assert [chart.title for chart in last.category[0].chart] == ["loss", "accuracy"]
-
-
-def test_a_thousand_agents_have_bounded_tags_and_bands(tmp_path: Path) -> None:
+def test_a_thousand_agents_have_bounded_tags(tmp_path: Path) -> None:
     description = describe(1000, strides=4)
     with recording(tmp_path, description) as recorder:
         recorder.figures(1, rows_at(1, description))
@@ -195,15 +181,6 @@ def test_a_thousand_agents_have_bounded_tags_and_bands(tmp_path: Path) -> None:
     events = read(tmp_path)
     assert len(events.Tags()["scalars"]) == 32 + 32 + 3 + 3 + 1
     assert len(events.Tags()["histograms"]) == 32
-    layout = layout_pb2.Layout.FromString(
-        events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
-    )
-    (series,) = layout.category[0].chart[0].margin.series
-    assert (series.value, series.lower, series.upper) == (
-        "channels/sg_loss/mean",
-        "channels/sg_loss/min",
-        "channels/sg_loss/max",
-    )
 
 
 def test_what_is_not_finite_is_skipped(tmp_path: Path) -> None:

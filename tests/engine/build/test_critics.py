@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from antiphon.agents import OBJECTIVE, VALUE
+from antiphon.agents.network import OBJECTIVE, VALUE
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.engine.planning.memory_estimate import memory_of
 from antiphon.engine.planning.plan import network_in_words
@@ -17,8 +17,8 @@ from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.spec import plain
-from tests.contracts.backend_documents import LABEL
-from tests.contracts.backend_twins import made
+from tests.contracts.builders import LABEL
+from tests.contracts.twins import made
 from tests.engine.games import Game
 from tests.engine.numbers import newest_ports
 from tests.engine.scenes import scenario_of

@@ -13,7 +13,7 @@ from antiphon.engine.build.stacking import reasons_alone, stack
 from antiphon.engine.core.records import ReplicaSignals, StepSignals, joined
 from antiphon.engine.core.system import System
 from antiphon.engine.state.state_dict import snapshot
-from tests.contracts.backend_documents import GOAL, Document, Play, levels, ring
+from tests.contracts.builders import GOAL, Document, Play, levels, ring
 from tests.engine.numbers import assert_same_state, kept
 from tests.engine.scenes import BATCH, ENDS, LSTM, gradient
 from tests.engine.stacks import channel_stacks, single_agents, stacks, system_of

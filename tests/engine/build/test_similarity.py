@@ -16,7 +16,7 @@ from antiphon.engine.build.stacking import (
     reasons_alone,
     stacks_of,
 )
-from tests.contracts.backend_documents import GOAL, LABEL, OWN, Document, Play, document, levels, ring
+from tests.contracts.builders import GOAL, LABEL, OWN, Document, Play, document, levels, ring
 from tests.engine.scenes import LSTM, Sights, gradient, states
 from tests.engine.stacks import channel_stacks, stacked_names, stacked_system, stacks, system_of
 

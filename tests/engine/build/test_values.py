@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from antiphon.agents import OBJECTIVE, VALUE
+from antiphon.agents.network import OBJECTIVE, VALUE
 from antiphon.engine.build.shapes import resolve
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
-from tests.contracts.backend_documents import LABEL
-from tests.contracts.backend_twins import made
+from tests.contracts.builders import LABEL
+from tests.contracts.twins import made
 from tests.engine.games import Game
 from tests.engine.numbers import newest_ports
 from tests.engine.scenes import scenario_of

@@ -11,7 +11,7 @@ from torch import Tensor
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.records import Replicas, select_rows
 from antiphon.engine.core.system import Stacked
-from tests.contracts.backend_documents import LABEL, OWN, Document, document, levels, ring
+from tests.contracts.builders import LABEL, OWN, Document, document, levels, ring
 from tests.engine.numbers import normal
 from tests.engine.scenes import BATCH, Sights
 from tests.engine.stacks import by_rows, mask, only_stack, stack_of, stacked_system

@@ -9,7 +9,7 @@ from torch import Tensor
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.core.records import Record
-from tests.contracts.backend_documents import GOAL, LABEL, OWN, document, ring
+from tests.contracts.builders import GOAL, LABEL, OWN, document, ring
 from tests.engine.numbers import normal
 from tests.engine.scenes import BATCH, gradient
 from tests.engine.stacks import by_rows, mask, only_channel_stack, stacked_system

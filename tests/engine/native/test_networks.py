@@ -18,8 +18,8 @@ from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.nets.native.library import why_absent
 from antiphon.nets.native.mlp import KernelGradients
 from antiphon.scenarios import Scenario
-from tests.contracts.backend_documents import Document, Play, ring
-from tests.contracts.backend_twins import differences, facts, made
+from tests.contracts.builders import Document, Play, ring
+from tests.contracts.twins import differences, facts, made
 
 pytestmark = pytest.mark.skipif(why_absent() is not None, reason="there is no C++ compiler")
 MLP: Document = {"kind": "mlp", "hidden": [5], "norm": "layer", "activation": "tanh"}

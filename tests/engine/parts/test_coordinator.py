@@ -23,8 +23,8 @@ from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.telemetry.parts.part_figures import PartFigures
-from antiphon.telemetry.parts.parts_csv import read_parts
 from tests.engine.parts.fakes import FakeParts
+from tests.parts_table import read_parts
 from tests.recorded import metrics
 
 Opened = list[FakeParts]
@@ -160,7 +160,7 @@ def test_steps_that_are_read_are_the_wholes(opened: Opened) -> None:
         assert losses == [float(info["losses"]["n2"]) for info in (whole.step() for _ in range(3))]
         simulation.run(3, on_step=lambda one: read.append(float(next(one.learned.losses())[1].loss)))
         assert len(read) == 3
-        recording = simulation.record("n0", ["0.weight"])
+        recording = simulation.agents["n0"].record(["0.weight"])
         simulation.run(3)
         assert recording.steps == {"0.weight": [6, 7, 8]}
         assert opened[0].calls == []

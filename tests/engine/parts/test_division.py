@@ -13,7 +13,7 @@ from antiphon.engine.planning.cost_model import CostModel
 from antiphon.envs import describe
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
-from tests.contracts.backend_documents import Document, ring
+from tests.contracts.builders import Document, ring
 
 
 def made(doc: Document) -> tuple[System, Scenario]:

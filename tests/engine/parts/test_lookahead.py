@@ -16,9 +16,9 @@ from antiphon.engine.simulation import Simulation
 from antiphon.envs import describe
 from antiphon.errors import EngineError
 from antiphon.scenarios import Scenario
-from tests.contracts.backend_documents import LABEL, OWN, Document, Play, document
-from tests.contracts.backend_scenes import scenes
-from tests.contracts.backend_twins import facts
+from tests.contracts.builders import LABEL, OWN, Document, Play, document
+from tests.contracts.drawn_scenes import scenes
+from tests.contracts.twins import facts
 from tests.engine.parts.lockstep import parts_of, run
 
 STEPS = 24

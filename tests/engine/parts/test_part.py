@@ -11,7 +11,7 @@ from antiphon.engine.parts.part import Part, merge_states
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import EngineError
 from antiphon.scenarios import Scenario, load
-from tests.contracts.backend_twins import facts
+from tests.contracts.twins import facts
 from tests.engine.parts.lockstep import equal, parts_of, ring, run
 from tests.engine.parts.stages import stages
 

@@ -29,8 +29,8 @@ from antiphon.engine.parts.placement import (
 from antiphon.envs import describe
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
-from tests.contracts.backend_documents import LABEL, OWN, Document, Play, document, ring
-from tests.contracts.backend_scenes import scenes
+from tests.contracts.builders import LABEL, OWN, Document, Play, document, ring
+from tests.contracts.drawn_scenes import scenes
 
 CPU = torch.device("cpu")
 CELL: Document = {"network": {"kind": "gru", "size": 4}, "observes": ["x"]}

@@ -14,7 +14,7 @@ from antiphon.engine.planning.plan import plan
 from antiphon.envs import describe
 from antiphon.scenarios import Scenario, load
 from tests.commands import Commands
-from tests.contracts.backend_documents import GOAL, TOLD, Document, levels
+from tests.contracts.builders import GOAL, TOLD, Document, levels
 from tests.engine.step.test_sweep import DETACHED, LOCKED, chain, kept, swept, wide
 
 

@@ -25,8 +25,8 @@ from antiphon.engine.probes.language import (
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
 from antiphon.errors import ScenarioError
-from tests.contracts.backend_documents import Play
-from tests.contracts.backend_policies import Game
+from tests.contracts.builders import Play
+from tests.contracts.games import Game
 from tests.engine.numbers import assert_same_state, kept
 from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
 
@@ -194,7 +194,6 @@ def test_in_an_environment_all_ticks_are_measured() -> None:
     ("options", "line"),
     [
         ({"channels": ["b->a"]}, "language: channel 'b->a' does not exist; known: a->b"),
-        ({"labels": ["thing"]}, "language: 'thing' is no signal of one class; known: half, label"),
     ],
 )
 def test_what_is_refused(options: Any, line: str) -> None:

@@ -10,10 +10,11 @@ from torch import nn
 from antiphon.engine.probes.signal_alignment import signal_alignment, signal_rows
 from antiphon.errors import ScenarioError
 from antiphon.telemetry.verdicts import signal_caution
-from tests.contracts.backend_documents import ring
-from tests.contracts.backend_twins import differences, made, stacked
+from tests.contracts.builders import ring
+from tests.contracts.twins import differences, made
 from tests.engine.numbers import assert_same_state, kept, predictor_of
 from tests.engine.probes.probed import EYE, JUDGE, chain, corporation, make
+from tests.kit.running import stacked
 
 
 def test_a_mean_lies_between_its_ends_and_no_bit_of_the_simulation_changes() -> None:

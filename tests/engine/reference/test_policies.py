@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.agents.policies import Categorical
+from antiphon.agents.distributions import Categorical
 from antiphon.engine.reference.backward import window_update
 from antiphon.engine.reference.forward import replay
 from antiphon.engine.reference.policies import pass_losses, policy_window
@@ -17,9 +17,9 @@ from antiphon.engine.reference.state import State
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.backends import ReferenceBackend
 from antiphon.nets.random import seed_for, uniform
-from tests.contracts.backend_documents import LABEL, Document, document
-from tests.contracts.backend_policies import Game
-from tests.contracts.backend_twins import made
+from tests.contracts.builders import LABEL, Document, document
+from tests.contracts.games import Game
+from tests.contracts.twins import made
 
 MLP: Document = {"kind": "mlp", "hidden": [5], "norm": "none", "activation": "tanh"}
 BATCH = 8

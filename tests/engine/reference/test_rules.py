@@ -18,8 +18,8 @@ from antiphon.errors import DivergenceError, EngineError
 from antiphon.nets.layers import cross_entropy
 from antiphon.nets.optimisers import Optimiser
 from antiphon.nets.schedules import Rate, Schedule
-from tests.contracts.backend_documents import LABEL, Document, Play, document, ring
-from tests.contracts.backend_twins import made
+from tests.contracts.builders import LABEL, Document, Play, document, ring
+from tests.contracts.twins import made
 from tests.engine.numbers import equal, parameters
 
 MLP: Document = {"kind": "mlp", "hidden": [4], "norm": "none"}

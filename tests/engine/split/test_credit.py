@@ -20,7 +20,7 @@ from antiphon.envs import from_tensors
 from antiphon.envs.signal import Signal
 from antiphon.errors import ScenarioError
 from antiphon.terminal.explain import built, explain
-from tests.contracts.backend_twins import made, side_by_side
+from tests.contracts.twins import made, side_by_side
 from tests.engine.numbers import one_line
 from tests.engine.split.models import GPT, ResNet, UNet, ViT
 

@@ -12,7 +12,7 @@ from torch import nn
 import antiphon
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
-from tests.contracts.backend_twins import made, side_by_side
+from tests.contracts.twins import made, side_by_side
 from tests.engine.split.models import ResNet, UNet
 
 STILL = {"kind": "sgd", "lr": 1e-30}

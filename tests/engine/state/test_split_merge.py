@@ -13,8 +13,8 @@ from torch import Tensor
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.state_dict import snapshot
-from tests.contracts.backend_documents import LABEL, OWN, Document, Play, document, levels, ring
-from tests.contracts.backend_twins import agree, made, side_by_side
+from tests.contracts.builders import LABEL, OWN, Document, Play, document, levels, ring
+from tests.contracts.twins import agree, made, side_by_side
 from tests.engine.numbers import kept
 from tests.engine.scenes import BATCH, BATCH_NORM, ENDS, LSTM, QUARANTINE, gradient
 from tests.engine.stacks import both, channel_stacks, engine_of, single_agents, stacks

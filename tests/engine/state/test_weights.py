@@ -17,8 +17,8 @@ from antiphon.engine.state.weights import read_learners
 from antiphon.errors import RunError
 from antiphon.scenarios import load
 from tests.commands import Commands
-from tests.contracts.backend_documents import LABEL, OWN, Document, document
-from tests.contracts.backend_twins import made
+from tests.contracts.builders import LABEL, OWN, Document, document
+from tests.contracts.twins import made
 from tests.engine.numbers import equal, one_line, parameters
 from tests.engine.scenes import BATCH_NORM, gradient
 

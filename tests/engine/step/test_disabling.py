@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.contracts.backend_documents import GOAL, LABEL, OWN, Document, Play, document, levels, ring
-from tests.contracts.backend_twins import agree, side_by_side, twins
+from tests.contracts.builders import GOAL, LABEL, OWN, Document, Play, document, levels, ring
+from tests.contracts.twins import agree, side_by_side, twins
 from tests.engine.numbers import fill
 from tests.engine.scenes import BATCH_NORM, ENDS, LSTM, QUARANTINE, gradient
 from tests.engine.stacks import engine_of, stacks

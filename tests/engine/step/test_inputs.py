@@ -16,7 +16,7 @@ from antiphon.engine.core.records import Consumption, Delivery
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario
-from tests.contracts.backend_documents import ring
+from tests.contracts.builders import ring
 from tests.engine.numbers import equal, parameters
 from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
 

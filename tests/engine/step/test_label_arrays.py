@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.engine.planning.advice import advice
-from antiphon.engine.probes.linear_probe import linear_probe
 from antiphon.engine.probes.representation import rdm, represent
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_sequences, from_tensors
@@ -136,7 +135,7 @@ def test_an_absent_target_counts_nowhere(backend: str) -> None:
         assert all(torch.equal(value, found[1][name][key]) for key, value in parameters.items())
 
 
-def test_probes_read_a_label_at_every_site() -> None:
+def test_representations_have_a_label_at_every_site() -> None:
     with Simulation(scene(**COUPLINGS["locked"])) as simulation:
         simulation.run(200)
         shown = represent(simulation, examples=15)
@@ -145,9 +144,6 @@ def test_probes_read_a_label_at_every_site() -> None:
         split = next(iter(simulation.world.env.batches("test", COUNT)))
         assert shown.labels[0].tolist() == split["following"][0].tolist()  # in the split's order
         assert rdm(simulation, examples=15)["x0"].shape == (15, 15)
-        scores = linear_probe(simulation)
-    assert scores["x1"].train > 0.9  # its outputs are the logits
-    assert 1 / CLASSES < scores["x0"].train < scores["x1"].train
 
 
 def test_the_labels_are_observations_that_no_agent_need_see() -> None:

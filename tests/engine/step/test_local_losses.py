@@ -19,8 +19,9 @@ from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
-from tests.contracts.backend_twins import agree, made, side_by_side, stacked
+from tests.contracts.twins import agree, made, side_by_side
 from tests.engine.numbers import normal
+from tests.kit.running import stacked
 
 EXAMPLES, BATCH, T, D, K = 32, 8, 5, 6, 4
 TOKENS = normal(EXAMPLES, T, 3, seed=1).float()

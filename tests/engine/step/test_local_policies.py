@@ -12,7 +12,7 @@ from antiphon.agents.policies import Advantages, PolicyObjective, Trajectory
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
-from tests.contracts.backend_twins import agree, made, twins
+from tests.contracts.twins import agree, made, twins
 from tests.engine.games import Game
 from tests.engine.scenes import scenario_of
 

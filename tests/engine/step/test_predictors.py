@@ -15,8 +15,8 @@ from antiphon.engine.core.updates import PredictorUpdate
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.errors import DivergenceError
-from tests.contracts.backend_documents import LABEL, OWN, Document, Play, levels, ring
-from tests.contracts.backend_twins import agree, twins
+from tests.contracts.builders import LABEL, OWN, Document, Play, levels, ring
+from tests.contracts.twins import agree, twins
 from tests.engine.numbers import fill, kept, normal
 from tests.engine.scenes import BATCH, BATCH_NORM, ENDS, LSTM, QUARANTINE, gradient
 from tests.engine.stacks import (

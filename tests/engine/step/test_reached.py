@@ -14,8 +14,8 @@ from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.backward import reached
 from antiphon.scenarios import Scenario
-from tests.contracts.backend_documents import LABEL, OWN, Document, Play, document, levels, ring
-from tests.contracts.backend_twins import agree, made, side_by_side
+from tests.contracts.builders import LABEL, OWN, Document, Play, document, levels, ring
+from tests.contracts.twins import agree, made, side_by_side
 from tests.engine.scenes import ENDS, LSTM, QUARANTINE, gradient, states
 from tests.engine.stacks import both, channel_stacks, engine_of, mask, stack_of, stacks
 

@@ -16,9 +16,9 @@ from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.replicated_engine import Replica, ReplicatedEngine
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
-from tests.contracts.backend_documents import LABEL, OWN, Document, Play, document, levels, ring
-from tests.contracts.backend_sites import SITES
-from tests.contracts.backend_twins import agree, made
+from tests.contracts.builders import LABEL, OWN, Document, Play, document, levels, ring
+from tests.contracts.sites import SITES
+from tests.contracts.twins import agree, made
 from tests.engine.numbers import kept
 from tests.engine.scenes import BATCH, BATCH_NORM, ENDS, LSTM, QUARANTINE, gradient
 from tests.engine.stacks import single_agents, stacks

@@ -13,8 +13,8 @@ from antiphon.comms.synthetic_gradients import Example
 from antiphon.engine.core.updates import InputUpdate, Losses
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.step.report import AgentReport, LossesByAgent
-from tests.contracts.backend_documents import LABEL, OWN, Document, Play, document, levels, ring
-from tests.contracts.backend_twins import twins
+from tests.contracts.builders import LABEL, OWN, Document, Play, document, levels, ring
+from tests.contracts.twins import twins
 from tests.engine.scenes import ENDS, LSTM, QUARANTINE, gradient
 from tests.engine.stacks import both, engine_of, stacks
 

@@ -23,9 +23,9 @@ from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import integers
 from antiphon.scenarios import Scenario
-from tests.contracts.backend_documents import Document
-from tests.contracts.backend_policies import Game
-from tests.contracts.backend_twins import hold
+from tests.contracts.builders import Document
+from tests.contracts.games import Game
+from tests.contracts.twins import hold
 from tests.engine.numbers import assert_same_state, kept
 
 WORDS: Document = {"symbols": {"vocabulary": 3, "length": 2, "by": "reinforce"}}

@@ -110,7 +110,7 @@ def test_uses_count_in_drawn_windows_only_though_the_message_is_read_in_both() -
     }
     scenario = scenario_of(agents, [shadow], optimiser={"kind": "sgd", "lr": 1e-9})
     with Simulation(scenario, dtype=torch.float64) as simulation:
-        recording = simulation.record("a->b", ["delta"])
+        recording = simulation.channels["a->b"].record(["delta"])
         simulation.run(40)
     agents["b"]["p_update"] = 1.0
     always = scenario_of(agents, [shadow], optimiser={"kind": "sgd", "lr": 1e-9})
@@ -119,7 +119,7 @@ def test_uses_count_in_drawn_windows_only_though_the_message_is_read_in_both() -
         assert any(counted)
         if all(counted):
             with Simulation(always, dtype=torch.float64) as simulation:
-                same = simulation.record("a->b", ["delta"])
+                same = simulation.channels["a->b"].record(["delta"])
                 simulation.run(step + 1)
             assert torch.allclose(delta, same.values["delta"][-1], atol=1e-6)
             break

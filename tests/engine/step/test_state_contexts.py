@@ -108,7 +108,7 @@ def test_a_copy_remembers_which_gradients_of_states_were_outliers(tmp_path: Path
 
 def test_a_state_its_gradient_and_its_prediction_can_be_recorded() -> None:
     with make(played(endless=True), LINEAR, unroll=2) as simulation:
-        recording = simulation.record(STATE, ["message", "delta", "prediction"])
+        recording = simulation.channels[STATE].record(["message", "delta", "prediction"])
         expected, told, injected = [], [], []
         for step in range(8):
             simulation.step()

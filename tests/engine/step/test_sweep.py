@@ -17,9 +17,9 @@ from antiphon.engine.step.sweep import obstacle
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
 from benchmarks.split import Kept
-from tests.contracts.backend_documents import GOAL, LABEL, OWN, TOLD, Document, Play, document, levels, ring
-from tests.contracts.backend_scenes import scenes
-from tests.contracts.backend_twins import differences, facts, hold, made, side_by_side
+from tests.contracts.builders import GOAL, LABEL, OWN, TOLD, Document, Play, document, levels, ring
+from tests.contracts.drawn_scenes import scenes
+from tests.contracts.twins import differences, facts, hold, made, side_by_side
 
 LOCAL: Document = {"gradient": {"kind": "local", "target": "label"}}
 SOBOLEV: Document = {"gradient": {"kind": "sobolev_label", "target": "label", "hidden": [5]}}
@@ -389,7 +389,7 @@ def test_a_run_that_has_diverged_can_be_saved_and_looked_into(tmp_path: Path) ->
 
 def test_what_is_recorded_is_kept() -> None:
     with made(swept(chain(3, LOCAL)), "cohort") as plain, made(swept(chain(3, LOCAL)), "cohort") as watched:
-        found = watched.record("m0->m1", ["message", "prediction"])
+        found = watched.channels["m0->m1"].record(["message", "prediction"])
         plain.run(4)
         watched.run(4)
         assert found.steps == {"message": [0, 1, 2, 3], "prediction": [0, 1, 2, 3]}

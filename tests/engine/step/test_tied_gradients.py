@@ -15,9 +15,10 @@ import antiphon
 from antiphon.engine.runs.seeds import sequential_reason
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
-from tests.contracts.backend_documents import GOAL, LABEL, Document, Play, levels, ring
-from tests.contracts.backend_twins import agree, made, side_by_side, stacked, twins
+from tests.contracts.builders import GOAL, LABEL, Document, Play, levels, ring
+from tests.contracts.twins import agree, made, side_by_side, twins
 from tests.engine.numbers import equal, fill, one_line, parameters, predictor_of
+from tests.kit.running import stacked
 
 DOUBLE = torch.float64
 BACKENDS = ["cohort", "reference"]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from antiphon import envs
 from antiphon.envs.datasets import digits
+from antiphon.envs.worlds.referential import Referential
 from antiphon.errors import ScenarioError
 
 GAME = "antiphon/Referential-v0"
@@ -21,9 +22,9 @@ VARIANTS: list[dict[str, Any]] = [
 ]
 
 
-def make(batch: int = 4, **options: Any) -> envs.Referential:
+def make(batch: int = 4, **options: Any) -> Referential:
     made = envs.make({"id": GAME, **options}, batch=batch)
-    assert isinstance(made, envs.Referential)
+    assert isinstance(made, Referential)
     return made
 
 

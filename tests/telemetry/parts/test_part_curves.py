@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
-from tensorboard.plugins.custom_scalar import layout_pb2  # type: ignore[import-untyped]
 
 from antiphon.telemetry import Figure, TensorBoardRecorder
 from tests.telemetry.parts.made import STEPS, description, part, rows
@@ -52,7 +51,3 @@ def test_a_thousand_parts_have_bounded_tags(tmp_path: Path) -> None:
     assert len(tags) == (4 + 3) * len(CURVES)
     ends = [found.Scalars(f"parts/computing/{end}")[0].value for end in ("mean", "min", "max")]
     assert ends == [499.5, 0.0, 999.0]
-    layout = layout_pb2.Layout.FromString(
-        found.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val[0]
-    )
-    assert [category.title for category in layout.category] == ["Parts: mean, smallest and largest", "Parts"]

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from tests.contracts.backend_documents import GOAL, LABEL, OWN, Document, Play, document, levels, ring
-from tests.contracts.backend_scenes import CELLS, COUPLINGS, KINDS
+from tests.contracts.builders import GOAL, LABEL, OWN, Document, Play, document, levels, ring
+from tests.contracts.drawn_scenes import CELLS, COUPLINGS, KINDS
 
 __all__ = ["ALONE", "ENDS", "INPUT", "LSTM", "SICK", "THEMES", "gradient"]
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.contracts.backend_documents import LABEL, OWN, TOLD, Document, document, ring
-from tests.contracts.backend_twins import made
+from tests.contracts.builders import LABEL, OWN, TOLD, Document, document, ring
+from tests.contracts.twins import made
 
 PATTERN = 12
 """Steps after which the pattern of the slowest scenario repeats: periods 1, 2, 3 and 4."""

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import Description, Signal
-from tests.contracts.backend_documents import STEPS, Document, NoiseEnv
-from tests.contracts.backend_scenes import CELLS, drawn_gradient, drawn_link, one, seldom
+from tests.contracts.builders import STEPS, Document, NoiseEnv
+from tests.contracts.drawn_scenes import CELLS, drawn_gradient, drawn_link, one, seldom
 
 __all__ = ["SAMPLED", "SPACES", "Game", "acting", "policy"]
 

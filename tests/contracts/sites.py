@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import Description, Signal
-from tests.contracts.backend_documents import Document, Play, levels, ring
+from tests.contracts.builders import Document, Play, levels, ring
 
 __all__ = ["SITES", "Tokens"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.contracts.backend_documents import GOAL, LABEL, OWN, Document, document, levels, ring
-from tests.contracts.backend_scenes import KINDS
-from tests.contracts.backend_themes import ENDS, INPUT, LSTM
+from tests.contracts.builders import GOAL, LABEL, OWN, Document, document, levels, ring
+from tests.contracts.drawn_scenes import KINDS
+from tests.contracts.themes import ENDS, INPUT, LSTM
 
 __all__ = ["UNLIKE"]
 

@@ -8,21 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.records import Record
-from antiphon.engine.simulation import Simulation
-from antiphon.engine.state import checkpoint
+from antiphon import Simulation
+from antiphon.engine.handles import Message, ModelHandle
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
-from tests.contracts.backend_documents import STEPS, Document
+from tests.contracts.builders import STEPS, Document
 
 __all__ = [
+    "TOLERANCE",
     "agree",
     "differences",
     "facts",
     "hold",
     "made",
     "side_by_side",
-    "stacked",
     "step_by_step",
     "twins",
     "unsteady",
@@ -42,76 +41,60 @@ def twins(document: Document | Scenario, **settings: Any) -> tuple[Simulation, S
     return made(document, "reference", **settings), made(document, "cohort", **settings)
 
 
-def stacked(simulation: Simulation) -> bool:
-    """Whether some agents are computed as one."""
-    backend: Any = simulation.backend
-    return any(len(agent.members) > 1 for agent in backend.stacked.system.agents.values())
-
-
 def facts(simulation: Simulation) -> dict[str, Any]:
-    """Everything that is known of a simulation's agents and channels, by its place."""
-    system = simulation._system
+    """Copies of everything that is known of a simulation's agents and channels, by its place."""
     found: dict[str, Any] = {"now": simulation.now, "events": sorted(map(list, simulation.events))}
-    for name, agent in system.agents.items():
-        found |= _numbers(f"agent {name}", agent.learner)
-        found[f"agent {name} silenced"] = agent.agent_disabled
-    for name, channel in system.channels.items():
-        place = f"channel {name}"
-        found |= {} if channel.predictor is None else _numbers(f"{place} gradient", channel.predictor)
-        found |= {} if channel.input is None else _numbers(f"{place} input", channel.input)
-        found |= {f"{place} muted": channel.predictor_disabled, f"{place} deaf": channel.input_model_disabled}
-        records = {s: record for s, record in channel.ledger.records.items() if not _void(record)}
-        found[f"{place} stamps"] = list(records)
-        for stamp, record in records.items():
-            found |= _told(f"{place} @{stamp}", record)
+    for name, agent in simulation.agents.items():
+        found |= _numbers(f"agent {name}", agent)
+    for name, channel in simulation.channels.items():
+        for what, model in (("gradient", channel.synthetic_gradient), ("input", channel.synthetic_input)):
+            found |= {} if model is None else _numbers(f"channel {name} {what}", model)
+        messages = {s: m for s, m in channel.messages.items() if m.finished is None or m.complete}
+        # how long a channel keeps a message of which nothing will ever come is its own affair
+        found[f"channel {name} stamps"] = list(messages)
+        for stamp, message in messages.items():
+            found |= _message(f"channel {name} @{stamp}", message)
     return found
 
 
-def _void(record: Record) -> bool:
-    """Whether nothing will ever come of a record: how long a ledger keeps such a one is its own affair."""
-    return record.finished is not None and not record.complete
+def _numbers(place: str, model: ModelHandle) -> dict[str, Any]:
+    tensors = {**model.parameters, **model.buffers}
+    for name, state in model.optimiser.items():
+        tensors |= {f"{name} {i}": value for i, value in enumerate(state)}
+    found: dict[str, Any] = {f"{place} {name}": value.detach().clone() for name, value in tensors.items()}
+    return {**found, f"{place} updates": model.updates, f"{place} quarantined": model.quarantined}
 
 
-def _numbers(place: str, owner: Any) -> dict[str, Any]:
-    """The numbers of a learner or of a predictor."""
-    found = {f"{place} {name}": value for name, value in {**owner.parameters, **owner.buffers}.items()}
-    for name, tensors in owner.optimiser.state.items():
-        found |= {f"{place} {name} {i}": value for i, value in enumerate(tensors)}
-    return {**found, f"{place} updates": owner.updates}
+def _message(place: str, message: Message) -> dict[str, Any]:
+    """What became of a message. A gradient of which nothing counts is none, however that is written."""
+    nothing = torch.zeros(())
+    return {
+        f"{place} value": message.value.detach().clone(),
+        f"{place} complete": message.complete,
+        f"{place} counted": message.counted,
+        f"{place} void": message.void,
+        f"{place} injects": message.injects,
+        f"{place} gradient": nothing if message.gradient is None else message.gradient.detach().clone(),
+        f"{place} loss": nothing if message.loss is None else message.loss.detach().clone(),
+    }
 
 
-def _told(place: str, record: Record) -> dict[str, Any]:
-    """What became of a message. Where it does not count its delta is nothing, however that is written."""
-    found: dict[str, Any] = {f"{place} message": record.message, f"{place} complete": record.complete}
-    rows = record.message.shape[0]
-    for name in ("counted", "void", "no_injection"):
-        lanes = getattr(record, name)
-        found[f"{place} {name}"] = (
-            lanes if isinstance(lanes, Tensor) else torch.full((rows,), lanes)
-        ).clone()
-    for name in ("delta", "loss"):
-        value = getattr(record, name)
-        found[f"{place} {name}"] = torch.zeros(()) if value is None else value
-    return found
-
-
-def differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
-    """Say where two trees of numbers differ by more than the tolerance."""
+def differences(one: Any, other: Any, place: str = "", tolerance: float = TOLERANCE) -> Iterator[str]:
+    """Say where two trees of numbers differ by more than the tolerance, relative to the number and at least to one."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         for key in [*one, *(key for key in other if key not in one)]:
             where = f"{place}/{key}"
             if key not in one or key not in other:
-                yield f"{where}: only with the {'cohort' if key not in one else 'reference'} backend"
+                yield f"{where}: only with the {'other' if key not in one else 'one'}"
             else:
-                yield from differences(one[key], other[key], where)
+                yield from differences(one[key], other[key], where, tolerance)
     elif isinstance(one, Tensor) != isinstance(other, Tensor):
-        yield from _far(_like(one, other), _like(other, one), place)
+        yield from _far(_like(one, other), _like(other, one), place, tolerance)
     elif isinstance(one, Tensor) and isinstance(other, Tensor):
-        yield from _far(one.detach(), other.detach(), place)
+        yield from _far(one.detach(), other.detach(), place, tolerance)
     elif isinstance(one, float) and isinstance(other, float):
-        yield from _far(
-            torch.tensor(one, dtype=torch.float64), torch.tensor(other, dtype=torch.float64), place
-        )
+        numbers = (torch.tensor(value, dtype=torch.float64) for value in (one, other))
+        yield from _far(*numbers, place, tolerance)
     elif one != other:
         yield f"{place}: {one} and {other}"
 
@@ -124,7 +107,7 @@ def _like(value: Any, other: Any) -> Tensor:
     return torch.full_like(other.detach(), 0 if value is None else value)
 
 
-def _far(one: Tensor, other: Tensor, place: str) -> Iterator[str]:
+def _far(one: Tensor, other: Tensor, place: str, tolerance: float) -> Iterator[str]:
     if not one.is_floating_point():
         if not torch.equal(one, other):
             yield f"{place}: {one.tolist()} and {other.tolist()}"
@@ -136,7 +119,7 @@ def _far(one: Tensor, other: Tensor, place: str) -> Iterator[str]:
     gap = (one - other).abs() / one.abs().clamp(min=1.0)
     same = (one == other) | (one.isnan() & other.isnan())
     largest = float(torch.where(same, 0.0, gap).nan_to_num(torch.inf).max()) if gap.numel() else 0.0
-    if largest > TOLERANCE:
+    if largest > tolerance:
         yield f"{place}: {largest:.2e} apart"
 
 
@@ -196,8 +179,8 @@ def unsteady(scenario: Document | Scenario) -> bool:
     for seed in range(4):
         reference, other = made(scenario, "reference"), made(scenario, "reference")
         random = torch.Generator().manual_seed(seed)
-        for agent in other._system.agents.values():
-            for p in agent.learner.parameters.values():
+        for agent in other.agents.values():
+            for p in agent.parameters.values():
                 p.data.mul_(1 + 1e-15 * torch.randn(p.shape, generator=random, dtype=p.dtype))
         try:
             side_by_side(reference, other)
@@ -207,8 +190,7 @@ def unsteady(scenario: Document | Scenario) -> bool:
 
 
 def step_by_step(scenario: Document | Scenario) -> None:
-    """Let both backends take every step from the reference's state."""
-    reference, cohort = twins(scenario)
+    """Let the cohort backend take every step from the reference's state."""
+    reference = made(scenario, "reference")
     for _ in range(STEPS):
-        cohort._load_state_dict(checkpoint.copy_tree(reference._state_dict()))
-        side_by_side(reference, cohort, 1)
+        side_by_side(reference, reference.fork("cohort"), 1)

@@ -6,7 +6,7 @@ import pytest
 
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, load
-from antiphon.scenarios.graphs.estimate import estimate, refuse_what_is_too_large, tries_of
+from antiphon.scenarios.graphs.generators import GraphSpec, refuse_what_is_too_large
 
 DOCUMENT = """\
 scenario: g
@@ -21,9 +21,12 @@ channel: {{size: 4}}
 @pytest.mark.parametrize(
     ("graph", "counted"),
     [
-        ("kind: chain, agents: 10000000", "10,000,000 agents and 9,999,999 channels take about 3,000 s"),
+        (
+            "kind: chain, agents: 10000000",
+            "10,000,000 agents and 9,999,999 channels; a document has at most 50,000",
+        ),
         ("kind: ring, agents: 2147483647", "2,147,483,647 agents"),
-        ("kind: tree, agents: 100000, branching: 3", "100,000 agents and 99,999 channels take about 30 s"),
+        ("kind: tree, agents: 100000, branching: 3", "100,000 agents and 99,999 channels"),
         ("kind: small_world, agents: 2000, neighbours: 1998, rewire: 0.5", "3,996,000 channels"),
         ("kind: scale_free, agents: 2000, neighbours: 900", "1,980,000 channels"),
     ],
@@ -43,13 +46,9 @@ def test_a_parameter_counts_as_what_is_written() -> None:
 def test_agents_and_channels_that_are_written_out_count_too() -> None:
     agents = {f"a{n}": {"observes": ["image"]} for n in range(60_000)}
     text = "scenario: g\nenv: {id: antiphon/Digits-v0}\nagents:\n" + "".join(f"  {n}: {{}}\n" for n in agents)
-    with pytest.raises(
-        ScenarioError, match=r"^scenario:3: agents: 60,000 agents and 0 channels take about 12 s"
-    ):
+    with pytest.raises(ScenarioError, match=r"^scenario:3: agents: 60,000 agents and 0 channels; a document"):
         Scenario.from_yaml(text)
-    with pytest.raises(
-        ScenarioError, match=r"^channels: 0 agents and 110,000 channels take about 11 s to be made"
-    ):
+    with pytest.raises(ScenarioError, match=r"^channels: 0 agents and 110,000 channels; a document"):
         refuse_what_is_too_large({"channels": [{"from": "a", "to": "b"}] * 110_000})
 
 
@@ -60,17 +59,11 @@ def test_layers_are_limited() -> None:
 
 
 def test_what_the_library_and_the_benchmarks_have_is_accepted() -> None:
-    for found in (estimate("small_world", 4096, 2, 0.0), estimate("chain", 30_000, None, None)):
-        refuse_what_is_too_large({}, found)
+    refuse_what_is_too_large({}, GraphSpec(kind="small_world", agents=4096, neighbours=2, rewire=0.0))
+    refuse_what_is_too_large({}, GraphSpec(kind="chain", agents=30_000))
 
 
 def test_a_ring_of_4096_that_is_written_out_is_accepted() -> None:
     agent = {"observes": ["image"], "network": {"kind": "mlp", "hidden": [64, 64], "norm": "layer"}}
     agents = {f"n{number}": agent for number in range(4096)}
     refuse_what_is_too_large({"agents": agents, "channels": [{"from": "n0", "to": "n1"}] * 8192})
-
-
-def test_small_worlds_of_any_size_that_is_accepted_are_tried_often() -> None:
-    assert tries_of(1000, 4) == 100
-    assert tries_of(100_000, 4) == 10
-    assert tries_of(10**9, 4) == 1

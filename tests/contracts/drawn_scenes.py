@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.contracts.backend_documents import LABEL, STEPS, Document, Play
+from tests.contracts.builders import LABEL, STEPS, Document, Play
 
 __all__ = ["CELLS", "COUPLINGS", "KINDS", "scenes"]
 

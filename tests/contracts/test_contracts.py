@@ -1,0 +1,93 @@
+"""Whoever computes it, it is the same: every document, run in every way, is held to its plain run."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from antiphon import Scenario, ScenarioError
+from tests.contracts.builders import Document
+from tests.contracts.documents import DOCUMENTS, scenario_of
+from tests.contracts.drawn_graphs import graphs
+from tests.contracts.drawn_scenes import scenes
+from tests.contracts.games import acting
+from tests.contracts.observers import EXACT, OBSERVERS, Making, NotApplicable, Plain, run_plainly
+from tests.contracts.twins import step_by_step, unsteady
+
+OFTEN = {"saved": 4, "sweep": 5, "seeds": 5, "parts": 7, "recorded": 9, "replayed": 40}
+"""One in how many documents an observer sees in `make test`; in `make test-all` each sees all."""
+RARE = 13
+"""The same, of the other observers, but for the reference, which sees all but the library's further variants."""
+DRAWN: dict[str, st.SearchStrategy[Document]] = {"alike": scenes(), "acting": acting(), "graphs": graphs()}
+"""Documents at random: of agents that are stacked, of agents that act, of agents of all kinds."""
+EXAMPLES = {"reference": 10, "saved": 4, "sweep": 4}
+"""Of drawn documents in `make test`, by observer; the others see as few in `make test-all`."""
+
+
+@lru_cache(maxsize=2)
+def plain_run(name: str) -> Plain:
+    """Return the plain run of a document, made once for all observers."""
+    return run_plainly(partial(scenario_of, name))
+
+
+def hold(plain: Plain, observer: str, folder: Path) -> None:
+    """Hold what an observer sees to the plain run; from step to step where rounding alone leads further away than the tolerance."""
+    try:
+        found = list(OBSERVERS[observer](plain, folder))
+    except NotApplicable:
+        return
+    if found and observer not in EXACT and unsteady(plain.scenario()):
+        step_by_step(plain.scenario())
+        return
+    assert not found, "\n".join([f"{len(found)} differ:", *found[:12]])
+
+
+def cases() -> list[object]:
+    """Each document with all its observers in a row, so that its plain run is made once."""
+    found: list[object] = []
+    for i, name in enumerate(DOCUMENTS):
+        for j, observer in enumerate(OBSERVERS):
+            often = OFTEN.get(observer, RARE)
+            if observer == "reference":
+                often = 3 if name.startswith("library") and not name.endswith("{}") else 1
+            marks = () if (i + j) % often == 0 else (pytest.mark.long,)
+            found.append(pytest.param(name, observer, id=f"{name}-{observer}", marks=marks))
+    return found
+
+
+@pytest.mark.parametrize(("name", "observer"), cases())
+def test_documents(name: str, observer: str, tmp_path: Path) -> None:
+    hold(plain_run(name), observer, tmp_path)
+
+
+def maker(document: Document) -> Making:
+    """Return what makes the scenario of a document."""
+    return lambda **training: Scenario.model_validate(
+        {**document, "training": {**document["training"], **training}}
+    )
+
+
+@pytest.mark.parametrize(
+    "observer", [pytest.param(o, marks=() if o in EXAMPLES else (pytest.mark.long,)) for o in OBSERVERS]
+)
+@pytest.mark.parametrize("kind", DRAWN)
+def test_drawn_documents(kind: str, observer: str, request: pytest.FixtureRequest) -> None:
+    count: Any = request.config.getoption("--cases", None)
+
+    @settings(max_examples=count or EXAMPLES.get(observer, 4), database=None)
+    @given(DRAWN[kind])
+    def drawn(document: Document) -> None:
+        try:
+            plain = run_plainly(maker(document))
+        except ScenarioError:
+            assume(False)
+        with tempfile.TemporaryDirectory() as folder:
+            hold(plain, observer, Path(folder))
+
+    drawn()

@@ -1,0 +1,49 @@
+"""An agent or a predictor that diverges under quarantine: the same events and numbers on both backends, and the others' bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.contracts.builders import Document
+from tests.contracts.themes import SICK
+from tests.contracts.twins import differences, facts, made
+
+
+def poisoned(scenario: Document, backend: str, place: str, value: float, steps: int = 12) -> dict[str, Any]:
+    """Return everything known after some steps, an agent or a synthetic gradient having been filled with a value."""
+    with made(scenario, backend) as simulation:
+        simulation.run(5)
+        model = simulation.agents.get(place) or simulation.channels[place].synthetic_gradient
+        assert model is not None
+        for p in model.parameters.values():
+            p.data.fill_(value)
+        simulation.run(steps)
+        return facts(simulation)
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e30])
+@pytest.mark.parametrize("scenario", SICK)
+def test_quarantine(scenario: str, value: float) -> None:
+    names = SICK[scenario]["agents"]
+    first = next(iter(names))
+    channel = next(f"{c['from']}->{c['to']}" for c in SICK[scenario]["channels"] if c["from"] == first)
+    for place in (first, channel):
+        ours, theirs = (
+            poisoned(SICK[scenario], backend, place, value) for backend in ("reference", "cohort")
+        )
+        found = list(differences(ours, theirs))
+        assert not found, "\n".join(found[:12])
+
+
+def test_the_others_bits_do_not_depend_on_what_was_no_number() -> None:
+    found = [
+        poisoned(SICK["ring"], "cohort", "n0->n1", value)
+        for value in (float("nan"), float("inf"), 1e25, -1e30)
+    ]
+    for other in found[1:]:
+        for place, value in found[0].items():
+            if isinstance(value, torch.Tensor) and not place.startswith(("agent n0", "channel n0->n1")):
+                assert torch.equal(value, other[place]), place

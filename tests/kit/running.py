@@ -1,0 +1,69 @@
+"""Ways of running a scenario that have no name of their own in the public interface, for tests: the internals they need stand here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from antiphon.engine.capture.conditions import obstacle_of
+from antiphon.engine.capture.loop import CapturedLoop
+from antiphon.engine.parts.part import merge_states
+from antiphon.engine.parts.placement import check_divisible, check_placement, units_of
+from antiphon.engine.runs.seeds import Seeds
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import ScenarioError
+from antiphon.scenarios import Scenario
+from tests.engine.capture.dispatch_recorder import DispatchRecorder
+from tests.engine.parts.lockstep import parts_of, run
+
+__all__ = ["captured", "in_parts", "native_agents", "seeds_together", "stacked", "two_parts"]
+
+
+def stacked(simulation: Simulation) -> bool:
+    """Whether some agents are computed as one."""
+    backend: Any = simulation.backend
+    return any(len(agent.members) > 1 for agent in backend.stacked.system.agents.values())
+
+
+def native_agents(simulation: Simulation) -> list[str]:
+    """The stacks that the native kernel computes."""
+    backend: Any = simulation.backend
+    return list(backend.forward_pass.native)
+
+
+def seeds_together(scenario: Scenario, seeds: tuple[int, ...], **settings: Any) -> Seeds | None:
+    """Return several seeds in one program; None: they run one after the other."""
+    found = Seeds(scenario, list(seeds), **settings)
+    return found if found.sequential_reason is None else None
+
+
+def captured(scenario: Scenario, **settings: Any) -> tuple[Simulation, CapturedLoop] | None:
+    """Return a simulation whose steady periods are recorded and replayed, and what replays them; None: it cannot be recorded."""
+    loop = CapturedLoop(DispatchRecorder)
+    simulation = Simulation(scenario, capture=loop, **settings)
+    return (simulation, loop) if obstacle_of(simulation.backend.system) is None else None
+
+
+def two_parts(scenario: Scenario, **settings: Any) -> dict[str, int] | None:
+    """Return the part of each agent, its units dealt out in turn; None: no channel may be cut."""
+    with Simulation(scenario, **settings) as whole:
+        system = whole._system
+    units = units_of(system)
+    placement = {name: i % 2 for i, unit in enumerate(units) for name in unit}
+    try:
+        check_divisible(system, scenario)
+        check_placement(system, placement)
+    except ScenarioError:
+        return None
+    return placement if len(units) > 1 else None
+
+
+def in_parts(scenario: Scenario, placement: Mapping[str, int], steps: int, **settings: Any) -> Simulation:
+    """Return a simulation with the state that parts have reached in lockstep, each exchange as late as it may be."""
+    parts = parts_of(scenario, placement, **settings)
+    run(parts, steps)
+    joined = Simulation(scenario, **settings)
+    joined._load_state_dict(merge_states([part.state_dict() for part in parts]))
+    for part in parts:
+        part.close()
+    return joined
