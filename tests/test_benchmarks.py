@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import agents_scaling, building, gpu, interleaved, parts, shuffled_credit, split, versions
+from benchmarks import agents_scaling, building, gpu, interleaved, parts, shuffled_credit, split
 
 SERVED = """
 import sys
@@ -67,16 +67,6 @@ def test_one_part_and_two_compute_the_same(tmp_path: Path) -> None:
     torch.testing.assert_close(learned["one"], learned["two"], rtol=0, atol=0)
     row = parts.measure("local", agents=6, delay=4, every=2, steps=4, rounds=2)
     assert row["cpu_ratio"] == pytest.approx(row["cpu_ms_one"] / row["cpu_ms_two"], rel=0.5)
-
-
-def test_a_version_answers_for_a_scenario_and_for_one_it_lacks() -> None:
-    worker = versions.Worker()
-    found = worker({"scenario": "hyperplane", "variant": None, "settings": {}})
-    assert worker({"steps": found["unit"]})["seconds"] > 0
-    calls = [worker({"counted": steps})["calls"] for steps in (8, 8)]
-    assert calls[0] == calls[1]
-    missing = worker({"scenario": "hyperplane", "variant": "nothing", "settings": {}})
-    assert "nothing" in missing["missing"]
 
 
 @pytest.mark.long

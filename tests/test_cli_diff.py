@@ -174,23 +174,6 @@ def test_runs_without_a_common_step(cli: Commands) -> None:
     assert as_json(cli, "a b")["same"] is None
 
 
-def test_python_objects_are_compared_by_digest_and_named_since_their_code_is_not(cli: Commands) -> None:
-    record = "# No document: env: a Python object\nscenario: own\nenv: {python: Env, digest: '00'}\n"
-    shutil.copytree("a", "b")
-    for name, digest in (("a", "00"), ("b", "11")):
-        (Path(name) / "scenario.yaml").write_text(record.replace("00", digest))
-        resign(Path(name))
-    diff(cli, "a b")
-    assert "not compared: the code of Python objects, which runs do not record: env" in cli.out
-    assert as_json(cli, "a b")["settings"] == [{"path": ["env", "digest"], "values": {"a": "00", "b": "11"}}]
-
-
-def test_names_of_folders_are_only_text(cli: Commands) -> None:
-    shutil.copytree("a", "[red]b")
-    diff(cli, "a [red]b")
-    assert "B  [red]b  trio" in cli.out
-
-
 @pytest.mark.parametrize(
     ("file", "content", "line"),
     [

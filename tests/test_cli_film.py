@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from antiphon import Simulation
-from antiphon.envs.worlds.base import World
 from antiphon.errors import RunError
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.film import FilmFrame, SentMessage, write_film
@@ -162,25 +161,3 @@ def test_a_gymnasium_environment_is_made_again_with_its_render_mode(
         frames = shown(simulation.export(tmp_path / "a.gif", episodes=2))
     pixels = [int(image[100, 100, 0]) for image in frames]
     assert pixels == pytest.approx([80, 81, 80, 81], abs=2)  # two steps an episode, shade by step
-
-
-@pytest.mark.long
-def test_an_environment_that_cannot_render_says_why(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a.gif"
-    with drawn(monkeypatch, shade=300) as simulation, pytest.raises(RunError, match="no light") as error:
-        simulation.export(path)
-    assert "\n" not in str(error.value)
-
-    def missing(self: object) -> Any:
-        raise gymnasium.error.DependencyNotInstalled("pygame is not installed,\nrun pip install it")
-
-    monkeypatch.setattr(World, "render", missing)
-    line = "export: the environment cannot render its picture: DependencyNotInstalled: pygame is not installed, run pip install"
-    with Simulation.load(run) as simulation, pytest.raises(RunError, match=line):
-        simulation.export(path)
-    monkeypatch.setattr(World, "render", lambda _: (np.zeros((3, 4)),))
-    line = r"export: a picture is \[height, width, 3\] bytes, and the environment renders \[3, 4\] float64"
-    with Simulation.load(run) as simulation, pytest.raises(RunError, match=line):
-        simulation.export(path)

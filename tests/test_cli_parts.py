@@ -145,20 +145,3 @@ def test_a_killed_run_is_resumed_to_the_same_bits(cli: Commands) -> None:
     cli(f"run long.yaml --name b --steps {step + 40} --checkpoint-every 1000")
     name = f"checkpoints/step-{step + 40:09d}/state.safetensors"
     assert Path("runs/a", name).read_bytes() == Path("runs/b", name).read_bytes()
-
-
-@pytest.mark.nightly
-def test_sigterm_ends_it_with_a_checkpoint_and_a_result(cli: Commands) -> None:
-    write("long.yaml", steps=100_000, every=1000)
-    child = start("run", "long.yaml", "--parts", "2", "--name", "a", "--checkpoint-every", "50", "--json")
-    try:
-        wait_for_checkpoint("runs/a")
-        child.terminate()
-        out, err = child.communicate(timeout=600)
-    finally:
-        child.kill()
-    assert child.returncode == 128 + signal.SIGTERM, err
-    result = json.loads(out.splitlines()[-1])
-    assert result["exit"] == facts("runs/a")["exit"] == "stopped"
-    assert Path(f"runs/a/checkpoints/step-{result['steps']:09d}").is_dir()
-    cli(f"resume runs/a --steps {result['steps'] + 5}")

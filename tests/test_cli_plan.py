@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.commands import Commands
 
 TINY = "--set width=8 --set batch=8 --steps 2 --logdir . --name a"
-MANY = "--set agents=160 --set data=digits --set batch=4"
 
 
 def shown(cli: Commands, *words: str) -> str:
     """Return what `show` prints of the plan."""
     text = cli("show", *words)
     return text[text.index("runs on") :]
-
-
-def planned(cli: Commands, *words: str) -> dict[str, Any]:
-    found: dict[str, Any] = cli.json("show", *words)["plan"]
-    return found
 
 
 def test_show_ends_with_how_it_is_run(cli: Commands) -> None:
@@ -39,19 +32,6 @@ def test_show_ends_with_how_it_is_run(cli: Commands) -> None:
         assert part in text
     assert "GPU" not in text
     assert all(len(line) <= 120 for line in text.splitlines())
-
-
-@pytest.mark.long
-def test_show_lists_the_largest_cohorts_and_counts_the_others(cli: Commands) -> None:
-    text = shown(cli, "big-corporation", MANY)
-    table = text[text.index("cohort   ") : text.index("coupling")].splitlines()
-    cohorts = planned(cli, "big-corporation", MANY)["cohorts"]
-    assert len(cohorts) > 12
-    assert f"and {len(cohorts) - 12} more cohorts" in table[-2]
-    assert len(table) == 2 + 12 + 1 + 1
-    sizes = [int(line.split()[-2]) for line in table[2:14]]
-    assert sizes == sorted((len(cohort["agents"]) for cohort in cohorts), reverse=True)[:12]
-    assert "all cohorts: every step, learns each tick by adam 0.001" in text
 
 
 # --- memory ----------------------------------------------------------------------------------------------

@@ -95,27 +95,6 @@ def test_other_objects_are_refused(here: Path, cli: Commands) -> None:
     assert "width: 4 there, 5 asked" in cli.refused(again)
 
 
-@pytest.mark.nightly
-def test_a_study_of_a_python_scenario_runs_in_other_processes(here: Path, cli: Commands) -> None:
-    words = "study own:build --set width=3 --steps 6 --seeds 2 --logdir s"
-    result = cli.json(words, "--jobs 2")
-    assert (result["study"], result["seeds"]) == ("build", 2)
-    assert [line["variant"] for line in result["lines"]] == ["default"]
-    assert cli.json(words, "--jobs 1") == result
-    assert cli.err.count("(kept)") == 2
-
-
-def test_show_explains_it_and_a_run_of_it(here: Path, cli: Commands) -> None:
-    printed = cli("show own:build --set width=3")
-    assert "width" in printed
-    assert "a Python Source" in printed
-    cli("run own:build --set width=3 --name a --logdir .")
-    shown = cli.json("show a --scenario own:build")
-    assert (shown["run"]["exit"], shown["run"]["step"]) == ("done", 12)
-    assert shown["agents"]["a"]["parameters"] == 6 * 8 + 8 + 8 * 3 + 3
-    assert cli("show own:build --timeline --steps 3").startswith("step")
-
-
 def test_check_builds_it_and_warns(here: Path, cli: Commands) -> None:
     assert cli("check own:build").endswith("own:build: ok\n")
     found = cli.json("check own:build --set coupling=detached")

@@ -111,24 +111,6 @@ def test_a_page_that_is_there_is_replaced_whole_or_not_at_all(
     assert reported(cli, output, run).startswith("<!doctype html>")
 
 
-def test_a_run_without_our_data_and_with_damaged_files_has_a_report_that_says_so(
-    run: Path, output: Path, cli: Commands
-) -> None:
-    for events in run.glob("events.*"):
-        events.unlink()
-    with (run / "metrics.csv").open("a") as file:
-        file.write("x,env,,solved,1\n")
-    (run / "result.json").write_text("[]")
-    text = Elements(reported(cli, output, run)).text
-    for part in (
-        "no event file there",
-        "result.json: is not what was written (checksum)",
-        "metrics.csv: is not what was written (checksum)",
-    ):
-        assert part in text
-        assert part in cli.err
-
-
 def test_it_is_quick_to_start_and_does_not_load_torch(run: Path, output: Path) -> None:
     program = (
         "import sys; from antiphon.cli import main; "

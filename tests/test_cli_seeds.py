@@ -10,9 +10,6 @@ from typing import Any
 
 import pytest
 
-from antiphon.commands.run import show_seeds
-from antiphon.engine.runs.run_loop import Outcome
-from antiphon.engine.runs.seeds import MultiSeedOutcome
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import ImageStream
 from tests.commands import Commands
@@ -110,28 +107,3 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     logdir = "" if "--logdir" in words else "--logdir runs"
     assert problem in cli.refused(TINY, words, logdir)
     assert [path.name for path in (here / "runs").iterdir()] == ["x-s1"]
-
-
-def test_what_is_counted_and_what_is_measured(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def ended(seed: int, solved: float, exit: str = "done") -> Outcome:
-        figures: dict[str, Any] = dict.fromkeys(("accuracy", "error", "loss")) | {"bits": 0.25}
-        figures["env"] = {"solved": solved, "odd": None}
-        head: dict[str, Any] = {
-            "scenario": "toy",
-            "variant": None,
-            "seed": seed,
-            "steps": 400,
-            "seconds": 1.5,
-        }
-        head["run_dir"] = f"r{seed}"
-        return Outcome(exit, result={**head, **figures, "exit": exit})
-
-    outcomes = {0: ended(0, 9.0), 1: ended(1, 12.0), 2: ended(2, 1.0, "diverged")}
-    show_seeds(MultiSeedOutcome(outcomes, None, 0), here, here)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[1] == "toy · 3 seeds · 400 steps · 4.5 s"
-    assert lines[3].split() == ["seed", "run", "bits", "solved"]
-    assert lines[5].split() == ["0", "r0", "0.250", "9"]
-    assert lines[7].split()[-4:] == ["400)", "r2", "0.250", "1"]
-    assert lines[9].split()[-6:] == ["0.250", "±", "0.000", "10.500", "±", "1.500"]
-    assert "Over 2 of 3 seeds: those that came to their end." in lines

@@ -106,19 +106,6 @@ def test_a_run_does_not_go_on_with_another_text(here: Path, cli: Commands) -> No
     assert cli.json("resume a --steps 9")["steps"] == 9
 
 
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        (PROSE.encode() + b"caf\xe9 " + PROSE.encode(), "is not UTF-8 (invalid continuation byte); save the"),
-        ("", "0 characters leave 0 for the train split, which needs 2; give a longer text"),
-        ("abcdefgh", "8 characters leave 0 for the validation split, which needs 2; give a longer text"),
-    ],
-)
-def test_texts_that_cannot_be_read(content: bytes | str, problem: str, here: Path, cli: Commands) -> None:
-    assert problem in cli.refused("run", text(here, "bad", content))
-    assert not (here / "a").exists()
-
-
 def changed(base: Document, *edits: tuple[Place, Any]) -> Document:
     found = copy.deepcopy(base)
     for place, value in edits:

@@ -109,10 +109,3 @@ def test_another_cluster_or_other_parts_do_not_go_on_with_a_run(cli: Commands) -
         "run stages.yaml --name one --steps 12 --resume-if-exists"
     )
     assert "a run in virtual time keeps its parts" in cli.refused("resume runs/one --steps 20 --parts 2")
-
-
-@pytest.mark.long
-def test_parts_in_one_process_that_do_not_wait_learn_what_lockstep_learns(cli: Commands) -> None:
-    cli("run stages.yaml --parts 3 --name lockstep --steps 30")
-    cli("run stages.yaml --parts 3 --mode free --every 1 --name free --steps 30")
-    assert cli.json("diff runs/lockstep runs/free")["same"] is True

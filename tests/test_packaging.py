@@ -122,11 +122,6 @@ def test_the_link_of_a_checkout_leads_to_the_mapped_folder(package: str) -> None
     assert not link.readlink().is_absolute()
 
 
-def test_pyright_reads_every_package_through_its_link() -> None:
-    included = {entry.replace("/", ".") for entry in PROJECT["tool"]["pyright"]["include"]}
-    assert included == {*FOLDERS, "tests"}
-
-
 def test_every_file_that_is_not_python_is_package_data() -> None:
     patterns: dict[str, list[str]] = SETUPTOOLS["package-data"]
     missing = []

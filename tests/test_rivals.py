@@ -41,18 +41,6 @@ def test_one_minibatch_in_flight_is_backpropagation_with_adam(data: tuple[Tensor
         torch.testing.assert_close(*pairs[index], rtol=1e-3, atol=1e-4)
 
 
-def test_a_full_pipeline_takes_a_minibatch_a_stage_time_and_stashes_parameters(
-    data: tuple[Tensor, Tensor],
-) -> None:
-    pipeline = rivals.Pipeline(3, 2.0, 3 + 8, data, seed=0)
-    pipeline.run(40)
-    (_, _, oldest), *_ = pipeline._stash[0]
-    updates = pipeline.layers[0].updates
-    pipeline.run(60)
-    assert pipeline.layers[0].updates - updates == pytest.approx(20, abs=1)
-    assert oldest is not pipeline.layers[0].tensors
-
-
 @pytest.mark.parametrize(
     ("way", "time"),
     [

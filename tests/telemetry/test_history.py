@@ -11,7 +11,7 @@ import pytest
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError
 from antiphon.telemetry import Figure
-from antiphon.telemetry.history import History, HistoryRow
+from antiphon.telemetry.history import History
 
 HEADER = "step,kind,name,metric,value\n"
 
@@ -23,19 +23,6 @@ def filled() -> History:
         history.figures(step, rows)
     history.figures(20, [Figure("channel", "a->b", "value", math.nan)])
     return history
-
-
-def test_rows_are_in_the_order_in_which_they_came() -> None:
-    history = filled()
-    assert len(history) == 7
-    assert history[0] == HistoryRow(1, "agent", "a", "loss", 1.0)
-    assert history[-2] == (20, "run", "", "seconds", 20.0)
-    assert history[2:4] == [history[2], history[3]]
-    assert list(history)[:6] == [history[i] for i in range(6)]
-    with pytest.raises(IndexError):
-        history[7]
-    assert repr(history).startswith("<History of 7 figures, steps 1 to 20;")
-    assert repr(History()) == "<History of 0 figures; pandas.DataFrame(history) is a table>"
 
 
 def test_one_figure_over_the_steps() -> None:

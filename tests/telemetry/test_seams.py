@@ -143,13 +143,3 @@ def test_a_reader_that_was_there_before_the_kill_has_every_step_once(
     reader.Reload()
     for tag, rows in expected.items():
         assert [event.step for event in reader.Tensors(tag)] == [step for step, _ in rows], tag
-
-
-def test_a_graph_that_has_changed_is_written_anew(tmp_path: Path) -> None:
-    begun(tmp_path).close()
-    recorder = TensorBoardRecorder(tmp_path, 3)
-    recorder.begin(replace(description(3), until=99))
-    recorder.close()
-    found = raw_rows(tmp_path)
-    assert [step for step, _ in found["antiphon/graph"]] == [0, 3]
-    assert [step for step, _ in found["antiphon/timeline"]] == [0]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from werkzeug.test import Client
 
-from antiphon.telemetry.channels import limits, series
+from antiphon.telemetry.channels import limits
 from antiphon.telemetry.channels.limits import COMPONENTS
 from antiphon.telemetry.channels.series import Messages, cloud
 from tests.telemetry.channels.serving import client, figure, get, refused
@@ -18,14 +16,6 @@ from tests.telemetry.channels.writing import rows, write
 
 UNPRINTED = "\U000e0001"
 """A character whose representation takes ten."""
-
-
-def cloud_of(response: Any) -> tuple[int, int]:
-    """Return the rows and samples of an answer, its length checked."""
-    assert response.status_code == 200, response.text
-    count, samples = struct.unpack_from("<II", response.data)
-    assert len(response.data) == 16 + 8 * count + 12 * count * samples
-    return count, samples
 
 
 def served(folder: Path) -> Client:
@@ -77,25 +67,6 @@ def test_wide_messages_vary_along_the_directions_of_their_covariance() -> None:
     got = np.abs(np.concatenate([found.points[0], found.points[1][:40]]))
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(found.explained, variances[:-3:-1] / variances.sum(), rtol=1e-5)
-
-
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_wide_messages_that_do_not_vary(count: int) -> None:
-    samples = np.full((count, COMPONENTS + 3), 0.5, dtype=np.float32)
-    found = cloud(Messages(np.array([1]), [samples]))
-    assert found.points.tolist() == [[[0.0, 0.0]] * count]
-    assert found.explained.tolist() == [0.0, 0.0]
-
-
-def test_one_long_row_among_short_ones_does_not_multiply(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    short = {step: {"antiphon/messages/0": np.ones((2, 2))} for step in range(2, 102)}
-    write(tmp_path / "a", {1: {"antiphon/messages/0": np.ones((4000, 2))}, **short})
-    found = served(tmp_path)
-    assert cloud_of(get(found, "cloud", run="a", channel=0)) == (101, 4000)
-    monkeypatch.setattr(series, "ANSWER_BYTES", 101 * 12 * 7)
-    assert cloud_of(get(found, "cloud", run="a", channel=0)) == (101, 7)
 
 
 @pytest.mark.parametrize(

@@ -63,20 +63,6 @@ def page_of(frame: str) -> str:
     return html.unescape(found[1])
 
 
-def test_it_shows_the_parts_of_a_simulation_in_parts(tmp_path: Path) -> None:
-    with Simulation("lossy", parts=2) as simulation:
-        view = simulation.show()
-        simulation.run(steps=4)
-        found = data_of(view.save(tmp_path / "graph.html").read_text(encoding="utf-8"))
-    assert found["graph"]["parts"] == 2
-    assert {agent["part"] for agent in found["graph"]["agents"]} == {0, 1}
-    assert found["parts"]["machines"][0] == found["parts"]["machines"][1] != ""
-    assert "part/computing" in found["figures"]
-    with Simulation("lossy") as simulation:
-        whole = data_of(simulation.show().save(tmp_path / "whole.html").read_text(encoding="utf-8"))
-    assert (whole["parts"], whole["catalog"]["part"]) == (None, [])
-
-
 def test_it_is_drawn_at_once_again_as_figures_come_and_at_the_end(
     notebook: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import struct
 import time
 import types
 from collections.abc import Callable, Iterator
@@ -20,7 +18,7 @@ from antiphon.telemetry.channels.loader import ChannelsLoader
 from antiphon.telemetry.channels.series import Messages, cloud
 from antiphon.telemetry.event_file import EventFile
 from tests.telemetry.channels.serving import client, fast_data, figure, get, refused, wait_for
-from tests.telemetry.channels.writing import AGE, LOSS, graph, rows, write
+from tests.telemetry.channels.writing import graph, rows, write
 
 ROUTES = ["runs", "graph", "timeline", "parts", "catalog", "figure", "cloud"]
 TIMELINE = {"start": 0, "steps": 3, "agents": [], "channels": []}
@@ -110,44 +108,6 @@ def test_a_resumed_run_shows_each_step_once(tmp_path: Path, serve: Callable[...,
     assert (steps, values[:, 0].tolist()) == ([1, 2, 3, 5], [1, 2, 30, 50])
     assert get(found, "graph", run="a").json["seed"] == 1
     assert get(found, "timeline", run="a").status_code == 200
-
-
-def test_a_run_of_somebody_else(tmp_path: Path, serve: Callable[..., Client]) -> None:
-    write(tmp_path / "runs/a", rows([1]))
-    write(tmp_path / "runs/b", rows([1]), plugin="other")
-    found = serve(tmp_path / "runs", "a")
-    listed = found.get("/data/plugins_listing").json["antiphon"]
-    assert (listed["enabled"], listed["tab_name"]) == (True, "Channels")
-    for path, more in [("graph", {}), ("catalog", {}), ("figure", {"kind": "agent", "metric": "loss"})]:
-        refused(get(found, path, run="b", **more), 404)
-
-
-def test_damaged_rows_are_an_error_in_a_line(
-    tmp_path: Path, serve: Callable[..., Client], caplog: pytest.LogCaptureFixture
-) -> None:
-    path = write(tmp_path / "runs/a", {1: {LOSS: np.arange(2.0), AGE: np.arange(3.0)}})
-    content = path.read_bytes()
-    # A shape that the content does not have, in a record whose checksum is right.
-    from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
-    from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
-
-    last = content.rindex(b"antiphon/agent/loss")
-    start = next(at for at in range(last, 0, -1) if _is_head(content, at))
-    event = Event.FromString(content[start + 12 : -4])
-    event.summary.value[0].tensor.tensor_shape.dim[0].size = 7
-    with path.open("wb") as file:
-        file.write(content[:start])
-        RecordWriter(file).write(event.SerializeToString())
-    found = serve(tmp_path / "runs", "a")
-    with caplog.at_level(logging.WARNING):
-        refused(get(found, "figure", run="a", kind="agent", metric="loss"), 500, "the data cannot be read")
-    assert any("/figure" in said for said in caplog.messages)
-    assert figure(get(found, "figure", run="a", kind="channel", metric="age"))[0] == [1]
-
-
-def _is_head(content: bytes, at: int) -> bool:
-    (length,) = struct.unpack_from("<Q", content, at)
-    return bool(at + 16 + length == len(content))
 
 
 @pytest.fixture(scope="module")

@@ -55,12 +55,6 @@ def test_a_resumed_session_replaces_what_came_after_its_start(tmp_path: Path) ->
     assert run.graph["seed"] == 2
 
 
-def test_a_session_that_has_written_nothing_yet_still_forgets(tmp_path: Path) -> None:
-    write(tmp_path, rows([1, 2, 3]))
-    write(tmp_path, {}, start=1)
-    assert steps(read_run(tmp_path)) == [1]
-
-
 def test_of_several_rows_at_a_step_the_last_written_stays(tmp_path: Path) -> None:
     write(tmp_path, rows([1, 2]))
     events = EventFile(tmp_path)
@@ -148,16 +142,6 @@ def test_what_other_tabs_show_is_passed_over_even_if_damaged(
     other.write_bytes(content)
     run = read_run(tmp_path)
     assert (run.graph, steps(run), caplog.messages) == (graph(), [1, 2], [])
-
-
-def test_the_first_value_of_a_tag_says_whose_it_is(tmp_path: Path) -> None:
-    write(tmp_path, rows([1]))
-    events = EventFile(tmp_path)
-    events.scalars(2, [("antiphon/agent/accuracy", "accuracy", 1.0)])
-    events.arrays(2, [("antiphon/agent/error", np.ones(2))], "other")
-    events.arrays(3, [("antiphon/agent/error", np.ones(2))], "antiphon")
-    events.close()
-    assert set(read_run(tmp_path).figures) == {("agent", "loss"), ("channel", "age"), VERDICTS}
 
 
 def test_a_folder_without_event_files_and_a_run_of_somebody_else(tmp_path: Path) -> None:

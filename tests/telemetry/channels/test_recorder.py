@@ -19,7 +19,6 @@ from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.channels.tags import (
     BEYOND,
     GRAPH,
-    PLUGIN,
     SESSION,
     TIMELINE,
     figure_tag,
@@ -111,30 +110,6 @@ def test_rows_are_arrays_in_the_order_of_the_graph(tmp_path: Path) -> None:
     assert [step for step, _ in found.values()] == [BEYOND, 5, 5, 10, 10, 10]
     graph = json.loads(found[GRAPH][1].item())
     assert [agent["name"] for agent in graph["agents"]] == ["a", "b"]
-
-
-def test_a_tag_says_whom_it_is_for_once_and_what_a_row_takes_is_bounded(tmp_path: Path) -> None:
-    events = EventFile(tmp_path)
-    writer = ChannelsWriter(events, description())
-    events.flush()
-    (path,) = tmp_path.iterdir()
-    sizes = []
-    for step in (10, 20, 30):
-        writer.arrays(
-            step, {("channel", "age"): np.zeros(3, np.float32), ("agent", "loss"): np.ones(2, np.float32)}
-        )
-        events.flush()
-        sizes.append(path.stat().st_size)
-    events.close()
-    told = [(tag, plugin) for _, tag, _, plugin in values(tmp_path)]
-    assert told == [
-        (SESSION, PLUGIN),
-        (GRAPH, PLUGIN),
-        ("antiphon/channel/age", PLUGIN),
-        ("antiphon/agent/loss", PLUGIN),
-        *[("antiphon/channel/age", ""), ("antiphon/agent/loss", "")] * 2,
-    ]
-    assert sizes[2] - sizes[1] <= 4 * 5 + 2 * 80
 
 
 def test_the_graph_as_a_document() -> None:

@@ -45,12 +45,6 @@ def test_rows_are_thinned_evenly_with_the_first_and_the_last(most: int) -> None:
     )
 
 
-def test_rows_of_figures_with_the_same_steps_stay_together() -> None:
-    (run,), _ = fitted([made()], 100_000)
-    assert len({tuple(series.steps) for series in run.figures.values()}) == 1
-    assert len(run.messages[0].samples) == len(run.messages[0].steps) < 500
-
-
 def test_runs_that_do_not_fit_are_left_out() -> None:
     run = made()
     two, notes = fitted([run, replace(run, name="second")], 30_000)
