@@ -106,18 +106,6 @@ def test_a_click_on_an_agent_shows_it_and_its_channels(tab: Tab, events: Events)
         assert name in panel
 
 
-def test_the_messages_of_a_channel_are_drawn_where_they_were_kept(tab: Tab) -> None:
-    """Channel 0 has messages at the first and the last row, channel 5 none."""
-    tab.select("channel", 0)
-    cloud = tab.part("cloud")
-    cloud.scroll_into_view_if_needed()
-    assert cloud.get_attribute("data-step") == "100"
-    tab.at(50)
-    assert cloud.get_attribute("data-step") == "1"
-    tab.select("channel", 5)
-    assert tab.part("cloud").count() == 0 or not tab.part("cloud").is_visible()
-
-
 def test_lines_are_as_wide_as_messages_are_strong_and_dashed_by_delay_and_loss(
     tab: Tab, events: Events
 ) -> None:
@@ -139,17 +127,6 @@ def test_lines_are_as_wide_as_messages_are_strong_and_dashed_by_delay_and_loss(
     assert looks[0, False] == {()}
     assert all(len(each) == 1 for each in looks.values())
     assert len(set.union(*looks.values())) == len(looks)  # each look is told from the others
-
-
-def test_numbers_of_an_earlier_step_are_not_said_to_be_of_this_one(tab: Tab) -> None:
-    """The damaged run ends before the whole one beside it."""
-    tab.select("channel", 0)
-    assert "numbers at step 100" in tab.part("panel").inner_text().lower()
-    tab.choose("beside", "cut")
-    tab.idle()
-    text = tab.part("panel").inner_text().lower()
-    assert "newest numbers up to step 100" in text
-    assert "numbers at step 100" not in text
 
 
 def test_a_run_of_two_beside_one_another_shares_slider_and_scale(tab: Tab, logdir: Path) -> None:
@@ -181,19 +158,3 @@ def test_a_run_of_two_beside_one_another_shares_slider_and_scale(tab: Tab, logdi
     assert tab.number("sg_loss", beside=True) == pytest.approx(found[1][60][5], rel=1e-6)
     tab.choose("beside", "")
     assert not tab.part("stage-beside").is_visible()
-
-
-def test_a_theme_changes_the_page_and_the_colours_stay_told_apart(tab: Tab) -> None:
-    """Light to dark by the button; the canvas follows."""
-    tab.choose("figure", "sg_loss")
-    x, y = tab.point("agentPoint", 0)
-    corner = {"x": x - 40, "y": y - 40, "width": 1.0, "height": 1.0}
-    light = tab.pixels(corner)[0, 0].mean()
-    tab.push("theme")
-    dark = tab.pixels(corner)[0, 0].mean()
-    assert light > 200
-    assert dark < 60
-    colours = tab.colours()
-    assert len(set(colours)) >= 7
-    paper = tuple(int(part) for part in tab.pixels(corner)[0, 0])
-    assert min(apart(colour, paper) for colour in colours) > 40  # type: ignore[arg-type]

@@ -67,20 +67,6 @@ def pressed(tab: Tab, view: str) -> bool:
     return tab.part(f"view-{view}").get_attribute("aria-selected") == "true"
 
 
-def test_help_opens_and_closes_and_keeps_keys_to_itself(tab: Tab) -> None:
-    """By its key; Escape closes it and nothing else."""
-    tab.ask("app.select('agent', 0)")
-    tab.page.keyboard.press("?")
-    dialog = tab.frame.get_by_role("dialog")
-    assert dialog.is_visible()
-    tab.page.keyboard.press("ArrowLeft")
-    tab.page.keyboard.press("Escape")
-    tab.idle()
-    assert not dialog.is_visible()
-    assert tab.step == 100
-    assert tab.ask("app.selection()") == {"kind": "agent", "index": 0}
-
-
 def test_space_plays_and_stops(tab: Tab) -> None:
     """From the first row on, by itself."""
     tab.press("Home")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +14,13 @@ from antiphon.telemetry.channels.page import page as page_of
 from antiphon.telemetry.channels.series import RunData, Series
 from antiphon.telemetry.channels.verdict_series import measuring_commands, with_verdicts
 from tests.browser import runs
-from tests.browser.numbers import apart
 from tests.browser.tab import Tab
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext
 
 pytestmark = pytest.mark.long
+
 
 NAN = float("nan")
 NAMES = [runs.channel_name(channel) for channel in runs.CHANNELS]
@@ -179,42 +178,8 @@ def test_the_list_has_intervals_and_chance_does_not_come_first(opened: Opened) -
     assert "value_low" not in options
 
 
-def test_without_value_it_opens_on_ablation(opened: Opened) -> None:
-    both = {**interval("ablation", VALUES, HALVES), **LOGGED}
-    tab = opened(data({10: LOGGED, 20: both}))
-    assert tab.part("figure").input_value() == "ablation"
-    assert strip(tab).startswith("loss by ablation 2 of 8 matter 2 harm")
-
-
 def test_without_either_it_says_how_to_measure(opened: Opened) -> None:
     tab = opened(data({10: LOGGED}))
     assert tab.part("figure").input_value() == "message_energy"
     lines = "antiphon evaluate 'runs/my run' --value antiphon evaluate 'runs/my run' --ablate zero"
     assert strip(tab) == f"value not measured: {lines} 1 of 9 stale 2 silent"
-
-
-def test_a_few_channels_do_not_eat_the_colours(opened: Opened) -> None:
-    crowded = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 1000.0]
-    tab = opened(data({10: {"sg_loss": crowded, "odd": [index / 8 for index in range(9)]}}))
-    tab.choose("figure", "sg_loss")
-    colours = tab.colours()
-    assert min(apart(one, other) for one, other in pairwise(colours)) >= 3
-    assert "(log)" in tab.part("legend").inner_text()
-    tab = opened(data({10: {"odd": [index / 8 for index in range(9)]}}))
-    tab.choose("figure", "odd")
-    assert "(log)" not in tab.part("legend").inner_text()
-
-
-def test_the_panel_begins_with_curves_and_has_three_digits(opened: Opened) -> None:
-    steps = {step: {**LOGGED, "sg_loss": [step / 7.0] * 9} for step in (10, 20, 30)}
-    tab = opened(data({**steps, 30: {**steps[30], **interval("value", VALUES, HALVES)}}))
-    tab.select("channel", 0)
-    worth = tab.part("panel").locator("[data-metric=value] .ap-muted").inner_text()
-    assert worth == "0.9 [0.7, 1.1] at step 30"
-    curve = tab.part("panel").locator(".ap-chart").first.bounding_box()
-    number = tab.part("number-sg_loss").bounding_box()
-    assert curve is not None
-    assert number is not None
-    assert curve["y"] < number["y"]
-    assert tab.part("number-sg_loss").inner_text() == "4.29"
-    assert tab.number("sg_loss") == pytest.approx(30 / 7, rel=1e-6)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,28 +59,6 @@ def test_the_matrix_of_few_agents_has_a_cell_per_channel_in_its_colour(tab: Tab)
     assert places["left->mind"] == places["left->mind:again"]
     tab.click("cellPoint", 7)
     assert tab.ask("app.selection()") == {"kind": "channel", "index": 7}
-
-
-def test_many_agents_are_ordered_by_community_and_few_as_given(
-    page: Page, address: str, logdir: Path
-) -> None:
-    """Agents of one community have neighbouring rows; channels within communities gather at the diagonal."""
-    tab = Tab.alone(page, address, "large")
-    tab.push("view-matrix")
-    assert tab.part("order").input_value() == "community"
-    graph = Events(logdir / "large").document("antiphon/graph")
-    agents, channels = graph["agents"], graph["channels"]
-    rows: dict[int, list[float]] = {}
-    for index in range(0, len(channels), 40):
-        rows.setdefault(agents[channels[index]["from"]]["community"], []).append(
-            tab.point("cellPoint", index)[1]
-        )
-    spans = sorted((min(found), max(found)) for found in rows.values())
-    assert len(spans) > 1
-    assert all(above[1] <= below[0] + 1e-6 for above, below in itertools.pairwise(spans))
-    tab.choose("order", "given")
-    tab.choose("run", "made")
-    assert tab.part("order").input_value() == "given"
 
 
 def test_the_timeline_shows_ticks_and_selects(tab: Tab) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -171,30 +170,6 @@ def test_antiphon_commands_run(block: Block, tmp_path: Path, address: str) -> No
     assert done.returncode == 0, f"{block.place}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
 
 
-@pytest.mark.long
-def test_commands_run_as_the_installed_program_does(tmp_path: Path, address: str) -> None:
-    """Exit codes, both outputs, folder and environment are those of a process of its own."""
-    text = """
-    antiphon show digits-mlp > shown; antiphon show digits-mpl 2> line || echo $? > code
-    ANTIPHON_LOGDIR=$PWD/elsewhere antiphon run digits-mlp --set depth=2 --set width=4 --name n --json | tail -n 1
-    """
-    found = []
-    for name in ("warm", "installed"):
-        folder = tmp_path / name
-        folder.mkdir()
-        done = run_commands(text, folder, address)
-        assert done.returncode == 0, done.stderr
-        result = json.loads(done.stdout)
-        steps = json.loads((folder / "elsewhere/n/run.json").read_text())["step"]
-        texts = [(folder / file).read_text() for file in ("shown", "line", "code")]
-        found.append((result["steps"], result["accuracy"], steps, texts))
-        text = text.replace("antiphon ", f"{Path(sys.executable).with_name('antiphon')} ").replace(
-            "--json", "--steps 5 --json"
-        )
-    assert found[0] == found[1]
-    assert found[0][2] == 5
-
-
 def test_every_block_that_is_not_run_says_why_and_make_has_the_targets_that_are_named() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for block in BLOCKS:
@@ -219,14 +194,6 @@ def test_blocks_are_found_with_their_comments() -> None:
         (9, "markdown", "```", "opens a server"),
         (15, "python", "1", ""),
     ]
-
-
-def test_a_program_shares_names_between_blocks_and_reports_the_documents_line() -> None:
-    good = Block(ROOT / "A.md", 3, "python", "x = 1\n", None)
-    bad = Block(ROOT / "A.md", 9, "python", "x += 1\nraise KeyError(x)\n", None)
-    with pytest.raises(KeyError, match="2") as caught:
-        run_program([good, bad], "a_md")
-    assert caught.traceback[-1].lineno + 1 == 10
 
 
 def test_commands_get_a_toy_budget(tmp_path: Path) -> None:

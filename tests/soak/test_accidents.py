@@ -5,13 +5,12 @@ from __future__ import annotations
 import gc
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,13 +18,10 @@ from typing import Any
 import pytest
 
 from antiphon import files, manifests
-from antiphon.cli import main
 from antiphon.engine.runs import directory, run_writer
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin, resume
-from antiphon.engine.runs.run_loop import RunLoop
-from antiphon.engine.runs.run_writer import RunWriter
 from antiphon.engine.state import checkpoint
 from antiphon.errors import RunError
 from antiphon.scenarios import Template, load
@@ -313,43 +309,3 @@ def test_a_run_on_a_full_disk_says_so_and_goes_on_once_there_is_space(
 
 
 # --- memory ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.long
-@pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a process")
-def test_a_run_without_memory_says_so_and_goes_on_with_some(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In a process of its own, whose memory is limited in mid-run to what it has."""
-    words = ["digits-mlp", "--set", "depth=2", "--set", "width=512", "--set", "batch=1024", "--steps", "6"]
-    plain, taken = RunWriter.step, list[bytearray]()
-
-    def limit(self: RunWriter, loop: RunLoop) -> None:
-        plain(self, loop)
-        if loop.running[0].now == 3:
-            pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-            most = pages * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
-            for size in (2**24, 2**22, 2**20, 2**18):  # what is free within it
-                with suppress(MemoryError):
-                    while True:
-                        taken.append(bytearray(size))
-
-    child = os.fork()
-    if not child:
-        code = -1
-        try:
-            monkeypatch.setattr(RunWriter, "step", limit)
-            code = main(["run", *words, "--logdir", str(tmp_path), "--name", "a", "--checkpoint-every", "2"])
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 4
-    noted = facts(tmp_path / "a")
-    assert noted["exit"] == "stopped"
-    assert noted["error"].startswith("out of memory")
-    assert "; lower " in noted["error"] or "; the largest part is " in noted["error"]
-    assert RunDirectory.open(tmp_path / "a").checkpoint_step in (2, 4)
-    assert main(["resume", str(tmp_path / "a"), "--checkpoint-every", "2"]) == 0
-    assert main(["run", *words, "--logdir", str(tmp_path), "--name", "b", "--checkpoint-every", "2"]) == 0
-    assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
