@@ -25,6 +25,7 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
 }
 """Distributions by the names of their modules, where these are others; pydantic pins the version of its core."""
+OWN = {"antiphon", *sys.stdlib_module_names}
 NOT_PACKAGES = {"tests", "docs", "benchmarks", "build", "dist", "runs"}
 
 
@@ -81,16 +82,15 @@ def imported(tree: ast.AST, *, at_once: bool) -> Iterator[str]:
             yield from imported(node, at_once=at_once)
 
 
-def third_party(*, at_once: bool) -> dict[str, Path]:
-    """Return the distributions that the installed files import, each with one of the files."""
-    found: dict[str, Path] = {}
+def third_party() -> tuple[set[str], set[str]]:
+    """Return the distributions that the installed files import: when they are loaded, and in functions."""
+    found: tuple[set[str], set[str]] = (set(), set())
     for package in SETUPTOOLS["packages"]:
         for path in sorted(folder_of(package).glob("*.py")):
             tree = ast.parse(path.read_text(encoding="utf-8"))
-            for module in imported(tree, at_once=at_once):
-                top = module.partition(".")[0]
-                if top != "antiphon" and top not in sys.stdlib_module_names:
-                    found[DISTRIBUTIONS.get(top, top.lower())] = path
+            for names, at_once in zip(found, (True, False), strict=True):
+                tops = {module.partition(".")[0] for module in imported(tree, at_once=at_once)}
+                names |= {DISTRIBUTIONS.get(top, top.lower()) for top in tops - OWN}
     return found
 
 
@@ -100,13 +100,13 @@ def test_what_is_imported_is_declared() -> None:
     And every dependency is imported: Ray and worlds alone are named as strings.
     """
     core, extras = declared(), set(PROJECT["project"]["optional-dependencies"]) - {"dev", "docs"}
-    at_once, later = third_party(at_once=True), third_party(at_once=False)
+    at_once, later = third_party()
     of_notebooks = {"ipython"}  # used where they are there
-    assert {"protobuf", "werkzeug", "torch"} <= set(at_once)
-    assert {"pillow", "pandas"} <= set(later)
-    assert not {name: path for name, path in at_once.items() if name not in core}
-    assert not {name: path for name, path in later.items() if name not in declared(*extras) | of_notebooks}
-    assert declared(*extras) - {*at_once, *later} == {"ray", "mpe2", "pettingzoo"}
+    assert {"protobuf", "werkzeug", "torch"} <= at_once
+    assert {"pillow", "pandas"} <= later
+    assert at_once <= core
+    assert later <= declared(*extras) | of_notebooks
+    assert declared(*extras) - at_once - later == {"ray", "mpe2", "pettingzoo"}
 
 
 def test_every_folder_with_an_init_is_installed_and_no_other() -> None:

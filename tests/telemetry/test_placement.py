@@ -34,7 +34,7 @@ def test_all_stand_apart_in_the_unit_square(count: int) -> None:
     assert points.max() <= 1 + 1e-9
 
 
-@pytest.mark.parametrize("count", [12, 450])
+@pytest.mark.parametrize("count", [12, 120])
 def test_who_talks_stands_near_and_the_same_graph_is_placed_alike(count: int) -> None:
     found, _ = positions(ring(count))
     points = np.array([found[f"a{i}"] for i in range(count)])
@@ -48,9 +48,9 @@ def test_who_talks_stands_near_and_the_same_graph_is_placed_alike(count: int) ->
 @pytest.mark.parametrize(
     "pairs",
     [
-        [(0, i) for i in range(1, 450)] + [(i, 0) for i in range(1, 450)],
-        [pair for i in range(0, 450, 2) for pair in ((i, i + 1), (i + 1, i))],
-        [(10 * part + i, 10 * part + (i + 1) % 10) for part in range(45) for i in range(10)],
+        [(0, i) for i in range(1, 120)] + [(i, 0) for i in range(1, 120)],
+        [pair for i in range(0, 120, 2) for pair in ((i, i + 1), (i + 1, i))],
+        [(10 * part + i, 10 * part + (i + 1) % 10) for part in range(12) for i in range(10)],
     ],
     ids=["a star", "pairs", "rings"],
 )
