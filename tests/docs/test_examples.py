@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import antiphon
 from tests.docs.warm import CLIENT, warm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -161,6 +162,9 @@ def of_readme_first(places: Mapping[str, Any]) -> list[Any]:
 @pytest.mark.parametrize("name", of_readme_first({name: name for name in PROGRAMS}))
 def test_python_blocks_run_in_order(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    if name == "README.md":  # the others print, or compare, what comes of their steps
+        plain = antiphon.Simulation.run
+        monkeypatch.setattr(antiphon.Simulation, "run", lambda run, steps: plain(run, steps=min(steps, 5)))
     run_program(PROGRAMS[name], re.sub(r"\W", "_", name))
 
 
