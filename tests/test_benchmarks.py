@@ -7,8 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks import agents_scaling, building, gpu, interleaved, shuffled_credit, split, versions
+from benchmarks import agents_scaling, building, gpu, interleaved, parts, shuffled_credit, split
 
 SERVED = """
 import sys
@@ -18,6 +19,7 @@ serve(lambda request: {{"seconds": 0.25 * request["steps"]}} if request["steps"]
 """
 
 
+@pytest.mark.long
 def test_a_process_tells_its_own_time_and_its_end_is_an_error(tmp_path: Path) -> None:
     script = tmp_path / "worker.py"
     script.write_text(SERVED.format(folder=str(Path(interleaved.__file__).parent)), encoding="utf-8")
@@ -29,12 +31,14 @@ def test_a_process_tells_its_own_time_and_its_end_is_an_error(tmp_path: Path) ->
     assert times["none"].max() < 0.25
 
 
+@pytest.mark.long
 def test_programs_by_hand_compute_what_the_backend_does() -> None:
     found = agents_scaling.check(5, "cohort", "cpu", ["reference"])
     assert found.keys() == {"reference", "plain_loop", "plain_loop_fused", "stacked", "stacked_autograd"}
     assert max(found.values()) < 1e-10
 
 
+@pytest.mark.long
 def test_numbers_of_a_device_and_its_demands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "_TURN", 0.0)
     found = gpu.measure("cpu", (8,), ("hyperplane",), rounds=2)
@@ -50,22 +54,29 @@ def test_numbers_of_a_device_and_its_demands(monkeypatch: pytest.MonkeyPatch) ->
     assert missed == {"ring of 1,024 / stacked by hand, captured", "ring of 1,024 / ring of 16"}
 
 
-def test_a_version_answers_for_a_scenario_and_for_one_it_lacks() -> None:
-    worker = versions.Worker()
-    found = worker({"scenario": "hyperplane", "variant": None, "settings": {}})
-    assert worker({"steps": found["unit"]})["seconds"] > 0
-    calls = [worker({"counted": steps})["calls"] for steps in (8, 8)]
-    assert calls[0] == calls[1]
-    missing = worker({"scenario": "hyperplane", "variant": "nothing", "settings": {}})
-    assert "nothing" in missing["missing"]
+@pytest.mark.long
+def test_one_part_and_two_compute_the_same(tmp_path: Path) -> None:
+    learned = {}
+    for name, each in parts.contestants("local", 6, 4, 2, str(tmp_path)).items():
+        assert isinstance(each, parts.Local)
+        seconds, _ = each.turn(8)
+        assert len(seconds) == len(each.parts) == {"one": 1, "two": 2}[name]
+        agents = {k: v for part in each.parts for k, v in part.backend.per_agent().agents.items()}
+        learned[name] = {k: dict(agent.learner.parameters) for k, agent in agents.items()}
+        each.close()
+    torch.testing.assert_close(learned["one"], learned["two"], rtol=0, atol=0)
+    row = parts.measure("local", agents=6, delay=4, every=2, steps=4, rounds=2)
+    assert row["cpu_ratio"] == pytest.approx(row["cpu_ms_one"] / row["cpu_ms_two"], rel=0.5)
 
 
+@pytest.mark.long
 def test_many_agents_are_built_saved_and_stepped() -> None:
     found = building.row(16, only_build=16)
     assert {*(f"s_{part}" for part in building.PARTS), "step_ratio", "python_kb"} <= found.keys()
     assert building.missed([found]) == []
 
 
+@pytest.mark.long
 def test_a_split_is_timed_and_keeps_less_for_backward() -> None:
     rows = {row["way"]: row for row in split.measure(4, 2, width=16, length=16, batch=8)}
     assert rows[split.PLAIN]["ratio"] == 1.0

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 import antiphon
-from antiphon.cli import COMMANDS, main
-from antiphon.errors import EngineError
+from antiphon.cli import COMMANDS
 from antiphon.scenarios.schema import schema_text
 from antiphon.terminal.output import show_result
 from tests.commands import Commands
@@ -36,6 +35,9 @@ print("codes", set(codes), "torch" in sys.modules)
 
 
 def test_run_prints_tables_and_where_to_look(here: Path, cli: Commands) -> None:
+    assert cli("--version") == f"antiphon {antiphon.__version__}\n"
+    assert cli() == cli("--help")
+    assert "corporation" in cli.json("show")["scenarios"]
     cli(f"run digits-mlp {TINY} --variant local --logdir mine --name exp1")
     assert "digits-mlp · local · seed 0 · 6 steps" in cli.out
     assert "n0->n1" in cli.out
@@ -55,7 +57,9 @@ def closing(capsys: pytest.CaptureFixture[str], agents: dict[str, Any], **more: 
     return capsys.readouterr().out
 
 
-def test_the_end_of_a_run_tells_bits_and_errors(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_end_of_a_run_tells_bits_errors_figures_of_the_environment_and_returns(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     text = closing(capsys, {"a": {"bits": 0.41234, "loss": 2.0}, "quiet": {"updates": 3.0}})
     assert "test bits" in text
     assert "bits         0.412   (a; test split, 360 examples)" in text
@@ -63,16 +67,10 @@ def test_the_end_of_a_run_tells_bits_and_errors(capsys: pytest.CaptureFixture[st
     assert "quiet" not in text
     both = {"a": {"accuracy": 0.5, "loss": 1.0}, "b": {"error": 2.0, "loss": 2.0}}
     assert "on the test split" in closing(capsys, both)
-
-
-def test_the_end_of_a_run_tells_what_the_environment_says(capsys: pytest.CaptureFixture[str]) -> None:
     unread = {"a": {"bits": None, "loss": None}}
     text = closing(capsys, unread, examples=None, env={"solved": 9.0, "bits": 0.41234, "odd": None})
     assert "environment  solved 9, bits 0.412, odd –" in text
     assert "test" not in text
-
-
-def test_the_end_of_a_run_tells_returns_of_whole_episodes(capsys: pytest.CaptureFixture[str]) -> None:
     episodes = {"count": 16, "length": 341.25, "actions": "greedy", "returns": {"reward": 341.25}}
     found = {"return": 341.25, "examples": 16, "episodes": episodes}
     text = closing(capsys, {"motor": {"return": 341.25, "loss": None}, "sensor": {"updates": 2.0}}, **found)
@@ -104,14 +102,6 @@ def test_json_is_the_last_line_of_stdout(here: Path, cli: Commands) -> None:
     assert result == json.loads((here / "a/result.json").read_text())
 
 
-def test_several_readouts_are_a_list(here: Path, cli: Commands) -> None:
-    settings = "--set agents=6 --set readouts=2 --set width=8 --set batch=16"
-    result = cli.json("run corporation --steps 6", settings)
-    assert len(result["readout"]) == 2
-    mean = sum(result["agents"][name]["accuracy"] for name in result["readout"]) / 2
-    assert result["accuracy"] == pytest.approx(mean)
-
-
 def test_resume_if_exists_starts_returns_and_refuses(here: Path, cli: Commands) -> None:
     results = [cli.json(RUN, "--resume-if-exists") for _ in range(2)]
     assert results[0] == results[1]
@@ -119,8 +109,10 @@ def test_resume_if_exists_starts_returns_and_refuses(here: Path, cli: Commands) 
     assert "seed: 0 there, 4 asked" in cli.refused(RUN, "--json --resume-if-exists --seed 4")
 
 
-def test_resume_and_evaluate_a_run(here: Path, cli: Commands) -> None:
+def test_a_run_is_shown_resumed_and_evaluated(here: Path, cli: Commands) -> None:
     cli(RUN)
+    assert "6 steps, done, accuracy" in cli("show a")
+    assert cli("show a --resolved") == (here / "a/scenario.yaml").read_text()
     result = cli.json("resume a --steps 9")
     assert result["steps"] == 9
     assert cli.json("resume a") == result
@@ -148,7 +140,6 @@ def test_a_diverging_run_exits_with_3_names_who_and_keeps_its_result(here: Path,
         ("run missing.yaml", "missing.yaml: no such file"),
         ("run digits-mlp --variant lokced", "no variant 'lokced'; did you mean 'locked'?"),
         ("run digits-mlp --set width", "--set 'width': must be name=value, for example"),
-        ("run digits-mlp --set =3", "--set '=3': must be name=value"),
         ("run digits-mlp --set widht=3", "no parameter 'widht'; did you mean 'width'?"),
         ("run digits-mlp --set width=wide", "parameter 'width': must be a whole number"),
         ("run digits-mlp --set width=0", "parameter 'width': must be at least 1, not 0"),
@@ -161,11 +152,8 @@ def test_a_diverging_run_exits_with_3_names_who_and_keeps_its_result(here: Path,
         ("run digits-mlp --device tpu9", "there is no device 'tpu9' here"),
         ("run digits-mlp --logdir file", "cannot be written (Not a directory)"),
         ("run mnist-mlp", "ANTIPHON_DATA"),
-        ("study digits-mlp --variant lokced", "did you mean 'locked'?"),
         ("resume nothing", "nothing: no run there"),
-        ("evaluate nothing", "nothing: no run there"),
         ("check digts-mlp", "did you mean 'digits-mlp'?"),
-        ("show digts-mlp", "did you mean 'digits-mlp'?"),
         ("show antiphon/Digts-v0", "no environment 'antiphon/Digts-v0'; did you mean 'antiphon/Digits-v0'?"),
         ("show digits-mlp --yaml --set width=3", "--resolved shows what --variant and --set make"),
         ("show digits-mlp --yaml --resolved", "exclude each other"),
@@ -189,22 +177,14 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         ("run digits-mlp --stesp 3", "no such option: --stesp"),
         ("run digits-mlp --steps", "option '--steps' requires an argument"),
         ("run digits-mlp --steps 0", "--steps: must be at least 1, not 0"),
-        ("run digits-mlp --steps few", "--steps: must be a whole number, at least 1, not 'few'"),
         ("run digits-mlp -s -1", "--seed: must be at least 0, not -1"),
-        ("run digits-mlp --seeds 0", "--seeds: must be at least 1, not 0"),
         ("evaluate a --drop much", "--drop: must be a number, not 'much'"),
         ("evaluate a --repeats 1 --value", "--repeats: must be at least 2, not 1"),
-        ("study digits-mlp --jobs 0", "--jobs: must be at least 1, not 0"),
         ("tb --port 65536", "--port: must be from 0 to 65535, not 65536"),
     ],
 )
 def test_wrong_usage_is_one_line(words: str, problem: str, cli: Commands) -> None:
     assert cli.refused(words).startswith(problem)
-
-
-def test_the_version_is_that_of_the_package(cli: Commands) -> None:
-    assert cli("--version") == f"antiphon {antiphon.__version__}\n"
-    assert cli() == cli("--help")
 
 
 def shortened(command: str) -> str:
@@ -214,6 +194,7 @@ def shortened(command: str) -> str:
     )
 
 
+@pytest.mark.long
 def test_the_examples_in_help_are_there_and_run(
     here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
 ) -> None:
@@ -232,49 +213,27 @@ def test_the_examples_in_help_are_there_and_run(
     assert (here / "report.html").exists()
 
 
-def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object, **__: object) -> None:
-        raise EngineError("a ledger does not add up")
-
-    monkeypatch.setattr("antiphon.terminal.measurements.evaluate_run", broken)
-    with pytest.raises(EngineError, match="does not add up"):
-        main(["evaluate", "a"])
-
-
-def test_show_lists_the_library_and_the_environments(cli: Commands) -> None:
-    text = cli("show")
-    assert all(name in text for name in ("corporation", "digits-mlp", "antiphon/Digits-v0"))
-    assert "corporation" in cli.json("show")["scenarios"]
-
-
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
         (
-            "digits-mlp --set depth=3 --set width=32",
-            [
-                *("mlp 32", "linear, given label", "n0 | n1 | n2", "1 x 8 x 8"),
-                "classification of label (readout)",
-            ],
+            "digits-mlp --set depth=3",
+            "linear, given label; n0 | n1 | n2; 1 x 8 x 8; classification of label (readout)",
         ),
         (
             "corporation --variant locked",
-            ["n01, n02, … (28)", "learn as one network", "the episode", "patch_0 … patch_31"],
+            "n01, n02, … (28); learn as one network; the episode; patch_0 … patch_31",
         ),
         (
             "antiphon/Digits-v0 --set patches=4 --set hold=2",
-            ["patch_0 … patch_3", "training only", "one of 10", "each for 2 steps", "examples: train 1,293"],
+            "patch_0 … patch_3; training only; one of 10; each for 2 steps",
         ),
-        (
-            "antiphon/SpeakerListener-v0 --set limit=9",
-            ["episodes of 9 steps", "action of speaker: one of 3", "action of listener: one of 5"],
-        ),
+        ("antiphon/SpeakerListener-v0 --set limit=9", "episodes of 9 steps; action of speaker: one of 3"),
     ],
-    ids=["scenario", "many agents", "environment", "world"],
 )
-def test_show_explains(words: str, parts: list[str], cli: Commands) -> None:
+def test_show_explains(words: str, parts: str, cli: Commands) -> None:
     text = cli("show", words)
-    for part in parts:
+    for part in parts.split("; "):
         assert part in text
     assert text.count("\n") < 110
 
@@ -304,27 +263,6 @@ def test_what_show_prints_can_be_run(here: Path, cli: Commands) -> None:
     (here / "resolved.yaml").write_text(cli("show mine.yaml --resolved --set width=8 --variant local"))
     for name in ("mine.yaml", "resolved.yaml"):
         assert cli.json(f"run {name} --steps 3")["steps"] == 3
-
-
-def test_show_explains_a_run(here: Path, cli: Commands) -> None:
-    cli(RUN, "--seed 5")
-    text = cli("show a")
-    assert "seed 5" in text
-    assert "6 steps, done, accuracy" in text
-    assert cli("show a --resolved") == (here / "a/scenario.yaml").read_text()
-
-
-def test_study_prints_a_table_and_keeps_what_is_there(here: Path, cli: Commands) -> None:
-    words = f"study digits-mlp {TINY} --seeds 1 --jobs 1 --logdir mine"
-    cli(words)
-    assert cli.err.splitlines()[0] == "4 runs of 6 steps, 1 at a time, in mine"
-    assert cli.err.splitlines()[1].startswith("[1/4] locked s0: ")
-    assert "recovered" in cli.out
-    assert "TensorBoard  antiphon tb mine" in cli.out
-    result = cli.json(words)
-    assert cli.err.count("(kept)") == 4
-    assert [line["variant"] for line in result["lines"]] == ["locked", "detached", "local", "decoupled"]
-    assert result["study_dir"] == "mine"
 
 
 def test_study_that_cannot_be_written_says_so(here: Path, cli: Commands) -> None:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from antiphon.cli import main
-from antiphon.engine.inference.links import Links
-from antiphon.engine.probes.ablation import Ablation, Change
-from antiphon.engine.simulation import Simulation
-from antiphon.terminal import measurements
 from tests.commands import Commands
 
 TINY = ["--steps", "20", "--set", "depth=3", "--set", "width=8", "--set", "batch=16"]
@@ -107,22 +102,6 @@ def test_value_stands_beside_alignment(run: Path, cli: Commands) -> None:
     assert any(b"channel/parameter_cosine" in path.read_bytes() for path in run.glob("events.*"))
 
 
-def test_a_channel_without_which_all_lose_less_is_needed_by_none(
-    run: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def found(better: float) -> Ablation:
-        change = {"loss": Change(better, 0.001)}
-        intact = {"n2": {"loss": 0.5}}
-        channels = {"n0->n1": {"n2": change}}
-        return Ablation("zero", "test", Links(), 9, ("n2",), intact, channels, {"n0->n1": change})
-
-    for better, last in ((0.01, "n2"), (-0.01, "–")):
-        monkeypatch.setattr(measurements, "ablate", lambda *_, better=better, **__: found(better))
-        cli("evaluate", run, "--ablate zero")
-        (row,) = (line for line in cli.out.splitlines() if line.strip().startswith("n0->n1"))
-        assert row.split()[-1] == last
-
-
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
@@ -142,17 +121,3 @@ def test_a_channel_without_which_all_lose_less_is_needed_by_none(
 )
 def test_bad_input_is_one_line(run: Path, words: str, problem: str, cli: Commands) -> None:
     assert problem in cli.refused("evaluate", run, words)
-
-
-def test_a_run_without_a_checkpoint_is_one_line(run: Path, tmp_path: Path, cli: Commands) -> None:
-    copied = shutil.copytree(run, tmp_path / "b")
-    shutil.rmtree(copied / "checkpoints")
-    cli.refused("evaluate", copied, "--ablate zero")
-
-
-def test_the_checkpoint_stays_as_it_is(run: Path, cli: Commands) -> None:
-    with Simulation.load(run) as simulation:
-        before = simulation.evaluate().loss
-    cli.json("evaluate", run, "--ablate mean --links as_run --drop 0.5")
-    with Simulation.load(run) as simulation:
-        assert simulation.evaluate().loss == before

@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from antiphon import Simulation
-from antiphon.envs.worlds.base import World
 from antiphon.errors import RunError
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.film import FilmFrame, SentMessage, write_film
@@ -40,6 +39,7 @@ def shown(path: Path) -> list[np.ndarray[Any, Any]]:
         return frames
 
 
+@pytest.mark.long
 def test_a_gif_has_a_frame_of_every_step_and_the_same_bytes_again(
     run: Path, tmp_path: Path, cli: Commands
 ) -> None:
@@ -58,14 +58,6 @@ def test_a_gif_has_a_frame_of_every_step_and_the_same_bytes_again(
         cli.json("export", run, tmp_path / "two.gif", "--episodes 2")["bytes"]
         == (tmp_path / "two.gif").stat().st_size
     )
-
-
-def test_messages_of_some_agents_alone(run: Path, tmp_path: Path, cli: Commands) -> None:
-    for agent in ("sensor", "motor"):
-        cli("export", run, tmp_path / f"{agent}.gif", "--agent", agent)
-    sensor, motor = (shown(tmp_path / f"{agent}.gif")[0] for agent in ("sensor", "motor"))
-    assert not np.array_equal(sensor, motor)  # the motor sends nothing
-    assert np.all(motor[40:-40, -340:] == 255)
 
 
 def frame(step: int = 1, *values: float, new: bool = True) -> FilmFrame:
@@ -92,6 +84,7 @@ def test_bars_go_up_or_down_on_one_scale_and_are_grey_while_nothing_is_sent(tmp_
     assert painted(images[4], green) == painted(images[4], red) == 0
 
 
+@pytest.mark.long
 def test_a_short_film_is_slow_and_of_a_long_one_some_steps_are_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,24 +161,3 @@ def test_a_gymnasium_environment_is_made_again_with_its_render_mode(
         frames = shown(simulation.export(tmp_path / "a.gif", episodes=2))
     pixels = [int(image[100, 100, 0]) for image in frames]
     assert pixels == pytest.approx([80, 81, 80, 81], abs=2)  # two steps an episode, shade by step
-
-
-def test_an_environment_that_cannot_render_says_why(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a.gif"
-    with drawn(monkeypatch, shade=300) as simulation, pytest.raises(RunError, match="no light") as error:
-        simulation.export(path)
-    assert "\n" not in str(error.value)
-
-    def missing(self: object) -> Any:
-        raise gymnasium.error.DependencyNotInstalled("pygame is not installed,\nrun pip install it")
-
-    monkeypatch.setattr(World, "render", missing)
-    line = "export: the environment cannot render its picture: DependencyNotInstalled: pygame is not installed, run pip install"
-    with Simulation.load(run) as simulation, pytest.raises(RunError, match=line):
-        simulation.export(path)
-    monkeypatch.setattr(World, "render", lambda _: (np.zeros((3, 4)),))
-    line = r"export: a picture is \[height, width, 3\] bytes, and the environment renders \[3, 4\] float64"
-    with Simulation.load(run) as simulation, pytest.raises(RunError, match=line):
-        simulation.export(path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.commands import Commands
 
 TINY = "--set length=8 --set width=8 --set heads=2 --set blocks=2 --set batch=4"
@@ -26,15 +28,7 @@ def test_a_run_is_resumed_evaluated_reported_and_shown_by_its_directory_alone(
     assert "part0" in (here / "a.html").read_text()
 
 
-def test_variants_are_a_study(here: Path, cli: Commands) -> None:
-    (here / "two.yaml").write_text(
-        "study: two\nscenario: resnet\nset: {channels: 2, stages: [1, 1], batch: 4}\n"
-        "variants: [locked, local]\nbudgets: {tiny: {steps: 2, seeds: 1}}\n"
-    )
-    found = cli.json("study two.yaml --jobs 1 --logdir s")
-    assert [line["variant"] for line in found["lines"]] == ["locked", "local"]
-
-
+@pytest.mark.long
 def test_it_is_listed_checked_and_shown(cli: Commands) -> None:
     listed = cli.json("show")["scenarios"]
     assert listed["gpt"]["variants"][:5] == ["locked", "detached", "local", "decoupled", "lens"]

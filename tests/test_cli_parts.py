@@ -41,33 +41,7 @@ def facts(run: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("parts", [2, 3])
-def test_diff_finds_nothing_between_one_part_and_several(parts: int, cli: Commands) -> None:
-    write("lossy.yaml", drop=0.2, noise=0.1)
-    cli("run lossy.yaml --name one")
-    cli(f"run lossy.yaml --name several --parts {parts}")
-    found = cli.json("diff runs/one runs/several")
-    assert found["same"] is True
-    assert [setting["path"] for setting in found["settings"]] == [["run", "parts"]]
-    assert metrics("runs/one") == metrics("runs/several")
-    for name in ("state.safetensors", "state.json"):
-        one, several = (
-            Path("runs", run, "checkpoints/step-000000024", name).read_bytes() for run in ("one", "several")
-        )
-        assert one == several
-    assert "parts" not in facts("runs/one")
-    division = facts("runs/several")["parts"]
-    assert (division["count"], division["mode"]) == (parts, "lockstep")
-    assert "ray" not in division
-    assert facts("runs/several")["backend"] == "cohort"
-
-
-def test_agents_are_placed_by_name_pattern_or_file(cli: Commands) -> None:
-    Path("place.yaml").write_text("'*': 1\na: 0\n", encoding="utf-8")
-    for name, place in (("names", "--parts *=1 --parts a=0"), ("file", "--parts place.yaml --every 2")):
-        cli(f"run ring.yaml --steps 10 --name {name} {place}")
-        assert facts(f"runs/{name}")["parts"]["placement"] == {"a": 0, "b": 1, "c": 1, "d": 1}
-    assert [facts(f"runs/{name}")["parts"]["every"] for name in ("names", "file")] == [1, 2]
+RESUMED = ("--parts 3", "--parts 1", "--parts *=1 --parts c=0")
 
 
 @pytest.mark.parametrize(
@@ -83,9 +57,6 @@ def test_agents_are_placed_by_name_pattern_or_file(cli: Commands) -> None:
             "--parts nothing.yaml",
             "--parts nothing.yaml: neither a number, AGENT=PART nor a YAML file that can be read",
         ),
-        ("--parts ring.yaml", "--parts ring.yaml: the part of 'scenario' is 'ring'"),
-        ("--parts *=0 --parts a=2", "place: no agent is in part 1, and one is in part 2"),
-        ("--parts 3 --parts *=0", "--parts 3: a number of parts stands alone; leave the others out"),
         ("--parts 9", "parts: 9; the number of agents is 4; use at most 4"),
         ("--parts 2 --every 3", "parts: every is 3, and parts of this placement may be 2 steps apart"),
         ("--parts 2 --mode slow", "parts: there is no mode 'slow'"),
@@ -94,7 +65,6 @@ def test_agents_are_placed_by_name_pattern_or_file(cli: Commands) -> None:
         ("--parts 2 --seeds 3", "--seeds: several seeds are not divided into parts; run each with --seed S"),
         ("--parts 0", "--parts: must be at least 1, not 0"),
         ("--mode free", "--mode: into how many parts? add --parts N"),
-        ("--every 2 --ray", "--ray: into how many parts? add --parts N"),
         ("--ray 10.0.0.1:6379", "--ray: into how many parts? add --parts N"),
     ],
 )
@@ -105,28 +75,7 @@ def test_what_cannot_be_is_one_line_and_leaves_no_directory(
     assert not Path("runs").exists()
 
 
-def test_a_scenario_after_ray_is_no_address(cli: Commands) -> None:
-    assert cli.refused("run --ray ring.yaml --name a").startswith("--ray: into how many parts?")
-
-
-def test_a_channel_that_cannot_be_cut_is_named_with_the_fix(cli: Commands) -> None:
-    now = document()
-    now["channels"][0]["link"] = {"delay": 0}
-    Path("now.yaml").write_text(yaml.safe_dump(now, sort_keys=False), encoding="utf-8")
-    line = cli.refused("run now.yaml --parts *=0 --parts b=1 --parts c=1")
-    assert line.startswith("channels[a->b].link.delay: 0: a message is read at the step at which it is sent")
-    assert "give the channel `link: {delay: 1}`, or place both ends together" in line
-    cli("run now.yaml --parts *=0 --parts c=1 --name a")
-
-
-def test_parts_that_do_not_wait_have_no_episodes(cli: Commands) -> None:
-    line = (
-        "env: its episodes end, and parts that do not wait are at different steps of them; use a stream of examples, "
-        "or parts in lockstep"
-    )
-    assert cli.refused("run lossy --parts 2 --mode free --name a") == line
-
-
+@pytest.mark.long
 def test_parts_that_do_not_wait_learn_write_rows_and_are_evaluated(cli: Commands) -> None:
     write("steady.yaml", steps=200, delay=1, every=50)
     stream = Path("steady.yaml").read_text(encoding="utf-8").replace("episode: example", "episode: stream")
@@ -142,18 +91,15 @@ def test_parts_that_do_not_wait_learn_write_rows_and_are_evaluated(cli: Commands
     assert "its parts did not wait" in cli.refused("resume runs/a --steps 300")
 
 
-def test_check_takes_the_placement_of_a_run(cli: Commands) -> None:
-    found = cli.json("check ring.yaml --parts *=0 --parts c=1")
-    assert found["parts"]["placement"] == {"a": 0, "b": 0, "c": 1, "d": 0}
-    assert cli.code("check ring.yaml --parts *=0 --parts c=2") == 2
-    assert "no agent is in part 1" in cli.out + cli.err
-
-
-@pytest.mark.parametrize("parts", ["", "--parts 3", "--parts 1", "--parts *=1 --parts c=0"])
-def test_resume_goes_on_in_any_parts(parts: str, cli: Commands) -> None:
-    for run, first, then in (("one", "", ""), ("two", "--parts 2", parts)):
-        cli(f"run ring.yaml --name {run} --steps 13 {first}")
-        cli(f"resume runs/{run} --steps 24 {then}")
+@pytest.mark.parametrize("parts", ["", *(pytest.param(more, marks=pytest.mark.long) for more in RESUMED)])
+def test_parts_compute_what_one_computes_and_are_resumed_in_any_others(parts: str, cli: Commands) -> None:
+    write("lossy.yaml", drop=0.2, noise=0.1)
+    cli("run lossy.yaml --name one --steps 24")
+    cli("run lossy.yaml --name two --steps 16 --parts 2")
+    division = facts("runs/two")["parts"]
+    assert (division["count"], division["mode"], "ray" in division) == (2, "lockstep", False)
+    cli(f"resume runs/two --steps 24 {parts}")
+    assert facts("runs/one").get("parts") is None
     assert cli.json("diff runs/one runs/two")["same"] is True
     assert metrics("runs/one") == metrics("runs/two")
     counts = {"": 2, "--parts 3": 3, "--parts 1": None, "--parts *=1 --parts c=0": 2}
@@ -168,12 +114,6 @@ def test_a_run_that_was_whole_is_resumed_in_parts_and_the_other_way_round(cli: C
     cli("resume runs/b --steps 24 --parts 1")
     a, b = (Path(f"runs/{run}/checkpoints/step-000000024/state.safetensors").read_bytes() for run in "ab")
     assert a == b
-
-
-def test_resume_if_exists_does_not_count_parts_as_another_run(cli: Commands) -> None:
-    cli("run ring.yaml --name a --parts 2")
-    cli("run ring.yaml --name a --resume-if-exists")
-    cli("run ring.yaml --name a --parts 3 --resume-if-exists")
 
 
 # --- processes that end --------------------------------------------------------------------------------------
@@ -191,6 +131,7 @@ def wait_for_checkpoint(run: str) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.long
 def test_a_killed_run_is_resumed_to_the_same_bits(cli: Commands) -> None:
     write("long.yaml", steps=100_000)
     child = start("run", "long.yaml", "--parts", "2", "--name", "a", "--checkpoint-every", "10")
@@ -204,20 +145,3 @@ def test_a_killed_run_is_resumed_to_the_same_bits(cli: Commands) -> None:
     cli(f"run long.yaml --name b --steps {step + 40} --checkpoint-every 1000")
     name = f"checkpoints/step-{step + 40:09d}/state.safetensors"
     assert Path("runs/a", name).read_bytes() == Path("runs/b", name).read_bytes()
-
-
-@pytest.mark.nightly
-def test_sigterm_ends_it_with_a_checkpoint_and_a_result(cli: Commands) -> None:
-    write("long.yaml", steps=100_000, every=1000)
-    child = start("run", "long.yaml", "--parts", "2", "--name", "a", "--checkpoint-every", "50", "--json")
-    try:
-        wait_for_checkpoint("runs/a")
-        child.terminate()
-        out, err = child.communicate(timeout=600)
-    finally:
-        child.kill()
-    assert child.returncode == 128 + signal.SIGTERM, err
-    result = json.loads(out.splitlines()[-1])
-    assert result["exit"] == facts("runs/a")["exit"] == "stopped"
-    assert Path(f"runs/a/checkpoints/step-{result['steps']:09d}").is_dir()
-    cli(f"resume runs/a --steps {result['steps'] + 5}")

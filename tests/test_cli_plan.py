@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from antiphon.engine.planning.plan import plan
-from antiphon.terminal.scenario_tables import show_plan
 from tests.commands import Commands
-from tests.engine.planning.test_plan import ring
 
 TINY = "--set width=8 --set batch=8 --steps 2 --logdir . --name a"
-MANY = "--set agents=160 --set data=digits --set batch=4"
 
 
 def shown(cli: Commands, *words: str) -> str:
     """Return what `show` prints of the plan."""
     text = cli("show", *words)
     return text[text.index("runs on") :]
-
-
-def planned(cli: Commands, *words: str) -> dict[str, Any]:
-    found: dict[str, Any] = cli.json("show", *words)["plan"]
-    return found
 
 
 def test_show_ends_with_how_it_is_run(cli: Commands) -> None:
@@ -44,48 +34,10 @@ def test_show_ends_with_how_it_is_run(cli: Commands) -> None:
     assert all(len(line) <= 120 for line in text.splitlines())
 
 
-def test_show_lists_the_largest_cohorts_and_counts_the_others(cli: Commands) -> None:
-    text = shown(cli, "big-corporation", MANY)
-    table = text[text.index("cohort   ") : text.index("coupling")].splitlines()
-    cohorts = planned(cli, "big-corporation", MANY)["cohorts"]
-    assert len(cohorts) > 12
-    assert f"and {len(cohorts) - 12} more cohorts" in table[-2]
-    assert len(table) == 2 + 12 + 1 + 1
-    sizes = [int(line.split()[-2]) for line in table[2:14]]
-    assert sizes == sorted((len(cohort["agents"]) for cohort in cohorts), reverse=True)[:12]
-    assert "all cohorts: every step, learns each tick by adam 0.001" in text
-
-
-def test_show_counts_bundles(cli: Commands) -> None:
-    words = "corporation --set data=digits"
-    found = planned(cli, words)
-    channel_stacks = found["channel_stacks"]
-    assert sum(len(one["channels"]) for one in channel_stacks) == 128
-    row = shown(cli, words).splitlines()
-    assert ["decoupled", "linear", "–", str(len(channel_stacks)), "128"] in [line.split() for line in row]
-    assert found["why"] == f"all 32 agents run as {len(found['cohorts'])} cohorts"
-
-
-def test_show_says_how_a_run_is_run(here: Path, cli: Commands) -> None:
-    cli(f"run digits-mlp {TINY} --backend reference")
-    assert "backend   reference: it was asked for" in shown(cli, "a")
-
-
-@pytest.mark.parametrize("width", [80, 120])
-def test_a_python_scenario_fits_a_terminal(
-    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("antiphon.terminal.output._WIDTH", width)
-    show_plan(plan(ring(16)))
-    text = capsys.readouterr().out
-    assert "backend   cohort: all 16 agents run as 1 cohort" in text
-    assert "n000, n001, … (16)" in text
-    assert all(len(line) <= width for line in text.splitlines())
-
-
 # --- memory ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_scenario_too_large_is_shown_and_not_run(here: Path, cli: Commands) -> None:
     words = "digits-mlp --variant locked --set width=2000000"
     assert "memory    116 TiB of " in shown(cli, words)

@@ -47,6 +47,7 @@ def test_json_has_every_seed_and_a_profile_may_be_the_users_own(here: Path, cli:
     )
 
 
+@pytest.mark.long
 def test_a_long_plan_shows_its_progress_and_ends_at_its_budget(
     monkeypatch: pytest.MonkeyPatch, cli: Commands
 ) -> None:
@@ -66,7 +67,6 @@ def test_a_long_plan_shows_its_progress_and_ends_at_its_budget(
         (f"{TINY} --target 80", "--target: has no effect without a cluster; add --cluster PROFILE"),
         (f"{TINY} --cluster two-cores --target 0.4", "accuracy is in percent"),
         ("plan cartpole-team --cluster two-cores --target 9", "agents.motor.acts"),
-        ("plan", "plan: give a scenario: a library name"),
     ],
 )
 def test_what_is_not_accepted_is_one_line(words: str, line: str, cli: Commands) -> None:

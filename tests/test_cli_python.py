@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from antiphon import Simulation
-from antiphon.engine.runs.python_template import load_python
 from antiphon.manifests import read_cache
 from tests.commands import Commands
 
@@ -78,17 +76,6 @@ def test_a_python_scenario_is_run_resumed_and_evaluated(here: Path, cli: Command
     assert read_cache(here / "a/measured.json").keys() == {"ablation", "value"}
 
 
-def test_a_run_from_python_is_evaluated_and_gone_on_with(here: Path, cli: Commands) -> None:
-    with Simulation(load_python("own:build").resolve(), logdir=here / "a") as simulation:
-        simulation.run(steps=6)
-    assert cli.json("evaluate a --scenario own:build --ablate mean")["ablation"]["kind"] == "mean"
-    assert cli.json("export a weights.safetensors --scenario own:build")["steps"] == 6
-    assert OBJECTS in cli.refused("export a weights.safetensors")
-    assert cli.json("resume a --scenario own:build --steps 9")["steps"] == 9
-    assert cli.json("export a a.safetensors --scenario own:build")["steps"] == 9
-    assert (here / "a.safetensors").exists()
-
-
 def test_what_needs_the_objects_says_so(here: Path, cli: Commands) -> None:
     cli("run own:build --name a --logdir .")
     for words in ("resume a --steps 20", "evaluate a", "show a", "run a", "export a a.safetensors"):
@@ -106,43 +93,6 @@ def test_other_objects_are_refused(here: Path, cli: Commands) -> None:
     assert "width: 3 there, 4 asked" not in line
     again = "run own:build --set width=5 --name a --logdir . --resume-if-exists"
     assert "width: 4 there, 5 asked" in cli.refused(again)
-
-
-def test_diff_names_them(here: Path, cli: Commands) -> None:
-    cli("run own:build --name a --logdir .")
-    cli("run own:build --set coupling=detached --name b --logdir .")
-    assert cli.code("diff a b") == 1
-    assert "not compared: the code of Python objects, which runs do not record: env" in cli.out
-    assert "coupling" in cli.out
-
-
-def test_seeds_of_a_python_scenario_are_one_program(here: Path, cli: Commands) -> None:
-    words = "run own:build --steps 6 --seeds 2 --name k --logdir ."
-    result = cli.json(words)
-    assert [one["seed"] for one in result["seeds"]] == [0, 1]
-    assert result["apart"] is None
-    assert cli.json(f"{words} --resume-if-exists")["summary"] == result["summary"]
-
-
-@pytest.mark.nightly
-def test_a_study_of_a_python_scenario_runs_in_other_processes(here: Path, cli: Commands) -> None:
-    words = "study own:build --set width=3 --steps 6 --seeds 2 --logdir s"
-    result = cli.json(words, "--jobs 2")
-    assert (result["study"], result["seeds"]) == ("build", 2)
-    assert [line["variant"] for line in result["lines"]] == ["default"]
-    assert cli.json(words, "--jobs 1") == result
-    assert cli.err.count("(kept)") == 2
-
-
-def test_show_explains_it_and_a_run_of_it(here: Path, cli: Commands) -> None:
-    printed = cli("show own:build --set width=3")
-    assert "width" in printed
-    assert "a Python Source" in printed
-    cli("run own:build --set width=3 --name a --logdir .")
-    shown = cli.json("show a --scenario own:build")
-    assert (shown["run"]["exit"], shown["run"]["step"]) == ("done", 12)
-    assert shown["agents"]["a"]["parameters"] == 6 * 8 + 8 + 8 * 3 + 3
-    assert cli("show own:build --timeline --steps 3").startswith("step")
 
 
 def test_check_builds_it_and_warns(here: Path, cli: Commands) -> None:

@@ -48,14 +48,6 @@ def test_a_document_is_run_under_a_budget_and_gone_on_with(here: Path, cli: Comm
     assert len(result["lines"]) == len(result["runs"]) == 6
 
 
-def test_every_metric_has_a_table_and_the_notes_stand_under_the_last(here: Path, cli: Commands) -> None:
-    (here / "toy.yaml").write_text(TEXT.replace("metric: error", "metric: [error, loss]"))
-    printed = cli("study toy.yaml --set depth=2 --seeds 1 --jobs 1 --logdir mine")
-    assert printed.count("toy, budget small: 4 steps, 1 seed") == 1
-    assert printed.count("variant  ") == 2
-    assert printed.count("Learning rates are as the scenario gives them") == 1
-
-
 def test_variants_values_seeds_and_steps_can_be_said(here: Path, cli: Commands) -> None:
     result = cli.json("study toy.yaml -v local --set depth=2 --seeds 1 --steps 3 -j 1")
     assert list(result["runs"]) == ["local-s0"]

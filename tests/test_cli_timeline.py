@@ -26,12 +26,6 @@ def test_the_timeline_of_a_hierarchy(capsys: pytest.CaptureFixture[str]) -> None
     assert max(map(len, lines[:-4])) <= 120
 
 
-def test_a_variant_has_its_own_windows(capsys: pytest.CaptureFixture[str]) -> None:
-    locked = shown(capsys, "two-timescales", variant="locked", steps=16)
-    assert locked.splitlines()[1].split()[1:] == ["o"] * 15 + ["#"]
-    assert len(shown(capsys, "two-timescales").splitlines()) > len(locked.splitlines())
-
-
 def test_the_timeline_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(shown(capsys, "two-timescales", steps=8, json=True))
     assert found["scenario"] == "two-timescales"

@@ -41,6 +41,7 @@ def facts(run: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 def test_a_run_is_the_same_again_and_also_when_it_is_stopped_and_resumed(cli: Commands) -> None:
     for name in ("whole", "again"):
         cli(f"{RUN} --name {name}")
@@ -79,18 +80,11 @@ def test_the_run_directory_says_where_it_was_and_every_command_reads_it(cli: Com
     assert cli.json(f"{RUN} --name one --parts s0=0 --parts s[12]=1 --resume-if-exists")["exit"] == "done"
 
 
-def test_a_shipped_profile_is_found_by_its_name(cli: Commands) -> None:
-    found = cli.json("run digits-mlp --set delay=1 --steps 12 --cluster datacentre-100 --name d")
-    assert found["steps"] == 12
-    assert facts("runs/d")["parts"]["count"] == 4
-
-
 @pytest.mark.parametrize(
     ("words", "line"),
     [
         (f"{RUN} --backend reference", "--backend reference: has no effect in virtual time; leave it out"),
         (f"{RUN} --mode free", "--mode: has no effect in virtual time; leave it out"),
-        (f"{RUN} --parts 2 --parts *=0", "--parts 2: a number of parts stands alone; leave the others out"),
         (f"{RUN} --parts 4", "parts: 4; the number of agents is 3; use at most 3"),
         (f"{RUN} --seeds 2", "--seeds: "),
         ("run stages.yaml --cluster two-core", "--cluster: no profile 'two-core'; did you mean 'two-cores'?; or give a .yaml file"),
@@ -115,22 +109,3 @@ def test_another_cluster_or_other_parts_do_not_go_on_with_a_run(cli: Commands) -
         "run stages.yaml --name one --steps 12 --resume-if-exists"
     )
     assert "a run in virtual time keeps its parts" in cli.refused("resume runs/one --steps 20 --parts 2")
-
-
-def test_parts_that_do_not_wait_are_refused_episodes_and_warned_of_other_examples(cli: Commands) -> None:
-    Path("held.yaml").write_text(stages(aligned=False, env={"hold": 5}).to_yaml(), encoding="utf-8")
-    cli("run held.yaml --cluster mine.yaml --name held --steps 5")
-    assert "agents[s1]: reads from another part, which does not wait" in cli.err
-    assert len([line for line in facts("runs/held")["warnings"] if "does not wait" in line]) == 2
-    episodes = stages(aligned=False, env={"hold": 5, "episode": "example"})
-    Path("episodes.yaml").write_text(episodes.to_yaml(), encoding="utf-8")
-    for words in ("--parts 3 --mode free", "--cluster mine.yaml"):
-        assert "env: its episodes end, and parts that do not wait" in cli.refused(
-            f"run episodes.yaml {words}"
-        )
-
-
-def test_parts_in_one_process_that_do_not_wait_learn_what_lockstep_learns(cli: Commands) -> None:
-    cli("run stages.yaml --parts 3 --name lockstep --steps 30")
-    cli("run stages.yaml --parts 3 --mode free --every 1 --name free --steps 30")
-    assert cli.json("diff runs/lockstep runs/free")["same"] is True

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import re
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,15 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.engine.planning.plan import plan
-from antiphon.engine.simulation import Simulation
-from antiphon.errors import ScenarioError
 from antiphon.nets.attention import Attention
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import Document, Play, levels, ring
-from tests.contracts.drawn_graphs import draw
 from tests.contracts.twins import hold, made
-from tests.engine.numbers import assert_same_state, one_line
-from tests.engine.scenes import scenario_of
+from tests.engine.numbers import one_line
 from tests.engine.stacks import channel_stacks, stacked_names, stacked_system
 
 ALL = [("n0", "n1", "n2", "n3")]
@@ -51,11 +45,6 @@ def hinge(output: Tensor, target: Tensor) -> Tensor:
     return F.multi_margin_loss(output, target, reduction="none")
 
 
-def contrastive(output: Tensor, target: Tensor) -> Tensor:
-    """A loss of samples against the others of their batch."""
-    return F.cross_entropy(output @ output.mT, torch.arange(len(output)), reduction="none")
-
-
 def two_layers(inputs: int, outputs: int, width: int = 5) -> nn.Module:
     """A predictor."""
     return nn.Sequential(nn.Linear(inputs, width), nn.Tanh(), nn.Linear(width, outputs))
@@ -82,18 +71,6 @@ class Robust(nn.Module):
         return F.huber_loss(prediction, truth, reduction="none").sum(1)
 
 
-class Branching(nn.Module):
-    """A predictor whose shape of computation depends on its input: vmap refuses it."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.layer = nn.Linear(inputs, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.layer(x)
-        return found if found.sum() > 0 else 2 * found
-
-
 def goal(kind: Any, **keys: Any) -> Document:
     return {"objective": {"kind": kind, "target": "label", **keys}}
 
@@ -118,55 +95,11 @@ def test_backends_agree_on_objectives(kind: str) -> None:
     hold(scene, steps=10)
 
 
-def test_an_objective_that_mixes_samples_is_computed_one_agent_after_another() -> None:
-    scene = ring(agent=goal(contrastive))
-    assert stacked_names(scene) == []
-    reasons = {alone.reason: alone.agents for alone in plan(Scenario.model_validate(scene)).alone}
-    assert reasons["the loss of a sample depends on the others in its batch"] == ("n0", "n1", "n2", "n3")
-    hold(scene, steps=10)
-
-
-def test_an_objective_without_a_metric_reports_its_loss_and_one_with_a_metric_both() -> None:
-    with made(ring(agent=[goal(hinge), goal(Focal)]), "cohort") as simulation:
-        simulation.run(steps=3)
-        means = simulation.train_means.means()
-    assert set(means["n0"]) == {"loss", "error"}
-    assert means["n0"]["loss"] == pytest.approx(means["n0"]["error"])
-    assert 0 < means["n1"]["sure"] < 1
-
-
-@pytest.mark.parametrize(
-    ("kind", "line"),
-    [
-        (nn.CrossEntropyLoss(), "CrossEntropyLoss: its loss is [], not one number per sample, [8]"),
-        (lambda output, target: 3.0, "<lambda>: its loss is float, not one number per sample, [8]"),
-    ],
-)
-def test_a_loss_that_is_not_per_sample_is_refused_in_one_line(kind: Any, line: str) -> None:
-    scene = ring(count=1, agent=goal(kind), channel={"coupling": "detached"}, batch=8)
-    with made(scene, "reference") as one, one_line(re.escape(line)):
-        one.step()
-
-
-def test_an_objective_with_parameters_is_refused() -> None:
-    class Learned(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.scale = nn.Parameter(torch.ones(()))
-
-        def forward(self, output: Tensor, target: Tensor) -> Tensor:
-            return self.scale * F.cross_entropy(output, target, reduction="none")
-
-    with one_line("agents.n0.objective: Learned has parameters, which nothing would train"):
-        made(ring(agent=goal(Learned)), "cohort")
-
-
 GRADIENTS: dict[str, Document] = {
     "a factory": predicted(two_layers),
     "a factory with options": predicted(Robust, options={"width": 3}),
     "a module": predicted(nn.Linear(4 + 3 + 4, 4)),
     "with statistics": predicted(normed),
-    "with a loss of its own": predicted(Robust),
     "mixed": predicted(Robust, trace=0.3, propagate=0.2),
 }
 
@@ -179,52 +112,6 @@ def test_backends_agree_on_synthetic_gradients(name: str) -> None:
         scene = ring(channel=GRADIENTS[name], env=Play(share=0.1))
     assert max(len(stack.members) for stack in channel_stacks(stacked_system(scene))) > 1
     hold(scene, steps=10)
-
-
-@pytest.mark.parametrize("kind", [two_layers, normed, Robust])
-def test_backends_agree_on_synthetic_inputs(kind: Any) -> None:
-    scene = ring(channel={**UNLOCKED, "input": {"kind": kind, "context": ["x"]}})
-    assert [len(stack.members) for stack in channel_stacks(stacked_system(scene))] == [4]
-    hold(scene, steps=10)
-
-
-@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
-def test_a_synthetic_input_by_a_module_needs_a_context(backend: Any) -> None:
-    scene = ring(channel={**UNLOCKED, "input": {"kind": two_layers, "context": []}})
-    with one_line(r"input\.kind: a module needs something to predict from; give it a context"):
-        made(scene, backend)
-
-
-def test_a_predictor_that_vmap_refuses_is_computed_one_after_another() -> None:
-    scene = ring(channel=predicted(Branching))
-    found = stacked_system(scene)
-    assert all(len(stack.members) == 1 for stack in found.system.channels.values())
-    reasons = {alone.reason: alone.agents for alone in plan(Scenario.model_validate(scene)).alone}
-    (reason,) = reasons
-    assert reason.startswith("its synthetic gradient: vmap refuses it")
-    assert reasons[reason] == ("n0->n1", "n1->n2", "n2->n3", "n3->n0")
-    hold(scene, steps=10)
-
-
-@pytest.mark.parametrize(
-    ("kind", "line"),
-    [
-        (nn.Linear(5, 4), r"channels\[n0->n1\].gradient.kind: Linear does not take inputs of .batch, 11."),
-        (nn.Linear(11, 5), r"channels\[n0->n1\].gradient.kind: Linear turns .2, 11. into .2, 5."),
-        (
-            lambda inputs, outputs: nn.Sequential(nn.Dropout(0.5), nn.Linear(inputs, outputs)),
-            r"channels\[n0->n1\].gradient.kind: Sequential draws random numbers",
-        ),
-        (
-            lambda inputs: nn.Linear(inputs, 4),
-            r"channels\[n0->n1\].gradient.kind: <lambda> cannot be called as",
-        ),
-    ],
-)
-def test_a_predictor_that_does_not_fit_is_refused_in_one_line(kind: Any, line: str) -> None:
-    with one_line(line):
-        made(ring(channel=predicted(kind)), "cohort")
 
 
 class Lion(torch.optim.Optimizer):
@@ -254,39 +141,23 @@ def inverse_root(step: int) -> float:
     return 1 / (1 + step) ** 0.5
 
 
+LIBRARY = ("RMSprop", "Adagrad", "Adadelta", "Adamax", "ASGD", "NAdam", "RAdam", "Rprop")
 SCHEDULED: Document = {"kind": "RMSprop", "lr": 1e-2, "schedule": {"kind": inverse_root}}
 OPTIMISERS: dict[str, Document] = {
-    **{
-        name: {"kind": name, "lr": 1e-2}
-        for name in ("RMSprop", "Adagrad", "Adadelta", "Adamax", "ASGD", "NAdam", "RAdam", "Rprop")
-    },
+    **{name: {"kind": name, "lr": 1e-2} for name in LIBRARY},
     "nesterov": {"kind": "SGD", "lr": 0.1, "options": {"momentum": 0.9, "nesterov": True}},
     "a class": {"kind": Lion, "lr": 1e-3, "options": {"beta": 0.8}},
     "groups": {"kind": slower_first, "lr": 0.1, "clip": 0.5},
     "scheduled": SCHEDULED,
 }
+LONG = [pytest.param(name, marks=pytest.mark.long) for name in LIBRARY]
 
 
-@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize("name", [*LONG, *(name for name in OPTIMISERS if name not in LIBRARY)])
 def test_backends_agree_on_optimisers(name: str) -> None:
     scene = ring(optimiser=OPTIMISERS[name], env=Play(share=0.1))
     assert stacked_names(scene) == ALL
     hold(scene, steps=8)
-
-
-@pytest.mark.parametrize("backend", ["cohort", pytest.param("reference", marks=pytest.mark.nightly)])
-@pytest.mark.parametrize("name", OPTIMISERS)
-def test_a_run_with_an_own_optimiser_goes_on_to_the_same_bits(
-    name: str, backend: str, tmp_path: Path
-) -> None:
-    scene = Scenario.model_validate(ring(agent={"p_update": 0.7}, optimiser=OPTIMISERS[name]))
-    with made(scene, backend) as whole, made(scene, backend) as half:
-        whole.run(steps=9)
-        half.run(steps=4)
-        half.save(tmp_path / "saved")
-        with Simulation.load(tmp_path / "saved", scenario=scene, backend=backend) as rest:
-            rest.run(steps=5)
-            assert_same_state(whole, rest)
 
 
 def test_a_schedule_is_followed_at_every_step_and_by_predictors_too() -> None:
@@ -301,25 +172,6 @@ def test_a_schedule_is_followed_at_every_step_and_by_predictors_too() -> None:
     with made(scene, "cohort") as simulation:
         simulation.run(steps=4)
     assert rates == [0.5 * inverse_root(step) for step in range(4)]
-
-
-@pytest.mark.parametrize(
-    ("optimiser", "line"),
-    [
-        ({"kind": "RMSprop", "options": {"alhpa": 0.9}}, "agents.n0.optimiser: RMSprop failed: .*alhpa"),
-        ({"kind": "Adagrad", "options": {"lr_decay": -1.0}}, "agents.n0.optimiser: Adagrad failed: Invalid"),
-        ({"kind": "RMSpropp"}, "training.optimiser.kind: unknown kind 'RMSpropp'; did you mean 'RMSprop'"),
-        ({"kind": "LBFGS"}, "training.optimiser.kind: unknown kind 'LBFGS'"),
-        ({"kind": lambda parameters, lr: 3}, "agents.n0.optimiser: <lambda> made int, not a torch.optim.Opt"),
-        (
-            {"kind": "adam", "options": {"amsgrad": True}},
-            "training.optimiser.options: the kind adam has keys of",
-        ),
-    ],
-)
-def test_an_optimiser_that_cannot_be_is_refused_in_one_line(optimiser: Document, line: str) -> None:
-    with one_line(line):
-        made(ring(optimiser=optimiser), "cohort")
 
 
 def test_a_schedule_that_is_no_rate_is_refused_in_one_line() -> None:
@@ -363,21 +215,71 @@ def meshed(fan_in: Any, **keys: Any) -> Document:
     return {**scene, "channels": channels}
 
 
-def test_attention_to_messages_that_are_too_large_is_refused_before_it_is_made() -> None:
-    Attention(5_792, 1)
-    with one_line(
-        "attention to messages of 5,793 components has 33,558,849 weights, and it may have 33,554,432"
-    ):
-        Attention(5_793, 1)
-    with one_line("of 2,000,000 components has 8,000,000,000,000 weights"):
-        Attention(2_000_000, 3, heads=2)
-
-
 @pytest.mark.parametrize("fan_in", TWO_SENDERS[1:], ids=["attention", "two heads", "function", "module"])
 def test_backends_agree_on_aggregations(fan_in: Any) -> None:
     scene = meshed(fan_in)
     assert stacked_names(scene) == ALL
     hold(scene, look=4, steps=10)
+
+
+def test_attention_is_at_first_the_mean_of_what_is_present_and_never_of_an_order_or_of_what_is_absent() -> (
+    None
+):
+    attention = Attention(4, 3, heads=2)
+    messages, present = torch.randn(5, 3, 4), torch.tensor([[1, 0, 1]] * 4 + [[0, 0, 0]]).bool()
+    mean = (messages[:, 0] + messages[:, 2]) / 2
+    expected = torch.cat([mean, mean], 1) * present.any(1, keepdim=True)
+    torch.testing.assert_close(attention(messages, present), expected)
+    nn.init.normal_(attention.query, generator=torch.Generator().manual_seed(0))
+    other = messages.clone()
+    other[:, 1] = 7.0
+    found = attention(messages, present)
+    torch.testing.assert_close(attention(other, present), found)
+    torch.testing.assert_close(attention(messages.flip(1), present.flip(1)), found)
+    assert not torch.allclose(found, expected)
+    with one_line(
+        "attention to messages of 5,793 components has 33,558,849 weights, and it may have 33,554,432"
+    ):
+        Attention(5_793, 1)
+
+
+class Branching(nn.Linear):
+    """A predictor whose shape of computation depends on its input: vmap refuses it."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = super().forward(x)
+        return found if found.sum() > 0 else 2 * found
+
+
+def contrastive(output: Tensor, target: Tensor) -> Tensor:
+    """A loss of samples against the others of their batch."""
+    return F.cross_entropy(output @ output.mT, torch.arange(len(output)), reduction="none")
+
+
+@pytest.mark.parametrize(
+    ("scene", "line", "who"),
+    [
+        (
+            ring(agent=goal(contrastive)),
+            "the loss of a sample depends on the others in its batch",
+            "n0 n1 n2 n3",
+        ),
+        (
+            ring(channel=predicted(Branching)),
+            "its synthetic gradient: vmap refuses it",
+            "n0->n1 n1->n2 n2->n3 n3->n0",
+        ),
+    ],
+)
+def test_what_cannot_be_stacked_is_computed_one_after_another(scene: Document, line: str, who: str) -> None:
+    (alone,) = [
+        alone for alone in plan(Scenario.model_validate(scene)).alone if alone.reason.startswith(line)
+    ]
+    assert alone.agents == tuple(who.split())
+    hold(scene, steps=8)
 
 
 @pytest.mark.parametrize("fan_in", ["attention", Gated])
@@ -392,66 +294,6 @@ def test_an_aggregation_is_trained_over_a_locked_channel_too(fan_in: Any) -> Non
         own = [name for name in first if name.startswith("fan_in.")]
         assert own
         assert any(not torch.equal(first[name], after[name]) for name in own)
-
-
-def test_attention_is_the_mean_of_what_is_present_before_it_has_learned() -> None:
-    attention = Attention(4, 3, heads=2)
-    messages, present = torch.randn(5, 3, 4), torch.tensor([[1, 0, 1]] * 4 + [[0, 0, 0]]).bool()
-    mean = (messages[:, 0] + messages[:, 2]) / 2
-    expected = torch.cat([mean, mean], 1) * present.any(1, keepdim=True)
-    torch.testing.assert_close(attention(messages, present), expected)
-
-
-def test_attention_does_not_depend_on_the_order_of_senders_and_not_on_what_is_absent() -> None:
-    attention = Attention(4, 3)
-    nn.init.normal_(attention.query, generator=torch.Generator().manual_seed(0))
-    messages, present = torch.randn(5, 3, 4), torch.tensor([[True, False, True]] * 5)
-    other = messages.clone()
-    other[:, 1] = 7.0
-    torch.testing.assert_close(attention(messages, present), attention(other, present))
-    torch.testing.assert_close(attention(messages, present), attention(messages.flip(1), present.flip(1)))
-    assert not torch.allclose(attention(messages, present), messages[:, [0, 2]].mean(1))
-
-
-@pytest.mark.parametrize("fan_in", TWO_SENDERS[1:], ids=["attention", "two heads", "function", "module"])
-def test_an_exported_system_aggregates_as_the_simulation_does(fan_in: Any) -> None:
-    agents: Document = {
-        "a": {"observes": ["image"]},
-        "b": {"observes": ["image"]},
-        "c": {"fan_in": fan_in, "objective": {"kind": "classification", "target": "label"}},
-    }
-    channels = [{"from": name, "to": "c", "size": 4} for name in "ab"]
-    scene = scenario_of(agents, channels)
-    with made(scene, "cohort") as simulation:
-        simulation.run(steps=3)
-        perfect = simulation.evaluate("test").agents["c"]
-        as_run = simulation.evaluate("test", links="as_run").agents["c"]
-    assert perfect == pytest.approx(as_run, abs=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("fan_in", "line"),
-    [
-        ("attentoin", "agents.n0.fan_in: unknown kind 'attentoin'; did you mean 'attention'"),
-        (
-            {"kind": "attention", "options": {"heads": 0}},
-            "agents.n0.fan_in: heads: must be at least 1, not 0",
-        ),
-        (
-            {"kind": "mean", "options": {"heads": 2}},
-            "agents.n0.fan_in.options: the kind mean has keys of its own",
-        ),
-        (
-            lambda messages, present: messages,
-            "agents.n0.fan_in: <lambda> of messages .2, 2, 4. makes .2, 2, 4.",
-        ),
-        (lambda messages: messages, "agents.n0.fan_in: <lambda> of messages .2, 2, 4. fails: "),
-        (lambda m, p: F.dropout(m, 0.5).sum(1), "agents.n0.fan_in: <lambda> draws random numbers"),
-    ],
-)
-def test_an_aggregation_that_does_not_fit_is_refused_in_one_line(fan_in: Any, line: str) -> None:
-    with one_line(line):
-        made(meshed(fan_in), "cohort")
 
 
 class Leaky(nn.Module):
@@ -472,8 +314,9 @@ class Leaky(nn.Module):
 STATE_GRADIENT: Document = {"coupling": "decoupled", "gradient": {"kind": "linear"}}
 
 
-@pytest.mark.parametrize("state", [None, {"coupling": "locked"}, STATE_GRADIENT], ids=str)
-@pytest.mark.parametrize("fan_in", ["concat", "attention"])
+@pytest.mark.parametrize(
+    ("state", "fan_in"), [(None, "concat"), ({"coupling": "locked"}, "attention"), (STATE_GRADIENT, "concat")]
+)
 def test_backends_agree_on_networks_with_a_state(state: Document | None, fan_in: str) -> None:
     scene = ring(
         agent={"network": Leaky, "clock": {"unroll": 3}, "fan_in": fan_in},
@@ -484,59 +327,90 @@ def test_backends_agree_on_networks_with_a_state(state: Document | None, fan_in:
     hold(scene, steps=10)
 
 
-def test_a_network_with_a_state_goes_on_to_the_same_bits_and_is_exported(tmp_path: Path) -> None:
-    scene = Scenario.model_validate(ring(agent={"network": Leaky, "clock": {"unroll": 3}}))
-    with made(scene, "cohort") as whole, made(scene, "cohort") as half:
-        whole.run(steps=8)
-        half.run(steps=4)
-        half.save(tmp_path / "saved")
-        with Simulation.load(tmp_path / "saved", scenario=scene) as rest:
-            rest.run(steps=4)
-            assert_same_state(whole, rest)
-
-
-def test_a_state_that_does_not_fit_is_refused_in_one_line() -> None:
-    class Wrong(Leaky):
-        state_size = 4
-
-    with one_line("agents.n0.network: Wrong does not take inputs of "):
-        made(ring(agent={"network": Wrong}), "cohort")
-
-
 def hinge_of(margin: float = 1.0) -> Any:
     """A factory of objectives, as an entry point of a package names one."""
     return partial(F.multi_margin_loss, margin=margin, reduction="none")
 
 
-KINDS: dict[str, Any] = {"linear": Robust, "mlp": two_layers}
+class Learned(Focal, nn.Module):
+    """An objective with parameters."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.scale = nn.Parameter(torch.ones(()))
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_backends_agree_on_random_graphs_of_own_kinds(seed: int) -> None:
-    rng = random.Random(seed)
-    scene = None
-    while scene is None:
-        scene = own_kinds(draw(rng), rng)
-        try:
-            made(scene, "cohort").close()
-        except ScenarioError:
-            scene = None
-    hold(scene, steps=6)
+class Wrong(Leaky):
+    """A network whose state is not as large as it says."""
+
+    state_size = 4
 
 
-def own_kinds(scene: Document, rng: random.Random) -> Document:
-    """A document of the contracts with kinds of a user's in place of antiphon's own."""
-    for agent in scene["agents"].values():
-        if agent.get("objective"):
-            agent["objective"]["kind"] = rng.choice([Focal, hinge])
-        if agent.get("fan_in") != "concat":
-            agent["fan_in"] = rng.choice(["attention", largest, Gated])
-        if agent["network"]["kind"] in ("mlp", "rnn") and rng.random() < 0.5:
-            agent["network"] = Leaky
-    for channel in scene["channels"]:
-        if (gradient := channel.get("gradient")) and gradient.get("kind") in KINDS:
-            channel["gradient"] = {**gradient, "kind": KINDS[gradient["kind"]]}
-        if channel.get("input"):
-            channel["input"] = {**channel["input"], "kind": normed}
-    scene["training"]["optimiser"] = rng.choice([SCHEDULED, OPTIMISERS["groups"], OPTIMISERS["NAdam"]])
-    return scene
+def noisy(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Dropout(0.5), nn.Linear(inputs, outputs))
+
+
+GRADIENT = "channels.n0->n1..gradient.kind: "
+
+
+@pytest.mark.parametrize(
+    ("scene", "line"),
+    [
+        (ring(agent=goal(Learned)), "agents.n0.objective: Learned has parameters, which nothing would train"),
+        (ring(channel=predicted(nn.Linear(5, 4))), f"{GRADIENT}Linear does not take inputs of .batch, 11."),
+        (ring(channel=predicted(nn.Linear(11, 5))), f"{GRADIENT}Linear turns .2, 11. into .2, 5."),
+        (ring(channel=predicted(noisy)), f"{GRADIENT}Sequential draws random numbers"),
+        (ring(channel=predicted(lambda inputs: None)), f"{GRADIENT}<lambda> cannot be called as"),
+        (
+            ring(channel={**UNLOCKED, "input": {"kind": normed, "context": []}}),
+            r"input\.kind: a module needs something to predict from; give it a context",
+        ),
+        (
+            ring(optimiser={"kind": "RMSprop", "options": {"alhpa": 1}}),
+            "n0.optimiser: RMSprop failed: .*alhpa",
+        ),
+        (
+            ring(optimiser={"kind": "RMSpropp"}),
+            "optimiser.kind: unknown kind 'RMSpropp'; did you mean 'RMSprop'",
+        ),
+        (ring(optimiser={"kind": "LBFGS"}), "training.optimiser.kind: unknown kind 'LBFGS'"),
+        (
+            ring(optimiser={"kind": lambda parameters, lr: 3}),
+            "agents.n0.optimiser: <lambda> made int, not a torch.optim.Opt",
+        ),
+        (
+            ring(optimiser={"kind": "adam", "options": {"amsgrad": True}}),
+            "training.optimiser.options: the kind adam has keys of",
+        ),
+        (meshed("attentoin"), "agents.n0.fan_in: unknown kind 'attentoin'; did you mean 'attention'"),
+        (
+            meshed({"kind": "attention", "options": {"heads": 0}}),
+            "agents.n0.fan_in: heads: must be at least 1, not 0",
+        ),
+        (
+            meshed({"kind": "mean", "options": {"heads": 2}}),
+            "agents.n0.fan_in.options: the kind mean has keys of its own",
+        ),
+        (meshed(lambda m, p: m), "agents.n0.fan_in: <lambda> of messages .2, 2, 4. makes .2, 2, 4."),
+        (meshed(lambda m: m), "agents.n0.fan_in: <lambda> of messages .2, 2, 4. fails: "),
+        (meshed(lambda m, p: F.dropout(m, 0.5).sum(1)), "agents.n0.fan_in: <lambda> draws random numbers"),
+        (ring(agent={"network": Wrong}), "agents.n0.network: Wrong does not take inputs of "),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_what_does_not_fit_is_refused_in_one_line(scene: Document, line: str) -> None:
+    with one_line(line):
+        made(scene, "cohort")
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        (nn.CrossEntropyLoss(), "CrossEntropyLoss: its loss is [], not one number per sample, [8]"),
+        (lambda output, target: 3.0, "<lambda>: its loss is float, not one number per sample, [8]"),
+    ],
+)
+def test_a_loss_that_is_not_per_sample_is_refused_at_the_first_step(kind: Any, line: str) -> None:
+    scene = ring(count=1, agent=goal(kind), channel={"coupling": "detached"}, batch=8)
+    with made(scene, "reference") as one, one_line(re.escape(line)):
+        one.step()

@@ -63,14 +63,6 @@ def test_what_is_too_large_is_not_read(path: Path) -> None:
         files.read_bytes(path)
 
 
-def test_a_line_without_end_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_LINE", 10)
-    path.write_text("123456789\n12345678901", encoding="utf-8")
-    refused = pytest.raises(RunError, match=r"run.json: does not fit \(a line of more than 10 characters\)")
-    with refused, files.fitting(path):
-        list(files.read_rows(path))
-
-
 @pytest.mark.parametrize(
     ("error", "reason"),
     [

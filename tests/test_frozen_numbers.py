@@ -22,6 +22,7 @@ def _run(task: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     return left.value.code
 
 
+@pytest.mark.long
 def test_what_was_frozen_is_equal_and_every_change_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

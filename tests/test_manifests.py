@@ -67,10 +67,6 @@ def test_every_changed_value_is_found(path: Path) -> None:
             assert read_checked(path) == CONTENT  # a blank more or less
 
 
-def test_a_cache_that_is_not_there_is_empty(path: Path) -> None:
-    assert read_cache(path) == {}
-
-
 def test_another_format_is_refused_in_one_line(path: Path) -> None:
     write_checked(path, {**CONTENT, "format": FORMAT + 1, "antiphon": "4.5.6"})
     with one_line(
@@ -110,14 +106,6 @@ def run(tmp_path: Path) -> Path:
         (folder / "state.safetensors").write_bytes(bytes(range(100)))
         write_manifest(folder)
     return tmp_path / "run"
-
-
-def test_only_whole_names_are_checkpoints(run: Path) -> None:
-    for name in ("step-x", "step-", ".step-000000009", "other"):
-        (run / "checkpoints" / name).mkdir()
-    (run / "checkpoints" / "step-000000009").mkdir()  # of which nothing is there
-    assert [path.name for path in checkpoints(run)] == ["step-000000003", "step-000000006"]
-    assert checkpoints(run / "nowhere") == []
 
 
 @pytest.mark.parametrize("file", ["state.json", "state.safetensors", "manifest.json"])

@@ -19,20 +19,12 @@ def data() -> tuple[Tensor, Tensor]:
 def test_one_minibatch_in_flight_is_backpropagation_with_adam(data: tuple[Tensor, Tensor]) -> None:
     pipeline = rivals.Pipeline(2, 1.0, 1, data, seed=0)
     first, last = pipeline.layers
-    layers: list[nn.Module] = []
-    for weight, bias, scale, shift, *classifier in (first.tensors, last.tensors):
-        linear, norm = nn.Linear(weight.shape[1], rivals.WIDTH), nn.BatchNorm1d(rivals.WIDTH)
-        linear.weight, linear.bias = (
-            nn.Parameter(weight.detach().clone()),
-            nn.Parameter(bias.detach().clone()),
-        )
-        norm.weight, norm.bias = nn.Parameter(scale.detach().clone()), nn.Parameter(shift.detach().clone())
-        layers += [linear, norm, nn.ReLU()]
-        if classifier:
-            linear = nn.Linear(rivals.WIDTH, rivals.CLASSES)
-            linear.weight, linear.bias = (nn.Parameter(tensor.detach().clone()) for tensor in classifier)
-            layers.append(linear)
-    model, generator = nn.Sequential(*layers), torch.Generator().manual_seed(0)
+    width = rivals.WIDTH
+    model = nn.Sequential(nn.Linear(6, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, width))
+    model.extend([nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, rivals.CLASSES)])
+    for own, value in zip(model.parameters(), [*first.tensors, *last.tensors], strict=True):
+        own.data.copy_(value.detach())
+    generator = torch.Generator().manual_seed(0)
     adam = torch.optim.Adam(model.parameters(), lr=rivals.RATE)
     steps = 5
     pipeline.run(steps * rivals.step_time("locked", 2, 1.0) - 0.5)
@@ -45,29 +37,8 @@ def test_one_minibatch_in_flight_is_backpropagation_with_adam(data: tuple[Tensor
     assert (first.updates, last.updates) == (steps - 1, steps)  # the last gradient is on its way back
     pipeline.run(pipeline.now + 1)
     pairs = list(zip([*first.tensors, *last.tensors], model.parameters(), strict=True))
-    for index in (
-        0,
-        2,
-        3,
-        4,
-        6,
-        7,
-        8,
-        9,
-    ):  # 1 and 5: a bias in front of batch norm learns from rounding alone
+    for index in set(range(10)) - {1, 5}:  # a bias in front of batch norm learns from rounding alone
         torch.testing.assert_close(*pairs[index], rtol=1e-3, atol=1e-4)
-
-
-def test_a_full_pipeline_takes_a_minibatch_a_stage_time_and_stashes_parameters(
-    data: tuple[Tensor, Tensor],
-) -> None:
-    pipeline = rivals.Pipeline(3, 2.0, 3 + 8, data, seed=0)
-    pipeline.run(40)
-    (_, _, oldest), *_ = pipeline._stash[0]
-    updates = pipeline.layers[0].updates
-    pipeline.run(60)
-    assert pipeline.layers[0].updates - updates == pytest.approx(20, abs=1)
-    assert oldest is not pipeline.layers[0].tensors
 
 
 @pytest.mark.parametrize(
@@ -82,20 +53,3 @@ def test_a_full_pipeline_takes_a_minibatch_a_stage_time_and_stashes_parameters(
 )
 def test_step_times_of_ways_that_wait(way: str, time: float) -> None:
     assert rivals.step_time(way, 4, 5.0) == pytest.approx(time)
-
-
-def test_a_time_is_that_of_the_first_look_that_finds_the_accuracy() -> None:
-    clock = [0.0]
-    found = rivals.reached(
-        lambda: clock[0], lambda until: clock.__setitem__(0, until), lambda: clock[0] / 100, 0.95, 1000
-    )
-    assert 95 <= found < 97
-    assert rivals.reached(lambda: 5.0, lambda until: None, lambda: 1.0, 0.95, 5) == float("inf")
-
-
-@pytest.mark.nightly
-def test_every_way_reaches_an_easy_goal() -> None:
-    assert rivals.locked_steps(2, 0, 0.3) < 100
-    assert min(rivals.asynchronous_time(2, 1.0, 0, 0.3, 100).values()) < 100
-    for way in rivals.FREE:
-        assert rivals.virtual_time(way, 2, 1.0, 0, 0.3, 200) < 200

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +12,8 @@ import pytest
 from tests.browser import runs
 from tests.browser.numbers import Colour, Events, apart, place_on_cividis
 from tests.browser.tab import Tab
-from tests.some import some
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Page
+pytestmark = pytest.mark.long
 
 CHANNEL = "antiphon/channel"
 
@@ -59,15 +57,6 @@ def test_the_slider_changes_the_colours_to_the_logged_numbers(
     assert np.abs(slope * np.array(wanted) + base - shown).max() < 0.03
 
 
-def test_a_channel_is_drawn_in_its_colour(tab: Tab) -> None:
-    """Pixels of the screen."""
-    tab.choose("figure", "sg_loss")
-    for step in (1, 100):
-        tab.at(step)
-        for index, colour in enumerate(tab.colours()):
-            assert tab.is_drawn(colour, tab.point("edgePoint", index)), (step, index)
-
-
 def test_a_diverging_figure_is_blue_below_zero_and_orange_above(tab: Tab, events: Events) -> None:
     """And a channel without the figure has a colour of its own, always the same."""
     tab.choose("figure", "cosine")
@@ -106,14 +95,6 @@ def test_a_click_on_a_channel_shows_the_numbers_of_the_event_file(tab: Tab, even
                 assert tab.number(metric) == pytest.approx(logged, rel=1e-6), (index, step, metric)
 
 
-def test_a_figure_that_a_channel_lacks_is_not_made_up(tab: Tab) -> None:
-    """It is a dash or not there, never a number."""
-    tab.select("channel", runs.WITHOUT_COSINE)
-    assert tab.part("number-sg_loss").first.is_visible()
-    shown = tab.part("number-cosine")
-    assert shown.count() == 0 or np.isnan(tab.number("cosine"))
-
-
 def test_a_click_on_an_agent_shows_it_and_its_channels(tab: Tab, events: Events) -> None:
     """Its loss, what is known of it, whom it hears."""
     tab.click("agentPoint", 4)
@@ -123,27 +104,6 @@ def test_a_click_on_an_agent_shows_it_and_its_channels(tab: Tab, events: Events)
     assert "classification of label" in panel
     for name in ("left", "middle", "right", "slow", "second"):
         assert name in panel
-
-
-def test_the_messages_of_a_channel_are_drawn_where_they_were_kept(tab: Tab) -> None:
-    """Channel 0 has messages at the first and the last row, channel 5 none."""
-    tab.select("channel", 0)
-    cloud = tab.part("cloud")
-    cloud.scroll_into_view_if_needed()
-    assert cloud.get_attribute("data-step") == "100"
-    tab.at(50)
-    assert cloud.get_attribute("data-step") == "1"
-    tab.select("channel", 5)
-    assert tab.part("cloud").count() == 0 or not tab.part("cloud").is_visible()
-
-
-def test_figures_are_explained_and_alignment_is_cautioned(tab: Tab) -> None:
-    """A plain sentence for every figure that is known."""
-    tab.choose("figure", "cosine")
-    assert "synthetic gradient" in tab.part("says").first.inner_text()
-    assert "misleads" in tab.part("caution").first.inner_text()
-    tab.choose("figure", "lost")
-    assert not tab.part("caution").first.is_visible()
 
 
 def test_lines_are_as_wide_as_messages_are_strong_and_dashed_by_delay_and_loss(
@@ -167,46 +127,6 @@ def test_lines_are_as_wide_as_messages_are_strong_and_dashed_by_delay_and_loss(
     assert looks[0, False] == {()}
     assert all(len(each) == 1 for each in looks.values())
     assert len(set.union(*looks.values())) == len(looks)  # each look is told from the others
-
-
-def test_a_channel_without_a_number_is_as_wide_as_its_messages_are_strong(tab: Tab) -> None:
-    """Only its colour is that of nothing: a loud channel must not look silent."""
-    widths = []
-    for metric in ("peculiarity", "cosine"):
-        tab.choose("figure", metric)
-        wanted = tab.colours()[runs.WITHOUT_COSINE]
-        widths.append(next(width for colour, width, _ in tab.drawn()[0] if colour == wanted))
-    assert widths[0] == widths[1]
-
-
-def test_numbers_of_an_earlier_step_are_not_said_to_be_of_this_one(tab: Tab) -> None:
-    """The damaged run ends before the whole one beside it."""
-    tab.select("channel", 0)
-    assert "numbers at step 100" in tab.part("panel").inner_text().lower()
-    tab.choose("beside", "cut")
-    tab.idle()
-    text = tab.part("panel").inner_text().lower()
-    assert "newest numbers up to step 100" in text
-    assert "numbers at step 100" not in text
-
-
-def test_the_figure_chosen_comes_back_with_a_run_that_has_it(tab: Tab) -> None:
-    """Meanwhile another one stands in for it."""
-    tab.choose("figure", "peculiarity")
-    tab.choose("run", "real")
-    assert tab.part("figure").input_value() != "peculiarity"
-    tab.choose("run", "made")
-    assert tab.part("figure").input_value() == "peculiarity"
-
-
-def test_the_shares_of_variance_are_those_of_the_messages(tab: Tab, events: Events) -> None:
-    """Principal components of the rows of the event file, found by a singular value decomposition."""
-    rows = np.concatenate(list(events.figure("antiphon/messages/0").values()))[:, :-1]
-    variances = np.linalg.svd(rows - rows.mean(0), compute_uv=False) ** 2
-    tab.select("channel", 0)
-    panel = tab.part("panel").inner_text()
-    for share in variances[:2] / variances.sum():
-        assert f"{100 * share:.0f} % of variance" in panel
 
 
 def test_a_run_of_two_beside_one_another_shares_slider_and_scale(tab: Tab, logdir: Path) -> None:
@@ -238,28 +158,3 @@ def test_a_run_of_two_beside_one_another_shares_slider_and_scale(tab: Tab, logdi
     assert tab.number("sg_loss", beside=True) == pytest.approx(found[1][60][5], rel=1e-6)
     tab.choose("beside", "")
     assert not tab.part("stage-beside").is_visible()
-
-
-def test_a_theme_changes_the_page_and_the_colours_stay_told_apart(tab: Tab) -> None:
-    """Light to dark by the button; the canvas follows."""
-    tab.choose("figure", "sg_loss")
-    x, y = tab.point("agentPoint", 0)
-    corner = {"x": x - 40, "y": y - 40, "width": 1.0, "height": 1.0}
-    light = tab.pixels(corner)[0, 0].mean()
-    tab.push("theme")
-    dark = tab.pixels(corner)[0, 0].mean()
-    assert light > 200
-    assert dark < 60
-    colours = tab.colours()
-    assert len(set(colours)) >= 7
-    paper = tuple(int(part) for part in tab.pixels(corner)[0, 0])
-    assert min(apart(colour, paper) for colour in colours) > 40  # type: ignore[arg-type]
-
-
-def test_the_theme_is_that_of_the_system_at_first(page: Page, address: str) -> None:
-    """Where nobody has chosen one."""
-    page.emulate_media(color_scheme="dark")
-    tab = Tab.alone(page, address, "made")
-    found = some(tab.part("stage").bounding_box())
-    paper = tab.pixel((found["x"] + 5, found["y"] + 5))
-    assert max(paper) < 60

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from antiphon.telemetry import Figure
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
 from tests.browser import runs
 from tests.browser.numbers import Events
 from tests.browser.served import PATIENCE, fetched, tensorboard, wait_for_runs
 from tests.browser.tab import Tab
-from tests.telemetry.parts import made
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page, Route
+    from playwright.sync_api import Browser, Page, Route
+
+pytestmark = pytest.mark.long
 
 NAMES = [runs.channel_name(channel) for channel in runs.CHANNELS]
 
@@ -103,56 +102,6 @@ def test_refresh_shows_new_rows_and_keeps_what_was_chosen(page: Page, served: tu
         assert tab.step == 90
 
 
-def test_refresh_while_a_run_is_writing(page: Page, served: tuple[Path, str]) -> None:
-    """Rows come all the time; a run that appears can be chosen, and no row is there twice or halfway."""
-    folder, address = served
-    with closing(Growing(folder / "writing")) as run:
-        run.write(2)
-        writer = threading.Thread(target=run.write, args=(40, 0.05))
-        wait_for_runs(address, {"writing"})
-        tab = Tab.alone(page, address, "writing")
-        writer.start()
-        tab.ask("app.select('channel', 3)")
-        while writer.is_alive():
-            tab.push("refresh")
-            steps = tab.ask("app.steps()")
-            assert steps == [10 * (row + 1) for row in range(len(steps))]
-        writer.join()
-        runs.write_foreign(folder / "foreign")
-        runs.write_made(folder / "late", steps=(1, 10))
-        assert len(refreshed(tab, 42)) == 42
-        wait_for_runs(address, {"late"})
-        tab.push("refresh")
-        tab.choose("run", "late")
-        assert refreshed(tab, 2) == [1, 10]
-    logged = Events(folder / "writing").figure("antiphon/channel/sg_loss")
-    assert len(logged) == 42
-
-
-def test_refresh_of_a_run_that_was_resumed_drops_the_rows_it_lost(
-    page: Page, served: tuple[Path, str]
-) -> None:
-    """Eight rows, then a session from the fifth on with other numbers: those are shown, also of rows seen before."""
-    folder, address = served
-    first = Growing(folder / "resumed")
-    first.write(8)
-    first.close()
-    wait_for_runs(address, {"resumed"})
-    tab = Tab.alone(page, address, "resumed")
-    assert len(refreshed(tab, 8)) == 8
-    tab.choose("figure", "cosine")
-    tab.ask("app.select('channel', 5)")
-    second = Growing(folder / "resumed", rows=5, seed=1)
-    second.write(4)
-    second.close()
-    assert refreshed(tab, 9) == [10 * (row + 1) for row in range(9)]
-    for step, seed in ((50, 0), (60, 1), (80, 1), (90, 1)):
-        rows = runs.figures(list(runs.AGENTS), NAMES, step, seed=seed)
-        (logged,) = (row.value for row in rows if row.name == NAMES[5] and row.metric == "cosine")
-        tab.at(step)
-        assert tab.number("cosine") == pytest.approx(logged, rel=1e-6), step
-
-
 def test_a_session_that_begins_while_rows_are_fetched_is_seen(page: Page, served: tuple[Path, str]) -> None:
     """The catalog of before, then the rows of after: what was shown of the rows that were taken back is not kept."""
     folder, address = served
@@ -190,38 +139,6 @@ def test_a_session_that_begins_while_rows_are_fetched_is_seen(page: Page, served
     (logged,) = (row.value for row in sixth if row.name == NAMES[5] and row.metric == "cosine")
     tab.at(60)
     assert tab.number("cosine") == pytest.approx(logged, rel=1e-6)
-
-
-def test_a_part_that_goes_and_comes_back_while_the_run_waits_for_it(
-    page: Page, served: tuple[Path, str]
-) -> None:
-    """Its rows are of one step; the newest counts, and so does the machine where it was started again."""
-    folder, address = served
-
-    def note(text: str) -> Locator:
-        end = time.monotonic() + PATIENCE
-        while not tab.frame.get_by_text(text).is_visible() and time.monotonic() < end:
-            tab.push("refresh")
-            page.wait_for_timeout(300)
-        return tab.frame.get_by_text(text)
-
-    recorder = TensorBoardRecorder(folder / "waiting")
-    with closing(recorder):
-        recorder.begin(made.description())
-        for step in (10, 20):
-            recorder.figures(step, [Figure("agent", "a", "loss", 1.0)])
-            recorder.parts(step, made.rows(step))
-        wait_for_runs(address, {"waiting"})
-        tab = Tab.alone(page, address, "waiting")
-        tab.press("a")
-        assert tab.part("part-2-restarts").inner_text() == "0"
-        recorder.parts(20, [*made.rows(20)[:2], made.part(2, 20, alive=False, heartbeat_age=4.0)])
-        assert note("Gone: part 2 (node-3), last heartbeat 4 s ago.").is_visible()
-        recorder.parts(20, [*made.rows(20)[:2], made.part(2, 20, machine="spare", incarnation=1)])
-        assert note("spare").is_visible()
-        assert tab.part("part-2-restarts").inner_text() == "1"
-        assert not tab.frame.get_by_text("Gone:").is_visible()
-        assert tab.ask("app.steps()") == [10, 20]
 
 
 def test_tensorboards_own_reload_button_refreshes_the_tab(page: Page, served: tuple[Path, str]) -> None:

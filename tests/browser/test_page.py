@@ -16,6 +16,8 @@ from tests.browser.tab import Tab
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def offline(context: BrowserContext) -> Page:

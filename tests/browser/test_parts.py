@@ -14,10 +14,12 @@ from tests.telemetry.parts.made import AGENTS, CHANNELS, CUT
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+pytestmark = pytest.mark.long
+
+
 INK, GONE = (27, 39, 51), (122, 75, 0)
 PAPER = (255, 255, 255)
 CHANNEL = {f"{sender}->{receiver}": index for index, (sender, receiver) in enumerate(CHANNELS)}
-IN_PARTS = CHANNEL.keys() - set(CUT)
 
 
 @pytest.fixture
@@ -104,30 +106,3 @@ def test_a_run_that_is_not_in_parts_has_no_such_view(divided: Tab) -> None:
     assert divided.part("view-graph").get_attribute("aria-selected") == "true"
     divided.press("a")
     assert divided.part("view-graph").get_attribute("aria-selected") == "true"
-
-
-def test_a_run_beside_it_that_is_not_in_parts_says_so(divided: Tab) -> None:
-    divided.choose("beside", "made")
-    divided.push("view-parts")
-    assert divided.part("stage-beside").get_by_text("computed as a whole").is_visible()
-    assert divided.part("stage").get_by_test_id("parts").is_visible()
-
-
-def test_filter_panel_and_matrix_know_the_parts(divided: Tab) -> None:
-    divided.fill("filter", "part:1")
-    assert divided.part("counts").inner_text() == "2 of 6 agents, 3 of 6 channels"
-    divided.fill("filter", "cut:1")
-    left = [name for name, channel in CHANNEL.items() if divided.ask("app.matches('channel', a[0])", channel)]
-    assert sorted(left) == sorted(CUT)
-    divided.fill("filter", "")
-    divided.select("agent", AGENTS.index("c"))
-    assert f"part 1 ({runs.HOSTILE[0]})" in divided.part("panel").inner_text()
-    divided.select("channel", CHANNEL["d->e"])
-    assert f"from part 1 ({runs.HOSTILE[0]}) to part 2 (node-3)" in divided.part("panel").inner_text()
-    divided.select("channel", CHANNEL["c->d"])
-    assert "node-3" not in divided.part("panel").inner_text()
-    divided.push("view-matrix")
-    divided.choose("order", "part")
-    divided.choose("run", "made")
-    assert divided.part("order").input_value() == "given"
-    assert divided.part("order").locator("option[value=part]").get_attribute("hidden") is not None

@@ -15,6 +15,8 @@ from tests.resigned import resign
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
 
+pytestmark = pytest.mark.long
+
 _FACTS: dict[str, Any] = {
     "seconds": 1.0,
     "steps": 100,

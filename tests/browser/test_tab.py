@@ -32,6 +32,7 @@ def test_tensorboard_has_a_tab_channels_that_shows_the_run(page: Page, address: 
     assert tab.title == "right->mind"
 
 
+@pytest.mark.long
 def test_what_a_simulation_writes_is_what_the_tab_shows(page: Page, address: str, logdir: Path) -> None:
     """The whole path: simulation, recorder, event file, TensorBoard, plugin, tab."""
     tab = Tab.alone(page, address, "real")
@@ -45,6 +46,7 @@ def test_what_a_simulation_writes_is_what_the_tab_shows(page: Page, address: str
     assert tab.number("sg_loss") == pytest.approx(rows[60][1], rel=1e-6)
 
 
+@pytest.mark.long
 def test_every_run_with_data_can_be_chosen_and_no_other(page: Page, address: str) -> None:
     """`foreign` has scalars alone."""
     tab = Tab.alone(page, address)
@@ -52,7 +54,8 @@ def test_every_run_with_data_can_be_chosen_and_no_other(page: Page, address: str
     assert sorted(options.evaluate_all("all => all.map((one) => one.value)")) == sorted(SHOWN)
 
 
-@pytest.mark.parametrize("name", ["scalars", "timeseries", "images", "hparams"])
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["scalars", "hparams"])
 def test_the_standard_tabs_still_show_the_runs(page: Page, address: str, name: str) -> None:
     """The fixtures see to it that nothing is wrong in their consoles."""
     page.goto(f"{address}/#{name}")
@@ -62,6 +65,7 @@ def test_the_standard_tabs_still_show_the_runs(page: Page, address: str, name: s
     assert not page.get_by_text("No dashboards are active").is_visible()
 
 
+@pytest.mark.long
 def test_a_curve_has_a_title_beside_its_tag(address: str) -> None:
     """Without one TensorBoard writes the tag twice; its fast data server keeps titles of typed data alone."""
     titles = json.loads(fetched(f"{address}/data/plugin/scalars/tags"))
@@ -69,6 +73,7 @@ def test_a_curve_has_a_title_beside_its_tag(address: str) -> None:
     assert all(about["displayName"] for about in titles["real"].values())
 
 
+@pytest.mark.long
 def test_an_empty_log_directory_is_said_to_be_empty(page: Page, tmp_path: Path) -> None:
     """In the tab's own page, and TensorBoard lists the tab as inactive."""
     with tensorboard(tmp_path) as address:
@@ -81,6 +86,7 @@ def test_an_empty_log_directory_is_said_to_be_empty(page: Page, tmp_path: Path) 
         page.close()  # it goes on asking, which is an error on its console once TensorBoard has ended
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("run", "rows"), [("cut", 10), ("flipped", 5)])
 def test_a_damaged_event_file_shows_what_comes_before_the_damage(
     page: Page, address: str, logdir: Path, run: str, rows: int

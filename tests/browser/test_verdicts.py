@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +14,13 @@ from antiphon.telemetry.channels.page import page as page_of
 from antiphon.telemetry.channels.series import RunData, Series
 from antiphon.telemetry.channels.verdict_series import measuring_commands, with_verdicts
 from tests.browser import runs
-from tests.browser.numbers import apart
 from tests.browser.tab import Tab
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext
+
+pytestmark = pytest.mark.long
+
 
 NAN = float("nan")
 NAMES = [runs.channel_name(channel) for channel in runs.CHANNELS]
@@ -119,6 +120,23 @@ def test_each_verdict_is_a_filter(opened: Opened, verdict: str, channels: list[i
     assert tab.part("filter").input_value() == ""
 
 
+def test_a_panel_warns_at_the_steps_at_which_messages_and_parameters_contradict(opened: Opened) -> None:
+    """A signal that is right message by message and wrong in its sender's parameters."""
+    parameters = {1: 0.7, 10: -0.25}
+    tab = opened(
+        data({s: {"cosine": [0.8] * 9, "parameter_cosine": [p] + [0.5] * 8} for s, p in parameters.items()})
+    )
+    tab.select("channel", 0)
+    caution = tab.part("signal-caution")
+    words = "(cosine 0.80), but the sender's parameters follow another direction (-0.25)"
+    assert words in caution.inner_text()
+    tab.at(1)
+    assert not caution.is_visible()
+    tab.at(10)
+    tab.select("channel", 1)
+    assert not caution.is_visible()
+
+
 def test_verdicts_of_worth_exclude_each_other_and_go_with_the_rest(opened: Opened) -> None:
     tab = opened(data(MEASURED))
     tab.fill("filter", "coupling:decoupled")
@@ -160,96 +178,8 @@ def test_the_list_has_intervals_and_chance_does_not_come_first(opened: Opened) -
     assert "value_low" not in options
 
 
-def test_without_value_it_opens_on_ablation(opened: Opened) -> None:
-    both = {**interval("ablation", VALUES, HALVES), **LOGGED}
-    tab = opened(data({10: LOGGED, 20: both}))
-    assert tab.part("figure").input_value() == "ablation"
-    assert strip(tab).startswith("loss by ablation 2 of 8 matter 2 harm")
-
-
-def test_where_both_are_measured_the_figure_of_the_lines_decides(opened: Opened) -> None:
-    both = {**MEASURED[20], **interval("ablation", [1.0] * 9, [0.5] * 9)}
-    tab = opened(data({20: both}))
-    tab.push("verdict-harms")
-    assert left(tab) == [1, 6]
-    tab.choose("measure", "ablation")
-    assert tab.part("figure").input_value() == "ablation"
-    assert left(tab) == []
-    assert "9 of 9 matter 0 harm" in strip(tab)
-    tab.choose("figure", "age")
-    assert "2 of 8 matter" in strip(tab)
-
-
 def test_without_either_it_says_how_to_measure(opened: Opened) -> None:
     tab = opened(data({10: LOGGED}))
     assert tab.part("figure").input_value() == "message_energy"
     lines = "antiphon evaluate 'runs/my run' --value antiphon evaluate 'runs/my run' --ablate zero"
     assert strip(tab) == f"value not measured: {lines} 1 of 9 stale 2 silent"
-
-
-def test_a_figure_that_is_everywhere_the_same_is_said_to_be(opened: Opened) -> None:
-    tab = opened(data({10: {"age": [1.0] * 9, "odd": [1.0] * 9}, 20: {"age": [1.0] * 9, "odd": [2.0] * 9}}))
-    tab.choose("figure", "age")
-    scale = tab.part("legend").locator(".ap-rail-channel .ap-ends")
-    assert scale.inner_text().split("\n") == ["all 1"]
-    tab.choose("figure", "odd")
-    assert "all 2 at this step" in scale.inner_text()
-
-
-def test_a_few_channels_do_not_eat_the_colours(opened: Opened) -> None:
-    crowded = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 1000.0]
-    tab = opened(data({10: {"sg_loss": crowded, "odd": [index / 8 for index in range(9)]}}))
-    tab.choose("figure", "sg_loss")
-    colours = tab.colours()
-    assert min(apart(one, other) for one, other in pairwise(colours)) >= 3
-    assert "(log)" in tab.part("legend").inner_text()
-    tab = opened(data({10: {"odd": [index / 8 for index in range(9)]}}))
-    tab.choose("figure", "odd")
-    assert "(log)" not in tab.part("legend").inner_text()
-
-
-def test_the_panel_begins_with_curves_and_has_three_digits(opened: Opened) -> None:
-    steps = {step: {**LOGGED, "sg_loss": [step / 7.0] * 9} for step in (10, 20, 30)}
-    tab = opened(data({**steps, 30: {**steps[30], **interval("value", VALUES, HALVES)}}))
-    tab.select("channel", 0)
-    worth = tab.part("panel").locator("[data-metric=value] .ap-muted").inner_text()
-    assert worth == "0.9 [0.7, 1.1] at step 30"
-    curve = tab.part("panel").locator(".ap-chart").first.bounding_box()
-    number = tab.part("number-sg_loss").bounding_box()
-    assert curve is not None
-    assert number is not None
-    assert curve["y"] < number["y"]
-    assert tab.part("number-sg_loss").inner_text() == "4.29"
-    assert tab.number("sg_loss") == pytest.approx(30 / 7, rel=1e-6)
-
-
-def test_a_large_run_opens_in_the_matrix_by_community(opened: Opened) -> None:
-    told = runs.large_description(agents=240, per_agent=2)
-    graph = graph_document(told)
-    energy = np.ones((1, len(graph["channels"])), dtype=np.float32)
-    found = {("channel", "message_energy"): Series(np.array([1]), energy)}
-    tab = opened(RunData("large", graph, figures=with_verdicts(found, graph)))
-    assert tab.part("view-matrix").get_attribute("aria-selected") == "true"
-    assert tab.part("order").input_value() == "community"
-    tab.push("view-graph")
-    assert tab.part("view-graph").get_attribute("aria-selected") == "true"
-
-
-def test_no_name_is_cut_by_the_edge(opened: Opened) -> None:
-    """Long names of agents at the edges stand whole within the picture."""
-    agents = {f"an agent of a long name {number}": {} for number in range(6)}
-    first, second, *_ = agents
-    graph = graph_document(runs.description(agents, [(first, second, "", {})]))
-    for agent, place in zip(
-        graph["agents"], [(0, 0), (1, 0), (0, 1), (1, 1), (0, 0.5), (1, 0.5)], strict=True
-    ):
-        agent["x"], agent["y"] = place
-    tab = opened(RunData("names", graph))
-    stage = tab.part("stage").locator("canvas").first.bounding_box()
-    assert stage is not None
-    names = [found for found in tab.drawn()[1] if "name" in found[0]]
-    assert {text for text, _, _ in names} == {f"an agent of…ong name {number}" for number in range(6)}
-    for text, x, y in names:
-        half = 0.25 * 11 * len(text)  # half of its width, at least
-        assert half <= x <= stage["width"] - half, text
-        assert 5 <= y <= stage["height"] - 5, text

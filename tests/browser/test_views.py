@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
 from tests.browser import runs
@@ -16,7 +13,9 @@ from tests.browser.tab import Tab
 from tests.some import some
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page, Route
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.long
 
 
 def test_the_matrix_shows_a_thousand_agents_and_finds_the_channel_of_a_cell(
@@ -62,41 +61,6 @@ def test_the_matrix_of_few_agents_has_a_cell_per_channel_in_its_colour(tab: Tab)
     assert tab.ask("app.selection()") == {"kind": "channel", "index": 7}
 
 
-def test_many_agents_are_ordered_by_community_and_few_as_given(
-    page: Page, address: str, logdir: Path
-) -> None:
-    """Agents of one community have neighbouring rows; channels within communities gather at the diagonal."""
-    tab = Tab.alone(page, address, "large")
-    tab.push("view-matrix")
-    assert tab.part("order").input_value() == "community"
-    graph = Events(logdir / "large").document("antiphon/graph")
-    agents, channels = graph["agents"], graph["channels"]
-    rows: dict[int, list[float]] = {}
-    for index in range(0, len(channels), 40):
-        rows.setdefault(agents[channels[index]["from"]]["community"], []).append(
-            tab.point("cellPoint", index)[1]
-        )
-    spans = sorted((min(found), max(found)) for found in rows.values())
-    assert len(spans) > 1
-    assert all(above[1] <= below[0] + 1e-6 for above, below in itertools.pairwise(spans))
-    tab.choose("order", "given")
-    tab.choose("run", "made")
-    assert tab.part("order").input_value() == "given"
-
-
-def test_the_matrix_takes_a_thousand_agents_from_step_to_step(page: Page, address: str) -> None:
-    """What is seen changes with the slider."""
-    tab = Tab.alone(page, address, "large")
-    tab.choose("figure", "sg_loss")
-    tab.push("view-matrix")
-    found = some(tab.part("stage").bounding_box())
-    seen = []
-    for step in (1, 41):
-        tab.at(step)
-        seen.append(tab.pixels(dict(found)).astype(int))
-    assert (np.abs(seen[0] - seen[1]).max(2) > 20).sum() > 500
-
-
 def test_the_timeline_shows_ticks_and_selects(tab: Tab) -> None:
     """`slow` ticks at every fourth step, `left` at each."""
     tab.push("view-timeline")
@@ -110,36 +74,7 @@ def test_the_timeline_shows_ticks_and_selects(tab: Tab) -> None:
     assert tab.title == "slow"
 
 
-def test_the_timeline_is_drawn_anew_in_another_theme(tab: Tab) -> None:
-    """Its rows are drawn once, and not at every step: a theme is a reason to."""
-    tab.push("view-timeline")
-    picture = "document.querySelector('.ap-timeline-canvas').toDataURL()"
-    before = tab.frame.evaluate(picture)
-    tab.push("theme")
-    assert tab.frame.evaluate(picture) != before
-
-
 def ink(tab: Tab, agent: int, step: int) -> float:
     """Return how much the darkest part of a step's place in an agent's row differs from white."""
     x, y = tab.point("stepPoint", "agent", agent, step)
     return float(255 - tab.pixels({"x": x - 2, "y": y - 2, "width": 4, "height": 4}).mean(2).min())
-
-
-def test_the_tab_is_not_idle_while_the_timeline_is_fetched(tab: Tab) -> None:
-    """Which comes late here."""
-
-    def late(route: Route) -> None:
-        answer = route.fetch()
-        time.sleep(0.5)
-        route.fulfill(response=answer)
-
-    tab.page.route("**/plugin/antiphon/timeline*", late)
-    tab.push("view-timeline")
-    assert tab.ask("app.view().rowPoint('agent', 0)") is not None
-
-
-def test_a_run_without_a_timeline_says_so(page: Page, address: str) -> None:
-    """The large run has none."""
-    tab = Tab.alone(page, address, "large")
-    tab.push("view-timeline")
-    assert tab.part("empty").first.is_visible()

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from antiphon import Simulation
 from antiphon.engine.handles import Message, ModelHandle
@@ -60,7 +61,9 @@ def facts(simulation: Simulation) -> dict[str, Any]:
 def _numbers(place: str, model: ModelHandle) -> dict[str, Any]:
     tensors = {**model.parameters, **model.buffers}
     for name, state in model.optimiser.items():
-        tensors |= {f"{name} {i}": value for i, value in enumerate(state)}
+        tensors |= {
+            f"{name} {i}": value for i, value in enumerate(tree_leaves(state)) if isinstance(value, Tensor)
+        }
     found: dict[str, Any] = {f"{place} {name}": value.detach().clone() for name, value in tensors.items()}
     return {**found, f"{place} updates": model.updates, f"{place} quarantined": model.quarantined}
 

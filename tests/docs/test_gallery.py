@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 GALLERY = ROOT / "docs/gallery"
 SCRIPTS = sorted(GALLERY.glob("*.py"))
 DAILY = ("01", "07")
-"""Scripts that `make test` runs; `.ci/run` and `make nightly` run the others, which take 5 to 10 s each."""
+"""Scripts that `make test-all` runs; `.ci/run` and `make nightly` run the others, which take 5 to 10 s each."""
+MARKS = dict.fromkeys(DAILY, pytest.mark.long)
 LONGEST = 25
 """Lines of a user's own code."""
 
@@ -56,10 +57,7 @@ def run_script(script: Path, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "script",
-    [
-        pytest.param(s, id=s.stem, marks=() if s.stem[:2] in DAILY else (pytest.mark.nightly,))
-        for s in SCRIPTS
-    ],
+    [pytest.param(s, id=s.stem, marks=MARKS.get(s.stem[:2], pytest.mark.nightly)) for s in SCRIPTS],
 )
 def test_a_script_does_what_it_claims_and_prints_what_the_page_shows(script: Path, tmp_path: Path) -> None:
     done = run_script(script, tmp_path)
@@ -77,15 +75,3 @@ def test_a_script_is_short_asserts_something_and_is_on_the_page(script: Path) ->
     page = (GALLERY / "index.md").read_text(encoding="utf-8")
     for file in (script.name, script.with_suffix(".txt").name):
         assert f"```{{literalinclude}} {file}\n" in page
-
-
-def test_lines_of_ones_own_are_all_but_imports_comments_docstrings_and_blank_ones() -> None:
-    text = '"""Doc\n\nstring."""\nimport a\nfrom b import (\n    c,\n)\n\n# why\nx = f(  # counts\n    """\n    1\n"""\n)\n'
-    assert own_lines(text) == 5
-    assert own_lines(text + "def g():\n    'Doc.'\n    import d\n    return 1\n") == 7
-
-
-def test_only_numbers_and_spaces_may_differ_from_the_page() -> None:
-    assert without_numbers("loss 0.25, -1e-3 │ ────") == without_numbers("loss  12,  4.5 │ ─")
-    assert without_numbers("accuracy 98.1 %") != without_numbers("error 98.1 %")
-    assert without_numbers("loss 0.25") != without_numbers("loss nan")

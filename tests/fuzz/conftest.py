@@ -6,7 +6,6 @@ A test takes `cases`, which yields a generator of random numbers for each of its
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import random
@@ -54,11 +53,11 @@ def bounded(seconds: float = SECONDS, memory: int = BYTES) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         raise TookTooLong(f"more than {seconds:g} s of processor time")
 
-    before = _memory_now()
-    _forget_peak()
+    before = _status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak is what is resident now
     old_limit = resource.getrlimit(resource.RLIMIT_AS)
     old_handler = signal.signal(signal.SIGPROF, stop)
-    resource.setrlimit(resource.RLIMIT_AS, (_addresses_now() + _ADDRESSES, old_limit[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (_status("VmSize") + _ADDRESSES, old_limit[1]))
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
@@ -74,19 +73,6 @@ def _status(name: str) -> int:
     """Return an entry of the process's status, in bytes."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
-
-
-def _memory_now() -> int:
-    return _status("VmRSS")
-
-
-def _addresses_now() -> int:
-    return _status("VmSize")
-
-
-def _forget_peak() -> None:
-    """Reset the peak of the resident memory to what is resident now."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 class Case(random.Random):
@@ -131,16 +117,8 @@ def cases(request: pytest.FixtureRequest) -> Cases:
                 raise
             if number % _GARBAGE_EVERY == 0:
                 gc.collect()
-                _trim()
         print(
             f"{request.node.name}: {count:,} inputs in {time.process_time() - begun:,.0f} s of processor time"
         )
 
     return try_all
-
-
-def _trim() -> None:
-    """Give memory that nothing uses back to the system, where its C library can."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)

@@ -3,26 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 __all__ = ["mutated"]
 
-_EXTREMES = (
-    0,
-    1,
-    0x7F,
-    0x80,
-    0xFF,
-    0x7FFF,
-    0x8000,
-    0xFFFF,
-    2**31 - 1,
-    2**31,
-    2**32 - 1,
-    2**63 - 1,
-    2**63,
-    2**64 - 1,
-)
+_EXTREMES = (0, 1, *(2**bits + more for bits in (7, 8, 15, 16, 31, 32, 63, 64) for more in (-1, 0)))
 
 
 def _flip(random_: random.Random, content: bytearray) -> None:
@@ -67,17 +51,7 @@ def _number(random_: random.Random, content: bytearray) -> None:
     content[start : start + width] = value.to_bytes(width, random_.choice(("little", "big")))
 
 
-_MUTATIONS: tuple[Callable[[random.Random, bytearray], None], ...] = (
-    _flip,
-    _flip,
-    _cut,
-    _remove,
-    _insert,
-    _repeat,
-    _overwrite,
-    _number,
-    _number,
-)
+_MUTATIONS = (_flip, _flip, _cut, _remove, _insert, _repeat, _overwrite, _number, _number)
 
 
 def mutated(random_: random.Random, content: bytes) -> bytes:

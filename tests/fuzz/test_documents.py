@@ -27,11 +27,10 @@ from tests.fuzz.hostile import HOSTILE_VALUES, mutated
 
 LONGEST = 300
 ROOT = Path(antiphon.__file__).parent
-SCENARIOS = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "scenarios/library").glob("*.yaml"))]
-STUDIES = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "scenarios/studies").glob("*.yaml"))]
-PROFILES = [
-    path.read_text(encoding="utf-8") for path in sorted((ROOT / "engine/virtual/profiles").glob("*.yaml"))
-]
+SCENARIOS, STUDIES, PROFILES = (
+    [path.read_text(encoding="utf-8") for path in sorted((ROOT / folder).glob("*.yaml"))]
+    for folder in ("scenarios/library", "scenarios/studies", "engine/virtual/profiles")
+)
 AGENTS = [f"n{number}" for number in range(12)]
 PLACEMENT = "'*': 0\nn1: 1\n'n[2-4]': 2\nn5: 1\n"
 GRAPHS = [
@@ -129,7 +128,7 @@ def test_scenarios(cases: Cases, tmp_path: Path) -> None:
         words = ["--json"] if case.random() < 0.3 else []
         command("check", str(path), *words)
 
-    cases(try_one, 40)
+    cases(try_one, 15)
 
 
 def test_settings(cases: Cases) -> None:
@@ -153,7 +152,7 @@ def test_settings(cases: Cases) -> None:
             words += ["--variant", variant] if variant else []
             command("check", template.name, *words)
 
-    cases(try_one, 40)
+    cases(try_one, 15)
 
 
 def test_studies(cases: Cases, tmp_path: Path) -> None:
@@ -169,7 +168,7 @@ def test_studies(cases: Cases, tmp_path: Path) -> None:
         if spec is not None and case.random() < 0.5:
             refused_well(lambda: plan(spec, StudyOptions(seeds=case.choice((None, 1, 10**9)))))
 
-    cases(try_one, 15)
+    cases(try_one, 8)
 
 
 def test_clusters_and_placements(cases: Cases, tmp_path: Path) -> None:
@@ -185,16 +184,14 @@ def test_clusters_and_placements(cases: Cases, tmp_path: Path) -> None:
             elif case.random() < 0.1:
                 path.write_text(text, encoding="utf-8", errors="ignore")
                 command("plan", "digits-mlp", "--cluster", str(path), "--steps", "1", "--seeds", "1")
-        elif case.random() < 0.5:
-            text = mutated(PLACEMENT, case)
-            case.log.append(text[:3000])
-            path.write_text(text, encoding="utf-8", errors="ignore")
-            refused_well(lambda: placement_of([str(path)], AGENTS))
         else:
+            text = mutated(PLACEMENT, case)
+            path.write_text(text, encoding="utf-8", errors="ignore")
             entries = [
-                f"{case.choice(('n1', '*', 'n[', '[!', ''))}={case.choice(HOSTILE_VALUES)}" for _ in range(3)
+                f"{case.choice(('n1', '*', 'n[', ''))}={case.choice(HOSTILE_VALUES)}" for _ in range(3)
             ]
-            case.log.append(str(entries)[:3000])
-            refused_well(lambda: placement_of(entries, AGENTS))
+            case.log += [text[:3000], str(entries)[:3000]]
+            for given in ([str(path)], entries):
+                refused_well(lambda: placement_of(given, AGENTS))  # noqa: B023
 
-    cases(try_one, 60)
+    cases(try_one, 20)

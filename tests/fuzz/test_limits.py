@@ -32,9 +32,6 @@ def test_what_takes_too_much_memory_is_found_although_it_gives_it_back() -> None
 
     with pytest.raises(AssertionError, match="MiB of memory"), bounded(memory=2**24):
         fill()
-
-
-def test_what_would_fill_the_machine_is_refused() -> None:
     with pytest.raises(MemoryError), bounded():
         bytearray(2**40)
 

@@ -7,86 +7,46 @@ import json
 import logging
 import struct
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import pytest
-from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
-from tensorboard.compat.proto.types_pb2 import DataType  # type: ignore[import-untyped]
 from werkzeug.test import Client, TestResponse
 
 from antiphon.errors import RunError
 from antiphon.telemetry.channels.limits import ANSWER_BYTES
-from antiphon.telemetry.channels.loader import ChannelsLoader
 from antiphon.telemetry.channels.page import page
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.event_file import masked_checksum
 from tests.fuzz.conftest import Case, Cases
 from tests.fuzz.mutation import mutated
 from tests.telemetry.channels.serving import client
-from tests.telemetry.channels.writing import graph, rows, write
+from tests.telemetry.channels.writing import rows, write
 
 SECRET = b"a secret beside the runs"
 TIMELINE = {"start": 0, "steps": 3, "agents": [{}, {}], "channels": [{}, {}]}
 ROUTES = ("runs", "graph", "timeline", "parts", "catalog", "figure", "cloud", "index.js", "static/app.js")
 PARAMETERS = ("run", "kind", "metric", "channel", "after", "newest", "experiment", "tag", "")
-TEXTS = (
-    *(
-        "a",
-        "b/s0",
-        "agent",
-        "channel",
-        "part",
-        "loss",
-        "age",
-        "0",
-        "1",
-        "-1",
-        "",
-        ".",
-        "..",
-        "../a",
-        "/",
-        "*",
-    ),
-    *(
-        "../../../../etc/passwd",
-        "file:///etc/passwd",
-        "\\..\\secret.txt",
-        "a\0b",
-        "a\nb",
-        "%2e%2e%2f",
-        "a/../a",
-    ),
-    *(
-        "<script>alert(1)</script>",
-        "javascript:alert(1)",
-        "'\"`",
-        "{{7*7}}",
-        "${7*7}",
-        "\udcff",
-        "\u202e",
-        "猫",
-    ),
-    *(
-        "9" * 15,
-        "9" * 16,
-        "9" * 4000,
-        "-0",
-        "1e9",
-        "nan",
-        "inf",
-        "0x10",
-        "１",
-        " 1",
-        "x" * 3000,
-        "\U000e0001" * 90,
-    ),
+WORDS = r"""
+a b/s0 agent channel part loss age 0 1 -1 . .. ../a / * ../../../../etc/passwd file:///etc/passwd \..\secret.txt %2e%2e%2f a/../a
+<script>alert(1)</script> javascript:alert(1) '"` {{7*7}} ${7*7} 猫 -0 1e9 nan inf 0x10 １
+"""
+ODD = (
+    "",
+    "a\0b",
+    "a\nb",
+    "\udcff",
+    "\u202e",
+    " 1",
+    "x" * 3000,
+    "\U000e0001" * 90,
+    "9" * 15,
+    "9" * 16,
+    "9" * 4000,
 )
+TEXTS = (*WORDS.split(), *ODD)
 METHODS = ("GET",) * 12 + ("HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "get", "G\u00cbT")
 HEADERS = {
     "Range": ("bytes=0-5", "bytes=-1", "bytes=5-1", "bytes=0-0,-1", "lines=1"),
@@ -99,10 +59,6 @@ HEADERS = {
     "Cookie": ("a=b; " * 500,),
     "Content-Type": ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "\x00"),
 }
-ODD: tuple[Any, ...] = (
-    *(None, True, -1, 0, 2**31, 10**18, 10**400, 1e308, "", "x" * 500, "<img src=x onerror=alert(1)>"),
-    *([], {}, [[]], [{}] * 3, {"name": 1}, "\ud800", list(range(50))),
-)
 KINDS = ("application/json", "application/octet-stream", "text/javascript", "text/css", "text/plain")
 
 
@@ -174,109 +130,7 @@ def test_hostile_requests_of_every_route(cases: Cases, ready: Client) -> None:
         }
         checked(ready.open(address, method=method, query_string=clean, headers=headers))
 
-    cases(try_one, 150)
-
-
-def test_raw_query_strings(cases: Cases, ready: Client) -> None:
-    whole = b"run=a&kind=agent&metric=loss&after=1&channel=0"
-
-    def try_one(case: Case) -> None:
-        raw = mutated(case, whole).decode("latin-1").replace("\n", "%0a").replace("\r", "%0d")
-        path = case.choice(ROUTES[:7])
-        case.log += [path, repr(raw)]
-        checked(ready.get(f"/data/plugin/antiphon/{path}", environ_overrides={"QUERY_STRING": raw}))
-
-    cases(try_one, 100)
-
-
-def odd(case: Case) -> Any:
-    """Return a value that a document does not expect where it stands."""
-    return case.choice(ODD)
-
-
-def changed(case: Case, document: Any) -> Any:
-    """Return a document with an odd value somewhere, or without one of its values."""
-    if isinstance(document, dict) and document and case.random() < 0.85:
-        name = case.choice(sorted(document))
-        if case.random() < 0.15:
-            return {key: value for key, value in document.items() if key != name}
-        return document | {name: changed(case, document[name])}
-    if isinstance(document, list) and document and case.random() < 0.7:
-        place = case.randrange(len(document))
-        return [*document[:place], changed(case, document[place]), *document[place + 1 :]]
-    return odd(case)
-
-
-def written(case: Case, document: Mapping[str, Any]) -> bytes:
-    """Return a document as JSON, damaged before or after."""
-    if case.random() < 0.7:
-        return json.dumps(changed(case, document)).encode()
-    return mutated(case, json.dumps(document).encode())
-
-
-def array(case: Case) -> np.ndarray[Any, Any]:
-    """Return an array that may be what a tag holds, and mostly is not."""
-    axes = case.choice((0, 1, 1, 1, 2, 2, 2, 3, 7))
-    shape = tuple(case.choice((0, 1, 2, 2, 3, 40 if axes < 3 else 1)) for _ in range(axes))
-    kind = case.choice(("<f4",) * 6 + ("<f8", "<f2", "<i8", "?", "<c8", "S3", "O", "M8[s]"))
-    if kind == "O":
-        return np.full(shape, b"text", dtype=object)
-    values = np.array(case.choice((0.0, 1.5, -3e38, np.nan, np.inf)), dtype="<f8")
-    with np.errstate(all="ignore"):
-        numbers = np.random.default_rng(case.number).normal(size=shape) * values
-        return (
-            np.nan_to_num(numbers).astype("<i8").astype(kind)
-            if kind in ("S3", "M8[s]")
-            else numbers.astype(kind)
-        )
-
-
-class Provider:
-    """TensorBoard's data provider of one run, `a`, whose tags hold anything."""
-
-    def __init__(self, case: Case) -> None:
-        whole = {"graph": graph(), "timeline": TIMELINE, "parts": {"machines": ["m", "n"]}}
-        self._rows: dict[str, list[Any]] = {}
-        for name, document in whole.items():
-            text = json.dumps(document).encode() if case.random() < 0.4 else written(case, document)
-            content = np.array(text, dtype=object) if case.random() < 0.9 else array(case)
-            self._rows[f"antiphon/{name}"] = [self._row(case, content)]
-        for tag in ("antiphon/agent/loss", "antiphon/channel/loss", "antiphon/messages/0"):
-            self._rows[tag] = [self._row(case, array(case)) for _ in range(case.choice((0, 1, 3, 30)))]
-
-    @staticmethod
-    def _row(case: Case, content: np.ndarray[Any, Any]) -> Any:
-        step = case.choice((0, 1, 2, 3, -1, 2**53 + 1, 2**63 - 1, -(2**63)))
-        return SimpleNamespace(step=step, wall_time=0.0, numpy=content)
-
-    def list_tensors(self, *_: Any, run_tag_filter: Any = None, **__: Any) -> dict[str, dict[str, Any]]:
-        """Return the metadata of the tags that are chosen."""
-        facts = SimpleNamespace(max_step=3, max_wall_time=1.0)
-        return {"a": dict.fromkeys(self._chosen(run_tag_filter), facts)}
-
-    def read_tensors(self, *_: Any, downsample: int, run_tag_filter: Any, **__: Any) -> dict[str, Any]:
-        """Return the last rows of the tags that are chosen."""
-        return {"a": {tag: self._rows[tag][-downsample:] for tag in self._chosen(run_tag_filter)}}
-
-    def _chosen(self, chosen: Any) -> list[str]:
-        return [tag for tag in self._rows if not chosen.tags or tag in chosen.tags]
-
-
-def test_runs_that_hold_anything(cases: Cases) -> None:
-    whole = {"run": "a", "kind": "agent", "metric": "loss", "channel": "0"}
-
-    def try_one(case: Case) -> None:
-        context = SimpleNamespace(
-            data_provider=Provider(case), sampling_hints={"antiphon": case.choice((0, 2, 1000))}
-        )
-        apps = ChannelsLoader().load(context).get_plugin_apps()
-        for path in ROUTES[:7]:
-            query = whole | {"kind": case.choice(("agent", "channel"))}
-            query |= {"after": str(case.choice((-1, 1, 10**14)))} if case.random() < 0.3 else {}
-            case.log.append(f"{path} {query}")
-            checked(Client(apps[f"/{path}"]).get("/", query_string=query))
-
-    cases(try_one, 100)
+    cases(try_one, 60)
 
 
 def records(content: bytes) -> Iterator[bytes]:
@@ -296,38 +150,13 @@ def sealed(record: bytes) -> bytes:
     )
 
 
-def with_odd_tensor(case: Case, record: bytes) -> bytes:
-    """Return an event whose first tensor declares another shape, type or content."""
-    event = Event.FromString(record)
-    if event.summary.value:
-        tensor = event.summary.value[0].tensor
-        for side in tensor.tensor_shape.dim:
-            if case.random() < 0.5:
-                side.size = case.choice((-1, 0, 1, 7, 2**31, 2**62, 2**63 - 1))
-        for _ in range(case.choice((0, 0, 1, 70))):
-            tensor.tensor_shape.dim.add(size=case.choice((0, 1, 2**40)))
-        if case.random() < 0.3:
-            tensor.dtype = case.choice(list(DataType.values()))
-        if case.random() < 0.3:
-            tensor.tensor_content = case.randbytes(case.randrange(20))
-        if case.random() < 0.2:
-            tensor.string_val.extend([b"x"] * case.randrange(3))
-        event.step = case.choice((event.step, -1, 2**63 - 1))
-        event.summary.value[0].tag = case.choice(
-            (event.summary.value[0].tag, "antiphon/messages/1", "antiphon/graph", "antiphon/parts")
-        )
-    return bytes(event.SerializeToString())
-
-
-def damaged(case: Case, content: bytes, *ways: str) -> bytes:
-    """Return an event file with damage to its bytes, or inside of records or tensors whose checksums are right."""
-    way = case.choice(ways)
-    case.log.append(way)
-    if way == "bytes":
+def damaged(case: Case, content: bytes) -> bytes:
+    """Return an event file with damage to its bytes, or inside of a record whose checksums are right."""
+    if case.random() < 0.5:
         return mutated(case, content)
     found = list(records(content))
     place = case.randrange(1, len(found))
-    found[place] = mutated(case, found[place]) if way == "records" else with_odd_tensor(case, found[place])
+    found[place] = mutated(case, found[place])
     return b"".join(map(sealed, found))
 
 
@@ -337,7 +166,7 @@ def test_event_files_that_are_read_for_a_report(cases: Cases, tmp_path: Path) ->
     content = path.read_bytes()
 
     def try_one(case: Case) -> None:
-        path.write_bytes(damaged(case, content, "bytes", "records", "tensors"))
+        path.write_bytes(damaged(case, content))
         try:
             run = read_run(tmp_path / "a")
         except RunError as error:
@@ -346,19 +175,4 @@ def test_event_files_that_are_read_for_a_report(cases: Cases, tmp_path: Path) ->
             text = page([run], title="a", most=5 * 2**20)
             assert "onerror=" not in text.partition('type="application/json"')[0]
 
-    cases(try_one, 100)
-
-
-def test_event_files_that_tensorboard_reads(cases: Cases, tmp_path: Path) -> None:
-    messages = {"antiphon/messages/0": np.arange(12.0).reshape(4, 3)}
-    path = write(tmp_path / "runs" / "a", {**rows([1, 2]), 3: messages}, timeline=TIMELINE)
-    content = path.read_bytes()
-    query = {"run": "a", "kind": "agent", "metric": "loss", "channel": "0"}
-
-    def try_one(case: Case) -> None:
-        path.write_bytes(damaged(case, content, "bytes", "tensors"))
-        found = client(tmp_path / "runs")
-        for route in ROUTES[:7]:
-            checked(found.get(f"/data/plugin/antiphon/{route}", query_string=query))
-
-    cases(try_one, 10)
+    cases(try_one, 40)

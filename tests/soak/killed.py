@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import itertools
 import json
@@ -96,17 +95,12 @@ def _content(path: Path) -> Any:
     if path.name == "metrics.csv":
         return metrics(path.parent)
     if path.name == "parts.csv":
-        return [row[:4] for row in _rows(path)]
+        return [row.split(",")[:4] for row in path.read_text(encoding="utf-8").splitlines()]
     if path.name in ("run.json", "result.json", "seeds.json"):
         return _timeless(json.loads(path.read_text(encoding="utf-8")))
     if path.name in ("table.csv", "table.md") or path.suffix in (".svg", ".png"):
         return "written"  # with seconds, and dates
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _rows(path: Path) -> list[list[str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.reader(file))
 
 
 def _timeless(value: Any) -> Any:
@@ -115,23 +109,11 @@ def _timeless(value: Any) -> Any:
     return [_timeless(item) for item in value] if isinstance(value, list) else value
 
 
-def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+def differences(one: Any, other: Any, place: str = "") -> list[str]:
     """Return what differs between the contents of two log directories, a line each."""
-    lines = [f"only in one: {name}" for name in sorted(one.keys() ^ other.keys())]
-    for name in sorted(one.keys() & other.keys()):
-        if one[name] == other[name]:
-            continue
-        if not isinstance(one[name], dict):
-            lines.append(f"{name}: {str(one[name])[:200]} | {str(other[name])[:200]}")
-            continue
-        for key in sorted(one[name].keys() | other[name].keys()):
-            first, second = one[name].get(key), other[name].get(key)
-            if first != second and isinstance(first, dict) and isinstance(second, dict):
-                lines += [
-                    f"{name} {key} {tag}: {str(first.get(tag))[:200]} | {str(second.get(tag))[:200]}"
-                    for tag in sorted(first.keys() | second.keys())
-                    if first.get(tag) != second.get(tag)
-                ]
-            elif first != second:
-                lines.append(f"{name} {key}: {str(first)[:200]} | {str(second)[:200]}")
-    return lines
+    if isinstance(one, dict) and isinstance(other, dict):
+        names = sorted(one.keys() | other.keys())
+        return [
+            line for name in names for line in differences(one.get(name), other.get(name), f"{place} {name}")
+        ]
+    return [] if one == other else [f"{place}: {str(one)[:200]} | {str(other)[:200]}"]

@@ -76,6 +76,7 @@ def single(text: Callable[[], str], more: str = "") -> Killed:
 
 VALUED = {"value": {"every": 10, "horizon": 3}}
 COMMANDS = {
+    "small": single(lambda: library("digits-mlp", "decoupled", depth=2, width=4, batch=4)),
     "recurrent": single(lambda: library("copy", "decoupled")),
     "lossy": single(lambda: library("lossy")),
     "cohort": single(lambda: library("corporation", agents=6, readouts=2)),
@@ -90,8 +91,8 @@ COMMANDS = {
     "virtual": single(lambda: stages(steps=STEPS).to_yaml(), "--cluster mine.yaml"),
 }
 
-SHORT = ["cohort", "seeds"]
-"""Those of an ordinary run of the tests."""
+SHORT = ["small"]
+"""That of an ordinary run of the tests."""
 
 
 def folder_of(command: Killed, folder: Path) -> Path:

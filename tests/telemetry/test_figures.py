@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import networkx as nx
@@ -64,24 +62,3 @@ def test_all_are_closed_although_one_fails() -> None:
     with pytest.raises(OSError, match="disk full"):
         Recorders([Log(calls, "a", fails_to_close=True), Log(calls, "b")]).close()
     assert calls == [("a", "close"), ("b", "close")]
-
-
-def test_importing_telemetry_imports_nothing_heavy() -> None:
-    """The command line's --help pays for this import."""
-    heavy = "{'torch', 'matplotlib', 'tensorboard', 'networkx', 'numpy'}"
-    code = f"import sys, antiphon.telemetry; print(sorted({heavy} & set(sys.modules)))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
-
-
-def test_telemetry_never_imports_torch() -> None:
-    code = "import sys, antiphon.telemetry as t; t.TensorBoardRecorder; print('torch' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "False"
-
-
-def test_unknown_name_of_the_package_is_an_attribute_error() -> None:
-    import antiphon.telemetry
-
-    with pytest.raises(AttributeError, match="Nonsense"):
-        _ = antiphon.telemetry.Nonsense

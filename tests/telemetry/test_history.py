@@ -11,7 +11,7 @@ import pytest
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError
 from antiphon.telemetry import Figure
-from antiphon.telemetry.history import History, HistoryRow
+from antiphon.telemetry.history import History
 
 HEADER = "step,kind,name,metric,value\n"
 
@@ -23,19 +23,6 @@ def filled() -> History:
         history.figures(step, rows)
     history.figures(20, [Figure("channel", "a->b", "value", math.nan)])
     return history
-
-
-def test_rows_are_in_the_order_in_which_they_came() -> None:
-    history = filled()
-    assert len(history) == 7
-    assert history[0] == HistoryRow(1, "agent", "a", "loss", 1.0)
-    assert history[-2] == (20, "run", "", "seconds", 20.0)
-    assert history[2:4] == [history[2], history[3]]
-    assert list(history)[:6] == [history[i] for i in range(6)]
-    with pytest.raises(IndexError):
-        history[7]
-    assert repr(history).startswith("<History of 7 figures, steps 1 to 20;")
-    assert repr(History()) == "<History of 0 figures; pandas.DataFrame(history) is a table>"
 
 
 def test_one_figure_over_the_steps() -> None:
@@ -57,14 +44,6 @@ def test_a_run_that_begins_again_forgets_what_came_after() -> None:
     assert list(history.messages) == [10]
     history.figures(2, [])
     assert [row.step for row in history] == [1, 1]
-
-
-def test_pandas_makes_a_table_of_it() -> None:
-    import pandas as pd  # of the files collected, no other needs it
-
-    frame = pd.DataFrame(filled())
-    assert list(frame.columns) == ["step", "kind", "name", "metric", "value"]
-    assert frame[frame.metric == "loss"].set_index("step")["value"].to_dict() == {1: 1.0, 10: 0.1, 20: 0.05}
 
 
 def test_it_is_the_same_in_memory_and_from_a_directory_and_moves_no_bit(tmp_path: Path) -> None:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import re
-from pathlib import Path
 
 import pytest
 
-from antiphon.errors import RunError
-from antiphon.files import writing
 from antiphon.telemetry.names import tag_part
 
 
@@ -27,9 +22,3 @@ def test_other_names_become_one_harmless_part(name: str) -> None:
 
 def test_two_names_never_share_a_part() -> None:
     assert len({tag_part(name) for name in ("a/b", "a_b", "a b", "a:b", "a|b")}) == 5
-
-
-def test_refusal_is_one_line_that_names_the_path() -> None:
-    said = r"^runs/x: cannot be written \(Permission denied\); choose .*$"
-    with pytest.raises(RunError, match=said), writing(Path("runs/x")):
-        raise OSError(errno.EACCES, os.strerror(errno.EACCES))

@@ -1,4 +1,4 @@
-"""Where agents stand in the picture of a graph: apart, from left to right, and at the same places each time."""
+"""Where agents stand: in the Channels tab, and in the picture of a graph."""
 
 from __future__ import annotations
 
@@ -8,46 +8,94 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from antiphon.telemetry.placement import place
+from antiphon.telemetry.placement import place, positions
 
 
-def named(graph: nx.Graph[int]) -> nx.MultiDiGraph[str]:
-    made: nx.MultiDiGraph[str] = nx.MultiDiGraph()
-    made.add_nodes_from(f"n{node:02}" for node in graph)
-    made.add_edges_from((f"n{a:02}", f"n{b:02}") for a, b in graph.edges())
-    return made
+def graph_of(pairs: list[tuple[int, int]], periods: dict[int, int] | None = None) -> nx.MultiDiGraph[str]:
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    for a, b in pairs:
+        graph.add_edge(f"a{a}", f"a{b}", key=0)
+    for name, period in (periods or {}).items():
+        graph.add_node(f"a{name}", period=period)
+    return graph
 
 
-SMALL_WORLD = named(nx.connected_watts_strogatz_graph(32, 4, 0.3, seed=1).to_directed())
-GRAPHS = {
-    "small world": SMALL_WORLD,
-    "chain": named(nx.path_graph(5, create_using=nx.DiGraph)),
-    "tree": named(nx.reverse(nx.balanced_tree(2, 3, create_using=nx.DiGraph))),
-    "scale free": named(nx.barabasi_albert_graph(150, 2, seed=1).to_directed()),
-    "two": named(nx.path_graph(2).to_directed()),
-    "alone": named(nx.empty_graph(1)),
-    "nobody": named(nx.empty_graph(0)),
-    "no channels": named(nx.empty_graph(7)),
-    "hundreds": named(nx.cycle_graph(450, create_using=nx.DiGraph)),
-}
+def ring(count: int) -> nx.MultiDiGraph[str]:
+    return graph_of([(i, (i + 1) % count) for i in range(count)])
 
 
-@pytest.mark.parametrize("name", GRAPHS)
-def test_all_agents_of_every_kind_of_graph_stand_apart(name: str) -> None:
-    places = place(GRAPHS[name])
-    assert places.keys() == set(GRAPHS[name])
+@pytest.mark.parametrize("count", [1, 2, 9, 500])
+def test_all_stand_apart_in_the_unit_square(count: int) -> None:
+    found, by_timescale = positions(ring(count))
+    points = np.array(list(found.values()))
+    assert not by_timescale
+    assert len({tuple(point) for point in points.round(9)}) == count
+    assert points.min() >= -1e-9
+    assert points.max() <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("count", [12, 120])
+def test_who_talks_stands_near_and_the_same_graph_is_placed_alike(count: int) -> None:
+    found, _ = positions(ring(count))
+    points = np.array([found[f"a{i}"] for i in range(count)])
+    neighbours = np.linalg.norm(points - np.roll(points, 1, axis=0), axis=1).mean()
+    anybody = np.linalg.norm(points[:, None] - points[None], axis=2).mean()
+    assert neighbours < 0.5 * anybody
+    again, _ = positions(ring(count))
+    assert all(np.array_equal(again[name], place) for name, place in found.items())
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [(0, i) for i in range(1, 120)] + [(i, 0) for i in range(1, 120)],
+        [pair for i in range(0, 120, 2) for pair in ((i, i + 1), (i + 1, i))],
+        [(10 * part + i, 10 * part + (i + 1) % 10) for part in range(12) for i in range(10)],
+    ],
+    ids=["a star", "pairs", "rings"],
+)
+def test_who_has_the_same_neighbours_or_none_in_common_stands_apart(pairs: list[tuple[int, int]]) -> None:
+    found, _ = positions(graph_of(pairs))
+    points = np.array(list(found.values()))
+    distances = np.linalg.norm(points[:, None] - points[None], axis=2) + np.eye(len(points))
+    assert distances.min() > 5e-4
+
+
+def test_timescales_are_levels_the_slowest_on_top() -> None:
+    pairs = [(i, 50 + i % 5) for i in range(50)] + [(50 + i, 99) for i in range(5)]
+    periods = dict.fromkeys(range(50), 1) | {50 + i: 4 for i in range(5)} | {99: 16}
+    found, by_timescale = positions(graph_of(pairs, periods))
+    assert by_timescale
+    heights = {
+        period: [found[f"a{n}"][1] for n, p in periods.items() if p == period] for period in (1, 4, 16)
+    }
+    assert max(heights[1]) < 1 / 3 < min(heights[4])
+    assert max(heights[4]) < 2 / 3 < min(heights[16])
+    assert len(set(np.round(heights[1], 6))) == 2, "fifty stand in two rows"
+    assert len({tuple(np.round(place, 9)) for place in found.values()}) == 56
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        nx.connected_watts_strogatz_graph(32, 4, 0.3, seed=1).to_directed(),
+        nx.path_graph(5, create_using=nx.DiGraph),
+        nx.reverse(nx.balanced_tree(2, 3, create_using=nx.DiGraph)),
+        nx.barabasi_albert_graph(150, 2, seed=1).to_directed(),
+        nx.empty_graph(1),
+        nx.empty_graph(0),
+        nx.empty_graph(7),
+    ],
+    ids=["small world", "chain", "tree", "scale free", "alone", "nobody", "no channels"],
+)
+def test_in_a_picture_all_stand_apart_and_the_same_graph_has_the_same_places(graph: nx.Graph[int]) -> None:
+    given = graph_of(list(graph.edges()), dict.fromkeys(graph, 1))
+    places = place(given)
+    assert places.keys() == set(given)
     assert all(np.linalg.norm(a - b) > 0.05 for a, b in itertools.combinations(places.values(), 2))
-
-
-def test_the_same_graph_has_the_same_places() -> None:
     again: nx.MultiDiGraph[str] = nx.MultiDiGraph()
-    again.add_nodes_from(SMALL_WORLD)
-    again.add_edges_from(reversed(list(SMALL_WORLD.edges())))
-    for name, centre in place(again).items():
-        np.testing.assert_array_equal(centre, place(SMALL_WORLD)[name])
-
-
-@pytest.mark.parametrize("name", ["chain", "tree"])
-def test_a_graph_without_cycles_runs_from_left_to_right(name: str) -> None:
-    places = place(GRAPHS[name])
-    assert all(places[a][0] < places[b][0] for a, b in GRAPHS[name].edges())
+    again.add_nodes_from(given)
+    again.add_edges_from(reversed(list(given.edges())))
+    assert all(np.array_equal(centre, places[name]) for name, centre in place(again).items())
+    if nx.is_directed_acyclic_graph(given):
+        assert all(places[a][0] < places[b][0] for a, b in given.edges())

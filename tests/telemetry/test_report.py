@@ -167,21 +167,3 @@ def test_a_run_of_which_little_can_be_read_has_a_report() -> None:
     assert "<script" not in text
     assert "<li>bare: no result there</li>" in text
     assert [row[0] for row in tables(text)[0]] == ["run", "one", "bare"]
-
-
-def test_a_large_report_is_thinned_to_what_it_may_take() -> None:
-    text = report([run(data=data(rows=40_000))], made="now", most=1_600_000)
-    assert len(text.encode()) <= 1_600_000
-    assert "of 40,000 logged rows are in this page" in text
-
-
-def test_of_many_runs_the_first_of_each_group_are_in_the_graph() -> None:
-    runs = [
-        run(f"{width}-{seed}", seed, facts={"values": {"width": width}})
-        for width in "ab"
-        for seed in range(20)
-    ]
-    text = page(*runs)
-    shown = re.findall(r'"run":"([^"]*)"', text)
-    assert shown == [f"{width}-{seed}" for width in "ab" for seed in range(12)]
-    assert "b-12: not in the graph below, which takes 24 runs." in text

@@ -131,18 +131,6 @@ def test_what_goes_on_from_a_checkpoint_leaves_no_seam(
     assert read_rows(tmp_path / "run") == read_rows(unbroken)
 
 
-def test_many_kills_in_a_row(unbroken: Path, expected: dict[str, Any], tmp_path: Path) -> None:
-    """Each session is killed some steps after its checkpoint, and leaves some bytes more."""
-    noted = Noted()
-    for start, reached in ((0, 0), (0, 2), (1, 1), (1, 4), (3, 4), (4, 5), (5, 5), (5, 6)):
-        for path in tmp_path.glob("events.*"):
-            with path.open("ab") as file:
-                file.write(b"\x07")
-        session(tmp_path, start, reached, noted)
-    assert raw_rows(tmp_path) == expected
-    assert read_rows(tmp_path) == read_rows(unbroken)
-
-
 def test_a_reader_that_was_there_before_the_kill_has_every_step_once(
     unbroken: Path, expected: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -155,13 +143,3 @@ def test_a_reader_that_was_there_before_the_kill_has_every_step_once(
     reader.Reload()
     for tag, rows in expected.items():
         assert [event.step for event in reader.Tensors(tag)] == [step for step, _ in rows], tag
-
-
-def test_a_graph_that_has_changed_is_written_anew(tmp_path: Path) -> None:
-    begun(tmp_path).close()
-    recorder = TensorBoardRecorder(tmp_path, 3)
-    recorder.begin(replace(description(3), until=99))
-    recorder.close()
-    found = raw_rows(tmp_path)
-    assert [step for step, _ in found["antiphon/graph"]] == [0, 3]
-    assert [step for step, _ in found["antiphon/timeline"]] == [0]

@@ -24,34 +24,12 @@ from antiphon.telemetry.statistics import (
 from tests.some import some
 
 
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([7.0], 7.0),
-        ([1.0, 3.0], 2.0),
-        ([0.0, 3.0, 9.0], (0.25 * 0 + 3 + 0.25 * 9) / 1.5),
-        ([4.0, 1.0, 3.0, 2.0], 2.5),
-        ([1.0, 2.0, 3.0, 4.0, 100.0], (0.75 * 2 + 3 + 0.75 * 4) / 2.5),
-        ([1, 2, 3, 4, 5, 6, 7, 1000], (3 + 4 + 5 + 6) / 4),
-        ([-50, 1, 2, 3, 4, 5, 6, 7, 8, 900], (0.5 * 2 + 3 + 4 + 5 + 6 + 0.5 * 7) / 5),
-    ],
-)
-def test_the_middle_half_by_hand(values: list[float], expected: float) -> None:
-    assert interquartile_mean(values) == pytest.approx(expected, abs=1e-12)
-
-
-def test_it_is_the_trimmed_mean_of_every_value_four_times() -> None:
+def test_the_interquartile_mean_is_the_trimmed_mean_of_every_value_four_times() -> None:
     """A quarter of 4 n values is n of them: then nothing has to be parted."""
     for count in range(1, 12):
         values = [random.Random(count).gauss(0, 1) for _ in range(count)]
         often = sorted(values * 4)
         assert interquartile_mean(values) == pytest.approx(statistics.fmean(often[count:-count]), abs=1e-12)
-
-
-def test_a_lucky_seed_moves_the_mean_and_not_this() -> None:
-    assert interquartile_mean([1.0, 1.1, 0.9, 1.0, 99.0]) == pytest.approx(
-        interquartile_mean([1.0, 1.1, 0.9, 1.0, 1.2])
-    )
 
 
 def test_intervals_are_the_percentiles_of_all_resamples() -> None:
@@ -84,15 +62,6 @@ def test_what_a_few_seeds_say() -> None:
     assert (one.error, one.low, one.high) == (None, None, None)
 
 
-def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
-    draw = random.Random(7)
-    held = 0
-    for _ in range(60):
-        low, high = bootstrap([[draw.gauss(0, 1) for _ in range(20)]])
-        held += low <= 0 <= high
-    assert held >= 50  # 57 expected, a little fewer of so few seeds
-
-
 # --- studies ------------------------------------------------------------------------------------------------
 
 
@@ -104,19 +73,6 @@ def test_mean_of_seeds_has_students_interval() -> None:
     assert (found.low, found.high) == (pytest.approx(0.92 - half), pytest.approx(0.92 + half))
 
 
-def test_interval_stays_within_what_an_accuracy_can_be() -> None:
-    found = mean([0.9, 1.0])
-    assert found.low == pytest.approx(0.95 - 12.706 * 0.05)
-    assert found.high == 1.0
-
-
-def test_many_seeds_come_near_the_normal_interval() -> None:
-    values = [0.5, 0.6] * 50
-    found = mean(values)
-    assert found.low is not None
-    assert (found.value - found.low) * 10 / found.sd == pytest.approx(1.984, abs=0.001)  # type: ignore[operator]
-
-
 def test_one_seed_has_wilsons_interval_of_the_test_split() -> None:
     found = mean([0.5], examples=96)
     assert found.sd is None
@@ -124,10 +80,6 @@ def test_one_seed_has_wilsons_interval_of_the_test_split() -> None:
     assert found.high == pytest.approx(0.598, abs=0.001)
     assert mean([1.0], examples=100).high == pytest.approx(1.0)
     assert mean([1.0], examples=100).low == pytest.approx(0.963, abs=0.001)
-
-
-def test_one_seed_without_a_test_split_has_no_interval() -> None:
-    assert mean([0.5]).low is None
 
 
 def test_contrast_is_paired_by_seed() -> None:
@@ -141,25 +93,10 @@ def test_contrast_of_one_seed_has_the_binomial_error_of_the_test_split() -> None
     gap = some(contrast({0: 0.9}, {0: 0.8}, examples=100))
     assert gap.error == pytest.approx(math.sqrt(0.09 / 100 + 0.16 / 100))
     assert not gap.resolved
-    assert not contrast({0: 0.9}, {0: 0.8}).resolved  # type: ignore[union-attr]
-
-
-def test_contrast_needs_a_common_seed() -> None:
+    assert not some(contrast({0: 0.9}, {0: 0.8})).resolved
     assert contrast({0: 0.9}, {1: 0.8}) is None
-    assert contrast({}, {}) is None
-
-
-@pytest.mark.parametrize(("difference", "resolved"), [(0.31, True), (0.3, False), (-0.5, False)])
-def test_resolved_is_beyond_three_standard_errors(difference: float, resolved: bool) -> None:
-    assert Contrast(difference, 0.1).resolved is resolved
-
-
-def test_recovered_is_the_ratio_of_the_means_with_a_paired_interval() -> None:
-    locked, detached = {0: 0.9, 1: 1.0}, {0: 0.5, 1: 0.6}
-    found = some(recovered({0: 0.7, 1: 0.9}, locked, detached))
-    assert found.value == pytest.approx((0.2 + 0.3) / 0.8)
-    assert (found.low, found.high) == (pytest.approx(0.5), pytest.approx(0.75))
-    assert found == recovered({0: 0.7, 1: 0.9}, locked, detached)
+    assert Contrast(0.31, 0.1).resolved
+    assert not Contrast(0.3, 0.1).resolved
 
 
 def test_recovered_of_the_references_is_one_and_zero() -> None:
@@ -169,18 +106,14 @@ def test_recovered_of_the_references_is_one_and_zero() -> None:
         assert (found.value, found.low, found.high) == (value, value, value)
 
 
-def test_recovered_of_one_seed_has_no_interval() -> None:
-    found = some(recovered({0: 0.7}, {0: 0.9}, {0: 0.5}))
-    assert found.value == pytest.approx(0.5)
-    assert found.low is None
-
-
 def test_recovered_is_none_without_a_common_seed_or_a_gain() -> None:
     assert recovered({1: 0.7}, {0: 0.9}, {0: 0.5}) is None
     assert recovered({0: 0.7}, {0: 0.5}, {0: 0.5}) is None
 
 
 def test_what_is_no_share_has_no_bounds_and_needs_seeds() -> None:
+    assert mean([0.9, 1.0]).high == 1.0
+    assert mean([0.5]).low is None
     found = mean([0.9, 1.1], share=False)
     assert found.high == pytest.approx(1.0 + 12.706 * 0.1)
     assert found.low == pytest.approx(1.0 - 12.706 * 0.1)
@@ -210,7 +143,7 @@ def test_recovered_is_a_ratio_of_means_where_the_gaps_differ() -> None:
 
 @pytest.mark.parametrize(
     ("freedom", "expected"),
-    [(1, 12.706), (2, 4.303), (4, 2.776), (30, 2.042), (31, 2.040), (60, 2.000), (1000, 1.962)],
+    [(1, 12.706), (4, 2.776), (30, 2.042), (31, 2.040), (1000, 1.962)],
 )
 def test_quantiles_of_student(freedom: int, expected: float) -> None:
     assert student_t(freedom) == pytest.approx(expected, abs=6e-4)
@@ -228,10 +161,6 @@ def test_the_interval_is_students_of_the_residuals() -> None:
     assert found.value == pytest.approx(0.5)
     assert found.low == pytest.approx(0.5 - 12.706 * 0.1, abs=1e-3)
     assert found.high == pytest.approx(0.5 + 12.706 * 0.1, abs=1e-3)
-
-
-def test_it_is_a_ratio_of_means_and_no_mean_of_ratios() -> None:
-    assert ratio([0.0, 1.5], [1.0, 1.5]).value == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize("wholes", [[0.0, 0.0], [-1.0, -1.1], [1.0, 3.0], [1.0, -0.2, 0.4]])

@@ -31,11 +31,6 @@ def test_what_has_no_end_is_no_row(tmp_path: Path, text: str, rows: list[list[st
     assert list(read_rows(tmp_path / "table.csv", ("a", "b"))) == rows
 
 
-def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"table.csv: is not there; "):
-        list(read_rows(tmp_path / "table.csv"))
-
-
 def steps_of_figures(path: Path) -> Iterable[int]:
     return dict.fromkeys(step for step, _ in read_figures(path))
 
@@ -80,13 +75,6 @@ def test_a_new_run_never_overwrites_a_table(tmp_path: Path, record: Record, read
     with pytest.raises(RunError, match=r"table.csv: exists already; resume"):
         record(tmp_path / "table.csv", range(1, 3))
     assert (tmp_path / "table.csv").read_bytes() == before
-
-
-@each_table
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, record: Record, read: Read) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"table.csv: cannot be written \("):
-        record(tmp_path / "file" / "table.csv", range(1, 2))
 
 
 @each_table

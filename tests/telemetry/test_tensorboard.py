@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -16,7 +14,6 @@ import networkx as nx
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
-from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer  # type: ignore[import-untyped]
 from tensorboard.backend.event_processing.plugin_event_accumulator import (  # type: ignore[import-untyped]
     EventAccumulator as MigratingAccumulator,
 )
@@ -105,15 +102,9 @@ def test_curves_come_back_with_their_steps_and_pretty_names(tmp_path: Path) -> N
     assert shown.display_name == "channel/n0000->n0001/sg_loss"
 
 
-def test_figures_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
-    with recording(tmp_path) as recorder:
-        recorder.figures(7, [Figure("run", "", "loss", 0.5)])
-        assert curve(tmp_path, "run/loss") == [(7, 0.5)]
-
-
-@pytest.mark.parametrize("piece", [997, 12, 1])
-def test_a_reader_follows_a_file_that_ends_anywhere_in_a_record(tmp_path: Path, piece: int) -> None:
+def test_a_reader_follows_a_file_that_ends_anywhere_in_a_record(tmp_path: Path) -> None:
     """As TensorBoard reads while the file is written: nothing is damaged, nothing is there twice, nothing is missing."""
+    piece = 7
     record(tmp_path / "whole", range(1, 4))
     (written,) = (tmp_path / "whole").iterdir()
     content = written.read_bytes()
@@ -123,10 +114,9 @@ def test_a_reader_follows_a_file_that_ends_anywhere_in_a_record(tmp_path: Path, 
     growing.write_bytes(content[: first - 100])
     follower = MigratingAccumulator(str(growing.parent), {"scalars": 0, "tensors": 0})
     seen: list[list[int]] = []
-    until = len(content) if piece > 1 else first + 300
-    for start in range(first - 100, until, piece):
+    for start in range(first - 100, len(content), piece):
         with growing.open("ab") as file:
-            file.write(content[start : min(start + piece, until)])
+            file.write(content[start : start + piece])
         tags = follower.Reload().Tags()["tensors"]
         seen.append(
             [event.step for event in follower.Tensors("run/steps_per_second")]
@@ -137,18 +127,8 @@ def test_a_reader_follows_a_file_that_ends_anywhere_in_a_record(tmp_path: Path, 
             read_run(growing.parent)
     assert all(steps in ([], [1], [1, 2], [1, 2, 3]) for steps in seen)
     assert seen == sorted(seen)
-    with growing.open("ab") as file:
-        file.write(content[until:])
-    follower.Reload()
-    assert [event.step for event in follower.Tensors("run/steps_per_second")] == [1, 2, 3]
+    assert seen[-1] == [1, 2, 3]
     assert read_run(growing.parent).figures.keys() == read_run(written.parent).figures.keys()
-
-
-def test_a_run_is_one_run_and_one_file(tmp_path: Path) -> None:
-    """No sub-runs for hyperparameters."""
-    record(tmp_path / "exp1", range(1, 3), result={"accuracy": 0.9, "seconds": 3})
-    assert list(EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload().Runs()) == ["exp1"]
-    assert [item.is_file() for item in (tmp_path / "exp1").iterdir()] == [True]
 
 
 def test_resumed_run_has_every_step_once(tmp_path: Path) -> None:
@@ -164,27 +144,13 @@ def test_resumed_run_has_every_step_once(tmp_path: Path) -> None:
     for tag in ("scenario/yaml", hparams_metadata.SESSION_START_INFO_TAG):
         assert len(events.Tensors(tag)) == 1
     assert len(list(tmp_path.iterdir())) == 3
-
-
-def test_a_run_begun_again_in_its_folder_starts_over(tmp_path: Path) -> None:
-    record(tmp_path, range(1, 8))
     record(tmp_path, range(1, 3))
     assert [step for step, _ in curve(tmp_path, "agent/n0000/loss")] == [1, 2]
 
 
-def test_many_sessions_within_a_second_are_read_in_order(tmp_path: Path) -> None:
-    for start in range(12):
-        record(tmp_path, range(start + 1, start + 3), start_step=start)
-    assert [step for step, _ in curve(tmp_path, "run/steps_per_second")] == list(range(1, 14))
-
-
-def test_a_fork_in_a_new_folder_is_described_at_its_own_start(tmp_path: Path) -> None:
-    record(tmp_path, range(51, 53), start_step=50)
-    assert [event.step for event in read(tmp_path).Tensors("scenario/yaml")] == [50]
-
-
 def test_hyperparameters_and_result_lie_in_the_run_itself(tmp_path: Path) -> None:
     record(tmp_path, range(1, 3), result={"accuracy": 0.75, "seconds": 3, "scenario": "x", "agents": {}})
+    assert [item.is_file() for item in tmp_path.iterdir()] == [True]  # no sub-runs
     metadata = MigratingAccumulator(str(tmp_path)).Reload()
     start = hparams_metadata.parse_session_start_info_plugin_data(
         metadata.SummaryMetadata(hparams_metadata.SESSION_START_INFO_TAG).plugin_data.content
@@ -205,11 +171,6 @@ def test_hyperparameters_and_result_lie_in_the_run_itself(tmp_path: Path) -> Non
     assert curve(tmp_path, "result/accuracy") == [(2, 0.75)]
 
 
-def test_a_result_without_accuracy_is_no_error(tmp_path: Path) -> None:
-    record(tmp_path, range(1, 2), result={"accuracy": None, "seconds": 1.0})
-    assert "result/accuracy" not in read(tmp_path).Tags()["scalars"]
-
-
 def test_a_thousand_agents_have_bounded_tags(tmp_path: Path) -> None:
     description = describe(1000, strides=4)
     with recording(tmp_path, description) as recorder:
@@ -222,22 +183,22 @@ def test_a_thousand_agents_have_bounded_tags(tmp_path: Path) -> None:
     assert len(events.Tags()["histograms"]) == 32
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e39])
-def test_what_is_not_finite_is_skipped(tmp_path: Path, value: float) -> None:
+def test_what_is_not_finite_is_skipped(tmp_path: Path) -> None:
+    values = {"nan": math.nan, "inf": math.inf, "minus": -math.inf, "large": 1e39, "y": 1.0}
     with recording(tmp_path) as recorder:
-        recorder.figures(1, [Figure("run", "", "x", value), Figure("run", "", "y", 1.0)])
+        recorder.figures(1, [Figure("run", "", name, value) for name, value in values.items()])
+        recorder.histograms(1, [("agent", "n0000", "weights", np.array([math.nan]))])
     assert read(tmp_path).Tags()["scalars"] == ["run/y"]
+    assert read(tmp_path).Tags()["histograms"] == []
 
 
 @pytest.mark.parametrize(
     ("values", "count"),
     [
         (np.arange(10.0).reshape(2, 5), 10),
-        (np.full(4, 3.0, dtype=np.float32), 4),
         (np.array([1.0, 1.0 + 2**-52]), 2),
         (np.array([math.nan, math.inf, 2.0, -1e308]), 1),
         (np.array([-3e38, 3e38]), 2),
-        (np.array([1, 2, 3]), 3),
     ],
 )
 def test_histograms_hold_the_finite_values(tmp_path: Path, values: np.ndarray[Any, Any], count: int) -> None:
@@ -246,13 +207,6 @@ def test_histograms_hold_the_finite_values(tmp_path: Path, values: np.ndarray[An
     (event,) = read(tmp_path).Histograms("channel/n0000__to__n0001/message/histogram")
     assert event.step == 5
     assert event.histogram_value.num == sum(event.histogram_value.bucket) == count
-
-
-@pytest.mark.parametrize("values", [np.array([]), np.array([math.nan])])
-def test_an_empty_histogram_is_skipped(tmp_path: Path, values: np.ndarray[Any, Any]) -> None:
-    with recording(tmp_path) as recorder:
-        recorder.histograms(1, [("agent", "n0000", "weights", values)])
-    assert read(tmp_path).Tags()["histograms"] == []
 
 
 @pytest.mark.parametrize(
@@ -267,71 +221,24 @@ def test_the_scenario_is_shown_as_it_stands(tmp_path: Path, text: str) -> None:
     assert page.count("<") == page.count(">") == 4
 
 
-def test_a_very_long_scenario_is_cut_and_says_so(tmp_path: Path) -> None:
-    with recording(tmp_path, describe(yaml="- agent\n" * 100_000)):
-        pass
-    text = read(tmp_path).Tensors("scenario/yaml")[0].tensor_proto.string_val[0].decode()
-    assert len(text) < 200_000
-    assert text.endswith("… (the rest is in scenario.yaml)")
-
-
 def test_names_with_slashes_make_no_further_folders_or_tags(tmp_path: Path) -> None:
     name, slug = "../a/b->$\\frac", "../a/b__to__<i>"
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
-    graph.add_node("../a/b", role="agent")
-    graph.add_node("$\\frac", role="_hidden")
     graph.add_edge("../a/b", "$\\frac", key=0, coupling="_$\\frac$", delay=0)
-    recorder = TensorBoardRecorder(tmp_path)
-    recorder.begin(
-        RunDescription(
-            yaml="",
-            hparams={"a/b": "<b>"},
-            graph=graph,
-            names={"agents": ["../a/b"], "channels": [(name, slug)]},
-        )
+    told = RunDescription(
+        yaml="", hparams={"a/b": "<b>"}, graph=graph, names={"agents": ["../a/b"], "channels": [(name, slug)]}
     )
-    recorder.figures(1, [Figure("channel", name, "a/b", 1.0), Figure("agent", "unheard-of", "loss", 1.0)])
-    recorder.close()
+    with recording(tmp_path, told) as recorder:
+        recorder.figures(1, [Figure("channel", name, "a/b", 1.0), Figure("agent", "unheard-of", "loss", 1.0)])
     (tag,) = read(tmp_path).Tags()["scalars"]
     assert tag.count("/") == 2
     assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_recording_draws_no_random_number_and_changes_nothing(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
-    description = describe()
-    weights = np.random.default_rng(0).normal(size=100)
-    kept = weights.copy()
-    before = (
-        random.getstate(),
-        [*np.random.get_state()[1], *np.random.get_state()[2:]],
-        torch.get_rng_state().tolist(),
-    )  # type: ignore[index]
-    with recording(tmp_path, description) as recorder:
-        recorder.figures(1, rows_at(1, description))
-        recorder.histograms(1, [("agent", "n0000", "weights", weights)])
-        recorder.end({"accuracy": 1.0})
-    after = (
-        random.getstate(),
-        [*np.random.get_state()[1], *np.random.get_state()[2:]],
-        torch.get_rng_state().tolist(),
-    )  # type: ignore[index]
-    assert before == after
-    np.testing.assert_array_equal(weights, kept)
-    assert nx.utils.graphs_equal(description.graph, describe().graph)
 
 
 def test_a_log_directory_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
     with pytest.raises(RunError, match=r"runs: cannot be written \("):
         record(tmp_path / "runs", range(1, 2))
-
-
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions do not bind this user")
-def test_a_log_directory_that_is_not_writable_is_one_line(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(RunError, match="cannot be written"):
-        record(tmp_path, range(1, 2))
 
 
 def test_event_files_grow_with_the_logarithm_of_the_steps() -> None:

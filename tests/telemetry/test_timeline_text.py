@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from antiphon.telemetry.timeline import MOST_AGENTS, MOST_CHANNELS, ChannelTimes, Timeline, raster_lines
+from antiphon.telemetry.timeline import ChannelTimes, Timeline, raster_lines
 from tests.telemetry.times import agent_times
 
 FAST = agent_times(
@@ -48,11 +48,6 @@ MADE = Timeline(
     channels=(UP,),
     episode_ends=np.array([False, True, False, False]),
 )
-CROWD = replace(
-    MADE,
-    agents=tuple(replace(FAST, name=f"n{i:02}") for i in range(MOST_AGENTS + 20)),
-    channels=tuple(replace(UP, name=f"c{i:02}") for i in range(MOST_CHANNELS + 1)),
-)
 
 
 # --- text ---------------------------------------------------------------------------------------------------
@@ -91,19 +86,4 @@ def test_many_steps_go_into_blocks_of_equal_length() -> None:
     assert len([line for line in narrow if line.startswith("step")]) == 4
 
 
-def test_too_many_agents_are_cut_with_a_line_that_says_how_many_more() -> None:
-    lines = raster_lines(CROWD)
-    assert "… and 20 more agents, 1 more channel" in lines
-    assert sum(line.startswith("n") for line in lines) == MOST_AGENTS
-    assert sum(line.startswith("c") and not line.startswith("cr") for line in lines) == MOST_CHANNELS + 1
-    assert not any("more" in line for line in raster_lines(MADE))
-
-
 # --- data ---------------------------------------------------------------------------------------------------
-
-
-def test_plain_data_holds_everything_by_name() -> None:
-    plain = MADE.plain()
-    assert plain["agents"]["slow"]["since"] == [-1, 1, -1, 3]
-    assert plain["channels"]["fast->slow"]["stamps"] == ((), (0, 1), (), (1,))
-    assert plain["episode_ends"] == [False, True, False, False]

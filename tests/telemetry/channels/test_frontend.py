@@ -25,11 +25,6 @@ def test_modules_come_after_those_they_need_without_imports_and_exports(tmp_path
     assert "index.js" not in script
 
 
-def test_line_ends_of_another_system_change_nothing(tmp_path: Path) -> None:
-    (tmp_path / "two.js").write_bytes(TWO.replace("\n", "\r\n").encode())
-    assert "\r" not in bundled(tmp_path)
-
-
 def test_the_front_end_keeps_to_the_rule() -> None:
     script = bundled()
     assert not re.search(r"^(import|export|await)\b|\bimport\s*[(.]", script, re.MULTILINE)

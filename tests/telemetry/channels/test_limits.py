@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import struct
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from werkzeug.test import Client
 
-from antiphon.telemetry.channels import limits, series
+from antiphon.telemetry.channels import limits
 from antiphon.telemetry.channels.limits import COMPONENTS
 from antiphon.telemetry.channels.series import Messages, cloud
 from tests.telemetry.channels.serving import client, figure, get, refused
-from tests.telemetry.channels.writing import graph, rows, write
+from tests.telemetry.channels.writing import rows, write
 
 UNPRINTED = "\U000e0001"
 """A character whose representation takes ten."""
-
-
-def cloud_of(response: Any) -> tuple[int, int]:
-    """Return the rows and samples of an answer, its length checked."""
-    assert response.status_code == 200, response.text
-    count, samples = struct.unpack_from("<II", response.data)
-    assert len(response.data) == 16 + 8 * count + 12 * count * samples
-    return count, samples
 
 
 def served(folder: Path) -> Client:
@@ -67,25 +55,6 @@ def test_a_document_that_is_too_long_is_refused_unread(
         refused(get(found, path, run="a"), 500, f"'a': antiphon/{tag} has ")
 
 
-def test_the_document_of_a_large_graph_is_served() -> None:
-    """Twice a hundred thousand channels stay below the limit on documents."""
-    document = graph([f"agent-{place:06d}" for place in range(2000)])
-    each = len(json.dumps(document["channels"], separators=(",", ":"))) / 2000
-    assert 200_000 * each < limits.DOCUMENT_BYTES
-
-
-def test_messages_of_many_components_cost_no_matrix_of_their_square(tmp_path: Path) -> None:
-    generator = np.random.default_rng(0)
-    plane = generator.normal(size=(2, 40_000))
-    written = generator.normal(size=(6, 2)) * [3.0, 1.0] @ plane
-    labelled = np.concatenate([written, np.ones((6, 1))], axis=1)
-    write(tmp_path / "a", {**rows([1]), 2: {"antiphon/messages/0": labelled}})
-    found = client(tmp_path)
-    begin = time.process_time()
-    assert cloud_of(get(found, "cloud", run="a", channel=0)) == (1, 6)
-    assert time.process_time() - begin < 5  # the covariance would be 12 GiB
-
-
 def test_wide_messages_vary_along_the_directions_of_their_covariance() -> None:
     generator = np.random.default_rng(1)
     hidden = generator.normal(size=(90, 3)) * [5.0, 2.0, 0.1]
@@ -100,31 +69,6 @@ def test_wide_messages_vary_along_the_directions_of_their_covariance() -> None:
     np.testing.assert_allclose(found.explained, variances[:-3:-1] / variances.sum(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_wide_messages_that_do_not_vary(count: int) -> None:
-    samples = np.full((count, COMPONENTS + 3), 0.5, dtype=np.float32)
-    found = cloud(Messages(np.array([1]), [samples]))
-    assert found.points.tolist() == [[[0.0, 0.0]] * count]
-    assert found.explained.tolist() == [0.0, 0.0]
-
-
-def test_one_long_row_among_short_ones_does_not_multiply(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    short = {step: {"antiphon/messages/0": np.ones((2, 2))} for step in range(2, 102)}
-    write(tmp_path / "a", {1: {"antiphon/messages/0": np.ones((4000, 2))}, **short})
-    found = served(tmp_path)
-    assert cloud_of(get(found, "cloud", run="a", channel=0)) == (101, 4000)
-    monkeypatch.setattr(series, "ANSWER_BYTES", 101 * 12 * 7)
-    assert cloud_of(get(found, "cloud", run="a", channel=0)) == (101, 7)
-
-
-def test_messages_at_the_edge_of_float32_are_points(tmp_path: Path) -> None:
-    edge = np.full((4, 5), 3e38) * np.where(np.arange(20).reshape(4, 5) % 3, 1, -1)
-    write(tmp_path / "a", {**rows([1]), 2: {"antiphon/messages/0": edge}})
-    assert cloud_of(get(client(tmp_path), "cloud", run="a", channel=0)) == (1, 4)
-
-
 @pytest.mark.parametrize(
     "name", [UNPRINTED * 80, UNPRINTED * 5000, "a\nb\r\x1b[31m", "\u2028" * 200, "'" * 500]
 )
@@ -137,13 +81,3 @@ def test_an_error_is_one_short_line_whatever_the_name(tmp_path: Path, name: str)
         refused(response, 400 if key == "kind" else 404)
         assert response.json["error"].isprintable()
     refused(get(found, "figure", **query, after=name), 400)
-
-
-@pytest.mark.parametrize("name", ["a\nb", "\x1b]0;x\x07", "x" * 200])
-def test_an_error_about_a_run_with_a_hostile_name(tmp_path: Path, name: str) -> None:
-    write(tmp_path / name, rows([1]), document="{", timeline="{")
-    found = client(tmp_path)
-    for path in ("graph", "timeline", "catalog"):
-        response = get(found, path, run=name)
-        refused(response, 500, "of the Channels tab")
-        assert response.json["error"].isprintable()

@@ -63,20 +63,6 @@ def page_of(frame: str) -> str:
     return html.unescape(found[1])
 
 
-def test_it_shows_the_parts_of_a_simulation_in_parts(tmp_path: Path) -> None:
-    with Simulation("lossy", parts=2) as simulation:
-        view = simulation.show()
-        simulation.run(steps=4)
-        found = data_of(view.save(tmp_path / "graph.html").read_text(encoding="utf-8"))
-    assert found["graph"]["parts"] == 2
-    assert {agent["part"] for agent in found["graph"]["agents"]} == {0, 1}
-    assert found["parts"]["machines"][0] == found["parts"]["machines"][1] != ""
-    assert "part/computing" in found["figures"]
-    with Simulation("lossy") as simulation:
-        whole = data_of(simulation.show().save(tmp_path / "whole.html").read_text(encoding="utf-8"))
-    assert (whole["parts"], whole["catalog"]["part"]) == (None, [])
-
-
 def test_it_is_drawn_at_once_again_as_figures_come_and_at_the_end(
     notebook: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,27 +78,6 @@ def test_it_is_drawn_at_once_again_as_figures_come_and_at_the_end(
     assert "sg_loss" in last["catalog"]["channel"]
     assert last["run"] == "digits-mlp"
     assert len(last["graph"]["agents"]) == 4
-
-
-def test_it_is_not_drawn_more_often_than_somebody_can_look(notebook: Screen) -> None:
-    with Simulation("digits-mlp") as simulation:
-        simulation.show()
-        for _ in range(3):
-            simulation.step()
-        assert len(notebook.shown) == 1
-        simulation.run(steps=3)
-        assert len(notebook.shown) == 2, "at the end of a run"
-        assert data_of(page_of(notebook.shown[-1]))["catalog"]["channel"]
-
-
-def test_it_changes_no_bit(notebook: Screen) -> None:
-    with Simulation("digits-mlp", seed=1) as seen, Simulation("digits-mlp", seed=1) as unseen:
-        seen.show()
-        seen.run(steps=3)
-        unseen.run(steps=3)
-        for name, agent in seen.agents.items():
-            ours, theirs = agent.module.state_dict(), unseen.agents[name].module.state_dict()
-            assert all(np.array_equal(value.numpy(), theirs[key].numpy()) for key, value in ours.items())
 
 
 def test_elsewhere_it_is_saved_as_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,15 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from antiphon.telemetry.channels.documents import graph_document
-from antiphon.telemetry.channels.page import fitted
 from antiphon.telemetry.channels.reading import read_run
-from antiphon.telemetry.channels.recorder import ChannelsWriter, gathered
+from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.channels.tags import PARTS
 from antiphon.telemetry.event_file import EventFile
-from antiphon.telemetry.figures import Figure, RunDescription
-from antiphon.telemetry.history import History
-from tests.telemetry.channels.writing import rows as other_rows
-from tests.telemetry.channels.writing import write
 from tests.telemetry.parts.made import PLACEMENT, STEPS, description, record, rows
 
 
@@ -25,16 +20,6 @@ def test_the_graph_says_which_part_an_agent_is_in() -> None:
     assert found["parts"] == 3
     assert {agent["name"]: agent["part"] for agent in found["agents"]} == PLACEMENT
     assert "waiting" in found["figures"]["part"]
-
-
-def test_the_graph_of_a_run_in_one_process_is_as_before() -> None:
-    graph = description().graph
-    for name in graph:
-        del graph.nodes[name]["part"]
-    found = graph_document(description(graph=graph))
-    assert "parts" not in found
-    assert list(found["figures"]) == ["channel", "agent"]
-    assert all("part" not in agent for agent in found["agents"])
 
 
 def test_figures_of_parts_are_arrays_by_step(tmp_path: Path) -> None:
@@ -73,64 +58,3 @@ def test_where_the_parts_run_is_written_only_when_it_changes(tmp_path: Path) -> 
     assert read_run(tmp_path).parts == {"machines": ["node-1", "node-9", "node-3"]}
     alive = read_run(tmp_path).figures["part", "alive"].values
     np.testing.assert_array_equal(alive[-2:], np.float32([[np.nan, 1, np.nan], [1, np.nan, np.nan]]))
-
-
-def test_a_run_resumed_on_other_parts_shows_those(tmp_path: Path) -> None:
-    record(tmp_path)
-    graph = description().graph
-    for name in graph:
-        graph.nodes[name]["part"] = int(name > "c")
-    events = EventFile(tmp_path)
-    events.forget_after(20)
-    writer = ChannelsWriter(events, description(start_step=20, graph=graph))
-    writer.parts(30, [replace(row, machine="here") for row in rows(30)[:2]])
-    events.close()
-    run = read_run(tmp_path)
-    assert run.graph["parts"] == 2
-    assert run.parts == {"machines": ["here", "here"]}
-    np.testing.assert_array_equal(run.figures["part", "calls"].steps, [30])
-
-
-def test_a_run_in_one_process_has_none(tmp_path: Path) -> None:
-    write(tmp_path, other_rows((1, 2)))
-    run = read_run(tmp_path)
-    assert run.parts is None
-    assert run.catalogue() | {"parts": False, "part": []} == run.catalogue()
-
-
-def test_what_is_in_memory_is_what_is_written(tmp_path: Path) -> None:
-    record(tmp_path)
-    history = History()
-    for step in STEPS:
-        history.parts(step, rows(step - 1))
-        history.parts(step, rows(step))
-    written = read_run(tmp_path)
-    inside = gathered(tmp_path.name, graph_document(description()), None, history)
-    assert inside.parts == written.parts
-    assert inside.figures.keys() == written.figures.keys()
-    for about, series in inside.figures.items():
-        np.testing.assert_array_equal(series.steps, written.figures[about].steps)
-        np.testing.assert_array_equal(series.values, written.figures[about].values)
-    history.parts(15, rows(15))
-    assert list(history.part_figures) == [10, 15], "it has begun again at step 15"
-
-
-def test_a_page_of_its_own_holds_them(tmp_path: Path) -> None:
-    record(tmp_path)
-    run = read_run(tmp_path)
-    (kept,), _ = fitted([run], 10**6)
-    embedded = kept.embedded()
-    assert embedded["parts"] == {"machines": ["node-1", "node-2", "node-3"]}
-    assert "part/alive" in embedded["figures"]
-
-
-def test_recorders_of_ordinary_runs_pass_them_over(tmp_path: Path) -> None:
-    plain: RunDescription = description()
-    for name in plain.graph:
-        del plain.graph.nodes[name]["part"]
-    events = EventFile(tmp_path)
-    writer = ChannelsWriter(events, plain)
-    writer.parts(10, rows(10))
-    writer.figures(10, [Figure("agent", "a", "loss", 1.0)])
-    events.close()
-    assert list(read_run(tmp_path).figures) == [("agent", "loss")]

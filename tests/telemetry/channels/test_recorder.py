@@ -13,13 +13,12 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.util import tensor_util
 
-from antiphon.telemetry.channels.documents import graph_document, timeline_document
+from antiphon.telemetry.channels.documents import graph_document
 from antiphon.telemetry.channels.explanations import EXPLANATIONS
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.channels.tags import (
     BEYOND,
     GRAPH,
-    PLUGIN,
     SESSION,
     TIMELINE,
     figure_tag,
@@ -113,30 +112,6 @@ def test_rows_are_arrays_in_the_order_of_the_graph(tmp_path: Path) -> None:
     assert [agent["name"] for agent in graph["agents"]] == ["a", "b"]
 
 
-def test_a_tag_says_whom_it_is_for_once_and_what_a_row_takes_is_bounded(tmp_path: Path) -> None:
-    events = EventFile(tmp_path)
-    writer = ChannelsWriter(events, description())
-    events.flush()
-    (path,) = tmp_path.iterdir()
-    sizes = []
-    for step in (10, 20, 30):
-        writer.arrays(
-            step, {("channel", "age"): np.zeros(3, np.float32), ("agent", "loss"): np.ones(2, np.float32)}
-        )
-        events.flush()
-        sizes.append(path.stat().st_size)
-    events.close()
-    told = [(tag, plugin) for _, tag, _, plugin in values(tmp_path)]
-    assert told == [
-        (SESSION, PLUGIN),
-        (GRAPH, PLUGIN),
-        ("antiphon/channel/age", PLUGIN),
-        ("antiphon/agent/loss", PLUGIN),
-        *[("antiphon/channel/age", ""), ("antiphon/agent/loss", "")] * 2,
-    ]
-    assert sizes[2] - sizes[1] <= 4 * 5 + 2 * 80
-
-
 def test_the_graph_as_a_document() -> None:
     found = graph_document(description())
     a, b = found["agents"]
@@ -153,24 +128,6 @@ def test_the_graph_as_a_document() -> None:
     assert (state["from"], state["to"], state["state"]) == (1, 1, True)
     assert (found["scenario"], found["seed"], found["every"], found["until"]) == ("pair", 7, 10, 40)
     json.dumps(found, allow_nan=False)
-
-
-def test_the_timeline_as_a_document() -> None:
-    found = timeline_document(times(), description())
-    assert found == {
-        "start": 4,
-        "steps": 3,
-        "episode_ends": [6],
-        "agents": [
-            {"ticks": [4, 5, 6], "ends": [5], "since": [[4, 4], [5, 4], [6, 6]]},
-            {"ticks": [], "ends": [], "since": []},
-        ],
-        "channels": [
-            {"read": [[5, 1], [6, 1]], "unread": [6]},
-            {"read": [], "unread": []},
-            {"read": [], "unread": []},
-        ],
-    }
 
 
 @pytest.mark.parametrize(
@@ -192,6 +149,7 @@ def test_tags_say_what_they_hold(tag: str, meaning: object) -> None:
     assert parsed(tag) == meaning
 
 
+@pytest.mark.long
 def test_every_figure_of_a_run_is_explained(tmp_path: Path) -> None:
     from antiphon.engine.simulation import Simulation
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import struct
 
 import numpy as np
 import pytest
 
-from antiphon.telemetry.channels.series import Messages, RunData, Series, cloud
+from antiphon.telemetry.channels.series import Messages, Series, cloud
 
 
 def messages(rows: int = 3, samples: int = 40, size: int = 5) -> Messages:
@@ -48,15 +47,6 @@ def test_what_is_not_finite_is_left_out_and_short_rows_are_filled(size: int, bro
     assert np.isnan(found.labels[1, 7:]).all()
 
 
-def test_one_component_is_a_line_and_nothing_is_nothing() -> None:
-    line = cloud(messages(size=1))
-    assert not line.points[..., 1].any()
-    assert line.explained.tolist() == [1.0, 0.0]
-    same = cloud(Messages(np.array([1]), [np.ones((4, 3), np.float32)]))
-    assert same.explained.tolist() == [0.0, 0.0]
-    assert cloud(Messages(np.array([], dtype=np.int64), [])).points.shape == (0, 0, 2)
-
-
 def test_packed_little_endian() -> None:
     series = Series(np.array([1, 300]), np.array([[1, 2, 3], [4, np.nan, 6]], np.float32))
     packed = series.pack()
@@ -70,14 +60,3 @@ def test_packed_little_endian() -> None:
     numbers = np.frombuffer(packed[32:], "<f4")
     np.testing.assert_array_equal(numbers[:12].reshape(2, 3, 2), found.points)
     np.testing.assert_array_equal(numbers[12:].reshape(2, 3), found.labels)
-
-
-def test_embedded_in_a_page() -> None:
-    series = Series(np.array([1]), np.zeros((1, 2), np.float32))
-    run = RunData("r", {"agents": []}, None, {("agent", "loss"): series}, {4: messages()})
-    found = run.embedded()
-    assert found["run"] == "r"
-    assert found["catalog"]["agent"] == ["loss"]
-    assert found["catalog"]["messages"] == [4]
-    assert base64.b64decode(found["figures"]["agent/loss"]) == series.pack()
-    assert base64.b64decode(found["clouds"]["4"]) == cloud(messages()).pack()

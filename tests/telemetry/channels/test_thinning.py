@@ -45,12 +45,6 @@ def test_rows_are_thinned_evenly_with_the_first_and_the_last(most: int) -> None:
     )
 
 
-def test_rows_of_figures_with_the_same_steps_stay_together() -> None:
-    (run,), _ = fitted([made()], 100_000)
-    assert len({tuple(series.steps) for series in run.figures.values()}) == 1
-    assert len(run.messages[0].samples) == len(run.messages[0].steps) < 500
-
-
 def test_runs_that_do_not_fit_are_left_out() -> None:
     run = made()
     two, notes = fitted([run, replace(run, name="second")], 30_000)
@@ -58,13 +52,6 @@ def test_runs_that_do_not_fit_are_left_out() -> None:
     assert "The graph shows 1 of 2 runs, the first ones." in notes
     (kept,), _ = fitted([run], 1_000)
     assert len(kept.figures["channel", "m0"].steps) == 20
-
-
-def test_a_run_without_figures_and_one_without_rows_fit() -> None:
-    empty = RunData(
-        "e", {"agents": [], "channels": []}, None, {("agent", "loss"): made(rows=0).figures["channel", "m0"]}
-    )
-    assert fitted([empty], 1_000)[0][0].embedded()["figures"]["agent/loss"]
 
 
 def test_data_hold_no_mark_of_html() -> None:

@@ -39,15 +39,6 @@ def test_the_newest_row_counts_at_each_step_of_any_figure() -> None:
     assert found == {1: [0, 0], 10: [64, 0], 15: [64 + 1, 2], 20: [1, 64 + 2]}
 
 
-def test_a_figure_of_another_length_or_without_rows_does_not_count() -> None:
-    age = series({1: [4, 0]})
-    torn = Series(np.array([1]), np.ones((1, 3), dtype=np.float32))
-    empty = Series(np.zeros(0, dtype=np.int64), np.zeros((0, 2), dtype=np.float32))
-    assert verdicts({"age": age, "message_energy": torn, "symbol_entropy": empty}) == {1: [64, 0]}
-    assert verdict_series({"message_energy": torn}.get, graph()) is None
-    assert verdict_series({}.get, graph()) is None
-
-
 def test_a_run_read_from_its_files_has_them_and_the_commands_that_measure(tmp_path: Path) -> None:
     age, low, high = (f"antiphon/channel/{metric}" for metric in ("age", "value_low", "value_high"))
     write(tmp_path / "my run", {1: {age: [0, 4]}, 2: {age: [0, 0], low: [0.5, -1], high: [0.6, 1]}})

@@ -9,7 +9,6 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from antiphon.telemetry import Figure, TensorBoardRecorder
-from antiphon.telemetry.channels.reading import read_run
 from tests.telemetry.parts.made import STEPS, description, part, rows
 
 CURVES = {
@@ -40,10 +39,6 @@ def test_every_part_has_its_curves(folder: Path) -> None:
     points = [(event.step, event.value) for event in found.Scalars("part/0/waiting")]
     assert points == [(10, 0.25), (20, 0.5), (60, 3.5)]
     assert [event.value for event in found.Scalars("part/2/alive")] == [1, 1, 0]
-
-
-def test_they_are_in_the_channels_tab(folder: Path) -> None:
-    assert read_run(folder).figures["part", "waiting"].values.shape == (3, 3)
 
 
 def test_a_thousand_parts_have_bounded_tags(tmp_path: Path) -> None:

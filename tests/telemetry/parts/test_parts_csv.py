@@ -68,10 +68,6 @@ def test_rows_are_readable_before_the_file_is_closed(tmp_path: Path) -> None:
     recorder.close()
 
 
-def test_a_run_without_the_file_has_no_rows(tmp_path: Path) -> None:
-    assert read_parts(tmp_path / "parts.csv") == {}
-
-
 def test_the_last_of_several_rows_of_one_step_counts(tmp_path: Path) -> None:
     recorder = PartsCsv(tmp_path / "parts.csv")
     recorder.begin(DESCRIPTION)
@@ -80,15 +76,6 @@ def test_the_last_of_several_rows_of_one_step_counts(tmp_path: Path) -> None:
     recorder.parts(4, [gone])
     recorder.close()
     assert read_parts(tmp_path / "parts.csv") == {4: [rows(4)[0], gone]}
-
-
-def test_a_simulation_that_begins_again_replaces_its_rows(tmp_path: Path) -> None:
-    recorder = PartsCsv(tmp_path / "parts.csv")
-    recorder.begin(DESCRIPTION)
-    for step in (1, 2, 3, 1, 2):
-        recorder.parts(step, rows(step))
-    recorder.close()
-    assert list(read_parts(tmp_path / "parts.csv")) == [1, 2]
 
 
 def test_a_part_names_the_neighbour_that_it_waited_for_the_longest() -> None:
