@@ -109,12 +109,9 @@ def test_a_target_that_is_not_reached_says_how_far_it_got() -> None:
 
 
 def test_a_plan_ends_in_time_and_every_variant_has_a_share() -> None:
-    lines: list[str] = []
-    plan = planned(target=100, steps=100_000, budget=1, watch=lines.append)
+    plan = planned(target=100, steps=100_000, budget=1)
     assert all(row.runs[0].steps >= 1 for row in plan.variants)
     assert all("out of time (--budget)" in row.note for row in plan.variants)
-    assert "detached, seed 0" in lines[-1]
-    assert all(" of 100,000; at most " in line for line in lines[1:])
     plan = planned(budget=0)  # nothing is begun
     assert all(row.note.endswith("out of time (--budget)") and not row.runs for row in plan.variants)
     assert plan.formulas == ()

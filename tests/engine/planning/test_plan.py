@@ -12,11 +12,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from antiphon.engine.build.builder import build, build_to_look
+from antiphon.engine.build.builder import build
 from antiphon.engine.build.stacking import stack
-from antiphon.engine.capture.conditions import OF_BACKENDS
 from antiphon.engine.planning import plan as plans
-from antiphon.engine.planning.cost_model import CostModel
 from antiphon.engine.planning.plan import plan
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import describe, from_tensors
@@ -116,34 +114,6 @@ def test_who_stands_alone_is_named_with_the_reason() -> None:
         plan(ring(4), backend="cohrt")
 
 
-class Choosy(nn.Module):
-    """Refuses zeros that autograd follows."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.layer = nn.Linear(inputs, outputs)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.requires_grad:
-            raise ValueError("not today")
-        y: torch.Tensor = self.layer(x)
-        return y
-
-
-def test_users_modules_are_counted_and_their_reasons_told() -> None:
-    def noisy(inputs: int, outputs: int) -> nn.Module:
-        return nn.Sequential(nn.Linear(inputs, 7), nn.Dropout(0.5), nn.Linear(7, outputs))
-
-    found = plan(ring(3, network=noisy))
-    (alone,) = found.alone
-    assert "random" in alone.reason
-    assert found.memory.parameters == 4 * 3 * (6 * 7 + 7 + 7 * 6 + 6)
-    assert found.flop > 0
-    roughly = plan(ring(2, network=lambda inputs, outputs: Choosy(inputs, outputs)))
-    assert roughly.flop > 2 * 6 * 4 * 36
-    assert roughly.memory.activations > 0
-
-
 def test_a_chain_without_delay_ticks_in_waves() -> None:
     waves = plan(chain(*["decoupled"] * 4)).waves
     assert (waves.count, waves.chain, waves.locked) == (5, True, False)
@@ -153,77 +123,7 @@ def test_a_chain_without_delay_ticks_in_waves() -> None:
     assert (alone.count, alone.chain, alone.channels) == (1, False, ())
 
 
-def test_why_a_gpu_takes_steps_one_by_one_is_in_the_plan() -> None:
-    scenario = ring(4)
-    assert plan(scenario).one_by_one is None
-    for backend, reason in OF_BACKENDS.items():
-        assert plan(scenario, backend=backend).one_by_one == reason
-    often = scenario.model_copy(update={"telemetry": scenario.telemetry.model_copy(update={"every": 1})})
-    line = "figures are taken in every period of its schedule (telemetry.every: 1, a period: 1)"
-    assert plan(often).one_by_one == line
-
-
 # --- work ------------------------------------------------------------------------------------------------
-
-
-def costs(scenario: Scenario) -> CostModel:
-    return CostModel(build_to_look(scenario, describe(scenario.env)))
-
-
-@pytest.mark.parametrize(("coupling", "returns"), [("detached", 0), ("decoupled", 1)])
-def test_the_work_of_a_network_is_that_of_its_products(coupling: str, returns: int) -> None:
-    """A frozen one has no gradients of its parameters."""
-    rows, seen, heads = 4, 6, 3 + 3  # three of its observation and three of the message; objective and port
-    scenario = ring(3, coupling=coupling)
-    agents = {n: spec.model_copy(update={"learn": n != "n001"}) for n, spec in scenario.agents.items()}
-    model = costs(scenario.model_copy(update={"agents": agents}))
-    cost, frozen = (model.network(model.system.agents[name]) for name in ("n000", "n001"))
-    assert cost.forward == frozen.forward == 2 * rows * (seen * 5 + 5 * heads)
-    assert cost.backward == 2 * rows * (seen * 5 * (1 + returns) + 2 * 5 * heads)
-    assert cost.saved == 4 * rows * (seen + 5)  # what each map reads; the activation is the second's
-    assert frozen.backward == returns * 2 * rows * (seen * 5 + 5 * heads)
-
-
-def test_statistics_of_a_batch_are_saved_once_and_what_is_too_large_is_counted_without_being_made() -> None:
-    saved = []
-    for batch in (16, 32, 48):
-        model = costs(load("digits-mlp").resolve(None, {"batch": batch, "width": 8}))
-        saved.append(model.network(model.system.agents["n1"]).saved)
-    assert saved[2] - saved[1] == saved[1] - saved[0]
-    assert saved[1] < 2 * saved[0]
-    model = costs(load("digits-mlp").resolve(None, {"width": 20_000, "batch": 2}))
-    assert model.network(model.system.agents["n1"]).forward == 2 * 2 * 20_000**2
-
-
-def predictors_flop(scenario: Scenario) -> float:
-    """What a step costs beside the networks of agents."""
-    model = costs(scenario)
-    networks = [model.network(agent) for agent in model.system.agents.values()]
-    return model.flop() - sum(network.forward + network.backward for network in networks)
-
-
-def test_a_predictor_costs_its_products() -> None:
-    maps = 3 * 7 + 7 * 3
-    found = predictors_flop(ring(2, gradient={"kind": "mlp", "hidden": [7]}))
-    assert found == 2 * 2 * 4 * (maps + maps + maps + 7 * 3)  # twice forward, then back
-
-
-@pytest.mark.parametrize(
-    ("size", "sites", "count", "own"),
-    [([24, 4], None, 24, 4), ([4, 4, 6], True, 24, 4), ([24, 4], False, 1, 96), (96, None, 1, 96)],
-)
-def test_a_predictor_of_sites_costs_the_products_of_all_of_them(
-    size: Any, sites: bool | None, count: int, own: int
-) -> None:
-    gradient = {"kind": "linear", "context": ["label"], "sites": sites}
-    agents: dict[str, Any] = {f"a{i}": {"observes": ["image"], "network": {"hidden": [6]}} for i in range(2)}
-    agents |= {f"b{i}": {"network": {"hidden": [6]}, "objective": CLASSIFY} for i in range(2)}
-    channels = [{"from": f"a{i}", "to": f"b{i}", "size": size, "gradient": gradient} for i in range(2)]
-    scenario = scenario_of(agents, channels)
-    rows = scenario.training.batch * count
-    assert predictors_flop(scenario) == 2 * 2 * 2 * rows * (own + 10) * own  # of both: predicted, then back
-    (stacked,) = plan(scenario).channel_stacks
-    assert stacked.gradient == ("linear" if count == 1 else "linear at every site")
 
 
 def test_clocks_and_rare_updates_make_a_step_cheaper() -> None:
@@ -234,23 +134,40 @@ def test_clocks_and_rare_updates_make_a_step_cheaper() -> None:
     assert plan(ring(16)).flop == 4 * full
 
 
+def pairs(size: Any, sites: bool | None) -> Scenario:
+    """Two equal pairs whose messages have 96 components, conditioned on the label."""
+    gradient = {"kind": "linear", "context": ["label"], "sites": sites}
+    agents: dict[str, Any] = {f"a{i}": {"observes": ["image"], "network": {"hidden": [6]}} for i in range(2)}
+    agents |= {f"b{i}": {"network": {"hidden": [6]}, "objective": CLASSIFY} for i in range(2)}
+    channels = [{"from": f"a{i}", "to": f"b{i}", "size": size, "gradient": gradient} for i in range(2)]
+    return scenario_of(agents, channels)
+
+
 SMALL = {"width": 8, "batch": 4}
-COUNTED: list[tuple[Scenario, float]] = [
-    (ring(4, clock={"period": 4}), 0.0),
-    (load("digits-mlp").resolve(None, SMALL), 0.0),
-    (load("digits-mlp").resolve("locked", SMALL), 0.0),
-    (chain("delayed", "delayed"), 0.0),
+COUNTED: dict[str, tuple[Scenario, float]] = {
+    "ring": (ring(3), 0.0),
+    # the part of a layer that makes a detached message has no gradients
+    "detached": (ring(3, coupling="detached"), 0.3),
+    "frozen": (ring(3, learn=False), 0.0),
+    "mlp": (ring(2, gradient={"kind": "mlp", "hidden": [7]}), 0.0),
+    "sites": (pairs([24, 4], None), 0.0),
+    "site": (pairs([24, 4], False), 0.0),
+    "period": (ring(4, clock={"period": 4}), 0.0),
+    "digits": (load("digits-mlp").resolve(None, SMALL), 0.0),
+    "locked": (load("digits-mlp").resolve("locked", SMALL), 0.0),
+    "delayed": (chain("delayed", "delayed"), 0.0),
     # a window's last tick has no later ones to differentiate
-    (load("two-timescales").resolve(None, {"hidden": 8, "batch": 4}), 0.06),
+    "windows": (load("two-timescales").resolve(None, {"hidden": 8, "batch": 4}), 0.06),
     # one message of six is void
-    (load("corporation").resolve(None, {"data": "digits", "agents": 8, "readouts": 2, "batch": 4}), 0.2),
-]
+    "void": (load("corporation").resolve(None, {"data": "digits", "agents": 8, "readouts": 2, "batch": 4}), 0.2),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("scenario", "off"), [pytest.param(*case, marks=pytest.mark.long if case[1] else ()) for case in COUNTED]
+    "name", [pytest.param(n, marks=pytest.mark.long if n in ("windows", "void") else ()) for n in COUNTED]
 )
-def test_the_flop_of_a_step_are_those_that_torch_counts(scenario: Scenario, off: float) -> None:
+def test_the_flop_of_a_step_are_those_that_torch_counts(name: str) -> None:
+    scenario, off = COUNTED[name]
     steps = 48 if off else 12
     with Simulation(scenario) as simulation:
         simulation.run(steps=steps)
@@ -258,3 +175,20 @@ def test_the_flop_of_a_step_are_those_that_torch_counts(scenario: Scenario, off:
             simulation.run(steps=steps)
     counted = counter.get_total_flops() / steps
     assert plan(scenario).flop == pytest.approx(counted, rel=off or 1e-9)
+
+
+def test_users_modules_and_statistics_of_a_batch_are_counted() -> None:
+    def noisy(inputs: int, outputs: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(inputs, 7), nn.Dropout(0.5), nn.Linear(7, outputs))
+
+    found = plan(ring(3, network=noisy))
+    (alone,) = found.alone
+    assert "random" in alone.reason
+    assert found.memory.parameters == 4 * 3 * (6 * 7 + 7 + 7 * 6 + 6)
+    assert found.flop > 0
+    kept = [
+        plan(load("digits-mlp").resolve(None, {"batch": batch, "width": 8})).memory.activations
+        for batch in (16, 32, 48)
+    ]
+    assert kept[2] - kept[1] == kept[1] - kept[0]
+    assert kept[1] < 2 * kept[0]  # statistics are saved once, however large the batch is

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.engine.inference.evaluation import evaluate
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import ExampleRollout
 from antiphon.engine.probes import ablation
@@ -62,16 +61,9 @@ def test_the_channel_that_matters_comes_first_for_whom_it_matters(trained: Simul
     assert (unreached.value, unreached.half, unreached.resolved) == (0.0, 0.0, False)
 
 
-@pytest.mark.parametrize(
-    ("value", "half", "sign"), [(0.2, 0.1, 1), (-0.2, 0.1, -1), (0.1, 0.2, 0), (-0.1, 0.2, 0), (0.2, None, 0)]
-)
-def test_a_channel_is_needed_where_the_interval_lies_above_zero(
-    value: float, half: float | None, sign: int
-) -> None:
-    assert Change(value, half).sign == sign
-
-
-def test_it_is_printed_as_a_line_per_channel_with_what_the_sign_says(trained: Simulation) -> None:
+def test_a_line_per_channel_says_whether_the_interval_lies_above_zero(trained: Simulation) -> None:
+    for value, half, sign in ((0.2, 0.1, 1), (-0.2, 0.1, -1), (0.1, 0.2, 0), (-0.1, 0.2, 0), (0.2, None, 0)):
+        assert Change(value, half).sign == sign
     head, *lines = str(ablate(trained, "zero", limit=50)).splitlines()
     assert head == "ablation (zero) over 50 examples of test: change of the readouts' loss"
     assert len(lines) == 4
@@ -110,9 +102,7 @@ def test_over_links_as_they_run_losses_are_common() -> None:
     links = Links("as_run")
     one, two = (ablate(simulation, "zero", links=links) for _ in range(2))
     assert one == two
-    intact = evaluate(
-        simulation._system, simulation.world.env, ("judge",), "test", links, simulation.seed
-    ).loss
+    intact = simulation.evaluate("test", links="as_run").agents["judge"]["loss"]
     assert one.intact["judge"]["loss"] == pytest.approx(intact, rel=1e-6)
     everything_lost = ablate(simulation, "zero", links=Links("as_run", drop=1.0))
     assert all(changes["loss"].value == 0 for changes in everything_lost.readouts.values())

@@ -223,7 +223,7 @@ def test_every_coupling_can_be_measured_and_keeps_its_bits(name: str) -> None:
     simulation = MEASURED[name]()
     simulation.run(9)
     before = kept(simulation._state_dict())
-    found = value(simulation, horizon=6, repeats=2, channels=list(simulation.channels)[:1])
+    found = value(simulation, horizon=8, repeats=2, channels=list(simulation.channels)[:1])
     assert_same_state(simulation, before)
     for row in found.rows:
         assert row.why == "" or row.value is None

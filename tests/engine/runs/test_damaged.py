@@ -112,89 +112,64 @@ def test_a_damaged_result_is_written_anew_without_it(run: Path) -> None:
     assert result(run) == {**json.loads(whole), "seconds": 0, "run_dir": ""}
 
 
-def test_what_reads_a_run_names_the_damaged_file(run: Path, original: Path, cli: Commands) -> None:
-    (run / "metrics.csv").write_bytes((run / "metrics.csv").read_bytes().replace(b"n1", b"n9", 1))
+def test_what_reads_a_run_names_the_damaged_file_and_no_digest_covers_newer_rows(
+    run: Path, original: Path, cli: Commands
+) -> None:
+    """Of a run that goes on, or was killed, rows after the newest checkpoint are read as they are."""
+    table, report = run / "metrics.csv", run.parent / "report.html"
+    before = table.read_bytes()
+    table.write_bytes(before.replace(b"n1", b"n9", 1))
     assert "metrics.csv: is not what was written" in cli.refused("diff", run, original)
-    cli("report", run, "-o", run.parent / "report.html")
+    cli("report", run, "-o", report)
     assert "metrics.csv: is not what was written (checksum)" in cli.err
+    table.write_bytes(before + b"5,agent,n2,loss,0.5\n6,agent,n2,lo")
+    RunDirectory.open(run).note_running()
+    cli("report", run, "-o", report)
+    assert cli.err == ""
+    gone_on_with(run)
+    assert b"5,agent,n2,loss,0.5" not in table.read_bytes()
     (run / "scenario.yaml").write_bytes((run / "scenario.yaml").read_bytes() + b"#")
     assert "scenario.yaml: is not what was written" in cli.refused("diff", original, run)
 
 
-def test_rows_after_the_newest_checkpoint_are_read_as_they_are(
-    run: Path, original: Path, cli: Commands
-) -> None:
-    """Of a run that goes on, or was killed: no digest covers them yet."""
-    with (run / "metrics.csv").open("a") as table:
-        table.write("5,agent,n2,loss,0.5\n6,agent,n2,lo")
-    RunDirectory.open(run).note_running()
-    cli("report", run, "-o", run.parent / "report.html")
-    assert cli.err == ""
-    gone_on_with(run)
-    assert "5,agent,n2,loss,0.5" not in (run / "metrics.csv").read_text()
-
-
-def test_a_checkpoint_under_another_name_is_not_gone_on_from(run: Path) -> None:
+def test_checkpoints_that_are_moved_or_behind_a_link_are_not_gone_on_from(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(run)
+    Simulation.resume(tmp_path / "link").close()
+    (run / "checkpoints").rename(tmp_path / "elsewhere")
+    (run / "checkpoints").symlink_to(tmp_path / "elsewhere")
+    with one_line("checkpoints: is a link, which a run directory does not hold", RunError):
+        Simulation.resume(run)
+    (run / "checkpoints").unlink()
+    (tmp_path / "elsewhere").rename(run / "checkpoints")
     (run / NEWEST).rename(run / "checkpoints/step-000000005")
     with one_line("run.json has no checkpoint of step 5; resume from another one", RunError):
         RunDirectory.open(run).rewind(5)
 
 
-def test_a_link_to_a_run_directory_is_fine_and_one_to_its_checkpoints_is_not(
-    run: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "newest").symlink_to(run)
-    assert RunDirectory.open(tmp_path / "newest").checkpoint_step == 4
-    (run / "checkpoints").rename(tmp_path / "elsewhere")
-    (run / "checkpoints").symlink_to(tmp_path / "elsewhere")
-    with one_line("checkpoints: is a link, which a run directory does not hold", RunError):
-        resume(run, 6)
-
-
 # --- what somebody wrote by hand, with the digests that belong to it ------------------------------------------
 
 
-NEEDED = (
-    "exit",
-    "warnings",
-    "device",
-    "backend",
-    "threads",
-    "steps",
-    "seed",
-    "dtype",
-    "files",
-    "checkpoints",
-)
+WRONG: list[dict[str, Any]] = [
+    *({key: ...} for key in ("exit", "warnings", "steps", "files", "checkpoints", "seconds")),
+    *({"threads": value} for value in ("1", None, True)),
+    *({"dtype": value} for value in (3, "int9")),
+    {"warnings": "x"},
+    {"matmul_precision": 3},
+]
 
 
 def test_what_run_json_needs_is_there_and_of_its_kind(run: Path) -> None:
     facts = read_checked(run / "run.json")
-    wrong: list[dict[str, Any]] = [{key: ...} for key in (*NEEDED, "seconds")]
-    wrong += [{"threads": "1"}, {"threads": None}, {"threads": True}, {"dtype": 3}, {"warnings": "x"}]
-    for change in wrong:
+    for change in WRONG:
         changed = {key: value for key, value in (facts | change).items() if value is not ...}
         write_checked(run / "run.json", changed)
-        (key,) = change
-        with one_line(rf"run\.json: does not fit \(.*{key}.*\); restore it from a copy", RunError):
-            RunDirectory.open(run)
-
-
-def test_settings_and_entries_that_cannot_be_are_one_line(run: Path) -> None:
-    directory = RunDirectory.open(run)
-    for facts in (
-        {"dtype": "int9"},
-        {"dtype": "float32", "matmul_precision": 3},
-        {"checkpoints": {"step-000000004": {"metrics.csv": 7}}},
-    ):
-        directory.note(**facts)
-        with one_line(r"run\.json: does not fit \(", RunError):
+        with one_line(r"run\.json: does not fit \(.*\); restore it from a copy", RunError):
             gone_on_with(run)
     for content in ("{", "[1]"):
         (run / "result.json").write_text(content)
-        directory.note(files={**directory.facts["files"], "result.json": entry_of(run / "result.json")})
+        write_checked(run / "run.json", facts | {"files": {"result.json": entry_of(run / "result.json")}})
         with one_line(r"result\.json: does not fit \(", RunError):
-            _ = directory.result
+            resume(run)
 
 
 def _record(state: dict[str, Any]) -> dict[str, Any]:
@@ -238,10 +213,9 @@ def test_a_state_of_another_form_is_one_line(
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"state": {"a": {"\\u0000tensor": "x"}}}', "[" * 100_000])
-def test_a_state_json_that_is_no_state_is_one_line(run: Path, tmp_path: Path, text: str) -> None:
-    folder = shutil.copytree(run / NEWEST, tmp_path / "alone")
-    (folder / "manifest.json").unlink()
-    (folder / "state.json").write_text(text)
-    write_manifest(folder)
-    with one_line(r"alone: does not fit \(", RunError):
-        Simulation.load(folder)
+def test_a_state_json_that_is_no_state_is_one_line(run: Path, text: str) -> None:
+    (run / NEWEST / "manifest.json").unlink()
+    (run / NEWEST / "state.json").write_text(text)
+    write_manifest(run / NEWEST)
+    with one_line(r"step-000000004: does not fit \(", RunError):
+        Simulation.load(run / NEWEST)

@@ -176,15 +176,6 @@ def test_a_run_that_crashed_goes_on_from_its_newest_checkpoint(
     assert_same_run(whole, here / "run")
 
 
-def test_a_run_of_the_command_line_goes_on_in_python(whole: Path, here: Path, cli: Commands) -> None:
-    with acting(7, signalled()):
-        cli.code(RUN, "--steps 24")
-    with Simulation.resume(here / "run") as simulation:
-        assert simulation.now == 7
-        simulation.run()
-    assert_same_run(whole, here / "run")
-
-
 def test_divergence_keeps_what_was_learned_and_says_who_and_when(here: Path, cli: Commands) -> None:
     assert cli.code(RUN, "--steps 24 --set lr=1e30") == 3
     exit, step, error = ended(here / "run")
