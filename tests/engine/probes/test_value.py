@@ -27,6 +27,17 @@ from tests.engine.probes.probed import EYE, JUDGE, chain, corporation, make, tim
 COSINE = {"kind": "adam", "lr": 0.01, "schedule": {"kind": "cosine", "factor": 0.0}}
 
 
+MEASURED: dict[str, Callable[[], Simulation]] = {
+    "links": lambda: chain("decoupled", link={"drop": 0.3, "noise": 0.1, "bits": 6}),
+    "input": lambda: chain("decoupled", link={"drop": 0.3}, input={"kind": "linear"}, agent={"p_update": 0.5}),
+    "unlocked": lambda: chain("unlocked", input={"kind": "linear"}),
+    "dfa": lambda: chain("locked", feedback={"kind": "dfa", "of": "d"}),
+    "trace": lambda: chain("decoupled", gradient={"kind": "linear", "context": ["label"], "trace": 0.5}),
+    "clocks": timescales,
+    "episodes": lambda: corporation("decoupled", unroll=2),
+}  # fmt: skip
+
+
 def wide(coupling: str, **settings: Any) -> Simulation:
     """A chain with a batch large enough to tell what a few steps bring."""
     return chain(coupling, **{**settings, "training": {"batch": 64, **settings.get("training", {})}})
@@ -74,8 +85,10 @@ def test_without_a_signal_a_chain_learns_as_a_detached_one_does() -> None:
         compare(detached, silenced, 6)
 
 
-def test_the_truth_put_on_messages_is_that_of_the_step_they_are_made_at() -> None:
-    simulation = timescales().fork(stacked=False)  # senders that learn several ticks at once, holds, delays
+@pytest.mark.parametrize("scene", ["clocks", "episodes"])
+def test_the_truth_put_on_messages_is_that_of_the_step_they_are_made_at(scene: str) -> None:
+    """Of senders that learn several ticks at once, over holds and delays, and beyond the ends of episodes."""
+    simulation = MEASURED[scene]().fork(stacked=False)
     names = list(simulation._system.channels)
     simulation.run(5)
     simulation.backend = backend = TrueGradient(simulation, names, simulation.fork(), ahead=4)
@@ -202,17 +215,6 @@ def test_messages_sent_before_keep_their_signal() -> None:
         simulation.step()
         steered.step()
         assert equal(parameters(steered, "a"), parameters(simulation, "a")) is same
-
-
-MEASURED: dict[str, Callable[[], Simulation]] = {
-    "links": lambda: chain("decoupled", link={"drop": 0.3, "noise": 0.1, "bits": 6}),
-    "input": lambda: chain("decoupled", link={"drop": 0.3}, input={"kind": "linear"}, agent={"p_update": 0.5}),
-    "unlocked": lambda: chain("unlocked", input={"kind": "linear"}),
-    "dfa": lambda: chain("locked", feedback={"kind": "dfa", "of": "d"}),
-    "trace": lambda: chain("decoupled", gradient={"kind": "linear", "context": ["label"], "trace": 0.5}),
-    "clocks": timescales,
-    "episodes": lambda: corporation("decoupled", unroll=2),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize(
