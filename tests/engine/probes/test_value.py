@@ -85,15 +85,15 @@ def test_without_a_signal_a_chain_learns_as_a_detached_one_does() -> None:
         compare(detached, silenced, 6)
 
 
-@pytest.mark.parametrize("scene", ["clocks", "episodes"])
-def test_the_truth_put_on_messages_is_that_of_the_step_they_are_made_at(scene: str) -> None:
+@pytest.mark.parametrize(("scene", "ahead"), [("clocks", 4), ("episodes", 7)])
+def test_the_truth_put_on_messages_is_that_of_the_step_they_are_made_at(scene: str, ahead: int) -> None:
     """Of senders that learn several ticks at once, over holds and delays, and beyond the ends of episodes."""
     simulation = MEASURED[scene]().fork(stacked=False)
     names = list(simulation._system.channels)
     simulation.run(5)
-    simulation.backend = backend = TrueGradient(simulation, names, simulation.fork(), ahead=4)
+    simulation.backend = backend = TrueGradient(simulation, names, simulation.fork(), ahead)
     for step in range(5, 17):
-        probes = true_gradients(simulation, 4)
+        probes = true_gradients(simulation, ahead)
         simulation._advance()
         for name, probe in probes.items():
             channel = simulation._system.channels[name]

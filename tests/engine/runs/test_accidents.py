@@ -48,21 +48,6 @@ def test_a_second_signal_is_a_line_and_exit_code_130(
     cli(words, "" if words.startswith("study") else "--resume-if-exists")  # from the beginning
 
 
-def test_memory_exhausted_by_what_is_written_is_one_line(
-    here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise MemoryError
-
-    with monkeypatch.context() as patch:
-        patch.setattr("antiphon.engine.state.checkpoint.save_file", refuse)
-        assert cli.code("run digits-mlp --steps 6 --name a --checkpoint-every 4", TINY) == 4
-    line = cli.err.splitlines()[-1].removeprefix("error: ")
-    assert line.startswith("out of memory; lower training.batch")
-    assert ended(here / "a") == ("stopped", 4, line)
-    cli("resume a")
-
-
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory of a process from /proc")
 def test_a_checkpoint_gives_back_the_memory_of_its_copy(tmp_path: Path) -> None:
     def resident() -> int:

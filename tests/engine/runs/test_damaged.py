@@ -188,7 +188,8 @@ Change = Callable[[dict[str, Any], dict[str, Any]], object]
 CHANGES: list[tuple[Change, str]] = [
     *((lambda f, s, key=key: f.pop(key), rf"does not fit \(no '{key}'\)") for key in ("scenario", "seed", "dtype")),
     (lambda f, s: f.update(dtype="int8"), r"does not fit \(dtype 'int8'\)"),
-    (lambda f, s: f.update(dtype=3), "does not fit"),
+    *((lambda f, s, key=key: f.update({key: 3}), "does not fit") for key in ("dtype", "scenario")),
+    (lambda f, s: f.update(seed="x"), "does not fit"),
     *((lambda f, s, key=key: s.pop(key), "does not fit") for key in ("now", "tally", "present", "system", "env")),
     (lambda f, s: s["env"].pop("tick"), r"does not fit \(no 'tick'\)"),
     (lambda f, s: s["system"]["learners"].pop("n0"), r"agents\.n0: nothing in the state, there in the scenario"),

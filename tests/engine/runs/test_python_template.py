@@ -148,12 +148,10 @@ def test_a_function_or_scenario_of_a_module_beside_is_loaded(module: str) -> Non
 PLACES = {
     "mine_of_test": r"must be MODULE:FUNCTION, for example train:build for build\(\) in train\.py$",
     "mine_of_test.py:build": "must be MODULE:FUNCTION",
-    "sub/mine_of_test:build": "must be MODULE:FUNCTION",
     "mine_nosuch.deep:build": r"no module 'mine_nosuch' in .*here or among what is installed$",
     "mine_no_import:f": r"ModuleNotFoundError: No module named 'nosuch_module' \(mine_no_import\.py:1\)$",
     "mine_no_syntax:f": r"SyntaxError: .*\(mine_no_syntax\.py, line 1\)$",
     "mine_leaves:f": "SystemExit: 3",
-    "mine_of_test:biuld": r"module 'mine_of_test' has no 'biuld'; did you mean 'build'\?$",
     "mine_of_test:NUMBER": r"is of type int; must be an antiphon\.Scenario or a function that returns one$",
     "mine_of_test:broken": r"KeyError: 'oops' \(mine_of_test\.py:15\)$",
 }

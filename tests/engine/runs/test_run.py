@@ -158,7 +158,7 @@ def test_a_run_stopped_by_signals_goes_on_to_the_same_bits(
     assert_same_run(whole, here / "run")
 
 
-def test_a_run_that_crashed_goes_on_from_its_newest_checkpoint(
+def test_a_run_without_memory_goes_on_from_its_newest_checkpoint(
     whole: Path, here: Path, cli: Commands
 ) -> None:
     def crash(_: object) -> None:
@@ -169,7 +169,9 @@ def test_a_run_that_crashed_goes_on_from_its_newest_checkpoint(
 
     with acting(13, crash):
         assert cli.code(RUN, "--steps 24 --checkpoint-every 10") == 4
-    assert ended(here / "run")[:2] == ("stopped", 13)
+    line = cli.err.splitlines()[-1].removeprefix("error: ")
+    assert line.startswith("out of memory; lower training.batch")
+    assert ended(here / "run") == ("stopped", 13, line)
     assert "--steps: 9, but run has done 10 already" in cli.refused("resume run --steps 9")
     with acting(11, look):
         cli("resume run")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon import DivergenceError, Scenario, ScenarioError, Simulation, load
+from antiphon import DivergenceError, Scenario, Simulation, load
 from antiphon.engine.runs.seeds import Seeds
 from tests.contracts.twins import TOLERANCE, differences, facts
 from tests.engine.numbers import one_line
@@ -49,21 +49,6 @@ def test_one_can_be_evaluated_forked_and_gone_on_with_whatever_stands_beside_it(
     assert_alike(alone, together.simulations[1])
 
 
-def test_all_can_be_put_back() -> None:
-    together, other = Seeds(scenario(), SEEDS), Seeds(scenario(), SEEDS)
-    together.run(4)
-    for simulation, saved in zip(other.simulations, together.simulations, strict=True):
-        simulation._load_state_dict(saved._state_dict())
-    for each in (together, other):
-        each.run(4)
-    for one, twin in zip(together.simulations, other.simulations, strict=True):
-        assert_alike(one, twin, 0.0)
-    other.simulations[0]._load_state_dict(together.simulations[0].fork()._state_dict())
-    together.simulations[1].now += 1
-    with pytest.raises(ScenarioError, match="seeds: they are at different steps"):
-        together.step()
-
-
 def test_where_all_have_diverged_there_is_no_step_left() -> None:
     together = Seeds(scenario(), SEEDS)
     for simulation in together.simulations:
@@ -72,26 +57,6 @@ def test_where_all_have_diverged_there_is_no_step_left() -> None:
         with pytest.raises(DivergenceError):
             together.run(2)
     assert all(simulation.diverged is not None for simulation in together.simulations)
-
-
-@pytest.mark.parametrize(
-    ("name", "seeds", "backend", "why"),
-    [
-        ("copy", [0, 1], "cohort", "how long an episode is differs from seed to seed"),
-        ("digits-mlp", [0, 1], "reference", "the reference backend was asked for"),
-        ("digits-mlp", [0], "cohort", "there is only one"),
-    ],
-)
-def test_why_they_are_not_joined_is_said_and_they_run_all_the_same(
-    name: str, seeds: list[int], backend: str, why: str
-) -> None:
-    made = load(name).resolve().with_training(steps=3)
-    together = Seeds(made, seeds, backend=backend)
-    assert together.sequential_reason == why
-    together.run()
-    alone = Simulation(made, seed=seeds[-1], backend=backend)
-    alone.run()
-    assert_alike(alone, together.simulations[-1], 0.0)
 
 
 class Uncopied(Walk):

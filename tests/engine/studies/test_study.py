@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from antiphon.engine.studies.plan import StudyOptions
 from antiphon.engine.studies.pool import Answer, Pool, train
 from antiphon.engine.studies.study import Study
 from antiphon.errors import RunError, ScenarioError
-from antiphon.scenarios import Scenario, Template, load
+from antiphon.scenarios import Scenario, load
 from antiphon.scenarios.study import StudySpec
 
 TEMPLATE = load("digits-mlp")
@@ -110,15 +109,6 @@ def test_a_study_that_cannot_write_or_begin_is_one_line_and_leaves_nothing(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_template_without_variants_is_one_line(tmp_path: Path) -> None:
-    start, end = TEMPLATE.text.index("variants:"), TEMPLATE.text.index("parameters:")
-    plain = Template.from_yaml(TEMPLATE.text[:start] + TEMPLATE.text[end:], "plain.yaml")
-    options = StudyOptions(values=VALUES, seeds=1, steps=4)
-    result = Study.of_template(plain, tmp_path, options).go(1, silently)
-    assert [line["variant"] for line in result["lines"]] == ["default"]
-    assert (tmp_path / "default-s0/result.json").exists()
-
-
 def test_a_document_is_tuned_on_validation_and_reported_on_test(tmp_path: Path) -> None:
     result = documented(tmp_path).go(1, silently)
     lines, runs = result["lines"], result["runs"]
@@ -188,40 +178,24 @@ def test_the_seeds_of_a_line_are_divided_where_there_are_more_processes(tmp_path
     assert shares[16] == [[seed] for seed in range(5)] * 2
 
 
-def holder(lock: Path) -> int:
-    """The process that has a file open."""
-    for opened in Path("/proc").glob("[0-9]*/fd/*"):
-        with suppress(OSError):
-            if opened.readlink() == lock:
-                return int(opened.parts[2])
-    raise AssertionError(f"no process has {lock} open")
-
-
-@contextmanager
-def when_running(folder: Path, runs: int, number: int, process: str | None = None) -> Iterator[None]:
-    """Send a signal as soon as so many runs write metrics: to this process, or to that which writes in a run directory."""
-    ended = threading.Event()
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_a_signal_stops_a_study_with_checkpoints(tmp_path: Path, jobs: int) -> None:
+    """As soon as all that run at a time write metrics."""
+    ended, lines = threading.Event(), list[str]()
 
     def watch() -> None:
         while not ended.wait(0.02):
-            if len(list(folder.glob("*/metrics.csv"))) >= runs:
-                os.kill(holder(folder / process / "run.lock") if process else os.getpid(), number)
+            if len(list(tmp_path.glob("*/metrics.csv"))) >= 2 * jobs:
+                os.kill(os.getpid(), signal.SIGTERM)
                 return
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        yield
+        result = study(tmp_path, steps=200_000, seeds=2).go(jobs, lines.append)
     finally:
         ended.set()
         watcher.join()
-
-
-@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.long)])
-def test_a_signal_stops_a_study_with_checkpoints(tmp_path: Path, jobs: int) -> None:
-    lines: list[str] = []
-    with when_running(tmp_path, 2 * jobs, signal.SIGTERM):
-        result = study(tmp_path, steps=200_000, seeds=2).go(jobs, lines.append)
     assert (result["exit_code"], result["runs"], lines) == (143, {}, [])
     names = ["detached-s0", "detached-s1", "locked-s0", "locked-s1"][-2 * jobs :]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
@@ -262,16 +236,3 @@ def test_a_run_that_fails_is_missing_from_the_table_and_the_others_go_on(
     again = study(tmp_path).go(1, silently)
     assert (again["exit_code"], again["failed"]) == (0, {})
     assert "missing" not in (tmp_path / "table.md").read_text()
-
-
-@pytest.mark.nightly
-def test_a_worker_that_is_killed_fails_its_run_alone(tmp_path: Path) -> None:
-    lines: list[str] = []
-    variants = {"variants": ["locked", "detached", "local"], "steps": 600}
-    with when_running(tmp_path, 2, signal.SIGKILL, process="locked-s0"):
-        result = study(tmp_path, **variants).go(2, lines.append)
-    assert (result["exit_code"], result["failed"]) == (1, {"locked-s0": KILLED})
-    assert sorted(result["runs"]) == ["detached-s0", "local-s0"]
-    again = study(tmp_path, **variants).go(1, silently)
-    whole = study(tmp_path / "whole", **variants).go(1, silently)
-    assert without_seconds(again) == without_seconds(whole)

@@ -152,22 +152,6 @@ def test_lost_messages_are_given_up() -> None:
     assert 0.3 < figures["given_up"] < 0.9  # of what was sent, as much as comes back is lost again
 
 
-def test_a_run_directory_has_simulated_seconds_and_reads_as_any_other(tmp_path: Path) -> None:
-    path = tmp_path / "run"
-    cluster = profile(3, latency=1)
-    with VirtualSimulation(stages(steps=20), cluster, logdir=path, checkpoint_every=10) as simulation:
-        simulation.run()
-    with (path / "metrics.csv").open(encoding="utf-8") as table:
-        rows = list(csv.DictReader(table))
-    seconds = [float(row["value"]) for row in rows if row["metric"] == "simulated_seconds"]
-    assert seconds == sorted(seconds)
-    assert seconds[-1] == simulation.cluster.seconds
-    metrics = {row["metric"] for row in rows if row["kind"] == "run"}
-    assert {"goodput", "waiting", "traffic", "gradient_age", "seconds"} <= metrics
-    assert {row["name"] for row in rows if row["metric"] == "sg_loss"} == {"s0->s1", "s1->s2"}
-    assert {row["metric"] for row in rows if row["name"] == "s2"} >= {"loss", "accuracy"}
-
-
 @pytest.mark.parametrize("env", [{}, {"hold": 3, "episode": "example"}], ids=["stream", "episodes"])
 def test_all_agents_in_one_part_are_the_simulation_on_one_machine(
     env: dict[str, Any], tmp_path: Path
@@ -181,6 +165,18 @@ def test_all_agents_in_one_part_are_the_simulation_on_one_machine(
     loaded._load_saved(_saved(tmp_path / "saved"))
     for other in (alone, loaded):
         assert not different(of_simulation(advanced(other, 6)), of_simulation(one))
+
+
+def test_a_run_directory_has_simulated_seconds_and_figures_of_agents(tmp_path: Path) -> None:
+    with VirtualSimulation(stages(steps=20), profile(3, latency=1), logdir=tmp_path / "run") as simulation:
+        simulation.run()
+    with (tmp_path / "run/metrics.csv").open(encoding="utf-8") as table:
+        rows = list(csv.DictReader(table))
+    seconds = [float(row["value"]) for row in rows if row["metric"] == "simulated_seconds"]
+    assert seconds == sorted(seconds)
+    assert seconds[-1] == simulation.cluster.seconds
+    assert {"goodput", "traffic", "seconds"} <= {row["metric"] for row in rows if row["kind"] == "run"}
+    assert {row["metric"] for row in rows if row["name"] == "s2"} >= {"loss", "accuracy"}
 
 
 def test_flop_decide_how_long_a_step_takes_and_so_does_a_measurement() -> None:
