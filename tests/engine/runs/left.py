@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from antiphon import Simulation
 from antiphon.engine.runs.run_loop import RunLoop
 from antiphon.engine.runs.run_writer import RunWriter
 from antiphon.scenarios import load
@@ -92,12 +93,11 @@ def signalled(*numbers: int) -> Callable[[object], None]:
 def poisoned(*seeds: int) -> Callable[[RunLoop], None]:
     """Make the runs of these seeds diverge."""
 
+    @torch.no_grad()
     def act(loop: RunLoop) -> None:
-        with torch.no_grad():
-            for simulation in loop.running:
-                for parameter in (
-                    simulation.agents["n0"].parameters.values() if simulation.seed in seeds else ()
-                ):  # type: ignore[attr-defined]
-                    parameter.fill_(torch.nan)
+        for simulation in (one for one in loop.running if one.seed in seeds):
+            assert isinstance(simulation, Simulation)
+            for parameter in simulation.agents["n0"].parameters.values():
+                parameter.fill_(torch.nan)
 
     return act
