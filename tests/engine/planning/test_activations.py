@@ -56,35 +56,28 @@ def test_what_has_to_wait_counts_beside_the_largest() -> None:
     assert most(scene, sweep=True) == waits.each + max(others)
 
 
-def test_a_stack_has_one_graph() -> None:
-    scene = levels(count=3)
-    found = plan(Scenario.model_validate(swept(scene)))
+def test_a_stack_has_one_graph_and_the_reference_one_order() -> None:
+    found = plan(Scenario.model_validate(swept(levels(count=3))))
     a, b = found.activations
     assert (len(a.agents), len(b.agents)) == (3, 3)
     assert found.memory.activations == 3 * max(a.each, b.each)
-
-
-def test_the_reference_has_one_order() -> None:
     scene = chain(4, TOLD)
-    ours, theirs = (
-        plan(Scenario.model_validate(swept(scene)), backend=name) for name in ("cohort", "reference")
-    )
+    scenario = Scenario.model_validate(swept(scene))
+    ours, theirs = (plan(scenario, backend=name) for name in ("cohort", "reference"))
     assert (ours.sweep, theirs.sweep) == (True, False)
     assert theirs.memory.activations == most(scene, sweep=False)
 
 
-def test_show_names_what_is_kept_and_what_has_to_wait(here: Path, cli: Commands) -> None:
-    scenario = load("digits-mlp").resolve("decoupled", {"depth": 3})
-    for sweep in (True, False):
-        training = scenario.training.model_copy(update={"sweep": sweep})
-        document = scenario.model_copy(update={"training": training}).to_yaml()
-        Path("mine.yaml").write_text(document, encoding="utf-8")
-        found = cli.json("show mine.yaml")["plan"]
-        assert found["sweep"] is sweep
-        assert found["activations"][0]["each"] > 0
-        text = cli("show mine.yaml")
-        assert ("kept for backward" in text) is sweep
-        if sweep:
-            first = text[text.index("kept for backward") :].splitlines()[2]
-            assert first.startswith("n0 ")
-            assert first.rstrip().endswith("gone before the next one's forward")
+@pytest.mark.parametrize("sweep", [True, False])
+def test_show_names_what_is_kept_and_what_has_to_wait(sweep: bool, here: Path, cli: Commands) -> None:
+    scenario = load("digits-mlp").resolve("decoupled", {"depth": 3}).with_training(sweep=sweep)
+    Path("mine.yaml").write_text(scenario.to_yaml(), encoding="utf-8")
+    found = cli.json("show mine.yaml")["plan"]
+    assert found["sweep"] is sweep
+    assert found["activations"][0]["each"] > 0
+    text = cli("show mine.yaml")
+    assert ("kept for backward" in text) is sweep
+    if sweep:
+        first = text[text.index("kept for backward") :].splitlines()[2]
+        assert first.startswith("n0 ")
+        assert first.rstrip().endswith("gone before the next one's forward")

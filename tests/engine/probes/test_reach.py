@@ -1,4 +1,4 @@
-"""How far ahead effects lie, against the gradients themselves."""
+"""How far ahead effects lie (engine.probes.truth.look_ahead), by hand and against the gradients themselves."""
 
 from __future__ import annotations
 
@@ -8,31 +8,30 @@ import pytest
 import torch
 
 from antiphon.engine.probes.truth import look_ahead, true_gradients
+from antiphon.engine.simulation import Simulation
 from tests.engine.probes.probed import EYE, JUDGE, SMOOTH, chain, corporation, make, timescales
 from tests.engine.scenes import CLASSIFY
 
 
-def test_a_chain_without_delay_sees_all_in_the_step() -> None:
+def test_delays_on_the_way_add_up() -> None:
     system = chain("decoupled")._system
     assert [look_ahead(system, [name], 5) for name in system.channels] == [0, 0, 0]
-
-
-def test_delays_on_the_way_add_up() -> None:
     system = chain("decoupled", link={"delay": 2})._system
     assert [look_ahead(system, [name], 5) for name in ("a->b", "b->c", "c->d")] == [6, 4, 2]
     assert look_ahead(system, ["c->d", "a->b"], 5) == 6
+    system = timescales()._system
+    assert look_ahead(system, ["slow->judge"], 30) == 0  # it does not send
+    assert look_ahead(system, ["slow->judge"], 32) == 2
 
 
-@pytest.mark.parametrize(("stamp", "expected"), [(0, 3), (2, 1), (3, 0), (4, 3)])
-def test_an_episode_ends_every_path(stamp: int, expected: int) -> None:
-    system = corporation("decoupled")._system  # only the last of four steps has a loss
-    assert look_ahead(system, list(system.channels), stamp) == expected
-
-
-def test_what_reaches_no_objective_in_time_reaches_none() -> None:
+def test_an_episode_ends_every_path() -> None:
+    """Only the last of four steps has a loss."""
     system = corporation("decoupled")._system
+    assert [look_ahead(system, list(system.channels), stamp) for stamp in (0, 2, 3, 4)] == [3, 1, 0, 3]
     assert look_ahead(system, ["e->d"], 2) == 1
     assert look_ahead(system, ["c->e"], 2) == 0  # d is two hops away, and the episode ends after one
+    with Simulation("two-timescales") as simulation:
+        assert [look_ahead(simulation._system, ["A->B"], step) for step in (3, 7, 11, 15)] == [12, 8, 4, 0]
 
 
 def test_on_a_cycle_it_is_as_far_as_the_farthest_objective_first_reached() -> None:
@@ -78,9 +77,3 @@ def test_nothing_lies_beyond_on_clocks_of_all_periods_without_a_cycle(now: int) 
         if reach:
             nearer = true_gradients(simulation, reach - 1)[name].true
             assert not torch.allclose(nearer, probe.true, atol=1e-9)
-
-
-def test_channels_that_do_not_send_reach_nothing() -> None:
-    system = timescales()._system
-    assert look_ahead(system, ["slow->judge"], 30) == 0
-    assert look_ahead(system, ["slow->judge"], 32) == 2

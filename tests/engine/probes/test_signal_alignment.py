@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from torch import nn
 
 from antiphon.engine.probes.signal_alignment import signal_alignment, signal_rows
-from antiphon.errors import ScenarioError
 from antiphon.telemetry.verdicts import signal_caution
-from tests.contracts.builders import ring
-from tests.contracts.twins import differences, made
 from tests.engine.numbers import assert_same_state, kept, predictor_of
 from tests.engine.probes.probed import EYE, JUDGE, chain, corporation, make
-from tests.kit.running import stacked
 
 
 def test_a_mean_lies_between_its_ends_and_no_bit_of_the_simulation_changes() -> None:
@@ -49,7 +43,7 @@ def test_an_untrained_signal_causes_nothing_and_one_against_the_truth_is_negativ
 def test_a_common_error_hides_in_the_messages_and_shows_in_the_parameters() -> None:
     """Where samples disagree their sum is small: a little of one direction in every message outweighs it."""
     simulation = chain("decoupled", norm="none")
-    simulation.run(200)
+    simulation.run(100)
     before = signal_alignment(simulation, channels=["c->d"], messages=8)["c->d"]
     assert signal_caution(before.cosine, before.parameter_cosine) is None
     predictor_of(simulation, "c->d").parameters["last.bias"].data += 0.2
@@ -57,27 +51,6 @@ def test_a_common_error_hides_in_the_messages_and_shows_in_the_parameters() -> N
     assert found.cosine > 0.6
     assert found.parameter_cosine < 0.1
     assert signal_caution(found.cosine, found.parameter_cosine) is not None
-
-
-@pytest.mark.parametrize("name", ["stack", "states", "delays", "drops", "p_update", "sites"])
-def test_engines_agree(name: str) -> None:
-    documents: dict[str, Any] = {
-        "stack": ring(),
-        "states": ring(agent={"network": {"kind": "lstm", "size": 4}, "clock": {"unroll": 3}}, state={}),
-        "delays": ring(channel={"link": {"delay": 3}}, agent={"clock": {"period": 2}}),
-        "drops": ring(channel={"link": {"delay": 1, "drop": 0.4, "noise": 0.1}}),
-        "sites": ring(channel={"size": [3, 2]}),
-        "p_update": ring(agent={"p_update": 0.5}),
-    }
-    found = []
-    for backend in ("reference", "cohort"):
-        with made(documents[name], backend) as simulation:
-            simulation.run(15)
-            if backend == "cohort":
-                assert stacked(simulation)
-            found.append({n: row.to_dict() for n, row in signal_alignment(simulation, messages=3).items()})
-    assert set(found[0]) >= {"n0->n1", "n3->n0"}
-    assert not list(differences(*found))
 
 
 def test_modules_cycles_and_locked_groups() -> None:
@@ -109,17 +82,3 @@ def test_frozen_senders_and_messages_without_a_truth_have_no_row() -> None:
     agents = {"a": EYE, "b": JUDGE, "frozen": {**EYE, "learn": False}}
     channels = [{"from": "a", "to": "b", "link": {"delay": 3}}, {"from": "frozen", "to": "b"}]
     assert signal_alignment(make(agents, channels), ahead=2) == {}
-
-
-@pytest.mark.parametrize(
-    ("settings", "line"),
-    [
-        ({"channels": ["a->z"]}, "'a->z' is none of the scenario's channels; did you mean"),
-        ({"messages": 0}, "messages is 0; it must be at least 1"),
-    ],
-)
-def test_what_cannot_be_measured_is_refused(settings: dict[str, Any], line: str) -> None:
-    with pytest.raises(ScenarioError, match=f"signal_alignment: {line}"):
-        signal_alignment(chain("decoupled"), **settings)
-    with pytest.raises(ScenarioError, match="signal_alignment: 'a->b' has no predictor"):
-        signal_alignment(chain("locked"), channels=["a->b"])

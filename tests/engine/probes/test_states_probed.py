@@ -96,14 +96,11 @@ def test_a_state_has_a_value_and_measuring_it_changes_no_bit() -> None:
         assert [row.name for row in values.rows] == [COUPLING, STATE]
         row = values[STATE]
         assert len({row.true, row.synthetic, row.zero}) == 3
-
-
-def test_the_value_of_a_locked_state_is_that_nothing_is_left_to_tell() -> None:
     with make(played(lengths=(5,) * 6), "locked", unroll="episode") as simulation:
         simulation.run(5)
         row = simulation.value([STATE], horizon=10, repeats=2)[STATE]
         assert row.value is None
-        assert row.true == row.synthetic == row.zero
+        assert row.true == row.synthetic == row.zero  # of a locked state nothing is left to tell
 
 
 @pytest.mark.parametrize("lengths", [LENGTHS, (5,) * 6], ids=["varying", "fixed"])
@@ -113,8 +110,3 @@ def test_an_episode_whose_end_is_known_ends_what_is_looked_ahead_at(lengths: tup
         ends = torch.tensor(lengths).cumsum(0) - 1
         end = int(min(e for e in ends if e >= 12))
         assert look_ahead(simulation._system, [STATE], 12) == end - 12
-
-
-def test_what_is_looked_ahead_at_reaches_the_step_that_has_a_target() -> None:
-    with Simulation("two-timescales") as simulation:
-        assert [look_ahead(simulation._system, ["A->B"], step) for step in (3, 7, 11, 15)] == [12, 8, 4, 0]

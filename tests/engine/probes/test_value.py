@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,17 +16,26 @@ from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.records import Record
 from antiphon.engine.probes.signal_alignment import signal_alignment
 from antiphon.engine.probes.truth import true_gradients
-from antiphon.engine.probes.value import COUPLING, TrueGradient, ZeroGradient, value, write_value
+from antiphon.engine.probes.value import COUPLING, TrueGradient, ZeroGradient, value
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.spec import plain
-from antiphon.telemetry import Recorder
 from tests.engine.numbers import assert_same_state, equal, kept, parameters
 from tests.engine.probes.probed import EYE, JUDGE, chain, corporation, make, timescales
-from tests.engine.scenes import CLASSIFY
 
 COSINE = {"kind": "adam", "lr": 0.01, "schedule": {"kind": "cosine", "factor": 0.0}}
+
+
+MEASURED: dict[str, Callable[[], Simulation]] = {
+    "links": lambda: chain("decoupled", link={"drop": 0.3, "noise": 0.1, "bits": 6}),
+    "input": lambda: chain("decoupled", link={"drop": 0.3}, input={"kind": "linear"}, agent={"p_update": 0.5}),
+    "unlocked": lambda: chain("unlocked", input={"kind": "linear"}),
+    "dfa": lambda: chain("locked", feedback={"kind": "dfa", "of": "d"}),
+    "trace": lambda: chain("decoupled", gradient={"kind": "linear", "context": ["label"], "trace": 0.5}),
+    "clocks": timescales,
+    "episodes": lambda: corporation("decoupled", unroll=2),
+}  # fmt: skip
 
 
 def wide(coupling: str, **settings: Any) -> Simulation:
@@ -44,15 +55,11 @@ def test_a_locked_chain_is_worth_what_backpropagation_is() -> None:
         assert row.gain > 3 * row.error > 0
         assert row.ahead == 0
     assert found[COUPLING].gain == pytest.approx(found["c->d"].gain)  # a cut there is a cut for all
+    data = json.loads(json.dumps(found.to_dict()))
+    assert ([row["name"] for row in data["rows"]][1:], data["horizon"]) == (["a->b", "b->c", "c->d"], 6)
+    assert str(found).startswith("value over 6 steps from step 0, 3 repeats\n  all channels: ")
     with pytest.raises(ScenarioError, match=r"^value: 'c->e' was not measured; did you mean 'c->d'\?$"):
         found["c->e"]
-
-
-def test_a_locked_corporation_too_over_its_episodes() -> None:
-    row = value(corporation("locked"), horizon=16, repeats=2, channels=[])[COUPLING]
-    assert row.synthetic == pytest.approx(row.true, abs=1e-9)
-    assert abs(row.gain) > 1e-4
-    assert row.ahead == 3
 
 
 @pytest.mark.parametrize(
@@ -71,18 +78,6 @@ def test_a_signal_that_is_nothing_is_worth_nothing(channel: dict[str, Any]) -> N
         assert row.synthetic == row.zero > row.true
 
 
-def test_a_chain_told_the_truth_learns_as_a_locked_one_does() -> None:
-    locked, decoupled = (chain(coupling, "layer") for coupling in ("locked", "decoupled"))
-    decoupled.backend = TrueGradient(decoupled, list(decoupled._system.channels), decoupled.fork())
-    compare(locked, decoupled, 12)
-
-
-def test_so_does_a_corporation_with_delays_over_whole_episodes() -> None:
-    locked, decoupled = (corporation(coupling, unroll="episode") for coupling in ("locked", "decoupled"))
-    decoupled.backend = TrueGradient(decoupled, list(decoupled._system.channels), decoupled.fork())
-    compare(locked, decoupled, 24)
-
-
 def test_without_a_signal_a_chain_learns_as_a_detached_one_does() -> None:
     for coupling in ("locked", "decoupled", "delayed"):
         detached, silenced = chain("detached"), chain(coupling)
@@ -90,25 +85,15 @@ def test_without_a_signal_a_chain_learns_as_a_detached_one_does() -> None:
         compare(detached, silenced, 6)
 
 
-def compare(one: Simulation, other: Simulation, steps: int) -> None:
-    """Take steps and hold the parameters of all agents together."""
-    for simulation in (one, other):
-        for _ in range(steps):
-            simulation._advance()
-    for name, agent in one._system.agents.items():
-        for key, parameter in agent.learner.parameters.items():
-            torch.testing.assert_close(
-                other._system.agents[name].learner.parameters[key], parameter, atol=1e-9, rtol=0
-            )
-
-
-def test_the_truth_put_on_messages_is_that_of_the_step_they_are_made_at() -> None:
-    simulation = timescales().fork(stacked=False)  # senders that learn several ticks at once, holds, delays
+@pytest.mark.parametrize(("scene", "ahead"), [("clocks", 4), ("episodes", 7)])
+def test_the_truth_put_on_messages_is_that_of_the_step_they_are_made_at(scene: str, ahead: int) -> None:
+    """Of senders that learn several ticks at once, over holds and delays, and beyond the ends of episodes."""
+    simulation = MEASURED[scene]().fork(stacked=False)
     names = list(simulation._system.channels)
     simulation.run(5)
-    simulation.backend = backend = TrueGradient(simulation, names, simulation.fork(), ahead=4)
+    simulation.backend = backend = TrueGradient(simulation, names, simulation.fork(), ahead)
     for step in range(5, 17):
-        probes = true_gradients(simulation, 4)
+        probes = true_gradients(simulation, ahead)
         simulation._advance()
         for name, probe in probes.items():
             channel = simulation._system.channels[name]
@@ -119,61 +104,22 @@ def test_the_truth_put_on_messages_is_that_of_the_step_they_are_made_at() -> Non
             torch.testing.assert_close(found, probe.true, atol=1e-12, rtol=0)
 
 
-def test_messages_sent_before_keep_their_signal() -> None:
-    simulation = chain("decoupled", link={"delay": 1})
-    simulation.run(10)
-    steered = simulation.fork(stacked=False)
-    steered.backend = ZeroGradient(steered._system, ["a->b"], 11)  # what is sent at step 10 is not meant
-    simulation.step()
-    steered.step()
-    assert equal(parameters(steered, "a"), parameters(simulation, "a"))
-    simulation.step()
-    steered.step()
-    assert not equal(parameters(steered, "a"), parameters(simulation, "a"))
-
-
-MEASURED: dict[str, Callable[[], Simulation]] = {
-    "links": lambda: chain("decoupled", link={"drop": 0.3, "noise": 0.1, "bits": 6}),
-    "p_update": lambda: chain("decoupled", agent={"p_update": 0.5}),
-    "input": lambda: chain("decoupled", link={"drop": 0.3}, input={"kind": "linear"}),
-    "unlocked": lambda: chain("unlocked", input={"kind": "linear"}),
-    "delayed": lambda: chain("delayed"),
-    "fa": lambda: chain("locked", feedback="fa"),
-    "dfa": lambda: chain("locked", feedback={"kind": "dfa", "of": "d"}),
-    "trace": lambda: chain("decoupled", gradient={"kind": "linear", "context": ["label"], "trace": 0.5}),
-    "scale": lambda: chain("decoupled", gradient={"context": ["label"], "scale": 0.3, "clip": 0.1}),
-    "sobolev": lambda: chain("decoupled", gradient={"kind": "sobolev", "context": ["label"]}),
-    "clocks": timescales,
-    "episodes": lambda: corporation("decoupled", unroll=2),
-}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            n, marks=() if n in ("links", "unlocked", "dfa", "clocks", "episodes") else (pytest.mark.nightly,)
-        )
-        for n in MEASURED
-    ],
-)
-def test_every_coupling_can_be_measured_and_keeps_its_bits(name: str) -> None:
-    simulation = MEASURED[name]()
-    simulation.run(9)
-    before = kept(simulation._state_dict())
-    found = value(simulation, horizon=8, repeats=2, channels=list(simulation._system.channels)[:1])
-    assert_same_state(simulation, before)
-    for row in found.rows:
-        assert row.why == "" or row.value is None
-        # Who reads stand-ins alone loses the same whatever the message: what differs there is rounding.
-        assert row.true != row.zero or name == "unlocked"
-        assert row.synthetic == pytest.approx(row.zero, abs=1)
-
-
+@pytest.mark.long
 def test_feedback_alignment_is_worth_something_between() -> None:
     found = measured(wide("locked", feedback="fa"), horizon=30, channels=[])[COUPLING]
     assert found.value is not None
     assert 0.01 < found.value < 0.99
+
+
+def test_a_locked_corporation_is_worth_all_over_its_episodes() -> None:
+    row = value(corporation("locked"), horizon=8, repeats=2, channels=[])[COUPLING]
+    assert row.synthetic == pytest.approx(row.true, abs=1e-9)
+    assert abs(row.gain) > 1e-4
+    assert row.ahead == 3
+    found = value(corporation("locked"), horizon=2, channels=[])[COUPLING]
+    assert found.value is None
+    line = "no readout (a, d) learns from a loss in the second half of 2 steps; use a longer horizon"
+    assert found.why.endswith(line)
 
 
 def test_repeats_see_other_examples_and_start_from_the_same_parameters() -> None:
@@ -225,87 +171,6 @@ def test_divergence_of_one_row_leaves_the_others(monkeypatch: pytest.MonkeyPatch
     assert found["b->c"].why == ""
 
 
-def test_figures_can_be_written_as_plain_data() -> None:
-    found = measured(chain("decoupled"), channels=["b->c"])
-    data = json.loads(json.dumps(found.to_dict()))
-    assert [row["name"] for row in data["rows"]] == [COUPLING, "b->c"]
-    assert data["horizon"] == 6
-    assert data["seconds"] > data["rows"][1]["seconds"] > 0
-    assert str(found).startswith("value over 6 steps from step 0, 3 repeats\n  all channels: ")
-
-
-class Kept(Recorder):
-    """Keeps the figures it is handed."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[int, Any]] = []
-
-    def figures(self, step: int, rows: Any) -> None:
-        self.rows.append((step, rows))
-
-
-def test_a_run_is_told_its_values_and_what_they_cost() -> None:
-    simulation = wide("locked")
-    telemetry = simulation.scenario.telemetry.model_copy(
-        update={"value": type("V", (), {"every": 4, "horizon": 6})()}
-    )
-    simulation.scenario = simulation.scenario.model_copy(update={"telemetry": telemetry})
-    simulation.recorders = [recorder := Kept()]
-    before = kept(simulation._state_dict())
-    write_value(simulation, 3)
-    assert_same_state(simulation, before)
-    ((step, rows),) = recorder.rows
-    assert step == 4
-    assert rows[0][:3] == ("run", "", "value_seconds")
-    found = {(row.kind, row.name, row.metric): row.value for row in rows}
-    assert found["run", "", "value"] == pytest.approx(1)
-    for name in simulation._system.channels:
-        assert found["channel", name, "value"] == pytest.approx(1)
-        assert found["channel", name, "value_low"] <= found["channel", name, "value_high"]
-
-
-def test_a_run_has_the_cosines_of_the_parameter_gradients_of_its_synthetic_gradients() -> None:
-    simulation = wide("decoupled")
-    telemetry = plain(simulation.scenario.telemetry) | {"value": {"every": 4, "horizon": 4}}
-    fields = {name: getattr(simulation.scenario, name) for name in type(simulation.scenario).model_fields}
-    simulation.scenario = Scenario(**{**fields, "telemetry": telemetry})
-    simulation.recorders = [recorder := Kept()]
-    write_value(simulation, 3)
-    found = {
-        row.name: row.value for _, rows in recorder.rows for row in rows if row.metric == "parameter_cosine"
-    }
-    assert found == {name: row.parameter_cosine for name, row in signal_alignment(simulation).items()}
-    assert found.keys() == simulation._system.channels.keys()
-
-
-@pytest.mark.parametrize(
-    ("settings", "line"),
-    [
-        ({"channels": ["a->c"]}, "value: no channel 'a->c'"),
-        ({"horizon": 0}, "value: horizon is 0; it must be at least 1"),
-        ({"repeats": 1}, "value: repeats is 1; it must be at least 2"),
-        ({"ahead": -1}, "value: ahead is -1; it must be at least 0"),
-    ],
-)
-def test_what_cannot_be_measured_is_refused(settings: dict[str, Any], line: str) -> None:
-    with pytest.raises(ScenarioError, match=line):
-        value(chain("locked"), **settings)
-
-
-def test_a_horizon_without_a_loss_leaves_no_value() -> None:
-    found = value(corporation("locked"), horizon=2, channels=[])[COUPLING]
-    assert found.value is None
-    assert found.why.endswith(
-        "no readout (a, d) learns from a loss in the second half of 2 steps; use a longer horizon"
-    )
-
-
-def test_a_scenario_without_channels_has_no_value() -> None:
-    agents = {"a": {**EYE, "objective": CLASSIFY}}
-    with pytest.raises(ScenarioError, match="value: the scenario has no channels"):
-        value(make(agents, []))
-
-
 @pytest.mark.parametrize("horizon", [5, 6])
 def test_losses_count_in_the_second_half_of_the_horizon(horizon: int) -> None:
     """With a rate of next to nothing, the losses are those of the parameters there are."""
@@ -318,3 +183,74 @@ def test_losses_count_in_the_second_half_of_the_horizon(horizon: int) -> None:
     expected = sum(sum(half) / len(half) for half in halves) / 2
     assert (row.true, row.synthetic, row.zero) == pytest.approx((expected,) * 3, rel=1e-12)
     assert abs(expected - sum(losses) / len(losses)) > 1e-4
+
+
+def test_a_signal_steered_to_the_truth_learns_what_a_locked_one_does_and_to_nothing_what_a_detached_one() -> (
+    None
+):
+    locked, decoupled = (chain(coupling, "layer") for coupling in ("locked", "decoupled"))
+    decoupled.backend = TrueGradient(decoupled, list(decoupled._system.channels), decoupled.fork())
+    compare(locked, decoupled, 6)
+    locked, decoupled = (corporation(coupling, unroll="episode") for coupling in ("locked", "decoupled"))
+    decoupled.backend = TrueGradient(decoupled, list(decoupled._system.channels), decoupled.fork())
+    compare(locked, decoupled, 12)  # delays over whole episodes
+    for coupling in ("locked", "decoupled", "delayed"):
+        detached, silenced = chain("detached"), chain(coupling)
+        silenced.backend = ZeroGradient(silenced._system, list(silenced._system.channels), 0)
+        compare(detached, silenced, 4)
+
+
+def compare(one: Simulation, other: Simulation, steps: int) -> None:
+    """Take steps and hold the parameters of all agents together."""
+    for simulation in (one, other):
+        for _ in range(steps):
+            simulation._advance()
+    for name, agent in one.agents.items():
+        for key, parameter in agent.parameters.items():
+            torch.testing.assert_close(other.agents[name].parameters[key], parameter, atol=1e-9, rtol=0)
+
+
+def test_messages_sent_before_keep_their_signal() -> None:
+    simulation = chain("decoupled", link={"delay": 1})
+    simulation.run(10)
+    steered = simulation.fork(stacked=False)
+    steered.backend = ZeroGradient(steered._system, ["a->b"], 11)  # what is sent at step 10 is not meant
+    for same in (True, False):
+        simulation.step()
+        steered.step()
+        assert equal(parameters(steered, "a"), parameters(simulation, "a")) is same
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in ("unlocked", "dfa", "clocks") else pytest.mark.long) for n in MEASURED],
+)
+def test_every_coupling_can_be_measured_and_keeps_its_bits(name: str) -> None:
+    simulation = MEASURED[name]()
+    simulation.run(9)
+    before = kept(simulation._state_dict())
+    found = value(simulation, horizon=8, repeats=2, channels=list(simulation.channels)[:1])
+    assert_same_state(simulation, before)
+    for row in found.rows:
+        assert row.why == "" or row.value is None
+        # Who reads stand-ins alone loses the same whatever the message: what differs there is rounding.
+        assert row.true != row.zero or name == "unlocked"
+        assert row.synthetic == pytest.approx(row.zero, abs=1)
+
+
+def test_a_run_has_its_values_and_the_cosines_of_its_parameter_gradients(tmp_path: Path) -> None:
+    own = wide("decoupled").scenario
+    fields = {name: getattr(own, name) for name in type(own).model_fields}
+    telemetry = plain(own.telemetry) | {"value": {"every": 4, "horizon": 6}}
+    scenario, settings = Scenario(**{**fields, "telemetry": telemetry}), {"dtype": torch.float64}
+    with Simulation(scenario, logdir=tmp_path / "run", **settings) as simulation:
+        simulation.run(4)
+        signals = signal_alignment(simulation)
+    with (tmp_path / "run/metrics.csv").open(encoding="utf-8") as table:
+        rows = [row for row in csv.DictReader(table) if row["step"] == "4"]
+    found = {(row["name"], row["metric"]): float(row["value"]) for row in rows}
+    assert found["", "value_seconds"] > 0
+    assert {name for name, metric in found if metric == "parameter_cosine"} == {"a->b", "b->c", "c->d"}
+    for name in simulation.channels:
+        assert found[name, "parameter_cosine"] == pytest.approx(signals[name].parameter_cosine, rel=1e-6)
+        assert found[name, "value_low"] <= found[name, "value"] <= found[name, "value_high"]

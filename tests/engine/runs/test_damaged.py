@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from antiphon.engine.runs.directory import RunDirectory
-from antiphon.engine.runs.run import Run, resume
+from antiphon.engine.runs.run import resume
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state import checkpoint
 from antiphon.errors import RunError
@@ -21,6 +21,7 @@ from antiphon.manifests import entry_of, read_checked, write_checked, write_mani
 from antiphon.scenarios import load
 from tests.commands import Commands
 from tests.engine.numbers import one_line
+from tests.engine.runs.left import result
 
 NEWEST = "checkpoints/step-000000004"
 
@@ -55,14 +56,13 @@ def contents(run: Path) -> dict[str, bytes]:
 
 
 def gone_on_with(run: Path) -> None:
-    found = resume(run, 6)
-    assert isinstance(found, Run)
-    found.train()
+    with Simulation.resume(run) as simulation:
+        simulation.run()
 
 
-def event_file(run: Path) -> str:
-    (path,) = run.glob("events.*.antiphon")
-    return path.name
+def file_of(run: Path, name: str) -> Path:
+    (path,) = run.glob("events.*.antiphon" if name == "events" else name)
+    return path
 
 
 FIX = {
@@ -78,7 +78,7 @@ FIX = {
 
 @pytest.mark.parametrize("file", FIX)
 def test_a_damaged_file_is_found_before_anything_is_written(run: Path, file: str) -> None:
-    path = run / (event_file(run) if file == "events" else file)
+    path = file_of(run, file)
     whole = path.read_bytes()
     for damaged in (whole[:100], whole[:100] + bytes([whole[100] ^ 1]) + whole[101:]):
         path.write_bytes(damaged)
@@ -92,7 +92,7 @@ def test_a_damaged_file_is_found_before_anything_is_written(run: Path, file: str
 
 @pytest.mark.parametrize("file", ["metrics.csv", "events", NEWEST])
 def test_what_may_be_deleted_is_no_obstacle(run: Path, whole: Path, file: str) -> None:
-    path = run / (event_file(run) if file == "events" else file)
+    path = file_of(run, file)
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     gone_on_with(run)
     last = Path("checkpoints") / "step-000000006"
@@ -109,91 +109,67 @@ def test_a_damaged_result_is_written_anew_without_it(run: Path) -> None:
         resume(run)
     (run / "result.json").unlink()
     gone_on_with(run)
-    result = RunDirectory.open(run).result
-    assert result is not None
-    assert result["agents"] == json.loads(whole)["agents"]
+    assert result(run) == {**json.loads(whole), "seconds": 0, "run_dir": ""}
 
 
-def test_what_reads_a_run_names_the_damaged_file(run: Path, original: Path, cli: Commands) -> None:
-    (run / "metrics.csv").write_bytes((run / "metrics.csv").read_bytes().replace(b"n1", b"n9", 1))
+def test_what_reads_a_run_names_the_damaged_file_and_no_digest_covers_newer_rows(
+    run: Path, original: Path, cli: Commands
+) -> None:
+    """Of a run that goes on, or was killed, rows after the newest checkpoint are read as they are."""
+    table, report = run / "metrics.csv", run.parent / "report.html"
+    before = table.read_bytes()
+    table.write_bytes(before.replace(b"n1", b"n9", 1))
     assert "metrics.csv: is not what was written" in cli.refused("diff", run, original)
-    cli("report", run, "-o", run.parent / "report.html")
+    cli("report", run, "-o", report)
     assert "metrics.csv: is not what was written (checksum)" in cli.err
+    table.write_bytes(before + b"5,agent,n2,loss,0.5\n6,agent,n2,lo")
+    RunDirectory.open(run).note_running()
+    cli("report", run, "-o", report)
+    assert cli.err == ""
+    gone_on_with(run)
+    assert b"5,agent,n2,loss,0.5" not in table.read_bytes()
     (run / "scenario.yaml").write_bytes((run / "scenario.yaml").read_bytes() + b"#")
     assert "scenario.yaml: is not what was written" in cli.refused("diff", original, run)
 
 
-def test_rows_after_the_newest_checkpoint_are_read_as_they_are(
-    run: Path, original: Path, cli: Commands
-) -> None:
-    """Of a run that goes on, or was killed: no digest covers them yet."""
-    with (run / "metrics.csv").open("a") as table:
-        table.write("5,agent,n2,loss,0.5\n6,agent,n2,lo")
-    RunDirectory.open(run).note_running()
-    cli("report", run, "-o", run.parent / "report.html")
-    assert cli.err == ""
-    gone_on_with(run)
-    assert "5,agent,n2,loss,0.5" not in (run / "metrics.csv").read_text()
-
-
-def test_a_checkpoint_under_another_name_is_not_gone_on_from(run: Path) -> None:
-    (run / NEWEST).rename(run / "checkpoints/step-000000005")
-    found = resume(run, 6)
-    assert isinstance(found, Run)
-    with one_line("run.json has no checkpoint of step 5; resume from another one", RunError):
-        RunDirectory.open(run).rewind(5)
-
-
-def test_a_link_to_a_run_directory_is_fine_and_one_to_its_checkpoints_is_not(
-    run: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "newest").symlink_to(run)
-    assert RunDirectory.open(tmp_path / "newest").checkpoint_step == 4
+def test_checkpoints_that_are_moved_or_behind_a_link_are_not_gone_on_from(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(run)
+    Simulation.resume(tmp_path / "link").close()
     (run / "checkpoints").rename(tmp_path / "elsewhere")
     (run / "checkpoints").symlink_to(tmp_path / "elsewhere")
     with one_line("checkpoints: is a link, which a run directory does not hold", RunError):
-        resume(run, 6)
+        Simulation.resume(run)
+    (run / "checkpoints").unlink()
+    (tmp_path / "elsewhere").rename(run / "checkpoints")
+    (run / NEWEST).rename(run / "checkpoints/step-000000005")
+    with one_line("run.json has no checkpoint of step 5; resume from another one", RunError):
+        RunDirectory.open(run).rewind(5)
 
 
 # --- what somebody wrote by hand, with the digests that belong to it ------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        *(
-            {key: ...}
-            for key in ("exit", "warnings", "device", "backend", "threads", "steps", "seed", "dtype")
-        ),
-        *({key: ...} for key in ("files", "checkpoints", "seconds")),
-        *({"threads": value} for value in ("1", None, True)),
-        {"dtype": 3},
-        {"warnings": "x"},
-    ],
-    ids=str,
-)
-def test_what_run_json_needs_is_there_and_of_its_kind(run: Path, value: dict[str, Any]) -> None:
-    facts = {**read_checked(run / "run.json"), **value}
-    write_checked(run / "run.json", {key: each for key, each in facts.items() if each is not ...})
-    with one_line(rf"run\.json: does not fit \(.*{next(iter(value))}.*\); restore it from a copy", RunError):
-        RunDirectory.open(run)
+WRONG: list[dict[str, Any]] = [
+    *({key: ...} for key in ("exit", "warnings", "steps", "files", "checkpoints", "seconds")),
+    *({"threads": value} for value in ("1", None, True)),
+    *({"dtype": value} for value in (3, "int9")),
+    {"warnings": "x"},
+    {"matmul_precision": 3},
+]
 
 
-def test_settings_and_entries_that_cannot_be_are_one_line(run: Path) -> None:
-    directory = RunDirectory.open(run)
-    for facts in (
-        {"dtype": "int9"},
-        {"dtype": "float32", "matmul_precision": 3},
-        {"checkpoints": {"step-000000004": {"metrics.csv": 7}}},
-    ):
-        directory.note(**facts)
-        with one_line(r"run\.json: does not fit \(", RunError):
+def test_what_run_json_needs_is_there_and_of_its_kind(run: Path) -> None:
+    facts = read_checked(run / "run.json")
+    for change in WRONG:
+        changed = {key: value for key, value in (facts | change).items() if value is not ...}
+        write_checked(run / "run.json", changed)
+        with one_line(r"run\.json: does not fit \(.*\); restore it from a copy", RunError):
             gone_on_with(run)
-    for result in ("{", "[1]"):
-        (run / "result.json").write_text(result)
-        directory.note(files={**directory.facts["files"], "result.json": entry_of(run / "result.json")})
+    for content in ("{", "[1]"):
+        (run / "result.json").write_text(content)
+        write_checked(run / "run.json", facts | {"files": {"result.json": entry_of(run / "result.json")}})
         with one_line(r"result\.json: does not fit \(", RunError):
-            _ = directory.result
+            resume(run)
 
 
 def _record(state: dict[str, Any]) -> dict[str, Any]:
@@ -209,45 +185,38 @@ def _reshaped(learner: dict[str, Any]) -> None:
 Change = Callable[[dict[str, Any], dict[str, Any]], object]
 
 
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        *((lambda f, s, key=key: f.pop(key), rf"does not fit \(no '{key}'\)") for key in ("scenario", "seed", "dtype")),
-        (lambda f, s: f.update(dtype="int8"), r"does not fit \(dtype 'int8'\)"),
-        (lambda f, s: f.update(dtype=3), "does not fit"),
-        (lambda f, s: f.update(seed="x"), "does not fit"),
-        (lambda f, s: f.update(scenario=3), "does not fit"),
-        (lambda f, s: f.update(scenario="[1]"), r"state\.json"),
-        *((lambda f, s, key=key: s.pop(key), "does not fit") for key in ("now", "tally", "present", "system", "env")),
-        (lambda f, s: s["env"].pop("tick"), r"does not fit \(no 'tick'\)"),
-        (lambda f, s: s["system"]["learners"].pop("n0"), r"agents\.n0: nothing in the state, there in the scenario"),
-        (lambda f, s: _reshaped(s["system"]["learners"]["n0"]), r"agents\.n0\.parameters\..*: \[256\] of float32 in"),
-        (lambda f, s: s["system"]["units"][0].update(tape=[]), "does not fit"),
-        (lambda f, s: s["system"].update(moments=None), "does not fit"),
-        (lambda f, s: s["present"].update(label=torch.ones(3)), r"signals\.label: \[3\] of float32 in the state"),
-        (lambda f, s: _record(s).pop("stamp"), r"does not fit \(no 'stamp'\)"),
-    ],
-)  # fmt: skip
+CHANGES: list[tuple[Change, str]] = [
+    *((lambda f, s, key=key: f.pop(key), rf"does not fit \(no '{key}'\)") for key in ("scenario", "seed", "dtype")),
+    (lambda f, s: f.update(dtype="int8"), r"does not fit \(dtype 'int8'\)"),
+    *((lambda f, s, key=key: f.update({key: 3}), "does not fit") for key in ("dtype", "scenario")),
+    (lambda f, s: f.update(seed="x"), "does not fit"),
+    *((lambda f, s, key=key: s.pop(key), "does not fit") for key in ("now", "tally", "present", "system", "env")),
+    (lambda f, s: s["env"].pop("tick"), r"does not fit \(no 'tick'\)"),
+    (lambda f, s: s["system"]["learners"].pop("n0"), r"agents\.n0: nothing in the state, there in the scenario"),
+    (lambda f, s: _reshaped(s["system"]["learners"]["n0"]), r"agents\.n0\.parameters\..*: \[256\] of float32 in"),
+    (lambda f, s: s["system"]["units"][0].update(tape=[]), "does not fit"),
+    (lambda f, s: s["present"].update(label=torch.ones(3)), r"signals\.label: \[3\] of float32 in the state"),
+    (lambda f, s: _record(s).pop("stamp"), r"does not fit \(no 'stamp'\)"),
+]  # fmt: skip
+
+
 def test_a_state_of_another_form_is_one_line(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change, reason: str
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # of a long path the line would have the ends alone
-    facts, state = checkpoint.read(run / NEWEST)
-    facts.pop("sha256")
-    change(facts, state)
-    checkpoint.write(Path("changed"), facts, state)
-    with one_line(
-        f"^changed.*{reason}",
-        RunError if "scenario" not in facts or facts["scenario"] != "[1]" else Exception,
-    ):
-        Simulation.load("changed")
+    for number, (change, reason) in enumerate(CHANGES):
+        facts, state = checkpoint.read(run / NEWEST)
+        facts.pop("sha256")
+        change(facts, state)
+        checkpoint.write(Path(f"changed{number}"), facts, state)
+        with one_line(f"^changed.*{reason}", RunError):
+            Simulation.load(f"changed{number}")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"state": {"a": {"\\u0000tensor": "x"}}}', "[" * 100_000])
-def test_a_state_json_that_is_no_state_is_one_line(run: Path, tmp_path: Path, text: str) -> None:
-    folder = shutil.copytree(run / NEWEST, tmp_path / "alone")
-    (folder / "manifest.json").unlink()
-    (folder / "state.json").write_text(text)
-    write_manifest(folder)
-    with one_line(r"alone: does not fit \(", RunError):
-        Simulation.load(folder)
+def test_a_state_json_that_is_no_state_is_one_line(run: Path, text: str) -> None:
+    (run / NEWEST / "manifest.json").unlink()
+    (run / NEWEST / "state.json").write_text(text)
+    write_manifest(run / NEWEST)
+    with one_line(r"step-000000004: does not fit \(", RunError):
+        Simulation.load(run / NEWEST)

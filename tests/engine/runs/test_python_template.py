@@ -1,4 +1,4 @@
-"""Scenarios made in Python where a template may stand: parameters, variants, what is refused, and `--scenario`."""
+"""Scenarios made in Python where a template may stand (engine.runs.python_template): parameters, variants, `--scenario`."""
 
 from __future__ import annotations
 
@@ -38,10 +38,6 @@ def needs(lr: float) -> Scenario:
     return build(lr)
 
 
-def walk() -> Scenario:
-    return walking(Walk(4))
-
-
 def test_a_function_is_called_with_values_and_its_result_kept() -> None:
     template = PythonTemplate.of(build)
     scenario = template.resolve(None, {"lr": 0.5})
@@ -69,75 +65,40 @@ def test_a_function_makes_the_same_modules_at_every_call() -> None:
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_variants_are_values_of_parameters() -> None:
-    template = replace(PythonTemplate.of(build), variants={"wide": {"batch": 16}})
-    assert template.resolve("wide", {"lr": 0.2}).training.batch == 16
-    assert template.resolve_values("wide", {"lr": 0.2})["batch"] == 16
-    with one_line(r":build has no variant 'wid'; did you mean 'wide'\?"):
-        template.resolve("wid")
-    with one_line(r"has no parameter 'lr'; give a function of its parameters that returns a Scenario"):
-        PythonTemplate.of(build()).resolve(None, {"lr": 0.2})
-
-
-def test_another_process_imports_it_by_its_source() -> None:
-    copied = pickle.loads(pickle.dumps(PythonTemplate.of(build)))
-    assert copied.source == PythonTemplate.of(build).source
-    assert copied.resolve(None, {"batch": 16}).training.batch == 16
-
-
-def test_a_scenario_or_a_template_is_a_base_too() -> None:
+def test_variants_are_values_of_parameters_and_a_scenario_or_a_template_is_a_base_too() -> None:
     mine = PythonTemplate.of(build())
     assert mine.resolve() is mine.base
     assert (mine.name, mine.resolve_values(), dict(mine.parameters)) == ("scene", {}, {})
     digits = replace(PythonTemplate.of(load("digits-mlp")), variants={"small": {"width": 4}})
-    assert digits.name == "digits-mlp"
     assert digits.resolve("small", {"depth": 2}) == load("digits-mlp").resolve(None, {"width": 4, "depth": 2})
-    assert digits.resolve_values("small")["width"] == 4
+    assert (digits.name, digits.resolve_values("small")["width"]) == ("digits-mlp", 4)
+    template = replace(PythonTemplate.of(build), variants={"wide": {"batch": 16}})
+    assert template.resolve("wide", {"lr": 0.2}).training.batch == 16
+    assert template.resolve("wide", {"batch": 2}).training.batch == 2
+    assert template.resolve_values("wide", {"lr": 0.2})["batch"] == 16
 
 
-def test_only_what_another_process_finds_by_its_name_is_importable() -> None:
-    assert PythonTemplate.of(build).importable
-    assert PythonTemplate.of(build).source == "tests.engine.runs.test_python_template:build"
+def test_only_what_another_process_finds_by_its_name_is_importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = pickle.loads(pickle.dumps(PythonTemplate.of(build)))
+    assert copied.source == "tests.engine.runs.test_python_template:build"
+    assert copied.importable
+    assert copied.resolve(None, {"batch": 16}).training.batch == 16
     for other in (build(), load("digits-mlp"), lambda: build(), functools.partial(build, 0.1)):
         assert not PythonTemplate.of(other).importable
     local = functools.wraps(build)(lambda **values: build(**values))  # says that it is build, and is not
     assert not PythonTemplate.of(local).importable
-
-
-def test_a_function_of_the_main_program_is_not_importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    main = sys.modules["__main__"]
-    monkeypatch.setattr(main, "needs", needs, raising=False)
+    monkeypatch.setattr(sys.modules["__main__"], "needs", needs, raising=False)
     monkeypatch.setattr(needs, "__module__", "__main__")
     assert not PythonTemplate.of(needs).importable
 
 
-@pytest.mark.parametrize("base", [walk, walk()])
+@pytest.mark.parametrize("base", [lambda: walking(Walk(4)), walking(Walk(4))])
 def test_every_run_has_an_environment_of_its_own(base: Any) -> None:
     template = PythonTemplate.of(base)
     assert template.resolve().env is not template.resolve().env
 
 
-@pytest.mark.parametrize(
-    ("function", "values", "line"),
-    [
-        (build, {"lrr": 1}, r"test_python_template:build has no parameter 'lrr'; did you mean 'lr'\?$"),
-        (needs, {}, r"test_python_template:needs: parameter 'lr' has no value"),
-        (lambda: 3, {}, r"returns int; it must return an antiphon\.Scenario$"),
-    ],
-)
-def test_what_a_function_does_not_take_or_give_is_one_line(
-    function: Callable[..., Any], values: dict[str, Any], line: str
-) -> None:
-    with one_line(line):
-        PythonTemplate.of(function).resolve(None, values)
-
-
-def test_an_exception_of_the_function_is_its_own() -> None:
-    with pytest.raises(ZeroDivisionError):
-        PythonTemplate.of(lambda: 1 / 0).resolve()
-
-
-# --- MODULE:FUNCTION --------------------------------------------------------------------------------------
+# --- MODULE:FUNCTION, and what is refused -----------------------------------------------------------------
 
 MODULE = """
 import antiphon
@@ -145,6 +106,7 @@ import antiphon
 def build(width: int = 8):
     return antiphon.load("digits-mlp").resolve(None, {"width": width, "steps": 4})
 
+build.variants = {"wide": {"width": 16}}
 MADE = build()
 NUMBER = 3
 
@@ -163,12 +125,13 @@ def refused():
 def module(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The name of a module in the working directory."""
     monkeypatch.setattr(sys, "path", sys.path[:])
-    (here / "mine_of_test.py").write_text(MODULE)
-    for name, text in {
+    modules = {
+        "of_test": MODULE,
         "no_import": "import nosuch_module",
         "no_syntax": "def f(:",
         "leaves": "exit(3)",
-    }.items():
+    }
+    for name, text in modules.items():
         (here / f"mine_{name}.py").write_text(text)
     yield "mine_of_test"
     for name in [name for name in sys.modules if name.startswith("mine_")]:
@@ -177,47 +140,50 @@ def module(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_a_function_or_scenario_of_a_module_beside_is_loaded(module: str) -> None:
     template = load_python(f"{module}:build")
-    assert template.importable
-    assert template.source == f"{module}:build"
-    assert template.resolve(None, {"width": 4}) == load("digits-mlp").resolve(None, {"width": 4, "steps": 4})
+    assert (template.importable, template.source) == (True, f"{module}:build")
+    assert template.resolve("wide") == load("digits-mlp").resolve(None, {"width": 16, "steps": 4})
     assert load_python(f"{module}:Inner.make").resolve() == load_python(f"{module}:MADE").resolve()
-    with one_line(rf"{module}:build has no parameter 'wdth'; did you mean 'width'\?"):
-        template.resolve(None, {"wdth": 4})
 
 
-@pytest.mark.parametrize(
-    ("place", "line"),
-    [
-        ("{}", r"must be MODULE:FUNCTION, for example train:build for build\(\) in train\.py$"),
-        ("{}:", "must be MODULE:FUNCTION"),
-        (":build", "must be MODULE:FUNCTION"),
-        ("{}.py:build", "must be MODULE:FUNCTION"),
-        ("sub/{}:build", "must be MODULE:FUNCTION"),
-        ("mine_nosuch:build", r"no module 'mine_nosuch' in .*here or among what is installed$"),
-        ("mine_nosuch.deep:build", r"no module 'mine_nosuch' in .*here or among what is installed$"),
-        (
-            "mine_no_import:f",
-            r"ModuleNotFoundError: No module named 'nosuch_module' \(mine_no_import\.py:1\)$",
-        ),
-        ("mine_no_syntax:f", r"SyntaxError: .*\(mine_no_syntax\.py, line 1\)$"),
-        ("mine_leaves:f", r"SystemExit: 3"),
-        ("{}:biuld", r"module 'mine_of_test' has no 'biuld'; did you mean 'build'\?$"),
-        ("{}:NUMBER", r"is of type int; must be an antiphon\.Scenario or a function that returns one$"),
-    ],
-)
-def test_a_place_where_there_is_none_is_one_line(place: str, line: str, module: str) -> None:
-    place = place.format(module)
-    with one_line(rf"^{place}: {line}"):
-        load_python(place)
+PLACES = {
+    "mine_of_test": r"must be MODULE:FUNCTION, for example train:build for build\(\) in train\.py$",
+    "mine_of_test.py:build": "must be MODULE:FUNCTION",
+    "mine_nosuch.deep:build": r"no module 'mine_nosuch' in .*here or among what is installed$",
+    "mine_no_import:f": r"ModuleNotFoundError: No module named 'nosuch_module' \(mine_no_import\.py:1\)$",
+    "mine_no_syntax:f": r"SyntaxError: .*\(mine_no_syntax\.py, line 1\)$",
+    "mine_leaves:f": "SystemExit: 3",
+    "mine_of_test:NUMBER": r"is of type int; must be an antiphon\.Scenario or a function that returns one$",
+    "mine_of_test:broken": r"KeyError: 'oops' \(mine_of_test\.py:15\)$",
+}
+CALLS: list[tuple[Callable[[], object], str]] = [
+    (
+        lambda: PythonTemplate.of(build).resolve(None, {"lrr": 1}),
+        r"test_python_template:build has no parameter 'lrr'; did you mean 'lr'\?$",
+    ),
+    (
+        lambda: PythonTemplate.of(needs).resolve(),
+        r"test_python_template:needs: parameter 'lr' has no value",
+    ),
+    (lambda: PythonTemplate.of(lambda: 3).resolve(), r"returns int; it must return an antiphon\.Scenario$"),  # type: ignore[arg-type, return-value]
+    (
+        lambda: PythonTemplate.of(build()).resolve(None, {"lr": 0.2}),
+        "has no parameter 'lr'; give a function of its parameters that returns a Scenario",
+    ),
+    (
+        lambda: replace(PythonTemplate.of(build), variants={"wide": {}}).resolve("wid"),
+        r":build has no variant 'wid'; did you mean 'wide'\?",
+    ),
+    (lambda: load_python("mine_of_test:refused").resolve(), "width.*-1"),
+]
 
 
-@pytest.mark.parametrize(
-    ("name", "line"),
-    [
-        ("broken", r"^mine_of_test:broken: KeyError: 'oops' \(mine_of_test\.py:14\)$"),
-        ("refused", r"width.*-1"),
-    ],
-)
-def test_a_function_that_fails_is_one_line(name: str, line: str, module: str) -> None:
-    with one_line(line):
-        load_python(f"{module}:{name}").resolve()
+def test_what_cannot_be_is_one_line(module: str) -> None:
+    """But an exception of a function that is at hand is its own."""
+    with pytest.raises(ZeroDivisionError):
+        PythonTemplate.of(lambda: 1 / 0).resolve()  # type: ignore[arg-type, return-value]
+    for place, line in PLACES.items():
+        with one_line(rf"^{place}: {line}"):
+            load_python(place).resolve()
+    for call, line in CALLS:
+        with one_line(line):
+            call()

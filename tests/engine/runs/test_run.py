@@ -1,374 +1,235 @@
-"""Runs: their directory, stopping, going on to the same bits, and refusing what is not theirs."""
+"""Runs of documents: what they leave, stopped and gone on with to the same bits, and what is not gone on with."""
 
 from __future__ import annotations
 
-import json
-import os
+import csv
 import signal
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from antiphon.engine.runs.directory import RunDirectory
-from antiphon.engine.runs.observers import Scores
-from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.run import Run, begin, resume
-from antiphon.engine.runs.run_loop import Outcome
-from antiphon.engine.runs.run_writer import over
-from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.engine import Engine
-from antiphon.errors import DivergenceError, RunError, ScenarioError
-from antiphon.files import finite, write_json
-from antiphon.scenarios import Scenario, Template, load
-from tests.recorded import metrics
-
-TEMPLATE = Template.from_yaml(
-    load("digits-mlp").text + "telemetry: {every: 5, histograms: true}\n", "tiny.yaml"
+from antiphon import DivergenceError, RunError, Scenario, Simulation, Template, load
+from tests.commands import Commands
+from tests.engine.runs.left import (
+    TEXT,
+    acting,
+    assert_same_run,
+    checkpoints,
+    ended,
+    facts,
+    result,
+    signalled,
 )
 
-
-def request(**changes: Any) -> Request:
-    values = {"depth": 3, "width": 8, "batch": 16, **changes.pop("values", {})}
-    return Request(**{"template": TEMPLATE, "steps": 24, "values": values, **changes})
+VALUES = {"depth": 3, "width": 8, "batch": 16}
+RUN = "run tiny.yaml --set depth=3 --set width=8 --set batch=16 --logdir . --name run"
 
 
-def stop_at(step: int, number: int = signal.SIGINT) -> Any:
-    def on_step(now: int, scores: Any) -> None:
-        if now == step:
-            os.kill(os.getpid(), number)
-
-    return on_step
-
-
-def same_but_for_time(one: Any, other: Any) -> bool:
-    return {**one, "seconds": 0, "run_dir": ""} == {**other, "seconds": 0, "run_dir": ""}
+@pytest.fixture(autouse=True)
+def _document(here: Path) -> None:
+    (here / "tiny.yaml").write_text(TEXT)
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A run that is over, and its result: to be read only."""
-    path = tmp_path_factory.mktemp("done") / "run"
-    return path, begin(request(), path).train()[0].result
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run from Python that was never stopped: to be read only."""
+    path = tmp_path_factory.mktemp("whole") / "run"
+    scenario = Template.from_yaml(TEXT, "tiny.yaml").resolve(None, VALUES).with_training(steps=24)
+    with Simulation(scenario, logdir=path, checkpoint_every=10) as simulation:
+        simulation.run()
+    return path
 
 
-def test_a_run_leaves_the_directory_of_the_contract(tmp_path: Path) -> None:
-    (outcome,) = begin(request(seed=3, variant="local"), tmp_path / "run").train(checkpoint_every=10)
-    directory = RunDirectory.open(tmp_path / "run")
-    assert outcome.exit_code == 0
-    assert outcome.result == directory.result
-    assert Scenario.from_yaml(directory.document) == request(variant="local").scenario
-    assert [path.name for path in directory.checkpoints] == ["step-000000020", "step-000000024"]
-    assert list((tmp_path / "run").glob("events.out.tfevents.*"))
-    facts = directory.facts
-    assert (facts["exit"], facts["step"], facts["steps"], facts["seed"]) == ("done", 24, 24, 3)
-    assert (facts["variant"], facts["values"]["gradient"], facts["values"]["steps"]) == ("local", "local", 24)
-    assert facts["template"] == {"source": "tiny.yaml", "text": TEMPLATE.text}
-    assert {"python", "torch", "antiphon"} <= facts["versions"].keys()
-    assert facts["started"] <= facts["finished"]
-    assert not list((tmp_path / "run").rglob(".*"))
+# --- what a run leaves ------------------------------------------------------------------------------------
 
 
-def test_the_result_says_what_the_contract_says(done: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    result = done[1]
-    assert [result[key] for key in ("scenario", "seed", "steps", "exit")] == ["digits-mlp", 0, 24, "done"]
-    assert result["readout"] == "n2"
-    assert result["accuracy"] == result["agents"]["n2"]["accuracy"]
-    assert 0 <= result["accuracy"] <= 1
-    assert list(result["agents"]) == ["n0", "n1", "n2"]
-    assert result["agents"]["n0"]["updates"] == 24
-    assert list(result["channels"]) == ["n0->n1", "n1->n2"]
-    assert {"cosine", "norm_ratio", "sg_loss"} <= result["channels"]["n0->n1"].keys()
-    locked = begin(request(variant="locked"), tmp_path / "locked").train()[0].result
-    assert locked["channels"]["n0->n1"]["cosine"] is None
-    assert request().outcome(tmp_path / "run") is None
-    assert request().outcome(done[0]) == Outcome("done", result=result)
+def test_the_command_line_leaves_what_python_leaves(whole: Path, here: Path, cli: Commands) -> None:
+    cli(RUN, "--steps 24 --checkpoint-every 10")
+    run = here / "run"
+    assert_same_run(whole, run)
+    names = sorted(path.name.partition(".out")[0] for path in run.iterdir())
+    assert names == ["checkpoints", "events", "metrics.csv", "result.json", "run.json", "scenario.yaml"]
+    assert checkpoints(run) == checkpoints(whole) == [20, 24]
+    scenario = Template.from_yaml(TEXT, "tiny.yaml").resolve(None, VALUES).with_training(steps=24)
+    assert Scenario.from_yaml((run / "scenario.yaml").read_text()) == scenario
+    found = facts(run)
+    assert ended(run) == ("done", 24, None)
+    assert (found["values"]["width"], found["values"]["steps"]) == (8, 24)
+    assert found["template"] == {"source": "tiny.yaml", "text": TEXT}
+    assert {"python", "torch", "antiphon"} <= found["versions"].keys()
+    assert found["started"] <= found["finished"]
+    root = Path(__file__).resolve().parents[3]
+    if (root / ".git").exists():
+        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+        commit = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert found["git"] == commit.stdout.strip()
 
 
-def test_messages_that_nothing_reads_are_released_between_figures(
+def test_the_result_has_scores_of_readouts_and_figures_of_channels(
+    whole: Path, here: Path, cli: Commands
+) -> None:
+    found = result(whole)
+    assert [found[key] for key in ("scenario", "seed", "steps", "exit")] == ["digits-mlp", 0, 24, "done"]
+    assert found["readout"] == "n2"
+    assert 0 <= found["accuracy"] == found["agents"]["n2"]["accuracy"] <= 1
+    assert (found["error"], found["bits"], found["env"]) == (None, None, {})
+    assert found["agents"]["n0"]["updates"] == 24
+    assert not {"accuracy", "loss"} & found["agents"]["n0"].keys()
+    assert list(found["channels"]) == ["n0->n1", "n1->n2"]
+    assert {"cosine", "norm_ratio", "sg_loss"} <= found["channels"]["n0->n1"].keys()
+    cli(RUN, "--steps 2 --variant locked --seed 3")
+    assert (found := result(here / "run"))["channels"]["n0->n1"]["cosine"] is None
+    assert (found["variant"], found["seed"]) == ("locked", 3)
+
+
+def test_a_regression_without_a_test_split_and_what_an_environment_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With `training.sweep`; at steps of figures they are kept."""
-    kept: list[bool] = []
-    tick = Engine.tick
-
-    def noted(self: Engine, *arguments: Any, keep: bool = True) -> None:
-        kept.append(keep)
-        tick(self, *arguments, keep=keep)
-
-    monkeypatch.setattr(Engine, "tick", noted)
-    run = begin(request(steps=12), tmp_path / "run")
-    every = run.simulations[0].scenario.telemetry.every
-    run.train(lambda step, scores: None)
-    assert kept == [step in (1, 12) or step % every == 0 for step in range(1, 13)]
+    said = {"solved": 3.0, "difficulty": float("nan")}
+    monkeypatch.setattr("antiphon.envs.base.TorchVectorEnv.figures", lambda env: said)
+    values = {"steps": 2, "loss": "regression", "target": "onehot", "size": 2, "points": 20}
+    with Simulation(load("hyperplane").resolve(values=values), logdir=tmp_path / "run") as simulation:
+        simulation.run()
+    found = result(tmp_path / "run")
+    (agent,) = [agent for agent in found["agents"].values() if "loss" in agent]
+    assert (found["error"], agent["error"]) == (None, None)
+    assert "accuracy" not in agent
+    assert found["env"] == {"solved": 3.0, "difficulty": None}
 
 
-def test_files_are_there_from_the_first_step(tmp_path: Path) -> None:
-    seen: list[set[str]] = []
+def test_ten_checkpoints_are_written_in_a_run_and_two_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("antiphon.engine.runs.run_writer._FEWEST_STEPS", 3)
+    seen: dict[int, list[int]] = {}
+    scenario = load("digits-mlp").resolve(None, {"depth": 2, "width": 8, "steps": 42})  # a tenth, rounded up
+    with Simulation(scenario, logdir=tmp_path / "run") as simulation:
+        simulation.run(on_step=lambda one: seen.update({one.now: checkpoints(tmp_path / "run")}))
+    assert [steps[-1] for step, steps in seen.items() if steps and step % 5 == 1] == [*range(5, 41, 5)]
+    assert {len(steps) for step, steps in seen.items() if step > 11} == {2}
 
-    def on_step(step: int, scores: Any) -> None:
-        if not seen:
-            seen.append({path.name.partition(".out")[0] for path in (tmp_path / "run").iterdir()})
-            assert RunDirectory.open(tmp_path / "run").facts["exit"] == "running"
 
-    begin(request(steps=2), tmp_path / "run").train(on_step)
-    assert {"scenario.yaml", "run.json", "metrics.csv", "events"} <= seen[0]
+def steps_of(run: Path) -> list[int]:
+    """Steps of which a run's table has figures of its readout."""
+    with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if (row["name"], row["metric"]) == ("n2", "loss")]
+    return [int(row["step"]) for row in rows]
 
 
-def test_the_return_on_the_way_is_that_of_finished_episodes(tmp_path: Path) -> None:
-    """As evaluations have it: not that of windows, with rewards weighed and discounted."""
-    lines: dict[int, dict[str, float]] = {}
+def test_figures_are_written_once_and_resume_moves_the_end_but_not_the_schedules(
+    here: Path, cli: Commands
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    def on_step(step: int, scores: Callable[[], Scores]) -> None:
-        if step in (4, 120):
-            lines[step] = scores().get("motor", {})
+    with acting(12, signalled()):
+        assert cli.code(RUN, "--steps 24") == 130
+    cli("resume run")
+    assert steps_of(here / "run") == [1, 5, 10, 15, 20, 24]
+    cli("resume run --steps 30")
+    events = EventAccumulator(str(here / "run")).Reload()
+    assert [event.step for event in events.Scalars("agent/n2/loss")] == steps_of(here / "run")
+    assert steps_of(here / "run") == [1, 5, 10, 15, 20, 24, 25, 30]
+    assert Scenario.from_yaml((here / "run/scenario.yaml").read_text()).training.steps == 24
+    before = (here / "run/run.json").read_bytes()
+    assert cli.json("resume run")["steps"] == result(here / "run")["agents"]["n0"]["updates"] == 30
+    assert (here / "run/run.json").read_bytes() == before
+    assert "--steps: 10, but run has done 30 already" in cli.refused("resume run --steps 10")
 
-    values = {"batch": 4, "width": 4, "unroll": 4}
-    begin(Request(template=load("cartpole-team"), steps=120, values=values), tmp_path / "run").train(on_step)
-    assert "loss" in lines[4]
-    assert "return" not in lines[4]  # no pole has fallen
-    assert lines[120]["return"] > 5
+
+# --- stopped, and gone on with ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_it_after_the_step_with_a_checkpoint(tmp_path: Path, number: int, code: int) -> None:
-    before = signal.getsignal(number)
-    (outcome,) = begin(request(), tmp_path / "run").train(stop_at(7, number))
-    directory = RunDirectory.open(tmp_path / "run")
-    assert outcome.exit_code == code
-    assert (outcome.result["steps"], outcome.result["exit"]) == (7, "stopped")
-    assert directory.facts["exit"] == "stopped"
-    assert [path.name for path in directory.checkpoints] == ["step-000000007"]
-    assert signal.getsignal(number) is before
-
-
-def test_a_second_signal_ends_it_at_once_and_is_noted(tmp_path: Path) -> None:
-    def twice(step: int, scores: Any) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt):
-        begin(request(), tmp_path / "run").train(twice)
-    facts = RunDirectory.open(tmp_path / "run").facts
-    assert facts["exit"] == "stopped"
-    assert facts["error"] == "stopped at once by a second signal, without a checkpoint"
-
-
-def test_going_on_comes_to_the_same_bits(done: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    whole, result = done
-    begin(request(), tmp_path / "parts").train(stop_at(7))
-    second = resume(tmp_path / "parts")
-    assert isinstance(second, Run)
-    second.train(stop_at(16))
-    parts = begin(request(), tmp_path / "parts", resume_if_exists=True).train()[0].result
-    assert same_but_for_time(result, parts)
-    assert metrics(whole) == metrics(tmp_path / "parts")
-    state = "checkpoints/step-000000024/state.safetensors"
-    assert (whole / state).read_bytes() == (tmp_path / "parts" / state).read_bytes()
-
-
-def test_a_run_that_crashed_goes_on_from_its_newest_checkpoint(
-    done: tuple[Path, dict[str, Any]], tmp_path: Path
+def test_a_run_stopped_by_signals_goes_on_to_the_same_bits(
+    number: int, code: int, whole: Path, here: Path, cli: Commands
 ) -> None:
-    def crash(step: int, scores: Any) -> None:
-        if step == 13:
-            raise ZeroDivisionError("by nought")
-
-    with pytest.raises(ZeroDivisionError):
-        begin(request(), tmp_path / "run").train(crash, checkpoint_every=10)
-    directory = RunDirectory.open(tmp_path / "run")
-    facts = directory.facts
-    assert (facts["exit"], facts["error"], facts["step"]) == ("failed", "by nought", 13)
-    with pytest.raises(RunError, match=r"--steps: 9, but .* has done 10 already"):
-        resume(tmp_path / "run", steps=9)
-    going_on = resume(tmp_path / "run")
-    assert isinstance(going_on, Run)
-    assert going_on.simulations[0].now == 10
-
-    def noted(step: int, scores: Any) -> None:
-        facts = RunDirectory.open(tmp_path / "run").facts
-        assert (facts["exit"], facts["step"], facts["error"]) == ("running", 10, None)
-
-    result = going_on.train(noted)[0].result
-    assert same_but_for_time(done[1], result)
-    assert metrics(done[0]) == metrics(tmp_path / "run")
+    handler = signal.getsignal(number)
+    with acting(7, signalled(number)):
+        assert cli.code(RUN, "--steps 24") == code
+    assert signal.getsignal(number) is handler
+    assert ended(here / "run") == ("stopped", 7, None)
+    assert (result(here / "run")["steps"], checkpoints(here / "run")) == (7, [7])
+    with acting(16, signalled(number)):
+        assert cli.code("resume run") == code
+    assert checkpoints(here / "run") == [7, 16]
+    cli(RUN, "--steps 24 --resume-if-exists")
+    assert_same_run(whole, here / "run")
 
 
-def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
-    begin(request(), tmp_path / "run").simulations[0].close()
-    again = begin(request(), tmp_path / "run", resume_if_exists=True)
-    assert again.simulations[0].now == 0
-    assert again.train()[0].exit_code == 0
+def test_a_run_without_memory_goes_on_from_its_newest_checkpoint(
+    whole: Path, here: Path, cli: Commands
+) -> None:
+    def crash(_: object) -> None:
+        raise MemoryError
+
+    def look(_: object) -> None:
+        assert ended(here / "run") == ("running", 10, None)
+
+    with acting(13, crash):
+        assert cli.code(RUN, "--steps 24 --checkpoint-every 10") == 4
+    line = cli.err.splitlines()[-1].removeprefix("error: ")
+    assert line.startswith("out of memory; lower training.batch")
+    assert ended(here / "run") == ("stopped", 13, line)
+    assert "--steps: 9, but run has done 10 already" in cli.refused("resume run --steps 9")
+    with acting(11, look):
+        cli("resume run")
+    assert_same_run(whole, here / "run")
 
 
-def test_resume_moves_the_stopping_point_but_not_the_schedules(tmp_path: Path) -> None:
-    begin(request(), tmp_path / "run").train()
-    longer = resume(tmp_path / "run", steps=30)
-    assert isinstance(longer, Run)
-    assert longer.train()[0].result["steps"] == 30
-    directory = RunDirectory.open(tmp_path / "run")
-    assert Scenario.from_yaml(directory.document).training.steps == 24
-    done = resume(tmp_path / "run")
-    assert isinstance(done, Outcome)
-    assert done.result == directory.result
-    with pytest.raises(RunError, match=r"--steps: 10, but .* has done 30 already"):
-        resume(tmp_path / "run", steps=10)
-
-
-def test_figures_are_written_once_also_for_tensorboard(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    begin(request(), tmp_path / "run").train(stop_at(12))
-    second = resume(tmp_path / "run")
-    assert isinstance(second, Run)
-    second.train()
-    events = EventAccumulator(str(tmp_path / "run")).Reload()
-    steps = [event.step for event in events.Scalars("agent/n2/loss")]
-    assert steps == [1, 5, 10, 15, 20, 24]
-
-
-@pytest.mark.parametrize(
-    ("changes", "difference"),
-    [
-        ({"values": {"width": 9}}, "width: 8 there, 9 asked"),
-        ({"seed": 1}, "seed: 0 there, 1 asked"),
-        ({"variant": "locked"}, "coupling: decoupled there, locked asked"),
-        ({"steps": 25}, "steps: 24 there, 25 asked"),
-    ],
-)
-def test_another_run_is_not_continued(tmp_path: Path, changes: dict[str, Any], difference: str) -> None:
-    begin(request(), tmp_path / "run").simulations[0].close()
-    with pytest.raises(RunError, match=difference):
-        begin(request(**changes), tmp_path / "run", resume_if_exists=True)
-
-
-def test_a_changed_template_is_another_run(tmp_path: Path) -> None:
-    begin(request(), tmp_path / "run").simulations[0].close()
-    changed = Template.from_yaml(TEMPLATE.text.replace("norm: batch", "norm: layer"), "tiny.yaml")
-    with pytest.raises(RunError, match=r"not what tiny\.yaml says now"):
-        begin(request(template=changed), tmp_path / "run", resume_if_exists=True)
-
-
-def test_a_directory_that_holds_something_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/mine.txt").write_text("mine")
-    with pytest.raises(RunError, match="not empty; choose another name"):
-        begin(request(), tmp_path / "run")
-    with pytest.raises(RunError, match="no run there"):
-        begin(request(), tmp_path / "run", resume_if_exists=True)
-    assert [path.name for path in tmp_path.rglob("*")] == ["run", "mine.txt"]
-
-
-def test_an_empty_directory_is_taken(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    assert begin(request(steps=2), tmp_path / "run").train()[0].exit_code == 0
-
-
-def test_a_directory_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"file/run: cannot be written \(Not a directory\)"):
-        begin(request(), tmp_path / "file/run")
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-def test_divergence_keeps_what_was_learned_and_says_who_and_when(tmp_path: Path) -> None:
-    (outcome,) = begin(request(values={"lr": 1e30}), tmp_path / "run").train()
-    directory = RunDirectory.open(tmp_path / "run")
-    assert outcome.exit_code == 3
-    assert outcome.error is not None
-    assert "n1" in outcome.error
-    assert "step" in outcome.error
-    assert (directory.facts["exit"], directory.facts["error"]) == ("diverged", outcome.error)
-    assert directory.result is not None
-    assert directory.result["exit"] == "diverged"
-    step = directory.facts["step"]
-    assert [path.name for path in directory.checkpoints] == [f"step-{step:09d}"]
-    with Simulation.load(tmp_path / "run") as simulation:
+def test_divergence_keeps_what_was_learned_and_says_who_and_when(here: Path, cli: Commands) -> None:
+    assert cli.code(RUN, "--steps 24 --set lr=1e30") == 3
+    exit, step, error = ended(here / "run")
+    assert (exit, result(here / "run")["exit"], checkpoints(here / "run")) == ("diverged", "diverged", [step])
+    assert "agent 'n0'" in str(error)
+    assert f"at step {step} " in str(error)
+    with Simulation.load(here / "run") as simulation:
         assert simulation.now == step
-        parameters = simulation.agents["n0"].parameters.values()
-        assert all(bool(p.isfinite().all()) for p in parameters)
+        assert all(bool(p.isfinite().all()) for p in simulation.agents["n0"].parameters.values())
+    assert cli.code("resume run") == 3
+    assert "would do so again" in cli.err
     with pytest.raises(DivergenceError, match="would do so again"):
-        resume(tmp_path / "run")
+        Simulation.resume(here / "run")
 
 
-def test_an_unknown_device_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ScenarioError, match="there is no device 'tpu9' here"):
-        begin(request(device="tpu9"), tmp_path / "run")
-    assert not list(tmp_path.iterdir())
-    with pytest.raises(ScenarioError, match=r"^device: there is no device 'meta' here; use cpu"):
-        Simulation("digits-mlp", device="meta")
+# --- refused ----------------------------------------------------------------------------------------------
+
+REFUSED: dict[str, str] = {
+    f"{RUN.replace('width=8', 'width=9')} --steps 3 --resume-if-exists": "width: 8 there, 9 asked",
+    f"{RUN} --steps 3 --seed 1 --resume-if-exists": "seed: 0 there, 1 asked",
+    f"{RUN} --steps 3 --variant locked --resume-if-exists": "coupling: decoupled there, locked asked",
+    f"{RUN} --steps 4 --resume-if-exists": "steps: 3 there, 4 asked",
+    f"{RUN.replace('tiny', 'other')} --steps 3 --resume-if-exists": "not what other.yaml says now",
+    RUN: "run: is there already and not empty; choose another name, or add --resume-if-exists",
+    RUN.replace("name run", "name mine"): "mine: is there already and not empty",
+    f"{RUN.replace('name run', 'name mine')} --resume-if-exists": "mine: no run there",
+    RUN.replace("logdir .", "logdir mine/mine.txt"): "cannot be written (Not a directory)",
+    f"{RUN}2 --device tpu9": "there is no device 'tpu9' here",
+}
 
 
-def test_the_commit_of_the_checkout_is_in_run_json(done: tuple[Path, dict[str, Any]]) -> None:
-    root = Path(__file__).resolve().parents[3]
-    if not (root / ".git").exists():
-        pytest.skip("no checkout")
-    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert RunDirectory.open(done[0]).facts["git"] == commit.stdout.strip()
-
-
-def test_json_holds_null_for_what_is_not_finite(tmp_path: Path) -> None:
-    assert finite({"a": [float("nan"), 1.0], "b": float("inf")}) == {"a": [None, 1.0], "b": None}
-    write_json(tmp_path / "a.json", {"x": float("nan")})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"x": None}
-    with pytest.raises(RunError, match="cannot be written"):
-        write_json(tmp_path / "missing/a.json", {})
+def test_what_is_not_this_run_or_cannot_begin_is_one_line_and_changes_nothing(
+    here: Path, cli: Commands
+) -> None:
+    (here / "other.yaml").write_text(TEXT.replace("norm: batch", "norm: layer"))
+    (here / "mine").mkdir()
+    (here / "mine/mine.txt").write_text("mine")
+    (here / "run").mkdir()  # an empty one is taken
+    cli(RUN, "--steps 3")
+    before = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
+    for words, line in REFUSED.items():
+        assert line in cli.refused(words), words
+    assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == before
+    assert sorted(path.name for path in here.iterdir()) == ["mine", "other.yaml", "run", "tiny.yaml"]
 
 
 def test_a_run_whose_files_cannot_be_made_is_noted_with_the_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise RunError("no room on the disk")
 
     monkeypatch.setattr("antiphon.engine.runs.run_writer.CsvRecorder", fail)
-    with pytest.raises(RunError, match="no room on the disk"):
-        begin(request(), tmp_path / "run").train()
-    facts = RunDirectory.open(tmp_path / "run").facts
-    assert (facts["exit"], facts["error"], facts["step"]) == ("failed", "no room on the disk", 0)
-
-
-def result_of_run(path: Path, name: str = "digits-mlp", **values: Any) -> dict[str, Any]:
-    scenario = load(name).resolve(values={"steps": 4, **values})
-    with Simulation(scenario, logdir=path) as simulation:
-        simulation.run()
-    found: dict[str, Any] = json.loads((path / "result.json").read_text(encoding="utf-8"))
-    return found
-
-
-def test_a_classifier_has_accuracy_and_no_error_or_bits(tmp_path: Path) -> None:
-    found = result_of_run(tmp_path / "run", depth=2, width=8, batch=16)
-    assert found["accuracy"] == found["agents"]["n1"]["accuracy"] >= 0
-    assert (found["error"], found["bits"], found["env"]) == (None, None, {})
-    assert not {"accuracy", "loss"} & found["agents"]["n0"].keys()
-
-
-def test_a_regression_has_an_error(tmp_path: Path) -> None:
-    found = result_of_run(
-        tmp_path / "run", "hyperplane", loss="regression", target="onehot", size=2, points=20
-    )
-    (name,) = [name for name, agent in found["agents"].items() if "loss" in agent]
-    assert found["error"] is None  # of the test split, which there is none of
-    assert found["agents"][name]["error"] is None
-    assert "accuracy" not in found["agents"][name]
-
-
-def test_what_the_environment_says_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = {"solved": 3.0, "difficulty": float("nan")}
-    monkeypatch.setattr("antiphon.envs.base.TorchVectorEnv.figures", lambda env: said)
-    found = result_of_run(tmp_path / "run", depth=2, width=8, batch=16)
-    assert found["env"] == {"solved": 3.0, "difficulty": None}
-
-
-def test_means_are_over_the_readouts_that_have_it() -> None:
-    agents: dict[str, dict[str, Any]] = {
-        "a": {"bits": 1.0},
-        "b": {"bits": 3.0, "error": 0.5},
-        "c": {"error": None},
-    }
-    assert over(["a", "b", "c"], "bits", agents) == 2.0
-    assert over(["a", "b", "c"], "error", agents) == 0.5
-    assert over(["a", "c"], "accuracy", agents) is None
+    assert cli.code(RUN) == 2
+    assert ended(here / "run") == ("failed", 0, "no room on the disk")

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.run import begin
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.studies.scoring import Finished, Scoring, add_scores, kept_scores, metrics_of
 from antiphon.manifests import read_cache, write_checked
@@ -19,8 +17,9 @@ from antiphon.scenarios import load
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A finished run of four steps."""
-    values = {"depth": 2, "width": 8, "batch": 16}
-    begin(Request(template=load("digits-mlp"), values=values, steps=4), tmp_path / "run").train()
+    scenario = load("digits-mlp").resolve(None, {"depth": 2, "width": 8, "batch": 16, "steps": 4})
+    with Simulation(scenario, logdir=tmp_path / "run") as simulation:
+        simulation.run()
     return tmp_path / "run"
 
 
@@ -61,8 +60,9 @@ def test_scores_are_those_of_the_simulation_and_are_kept(run: Path) -> None:
 
 def test_over_links_as_they_ran_what_is_lost_counts(tmp_path: Path) -> None:
     values = {"agents": 2, "delay": 1, "hold": 3, "part": 6, "width": 16, "drop": 0.5}
-    request = Request(template=load("lossy"), variant="without_si", values=values, steps=100)
-    begin(request, tmp_path / "run").train()
+    scenario = load("lossy").resolve("without_si", values).with_training(steps=100)
+    with Simulation(scenario, logdir=tmp_path / "run") as simulation:
+        simulation.run()
     found = add_scores(tmp_path / "run", 100, [Scoring(), Scoring(links="as_run")])
     assert list(found) == ["test", "test, as_run"]
     assert found["test"]["loss"] < found["test, as_run"]["loss"]

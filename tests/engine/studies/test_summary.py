@@ -68,20 +68,30 @@ def test_variants_are_compared_with_locked_and_detached() -> None:
     assert local["seconds"] == 2.0
 
 
-def test_errors_recover_what_accuracies_do() -> None:
+@pytest.mark.parametrize("metric", ["accuracy", "error"])
+def test_one_seed_has_the_error_of_the_test_split(metric: str) -> None:
+    found = lines_of(metric, locked=[0.9], detached=[0.5])[0]
+    assert found["mean"]["low"] is not None
+    assert found["contrast"]["error"] == pytest.approx(((0.09 + 0.25) / 400) ** 0.5)
+
+
+def test_errors_losses_and_what_was_solved_recover_what_accuracies_do() -> None:
+    """A loss is no share; of errors and losses less is better, of what was solved more."""
     scores = {"locked": [0.90, 0.92], "detached": [0.50, 0.52], "local": [0.70, 0.74]}
     accuracy, error = lines_of(**scores)[2], lines_of("error", **scores)[2]
     assert error["mean"]["value"] == pytest.approx(0.28)
     for key in ("value", "low", "high"):
         assert error["recovered"][key] == pytest.approx(accuracy["recovered"][key])
     assert error["contrast"]["error"] == pytest.approx(accuracy["contrast"]["error"])
-
-
-@pytest.mark.parametrize("metric", ["accuracy", "error"])
-def test_one_seed_has_the_error_of_the_test_split(metric: str) -> None:
-    found = lines_of(metric, locked=[0.9], detached=[0.5])[0]
-    assert found["mean"]["low"] is not None
-    assert found["contrast"]["error"] == pytest.approx(((0.09 + 0.25) / 400) ** 0.5)
+    losses = {"locked": [1.5, 1.51], "detached": [9.5, 9.51], "local": [3.5, 3.51]}
+    found = lines_of("loss", "loss", **losses)
+    assert found[2]["recovered"]["value"] == pytest.approx(0.75)
+    assert found[1]["mean"]["high"] > 9.5
+    assert column(study_of(found), "loss")[0] == "1.50500 ± 0.00707"
+    solved = {"locked": [5.0, 5.01], "detached": [1.0, 1.01], "local": [4.0, 4.01]}
+    found = lines_of("solved", "solved", **solved)
+    assert found[2]["recovered"]["value"] == pytest.approx(0.75)
+    assert column(study_of(found), "solved")[0] == "5.00 ± 0.01"
 
 
 def test_recovered_is_undefined_within_three_standard_errors(tmp_path: Path) -> None:
@@ -139,18 +149,6 @@ def test_values_are_chosen_on_validation_never_on_test() -> None:
         assert (found["mean"]["value"], found["validation"]) == pytest.approx((mean, validation))
 
 
-def test_losses_are_no_shares_and_less_of_them_and_more_solved_is_better() -> None:
-    losses = {"locked": [1.5, 1.51], "detached": [9.5, 9.51], "local": [3.5, 3.51]}
-    found = lines_of("loss", "loss", **losses)
-    assert found[2]["recovered"]["value"] == pytest.approx(0.75)
-    assert found[1]["mean"]["high"] > 9.5
-    assert column(study_of(found), "loss")[0] == "1.50500 ± 0.00707"
-    solved = {"locked": [5.0, 5.01], "detached": [1.0, 1.01], "local": [4.0, 4.01]}
-    found = lines_of("solved", "solved", **solved)
-    assert found[2]["recovered"]["value"] == pytest.approx(0.75)
-    assert column(study_of(found), "solved")[0] == "5.00 ± 0.01"
-
-
 def test_the_metric_is_the_first_that_readouts_have_where_none_is_named() -> None:
     runs = {"locked": {0: finished(bits=1.0)}}
     document = {"study": "toy", "scenario": "digits-mlp", "budgets": {"small": {}}}
@@ -180,32 +178,18 @@ def test_cells_and_notes_read_well() -> None:
     for one in found:
         one["tuned"] = {"lr": 0.1}
     (table,) = tables(study)
-    assert table.headings == [
-        *("variant", "lr", "accuracy %", "95 % interval", "n", "recovered [95 %]", "seconds"),
-    ]
-    assert table.cells[2] == [
-        "local",
-        "0.1",
-        "73.00 ± 4.24",
-        "34.9 – 100.0",
-        "2",
-        "0.55 [0.50 – 0.60]",
-        "2.0",
-    ]
-    assert table.names == 2
+    headings = "variant, lr, accuracy %, 95 % interval, n, recovered [95 %], seconds"
+    assert (", ".join(table.headings), table.names) == (headings, 2)
+    assert ", ".join(table.cells[2]) == "local, 0.1, 73.00 ± 4.24, 34.9 – 100.0, 2, 0.55 [0.50 – 0.60], 2.0"
     assert heading(study) == "toy, budget small: 8 steps, 2 seeds"
-    assert (
-        heading(study | {"budget": "default", "steps": [8, 2000], "seeds": 1})
-        == "toy: 8 – 2,000 steps, 1 seed"
-    )
+    several = study | {"budget": "default", "steps": [8, 2000], "seeds": 1}
+    assert heading(several) == "toy: 8 – 2,000 steps, 1 seed"
     assert notes(study)[1:] == [
         "lr: of 0.1, 0.2, for each line the one that was best on the validation split.",
         "local-s1: missing, out of memory.",
     ]
-    assert (
-        notes(study_of(found, fixed=["lr"]))[1]
-        == "lr: fixed here; it was not chosen on the validation split."
-    )
+    fixed = "lr: fixed here; it was not chosen on the validation split."
+    assert notes(study_of(found, fixed=["lr"]))[1] == fixed
 
 
 def test_five_seeds_have_an_interquartile_mean() -> None:
@@ -242,7 +226,7 @@ def test_the_figure_has_a_line_for_every_variant_with_its_interval(tmp_path: Pat
         draw_figure(study_of(lines), tmp_path / "none/figure.svg")
 
 
-def test_metrics_and_other_axes_have_panels_of_their_own() -> None:
+def test_metrics_and_other_axes_have_panels_and_without_an_axis_lines_stand_one_under_the_other() -> None:
     lines = [
         drawn_line("locked", 0.5, metric, depth=depth, width=width)
         for metric in ("error", "bits")
@@ -255,10 +239,8 @@ def test_metrics_and_other_axes_have_panels_of_their_own() -> None:
     ]
     assert panels[0].containers[0][0].get_linestyle() == "None"  # between words there is nothing
     assert [label.get_text() for label in panels[0].get_xticklabels()] == ["deep", "flat"]
-
-
-def test_without_an_axis_the_lines_of_the_table_stand_one_under_the_other() -> None:
-    lines = [drawn_line("locked", 0.5, depth=3), drawn_line("local", None, depth=3)]
-    (axes,) = draw_figure(study_of(lines)).axes
+    (axes,) = draw_figure(
+        study_of([drawn_line("locked", 0.5, depth=3), drawn_line("local", None, depth=3)])
+    ).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["depth=3 locked", "depth=3 local"]
     assert axes.containers[0][0].get_xydata().tolist() == [[50.0, 0.0]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict
 from typing import Any
 
@@ -29,6 +30,7 @@ def test_without_latency_each_step_reads_what_the_neighbours_sent_at_the_step_be
     cluster = until(chain(3), 4.5)
     assert read(cluster, 1) == [[]] + [[[0, t], [2, t]] for t in range(3)]
     assert [machine.steps_taken for machine in cluster.machines] == [4, 4, 4]
+    assert cluster.goodput == 1.0
 
 
 def test_latency_and_bandwidth_delay_what_arrives() -> None:
@@ -42,55 +44,55 @@ def test_calls_queue_for_a_link_that_is_too_narrow_and_each_way_has_its_own() ->
     assert read(cluster, 0) == [[], [], [], [[1, 0]], [], [[1, 1]], [], [[1, 2]]]
 
 
-def test_an_aligned_part_waits_for_the_part_before_it() -> None:
-    cluster = until(chain(2, aligns=True, latency=3), 9)
-    assert read(cluster, 1) == [[[0, t]] for t in range(5)]  # from 4 s on, one a second
-    cluster.account()
-    first, second = cluster.machines
-    assert (first.computing, first.waiting) == (9, {})
-    assert (second.computing, second.waiting) == (5, {"0": 4})
-    assert cluster.goodput == pytest.approx(14 / 18)
-
-
-def test_figures_of_parts_are_those_of_their_machines() -> None:
-    cluster = until(chain(2, aligns=True, latency=3), 8)
+def test_an_aligned_part_waits_and_figures_of_parts_are_those_of_their_machines() -> None:
+    cluster = until(chain(2, aligns=True, latency=3), 2)
+    assert [part.blocked_on for part in cluster.statistics()] == [(), (0,)]
+    until(cluster, 8)
     cluster.parts[1].behind = 3  # type: ignore[misc]
     first, second = cluster.statistics()
     assert (first.part, first.machine, first.steps_taken, first.seconds) == (0, "m-0", 8, 8.0)
     assert (first.computing, first.waiting, first.blocked_on, first.staleness) == (8.0, {}, (), 0)
     assert (second.computing, second.waiting) == (4.0, {0: 4.0})
     assert (second.staleness, second.calls, second.bytes_sent, second.bytes_received) == (3, 4, 400, 500)
-    cluster = until(chain(2, aligns=True, latency=3), 2)
-    assert [part.blocked_on for part in cluster.statistics()] == [(), (0,)]
+    until(cluster, 9)
+    assert read(cluster, 1) == [[[0, t]] for t in range(5)]  # from 4 s on, one a second
+    cluster.account()
+    assert [(machine.computing, machine.waiting) for machine in cluster.machines] == [(9, {}), (5, {"0": 4})]
+    assert cluster.goodput == pytest.approx(14 / 18)
 
 
-def test_a_part_is_gone_while_its_machine_is_away() -> None:
-    cluster = chain(2, failures={"per_day": 864, "outage": 7, "checkpoint": 10})
-    while not any(machine.status == "away" for machine in cluster.machines):
-        cluster.advance()
+def test_a_part_is_gone_while_its_machine_is_away_and_so_is_what_it_had_not_read() -> None:
+    failures = {"per_day": 864, "outage": 7, "checkpoint": 10}
+    for seed in itertools.count():
+        cluster = chain(2, latency=0.5, failures=failures, seed=seed)
+        while not any(machine.status == "away" for machine in cluster.machines):
+            cluster.advance()
+        if cluster.seconds % 1 > 0.5:  # a call has arrived since its step began
+            break
     failed = cluster.seconds
     (number,) = (i for i, machine in enumerate(cluster.machines) if machine.status == "away")
     until(cluster, failed + 3.5)
     gone = cluster.statistics()[number]
     assert (gone.alive, gone.incarnation) == (False, 1)
-    assert gone.heartbeat_age == cluster.seconds - failed
-    assert 2 < gone.heartbeat_age < 4
-    until(cluster, failed + 7.5)
+    assert 2 < gone.heartbeat_age == cluster.seconds - failed < 4
+    until(cluster, failed + 7.4)
     back = cluster.statistics()[number]
     assert (back.alive, back.incarnation, back.heartbeat_age) == (True, 1, 0.0)
+    until(cluster, failed + 8.4)
+    assert read(cluster, number)[-1] == []
 
 
 def test_stragglers_and_spread_change_how_long_steps_take_and_no_other_part() -> None:
     slow = {"step": 1, "spread": 0.5, "stragglers": {"share": 0.2, "factor": 10}}
-    cluster = until(chain(2, compute=slow), 4000)
-    steps = [machine.steps_taken for machine in cluster.machines]
+    pair, three = (until(chain(count, compute=slow), 1000).machines for count in (2, 3))
+    steps = [machine.steps_taken for machine in pair]
     assert steps[0] != steps[1]
-    assert [4000 / count for count in steps] == pytest.approx([2.8, 2.8], rel=0.1)
-    assert until(chain(3, compute=slow), 50).machines[0].steps_taken == until(chain(2, compute=slow), 50).machines[0].steps_taken  # fmt: skip
+    assert 2000 / sum(steps) == pytest.approx(1 + 0.2 * 9, rel=0.15)
+    assert three[0].steps_taken == steps[0]
 
 
 def test_jitter_keeps_the_mean_latency_and_lets_calls_overtake() -> None:
-    found = read(until(chain(2, latency=5, jitter=0.5), 3000), 1)
+    found = read(until(chain(2, latency=5, jitter=0.5), 1000), 1)
     ages = [step - sent for step, some in enumerate(found) for _, sent in some]
     assert sum(ages) / len(ages) == pytest.approx(5 + 1, abs=0.6)  # it waits for the next step to begin
     order = [sent for some in found for _, sent in some]
@@ -98,19 +100,18 @@ def test_jitter_keeps_the_mean_latency_and_lets_calls_overtake() -> None:
 
 
 def test_calls_are_lost_at_the_rate_of_the_link_and_counted() -> None:
-    cluster = until(chain(2, loss=0.25), 2000)
-    assert sum(map(len, read(cluster, 1))) == pytest.approx(1500, rel=0.05)
+    cluster = until(chain(2, loss=0.25), 1000)
+    assert sum(map(len, read(cluster, 1))) == pytest.approx(750, rel=0.1)
     first = cluster.machines[0]
-    assert first.calls == 2000
-    assert first.calls_lost == pytest.approx(500, rel=0.15)
-    assert first.bytes_sent == 200_000
+    assert (first.calls, first.bytes_sent) == (1000, 100_000)
+    assert first.calls_lost == pytest.approx(250, rel=0.2)
 
 
 def test_a_machine_that_fails_is_away_and_goes_on_from_its_checkpoint_while_the_others_go_on() -> None:
     cluster = chain(2, failures={"per_day": 864, "outage": 7, "checkpoint": 10})  # each 100 s
-    until(cluster, 3000)
+    until(cluster, 1500)
     for machine, part in zip(cluster.machines, cluster.parts, strict=True):
-        assert machine.incarnation == pytest.approx(28, abs=14)
+        assert machine.incarnation == pytest.approx(14, abs=9)
         assert part.incarnation == machine.incarnation - (machine.status == "away")
         away = 7.0 * machine.incarnation - (7.0 if machine.status == "away" else 0)
         assert away <= machine.away <= 7.0 * machine.incarnation
@@ -122,10 +123,6 @@ def test_a_machine_that_fails_is_away_and_goes_on_from_its_checkpoint_while_the_
     useful = 1 - 7 / 107
     assert useful - 0.15 < cluster.goodput < useful
     assert cluster.machines[0].calls_lost  # the other one was away
-
-
-def test_a_machine_that_never_fails_has_all_its_work_counted() -> None:
-    assert until(chain(2), 100).goodput == 1.0
 
 
 @pytest.mark.parametrize(
@@ -145,11 +142,7 @@ def test_the_same_seed_gives_the_same_run_also_when_it_is_saved_and_loaded(keys:
     second.load_state_dict(first.state_dict())
     assert shape(until(second, 90)) == shape(whole)
     assert shape(until(first, 90)) == shape(whole)
-
-
-def test_another_seed_gives_another_run() -> None:
-    compute = {"step": 1, "spread": 0.2}
-    assert shape(until(chain(2, compute=compute), 50)) != shape(until(chain(2, compute=compute, seed=1), 50))
+    assert not keys or shape(until(chain(3, seed=1, **keys), 90)) != shape(whole)
 
 
 def test_when_every_part_waits_it_is_said_in_one_line() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from antiphon.engine.parts.free_boundary import FreeSettings
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.virtual.profile import ClusterProfile
 from antiphon.engine.virtual.simulation import VirtualSimulation
-from antiphon.errors import DivergenceError, RunError, ScenarioError
+from antiphon.errors import DivergenceError, RunError
 from antiphon.scenarios import Scenario
+from tests.engine.numbers import one_line
 from tests.engine.parts.stages import different, of_simulation, stages
 from tests.engine.virtual.pieces import profile
 
@@ -40,58 +43,39 @@ def advanced(simulation: Simulation, steps: int) -> Simulation:
     return simulation
 
 
-@pytest.mark.parametrize("kind", ["sobolev", "critic", "linear"])
+@pytest.mark.parametrize("kind", ["sobolev", pytest.param("critic", marks=pytest.mark.long)])
 def test_equal_machines_without_latency_learn_the_bits_of_one_machine(kind: str) -> None:
     scenario = stages(3, kind)
-    one = advanced(Simulation(scenario, stacked=False), 25)
-    cluster = advanced(virtual(scenario), 25)
+    one, cluster = Simulation(scenario, stacked=False), virtual(scenario)
+    for each in (one, cluster):
+        advanced(each, 15)
     assert not different(of_simulation(cluster), of_simulation(one))
     assert cluster.evaluate() == one.evaluate()
     assert cluster.train_means.means() == one.train_means.means()
-    assert isinstance(cluster, VirtualSimulation)
-    assert (cluster.seconds, cluster.now) == (25.0, 25)
+    assert (cluster.seconds, cluster.now) == (15.0, 15)
+    assert different(of_simulation(cluster), of_simulation(advanced(virtual(scenario, latency=0.5), 15)))
 
 
-def test_the_same_document_on_the_reference_gives_the_same_bits_where_it_agrees_with_one_machine() -> None:
-    scenario = stages(2, "critic")
-    one = advanced(Simulation(scenario, stacked=False), 12)
-    reference = advanced(Simulation(scenario, backend="reference"), 12)
-    cluster = advanced(virtual(scenario), 12)
-    agreed = set(of_simulation(one)) - set(different(of_simulation(one), of_simulation(reference)))
-    assert agreed
-    assert not agreed & set(different(of_simulation(cluster), of_simulation(reference)))
-
-
-@pytest.mark.parametrize("keys", [{"latency": 0.5}, ROUGH], ids=["latency", "rough"])
-def test_one_seed_gives_one_run_and_latency_another_one(keys: dict[str, Any]) -> None:
-    first, second = (advanced(virtual(**keys), 25) for _ in range(2))
-    assert not different(of_simulation(first), of_simulation(second))
-    assert first.cluster.state_dict()["machines"] == second.cluster.state_dict()["machines"]  # type: ignore[attr-defined]
-    assert different(of_simulation(first), of_simulation(advanced(virtual(), 25)))
-    assert all(bool(value.isfinite().all()) for value in of_simulation(first).values())
-
-
-def test_another_seed_of_a_rough_cluster_gives_another_order_of_events() -> None:
-    first, second = (advanced(virtual(seed=seed, **ROUGH), 20) for seed in (0, 1))
-    assert isinstance(first, VirtualSimulation)
-    assert isinstance(second, VirtualSimulation)
-    assert first.seconds != second.seconds
-
-
-def test_a_fork_and_a_checkpoint_go_on_to_the_same_bits_with_all_that_is_on_its_way(tmp_path: Path) -> None:
-    simulation = virtual(**ROUGH)
+def test_one_seed_gives_one_run_and_a_fork_and_a_checkpoint_go_on_with_all_that_is_on_its_way(
+    tmp_path: Path,
+) -> None:
+    simulation, again = virtual(**ROUGH), virtual(**ROUGH)
     advanced(simulation, 17)
     fork = simulation.fork()
     simulation.save(tmp_path / "saved")
     loaded = virtual(**ROUGH)
     loaded._load_saved(_saved(tmp_path / "saved"))
-    for one in (simulation, fork, loaded):
-        advanced(one, 23)
-    for other in (fork, loaded):
+    for one, steps in ((simulation, 13), (fork, 13), (loaded, 13), (again, 30)):
+        advanced(one, steps)
+    for other in (fork, loaded, again):
         assert not different(of_simulation(simulation), of_simulation(other))
         assert other.seconds == simulation.seconds
         assert other.figures() == simulation.fork().figures()
+    assert all(bool(value.isfinite().all()) for value in of_simulation(simulation).values())
     assert sum(machine.incarnation for machine in simulation.cluster.machines) > 0
+    second = virtual(seed=1, **ROUGH)
+    advanced(second, 30)
+    assert second.seconds != simulation.seconds
 
 
 def _saved(path: Path) -> Any:
@@ -117,9 +101,8 @@ def test_a_checkpoint_can_be_evaluated_as_any_but_takes_steps_in_virtual_time_al
 
 
 def test_stragglers_let_aligned_agents_wait_and_figures_say_so() -> None:
-    slow = {"step": 1, "stragglers": {"share": 0.2, "factor": 8}}
-    found = virtual(compute=slow)
-    advanced(found, 60)
+    found = virtual(compute={"step": 1, "stragglers": {"share": 0.2, "factor": 8}})
+    advanced(found, 40)
     figures = found.figures()
     assert 0.01 < figures["waiting"] < 0.6
     assert figures["goodput"] == pytest.approx(1 - figures["waiting"])
@@ -130,18 +113,14 @@ def test_stragglers_let_aligned_agents_wait_and_figures_say_so() -> None:
 
 
 def test_a_machine_that_fails_loses_steps_while_the_others_go_on() -> None:
-    failing = {"per_day": 1500, "outage": 10, "checkpoint": 5}
-    found = virtual(failures=failing)
-    advanced(found, 120)
-    figures = found.figures()
-    machines, parts = found.cluster.machines, found.cluster.parts
+    found = virtual(failures={"per_day": 3000, "outage": 10, "checkpoint": 5})
+    advanced(found, 60)
+    figures, machines = found.figures(), found.cluster.machines
     assert sum(machine.incarnation for machine in machines) >= 2
-    for part, machine in zip(parts, machines, strict=True):
+    for part, machine in zip(found.cluster.parts, machines, strict=True):
         assert (part.now < machine.steps_taken) == (machine.incarnation > 0)
-    assert 0.5 < figures["goodput"] < 1 - figures["away"]
-    first = machines[0]
-    assert first.waiting == {}  # it sees the images, and waits for nobody
-    assert all(bool(value.isfinite().all()) for value in of_simulation(found).values())
+    assert 0.3 < figures["goodput"] < 1 - figures["away"]
+    assert machines[0].waiting == {}  # it sees the images, and waits for nobody
 
 
 def test_a_part_that_goes_back_to_its_checkpoint_takes_no_other_part_with_it() -> None:
@@ -167,26 +146,10 @@ def learned_by(simulation: Simulation) -> dict[str, torch.Tensor]:
 
 def test_lost_messages_are_given_up() -> None:
     found = VirtualSimulation(stages(), profile(3, loss=0.5), free=FreeSettings(staleness=5))
-    advanced(found, 60)
+    advanced(found, 30)
     figures = found.figures()
-    assert figures["calls_lost"] == pytest.approx(0.5, abs=0.1)
+    assert figures["calls_lost"] == pytest.approx(0.5, abs=0.15)
     assert 0.3 < figures["given_up"] < 0.9  # of what was sent, as much as comes back is lost again
-
-
-def test_a_run_directory_has_simulated_seconds_and_reads_as_any_other(tmp_path: Path) -> None:
-    path = tmp_path / "run"
-    cluster = profile(3, latency=1)
-    with VirtualSimulation(stages(steps=20), cluster, logdir=path, checkpoint_every=10) as simulation:
-        simulation.run()
-    with (path / "metrics.csv").open(encoding="utf-8") as table:
-        rows = list(csv.DictReader(table))
-    seconds = [float(row["value"]) for row in rows if row["metric"] == "simulated_seconds"]
-    assert seconds == sorted(seconds)
-    assert seconds[-1] == simulation.cluster.seconds
-    metrics = {row["metric"] for row in rows if row["kind"] == "run"}
-    assert {"goodput", "waiting", "traffic", "gradient_age", "seconds"} <= metrics
-    assert {row["name"] for row in rows if row["metric"] == "sg_loss"} == {"s0->s1", "s1->s2"}
-    assert {row["metric"] for row in rows if row["name"] == "s2"} >= {"loss", "accuracy"}
 
 
 @pytest.mark.parametrize("env", [{}, {"hold": 3, "episode": "example"}], ids=["stream", "episodes"])
@@ -194,20 +157,26 @@ def test_all_agents_in_one_part_are_the_simulation_on_one_machine(
     env: dict[str, Any], tmp_path: Path
 ) -> None:
     scenario = stages(aligned=not env, env=env)
-    one = advanced(Simulation(scenario, stacked=False), 20)
+    one = advanced(Simulation(scenario, stacked=False), 12)
     alone = VirtualSimulation(scenario, profile(1))
-    advanced(alone, 10)
+    advanced(alone, 6)
     alone.save(tmp_path / "saved")
     loaded = VirtualSimulation(scenario, profile(1))
     loaded._load_saved(_saved(tmp_path / "saved"))
     for other in (alone, loaded):
-        assert not different(of_simulation(advanced(other, 10)), of_simulation(one))
+        assert not different(of_simulation(advanced(other, 6)), of_simulation(one))
 
 
-def test_more_agents_than_machines_share_them() -> None:
-    simulation = VirtualSimulation(stages(5), profile(2))
-    assert sorted(set(simulation.placement.values())) == [0, 1]
-    advanced(simulation, 3)
+def test_a_run_directory_has_simulated_seconds_and_figures_of_agents(tmp_path: Path) -> None:
+    with VirtualSimulation(stages(steps=20), profile(3, latency=1), logdir=tmp_path / "run") as simulation:
+        simulation.run()
+    with (tmp_path / "run/metrics.csv").open(encoding="utf-8") as table:
+        rows = list(csv.DictReader(table))
+    seconds = [float(row["value"]) for row in rows if row["metric"] == "simulated_seconds"]
+    assert seconds == sorted(seconds)
+    assert seconds[-1] == simulation.cluster.seconds
+    assert {"goodput", "traffic", "seconds"} <= {row["metric"] for row in rows if row["kind"] == "run"}
+    assert {row["metric"] for row in rows if row["name"] == "s2"} >= {"loss", "accuracy"}
 
 
 def test_flop_decide_how_long_a_step_takes_and_so_does_a_measurement() -> None:
@@ -219,38 +188,42 @@ def test_flop_decide_how_long_a_step_takes_and_so_does_a_measurement() -> None:
     assert all(1e-5 < seconds < 1 for seconds in timed.cluster.step_seconds)
     twin = timed.fork()
     assert twin.cluster.step_seconds == timed.cluster.step_seconds
+    shared = VirtualSimulation(stages(5), profile(2))  # more agents than machines
+    assert sorted(set(shared.placement.values())) == [0, 1]
 
 
 def test_a_divergence_ends_the_run_with_one_line() -> None:
     simulation = virtual()
     advanced(simulation, 3)
-    parameter = simulation._system.agents["s1"].learner.parameters
     with torch.no_grad():
-        next(iter(parameter.values())).fill_(torch.nan)
+        next(iter(simulation.agents["s1"].parameters.values())).fill_(torch.nan)
     with pytest.raises(DivergenceError) as caught:
         advanced(simulation, 5)
     assert "\n" not in str(caught.value)
     assert simulation.diverged == str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("make", "line"),
-    [
-        (lambda: VirtualSimulation(stages(), "two-core"), "no profile 'two-core'; did you mean 'two-cores'"),
-        (lambda: VirtualSimulation(stages(), profile(2), {"s0": 0, "s1": 1, "s2": 2}), "test: no machine 2; it has 2"),
-        (lambda: VirtualSimulation(stages(), profile(2), {"s0": 0}), "place: s1, s2 in no part"),
-        (lambda: VirtualSimulation(stages(channel={"link": {"delay": 0}}), profile(3), {"s0": 0, "s1": 1, "s2": 2}), "delay: 1"),
-        (lambda: VirtualSimulation(stages(channel={"link": {"delay": 0}}), profile(3)), "link: {delay: 1}"),
-        (lambda: VirtualSimulation(stages(), profile(3), 4), "parts: 4; the number of agents is 3; use at most 3"),
-        (lambda: VirtualSimulation(stages(env={"hold": 3, "episode": "example"}, aligned=False), profile(3)), "env: its episodes end"),
-        (lambda: virtual().set("s0.learning_rate", 0.1), "set: s0.learning_rate cannot change in virtual time"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_is_refused_in_one_line(make: Any, line: str) -> None:
-    with pytest.raises(ScenarioError) as caught:
-        make()
-    assert line in str(caught.value)
-    assert "\n" not in str(caught.value)
+THREE = {"s0": 0, "s1": 1, "s2": 2}
+AT_ONCE: dict[str, Any] = {"channel": {"link": {"delay": 0}}}
+REFUSED: list[tuple[Callable[[], object], str]] = [
+    (lambda: VirtualSimulation(stages(), "two-core"), "no profile 'two-core'; did you mean 'two-cores'"),
+    (lambda: VirtualSimulation(stages(), profile(2), THREE), "test: no machine 2; it has 2"),
+    (lambda: VirtualSimulation(stages(), profile(2), {"s0": 0}), "place: s1, s2 in no part"),
+    (lambda: VirtualSimulation(stages(**AT_ONCE), profile(3), THREE), "delay: 1"),
+    (lambda: VirtualSimulation(stages(**AT_ONCE), profile(3)), "link: {delay: 1}"),
+    (
+        lambda: VirtualSimulation(stages(), profile(3), 4),
+        "parts: 4; the number of agents is 3; use at most 3",
+    ),
+    (lambda: virtual(stages(env={"hold": 3, "episode": "example"}, aligned=False)), "env: its episodes end"),
+    (lambda: virtual().set("s0.learning_rate", 0.1), "set: s0.learning_rate cannot change in virtual time"),
+]
+
+
+def test_what_cannot_be_is_refused_in_one_line() -> None:
+    for make, line in REFUSED:
+        with one_line(re.escape(line)):
+            make()
 
 
 @pytest.mark.nightly
