@@ -354,7 +354,7 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a lens of no submodule": (
         lambda: split(ResNet(), ["layer2"], env=pictures(), gradient={"kind": "lens", "at": "f"}),
-        "gradient.at: no submodule 'f'; did you mean 'fc'",
+        "at: no submodule 'f'; did you mean 'fc'",
     ),
 }
 

@@ -79,7 +79,7 @@ def test_frozen_submodules_keep_their_numbers_on_both_engines(gradient: str, fro
         model.get_submodule(name).requires_grad_(False)
     scene = of_text(model, gradient)
     reference, cohort = made(scene, "reference"), made(scene, "cohort")
-    side_by_side(reference, cohort, 3)
+    side_by_side(reference, cohort, 5)
     for run in (reference, cohort):
         joined = antiphon.join(run)
         for (key, p), q in zip(model.named_parameters(), joined.parameters(), strict=True):
