@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
-from antiphon.engine.core.records import AgentTick, StepSignals
+from antiphon.engine.core.records import AgentTick
 from antiphon.engine.inference.export import export, observed
 from antiphon.engine.inference.links import Links
-from antiphon.engine.inference.rollout import ExampleRollout, Rollout, steps_needed
+from antiphon.engine.inference.rollout import ExampleRollout, Rollout
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
 from antiphon.scenarios import Scenario
@@ -105,44 +105,6 @@ def test_over_perfect_links_it_is_the_composed_module_and_changes_no_bit_of_the_
     torch.testing.assert_close(rollout.ports["d"][OBJECTIVE], expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(("links", "link"), [("perfect", {"delay": 2}), ("as_run", LOSSY)])
-def test_what_a_replacement_leaves_alone_is_not_computed_again(
-    links: str, link: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    simulation = simulate(corporation(**link))
-    system = simulation._system
-    parts = ticks(monkeypatch)
-    rollout = ExampleRollout(system, SIGNALS, Links(links), seed=0)
-    every = set(parts)
-    for channel in system.channels:
-        parts.clear()
-        again = rollout.replaced(channel, lambda stamp, made: torch.zeros_like(made))
-        assert set(parts) < every
-        for agent, ports in replaced_everywhere(simulation, Links(links), channel).items():
-            for port, value in ports.items():
-                assert torch.equal(value, again[agent][port])
-    parts.clear()
-    again = rollout.replaced("c->d", lambda _, made: 0 * made)
-    assert {agent for agent, _ in parts} == {"d"}
-    assert all(again[agent] is rollout.ports[agent] for agent in "abc")
-    assert not torch.equal(again["d"][OBJECTIVE], rollout.ports["d"][OBJECTIVE])
-
-
-def replaced_everywhere(simulation: Simulation, links: Links, channel: str) -> dict[str, Tensors]:
-    """Compute every tick with the messages of one channel replaced by zeros; return each agent's newest ports."""
-
-    def deliver(name: str, stamp: int, made: Tensor) -> Tensor:
-        return torch.zeros_like(made) if name == channel else made
-
-    system = simulation._system
-    rollout = Rollout(system, len(X), links, 0, deliver)
-    found: dict[str, Tensors] = {}
-    for step in range(steps_needed(system)):
-        for part in rollout.tick(step, StepSignals(step, SIGNALS)):
-            found[part.agent] = part.ports
-    return found
-
-
 def test_with_every_message_lost_synthetic_inputs_are_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     simulation = simulate(corporation())
     model = simulation._system.channels["c->d"].input
@@ -188,8 +150,7 @@ def test_messages_of_a_disabled_agent_are_void_as_the_run_goes(monkeypatch: pyte
     available = {}
     for kind in ("perfect", "as_run"):
         parts = ticks(monkeypatch)
-        rollout = ExampleRollout(simulation._system, SIGNALS, Links(kind), seed=0)
-        rollout.replaced("a->c", lambda stamp, made: 2 * made)  # what c sent is entered again
+        ExampleRollout(simulation._system, SIGNALS, Links(kind), seed=0)
         (available[kind],) = (read.available for read in parts["d", 5].reads)
     assert available == {"perfect": True, "as_run": False}
 
@@ -205,31 +166,9 @@ def test_a_state_is_passed_on_within_its_example_alone(monkeypatch: pytest.Monke
         state = states[step]
         assert state is not None
         assert torch.equal(state, parts["a", step - 1].ports["state"])
-    forgetful = rollout.replaced("a->a:state", lambda stamp, made: torch.zeros_like(made))
-    assert not torch.allclose(rollout.ports["d"][OBJECTIVE], forgetful["d"][OBJECTIVE])
 
+    def forget(name: str, stamp: int, made: Tensor) -> Tensor:
+        return torch.zeros_like(made) if name == "a->a:state" else made
 
-def test_a_rollout_that_is_not_repeated_has_the_same_outputs_and_releases_what_is_read_no_more(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    agents = {"a": SEES, "b": SEES, "c": {**SEES, "objective": GOAL}}
-    link = {"rate": 0.5, "delay": 1}
-    channels = [{"from": s, "to": r, "size": 3, "link": link} for s, r in ("ab", "bc", "ca")]
-    simulation = simulate(scenario(agents, channels, 7))
-    most = {True: 0, False: 0}
-    once, tick = False, Rollout.tick
-
-    def noted(rollout: Rollout, *args: Any) -> list[AgentTick]:
-        parts = tick(rollout, *args)
-        held = [len(channel.ledger.records) for channel in rollout.system.channels.values()]
-        most[once] = max(most[once], *held)
-        return parts
-
-    monkeypatch.setattr(Rollout, "tick", noted)
-    repeatable = ExampleRollout(simulation._system, SIGNALS, Links("as_run"), seed=3)
-    once = True
-    other = ExampleRollout(simulation._system, SIGNALS, Links("as_run"), seed=3, once=True)
-    assert other.ports.keys() == repeatable.ports.keys()
-    for name, ports in other.ports.items():
-        assert all(torch.equal(port, repeatable.ports[name][key]) for key, port in ports.items())
-    assert most[True] < most[False]
+    forgetful = ExampleRollout(simulation._system, SIGNALS, Links(), seed=0, deliver=forget)
+    assert not torch.allclose(rollout.ports["d"][OBJECTIVE], forgetful.ports["d"][OBJECTIVE])
