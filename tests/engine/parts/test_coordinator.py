@@ -232,13 +232,6 @@ def test_a_signal_ends_a_run_where_all_parts_are(
         assert_whole(simulation)
 
 
-def test_seconds_end_a_run(opened: Opened) -> None:
-    with Simulation(scenario(10**6), parts=2) as simulation:
-        simulation.run(seconds=0.3)
-        assert 2 <= simulation.now < 10**5
-        assert simulation._state_dict()["now"] == simulation.now == opened[0].parts[0].now
-
-
 @pytest.mark.parametrize("before", [0, 3])
 def test_a_divergence_is_that_of_the_whole(before: int, opened: Opened, tmp_path: Path) -> None:
     """Parts go on a little when one of them diverges: the step is repeated in the whole."""
