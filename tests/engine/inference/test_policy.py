@@ -106,7 +106,9 @@ def test_samples_are_of_the_seed_the_step_and_the_environment() -> None:
         return [np.atleast_1d(policy.act(observation)).tolist() for _ in range(30)]
 
     with Simulation(pole("gymnasium"), seed=4) as simulation:
-        sampled = played(simulation.policy(greedy=False), seen)
+        policy = simulation.policy(greedy=False)
+        sampled = played(policy, seen)
+        assert sampled == played(policy, seen)
         assert sampled == played(simulation.policy(greedy=False, seed=4), seen)
         assert sampled != played(simulation.policy(greedy=False, seed=3), seen)
         assert sampled != played(simulation.policy(), seen)

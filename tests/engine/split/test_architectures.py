@@ -16,7 +16,7 @@ from tests.engine.split.models import ARCHITECTURES, Architecture
 from tests.engine.split.parts import LOOP, ROUNDING, PlainLoop, composed, split_of
 from tests.tensors import same
 
-DAILY = ("mlp", "convolutions", "resnet", "unet", "gpt", "lstm")
+DAILY = ("mlp", "convolutions", "resnet", "unet", "gpt", "lstm", "rotary")
 DROPOUT = 0.2
 """Of architectures that have it."""
 

@@ -97,3 +97,24 @@ def test_a_part_that_writes_in_place_keeps_its_message() -> None:
     message = numbers(4, 4)
     parts[1].module(message)
     assert torch.equal(message, numbers(4, 4))
+
+
+class Channels(nn.Module):
+    """Sends sites with their features side by side, which lie apart in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv1d(1, 4, 1), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.b(self.a(x).transpose(1, 2))
+        return found.mean(1)
+
+
+def test_a_message_lies_in_memory_as_in_the_model() -> None:
+    """Kernels round by the order of the axes there."""
+    parts = parts_of(Channels(), ["b"], {"x": numbers(4, 1, 5)})
+    strides = []
+    parts[1].module.b.register_forward_pre_hook(lambda _, given: strides.append(given[0].stride()))
+    parts[1].module(numbers(4, 5 * 4))
+    assert strides == [(20, 1, 5)]
