@@ -298,3 +298,20 @@ def test_parts_go_on_from_the_state_of_a_whole_and_hand_over_what_they_have_lear
     assert (found["now"], set(found["system"])) == (16, set(LEARNED))
     for key in LEARNED:
         assert equal(found["system"][key], whole._state_dict()["system"][key])
+
+
+def test_what_was_under_way_at_the_division_may_come_back_late_too() -> None:
+    scenario = stages(2)
+    with Simulation(scenario, stacked=False) as whole:
+        for _ in range(5):
+            whole.step()
+        state = whole._state_dict()
+    first, second = free_parts(scenario, staleness=50)
+    for part in (first, second):
+        part.load_state_dict(state)
+    for _ in range(20):
+        first.step()
+    second.step()
+    first.deliver(second.collect(0))
+    first.step()
+    assert (figures(first).given_up, figures(first).returned) == (0, 1)
