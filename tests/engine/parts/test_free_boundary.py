@@ -312,6 +312,8 @@ def test_what_was_under_way_at_the_division_may_come_back_late_too() -> None:
     for _ in range(20):
         first.step()
     second.step()
+    before = copy_tree(of_parts([first]))
     first.deliver(second.collect(0))
     first.step()
     assert (figures(first).given_up, figures(first).returned) == (0, 1)
+    assert any(name.startswith("s0->s1") for name in different(before, of_parts([first])))
