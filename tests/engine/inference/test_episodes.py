@@ -81,21 +81,6 @@ def test_sampled_episodes_are_the_same_at_every_evaluation_and_not_those_of_othe
         assert sampled.episodes.actions == "sampled"
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
-def test_no_bit_of_the_run_changes(backend: str) -> None:
-    with Simulation(cart(), backend=backend) as one, Simulation(cart(), backend=backend) as two:
-        for simulation in (one, two):
-            simulation.run(6)
-        one.evaluate(sampled=True, episodes=2)
-        for simulation in (one, two):
-            simulation.run(10)
-        assert all(
-            torch.equal(p, two.agents["motor"].parameters[n])
-            for n, p in one.agents["motor"].parameters.items()
-        )
-        assert one.world.figures() == two.world.figures()
-
-
 class Shares(TorchVectorEnv):
     """Two agents with rewards of their own; episode lengths are 2, 3, …; actions do nothing."""
 
@@ -149,19 +134,6 @@ def test_returns_are_those_of_each_agents_own_reward() -> None:
     with Simulation(sharing(Shares(3), reward={"reward": 1.0})) as simulation:
         found = simulation.evaluate()
         assert found.agents["left"] == found.agents["right"] == {"return": pytest.approx(left - 3)}
-
-
-def test_agents_with_a_target_are_scored_in_the_same_episodes() -> None:
-    goal = {"kind": "regression", "target": "observation"}
-    eye = {"observes": ["observation"], "network": {"kind": "mlp", "hidden": [4]}, "objective": goal}
-    env = {"id": "antiphon/CartPole-v0", "limit": 9}
-    with Simulation(
-        scenario_of({"eye": eye, "motor": MOTOR}, env=env, batch=3, readout="motor")
-    ) as simulation:
-        found = simulation.evaluate()
-    assert set(found.agents["eye"]) == {"loss", "error"}
-    assert found.agents["eye"]["error"] > 0
-    assert list(found.agents) == ["eye", "motor"]
 
 
 def refusal(simulation: Simulation, **how: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -98,13 +97,6 @@ def test_a_file_computes_what_the_composed_module_does(name: str, tmp_path: Path
             torch.testing.assert_close(found[agent], output, rtol=1e-5, atol=1e-6)
 
 
-def test_a_file_names_nothing_of_antiphon(tmp_path: Path) -> None:
-    with zipfile.ZipFile(chain().export(tmp_path / "model.pt2")) as archive:
-        parts = [archive.read(name) for name in archive.namelist()]
-    assert len(parts) > 5
-    assert not any(b"antiphon" in part for part in parts)
-
-
 def test_outputs_of_some_agents_and_names_that_collide(tmp_path: Path) -> None:
     numbers = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
     env = from_tensors(**{"a-b": numbers, "a_b": numbers, "label": (numbers[:, 0] > 0).long()})
@@ -136,16 +128,6 @@ def test_weights_go_into_the_module_that_they_were_of(tmp_path: Path) -> None:
     fresh.load_state_dict({k.removeprefix(prefix): v for k, v in whole.items() if k.startswith(prefix)})
     assert int(fresh.norm.num_batches_tracked) == simulation.now  # running statistics too
     torch.testing.assert_close(fresh.eval()(x), expected)
-
-
-def test_weights_of_some_agents_and_of_tied_ones(tmp_path: Path) -> None:
-    simulation = pictures()
-    names = {k.split(".")[0] for k in load_file(simulation.export(tmp_path / "w.safetensors"))}
-    assert names == {"a", "c"}
-    found = load_file(simulation.export(tmp_path / "w.safetensors", ["b"]))
-    assert {k.split(".")[0] for k in found} == {"a"}
-    for name, value in simulation.agents["b"].parameters.items():
-        assert torch.equal(found[f"a.{name}"], value)
 
 
 # --- what is refused ---------------------------------------------------------------------------------------

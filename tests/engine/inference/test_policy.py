@@ -3,11 +3,9 @@
 import sys
 from typing import Any
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from antiphon import Simulation, envs
@@ -60,57 +58,23 @@ def expected(simulation: Simulation, steps: int) -> tuple[list[list[int]], list[
     return actions, rewards
 
 
-def test_in_a_vector_of_gymnasium_it_does_what_a_rollout_does() -> None:
-    with Simulation(pole("gymnasium")) as simulation:
-        simulation.run()
-        actions, rewards = expected(simulation, 30)
-        policy = simulation.policy()
-    assert len({tuple(row) for row in actions}) > 1  # it is a policy, and no constant
-    mode = {"autoreset_mode": AutoresetMode.SAME_STEP}
-    env = gymnasium.make_vec(
-        "CartPole-v1", 3, vectorization_mode="sync", vector_kwargs=mode, max_episode_steps=9
-    )
-    for tensors in (False, True):  # numpy and torch in, numpy out
-        policy.reset()
-        seen, _ = env.reset(seed=5)
-        for wanted, paid in zip(actions, rewards, strict=True):
-            action = policy.act(torch.from_numpy(seen) if tensors else seen)
-            assert isinstance(action, np.ndarray)
-            assert action.tolist() == wanted
-            seen, reward, terminated, truncated, _ = env.step(action)
-            assert reward.tolist() == paid
-            policy.reset(terminated | truncated)
-
-
-def test_in_single_environments_it_does_what_each_row_of_a_vector_does() -> None:
-    with Simulation(pole("gymnasium")) as simulation:
-        simulation.run()
-        actions, _ = expected(simulation, 9)
-        policy = simulation.policy()
-    env = gymnasium.make("CartPole-v1")
-    for row in range(3):
-        policy.reset()
-        seen, _ = env.reset(seed=5 + row)
-        for wanted in actions:
-            action = policy.act(seen)
-            assert env.action_space.contains(action)
-            assert action == wanted[row]
-            seen = env.step(action)[0]
-
-
-def test_in_our_worlds_it_takes_their_signals_by_name() -> None:
+def test_in_our_worlds_it_does_what_a_rollout_does() -> None:
+    """In those of Gymnasium: test_policy_returns.py."""
     with Simulation(pole("ours")) as simulation:
         simulation.run()
         actions, rewards = expected(simulation, 25)
         policy = simulation.policy()
+    assert len({tuple(row) for row in actions}) > 1  # it is a policy, and no constant
     env = envs.make(simulation.scenario.env, batch=3)
-    seen, _ = env.reset(seed=5)
-    for wanted, paid in zip(actions, rewards, strict=True):
-        action = policy.act(seen)
-        assert action.tolist() == wanted
-        seen, reward, terminated, truncated, _ = env.step(torch.from_numpy(action))
-        assert reward.tolist() == paid
-        policy.reset(terminated | truncated)
+    for _ in range(2):
+        policy.reset()
+        seen, _ = env.reset(seed=5)
+        for wanted, paid in zip(actions, rewards, strict=True):
+            action = policy.act(seen)
+            assert action.tolist() == wanted
+            seen, reward, terminated, truncated, _ = env.step(torch.from_numpy(action))
+            assert reward.tolist() == paid
+            policy.reset(terminated | truncated)
 
 
 def test_it_keeps_the_parameters_it_was_made_with_and_changes_nothing() -> None:
@@ -142,7 +106,9 @@ def test_samples_are_of_the_seed_the_step_and_the_environment() -> None:
         return [np.atleast_1d(policy.act(observation)).tolist() for _ in range(30)]
 
     with Simulation(pole("gymnasium"), seed=4) as simulation:
-        sampled = played(simulation.policy(greedy=False), seen)
+        policy = simulation.policy(greedy=False)
+        sampled = played(policy, seen)
+        assert sampled == played(policy, seen)
         assert sampled == played(simulation.policy(greedy=False, seed=4), seen)
         assert sampled != played(simulation.policy(greedy=False, seed=3), seen)
         assert sampled != played(simulation.policy(), seen)
@@ -181,16 +147,6 @@ def test_in_a_parallel_world_it_acts_for_the_agents_that_are_there(monkeypatch: 
     assert set(alive) == {1, 2}
 
 
-def test_without_agents_that_act_there_is_no_policy() -> None:
-    goal = "{kind: regression, target: reward}"
-    text = pole("ours").to_yaml().replace("{kind: a2c}", goal).replace("acts: true", "acts: false")
-    with (
-        Simulation(Scenario.from_yaml(text)) as simulation,
-        pytest.raises(ScenarioError, match=r"policy: no agent acts; give one `acts: true`"),
-    ):
-        simulation.policy()
-
-
 def test_what_cannot_be_observed_is_named_in_one_line() -> None:
     with Simulation(pole("gymnasium")) as simulation:
         policy = simulation.policy()
@@ -211,3 +167,10 @@ def test_what_cannot_be_observed_is_named_in_one_line() -> None:
         policy = simulation.policy()
     with pytest.raises(ScenarioError, match="policy: the observation has no 'observation'"):
         policy.act({"angle": np.zeros(1)})
+    goal = "{kind: regression, target: reward}"
+    text = pole("ours").to_yaml().replace("{kind: a2c}", goal).replace("acts: true", "acts: false")
+    with (
+        Simulation(Scenario.from_yaml(text)) as simulation,
+        pytest.raises(ScenarioError, match=r"policy: no agent acts; give one `acts: true`"),
+    ):
+        simulation.policy()

@@ -11,9 +11,7 @@ from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.part import Part
 from antiphon.scenarios import Scenario
 
-__all__ = ["equal", "parts_of", "ring", "run"]
-
-Document = dict[str, Any]
+__all__ = ["equal", "parts_of", "run"]
 
 
 def parts_of(scenario: Scenario, placement: Mapping[str, int], **settings: Any) -> list[Part]:
@@ -40,41 +38,6 @@ def deliver(parts: list[Part], exchanges: list[tuple[int, Exchange]]) -> None:
     """Hand exchanges to the parts that they are for."""
     for to, exchange in exchanges:
         parts[to].deliver(exchange)
-
-
-def ring(
-    agents: int = 6,
-    *,
-    delay: int = 2,
-    degree: int = 1,
-    batch: int = 16,
-    agent: Document | None = None,
-    channel: Document | None = None,
-    gradient: Document | None = None,
-) -> Scenario:
-    """A ring of agents that classify digits, each sending to its next `degree`."""
-    names = [f"a{i:02}" for i in range(agents)]
-    one = {
-        "observes": ["image"],
-        "network": {"kind": "mlp", "hidden": [32]},
-        "objective": {"kind": "classification", "target": "label"},
-        **(agent or {}),
-    }
-    way: Document = {"size": 16, "link": {"delay": delay}, **(channel or {})}
-    if way.get("coupling", "decoupled") in ("decoupled", "unlocked"):
-        way["gradient"] = gradient or {"kind": "linear", "context": ["label"]}
-    document = {
-        "scenario": "ring",
-        "env": {"id": "antiphon/Digits-v0", "hold": 6, "episode": "example"},
-        "agents": {name: dict(one) for name in names},
-        "channels": [
-            {"from": names[i], "to": names[(i + d) % agents], **way}
-            for i in range(agents)
-            for d in range(1, degree + 1)
-        ],
-        "training": {"batch": batch},
-    }
-    return Scenario.model_validate(document)
 
 
 def equal(a: Any, b: Any) -> bool:

@@ -11,7 +11,6 @@ from antiphon.engine.parts.division import division_of
 from antiphon.engine.parts.placement import agent_costs, check_free, placement_for, unaligned_readers
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.envs import describe
-from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import Document, ring
 
@@ -53,28 +52,6 @@ def test_parts_without_a_common_channel() -> None:
     assert placement == {"n0": 0, "n1": 0, "n2": 1, "n3": 1}
     division = division_of(system, placement)
     assert (division.cut, division.lookahead) == ({}, None)
-
-
-@pytest.mark.parametrize(
-    ("count", "placement", "line"),
-    [
-        (3, {"n0": 0, "n1": 1}, "parts: 3, and the placement has 2; leave one of them out"),
-        (None, {"n0": 0}, "place: n1 in no part; place every agent"),
-        (3, None, "parts: 3; the number of agents is 2; use at most 2"),
-    ],
-)
-def test_what_is_no_placement(count: int | None, placement: dict[str, int] | None, line: str) -> None:
-    system, scenario = made(ring(2))
-    with pytest.raises(ScenarioError) as found:
-        placement_for(system, scenario, count, placement)
-    assert str(found.value) == line
-
-
-def test_a_scenario_that_is_not_cut_may_be_placed_in_one_part() -> None:
-    system, scenario = made(ring(2, on_divergence="quarantine"))
-    assert placement_for(system, scenario, None, {"n0": 0, "n1": 0}) == {"n0": 0, "n1": 0}
-    with pytest.raises(ScenarioError, match="quarantine"):
-        placement_for(system, scenario, None, {"n0": 0, "n1": 1})
 
 
 DIGITS = {"id": "antiphon/Digits-v0"}

@@ -40,45 +40,26 @@ def figures(part: Part) -> FreeFigures:
     return boundary(part).figures
 
 
+LOSSY = {"link": {"delay": 1, "drop": 0.3, "noise": 0.1}, "input": {"kind": "linear", "context": ["image"]}}
+UNLOCKED = {"coupling": "unlocked", "input": {"kind": "linear", "context": ["image"]}}
+IN_TIME = {
+    "sobolev": stages(),
+    "unlocked": stages(channel=UNLOCKED, aligned=False, env={"hold": 4}),
+    "delayed": stages(channel={"coupling": "delayed"}),
+    "lossy": stages(channel=LOSSY),
+    "critic": stages(4, "critic"),
+    "local": stages(2, "local"),
+}
+
+
 @pytest.mark.parametrize(
-    "scenario",
-    [
-        stages(),
-        stages(4, "critic"),
-        stages(2, "linear"),
-        stages(2, "local"),
-        stages(aligned=False, env={"hold": 4}),
-        stages(channel={"link": {"delay": 1, "drop": 0.3, "noise": 0.1}}),
-        stages(
-            channel={"coupling": "unlocked", "input": {"kind": "linear", "context": ["image"]}},
-            aligned=False,
-            env={"hold": 4},
-        ),
-        stages(channel={"coupling": "delayed"}),
-        stages(
-            channel={"link": {"delay": 1, "drop": 0.3}, "input": {"kind": "linear", "context": ["image"]}}
-        ),
-    ],
-    ids=["sobolev", "critic", "linear", "local", "unaligned", "lossy", "unlocked", "delayed", "inputs"],
+    "name", [pytest.param(n, marks=pytest.mark.long if n in ("critic", "local") else ()) for n in IN_TIME]
 )
-def test_where_nothing_is_late_all_is_learned_to_the_bits_of_delay_1(scenario: Scenario) -> None:
-    parts, whole = free_parts(scenario), Simulation(scenario, stacked=False)
-    for _ in range(25):
+def test_where_nothing_is_late_all_is_learned_to_the_bits_of_delay_1(name: str) -> None:
+    parts, whole = free_parts(IN_TIME[name]), Simulation(IN_TIME[name], stacked=False)
+    for _ in range(16):
         for part in parts:
             assert part.ready
-            part.step()
-        exchange(parts)
-        whole.step()
-    assert not different(of_parts(parts), of_simulation(whole))
-
-
-def test_parts_of_stacked_agents_learn_the_bits_of_the_stacked_simulation() -> None:
-    scenario = stages(6, "sobolev")
-    placement = {name: i // 2 for i, name in enumerate(scenario.agents)}
-    parts = [Part(scenario, placement, i, free=FreeSettings()) for i in range(3)]
-    whole = Simulation(scenario)
-    for _ in range(15):
-        for part in parts:
             part.step()
         exchange(parts)
         whole.step()
@@ -317,3 +298,22 @@ def test_parts_go_on_from_the_state_of_a_whole_and_hand_over_what_they_have_lear
     assert (found["now"], set(found["system"])) == (16, set(LEARNED))
     for key in LEARNED:
         assert equal(found["system"][key], whole._state_dict()["system"][key])
+
+
+def test_what_was_under_way_at_the_division_may_come_back_late_too() -> None:
+    scenario = stages(2)
+    with Simulation(scenario, stacked=False) as whole:
+        for _ in range(5):
+            whole.step()
+        state = whole._state_dict()
+    first, second = free_parts(scenario, staleness=50)
+    for part in (first, second):
+        part.load_state_dict(state)
+    for _ in range(20):
+        first.step()
+    second.step()
+    before = copy_tree(of_parts([first]))
+    first.deliver(second.collect(0))
+    first.step()
+    assert (figures(first).given_up, figures(first).returned) == (0, 1)
+    assert any(name.startswith("s0->s1") for name in different(before, of_parts([first])))

@@ -78,7 +78,12 @@ CASES: dict[str, tuple[Scenario, int]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+MORE = ("nothing returned", "a delayed channel", "a reader that ticks seldom", "a sender that learns seldom")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name in MORE else ()) for name in CASES]
+)
 def test_later_exchanges_change_numbers(name: str) -> None:
     scenario, lookahead = CASES[name]
     system = build(scenario, describe(scenario.env), seed=0, device=torch.device("cpu"), dtype=torch.float64)
@@ -87,6 +92,7 @@ def test_later_exchanges_change_numbers(name: str) -> None:
     assert not same_as_uncut(scenario, PLACE, lookahead + 1)
 
 
+@pytest.mark.long
 @settings(max_examples=12)
 @given(scenes(), st.data())
 def test_random_scenarios_with_exchanges_as_late_as_may_be(doc: Document, data: st.DataObject) -> None:

@@ -11,7 +11,6 @@ from antiphon.engine.parts import transport
 from antiphon.engine.parts.transport import LocalParts
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import EngineError, RunError, ScenarioError
-from tests.engine.parts.rings import ring
 from tests.engine.parts.stages import stages
 
 LOOKAHEAD = 5
@@ -112,32 +111,6 @@ def test_parts_that_all_wait_are_an_error_of_the_engine() -> None:
         parts.advance(3)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (
-            {"count": 2, "every": 3},
-            "every is 3, and parts of this placement may be 2 steps apart; give at most 2",
-        ),
-        ({"count": 5}, "the number of agents is 4; use at most 4"),
-        ({"a": 0, "b": 0, "c": 1}, "d in no part"),
-    ],
-)
-def test_a_division_that_cannot_be_is_refused(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ScenarioError, match=message):
-        Simulation(ring(), parts=settings)
-
-
 def test_parts_that_do_not_wait_keep_so_many_messages() -> None:
     with pytest.raises(ScenarioError, match=r"every is 9, .* may be 8 steps apart; give at most 8"):
         Simulation(stages(2), parts={"count": 2, "mode": "free", "every": 9})
-
-
-def test_one_part_in_this_process_divides_nothing() -> None:
-    for parts in (1, dict.fromkeys("abcd", 0)):
-        with Simulation(ring(), parts=parts) as simulation:
-            assert simulation._division is None
-    with Simulation(ring(), parts={"a": 1, "b": 0, "c": 1, "d": 0}) as simulation:
-        facts = simulation._division
-        assert facts is not None
-        assert (facts["count"], facts["every"], facts["placement"]["a"]) == (2, 1, 1)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
+
+needs_ray = [
+    pytest.mark.ray,
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed"),
+]
+"""The `pytestmark` of tests that start processes of Ray."""
 
 
 def children_of(process: int) -> set[int]:
@@ -90,20 +99,9 @@ LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "0000000000000000000
 """127.0.0.1 as /proc/net/tcp has it, the same within IPv6, and ::1."""
 
 
-def started(scenario: Path, folder: Path, temporary: Path, *options: str) -> subprocess.Popen[str]:
+def started(scenario: Path, folder: Path, temporary: Path) -> subprocess.Popen[str]:
     """Start a run in two parts in the directory `run` of a folder; temporary files go to another one, whose name is short."""
-    words = [
-        "run",
-        str(scenario),
-        "--parts",
-        "2",
-        "--ray",
-        "--name",
-        "run",
-        "--logdir",
-        str(folder),
-        *options,
-    ]
+    words = f"run {scenario} --parts 2 --ray --name run --logdir {folder}".split()
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *words],
         stdout=subprocess.PIPE,

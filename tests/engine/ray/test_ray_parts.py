@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from functools import partial
+from pathlib import Path
 
 import pytest
+import yaml
 
-from antiphon.engine.parts.free_boundary import FreeSettings
 from antiphon.engine.parts.part import Part
 from antiphon.engine.ray import ray_parts as ray_parts_module
 from antiphon.engine.ray.ray_cluster import RayCluster, open_cluster
 from antiphon.engine.ray.ray_parts import RayParts
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError
-from antiphon.scenarios import Scenario
-from tests.engine.parts.rings import ring
-from tests.engine.parts.stages import stages
-from tests.engine.ray.marks import needs_ray_all
-from tests.engine.ray.processes import LOOPBACK, PATIENCE, children_of, listening, parts_of
+from tests.engine.parts.rings import document, ring
+from tests.engine.ray.processes import (
+    LOOPBACK,
+    PATIENCE,
+    children_of,
+    listening,
+    named,
+    needs_ray,
+    parts_of,
+    started,
+    survivors,
+    wait_for_rows,
+)
 from tests.engine.ray.test_worker import assert_whole
 
-pytestmark = needs_ray_all
+pytestmark = [*needs_ray, pytest.mark.long]
 
 PLACEMENT = {"a": 0, "b": 0, "c": 1, "d": 1}
 RING = ring(delay=4)
@@ -46,17 +52,7 @@ def make(index: int) -> Part:
     return SlowPart(RING, PLACEMENT, index)
 
 
-def make_bad(index: int) -> Part:
-    if index == 1:
-        raise RunError("part 1 has no data")
-    return make(index)
-
-
-def make_free(scenario: Scenario, index: int) -> Part:
-    return SlowPart(scenario, {"s0": 0, "s1": 1}, index, free=FreeSettings())
-
-
-def opened(make: Callable[[int], Part] = make) -> closing[RayParts]:
+def opened() -> closing[RayParts]:
     return closing(RayParts(make, PLACEMENT, every=2))
 
 
@@ -125,34 +121,7 @@ def test_parts_that_are_killed_come_back_to_the_same_bits(parts: RayParts) -> No
     assert {1, 2} <= set(states)  # whether all run is known meanwhile
 
 
-def test_a_stop_ends_all_at_one_step(parts: RayParts) -> None:
-    end = time.monotonic() + 0.5
-    reached = parts.advance(10_000, stop=lambda: time.monotonic() > end)
-    assert 0 < reached < 1_000
-    assert_whole(parts.gather(), RING, reached)
-
-
-def test_a_part_that_does_not_wait_comes_back_alone(cluster: RayCluster) -> None:
-    scenario = stages(2, aligned=False, env={"hold": 50})
-    before = set(parts_of(os.getpid()))
-    parts = RayParts(partial(make_free, scenario), {"s0": 0, "s1": 1}, every=1, free=True, keep_every=0.0)
-    with closing(parts):
-        parts.advance(20)
-        (first, _) = sorted(set(parts_of(os.getpid())) - before)
-        with later(0.5, lambda: os.kill(first, signal.SIGKILL)):
-            assert parts.advance(100) == 100
-        found = parts.statistics()
-        assert sorted(row.incarnation for row in found) == [0, 1]
-        # The one that stayed took each step once; the other began again at the end of the call before.
-        assert all(row.steps_taken == 100 and row.calls >= 100 for row in found)
-        assert parts.gather()["now"] == 100
-
-
-def test_what_building_a_part_raises_is_raised(cluster: RayCluster) -> None:
-    with pytest.raises(RunError, match=r"^part 1 has no data$"):
-        opened(make_bad)
-
-
+@pytest.mark.nightly
 def test_a_part_whose_process_does_not_come_is_one_line(
     cluster: RayCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,32 +132,39 @@ def test_a_part_whose_process_does_not_come_is_one_line(
         opened()
 
 
+@pytest.mark.nightly
 def test_it_listens_on_this_machine_alone(parts: RayParts) -> None:
     found = listening({os.getpid(), *children_of(os.getpid())})
     assert sum(found.values()) >= 6
     assert set(found) <= LOOPBACK
 
 
-def test_it_refuses_whoever_lacks_the_token(cluster: RayCluster) -> None:
-    program = (
-        "import sys; from ray._raylet import GcsClient; GcsClient(address=sys.argv[1]).get_all_node_info()"
-    )
-    without = {"RAY_AUTH_MODE": "disabled", "RAY_NUM_REDIS_GET_RETRIES": "1"}
-    for environment, code in ((without, 1), ({"RAY_NUM_REDIS_GET_RETRIES": "1"}, 0)):
-        done = subprocess.run(
-            [sys.executable, "-c", program, cluster.address],
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        assert done.returncode == code, done.stderr
-        assert not code or "Authentication" in done.stderr or "Unauthenticated" in done.stderr
-
-
-def test_another_address_at_the_same_time_is_refused(cluster: RayCluster) -> None:
-    with pytest.raises(
-        RunError, match=r"^--ray: this process is connected to the Ray cluster at 127\.0\.0\.1"
-    ):
-        RayParts(make, PLACEMENT, every=2, cluster="10.0.0.1:6379")
+@pytest.mark.nightly
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_however_a_run_ends_nothing_of_it_is_left(number: int, tmp_path: Path, short: Path) -> None:
+    """After kill -9 Ray ends all but two agents of its own, which go a minute later."""
+    scenario = tmp_path / "ring.yaml"
+    scenario.write_text(yaml.safe_dump(document(1_000_000)), encoding="utf-8")
+    with started(scenario, tmp_path, short) as run:
+        try:
+            wait_for_rows(tmp_path, 4, run)
+            processes = children_of(run.pid)
+            agents = {one for one in processes if named(one).startswith("ray::") and "Agent" in named(one)}
+            assert len(parts_of(run.pid)) == 2
+            if number == signal.SIGTERM:  # a part that is killed comes back
+                os.kill(parts_of(run.pid)[0], signal.SIGKILL)
+                wait_for_rows(tmp_path, 40, run)
+                processes |= children_of(run.pid)
+            run.send_signal(number)
+            out, err = run.communicate(timeout=PATIENCE)
+        finally:
+            run.kill()
+    if number == signal.SIGTERM:
+        assert not survivors(processes, 300.0)
+        assert (run.returncode, "Traceback" in out + err) == (143, False), out + err
+        assert (tmp_path / "run" / "result.json").exists()
+        assert list(short.iterdir()) == []
+    else:
+        assert not survivors(processes - agents, 300.0)
+        for one in survivors(agents, 0.0):
+            os.kill(one, signal.SIGKILL)

@@ -1,7 +1,10 @@
-"""Small models of the kinds that people have."""
+"""Small models of the kinds that people have, and how each is called: what tests of splitting cut, compose and train."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -50,14 +53,16 @@ class ResNet(nn.Module):
 
 
 class Up(nn.Module):
-    """Up one level, with what was there on the way down beside it."""
+    """Up one level, padded to the size of what was there on the way down, and that beside it."""
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, out, 3, padding=1)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        return F.relu(self.conv(torch.cat([F.interpolate(x, scale_factor=2), skip], 1)))
+        x = F.interpolate(x, scale_factor=2)
+        x = F.pad(x, [0, skip.size(3) - x.size(3), 0, skip.size(2) - x.size(2)])
+        return F.relu(self.conv(torch.cat([x, skip], 1)))
 
 
 class UNet(nn.Module):
@@ -149,6 +154,14 @@ class GPT(nn.Module):
         return logits, F.cross_entropy(logits.view(-1, logits.size(-1)), targets.view(-1))
 
 
+class Logits(GPT):
+    """The logits of all tokens alone."""
+
+    def forward(self, idx: Tensor) -> Tensor:  # type: ignore[override]
+        found: Tensor = super().forward(idx, idx)[0]
+        return found
+
+
 class Rotary(nn.Module):
     """A table in a buffer, a padding mask of the tokens and a residual bias, all read by late blocks; returns a dict."""
 
@@ -195,3 +208,251 @@ class Streams(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.a(x), self.b(x)
+
+
+class MLP(nn.Module):
+    """A list of layers and a loop over a slice of it."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise((7, 8, 6, 5)))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = self.dropout(F.gelu(layer(x)))
+        return self.layers[-1](x)
+
+
+def convolutions(dropout: float = 0.0) -> nn.Sequential:
+    """A convolutional network without a class of its own, its activations in place."""
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(inplace=True),
+        nn.Flatten(),
+        nn.Dropout(dropout),
+        nn.Linear(4 * 4 * 4, 5),
+    )
+
+
+class Film(nn.Module):
+    """Predicts an image; conditions its last block on an input that nothing reads before, and scales by a third."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.SiLU())
+        self.body = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.SiLU())
+        self.time = nn.Linear(3, 8)
+        self.tail = nn.Conv2d(4, 1, 3, padding=1)
+
+    def forward(self, x: Tensor, t: Tensor, strength: Tensor) -> Tensor:
+        h = self.stem(x)
+        h = h + self.body(h)
+        gamma, beta = self.time(t)[:, :, None, None].chunk(2, dim=1)
+        return self.tail(h * (1 + gamma) + beta) * strength.view(-1, 1, 1, 1) + x
+
+
+class FineTuned(nn.Module):
+    """A frozen backbone with batch norm, a head that learns, and a head that nothing uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(
+            nn.Linear(7, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 6), nn.BatchNorm1d(6, affine=False)
+        )
+        self.neck = nn.Linear(6, 6)
+        self.norm_factor = nn.Parameter(torch.full((6,), 2.0), requires_grad=False)
+        self.old_head = nn.Linear(6, 12)
+        self.head = nn.Linear(6, 5)
+        self.register_buffer("seen", torch.zeros((), dtype=torch.long))
+        self.backbone.requires_grad_(False)
+        self.neck.weight.requires_grad = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.neck(self.backbone(x))) / self.norm_factor
+        return self.head(x)
+
+
+class Routes(nn.Module):
+    """Stages in a ModuleDict, each a ModuleList of dicts; the route is a list of names, the head a ParameterDict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = nn.ModuleDict(
+            {
+                name: nn.ModuleList(
+                    nn.ModuleDict(
+                        {"lin": nn.Linear(7, wide), "act": nn.ReLU(inplace=True), "back": nn.Linear(wide, 7)}
+                    )
+                    for _ in range(2)
+                )
+                for name, wide in (("wide", 14), ("narrow", 7))
+            }
+        )
+        self.heads = nn.ParameterDict(
+            {"weight": nn.Parameter(torch.randn(5, 7) * 0.3), "bias": nn.Parameter(torch.zeros(5))}
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for name in ("narrow", "wide"):
+            for cell in self.stages[name]:
+                x = x + cell["back"](cell["act"](cell["lin"](x)))
+        return F.linear(x, self.heads["weight"], self.heads["bias"])
+
+
+class Tagger(nn.Module):
+    """An LSTM between an embedding and a classifier of its outputs and its last state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(7, 5)
+        self.lstm = nn.LSTM(5, 6, batch_first=True, bidirectional=True)
+        self.norm = nn.LayerNorm(12)
+        self.fc = nn.Linear(12, 4)
+
+    def forward(self, text: Tensor) -> Tensor:
+        out, (h_n, _) = self.lstm(self.embed(text))
+        final = torch.cat([h_n[-2], h_n[-1]], dim=1)
+        return self.fc(self.norm(out.mean(1) + final))
+
+
+# --- how they are called -----------------------------------------------------------------------------------
+
+Draw = Callable[[int, int], Tensor]
+
+
+def numbers(*shape: int) -> Draw:
+    """Normal numbers, [batch, *shape], by (batch, seed)."""
+    return lambda batch, seed: torch.randn(batch, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def tokens(vocabulary: int, *shape: int) -> Draw:
+    """Whole numbers below `vocabulary`, [batch, *shape], by (batch, seed)."""
+
+    def draw(batch: int, seed: int) -> Tensor:
+        drawn = torch.randint(vocabulary, (batch, *shape), generator=torch.Generator().manual_seed(seed))
+        drawn.view(batch, -1)[0, 0] = vocabulary - 1  # so that a column of them has as many classes
+        return drawn
+
+    return draw
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A model as its user would write it, and how to call it.
+
+    Attributes:
+        make: Makes one of random parameters.
+        inputs: By argument of `forward`, a function of (batch, seed).
+        cuts: Sets of submodules before which it may be cut.
+        output: The key or position of the prediction in what `forward` returns; None: it returns the prediction.
+        classes: Of the prediction's last axis; None: it is real numbers.
+        tied: Whether its cuts lie between two uses of one parameter.
+        dropout: Whether `make` takes a rate of dropout.
+    """
+
+    make: Callable[..., nn.Module]
+    inputs: Mapping[str, Draw]
+    cuts: tuple[tuple[str, ...], ...]
+    output: str | int | None = None
+    classes: int | None = None
+    tied: bool = False
+    dropout: bool = False
+
+    def model(self, dropout: float = 0.0) -> nn.Module:
+        """Return the model of one fixed seed, whatever else draws random numbers."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(7)
+            return self.make(**({"dropout": dropout} if self.dropout else {}))
+
+    def example(self, batch: int, seed: int = 0) -> dict[str, Tensor]:
+        """Return arguments of `forward`, [batch, …] each."""
+        return {name: draw(batch, seed + i) for i, (name, draw) in enumerate(self.inputs.items())}
+
+    def call(self, model: nn.Module, arguments: Mapping[str, Tensor]) -> Tensor:
+        """Return the prediction of a model for arguments."""
+        found = model(**arguments)
+        value: Tensor = found if self.output is None else found[self.output]
+        return value
+
+
+VECTOR = {"x": numbers(7)}
+PICTURE = {"x": numbers(1, 8, 8)}
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "mlp": Architecture(
+        make=MLP,
+        inputs=VECTOR,
+        cuts=(("layers.1", "layers.2"), ("layers.2",)),
+        classes=5,
+        dropout=True,
+    ),
+    "convolutions": Architecture(
+        make=convolutions,
+        inputs={"input": numbers(1, 8, 8)},
+        cuts=(("2", "6"), ("1", "2", "3", "4", "5", "6", "7", "8")),
+        classes=5,
+        dropout=True,
+    ),
+    "resnet": Architecture(
+        make=ResNet,
+        inputs=PICTURE,
+        cuts=(("layer1.1", "layer2.0.conv2", "fc"), ("layer2.0.downsample", "layer2.1.bn2")),
+        classes=10,
+    ),
+    "unet": Architecture(
+        make=UNet,
+        inputs=PICTURE,
+        cuts=(("down2", "bottom", "up1", "up2"), ("up1.conv",)),
+        classes=10,
+    ),
+    "vit": Architecture(
+        make=ViT,
+        inputs={"image": numbers(1, 8, 8)},
+        cuts=(("blocks.1.proj", "blocks.2.mlp", "head"), ("blocks.1",)),
+        classes=10,
+        dropout=True,
+    ),
+    "gpt": Architecture(
+        make=lambda dropout: Logits(dropout=dropout, tied=True),
+        inputs={"idx": tokens(7, 6)},
+        cuts=(("blocks.1", "blocks.2"), ("blocks.0.mlp", "blocks.1.drop", "blocks.2.ln2", "head")),
+        classes=7,
+        tied=True,
+        dropout=True,
+    ),
+    "rotary": Architecture(
+        make=Rotary,
+        inputs={"idx": tokens(7, 6)},
+        cuts=(("first", "second", "head"),),
+        output="logits",
+        classes=7,
+    ),
+    "lstm": Architecture(
+        make=Tagger, inputs={"text": tokens(7, 6)}, cuts=(("lstm", "fc"), ("norm",)), classes=4
+    ),
+    "two_inputs": Architecture(
+        make=TwoInputs,
+        inputs={"image": numbers(6), "side": numbers(4)},
+        cuts=(("mix", "head"),),
+        classes=3,
+    ),
+    "film": Architecture(
+        make=Film,
+        inputs={"x": numbers(1, 6, 6), "t": numbers(3), "strength": numbers(1)},
+        cuts=(("time",), ("stem.1", "body.1", "tail")),
+    ),
+    "fine_tuned": Architecture(
+        make=FineTuned, inputs=VECTOR, cuts=(("backbone.2", "head"), ("backbone.4", "neck")), classes=5
+    ),
+    "routes": Architecture(
+        make=Routes,
+        inputs=VECTOR,
+        cuts=(("stages.wide.0.lin",), ("stages.narrow.1.lin", "stages.wide.1.back")),
+        classes=5,
+    ),
+}

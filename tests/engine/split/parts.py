@@ -1,10 +1,10 @@
-"""What the tests of splitting make of an architecture: its scenario, its parts composed by hand, its plain training loop."""
+"""What the tests of splitting make of an architecture: its scenario, its parts called by hand, its plain training loop."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,19 +13,38 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import antiphon
+from antiphon.envs import from_tensors
 from antiphon.nets.random import seed_for
 from antiphon.scenarios import Scenario
-from tests.architectures import Architecture, numbers, tokens
+from tests.engine.split.models import Architecture, numbers, tokens
+from tests.tensors import same
 
 ROWS = 24
 BATCH = 4
 RATE = 0.01
 ADAM = {"kind": "adam", "lr": RATE}
-LOOP = 12
+LOOP = 6
 """Steps of a loop that is held to a plain one."""
 ROUNDING = 1e-8
 """Between two orders of summation in float64 after `LOOP` steps: Adam makes steps of 1e-3 and more of gradients of any size, also of
 those that are rounding alone (a bias before batch norm), and each step enlarges what the one before left. A wrong gradient is 1e-3."""
+
+
+def pictures(**more: Any) -> Any:
+    """Return an environment of 64 pictures and their labels."""
+    image = torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    return from_tensors(image=image, label=torch.arange(64) % 10, test=0.1, validation=0.1, **more)
+
+
+def split_text(model: nn.Module, at: Any, **settings: Any) -> Scenario:
+    """Split a model of `idx`, which names the following token at every place."""
+    data = torch.randint(0, 7, (64, 7), generator=torch.Generator().manual_seed(0))
+    env = from_tensors(
+        tokens=data[:, :-1], following=data[:, 1:], training_only=["following"], test=0.1, validation=0.1
+    )
+    goal = {"kind": "classification", "target": "following"}
+    settings = {"inputs": {"idx": "tokens"}, "batch": BATCH, "steps": 20, **settings}
+    return antiphon.split(model, at, env=env, objective=goal, **settings)
 
 
 def data_of(architecture: Architecture, rows: int = ROWS) -> dict[str, Tensor]:
@@ -47,12 +66,12 @@ def split_of(
     settings = {"batch": BATCH, "optimiser": ADAM, "steps": 50, **settings}
     if architecture.output is not None:
         settings.setdefault("output", architecture.output)
-    if architecture.ties:
+    if architecture.tied:
         settings.setdefault("tie", "copy")
     return antiphon.split(
         architecture.model() if model is None else model,
         at=list(at) if isinstance(at, tuple) else at,
-        env=antiphon.envs.from_tensors(**columns),
+        env=from_tensors(**columns),
         inputs={name: f"in_{name}" for name in architecture.inputs},
         objective={"kind": kind, "target": "target"},
         **settings,
@@ -105,11 +124,12 @@ class PlainLoop:
     Args:
         architecture: The model's.
         cuts: Where the parts begin, in order.
+        dropout: The model's rate, where it has one.
     """
 
-    def __init__(self, architecture: Architecture, cuts: tuple[str, ...], **options: Any) -> None:
+    def __init__(self, architecture: Architecture, cuts: tuple[str, ...], dropout: float) -> None:
         self.architecture = architecture
-        self.model = architecture.model(**options).double().train()
+        self.model = architecture.model(dropout).double().train()
         learning = [p for p in self.model.parameters() if p.requires_grad]
         self.optimiser = torch.optim.Adam(learning, lr=RATE, fused=True)
         self.steps = 0
@@ -120,7 +140,7 @@ class PlainLoop:
         torch.manual_seed(seed_for(seed_for(0, "agent", f"part{part}"), "tick", str(self.steps)))
 
     def step(self, signals: Mapping[str, Tensor]) -> float:
-        """Take a step on a batch; returns the loss."""
+        """Take a step on a batch; return its loss."""
         arguments = {name: signals[f"in_{name}"] for name in self.architecture.inputs}
         with torch.random.fork_rng(devices=[]):
             self._seed(0)
@@ -131,3 +151,41 @@ class PlainLoop:
         self.optimiser.step()
         self.steps += 1
         return loss.item()
+
+
+# --- a model for what may be in a forward ------------------------------------------------------------------
+
+
+class Chain(nn.Module):
+    """Three layers, or what is between the first and the last of them."""
+
+    def __init__(self, between: Callable[[Any, Tensor], Tensor] | None = None) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Linear(7, 7), nn.Linear(7, 7), nn.Linear(7, 5)
+        self.between = between
+
+    def forward(self, x: Tensor) -> Any:
+        h = torch.tanh(self.first(x))
+        return self.third(self.second(h) if self.between is None else self.between(self, h))
+
+
+def chain_split(model: Any, at: Any = ("second",), **settings: Any) -> Scenario:
+    """Split a model of `x`, [batch, 7], with five classes."""
+    env = from_tensors(x=numbers(7)(20, 0), label=tokens(5)(20, 1))
+    goal = {"kind": "classification", "target": "label"}
+    settings = {"env": env, "objective": goal, "inputs": {"x": "x"}, "batch": BATCH, **settings}
+    return antiphon.split(model, at=list(at) if isinstance(at, tuple) else at, **settings)
+
+
+def assert_composed(model: nn.Module, at: Any = ("second",), **settings: Any) -> Scenario:
+    """Hold the parts to the model in both modes, at two batch sizes, with what it draws; return the scenario."""
+    scenario = chain_split(model, at, **settings)
+    for batch in (4, 5):
+        for training in (True, False):
+            x = numbers(7)(batch, batch)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(3)
+                expected = copy.deepcopy(model).train(training)(x.clone())
+                torch.manual_seed(3)
+                same(composed(scenario, {"x": x}, training=training), expected)
+    return scenario

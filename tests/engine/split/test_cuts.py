@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 import antiphon
 from tests.engine.numbers import one_line
-from tests.engine.split.models import GPT, ResNet, TwoInputs, UNet, ViT
-from tests.engine.split.test_training import pictures, split_text
+from tests.engine.split.models import Logits, UNet
+from tests.engine.split.parts import pictures, split_text
 
 
 def test_cuts_are_in_the_order_of_the_forward_with_what_would_cross() -> None:
@@ -38,10 +36,11 @@ def test_what_cannot_be_cut_is_listed_with_the_reason() -> None:
     assert not cut["c"].problem
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_a_number_of_parts_makes_their_costs_about_equal(count: int) -> None:
-    scenario = split_text(GPT(blocks=8), count)
-    assert len(scenario.agents) == count
+@pytest.mark.parametrize(("count", "sizes"), [(1, [8]), (3, [3, 3, 2]), (4, [2, 2, 2, 2])])
+def test_a_number_of_parts_makes_their_costs_about_equal(count: int, sizes: list[int]) -> None:
+    scenario = split_text(Logits(blocks=8), count)
+    keys = [dict(agent.network.named_parameters()) for agent in scenario.agents.values()]
+    assert [sum(key.endswith("ln1.weight") for key in part) for part in keys] == sizes
 
 
 def test_parts_of_a_chain_are_split_where_it_cannot_be_traced() -> None:
@@ -77,46 +76,6 @@ def test_two_readers_of_a_tensor_share_a_port() -> None:
         "part0->part2": "a",
         "part1->part2": None,
     }
-
-
-def test_frozen_parameters_stay_and_unused_ones_keep_their_values() -> None:
-    model = ViT()
-    model.patch.requires_grad_(False)
-    model.spare = nn.Linear(3, 3)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    with antiphon.Simulation(antiphon.split(model, ["blocks.1"], env=pictures(), batch=8)) as run:
-        run.run(steps=3)
-        after = antiphon.join(run).state_dict()
-    same = {key for key, value in before.items() if torch.equal(value, after[key])}
-    assert same == {"patch.weight", "patch.bias", "spare.weight", "spare.bias"}
-
-
-def test_a_resumed_run_is_joined(tmp_path: Any) -> None:
-    scenario = antiphon.split(ResNet(), ["layer2"], env=pictures(), batch=8, steps=6)
-    with antiphon.Simulation(scenario, logdir=tmp_path / "run") as run:
-        run.run()
-        expected = antiphon.join(run).state_dict()
-    with antiphon.Simulation.resume(tmp_path / "run", scenario) as again:
-        found = antiphon.join(again).state_dict()
-    assert all(torch.equal(value, found[key]) for key, value in expected.items())
-    assert int(found["layer2.0.bn1.num_batches_tracked"]) == 6
-
-
-def test_another_model_is_not_joined_into() -> None:
-    scenario = antiphon.split(ResNet(), ["layer2"], env=pictures(), batch=8)
-    refused = one_line("join: into: 'stem.weight' is missing in ViT", antiphon.RunError)
-    with antiphon.Simulation(scenario) as run, refused:
-        antiphon.join(run, into=ViT())
-    with (
-        antiphon.Simulation("digits-mlp") as run,
-        one_line("was not made by antiphon.split", antiphon.RunError),
-    ):
-        antiphon.join(run)
-
-
-def test_several_inputs_are_named() -> None:
-    with one_line(r"split: TwoInputs.forward takes image, side; give inputs=\{'image'"):
-        antiphon.split(TwoInputs(), ["mix"], env={"id": "antiphon/Digits-v0"})
 
 
 class Block(nn.Module):

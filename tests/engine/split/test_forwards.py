@@ -1,7 +1,8 @@
-"""What a forward may do where it is traced, and what is refused there in one line."""
+"""What a model may be, and what its forward may do: the parts have its numbers, and it comes back as it was."""
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections import OrderedDict, namedtuple
@@ -14,20 +15,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from torch.utils.checkpoint import checkpoint as again
 
 import antiphon
 from antiphon.engine.simulation import Simulation
-from tests.engine.numbers import one_line
-from tests.engine.split.test_awkward import Chain, assert_composed, chain_split
+from tests.engine.split.models import ARCHITECTURES, numbers
+from tests.engine.split.parts import Chain, assert_composed, chain_split, composed, split_of
+from tests.tensors import same
 
-Between = Callable[[Chain, Tensor], Tensor]
+
+def drop_path(self: Chain, h: Tensor) -> Tensor:
+    y = self.second(h)
+    keep = y.new_empty((y.shape[0],) + (1,) * (y.ndim - 1)).bernoulli_(0.5)
+    keep.div_(0.5)
+    return h + y * keep
 
 
-KEPT: dict[str, Between] = {
+def repeated(self: Chain, h: Tensor) -> Tensor:
+    twice = h.repeat_interleave(2, dim=1)
+    chosen = torch.where(h > 0, h, -h)
+    return self.second(chosen if twice.shape[1] > 7 else h)
+
+
+NUMPY = torch.arange(7.0).numpy()
+KEPT: dict[str, Callable[[Any, Tensor], Any]] = {
     "devices": lambda self, h: (
         self.second(h.to(next(self.parameters()).device))
-        + torch.zeros(h.size(0), 6, device=h.device, dtype=h.dtype)
+        + torch.zeros(h.size(0), 7, device=h.device, dtype=h.dtype)
     ),
     "new_ones": lambda self, h: self.second(h) + h.new_ones(h.shape[0], 1),
     "sizes": lambda self, h: self.second(h) * math.sqrt(h.shape[-1]) / len(h.shape),
@@ -36,113 +49,85 @@ KEPT: dict[str, Between] = {
     "unbind": lambda self, h: self.second(torch.stack([column * 2 for column in h.unbind(1)], 1)),
     "a loop over sizes": lambda self, h: self.second(sum(h.roll(i, 1) for i in range(h.shape[1]))),
     "a branch on sizes": lambda self, h: self.second(h) if any(size > 3 for size in h.shape) else h,
+    "sizes of what is repeated by a number": repeated,
     "a print": lambda self, h: (f"{h.shape} {h}", self.second(h))[1],
     "a comparison": lambda self, h: self.second(h * (h > 0)),
-    "topk": lambda self, h: self.second(h.topk(3, dim=1).values.repeat(1, 2)),
+    "topk": lambda self, h: self.second(h.topk(7, dim=1).values),
     "statistics of the batch": lambda self, h: self.second((h - h.mean(0)) / h.std(0)),
-    "a constant tensor": lambda self, h: self.second(h) * torch.tensor([1.0, 2, 3, 4, 5, 6]),
+    "a constant tensor": lambda self, h: self.second(h) * torch.tensor([1.0, 2, 3, 4, 5, 6, 7]),
     "a tensor of a size": lambda self, h: self.second(h) * torch.tensor(h.shape[1]),
     "as_tensor": lambda self, h: self.second(h) * torch.as_tensor(2.0),
     "from numpy": lambda self, h: self.second(h) * torch.from_numpy(NUMPY),
-    "a random constant": lambda self, h: self.second(h) + torch.normal(0.0, 1.0, (6,)),
-    "random integers": lambda self, h: self.second(h)[:, torch.randint(0, 6, (6,))],
+    "a random constant": lambda self, h: self.second(h) + torch.normal(0.0, 1.0, (7,)),
+    "random integers": lambda self, h: self.second(h)[:, torch.randint(0, 7, (7,))],
+    "noise": lambda self, h: self.second(h + torch.randn_like(h)) + torch.rand(h.shape[0], 1),
+    "dropout": lambda self, h: self.second(F.dropout(h, 0.5, self.training)),
+    "dropout in both modes": lambda self, h: self.second(F.dropout(h, 0.2)),
+    "drop path": drop_path,
     "a module made on the way": lambda self, h: nn.Sequential(self.second, nn.ReLU())(nn.Tanh()(h)),
-    "functional dropout": lambda self, h: self.second(F.dropout(h, 0.2)),
+    "a module called twice": lambda self, h: self.second(torch.tanh(self.second(h))),
     "partial": lambda self, h: functools.partial(F.leaky_relu, negative_slope=0.1)(self.second(h)),
     "detach": lambda self, h: self.second(h.detach()) + h,
+    "a checkpoint": lambda self, h: checkpoint(self.second, h, use_reentrant=False),
 }
-NUMPY = torch.arange(6.0).numpy()
+SLOW = ("devices", "new_ones", "as_tensor", "topk", "partial", "a random constant", "a loop over sizes")
 
 
-@pytest.mark.parametrize("name", list(KEPT))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name in SLOW else ()) for name in KEPT]
+)
 def test_what_is_kept(name: str) -> None:
     for at in (("second",), ("third",)):
         assert_composed(Chain(KEPT[name]), at)
 
 
-def loop_over_the_batch(self: Chain, h: Tensor) -> Tensor:
-    return self.second(torch.stack([row * 2 for row in h]))
+@pytest.mark.parametrize("at", [("third", "second"), ("second", "second"), 1, 2, 3, ()])
+def test_cuts_in_any_order_and_numbers_of_parts(at: Any) -> None:
+    scenario = assert_composed(Chain(), at)
+    assert len(scenario.agents) == (at if isinstance(at, int) else 1 + len(set(at)))
 
 
-def size_as_int(self: Chain, h: Tensor) -> Tensor:
-    return self.second(h.view(int(h.shape[0]), 6))
+# --- modes and precision -----------------------------------------------------------------------------------
 
 
-def branch_on_the_batch(self: Chain, h: Tensor) -> Tensor:
-    return self.second(h) if h.size(0) > 2 else -self.second(h)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it imports its compiler
+def test_a_model_that_is_to_be_compiled_in_place_is_split() -> None:
+    model = Chain()
+    model.compile()
+    model.second.compile()
+    assert_composed(model)
 
 
-def check_of_numbers(self: Chain, h: Tensor) -> Tensor:
-    assert not torch.isnan(h).any()
-    return self.second(h)
+def test_a_model_in_eval_mode_trains_in_train_mode_and_comes_back_in_its_own() -> None:
+    mlp = ARCHITECTURES["mlp"]
+    model = mlp.model(dropout=0.5).eval()
+    scenario = split_of(mlp, ("layers.1",), model)
+    arguments = mlp.example(3)
+    assert not torch.equal(*(composed(scenario, arguments, training=True) for _ in range(2)))
+    with Simulation(scenario) as run:
+        joined = antiphon.join(run)
+    assert not any(module.training for module in joined.modules())
+    same(joined(**arguments), model(**arguments))
 
 
-def classes_cross(self: Chain, h: Tensor) -> Tensor:
-    best = h.argmax(1, keepdim=True)
-    return self.second(h).gather(1, best) + h
-
-
-def buffer_on_the_way(self: Chain, h: Tensor) -> Tensor:
-    self.register_buffer("running", h.detach().mean(0))
-    return self.second(h)
-
-
-def depends_on_autograd(self: Chain, h: Tensor) -> Tensor:
-    if h.requires_grad:
-        h.register_hook(lambda gradient: gradient * 2)
-    return self.second(h)
-
-
-@pytest.mark.parametrize(
-    ("between", "expected"),
-    [
-        (loop_over_the_batch, "another batch size.*a loop over it"),
-        (size_as_int, r"'view' fails for another batch size.*int\("),
-        (branch_on_the_batch, "other numbers for another batch size"),
-        (check_of_numbers, "'any_1' .a branch. at test_forwards.py:"),
-        (classes_cross, "'argmax' .test_forwards.py:.*torch.int64, which has no gradient"),
-        (buffer_on_the_way, "assigns the buffer 'running'"),
-        (depends_on_autograd, "needs the value of 'getattr_1' .a branch. at test_forwards.py:"),
-    ],
-)
-def test_what_is_refused(between: Between, expected: str) -> None:
-    with one_line(f"split: .*{expected}"):
-        chain_split(Chain(between))
-
-
-# --- contexts ----------------------------------------------------------------------------------------------
-
-
-def mode_of_calls(self: Chain, h: Tensor) -> Tensor:
-    if self.training:
-        h = h * 0.5
-    return self.second(h)
-
-
-def without_gradient(self: Chain, h: Tensor) -> Tensor:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_model_comes_back_in_its_own_precision(dtype: torch.dtype) -> None:
+    model = Chain().double()
     with torch.no_grad():
-        y = self.second(h)
-    return h + y
-
-
-def autocast(self: Chain, h: Tensor) -> Tensor:
-    with torch.autocast("cpu", torch.bfloat16):
-        return self.second(h).float()
-
-
-@pytest.mark.parametrize(
-    ("between", "expected"),
-    [
-        (mode_of_calls, "'mul'.*self.training"),
-        (without_gradient, "'second'.*torch.no_grad"),
-        (autocast, "'second'.*torch.autocast"),
-    ],
-)
-def test_what_a_graph_does_not_keep_is_named(
-    between: Callable[[Chain, Tensor], Tensor], expected: str
-) -> None:
-    with one_line(f"split: .*{expected}.*a submodule of"):
-        chain_split(Chain(between))
+        for p in model.parameters():
+            p.mul_(1 + 1e-9)
+    model = model.to(dtype)
+    with Simulation(chain_split(model), dtype=torch.float64) as run:
+        joined = antiphon.join(run)
+        run.run(2)
+        trained = antiphon.join(run)
+    for name, value in model.state_dict().items():
+        assert joined.state_dict()[name].dtype == dtype
+        assert torch.equal(joined.state_dict()[name], value)
+    assert not torch.equal(trained.get_parameter("third.weight"), model.third.weight)
+    with Simulation(chain_split(model)) as run:  # a float32 run of it
+        run.run(2)
+        assert antiphon.join(run).get_parameter("third.weight").dtype == dtype
 
 
 @pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
@@ -155,48 +140,99 @@ def test_a_split_is_the_same_without_gradients_around_it(around: Any) -> None:
         assert not torch.equal(antiphon.join(run).get_parameter("first.weight"), before)
 
 
-class Cube(torch.autograd.Function):
-    """A function with a backward of its own."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x**3
-
-    @staticmethod
-    def backward(ctx: Any, *gradient: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return 3 * x**2 * gradient[0]
+# --- what is around a forward ------------------------------------------------------------------------------
 
 
-def own_backward(self: Chain, h: Tensor) -> Tensor:
-    return self.second(Cube.apply(h))  # type: ignore[no-untyped-call]
+class Remembers(Chain):
+    """Keeps its activations, counts its calls, and takes whatever comes beside its argument."""
+
+    last: Tensor | None = None
+    calls = 0
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        h = self.first(x)
+        self.last = h
+        self.calls += 1
+        return self.third(self.second(h))
 
 
-def checkpointed(self: Chain, h: Tensor) -> Tensor:
-    return checkpoint(lambda x: torch.tanh(self.second(x)), h, use_reentrant=False)  # type: ignore[no-any-return]
+def test_a_model_that_remembers_its_activations_is_left_alone() -> None:
+    model = Remembers()
+    assert_composed(model)
+    assert model.last is None
+    assert model.calls == 0
 
 
-def checkpointed_under_another_name(self: Chain, h: Tensor) -> Tensor:
-    return again(self.second, h, use_reentrant=False)  # type: ignore[no-any-return]
+class Assigned(Chain):
+    """Its forward is chosen as it is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forward = self.plain  # type: ignore[method-assign]
+
+    def plain(self, x: Tensor) -> Any:
+        return self.third(self.second(self.first(x)))
 
 
-@pytest.mark.parametrize("between", [own_backward, checkpointed, checkpointed_under_another_name])
-def test_own_functions_of_autograd_and_checkpoints_keep_the_numbers_or_are_one_line(
-    between: Callable[[Chain, Tensor], Tensor],
-) -> None:
-    for at in (("second",), ("third",)):
-        try:
-            chain_split(Chain(between), at)
-        except antiphon.ScenarioError as error:
-            line = str(error)
-        else:
-            assert_composed(Chain(between), at)
-            continue
-        assert "\n" not in line
+def test_a_forward_that_is_assigned_is_traced() -> None:
+    assert_composed(Assigned())
 
 
-# --- buffers -----------------------------------------------------------------------------------------------
+class Branching(nn.Linear):
+    """A branch on data within a module that holds no cut."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if bool(x.sum() > 0) else x
+
+
+def test_a_branch_on_data_within_a_module_without_a_cut_is_its_own_affair() -> None:
+    model = Chain()
+    model.first = Branching(7, 7)
+    assert_composed(model)
+
+
+@pytest.mark.parametrize("place", ["second", ""])
+def test_hooks_run_in_the_parts(place: str) -> None:
+    model = Chain()
+    plain = model(torch.ones(1, 7))
+    model.get_submodule(place).register_forward_hook(lambda module, given, output: output * 2)
+    assert not torch.equal(model(torch.ones(1, 7)), plain)
+    assert_composed(model)
+
+
+def test_normed_weights_come_back_under_their_keys() -> None:
+    model = Chain()
+    nn.utils.parametrizations.weight_norm(model.second)
+    nn.utils.parametrizations.spectral_norm(model.third)
+    scenario = chain_split(model, ("second", "third"))
+    x = numbers(7)(3, 0)
+    same(composed(scenario, {"x": x}, training=False), copy.deepcopy(model).eval()(x))
+    with Simulation(scenario) as run:
+        run.run(2)
+        assert antiphon.join(run).state_dict().keys() == model.state_dict().keys()
+
+
+class Stated(nn.Linear):
+    """A layer with more in its state than tensors."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"version": 3}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        assert state == {"version": 3}
+
+
+def test_extra_state_and_a_module_under_two_names_come_back() -> None:
+    model = Chain()
+    model.second = Stated(7, 7)
+    model.alias = model.second  # type: ignore[assignment]
+    with Simulation(assert_composed(model)) as run:
+        run.run(2)
+        joined = antiphon.join(run)
+        antiphon.join(run, into=model)
+    assert list(joined.state_dict()) == list(model.state_dict())
+    assert joined.state_dict()["second._extra_state"] == {"version": 3}
+    assert joined.alias is joined.second
 
 
 class Centred(Chain):
@@ -207,10 +243,10 @@ class Centred(Chain):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(6))
+        self.register_buffer("mean", torch.zeros(7))
         self.register_buffer("count", torch.tensor(0))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         h = self.first(x)
         self.mean.mul_(0.9).add_(h.detach().mean(0), alpha=0.1)
         self.count.add_(1)
@@ -220,15 +256,15 @@ class Centred(Chain):
 @pytest.mark.parametrize("backend", ["reference", "cohort"])
 def test_statistics_that_a_forward_keeps_by_hand_come_back(backend: str) -> None:
     model = Centred()
-    scenario = assert_composed(model, ("second",), coupling="locked")
+    scenario = assert_composed(model, coupling="locked", optimiser={"kind": "sgd", "lr": 1e-30})
     assert int(model.count) == 0
     with Simulation(scenario, backend=backend) as run:
         for _ in range(3):
-            model(run.world.step_signals.signals["in_x"])
+            model(run.signals["x"])
             run.step()
         joined = antiphon.join(run)
     assert int(joined.get_buffer("count")) == 3
-    assert not torch.equal(joined.get_buffer("mean"), torch.zeros(6))
+    torch.testing.assert_close(joined.get_buffer("mean"), model.mean)
 
 
 # --- outputs -----------------------------------------------------------------------------------------------
@@ -242,10 +278,6 @@ class Output:
     hidden: Tensor
 
 
-class Found(dict[str, Tensor]):
-    """A dict of one's own."""
-
-
 Pair = namedtuple("Pair", ["logits", "hidden"])
 
 
@@ -253,7 +285,6 @@ Pair = namedtuple("Pair", ["logits", "hidden"])
     ("answer", "outputs"),
     [
         (lambda y, h: Output(y, h), (None, "logits")),
-        (lambda y, h: Found(logits=y, hidden=h), (None, "logits")),
         (lambda y, h: OrderedDict(logits=y, hidden=h), (None, "logits")),
         (lambda y, h: {"out": {"logits": y}, "hidden": h}, (None, "out", "out.logits")),
         (lambda y, h: Pair(y, h), (None, 0)),
@@ -269,20 +300,8 @@ def test_the_prediction_is_found_among_the_outputs(
             h = self.first(x)
             return answer(self.third(self.second(h)), h)
 
+    x = numbers(7)(3, 0)
+    model = Answering()
     for output in outputs:
-        assert list(chain_split(Answering(), output=output).agents) == ["part0", "part1"]
-
-
-class Assigned(Chain):
-    """Its forward is chosen as it is made."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.forward = self.plain  # type: ignore[method-assign]
-
-    def plain(self, x: Tensor) -> Tensor:
-        return self.third(self.second(self.first(x)))
-
-
-def test_a_forward_that_is_assigned_is_traced() -> None:
-    assert_composed(Assigned())
+        found = composed(chain_split(model, output=output), {"x": x}, training=False)
+        same(found, model.third(model.second(model.first(x))))

@@ -11,7 +11,7 @@ import torch
 import antiphon
 from antiphon.agents.models import GPT, ResNet
 from antiphon.engine.planning.advice import advice
-from antiphon.engine.runs.library import scenario_names, template_named, templates
+from antiphon.engine.runs.library import template_named
 from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
@@ -42,24 +42,11 @@ KINDS: dict[str, dict[str, str]] = {
     },
 }
 """The further variants, each a kind of gradient."""
-ALL = [(name, variant) for name, kinds in KINDS.items() for variant in (*COUPLINGS, *kinds)]
+DAILY = (("gpt", "decoupled"), ("gpt", "infopro"), ("resnet", "detached"), ("resnet", "aug_local"))
 
 
 def scenario(name: str, variant: str | None = None, **values: Any) -> Scenario:
     return template_named(name).resolve(variant, {**SMALL[name], **values})
-
-
-def test_names() -> None:
-    assert {"gpt", "resnet", "char-lm"} <= set(scenario_names())
-    found = templates()
-    assert tuple(found) == scenario_names()
-    gpt = found["gpt"]
-    assert isinstance(gpt, PythonTemplate)
-    assert gpt.importable
-    assert gpt.explained.keys() == gpt.parameters.keys()  # each has a line in the docstring
-    assert isinstance(found["resnet"], PythonTemplate)
-    assert found["resnet"].explained.keys() == found["resnet"].parameters.keys()
-    assert "GPT" in gpt.summary
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -85,7 +72,13 @@ def test_variants(name: str) -> None:
     }
 
 
-@pytest.mark.parametrize(("name", "variant"), ALL)
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        pytest.param(*one, marks=() if one in DAILY else pytest.mark.long)
+        for one in ((name, variant) for name, kinds in KINDS.items() for variant in (*COUPLINGS, *kinds))
+    ],
+)
 def test_a_run_gives_the_model_back(name: str, variant: str) -> None:
     found = scenario(name, variant)
     assert list(found.agents) == ["part0", "part1", "part2"]
@@ -99,16 +92,6 @@ def test_a_run_gives_the_model_back(name: str, variant: str) -> None:
     first = {n for n in before if n.startswith(("tokens", "positions", "conv.", "blocks.0"))}
     assert any(n.startswith("head") for n in moved)
     assert (not moved & first) if variant == "detached" else (first & moved)
-
-
-def test_both_engines_train_it_alike() -> None:
-    found = []
-    for backend in ("cohort", "reference"):
-        with Simulation(scenario("gpt", "decoupled"), backend=backend, dtype=torch.float64) as simulation:
-            simulation.run(3)
-            found.append(dict(antiphon.join(simulation).named_parameters()))
-    for name, parameter in found[0].items():
-        torch.testing.assert_close(parameter, found[1][name], rtol=1e-9, atol=1e-11)
 
 
 def test_a_tied_head_stays_the_embedding() -> None:
@@ -139,7 +122,7 @@ def test_every_process_makes_the_same_model() -> None:
         assert all(torch.equal(p, theirs[n]) for n, p in agent.network.named_parameters())
 
 
-@pytest.mark.parametrize("name", ["a" * 300, "a\0b", "gpt2"], ids=["too long", "no name", "unknown"])
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b"], ids=["too long", "no name"])
 @pytest.mark.parametrize("find", [template_named, load])
 def test_a_name_that_no_file_can_have_is_an_unknown_one(find: Callable[[str], object], name: str) -> None:
     with pytest.raises(ScenarioError, match="no scenario '"):

@@ -1,21 +1,19 @@
-"""Parts one after the other are the model, to the last bit."""
+"""What the parts of a cut model read, send and hold (engine/split/parts.py, plan.py).
+
+That they are the model, one after the other, is in test_architectures.py.
+"""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
-from typing import Any
-
-import pytest
 import torch
 from torch import Tensor, nn
 
 from antiphon.engine.split.cuts import containers
 from antiphon.engine.split.outputs import prediction_of
-from antiphon.engine.split.parts import Part, build_parts, compose
+from antiphon.engine.split.parts import Part, build_parts
 from antiphon.engine.split.plan import plan_parts
 from antiphon.engine.split.tracer import trace
-from tests.engine.split.models import GPT, ResNet, Rotary, TwoInputs, UNet, ViT
+from tests.engine.split.models import GPT, Rotary, UNet, ViT
 
 
 def tokens(rows: int) -> Tensor:
@@ -38,77 +36,11 @@ def text(rows: int) -> dict[str, Tensor]:
     return {"idx": tokens(rows)}
 
 
-def text_and_targets(rows: int) -> dict[str, Tensor]:
-    return {"idx": tokens(rows), "targets": tokens(rows)}
-
-
-def two(rows: int) -> dict[str, Tensor]:
-    return {"image": numbers(rows, 6), "side": numbers(rows, 4)}
-
-
-CASES: list[tuple[Callable[[], nn.Module], list[str], Callable[[int], dict[str, Tensor]]]] = [
-    (ResNet, ["layer1", "layer2", "fc"], picture),
-    (ResNet, ["layer1.1", "layer2.0.conv2", "layer2.1.bn1"], picture),
-    (UNet, ["bottom", "up1", "up2"], picture),
-    (UNet, ["down2", "up2"], picture),
-    (ViT, ["blocks.0", "blocks.1", "blocks.2"], image),
-    (ViT, ["blocks.1.proj", "blocks.2.mlp", "head"], image),
-    (GPT, ["blocks.1", "blocks.2"], text_and_targets),
-    (GPT, ["blocks.0.mlp", "blocks.1.drop", "blocks.2.ln2", "head"], text_and_targets),
-    (lambda: GPT(tied=True), ["blocks.1"], text),
-    (Rotary, ["first", "second", "head"], text),
-    (TwoInputs, ["mix", "head"], two),
-]
-
-
 def parts_of(model: nn.Module, at: list[str], example: dict[str, Tensor]) -> list[Part]:
     traced = trace(model, containers(at), example)
     output = 0 if isinstance(model, GPT) else None
     plan = plan_parts(traced, at, prediction_of(traced, output, None))
     return build_parts(traced, plan, model, [f"part{i}" for i in range(len(at) + 1)], None)
-
-
-def prediction(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-    found: Any = model(**inputs)
-    found = found["logits"] if isinstance(found, dict) else found[0] if isinstance(found, tuple) else found
-    return found.flatten(1)
-
-
-@pytest.mark.parametrize(("make", "at", "inputs"), CASES)
-def test_parts_one_after_the_other_are_the_model(
-    make: Callable[[], nn.Module], at: list[str], inputs: Callable[[int], dict[str, Tensor]]
-) -> None:
-    torch.manual_seed(0)
-    model = make()
-    before = copy.deepcopy(model.state_dict())
-    parts = parts_of(model, at, inputs(4))
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-    for rows in (5, 2):
-        for training in (True, False):
-            model.train(training)
-            for part in parts:
-                part.module.train(training)
-            torch.manual_seed(1)
-            expected = prediction(model, inputs(rows))
-            torch.manual_seed(1)
-            found = compose(parts, inputs(rows))
-            assert torch.equal(found, expected)
-    for part in parts:  # running statistics too
-        for key, value in part.module.state_dict().items():
-            if key in before:
-                assert torch.equal(value, model.state_dict()[key])
-
-
-@pytest.mark.parametrize(("make", "at", "inputs"), CASES)
-def test_every_parameter_is_in_exactly_one_part(
-    make: Callable[[], nn.Module], at: list[str], inputs: Callable[[int], dict[str, Tensor]]
-) -> None:
-    model = make()
-    parts = parts_of(model, at, inputs(4))
-    keys = [key for part in parts for key, _ in part.module.named_parameters()]
-    if isinstance(model, GPT) and model.head.weight is model.wte.weight:
-        keys.remove("head.weight")
-    assert sorted(keys) == sorted(key for key, _ in model.named_parameters())
 
 
 def test_a_skip_goes_straight_to_its_reader() -> None:
@@ -126,11 +58,6 @@ def test_masks_tables_and_inputs_are_not_sent() -> None:
         [(6, 8), (6, 8)],
         [(6, 8)],
     ]
-
-
-def test_two_readers_share_a_port() -> None:
-    parts = parts_of(ViT(), ["blocks.1.mlp", "blocks.2"], image(4))
-    assert len(parts[0].sends) == 2
 
 
 def test_what_is_tied_in_a_part_stays_tied() -> None:
@@ -170,3 +97,24 @@ def test_a_part_that_writes_in_place_keeps_its_message() -> None:
     message = numbers(4, 4)
     parts[1].module(message)
     assert torch.equal(message, numbers(4, 4))
+
+
+class Channels(nn.Module):
+    """Sends sites with their features side by side, which lie apart in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv1d(1, 4, 1), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.b(self.a(x).transpose(1, 2))
+        return found.mean(1)
+
+
+def test_a_message_lies_in_memory_as_in_the_model() -> None:
+    """Kernels round by the order of the axes there."""
+    parts = parts_of(Channels(), ["b"], {"x": numbers(4, 1, 5)})
+    strides = []
+    parts[1].module.b.register_forward_pre_hook(lambda _, given: strides.append(given[0].stride()))
+    parts[1].module(numbers(4, 5 * 4))
+    assert strides == [(20, 1, 5)]

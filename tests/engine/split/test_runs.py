@@ -1,4 +1,4 @@
-"""Runs of split models in the sweep order: the same bits whatever is recorded, in one piece or resumed."""
+"""Runs of split models: saved and gone on, seeds, quarantine, tied and frozen weights, and which model comes back."""
 
 from __future__ import annotations
 
@@ -15,29 +15,18 @@ from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.training import TelemetrySpec
-from tests.contracts.twins import made, side_by_side
+from tests.contracts.twins import differences, facts, made, side_by_side
 from tests.engine.numbers import one_line
-from tests.engine.split.models import ResNet, UNet
+from tests.engine.split.models import ResNet
+from tests.engine.split.parts import pictures
 from tests.engine.split.test_credit import gpt
 from tests.engine.split.test_credit import scenario as of_text
-from tests.engine.split.test_training import pictures
-
-STEPS = 7
-TELEMETRY = TelemetrySpec(every=2, histograms=True)
 
 
-def of_pictures(model: Any, at: list[str], gradient: Any, **settings: Any) -> Scenario:
-    found: Scenario = antiphon.split(
-        model, at, env=pictures(), gradient=gradient, batch=4, steps=STEPS, **settings
-    )
-    return found
-
-
-def resnet(gradient: Any, at: tuple[str, ...] = ("layer1.1", "layer2"), **settings: Any) -> Scenario:
+def resnet(gradient: Any) -> Scenario:
     """Batch norm in every part, and in the head of a local net."""
     torch.manual_seed(0)
-    return of_pictures(ResNet(), list(at), gradient, **settings)
+    return antiphon.split(ResNet(), ["layer1.1"], env=pictures(), gradient=gradient, batch=4, steps=7)
 
 
 def text(gradient: Any, **settings: Any) -> Scenario:
@@ -45,73 +34,44 @@ def text(gradient: Any, **settings: Any) -> Scenario:
     return of_text(gpt(dropout=0.2), gradient, ["blocks.1", "blocks.3"], **settings)
 
 
-LABELLED = {"kind": "sobolev_label", "target": "label", "hidden": [4]}
-SPLITS: dict[str, Callable[..., Scenario]] = {
-    "text, local": lambda **s: text("local", **s),
-    "text, lens": lambda **s: text("lens", **s),
-    "text, aug_local": lambda **s: text({"kind": "aug_local", "layers": 1}, **s),
-    "text, linear": lambda **s: text({"kind": "linear", "context": ["following"]}, **s),
-    "text, tied": lambda **s: of_text(
-        gpt(dropout=0.2, tied=True), "local", ["blocks.1", "blocks.3"], tie="together", **s
-    ),
-    "maps, local": lambda **s: resnet("local", **s),
-    "maps, aug_local": lambda **s: resnet({"kind": "aug_local", "at": "layer2"}, ("layer1.1",), **s),
-    "maps, sobolev_label": lambda **s: resnet(LABELLED, **s),
-    "maps, conv": lambda **s: resnet({"kind": "conv", "filter": 3, "hidden": [4]}, **s),
-    "maps, detached": lambda **s: resnet("linear", coupling="detached", **s),
-}
-CORE = ("text, lens", "text, tied", "maps, aug_local", "maps, conv")
-
-
-def numbers(run: Simulation) -> dict[str, Tensor]:
-    """Every parameter, statistic and moment of agents and predictors."""
-    found: dict[str, Tensor] = {}
-    owners: dict[str, Any] = {name: agent.learner for name, agent in run._system.agents.items()}
-    owners |= {name: channel.predictor for name, channel in run._system.channels.items()}
-    for name, owner in owners.items():
-        if owner is not None:
-            moments = owner.optimiser.tensors()
-            each = {**owner.parameters, **owner.buffers, **{f"moment {i}": m for i, m in enumerate(moments)}}
-            found |= {f"{name} {key}": value.detach().clone() for key, value in each.items()}
-    return found
-
-
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     assert one.keys() == other.keys()
     assert [place for place, value in one.items() if not torch.equal(value, other[place])] == []
 
 
+SPLITS: dict[str, Callable[[], Scenario]] = {
+    "lens": lambda: text("lens"),
+    "aug_local": lambda: resnet({"kind": "aug_local", "at": "layer2"}),
+    "tied": lambda: of_text(gpt(dropout=0.2, tied=True), "local", ["blocks.1", "blocks.3"], tie="together"),
+    "conv": lambda: resnet({"kind": "conv", "filter": 3, "hidden": [4]}),
+}
+
+
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in CORE else (pytest.mark.nightly,)) for n in SPLITS]
+    "name", [pytest.param(n, marks=pytest.mark.long if n in ("tied", "conv") else ()) for n in SPLITS]
 )
-def test_bits_do_not_depend_on_what_is_recorded_or_on_a_resumed_run(name: str, tmp_path: Path) -> None:
+def test_a_run_that_is_saved_goes_on_to_the_same_bits(name: str, tmp_path: Path) -> None:
     make = SPLITS[name]
-    recorded = make().model_copy(update={"telemetry": TELEMETRY})
-    with Simulation(make()) as plain, Simulation(recorded, logdir=tmp_path / "run") as watched:
-        watched.channels["part0->part1"].record(["message"])
-        plain.run(STEPS)
-        watched.run(STEPS)
-        expected = numbers(plain)
-        same(expected, numbers(watched))
-    with Simulation(make()) as first:
-        first.run(3)  # nothing is kept at its steps but the last
-        first.until = STEPS
-        first.run(seconds=0.0)
-        saved = first.save(tmp_path / "at-3")
-        with Simulation.load(saved, first.scenario) as second:
-            second.run(STEPS - 3)
-            same(expected, numbers(second))
-    with Simulation(make()) as by_hand:
-        for _ in range(STEPS):
-            by_hand.step()
-        same(expected, numbers(by_hand))
+    with Simulation(make()) as whole, Simulation(make()) as first:
+        whole.run(5)
+        first.run(3)
+        with Simulation.load(first.save(tmp_path / "at-3"), first.scenario) as second:
+            second.run(2)
+            assert list(differences(facts(whole), facts(second), tolerance=0.0)) == []
 
 
 # --- what does not learn -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("gradient", ["linear", "local", "lens", "aug_local"])
-@pytest.mark.parametrize("frozen", [["blocks.0"], ["blocks.2", "wte"], ["blocks.3", "norm", "head"]])
+@pytest.mark.parametrize(
+    ("gradient", "frozen"),
+    [
+        ("local", ["blocks.0"]),
+        ("lens", ["blocks.3", "norm", "head"]),
+        ("aug_local", ["blocks.3", "norm", "head"]),
+        pytest.param("linear", ["blocks.2", "wte"], marks=pytest.mark.long),
+    ],
+)
 def test_frozen_submodules_keep_their_numbers_on_both_engines(gradient: str, frozen: list[str]) -> None:
     """Whole parts among them, and all that a local net is made of."""
     model = gpt(dropout=0.0)
@@ -119,7 +79,7 @@ def test_frozen_submodules_keep_their_numbers_on_both_engines(gradient: str, fro
         model.get_submodule(name).requires_grad_(False)
     scene = of_text(model, gradient)
     reference, cohort = made(scene, "reference"), made(scene, "cohort")
-    side_by_side(reference, cohort, 6)
+    side_by_side(reference, cohort, 5)
     for run in (reference, cohort):
         joined = antiphon.join(run)
         for (key, p), q in zip(model.named_parameters(), joined.parameters(), strict=True):
@@ -139,10 +99,9 @@ class Wrapped(nn.Module):
         return found
 
 
-@pytest.mark.parametrize("gradient", ["lens", "aug_local"])
-def test_a_submodule_called_module_keeps_its_name(gradient: str) -> None:
+def test_a_submodule_called_module_keeps_its_name() -> None:
     model = Wrapped()
-    with made(of_text(model, gradient, ["module.blocks.1", "module.blocks.2"]), "cohort") as run:
+    with made(of_text(model, "lens", ["module.blocks.1", "module.blocks.2"]), "cohort") as run:
         run.run(2)
         joined = antiphon.join(run)
         part1 = run.agents["part1"].parameters
@@ -171,23 +130,12 @@ def test_of_several_seeds_each_has_a_model_of_its_own() -> None:
     assert not torch.equal(first["norm.weight"], second["norm.weight"])
 
 
-@pytest.mark.parametrize("what", ["scenario", "path", "into"])
-def test_what_is_no_run_or_no_model_is_one_line(what: str, tmp_path: Path) -> None:
-    scene: Any = text("local")
-    if what == "into":
-        with Simulation(scene) as run, one_line("join: into is str; give a torch.nn.Module", RunError):
-            antiphon.join(run, into="model.pt")  # type: ignore[type-var]
-        return
-    with one_line("join: run is .*; give an antiphon.Simulation", RunError):
-        antiphon.join(scene if what == "scenario" else tmp_path)
-
-
 @pytest.mark.parametrize("backend", ["cohort", "reference"])
 def test_after_quarantine_the_others_come_back_trained(backend: str) -> None:
     scene = text("local", on_divergence="quarantine")
     with Simulation(scene, backend=backend) as run:
         run.run(2)
-        run._system.agents["part2"].learner.parameters["module.norm.weight"].data.fill_(float("inf"))
+        run.agents["part2"].parameters["module.norm.weight"].data.fill_(float("inf"))
         before = antiphon.join(run).state_dict()
         run.run(3)
         after = antiphon.join(run).state_dict()
@@ -197,10 +145,10 @@ def test_after_quarantine_the_others_come_back_trained(backend: str) -> None:
     assert kept == {key for key in before if key.startswith(("blocks.3", "norm", "head"))}
 
 
-@pytest.mark.parametrize("tie", [None, "copy", "together"])
+@pytest.mark.parametrize("tie", ["copy", "together"])
 def test_weights_of_another_run_and_a_finished_run_come_back(tie: Any, tmp_path: Path) -> None:
     def make() -> Scenario:
-        return of_text(gpt(dropout=0.2, tied=tie is not None), "lens", ["blocks.2"], tie=tie)
+        return of_text(gpt(dropout=0.2, tied=True), "lens", ["blocks.2"], tie=tie)
 
     with Simulation(make(), logdir=tmp_path / "run") as run:
         run.run(3)
@@ -210,26 +158,36 @@ def test_weights_of_another_run_and_a_finished_run_come_back(tie: Any, tmp_path:
         other.load_weights(tmp_path / "run")
         same(expected, antiphon.join(other).state_dict())
     with Simulation.resume(tmp_path / "run", scenario=make()) as again:
-        found = antiphon.join(again, into=gpt(tied=tie is not None))
+        found = antiphon.join(again, into=gpt(tied=True))
     same(expected, found.state_dict())
 
 
-# --- several tensors -----------------------------------------------------------------------------------------
+# --- weights that are tied ----------------------------------------------------------------------------------
 
 
-def test_every_tensor_of_a_cut_has_a_local_head_of_its_own() -> None:
-    torch.manual_seed(0)
-    scene = of_pictures(UNet(), ["bottom", "up2"], "local")
-    sizes = [channel.size for channel in scene.channels]
-    side_by_side(made(scene, "reference"), made(scene, "cohort"), 3)
-    with made(scene, "cohort") as run:
-        heads = [channel.predictor for channel in run._system.channels.values()]
-        widths = [p.parameters["module.conv.weight"].shape[1] for p in heads if p is not None]
-    assert widths == [size[0] for size in sizes if isinstance(size, tuple)]
-    assert len(widths) == 4
+def test_tied_weights_made_independent_come_back_as_two() -> None:
+    model = gpt(tied=True)
+    with Simulation(of_text(model, "linear", ["blocks.1"], tie="copy", coupling="detached")) as run:
+        run.run(steps=3)
+        joined = antiphon.join(run)
+        part0, part1 = (run.agents[name].parameters for name in ("part0", "part1"))
+    assert not torch.equal(joined.head.weight, joined.wte.weight)
+    assert torch.equal(joined.head.weight, part1["module.head.weight"])
+    assert torch.equal(joined.wte.weight, part0["module.wte.weight"])
+    assert model.head.weight is model.wte.weight
 
 
-@pytest.mark.parametrize("kind", ["lens", "aug_local"])
-def test_layers_that_read_several_tensors_are_no_head(kind: str) -> None:
-    with one_line("gradient: the layers from 'up2' on read relu, up1, and a head reads one message; name"):
-        of_pictures(UNet(), ["bottom", "up2"], {"kind": kind, "at": "up2"})
+def test_a_scenario_has_one_copy_of_the_parameters_of_its_own() -> None:
+    model = gpt(tied=True)
+    scenario = of_text(model, "local", ["blocks.1", "blocks.2"], tie="copy")
+    networks = [agent.network for agent in scenario.agents.values()]
+    numbers = {p.data_ptr(): p.numel() for network in networks for p in network.parameters()}
+    assert sum(numbers.values()) == sum(p.numel() for p in model.parameters())
+    assert not numbers.keys() & {p.data_ptr() for p in model.parameters()}
+    results = []
+    for _ in range(2):  # a run does not change what the next begins with
+        with Simulation(scenario) as run:
+            run.run(steps=2)
+            results.append(antiphon.join(run).state_dict())
+    assert not torch.equal(results[0]["wte.weight"], model.state_dict()["wte.weight"])
+    same(*results)
