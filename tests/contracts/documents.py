@@ -55,6 +55,15 @@ def clocks_apart(objective: Document) -> Document:
     return scene
 
 
+def with_critics(*sees: str) -> Document:
+    """Return actors whose critics see other signals of one shape."""
+    scene = pairs({"kind": "a2c"}, len(sees), coupling="decoupled", link={"delay": 1})
+    for i, signal in enumerate(sees):
+        critic = {"observes": ["secret", signal], "network": {"kind": "mlp", "hidden": [3], "norm": "layer"}}
+        scene["agents"][f"a{i}"]["objective"] = {"kind": "a2c", "critic": critic}
+    return scene
+
+
 def diverging(count: int, bound: float) -> Document:
     """Return actors whose further passes diverge; at the smaller bound already the first."""
     scene = pairs({"kind": "ppo", "epochs": 3, "minibatches": 3, "value": 2.0}, count, coupling="detached")
@@ -131,6 +140,7 @@ ACTING: dict[str, Document] = {
     "ppo, clocks": clocks_apart({"kind": "ppo"}),
     "ppo, epochs": pairs({"kind": "ppo", "epochs": 3, "minibatches": 2}, coupling="locked"),
     "windows without rewards": rewarded({"kind": "reinforce"}, 2, coupling="detached"),
+    "critics that see other signals": with_critics("x", "z", "position"),
     "one diverges": diverging(1, 2.0),
     "some diverge": diverging(3, 2.0),
     "all diverge": diverging(3, 0.1),
