@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from antiphon import Simulation
 from antiphon.engine.metrics.timeline import span, timeline
-from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, load
 from antiphon.telemetry.timeline import Timeline, raster_lines
@@ -259,7 +259,6 @@ def test_a_slow_reader_of_the_mean_reads_all_and_a_fast_one_the_last() -> None:
     found = look(scenario(agents, ways), steps=9)
     assert [found.channels[0].stamps[step] for step in (2, 5, 8)] == [(0, 2), (4,), (6, 8)]
     assert [found.channels[1].stamps[step] for step in range(0, 9, 2)] == [(), (), (2,), (5,), (5,)]
-    assert not found.channels[0].unread.any()
 
 
 # --- what stands for what -----------------------------------------------------------------------------------
@@ -281,10 +280,10 @@ def test_when_a_sender_learns_by_coupling() -> None:
 
 # --- against what runs --------------------------------------------------------------------------------------
 
-PAIRS = [(1, 0, 1), (2, 0, 1), (2, 1, 2), (3, 1, 2)]
+PAIRS = [(1, 0, 1), (2, 1, 2), (3, 1, 2)]
 
 
-@pytest.mark.parametrize(("sender", "receiver"), list(itertools.product(PAIRS, PAIRS)), ids=str)
+@pytest.mark.parametrize(("sender", "receiver"), list(itertools.permutations(PAIRS, 2)), ids=str)
 def test_gradients_are_back_when_the_timeline_says(
     sender: tuple[int, int, int], receiver: tuple[int, int, int]
 ) -> None:
@@ -307,39 +306,6 @@ def test_a_delayed_sender_learns_when_the_timeline_says() -> None:
                 learned.append(step)
     assert learned == [3, 7, 11, 15]
     assert sorted({step for step in one.trained.tolist() if 0 <= step < 16}) == learned
-
-
-def test_stamps_are_those_that_the_ledger_hands_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = scenario(
-        {"a": agent(objective=None), "b": agent(3, 2)},
-        [channel(link={"delay": 2}), channel(key="slow", coupling="detached")],
-        hold=5,
-        episode="example",
-    )
-    with Simulation(made) as simulation:
-        found = timeline(simulation._system, 0, 12)
-        for one, (_, real) in zip(found.channels, simulation._system.channels.items(), strict=True):
-            for step in range(one.due.size):
-                assert set(one.stamps[step]) <= set(real.mailbox.due(step))
-        seen: list[tuple[str, int, int | None]] = []
-        for name, real in simulation._system.channels.items():
-            receive = real.mailbox.receive
-
-            def heard(step: int, name: str = name, receive: Any = receive) -> Any:
-                reading = receive(step)
-                alive = reading.value is not None
-                seen.append((name, step, reading.record.stamp if alive and reading.record else None))
-                return reading
-
-            monkeypatch.setattr(real.mailbox, "receive", heard)
-        simulation.run(steps=12)
-    told = [
-        (one.name, step, one.stamps[step][-1] if one.stamps[step] else None)
-        for one in found.channels
-        for step in range(12)
-        if one.due[step]
-    ]
-    assert sorted(seen, key=str) == sorted(told, key=str)
 
 
 # --- the unhappy paths --------------------------------------------------------------------------------------
