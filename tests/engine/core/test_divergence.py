@@ -70,8 +70,9 @@ def test_a_predictor_that_diverges_stops_the_agents_at_the_same_step() -> None:
     assert all(torch.equal(before[k], v) for k, v in numbers(simulation).items())
 
 
-def test_a_bad_gradient_from_one_agent_keeps_all_from_moving() -> None:
-    simulation = Simulation(chain())
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+def test_a_bad_gradient_from_one_agent_keeps_all_from_moving(backend: str) -> None:
+    simulation = Simulation(chain(), backend=backend)
     simulation.run(3)
     simulation.agents["c"].parameters["objective.weight"].data.fill_(torch.nan)
     before = numbers(simulation)
