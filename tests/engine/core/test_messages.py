@@ -19,7 +19,9 @@ from antiphon.engine.core.ledger import GradientLedger
 from antiphon.engine.core.records import StepSignals
 from antiphon.engine.handles import ModelHandle
 from antiphon.errors import EngineError
+from antiphon.nets.random import seed_for
 from tests.contracts.builders import LABEL, Document, Play, document
+from tests.contracts.event_links import received
 from tests.contracts.twins import made
 from tests.engine.numbers import close, equal, parameters
 
@@ -141,6 +143,20 @@ def test_messages_that_nothing_needs_any_more_are_forgotten(backend: str) -> Non
         for _ in range(40):
             simulation.step()
             assert len(simulation.channels["a->b"].messages) <= 12
+
+
+@pytest.mark.parametrize(("bits", "noise"), [(1, 0.0), (3, 0.2), (None, 0.2)])
+def test_a_message_arrives_rounded_within_its_own_range_and_then_blurred(
+    bits: int | None, noise: float
+) -> None:
+    link = {"delay": 2, "bits": bits, "noise": noise}
+    with made(pair({}, {}, {"link": link}), "cohort", seed=5) as simulation:
+        for step in range(4):
+            simulation.step()
+            message = simulation.channels["a->b"].messages[step]
+            rows = message.value.detach().tolist()
+            expected = received(rows, step, bits=bits, noise=noise, seed=seed_for(5, "noise", "a->b"))
+            close(message.received, torch.tensor(expected, dtype=torch.float64))
 
 
 def test_a_record_open_beyond_its_deadline_is_the_engines_fault() -> None:
