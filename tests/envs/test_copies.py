@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import Any
 
 import gymnasium
@@ -53,10 +52,6 @@ def test_what_its_seed_determines(spec: Any) -> None:
     assert obstacle_to_copies(spec) is None
 
 
-def test_a_source_of_own_data_is_determined_by_its_seed() -> None:
-    assert obstacle_to_copies(source()) is None
-
-
 @pytest.mark.parametrize(
     ("spec", "why"),
     [
@@ -81,9 +76,3 @@ def test_a_source_of_own_data_is_determined_by_its_seed() -> None:
 @pytest.mark.usefixtures("registered")
 def test_worlds_of_others_may_hold_more(spec: Any, why: str) -> None:
     assert obstacle_to_copies(spec) == why
-
-
-def test_an_object_is_one() -> None:
-    for env, name in ((vector(), "SyncVectorEnv"), (CartPole(2, CartPoleOptions()), "CartPole")):
-        with closing(env):
-            assert obstacle_to_copies(env) == f"{name} is one object, of which there are no copies"

@@ -72,14 +72,14 @@ def test_a_gradient_takes_as_long_back_as_its_message_took(backend: str) -> None
     assert updates == [0, 0, 0, 0, 1, 2]
 
 
+@pytest.mark.parametrize("unroll", [1, 2])
 @BACKENDS
-def test_what_goes_back_is_the_sum_over_all_uses_times_the_batch(backend: str) -> None:
-    slow, unrolled = {"clock": {"period": 2}}, {"clock": {"unroll": 2}}
-    with made(pair(slow, unrolled, {}), backend) as simulation:
-        numbers, total = own(simulation, "b"), torch.zeros(BATCH, dtype=torch.float64)
-        leaf = torch.zeros(0)
+def test_what_goes_back_is_the_sum_over_all_uses_times_the_batch(backend: str, unroll: int) -> None:
+    """Over two ticks of one window, or of two: a receiver that learns in between."""
+    with made(pair({"clock": {"period": 2}}, {"clock": {"unroll": unroll}}, {}), backend) as simulation:
+        total, leaf = torch.zeros(BATCH, dtype=torch.float64), torch.zeros(0)
         for step in range(2):
-            seen = dict(simulation.signals)
+            numbers, seen = own(simulation, "b"), dict(simulation.signals)
             simulation.step()
             message = simulation.channels["a->b"].messages[0]
             assert message.complete is (step == 1)

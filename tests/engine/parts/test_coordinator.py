@@ -24,6 +24,7 @@ from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.telemetry.parts.part_figures import PartFigures
 from tests.engine.parts.fakes import FakeParts
+from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.parts_table import read_parts
 from tests.recorded import metrics
 
@@ -110,6 +111,23 @@ def test_a_run_in_parts_writes_the_same_files(tmp_path: Path, opened: Opened) ->
     assert list(figures) == [1, 5, 10, 15, 20, 23]
     assert [one.steps_taken for one in figures[20]] == [19, 19]
     assert not (one / "parts.csv").exists()
+
+
+def test_checkpoints_have_the_bytes_of_one_process_where_a_sender_keeps_its_messages(tmp_path: Path) -> None:
+    """The sender keeps messages until its window ends, long after the receiver has returned their gradients."""
+    found = []
+    for parts in (None, 2):
+        late = {"from": "eye", "to": "mind", "size": 4, "coupling": "delayed", "link": {"delay": 2}}
+        network = {"kind": "mlp", "hidden": [8]}
+        agents = {
+            "eye": {"observes": ["image"], "network": network, "clock": {"unroll": 5}},
+            "mind": {"network": network, "objective": CLASSIFY},
+        }
+        with Simulation(scenario_of(agents, [late]), parts=parts) as simulation:
+            simulation.run(10)
+            folder = simulation.save(tmp_path / str(parts))
+        found.append([(folder / name).read_bytes() for name in ("state.json", "state.safetensors")])
+    assert found[0] == found[1]
 
 
 def test_without_recorders_the_parts_take_all_steps_but_the_last(opened: Opened) -> None:

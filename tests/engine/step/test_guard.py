@@ -284,3 +284,17 @@ def test_a_state_of_before_the_divergence_goes_on() -> None:
     before = simulation._system.agents["n0"].learner.parameters["0.weight"].data.clone()
     simulation.run(steps=8)
     assert not torch.equal(simulation._system.agents["n0"].learner.parameters["0.weight"].data, before)
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_running_statistics_do_not_move_to_what_is_not_finite(on_device: bool) -> None:
+    network = {"kind": "mlp", "hidden": [4], "norm": "batch"}
+    simulation = ring(network, coupling="detached")
+    if on_device:
+        later(simulation)
+    for name, parameter in simulation.agents["n2"].parameters.items():
+        if name.startswith("to_n3"):
+            parameter.data.fill_(1e25)
+    simulation.run(8)
+    for agent in simulation.agents.values():
+        assert all(bool(own.isfinite().all()) for own in agent.module.state_dict().values())

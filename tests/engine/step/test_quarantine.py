@@ -195,3 +195,28 @@ def test_a_message_that_is_no_number_is_silent_before_anyone_reads_it() -> None:
         assert not equal(before, parameters(simulation, "mind"))
         assert all(bool(p.isfinite().all()) for p in simulation.agents["mind"].parameters.values())
         assert not bool(last_message(simulation, "left->mind").any())
+
+
+@pytest.mark.parametrize("count", [1, 3], ids=["lone", "stacked"])
+@pytest.mark.parametrize("backend", ["reference", "cohort", "native"])
+def test_running_statistics_of_a_receiver_stay_finite(backend: str, count: int) -> None:
+    """The first eye's messages are finite, and of length 1e22 at one step; it is disabled at once, and its mind goes on."""
+    see = {"kind": "regression", "target": "right_half"}
+    eye = {"observes": ["left_half"], "network": {**LAYER, "activation": "relu"}, "objective": see}
+    batch_norm = {"kind": "mlp", "hidden": [16], "norm": "batch"}
+    mind = {"observes": ["right_half"], "network": batch_norm, "objective": CLASSIFY}
+    agents = {f"{kind}{i}": own for kind, own in (("eye", eye), ("mind", mind)) for i in range(count)}
+    agents["eye0"] = {**eye, "optimiser": {"kind": "sgd", "lr": 1e22}}
+    channels = [{"from": f"eye{i}", "to": f"mind{i}", "coupling": "detached"} for i in range(count)]
+    scenario = scenario_of(
+        agents, channels, readout="mind0", batch=32, on_divergence="quarantine", optimiser={"lr": 0.01}
+    )
+    with Simulation(scenario, backend=backend) as simulation:
+        simulation.run(2)
+        assert [(step, line[:12]) for step, line in simulation.events] == [(1, "agent 'eye0'")]
+        simulation.run(100)
+        statistics = simulation.agents["mind0"].module.state_dict()
+        assert all(bool(one.isfinite().all()) for one in statistics.values())
+        accuracy = simulation.evaluate(links="as_run").accuracy
+        assert accuracy is not None
+        assert accuracy > 0.5
