@@ -13,6 +13,7 @@ import torch
 from antiphon import Simulation
 from antiphon.engine.metrics.figures import LARGEST, sampled_at
 from antiphon.engine.probes.language import entropy
+from antiphon.envs import from_tensors
 from antiphon.scenarios import Scenario, load
 from antiphon.telemetry import Figure, Recorder
 from tests.engine.numbers import all_parameters, equal, one_line
@@ -101,6 +102,15 @@ def test_samples_are_the_newest_messages_with_their_labels_those_to_readouts_fir
     message = simulation.channels["a3->a0"].messages[0].value.detach().numpy()
     np.testing.assert_allclose(found["a3->a0"][:, :-1], message, rtol=1e-6)
     np.testing.assert_array_equal(found["a3->a0"][:, -1], label.numpy())
+
+
+def test_a_sample_has_no_label_where_no_readout_names_a_class() -> None:
+    x = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    env = from_tensors(x=x, goal=x[:, :2], training_only=["goal"])
+    goal = {"kind": "regression", "target": "goal"}
+    agents = {"a": {"observes": ["x"]}, "b": {"objective": goal}}
+    _, found = listening(scenario_of(agents, [{"from": "a", "to": "b", "size": 3}], env, steps=2), 1)
+    assert np.isnan(found.messages[1]["a->b"][:, -1]).all()
 
 
 def test_long_messages_are_left_out_and_many_are_cut_short() -> None:
