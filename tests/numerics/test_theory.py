@@ -254,6 +254,7 @@ def excess(seed: int, coupling: str = "decoupled", **values: Any) -> float:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_linear_synthetic_gradient_fits_squared_error_but_not_a_separable_log_loss(seed: int) -> None:
     """Table 2: of the log loss, noise brings the optimum back from infinity to where a quadratic can be."""
