@@ -55,12 +55,53 @@ def clocks_apart(objective: Document) -> Document:
     return scene
 
 
+def with_critics(*sees: str) -> Document:
+    """Return actors whose critics see other signals of one shape."""
+    scene = pairs({"kind": "a2c"}, len(sees), coupling="decoupled", link={"delay": 1})
+    for i, signal in enumerate(sees):
+        critic = {"observes": ["secret", signal], "network": {"kind": "mlp", "hidden": [3], "norm": "layer"}}
+        scene["agents"][f"a{i}"]["objective"] = {"kind": "a2c", "critic": critic}
+    return scene
+
+
 def diverging(count: int, bound: float) -> Document:
     """Return actors whose further passes diverge; at the smaller bound already the first."""
     scene = pairs({"kind": "ppo", "epochs": 3, "minibatches": 3, "value": 2.0}, count, coupling="detached")
     sgd = {"kind": "sgd", "lr": 0.5}
     scene["training"] |= {"on_divergence": "quarantine", "bound": bound, "optimiser": sgd}
     return scene
+
+
+def tied_in_two_waves() -> Document:
+    """Return agents that share their parameters, one of which reads the other at once."""
+    own = {**OWN, "share": "g", "clock": {"unroll": 3}}
+    agents = {
+        "a": {**own, "observes": ["x"]},
+        "b": {**own, "observes": ["z"]},
+        "c": {**OWN, "objective": LABEL},
+    }
+    later = {"link": {"delay": 1}}
+    ends: list[Document] = [
+        {"from": "a", "to": "b"},
+        {"from": "b", "to": "c"},
+        {"from": "b", "to": "a", **later},
+    ]
+    return document(agents, [{**end, "size": 4, "port": "p", **TOLD} for end in ends])
+
+
+def groups_of_stacks_and_single_agents() -> Document:
+    """Return agents alike that are locked to others of their own clocks, and two that one of them tells."""
+    unrolled: Document = {**OWN, "clock": {"unroll": 4}}
+    agents: Document = {f"a{i}": {**unrolled, **BATCH} for i in range(3)}
+    agents["c"] = {**unrolled, "observes": ["y"], "objective": LABEL}
+    agents["z"] = {**OWN, "clock": {"period": 2, "phase": 1, "unroll": 2}, "objective": LABEL}
+    agents |= {f"n{i}": {**unrolled, "objective": LABEL} for i in range(2)}
+    locked = {"coupling": "locked", "link": {"delay": 1}}
+    channels = [{"from": s, "to": r, **locked} for s, r in (("a0", "c"), ("a1", "z"), ("a2", "c"))]
+    channels += [{"from": "a0", "to": f"n{i}", "link": {"delay": 2}, **TOLD} for i in range(2)]
+    both = {"size": 4, "link": {"delay": 1}, **TOLD}
+    channels += [{"from": f"n{i}", "to": f"n{1 - i}", **both} for i in range(2)]
+    return document(agents, channels, ENDS)
 
 
 def chain(**channel: Any) -> Document:
@@ -118,6 +159,13 @@ MIXED: dict[str, Document] = {
         channel={"port": "out"},
         optimiser={"kind": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.02, "clip": 0.2},
     ),
+    "tied in two waves": tied_in_two_waves(),
+    "groups of stacks and of single agents": groups_of_stacks_and_single_agents(),
+    "aligned, locked": levels(
+        low={"clock": {"unroll": 4}},
+        high={"clock": {"unroll": 4}, "align": True, "observes": ["x"]},
+        channel={"coupling": "locked", "link": {"delay": 2}},
+    ),
     "late target": levels(high={"objective": GOAL}, channel=TOLD, sweep=True),
 }
 ACTING: dict[str, Document] = {
@@ -131,6 +179,7 @@ ACTING: dict[str, Document] = {
     "ppo, clocks": clocks_apart({"kind": "ppo"}),
     "ppo, epochs": pairs({"kind": "ppo", "epochs": 3, "minibatches": 2}, coupling="locked"),
     "windows without rewards": rewarded({"kind": "reinforce"}, 2, coupling="detached"),
+    "critics that see other signals": with_critics("x", "z", "position"),
     "one diverges": diverging(1, 2.0),
     "some diverge": diverging(3, 2.0),
     "all diverge": diverging(3, 0.1),

@@ -30,7 +30,7 @@ class Link:
 
     With `stand_in`, a synthetic input is read where the due message is missing; on an `unlocked` one, always. `read`
     is what a slower receiver does with several (`last`, or all: `mean`, `concat`); the gradient takes `back` steps,
-    as many as the message unless it is given.
+    as many as the message unless it is given. `drop` is what a running link loses; `Scene.lost` says which.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Link:
     stand_in: bool = False
     read: str = "last"
     back: int | None = None
+    drop: float = 0.0
 
     @property
     def way_back(self) -> int:

@@ -6,6 +6,7 @@ gradient exactly where what it did at that step, in that environment, has one. P
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
@@ -15,12 +16,12 @@ import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
 
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.random import generator, seed_for, uniform
 from antiphon.scenarios import Scenario
-from tests.contracts.event_scene import Prediction, Scene, state_of
+from tests.contracts.event_scene import Place, Prediction, Scene, state_of
 from tests.contracts.event_simulator import simulate
 
 P_UPDATE = 0.6
@@ -113,7 +114,7 @@ def scenario_of(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str]) 
     gradient = {"kind": "linear", "context": ["stamp"], "norm": "none"}
     channels: list[dict[str, Any]] = []
     for link in scene.links:
-        way: dict[str, Any] = {"delay": link.delay, "rate": link.rate}
+        way: dict[str, Any] = {"delay": link.delay, "rate": link.rate, "drop": link.drop}
         if link.back is not None:
             way["back"] = link.back
         channels.append(
@@ -127,7 +128,7 @@ def scenario_of(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str]) 
                 "read": link.read,
                 "staleness": link.staleness,
                 "gradient": gradient,
-                "input": {"context": ["stamp"]} if link.stand_in else None,
+                "input": {"context": ["stamp", "held", "age"]} if link.stand_in else None,
             }
         )
     for name, coupling in scene.memories.items():
@@ -160,14 +161,18 @@ class Seen:
         default_factory=dict
     )
     """By (channel, step): of each example the stamp, and the environments that count, and that have a delta."""
+    finished: dict[tuple[str, int], tuple[int, frozenset[int]]] = field(default_factory=dict)
+    """By (channel, stamp) whose gradient is whole: the step since when, and the environments that count."""
+    heard: set[tuple[str, int]] = field(default_factory=set)
+    """(Channel, step) at which its synthetic input learns."""
 
 
 def running(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str] = frozenset()) -> Simulation:
     """Build the scene's simulation, its predictors away from zero."""
     simulation = Simulation(scenario_of(scene, kinds, sparse), dtype=torch.float64)
-    for name, channel in simulation._system.channels.items():
-        if channel.predictor is not None:
-            for key, p in channel.predictor.parameters.items():
+    for name, channel in simulation.channels.items():
+        if channel.synthetic_gradient is not None:
+            for key, p in channel.synthetic_gradient.parameters.items():
                 drawn = torch.rand(p.shape, generator=generator(1, name, key), dtype=torch.float64)
                 p.data.copy_(0.2 + 0.5 * drawn)
     return simulation
@@ -177,6 +182,7 @@ def watched(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str] = fro
     """Run a scene and note who learned what when."""
     seen = Seen()
     with running(scene, kinds, sparse) as simulation:
+        updates: Counter[str] = Counter()
         for step in range(scene.horizon):
             simulation.step()
             for update in simulation.learned.updates:
@@ -187,6 +193,15 @@ def watched(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str] = fro
             for name, lesson in simulation.learned.predictor_updates.items():
                 examples = [lesson_of(example, scene.batch) for example in lesson.examples]
                 seen.lessons[name, step] = sorted(examples, key=itemgetter(0))
+            for name, channel in simulation.channels.items():
+                model = channel.synthetic_input
+                if model is not None and model.updates > updates[name]:
+                    seen.heard.add((name, step))
+                    updates[name] = model.updates
+                for stamp, message in channel.messages.items():
+                    if message.complete and message.finished is not None:
+                        rows = frozenset(message.counted.nonzero().flatten().tolist())
+                        seen.finished[name, stamp] = message.finished, rows
     return seen
 
 
@@ -217,6 +232,27 @@ def undrawn(names: frozenset[str], horizon: int) -> set[tuple[str, int]]:
     }
 
 
+def lost(scene: Scene) -> set[Place]:
+    """The (channel, stamp, environment) that the links lose."""
+    return {
+        (link.name, stamp, row)
+        for link in scene.links
+        for stamp in range(scene.horizon)
+        for row, drawn in enumerate(uniform(seed_for(0, "link", link.name), stamp, scene.batch).tolist())
+        if drawn < link.drop
+    }
+
+
+def expected_finished(scene: Scene, found: Prediction) -> dict[tuple[str, int], tuple[int, frozenset[int]]]:
+    """What the event simulator says of messages whose gradient is whole."""
+    learning = {link.name for link in scene.links if link.coupling in ("decoupled", "unlocked", "delayed")}
+    return {
+        at: (fate.finished, frozenset(row for _, row in fate.counted))
+        for at, fate in found.fates.items()
+        if at[0] in learning and fate.state == "complete" and fate.finished is not None
+    }
+
+
 def expected_lessons(
     scene: Scene, found: Prediction
 ) -> dict[tuple[str, int], list[tuple[int, frozenset[int], frozenset[int]]]]:
@@ -235,8 +271,16 @@ def expected_lessons(
 
 def agree(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str] = frozenset()) -> None:
     """Hold a running simulation to the event simulator."""
-    scene = replace(scene, undrawn=undrawn(sparse, scene.horizon))
+    scene = replace(scene, undrawn=undrawn(sparse, scene.horizon), lost=lost(scene))
     found, seen = simulate(scene), watched(scene, kinds, sparse)
     told = {at: places for at, places in seen.credited.items() if places}
     assert told == found.credited, scene
     assert seen.lessons == expected_lessons(scene, found), scene
+    names = {link.name for link in scene.links if link.coupling in ("decoupled", "unlocked", "delayed")}
+    finished = {at: fate for at, fate in seen.finished.items() if at[0] in names}
+    assert finished == expected_finished(scene, found), scene
+    heard = {(name, tick) for name, tick, _ in found.heard}
+    read = {(name, tick) for name, tick, _ in found.consumed}
+    assert heard <= seen.heard <= read, (
+        scene
+    )  # where no environment heard of it, an optimiser may go on alone

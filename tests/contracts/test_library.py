@@ -86,7 +86,7 @@ def test_its_composition_is_made_of_torch_alone(name: str, values: dict[str, Any
     if name in TIMED:
         _goes_on(simulation, module, [word for word in shown if word != "state"])
         return
-    signals = simulation.world.step_signals.signals
+    signals = simulation.signals
     assert not any(simulation.world.env.signals[name].training_only for name in shown)
     outputs = module(**{name: signals[name] for name in shown})
     assert set(outputs) == set(simulation.scenario.readouts)
@@ -112,11 +112,12 @@ def _goes_on(simulation: Simulation, module: fx.GraphModule, shown: list[Any]) -
     assert all(torch.equal(end[key], value) for key, value in after.items())
 
 
+@pytest.mark.long
 def test_an_exported_composition_runs_in_a_process_without_antiphon(tmp_path: Path) -> None:
     simulation = Simulation(resolved("corporation", {"hold": 2}))
     simulation.run(3)
     module = simulation.compose()
-    signals = simulation.world.step_signals.signals
+    signals = simulation.signals
     shown = [node.target for node in module.graph.nodes if node.op == "placeholder"]
     inputs = {key: signals[key] for key in shown}
     torch.export.save(torch.export.export(module, (), inputs), tmp_path / "system.pt2")

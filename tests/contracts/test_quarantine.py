@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.contracts.builders import Document
+from tests.contracts.builders import Document, ring
 from tests.contracts.themes import SICK
 from tests.contracts.twins import differences, facts, made
 
@@ -36,6 +36,17 @@ def test_quarantine(scenario: str, value: float) -> None:
         )
         found = list(differences(ours, theirs))
         assert not found, "\n".join(found[:12])
+
+
+def test_running_statistics_of_what_diverges_are_put_back() -> None:
+    """Of one member of a stack; finite numbers of 1e30 would leave batch norm nothing but rounding errors."""
+    batch = {"network": {"kind": "mlp", "hidden": [4], "norm": "batch"}}
+    scenario = ring(agent=batch, on_divergence="quarantine", bound=1e3)
+    ours, theirs = (poisoned(scenario, each, "n0", float("nan"), 3) for each in ("reference", "cohort"))
+    places = [place for place in ours if place.startswith("agent n0") and "norm" in place]
+    found = [{place: each[place] for place in places} for each in (ours, theirs)]
+    assert not list(differences(*found))
+    assert any("norm.mean" in place for place in places)
 
 
 def test_the_others_bits_do_not_depend_on_what_was_no_number() -> None:

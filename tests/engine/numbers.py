@@ -57,8 +57,8 @@ def close(one: Tensor, other: Tensor) -> None:
 def assert_as_torch(simulation: Simulation, modules: Mapping[str, nn.Module]) -> None:
     """Hold agents to torch's modules: parameters and running statistics."""
     for agent, module in modules.items():
-        learner = simulation._system.agents[agent].learner
-        own, statistics = without_lost_biases(learner.parameters, learner.buffers)
+        numbers = simulation.agents[agent]
+        own, statistics = without_lost_biases(numbers.parameters, numbers.buffers)
         running = [b for key, b in module.named_buffers() if "running" in key]
         for found, expected in (
             *zip(own, module.parameters(), strict=True),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from antiphon.engine.step.engine import Engine
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import Document
 from tests.contracts.twins import made
-from tests.engine.scenes import BATCH
 
 
 def single_agents(document: Document | Scenario, **settings: Any) -> Simulation:
@@ -77,12 +75,6 @@ def layout_of(found: Stacked, agent: str) -> StackedFanIn:
     return layout
 
 
-def only_stack(found: Stacked) -> Agent:
-    """The one stack of agents there is."""
-    (own,) = stacks(found)
-    return own
-
-
 def only_channel_stack(found: Stacked) -> Channel:
     """The one stack of channels there is."""
     (own,) = channel_stacks(found)
@@ -92,8 +84,3 @@ def only_channel_stack(found: Stacked) -> Channel:
 def mask(*members: int) -> Tensor:
     """A mask of members, from zeros and ones."""
     return torch.tensor(members) > 0
-
-
-def by_rows(members: Sequence[int]) -> list[bool]:
-    """A mask of members as one of their rows."""
-    return [bool(member) for member in members for _ in range(BATCH)]

@@ -14,12 +14,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
+from tests.numerics.whole import predictor_of
 
 __all__ = ["Hand", "HandGradient", "Loop", "Signals", "distance"]
 
 Signals = dict[str, Tensor]
 _CELLS = {"rnn": nn.RNNCell, "leaky": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}
+
+
+def _hidden_layers(numbers: dict[str, Tensor], x: Tensor) -> Tensor:
+    """Linear maps, layer norms where there are any, and ReLUs."""
+    layer = 0
+    while f"{layer}.weight" in numbers:
+        x = F.linear(x, numbers[f"{layer}.weight"], numbers[f"{layer}.bias"])
+        gain = numbers.get(f"{layer}.norm.gain")
+        if gain is not None:
+            x = F.layer_norm(x, x.shape[1:], gain, numbers[f"{layer}.norm.bias"])
+        x = torch.relu(x)
+        layer += 1
+    return x
 
 
 class Hand:
@@ -44,14 +58,7 @@ class Hand:
 
     def tick(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Return the hidden activation and the next state."""
-        layer = 0
-        while f"{layer}.weight" in self.numbers:
-            x = F.linear(x, self.numbers[f"{layer}.weight"], self.numbers[f"{layer}.bias"])
-            gain = self.numbers.get(f"{layer}.norm.gain")
-            if gain is not None:
-                x = F.layer_norm(x, x.shape[1:], gain, self.numbers[f"{layer}.norm.bias"])
-            x = torch.relu(x)
-            layer += 1
+        x = _hidden_layers(self.numbers, x)
         if self.kind == "lstm":
             h, c = self._torch_cell(x, state.chunk(2, 1))
             return h, torch.cat([h, c], 1)
@@ -85,22 +92,14 @@ class HandGradient(nn.Module):
 
     def __init__(self, simulation: Simulation, channel: str, lr: float) -> None:
         super().__init__()
-        predictor = simulation._system.channels[channel].predictor
-        assert predictor is not None
-        self.numbers = {k: p.detach().clone().requires_grad_() for k, p in predictor.parameters.items()}
+        first = predictor_of(simulation, channel).parameters
+        self.numbers = {k: p.detach().clone().requires_grad_() for k, p in first.items()}
         self.optimiser = torch.optim.Adam(self.numbers.values(), lr=lr, fused=True)
 
     def forward(self, message: Tensor, context: Tensor | None) -> Tensor:
         """Return the synthetic gradient, [B, S] per sample."""
         x = message if context is None else torch.cat([message, context], 1)
-        layer = 0
-        while f"{layer}.weight" in self.numbers:
-            x = F.linear(x, self.numbers[f"{layer}.weight"], self.numbers[f"{layer}.bias"])
-            gain = self.numbers.get(f"{layer}.norm.gain")
-            if gain is not None:
-                x = F.layer_norm(x, x.shape[1:], gain, self.numbers[f"{layer}.norm.bias"])
-            x = torch.relu(x)
-            layer += 1
+        x = _hidden_layers(self.numbers, x)
         return F.linear(x, self.numbers["last.weight"], self.numbers["last.bias"])
 
     def learn(self, message: Tensor, context: Tensor | None, delta: Tensor, valid: Tensor) -> None:

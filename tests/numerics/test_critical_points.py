@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from tests.numerics.whole import (
     DOUBLE,
     LINEAR,

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from antiphon import Simulation
 from antiphon.engine.core.records import Consumption, Tape
-from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario
 
 BATCH = 8

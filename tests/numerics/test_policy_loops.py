@@ -132,10 +132,10 @@ def test_a_loop_by_hand(kind: str, backend: str) -> None:
     simulation = made(
         document({"a": agent}, [], game, batch=BATCH, optimiser={"kind": "adam", "lr": 1e-2}), backend
     )
-    learner = simulation._system.agents["a"].learner
+    own = simulation.agents["a"].parameters
     env = game.make(batch=BATCH, split=None, dtype=torch.float64)
-    hand = ByHand(kind, options, dict(learner.parameters), simulation._system.agents["a"].seed, env)
-    before = {name: value.detach().clone() for name, value in learner.parameters.items()}
+    hand = ByHand(kind, options, own, seed_for(simulation.seed, "agent", "a"), env)
+    before = {name: value.detach().clone() for name, value in own.items()}
     for window in range(WINDOWS):
         hand.window(window * TICKS)
         done = []
@@ -145,6 +145,6 @@ def test_a_loop_by_hand(kind: str, backend: str) -> None:
             assert isinstance(action, Tensor)
             done.append(action - 2)
         assert torch.equal(torch.stack(done), hand.actions[-1])
-        for name, value in simulation._system.agents["a"].learner.parameters.items():
+        for name, value in simulation.agents["a"].parameters.items():
             torch.testing.assert_close(value.detach(), hand.p[name].detach(), rtol=1e-9, atol=1e-9)
     assert all((hand.p[name] - value).abs().max() > 1e-3 for name, value in before.items())

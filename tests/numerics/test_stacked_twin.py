@@ -12,13 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from antiphon import Simulation
 from antiphon.agents.feedforward import Mlp
 from antiphon.agents.network import HIDDEN, OBJECTIVE, Head
 from antiphon.comms.backward_requests import Injection, backward
-from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
 from antiphon.nets.layers import linear
 from antiphon.scenarios import Scenario
+from tests.numerics.whole import predictor_of
 
 DOUBLE = torch.float64
 AGENTS, CHANNELS = ("a", "b", "c"), ("a->b", "b->c")
@@ -82,8 +83,8 @@ class Twin:
     """All agents at once, and all predictors at once; the bookkeeping of messages is written out per channel."""
 
     def __init__(self, of: Simulation) -> None:
-        learners = [of._system.agents[name].learner for name in AGENTS]
-        predictors = [of._system.channels[name].predictor for name in CHANNELS]
+        learners = [of.agents[name] for name in AGENTS]
+        predictors = [predictor_of(of, name) for name in CHANNELS]
         self.network = Mlp((WIDTH,), (WIDTH,), (Head(OBJECTIVE, (CLASSES,)),))
         self.parameters = {
             k: torch.stack([learner.parameters[k].detach() for learner in learners]).requires_grad_()
@@ -93,7 +94,7 @@ class Twin:
             k: torch.stack([learner.buffers[k] for learner in learners]) for k in learners[0].buffers
         }
         self.predictors = {
-            k: torch.stack([p.parameters[k].detach() for p in predictors if p is not None])
+            k: torch.stack([p.parameters[k].detach() for p in predictors])
             for k in ("last.weight", "last.bias")
         }
         self.adam, self.predictor_trainer = MaskedAdam(self.parameters), MaskedAdam(self.predictors)
@@ -170,7 +171,7 @@ def test_a_stacked_twin_agrees_with_the_reference() -> None:
     twin = Twin(reference)
     before = {k: v.detach().clone() for k, v in {**twin.parameters, **twin.predictors}.items()}
     for step in range(30):
-        signals = reference.world.step_signals.signals
+        signals = reference.signals
         twin.step(step, signals["x"].to(DOUBLE), signals["label"])
         reference.step()
     assert twin.adam.steps.tolist() == [30, 15, 10]
@@ -180,7 +181,7 @@ def test_a_stacked_twin_agrees_with_the_reference() -> None:
             moved = ({**twin.parameters, **twin.predictors}[key] - start).abs().flatten(1).amax(1)
             assert (moved > 0.005).all(), key
     for i, name in enumerate(AGENTS):
-        learner = reference._system.agents[name].learner
+        learner = reference.agents[name]
         for key, p in learner.parameters.items():
             # Batch norm leaves this bias without a gradient: Adam makes steps of what rounding leaves of it.
             tolerance = 1e-6 if key == "0.bias" else 1e-9
@@ -189,7 +190,5 @@ def test_a_stacked_twin_agrees_with_the_reference() -> None:
             tolerance = 1e-6 if key == "0.norm.mean" else 1e-9
             torch.testing.assert_close(twin.buffers[key][i], b, atol=tolerance, rtol=0)
     for i, name in enumerate(CHANNELS):
-        predictor = reference._system.channels[name].predictor
-        assert predictor is not None
-        for key, p in predictor.parameters.items():
+        for key, p in predictor_of(reference, name).parameters.items():
             torch.testing.assert_close(twin.predictors[key][i], p.detach(), atol=1e-9, rtol=0)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from antiphon import Simulation
 from antiphon.agents.feedforward import Mlp
 from antiphon.agents.network import OBJECTIVE, Head
 from antiphon.comms.backward_requests import value_of
@@ -20,7 +21,6 @@ from antiphon.comms.feedback import DirectFeedback
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.synthetic_gradients import PREDICTORS, Example, Predictor
 from antiphon.engine.probes.truth import true_gradients
-from antiphon.engine.simulation import Simulation
 from antiphon.nets.layers import Transport
 from antiphon.nets.schedules import Rate
 from tests.numerics.whole import DOUBLE, LINEAR, Whole, adam, drawn, run_of, updates_of

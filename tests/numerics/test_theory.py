@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from antiphon import Simulation
 from antiphon.comms.synthetic_gradients import Example, Predictor
 from antiphon.engine.probes.truth import true_gradients
-from antiphon.engine.simulation import Simulation
 from antiphon.nets.optimisers import Optimiser
 from antiphon.nets.schedules import Rate
 from antiphon.scenarios import catalogue
@@ -96,9 +96,7 @@ def test_a_synthetic_gradient_can_add_critical_points_that_the_loss_has_not(a: f
         assert float(info["losses"]["judge"]) == pytest.approx(6 * abs(a) / 4)
     true = simulation.learned.predictor_updates["f->judge"].examples[-1].delta
     assert true is not None  # dL/da is not zero: the loss has no critical point here
-    assert float((true * simulation.world.step_signals.signals["x"]).sum()) == pytest.approx(
-        6 * math.copysign(1, a)
-    )
+    assert float((true * simulation.signals["x"]).sum()) == pytest.approx(6 * math.copysign(1, a))
     assert all(float(g.abs().max()) == 0 for g in updates_of(simulation)["f"])
     predictor = predictor_of(simulation)
     assert predictor.parameters["c"].item() == 0
@@ -143,9 +141,7 @@ def omega_of(simulation: Simulation) -> Tensor:
 
 def output_of(simulation: Simulation) -> Tensor:
     f = simulation.agents["f"].parameters
-    return (
-        simulation.world.step_signals.signals["x"] @ f["to_judge.weight"].data.T + f["to_judge.bias"].data
-    )[:, 0]
+    return (simulation.signals["x"] @ f["to_judge.weight"].data.T + f["to_judge.bias"].data)[:, 0]
 
 
 def search_rate(simulation: Simulation, source: Whole) -> float:
@@ -181,7 +177,6 @@ def test_our_linear_predictor_takes_the_steps_of_the_written_iteration() -> None
 
 def test_with_line_search_the_sum_of_the_norms_falls_at_every_step_and_the_optimum_is_reached() -> None:
     simulation, source = regression(lr=0.05)
-    predictor = predictor_of(simulation)
     best, y = best_fit(source)[:, 0], source.y[:, 0]
 
     def norms() -> tuple[float, float]:
@@ -192,7 +187,7 @@ def test_with_line_search_the_sum_of_the_norms_falls_at_every_step_and_the_optim
     before = norms()
     assert min(before) > 5
     for _ in range(400):
-        predictor.rate = Rate(base=search_rate(simulation, source), horizon=1)
+        simulation.set("f->judge.learning_rate", search_rate(simulation, source))
         simulation.step()
         after = norms()
         assert sum(after) < sum(before)
@@ -252,13 +247,14 @@ def excess(seed: int, coupling: str = "decoupled", **values: Any) -> float:
     )
     simulation.run()
     (spec,) = (agent.objective for agent in simulation.scenario.agents.values() if agent.objective)
-    shown = simulation.world.step_signals.signals
+    shown = simulation.signals
     reached = float(simulation.step()["losses"]["above"])
     return reached - least_loss(
         shown["x"], shown[spec.target], zero=values.get("labels", "linear") == "linear"
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_linear_synthetic_gradient_fits_squared_error_but_not_a_separable_log_loss(seed: int) -> None:
     """Table 2: of the log loss, noise brings the optimum back from infinity to where a quadratic can be."""

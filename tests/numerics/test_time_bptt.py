@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from antiphon.envs import from_tensors
 from antiphon.scenarios import Scenario
 from tests.numerics.loops import Hand, Loop, Signals, distance
@@ -95,7 +95,7 @@ def test_an_example_that_is_an_episode_is_learned_as_one(kind: str) -> None:
         for _ in range(12):
             state = torch.zeros(BATCH, hand.state_size, dtype=DOUBLE)
             for _ in range(5):
-                seen = simulation.world.step_signals.signals
+                seen = simulation.signals
                 hidden, state = hand.tick(seen["x"], state)
                 simulation.step()
             optimiser.zero_grad()
@@ -116,7 +116,7 @@ def test_the_copy_task_is_learned_as_by_hand() -> None:
             loss = torch.zeros((), dtype=DOUBLE)
             ended: Any = False
             while ended is False:
-                seen = dict(simulation.world.step_signals.signals)
+                seen = dict(simulation.signals)
                 hidden, state = hand.tick(seen["symbol"], state)
                 output = hand.head("objective", hidden)
                 cost = F.binary_cross_entropy_with_logits(output, seen["target"], reduction="none").sum(1)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from antiphon.nets.random import uniform
 from antiphon.scenarios import Scenario
 from tests.numerics.loops import Hand, HandGradient, Loop, Signals, distance

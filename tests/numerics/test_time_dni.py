@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from antiphon.nets.random import uniform
 from antiphon.scenarios import Scenario
 from tests.numerics.loops import Hand, HandGradient, Loop, Signals, distance
 from tests.numerics.played import Played
-from tests.numerics.whole import DOUBLE, drawn
+from tests.numerics.whole import DOUBLE, drawn, predictor_of
 
 BATCH, LR, SG_LR, UNROLL, STEPS = 6, 0.01, 0.003, 3, 60
 STATE = "a->a:state"
@@ -78,9 +78,7 @@ def check(simulation: Simulation, source: Played, loop: Loop, steps: int = STEPS
         assert torch.allclose(own, theirs, atol=1e-10, rtol=0)
     assert distance(simulation, "a", loop.hand) < 1e-10
     assert loop.gradient is not None
-    predictor = simulation._system.channels[STATE].predictor
-    assert predictor is not None
-    for key, p in predictor.parameters.items():
+    for key, p in predictor_of(simulation, STATE).parameters.items():
         assert torch.allclose(p, loop.gradient.numbers[key], atol=1e-10, rtol=0), key
     assert float(loop.gradient.numbers["last.weight"].detach().abs().max()) > 1e-2
     assert any(delta.abs().max() > 1e-2 for delta in deltas)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from antiphon.scenarios import load
 from tests.numerics.timescales_by_hand import TimescalesByHand
-from tests.numerics.whole import DOUBLE
+from tests.numerics.whole import DOUBLE, predictor_of
 
 SMALL = {"hidden": 12, "size": 6, "units": 10, "batch": 16}
 
@@ -27,8 +27,7 @@ def pairs(run: Simulation, hand: TimescalesByHand) -> Iterator[tuple[str, Tensor
     encoder, speak = list(hand.encoder.children()), list(hand.speak.children())
     for i in range(2):
         yield from _layer(f"{i}", a, encoder[3 * i], encoder[3 * i + 1])
-    port = run._system.channels["A->B"].port
-    yield from _layer(port, a, speak[0], speak[1])
+    yield from _layer("to_B", a, speak[0], speak[1])
     for own, cell, head in ((a, hand.cell_a, hand.odd), (b, hand.cell_b, hand.threes)):
         for part, name in (("input", "ih"), ("recurrent", "hh")):
             for what in ("weight", "bias"):
@@ -39,12 +38,10 @@ def pairs(run: Simulation, hand: TimescalesByHand) -> Iterator[tuple[str, Tensor
         ("A->A:state", hand.memory_a.model),
         ("B->B:state", hand.memory_b.model),
     ):
-        predictor = run._system.channels[name].predictor
-        assert predictor is not None
-        layers = list(model.children())
+        own, layers = predictor_of(run, name).parameters, list(model.children())
         if len(layers) > 1:
-            yield from _layer("0", predictor.parameters, layers[0], layers[1])
-        yield from _layer("last", predictor.parameters, layers[-1])
+            yield from _layer("0", own, layers[0], layers[1])
+        yield from _layer("last", own, layers[-1])
 
 
 def _layer(
@@ -66,7 +63,7 @@ def test_two_timescales_are_learned_as_by_hand(kind: str) -> None:
             start[name, id(p)] = own.detach().clone()
         assert len(start) == len([*hand.a, *hand.b, *hand.credit.parameters()]) + 2 * 6
         for _ in range(48):  # three windows of B
-            shown = run.world.step_signals
+            shown = run.world.step_signals  # no public reader has what is known after the step
             run.step()
             seen = shown.signals
             hand.step(seen["image"].flatten(1), seen["count_so_far"], seen["odd"], seen["threes"])

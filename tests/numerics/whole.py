@@ -12,8 +12,8 @@ import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
 
-from antiphon.comms.synthetic_gradients import Predictor
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
+from antiphon.engine.handles import ModelHandle
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import Description, Signal
 from antiphon.scenarios import Scenario
@@ -116,9 +116,9 @@ def loss_of(simulation: Simulation) -> float:
     return float(simulation.step()["losses"]["judge"])
 
 
-def predictor_of(simulation: Simulation) -> Predictor:
-    """That of the channel from `f` to the judge."""
-    predictor = simulation._system.channels["f->judge"].predictor
+def predictor_of(simulation: Simulation, channel: str = "f->judge") -> ModelHandle:
+    """The synthetic gradient of a channel."""
+    predictor = simulation.channels[channel].synthetic_gradient
     assert predictor is not None
     return predictor
 

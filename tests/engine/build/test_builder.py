@@ -1,4 +1,4 @@
-"""The builder and the simulation's front: what is made, and how it is run."""
+"""The builder: shapes, ports, values, predictors and clocks of what a document says."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ from typing import Any
 
 import pytest
 import torch
+from gymnasium import spaces
 from torch import nn
 
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
+from antiphon.engine.metrics.timeline import timeline
 from antiphon.scenarios import Scenario, load
-from tests.engine.numbers import equal, one_line, parameters
+from antiphon.terminal.explain import built
+from tests.engine.acting import ONE, SEVERAL, Stage
 from tests.engine.scenes import CLASSIFY, scenario_of
 
+Document = dict[str, Any]
 SMALL = {"width": 5, "size": 3, "batch": 4}
+MLP: Document = {"kind": "mlp", "hidden": [4], "norm": "none"}
+SEES: Document = {"observes": ["image"]}
 
 
 def eyes(**values: Any) -> Simulation:
@@ -21,9 +27,15 @@ def eyes(**values: Any) -> Simulation:
 
 
 def single(**agent: Any) -> Scenario:
-    first = {"observes": ["image"], "network": {"hidden": [4]}, "objective": CLASSIFY}
+    first = {**SEES, "network": {"hidden": [4]}, "objective": CLASSIFY}
     env = agent.pop("env", {})
     return scenario_of({"a": {**first, **agent}}, env=env, batch=4)
+
+
+def shapes(simulation: Simulation, agent: str) -> dict[str, list[int]]:
+    """The shapes of an agent's weights."""
+    found = simulation.agents[agent].parameters
+    return {name: list(p.shape) for name, p in found.items() if name.endswith("weight")}
 
 
 def test_a_name_a_template_and_a_scenario_are_all_taken() -> None:
@@ -32,52 +44,54 @@ def test_a_name_a_template_and_a_scenario_are_all_taken() -> None:
         assert list(Simulation(given).agents) == ["n0", "n1", "n2", "n3"]
 
 
-def test_an_untrained_predictor_begins_at_nothing() -> None:
-    for gradient in ("linear", "mlp", "local"):
-        for channel in eyes(gradient=gradient)._system.channels.values():
-            assert channel.predictor is not None
-            assert not bool(channel.predictor.parameters["last.weight"].any())
-            assert not bool(channel.predictor.parameters["last.bias"].any())
+# --- networks ----------------------------------------------------------------------------------------------
 
 
-def test_the_control_does_not_see_its_own_target() -> None:
-    channel = eyes(gradient="local")._system.channels["left->mind"]
-    assert channel.context == ()
-    assert channel.target == "label"
-    assert [spec.name for spec in eyes()._system.channels["left->mind"].context] == ["label"]
+def test_inputs_are_what_is_observed_and_received_and_heads_are_the_objective_and_the_ports() -> None:
+    agents: Document = {
+        "a": {"observes": ["image", "left_half"], "network": {"hidden": [7, 5]}},
+        "b": {"observes": ["right_half"], "network": MLP, "objective": CLASSIFY},
+        "c": {"fan_in": "sum", "network": MLP, "objective": CLASSIFY},
+    }
+    channels: list[Document] = [
+        {"from": "a", "to": "b"},
+        {"from": "a", "to": "b", "key": 1, "size": 3},
+        {"from": "a", "to": "c", "size": 4, "port": "p"},
+        {"from": "b", "to": "c", "size": 4},
+    ]
+    found = Simulation(scenario_of(agents, channels))
+    own = {"0.weight": [7, 64 + 32], "1.weight": [5, 7], "to_b_1.weight": [3, 5], "port_p.weight": [4, 5]}
+    assert shapes(found, "a") == own
+    assert shapes(found, "b") == {
+        "0.weight": [4, 32 + 5 + 3],
+        "objective.weight": [10, 4],
+        "to_c.weight": [4, 4],
+    }
+    assert shapes(found, "c") == {"0.weight": [4, 4], "objective.weight": [10, 4]}
 
 
-@pytest.mark.parametrize("coupling", ["locked", "delayed", "detached"])
-def test_only_decoupled_channels_have_predictors(coupling: str) -> None:
-    channels = eyes(coupling=coupling)._system.channels.values()
-    assert [channel.predictor for channel in channels] == [None, None]
-    assert [channel.ledger.wants_deltas for channel in channels] == [coupling == "delayed"] * 2
-
-
-def test_predictors_may_have_an_optimiser_of_their_own() -> None:
-    scenario = load("eyes").resolve(values=SMALL)
-    channels = [c.model_dump(by_alias=False) for c in scenario.channels]
-    channels[0]["gradient"]["optimiser"] = {"kind": "sgd", "lr": 0.5}
-    kinds = {"predictor": {"kind": "adamw", "lr": 0.25}, "optimiser": {"kind": "adam", "lr": 0.125}}
-    system = Simulation(scenario_of(scenario.agents, channels, scenario.env, **kinds))._system
-    rates = [channel.predictor.rate.base for channel in system.channels.values() if channel.predictor]
-    kinds = [channel.predictor.optimiser.kind for channel in system.channels.values() if channel.predictor]
-    assert (rates, kinds) == ([0.5, 0.25], ["sgd", "adamw"])
-    assert system.agents["mind"].learner.rate.base == 0.125
+def test_feature_maps_stay_feature_maps_and_hidden_messages_go_round_in_a_cycle() -> None:
+    conv = {"kind": "conv", "hidden": [3, 4], "pool": ["none", "max"]}
+    agents: Document = {"a": {**SEES, "network": conv}, "b": {"network": conv}, "c": {"objective": CLASSIFY}}
+    found = Simulation(scenario_of(agents, [{"from": "a", "to": "b"}, {"from": "b", "to": "c"}]))
+    assert shapes(found, "b")["0.weight"][1] == 4
+    assert shapes(found, "c")["0.weight"] == [128, 4 * 2 * 2]
+    agents = {"a": {**SEES, "network": {"hidden": [7]}}, "b": {"objective": CLASSIFY}}
+    circle = [{"from": s, "to": r, "link": {"delay": 1}} for s, r in ("ab", "ba", "bb")]
+    found = Simulation(scenario_of(agents, circle))
+    assert [shapes(found, name)["0.weight"][1] for name in "ab"] == [64 + 128, 7 + 128]
 
 
 @pytest.mark.parametrize(
-    ("episode", "when", "counted"),
-    [
-        ("stream", None, [1, 1, 1, 1, 1, 1]),
-        ("example", None, [0, 0, 1, 0, 0, 1]),
-        ("stream", "last", [0, 0, 1, 0, 0, 1]),
-        ("example", "each", [1, 1, 1, 1, 1, 1]),
-    ],
+    ("hold", "clock", "norm"),
+    [(1, {}, "batch"), (3, {}, "layer"), (3, {"period": 3}, "batch"), (3, {"period": 2}, "layer")],
 )
-def test_when_an_objective_counts(episode: str, when: str | None, counted: list[int]) -> None:
-    simulation = Simulation(single(objective={**CLASSIFY, "when": when}, env={"hold": 3, "episode": episode}))
-    assert [len(info["losses"]) for info in (simulation.step() for _ in range(6))] == counted
+def test_batch_norm_is_for_agents_that_tick_once_per_example(hold: int, clock: Document, norm: str) -> None:
+    agents: Document = {"a": {**SEES, "clock": clock}, "b": {"objective": CLASSIFY}}
+    found = Simulation(scenario_of(agents, [{"from": "a", "to": "b", "size": 3}], {"hold": hold}))
+    assert "to_b.norm.gain" in found.agents["a"].parameters
+    running = [name for name in found.agents["a"].buffers if name.startswith("to_b.norm")]
+    assert bool(running) is (norm == "batch")
 
 
 def test_a_users_network_is_called_with_its_sizes() -> None:
@@ -91,112 +105,141 @@ def test_a_users_network_is_called_with_its_sizes() -> None:
     assert asked == [(64, 10)]
     simulation.run(3)
     assert simulation.agents["a"].updates == 3
-    with one_line(r"agents\.a\.network: Linear turns \[2, 64\] into \[2, 9\]"):
-        Simulation(single(network=lambda inputs, outputs: nn.Linear(inputs, 9)))
 
 
-def test_an_agents_module_is_its_network_in_evaluation_mode() -> None:
-    simulation = eyes()
-    simulation.run(4)
-    agent = simulation.agents["left"]
-    x = simulation.world.step_signals.signals["left_half"].flatten(1)
-    learner = simulation._system.agents["left"].learner
-    expected, _ = learner.network(learner.parameters, learner.buffers, x, training=False)
-    found = agent.module(x)
-    assert set(found) == {"hidden", "to_mind"}
-    torch.testing.assert_close(found["to_mind"], expected["to_mind"])
-    before = found["to_mind"].data.clone()
+def test_an_agents_module_is_its_network_with_copies_of_its_parameters() -> None:
+    simulation = Simulation(single(network=MLP))
     simulation.run(2)
-    assert agent.name == "left"
-    assert not torch.equal(agent.module(x)["to_mind"], before)
-    assert type(agent.module).__module__.startswith("torch")
-
-
-def test_the_graph_shows_the_newest_figures() -> None:
-    simulation = eyes()
-    simulation.run(3)
-    graph = simulation.graph
-    assert graph.nodes["mind"]["role"] == "readout"
-    assert graph.nodes["mind"]["updates"] == 3.0
-    assert graph.nodes["mind"]["loss"] > 0
-    edge = graph.edges["left", "mind", 0]
-    assert edge["coupling"] == "decoupled"
-    assert edge["age"] == edge["delay"] == 0
-    assert edge["sg_loss"] > 0
-
-
-def test_the_figures_of_channels_come_from_a_fork() -> None:
-    simulation = eyes()
-    simulation.run(3)
-    before = parameters(simulation, "left")
-    found = simulation.channels["left->mind"].figures()
-    assert {"cosine", "norm_ratio", "sg_loss", "age", "message_mean", "message_std"} <= set(found)
-    assert simulation.now == 3
-    assert equal(before, parameters(simulation, "left"))
-
-
-def test_one_sample_of_one_number_has_figures_too() -> None:
-    simulation = eyes(batch=1, size=1)
+    agent, x = simulation.agents["a"], torch.rand(3, 64)
+    p = {name: value.detach().clone() for name, value in agent.parameters.items()}
+    hidden = (x @ p["0.weight"].T + p["0.bias"]).relu()
+    module = agent.module
+    assert set(module(x)) == {"hidden", "objective"}
     simulation.run(2)
-    assert simulation.graph.edges["left", "mind", 0]["message_std"] == 0.0
+    torch.testing.assert_close(module(x)["objective"], hidden @ p["objective.weight"].T + p["objective.bias"])
+    assert not torch.equal(agent.module(x)["objective"], module(x)["objective"])
 
 
-def test_a_run_stops_after_steps_episodes_seconds_or_the_training() -> None:
-    simulation = Simulation(single(env={"hold": 3, "episode": "example"}).with_training(steps=20))
-    seen: list[int] = []
-    simulation.run(2, on_step=lambda s: seen.append(s.now))
-    assert seen == [1, 2]
-    simulation.run(episodes=2)
-    assert simulation.now == 6
-    simulation.run()
-    assert simulation.now == 20
-    simulation.run(seconds=0.05)
-    assert simulation.now > 20
-    simulation.run()
-    assert [info["step"] for info in (simulation.step() for _ in range(2))] == [
-        simulation.now - 2,
-        simulation.now - 1,
-    ]
+# --- agents that act -----------------------------------------------------------------------------------------
 
 
-def test_it_is_a_context_that_closes_once() -> None:
-    with eyes() as simulation:
-        simulation.run(1)
-    simulation.close()
-    assert simulation.recorders == []
+def actor(kind: str = "ppo", **keys: Any) -> Document:
+    own = {"observes": ["view"], "network": MLP, "clock": {"unroll": 4}, "acts": True}
+    return {**own, "objective": {"kind": kind}, **keys}
 
 
 @pytest.mark.parametrize(
-    ("channel", "line"),
+    ("space", "outputs"),
     [
-        (
-            {"size": 8, "gradient": {"sites": True}},
-            r"channels\[a->b\]\.gradient\.sites: a message of 8 components has none; give it a size such as",
-        ),
-        (
-            {"gradient": {"kind": "mlp", "sites": True}},
-            r"channels\[a->b\]\.gradient\.sites: a message of 128 components has none; .* or leave sites out",
-        ),
-        (
-            {"size": 8, "input": {"sites": True}},
-            r"channels\[a->b\]\.input\.sites: a message of 8 components has none",
-        ),
-        (
-            {"size": [2, 3, 3], "gradient": {"kind": "conv", "sites": True}},
-            r"channels\[a->b\]\.gradient\.sites: a conv gradient reads every site of a map .*; leave it out",
-        ),
+        (spaces.Discrete(5, start=2), 5),
+        (spaces.MultiDiscrete([2, 3]), 5),
+        (spaces.MultiBinary(3), 6),
+        (spaces.Box(-1, 1, (2, 2)), 8),
     ],
 )
-def test_sites_are_refused_where_a_message_has_none(channel: dict[str, Any], line: str) -> None:
-    agents = {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}}
-    with one_line(line):
-        Simulation(scenario_of(agents, [{"from": "a", "to": "b", **channel}]))
-
-
-def test_the_state_of_an_agent_has_no_sites() -> None:
-    agents = {
-        "a": {"observes": ["image"], "network": {"kind": "gru", "size": 4}, "objective": CLASSIFY},
+def test_outputs_are_a_distributions_parameters(space: Any, outputs: int) -> None:
+    found = Simulation(scenario_of({"m": actor()}, (), Stage(space)))
+    assert shapes(found, "m") == {
+        "0.weight": [4, 3],
+        "objective.weight": [outputs, 4],
+        "value.weight": [1, 4],
     }
-    state = {"from": "a", "to": "a", "carries": "state", "gradient": {"sites": True}}
-    with one_line(r"channels\[a->a:state\]\.gradient\.sites: a message of 4 components has none"):
-        Simulation(scenario_of(agents, [state]))
+
+
+def test_only_some_objectives_learn_a_value_and_a_policy_of_messages_alone_has_no_outputs() -> None:
+    for kind, learned in (("a2c", True), ("reinforce", False)):
+        own = Simulation(scenario_of({"m": actor(kind)}, (), Stage(ONE))).agents["m"].parameters
+        assert ("value.weight" in own) is learned
+    word = {"from": "s", "to": "m", "symbols": {"vocabulary": 4, "by": "reinforce"}}
+    found = Simulation(scenario_of({"s": actor(acts=False), "m": actor()}, [word], Stage(ONE)))
+    assert list(shapes(found, "s")) == ["0.weight", "value.weight", "to_m.weight"]
+
+
+def test_a_reward_may_be_a_word_and_is_an_agents_own_where_the_world_has_one() -> None:
+    """What the agents learn is the same as where their rewards are written out."""
+    found = []
+    for left, right in (({}, {"reward": "reward.l"}), ({"reward": {"reward.l": 1}},) * 2):
+        agents = {
+            "l": actor(objective={"kind": "a2c", **left}, acts="left"),
+            "r": actor(objective={"kind": "a2c", **right}, acts="right"),
+        }
+        simulation = Simulation(scenario_of(agents, (), Stage(SEVERAL, rewards=("l",))))
+        simulation.run(8)
+        found.append([p for agent in simulation.agents.values() for p in agent.parameters.values()])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+# --- channels ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gradient", ["linear", "mlp", "local"])
+def test_an_untrained_synthetic_gradient_is_nothing_and_local_is_not_given_its_target(gradient: str) -> None:
+    for channel in eyes(gradient=gradient).channels.values():
+        model = channel.synthetic_gradient
+        assert model is not None
+        assert not bool(model.parameters["last.weight"].any())
+        assert not bool(model.parameters["last.bias"].any())
+        first = next(iter(model.parameters.values()))
+        assert first.shape[1] == (3 if gradient == "local" else 3 + 10)
+
+
+@pytest.mark.parametrize("coupling", ["locked", "delayed", "detached"])
+def test_only_decoupled_channels_have_synthetic_gradients(coupling: str) -> None:
+    simulation = eyes(coupling=coupling)
+    simulation.run(2)
+    assert not any(channel.synthetic_gradient for channel in simulation.channels.values())
+    back = [any(m.gradient is not None for m in c.messages.values()) for c in simulation.channels.values()]
+    assert back == [coupling == "delayed"] * 2
+
+
+def test_synthetic_gradients_may_have_an_optimiser_of_their_own() -> None:
+    """Adam's first step is its rate; SGD keeps no state."""
+    scenario = load("eyes").resolve(values=SMALL)
+    channels = [c.model_dump(by_alias=False) for c in scenario.channels]
+    channels[0]["gradient"]["optimiser"] = {"kind": "sgd", "lr": 0.5}
+    kinds = {"predictor": {"kind": "adamw", "lr": 0.25}, "optimiser": {"kind": "adam", "lr": 0.125}}
+    simulation = Simulation(scenario_of(scenario.agents, channels, scenario.env, **kinds))
+    mind = simulation.agents["mind"]
+    before = mind.parameters["objective.bias"].detach().clone()
+    simulation.step()
+    one, other = (channel.synthetic_gradient for channel in simulation.channels.values())
+    assert one is not None
+    assert other is not None
+    assert (bool(one.optimiser), bool(other.optimiser)) == (False, True)
+    moved = {
+        "predictor": other.parameters["last.weight"],
+        "agent": mind.parameters["objective.bias"] - before,
+    }
+    largest = {name: float(value.detach().abs().max()) for name, value in moved.items()}
+    assert largest == {"predictor": pytest.approx(0.25, rel=1e-3), "agent": pytest.approx(0.125, rel=1e-3)}
+
+
+# --- time ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("episode", "when", "counted"),
+    [
+        ("stream", None, [1, 1, 1, 1, 1, 1]),
+        ("example", None, [0, 0, 1, 0, 0, 1]),
+        ("stream", "last", [0, 0, 1, 0, 0, 1]),
+        ("example", "each", [1, 1, 1, 1, 1, 1]),
+    ],
+)
+def test_when_an_objective_counts(episode: str, when: str | None, counted: list[int]) -> None:
+    simulation = Simulation(single(objective={**CLASSIFY, "when": when}, env={"hold": 3, "episode": episode}))
+    assert [len(simulation.step()["losses"]) for _ in range(6)] == counted
+
+
+def test_agents_learn_together_that_are_joined_by_locked_channels_and_by_tied_parameters() -> None:
+    agents: Document = {n: {**SEES, "network": MLP} for n in "abcdef"}
+    for name in "bf":
+        agents[name]["objective"] = CLASSIFY
+    for name in "ae":
+        agents[name]["share"] = "g"
+    ends = {"size": 3, "port": "p"}
+    channels = [{"from": "a", "to": "b", "coupling": "locked", **ends}, {"from": "e", "to": "f", **ends}]
+    channels += [{"from": "c", "to": "d"}, {"from": "d", "to": "f"}]
+    found = timeline(built(scenario_of(agents, channels)), 0, 1)
+    groups = {agent.name: "".join(agent.group) for agent in found.agents}
+    assert groups == {"a": "abe", "b": "abe", "e": "abe", "c": "c", "d": "d", "f": "f"}

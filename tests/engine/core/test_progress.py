@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
+from antiphon import Simulation
 from antiphon.engine.core import progress
 from antiphon.engine.core.progress import Progress
-from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
 from antiphon.scenarios import Scenario
 

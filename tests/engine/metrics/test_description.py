@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.comms.sites import SiteGradient, SiteInput
 from antiphon.engine.metrics.description import describe_run, graph_of
-from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import load
 from tests.engine.scenes import CLASSIFY, scenario_of
 
@@ -47,33 +45,20 @@ def test_words_for_links_and_predictors_name_what_is_used_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("symbols", "words"),
+    ("message", "words"),
     [
-        ({"vocabulary": 16}, "1 symbol of 16 by gumbel"),
-        ({"vocabulary": 4, "length": 3, "by": "argmax"}, "3 symbols of 4 by argmax"),
-        (None, None),
+        ({"symbols": {"vocabulary": 16}}, ("1 symbol of 16 by gumbel", False)),
+        ({"symbols": {"vocabulary": 4, "length": 3, "by": "argmax"}}, ("3 symbols of 4 by argmax", False)),
+        ({"size": [4, 2]}, (None, True)),
+        ({"size": [2, 2, 2]}, (None, False)),
+        ({"size": 8}, (None, False)),
     ],
 )
-def test_words_for_symbols(symbols: Any, words: str | None) -> None:
+def test_words_for_symbols_and_sites(message: Any, words: tuple[str | None, bool]) -> None:
     agents = {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}}
-    scenario = scenario_of(agents, [{"from": "a", "to": "b", "symbols": symbols}])
-    assert graph_of(scenario).edges["a", "b", 0]["about"].get("message") == words
-
-
-@pytest.mark.parametrize(
-    ("size", "sites", "every"),
-    [([4, 2], None, True), ([4, 2], False, False), ([2, 2, 2], None, False), (8, None, False)],
-)
-def test_words_for_predictors_name_sites(size: Any, sites: bool | None, every: bool) -> None:
-    predictor = {"kind": "linear", "context": ["image"], "sites": sites}
-    channel = {"from": "a", "to": "b", "size": size, "gradient": predictor, "input": predictor}
-    agents = {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}}
-    scenario = scenario_of(agents, [channel])
-    about = graph_of(scenario).edges["a", "b", 0]["about"]
-    assert [("at every site" in about[part]) for part in ("gradient", "input")] == [every, every]
-    with Simulation(scenario) as simulation:
-        found = simulation._system.channels["a->b"]
-        assert isinstance(found.predictor, SiteGradient) == isinstance(found.input, SiteInput) == every
+    channel = {"from": "a", "to": "b", "gradient": {"kind": "linear", "context": ["image"]}, **message}
+    about = graph_of(scenario_of(agents, [channel])).edges["a", "b", 0]["about"]
+    assert (about.get("message"), "at every site" in about["gradient"]) == words
 
 
 def test_a_run_is_described_by_its_facts() -> None:

@@ -1,4 +1,4 @@
-"""Figures: what a step says is the same however its agents are run, and looking at it costs nothing of the run."""
+"""Metrics, samples and recordings of a run against values by hand; looking changes no bit of the run."""
 
 from __future__ import annotations
 
@@ -8,139 +8,129 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from antiphon.engine.metrics.figures import LARGEST, figures, sampled_at, samples
+from antiphon import Simulation
+from antiphon.engine.metrics.figures import LARGEST, sampled_at
 from antiphon.engine.probes.language import entropy
-from antiphon.engine.simulation import Simulation
-from antiphon.scenarios import Scenario
+from antiphon.envs import from_tensors
+from antiphon.scenarios import Scenario, load
 from antiphon.telemetry import Figure, Recorder
-from tests.engine.numbers import all_parameters, equal
+from tests.engine.numbers import all_parameters, equal, one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 
-def ring(link: Mapping[str, Any] | None = None, **channel: Any) -> Scenario:
+def ring(link: Mapping[str, Any] | None = None, *, telemetry: Any = None, **channel: Any) -> Scenario:
     """Four agents in a ring that each see the image and name its label."""
     network = {"kind": "mlp", "hidden": [8], "norm": "none"}
     agent = {"observes": ["image"], "network": network, "objective": CLASSIFY}
     one = {"size": 4, "norm": "none", "link": {"delay": 1, **(link or {})}, **channel}
     channels = [{"from": f"a{i}", "to": f"a{(i + 1) % 4}", **one} for i in range(4)]
-    found = scenario_of(
-        {f"a{i}": agent for i in range(4)}, channels, telemetry={"every": 3}, batch=6, steps=30
-    )
-    return found.model_copy(update={"readout": ("a0",)})
-
-
-def table(simulation: Simulation, step: int) -> dict[tuple[str, str, str], float]:
-    rows = figures(simulation, step, simulation.train_means.pop())
-    assert len({row[:3] for row in rows}) == len(rows), "a figure comes once"
-    return {row[:3]: row.value for row in rows}
-
-
-def test_energy_is_the_root_of_the_mean_square() -> None:
-    with Simulation(ring(), backend="cohort") as simulation:
-        simulation._advance(watch=True)
-        found = table(simulation, 0)
-        records = simulation._system.channels["a1->a2"].ledger.records
-        message = records[max(records)].message
-    assert found["channel", "a1->a2", "message_energy"] == pytest.approx(
-        message.square().mean().sqrt().item()
-    )
-    assert found["channel", "a1->a2", "message_std"] == pytest.approx(message.std(correction=0).item())
-
-
-def test_the_entropy_and_the_traffic_of_symbols() -> None:
-    scenario = ring(size=None, symbols={"vocabulary": 4, "length": 2})
-    with Simulation(scenario, backend="cohort") as simulation:
-        simulation._advance(watch=True)
-        found = table(simulation, 0)
-        entropies = []
-        for name, channel in simulation._system.channels.items():
-            symbols = channel.ledger.records[0].message.view(6, 2, 4).argmax(2)
-            entropies.append(sum(entropy(symbols[:, i]) for i in range(2)) / 2)
-            assert found["channel", name, "symbol_entropy"] == pytest.approx(entropies[-1], abs=1e-5)
-            assert found["channel", name, "traffic"] == pytest.approx(2 * math.log2(4))
-    assert len(set(entropies)) > 1
-    assert not any(metric == "symbol_entropy" for _, _, metric in table(Simulation(ring()), 0))
-
-
-def test_what_is_injected_has_the_mean_norm_of_its_samples() -> None:
-    with Simulation(
-        ring(gradient={"kind": "linear", "context": ["label"]}), seed=2, backend="reference"
-    ) as simulation:
-        for _ in range(4):
-            simulation._advance(watch=True)
-        found = table(simulation, 3)
-        (put,) = [u.injected["a1->a2"] for u in simulation.learned.updates if "a1->a2" in u.injected]
-    assert put.norm() > 0
-    assert found["channel", "a1->a2", "injection_norm"] == pytest.approx(put.norm(dim=1).mean().item())
-
-
-def test_labels_that_are_no_class_are_none() -> None:
-    with Simulation(ring(), seed=1, backend="reference") as simulation:
-        simulation._advance()
-        for channel in simulation._system.channels.values():
-            signals = channel.ledger.records[0].step_signals.signals
-            signals["label"] = signals["label"].clone()
-            signals["label"][2] = -1
-        found = dict(samples(simulation._system, simulation.scenario))
-    assert np.flatnonzero(np.isnan(found["a0->a1"][:, -1])).tolist() == [2]
-
-
-def test_samples_are_the_newest_messages_with_their_labels() -> None:
-    scenario = ring().model_copy(update={"telemetry": ring().telemetry.model_copy(update={"top": 2})})
-    for backend in ("reference", "cohort"):
-        with Simulation(scenario, seed=1, backend=backend) as simulation:
-            simulation._advance(watch=True)
-            simulation._advance(watch=True)
-            found = dict(samples(simulation.backend.view(), scenario))
-            assert list(found) == ["a3->a0", "a0->a1"], "those to readouts come first"
-            record = simulation._system.channels["a3->a0"].ledger.records[1]
-            np.testing.assert_allclose(found["a3->a0"][:, :-1], record.message.detach().numpy(), rtol=1e-6)
-            np.testing.assert_array_equal(
-                found["a3->a0"][:, -1], record.step_signals.signals["label"].numpy()
-            )
-
-
-def test_long_messages_are_left_out_and_many_are_cut_short() -> None:
-    with Simulation(ring(size=LARGEST + 1)) as simulation:
-        simulation._advance()
-        assert samples(simulation._system, simulation.scenario) == []
-    many = ring(size=240).with_training(batch=200)
-    with Simulation(many) as simulation:
-        simulation._advance()
-        (_, rows), *_ = samples(simulation._system, simulation.scenario)
-    assert rows.shape == (33, 241)
-
-
-def test_messages_are_sampled_at_the_first_every_tenth_and_the_last_row() -> None:
-    assert [step + 1 for step in range(67) if sampled_at(step, 3, 67)] == [1, 30, 60, 67]
+    agents = {f"a{i}": agent for i in range(4)}
+    every = {"every": 3, **(telemetry or {})}
+    return scenario_of(agents, channels, readout="a0", telemetry=every, batch=6, steps=30)
 
 
 class Listener(Recorder):
-    """Keeps what it is told."""
+    """Keeps figures, samples and histograms by step."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, int]] = []
+        self.rows: dict[int, dict[tuple[str, str, str], float]] = {}
+        self.messages: dict[int, dict[str, Any]] = {}
+        self.arrays: dict[int, dict[tuple[str, str, str], Any]] = {}
 
     def figures(self, step: int, rows: Any) -> None:
-        self.told.append(("figures", step))
         assert all(isinstance(row, Figure) and not math.isinf(row.value) for row in rows)
+        assert len({row[:3] for row in rows}) == len(rows), "a figure comes once"
+        self.rows[step] = {row[:3]: row.value for row in rows}
 
     def samples(self, step: int, rows: Any) -> None:
-        self.told.append(("samples", step))
+        self.messages[step] = dict(rows)
+
+    def histograms(self, step: int, rows: Any) -> None:
+        self.arrays[step] = {row[:3]: row[3] for row in rows}
 
 
-def test_recorders_are_told_at_the_rows_and_no_bit_moves() -> None:
-    quiet, watched = Simulation(ring(), seed=5), Simulation(ring(), seed=5)
-    listener = Listener()
-    watched.recorders.append(listener)
-    with quiet, watched:
-        quiet.run(steps=7)
-        watched.run(steps=7)
-        assert watched.graph.number_of_edges() == 4
-        assert equal(all_parameters(quiet), all_parameters(watched))
-    assert [step for kind, step in listener.told if kind == "figures"] == [1, 3, 6, 7]
-    assert [step for kind, step in listener.told if kind == "samples"] == [1, 7]
+def listening(scenario: Scenario, steps: int, **settings: Any) -> tuple[Simulation, Listener]:
+    simulation, listener = Simulation(scenario, **settings), Listener()
+    simulation.recorders.append(listener)
+    simulation.run(steps)
+    return simulation, listener
+
+
+def test_energy_and_deviation_are_those_of_the_newest_message() -> None:
+    simulation, found = listening(ring(), 1)
+    message = simulation.channels["a1->a2"].messages[0].value
+    energy = message.square().mean().sqrt().item()
+    assert found.rows[1]["channel", "a1->a2", "message_energy"] == pytest.approx(energy)
+    deviation = message.std(correction=0).item()
+    assert found.rows[1]["channel", "a1->a2", "message_std"] == pytest.approx(deviation)
+    assert not any(metric == "symbol_entropy" for _, _, metric in found.rows[1])
+
+
+def test_the_entropy_and_the_traffic_of_symbols() -> None:
+    simulation, found = listening(ring(size=None, symbols={"vocabulary": 4, "length": 2}), 1)
+    entropies = []
+    for name, channel in simulation.channels.items():
+        symbols = channel.messages[0].value.view(6, 2, 4).argmax(2)
+        entropies.append(sum(entropy(symbols[:, i]) for i in range(2)) / 2)
+        assert found.rows[1]["channel", name, "symbol_entropy"] == pytest.approx(entropies[-1], abs=1e-5)
+        assert found.rows[1]["channel", name, "traffic"] == pytest.approx(2 * math.log2(4))
+    assert len(set(entropies)) > 1
+
+
+def test_what_is_injected_has_the_mean_norm_of_its_samples() -> None:
+    scenario = ring(gradient={"kind": "linear", "context": ["label"]})
+    simulation = Simulation(scenario, seed=2)
+    recording, listener = simulation.channels["a1->a2"].record(["prediction"]), Listener()
+    simulation.recorders.append(listener)
+    simulation.run(6)
+    injected = recording.stack("prediction")[5]
+    assert injected.norm() > 0
+    mean = injected.norm(dim=1).mean().item()
+    assert listener.rows[6]["channel", "a1->a2", "injection_norm"] == pytest.approx(mean, rel=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+def test_samples_are_the_newest_messages_with_their_labels_those_to_readouts_first(backend: str) -> None:
+    simulation = Simulation(ring(telemetry={"top": 2}), seed=1, backend=backend)
+    listener, label = Listener(), simulation.signals["label"]
+    simulation.recorders.append(listener)
+    simulation.run(1)
+    found = listener.messages[1]
+    assert list(found) == ["a3->a0", "a0->a1"]
+    message = simulation.channels["a3->a0"].messages[0].value.detach().numpy()
+    np.testing.assert_allclose(found["a3->a0"][:, :-1], message, rtol=1e-6)
+    np.testing.assert_array_equal(found["a3->a0"][:, -1], label.numpy())
+
+
+def test_a_sample_has_no_label_where_no_readout_names_a_class() -> None:
+    x = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    env = from_tensors(x=x, goal=x[:, :2], training_only=["goal"])
+    goal = {"kind": "regression", "target": "goal"}
+    agents = {"a": {"observes": ["x"]}, "b": {"objective": goal}}
+    _, found = listening(scenario_of(agents, [{"from": "a", "to": "b", "size": 3}], env, steps=2), 1)
+    assert np.isnan(found.messages[1]["a->b"][:, -1]).all()
+
+
+def test_long_messages_are_left_out_and_many_are_cut_short() -> None:
+    assert not any(listening(ring(size=LARGEST + 1), 1)[1].messages.values())
+    _, found = listening(ring(size=240).with_training(batch=200), 1)
+    assert next(iter(found.messages[1].values())).shape == (33, 241)
+
+
+def test_entries_come_at_the_first_step_every_so_many_and_the_last_and_no_bit_moves() -> None:
+    scenario = ring(telemetry={"histograms": True})
+    with Simulation(scenario, seed=5) as quiet:
+        quiet.run(7)
+    watched, found = listening(scenario, 7, seed=5)
+    assert watched.graph.number_of_edges() == 4
+    assert equal(all_parameters(quiet), all_parameters(watched))
+    assert list(found.rows) == list(found.arrays) == [1, 3, 6, 7]
+    assert list(found.messages) == [1, 7]
+    newest = watched.channels["a0->a1"].messages[6].value.detach().numpy()
+    assert np.array_equal(found.arrays[7]["channel", "a0->a1", "message"], newest)
+    assert [step + 1 for step in range(67) if sampled_at(step, 3, 67)] == [1, 30, 60, 67]
 
 
 def test_a_loss_is_the_mean_since_the_row_before() -> None:
@@ -153,31 +143,7 @@ def test_a_loss_is_the_mean_since_the_row_before() -> None:
     assert values == pytest.approx(means, rel=1e-5)
 
 
-class Histograms(Recorder):
-    """Keeps the steps at which arrays come, and the arrays."""
-
-    def __init__(self) -> None:
-        self.told: dict[int, list[tuple[str, str, str, np.ndarray[Any, Any]]]] = {}
-
-    def histograms(self, step: int, rows: Any) -> None:
-        self.told[step] = list(rows)
-
-
-def test_histograms_are_told_at_the_rows_of_the_figures() -> None:
-    scenario = ring()
-    telemetry = scenario.telemetry.model_copy(update={"histograms": True})
-    listener = Histograms()
-    with Simulation(scenario.model_copy(update={"telemetry": telemetry}), seed=5) as simulation:
-        simulation.recorders.append(listener)
-        simulation.run(steps=7)
-        records = simulation._system.channels["a0->a1"].ledger.records
-        newest = records[6].message.detach().numpy()
-    assert list(listener.told) == [1, 3, 6, 7]
-    (row,) = [row for row in listener.told[7] if row[:3] == ("channel", "a0->a1", "message")]
-    assert np.array_equal(row[3], newest)
-
-
-@pytest.mark.parametrize(("delay", "period"), [(0, 1), (0, 3), (1, 1), (1, 2), (3, 2)])
+@pytest.mark.parametrize(("delay", "period"), [(0, 1), (0, 3), (1, 2), (3, 2)])
 def test_age_is_counted_from_the_newest_message_that_has_crossed(delay: int, period: int) -> None:
     net = {"kind": "mlp", "hidden": [4], "norm": "none"}
     agents = {
@@ -194,3 +160,70 @@ def test_age_is_counted_from_the_newest_message_that_has_crossed(delay: int, per
         now + 1: now - max(stamp for stamp in sent if stamp + delay <= now) for now in range(delay, 12)
     }
     assert dict(zip(steps.tolist(), ages.tolist(), strict=True)) == expected
+
+
+# --- the graph, a channel's figures, recordings ------------------------------------------------------------
+
+
+def eyes(**values: Any) -> Simulation:
+    return Simulation(load("eyes").resolve(values={"width": 5, "size": 3, "batch": 4, **values}))
+
+
+def test_the_graph_and_the_figures_of_a_channel_are_taken_in_a_fork() -> None:
+    simulation = eyes()
+    simulation.run(3)
+    before = all_parameters(simulation)
+    graph = simulation.graph
+    assert graph.nodes["mind"]["role"] == "readout"
+    assert graph.nodes["mind"]["updates"] == 3.0
+    assert graph.nodes["mind"]["loss"] > 0
+    edge = graph.edges["left", "mind", 0]
+    assert edge["coupling"] == "decoupled"
+    assert edge["age"] == edge["delay"] == 0
+    assert edge["sg_loss"] > 0
+    found = simulation.channels["left->mind"].figures()
+    assert {"cosine", "norm_ratio", "sg_loss", "age", "message_mean", "message_std"} <= set(found)
+    assert simulation.now == 3
+    assert equal(before, all_parameters(simulation))
+    one = eyes(batch=1, size=1)
+    one.run(2)
+    assert one.graph.edges["left", "mind", 0]["message_std"] == 0.0
+
+
+def test_a_recording_keeps_copies_of_what_there_was_at_each_step() -> None:
+    simulation, plain = eyes(), eyes()
+    channel = simulation.channels["left->mind"].record(["message", "delta", "prediction"])
+    weights = simulation.agents["mind"].record(["objective.weight"], every=2)
+    messages, last = [], []
+    for step in range(6):
+        simulation.step()
+        messages.append(simulation.channels["left->mind"].messages[step].value.clone())
+        last.append(simulation.agents["mind"].parameters["objective.weight"].data.clone())
+    assert channel.steps["message"] == list(range(6))
+    assert torch.equal(channel.stack("message"), torch.stack(messages))
+    assert channel.stack("delta").shape == channel.stack("prediction").shape == (6, 4, 3)
+    assert not bool(channel.stack("prediction")[0].any())
+    assert bool(channel.stack("prediction")[5].any())
+    assert weights.steps["objective.weight"] == [1, 3, 5]
+    assert torch.equal(weights.stack("objective.weight"), torch.stack(last[1::2]))
+    plain.run(6)
+    assert equal(all_parameters(simulation), all_parameters(plain))
+    alone = eyes(coupling="detached")
+    recording = alone.channels["left->mind"].record(["delta"])
+    alone.run(3)
+    assert recording.values["delta"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "quantity", "every", "expected"),
+    [
+        ("lft->mind", "message", 1, "no channel 'lft->mind'; did you mean 'left->mind'"),
+        ("left->mind", "mesage", 1, "'left->mind' has no 'mesage'; did you mean 'message'"),
+        ("mind", "objective", 1, "'mind' has no 'objective'; did you mean"),
+        ("left->mind", "message", 0, "every is 0; it must be at least 1"),
+    ],
+)
+def test_what_cannot_be_recorded_is_one_line(name: str, quantity: str, every: int, expected: str) -> None:
+    with one_line(expected):
+        simulation = eyes()
+        (simulation.channels if "->" in name else simulation.agents)[name].record([quantity], every)

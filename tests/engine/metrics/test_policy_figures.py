@@ -1,4 +1,4 @@
-"""Figures of policies: means over the windows since the last row, the same after a resume, on both engines and over seeds."""
+"""Figures of policies: means over the windows since the last row, the same after a resume and on both backends."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.engine.runs.seeds import Seeds
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from antiphon.engine.step.report import PolicyFigures
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.history import History
@@ -65,22 +64,6 @@ def test_a_resumed_run_has_the_same_rows(tmp_path: Path) -> None:
             expected = rows(simulation, 7)
             assert rows(loaded, 7) == expected == rows(fork, 7)
     assert {metric for step, metric, _ in expected if step == 6} >= OF_PPO
-
-
-def test_seeds_side_by_side_have_their_own() -> None:
-    seeds = Seeds(poles(), [3, 4])
-    histories = [History(), History()]
-    for simulation, history in zip(seeds.simulations, histories, strict=True):
-        simulation.recorders.append(history)
-    seeds.run(12)
-    for seed, history in zip((3, 4), histories, strict=True):
-        with Simulation(poles(), seed=seed) as alone:
-            expected = {(step, metric): value for step, metric, value in rows(alone, 12)}
-        found = {(row.step, row.metric): row.value for row in history if row.name == "motor"}
-        assert found.keys() == expected.keys()
-        for key, value in found.items():
-            assert value == pytest.approx(expected[key], rel=1e-4, abs=1e-5)
-    seeds.close()
 
 
 def test_what_is_not_finite_is_left_out() -> None:

@@ -14,33 +14,20 @@ from antiphon.scenarios import load
 from antiphon.telemetry import CsvRecorder, Figure
 
 
-def test_a_step_is_told_its_seconds_once(tmp_path: Path) -> None:
-    times = iter([1.5, 2.5])
-    recorder = Timed(CsvRecorder(tmp_path / "metrics.csv"), lambda: next(times))
-    recorder.begin(None)  # type: ignore[arg-type]
-    for step in (1, 1, 2):
-        recorder.figures(step, [Figure("agent", "a", "loss", 0.5)])
-    recorder.close()
-    assert (tmp_path / "metrics.csv").read_text().splitlines()[1:] == [
-        "1,agent,a,loss,0.5",
-        "1,run,,seconds,1.5",
-        "1,agent,a,loss,0.5",
-        "2,agent,a,loss,0.5",
-        "2,run,,seconds,2.5",
-    ]
-
-
-def test_the_rate_is_of_the_steps_of_all_environments_since_the_row_before(tmp_path: Path) -> None:
+def test_seconds_come_once_a_step_and_the_rate_is_of_the_steps_since_the_row_before(tmp_path: Path) -> None:
+    """The rate counts the steps of all environments; where no time has passed there is none."""
     times = iter([10.0, 12.0, 12.0, 16.0])
     recorder = Timed(CsvRecorder(tmp_path / "metrics.csv"), lambda: next(times), start=4, batch=3)
     recorder.begin(None)  # type: ignore[arg-type]
     for step in (6, 6, 7, 15):
-        recorder.figures(step, [])
+        recorder.figures(step, [Figure("agent", "a", "loss", 0.5)] if step == 6 else [])
     recorder.close()
     assert (tmp_path / "metrics.csv").read_text().splitlines()[1:] == [
+        "6,agent,a,loss,0.5",
         "6,run,,seconds,12.0",
         "6,run,,steps_per_second,3.0",
-        "7,run,,seconds,12.0",  # no time has passed
+        "6,agent,a,loss,0.5",
+        "7,run,,seconds,12.0",
         "15,run,,seconds,16.0",
         "15,run,,steps_per_second,6.0",
     ]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from antiphon import Simulation
 from antiphon.engine.metrics.timeline import span, timeline
-from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, load
 from antiphon.telemetry.timeline import Timeline, raster_lines
@@ -99,6 +99,14 @@ def remembering(coupling: str | None, unroll: int | str = 3, **env: Any) -> Scen
     return scenario({"a": agent(unroll=unroll, network=LSTM)}, states, **env)
 
 
+def two_levels() -> Scenario:
+    """A fast agent, and a slow one that reads all of its messages and tells it what it makes of them."""
+    agents = {"low": agent(unroll=4, network=LSTM), "high": agent(4, -1, 2, network=LSTM, observes=[])}
+    up = channel("low->high", key="up", read="concat")
+    down = channel("high->low", "detached", key="down", link={"delay": 1})
+    return scenario(agents, [up, down, state("low", "decoupled")])
+
+
 LATER = {"link": {"delay": 1}}
 EXAMPLES = {"hold": 3, "episode": "example"}
 RASTERS: dict[str, tuple[Scenario, dict[str, str]]] = {
@@ -170,6 +178,17 @@ RASTERS: dict[str, tuple[Scenario, dict[str, str]]] = {
         )
         for gradient in ({"kind": "local", "target": "label"}, {"apply": False}, {"scale": 0, "discount": 0})
     },
+    "two levels": (
+        two_levels(),
+        {
+            "low": "o o o # o o o #",
+            "low credit": "0 1 2 3 0+ 1+ 2+ 3+",
+            "high": ". . . o . . . #",
+            "high credit": "0+ 4+",
+            "low->high:up": ". . . 0–3 . . . 0–3",
+            "high->low:down": "- - - - 1 2 3 4",
+        },
+    ),
     "feedback weights are no true gradient": (
         scenario(everyone("ab"), [channel(coupling="locked", feedback="fa")]),
         {"b credit": "0+ 0+ 0+ 0+ 0+ 0+ 0+ 0+"},
@@ -235,34 +254,12 @@ def test_a_state_is_taught_within_its_window_and_by_its_synthetic_gradient_at_th
     }
 
 
-def test_a_hierarchy_of_two_levels() -> None:
-    agents = {
-        "low": agent(unroll=4, network=LSTM),
-        "high": agent(4, -1, 2, network=LSTM, observes=[]),
-    }
-    up = channel("low->high", key="up", read="concat")
-    down = channel("high->low", "detached", key="down", link={"delay": 1})
-    found = look(scenario(agents, [up, down, state("low", "decoupled")]), steps=9)
-    rows = raster(found)
-    assert rows["low"] == "o o o # o o o # o"
-    assert rows["low credit"] == "0 1 2 3 0+ 1+ 2+ 3+ 0+"
-    assert rows["high"] == ". . . o . . . # ."
-    assert rows["high credit"] == "0+ 4+"
-    assert rows["low->high:up"] == ". . . 0–3 . . . 0–3 ."
-    assert rows["high->low:down"] == "- - - - 1 2 3 4 1"
-    assert found.channels[2].stamps[7] == (4, 5, 6, 7)
-
-
 def test_a_slow_reader_of_the_mean_reads_all_and_a_fast_one_the_last() -> None:
     agents = {"a": agent(2), "b": agent(3, 2)}
     ways = [channel(read="mean"), channel("b->a", read="mean", link={"delay": 1})]
     found = look(scenario(agents, ways), steps=9)
     assert [found.channels[0].stamps[step] for step in (2, 5, 8)] == [(0, 2), (4,), (6, 8)]
     assert [found.channels[1].stamps[step] for step in range(0, 9, 2)] == [(), (), (2,), (5,), (5,)]
-    assert not found.channels[0].unread.any()
-
-
-# --- what stands for what -----------------------------------------------------------------------------------
 
 
 def test_when_a_sender_learns_by_coupling() -> None:
@@ -281,10 +278,10 @@ def test_when_a_sender_learns_by_coupling() -> None:
 
 # --- against what runs --------------------------------------------------------------------------------------
 
-PAIRS = [(1, 0, 1), (2, 0, 1), (2, 1, 2), (3, 1, 2)]
+PAIRS = [(1, 0, 1), (2, 1, 2), (3, 1, 2)]
 
 
-@pytest.mark.parametrize(("sender", "receiver"), list(itertools.product(PAIRS, PAIRS)), ids=str)
+@pytest.mark.parametrize(("sender", "receiver"), list(itertools.permutations(PAIRS, 2)), ids=str)
 def test_gradients_are_back_when_the_timeline_says(
     sender: tuple[int, int, int], receiver: tuple[int, int, int]
 ) -> None:
@@ -295,51 +292,6 @@ def test_gradients_are_back_when_the_timeline_says(
         simulation.run(steps=14)
     assert sorted({step for step in one.back.tolist() if 0 <= step < 14}) == recording.steps["delta"]
     assert sorted({step for step in one.trained.tolist() if 0 <= step < 14}) == recording.steps["prediction"]
-
-
-def test_a_delayed_sender_learns_when_the_timeline_says() -> None:
-    agents = {"a": agent(unroll=2), "b": agent(2, 0, 2)}
-    learned = []
-    with Simulation(scenario(agents, [channel(coupling="delayed", link={"delay": 1})])) as simulation:
-        one = timeline(simulation._system, 0, 16).channels[0]
-        for step in range(16):
-            if "a" in simulation.step()["losses"]:
-                learned.append(step)
-    assert learned == [3, 7, 11, 15]
-    assert sorted({step for step in one.trained.tolist() if 0 <= step < 16}) == learned
-
-
-def test_stamps_are_those_that_the_ledger_hands_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = scenario(
-        {"a": agent(objective=None), "b": agent(3, 2)},
-        [channel(link={"delay": 2}), channel(key="slow", coupling="detached")],
-        hold=5,
-        episode="example",
-    )
-    with Simulation(made) as simulation:
-        found = timeline(simulation._system, 0, 12)
-        for one, (_, real) in zip(found.channels, simulation._system.channels.items(), strict=True):
-            for step in range(one.due.size):
-                assert set(one.stamps[step]) <= set(real.mailbox.due(step))
-        seen: list[tuple[str, int, int | None]] = []
-        for name, real in simulation._system.channels.items():
-            receive = real.mailbox.receive
-
-            def heard(step: int, name: str = name, receive: Any = receive) -> Any:
-                reading = receive(step)
-                alive = reading.value is not None
-                seen.append((name, step, reading.record.stamp if alive and reading.record else None))
-                return reading
-
-            monkeypatch.setattr(real.mailbox, "receive", heard)
-        simulation.run(steps=12)
-    told = [
-        (one.name, step, one.stamps[step][-1] if one.stamps[step] else None)
-        for one in found.channels
-        for step in range(12)
-        if one.due[step]
-    ]
-    assert sorted(seen, key=str) == sorted(told, key=str)
 
 
 # --- the unhappy paths --------------------------------------------------------------------------------------

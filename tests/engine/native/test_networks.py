@@ -10,16 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.updates import Update
+from antiphon import Simulation
 from antiphon.engine.planning.plan import plan
-from antiphon.engine.simulation import Simulation
-from antiphon.engine.state import checkpoint
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.nets.native.library import why_absent
-from antiphon.nets.native.mlp import KernelGradients
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import Document, Play, ring
 from tests.contracts.twins import differences, facts, made
+from tests.kit.running import native_agents
 
 pytestmark = pytest.mark.skipif(why_absent() is not None, reason="there is no C++ compiler")
 MLP: Document = {"kind": "mlp", "hidden": [5], "norm": "layer", "activation": "tanh"}
@@ -60,20 +58,25 @@ def random_ring(seed: int) -> Document:
     return ring(chance.randint(2, 5), agent=agent, channel=channel, env=env)
 
 
-def taken(simulation: Simulation) -> list[str]:
-    backend: Any = simulation.backend
-    return list(backend.forward_pass.native)
+def agree(document: Document, steps: int) -> None:
+    """Hold the native backend to torch over some steps."""
+    one, other = (made(document, backend) for backend in ("cohort", "native"))
+    assert native_agents(other)
+    for _ in range(steps):
+        assert not list(differences(one.step(), other.step()))
+    assert not list(differences(facts(one), facts(other)))
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize(
+    "seed", [*range(4), *(pytest.param(n, marks=pytest.mark.long) for n in range(4, 10))]
+)
 def test_random_rings_agree_in_float64(seed: int) -> None:
     """To 1e-9, from the same state at each step: what follows from rounding errors is the scenario's affair."""
-    one, other = (made(random_ring(seed), backend) for backend in ("cohort", "native"))
-    assert taken(other)
+    one = made(random_ring(seed), "cohort")
     for _ in range(9):
-        other._load_state_dict(checkpoint.copy_tree(one._state_dict()))
-        ours, theirs = one.step(), other.step()
-        assert not list(differences(ours, theirs))
+        other = one.fork("native")
+        assert native_agents(other)
+        assert not list(differences(one.step(), other.step()))
         assert not list(differences(facts(one), facts(other)))
 
 
@@ -92,12 +95,7 @@ OBJECTIVES: list[Document] = [
 )
 def test_objectives_agree(objective: Document, gaps: float) -> None:
     """With targets that some environments lack, and in some steps all."""
-    document = ring(3, agent={"network": MLP, "objective": objective}, env=Play(gaps=gaps))
-    one, other = (made(document, backend) for backend in ("cohort", "native"))
-    assert taken(other)
-    for _ in range(8):
-        assert not list(differences(one.step(), other.step()))
-    assert not list(differences(facts(one), facts(other)))
+    agree(ring(3, agent={"network": MLP, "objective": objective}, env=Play(gaps=gaps)), 8)
 
 
 @pytest.mark.parametrize("fan_in", ["concat", "sum", "mean"])
@@ -110,14 +108,10 @@ def test_inputs_agree(fan_in: str, observes: list[str]) -> None:
         {**document["channels"][0], "from": name, "to": names[i - 1], "key": "back"}
         for i, name in enumerate(names)
     ]
-    one, other = (made(document, backend) for backend in ("cohort", "native"))
-    assert taken(other)
-    for _ in range(6):
-        assert not list(differences(one.step(), other.step()))
-    assert not list(differences(facts(one), facts(other)))
+    agree(document, 6)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_random_rings_agree_in_float32(seed: int) -> None:
     """To a thousandth of the distance moved, over 12 steps."""
     settings: dict[str, Any] = {"dtype": torch.float32}
@@ -133,25 +127,22 @@ def test_random_rings_agree_in_float32(seed: int) -> None:
 
 
 def parameters(simulation: Simulation) -> Tensor:
-    found = [p for agent in simulation._system.agents.values() for p in agent.learner.parameters.values()]
+    found = [p for agent in simulation.agents.values() for p in agent.parameters.values()]
     return torch.cat([p.detach().flatten().double() for p in found])
 
 
 RING = ring(4, agent={"network": MLP}, channel={"link": {"delay": 1}, "gradient": {"kind": "linear"}})
 
 
-def test_saved_and_forked_runs_go_on_to_the_same_bits(tmp_path: Path) -> None:
+def test_a_saved_and_a_forked_run_go_on_to_the_same_bits(tmp_path: Path) -> None:
     run = made(RING, "native")
     run.run(5)
-    twin = run.fork()
     again = Simulation.load(run.save(tmp_path / "saved"), Scenario.model_validate(RING), backend="native")
-    other = run.fork("cohort")
-    for simulation in (run, twin, again, other):
+    runs = (run, run.fork(), again)
+    for simulation in runs:
         simulation.run(6)
-    assert torch.equal(parameters(run), parameters(twin))
-    assert torch.equal(parameters(run), parameters(again))
-    assert torch.allclose(parameters(run), parameters(other), rtol=0, atol=1e-9)
-    assert taken(run) == taken(again) == taken(twin) == ["n0 and 3 more"]
+        assert native_agents(simulation) == ["n0 and 3 more"]
+        assert torch.equal(parameters(run), parameters(simulation))
 
 
 def test_reading_gradients_changes_no_bit_and_they_are_those_of_the_torch_path() -> None:
@@ -166,34 +157,26 @@ def test_reading_gradients_changes_no_bit_and_they_are_those_of_the_torch_path()
 
 
 def newest(simulation: Simulation) -> list[Tensor]:
-    """The gradients of the newest step."""
-    return [g for update in reports(simulation) for own in update.gradients.values() for g in own]
-
-
-def reports(simulation: Simulation) -> list[Update]:
+    """The gradients of the newest step, which no public reader has; the kernel makes them when they are read."""
     learned: Any = simulation.learned
-    updates: list[Update] = learned.stacks.updates
-    return updates
+    return [g for update in learned.stacks.updates for own in update.gradients.values() for g in own]
 
 
 @pytest.mark.parametrize("value", [float("nan"), 1e200])
 def test_a_divergence_gives_the_same_line_and_nothing_moves(value: float) -> None:
-    lines, moved = [], []
+    lines = []
     for backend in ("cohort", "native"):
         simulation = made(RING, backend)
         simulation.run(4)
-        weight = next(iter(simulation._system.agents["n2"].learner.parameters.values()))
-        weight.data.fill_(value)
-        last = next(reversed(simulation._system.agents["n2"].learner.parameters.values()))
-        last.data.fill_(value)
+        numbers = list(simulation.agents["n2"].parameters.values())
+        for p in (numbers[0], numbers[-1]):
+            p.data.fill_(value)
         before = parameters(simulation)
         with pytest.raises(DivergenceError) as caught:
-            simulation.run(3)
+            simulation.run(1)
         lines.append(str(caught.value))
-        after = parameters(simulation)
-        moved.append(torch.where(before.isnan(), 0, (before != after).to(before.dtype)).sum())
+        assert torch.equal(before.nan_to_num(7.0), parameters(simulation).nan_to_num(7.0))
     assert lines[0] == lines[1]
-    assert moved[0] == moved[1]
 
 
 def test_a_bound_and_quarantine_read_every_gradient() -> None:
@@ -202,18 +185,10 @@ def test_a_bound_and_quarantine_read_every_gradient() -> None:
         one, other = (made(document, backend) for backend in ("cohort", "native"))
         one.run(5)
         other.run(5)
-        assert taken(other)
+        assert native_agents(other)
         assert one.events == other.events
         assert bool(one.events) == ("bound" in training)
         assert torch.allclose(parameters(one), parameters(other), rtol=0, atol=1e-9)
-
-
-def test_gradients_are_made_when_they_are_read() -> None:
-    simulation = made(RING, "native")
-    simulation.run(3)
-    (gradients,) = [own for update in reports(simulation) for own in update.gradients.values()]
-    assert isinstance(gradients, KernelGradients)
-    assert len(gradients) == len(gradients[:])
 
 
 UNLIKE: dict[str, tuple[Document, str]] = {
@@ -231,23 +206,18 @@ def test_what_the_kernel_does_not_take_is_shown_and_computed_by_torch(name: str)
     agent, reason = UNLIKE[name]
     document = ring(3, agent=agent)
     with made(document, "native") as simulation:
-        assert taken(simulation) == []
+        assert native_agents(simulation) == []
         simulation.run(2)
     (found,) = plan(Scenario.model_validate(document), backend="native").by_torch
     assert (found.agents, found.reason) == (("n0", "n1", "n2"), reason)
+    assert plan(Scenario.model_validate(RING), backend="native").by_torch == ()
 
 
-def test_a_plan_names_no_agent_where_the_kernel_takes_all() -> None:
-    found = plan(Scenario.model_validate(RING), backend="native")
-    assert found.by_torch == ()
-    assert plan(Scenario.model_validate(ring(3, agent=UNLIKE["gru"][0]))).by_torch == ()
-
-
-def test_locked_channels_and_unequal_factors_are_not_taken() -> None:
+def test_locked_channels_and_unequal_factors_are_not_native_agents() -> None:
     locked = ring(4, agent={"network": MLP}, channel={"coupling": "locked", "link": {"delay": 1}})
     scaled = ring(4, agent={"network": MLP}, channel={"gradient": {"kind": "linear", "scale": 0.5}})
     for document in (locked, scaled):
-        assert taken(made(document, "native")) == []
+        assert native_agents(made(document, "native")) == []
 
 
 def test_parts_are_refused() -> None:

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "engine" / "reference"
 COMPUTING = (
@@ -52,19 +50,6 @@ def test_loading_it_loads_little() -> None:
     assert len(set(ours) - packages) <= MOST_LOADED, ours
 
 
-@pytest.mark.parametrize("name", [*COMPUTING, *DECLARING])
-def test_it_imports_nothing_of_other_engines(name: str) -> None:
-    tree = ast.parse((FOLDER / f"{name}.py").read_text("utf-8"))
-    imported = {
-        node.module for node in tree.body if isinstance(node, ast.ImportFrom) and node.module is not None
-    }
-    engine = {module for module in imported if module.startswith("antiphon.engine")}
-    allowed = {"antiphon.engine.core.clock"}
-    assert all(module.startswith("antiphon.engine.reference.") for module in engine - allowed), engine
-    batched = {"stacked", "bundled", "stacking", "stacked_optimiser"}
-    assert not {module.rsplit(".", 1)[-1] for module in imported} & batched
-
-
 def test_nobody_subclasses_it() -> None:
     own = {
         node.name
@@ -88,9 +73,15 @@ def test_nobody_subclasses_it() -> None:
                     assert not bases & (own if FOLDER in path.parents else taken), f"{path}: {node.name}"
 
 
-def test_masks_are_tensors() -> None:
+def test_it_shares_nothing_with_other_engines_and_its_masks_are_tensors() -> None:
     """No `bool | Tensor`: a checkpoint alone may write one bool for all environments."""
-    for name in COMPUTING:
-        text = (FOLDER / f"{name}.py").read_text("utf-8")
+    for path, tree in trees(FOLDER):
+        imported = {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
+        own = ("antiphon.engine.reference.", "antiphon.engine.core.clock")
+        engine = {module for module in imported if module.startswith("antiphon.engine")}
+        assert all(module.startswith(own) for module in engine), (path, engine)
+        batched = {"stacked", "bundled", "stacking", "stacked_optimiser"}
+        assert not {module.rsplit(".", 1)[-1] for module in imported} & batched, path
+        text = path.read_text("utf-8") if path.stem in COMPUTING else ""
         assert "bool | Tensor" not in text
         assert "Tensor | bool" not in text

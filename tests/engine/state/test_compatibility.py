@@ -61,10 +61,6 @@ OTHERS: dict[str, tuple[Callable[[Document], Any], str]] = {
         lambda d: d["training"].update(batch=8),
         r"signals.image: \[4, 1, 8, 8\] of float32 in the state, \[8, 1, 8, 8\]",
     ),
-    "an agent that does not learn": (
-        lambda d: d["agents"]["b"].update(learn=False),
-        r"agents.b.optimiser.mean.0: \[5, 4\] of float32 in the state, nothing in the scenario",
-    ),
     "another optimiser": (
         lambda d: d["training"].update(optimiser={"kind": "sgd", "lr": 0.1}),
         "agents.a.optimiser.mean: 8 entries in the state, nothing in the scenario",

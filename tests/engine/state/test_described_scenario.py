@@ -54,53 +54,47 @@ def factory_of(width: int) -> Callable[..., nn.Module]:
     return make
 
 
-@pytest.mark.parametrize(
-    ("make", "others"),
+ALIKE: list[list[Callable[[], Any]]] = [
+    [lambda: X.clone(), lambda: X + 1, lambda: X.double(), lambda: X.reshape(3, 4), lambda: X.T],
+    [lambda: X.bfloat16(), lambda: (X + 1).bfloat16()],
+    [lambda: X.numpy(), lambda: X.numpy() + 1, lambda: X.numpy().astype("f8")],
     [
-        (lambda: X.clone(), [lambda: X + 1, lambda: X.double(), lambda: X.reshape(3, 4)]),
-        (lambda: X.bfloat16(), [lambda: (X + 1).bfloat16()]),
-        (lambda: X.T, [lambda: X]),
-        (lambda: X.numpy(), [lambda: X.numpy() + 1, lambda: X.numpy().astype("f8")]),
-        (
-            lambda: from_tensors(x=X, label=[0, 1, 1, 0]),
-            [
-                lambda: from_tensors(x=X, label=[0, 1, 1, 1]),
-                lambda: from_tensors(x=X + 1, label=[0, 1, 1, 0]),
-                lambda: from_tensors(x=X, label=[0, 1, 1, 0], test=0.5),
-                lambda: from_tensors(x=X, label=[0, 1, 1, 0], hold=2),
-            ],
-        ),
-        (
-            lambda: nn.Sequential(nn.Linear(3, 4), nn.ReLU()),
-            [
-                lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh()),
-                lambda: nn.Sequential(nn.Linear(3, 5), nn.ReLU()),
-            ],
-        ),
-        (lambda: Tempered(1.0), [lambda: Tempered(2.0), lambda: nn.Linear(3, 2)]),
-        (lambda: factory, [lambda: other_factory, lambda: nn.Linear]),
-        (lambda: factory_of(8), [lambda: factory_of(9)]),
-        (
-            lambda: functools.partial(factory, bias=False),
-            [lambda: functools.partial(factory, bias=True), lambda: functools.partial(other_factory)],
-        ),
-        (
-            lambda: Settings(0.5, {"rows": [X, {1, 2}]}, cache=object()),
-            [lambda: Settings(0.25, {"rows": [X, {1, 2}]}), lambda: Settings(0.5, {"rows": [X + 1, {1, 2}]})],
-        ),
-        (
-            lambda: gymnasium.make_vec("CartPole-v1", num_envs=2),
-            [lambda: gymnasium.make_vec("CartPole-v1", num_envs=3)],
-        ),
+        lambda: from_tensors(x=X, label=[0, 1, 1, 0]),
+        lambda: from_tensors(x=X, label=[0, 1, 1, 1]),
+        lambda: from_tensors(x=X + 1, label=[0, 1, 1, 0]),
+        lambda: from_tensors(x=X, label=[0, 1, 1, 0], test=0.5),
+        lambda: from_tensors(x=X, label=[0, 1, 1, 0], hold=2),
     ],
-)
-def test_an_object_has_the_digest_of_what_it_holds(
-    make: Callable[[], Any], others: list[Callable[[], Any]]
-) -> None:
-    def described(value: Any) -> Any:
-        found = scenario_of({"a": {"observes": ["image"], "objective": CLASSIFY}})
-        return described_scenario(found.model_copy(update={"env": value}))["env"]
+    [lambda: nn.Sequential(nn.Linear(3, 4), nn.ReLU()), lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh())],
+    [lambda: Tempered(1.0), lambda: Tempered(2.0), lambda: nn.Linear(3, 2)],
+    [lambda: factory, lambda: other_factory, lambda: nn.Linear],
+    [lambda: factory_of(8), lambda: factory_of(9)],
+    [
+        lambda: functools.partial(factory, bias=False),
+        lambda: functools.partial(factory, bias=True),
+        lambda: functools.partial(other_factory),
+    ],
+    [
+        lambda: Settings(0.5, {"rows": [X, {1, 2}]}, cache=object()),
+        lambda: Settings(0.25, {"rows": [X, {1, 2}]}),
+        lambda: Settings(0.5, {"rows": [X + 1, {1, 2}]}),
+    ],
+    [
+        lambda: gymnasium.make_vec("CartPole-v1", num_envs=2),
+        lambda: gymnasium.make_vec("CartPole-v1", num_envs=3),
+    ],
+]
+"""An object, and others that differ from it."""
 
+
+def described(value: Any) -> Any:
+    found = scenario_of({"a": {"observes": ["image"], "objective": CLASSIFY}})
+    return described_scenario(found.model_copy(update={"env": value}))["env"]
+
+
+@pytest.mark.parametrize("made", ALIKE)
+def test_an_object_has_the_digest_of_what_it_holds(made: list[Callable[[], Any]]) -> None:
+    make, *others = made
     first = described(make())
     assert first == described(make())
     assert first.keys() == {"python", "digest"}

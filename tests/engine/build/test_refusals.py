@@ -1,0 +1,201 @@
+"""What the builder refuses of scenarios that are well-formed: one line each, that names the place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+from torch import nn
+
+from antiphon import ScenarioError, Simulation
+from antiphon.scenarios import Scenario
+from tests.engine.acting import ONE, SEVERAL, Stage
+from tests.engine.scenes import CLASSIFY, scenario_of
+
+Document = dict[str, Any]
+Making = Callable[[], Scenario]
+CONV: Document = {"kind": "conv", "hidden": [3]}
+SEES: Document = {"observes": ["image"]}
+NAMES: Document = {"objective": CLASSIFY}
+ACTS: Document = {"observes": ["view"], "network": {"hidden": [4], "norm": "none"}, "clock": {"unroll": 4}}
+PPO: Document = {"kind": "ppo"}
+GOAL: Document = {"channel": "s->m", "signal": "place"}
+COSINE: Document = {**PPO, "reward": {"goal.cosine": 1}, "goal": GOAL}
+CRITIC: Document = {"observes": ["view"], "network": {"hidden": [5]}}
+BAD_CRITIC = "agents.m.objective.critic"
+
+
+def digits(a: Document | None = None, b: Document | None = None, *channels: Document) -> Making:
+    """Agents a and b over the embedded digits; a alone where b has nothing."""
+    agents = {name: own for name, own in (("a", a), ("b", b)) if own is not None}
+    return partial(scenario_of, agents, channels)
+
+
+def told(**channel: Any) -> Making:
+    """a tells b of a picture."""
+    return digits(SEES, NAMES, {"from": "a", "to": "b", **channel})
+
+
+def actor(objective: Document | None = None, **keys: Any) -> Document:
+    return {**ACTS, "acts": True, "objective": objective or PPO, **keys}
+
+
+def alone(objective: Document | None = None, space: Any = ONE, **keys: Any) -> Making:
+    """One agent that acts."""
+    return partial(scenario_of, {"m": actor(objective, **keys)}, (), Stage(space))
+
+
+def led(sender: Document, channel: Document, objective: Document | None = None, **keys: Any) -> Making:
+    """An agent that acts, to which another sends."""
+    agents = {"s": {**ACTS, **sender}, "m": actor(objective, **keys)}
+    return partial(scenario_of, agents, [{"from": "s", "to": "m", **channel}], Stage(ONE))
+
+
+def pair(one: Document, other: Document, space: Any = ONE, *channels: Document) -> Making:
+    return partial(scenario_of, {"l": one, "m": other}, channels, Stage(space))
+
+
+REFUSED: dict[str, Making] = {
+    # signals and shapes
+    "agents.a.observes: no signal 'imag'; did you mean 'image'?": digits({"observes": ["imag"], **NAMES}),
+    "agents.a.observes: 'label' is a training-only signal": digits({"observes": ["label"], **NAMES}),
+    "agents.a.observes: 'reward' is a training-only signal, which no agent may see": digits(
+        {"observes": ["reward"], **NAMES}
+    ),
+    "agents.a.objective.target: no signal 'labl'; did you mean 'label'?": digits(
+        {**SEES, "objective": {**CLASSIFY, "target": "labl"}}
+    ),
+    "agents.a.objective: classification does not fit the target 'image' (floats, shape [1, 8, 8])": digits(
+        {**SEES, "objective": {**CLASSIFY, "target": "image"}}
+    ),
+    "agents.a.objective: regression does not fit the target 'label' (10 classes": digits(
+        {**SEES, "objective": {"kind": "regression", "target": "label"}}
+    ),
+    "channels[a->b].gradient.context: no signal 'labels'": told(size=3, gradient={"context": ["labels"]}),
+    "channels[a->b].gradient.target: no signal 'labels'": told(
+        size=3, gradient={"kind": "local", "target": "labels"}
+    ),
+    "agents.b.fan_in: sum needs messages of one size, got a->b [128], a->b:1 [3]": digits(
+        SEES,
+        {**NAMES, "fan_in": "sum"},
+        {"from": "a", "to": "b"},
+        {"from": "a", "to": "b", "key": 1, "size": 3},
+    ),
+    "agents.b: a conv network needs [channels, height, width] inputs of one height and width, got [3]": digits(
+        SEES, {**NAMES, "network": CONV}, {"from": "a", "to": "b", "size": 3}
+    ),
+    "agents.a: a, b: each waits for the other's message to know its input; give one of the channels": digits(
+        {**SEES, "network": CONV},
+        {**NAMES, "network": CONV},
+        *({"from": s, "to": r, "link": {"delay": 1}} for s, r in ("ab", "ba")),
+    ),
+    "agents.a: it has no objective and no channel leaves it; nothing could use it": digits(
+        SEES, {**SEES, **NAMES}
+    ),
+    "agents.a.network: Linear turns [2, 64] into": digits(
+        {**SEES, **NAMES, "network": lambda inputs, outputs: nn.Linear(inputs, 9)}
+    ),
+    # sites
+    "channels[a->b].gradient.sites: a message of 8 components has none; give it a size such as": told(
+        size=8, gradient={"sites": True}
+    ),
+    "channels[a->b].gradient.sites: a message of 128 components has none; ": told(
+        gradient={"kind": "mlp", "sites": True}
+    ),
+    "channels[a->b].input.sites: a message of 8 components has none": told(size=8, input={"sites": True}),
+    "channels[a->b].gradient.sites: a conv gradient reads every site of a map ": told(
+        size=[2, 3, 3], gradient={"kind": "conv", "sites": True}
+    ),
+    "channels[a->a:state].gradient.sites: a message of 4 components has none": digits(
+        {**SEES, **NAMES, "network": {"kind": "gru", "size": 4}},
+        None,
+        {"from": "a", "to": "a", "carries": "state", "gradient": {"sites": True}},
+    ),
+    # windows
+    "agents.a.clock.unroll: 'episode' needs episodes of one known length": digits(
+        {**SEES, **NAMES, "clock": {"unroll": "episode"}}
+    ),
+    "agents.a.clock.unroll: an episode of 9 steps exceeds training.window_limit (8)": partial(
+        scenario_of,
+        {"a": {**SEES, **NAMES, "clock": {"unroll": "episode"}}},
+        env={"hold": 9, "episode": "example"},
+        window_limit=8,
+    ),
+    # actions and rewards
+    "agents.m.objective: a policy (ppo) needs something to do; give the agent": alone(acts=False),
+    "agents.m.acts: the action is the": pair(actor(acts=False), {**actor(), "objective": None}),
+    "agents.m.clock.unroll: a policy's window is one tick, which does": alone(clock={"unroll": 1}),
+    "agents.m.acts: 'l' acts already, and the environment takes the actions": pair(actor(), actor()),
+    "agents.m.acts: 'l' acts already for": pair(actor(acts="left"), actor(acts="left"), SEVERAL),
+    "agents.m.acts: the environment's actions have no part 'lift'; did": alone(None, SEVERAL, acts="lift"),
+    "agents.m.acts: the environment's actions have parts; name one of left, right": alone(None, SEVERAL),
+    "agents.m.acts: 'left' is a part of a Dict of actions, and the environment's": alone(acts="left"),
+    "agents.m.acts: no policy acts in Text": alone(None, spaces.Text(3)),
+    "agents.m.acts: no policy acts in Box": alone(None, spaces.Box(0, 9, (2,), np.int64)),
+    "agents.m.acts: the environment takes no actions; give it a target": partial(
+        scenario_of, {"m": {**SEES, "acts": True, "clock": {"unroll": 4}, "objective": PPO}}
+    ),
+    "agents.m.align: a policy acts on what is there at its": led({}, {"size": 3}, align=True),
+    "agents.m.network.norm: batch norm has other statistics": alone(network={"hidden": [4], "norm": "batch"}),
+    "agents.m.objective.target: ppo learns from rewards and has no": alone({**PPO, "target": "place"}),
+    "agents.m.objective.when: ppo learns from rewards and has no when": alone({**PPO, "when": "each"}),
+    "agents.m.objective: clip is not used by a2c, which has": alone({"kind": "a2c", "clip": 0.1}),
+    "agents.m.objective.discount: regression is no policy (a2c, ppo, reinforce) and has no discount": alone(
+        {"kind": "regression", "target": "place", "discount": 0.9}
+    ),
+    "agents.m.objective.reward: is empty; leave it out": alone({**PPO, "reward": {}}),
+    "agents.m.objective.reward.reward: must be a number": alone({**PPO, "reward": {"reward": "x"}}),
+    "agents.m.objective.minibatches: 9 minibatches of 8 environment": alone({**PPO, "minibatches": 9}),
+    "agents.m.objective.epochs: differs from that of 'l', with which the agent learns as one": pair(
+        actor(acts="left"),
+        actor({**PPO, "epochs": 2}, acts="right"),
+        SEVERAL,
+        {"from": "l", "to": "m", "size": 3, "coupling": "locked"},
+    ),
+    "agents.m.objective.reward: no signal 'rewards'; did you mean": alone({**PPO, "reward": "rewards"}),
+    "agents.m.objective.reward: 'view' is no single number at each": alone({**PPO, "reward": "view"}),
+    "agents.m.objective.reward: 'goal.cosine' needs a": alone({**PPO, "reward": {"goal.cosine": 1}}),
+    "agents.m.objective.goal: is for the reward 'goal.cosine'; give it": alone({**PPO, "goal": GOAL}),
+    "agents.m.objective.goal.channel: no channel 's->m' leads to this agent": alone(COSINE),
+    "agents.m.objective.goal.channel: the message has 3 components": led({}, {"size": 3}, COSINE),
+    "agents.m.objective.goal.signal: no signal 'plaice'; did you mean 'place'?": led(
+        {}, {"size": 3}, {**COSINE, "goal": {**GOAL, "signal": "plaice"}}
+    ),
+    "channels[0].feedback.kind: agent 'm' is a policy, whose error is that of a whole window; use fa": led(
+        {}, {"size": 3, "coupling": "locked", "feedback": "dfa"}
+    ),
+    "channels[0].sample: are learned by the policy of their sender, and 's' has none": led(
+        {}, {"size": 2, "sample": {"deviation": 0.1}}
+    ),
+    # critics
+    f"{BAD_CRITIC}.observes: is missing": alone({**PPO, "critic": {"network": "mlp"}}),
+    f"{BAD_CRITIC}: ": alone({"kind": "reinforce", "critic": CRITIC}),
+    f"{BAD_CRITIC}.observes: no signal 'plce'; did you mean 'place'": alone(
+        {**PPO, "critic": {**CRITIC, "observes": ["plce"]}}
+    ),
+    f"{BAD_CRITIC}.observes: no signal 'age'": alone({**PPO, "critic": {**CRITIC, "observes": ["age"]}}),
+    f"{BAD_CRITIC}.observes: 'reward' is known only after the step, and a value is needed at": alone(
+        {**PPO, "critic": {**CRITIC, "observes": ["view", "reward"]}}
+    ),
+    f"{BAD_CRITIC}: a conv network needs [channels, height, width]": alone(
+        {**PPO, "critic": {**CRITIC, "network": CONV}}
+    ),
+    f"{BAD_CRITIC}.network.kind: ": alone({**PPO, "critic": {**CRITIC, "network": {"kind": "lstm"}}}),
+    "agents.m.share: tied agents need critics of equal inputs": pair(
+        actor({**PPO, "critic": CRITIC}, share="g", acts="left"),
+        actor({**PPO, "critic": {**CRITIC, "observes": ["place"]}}, share="g", acts="right"),
+        spaces.Dict({"left": ONE, "right": ONE}),
+    ),
+}
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_refused_in_one_line(line: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        Simulation(REFUSED[line]())
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
