@@ -5,6 +5,7 @@ B batch; parameters by name, such as `to_b.weight` of the message to b.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,13 +25,23 @@ Numbers = dict[str, Tensor]
 
 
 def simulation_of(
-    agents: Document, channels: list[Document], source: Any, backend: str = "cohort", **training: Any
+    agents: Document,
+    channels: list[Document],
+    source: Any,
+    backend: str = "cohort",
+    tied: Sequence[Sequence[str]] = (),
+    **training: Any,
 ) -> Simulation:
     """A simulation in float64 of agents that are linear unless they have a network, in the environments of a source."""
     agents = {name: {"network": LINEAR, **agent} for name, agent in agents.items()}
-    channels = [{"norm": "none", "size": 2, **channel} for channel in channels]
-    scene = document(agents, channels, source, **{"batch": source.batch, "optimiser": sgd(0.1), **training})
-    return made(scene, backend)
+    channels = [c if "carries" in c or "symbols" in c else {"norm": "none", "size": 2, **c} for c in channels]
+    scene = document(
+        agents,
+        channels,
+        source,
+        **{"batch": getattr(source, "batch", None), "optimiser": sgd(0.1), **training},
+    )
+    return made({**scene, "tied": tied}, backend)
 
 
 def sgd(lr: float) -> Document:
