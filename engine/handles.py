@@ -49,7 +49,7 @@ class ModelHandle:
 
     @property
     def optimiser(self) -> dict[str, tuple[Tensor, ...]]:
-        """State of the optimiser by parameter, such as the moments of Adam; empty before the first update."""
+        """State of the optimiser, a tensor for each parameter, by name, such as the moments of Adam (`mean`, `square`)."""
         return {name: tuple(tensors) for name, tensors in self._model.optimiser.state.items()}
 
     @property
@@ -144,7 +144,7 @@ class Message:
 
 
 class ChannelHandle:
-    """One channel of a running simulation; a recurrent agent's state has one too, by the name `AGENT.state`.
+    """One channel of a running simulation; a recurrent agent's state has one too, by the name `AGENT->AGENT:state`.
 
     Args:
         channel: The channel as it is now.

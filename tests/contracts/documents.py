@@ -190,6 +190,11 @@ MIXED: dict[str, Document] = {
         channel={"coupling": "delayed", "staleness": 2, "link": {"delay": 3}},
         state=TRACED,
     ),
+    "phases of episodes": ring(
+        agent=GRU,
+        channel={"gradient": {"kind": "linear", "context": ["from.phase", "to.phase"]}, "link": {"delay": 1}},
+        env=Play(lengths=(6, 8)),
+    ),
     "an aligned sender and a late context": document(
         {"a": {**OWN, "objective": LABEL}, "b": ALIGNED, "c": {**OWN, "objective": LABEL}},
         [

@@ -179,3 +179,66 @@ def test_noise_and_bits_let_the_gradient_straight_through(coupling: str) -> None
             assert_close(simulation.agents["a"], descend(a, (sent * delta).sum() / BATCH))
         loss = (said(b, "objective", record.received) - SOURCE.at(0)["y"]).square().mean(1).sum() / BATCH
         assert_close(simulation.agents["b"], descend(b, loss))
+
+
+@pytest.mark.parametrize("ends", [{"endless": True}, {"truncated": flags(0, 3)}])
+@pytest.mark.parametrize(("delay", "periods"), [(0, (1, 1)), (1, (1, 1)), (3, (1, 2)), (1, (3, 1))])
+def test_a_predictor_is_told_the_states_that_had_crossed_the_link(
+    delay: int, periods: tuple[int, int], ends: dict[str, Any]
+) -> None:
+    """Of the sender its own, of the receiver the newest that had arrived, of no earlier episode (rule 25)."""
+    source = played(**ends)
+    gru = {"kind": "gru", "size": 3}
+    agents: dict[str, Any] = {"a": {"observes": ["x"]}, "b": {"objective": GOAL}}
+    for name, period in zip("ab", periods, strict=True):
+        agents[name] |= {"network": gru, "clock": {"period": period, "phase": -1}}
+    gradient = {"context": ["from.state", "to.state"], "optimiser": sgd(SG_RATE)}
+    channel = {"from": "a", "to": "b", "gradient": gradient, "link": {"delay": delay}}
+    states: dict[str, dict[int, Tensor]] = {"a": {}, "b": {}}
+    sent: dict[int, Tensor] = {}
+    with simulation_of(agents, [channel], source) as simulation:
+        handle, seen = simulation.channels["a->b"], 0
+        for step in range(STEPS):
+            sg = leaves(handle.synthetic_gradient)
+            simulation.step()
+            for name, own in states.items():
+                own |= {
+                    s: m.value.clone()
+                    for s, m in simulation.channels[f"{name}->{name}:state"].messages.items()
+                }
+            sent |= {s: m.value.clone() for s, m in handle.messages.items()}
+            for stamp, message in handle.messages.items():
+                if message.gradient is None or message.finished != step - delay:
+                    continue
+                known = [t for t in states["b"] if t <= stamp - delay and (delay or t < stamp)]
+                far = states["b"][max(known)].clone() if known else torch.zeros(BATCH, 3, dtype=torch.float64)
+                for gone in range(max(known), stamp) if known else ():
+                    far[torch.logical_or(*source.ends(gone))] = 0
+                context = torch.cat([states["a"][stamp], far], 1)
+                sg = taught(sg, sent[stamp], context, message.gradient, message.counted, SG_RATE)
+                seen += 1
+            assert_close(handle.synthetic_gradient, sg)
+    assert seen >= 8
+
+
+@pytest.mark.parametrize(
+    ("context", "period", "bits", "more"),
+    [
+        ([], 1, None, 0.0),
+        (["from.state", "returned", "to.phase"], 1, None, 0.0),  # at the sender already, or known to it
+        (["to.state"], 3, None, 3 * 64 / 3),  # once at every tick of the receiver
+        (["to.state"], 1, 4, 3 * 64),  # a state is not rounded
+    ],
+)
+def test_the_state_of_the_far_end_is_counted_as_traffic(
+    context: list[str], period: int, bits: int | None, more: float
+) -> None:
+    network = {"kind": "gru", "size": 3}
+    agents = {
+        "a": {"observes": ["x"], "network": network},
+        "b": {"objective": GOAL, "network": network, "clock": {"period": period, "phase": -1}},
+    }
+    channel = {"from": "a", "to": "b", "gradient": {"context": context}, "link": {"delay": 1, "bits": bits}}
+    with simulation_of(agents, [channel], SOURCE) as simulation:
+        simulation.run(4)
+        assert simulation.channels["a->b"].figures()["traffic"] == 2 * (bits or 64) + more
