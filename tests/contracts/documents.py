@@ -184,9 +184,9 @@ MIXED: dict[str, Document] = {
         levels(high=[{}, {}, {}, {"objective": GOAL}], channel=LOCKED, count=4, batch=1, env=Play(gaps=0.7)),
         ["a1.0.bias", "b3.0.bias"],
     ),
-    "returns of states, drawn": ring(agent={**LSTM, "p_update": 0.7}, state=TRACED),
+    "returns of states, drawn": ring(agent={**LSTM, "clock": {}, "p_update": 0.7}, state=TRACED),
     "returns of states, late": ring(
-        agent={**LSTM, "clock": {"unroll": 2}},
+        agent={**LSTM, "clock": {}},
         channel={"coupling": "delayed", "staleness": 2, "link": {"delay": 3}},
         state=TRACED,
     ),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from antiphon.engine.core.clock import EpisodeWindows
 from antiphon.engine.simulation import Simulation
@@ -187,3 +188,22 @@ def test_a_locked_group_learns_each_episode_as_if_there_were_no_other() -> None:
             found.append(all_parameters(simulation))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, atol=1e-13, rtol=0)
+
+
+def test_a_users_module_samples_anew_at_every_step() -> None:
+    """Under a seed of its agent and step: an echo with dropout shows which of its numbers are left."""
+    agents: Any = {
+        "a": {"observes": ["x"], "network": lambda inputs, outputs: nn.Dropout(0.5)},
+        "b": {"objective": {**GOAL, "target": "y"}},
+    }
+    channel = {"from": "a", "to": "b", "size": 3, "coupling": "detached"}
+    found = []
+    for _ in range(2):
+        with simulation_of(agents, [channel], played(endless=True)) as simulation:
+            shown = []
+            for step in range(4):
+                simulation.step()
+                shown.append(simulation.channels["a->b"].messages[step].value != 0)
+            found.append(torch.stack(shown))
+    assert torch.equal(found[0], found[1])
+    assert not any(torch.equal(found[0][0], other) for other in found[0][1:])
