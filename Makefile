@@ -1,7 +1,7 @@
 # `make` alone lists what there is. Every target sets up .venv by itself, once.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run quick test nightly fuzz soak other-cpu gpu check format docs data-test lowest audit
+.PHONY: help setup run quick test test-all nightly fuzz soak other-cpu gpu check format docs data-test lowest audit
 
 # The first Python that is new enough; PYTHON=... on the command line chooses another.
 PYTHON ?= $(firstword $(shell for name in python3 python3.13 python3.12 python3.11; do \
@@ -36,15 +36,18 @@ quick: $(STAMP) ## run the tests for the inner loop: every part by itself, and n
 test: $(STAMP) ## run the tests, and with them the examples of the README and of docs/
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
-nightly: $(STAMP) ## run the tests that make test leaves out for their time: more cases of what it tries, and what takes minutes
+test-all: $(STAMP) ## run the tests with the longer ones: all documents in every way of running, all examples, clusters
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not nightly and not data and not gpu"
+
+nightly: $(STAMP) ## run what takes minutes: clusters that lose machines, the gallery in full
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m nightly
 
 # CASES: inputs that each test tries. SEED: of the first one.
 CASES ?= 2000
 SEED ?= 0
 
-fuzz: $(STAMP) ## try damaged runs, data and event files, hostile documents and requests (CASES=2000 of each, an hour); a failure names its seed
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/fuzz --cases $(CASES) --seed $(SEED)
+fuzz: $(STAMP) ## try damaged runs, data and event files, hostile documents, drawn scenarios (CASES=2000 of each, hours); a failure names its seed
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not gpu" tests/fuzz tests/contracts/test_contracts.py::test_drawn_documents --cases $(CASES) --seed $(SEED)
 
 # How often each soak test repeats itself: 25 kill -9 of each of nine commands, among others.
 ROUNDS ?= 25
@@ -52,14 +55,10 @@ ROUNDS ?= 25
 soak: $(STAMP) ## kill runs at random moments, fill disks, run for long (ROUNDS=25 of each, half an hour)
 	@$(BIN)/python -m pytest -q tests/soak --rounds $(ROUNDS)
 
-# Other kernels of torch, MKL and OpenBLAS: they sum in another order. No bound may hold by this machine's order alone.
-# What is the same in bits, and which message is read when, depends on no kernel: of contracts/ here is what compares numbers.
-other-cpu: export ATEN_CPU_CAPABILITY = avx2
-other-cpu: export MKL_CBWR = COMPATIBLE
-other-cpu: export OPENBLAS_CORETYPE = Haswell
-other-cpu: $(STAMP) ## run the tests that compare numbers as on a processor of another kind (without AVX-512)
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/numerics tests/comms tests/golden tests/engine/split/test_training.py \
-		tests/engine/split/test_sequential.py tests/engine/step/test_categorical.py tests/contracts/test_contracts.py tests/contracts/test_direction.py
+# TESTS: what runs with other kernels; CI takes those that compare numbers.
+TESTS ?= tests
+other-cpu: $(STAMP) ## run the tests as on processors of other kinds: without AVX-512, without any vectors, with two threads
+	@.ci/other-cpu $(BIN)/python $(TESTS)
 
 gpu: $(STAMP) ## run the tests and the benchmarks that need a GPU (8 minutes), write benchmarks/results/gpu-<device>.json
 	@$(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \

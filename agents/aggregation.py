@@ -174,18 +174,14 @@ class Aggregated(Network):
         module = copy.deepcopy(self.module).to(like).eval()
         module.load_state_dict(sub(parameters, _PREFIX) | sub(buffers, _PREFIX), strict=False)
         attach(root, f"{name}.{_PREFIX}", module)
-        return _AggregatedEmitter(f"{name}.{_PREFIX}", self.observed, inner)
 
+        def emitter(graph: fx.Graph, x: fx.Node, state: fx.Node | None) -> dict[str, fx.Node]:
+            flat = graph.call_method("flatten", (x, 1))
+            seen, read = (
+                graph.call_function(operator.getitem, (flat, (slice(None), columns)))
+                for columns in (slice(None, self.observed), slice(self.observed, None))
+            )
+            made = graph.call_module(f"{name}.{_PREFIX}", (read,))
+            return inner(graph, graph.call_function(torch.cat, ([seen, made], 1)), state)
 
-class _AggregatedEmitter(Emitter):
-    def __init__(self, name: str, observed: int, inner: Emitter) -> None:
-        self._name, self._observed, self._inner = name, observed, inner
-
-    def __call__(self, graph: fx.Graph, x: fx.Node, state: fx.Node | None = None) -> dict[str, fx.Node]:
-        flat = graph.call_method("flatten", (x, 1))
-        seen, read = (
-            graph.call_function(operator.getitem, (flat, (slice(None), columns)))
-            for columns in (slice(None, self._observed), slice(self._observed, None))
-        )
-        made = graph.call_module(self._name, (read,))
-        return self._inner(graph, graph.call_function(torch.cat, ([seen, made], 1)), state)
+        return emitter

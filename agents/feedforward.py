@@ -217,20 +217,14 @@ class HeadedNetwork(Network):
             layers: list[nn.Module] = [nn.Flatten(1)] if len(self.trunk_shape()) > 1 else []
             layers.append(linear_module(parameters[f"{head.name}.weight"], parameters[f"{head.name}.bias"]))
             place.add_module(f"head_{head.name}", head_module(head, parameters, buffers, *layers))
-        return _HeadedEmitter(name, trunk, tuple(self.linear_heads()))
 
+        def emitter(graph: fx.Graph, x: fx.Node, state: fx.Node | None) -> dict[str, fx.Node]:
+            ports = trunk(graph, x, state)
+            for head in self.linear_heads():
+                ports[head] = graph.call_module(f"{name}.head_{head}", (ports[HIDDEN],))
+            return ports
 
-class _HeadedEmitter(Emitter):
-    def __init__(self, name: str, trunk: Emitter, heads: tuple[str, ...]) -> None:
-        self._name = name
-        self._trunk = trunk
-        self._heads = heads
-
-    def __call__(self, graph: fx.Graph, x: fx.Node, state: fx.Node | None = None) -> dict[str, fx.Node]:
-        ports = self._trunk(graph, x, state)
-        for head in self._heads:
-            ports[head] = graph.call_module(f"{self._name}.head_{head}", (ports[HIDDEN],))
-        return ports
+        return emitter
 
 
 class _Layered(HeadedNetwork):
@@ -328,19 +322,11 @@ class _Layered(HeadedNetwork):
                 kind = nn.MaxPool2d if self.pool[i] == "max" else nn.AvgPool2d
                 layers.append(kind(*POOL))
         attach(root, name, nn.Sequential(*layers))
-        return _LayeredEmitter(name)
+        return lambda graph, x, state: {HIDDEN: graph.call_module(name, (x,))}
 
     @abstractmethod
     def map_module(self, weight: Tensor, bias: Tensor) -> nn.Module:
         """Return torch's module of a layer's map, with copies of weight and bias."""
-
-
-class _LayeredEmitter(Emitter):
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __call__(self, graph: fx.Graph, x: fx.Node, state: fx.Node | None = None) -> dict[str, fx.Node]:
-        return {HIDDEN: graph.call_module(self._name, (x,))}
 
 
 @final

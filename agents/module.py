@@ -197,31 +197,25 @@ class ModuleNetwork(Network):
         place.add_module(_MODULE, module)
         for head in self.heads.values():
             place.add_module(f"head_{head.name}", head_module(head, parameters, buffers))
-        return _ModuleEmitter(name, tuple(self.heads.values()), self.state_size)
 
+        def emitter(graph: fx.Graph, x: fx.Node, state: fx.Node | None) -> dict[str, fx.Node]:
+            flat = graph.call_method("clone", (graph.call_method("flatten", (x, 1)),))
+            if self.state_size:
+                if state is None:
+                    rows = graph.call_method("size", (x, 0))
+                    state = graph.call_method("new_zeros", (x, (rows, self.state_size)))
+                flat = graph.call_function(torch.cat, ([flat, state], 1))
+            y = graph.call_module(f"{name}.{_MODULE}", (flat,))
+            ports: dict[str, fx.Node] = {}
+            if self.state_size:
+                columns = (slice(None), slice(-self.state_size, None))
+                ports[STATE] = graph.call_function(operator.getitem, (y, columns))
+            start = 0
+            for head in self.heads.values():
+                columns = (slice(None), slice(start, start + head.features))
+                part = graph.call_function(operator.getitem, (y, columns))
+                ports[head.name] = graph.call_module(f"{name}.head_{head.name}", (part,))
+                start += head.features
+            return ports
 
-class _ModuleEmitter(Emitter):
-    def __init__(self, name: str, heads: tuple[Head, ...], state_size: int) -> None:
-        self._name = name
-        self._heads = heads
-        self._state_size = state_size
-
-    def __call__(self, graph: fx.Graph, x: fx.Node, state: fx.Node | None = None) -> dict[str, fx.Node]:
-        flat = graph.call_method("clone", (graph.call_method("flatten", (x, 1)),))
-        if self._state_size:
-            if state is None:
-                rows = graph.call_method("size", (x, 0))
-                state = graph.call_method("new_zeros", (x, (rows, self._state_size)))
-            flat = graph.call_function(torch.cat, ([flat, state], 1))
-        y = graph.call_module(f"{self._name}.{_MODULE}", (flat,))
-        ports: dict[str, fx.Node] = {}
-        if self._state_size:
-            columns = (slice(None), slice(-self._state_size, None))
-            ports[STATE] = graph.call_function(operator.getitem, (y, columns))
-        start = 0
-        for head in self._heads:
-            columns = (slice(None), slice(start, start + head.features))
-            part = graph.call_function(operator.getitem, (y, columns))
-            ports[head.name] = graph.call_module(f"{self._name}.head_{head.name}", (part,))
-            start += head.features
-        return ports
+        return emitter

@@ -6,7 +6,7 @@ Networks hold no parameters; their callers do (one agent at a time, or many stac
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -31,6 +31,9 @@ __all__ = [
 ]
 
 Tensors = dict[str, Tensor]
+Emitter = Callable[[fx.Graph, fx.Node, fx.Node | None], dict[str, fx.Node]]
+"""Append a network's evaluation of an input [B, *input_shape] to a graph, and return its ports; the last argument is the state
+[B, state_size], the port `STATE` of the evaluation before; None: zeros."""
 
 OBJECTIVE = "objective"
 """The port of an agent's objective."""
@@ -167,15 +170,3 @@ class Network(ABC):
     @abstractmethod
     def emit(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
         """Add plain torch modules with copies of the parameters to `root` and return their emitter."""
-
-
-class Emitter(ABC):
-    """Emitter of one network's calls into a torch.fx graph, any number of times."""
-
-    @abstractmethod
-    def __call__(self, graph: fx.Graph, x: fx.Node, state: fx.Node | None = None) -> dict[str, fx.Node]:
-        """Append the network's evaluation of `x` ([B, *input_shape]) and return its ports.
-
-        Args:
-            state: [B, state_size], the port `STATE` of the evaluation before; None: zeros.
-        """

@@ -144,25 +144,22 @@ class Pointer(HeadedNetwork):
             attach(root, f"{name}.{part}_{_EMBEDDING}", last)
         attach(root, f"{name}.rows", nn.Unflatten(1, (self.count, self.features)))
         attach(root, f"{name}.each", nn.Unflatten(0, (-1, self.count)))
-        return _PointerEmitter(name, self.count * self.features, emitters)
+        count = self.count * self.features
 
+        def emitter(graph: fx.Graph, x: fx.Node, state: fx.Node | None) -> dict[str, fx.Node]:
+            def embedding(part: str, read: fx.Node) -> fx.Node:
+                hidden = emitters[part](graph, read, None)[HIDDEN]
+                return graph.call_module(f"{name}.{part}_{_EMBEDDING}", (hidden,))
 
-class _PointerEmitter(Emitter):
-    def __init__(self, name: str, columns: int, parts: dict[str, Emitter]) -> None:
-        self._name, self._columns, self._parts = name, columns, parts
+            flat = graph.call_method("flatten", (x, 1))
+            candidates, rest = (
+                graph.call_function(operator.getitem, (flat, (slice(None), columns)))
+                for columns in (slice(None, count), slice(count, None))
+            )
+            rows = graph.call_method("flatten", (graph.call_module(f"{name}.rows", (candidates,)), 0, 1))
+            each = graph.call_module(f"{name}.each", (embedding("candidate", rows),))
+            query = graph.call_method("unsqueeze", (embedding("query", rest), 1))
+            scores = graph.call_method("sum", (graph.call_function(torch.mul, (each, query)), -1))
+            return {HIDDEN: scores, OBJECTIVE: scores}
 
-    def __call__(self, graph: fx.Graph, x: fx.Node, state: fx.Node | None = None) -> dict[str, fx.Node]:
-        def embedding(part: str, read: fx.Node) -> fx.Node:
-            hidden = self._parts[part](graph, read)[HIDDEN]
-            return graph.call_module(f"{self._name}.{part}_{_EMBEDDING}", (hidden,))
-
-        flat = graph.call_method("flatten", (x, 1))
-        candidates, rest = (
-            graph.call_function(operator.getitem, (flat, (slice(None), columns)))
-            for columns in (slice(None, self._columns), slice(self._columns, None))
-        )
-        rows = graph.call_method("flatten", (graph.call_module(f"{self._name}.rows", (candidates,)), 0, 1))
-        each = graph.call_module(f"{self._name}.each", (embedding("candidate", rows),))
-        query = graph.call_method("unsqueeze", (embedding("query", rest), 1))
-        scores = graph.call_method("sum", (graph.call_function(torch.mul, (each, query)), -1))
-        return {HIDDEN: scores, OBJECTIVE: scores}
+        return emitter

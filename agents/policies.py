@@ -18,13 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.agents.distributions import (
-    Categorical,
-    Distribution,
-    Gaussian,
-    MultiCategorical,
-    distribution_of,
-)
+from antiphon.agents.distributions import Distribution
 from antiphon.agents.objectives import Objective
 from antiphon.comms.backward_requests import constant
 from antiphon.errors import ScenarioError
@@ -32,14 +26,9 @@ from antiphon.errors import ScenarioError
 __all__ = [
     "POLICY_FIELDS",
     "Advantages",
-    "Categorical",
-    "Distribution",
-    "Gaussian",
-    "MultiCategorical",
     "PolicyLosses",
     "PolicyObjective",
     "Trajectory",
-    "distribution_of",
     "gae",
     "policy_objective",
     "trajectory_of",

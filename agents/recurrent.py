@@ -127,38 +127,33 @@ class Recurrent(HeadedNetwork):
         for part, features in self.cell.norms.items():
             norm = norm_module(self.cell.norm, (features,), own, held, part)
             attach(root, f"{name}.{_place(part)}", norm)
-        return _RecurrentEmitter(name, encoder, self.cell)
+        cell = self.cell
+
+        def emitter(graph: fx.Graph, x: fx.Node, state: fx.Node | None) -> dict[str, fx.Node]:
+            x = encoder(graph, x, None)[HIDDEN]
+            if state is None:
+                rows = graph.call_method("size", (x, 0))
+                state = graph.call_method("new_zeros", (x, (rows, cell.state_size)))
+
+            def module(part: str, value: Any) -> Any:
+                return _as_tensor(graph.call_module(f"{name}.{part}", (_as_node(value),)))
+
+            def normed(norm: str, value: Any) -> Any:
+                return module(_place(norm), value) if norm in cell.norms else value
+
+            past = _as_tensor(state).chunk(cell.state_size // cell.size, -1)
+            from_input = normed("input.norm", module("input", x))
+            from_past = normed("recurrent.norm", module("recurrent", past[0]))
+            made: Any = combine(cell, from_input, from_past, past, lambda c: normed("cell.norm", c))
+            hidden, after = made
+            return {HIDDEN: _as_node(hidden), STATE: _as_node(after)}
+
+        return emitter
 
 
 def _place(norm: str) -> str:
     """The name of a norm's module: no dot, since a linear layer holds no other."""
     return norm.replace(".", "_")
-
-
-class _RecurrentEmitter(Emitter):
-    def __init__(self, name: str, encoder: Emitter, cell: Cell) -> None:
-        self._name = name
-        self._encoder = encoder
-        self._cell = cell
-
-    def __call__(self, graph: fx.Graph, x: fx.Node, state: fx.Node | None = None) -> dict[str, fx.Node]:
-        x = self._encoder(graph, x)[HIDDEN]
-        if state is None:
-            rows = graph.call_method("size", (x, 0))
-            state = graph.call_method("new_zeros", (x, (rows, self._cell.state_size)))
-
-        def module(part: str, value: Any) -> Any:
-            return _as_tensor(graph.call_module(f"{self._name}.{part}", (_as_node(value),)))
-
-        def normed(norm: str, value: Any) -> Any:
-            return module(_place(norm), value) if norm in self._cell.norms else value
-
-        past = _as_tensor(state).chunk(self._cell.state_size // self._cell.size, -1)
-        from_input = normed("input.norm", module("input", x))
-        from_past = normed("recurrent.norm", module("recurrent", past[0]))
-        made: Any = combine(self._cell, from_input, from_past, past, lambda c: normed("cell.norm", c))
-        hidden, after = made
-        return {HIDDEN: _as_node(hidden), STATE: _as_node(after)}
 
 
 def _as_tensor(value: Any) -> Any:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache
@@ -179,26 +178,13 @@ def imported_by_name(module: str, place: str) -> Any:
                 f"{place}: {package} is not installed; pip install {_WORLDS.get(package, package)}"
             ) from None
         if error.name is not None and module.startswith(error.name):
-            raise ScenarioError(
-                f"{place}: {package} has no module '{error.name}'{_nearest(error.name)}"
-            ) from None
+            raise ScenarioError(f"{place}: {package} has no module '{error.name}'") from None
         raise ScenarioError(
             f"{place}: {module} needs {error.name}, which is not installed; install it"
         ) from None
     except Exception as error:  # noqa: BLE001  (anything a package may raise)
         line = " ".join(f"{type(error).__name__}: {error}".split())
         raise ScenarioError(f"{place}: {module} cannot be imported: {line}") from None
-
-
-def _nearest(module: str) -> str:
-    """Return the nearest name beside a module that there is not."""
-    parent, _, name = module.rpartition(".")
-    path = getattr(sys.modules.get(parent), "__path__", None)
-    return (
-        suggest(name, [found.name for found in pkgutil.iter_modules(path) if found.name[0] != "_"])
-        if path
-        else ""
-    )
 
 
 class Catalogue(Mapping[str, Any]):

@@ -44,8 +44,6 @@ _RESTORE = "restore it from a copy"
 _OWN = "sha256"
 """Key of the digest of a JSON file's other entries."""
 _BLOCK = 2**20
-_FIRST_FORMAT = b'{"format": 1,'
-"""Beginning of a checkpoint's state.json in format 1, which had no manifest."""
 
 try:
     VERSION = importlib.metadata.version("antiphon")
@@ -133,8 +131,6 @@ def read_checked(path: Path, fix: str = _RESTORE) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise _damaged(path, fix) from None
     version = content.get("format", FORMAT)
-    if digest is None and version == 1:
-        raise _of_format_1(path)
     if digest is None or digest != actual:
         raise _damaged(path, fix)
     if version != FORMAT:
@@ -154,10 +150,6 @@ def read_cache(path: Path) -> dict[str, Any]:
 
 def _digest(plain: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-
-
-def _of_format_1(path: Path) -> RunError:
-    return RunError(f"{path}: was written by an earlier antiphon (format 1); run it again")
 
 
 # --- checkpoints ----------------------------------------------------------------------------------------------
@@ -196,9 +188,6 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
     if not is_checkpoint(folder):
         raise RunError(f"{folder}: no checkpoint there")
     if not os.path.lexists(path):
-        with open_binary(folder / "state.json") as file:
-            if file.read(len(_FIRST_FORMAT)) == _FIRST_FORMAT:
-                raise _of_format_1(folder)
         raise RunError(f"{path}: is not there; {fix}")
     found = read_checked(path, fix)
     with fitting(path):

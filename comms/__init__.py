@@ -34,43 +34,7 @@ of the step. Delay, clocks and lossy links are the simulator's.
 """
 
 from antiphon.comms.alignment import alignment
-from antiphon.comms.backward_requests import Injection, backward
-from antiphon.comms.links import Link, join
 from antiphon.comms.standalone import Channel, learn
-from antiphon.comms.synthetic_gradients import (
-    PREDICTORS,
-    ConvGradient,
-    CriticGradient,
-    Example,
-    LinearGradient,
-    LocalGradient,
-    MlpGradient,
-    Predictor,
-    SobolevGradient,
-    SobolevLabelGradient,
-)
-from antiphon.comms.synthetic_inputs import INPUTS, InputModel, LinearInput, MlpInput
+from antiphon.comms.synthetic_gradients import Example, Predictor
 
-__all__ = [
-    "INPUTS",
-    "PREDICTORS",
-    "Channel",
-    "ConvGradient",
-    "CriticGradient",
-    "Example",
-    "Injection",
-    "InputModel",
-    "LinearGradient",
-    "LinearInput",
-    "Link",
-    "LocalGradient",
-    "MlpGradient",
-    "MlpInput",
-    "Predictor",
-    "SobolevGradient",
-    "SobolevLabelGradient",
-    "alignment",
-    "backward",
-    "join",
-    "learn",
-]
+__all__ = ["Channel", "Example", "Predictor", "alignment", "learn"]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
 from antiphon.nets.native.mlp import Block
-from antiphon.nets.random import normal, normal_many, seed_for, uniform, uniform_many
+from antiphon.nets.random import normal_many, seed_for, uniform_many
 
 __all__ = [
     "REDUCED",
@@ -22,22 +23,57 @@ __all__ = [
     "Link",
     "ReducedSegment",
     "StackedFanIn",
-    "StackedLinks",
     "combine_reads",
     "join",
     "quantised",
 ]
 
 
-class _Carrier:
-    """What one link and the links of several channels share."""
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """A link from sender to receiver, or the links of K stacked channels, whose rows are (channel, environment).
 
-    noise: float
-    bits: int | None
+    Attributes:
+        name: The channel's name; it seeds the losses and the noise.
+        delay: Steps between sending and arrival; the gradient takes as long on its way back.
+        drop: Probability that a message is lost, sampled per environment.
+        noise: Standard deviation of the noise added to every component.
+        bits: Bits per component, evenly spaced over the message's own range; None: not quantised.
+        members: The links of stacked channels, equal but for their names and seeds; none: it is one link.
+    """
 
-    def sampled_noise(self, stamp: int, sent: Tensor) -> Tensor:
-        """Return standard normal numbers, float64, one for each component of the message of `stamp`."""
-        raise NotImplementedError
+    name: str
+    delay: int = 0
+    drop: float = 0.0
+    noise: float = 0.0
+    bits: int | None = None
+    seed: int = 0
+    members: tuple[Link, ...] = ()
+
+    @cached_property
+    def _held(self) -> dict[tuple[str, torch.device], Tensor]:
+        """The seeds of each purpose on each device, made once."""
+        return {}
+
+    def _seeds(self, purpose: str, device: torch.device | str) -> Tensor:
+        """[K]: of each member."""
+        key = purpose, torch.device(device)
+        if key not in self._held:
+            seeds = [seed_for(link.seed, purpose, link.name) for link in self.members or (self,)]
+            self._held[key] = torch.tensor(seeds, device=device)
+        return self._held[key]
+
+    def lost(self, stamp: int, rows: int, device: torch.device | str) -> Tensor | None:
+        """Return which rows lose the message of `stamp`, [rows] bool; None on a link that loses nothing."""
+        if self.drop == 0.0:
+            return None
+        seeds = self._seeds("link", device)
+        return (uniform_many(seeds, stamp, rows // len(seeds)) < self.drop).flatten()
+
+    def arrives(self, stamp: int, rows: int) -> bool:
+        """Return whether the message of `stamp` arrives in any row, computed on the host."""
+        lost = self.lost(stamp, rows, "cpu")
+        return lost is None or not bool(lost.all())
 
     def carry(self, stamp: int, message: Tensor) -> Tensor:
         """Return the message of `stamp` as it is received: quantised at the sender, with noise added on the link.
@@ -47,7 +83,7 @@ class _Carrier:
 
         Args:
             stamp: The step at which it was sent.
-            message: [B, M], or [K * B, M] of K channels, with or without its sender's graph.
+            message: [rows, M], with or without its sender's graph.
 
         Returns:
             Of the same shape; `message` itself on a link that changes nothing.
@@ -57,76 +93,11 @@ class _Carrier:
         sent = constant(message)
         received = sent if self.bits is None else quantised(sent, self.bits)
         if self.noise:
-            received = received + (self.noise * self.sampled_noise(stamp, sent)).view_as(sent).to(sent.dtype)
+            seeds = self._seeds("noise", sent.device)
+            noise = self.noise * normal_many(seeds, stamp, sent.numel() // len(seeds))
+            received = received + noise.view_as(sent).to(sent.dtype)
         # The difference is zero, so the values are exactly those received.
         return received + (message - sent) if message.requires_grad else received
-
-
-@dataclass(frozen=True, kw_only=True)
-class Link(_Carrier):
-    """A link from sender to receiver.
-
-    Attributes:
-        name: The channel's name; it seeds the losses and the noise.
-        delay: Steps between sending and arrival; the gradient takes as long on its way back.
-        drop: Probability that a message is lost, sampled per environment.
-        noise: Standard deviation of the noise added to every component.
-        bits: Bits per component, evenly spaced over the message's own range; None: not quantised.
-    """
-
-    name: str
-    delay: int = 0
-    drop: float = 0.0
-    noise: float = 0.0
-    bits: int | None = None
-    seed: int = 0
-
-    def lost(self, stamp: int, batch: int, device: torch.device | str) -> Tensor | None:
-        """Return which environments lose the message of `stamp`, [B] bool; None on a link that loses nothing."""
-        if self.drop == 0.0:
-            return None
-        return uniform(seed_for(self.seed, "link", self.name), stamp, batch, device) < self.drop
-
-    def arrives(self, stamp: int, batch: int) -> bool:
-        """Return whether the message of `stamp` arrives in any environment, computed on the host."""
-        lost = self.lost(stamp, batch, "cpu")
-        return lost is None or not bool(lost.all())
-
-    def sampled_noise(self, stamp: int, sent: Tensor) -> Tensor:
-        return normal(seed_for(self.seed, "noise", self.name), stamp, sent.numel(), sent.device)
-
-
-class StackedLinks(_Carrier):
-    """The links of K channels of one kind, each with losses and noise of its own.
-
-    Args:
-        links: Equal but for their names and seeds.
-        batch: B, environments of a channel; rows are (channel, environment).
-    """
-
-    def __init__(self, links: Sequence[Link], batch: int) -> None:
-        first = links[0]
-        self.delay, self.drop, self.noise, self.bits = first.delay, first.drop, first.noise, first.bits
-        self.links, self.batch = links, batch
-        self._losses = torch.tensor([seed_for(link.seed, "link", link.name) for link in links])
-        self._noises = torch.tensor([seed_for(link.seed, "noise", link.name) for link in links])
-
-    def lost(self, stamp: int, rows: int, device: torch.device | str) -> Tensor | None:
-        """Return which rows lose the message of `stamp`, [K * B] bool; None on links that lose nothing."""
-        if self.drop == 0.0:
-            return None
-        if self._losses.device != torch.device(device):
-            self._losses = self._losses.to(device)  # once
-        return (uniform_many(self._losses, stamp, self.batch) < self.drop).flatten()
-
-    def arrives(self, stamp: int, rows: int) -> bool:
-        """Return whether the message of `stamp` arrives in any row, computed on the host."""
-        return any(link.arrives(stamp, rows // len(self.links)) for link in self.links)
-
-    def sampled_noise(self, stamp: int, sent: Tensor) -> Tensor:
-        if self._noises.device != sent.device:
-            self._noises = self._noises.to(sent.device)
-        return normal_many(self._noises, stamp, sent.numel() // len(self.links))
 
 
 def quantised(message: Tensor, bits: int) -> Tensor:

@@ -359,15 +359,8 @@ class Channel:
 
         It holds the predictor's parameters, running statistics, optimiser and updates; no message on its way.
         """
-        if self.predictor is None:
-            return {}
-        predictor = self.predictor
-        return {
-            "parameters": copied(predictor.parameters),
-            "buffers": copied(predictor.buffers),
-            "optimiser": copied(predictor.optimiser.state),
-            "updates": predictor.updates,
-        }
+        found: dict[str, Any] = {} if self.predictor is None else copied(self.predictor.state_dict())
+        return found
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load what another channel of the same settings has learned; messages on their way are dropped.
@@ -387,14 +380,7 @@ class Channel:
                         "make both with the same size, gradient and context"
                     )
         if predictor is not None:
-            with torch.no_grad():
-                for name, p in predictor.parameters.items():
-                    p.copy_(state["parameters"][name])
-                predictor.optimiser.load(state["optimiser"])
-            predictor.buffers = {
-                name: state["buffers"][name].to(b).clone() for name, b in predictor.buffers.items()
-            }
-            predictor.updates = state["updates"]
+            predictor.load_state_dict(state)
         self._live, self._newest, self._compared = None, None, None
         for waiting in (self._open, self._injections, self._expected):
             waiting.clear()

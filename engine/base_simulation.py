@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from antiphon.engine.build.builder import build, chosen_device, without_weights
 from antiphon.engine.core.environment import (
@@ -125,6 +125,11 @@ class BaseSimulation:
     def events(self) -> list[tuple[int, str]]:
         """What was clipped or put into quarantine, the first time each, and what was changed: (step, one line)."""
         return self._system.divergence.events
+
+    @property
+    def signals(self) -> dict[str, Tensor]:
+        """The signals of the environment at the present step by name, [batch, …]: observations and targets."""
+        return dict(self.world.step_signals.signals)
 
     # --- stepping ----------------------------------------------------------------------------------------
 

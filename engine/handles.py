@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -25,6 +25,8 @@ __all__ = ["AgentHandle", "ChannelHandle", "Message", "ModelHandle", "Named", "R
 
 _CHANNEL = ("message", "delta", "prediction")
 T = TypeVar("T")
+Keep = Callable[[str, Sequence[str], int], "Recording"]
+"""Begins a recording of an agent or channel: its name, the quantities, and the steps between entries."""
 
 
 class ModelHandle:
@@ -67,10 +69,12 @@ class AgentHandle(ModelHandle):
     """One agent of a running simulation. It is looked at; `Simulation.set` changes settings."""
 
     _agent: Agent
+    _keep: Keep
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, keep: Keep) -> None:
         super().__init__(agent.learner, quarantined=bool(torch.as_tensor(agent.agent_disabled).any()))
         object.__setattr__(self, "_agent", agent)
+        object.__setattr__(self, "_keep", keep)
 
     def __setattr__(self, name: str, value: object) -> None:
         key = "learning_rate" if name in ("lr", "rate") else name
@@ -91,6 +95,18 @@ class AgentHandle(ModelHandle):
         It takes [batch, *input] and returns {port: [batch, …]}.
         """
         return agent_module(self._agent.learner)
+
+    def record(self, parameters: Sequence[str], every: int = 1) -> Recording:
+        """Keep parameters over time.
+
+        Args:
+            parameters: Their names.
+            every: Steps between entries.
+
+        Raises:
+            ScenarioError: There is no such parameter, or `every` is less than 1.
+        """
+        return self._keep(self.name, parameters, every)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,10 +165,13 @@ class ChannelHandle:
     Args:
         channel: The channel as it is now.
         measured: Measures the figures of all channels.
+        keep: Keeps tensors over time.
     """
 
-    def __init__(self, channel: Channel, measured: Callable[[], dict[str, dict[str, float]]]) -> None:
-        self._channel, self._measured = channel, measured
+    def __init__(
+        self, channel: Channel, measured: Callable[[], dict[str, dict[str, float]]], keep: Keep
+    ) -> None:
+        self._channel, self._measured, self._keep = channel, measured, keep
 
     @property
     def name(self) -> str:
@@ -184,6 +203,18 @@ class ChannelHandle:
         """Return its newest figures (`figures` lists them), measured in a fork that is thrown away."""
         return self._measured()[self.name]
 
+    def record(self, quantities: Sequence[str], every: int = 1) -> Recording:
+        """Keep raw tensors over time.
+
+        Args:
+            quantities: `message`, `delta` (what its predictor learned from), `prediction` (what was injected).
+            every: Steps between entries.
+
+        Raises:
+            ScenarioError: There is no such quantity, or `every` is less than 1.
+        """
+        return self._keep(self.name, quantities, every)
+
 
 class Named(dict[str, T]):
     """Agents or channels by name.
@@ -211,9 +242,6 @@ class Recording:
     """
 
     def __init__(self, system: System, name: str, quantities: tuple[str, ...], every: int) -> None:
-        known = [*system.agents, *system.channels]
-        if name not in known:
-            raise ScenarioError(f"record: no agent or channel '{name}'{suggest(name, known)}")
         offered = _CHANNEL if name in system.channels else tuple(system.agents[name].learner.parameters)
         for quantity in quantities:
             if quantity not in offered:

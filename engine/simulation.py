@@ -408,13 +408,16 @@ class Simulation(BaseSimulation):
     @property
     def agents(self) -> dict[str, AgentHandle]:
         """The agents by name, as they are now: `.parameters`, `.updates`, and `.module`, a plain torch module."""
-        return Named("agent", {name: AgentHandle(agent) for name, agent in self._system.agents.items()})
+        return Named(
+            "agent", {name: AgentHandle(each, self._keep) for name, each in self._system.agents.items()}
+        )
 
     @property
     def channels(self) -> dict[str, ChannelHandle]:
         """The channels by name, as they are now: messages, synthetic gradient and input, and figures."""
         channels = self._system.channels.items()
-        return Named("channel", {name: ChannelHandle(each, self._channel_figures) for name, each in channels})
+        make = partial(ChannelHandle, measured=self._channel_figures, keep=self._keep)
+        return Named("channel", {name: make(each) for name, each in channels})
 
     @property
     def graph(self) -> nx.MultiDiGraph[str]:
@@ -465,18 +468,8 @@ class Simulation(BaseSimulation):
         with self.fork(stacked=False) as twin:
             return channel_figures(twin)
 
-    def record(self, name: str, quantities: Sequence[str], every: int = 1) -> Recording:
-        """Keep raw tensors over time.
-
-        Args:
-            name: An agent, or a channel (`a->b`).
-            quantities: Of an agent: names of its parameters; of a channel: `message`, `delta` (what its predictor
-                learned from), `prediction` (what was injected).
-            every: Steps between entries.
-
-        Raises:
-            ScenarioError: There is no such agent, channel or quantity.
-        """
+    def _keep(self, name: str, quantities: Sequence[str], every: int) -> Recording:
+        """Begin a recording (`AgentHandle.record`, `ChannelHandle.record`)."""
         recording = Recording(self._system, name, tuple(quantities), every)
         self.recordings.append(recording)
         return recording

@@ -10,36 +10,17 @@ if TYPE_CHECKING:
     from antiphon.envs.adaptors.vector import vector
     from antiphon.envs.base import TorchVectorEnv
     from antiphon.envs.conformance import check_vector_env
-    from antiphon.envs.copying import Copy, RepeatCopy
-    from antiphon.envs.counting import CountDigits
     from antiphon.envs.datasets.catalogue import download
-    from antiphon.envs.images import ImageStream
-    from antiphon.envs.reading import CharText, TextWindows
     from antiphon.envs.sequences import from_sequences
-    from antiphon.envs.stream import ExampleStream, HyperplaneStream
+    from antiphon.envs.stream import ExampleStream
     from antiphon.envs.tensors import Source, from_dataset, from_file, from_tensors
     from antiphon.envs.worlds.base import World
-    from antiphon.envs.worlds.cartpole import CartPole
-    from antiphon.envs.worlds.keydoor import KeyDoor
-    from antiphon.envs.worlds.referential import Referential
-    from antiphon.envs.worlds.speaker import SpeakerListener
 
 __all__ = [
-    "CartPole",
-    "CharText",
-    "Copy",
-    "CountDigits",
     "Description",
     "ExampleStream",
-    "HyperplaneStream",
-    "ImageStream",
-    "KeyDoor",
-    "Referential",
-    "RepeatCopy",
     "Signal",
     "Source",
-    "SpeakerListener",
-    "TextWindows",
     "TorchVectorEnv",
     "World",
     "check_vector_env",
@@ -56,19 +37,8 @@ __all__ = [
 ]
 
 _LAZY = {
-    "CartPole": "worlds.cartpole",
-    "CharText": "reading",
-    "Copy": "copying",
-    "CountDigits": "counting",
     "ExampleStream": "stream",
-    "HyperplaneStream": "stream",
-    "ImageStream": "images",
-    "KeyDoor": "worlds.keydoor",
-    "Referential": "worlds.referential",
-    "RepeatCopy": "copying",
     "Source": "tensors",
-    "SpeakerListener": "worlds.speaker",
-    "TextWindows": "reading",
     "TorchVectorEnv": "base",
     "World": "worlds.base",
     "check_vector_env": "conformance",

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.errors import RunError
@@ -176,26 +177,19 @@ def _check_split(env: TorchVectorEnv, split: str) -> None:
 def _through_json(state: dict[str, Any]) -> dict[str, Any]:
     """Return a state whose parts without tensors have been through JSON."""
     return {
-        name: value if _has_tensor(value) else json.loads(json.dumps(value)) for name, value in state.items()
+        name: value
+        if any(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
+        else json.loads(json.dumps(value))
+        for name, value in state.items()
     }
 
 
-def _has_tensor(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(_has_tensor(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return any(_has_tensor(item) for item in value)
-    return isinstance(value, Tensor)
-
-
 def _equal(a: Any, b: Any) -> bool:
-    if isinstance(a, Tensor):
-        return isinstance(b, Tensor) and torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
-    return bool(a == b)
+    try:
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    except AssertionError:
+        return False
+    return True
 
 
 def _form(value: Any) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,15 +16,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from antiphon.envs.base import StepResult, TorchVectorEnv, Values
-from antiphon.envs.options import CopyOptions, Difficulty, RepeatCopyOptions
+from antiphon.envs.options import CopyOptions, Difficulty
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import seed_for, uniform
 
-__all__ = [
-    "Copy",
-    "Curriculum",
-    "RepeatCopy",
-]
+__all__ = ["Copy", "Curriculum"]
 
 _DECAY = 0.95
 """Of the mean error, per episode."""
@@ -146,26 +142,19 @@ class Copy(TorchVectorEnv):
     Episode end:
         After the blank step, in all environments at once.
 
-    Args:
-        options: The fields of `CopyOptions`.
+    With `RepeatCopyOptions` the step after the stop character has the number of repeats R, as R / 10 in the last component of
+    `symbol`, and the characters are targets R times: N + N R + 4 steps. Solved tasks grow by a character and by a repeat in
+    turns, as long as N R is at most `max_length`.
 
-    Raises:
-        ScenarioError: An option that cannot be.
+    Args:
+        options: Its options.
+        settings: `device` and `dtype`, as of `TorchVectorEnv`.
     """
 
-    options_type: ClassVar[type[CopyOptions]] = CopyOptions
-
-    def __init__(
-        self,
-        num_envs: int = 1,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        **options: Any,
-    ) -> None:
-        self._options = self.options_type(**options)
-        logits = Box(-np.inf, np.inf, (self._options.bits + 1,), np.float32)
-        super().__init__(num_envs, self._options.description(), logits, device=device, dtype=dtype)
+    def __init__(self, num_envs: int, options: CopyOptions, **settings: Any) -> None:
+        self._options = options
+        logits = Box(-np.inf, np.inf, (options.bits + 1,), np.float32)
+        super().__init__(num_envs, options.description(), logits, **settings)
         self._curriculum = Curriculum(self._options)
         self._number = 0  # of the present episode, since the last seed
         self._tick = 0  # of the present step in it
@@ -301,31 +290,3 @@ class Copy(TorchVectorEnv):
             self._error += error.double().mean()
         self._judged += 1
         return -error
-
-
-class RepeatCopy(Copy):
-    """Read characters of random bits and how often to reproduce them; do so, and stop.
-
-    Description:
-        As `Copy`, but the step after the stop character has the number of repeats R, and the characters are
-        targets R times: N + N R + 4 steps. Solved tasks grow by a character and by a repeat in turns, as long as
-        N R is at most `max_length`.
-    Action space:
-        As `Copy`.
-    Observation space:
-        As `Copy`; the last component of `symbol` is R / 10 in the step that shows it.
-    Rewards:
-        As `Copy`.
-    Starting state:
-        As `Copy`.
-    Episode end:
-        As `Copy`.
-
-    Args:
-        options: The fields of `RepeatCopyOptions`.
-
-    Raises:
-        ScenarioError: An option that cannot be.
-    """
-
-    options_type = RepeatCopyOptions

@@ -46,25 +46,17 @@ class CountDigits(TorchVectorEnv):
         Never.
 
     Args:
-        options: The fields of `CountOptions`.
+        options: Its options.
+        settings: `device` and `dtype`, as of `TorchVectorEnv`.
 
     Raises:
-        ScenarioError: An option that cannot be.
         DataError: The data are missing or broken.
     """
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        **options: Any,
-    ) -> None:
-        self._options = CountOptions(**options)
-        description = self._options.description()
-        super().__init__(num_envs, description, Discrete(1), device=device, dtype=dtype)
-        self.split = self._options.split
+    def __init__(self, num_envs: int, options: CountOptions, **settings: Any) -> None:
+        self._options = options
+        super().__init__(num_envs, options.description(), Discrete(1), **settings)
+        self.split = options.split
         table = picture_table(self._options.data, self.device)
         self._pixels, self._white = table.columns["image"], table.divisors["image"]
         label = table.columns["label"]

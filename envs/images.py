@@ -87,31 +87,18 @@ class ImageStream(ExampleStream):
         Never (`episode: stream`), or with each picture (`episode: example`).
 
     Args:
-        options: The fields of `ImageOptions`.
+        options: Its options.
+        settings: `device` and `dtype`, as of `TorchVectorEnv`.
 
     Raises:
-        ScenarioError: An option that cannot be.
         DataError: The data are missing or broken.
     """
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        **options: Any,
-    ) -> None:
-        declared = ImageOptions(**options)
-        self._options, self._source = declared, declared.source
+    def __init__(self, num_envs: int, options: ImageOptions, **settings: Any) -> None:
+        self._options, self._source = options, options.source
+        table = picture_table(options.data, settings.get("device", "cpu"))
         super().__init__(
-            num_envs,
-            picture_table(declared.data, torch.device(device)),
-            declared.description(),
-            answer="label",
-            split=declared.split,
-            device=device,
-            dtype=dtype,
+            num_envs, table, options.description(), answer="label", split=options.split, **settings
         )
 
     def request(self, names: Iterable[str]) -> None:
@@ -142,7 +129,7 @@ class ImageStream(ExampleStream):
         return {name: values[name] for name in self.requested}
 
 
-def picture_table(data: str, device: torch.device) -> Table:
+def picture_table(data: str, device: torch.device | str) -> Table:
     """Return a data set as `image` (bytes, flat) and `label`, shared by all environments that use it.
 
     Args:
@@ -151,7 +138,7 @@ def picture_table(data: str, device: torch.device) -> Table:
     Raises:
         DataError: The data are missing or broken.
     """
-    return _table(data, identity(DATA_SETS[data].files()), device)
+    return _table(data, identity(DATA_SETS[data].files()), torch.device(device))
 
 
 @functools.lru_cache(maxsize=4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -41,24 +42,17 @@ class CharText(TorchVectorEnv):
         Never.
 
     Args:
-        options: The fields of `TextOptions`.
+        options: Its options.
+        settings: `device` and `dtype`, as of `TorchVectorEnv`.
 
     Raises:
-        ScenarioError: An option that cannot be, or more environments than the split has characters for.
+        ScenarioError: There are more environments than the split has characters for.
         DataError: There is no such text, or it cannot be read.
     """
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        **options: Any,
-    ) -> None:
-        declared = TextOptions(**options)
-        super().__init__(num_envs, declared.description(), Discrete(1), device=device, dtype=dtype)
-        self.split, self._text = declared.split, declared.text
+    def __init__(self, num_envs: int, options: TextOptions, **settings: Any) -> None:
+        super().__init__(num_envs, options.description(), Discrete(1), **settings)
+        self.split, self._text = options.split, options.text
         read = texts.load(self._text)
         self._digest = read.digest
         self._codes = torch.from_numpy(read.splits[self.split]).to(self.device)
@@ -149,36 +143,28 @@ class TextWindows(ExampleStream):
         Never.
 
     Args:
-        options: The fields of `WindowOptions`.
+        options: Its options.
+        settings: `device` and `dtype`, as of `TorchVectorEnv`.
 
     Raises:
-        ScenarioError: An option that cannot be.
         DataError: There is no such text, it cannot be read, or a split is shorter than a window.
     """
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        **options: Any,
-    ) -> None:
-        declared = WindowOptions(**options)
-        text = texts.load(declared.text)
+    def __init__(self, num_envs: int, options: WindowOptions, **settings: Any) -> None:
+        text = texts.load(options.text)
+        table = _windows(
+            replace(options, split="train"), text.digest, torch.device(settings.get("device", "cpu"))
+        )
         super().__init__(
             num_envs,
-            _windows(
-                WindowOptions(text=declared.text, length=declared.length), text.digest, torch.device(device)
-            ),
-            declared.description(),
+            table,
+            options.description(),
             answer=None,
-            split=declared.split,
-            device=device,
-            dtype=dtype,
+            split=options.split,
             digest=lambda: text.digest,
+            **settings,
         )
-        self._places = torch.arange(declared.length, device=self.device)
+        self._places = torch.arange(options.length, device=self.device)
 
     def column(self, name: str, rows: Tensor) -> Tensor:
         """Return the tokens, or those that follow them, of the windows that begin at some places of the text."""

@@ -9,7 +9,7 @@ import copy
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +63,7 @@ class _Entry:
 
     options: type[_Options]
     kind: str
-    """Module and class; made of the options' fields."""
+    """Module and class; made of a number of environments and the options."""
     defaults: dict[str, Any] = field(default_factory=dict)
     """Default options of the id."""
 
@@ -79,7 +79,7 @@ _ENTRIES = {
     "antiphon/Hyperplane-v0": _Entry(HyperplaneOptions, "antiphon.envs.stream:HyperplaneStream"),
     "antiphon/CountDigits-v0": _Entry(CountOptions, "antiphon.envs.counting:CountDigits"),
     "antiphon/Copy-v0": _Entry(CopyOptions, "antiphon.envs.copying:Copy"),
-    "antiphon/RepeatCopy-v0": _Entry(RepeatCopyOptions, "antiphon.envs.copying:RepeatCopy"),
+    "antiphon/RepeatCopy-v0": _Entry(RepeatCopyOptions, "antiphon.envs.copying:Copy"),
     "antiphon/CharText-v0": _Entry(TextOptions, "antiphon.envs.reading:CharText"),
     "antiphon/TextWindows-v0": _Entry(WindowOptions, "antiphon.envs.reading:TextWindows"),
     "antiphon/CartPole-v0": _Entry(CartPoleOptions, "antiphon.envs.worlds.cartpole:CartPole"),
@@ -248,12 +248,11 @@ def make(
     if declared is not None and declared[0] in _FACTORIES:
         spec = _built(*declared, split, {"num_envs": batch, "device": device, "dtype": dtype})
     elif declared is not None:
-        entry, given = _options(*declared)
-        options = {item.name: getattr(given, item.name) for item in fields(given)}
+        entry, options = _options(*declared)
         if split is not None:
-            check_split(split, given.description().splits)
-            options["split"] = split
-        made: TorchVectorEnv = imported(entry.kind)(batch, device=device, dtype=dtype, **options)
+            check_split(split, options.description().splits)
+            options = replace(options, split=split)  # type: ignore[arg-type]  # some have no splits
+        made: TorchVectorEnv = imported(entry.kind)(batch, options, device=device, dtype=dtype)
         return made
     if isinstance(spec, VectorEnv):
         from antiphon.envs.adaptors.vector import vector

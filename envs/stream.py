@@ -243,29 +243,16 @@ class HyperplaneStream(ExampleStream):
         Never.
 
     Args:
-        options: The fields of `HyperplaneOptions`.
-
-    Raises:
-        ScenarioError: An option that cannot be.
+        options: Its options.
+        settings: `device` and `dtype`, as of `TorchVectorEnv`.
     """
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        **options: Any,
-    ) -> None:
-        declared = HyperplaneOptions(**options)
+    def __init__(self, num_envs: int, options: HyperplaneOptions, **settings: Any) -> None:
+        table = _placed(
+            options, torch.device(settings.get("device", "cpu")), settings.get("dtype", torch.float32)
+        )
         super().__init__(
-            num_envs,
-            _placed(declared, torch.device(device), dtype),
-            declared.description(),
-            answer="label",
-            split=declared.split,
-            device=device,
-            dtype=dtype,
+            num_envs, table, options.description(), answer="label", split=options.split, **settings
         )
 
     def rows_of(self, example: int) -> Tensor:

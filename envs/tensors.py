@@ -114,7 +114,9 @@ def from_tensors(
             to train on.
         ScenarioError: A hold or kind of episode that cannot be.
     """
-    return _source(_tensors, "from_tensors", tensors, test, validation, training_only, classes, hold, episode)
+    return _source(
+        _tensors, "from_tensors", (tensors, test, validation), training_only, classes, hold, episode
+    )
 
 
 def from_dataset(
@@ -146,8 +148,8 @@ def from_dataset(
             `from_tensors`.
         ScenarioError: As `from_tensors`.
     """
-    reader = partial(_items, names=names)
-    return _source(reader, "from_dataset", dataset, test, validation, training_only, classes, hold, episode)
+    reader, data = partial(_items, names=names), (dataset, test, validation)
+    return _source(reader, "from_dataset", data, training_only, classes, hold, episode)
 
 
 def from_file(
@@ -189,7 +191,7 @@ def from_file(
     ):
         raise ScenarioError(f"env.training_only: {training_only!r}; must be a list of names")
     return _of_files(
-        *given.values(),
+        tuple(given.values()),
         None if hidden is None else tuple(hidden),
         None if classes is None else tuple(counts_of(classes, str(file)).items()),
         hold,
@@ -200,9 +202,7 @@ def from_file(
 
 @lru_cache(maxsize=8)
 def _of_files(
-    file: Path,
-    test: Any,
-    validation: Any,
+    data: tuple[Any, ...],
     hidden: tuple[str, ...] | None,
     classes: tuple[tuple[str, int], ...] | None,
     hold: int,
@@ -217,17 +217,13 @@ def _of_files(
         del place  # the file's own name says where
         return _tensors(read(path), str(path))
 
-    return _source(
-        reader, str(file), file, test, validation, hidden, counts, hold, episode, named_in_state=True
-    )
+    return _source(reader, str(data[0]), data, hidden, counts, hold, episode, named_in_state=True)
 
 
 def _source(
     reader: Callable[[Any, str], dict[str, Tensor]],
     place: str,
-    train: Any,
-    test: Any,
-    validation: Any,
+    data: tuple[Any, ...],
     training_only: Iterable[str] | None,
     classes: Mapping[str, int] | None,
     hold: int,
@@ -235,10 +231,10 @@ def _source(
     *,
     named_in_state: bool = False,
 ) -> Source:
-    """Return the source of the columns that `reader` makes of the data of each split."""
+    """Return the source of the columns that `reader` makes of the data of each split: train, test and validation."""
     check_hold(hold, episode)
-    given, shares = divided(train, test, validation)
-    parts = {split: reader(data, where_of(place, split)) for split, data in given.items()}
+    given, shares = divided(*data)
+    parts = {split: reader(part, where_of(place, split)) for split, part in given.items()}
     columns = joined(parts, place)
     counts = {split: len(next(iter(part.values()))) for split, part in parts.items()}
     splits = split_rows(counts, shares, place)

@@ -99,16 +99,21 @@ def _dtype(module: nn.Module) -> torch.dtype:
 def output_size(module: nn.Module, inputs: int, what: str) -> int:
     """Return the features that a module makes of [2, inputs]; ScenarioError, beginning with `what`, where it does not."""
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            found = copy.deepcopy(module).eval()(torch.zeros(2, inputs, dtype=_dtype(module)))
+        shape = _output_shape(module, inputs)
     except ScenarioError:
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
         raise ScenarioError(f"{what} fails: {_line(error)}") from None
-    if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != 2:
-        shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    if isinstance(shape, str) or len(shape) != 2 or shape[0] != 2:
         raise ScenarioError(f"{what} makes {shape}; return [batch, features]")
-    return found.shape[1]
+    return shape[1]
+
+
+def _output_shape(module: nn.Module, inputs: int) -> list[int] | str:
+    """Shape of what a module makes of [2, inputs]; the name of its type where it is no tensor."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        found = copy.deepcopy(module).eval()(torch.zeros(2, inputs, dtype=_dtype(module)))
+    return list(found.shape) if isinstance(found, Tensor) else type(found).__name__
 
 
 def draws(module: nn.Module, inputs: int) -> bool:
@@ -132,11 +137,9 @@ def shape_problem(module: nn.Module, inputs: int, outputs: int, needs: str) -> s
     """
     name = type(getattr(module, "module", module)).__name__  # of what is wrapped
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            found = copy.deepcopy(module).eval()(torch.zeros(2, inputs, dtype=_dtype(module)))
+        shape = _output_shape(module, inputs)
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
         return f"{name} does not take inputs of [batch, {inputs}] ({_line(error)})"
-    shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
     if shape != [2, outputs]:
         return f"{name} turns [2, {inputs}] into {shape}; the graph needs [2, {outputs}] ({needs})"
     return None

@@ -251,7 +251,6 @@ class Optimiser(_Settings):
 
     def __init__(self, kind: str, parameters: Sequence[Tensor], **settings: Any) -> None:
         super().__init__(kind, parameters, **settings)
-        self.lazy = bool(self.moments)
         self._row: tuple[StackedOptimiser, int] | None = None
 
     @cached_property
@@ -259,7 +258,7 @@ class Optimiser(_Settings):
         if self._row is not None:
             stack, row = self._row
             return {name: [tensor[row] for tensor in tensors] for name, tensors in stack.state.items()}
-        state = self._zero_moments()
+        state = {name: list(map(torch.zeros_like, self.parameters)) for name in self.moments}
         if self.kind != "sgd":  # one count for all: every step updates every parameter
             device = self.parameters[0].device if self.parameters else "cpu"
             state["steps"] = [torch.zeros((), dtype=torch.float32, device=device)]
@@ -269,14 +268,11 @@ class Optimiser(_Settings):
         """Make the state views of a row of `stack`, zero until now, which takes its values."""
         if self._row is not None or "state" in self.__dict__:  # else it is zero too
             for name, tensors in self.state.items():
-                for i, (own, stacked) in enumerate(zip(tensors, stack.state[name], strict=True)):
+                for own, stacked in zip(tensors, stack.state[name], strict=True):
                     view = stacked[row]
-                    if name != "steps" and self.lazy:
-                        tensors[i] = view
-                    else:
-                        view.copy_(own)
-                        own.data = view
-        self._row, self.lazy = (stack, row), False
+                    view.copy_(own)
+                    own.data = view
+        self._row = stack, row
 
     def initial_state(self) -> dict[str, list[Tensor]]:
         """Return its state as it was before the first step."""
@@ -284,35 +280,21 @@ class Optimiser(_Settings):
             name: [torch.zeros_like(tensor) for tensor in tensors] for name, tensors in self.state.items()
         }
 
-    def allocate(self) -> None:
-        """Allocate the moments, if not done yet, before they are first written."""
-        if self.lazy:
-            self.lazy = False
-            if "state" in self.__dict__:
-                self.state.update(self._zero_moments())
-
-    def _zero_moments(self) -> dict[str, list[Tensor]]:
-        """Moments at the beginning; while they are `lazy`, zeros without memory, as long as nothing is written to them."""
-        zeros = [p.new_zeros(()).expand(p.shape) for p in self.parameters] if self.lazy else None
-        return {name: list(zeros or map(torch.zeros_like, self.parameters)) for name in self.moments}
-
     def load(self, state: Mapping[str, Sequence[Tensor]]) -> None:
         """Load a copy of a state."""
-        self.allocate()
         for name, tensors in self.state.items():
             for own, saved in zip(tensors, state[name], strict=True):
                 own.copy_(saved)
 
     def expected(self) -> Sequence[Tensor]:
-        """Return tensors of the size that its state has."""
-        return list(self.tensors())
+        """Return tensors of the size that its state has: it is not made yet where nothing has read it."""
+        return [*self.parameters * len(self.moments), *([] if self.kind == "sgd" else [torch.zeros(())])]
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], rate: float | Tensor, *, skip: Skip | None = None) -> None:
         """Update the parameters along `-gradients` (one per parameter, in order) at learning rate `rate`, unless it is to `skip`."""
         if not self.parameters:
             return
-        self.allocate()
         if self.clip is not None:
             gradients = clipped(gradients, self.clip)
         counts = self.state.get("steps", [])
@@ -358,11 +340,6 @@ class StackedOptimiser(_Settings):
     def __init__(self, kind: str, parameters: Sequence[Tensor], **settings: Any) -> None:
         super().__init__(kind, parameters, **settings)
         self.size = len(parameters[0]) if parameters else 0
-        for i, p in enumerate(self.parameters):
-            if len(p) != self.size:
-                raise ValueError(f"stack {i} holds {len(p)} members, stack 0 holds {self.size}")
-            if not _dense(p):
-                raise ValueError(f"stack {i}: its members are not dense, one after the other")
         self.state = {
             name: [
                 unwritten_zeros(p.shape, p) if p.is_contiguous() else torch.zeros_like(p)
@@ -384,18 +361,7 @@ class StackedOptimiser(_Settings):
             optimisers: The members, in the order of the stacks' first axis.
             stacks: Their parameters, stacked [N, …]; each member's own are views into them already.
         """
-        settings = optimisers[0].settings()
-        for i, stack in enumerate(stacks):
-            if len(stack) != len(optimisers):
-                raise ValueError(f"stack {i} holds {len(stack)} members, not {len(optimisers)}")
-        views = [stack.unbind() for stack in stacks]
-        for n, optimiser in enumerate(optimisers):
-            if optimiser.settings() != settings:
-                raise ValueError(f"member {n} is {optimiser.settings()}, member 0 is {settings}")
-            for i, (p, view) in enumerate(zip(optimiser.parameters, [own[n] for own in views], strict=True)):
-                if p.data_ptr() != view.data_ptr() or p.shape != view.shape or p.stride() != view.stride():
-                    raise ValueError(f"parameter {i} of member {n} is no view into its stack")
-        stacked = cls(parameters=stacks, **settings)
+        stacked = cls(parameters=stacks, **optimisers[0].settings())
         if stacks:
             for n, optimiser in enumerate(optimisers):
                 optimiser.join(stacked, n)
@@ -450,8 +416,6 @@ class StackedOptimiser(_Settings):
             return None
         if isinstance(members, Tensor):
             members = members.tolist()
-        if members is not None and len(members) != self.size:
-            raise ValueError(f"{len(members)} members are named, there are {self.size}")
         stepping = range(self.size) if members is None else [n for n, moves in enumerate(members) if moves]
         if not stepping:
             return None
@@ -528,7 +492,8 @@ class StackedOptimiser(_Settings):
     def _gradients(self, gradients: Sequence[Tensor], stepping: Sequence[int]) -> list[list[Tensor]]:
         """Return the members' gradients for each parameter, clipped, with the strides of the parameter's slices."""
         few = 4 * len(stepping) < self.size  # one by one is slower by about that
-        rows = [[g[n] for n in stepping] if few else _picked([g.unbind(0)], stepping) for g in gradients]
+        each = gradients if few else [g.unbind(0) for g in gradients]
+        rows = [[views[n] for n in stepping] for views in each]
         if self.clip is not None:
             rows = [list(g.unbind(0)) for g in _clipped_each([torch.stack(row) for row in rows], self.clip)]
         return [
@@ -547,19 +512,6 @@ class StackedOptimiser(_Settings):
                 list(self.state["steps"][0].unbind(0)) if "steps" in self.state else [],
             )
         return self._views
-
-
-def _picked(slices: Sequence[Sequence[Tensor]], stepping: Sequence[int]) -> list[Tensor]:
-    return [row[n] for row in slices for n in stepping]
-
-
-def _dense(stack: Tensor) -> bool:
-    """Whether the members of `stack` are contiguous in memory, one after the other."""
-    if stack.is_contiguous():
-        return True
-    if torch.empty_like(stack, device="meta").stride() != stack.stride():  # it keeps strides that are dense
-        return False
-    return len(stack) == 1 or stack.stride(0) == stack.numel() // len(stack)
 
 
 def _clipped_each(gradients: Sequence[Tensor], largest: float) -> list[Tensor]:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from antiphon.errors import ScenarioError
 from antiphon.extensions import Catalogue, call_factory, key_of, name_of
@@ -84,9 +85,6 @@ class TorchOptimiser:
         """Return what optimisers of one kind have in common."""
         return {"kind": key_of(self.kind, self.options), "lr": self.lr, "clip": self.clip}
 
-    def allocate(self) -> None:
-        """Do nothing: its state is made at its first step."""
-
     @property
     def state(self) -> dict[str, list[Any]]:
         """Its state as data, without copying: what `state_dict` of torch returns, with words for keys."""
@@ -104,7 +102,7 @@ class TorchOptimiser:
 
     def tensors(self) -> Iterator[Tensor]:
         """Yield the tensors of its state."""
-        yield from _tensors(self.state)
+        yield from (leaf for leaf in tree_leaves(self.state) if isinstance(leaf, Tensor))
 
     def expected(self) -> Sequence[Tensor]:
         """Return tensors of the size that its state is estimated at: two per parameter, as Adam's."""
@@ -189,20 +187,8 @@ def _like(own: Any, value: Any) -> Any:
 
 
 def copied(value: Any) -> Any:
-    """Return a copy of a tree of mappings, lists, tensors and plain values."""
-    if isinstance(value, Tensor):
-        return value.data.clone()
-    if isinstance(value, Mapping):
-        return {key: copied(item) for key, item in value.items()}
-    return [copied(item) for item in value] if isinstance(value, list) else value
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping | list):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _tensors(item)
+    """Return a copy of a tree of dicts, lists, tensors and plain values."""
+    return tree_map_only(Tensor, lambda tensor: tensor.data.clone(), value)
 
 
 class StackedTorchOptimiser:

@@ -8,7 +8,6 @@ coupling does not use are not refused: a template sets them once for all its var
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
 from typing import Any
 
 from antiphon.errors import suggest
@@ -22,7 +21,7 @@ from antiphon.scenarios.channel_specs import (
     ChannelSpec,
     GradientSpec,
 )
-from antiphon.scenarios.problems import MOST_PROBLEMS, DocumentError, Path, Problems, show_value
+from antiphon.scenarios.problems import DocumentError, Path, Problems, show_value
 from antiphon.scenarios.relations import (
     Graph,
     components,
@@ -606,8 +605,6 @@ _CHECKS: tuple[Check, ...] = (
     _at_once,
     _reads,
 )
-_PARTS: tuple[Check, ...] = (_acting, *_STATES, _ports, _shared, _requirements, _contexts, _reads)
-"""Checks of an agent or a channel that do not depend on the other channels."""
 
 
 def check(scenario: Graph) -> None:
@@ -621,23 +618,8 @@ def check(scenario: Graph) -> None:
 
 
 def problems_of(scenario: Graph) -> list[DocumentError]:
-    """Return the problems of a scenario as a whole.
-
-    Where a channel or readout names no agent the graph is not known; the other channels are then checked one by one.
-    """
-    wrong = Problems(_found(_NAMES, scenario))
-    if not wrong:
-        return Problems(_found(_CHECKS, scenario))
-    if len(wrong) >= MOST_PROBLEMS:  # not all that name no agent are known
-        return wrong
-    skipped = {problem.path[1] for problem in wrong if problem.path[0] == "channels"}
-    kept = [index for index in range(len(scenario.channels)) if index not in skipped]
-    rest = scenario.model_copy(update={"channels": tuple(scenario.channels[index] for index in kept)})
-    for problem in islice(_found(_PARTS, rest), MOST_PROBLEMS):
-        kind, item, *key = problem.path
-        number = kept[item] if kind == "channels" and isinstance(item, int) else item
-        wrong.append(DocumentError((kind, number, *key), problem.message))
-    return wrong
+    """Return the problems of a scenario as a whole; where a channel or readout names no agent, those of names alone."""
+    return Problems(_found(_NAMES, scenario)) or Problems(_found(_CHECKS, scenario))
 
 
 def _found(checks: Iterable[Check], scenario: Graph) -> Iterator[DocumentError]:

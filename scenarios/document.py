@@ -21,8 +21,14 @@ from antiphon.nets.memory import uncollected
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
 from antiphon.scenarios.channel_specs import OWN_TARGET, UNRETURNED, ChannelSpec
 from antiphon.scenarios.checks import AGE, check
-from antiphon.scenarios.graphs.estimate import estimate, refuse_what_is_too_large
-from antiphon.scenarios.graphs.generators import GraphSpec, document_of, generate, graph_of, named_by_ends
+from antiphon.scenarios.graphs.generators import (
+    GraphSpec,
+    document_of,
+    generate,
+    graph_of,
+    named_by_ends,
+    refuse_what_is_too_large,
+)
 from antiphon.scenarios.parameters import ParameterSpec, read_parameters, read_variants, section, substitute
 from antiphon.scenarios.problems import UNNAMED, DocumentError, Problems, kind_of
 from antiphon.scenarios.problems import Path as DocumentPath
@@ -464,8 +470,7 @@ class Template:
             spec = GraphSpec.model_validate(graph)
         except DocumentError as error:
             raise error.under(("graph",)) from None
-        numbers = (spec.kind, spec.agents, spec.neighbours, spec.rewire)
-        refuse_what_is_too_large(body, estimate(*numbers))
+        refuse_what_is_too_large(body, spec)
         try:
             made = generate(spec, sections)
         except DocumentError as error:

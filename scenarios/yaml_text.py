@@ -53,77 +53,47 @@ def _plain_scalar_tags() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
     return rules
 
 
-class _Composer(yaml.composer.Composer):
-    """YAML composer that resolves unquoted scalars as YAML 1.2 does, and bounds the depth and number of nodes."""
+class _Bounded:
+    """Mixin of loaders: unquoted scalars as of YAML 1.2, and bounds of the depth and number of nodes."""
 
     yaml_implicit_resolvers = _plain_scalar_tags()
-
-    def __init__(self, text: str = "") -> None:
-        super().__init__()
-        self._depth = self._nodes = 0
-        self._tags: dict[str, str] = {}
+    _depth = _nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Compose one node; an error where the document is too deep or too long to be one of antiphon's."""
+        loader: Any = self
         self._depth += 1
         self._nodes += 1
         if self._depth > _MOST_LEVELS:
             message = f"nested too deeply, more than {_MOST_LEVELS} levels"
-            parser: Any = self  # the class beside this one
-            raise yaml.composer.ComposerError(problem=message, problem_mark=parser.peek_event().start_mark)
+            raise yaml.composer.ComposerError(problem=message, problem_mark=loader.peek_event().start_mark)
         if self._nodes > 2 * _MOST_VALUES:  # keys are nodes, but no values
             raise DocumentError((), _TOO_LONG)
-        node: yaml.Node | None = super().compose_node(parent, index)
+        node: yaml.Node | None = yaml.composer.Composer.compose_node(loader, parent, index)
         self._depth -= 1
         return node
 
-    def descend_resolver(self, node: yaml.Node | None, index: Any) -> None:
-        """Do nothing: no tag depends on the path."""
 
-    def ascend_resolver(self) -> None:
-        """Do nothing, likewise."""
-
-    def resolve(self, kind: type[yaml.Node], value: str | None, implicit: Any) -> str:
-        """Return the tag of a node without one."""
-        if kind is not yaml.ScalarNode:
-            return _CORE + ("seq" if kind is yaml.SequenceNode else "map")
-        if value is None or not implicit[0]:
-            return _CORE + "str"
-        known = self._tags.get(value)
-        if known is None:
-            rules = self.yaml_implicit_resolvers.get(value[:1], ())
-            known = next((tag for tag, pattern in rules if pattern.match(value)), _CORE + "str")
-            self._tags[value] = known
-        return known
-
-
-class _Loader(_Composer, yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser):
-    """Composer of the events of PyYAML's own parser."""
-
-    def __init__(self, text: str) -> None:
-        yaml.reader.Reader.__init__(self, text)
-        yaml.scanner.Scanner.__init__(self)
-        yaml.parser.Parser.__init__(self)
-        _Composer.__init__(self)
+class _Loader(_Bounded, yaml.SafeLoader):
+    """Loader with PyYAML's own parser."""
 
 
 if yaml.__with_libyaml__:
-    from yaml._yaml import CParser
 
-    class _FastLoader(_Composer, CParser):
-        """Composer of the events of libyaml's parser."""
+    class _FastLoader(_Bounded, yaml.composer.Composer, yaml.CSafeLoader):
+        """Loader with libyaml's parser, whose own composer has no bounds."""
 
         def __init__(self, text: str) -> None:
-            CParser.__init__(self, text)
-            _Composer.__init__(self)
+            yaml.composer.Composer.__init__(self)
+            yaml.CSafeLoader.__init__(self, text)
 
 
-def loaders() -> tuple[type[_Composer], ...]:
+def loaders() -> tuple[type[Any], ...]:
     """Return the loaders that are there, the fastest first."""
     return (_FastLoader, _Loader) if yaml.__with_libyaml__ else (_Loader,)
 
 
-def _compose(text: str) -> yaml.Node | None:
+def _compose(text: str) -> Any:
     """Compose the only document of a text: by libyaml where it is there, but short texts that it refuses anew by PyYAML's
     parser, whose messages and lines are the same everywhere.
     """
@@ -167,7 +137,7 @@ def read(text: str, source: str, kind: str = "scenario") -> Document:
 
 def _read(text: str, source: str, kind: str) -> Document:
     try:
-        node = _compose(text)
+        node: yaml.Node | None = _compose(text)
     except DocumentError as error:
         raise error.located(source, {}) from None
     except yaml.MarkedYAMLError as error:
@@ -306,9 +276,9 @@ _Dumper.add_representer(str, _Dumper.represent_text)
 _Dumper.yaml_implicit_resolvers = {
     start: [
         *yaml.SafeDumper.yaml_implicit_resolvers.get(start, ()),
-        *_Composer.yaml_implicit_resolvers.get(start, ()),
+        *_Bounded.yaml_implicit_resolvers.get(start, ()),
     ]
-    for start in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Composer.yaml_implicit_resolvers}
+    for start in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Bounded.yaml_implicit_resolvers}
 }
 
 

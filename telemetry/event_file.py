@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -29,8 +29,6 @@ from tensorboard.compat.proto.summary_pb2 import (  # type: ignore[import-untype
     Summary,
     SummaryMetadata,
 )
-from tensorboard.plugins.custom_scalar import layout_pb2  # type: ignore[import-untyped]
-from tensorboard.plugins.custom_scalar import metadata as layout_metadata
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2  # type: ignore[import-untyped]
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.text.summary_v2 import text_pb  # type: ignore[import-untyped]
@@ -76,7 +74,7 @@ RESULT = "result/"
 """Beginning of the tags of a run's result."""
 HPARAMS = frozenset((hparams_metadata.EXPERIMENT_TAG, hparams_metadata.SESSION_START_INFO_TAG))
 """Tags of a run's row in the HParams tab."""
-_ONCE = ("scenario/", GRAPH, TIMELINE, PARTS, *HPARAMS, layout_metadata.CONFIG_SUMMARY_TAG)
+_ONCE = ("scenario/", GRAPH, TIMELINE, PARTS, *HPARAMS)
 
 
 @dataclass
@@ -87,8 +85,6 @@ class EarlierEvents:
     """Of everything that is written once."""
     documents: dict[str, str] = field(default_factory=dict)
     """The newest text by tag."""
-    charts: dict[str, list[str]] = field(default_factory=dict)
-    """Titles of the newest charts by category."""
 
     @classmethod
     def read(cls, folder: Path) -> EarlierEvents:
@@ -106,10 +102,7 @@ class EarlierEvents:
         tag, tensor = value.tag, value.tensor
         if not tag.startswith(_ONCE):
             return
-        if tag == layout_metadata.CONFIG_SUMMARY_TAG:
-            layout = layout_pb2.Layout.FromString(b"".join(tensor.string_val))
-            self.charts = {found.title: [one.title for one in found.chart] for found in layout.category}
-        elif len(tensor.string_val) == 1:
+        if len(tensor.string_val) == 1:
             self.documents[tag] = tensor.string_val[0].decode()
         self.tags.add(tag)
 
@@ -146,20 +139,6 @@ def read_events(path: Path, wanted: Callable[[bytes], bool] | None = None) -> It
         _log.warning(
             "%s: is torn or damaged near byte %d of %d; the rest is left out", path, file.tell(), size
         )
-
-
-class Chart(NamedTuple):
-    """One chart of the Custom Scalars tab.
-
-    Attributes:
-        title: Heading.
-        tags: A regular expression for the tags it draws; for a band, the tag of its middle line.
-        band: The tags of the band's lower and upper edge; None for plain lines.
-    """
-
-    title: str
-    tags: str
-    band: tuple[str, str] | None = None
 
 
 class EventFile:
@@ -259,21 +238,6 @@ class EventFile:
         data = SummaryMetadata.PluginData(plugin_name=plugin)
         return SummaryMetadata(display_name=display_name, plugin_data=data, data_class=data_class)
 
-    def charts(self, step: int, categories: Mapping[str, Sequence[Chart]]) -> None:
-        """Write the layout of the Custom Scalars tab: charts by category."""
-        layout = layout_pb2.Layout(
-            category=[
-                layout_pb2.Category(title=title, chart=[_chart(chart) for chart in charts])
-                for title, charts in categories.items()
-            ]
-        )
-        value = Summary.Value(
-            tag=layout_metadata.CONFIG_SUMMARY_TAG,
-            metadata=layout_metadata.create_summary_metadata(),
-            tensor=tensor_util.make_tensor_proto(layout.SerializeToString()),
-        )
-        self._summarise(step, [value])
-
     def hparams(
         self, step: int, values: Mapping[str, float | int | str | bool], results: Sequence[tuple[str, str]]
     ) -> None:
@@ -335,15 +299,6 @@ class EventFile:
 def _of_hparams(tag: str, **content: Any) -> Any:
     metadata = hparams_metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(**content))
     return Summary.Value(tag=tag, metadata=metadata, tensor=hparams_metadata.NULL_TENSOR)
-
-
-def _chart(chart: Chart) -> Any:
-    if chart.band is None:
-        lines = layout_pb2.MultilineChartContent(tag=[chart.tags])
-        return layout_pb2.Chart(title=chart.title, multiline=lines)
-    lower, upper = chart.band
-    series = layout_pb2.MarginChartContent.Series(value=chart.tags, lower=lower, upper=upper)
-    return layout_pb2.Chart(title=chart.title, margin=layout_pb2.MarginChartContent(series=[series]))
 
 
 def _hparam_type(value: object) -> Any:

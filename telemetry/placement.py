@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 import networkx as nx
@@ -14,10 +13,10 @@ __all__ = ["Points", "communities", "place", "positions"]
 Points = NDArray[np.float64]
 """(points, 2), or one point (2,): x to the right, y upwards."""
 
-_DENSE = 200
-"""Most agents for which springs are run to convergence."""
+_SPRINGS = 450
+"""Most agents for which springs are run; more are on a circle."""
 _MOST = 1200
-"""Most agents for which springs are run at all, from the graph's slowest modes; more are on a circle."""
+"""Most agents for which communities are found."""
 
 
 def place(graph: nx.MultiDiGraph[str]) -> dict[str, Points]:
@@ -92,44 +91,14 @@ def _springs(plain: nx.DiGraph[str]) -> dict[str, Points]:
     count = len(names)
     side = float(np.clip(1.2 * np.sqrt(count) + 0.6, 2.4, 11.5))
     raw = nx.circular_layout(plain)
-    if count <= _DENSE:
+    if count <= _SPRINGS:
         raw = nx.spring_layout(plain.to_undirected(), pos=raw, k=2.2 / np.sqrt(count), iterations=200, seed=0)
     centres = np.array([raw[name] for name in names], dtype=np.float64)
-    if _DENSE < count <= _MOST:
-        centres = _relaxed(plain, names)
     extent = centres.max(0) - centres.min(0)
     centres *= side / max(float(extent.max()), 1e-9)
-    if count <= _DENSE:
+    if count <= _SPRINGS:
         centres = _separated(centres, 3.5 * min(0.28, 0.22 * side / np.sqrt(count)))
     return dict(zip(names, centres, strict=True))
-
-
-def _relaxed(plain: nx.DiGraph[str], names: Sequence[str]) -> Points:
-    """Place by the two slowest modes of the graph, or on a circle where it has several parts; then run springs for
-    some iterations (Fruchterman and Reingold 1991)."""
-    place = {name: i for i, name in enumerate(names)}
-    count = len(names)
-    joined = np.zeros((count, count))
-    for a, b in plain.edges:
-        joined[place[a], place[b]] = joined[place[b], place[a]] = 1.0
-    parts = [sorted(part) for part in nx.weakly_connected_components(plain)]
-    turn = np.empty(count)
-    turn[[place[name] for part in sorted(parts) for name in part]] = 2 * np.pi * np.arange(count) / count
-    centres: Points = np.stack([np.cos(turn), np.sin(turn)], 1)
-    if len(parts) == 1:  # a little of the circle separates agents with equal neighbours
-        scale = 1 / np.sqrt(np.maximum(joined.sum(1), 1.0))
-        _, modes = np.linalg.eigh(np.eye(count) - scale[:, None] * joined * scale)
-        modes = modes[:, 1:3] * np.where(modes[np.abs(modes[:, 1:3]).argmax(0), (1, 2)] < 0, -1.0, 1.0)
-        centres = 0.1 * centres + modes / np.maximum(np.abs(modes).max(0), 1e-9)
-    spot = 2.2 / np.sqrt(count)
-    for heat in np.linspace(0.1, 0.005, 40):
-        x, y = (centres[:, None, axis] - centres[None, :, axis] for axis in (0, 1))
-        squared = np.maximum(x * x + y * y, 1e-6)
-        pull = spot * spot / squared - joined * np.sqrt(squared) / spot
-        force = np.stack([(x * pull).sum(1), (y * pull).sum(1)], 1)
-        length = np.maximum(np.linalg.norm(force, axis=1, keepdims=True), 1e-9)
-        centres = centres + force / length * np.minimum(length, heat)
-    return centres
 
 
 def _separated(centres: Points, distance: float) -> Points:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from antiphon.telemetry.channels.documents import edges_by_name
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.channels.tags import Family
-from antiphon.telemetry.event_file import HPARAMS, RESULT, Chart, EarlierEvents, EventFile
+from antiphon.telemetry.event_file import HPARAMS, RESULT, EarlierEvents, EventFile
 from antiphon.telemetry.figures import (
     MEASURED,
     Figure,
@@ -65,7 +64,6 @@ class TensorBoardRecorder(Recorder):
         self._start_step = start_step
         self._last_step = start_step
         self._every, self._until = 1, 0
-        self._charted = 0
         self._curves: Curves | None = None
         self._events: EventFile | None = None
         self._channels: ChannelsWriter | None = None
@@ -75,8 +73,6 @@ class TensorBoardRecorder(Recorder):
         self._curves = Curves(description)
         self._every, self._until = description.every, description.until
         earlier = EarlierEvents.read(self._logdir)
-        self._curves.restore(earlier.charts)
-        self._charted = self._curves.metric_count
         self._events = events = EventFile(self._logdir)
         events.forget_after(self._start_step)
         _describe(events, description, earlier.tags)
@@ -93,7 +89,7 @@ class TensorBoardRecorder(Recorder):
             rows = [row for row in rows if row.metric in MEASURED]
         self._events.scalars(step, self._curves.scalars(rows))
         self._channels.figures(step, rows)
-        self._chart(step)
+        self._events.flush()
 
     def _in_events(self, step: int) -> bool:
         return step == self._until or in_events(step, self._every)
@@ -107,15 +103,6 @@ class TensorBoardRecorder(Recorder):
         assert self._channels is not None
         self._events.scalars(step, self._curves.part_scalars(rows))
         self._channels.parts(step, rows)
-        self._chart(step)
-
-    def _chart(self, step: int) -> None:
-        """Write the charts anew where there are metrics that they do not have, and flush."""
-        assert self._events is not None
-        assert self._curves is not None
-        if self._curves.metric_count > self._charted:
-            self._charted = self._curves.metric_count
-            self._events.charts(step, self._curves.charts())
         self._events.flush()
 
     def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
@@ -190,15 +177,12 @@ def _describe(events: EventFile, description: RunDescription, written: set[str])
 
 _NO_CURVE = ("seconds", "waiting_for", "blocked_on")
 """Metrics of parts without curves: a clock, and numbers of parts."""
-_OF_LEVELS = ("loss", "accuracy", "error", "bits", "return")
-"""Metrics averaged over the agents of one period: an objective's loss and metric."""
 
 
 class Curves:
     """The tags of one run: all agents and channels, or the first `top` of each and aggregates.
 
-    First come the readouts and the channels that end at one, then the others, in canonical order. Where agents have
-    several periods, those of one are a level, and loss and metric have a mean per level.
+    First come the readouts and the channels that end at one, then the others, in canonical order.
     """
 
     def __init__(self, description: RunDescription) -> None:
@@ -218,15 +202,7 @@ class Curves:
         self._bounded: dict[Family, bool] = {
             "agent": len(agents) > description.top,
             "channel": len(channels) > description.top,
-            "part": False,
         }
-        states = [name for name, edge in named.items() if graph.edges[edge].get("carries") == "state"]
-        self._states = frozenset(
-            self._parts["channel"][name] for name in states if name in self._parts["channel"]
-        )
-        periods = {name: int(attributes.get("period", 1)) for name, attributes in graph.nodes(data=True)}
-        self._levels = periods if len(set(periods.values())) > 1 else {}
-        self._metrics: dict[Family, dict[str, None]] = {"agent": {}, "channel": {}, "part": {}}
         self._top = description.top
 
     def tag(self, kind: Kind, name: str, metric: str) -> tuple[str, str] | None:
@@ -237,29 +213,17 @@ class Curves:
         return None if part is None else (f"{kind}/{part}/{tag_part(metric)}", f"{kind}/{name}/{metric}")
 
     def scalars(self, rows: Iterable[Figure]) -> Iterator[tuple[str, str, float]]:
-        """Yield (tag, pretty name, value) for the figures of one step: curves, then aggregates, then levels.
-
-        Aggregates and levels are over the finite values among the figures.
-        """
+        """Yield (tag, pretty name, value) for the figures of one step: curves, then aggregates over the finite values."""
         grouped: dict[tuple[Family, str], list[float]] = {}
-        by_level: dict[tuple[int, str], list[float]] = {}
         for row in rows:
             named = self.tag(row.kind, row.name, row.metric)
             if named is not None:
                 yield *named, row.value
-            if row.kind == "env" or row.kind == "run":
-                continue
-            self._metrics[row.kind].setdefault(row.metric)
-            if not math.isfinite(row.value):
+            if row.kind == "env" or row.kind == "run" or not math.isfinite(row.value):
                 continue
             if self._bounded[row.kind]:
                 grouped.setdefault((row.kind, row.metric), []).append(row.value)
-            if row.kind == "agent" and row.metric in _OF_LEVELS and row.name in self._levels:
-                by_level.setdefault((self._levels[row.name], row.metric), []).append(row.value)
         yield from _aggregates(grouped)
-        for (period, metric), values in by_level.items():
-            mean = math.fsum(values) / len(values)
-            yield f"level/every_{period}/{metric}", f"level/every {period}/{metric}", mean
 
     def part_scalars(self, rows: Sequence[PartFigures]) -> Iterator[tuple[str, str, float]]:
         """Yield (tag, pretty name, value) for the figures of parts at one step: curves, then aggregates of many parts."""
@@ -268,57 +232,11 @@ class Curves:
             for metric, value in row.metrics.items():
                 if metric in _NO_CURVE:
                     continue
-                self._metrics["part"].setdefault(metric)
                 if row.part < self._top:
                     yield f"part/{row.part}/{metric}", f"part/{row.part}/{metric}", value
                 if len(rows) > self._top:
                     grouped.setdefault(("part", metric), []).append(value)
-        self._bounded["part"] = bool(grouped)
         yield from _aggregates(grouped)
-
-    @property
-    def metric_count(self) -> int:
-        """Number of metrics so far; the charts change whenever it grows."""
-        return sum(map(len, self._metrics.values()))
-
-    def restore(self, charts: Mapping[str, Iterable[str]]) -> None:
-        """Take over the metrics of an earlier session from the titles of its `charts`, by category."""
-        for family, metrics in self._metrics.items():
-            for category, titles in charts.items():
-                if category.partition(":")[0] == f"{family.capitalize()}s":
-                    metrics.update(dict.fromkeys(titles))
-
-    def charts(self) -> dict[str, list[Chart]]:
-        """Return the charts by category: for each metric so far, all levels, channels, states and agents side by side."""
-        categories: dict[str, list[Chart]] = {}
-        if self._levels:
-            of_levels = [metric for metric in _OF_LEVELS if metric in self._metrics["agent"]]
-            if of_levels:
-                categories["Levels"] = [Chart(metric, rf"^level/[^/]+/{metric}$") for metric in of_levels]
-        families: tuple[Family, ...] = ("channel", "agent", "part")
-        for family in families:
-            metrics = [(metric, tag_part(metric)) for metric in self._metrics[family]]
-            title = f"{family.capitalize()}s"
-            if self._bounded[family] and metrics:
-                categories[f"{title}: mean, smallest and largest"] = [
-                    Chart(
-                        metric, f"{family}s/{part}/mean", (f"{family}s/{part}/min", f"{family}s/{part}/max")
-                    )
-                    for metric, part in metrics
-                ]
-            for name, curves in self._kinds(family, title).items():
-                if metrics:
-                    categories[name] = [
-                        Chart(metric, rf"^{family}/{curves}/{re.escape(part)}$") for metric, part in metrics
-                    ]
-        return categories
-
-    def _kinds(self, family: Family, title: str) -> dict[str, str]:
-        """Return the categories of a family, each with the pattern of those in it: states have one of their own."""
-        if family != "channel" or not self._states:
-            return {title: "[^/]+"}
-        states = "|".join(map(re.escape, sorted(self._states)))
-        return {title: f"(?!(?:{states})/)[^/]+", "States": f"(?:{states})"}
 
 
 def _aggregates(grouped: Mapping[tuple[Family, str], Sequence[float]]) -> Iterator[tuple[str, str, float]]:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
+import time
+from collections.abc import Generator
+from functools import cache
 from pathlib import Path
 
 import hypothesis
@@ -12,7 +16,7 @@ import torch
 
 from tests.commands import Commands
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 gc.set_threshold(50_000, 20, 20)
 
@@ -23,6 +27,52 @@ hypothesis.settings.load_profile("antiphon")
 def pytest_collection_finish() -> None:
     """Search what is imported, and the tests themselves, for garbage no more: they stay, and are millions of objects."""
     gc.freeze()
+
+
+# --- what a test may cost ----------------------------------------------------------------------------------
+
+YARDSTICK = 0.07
+"""Seconds of processor time that `yardstick` takes on the machine that the limit was chosen on."""
+LIMIT = 2.0
+"""Seconds of processor time there, processes that it starts among them: twice what a test without the mark `long` may take."""
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process and of those that it has started and awaited."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+@cache
+def yardstick() -> float:
+    """Return how slow this machine is, at least 1: the time of some Python and some small matrices, against `YARDSTICK`."""
+    start = time.process_time()
+    x = torch.ones(16, 16)
+    for _ in range(15_000):
+        x = (x @ x).clamp(max=1.0)
+    return max(1.0, (time.process_time() - start) / YARDSTICK)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test that takes long and does not say so: else the tests of every day grow slow again.
+
+    `--junitxml` has the time of each test as its property `cpu`.
+    """
+    limit = LIMIT * yardstick()
+    start = cpu_seconds()
+    result = yield
+    used = cpu_seconds() - start
+    item.user_properties.append(("cpu", round(used, 3)))
+    marked = any(item.get_closest_marker(name) for name in ("long", "nightly", "gpu", "data"))
+    if used > limit and not marked:
+        pytest.fail(
+            f"{used:.1f} s of processor time, at most {limit:.1f} s: make it smaller, or mark it `long`"
+        )
+    return result
+
+
+# --- where a test works ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)

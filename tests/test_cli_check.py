@@ -91,11 +91,15 @@ def problems(cli: Commands, text: str, *words: str) -> list[str]:
     return [line.removeprefix("error: s.yaml:") for line in cli.err.splitlines()]
 
 
-def test_all_problems_are_listed_at_once_by_line(here: Path, cli: Commands) -> None:
-    assert problems(cli, MANY) == list(PROBLEMS)
+def test_problems_are_listed_by_line_those_of_single_values_first(here: Path, cli: Commands) -> None:
+    unknown_key, *signals, period, name, drop, context, batch = PROBLEMS
+    assert problems(cli, MANY) == [unknown_key, period, batch]
+    text = MANY.replace("hiden", "hidden").replace("period: 0", "period: 1").replace("batch: 0", "batch: 4")
+    assert problems(cli, text) == [*signals, name, context]
+    assert problems(cli, text.replace("to: B", "to: c")) == [*signals, drop, context]
     assert cli.code("check s.yaml --json") == 2
     assert '"ok": false' in cli.out
-    assert cli.out.count('"problem":') == len(PROBLEMS)
+    assert cli.out.count('"problem":') == len(signals) + 2
 
 
 def test_without_them_the_document_is_accepted(here: Path, cli: Commands) -> None:

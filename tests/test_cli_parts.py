@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from antiphon.telemetry.parts.parts_csv import read_parts
 from tests.commands import Commands
 from tests.engine.parts.rings import document
+from tests.parts_table import read_parts
 from tests.recorded import metrics
 
 

@@ -48,8 +48,10 @@ def read(folder: str) -> Iterator[Source]:
             yield Source(str(inside), folder, len(text.splitlines()), ast.parse(text, str(path)))
 
 
-LIBRARY = [source for folder in LAYERS for source in read(folder)]
-OUTSIDE = [source for folder in ("tests", "benchmarks") for source in read(folder)]
+@pytest.fixture(scope="module")
+def library() -> list[Source]:
+    """The files of the library."""
+    return [source for folder in LAYERS for source in read(folder)]
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -139,10 +141,10 @@ def layer(name: str) -> str | None:
     return second if second in LAYERS else "antiphon"
 
 
-def safe_loaders() -> set[str]:
+def safe_loaders(sources: Iterable[Source]) -> set[str]:
     """Return the names of the YAML loaders that build plain data only: SafeLoader and the library's subclasses."""
     safe = {"SafeLoader", "CSafeLoader"}
-    for source in LIBRARY:
+    for source in sources:
         for node in ast.walk(source.tree):
             if isinstance(node, ast.ClassDef) and any(final_name(base) in safe for base in node.bases):
                 safe.add(node.name)
@@ -181,13 +183,13 @@ def unsafe_loads(source: Source, loaders: set[str]) -> Iterator[str]:
             yield f"{place}: {called}"
 
 
-def test_the_folders_are_there_and_hold_code() -> None:
-    assert {source.folder for source in LIBRARY} == set(LAYERS)
+def test_the_folders_are_there_and_hold_code(library: list[Source]) -> None:
+    assert {source.folder for source in library} == set(LAYERS)
 
 
-def test_imports_only_point_down() -> None:
+def test_imports_only_point_down(library: list[Source]) -> None:
     wrong = []
-    for source in LIBRARY:
+    for source in library:
         below = set(LAYERS[LAYERS.index(source.folder) :]) - STRANGERS.get(source.folder, set())
         for line, name in imports(source.tree):
             target = layer(name)
@@ -196,22 +198,23 @@ def test_imports_only_point_down() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_every_import_of_our_own_is_written_in_full() -> None:
+def test_every_import_of_our_own_is_written_in_full(library: list[Source]) -> None:
     bare = set(LAYERS) - {"antiphon"}
+    outside = [source for folder in ("tests", "benchmarks") for source in read(folder)]
     wrong = [
         f"{source.path}:{line}: import antiphon.<folder>, not {name}"
-        for source in LIBRARY + OUTSIDE
+        for source in library + outside
         for line, name in imports(source.tree)
         if name.startswith(".") or name.partition(".")[0] in bare
     ]
     assert not wrong, "\n".join(wrong)
 
 
-def test_what_must_load_fast_does_not_name_torch_when_loaded() -> None:
+def test_what_must_load_fast_does_not_name_torch_when_loaded(library: list[Source]) -> None:
     quick = [
-        s for s in LIBRARY if s.folder == "scenarios" or s.path in {"antiphon/__init__.py", "antiphon/cli.py"}
+        s for s in library if s.folder == "scenarios" or s.path in {"antiphon/__init__.py", "antiphon/cli.py"}
     ]
-    quick += [s for s in LIBRARY if s.path == "telemetry/__init__.py"]
+    quick += [s for s in library if s.path == "telemetry/__init__.py"]
     wrong = [
         f"{source.path}:{line}: {name} at module level"
         for source in quick
@@ -230,10 +233,10 @@ def test_loading_it_does_not_load_torch_by_way_of_others(module: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_gradients_are_cut_only_in_comms() -> None:
+def test_gradients_are_cut_only_in_comms(library: list[Source]) -> None:
     wrong = [
         f"{source.path}:{node.lineno}: .{node.attr}() belongs in comms/"
-        for source in LIBRARY
+        for source in library
         if source.folder != "comms"
         for node in ast.walk(source.tree)
         if isinstance(node, ast.Attribute) and node.attr in {"detach", "detach_"}
@@ -241,9 +244,9 @@ def test_gradients_are_cut_only_in_comms() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_no_data_file_can_run_code() -> None:
-    loaders = safe_loaders()
-    wrong = [line for source in LIBRARY for line in unsafe_loads(source, loaders)]
+def test_no_data_file_can_run_code(library: list[Source]) -> None:
+    loaders = safe_loaders(library)
+    wrong = [line for source in library for line in unsafe_loads(source, loaders)]
     assert not wrong, "\n".join(wrong)
 
 
@@ -285,9 +288,9 @@ def test_the_check_for_late_imports_tells_them_from_early_ones() -> None:
     assert {name for _, name in imports_when_loaded(ast.parse(early))} == {"torch", "torch.nn"}
 
 
-def test_functions_are_short_enough_to_read() -> None:
+def test_functions_are_short_enough_to_read(library: list[Source]) -> None:
     long = []
-    for source in LIBRARY:
+    for source in library:
         for node in ast.walk(source.tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 first = (
@@ -301,8 +304,8 @@ def test_functions_are_short_enough_to_read() -> None:
     assert not long, "\n".join(long)
 
 
-def test_folders_hold_few_files() -> None:
-    counts = Counter(str(Path(source.path).parent) for source in LIBRARY)
+def test_folders_hold_few_files(library: list[Source]) -> None:
+    counts = Counter(str(Path(source.path).parent) for source in library)
     full = [
         f"{folder}/ holds {count} files, at most {MOST_FILES}"
         for folder, count in counts.items()
@@ -311,23 +314,23 @@ def test_folders_hold_few_files() -> None:
     assert not full, "\n".join(full)
 
 
-def test_classes_have_few_methods() -> None:
+def test_classes_have_few_methods(library: list[Source]) -> None:
     wide = [
         f"{source.path}:{node.lineno}: {node.name} has {len(methods(node))} methods, at most {MOST_METHODS}"
-        for source in LIBRARY
+        for source in library
         for node in ast.walk(source.tree)
         if isinstance(node, ast.ClassDef) and len(methods(node)) > MOST_METHODS
     ]
     assert not wide, "\n".join(wide)
 
 
-def test_no_modules_import_one_another_not_even_late() -> None:
-    assert not circles(LIBRARY)
+def test_no_modules_import_one_another_not_even_late(library: list[Source]) -> None:
+    assert not circles(library)
 
 
-def test_private_methods_are_overridden_in_their_own_file_only() -> None:
+def test_private_methods_are_overridden_in_their_own_file_only(library: list[Source]) -> None:
     """The kinds of simulations alone differ in what is the engine's own of a simulation's names."""
-    found = private_overrides(LIBRARY)
+    found = private_overrides(library)
     wrong = [
         line for line in found if "engine.base_simulation" not in line and "engine.simulation:" not in line
     ]

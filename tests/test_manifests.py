@@ -72,9 +72,6 @@ def test_a_cache_that_is_not_there_is_empty(path: Path) -> None:
 
 
 def test_another_format_is_refused_in_one_line(path: Path) -> None:
-    path.write_text('{"format": 1, "formats": {}, "seed": 0}')
-    with one_line(r"run\.json: was written by an earlier antiphon \(format 1\); run it again$", RunError):
-        read_checked(path)
     write_checked(path, {**CONTENT, "format": FORMAT + 1, "antiphon": "4.5.6"})
     with one_line(
         rf"was written by antiphon 4\.5\.6 \(format {FORMAT + 1}\); read it with that one$", RunError
@@ -157,16 +154,6 @@ def test_a_checkpoint_without_another_is_to_be_restored(run: Path, tmp_path: Pat
         read_manifest(alone)
     with one_line("no checkpoint there", RunError):
         read_manifest(tmp_path)
-
-
-def test_a_checkpoint_of_format_1_is_refused(run: Path) -> None:
-    folder = checkpoints(run)[-1]
-    (folder / "manifest.json").unlink()
-    (folder / "state.json").write_text('{"format": 1, "antiphon": "0.1.0", "sha256": ""}')
-    with one_line(
-        r"step-000000006: was written by an earlier antiphon \(format 1\); run it again$", RunError
-    ):
-        read_manifest(folder)
 
 
 def test_checkpoints_behind_a_link_are_refused(run: Path, tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
-"""The command `check`: all problems of a scenario or study, where `Template.resolve` stops at the first; else its warnings.
+"""The command `check`: problems of a scenario or study, where `Template.resolve` stops at the first; else its warnings.
 With `--parts`, what a division of the scenario's agents would cut."""
 
 from __future__ import annotations
 
-import copy
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,15 +22,14 @@ from antiphon.errors import ScenarioError, in_one_line
 from antiphon.scenarios import DocumentError, Scenario, Template
 from antiphon.scenarios.checks import problems_of
 from antiphon.scenarios.document import PARTS_ALONE
-from antiphon.scenarios.graphs.estimate import MOST_SECONDS
-from antiphon.scenarios.problems import MOST_PROBLEMS, Path, Problems, placed
+from antiphon.scenarios.problems import Path, Problems, placed
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
 from antiphon.terminal.output import console, left_out, percent, print_json, show_table, some
 
 if TYPE_CHECKING:
     from antiphon.engine.parts.division import Division
 
-__all__ = ["Examination", "Findings", "check", "check_scenario", "check_study"]
+__all__ = ["Findings", "check", "check_scenario", "check_study"]
 
 _ROWS = 20
 """Most parts in a table."""
@@ -39,8 +37,6 @@ _MOST_LISTED = 20
 """Variants in a line."""
 _MOST_COMPARED = 50
 """Other variants with which the warnings of one are compared."""
-_SECONDS, _SECONDS_EACH = 3e-3, 1e-4
-"""In which a scenario is looked at: for itself, and for each agent and channel."""
 
 
 @dataclass
@@ -64,11 +60,6 @@ class Findings:
     warnings: dict[str, list[str]] = field(default_factory=dict)
     placement: Mapping[str, int] | None = None
     division: Division | None = None
-
-    def skip(self, kind: str, labels: Sequence[str], fix: str) -> None:
-        """Warn that variants or runs have not been checked, for it would take too long."""
-        line = f"not checked: {len(labels):,} more {kind}, from {labels[0]} on, for want of time; {fix}"
-        self.warnings[line] = list(self.checked)
 
     def add(self, label: str, problems: list[DocumentError], warnings: list[str]) -> None:
         """Add what was found in one variant or run."""
@@ -124,9 +115,8 @@ def check_scenario(
     found = Findings(template.name, template.source)
     only = variant or parts or not template.variants
     chosen = [variant] if only else [None, *template.variants]
-    seconds = 0.0
-    for number, each in enumerate(chosen):
-        problems, scenario, size = _examined(template, each, values)
+    for each in chosen:
+        problems, scenario = _examined(template, each, values)
         warnings = []
         if scenario is not None:
             others = islice(other_variants(template, each, values), _MOST_COMPARED)
@@ -134,11 +124,6 @@ def check_scenario(
         found.add(each or DEFAULT, problems, warnings)
         if parts and scenario is not None:
             _divide(found, scenario, division_of(parts, scenario.agents))
-        seconds += (1 + min(len(template.variants), _MOST_COMPARED)) * _seconds_of(size)
-        left = [str(name) for name in chosen[number + 1 :]]
-        if left and seconds > MOST_SECONDS:
-            found.skip("variants", left, "name one with --variant")
-            break
     return found
 
 
@@ -157,38 +142,27 @@ def _divide(found: Findings, scenario: Scenario, parts: int | dict[str, int] | N
         found.problems[str(error)] = list(found.checked)
 
 
-def _seconds_of(size: int) -> float:
-    """About how long a scenario with so many agents and channels is looked at."""
-    return _SECONDS + _SECONDS_EACH * size
-
-
 def check_study(study: StudySpec, options: StudyOptions) -> Findings:
     """Check every run of a study's first budget with one seed."""
     from antiphon.engine.build.builder import check_build
 
     found = Findings(study.study, study.study)
-    runs = list(plan(study, options).runs.values())
-    seconds = 0.0
-    for number, run in enumerate(runs):
+    for run in plan(study, options).runs.values():
         request = run.request
         scenario = request.scenario
         check_build(scenario, describe(scenario.env))
         others = islice(other_variants(request.template, request.variant, request.values), _MOST_COMPARED)
         found.add(run.label, [], advice(scenario, others))
-        compared = 1 + min(2 * len(request.template.variants), _MOST_COMPARED)
-        seconds += compared * _seconds_of(len(scenario.agents) + len(scenario.channels))
-        left = [one.label for one in runs[number + 1 :]]
-        if left and seconds > MOST_SECONDS / 2:  # the other half is for the plan
-            found.skip("runs", left, "check their scenarios one by one")
-            break
     return found
 
 
 def _examined(
     template: Template | PythonTemplate, variant: str | None, values: Mapping[str, Any]
-) -> tuple[list[DocumentError], Scenario | None, int]:
-    """Return all problems of a document in one variant, those included that show when it is built; the scenario, where
-    there are none; and the number of its agents and channels.
+) -> tuple[list[DocumentError], Scenario | None]:
+    """Return the problems of a document in one variant, and the scenario, where there are none.
+
+    First come those of single values; where there are none, those of the whole; then those that show when it is built. One
+    that many generated agents have is there once.
     """
     from antiphon.engine.build.builder import check_build
     from antiphon.engine.build.shapes import signal_problems
@@ -198,113 +172,31 @@ def _examined(
             scenario = template.resolve(variant, values)
             check_build(scenario, describe(scenario.env))
         except ScenarioError as error:
-            return [error if isinstance(error, DocumentError) else placed(error)], None, 0
-        return [], scenario, len(scenario.agents) + len(scenario.channels)
-    examined = Examination(template, variant, values)
-    if examined.scenario is None:
-        return examined.problems(), None, 0
-    size = len(examined.scenario.agents) + len(examined.scenario.channels)
-    whole = None
+            return [error if isinstance(error, DocumentError) else placed(error)], None
+        return [], scenario
+    document = template.explicit(variant, values)
+    parts: Scenario | None = None
+    found: list[DocumentError] = []
     try:
-        env = describe(examined.scenario.env)
-        examined.add(*Problems(signal_problems(examined.scenario, env)))
-        if not examined.problems():
-            whole = template.resolve(variant, values)
-            check_build(whole, env)
+        parts = Scenario.model_validate(document.data, context=PARTS_ALONE)
+        found += problems_of(parts)
+        env = describe(parts.env)
+        found += Problems(signal_problems(parts, env))
+        if not found:
+            scenario = template.resolve(variant, values)
+            check_build(scenario, env)
+            return [], scenario
     except ScenarioError as error:
-        examined.add(error if isinstance(error, DocumentError) else placed(error))
-    problems = examined.problems()
-    return problems, None if problems else whole, size
-
-
-class Examination:
-    """A document that has been read as far as its problems allow.
-
-    Values that are not accepted are left out of the scenario, so that the rest can be checked. A problem that may be a
-    consequence of that is not reported.
-
-    Attributes:
-        scenario: What is left of it, its channels as they are written; None: too little is left.
-    """
-
-    def __init__(self, template: Template, variant: str | None, values: Mapping[str, Any]) -> None:
-        """Read a template's document and check it, its environment left out.
-
-        Raises:
-            ScenarioError: Nothing can be checked: an unknown variant or parameter, or a graph that cannot be generated.
-        """
-        self.scenario: Scenario | None = None
-        self._template = template
-        self._document = template.explicit(variant, values)
-        self._problems: dict[Path, DocumentError] = {}
-        self._incomplete: set[Path] = set()
-        self._numbers: dict[str | int, int] = {}
-        data = copy.deepcopy(self._document.data)
-        while self.scenario is None:
-            try:
-                self.scenario = Scenario.model_validate(data, context=PARTS_ALONE)
-            except DocumentError as error:
-                found = error.separate()
-                self.add(*found)
-                self._incomplete |= {one.path for one in found}
-                if len(self._problems) >= MOST_PROBLEMS or not sum(
-                    _leave_out(data, one.path) for one in found
-                ):
-                    return
-        parts: set[Path] = {path[:2] for path in self._incomplete}
-        whole = ((), ("network",), ("network", "kind"))
-        unknown = {path[1] for path in self._incomplete if path[0] == "agents" and path[2:] in whole}
-        for i, channel in enumerate(self.scenario.channels):
-            if not unknown.isdisjoint({channel.sender, channel.receiver}):  # what it can carry is not known
-                parts.add(("channels", i))
-        for problem in problems_of(self.scenario):
-            if not parts or (len(problem.path) > 1 and self._numbered(problem.path)[:2] not in parts):
-                self.add(problem)
-
-    def add(self, *errors: DocumentError) -> None:
-        """Add problems, of which a place has one, unless its value was left out."""
-        left_out = {path[:3] for path in self._incomplete}
-        for problem in (one for error in errors for one in error.separate()):
-            path = self._numbered(problem.path)
-            if path[:3] not in left_out:
-                self._problems.setdefault(path, DocumentError(path, problem.message))
-
-    def problems(self) -> list[DocumentError]:
-        """Return the problems by line, with `file:line: ` in front; one that many generated agents have, once."""
-        written = [self._document.as_written(one) for one in self._problems.values()]
-        written.sort(key=self._template.line)
-        return list({str(located): located for located in map(self._template.located, written)}.values())
-
-    def _numbered(self, path: Path) -> Path:
-        """Replace a channel's name in a path by its number in the document."""
-        if self.scenario is None or len(path) < 2 or path[0] != "channels" or isinstance(path[1], int):
-            return path
-        if not self._numbers:
-            for number, channel in enumerate(self.scenario.channels):
-                self._numbers.setdefault(channel.name, number)
-        return (path[0], self._numbers[path[1]], *path[2:])
-
-
-def _leave_out(data: Any, path: Path) -> bool:
-    """Remove the value at a path, of a list all of it; return whether there was one that can be left out.
-
-    An agent keeps its name, which channels mention.
-    """
-    while path and isinstance(path[-1], int):
-        path = path[:-1]
-    if len(path) < 2:
-        return False
-    for key in path[:-1]:
-        try:
-            data = data[key]
-        except (KeyError, IndexError, TypeError):
-            return False
-    if not isinstance(data, dict) or path[-1] not in data:
-        return False
-    value = data.pop(path[-1])
-    if len(path) == 2 and path[0] == "agents" and value != {}:
-        data[path[-1]] = {}
-    return True
+        found += (error if isinstance(error, DocumentError) else placed(error)).separate()
+    numbers = {} if parts is None else {channel.name: n for n, channel in enumerate(parts.channels)}
+    problems: dict[Path, DocumentError] = {}  # of a place, the first
+    for problem in found:
+        path = problem.path
+        if path[:1] == ("channels",) and path[1:2] and path[1] in numbers:
+            path = ("channels", numbers[str(path[1])], *path[2:])
+        problems.setdefault(path, DocumentError(path, problem.message))
+    written = sorted(map(document.as_written, problems.values()), key=template.line)
+    return list({str(located): located for located in map(template.located, written)}.values()), None
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from antiphon.terminal.output import print_json
 
 __all__ = ["tb"]
 
-_SAMPLES = "scalars=10000,images=100,histograms=1000,distributions=1000,text=100,custom_scalars=10000"
+_SAMPLES = "scalars=10000,images=100,histograms=1000,distributions=1000,text=100"
 """Points that TensorBoard keeps of each curve; its default drops most histograms and pictures."""
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from gymnasium import spaces
 
+from antiphon.agents.distributions import distribution_of
 from antiphon.agents.feedforward import Conv
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, VALUE, Head, features_of
 from antiphon.agents.objectives import ActionValue, Objective, objective_of
-from antiphon.agents.policies import PolicyObjective, distribution_of, policy_objective
+from antiphon.agents.policies import PolicyObjective, policy_objective
 from antiphon.engine.core.agent import AGE
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest

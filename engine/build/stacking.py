@@ -19,14 +19,13 @@ from torch import Tensor
 
 from antiphon.agents.learner import StackedLearner
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
-from antiphon.comms.backward_requests import BundledOutliers, Outliers
+from antiphon.comms.backward_requests import Outliers, StackedOutliers
 from antiphon.comms.links import (
     REDUCED,
     FanIn,
     InputSegment,
     ReducedSegment,
     StackedFanIn,
-    StackedLinks,
 )
 from antiphon.comms.model import Model
 from antiphon.comms.stacked import StackedModels
@@ -448,7 +447,7 @@ class _Channels:
             places = [self.place[c.receiver][1] for c in members]
             settings["receiver"] = receiver.name
             settings["receiver_index"] = _index(places, len(receiver.members), device)
-        ledger = settings["ledger"] = _ledger(first.name, [channel.ledger for channel in members], batch)
+        ledger = settings["ledger"] = _ledger(first.name, [channel.ledger for channel in members])
         settings["mailbox"] = Mailbox(ledger, first.mailbox.aligns)
         if stacked:
             settings["name"] = f"{first.name} and {len(members) - 1} more" if len(members) > 1 else first.name
@@ -462,7 +461,7 @@ class _Channels:
                 )
             if first.outliers is not None:
                 outliers = [c.outliers for c in members if isinstance(c.outliers, Outliers)]
-                settings["outliers"] = BundledOutliers(outliers)
+                settings["outliers"] = StackedOutliers(outliers)
         return replace(first, **settings)
 
     def _layout(self, agent: Agent, whole: Mapping[str, int]) -> FanIn:
@@ -503,8 +502,10 @@ class _Channels:
         return self.whole_place[channel.sender], self.canonical[channel.name]
 
 
-def _ledger(name: str, members: Sequence[GradientLedger], batch: int) -> GradientLedger:
-    link: Any = members[0].link if len(members) == 1 else StackedLinks([own.link for own in members], batch)
+def _ledger(name: str, members: Sequence[GradientLedger]) -> GradientLedger:
+    link = members[0].link
+    if len(members) > 1:
+        link = replace(link, members=tuple(own.link for own in members))
     return replace(members[0], name=name, link=link, records={}, uses={}, completed={})
 
 

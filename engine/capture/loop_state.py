@@ -19,7 +19,6 @@ from antiphon.engine.core.records import StepSignals
 from antiphon.engine.state.state_dict import load_messages, messages
 from antiphon.engine.step.backends import StackedBackend
 from antiphon.engine.step.report import MeanAccumulator
-from antiphon.nets.optimisers import Optimiser
 from antiphon.nets.trained_parameters import StackedParameters, TrainedParameters
 
 __all__ = ["LoopState", "Snapshot", "mapped"]
@@ -116,8 +115,7 @@ class LoopState:
         """Return what a step changes in place: parameters, the state of their optimisers, and what the guard has found."""
         found = [p for owner in self._owners for p in owner.parameters.values()]
         for owner in self._owners:
-            if not (isinstance(owner.optimiser, Optimiser) and owner.optimiser.lazy):  # it has never learned
-                found += owner.optimiser.tensors()
+            found += owner.optimiser.tensors()
         found += [] if self._guard is None else self._guard.in_place()
         return [constant(tensor) for tensor in found]
 

@@ -31,6 +31,8 @@ from antiphon.nets.optimisers import Skip
 __all__ = ["Divergence", "DivergenceCheck", "Guard", "Place", "Report", "RunningStatistics"]
 
 NOT_FINITE = "is not finite"
+GRADIENT, LOSS = (f"{what} {{at}} {NOT_FINITE}" for what in ("gradient", "loss"))
+"""What is wrong with an agent, `at` a step."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,8 @@ class Place(NamedTuple):
     """Whose numbers a guard has checked.
 
     Attributes:
-        kind: `update` (an agent's gradients), `returned` (what a window returns over a channel), or `predictor` or `input`
-            (loss and gradients of a channel's).
+        kind: `update` (an agent's gradients), `loss` (its losses), `returned` (what a window returns over a channel), or
+            `predictor` or `input` (loss and gradients of a channel's).
         name: Of the agent or channel, or of a stack of them.
         turn: The place of its update among those of a step, in the order in which they are reported.
     """
@@ -263,16 +265,40 @@ class RunningStatistics:
         if isinstance(owner, StackedLearner | StackedModels) and id(owner) in self._before:
             owner.restore_buffers(members, self._before[id(owner)])
 
+    def restore_not_finite(self) -> None:
+        """Put back those that a step has moved to what is not finite; of a stack, all of such a member.
+
+        A sender that diverges may send finite messages first whose squares overflow; it is disabled, and its receiver's
+        running variance would be infinite for ever.
+        """
+        moved = {key: owner for key, owner in self._owners.items() if self._moved(key)}
+        new = [own for owner in moved.values() for own in owner.buffers.values() if own.is_floating_point()]
+        if not new or math.isfinite(torch.stack(torch._foreach_norm(new, math.inf)).sum().item()):
+            return
+        for key, owner in moved.items():
+            if not isinstance(owner, StackedLearner | StackedModels):
+                if not all(own.isfinite().all() for own in owner.buffers.values()):
+                    owner.buffers = self._before[key]
+                continue
+            finite = [own.reshape(len(own), -1).isfinite().all(1) for own in owner.buffers.values()]
+            self.restore_members(owner, torch.logical_not(torch.stack(finite).all(0)))
+
+    def _moved(self, key: int) -> list[str]:
+        """The names of those of an owner that the step has replaced."""
+        now = self._owners[key].buffers
+        return [name for name, before in self._before[key].items() if now[name] is not before]
+
     def keep_where(self, guard: Guard) -> None:
-        """Put those that a step has replaced back once the guard has found something that is not finite."""
+        """Put those that a step has replaced back once the guard has found something that is not finite, or where they are not."""
         replaced: dict[torch.dtype, list[tuple[int, str, Tensor]]] = {}
-        for key, owner in self._owners.items():
-            for name, before in self._before[key].items():
-                if owner.buffers[name] is not before:
-                    replaced.setdefault(before.dtype, []).append((key, name, before))
+        for key in self._owners:
+            for name in self._moved(key):
+                before = self._before[key][name]
+                replaced.setdefault(before.dtype, []).append((key, name, before))
         for each in replaced.values():  # all at once: statistics are small
             old = torch.cat([before.reshape(-1) for _, _, before in each])
             new = torch.cat([self._owners[key].buffers[name].reshape(-1) for key, name, _ in each])
+            new = torch.where(new.abs() < math.inf, new, old)  # NaN is not less
             kept = torch.split(guard.frozen(old, new), [before.numel() for _, _, before in each])
             for (key, name, before), own in zip(each, kept, strict=True):
                 owner = self._owners[key]
@@ -325,26 +351,22 @@ class DivergenceCheck:
         if found is None:
             return
         step, wrong = found
-        updates = [place for place in wrong if place.kind in ("update", "returned")]
+        updates = [place for place in wrong if place.kind in ("update", "returned", "loss")]
         if updates:
             first = min(place.turn for place in updates)
-            members = [
-                member
-                for place in updates
-                if place.turn == first
-                for member in self._names_of(place, wrong[place])
-            ]
-            groups = {self._group_of[name] for name in members}
-            self._report_group(
-                next(g for g in dict.fromkeys(self._group_of.values()) if g in groups), NOT_FINITE, step
-            )
+            found_in: dict[LearningGroup, str] = {}
+            for place in sorted(updates, key=lambda one: one.kind != "loss"):  # else a gradient is named
+                for name in self._names_of(place, wrong[place]) if place.turn == first else ():
+                    found_in[self._group_of[name]] = LOSS if place.kind == "loss" else GRADIENT
+            group = next(g for g in dict.fromkeys(self._group_of.values()) if g in found_in)
+            self._report_group(group, found_in[group], step)
         place = min(wrong, key=lambda one: (one.kind == "input", one.turn))
         channel = self.channels[place.name].members[wrong[place][0]]
         self._report_channel(channel, NOT_FINITE, step, of_input=place.kind == "input")
 
     def _names_of(self, place: Place, members: Sequence[int]) -> list[str]:
         """The agents whose gradients a place has: of what is returned, those that return it."""
-        if place.kind == "update":
+        if place.kind in ("update", "loss"):
             return [self.agents[place.name].members[n].name for n in members]
         return [self.channels[place.name].members[n].receiver for n in members]
 
@@ -377,21 +399,29 @@ class DivergenceCheck:
                 self._guard_update(self.guard, update, turn)
             self._checked += len(updates)
             return list(updates)
-        checked = updates
-        if self.divergence.bound is None:
-            checked = [update for update in updates if not update.finite]
-        if self.divergence.fine([g for update in checked for g in (*_own(update), *_deltas(update))]):
+        checked = [loss for update in updates for loss in _losses(update)]
+        for update in updates:
+            if self.divergence.bound is not None or not update.finite:
+                checked += [*_own(update), *_deltas(update)]
+        if self.divergence.fine(checked):
             return list(updates)
         kept = list(updates)
-        for update in checked:
+        for update in updates:
             if self._stacked(update):
                 self._disable_members(update, step)
-            elif wrong := self.divergence.members(1, _own(update), _deltas(update)):
-                self._report_group(update.group, wrong[0], step)
+            elif wrong := self._wrong_of(update):
+                self._report_group(update.group, wrong, step)
                 for name in update.group.members:
                     self.agents[name].agent_disabled = True
                 kept.remove(update)
         return kept
+
+    def _wrong_of(self, update: Update) -> str:
+        """What is wrong with an update of lone agents; '': nothing."""
+        wrong = self.divergence.members(1, _own(update), _deltas(update))
+        if wrong:
+            return f"gradient {{at}} {wrong[0]}"
+        return LOSS if self.divergence.members(1, [], _losses(update)) else ""
 
     def _stacked(self, update: Update) -> bool:
         return any(self.agents[name].stacked for name in update.group.members)
@@ -399,6 +429,8 @@ class DivergenceCheck:
     def _guard_update(self, guard: Guard, update: Update, turn: int) -> None:
         for name, gradients in update.gradients.items():
             guard.look(Place("update", name, turn), len(self.agents[name].members), gradients)
+        for name, losses in update.window_loss.losses.items():
+            guard.look(Place("loss", name, turn), len(self.agents[name].members), [losses.loss])
         for one in update.returned:
             guard.look(Place("returned", one.channel.name, turn), len(one.channel.members), [one.delta])
 
@@ -409,8 +441,10 @@ class DivergenceCheck:
             self.guard.check()
 
     def close(self, step: int) -> None:
-        """End a step: what it has made of running statistics does not count once the guard has tripped."""
-        if self.guard is not None:
+        """End a step: running statistics stay finite, and no longer move once the guard has tripped."""
+        if self.guard is None:
+            self.statistics.restore_not_finite()
+        else:
             self.guard.close(step)
             self.statistics.keep_where(self.guard)
 
@@ -438,7 +472,7 @@ class DivergenceCheck:
             one.channel.ledger.restrict(one.use, mask_not(disabled))
 
     def _groups_diverged(self, update: Update) -> dict[LearningGroup, str]:
-        """By group of single agents: what is wrong with its gradients. Rows of deltas of nobody are zeroed."""
+        """By group of single agents: what is wrong with its gradients or losses. Rows of deltas of nobody are zeroed."""
         wrong: dict[LearningGroup, str] = {}
         lengths: dict[LearningGroup, float] = {}  # of all gradients of a group together
         for name, gradients in update.gradients.items():
@@ -451,11 +485,11 @@ class DivergenceCheck:
                 if members is not None and not bool(members[n]):
                     continue
                 if not sound:
-                    wrong[group] = NOT_FINITE
+                    wrong[group] = GRADIENT
                 lengths[group] = math.hypot(lengths.get(group, 0.0), norm)
         for group, length in lengths.items():
             if self.divergence.bound is not None and length > self.divergence.bound:
-                wrong.setdefault(group, self.divergence.too_long)
+                wrong.setdefault(group, f"gradient {{at}} {self.divergence.too_long}")
         for one in update.returned:
             if one.delta is None or bool(one.delta.isfinite().all()):
                 continue
@@ -464,12 +498,16 @@ class DivergenceCheck:
                 rows = self.agents[one.channel.receiver].rows_of(members)
                 one.delta = mask_fill_zero(one.channel.of_receiver(rows), one.delta)
             for k in self.divergence.members(len(one.channel.members), [], [one.delta]):
-                wrong.setdefault(self._group_of[one.channel.members[k].receiver], NOT_FINITE)
+                wrong.setdefault(self._group_of[one.channel.members[k].receiver], GRADIENT)
+        for name, losses in update.window_loss.losses.items():
+            each = self.agents[name].members
+            for n in self.divergence.members(len(each), [], [losses.loss]):
+                wrong.setdefault(self._group_of[each[n].name], LOSS)
         return wrong
 
     def _report_group(self, group: LearningGroup, what: str, step: int) -> None:
         text = (
-            f"agent {{agents}}: the gradient at step {step} {what}; "
+            f"agent {{agents}}: the {what.format(at=f'at step {step}')}; "
             "lower its learning rate, or the scale of the synthetic gradients it receives"
         )
         self.divergence.report(Report(step, text, group.members))
@@ -538,3 +576,7 @@ def _own(update: Update) -> list[Tensor]:
 
 def _deltas(update: Update) -> list[Tensor]:
     return [one.delta for one in update.returned if one.delta is not None]
+
+
+def _losses(update: Update) -> list[Tensor]:
+    return [losses.loss for losses in update.window_loss.losses.values()]

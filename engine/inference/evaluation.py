@@ -1,7 +1,7 @@
 """Evaluation: a system on a split that it does not learn from, over perfect links or as it runs (semantics 24).
 
 `evaluate` is the entry; the forward pass is that of
-    ExampleRollout        (rollout.py) a stream of examples, each shown once; for ablation with messages replaced
+    ExampleRollout        (rollout.py) a stream of examples, each shown once
     EnvironmentRollout    (rollout.py) any other environment, which runs forward once through the split; where agents learn
                           from rewards it runs for whole episodes (episodes.py)
 """
@@ -210,9 +210,7 @@ def _score_examples(
     with Progress("evaluating", -(-count // rows) * steps_needed(system)) as bar:
         for number, batch in enumerate(examples(env, split, rows=rows)):
             own = rollout_seed(seed, split, number)
-            rollout = ExampleRollout(
-                system, batch, links, seed=own, ends=goals, once=True, on_step=bar.advance
-            )
+            rollout = ExampleRollout(system, batch, links, seed=own, ends=goals, on_step=bar.advance)
             yield rollout.rows, rollout.scores(rollout.ports)
 
 

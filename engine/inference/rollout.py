@@ -17,7 +17,7 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.comms.links import Link
-from antiphon.engine.core.agent import Agent, Goal
+from antiphon.engine.core.agent import Goal
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.clock import Call, StepWindows
 from antiphon.engine.core.environment import EnvironmentRunner
@@ -102,9 +102,8 @@ class Rollout:
         self._forward_pass = ForwardPass(self.system, self._messages)
         self._forward_pass.actions.greedy = not sampled
 
-    def restart(self, deliver: Deliver | None = None) -> None:
-        """Begin in silence again."""
-        self._messages.deliver = deliver
+    def release(self) -> None:
+        """Let all messages go: they are in circles, which Python would search for later."""
         for channel in self.system.channels.values():
             ledger = channel.ledger
             channel.ledger = _empty(ledger, ledger.link, ledger.slack)
@@ -167,17 +166,14 @@ class _DeliveredMessages:
 class ExampleRollout:
     """A rollout over examples, all shown at once and each for `steps_needed` steps.
 
-    It can be repeated with the messages of one channel replaced, and the same random numbers; only what that changes
-    is computed again.
-
     Args:
         system: What is run; no bit of it changes.
         signals: The examples' signals by name, [rows, …].
         links: How messages travel.
-        seed: Of what is lost and added on the way.
+        seed: Of what is lost and added on the way: with the same one, the same.
         ends: The agents whose newest outputs are wanted; ticks that do not reach these are left out. None: all agents.
         watched: By agent: ports that are wanted beside those that a channel or objective reads.
-        once: Whether it is not repeated: messages are released as soon as no later tick reads them.
+        deliver: What is sent in place of messages; None: they are.
         on_step: Called after each of the steps for which the examples are shown.
 
     Attributes:
@@ -194,20 +190,18 @@ class ExampleRollout:
         seed: int,
         ends: Collection[str] | None = None,
         watched: Mapping[str, tuple[str, ...]] | None = None,
-        once: bool = False,
+        deliver: Deliver | None = None,
         on_step: Callable[[], None] = lambda: None,
     ) -> None:
         self.system = system
         self.rows = len(next(iter(signals.values())))
-        self.seed = seed
         self._signals = StepSignals(0, dict(signals))
         self._lossy = {name for name, c in system.channels.items() if _link(c, links, seed).drop}
         self._calls = [system.schedule.calls(step) for step in range(steps_needed(system))]
         self._newest = {name: step for name, step in self._ticks() if ends is None or name in ends}
-        self._calls = self._among(ticks_needed(system, self._ticks(), self._newest, self._behind))
-        self._records: dict[tuple[str, int], Record] = {}
+        needed = ticks_needed(system, self._ticks(), self._newest, self._behind)
         self.ports: dict[str, Tensors] = {}
-        self._rollout = Rollout(system, self.rows, links, seed)
+        self._rollout = Rollout(system, self.rows, links, seed, deliver)
         for name, agent in self._rollout.system.agents.items():
             agent.watched = (watched or {}).get(name, ())
             if links.kind == "perfect":  # all steps show the same, and nothing is lost
@@ -215,39 +209,11 @@ class ExampleRollout:
         for channel in self._rollout.system.channels.values():
             channel.ledger.slack = len(self._calls)  # ticks that would close a record may be left out
         for step, calls in enumerate(self._calls):
-            for call in calls:
-                self.ports |= self._tick(
-                    step, [call]
-                )  # one by one: what each has made on the way is released
-                if once and not self._lossy:
-                    self._release(step, call)
-            if not once:
-                self._keep(step)
+            for call in calls:  # one by one: what each has made on the way is released
+                if kept := tuple(name for name in call if (name, step) in needed):
+                    self._tick(step, kept)
             on_step()
-        if once:
-            self._rollout.restart()  # its messages are in circles that are searched for later
-
-    def replaced(self, channel: str, message: Callable[[int, Tensor], Tensor]) -> dict[str, Tensors]:
-        """Return the ports of the ends' newest ticks with the messages of one channel replaced.
-
-        Args:
-            channel: Its name.
-            message: Called with each stamp in turn and the message as its sender made it, [rows, size]; returns what
-                is sent.
-        """
-
-        def deliver(name: str, stamp: int, made: Tensor) -> Tensor:
-            return message(stamp, made) if name == channel else made
-
-        changed, read = self._changed_by(channel)
-        self._rollout.restart(deliver)
-        ports = dict(self.ports)
-        for step, (calls, repeated) in enumerate(zip(self._calls, self._among(changed), strict=True)):
-            for name in (name for call in calls for name in call):
-                if (name, step) not in changed:
-                    self._resend(self._rollout.system.agents[name], step, read, deliver)
-            ports |= self._tick(step, repeated)
-        return ports
+        self._rollout.release()
 
     def scores(self, ports: Mapping[str, Tensors]) -> Scores:
         """Return loss and metric per example of every agent with a target."""
@@ -255,26 +221,12 @@ class ExampleRollout:
         goals = with_targets(self.system)
         return {name: scored(goal, ports[name][OBJECTIVE], signals) for name, goal in goals.items()}
 
-    def sent(self, channel: str) -> dict[int, Tensor]:
-        """Return the messages of a channel, [rows, size], by stamp."""
-        return {stamp: record.message for (name, stamp), record in self._records.items() if name == channel}
-
-    def read(self, channel: str) -> set[int]:
-        """Return the stamps of a channel that are due at some tick."""
-        place = self.system.channels[channel]
-        steps = [step for name, step in self._ticks() if name == place.receiver]
-        return {stamp for step in steps for stamp in place.mailbox.due(step)}
-
-    def _tick(self, step: int, calls: Sequence[Call]) -> dict[str, Tensors]:
-        """Evaluate calls of a step and return the ports of the ends whose newest tick it is."""
-        parts = self._rollout.tick(step, self._signals, calls)
-        return {part.agent: part.ports for part in parts if self._newest.get(part.agent) == step}
-
-    def _keep(self, step: int) -> None:
-        """Keep the messages of a step for `replaced`."""
-        for name, channel in self._rollout.system.channels.items():
-            if step in channel.ledger.records:
-                self._records[name, step] = channel.ledger.records[step]
+    def _tick(self, step: int, call: Call) -> None:
+        """Evaluate a call of a step, keep the ports of the ends whose newest tick it is, and release what is read no more."""
+        parts = self._rollout.tick(step, self._signals, [call])
+        self.ports |= {part.agent: part.ports for part in parts if self._newest.get(part.agent) == step}
+        if not self._lossy:
+            self._release(step, call)
 
     def _release(self, step: int, call: Call) -> None:
         """Release messages to and from the agents of a call that a tick at this step would not read, nor any later one."""
@@ -284,43 +236,11 @@ class ExampleRollout:
                 for stamp in [stamp for stamp in channel.ledger.records if stamp < oldest]:
                     del channel.ledger.records[stamp]
 
-    def _resend(self, agent: Agent, step: int, read: Collection[tuple[str, int]], deliver: Deliver) -> None:
-        """Enter the messages of a tick that is not evaluated again, where they are read."""
-        for channel in agent.sends:
-            known = self._records.get((channel.name, step))
-            if known is not None and (channel.name, step) in read:
-                message = deliver(channel.name, step, known.message)
-                record = channel.ledger.send(step, message, self._signals)
-                channel.ledger.annotate(record, void=known.void)
-
     # --- which ticks ---------------------------------------------------------------------------------------
 
     def _ticks(self) -> list[tuple[str, int]]:
         """Agent and step of each tick, in order."""
         return [(name, step) for step, calls in enumerate(self._calls) for call in calls for name in call]
-
-    def _among(self, ticks: Collection[tuple[str, int]]) -> list[list[Call]]:
-        """The calls, by step, of some ticks."""
-        each = [
-            [tuple(name for name in call if (name, step) in ticks) for call in calls]
-            for step, calls in enumerate(self._calls)
-        ]
-        return [[call for call in calls if call] for calls in each]
-
-    def _changed_by(self, replaced: str) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
-        """The ticks, by agent, that rest on messages of a channel, and the messages, by channel, that these rest on."""
-        changed: set[tuple[str, int]] = set()
-        ticks: set[tuple[str, int]] = set()
-        read: set[tuple[str, int]] = set()
-        for name, step in self._ticks():
-            agent = self.system.agents[name]
-            behind = {(channel.name, s) for channel in agent.channels for s in self._behind(channel, step)}
-            if not changed.isdisjoint(behind):
-                ticks.add((name, step))
-                read |= behind
-            sends = [channel.name for channel in agent.sends]
-            changed.update((sent, step) for sent in sends if sent == replaced or (name, step) in ticks)
-        return ticks, read
 
     def _behind(self, channel: Channel, step: int) -> Iterator[int]:
         """The stamps that what is read at a step may rest on."""

@@ -177,6 +177,7 @@ class Part:
         for key, end in (("muted", "sender"), ("deaf", "receiver")):
             names = system["quarantine"][key]
             system["quarantine"][key] = [name for name in names if end in ends[name]]
+        self._extend_deadlines(system["ledgers"], -1)
         if self.free:
             state["system"] = {key: system[key] for key in LEARNED}
         state["part"] |= {"order": self._order, "groups": self._groups}
@@ -259,12 +260,20 @@ class Part:
             ledger = found["ledgers"][name]
             if "receiver" not in own:
                 ledger.update(_EMPTY_MAILBOX, arrived=NEVER)
-                for entry in (*ledger["records"], *ledger["loose"]):
-                    entry["deadline"] += return_slack(base.channels[name].ledger) + self.boundary.patience
             if "sender" not in own:
                 for entry in (*ledger["records"], *ledger["loose"]):
                     entry["pinned"] = False
+        self._extend_deadlines(found["ledgers"], 1)
         return found
+
+    def _extend_deadlines(self, ledgers: Mapping[str, Any], sign: int) -> None:
+        """Add to the deadlines in sending halves what these wait beyond those of the whole, or take it away (`sign` -1)."""
+        base = self.backend.stacked.base
+        for name in (name for name, ends in self._ends().items() if "receiver" not in ends):
+            steps = return_slack(base.channels[name].ledger) + self.boundary.patience
+            for entry in (*ledgers[name]["records"], *ledgers[name]["loose"]):
+                if entry["first_use"] is not None:
+                    entry["deadline"] += sign * steps
 
 
 _EMPTY_MAILBOX: Tree = {

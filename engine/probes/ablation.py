@@ -7,7 +7,7 @@ same, and losses are compared example by example.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.base_simulation import BaseSimulation
+from antiphon.engine.core.system import System
 from antiphon.engine.inference.evaluation import examples, first_lines, rollout_seed
 from antiphon.engine.inference.links import Links
-from antiphon.engine.inference.rollout import ExampleRollout, Scores, with_targets
+from antiphon.engine.inference.rollout import Deliver, ExampleRollout, Scores, with_targets
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.random import seed_for, uniform
 from antiphon.telemetry.figures import Figure
@@ -29,7 +30,7 @@ __all__ = ["ABLATIONS", "Ablation", "Change", "ablate", "ablation_rows", "check_
 ABLATIONS = ("zero", "mean", "resample")
 """What messages are replaced by: zeros, their mean over the examples, or the message made for another example."""
 _ROWS = 500
-"""Examples at once, at most: the messages of all steps are kept."""
+"""Examples at once, at most."""
 _PERFECT = Links()
 T = TypeVar("T")
 
@@ -163,12 +164,12 @@ def ablate(
         raise ScenarioError(f"examples: must be at least 1, not {limit}")
     check_readouts(simulation)
     goals = with_targets(system)
-    rollouts = [
-        ExampleRollout(system, batch, links, seed=rollout_seed(simulation.seed, split, number), ends=goals)
+    batches = [
+        _Batch(system, batch, links, rollout_seed(simulation.seed, split, number), goals)
         for number, batch in enumerate(examples(simulation.world.env, split, limit, _ROWS))
     ]
-    intact, changes = _scores(rollouts, kind, names, watch)
-    count = sum(rollout.rows for rollout in rollouts)
+    intact, changes = _scores(batches, kind, names, watch)
+    count = sum(batch.rows for batch in batches)
     quantile = student_t(count - 1) if count > 1 else None
     readouts = simulation.scenario.readouts
     metrics = [goals[readout].objective.metric for readout in readouts]
@@ -208,27 +209,61 @@ def _map(function: Callable[[Tensor], T], scores: Scores) -> dict[str, dict[str,
     return {a: {m: function(v) for m, v in own.items()} for a, own in scores.items()}
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """Examples that are shown at once, in the same way every time: with the same random numbers."""
+
+    system: System
+    signals: Mapping[str, Tensor]
+    links: Links
+    seed: int
+    ends: Collection[str]
+
+    @property
+    def rows(self) -> int:
+        return len(next(iter(self.signals.values())))
+
+    def scores(self, deliver: Deliver | None = None) -> Scores:
+        """Return loss and metric per example with what is sent in place of messages; None: they are."""
+        rollout = ExampleRollout(
+            self.system, self.signals, self.links, seed=self.seed, ends=self.ends, deliver=deliver
+        )
+        return rollout.scores(rollout.ports)
+
+
 def _scores(
-    rollouts: Sequence[ExampleRollout],
+    batches: Sequence[_Batch],
     kind: str,
     names: Sequence[str],
     watch: Callable[[int, int], None] | None,
 ) -> tuple[Scores, dict[str, Scores]]:
     """Return the scores of the examples with every channel in place, and their changes without each."""
-    means = {name: _means(name, rollouts) for name in names} if kind == "mean" else {}
-    intact: list[Scores] = []
+    sums: dict[tuple[str, int], Tensor] = {}
+
+    def add(name: str, stamp: int, message: Tensor) -> Tensor:
+        total = message.sum(0)
+        sums[name, stamp] = sums[name, stamp] + total if (name, stamp) in sums else total
+        return message
+
+    intact = [batch.scores(add if kind == "mean" else None) for batch in batches]
+    means = {place: total / sum(batch.rows for batch in batches) for place, total in sums.items()}
     changes: dict[str, list[Scores]] = {name: [] for name in names}
-    for number, rollout in enumerate(rollouts):
-        before = rollout.scores(rollout.ports)
-        intact.append(before)
-        partner = _partners(rollout)
+    for number, (batch, before) in enumerate(zip(batches, intact, strict=True)):
+        partner = _partners(batch.rows, batch.seed)
         for done, name in enumerate(names, 1):
-            message = _message(kind, means.get(name, {}), partner)
-            after = rollout.scores(rollout.replaced(name, message))
+            after = batch.scores(_without(name, kind, means, partner))
             changes[name].append({a: {m: after[a][m] - v for m, v in before[a].items()} for a in before})
             if watch is not None:
-                watch(number * len(names) + done, len(names) * len(rollouts))
+                watch(number * len(names) + done, len(names) * len(batches))
     return _joined(intact), {name: _joined(found) for name, found in changes.items()}
+
+
+def _partners(rows: int, seed: int) -> Tensor:
+    """Return for each example another one of its batch, [rows]: one random cycle through all of them."""
+    order = uniform(seed_for(seed, "ablation"), 0, rows).argsort()
+    partner = torch.empty_like(order)
+    partner[order] = order.roll(1)
+    return partner
 
 
 def _joined(batches: Sequence[Scores]) -> Scores:
@@ -236,31 +271,14 @@ def _joined(batches: Sequence[Scores]) -> Scores:
     return {a: {m: torch.cat([batch[a][m] for batch in batches]) for m in first[a]} for a in first}
 
 
-def _means(channel: str, rollouts: Sequence[ExampleRollout]) -> dict[int, Tensor]:
-    """Return the mean message of a channel, [size], by stamp, over all examples."""
-    sums: dict[int, Tensor] = {}
-    for rollout in rollouts:
-        for stamp, message in rollout.sent(channel).items():
-            total = message.sum(0)
-            sums[stamp] = sums[stamp] + total if stamp in sums else total
-    rows = sum(rollout.rows for rollout in rollouts)
-    return {stamp: total / rows for stamp, total in sums.items()}
+def _without(channel: str, kind: str, means: Mapping[tuple[str, int], Tensor], partner: Tensor) -> Deliver:
+    """Return what replaces the messages of one channel."""
 
-
-def _partners(rollout: ExampleRollout) -> Tensor:
-    """Return for each example another one of its batch, [rows]: one random cycle through all of them."""
-    order = uniform(seed_for(rollout.seed, "ablation"), 0, rollout.rows).argsort()
-    partner = torch.empty_like(order)
-    partner[order] = order.roll(1)
-    return partner
-
-
-def _message(kind: str, means: Mapping[int, Tensor], partner: Tensor) -> Callable[[int, Tensor], Tensor]:
-    """Return what makes the message that is sent in place of the one of a stamp."""
-
-    def message(stamp: int, true: Tensor) -> Tensor:
+    def deliver(name: str, stamp: int, message: Tensor) -> Tensor:
+        if name != channel:
+            return message
         if kind == "mean":
-            return means[stamp].expand_as(true)
-        return true[partner.to(true.device)] if kind == "resample" else torch.zeros_like(true)
+            return means[name, stamp].expand_as(message)
+        return message[partner.to(message.device)] if kind == "resample" else torch.zeros_like(message)
 
-    return message
+    return deliver

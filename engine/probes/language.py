@@ -22,9 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from antiphon.agents.distributions import Categorical
 from antiphon.agents.network import OBJECTIVE
 from antiphon.agents.objectives import Classification
-from antiphon.agents.policies import Categorical, PolicyObjective
+from antiphon.agents.policies import PolicyObjective
 from antiphon.comms.symbols import SymbolSampler
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.core.agent import AGE
@@ -181,7 +182,7 @@ class Language:
         different: How many of them are different.
         entropy: Bits of the symbol at each position.
         message_entropy: Bits of whole messages.
-        information: By label: its mutual information with messages, in bits.
+        information: By signal of one class per environment: its mutual information with messages, in bits.
         topographic_similarity: Of the sender's observations; None: it observes nothing, or always sends the same.
         signalling: Bits of the symbols about what the sender read.
         listening: Bits of the receiver's decisions that messages determine; None: its objective is no choice among classes
@@ -218,7 +219,6 @@ def language(
     *,
     split: str = "test",
     channels: Sequence[str] | None = None,
-    labels: Sequence[str] | None = None,
     examples: int = _EXAMPLES,
 ) -> dict[str, Language]:
     """Measure the languages of channels that carry symbols, over perfect links, with the most probable symbols.
@@ -229,21 +229,21 @@ def language(
         simulation: What to measure; no bit of it changes.
         split: The part of the data, where the environment has such.
         channels: Which; None: all that carry symbols.
-        labels: Categorical signals; None: all of one class per environment.
         examples: Messages of each channel, about.
 
     Raises:
-        ScenarioError: No such channel or label, or none that carries symbols.
+        ScenarioError: No such channel, or none that carries symbols.
     """
     simulation._synchronize()
     system = simulation._system
-    names, wanted = spoken(system, channels), list(_labels(system, labels))
+    names, signals = spoken(system, channels), system.description.signals
+    labels = [name for name, one in signals.items() if one.classes is not None and not one.shape]
     samples = {name: _Sample() for name in names}
-    for rollout, ticks in _ticks(simulation, split, examples, {*system.signals(), *wanted}):
+    for rollout, ticks in _ticks(simulation, split, examples, {*system.signals(), *labels}):
         for step, part in ticks:
             for channel in rollout.system.agents[part.agent].outgoing:
                 if channel.name in samples and channel.name in part.sampled:
-                    _add(samples[channel.name], rollout.system, channel.name, part, wanted)
+                    _add(samples[channel.name], rollout.system, channel.name, part, labels)
             for channel in rollout.system.agents[part.agent].incoming:
                 if (
                     channel.name in samples
@@ -267,15 +267,6 @@ def spoken(system: System, channels: Sequence[str] | None = None) -> list[str]:
     if not found:
         raise ScenarioError("language: no channel carries symbols; give one `symbols: {vocabulary: …}`")
     return found if channels is None else list(dict.fromkeys(channels))
-
-
-def _labels(system: System, labels: Sequence[str] | None) -> Sequence[str]:
-    signals = system.description.signals
-    classes = [name for name, one in signals.items() if one.classes is not None and not one.shape]
-    for label in labels or ():
-        if label not in classes:
-            raise ScenarioError(f"language: '{label}' is no signal of one class{suggest(label, classes)}")
-    return classes if labels is None else labels
 
 
 Ticks = list[tuple[int, AgentTick]]

@@ -1,4 +1,4 @@
-"""Representations: what agents make of examples, compared within and across agents, and the size of their weights.
+"""Representations: what agents make of examples, compared within and across agents.
 
 Representational dissimilarity as in Czarnecki et al. 2017, "Understanding synthetic gradients and decoupled neural
 interfaces", section 5: 1 - correlation between the representations of two examples, examples sorted by label.
@@ -20,7 +20,7 @@ from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import ExampleRollout
 from antiphon.errors import ScenarioError
 
-__all__ = ["Representations", "dissimilarity", "rdm", "represent", "similarity", "weight_norms"]
+__all__ = ["Representations", "dissimilarity", "rdm", "represent", "similarity"]
 
 Array = NDArray[np.float64]
 
@@ -110,18 +110,6 @@ def similarity(matrices: Mapping[str, Array]) -> Array:
     size = len(next(iter(matrices.values())))
     upper = np.triu_indices(size, 1)
     return 1.0 - dissimilarity(np.stack([matrix[upper] for matrix in matrices.values()]))
-
-
-def weight_norms(simulation: BaseSimulation) -> dict[str, dict[str, float]]:
-    """Return the Frobenius norm of every weight matrix, by agent and layer."""
-    return {
-        name: {
-            key.removesuffix(".weight"): float(np.linalg.norm(value.numpy(force=True)))
-            for key, value in agent.learner.parameters.items()
-            if value.dim() > 1
-        }
-        for name, agent in simulation._system.agents.items()
-    }
 
 
 def _target(simulation: BaseSimulation) -> str | None:

@@ -53,8 +53,9 @@ def window_update(state: State, group: LearningGroup, tape: Tape, step: int) -> 
     back = _grad([*objectives, *(_term(i, i.discount, batch) for i in injections)], leaves)  # rules 3, 12
     deltas = [None if g is None else g * batch for g in back]  # rule 1: per sample
     wrong = state.divergence_of(own, deltas)
-    if wrong:
-        state.stop(group, step, wrong)
+    lost = state.divergence_of([], [loss.reported for loss in update.loss.agents.values()])
+    if wrong or lost:
+        state.stop(group, step, f"the {'gradient' if wrong else 'loss'} at step {step} {wrong or lost}")
         return None
     rest = iter(own)
     for name in learners:  # rule 27a: tied agents follow the mean of their gradients

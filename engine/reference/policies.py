@@ -267,7 +267,7 @@ def _follow(state: State, update: GroupUpdate, loss: Tensor, tape: Tape, step: i
     found = torch.autograd.grad(loss, parameters, allow_unused=True) if parameters else ()
     wrong = state.divergence_of(found, [])
     if wrong:
-        state.stop(group, step, wrong)
+        state.stop(group, step, f"the gradient at step {step} {wrong}")
         return False
     rest = iter(found)
     for name in learners:  # rule 27a

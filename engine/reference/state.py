@@ -90,8 +90,8 @@ class State:
         return ""
 
     def stop(self, group: LearningGroup, step: int, wrong: str) -> None:
-        """Put a group whose gradient has diverged into quarantine; DivergenceError where the scenario has none."""
-        line = f"agent {', '.join(map(repr, group.members))}: the gradient at step {step} {wrong}; "
+        """Put a group that has diverged into quarantine, `wrong` being why; DivergenceError where the scenario has none."""
+        line = f"agent {', '.join(map(repr, group.members))}: {wrong}; "
         line += "lower its learning rate, or the scale of the synthetic gradients it receives"
         self.disable(self.agent_disabled, group.members, step, line)
 

@@ -289,14 +289,14 @@ def read_simulation(path: Path, scenario: Scenario | None, device: torch.device 
     place = latest(path)
     facts, state = read(place, device)
     with fitting(place):
-        document, seed, dtype = facts["scenario"], facts["seed"], getattr(torch, facts["dtype"])
+        document, seed, dtype = facts["scenario"], int(facts["seed"]), getattr(torch, facts["dtype"])
         if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise ValueError(f"dtype {facts['dtype']!r}")
-    if scenario is None and document is None:
-        raise RunError(
-            f"{place}: its scenario holds Python objects; load it with scenario=… "
-            "(on the command line: --scenario MODULE:FUNCTION)"
-        )
-    if scenario is None:
-        scenario = Scenario.from_yaml(document, str(place / _STATE))
+        if scenario is None and document is None:
+            raise RunError(
+                f"{place}: its scenario holds Python objects; load it with scenario=… "
+                "(on the command line: --scenario MODULE:FUNCTION)"
+            )
+        if scenario is None:
+            scenario = Scenario.from_yaml(document, str(place / _STATE))
     return Saved(place, scenario, seed, dtype, state, facts.get("described"))

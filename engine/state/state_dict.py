@@ -97,7 +97,6 @@ def with_optimisers_of(system: System, state: Mapping[str, Any]) -> Tree:
     for key, each in owners.items():
         found[key] = dict(state[key])
         for name, own in each.items():
-            own.optimiser.allocate()
             new, saved = own.state_dict()["optimiser"], state[key][name]
             if any(len(new[moment]) != len(tensors) for moment, tensors in saved["optimiser"].items()):
                 found[key][name] = {**saved, "optimiser": new}

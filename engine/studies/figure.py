@@ -37,8 +37,13 @@ def draw_figure(study: Mapping[str, Any], path: Path | None = None) -> Figure:
     Raises:
         RunError: matplotlib is not installed, or the file cannot be written.
     """
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise RunError("figure.svg needs matplotlib: pip install 'antiphon[plots]'") from error
     x = study["x"]
-    figure = _new_figure("figure.svg", layout="constrained")
+    figure = Figure(facecolor="white", layout="constrained")
     figure.suptitle(heading(study), fontsize=10)
     panels: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for line in study["lines"]:
@@ -64,7 +69,10 @@ def draw_figure(study: Mapping[str, Any], path: Path | None = None) -> Figure:
         handles, names = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside right upper", fontsize=8, frameon=False)
     if path is not None:
-        _save_figure(figure, path)
+        content = io.BytesIO()
+        with rc_context({"svg.hashsalt": "antiphon"}):
+            figure.savefig(content, format="svg", metadata={"Date": None})
+        write_bytes(path, content.getvalue())
     return figure
 
 
@@ -117,31 +125,3 @@ def _estimates(lines: Sequence[Mapping[str, Any]]) -> tuple[list[float], tuple[l
     below = [factor * (m["value"] - m["low"]) if m["low"] is not None else 0.0 for m in means]
     above = [factor * (m["high"] - m["value"]) if m["high"] is not None else 0.0 for m in means]
     return [factor * m["value"] for m in means], (below, above)
-
-
-def _new_figure(what: str, **settings: Any) -> Figure:
-    """Return an empty figure on white, with settings of matplotlib's `Figure`; `what` names it in the error.
-
-    Raises:
-        RunError: If matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RunError(f"{what} needs matplotlib: pip install 'antiphon[plots]'") from error
-    return Figure(facecolor="white", **settings)
-
-
-def _save_figure(figure: Figure, path: str | Path, *, dpi: int = 150) -> None:
-    """Write a figure in the format of the file's suffix (`.png`, `.svg`, `.pdf`), whole or not at all.
-
-    Raises:
-        RunError: The file cannot be written, or what is there is no regular file.
-    """
-    from matplotlib import rc_context
-
-    path, content = Path(path), io.BytesIO()
-    kind = path.suffix.removeprefix(".") or None
-    with rc_context({"svg.hashsalt": "antiphon"}):
-        figure.savefig(content, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None)
-    write_bytes(path, content.getvalue())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from antiphon.envs.datasets import cifar10, cluttered, digits, mnist, shapes
 from antiphon.envs.datasets.pictures import Pictures
@@ -33,35 +34,25 @@ class DataSet:
     """Fill the cache, and return its folder; None: there is nothing to download."""
 
 
+def _of(module: Any, colours: int = 1, patch_size: int = 8) -> DataSet:
+    """The data set of a module of this folder."""
+    optional = {name: getattr(module, name) for name in ("files", "download") if hasattr(module, name)}
+    return DataSet(
+        side=module.SIDE,
+        colours=colours,
+        patch_size=patch_size,
+        counts=module.counts,
+        load=module.load,
+        **optional,
+    )
+
+
 DATA_SETS = {
-    "digits": DataSet(side=digits.SIDE, colours=1, patch_size=3, counts=digits.COUNTS.copy, load=digits.load),
-    "mnist": DataSet(
-        side=mnist.SIDE,
-        colours=1,
-        patch_size=8,
-        counts=mnist.counts,
-        load=mnist.load,
-        files=mnist.files,
-        download=mnist.download,
-    ),
-    "cluttered_mnist": DataSet(
-        side=cluttered.SIDE,
-        colours=1,
-        patch_size=8,
-        counts=cluttered.counts,
-        load=cluttered.load,
-        files=cluttered.files,
-    ),
-    "cifar10": DataSet(
-        side=cifar10.SIDE,
-        colours=3,
-        patch_size=8,
-        counts=cifar10.counts,
-        load=cifar10.load,
-        files=cifar10.files,
-        download=cifar10.download,
-    ),
-    "shapes": DataSet(side=shapes.SIDE, colours=3, patch_size=8, counts=shapes.COUNTS.copy, load=shapes.load),
+    "digits": _of(digits, patch_size=3),
+    "mnist": _of(mnist),
+    "cluttered_mnist": _of(cluttered),
+    "cifar10": _of(cifar10, colours=3),
+    "shapes": _of(shapes, colours=3),
 }
 
 

@@ -6,10 +6,6 @@ raise a DataError.
 
 from __future__ import annotations
 
-import os
-import tarfile
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,21 +32,13 @@ _ROWS = 10_000
 _RECORD = 1 + 3 * SIDE * SIDE
 """Bytes of a picture: its label, then its red, green and blue planes, row by row."""
 _MEND = "replace it by a sound copy"
-_FETCH = "copy them there, or unset ANTIPHON_DATA and call antiphon.envs.download('cifar10')"
 
 
 def load() -> Pictures:
     """Read the pictures; the last tenth of those for training (5,000) is for validation."""
-    found = files()
-    pixels = np.empty((len(_FILES) * _ROWS, 3, SIDE, SIDE), np.uint8)
-    labels = np.empty(len(_FILES) * _ROWS, np.uint8)
-    contents = _packed(found[0]) if len(found) == 1 else _plain(found)
-    for name, place, content in contents:
-        first = _FILES.index(name) * _ROWS
-        rows = slice(first, first + _ROWS)
-        records = _records(content, place)
-        labels[rows] = records[:, 0]
-        pixels[rows] = records[:, 1:].reshape(-1, 3, SIDE, SIDE)
+    records = np.concatenate([_records(path) for path in files()])
+    labels = records[:, 0].copy()
+    pixels = records[:, 1:].reshape(-1, 3, SIDE, SIDE)
     ends = np.cumsum(list(counts().values()))[:-1]
     splits = dict(zip(counts(), np.split(np.arange(len(labels)), ends), strict=True))
     return Pictures(pixels=pixels, labels=labels, splits=splits, white=255)
@@ -63,98 +51,49 @@ def counts() -> dict[str, int]:
 
 
 def files() -> tuple[Path, ...]:
-    """Return the paths of the six files in the order of their pictures, or that of the archive."""
+    """Return the paths of the six files in the order of their pictures."""
     folder = find_folder("cifar10")
-    fault = f"neither {_ARCHIVE} nor its six .bin files (the python version, a pickle, is not read)"
     if folder is None:
-        raise nowhere("CIFAR-10", "cifar10", f"cifar10/{_ARCHIVE} or its six .bin files")
+        raise nowhere("CIFAR-10", "cifar10", f"the six .bin files of {_ARCHIVE}")
     for place in (folder, folder / _INSIDE):
-        there = [place / name for name in _FILES if (place / name).is_file()]
-        if len(there) == len(_FILES):
-            return tuple(there)
-        if there:
-            fault = f"{len(there)} of the six .bin files are in {place.name}/, and no {_ARCHIVE}"
-    if (folder / _ARCHIVE).is_file():
-        return (folder / _ARCHIVE,)
-    raise DataError(f"{folder}: {fault}; {_FETCH}")
+        if all(path.is_file() for path in _paths(place)):
+            return tuple(_paths(place))
+    raise DataError(
+        f"{folder}: has not all of {', '.join(_FILES)}; extract {_ARCHIVE} there (the python version, a pickle, is not read)"
+    )
 
 
 def download() -> Path:
-    """Download the archive into the user's cache, check it, and extract the six files.
-
-    Files that are there already are kept.
+    """Download the archive into the user's cache, check it, and extract the six files; existing files are kept.
 
     Returns:
         The folder with the files.
 
     Raises:
-        DataError: pooch is not installed, the download failed, or the cache cannot be written.
+        DataError: pooch is not installed, or the download failed.
     """
     folder = cache_folder("cifar10")
-    paths = [folder / name for name in _FILES]
-    if all(path.is_file() and path.stat().st_size == _ROWS * _RECORD for path in paths):
+    if all(path.is_file() and path.stat().st_size == _ROWS * _RECORD for path in _paths(folder / _INSIDE)):
         return folder
-    archive = fetch("cifar10", f"{_HOST}{_ARCHIVE}", _CHECKSUM)
-    try:
-        for name, _, content in _packed(archive):
-            partial = folder / f"{name}.part"
-            partial.write_bytes(content)
-            os.replace(partial, folder / name)
-        archive.unlink()
-    except OSError as error:
-        raise DataError(
-            f"{folder}: cannot be written ({error.strerror or error}); make room, or set ANTIPHON_DATA"
-        ) from error
+    fetch("cifar10", f"{_HOST}{_ARCHIVE}", _CHECKSUM, members=[f"{_INSIDE}/{name}" for name in _FILES])
+    (folder / _ARCHIVE).unlink(missing_ok=True)
     return folder
 
 
-def _plain(paths: tuple[Path, ...]) -> Iterator[tuple[str, str, bytes]]:
-    """Yield name, place and content of each of the six files."""
-    for path in paths:
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror or error}); {_MEND}") from error
-        yield path.name, str(path), content
+def _paths(folder: Path) -> list[Path]:
+    return [folder / name for name in _FILES]
 
 
-def _packed(archive: Path) -> Iterator[tuple[str, str, bytes]]:
-    """Yield name, place and content of each of the six files in an archive; other members are ignored."""
-    wanted = {f"{_INSIDE}/{name}": name for name in _FILES}
-    try:
-        with tarfile.open(archive, "r|gz") as packed:
-            for member in packed:
-                if (
-                    member.size > _ROWS * _RECORD
-                ):  # tarfile would go on to its end, though it may not be there
-                    raise DataError(f"{archive}: holds a file of {member.size:,} bytes; {_MEND}")
-                name = wanted.get(member.name.removeprefix("./"))
-                if name is None or not member.isreg():
-                    continue
-                del wanted[f"{_INSIDE}/{name}"]
-                place = f"{archive}: {name}"
-                _check_size(member.size, place)
-                content = packed.extractfile(member)
-                assert content is not None  # it is a regular file
-                yield name, place, content.read()
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise DataError(f"{archive}: corrupt archive ({error}); {_MEND}") from error
-    except OSError as error:
-        raise DataError(f"{archive}: cannot be read ({error.strerror or error}); {_MEND}") from error
-    for name in wanted.values():
-        raise DataError(f"{archive}: has no {_INSIDE}/{name}; {_MEND}")
-
-
-def _check_size(size: int, place: str) -> None:
-    if size != _ROWS * _RECORD:
-        raise DataError(f"{place}: {size:,} bytes, not {_ROWS * _RECORD:,}; {_MEND}")
-
-
-def _records(content: bytes, place: str) -> NDArray[np.uint8]:
+def _records(path: Path) -> NDArray[np.uint8]:
     """Return uint8 `[pictures, 1 + pixels]`."""
-    _check_size(len(content), place)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); {_MEND}") from error
+    if len(content) != _ROWS * _RECORD:
+        raise DataError(f"{path}: {len(content):,} bytes, not {_ROWS * _RECORD:,}; {_MEND}")
     records = np.frombuffer(content, np.uint8).reshape(-1, _RECORD)
     top = int(records[:, 0].max())
     if top >= CLASSES:
-        raise DataError(f"{place}: label {top}, the largest may be {CLASSES - 1}; {_MEND}")
+        raise DataError(f"{path}: label {top}, the largest may be {CLASSES - 1}; {_MEND}")
     return records

@@ -5,8 +5,6 @@ Mnih et al. 2014, "Recurrent models of visual attention", section 4.1; here on 4
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,12 +35,7 @@ def load() -> Pictures:
     return Pictures(pixels=pixels, labels=digits.labels, splits=digits.splits, white=digits.white)
 
 
-counts = mnist.counts
-
-
-def files() -> tuple[Path, ...]:
-    """Return the paths of MNIST's four files."""
-    return mnist.files()
+counts, files = mnist.counts, mnist.files
 
 
 def _corners(count: int, last: int, random: np.random.RandomState) -> NDArray[np.int64]:

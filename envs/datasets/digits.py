@@ -9,12 +9,13 @@ import numpy as np
 from antiphon.envs.datasets import idx
 from antiphon.envs.datasets.pictures import Pictures
 
-__all__ = ["COUNTS", "SIDE", "load"]
+__all__ = ["COUNTS", "SIDE", "counts", "load"]
 
 SIDE = 8
 """Height and width of a picture, in pixels."""
 COUNTS = {"train": 1293, "validation": 144, "test": 360}
 """Pictures per split."""
+counts = COUNTS.copy
 
 _FOLDER = Path(__file__).parents[1] / "data"
 _MEND = "install antiphon again"

@@ -49,23 +49,22 @@ def nowhere(title: str, name: str, files: str) -> DataError:
     )
 
 
-def fetch(name: str, url: str, checksum: str) -> Path:
+def fetch(name: str, url: str, checksum: str, members: list[str] | None = None) -> None:
     """Download a file into the cache and verify it; existing files are kept.
 
     Args:
         name: The data set's folder.
         url: Where the file is; its last part is the file's name.
         checksum: `md5:…`, of the file.
-
-    Returns:
-        The path of the file.
+        members: Files of an archive that are extracted beside it.
 
     Raises:
         DataError: pooch is not installed, or the download failed.
     """
     pooch = _pooch(name)
+    unpack = None if members is None else pooch.Untar(members, extract_dir=".")
     try:
-        return Path(pooch.retrieve(url, checksum, url.rpartition("/")[2], cache_folder(name)))
+        pooch.retrieve(url, checksum, url.rpartition("/")[2], cache_folder(name), processor=unpack)
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong checksum is a ValueError
         reason = str(error).splitlines()[0]
         raise DataError(

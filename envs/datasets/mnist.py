@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from antiphon.envs.datasets import idx
-from antiphon.envs.datasets.folders import fetch, find_folder, nowhere
+from antiphon.envs.datasets.folders import cache_folder, fetch, find_folder, nowhere
 from antiphon.envs.datasets.pictures import Pictures
 from antiphon.errors import DataError
 
@@ -71,8 +71,8 @@ def download() -> Path:
         DataError: pooch is not installed, or the download failed.
     """
     for file, checksum in _CHECKSUMS.items():
-        path = fetch("mnist", f"{_HOST}{file}.gz", checksum)
-    return path.parent
+        fetch("mnist", f"{_HOST}{file}.gz", checksum)
+    return cache_folder("mnist")
 
 
 def files() -> tuple[Path, ...]:

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from antiphon.envs.datasets.pictures import Pictures
 
-__all__ = ["CLASSES", "COUNTS", "SIDE", "load"]
+__all__ = ["CLASSES", "COUNTS", "SIDE", "counts", "load"]
 
 SIDE = 32
 """Height and width of a picture, in pixels."""
 COUNTS = {"train": 2000, "validation": 500, "test": 500}
 """Pictures per split."""
+counts = COUNTS.copy
 
 _Array = NDArray[np.float64]
 

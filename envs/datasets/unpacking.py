@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from antiphon.errors import DataError
+from antiphon.nets.memory import installed_memory
 
 __all__ = ["check_fits", "most_bytes"]
 
@@ -15,10 +15,7 @@ _UNKNOWN = 8 * 2**30
 
 def most_bytes() -> int:
     """Return the bytes that one file's data may take: half of this machine's memory."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (AttributeError, OSError, ValueError):
-        return _UNKNOWN // 2
+    return (installed_memory() or _UNKNOWN) // 2
 
 
 def check_fits(path: Path, size: int, fix: str) -> None:

@@ -47,22 +47,12 @@ class CartPole(World):
         truncated after `limit` steps.
 
     Args:
-        options: The fields of `CartPoleOptions`.
-
-    Raises:
-        ScenarioError: An option that cannot be.
+        options: Its options.
+        settings: `device` and `dtype`, as of `TorchVectorEnv`.
     """
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        **options: Any,
-    ) -> None:
-        given = CartPoleOptions(**options)
-        super().__init__(num_envs, given.description(), given.limit, 4, device=device, dtype=dtype)
+    def __init__(self, num_envs: int, options: CartPoleOptions, **settings: Any) -> None:
+        super().__init__(num_envs, options.description(), options.limit, 4, **settings)
 
     def start(self, uniforms: Tensor) -> State:
         """Return carts near the middle with their poles near the vertical."""

@@ -41,31 +41,13 @@ class KeyDoor(World):
         Terminated with the reward; truncated after `limit` steps.
 
     Args:
-        options: The fields of `KeyDoorOptions`.
-
-    Raises:
-        ScenarioError: An option that cannot be.
+        options: Its options.
+        settings: `device` and `dtype`, as of `TorchVectorEnv`.
     """
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        **options: Any,
-    ) -> None:
-        given = KeyDoorOptions(**options)
-        self._size = given.size
-        super().__init__(
-            num_envs,
-            given.description(),
-            given.limit,
-            0,
-            device=device,
-            dtype=dtype,
-        )
-        size, cells = given.size, given.size**2
+    def __init__(self, num_envs: int, options: KeyDoorOptions, **settings: Any) -> None:
+        super().__init__(num_envs, options.description(), options.limit, 0, **settings)
+        size, cells = options.size, options.size**2
         column, row = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
         place = torch.stack([column.flatten(), row.flatten()], 1)
         near, self._middle = (place == 1).all(1), size // 2 * (size + 1)
@@ -78,9 +60,9 @@ class KeyDoor(World):
         seen = torch.cat([position, torch.zeros(cells, 1), near.view(-1, 1), far.view(-1, 1)], 1)
         with_key = seen.clone()
         with_key[:, 2] = 1
-        self._observed = torch.cat([seen, with_key]).to(self.device, dtype)
+        self._observed = torch.cat([seen, with_key]).to(self.device, self.dtype)
         """What is observed in each cell, without the key and with it."""
-        self._cells = cells
+        self._size, self._cells = size, cells
 
     def start(self, uniforms: Tensor) -> State:
         """Return walkers in the middle."""

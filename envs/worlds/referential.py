@@ -47,36 +47,20 @@ class Referential(ExampleStream):
     split as target, the same ones whatever the seed.
 
     Args:
-        options: The fields of `ReferentialOptions`.
+        options: Its options.
+        settings: `device` and `dtype`, as of `TorchVectorEnv`.
 
     Raises:
-        ScenarioError: An option that cannot be.
         DataError: The data are missing or broken.
     """
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        **options: Any,
-    ) -> None:
-        given = ReferentialOptions(**options)
-        description = given.description()
-        self._options, self._side = given, description.signals["shown"].shape[-1]
-        table = picture_table(given.data, torch.device(device))
-        super().__init__(
-            num_envs,
-            table,
-            description,
-            answer="target",
-            split=given.split,
-            device=device,
-            dtype=dtype,
-        )
+    def __init__(self, num_envs: int, options: ReferentialOptions, **settings: Any) -> None:
+        description = options.description()
+        self._options, self._side = options, description.signals["shown"].shape[-1]
+        table = picture_table(options.data, settings.get("device", "cpu"))
+        super().__init__(num_envs, table, description, answer="target", split=options.split, **settings)
         self.metadata = {**self.metadata, "render_modes": ["rgb_array"], "render_fps": 2}
-        self._targets = Draws(table.splits[given.split], num_envs)
+        self._targets = Draws(table.splits[options.split], num_envs)
         self._last: tuple[Tensor, _Game] | None = None
         self._pools = _Pools(table.columns["label"], list(table.splits.values()))
 

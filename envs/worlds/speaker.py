@@ -47,26 +47,16 @@ class SpeakerListener(World):
         Truncated after `limit` steps, all copies at once.
 
     Args:
-        options: The fields of `SpeakerListenerOptions`.
-
-    Raises:
-        ScenarioError: An option that cannot be.
+        options: Its options.
+        settings: `device` and `dtype`, as of `TorchVectorEnv`.
     """
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        **options: Any,
-    ) -> None:
-        given = SpeakerListenerOptions(**options)
-        super().__init__(num_envs, given.description(), given.limit, 9, device=device, dtype=dtype)
-        self._talks = given.talks
-        self._pushes = torch.tensor(_DIRECTIONS, device=self.device, dtype=dtype) * (_FORCE * _SECONDS)
-        self._colours = torch.tensor(_COLOURS, device=self.device, dtype=dtype)
-        self._words = torch.eye(len(_COLOURS), device=self.device, dtype=dtype)
+    def __init__(self, num_envs: int, options: SpeakerListenerOptions, **settings: Any) -> None:
+        super().__init__(num_envs, options.description(), options.limit, 9, **settings)
+        self._talks = options.talks
+        self._pushes = torch.tensor(_DIRECTIONS, device=self.device, dtype=self.dtype) * (_FORCE * _SECONDS)
+        self._colours = torch.tensor(_COLOURS, device=self.device, dtype=self.dtype)
+        self._words = torch.eye(len(_COLOURS), device=self.device, dtype=self.dtype)
 
     def start(self, uniforms: Tensor) -> State:
         """Return random places and goals."""

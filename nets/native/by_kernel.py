@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from antiphon.nets.layers import EPSILON, MOMENTUM
-from antiphon.nets.native.layer import NORMS, Input
+from antiphon.nets.native.layer import ACTIVATIONS, NORMS, Input, Layer
 from antiphon.nets.native.library import address, function
 
-__all__ = ["backward", "cross_entropy", "forward", "gradients", "squared_error", "step"]
+__all__ = ["Form"]
 
 _KINDS = ("sgd", "adam", "adamw")
 
@@ -44,17 +43,25 @@ _FIELDS = (
 """Of `Tensors` in mlp.cpp."""
 
 
-class _Form:
+class Form:
     """Some layers as the kernel takes them, and where its table of `Tensors` has those of them.
 
     Args:
-        layers: As `Layer.numbers`, one after the other.
+        layers: The layers.
     """
 
-    def __init__(self, layers: Sequence[int]) -> None:
-        self.count = len(layers) // 5
-        self.norms = [NORMS[norm] for norm in layers[3::5]]
-        self.numbers = (ctypes.c_int64 * len(layers))(*layers)
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self.count = len(layers)
+        self.norms = [layer.norm for layer in layers]
+        numbers = [
+            number
+            for one in layers
+            for number in (
+                *(one.source, one.inputs, one.outputs),
+                *(NORMS.index(one.norm), ACTIVATIONS.index(one.activation)),
+            )
+        ]
+        self.numbers = (ctypes.c_int64 * len(numbers))(*numbers)
         self.parameters = self._places(_FIELDS[:2], _FIELDS[2:4])
         self.kept = self._places(("output",), ("unit", "inverse"))
         self.back = self._places(("back",), ("of_gain", "of_shift"))
@@ -105,13 +112,70 @@ class _Form:
         )
         function(name, blocks[0].dtype)(ctypes.byref(call), *rest)
 
+    def forward(
+        self,
+        input: Input,
+        parameters: Sequence[Tensor],
+        kept: Sequence[Tensor],
+        statistics: Sequence[Tensor],
+        after: Sequence[Tensor],
+    ) -> None:
+        """Write the layers' results into `kept`, and the running statistics after them into `after`."""
+        table = self.table((self.parameters, parameters), (self.kept, kept))
+        if after:
+            for fields, tensors in ((("mean", "var"), statistics), (("new_mean", "new_var"), after)):
+                for place, tensor in zip(self.statistics(fields), tensors, strict=True):
+                    table[place] = tensor.data_ptr()
+        settings = ctypes.c_double(EPSILON), ctypes.c_double(MOMENTUM)
+        self.call("forward", input, len(parameters[0]), table, *settings)
 
-@cache
-def _form(layers: tuple[int, ...]) -> _Form:
-    return _Form(layers)
+    def backward(
+        self,
+        input: Input,
+        parameters: Sequence[Tensor],
+        kept: Sequence[Tensor],
+        given: Sequence[Tensor | None],
+        back: Sequence[Tensor],
+        returned: Sequence[Tensor],
+        bounds: Tensor,
+    ) -> None:
+        """Write the gradients of the maps' results into `back`, those of the blocks into `returned`, and `bounds`."""
+        columns = (self.parameters, parameters), (self.kept, kept), (self.given, given), (self.back, back)
+        pointer = ctypes.c_void_p(bounds.data_ptr())
+        self.call("backward", input, len(parameters[0]), self.table(*columns), pointer, back=returned)
+
+    def gradients(
+        self,
+        input: Input,
+        kept: Sequence[Tensor],
+        back: Sequence[Tensor],
+        found: Sequence[Tensor],
+    ) -> None:
+        """Write the gradients of the parameters into `found`."""
+        table = self.table((self.kept, kept), (self.back, back))
+        rest = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_int64(0), (ctypes.c_double * 6)()
+        self.call("update", input, len(found[0]), table, _targets(self, found), *rest)
+
+    def step(
+        self,
+        input: Input,
+        kept: Sequence[Tensor],
+        back: Sequence[Tensor],
+        parameters: Sequence[Tensor],
+        moments: Sequence[Sequence[Tensor]],
+        steps: Tensor | None,
+        members: Tensor | None,
+        kind: str,
+        settings: Sequence[float],
+    ) -> None:
+        """Count a step of the optimiser of `members` in `steps`, and take it."""
+        table = self.table((self.kept, kept), (self.back, back))
+        masks = ctypes.c_void_p(address(members)), ctypes.c_void_p(address(steps))
+        rest = *masks, ctypes.c_int64(_KINDS.index(kind)), (ctypes.c_double * len(settings))(*settings)
+        self.call("update", input, len(parameters[0]), table, _targets(self, (), parameters, *moments), *rest)
 
 
-def _targets(form: _Form, *columns: Sequence[Tensor]) -> Any:
+def _targets(form: Form, *columns: Sequence[Tensor]) -> Any:
     """Four columns of pointers by parameter: gradient, parameter, first and second moment; four parameters to a layer."""
     found = (ctypes.c_void_p * (16 * form.count))()
     places = [4 * i + k for i, norm in enumerate(form.norms) for k in range(2 if norm == "none" else 4)]
@@ -119,102 +183,3 @@ def _targets(form: _Form, *columns: Sequence[Tensor]) -> Any:
         for place, tensor in zip(places, tensors, strict=False):
             found[4 * place + column] = tensor.data_ptr()
     return found
-
-
-def forward(
-    layers: tuple[int, ...],
-    input: Input,
-    parameters: Sequence[Tensor],
-    kept: Sequence[Tensor],
-    statistics: Sequence[Tensor],
-    after: Sequence[Tensor],
-) -> None:
-    """Write the layers' results into `kept`, and the running statistics after them into `after`."""
-    form = _form(layers)
-    table = form.table((form.parameters, parameters), (form.kept, kept))
-    if after:
-        for fields, tensors in ((("mean", "var"), statistics), (("new_mean", "new_var"), after)):
-            for place, tensor in zip(form.statistics(fields), tensors, strict=True):
-                table[place] = tensor.data_ptr()
-    settings = ctypes.c_double(EPSILON), ctypes.c_double(MOMENTUM)
-    form.call("forward", input, len(parameters[0]), table, *settings)
-
-
-def backward(
-    layers: tuple[int, ...],
-    input: Input,
-    parameters: Sequence[Tensor],
-    kept: Sequence[Tensor],
-    given: Sequence[Tensor | None],
-    back: Sequence[Tensor],
-    returned: Sequence[Tensor],
-    bounds: Tensor,
-) -> None:
-    """Write the gradients of the maps' results into `back`, those of the blocks into `returned`, and `bounds`."""
-    form = _form(layers)
-    columns = (form.parameters, parameters), (form.kept, kept), (form.given, given), (form.back, back)
-    pointer = ctypes.c_void_p(bounds.data_ptr())
-    form.call("backward", input, len(parameters[0]), form.table(*columns), pointer, back=returned)
-
-
-def gradients(
-    layers: tuple[int, ...],
-    input: Input,
-    kept: Sequence[Tensor],
-    back: Sequence[Tensor],
-    found: Sequence[Tensor],
-) -> None:
-    """Write the gradients of the parameters into `found`."""
-    form = _form(layers)
-    table = form.table((form.kept, kept), (form.back, back))
-    rest = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_int64(0), (ctypes.c_double * 6)()
-    form.call("update", input, len(found[0]), table, _targets(form, found), *rest)
-
-
-def step(
-    layers: tuple[int, ...],
-    input: Input,
-    kept: Sequence[Tensor],
-    back: Sequence[Tensor],
-    parameters: Sequence[Tensor],
-    moments: Sequence[Sequence[Tensor]],
-    steps: Tensor | None,
-    members: Tensor | None,
-    kind: str,
-    settings: Sequence[float],
-) -> None:
-    """Count a step of the optimiser of `members` in `steps`, and take it."""
-    form = _form(layers)
-    table = form.table((form.kept, kept), (form.back, back))
-    masks = ctypes.c_void_p(address(members)), ctypes.c_void_p(address(steps))
-    rest = *masks, ctypes.c_int64(_KINDS.index(kind)), (ctypes.c_double * len(settings))(*settings)
-    form.call("update", input, len(parameters[0]), table, _targets(form, (), parameters, *moments), *rest)
-
-
-def squared_error(
-    output: Tensor, target: Tensor, mean: float, factor: float, losses: Tensor, derivative: Tensor
-) -> None:
-    """Write losses and derivative."""
-    _loss(output, target, 0, mean, factor, losses, derivative)
-
-
-def cross_entropy(output: Tensor, target: Tensor, factor: float, losses: Tensor, derivative: Tensor) -> None:
-    """Write losses and derivative."""
-    _loss(output, target, target[0].numel(), 1.0, factor, losses, derivative)
-
-
-def _loss(
-    output: Tensor,
-    target: Tensor,
-    sites: int,
-    mean: float,
-    factor: float,
-    losses: Tensor,
-    derivative: Tensor,
-) -> None:
-    rows, outputs = output.shape
-    function("loss", output.dtype)(
-        *(ctypes.c_int64(number) for number in (rows, len(target), outputs, sites)),
-        *(ctypes.c_void_p(address(tensor)) for tensor in (output, target, losses, derivative)),
-        *(ctypes.c_double(mean), ctypes.c_double(factor), ctypes.c_int64(torch.get_num_threads())),
-    )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
 
-__all__ = ["ACTIVATIONS", "NORMS", "Input", "Layer", "gradient_like", "layers_of"]
+__all__ = ["ACTIVATIONS", "NORMS", "Input", "Layer", "gradient_like"]
 
 NORMS = ("none", "layer", "batch")
 ACTIVATIONS = ("identity", "relu", "tanh")
@@ -35,26 +34,6 @@ class Layer:
     outputs: int
     norm: str = "none"
     activation: str = "identity"
-
-    def numbers(self) -> list[int]:
-        """Return it as the operators take it."""
-        return [
-            self.source,
-            self.inputs,
-            self.outputs,
-            NORMS.index(self.norm),
-            ACTIVATIONS.index(self.activation),
-        ]
-
-
-@cache
-def layers_of(numbers: tuple[int, ...]) -> tuple[Layer, ...]:
-    """Return layers from `Layer.numbers` of each in turn."""
-    each = zip(*(numbers[k::5] for k in range(5)), strict=True)
-    return tuple(
-        Layer(source, inputs, outputs, NORMS[norm], ACTIVATIONS[activation])
-        for source, inputs, outputs, norm, activation in each
-    )
 
 
 def gradient_like(block: Tensor, index: Tensor | None, rows: int) -> Tensor:

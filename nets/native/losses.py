@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import torch
 from torch import Tensor
 
-from antiphon.nets.native import by_kernel
+from antiphon.nets.native.library import address, function
 
 __all__ = ["cross_entropy", "squared_error"]
 
@@ -19,10 +21,7 @@ def squared_error(output: Tensor, target: Tensor, mean: float, factor: float) ->
         mean: 1 / O for the average over components, 1 for their sum.
         factor: Of the derivative.
     """
-    output = output.data.contiguous()
-    losses, derivative = output.new_empty(len(output)), torch.empty_like(output)
-    by_kernel.squared_error(output, target.contiguous(), mean, factor, losses, derivative)
-    return losses, derivative
+    return _loss(output, target, 0, mean, factor)
 
 
 def cross_entropy(output: Tensor, target: Tensor, factor: float) -> tuple[Tensor, Tensor]:
@@ -33,7 +32,17 @@ def cross_entropy(output: Tensor, target: Tensor, factor: float) -> tuple[Tensor
         target: Integers, [B, …] with S numbers for each row; of fewer rows, these repeat.
         factor: Of the derivative.
     """
-    output = output.data.contiguous()
+    return _loss(output, target, target[0].numel(), 1.0, factor)
+
+
+def _loss(output: Tensor, target: Tensor, sites: int, mean: float, factor: float) -> tuple[Tensor, Tensor]:
+    """Losses and derivative: cross-entropies of so many sites, or squared errors of none."""
+    output, target = output.data.contiguous(), target.contiguous()
     losses, derivative = output.new_empty(len(output)), torch.empty_like(output)
-    by_kernel.cross_entropy(output, target.contiguous(), factor, losses, derivative)
+    rows, outputs = output.shape
+    function("loss", output.dtype)(
+        *(ctypes.c_int64(number) for number in (rows, len(target), outputs, sites)),
+        *(ctypes.c_void_p(address(tensor)) for tensor in (output, target, losses, derivative)),
+        *(ctypes.c_double(mean), ctypes.c_double(factor), ctypes.c_int64(torch.get_num_threads())),
+    )
     return losses, derivative

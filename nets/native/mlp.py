@@ -13,108 +13,12 @@ import torch
 from torch import Tensor
 
 from antiphon.nets.native import by_kernel
-from antiphon.nets.native.layer import Input, Layer, gradient_like, layers_of
+from antiphon.nets.native.layer import Input, Layer, gradient_like
 from antiphon.nets.optimisers import Skip, StackedOptimiser
 
 __all__ = ["Block", "Evaluation", "KernelGradients", "StackedMlp", "bounded"]
 
 _FINITE = 1e30
-
-
-# --- calls of the kernel ------------------------------------------------------------------------------------
-
-
-def _forward(
-    layers: Sequence[int],
-    blocks: Sequence[Tensor],
-    indices: Sequence[Tensor | None],
-    slots: Sequence[int],
-    rows: int,
-    parameters: Sequence[Tensor],
-    statistics: Sequence[Tensor],
-) -> list[Tensor]:
-    networks, kept = len(parameters[0]), []
-    new = blocks[0].new_empty
-    for layer in layers_of(tuple(layers)):
-        kept.append(new(networks * rows, layer.outputs))
-        if layer.norm != "none":
-            inverse = (networks * rows,) if layer.norm == "layer" else (networks, layer.outputs)
-            kept += [new(networks * rows, layer.outputs), new(inverse)]
-    after = [torch.empty_like(statistic) for statistic in statistics]
-    by_kernel.forward(tuple(layers), (blocks, indices, slots, rows), parameters, kept, statistics, after)
-    return kept + after
-
-
-def _backward(
-    layers: Sequence[int],
-    blocks: Sequence[Tensor],
-    indices: Sequence[Tensor | None],
-    slots: Sequence[int],
-    rows: int,
-    parameters: Sequence[Tensor],
-    kept: Sequence[Tensor],
-    given: Sequence[Tensor | None],
-    wanted: Sequence[bool],
-) -> list[Tensor]:
-    each, networks, found = layers_of(tuple(layers)), len(parameters[0]), []
-    new = blocks[0].new_empty
-    sources = [layer.source for layer in each]
-    reached = [gradient is not None for gradient in given]
-    for i, source in reversed(list(enumerate(sources))):
-        if reached[i] and source >= 0:
-            reached[source] = True
-    for i, (gradient, layer) in enumerate(zip(given, each, strict=True)):
-        linear = layer.norm == "none" and layer.activation == "identity"
-        if gradient is not None and linear and i not in sources:
-            found.append(gradient)  # it is that of the map's result
-        else:
-            found.append(new(networks * rows if reached[i] else 0, layer.outputs))
-        if layer.norm != "none":
-            found += [new(networks if reached[i] else 0, layer.outputs) for _ in range(2)]
-    back = [
-        gradient_like(block, index, rows) if want else new(0)
-        for block, index, want in zip(blocks, indices, wanted, strict=True)
-    ]
-    bounds = new(networks, dtype=torch.float64)
-    input = blocks, indices, slots, rows
-    by_kernel.backward(tuple(layers), input, parameters, kept, given, found, back, bounds)
-    return [bounds, *back, *found]
-
-
-def _gradients(
-    layers: Sequence[int],
-    blocks: Sequence[Tensor],
-    indices: Sequence[Tensor | None],
-    slots: Sequence[int],
-    rows: int,
-    kept: Sequence[Tensor],
-    back: Sequence[Tensor],
-    found: Sequence[Tensor],
-) -> None:
-    by_kernel.gradients(tuple(layers), (blocks, indices, slots, rows), kept, back, found)
-
-
-def _step(
-    layers: Sequence[int],
-    blocks: Sequence[Tensor],
-    indices: Sequence[Tensor | None],
-    slots: Sequence[int],
-    rows: int,
-    kept: Sequence[Tensor],
-    back: Sequence[Tensor],
-    parameters: Sequence[Tensor],
-    first: Sequence[Tensor],
-    second: Sequence[Tensor],
-    steps: Tensor | None,
-    members: Tensor | None,
-    kind: str,
-    settings: Sequence[float],
-) -> None:
-    input, moments = (blocks, indices, slots, rows), (first, second)
-    by_kernel.step(tuple(layers), input, kept, back, parameters, moments, steps, members, kind, settings)
-
-
-# --- networks ------------------------------------------------------------------------------------------------
 
 
 class Block(NamedTuple):
@@ -139,7 +43,7 @@ class StackedMlp:
 
     def __init__(self, layers: Sequence[Layer], parameters: Sequence[Tensor]) -> None:
         self.layers, self.parameters = list(layers), [p.data for p in parameters]
-        self.numbers = [number for layer in layers for number in layer.numbers()]
+        self.form = by_kernel.Form(layers)
 
     def __call__(self, blocks: Sequence[Block], batch: int, statistics: Sequence[Tensor]) -> Evaluation:
         """Evaluate the networks, without autograd.
@@ -150,9 +54,16 @@ class StackedMlp:
             statistics: Running mean and variance [N, O] of each layer with batch norm in turn.
         """
         input = _input(blocks, batch)
-        found = _forward(self.numbers, *input, self.parameters, statistics)
-        kept = len(found) - len(statistics)
-        return Evaluation(self, input, found[:kept], found[kept:])
+        rows, kept = len(self.parameters[0]) * batch, []
+        new = input[0][0].new_empty
+        for layer in self.layers:
+            kept.append(new(rows, layer.outputs))
+            if layer.norm != "none":
+                inverse = (rows,) if layer.norm == "layer" else (rows // batch, layer.outputs)
+                kept += [new(rows, layer.outputs), new(inverse)]
+        after = [torch.empty_like(statistic) for statistic in statistics]
+        self.form.forward(input, self.parameters, kept, statistics, after)
+        return Evaluation(self, input, kept, after)
 
     def evaluated(self, x: Tensor, outputs: Tensor) -> Evaluation:
         """Return an evaluation of networks of one linear map, of inputs [N, B, I] and outputs [N * B, O]."""
@@ -205,16 +116,34 @@ class Evaluation:
             the magnitude of all gradients, which is not finite where one of them might not be.
         """
         given = [None if g is None else g.contiguous() for g in given]
-        bounds, *found = _backward(
-            self.network.numbers, *self.input, self.network.parameters, self._kept, given, wanted
-        )
-        self._back = found[len(wanted) :]
-        return [one if want else None for one, want in zip(found, wanted, strict=False)], bounds
+        (blocks, indices, _, rows), parameters = self.input, self.network.parameters
+        networks, new = len(parameters[0]), blocks[0].new_empty
+        sources = [layer.source for layer in self.network.layers]
+        reached = [gradient is not None for gradient in given]
+        for i, source in reversed(list(enumerate(sources))):
+            if reached[i] and source >= 0:
+                reached[source] = True
+        self._back = []
+        for i, (gradient, layer) in enumerate(zip(given, self.network.layers, strict=True)):
+            linear = layer.norm == "none" and layer.activation == "identity"
+            if gradient is not None and linear and i not in sources:
+                self._back.append(gradient)  # it is that of the map's result
+            else:
+                self._back.append(new(networks * rows if reached[i] else 0, layer.outputs))
+            if layer.norm != "none":
+                self._back += [new(networks if reached[i] else 0, layer.outputs) for _ in range(2)]
+        returned = [
+            gradient_like(block, index, rows) if want else new(0)
+            for block, index, want in zip(blocks, indices, wanted, strict=True)
+        ]
+        bounds = new(networks, dtype=torch.float64)
+        self.network.form.backward(self.input, parameters, self._kept, given, self._back, returned, bounds)
+        return [one if want else None for one, want in zip(returned, wanted, strict=True)], bounds
 
     def gradients(self) -> list[Tensor]:
         """Return the gradients of the parameters, [N, …] each; they do not depend on what parameters are now."""
         found = [torch.empty_like(p) for p in self.network.parameters]
-        _gradients(self.network.numbers, *self.input, self._kept, self._back, found)
+        self.network.form.gradients(self.input, self._kept, self._back, found)
         return found
 
     def step(self, optimiser: StackedOptimiser, rate: float, members: Tensor | None) -> None:
@@ -226,13 +155,13 @@ class Evaluation:
             members: [N] bool, the networks that take it; None: all.
         """
         optimiser.count(members)
-        none: list[Tensor] = []
-        first, second, *_ = [*(optimiser.state[name] for name in optimiser.moments), none, none]
+        moments = [optimiser.state[name] for name in optimiser.moments]
         steps = optimiser.state["steps"][0] if "steps" in optimiser.state else None
         settings = [rate, *optimiser.betas, optimiser.weight_decay, optimiser.momentum, optimiser.EPSILON]
-        network, made = self.network, (self._kept, self._back)
-        changed = network.parameters, first, second
-        _step(network.numbers, *self.input, *made, *changed, steps, members, optimiser.kind, settings)
+        made, parameters = (self._kept, self._back), self.network.parameters
+        self.network.form.step(
+            self.input, *made, parameters, moments, steps, members, optimiser.kind, settings
+        )
 
 
 def bounded(bounds: Tensor) -> bool:

@@ -1,1 +1,1 @@
-"""Generated graphs of agents, and what they take."""
+"""Generated graphs of agents, and scenarios as graphs."""

@@ -12,7 +12,6 @@ from pydantic import Field, model_validator
 
 from antiphon.errors import suggest
 from antiphon.scenarios.channel_specs import OWN_TARGET, STATE
-from antiphon.scenarios.graphs.estimate import tries_of
 from antiphon.scenarios.problems import DocumentError, Path, kind_of
 from antiphon.scenarios.spec import Count, IsReal, Name, Signal, Spec, Whole, channel_name, plain
 from antiphon.scenarios.training import TrainingSpec
@@ -20,8 +19,20 @@ from antiphon.scenarios.training import TrainingSpec
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["Generated", "GraphSpec", "document_of", "generate", "graph_of", "named_by_ends"]
+__all__ = [
+    "Generated",
+    "GraphSpec",
+    "document_of",
+    "generate",
+    "graph_of",
+    "named_by_ends",
+    "refuse_what_is_too_large",
+]
 
+_MOST = 50_000
+"""Agents of a document, two channels counting as one: about ten seconds to make and check."""
+
+_WRITTEN = ("agents", "channels")
 _NEEDS: Mapping[str, tuple[str, ...]] = {
     "small_world": ("neighbours", "rewire"),
     "scale_free": ("neighbours",),
@@ -75,6 +86,16 @@ class GraphSpec(Spec):
     known_to: dict[Signal, Literal["all", "adjacent"]] = Field(default_factory=dict)
     split: Count | None = None
 
+    @property
+    def channels(self) -> int:
+        """Number of channels that are generated."""
+        neighbours = self.neighbours or 0
+        if self.kind == "small_world":
+            return self.agents * neighbours
+        if self.kind == "scale_free":
+            return 2 * neighbours * (self.agents - neighbours)
+        return self.agents if self.kind == "ring" else self.agents - 1
+
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
         needs = _NEEDS.get(self.kind, ())
@@ -97,6 +118,19 @@ class GraphSpec(Spec):
                 ("split",), f"must number one of a chain's channels, from 1, not {self.split}"
             )
         return self
+
+
+def refuse_what_is_too_large(body: Mapping[str, Any], graph: GraphSpec | None = None) -> None:
+    """Raise DocumentError where a document has too many agents and channels, written out and to be generated together."""
+    written = [len(part) if isinstance(part, Mapping | list) else 0 for part in map(body.get, _WRITTEN)]
+    made = [0, 0] if graph is None else [graph.agents, graph.channels]
+    agents, channels = (one + other for one, other in zip(written, made, strict=True))
+    if agents + channels / 2 > _MOST:
+        raise DocumentError(
+            ("graph",) if made > written else ("agents",) if written[0] else ("channels",),
+            f"{agents:,} agents and {channels:,} channels; a document has at most {_MOST:,} agents, two channels counting as "
+            "one: take fewer, or make the scenario in Python",
+        )
 
 
 @dataclass(frozen=True)
@@ -231,9 +265,7 @@ def _undirected(graph: GraphSpec) -> list[tuple[int, int]]:
     neighbours, rewire = graph.neighbours or 0, graph.rewire or 0.0
     if graph.kind == "small_world":
         try:
-            made = nx.connected_watts_strogatz_graph(
-                count, neighbours, rewire, tries_of(count, neighbours), seed
-            )
+            made = nx.connected_watts_strogatz_graph(count, neighbours, rewire, seed=seed)
         except nx.NetworkXError:
             raise DocumentError((), "no connected small world was found; take more neighbours") from None
         return list(made.edges)

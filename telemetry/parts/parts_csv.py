@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
-from antiphon.files import fitting, read_rows
 from antiphon.telemetry.csv_files import TableRecorder
 from antiphon.telemetry.parts.part_figures import PartFigures
 
-__all__ = ["PARTS_HEADER", "PartsCsv", "read_parts"]
+__all__ = ["PARTS_HEADER", "PartsCsv"]
 
 PARTS_HEADER = (
     "step",
@@ -45,27 +42,6 @@ class PartsCsv(TableRecorder):
         self.append((step, *_cells(row)) for row in rows)
 
 
-def read_parts(path: Path) -> dict[int, list[PartFigures]]:
-    """Return the figures of a parts.csv by step, ascending, the parts in order; empty: there is no such file.
-
-    Of several rows of a part at one step the last counts; where a simulation began again, at an earlier step than that of
-    the row before, later rows are dropped; a last row that has no end of line is left out.
-
-    Raises:
-        RunError: The file cannot be read, or has a row that is none of parts.
-    """
-    found: dict[int, dict[int, PartFigures]] = {}
-    if not os.path.lexists(path):
-        return {}
-    with fitting(path):
-        for cells in read_rows(path, PARTS_HEADER):
-            step, row = _row(dict(zip(PARTS_HEADER, cells, strict=True)))
-            if found and step < next(reversed(found)):
-                found = {past: rows for past, rows in found.items() if past < step}
-            found.setdefault(step, {})[row.part] = row
-    return {step: [rows[part] for part in sorted(rows)] for step, rows in found.items()}
-
-
 def _cells(row: PartFigures) -> Iterator[object]:
     """Yield the cells of a row after its step."""
     for name in PARTS_HEADER[1:]:
@@ -76,24 +52,3 @@ def _cells(row: PartFigures) -> Iterator[object]:
             yield " ".join(map(str, value))
         else:
             yield int(value) if isinstance(value, bool) else value
-
-
-def _row(cells: Mapping[str, str]) -> tuple[int, PartFigures]:
-    """Parse a row."""
-    pairs = (pair.partition("=") for pair in cells["waiting"].split())
-    return int(cells["step"]), PartFigures(
-        part=int(cells["part"]),
-        machine=cells["machine"],
-        steps_taken=int(cells["steps_taken"]),
-        seconds=float(cells["seconds"]),
-        computing=float(cells["computing"]),
-        waiting={int(part): float(seconds) for part, _, seconds in pairs},
-        bytes_sent=int(cells["bytes_sent"]),
-        bytes_received=int(cells["bytes_received"]),
-        calls=int(cells["calls"]),
-        staleness=float(cells["staleness"]),
-        blocked_on=tuple(map(int, cells["blocked_on"].split())),
-        incarnation=int(cells["incarnation"]),
-        alive=bool(int(cells["alive"])),
-        heartbeat_age=float(cells["heartbeat_age"]),
-    )

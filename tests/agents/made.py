@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
-from antiphon.agents import Network
-from antiphon.agents.network import Tensors
-from tests.tensors import drawn
+from antiphon.agents.network import Network, Tensors
+from tests.tensors import DOUBLE, drawn
 
 
 def numbers(network: Network, seed: int = 0) -> tuple[Tensors, Tensors]:
@@ -26,5 +25,34 @@ def emitted(network: Network, parameters: Tensors, buffers: Tensors) -> fx.Graph
     """The network as plain torch modules called by a graph."""
     root, graph = nn.Module(), fx.Graph()
     emitter = network.emit(root, "agent", parameters, buffers)
-    graph.output(emitter(graph, graph.placeholder("x")))
+    graph.output(emitter(graph, graph.placeholder("x"), None))
     return fx.GraphModule(root, graph)
+
+
+def evaluated(
+    network: Network,
+    parameters: Tensors,
+    buffers: Tensors,
+    x: Tensor,
+    training: bool,
+    state: Tensor | None = None,
+) -> tuple[Tensors, Tensors, Tensors]:
+    """Ports, new buffers, and the gradients of a sum of all ports' squares."""
+    leaves = {k: v.clone().requires_grad_() for k, v in parameters.items()} | {
+        "x": x.clone().requires_grad_()
+    }
+    if state is not None:
+        leaves["state"] = state = state.clone().requires_grad_()
+    own = {k: leaves[k] for k in parameters}
+    ports, after = network(own, buffers, leaves["x"], training=training, state=state)
+    # as after a normalisation the squares of a batch have a constant sum, each sample is weighed differently
+    lead = x.dim() - len(network.input_shape)
+    weights = torch.linspace(0.1, 2, x.shape[lead - 1], dtype=DOUBLE)
+    total = torch.zeros((), dtype=DOUBLE)
+    for port in ports.values():
+        total = total + (port.square().flatten(lead).cumsum(-1).mean(-1) * weights).sum()
+    found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    gradients = {
+        k: torch.zeros_like(v) if g is None else g for (k, v), g in zip(leaves.items(), found, strict=True)
+    }
+    return ports, after, gradients

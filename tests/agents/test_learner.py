@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from antiphon.agents import OBJECTIVE, Head, Learner, Mlp, ModuleNetwork
+from antiphon.agents.feedforward import Mlp
+from antiphon.agents.learner import Learner
+from antiphon.agents.network import OBJECTIVE, Head
 from antiphon.nets.schedules import Rate, Schedule
 
 DOUBLE = torch.float64
@@ -30,30 +32,6 @@ def train(own: Learner, x: Tensor, steps: range) -> None:
     for now in steps:
         ports, own.buffers = own.network(own.parameters, own.buffers, x, training=True)
         own.step(torch.autograd.grad(ports[OBJECTIVE].square().mean(), own.trainable), now)
-
-
-def test_its_numbers_have_the_dtype_it_was_given_and_follow_the_generator() -> None:
-    own, same, other = learner(), learner(), learner(seed=1)
-    assert {p.dtype for p in (*own.parameters.values(), *own.buffers.values())} == {DOUBLE}
-    assert torch.equal(own.parameters["0.weight"], same.parameters["0.weight"])
-    assert not torch.equal(own.parameters["0.weight"], other.parameters["0.weight"])
-    assert list(own.parameters.values()) == own.trainable
-
-
-def test_integer_buffers_stay_integers() -> None:
-    network = ModuleNetwork(nn.BatchNorm1d(3), (3,), (Head(OBJECTIVE, (3,)),), seed=0)
-    own = Learner(
-        network,
-        torch.Generator(),
-        optimiser={"kind": "sgd"},
-        rate=Rate(base=0.1, horizon=1),
-        frozen=False,
-        device="cpu",
-        dtype=DOUBLE,
-    )
-    kinds = {name: buffer.dtype for name, buffer in own.buffers.items()}
-    assert kinds["module.num_batches_tracked"] == torch.int64
-    assert kinds["module.running_mean"] == DOUBLE
 
 
 def test_a_step_uses_the_rate_of_the_step_and_zeros_where_nothing_came() -> None:

@@ -11,7 +11,6 @@ from torch import Tensor
 from antiphon.agents.distributions import Categorical, Distribution, Gaussian, MultiCategorical
 from antiphon.agents.local_policy import LocalPolicyGradient
 from antiphon.comms.model import ContextSpec
-from antiphon.comms.stacked import StackedModels
 from antiphon.comms.synthetic_gradients import Example, ReturnedAction
 from antiphon.nets.schedules import Rate
 from tests.tensors import drawn
@@ -76,8 +75,7 @@ def test_the_loss_is_that_of_a_policy_gradient(name: str) -> None:
     torch.testing.assert_close(own.loss(example), _by_hand(own, example).mean())
 
 
-@every_distribution
-@LAYERS
+@pytest.mark.parametrize(("name", "hidden"), [("categorical", ()), ("several", ()), ("gaussian", (6,))])
 def test_gradients_equal_finite_differences(name: str, hidden: tuple[int, ...]) -> None:
     own, example = _made(name, hidden, normalise="layer"), _example(name)
     buffers, step = dict(own.buffers), 1e-6
@@ -111,35 +109,6 @@ def test_the_prediction_is_the_slope_of_the_summed_loss(name: str, hidden: tuple
             found.append(float(own.loss(dataclasses.replace(example, message=message)).detach()) * BATCH)
         slope = (found[0] - found[1]) / (2 * step)
         assert float(predicted.flatten()[index]) == pytest.approx(slope, rel=1e-5, abs=1e-7)
-
-
-@every_distribution
-@LAYERS
-def test_many_are_computed_as_one(name: str, hidden: tuple[int, ...]) -> None:
-    each = [_made(name, hidden, seed=seed) for seed in (0, 7, 9)]
-    alone = [_made(name, hidden, seed=seed) for seed in (0, 7, 9)]
-    examples = [_example(name, seed) for seed in (1, 40, 80)]
-    stacked = StackedModels(each, BATCH)
-    assert stacked.needs_actions
-    context = torch.cat([one.context for one in examples if one.context is not None])
-    delta = torch.cat([one.delta for one in examples if one.delta is not None])
-    actions = tuple(
-        ReturnedAction(*(torch.cat([getattr(use, field.name) for use in uses]) for field in fields))
-        for uses in zip(*(one.actions or () for one in examples), strict=True)
-        for fields in [dataclasses.fields(ReturnedAction)]
-    )
-    joined = Example(torch.cat([one.message for one in examples]), context, delta, actions=actions)
-    predicted = [own.predict(one) for own, one in zip(alone, examples, strict=True)]
-    torch.testing.assert_close(stacked.predict(joined), torch.cat(predicted))
-    losses, gradients = stacked.gradients([joined])
-    found = [own.gradients([one]) for own, one in zip(alone, examples, strict=True)]
-    torch.testing.assert_close(losses, torch.stack([loss for loss, _ in found]))
-    for together, *apart in zip(gradients, *(own for _, own in found), strict=True):
-        torch.testing.assert_close(together, torch.stack(apart))
-    only = torch.tensor([True, False, True])
-    losses, gradients = stacked.gradients([joined], [only])
-    assert losses[1] == 0
-    assert not any(gradient[1].any() for gradient in gradients)
 
 
 @every_distribution

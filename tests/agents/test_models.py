@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from antiphon.agents.models import GPT, ResNet
 
@@ -22,31 +21,10 @@ def test_a_place_of_the_gpt_depends_on_nothing_that_follows() -> None:
     assert model(TOKENS[:, :4]).shape == (3, 4, 11)
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_a_tied_head_is_the_embedding(tied: bool) -> None:
-    model = GPT(11, 8, blocks=1, width=12, heads=3, tied=tied)
-    assert (model.head.weight is model.tokens.weight) == tied
-
-
 def test_dropout_is_of_training_alone() -> None:
     model = GPT(11, 8, blocks=1, width=12, heads=3, dropout=0.5)
     assert torch.equal(model.eval()(TOKENS), model(TOKENS))
     assert not torch.equal(model.train()(TOKENS), model(TOKENS))
-
-
-def test_the_gpt_learns_what_follows_what() -> None:
-    torch.manual_seed(0)
-    model = GPT(11, 8, blocks=1, width=16, heads=2)
-    optimiser = torch.optim.Adam(model.parameters(), 0.01)
-    first = 0.0
-    for step in range(60):
-        loss = F.cross_entropy(model(TOKENS[:, :-1]).flatten(0, 1), TOKENS[:, 1:].flatten())
-        first = first if step else loss.item()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    assert first > 2
-    assert loss.item() < 0.3
 
 
 @pytest.mark.parametrize("stages", [(2, 2), (1,), (1, 2, 1)])
@@ -58,3 +36,9 @@ def test_stages_of_the_residual_network_double_their_channels(stages: tuple[int,
     assert model(torch.randn(2, 3, 8, 8)).shape == (2, 5)
     expected = [(4 * 2**k, 8 // 2**k, 8 // 2**k) for k, count in enumerate(stages) for _ in range(count)]
     assert shapes == expected
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_tied_head_is_the_embedding(tied: bool) -> None:
+    model = GPT(11, 8, blocks=1, width=12, heads=3, tied=tied)
+    assert (model.head.weight is model.tokens.weight) == tied

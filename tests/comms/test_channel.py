@@ -57,7 +57,6 @@ def layers_of(simulation: Simulation) -> list[nn.Sequential]:
     ("gradient", "coupling"),
     [
         ({"scale": 0.25}, "decoupled"),
-        ({"kind": "mlp", "hidden": [6]}, "decoupled"),
         ({"kind": "local", "target": "label"}, "decoupled"),
         ({"kind": "sobolev", "hidden": [6], "discount": 0.5}, "decoupled"),
         ({"kind": "sobolev_label", "target": "label"}, "decoupled"),
@@ -74,7 +73,7 @@ def test_a_loop_of_channels_equals_the_simulation(gradient: dict[str, Any], coup
         comms.Channel(12, gradient=gradient, name=f"{s}->{r}", **settings)
         for s, r in itertools.pairwise(NAMES)
     ]
-    for _ in range(50):
+    for _ in range(12):
         signals = simulation.world.step_signals.signals
         h, label = signals["image"].flatten(1).to(DOUBLE), signals["label"]
         for layer, channel in zip(layers, channels, strict=False):
@@ -146,7 +145,7 @@ class Pair:
         return message
 
 
-@pytest.mark.parametrize("kind", ["linear", "mlp", "local", "sobolev", "sobolev_label"])
+@pytest.mark.parametrize("kind", ["linear", "mlp", "sobolev_label"])
 def test_the_order_in_which_networks_and_channels_learn_does_not_matter(kind: str) -> None:
     gradient = {"kind": kind, "target": "label"}
     found = []
@@ -212,12 +211,32 @@ def test_several_messages_of_a_window_are_learned_from_together() -> None:
     torch.testing.assert_close(total, sum(d.square().sum() / 8 for d in deltas))
 
 
+def test_what_comes_back_once_the_predictor_has_moved_is_compared_with_its_present_prediction() -> None:
+    found = []
+    for sent_before in (True, False):
+        pair = Pair()
+        (x, label), (other, second) = pair.batches(2)
+        pair.forward(x, label)
+        if not sent_before:
+            pair.channel.learn()
+        pair.channel.send(pair.below(other), label=second)
+        if sent_before:
+            pair.channel.learn()
+        losses = F.cross_entropy(pair.above(pair.channel.receive()), second, reduction="none")
+        comms.learn(losses, pair.above.parameters(), received=[pair.channel])
+        loss = pair.channel.learn()
+        found.append([some(loss), *some(pair.channel.predictor).parameters.values()])
+    for first, second in zip(*found, strict=True):
+        assert torch.equal(first, second)
+
+
 def test_all_uses_of_a_message_meet_on_it_and_an_unread_one_is_void() -> None:
     pair = Pair(steps=0)
     (x, label), (other, _) = pair.batches(2)
     pair.channel.send(pair.below(other), label=label)
     pair.channel.send(pair.below(x), label=label)
     assert pair.channel.receive() is pair.channel.receive()
+    assert pair.channel.receive().is_leaf, "it is cut from its sender"
     for _ in range(2):
         loss = F.cross_entropy(pair.above(pair.channel.receive()), label)
         comms.learn(loss, pair.above.parameters(), received=[pair.channel])
@@ -227,16 +246,21 @@ def test_all_uses_of_a_message_meet_on_it_and_an_unread_one_is_void() -> None:
     torch.testing.assert_close(total, (2 * delta).square().sum() / 8)
 
 
-def test_a_message_the_receiver_ignores_teaches_zero() -> None:
-    pair = Pair()
-    x, label = next(pair.batches(1))
-    pair.channel.send(pair.below(x), label=label)
-    pair.channel.receive()
-    loss = F.cross_entropy(pair.above(torch.zeros(8, 4, dtype=DOUBLE)), label)
-    comms.learn(loss, pair.above.parameters(), received=[pair.channel])
-    assert pair.channel.learn() is not None
-    assert pair.channel._compared is not None
-    assert torch.equal(pair.channel._compared[1], torch.zeros(8, 4, dtype=DOUBLE))
+def test_a_prediction_of_before_the_predictor_moved_is_not_what_it_learns_from() -> None:
+    losses = []
+    for moved_after_sending in (False, True):
+        pair = Pair()
+        (x, label), (other, then) = pair.batches(2)
+        pair.forward(x, label)
+        if not moved_after_sending:
+            pair.channel.learn()
+        pair.channel.send(pair.below(other), label=then)
+        if moved_after_sending:
+            pair.channel.learn()
+        loss = F.cross_entropy(pair.above(pair.channel.receive()), then)
+        comms.learn(loss, pair.above.parameters(), received=[pair.channel])
+        losses.append(some(pair.channel.learn()))
+    assert torch.equal(*losses)
 
 
 def test_nothing_is_kept_under_no_grad() -> None:
@@ -252,103 +276,44 @@ def test_nothing_is_kept_under_no_grad() -> None:
     assert pair.below.weight.grad is None
 
 
-@pytest.mark.parametrize(
-    ("size", "gradient", "weight"),
-    [(32, "linear", (32, 32)), ([2, 4, 4], {"kind": "conv", "hidden": [5], "filter": 3}, (2, 5, 3, 3))],
-    ids=["flat", "convolutions"],
-)
-def test_maps_are_received_in_the_shape_they_were_sent(
-    size: int | list[int], gradient: Any, weight: tuple[int, ...]
-) -> None:
-    sender, receiver = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 1, 3)
-    channel = comms.Channel(size, gradient=gradient, lr=0.1)
-    for _ in range(2):
-        channel.send(sender(torch.randn(5, 1, 6, 6)))
-        message = channel.receive()
-        assert message.shape == (5, 2, 4, 4)
-        comms.learn(receiver(message).square().mean(), receiver.parameters(), received=[channel])
-        comms.learn(None, sender.parameters(), sent=[channel])
-        channel.learn()
-    assert some(sender.weight.grad).abs().max() > 0
-    assert some(channel.predictor).parameters["last.weight"].shape == weight
+CONV, LOCAL = {"kind": "conv"}, {"kind": "local", "target": "label"}
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"size": 0}, "size: 0 is not a number of components; use 1 or more"),
+    ({"coupling": "lockt"}, "coupling: there is no 'lockt'; did you mean 'locked'?"),
+    ({"gradient": "linaer"}, "gradient.kind: there is no 'linaer'; did you mean 'linear'?"),
+    ({"gradient": {"scales": 1.0}}, "gradient: there is no 'scales'; did you mean 'scale'?"),
+    ({"gradient": {"optimiser": {"rate": 1}}}, "gradient.optimiser: there is no 'rate'; known: betas"),
+    ({"gradient": "local"}, "gradient.target: a local gradient needs one; name a signal of context"),
+    ({"gradient": {**LOCAL, "target": "lable"}}, "gradient.target: there is no 'lable'; did you mean"),
+    ({"gradient": {"kind": "mlp", "hidden": ()}}, "gradient.hidden: an mlp has one or two hidden layers"),
+    ({"gradient": "conv", "size": [2, 3]}, "size: a conv gradient reads maps [channels, height, width]"),
+    ({"gradient": {**CONV, "filter": 4}, "size": [1, 4, 4]}, "gradient.filter: 4 is even and cannot be"),
+    ({"gradient": {"sites": True}}, "gradient.sites: a message of 4 components has none; give it"),
+    ({"gradient": {**CONV, "sites": True}, "size": [1, 4, 4]}, "gradient.sites: a conv gradient reads"),
+    ({"gradient": {**LOCAL, "pool": "max"}}, "gradient.pool: there is no 'max'"),
+    ({"gradient": {**LOCAL, "pool": "mean"}}, "gradient.pool: messages of [4] have no sites to pool"),
+    ({"gradient": {**LOCAL, "reconstruct": {"target": "y"}}}, "gradient.reconstruct.target"),
+    ({"gradient": {**LOCAL, "head": nn.Linear(7, 3)}}, "gradient.head: Linear does not take inputs of"),
+    ({"gradient": {**LOCAL, "head": nn.Linear(4, 5)}}, "gradient.head: Linear turns [2, 4] into [2, 5]"),
+    ({"gradient": {**LOCAL, "kind": "lens"}}, "gradient.head: a lens needs layers from the message to"),
+]
 
 
-def test_a_frozen_network_passes_gradients_on_and_gets_none() -> None:
-    pair = Pair(steps=0)
-    pair.above.requires_grad_(False)
-    for x, label in pair.batches(2):
-        pair.forward(x, label)
-        assert pair.channel.learn() is not None
-    assert pair.above.weight.grad is None
-
-
-def test_the_optimiser_of_the_gradient_wins_over_lr() -> None:
-    channel = comms.Channel(2, gradient={"optimiser": {"kind": "sgd", "lr": 0.5, "momentum": 0.9}}, lr=0.1)
-    assert channel.predictor is not None
-    assert channel.predictor.optimiser.kind == "sgd"
-    assert channel.predictor.optimiser.momentum == 0.9
-    assert channel.predictor.rate(7) == 0.5
-    assert repr(channel) == "Channel(name='channel', size=2, coupling='decoupled')"
-
-
-@pytest.mark.parametrize(
-    ("settings", "line"),
-    [
-        ({"size": 0}, "size: 0 is not a number of components; use 1 or more"),
-        ({"coupling": "lockt"}, "coupling: there is no 'lockt'; did you mean 'locked'?"),
-        ({"gradient": "linaer"}, "gradient.kind: there is no 'linaer'; did you mean 'linear'?"),
-        ({"gradient": {"scales": 1.0}}, "gradient: there is no 'scales'; did you mean 'scale'?"),
-        ({"gradient": {"norm": "bach"}}, "gradient.norm: there is no 'bach'; did you mean 'batch'?"),
-        ({"gradient": "local"}, "gradient.target: a local gradient needs one; name a signal of context"),
-        (
-            {"gradient": "sobolev_label"},
-            "gradient.target: a sobolev_label gradient needs one; name a signal of context",
-        ),
-        (
-            {"gradient": "conv"},
-            "size: a conv gradient reads maps [channels, height, width], not [4]; use kind mlp",
-        ),
-        ({"size": (2, 0, 3)}, "size: [2, 0, 3] is not a number of components; use 1 or more"),
-        (
-            {"gradient": {"kind": "local", "target": "lable"}, "context": {"label": 3}},
-            "gradient.target: there is no 'lable'; did you mean 'label'?",
-        ),
-        (
-            {"gradient": {"kind": "mlp", "hidden": ()}},
-            "gradient.hidden: an mlp has one or two hidden layers; or use kind linear",
-        ),
-        (
-            {"gradient": {"optimiser": {"rate": 1.0}}},
-            "gradient.optimiser: there is no 'rate'; known: betas, clip, kind, lr, momentum, options, weight_decay",
-        ),
-        (
-            {"gradient": {"optimiser": {"kind": "adamm"}}},
-            "gradient.optimiser.kind: there is no 'adamm'; did you mean 'adam'?",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("settings", "line"), REFUSED)
 def test_settings_that_cannot_be_are_refused_in_one_line(settings: dict[str, Any], line: str) -> None:
     with pytest.raises(ScenarioError) as refused:
-        comms.Channel(**{"size": 4, "name": "up", **settings})
-    assert str(refused.value) == f"channel up: {line}"
+        comms.Channel(**{"size": 4, "name": "up", "context": {"label": 3}, **settings})
+    assert str(refused.value).startswith(f"channel up: {line}")
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
     ("message", "context", "line"),
     [
-        (
-            torch.zeros(8, 5),
-            {"label": torch.zeros(8, dtype=torch.int64)},
-            "message: [8, 5] is not [batch, 4]",
-        ),
-        (torch.zeros(4), {"label": torch.zeros(8, dtype=torch.int64)}, "message: [4] is not [batch, 4]"),
+        (torch.zeros(8, 5), {}, "message: [8, 5] is not [batch, 4]"),
         (torch.zeros(8, 4).double(), {}, "message: it is torch.float64, the channel torch.float32"),
         (torch.zeros(8, 4), {}, "context: 'label' is missing; pass label= to send"),
-        (
-            torch.zeros(8, 4),
-            {"lable": torch.zeros(8)},
-            "context: none is called 'lable'; did you mean 'label'?",
-        ),
+        (torch.zeros(8, 4), {"lable": torch.zeros(8)}, "context: none is called 'lable'; did you mean"),
     ],
 )
 def test_messages_that_do_not_fit_are_refused(message: Tensor, context: dict[str, Tensor], line: str) -> None:
@@ -356,7 +321,6 @@ def test_messages_that_do_not_fit_are_refused(message: Tensor, context: dict[str
     with pytest.raises(ScenarioError) as refused:
         channel.send(message, **context)
     assert str(refused.value).startswith(f"channel up: {line}")
-    assert "\n" not in str(refused.value)
 
 
 def test_misuse_of_learn_and_receive_is_told() -> None:
@@ -375,20 +339,10 @@ def test_misuse_of_learn_and_receive_is_told() -> None:
 
 
 def test_a_parameter_that_nothing_reaches_beside_others_gets_zeros() -> None:
-    network = nn.Linear(3, 2)
-    idle = nn.Parameter(torch.ones(2))
-    comms.learn(network(torch.randn(4, 3)).mean(), [*network.parameters(), idle])
-    assert idle.grad is not None
-    assert torch.equal(idle.grad, torch.zeros(2))
+    a, b, idle = (nn.Parameter(torch.ones(2)) for _ in range(3))
+    comms.learn((a + b).sum(), [a, b, idle])
+    assert torch.equal(some(idle.grad), torch.zeros(2))
+    some(a.grad).mul_(0)
+    assert torch.equal(some(b.grad), torch.ones(2)), "each has its own"
     comms.learn(None, [idle])
     assert idle.grad is None
-
-
-def test_gradients_are_each_parameters_own_and_laid_out_like_it() -> None:
-    a, b = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(3))
-    comms.learn((a + b).sum(), [a, b])
-    assert a.grad is not None
-    assert b.grad is not None
-    assert a.grad.is_contiguous()
-    a.grad.mul_(0)
-    assert torch.equal(b.grad, torch.ones(3))

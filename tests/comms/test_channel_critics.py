@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from antiphon import comms
 from antiphon.errors import ScenarioError
-from antiphon.scenarios.channel_specs import GradientSpec
 from tests.some import some
 
 DOUBLE = torch.float64
@@ -78,53 +77,6 @@ def test_a_shadow_adds_nothing_to_what_its_sender_returns() -> None:
     assert torch.equal(three.returned(three.near), torch.zeros(ROWS, dtype=DOUBLE))
 
 
-def test_losses_of_several_uses_are_summed() -> None:
-    three = Three()
-    losses, _ = three.forward()
-    for _ in range(2):
-        comms.learn(losses, three.third.parameters(), received=[three.far])
-        losses = F.cross_entropy(three.third(three.far.receive()), torch.zeros(ROWS).long(), reduction="none")
-    total = some(three.returned(three.far))
-    assert total.shape == (ROWS,)
-    assert (total > losses.detach()).all()
-
-
-def test_losses_per_sample_are_followed_by_their_mean() -> None:
-    three = Three()
-    losses, _ = three.forward()
-    expected = torch.autograd.grad(losses.mean(), list(three.third.parameters()), retain_graph=True)
-    comms.learn(losses, three.third.parameters(), received=[three.far])
-    for parameter, gradient in zip(three.third.parameters(), expected, strict=True):
-        assert parameter.grad is not None
-        torch.testing.assert_close(parameter.grad, gradient)
-
-
-def test_the_system_learns_through_two_critics() -> None:
-    """Only the last network has an objective, and only what it returns reaches the first, hop by hop."""
-    torch.manual_seed(0)
-    three = Three()
-    truth = torch.randn(5, 3, dtype=DOUBLE)
-    optimisers = [torch.optim.Adam(n.parameters(), lr=0.01) for n in (three.first, three.second, three.third)]
-    start = three.first.weight.detach().clone()
-    for _ in range(300):
-        x = torch.randn(64, 5, dtype=DOUBLE)
-        label = (x @ truth).argmax(1)
-        three.near.send(three.first(x), label=label)
-        three.far.send(three.second(three.near.receive()), label=label)
-        losses = F.cross_entropy(three.third(three.far.receive()), label, reduction="none")
-        comms.learn(losses, three.third.parameters(), received=[three.far])
-        comms.learn(None, three.second.parameters(), received=[three.near], sent=[three.far])
-        comms.learn(None, three.first.parameters(), sent=[three.near])
-        for optimiser in optimisers:
-            optimiser.step()
-        three.near.learn()
-        three.far.learn()
-    assert (three.first.weight - start).abs().max() > 0.1
-    assert losses.mean() < 0.5
-    found = some(three.near.alignment())
-    assert found["r2"] > 0
-
-
 def test_a_mean_is_not_enough_for_a_critic() -> None:
     three = Three()
     losses, _ = three.forward()
@@ -133,17 +85,7 @@ def test_a_mean_is_not_enough_for_a_critic() -> None:
     assert str(refused.value) == (
         "channel far: its critic learns the receiver's loss of each sample; give learn an objective of [8], not its mean"
     )
-    with pytest.raises(ScenarioError) as refused:
+    with pytest.raises(
+        ScenarioError, match="the objective is of 5 samples, but the channels carry batches of 8"
+    ):
         comms.learn(losses[:5], three.third.parameters(), received=[three.far])
-    assert str(refused.value) == (
-        "learn: the objective is of 5 samples, but the channels carry batches of 8; give one loss per sample"
-    )
-
-
-@pytest.mark.parametrize("kind", ["linear", "mlp", "conv", "critic", "sobolev", "sobolev_label", "local"])
-def test_hidden_layers_are_by_default_those_of_a_scenario(kind: str) -> None:
-    gradient = {"kind": kind, "target": "label"}
-    channel = comms.Channel((2, 3, 3), gradient=gradient, context={"label": 3})
-    assert channel.predictor is not None
-    assert channel.predictor.hidden == GradientSpec.model_validate(gradient).hidden
-    assert channel.predictor.filter == GradientSpec.model_validate(gradient).filter

@@ -18,7 +18,6 @@ KINDS: dict[str, Any] = {
     "linear": "linear",
     "normed": {"kind": "mlp", "hidden": [6]},
     "a module": lambda inputs, outputs: nn.Sequential(nn.Linear(inputs, 5), nn.Tanh(), nn.Linear(5, outputs)),
-    "an optimiser of torch": {"kind": "linear", "optimiser": {"kind": "NAdam", "lr": 0.01}},
     "a class of an optimiser": {"optimiser": {"kind": torch.optim.RMSprop, "options": {"alpha": 0.8}}},
 }
 
@@ -46,49 +45,26 @@ def test_a_channel_that_was_loaded_goes_on_to_the_same_bits(kind: str, tmp_path:
     whole, other = channel_of(KINDS[kind]), channel_of(KINDS[kind], seed=1)
     for number in range(4):
         step(whole, number)
-    torch.save(whole.state_dict(), tmp_path / "up.pt")
+    state = whole.state_dict()
+    torch.save(state, tmp_path / "up.pt")
     step(other, 9)
+    other.send(torch.ones(BATCH, SIZE), label=torch.zeros(BATCH, dtype=torch.int64))
+    other.receive()  # which the loaded state drops
     other.load_state_dict(torch.load(tmp_path / "up.pt", weights_only=True))
     for number in range(4, 8):
         assert torch.equal(step(whole, number), step(other, number))
     for mine, theirs in zip(whole.parameters(), other.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+    saved = torch.load(tmp_path / "up.pt", weights_only=True)["parameters"]
+    assert all(torch.equal(value, saved[key]) for key, value in state["parameters"].items()), "a copy"
 
 
-def test_a_state_is_a_copy() -> None:
-    channel = channel_of("linear")
-    state = channel.state_dict()
-    step(channel, 0)
-    assert not any(value.any() for value in state["parameters"].values())
-    assert any(p.any() for p in channel.parameters())
-
-
-def test_parameters_are_those_of_the_predictor_and_none_without_one() -> None:
-    assert [tuple(p.shape) for p in channel_of("linear").parameters()] == [(SIZE, SIZE + 3), (SIZE,)]
-    locked = comms.Channel(SIZE, coupling="locked")
-    assert list(locked.parameters()) == []
-    assert locked.state_dict() == {}
-    locked.load_state_dict({})
-
-
-@pytest.mark.parametrize(
-    ("state", "line"),
-    [
-        (
-            comms.Channel(5, context={"label": 3}).state_dict(),
-            "parameters 'last.weight' is [5, 8], the channel needs [4, 7]",
-        ),
-        ({}, "parameters 'last.weight' is None, the channel needs [4, 7]"),
-        (
-            channel_of(KINDS["normed"]).state_dict(),
-            "parameters 'last.weight' is [4, 6], the channel needs [4, 7]",
-        ),
-    ],
-)
-def test_the_state_of_another_channel_is_refused_in_one_line(state: Any, line: str) -> None:
-    with pytest.raises(ScenarioError) as refused:
-        channel_of("linear").load_state_dict(state)
-    assert str(refused.value).startswith(f"channel up: state: {line}")
+def test_the_state_of_another_channel_is_refused_in_one_line() -> None:
+    line = r"channel up: state: parameters 'last.weight' is \[5, 8\], the channel needs \[4, 7\]"
+    with pytest.raises(ScenarioError, match=line):
+        channel_of("linear").load_state_dict(comms.Channel(5, context={"label": 3}).state_dict())
+    with pytest.raises(ScenarioError, match=r"parameters 'last.weight' is None"):
+        channel_of("linear").load_state_dict({})
 
 
 @pytest.mark.parametrize("coupling", ["locked", "detached"])
@@ -97,29 +73,4 @@ def test_a_channel_without_a_predictor_needs_no_context(coupling: str) -> None:
     channel.send(torch.ones(BATCH, SIZE))
     assert torch.equal(channel.receive(), torch.ones(BATCH, SIZE))
     channel.send(torch.ones(BATCH, SIZE), label=torch.zeros(BATCH, dtype=torch.int64))
-    with pytest.raises(ScenarioError, match="context: none is called 'lable'; did you mean 'label'"):
-        channel.send(torch.ones(BATCH, SIZE), lable=torch.zeros(BATCH))
-
-
-def test_a_predictor_with_a_loss_of_its_own_is_followed() -> None:
-    class Scaled(nn.Linear):
-        def __init__(self, inputs: int, outputs: int) -> None:
-            super().__init__(inputs, outputs)
-
-        def loss(self, prediction: Tensor, truth: Tensor) -> Tensor:
-            return 3 * (prediction - truth).square().sum(1)
-
-    def made(kind: Any) -> comms.Channel:
-        channel = channel_of(kind)
-        torch.nn.utils.vector_to_parameters(torch.full((32,), 0.1), list(channel.parameters()))
-        return channel
-
-    plain, scaled = made(lambda inputs, outputs: nn.Linear(inputs, outputs)), made(Scaled)
-    losses = []
-    for channel in (plain, scaled):
-        channel.send(torch.ones(BATCH, SIZE), label=torch.zeros(BATCH, dtype=torch.int64))
-        comms.learn(channel.receive().square().mean(), [], received=[channel])
-        losses.append(channel.learn())
-    assert losses[0] is not None
-    assert losses[1] is not None
-    torch.testing.assert_close(losses[1], 3 * losses[0])
+    assert (list(channel.parameters()), channel.state_dict()) == ([], {})

@@ -9,20 +9,7 @@ from tests.some import some
 
 LABEL = ContextSpec("label", (), 3)
 POSITION = ContextSpec("position", (2, 2))
-SCALAR = ContextSpec("scalar", ())
 DIGITS = ContextSpec("digits", (2,), 3)
-
-
-def test_features_are_the_columns_of_the_encoding() -> None:
-    signals = {
-        "label": torch.tensor([0, 2, 1, 1]),
-        "position": torch.randn(4, 2, 2),
-        "scalar": torch.randn(4, 1),
-        "digits": torch.tensor([[0, 1], [2, 2], [1, 0], [0, 0]]),
-    }
-    for specs in ([LABEL], [POSITION], [SCALAR], [DIGITS], [POSITION, LABEL, SCALAR, DIGITS]):
-        columns = some(encode(specs, signals, torch.float32))
-        assert columns.shape == (4, sum(spec.features for spec in specs))
 
 
 def test_encoding() -> None:
@@ -40,7 +27,4 @@ def test_encoding() -> None:
 def test_each_component_of_a_categorical_signal_is_one_hot() -> None:
     columns = some(encode([DIGITS], {"digits": torch.tensor([[0, 2]])}, torch.float32))
     assert columns.tolist() == [[1, 0, 0, 0, 0, 1]]
-
-
-def test_no_context_is_none() -> None:
     assert encode([], {}, torch.float32) is None

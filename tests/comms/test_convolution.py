@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.synthetic_gradients import Example
-from antiphon.errors import ScenarioError
-from tests.comms.made import BATCH, DOUBLE, LABEL, SHAPE, SIZE, draw, example, make
+from tests.comms.made import DOUBLE, LABEL, SHAPE, SIZE, draw, make
 
 
 def test_every_feature_is_a_channel_and_a_map_is_its_own() -> None:
@@ -35,27 +33,3 @@ def test_it_maps_what_it_sees_wherever_that_is() -> None:
     there = own.predict(Example(message.roll(1, 3).flatten(1), None, None)).view(8, 8)
     torch.testing.assert_close(here[2:5, 2:5], there[2:5, 3:6])
     torch.testing.assert_close(here[:, 7], there[:, 7])  # two layers of 3 pixels see no further than 2
-
-
-def test_a_map_of_another_size_is_features() -> None:
-    own = make("conv", context=(ContextSpec("image", (1, 2, 2)),))
-    assert own.parameters["last.weight"].shape == (2, 2 + 4, 3, 3)
-    each = example()
-    assert each.context is not None
-    assert own.predict(Example(each.message, each.context[:, :4], None)).shape == (BATCH, SIZE)
-
-
-@pytest.mark.parametrize(
-    ("given", "line"),
-    [
-        (
-            {"shape": (18,)},
-            "size: a conv gradient reads maps [channels, height, width], not [18]; use kind mlp",
-        ),
-        ({"filter": 4}, "gradient.filter: 4 is even and cannot be centred on a pixel; use 5"),
-    ],
-)
-def test_what_cannot_be_convolved_is_refused(given: dict[str, object], line: str) -> None:
-    with pytest.raises(ScenarioError) as refused:
-        make("conv", **given)  # type: ignore[arg-type]
-    assert str(refused.value) == line

@@ -10,25 +10,10 @@ import torch.nn.functional as F
 
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.synthetic_gradients import Example, Predictor
-from tests.comms.made import BATCH, CLASSES, DOUBLE, LABEL, PLACE, SIZE, draw, example, make
+from tests.comms.made import CLASSES, DOUBLE, LABEL, PLACE, SIZE, draw, example, make
+from tests.some import some
 
 CRITICS = ("critic", "sobolev")
-RETURNED = ContextSpec("returned", (SIZE,))
-
-
-@pytest.mark.parametrize("kind", CRITICS)
-@pytest.mark.parametrize("given", [{}, {"hidden": (5, 4)}, {"hidden": (5,), "norm": "layer"}])
-def test_what_it_says_is_the_slope_of_its_value(kind: str, given: dict[str, object]) -> None:
-    """Of the value of the whole batch: under batch norm a message moves its neighbours' values too."""
-    own, each = make(kind, **given), example()
-    said, step = own.predict(each), 1e-6
-    for row, column in ((0, 0), (2, 5), (BATCH - 1, SIZE - 1)):
-        totals = []
-        for sign in (1, -1):
-            moved = each.message.clone()
-            moved[row, column] += sign * step
-            totals.append(own.value(dataclasses.replace(each, message=moved)).sum().item())
-        assert float(said[row, column]) == pytest.approx((totals[0] - totals[1]) / (2 * step), rel=1e-5)
 
 
 def values_by_hand(own: Predictor, each: Example) -> torch.Tensor:
@@ -68,32 +53,18 @@ def test_of_several_categorical_signals_the_first_selects() -> None:
     assert "bilinear" not in own.parameters
     pair = ContextSpec("pair", (2,), 3)  # two choices at once are no single choice
     assert make("sobolev", context=(pair,)).parameters["last.weight"].shape == (1, SIZE + 6)
-
-
-def test_without_a_categorical_signal_there_is_one_output() -> None:
     assert make("critic", context=()).parameters["last.weight"].shape == (1, SIZE)
-    own = make("critic", context=(PLACE, RETURNED))
-    assert own.parameters["last.weight"].shape == (1, SIZE + 2 + SIZE)
-    assert own.parameters["bilinear"].shape == (SIZE, 2 + SIZE)
-    bare = make("critic", context=())
-    each = dataclasses.replace(example(), context=None)
-    expected = F.linear(each.message, bare.parameters["last.weight"], bare.parameters["last.bias"]).squeeze(1)
-    assert torch.equal(bare.value(each), expected.detach())
 
 
-def test_the_loss_of_a_critic_is_the_mean_distance_from_what_came_back() -> None:
-    own, each = make("critic"), example()
-    assert each.loss is not None
-    torch.testing.assert_close(own.loss(each).detach(), (own.value(each) - each.loss).abs().mean())
-
-
-def test_sobolev_adds_the_distance_of_the_slopes() -> None:
-    own, each = make("sobolev", hidden=(5,)), example()
-    assert each.loss is not None
-    assert each.delta is not None
-    slopes = (own.predict(each) - each.delta).abs().sum(1).mean()
-    values = (own.value(each) - each.loss).abs().mean()
-    torch.testing.assert_close(own.loss(each).detach(), values + slopes)
+@pytest.mark.parametrize("kind", CRITICS)
+def test_the_loss_is_the_mean_distance_from_what_came_back_and_of_sobolev_that_of_the_slopes(
+    kind: str,
+) -> None:
+    own, each = make(kind, hidden=(5,)), example()
+    slopes = (own.predict(each) - some(each.delta)).abs().sum(1).mean()
+    values = (own.value(each) - some(each.loss)).abs().mean()
+    expected = values + slopes if kind == "sobolev" else values
+    torch.testing.assert_close(own.loss(each).detach(), expected)
 
 
 def quadratic(kind: str, *, matched: bool = True) -> tuple[float, float]:
@@ -114,13 +85,9 @@ def quadratic(kind: str, *, matched: bool = True) -> tuple[float, float]:
     return float(F.cosine_similarity(said, slope).mean()), float(said.norm() / slope.norm())
 
 
-@pytest.mark.parametrize("kind", CRITICS)
-def test_the_slope_of_a_learned_loss_is_learned(kind: str) -> None:
-    cosine, ratio = quadratic(kind)
+def test_a_learned_loss_has_the_slope_and_only_sobolev_is_held_to_the_one_that_came_back() -> None:
+    cosine, ratio = learned = quadratic("critic")
     assert cosine > 0.9
     assert ratio == pytest.approx(1, abs=0.2)
-
-
-def test_only_sobolev_is_held_to_the_slope_that_came_back() -> None:
-    assert quadratic("critic", matched=False) == quadratic("critic")
+    assert quadratic("critic", matched=False) == learned
     assert quadratic("sobolev", matched=False)[1] < 0.7

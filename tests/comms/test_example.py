@@ -18,19 +18,11 @@ def test_the_loop_of_the_documentation_learns() -> None:
     assert len(blocks) == 1
     torch.manual_seed(0)
     truth = torch.randn(20, 4)
-    images = torch.randn(300, 64, 20)
+    images = torch.randn(200, 64, 20)
     names: dict[str, Any] = {"batches": [(image, (image @ truth).argmax(1)) for image in images]}
     exec(compile(textwrap.dedent(blocks[0]), "comms", "exec"), names)  # noqa: S102  (our own documentation)
     image, label = names["batches"][0]
     with torch.no_grad():
         output = names["voice"](names["mind"].eval()(names["eye"].eval()(image)))
     assert F.cross_entropy(output, label) < 0.5
-    assert names["seen"].predictor.updates == 300
-
-
-def test_every_public_name_is_there() -> None:
-    for name in comms.__all__:
-        assert getattr(comms, name) is not None
-    wanted = {"Channel", "Predictor", "PREDICTORS", "Injection", "Link"}
-    wanted |= {"learn", "backward", "alignment", "join"}
-    assert wanted <= set(comms.__all__)
+    assert names["seen"].predictor.updates == 200

@@ -1,7 +1,8 @@
-"""Heads: what they read, what they inject in closed form, and what they refuse."""
+"""Losses of models of a named target: of linear maps and of heads, pooled, with a reconstruction and with slopes."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -11,25 +12,16 @@ from torch import Tensor, nn
 
 from antiphon.comms.heads import Reconstruction
 from antiphon.comms.model import ContextSpec
-from antiphon.comms.modules import predictor_of
 from antiphon.comms.synthetic_gradients import Example, LocalGradient
-from antiphon.errors import ScenarioError
-from antiphon.nets.schedules import Rate
 from tests.comms.made import (
     BATCH,
-    CASES,
-    DOUBLE,
-    NUMBERS,
-    SHAPE,
     SIZE,
-    PixelHead,
     case,
     draw,
     example,
     make,
 )
-
-CLASS = ContextSpec("answer", (), 4)
+from tests.some import some
 
 TOKENS = (3, 6)
 IMAGE = ContextSpec("image", (5,))
@@ -43,32 +35,6 @@ def linear_head(outputs: int = 4, size: int = SIZE) -> nn.Module:
 def weights(own: Any, place: str = "") -> tuple[Tensor, Tensor]:
     found = [p for name, p in own.parameters.items() if name.startswith(place)]
     return found[0].detach(), found[1].detach()
-
-
-def test_a_linear_head_injects_the_error_of_its_softmax_times_its_weights() -> None:
-    own, each = make("local", head=linear_head()), example()
-    assert each.target is not None
-    weight, bias = weights(own)
-    error = (each.message @ weight.T + bias).softmax(1) - F.one_hot(each.target, 4)
-    torch.testing.assert_close(own.predict(each), error @ weight)
-    loss, (by_weight, by_bias) = own.gradients([each])
-    torch.testing.assert_close(by_weight, error.T @ each.message / BATCH)
-    torch.testing.assert_close(by_bias, error.mean(0))
-    torch.testing.assert_close(loss, F.cross_entropy(each.message @ weight.T + bias, each.target))
-
-
-@pytest.mark.parametrize("shape", [TOKENS, (6, 3, 1)])
-def test_pooling_shares_the_slope_among_the_sites(shape: tuple[int, ...]) -> None:
-    own, each = make("local", head=linear_head(size=6), pool="mean", shape=shape), example()
-    assert each.target is not None
-    weight, bias = weights(own)
-    sites = each.message.unflatten(1, (6, 3) if len(shape) > 2 else (3, 6))
-    mean = sites.mean(2 if len(shape) > 2 else 1)
-    slope = ((mean @ weight.T + bias).softmax(1) - F.one_hot(each.target, 4)) @ weight / 3
-    expected = (
-        slope.unsqueeze(2).expand(-1, -1, 3) if len(shape) > 2 else slope.unsqueeze(1).expand(-1, 3, -1)
-    )
-    torch.testing.assert_close(own.predict(each), expected.flatten(1))
 
 
 def test_a_reconstruction_adds_its_own_error_times_its_weight() -> None:
@@ -86,22 +52,6 @@ def test_a_reconstruction_adds_its_own_error_times_its_weight() -> None:
     torch.testing.assert_close(own.loss(each), alone.loss(bare) + 0.5 * rest.square().mean())
 
 
-def test_a_linear_reconstruction_does_not_read_what_it_reconstructs() -> None:
-    own = make("local", reconstruct=Reconstruction(IMAGE), context=(IMAGE, NUMBERS))
-    assert own.parameters["last.weight"].shape == (4 + 5, SIZE + 2)
-
-
-def test_a_head_gets_messages_in_their_shape_and_the_shape_of_its_outputs() -> None:
-    called: dict[str, Any] = {}
-
-    def factory(**sizes: Any) -> nn.Module:
-        called.update(sizes)
-        return PixelHead(**sizes)
-
-    make("local", head=factory)
-    assert called == {"shape": SHAPE, "outputs": (4,)}
-
-
 def test_a_head_runs_without_dropout_and_with_the_statistics_of_the_rows() -> None:
     head = nn.Sequential(nn.BatchNorm2d(2), nn.Flatten(), nn.Dropout(0.9), nn.Linear(SIZE, 4))
     own, each = make("local", head=head), example()
@@ -113,7 +63,9 @@ def test_a_head_runs_without_dropout_and_with_the_statistics_of_the_rows() -> No
     assert not torch.equal(own.buffers["module.0.running_mean"], before["module.0.running_mean"])
 
 
-@pytest.mark.parametrize("name", [name for name, (kind, _) in CASES.items() if kind == "local"])
+@pytest.mark.parametrize(
+    "name", ["local", "local, a hidden layer", "local, sites", "local, a head and reconstruction"]
+)
 def test_slope_and_training_of_one_pass_are_those_of_two(name: str) -> None:
     own, each = case(name)
     assert isinstance(own, LocalGradient)
@@ -137,58 +89,27 @@ def test_slope_and_training_of_one_pass_are_those_of_two(name: str) -> None:
     assert all(torch.equal(after[key], own.buffers[key]) for key in after)
 
 
-@pytest.mark.parametrize(
-    ("given", "line"),
-    [
-        ({"head": nn.Linear(7, 4)}, r"gradient\.head: Linear does not take inputs of \[batch, 18\]"),
-        (
-            {"head": linear_head(5)},
-            r"gradient\.head: Sequential turns .* needs \[2, 4\] \(outputs of \[4\] for messages of \[2, 3, 3\]\)",
-        ),
-        ({"head": lambda width: nn.Flatten()}, r"gradient\.head: .* cannot be called as .*shape="),
-        ({"pool": "mean", "shape": (SIZE,)}, r"gradient\.pool: messages of \[18\] have no sites to pool"),
-        (
-            {"reconstruct": Reconstruction(IMAGE, linear_head(3)), "context": (IMAGE,)},
-            r"gradient\.reconstruct\.head: Sequential turns \[2, 18\] into \[2, 3\]; the graph needs \[2, 5\]",
-        ),
-    ],
-)
-def test_what_does_not_fit_is_one_line_with_its_key(given: dict[str, Any], line: str) -> None:
-    with pytest.raises(ScenarioError, match=line) as found:
-        make("local", **given)
-    assert "\n" not in str(found.value)
+@pytest.mark.parametrize("form", [{}, {"regression": True}, {"sites": (2, 3)}])
+def test_sobolev_label_adds_the_distance_of_the_slopes_to_the_loss_of_the_control(
+    form: dict[str, Any],
+) -> None:
+    own, control = make("sobolev_label", **form), make("local", **form)
+    each = example(**form)
+    assert each.delta is not None
+    bare = dataclasses.replace(each, delta=None, loss=None)
+    expected = control.loss(bare) + (own.predict(each) - each.delta).abs().sum(1).mean()
+    torch.testing.assert_close(own.loss(each), expected)
 
 
-def test_a_head_for_floats_is_a_regression() -> None:
-    own = make("local", head=linear_head(2), regression=True)
-    each = example(regression=True)
-    assert each.target is not None
+def test_a_label_at_every_site_is_a_mean_of_cross_entropies() -> None:
+    own, each = make("local", sites=(2, 3)), example(sites=(2, 3))
+    outputs = own.forward(each.message, each.context, move=False).view(BATCH, 2, 3, 4)
+    expected = F.cross_entropy(outputs.movedim(3, 1), some(each.target))
+    torch.testing.assert_close(own.loss(each), expected)
+
+
+def test_a_head_on_pooled_sites_reads_their_mean() -> None:
+    own, each = make("local", head=linear_head(size=6), pool="mean", shape=TOKENS), example()
     weight, bias = weights(own)
-    torch.testing.assert_close(own.predict(each), (each.message @ weight.T + bias - each.target) @ weight)
-    assert CLASS.features == 4
-    assert own.parameters["module.1.weight"].dtype == DOUBLE
-
-
-@pytest.mark.parametrize("hidden", [(), (5,)])
-def test_at_sites_slope_and_training_of_one_pass_are_those_of_two(hidden: tuple[int, ...]) -> None:
-    settings: dict[str, Any] = {
-        "generator": torch.Generator().manual_seed(0),
-        "optimiser": {"kind": "adam"},
-        "rate": Rate(base=0.01, horizon=1),
-        "dtype": DOUBLE,
-        "hidden": hidden,
-        "norm": "layer",
-    }
-    own = predictor_of("local", {}, (3, 6), (), target=ContextSpec("answer", (3,), 4), **settings)
-    for p in own.trainable:
-        p.data.add_(0.1)
-    each = example(sites=(3,))
-    each.context = each.delta = None
-    assert own.learns_with(each)
-    slope, learned = own.predict_and_learn(each)
-    torch.testing.assert_close(slope, own.predict(each))
-    loss, gradients = own.gradients([each])
-    each.learned = learned
-    again, same = own.gradients([each])
-    torch.testing.assert_close(again, loss)
-    torch.testing.assert_close(same, gradients)
+    mean = each.message.unflatten(1, TOKENS).mean(1)
+    torch.testing.assert_close(own.loss(each), F.cross_entropy(mean @ weight.T + bias, some(each.target)))

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from antiphon import comms
 from antiphon.comms.lens import LensGradient
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.synthetic_gradients import Example
@@ -52,17 +53,6 @@ def test_it_is_the_gradient_of_the_loss_through_the_layers(regression: bool) -> 
     torch.testing.assert_close(own.predict(each), slope(module, each))
 
 
-def test_its_parameters_are_the_present_ones() -> None:
-    module, each = layers(), example()
-    own = lens(head=module)
-    before = own.predict(each)
-    with torch.no_grad():
-        for p in module.parameters():
-            p.mul_(2.0)
-    assert not torch.allclose(own.predict(each), before)
-    torch.testing.assert_close(own.predict(each), slope(module, each))
-
-
 def test_sources_take_the_place_of_the_parameters_of_a_copy() -> None:
     module, others, each = layers(), layers(), example()
     sources = {name: 2 * p.detach() for name, p in others.named_parameters()}
@@ -76,25 +66,6 @@ def test_sources_take_the_place_of_the_parameters_of_a_copy() -> None:
         for p in others.parameters():
             p.mul_(2.0)
     torch.testing.assert_close(first, slope(others, each))
-
-
-def test_a_loss_of_its_own_takes_the_place_of_the_target_s() -> None:
-    module, each = layers(), example()
-    own = lens(
-        head=module, losses=lambda output, target: 3 * F.cross_entropy(output, target, reduction="none")
-    )
-    torch.testing.assert_close(own.predict(each), 3 * slope(module, each))
-
-
-def test_it_has_nothing_to_learn_and_nothing_to_save() -> None:
-    own, each = lens(head=layers()), example()
-    assert own.parameters == own.buffers == {}
-    assert own.trainable == []
-    assert own.frozen
-    loss, gradients = own.gradients([each, each])
-    assert gradients == []
-    torch.testing.assert_close(loss, 2 * own.loss(each))
-    assert not own.learns_with(Example(each.message[:4], None, None, target=each.target))
 
 
 def test_batch_norms_have_the_statistics_of_the_rows_and_keep_none() -> None:
@@ -111,29 +82,25 @@ def test_batch_norms_have_the_statistics_of_the_rows_and_keep_none() -> None:
     assert not torch.equal(before["1.running_mean"], kept["1.running_mean"])
 
 
-@pytest.mark.parametrize(
-    ("given", "line"),
-    [
-        ({}, r"gradient\.head: a lens needs layers from the message to the target's outputs"),
-        (
-            {"head": layers(5)},
-            r"gradient\.head: Sequential turns \[2, 18\] into \[2, 5\]; the graph needs \[2, 4\]",
-        ),
-        (
-            {"head": layers(), "sources": {}},
-            r"gradient\.parameters: nothing is named for '0.weight' of the head",
-        ),
-        (
-            {"head": layers(), "sources": {n: draw(7, seed=1) for n, _ in layers().named_parameters()}},
-            r"gradient\.parameters: '0.weight' of the head is \[6\], and what is named for it \[7\]",
-        ),
-    ],
-)
-def test_what_does_not_fit_is_one_line_with_its_key(given: dict[str, Any], line: str) -> None:
-    with pytest.raises(ScenarioError, match=line):
-        lens(**given)
+def test_what_is_named_for_a_parameter_must_fit_it() -> None:
+    sources = {name: draw(7, seed=1) for name, _ in layers().named_parameters()}
+    with pytest.raises(ScenarioError, match=r"gradient\.parameters: '0.weight' of the head is \[6\], and"):
+        lens(head=layers(), sources=sources)
+    with pytest.raises(ScenarioError, match=r"gradient\.parameters: nothing is named for '0.weight'"):
+        lens(head=layers(), sources={})
 
 
-def test_it_is_computed_in_the_type_of_the_run() -> None:
-    own = lens(head=layers().float(), sources=dict(layers().named_parameters()))
-    assert own.predict(example()).dtype == DOUBLE
+def test_in_a_loop_of_ones_own_it_follows_the_receivers_present_parameters() -> None:
+    reader, below = layers(), nn.Linear(2, 18, dtype=DOUBLE)
+    gradient = {"kind": "lens", "head": reader, "target": "label"}
+    channel = comms.Channel(TOKENS, gradient=gradient, context={"label": 4}, dtype=DOUBLE)
+    x, label = draw(6, 2, seed=1), torch.arange(6) % 4
+    for _ in range(2):
+        channel.send(below(x), label=label)
+        whole = F.cross_entropy(reader(below(x).unflatten(1, TOKENS)), label)
+        comms.learn(None, below.parameters(), sent=[channel])
+        torch.testing.assert_close(below.weight.grad, torch.autograd.grad(whole, below.weight)[0])
+        torch.testing.assert_close(channel.learn(), whole.detach())
+        for p in reader.parameters():
+            p.data.mul_(1.5)
+    assert list(channel.parameters()) == []

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from antiphon.comms import Link
-from antiphon.comms.links import StackedLinks
-from tests.some import some
+from antiphon.comms.links import Link
+
+
+def stacked(links: list[Link]) -> Link:
+    return replace(links[0], members=tuple(links))
 
 
 def losses(link: Link, stamps: int = 500, batch: int = 40) -> Tensor:
@@ -19,7 +22,7 @@ def losses(link: Link, stamps: int = 500, batch: int = 40) -> Tensor:
     return torch.stack([row for row in rows if row is not None])
 
 
-@pytest.mark.parametrize("drop", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("drop", [0.1, 0.9])
 def test_the_rate_is_right_over_time_and_over_environments(drop: float) -> None:
     lost = losses(Link(name="a->b", drop=drop)).double()
     error = (drop * (1 - drop)) ** 0.5
@@ -30,39 +33,19 @@ def test_the_rate_is_right_over_time_and_over_environments(drop: float) -> None:
 
 def test_losses_are_reproducible_and_follow_seed_and_name() -> None:
     first = losses(Link(name="a->b", drop=0.5))
+    assert torch.equal(first[:, :5], losses(Link(name="a->b", drop=0.5), batch=5))
+    in_time = (first[1:].double() - 0.5) * (first[:-1].double() - 0.5)
+    assert abs(float(in_time.mean()) * 4) < 4 / 20_000**0.5
     assert torch.equal(first, losses(Link(name="a->b", drop=0.5, delay=3)))
     for other in (Link(name="a->c", drop=0.5), Link(name="a->b", drop=0.5, seed=1)):
         assert 0.45 < float((losses(other) == first).double().mean()) < 0.55
-
-
-def test_environments_are_independent_and_do_not_depend_on_how_many_there_are() -> None:
-    link = Link(name="a->b", drop=0.5)
-    lost = losses(link)
-    assert torch.equal(lost[:, :5], losses(link, batch=5))
-    correlation = torch.corrcoef(lost.double().T) - torch.eye(40)
-    assert correlation.abs().max() < 5 / 500**0.5
-    in_time = (lost[1:].double() - 0.5) * (lost[:-1].double() - 0.5)
-    assert abs(float(in_time.mean()) * 4) < 4 / 20_000**0.5
-
-
-def test_the_ends_of_the_range() -> None:
-    assert Link(name="a->b").lost(3, 8, "cpu") is None
-    everything = some(Link(name="a->b", drop=1.0).lost(3, 8, "cpu"))
-    assert bool(everything.all())
-    elsewhere = some(Link(name="a->b", drop=0.5).lost(3, 8, "meta"))
-    assert elsewhere.device.type == "meta"
 
 
 def messages(batch: int = 6, size: int = 5, seed: int = 0) -> Tensor:
     return torch.randn(batch, size, generator=torch.Generator().manual_seed(seed))
 
 
-def test_a_clean_link_hands_on_the_very_tensor() -> None:
-    message = messages()
-    assert Link(name="a->b", delay=2, drop=0.5).carry(3, message) is message
-
-
-@pytest.mark.parametrize("bits", [1, 2, 3, 8, 16])
+@pytest.mark.parametrize("bits", [1, 3, 16])
 def test_what_arrives_has_few_levels_and_is_within_half_an_interval(bits: int) -> None:
     message = messages(size=400)
     received = Link(name="a->b", bits=bits).carry(0, message)
@@ -80,22 +63,6 @@ def test_what_arrives_has_few_levels_and_is_within_half_an_interval(bits: int) -
     assert torch.equal(received[furthest], message[furthest]), "the ends of the range are levels themselves"
 
 
-def test_one_bit_is_the_sign_and_a_zero_message_stays_one() -> None:
-    message = torch.tensor([[0.5, -2.0, 1.5], [0.0, 0.0, 0.0], [-1e-30, 1e-30, 1e-31]])
-    received = Link(name="a->b", bits=1).carry(0, message)
-    assert torch.equal(received[0], torch.tensor([2.0, -2.0, 2.0]))
-    assert torch.equal(received[1], torch.zeros(3))
-    assert torch.equal(received[2], torch.tensor([-1e-30, 1e-30, 1e-30]))
-
-
-def test_each_sample_has_a_range_of_its_own() -> None:
-    message = messages()
-    link = Link(name="a->b", bits=3)
-    louder = message * torch.tensor([[1.0], [4.0], [1.0], [1.0], [1.0], [1.0]])
-    assert torch.equal(link.carry(0, louder)[0], link.carry(0, message)[0])
-    assert torch.equal(link.carry(0, louder)[1], link.carry(0, message)[1] * 4)
-
-
 @pytest.mark.parametrize("sigma", [0.1, 3.0])
 def test_noise_has_its_deviation_and_is_independent_in_all_directions(sigma: float) -> None:
     link = Link(name="a->b", noise=sigma)
@@ -103,13 +70,7 @@ def test_noise_has_its_deviation_and_is_independent_in_all_directions(sigma: flo
     noise = torch.stack([link.carry(stamp, message) - message for stamp in range(200)]) / sigma  # [T, B, M]
     assert abs(float(noise.mean())) < 4 / noise.numel() ** 0.5
     assert abs(float(noise.square().mean()) - 1) < 4 * (2 / noise.numel()) ** 0.5
-    pairs = [
-        (noise[1:], noise[:-1]),
-        (noise[:, 1:], noise[:, :-1]),
-        (noise[..., 1:], noise[..., :-1]),
-        (noise[:, 1:, 0], noise[:, :-1, -1]),
-    ]
-    for a, b in pairs:
+    for a, b in ((noise[1:], noise[:-1]), (noise[:, 1:, 0], noise[:, :-1, -1])):
         assert abs(float((a * b).mean())) < 4 / a.numel() ** 0.5
 
 
@@ -130,13 +91,6 @@ def test_noise_is_a_function_of_seed_name_stamp_and_place() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_noise_comes_on_top_of_rounding() -> None:
-    message = messages()
-    rounded = Link(name="a->b", bits=2).carry(1, message)
-    noise = Link(name="a->b", noise=0.1).carry(1, torch.zeros_like(message))
-    assert torch.equal(Link(name="a->b", bits=2, noise=0.1).carry(1, message), rounded + noise)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_gradient_passes_straight_through_and_changes_no_bit(dtype: torch.dtype) -> None:
     link = Link(name="a->b", bits=2, noise=0.3)
@@ -146,8 +100,9 @@ def test_the_gradient_passes_straight_through_and_changes_no_bit(dtype: torch.dt
     assert received.dtype == dtype
     (gradient,) = torch.autograd.grad((received * messages(seed=1)).sum(), weights)
     assert torch.allclose(gradient, 3 * messages(seed=1).to(dtype))
-    plain = link.carry(1, messages())
-    assert not plain.requires_grad
+    rounded = Link(name="a->b", bits=2).carry(1, weights * 3)
+    noise = Link(name="a->b", noise=0.3).carry(1, torch.zeros_like(weights))
+    assert torch.equal(received, rounded + noise)
 
 
 # --- stacks of links ------------------------------------------------------------------------------------
@@ -172,14 +127,13 @@ def links(name: str) -> list[Link]:
     return [Link(name=f"a{k}->b{k % 2}", seed=7 + k // 2, **LINKS[name]) for k in range(5)]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", LINKS)
-def test_links_do_to_each_message_what_its_own_does_bit_by_bit(name: str, dtype: torch.dtype) -> None:
+def test_links_do_to_each_message_what_its_own_does_bit_by_bit(name: str) -> None:
     own = links(name)
-    together = StackedLinks(own, BATCH)
+    together = stacked(own)
     for key in ("delay", "drop", "noise", "bits"):
         assert getattr(together, key) == getattr(own[0], key)
-    message = drawn(5 * BATCH, 6, dtype=dtype)
+    message = drawn(5 * BATCH, 6)
     message[BATCH : BATCH + 2] = 0.0
     for stamp in (0, 1, 17, 2**40):
         apart = [link.carry(stamp, m) for link, m in zip(own, torch.split(message, BATCH), strict=True)]
@@ -190,22 +144,3 @@ def test_links_do_to_each_message_what_its_own_does_bit_by_bit(name: str, dtype:
             assert lost == [None] * 5
         else:
             assert torch.equal(found, torch.cat([one for one in lost if one is not None]))
-
-
-def test_links_of_equal_names_and_seeds_lose_the_same_and_others_do_not() -> None:
-    one, other = Link(name="a->b", drop=0.5, seed=1), Link(name="a->b", drop=0.5, seed=2)
-    found = some(StackedLinks([one, one, other], 64).lost(3, 192, "cpu"))
-    first, second, third = torch.split(found, 64)
-    assert torch.equal(first, second)
-    assert not torch.equal(first, third)
-    assert 10 < int(first.sum()) < 54
-
-
-@pytest.mark.parametrize("name", ["noise", "bits", "all"])
-def test_the_gradient_passes_links_straight_through(name: str) -> None:
-    message = drawn(5 * BATCH, 6).requires_grad_()
-    received = StackedLinks(links(name), BATCH).carry(4, message)
-    assert not torch.equal(received, message)
-    assert torch.equal(received, StackedLinks(links(name), BATCH).carry(4, message.detach()))
-    (back,) = torch.autograd.grad(received.sum(), message)
-    assert torch.equal(back, torch.ones_like(message))

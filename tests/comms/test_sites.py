@@ -9,14 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon import comms
 from antiphon.comms.model import ContextSpec, encode
 from antiphon.comms.modules import input_of, predictor_of
-from antiphon.comms.sites import SiteGradient, SiteInput
-from antiphon.comms.stacked import StackedModels
-from antiphon.comms.synthetic_gradients import ConvGradient, DirectGradient, Example, Predictor
-from antiphon.comms.synthetic_inputs import InputModel
-from antiphon.errors import ScenarioError
+from antiphon.comms.sites import SiteGradient
+from antiphon.comms.synthetic_gradients import DirectGradient, Example, Predictor
 from antiphon.nets.schedules import Rate
 from tests.comms.made import DOUBLE, draw
 
@@ -115,12 +111,11 @@ def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
 
 
-def found(predictor: Predictor | StackedModels, given: Example) -> list[Tensor]:
+def found(predictor: Predictor, given: Example) -> list[Tensor]:
     """All that a predictor says of an example: its prediction, value, slope of its own loss, loss and gradients."""
     says = [predictor.predict(given)]
     says += [predictor.value(given)] if predictor.needs_loss else []
-    model = predictor.model if isinstance(predictor, StackedModels) else predictor
-    model = model.at_site if isinstance(model, SiteGradient) else model
+    model = predictor.at_site if isinstance(predictor, SiteGradient) else predictor
     says += [predictor.propagated(given)] if isinstance(model, DirectGradient) else []
     loss, gradients = predictor.gradients([given])
     return [*says, loss, *gradients]
@@ -153,22 +148,6 @@ def test_a_linear_predictor_of_tokens_is_a_linear_layer_over_tokens() -> None:
         close(mine, theirs)
 
 
-def test_a_linear_predictor_of_pixels_is_a_convolution_with_filters_of_one_pixel() -> None:
-    values = signals()
-    context = (LABEL, SKY, PLACE)
-    given = example(values, context, C * H * W)
-    predictor = make("linear", (C, H, W), context)
-    conv = make("conv", (C, H, W), context, sites=None, filter=1)
-    assert isinstance(conv, ConvGradient)
-    weight, bias = predictor.trainable
-    conv.parameters["last.weight"].data.copy_(weight.view(C, -1, 1, 1))
-    conv.parameters["last.bias"].data.copy_(bias)
-    close(predictor.predict(given) * H * W, conv.predict(given))
-    assert given.delta is not None
-    whole = Example(given.message, given.context, H * W * given.delta)
-    close(predictor.loss(given), conv.loss(whole) / (H * W))  # a mean over pixels, not their sum
-
-
 def test_classes_of_pixels_go_to_pixels() -> None:
     values = signals()
     predictor = make("linear", (C, H, W), PIXELS)
@@ -189,22 +168,6 @@ def test_classes_of_pixels_go_to_pixels() -> None:
     close(predictor.predict(given), (F.linear(rows, weight, bias) / (H * W)).permute(0, 3, 1, 2).flatten(1))
 
 
-def test_a_critics_slope_is_that_of_its_value() -> None:
-    given, predictor = example(signals()), make("sobolev")
-    leaf = given.message.clone().requires_grad_()
-    own = Example(leaf, given.context, given.delta)
-    assert isinstance(predictor, SiteGradient)
-    rows = predictor.at_site.forward(*_opened(predictor, own), move=False)
-    value = rows.view(B, T).mean(1)
-    close(predictor.value(given), value.detach())
-    close(predictor.predict(given), torch.autograd.grad(value.sum(), leaf)[0])
-
-
-def _opened(predictor: SiteGradient, given: Example) -> tuple[Tensor, Tensor | None]:
-    rows = predictor.sites.example(given)
-    return rows.message, rows.context
-
-
 @pytest.mark.parametrize("target", [FOLLOWING, LABEL])
 def test_a_local_loss_is_the_mean_over_tokens(target: ContextSpec) -> None:
     values, context = signals(), (WORDS,)
@@ -222,7 +185,11 @@ def test_a_local_loss_is_the_mean_over_tokens(target: ContextSpec) -> None:
 
 def test_an_input_at_tokens_is_a_linear_layer_over_tokens() -> None:
     values, context = signals(), (WORDS, LABEL)
-    model = input_at((T, D), context)
+    settings: dict[str, Any] = {"optimiser": {"kind": "sgd"}, "rate": Rate(base=0.1, horizon=1)}
+    random = torch.Generator().manual_seed(0)
+    model = input_of("linear", {}, (T, D), context, sites=True, generator=random, dtype=DOUBLE, **settings)
+    for i, parameter in enumerate(model.trainable):
+        parameter.data.copy_(draw(*parameter.shape, seed=20 + i))
     weight, bias = model.trainable
     label = F.one_hot(values["label"], 3).to(DOUBLE).unsqueeze(1).expand(B, T, 3)
     rows = F.linear(torch.cat([values["words"], label], 2), weight, bias)
@@ -231,28 +198,6 @@ def test_an_input_at_tokens_is_a_linear_layer_over_tokens() -> None:
     arrived = torch.tensor([True, False, True, True, False])
     loss = ((rows - message.view(B, T, D)).square().sum(2).mean(1) * arrived).mean()
     close(model.loss(features, message, arrived), loss)
-
-
-def input_at(
-    shape: tuple[int, ...], context: tuple[ContextSpec, ...], seed: int = 0, **keys: Any
-) -> InputModel:
-    kind = "mlp" if keys.get("hidden") else "linear"
-    model = input_of(
-        kind,
-        {},
-        shape,
-        context,
-        sites=True,
-        generator=torch.Generator().manual_seed(0),
-        optimiser={"kind": "sgd"},
-        rate=Rate(base=0.1, horizon=1),
-        dtype=DOUBLE,
-        **keys,
-    )
-    assert isinstance(model, SiteInput)
-    for i, parameter in enumerate(model.trainable):
-        parameter.data.copy_(0.3 * draw(*parameter.shape, seed=20 + 10 * seed + i))
-    return model
 
 
 # --- what does not depend on sites -------------------------------------------------------------------------------
@@ -296,182 +241,3 @@ def test_numbers_do_not_depend_on_how_many_sites_are_equal(name: str, maps: bool
     close(four.predict(more) * 4, repeated(one.predict(given)))
     for mine, theirs in zip(found(four, more)[-3:], found(one, given)[-3:], strict=True):
         close(mine, theirs)
-
-
-@every_kind
-def test_permuted_tokens_permute_predictions(name: str) -> None:
-    values, order = signals(), torch.tensor([2, 0, 1])
-    given, predictor = example(values), make(name)
-    moved = values | {key: values[key][:, order] for key in ("following", "words")}
-
-    def permuted(value: Tensor) -> Tensor:
-        return value.view(B, T, D)[:, order].flatten(1)
-
-    assert given.delta is not None
-    other = Example(
-        permuted(given.message),
-        encode(TOKENS, moved, DOUBLE),
-        permuted(given.delta),
-        target=moved["following"],
-        loss=given.loss,
-    )
-    close(predictor.predict(other), permuted(predictor.predict(given)))
-    for mine, theirs in zip(predictor.gradients([other])[1], predictor.gradients([given])[1], strict=True):
-        close(mine, theirs)
-
-
-def test_flat_context_of_as_many_components_as_tokens_is_that_of_all() -> None:
-    """A recurrent agent's state is no row of tokens, whatever its size."""
-    predictor = make("linear", context=(ContextSpec("from.state", (T,)), ContextSpec("plan", (T,))))
-    assert predictor.parameters["last.weight"].shape == (D, D + T + 1)
-
-
-# --- stacked -----------------------------------------------------------------------------------------------------
-
-
-def joined(some: list[Example], masked: bool) -> Example:
-    """Examples of several models as rows of one; the second's last row does not count."""
-    valid = torch.ones(len(some) * B, dtype=torch.bool)
-    valid[2 * B - 1] = False
-
-    def rows(name: str) -> Any:
-        return torch.cat([getattr(one, name) for one in some])
-
-    return Example(
-        rows("message"),
-        rows("context"),
-        rows("delta"),
-        valid if masked else None,
-        rows("target"),
-        loss=rows("loss"),
-    )
-
-
-@every_kind
-@pytest.mark.parametrize("maps", [False, True])
-@pytest.mark.parametrize("masked", [False, True])
-def test_stacked_they_do_what_each_does_alone(name: str, maps: bool, masked: bool) -> None:
-    shape, context, target = ((C, H, W), PIXELS, SEGMENTS) if maps else ((T, D), TOKENS, FOLLOWING)
-    size = torch.Size(shape).numel()
-    alone = [make(name, shape, context, target, seed=k) for k in range(3)]
-    copies = [make(name, shape, context, target, seed=k) for k in range(3)]
-    some = [example(signals(seed=k), context, size, target.name, seed=7 * k) for k in range(3)]
-    if masked:
-        some[1].valid = torch.arange(B) < B - 1
-    stack = StackedModels(copies, B)
-    given = joined(some, masked)
-    own = [found(one, each) for one, each in zip(alone, some, strict=True)]
-    for mine, theirs in zip(found(stack, given), zip(*own, strict=True), strict=True):
-        expected = torch.stack(theirs)
-        close(mine.reshape(expected.shape), expected)
-
-
-def test_stacked_predictors_of_tokens_are_written_out_without_autograd() -> None:
-    stack = StackedModels([make("linear", seed=k) for k in range(2)], B)
-    assert stack.maps is not None
-    assert stack.maps.size == D
-
-
-@pytest.mark.parametrize("keys", [{}, {"hidden": (5,), "norm": "layer"}])
-def test_stacked_inputs_do_what_each_does_alone(keys: dict[str, Any]) -> None:
-    context = (WORDS, LABEL)
-    alone = [input_at((T, D), context, seed=k, **keys) for k in range(2)]
-    stack = StackedModels([input_at((T, D), context, seed=k, **keys) for k in range(2)], B)
-    each = [encode(context, signals(seed=k), DOUBLE) for k in range(2)]
-    messages, arrived = draw(2 * B, T * D, seed=6), torch.arange(2 * B) % 3 > 0
-    features = torch.cat([one for one in each if one is not None])
-    predicted = [model.predict(one, B) for model, one in zip(alone, each, strict=True)]
-    close(stack.predict(features), torch.cat(predicted))
-    loss, gradients = stack.input_gradients([(features, messages, arrived)])
-    for k, model in enumerate(alone):
-        rows = slice(k * B, (k + 1) * B)
-        own, theirs = model.gradients([(each[k], messages[rows], arrived[rows])])
-        close(loss[k], own)
-        for mine, gradient in zip(gradients, theirs, strict=True):
-            close(mine[k], gradient)
-
-
-# --- a plain loop ------------------------------------------------------------------------------------------------
-
-
-def test_a_channel_of_tokens_in_a_plain_loop_learns_as_by_hand() -> None:
-    def networks() -> tuple[nn.Linear, nn.Linear]:
-        torch.manual_seed(0)
-        return nn.Linear(2, D, dtype=DOUBLE), nn.Linear(D, V, dtype=DOUBLE)
-
-    lower, upper = networks()
-    channel = comms.Channel(
-        [T, D],
-        gradient={"kind": "linear", "optimiser": {"kind": "sgd"}},
-        context={"following": ((T,), V)},
-        lr=0.5,
-        dtype=DOUBLE,
-    )
-    below, above = networks()
-    weight, bias = torch.zeros(D, D + V, dtype=DOUBLE), torch.zeros(D, dtype=DOUBLE)
-    for step in range(4):
-        values = signals(seed=step)
-        x, labels = values["words"], values["following"]
-        channel.send(lower(x), following=labels)
-        loss = F.cross_entropy(upper(channel.receive()).flatten(0, 1), labels.flatten())
-        comms.learn(None, lower.parameters(), sent=[channel])
-        comms.learn(loss, upper.parameters(), received=[channel])
-        channel.learn()
-
-        message = below(x)
-        leaf = message.detach().requires_grad_()
-        rows = torch.cat([leaf.detach(), F.one_hot(labels, V).to(DOUBLE)], 2)
-        predicted = F.linear(rows, weight, bias)
-        F.cross_entropy(above(leaf).flatten(0, 1), labels.flatten()).backward()
-        assert leaf.grad is not None
-        error = (predicted - B * T * leaf.grad) * 2 / (B * T)
-        message.backward(predicted / (B * T))
-        for mine, theirs in ((lower, below), (upper, above)):
-            for p, q in zip(mine.parameters(), theirs.parameters(), strict=True):
-                assert p.grad is not None
-                assert q.grad is not None
-                close(p.grad, q.grad)
-                with torch.no_grad():
-                    p -= 0.1 * p.grad
-                    q -= 0.1 * q.grad
-                q.grad = None
-        weight = weight - 0.5 * torch.einsum("btd,btf->df", error, rows)
-        bias = bias - 0.5 * error.sum((0, 1))
-    assert channel.predictor is not None
-    close(channel.predictor.parameters["last.weight"].detach(), weight)
-    assert weight.abs().max() > 0.01
-
-
-# --- refusals ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("size", "gradient", "line"),
-    [
-        (
-            8,
-            {"kind": "linear", "sites": True},
-            (
-                "gradient.sites: a message of 8 components has none; give it a size such as [tokens, features] or "
-                "[channels, height, width], or leave sites out"
-            ),
-        ),
-        (
-            [2, 3, 3],
-            {"kind": "conv", "sites": True},
-            (
-                "gradient.sites: a conv gradient reads every site of a map with its neighbours; leave it out, or use kind "
-                "linear or mlp"
-            ),
-        ),
-        (
-            [2, 3],
-            "conv",
-            "size: a conv gradient reads maps [channels, height, width], not [2, 3]; use kind mlp",
-        ),
-    ],
-)
-def test_refusals(size: Any, gradient: Any, line: str) -> None:
-    with pytest.raises(ScenarioError) as refused:
-        comms.Channel(size, gradient=gradient)
-    assert str(refused.value) == f"channel channel: {line}"

@@ -87,7 +87,7 @@ def test_figures_recordings_and_the_graph() -> None:
         "n0->n1": ["message", "prediction", "delta"],
         "n2->n2:state": ["message", "prediction", "delta"],
     }
-    kept = [[s.record(name, some) for name, some in wanted.items()] for s in (reference, cohort)]
+    kept = [[s.channels[name].record(some) for name, some in wanted.items()] for s in (reference, cohort)]
     for simulation in (reference, cohort):
         simulation.run(9)
     for ours, theirs in zip(*kept, strict=True):

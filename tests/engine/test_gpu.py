@@ -1,4 +1,4 @@
-"""On a GPU no step of the library waits for it. Run by `make gpu`; `test_device.py` finds the same on a pretended one."""
+"""On a GPU no step of the library waits for it. Run by `make gpu`; `on_pretended_gpu.py` finds the same on a pretended one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import library_names
-from tests.engine.test_device import EAGER, PERIOD, WARM, small
+from tests.engine.on_pretended_gpu import EAGER, PERIOD, WARM, small
 
 pytestmark = pytest.mark.gpu
 

@@ -5,9 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from antiphon import envs
 from antiphon.envs.datasets import cluttered, mnist
-from antiphon.errors import DataError
 from tests.envs.test_mnist import write
 
 
@@ -56,15 +54,3 @@ def test_pictures_are_the_same_each_time_and_places_differ(
     assert np.array_equal(first.pixels, second.pixels)
     _stamped(monkeypatch, 100)
     assert len(np.unique(cluttered.load().pixels > 0, axis=0)) == 37
-
-
-def test_a_scenario_names_it(data: None) -> None:
-    stream = envs.make({"id": "antiphon/Mnist-v0", "data": "cluttered_mnist"}, batch=2)
-    observed, _ = stream.reset(seed=0)
-    assert observed["image"].shape == (2, 1, cluttered.SIDE, cluttered.SIDE)
-
-
-def test_where_mnist_is_missing_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ANTIPHON_DATA", str(tmp_path))
-    with pytest.raises(DataError, match="mnist"):
-        envs.make({"id": "antiphon/Mnist-v0", "data": "cluttered_mnist"}, batch=1)

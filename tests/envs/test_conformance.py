@@ -1,21 +1,83 @@
-"""The conformance check finds what it promises to find."""
+"""All environments of the library keep the contract, and its check finds what it promises to find."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 
 from antiphon import envs
+from antiphon.envs.images import ImageStream
+from antiphon.envs.options import ImageOptions
+
+ENVIRONMENTS: list[tuple[str, dict[str, Any]]] = [
+    ("Digits", {}),
+    ("Digits", {"hold": 3}),
+    ("Digits", {"hold": 3, "episode": "example"}),
+    ("Digits", {"patches": 6, "patch_size": 2, "split": "test"}),
+    ("Cifar10", {"data": "shapes", "hold": 2, "patches": 5}),
+    ("Hyperplane", {"labels": "noisy", "size": 100}),
+    ("Hyperplane", {"labels": "random", "points": 7}),
+    ("CountDigits", {}),
+    ("CountDigits", {"levels": 4, "window": 2}),
+    ("Copy", {}),
+    ("Copy", {"threshold": 0, "length": 3}),
+    ("RepeatCopy", {"max_length": 2}),
+    ("CharText", {}),
+    ("TextWindows", {}),
+    ("Referential", {"concept": True, "distractors": 2}),
+    ("Referential", {"candidates": 16, "split": "test"}),
+    ("CartPole", {"limit": 20}),
+    ("SpeakerListener", {"limit": 9}),
+    ("KeyDoor", {"limit": 15, "size": 5}),
+]
+every_environment = pytest.mark.parametrize(("name", "options"), ENVIRONMENTS)
 
 
-class Broken(envs.ImageStream):
+@every_environment
+def test_it_keeps_the_contract(name: str, options: dict[str, Any]) -> None:
+    spec = {"id": f"antiphon/{name}-v0", **options}
+    envs.check_vector_env(lambda: envs.make(spec, batch=3), steps=25)
+    envs.check_vector_env(lambda: envs.make(spec, batch=2, dtype=torch.float64), steps=8)
+    env = envs.make(spec, batch=2)
+    assert envs.describe(spec) == env.description
+    with pytest.raises(ResetNeeded):
+        env.step(None)
+
+
+@every_environment
+def test_what_one_copy_shows_does_not_depend_on_their_number(name: str, options: dict[str, Any]) -> None:
+    if name in ("Hyperplane", "CharText"):
+        pytest.skip("its copies share out one pass over the data")
+    spec = {"id": f"antiphon/{name}-v0", **options}
+    few, many = envs.make(spec, batch=2), envs.make(spec, batch=9)
+    first, second = few.reset(seed=5)[0], many.reset(seed=5)[0]
+    for _ in range(70):
+        assert all(torch.equal(value, second[key][:2]) for key, value in first.items())
+        first, second = few.step(None)[0], many.step(None)[0]
+
+
+@pytest.mark.parametrize("name", ["Digits", "CountDigits", "Copy", "CartPole"])
+def test_a_reset_without_a_seed_begins_another_episode(name: str) -> None:
+    env = envs.make({"id": f"antiphon/{name}-v0"}, batch=16)
+    first = env.reset(seed=0)[0]
+    again = env.reset()[0]
+    assert not all(torch.equal(value, again[key]) for key, value in first.items())
+    fresh = [envs.make({"id": f"antiphon/{name}-v0"}, batch=16).reset()[0] for _ in range(2)]
+    assert not all(torch.equal(value, fresh[1][key]) for key, value in fresh[0].items())
+
+
+# --- the check itself ----------------------------------------------------------------------------------------
+
+
+class Broken(ImageStream):
     """A stream with one fault, named by `fault`."""
 
     def __init__(self, fault: str) -> None:
         self.fault = fault
-        super().__init__(3, hold=2, episode="example")
+        super().__init__(3, ImageOptions(hold=2, episode="example"))
         if fault == "mode":
             self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         if fault == "length":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import Any
 
 import gymnasium
@@ -13,6 +12,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from antiphon.envs import from_tensors, registry
 from antiphon.envs.registry import obstacle_to_copies
 from antiphon.envs.worlds.cartpole import CartPole
+from antiphon.envs.worlds.options import CartPoleOptions
 from antiphon.scenarios import EnvSpec
 
 
@@ -27,7 +27,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids of a user's."""
     monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
     registry.register("user/Stream-v0", lambda: source())
-    registry.register("user/Pole-v0", lambda num_envs: CartPole(num_envs))
+    registry.register("user/Pole-v0", lambda num_envs: CartPole(num_envs, CartPoleOptions()))
     registry.register("user/Vector-v0", vector)
     registry.register("user/Single-v0", lambda: gymnasium.make("CartPole-v1"))
 
@@ -50,10 +50,6 @@ def source() -> Any:
 @pytest.mark.usefixtures("registered")
 def test_what_its_seed_determines(spec: Any) -> None:
     assert obstacle_to_copies(spec) is None
-
-
-def test_a_source_of_own_data_is_determined_by_its_seed() -> None:
-    assert obstacle_to_copies(source()) is None
 
 
 @pytest.mark.parametrize(
@@ -80,9 +76,3 @@ def test_a_source_of_own_data_is_determined_by_its_seed() -> None:
 @pytest.mark.usefixtures("registered")
 def test_worlds_of_others_may_hold_more(spec: Any, why: str) -> None:
     assert obstacle_to_copies(spec) == why
-
-
-def test_an_object_is_one() -> None:
-    for env, name in ((vector(), "SyncVectorEnv"), (CartPole(2), "CartPole")):
-        with closing(env):
-            assert obstacle_to_copies(env) == f"{name} is one object, of which there are no copies"

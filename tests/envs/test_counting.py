@@ -4,11 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from gymnasium.error import ResetNeeded
 
 from antiphon import envs
 from antiphon.envs.images import picture_table
-from antiphon.errors import ScenarioError
 
 NAME = "antiphon/CountDigits-v0"
 
@@ -23,11 +21,6 @@ def digits_shown(obs: dict[str, torch.Tensor], data: str = "digits") -> list[int
     pixels = table.columns["image"].float() / table.divisors["image"]
     rows = [int((pixels == image.flatten()).all(1).nonzero()[0]) for image in obs["image"]]
     return [int(table.columns["label"][row]) for row in rows]
-
-
-@pytest.mark.parametrize("options", [{}, {"levels": 4, "window": 2}, {"levels": 1, "window": 3}])
-def test_contract(options: dict[str, Any]) -> None:
-    envs.check_vector_env(lambda: make(**options), steps=40)
 
 
 @pytest.mark.parametrize(("levels", "window"), [(2, 4), (4, 2), (3, 3)])
@@ -84,79 +77,3 @@ def test_descriptions() -> None:
     assert "count_so_far" not in envs.describe({"id": NAME, "levels": 1}).signals
     env = make(levels=3, window=3)
     assert (env.evaluation_steps, env.episode_length, env.figures()) == (32 * 27, None, {})
-
-
-def test_lanes_do_not_depend_on_their_number() -> None:
-    few, many = make(2), make(9)
-    a, b = few.reset(seed=5), many.reset(seed=5)
-    for _ in range(70):
-        assert torch.equal(a[0]["image"], b[0]["image"][:2])
-        assert torch.equal(a[1]["threes_so_far"], b[1]["threes_so_far"][:2])
-        (a0, *_, a1), (b0, *_, b1) = few.step(None), many.step(None)
-        a, b = (a0, a1), (b0, b1)
-
-
-def test_splits_show_their_own_pictures() -> None:
-    seen = {}
-    for split in ("train", "validation", "test"):
-        env = make(64, split=split)
-        env.request(["image"])
-        obs = env.reset(seed=0)[0]
-        seen[split] = {tuple(image.flatten().tolist()) for image in obs["image"]}
-        for _ in range(20):
-            seen[split] |= {tuple(image.flatten().tolist()) for image in env.step(None)[0]["image"]}
-    assert len(seen["validation"]) == 144
-    assert not seen["train"] & seen["test"]
-    assert not seen["train"] & seen["validation"]
-    assert not seen["validation"] & seen["test"]
-
-
-def test_only_what_is_requested_is_counted() -> None:
-    env, every = make(), make()
-    env.request(["threes"])
-    assert env.reset(seed=0) == ({}, {})
-    every.reset(seed=0)
-    for _ in range(16):
-        obs, *_, info = env.step(None)
-        full = every.step(None)[4]
-        assert (obs, set(info)) == ({}, {"threes", "_threes"})
-        assert torch.equal(info["threes"], full["threes"])
-    assert bool(info["_threes"].all())
-
-
-def test_reset_without_a_seed_begins_new_windows_on_new_digits() -> None:
-    env = make(16)
-    before = env.reset(seed=0)[0]["image"]
-    env.step(None)
-    obs, info = env.reset()
-    assert not torch.equal(obs["image"], before)
-    assert int(info["odd_so_far"].max()) == 1
-    for _ in range(4):
-        info = env.step(None)[4]
-    assert bool(info["_odd"].all())
-
-
-def test_state_in_the_middle_of_a_window_loads_into_one_that_asks_for_less() -> None:
-    env, twin = make(), make()
-    env.reset(seed=2)
-    for _ in range(70):
-        env.step(None)
-    twin.request(["threes"])
-    twin.load_state_dict(env.state_dict())
-    for _ in range(12):
-        assert torch.equal(env.step(None)[4]["threes"], twin.step(None)[4]["threes"])
-
-
-def test_misuse() -> None:
-    with pytest.raises(ResetNeeded):
-        make().step(None)
-    with pytest.raises(ScenarioError, match="no examples apart from each other; go through it step by step"):
-        next(make().batches("test", 10))
-
-
-@pytest.mark.data
-def test_mnist() -> None:
-    env = make(8, data="mnist", split="test")
-    obs, info = env.reset(seed=0)
-    assert obs["image"].shape == (8, 1, 28, 28)
-    assert info["threes_so_far"].tolist() == [digit == 3 for digit in digits_shown(obs, "mnist")]

@@ -30,7 +30,6 @@ BROKEN = {
     "missing": (None, "cannot be read (No such file or directory)"),
     "empty": (b"", "starts with nothing"),
     "other magic": (b"\x00\x00\x09\x03" + encode(CUBE)[4:], "starts with 00000903, not 00000803"),
-    "other axes": (encode(CUBE.reshape(-1)), "starts with 00000801"),
     "short header": (encode(CUBE)[:9], "truncated in its header"),
     "truncated": (encode(CUBE)[:-5], "truncated: its header promises 2x3x4 bytes, there are 19"),
     "too long": (encode(CUBE) + b"!", "too long: its header promises 2x3x4 bytes, there are more"),
@@ -49,20 +48,10 @@ def test_broken_files_are_named_with_fault_and_mend(tmp_path: Path, fault: str) 
     assert text.endswith("; mend it")
 
 
-def flipped(content: bytes) -> bytes:
-    middle = len(content) // 2
-    return (
-        content[:middle] + bytes(255 - byte for byte in content[middle : middle + 8]) + content[middle + 8 :]
-    )
-
-
-@pytest.mark.parametrize(
-    "harm", [lambda content: content[: len(content) // 2], flipped, lambda content: b"not gzip at all"]
-)
-def test_corrupt_gzip_is_named(tmp_path: Path, harm) -> None:  # type: ignore[no-untyped-def]
+def test_corrupt_gzip_is_named(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (5, 28, 28), dtype=np.uint8)
-    path = tmp_path / "cube.gz"
-    path.write_bytes(harm(gzip.compress(encode(noise))))
-    text = message(lambda: idx.read(path, 3, "mend it"))
-    assert "corrupt gzip file" in text
-    assert str(path) in text
+    path, sound = tmp_path / "cube.gz", gzip.compress(encode(noise))
+    middle = len(sound) // 2
+    for broken in (sound[:middle], sound[:middle] + bytes(8) + sound[middle + 8 :], b"not gzip at all"):
+        path.write_bytes(broken)
+        assert message(lambda: idx.read(path, 3, "mend it")).startswith(f"{path}: corrupt gzip file")

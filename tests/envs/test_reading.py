@@ -39,10 +39,6 @@ def read(env: envs.TorchVectorEnv, steps: int) -> tuple[list[list[int]], list[li
     return shown, following
 
 
-def test_contract() -> None:
-    envs.check_vector_env(make, steps=30)
-
-
 def test_two_lanes_read_their_stretches_of_a_split(alphabets: str) -> None:
     env = make(2, text=alphabets, split="validation")
     a, unknown = 0, 26
@@ -54,13 +50,6 @@ def test_two_lanes_read_their_stretches_of_a_split(alphabets: str) -> None:
     assert [row[1] for row in following[3:]] == [unknown, a, 1]
     assert env.evaluation_steps == 4
     assert env.signals["next"].classes == 27
-
-
-def test_one_hot(alphabets: str) -> None:
-    char = make(2, text=alphabets, split="test").reset(seed=0)[0]["char"]
-    assert char.shape == (2, 27)
-    assert char.sum(1).tolist() == [1, 1]
-    assert char.argmax(1).tolist() == [5, 26]
 
 
 @pytest.mark.parametrize("lanes", [1, 4, 7])
@@ -88,29 +77,6 @@ def test_a_seed_draws_where_training_begins_and_nothing_else(alphabets: str) -> 
         assert torch.equal(env.reset(seed=0)[0]["char"], env.reset(seed=1)[0]["char"])
 
 
-def test_splits_are_the_text_in_three_parts(alphabets: str) -> None:
-    description = envs.describe({"id": NAME, "text": alphabets})
-    assert description.example_counts == {"train": 180, "validation": 10, "test": 10}
-    assert (description.endless, description.is_stream) == (True, False)
-    assert (description.observations, description.training_only) == (("char",), ("next",))
-    shown, _ = read(make(1, text=alphabets, split="test"), 10)
-    assert [row[0] for row in shown] == [5, 6, 7, 8, 9, 26, 26, 26, 26, 26]
-
-
-def test_reset_without_a_seed_reads_on() -> None:
-    env, other = make(), make()
-    env.reset(seed=2)
-    other.reset(seed=2)
-    assert torch.equal(env.reset()[0]["char"], other.step(None)[0]["char"])
-
-
-def test_only_what_is_requested_is_computed() -> None:
-    env = make()
-    env.request(["next"])
-    obs, info = env.reset(seed=0)
-    assert (obs, list(info)) == ({}, ["next"])
-
-
 def test_misuse(alphabets: str) -> None:
     with pytest.raises(ResetNeeded):
         make().step(None)
@@ -122,10 +88,3 @@ def test_misuse(alphabets: str) -> None:
     for call in (envs.describe, lambda spec: envs.make(spec, batch=1)):
         with pytest.raises(DataError, match=r"no text 'lettres'.*did you mean 'letters'"):
             call({"id": NAME, "text": "lettres"})
-
-
-@pytest.mark.data
-def test_moby_dick() -> None:
-    env = make(64, text="moby_dick", split="validation")
-    assert env.evaluation_steps == env.example_count("validation") // 64 - 1
-    read(env, 5)

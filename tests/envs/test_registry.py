@@ -15,22 +15,8 @@ COUNT = "antiphon/CountDigits-v0"
 COPY = "antiphon/Copy-v0"
 REPEAT = "antiphon/RepeatCopy-v0"
 TEXT = "antiphon/CharText-v0"
-
-
-def test_ids_are_registered() -> None:
-    pictures = ("Digits", "Mnist", "Cifar10")
-    data = ("Hyperplane", "CountDigits", "Copy", "RepeatCopy", "CharText", "TextWindows")
-    names = (*pictures, *data, "CartPole", "SpeakerListener", "KeyDoor", "Referential")
-    library = tuple(f"antiphon/{name}-v0" for name in names)
-    assert envs.ids() == (*library, "antiphon/Tensors-v0")
-
-
-def test_public_names_all_load() -> None:
-    assert dir(envs) == sorted(envs.__all__)
-    for name in envs.__all__:
-        assert getattr(envs, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'vectors'"):
-        _ = envs.vectors
+WINDOWS, GAME = "antiphon/TextWindows-v0", "antiphon/Referential-v0"
+POLE, ROOM, TALK = "antiphon/CartPole-v0", "antiphon/KeyDoor-v0", "antiphon/SpeakerListener-v0"
 
 
 def test_make_takes_a_mapping_or_an_object() -> None:
@@ -39,17 +25,6 @@ def test_make_takes_a_mapping_or_an_object() -> None:
     for env in (by_mapping, by_object):
         assert (env.num_envs, env.hold, env.split) == (3, 2, "test")  # type: ignore[attr-defined]
     assert by_mapping.reset(seed=0)[0]["image"].dtype == torch.float64
-
-
-def test_describe_agrees_with_the_environment() -> None:
-    spec = {"id": DIGITS, "hold": 6, "episode": "example", "patches": 16}
-    description, env = envs.describe(spec), envs.make(spec, batch=2)
-    assert description == env.description == envs.describe(env)
-    assert description.hold == env.hold == description.episode_steps == 6
-    assert description.splits == ("train", "validation", "test")
-    assert description.signals["patch_15"].shape == (3, 3)
-    assert description.training_only == ("label",)
-    assert description.is_stream
 
 
 class Maker:
@@ -67,68 +42,41 @@ def test_objects_with_make() -> None:
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
-        (
-            {"id": "antiphon/Digit-v0"},
-            ".id: no environment 'antiphon/Digit-v0'; did you mean 'antiphon/Digits-v0'?",
-        ),
+        ({"id": "antiphon/Digit-v0"}, ".id: no environment 'antiphon/Digit-v0'; did you mean"),
         ({"id": "os:system"}, ".id: no environment 'os:system'; known: "),
         ({"hold": 2}, ".id: no environment 'None'"),
-        ({"id": [DIGITS]}, ".id: no environment '['antiphon"),
         ({"id": DIGITS, "holds": 2}, ".holds: unknown key; did you mean 'hold'?"),
         ({"id": DIGITS, "hold": 0}, ".hold: 0; must be a whole number of at least 1"),
-        ({"id": DIGITS, "hold": True}, ".hold: True; must be a whole number"),
-        ({"id": DIGITS, "hold": "2"}, ".hold: '2'; must be a whole number"),
         ({"id": DIGITS, "data": "mnits"}, ".data: no data 'mnits'; did you mean 'mnist'?"),
-        ({"id": DIGITS, "labels": "linear"}, ".labels: unknown key; "),
-        (
-            {"id": HYPERPLANE, "labels": "noise"},
-            ".labels: no labels 'noise'; did you mean 'noisy'?",
-        ),
+        ({"id": HYPERPLANE, "labels": "noise"}, ".labels: no labels 'noise'; did you mean 'noisy'?"),
         ({"id": HYPERPLANE, "size": 0}, ".size: 0; must be a whole number from 1 to 10000"),
-        ({"id": HYPERPLANE, "points": 0}, ".points: 0; must be a whole number from 1 to 100000"),
-        ({"id": HYPERPLANE, "seed": -1}, ".seed: -1; must be a whole number of at least 0"),
         ({"id": HYPERPLANE, "split": "test"}, ".split: no split 'test'; known: train"),
-        ({"id": HYPERPLANE, "hold": 2}, ".hold: unknown key; known: labels, points, seed, size, split"),
-        (
-            {"id": DIGITS, "episode": "examples"},
-            ".episode: no episode 'examples'; did you mean 'example'?",
-        ),
+        ({"id": DIGITS, "episode": "examples"}, ".episode: no episode 'examples'; did you mean 'example'?"),
         ({"id": DIGITS, "split": "tests"}, ".split: no split 'tests'; did you mean 'test'?"),
-        ({"id": DIGITS, "data": ["mnist"]}, ".data: no data '['mnist']'"),
         ({"id": DIGITS, "patches": 0}, ".patches: 0; must be a whole number from 1 to 1024"),
-        (
-            {"id": DIGITS, "patches": 4, "patch_size": 9},
-            ".patch_size: 9; must be a whole number from 1 to 8",
-        ),
+        ({"id": DIGITS, "patches": 4, "patch_size": 9}, ".patch_size: 9; must be a whole number from 1 to 8"),
         ({"id": DIGITS, "patch_size": 3}, ".patch_size: 3, but there are no patches; set patches"),
         ({"id": COUNT, "data": "cifar10"}, ".data: no data 'cifar10'; known: digits, mnist"),
-        ({"id": COUNT, "levels": 5}, ".levels: 5; must be a whole number from 1 to 4"),
         ({"id": COUNT, "window": 1}, ".window: 1; must be a whole number of at least 2"),
-        (
-            {"id": COUNT, "window": 65},
-            ".window: 65; 2 levels would count over 4225 digits, and at most 4096",
-        ),
-        ({"id": COUNT, "split": "all"}, ".split: no split 'all'; known: test, train, validation"),
-        ({"id": COPY, "bits": 0}, ".bits: 0; must be a whole number from 1 to 64"),
+        ({"id": COUNT, "window": 65}, ".window: 65; 2 levels would count over 4225 digits, and at most 4096"),
         ({"id": COPY, "length": 25}, ".length: 25; must be a whole number from 1 to 24"),
-        ({"id": COPY, "max_length": 0}, ".max_length: 0; must be a whole number from 1 to 1024"),
-        (
-            {"id": COPY, "threshold": -0.1},
-            ".threshold: -0.1; must be a number of bits, 0 for no curriculum",
-        ),
-        ({"id": COPY, "threshold": "low"}, ".threshold: 'low'; must be a number of bits"),
+        ({"id": COPY, "threshold": -0.1}, ".threshold: -0.1; must be a number of bits, 0 for no curriculum"),
         ({"id": COPY, "threshold": float("nan")}, ".threshold: nan; must be a number of bits"),
-        (
-            {"id": COPY, "repeats": 2},
-            ".repeats: unknown key; known: bits, length, max_length, threshold",
-        ),
-        ({"id": COPY, "split": "test"}, ".split: unknown key; "),
+        ({"id": COPY, "repeats": 2}, ".repeats: unknown key; known: bits, length, max_length, threshold"),
         ({"id": REPEAT, "length": 5, "repeats": 5}, ".repeats: 5 times length 5 exceeds max_length 24; "),
-        ({"id": REPEAT, "repeats": 0}, ".repeats: 0; must be a whole number from 1 to 24"),
         ({"id": TEXT, "text": 3}, ".text: 3; must be the name of a text, without .txt"),
-        ({"id": TEXT, "split": "tests"}, ".split: no split 'tests'; did you mean 'test'?"),
+        ({"id": WINDOWS, "length": 0}, ".length: 0; must be a whole number of at least 1"),
+        ({"id": POLE, "limit": 0}, ".limit: 0; must be a whole number of at least 1"),
+        ({"id": ROOM, "size": 4}, ".size: 4; must be a whole number from 5 to 201"),
+        ({"id": TALK, "message": "chanel"}, ".message: no message 'chanel'; did you mean 'channel'?"),
+        ({"id": GAME, "candidates": 1}, ".candidates: 1; must be a whole number from 2 to 64"),
+        (
+            {"id": GAME, "candidates": 11, "concept": True},
+            ".candidates: 11; must be a whole number from 2 to",
+        ),
+        ({"id": GAME, "concept": "yes"}, ".concept: 'yes'; must be true or false"),
+        ({"id": GAME, "data": "cifar10"}, ".data: no data 'cifar10'; known: digits, mnist"),
         (42, ": int is no environment"),
-        ("antiphon/Digits-v0", ": str is no environment"),
     ],
 )
 def test_what_cannot_be_made_says_why(spec: Any, expected: str) -> None:

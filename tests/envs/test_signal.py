@@ -4,28 +4,15 @@ import subprocess
 import sys
 
 import numpy as np
-import pytest
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
-from antiphon.envs import Description, Signal
+from antiphon.envs import Signal
 
 
 def test_spaces_follow_the_kind_of_signal() -> None:
     assert Signal(shape=(2, 3), low=0.0, high=1.0).space(np.float64) == Box(0.0, 1.0, (2, 3), np.float64)
     assert Signal(classes=10).space() == Discrete(10)
     assert Signal(shape=(2,), classes=3).space() == MultiDiscrete([3, 3])
-
-
-def test_description_parts_observations_from_training_only_signals() -> None:
-    signals = {"image": Signal(shape=(4,)), "label": Signal(classes=2, training_only=True)}
-    description = Description(signals=signals, example_counts={})
-    assert description.observations == ("image",)
-    assert description.training_only == ("label",)
-
-
-def test_signals_are_immutable() -> None:
-    with pytest.raises(AttributeError):
-        Signal().shape = (1,)  # type: ignore[misc]
 
 
 def test_describing_an_environment_loads_no_torch() -> None:

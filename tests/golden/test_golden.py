@@ -16,9 +16,9 @@ from antiphon.engine.studies.scoring import kept_scores
 from antiphon.manifests import FORMAT
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.csv_files import read_figures
-from antiphon.telemetry.parts.parts_csv import read_parts
 from tests.commands import Commands
 from tests.golden.make import STEPS, STOP, numbers, objects, restored
+from tests.parts_table import read_parts
 from tests.telemetry.channels.serving import client, figure, get
 
 HERE = Path(__file__).resolve().parent

@@ -37,24 +37,6 @@ def test_it_pulls_gradients_back_as_autograd_does(shape: tuple[int, ...]) -> Non
     torch.testing.assert_close(pull_back(gradient), expected)
 
 
-@pytest.mark.parametrize("kind", ["linear", "mlp"])
-def test_a_predictor_at_the_normalised_message_injects_no_push_along_it(kind: str) -> None:
-    own = make(kind, normalise="layer", shape=(3, 6))
-    each = example()
-    found = own.predict(each).unflatten(1, (3, 6))
-    assert found.abs().max() > 1e-3
-    torch.testing.assert_close(
-        found.sum(-1), torch.zeros_like(found[..., 0])
-    )  # no token is pushed as a whole
-
-
-def test_an_equal_push_on_all_features_changes_nothing() -> None:
-    own, each = make("linear", normalise="layer", shape=(3, 6)), example()
-    before = own.predict(each)
-    each.message = each.message + 5.0
-    torch.testing.assert_close(own.predict(each), before)
-
-
 def test_a_residual_predictor_adds_a_linear_prediction() -> None:
     own, plain = make("mlp", residual=True), make("mlp")
     for name, p in plain.parameters.items():

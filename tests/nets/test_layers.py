@@ -10,8 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.nets.layers import (
-    ACTIVATIONS,
-    bias_places,
     initial_linear,
     initial_norm,
     linear,
@@ -65,7 +63,9 @@ def test_batch_norm_equals_torch(
     parameters, buffers = numbers(6)
     layer = torch_norm(make(), parameters, buffers).train(training)
     x = double(*shape, seed=9)
+    before = {key: value.clone() for key, value in buffers.items()}
     y, moved = normalise("batch", x, parameters, buffers, training=training)
+    same(buffers, before)  # which are values
     torch.testing.assert_close(y, layer(x))
     torch.testing.assert_close(moved["mean"], layer.running_mean)
     torch.testing.assert_close(moved["var"], layer.running_var)
@@ -88,13 +88,6 @@ def test_layer_norm_of_maps_has_one_gain_per_channel() -> None:
     ).sqrt()
     view = (3, 1, 1)
     torch.testing.assert_close(y, plain * parameters["gain"].view(view) + parameters["bias"].view(view))
-
-
-def test_only_batch_norm_takes_the_bias_before_it() -> None:
-    bias = double(6)
-    places = {norm: [part is bias for part in bias_places(norm, bias)] for norm in ("batch", "layer", "none")}
-    assert places == {"batch": [False, True], "layer": [True, False], "none": [True, False]}
-    assert bias_places("batch", bias)[0] is None
 
 
 @pytest.mark.parametrize("rows", [8, 1])
@@ -131,21 +124,6 @@ def test_a_bias_before_batch_norm_acts_by_running_statistics_alone(
         assert bool(found.any())
 
 
-@pytest.mark.parametrize("stacked", [False, True])
-def test_running_statistics_are_never_changed_in_place(stacked: bool) -> None:
-    parameters, buffers = numbers(6)
-    x = double(8, 6, seed=9)
-    if stacked:
-        parameters = {k: v.unsqueeze(0) for k, v in parameters.items()}
-        buffers = {k: v.unsqueeze(0) for k, v in buffers.items()}
-        x = x.unsqueeze(0)
-    before = {k: v.clone() for k, v in buffers.items()}
-    _, moved = normalise("batch", x, parameters, buffers, training=True)
-    for key, value in before.items():
-        assert torch.equal(buffers[key], value)
-        assert not torch.equal(moved[key], value)
-
-
 def test_a_single_row_uses_running_statistics_and_leaves_them() -> None:
     parameters, buffers = numbers(6)
     x = double(1, 6, seed=9)
@@ -169,17 +147,6 @@ def test_initial_numbers() -> None:
     assert {k: v.tolist() for k, v in norm_buffers("batch", 2).items()} == {"mean": [0, 0], "var": [1, 1]}
 
 
-def test_activations_are_torchs() -> None:
-    x = double(20)
-    for name, layer in {
-        "relu": nn.ReLU(),
-        "tanh": nn.Tanh(),
-        "gelu": nn.GELU(),
-        "identity": nn.Identity(),
-    }.items():
-        torch.testing.assert_close(ACTIVATIONS[name](x), layer(x))
-
-
 def test_feedback_changes_nothing_forward_and_returns_through_its_weight() -> None:
     y, message = double(8, 4).requires_grad_(), double(8, 5, seed=1).requires_grad_()
     weight, told = double(4, 5, seed=2), double(8, 4, seed=3)
@@ -190,16 +157,7 @@ def test_feedback_changes_nothing_forward_and_returns_through_its_weight() -> No
     torch.testing.assert_close(back, told @ weight)
 
 
-def test_feedback_of_some_rows_takes_only_theirs() -> None:
-    y, weight, told = double(8, 4).requires_grad_(), double(4, 5, seed=2), double(8, 4, seed=3)
-    first, second = (double(4, 5, seed=i).requires_grad_() for i in (4, 5))
-    out = with_feedback(with_feedback(y, first, weight, slice(0, 4)), second, -weight, slice(4, 8))
-    back = torch.autograd.grad(out, [first, second], told)
-    torch.testing.assert_close(back[0], told[:4] @ weight)
-    torch.testing.assert_close(back[1], -told[4:] @ weight)
-
-
-@pytest.mark.parametrize("side", [1, 3, 5])
+@pytest.mark.parametrize("side", [1, 5])
 def test_feedback_of_a_convolution_is_what_a_convolution_with_its_weight_returns(side: int) -> None:
     weight, told = double(4, 2, side, side, seed=2), double(3, 4, 6, 5, seed=3)
     x = double(3, 2, 6, 5).requires_grad_()
@@ -207,11 +165,3 @@ def test_feedback_of_a_convolution_is_what_a_convolution_with_its_weight_returns
     y, message = double(3, 4, 6, 5, seed=1).requires_grad_(), double(3, 60, seed=4).requires_grad_()
     (back,) = torch.autograd.grad(with_feedback(y, message, weight), message, told)
     torch.testing.assert_close(back, expected.flatten(1))
-
-
-def test_feedback_has_no_second_derivative_and_says_so() -> None:
-    y, message = double(2, 3).requires_grad_(), double(2, 3, seed=1).requires_grad_()
-    out = with_feedback(y, message, double(3, 3, seed=2)).square().sum()
-    (back,) = torch.autograd.grad(out, message, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        back.sum().backward()

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from antiphon.nets.random import generator, integers, normal, seed_for, uniform
-from tests.tensors import same
 
 
 def test_numbers_are_uniform_over_lanes_and_over_steps() -> None:
     over_lanes = uniform(1, 0, 100_000)
-    over_steps = torch.cat([uniform(1, step, 4) for step in range(5_000)])
+    over_steps = torch.cat([uniform(1, step, 8) for step in range(2_500)])
     for numbers in (over_lanes, over_steps):
         assert numbers.dtype == torch.float64
         assert float(numbers.min()) >= 0
@@ -26,7 +25,7 @@ def test_numbers_are_uniform_over_lanes_and_over_steps() -> None:
 
 def test_normal_numbers_have_the_moments_and_quantiles_of_a_normal_distribution() -> None:
     over_lanes = normal(1, 0, 100_000)
-    over_steps = torch.cat([normal(1, step, 4) for step in range(25_000)])
+    over_steps = torch.cat([normal(2**63 - 1, 2**40 + step, 40) for step in range(1_000)])
     for numbers in (over_lanes, over_steps):
         assert numbers.dtype == torch.float64
         for power, moment, variance in [(1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)]:
@@ -55,16 +54,6 @@ def test_neighbours_are_uncorrelated(draw: Callable[[int, int, int], Tensor]) ->
         assert abs(float((a * b).mean())) < 4 / a.numel() ** 0.5
 
 
-@pytest.mark.parametrize("draw", [uniform, normal])
-def test_order_and_history_cannot_matter(draw: Callable[[int, int, int], Tensor]) -> None:
-    forwards = [draw(3, step, 8) for step in range(10)]
-    backwards = [draw(3, step, 8) for step in reversed(range(10))][::-1]
-    same(forwards, backwards)
-    state = torch.get_rng_state()
-    draw(3, 0, 8)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
 def test_more_lanes_leave_the_first_ones_alone() -> None:
     assert torch.equal(uniform(3, 5, 100)[:7], uniform(3, 5, 7))
     assert torch.equal(integers(3, 5, 100, 10)[:7], integers(3, 5, 7, 10))
@@ -80,25 +69,13 @@ def test_integers_cover_their_range_evenly() -> None:
     assert torch.equal(integers(2, 0, 5, 1), torch.zeros(5, dtype=torch.int64))
 
 
-def test_large_seeds_and_steps_stay_in_range() -> None:
-    for seed in (0, 2**63 - 1, seed_for(0, "x")):
-        numbers = uniform(seed, 2**40, 1_000)
-        assert 0.4 < float(numbers.mean()) < 0.6
-        assert abs(float(normal(seed, 2**40, 1_000).mean())) < 0.2
-
-
-def test_the_device_is_the_callers_choice() -> None:
-    assert uniform(0, 0, 3, "meta").device.type == "meta"
-    assert normal(0, 0, 3, "meta").device.type == "meta"
-    assert integers(0, 0, 3, 5, torch.device("cpu")).device.type == "cpu"
-
-
 def test_seeds_follow_names() -> None:
     assert seed_for(0, "agent", "left") == seed_for(0, "agent", "left")
     different = [
         seed_for(0, "a", "b"),
         seed_for(1, "a", "b"),
         seed_for(0, "b", "a"),
+        seed_for(0, "c", "b"),
         seed_for(0, "ab"),
         seed_for(0),
     ]

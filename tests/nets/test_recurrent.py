@@ -116,50 +116,6 @@ def test_batch_norm_in_an_lstm_is_that_of_cooijmans_et_al() -> None:
 
 @each_norm
 @each_kind
-def test_what_is_normalised_is_free_of_scale(kind: str, norm: str) -> None:
-    """Ten times the recurrent weights change nothing under a norm, and much without."""
-    ours = cell(kind, norm)
-    parameters, buffers = numbers(ours)
-    x, state = given(ours)
-    scaled = parameters | {"recurrent.weight": 10 * parameters["recurrent.weight"]}
-    before, after = (ours(p, buffers, x, state, training=True)[1] for p in (parameters, scaled))
-    assert ((before - after).abs().max() < 1e-3) == (norm != "none")
-
-
-@each_norm
-@each_kind
-def test_stacked_cells_equal_one_at_a_time(kind: str, norm: str) -> None:
-    ours = cell(kind, norm)
-    several = [(*numbers(ours, seed), *given(ours, seed)) for seed in range(3)]
-    parameters = {k: torch.stack([s[0][k] for s in several]) for k in several[0][0]}
-    buffers = {k: torch.stack([s[1][k] for s in several]) for k in several[0][1]}
-    x, state = (torch.stack([s[i] for s in several]) for i in (2, 3))  # type: ignore[misc]
-    h, after, moved = ours(parameters, buffers, x, state, training=True)
-    for i, (own, held, alone_x, alone_state) in enumerate(several):
-        alone = ours(own, held, alone_x, alone_state, training=True)
-        torch.testing.assert_close(h[i], alone[0])
-        torch.testing.assert_close(after[i], alone[1])
-        for name, value in alone[2].items():
-            torch.testing.assert_close(moved[name][i], value)
-
-
-@each_kind
-def test_running_statistics_are_values_and_still_in_evaluation(kind: str) -> None:
-    ours = cell(kind, "batch")
-    parameters, buffers = numbers(ours)
-    held = {name: value.clone() for name, value in buffers.items()}
-    _, learned, moved = ours(parameters, buffers, *given(ours), training=True)
-    _, evaluated, still = ours(parameters, buffers, *given(ours), training=False)
-    assert set(moved) == set(still) == set(buffers)
-    for name, value in held.items():
-        assert torch.equal(buffers[name], value)
-        assert torch.equal(still[name], value)
-        assert not torch.equal(moved[name], value)
-    assert not torch.allclose(learned, evaluated)
-
-
-@each_norm
-@each_kind
 def test_gradients_reach_the_input_the_state_and_every_number(kind: str, norm: str) -> None:
     ours = cell(kind, norm)
     parameters, buffers = numbers(ours)
@@ -186,17 +142,3 @@ def test_how_it_starts(kind: str, norm: str) -> None:
     assert bias.sum() == (SIZE if kind == "lstm" else 0)
     gains = torch.cat([v for name, v in p.items() if name.endswith("gain")] or [torch.ones(1)])
     torch.testing.assert_close(gains, torch.full_like(gains, 0.1 if norm == "batch" else 1.0))
-
-
-def test_the_way_back_is_handed_what_was_read_of_the_input() -> None:
-    ours = cell("gru", "layer")
-    parameters, _ = numbers(ours)
-    x, state = given(ours)
-    seen: list[Tensor] = []
-
-    def way_back(y: Tensor) -> Tensor:
-        seen.append(y)
-        return y
-
-    ours(parameters, {}, x, state, training=True, way_back=way_back)
-    torch.testing.assert_close(seen[0], x @ parameters["input.weight"].T)

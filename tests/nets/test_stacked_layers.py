@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from antiphon.nets import layers
-from antiphon.nets.layers import convolution, norm_buffers, normalise, pool
+from antiphon.nets.layers import norm_buffers, normalise
 from tests.tensors import drawn
 
 COUNT, ROWS, FEATURES = 3, 8, 6
@@ -28,31 +28,6 @@ def large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     """Both ways of batch norm on inputs that are small."""
     if request.param:
         monkeypatch.setattr(layers, "_LARGE", 0)
-
-
-@pytest.mark.parametrize("side", [1, 3, 5])
-@pytest.mark.parametrize("folded", [False, True])
-def test_stacked_convolutions_are_the_single_ones(side: int, folded: bool) -> None:
-    x = drawn(1, ROWS, COUNT, 2, 6, 5).transpose(0, 1) if folded else drawn(1, COUNT, ROWS, 2, 6, 5)
-    leaves = [x, drawn(2, COUNT, 4, 2, side, side), drawn(3, COUNT, 4)]
-    leaves = [t.requires_grad_() for t in leaves]
-    y = convolution(*leaves)
-    told = drawn(4, *y.shape)
-    gradients = torch.autograd.grad(y, leaves, told)
-    for i in range(COUNT):
-        own = [t.data[i].clone().requires_grad_() for t in leaves]
-        alone = convolution(*own)
-        close(y[i], alone)
-        for found, expected in zip(gradients, torch.autograd.grad(alone, own, told[i]), strict=True):
-            close(found[i], expected)
-
-
-@pytest.mark.parametrize("kind", ["max", "avg", "none"])
-def test_stacked_pools_are_the_single_ones(kind: str) -> None:
-    x = drawn(1, COUNT, ROWS, 2, 7, 6)
-    pooled = pool(kind, x)
-    for i in range(COUNT):
-        assert torch.equal(pooled[i], pool(kind, x[i]))
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -93,23 +68,9 @@ def test_stacked_norms_have_second_derivatives(kind: str) -> None:
     def normed(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
         return normalise(kind, x, {"gain": gain, "bias": bias}, buffers, training=True)[0]
 
-    leaves = (drawn(5, COUNT, ROWS, FEATURES), parameters["gain"], parameters["bias"])
+    parameters = {key: value[:, :3] for key, value in parameters.items()}
+    buffers = {key: value[:, :3] for key, value in buffers.items()}
+    leaves = (drawn(5, COUNT, 4, 3), parameters["gain"], parameters["bias"])
     leaves = tuple(t.requires_grad_() for t in leaves)
     assert torch.autograd.gradcheck(normed, leaves)
     assert torch.autograd.gradgradcheck(normed, leaves)
-
-
-def test_batch_norm_in_place_is_taken_for_many_numbers_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[torch.Size] = []
-    own = layers._batch_norm
-
-    def spied(x: Tensor, *rest: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        taken.append(x.shape)
-        return own(x, *rest)
-
-    monkeypatch.setattr(layers, "_batch_norm", spied)
-    for count in (2, 64):
-        parameters = {"gain": torch.ones(count, 64), "bias": torch.zeros(count, 64)}
-        buffers = {"mean": torch.zeros(count, 64), "var": torch.ones(count, 64)}
-        normalise("batch", torch.randn(count, 32, 64), parameters, buffers, training=True)
-    assert taken == [(64, 32, 64)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from antiphon.nets import optimisers
 from antiphon.nets.optimisers import Optimiser, Skip, StackedOptimiser, padded_zeros
 
 Options = dict[str, Any]
@@ -86,21 +83,6 @@ class Torchs:
                 torch.testing.assert_close(p[n], q.data, atol=1e-12, rtol=0)
 
 
-class Watch(TorchDispatchMode):
-    """Notes each operation by name, and how many tensors each call of a fused kernel moves."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.names: list[str] = []
-        self.calls: list[int] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.names.append(func.name())
-        if "_fused_" in func.name():
-            self.calls.append(len(args[0]))
-        return func(*args, **(kwargs or {}))
-
-
 Made = tuple[list[Tensor], Torchs, StackedOptimiser, torch.Generator]
 
 
@@ -110,21 +92,10 @@ def made(n: int, kind: str, options: Options) -> Made:
     return parameters, Torchs(parameters, kind, **options), StackedOptimiser(kind, parameters, **options), g
 
 
-@every_kind
-@pytest.mark.parametrize("share", [1.0, 0.5, 0.1])
-def test_it_equals_torchs(kind: str, options: Options, share: float) -> None:
-    parameters, theirs, mine, g = made(6, kind, options)
-    for step in range(40):
-        gradients, members, rate = stacks(6, g), some(6, g, share), 0.05 / (1 + step)
-        theirs.step(gradients, rate, members)
-        mine.step(gradients, torch.tensor(rate, dtype=DOUBLE) if step % 2 else rate, members)
-    theirs.equal(parameters)
-
-
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.sampled_from(KINDS),
-    st.lists(st.none() | st.lists(st.booleans(), min_size=4, max_size=4), min_size=30, max_size=45),
+    st.lists(st.none() | st.lists(st.booleans(), min_size=4, max_size=4), min_size=10, max_size=20),
     st.integers(0, 1000),
 )
 def test_it_equals_torchs_whoever_steps_when(
@@ -140,7 +111,8 @@ def test_it_equals_torchs_whoever_steps_when(
         gradients, rate = stacks(4, g), 0.05 / (1 + step)
         before = [t.clone() for t in numbers_of(mine)]
         theirs.step(gradients, rate, chosen or [True] * 4)
-        mine.step(gradients, rate, torch.tensor(chosen) if chosen and step % 2 else chosen)
+        at = torch.tensor(rate, dtype=DOUBLE) if step % 3 else rate
+        mine.step(gradients, at, torch.tensor(chosen) if chosen and step % 2 else chosen)
         for n in range(4):
             if chosen and not chosen[n]:
                 same(before, numbers_of(mine), n)
@@ -150,12 +122,9 @@ def test_it_equals_torchs_whoever_steps_when(
         assert [int(m.state["steps"][0]) for m in members] == counts
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
 @pytest.mark.parametrize(("kind", "options"), KINDS[3:])
-def test_a_member_has_the_same_bits_in_any_stack_and_with_any_others(
-    kind: str, options: Options, dtype: torch.dtype
-) -> None:
-    g = generator()
+def test_a_member_has_the_same_bits_in_any_stack_and_with_any_others(kind: str, options: Options) -> None:
+    g, dtype = generator(), torch.float32
     first = stacks(7, g, dtype)
     chosen = torch.tensor([1, 2, 6])
 
@@ -171,27 +140,6 @@ def test_a_member_has_the_same_bits_in_any_stack_and_with_any_others(
         part.step([row[chosen] for row in gradients], 0.03, [members[n] for n in chosen.tolist()])
     for k, n in enumerate(chosen.tolist()):
         same([t[n] for t in numbers_of(whole)], [t[k] for t in numbers_of(part)])
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
-@pytest.mark.parametrize(("kind", "options"), KINDS[3:])
-def test_some_members_step_with_the_bits_of_separate_optimisers_where_they_fill_whole_lines(
-    kind: str, options: Options, dtype: torch.dtype
-) -> None:
-    g = generator()
-
-    def filled() -> list[Tensor]:
-        return [torch.randn(7, *shape, generator=g, dtype=dtype) for shape in [(5, 16), (32,)]]
-
-    parameters = filled()
-    alone = members_of([p.clone() for p in parameters], kind, **options)
-    mine = StackedOptimiser(kind, parameters, **options)
-    for _ in range(30):
-        gradients, members = filled(), [False, *some(6, g)]  # never all
-        mine.step(gradients, 0.03, members)
-        move(alone, gradients, members)
-    for n, optimiser in enumerate(alone):
-        same([t[n] for t in numbers_of(mine)], numbers_of(optimiser))
 
 
 @pytest.mark.parametrize(("kind", "options"), [KINDS[2], KINDS[4]])
@@ -211,23 +159,6 @@ def test_each_member_is_clipped_by_its_own_gradients(kind: str, options: Options
     for n, optimiser in enumerate(alone):
         for p, q in zip(parameters, optimiser.parameters, strict=True):
             torch.testing.assert_close(p[n], q, atol=1e-12, rtol=0)
-
-
-@every_kind
-@pytest.mark.parametrize("clip", [None, 1.0])
-@full_and_half
-def test_memory_layout_does_not_matter(kind: str, options: Options, clip: float | None, share: float) -> None:
-    g = generator()
-    plain = torch.randn(4, 3, 5, dtype=DOUBLE, generator=g)
-    strided = plain.clone().transpose(1, 2).contiguous().transpose(1, 2)
-    one, other = (StackedOptimiser(kind, [p], clip=clip, **options) for p in (plain, strided))
-    for _ in range(5):
-        gradient, members = torch.randn(4, 3, 5, dtype=DOUBLE, generator=g), some(4, g, share)
-        one.step([gradient.permute(1, 2, 0).contiguous().permute(2, 0, 1)], 0.1, members)
-        other.step([gradient], 0.1, members)
-        one.step([gradient[:1].expand(4, 3, 5)], 0.1, members)
-        other.step([gradient[:1].expand(4, 3, 5)], 0.1, members)
-    torch.testing.assert_close(plain, strided, atol=1e-12, rtol=0)
 
 
 @every_kind
@@ -263,158 +194,19 @@ def test_members_are_right_at_any_time_and_may_step_alone(kind: str, options: Op
 
 
 @every_kind
-@pytest.mark.parametrize("read", [False, True])
-def test_a_state_goes_from_stack_to_stack_whether_or_not_it_was_read(
-    kind: str, options: Options, read: bool
-) -> None:
-    g = generator()
-    parameters = stacks(4, g)
-    alone = members_of([p.clone() for p in parameters], kind, **options)
-    members = members_of(parameters, kind, **options)
-    for _ in range(2):
-        stacked = StackedOptimiser.from_members(members, parameters)
-        held = [tensor for m in members for tensor in m.tensors()] if read else []
-        for _ in range(3):
-            gradients, chosen = stacks(4, g), some(4, g)
-            stacked.step(gradients, 0.03, chosen)
-            move(alone, gradients, chosen)
-    for own, other in zip(members, alone, strict=True):
-        torch.testing.assert_close(own.state, other.state, atol=1e-12, rtol=0)
-    now = [tensor for m in members for tensor in m.tensors()] if read else []
-    assert all(a is b for a, b in zip(held, now, strict=True))
-
-
-def test_counts_that_meet_again_and_counts_that_are_loaded_are_seen() -> None:
-    g = generator()
-    parameters = stacks(3, g)
-    theirs, members = Torchs(parameters, "adam"), members_of(parameters, "adam")
-    mine = StackedOptimiser.from_members(members, parameters)
-
-    def tensors_moved(chosen: list[bool]) -> int:
-        gradients = stacks(3, g)
-        theirs.step(gradients, 0.1, chosen)
-        with Watch() as watch:
-            mine.step(gradients, 0.1, chosen)
-        moved: int = watch.calls[0] // len(SHAPES)
-        return moved
-
-    everyone = [True] * 3
-    assert tensors_moved(everyone) == 1
-    assert tensors_moved([True, False, True]) == 2
-    assert tensors_moved(everyone) == 3
-    assert tensors_moved([False, True, False]) == 1
-    assert tensors_moved(everyone) == 1
-    theirs.equal(parameters)
-    members[1].state["steps"][0].copy_(torch.tensor(2.0))
-    mine.refresh()
-    assert tensors_moved(everyone) == 3
-    mine.state["steps"][0].fill_(7)
-    mine.refresh()
-    assert tensors_moved(everyone) == 1
-    assert [int(m.state["steps"][0]) for m in members] == [8, 8, 8]
-
-
-def test_members_may_have_rates_of_their_own() -> None:
-    parameters, theirs, mine, g = made(4, "adam", {})
-    masks = {0.1: [True, False, True, False], 0.02: [False, True, False, False]}
-    for _ in range(30):
-        gradients = stacks(4, g)
-        for rate, members in masks.items():
-            mine.step(gradients, rate, members)
-            theirs.step(gradients, rate, members)
-    theirs.equal(parameters)
-
-
-@every_kind
 @full_and_half
 def test_where_told_to_skip_nobody_moves_and_no_step_is_counted(
     kind: str, options: Options, share: float
 ) -> None:
     skipped, taken = (Skip(torch.tensor(flag), torch.tensor(1.0 - flag)) for flag in (1.0, 0.0))
     parameters, theirs, mine, g = made(4, kind, options)
-    for step in range(30):
+    for step in range(12):
         gradients, members = stacks(4, g), some(4, g, share)
         if step % 3 == 0:
             before = [t.clone() for t in numbers_of(mine)]
             poisoned = [torch.full_like(x, torch.nan) for x in gradients]
             mine.step(poisoned, 0.1, members, skip=skipped)
             same(before, numbers_of(mine))
-        with Watch() as watch:
-            mine.step(gradients, torch.tensor(0.1, dtype=DOUBLE), members, skip=taken)
-        assert "aten::_local_scalar_dense" not in watch.names, "the host asks for no number"
+        mine.step(gradients, torch.tensor(0.1, dtype=DOUBLE), members, skip=taken)
         theirs.step(gradients, 0.1, members)
     theirs.equal(parameters)
-
-
-def test_a_copy_goes_its_own_way() -> None:
-    g = generator()
-    parameters = stacks(4, g)
-    members = members_of(parameters, "adam")
-    mine = StackedOptimiser.from_members(members, parameters)
-    mine.step(stacks(4, g), 0.1, [True, False, True, False])
-    before = [t.clone() for t in numbers_of(mine)]
-    others, other = copy.deepcopy((members, mine))
-    gradients = stacks(4, g)
-    other.step(gradients, 0.1, [False, True, True, False])
-    same(before, numbers_of(mine))
-    mine.step(gradients, 0.1, [False, True, True, False])
-    same(numbers_of(mine), numbers_of(other))
-    for one, two in zip(members, others, strict=True):
-        same(numbers_of(one), numbers_of(two))
-
-
-@every_kind
-def test_nothing_to_move_and_nobody_else(kind: str, options: Options) -> None:
-    empty = StackedOptimiser.from_members([Optimiser(kind, [], **options) for _ in range(3)], [])
-    empty.step([], 0.1)
-    empty.step([], 0.1, [True, False, True])
-    parameters, theirs, mine, g = made(1, kind, options)
-    for chosen in ([True], [False], None):
-        gradients = stacks(1, g)
-        mine.step(gradients, 0.1, chosen)
-        theirs.step(gradients, 0.1, chosen or [True])
-    theirs.equal(parameters)
-
-
-def test_parameters_may_ask_for_gradients() -> None:
-    p = torch.ones(2, 3, requires_grad=True)
-    for chosen in ([True, False], None):
-        StackedOptimiser("sgd", [p]).step([torch.ones(2, 3)], 0.1, chosen)
-    torch.testing.assert_close(p.detach(), torch.tensor([[0.8], [0.9]]).expand(2, 3))
-
-
-def test_what_is_no_stack_of_equals_is_refused() -> None:
-    stack = torch.zeros(3, 4)
-    take = StackedOptimiser.from_members
-    for loose in (torch.zeros(3, 8)[:, :4], torch.zeros(4, 3).t()):
-        with pytest.raises(ValueError, match="dense"):
-            StackedOptimiser("adam", [loose])
-    with pytest.raises(ValueError, match="stack 1 holds 2 members"):
-        StackedOptimiser("adam", [stack, torch.zeros(2, 4)])
-    with pytest.raises(ValueError, match="member 1 is"):
-        take([Optimiser("adam", [stack[0]]), Optimiser("sgd", [stack[1]])], [stack[:2]])
-    with pytest.raises(ValueError, match="holds 3 members, not 2"):
-        take([Optimiser("sgd", [stack[n]]) for n in range(2)], [stack])
-    with pytest.raises(ValueError, match="parameter 0 of member 2 is no view"):
-        take([Optimiser("sgd", [stack[n]]) for n in (0, 1, 1)], [stack])
-    with pytest.raises(ValueError, match="2 members are named, there are 3"):
-        StackedOptimiser("sgd", [stack]).step([stack], 0.1, [True, False])
-
-
-def test_moments_that_take_no_memory_before_the_first_step_have_the_same_bits(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    generator = torch.Generator().manual_seed(0)
-    start = [torch.randn(5, 3, 7, generator=generator), torch.randn(5, 7, generator=generator)]
-    gradients = [torch.randn(p.shape, generator=generator) for p in start]
-    found = []
-    for large in (optimisers._LARGE, 1):  # the second: every stack
-        monkeypatch.setattr(optimisers, "_LARGE", large)
-        stacks = [torch.stack(list(p), out=padded_zeros(p.shape, p)) for p in start]
-        optimiser = StackedOptimiser("adam", stacks)
-        for members in (None, torch.tensor([True, False, True, True, False])):
-            optimiser.step(gradients, 0.1, members)
-        found.append([*stacks, *optimiser.tensors()])
-    for usual, pages in zip(*found, strict=True):
-        assert torch.equal(usual, pages)
-    assert found[0][2].untyped_storage().nbytes() == found[1][2].untyped_storage().nbytes()

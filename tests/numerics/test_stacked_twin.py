@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antiphon.agents import HIDDEN, OBJECTIVE, Head, Mlp
-from antiphon.comms import Injection, backward
+from antiphon.agents.feedforward import Mlp
+from antiphon.agents.network import HIDDEN, OBJECTIVE, Head
+from antiphon.comms.backward_requests import Injection, backward
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
 from antiphon.nets.layers import linear

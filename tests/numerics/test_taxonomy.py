@@ -13,13 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.agents import OBJECTIVE, Head, Mlp, Transport
+from antiphon.agents.feedforward import Mlp
+from antiphon.agents.network import OBJECTIVE, Head
 from antiphon.comms.backward_requests import value_of
 from antiphon.comms.feedback import DirectFeedback
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.synthetic_gradients import PREDICTORS, Example, Predictor
 from antiphon.engine.probes.truth import true_gradients
 from antiphon.engine.simulation import Simulation
+from antiphon.nets.layers import Transport
 from antiphon.nets.schedules import Rate
 from tests.numerics.whole import DOUBLE, LINEAR, Whole, adam, drawn, run_of, updates_of
 

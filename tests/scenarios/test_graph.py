@@ -67,20 +67,6 @@ def test_multigraph_keys_are_channel_keys() -> None:
     assert list(scenario.to_graph().edges(keys=True)) == [("0", "1", 0), ("0", "1", 1), ("0", "1", "fast")]
 
 
-def test_to_graph_holds_what_a_document_would() -> None:
-    graph = Scenario.from_graph(eyes(), env=ENV).to_graph()
-    assert graph.nodes["mind"] == {
-        "network": network,
-        "objective": {"kind": "classification", "target": "label"},
-    }
-    assert graph.edges["left", "mind", 0] == {
-        "size": 32,
-        "coupling": "decoupled",
-        "gradient": {"kind": "linear", "context": ["label"]},
-    }
-    assert graph.graph["env"] == ENV
-
-
 def test_arguments_go_before_the_graphs_own() -> None:
     scenario = Scenario.from_graph(eyes(), env=ENV, training={"batch": 8, "steps": 9}, steps=10)
     again = Scenario.from_graph(scenario.to_graph(), batch=4, scenario="other")
@@ -93,9 +79,6 @@ def test_refused() -> None:
     graph.edges["left", "mind"]["sise"] = graph.edges["left", "mind"].pop("size")
     assert refused(graph) == "channels[left->mind].sise: unknown key 'sise'; did you mean 'size'?"
     graph = eyes()
-    graph.nodes["left"]["observe"] = ["image"]
-    assert refused(graph) == "agents.left.observe: unknown key 'observe'; did you mean 'observes'?"
-    graph = eyes()
     graph.edges["left", "mind"]["from"] = "right"
     assert refused(graph) == "channels[left->mind].from: the edge itself says this; leave it out"
     graph = eyes()
@@ -106,7 +89,5 @@ def test_refused() -> None:
         "channels have a direction, the graph has none; use graph.to_directed()"
     )
     assert refused(eyes(), stepz=3) == "stepz: unknown argument 'stepz'; did you mean 'steps'?"
-    assert refused(eyes(), agents={}).startswith("agents: unknown argument 'agents'; known: batch, bound, ")
-    assert refused(eyes(), training=3) == "training: must be a mapping of keys, not 3"
     with pytest.raises(ScenarioError, match=r"^env: is missing$"):
         Scenario.from_graph(eyes())

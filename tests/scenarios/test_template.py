@@ -46,14 +46,6 @@ def refused(text: str, **values: Any) -> str:
     return str(caught.value)
 
 
-def test_defaults(template: Template) -> None:
-    scenario = template.resolve()
-    assert scenario.description == "costs $5"
-    assert scenario.agents["a"].network.hidden == (8, 8)  # type: ignore[union-attr]
-    assert scenario.channels[0].gradient.context == ("label",)
-    assert scenario.training.optimiser.lr == 0.001
-
-
 def test_values_go_before_variants_and_variants_before_defaults(template: Template) -> None:
     assert template.resolve_values("locked", {"coupling": "decoupled", "context": []}) == {
         "width": 8,
@@ -64,14 +56,11 @@ def test_values_go_before_variants_and_variants_before_defaults(template: Templa
         "name": "image",
         "apply": True,
     }
+    with pytest.raises(ScenarioError, match=r"^small has no variant 'lockt'; did you mean 'locked'\?$"):
+        template.resolve("lockt")
+    assert "$" not in template.resolve("wide").to_yaml().replace("$5", "")
     assert template.resolve("locked").channels[0].coupling == "locked"
     assert template.resolve("wide", {"width": 3}).agents["a"].network.hidden == (3, 3)  # type: ignore[union-attr]
-
-
-def test_a_resolved_scenario_holds_no_template(template: Template) -> None:
-    text = template.resolve("wide").to_yaml()
-    assert "$" not in text.replace("$5", "")
-    assert "parameters" not in text
 
 
 @pytest.mark.parametrize(
@@ -80,22 +69,11 @@ def test_a_resolved_scenario_holds_no_template(template: Template) -> None:
         ({"widht": 3}, "small has no parameter 'widht'; did you mean 'width'?"),
         ({"width": "3"}, "parameter 'width': must be a whole number, not the word '3'"),
         ({"width": 3.0}, "parameter 'width': must be a whole number, not 3.0"),
-        ({"width": True}, "parameter 'width': must be a whole number, not true"),
         ({"width": 0}, "parameter 'width': must be at least 1, not 0"),
         ({"width": 1001}, "parameter 'width': must be at most 1000, not 1001"),
-        ({"width": None}, "parameter 'width': must be a whole number, not null"),
-        (
-            {"coupling": "lokced"},
-            "parameter 'coupling': must be one of 'locked', 'decoupled', not 'lokced'; did you mean 'locked'?",
-        ),
-        ({"coupling": 1}, "parameter 'coupling': must be one of 'locked', 'decoupled', not 1"),
-        (
-            {"unroll": "epsiode"},
-            "parameter 'unroll': must be a whole number or 'episode', not the word 'epsiode'",
-        ),
-        ({"lr": "fast"}, "parameter 'lr': must be a number, not the word 'fast'"),
+        ({"coupling": "lokced"}, "parameter 'coupling': must be one of 'locked', 'decoupled', not"),
+        ({"unroll": "epsiode"}, "parameter 'unroll': must be a whole number or 'episode', not the word"),
         ({"context": "label"}, "parameter 'context': must be a list, not the word 'label'; write [label]"),
-        ({"name": 3}, "parameter 'name': must be a word, not 3"),
         ({"apply": "yes"}, "parameter 'apply': must be true or false, not the word 'yes'"),
         ({"unroll": 0}, "small.yaml:16: agents.a.clock.unroll: must be at least 1, not 0 (and 1 more)"),
         ({"lr": float("nan")}, "lr: must be a number, not nan"),
@@ -104,106 +82,35 @@ def test_a_resolved_scenario_holds_no_template(template: Template) -> None:
 def test_refused_values(template: Template, values: dict[str, Any], line: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         template.resolve(values=values)
-    assert str(caught.value) == line
-
-
-def test_unknown_variant(template: Template) -> None:
-    with pytest.raises(ScenarioError, match=r"^small has no variant 'lockt'; did you mean 'locked'\?$"):
-        template.resolve("lockt")
+    assert str(caught.value).startswith(line)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
         ("[$name]", "[$nmae]", "16: agents.a.observes[0]: no parameter 'nmae'; did you mean 'name'?"),
-        (
-            "[$name]",
-            "[a$name]",
-            "16: agents.a.observes[0]: 'a$name': '$name' stands for a whole value; there is no arithmetic",
-        ),
-        (
-            "[$width, $width]",
-            "[$width * 2]",
-            (
-                "16: agents.a.network.hidden[0]: '$width * 2': '$name' stands for a whole value; "
-                "there is no arithmetic"
-            ),
-        ),
-        (
-            "  a: {",
-            "  $name: {",
-            "15: agents: key '$name': '$' stands for whole values, never in keys",
-        ),
-        (
-            "wide: {width",
-            "wide: {wdth",
-            "5: variants.wide.wdth: no parameter 'wdth'; did you mean 'width'?",
-        ),
-        (
-            "wide: {width: 512}",
-            "wide: {width: 0}",
-            "5: variants.wide.width: must be at least 1, not 0",
-        ),
-        ("wide: {width: 512}", "wide: 3", "5: variants.wide: must be a mapping of parameters, not 3"),
-        ("default: 8", "default: 0", "7: parameters.width.default: must be at least 1, not 0"),
+        ("[$name]", "[a$name]", "16: agents.a.observes[0]: 'a$name': '$name' stands for a whole value;"),
+        (" a: {", " $name: {", "15: agents: key '$name': '$' stands for whole values, never in keys"),
+        ("wide: {width", "wide: {wdth", "5: variants.wide.wdth: no parameter 'wdth'; did you mean 'width'?"),
+        ("wide: {width: 512}", "wide: {width: 0}", "5: variants.wide.width: must be at least 1, not 0"),
         ("default: 8, ", "", "7: parameters.width.default: is missing"),
-        (
-            "type: int, min: 1",
-            "type: whole, min: 1",
-            "7: parameters.width.type: unknown type 'whole'; known: bool, float, int, list, str",
-        ),
-        ("max: 1000", "mxa: 1000", "7: parameters.width.mxa: unknown key 'mxa'; did you mean 'max'?"),
-        (
-            "type: str, ",
-            "type: str, min: 3, ",
-            "12: parameters.name.min: only numbers (type int or float) have bounds",
-        ),
+        ("type: int, min: 1", "type: whole, min: 1", "7: parameters.width.type: unknown type 'whole';"),
+        ("type: str, ", "type: str, min: 3, ", "12: parameters.name.min: only numbers (type int or float)"),
         ("{type: str, ", "{", "12: parameters.name: needs either a type or its choices"),
         (
             "choices: [locked, decoupled]",
             "choices: [locked, decoupled], also: [x]",
             "8: parameters.coupling.also: belongs to a type; add it to the choices",
         ),
-        (
-            "choices: [locked, decoupled]",
-            "choices: locked",
-            "8: parameters.coupling.choices: must be a list of values, not the word 'locked'",
-        ),
-        (
-            "choices: [locked, decoupled]",
-            "choices: [locked, [a]]",
-            "8: parameters.coupling.choices[1]: must be a word or number, not ['a']",
-        ),
+        ("choices: [locked, decoupled]", "choices: [locked, [a]]", "8: parameters.coupling.choices[1]:"),
         ("  width: {", "  1width: {", "7: parameters.1width: begins with a digit or '-'"),
         ("scenario: small\n", "", "1: scenario: is missing; give the scenario a name"),
-        ("description: costs $5", "description: [1]", "2: description: must be text, not [1]"),
-        ("training:", "trianing:", "20: trianing: unknown key 'trianing'; did you mean 'training'?"),
-        (
-            "training:",
-            "channel: {}\ntraining:",
-            "20: channel: is a part of a generated graph, but there is no graph; add one",
-        ),
-        ("training:", "agent: 3\ntraining:", "20: agent: must be a mapping of keys, not 3"),
+        ("training:", "channel: {}\ntraining:", "20: channel: is a part of a generated graph, but there is"),
     ],
 )
 def test_refused_documents(old: str, new: str, line: str) -> None:
     assert old in TEXT
-    assert refused(TEXT.replace(old, new, 1)) == f"f.yaml:{line}"
-
-
-def test_parameters_must_be_a_mapping() -> None:
-    assert (
-        refused("scenario: x\nparameters: [a]\n")
-        == "f.yaml:2: parameters: must be a mapping of keys, not ['a']"
-    )
-
-
-def test_load_reads_files(tmp_path: Path) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text(TEXT, encoding="utf-8")
-    template = load(path)
-    assert template == load(str(path))
-    assert (template.name, template.source, template.text) == ("small", str(path), TEXT)
+    assert refused(TEXT.replace(old, new, 1)).startswith(f"f.yaml:{line}")
 
 
 def test_load_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,6 +118,10 @@ def test_load_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"scenario: caf\xe9\n")
     (tmp_path / "folder.yaml").mkdir()
     (tmp_path / "file").write_text("scenario: 3\n", encoding="utf-8")
+    path = tmp_path / "mine.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    template = load(path)
+    assert (template, template.name, template.source) == (load(str(path)), "small", str(path))
     for name, line in {
         "digit-mlp": "no scenario 'digit-mlp'; did you mean 'digits-mlp'?",
         "mine.yaml": "mine.yaml: no such file",

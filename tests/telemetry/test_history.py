@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from antiphon.engine.simulation import Simulation
@@ -59,6 +58,8 @@ def test_a_run_that_begins_again_forgets_what_came_after() -> None:
 
 
 def test_pandas_makes_a_table_of_it() -> None:
+    import pandas as pd  # of the files collected, no other needs it
+
     frame = pd.DataFrame(filled())
     assert list(frame.columns) == ["step", "kind", "name", "metric", "value"]
     assert frame[frame.metric == "loss"].set_index("step")["value"].to_dict() == {1: 1.0, 10: 0.1, 20: 0.05}

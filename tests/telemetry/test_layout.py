@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 
 import networkx as nx
-import pytest
 
-from antiphon.telemetry import Figure, Names, RunDescription
+from antiphon.telemetry import Figure, RunDescription
 from antiphon.telemetry.tensorboard import Curves
 
 
@@ -100,98 +98,7 @@ def test_parallel_channels_keep_their_own_tags() -> None:
     assert curves.tag("channel", "b->a", "age") is None
 
 
-@pytest.mark.parametrize("metric", ["a/b", "loss (mean)", "x.y"])
-def test_charts_match_exactly_the_tags_of_their_metric(metric: str) -> None:
-    curves = Curves(describe(3, (), top=32))
-    rows = [Figure("channel", "n0000->n0001", m, 1.0) for m in (metric, "xzy", f"{metric}2")]
-    tags = [tag for tag, _, _ in curves.scalars(rows)]
-    (chart, *_) = curves.charts()["Channels"]
-    assert chart.title == metric
-    assert [tag for tag in tags if re.compile(chart.tags).match(tag)] == tags[:1]
-
-
-def test_charts_grow_with_the_metrics_seen() -> None:
-    description = describe(5, (), top=2)
-    curves = Curves(description)
-    assert curves.charts() == {}
-    list(curves.scalars(rows_of(description, metrics=2)))
-    assert curves.metric_count == 4
-    charts = curves.charts()
-    assert list(charts) == [
-        "Channels: mean, smallest and largest",
-        "Channels",
-        "Agents: mean, smallest and largest",
-        "Agents",
-    ]
-    assert charts["Agents: mean, smallest and largest"][0] == (
-        "m0",
-        "agents/m0/mean",
-        ("agents/m0/min", "agents/m0/max"),
-    )
-
-
-def two_levels(top: int = 32) -> RunDescription:
-    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
-    for name, period in (("a", 1), ("b", 1), ("c", 4)):
-        graph.add_node(name, role="agent", period=period)
-    graph.add_edge("a", "c", key=0, coupling="decoupled", delay=0, carries="message")
-    graph.add_edge("a", "a", key="state", coupling="decoupled", delay=0, carries="state")
-    graph.add_edge("a", "a", key="stat", coupling="decoupled", delay=1)
-    channels = [("a->a:stat", "a__to__a__stat"), ("a->a:state", "a__to__a__state"), ("a->c", "a__to__c")]
-    names: Names = {"agents": ["a", "b", "c"], "channels": channels}
-    return RunDescription(yaml="", hparams={}, graph=graph, names=names, top=top)
-
-
-def test_agents_of_one_period_are_a_level_with_curves_of_its_own() -> None:
-    curves = Curves(two_levels())
-    losses = {"a": 1.0, "b": 3.0, "c": 5.0}
-    rows = [Figure("agent", name, "loss", value) for name, value in losses.items()]
-    rows += [Figure("agent", "a", "accuracy", 0.5), Figure("agent", "b", "accuracy", math.nan)]
-    rows += [Figure("agent", "c", "updates", 7.0)]
-    written = [row for row in curves.scalars(rows) if row[0].startswith("level/")]
-    assert written == [
-        ("level/every_1/loss", "level/every 1/loss", 2.0),
-        ("level/every_4/loss", "level/every 4/loss", 5.0),
-        ("level/every_1/accuracy", "level/every 1/accuracy", 0.5),
-    ]
-    charts = curves.charts()
-    assert next(iter(charts)) == "Levels"
-    assert [chart.title for chart in charts["Levels"]] == ["loss", "accuracy"]
-    tags = [tag for tag, _, _ in written]
-    assert [tag for tag in tags if re.match(charts["Levels"][0].tags, tag)] == tags[:2]
-
-
-def test_levels_are_over_all_agents_though_few_have_curves() -> None:
-    rows = [Figure("agent", name, "loss", value) for name, value in (("a", 1.0), ("b", 2.0), ("c", 6.0))]
-    values = {tag: value for tag, _, value in Curves(two_levels(top=1)).scalars(rows)}
-    assert values["level/every_1/loss"] == 1.5
-    assert values["level/every_4/loss"] == 6.0
-    assert "agent/b/loss" not in values
-
-
-def test_agents_of_one_period_alone_are_no_levels() -> None:
-    description = describe(3, (0,), top=3)
-    curves = Curves(description)
-    tags = [tag for tag, _, _ in curves.scalars([Figure("agent", "n0000", "loss", 1.0)])]
-    assert tags == ["agent/n0000/loss"]
-    assert list(curves.charts()) == ["Agents"]
-
-
-def test_states_have_charts_apart_from_messages() -> None:
-    curves = Curves(two_levels())
-    rows = [Figure("channel", name, "age", 1.0) for name in ("a->a:stat", "a->a:state", "a->c")]
-    tags = [tag for tag, _, _ in curves.scalars(rows)]
-    charts = curves.charts()
-    assert list(charts) == ["Channels", "States"]
-    drawn = {name: [tag for tag in tags if re.match(charts[name][0].tags, tag)] for name in charts}
-    assert drawn == {
-        "Channels": ["channel/a__to__a__stat/age", "channel/a__to__c/age"],
-        "States": ["channel/a__to__a__state/age"],
-    }
-
-
 def test_what_the_environment_says_has_tags_of_its_own() -> None:
-    curves = Curves(two_levels())
+    curves = Curves(describe(3, (0,), top=3))
     rows = [Figure("env", "", "difficulty", 3.0)]
     assert list(curves.scalars(rows)) == [("env/difficulty", "env/difficulty", 3.0)]
-    assert curves.charts() == {}

@@ -224,7 +224,7 @@ def test_a_fixed_share_has_no_spread_however_the_wholes_vary() -> None:
 
 
 def test_the_interval_is_students_of_the_residuals() -> None:
-    found = ratio([0.4, 0.6], [1.0, 1.0])
+    found = ratio([0.8, 1.2], [2.0, 2.0])
     assert found.value == pytest.approx(0.5)
     assert found.low == pytest.approx(0.5 - 12.706 * 0.1, abs=1e-3)
     assert found.high == pytest.approx(0.5 + 12.706 * 0.1, abs=1e-3)

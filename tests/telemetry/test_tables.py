@@ -11,7 +11,7 @@ import pytest
 from antiphon.errors import RunError
 from antiphon.files import read_rows
 from antiphon.telemetry.csv_files import read_figures
-from antiphon.telemetry.parts.parts_csv import read_parts
+from tests.parts_table import read_parts
 from tests.telemetry import test_metrics_csv as metrics
 from tests.telemetry.parts import test_parts_csv as parts
 

@@ -20,7 +20,6 @@ from tensorboard.backend.event_processing.event_multiplexer import EventMultiple
 from tensorboard.backend.event_processing.plugin_event_accumulator import (  # type: ignore[import-untyped]
     EventAccumulator as MigratingAccumulator,
 )
-from tensorboard.plugins.custom_scalar import layout_pb2  # type: ignore[import-untyped]
 from tensorboard.plugins.hparams import metadata as hparams_metadata  # type: ignore[import-untyped]
 
 from antiphon.errors import RunError
@@ -146,7 +145,7 @@ def test_a_reader_follows_a_file_that_ends_anywhere_in_a_record(tmp_path: Path, 
 
 
 def test_a_run_is_one_run_and_one_file(tmp_path: Path) -> None:
-    """No sub-runs for hyperparameters or for charts of several lines."""
+    """No sub-runs for hyperparameters."""
     record(tmp_path / "exp1", range(1, 3), result={"accuracy": 0.9, "seconds": 3})
     assert list(EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload().Runs()) == ["exp1"]
     assert [item.is_file() for item in (tmp_path / "exp1").iterdir()] == [True]
@@ -164,8 +163,6 @@ def test_resumed_run_has_every_step_once(tmp_path: Path) -> None:
     events = read(tmp_path)
     for tag in ("scenario/yaml", hparams_metadata.SESSION_START_INFO_TAG):
         assert len(events.Tensors(tag)) == 1
-    layouts = [event.step for event in events.Tensors("custom_scalars__config__")]
-    assert len(layouts) == len(set(layouts))
     assert len(list(tmp_path.iterdir())) == 3
 
 
@@ -213,28 +210,7 @@ def test_a_result_without_accuracy_is_no_error(tmp_path: Path) -> None:
     assert "result/accuracy" not in read(tmp_path).Tags()["scalars"]
 
 
-def test_charts_put_all_channels_side_by_side(tmp_path: Path) -> None:
-    record(tmp_path, range(1, 3))
-    (event,) = read(tmp_path).Tensors("custom_scalars__config__")
-    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
-    assert [category.title for category in layout.category] == ["Channels", "Agents"]
-    (chart,) = layout.category[0].chart
-    assert chart.title == "sg_loss"
-    assert list(chart.multiline.tag) == ["^channel/[^/]+/sg_loss$"]
-
-
-def test_a_metric_that_comes_late_gets_its_chart(tmp_path: Path) -> None:
-    with recording(tmp_path) as recorder:
-        recorder.figures(1, [Figure("agent", "n0000", "loss", 1.0)])
-        recorder.figures(2, [Figure("agent", "n0000", "loss", 1.0)])
-        recorder.figures(3, [Figure("agent", "n0000", "accuracy", 1.0)])
-    layouts = read(tmp_path).Tensors("custom_scalars__config__")
-    assert [event.step for event in layouts] == [1, 3]
-    last = layout_pb2.Layout.FromString(layouts[-1].tensor_proto.string_val[0])
-    assert [chart.title for chart in last.category[0].chart] == ["loss", "accuracy"]
-
-
-def test_a_thousand_agents_have_bounded_tags_and_bands(tmp_path: Path) -> None:
+def test_a_thousand_agents_have_bounded_tags(tmp_path: Path) -> None:
     description = describe(1000, strides=4)
     with recording(tmp_path, description) as recorder:
         recorder.figures(1, rows_at(1, description))
@@ -244,15 +220,6 @@ def test_a_thousand_agents_have_bounded_tags_and_bands(tmp_path: Path) -> None:
     events = read(tmp_path)
     assert len(events.Tags()["scalars"]) == 32 + 32 + 3 + 3 + 1
     assert len(events.Tags()["histograms"]) == 32
-    layout = layout_pb2.Layout.FromString(
-        events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
-    )
-    (series,) = layout.category[0].chart[0].margin.series
-    assert (series.value, series.lower, series.upper) == (
-        "channels/sg_loss/mean",
-        "channels/sg_loss/min",
-        "channels/sg_loss/max",
-    )
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e39])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from antiphon.agents import OBJECTIVE, VALUE
+from antiphon.agents.network import OBJECTIVE, VALUE
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.engine.planning.memory_estimate import memory_of
 from antiphon.engine.planning.plan import network_in_words

@@ -9,7 +9,6 @@ import torch
 from hypothesis import assume, given, settings
 from torch import Tensor
 
-from antiphon.comms.links import StackedLinks
 from antiphon.comms.stacked import StackedModels
 from antiphon.engine.build.stacking import stack, stacks_of
 from antiphon.engine.core.channel import Channel
@@ -294,9 +293,8 @@ def test_predictors_inputs_links_and_zeros_are_of_all_members() -> None:
     one = only_channel_stack(stacked_system(ring(3, channel=how)))
     assert isinstance(one.predictor, StackedModels)
     assert isinstance(one.input, StackedModels)
-    assert isinstance(one.ledger.link, StackedLinks)
     assert one.zeros.shape == (3 * BATCH, 4)
-    assert [link.name for link in one.ledger.link.links] == [channel.name for channel in one.members]
+    assert [link.name for link in one.ledger.link.members] == [channel.name for channel in one.members]
     for k, channel in enumerate(one.members):
         assert channel.predictor is not None
         for name, p in channel.predictor.parameters.items():

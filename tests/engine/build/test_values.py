@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from antiphon.agents import OBJECTIVE, VALUE
+from antiphon.agents.network import OBJECTIVE, VALUE
 from antiphon.engine.build.shapes import resolve
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import Scenario

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import pytest
 import torch
 
+from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
+from antiphon.engine.step.backends import StackedBackend
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
 from tests.engine.numbers import kept
@@ -81,3 +84,50 @@ def test_a_bad_gradient_from_one_agent_keeps_all_from_moving() -> None:
         simulation.step()
     for name, value in numbers(simulation).items():
         assert torch.equal(before[name], value) or name == "/learners/c/parameters/objective.weight"
+
+
+def overflowing(count: int, **optimiser: Any) -> Scenario:
+    """Agents whose first step takes them to where the squares of their errors overflow: the loss is infinite, its gradient is not."""
+    goal = {"kind": "regression", "target": "right_half"}
+    agent = {"observes": ["left_half"], "network": {"kind": "mlp", "hidden": []}, "objective": goal}
+    well = {f"well{i}": agent for i in range(count)}
+    sick = {"sick": {**agent, "optimiser": {"lr": 1e20, **optimiser}}}
+    return scenario_of({**well, **sick}, optimiser={"kind": optimiser["kind"], "lr": 0.01})
+
+
+@pytest.mark.parametrize("optimiser", [{"kind": "adam"}, {"kind": "sgd", "clip": 1.0}], ids=["adam", "clip"])
+@pytest.mark.parametrize("count", [0, 2])
+@pytest.mark.parametrize("backend", ["reference", "cohort", "native", "device"])
+def test_a_loss_that_is_infinite_ends_the_run_where_its_gradient_is_not(
+    backend: str, count: int, optimiser: dict[str, Any]
+) -> None:
+    scenario = overflowing(count, **optimiser)
+    with Simulation(scenario, backend="cohort" if backend == "device" else backend) as simulation:
+        if backend == "device":  # what is checked there is read later
+            assert isinstance(simulation.backend, StackedBackend)
+            simulation.backend.check_later()
+        simulation.step()
+        before = numbers(simulation)
+        with pytest.raises(DivergenceError, match="agent 'sick': the loss at step 1 is not finite"):
+            simulation.run(20)
+        assert all(torch.equal(before[name], value) for name, value in numbers(simulation).items())
+
+
+@pytest.mark.parametrize("backend", ["reference", "cohort"])
+def test_an_agent_whose_loss_is_infinite_goes_into_quarantine(backend: str) -> None:
+    scenario = overflowing(2, kind="adam").with_training(on_divergence="quarantine")
+    with Simulation(scenario, backend=backend) as simulation:
+        simulation.run(5)
+        assert [(step, line.partition(";")[0]) for step, line in simulation.events] == [
+            (1, "agent 'sick': the loss at step 1 is not finite")
+        ]
+        assert simulation.agents["well0"].updates == 5
+
+
+def test_a_seed_whose_loss_is_infinite_stops_with_the_line_that_it_has_alone() -> None:
+    with closing(Seeds(overflowing(0, kind="adam"), [0, 1])) as seeds:
+        assert seeds.sequential_reason is None
+        with pytest.raises(DivergenceError):
+            seeds.run(steps=5)
+        for simulation in seeds.simulations:
+            assert "agent 'sick': the loss at step 1 is not finite" in str(simulation.diverged)

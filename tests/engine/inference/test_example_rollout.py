@@ -181,31 +181,6 @@ def test_over_perfect_links_it_is_the_composed_module(kind: str, name: str) -> N
     torch.testing.assert_close(rollout.ports["d"][OBJECTIVE], expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["delay", "all"])
-@pytest.mark.parametrize("links", ["perfect", "as_run"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_a_replacement_leaves_alone_is_not_computed_again(
-    kind: str, name: str, links: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    simulation = simulate(KINDS[kind](LINKS[name], input=INPUT))
-    system, signals = simulation._system, {"x": X, "label": LABEL}
-    parts = ticks(monkeypatch)
-    rollout = ExampleRollout(system, signals, Links(links), seed=0)
-    every = set(parts)
-    for channel in system.channels:
-        parts.clear()
-        again = rollout.replaced(channel, lambda stamp, made: torch.zeros_like(made))
-        assert set(parts) < every
-        for agent, ports in replaced_everywhere(simulation, signals, Links(links), channel).items():
-            for port, value in ports.items():
-                assert torch.equal(value, again[agent][port])
-    parts.clear()
-    again = rollout.replaced("c->d" if kind == "corporation" else "b->d", lambda _, made: 0 * made)
-    assert {agent for agent, _ in parts} == {"d"}
-    assert all(again[agent] is rollout.ports[agent] for agent in "abc")
-    assert not torch.equal(again["d"][OBJECTIVE], rollout.ports["d"][OBJECTIVE])
-
-
 def replaced_everywhere(
     simulation: Simulation, signals: Tensors, links: Links, channel: str
 ) -> dict[str, Tensors]:
@@ -227,8 +202,8 @@ def test_it_changes_no_bit_of_the_run() -> None:
     simulation = Simulation(ring(LINKS["all"], input=INPUT), seed=1)
     simulation.run(5)
     before = kept(simulation._state_dict())
-    rollout = ExampleRollout(simulation._system, {"x": X, "label": LABEL}, Links("as_run"), seed=5)
-    rollout.replaced("a->b", lambda stamp, made: 2 * made)
+    shown = {"x": X, "label": LABEL}
+    ExampleRollout(simulation._system, shown, Links("as_run"), seed=5, deliver=lambda *sent: 2 * sent[2])
     assert_same_state(simulation, before)
 
 
@@ -285,8 +260,7 @@ def test_messages_of_a_disabled_agent_are_void_as_the_run_goes(monkeypatch: pyte
     found = {}
     for kind in ("perfect", "as_run"):
         parts = ticks(monkeypatch)
-        rollout = ExampleRollout(simulation._system, signals, Links(kind), seed=0)
-        rollout.replaced("a->c", lambda stamp, made: 2 * made)  # what b sent is entered again
+        ExampleRollout(simulation._system, signals, Links(kind), seed=0)
         found[kind] = read(parts, "b->d")[6]
     assert found["perfect"] is not None
     assert found["perfect"].any()
@@ -304,8 +278,13 @@ def test_a_state_is_passed_on_within_its_example_alone(monkeypatch: pytest.Monke
         state = states[step]
         assert state is not None
         assert torch.equal(state, parts["a", step - 1].ports["state"])
-    forgetful = rollout.replaced("a->a:state", lambda stamp, made: torch.zeros_like(made))
-    assert not torch.allclose(rollout.ports["d"][OBJECTIVE], forgetful["d"][OBJECTIVE])
+
+    def forget(name: str, stamp: int, made: Tensor) -> Tensor:
+        return torch.zeros_like(made) if name == "a->a:state" else made
+
+    shown = {"x": X, "label": LABEL}
+    forgetful = ExampleRollout(simulation._system, shown, Links(), seed=0, deliver=forget)
+    assert not torch.allclose(rollout.ports["d"][OBJECTIVE], forgetful.ports["d"][OBJECTIVE])
 
 
 def test_what_rests_on_it_looks_into_recurrent_agents() -> None:
@@ -314,28 +293,3 @@ def test_what_rests_on_it_looks_into_recurrent_agents() -> None:
     found = ablate(simulation, "resample", channels=["c->d", "a->b"])
     assert found.channels["c->d"]["d"]["loss"].value != 0
     assert {made.shape for made in represent(simulation, 10).agents.values()} == {(10, 5)}
-
-
-@pytest.mark.parametrize("link", LINKS)
-def test_a_rollout_that_is_not_repeated_has_the_same_outputs_and_releases_what_is_read_no_more(
-    link: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    simulation = simulate(ring(LINKS[link]))
-    signals = {"x": X, "label": LABEL}
-    most = {True: 0, False: 0}
-    once, tick = False, Rollout.tick
-
-    def noted(rollout: Rollout, *args: Any) -> list[AgentTick]:
-        parts = tick(rollout, *args)
-        held = [len(channel.ledger.records) for channel in rollout.system.channels.values()]
-        most[once] = max(most[once], *held)
-        return parts
-
-    monkeypatch.setattr(Rollout, "tick", noted)
-    repeatable = ExampleRollout(simulation._system, signals, Links("as_run"), seed=3)
-    once = True
-    other = ExampleRollout(simulation._system, signals, Links("as_run"), seed=3, once=True)
-    assert other.ports.keys() == repeatable.ports.keys()
-    for name, ports in other.ports.items():
-        assert all(torch.equal(port, repeatable.ports[name][key]) for key, port in ports.items())
-    assert most[True] < most[False] or "drop" in LINKS[link]

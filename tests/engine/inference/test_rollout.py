@@ -21,6 +21,7 @@ from antiphon.engine.simulation import Simulation
 from antiphon.envs import registry
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.counting import CountDigits
+from antiphon.envs.options import CountOptions
 from antiphon.scenarios import Scenario
 from tests.engine.numbers import assert_same_state
 from tests.engine.scenes import scenario_of
@@ -253,7 +254,7 @@ def test_shuffled_training_signals_change_no_bit_but_the_metrics(kind: str) -> N
     )
     heard, scores = [], []
     for make in (CountDigits, Shuffled):
-        env = make(32, levels=2, window=3, split="test", dtype=torch.float64)
+        env = make(32, CountOptions(levels=2, window=3, split="test"), dtype=torch.float64)
         rollout = EnvironmentRollout(simulation._system, env, Links(kind), 5)
         parts = [part for _ in range(36) for part in rollout.step()]
         read = [entry.value for part in parts for entry in part.consumed if entry.value is not None]

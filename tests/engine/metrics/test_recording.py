@@ -18,8 +18,8 @@ def eyes(**values: Any) -> Simulation:
 
 def test_it_keeps_copies_of_what_there_was_at_each_step() -> None:
     simulation = eyes()
-    channel = simulation.record("left->mind", ["message", "delta", "prediction"])
-    weights = simulation.record("mind", ["objective.weight"], every=2)
+    channel = simulation.channels["left->mind"].record(["message", "delta", "prediction"])
+    weights = simulation.agents["mind"].record(["objective.weight"], every=2)
     messages, last = [], []
     for step in range(6):
         simulation.step()
@@ -36,8 +36,8 @@ def test_it_keeps_copies_of_what_there_was_at_each_step() -> None:
 
 def test_recording_changes_no_bit() -> None:
     watched, plain = eyes(), eyes()
-    watched.record("left->mind", ["message", "delta", "prediction"])
-    watched.record("mind", ["objective.weight"])
+    watched.channels["left->mind"].record(["message", "delta", "prediction"])
+    watched.agents["mind"].record(["objective.weight"])
     watched.run(5)
     plain.run(5)
     assert equal(all_parameters(watched), all_parameters(plain))
@@ -45,7 +45,7 @@ def test_recording_changes_no_bit() -> None:
 
 def test_what_is_not_there_at_a_step_is_left_out() -> None:
     simulation = eyes(coupling="detached")
-    channel = simulation.record("left->mind", ["message", "delta", "prediction"])
+    channel = simulation.channels["left->mind"].record(["message", "delta", "prediction"])
     simulation.run(3)
     assert len(channel.values["message"]) == 3
     assert channel.values["delta"] == channel.values["prediction"] == []
@@ -54,7 +54,7 @@ def test_what_is_not_there_at_a_step_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("name", "quantity", "every", "expected"),
     [
-        ("lft", "message", 1, "no agent or channel 'lft'; did you mean 'left'"),
+        ("lft->mind", "message", 1, "no channel 'lft->mind'; did you mean 'left->mind'"),
         ("left->mind", "mesage", 1, "'left->mind' has no 'mesage'; did you mean 'message'"),
         ("mind", "objective", 1, "'mind' has no 'objective'; did you mean"),
         ("left->mind", "message", 0, "every is 0; it must be at least 1"),
@@ -64,4 +64,5 @@ def test_what_cannot_be_recorded_is_one_clear_line(
     name: str, quantity: str, every: int, expected: str
 ) -> None:
     with one_line(expected):
-        eyes().record(name, [quantity], every)
+        simulation = eyes()
+        (simulation.channels if "->" in name else simulation.agents)[name].record([quantity], every)

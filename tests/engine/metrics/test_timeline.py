@@ -291,7 +291,7 @@ def test_gradients_are_back_when_the_timeline_says(
     made = scenario({"a": agent(*sender), "b": agent(*receiver)}, [channel(link={"delay": 1})])
     with Simulation(made) as simulation:
         one = timeline(simulation._system, 0, 14).channels[0]
-        recording = simulation.record("a->b", ["delta", "prediction"])
+        recording = simulation.channels["a->b"].record(["delta", "prediction"])
         simulation.run(steps=14)
     assert sorted({step for step in one.back.tolist() if 0 <= step < 14}) == recording.steps["delta"]
     assert sorted({step for step in one.trained.tolist() if 0 <= step < 14}) == recording.steps["prediction"]

@@ -23,8 +23,9 @@ from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
 from antiphon.telemetry.parts.part_figures import PartFigures
-from antiphon.telemetry.parts.parts_csv import read_parts
 from tests.engine.parts.fakes import FakeParts
+from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.parts_table import read_parts
 from tests.recorded import metrics
 
 Opened = list[FakeParts]
@@ -112,6 +113,23 @@ def test_a_run_in_parts_writes_the_same_files(tmp_path: Path, opened: Opened) ->
     assert not (one / "parts.csv").exists()
 
 
+def test_checkpoints_have_the_bytes_of_one_process_where_a_sender_keeps_its_messages(tmp_path: Path) -> None:
+    """The sender keeps messages until its window ends, long after the receiver has returned their gradients."""
+    found = []
+    for parts in (None, 2):
+        late = {"from": "eye", "to": "mind", "size": 4, "coupling": "delayed", "link": {"delay": 2}}
+        network = {"kind": "mlp", "hidden": [8]}
+        agents = {
+            "eye": {"observes": ["image"], "network": network, "clock": {"unroll": 5}},
+            "mind": {"network": network, "objective": CLASSIFY},
+        }
+        with Simulation(scenario_of(agents, [late]), parts=parts) as simulation:
+            simulation.run(10)
+            folder = simulation.save(tmp_path / str(parts))
+        found.append([(folder / name).read_bytes() for name in ("state.json", "state.safetensors")])
+    assert found[0] == found[1]
+
+
 def test_without_recorders_the_parts_take_all_steps_but_the_last(opened: Opened) -> None:
     with Simulation(scenario(), parts=2) as simulation, Simulation(scenario()) as whole:
         simulation.run(20)
@@ -160,7 +178,7 @@ def test_steps_that_are_read_are_the_wholes(opened: Opened) -> None:
         assert losses == [float(info["losses"]["n2"]) for info in (whole.step() for _ in range(3))]
         simulation.run(3, on_step=lambda one: read.append(float(next(one.learned.losses())[1].loss)))
         assert len(read) == 3
-        recording = simulation.record("n0", ["0.weight"])
+        recording = simulation.agents["n0"].record(["0.weight"])
         simulation.run(3)
         assert recording.steps == {"0.weight": [6, 7, 8]}
         assert opened[0].calls == []

@@ -215,6 +215,23 @@ def test_a_part_that_is_restarted_is_not_handed_what_came_back_for_messages_it_h
     assert figures(first).returned == 1
 
 
+def test_messages_of_a_part_that_is_restarted_are_read_after_those_it_sent_before() -> None:
+    first, second, _ = free_parts(stages())
+    second.step()
+    saved = copy_tree(first.own_state())
+    for _ in range(3):
+        first.step()
+    second.deliver(first.collect(1))
+    first.load_own_state(saved)
+    first.incarnation = 1
+    first.step()  # it sends step 0 again
+    second.deliver(first.collect(1))
+    for _ in range(4):
+        second.step()
+    returned = [(one.stamp, one.incarnation) for one in second.collect(0).returns]
+    assert returned == [(0, 0), (1, 0), (2, 0), (0, 1)]
+
+
 def test_a_restored_part_goes_on_to_the_same_bits_with_all_that_was_under_way() -> None:
     scenario = stages(3, "linear")
     parts = free_parts(scenario)

@@ -194,7 +194,6 @@ def test_in_an_environment_all_ticks_are_measured() -> None:
     ("options", "line"),
     [
         ({"channels": ["b->a"]}, "language: channel 'b->a' does not exist; known: a->b"),
-        ({"labels": ["thing"]}, "language: 'thing' is no signal of one class; known: half, label"),
     ],
 )
 def test_what_is_refused(options: Any, line: str) -> None:

@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from antiphon.engine.probes.linear_probe import linear_probe, ridge_accuracy
-from antiphon.engine.probes.representation import dissimilarity, rdm, represent, similarity, weight_norms
+from antiphon.engine.probes.representation import dissimilarity, rdm, represent, similarity
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
-from antiphon.errors import ScenarioError
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 
@@ -79,46 +77,6 @@ def test_examples_are_sorted_by_label_and_shown_as_the_agents_see_them() -> None
     assert rdm(simulation, 50)["b"].shape == (50, 50)
 
 
-def test_linear_probes_read_what_is_there() -> None:
-    labels = RANDOM.integers(3, size=400)
-    clear = np.eye(3)[labels] + 0.05 * RANDOM.normal(size=(400, 3))
-    blind = RANDOM.normal(size=(400, 3))
-    score = ridge_accuracy(clear[:200], labels[:200], clear[200:], labels[200:], 3)
-    assert (score.train, score.test) == (1.0, 1.0)
-    assert ridge_accuracy(blind[:200], labels[:200], blind[200:], labels[200:], 3).test < 0.5
-    wide = np.concatenate([clear, RANDOM.normal(size=(400, 300))], 1)
-    few, many = wide[:100], wide[:, :90]
-    primal = ridge_accuracy(many[:100], labels[:100], many[100:], labels[100:], 3)
-    assert primal.test > 0.8
-    assert ridge_accuracy(few, labels[:100], wide[100:], labels[100:], 3).train == 1.0
-    constant = np.concatenate([clear, np.full((400, 1), 7.0)], 1)
-    assert ridge_accuracy(constant[:200], labels[:200], constant[200:], labels[200:], 3).test == 1.0
-
-
-def test_both_forms_of_ridge_regression_are_one() -> None:
-    labels = RANDOM.integers(3, size=60)
-    made = RANDOM.normal(size=(60, 59))
-    one = ridge_accuracy(made, labels, made, labels, 3, penalty=0.3)
-    other = ridge_accuracy(np.repeat(made, 2, 1), labels, np.repeat(made, 2, 1), labels, 3, penalty=0.6)
-    assert one == other  # every feature twice: as if the penalty were half
-
-
-def test_probes_of_agents_tell_trained_ones_from_others() -> None:
-    trained, fresh = simulate(train=200), simulate()
-    scores, before = linear_probe(trained, 100), linear_probe(fresh, 100)
-    assert list(scores) == ["a", "b", "c"]
-    assert scores["c"].test > before["c"].test + 0.1
-    assert scores["c"].test > 0.7
-
-
-def test_weight_norms_are_by_agent_and_layer() -> None:
-    simulation = simulate()
-    found = weight_norms(simulation)
-    weight = simulation._system.agents["b"].learner.parameters["0.weight"]
-    assert found["b"] == {"0": pytest.approx(weight.norm().item()), "to_c": pytest.approx(found["b"]["to_c"])}
-    assert set(found["c"]) == {"0", "objective"}
-
-
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
@@ -131,9 +89,7 @@ def test_what_cannot_be_looked_at_is_one_clear_line(call: Any, expected: str) ->
         call(simulate(coupling="detached"))
 
 
-def test_without_a_label_examples_stay_in_order_and_probes_refuse() -> None:
+def test_without_a_label_examples_stay_in_order() -> None:
     simulation = simulate({"kind": "regression", "target": "score"}, gradient={"context": ["score"]})
     found = represent(simulation, examples=20)
     assert (found.target, len(found.labels)) == (None, 0)
-    with pytest.raises(ScenarioError, match="no agent classifies"):
-        linear_probe(simulation)

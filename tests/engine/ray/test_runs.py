@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from antiphon.telemetry.parts.parts_csv import read_parts
 from tests.commands import Commands
 from tests.engine.parts.rings import document
 from tests.engine.ray.marks import needs_ray_all
@@ -22,6 +21,7 @@ from tests.engine.ray.processes import (
     survivors,
     wait_for_rows,
 )
+from tests.parts_table import read_parts
 
 pytestmark = needs_ray_all
 

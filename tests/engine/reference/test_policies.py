@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.agents.policies import Categorical
+from antiphon.agents.distributions import Categorical
 from antiphon.engine.reference.backward import window_update
 from antiphon.engine.reference.forward import replay
 from antiphon.engine.reference.policies import pass_losses, policy_window

@@ -215,6 +215,8 @@ Change = Callable[[dict[str, Any], dict[str, Any]], object]
         *((lambda f, s, key=key: f.pop(key), rf"does not fit \(no '{key}'\)") for key in ("scenario", "seed", "dtype")),
         (lambda f, s: f.update(dtype="int8"), r"does not fit \(dtype 'int8'\)"),
         (lambda f, s: f.update(dtype=3), "does not fit"),
+        (lambda f, s: f.update(seed="x"), "does not fit"),
+        (lambda f, s: f.update(scenario=3), "does not fit"),
         (lambda f, s: f.update(scenario="[1]"), r"state\.json"),
         *((lambda f, s, key=key: s.pop(key), "does not fit") for key in ("now", "tally", "present", "system", "env")),
         (lambda f, s: s["env"].pop("tick"), r"does not fit \(no 'tick'\)"),

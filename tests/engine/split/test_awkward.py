@@ -117,7 +117,7 @@ def test_a_compiled_model_names_what_to_pass() -> None:
 
 
 def test_a_model_with_data_parallel_around_it_names_what_to_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine without devices, also after tests that have registered a pretended one."""
+    """As on a machine without devices."""
     module = sys.modules["torch.nn.parallel.data_parallel"]
     monkeypatch.setattr(module, "_get_available_device_type", lambda: None)
     with one_line(r"split: .*\.module"):

@@ -88,7 +88,7 @@ def test_bits_do_not_depend_on_what_is_recorded_or_on_a_resumed_run(name: str, t
     make = SPLITS[name]
     recorded = make().model_copy(update={"telemetry": TELEMETRY})
     with Simulation(make()) as plain, Simulation(recorded, logdir=tmp_path / "run") as watched:
-        watched.record("part0->part1", ["message"])
+        watched.channels["part0->part1"].record(["message"])
         plain.run(STEPS)
         watched.run(STEPS)
         expected = numbers(plain)

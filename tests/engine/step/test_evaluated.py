@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from antiphon.engine.probes.representation import represent
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
 from antiphon.errors import ScenarioError
@@ -127,3 +128,15 @@ def test_an_evaluation_is_the_mean_over_sites(kind: str, metric: str) -> None:
     expected = right if metric == "accuracy" else nats / torch.log(torch.tensor(2.0)).item()
     assert found[metric] == pytest.approx(expected, rel=1e-5)
     assert 0 < right < 1
+
+
+def test_representations_have_a_label_at_every_site_in_the_splits_order() -> None:
+    agent = {"observes": ["tokens"], "categories": "index", "network": Logits}
+    goal = {"kind": "classification", "target": "following"}
+    env = from_tensors(tokens=TOKENS, following=FOLLOWING)
+    with Simulation(scenario_of({"a": {**agent, "objective": goal}}, env=env)) as simulation:
+        shown = represent(simulation, examples=15)
+        split = next(iter(simulation.world.env.batches("test", COUNT)))
+    assert shown.target == "following"
+    assert shown.labels.shape == (15, LENGTH)
+    assert shown.labels[0].tolist() == split["following"][0].tolist()

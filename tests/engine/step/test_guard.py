@@ -196,3 +196,16 @@ def test_a_state_of_before_the_divergence_goes_on() -> None:
     before = all_parameters(simulation)
     simulation.run(steps=8)
     assert not equal(before, all_parameters(simulation))
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_running_statistics_do_not_move_to_what_is_not_finite(on_device: bool) -> None:
+    simulation = ring(coupling="detached")
+    if on_device:
+        later(simulation)
+    for name, parameter in simulation.agents["n2"].parameters.items():
+        if name.startswith("to_n3"):
+            parameter.data.fill_(1e25)
+    simulation.run(8)
+    for agent in simulation.agents.values():
+        assert all(bool(own.isfinite().all()) for own in agent.buffers.values())

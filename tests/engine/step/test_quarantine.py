@@ -190,3 +190,23 @@ def test_a_states_gradients_out_of_all_proportion_are_shortened_and_an_event(bac
             p.data.mul_(30.0)
         simulation.run(6)
         assert any("n1->n1:state" in line and "shortened" in line for _, line in simulation.events)
+
+
+@pytest.mark.parametrize("count", [1, 3], ids=["lone", "stacked"])
+@pytest.mark.parametrize("backend", ["reference", "cohort", "native"])
+def test_running_statistics_of_a_receiver_stay_finite(backend: str, count: int) -> None:
+    """The first eye's messages are finite, and of length 1e22 at one step; it is disabled at once, and its mind goes on."""
+    see = {"kind": "regression", "target": "right_half"}
+    eye = {"observes": ["left_half"], "network": {**LAYER, "activation": "relu"}, "objective": see}
+    batch_norm = {"kind": "mlp", "hidden": [16], "norm": "batch"}
+    mind = {"observes": ["right_half"], "network": batch_norm, "objective": CLASSIFY}
+    agents = {f"{kind}{i}": own for kind, own in (("eye", eye), ("mind", mind)) for i in range(count)}
+    agents["eye0"] = {**eye, "optimiser": {"kind": "sgd", "lr": 1e22}}
+    channels = [{"from": f"eye{i}", "to": f"mind{i}", "coupling": "detached"} for i in range(count)]
+    scenario = scenario_of(agents, channels, batch=32, on_divergence="quarantine")
+    with Simulation(scenario, backend=backend) as simulation:
+        simulation.run(2)
+        assert [(step, line[:12]) for step, line in simulation.events] == [(1, "agent 'eye0'")]
+        simulation.run(5)
+        assert all(bool(one.isfinite().all()) for one in simulation.agents["mind0"].buffers.values())
+        assert simulation.agents["mind0"].updates == 7

@@ -152,7 +152,7 @@ def test_every_figure_of_the_joint_order_is_there(scene: Document) -> None:
 
 def test_what_is_recorded_is_kept() -> None:
     with made(swept(chain(3, LOCAL)), "cohort") as simulation:
-        found = simulation.record("m0->m1", ["message", "prediction"])
+        found = simulation.channels["m0->m1"].record(["message", "prediction"])
         simulation.run(4)
         assert found.steps == {"message": [0, 1, 2, 3], "prediction": [0, 1, 2, 3]}
 

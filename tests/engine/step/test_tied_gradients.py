@@ -121,6 +121,17 @@ def test_weights_of_another_run_are_taken_by_all_of_a_tie(tmp_path: Path, backen
         assert_tied(simulation, *ONE)
 
 
+@BACKENDS
+def test_all_of_a_tie_begin_with_new_moments_where_one_takes_weights(tmp_path: Path, backend: str) -> None:
+    """It takes its own, which are equal to those of the others; with moments of its own it would leave them."""
+    with simulation_of(backend) as simulation:
+        simulation.run(5)
+        simulation.load_weights(simulation.save(tmp_path / "run"), ["n2"])
+        for _ in range(3):
+            simulation.step()
+            assert_tied(simulation, *ONE)
+
+
 def test_seeds_run_one_after_another_and_the_reason_says_why() -> None:
     with simulation_of("cohort") as simulation:
         reason = "'n0' is run as itself: a parameter of it is tied to others"

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import SyncVectorEnv
 
 import antiphon
 from antiphon import envs
@@ -29,8 +29,6 @@ class Broken(gymnasium.Env[Any, Any]):
 
     def __init__(self, fault: str = "raises") -> None:
         self.fault = fault
-        if fault == "choice":
-            self.observation_space = spaces.Discrete(3)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -42,10 +40,6 @@ class Broken(gymnasium.Env[Any, Any]):
         match self.fault:
             case "nan" if bad:
                 return np.array([0, np.nan], np.float32)
-            case "shape" if bad:
-                return np.zeros(3, np.float32)
-            case "choice":
-                return 3 if bad else 0
         return np.zeros(2, np.float32)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -56,49 +50,14 @@ class Broken(gymnasium.Env[Any, Any]):
         return self.shown(), np.inf if bad and self.fault == "reward" else 0.0, False, False, {}
 
 
-class BrokenVector(gymnasium.vector.VectorEnv[Any, Any, Any]):
-    """A vector environment that returns one row less from its fifth step on."""
-
-    def __init__(self) -> None:
-        self.num_envs, self.metadata = 2, {"autoreset_mode": AutoresetMode.SAME_STEP}
-        self.single_observation_space = spaces.Box(-9, 9, (2,), np.float32)
-        self.single_action_space = spaces.Discrete(2)
-        self.action_space = spaces.MultiDiscrete([2, 2])
-
-    def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
-        self.steps = 0
-        return np.zeros((2, 2), np.float32), {}
-
-    def step(self, actions: Any) -> Any:
-        self.steps += 1
-        rows = 2 - (self.steps >= FAILS_AT)
-        off = np.zeros(2, bool)
-        return np.zeros((rows, 2), np.float32), np.zeros(2), off, off, {}
-
-
 def broken(fault: str) -> envs.TorchVectorEnv:
-    if fault == "rows":
-        return envs.vector(BrokenVector(), 2)
-    first = fault if fault == "choice" else "none"
-    return envs.vector(SyncVectorEnv([lambda: Broken(first), lambda: Broken(fault)]), 2)
+    return envs.vector(SyncVectorEnv([lambda: Broken("none"), lambda: Broken(fault)]), 2)
 
 
 FAULTS = [
     ("raises", "env: 'SyncVectorEnv' failed in step(): ZeroDivisionError: the world has come to an end"),
-    (
-        "nan",
-        "env: 'observation' of sub-environment 1 is nan, which is no finite number; repair the environment",
-    ),
-    (
-        "choice",
-        "env: 'observation' of sub-environment 0 is 3, which is none of 3 classes; repair the environment",
-    ),
-    (
-        "reward",
-        "env: 'reward' of sub-environment 1 is inf, which is no finite number; repair the environment",
-    ),
-    ("shape", "env: 'SyncVectorEnv' failed in step(): "),
-    ("rows", "env: 'observation' is [1, 2], not [2, 2] as its space is"),
+    ("nan", "env: 'observation' of sub-environment 1 is nan, which is no finite number; repair the"),
+    ("reward", "env: 'reward' of sub-environment 1 is inf, which is no finite number; repair the"),
 ]
 
 
@@ -142,7 +101,6 @@ class BrokenMines(Mines):
         ("raises", "env: 'mines_v0' failed in step(): ZeroDivisionError: the world has come to an end"),
         ("nan", "env: 'low.observation' of sub-environment 0 is nan, which is no finite number"),
         ("reward", "env: 'reward' of sub-environment 0 is nan, which is no finite number"),
-        ("shape", "env: 'low.observation' is [2, 2], not [2, 1] as its space is"),
         ("state", "env: 'state' is [2, 5], not [2, 2] as its space is"),
     ],
 )
@@ -174,12 +132,9 @@ telemetry: {every: 2}
 
 
 def test_a_run_in_it_ends_with_one_line_and_says_so_in_its_directory(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    registered: None,
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], registered: None
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ANTIPHON_LOGDIR")
     Path("broken.yaml").write_text(DOCUMENT)
     antiphon_ = Commands(capsys)
     expected = (
@@ -196,41 +151,11 @@ def test_a_run_in_it_ends_with_one_line_and_says_so_in_its_directory(
     assert simulation.now == FAILS_AT - 1
 
 
-def test_so_does_one_in_processes_of_its_own(registered: None) -> None:
-    env = envs.make(
-        {"gymnasium": "antiphon-test/Broken-v0", "vectorization_mode": "async", "disable_env_checker": True},
-        batch=2,
-    )
-    env.reset(seed=0)
-    for _ in range(FAILS_AT - 1):
-        env.step(None)
-    with pytest.raises(
-        RunError, match=r"failed in step\(\): ZeroDivisionError: the world has come to an end"
-    ):
-        env.step(None)
-    env.close()
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("{gymnasium: CartPole-v1, vectorization_mode: async, gravity: 1}", "unexpected keyword argument"),
-        ("{gymnasium: CartPole-v1, render_mode: human}", "'CartPole-v1' has no 'human'; known: rgb_array"),
-    ],
-)
 def test_a_world_that_cannot_be_made_leaves_no_run(
-    text: str,
-    expected: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    registered: None,
+    here: Path, capsys: pytest.CaptureFixture[str], registered: None
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("none.yaml").write_text(
-        DOCUMENT.replace(
-            "{gymnasium: antiphon-test/Broken-v0, fault: raises, disable_env_checker: true}", text
-        )
+    Path("none.yaml").write_text(DOCUMENT.replace("fault: raises", "gravity: 1"))
+    assert "unexpected keyword argument" in Commands(capsys).refused(
+        "run none.yaml --name none --logdir runs"
     )
-    assert expected in Commands(capsys).refused("run none.yaml --name none")
-    assert not Path("runs/none").exists()
+    assert not Path("runs").exists()

@@ -13,7 +13,6 @@ from gymnasium.vector import AutoresetMode
 import antiphon
 from antiphon import envs
 from antiphon.errors import ScenarioError
-from antiphon.extensions import allow_import
 from tests.commands import Commands
 
 DOCUMENT = """\
@@ -35,11 +34,8 @@ def allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     ("options", "kind", "mode"),
     [
         ({}, "CartPoleVectorEnv", AutoresetMode.NEXT_STEP),
-        ({"vectorization_mode": "sync"}, "SyncVectorEnv", AutoresetMode.SAME_STEP),
-        ({"autoreset": "same_step"}, "SyncVectorEnv", AutoresetMode.SAME_STEP),
         ({"autoreset": "disabled"}, "SyncVectorEnv", AutoresetMode.DISABLED),
         ({"vectorization_mode": "sync", "autoreset": "next_step"}, "SyncVectorEnv", AutoresetMode.NEXT_STEP),
-        ({"vectorization_mode": "vector_entry_point"}, "CartPoleVectorEnv", AutoresetMode.NEXT_STEP),
     ],
 )
 def test_the_way_of_vectorising_and_resetting_can_be_chosen(
@@ -67,27 +63,15 @@ def test_subprocesses_step_to_the_same_bits() -> None:
 
 def test_a_time_limit_is_a_truncation() -> None:
     for mode in ("sync", "vector_entry_point"):
-        env = envs.make(
-            {"gymnasium": "CartPole-v1", "vectorization_mode": mode, "max_episode_steps": 5}, batch=2
-        )
+        options = {"vectorization_mode": mode, "max_episode_steps": 5}
+        env = envs.make({"gymnasium": "CartPole-v1", **options}, batch=2)
         env.reset(seed=0)
         infos = [env.step(torch.tensor([step % 2] * 2))[4] for step in range(6)]
         assert [info["truncated"].tolist() for info in infos] == [[0, 0]] * 4 + [[1, 1], [0, 0]]
         assert not any(bool(info["terminated"].any()) for info in infos)
 
 
-def test_a_document_trains_in_a_world_of_gymnasium(tmp_path: Path) -> None:
-    path = tmp_path / "pole.yaml"
-    path.write_text(DOCUMENT)
-    scenario = antiphon.Scenario.from_yaml(path.read_text())
-    assert antiphon.Scenario.from_yaml(scenario.to_yaml()) == scenario
-    assert "env: {gymnasium: CartPole-v1, max_episode_steps: 5}\n" in scenario.to_yaml()
-    with antiphon.Simulation(path) as simulation:
-        simulation.run()
-        assert simulation.world.env.figures()["episode_return"] == 5
-
-
-def test_check_and_show_know_its_signals(
+def test_a_document_trains_in_one_and_check_and_show_know_its_signals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -95,6 +79,11 @@ def test_check_and_show_know_its_signals(
     Path("wrong.yaml").write_text(DOCUMENT.replace("[observation]", "[observatio]"))
     Path("unknown.yaml").write_text(DOCUMENT.replace("CartPole-v1", "CartPole-v9"))
     antiphon_ = Commands(capsys)
+    scenario = antiphon.Scenario.from_yaml(DOCUMENT)
+    assert "env: {gymnasium: CartPole-v1, max_episode_steps: 5}\n" in scenario.to_yaml()
+    with antiphon.Simulation(scenario) as simulation:
+        simulation.run()
+        assert simulation.world.env.figures()["episode_return"] == 5
     antiphon_("check pole.yaml")
     assert "CartPole-v1" in antiphon_("show pole.yaml")
     assert antiphon_.code("check wrong.yaml") == 2
@@ -103,22 +92,14 @@ def test_check_and_show_know_its_signals(
         in antiphon_.out + antiphon_.err
     )
     assert antiphon_.code("check unknown.yaml") == 2
-    assert "env.gymnasium: no Gymnasium environment 'CartPole-v9'; did you mean 'CartPole-v" in (
-        antiphon_.out + antiphon_.err
-    )
+    assert "no Gymnasium environment 'CartPole-v9'; did you mean" in antiphon_.out + antiphon_.err
 
 
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
-        (
-            {"gymnasium": "ALE/Pong-v5"},
-            "install the package that has 'ALE', and name it: 'package:ALE/Pong-v5'",
-        ),
-        (
-            {"gymnasium": "CartPole-v1", "autoreset": "same"},
-            "env.autoreset: no autoreset 'same'; did you mean",
-        ),
+        ({"gymnasium": "ALE/Pong-v5"}, "install the package that has 'ALE', and name it:"),
+        ({"gymnasium": "CartPole-v1", "autoreset": "same"}, "env.autoreset: no autoreset 'same'; did you"),
         ({"gymnasium": "CartPole-v1", "vectorization_mode": "threads"}, "env.vectorization_mode: no"),
         (
             {
@@ -128,20 +109,8 @@ def test_check_and_show_know_its_signals(
             },
             "env.autoreset: disabled, but the vector environment of 'CartPole-v1' has next_step; leave",
         ),
-        (
-            {"gymnasium": "Pendulum-v1", "vectorization_mode": "vector_entry_point"},
-            "doesn't have a vector entry",
-        ),
-        ({"gymnasium": "CartPole-v1", "gravit": 1}, "unexpected keyword argument 'gravit'"),
-        (
-            {"gymnasium": "Pendulum-v1", "render_mode": "png"},
-            "env.render_mode: 'Pendulum-v1' has no 'png'; known: human, rgb_array",
-        ),
+        ({"gymnasium": "Pendulum-v1", "render_mode": "png"}, "env.render_mode: 'Pendulum-v1' has no 'png';"),
         ({"gymnasium": "CartPole-v1", "num_envs": 3}, "env.num_envs: cannot be given, it is training.batch"),
-        (
-            {"gymnasium": "CartPole-v1", "wrappers": []},
-            "env.wrappers: cannot be given, a document has no Python",
-        ),
         ({"gymnasium": "antiphon/CartPole-v0"}, "is antiphon's own; write env: {id: antiphon/CartPole-v0}"),
         ({"gymnasium": "nothing_here:World-v0"}, "a document may not import 'nothing_here'; allow it with"),
         ({"gymnasium": "../x:World-v0"}, "'../x' is no module; write package.module"),
@@ -154,20 +123,6 @@ def test_what_cannot_be_made_is_refused_in_one_line(
         envs.make(spec, batch=2)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_the_package_that_a_world_needs_is_named() -> None:
-    gymnasium.register("antiphon-test/Needy-v0", entry_point="nothing_here.worlds:Needy")
-    try:
-        with pytest.raises(ScenarioError, match="No module named 'nothing_here'; install nothing_here"):
-            envs.make({"gymnasium": "antiphon-test/Needy-v0"}, batch=2)
-    finally:
-        del gymnasium.registry["antiphon-test/Needy-v0"]
-
-
-def test_worlds_have_no_splits() -> None:
-    with pytest.raises(ScenarioError, match=r"env\.split: no split 'test'; this environment has no data set"):
-        envs.make({"gymnasium": "CartPole-v1"}, batch=2, split="test")
 
 
 def test_a_module_is_imported_only_where_the_caller_allows_it(
@@ -194,12 +149,3 @@ def test_a_module_is_imported_only_where_the_caller_allows_it(
     finally:
         sys.modules.pop(name, None)
         gymnasium.registry.pop("antiphon-test/Tiny-v0", None)
-
-
-def test_a_package_that_is_allowed_has_a_name(allowed: None) -> None:
-    with pytest.raises(ScenarioError, match=r"--allow-import: 'a\.b' is no package; give an import name"):
-        allow_import("a.b")
-    allow_import("one")
-    allow_import("two")
-    allow_import("one")
-    assert os.environ["ANTIPHON_ALLOW_IMPORT"] == "one,two"

@@ -20,20 +20,6 @@ def mirror() -> tuple[envs.TorchVectorEnv, Native]:
     return env, native_of(env)
 
 
-def test_what_one_environment_shows_is_read_as_the_batch_is() -> None:
-    env, native = mirror()
-    batch = SyncVectorEnv([lambda: Mirror(NESTED)] * 2).reset(seed=3)[0]
-    shown, _ = env.reset(seed=3)
-    found, alone = native.read(batch, env.signals, CPU, torch.float32)
-    assert not alone
-    first, alone = native.read(Mirror(NESTED).reset(seed=3)[0], env.signals, CPU, torch.float32)
-    assert alone
-    assert found.keys() == shown.keys() == first.keys()
-    for name, value in shown.items():
-        assert torch.equal(found[name], value)
-        assert torch.equal(first[name], value[:1])
-
-
 def test_actions_are_written_as_the_world_takes_them() -> None:
     _, native = mirror()
     action = {

@@ -31,21 +31,3 @@ def test_edges_are_mixed_and_what_is_inside_is_not() -> None:
     assert tuple(pixels[10, 10]) == RED
     assert tuple(pixels[0, 0]) == (255, 255, 255)
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 3
-
-
-def test_a_line_without_length_and_what_is_outside_are_nothing() -> None:
-    canvas = Canvas(10, 10)
-    canvas.line((5, 5), (5, 5), 3, RED)
-    canvas.rectangle(20, 20, 30, 30, RED)
-    canvas.disc(-20, 5, 4, RED)
-    assert covered(canvas) == 0
-
-
-def test_images_are_enlarged_grey_or_coloured() -> None:
-    canvas = Canvas(8, 8)
-    canvas.image(0, 0, np.array([[0, 100]], np.uint8), 2)
-    canvas.image(4, 4, np.array([[RED]], np.uint8), 3)
-    pixels = canvas.pixels()
-    assert (pixels[:2, 2:4] == 100).all()
-    assert (pixels[4:7, 4:7] == RED).all()
-    assert (pixels[7] == 255).all()

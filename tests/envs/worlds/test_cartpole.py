@@ -5,8 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from antiphon import envs
-from antiphon.errors import ScenarioError
 from tests.envs.worlds.made import make
 
 POLE = "antiphon/CartPole-v0"
@@ -53,17 +51,3 @@ def test_whole_episodes_are_those_of_gymnasium(keeps: bool) -> None:
         assert np.abs(state - reached).max() < 1e-6
         assert (bool(terminated), bool(truncated)) == (fallen, late)
     assert late == keeps
-
-
-def test_each_number_is_a_signal_of_its_own() -> None:
-    env = make(POLE, 5)
-    obs, _ = env.reset(seed=0)
-    parts = [obs[name] for name in ("position", "velocity", "angle", "angular_velocity")]
-    assert torch.equal(torch.cat(parts, 1), obs["observation"])
-    assert bool((obs["observation"].abs() <= 0.05).all())
-    assert obs["observation"].std() > 0.01
-
-
-def test_the_limit_is_checked() -> None:
-    with pytest.raises(ScenarioError, match=r"env\.limit: 0; must be a whole number of at least 1"):
-        envs.describe({"id": POLE, "limit": 0})

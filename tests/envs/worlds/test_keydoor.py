@@ -5,7 +5,6 @@ import torch
 
 from antiphon import envs
 from antiphon.envs.base import StepResult
-from antiphon.errors import ScenarioError
 from tests.envs.worlds.made import make
 
 ROOM = "antiphon/KeyDoor-v0"
@@ -30,16 +29,11 @@ def test_the_shortest_way_is_rewarded_at_its_end_alone() -> None:
     assert steps[-1][0]["observation"][0].tolist() == [0.0] * 5
 
 
-def test_the_door_without_the_key_is_nothing() -> None:
+def test_walls_stop() -> None:
     env = make(ROOM, 1, size=7)
     env.reset(seed=0)
-    steps = walk(env, [RIGHT] * 2 + [DOWN] * 2)
-    assert float(steps[-1][1]) == 0.0
-    assert not bool(steps[-1][2])
-    assert steps[-1][0]["observation"][0].tolist() == pytest.approx([2 / 3, 2 / 3, 0.0, 0.0, 1.0])
-
-
-def test_walls_stop() -> None:
+    at_the_door = walk(env, [RIGHT] * 2 + [DOWN] * 2)[-1]
+    assert (float(at_the_door[1]), bool(at_the_door[2])) == (0.0, False), "the key is not there"
     env = make(ROOM, 1)
     env.reset(seed=0)
     for move, axis, end in ((RIGHT, 0, 1.0), (LEFT, 0, -1.0), (DOWN, 1, 1.0), (UP, 1, -1.0)):
@@ -53,17 +47,3 @@ def test_the_limit_truncates_unless_the_door_is_reached_with_its_step() -> None:
         env.reset(seed=0)
         last = walk(env, way[:limit])[-1]
         assert (bool(last[2]), bool(last[3])) == ends
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({"size": 4}, "env.size: 4; must be a whole number from 5 to 201"),
-        ({"limit": 0}, "env.limit: 0; must be a whole number of at least 1"),
-        ({"sizes": 7}, "env.sizes: unknown key; did you mean 'size'?"),
-    ],
-)
-def test_options_that_cannot_be_say_why(options: dict[str, object], expected: str) -> None:
-    with pytest.raises(ScenarioError) as caught:
-        envs.make({"id": ROOM, **options}, batch=1)
-    assert str(caught.value).startswith(expected)

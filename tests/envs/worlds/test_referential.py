@@ -2,28 +2,20 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from gymnasium.error import ResetNeeded
 from torch import Tensor
 
 from antiphon import envs
 from antiphon.envs.datasets import digits
-from antiphon.errors import ScenarioError
+from antiphon.envs.worlds.referential import Referential
 
 GAME = "antiphon/Referential-v0"
-VARIANTS: list[dict[str, Any]] = [
-    {},
-    {"concept": True, "distractors": 2},
-    {"concept": True, "candidates": 10},
-    {"candidates": 16, "split": "test"},
-]
 
 
-def make(batch: int = 4, **options: Any) -> envs.Referential:
+def make(batch: int = 4, **options: Any) -> Referential:
     made = envs.make({"id": GAME, **options}, batch=batch)
-    assert isinstance(made, envs.Referential)
+    assert isinstance(made, Referential)
     return made
 
 
@@ -35,12 +27,6 @@ def keys(images: Tensor) -> list[list[bytes]]:
 def known(split: str) -> dict[bytes, int]:
     found = digits.load()
     return {found.pixels[row].tobytes(): int(found.labels[row]) for row in found.splits[split]}
-
-
-@pytest.mark.parametrize("options", VARIANTS)
-def test_contract(options: dict[str, Any]) -> None:
-    envs.check_vector_env(lambda: make(**options))
-    envs.check_vector_env(lambda: envs.make({"id": GAME, **options}, batch=3, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -100,46 +86,3 @@ def test_an_evaluation_plays_each_image_once_and_the_same_games_whatever_the_see
     images = {game[int(place)] for game, place in zip(keys(first), target, strict=True)}
     assert images == set(known("test"))
     assert len(first) == one.example_count("test") == 360
-
-
-def test_a_state_goes_on_with_the_same_games() -> None:
-    env, twin = make(), make()
-    env.reset(seed=4)
-    for _ in range(70):  # beyond a block of sampled rows
-        env.step(None)
-    twin.load_state_dict(env.state_dict())
-    one, other = env.step(None), twin.step(None)
-    assert torch.equal(one[0]["candidates"], other[0]["candidates"])
-    assert torch.equal(one[4]["target"], other[4]["target"])
-
-
-def test_pictures_show_the_game() -> None:
-    env = make(2, distractors=2, candidates=4)
-    with pytest.raises(ResetNeeded):
-        env.render()
-    env.reset(seed=0)
-    pictures = env.render()
-    assert len(pictures) == 2
-    assert pictures[0].dtype == np.uint8
-    frame = np.array((80, 200, 100))
-    assert [int((picture == frame).all(2).sum()) > 100 for picture in pictures] == [True, True]
-    env.step(None)
-    assert not np.array_equal(pictures[0], env.frame(0))
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({"candidates": 1}, "env.candidates: 1; must be a whole number from 2 to 64"),
-        ({"candidates": 11, "concept": True}, "env.candidates: 11; must be a whole number from 2 to 10"),
-        ({"distractors": -1}, "env.distractors: -1; must be a whole number from 0 to 64"),
-        ({"concept": "yes"}, "env.concept: 'yes'; must be true or false"),
-        ({"data": "cifar10"}, "env.data: no data 'cifar10'; known: digits, mnist"),
-        ({"split": "all"}, "env.split: no split 'all'"),
-    ],
-)
-def test_options_that_cannot_be_say_why(options: dict[str, Any], expected: str) -> None:
-    for call in (lambda: make(**options), lambda: envs.describe({"id": GAME, **options})):
-        with pytest.raises(ScenarioError) as caught:
-            call()
-        assert str(caught.value).startswith(expected)

@@ -9,7 +9,6 @@ from gymnasium.spaces import Dict, Discrete
 from numpy.typing import NDArray
 
 from antiphon import envs
-from antiphon.errors import ScenarioError
 from tests.envs.worlds.made import make
 
 TALK = "antiphon/SpeakerListener-v0"
@@ -116,40 +115,3 @@ def test_over_a_channel_the_world_moves_the_listener_alone() -> None:
         moves = torch.full((6,), move)
         first = full.step({"speaker": torch.zeros(6).long(), "listener": moves})[::4]  # type: ignore[assignment]
         second = alone.step(moves)[::4]  # type: ignore[assignment]
-
-
-def test_the_speaker_observes_the_goal_and_starts_cover_the_square() -> None:
-    env = make(TALK, 3000)
-    obs, info = env.reset(seed=0)
-    assert torch.equal(obs["speaker"].argmax(1), info["goal"])
-    assert float((torch.bincount(info["goal"]) / 1000 - 1).abs().max()) < 0.1
-    distance = obs["listener"][:, 2:8]
-    assert float(distance.abs().max()) < 2
-    assert float(distance.std()) == pytest.approx((2 / 3) ** 0.5, abs=0.02)
-
-
-@pytest.mark.parametrize(
-    ("actions", "expected"),
-    [
-        ({"speakers": 1}, "env: no part 'speakers' of the action; did you mean 'speaker'?"),
-        (torch.zeros(2).long(), "env: actions are a Tensor; give a mapping of speaker, listener"),
-        (
-            {"listener": torch.zeros(2, 3)},
-            "env: actions are [2, 3]; give the logits of 5 choices, [2, 5]",
-        ),
-        ({"speaker": torch.tensor([0, 3])}, "env: speaker: choices from 0 to 3; must be 0 to 2"),
-    ],
-)
-def test_actions_that_cannot_be_say_why(actions: Any, expected: str) -> None:
-    env = make(TALK, 2)
-    env.reset(seed=0)
-    with pytest.raises(ScenarioError) as caught:
-        env.step(actions)
-    assert str(caught.value) == expected
-
-
-def test_options_that_cannot_be_say_why() -> None:
-    with pytest.raises(ScenarioError, match=r"env\.message: no message 'chanel'; did you mean 'channel'\?"):
-        envs.describe({"id": TALK, "message": "chanel"})
-    with pytest.raises(ScenarioError, match=r"env\.limit: 0; must be a whole number of at least 1"):
-        make(TALK, limit=0)

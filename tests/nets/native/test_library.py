@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -57,14 +55,6 @@ def test_a_compiler_that_says_nothing_is_named_without_its_arguments(
     assert library.why_absent() == reason[: len("the kernel cannot be compiled: ") + library._LONGEST]
 
 
-def test_what_is_no_library_is_no_kernel(
-    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CXX", script(tmp_path, 'for out; do :; done; echo nothing > "$out"'))
-    assert library.kernel() is None
-    assert "cannot be compiled" in str(library.why_absent())
-
-
 def test_what_has_been_compiled_is_compiled_no_more(
     fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,43 +83,6 @@ def test_a_kernel_of_the_wheel_is_taken_and_one_of_another_system_is_not(
     (tmp_path / name).unlink()
     (tmp_path / name).symlink_to(libc)
     assert library.kernel() is not None
-
-
-def test_the_name_of_the_file_depends_on_how_it_is_compiled() -> None:
-    assert len({compiler.file_name(name) for name in compiler.INSTRUCTION_SETS}) in (1, 3)
-    assert compiler.file_name("AVX2") == compiler.file_name("AVX2")
-
-
-def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(OSError, match=r"there is no C\+\+ compiler"):
-        compiler.compile_kernel("DEFAULT", tmp_path)
-    monkeypatch.setenv("CXX", "false")
-    monkeypatch.setenv("PATH", os.defpath)
-    with pytest.raises(subprocess.SubprocessError):
-        compiler.compile_kernel("DEFAULT", tmp_path)
-
-
-WITHOUT_TORCH = """
-import ctypes, sys
-assert not hasattr(ctypes.CDLL(None), "GOMP_parallel")
-rows, size = 7, 3
-output, target = ((ctypes.c_double * (rows * size))(*values) for values in (range(21), range(0, 42, 2)))
-losses, derivative = (ctypes.c_double * rows)(), (ctypes.c_double * (rows * size))()
-numbers = [ctypes.c_int64(number) for number in (rows, rows, size, 0)]
-settings = ctypes.c_double(1.0), ctypes.c_double(0.5), ctypes.c_int64(3)
-ctypes.CDLL(sys.argv[1]).antiphon_loss_float64(*numbers, output, target, losses, derivative, *settings)
-assert list(losses) == [sum(i * i for i in range(3 * b, 3 * b + 3)) for b in range(rows)], list(losses)
-assert list(derivative) == [-float(i) for i in range(21)], list(derivative)
-"""
-
-
-@pytest.mark.skipif(library.why_absent() is not None, reason="there is no C++ compiler")
-def test_the_kernel_starts_its_own_threads_where_the_process_has_no_openmp() -> None:
-    found = library.kernel()
-    assert found is not None
-    subprocess.run([sys.executable, "-c", WITHOUT_TORCH, found._name], check=True, timeout=60)
 
 
 def test_without_a_kernel_native_is_cohort(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:

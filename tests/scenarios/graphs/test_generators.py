@@ -42,16 +42,11 @@ def test_chain() -> None:
     assert [agent.observes for agent in scenario.agents.values()] == [("image",), (), ()]
 
 
-def test_names_are_padded_to_the_largest() -> None:
-    names = list(made({"kind": "chain", "agents": 11, "prefix": "cell-"}).agents)
-    assert (names[0], names[9], names[-1]) == ("cell-00", "cell-09", "cell-10")
-    assert list(made({"kind": "chain", "agents": 10}).agents)[-1] == "n9"
-
-
 def test_ring() -> None:
     scenario = made({"kind": "ring", "agents": 4, "readouts": 2})
     assert arcs(scenario) == [("n0", "n1"), ("n1", "n2"), ("n2", "n3"), ("n3", "n0")]
     assert scenario.readout == ("n0", "n2")
+    assert list(made({"kind": "ring", "agents": 11, "prefix": "cell-"}).agents)[9:] == ["cell-09", "cell-10"]
 
 
 def test_tree_leads_from_the_leaves_to_the_root() -> None:
@@ -77,17 +72,7 @@ def test_drawn_graphs_are_connected_symmetric_and_seeded(graph: dict[str, Any]) 
     assert len(nx.DiGraph(found)) == 20
     assert made({**graph, "agents": 20, "seed": 3}) == scenario
     assert made({**graph, "agents": 20, "seed": 4}) != scenario
-
-
-def test_small_world_keeps_the_number_of_neighbours_in_the_mean() -> None:
-    scenario = made({"kind": "small_world", "agents": 32, "neighbours": 4, "rewire": 0.3, "seed": 1})
-    assert len(scenario.channels) == 128
-
-
-def test_deal_gives_each_agent_its_own_signal() -> None:
-    scenario = made({"kind": "ring", "agents": 11, "deal": {"observes": "patch"}})
-    assert scenario.agents["n03"].observes == ("image", "patch_3")
-    assert scenario.agents["n10"].observes == ("image", "patch_10")
+    assert len(found) == (80 if graph["kind"] == "small_world" else 72)
 
 
 def test_a_dealt_signal_in_a_context_is_the_senders_or_the_receivers() -> None:
@@ -151,44 +136,10 @@ def test_a_local_gradient_without_its_target_is_detached() -> None:
     }
     assert known("adjacent", {**local, "target": "other"})["n0->n1"] == ("decoupled", "local", "other")
     assert known("adjacent", local, "locked")["n0->n1"][0] == "locked"
-
-
-def test_a_class_predictor_without_its_target_is_detached_too() -> None:
     labelled = {"kind": "sobolev_label", "context": ["label"], "target": "label"}
     assert known("adjacent", labelled)["n0->n1"] == ("detached", "linear", "None")
-    model = {"input": {"context": ["image"]}}
-    scenario = made(
-        {"kind": "chain", "agents": 3, "known_to": {"label": "adjacent"}},
-        channel={"coupling": "unlocked", "gradient": labelled, **model},
-    )
-    assert [c.coupling for c in scenario.channels] == ["detached", "unlocked"]
     critic = {"kind": "critic", "context": ["label"], "target": "label"}
     assert known("adjacent", critic)["n0->n1"] == ("decoupled", "critic", "None")
-
-
-def test_known_to_keeps_a_signal_from_the_inputs_of_those_that_send_to_no_readout() -> None:
-    scenario = made(
-        {"kind": "chain", "agents": 4, "known_to": {"image": "adjacent"}},
-        channel={"gradient": {"context": ["image"]}, "input": {"context": ["image", "held"]}},
-    )
-    contexts = {c.name: (c.gradient.context, c.input.context) for c in scenario.channels if c.input}
-    assert contexts == {
-        "n0->n1": ((), ("held",)),
-        "n1->n2": ((), ("image", "held")),
-        "n2->n3": (("image",), ("held",)),
-    }
-
-
-def test_known_to_goes_by_the_sender_not_the_channel() -> None:
-    graph = {"kind": "ring", "agents": 3, "known_to": {"label": "adjacent"}}
-    extra = [{"from": "n2", "to": "n1", "link": {"delay": 1}, "gradient": {"context": ["label"]}}]
-    scenario = made(graph, channel={"link": {"delay": 1}, "gradient": {"context": ["label"]}}, channels=extra)
-    assert {c.name: c.gradient.context for c in scenario.channels} == {
-        "n0->n1": (),
-        "n1->n2": (),
-        "n2->n0": ("label",),
-        "n2->n1": ("label",),
-    }
 
 
 def test_split_changes_one_channel_of_a_chain() -> None:
@@ -209,57 +160,24 @@ def test_explicit_agents_and_channels_stand_beside_generated_ones() -> None:
     assert arcs(scenario) == [("eye", "n1"), ("n0", "n1")]
 
 
-def test_readout_follows_objectives_where_no_section_says_more() -> None:
-    scenario = made(
-        {"kind": "chain", "agents": 2},
-        agent={"observes": ["image"], "objective": OBJECTIVE},
-        readout_agent=None,
-    )
-    assert scenario.readout is None
-    assert scenario.readouts == ("n0", "n1")
-
-
 CHAIN = {"kind": "chain", "agents": 3}
 
 
 @pytest.mark.parametrize(
     ("graph", "sections", "line"),
     [
-        (
-            {"kind": "chian", "agents": 3},
-            {},
-            "3: graph.kind: unknown kind 'chian'; did you mean 'chain'?",
-        ),
+        ({"kind": "chian", "agents": 3}, {}, "3: graph.kind: unknown kind 'chian'; did you mean 'chain'?"),
         ({"kind": "chain"}, {}, "3: graph.agents: is missing"),
-        ({**CHAIN, "agents": 0}, {}, "3: graph.agents: must be at least 1, not 0"),
         ({**CHAIN, "readouts": 4}, {}, "3: graph.readouts: must be at most the 3 agents, not 4"),
-        ({**CHAIN, "seeds": 4}, {}, "3: graph.seeds: unknown key 'seeds'; did you mean 'seed'?"),
-        (
-            {**CHAIN, "neighbours": 2},
-            {},
-            "3: graph.neighbours: a chain graph has none; leave it out",
-        ),
+        ({**CHAIN, "neighbours": 2}, {}, "3: graph.neighbours: a chain graph has none; leave it out"),
         ({"kind": "tree", "agents": 3}, {}, "3: graph.branching: a tree graph needs it"),
-        (
-            {"kind": "small_world", "agents": 4, "neighbours": 4, "rewire": 0},
-            {},
-            "3: graph.neighbours: must be less than the 4 agents, not 4",
-        ),
         (
             {"kind": "small_world", "agents": 8, "neighbours": 3, "rewire": 0},
             {},
             "3: graph.neighbours: must be even in a small world, not 3",
         ),
-        (
-            {**CHAIN, "split": 3},
-            {},
-            "3: graph.split: must number one of a chain's channels, from 1, not 3",
-        ),
-        (
-            {**CHAIN, "known_to": {"label": "some"}},
-            {},
-            "3: graph.known_to.label: unknown label 'some'; known: adjacent, all",
-        ),
+        ({**CHAIN, "split": 3}, {}, "3: graph.split: must number one of a chain's channels, from 1, not 3"),
+        ({**CHAIN, "known_to": {"label": "some"}}, {}, "3: graph.known_to.label: unknown label 'some';"),
         (
             CHAIN,
             {"agent": {"observes": ["image"], "network": {"hiden": [1]}}},
@@ -267,70 +185,19 @@ CHAIN = {"kind": "chain", "agents": 3}
         ),
         (
             CHAIN,
-            {"readout_agent": {"objective": {"kind": "clasification", "target": "label"}}},
-            "5: readout_agent.objective.kind: unknown kind 'clasification'; did you mean 'classification'?",
-        ),
-        (
-            CHAIN,
             {"dealt_agents": [{}, {"network": {"hidden": [0]}}]},
             "7: dealt_agents[1].network.hidden[0]: must be at least 1, not 0",
         ),
         (CHAIN, {"dealt_agents": {}}, "7: dealt_agents: must be a list of agents' keys, not {}"),
-        (CHAIN, {"dealt_agents": []}, "7: dealt_agents: must be a list of agents' keys, not []"),
-        (
-            CHAIN,
-            {"dealt_agents": [{}, 3]},
-            "7: dealt_agents[1]: must be a mapping of keys, not 3",
-        ),
-        (
-            CHAIN,
-            {"channel": {"link": {"delay": -1}}},
-            "6: channel.link.delay: must be at least 0, not -1 (and 1 more)",
-        ),
-        (
-            CHAIN,
-            {"agents": {"n1": {}}},
-            "8: agents.n1: the graph makes an agent of this name too; rename one",
-        ),
-        (
-            CHAIN,
-            {"channels": [{"from": "n0", "to": "n9"}]},
-            "8: channels[0].to: no agent 'n9'; known: n0, n1, n2",
-        ),
-        (
-            CHAIN,
-            {"channels": "n0->n9"},
-            "7: channels: must be a list, not the word 'n0->n9'; write [n0->n9]",
-        ),
-        (CHAIN, {"agents": 3}, "7: agents: must be a mapping of keys, not 3"),
-        (
-            CHAIN,
-            {"agent": {"observes": "image"}},
-            "4: agent.observes: must be a list, not the word 'image'; write [image] (and 2 more)",
-        ),
-        (
-            {**CHAIN, "deal": {"observes": "patch"}},
-            {"agent": {"observes": "image"}},
-            "4: agent.observes: must be a list, not the word 'image'; write [image] (and 2 more)",
-        ),
-        (
-            CHAIN,
-            {"agent": {}},
-            "4: agent: observes nothing and no channel leads to it; give it one or the other",
-        ),
+        (CHAIN, {"dealt_agents": [{}, 3]}, "7: dealt_agents[1]: must be a mapping of keys, not 3"),
+        (CHAIN, {"channel": {"link": {"delay": -1}}}, "6: channel.link.delay: must be at least 0, not -1"),
+        (CHAIN, {"agents": {"n1": {}}}, "8: agents.n1: the graph makes an agent of this name too; rename"),
+        (CHAIN, {"channels": [{"from": "n0", "to": "n9"}]}, "8: channels[0].to: no agent 'n9'; known: n0,"),
+        (CHAIN, {"agent": {"observes": "image"}}, "4: agent.observes: must be a list, not the word"),
+        (CHAIN, {"agent": {}}, "4: agent: observes nothing and no channel leads to it; give it one or the"),
     ],
 )
 def test_refused(graph: dict[str, Any], sections: dict[str, Any], line: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         made(graph, **sections)
-    assert str(caught.value) == f"scenario:{line}"
-
-
-def test_a_small_world_that_is_never_connected(monkeypatch: pytest.MonkeyPatch) -> None:
-    def give_up(*_: object, **__: object) -> None:
-        raise nx.NetworkXError("Maximum number of tries exceeded")
-
-    monkeypatch.setattr(nx, "connected_watts_strogatz_graph", give_up)
-    with pytest.raises(ScenarioError) as caught:
-        made({"kind": "small_world", "agents": 400, "neighbours": 2, "rewire": 1})
-    assert str(caught.value) == "scenario:3: graph: no connected small world was found; take more neighbours"
+    assert str(caught.value).startswith(f"scenario:{line}")

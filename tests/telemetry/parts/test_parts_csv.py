@@ -9,7 +9,8 @@ from pathlib import Path
 import networkx as nx
 
 from antiphon.telemetry import PartFigures, RunDescription
-from antiphon.telemetry.parts.parts_csv import PARTS_HEADER, PartsCsv, read_parts
+from antiphon.telemetry.parts.parts_csv import PARTS_HEADER, PartsCsv
+from tests.parts_table import read_parts
 
 DESCRIPTION = RunDescription(
     yaml="", hparams={}, graph=nx.MultiDiGraph(), names={"agents": (), "channels": ()}

@@ -1,0 +1,245 @@
+"""On a GPU the step loop neither waits nor copies, computes the CPU's bits, and launches few kernels: on a pretended one.
+
+It registers a device for its whole process: `test_device.py` runs these tests in one of their own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon.engine.simulation import Simulation
+from antiphon.scenarios import Scenario, library_names
+from benchmarks.frozen_numbers import scenario_of
+from benchmarks.ring import ring
+from tests.pretend_gpu import Counts, PretendGpu, PretendTensor, on_host, pretend_gpu
+
+WARM = 5
+"""Steps at the beginning that are not counted, at least: constants are made, and messages under way."""
+VARIANT = {
+    "char-lm": "auxiliary",
+    "copy": "trace",
+    "feudal-keydoor": "feudal",
+    "hyperplane": "deep",
+    "lossy": "with_si",
+    "unlocked": "unlocked",
+}
+"""What is run of a scenario; else `decoupled`."""
+PERIOD = {
+    "big-corporation": 6,
+    "clockwork": 16,
+    "corporation": 6,
+    "speaker-listener": 25,
+    "three-timescales": 16,
+    "two-timescales": 16,
+}
+"""Steps after which schedule and episodes repeat; else 2."""
+EAGER = {
+    "cartpole-team": "its episodes vary in length",
+    "copy": "its episodes vary in length",
+    "feudal-keydoor": "its episodes vary in length",
+    "repeat-copy": "its episodes vary in length",
+}
+"""What the host waits for."""
+LAUNCHES = {"corporation": 780, "digits-mlp": 120, "two-timescales": 1_240}
+"""The most kernels that a step may launch."""
+
+
+@pytest.fixture
+def gpu() -> Iterator[PretendGpu]:
+    with pretend_gpu() as one:
+        yield one
+
+
+def small(name: str) -> Scenario:
+    """A library scenario in a few environments, without figures in between."""
+    scenario = scenario_of(name, VARIANT.get(name, "decoupled"), {"batch": 4, "agents": 12, "data": "shapes"})
+    telemetry = scenario.telemetry.model_copy(update={"every": 10_000})
+    return scenario.model_copy(update={"telemetry": telemetry})
+
+
+def numbers(simulation: Simulation) -> dict[str, Tensor]:
+    """Parameters and running statistics of agents and predictors."""
+    system = simulation._system
+    owners = {name: agent.learner for name, agent in system.agents.items()}
+    for name, channel in system.channels.items():
+        owners |= {f"{name} {n}": model for n, model in enumerate(channel.models)}  # type: ignore[misc]
+    return {
+        f"{name} {key}": on_host(value)
+        for name, owner in owners.items()
+        for key, value in (*owner.parameters.items(), *owner.buffers.items())
+    }
+
+
+def recorded(gpu: PretendGpu, scenario: Scenario, period: int) -> tuple[Simulation, list[Counts]]:
+    """A simulation on the pretended GPU, and the counts of the steps of its second period."""
+    simulation = Simulation(scenario, device="cuda")
+    for _ in range(max(period, WARM)):
+        simulation.step()
+    found = []
+    for _ in range(period):
+        with gpu.recording() as counts:
+            simulation.step()
+        found.append(counts)
+    return simulation, found
+
+
+def most_launches(steps: Sequence[Counts]) -> int:
+    return max(step.launches.total() for step in steps)
+
+
+CORE = ("char-lm", "corporation", "digits-mlp", "lossy", "mnist-cnn", "speaker-listener", "two-timescales")
+"""Scenarios of different mechanisms; the others are tried at night."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in CORE else (pytest.mark.nightly,)) for n in library_names()],
+)
+def test_a_scenario_of_the_library_neither_waits_nor_copies_and_has_the_bits_of_the_cpu(
+    name: str, gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("antiphon.nets.step_numbers.SINGLE_RATES", ())  # the pretended kernels are the CPU's
+    period = PERIOD.get(name, 2)
+    simulation, steps = recorded(gpu, small(name), period)
+    assert all(
+        isinstance(p, PretendTensor) for a in simulation.agents.values() for p in a.parameters.values()
+    )
+    assert sum((step.mismatches for step in steps), Counter()) == {}
+    if name not in EAGER:
+        assert sum((step.waits for step in steps), Counter()) == {}
+        assert sum((step.host_copies for step in steps), Counter()) == {}
+    plain = Simulation(small(name))
+    for _ in range(max(period, WARM) + period):
+        plain.step()
+    found, expected = numbers(simulation), numbers(plain)
+    assert found.keys() == expected.keys()
+    assert [key for key in found if not torch.equal(found[key], expected[key])] == []
+    assert most_launches(steps) <= LAUNCHES.get(name, math.inf)
+
+
+def test_a_ring_of_agents_takes_as_many_launches_whatever_their_number(gpu: PretendGpu) -> None:
+    few, many = (most_launches(recorded(gpu, ring(count), 1)[1]) for count in (4, 64))
+    assert few == many <= 80
+
+
+def test_a_device_that_records_nothing_takes_steps_one_by_one_and_says_so(
+    gpu: PretendGpu, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The pretended GPU has no CUDA graphs."""
+    monkeypatch.setattr("antiphon.nets.step_numbers.SINGLE_RATES", ())
+    found = []
+    for device in ("cuda", "cpu"):
+        simulation = Simulation(ring(4), device=device)
+        simulation.run(30)
+        found.append(numbers(simulation))
+    assert [key for key in found[0] if not torch.equal(found[0][key], found[1][key])] == []
+    (line,) = caplog.messages
+    assert line.startswith("capture: steps are taken one by one: ")
+
+
+def test_messages_that_a_link_loses_in_all_environments_are_known_without_a_wait(gpu: PretendGpu) -> None:
+    """Which happens to every second message here."""
+    found = []
+    for device in ("cpu", "cuda"):
+        scenario = scenario_of("lossy", "without_si", {"batch": 2, "drop": 0.7})
+        simulation = Simulation(scenario, device=device)
+        for _ in range(WARM):
+            simulation.step()
+        with gpu.recording() as counts:
+            for _ in range(8):
+                simulation.step()
+        assert not counts.waits
+        found.append(numbers(simulation))
+    assert [key for key in found[0] if not torch.equal(found[0][key], found[1][key])] == []
+
+
+def test_what_is_clipped_is_an_event_of_its_step_as_on_the_cpu(gpu: PretendGpu) -> None:
+    found = []
+    for device in ("cpu", "cuda"):
+        simulation = Simulation(small("two-timescales"), device=device)
+        for _ in range(16):
+            simulation.step()
+        state = simulation._state_dict()
+        for own in state["system"]["outliers"].values():  # as after many gradients that were far shorter
+            own.update(median=1e-12, seen=50)
+        simulation._load_state_dict(state)
+        for _ in range(20):
+            simulation.step()
+        simulation._synchronize()
+        found.append(simulation.events)
+    assert found[0]
+    assert found[0] == found[1]
+
+
+# --- what the pretended GPU itself finds ---------------------------------------------------------------------------
+
+WAITS: dict[str, Callable[[Tensor], object]] = {
+    "item": lambda t: t.sum().item(),
+    "bool": lambda t: bool((t > 0).any()),
+    "tolist": lambda t: t.tolist(),
+    "nonzero": lambda t: t.nonzero(),
+    "mask": lambda t: t[t > 1],
+    "host": lambda t: t.cpu(),
+    "copy": lambda t: torch.zeros(3).copy_(t),
+}
+COPIES: dict[str, Callable[[Tensor], object]] = {
+    "tensor": lambda t: torch.tensor([1.0, 2.0], device="cuda"),
+    "to": lambda t: torch.ones(2).to(t.device),
+    "copy": lambda t: t.copy_(torch.zeros(3)),
+    "indices": lambda t: t[torch.tensor([0, 1])],
+}
+
+
+KINDS = {"waits": WAITS, "host_copies": COPIES}
+
+
+@pytest.mark.parametrize(("kind", "what"), [(kind, what) for kind, calls in KINDS.items() for what in calls])
+def test_a_wait_and_a_copy_from_the_host_are_found_as_such_at_their_place(
+    kind: str, what: str, gpu: PretendGpu
+) -> None:
+    tensor = torch.arange(3.0, device="cuda")
+    with gpu.recording() as counts:
+        KINDS[kind][what](tensor)
+    found = {other: getattr(counts, other) for other in KINDS}
+    assert "on_pretended_gpu.py" in next(iter(found.pop(kind)))
+    assert not any(found.values())
+
+
+def test_tensors_of_both_devices_are_found_and_scalars_are_none(gpu: PretendGpu) -> None:
+    tensor = torch.ones(3, device="cuda")
+    with gpu.recording() as counts:
+        tensor + torch.tensor(1.0)
+    assert not counts.mismatches
+    with gpu.recording() as counts:
+        tensor + torch.ones(3)
+    assert counts.mismatches
+
+
+def test_launches_are_counted_without_views_and_numbers_are_true(gpu: PretendGpu) -> None:
+    weight = torch.arange(6.0, device="cuda").view(2, 3).requires_grad_()
+    with gpu.recording() as counts:
+        loss = (weight.t() * 2.0)[1:].sum()
+        (gradient,) = torch.autograd.grad(loss, weight)
+    assert counts.launches["mul"] == 2  # and one backward
+    assert set(counts.launches) <= {
+        "mul",
+        "sum",
+        "new_zeros",
+        "zeros",
+        "slice_backward",
+        "copy_",
+        "ones_like",
+        "clone",
+    }
+    assert not counts.waits
+    assert not counts.host_copies
+    assert not counts.mismatches
+    assert torch.equal(on_host(gradient), torch.tensor([[0.0, 2.0, 2.0], [0.0, 2.0, 2.0]]))
+    with pytest.raises(TypeError, match="numpy"):
+        gradient.numpy()
