@@ -102,6 +102,15 @@ def told(ends: list[tuple[str, str, Document]], own: dict[str, Document], env: A
     return document(agents, [{"from": a, "to": b, "size": 4, **how} for a, b, how in ends], env)
 
 
+def more(scene: Document, agents: Document, *channels: Document) -> Document:
+    """Return a document with further agents and channels."""
+    return {
+        **scene,
+        "agents": {**scene["agents"], **agents},
+        "channels": [*scene["channels"], *channels],
+    }
+
+
 def tied(scene: Document, *ties: list[str]) -> Document:
     """Return a document some of whose parameters are one."""
     return {**scene, "tied": list(ties)}
@@ -304,7 +313,16 @@ ACTING |= {
     "ppo, frozen and weighed": pairs({**PPO, "weight": 2.0}, actor={"learn": False}),
     "ppo, shared": pairs(PPO, actor={"share": "all"}, port="out"),
     "a2c, tied weights": tied(pairs({"kind": "a2c"}), ["a0.0.weight", "a1.0.weight"]),
-    "sampled words of one port": pairs(PPO, 3, sender={"objective": PPO}, port="out", **WORDS),
+    "sampled words of one port": more(
+        pairs(PPO, 3, sender={"objective": PPO}, port="out", **WORDS),
+        {},
+        *({"from": f"sa{i}", "to": f"a{(i + 1) % 3}", "port": "out", **WORDS} for i in range(3)),
+    ),
+    "sampled words of a late window": more(
+        pairs({"kind": "a2c"}, 1, sender={"objective": {"kind": "a2c"}}, **WORDS),
+        {"late": {**OWN, "objective": LABEL, "clock": {"unroll": 4}}},
+        {"from": "sa0", "to": "late", "size": 3, "coupling": "delayed"},
+    ),
     "sampled messages": pairs(
         {"kind": "a2c"}, sender={"objective": {"kind": "a2c"}}, sample={"deviation": 0.4}
     ),
