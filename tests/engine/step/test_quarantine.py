@@ -17,6 +17,7 @@ from tests.engine.numbers import equal, one_line, parameters
 from tests.engine.recurring import GOAL, played
 from tests.engine.scenes import CLASSIFY, LSTM, scenario_of
 from tests.numerics.linear import leaves, said, simulation_of
+from tests.numerics.played import Played
 
 BATCH = 8
 LAYER = {"kind": "mlp", "hidden": [6], "norm": "none", "activation": "tanh"}
@@ -210,3 +211,19 @@ def test_running_statistics_of_a_receiver_stay_finite(backend: str, count: int) 
         simulation.run(5)
         assert all(bool(one.isfinite().all()) for one in simulation.agents["mind0"].buffers.values())
         assert simulation.agents["mind0"].updates == 7
+
+
+def test_who_returns_what_is_no_number_is_disabled_though_its_own_gradient_is_one() -> None:
+    """The weights of two classes are of opposite signs and the largest there are: their difference overflows on the way back."""
+    label = torch.zeros(30, 4, dtype=torch.long)
+    label[:, 1:] = 1
+    source = Played({"x": 1e-3 * played().shown["x"], "label": label}, ("label",), endless=True)
+    agents = {"a": {"observes": ["x"]}, "b": {"objective": {"kind": "classification", "target": "label"}}}
+    channels = [{"from": "a", "to": "b"}]
+    with simulation_of(agents, channels, source, on_divergence="quarantine") as simulation:
+        simulation.agents["a"].parameters["to_b.bias"].data.zero_()
+        weight = simulation.agents["b"].parameters["objective.weight"].data
+        weight.copy_(torch.tensor([[1.7e308], [-1.7e308]]).expand(2, 2))
+        simulation.step()
+        assert simulation.agents["b"].quarantined
+        assert not simulation.agents["a"].quarantined
