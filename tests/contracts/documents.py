@@ -318,8 +318,8 @@ ACTING |= {
         {},
         *({"from": f"sa{i}", "to": f"a{(i + 1) % 3}", "port": "out", **WORDS} for i in range(3)),
     ),
-    "sampled words of a late window": more(
-        pairs({"kind": "a2c"}, 1, sender={"objective": {"kind": "a2c"}}, **WORDS),
+    "sampled messages of a late window": more(
+        pairs({"kind": "a2c"}, 1, sender={"objective": {"kind": "a2c"}}, sample={"deviation": 0.4}),
         {"late": {**OWN, "objective": LABEL, "clock": {"unroll": 4}}},
         {"from": "sa0", "to": "late", "size": 3, "coupling": "delayed"},
     ),
