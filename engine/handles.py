@@ -51,7 +51,7 @@ class ModelHandle:
 
     @property
     def optimiser(self) -> dict[str, tuple[Tensor, ...]]:
-        """State of the optimiser by parameter, such as the moments of Adam; empty before the first update."""
+        """State of the optimiser, a tensor for each parameter, by name, such as the moments of Adam (`mean`, `square`)."""
         return {name: tuple(tensors) for name, tensors in self._model.optimiser.state.items()}
 
     @property

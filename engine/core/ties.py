@@ -21,9 +21,11 @@ Gradients = list[Tensor | None]
 
 
 def joined_ties(ties: Sequence[Sequence[tuple[str, str]]], agents: Mapping[str, Agent]) -> JoinedTies:
-    """Return ties by the places of parameters; `ties`: as agents and names of parameters."""
+    """Return ties by the places of parameters; `ties`: as agents and names of parameters, those of other parts left out."""
     joined: JoinedTies = []
     for places in ties:
+        if places[0][0] not in agents:  # a tie is never cut: all of its agents are in another part
+            continue
         tie = [(name, list(agents[name].learner.parameters).index(parameter)) for name, parameter in places]
         names = {name for name, _ in tie}
         touching = [some for some in joined if any(name in names for one in some for name, _ in one)]

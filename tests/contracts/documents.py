@@ -26,15 +26,37 @@ ENDS, OFTEN = Play(share=0.15), Play(share=0.35)
 MLP: Document = {"kind": "mlp", "hidden": [4], "norm": "none", "activation": "tanh"}
 
 
-def pairs(objective: Document, count: int = 2, *, space: str = "choice", **channel: Any) -> Document:
-    """Return pairs of a sender and an actor, all alike."""
+def pairs(
+    objective: Document,
+    count: int = 2,
+    *,
+    space: str = "choice",
+    actor: Document | None = None,
+    sender: Document | None = None,
+    state: Document | None = None,
+    **channel: Any,
+) -> Document:
+    """Return pairs of a sender and an actor, all alike.
+
+    Args:
+        objective: Of the actors.
+        count: Of pairs.
+        space: Of actions, a key of `SPACES`.
+        actor: What each actor has besides.
+        sender: What each sender has besides.
+        state: The state channel of each actor; None: it has none.
+        **channel: Keys of each channel.
+    """
     names = [f"a{i}" for i in range(count)]
     agents, channels = dict[str, Document](), []
     for name in names:
         shared = {"network": MLP, "clock": {"unroll": 4}}
-        agents[name] = {**shared, "observes": ["x"], "acts": f"part-{name}", "objective": deepcopy(objective)}
-        agents[f"s{name}"] = {**shared, "observes": ["y"]}
+        acts = {"observes": ["x"], "acts": f"part-{name}", "objective": deepcopy(objective)}
+        agents[name] = {**shared, **acts, **(actor or {})}
+        agents[f"s{name}"] = {**shared, "observes": ["y"], **(sender or {})}
         channels.append({"from": f"s{name}", "to": name, "size": 3, **channel})
+        if state is not None:
+            channels.append({"from": name, "to": name, "carries": "state", **state})
     game = Game(space, tuple(f"part-{name}" for name in names), share=0.2)
     return document(agents, channels, game, batch=12)
 
@@ -111,6 +133,36 @@ def chain(**channel: Any) -> Document:
     return document(agents, [{"from": s, "to": r, "size": 4, **channel} for s, r in ("ab", "bc", "cd")], ENDS)
 
 
+def told(ends: list[tuple[str, str, Document]], own: dict[str, Document], env: Any = None) -> Document:
+    """Return agents on some channels; those of the letters b and c have objectives, and `own` is by letter or name."""
+    names = sorted({name for sender, receiver, _ in ends for name in (sender, receiver)})
+    agents = {
+        n: {**OWN, **({"objective": LABEL} if n[0] in "bc" else {}), **own.get(n[0], {}), **own.get(n, {})}
+        for n in names
+    }
+    return document(agents, [{"from": a, "to": b, "size": 4, **how} for a, b, how in ends], env)
+
+
+def more(scene: Document, agents: Document, *channels: Document) -> Document:
+    """Return a document with further agents and channels."""
+    return {
+        **scene,
+        "agents": {**scene["agents"], **agents},
+        "channels": [*scene["channels"], *channels],
+    }
+
+
+def tied(scene: Document, *ties: list[str]) -> Document:
+    """Return a document some of whose parameters are one."""
+    return {**scene, "tied": list(ties)}
+
+
+WEIGHTS = ["n0.0.weight", "n2.0.weight", "n3.0.weight"], ["n2.0.bias", "n1.0.bias"]
+"""Ties by which all four agents of a ring hang together, some through others."""
+SIGHT: Document = {"observes": ["y"]}
+LOCKED: Document = {"coupling": "locked"}
+ALIGNED: Document = {**OWN, "align": True, "objective": LABEL}
+
 MIXED: dict[str, Document] = {
     "states, hidden layers": ring(agent=LSTM, state=DEEP, env=ENDS),
     "inputs and delays": ring(channel={"input": INPUT, "link": {"delay": 2, "drop": 0.4}}, env=ENDS),
@@ -167,6 +219,89 @@ MIXED: dict[str, Document] = {
         channel={"coupling": "locked", "link": {"delay": 2}},
     ),
     "late target": levels(high={"objective": GOAL}, channel=TOLD, sweep=True),
+    "tied weights beside a stack": tied(ring(7), ["n0.0.weight", "n2.0.weight"]),
+    "tied weights, drawn": tied(
+        ring(agent={"p_update": 0.5, "clock": {"unroll": 2}}, env=Play(gaps=0.7, share=0.2)), *WEIGHTS
+    ),
+    "tied weights of states": tied(
+        ring(agent=LSTM, state={}), ["n0.cell.input.weight", "n1.cell.input.weight"]
+    ),
+    "tied weights of one agent": tied(ring(), ["n0.0.bias", "n0.0.norm.bias", "n1.0.bias"]),
+    "tied weights of a locked group": tied(
+        levels(high={"clock": {"period": 2}}, channel=LOCKED),
+        ["a0.0.weight", "a1.0.weight"],
+        ["a0.0.bias", "b0.0.bias"],
+    ),
+    "tied weights, late": tied(
+        ring(channel=[LOCKED, {"coupling": "delayed"}]),
+        ["n0.0.weight", "n1.0.weight"],
+        ["n2.0.bias", "n3.0.bias"],
+    ),
+    "tied weights, one of which nothing reaches": tied(
+        levels(high=[{}, {}, {}, {"objective": GOAL}], channel=LOCKED, count=4, batch=1, env=Play(gaps=0.7)),
+        ["a1.0.bias", "b3.0.bias"],
+    ),
+    "returns of states, drawn": ring(agent={**LSTM, "clock": {}, "p_update": 0.7}, state=TRACED),
+    "returns of states, late": ring(
+        agent={**LSTM, "clock": {}},
+        channel={"coupling": "delayed", "staleness": 2, "link": {"delay": 3}},
+        state=TRACED,
+    ),
+    "phases of episodes": ring(
+        agent=GRU,
+        channel={"gradient": {"kind": "linear", "context": ["from.phase", "to.phase"]}, "link": {"delay": 1}},
+        env=Play(lengths=(6, 8)),
+    ),
+    "an aligned sender and a late context": document(
+        {"a": {**OWN, "objective": LABEL}, "b": ALIGNED, "c": {**OWN, "objective": LABEL}},
+        [
+            {"from": "a", "to": "b", "size": 4, "link": {"drop": 0.5}},
+            {"from": "b", "to": "c", "size": 4, "gradient": {"kind": "linear", "context": ["goal"]}},
+        ],
+    ),
+    "schedules of inputs": ring(
+        channel={
+            "link": {"delay": 1, "drop": 0.4},
+            "input": {**INPUT, "optimiser": {"kind": "sgd", "lr": 0.05, "schedule": {"kind": "linear"}}},
+        },
+        steps=8,
+    ),
+    "noise and bits": ring(channel={"link": {"delay": 1, "noise": 0.1, "bits": 8}}, env=OFTEN),
+    "nothing returned yet": levels(channel={"link": {"delay": 6}}, high={"clock": {"period": 3}}),
+    "read by a later window": levels(
+        channel={**LOCKED, "link": {"delay": 2}}, low={"clock": {"unroll": 2}}, high={"clock": {"unroll": 2}}
+    ),
+    "injected for some alone": told(
+        [
+            ("a0", "b0", {"port": "p", **TOLD}),
+            ("a1", "b0", {"port": "p", "coupling": "detached"}),
+            ("a2", "b0", {"port": "p", **TOLD}),
+            ("a1", "b1", {"port": "p", "coupling": "detached"}),
+        ],
+        {"b": SIGHT},
+    ),
+    "locked to who learns and to who does not": told(
+        [
+            ("a0", "c", {**LOCKED, "link": {"delay": 1}}),
+            ("a1", "z", {**LOCKED, "link": {"delay": 1}}),
+            ("z", "c2", {"coupling": "detached"}),
+        ],
+        {"a": {"clock": {"unroll": 2}}, **{key: {**SIGHT, "clock": {"unroll": 2}} for key in "cz"}},
+        Play(share=0.3),
+    ),
+    "locked through agents that stand alone": told(
+        [
+            *[("a0", "y", LOCKED), ("a1", "z", LOCKED), ("a2", "y", LOCKED), ("y", "c", LOCKED)],
+            *[("z", "w", {"link": {"delay": 1}, **TOLD}), ("w", "c2", {"coupling": "detached"})],
+        ],
+        {
+            "y": {**SIGHT, "p_update": 0.7},
+            "z": {"p_update": 0.7},
+            "w": SIGHT,
+            "c": {"observes": ["x", "y"], "p_update": 0.7},
+            "c2": SIGHT,
+        },
+    ),
 }
 ACTING: dict[str, Document] = {
     **{
@@ -200,6 +335,52 @@ ACTING: dict[str, Document] = {
         {"kind": "ppo", "epochs": 2, "minibatches": 2},
         6,
         gradient={"kind": "local_policy", "hidden": [4], "norm": "layer", "normalise": "layer"},
+    ),
+}
+PPO: Document = {"kind": "ppo", "epochs": 3, "minibatches": 2}
+RECALLS: Document = {"network": {"kind": "gru", "size": 3, "norm": "none"}}
+WORDS: Document = {"symbols": {"vocabulary": 3, "length": 2, "by": "reinforce"}, "size": None}
+ACTING |= {
+    "ppo, a critic's gradient": pairs(
+        PPO, gradient={"kind": "critic", "hidden": [4], "norm": "layer", "context": ["y"]}
+    ),
+    "ppo, mixed with what comes back": pairs(
+        PPO, gradient={"kind": "linear", "context": ["label"], "trace": 0.5}
+    ),
+    "a2c, delayed by the link": pairs({"kind": "a2c"}, coupling="delayed", link={"delay": 1}),
+    "ppo, locked, delay and noise": pairs(PPO, coupling="locked", link={"delay": 1, "noise": 0.1}),
+    "ppo, locked, drawn": pairs(PPO, coupling="locked", actor={"p_update": 0.5}),
+    "ppo, locked, a slower actor": pairs(
+        PPO, coupling="locked", sender={"clock": {}}, actor={"clock": {"period": 2, "unroll": 2}}
+    ),
+    "ppo, fixed feedback": pairs(PPO, coupling="locked", feedback="fa"),
+    "ppo, locked, symbols": pairs(PPO, coupling="locked", symbols={"vocabulary": 3}),
+    "ppo, returns of states": pairs(PPO, actor=RECALLS, state=TRACED),
+    "ppo, auxiliary task": pairs(
+        PPO, actor=RECALLS, state={"gradient": {"kind": "linear", "auxiliary": 0.5}}
+    ),
+    "ppo, frozen and weighed": pairs({**PPO, "weight": 2.0}, actor={"learn": False}),
+    "ppo, shared": pairs(PPO, actor={"share": "all"}, port="out"),
+    "a2c, tied weights": tied(pairs({"kind": "a2c"}), ["a0.0.weight", "a1.0.weight"]),
+    "sampled words of one port": more(
+        pairs(PPO, 3, sender={"objective": PPO}, port="out", **WORDS),
+        {},
+        *({"from": f"sa{i}", "to": f"a{(i + 1) % 3}", "port": "out", **WORDS} for i in range(3)),
+    ),
+    "sampled messages of a late window": more(
+        pairs({"kind": "a2c"}, 1, sender={"objective": {"kind": "a2c"}}, sample={"deviation": 0.4}),
+        {"late": {**OWN, "objective": LABEL, "clock": {"unroll": 4}}},
+        {"from": "sa0", "to": "late", "size": 3, "coupling": "delayed"},
+    ),
+    "sampled messages": pairs(
+        {"kind": "a2c"}, sender={"objective": {"kind": "a2c"}}, sample={"deviation": 0.4}
+    ),
+    "local policy, a slower receiver": pairs(
+        {"kind": "reinforce", "weight": 2.5},
+        actor={"clock": {"period": 2, "phase": -1, "unroll": 2}, "p_update": 0.5, **RECALLS},
+        gradient={"kind": "local_policy", "clip": 0.5, "scale": 2.0},
+        read="mean",
+        space="numbers",
     ),
 }
 LIBRARY: dict[str, Callable[[], Scenario]] = {

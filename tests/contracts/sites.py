@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import Description, Signal
-from tests.contracts.builders import Document, Play, levels, ring
+from tests.contracts.builders import LABEL, OWN, Document, Play, document, levels, ring
 
 __all__ = ["SITES", "Tokens"]
 
@@ -28,6 +28,7 @@ class Tokens(Play):
         more = {
             "following": Signal(shape=(3,), classes=4, training_only=True),
             "segments": Signal(shape=(2, 2), classes=3, training_only=True),
+            "codes": Signal(shape=(3,), classes=4),
             "words": Signal(shape=(3, 2)),
             "sky": Signal(shape=(2, 2, 2)),
         }
@@ -45,7 +46,12 @@ class Tokens(Play):
             info |= {"following": classes(8, 4, 3), "segments": classes(9, 3, 2, 2)}
             if self.gaps:
                 info["_following"] = env._chance(12) >= self.gaps
-            return {**seen, "words": env._drawn(10, 3, 2), "sky": env._drawn(11, 2, 2, 2)}, info
+            seen |= {
+                "words": env._drawn(10, 3, 2),
+                "sky": env._drawn(11, 2, 2, 2),
+                "codes": classes(13, 4, 3),
+            }
+            return seen, info
 
         env._shown = shown
         found: TorchVectorEnv = env
@@ -76,6 +82,66 @@ def kind_of(kind: str) -> Document:
 
 def module(inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(nn.Linear(inputs, 5), nn.Tanh(), nn.Linear(5, outputs))
+
+
+class Head(nn.Module):
+    """What tokens say together, of a message in its own shape, or flat as an agent gets it."""
+
+    def __init__(self, **shapes: Any) -> None:
+        super().__init__()
+        self.norm, self.out = nn.LayerNorm(2), nn.Linear(2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.out(self.norm(x if x.dim() == 3 else x.unflatten(-1, (3, 2)))).mean(-2)
+        return found
+
+
+class Decoder(nn.Module):
+    """Tokens from tokens, one by one."""
+
+    def __init__(self, shape: tuple[int, ...], outputs: tuple[int, ...]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(shape[-1], outputs[-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.linear(x)
+        return found
+
+
+def lenses() -> Document:
+    """Chains whose senders look through the layers of the one that reads at last."""
+    agents: Document = {}
+    channels = []
+    for i in range(2):
+        agents[f"a{i}"], agents[f"b{i}"] = {**OWN, "observes": ["words"]}, {**OWN, "observes": []}
+        agents[f"c{i}"] = {"network": Head, "objective": LABEL}
+        lens = {"gradient": {"kind": "lens", "head": Head, "of": f"c{i}"}, "norm": "none"}
+        channels += [{"from": f"{s}{i}", "to": f"{r}{i}", **TOKENS, **lens} for s, r in ("ab", "bc")]
+    return document(agents, channels, Tokens())
+
+
+AGAIN: Document = {"target": "words", "weight": 0.5}
+OWN_LOSSES: dict[str, Document] = {
+    "head": {"kind": "local", "target": "label", "head": Head},
+    "pooled": {"kind": "local", "target": "label", "pool": "mean", "hidden": [4], "norm": "layer"},
+    "reconstruction": {"kind": "local", "target": "label", "reconstruct": AGAIN, "context": []},
+    "head and decoder": {
+        "kind": "local",
+        "target": "label",
+        "head": Head,
+        "reconstruct": {**AGAIN, "head": Decoder},
+        "context": [],
+    },
+    "sobolev_label, head": {"kind": "sobolev_label", "target": "label", "head": Head},
+    "normalised": {"normalise": "layer"},
+    "normalised, residual": {
+        "kind": "mlp",
+        "hidden": [5],
+        "norm": "layer",
+        "normalise": "layer",
+        "residual": True,
+    },
+}
 
 
 def stands_in(channel: Document, signal: str, **keys: Any) -> Document:
@@ -136,6 +202,11 @@ SITES: dict[str, Document] = {
         channel={**tokens(context=[]), "coupling": "unlocked", "input": "linear"}, env=ENDS
     ),
     "one token": ring(channel={**tokens(context=["label", "returned"]), "size": [1, 4]}, env=ENDS),
+    **{f"tokens, {name}": ring(channel=tokens(**keys), env=Tokens()) for name, keys in OWN_LOSSES.items()},
+    "tokens, lens": lenses(),
+    "codes": ring(
+        agent=[{"observes": ["codes"]}, {"observes": ["codes", "x"], "categories": "index"}], env=Tokens()
+    ),
     "tokens as a whole": ring(channel=tokens(sites=False), env=ENDS),
 }
 """Rings and levels by what they have."""

@@ -24,6 +24,8 @@ OFTEN = {"saved": 4, "sweep": 5, "seeds": 5, "parts": 7, "recorded": 9, "replaye
 """One in how many documents an observer sees in `make test`; in `make test-all` each sees all."""
 RARE = 13
 """The same, of the other observers, but for the reference, which sees all but the library's further variants."""
+ALWAYS = {("late target", "sweep"), ("tied weights beside a stack", "parts")}
+"""What no other document shows an observer: seen in `make test` too."""
 DRAWN: dict[str, st.SearchStrategy[Document]] = {"alike": scenes(), "acting": acting(), "graphs": graphs()}
 """Documents at random: of agents that are stacked, of agents that act, of agents of all kinds."""
 EXAMPLES = {"reference": 10, "saved": 4, "sweep": 4}
@@ -56,7 +58,7 @@ def cases() -> list[object]:
             often = OFTEN.get(observer, RARE)
             if observer == "reference":
                 often = 3 if name.startswith("library") and not name.endswith("{}") else 1
-            marks = () if (i + j) % often == 0 else (pytest.mark.long,)
+            marks = () if (i + j) % often == 0 or (name, observer) in ALWAYS else (pytest.mark.long,)
             found.append(pytest.param(name, observer, id=f"{name}-{observer}", marks=marks))
     return found
 

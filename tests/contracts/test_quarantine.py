@@ -16,7 +16,8 @@ def poisoned(scenario: Document, backend: str, place: str, value: float, steps: 
     """Return everything known after some steps, an agent or a synthetic gradient having been filled with a value."""
     with made(scenario, backend) as simulation:
         simulation.run(5)
-        model = simulation.agents.get(place) or simulation.channels[place].synthetic_gradient
+        name, _, which = place.partition(" ")
+        model = simulation.agents.get(name) or getattr(simulation.channels[name], f"synthetic_{which}")
         assert model is not None
         for p in model.parameters.values():
             p.data.fill_(value)
@@ -27,10 +28,12 @@ def poisoned(scenario: Document, backend: str, place: str, value: float, steps: 
 @pytest.mark.parametrize("value", [float("nan"), 1e30])
 @pytest.mark.parametrize("scenario", SICK)
 def test_quarantine(scenario: str, value: float) -> None:
-    names = SICK[scenario]["agents"]
-    first = next(iter(names))
-    channel = next(f"{c['from']}->{c['to']}" for c in SICK[scenario]["channels"] if c["from"] == first)
-    for place in (first, channel):
+    first = next(iter(SICK[scenario]["agents"]))
+    sent = next(c for c in SICK[scenario]["channels"] if c["from"] == first)
+    channel, places = f"{sent['from']}->{sent['to']}", [first]
+    places += [f"{channel} gradient"] if sent.get("coupling") != "locked" else []
+    places += [f"{channel} input"] if "input" in sent else []
+    for place in places:
         ours, theirs = (
             poisoned(SICK[scenario], backend, place, value) for backend in ("reference", "cohort")
         )
@@ -51,7 +54,7 @@ def test_running_statistics_of_what_diverges_are_put_back() -> None:
 
 def test_the_others_bits_do_not_depend_on_what_was_no_number() -> None:
     found = [
-        poisoned(SICK["ring"], "cohort", "n0->n1", value)
+        poisoned(SICK["ring"], "cohort", "n0->n1 gradient", value)
         for value in (float("nan"), float("inf"), 1e25, -1e30)
     ]
     for other in found[1:]:

@@ -268,4 +268,12 @@ SICK: dict[str, Document] = {
     "ends": ring(on_divergence="quarantine", bound=1e3, agent={"clock": {"unroll": 2}}, env=ENDS),
     "levels": levels(on_divergence="quarantine", bound=1e3, wide=True, high={"fan_in": "sum"}),
     "states": ring(agent=LSTM, state=gradient(), on_divergence="quarantine", bound=1e3),
+    "groups": levels(
+        on_divergence="quarantine", bound=1e3, wide=True, channel={"coupling": "locked", "port": "p"}
+    ),
+    "inputs": ring(
+        on_divergence="quarantine",
+        bound=1e3,
+        channel={"input": {"kind": "linear", "context": ["x", "held"]}, "link": {"delay": 1, "drop": 0.4}},
+    ),
 }

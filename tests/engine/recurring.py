@@ -16,7 +16,6 @@ from tests.numerics.whole import DOUBLE, drawn
 BATCH, STEPS, STATE = 4, 30, "a->a:state"
 LENGTHS = (6, 4, 5) * 2
 LINEAR: dict[str, Any] = {"kind": "linear", "context": ["hint"]}
-FROZEN = {"kind": "sgd", "lr": 1e-300}
 GOAL = {"kind": "regression", "target": "y"}
 
 
@@ -83,12 +82,3 @@ def make(
         }
     )
     return Simulation(scenario, seed=seed, dtype=DOUBLE)
-
-
-def numbers(simulation: Simulation) -> list[Tensor]:
-    """Copies of all parameters: of the agents, and of what predicts."""
-    found = [p for agent in simulation.agents.values() for p in agent.parameters.values()]
-    for channel in simulation._system.channels.values():
-        if channel.predictor is not None:
-            found += channel.predictor.parameters.values()
-    return [p.data.clone() for p in found]

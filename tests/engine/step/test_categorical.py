@@ -10,13 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from antiphon.agents.network import OBJECTIVE
-from antiphon.engine.inference.links import Links
-from antiphon.engine.inference.rollout import EnvironmentRollout
 from antiphon.engine.simulation import Simulation
-from antiphon.envs import from_sequences, from_tensors
+from antiphon.envs import from_tensors
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
+from tests.engine.numbers import close
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 COUNT, CLASSES = 60, 5
@@ -26,89 +24,55 @@ GRID = torch.randint(CLASSES, (COUNT, 4, 6), generator=DRAW)
 LABEL = (WORD + GRID[:, 0, 0]) % 3
 WORD[0], GRID[0, 0, 0], LABEL[0] = CLASSES - 1, CLASSES - 1, 2
 
-ONE_HOT = {"word": one_hot(WORD, CLASSES).float(), "grid": one_hot(GRID, CLASSES).movedim(-1, 1).float()}
-RING = [{"from": "a", "to": "b", "size": 3, "link": {"delay": 1}}, {"from": "b", "to": "a", "size": 3}]
+CODES: dict[str, Tensor] = {"word": WORD, "grid": GRID}
+FLOATS: dict[str, dict[str, Tensor]] = {
+    "one_hot": {
+        "word": one_hot(WORD, CLASSES).float(),
+        "grid": one_hot(GRID, CLASSES).movedim(-1, 1).float(),
+    },
+    "index": {"word": WORD.float(), "grid": GRID.float()},
+}
+BOTH: dict[str, Any] = {"observes": ["word", "grid"], "objective": CLASSIFY}
+CONV: dict[str, Any] = {"kind": "conv", "hidden": [2], "filter": 3}
 SCENES: dict[str, tuple[dict[str, Any], list[Any]]] = {
-    "mlp": ({"a": {"observes": ["word", "grid"], "objective": CLASSIFY}}, []),
-    "conv": (
-        {
-            "a": {
-                "observes": ["grid"],
-                "network": {"kind": "conv", "hidden": [2], "filter": 3},
-                "objective": CLASSIFY,
-            }
-        },
-        [],
-    ),
-    "lstm": (
-        {"a": {"observes": ["word"], "network": {"kind": "lstm", "size": 3}, "objective": CLASSIFY}},
-        [],
-    ),
-    "stacks": (
-        {
-            **{f"n{i}": {"observes": ["word"], "objective": CLASSIFY} for i in range(2)},
-            **{f"m{i}": {"observes": ["grid"], "objective": CLASSIFY} for i in range(2)},
-        },
-        [],
-    ),
+    "mlp": ({"a": BOTH}, []),
+    "conv": ({"a": {"observes": ["grid"], "network": CONV, "objective": CLASSIFY}}, []),
+    "stacks": ({**{f"n{i}": BOTH for i in range(2)}, "m": {**BOTH, "observes": ["grid"]}}, []),
     "aligned": (
-        {
-            "a": {"observes": ["word"]},
-            "b": {"observes": ["word", "grid"], "align": True, "objective": CLASSIFY},
-        },
+        {"a": {"observes": ["word"]}, "b": {**BOTH, "align": True}},
         [{"from": "a", "to": "b", "size": 3, "link": {"delay": 2}}],
     ),
 }
 
 
-def scene(name: str, *, categorical: bool, categories: str = "one_hot", **options: Any) -> Scenario:
+def scene(name: str, categories: str, *, categorical: bool = True, **options: Any) -> Scenario:
     agents, channels = SCENES[name]
     common = {"network": {"kind": "mlp", "hidden": [6]}, "categories": categories}
-    floats = ONE_HOT if categories == "one_hot" else {"word": WORD.float(), "grid": GRID.float()}
-    signals: dict[str, Tensor] = {"word": WORD, "grid": GRID} if categorical else floats
+    signals = CODES if categorical else FLOATS[categories]
     source = from_tensors(**signals, label=LABEL, training_only=["label"], **options)
     return scenario_of({k: {**common, **v} for k, v in agents.items()}, channels, source)
 
 
-BY_INDEX = [(name, "index") for name in SCENES if name != "conv"]
+CASES = [(name, how) for name in SCENES for how in FLOATS if (name, how) != ("conv", "index")]
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
-@pytest.mark.parametrize(("name", "categories"), [*((name, "one_hot") for name in SCENES), *BY_INDEX])
-def test_a_run_is_that_of_floats(name: str, categories: str, backend: str) -> None:
+@pytest.mark.parametrize(("name", "categories"), CASES)
+def test_a_run_is_that_of_floats(name: str, categories: str) -> None:
     found = []
     for categorical in (True, False):
-        made = scene(name, categorical=categorical, categories=categories, hold=2)
-        with Simulation(made, backend=backend, dtype=torch.float64) as simulation:
+        made = scene(name, categories, categorical=categorical, hold=2)
+        with Simulation(made, dtype=torch.float64) as simulation:
             simulation.run(8)
-            learners = {n: a.learner.parameters for n, a in simulation._system.agents.items()}
-            found.append((learners, simulation.evaluate()))
-    for (agent, mine), theirs in zip(found[0][0].items(), found[1][0].values(), strict=True):
+            found.append(
+                ({n: a.parameters for n, a in simulation.agents.items()}, simulation.evaluate().agents)
+            )
+    for agent, mine in found[0][0].items():
         for key, value in mine.items():
-            torch.testing.assert_close(value, theirs[key], atol=1e-8, rtol=0, msg=f"{agent}: {key}")
-    assert found[0][1].agents.keys() == found[1][1].agents.keys()
-    for agent, metrics in found[0][1].agents.items():
-        assert metrics == pytest.approx(found[1][1].agents[agent], rel=1e-6), agent
-
-
-def test_an_agent_of_either_kind_is_in_the_stack_of_its_kind() -> None:
-    with Simulation(scene("stacks", categorical=True)) as simulation:
-        assert sorted(sorted(stack.names) for stack in simulation.backend.stacked.system.agents.values()) == [
-            ["m0", "m1"],
-            ["n0", "n1"],
-        ]
-
-
-def test_agents_of_either_encoding_are_stacks_of_their_own() -> None:
-    made = scene("stacks", categorical=True)
-    by_index = {name: {"categories": "index"} for name in ("n1", "m0")}
-    agents = {name: agent.model_copy(update=by_index.get(name, {})) for name, agent in made.agents.items()}
-    with Simulation(made.model_copy(update={"agents": agents})) as simulation:
-        assert len(simulation.backend.stacked.system.agents) == 4
-        simulation.run(2)
-        assert {
-            name: len(a.learner.parameters["0.weight"][0]) for name, a in simulation._system.agents.items()
-        } == {"m0": 24, "m1": 5 * 24, "n0": 5, "n1": 1}
+            torch.testing.assert_close(
+                value, found[1][0][agent][key], atol=1e-8, rtol=0, msg=f"{agent}: {key}"
+            )
+    for agent, metrics in found[0][1].items():
+        assert metrics == pytest.approx(found[1][1][agent], rel=1e-6), agent
 
 
 class Lookup(nn.Module):
@@ -119,87 +83,41 @@ class Lookup(nn.Module):
         self.table = nn.Embedding.from_pretrained(weight, freeze=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.table(x[..., 0].long())
+        found: Tensor = self.table(x[..., 0].long())
+        return found
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_an_embedding_of_indices_learns_as_a_linear_map_of_one_hot(backend: str, dtype: torch.dtype) -> None:
-    weight = torch.randn(CLASSES, 3, generator=torch.Generator().manual_seed(1))
+def test_an_embedding_of_indices_learns_as_a_linear_map_of_one_hot() -> None:
+    weight = torch.randn(CLASSES, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     linear = nn.Linear(CLASSES, 3, bias=False)
     linear.weight.data = weight.T.clone()
     found = []
     for categories, network in (("index", Lookup(weight)), ("one_hot", linear)):
-        agents = {
-            name: {"observes": ["word"], "categories": categories, "network": network, "objective": CLASSIFY}
-            for name in "ab"
-        }
+        own = {"observes": ["word"], "categories": categories, "network": network, "objective": CLASSIFY}
         env = from_tensors(word=WORD, label=LABEL, training_only=["label"])
-        with Simulation(scenario_of(agents, env=env), backend=backend, dtype=dtype) as simulation:
+        with Simulation(scenario_of(dict.fromkeys("ab", own), env=env), dtype=torch.float64) as simulation:
             simulation.run(10)
-            (learned,) = simulation._system.agents["b"].learner.parameters.values()
+            (learned,) = simulation.agents["b"].parameters.values()
             found.append(learned if categories == "index" else learned.T)
-    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(*found, rtol=1e-7, atol=1e-7)  # Adam after ten steps of sums in another order
     assert (found[0] - weight).abs().max() > 1e-3
 
 
-def test_classes_that_the_type_cannot_tell_apart_are_refused() -> None:
-    codes = torch.arange(10)
-    codes[1] = 2**24 + 1
-    agent = {"observes": ["code"], "categories": "index", "objective": CLASSIFY}
-    scenario = scenario_of(
-        {"a": agent}, env=from_tensors(code=codes, label=codes % 2, training_only=["label"])
-    )
-    with pytest.raises(
-        ScenarioError,
-        match=r"agents.a.categories: 'code' has 16,777,218 classes, and torch.float32 tells no more than 16,777,217",
-    ):
-        Simulation(scenario)
-    with Simulation(scenario, dtype=torch.float64) as simulation:
-        simulation.run(1)
-
-
-def test_a_round_keeps_earlier_observations_as_each_agent_reads_them() -> None:
-    words = [torch.randint(CLASSES, (6,), generator=DRAW) for _ in range(20)]
-    env = from_sequences(word=words, label=words, training_only=["label"])
-    goal = {"objective": CLASSIFY, "observes": ["word"], "align": True}
-    agents = {"a": {"observes": ["word"]}, "b": goal, "c": {**goal, "categories": "index"}}
-    late = [{"from": "a", "to": name, "size": 3, "link": {"delay": 2}} for name in "bc"]
-    with Simulation(scenario_of(agents, late, env), dtype=torch.float64) as simulation:
-        simulation.run(5)
-        others = env.make(batch=4, dtype=torch.float64, split="test")
-        rollout = EnvironmentRollout(simulation._system, others, Links(), 0)
-        shown: list[Tensor] = []
-        outputs: dict[str, list[Tensor]] = {"b": [], "c": []}
-        for _ in range(6):
-            shown.append(rollout.world.step_signals.signals["word"])
-            for part in rollout.step():
-                if part.agent in outputs:
-                    outputs[part.agent].append(part.ports[OBJECTIVE])
-        found, state = simulation.compose()(word=torch.stack(shown))
-    assert {"word@-2", "word@-2.index"} <= state.keys()
-    for name, expected in outputs.items():
-        torch.testing.assert_close(found[name], torch.stack(expected), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("categories", ["one_hot", "index"])
-@pytest.mark.parametrize("episode", ["stream", "example"])
-def test_an_exported_module_takes_the_classes_themselves(
-    episode: str, categories: str, tmp_path: Path
-) -> None:
-    with Simulation(scene("mlp", categorical=True, categories=categories, episode=episode)) as simulation:
+@pytest.mark.parametrize("categories", FLOATS)
+def test_an_exported_module_takes_the_classes_themselves(categories: str, tmp_path: Path) -> None:
+    with Simulation(scene("mlp", categories, episode="example")) as simulation:
         simulation.run(5)
         batch = next(iter(simulation.world.env.batches("test", 7)))
-        observed = {name: batch[name] for name in ("word", "grid")}
+        observed = {name: batch[name] for name in CODES}
         module = simulation.compose()
         loaded = torch.export.load(simulation.export(tmp_path / "system.pt2")).module()
     assert module(**observed)["a"].shape == (7, 3)
-    assert torch.equal(loaded(**observed)["a"], module(**observed)["a"])
+    close(loaded(**observed)["a"].double(), module(**observed)["a"].double())
 
 
 def test_images_of_classes_are_no_feature_map() -> None:
     source = from_tensors(image=torch.randint(9, (20, 1, 4, 4)), label=torch.arange(20) % 2)
-    agent = {"observes": ["image"], "network": {"kind": "conv", "hidden": [2]}, "objective": CLASSIFY}
+    agent = {"observes": ["image"], "network": CONV, "objective": CLASSIFY}
     with pytest.raises(
         ScenarioError, match=r"a conv network needs \[channels, height, width\] .* got \[9, 1"
     ):

@@ -1,0 +1,220 @@
+"""What is put on a message beside the plain prediction: traces, propagation, clips, scales, lenses, symbols (rules 3, 11, 42).
+
+Senders are linear and follow plain gradient descent at rate 1: the step of their weights shows what was injected.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import ScenarioError
+from antiphon.nets.random import seed_for, uniform
+from tests.contracts.builders import Document
+from tests.contracts.sites import Head
+from tests.engine.recurring import BATCH, played
+from tests.numerics.linear import GOAL, Numbers, assert_close, descend, leaves, said, sgd, simulation_of
+from tests.numerics.played import Played
+
+SOURCE = played(endless=True)
+SEED = 3
+
+
+def chain(names: str = "abcd", coupling: str = "decoupled", **gradient: Any) -> Simulation:
+    """Agents one after the other, every second of which has an objective; the last always."""
+    agents: Document = {name: {} for name in names}
+    agents[names[0]]["observes"] = ["x"]
+    for name in names[::-2]:
+        agents[name]["objective"] = GOAL
+    told = {"kind": "linear", "context": ["hint"], "optimiser": sgd(0.1), **gradient}
+    channels = [{"from": s, "to": r, "coupling": coupling, "gradient": told} for s, r in pairwise(names)]
+    return simulation_of(agents, channels, SOURCE, optimiser=sgd(0.05))
+
+
+def injected(before: Numbers, simulation: Simulation, x: Tensor, head: str = "to_b") -> Tensor:
+    """[outputs, inputs]: the sum over the batch of what was injected times what the sender saw, from the step of its weights."""
+    after = simulation.agents["a"].parameters[f"{head}.weight"].detach()
+    return (before[f"{head}.weight"].detach() - after) / 0.05 * len(x)
+
+
+# --- traces ----------------------------------------------------------------------------------------------------
+
+
+def test_a_full_trace_is_backpropagation_and_none_is_the_plain_prediction() -> None:
+    found = {}
+    for name, how in {
+        "locked": {"coupling": "locked"},
+        "full": {"trace": 1.0},
+        "plain": {},
+        "none": {"trace": 0.0},
+    }.items():
+        with chain(**how) as simulation:  # type: ignore[arg-type]
+            simulation.run(8)
+            found[name] = torch.cat(
+                [p.detach().flatten() for p in simulation.agents["a"].parameters.values()]
+            )
+    torch.testing.assert_close(found["full"], found["locked"], atol=1e-12, rtol=0)
+    assert torch.equal(found["plain"], found["none"])
+    assert (found["plain"] - found["locked"]).abs().max() > 1e-4
+
+
+def test_a_trace_follows_its_recursion() -> None:
+    """g_k = ((1 - lambda) SG_{k+1} + lambda g_{k+1}) J_k, and each SG learns what its receiver mixed."""
+    mix = 0.3
+    with chain(trace=mix) as simulation:
+        simulation.run(6)
+        p = {name: leaves(simulation.agents[name]) for name in "abcd"}
+        seen, signal, message = SOURCE.at(6), SOURCE.at(6)["x"], {}
+        for s, r in ("ab", "bc", "cd"):
+            message[s] = signal = said(p[s], f"to_{r}", signal).detach()
+        put: dict[str, Tensor] = {}
+        back: dict[str, Tensor] = {}
+        for s, r in ("cd", "bc", "ab"):
+            back[s] = torch.zeros_like(message[s])
+            if r in "bd":
+                error = said(p[r], "objective", message[s]) - seen["y"]
+                back[s] = (error @ p[r]["objective.weight"]).detach()
+            if r != "d":
+                onward = {"c": "to_d", "b": "to_c"}[r]
+                back[s] = back[s] + put[r] @ p[r][f"{onward}.weight"].detach()
+            sg = leaves(simulation.channels[f"{s}->{r}"].synthetic_gradient)
+            plain = said(sg, "last", message[s], seen["hint"]).detach()
+            put[s] = (1 - mix) * plain + mix * back[s]
+        simulation.step()
+        for s, r in ("ab", "bc", "cd"):
+            gradient = simulation.channels[f"{s}->{r}"].messages[6].gradient
+            assert gradient is not None
+            torch.testing.assert_close(gradient, back[s], atol=1e-13, rtol=0)
+        torch.testing.assert_close(
+            injected(p["a"], simulation, seen["x"]), put["a"].T @ seen["x"], atol=1e-10, rtol=0
+        )
+
+
+# --- the size of what is injected ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "kind", [{"kind": "linear"}, {"kind": "mlp", "hidden": [5], "norm": "none"}], ids=str
+)
+def test_the_loss_of_the_predictor_reaches_the_sender(kind: Document) -> None:
+    share = 0.25
+    with chain("ab", **kind, propagate=share) as simulation:
+        simulation.run(6)
+        a, b = (leaves(simulation.agents[name]) for name in "ab")
+        sg = leaves(simulation.channels["a->b"].synthetic_gradient)
+        seen = SOURCE.at(6)
+        message = said(a, "to_b", seen["x"]).detach().requires_grad_()
+        error = said(b, "objective", message) - seen["y"]
+        delta = (error @ b["objective.weight"]).detach()
+        hidden = torch.cat([message, seen["hint"]], 1)
+        predicted = said(sg, "last", torch.relu(said(sg, "0", hidden)) if "0.weight" in sg else hidden)
+        (slope,) = torch.autograd.grad((predicted - delta).square().sum(), message)
+        expected = predicted.detach() + share * slope
+        simulation.step()
+        torch.testing.assert_close(
+            injected(a, simulation, seen["x"]), expected.T @ seen["x"], atol=1e-10, rtol=0
+        )
+        assert (share * slope).norm() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["critic", "sobolev", "sobolev_label", "local"])
+def test_a_predictor_without_such_a_loss_is_refused(kind: str) -> None:
+    with pytest.raises(ScenarioError, match="propagate"):
+        chain("ab", kind=kind, target="y", propagate=0.5)
+
+
+def test_clips_shorten_what_is_long_and_a_scale_moves_by_its_schedule() -> None:
+    """Per sample; the discount and what is returned have nothing of either."""
+    schedule = {"kind": "steps", "at": [0.5], "factor": 0.25}
+    lengths = []
+    with chain("ab", clip=0.3, scale=2.0, schedule=schedule) as simulation:
+        for step in range(14):
+            a = leaves(simulation.agents["a"])
+            sg, seen = leaves(simulation.channels["a->b"].synthetic_gradient), SOURCE.at(step)
+            message = said(a, "to_b", seen["x"])
+            predicted = said(sg, "last", message, seen["hint"]).detach()
+            length = predicted.norm(dim=1, keepdim=True)
+            lengths.append(length)
+            short = torch.where(length > 0.3, predicted * 0.3 / length, predicted)
+            scale = 2.0 if step < 7 else 0.5
+            simulation.step()
+            assert_close(simulation.agents["a"], descend(a, scale * (message * short).sum() / BATCH, 0.05))
+    assert (torch.cat(lengths) > 0.3).any()
+    assert ((torch.cat(lengths) < 0.3) & (torch.cat(lengths) > 0)).any()
+
+
+# --- lenses ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+def test_a_lens_is_the_slope_of_its_readers_loss_through_the_readers_present_layers(backend: str) -> None:
+    """With the weight of the reader's objective."""
+    label = torch.randint(3, (30, BATCH), generator=torch.Generator().manual_seed(0))
+    source = Played({"x": SOURCE.shown["x"], "label": label}, ("label",), endless=True)
+    goal = {"kind": "classification", "target": "label", "weight": 0.25}
+    lens = {"gradient": {"kind": "lens", "head": Head, "of": "b"}, "size": [3, 2]}
+    agents = {"a": {"observes": ["x"]}, "b": {"network": Head, "objective": goal}}
+    with simulation_of(agents, [{"from": "a", "to": "b", **lens}], source, backend) as simulation:
+        for step in range(4):
+            a, head = leaves(simulation.agents["a"]), Head().double()
+            own = simulation.agents["b"].parameters
+            head.load_state_dict({name.removeprefix("module."): p.detach() for name, p in own.items()})
+            message = said(a, "to_b", source.at(step)["x"])
+            loss = 0.25 * F.cross_entropy(head(message), label[step], reduction="sum")
+            (slope,) = torch.autograd.grad(loss, message, retain_graph=True)
+            simulation.step()
+            assert_close(simulation.agents["a"], descend(a, (message * slope).sum() / BATCH))
+
+
+# --- symbols ---------------------------------------------------------------------------------------------------
+
+
+def straight_through(p: Numbers, x: Tensor, step: int) -> Tensor:
+    """[B, 6]: two symbols of three, one-hot, with the gradient of the relaxed ones at temperature 0.5."""
+    logits = said(p, "to_b", x).view(BATCH, 2, 3)
+    noise = -torch.log(-torch.log(uniform(seed_for(SEED, "message", "a", "to_b"), step, BATCH * 6)))
+    noisy = logits + noise.view(BATCH, 2, 3)
+    soft = torch.softmax(noisy / 0.5, -1)
+    return (soft + (F.one_hot(noisy.argmax(-1), 3).double() - soft).detach()).flatten(1)
+
+
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+@pytest.mark.parametrize("coupling", ["locked", "decoupled", "delayed"])
+def test_symbols_are_one_hot_and_their_gradient_passes_straight_through(coupling: str, backend: str) -> None:
+    """Also where a window waits: when it is replayed, the same symbols are sent with the present logits."""
+    channel = {
+        "from": "a",
+        "to": "b",
+        "coupling": coupling,
+        "symbols": {"vocabulary": 3, "length": 2, "temperature": 0.5},
+        "gradient": {"context": ["hint"], "optimiser": sgd(0.1)},
+    }
+    agents = {"a": {"observes": ["x"]}, "b": {"objective": GOAL}}
+    with simulation_of(agents, [channel], SOURCE, backend) as simulation:
+        waiting: tuple[Tensor, int] | None = None
+        for step in range(6):
+            a, b = (leaves(simulation.agents[name]) for name in "ab")
+            message = straight_through(a, SOURCE.at(step)["x"], step)
+            loss = (said(b, "objective", message) - SOURCE.at(step)["y"]).square().mean(1).sum() / BATCH
+            (delta,) = torch.autograd.grad(loss, message, retain_graph=True)
+            if coupling == "decoupled":
+                sg = leaves(simulation.channels["a->b"].synthetic_gradient)
+                put = said(sg, "last", message, SOURCE.at(step)["hint"]).detach() / BATCH
+                a = descend(a, (message * put).sum())
+            elif coupling == "locked":
+                a = descend(a, loss)
+            elif waiting is not None:
+                put, stamp = waiting
+                a = descend(a, (straight_through(a, SOURCE.at(stamp)["x"], stamp) * put).sum())
+            waiting = delta, step
+            simulation.step()
+            assert_close(simulation.agents["a"], a, 1e-11)
+            if coupling != "locked":
+                value = simulation.channels["a->b"].messages[step].value
+                torch.testing.assert_close(value, message.detach(), atol=1e-12, rtol=0)
