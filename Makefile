@@ -53,7 +53,7 @@ fuzz: $(STAMP) ## try damaged runs, data and event files, hostile documents, dra
 ROUNDS ?= 25
 
 soak: $(STAMP) ## kill runs at random moments, fill disks, run for long (ROUNDS=25 of each, half an hour)
-	@$(BIN)/python -m pytest -q tests/soak --rounds $(ROUNDS)
+	@$(BIN)/python -m pytest -q -m "not gpu" tests/soak --rounds $(ROUNDS)
 
 # TESTS: what runs with other kernels; CI takes those that compare numbers.
 TESTS ?= tests

@@ -20,15 +20,13 @@ from tests.contracts.games import acting
 from tests.contracts.observers import EXACT, OBSERVERS, Making, NotApplicable, Plain, run_plainly
 from tests.contracts.twins import step_by_step, unsteady
 
-OFTEN = {"saved": 4, "sweep": 5, "seeds": 5, "parts": 7, "recorded": 9, "replayed": 40}
-"""One in how many documents an observer sees in `make test`; in `make test-all` each sees all."""
-RARE = 13
-"""The same, of the other observers, but for the reference, which sees all but the library's further variants."""
-ALWAYS = {("late target", "sweep"), ("tied weights beside a stack", "parts")}
-"""What no other document shows an observer: seen in `make test` too."""
+OFTEN = {"saved": 5, "sweep": 6, "seeds": 6, "parts": 8, "recorded": 11, "replayed": 40}
+"""One in how many documents an observer sees in `make test`; in `make test-all` it sees twice as many, at night all."""
+RARE = 17
+"""The same, of the other observers, but for the reference: see `_often`."""
 DRAWN: dict[str, st.SearchStrategy[Document]] = {"alike": scenes(), "acting": acting(), "graphs": graphs()}
 """Documents at random: of agents that are stacked, of agents that act, of agents of all kinds."""
-EXAMPLES = {"reference": 10, "saved": 4, "sweep": 4}
+EXAMPLES = {"reference": 6, "saved": 3, "sweep": 3}
 """Of drawn documents in `make test`, by observer; the others see as few in `make test-all`."""
 
 
@@ -50,16 +48,22 @@ def hold(plain: Plain, observer: str, folder: Path) -> None:
     assert not found, "\n".join([f"{len(found)} differ:", *found[:12]])
 
 
+def _often(name: str, observer: str) -> int:
+    """One in how many documents like this one an observer sees in `make test`."""
+    if observer == "reference":
+        return 3 if name.startswith(("unlike", "library")) and not name.endswith("{}") else 1
+    return OFTEN.get(observer, RARE)
+
+
 def cases() -> list[object]:
     """Each document with all its observers in a row, so that its plain run is made once."""
     found: list[object] = []
     for i, name in enumerate(DOCUMENTS):
         for j, observer in enumerate(OBSERVERS):
-            often = OFTEN.get(observer, RARE)
-            if observer == "reference":
-                often = 3 if name.startswith("library") and not name.endswith("{}") else 1
-            marks = () if (i + j) % often == 0 or (name, observer) in ALWAYS else (pytest.mark.long,)
-            found.append(pytest.param(name, observer, id=f"{name}-{observer}", marks=marks))
+            often = _often(name, observer)
+            long = [] if (i + j) % often == 0 else [pytest.mark.long]
+            night = [pytest.mark.nightly] if (i + j) % max(1, often // 2) else []
+            found.append(pytest.param(name, observer, id=f"{name}-{observer}", marks=[*long, *night]))
     return found
 
 

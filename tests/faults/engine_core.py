@@ -31,7 +31,7 @@ CORE: tuple[Fault, ...] = (
         "engine/core/ledger.py",
         "record.counted = record.counted if somewhere else False",
         "record.counted = record.counted",
-        "tests/contracts/test_ledger.py::test_pairs_of_clocks_agree_with_the_event_simulator[0-detached]",
+        "tests/engine/core/test_messages.py",
     ),
     Fault(
         "ledger-a-window-counts-in-rows-where-the-message-did-not",
@@ -52,7 +52,7 @@ CORE: tuple[Fault, ...] = (
         "engine/core/ledger.py",
         "received = link.carry(step, sent) if link.noise or link.bits else sent",
         "received = link.carry(step, sent) if link.noise else sent",
-        "tests/contracts/test_ledger.py::test_what_is_received_agrees_with_the_event_simulator[0.0-3]",
+        "tests/numerics/test_returned.py",
     ),
     Fault(
         "ledger-a-link-loses-the-same-rows-at-every-step",
@@ -101,7 +101,7 @@ CORE: tuple[Fault, ...] = (
         "engine/core/clock.py",
         "return self.current if tick < self.start + self.length else self.current + 1",
         "return self.current if tick <= self.start + self.length else self.current + 1",
-        "tests/engine/step/test_episode_windows.py::test_windows_of_episodes_agree_with_counting[lengths0]",
+        "tests/contracts/test_window_table.py",
     ),
     Fault(
         "clock-a-message-that-will-be-replaced-is-injected",
@@ -122,14 +122,14 @@ CORE: tuple[Fault, ...] = (
         "engine/core/clock.py",
         "first = receiver.following(stamp + delay)",
         "first = receiver.following(stamp)",
-        "tests/contracts/test_ledger.py::test_pairs_of_clocks_agree_with_the_event_simulator[3-decoupled]",
+        "tests/contracts/test_truth_table.py",
     ),
     Fault(
         "schedule-what-is-due-is-asked-of-the-first-clock-alone",
         "engine/core/clock.py",
         "pattern = tuple(clock.due(step) for clock in self._kinds)",
         "pattern = tuple(clock.due(step) for clock in self._kinds[:1])",
-        "tests/engine/core/test_schedule.py::test_the_order_of_calls_follows_the_channels_without_delay",
+        "tests/engine/core/test_schedule.py",
     ),
     Fault(
         "mailbox-a-message-is-read-twice",
@@ -164,7 +164,7 @@ CORE: tuple[Fault, ...] = (
         "engine/core/mailbox.py",
         "        self.held_stamp = _forgotten(self.held_stamp, ended)\n",
         "",
-        "tests/engine/step/test_age.py::test_where_nothing_has_come_since_an_episode_began_it_is_zero[lossy-ends1]",
+        "tests/numerics/test_reads.py",
     ),
     Fault(
         "mailbox-a-lost-message-replaces-the-one-held",
@@ -178,7 +178,7 @@ CORE: tuple[Fault, ...] = (
         "engine/core/agent.py",
         "[:, 0] < self.p_update",
         "[:, 0] >= self.p_update",
-        "tests/engine/step/test_sparse_updates.py::test_windows_are_drawn_at_their_rate[0.5]",
+        "tests/engine/step/test_sparse_updates.py",
     ),
     Fault(
         "agent-rows-of-a-member-are-another-member's",
@@ -199,14 +199,14 @@ CORE: tuple[Fault, ...] = (
         "engine/core/agent.py",
         "return uniform(seeds[0], step, self.batch * draws, stacked.device).view(-1, draws)",
         "return uniform(seeds[0], 0, self.batch * draws, stacked.device).view(-1, draws)",
-        "tests/engine/step/test_policies_by_hand.py::test_two_agents[detached-3]",
+        "tests/numerics/test_policy_pairs.py",
     ),
     Fault(
         "episodes-a-return-goes-on-over-an-end",
         "engine/core/episodes.py",
         "self._present = present.masked_fill(ended, 0)",
         "self._present = present",
-        "tests/engine/core/test_episodes.py::test_the_figures_of_a_run_have_them[cohort]",
+        "tests/engine/core/test_episodes.py",
     ),
     Fault(
         "episodes-a-step-without-experience-counts",
@@ -234,7 +234,7 @@ CORE: tuple[Fault, ...] = (
         "engine/core/divergence.py",
         "lengths[group] = math.hypot(lengths.get(group, 0.0), norm)",
         "lengths[group] = max(lengths.get(group, 0.0), norm)",
-        "tests/engine/step/test_disabling.py::test_the_bound_is_of_all_that_learns_together[mixed-1.6]",
+        "tests/contracts/test_contracts.py::test_documents[bound of a group-reference]",
     ),
     Fault(
         "divergence-the-bound-is-of-single-tensors",
@@ -248,7 +248,7 @@ CORE: tuple[Fault, ...] = (
         "engine/core/divergence.py",
         "        for key, owner in self._owners.items():\n            owner.buffers = self._before[key]\n",
         "        del self._before\n        self.note()\n",
-        "tests/engine/step/test_predictors.py::test_where_a_run_stops_running_statistics_are_those_of_before_the_step",
+        "tests/contracts/test_quarantine.py",
     ),
     Fault(
         "divergence-only-the-first-number-is-looked-at",
@@ -269,14 +269,14 @@ CORE: tuple[Fault, ...] = (
         "engine/core/ties.py",
         "zeros if total is None else total.clone()",
         "zeros if total is None else total",
-        "tests/engine/step/test_tied_gradients.py::test_an_optimiser_that_overwrites_its_gradients_changes_no_other_agent_s[cohort]",
+        "tests/engine/step/test_tied_gradients.py",
     ),
     Fault(
         "ties-the-first-gradient-stands-for-the-sum",
         "engine/core/ties.py",
         "total = reduce(torch.add, reached) if reached else None",
         "total = reached[0] if reached else None",
-        "tests/engine/step/test_tied_gradients.py::test_a_locked_chain_is_a_plain_training_loop_with_one_shared_parameter[optimiser0-cohort]",
+        "tests/engine/step/test_tied_gradients.py",
     ),
     Fault(
         "environment-a-cut-does-not-know-terminations",
@@ -297,7 +297,7 @@ CORE: tuple[Fault, ...] = (
         "engine/core/updates.py",
         "found = [torch.where(members, torch.zeros_like(t), t) for t in (self.loss, self.score, count)]",
         "found = [self.loss, self.score, count]",
-        "tests/engine/step/test_report.py::test_losses_without_some_members[count1]",
+        "tests/numerics/test_losses.py",
     ),
     Fault(
         "channel-a-scale-of-zero-does-not-silence",

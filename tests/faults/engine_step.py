@@ -101,7 +101,7 @@ STEP: tuple[Fault, ...] = (
         "engine/step/forward.py",
         "tape.graph_outputs[channel.name, step] = channel.ledger.link.carry(step, message.flatten(1))",
         "tape.graph_outputs[channel.name, step] = message.flatten(1)",
-        "tests/engine/step/test_trace.py::test_over_a_locked_channel_noise_lets_the_gradient_straight_through",
+        "tests/numerics/test_returned.py",
     ),
     Fault(
         "forward-the-far-end's-state-does-not-cross-the-link",
@@ -178,7 +178,7 @@ STEP: tuple[Fault, ...] = (
         "engine/step/lambda_returns.py",
         "if group.past and group.past[-1].window + 1 != tape.window:",
         "if group.past and group.past[-1].window >= tape.window:",
-        "tests/engine/step/test_lambda_returns.py::test_none_reaches_through_a_window_that_was_not_learned_from",
+        "tests/numerics/test_time_credit.py",
     ),
     Fault(
         "returns-a-discount-is-forgotten",
@@ -192,20 +192,20 @@ STEP: tuple[Fault, ...] = (
         "engine/step/further_passes.py",
         "for epoch in range(1, max(each.passes for each in waiting)):",
         "for epoch in range(0, max(each.passes for each in waiting)):",
-        "tests/engine/step/test_policies_by_hand.py::test_passes_of_ppo[3]",
+        "tests/numerics/test_policy_pairs.py",
     ),
     Fault(
         "ppo-every-epoch-has-the-same-order",
         "engine/step/further_passes.py",
         'seed_for(self._seeds[name], "epoch", str(epoch))',
         'seed_for(self._seeds[name], "epoch")',
-        "tests/engine/step/test_policies_by_hand.py::test_passes_of_ppo[3]",
+        "tests/numerics/test_policy_pairs.py",
     ),
     Fault(
         "ppo-a-minibatch-weighs-as-little-as-its-share",
         "engine/step/further_passes.py",
         "losses.sum() * (agent.goal.weight * len(agent.members) / len(own))",
         "losses.sum() * (agent.goal.weight / self.system.batch)",
-        "tests/engine/step/test_policies_by_hand.py::test_passes_of_ppo[3]",
+        "tests/numerics/test_policy_pairs.py",
     ),
 )
