@@ -101,7 +101,7 @@ CORE: tuple[Fault, ...] = (
         "engine/core/clock.py",
         "return self.current if tick < self.start + self.length else self.current + 1",
         "return self.current if tick <= self.start + self.length else self.current + 1",
-        "tests/contracts/test_window_table.py",
+        "tests/contracts/test_window_table.py::test_a_running_simulation_does_so[a->a:state-scene9-cells9]",
     ),
     Fault(
         "clock-a-message-that-will-be-replaced-is-injected",
@@ -129,7 +129,7 @@ CORE: tuple[Fault, ...] = (
         "engine/core/clock.py",
         "pattern = tuple(clock.due(step) for clock in self._kinds)",
         "pattern = tuple(clock.due(step) for clock in self._kinds[:1])",
-        "tests/engine/core/test_schedule.py",
+        "tests/engine/core/test_schedule.py::test_large_coprime_periods_are_nobodys_problem",
     ),
     Fault(
         "mailbox-a-message-is-read-twice",
@@ -164,7 +164,7 @@ CORE: tuple[Fault, ...] = (
         "engine/core/mailbox.py",
         "        self.held_stamp = _forgotten(self.held_stamp, ended)\n",
         "",
-        "tests/numerics/test_reads.py",
+        "tests/numerics/test_reads.py::test_of_what_a_link_loses_the_newest_that_came_is_read_until_its_episode_ends[ends1-cohort]",
     ),
     Fault(
         "mailbox-a-lost-message-replaces-the-one-held",
@@ -178,7 +178,7 @@ CORE: tuple[Fault, ...] = (
         "engine/core/agent.py",
         "[:, 0] < self.p_update",
         "[:, 0] >= self.p_update",
-        "tests/engine/step/test_sparse_updates.py",
+        "tests/engine/step/test_sparse_updates.py::test_parameters_move_at_the_end_of_drawn_windows_and_else_keep_their_bits[1-decoupled]",
     ),
     Fault(
         "agent-rows-of-a-member-are-another-member's",
@@ -199,14 +199,14 @@ CORE: tuple[Fault, ...] = (
         "engine/core/agent.py",
         "return uniform(seeds[0], step, self.batch * draws, stacked.device).view(-1, draws)",
         "return uniform(seeds[0], 0, self.batch * draws, stacked.device).view(-1, draws)",
-        "tests/numerics/test_policy_pairs.py",
+        "tests/numerics/test_policy_pairs.py::test_a_sender_and_an_actor[locked-1]",
     ),
     Fault(
         "episodes-a-return-goes-on-over-an-end",
         "engine/core/episodes.py",
         "self._present = present.masked_fill(ended, 0)",
         "self._present = present",
-        "tests/engine/core/test_episodes.py",
+        "tests/engine/core/test_episodes.py::test_means_are_over_the_newest_finished_episode_of_each_environment[cohort]",
     ),
     Fault(
         "episodes-a-step-without-experience-counts",
@@ -269,7 +269,7 @@ CORE: tuple[Fault, ...] = (
         "engine/core/ties.py",
         "zeros if total is None else total.clone()",
         "zeros if total is None else total",
-        "tests/engine/step/test_tied_gradients.py",
+        "tests/engine/step/test_tied_gradients.py::test_an_optimiser_that_overwrites_its_gradients_changes_no_other_agents[cohort]",
     ),
     Fault(
         "ties-the-first-gradient-stands-for-the-sum",

@@ -87,14 +87,14 @@ LOWER: tuple[Fault, ...] = (
         "comms/synthetic_gradients.py",
         "value = (outputs * context[..., self._selector]).sum(-1)",
         "value = outputs.sum(-1)",
-        "tests/comms/test_critics.py",
+        "tests/comms/test_critics.py::test_the_first_categorical_signal_selects_and_real_ones_enter_twice[critic]",
     ),
     Fault(
         "comms-sobolev-does-not-match-the-slope",
         "comms/synthetic_gradients.py",
         "return self._absolute_error(example, value) + mismatch",
         "return self._absolute_error(example, value) + 0 * mismatch",
-        "tests/comms/test_critics.py",
+        "tests/comms/test_critics.py::test_the_loss_is_the_mean_distance_from_what_came_back_and_of_sobolev_that_of_the_slopes[sobolev]",
     ),
     Fault(
         "comms-a-pixel's-context-is-another's",
@@ -129,7 +129,7 @@ LOWER: tuple[Fault, ...] = (
         "comms/links.py",
         "values = [torch.zeros_like(values[0])] * (slots - len(values)) + values",
         "values = values + [torch.zeros_like(values[0])] * (slots - len(values))",
-        "tests/comms/test_aggregation.py",
+        "tests/comms/test_aggregation.py::test_zeros_stand_for_the_oldest_where_there_are_fewer",
     ),
     Fault(
         "comms-two-links-lose-alike",
@@ -178,7 +178,7 @@ LOWER: tuple[Fault, ...] = (
         "comms/feedback.py",
         "        if generator is not None:\n            weight, _",
         "        if generator is not None or outputs:\n            weight, _",
-        "tests/comms/test_feedback.py",
+        "tests/comms/test_feedback.py::test_kickback_tells_every_component_the_sum_of_the_errors",
     ),
     Fault(
         "comms-a-synthetic-input-learns-where-nothing-arrived",
@@ -353,7 +353,7 @@ LOWER: tuple[Fault, ...] = (
         "agents/policies.py",
         "last[-1] = ~terminated[-1] if known_length else True",
         "last[-1] = ~terminated[-1]",
-        "tests/agents/test_policies.py",
+        "tests/agents/test_policies.py::test_advantages_with_an_end_at_every_place[terminated-False-0.0]",
     ),
     Fault(
         "agents-a-policy's-mean-is-over-the-batch",
@@ -374,7 +374,7 @@ LOWER: tuple[Fault, ...] = (
         "agents/objectives.py",
         "squared_error(output.max(1, keepdim=True).values, target)",
         "squared_error(output.min(1, keepdim=True).values, target)",
-        "tests/agents/test_objectives.py",
+        "tests/agents/test_objectives.py::test_an_action_value_is_the_largest_estimate",
     ),
     Fault(
         "agents-a-site's-class-is-that-of-a-sample",
@@ -402,7 +402,7 @@ LOWER: tuple[Fault, ...] = (
         "envs/worlds/keydoor.py",
         "opened = key & (cell == self._door)",
         "opened = cell == self._door",
-        "tests/envs/worlds/test_keydoor.py",
+        "tests/envs/worlds/test_keydoor.py::test_walls_stop",
     ),
     Fault(
         "envs-a-key-is-lost-on-the-way",
@@ -465,14 +465,14 @@ LOWER: tuple[Fault, ...] = (
         "envs/counting.py",
         "self._counts[name] = here if begins else self._counts[name] + here",
         "self._counts[name] = here if self._example == self._start else self._counts[name] + here",
-        "tests/envs/test_counting.py",
+        "tests/envs/test_counting.py::test_counts_are_those_of_the_digits_shown[2-4]",
     ),
     Fault(
         "envs-a-loaded-count-misses-a-digit",
         "envs/counting.py",
         "for example in range(shown - shown % longest, shown + 1):",
         "for example in range(shown - shown % longest + 1, shown + 1):",
-        "tests/envs/test_conformance.py",
+        "tests/envs/test_conformance.py::test_it_keeps_the_contract[CountDigits-options7]",
     ),
     Fault(
         "envs-an-example-depends-on-the-batch",
@@ -507,7 +507,7 @@ LOWER: tuple[Fault, ...] = (
         "envs/sequences.py",
         "mask = self._padded == self._tick + 1",
         "mask = self._padded >= self._tick + 1",
-        "tests/envs/test_sequences.py",
+        "tests/envs/test_sequences.py::test_padding_is_zero_and_masked_and_ends_with_the_longest",
     ),
     Fault(
         "envs-a-short-sequence-shows-the-next-one's-steps",
@@ -521,7 +521,7 @@ LOWER: tuple[Fault, ...] = (
         "envs/images.py",
         "return [int(place) for place in np.linspace(0, last, count)]",
         "return [int(place) for place in np.linspace(0, last, count + 1)[:-1]]",
-        "tests/envs/test_images.py",
+        "tests/envs/test_images.py::test_patches_reach_every_edge_and_stay_inside",
     ),
     Fault(
         "envs-a-cut-file-is-read",

@@ -157,7 +157,7 @@ UPPER: tuple[Fault, ...] = (
         "telemetry/statistics.py",
         "half = student_t(len(values) - 1) * standard_error(values)",
         "half = student_t(len(values)) * standard_error(values)",
-        "tests/telemetry/test_statistics.py",
+        "tests/telemetry/test_statistics.py::test_mean_of_seeds_has_students_interval",
     ),
     Fault(
         "statistics-recovered-is-not-paired",
@@ -185,7 +185,7 @@ UPPER: tuple[Fault, ...] = (
         "telemetry/verdicts.py",
         'return "matters" if low > 0 else "harms" if high < 0 else "unresolved"',
         'return "matters" if low > 0 or high < 0 else "unresolved"',
-        "tests/telemetry/test_verdicts.py",
+        "tests/telemetry/test_verdicts.py::test_the_verdict_of_an_interval[-0.9--0.1-harms]",
     ),
     Fault(
         "verdicts-stale-knows-no-period",
@@ -241,7 +241,7 @@ UPPER: tuple[Fault, ...] = (
         "telemetry/csv_files.py",
         "repr(float(row.value))) for row in rows)",
         'f"{row.value:.6g}") for row in rows)',
-        "tests/telemetry/test_metrics_csv.py",
+        "tests/telemetry/test_metrics_csv.py::test_rows_are_readable_before_the_file_is_closed_and_come_back_to_the_last_bit",
     ),
     Fault(
         "events-a-restart-hides-its-own-step",
