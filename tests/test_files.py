@@ -126,3 +126,9 @@ def test_half_written_files_are_removed_and_nothing_else(tmp_path: Path) -> None
     (tmp_path / ".folder.0123abcd.tmp").mkdir()
     files.remove_temporary(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {*kept, ".folder.0123abcd.tmp"}
+
+
+def test_a_row_that_was_half_written_is_left_out(tmp_path: Path) -> None:
+    table = tmp_path / "metrics.csv"
+    table.write_text("step,value\n1,2.5\n2,3", encoding="utf-8")
+    assert list(files.read_rows(table, ("step", "value"))) == [["1", "2.5"]]

@@ -27,7 +27,8 @@ from tests.some import some
 def test_the_interquartile_mean_is_the_trimmed_mean_of_every_value_four_times() -> None:
     """A quarter of 4 n values is n of them: then nothing has to be parted."""
     for count in range(1, 12):
-        values = [random.Random(count).gauss(0, 1) for _ in range(count)]
+        rng = random.Random(count)
+        values = [rng.gauss(0, 1) for _ in range(count)]
         often = sorted(values * 4)
         assert interquartile_mean(values) == pytest.approx(statistics.fmean(often[count:-count]), abs=1e-12)
 
