@@ -94,6 +94,7 @@ def third_party() -> tuple[set[str], set[str]]:
     return found
 
 
+@pytest.mark.long
 def test_what_is_imported_is_declared() -> None:
     """What a file imports when it is loaded is a dependency; what a function imports may be one of an extra.
 

@@ -50,7 +50,7 @@ def test_every_kind_that_carries_credit_leaves_detached_behind(kind: str) -> Non
     assert accuracy(gradient=kind) > accuracy("detached") + 0.2
 
 
-@pytest.mark.parametrize("kind", ["fa", "dfa"])
+@pytest.mark.parametrize("kind", ["fa", pytest.param("dfa", marks=pytest.mark.long)])
 def test_feedback_alignment_learns(kind: str) -> None:
     """.93-.98."""
     assert accuracy("locked", feedback=kind) > accuracy("detached") + 0.15

@@ -81,6 +81,7 @@ def test_a_step_has_as_many_operations_for_many_agents_as_for_few(kind: Any, man
     assert found <= GROWTH * few, f"{few:.1f} and {found:.1f}"
 
 
+@pytest.mark.long
 def test_the_reference_has_as_many_more_as_there_are_agents() -> None:
     """So that what is counted is what a step does."""
     few, many = (operations(plain_ring(count), "reference") for count in (4, 8))

@@ -13,6 +13,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from antiphon import Simulation
 from antiphon.scenarios import Scenario
 
@@ -185,6 +187,7 @@ def name_of(way: Way) -> str:
     return "a{}-{}->b{}-{}-{}:{}".format(*way.sender, *way.receiver, way.unroll, key_of(way))
 
 
+@pytest.mark.long
 def test_a_running_simulation_agrees() -> None:
     ways = {name_of(way): way for way in all_ways()}
     complete: dict[str, dict[int, int]] = {name: {} for name in ways}

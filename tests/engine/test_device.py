@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("which", ["not nightly", pytest.param("nightly", marks=pytest.mark.nightly)])
 def test_what_runs_on_the_pretended_gpu_passes(which: str) -> None:
     file = str(Path(__file__).with_name("on_pretended_gpu.py"))

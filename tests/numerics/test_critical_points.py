@@ -190,6 +190,7 @@ def test_of_a_log_loss_a_linear_synthetic_gradient_leaves_a_rest_that_a_sigmoid_
 # --- Proposition 2: how wrong it may be -----------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_small_enough_error_turns_the_update_by_a_small_enough_angle() -> None:
     """eps K <= |g| (1 - d)/(1 + d), with d = 1/2 as in corollary 1.
 

@@ -175,6 +175,7 @@ def test_our_linear_predictor_takes_the_steps_of_the_written_iteration() -> None
         )
 
 
+@pytest.mark.long
 def test_with_line_search_the_sum_of_the_norms_falls_at_every_step_and_the_optimum_is_reached() -> None:
     simulation, source = regression(lr=0.05)
     best, y = best_fit(source)[:, 0], source.y[:, 0]

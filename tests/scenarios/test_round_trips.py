@@ -227,7 +227,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(documents())
-@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow])
 def test_forms_round_trip_exactly(document: dict[str, Any]) -> None:
     scenario = Scenario.model_validate(document)
     text = scenario.to_yaml()

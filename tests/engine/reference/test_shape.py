@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "engine" / "reference"
 COMPUTING = (
@@ -41,6 +43,7 @@ def test_a_newcomer_reads_it_in_a_sitting() -> None:
     assert sum(lines.values()) <= MOST_LINES, lines
 
 
+@pytest.mark.long
 def test_loading_it_loads_little() -> None:
     code = "import sys, antiphon.engine.reference.engine as e; print(*sorted(m for m in sys.modules if m.startswith('antiphon.')))"
     run = [sys.executable, "-c", code]

@@ -46,7 +46,9 @@ def with_graphs() -> int:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("coupling", ["locked", "decoupled", "delayed"])
+@pytest.mark.parametrize(
+    "coupling", ["decoupled", *(pytest.param(c, marks=pytest.mark.long) for c in ("locked", "delayed"))]
+)
 def test_no_graph_outlives_its_window_and_what_is_kept_does_not_grow(coupling: str, tmp_path: Path) -> None:
     before, sizes = with_graphs(), []
     simulation = Simulation(chain(coupling))
