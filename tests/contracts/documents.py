@@ -396,6 +396,7 @@ DOCUMENTS: dict[str, Document | Callable[[], Scenario]] = {
     **MIXED,
     **{f"acting {name}": scene for name, scene in ACTING.items()},
     **{f"library {name}": make for name, make in LIBRARY.items()},
+    "bits": ring(channel={"link": {"delay": 1, "bits": 3}}),
 }
 """A document, or a function that resolves a scenario of the library (its data are there when a test runs)."""
 

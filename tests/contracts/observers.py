@@ -122,11 +122,11 @@ def sweep(plain: Plain, folder: Path) -> Iterator[str]:
 
 
 def seeds(plain: Plain, folder: Path) -> Iterator[str]:
-    """One of two seeds in one program."""
-    together = seeds_together(plain.scenario(), (SEED, SEED + 1), dtype=torch.float64)
+    """The second of two seeds in one program."""
+    together = seeds_together(plain.scenario(), (SEED + 1, SEED), dtype=torch.float64)
     if together is None:
         raise NotApplicable
-    own = together.simulations[0]
+    own = together.simulations[1]
     for now in range(len(plain.steps)):
         if own.diverged is None:
             together.step()

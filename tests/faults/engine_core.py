@@ -31,7 +31,7 @@ CORE: tuple[Fault, ...] = (
         "engine/core/ledger.py",
         "record.counted = record.counted if somewhere else False",
         "record.counted = record.counted",
-        "tests/engine/core/test_messages.py",
+        "tests/contracts/test_random_time.py::test_random_scenes_agree_with_the_event_simulator[0]",
     ),
     Fault(
         "ledger-a-window-counts-in-rows-where-the-message-did-not",
@@ -52,7 +52,7 @@ CORE: tuple[Fault, ...] = (
         "engine/core/ledger.py",
         "received = link.carry(step, sent) if link.noise or link.bits else sent",
         "received = link.carry(step, sent) if link.noise else sent",
-        "tests/numerics/test_returned.py",
+        "tests/contracts/test_contracts.py::test_documents[bits-reference]",
     ),
     Fault(
         "ledger-a-link-loses-the-same-rows-at-every-step",
@@ -122,7 +122,7 @@ CORE: tuple[Fault, ...] = (
         "engine/core/clock.py",
         "first = receiver.following(stamp + delay)",
         "first = receiver.following(stamp)",
-        "tests/contracts/test_truth_table.py",
+        "tests/contracts/test_random_time.py::test_random_scenes_agree_with_the_event_simulator[0]",
     ),
     Fault(
         "schedule-what-is-due-is-asked-of-the-first-clock-alone",
@@ -248,7 +248,7 @@ CORE: tuple[Fault, ...] = (
         "engine/core/divergence.py",
         "        for key, owner in self._owners.items():\n            owner.buffers = self._before[key]\n",
         "        del self._before\n        self.note()\n",
-        "tests/contracts/test_quarantine.py",
+        "tests/engine/step/test_edges.py::test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from",
     ),
     Fault(
         "divergence-only-the-first-number-is-looked-at",
@@ -276,7 +276,7 @@ CORE: tuple[Fault, ...] = (
         "engine/core/ties.py",
         "total = reduce(torch.add, reached) if reached else None",
         "total = reached[0] if reached else None",
-        "tests/engine/step/test_tied_gradients.py",
+        "tests/numerics/test_tied.py::test_a_tied_weight_follows_the_sum_of_its_gradients[locked-optimiser0]",
     ),
     Fault(
         "environment-a-cut-does-not-know-terminations",
@@ -297,7 +297,7 @@ CORE: tuple[Fault, ...] = (
         "engine/core/updates.py",
         "found = [torch.where(members, torch.zeros_like(t), t) for t in (self.loss, self.score, count)]",
         "found = [self.loss, self.score, count]",
-        "tests/numerics/test_losses.py",
+        "tests/contracts/test_contracts.py::test_documents[bound-reference]",
     ),
     Fault(
         "channel-a-scale-of-zero-does-not-silence",

@@ -108,7 +108,7 @@ REST: tuple[Fault, ...] = (
         "engine/state/checkpoint.py",
         "        return value.data.clone()\n    if isinstance(value, dict):\n        return {key: copy_tree",
         "        return value.data\n    if isinstance(value, dict):\n        return {key: copy_tree",
-        "tests/engine/state/test_fork.py",
+        "tests/contracts/test_contracts.py::test_documents[library copy, {'cell': 'rnn', 'cell_norm': 'batch'}-saved]",
     ),
     Fault(
         "state-a-fork-begins-its-episode-anew",
@@ -129,7 +129,7 @@ REST: tuple[Fault, ...] = (
         "engine/base_simulation.py",
         "            self.diverged = str(error)\n            raise\n        if ends",
         "            raise\n        if ends",
-        "tests/engine/runs/test_run_loop.py",
+        "tests/engine/step/test_edges.py::test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from",
     ),
     Fault(
         "simulation-figures-are-a-step-off",
@@ -150,7 +150,7 @@ REST: tuple[Fault, ...] = (
         "engine/runs/directory.py",
         "return not names or (LOCK in names and names <= {LOCK, _SCENARIO, *begun})",
         "return not names or LOCK in names",
-        "tests/engine/runs/test_run.py",
+        "tests/engine/runs/test_run.py::test_a_folder_with_more_than_a_lock_is_no_new_run",
     ),
     Fault(
         "runs-a-resumed-run-goes-backwards",
@@ -171,7 +171,7 @@ REST: tuple[Fault, ...] = (
         "engine/runs/run_loop.py",
         'outcome = Outcome("stopped", 128 + signals[0]) if stopped else Outcome("done")',
         'outcome = Outcome("done")',
-        "tests/engine/runs/test_run_loop.py",
+        "tests/engine/runs/test_multi_seed.py::test_a_signal_ends_all_with_checkpoints_and_the_same_again_goes_on[2]",
     ),
     Fault(
         "runs-a-pause-counts-as-time",
@@ -192,7 +192,7 @@ REST: tuple[Fault, ...] = (
         "engine/runs/seeds.py",
         "ends = [world.advance(actions.of(replica)) for replica, world in enumerate(self._worlds)]",
         "ends = [world.advance(actions.of(0)) for world in self._worlds]",
-        "tests/contracts/test_contracts.py::test_documents[acting a2c, decoupled-seeds]",
+        "tests/contracts/test_contracts.py::test_documents[acting a2c, locked-seeds]",
     ),
     Fault(
         "lock-two-may-write",

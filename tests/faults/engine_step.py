@@ -178,7 +178,7 @@ STEP: tuple[Fault, ...] = (
         "engine/step/lambda_returns.py",
         "if group.past and group.past[-1].window + 1 != tape.window:",
         "if group.past and group.past[-1].window >= tape.window:",
-        "tests/numerics/test_time_credit.py",
+        "tests/contracts/test_contracts.py::test_documents[returns of states, drawn-reference]",
     ),
     Fault(
         "returns-a-discount-is-forgotten",

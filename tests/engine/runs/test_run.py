@@ -233,3 +233,13 @@ def test_a_run_whose_files_cannot_be_made_is_noted_with_the_reason(
     monkeypatch.setattr("antiphon.engine.runs.run_writer.CsvRecorder", fail)
     assert cli.code(RUN) == 2
     assert ended(here / "run") == ("failed", 0, "no room on the disk")
+
+
+def test_a_folder_with_more_than_a_lock_is_no_new_run(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "run.lock").touch()
+    (folder / "notes.txt").write_text("keep me", encoding="utf-8")
+    with pytest.raises(RunError, match="is there already and not empty"):
+        Simulation("digits-mlp", logdir=folder)
+    assert {each.name for each in folder.iterdir()} == {"run.lock", "notes.txt"}
