@@ -157,6 +157,16 @@ def test_feedback_changes_nothing_forward_and_returns_through_its_weight() -> No
     torch.testing.assert_close(back, told @ weight)
 
 
+def test_feedback_of_some_rows_takes_the_gradients_of_these_rows() -> None:
+    rng = torch.Generator().manual_seed(5)
+    y, given = (torch.randn(5, 3, generator=rng) for _ in range(2))
+    message = torch.randn(2, 4, generator=rng, requires_grad=True)
+    weight = torch.randn(3, 4, generator=rng)
+    out = with_feedback(y, message, weight, rows=slice(2, 4))
+    (back,) = torch.autograd.grad(out, message, given)
+    torch.testing.assert_close(back, given[2:4] @ weight)
+
+
 @pytest.mark.parametrize("side", [1, 5])
 def test_feedback_of_a_convolution_is_what_a_convolution_with_its_weight_returns(side: int) -> None:
     weight, told = double(4, 2, side, side, seed=2), double(3, 4, 6, 5, seed=3)
