@@ -20,9 +20,9 @@ from torch import Tensor
 __all__ = [
     "BackwardRequest",
     "BackwardResult",
+    "BundledOutliers",
     "Injection",
     "Outliers",
-    "StackedOutliers",
     "as_leaf",
     "backward",
     "backward_all",
@@ -238,26 +238,112 @@ _FIRST = 10
 
 
 class Outliers:
-    """Clip per-sample gradients to ten times the running median of their norms, without synchronising host and device.
+    """Clip per-sample gradients to ten times the running median of their norms.
 
-    The median is that of each batch's lengths that are not zero, averaged over about the last hundred batches.
+    The median is that of each batch's lengths that are not zero, averaged over about the last hundred batches. On a GPU the
+    state is kept there, as that of `BundledOutliers`, and read with `state_dict`.
 
     Attributes:
-        median: [K] float64, of K channels, here one: the running median; NaN before the first batch.
-        batches: [K] int64: batches it was taken from.
-        clip_count: [K] int64: samples clipped so far.
+        median: The running median; None before the first batch.
+        batches: Batches it was taken from.
+        clip_count: Samples clipped so far.
 
     Args:
         device: Of the gradients.
     """
 
-    median: Tensor
-    batches: Tensor
-    clip_count: Tensor
-
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        self._device = device
-        self.load_state_dict({"median": None, "seen": 0, "bites": 0})
+        self.median: float | None = None
+        self.batches = 0
+        self.clip_count = 0
+        self.device = torch.device(device)
+        self._on_device: BundledOutliers | None = None
+        if self.device.type != "cpu":
+            self.keep_on_device()
+
+    @property
+    def clip_counts(self) -> Tensor:
+        """[1]: `clip_count`, where gradients are."""
+        return torch.tensor([self.clip_count]) if self._on_device is None else self._on_device.clip_count
+
+    def clip(self, delta: Tensor) -> Tensor:
+        """Return gradients [B, size] with outliers clipped, and update the running median."""
+        if self._on_device is not None:
+            return self._on_device.clip(delta)
+        lengths = delta.norm(dim=1)
+        middle = float(lengths[lengths > 0].median()) if lengths.any() else 0.0
+        if not 0 < middle < math.inf:
+            return delta  # all zero, or not finite: other checks report that
+        known = middle if self.median is None else self.median
+        limit = _FACTOR * known
+        over = int((lengths > limit).sum()) if self.batches >= _FIRST else 0
+        self.median = _MEMORY * known + (1 - _MEMORY) * min(middle, limit)
+        self.batches += 1
+        if not over:
+            return delta
+        self.clip_count += over
+        return clipped(delta, limit)
+
+    def keep_on_device(self) -> None:
+        """Keep the state where the gradients are, so that clipping does not wait for them."""
+        self._on_device = self._on_device or BundledOutliers([self])
+
+    def values(self) -> list[Tensor]:
+        """Return the state that is kept on the device, without a copy of a tensor; none where it is not."""
+        return [] if self._on_device is None else self._on_device.values()
+
+    def load_values(self, values: Sequence[Tensor]) -> None:
+        """Load `values`; the tensors are used as they are."""
+        if self._on_device is not None:
+            self._on_device.load_values(values)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a fork or checkpoint needs."""
+        if self._on_device is not None:
+            self._on_device.write_members()
+        return {"median": self.median, "seen": self.batches, "bites": self.clip_count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state returned by `state_dict`."""
+        self.median, self.batches, self.clip_count = state["median"], state["seen"], state["bites"]
+        if self._on_device is not None:
+            self._on_device.read_members()
+
+
+class BundledOutliers:
+    """K stacked `Outliers`, on gradients [K B, size]; clipping never synchronises host and device.
+
+    Args:
+        members: Source of the initial state; `write_members` copies the state back.
+
+    Attributes:
+        median: [K] float64; NaN before the first batch.
+        batches: [K] int64.
+        clip_count: [K] int64.
+    """
+
+    def __init__(self, members: Sequence[Outliers]) -> None:
+        self.members = list(members)
+        self.read_members()
+
+    def read_members(self) -> None:
+        """Stack the members' state."""
+        medians = [math.nan if one.median is None else one.median for one in self.members]
+        device = self.members[0].device
+        self.median = torch.tensor(medians, dtype=torch.float64, device=device)
+        self.batches = torch.tensor([one.batches for one in self.members], device=device)
+        self.clip_count = torch.tensor([one.clip_count for one in self.members], device=device)
+
+    def write_members(self) -> None:
+        """Write the state to the members."""
+        state = zip(
+            self.members, self.median.tolist(), self.batches.tolist(), self.clip_count.tolist(), strict=True
+        )
+        for one, median, batches, clip_count in state:
+            one.median, one.batches, one.clip_count = median if batches else None, batches, clip_count
+
+    def keep_on_device(self) -> None:
+        """Do nothing: it is kept so."""
 
     def values(self) -> list[Tensor]:
         """Return the state, without a copy of a tensor."""
@@ -267,18 +353,10 @@ class Outliers:
         """Load `values`; the tensors are used as they are."""
         self.median, self.batches, self.clip_count = values
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that a fork or checkpoint needs."""
-        median, batches, clip_count = (value.item() for value in self.values())
-        return {"median": median if batches else None, "seen": batches, "bites": clip_count}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state returned by `state_dict`."""
-        median = math.nan if state["median"] is None else state["median"]
-        self.median = torch.tensor([median], dtype=torch.float64, device=self._device)
-        self.batches, self.clip_count = (
-            torch.tensor([state[name]], device=self._device) for name in ("seen", "bites")
-        )
+    @property
+    def clip_counts(self) -> Tensor:
+        """[K]: `clip_count`."""
+        return self.clip_count
 
     def clip(self, delta: Tensor, members: Tensor | None = None) -> Tensor:
         """Return gradients [K B, size] with outliers clipped, and update the running medians.
@@ -286,7 +364,7 @@ class Outliers:
         Args:
             members: [K] bool, the members with a returned gradient; None: all. The rows of the others are unchanged.
         """
-        lengths = delta.norm(dim=1).view(len(self.median), -1)
+        lengths = delta.norm(dim=1).view(len(self.members), -1)
         middle = _lower_median(lengths).double()
         sound = (middle > 0) & (middle < math.inf)
         if members is not None:
@@ -301,29 +379,6 @@ class Outliers:
         self.clip_count = self.clip_count + over.sum(1)
         short = (lengths.maximum(reach).reciprocal() * reach).view(-1, 1)
         return torch.where(over.view(-1, 1), delta * short, delta)
-
-
-class StackedOutliers(Outliers):
-    """The `Outliers` of K stacked channels.
-
-    Args:
-        members: Source of the initial state; `write_members` copies the state back.
-    """
-
-    def __init__(self, members: Sequence[Outliers]) -> None:
-        self.members = list(members)
-        self.read_members()
-
-    def read_members(self) -> None:
-        """Stack the members' state."""
-        each = zip(*(one.values() for one in self.members), strict=True)
-        self.load_values([torch.cat(values) for values in each])
-
-    def write_members(self) -> None:
-        """Write the state to the members."""
-        each = zip(*(torch.split(value.clone(), 1) for value in self.values()), strict=True)
-        for one, values in zip(self.members, each, strict=True):
-            one.load_values(values)
 
 
 def _lower_median(lengths: Tensor) -> Tensor:

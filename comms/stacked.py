@@ -1,4 +1,5 @@
-"""Many predictors of one shape computed as one (`StackedModels`), and lone ones to the same bits.
+"""Many predictors of one shape computed as one, with the same results: stacked for one call, or permanently
+(`StackedModels`).
 
 A predictor without hidden layers is one linear map, whose gradient is written out here for all kinds: with error
 e = dloss/doutput, it is e^T [m, c]. Nothing is shared between predictors: each has its own parameters, statistics and
@@ -10,7 +11,7 @@ Shapes: K models, B batch, M message components, C context features, O outputs.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -35,49 +36,72 @@ from antiphon.nets.native.mlp import Block, KernelGradients, StackedMlp
 from antiphon.nets.optimisers import Skip
 from antiphon.nets.trained_parameters import StackedParameters
 
-__all__ = ["LinearMaps", "StackedModels", "gradients", "predict"]
+__all__ = ["LinearMaps", "StackedModels", "gradients_all", "predict_all"]
 
 LossAndGradients = tuple[Tensor, Sequence[Tensor]]
 """A predictor's loss and the gradients of its parameters; of K stacked ones [K] and [K, …]."""
 
 _LARGEST = 1 << 14
-"""Largest input of a lone linear map, in elements, that is computed as a stack of one: products of larger ones are slower."""
+"""Largest input, in elements, that is stacked: copying larger ones costs more than it saves."""
 
 
-def predict(predictor: Predictor, example: Example, *, learn: bool = False) -> Tensor:
-    """Return a predictor's synthetic gradient per sample, [B, M]; no graph is kept.
+def predict_all(requests: Sequence[tuple[Predictor, Example]], *, learn: bool = False) -> list[Tensor]:
+    """Return each predictor's synthetic gradient per sample, [B, M], in order; no graph is kept.
 
     Args:
-        predictor: The predictor.
-        example: What it is evaluated on.
-        learn: Whether training on the same example follows: where it takes no second evaluation, it gets `learned`.
+        requests: The predictors, each with an example.
+        learn: Whether training on the same examples follows: where it takes no second evaluation, they get `learned`.
     """
-    if (maps := _maps(predictor, example)) is not None:
-        with torch.no_grad():
-            return maps.prediction(_as_stack(example))[0]
-    if learn and isinstance(predictor, Predictor) and predictor.learns_with(example):
-        found, example.learned = predictor.predict_and_learn(example)
-        return found
-    return constant(predictor.predict(example))
+    found: list[Tensor | None] = [None] * len(requests)
+    for group, stackable in _groups(requests):
+        predictor, example = requests[group[0]]
+        if stackable:
+            stacked = _predict([requests[i][0] for i in group], [requests[i][1] for i in group])
+            for i, prediction in zip(group, stacked, strict=True):
+                found[i] = prediction
+        elif learn and isinstance(predictor, Predictor) and predictor.learns_with(example):
+            found[group[0]], example.learned = predictor.predict_and_learn(example)
+        else:
+            found[group[0]] = constant(predictor.predict(example))
+    return [prediction for prediction in found if prediction is not None]
 
 
-def gradients(predictor: Predictor, examples: Sequence[Example]) -> LossAndGradients:
-    """Return a predictor's loss, summed over its examples, and its gradients."""
-    maps = _maps(predictor, examples[0]) if len(examples) == 1 else None
-    if maps is None:
-        return predictor.gradients(examples)
-    with torch.no_grad():
-        losses, found = maps.gradients(_as_stack(examples[0]))
-    return losses[0], [gradient[0] for gradient in found]
+def gradients_all(requests: Sequence[tuple[Predictor, Sequence[Example]]]) -> list[LossAndGradients]:
+    """Return each predictor's loss, summed over its examples, and its gradients, in order."""
+    found: list[LossAndGradients | None] = [None] * len(requests)
+    single = [i for i, (_, examples) in enumerate(requests) if len(examples) == 1]
+    for group, stackable in _groups([(requests[i][0], requests[i][1][0]) for i in single]):
+        members = [single[g] for g in group]
+        if stackable:
+            learned = _gradients([requests[i][0] for i in members], [requests[i][1][0] for i in members])
+            for i, result in zip(members, learned, strict=True):
+                found[i] = result
+    return [
+        predictor.gradients(examples) if result is None else result
+        for (predictor, examples), result in zip(requests, found, strict=True)
+    ]
 
 
-def _maps(predictor: Predictor, example: Example) -> LinearMaps | None:
-    """A lone linear map as a stack of one, to the bits that it has in a larger stack; None for other predictors."""
-    lone = isinstance(predictor, LinearGradient | LocalGradient) and _is_linear_map(predictor)
-    if not lone or example.message.numel() > _LARGEST:
+def _groups(requests: Sequence[tuple[Predictor, Example]]) -> list[tuple[list[int], bool]]:
+    """Positions grouped by shape, and whether these can be stacked; a predictor that cannot has a group of its own.
+
+    One that can is computed as a stack of one where it is the only one, to the bits that it has beside others.
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for i, (predictor, example) in enumerate(requests):
+        groups.setdefault(_shape(predictor, example) or i, []).append(i)
+    return [(group, not isinstance(shape, int)) for shape, group in groups.items()]
+
+
+def _shape(predictor: Predictor, example: Example) -> Hashable | None:
+    if example.message.numel() > _LARGEST or not isinstance(predictor, LinearGradient | LocalGradient):
         return None
-    weights, biases = (constant(predictor.parameters[f"last.{name}"])[None] for name in ("weight", "bias"))
-    return LinearMaps.of(predictor, weights, biases)
+    if not _is_linear_map(predictor):
+        return None
+    target = predictor.target if isinstance(predictor, LocalGradient) else None
+    rows = example.message.shape[0]
+    kind = None if target is None else (target.shape, target.classes)
+    return type(predictor), kind, rows, predictor.size, tuple(predictor.parameters["last.weight"].shape)
 
 
 def _is_linear_map(model: Model) -> bool:
@@ -89,17 +113,56 @@ def _is_linear_map(model: Model) -> bool:
     return isinstance(model, LinearInput | MlpInput) and not model.hidden
 
 
-def _as_stack(example: Example) -> Example:
-    """An example [B, …] as one of a stack of one, [1, B, …]."""
+@torch.no_grad()
+def _predict(predictors: Sequence[Predictor], examples: Sequence[Example]) -> Sequence[Tensor]:
+    example = _batched(predictors[0], examples, returned=False)
+    return _maps(predictors).prediction(example).unbind()
 
-    def one(value: Tensor | None) -> Tensor | None:
-        return None if value is None else value[None]
 
-    return Example(
-        example.message[None],
-        *(one(example.context), one(example.delta), one(example.valid), one(example.target)),
-        prediction=one(example.prediction),
+@torch.no_grad()
+def _gradients(predictors: Sequence[Predictor], examples: Sequence[Example]) -> list[LossAndGradients]:
+    example = _batched(predictors[0], examples, returned=True)
+    totals, (weights, biases) = _maps(predictors, known=example.prediction is not None).gradients(example)
+    return [
+        (total, [weight, bias])
+        for total, weight, bias in zip(totals.unbind(), weights.unbind(), biases.unbind(), strict=True)
+    ]
+
+
+def _maps(predictors: Sequence[Predictor], *, known: bool = False) -> LinearMaps:
+    """Stack linear maps; where their outputs are `known`, no parameter is read, and the first's stand for all."""
+    weights, biases = (
+        (first.unsqueeze(0) if known else torch.stack([one.parameters[name] for one in predictors]))
+        for name in ("last.weight", "last.bias")
+        for first in [predictors[0].parameters[name]]
     )
+    return LinearMaps.of(predictors[0], weights, biases)
+
+
+def _batched(first: Predictor, examples: Sequence[Example], *, returned: bool) -> Example:
+    """Stack one example of each predictor, [K, B, …], with the fields that predictors like `first` read."""
+    own = isinstance(first, LocalGradient)
+    batched = Example(
+        torch.stack([example.message for example in examples]),
+        _stack([example.context for example in examples]),
+        _stack([example.delta for example in examples]) if returned and not own else None,
+        target=_stack([example.target for example in examples]) if own else None,
+    )
+    if returned and not own and all(example.prediction is not None for example in examples):
+        batched.prediction = _stack([example.prediction for example in examples])
+    if returned and any(example.valid is not None for example in examples):
+        rows = torch.ones(batched.message.shape[1], dtype=torch.bool, device=batched.message.device)
+        batched.valid = torch.stack(
+            [rows if example.valid is None else example.valid for example in examples]
+        )
+    return batched
+
+
+def _stack(values: Sequence[Tensor | None]) -> Tensor | None:
+    known = [value for value in values if value is not None]
+    if known and all(value is known[0] for value in known):  # as a context of the same signals is
+        return known[0].expand(len(known), *known[0].shape)
+    return torch.stack(known) if known else None
 
 
 @dataclass(slots=True)

@@ -65,6 +65,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     used = cpu_seconds() - start
     item.user_properties.append(("cpu", round(used, 3)))
     marked = any(item.get_closest_marker(name) for name in ("long", "nightly", "gpu", "data"))
+    marked |= any(item.config.getoption(name, None) is not None for name in ("--cases", "--rounds"))
     if used > limit and not marked:
         pytest.fail(
             f"{used:.1f} s of processor time, at most {limit:.1f} s: make it smaller, or mark it `long`"

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from antiphon.agents.learner import StackedLearner
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
-from antiphon.comms.backward_requests import Outliers, StackedOutliers
+from antiphon.comms.backward_requests import BundledOutliers, Outliers
 from antiphon.comms.links import (
     REDUCED,
     FanIn,
@@ -461,7 +461,7 @@ class _Channels:
                 )
             if first.outliers is not None:
                 outliers = [c.outliers for c in members if isinstance(c.outliers, Outliers)]
-                settings["outliers"] = StackedOutliers(outliers)
+                settings["outliers"] = BundledOutliers(outliers)
         return replace(first, **settings)
 
     def _layout(self, agent: Agent, whole: Mapping[str, int]) -> FanIn:

@@ -441,9 +441,10 @@ class DivergenceCheck:
             self.guard.check()
 
     def close(self, step: int) -> None:
-        """End a step: running statistics stay finite, and no longer move once the guard has tripped."""
+        """End a step: under quarantine running statistics stay finite; they no longer move once the guard has tripped."""
         if self.guard is None:
-            self.statistics.restore_not_finite()
+            if self.divergence.quarantine:
+                self.statistics.restore_not_finite()
         else:
             self.guard.close(step)
             self.statistics.keep_where(self.guard)

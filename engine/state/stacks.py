@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.comms.backward_requests import StackedOutliers, constant
+from antiphon.comms.backward_requests import BundledOutliers, constant
 from antiphon.engine.core.agent import Agent
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.ledger import GradientLedger
@@ -31,12 +31,12 @@ _MAILBOX = ("newest", "held", "held_stamp", "held_signals", "prior", "prior_stam
 _WAITING = ("pending", "past")
 
 
-def parts_of(system: System) -> Iterator[StackedParameters | StackedOutliers]:
+def parts_of(system: System) -> Iterator[StackedParameters | BundledOutliers]:
     """Yield what stacks have of their members: parameters of agents and predictors, and bounds of outliers."""
     channels = system.channels.values()
     found: list[object] = [agent.learner for agent in system.agents.values()]
     found += [part for channel in channels for part in (channel.predictor, channel.input, channel.outliers)]
-    yield from (part for part in found if isinstance(part, StackedParameters | StackedOutliers))
+    yield from (part for part in found if isinstance(part, StackedParameters | BundledOutliers))
 
 
 def split_rows(value: Any, count: int, batch: int) -> Sequence[Any]:

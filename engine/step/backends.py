@@ -267,7 +267,8 @@ class ReferenceBackend:
         """Update every agent and predictor whose time has come."""
         self._stale = True
         found = self.engine.learn(step, watch=watch)
-        self._statistics.restore_not_finite()
+        if self.system.divergence.quarantine:
+            self._statistics.restore_not_finite()
         gradients = {
             name: PredictorUpdate(update.examples, update.loss, update.gradients, update.prediction)
             for name, update in found.gradients.items()

@@ -400,6 +400,9 @@ class Engine:
         if not policy.quarantine and policy.bound is None and self.system.replicas == 1:
             self.divergence.guard = Guard(self.system.device)
             self.predictor_trainer.notes_later = True
+            for channel in self.system.channels.values():
+                if channel.outliers is not None:
+                    channel.outliers.keep_on_device()
 
     def synchronize(self) -> None:
         """Wait for the device: see `DivergenceCheck.synchronize`."""

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from antiphon.comms import stacked
 from antiphon.comms.backward_requests import constant
-from antiphon.comms.stacked import StackedModels
+from antiphon.comms.stacked import StackedModels, gradients_all, predict_all
 from antiphon.comms.synthetic_gradients import Example, Learned, Predictor, newest_returned
 from antiphon.engine.core.channel import Channel
 from antiphon.engine.core.divergence import Report
@@ -49,12 +48,18 @@ class PredictorTrainer:
 
     def predict_missing(self, requested: list[tuple[Channel, Record]]) -> None:
         """Evaluate the synthetic gradients of records, which keep them while they stay true."""
+        questions: list[tuple[Predictor, Example]] = []
+        records: list[tuple[Channel, Record]] = []
         for channel, record in requested:
-            # a prediction must not see what has come back
-            example, predictor = self.example(channel, record, answered=False), channel.predictor
-            if example is None or predictor is None:
-                continue
-            prediction = stacked.predict(predictor, example, learn=not self.frozen)
+            example = self.example(
+                channel, record, answered=False
+            )  # a prediction must not see what has come back
+            if example is not None and channel.predictor is not None:
+                questions.append((channel.predictor, example))
+                records.append((channel, record))
+        for (channel, record), (predictor, example), prediction in zip(
+            records, questions, predict_all(questions, learn=not self.frozen), strict=True
+        ):
             if example.target is not None and example.valid is not None:  # no own loss, no injection
                 prediction = mask_fill_zero(example.valid, prediction)
             prediction = constant(prediction)
@@ -180,7 +185,7 @@ class PredictorTrainer:
             ]
             newest = [(predictor, newest_returned(update.examples)) for predictor, update in known_too]
             newest += [(predictor, newest_returned(examples)) for predictor, examples in reached.values()]
-            predictions = [stacked.predict(predictor, example) for predictor, example in newest]
+            predictions = list(map(constant, predict_all(newest)))
         updates |= self._updates(reached)
         for update, prediction in zip(updates.values(), predictions, strict=False):
             update.prediction = prediction
@@ -201,9 +206,10 @@ class PredictorTrainer:
         return self._updates(reached)
 
     def _updates(self, reached: Mapping[str, tuple[Predictor, list[Example]]]) -> dict[str, PredictorUpdate]:
+        learned = gradients_all(list(reached.values()))
         updates = {
-            name: PredictorUpdate(examples, *stacked.gradients(predictor, examples), None)
-            for name, (predictor, examples) in reached.items()
+            name: PredictorUpdate(examples, loss, gradients, None)
+            for (name, (_, examples)), (loss, gradients) in zip(reached.items(), learned, strict=True)
         }
         for name, update in updates.items():
             if (channel := self.system.channels[name]).stacked:
@@ -272,9 +278,9 @@ class PredictorTrainer:
     def _clip(self, channel: Channel, outliers: Outliers, record: Record, step: int) -> None:
         """Clip a returned state gradient that is far longer than the median; note the first of each channel."""
         assert record.delta is not None
-        before = outliers.clip_count
+        before = outliers.clip_counts
         channel.ledger.replace_gradient(record, outliers.clip(record.delta))
-        counts = outliers.clip_count
+        counts = outliers.clip_counts
         first = (before == 0) & (counts > 0)
         if not self.notes_later and not bool(first.any()):
             return

@@ -46,7 +46,7 @@ EAGER = {
     "repeat-copy": "its episodes vary in length",
 }
 """What the host waits for."""
-LAUNCHES = {"corporation": 1_100, "digits-mlp": 150, "two-timescales": 1_400}
+LAUNCHES = {"corporation": 850, "digits-mlp": 130, "two-timescales": 1_300}
 """The most kernels that a step may launch."""
 
 
