@@ -8,24 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from antiphon.comms.synthetic_gradients import Predictor
-from antiphon.engine.simulation import Simulation
-from antiphon.errors import ScenarioError
-from tests.batch_norm import without_lost_biases
+from antiphon import ScenarioError, Simulation
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     """Normal random numbers."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def predictor_of(simulation: Simulation, channel: str) -> Predictor:
-    """A channel's synthetic gradient."""
-    predictor = simulation._system.channels[channel].predictor
-    assert predictor is not None
-    return predictor
 
 
 def parameters(simulation: Simulation, agent: str) -> list[Tensor]:
@@ -38,12 +28,6 @@ def all_parameters(simulation: Simulation) -> list[Tensor]:
     return [p for agent in simulation.agents for p in parameters(simulation, agent)]
 
 
-def fill(owner: Any, value: float) -> None:
-    """Set all parameters of a learner or a predictor to a value."""
-    for p in owner.parameters.values():
-        p.data.fill_(value)
-
-
 def equal(one: Iterable[Tensor], other: Iterable[Tensor]) -> bool:
     """Whether tensors are the same to the bit."""
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
@@ -52,28 +36,6 @@ def equal(one: Iterable[Tensor], other: Iterable[Tensor]) -> bool:
 def close(one: Tensor, other: Tensor) -> None:
     """Hold two tensors to each other, but for rounding."""
     torch.testing.assert_close(one.detach(), other.detach(), rtol=1e-12, atol=1e-12)
-
-
-def assert_as_torch(simulation: Simulation, modules: Mapping[str, nn.Module]) -> None:
-    """Hold agents to torch's modules: parameters and running statistics."""
-    for agent, module in modules.items():
-        numbers = simulation.agents[agent]
-        own, statistics = without_lost_biases(numbers.parameters, numbers.buffers)
-        running = [b for key, b in module.named_buffers() if "running" in key]
-        for found, expected in (
-            *zip(own, module.parameters(), strict=True),
-            *zip(statistics, running, strict=True),
-        ):
-            torch.testing.assert_close(found, expected.data, atol=1e-10, rtol=0)
-
-
-def newest_ports(simulation: Simulation, agent: str) -> dict[str, Tensor]:
-    """What an agent computed at the newest tick of its open window."""
-    backend: Any = simulation.backend
-    if backend.name == "reference":
-        return dict(backend.engine.state.group_of[agent].tape.evaluations[-1][1][0].ports)
-    stack, _ = backend.stacked.place[agent]
-    return dict(backend.system.group_of[stack].tape.ticks[-1].parts[0].ports)
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.simulation import Simulation
-from antiphon.scenarios import Scenario, library_names
+from antiphon import Scenario, Simulation
+from antiphon.scenarios import library_names
 from benchmarks.frozen_numbers import scenario_of
 from benchmarks.ring import ring
 from tests.pretend_gpu import Counts, PretendGpu, PretendTensor, on_host, pretend_gpu
@@ -65,13 +66,13 @@ def small(name: str) -> Scenario:
 
 def numbers(simulation: Simulation) -> dict[str, Tensor]:
     """Parameters and running statistics of agents and predictors."""
-    system = simulation._system
-    owners = {name: agent.learner for name, agent in system.agents.items()}
-    for name, channel in system.channels.items():
-        owners |= {f"{name} {n}": model for n, model in enumerate(channel.models)}  # type: ignore[misc]
+    owners: dict[str, Any] = {**simulation.agents}
+    for name, channel in simulation.channels.items():
+        owners |= {f"{name} gradient": channel.synthetic_gradient, f"{name} input": channel.synthetic_input}
     return {
         f"{name} {key}": on_host(value)
         for name, owner in owners.items()
+        if owner is not None
         for key, value in (*owner.parameters.items(), *owner.buffers.items())
     }
 
@@ -125,7 +126,7 @@ def test_a_scenario_of_the_library_neither_waits_nor_copies_and_has_the_bits_of_
 
 def test_a_ring_of_agents_takes_as_many_launches_whatever_their_number(gpu: PretendGpu) -> None:
     few, many = (most_launches(recorded(gpu, ring(count), 1)[1]) for count in (4, 64))
-    assert few == many <= 80
+    assert 0 < few == many <= 80
 
 
 def test_a_device_that_records_nothing_takes_steps_one_by_one_and_says_so(
@@ -219,27 +220,3 @@ def test_tensors_of_both_devices_are_found_and_scalars_are_none(gpu: PretendGpu)
     with gpu.recording() as counts:
         tensor + torch.ones(3)
     assert counts.mismatches
-
-
-def test_launches_are_counted_without_views_and_numbers_are_true(gpu: PretendGpu) -> None:
-    weight = torch.arange(6.0, device="cuda").view(2, 3).requires_grad_()
-    with gpu.recording() as counts:
-        loss = (weight.t() * 2.0)[1:].sum()
-        (gradient,) = torch.autograd.grad(loss, weight)
-    assert counts.launches["mul"] == 2  # and one backward
-    assert set(counts.launches) <= {
-        "mul",
-        "sum",
-        "new_zeros",
-        "zeros",
-        "slice_backward",
-        "copy_",
-        "ones_like",
-        "clone",
-    }
-    assert not counts.waits
-    assert not counts.host_copies
-    assert not counts.mismatches
-    assert torch.equal(on_host(gradient), torch.tensor([[0.0, 2.0, 2.0], [0.0, 2.0, 2.0]]))
-    with pytest.raises(TypeError, match="numpy"):
-        gradient.numpy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from antiphon.scenarios import library_names
 from tests.engine.on_pretended_gpu import EAGER, PERIOD, WARM, small
 

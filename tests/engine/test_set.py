@@ -9,17 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.engine.runs.run import Run, resume
-from antiphon.engine.runs.seeds import Seeds
-from antiphon.engine.simulation import Simulation
-from antiphon.engine.state.changes import AGENT_KEYS, CHANNEL_KEYS
-from antiphon.errors import RunError, ScenarioError
-from antiphon.scenarios import Scenario, load
+from antiphon import RunError, Scenario, ScenarioError, Simulation, load
 from antiphon.scenarios.spec import plain
+from tests.commands import Commands
 from tests.contracts.builders import LABEL, OWN, Document, document, ring
 from tests.contracts.twins import differences, facts, made
 from tests.engine.numbers import all_parameters, equal, one_line, parameters
 from tests.engine.scenes import BATCH_NORM, ENDS, LSTM, gradient
+from tests.kit.running import seeds_together
 
 INPUT: Document = {"kind": "linear", "context": ["x", "held", "age"]}
 LOSSY: Document = {"link": {"delay": 1, "drop": 0.5}, "input": INPUT, **gradient(kind="mlp", hidden=[4])}
@@ -60,15 +57,12 @@ def changed_at(
 
 @pytest.mark.parametrize("key", CHANGES)
 def test_both_backends_go_on_alike(key: str) -> None:
-    """Within a window: at step 6 of windows of 4; and agents alone as agents in stacks."""
-    stacked = changed_at(6, key, CHANGES[key])
-    for other in (
-        changed_at(6, key, CHANGES[key], "reference"),
-        changed_at(6, key, CHANGES[key], stacked=False),
-    ):
-        found = list(differences(facts(other), facts(stacked)))
-        assert not found, found[:6]
-    assert list(differences(facts(changed_at(6, "", None)), facts(stacked)))
+    """Within a window: at step 6 of windows of 4."""
+    ours, theirs = (facts(changed_at(6, key, CHANGES[key], backend)) for backend in ("cohort", "reference"))
+    found = list(differences(theirs, ours))
+    assert not found, found[:6]
+    unchanged = facts(changed_at(6, "", None))
+    assert list(differences({**unchanged, "events": []}, {**ours, "events": []}))
 
 
 @pytest.mark.parametrize(
@@ -236,12 +230,9 @@ def test_what_is_not_there_to_be_changed_is_refused() -> None:
     assert other.changes == []
 
 
-def test_every_key_is_tried() -> None:
-    assert {key.partition(".")[2] for key in CHANGES} == {*AGENT_KEYS, *CHANNEL_KEYS}
-
-
 def test_several_seeds_refuse_it() -> None:
-    seeds = Seeds(Scenario.model_validate(ring(3)), [0, 1])
+    seeds = seeds_together(Scenario.model_validate(ring(3)), (0, 1))
+    assert seeds is not None
     with one_line("one of several seeds that go on together; change a fork of it"):
         seeds.simulations[0].set("n0.learn", False)
     with seeds.simulations[0].fork() as fork:
@@ -250,7 +241,7 @@ def test_several_seeds_refuse_it() -> None:
     seeds.close()
 
 
-def test_a_run_has_it_at_once_and_is_resumed_with_it(tmp_path: Path) -> None:
+def test_a_run_has_it_at_once_and_is_resumed_with_it(tmp_path: Path, cli: Commands) -> None:
     """By the command's `resume`, from Python and from a checkpoint; the scenario on disk is that of the beginning."""
     scenario = load("digits-mlp").resolve(values={"depth": 2, "width": 8, "steps": 12, "batch": 4})
     whole: list[torch.Tensor] = []
@@ -267,9 +258,7 @@ def test_a_run_has_it_at_once_and_is_resumed_with_it(tmp_path: Path) -> None:
                 whole = [p.detach().clone() for p in all_parameters(simulation)]
     result = json.loads((tmp_path / "whole" / "result.json").read_text())
     assert {"step": 4, "event": "n1.learning_rate is 0.01 from here on"} in result["events"]
-    run = resume(tmp_path / "command", steps=12)
-    assert isinstance(run, Run)
-    run.train()
+    cli("resume", tmp_path / "command", "--steps 12")
     with Simulation.load(tmp_path / "command") as resumed:
         assert (resumed.now, equal(all_parameters(resumed), whole)) == (12, True)
     with Simulation.resume(tmp_path / "python") as resumed:

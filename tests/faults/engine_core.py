@@ -206,14 +206,14 @@ CORE: tuple[Fault, ...] = (
         "engine/core/episodes.py",
         "self._present = present.masked_fill(ended, 0)",
         "self._present = present",
-        "tests/engine/core/test_episodes.py::test_means_are_over_the_newest_finished_episode_of_each_environment[cohort]",
+        "tests/engine/core/test_environment.py::test_means_are_over_the_newest_finished_episode_of_each_environment[cohort]",
     ),
     Fault(
         "episodes-a-step-without-experience-counts",
         "engine/core/episodes.py",
         'row if (mask := info.get(f"_{name}")) is None else torch.where(mask, row, zeros)',
         'row if (mask := info.get(f"_{name}")) is None else torch.where(mask, row, row)',
-        "tests/engine/core/test_episodes.py::test_an_episode_that_ends_in_a_reset_step_has_the_length_of_its_experience",
+        "tests/engine/core/test_environment.py::test_a_step_that_only_resets_counts_for_nothing",
     ),
     Fault(
         "masks-one-row-stands-for-all",
@@ -311,6 +311,6 @@ CORE: tuple[Fault, ...] = (
         "engine/core/system.py",
         'if signal.classes is None or categories == "index":',
         "if signal.classes is None:",
-        "tests/engine/step/test_categorical.py::test_a_run_is_that_of_floats[aligned-index-reference]",
+        "tests/engine/step/test_categorical.py::test_a_run_is_that_of_floats[aligned-index]",
     ),
 )

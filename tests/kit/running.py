@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.engine.capture.conditions import obstacle_of
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.parts.part import merge_states
@@ -16,7 +17,7 @@ from antiphon.scenarios import Scenario
 from tests.engine.capture.dispatch_recorder import DispatchRecorder
 from tests.engine.parts.lockstep import parts_of, run
 
-__all__ = ["captured", "in_parts", "native_agents", "seeds_together", "stacked", "two_parts"]
+__all__ = ["captured", "in_parts", "native_agents", "predictor_of", "seeds_together", "stacked", "two_parts"]
 
 
 def stacked(simulation: Simulation) -> bool:
@@ -29,6 +30,13 @@ def native_agents(simulation: Simulation) -> list[str]:
     """The stacks that the native kernel computes."""
     backend: Any = simulation.backend
     return list(backend.forward_pass.native)
+
+
+def predictor_of(simulation: Simulation, channel: str) -> Predictor:
+    """Return a channel's synthetic gradient itself, which predicts."""
+    predictor = simulation._system.channels[channel].predictor
+    assert predictor is not None
+    return predictor
 
 
 def seeds_together(scenario: Scenario, seeds: tuple[int, ...], **settings: Any) -> Seeds | None:

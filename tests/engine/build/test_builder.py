@@ -9,11 +9,8 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
-from antiphon import Simulation
-from antiphon.engine.metrics.timeline import timeline
-from antiphon.scenarios import Scenario, load
-from antiphon.terminal.explain import built
-from tests.engine.acting import ONE, SEVERAL, Stage
+from antiphon import Scenario, Simulation, load
+from tests.engine.acting import Stage
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 Document = dict[str, Any]
@@ -36,12 +33,6 @@ def shapes(simulation: Simulation, agent: str) -> dict[str, list[int]]:
     """The shapes of an agent's weights."""
     found = simulation.agents[agent].parameters
     return {name: list(p.shape) for name, p in found.items() if name.endswith("weight")}
-
-
-def test_a_name_a_template_and_a_scenario_are_all_taken() -> None:
-    template = load("digits-mlp")
-    for given in ("digits-mlp", template, template.resolve()):
-        assert list(Simulation(given).agents) == ["n0", "n1", "n2", "n3"]
 
 
 # --- networks ----------------------------------------------------------------------------------------------
@@ -123,50 +114,23 @@ def test_an_agents_module_is_its_network_with_copies_of_its_parameters() -> None
 # --- agents that act -----------------------------------------------------------------------------------------
 
 
-def actor(kind: str = "ppo", **keys: Any) -> Document:
-    own = {"observes": ["view"], "network": MLP, "clock": {"unroll": 4}, "acts": True}
-    return {**own, "objective": {"kind": kind}, **keys}
-
-
 @pytest.mark.parametrize(
-    ("space", "outputs"),
+    ("kind", "space", "outputs"),
     [
-        (spaces.Discrete(5, start=2), 5),
-        (spaces.MultiDiscrete([2, 3]), 5),
-        (spaces.MultiBinary(3), 6),
-        (spaces.Box(-1, 1, (2, 2)), 8),
+        ("ppo", spaces.Discrete(5, start=2), 5),
+        ("a2c", spaces.MultiDiscrete([2, 3]), 5),
+        ("ppo", spaces.MultiBinary(3), 6),
+        ("reinforce", spaces.Box(-1, 1, (2, 2)), 8),
     ],
 )
-def test_outputs_are_a_distributions_parameters(space: Any, outputs: int) -> None:
-    found = Simulation(scenario_of({"m": actor()}, (), Stage(space)))
-    assert shapes(found, "m") == {
-        "0.weight": [4, 3],
-        "objective.weight": [outputs, 4],
-        "value.weight": [1, 4],
-    }
-
-
-def test_only_some_objectives_learn_a_value_and_a_policy_of_messages_alone_has_no_outputs() -> None:
-    for kind, learned in (("a2c", True), ("reinforce", False)):
-        own = Simulation(scenario_of({"m": actor(kind)}, (), Stage(ONE))).agents["m"].parameters
-        assert ("value.weight" in own) is learned
-    word = {"from": "s", "to": "m", "symbols": {"vocabulary": 4, "by": "reinforce"}}
-    found = Simulation(scenario_of({"s": actor(acts=False), "m": actor()}, [word], Stage(ONE)))
-    assert list(shapes(found, "s")) == ["0.weight", "value.weight", "to_m.weight"]
-
-
-def test_a_reward_may_be_a_word_and_is_an_agents_own_where_the_world_has_one() -> None:
-    """What the agents learn is the same as where their rewards are written out."""
-    found = []
-    for left, right in (({}, {"reward": "reward.l"}), ({"reward": {"reward.l": 1}},) * 2):
-        agents = {
-            "l": actor(objective={"kind": "a2c", **left}, acts="left"),
-            "r": actor(objective={"kind": "a2c", **right}, acts="right"),
-        }
-        simulation = Simulation(scenario_of(agents, (), Stage(SEVERAL, rewards=("l",))))
-        simulation.run(8)
-        found.append([p for agent in simulation.agents.values() for p in agent.parameters.values()])
-    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+def test_outputs_are_a_distributions_parameters_and_a_value(kind: str, space: Any, outputs: int) -> None:
+    """No value of `reinforce`."""
+    agent = {"observes": ["view"], "network": MLP, "clock": {"unroll": 4}, "acts": True}
+    found = shapes(
+        Simulation(scenario_of({"m": {**agent, "objective": {"kind": kind}}}, (), Stage(space))), "m"
+    )
+    value = {} if kind == "reinforce" else {"value.weight": [1, 4]}
+    assert found == {"0.weight": [4, 3], "objective.weight": [outputs, 4], **value}
 
 
 # --- channels ------------------------------------------------------------------------------------------------
@@ -181,15 +145,6 @@ def test_an_untrained_synthetic_gradient_is_nothing_and_local_is_not_given_its_t
         assert not bool(model.parameters["last.bias"].any())
         first = next(iter(model.parameters.values()))
         assert first.shape[1] == (3 if gradient == "local" else 3 + 10)
-
-
-@pytest.mark.parametrize("coupling", ["locked", "delayed", "detached"])
-def test_only_decoupled_channels_have_synthetic_gradients(coupling: str) -> None:
-    simulation = eyes(coupling=coupling)
-    simulation.run(2)
-    assert not any(channel.synthetic_gradient for channel in simulation.channels.values())
-    back = [any(m.gradient is not None for m in c.messages.values()) for c in simulation.channels.values()]
-    assert back == [coupling == "delayed"] * 2
 
 
 def test_synthetic_gradients_may_have_an_optimiser_of_their_own() -> None:
@@ -214,9 +169,6 @@ def test_synthetic_gradients_may_have_an_optimiser_of_their_own() -> None:
     assert largest == {"predictor": pytest.approx(0.25, rel=1e-3), "agent": pytest.approx(0.125, rel=1e-3)}
 
 
-# --- time ----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("episode", "when", "counted"),
     [
@@ -229,17 +181,3 @@ def test_synthetic_gradients_may_have_an_optimiser_of_their_own() -> None:
 def test_when_an_objective_counts(episode: str, when: str | None, counted: list[int]) -> None:
     simulation = Simulation(single(objective={**CLASSIFY, "when": when}, env={"hold": 3, "episode": episode}))
     assert [len(simulation.step()["losses"]) for _ in range(6)] == counted
-
-
-def test_agents_learn_together_that_are_joined_by_locked_channels_and_by_tied_parameters() -> None:
-    agents: Document = {n: {**SEES, "network": MLP} for n in "abcdef"}
-    for name in "bf":
-        agents[name]["objective"] = CLASSIFY
-    for name in "ae":
-        agents[name]["share"] = "g"
-    ends = {"size": 3, "port": "p"}
-    channels = [{"from": "a", "to": "b", "coupling": "locked", **ends}, {"from": "e", "to": "f", **ends}]
-    channels += [{"from": "c", "to": "d"}, {"from": "d", "to": "f"}]
-    found = timeline(built(scenario_of(agents, channels)), 0, 1)
-    groups = {agent.name: "".join(agent.group) for agent in found.agents}
-    assert groups == {"a": "abe", "b": "abe", "e": "abe", "c": "c", "d": "d", "f": "f"}

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon import Simulation
-from antiphon.engine.runs.seeds import Seeds
-from antiphon.engine.step.backends import StackedBackend
-from antiphon.errors import DivergenceError
-from antiphon.scenarios import Scenario
+from antiphon import DivergenceError, Scenario, Simulation
 from tests.contracts.twins import facts
 from tests.engine.scenes import scenario_of
+from tests.kit.running import seeds_together
+
+GOAL = {"kind": "regression", "target": "right_half"}
+BOTH = pytest.mark.parametrize("backend", ["cohort", "reference"])
 
 
 def chain(coupling: str = "decoupled", *, apply: bool = True, **training: Any) -> Scenario:
@@ -22,10 +22,7 @@ def chain(coupling: str = "decoupled", *, apply: bool = True, **training: Any) -
     agents = {
         "a": {"observes": ["left_half"], "network": net},
         "b": {"network": net},
-        "c": {
-            "network": {"kind": "mlp", "hidden": []},
-            "objective": {"kind": "regression", "target": "right_half"},
-        },
+        "c": {"network": {"kind": "mlp", "hidden": []}, "objective": GOAL},
     }
     channel = {"coupling": coupling, "gradient": {"context": ["label"], "apply": apply}}
     channels = [{"from": s, "to": r, **channel} for s, r in ("ab", "bc")]
@@ -35,60 +32,52 @@ def chain(coupling: str = "decoupled", *, apply: bool = True, **training: Any) -
 def numbers(simulation: Simulation) -> dict[str, torch.Tensor]:
     """All of agents and predictors: parameters, running statistics, optimiser states."""
     found = facts(simulation)
-    return {k: v for k, v in found.items() if isinstance(v, torch.Tensor) and "@" not in k}
+    return {k: v.nan_to_num(7.0) for k, v in found.items() if isinstance(v, torch.Tensor) and "@" not in k}
 
 
-def run_until_it_diverges(simulation: Simulation) -> tuple[str, int, dict[str, torch.Tensor]]:
-    for step in range(60):
-        before = numbers(simulation)
-        try:
+def diverge(simulation: Simulation) -> str:
+    """Take steps until one diverges, hold all numbers to those of before it, and return the line."""
+    before: dict[str, torch.Tensor] = {}
+
+    def go_on() -> None:
+        while simulation.now < 60:
+            before.update(numbers(simulation))
             simulation.step()
-        except DivergenceError as error:
-            return str(error), step, before
-    raise AssertionError("it did not diverge")
+
+    with pytest.raises(DivergenceError) as found:
+        go_on()
+    line, after = str(found.value), numbers(simulation)
+    assert all(torch.equal(before[name], value) for name, value in after.items())
+    assert f"step {simulation.now}" in line
+    assert "\n" not in line
+    return line
 
 
-@pytest.mark.parametrize("kind", ["sgd", "adam"])
-@pytest.mark.parametrize("coupling", ["locked", "decoupled", "delayed", "detached"])
+@pytest.mark.parametrize(
+    ("coupling", "kind"), [("locked", "sgd"), ("decoupled", "adam"), ("delayed", "sgd"), ("detached", "sgd")]
+)
 def test_a_huge_rate_ends_the_run_with_what_was_learned_before(coupling: str, kind: str) -> None:
-    simulation = Simulation(chain(coupling, optimiser={"kind": kind, "lr": 1e30}))
-    message, step, before = run_until_it_diverges(simulation)
-    assert f"step {step}" in message
-    assert "lower" in message
-    assert message.startswith(("agent 'a'", "agent 'b'", "agent 'c'"))
-    assert "\n" not in message
-    after = numbers(simulation)
-    assert all(torch.equal(before[k].nan_to_num(7.0), v.nan_to_num(7.0)) for k, v in after.items())
+    line = diverge(Simulation(chain(coupling, optimiser={"kind": kind, "lr": 1e30})))
+    assert "lower" in line
+    assert line.startswith(("agent 'a'", "agent 'b'", "agent 'c'"))
 
 
 def test_a_predictor_that_diverges_stops_the_agents_at_the_same_step() -> None:
-    """Agents and predictors move together or not at all, whoever it was."""
-    shadow = chain(apply=False, predictor={"kind": "sgd", "lr": 1e15})  # agents stay finite while it explodes
-    simulation = Simulation(shadow)
-    message, step, before = run_until_it_diverges(simulation)
-    assert message.startswith(
-        ("agent 'a': the loss of the synthetic", "agent 'b': the loss of the synthetic")
-    )
-    assert f"step {step}" in message
-    assert all(torch.equal(before[k], v) for k, v in numbers(simulation).items())
+    """Agents and predictors move together or not at all, whoever it was; a shadow leaves the agents finite."""
+    line = diverge(Simulation(chain(apply=False, predictor={"kind": "sgd", "lr": 1e15})))
+    assert line.startswith(("agent 'a': the loss of the synthetic", "agent 'b': the loss of the synthetic"))
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
+@BOTH
 def test_a_bad_gradient_from_one_agent_keeps_all_from_moving(backend: str) -> None:
     simulation = Simulation(chain(), backend=backend)
-    simulation.run(3)
     simulation.agents["c"].parameters["objective.weight"].data.fill_(torch.nan)
-    before = numbers(simulation)
-    with pytest.raises(DivergenceError, match=r"agent 'c': the gradient at step 3 is not finite"):
-        simulation.step()
-    for name, value in numbers(simulation).items():
-        assert torch.equal(before[name], value) or name == "agent c objective.weight"
+    assert "agent 'c': the gradient at step 0 is not finite" in diverge(simulation)
 
 
 def overflowing(count: int, **optimiser: Any) -> Scenario:
     """Agents whose first step takes them to where the squares of their errors overflow: the loss is infinite, its gradient is not."""
-    goal = {"kind": "regression", "target": "right_half"}
-    agent = {"observes": ["left_half"], "network": {"kind": "mlp", "hidden": []}, "objective": goal}
+    agent = {"observes": ["left_half"], "network": {"kind": "mlp", "hidden": []}, "objective": GOAL}
     well = {f"well{i}": agent for i in range(count)}
     sick = {"sick": {**agent, "optimiser": {"lr": 1e20, **optimiser}}}
     return scenario_of({**well, **sick}, optimiser={"kind": optimiser["kind"], "lr": 0.01})
@@ -100,11 +89,11 @@ def overflowing(count: int, **optimiser: Any) -> Scenario:
 def test_a_loss_that_is_infinite_ends_the_run_where_its_gradient_is_not(
     backend: str, count: int, optimiser: dict[str, Any]
 ) -> None:
-    scenario = overflowing(count, **optimiser)
-    with Simulation(scenario, backend="cohort" if backend == "device" else backend) as simulation:
+    name = "cohort" if backend == "device" else backend
+    with Simulation(overflowing(count, **optimiser), backend=name) as simulation:
         if backend == "device":  # what is checked there is read later
-            assert isinstance(simulation.backend, StackedBackend)
-            simulation.backend.check_later()
+            stacked: Any = simulation.backend
+            stacked.check_later()
         simulation.step()
         before = numbers(simulation)
         with pytest.raises(DivergenceError, match="agent 'sick': the loss at step 1 is not finite"):
@@ -112,7 +101,7 @@ def test_a_loss_that_is_infinite_ends_the_run_where_its_gradient_is_not(
         assert all(torch.equal(before[name], value) for name, value in numbers(simulation).items())
 
 
-@pytest.mark.parametrize("backend", ["reference", "cohort"])
+@BOTH
 def test_an_agent_whose_loss_is_infinite_goes_into_quarantine(backend: str) -> None:
     scenario = overflowing(2, kind="adam").with_training(on_divergence="quarantine")
     with Simulation(scenario, backend=backend) as simulation:
@@ -124,8 +113,9 @@ def test_an_agent_whose_loss_is_infinite_goes_into_quarantine(backend: str) -> N
 
 
 def test_a_seed_whose_loss_is_infinite_stops_with_the_line_that_it_has_alone() -> None:
-    with closing(Seeds(overflowing(0, kind="adam"), [0, 1])) as seeds:
-        assert seeds.sequential_reason is None
+    together = seeds_together(overflowing(0, kind="adam"), (0, 1))
+    assert together is not None
+    with closing(together) as seeds:
         with pytest.raises(DivergenceError):
             seeds.run(steps=5)
         for simulation in seeds.simulations:

@@ -1,7 +1,8 @@
-"""The environment as a simulation sees it: the signals of each step, and what is known after it."""
+"""The environment as a simulation sees it: signals of each step, what is known after it, and statistics of finished episodes."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,54 +12,23 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from antiphon import Simulation
-from antiphon.engine.core.environment import EnvironmentRunner
-from antiphon.envs import registry
-from antiphon.errors import RunError
+from antiphon import RunError, Simulation
 from antiphon.scenarios import Scenario
+from antiphon.telemetry.history import History
 from tests.engine.scenes import scenario_of
 
 
-def digits(names: set[str], **options: Any) -> EnvironmentRunner:
-    env = registry.make({"id": "antiphon/Digits-v0", **options}, batch=3)
-    return EnvironmentRunner(env, names, seed=4)
-
-
-def test_signals_are_those_that_were_asked_for_and_a_reset_with_the_same_seed_shows_the_same() -> None:
-    found = digits({"image", "label"})
-    first = found.step_signals
-    assert set(first.signals) == {"image", "label"}
-    found.advance()
-    assert (first.step, found.step_signals.step) == (0, 1)
-    for seed, same in ((4, True), (5, False)):
-        found.reset(seed)
-        assert found.step_signals.step == 0
-        assert torch.equal(found.step_signals.signals["image"], first.signals["image"]) is same
-
-
-@pytest.mark.parametrize("episode", ["stream", "example"])
-def test_a_held_example_is_shown_again_and_may_be_an_episode(episode: str) -> None:
-    found = digits({"image", "reward", "terminated", "truncated"}, hold=3, episode=episode)
-    shown = []
-    for step in range(6):
-        now = found.step_signals
-        assert set(now.signals) == {"image"}
-        ended = found.advance().ended
-        assert ended is (episode == "example" and step % 3 == 2)
-        assert torch.equal(now.signals["terminated"], torch.full((3,), float(ended)))
-        assert not now.signals["truncated"].any()
-        assert not now.signals["reward"].any()
-        shown.append(now.signals["image"])
-    assert torch.equal(shown[0], shown[2])
-    assert not torch.equal(shown[2], shown[3])
-
-
 class Counters(VectorEnv[Any, Any, Any]):
-    """Lanes that count up and start again after 2, 3, 4, … steps; the reward is the count."""
+    """Lanes that count up and start again after 2, 3, 4, … steps; the reward is the count.
 
-    def __init__(self, count: int) -> None:
+    Args:
+        count: Of lanes.
+        mode: Where a lane starts again: in the step that ends its episode, or in one more, whose reward is 100.
+    """
+
+    def __init__(self, count: int, mode: AutoresetMode = AutoresetMode.SAME_STEP) -> None:
         self.num_envs = count
-        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        self.metadata = {"autoreset_mode": mode}
         self.single_observation_space = Box(0.0, 9.0, (1,), np.float32)
         self.single_action_space = Discrete(1)
         self.observation_space = batch_space(self.single_observation_space, count)
@@ -66,35 +36,56 @@ class Counters(VectorEnv[Any, Any, Any]):
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         self.at = np.zeros((self.num_envs, 1), np.float32)
+        self.over = np.zeros(self.num_envs, bool)
         return self.at.copy(), {}
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        self.at = self.at + 1
-        reward = self.at[:, 0].copy()
-        ended = reward == np.arange(self.num_envs) + 2
-        info = {"final_obs": list(self.at.copy()), "_final_obs": ended} if ended.any() else {}
-        self.at[ended] = 0
+        self.at = np.where(self.over[:, None], 0, self.at + 1).astype(np.float32)
+        reward = np.where(self.over, 100, self.at[:, 0]).astype(np.float32)
+        ended = (reward == np.arange(self.num_envs) + 2) & ~self.over
+        info: dict[str, Any] = {}
+        if self.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP:
+            self.over = ended
+        elif ended.any():
+            info = {"final_obs": list(self.at.copy()), "_final_obs": ended}
+            self.at[ended] = 0
         return self.at.copy(), reward, ended, np.zeros_like(ended), info
 
 
-def test_what_is_known_after_the_step_completes_the_signals_of_that_step() -> None:
-    found = EnvironmentRunner(registry.make(Counters(3), batch=3), {"observation", "reward"}, seed=0)
-    first = found.step_signals
-    assert set(first.signals) == {"observation"}
-    assert found.advance().ended is False
-    assert first.signals["reward"].tolist() == [1.0, 1.0, 1.0]
-    ended = found.advance().ended
-    assert isinstance(ended, torch.Tensor)
-    assert ended.tolist() == [True, False, False]
-    assert found.step_signals.signals["observation"].flatten().tolist() == [0.0, 2.0, 2.0]
-    assert "reward" not in found.step_signals.signals
+class SavedCounters(Counters):
+    """Counters that can be saved."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"at": self.at.tolist(), "over": self.over.tolist()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.at, self.over = np.array(state["at"], np.float32), np.array(state["over"], bool)
 
 
-def counting(env: Counters) -> Scenario:
-    """An agent that sees the count and is to name the reward."""
-    network, goal = {"kind": "mlp", "hidden": [6]}, {"kind": "regression", "target": "reward"}
+def counting(env: Counters, *, target: str = "reward", also: str = "") -> Scenario:
+    """An agent that sees the count and is to name the reward, and perhaps another one for something else."""
+    goal = {"kind": "regression", "target": target}
+    network = {"kind": "mlp", "hidden": [], "norm": "none"}
     agent = {"observes": ["observation"], "network": network, "objective": goal}
-    return scenario_of({"a": agent}, env=env, batch=env.num_envs, telemetry={"every": 1})
+    agents = {"a": agent, **({"b": {**agent, "objective": {**goal, "target": also}}} if also else {})}
+    return scenario_of(agents, env=env, batch=env.num_envs, telemetry={"every": 1})
+
+
+def test_what_is_known_after_the_step_completes_the_signals_of_that_step() -> None:
+    """The loss of a step is on its reward, and the end of an episode shows the first count of the next."""
+    with Simulation(counting(Counters(3))) as simulation:
+        seen, ended = [], []
+        for _ in range(3):
+            assert set(simulation.signals) == {"observation"}
+            count = simulation.signals["observation"]
+            own = {name: p.detach().clone() for name, p in simulation.agents["a"].parameters.items()}
+            error = count @ own["objective.weight"].T + own["objective.bias"] - (count + 1)
+            info = simulation.step()
+            torch.testing.assert_close(info["losses"]["a"], error.square().mean())
+            seen.append(simulation.signals["observation"].flatten().tolist())
+            ended.append(torch.as_tensor(info["ended"]).expand(3).tolist())
+    assert seen == [[1, 1, 1], [0, 2, 2], [1, 0, 3]]
+    assert ended == [[False] * 3, [True, False, False], [False, True, False]]
 
 
 def test_an_environment_that_cannot_be_copied_is_named_and_is_not_touched() -> None:
@@ -107,11 +98,47 @@ def test_an_environment_that_cannot_be_copied_is_named_and_is_not_touched() -> N
     assert np.array_equal(env.at, at)
 
 
-def test_rewards_can_condition_a_synthetic_gradient() -> None:
-    agents = {"a": {"observes": ["image"]}, "b": {"objective": {"kind": "classification", "target": "label"}}}
-    channel = {"from": "a", "to": "b", "size": 4, "gradient": {"context": ["label", "reward", "terminated"]}}
-    with Simulation(scenario_of(agents, [channel])) as simulation:
-        simulation.run(3)
-        predictor = simulation.channels["a->b"].synthetic_gradient
-        assert predictor is not None
-        assert (4, 4 + 10 + 2) in [tuple(p.shape) for p in predictor.parameters.values()]
+# --- finished episodes ---------------------------------------------------------------------------------------
+
+
+def rows(simulation: Simulation, steps: int) -> list[list[float]]:
+    """Means of the newest episodes' returns and lengths, and how many have ended, from their first row on."""
+    history = History()
+    simulation.recorders.append(history)
+    simulation.run(steps)
+    return [history.of("", name)[1].tolist() for name in ("episode_return", "episode_length", "episodes")]
+
+
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+def test_means_are_over_the_newest_finished_episode_of_each_environment(backend: str) -> None:
+    """Episodes of 2, 3, 4 and 5 steps, whose returns are 3, 6, 10 and 15; the first ends at step 2."""
+    with Simulation(counting(Counters(4)), backend=backend) as simulation:
+        returns, lengths, episodes = rows(simulation, 5)
+    assert returns == [3.0, 4.5, pytest.approx(19 / 3), 8.5]
+    assert lengths == [2, 2.5, 3, 3.5]
+    assert episodes == [1, 2, 4, 5]
+
+
+def test_a_step_that_only_resets_counts_for_nothing() -> None:
+    """Of episodes of 2 and 3 steps each is over with the reset step after it, whose reward is no experience."""
+    env = Counters(2, AutoresetMode.NEXT_STEP)
+    with Simulation(counting(env, also="terminated")) as simulation:
+        returns, lengths, episodes = rows(simulation, 8)
+    assert returns == [3.0, 4.5, 4.5, 4.5, 4.5, 4.5]
+    assert lengths == [2, 2.5, 2.5, 2.5, 2.5, 2.5]
+    assert episodes == [1, 2, 2, 3, 3, 4]
+
+
+def test_a_fork_and_a_checkpoint_go_on_with_the_same_entries(tmp_path: Path) -> None:
+    with Simulation(counting(SavedCounters(4))) as simulation:
+        simulation.run(7)
+        path = simulation.save(tmp_path / "saved")
+        with simulation.fork() as fork, Simulation.load(path, counting(SavedCounters(4))) as loaded:
+            found = [rows(each, 5) for each in (simulation, fork, loaded)]
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("target", ["reward", "observation"])
+def test_episodes_are_counted_where_rewards_or_ends_are_read_and_nowhere_else(target: str) -> None:
+    with Simulation(counting(Counters(3), target=target)) as simulation:
+        assert bool(rows(simulation, 3)[2]) == (target == "reward")

@@ -72,3 +72,14 @@ def test_without_a_label_examples_stay_in_order() -> None:
     simulation = simulate({"kind": "regression", "target": "score"})
     found = represent(simulation, examples=20)
     assert (found.target, len(found.labels)) == (None, 0)
+
+
+def test_where_there_is_a_label_at_every_site_examples_stay_in_order() -> None:
+    labels = torch.arange(300 * 4).view(300, 4) % 3
+    env = from_tensors(x=torch.randn(300, 4, generator=GENERATOR), label=labels, training_only=["label"])
+    agent = {"observes": ["x"], "network": torch.nn.Linear(4, 12), "objective": CLASSIFY}
+    with Simulation(scenario_of({"a": agent}, env=env)) as simulation:
+        shown = represent(simulation, examples=15)
+        split = next(iter(simulation.world.env.batches("test", 300)))
+    assert (shown.target, shown.labels.shape) == ("label", (15, 4))
+    assert shown.labels[0].tolist() == split["label"][0].tolist()

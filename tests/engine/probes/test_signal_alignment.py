@@ -7,8 +7,9 @@ from torch import nn
 
 from antiphon.engine.probes.signal_alignment import signal_alignment, signal_rows
 from antiphon.telemetry.verdicts import signal_caution
-from tests.engine.numbers import assert_same_state, kept, predictor_of
+from tests.engine.numbers import assert_same_state, kept
 from tests.engine.probes.probed import EYE, JUDGE, chain, corporation, make
+from tests.kit.running import predictor_of
 
 
 def test_a_mean_lies_between_its_ends_and_no_bit_of_the_simulation_changes() -> None:

@@ -19,9 +19,10 @@ from antiphon.engine.split.credit import Credit, SiteHead
 from antiphon.envs import from_tensors
 from antiphon.envs.signal import Signal
 from tests.contracts.twins import made
-from tests.engine.numbers import one_line, predictor_of
+from tests.engine.numbers import one_line
 from tests.engine.split.models import Logits, ResNet
 from tests.engine.split.parts import BATCH, pictures, split_text
+from tests.kit.running import predictor_of
 
 CUTS = ["blocks.1", "blocks.2", "blocks.3"]
 

@@ -13,13 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon import Simulation
-from antiphon.engine.state import checkpoint
+from antiphon import RunError, Scenario, Simulation
 from antiphon.envs import from_tensors
-from antiphon.errors import RunError
-from antiphon.scenarios import Scenario
 from tests.contracts.twins import differences, facts
-from tests.engine.numbers import equal, one_line, parameters
+from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.engine.walks import Walk, walking
 
@@ -49,15 +46,15 @@ def with_graphs() -> int:
 @pytest.mark.parametrize(
     "coupling", ["decoupled", *(pytest.param(c, marks=pytest.mark.long) for c in ("locked", "delayed"))]
 )
-def test_no_graph_outlives_its_window_and_what_is_kept_does_not_grow(coupling: str, tmp_path: Path) -> None:
+def test_no_graph_outlives_its_window_and_what_is_kept_does_not_grow(coupling: str) -> None:
     before, sizes = with_graphs(), []
     simulation = Simulation(chain(coupling))
-    for step in range(1, 33):
+    for step in range(1, 25):
         simulation.step()
-        if step % 4 == 0:
+        if step in (12, 24):
             assert with_graphs() == before, step
-            path = simulation.save(tmp_path / "saved")
-            sizes.append(len(checkpoint.read(path, "cpu")[1]["system"]["ledgers"]["a->b"]["records"]))
+        if step % 4 == 0:
+            sizes.append(len(simulation.channels["a->b"].messages))
         elif step == 6:
             assert with_graphs() > before
     assert len(set(sizes[2:])) == 1
@@ -71,7 +68,7 @@ def test_a_state_of_another_seed_brings_its_seed() -> None:
     assert (one.seed, one.now) == (7, 3)
     one.run(4)
     other.run(4)
-    assert equal(parameters(one, "b"), parameters(other, "b"))
+    assert_same(one, other)
 
 
 def test_a_fork_of_a_fork_in_mid_window_is_whole_and_leaves_its_parent_alone() -> None:
@@ -104,23 +101,17 @@ def test_a_scenario_of_python_objects_is_loaded_with_it(tmp_path: Path) -> None:
     assert_same(loaded, run)
 
 
-@pytest.mark.parametrize("unroll", [1, 4])
-def test_an_environment_of_numpy_is_copied_with_its_random_numbers(unroll: int, tmp_path: Path) -> None:
+def test_an_environment_of_numpy_is_copied_with_its_random_numbers(tmp_path: Path) -> None:
     def start() -> Simulation:
-        return Simulation(walking(Walk(4, ends=True), unroll=unroll, period=3))
+        return Simulation(walking(Walk(4, ends=True), unroll=4, period=3))
 
-    unbroken = start()
+    unbroken, run = start(), start()
     unbroken.run(14)
-    for early in (1, 5):
-        run = start()
-        run.run(early)
-        twin = run.fork()
-        twin.run(14 - early)
-        loaded = Simulation.load(run.save(tmp_path / f"{early}"), start().scenario)
-        loaded.run(14 - early)
-        run.run(14 - early)
-        for simulation in (run, twin, loaded):
-            assert_same(simulation, unbroken)
+    run.run(5)
+    loaded = Simulation.load(run.save(tmp_path / "saved"), start().scenario)
+    for simulation in (run.fork(), loaded, run):
+        simulation.run(9)
+        assert_same(simulation, unbroken)
 
 
 # --- data safety ---------------------------------------------------------------------------------------------
@@ -160,7 +151,7 @@ def test_nothing_half_written_is_left_behind(tmp_path: Path, monkeypatch: pytest
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_file", full)
+        patch.setattr("antiphon.engine.state.checkpoint.save_file", full)
         with pytest.raises(RunError, match=r"cannot be written \(No space left on device\)"):
             run.save(path)
     assert [p.name for p in tmp_path.iterdir()] == ["saved"]

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import Tensor
 
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from tests.contracts.builders import GOAL, Play
 from tests.engine.scenes import scenario_of
@@ -106,11 +106,11 @@ def test_of_discrete_actions_the_one_with_the_largest_estimate_is_done_and_learn
     Levers.paid = []
     with playing(Levers, "reward", 16) as simulation:
         assert simulation.agents["player"].parameters["objective.weight"].shape[0] == 2
-        simulation.run(200)
+        simulation.run(120)
     assert sum(Levers.paid[:16]) < 0
     assert sum(Levers.paid[-20 * 16 :]) == 0
 
 
 def test_actions_in_a_box_have_its_shape_and_bounds() -> None:
     with playing(Dials, "observation", 4) as simulation:
-        simulation.run(20)
+        simulation.run(5)

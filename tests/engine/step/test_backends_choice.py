@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.run import Run, begin, resume
-from antiphon.engine.runs.seeds import Seeds
-from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.backends import BACKENDS
-from antiphon.errors import RunError, ScenarioError
-from antiphon.scenarios import Template
-from tests.engine.scenes import CLASSIFY, scenario_of
+from antiphon import ScenarioError, Simulation
+from tests.commands import Commands
 
-AGENT = {"observes": ["left_half"], "objective": CLASSIFY, "network": {"kind": "mlp", "hidden": [4]}}
-CROWD = scenario_of({f"n{i}": AGENT for i in range(3)}, batch=4, steps=6)
-TEMPLATE = Template.from_yaml(CROWD.to_yaml(), "crowd.yaml")
+BACKENDS = ("cohort", "native", "reference")
+RUN = "run digits-mlp --set depth=2 --set width=8 --set batch=4 --name run --logdir ."
 
 
 def test_a_simulation_has_the_backend_it_is_given_and_forks_have_any() -> None:
-    assert Simulation(CROWD).backend.name == "cohort"
+    assert Simulation("digits-mlp").backend.name == "cohort"
     for name in BACKENDS:
-        with Simulation(CROWD, backend=name) as simulation:
-            assert simulation.backend.name == name
-            simulation.run(2)
-            assert simulation.fork().backend.name == name
+        with Simulation("digits-mlp", backend=name) as simulation:
+            assert simulation.backend.name == simulation.fork().backend.name == name
             for other in BACKENDS:
                 assert simulation.fork(other).backend.name == other
 
@@ -40,37 +32,24 @@ def test_a_simulation_has_the_backend_it_is_given_and_forks_have_any() -> None:
     ],
 )
 def test_a_backend_there_is_none_of_gives_one_line_and_leaves_nothing(
-    name: str, line: str, tmp_path: Path
+    name: str, line: str, here: Path
 ) -> None:
-    for make in (
-        lambda: Simulation(CROWD, backend=name),
-        lambda: Seeds(CROWD, [0], backend=name),
-        lambda: begin(Request(template=TEMPLATE, steps=8, backend=name), tmp_path / "run"),
-    ):
-        with pytest.raises(ScenarioError) as caught:
-            make()
-        assert str(caught.value).endswith(line)
-    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ScenarioError) as caught:
+        Simulation("digits-mlp", backend=name, logdir=here / "run")
+    assert str(caught.value).endswith(line)
+    assert list(here.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_run_json_has_the_backend_and_resuming_keeps_to_it(name: str, tmp_path: Path) -> None:
-    request = Request(template=TEMPLATE, steps=8, backend=name)
-    run = begin(request, tmp_path / "run")
-    assert run.directories[0].facts["backend"] == run.simulations[0].backend.name == name
-    run.train(checkpoint_every=4)
-    again = resume(tmp_path / "run", 12)
-    assert isinstance(again, Run)
-    assert (again.simulations[0].backend.name, again.simulations[0].now) == (name, 8)
-    again.simulations[0].close()
+def test_run_json_has_the_backend_and_resuming_keeps_to_it(name: str, here: Path, cli: Commands) -> None:
+    """Also where the run ended before its first checkpoint."""
+    cli(RUN, f"--steps 4 --backend {name}")
+    assert json.loads((here / "run/run.json").read_text())["backend"] == name
+    with Simulation.resume("run") as again:
+        assert (again.backend.name, again.now) == (name, 4)
     other = next(one for one in ("cohort", "reference") if one != name)
-    with pytest.raises(RunError, match=f"backend: {name} there, {other} asked"):
-        begin(Request(template=TEMPLATE, steps=8, backend=other), tmp_path / "run", resume_if_exists=True)
-
-
-def test_a_run_that_ended_before_its_first_checkpoint_keeps_its_backend(tmp_path: Path) -> None:
-    begin(Request(template=TEMPLATE, steps=8, backend="reference"), tmp_path / "run").simulations[0].close()
-    again = resume(tmp_path / "run")
-    assert isinstance(again, Run)
-    assert (again.simulations[0].now, again.simulations[0].backend.name) == (0, "reference")
-    again.simulations[0].close()
+    line = cli.refused(RUN, f"--steps 4 --backend {other} --resume-if-exists")
+    assert f"backend: {name} there, {other} asked" in line
+    Simulation("digits-mlp", backend=name, logdir="early").close()
+    with Simulation.resume("early") as again:
+        assert (again.backend.name, again.now) == (name, 0)

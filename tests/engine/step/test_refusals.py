@@ -12,10 +12,8 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from antiphon.engine.simulation import Simulation
+from antiphon import Scenario, ScenarioError, Simulation
 from antiphon.envs import from_tensors
-from antiphon.errors import ScenarioError
-from antiphon.scenarios import Scenario
 from tests.contracts.builders import GOAL, LABEL, OWN, Document, document, levels, ring
 from tests.contracts.documents import pairs, tied
 from tests.contracts.sites import TOKENS, Head, Tokens

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from antiphon.nets.random import seed_for, uniform
 from antiphon.scenarios import Scenario
 from tests.engine.numbers import equal, parameters
@@ -65,15 +65,14 @@ def test_late_credit_comes_from_windows_for_which_the_receiver_is_drawn_too(unro
             assert simulation.agents[name].updates == sum(whole[: windows - late])
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_an_undrawn_window_returns_nothing(seed: int) -> None:
-    with Simulation(chain("decoupled", 0.5), seed=seed) as simulation:
-        for step in range(20):
+def test_an_undrawn_window_returns_nothing() -> None:
+    with Simulation(chain("decoupled", 0.5)) as simulation:
+        for step in range(12):
             simulation.step()
             for name, receiver in (("a->b", "b"), ("b->c", "c")):
                 message = simulation.channels[name].messages[step]
                 assert message.finished == step
-                assert message.complete == drawn(receiver, step, 0.5, seed), "void where no use counted"
+                assert message.complete == drawn(receiver, step, 0.5), "void where no use counted"
                 assert message.gradient is None or message.complete
 
 
@@ -105,28 +104,12 @@ def test_uses_count_in_drawn_windows_only_though_the_message_is_read_in_both() -
 def test_in_a_locked_group_the_first_moves_only_if_all_above_are_drawn() -> None:
     p = 0.6
     with Simulation(chain("locked", p)) as simulation:
-        for step in range(40):
+        for step in range(20):
             before = {name: parameters(simulation, name) for name in "abc"}
             simulation.step()
             flags = [drawn(name, step, p) for name in "abc"]
             for i, name in enumerate("abc"):
                 assert equal(before[name], parameters(simulation, name)) != all(flags[i:])
-
-
-def test_in_a_locked_group_nothing_of_an_undrawn_members_loss_comes_through() -> None:
-    def found(p_of_c: float, weight_of_c: float) -> list[torch.Tensor]:
-        scenario = chain("locked", 1.0)
-        agents = {name: agent.model_dump() for name, agent in scenario.agents.items()}
-        agents["b"]["objective"] = CLASSIFY
-        agents["c"] |= {"p_update": p_of_c, "objective": {**CLASSIFY, "weight": weight_of_c}}
-        with Simulation(scenario.model_validate({**scenario.model_dump(), "agents": agents})) as simulation:
-            simulation.step()
-            return parameters(simulation, "a")
-
-    assert not drawn("c", 0, 0.05)
-    undrawn = found(0.05, 1.0)
-    assert equal(undrawn, found(0.05, 7.0))
-    assert not equal(undrawn, found(1.0, 1.0))
 
 
 def test_tied_agents_share_the_draw() -> None:

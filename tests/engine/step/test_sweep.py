@@ -6,14 +6,13 @@ That its numbers are those of the joint order is in tests/contracts. `kept` read
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from antiphon.engine.simulation import Simulation
-from antiphon.errors import DivergenceError
-from antiphon.scenarios import Scenario
+from antiphon import DivergenceError, Scenario, Simulation
 from benchmarks.split import Kept
 from tests.contracts.builders import LABEL, TOLD, Document, document
 from tests.contracts.twins import differences, facts, made
@@ -22,7 +21,6 @@ from tests.engine.numbers import equal, parameters
 LOCAL: Document = {"gradient": {"kind": "local", "target": "label"}}
 SOBOLEV: Document = {"gradient": {"kind": "sobolev_label", "target": "label", "hidden": [5]}}
 DETACHED: Document = {"coupling": "detached"}
-LOCKED: Document = {"coupling": "locked"}
 TWICE: Document = {"clock": {"unroll": 2}}
 HALF: Document = {"clock": {"period": 2}}
 
@@ -76,13 +74,13 @@ def kept(count: int, sweep: bool, channel: Document) -> int:
 
 @pytest.mark.parametrize("channel", [DETACHED, LOCAL, SOBOLEV, TOLD])
 def test_what_is_kept_for_backward_does_not_grow_with_the_chain(channel: Document) -> None:
-    few, many, joint = kept(4, True, channel), kept(16, True, channel), kept(16, False, channel)
+    few, many, joint = kept(3, True, channel), kept(12, True, channel), kept(12, False, channel)
     assert many <= 1.1 * few
-    assert joint >= 4 * many
+    assert joint >= 3 * many
 
 
-@pytest.mark.parametrize("scene", [chain(4, TOLD), chain(4, {**SOBOLEV, "link": {"delay": 1}}, agent=TWICE)])
-def test_modules_with_dropout_learn_what_they_do_in_the_joint_order(scene: Document) -> None:
+def test_modules_with_dropout_learn_what_they_do_in_the_joint_order() -> None:
+    scene = chain(4, {**SOBOLEV, "link": {"delay": 1}}, agent=TWICE)
     with made(swept(scene), "cohort") as one, made(scene, "cohort") as other:
         for simulation in (one, other):
             simulation.run(9)
@@ -90,19 +88,24 @@ def test_modules_with_dropout_learn_what_they_do_in_the_joint_order(scene: Docum
 
 
 @pytest.mark.parametrize("channel", [DETACHED, LOCAL])
-def test_spent_messages_are_released_unless_they_are_looked_at(channel: Document) -> None:
+def test_spent_messages_are_released_unless_they_are_looked_at(
+    channel: Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Those to which nothing returns, once read: within a run where nobody takes figures or recordings."""
     with made(swept(chain(3, channel)), "cohort") as simulation:
-        ledgers = [c.ledger for c in simulation.backend.system.channels.values()]
-        for keep in (True, False):
-            simulation._advance(keep=keep)
-            assert [len(ledger.records) for ledger in ledgers] == [keep, keep]
-        for go_on in (
-            lambda: simulation.run(3),
-            simulation.step,
-        ):  # a run's last step, and one by hand after it
-            go_on()
-            assert all(list(c.messages) == [simulation.now - 1] for c in simulation.channels.values())
+        held: list[int] = []
+        env = simulation.world.env
+        step = env.step
+
+        def noted(actions: Any = None) -> Any:
+            messages = [m for c in simulation.channels.values() for m in c.messages.values()]
+            held.append(sum(m.value.numel() for m in messages))
+            return step(actions)
+
+        monkeypatch.setattr(env, "step", noted)
+        simulation.run(5)
+        simulation.step()
+    assert held == [0, 0, 0, 0, 48, 48]  # a run's last step is kept, and one by hand after it
 
 
 def slower(scene: Document, *names: str) -> Document:
@@ -135,7 +138,7 @@ def test_what_is_released_is_read_by_nothing(name: str) -> None:
             assert equal(parameters(each, agent), parameters(released, agent))
 
 
-@pytest.mark.parametrize("scene", [chain(3, DETACHED), chain(3, DETACHED, agent=HALF), chain(3, SOBOLEV)])
+@pytest.mark.parametrize("scene", [chain(3, DETACHED, agent=HALF), chain(3, SOBOLEV)])
 def test_every_figure_of_the_joint_order_is_there(scene: Document) -> None:
     """Figures of a step at which nobody sends are of a message of before."""
     found = []

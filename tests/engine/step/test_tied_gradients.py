@@ -12,8 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from antiphon.engine.runs.seeds import sequential_reason
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from tests.contracts.builders import Document, ring
 from tests.contracts.documents import WEIGHTS, tied
 from tests.contracts.twins import made
@@ -130,9 +129,3 @@ def test_all_of_a_tie_begin_with_new_moments_where_one_takes_weights(tmp_path: P
         for _ in range(3):
             simulation.step()
             assert_tied(simulation, *ONE)
-
-
-def test_seeds_run_one_after_another_and_the_reason_says_why() -> None:
-    with simulation_of("cohort") as simulation:
-        reason = "'n0' is run as itself: a parameter of it is tied to others"
-        assert sequential_reason(simulation, "cohort", 2) == reason

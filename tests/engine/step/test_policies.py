@@ -1,0 +1,200 @@
+"""Policies: what a window holds, in our worlds and in somebody else's; and what further passes move (rules 37 to 42).
+
+Losses, actions and passes are held to loops by hand in tests/numerics. What a window holds is read where `PolicyObjective`
+is given it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon import Scenario, Simulation
+from antiphon.agents.policies import PolicyObjective, Trajectory
+from tests.contracts.builders import LABEL, Document, document
+from tests.contracts.games import Game
+from tests.contracts.twins import agree, differences, facts, made
+from tests.envs.adaptors import parallel_worlds
+
+MLP: Document = {"kind": "mlp", "hidden": [5], "norm": "none", "activation": "tanh"}
+BATCH = 8
+BOTH = pytest.mark.parametrize("backend", ["cohort", "reference"])
+MINES = """\
+scenario: mines
+env: {pettingzoo: mines_of_a_test, mine: 2, limit: 5}
+agents:
+  low:
+    observes: [low.observation]
+    acts: low
+    clock: {unroll: 12}
+    objective: {kind: a2c}
+  high:
+    observes: [high.place, high.sign]
+    acts: high
+    clock: {unroll: 6}
+    objective: {kind: ppo, epochs: 2, minibatches: 2, critic: {observes: [state]}}
+channels:
+  - {from: high, to: low, size: 2, gradient: {kind: linear, context: [high.place]}}
+training: {batch: 4, optimiser: {lr: 0.01}}
+"""
+POLE = """\
+scenario: pole
+env: {gymnasium: CartPole-v1, max_episode_steps: 7, AUTORESET}
+agents:
+  player: {observes: [observation], acts: true, clock: {unroll: 24}, objective: {kind: a2c}}
+training: {batch: 2}
+"""
+
+
+@pytest.fixture
+def trajectories(monkeypatch: pytest.MonkeyPatch) -> list[Trajectory]:
+    """The trajectories of all windows."""
+    found: list[Trajectory] = []
+    advantages = PolicyObjective.advantages
+
+    def spy(self: PolicyObjective, trajectory: Trajectory, *args: Any, **settings: Any) -> Any:
+        found.append(trajectory)
+        return advantages(self, trajectory, *args, **settings)
+
+    monkeypatch.setattr(PolicyObjective, "advantages", spy)
+    return found
+
+
+def followed(simulation: Simulation, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
+    """What each step of a simulation's environment returns: rewards, ends and what else is there."""
+    found: list[dict[str, torch.Tensor]] = []
+    env = simulation.world.env
+    step = env.step
+
+    def noted(actions: Any = None) -> Any:
+        seen, reward, terminated, truncated, info = step(actions)
+        own = {name: value.clone() for name, value in info.items() if isinstance(value, torch.Tensor)}
+        found.append({"reward": reward.clone(), "over": terminated | truncated, **own})
+        return seen, reward, terminated, truncated, info
+
+    monkeypatch.setattr(env, "step", noted)
+    return found
+
+
+def actor(objective: Document, **keys: Any) -> Document:
+    own = {"observes": ["x"], "acts": True, "network": MLP, "clock": {"unroll": 4}}
+    return {**own, "objective": objective, **keys}
+
+
+def playing(
+    backend: str, agents: Document, channels: list[Document] | None = None, **game: Any
+) -> Simulation:
+    env = Game(**{"share": 0.3, **game})
+    optimiser = {"kind": "sgd", "lr": 0.1}
+    return made(document(agents, channels or [], env, batch=BATCH, optimiser=optimiser), backend)
+
+
+@BOTH
+def test_the_cosine_of_a_goal(
+    backend: str, trajectories: list[Trajectory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the message that a tick read and the change of the signal up to the next; none where the episode ends."""
+    goal = {"channel": "s->a", "signal": "position"}
+    objective = {"kind": "a2c", "reward": {"goal.cosine": 0.5, "reward": 1.0}, "goal": goal}
+    agents = {"s": {"observes": ["y"], "network": MLP, "clock": {"unroll": 4}}, "a": actor(objective)}
+    channel = {"from": "s", "to": "a", "size": 4, "gradient": {"kind": "linear"}}
+    with playing(backend, agents, [channel]) as simulation:
+        steps, places = followed(simulation, monkeypatch), []
+        for _ in range(4):
+            places.append(simulation.signals["position"].clone())
+            simulation.step()
+            sent = {s: m.value.detach() for s, m in simulation.channels["s->a"].messages.items()}
+    (found,) = trajectories
+    for t in range(3):
+        cosine = torch.cosine_similarity(places[t + 1] - places[t], sent[t])
+        expected = steps[t]["reward"] + 0.5 * torch.where(steps[t]["over"], 0.0, cosine)
+        torch.testing.assert_close(found.rewards[t], expected)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("lengths", "unroll", "unseen", "terminated"), [((4,), 4, True, False), ((3, 5), "episode", False, True)]
+)
+def test_a_last_tick_counts_where_it_is_known_that_the_episode_ends_there(
+    lengths: Any, unroll: Any, unseen: bool, terminated: bool, backend: str, trajectories: list[Trajectory]
+) -> None:
+    """And is not truncated there, as the first episode of a game is whose length is even."""
+    agents = {"a": actor({"kind": "a2c"}, clock={"unroll": unroll})}
+    with playing(backend, agents, share=0.0, lengths=lengths) as simulation:
+        simulation.run(lengths[0])
+    (found,) = trajectories
+    assert found.unseen[-1].tolist() == [unseen] * BATCH
+    assert found.terminated[-1].tolist() == [terminated] * BATCH
+
+
+def test_further_passes_move_the_agents_group_and_nothing_else() -> None:
+    """Of the group's members no objective but the policy's is followed."""
+
+    def after(epochs: int) -> dict[str, Any]:
+        agents = {
+            "a": actor({"kind": "ppo", "epochs": epochs, "minibatches": 3}, observes=["y"]),
+            "s": {"observes": ["x"], "network": MLP, "clock": {"unroll": 4}, "objective": LABEL},
+            "t": {"observes": ["position"], "network": MLP, "clock": {"unroll": 4}},
+        }
+        channels = [
+            {"from": "s", "to": "a", "size": 3, "coupling": "locked"},
+            {"from": "t", "to": "a", "size": 3, "coupling": "decoupled", "gradient": {"kind": "linear"}},
+        ]
+        simulation = playing("cohort", agents, channels)
+        simulation.run(4)
+        return facts(simulation)
+
+    one, three = after(1), after(3)
+    moved = {line.split(":")[0].removeprefix("/") for line in differences(one, three, tolerance=0.0)}
+    assert {"agent a objective.weight", "agent a value.weight", "agent s 0.weight"} <= moved
+    assert all(place.startswith(("agent a ", "agent s ")) for place in moved)
+    assert not any(place.startswith("agent s objective") for place in moved)
+    taken = [three[f"agent {name} updates"] - one[f"agent {name} updates"] for name in "ast"]
+    assert taken == [6, 6, 0]
+
+
+# --- somebody else's world: agents that die, and reset steps that are no experience ----------------------------
+
+
+def test_a_dead_agent_learns_nothing_and_its_death_is_an_end(
+    trajectories: list[Trajectory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mines_of_a_test", parallel_worlds)
+    with (
+        made(Scenario.from_yaml(MINES), "cohort", seed=0) as simulation,
+        made(Scenario.from_yaml(MINES), "reference", seed=0) as other,
+    ):
+        steps = followed(simulation, monkeypatch)
+        simulation.run(12)
+        low = next(t for t in trajectories if len(t.rewards) == 12)
+        other.run(12)
+        agree(other, simulation)
+    died = torch.stack([each["terminated.low"] for each in steps]) > 0
+    alive = torch.stack([each["_reward.low"] for each in steps])
+    over = torch.stack([each["over"] for each in steps])
+    assert bool((~alive).any())
+    assert bool((died & ~over)[:-1].any())
+    assert torch.equal(low.terminated, died)
+    assert bool(low.unseen[~alive].all())
+    assert not bool(low.unseen[:-1][died[:-1]].any())
+    assert not bool(low.rewards[~alive].any())
+
+
+@BOTH
+@pytest.mark.parametrize("autoreset", ["same_step", "next_step", "disabled"])
+def test_a_step_that_only_resets_is_no_experience(
+    autoreset: str, backend: str, trajectories: list[Trajectory]
+) -> None:
+    text = POLE.replace("AUTORESET", f"autoreset: {autoreset}")
+    with Simulation(Scenario.from_yaml(text), backend=backend) as simulation:
+        simulation.run(steps=24)
+    (found,) = trajectories
+    steps = 8 if autoreset == "next_step" else 7
+    for tick in range(23):
+        last, reset = tick % steps == 6, tick % steps == 7
+        assert found.truncated[tick].tolist() == [last] * 2
+        assert found.unseen[tick].tolist() == [last or reset] * 2
+        assert found.rewards[tick].tolist() == [0.0 if reset else 1.0] * 2
