@@ -90,14 +90,18 @@ def signalled(*numbers: int) -> Callable[[object], None]:
     return act
 
 
+def poison(simulation: Simulation) -> None:
+    """Make the parameters of a simulation's first agent no numbers: it diverges at its next step."""
+    for parameter in next(iter(simulation.agents.values())).parameters.values():
+        parameter.data.fill_(torch.nan)
+
+
 def poisoned(*seeds: int) -> Callable[[RunLoop], None]:
     """Make the runs of these seeds diverge."""
 
-    @torch.no_grad()
     def act(loop: RunLoop) -> None:
         for simulation in (one for one in loop.running if one.seed in seeds):
             assert isinstance(simulation, Simulation)
-            for parameter in simulation.agents["n0"].parameters.values():
-                parameter.fill_(torch.nan)
+            poison(simulation)
 
     return act

@@ -67,7 +67,7 @@ def test_a_checkpoint_gives_back_the_memory_of_its_copy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("accident", "every"), [("deleted", 4), ("moved", 4), ("moved", 100), ("replaced", 4), ("replaced", 100)]
+    ("accident", "every"), [("deleted", 4), ("moved", 100), ("replaced", 4), ("replaced", 100)]
 )
 def test_a_run_whose_directory_is_gone_stops_and_says_so(
     accident: str, every: int, here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
@@ -146,8 +146,8 @@ def refusing(number: int, call: int) -> Callable[..., None]:
 @pytest.mark.parametrize(
     ("number", "call"),
     [
-        *((errno.ENOSPC, call) for call in (1, 5, 8, 16)),
-        *(pytest.param(errno.ENOSPC, call, marks=pytest.mark.long) for call in (3, 4, 6, 10, 20, 24)),
+        *((errno.ENOSPC, call) for call in (1, 5, 16)),
+        *(pytest.param(errno.ENOSPC, call, marks=pytest.mark.long) for call in (3, 4, 6, 8, 10, 20, 24)),
         (errno.EROFS, 6),
     ],
 )

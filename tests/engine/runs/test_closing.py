@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from torch import nn
 
-from antiphon import RunError, Scenario, Simulation, Template
-from antiphon.engine import base_simulation as simulations
-from antiphon.engine.inference import evaluation
-from antiphon.engine.probes import ceiling, truth, value
-from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.run import begin
-from antiphon.engine.runs.seeds import MultiSeedRun, Seeds
+from antiphon import AntiphonError, Scenario, Simulation
 from antiphon.envs import registry
 from antiphon.envs.base import TorchVectorEnv
-from tests.engine.runs.test_seeds import spoil
+from tests.commands import Commands
+from tests.engine.runs.left import poison
+from tests.kit.running import seeds_together
 
 NET = {"kind": "mlp", "hidden": [5], "norm": "none"}
 GOAL = {"kind": "classification", "target": "odd"}
@@ -32,74 +29,75 @@ DOCUMENT: dict[str, Any] = {
 SCENARIO = Scenario.model_validate(DOCUMENT)
 
 
-class Counted:
-    """How often an environment has been closed."""
+class Made:
+    """The environments made in a test.
 
-    def __init__(self, env: TorchVectorEnv) -> None:
-        self.closes = 0
-        inner = env.close_extras
+    Attributes:
+        closes: How often each has been closed, in order.
+        most: How many have been open at a time.
+        healthy: How many are made before those of which some methods fail.
+        broken: The names of these methods.
+    """
+
+    def __init__(self) -> None:
+        self.closes: list[int] = []
+        self.most, self.healthy = 0, 0
+        self.broken: tuple[str, ...] = ()
+
+    @property
+    def open(self) -> int:
+        return self.closes.count(0)
+
+    def add(self, env: TorchVectorEnv) -> TorchVectorEnv:
+        number, inner = len(self.closes), env.close_extras
+        self.closes.append(0)
+        self.most = max(self.most, self.open)
 
         def close_extras(**kwargs: Any) -> None:
-            self.closes += 1
+            self.closes[number] += 1
             inner(**kwargs)
 
         env.close_extras = close_extras  # type: ignore[method-assign]
-
-
-@pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Counted]]:
-    """The environments made in a test, in order."""
-    found: list[Counted] = []
-    make = registry.make
-
-    def counting(*args: Any, **kwargs: Any) -> TorchVectorEnv:
-        env = make(*args, **kwargs)
-        found.append(Counted(env))
+        for name in self.broken if number >= self.healthy else ():
+            setattr(env, name, fail)
         return env
-
-    monkeypatch.setattr(registry, "make", counting)
-    yield found
-    assert all(env.closes < 2 for env in found)
-
-
-def opened(made: list[Counted]) -> int:
-    return sum(env.closes == 0 for env in made)
 
 
 def fail(*_: Any, **__: Any) -> Any:
     raise ZeroDivisionError
 
 
-LOOKS: dict[str, tuple[Callable[[Simulation], object], Any, str]] = {
-    "evaluate": (lambda s: s.evaluate("validation"), evaluation, "EnvironmentRollout"),
-    "probe": (lambda s: s.probe(1), truth, "DifferentiableRollout"),
-    "figures": (lambda s: next(iter(s.channels.values())).figures(), Simulation, "_advance"),
-    "value": (lambda s: s.value(horizon=2, repeats=2, ahead=0), value._Forks, "loss"),
-    "ceilings": (lambda s: ceiling.ceilings(s, ahead=0), ceiling, "DifferentiableRollout"),
-    "fork": (lambda s: s.fork().close(), simulations, "check_compatible"),
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Made]:
+    found, make = Made(), registry.make
+    monkeypatch.setattr(registry, "make", lambda *args, **kwargs: found.add(make(*args, **kwargs)))
+    yield found
+    assert max(found.closes, default=0) < 2
+
+
+LOOKS: dict[str, Callable[[Simulation], object]] = {
+    "evaluate": lambda s: s.evaluate("validation"),
+    "probe": lambda s: s.probe(1),
+    "figures": lambda s: next(iter(s.channels.values())).figures(),
+    "value": lambda s: s.value(horizon=2, repeats=2, ahead=0),
+    "fork": lambda s: s.fork().close(),
 }
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_a_look_closes_what_it_opens(look: str, made: list[Counted], monkeypatch: pytest.MonkeyPatch) -> None:
-    act, place, name = LOOKS[look]
+def test_a_look_closes_what_it_opens(look: str, made: Made) -> None:
+    act = LOOKS[look]
     simulation = Simulation(SCENARIO)
     simulation.run(3)
     act(simulation)
-    assert len(made) > 1
-    assert opened(made) == 1
-    with monkeypatch.context() as patch:
-        patch.setattr(place, name, fail)
-        with pytest.raises(ZeroDivisionError):
-            act(simulation)
-    assert opened(made) == 1
+    assert len(made.closes) > 1
+    assert made.open == 1
+    made.broken = ("step", "batches", "load_state_dict")
+    with pytest.raises(ZeroDivisionError):
+        act(simulation)
+    assert made.open == 1
     simulation.close()
-    assert opened(made) == 0
-
-
-def requests(count: int, **settings: Any) -> list[Request]:
-    template = Template.from_yaml(json.dumps(DOCUMENT))
-    return [Request(template=template, seed=seed, **settings) for seed in range(count)]
+    assert made.open == 0
 
 
 def of_another_batch(path: Path) -> object:
@@ -108,51 +106,50 @@ def of_another_batch(path: Path) -> object:
     return Simulation.load(path, SCENARIO.with_training(batch=8))
 
 
-FAILURES: dict[str, tuple[Callable[[Path], object], str | None, int]] = {
-    "build": (lambda path: Simulation(SCENARIO), "base_simulation.build", 1),
-    "runner": (lambda path: Simulation(SCENARIO), "base_simulation.EnvironmentRunner", 1),
-    "directory": (lambda path: Simulation(SCENARIO, logdir=path.parent), None, 1),  # it holds something
-    "checkpoint": (of_another_batch, None, 2),
-    "begin": (lambda path: begin(requests(1)[0], path), "runs.run.RunDirectory.create", 1),
-    "seeds": (lambda path: Seeds(SCENARIO, [3, 4, 5]), "runs.seeds.ReplicatedEngine", 3),
+def of_a_broken_network(path: Path) -> object:
+    def network(inputs: int, outputs: int) -> nn.Module:
+        raise ZeroDivisionError
+
+    agents = {**DOCUMENT["agents"], "a": {"observes": ["image"], "network": network}}
+    return Simulation(Scenario.model_validate({**DOCUMENT, "agents": agents}))
+
+
+FAILURES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int]] = {
+    "network": (of_a_broken_network, (), 1),
+    "environment": (lambda path: Simulation(SCENARIO), ("reset",), 1),
+    "directory": (lambda path: Simulation(SCENARIO, logdir=path.parent), (), 1),  # it holds something
+    "checkpoint": (of_another_batch, (), 2),
+    "seeds": (lambda path: seeds_together(SCENARIO, (3, 4, 5)), ("reset",), 3),
 }
-"""What fails to be made, where in the engine, and how many environments it has made by then."""
+"""What fails to be made, methods that fail of the last environment, and how many environments it has made by then."""
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_what_cannot_be_made_leaves_no_environment(
-    failure: str, made: list[Counted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    act, place, count = FAILURES[failure]
+def test_what_cannot_be_made_leaves_no_environment(failure: str, made: Made, tmp_path: Path) -> None:
+    act, made.broken, count = FAILURES[failure]
+    made.healthy = count - 1
     (tmp_path / "thesis.txt").write_text("x")
-    if place is not None:
-        monkeypatch.setattr(f"antiphon.engine.{place}", fail)
-    with pytest.raises((ZeroDivisionError, RunError)):
+    with pytest.raises((ZeroDivisionError, AntiphonError)):
         act(tmp_path / "run")
-    assert (len(made), opened(made)) == (count, 0)
+    assert (len(made.closes), made.open) == (count, 0)
 
 
-def test_seeds_close_the_environments_of_those_that_left_too(made: list[Counted]) -> None:
-    seeds = Seeds(SCENARIO, [3, 4, 5])
+def test_seeds_close_the_environments_of_those_that_left_too(made: Made) -> None:
+    seeds = seeds_together(SCENARIO, (3, 4, 5))
+    assert seeds is not None
     seeds.run(2)
-    spoil(seeds.simulations[1])
+    poison(seeds.simulations[1])
     seeds.step()
     assert seeds.simulations[1].diverged is not None
-    assert len(made) == 4
+    assert len(made.closes) == 4
     seeds.close()
-    assert opened(made) == 0
+    assert made.open == 0
 
 
 def test_runs_that_cannot_be_joined_are_built_one_after_the_other(
-    made: list[Counted], tmp_path: Path
+    made: Made, here: Path, cli: Commands
 ) -> None:
-    """And why they cannot be is found once."""
-    open_ones: set[int] = set()
-    runs = MultiSeedRun(requests(2, backend="reference"), [tmp_path / str(seed) for seed in range(2)])
-    assert runs.sequential_reason is not None
-    assert runs.train(lambda *_: open_ones.add(opened(made))).exit_code == 0
-    assert (open_ones, opened(made)) == ({1}, 0)
-    before = len(made)
-    runs = MultiSeedRun(requests(2), [tmp_path / f"joint-{seed}" for seed in range(2)])
-    assert runs.sequential_reason is runs.sequential_reason is None
-    assert (len(made), opened(made)) == (before + 1, 0)
+    """Beside the one of a run there is only that of its evaluation."""
+    (here / "counted.yaml").write_text(yaml.safe_dump(DOCUMENT))
+    cli("run counted.yaml --seeds 2 --steps 1 --backend reference --name x --logdir .")
+    assert (made.most, made.open) == (2, 0)

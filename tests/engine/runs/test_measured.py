@@ -1,4 +1,4 @@
-"""Measurements made after a run stay with it (engine.runs.run_writer.keep_measured)."""
+"""Measurements made after a run stay with it (`keep_measured` of `engine/runs/run_writer.py`)."""
 
 from __future__ import annotations
 

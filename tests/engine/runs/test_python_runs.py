@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,11 @@ import torch
 from torch import nn
 
 from antiphon import DivergenceError, RunError, Scenario, Simulation, load
-from antiphon.engine.runs.run_loop import RunLoop
 from antiphon.envs import from_tensors
 from antiphon.errors import ResourceError
 from tests.commands import Commands
 from tests.engine.numbers import one_line
-from tests.engine.runs.left import assert_same_run, checkpoints, ended, facts, result, signalled
+from tests.engine.runs.left import assert_same_run, checkpoints, ended, facts, poison, result, signalled
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 
@@ -74,25 +73,21 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-@pytest.fixture
-def _precision() -> Iterator[None]:
-    yield
-    torch.set_float32_matmul_precision("highest")
-
-
-@pytest.mark.usefixtures("_precision")
 def test_torchs_precision_of_matrix_products_is_recorded_and_resumed_with(run: Path) -> None:
-    torch.set_float32_matmul_precision("high")
-    stepped(Simulation(own(), logdir=run), 1).close()
-    torch.set_float32_matmul_precision("highest")
-    with Simulation.resume(run, own()):
-        assert torch.get_float32_matmul_precision() == facts(run)["matmul_precision"] == "high"
+    try:
+        torch.set_float32_matmul_precision("high")
+        stepped(Simulation(own(), logdir=run), 1).close()
+        torch.set_float32_matmul_precision("highest")
+        with Simulation.resume(run, own()):
+            assert torch.get_float32_matmul_precision() == facts(run)["matmul_precision"] == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 # --- interrupted and resumed ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("crash", [4, 27])
+@pytest.mark.parametrize("crash", [pytest.param(4, marks=pytest.mark.long), 27])
 def test_a_run_of_python_objects_goes_on_to_the_same_bits(
     crash: int, whole: tuple[Path, Path], run: Path
 ) -> None:
@@ -191,9 +186,7 @@ def test_steps_by_hand_that_end_early_have_stopped_and_go_on(run: Path) -> None:
 
 def test_a_divergence_by_hand_keeps_what_was_learned(run: Path) -> None:
     simulation = stepped(Simulation(own(), logdir=run), 4)
-    with torch.no_grad():
-        for parameter in simulation.agents["b"].parameters.values():
-            parameter.fill_(float("nan"))
+    poison(simulation)
     with pytest.raises(DivergenceError), simulation:
         simulation.step()
     assert ended(run) == ("diverged", 4, simulation.diverged)
@@ -207,7 +200,6 @@ def test_a_divergence_by_hand_keeps_what_was_learned(run: Path) -> None:
     ("error", "status", "reason"),
     [
         (AssertionError(), "failed", "AssertionError"),
-        (MemoryError("no more"), "stopped", "out of memory; lower training.batch"),
         (torch.OutOfMemoryError("CUDA out of memory"), "stopped", "out of memory; lower training.batch"),
         (KeyboardInterrupt(), "stopped", "KeyboardInterrupt"),
     ],
@@ -285,7 +277,6 @@ def test_another_scenario_is_not_gone_on_with(whole: tuple[Path, Path], tmp_path
 LIMITS: list[tuple[dict[str, Any], str]] = [
     ({"steps": -3}, r"^run: steps=-3; must be at least 0$"),
     ({"steps": 2.5}, r"^run: steps=2\.5; must be a whole number$"),
-    ({"steps": "3"}, r"^run: steps='3'; must be a whole number$"),
     ({"steps": True}, r"^run: steps=True; must be a whole number$"),
     ({"episodes": -1}, r"^run: episodes=-1; must be at least 0$"),
     ({"seconds": "soon"}, r"^run: seconds='soon'; must be a number$"),
@@ -313,12 +304,12 @@ def test_limits_intervals_and_scenarios_that_cannot_be_are_refused(run: Path) ->
     assert not run.exists()
 
 
-@pytest.mark.parametrize("act", [Simulation.step, Simulation.run, lambda s: RunLoop([s]).run(1)])
-def test_a_closed_simulation_takes_no_step(act: Callable[[Simulation], Any], run: Path) -> None:
+def test_a_closed_simulation_takes_no_step(run: Path) -> None:
     simulation = stepped(Simulation(own(), logdir=run), 2)
     simulation.close()
     before = (run / "run.json").read_bytes()
-    with one_line(r"^simulation: has been closed, .*make another one, or load a checkpoint$", RunError):
-        act(simulation)
+    for act in (simulation.step, simulation.run):
+        with one_line(r"^simulation: has been closed, .*make another one, or load a checkpoint$", RunError):
+            act()
     assert simulation.now == 2
     assert (run / "run.json").read_bytes() == before

