@@ -24,10 +24,6 @@ def planned(scene: Document) -> Plan:
     return plan(Scenario.model_validate(scene))
 
 
-def dropping(inputs: int, outputs: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(inputs, outputs), nn.Dropout(0.5))
-
-
 def plain(inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(nn.Linear(inputs, 5), nn.Tanh(), nn.Linear(5, outputs))
 
@@ -52,13 +48,6 @@ def mixed() -> Document:
     return document(agents, [{**end, **link} for end in (*ends, {"from": "n2", "to": "n0", "key": "k"})])
 
 
-def many_senders(*kinds: Document) -> Document:
-    """One reader of several senders."""
-    agents = {f"a{i}": dict(OWN) for i in range(3)} | {"b": {**OWN, "objective": LABEL, "observes": ["y"]}}
-    told = [{"from": f"a{i}", "to": "b", "size": 4, **gradient(), **kind} for i, kind in enumerate(kinds)]
-    return document(agents, told)
-
-
 def waves() -> Document:
     """x is later than y in a step, and else like it."""
     agents = {name: {**OWN, "objective": LABEL} for name in ("s", "t", "u", "x", "y")}
@@ -68,18 +57,9 @@ def waves() -> Document:
 STACKED: dict[str, tuple[Document, tuple[str, ...]]] = {
     "what makes no difference": (mixed(), ("n0 n1 n2",)),
     "levels": (levels(), LEVELS),
-    "unlike by turns": (ring(agent=[{}, {"p_update": 0.5}]), ("n0 n2", "n1 n3")),
-    "how messages come about": (levels(channel=[{}, {"link": {"noise": 0.1}}]), LEVELS),
-    "messages of one kind to one reader": (many_senders({}, {}, {}), ("a0 a1 a2", "b")),
-    "messages of other kinds": (
-        many_senders({}, {"link": {"noise": 0.1}}, {"link": {"bits": 3}}),
-        ("a0 a1 a2",),
-    ),
     "another wave": (waves(), ("s u",)),
     "aligned": (levels(high=ALIGNED, channel={"link": {"delay": 1}}), LEVELS),
     "ages": (levels(high={"observes": ["age"]}), LEVELS),
-    "critics": (levels(channel=CRITIC), LEVELS),
-    "drawn": (ring(agent={**LSTM, "p_update": 0.5}, state=gradient()), ("n0 n1 n2 n3",)),
     "modules": (ring(agent={"network": plain}), ("n0 n1 n2 n3",)),
 }
 
@@ -105,14 +85,7 @@ ALONE: dict[str, tuple[Document, str, str]] = {
     "late": (ring(channel={"coupling": "delayed"}), "n0", "delayed gradients"),
     "acting": (ring(agent=[{"objective": GOAL, "acts": True}, *[{"objective": GOAL}] * 3]), "n0", "acts"),
     "aligned, lossy": (levels(high=ALIGNED, channel={"link": {"drop": 0.5}}), "b0", "whichever message"),
-    "aligned, standing in": (
-        levels(high=ALIGNED, channel={"input": {"kind": "linear", "context": ["held"]}}),
-        "b0",
-        "whichever message",
-    ),
-    "aligned in a circle": (ring(3, agent=ALIGNED), "n0", ""),
     "ages, summed": (levels(high={"observes": ["age"], "fan_in": "sum"}), "b0", "ages"),
-    "feedback alignment": (levels(channel={"coupling": "locked", "feedback": "fa"}), "a0", "fixed weights"),
     "direct feedback": (levels(channel=DFA, wide=True), "b0", "fixed weights"),
     "critics of groups": (judged_group(), "b0", "critics"),
     "traced and drawn": (
@@ -120,7 +93,6 @@ ALONE: dict[str, tuple[Document, str, str]] = {
         "n0",
         "returns",
     ),
-    "dropout": (ring(agent={"network": dropping}), "n0", ""),
     "no vmap": (ring(agent={"network": Inspection}), "n0", ""),
 }
 

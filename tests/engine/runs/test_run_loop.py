@@ -72,23 +72,6 @@ def test_a_divergence_found_by_an_observer_is_one() -> None:
         assert [call[0] for call in log.calls] == ["start", "step", "end"]
 
 
-def test_a_replica_that_diverges_ends_by_itself() -> None:
-    seeds = Seeds(SCENARIO, [0, 1, 2])
-    log = Log(3, lambda: poison(seeds.simulations[1]))
-    outcomes = RunLoop(seeds.simulations, [log], seeds.step).run(5)
-    seeds.close()
-    line = seeds.simulations[1].diverged
-    assert [(each.status, each.exit_code) for each in outcomes] == [("done", 0), ("diverged", 3), ("done", 0)]
-    assert log.calls == [
-        ("start", 3),
-        *(("step", [now] * 3) for now in (1, 2, 3)),
-        ("end", 1, "diverged", line),
-        *(("step", [now] * 2) for now in (4, 5)),
-        ("end", 0, "done", None),
-        ("end", 2, "done", None),
-    ]
-
-
 def test_an_exception_ends_those_that_run_as_failed() -> None:
     def fail() -> None:
         raise AssertionError

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 
 from antiphon import RunError, Scenario, Simulation
-from antiphon.envs import from_tensors
 from tests.contracts.twins import differences, facts
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -69,36 +67,6 @@ def test_a_state_of_another_seed_brings_its_seed() -> None:
     one.run(4)
     other.run(4)
     assert_same(one, other)
-
-
-def test_a_fork_of_a_fork_in_mid_window_is_whole_and_leaves_its_parent_alone() -> None:
-    run = Simulation(chain())
-    run.run(6)
-    before = facts(run)
-    twin = run.fork().fork()
-    twin.run(6)
-    assert not list(differences(before, facts(run), tolerance=0.0))
-    run.run(6)
-    assert_same(twin, run)
-
-
-def test_a_scenario_of_python_objects_is_loaded_with_it(tmp_path: Path) -> None:
-    x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
-    env = from_tensors(x=x, label=(x[:, 0] > 0).long())
-    net = torch.nn.Sequential(
-        torch.nn.Linear(3, 4), torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2)
-    )
-    agents = {"a": {"observes": ["x"], "network": net, "objective": CLASSIFY, "clock": {"unroll": 3}}}
-    scenario = scenario_of(agents, env=env, batch=4)
-    run = Simulation(scenario)
-    run.run(4)
-    path = run.save(tmp_path / "saved")
-    with one_line(r"holds Python objects; load it with scenario=", RunError):
-        Simulation.load(path)
-    loaded = Simulation.load(path, scenario)
-    run.run(5)
-    loaded.run(5)
-    assert_same(loaded, run)
 
 
 def test_an_environment_of_numpy_is_copied_with_its_random_numbers(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Edges: windows without a tick, episodes as windows, absent targets, rows without a message, what a divergence leaves behind."""
+"""Edges: absent targets, rows without a message, what a divergence leaves behind, random numbers of a user's module."""
 
 from __future__ import annotations
 
@@ -12,35 +12,11 @@ from torch import nn
 from antiphon import DivergenceError, Simulation
 from tests.contracts.builders import GOAL, Document
 from tests.engine.numbers import all_parameters, equal
-from tests.engine.recurring import BATCH, LENGTHS, STEPS, make, played
+from tests.engine.recurring import BATCH, STEPS, played
 from tests.engine.scenes import scenario_of
 from tests.numerics.linear import leaves, said, simulation_of
 
 MLP: Document = {"kind": "mlp", "hidden": [5], "norm": "none"}
-
-
-@pytest.mark.parametrize("coupling", ["decoupled", "detached"])
-def test_a_window_in_which_an_agent_never_ticks_is_no_wait(coupling: str) -> None:
-    goal = {"kind": "classification", "target": "label", "when": "each"}
-    agents = {
-        "a": {"observes": ["image"], "clock": {"period": 7}},
-        "b": {"objective": goal, "clock": {"period": 3, "unroll": "episode"}},
-    }
-    env = {"hold": 2, "episode": "example"}
-    channel = {"from": "a", "to": "b", "size": 4, "coupling": coupling}
-    with Simulation(scenario_of(agents, [channel], env)) as simulation:
-        simulation.run(steps=24)
-        assert simulation.agents["b"].updates > 0
-
-
-def test_who_ticks_rarely_learns_at_the_end_of_those_episodes_in_which_it_did() -> None:
-    clock = {"period": 8, "phase": 1, "unroll": "episode"}  # ticks at 1, 9, 17 and 25
-    with make(played(lengths=LENGTHS), "detached", clock=clock) as simulation:
-        updates = []
-        for _ in range(STEPS):
-            simulation.step()
-            updates.append(simulation.agents["a"].updates)
-    assert [step for step in range(1, STEPS) if updates[step] > updates[step - 1]] == [5, 9, 20, 29]
 
 
 @pytest.mark.parametrize("kind", ["linear", "local", "sobolev_label"])
