@@ -65,24 +65,6 @@ def test_both_backends_go_on_alike(key: str) -> None:
     assert list(differences({**unchanged, "events": []}, {**ours, "events": []}))
 
 
-@pytest.mark.parametrize(
-    ("key", "place", "steps"),
-    [
-        ("n0.learning_rate", "agent n0 ", 7),  # before its window's last step
-        (
-            f"{NAME}.learning_rate",
-            f"channel {NAME} gradient ",
-            8,
-        ),  # before what this window returns has come back
-    ],
-)
-def test_only_what_was_named_changes(key: str, place: str, steps: int) -> None:
-    plain_run, simulation = (changed_at(steps, k, CHANGES[key], steps=1) for k in ("", key))
-    found = [line for line in differences(facts(plain_run), facts(simulation)) if "/events" not in line]
-    assert found
-    assert all(line.startswith(f"/{place}") for line in found), found
-
-
 def test_a_change_is_what_a_scenario_with_it_does_from_the_same_state() -> None:
     simulation = made(scene(), "cohort")
     simulation.run(steps=6)

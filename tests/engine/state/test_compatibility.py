@@ -58,17 +58,9 @@ OTHERS: dict[str, tuple[Callable[[Document], Any], str]] = {
         lambda d: d["training"].update(batch=8),
         r"signals.image: \[4, 1, 8, 8\] of float32 in the state, \[8, 1, 8, 8\]",
     ),
-    "another optimiser": (
-        lambda d: d["training"].update(optimiser={"kind": "sgd", "lr": 0.1}),
-        "agents.a.optimiser.mean: 8 entries in the state, nothing in the scenario",
-    ),
     "another coupling": (
         lambda d: d["channels"][0].update(coupling="locked"),
         "synthetic gradients.a->b: 3 entries in the state, nothing in the scenario",
-    ),
-    "another predictor": (
-        lambda d: d["channels"][0].update(gradient={"kind": "mlp", "hidden": [3]}),
-        "synthetic gradients.a->b.parameters.0.weight: nothing in the state,",
     ),
     "one more channel": (
         lambda d: d["channels"].append({"from": "a", "to": "c", "size": 4}),

@@ -39,7 +39,6 @@ def stand_in(*context: str) -> Document:
 REFUSED: dict[str, tuple[Document, str]] = {
     "a stand-in told a label": (stand_in("label"), r"input.context.*label.*training-only"),
     "a stand-in told what comes back": (stand_in("returned"), r"input.context.*returned"),
-    "a stand-in told what there is not": (stand_in("lable"), r"input.context.*lable"),
     "unlocked without a stand-in": (levels(channel={"coupling": "unlocked"}), "input"),
     "tied agents that see different things": (
         ring(
@@ -65,15 +64,6 @@ REFUSED: dict[str, tuple[Document, str]] = {
     "a lens through a parameter that there is not": (
         told(**LENS, parameters={"out.weight": "b0.out.wight"}),
         r"agent 'b0' has no parameter 'out.wight'",
-    ),
-    "a lens through a parameter of another shape": (
-        told(
-            **LENS,
-            parameters={
-                f"{part}.{kind}": "b0.0.bias" for part in ("norm", "out") for kind in ("weight", "bias")
-            },
-        ),
-        r"parameters: 'norm.weight' of the head is \[2\], and what is named for it \[4\]",
     ),
     "a lens through nothing": (told(kind="lens", of="b0"), r"head: a lens needs the layers it looks through"),
     "a lens with a trace": (
@@ -115,10 +105,6 @@ REFUSED: dict[str, tuple[Document, str]] = {
     "a local policy that is propagated": (
         policy(gradient={"propagate": 0.5}),
         "gradient.propagate: the loss of a gradient of kind",
-    ),
-    "a local policy at sites": (
-        policy({"size": [2, 3]}, gradient={"sites": True}),
-        "gradient.sites: a policy reads",
     ),
     "a local policy of a state": (
         pairs(A2C, 1, actor={"network": {"kind": "gru", "size": 3}}, state={"gradient": POLICY}),
