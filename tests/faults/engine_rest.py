@@ -171,7 +171,7 @@ REST: tuple[Fault, ...] = (
         "engine/runs/run_loop.py",
         'outcome = Outcome("stopped", 128 + signals[0]) if stopped else Outcome("done")',
         'outcome = Outcome("done")',
-        "tests/engine/runs/test_multi_seed.py::test_a_signal_ends_all_with_checkpoints_and_the_same_again_goes_on[2]",
+        "tests/engine/runs/test_multi_seed.py::test_a_signal_ends_all_with_checkpoints_and_the_same_again_goes_on",
     ),
     Fault(
         "runs-a-pause-counts-as-time",

@@ -1,23 +1,19 @@
-"""Measurements made after a run stay with it (`keep_measured` of `engine/runs/run_writer.py`)."""
+"""Measurements made after a run stay with it."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from antiphon import RunError, Simulation
-from antiphon.engine.runs.directory import RunDirectory
-from antiphon.engine.runs.lock import LOCK, DirectoryLock
-from antiphon.engine.runs.run_writer import keep_measured
-from antiphon.manifests import read_cache
-from antiphon.telemetry import Figure
+from antiphon.manifests import read_cache, read_checked, write_checked
 from antiphon.telemetry.channels.reading import read_run
 from tests.commands import Commands
 
-ROWS = [Figure("channel", "n0->n1", "ablation", 0.25), Figure("run", "", "value", 1.0)]
+ABLATE = "--examples 40 --ablate"
 
 
 @pytest.fixture
@@ -27,10 +23,14 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+def kept(run: Path) -> Any:
+    """What is kept of the ablations of a run."""
+    return read_cache(run / "measured.json").get("ablation")
+
+
 def test_an_ablation_is_kept_and_shown_in_the_tab_and_the_run_goes_on(run: Path, cli: Commands) -> None:
-    told = cli.json("evaluate", run, "--ablate zero --examples 40")["ablation"]
-    kept = json.loads((run / "measured.json").read_text(encoding="utf-8"))["ablation"]
-    assert kept == {"step": 4, "split": "test", **told}
+    told = cli.json("evaluate", run, ABLATE, "zero")["ablation"]
+    assert kept(run) == {"step": 4, "split": "test", **told}
     shown = read_run(run)
     series = shown.figures["channel", "ablation"]
     assert series.steps.tolist() == [4]
@@ -44,25 +44,22 @@ def test_an_ablation_is_kept_and_shown_in_the_tab_and_the_run_goes_on(run: Path,
     assert figures["channel", "age"].steps.tolist() == [1, 4, 6]
 
 
-def test_a_second_measurement_takes_the_place_of_the_first_of_its_kind(run: Path) -> None:
+def test_a_second_measurement_takes_the_place_of_the_first_of_its_kind(run: Path, cli: Commands) -> None:
     """The events of a run that goes on are left alone, and a damaged file is never replaced."""
-    directory, before = RunDirectory.open(run), sorted(run.glob("events*"))
-    with Simulation.load(run) as simulation:
-        held = DirectoryLock(run)
-        assert not keep_measured(directory, simulation, {"ablation": {"kind": "zero"}}, ROWS)
-        assert sorted(run.glob("events*")) == before
-        held.release()
-        directory.note(exit="running")  # it was killed
-        assert keep_measured(directory, simulation, {"value": {"rows": []}}, ROWS)
-        assert len(sorted(run.glob("events*"))) == len(before) + 1
-        assert not (run / LOCK).exists()
-        assert keep_measured(directory, simulation, {"ablation": {"kind": "mean"}}, [])
-        kept = {"ablation": {"step": 4, "kind": "mean"}, "value": {"step": 4, "rows": []}}
-        assert read_cache(run / "measured.json") == kept
-        (run / "measured.json").write_text("[", encoding="utf-8")
-        line = r"measured.json: is not what was written \(checksum\); delete it, and it is written anew$"
-        with pytest.raises(RunError, match=line):
-            keep_measured(directory, simulation, {"value": {}}, [])
+    with Simulation.resume(run):
+        before = {path: path.read_bytes() for path in run.glob("events*")}
+        cli("evaluate", run, ABLATE, "zero")
+        assert {path: path.read_bytes() for path in run.glob("events*")} == before
+    write_checked(run / "run.json", read_checked(run / "run.json") | {"exit": "running"})  # it was killed
+    count = len(list(run.glob("events*")))
+    for kind in ("zero", "mean"):
+        cli("evaluate", run, ABLATE, kind)
+        assert kept(run)["kind"] == kind
+    assert len(list(run.glob("events*"))) > count
+    assert not (run / "run.lock").exists()
+    (run / "measured.json").write_text("[", encoding="utf-8")
+    cli("evaluate", run, ABLATE, "zero")
+    assert "measured.json: is not what was written (checksum); delete it, and it is written anew" in cli.err
     assert (run / "measured.json").read_text(encoding="utf-8") == "["
 
 
@@ -73,5 +70,5 @@ def test_where_nothing_can_be_written_evaluate_still_tells(
         raise RunError("measured.json: cannot be written (no space left on device)")
 
     monkeypatch.setattr("antiphon.terminal.measurements.keep_measured", refuse)
-    cli("evaluate", run, "--ablate zero --examples 40")
+    cli("evaluate", run, ABLATE, "zero")
     assert "not kept with the run: measured.json: cannot be written" in cli.err

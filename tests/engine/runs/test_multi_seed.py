@@ -8,11 +8,9 @@ import os
 import shutil
 import statistics
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from antiphon.engine.runs.seeds import summary_of
 from antiphon.manifests import read_checked, write_checked
 from tests.commands import Commands
 from tests.contracts.twins import differences
@@ -199,23 +197,3 @@ def test_what_cannot_begin_leaves_nothing(here: Path, cli: Commands, monkeypatch
     assert "x-s4: is there already and not empty; choose another name" in cli.refused(SEVERAL, ".")
     assert "no run there" in cli.refused(SEVERAL, ". --resume-if-exists")
     assert sorted(path.name for path in here.iterdir()) == ["broken.yaml", "tiny.yaml", "x-s4"]
-
-
-def of_seed(accuracy: float, exit: str = "done", **env: float | None) -> dict[str, Any]:
-    return {"exit": exit, "accuracy": accuracy, "error": None, "bits": None, "loss": 1.0, "env": env}
-
-
-def test_a_summary_is_of_the_seeds_that_came_to_their_end() -> None:
-    found = summary_of(
-        [
-            of_seed(0.5, solved=4.0),
-            of_seed(0.7, solved=None),
-            of_seed(0.1, "diverged"),
-            of_seed(0.2, "stopped"),
-        ]
-    )
-    assert list(found) == ["accuracy", "loss", "solved"]
-    assert (found["accuracy"]["mean"], found["accuracy"]["n"]) == (pytest.approx(0.6), 2)
-    assert (found["solved"]["mean"], found["solved"]["n"], found["solved"]["low"]) == (4.0, 1, None)
-    assert summary_of([of_seed(0.5, "stopped")])["accuracy"]["n"] == 1
-    assert summary_of([of_seed(0.5, "diverged")]) == {}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from antiphon import DivergenceError, Scenario, Simulation, load
-from antiphon.engine.runs.seeds import Seeds
+from antiphon.engine.runs.seeds import Seeds, summary_of
 from tests.contracts.twins import TOLERANCE, differences, facts
 from tests.engine.numbers import one_line
 from tests.engine.runs.left import poison
@@ -88,3 +88,23 @@ def test_what_cannot_be_seeds_is_one_line() -> None:
     (one,) = Seeds(walking(Uncopied(4)), [3]).simulations  # one seed needs one environment
     with one_line("^env: Uncopied cannot be copied"):
         one.fork()
+
+
+def of_seed(accuracy: float, exit: str = "done", **env: float | None) -> dict[str, Any]:
+    return {"exit": exit, "accuracy": accuracy, "error": None, "bits": None, "loss": 1.0, "env": env}
+
+
+def test_a_summary_is_of_the_seeds_that_came_to_their_end() -> None:
+    found = summary_of(
+        [
+            of_seed(0.5, solved=4.0),
+            of_seed(0.7, solved=None),
+            of_seed(0.1, "diverged"),
+            of_seed(0.2, "stopped"),
+        ]
+    )
+    assert list(found) == ["accuracy", "loss", "solved"]
+    assert (found["accuracy"]["mean"], found["accuracy"]["n"]) == (pytest.approx(0.6), 2)
+    assert (found["solved"]["mean"], found["solved"]["n"], found["solved"]["low"]) == (4.0, 1, None)
+    assert summary_of([of_seed(0.5, "stopped")])["accuracy"]["n"] == 1
+    assert summary_of([of_seed(0.5, "diverged")]) == {}

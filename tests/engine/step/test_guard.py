@@ -143,6 +143,8 @@ LOOKS: dict[str, Callable[[Simulation, Path], object]] = {
     "save": lambda simulation, path: simulation.save(path / "point"),
     "fork": lambda simulation, _: simulation.fork(),
     "evaluate": lambda simulation, _: simulation.evaluate(),
+    "compose": lambda simulation, _: simulation.compose(),
+    "probe": lambda simulation, _: simulation.probe(),
     "export": lambda simulation, path: simulation.export(path / "weights.safetensors"),
     "run": lambda simulation, _: simulation.run(
         seconds=3600, on_step=lambda one: os.kill(os.getpid(), signal.SIGINT) if one.now == 18 else None
