@@ -227,7 +227,7 @@ CORE: tuple[Fault, ...] = (
         "engine/core/masks.py",
         "    return torch.where(\n        mask.view(*mask.shape, *([1] * (value.dim() - mask.dim()))), value, torch.zeros_like(value)\n    )",
         "    return value * mask.view(*mask.shape, *([1] * (value.dim() - mask.dim())))",
-        "tests/engine/step/test_edges.py::test_an_absent_target_teaches_nothing_whatever_stands_in_its_place[local]",
+        "tests/engine/step/test_edges.py::test_an_absent_target_teaches_nothing_whatever_stands_in_its_place[cohort-local]",
     ),
     Fault(
         "divergence-a-group's-norm-is-its-longest-member's",

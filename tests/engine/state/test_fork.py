@@ -50,7 +50,7 @@ def test_no_graph_outlives_its_window_and_what_is_kept_does_not_grow(coupling: s
     for step in range(1, 25):
         simulation.step()
         if step in (12, 24):
-            assert with_graphs() == before, step
+            assert with_graphs() <= before, step  # what other tests have left may go
         if step % 4 == 0:
             sizes.append(len(simulation.channels["a->b"].messages))
         elif step == 6:

@@ -93,20 +93,21 @@ def playing(
 
 
 @BOTH
+@pytest.mark.parametrize("coupling", ["locked", "decoupled"])
 def test_the_cosine_of_a_goal(
-    backend: str, trajectories: list[Trajectory], monkeypatch: pytest.MonkeyPatch
+    coupling: str, backend: str, trajectories: list[Trajectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the message that a tick read and the change of the signal up to the next; none where the episode ends."""
     goal = {"channel": "s->a", "signal": "position"}
     objective = {"kind": "a2c", "reward": {"goal.cosine": 0.5, "reward": 1.0}, "goal": goal}
     agents = {"s": {"observes": ["y"], "network": MLP, "clock": {"unroll": 4}}, "a": actor(objective)}
-    channel = {"from": "s", "to": "a", "size": 4, "gradient": {"kind": "linear"}}
+    channel = {"from": "s", "to": "a", "size": 4, "coupling": coupling}
     with playing(backend, agents, [channel]) as simulation:
-        steps, places = followed(simulation, monkeypatch), []
-        for _ in range(4):
+        steps, places, sent = followed(simulation, monkeypatch), [], []
+        for step in range(4):
             places.append(simulation.signals["position"].clone())
             simulation.step()
-            sent = {s: m.value.detach() for s, m in simulation.channels["s->a"].messages.items()}
+            sent.append(simulation.channels["s->a"].messages[step].value.detach())
     (found,) = trajectories
     for t in range(3):
         cosine = torch.cosine_similarity(places[t + 1] - places[t], sent[t])
