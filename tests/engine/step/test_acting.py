@@ -79,38 +79,14 @@ class Levers(gymnasium.Env[Any, int]):
         return np.eye(2, dtype=np.float32)[self.light], self.paid[-1], True, False, {}
 
 
-class Dials(gymnasium.Env[Any, Any]):
-    """Two dials in two rows, to be turned within bounds."""
-
-    observation_space = spaces.Box(0, 1, (2,))
-    action_space: gymnasium.Space[Any] = spaces.Box(-0.5, 0.5, (2, 1))
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
-        super().reset(seed=seed)
-        return np.ones(2, dtype=np.float32), {}
-
-    def step(self, action: Any) -> Any:
-        assert self.action_space.contains(action)
-        return np.ones(2, dtype=np.float32), 0.0, True, False, {}
-
-
-def playing(env: Any, target: str, batch: int) -> Simulation:
-    """One agent that sees the observation and acts."""
-    agent = {"observes": ["observation"], "acts": True, "objective": {"kind": "regression", "target": target}}
-    made = SyncVectorEnv([env] * batch, autoreset_mode=AutoresetMode.SAME_STEP)
-    return Simulation(scenario_of({"player": agent}, env=made, batch=batch))
-
-
 def test_of_discrete_actions_the_one_with_the_largest_estimate_is_done_and_learned() -> None:
     """Where the light names what costs, no pull goes wrong once the rewards are known."""
     Levers.paid = []
-    with playing(Levers, "reward", 16) as simulation:
+    goal = {"kind": "regression", "target": "reward"}
+    player = {"observes": ["observation"], "acts": True, "objective": goal}
+    env = SyncVectorEnv([Levers] * 16, autoreset_mode=AutoresetMode.SAME_STEP)
+    with Simulation(scenario_of({"player": player}, env=env, batch=16)) as simulation:
         assert simulation.agents["player"].parameters["objective.weight"].shape[0] == 2
         simulation.run(120)
     assert sum(Levers.paid[:16]) < 0
     assert sum(Levers.paid[-20 * 16 :]) == 0
-
-
-def test_actions_in_a_box_have_its_shape_and_bounds() -> None:
-    with playing(Dials, "observation", 4) as simulation:
-        simulation.run(5)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import one_hot
 
 from antiphon import Scenario, ScenarioError, Simulation
@@ -69,34 +69,6 @@ def test_a_run_is_that_of_floats(name: str, categories: str) -> None:
             )
     for agent, metrics in found[0][1].items():
         assert metrics == pytest.approx(found[1][1][agent], rel=1e-6), agent
-
-
-class Lookup(nn.Module):
-    """A table of the classes: what a linear map is of one-hot inputs."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.table = nn.Embedding.from_pretrained(weight, freeze=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.table(x[..., 0].long())
-        return found
-
-
-def test_an_embedding_of_indices_learns_as_a_linear_map_of_one_hot() -> None:
-    weight = torch.randn(CLASSES, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    linear = nn.Linear(CLASSES, 3, bias=False)
-    linear.weight.data = weight.T.clone()
-    found = []
-    for categories, network in (("index", Lookup(weight)), ("one_hot", linear)):
-        own = {"observes": ["word"], "categories": categories, "network": network, "objective": CLASSIFY}
-        env = from_tensors(word=WORD, label=LABEL, training_only=["label"])
-        with Simulation(scenario_of(dict.fromkeys("ab", own), env=env), dtype=torch.float64) as simulation:
-            simulation.run(10)
-            (learned,) = simulation.agents["b"].parameters.values()
-            found.append(learned if categories == "index" else learned.T)
-    torch.testing.assert_close(*found, rtol=1e-7, atol=1e-7)  # Adam after ten steps of sums in another order
-    assert (found[0] - weight).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("categories", FLOATS)
