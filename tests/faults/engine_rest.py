@@ -122,7 +122,7 @@ REST: tuple[Fault, ...] = (
         "engine/base_simulation.py",
         '            self.train_means.load_state_dict(state["tally"])\n',
         "",
-        "tests/engine/state/test_worlds.py::test_a_world_with_a_state_goes_on_to_the_same_bits",
+        "tests/engine/runs/test_run.py::test_a_run_stopped_by_signals_goes_on_to_the_same_bits",
     ),
     Fault(
         "simulation-a-diverged-one-goes-on",

@@ -48,6 +48,7 @@ def test_a_second_signal_is_a_line_and_exit_code_130(
     cli(words, "" if words.startswith("study") else "--resume-if-exists")  # from the beginning
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory of a process from /proc")
 def test_a_checkpoint_gives_back_the_memory_of_its_copy(tmp_path: Path) -> None:
     def resident() -> int:
