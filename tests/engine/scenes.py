@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from antiphon.scenarios import Scenario
@@ -10,7 +10,6 @@ from tests.contracts.builders import Document, Play
 
 CLASSIFY: dict[str, Any] = {"kind": "classification", "target": "label"}
 LINEAR_MAP: dict[str, Any] = {"kind": "mlp", "hidden": [], "norm": "none"}
-BATCH = 4
 ENDS = Play(share=0.15)
 LSTM: Document = {"network": {"kind": "lstm", "size": 4}, "clock": {"unroll": 3}}
 BATCH_NORM: Document = {"network": {"kind": "mlp", "hidden": [4], "norm": "batch"}}
@@ -44,8 +43,3 @@ def scenario_of(
 def gradient(**keys: Any) -> Document:
     """A channel with these keys of its synthetic gradient."""
     return {"gradient": {"kind": "linear", "context": ["label"], **keys}}
-
-
-def states(names: Iterable[str], **keys: Any) -> list[Document]:
-    """The state channels of some agents."""
-    return [{"from": name, "to": name, "carries": "state", **keys} for name in names]
