@@ -136,11 +136,13 @@ def test_a_locked_group_is_silenced_as_one_and_a_run_without_quarantine_stops_at
         assert [line for _, line in simulation.events if "'a0'" in line or "a0," in line] or how == "stop"
 
 
-def test_the_bound_is_on_the_length_of_what_reaches_an_agents_parameters() -> None:
+@pytest.mark.parametrize("readers", ["b", "bc"], ids=["lone", "stacked"])
+def test_the_bound_is_on_the_length_of_what_reaches_an_agents_parameters(readers: str) -> None:
     """By hand: of all its tensors together. What it returns is per sample, and no bound is on that."""
     source = played(endless=True)
-    agents = {"a": {"observes": ["x"], "objective": {**GOAL, "weight": 0.01}}, "b": {"objective": GOAL}}
-    channels = [{"from": "a", "to": "b", "gradient": {"apply": False, "kind": "linear"}}]
+    agents = {"a": {"observes": ["x"], "objective": {**GOAL, "weight": 0.01}}}
+    agents |= {name: {"objective": GOAL} for name in readers}
+    channels = [{"from": "a", "to": name, "gradient": {"apply": False, "kind": "linear"}} for name in readers]
     with simulation_of(agents, channels, source) as simulation:
         p = leaves(simulation.agents["b"])
         x = said(leaves(simulation.agents["a"]), "to_b", source.at(0)["x"])
