@@ -21,6 +21,7 @@ from tests.engine.numbers import equal, parameters
 LOCAL: Document = {"gradient": {"kind": "local", "target": "label"}}
 SOBOLEV: Document = {"gradient": {"kind": "sobolev_label", "target": "label", "hidden": [5]}}
 DETACHED: Document = {"coupling": "detached"}
+LOCKED: Document = {"coupling": "locked"}
 TWICE: Document = {"clock": {"unroll": 2}}
 HALF: Document = {"clock": {"period": 2}}
 
