@@ -313,4 +313,18 @@ CORE: tuple[Fault, ...] = (
         "if signal.classes is None:",
         "tests/engine/step/test_categorical.py::test_a_run_is_that_of_floats[aligned-index]",
     ),
+    Fault(
+        "environment-ends-are-no-signals-where-an-environment-has-none",
+        "engine/core/environment.py",
+        "self.step_signals.signals[name] = outcomes[name].to(self.env.dtype)",
+        "self.step_signals.signals[name] = 0 * outcomes[name].to(self.env.dtype)",
+        "tests/engine/core/test_environment.py::test_ends_are_signals_of_their_step_in_an_environment_that_has_none",
+    ),
+    Fault(
+        "ledger-a-message-that-is-read-again-is-released",
+        "engine/core/ledger.py",
+        "return not kept and self.link.delay + self.back == 0 and self.sender.due(record.stamp + 1)",
+        "return not kept and self.link.delay + self.back == 0",
+        "tests/engine/step/test_sweep.py::test_what_is_released_is_read_by_nothing[a slower sender]",
+    ),
 )

@@ -88,6 +88,23 @@ def test_what_is_known_after_the_step_completes_the_signals_of_that_step() -> No
     assert ended == [[False] * 3, [True, False, False], [False, True, False]]
 
 
+def test_ends_are_signals_of_their_step_in_an_environment_that_has_none() -> None:
+    goal = {"kind": "regression", "target": "terminated", "when": "each"}
+    agent = {
+        "observes": ["image"],
+        "network": {"kind": "mlp", "hidden": [], "norm": "none"},
+        "objective": goal,
+    }
+    with Simulation(scenario_of({"a": agent}, env={"hold": 3, "episode": "example"})) as simulation:
+        for step in range(6):
+            own = {name: p.detach().clone() for name, p in simulation.agents["a"].parameters.items()}
+            output = (
+                simulation.signals["image"].flatten(1) @ own["objective.weight"].T + own["objective.bias"]
+            )
+            expected = (output - float(step % 3 == 2)).square().mean()
+            torch.testing.assert_close(simulation.step()["losses"]["a"], expected)
+
+
 def test_an_environment_that_cannot_be_copied_is_named_and_is_not_touched() -> None:
     env = Counters(4)
     simulation = Simulation(counting(env))
