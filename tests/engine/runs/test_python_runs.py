@@ -115,9 +115,9 @@ def test_the_command_line_goes_on_with_a_python_run_given_its_objects(
 
 PROGRAM = """
 import os, signal, sys
+from unittest import mock
 import torch
 from antiphon import Simulation
-from antiphon.engine.state import checkpoint
 from tests.engine.runs.test_python_runs import own
 
 def die(*_):
@@ -128,7 +128,7 @@ def train(run, stop, begun):
     scenario, every = own(), {"checkpoint_every": 10}
     simulation = Simulation.resume(run, scenario, **every) if begun else Simulation(scenario, seed=1, logdir=run, **every)
     if stop == "while a checkpoint is written":
-        checkpoint.save_file = die
+        mock.patch("antiphon.engine.state.checkpoint.save_file", die).start()
     with simulation:
         simulation.run(on_step=lambda s: die() if s.now == stop else None)
 
