@@ -9,13 +9,12 @@ import torch
 from gymnasium.spaces import Dict, Discrete
 from torch import Tensor
 
-from antiphon.engine.inference import episodes
-from antiphon.engine.inference.evaluation import rollout_seed
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from antiphon.envs import registry
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import RunError, ScenarioError
+from antiphon.nets.random import seed_for
 from antiphon.scenarios import Scenario
 from tests.engine.scenes import CLASSIFY, scenario_of
 
@@ -38,7 +37,7 @@ def by_hand(simulation: Simulation, count: int) -> tuple[list[float], list[float
     """Return the first returns and lengths of every environment under the most likely actions."""
     batch = simulation.scenario.training.batch
     env = registry.make(simulation.scenario.env, batch=batch)
-    observations, _ = env.reset(seed=rollout_seed(simulation.seed, "test", 0))
+    observations, _ = env.reset(seed=seed_for(simulation.seed, "evaluation", "test", "0"))
     motor = simulation.agents["motor"].module
     present, found = torch.zeros(batch), [[] for _ in range(batch)]  # type: ignore[var-annotated]
     steps = torch.zeros(batch)
@@ -152,7 +151,7 @@ def test_what_cannot_be_evaluated_is_said_in_one_line(monkeypatch: pytest.Monkey
     assert "no split 'tset'; did you mean 'test'?" in refusal(Simulation(cart()), split="tset")
     endless = refusal(Simulation(sharing(Shares(3, endless=True))))
     assert endless == "evaluate: the environment's episodes never end, so they have no return"
-    monkeypatch.setattr(episodes, "LONGEST", 1)
+    monkeypatch.setattr("antiphon.engine.inference.episodes.LONGEST", 1)
     late = refusal(Simulation(sharing(Shares(3))))
     assert late.startswith("evaluate: 3 of 3 environments finished no episode within 1 steps; limit")
 

@@ -8,14 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from antiphon import Simulation
 from antiphon.agents.network import OBJECTIVE
-from antiphon.engine.inference.export import steps_per_round
-from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import EnvironmentRollout
-from antiphon.engine.simulation import Simulation
 from antiphon.envs import registry
 from tests.engine.numbers import one_line
 from tests.engine.scenes import scenario_of
+from tests.kit.documented import Links
 
 Document = dict[str, Any]
 GOAL = {"kind": "classification", "target": "odd_so_far"}
@@ -73,7 +72,7 @@ def test_it_is_the_system_run_forward(name: str) -> None:
     agents, channels, length = CASES[name]
     simulation = simulate(agents, channels)
     module = simulation.compose()
-    assert module.steps_per_round == steps_per_round(simulation._system) == length
+    assert module.steps_per_round == length
     image, expected = rolled(simulation, max(5 * length, 20) // length * length)
     found, state = module(image=image)
     assert set(found) == {"c"}
