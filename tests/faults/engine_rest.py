@@ -402,14 +402,14 @@ REST: tuple[Fault, ...] = (
         "engine/metrics/figures.py",
         "rate = (step - past) * self._batch / (now - then)",
         "rate = (step - past) / (now - then)",
-        "tests/engine/metrics/test_timed.py::test_seconds_come_once_a_step_and_the_rate_is_of_the_steps_since_the_row_before",
+        "tests/engine/metrics/test_timed.py::test_seconds_go_on_where_a_crashed_session_ended",
     ),
     Fault(
         "metrics-a-sample's-label-is-another's",
         "engine/metrics/figures.py",
         "labels = _labels(record.step_signals.signals, target, len(message))",
         "labels = _labels(record.step_signals.signals, target, len(message)).flip(0)",
-        "tests/engine/metrics/test_figures.py::test_samples_are_the_newest_messages_with_their_labels_those_to_readouts_first[cohort]",
+        "tests/engine/metrics/test_figures.py::test_samples_are_the_newest_messages_with_their_labels_those_to_readouts_first",
     ),
     Fault(
         "timeline-a-delta-is-back-at-once",

@@ -138,7 +138,7 @@ def test_signals_of_single_numbers_and_classes_are_seen() -> None:
 def test_the_module_holds_copies() -> None:
     simulation = make(line(), chain())
     module = simulation.compose()
-    image = simulation.world.step_signals.signals["image"]
+    image = simulation.signals["image"]
     before = module(image=image)["c"]
     simulation.run(5)
     assert torch.equal(module(image=image)["c"], before)

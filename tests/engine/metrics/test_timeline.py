@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from antiphon import Simulation
-from antiphon.engine.metrics.timeline import span, timeline
-from antiphon.errors import ScenarioError
+from antiphon import ScenarioError, Simulation
 from antiphon.scenarios import Scenario, load
 from antiphon.telemetry.timeline import Timeline, raster_lines
 from antiphon.terminal.explain import built
+from tests.commands import Commands
+from tests.kit.documented import timeline
 
 GOAL = {"kind": "classification", "target": "label"}
 LSTM = {"kind": "lstm", "size": 4}
@@ -228,11 +228,9 @@ def test_a_timeline_may_begin_in_mid_window() -> None:
 
 def test_episodes_of_varying_length_are_taken_to_be_as_long_as_the_present_one() -> None:
     with Simulation(load("copy").resolve("locked").with_training(batch=4)) as simulation:
-        first = simulation._system.episode
-        assert first is not None
-        length = first.length
+        length = int(timeline(simulation, 0, 99).episode_ends.argmax()) + 1
         simulation.run(steps=length + 1)
-        found = timeline(simulation._system, simulation.now, 2 * length)
+        found = timeline(simulation, simulation.now, 2 * length)
     ends = [step for step in range(2 * length) if found.episode_ends[step]]
     assert ends == [length - 2, 2 * length - 2]
     assert found.agents[0].ends.tolist() == found.episode_ends.tolist()
@@ -287,7 +285,7 @@ def test_gradients_are_back_when_the_timeline_says(
 ) -> None:
     made = scenario({"a": agent(*sender), "b": agent(*receiver)}, [channel(link={"delay": 1})])
     with Simulation(made) as simulation:
-        one = timeline(simulation._system, 0, 14).channels[0]
+        one = timeline(simulation, 0, 14).channels[0]
         recording = simulation.channels["a->b"].record(["delta", "prediction"])
         simulation.run(steps=14)
     assert sorted({step for step in one.back.tolist() if 0 <= step < 14}) == recording.steps["delta"]
@@ -298,19 +296,16 @@ def test_gradients_are_back_when_the_timeline_says(
 
 
 def test_a_span_that_is_none_is_refused() -> None:
-    system = built(scenario({"a": agent()}, []))
+    made = scenario({"a": agent()}, [])
     with pytest.raises(ScenarioError, match=r"^timeline: steps is 0; it must be at least 1$"):
-        timeline(system, 0, 0)
+        look(made, 0)
     with pytest.raises(ScenarioError, match=r"^timeline: start is -1; it must be at least 0$"):
-        timeline(system, -1, 4)
+        look(made, 4, start=-1)
 
 
 @pytest.mark.parametrize(("unroll", "steps"), [(1, 8), (6, 12), (40, 32)])
-def test_two_windows_are_shown_where_nobody_says_how_many_steps(unroll: int, steps: int) -> None:
-    assert span(built(scenario({"a": agent(unroll=unroll)}, []))) == steps
-
-
-def test_an_agent_alone_has_a_timeline_that_json_can_hold() -> None:
-    plain = json.loads(json.dumps(look(scenario({"a": agent()}, []), steps=2).plain()))
-    assert plain["agents"]["a"]["ticks"] == [True, True]
-    assert plain["channels"] == {}
+def test_two_windows_are_shown_where_nobody_says_how_many_steps(
+    unroll: int, steps: int, here: Path, cli: Commands
+) -> None:
+    (here / "made.yaml").write_text(scenario({"a": agent(unroll=unroll)}, []).to_yaml())
+    assert cli.json("show made.yaml --timeline")["steps"] == steps

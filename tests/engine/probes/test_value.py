@@ -180,6 +180,7 @@ def test_a_run_has_its_values_and_the_cosines_of_its_parameter_gradients(tmp_pat
     with (tmp_path / "run/metrics.csv").open(encoding="utf-8") as table:
         rows = [row for row in csv.DictReader(table) if row["step"] == "4"]
     found = {(row["name"], row["metric"]): float(row["value"]) for row in rows}
+    assert len(found) == len(rows)  # each comes once, the seconds too
     assert found["", "value_seconds"] > 0
     assert {name for name, metric in found if metric == "parameter_cosine"} == {"a->b", "b->c", "c->d"}
     for name in simulation.channels:
