@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,12 @@ def test_one_seed_has_the_error_of_the_test_split(metric: str) -> None:
     found = lines_of(metric, locked=[0.9], detached=[0.5])[0]
     assert found["mean"]["low"] is not None
     assert found["contrast"]["error"] == pytest.approx(((0.09 + 0.25) / 400) ** 0.5)
+
+
+def test_one_seed_of_a_metric_that_is_no_share_has_no_error_and_json_can_hold_it() -> None:
+    found = lines_of("loss", "loss", locked=[1.5], detached=[9.5])[0]
+    assert found["contrast"] == {"difference": 8.0, "error": None, "resolved": False}
+    json.dumps(found, allow_nan=False)
 
 
 def test_errors_losses_and_what_was_solved_recover_what_accuracies_do() -> None:
