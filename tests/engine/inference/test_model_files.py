@@ -70,7 +70,6 @@ def symbols() -> Simulation:
 
 
 SYSTEMS: dict[str, Callable[[], Simulation]] = {
-    "delayed": chain,
     "pictures": pictures,
     "own": lambda: chain(network=Attention),
     "symbols": symbols,

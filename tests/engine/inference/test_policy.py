@@ -58,7 +58,12 @@ def test_in_our_worlds_it_does_what_an_evaluation_does() -> None:
             lengths[row].append(steps[row].item())
             steps[row] = 0
     assert len(actions) > 1  # it is a policy, and no constant
-    assert sum(sum(own[:3]) for own in lengths) / 9 == pytest.approx(found.episodes.length)
+    mean = sum(sum(own[:3]) for own in lengths) / 9
+    assert (found.episodes.length, found.return_, found.agents["hand"]["return"]) == pytest.approx(
+        (mean,) * 3
+    )
+    assert (found.episodes.count, found.examples, found.readout) == (9, 9, ("hand",))
+    assert str(found).startswith(f"9 whole episodes of {mean:.1f} steps, greedy")
 
 
 def test_it_keeps_the_parameters_it_was_made_with_and_changes_nothing() -> None:

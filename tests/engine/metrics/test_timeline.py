@@ -155,10 +155,6 @@ RASTERS: dict[str, tuple[Scenario, dict[str, str]]] = {
         remembering(None),
         {"a credit": "0 1 2 0 1 2 0 1", "a->a:state": "- 1 1 1! 1 1 1! 1"},
     ),
-    "so does a detached one": (
-        remembering("detached"),
-        {"a credit": "0 1 2 0 1 2 0 1", "a->a:state": "- 1 1 1! 1 1 1! 1"},
-    ),
     "and a decoupled one, beyond which its gradient stands for the rest": (
         remembering("decoupled"),
         {"a credit": "0 1 2 0+ 1+ 2+ 0+ 1+", "a->a:state": "- 1 1 1 1 1 1 1"},
@@ -258,20 +254,6 @@ def test_a_slow_reader_of_the_mean_reads_all_and_a_fast_one_the_last() -> None:
     found = look(scenario(agents, ways), steps=9)
     assert [found.channels[0].stamps[step] for step in (2, 5, 8)] == [(0, 2), (4,), (6, 8)]
     assert [found.channels[1].stamps[step] for step in range(0, 9, 2)] == [(), (), (2,), (5,), (5,)]
-
-
-def test_when_a_sender_learns_by_coupling() -> None:
-    trained = {}
-    for coupling in ("locked", "delayed", "detached", "decoupled"):
-        agents = {"a": agent(unroll=2), "b": agent(2, -1, 2)}
-        one = look(scenario(agents, [channel(coupling=coupling)])).channels[0]
-        trained[coupling] = one.trained.tolist(), one.back.tolist()
-    assert trained == {
-        "locked": ([-1, 3, -1, 3, -1, 7, -1, 7],) * 2,
-        "delayed": ([-1, 3, -1, 3, -1, 7, -1, 7],) * 2,
-        "detached": ([-1] * 8,) * 2,
-        "decoupled": ([-1, 1, -1, 3, -1, 5, -1, 7], [-1, 3, -1, 3, -1, 7, -1, 7]),
-    }
 
 
 # --- against what runs --------------------------------------------------------------------------------------

@@ -232,33 +232,6 @@ class FineTuned(nn.Module):
         return self.head(x)
 
 
-class Routes(nn.Module):
-    """Stages in a ModuleDict, each a ModuleList of dicts; the route is a list of names, the head a ParameterDict."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stages = nn.ModuleDict(
-            {
-                name: nn.ModuleList(
-                    nn.ModuleDict(
-                        {"lin": nn.Linear(7, wide), "act": nn.ReLU(inplace=True), "back": nn.Linear(wide, 7)}
-                    )
-                    for _ in range(2)
-                )
-                for name, wide in (("wide", 14), ("narrow", 7))
-            }
-        )
-        self.heads = nn.ParameterDict(
-            {"weight": nn.Parameter(torch.randn(5, 7) * 0.3), "bias": nn.Parameter(torch.zeros(5))}
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        for name in ("narrow", "wide"):
-            for cell in self.stages[name]:
-                x = x + cell["back"](cell["act"](cell["lin"](x)))
-        return F.linear(x, self.heads["weight"], self.heads["bias"])
-
-
 class Tagger(nn.Module):
     """An LSTM between an embedding and a classifier of its outputs and its last state."""
 
@@ -390,11 +363,5 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "fine_tuned": Architecture(
         make=FineTuned, inputs=VECTOR, cuts=(("backbone.2", "head"), ("backbone.4", "neck")), classes=5
-    ),
-    "routes": Architecture(
-        make=Routes,
-        inputs=VECTOR,
-        cuts=(("stages.wide.0.lin",), ("stages.narrow.1.lin", "stages.wide.1.back")),
-        classes=5,
     ),
 }

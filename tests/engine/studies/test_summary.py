@@ -164,21 +164,6 @@ def test_the_metric_is_the_first_that_readouts_have_where_none_is_named() -> Non
     assert summary(planned, {})[0]["metric"] == "loss"
 
 
-def test_each_metric_has_lines_of_its_own_and_the_first_one_chooses() -> None:
-    runs = {
-        lr: {
-            seed: finished(bits=bits + seed, accuracy=1 - error, validation={"bits": bits}) for seed in (0, 1)
-        }
-        for lr, bits, error in (("0.1", 3.0, 0.2), ("0.2", 2.0, 0.4))
-    }
-    tuned = line("locked", tuned={lr: {"lr": lr} for lr in runs})
-    bits, error = summary(plan_of([tuned], ["bits", "b.error"]), runs)
-    assert bits["tuned"] == error["tuned"] == {"lr": "0.2"}
-    assert (bits["mean"]["value"], error["mean"]["value"]) == pytest.approx((2.5, 0.4))
-    assert (bits["share"], error["share"]) == (False, True)
-    assert [table.headings[1] for table in tables(study_of([bits, error]))] == ["bits", "b.error %"]
-
-
 def test_cells_and_notes_read_well() -> None:
     found = lines_of(locked=[0.90, 0.92], detached=[0.50, 0.52], local=[0.70, 0.76])
     study = study_of(found, tuned={"lr": [0.1, 0.2]}, failed={"local-s1": "out of memory"})
