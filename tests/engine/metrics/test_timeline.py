@@ -233,21 +233,6 @@ def test_episodes_of_varying_length_are_taken_to_be_as_long_as_the_present_one()
     assert found.agents[0].since.tolist() == [length] * (length - 1) + [2 * length] * length + [3 * length]
 
 
-def test_a_state_is_taught_within_its_window_and_by_its_synthetic_gradient_at_the_end() -> None:
-    trained = {}
-    for coupling in ("detached", "decoupled"):
-        made = scenario({"a": agent(2, -1, 2, network=LSTM)}, [state("a", coupling)])
-        one = look(made, steps=10).channels[0]
-        trained[coupling] = one.trained.tolist(), one.back.tolist()
-    assert trained == {
-        "detached": ([-1, 3, -1, -1, -1, 7, -1, -1, -1, 11],) * 2,
-        "decoupled": (
-            [-1, 3, -1, 3, -1, 7, -1, 7, -1, 11],
-            [-1, 3, -1, 7, -1, 7, -1, 11, -1, 11],
-        ),
-    }
-
-
 def test_a_slow_reader_of_the_mean_reads_all_and_a_fast_one_the_last() -> None:
     agents = {"a": agent(2), "b": agent(3, 2)}
     ways = [channel(read="mean"), channel("b->a", read="mean", link={"delay": 1})]

@@ -43,10 +43,10 @@ def run_on(simulation: Simulation, horizon: int, channel: str, row: int, column:
 
 
 def check_by_differences(simulation: Simulation, horizon: int) -> dict[str, Tensor]:
-    """Compare a component of every true gradient with central differences; return these gradients."""
+    """Compare a component of true gradients, of many channels every second one's, with central differences; return them."""
     found = {name: probe.true for name, probe in simulation.probe(horizon).items()}
     batch = simulation.scenario.training.batch
-    for number, (name, true) in enumerate(found.items()):
+    for number, (name, true) in list(enumerate(found.items()))[:: 2 if len(found) > 5 else 1]:
         row, column = number % batch, number % true.shape[1]
         loss = functools.partial(run_on, simulation, horizon, name, row, column)
         slope = (loss(1e-5) - loss(-1e-5)) / 2e-5 * batch
@@ -64,6 +64,7 @@ SCENES: dict[str, tuple[Callable[[], Simulation], int, int]] = {
     # into an episode: what was sent before stands as numbers; channels of one port have a gradient each
     "port": (lambda: corporation("decoupled", port="out"), 17, 2),
     "noise": (lambda: corporation("decoupled", noise=0.3), 17, 2),  # a probe draws what the run draws
+    "rate": (lambda: corporation("decoupled", rate=0.5), 16, 3),  # all channels send
     "bits": (lambda: pair(EYE, link={"bits": 2}), 0, 0),  # of what arrives
     "frozen": (lambda: pair({**EYE, "learn": False}), 0, 0),
 }
@@ -101,9 +102,7 @@ def test_links_lose_in_a_probe_what_they_lose_in_the_run() -> None:
 
 def test_channels_that_send_at_a_rate_are_probed_when_they_send() -> None:
     simulation = corporation("decoupled", rate=0.5)
-    simulation.run(16)
-    assert check_by_differences(simulation, 3).keys() == simulation.channels.keys()
-    simulation.step()
+    simulation.run(17)
     assert simulation.probe(3) == {}
 
 
@@ -113,7 +112,7 @@ def test_what_no_loss_depends_on_has_a_gradient_of_zero() -> None:
     late = make(agents, [{"from": "a", "to": "b"}, {"from": "b", "to": "c", "link": {"delay": 9}}])
     ending = corporation("decoupled")
     ending.run(19)
-    for simulation, horizon in ((late, 2), (ending, 5)):
+    for simulation, horizon in ((late, 2), (ending, 3)):
         assert not any(true.any() for true in check_by_differences(simulation, horizon).values())
 
 
@@ -180,4 +179,4 @@ def test_the_truth_at_a_windows_start_is_what_a_policy_will_return(kind: str) ->
         assert returned is not None
         assert torch.allclose(probe.true, returned, atol=1e-12)
         assert probe.true.abs().sum() > 0
-        assert len(simulation.value(horizon=2 * ticks, repeats=2).rows) == 2
+        assert len(simulation.value(horizon=ticks, repeats=2).rows) == 2
