@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from antiphon.engine.inference.links import Links
 from antiphon.engine.metrics.timeline import timeline
-from antiphon.engine.planning.plan import plan
 from antiphon.engine.probes.ablation import ABLATIONS, ablate
 from antiphon.engine.probes.ceiling import ceilings
 from antiphon.engine.probes.language import language
@@ -21,7 +20,6 @@ __all__ = [
     "ceilings",
     "gpt",
     "language",
-    "plan",
     "rdm",
     "represent",
     "resnet",

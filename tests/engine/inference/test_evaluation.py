@@ -61,8 +61,9 @@ class Watched(nn.Linear):
 
 
 def test_shuffled_training_signals_change_no_bit_but_the_metrics() -> None:
+    torch.manual_seed(0)
     simulation, other = simulate(source(), Watched(4, 3)), simulate(source(shuffled=True), Watched(4, 3))
-    simulation.run(30)
+    simulation.run(80)
     for name, agent in simulation.agents.items():
         for key, value in agent.parameters.items():
             other.agents[name].parameters[key].data.copy_(value)

@@ -16,7 +16,7 @@ from antiphon.engine.inference.rollout import EnvironmentRollout, ExampleRollout
 from antiphon.envs import from_tensors, registry
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.scenarios import Scenario
-from tests.engine.numbers import normal, unchanged
+from tests.engine.numbers import normal
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit.documented import Links
 from tests.some import some
@@ -170,33 +170,7 @@ def test_as_run_is_what_the_run_itself_does(name: str) -> None:
             some(model).parameters[key].data.copy_(value)
 
 
-def test_states_and_messages_end_with_their_episode() -> None:
-    own = {"observes": ["symbol"], "network": LSTM, "learn": False}
-    agents = {"a": {**own, "acts": True, "objective": {"kind": "coding", "target": "target"}}, "b": own}
-    env: Any = {"id": "antiphon/Copy-v0", "bits": 3, "length": 2, "threshold": 0}
-    scenario = scenario_of(agents, [{"from": "b", "to": "a", "size": 3, "link": {"delay": 2}}], env, batch=4)
-    simulation = simulate(scenario, seed=3)
-    env = registry.make(scenario.env, batch=4, dtype=torch.float64)
-    rollout = EnvironmentRollout(simulation._system, env, Links(), 3)
-    for step in range(25):
-        simulation.backend.tick(step, simulation.world.step_signals)
-        parts = rollout.step()
-        assert torch.equal(outputs([p for p in parts if p.agent == "a"])["a"], lived(simulation, step)["a"])
-        begun = [part.memory is not None and part.memory.available is False for part in parts]
-        assert all(begun) == any(begun) == (step % 7 == 0)
-        simulation._system.cut(step, simulation.world.advance(simulation.backend.forward_pass.action))
-        simulation.backend.learn(step)
-
-
-# --- what it must not do -----------------------------------------------------------------------------------
-
-
-def test_it_changes_no_bit_of_the_run() -> None:
-    channel: Document = {"link": {"drop": 0.3, "delay": 1, "noise": 0.1}, "input": INPUT}
-    simulation = simulate(hierarchy({"p_update": 0.7}, {"observes": ["age"]}, **channel), steps=13)
-    for links in ("perfect", "as_run"):
-        with unchanged(simulation):
-            simulation.evaluate("validation", links)
+# --- when ticks count ----------------------------------------------------------------------------------
 
 
 def test_ticks_count_once_every_path_has_filled() -> None:

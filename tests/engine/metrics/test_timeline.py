@@ -199,18 +199,6 @@ def test_rasters_by_hand(name: str) -> None:
     assert {row: found[row] for row in expected} == expected
 
 
-def test_groups_sends_ends_and_when_a_state_is_taught() -> None:
-    alone, locked = (look(RASTERS[name][0]) for name in list(RASTERS)[:2])
-    assert (alone.agents[0].group, locked.agents[0].group) == (("a",), ("a", "b"))
-    lossy = look(RASTERS["a lossy link is drawn as one that loses nothing, a rate as it sends"][0])
-    assert lossy.channels[0].sent.tolist() == [True, False] * 4
-    left = look(RASTERS["what an episode leaves behind is not read"][0])
-    assert left.episode_ends.tolist() == [step % 3 == 2 for step in range(8)]
-    found = look(RASTERS["a locked state carries credit through the episode"][0])
-    assert found.agents[0].recurrent
-    assert found.channels[0].trained.tolist() == [3, 3, 3, -1, 7, 7, 7, -1]
-
-
 def test_a_timeline_may_begin_in_mid_window() -> None:
     made = scenario({"a": agent(unroll=4), "b": agent(2, 1, 2)}, [channel(coupling="locked")])
     whole, late = look(made, steps=12), look(made, steps=5, start=6)

@@ -20,7 +20,6 @@ from tests.contracts.twins import made
 from tests.engine.numbers import one_line, predictor_of
 from tests.engine.split.models import ResNet
 from tests.engine.split.parts import BATCH, CUTS, Chain, chain_split, gpt, pictures, split_gpt
-from tests.kit.documented import plan
 
 
 def example() -> Example:
@@ -156,15 +155,6 @@ def test_where_the_last_layers_begin_can_be_named() -> None:
     each = example()
     expected = slope(lambda x: model.head(model.norm(model.blocks[3](x))), each)
     torch.testing.assert_close(predictor_of(run, "part0->part1").predict(each), expected)
-
-
-@pytest.mark.long
-def test_a_plan_counts_what_every_word_costs() -> None:
-    """A lens has no parameters, and costs the forward and slope of the layers that it reads through."""
-    flop = {word: plan(split_gpt(gpt(), word)).flop for word in ("lens", "local", "aug_local")}
-    none = plan(split_gpt(gpt(), "lens", coupling="detached")).flop
-    assert none < flop["lens"] < flop["aug_local"]
-    assert none < flop["local"] < flop["aug_local"]
 
 
 class Pixels(nn.Module):
