@@ -377,6 +377,13 @@ REST: tuple[Fault, ...] = (
         "tests/engine/studies/test_summary.py::test_variants_are_compared_with_locked_and_detached",
     ),
     Fault(
+        "studies-an-infinite-error-is-in-the-object-of-json",
+        "engine/studies/summary.py",
+        "gap.error if math.isfinite(gap.error) else None",
+        "gap.error",
+        "tests/engine/studies/test_summary.py::test_one_seed_of_a_metric_that_is_no_share_has_no_error_and_json_can_hold_it",
+    ),
+    Fault(
         "studies-scores-of-another-step-are-kept",
         "engine/studies/scoring.py",
         'return dict(kept["scores"]) if kept.get("steps") == steps else {}',
