@@ -11,7 +11,15 @@ from typing import Any
 from antiphon.engine.studies.plan import Line, Plan
 from antiphon.engine.studies.scoring import Finished, Scoring, mean_of
 from antiphon.scenarios.training import OF_AGENTS, is_of_env, less_is_better, split_metric
-from antiphon.telemetry.statistics import FEWEST, bootstrap, contrast, interquartile_mean, mean, recovered
+from antiphon.telemetry.statistics import (
+    FEWEST,
+    Contrast,
+    bootstrap,
+    contrast,
+    interquartile_mean,
+    mean,
+    recovered,
+)
 
 __all__ = ["DETACHED", "LOCKED", "metrics_of_study", "summary"]
 
@@ -66,7 +74,7 @@ def summary(plan: Plan, runs: Runs) -> list[dict[str, Any]]:
         Plain data, None where there is no such number: `metric`, `point`, `variant`, `runs` (their name), `tuned`
         (chosen values), `validation` (the mean of the first metric that they were chosen by), `n`, `diverged`, `mean`
         (value, interval, sd), `iqm` (value and interval; of five seeds or more), `recovered`, `contrast` (locked -
-        detached of its group, its standard error, whether it is resolved), `share` (whether the metric is a share of
+        detached of its group, its standard error or None, whether it is resolved), `share` (whether the metric is a share of
         examples), `of_env` (whether it is the environment's) and `seconds` (mean per run).
     """
     metrics = metrics_of_study(plan, runs)
@@ -100,6 +108,12 @@ def _good(metric: str, value: float) -> float:
     return 1 - value if less_is_better(metric) else value
 
 
+def _contrast(gap: Contrast) -> dict[str, Any]:
+    """Return a contrast as plain data; one seed of a metric that is no share has no standard error."""
+    error = gap.error if math.isfinite(gap.error) else None
+    return {"difference": gap.difference, "error": error, "resolved": gap.resolved}
+
+
 def _row(one: _Chosen, group: Mapping[str, _Chosen], metric: str) -> dict[str, Any]:
     line, share, scores = one.line, one.is_share(metric), one.scores(metric)
     examples = one.examples if share else None
@@ -128,7 +142,7 @@ def _row(one: _Chosen, group: Mapping[str, _Chosen], metric: str) -> dict[str, A
         "mean": asdict(mean(values, examples, share=share)) if values else None,
         "iqm": iqm,
         "recovered": None if regained is None else asdict(regained),
-        "contrast": None if gap is None else asdict(gap) | {"resolved": gap.resolved},
+        "contrast": None if gap is None else _contrast(gap),
         "share": share,
         "of_env": is_of_env(metric)
         or any(result.get(metric) is None and metric in result.get("env", {}) for result in results),

@@ -6,6 +6,10 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
+import torch
+
+import antiphon
+from antiphon.agents.models import GPT, ResNet
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import GOAL, LABEL, OWN, TOLD, Document, Play, document, levels, ring
 from tests.contracts.games import SPACES, Game
@@ -388,6 +392,26 @@ LIBRARY: dict[str, Callable[[], Scenario]] = {
     for name in SMALL
     for values in [{}, *MORE.get(name, [])]
 }
+
+
+def split_text() -> Scenario:
+    """A transformer in parts: dropout, a tied head, and the model's own last layers as a synthetic gradient."""
+    torch.manual_seed(0)
+    env = {"id": "antiphon/TextWindows-v0", "length": 5}
+    model = GPT(77, 5, blocks=3, width=4, heads=2, dropout=0.2, tied=True)
+    goal = {"kind": "coding", "target": "following"}
+    settings: Document = {"inputs": {"tokens": "tokens"}, "objective": goal, "tie": "together", "batch": 3}
+    return antiphon.split(model, ["blocks.1", "blocks.2"], env=env, gradient="lens", **settings)
+
+
+def split_pictures() -> Scenario:
+    """A residual network in parts that work at the same time: batch norm, also in copied blocks that learn."""
+    torch.manual_seed(0)
+    env, gradient = {"id": "antiphon/Digits-v0"}, {"kind": "aug_local", "layers": 1}
+    model = ResNet(1, 10, channels=2)
+    return antiphon.split(model, ["blocks.1", "blocks.2"], env=env, gradient=gradient, delay=1, batch=3)
+
+
 DOCUMENTS: dict[str, Document | Callable[[], Scenario]] = {
     **THEMES,
     **SITES,
@@ -397,8 +421,10 @@ DOCUMENTS: dict[str, Document | Callable[[], Scenario]] = {
     **{f"acting {name}": scene for name, scene in ACTING.items()},
     **{f"library {name}": make for name, make in LIBRARY.items()},
     "bits": ring(channel={"link": {"delay": 1, "bits": 3}}),
+    "split text": split_text,
+    "split pictures": split_pictures,
 }
-"""A document, or a function that resolves a scenario of the library (its data are there when a test runs)."""
+"""A document, or a function that makes a scenario: of the library (its data are there when a test runs), or of a model."""
 
 
 def scenario_of(name: str, **training: Any) -> Scenario:

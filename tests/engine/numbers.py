@@ -68,6 +68,14 @@ def assert_same_state(one: Simulation | dict[str, Any], other: Simulation | dict
 
 
 @contextmanager
+def unchanged(simulation: Simulation) -> Iterator[None]:
+    """Expect that no bit of a simulation changes."""
+    before = kept(simulation._state_dict())
+    yield
+    assert_same_state(simulation, before)
+
+
+@contextmanager
 def one_line(match: str, error: type[Exception] = ScenarioError) -> Iterator[None]:
     """Expect an error that says so in one line."""
     with pytest.raises(error, match=match) as caught:

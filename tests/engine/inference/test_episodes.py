@@ -1,4 +1,4 @@
-"""Returns of whole episodes: against a loop by hand, greedy and sampled, per agent, and what cannot be evaluated."""
+"""Returns of whole episodes: greedy and sampled, per agent, and what cannot be evaluated. Against a loop by hand: test_policy.py."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ import torch
 from gymnasium.spaces import Dict, Discrete
 from torch import Tensor
 
-from antiphon.engine.inference import episodes
-from antiphon.engine.inference.evaluation import rollout_seed
-from antiphon.engine.simulation import Simulation
-from antiphon.envs import registry
+from antiphon import Simulation
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import RunError, ScenarioError
@@ -32,42 +29,6 @@ MOTOR: dict[str, Any] = {
 def cart(**training: Any) -> Scenario:
     env = {"id": "antiphon/CartPole-v0", "limit": 60}
     return scenario_of({"motor": MOTOR}, env=env, **({"batch": 5, "steps": 40} | training))
-
-
-def by_hand(simulation: Simulation, count: int) -> tuple[list[float], list[float]]:
-    """Return the first returns and lengths of every environment under the most likely actions."""
-    batch = simulation.scenario.training.batch
-    env = registry.make(simulation.scenario.env, batch=batch)
-    observations, _ = env.reset(seed=rollout_seed(simulation.seed, "test", 0))
-    motor = simulation.agents["motor"].module
-    present, found = torch.zeros(batch), [[] for _ in range(batch)]  # type: ignore[var-annotated]
-    steps = torch.zeros(batch)
-    while min(map(len, found)) < count:
-        with torch.no_grad():
-            actions = motor(observations["observation"])["objective"].argmax(1)
-        observations, reward, terminated, truncated, _ = env.step(actions)
-        present, steps = present + reward, steps + 1
-        for row in (terminated | truncated).nonzero().flatten().tolist():
-            found[row].append((present[row].item(), steps[row].item()))
-            present[row] = steps[row] = 0
-    first = [one for own in found for one in own[:count]]
-    return [total for total, _ in first], [length for _, length in first]
-
-
-@pytest.mark.parametrize("count", [1, 3])
-def test_the_score_is_that_of_the_first_episodes_of_every_environment(count: int) -> None:
-    with Simulation(cart()) as simulation:
-        simulation.run()
-        returns, lengths = by_hand(simulation, count)
-        found = simulation.evaluate(episodes=count)
-    assert len(set(returns)) > 1
-    assert found.episodes is not None
-    assert (found.episodes.count, found.examples) == (5 * count, 5 * count)
-    assert found.return_ == found.agents["motor"]["return"] == pytest.approx(sum(returns) / len(returns))
-    assert found.episodes.length == pytest.approx(sum(lengths) / len(lengths))
-    assert (found.episodes.actions, found.readout) == ("greedy", ("motor",))
-    words = f"{5 * count} whole episodes of {found.episodes.length:.1f} steps, greedy"
-    assert str(found).startswith(words)
 
 
 def test_sampled_episodes_are_the_same_at_every_evaluation_and_not_those_of_other_splits() -> None:
@@ -152,7 +113,7 @@ def test_what_cannot_be_evaluated_is_said_in_one_line(monkeypatch: pytest.Monkey
     assert "no split 'tset'; did you mean 'test'?" in refusal(Simulation(cart()), split="tset")
     endless = refusal(Simulation(sharing(Shares(3, endless=True))))
     assert endless == "evaluate: the environment's episodes never end, so they have no return"
-    monkeypatch.setattr(episodes, "LONGEST", 1)
+    monkeypatch.setattr("antiphon.engine.inference.episodes.LONGEST", 1)
     late = refusal(Simulation(sharing(Shares(3))))
     assert late.startswith("evaluate: 3 of 3 environments finished no episode within 1 steps; limit")
 

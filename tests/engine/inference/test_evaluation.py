@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from antiphon.engine.core.records import Tick
-from antiphon.engine.inference import evaluation
-from antiphon.engine.inference.links import Links
-from antiphon.engine.inference.rollout import EnvironmentRollout
-from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.forward import ForwardPass
-from antiphon.envs import from_tensors, registry
-from antiphon.envs.base import TorchVectorEnv
+from antiphon import Simulation
+from antiphon.envs import from_tensors
 from antiphon.envs.tensors import Source
-from tests.engine.numbers import assert_same_state, kept, one_line
+from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.kit.documented import Links, represent
+from tests.some import some
 
 COUNT = 1300
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(COUNT, 6, generator=GENERATOR)
 LABEL = (X[:, 0] > 0).long() + (X[:, 1] > 0).long()
 SCORE = X[:, :2].sum(1)
+
+
+MLP: dict[str, Any] = {"kind": "mlp", "hidden": [8]}
 
 
 def source(shuffled: bool = False, **options: Any) -> Source:
@@ -38,39 +38,44 @@ def source(shuffled: bool = False, **options: Any) -> Source:
     )
 
 
-def simulate(env: Any) -> Simulation:
-    net = {"kind": "mlp", "hidden": [8]}
+def simulate(env: Any, net: Any = MLP) -> Simulation:
     agents = {
-        "a": {"observes": ["x"], "network": net},
+        "a": {"observes": ["x"], "network": MLP},
         "b": {"network": net, "objective": CLASSIFY},
-        "c": {"network": net, "objective": {"kind": "regression", "target": "score"}},
+        "c": {"network": MLP, "objective": {"kind": "regression", "target": "score"}},
     }
     channels = [{"from": "a", "to": to, "size": 4, "gradient": {"context": ["label"]}} for to in "bc"]
     adam = {"kind": "adam", "lr": 0.01}
     return Simulation(scenario_of(agents, channels, env, readout="b", batch=32, steps=200, optimiser=adam))
 
 
-def test_shuffled_training_signals_change_no_bit_but_the_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
-    simulation = simulate(source())
-    simulation.run(50)
-    ports: list[Tensor] = []
-    evaluate = ForwardPass.evaluate
+class Watched(nn.Linear):
+    """Keeps what it reads and gives."""
 
-    def noted(forward_pass: ForwardPass, tick: Tick, *rest: Any, **settings: Any) -> Any:
-        after = evaluate(forward_pass, tick, *rest, **settings)
-        ports.extend(port.clone() for part in tick.parts for port in part.ports.values())
-        return after
+    noted: ClassVar[list[Tensor]] = []
 
-    monkeypatch.setattr(ForwardPass, "evaluate", noted)
+    def forward(self, x: Tensor) -> Tensor:
+        found = super().forward(x)
+        self.noted.extend([x.clone(), found.clone()])
+        return found
+
+
+def test_shuffled_training_signals_change_no_bit_but_the_metrics() -> None:
+    torch.manual_seed(0)
+    simulation, other = simulate(source(), Watched(4, 3)), simulate(source(shuffled=True), Watched(4, 3))
+    simulation.run(80)
+    for name, agent in simulation.agents.items():
+        for key, value in agent.parameters.items():
+            other.agents[name].parameters[key].data.copy_(value)
+        for key, value in agent.buffers.items():
+            other.agents[name].buffers[key].copy_(value)
     runs = []
-    for shuffled in (False, True):
-        ports.clear()
-        env = source(shuffled).make(batch=4)
-        found = evaluation.evaluate(simulation._system, env, ("b",), "test")
-        runs.append((found, list(ports)))
-    (true, one), (false, other) = runs
-    assert len(one) == len(other) == 4
-    assert all(torch.equal(p, q) for p, q in zip(one, other, strict=True))
+    for each in (simulation, other):
+        Watched.noted.clear()
+        runs.append((each.evaluate(), list(Watched.noted)))
+    (true, one), (false, two) = runs
+    assert len(one) == len(two) >= 2
+    assert all(torch.equal(p, q) for p, q in zip(one, two, strict=True))
     assert true.accuracy > false.accuracy + 0.2
     assert true.agents["c"]["error"] < false.agents["c"]["error"]
 
@@ -85,15 +90,33 @@ def test_every_example_counts_once_in_ragged_batches(monkeypatch: pytest.MonkeyP
     two_messages_three_classes_and_a_score = 4 * (2 * (4 + 4) + 3 + 1)
     for limit, value in (("_ROWS", 7), ("_MEMORY", two_messages_three_classes_and_a_score * 100)):
         with monkeypatch.context() as patch:
-            patch.setattr(evaluation, limit, value)
+            patch.setattr(f"antiphon.engine.inference.evaluation.{limit}", value)
             many = simulation.evaluate()
         assert many.examples == 650
         assert many.accuracy == one.accuracy
         assert many.loss == pytest.approx(one.loss, rel=1e-5)
-    rows = source(test=0.5).make(batch=1)._table.splits["test"]
-    outputs = simulation.compose()(x=X[rows])["b"]
-    assert one.accuracy == pytest.approx((outputs.argmax(1) == LABEL[rows]).float().mean().item())
-    assert one.loss == pytest.approx(torch.nn.functional.cross_entropy(outputs, LABEL[rows]).item(), rel=1e-5)
+    (batch,) = simulation.world.env.batches("test", 650)
+    outputs, labels = simulation.compose()(x=batch["x"])["b"], batch["label"]
+    assert one.accuracy == pytest.approx((outputs.argmax(1) == labels).float().mean().item())
+    assert one.loss == pytest.approx(F.cross_entropy(outputs, labels).item(), rel=1e-5)
+
+
+def test_with_every_message_lost_synthetic_inputs_are_alone() -> None:
+    agents = {"a": {"observes": ["x"], "network": MLP}, "b": {"network": MLP, "objective": CLASSIFY}}
+    channel = {"from": "a", "to": "b", "size": 3, "input": {"kind": "linear", "context": []}}
+    simulation = Simulation(scenario_of(agents, [channel], source(test=0.5), batch=8))
+    expected = torch.tensor([0.5, -1.0, 2.0])
+    model = some(simulation.channels["a->b"].synthetic_input).parameters
+    for key, parameter in model.items():
+        parameter.data.copy_(expected if key.endswith("bias") else torch.zeros_like(parameter))
+    (batch,) = simulation.world.env.batches("test", 650)
+    losses = {}
+    for inputs, message in ((True, expected), (False, torch.zeros(3))):
+        found = simulation.evaluate("test", Links("as_run", drop=1.0, inputs=inputs))
+        outputs = simulation.agents["b"].module(message.expand(650, 3))["objective"]
+        losses[inputs] = found.loss
+        assert found.loss == pytest.approx(F.cross_entropy(outputs, batch["label"]).item(), rel=1e-5)
+    assert losses[True] != losses[False]
 
 
 # --- environments to run forward in ------------------------------------------------------------------------
@@ -108,7 +131,7 @@ def forward(
     return Simulation(scenario_of(agents, channels, env, readout=readout, batch=4, steps=10))
 
 
-def counting(delay: int = 0) -> Simulation:
+def counting(delay: int = 0, readout: str = "b") -> Simulation:
     agents = {
         "a": {"observes": ["image"], "objective": {"kind": "classification", "target": "odd"}},
         "b": {
@@ -117,41 +140,27 @@ def counting(delay: int = 0) -> Simulation:
         },
     }
     channels = [{"from": "a", "to": "b", "size": 3, "link": {"delay": delay, "drop": 0.5}}]
-    return forward({"id": "antiphon/CountDigits-v0", "window": 2}, agents, channels, "b")
+    return forward({"id": "antiphon/CountDigits-v0", "window": 2}, agents, channels, readout)
 
 
-def reading() -> Simulation:
-    agent = {"observes": ["char"], "objective": {"kind": "coding", "target": "next"}}
-    return forward({"id": "antiphon/CharText-v0"}, {"a": agent})
-
-
-def make(simulation: Simulation) -> evaluation.Make:
-    def second(batch: int, split: str) -> TorchVectorEnv:
-        return registry.make(simulation.scenario.env, batch=batch, split=split)
-
-    return second
+READER: dict[str, Any] = {"observes": ["char"], "objective": {"kind": "coding", "target": "next"}}
 
 
 def test_elsewhere_the_system_runs_forward_once_through_the_split() -> None:
+    """Against a loop by hand: test_rollout.py."""
     simulation = counting()
     simulation.run(20)
-    before = kept(simulation._state_dict())
-    found = simulation.evaluate("validation")
-    env = make(simulation)(64, "validation")
-    assert env.evaluation_steps is not None
-    seed = evaluation.rollout_seed(simulation.seed, "validation", 0)
-    scores = EnvironmentRollout(simulation._system, env, Links(), seed).run(env.evaluation_steps)
-    assert found.examples == scores["b"].count == 64 * env.evaluation_steps // 4
-    assert found.accuracy == found.agents["b"]["accuracy"] == scores["b"].metric / scores["b"].count
-    assert found.agents["a"]["loss"] == scores["a"].loss / scores["a"].count
-    assert simulation.evaluate("validation") == found
-    assert simulation.evaluate("test") != found
-    assert simulation.evaluate("validation", "as_run").loss != found.loss
-    assert_same_state(simulation, before)
+    with unchanged(simulation):
+        found = simulation.evaluate("validation")
+        assert found.examples == 64 * 128 // 4  # environments, steps, and of these those with a target
+        assert found.accuracy == found.agents["b"]["accuracy"]
+        assert simulation.evaluate("validation") == found
+        assert simulation.evaluate("test") != found
+        assert simulation.evaluate("validation", "as_run").loss != found.loss
 
 
 def test_bits_are_a_metric_like_others() -> None:
-    simulation = reading()
+    simulation = forward({"id": "antiphon/CharText-v0"}, {"a": READER})
     simulation.run(20)
     found = simulation.evaluate("validation")
     assert set(found.agents["a"]) == {"loss", "bits"}
@@ -162,12 +171,9 @@ def test_bits_are_a_metric_like_others() -> None:
 
 
 def test_who_never_has_a_target_is_nan_unless_it_is_the_readout() -> None:
-    simulation = counting(delay=160)
     with one_line("no tick of 'b' has a target and all paths to it filled; shorten"):
-        simulation.evaluate()
-    found = evaluation.evaluate(
-        simulation._system, simulation.world.env, ("a",), "test", make=make(simulation)
-    )
+        counting(delay=160).evaluate()
+    found = counting(delay=160, readout="a").evaluate()
     assert found.examples == 64 * 64
     assert math.isnan(found.agents["b"]["loss"])
     assert 0 <= found.accuracy <= 1
@@ -177,20 +183,29 @@ def test_a_short_text_is_read_by_fewer_lanes(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("ANTIPHON_DATA", str(tmp_path))
     (tmp_path / "text").mkdir()
     (tmp_path / "text/short.txt").write_text("abcdefgh" * 40, encoding="utf-8")
-    agent = {"observes": ["char"], "objective": {"kind": "coding", "target": "next"}}
-    simulation = forward({"id": "antiphon/CharText-v0", "text": "short"}, {"a": agent})
+    simulation = forward({"id": "antiphon/CharText-v0", "text": "short"}, {"a": READER})
     assert simulation.evaluate("validation").examples == 8  # sixteen characters: eight lanes of two
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"kind": "as_rnu"}, "links: 'as_rnu' is not known; use 'perfect' or 'as_run'"),
+        ({"kind": "as_run", "drop": float("nan")}, "drop: must be from 0 to 1, not nan"),
+        ({"drop": 0.2}, "perfect links lose nothing, got 0.2; use links 'as_run'"),
+        ({"inputs": False}, "over perfect links none stands in; use links 'as_run'"),
+    ],
+)
+def test_links_that_cannot_be_are_one_clear_line(settings: dict[str, Any], expected: str) -> None:
+    with one_line(expected):
+        Links(**settings)
+
+
 def test_what_cannot_be_evaluated_is_one_clear_line() -> None:
-    for split, links, line in (
-        ("tset", "perfect", "no split 'tset'; did you mean 'test'"),
-        ("test", "as_rnu", "'as_rnu' is not known"),
-    ):
-        with one_line(line):
-            simulate(source()).evaluate(split, links)
+    with one_line("no split 'tset'; did you mean 'test'"):
+        simulate(source()).evaluate("tset")
     agent = {"observes": ["symbol"], "objective": {"kind": "coding", "target": "target"}, "acts": True}
     with one_line("has no splits to evaluate on; its own figures in the run show progress: .*difficulty, so"):
         forward({"id": "antiphon/Copy-v0"}, {"a": agent}).evaluate()
     with one_line("no stream of examples, and only examples can be looked at"):
-        next(evaluation.examples(counting().world.env, "test"))
+        represent(counting())

@@ -8,14 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from antiphon import Simulation
 from antiphon.agents.network import OBJECTIVE
-from antiphon.engine.inference.export import steps_per_round
-from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import EnvironmentRollout
-from antiphon.engine.simulation import Simulation
 from antiphon.envs import registry
 from tests.engine.numbers import one_line
 from tests.engine.scenes import scenario_of
+from tests.kit.documented import Links
 
 Document = dict[str, Any]
 GOAL = {"kind": "classification", "target": "odd_so_far"}
@@ -73,7 +72,7 @@ def test_it_is_the_system_run_forward(name: str) -> None:
     agents, channels, length = CASES[name]
     simulation = simulate(agents, channels)
     module = simulation.compose()
-    assert module.steps_per_round == steps_per_round(simulation._system) == length
+    assert module.steps_per_round == length
     image, expected = rolled(simulation, max(5 * length, 20) // length * length)
     found, state = module(image=image)
     assert set(found) == {"c"}
@@ -82,28 +81,12 @@ def test_it_is_the_system_run_forward(name: str) -> None:
     assert state["steps"].item() == len(image)
     assert all(value.shape[0] == 3 for key, value in state.items() if key != "steps")
     assert not torch.allclose(expected[0], expected[-1])
-
-
-@pytest.mark.parametrize("name", ["late", "concat", "aged", "aligned"])
-def test_with_its_state_it_goes_on_where_it_was(name: str) -> None:
-    agents, channels, length = CASES[name]
-    module = simulate(agents, channels).compose()
-    image = torch.rand(
-        4 * length, 3, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64
-    )
-    whole, end = module(image=image)
-    said, state = [], None
-    for start in (0, length, 3 * length):
-        stop = 3 * length if start == length else start + length
-        outputs, state = module(image[start:stop], state)
-        said.append(outputs["c"])
-    assert state is not None
-    torch.testing.assert_close(torch.cat(said), whole["c"], rtol=0, atol=1e-12)
-    assert state.keys() == end.keys()
-    for key, value in end.items():
-        torch.testing.assert_close(state[key], value, rtol=0, atol=1e-12)
-    anew, _ = module(image[-length:], None)
-    assert not torch.allclose(anew["c"], said[-1])
+    first, between = module(image=image[:length])  # with its state it goes on where it was
+    second, end = module(image[length:], between)
+    torch.testing.assert_close(torch.cat([first["c"], second["c"]]), found["c"], rtol=0, atol=1e-12)
+    assert end.keys() == state.keys()
+    for key, value in state.items():
+        torch.testing.assert_close(end[key], value, rtol=0, atol=1e-12)
 
 
 def test_a_round_too_long_for_a_graph_is_one_clear_line() -> None:

@@ -11,12 +11,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from antiphon.engine.inference import model_files
-from antiphon.engine.inference.export import observed
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from antiphon.envs import from_tensors
 from antiphon.errors import RunError, ScenarioError
-from tests.engine.numbers import assert_same_state, kept, one_line
+from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 Document = dict[str, Any]
@@ -72,7 +70,6 @@ def symbols() -> Simulation:
 
 
 SYSTEMS: dict[str, Callable[[], Simulation]] = {
-    "delayed": chain,
     "pictures": pictures,
     "own": lambda: chain(network=Attention),
     "symbols": symbols,
@@ -83,12 +80,11 @@ SYSTEMS: dict[str, Callable[[], Simulation]] = {
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_file_computes_what_the_composed_module_does(name: str, tmp_path: Path) -> None:
     simulation = SYSTEMS[name]()
-    before = kept(simulation._state_dict())
-    path = simulation.export(tmp_path / "model.pt2")
-    assert_same_state(simulation, before)
+    with unchanged(simulation):
+        path = simulation.export(tmp_path / "model.pt2")
     assert list(tmp_path.iterdir()) == [path]
     module, loaded = simulation.compose(), torch.export.load(path).module()
-    shape = simulation._system.description.signals["image"].shape
+    shape = simulation.world.env.signals["image"].shape
     for rows in (1, 7):
         image = torch.rand(rows, *shape, generator=torch.Generator().manual_seed(rows))
         found, expected = loaded(image=image), module(image=image)
@@ -103,7 +99,6 @@ def test_outputs_of_some_agents_and_names_that_collide(tmp_path: Path) -> None:
     reader = {"network": MLP, "objective": CLASSIFY}
     agents = {"a": {**reader, "observes": ["a-b"]}, "b": {**reader, "observes": ["a_b"]}}
     simulation = simulate(agents, [{**DELAYED, "link": {}}], env)
-    assert observed(simulation._system) == ["a-b", "a_b"]
     rows = numbers[:5]
     expected = simulation.compose()(rows, rows)
     for asked in (None, ["b", "a", "b"]):
@@ -166,7 +161,7 @@ def test_a_file_that_cannot_be_written_leaves_the_one_before(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch.export, "save", full)
-    monkeypatch.setattr(model_files, "save_file", full)
+    monkeypatch.setattr("antiphon.engine.inference.model_files.save_file", full)
     path = tmp_path / f"model{suffix}"
     path.write_text("before")
     with pytest.raises(RunError, match=r"cannot be written \(No space left on device\); choose another path"):

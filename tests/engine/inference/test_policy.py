@@ -9,16 +9,14 @@ import torch
 from numpy.typing import NDArray
 
 from antiphon import Simulation, envs
-from antiphon.engine.inference.links import Links
-from antiphon.engine.inference.policy import Policy
-from antiphon.engine.inference.rollout import EnvironmentRollout
 from antiphon.errors import RunError, ScenarioError
+from antiphon.nets.random import seed_for
 from antiphon.scenarios import Scenario
 from tests.envs.adaptors import parallel_worlds
 
 WORLDS = {
     "gymnasium": "{gymnasium: CartPole-v1, autoreset: same_step, max_episode_steps: 9}",
-    "ours": "{id: antiphon/CartPole-v0, limit: 9}",
+    "ours": "{id: antiphon/CartPole-v0, limit: 60}",
 }
 
 
@@ -40,47 +38,38 @@ training: {{batch: 3, steps: 20, optimiser: {{lr: 0.01}}}}
 """)
 
 
-def expected(simulation: Simulation, steps: int) -> tuple[list[list[int]], list[list[float]]]:
-    """Actions and rewards of a rollout from silence in a new world."""
-    env = envs.make(simulation.scenario.env, batch=3)
-    rollout = EnvironmentRollout(simulation._system, env, Links(), 5)
-    actions, rewards = [], []
-    step = env.step
-
-    def spy(action: Any = None) -> Any:
-        actions.append(action.tolist())
-        result = step(action)
-        rewards.append(result[1].tolist())
-        return result
-
-    env.step = spy  # type: ignore[method-assign]
-    rollout.run(steps)
-    return actions, rewards
-
-
-def test_in_our_worlds_it_does_what_a_rollout_does() -> None:
-    """In those of Gymnasium: test_policy_returns.py."""
+def test_in_our_worlds_it_does_what_an_evaluation_does() -> None:
+    """The first whole episodes of every environment, their states and messages beginning anew with each."""
     with Simulation(pole("ours")) as simulation:
         simulation.run()
-        actions, rewards = expected(simulation, 25)
-        policy = simulation.policy()
-    assert len({tuple(row) for row in actions}) > 1  # it is a policy, and no constant
+        found, policy = simulation.evaluate(episodes=3), simulation.policy()
+        seed = seed_for(simulation.seed, "evaluation", "test", "0")
     env = envs.make(simulation.scenario.env, batch=3)
-    for _ in range(2):
-        policy.reset()
-        seen, _ = env.reset(seed=5)
-        for wanted, paid in zip(actions, rewards, strict=True):
-            action = policy.act(seen)
-            assert action.tolist() == wanted
-            seen, reward, terminated, truncated, _ = env.step(torch.from_numpy(action))
-            assert reward.tolist() == paid
-            policy.reset(terminated | truncated)
+    lengths: list[list[float]] = [[], [], []]
+    actions, steps = set(), torch.zeros(3)
+    seen, _ = env.reset(seed=seed)
+    while min(map(len, lengths)) < 3:
+        action = policy.act(seen)
+        actions.add(tuple(action.tolist()))
+        seen, _, terminated, truncated, _ = env.step(torch.from_numpy(action))
+        ended, steps = terminated | truncated, steps + 1
+        policy.reset(ended)
+        for row in ended.nonzero().flatten().tolist():
+            lengths[row].append(steps[row].item())
+            steps[row] = 0
+    assert len(actions) > 1  # it is a policy, and no constant
+    mean = sum(sum(own[:3]) for own in lengths) / 9
+    assert (found.episodes.length, found.return_, found.agents["hand"]["return"]) == pytest.approx(
+        (mean,) * 3
+    )
+    assert (found.episodes.count, found.examples, found.readout) == (9, 9, ("hand",))
+    assert str(found).startswith(f"9 whole episodes of {mean:.1f} steps, greedy")
 
 
 def test_it_keeps_the_parameters_it_was_made_with_and_changes_nothing() -> None:
     seen = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
 
-    def played(policy: Policy) -> list[NDArray[Any]]:
+    def played(policy: Any) -> list[NDArray[Any]]:
         policy.reset()
         return [policy.act(seen * step) for step in range(8)]
 
@@ -101,7 +90,7 @@ def test_it_keeps_the_parameters_it_was_made_with_and_changes_nothing() -> None:
 def test_samples_are_of_the_seed_the_step_and_the_environment() -> None:
     seen = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
 
-    def played(policy: Policy, observation: NDArray[Any]) -> list[list[int]]:
+    def played(policy: Any, observation: NDArray[Any]) -> list[list[int]]:
         policy.reset()
         return [np.atleast_1d(policy.act(observation)).tolist() for _ in range(30)]
 

@@ -8,8 +8,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from antiphon import Simulation
-from antiphon.engine.inference.evaluation import rollout_seed
-from antiphon.engine.inference.policy import Policy
+from antiphon.nets.random import seed_for
 from antiphon.scenarios import Scenario
 
 BATCH, EPISODES = 3, 4
@@ -25,7 +24,7 @@ training: {batch: 3, steps: 64, optimiser: {lr: 0.01}}
 """
 
 
-def played(policy: Policy, env: VectorEnv[Any, Any, Any], seed: int, *, late: bool) -> float:
+def played(policy: Any, env: VectorEnv[Any, Any, Any], seed: int, *, late: bool) -> float:
     """The mean return of the first whole episodes of every environment, as somebody without antiphon counts them.
 
     `late`: an episode begins for the policy after the observation with which the one before ended.
@@ -58,7 +57,7 @@ def test_its_return_is_that_of_an_evaluation(mode: str, sampled: bool) -> None:
     with Simulation(Scenario.from_yaml(POLE.replace("AUTORESET", mode)), seed=2) as simulation:
         simulation.run()
         expected = simulation.evaluate(episodes=EPISODES, sampled=sampled).return_
-        seed = rollout_seed(2, "test", 0)
+        seed = seed_for(2, "evaluation", "test", "0")
         policy = simulation.policy(greedy=not sampled, seed=seed)
     same_step = {"autoreset_mode": AutoresetMode.SAME_STEP}
     how = {} if late else {"vectorization_mode": "sync", "vector_kwargs": same_step, "max_episode_steps": 60}

@@ -9,20 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from antiphon import Simulation
 from antiphon.agents.network import OBJECTIVE
-from antiphon.engine.core.records import AgentTick
-from antiphon.engine.inference.links import Links
-from antiphon.engine.inference.rollout import EnvironmentRollout, filled
-from antiphon.engine.simulation import Simulation
-from antiphon.envs import registry
+from antiphon.engine.inference.evaluation import rollout_seed
+from antiphon.engine.inference.rollout import EnvironmentRollout, ExampleRollout, filled, steps_needed
+from antiphon.envs import from_tensors, registry
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.scenarios import Scenario
-from tests.engine.numbers import assert_same_state
+from tests.engine.numbers import normal
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.kit.documented import Links
+from tests.some import some
 
 Document = dict[str, Any]
 LSTM = {"kind": "lstm", "size": 7}
-NAMES = ("odd", "threes")
+PORT = "to_b"
 
 
 def hierarchy(a: Document | None = None, b: Document | None = None, **channel: Any) -> Scenario:
@@ -61,7 +62,7 @@ def second(simulation: Simulation, batch: int = 5, split: str = "test") -> Torch
     return registry.make(simulation.scenario.env, batch=batch, dtype=torch.float64, split=split)
 
 
-def outputs(parts: list[AgentTick]) -> dict[str, Tensor]:
+def outputs(parts: list[Any]) -> dict[str, Tensor]:
     return {part.agent: part.ports[OBJECTIVE] for part in parts}
 
 
@@ -72,9 +73,7 @@ class ByHand:
     """The hierarchy as anybody would write it: two torch LSTM cells and a message at every third step."""
 
     def __init__(self, simulation: Simulation, batch: int) -> None:
-        self.a = simulation._system.agents["a"].learner
-        self.b = simulation._system.agents["b"].learner
-        self.port = simulation._system.channels["a->b"].port
+        self.a, self.b = simulation.agents["a"], simulation.agents["b"]
         self.states = {n: (torch.zeros(batch, 7).double(), torch.zeros(batch, 7).double()) for n in "ab"}
 
     def linear(self, name: str, key: str, x: Tensor) -> Tensor:
@@ -95,10 +94,10 @@ class ByHand:
         said = {"a": self.linear("a", "objective", h)}
         if step % 3 == 2:
             message = F.layer_norm(
-                self.linear("a", self.port, h),
+                self.linear("a", PORT, h),
                 (4,),
-                norm[f"{self.port}.norm.gain"],
-                norm[f"{self.port}.norm.bias"],
+                norm[f"{PORT}.norm.gain"],
+                norm[f"{PORT}.norm.bias"],
             )
             said["b"] = self.linear("b", "objective", self.cell("b", message))
         return said
@@ -106,36 +105,35 @@ class ByHand:
 
 def test_it_is_the_loop_that_one_would_write_by_hand() -> None:
     simulation = simulate(hierarchy(), steps=30)
-    assert any(value.abs().max() > 0 for value in simulation._system.agents["a"].learner.buffers.values())
-    rollout, hand = (
-        EnvironmentRollout(simulation._system, second(simulation), Links(), 3),
-        ByHand(simulation, 5),
-    )
+    assert any(value.abs().max() > 0 for value in simulation.agents["a"].buffers.values())
+    env = second(simulation, 64)
+    steps, seed = some(env.evaluation_steps), rollout_seed(0, "test", 0)
+    rollout, hand = EnvironmentRollout(simulation._system, env, Links(), seed), ByHand(simulation, 64)
     sums = {name: [0.0, 0.0, 0] for name in "ab"}
-    for step in range(27):
-        moment = rollout.world.step_signals
+    for step in range(steps):
+        signals = rollout.world.step_signals.signals
         with torch.no_grad():
-            expected = hand.step(step, moment.signals["image"])
+            expected = hand.step(step, signals["image"])
         found = outputs(rollout.step())
         assert found.keys() == expected.keys()
-        for (name, output), target in zip(found.items(), NAMES, strict=False):
+        for name, output in found.items():
             torch.testing.assert_close(output, expected[name], rtol=0, atol=1e-10)
             if (step + 1) % (3 if name == "a" else 9) == 0:
-                label = moment.signals[target]
+                label = signals[{"a": "odd", "b": "threes"}[name]]
                 sums[name][0] += F.cross_entropy(output, label, reduction="sum").item()
                 sums[name][1] += (output.argmax(1) == label).sum().item()
-                sums[name][2] += 5
-    for name, score in rollout.scores.items():
-        assert [score.loss, score.metric, score.count] == pytest.approx(sums[name])
-    assert (rollout.scores["a"].count, rollout.scores["b"].count) == (45, 15)
+                sums[name][2] += 64
+    found = simulation.evaluate("test")
+    assert found.examples == sums["b"][2]
+    for name, (loss, right, count) in sums.items():
+        assert found.agents[name] == pytest.approx({"loss": loss / count, "accuracy": right / count})
 
 
 # --- against the run itself --------------------------------------------------------------------------------
 
-_SLOW = {"kind": "linear", "context": ["image", "held", "age", "from.phase", "to.phase"]}
-_FROZEN: dict[str, tuple[Document, Document]] = {
-    "lossy": ({}, {"link": {"drop": 0.4, "noise": 0.3, "bits": 3, "delay": 1}, "input": _SLOW}),
-    "unheard": ({}, {"link": {"drop": 0.4}}),
+INPUT = {"kind": "linear", "context": ["image", "held", "age", "from.phase", "to.phase"]}
+FROZEN: dict[str, tuple[Document, Document]] = {
+    "lossy": ({}, {"link": {"drop": 0.4, "noise": 0.3, "bits": 3, "delay": 1}, "input": INPUT}),
     "mean": ({}, {"read": "mean", "link": {"delay": 2}}),
     "concat": ({"observes": ["age"]}, {"read": "concat", "link": {"delay": 4}}),
     "aged": ({"observes": ["age"]}, {"link": {"drop": 0.5, "delay": 1}}),
@@ -143,75 +141,36 @@ _FROZEN: dict[str, tuple[Document, Document]] = {
 }
 
 
-@pytest.mark.parametrize("name", _FROZEN)
+def lived(simulation: Simulation, step: int) -> dict[str, Tensor]:
+    """What a simulation's agents made at a step that is not learned from yet."""
+    newest = [tick for unit in simulation._system.groups for tick in unit.tape.ticks if tick.step == step]
+    return outputs([part for tick in newest for part in tick.parts if OBJECTIVE in part.ports])
+
+
+@pytest.mark.parametrize("name", FROZEN)
 def test_as_run_is_what_the_run_itself_does(name: str) -> None:
-    b, channel = _FROZEN[name]
+    b, channel = FROZEN[name]
     net: Document = {"network": LSTM, "learn": False}
     simulation = simulate(hierarchy(net, {**net, **b}, **channel), seed=3)
     draw = torch.Generator().manual_seed(1)
-    model = simulation._system.channels["a->b"].input
-    if model is not None:
-        for parameter in model.parameters.values():
-            parameter.data.copy_(torch.randn(parameter.shape, generator=draw))
+    model = simulation.channels["a->b"].synthetic_input
+    for parameter in (model.parameters if model else {}).values():
+        parameter.data.copy_(torch.randn(parameter.shape, generator=draw))
     kept = {key: value.clone() for key, value in (model.parameters if model else {}).items()}
     rollout = EnvironmentRollout(simulation._system, second(simulation, 4, "train"), Links("as_run"), 3)
     for step in range(24):
         simulation.backend.tick(step, simulation.world.step_signals)
-        units = simulation._system.groups
-        newest = [tick for unit in units for tick in unit.tape.ticks if tick.step == step]
-        lived = outputs([part for tick in newest for part in tick.parts])
-        found = outputs(rollout.step())
-        assert found.keys() == lived.keys()
+        expected, found = lived(simulation, step), outputs(rollout.step())
+        assert found.keys() == expected.keys()
         for agent, output in found.items():
-            torch.testing.assert_close(output, lived[agent], rtol=0, atol=1e-12)
+            torch.testing.assert_close(output, expected[agent], rtol=0, atol=1e-12)
         simulation._system.cut(step, simulation.world.advance(simulation.backend.forward_pass.action))
         simulation.backend.learn(step)
         for key, value in kept.items():  # it would learn from what it hears
-            assert model is not None
-            model.parameters[key].data.copy_(value)
+            some(model).parameters[key].data.copy_(value)
 
 
-def test_states_and_messages_end_with_their_episode() -> None:
-    own = {"observes": ["symbol"], "network": LSTM, "learn": False}
-    agents = {"a": {**own, "acts": True, "objective": {"kind": "coding", "target": "target"}}, "b": own}
-    env: Any = {"id": "antiphon/Copy-v0", "bits": 3, "length": 2, "threshold": 0}
-    scenario = scenario_of(agents, [{"from": "b", "to": "a", "size": 3, "link": {"delay": 2}}], env, batch=4)
-    simulation = simulate(scenario, seed=3)
-    env = registry.make(scenario.env, batch=4, dtype=torch.float64)
-    rollout = EnvironmentRollout(simulation._system, env, Links(), 3)
-    for step in range(25):
-        simulation.backend.tick(step, simulation.world.step_signals)
-        lived = outputs(
-            [
-                p
-                for u in simulation._system.groups
-                for t in u.tape.ticks
-                for p in t.parts
-                if OBJECTIVE in p.ports and t.step == step
-            ]
-        )
-        parts = rollout.step()
-        assert torch.equal(outputs([p for p in parts if p.agent == "a"])["a"], lived["a"])
-        begun = [part.memory is not None and part.memory.available is False for part in parts]
-        assert all(begun) == any(begun) == (step % 7 == 0)
-        simulation._system.cut(step, simulation.world.advance(simulation.backend.forward_pass.action))
-        simulation.backend.learn(step)
-
-
-# --- what it must not do -----------------------------------------------------------------------------------
-
-
-def test_it_changes_no_bit_of_the_run() -> None:
-    channel: Document = {"link": {"drop": 0.3, "delay": 1, "noise": 0.1}, "input": _SLOW}
-    scenario = hierarchy({"p_update": 0.7}, {"observes": ["age"]}, **channel)
-    watched, plain = simulate(scenario, 1), simulate(scenario, 1)
-    for step in range(20):
-        if step % 4 == 1:
-            links = Links("as_run" if step % 8 == 1 else "perfect")
-            EnvironmentRollout(watched._system, second(watched), links, step).run(10)
-        watched.step()
-        plain.step()
-    assert_same_state(watched, plain)
+# --- when ticks count ----------------------------------------------------------------------------------
 
 
 def test_ticks_count_once_every_path_has_filled() -> None:
@@ -231,3 +190,73 @@ def test_on_a_cycle_a_path_has_filled_once_everybody_has_been_heard_of() -> None
         for s, r, delay in (("a", "b", 1), ("b", "c", 2), ("c", "a", 1))
     ]
     assert filled(Simulation(scenario_of(agents, channels))._system) == {"b": 2, "a": 3, "c": 4}
+
+
+# --- over examples -----------------------------------------------------------------------------------------
+
+
+def remembering(**link: Any) -> Simulation:
+    """Two recurrent agents on a cycle; an example is an episode of six steps, and nothing is learned."""
+    x = normal(40, 5)
+    env = from_tensors(x=x, label=(x[:, 0] > 0).long(), hold=6, episode="example")
+    agents: dict[str, Document] = {
+        "a": {"observes": ["x"], "network": LSTM, "learn": False},
+        "b": {"network": {"kind": "gru", "size": 5}, "objective": CLASSIFY, "learn": False},
+    }
+    common = {"size": 3, "link": {"delay": 1, **link}, "input": {"kind": "linear", "context": []}}
+    channels = [{"from": "a", "to": "b", **common}, {"from": "b", "to": "a", **common}]
+    states = [{"from": "a", "to": "a", "carries": "state"}]
+    return Simulation(scenario_of(agents, [*channels, *states], env, batch=8), dtype=torch.float64)
+
+
+def test_an_example_s_state_and_messages_are_passed_on_within_it_alone() -> None:
+    simulation = remembering()
+    given: dict[str, dict[int, Tensor]] = {}
+
+    def noted(name: str, stamp: int, made: Tensor) -> Tensor:
+        given.setdefault(name, {})[stamp] = made
+        return made
+
+    def forget(name: str, stamp: int, made: Tensor) -> Tensor:
+        return torch.zeros_like(made) if name == "a->a:state" else made
+
+    signals = dict(simulation.signals)
+    whole, forgetful = (
+        ExampleRollout(simulation._system, signals, Links(), seed=0, deliver=deliver)
+        for deliver in (noted, forget)
+    )
+    assert all(list(own) == list(range(6)) for own in given.values())
+    assert not torch.allclose(whole.ports["b"][OBJECTIVE], forgetful.ports["b"][OBJECTIVE])
+    module = simulation.compose()(x=signals["x"])["b"]
+    torch.testing.assert_close(whole.ports["b"][OBJECTIVE], module, rtol=0, atol=1e-12)
+
+
+def test_messages_of_a_disabled_agent_are_void_as_the_run_goes() -> None:
+    simulation = remembering()
+    signals = dict(simulation.signals)
+    found: dict[str, list[Tensor]] = {"perfect": [], "as_run": []}
+    for disabled in (False, True):
+        simulation._system.agents["a"].agent_disabled = disabled
+        for kind, outputs in found.items():
+            rollout = ExampleRollout(simulation._system, signals, Links(kind), seed=0)
+            outputs.append(rollout.ports["b"][OBJECTIVE])
+    assert torch.equal(*found["perfect"])
+    assert not torch.allclose(*found["as_run"])
+
+
+@pytest.mark.parametrize(
+    ("clocks", "env", "steps"),
+    [
+        ({}, {"hold": 3}, 5),
+        ({}, {"hold": 6}, 6),
+        ({}, {"hold": 6, "episode": "example"}, 6),
+        ({"b": {"period": 2}, "c": {"period": 8, "phase": -1}}, {}, 8),
+        ({"c": {"period": 4, "phase": -1}}, {"hold": 2, "episode": "example"}, 4),
+    ],
+)
+def test_examples_are_shown_until_all_paths_have_filled(clocks: Document, env: Document, steps: int) -> None:
+    agents: dict[str, Document] = {"a": {"observes": ["image"]}, "b": {}, "c": {"objective": CLASSIFY}}
+    for name, clock in clocks.items():
+        agents[name] = {**agents[name], "clock": clock}
+    channels = [{"from": s, "to": r, "size": 4, "link": {"delay": 2}} for s, r in ("ab", "bc")]
+    assert steps_needed(Simulation(scenario_of(agents, channels, env))._system) == steps

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
-from antiphon.engine.metrics.description import describe_run, graph_of
-from antiphon.scenarios import load
+from antiphon import Scenario, Simulation, load
+from antiphon.telemetry import Recorder, RunDescription
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 
+def graph_of(scenario: Scenario) -> Any:
+    with Simulation(scenario) as simulation:
+        return simulation.graph
+
+
 def test_the_graph_has_clocks_links_and_words() -> None:
-    scenario = load("two-timescales").resolve()
-    graph = graph_of(scenario)
+    graph = graph_of(load("two-timescales").resolve())
     assert {name: graph.nodes[name]["period"] for name in graph} == {"A": 1, "B": 4}
     assert graph.nodes["B"]["phase"] == 3, "of a phase of -1"
     assert graph.nodes["B"]["about"]["objective"] == "classification of threes"
@@ -23,25 +28,15 @@ def test_the_graph_has_clocks_links_and_words() -> None:
     assert graph.edges["A", "A", "state"]["about"]["carries"] == "the state to the next tick"
 
 
-def test_the_graph_of_a_run_in_parts_has_the_part_of_each_agent() -> None:
-    scenario = load("two-timescales").resolve()
-    parts = {"count": 2, "placement": {"A": 0, "B": 1}}
-    graph = describe_run(scenario, {"parts": parts}).graph
-    assert dict(graph.nodes(data="part")) == {"A": 0, "B": 1}
-    for facts in ({}, {"parts": None}):
-        assert all(
-            "part" not in attributes for _, attributes in describe_run(scenario, facts).graph.nodes.items()
-        )
-
-
 def test_words_for_links_and_predictors_name_what_is_used_only() -> None:
-    scenario = load("lossy").resolve(values={"drop": 0.25})
-    about = next(iter(graph_of(scenario).edges(data="about")))[2]
+    about = next(iter(graph_of(load("lossy").resolve(values={"drop": 0.25})).edges(data="about")))[2]
     assert "drop 0.25" in about["link"]
-    local = load("digits-mlp").resolve("local")
-    assert graph_of(local).edges["n0", "n1", 0]["about"]["gradient"].startswith("local, target label")
-    linear = graph_of(load("digits-mlp").resolve()).edges["n0", "n1", 0]["about"]["gradient"]
-    assert "target" not in linear
+    words = {}
+    for variant in (None, "local"):
+        graph = graph_of(load("digits-mlp").resolve(variant))
+        words[variant] = graph.edges["n0", "n1", 0]["about"]["gradient"]
+    assert words["local"].startswith("local, target label")
+    assert "target" not in words[None]
 
 
 @pytest.mark.parametrize(
@@ -61,18 +56,34 @@ def test_words_for_symbols_and_sites(message: Any, words: tuple[str | None, bool
     assert (about.get("message"), "at every site" in about["gradient"]) == words
 
 
-def test_a_run_is_described_by_its_facts() -> None:
-    scenario = load("digits-mlp").resolve()
-    facts = {"scenario": "digits-mlp", "seed": 3, "values": {"width": 8, "context": ["label"], "none": None}}
-    found = describe_run(scenario, facts, until=70, start=5)
-    assert found.hparams == {"scenario": "digits-mlp", "seed": 3, "width": 8, "context": '["label"]'}
-    assert (found.until, found.start_step, found.every) == (70, 5, scenario.telemetry.every)
-    assert describe_run(scenario, facts).until == scenario.training.steps
+class Told(Recorder):
+    """Keeps the description of the newest run."""
+
+    description: ClassVar[RunDescription]
+
+    def __init__(self, directory: Path) -> None:
+        pass
+
+    def begin(self, description: RunDescription) -> None:
+        Told.description = description
+
+
+@pytest.mark.parametrize("parts", [None, {"a": 0, "b": 1}])
+def test_a_run_is_described_by_its_facts(parts: dict[str, int] | None, tmp_path: Path) -> None:
+    agents = {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}}
+    channel = {"from": "a", "to": "b", "link": {"delay": 1}}
+    scenario = scenario_of(agents, [channel], steps=70, telemetry={"recorders": [Told], "every": 7})
+    with Simulation(scenario, seed=3, parts=parts, logdir=tmp_path / "run") as simulation:
+        simulation.step()
+    found = Told.description
+    assert found.hparams == {"scenario": "scene", "seed": 3}
+    assert (found.until, found.start_step, found.every) == (70, 0, 7)
+    assert dict(found.graph.nodes(data="part")) == (parts or {"a": None, "b": None})
 
 
 def test_an_agent_says_which_weights_it_has_in_common_with_others() -> None:
     scenario = load("digits-mlp").resolve()
     fields = {name: getattr(scenario, name) for name in type(scenario).model_fields}
-    graph = graph_of(type(scenario)(**{**fields, "tied": [["n0.0.bias", "n1.0.bias"]]}))
+    graph = graph_of(Scenario(**{**fields, "tied": [["n0.0.bias", "n1.0.bias"]]}))
     assert [graph.nodes[name]["about"].get("tied") for name in ("n0", "n1")] == ["n0.0.bias = n1.0.bias"] * 2
     assert not any("tied" in about for name, about in graph.nodes(data="about") if name not in ("n0", "n1"))

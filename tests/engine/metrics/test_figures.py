@@ -11,12 +11,10 @@ import pytest
 import torch
 
 from antiphon import Simulation
-from antiphon.engine.metrics.figures import LARGEST, sampled_at
-from antiphon.engine.probes.language import entropy
 from antiphon.envs import from_tensors
 from antiphon.scenarios import Scenario, load
 from antiphon.telemetry import Figure, Recorder
-from tests.engine.numbers import all_parameters, equal, one_line
+from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 
@@ -72,8 +70,8 @@ def test_the_entropy_and_the_traffic_of_symbols() -> None:
     simulation, found = listening(ring(size=None, symbols={"vocabulary": 4, "length": 2}), 1)
     entropies = []
     for name, channel in simulation.channels.items():
-        symbols = channel.messages[0].value.view(6, 2, 4).argmax(2)
-        entropies.append(sum(entropy(symbols[:, i]) for i in range(2)) / 2)
+        shares = channel.messages[0].value.view(6, 2, 4).mean(0)
+        entropies.append(float(torch.special.entr(shares).sum() / 2 / math.log(2)))
         assert found.rows[1]["channel", name, "symbol_entropy"] == pytest.approx(entropies[-1], abs=1e-5)
         assert found.rows[1]["channel", name, "traffic"] == pytest.approx(2 * math.log2(4))
     assert len(set(entropies)) > 1
@@ -91,9 +89,8 @@ def test_what_is_injected_has_the_mean_norm_of_its_samples() -> None:
     assert listener.rows[6]["channel", "a1->a2", "injection_norm"] == pytest.approx(mean, rel=1e-5)
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
-def test_samples_are_the_newest_messages_with_their_labels_those_to_readouts_first(backend: str) -> None:
-    simulation = Simulation(ring(telemetry={"top": 2}), seed=1, backend=backend)
+def test_samples_are_the_newest_messages_with_their_labels_those_to_readouts_first() -> None:
+    simulation = Simulation(ring(telemetry={"top": 2}), seed=1)
     listener, label = Listener(), simulation.signals["label"]
     simulation.recorders.append(listener)
     simulation.run(1)
@@ -114,23 +111,17 @@ def test_a_sample_has_no_label_where_no_readout_names_a_class() -> None:
 
 
 def test_long_messages_are_left_out_and_many_are_cut_short() -> None:
-    assert not any(listening(ring(size=LARGEST + 1), 1)[1].messages.values())
+    assert not any(listening(ring(size=257), 1)[1].messages.values())
     _, found = listening(ring(size=240).with_training(batch=200), 1)
     assert next(iter(found.messages[1].values())).shape == (33, 241)
 
 
-def test_entries_come_at_the_first_step_every_so_many_and_the_last_and_no_bit_moves() -> None:
-    scenario = ring(telemetry={"histograms": True})
-    with Simulation(scenario, seed=5) as quiet:
-        quiet.run(7)
-    watched, found = listening(scenario, 7, seed=5)
-    assert watched.graph.number_of_edges() == 4
-    assert equal(all_parameters(quiet), all_parameters(watched))
-    assert list(found.rows) == list(found.arrays) == [1, 3, 6, 7]
-    assert list(found.messages) == [1, 7]
-    newest = watched.channels["a0->a1"].messages[6].value.detach().numpy()
-    assert np.array_equal(found.arrays[7]["channel", "a0->a1", "message"], newest)
-    assert [step + 1 for step in range(67) if sampled_at(step, 3, 67)] == [1, 30, 60, 67]
+def test_entries_come_at_the_first_step_every_so_many_and_the_last() -> None:
+    watched, found = listening(ring(telemetry={"histograms": True}), 32, seed=5)
+    assert list(found.rows) == list(found.arrays) == [1, *range(3, 31, 3), 32]
+    assert list(found.messages) == [1, 30, 32]
+    newest = watched.channels["a0->a1"].messages[31].value.detach().numpy()
+    assert np.array_equal(found.arrays[32]["channel", "a0->a1", "message"], newest)
 
 
 def test_a_loss_is_the_mean_since_the_row_before() -> None:
@@ -143,7 +134,7 @@ def test_a_loss_is_the_mean_since_the_row_before() -> None:
     assert values == pytest.approx(means, rel=1e-5)
 
 
-@pytest.mark.parametrize(("delay", "period"), [(0, 1), (0, 3), (1, 2), (3, 2)])
+@pytest.mark.parametrize(("delay", "period"), [(0, 3), (3, 2)])
 def test_age_is_counted_from_the_newest_message_that_has_crossed(delay: int, period: int) -> None:
     net = {"kind": "mlp", "hidden": [4], "norm": "none"}
     agents = {
@@ -172,8 +163,9 @@ def eyes(**values: Any) -> Simulation:
 def test_the_graph_and_the_figures_of_a_channel_are_taken_in_a_fork() -> None:
     simulation = eyes()
     simulation.run(3)
-    before = all_parameters(simulation)
-    graph = simulation.graph
+    with unchanged(simulation):
+        graph = simulation.graph
+        found = simulation.channels["left->mind"].figures()
     assert graph.nodes["mind"]["role"] == "readout"
     assert graph.nodes["mind"]["updates"] == 3.0
     assert graph.nodes["mind"]["loss"] > 0
@@ -181,17 +173,14 @@ def test_the_graph_and_the_figures_of_a_channel_are_taken_in_a_fork() -> None:
     assert edge["coupling"] == "decoupled"
     assert edge["age"] == edge["delay"] == 0
     assert edge["sg_loss"] > 0
-    found = simulation.channels["left->mind"].figures()
     assert {"cosine", "norm_ratio", "sg_loss", "age", "message_mean", "message_std"} <= set(found)
-    assert simulation.now == 3
-    assert equal(before, all_parameters(simulation))
     one = eyes(batch=1, size=1)
     one.run(2)
     assert one.graph.edges["left", "mind", 0]["message_std"] == 0.0
 
 
 def test_a_recording_keeps_copies_of_what_there_was_at_each_step() -> None:
-    simulation, plain = eyes(), eyes()
+    simulation = eyes()
     channel = simulation.channels["left->mind"].record(["message", "delta", "prediction"])
     weights = simulation.agents["mind"].record(["objective.weight"], every=2)
     messages, last = [], []
@@ -206,8 +195,6 @@ def test_a_recording_keeps_copies_of_what_there_was_at_each_step() -> None:
     assert bool(channel.stack("prediction")[5].any())
     assert weights.steps["objective.weight"] == [1, 3, 5]
     assert torch.equal(weights.stack("objective.weight"), torch.stack(last[1::2]))
-    plain.run(6)
-    assert equal(all_parameters(simulation), all_parameters(plain))
     alone = eyes(coupling="detached")
     recording = alone.channels["left->mind"].record(["delta"])
     alone.run(3)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from antiphon import Simulation
-from antiphon.engine.metrics.timeline import span, timeline
-from antiphon.errors import ScenarioError
+from antiphon import ScenarioError, Simulation
 from antiphon.scenarios import Scenario, load
 from antiphon.telemetry.timeline import Timeline, raster_lines
 from antiphon.terminal.explain import built
+from tests.commands import Commands
+from tests.kit.documented import timeline
 
 GOAL = {"kind": "classification", "target": "label"}
 LSTM = {"kind": "lstm", "size": 4}
@@ -155,10 +155,6 @@ RASTERS: dict[str, tuple[Scenario, dict[str, str]]] = {
         remembering(None),
         {"a credit": "0 1 2 0 1 2 0 1", "a->a:state": "- 1 1 1! 1 1 1! 1"},
     ),
-    "so does a detached one": (
-        remembering("detached"),
-        {"a credit": "0 1 2 0 1 2 0 1", "a->a:state": "- 1 1 1! 1 1 1! 1"},
-    ),
     "and a decoupled one, beyond which its gradient stands for the rest": (
         remembering("decoupled"),
         {"a credit": "0 1 2 0+ 1+ 2+ 0+ 1+", "a->a:state": "- 1 1 1 1 1 1 1"},
@@ -203,18 +199,6 @@ def test_rasters_by_hand(name: str) -> None:
     assert {row: found[row] for row in expected} == expected
 
 
-def test_groups_sends_ends_and_when_a_state_is_taught() -> None:
-    alone, locked = (look(RASTERS[name][0]) for name in list(RASTERS)[:2])
-    assert (alone.agents[0].group, locked.agents[0].group) == (("a",), ("a", "b"))
-    lossy = look(RASTERS["a lossy link is drawn as one that loses nothing, a rate as it sends"][0])
-    assert lossy.channels[0].sent.tolist() == [True, False] * 4
-    left = look(RASTERS["what an episode leaves behind is not read"][0])
-    assert left.episode_ends.tolist() == [step % 3 == 2 for step in range(8)]
-    found = look(RASTERS["a locked state carries credit through the episode"][0])
-    assert found.agents[0].recurrent
-    assert found.channels[0].trained.tolist() == [3, 3, 3, -1, 7, 7, 7, -1]
-
-
 def test_a_timeline_may_begin_in_mid_window() -> None:
     made = scenario({"a": agent(unroll=4), "b": agent(2, 1, 2)}, [channel(coupling="locked")])
     whole, late = look(made, steps=12), look(made, steps=5, start=6)
@@ -228,30 +212,13 @@ def test_a_timeline_may_begin_in_mid_window() -> None:
 
 def test_episodes_of_varying_length_are_taken_to_be_as_long_as_the_present_one() -> None:
     with Simulation(load("copy").resolve("locked").with_training(batch=4)) as simulation:
-        first = simulation._system.episode
-        assert first is not None
-        length = first.length
+        length = int(timeline(simulation, 0, 99).episode_ends.argmax()) + 1
         simulation.run(steps=length + 1)
-        found = timeline(simulation._system, simulation.now, 2 * length)
+        found = timeline(simulation, simulation.now, 2 * length)
     ends = [step for step in range(2 * length) if found.episode_ends[step]]
     assert ends == [length - 2, 2 * length - 2]
     assert found.agents[0].ends.tolist() == found.episode_ends.tolist()
     assert found.agents[0].since.tolist() == [length] * (length - 1) + [2 * length] * length + [3 * length]
-
-
-def test_a_state_is_taught_within_its_window_and_by_its_synthetic_gradient_at_the_end() -> None:
-    trained = {}
-    for coupling in ("detached", "decoupled"):
-        made = scenario({"a": agent(2, -1, 2, network=LSTM)}, [state("a", coupling)])
-        one = look(made, steps=10).channels[0]
-        trained[coupling] = one.trained.tolist(), one.back.tolist()
-    assert trained == {
-        "detached": ([-1, 3, -1, -1, -1, 7, -1, -1, -1, 11],) * 2,
-        "decoupled": (
-            [-1, 3, -1, 3, -1, 7, -1, 7, -1, 11],
-            [-1, 3, -1, 7, -1, 7, -1, 11, -1, 11],
-        ),
-    }
 
 
 def test_a_slow_reader_of_the_mean_reads_all_and_a_fast_one_the_last() -> None:
@@ -260,20 +227,6 @@ def test_a_slow_reader_of_the_mean_reads_all_and_a_fast_one_the_last() -> None:
     found = look(scenario(agents, ways), steps=9)
     assert [found.channels[0].stamps[step] for step in (2, 5, 8)] == [(0, 2), (4,), (6, 8)]
     assert [found.channels[1].stamps[step] for step in range(0, 9, 2)] == [(), (), (2,), (5,), (5,)]
-
-
-def test_when_a_sender_learns_by_coupling() -> None:
-    trained = {}
-    for coupling in ("locked", "delayed", "detached", "decoupled"):
-        agents = {"a": agent(unroll=2), "b": agent(2, -1, 2)}
-        one = look(scenario(agents, [channel(coupling=coupling)])).channels[0]
-        trained[coupling] = one.trained.tolist(), one.back.tolist()
-    assert trained == {
-        "locked": ([-1, 3, -1, 3, -1, 7, -1, 7],) * 2,
-        "delayed": ([-1, 3, -1, 3, -1, 7, -1, 7],) * 2,
-        "detached": ([-1] * 8,) * 2,
-        "decoupled": ([-1, 1, -1, 3, -1, 5, -1, 7], [-1, 3, -1, 3, -1, 7, -1, 7]),
-    }
 
 
 # --- against what runs --------------------------------------------------------------------------------------
@@ -287,7 +240,7 @@ def test_gradients_are_back_when_the_timeline_says(
 ) -> None:
     made = scenario({"a": agent(*sender), "b": agent(*receiver)}, [channel(link={"delay": 1})])
     with Simulation(made) as simulation:
-        one = timeline(simulation._system, 0, 14).channels[0]
+        one = timeline(simulation, 0, 14).channels[0]
         recording = simulation.channels["a->b"].record(["delta", "prediction"])
         simulation.run(steps=14)
     assert sorted({step for step in one.back.tolist() if 0 <= step < 14}) == recording.steps["delta"]
@@ -298,19 +251,16 @@ def test_gradients_are_back_when_the_timeline_says(
 
 
 def test_a_span_that_is_none_is_refused() -> None:
-    system = built(scenario({"a": agent()}, []))
+    made = scenario({"a": agent()}, [])
     with pytest.raises(ScenarioError, match=r"^timeline: steps is 0; it must be at least 1$"):
-        timeline(system, 0, 0)
+        look(made, 0)
     with pytest.raises(ScenarioError, match=r"^timeline: start is -1; it must be at least 0$"):
-        timeline(system, -1, 4)
+        look(made, 4, start=-1)
 
 
 @pytest.mark.parametrize(("unroll", "steps"), [(1, 8), (6, 12), (40, 32)])
-def test_two_windows_are_shown_where_nobody_says_how_many_steps(unroll: int, steps: int) -> None:
-    assert span(built(scenario({"a": agent(unroll=unroll)}, []))) == steps
-
-
-def test_an_agent_alone_has_a_timeline_that_json_can_hold() -> None:
-    plain = json.loads(json.dumps(look(scenario({"a": agent()}, []), steps=2).plain()))
-    assert plain["agents"]["a"]["ticks"] == [True, True]
-    assert plain["channels"] == {}
+def test_two_windows_are_shown_where_nobody_says_how_many_steps(
+    unroll: int, steps: int, here: Path, cli: Commands
+) -> None:
+    (here / "made.yaml").write_text(scenario({"a": agent(unroll=unroll)}, []).to_yaml())
+    assert cli.json("show made.yaml --timeline")["steps"] == steps

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 DOUBLE = torch.float64

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.engine.probes.ceiling import best_linear, ceilings
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from antiphon.envs import from_tensors
-from tests.engine.numbers import assert_same_state, normal
+from tests.engine.numbers import normal, unchanged
 from tests.engine.probes.probed import EYE, JUDGE, chain, make
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.kit.documented import ceilings
 
 WIDE = {"batch": 64}
 
@@ -59,17 +59,6 @@ def test_on_a_frozen_network_a_trained_linear_synthetic_gradient_reaches_its_cei
         assert found.synthetic[metric] == pytest.approx(found.linear[metric], abs=0.02)
 
 
-def test_the_best_linear_map_is_found_where_columns_repeat_and_of_noise_nothing_is_predicted() -> None:
-    x = normal(200, 3, seed=1)
-    x = torch.cat([x, x[:, :1], torch.ones(200, 1).double()], 1)
-    y = x @ normal(5, 2, seed=2) + 3
-    weight, bias = best_linear(x, y)
-    torch.testing.assert_close(x @ weight + bias, y, atol=1e-8, rtol=0)
-    weight, bias = best_linear(normal(100, 40, seed=3), normal(100, 3, seed=4))
-    fresh = normal(1000, 40, seed=5) @ weight + bias
-    assert float(fresh.square().mean()) < 0.15  # unpenalised: about 0.7
-
-
 def test_a_model_of_the_label_is_measured_against_what_the_label_tells() -> None:
     gradient = {"kind": "local", "target": "label", "context": ["label"]}
     found = ceilings(chain("decoupled", gradient=gradient, training=WIDE))
@@ -87,11 +76,10 @@ def test_lost_messages_are_left_out() -> None:
 
 
 def test_no_bit_of_the_run_changes_and_figures_stand_beside_their_ceilings() -> None:
-    simulation, other = chain("decoupled", training=WIDE), chain("decoupled", training=WIDE)
-    for each in (simulation, other):
-        each.run(3)
-    row = ceilings(simulation, channels=["b->c"])["b->c"].to_dict()
-    assert_same_state(simulation, other)
+    simulation = chain("decoupled", training=WIDE)
+    simulation.run(3)
+    with unchanged(simulation):
+        row = ceilings(simulation, channels=["b->c"])["b->c"].to_dict()
     assert {"cosine", "cosine_ceiling", "r2", "r2_ceiling", "pooled_cosine_ceiling", "bias2"} <= row.keys()
     assert ceilings(chain("locked")) == {}
 

@@ -7,21 +7,16 @@ from typing import Any
 
 import pytest
 
-from antiphon.engine.probes.ablation import ablate
-from antiphon.engine.probes.ceiling import ceilings
-from antiphon.engine.probes.language import language
-from antiphon.engine.probes.representation import represent
-from antiphon.engine.probes.signal_alignment import signal_alignment
-from antiphon.engine.probes.truth import true_gradients
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from tests.engine.numbers import one_line
 from tests.engine.probes.probed import EYE, JUDGE, chain, make
 from tests.engine.probes.test_language import talking
 from tests.engine.scenes import CLASSIFY
+from tests.kit.documented import ablate, ceilings, language, represent, signal_alignment
 
 Scenes = dict[str, Simulation]
 REFUSED: list[tuple[str, Callable[[Simulation], Any], str]] = [
-    ("plain", lambda s: true_gradients(s, horizon=-1), "horizon is -1; it must be at least 0"),
+    ("plain", lambda s: s.probe(horizon=-1), "horizon is -1; it must be at least 0"),
     ("plain", lambda s: s.value(["a->c"]), "value: no channel 'a->c'"),
     ("plain", lambda s: s.value(horizon=0), "value: horizon is 0; it must be at least 1"),
     ("plain", lambda s: s.value(repeats=1), "value: repeats is 1; it must be at least 2"),

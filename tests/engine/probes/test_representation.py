@@ -1,4 +1,4 @@
-"""Representations: dissimilarity and similarity of what agents make of examples."""
+"""Representations: what agents make of examples."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from antiphon.engine.probes.representation import dissimilarity, rdm, represent, similarity
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from antiphon.envs import from_tensors
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.kit.documented import rdm, represent
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(300, 5, generator=GENERATOR)
 LABEL = (X[:, 0] > 0).long() + (X[:, 1] > 0).long()
 NET = {"kind": "mlp", "hidden": [8], "norm": "none", "activation": "tanh"}
-RANDOM = np.random.default_rng(0)
 
 
 def simulate(objective: dict[str, Any], steps: int = 0) -> Simulation:
@@ -29,28 +28,6 @@ def simulate(objective: dict[str, Any], steps: int = 0) -> Simulation:
     simulation = Simulation(scenario_of(agents, channels, env, batch=32), seed=1)
     simulation.run(steps)
     return simulation
-
-
-def test_dissimilarity_is_one_minus_correlation() -> None:
-    made = RANDOM.normal(size=(20, 6))
-    found = dissimilarity(made)
-    np.testing.assert_allclose(found, 1 - np.corrcoef(made), atol=1e-12)
-    np.testing.assert_allclose(dissimilarity(3 * made + 1), found, atol=1e-12)
-    made[3] = 2.0
-    found = dissimilarity(made)
-    assert found[3, 3] == 0
-    assert np.all(np.delete(found[3], 3) == 1)
-
-
-def test_similarity_says_who_sees_the_same() -> None:
-    made = RANDOM.normal(size=(40, 6))
-    rotated = made @ np.linalg.qr(RANDOM.normal(size=(6, 6)))[0]
-    other = RANDOM.normal(size=(40, 6))
-    centred = {"a": made - made.mean(1, keepdims=True), "b": rotated, "c": other}
-    found = similarity({name: dissimilarity(one) for name, one in centred.items()})
-    np.testing.assert_allclose(np.diag(found), 1)
-    np.testing.assert_allclose(found, found.T)
-    assert found[0, 1] > 0.5 > abs(found[0, 2])
 
 
 def test_examples_are_sorted_by_label_and_shown_as_the_agents_see_them() -> None:

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from torch import nn
 
-from antiphon.engine.probes.signal_alignment import signal_alignment, signal_rows
 from antiphon.telemetry.verdicts import signal_caution
-from tests.engine.numbers import assert_same_state, kept
+from tests.engine.numbers import unchanged
 from tests.engine.probes.probed import EYE, JUDGE, chain, corporation, make
-from tests.kit.running import predictor_of
+from tests.kit.documented import signal_alignment
+from tests.some import some
 
 
 def test_a_mean_lies_between_its_ends_and_no_bit_of_the_simulation_changes() -> None:
     simulation = chain("decoupled")
     simulation.run(10)
-    before = kept(simulation._state_dict())
-    found = signal_alignment(simulation, messages=6)
-    assert_same_state(simulation, before)
+    with unchanged(simulation):
+        found = signal_alignment(simulation, messages=6)
     assert found.keys() == {"a->b", "b->c", "c->d"}
     for row in found.values():
         assert row.messages == 6
         assert -1 <= row.parameter_low < row.parameter_cosine < row.parameter_high <= 1
     assert found["c->d"].parameter_cosine > found["a->b"].parameter_cosine
-    assert {(r.kind, r.name, r.metric) for r in signal_rows(found)} == {
-        ("channel", name, "parameter_cosine") for name in found
-    }
 
 
 def test_an_untrained_signal_causes_nothing_and_one_against_the_truth_is_negative() -> None:
@@ -34,7 +32,7 @@ def test_an_untrained_signal_causes_nothing_and_one_against_the_truth_is_negativ
     assert (row.cosine, row.parameter_cosine, row.parameter_norm_ratio) == (0, 0, 0)
     simulation.run(40)
     before = signal_alignment(simulation, channels=["c->d"])["c->d"]
-    for p in predictor_of(simulation, "c->d").parameters.values():
+    for p in some(simulation.channels["c->d"].synthetic_gradient).parameters.values():
         p.data.neg_()
     after = signal_alignment(simulation, channels=["c->d"])["c->d"]
     assert after.parameter_cosine == pytest.approx(-before.parameter_cosine, abs=1e-10)
@@ -47,7 +45,7 @@ def test_a_common_error_hides_in_the_messages_and_shows_in_the_parameters() -> N
     simulation.run(100)
     before = signal_alignment(simulation, channels=["c->d"], messages=8)["c->d"]
     assert signal_caution(before.cosine, before.parameter_cosine) is None
-    predictor_of(simulation, "c->d").parameters["last.bias"].data += 0.2
+    some(simulation.channels["c->d"].synthetic_gradient).parameters["last.bias"].data += 0.2
     found = signal_alignment(simulation, channels=["c->d"], messages=8)["c->d"]
     assert found.cosine > 0.6
     assert found.parameter_cosine < 0.1
@@ -55,27 +53,20 @@ def test_a_common_error_hides_in_the_messages_and_shows_in_the_parameters() -> N
 
 
 def test_modules_cycles_and_locked_groups() -> None:
-    for simulation in (
-        corporation("decoupled"),
-        make(
-            {
-                "eye": {
-                    "observes": ["image"],
-                    "network": nn.Sequential(nn.Linear(64, 9), nn.Tanh(), nn.Linear(9, 5)),
-                },
-                "mid": {"network": nn.Sequential(nn.Tanh(), nn.Linear(5, 6))},
-                "judge": JUDGE,
-            },
-            [
-                {"from": "eye", "to": "mid", "size": 5},
-                {"from": "mid", "to": "judge", "size": 6, "coupling": "locked"},
-            ],
-        ),
-    ):
+    modules = {
+        "eye": nn.Sequential(nn.Linear(64, 9), nn.Tanh(), nn.Linear(9, 5)),
+        "mid": nn.Sequential(nn.Tanh(), nn.Linear(5, 6)),
+    }
+    agents: dict[str, Any] = {name: {"network": module} for name, module in modules.items()}
+    agents["eye"]["observes"] = ["image"]
+    channels = [
+        {"from": "eye", "to": "mid", "size": 5},
+        {"from": "mid", "to": "judge", "size": 6, "coupling": "locked"},
+    ]
+    for simulation in (corporation("decoupled"), make({**agents, "judge": JUDGE}, channels)):
         simulation.run(12)
         found = signal_alignment(simulation, messages=4)
-        decoupled = [n for n, c in simulation._system.channels.items() if c.predictor is not None]
-        assert list(found) == decoupled
+        assert list(found) == [n for n, c in simulation.channels.items() if c.synthetic_gradient is not None]
         assert all(0 < abs(row.parameter_cosine) < 1 for row in found.values())
 
 

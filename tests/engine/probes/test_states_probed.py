@@ -1,4 +1,4 @@
-"""Probes of state channels: the truth of a state that is handed on, and what its gradient is worth."""
+"""Probes of state channels: the truth of a state that is handed on (engine/probes/truth.py), and what its gradient is worth."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.engine.probes.truth import look_ahead
-from antiphon.engine.probes.value import COUPLING
-from antiphon.engine.simulation import Simulation
-from tests.engine.numbers import assert_same_state, kept
-from tests.engine.recurring import GOAL, LENGTHS, LINEAR, STATE, flags, make, played
+from antiphon import Simulation
+from tests.engine.numbers import unchanged
+from tests.engine.recurring import GOAL, LINEAR, STATE, flags, make, played
 
 MIND: dict[str, Any] = {"network": {"kind": "lstm", "size": 3}, "objective": GOAL}
 TOLD = {"from": "a", "to": "b", "size": 2, "gradient": LINEAR, "link": {"delay": 1}}
@@ -46,8 +44,9 @@ def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int,
     return total
 
 
-@pytest.mark.parametrize("ends", [{"endless": True}, {"terminated": flags(0, 3)}], ids=["endless", "ends"])
-@pytest.mark.parametrize("unroll", [1, 2])
+@pytest.mark.parametrize(
+    ("unroll", "ends"), [(1, {"terminated": flags(0, 3)}), (2, {"endless": True})], ids=["ends", "endless"]
+)
 def test_the_truth_of_a_state_is_that_of_finite_differences(unroll: int, ends: dict[str, Any]) -> None:
     with pair(unroll, **ends) as simulation:
         simulation.run(8)  # an episode ends with the step after the next one
@@ -75,12 +74,12 @@ def test_what_a_predictor_says_in_a_probe_is_what_it_will_say(context: str) -> N
     channel = {**TOLD, "gradient": {"kind": "linear", "context": [context]}}
     with make(played(endless=True), LINEAR, unroll=1, others={"b": MIND}, channels=[channel]) as simulation:
         simulation.run(12)
-        before = kept(simulation._state_dict())
-        probes = simulation.probe(horizon=2)
-        assert_same_state(simulation, before)
+        with unchanged(simulation):
+            probes = simulation.probe(horizon=2)
+        recordings = {name: simulation.channels[name].record(["prediction"]) for name in ("a->b", STATE)}
         simulation.step()
-        for name in ("a->b", STATE):
-            (said,) = [u.injected[name] for u in simulation.learned.updates if name in u.injected]
+        for name, recording in recordings.items():
+            (said,) = recording.values["prediction"]
             synthetic = probes[name].synthetic
             assert synthetic is not None
             torch.testing.assert_close(synthetic, said)
@@ -90,10 +89,9 @@ def test_what_a_predictor_says_in_a_probe_is_what_it_will_say(context: str) -> N
 def test_a_state_has_a_value_and_measuring_it_changes_no_bit() -> None:
     with pair(1, endless=True) as simulation:
         simulation.run(20)
-        before = kept(simulation._state_dict())
-        values = simulation.value([STATE], horizon=6, repeats=2)
-        assert_same_state(simulation, before)
-        assert [row.name for row in values.rows] == [COUPLING, STATE]
+        with unchanged(simulation):
+            values = simulation.value([STATE], horizon=6, repeats=2)
+        assert [row.name for row in values.rows] == ["all channels", STATE]
         row = values[STATE]
         assert len({row.true, row.synthetic, row.zero}) == 3
     with make(played(lengths=(5,) * 6), "locked", unroll="episode") as simulation:
@@ -101,12 +99,3 @@ def test_a_state_has_a_value_and_measuring_it_changes_no_bit() -> None:
         row = simulation.value([STATE], horizon=10, repeats=2)[STATE]
         assert row.value is None
         assert row.true == row.synthetic == row.zero  # of a locked state nothing is left to tell
-
-
-@pytest.mark.parametrize("lengths", [LENGTHS, (5,) * 6], ids=["varying", "fixed"])
-def test_an_episode_whose_end_is_known_ends_what_is_looked_ahead_at(lengths: tuple[int, ...]) -> None:
-    with make(played(lengths=lengths), LINEAR, unroll=1) as simulation:
-        simulation.run(12)
-        ends = torch.tensor(lengths).cumsum(0) - 1
-        end = int(min(e for e in ends if e >= 12))
-        assert look_ahead(simulation._system, [STATE], 12) == end - 12

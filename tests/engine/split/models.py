@@ -108,25 +108,6 @@ class Block(nn.Module):
         return x + F.dropout(self.mlp(self.ln2(x)), self.dropout, self.training)
 
 
-class ViT(nn.Module):
-    """Patches, a class token and learned positions, on [B, 1, 8, 8]."""
-
-    def __init__(self, dropout: float = 0.1) -> None:
-        super().__init__()
-        self.patch = nn.Conv2d(1, 8, 4, 4)
-        self.token = nn.Parameter(torch.randn(1, 1, 8))
-        self.position = nn.Parameter(torch.randn(1, 5, 8))
-        self.blocks = nn.ModuleList(Block(8, dropout, causal=False) for _ in range(3))
-        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 10)
-
-    def forward(self, image: Tensor) -> Tensor:
-        x = self.patch(image).flatten(2).transpose(1, 2)
-        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.position
-        for block in self.blocks:
-            x = block(x)
-        return self.head(self.norm(x)[:, 0])
-
-
 class GPT(nn.Module):
     """nanoGPT's idioms: its own loss, positions, an assertion on the length, a mask in a buffer, a tied head if asked for."""
 
@@ -182,32 +163,6 @@ class Rotary(nn.Module):
         weights = self.mask[:length, :length].to(x.dtype)
         x = x + self.second(weights @ (x * table)) * keep
         return {"logits": self.head(x), "hidden": x}
-
-
-class TwoInputs(nn.Module):
-    """The second input is read late, and two streams cross as a tuple."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.streams = Streams()
-        self.mix = nn.Linear(9, 5)
-        self.head = nn.Linear(5 + 4, 3)
-
-    def forward(self, image: Tensor, side: Tensor) -> Tensor:
-        both = self.streams(image)
-        y = torch.tanh(self.mix(torch.cat(both, 1)))
-        return self.head(torch.cat([y, side], 1))
-
-
-class Streams(nn.Module):
-    """Two outputs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = nn.Linear(6, 4), nn.Linear(6, 5)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.a(x), self.b(x)
 
 
 class MLP(nn.Module):
@@ -275,33 +230,6 @@ class FineTuned(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.neck(self.backbone(x))) / self.norm_factor
         return self.head(x)
-
-
-class Routes(nn.Module):
-    """Stages in a ModuleDict, each a ModuleList of dicts; the route is a list of names, the head a ParameterDict."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stages = nn.ModuleDict(
-            {
-                name: nn.ModuleList(
-                    nn.ModuleDict(
-                        {"lin": nn.Linear(7, wide), "act": nn.ReLU(inplace=True), "back": nn.Linear(wide, 7)}
-                    )
-                    for _ in range(2)
-                )
-                for name, wide in (("wide", 14), ("narrow", 7))
-            }
-        )
-        self.heads = nn.ParameterDict(
-            {"weight": nn.Parameter(torch.randn(5, 7) * 0.3), "bias": nn.Parameter(torch.zeros(5))}
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        for name in ("narrow", "wide"):
-            for cell in self.stages[name]:
-                x = x + cell["back"](cell["act"](cell["lin"](x)))
-        return F.linear(x, self.heads["weight"], self.heads["bias"])
 
 
 class Tagger(nn.Module):
@@ -410,13 +338,6 @@ ARCHITECTURES: dict[str, Architecture] = {
         cuts=(("down2", "bottom", "up1", "up2"), ("up1.conv",)),
         classes=10,
     ),
-    "vit": Architecture(
-        make=ViT,
-        inputs={"image": numbers(1, 8, 8)},
-        cuts=(("blocks.1.proj", "blocks.2.mlp", "head"), ("blocks.1",)),
-        classes=10,
-        dropout=True,
-    ),
     "gpt": Architecture(
         make=lambda dropout: Logits(dropout=dropout, tied=True),
         inputs={"idx": tokens(7, 6)},
@@ -435,12 +356,6 @@ ARCHITECTURES: dict[str, Architecture] = {
     "lstm": Architecture(
         make=Tagger, inputs={"text": tokens(7, 6)}, cuts=(("lstm", "fc"), ("norm",)), classes=4
     ),
-    "two_inputs": Architecture(
-        make=TwoInputs,
-        inputs={"image": numbers(6), "side": numbers(4)},
-        cuts=(("mix", "head"),),
-        classes=3,
-    ),
     "film": Architecture(
         make=Film,
         inputs={"x": numbers(1, 6, 6), "t": numbers(3), "strength": numbers(1)},
@@ -448,11 +363,5 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "fine_tuned": Architecture(
         make=FineTuned, inputs=VECTOR, cuts=(("backbone.2", "head"), ("backbone.4", "neck")), classes=5
-    ),
-    "routes": Architecture(
-        make=Routes,
-        inputs=VECTOR,
-        cuts=(("stages.wide.0.lin",), ("stages.narrow.1.lin", "stages.wide.1.back")),
-        classes=5,
     ),
 }

@@ -16,7 +16,7 @@ import antiphon
 from antiphon.envs import from_tensors
 from antiphon.nets.random import seed_for
 from antiphon.scenarios import Scenario
-from tests.engine.split.models import Architecture, numbers, tokens
+from tests.engine.split.models import Architecture, Logits, numbers, tokens
 from tests.tensors import same
 
 ROWS = 24
@@ -45,6 +45,20 @@ def split_text(model: nn.Module, at: Any, **settings: Any) -> Scenario:
     goal = {"kind": "classification", "target": "following"}
     settings = {"inputs": {"idx": "tokens"}, "batch": BATCH, "steps": 20, **settings}
     return antiphon.split(model, at, env=env, objective=goal, **settings)
+
+
+CUTS = ["blocks.1", "blocks.2", "blocks.3"]
+
+
+def gpt(**settings: Any) -> Logits:
+    """Return a transformer of four blocks."""
+    torch.manual_seed(0)
+    return Logits(blocks=4, **settings)
+
+
+def split_gpt(model: nn.Module, gradient: Any, at: Any = CUTS, **settings: Any) -> Scenario:
+    """Split it with a synthetic gradient."""
+    return split_text(model, at, gradient=gradient, **settings)
 
 
 def data_of(architecture: Architecture, rows: int = ROWS) -> dict[str, Tensor]:

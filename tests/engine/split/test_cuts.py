@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import antiphon
 from tests.engine.numbers import one_line
-from tests.engine.split.models import Logits, UNet
-from tests.engine.split.parts import pictures, split_text
+from tests.engine.split.models import ARCHITECTURES, Logits, UNet
+from tests.engine.split.parts import Chain, chain_split, pictures, split_of, split_text
 
 
 def test_cuts_are_in_the_order_of_the_forward_with_what_would_cross() -> None:
@@ -58,6 +60,60 @@ def test_parts_of_a_chain_are_split_where_it_cannot_be_traced() -> None:
         joined = antiphon.join(run)
     assert isinstance(joined, nn.Sequential)
     assert isinstance(joined[1], nn.TransformerEncoderLayer)
+
+
+class Overwriting(Chain):
+    """Writes in place to what crosses, after it has been read."""
+
+    def forward(self, x: Tensor) -> Any:
+        h = self.first(x)
+        z = self.second(h)
+        h.add_(1.0)
+        return self.third(z + h)
+
+
+class Sites(nn.Module):
+    """Sends sites with their features side by side, which lie apart in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv1d(1, 4, 1), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.b(self.a(x.unsqueeze(1)).transpose(1, 2))
+        return found.mean(1)
+
+
+def test_a_part_keeps_its_message_as_it_lies_in_the_model() -> None:
+    """Kernels round by the order of the axes in memory."""
+    part: Any = chain_split(Overwriting()).agents["part1"].network
+    message = torch.randn(4, 7)
+    before = message.clone()
+    part(message)
+    assert torch.equal(message, before)
+    part = chain_split(Sites(), ("b",)).agents["part1"].network
+    strides = []
+    (last,) = (module for module in part.modules() if isinstance(module, nn.Linear))
+    last.register_forward_pre_hook(lambda _, given: strides.append(given[0].stride()))
+    part(torch.randn(4, 7 * 4))
+    assert strides == [(28, 1, 7)]
+
+
+def test_what_crosses_goes_straight_to_its_reader_and_masks_tables_and_inputs_are_not_sent() -> None:
+    unet = antiphon.split(UNet(), ["bottom", "up2"], env=pictures())
+    assert {(c.sender, c.receiver): c.size for c in unet.channels} == {
+        ("part0", "part1"): (4, 2, 2),
+        ("part0", "part2"): (3, 8, 8),
+        ("part1", "part2"): (3, 4, 4),
+    }
+    rotary = split_of(ARCHITECTURES["rotary"], ("first", "second", "head"))
+    assert [agent.observes for agent in rotary.agents.values()] == [("in_idx",)] * 3 + [()]
+    assert [(c.receiver, c.size) for c in rotary.channels] == [
+        ("part1", (6, 8)),
+        ("part2", (6, 8)),
+        ("part2", (6, 8)),
+        ("part3", (6, 8)),
+    ]
 
 
 def test_two_readers_of_a_tensor_share_a_port() -> None:

@@ -9,21 +9,19 @@ import pytest
 import torch
 
 import antiphon
+from antiphon import Scenario, ScenarioError, Simulation, load
 from antiphon.agents.models import GPT, ResNet
-from antiphon.engine.planning.advice import advice
-from antiphon.engine.runs.library import template_named
-from antiphon.engine.runs.python_template import PythonTemplate
-from antiphon.engine.simulation import Simulation
-from antiphon.errors import ScenarioError
-from antiphon.scenarios import Scenario, load
+from tests.kit.documented import gpt, resnet
 
+MAKE: dict[str, Any] = {"gpt": gpt, "resnet": resnet}
 SMALL: dict[str, dict[str, Any]] = {
     "gpt": {"length": 8, "width": 8, "heads": 2, "blocks": 3, "batch": 4},
     "resnet": {"channels": 4, "stages": (1, 2), "batch": 4},
 }
-COUPLINGS = ["locked", "detached", "local", "decoupled"]
-KINDS: dict[str, dict[str, str]] = {
+COUPLINGS = {"locked": None, "detached": None, "local": "local", "decoupled": "local"}
+KINDS: dict[str, dict[str, str | None]] = {
     "gpt": {
+        **COUPLINGS,
         "lens": "lens",
         "sobolev_label": "sobolev_label",
         "infopro": "local",
@@ -32,6 +30,7 @@ KINDS: dict[str, dict[str, str]] = {
         "mlp": "mlp",
     },
     "resnet": {
+        **COUPLINGS,
         "local_linear": "local",
         "sobolev_conv": "sobolev_label",
         "infopro": "local",
@@ -41,47 +40,24 @@ KINDS: dict[str, dict[str, str]] = {
         "linear": "linear",
     },
 }
-"""The further variants, each a kind of gradient."""
+"""The kind of gradient of each variant; None: it has none."""
 DAILY = (("gpt", "decoupled"), ("gpt", "infopro"), ("resnet", "detached"), ("resnet", "aug_local"))
+CASES = [(name, variant) for name, kinds in KINDS.items() for variant in kinds]
 
 
-def scenario(name: str, variant: str | None = None, **values: Any) -> Scenario:
-    return template_named(name).resolve(variant, {**SMALL[name], **values})
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_variants(name: str) -> None:
-    template = template_named(name)
-    assert list(template.variants) == [*COUPLINGS, *KINDS[name]]
-    kinds = {}
-    for variant in template.variants:
-        found = scenario(name, variant)
-        couplings = {channel.coupling for channel in found.channels}
-        gradients = {channel.gradient.kind for channel in found.channels}
-        kinds[variant] = (couplings, gradients if couplings == {"decoupled"} else set())
-        warned = [line for line in advice(found) if "no learning signal" not in line]  # of detached blocks
-        direct = name == "gpt" and variant in ("linear", "mlp")
-        assert all("residual streams" in line for line in warned) if direct else warned == []
-        assert bool(warned) is direct
-    assert kinds == {
-        "locked": ({"locked"}, set()),
-        "detached": ({"detached"}, set()),
-        "local": ({"decoupled"}, {"local"}),
-        "decoupled": ({"decoupled"}, {"local"}),
-        **{variant: ({"decoupled"}, {kind}) for variant, kind in KINDS[name].items()},
-    }
+def scenario(name: str, variant: str, **values: Any) -> Scenario:
+    made: Scenario = MAKE[name](**{**SMALL[name], **MAKE[name].variants[variant], **values})
+    return made
 
 
 @pytest.mark.parametrize(
-    ("name", "variant"),
-    [
-        pytest.param(*one, marks=() if one in DAILY else pytest.mark.long)
-        for one in ((name, variant) for name, kinds in KINDS.items() for variant in (*COUPLINGS, *kinds))
-    ],
+    ("name", "variant"), [pytest.param(*one, marks=() if one in DAILY else pytest.mark.long) for one in CASES]
 )
 def test_a_run_gives_the_model_back(name: str, variant: str) -> None:
-    found = scenario(name, variant)
-    assert list(found.agents) == ["part0", "part1", "part2"]
+    found, kind = scenario(name, variant), KINDS[name][variant]
+    assert list(MAKE[name].variants) == list(KINDS[name])
+    assert {channel.coupling for channel in found.channels} == {"decoupled" if kind else variant}
+    assert kind is None or {channel.gradient.kind for channel in found.channels} == {kind}
     with Simulation(found) as simulation:
         before = {n: p.clone() for n, p in antiphon.join(simulation).named_parameters()}
         simulation.run(3)
@@ -103,27 +79,17 @@ def test_a_tied_head_stays_the_embedding() -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_initial_parameters_have_a_seed(name: str) -> None:
-    first, again, other = (scenario(name, initial=seed).agents["part0"].network for seed in (1, 1, 2))
-    for key, parameter in first.named_parameters():
-        if parameter.dim() > 1:
-            assert torch.equal(parameter, dict(again.named_parameters())[key])
-            assert not torch.equal(parameter, dict(other.named_parameters())[key])
-
-
-def test_every_process_makes_the_same_model() -> None:
-    """Values from a run's JSON are lists, and each call makes the scenario anew."""
-    one = template_named("resnet").resolve(None, {"channels": 4, "stages": (1, 1)})
-    other = PythonTemplate(base=antiphon.engine.split.library.resnet, source="another").resolve(
-        None, {"channels": 4, "stages": [1, 1]}
+    first, again, other = (
+        dict(scenario(name, "local", initial=seed).agents["part0"].network.named_parameters())
+        for seed in (1, 1, 2)
     )
-    assert one is not other
-    for name, agent in one.agents.items():
-        theirs = dict(other.agents[name].network.named_parameters())
-        assert all(torch.equal(p, theirs[n]) for n, p in agent.network.named_parameters())
+    for key, parameter in first.items():
+        assert torch.equal(parameter, again[key])
+        assert parameter.dim() == 1 or not torch.equal(parameter, other[key])
 
 
 @pytest.mark.parametrize("name", ["a" * 300, "a\0b"], ids=["too long", "no name"])
-@pytest.mark.parametrize("find", [template_named, load])
+@pytest.mark.parametrize("find", [Simulation, load])
 def test_a_name_that_no_file_can_have_is_an_unknown_one(find: Callable[[str], object], name: str) -> None:
     with pytest.raises(ScenarioError, match="no scenario '"):
         find(name)

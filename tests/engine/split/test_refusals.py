@@ -9,14 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import antiphon
-from antiphon.engine.simulation import Simulation
-from antiphon.engine.split.split import split
-from antiphon.errors import RunError
-from antiphon.scenarios import Scenario
+from antiphon import RunError, Scenario, Simulation, split
 from tests.engine.numbers import one_line
 from tests.engine.split.models import ARCHITECTURES, ResNet, UNet, numbers, tokens
 from tests.engine.split.parts import Chain, assert_composed, chain_split, pictures, split_of
@@ -28,16 +24,6 @@ def loop(self: Chain, h: Tensor) -> Tensor:
     for _ in range(int(h.abs().sum())):
         h = h * 0.5
     return self.second(h)
-
-
-def selected_rows(self: Chain, h: Tensor) -> Tensor:
-    """Routing by the data, as experts have it: which rows there are, and whether there are any."""
-    out = torch.zeros_like(h)
-    rows = torch.where(h[:, 0] > 0)[0]
-    if rows.numel() == 0:
-        return self.second(out)
-    out[rows] = self.second(h[rows])
-    return out
 
 
 def repeated_by_data(self: Chain, h: Tensor) -> Tensor:
@@ -105,8 +91,6 @@ FORWARDS: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
         f"'gt'.*{HERE}.*depends on the data; put those lines into a submodule",
     ),
     "a loop": (loop, "'sum_1'.*depends on the data"),
-    "rows": (selected_rows, "'eq'.*depends on the data"),
-    "numbers": (lambda self, h: self.second(h) if len(h[h > 0]) else h, "'getitem'.*depends on the data"),
     "repeats": (repeated_by_data, "'gt_1'.*depends on the data"),
     "a loop over the batch": (
         lambda self, h: self.second(torch.stack([row * 2 for row in h])),
@@ -152,18 +136,6 @@ def written(self: Chain, h: Tensor) -> Tensor:
     return y + h
 
 
-def written_by_function(self: Chain, h: Tensor) -> Tensor:
-    y = self.second(h)
-    F.relu(h, inplace=True)
-    return y * h
-
-
-def written_by_item(self: Chain, h: Tensor) -> Tensor:
-    y = self.second(h)
-    h[:, 0] = 1.0
-    return y * h
-
-
 def written_through_a_view(self: Chain, h: Tensor) -> Tensor:
     tail = h[:, 1:]
     y = self.second(h)
@@ -171,15 +143,8 @@ def written_through_a_view(self: Chain, h: Tensor) -> Tensor:
     return y + h
 
 
-def written_before(self: Chain, h: Tensor) -> Tensor:
-    y = self.second(h.add_(1.0))
-    return y.mul_(h.relu_())
-
-
-@pytest.mark.parametrize(
-    "between", [written, written_before, written_by_function, written_by_item, written_through_a_view]
-)
-@pytest.mark.parametrize("at", [("second",), ("third",), ("second", "third")])
+@pytest.mark.parametrize("between", [written, written_through_a_view])
+@pytest.mark.parametrize("at", [("second",), ("second", "third")])
 def test_a_write_in_place_keeps_the_model_s_numbers_or_names_the_tensor(
     between: Callable[[Chain, Tensor], Any], at: tuple[str, ...]
 ) -> None:
@@ -194,21 +159,6 @@ def test_a_write_in_place_keeps_the_model_s_numbers_or_names_the_tensor(
         assert "in place" in line or "in-place" in line
     else:
         assert_composed(Chain(between), at)
-
-
-class Overwritten(Chain):
-    """A skip that a later part writes to, and one later still reads."""
-
-    def forward(self, x: Tensor) -> Any:
-        skip = self.first(x)
-        y = self.second(skip)
-        skip.mul_(3.0)
-        return self.third(y + 1) + skip[:, :5]
-
-
-def test_a_write_in_place_that_a_third_part_would_miss_is_refused() -> None:
-    with one_line("split: .*(mul_|first).*place"):
-        chain_split(Overwritten(), ("second", "third"))
 
 
 # --- what is no model to split -----------------------------------------------------------------------------
@@ -226,9 +176,9 @@ class TimeFirst(nn.Module):
         return self.out(y)[-1]
 
 
-def time_first(cut: str) -> Scenario:
+def time_first() -> Scenario:
     env = antiphon.envs.from_tensors(x=numbers(6, 3)(20, 0), label=tokens(5)(20, 1))
-    return split(TimeFirst(), at=[cut], env=env, inputs={"x": "x"}, objective="label")
+    return split(TimeFirst(), at=["out"], env=env, inputs={"x": "x"}, objective="label")
 
 
 class Loose(Chain):
@@ -295,17 +245,14 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a lock": (lambda: chain_split(changed(lock=threading.Lock())), ".*cop(y|ied)"),
     "a class": (lambda: chain_split(Chain), ".*Module"),
-    "nothing": (lambda: chain_split(None), ".*Module"),
     "empty": (lambda: chain_split(nn.Sequential(), (), inputs={"input": "x"}), ""),
     "no names": (
         lambda: chain_split(Loose()),
         r".*forward\(\*args, \*\*kwargs\) names no argument 'x'",
     ),
-    "time first": (lambda: time_first("rnn"), f".*{HERE}.*has no batch as its first axis"),
-    "time first, later": (lambda: time_first("out"), f".*{HERE}.*has no batch as its first axis"),
+    "time first": (time_first, f".*{HERE}.*has no batch as its first axis"),
     "untraceable": (untraceable, r".* at transformer.py:\d+, .*parts="),
     "a shared parameter": (lambda: chain_split(Shared()), ".*gain.*tie="),
-    "a shared parameter as two": (lambda: chain_split(Shared(), tie="copy"), r".*gain.*tie='together'"),
     "tied weights": (
         lambda: split_of(ARCHITECTURES["gpt"], ["blocks.1"], tie=None),
         r".*wte\.weight.*tie='copy'.*tie='together'",
@@ -337,8 +284,8 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
         ".*'layers' is a ModuleList that forward does not call; cut before 'layers.0'",
     ),
     "several inputs": (
-        lambda: split(ARCHITECTURES["two_inputs"].model(), ["mix"], env={"id": "antiphon/Digits-v0"}),
-        r"TwoInputs.forward takes image, side; give inputs=\{'image'",
+        lambda: split(ARCHITECTURES["film"].model(), ["time"], env={"id": "antiphon/Digits-v0"}),
+        r"Film.forward takes x, t, strength; give inputs=\{'x'",
     ),
     "parts": (
         lambda: chain_split(None, (), parts=[3]),
@@ -373,7 +320,6 @@ def test_what_cannot_be_split_is_one_line(name: str, monkeypatch: pytest.MonkeyP
     ("settings", "expected"),
     [
         ({"at": ["secnd"]}, "'secnd'.*'second'"),
-        ({"at": ["second.weight"]}, "'second.weight'"),
         ({"at": [""]}, f"split: at: a list of str; give names of submodules, {NEAREST}"),
         (
             {"at": [3]},
@@ -381,11 +327,8 @@ def test_what_cannot_be_split_is_one_line(name: str, monkeypatch: pytest.MonkeyP
         ),
         ({"at": ["second", 2]}, "split: at: a list of str, int; give names"),
         ({"at": "second"}, r"split: at is 'second'; give a list such as \['first'\]"),
-        ({"at": True}, "split: at is True"),
-        ({"at": 0}, "split.*at"),
         ({"at": 50}, "split: .*at=50"),
         ({"inputs": {"y": "x"}}, "'y'"),
-        ({"inputs": {}}, "'x'"),
         ({"inputs": "x"}, r"split: inputs: 'x'; give \{'x': 'x', …\}"),
         ({"inputs": {"x": "xs"}}, "'xs'.*did you mean 'x'"),
         ({"objective": 3}, "split: objective: 3; give a target's name"),
@@ -394,7 +337,6 @@ def test_what_cannot_be_split_is_one_line(name: str, monkeypatch: pytest.MonkeyP
         ({"env": 3}, "split: env: int is no environment"),
         ({"parts": [nn.Linear(7, 5)]}, "split: give a model and where to cut it, or parts, not both"),
         ({"tie": "both"}, "tie.*'both'"),
-        ({"coupling": "loked"}, "loked"),
     ],
 )
 def test_a_setting_that_cannot_be_names_it(settings: dict[str, Any], expected: str) -> None:
@@ -402,11 +344,11 @@ def test_a_setting_that_cannot_be_names_it(settings: dict[str, Any], expected: s
         chain_split(Chain(), **settings)
 
 
-@pytest.mark.parametrize("at", [[0], [3, 3], [4]])
-def test_positions_of_a_sequence_rise_within_it(at: list[int]) -> None:
+def test_positions_of_a_sequence_rise_within_it() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.Tanh(), nn.Linear(6, 10))
-    with one_line("must rise between 1 and 3"):
-        split(model, at, env=pictures())
+    for at in ([0], [3, 3], [4]):
+        with one_line("must rise between 1 and 3"):
+            split(model, at, env=pictures())
     assert [channel.size for channel in split(model, [1, 3], env=pictures()).channels] == [64, 6]
 
 

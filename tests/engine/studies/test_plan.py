@@ -22,19 +22,6 @@ def planned(text: str, head: str = HEAD, **options: Any) -> Plan:
     return plan(StudySpec.from_yaml(head + text), StudyOptions(**options))
 
 
-def test_a_grid_has_all_variants_at_every_point() -> None:
-    found = planned("variants: [locked, local]\ngrid: {depth: [2, 3], width: [8]}")
-    assert [(line.point, line.variant) for line in found.lines] == [
-        ({"depth": depth, "width": 8}, variant) for depth in (2, 3) for variant in ("locked", "local")
-    ]
-    assert list(found.runs) == [
-        f"depth-{depth}-width-8-{variant}" for depth in (2, 3) for variant in ("locked", "local")
-    ]
-    assert found.lines[0].group == found.lines[1].group != found.lines[2].group
-    assert (found.steps, found.seeds) == ([5], 2)
-    assert [line.variant for line in planned("").lines] == ["locked", "detached", "local", "decoupled"]
-
-
 def test_values_of_a_variant_go_before_the_grid_and_equal_runs_are_one() -> None:
     found = planned(
         "grid: {delay: [0, 1]}\nvariants: {locked: {set: {delay: 0}}, bare: {variant: decoupled, set: {context: []}}}"
@@ -84,8 +71,6 @@ def test_a_budget_replaces_axes_and_the_user_takes_them_away() -> None:
 
 MANY = f"grid: {{depth: {list(range(2, 99))}, width: {list(range(1, 99))}}}"
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    ("", {"budget": "papr"}, "toy has no budget 'papr'; did you mean 'paper'"),
-    ("", {"variants": ["lokal"]}, "toy has no variant 'lokal'; did you mean 'local'"),
     ("variants: [lokal]", {}, "toy: variant 'lokal': digits-mlp has no variant 'lokal'; did you mean"),
     ("grid: {dpth: [1]}", {}, "toy: dpth=1 locked: digits-mlp has no parameter 'dpth'; did you mean"),
     ("grid: {depth: [0]}", {}, "depth=0 locked: parameter 'depth': must be at least 2"),

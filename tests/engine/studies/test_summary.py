@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,12 @@ def test_one_seed_has_the_error_of_the_test_split(metric: str) -> None:
     found = lines_of(metric, locked=[0.9], detached=[0.5])[0]
     assert found["mean"]["low"] is not None
     assert found["contrast"]["error"] == pytest.approx(((0.09 + 0.25) / 400) ** 0.5)
+
+
+def test_one_seed_of_a_metric_that_is_no_share_has_no_error_and_json_can_hold_it() -> None:
+    found = lines_of("loss", "loss", locked=[1.5], detached=[9.5])[0]
+    assert found["contrast"] == {"difference": 8.0, "error": None, "resolved": False}
+    json.dumps(found, allow_nan=False)
 
 
 def test_errors_losses_and_what_was_solved_recover_what_accuracies_do() -> None:
@@ -155,21 +162,6 @@ def test_the_metric_is_the_first_that_readouts_have_where_none_is_named() -> Non
     planned = Plan(StudySpec.model_validate(document), "small", 1, [line("locked")], {}, {}, [])
     assert summary(planned, runs)[0]["metric"] == "bits"
     assert summary(planned, {})[0]["metric"] == "loss"
-
-
-def test_each_metric_has_lines_of_its_own_and_the_first_one_chooses() -> None:
-    runs = {
-        lr: {
-            seed: finished(bits=bits + seed, accuracy=1 - error, validation={"bits": bits}) for seed in (0, 1)
-        }
-        for lr, bits, error in (("0.1", 3.0, 0.2), ("0.2", 2.0, 0.4))
-    }
-    tuned = line("locked", tuned={lr: {"lr": lr} for lr in runs})
-    bits, error = summary(plan_of([tuned], ["bits", "b.error"]), runs)
-    assert bits["tuned"] == error["tuned"] == {"lr": "0.2"}
-    assert (bits["mean"]["value"], error["mean"]["value"]) == pytest.approx((2.5, 0.4))
-    assert (bits["share"], error["share"]) == (False, True)
-    assert [table.headings[1] for table in tables(study_of([bits, error]))] == ["bits", "b.error %"]
 
 
 def test_cells_and_notes_read_well() -> None:

@@ -1,0 +1,29 @@
+"""Functions that the documents import from deep within the engine, for tests: where one lies is said here alone."""
+
+from __future__ import annotations
+
+from antiphon.engine.inference.links import Links
+from antiphon.engine.metrics.timeline import timeline
+from antiphon.engine.probes.ablation import ABLATIONS, ablate
+from antiphon.engine.probes.ceiling import ceilings
+from antiphon.engine.probes.language import language
+from antiphon.engine.probes.representation import rdm, represent, similarity
+from antiphon.engine.probes.signal_alignment import signal_alignment
+from antiphon.engine.runs.seeds import Seeds
+from antiphon.engine.split.library import gpt, resnet
+
+__all__ = [
+    "ABLATIONS",
+    "Links",
+    "Seeds",
+    "ablate",
+    "ceilings",
+    "gpt",
+    "language",
+    "rdm",
+    "represent",
+    "resnet",
+    "signal_alignment",
+    "similarity",
+    "timeline",
+]
