@@ -61,8 +61,8 @@ def test_one_part_and_two_compute_the_same(tmp_path: Path) -> None:
         assert isinstance(each, parts.Local)
         seconds, _ = each.turn(8)
         assert len(seconds) == len(each.parts) == {"one": 1, "two": 2}[name]
-        agents = {k: v for part in each.parts for k, v in part.backend.per_agent().agents.items()}
-        learned[name] = {k: dict(agent.learner.parameters) for k, agent in agents.items()}
+        learners = [part.state_dict()["system"]["learners"] for part in each.parts]
+        learned[name] = {k: own["parameters"] for part in learners for k, own in part.items()}
         each.close()
     torch.testing.assert_close(learned["one"], learned["two"], rtol=0, atol=0)
     row = parts.measure("local", agents=6, delay=4, every=2, steps=4, rounds=2)

@@ -21,7 +21,6 @@ from typing import Any
 import pytest
 
 from antiphon.cli import main
-from antiphon.engine.runs.lock import LOCK
 from antiphon.errors import AntiphonError
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.history import History
@@ -131,7 +130,7 @@ def contents(folder: Path) -> dict[str, bytes | str]:
     found: dict[str, bytes | str] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.name == LOCK or "/.step-" in f"/{name}":  # made and removed by whoever writes
+        if path.name == "run.lock" or "/.step-" in f"/{name}":  # made and removed by whoever writes
             continue
         if path.is_symlink():
             found[name] = os.readlink(path)
