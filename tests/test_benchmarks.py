@@ -3,32 +3,12 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import agents_scaling, building, gpu, interleaved, parts, shuffled_credit, split
-
-SERVED = """
-import sys
-sys.path.insert(0, {folder!r})
-from interleaved import serve
-serve(lambda request: {{"seconds": 0.25 * request["steps"]}} if request["steps"] < 9 else exit(3))
-"""
-
-
-@pytest.mark.long
-def test_a_process_tells_its_own_time_and_its_end_is_an_error(tmp_path: Path) -> None:
-    script = tmp_path / "worker.py"
-    script.write_text(SERVED.format(folder=str(Path(interleaved.__file__).parent)), encoding="utf-8")
-    with closing(interleaved.Served([sys.executable, str(script)])) as served:
-        times = interleaved.timed({"it": served, "none": lambda: None}, 3, seconds=0, multiple=2)
-        with pytest.raises(RuntimeError, match=r"ended with code 3"):
-            served.turn(9)
-    assert times["it"].tolist() == [0.25] * 3
-    assert times["none"].max() < 0.25
+from benchmarks import agents_scaling, building, gpu, parts, shuffled_credit, split
 
 
 @pytest.mark.long

@@ -83,18 +83,11 @@ def test_a_placement(here: Path, cli: Commands) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("ring-of-many --variant locked --parts 2", LOCKED),
-        (
-            "digits-mlp --parts 2",
-            ("parts: 2; the agents cannot be separated into more than 1: 'n0' and 'n1' stay together "
-            f"(channels[n0->n1].{UNDELAYED}); give the channel `link: {{delay: 1}}`"),
-        ),
         (
             "digits-mlp --parts *=0 --parts n3=1",
             (f"channels[n2->n3].{UNDELAYED}, but 'n2' is in part 0 and 'n3' is in part 1; "
             "give the channel `link: {delay: 1}`, or place both ends together"),
         ),
-        ("lossy --parts *=0 --parts n3=2", "place: no agent is in part 1, and one is in part 2; number the parts from 0"),
         ("lossy --parts *=0 --parts 2", "--parts 2: a number of parts stands alone; leave the others out"),
         ("lossy" + " --parts=n*=0" * 257, "--parts n*=0: more than 256 patterns; name the agents in a YAML file"),
         ("lossy-links --parts 2", "check: lossy-links is a study; --parts is of a scenario"),

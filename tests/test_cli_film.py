@@ -116,17 +116,16 @@ def test_refusals(run: Path, tmp_path: Path, cli: Commands, monkeypatch: pytest.
 
 
 class Drawn(gymnasium.Env[np.ndarray[Any, Any], int]):
-    """Two steps, of which the pictures are grey; without its render mode there are none."""
+    """Two steps, of which the pictures are grey, a shade lighter each."""
 
     observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
     action_space: gymnasium.Space[Any] = gymnasium.spaces.Discrete(2)
-    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 5}  # noqa: RUF012
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012
 
-    def __init__(self, render_mode: str | None = None, shade: int = 80) -> None:
-        self.render_mode, self.shade = render_mode, shade
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
         self.at = 0
         return np.zeros(2, np.float32), {}
 
@@ -135,29 +134,19 @@ class Drawn(gymnasium.Env[np.ndarray[Any, Any], int]):
         return np.zeros(2, np.float32), 0.5, False, self.at == 2, {}
 
     def render(self) -> Any:
-        if self.shade > 255:
-            raise ZeroDivisionError("no light")
-        return None if self.render_mode is None else np.full((4, 6, 3), self.shade + self.at, np.uint8)
-
-
-def drawn(monkeypatch: pytest.MonkeyPatch, **options: Any) -> Simulation:
-    monkeypatch.setattr(gymnasium, "registry", {**gymnasium.registry})
-    monkeypatch.setattr(gymnasium.envs.registration, "registry", gymnasium.registry)
-    gymnasium.register("Drawn-v0", Drawn)
-    motor = {"observes": ["observation"], "acts": True, "objective": {"kind": "a2c"}, "clock": {"unroll": 4}}
-    scenario = Scenario(
-        scenario="drawn",
-        env={"gymnasium": "Drawn-v0", **options},
-        agents={"motor": motor},
-        training={"steps": 4, "batch": 3},
-    )
-    return Simulation(scenario)
+        return None if self.render_mode is None else np.full((4, 6, 3), 80 + self.at, np.uint8)
 
 
 def test_a_gymnasium_environment_is_made_again_with_its_render_mode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with drawn(monkeypatch) as simulation:
+    monkeypatch.setattr(gymnasium, "registry", {**gymnasium.registry})
+    monkeypatch.setattr(gymnasium.envs.registration, "registry", gymnasium.registry)
+    gymnasium.register("Drawn-v0", Drawn)
+    agent = {"observes": ["observation"], "acts": True, "objective": {"kind": "a2c"}, "clock": {"unroll": 4}}
+    training = {"steps": 4, "batch": 3}
+    scenario = {"scenario": "drawn", "env": {"gymnasium": "Drawn-v0"}, "agents": {"a": agent}}
+    with Simulation(Scenario.model_validate({**scenario, "training": training})) as simulation:
         frames = shown(simulation.export(tmp_path / "a.gif", episodes=2))
     pixels = [int(image[100, 100, 0]) for image in frames]
     assert pixels == pytest.approx([80, 81, 80, 81], abs=2)  # two steps an episode, shade by step

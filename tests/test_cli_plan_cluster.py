@@ -47,19 +47,6 @@ def test_json_has_every_seed_and_a_profile_may_be_the_users_own(here: Path, cli:
     )
 
 
-@pytest.mark.long
-def test_a_long_plan_shows_its_progress_and_ends_at_its_budget(
-    monkeypatch: pytest.MonkeyPatch, cli: Commands
-) -> None:
-    """`plan corporation --cluster two-cores` once trained for minutes without a word on how long it would."""
-    monkeypatch.setattr("antiphon.commands.plan._LINE_SECONDS", 0)
-    small = "--set data=digits --set agents=6 --set readouts=2 --set batch=8"
-    text = cli("plan corporation", small, "--cluster two-cores --budget 6 --target 99 --seeds 1")
-    assert text.count("out of time") >= 4
-    assert "s left" in cli.err
-    assert " of 9,000; at most " in cli.err
-
-
 @pytest.mark.parametrize(
     ("words", "line"),
     [

@@ -76,25 +76,6 @@ def test_a_python_scenario_is_run_resumed_and_evaluated(here: Path, cli: Command
     assert read_cache(here / "a/measured.json").keys() == {"ablation", "value"}
 
 
-def test_what_needs_the_objects_says_so(here: Path, cli: Commands) -> None:
-    cli("run own:build --name a --logdir .")
-    for words in ("resume a --steps 20", "evaluate a", "show a", "run a", "export a a.safetensors"):
-        assert OBJECTS in (line := cli.refused(words)), words
-        assert "--scenario MODULE:FUNCTION" in line
-
-
-def test_other_objects_are_refused(here: Path, cli: Commands) -> None:
-    cli("run own:build --name a --logdir .")
-    data = "env: this Source holds other data or settings than the one saved"
-    assert data in cli.refused("resume a --scenario own:shifted --steps 20")
-    assert data in cli.refused("evaluate a --scenario own:shifted")
-    line = cli.refused("run own:shifted --name a --logdir . --resume-if-exists")
-    assert line.startswith("a: holds another run (")
-    assert "width: 3 there, 4 asked" not in line
-    again = "run own:build --set width=5 --name a --logdir . --resume-if-exists"
-    assert "width: 4 there, 5 asked" in cli.refused(again)
-
-
 def test_check_builds_it_and_warns(here: Path, cli: Commands) -> None:
     assert cli("check own:build").endswith("own:build: ok\n")
     found = cli.json("check own:build --set coupling=detached")

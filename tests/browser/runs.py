@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -252,24 +251,3 @@ def write_large(folder: Path, rows: int = 5) -> None:
             },
         )
     events.close()
-
-
-def write_foreign(folder: Path) -> None:
-    """Write a run that has scalars, and nothing of ours."""
-    events = EventFile(folder)
-    for step in range(5):
-        events.scalars(step, [("train/loss", "loss", 1.0 / (step + 1))])
-    events.close()
-
-
-def write_spoilt(folder: Path, source: Path) -> None:
-    """Write copies of a run: `cut` in the midst of its last row, `flipped` with wrong bytes in its sixth row."""
-    (path,) = source.glob("events.out.tfevents.*")
-    content, mark = path.read_bytes(), b"antiphon/channel/cosine"
-    places = [found.start() for found in re.finditer(mark, content)]
-    sixth = places[5]
-    wrong = bytes(byte ^ 0xFF for byte in content[sixth : sixth + 8])
-    spoilt = {"cut": content[: places[-1]], "flipped": content[:sixth] + wrong + content[sixth + 8 :]}
-    for name, found in spoilt.items():
-        (folder / name).mkdir()
-        (folder / name / path.name).write_bytes(found)

@@ -92,17 +92,10 @@ def test_the_table_has_what_a_part_computed_waited_for_and_sent(divided: Tab) ->
     }
     ages = [divided.part(f"part-{part}-heartbeat_age").inner_text() for part in range(3)]
     assert ages == ["now", "now", "5 s ago, gone"]
+    divided.choose("run", "made")
+    assert not divided.part("view-parts").is_visible()
+    divided.choose("run", "parts")
+    divided.press("a")
     divided.at(10)
     assert divided.part("part-0-waiting").inner_text() == "0.25 (part 2)"
     assert divided.frame.get_by_text("3 parts; 3 of 6 channels are cut.").is_visible()
-
-
-def test_a_run_that_is_not_in_parts_has_no_such_view(divided: Tab) -> None:
-    divided.push("view-parts")
-    assert divided.part("parts").is_visible()
-    divided.choose("run", "made")
-    assert not divided.part("parts").is_visible()
-    assert not divided.part("view-parts").is_visible()
-    assert divided.part("view-graph").get_attribute("aria-selected") == "true"
-    divided.press("a")
-    assert divided.part("view-graph").get_attribute("aria-selected") == "true"

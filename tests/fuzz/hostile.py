@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["HOSTILE_VALUES", "mutated"]
+__all__ = ["HOSTILE_VALUES", "changed", "mutated"]
 
 _DUMPER: Any = yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper
 
@@ -51,7 +51,7 @@ def mutated(text: str, case: random.Random) -> str:
     if case.random() < 0.7:
         data = copy.deepcopy(_data_of(text))
         for _ in range(case.choice((1, 1, 1, 2, 4))):
-            data = _changed(data, case)
+            data = changed(data, case)
         text = yaml.dump(data, Dumper=_DUMPER, sort_keys=False, allow_unicode=case.random() < 0.5)
         if case.random() < 0.85:
             return text
@@ -65,7 +65,8 @@ def _data_of(text: str) -> Any:
     return yaml.safe_load(text)
 
 
-def _changed(data: Any, case: random.Random) -> Any:
+def changed(data: Any, case: random.Random) -> Any:
+    """Change one place of a tree of lists and dicts."""
     places = list(_places(data))
     if not places:
         return copy.deepcopy(case.choice(HOSTILE_VALUES))
