@@ -44,23 +44,18 @@ def _written(document: dict[str, Any]) -> Path:
     return Path("team.yaml")
 
 
-def test_a_policy_is_exported_without_its_critic(here: Path, cli: Commands) -> None:
-    cli("run", _written(_team()), "--logdir runs --name team")
-    with Simulation.resume("runs/team") as team:
-        program = torch.export.load(team.export("team.pt2")).module()
-        observation = torch.linspace(-0.1, 0.1, 8).view(1, 2, 4)
-        outputs = team.compose(agents=["motor"])(observation=observation)
-        assert outputs[0]["motor"].shape == (1, 2, 2)
-        assert not any("critic" in name for name in program.state_dict())
-        assert "critic.value.weight" in team.agents["motor"].parameters
-
-
-def test_a_policy_is_taken_by_another_run_with_its_critic_or_without(here: Path, cli: Commands) -> None:
+def test_a_policy_is_exported_without_its_critic_and_taken_with_it_or_without(
+    here: Path, cli: Commands
+) -> None:
     cli("run", _written(_team()), "--logdir runs --name team")
     same, headed = _team(), _team()
     same["agents"]["motor"]["weights"] = "runs/team:motor"
     del headed["agents"]["motor"]["objective"]["critic"]
     with Simulation.resume("runs/team") as team, Simulation(Scenario.model_validate(same)) as other:
+        program = torch.export.load(team.export("team.pt2")).module()
+        outputs = team.compose(agents=["motor"])(observation=torch.linspace(-0.1, 0.1, 8).view(1, 2, 4))
+        assert outputs[0]["motor"].shape == (1, 2, 2)
+        assert not any("critic" in name for name in program.state_dict())
         taken = team.agents["motor"].parameters
         own = other.agents["motor"].parameters
         assert "critic.0.weight" in taken

@@ -88,18 +88,15 @@ def test_check_builds_it_and_warns(here: Path, cli: Commands) -> None:
     ("words", "line"),
     [
         ("run", "run: give a scenario: a library name, a YAML file or MODULE:FUNCTION"),
-        ("check", "check: give a scenario: a library name, a YAML file or MODULE:FUNCTION"),
         ("run own:biuld", "own:biuld: module 'own' has no 'biuld'"),
         ("run nowhere:build", "nowhere:build: no module 'nowhere' in"),
         ("run own:X", "own:X: is of type Tensor; must be an antiphon.Scenario"),
         ("run own:network", "own:network: parameter 'inputs' has no value"),
         ("run own:build --set wdth=3", "own:build has no parameter 'wdth'; did you mean 'width'?"),
         ("run own:build --variant locked", "own:build has no variant 'locked'"),
-        ("study own:build --variant locked", "build has no variant 'locked'"),
         ("show own:build --yaml", "show --yaml: a Python scenario has no document"),
         ("show own:build --resolved", "env: a Python Source cannot become YAML"),
         ("show nowhere --scenario own:build", "nowhere: no run there"),
-        ("evaluate nowhere --scenario own:build", "nowhere: no run there"),
     ],
 )
 def test_what_cannot_be_is_one_line(words: str, line: str, cli: Commands) -> None:

@@ -332,57 +332,49 @@ def noisy(inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(nn.Dropout(0.5), nn.Linear(inputs, outputs))
 
 
-GRADIENT = "channels.n0->n1..gradient.kind: "
+def placed(where: str, kind: Any, options: Document) -> Document:
+    """A scene with something in one of the places that take a user's own."""
+    spec = {"kind": kind, **({"options": options} if options else {})}
+    if where == "gradient":
+        return ring(channel=predicted(kind, **{key: spec[key] for key in spec if key != "kind"}))
+    if where == "input":
+        return ring(channel={**UNLOCKED, "input": {**spec, "context": []}})
+    if where == "optimiser":
+        return ring(optimiser=spec)
+    if where == "fan_in":
+        return meshed(spec if options else kind)
+    return ring(agent=goal(kind) if where == "objective" else {where: kind})
 
 
 @pytest.mark.parametrize(
-    ("scene", "line"),
+    ("where", "kind", "options", "line"),
     [
-        (ring(agent=goal(Learned)), "agents.n0.objective: Learned has parameters, which nothing would train"),
-        (ring(channel=predicted(nn.Linear(5, 4))), f"{GRADIENT}Linear does not take inputs of .batch, 11."),
-        (ring(channel=predicted(nn.Linear(11, 5))), f"{GRADIENT}Linear turns .2, 11. into .2, 5."),
-        (ring(channel=predicted(noisy)), f"{GRADIENT}Sequential draws random numbers"),
-        (ring(channel=predicted(lambda inputs: None)), f"{GRADIENT}<lambda> cannot be called as"),
-        (
-            ring(channel={**UNLOCKED, "input": {"kind": normed, "context": []}}),
-            r"input\.kind: a module needs something to predict from; give it a context",
-        ),
-        (
-            ring(optimiser={"kind": "RMSprop", "options": {"alhpa": 1}}),
-            "n0.optimiser: RMSprop failed: .*alhpa",
-        ),
-        (
-            ring(optimiser={"kind": "RMSpropp"}),
-            "optimiser.kind: unknown kind 'RMSpropp'; did you mean 'RMSprop'",
-        ),
-        (ring(optimiser={"kind": "LBFGS"}), "training.optimiser.kind: unknown kind 'LBFGS'"),
-        (
-            ring(optimiser={"kind": lambda parameters, lr: 3}),
-            "agents.n0.optimiser: <lambda> made int, not a torch.optim.Opt",
-        ),
-        (
-            ring(optimiser={"kind": "adam", "options": {"amsgrad": True}}),
-            "training.optimiser.options: the kind adam has keys of",
-        ),
-        (meshed("attentoin"), "agents.n0.fan_in: unknown kind 'attentoin'; did you mean 'attention'"),
-        (
-            meshed({"kind": "attention", "options": {"heads": 0}}),
-            "agents.n0.fan_in: heads: must be at least 1, not 0",
-        ),
-        (
-            meshed({"kind": "mean", "options": {"heads": 2}}),
-            "agents.n0.fan_in.options: the kind mean has keys of its own",
-        ),
-        (meshed(lambda m, p: m), "agents.n0.fan_in: <lambda> of messages .2, 2, 4. makes .2, 2, 4."),
-        (meshed(lambda m: m), "agents.n0.fan_in: <lambda> of messages .2, 2, 4. fails: "),
-        (meshed(lambda m, p: F.dropout(m, 0.5).sum(1)), "agents.n0.fan_in: <lambda> draws random numbers"),
-        (ring(agent={"network": Wrong}), "agents.n0.network: Wrong does not take inputs of "),
+        ("objective", Learned, {}, "agents.n0.objective: Learned has parameters, which nothing would train"),
+        ("gradient", nn.Linear(5, 4), {}, "Linear does not take inputs of .batch, 11."),
+        ("gradient", nn.Linear(11, 5), {}, "Linear turns .2, 11. into .2, 5."),
+        ("gradient", noisy, {}, "channels.n0->n1..gradient.kind: Sequential draws random numbers"),
+        ("gradient", lambda inputs: None, {}, "<lambda> cannot be called as"),
+        ("input", normed, {}, r"input\.kind: a module needs something to predict from; give it a context"),
+        ("optimiser", "RMSprop", {"alhpa": 1}, "n0.optimiser: RMSprop failed: .*alhpa"),
+        ("optimiser", "RMSpropp", {}, "optimiser.kind: unknown kind 'RMSpropp'; did you mean 'RMSprop'"),
+        ("optimiser", "LBFGS", {}, "training.optimiser.kind: unknown kind 'LBFGS'"),
+        ("optimiser", lambda parameters, lr: 3, {}, "<lambda> made int, not a torch.optim.Opt"),
+        ("optimiser", "adam", {"amsgrad": True}, "optimiser.options: the kind adam has keys of"),
+        ("fan_in", "attentoin", {}, "agents.n0.fan_in: unknown kind 'attentoin'; did you mean 'attention'"),
+        ("fan_in", "attention", {"heads": 0}, "agents.n0.fan_in: heads: must be at least 1, not 0"),
+        ("fan_in", "mean", {"heads": 2}, "agents.n0.fan_in.options: the kind mean has keys of its own"),
+        ("fan_in", lambda m, p: m, {}, "<lambda> of messages .2, 2, 4. makes .2, 2, 4."),
+        ("fan_in", lambda m: m, {}, "<lambda> of messages .2, 2, 4. fails: "),
+        ("fan_in", lambda m, p: F.dropout(m, 0.5).sum(1), {}, "<lambda> draws random numbers"),
+        ("network", Wrong, {}, "agents.n0.network: Wrong does not take inputs of "),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
-def test_what_does_not_fit_is_refused_in_one_line(scene: Document, line: str) -> None:
+def test_what_does_not_fit_is_refused_in_one_line(
+    where: str, kind: Any, options: Document, line: str
+) -> None:
     with one_line(line):
-        made(scene, "cohort")
+        made(placed(where, kind, options), "cohort")
 
 
 @pytest.mark.parametrize(

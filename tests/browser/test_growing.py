@@ -139,21 +139,3 @@ def test_a_session_that_begins_while_rows_are_fetched_is_seen(page: Page, served
     (logged,) = (row.value for row in sixth if row.name == NAMES[5] and row.metric == "cosine")
     tab.at(60)
     assert tab.number("cosine") == pytest.approx(logged, rel=1e-6)
-
-
-def test_tensorboards_own_reload_button_refreshes_the_tab(page: Page, served: tuple[Path, str]) -> None:
-    """It tells the tab, which then asks for what is new."""
-    folder, address = served
-    with closing(Growing(folder / "reloaded")) as run:
-        run.write(3)
-        wait_for_runs(address, {"reloaded"})
-        page.goto(f"{address}/#antiphon")
-        tab = Tab.inside(page)
-        tab.choose("run", "reloaded")
-        run.write(2)
-        end = time.monotonic() + PATIENCE
-        while len(tab.ask("app.steps()")) < 5 and time.monotonic() < end:
-            page.locator(".reload-button").click()
-            page.wait_for_timeout(700)
-            tab.idle()
-        assert tab.ask("app.steps()") == [10, 20, 30, 40, 50]

@@ -51,7 +51,7 @@ def test_the_live_graph_of_all_runs_works_in_the_report(shown: Page, logdir: Pat
     tab.choose("run", "made")
     assert tab.ask("app.counts()") == {"agents": 6, "channels": 9}
     tab.choose("figure", "sg_loss")
-    tab.click("edgePoint", 5)
+    tab.select("channel", 5)
     logged = Events(logdir / "made").figure("antiphon/channel/sg_loss")
     for step in (1, 100):
         tab.at(step)

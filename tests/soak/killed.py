@@ -116,13 +116,3 @@ def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _timeless(item) for key, item in value.items() if key not in _OF_TIME}
     return [_timeless(item) for item in value] if isinstance(value, list) else value
-
-
-def differences(one: Any, other: Any, place: str = "") -> list[str]:
-    """Return what differs between the contents of two log directories, a line each."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        names = sorted(one.keys() | other.keys())
-        return [
-            line for name in names for line in differences(one.get(name), other.get(name), f"{place} {name}")
-        ]
-    return [] if one == other else [f"{place}: {str(one)[:200]} | {str(other)[:200]}"]

@@ -19,9 +19,10 @@ import pytest
 import yaml
 
 import antiphon
+from tests.contracts.twins import differences
 from tests.engine.parts.rings import document
 from tests.engine.parts.stages import stages
-from tests.soak.killed import contents, differences, ended
+from tests.soak.killed import contents, ended
 
 CHECKPOINTS = "--checkpoint-every 6"
 STEPS = 30
@@ -158,7 +159,7 @@ def unbroken(
         seconds = time.monotonic() - start
         assert code == 0, (folder / "output.txt").read_text()
         found.append(contents(folder / "runs"))
-    assert not differences(*found)
+    assert not list(differences(*found))
     assert any(name.endswith("/events") for name in found[0]), "nothing to compare"
     kibibytes = sum(path.stat().st_blocks for path in (folder / "runs").rglob("*")) // 2
     return Unbroken(request.param, found[0], seconds, int((folder / "operations.txt").read_text()), kibibytes)
@@ -168,7 +169,7 @@ def go_on(unbroken: Unbroken, folder: Path, chance: random.Random, what: str, *,
     """Let a command go on to its end, and compare what it leaves with the unbroken run's."""
     code = ended(folder, words_of(COMMANDS[unbroken.name], folder, chance))
     assert code == 0, f"{unbroken.name}, {what}: {(folder / 'output.txt').read_text()[-2000:]}"
-    found = differences(unbroken.contents, contents(folder / "runs"))
+    found = list(differences(unbroken.contents, contents(folder / "runs")))
     assert not found, "\n".join([f"{unbroken.name}, {what}", *found])
     if not keep:
         shutil.rmtree(folder)
