@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import agents_scaling, building, gpu, parts, shuffled_credit, split
+from benchmarks import agents_scaling, building, parts, shuffled_credit, split
 
 
 @pytest.mark.long
@@ -16,22 +16,6 @@ def test_programs_by_hand_compute_what_the_backend_does() -> None:
     found = agents_scaling.check(5, "cohort", "cpu", ["reference"])
     assert found.keys() == {"reference", "plain_loop", "plain_loop_fused", "stacked", "stacked_autograd"}
     assert max(found.values()) < 1e-10
-
-
-@pytest.mark.long
-def test_numbers_of_a_device_and_its_demands(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "_TURN", 0.0)
-    found = gpu.measure("cpu", (8,), ("hyperplane",), rounds=2)
-    assert found["rings"][0]["ratio_plain_loop_fused"] > 0
-    assert found["library"][0]["ratio_cpu"] > 0
-    assert all(
-        demand["met"] is None for demand in found["demands"]
-    )  # of 16 and 1,024 agents, of a corporation
-    many = {"ms_per_step": 0.9, "ratio_stacked_captured": 0.5, "ratio_plain_loop_fused": 400.0}
-    library = {"corporation": {"ratio_cpu": 3.0}, "digits-mlp": {"ratio_eager": 5.0}}
-    demands = gpu.demands({16: {"ms_per_step": 0.2}, 1024: many}, library)
-    missed = {demand["figure"] for demand in demands if not demand["met"]}
-    assert missed == {"ring of 1,024 / stacked by hand, captured", "ring of 1,024 / ring of 16"}
 
 
 @pytest.mark.long

@@ -70,7 +70,9 @@ def painted(image: np.ndarray[Any, Any], colour: tuple[int, int, int]) -> int:
     return int((np.abs(image.astype(int) - colour).max(-1) < 12).sum())
 
 
-def test_bars_go_up_or_down_on_one_scale_and_are_grey_while_nothing_is_sent(tmp_path: Path) -> None:
+def test_bars_go_up_or_down_on_one_scale_and_are_grey_while_nothing_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.gif"
     frames = [frame(1, 1.0), frame(2, 4.0), frame(3, -4.0), frame(4, 4.0, new=False), frame(5, float("nan"))]
     write_film(path, frames, title="team", fps=30)
@@ -82,22 +84,11 @@ def test_bars_go_up_or_down_on_one_scale_and_are_grey_while_nothing_is_sent(tmp_
     assert painted(images[3], grey) >= large
     assert painted(images[3], green) == 0
     assert painted(images[4], green) == painted(images[4], red) == 0
-
-
-@pytest.mark.long
-def test_a_short_film_is_slow_and_of_a_long_one_some_steps_are_drawn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a.gif"
-    for count, milliseconds in ((4, 500), (80, 100)):
-        write_film(path, [frame(step % 20) for step in range(count)], title="team", fps=100)
-        with Image.open(path) as image:
-            assert (image.n_frames, image.info["duration"]) == (count, milliseconds)  # type: ignore[attr-defined]
-    monkeypatch.setattr("antiphon.telemetry.film._MOST", 4)
-    write_film(path, [frame(step) for step in range(10)], title="team", fps=30)
-    assert len(shown(path)) == 4  # of the steps 0, 3, 6 and 9
+    monkeypatch.setattr("antiphon.telemetry.film._MOST", 2)
+    write_film(path, frames, title="team", fps=30)
+    assert len(shown(path)) == 3  # of the steps 0 and 3, and the last
     with pytest.raises(RunError, match="cannot be written"):
-        write_film(tmp_path / "nowhere" / "a.gif", [frame()], title="", fps=30)
+        write_film(tmp_path / "nowhere" / "a.gif", frames, title="", fps=30)
 
 
 def test_refusals(run: Path, tmp_path: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch) -> None:

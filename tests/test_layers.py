@@ -38,12 +38,11 @@ YAML_CALLS = {"unsafe_load", "unsafe_load_all", "full_load", "full_load_all"}
 
 @dataclass(frozen=True)
 class Source:
-    """One Python file: its path from the root, the folder whose rules it obeys, and its syntax tree."""
+    """One Python file: its path from the root, the folder whose rules it obeys, and the nodes of its syntax tree."""
 
     path: str
     folder: str
-    lines: int
-    tree: ast.Module
+    nodes: list[ast.AST]
 
 
 def read(folder: str) -> Iterator[Source]:
@@ -52,7 +51,7 @@ def read(folder: str) -> Iterator[Source]:
         inside = path.relative_to(ROOT)
         if not any((ROOT / parent).is_symlink() for parent in inside.parents):
             text = path.read_text(encoding="utf-8")
-            yield Source(str(inside), folder, len(text.splitlines()), ast.parse(text, str(path)))
+            yield Source(str(inside), folder, list(ast.walk(ast.parse(text, str(path)))))
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +60,9 @@ def library() -> list[Source]:
     return [source for folder in LAYERS for source in read(folder)]
 
 
-def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yield (line, dotted name) of everything imported anywhere under a node, `from a import b` as `a.b`."""
-    for node in ast.walk(tree):
+def imports(nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
+    """Yield (line, dotted name) of everything imported by some nodes, `from a import b` as `a.b`."""
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -80,7 +79,7 @@ def module_of(path: str) -> str:
 
 def circles(sources: Iterable[Source]) -> list[list[str]]:
     """Return the sets of modules that import one another, also in functions and under `if TYPE_CHECKING`."""
-    trees = {module_of(source.path): source.tree for source in sources}
+    trees = {module_of(source.path): source.nodes for source in sources}
     graph: nx.DiGraph[str] = nx.DiGraph()
     for module, tree in trees.items():
         for _, name in imports(tree):
@@ -110,7 +109,7 @@ def safe_loaders(sources: Iterable[Source]) -> set[str]:
     """Return the names of the YAML loaders that build plain data only: SafeLoader and the library's subclasses."""
     safe = {"SafeLoader", "CSafeLoader"}
     for source in sources:
-        for node in ast.walk(source.tree):
+        for node in source.nodes:
             if isinstance(node, ast.ClassDef) and any(final_name(base) in safe for base in node.bases):
                 safe.add(node.name)
     return safe
@@ -125,10 +124,10 @@ def final_name(node: ast.AST | None) -> str:
 
 def unsafe_loads(source: Source, loaders: set[str]) -> Iterator[str]:
     """Yield what in a file could run code that a data file names."""
-    for line, name in imports(source.tree):
+    for line, name in imports(source.nodes):
         if name.partition(".")[0] in PICKLES:
             yield f"{source.path}:{line}: {name} runs code from data"
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
@@ -152,7 +151,7 @@ def test_imports_only_point_down(library: list[Source]) -> None:
     wrong = []
     for source in library:
         below = set(LAYERS[LAYERS.index(source.folder) :]) - STRANGERS.get(source.folder, set())
-        for line, name in imports(source.tree):
+        for line, name in imports(source.nodes):
             target = layer(name)
             if target is not None and target not in below:
                 wrong.append(f"{source.path}:{line}: {source.folder}/ may not import {name}")
@@ -186,7 +185,7 @@ def test_gradients_are_cut_only_in_comms(library: list[Source]) -> None:
         f"{source.path}:{node.lineno}: .{node.attr}() belongs in comms/"
         for source in library
         if source.folder != "comms"
-        for node in ast.walk(source.tree)
+        for node in source.nodes
         if isinstance(node, ast.Attribute) and node.attr in {"detach", "detach_"}
     ]
     assert not wrong, "\n".join(wrong)
@@ -215,14 +214,14 @@ def test_no_data_file_can_run_code(library: list[Source]) -> None:
     ],
 )
 def test_the_check_for_code_in_data_sees_it_and_nothing_else(text: str) -> None:
-    found = list(unsafe_loads(Source("planted.py", "nets", 1, ast.parse(text)), {"SafeLoader"}))
+    found = list(unsafe_loads(Source("planted.py", "nets", list(ast.walk(ast.parse(text)))), {"SafeLoader"}))
     assert bool(found) == (text not in SAFE)
 
 
 def test_functions_are_short_enough_to_read(library: list[Source]) -> None:
     long = []
     for source in library:
-        for node in ast.walk(source.tree):
+        for node in source.nodes:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 first = (
                     node.body[0].lineno if "/commands/" in str(source.path) else node.lineno
@@ -249,7 +248,7 @@ def test_classes_have_few_methods(library: list[Source]) -> None:
     wide = [
         f"{source.path}:{node.lineno}: {node.name} has {len(methods(node))} methods, at most {MOST_METHODS}"
         for source in library
-        for node in ast.walk(source.tree)
+        for node in source.nodes
         if isinstance(node, ast.ClassDef) and len(methods(node)) > MOST_METHODS
     ]
     assert not wide, "\n".join(wide)

@@ -45,8 +45,11 @@ def logdir(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs.write_hostile(folder / runs.HOSTILE_RUN)
     runs.write_parts(folder / "parts")
     runs.write_large(folder / "large")
-    with antiphon.Simulation("digits-mlp", logdir=folder / "real") as simulation:
-        simulation.run(steps=60)
+    scenario = antiphon.load("two-timescales").resolve(
+        values={"hidden": 6, "size": 4, "units": 5, "batch": 4}
+    )
+    with antiphon.Simulation(scenario, logdir=folder / "real") as simulation:
+        simulation.run(steps=16)
     return folder
 
 

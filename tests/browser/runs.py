@@ -13,7 +13,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.telemetry import AgentTimes, ChannelTimes, Figure, RunDescription, Timeline
+from antiphon.telemetry import Figure, RunDescription
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.event_file import EventFile
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
@@ -71,7 +71,6 @@ def description(
     agents: Mapping[str, Mapping[str, Any]],
     channels: Sequence[Channel],
     scenario: str = "made",
-    timeline: Timeline | None = None,
 ) -> RunDescription:
     """Return what recorders are told of a run of 100 steps."""
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
@@ -88,54 +87,7 @@ def description(
         scenario=scenario,
         every=10,
         until=100,
-        timeline=timeline,
     )
-
-
-def timeline(steps: int = 16) -> Timeline:
-    """Return what the made run's clocks say: a tick every `period` steps, messages read one step after they were sent."""
-    every = np.arange(steps)
-    agents = []
-    for name, attributes in AGENTS.items():
-        period, phase = int(attributes.get("period", 1)), int(attributes.get("phase", 0))
-        ticks = (every - phase) % period == 0
-        ends = ticks & ((every - phase) // period % int(attributes.get("unroll", 1)) == 0)
-        no = np.zeros(steps, dtype=bool)
-        agents.append(
-            AgentTimes(
-                name=name,
-                period=period,
-                recurrent=False,
-                group=(name,),
-                ticks=ticks,
-                ends=ends,
-                since=np.where(ticks, np.maximum(every - 1, 0), -1),
-                state_credit=no,
-                message_credit=no,
-                late_credit=no,
-            )
-        )
-    due = {agent.name: agent.ticks for agent in agents}
-    channels = [
-        ChannelTimes(
-            name=channel_name(channel),
-            sender=channel[0],
-            receiver=channel[1],
-            coupling=channel[3].get("coupling", "decoupled"),
-            state=channel[3].get("carries") == "state",
-            sent=due[channel[0]],
-            stamps=tuple((step - 1,) if step and due[channel[1]][step] else () for step in range(steps)),
-            due=due[channel[1]],
-            unread=~np.roll(due[channel[1]], -1) & due[channel[0]],
-            cut=np.zeros(steps, dtype=bool),
-            back=np.full(steps, -1),
-            trained=np.full(steps, -1),
-            ages=np.where(due[channel[1]] & (every > 0), 1, -1),
-        )
-        for channel in CHANNELS
-    ]
-    ends = every % 8 == 7
-    return Timeline(start=0, steps=steps, agents=tuple(agents), channels=tuple(channels), episode_ends=ends)
 
 
 def figures(
@@ -179,7 +131,7 @@ def samples(step: int) -> NDArray[np.float32]:
 def write_made(folder: Path, *, seed: int = 0, factor: float = 1.0, steps: Iterable[int] = STEPS) -> None:
     """Write a run of six agents and nine channels: clocks, frozen, parallel, lossy, delayed, a state."""
     recorder = TensorBoardRecorder(folder)
-    recorder.begin(description(AGENTS, CHANNELS, timeline=timeline()))
+    recorder.begin(description(AGENTS, CHANNELS))
     names = [channel_name(channel) for channel in CHANNELS]
     for step in steps:
         recorder.figures(step, figures(list(AGENTS), names, step, seed=seed, factor=factor))

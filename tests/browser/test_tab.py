@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.numbers import Events
 from tests.browser.served import tensorboard
 from tests.browser.tab import Tab
 
@@ -26,20 +25,6 @@ def test_tensorboard_has_a_tab_channels_that_shows_the_run(page: Page, address: 
     assert "9 channels" in tab.part("counts").inner_text()
     tab.click("edgePoint", 5)
     assert tab.title == "right->mind"
-
-
-@pytest.mark.long
-def test_what_a_simulation_writes_is_what_the_tab_shows(page: Page, address: str, logdir: Path) -> None:
-    """The whole path: simulation, recorder, event file, TensorBoard, plugin, tab."""
-    tab = Tab.alone(page, address, "real")
-    events = Events(logdir / "real")
-    graph = events.document("antiphon/graph")
-    assert tab.ask("app.counts()") == {"agents": len(graph["agents"]), "channels": len(graph["channels"])}
-    rows = events.figure("antiphon/channel/sg_loss")
-    assert tab.ask("app.steps()")[-1] == 60 == tab.step
-    tab.select("channel", 1)
-    assert tab.title == graph["channels"][1]["name"]
-    assert tab.number("sg_loss") == pytest.approx(rows[60][1], rel=1e-6)
 
 
 @pytest.mark.long
