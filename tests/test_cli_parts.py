@@ -15,16 +15,11 @@ from tests.parts_table import read_parts
 from tests.recorded import metrics
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def _ring(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ring in the working directory, which is where runs are too."""
+    monkeypatch.delenv("ANTIPHON_LOGDIR")
     write("ring.yaml")
-    return tmp_path
-
-
-@pytest.fixture
-def cli(here: Path, capsys: pytest.CaptureFixture[str]) -> Commands:
-    return Commands(capsys)
 
 
 def write(name: str, steps: int = 24, **keys: Any) -> None:

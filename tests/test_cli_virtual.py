@@ -22,12 +22,12 @@ links: [{between: [m, m], latency: 1.5, jitter: 0.3, loss: 0.02}]
 RUN = "run stages.yaml --cluster mine.yaml"
 
 
-@pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Commands:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def _documents(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scenario and a cluster in the working directory, which is where runs are too."""
+    monkeypatch.delenv("ANTIPHON_LOGDIR")
     Path("stages.yaml").write_text(stages(steps=40).to_yaml(), encoding="utf-8")
     Path("mine.yaml").write_text(CLUSTER, encoding="utf-8")
-    return Commands(capsys)
 
 
 def parts(run: str) -> list[dict[str, str]]:

@@ -18,14 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.long
 
-_FACTS: dict[str, Any] = {
-    "seconds": 1.0,
-    "steps": 100,
-    "step": 100,
-    "seed": 0,
-    "threads": 1,
-    "exit": "done",
-}
+_FACTS: dict[str, Any] = {"seconds": 1.0, "steps": 100, "step": 100, "seed": 0, "threads": 1, "exit": "done"}
 _FACTS |= {"device": "cpu", "dtype": "float32", "backend": "cohort", "warnings": []}
 
 
