@@ -32,70 +32,35 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 __all__ = ["Counts", "PretendGpu", "PretendTensor", "on_host", "pretend_gpu"]
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 _CUDA = torch.device("cuda:0")
 _ROOT = str(Path(__file__).resolve().parents[1])
-_SYNCHRONISES = frozenset(
-    [
-        "_local_scalar_dense",
-        "is_nonzero",
-        "nonzero",
-        "masked_select",
-        "equal",
-        "_unique2",
-        "unique_dim",
-        "unique_consecutive",
-        "bincount",
-        "nonzero_numpy",
-        "_linalg_check_errors",
-    ]
+_SYNCHRONISES = _words(
+    """
+    _local_scalar_dense is_nonzero nonzero masked_select equal _unique2 unique_dim unique_consecutive
+    bincount nonzero_numpy _linalg_check_errors
+    """
 )
 _INDEXES = frozenset(["index", "index_put", "index_put_", "_index_put_impl_"])
 _MIXES = _INDEXES | {"copy_", "_to_copy"}
 """What takes tensors of the host beside those of the device."""
-_NO_SCALARS = frozenset(
-    [
-        "_fused_adam_",
-        "_fused_adamw_",
-        "_fused_sgd_",
-        "bmm",
-        "mm",
-        "addmm",
-        "baddbmm",
-        "cat",
-        "stack",
-        "index_select",
-        "gather",
-        "scatter",
-        "index_add",
-        "index_copy",
-        "native_batch_norm",
-        "embedding",
-    ]
+_NO_SCALARS = _words(
+    """
+    _fused_adam_ _fused_adamw_ _fused_sgd_ bmm mm addmm baddbmm cat stack index_select gather scatter
+    index_add index_copy native_batch_norm embedding
+    """
 )
 """What takes no tensor [] of the host either; elsewhere it is a scalar."""
-_FREE = frozenset(
-    [
-        "detach",
-        "alias",
-        "lift_fresh",
-        "_unsafe_view",
-        "empty",
-        "empty_like",
-        "empty_strided",
-        "new_empty",
-        "new_empty_strided",
-        "_reshape_alias",
-        "set_",
-        "view",
-        "expand",
-        "sym_size",
-        "sym_stride",
-        "sym_numel",
-        "is_same_size",
-        "_has_compatible_shallow_copy_type",
-        "record_stream",
-        "broadcast_tensors",
-    ]
+_FREE = _words(
+    """
+    detach alias lift_fresh _unsafe_view empty empty_like empty_strided new_empty new_empty_strided
+    _reshape_alias set_ view expand sym_size sym_stride sym_numel is_same_size
+    _has_compatible_shallow_copy_type record_stream broadcast_tensors
+    """
 )
 _LAUNCHES = {"index_put_": 3, "_index_put_impl_": 3, "nonzero": 4, "cumsum": 2, "baddbmm": 2, "index_add": 2}
 _LAUNCHES |= {"sort": 3, "argsort": 3, "native_batch_norm": 3, "native_batch_norm_backward": 2}

@@ -3,32 +3,12 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import agents_scaling, building, gpu, interleaved, parts, shuffled_credit, split
-
-SERVED = """
-import sys
-sys.path.insert(0, {folder!r})
-from interleaved import serve
-serve(lambda request: {{"seconds": 0.25 * request["steps"]}} if request["steps"] < 9 else exit(3))
-"""
-
-
-@pytest.mark.long
-def test_a_process_tells_its_own_time_and_its_end_is_an_error(tmp_path: Path) -> None:
-    script = tmp_path / "worker.py"
-    script.write_text(SERVED.format(folder=str(Path(interleaved.__file__).parent)), encoding="utf-8")
-    with closing(interleaved.Served([sys.executable, str(script)])) as served:
-        times = interleaved.timed({"it": served, "none": lambda: None}, 3, seconds=0, multiple=2)
-        with pytest.raises(RuntimeError, match=r"ended with code 3"):
-            served.turn(9)
-    assert times["it"].tolist() == [0.25] * 3
-    assert times["none"].max() < 0.25
+from benchmarks import agents_scaling, building, parts, shuffled_credit, split
 
 
 @pytest.mark.long
@@ -39,30 +19,14 @@ def test_programs_by_hand_compute_what_the_backend_does() -> None:
 
 
 @pytest.mark.long
-def test_numbers_of_a_device_and_its_demands(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "_TURN", 0.0)
-    found = gpu.measure("cpu", (8,), ("hyperplane",), rounds=2)
-    assert found["rings"][0]["ratio_plain_loop_fused"] > 0
-    assert found["library"][0]["ratio_cpu"] > 0
-    assert all(
-        demand["met"] is None for demand in found["demands"]
-    )  # of 16 and 1,024 agents, of a corporation
-    many = {"ms_per_step": 0.9, "ratio_stacked_captured": 0.5, "ratio_plain_loop_fused": 400.0}
-    library = {"corporation": {"ratio_cpu": 3.0}, "digits-mlp": {"ratio_eager": 5.0}}
-    demands = gpu.demands({16: {"ms_per_step": 0.2}, 1024: many}, library)
-    missed = {demand["figure"] for demand in demands if not demand["met"]}
-    assert missed == {"ring of 1,024 / stacked by hand, captured", "ring of 1,024 / ring of 16"}
-
-
-@pytest.mark.long
 def test_one_part_and_two_compute_the_same(tmp_path: Path) -> None:
     learned = {}
     for name, each in parts.contestants("local", 6, 4, 2, str(tmp_path)).items():
         assert isinstance(each, parts.Local)
         seconds, _ = each.turn(8)
         assert len(seconds) == len(each.parts) == {"one": 1, "two": 2}[name]
-        agents = {k: v for part in each.parts for k, v in part.backend.per_agent().agents.items()}
-        learned[name] = {k: dict(agent.learner.parameters) for k, agent in agents.items()}
+        learners = [part.state_dict()["system"]["learners"] for part in each.parts]
+        learned[name] = {k: own["parameters"] for part in learners for k, own in part.items()}
         each.close()
     torch.testing.assert_close(learned["one"], learned["two"], rtol=0, atol=0)
     row = parts.measure("local", agents=6, delay=4, every=2, steps=4, rounds=2)

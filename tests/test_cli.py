@@ -136,24 +136,16 @@ def test_a_diverging_run_exits_with_3_names_who_and_keeps_its_result(here: Path,
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ("run digts-mlp", "no scenario 'digts-mlp'; did you mean 'digits-mlp'?"),
         ("run missing.yaml", "missing.yaml: no such file"),
         ("run digits-mlp --variant lokced", "no variant 'lokced'; did you mean 'locked'?"),
         ("run digits-mlp --set width", "--set 'width': must be name=value, for example"),
-        ("run digits-mlp --set widht=3", "no parameter 'widht'; did you mean 'width'?"),
-        ("run digits-mlp --set width=wide", "parameter 'width': must be a whole number"),
-        ("run digits-mlp --set width=0", "parameter 'width': must be at least 1, not 0"),
-        ("run digits-mlp --set width=[1", "--set 'width=[1':1: broken YAML"),
-        (["run", "digits-mlp", "--set", "width=!!python/name:os.system x"], "tags are not followed"),
+        (["run", "digits-mlp", "--set", "width=!!python/name:os.popen x"], "tags are not followed"),
         (["run", "digits-mlp", "--set", "width=3\nlr: 4"], "the value must be one YAML value"),
         ("run digits-mlp --set width=3 --set width=4", "'width' is set twice; keep one"),
         ("run digits-mlp --name ../a", "--name: '../a' cannot name a run directory"),
-        ("run digits-mlp --resume-if-exists", "--resume-if-exists: which run? name it with --name"),
-        ("run digits-mlp --device tpu9", "there is no device 'tpu9' here"),
         ("run digits-mlp --logdir file", "cannot be written (Not a directory)"),
         ("run mnist-mlp", "ANTIPHON_DATA"),
         ("resume nothing", "nothing: no run there"),
-        ("check digts-mlp", "did you mean 'digits-mlp'?"),
         ("show antiphon/Digts-v0", "no environment 'antiphon/Digts-v0'; did you mean 'antiphon/Digits-v0'?"),
         ("show digits-mlp --yaml --set width=3", "--resolved shows what --variant and --set make"),
         ("show digits-mlp --yaml --resolved", "exclude each other"),
@@ -175,11 +167,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         ("run", "run: give a scenario: a library name, a YAML file or MODULE:FUNCTION"),
         ("rnu", "no such command 'rnu'; did you mean 'run'?; antiphon --help explains the usage"),
         ("run digits-mlp --stesp 3", "no such option: --stesp"),
-        ("run digits-mlp --steps", "option '--steps' requires an argument"),
-        ("run digits-mlp --steps 0", "--steps: must be at least 1, not 0"),
         ("run digits-mlp -s -1", "--seed: must be at least 0, not -1"),
         ("evaluate a --drop much", "--drop: must be a number, not 'much'"),
-        ("evaluate a --repeats 1 --value", "--repeats: must be at least 2, not 1"),
         ("tb --port 65536", "--port: must be from 0 to 65535, not 65536"),
     ],
 )
@@ -256,19 +245,6 @@ def test_show_explains_as_json(cli: Commands) -> None:
     speaker = cli.json("show antiphon/SpeakerListener-v0")
     assert speaker["actions"] == {"speaker": "one of 3", "listener": "one of 5"}
     assert cli("show --schema") == schema_text()
-
-
-def test_what_show_prints_can_be_run(here: Path, cli: Commands) -> None:
-    (here / "mine.yaml").write_text(cli("show digits-mlp --yaml"))
-    (here / "resolved.yaml").write_text(cli("show mine.yaml --resolved --set width=8 --variant local"))
-    for name in ("mine.yaml", "resolved.yaml"):
-        assert cli.json(f"run {name} --steps 3")["steps"] == 3
-
-
-def test_study_that_cannot_be_written_says_so(here: Path, cli: Commands) -> None:
-    (here / "file").write_text("")
-    assert cli.code(f"study digits-mlp {TINY} --jobs 1 --logdir file") == 2
-    assert "error: file: cannot be written" in cli.err
 
 
 def test_tb_opens_tensorboard_with_enough_samples(

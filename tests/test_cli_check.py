@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from antiphon.commands.check import check_scenario, check_study
-from antiphon.engine.studies.plan import StudyOptions
 from antiphon.scenarios import library_names, load
-from antiphon.scenarios.study import find_study, study_names
+from antiphon.scenarios.study import study_names
 from tests.commands import Commands
 
 MANY = """\
@@ -134,31 +131,18 @@ CONTROLS = {"cut": "loses every message", "local-policy": "update-locked by grad
 """Variants that are warned of because of what they are there for."""
 
 
-def beside_controls(warnings: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
-    """Return the warnings, by line, that have another reason than a control."""
-    return {
-        line: variants
-        for line, variants in warnings.items()
-        if not all(CONTROLS.get(variant, "\n") in line for variant in variants)
-    }
-
-
-@pytest.mark.parametrize("name", library_names())
-def test_the_library_warns_of_nothing(name: str) -> None:
-    values = {"agents": 24} if name == "big-corporation" else {}
-    found = check_scenario(load(name), None, values)
-    assert (found.problems, beside_controls(found.warnings)) == ({}, {})
-
-
-@pytest.mark.parametrize("name", study_names())
-def test_studies_warn_of_nothing(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", [*library_names(), *study_names()])
+def test_the_library_and_its_studies_warn_of_nothing_but_of_controls(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
+) -> None:
     (tmp_path / "text").mkdir()
     (tmp_path / "text/moby_dick.txt").write_text("Call me Ishmael. " * 4_000)
     monkeypatch.setenv("ANTIPHON_DATA", str(tmp_path))
-    study = find_study(name)
-    assert study is not None
-    found = check_study(study, StudyOptions(seeds=1))
-    assert (found.problems, beside_controls(found.warnings)) == ({}, {})
+    found = cli.json("check", name, "--set agents=24" if name == "big-corporation" else "")
+    assert found["problems"] == []
+    for warning in found["warnings"]:
+        for variant in warning["variants"]:
+            assert CONTROLS.get(variant, "\n") in warning["warning"]
 
 
 def test_a_study_is_checked_by_name(cli: Commands) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from antiphon.commands.check import check_scenario
-from antiphon.engine.runs.library import scenario_names, template_named
+from antiphon.scenarios import library_names
 from tests.commands import Commands
 
 ACTING = "acts: what the environment shows depends on the action"
@@ -30,33 +29,30 @@ REFUSED = {
 LARGE = pytest.param("big-corporation", marks=pytest.mark.long)
 
 
-@pytest.mark.parametrize("name", [LARGE, *sorted(set(scenario_names()) - {"big-corporation"})])
-def test_the_library_in_two_parts(name: str) -> None:
-    values: dict[str, Any] = {"agents": 24} if name == "big-corporation" else {}
-    found = check_scenario(template_named(name), None, values, ["2"])
-    assert found.checked == ["default"]
+@pytest.mark.parametrize("name", [LARGE, *sorted({*library_names(), "gpt", "resnet"} - {"big-corporation"})])
+def test_the_library_in_two_parts(name: str, cli: Commands) -> None:
+    code = cli.code("check", name, "--parts 2 --json", "--set agents=24" if name == "big-corporation" else "")
+    found = json.loads(cli.out)
+    assert found["checked"] == ["default"]
     if name in CUT:
-        assert not found.problems
-        assert found.division is not None
-        assert len(found.division.parts) == 2
-        assert found.division.lookahead == CUT[name]
+        assert (code, found["problems"]) == (0, [])
+        assert len(found["parts"]["division"]["parts"]) == 2
+        assert found["parts"]["division"]["lookahead"] == CUT[name]
         return
-    (line,) = found.problems
-    assert REFUSED.get(name, UNDELAYED) in line
+    (problem,) = found["problems"]
+    assert REFUSED.get(name, UNDELAYED) in problem["problem"]
 
 
 @pytest.mark.parametrize(
-    ("name", "values", "lookahead"),
+    ("words", "lookahead"),
     [
-        ("digits-mlp", {"delay": 3, "depth": 2}, 3),
-        ("corporation", {"delay": 4, "coupling": "delayed"}, 1),
-        ("ring-of-many", {"coupling": "detached", "delay": 8}, 8),
+        ("digits-mlp --set delay=3 --set depth=2", 3),
+        ("corporation --set agents=6 --set delay=4 --set coupling=delayed", 1),
+        ("ring-of-many --set agents=8 --set coupling=detached --set delay=8", 8),
     ],
 )
-def test_with_a_delay_more_of_them_are_cut(name: str, values: dict[str, Any], lookahead: int) -> None:
-    found = check_scenario(template_named(name), None, values, ["2"])
-    assert found.division is not None
-    assert found.division.lookahead == lookahead
+def test_with_a_delay_more_of_them_are_cut(words: str, lookahead: int, cli: Commands) -> None:
+    assert cli.json("check", words, "--parts 2")["parts"]["division"]["lookahead"] == lookahead
 
 
 def test_the_table_and_json(cli: Commands) -> None:
@@ -87,18 +83,11 @@ def test_a_placement(here: Path, cli: Commands) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("ring-of-many --variant locked --parts 2", LOCKED),
-        (
-            "digits-mlp --parts 2",
-            ("parts: 2; the agents cannot be separated into more than 1: 'n0' and 'n1' stay together "
-            f"(channels[n0->n1].{UNDELAYED}); give the channel `link: {{delay: 1}}`"),
-        ),
         (
             "digits-mlp --parts *=0 --parts n3=1",
             (f"channels[n2->n3].{UNDELAYED}, but 'n2' is in part 0 and 'n3' is in part 1; "
             "give the channel `link: {delay: 1}`, or place both ends together"),
         ),
-        ("lossy --parts *=0 --parts n3=2", "place: no agent is in part 1, and one is in part 2; number the parts from 0"),
         ("lossy --parts *=0 --parts 2", "--parts 2: a number of parts stands alone; leave the others out"),
         ("lossy" + " --parts=n*=0" * 257, "--parts n*=0: more than 256 patterns; name the agents in a YAML file"),
         ("lossy-links --parts 2", "check: lossy-links is a study; --parts is of a scenario"),

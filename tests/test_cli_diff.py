@@ -12,7 +12,6 @@ import pytest
 from antiphon import Simulation
 from antiphon.cli import main
 from tests.commands import Commands
-from tests.resigned import resign
 
 DOCUMENT = """
 scenario: trio
@@ -156,22 +155,6 @@ def test_what_differs_is_named_and_what_one_run_alone_recorded_is_no_difference(
     run(cli, "b", DOCUMENT.replace(before, after))
     assert diff(cli, "a b")[0] == code
     assert all(line in cli.out for line in lines)
-
-
-def test_runs_without_a_common_step(cli: Commands) -> None:
-    shutil.copytree("a", "b")
-    table = Path("b/metrics.csv")
-    table.write_text(table.read_text().splitlines()[0] + "\n")
-    resign(Path("b"))
-    shutil.rmtree("b/checkpoints")
-    code, lines = diff(cli, "a b")
-    assert code == 1
-    assert lines[-3:] == [
-        "metrics.csv: no step in common",
-        "checkpoints: no step in common",
-        "Nothing can be compared.",
-    ]
-    assert as_json(cli, "a b")["same"] is None
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from tests.commands import Commands
 
 TINY = "--set length=8 --set width=8 --set heads=2 --set blocks=2 --set batch=4"
@@ -26,17 +24,6 @@ def test_a_run_is_resumed_evaluated_reported_and_shown_by_its_directory_alone(
     assert cli.json("show a")["agents"].keys() == {"part0", "part1"}
     cli("report a --output a.html")
     assert "part0" in (here / "a.html").read_text()
-
-
-@pytest.mark.long
-def test_it_is_listed_checked_and_shown(cli: Commands) -> None:
-    listed = cli.json("show")["scenarios"]
-    assert listed["gpt"]["variants"][:5] == ["locked", "detached", "local", "decoupled", "lens"]
-    assert "GPT" in listed["gpt"]["description"]
-    assert cli.code("check gpt") == 0
-    shown = cli.json("show resnet --variant local")
-    assert shown["template"]["parameters"]["channels"]["help"].startswith("Of the first stage")
-    assert shown["template"]["variants"]["local"] == {"gradient": "local"}
 
 
 def test_a_misspelled_name_or_parameter(cli: Commands) -> None:

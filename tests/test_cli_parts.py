@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +15,11 @@ from tests.parts_table import read_parts
 from tests.recorded import metrics
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def _ring(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ring in the working directory, which is where runs are too."""
+    monkeypatch.delenv("ANTIPHON_LOGDIR")
     write("ring.yaml")
-    return tmp_path
-
-
-@pytest.fixture
-def cli(here: Path, capsys: pytest.CaptureFixture[str]) -> Commands:
-    return Commands(capsys)
 
 
 def write(name: str, steps: int = 24, **keys: Any) -> None:
@@ -105,43 +95,3 @@ def test_parts_compute_what_one_computes_and_are_resumed_in_any_others(parts: st
     counts = {"": 2, "--parts 3": 3, "--parts 1": None, "--parts *=1 --parts c=0": 2}
     division = facts("runs/two")["parts"]
     assert (division and division["count"]) == counts[parts]
-
-
-def test_a_run_that_was_whole_is_resumed_in_parts_and_the_other_way_round(cli: Commands) -> None:
-    cli("run ring.yaml --name a --steps 24")
-    cli("run ring.yaml --name b --steps 10")
-    cli("resume runs/b --steps 16 --parts 2")
-    cli("resume runs/b --steps 24 --parts 1")
-    a, b = (Path(f"runs/{run}/checkpoints/step-000000024/state.safetensors").read_bytes() for run in "ab")
-    assert a == b
-
-
-# --- processes that end --------------------------------------------------------------------------------------
-
-
-def start(*words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "antiphon", *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for_checkpoint(run: str) -> None:
-    end = time.monotonic() + 600
-    while not list(Path(run).glob("checkpoints/step-*/state.json")):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-@pytest.mark.long
-def test_a_killed_run_is_resumed_to_the_same_bits(cli: Commands) -> None:
-    write("long.yaml", steps=100_000)
-    child = start("run", "long.yaml", "--parts", "2", "--name", "a", "--checkpoint-every", "10")
-    try:
-        wait_for_checkpoint("runs/a")
-    finally:
-        os.kill(child.pid, signal.SIGKILL)
-        child.communicate()
-    (step,) = {json.loads(Path("runs/a/run.json").read_text())["step"]}
-    cli(f"resume runs/a --steps {step + 40} --parts 3 --checkpoint-every 1000")
-    cli(f"run long.yaml --name b --steps {step + 40} --checkpoint-every 1000")
-    name = f"checkpoints/step-{step + 40:09d}/state.safetensors"
-    assert Path("runs/a", name).read_bytes() == Path("runs/b", name).read_bytes()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 
 from tests.commands import Commands
@@ -35,32 +32,6 @@ def test_show_ends_with_how_it_is_run(cli: Commands) -> None:
 
 
 # --- memory ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.long
-def test_a_scenario_too_large_is_shown_and_not_run(here: Path, cli: Commands) -> None:
-    words = "digits-mlp --variant locked --set width=2000000"
-    assert "memory    116 TiB of " in shown(cli, words)
-    cli("check", words)
-    assert cli.code("run", words, "--name a --logdir .") == 4
-    assert (cli.out, cli.err.count("\n")) == ("", 1)
-    assert cli.err.startswith("error: out of memory; lower training.batch")
-    assert list(here.iterdir()) == []
-
-
-def test_torchs_refusal_ends_a_run_with_4_and_a_note(
-    here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
-
-    monkeypatch.setattr("antiphon.engine.step.engine.Engine.learn", refuse)
-    assert cli.code("run digits-mlp", TINY) == 4
-    line = cli.err.splitlines()[-1]
-    assert line.startswith("error: out of memory; lower training.batch")
-    facts = json.loads((here / "a/run.json").read_text())
-    assert facts["exit"] == "stopped"
-    assert facts["error"] == line.removeprefix("error: ")
 
 
 def test_a_refusal_elsewhere_is_a_line_too(monkeypatch: pytest.MonkeyPatch, cli: Commands) -> None:

@@ -36,28 +36,15 @@ def test_on_a_cluster_it_prints_variants_and_formulas(here: Path, cli: Commands)
 def test_json_has_every_seed_and_a_profile_may_be_the_users_own(here: Path, cli: Commands) -> None:
     document = "cluster: mine\nmachines: {m: {count: 2}}\ncompute: {step: 1}\n"
     (here / "mine.yaml").write_text(f"{document}links: [{{between: [m, m], latency: 2}}]\n")
-    found = cli.json(TINY, "--cluster mine.yaml --target 20 --seeds 2")
-    assert (found["cluster"], found["seeds"]) == ("mine", 2)
+    found = cli.json(TINY, "--cluster mine.yaml --target 20 --seeds 1")
+    assert (found["cluster"], found["seeds"]) == ("mine", 1)
     rows = {row["name"]: row for row in found["variants"]}
-    assert [run["reached"] for run in rows["decoupled"]["runs"]] == [True, True]
+    assert [run["reached"] for run in rows["decoupled"]["runs"]] == [True]
     assert rows["decoupled"]["machines"] == 2
     (here / "mine.yaml").write_text(document)
     assert "none between m and m; add {between: [m, m], latency: SECONDS}" in cli.refused(
         TINY, "--cluster mine.yaml"
     )
-
-
-@pytest.mark.long
-def test_a_long_plan_shows_its_progress_and_ends_at_its_budget(
-    monkeypatch: pytest.MonkeyPatch, cli: Commands
-) -> None:
-    """`plan corporation --cluster two-cores` once trained for minutes without a word on how long it would."""
-    monkeypatch.setattr("antiphon.commands.plan._LINE_SECONDS", 0)
-    small = "--set data=digits --set agents=6 --set readouts=2 --set batch=8"
-    text = cli("plan corporation", small, "--cluster two-cores --budget 6 --target 99 --seeds 1")
-    assert text.count("out of time") >= 4
-    assert "s left" in cli.err
-    assert " of 9,000; at most " in cli.err
 
 
 @pytest.mark.parametrize(

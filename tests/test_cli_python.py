@@ -76,25 +76,6 @@ def test_a_python_scenario_is_run_resumed_and_evaluated(here: Path, cli: Command
     assert read_cache(here / "a/measured.json").keys() == {"ablation", "value"}
 
 
-def test_what_needs_the_objects_says_so(here: Path, cli: Commands) -> None:
-    cli("run own:build --name a --logdir .")
-    for words in ("resume a --steps 20", "evaluate a", "show a", "run a", "export a a.safetensors"):
-        assert OBJECTS in (line := cli.refused(words)), words
-        assert "--scenario MODULE:FUNCTION" in line
-
-
-def test_other_objects_are_refused(here: Path, cli: Commands) -> None:
-    cli("run own:build --name a --logdir .")
-    data = "env: this Source holds other data or settings than the one saved"
-    assert data in cli.refused("resume a --scenario own:shifted --steps 20")
-    assert data in cli.refused("evaluate a --scenario own:shifted")
-    line = cli.refused("run own:shifted --name a --logdir . --resume-if-exists")
-    assert line.startswith("a: holds another run (")
-    assert "width: 3 there, 4 asked" not in line
-    again = "run own:build --set width=5 --name a --logdir . --resume-if-exists"
-    assert "width: 4 there, 5 asked" in cli.refused(again)
-
-
 def test_check_builds_it_and_warns(here: Path, cli: Commands) -> None:
     assert cli("check own:build").endswith("own:build: ok\n")
     found = cli.json("check own:build --set coupling=detached")
@@ -107,18 +88,15 @@ def test_check_builds_it_and_warns(here: Path, cli: Commands) -> None:
     ("words", "line"),
     [
         ("run", "run: give a scenario: a library name, a YAML file or MODULE:FUNCTION"),
-        ("check", "check: give a scenario: a library name, a YAML file or MODULE:FUNCTION"),
         ("run own:biuld", "own:biuld: module 'own' has no 'biuld'"),
         ("run nowhere:build", "nowhere:build: no module 'nowhere' in"),
         ("run own:X", "own:X: is of type Tensor; must be an antiphon.Scenario"),
         ("run own:network", "own:network: parameter 'inputs' has no value"),
         ("run own:build --set wdth=3", "own:build has no parameter 'wdth'; did you mean 'width'?"),
         ("run own:build --variant locked", "own:build has no variant 'locked'"),
-        ("study own:build --variant locked", "build has no variant 'locked'"),
         ("show own:build --yaml", "show --yaml: a Python scenario has no document"),
         ("show own:build --resolved", "env: a Python Source cannot become YAML"),
         ("show nowhere --scenario own:build", "nowhere: no run there"),
-        ("evaluate nowhere --scenario own:build", "nowhere: no run there"),
     ],
 )
 def test_what_cannot_be_is_one_line(words: str, line: str, cli: Commands) -> None:

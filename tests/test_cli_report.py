@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -109,15 +107,3 @@ def test_a_page_that_is_there_is_replaced_whole_or_not_at_all(
     assert output.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.html", "runs"]
     assert reported(cli, output, run).startswith("<!doctype html>")
-
-
-def test_it_is_quick_to_start_and_does_not_load_torch(run: Path, output: Path) -> None:
-    program = (
-        "import sys; from antiphon.cli import main; "
-        f"code = main(['report', {str(run)!r}, '-o', {str(output)!r}]); "
-        "sys.exit(code or 'torch' in sys.modules and 'torch was loaded')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr

@@ -72,21 +72,6 @@ def test_the_score_says_how_actions_were_chosen(run: Path, cli: Commands) -> Non
     assert any(line.split()[:1] == ["return"] for line in cli.out.splitlines())
 
 
-@pytest.mark.long
-def test_a_study_of_returns(folder: Path, tmp_path: Path, cli: Commands) -> None:
-    text = (
-        "study: teams\nscenario: team.yaml\nvariants: [locked, detached]\nmetric: [return, motor.return]\n"
-        "budgets: {small: {steps: 8, seeds: 2}}\n"
-    )
-    (folder / "study.yaml").write_text(text)
-    found = cli.json("study", folder / "study.yaml", "--jobs 1 --logdir", tmp_path / "study")
-    table = (tmp_path / "study" / "table.md").read_text()
-    assert "| return |" in table
-    lines = {line["variant"]: line for line in found["lines"]}
-    assert lines.keys() == {"locked", "detached"}
-    assert all(line["n"] == 2 and line["mean"]["value"] > 1 for line in lines.values())
-
-
 GAME = """
 scenario: game
 env: {id: antiphon/Referential-v0, candidates: 3}

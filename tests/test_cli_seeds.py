@@ -52,14 +52,6 @@ def test_the_object_of_json(here: Path, cli: Commands) -> None:
     assert json.loads((here / "mine/exp-seeds/seeds.json").read_text()) == found
 
 
-def test_seeds_that_cannot_be_joined_say_why(here: Path, cli: Commands) -> None:
-    found = cli.json("run copy --steps 3 --seeds 2")
-    reason = "how long an episode is differs from seed to seed"
-    assert cli.err.count(f"the seeds run one after the other: {reason}") == 1
-    assert found["apart"] == reason
-    assert {"solved", "difficulty"} <= found["summary"].keys()
-
-
 def test_ctrl_c_ends_all_and_the_same_command_goes_on(
     here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:

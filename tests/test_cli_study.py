@@ -48,13 +48,6 @@ def test_a_document_is_run_under_a_budget_and_gone_on_with(here: Path, cli: Comm
     assert len(result["lines"]) == len(result["runs"]) == 6
 
 
-def test_variants_values_seeds_and_steps_can_be_said(here: Path, cli: Commands) -> None:
-    result = cli.json("study toy.yaml -v local --set depth=2 --seeds 1 --steps 3 -j 1")
-    assert list(result["runs"]) == ["local-s0"]
-    assert result["runs"]["local-s0"]["steps"] == 3
-    assert Path(result["study_dir"]).name.startswith("study-toy-")
-
-
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
@@ -74,12 +67,3 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     (here / "broken.yaml").write_text("study: toy\nscenario: a\nset: 3\nbudgets: {small: {}}\n")
     assert problem in cli.refused("study", words)
     assert sorted(path.name for path in here.iterdir()) == ["broken.yaml", "toy.yaml"]
-
-
-def test_a_figure_that_cannot_be_drawn_is_said(
-    here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    printed = cli("study toy.yaml -v detached --seeds 1 -j 1 --logdir mine")
-    assert "no figure: figure.svg needs matplotlib: pip install 'antiphon[plots]'" in cli.err
-    assert "figure.svg" not in printed

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ import yaml
 from tests.commands import Commands
 
 Document = dict[str, Any]
-Place = tuple[str | int, ...]
 
 SMALL = {
     "two-timescales": "T=2 hidden=6 size=4 units=5 batch=4",
@@ -23,8 +20,6 @@ SMALL = {
     "copy": "hidden=6 units=5 batch=4",
     "repeat-copy": "hidden=6 units=5 batch=4",
 }
-A_TO_B, A_STATE = 0, 1
-"""Where the channels of `two-timescales` are in `document`."""
 
 
 @pytest.fixture(autouse=True)
@@ -37,13 +32,6 @@ def _data(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def small(name: str) -> str:
     """The words that make a scenario a small one."""
     return " ".join(f"--set {setting}" for setting in SMALL[name].split())
-
-
-def document(cli: Commands, name: str) -> Document:
-    """A scenario written out, its states after its messages."""
-    found: Document = yaml.safe_load(cli("show", name, "--resolved", small(name)))
-    found["channels"].sort(key=lambda channel: "carries" in channel)
-    return found
 
 
 def figures(result: Document) -> Document:
@@ -106,66 +94,41 @@ def test_a_run_does_not_go_on_with_another_text(here: Path, cli: Commands) -> No
     assert cli.json("resume a --steps 9")["steps"] == 9
 
 
-def changed(base: Document, *edits: tuple[Place, Any]) -> Document:
-    found = copy.deepcopy(base)
-    for place, value in edits:
-        part: Any = found
-        for key in place[:-1]:
-            part = part[key]
-        part[place[-1]] = value
-    return found
-
-
-def clock(agent: str, key: str) -> Place:
-    return ("agents", agent, "clock", key)
-
-
-def of_state(*place: str | int) -> Place:
-    return ("channels", A_STATE, *place)
-
-
-def of_message(*place: str | int) -> Place:
-    return ("channels", A_TO_B, *place)
-
-
-LOCKED = (of_message("coupling"), "locked")
+def changed(found: Document, place: str, value: Any) -> None:
+    """Change the value at a place of a document, as its keys joined by dots."""
+    *parts, last = place.split(".")
+    part: Any = found
+    for key in parts:
+        part = part[int(key) if isinstance(part, list) else key]
+    part[last] = value
 
 
 @pytest.mark.parametrize(
     ("edits", "problem"),
     [
-        ([(clock("B", "phase"), 0)], "never then; change its phase or period"),
-        ([(clock("A", "unroll"), "episode")], "'episode' needs episodes of one known length"),
-        ([(of_state("coupling"), "locked")], "agents.A: its locked state makes its window the episode"),
+        ({"agents.B.clock.phase": 0}, "never then; change its phase or period"),
+        ({"agents.A.clock.unroll": "episode"}, "'episode' needs episodes of one known length"),
+        ({"channels.1.coupling": "locked"}, "agents.A: its locked state makes its window the episode"),
         (
-            [LOCKED, (clock("A", "unroll"), 997)],
+            {"channels.0.coupling": "locked", "agents.A.clock.unroll": 997},
             "locked group A, B would learn every 3988 steps, more than training.window_limit 1024",
         ),
-        ([(("env", "levels"), 0)], "env.levels: 0; must be a whole number from 1 to 4"),
-        ([(of_state("coupling"), "delayed")], "a state cannot be delayed, its reader being its sender"),
-        ([(of_state("gradient", "trace"), 2)], "channels[1].gradient.trace: must be at most 1, not 2"),
-        ([(of_message("gradient", "context"), ["to.stat"])], "no signal 'to.stat'"),
+        ({"env.levels": 0}, "env.levels: 0; must be a whole number from 1 to 4"),
+        ({"channels.1.coupling": "delayed"}, "a state cannot be delayed, its reader being its sender"),
+        ({"channels.1.gradient.trace": 2}, "channels[1].gradient.trace: must be at most 1, not 2"),
+        ({"channels.0.gradient.context": ["to.stat"]}, "no signal 'to.stat'"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_made(
-    edits: list[tuple[Place, Any]], problem: str, here: Path, cli: Commands
+    edits: dict[str, Any], problem: str, here: Path, cli: Commands
 ) -> None:
-    broken = changed(document(cli, "two-timescales"), *edits)
+    """In `two-timescales` channel 0 is that from A to B, and 1 the state of A."""
+    broken: Document = yaml.safe_load(cli("show two-timescales --resolved", small("two-timescales")))
+    broken["channels"].sort(key=lambda channel: "carries" in channel)
+    for place, value in edits.items():
+        changed(broken, place, value)
     (here / "broken.yaml").write_text(yaml.safe_dump(broken, sort_keys=False))
     assert cli.code("check broken.yaml") == 2  # all problems, a line each
     assert problem in cli.err
     assert problem in cli.refused("run broken.yaml --steps 4 --logdir runs")
     assert not (here / "runs").exists()
-
-
-def places(part: Any, place: Place = ()) -> Iterator[Place]:
-    """Every place in a document."""
-    pairs = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
-    for key, value in pairs:
-        yield (*place, key)
-        yield from places(value, (*place, key))
-
-
-WRONG: list[Any] = [0, -1, 3, 1.5, 1e30, float("nan"), True, None, "", "x", "A", "state", "episode", "locked"]
-WRONG += ["mean", "concat", "batch", [], ["age"], ["to.state"], [0]]
-WRONG += [{}, {"kind": "mlp"}, 10**20, "$T", "lstm"]

@@ -11,15 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.engine.planning.plan import plan
 from antiphon.nets.attention import Attention
 from antiphon.scenarios import Scenario
+from tests.commands import Commands
 from tests.contracts.builders import Document, Play, levels, ring
 from tests.contracts.twins import hold, made
 from tests.engine.numbers import one_line
-from tests.engine.stacks import channel_stacks, stacked_names, stacked_system
 
-ALL = [("n0", "n1", "n2", "n3")]
+LOCKED: Document = {"coupling": "locked", "link": {"delay": 0}}
 UNLOCKED: Document = {"coupling": "unlocked", "input": {"kind": "linear", "context": ["x"]}}
 
 
@@ -88,30 +87,12 @@ OBJECTIVES = {
 }
 
 
-@pytest.mark.parametrize("kind", OBJECTIVES)
-def test_backends_agree_on_objectives(kind: str) -> None:
-    scene = ring(agent=goal(OBJECTIVES[kind]), env=Play(gaps=0.2, share=0.1))
-    assert stacked_names(scene) == ALL
-    hold(scene, steps=10)
-
-
 GRADIENTS: dict[str, Document] = {
     "a factory": predicted(two_layers),
     "a factory with options": predicted(Robust, options={"width": 3}),
     "a module": predicted(nn.Linear(4 + 3 + 4, 4)),
     "with statistics": predicted(normed),
-    "mixed": predicted(Robust, trace=0.3, propagate=0.2),
 }
-
-
-@pytest.mark.parametrize("name", GRADIENTS)
-def test_backends_agree_on_synthetic_gradients(name: str) -> None:
-    if name == "mixed":
-        scene = levels(channel=GRADIENTS[name])
-    else:
-        scene = ring(channel=GRADIENTS[name], env=Play(share=0.1))
-    assert max(len(stack.members) for stack in channel_stacks(stacked_system(scene))) > 1
-    hold(scene, steps=10)
 
 
 class Lion(torch.optim.Optimizer):
@@ -150,14 +131,139 @@ OPTIMISERS: dict[str, Document] = {
     "groups": {"kind": slower_first, "lr": 0.1, "clip": 0.5},
     "scheduled": SCHEDULED,
 }
-LONG = [pytest.param(name, marks=pytest.mark.long) for name in LIBRARY]
 
 
-@pytest.mark.parametrize("name", [*LONG, *(name for name in OPTIMISERS if name not in LIBRARY)])
-def test_backends_agree_on_optimisers(name: str) -> None:
-    scene = ring(optimiser=OPTIMISERS[name], env=Play(share=0.1))
-    assert stacked_names(scene) == ALL
-    hold(scene, steps=8)
+def largest(messages: Tensor, present: Tensor) -> Tensor:
+    """The largest of each component over those that are present."""
+    return messages.masked_fill(~present.unsqueeze(-1), -10.0).amax(1)
+
+
+class Gated(nn.Module):
+    """An aggregation with parameters: a gate for each sender."""
+
+    def __init__(self, size: int, senders: int, sharp: float = 1.0) -> None:
+        super().__init__()
+        self.gates = nn.Linear(size, 1)
+        self.last = nn.Linear(size, 5)
+        self.sharp, self.senders = sharp, senders
+
+    def forward(self, messages: Tensor, present: Tensor) -> Tensor:
+        gates = (self.sharp * self.gates(messages)).sigmoid() * present.unsqueeze(-1)
+        found: Tensor = self.last((gates * messages).sum(-2))
+        return found
+
+
+AGGREGATIONS: Document = {
+    "attention": "attention",
+    "two heads": {"kind": "attention", "options": {"heads": 2}},
+    "a function": largest,
+    "a module": Gated,
+}
+
+
+def meshed(fan_in: Any) -> Document:
+    """A ring in which every agent hears both of its neighbours, over links that lose messages."""
+    scene = ring(agent={"fan_in": fan_in, "network": {"kind": "mlp", "hidden": [6]}}, env=Play(share=0.1))
+    back = [{**channel, "from": channel["to"], "to": channel["from"]} for channel in scene["channels"]]
+    channels = [{**channel, "link": {"delay": 1, "drop": 0.3}} for channel in [*scene["channels"], *back]]
+    return {**scene, "channels": channels}
+
+
+class Branching(nn.Linear):
+    """A predictor whose shape of computation depends on its input: vmap refuses it."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = super().forward(x)
+        return found if found.sum() > 0 else 2 * found
+
+
+def contrastive(output: Tensor, target: Tensor) -> Tensor:
+    """A loss of samples against the others of their batch."""
+    return F.cross_entropy(output @ output.mT, torch.arange(len(output)), reduction="none")
+
+
+class Leaky(nn.Module):
+    """A network with a state of its own."""
+
+    state_size = 5
+
+    def __init__(self, inputs: int, outputs: int, leak: float = 0.5) -> None:
+        super().__init__()
+        self.into, self.out = nn.Linear(inputs, 5), nn.Linear(5, outputs)
+        self.leak = leak
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        state = (1 - self.leak) * state + self.leak * torch.tanh(self.into(x) + state.roll(1, -1))
+        return self.out(state), state
+
+
+STATE_GRADIENT: Document = {"coupling": "decoupled", "gradient": {"kind": "linear"}}
+
+
+STATES: dict[str, Document] = {
+    "without a channel": {},
+    "locked": {"state": {"coupling": "locked"}, "agent": {"fan_in": "attention"}},
+    "with a gradient": {"state": STATE_GRADIENT},
+}
+OFTEN = Play(share=0.1)
+SCENES: dict[str, Document] = {
+    **{
+        f"objective {key}": ring(agent=goal(kind), env=Play(gaps=0.2, share=0.1))
+        for key, kind in OBJECTIVES.items()
+    },
+    **{f"gradient {key}": ring(channel=keys, env=OFTEN) for key, keys in GRADIENTS.items()},
+    "gradient mixed": levels(channel=predicted(Robust, trace=0.3, propagate=0.2)),
+    **{f"optimiser {key}": ring(optimiser=keys, env=OFTEN) for key, keys in OPTIMISERS.items()},
+    **{f"aggregation {key}": meshed(kind) for key, kind in AGGREGATIONS.items()},
+    "aggregation locked": levels(high={"fan_in": Gated, "observes": ["x", "age"]}, channel=LOCKED, wide=True),
+    **{
+        f"state {key}": ring(
+            agent={"network": Leaky, "clock": {"unroll": 3}, **keys.get("agent", {})},
+            state=keys.get("state"),
+            env=Play(lengths=(5, 7)),
+        )
+        for key, keys in STATES.items()
+    },
+    "alone contrastive": ring(agent=goal(contrastive)),
+    "alone branching": ring(channel=predicted(Branching)),
+}
+ALONE = {
+    "alone contrastive": "the loss of a sample depends on the others in its batch",
+    "alone branching": "its synthetic gradient: vmap refuses it",
+}
+"""Why some of them are computed one after another."""
+
+
+def scenario(name: str = "") -> Scenario:
+    """What the command line asks for as `tests.test_extensions:scenario`."""
+    return Scenario.model_validate(SCENES[name])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.long if n.removeprefix("optimiser ") in LIBRARY else ())
+        for n in SCENES
+    ],
+)
+def test_backends_agree_and_what_can_be_stacked_is(name: str, cli: Commands) -> None:
+    planned = cli.json(["plan", "tests.test_extensions:scenario", "--set", f"name={name}"])
+    reasons = {each["reason"][: len(ALONE.get(name, ""))]: each["agents"] for each in planned["alone"]}
+    ends = "channels" if name.endswith("branching") else "agents"
+    everyone = [f"{c['from']}->{c['to']}" if ends == "channels" else c for c in SCENES[name][ends]]
+    assert reasons == ({ALONE[name]: everyone} if name in ALONE else {})
+    hold(SCENES[name], steps=8)
+
+
+def test_an_aggregation_is_trained_over_a_locked_channel_too() -> None:
+    with made(SCENES["aggregation locked"], "cohort") as simulation:
+        own = {n: p for n, p in simulation.agents["b0"].parameters.items() if n.startswith("fan_in.")}
+        first = {name: p.detach().clone() for name, p in own.items()}
+        simulation.run(steps=6)
+        assert any(not torch.equal(first[n], simulation.agents["b0"].parameters[n]) for n in own)
 
 
 def test_a_schedule_is_followed_at_every_step_and_by_predictors_too() -> None:
@@ -182,46 +288,6 @@ def test_a_schedule_that_is_no_rate_is_refused_in_one_line() -> None:
             simulation.step()
 
 
-def largest(messages: Tensor, present: Tensor) -> Tensor:
-    """The largest of each component over those that are present."""
-    return messages.masked_fill(~present.unsqueeze(-1), -10.0).amax(1)
-
-
-class Gated(nn.Module):
-    """An aggregation with parameters: a gate for each sender."""
-
-    def __init__(self, size: int, senders: int, sharp: float = 1.0) -> None:
-        super().__init__()
-        self.gates = nn.Linear(size, 1)
-        self.last = nn.Linear(size, 5)
-        self.sharp, self.senders = sharp, senders
-
-    def forward(self, messages: Tensor, present: Tensor) -> Tensor:
-        gates = (self.sharp * self.gates(messages)).sigmoid() * present.unsqueeze(-1)
-        found: Tensor = self.last((gates * messages).sum(-2))
-        return found
-
-
-TWO_SENDERS = ("concat", "attention", {"kind": "attention", "options": {"heads": 2}}, largest, Gated)
-
-
-def meshed(fan_in: Any, **keys: Any) -> Document:
-    """A ring in which every agent hears both of its neighbours, over links that lose messages."""
-    scene = ring(
-        agent={"fan_in": fan_in, "network": {"kind": "mlp", "hidden": [6]}, **keys}, env=Play(share=0.1)
-    )
-    back = [{**channel, "from": channel["to"], "to": channel["from"]} for channel in scene["channels"]]
-    channels = [{**channel, "link": {"delay": 1, "drop": 0.3}} for channel in [*scene["channels"], *back]]
-    return {**scene, "channels": channels}
-
-
-@pytest.mark.parametrize("fan_in", TWO_SENDERS[1:], ids=["attention", "two heads", "function", "module"])
-def test_backends_agree_on_aggregations(fan_in: Any) -> None:
-    scene = meshed(fan_in)
-    assert stacked_names(scene) == ALL
-    hold(scene, look=4, steps=10)
-
-
 def test_attention_is_at_first_the_mean_of_what_is_present_and_never_of_an_order_or_of_what_is_absent() -> (
     None
 ):
@@ -241,90 +307,6 @@ def test_attention_is_at_first_the_mean_of_what_is_present_and_never_of_an_order
         "attention to messages of 5,793 components has 33,558,849 weights, and it may have 33,554,432"
     ):
         Attention(5_793, 1)
-
-
-class Branching(nn.Linear):
-    """A predictor whose shape of computation depends on its input: vmap refuses it."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        found = super().forward(x)
-        return found if found.sum() > 0 else 2 * found
-
-
-def contrastive(output: Tensor, target: Tensor) -> Tensor:
-    """A loss of samples against the others of their batch."""
-    return F.cross_entropy(output @ output.mT, torch.arange(len(output)), reduction="none")
-
-
-@pytest.mark.parametrize(
-    ("scene", "line", "who"),
-    [
-        (
-            ring(agent=goal(contrastive)),
-            "the loss of a sample depends on the others in its batch",
-            "n0 n1 n2 n3",
-        ),
-        (
-            ring(channel=predicted(Branching)),
-            "its synthetic gradient: vmap refuses it",
-            "n0->n1 n1->n2 n2->n3 n3->n0",
-        ),
-    ],
-)
-def test_what_cannot_be_stacked_is_computed_one_after_another(scene: Document, line: str, who: str) -> None:
-    (alone,) = [
-        alone for alone in plan(Scenario.model_validate(scene)).alone if alone.reason.startswith(line)
-    ]
-    assert alone.agents == tuple(who.split())
-    hold(scene, steps=8)
-
-
-@pytest.mark.parametrize("fan_in", ["attention", Gated])
-def test_an_aggregation_is_trained_over_a_locked_channel_too(fan_in: Any) -> None:
-    locked: Document = {"coupling": "locked", "link": {"delay": 0}}
-    scene = levels(high={"fan_in": fan_in, "observes": ["x", "age"]}, channel=locked, wide=True)
-    hold(scene, steps=6)
-    with made(scene, "cohort") as simulation:
-        first = {n: p.detach().clone() for n, p in simulation._system.agents["b0"].learner.parameters.items()}
-        simulation.run(steps=6)
-        after = simulation._system.agents["b0"].learner.parameters
-        own = [name for name in first if name.startswith("fan_in.")]
-        assert own
-        assert any(not torch.equal(first[name], after[name]) for name in own)
-
-
-class Leaky(nn.Module):
-    """A network with a state of its own."""
-
-    state_size = 5
-
-    def __init__(self, inputs: int, outputs: int, leak: float = 0.5) -> None:
-        super().__init__()
-        self.into, self.out = nn.Linear(inputs, 5), nn.Linear(5, outputs)
-        self.leak = leak
-
-    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        state = (1 - self.leak) * state + self.leak * torch.tanh(self.into(x) + state.roll(1, -1))
-        return self.out(state), state
-
-
-STATE_GRADIENT: Document = {"coupling": "decoupled", "gradient": {"kind": "linear"}}
-
-
-@pytest.mark.parametrize(
-    ("state", "fan_in"), [(None, "concat"), ({"coupling": "locked"}, "attention"), (STATE_GRADIENT, "concat")]
-)
-def test_backends_agree_on_networks_with_a_state(state: Document | None, fan_in: str) -> None:
-    scene = ring(
-        agent={"network": Leaky, "clock": {"unroll": 3}, "fan_in": fan_in},
-        state=state,
-        env=Play(lengths=(5, 7)),
-    )
-    assert stacked_names(scene) == ALL
-    hold(scene, steps=10)
 
 
 def hinge_of(margin: float = 1.0) -> Any:
@@ -350,57 +332,49 @@ def noisy(inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(nn.Dropout(0.5), nn.Linear(inputs, outputs))
 
 
-GRADIENT = "channels.n0->n1..gradient.kind: "
+def placed(where: str, kind: Any, options: Document) -> Document:
+    """A scene with something in one of the places that take a user's own."""
+    spec = {"kind": kind, **({"options": options} if options else {})}
+    if where == "gradient":
+        return ring(channel=predicted(kind, **{key: spec[key] for key in spec if key != "kind"}))
+    if where == "input":
+        return ring(channel={**UNLOCKED, "input": {**spec, "context": []}})
+    if where == "optimiser":
+        return ring(optimiser=spec)
+    if where == "fan_in":
+        return meshed(spec if options else kind)
+    return ring(agent=goal(kind) if where == "objective" else {where: kind})
 
 
 @pytest.mark.parametrize(
-    ("scene", "line"),
+    ("where", "kind", "options", "line"),
     [
-        (ring(agent=goal(Learned)), "agents.n0.objective: Learned has parameters, which nothing would train"),
-        (ring(channel=predicted(nn.Linear(5, 4))), f"{GRADIENT}Linear does not take inputs of .batch, 11."),
-        (ring(channel=predicted(nn.Linear(11, 5))), f"{GRADIENT}Linear turns .2, 11. into .2, 5."),
-        (ring(channel=predicted(noisy)), f"{GRADIENT}Sequential draws random numbers"),
-        (ring(channel=predicted(lambda inputs: None)), f"{GRADIENT}<lambda> cannot be called as"),
-        (
-            ring(channel={**UNLOCKED, "input": {"kind": normed, "context": []}}),
-            r"input\.kind: a module needs something to predict from; give it a context",
-        ),
-        (
-            ring(optimiser={"kind": "RMSprop", "options": {"alhpa": 1}}),
-            "n0.optimiser: RMSprop failed: .*alhpa",
-        ),
-        (
-            ring(optimiser={"kind": "RMSpropp"}),
-            "optimiser.kind: unknown kind 'RMSpropp'; did you mean 'RMSprop'",
-        ),
-        (ring(optimiser={"kind": "LBFGS"}), "training.optimiser.kind: unknown kind 'LBFGS'"),
-        (
-            ring(optimiser={"kind": lambda parameters, lr: 3}),
-            "agents.n0.optimiser: <lambda> made int, not a torch.optim.Opt",
-        ),
-        (
-            ring(optimiser={"kind": "adam", "options": {"amsgrad": True}}),
-            "training.optimiser.options: the kind adam has keys of",
-        ),
-        (meshed("attentoin"), "agents.n0.fan_in: unknown kind 'attentoin'; did you mean 'attention'"),
-        (
-            meshed({"kind": "attention", "options": {"heads": 0}}),
-            "agents.n0.fan_in: heads: must be at least 1, not 0",
-        ),
-        (
-            meshed({"kind": "mean", "options": {"heads": 2}}),
-            "agents.n0.fan_in.options: the kind mean has keys of its own",
-        ),
-        (meshed(lambda m, p: m), "agents.n0.fan_in: <lambda> of messages .2, 2, 4. makes .2, 2, 4."),
-        (meshed(lambda m: m), "agents.n0.fan_in: <lambda> of messages .2, 2, 4. fails: "),
-        (meshed(lambda m, p: F.dropout(m, 0.5).sum(1)), "agents.n0.fan_in: <lambda> draws random numbers"),
-        (ring(agent={"network": Wrong}), "agents.n0.network: Wrong does not take inputs of "),
+        ("objective", Learned, {}, "agents.n0.objective: Learned has parameters, which nothing would train"),
+        ("gradient", nn.Linear(5, 4), {}, "Linear does not take inputs of .batch, 11."),
+        ("gradient", nn.Linear(11, 5), {}, "Linear turns .2, 11. into .2, 5."),
+        ("gradient", noisy, {}, "channels.n0->n1..gradient.kind: Sequential draws random numbers"),
+        ("gradient", lambda inputs: None, {}, "<lambda> cannot be called as"),
+        ("input", normed, {}, r"input\.kind: a module needs something to predict from; give it a context"),
+        ("optimiser", "RMSprop", {"alhpa": 1}, "n0.optimiser: RMSprop failed: .*alhpa"),
+        ("optimiser", "RMSpropp", {}, "optimiser.kind: unknown kind 'RMSpropp'; did you mean 'RMSprop'"),
+        ("optimiser", "LBFGS", {}, "training.optimiser.kind: unknown kind 'LBFGS'"),
+        ("optimiser", lambda parameters, lr: 3, {}, "<lambda> made int, not a torch.optim.Opt"),
+        ("optimiser", "adam", {"amsgrad": True}, "optimiser.options: the kind adam has keys of"),
+        ("fan_in", "attentoin", {}, "agents.n0.fan_in: unknown kind 'attentoin'; did you mean 'attention'"),
+        ("fan_in", "attention", {"heads": 0}, "agents.n0.fan_in: heads: must be at least 1, not 0"),
+        ("fan_in", "mean", {"heads": 2}, "agents.n0.fan_in.options: the kind mean has keys of its own"),
+        ("fan_in", lambda m, p: m, {}, "<lambda> of messages .2, 2, 4. makes .2, 2, 4."),
+        ("fan_in", lambda m: m, {}, "<lambda> of messages .2, 2, 4. fails: "),
+        ("fan_in", lambda m, p: F.dropout(m, 0.5).sum(1), {}, "<lambda> draws random numbers"),
+        ("network", Wrong, {}, "agents.n0.network: Wrong does not take inputs of "),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
-def test_what_does_not_fit_is_refused_in_one_line(scene: Document, line: str) -> None:
+def test_what_does_not_fit_is_refused_in_one_line(
+    where: str, kind: Any, options: Document, line: str
+) -> None:
     with one_line(line):
-        made(scene, "cohort")
+        made(placed(where, kind, options), "cohort")
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import re
-import sys
 import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SETUPTOOLS: dict[str, Any] = PROJECT["tool"]["setuptools"]
 FOLDERS: dict[str, str] = SETUPTOOLS["package-dir"]
-DISTRIBUTIONS = {
-    "PIL": "pillow",
-    "google": "protobuf",
-    "google_crc32c": "google-crc32c",
-    "pydantic_core": "pydantic",
-    "yaml": "pyyaml",
-}
-"""Distributions by the names of their modules, where these are others; pydantic pins the version of its core."""
-OWN = {"antiphon", *sys.stdlib_module_names}
 NOT_PACKAGES = {"tests", "docs", "benchmarks", "build", "dist", "runs"}
 
 
@@ -53,61 +43,13 @@ def folder_of(package: str) -> Path:
     return folder_of(parent) / last
 
 
-def declared(*extras: str) -> set[str]:
-    """Return the dependencies of antiphon, and those of some extras, in small letters."""
-    lines = list(PROJECT["project"]["dependencies"])
-    for extra in extras:
-        lines += PROJECT["project"]["optional-dependencies"][extra]
-    return {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in lines} - {"antiphon"}
-
-
 def requirements() -> set[str]:
-    """Return every dependency that pyproject.toml declares."""
-    return declared(*PROJECT["project"]["optional-dependencies"])
-
-
-def imported(tree: ast.AST, *, at_once: bool) -> Iterator[str]:
-    """Yield the modules that a file imports when it is loaded, or those that a function of it imports."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            if not at_once:
-                yield from imported(node, at_once=True)
-        elif at_once and isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif at_once and isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-        else:
-            yield from imported(node, at_once=at_once)
-
-
-def third_party() -> tuple[set[str], set[str]]:
-    """Return the distributions that the installed files import: when they are loaded, and in functions."""
-    found: tuple[set[str], set[str]] = (set(), set())
-    for package in SETUPTOOLS["packages"]:
-        for path in sorted(folder_of(package).glob("*.py")):
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            for names, at_once in zip(found, (True, False), strict=True):
-                tops = {module.partition(".")[0] for module in imported(tree, at_once=at_once)}
-                names |= {DISTRIBUTIONS.get(top, top.lower()) for top in tops - OWN}
-    return found
-
-
-@pytest.mark.long
-def test_what_is_imported_is_declared() -> None:
-    """What a file imports when it is loaded is a dependency; what a function imports may be one of an extra.
-
-    And every dependency is imported: Ray and worlds alone are named as strings.
-    """
-    core, extras = declared(), set(PROJECT["project"]["optional-dependencies"]) - {"dev", "docs"}
-    at_once, later = third_party()
-    of_notebooks = {"ipython"}  # used where they are there
-    assert {"protobuf", "werkzeug", "torch"} <= at_once
-    assert {"pillow", "pandas"} <= later
-    assert at_once <= core
-    assert later <= declared(*extras) | of_notebooks
-    assert declared(*extras) - at_once - later == {"ray", "mpe2", "pettingzoo"}
+    """Return every dependency that pyproject.toml declares, those of extras too, in small letters."""
+    lines = [
+        *PROJECT["project"]["dependencies"],
+        *chain(*PROJECT["project"]["optional-dependencies"].values()),
+    ]
+    return {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in lines} - {"antiphon"}
 
 
 def test_every_folder_with_an_init_is_installed_and_no_other() -> None:

@@ -18,7 +18,6 @@ from antiphon.telemetry import Recorder
 from antiphon.telemetry.figures import Figure
 from tests.contracts.twins import hold
 from tests.engine.numbers import assert_same_state, one_line
-from tests.engine.stacks import stacked_names
 from tests.test_extensions import Focal, Gated, Leaky, Lion, Robust
 
 DOCUMENT = """
@@ -84,26 +83,19 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     extensions._installed.cache_clear()
 
 
-def test_a_document_of_registered_names_runs_alike_on_both_backends_and_is_written_as_it_was_read() -> None:
+def test_a_document_of_registered_names_is_run_written_as_it_was_read_and_its_checkpoint_loaded(
+    tmp_path: Path,
+) -> None:
     scenario = Scenario.from_yaml(DOCUMENT)
     assert Scenario.from_yaml(scenario.to_yaml()) == scenario
-    assert stacked_names(scenario)  # type: ignore[arg-type]
-    hold(scenario, steps=8)
-
-
-def test_a_checkpoint_of_names_is_loaded_without_its_scenario(tmp_path: Path) -> None:
-    with Simulation(Scenario.from_yaml(DOCUMENT)) as whole:
+    hold(scenario, steps=4)
+    with Simulation(scenario) as whole:
         whole.run(steps=3)
         whole.save(tmp_path / "saved")
         whole.run(steps=3)
         with Simulation.load(tmp_path / "saved") as rest:
             rest.run(steps=3)
             assert_same_state(whole, rest)
-
-
-def test_a_name_that_is_not_registered_any_more_is_said(tmp_path: Path) -> None:
-    with Simulation(Scenario.from_yaml(DOCUMENT)) as simulation:
-        simulation.save(tmp_path / "saved")
     del extensions._registered["objective"]["focal"]
     with pytest.raises(ScenarioError, match=r"agents.c.objective.kind: unknown kind 'focal'; known: "):
         Simulation.load(tmp_path / "saved")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from torch import nn
 
 import antiphon
 from antiphon import Scenario, load
-from antiphon.envs import from_tensors
+from antiphon.envs import ExampleStream, from_tensors
 from antiphon.errors import RunError, ScenarioError
 from antiphon.studies import study
 from tests.commands import Commands
@@ -42,8 +42,8 @@ def own(width: int = 4, coupling: str = "decoupled", shift: float = 0.0) -> Scen
 
 def test_it_is_the_commands_table_and_figure(here: Path, cli: Commands) -> None:
     words = "study digits-mlp --set depth=2 --set width=8 --set batch=16 --variant locked --variant detached"
-    printed = cli(words, "--steps 6 --seeds 2 --jobs 1 --logdir line")
-    settings = {"variants": ["locked", "detached"], "seeds": 2, "steps": 6, "jobs": 1}
+    printed = cli(words, "--steps 3 --seeds 2 --jobs 1 --logdir line")
+    settings = {"variants": ["locked", "detached"], "seeds": 2, "steps": 3, "jobs": 1}
     table = antiphon.study("digits-mlp", values=TINY, **settings, logdir="line")
     assert printed.startswith(str(table))  # the same runs: not a digit differs
     assert repr(table) == str(table)
@@ -63,13 +63,13 @@ def test_variants_are_parameters_of_a_function(tmp_path: Path) -> None:
         "decoupled": None,
         "detached": {"coupling": "detached", "width": np.int64(3)},
     }
-    table = study(own, variants=variants, seeds=2, jobs=1, logdir=tmp_path / "s")
+    table = study(own, variants=variants, seeds=2, steps=2, jobs=1, logdir=tmp_path / "s")
     assert [line["variant"] for line in table.result["lines"]] == ["locked", "decoupled", "detached"]
     facts = json.loads((tmp_path / "s/detached-s1/run.json").read_text())
     assert facts["values"] == {"width": 3, "coupling": "detached", "shift": 0.0}
     assert facts["template"]["source"] == "tests.test_studies:own"
     assert table.result["lines"][0]["contrast"] is not None  # locked against detached
-    again = study(own, variants=variants, seeds=2, jobs=1, logdir=tmp_path / "s")
+    again = study(own, variants=variants, seeds=2, steps=2, jobs=1, logdir=tmp_path / "s")
     assert again.result == table.result
     with one_line(r"locked-s0: holds another run \(shift: 0\.0 there, 1\.0 asked\)", RunError):
         study(own, variants=variants, values={"shift": 1.0}, seeds=2, logdir=tmp_path / "s")
@@ -77,33 +77,22 @@ def test_variants_are_parameters_of_a_function(tmp_path: Path) -> None:
 
 SCRIPT = """
 import antiphon
-from mine_of_studies import build
+from own_of_studies import build
 
 print("begun")
 print(antiphon.study(build, variants={"small": {"width": 2}, "large": {}}, seeds=1, jobs=2, logdir="study"))
 """
 MODULE = """
-import torch
-from torch import nn
-from antiphon import Scenario
-from antiphon.envs import from_tensors
+import antiphon
 
 def build(width=4):
-    x = torch.randn(120, 3, generator=torch.Generator().manual_seed(0))
-    objective = {"kind": "classification", "target": "label"}
-    return Scenario(
-        scenario="mine",
-        env=from_tensors(x=x, label=(x[:, 0] > 0).long()),
-        agents={"a": {"observes": ["x"]}, "b": {"network": nn.Sequential(nn.Linear(width, 2)), "objective": objective}},
-        channels=[{"from": "a", "to": "b", "size": width, "coupling": "detached"}],
-        training={"batch": 8, "steps": 6},
-    )
+    return antiphon.load("digits-mlp").resolve(values={"depth": 2, "width": width, "batch": 8, "steps": 6})
 """
 
 
 @pytest.mark.long
 def test_a_script_without_a_guard_has_workers_that_import_its_function(tmp_path: Path) -> None:
-    (tmp_path / "mine_of_studies.py").write_text(MODULE)
+    (tmp_path / "own_of_studies.py").write_text(MODULE)
     (tmp_path / "script.py").write_text(SCRIPT)
     done = subprocess.run(
         [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -117,19 +106,15 @@ def test_a_script_without_a_guard_has_workers_that_import_its_function(tmp_path:
 def test_what_others_cannot_import_runs_in_this_process_and_goes_on(tmp_path: Path) -> None:
     scenario, folder = own(), tmp_path / "s"
 
-    from antiphon.engine.runs.run_loop import RunLoop
+    step, taken = ExampleStream.step, itertools.count(1)
 
-    step, calls = RunLoop._take_step, 0
-
-    def interrupted(self: RunLoop) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 4:
-            os.kill(os.getpid(), signal.SIGINT)
-        return step(self)
+    def interrupted(self: ExampleStream, actions: Any = None) -> Any:
+        if next(taken) == 4:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, actions)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunLoop, "_take_step", interrupted)
+        patch.setattr(ExampleStream, "step", interrupted)
         with pytest.raises(KeyboardInterrupt, match=rf"the same call with logdir='{folder}' goes on"):
             study(scenario, seeds=2, logdir=folder)
     assert json.loads((folder / "default-s0/run.json").read_text())["exit"] == "stopped"
@@ -144,7 +129,7 @@ def test_what_others_cannot_import_runs_in_this_process_and_goes_on(tmp_path: Pa
 def test_all_variants_run_at_every_point_of_a_grid(tmp_path: Path) -> None:
     grid = {"width": np.array([2, 3]), "shift": [0.0, 0.5]}
     variants = {"locked": {"coupling": "locked"}, "detached": {"coupling": "detached"}}
-    table = study(own, grid=grid, variants=variants, seeds=1, jobs=1, logdir=tmp_path / "s")
+    table = study(own, grid=grid, variants=variants, seeds=1, steps=1, jobs=1, logdir=tmp_path / "s")
     assert [(*line["point"].values(), line["variant"]) for line in table.result["lines"]] == [
         (width, shift, variant)
         for width in (2, 3)

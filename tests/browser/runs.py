@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.telemetry import AgentTimes, ChannelTimes, Figure, RunDescription, Timeline
+from antiphon.telemetry import Figure, RunDescription
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.event_file import EventFile
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
@@ -72,7 +71,6 @@ def description(
     agents: Mapping[str, Mapping[str, Any]],
     channels: Sequence[Channel],
     scenario: str = "made",
-    timeline: Timeline | None = None,
 ) -> RunDescription:
     """Return what recorders are told of a run of 100 steps."""
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
@@ -89,54 +87,7 @@ def description(
         scenario=scenario,
         every=10,
         until=100,
-        timeline=timeline,
     )
-
-
-def timeline(steps: int = 16) -> Timeline:
-    """Return what the made run's clocks say: a tick every `period` steps, messages read one step after they were sent."""
-    every = np.arange(steps)
-    agents = []
-    for name, attributes in AGENTS.items():
-        period, phase = int(attributes.get("period", 1)), int(attributes.get("phase", 0))
-        ticks = (every - phase) % period == 0
-        ends = ticks & ((every - phase) // period % int(attributes.get("unroll", 1)) == 0)
-        no = np.zeros(steps, dtype=bool)
-        agents.append(
-            AgentTimes(
-                name=name,
-                period=period,
-                recurrent=False,
-                group=(name,),
-                ticks=ticks,
-                ends=ends,
-                since=np.where(ticks, np.maximum(every - 1, 0), -1),
-                state_credit=no,
-                message_credit=no,
-                late_credit=no,
-            )
-        )
-    due = {agent.name: agent.ticks for agent in agents}
-    channels = [
-        ChannelTimes(
-            name=channel_name(channel),
-            sender=channel[0],
-            receiver=channel[1],
-            coupling=channel[3].get("coupling", "decoupled"),
-            state=channel[3].get("carries") == "state",
-            sent=due[channel[0]],
-            stamps=tuple((step - 1,) if step and due[channel[1]][step] else () for step in range(steps)),
-            due=due[channel[1]],
-            unread=~np.roll(due[channel[1]], -1) & due[channel[0]],
-            cut=np.zeros(steps, dtype=bool),
-            back=np.full(steps, -1),
-            trained=np.full(steps, -1),
-            ages=np.where(due[channel[1]] & (every > 0), 1, -1),
-        )
-        for channel in CHANNELS
-    ]
-    ends = every % 8 == 7
-    return Timeline(start=0, steps=steps, agents=tuple(agents), channels=tuple(channels), episode_ends=ends)
 
 
 def figures(
@@ -180,7 +131,7 @@ def samples(step: int) -> NDArray[np.float32]:
 def write_made(folder: Path, *, seed: int = 0, factor: float = 1.0, steps: Iterable[int] = STEPS) -> None:
     """Write a run of six agents and nine channels: clocks, frozen, parallel, lossy, delayed, a state."""
     recorder = TensorBoardRecorder(folder)
-    recorder.begin(description(AGENTS, CHANNELS, timeline=timeline()))
+    recorder.begin(description(AGENTS, CHANNELS))
     names = [channel_name(channel) for channel in CHANNELS]
     for step in steps:
         recorder.figures(step, figures(list(AGENTS), names, step, seed=seed, factor=factor))
@@ -252,24 +203,3 @@ def write_large(folder: Path, rows: int = 5) -> None:
             },
         )
     events.close()
-
-
-def write_foreign(folder: Path) -> None:
-    """Write a run that has scalars, and nothing of ours."""
-    events = EventFile(folder)
-    for step in range(5):
-        events.scalars(step, [("train/loss", "loss", 1.0 / (step + 1))])
-    events.close()
-
-
-def write_spoilt(folder: Path, source: Path) -> None:
-    """Write copies of a run: `cut` in the midst of its last row, `flipped` with wrong bytes in its sixth row."""
-    (path,) = source.glob("events.out.tfevents.*")
-    content, mark = path.read_bytes(), b"antiphon/channel/cosine"
-    places = [found.start() for found in re.finditer(mark, content)]
-    sixth = places[5]
-    wrong = bytes(byte ^ 0xFF for byte in content[sixth : sixth + 8])
-    spoilt = {"cut": content[: places[-1]], "flipped": content[:sixth] + wrong + content[sixth + 8 :]}
-    for name, found in spoilt.items():
-        (folder / name).mkdir()
-        (folder / name / path.name).write_bytes(found)

@@ -14,11 +14,11 @@ import pytest
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
 from tests.browser import runs
 from tests.browser.numbers import Events
-from tests.browser.served import PATIENCE, fetched, tensorboard, wait_for_runs
+from tests.browser.served import PATIENCE, tensorboard, wait_for_runs
 from tests.browser.tab import Tab
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.long
 
@@ -100,60 +100,3 @@ def test_refresh_shows_new_rows_and_keeps_what_was_chosen(page: Page, served: tu
         run.write(1)
         refreshed(tab, 9)
         assert tab.step == 90
-
-
-def test_a_session_that_begins_while_rows_are_fetched_is_seen(page: Page, served: tuple[Path, str]) -> None:
-    """The catalog of before, then the rows of after: what was shown of the rows that were taken back is not kept."""
-    folder, address = served
-    first = Growing(folder / "between")
-    first.write(8)
-    first.close()
-    wait_for_runs(address, {"between"})
-    tab = Tab.alone(page, address, "between")
-    assert len(refreshed(tab, 8)) == 8
-    tab.choose("figure", "cosine")
-    tab.ask("app.select('channel', 5)")
-    catalogs: list[str] = []
-    rows = f"{address}/data/plugin/antiphon/figure?run=between&kind=channel&metric=cosine"
-    size = len(fetched(rows))
-
-    def outdated(route: Route) -> None:
-        """Answer the first question after the refresh as before the session, and let the session begin."""
-        answer = route.fetch()
-        catalogs.append(answer.text())
-        if len(catalogs) == 1:
-            second = Growing(folder / "between", rows=5, seed=1)
-            second.write(4)
-            second.close()
-            end = time.monotonic() + PATIENCE
-            while len(fetched(rows)) <= size and time.monotonic() < end:
-                time.sleep(0.2)
-        route.fulfill(response=answer, body=catalogs[-1])
-
-    page.route("**/plugin/antiphon/catalog*", outdated)
-    tab.push("refresh")
-    page.unroute("**/plugin/antiphon/catalog*")
-    assert len(catalogs) > 1
-    assert tab.ask("app.steps()") == [10 * (row + 1) for row in range(9)]
-    sixth = runs.figures(list(runs.AGENTS), NAMES, 60, seed=1)
-    (logged,) = (row.value for row in sixth if row.name == NAMES[5] and row.metric == "cosine")
-    tab.at(60)
-    assert tab.number("cosine") == pytest.approx(logged, rel=1e-6)
-
-
-def test_tensorboards_own_reload_button_refreshes_the_tab(page: Page, served: tuple[Path, str]) -> None:
-    """It tells the tab, which then asks for what is new."""
-    folder, address = served
-    with closing(Growing(folder / "reloaded")) as run:
-        run.write(3)
-        wait_for_runs(address, {"reloaded"})
-        page.goto(f"{address}/#antiphon")
-        tab = Tab.inside(page)
-        tab.choose("run", "reloaded")
-        run.write(2)
-        end = time.monotonic() + PATIENCE
-        while len(tab.ask("app.steps()")) < 5 and time.monotonic() < end:
-            page.locator(".reload-button").click()
-            page.wait_for_timeout(700)
-            tab.idle()
-        assert tab.ask("app.steps()") == [10, 20, 30, 40, 50]

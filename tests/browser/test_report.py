@@ -9,6 +9,7 @@ import pytest
 
 from antiphon.cli import main
 from tests.browser import runs
+from tests.browser.numbers import Events
 from tests.browser.tab import Tab
 from tests.resigned import resign
 
@@ -17,14 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.long
 
-_FACTS: dict[str, Any] = {
-    "seconds": 1.0,
-    "steps": 100,
-    "step": 100,
-    "seed": 0,
-    "threads": 1,
-    "exit": "done",
-}
+_FACTS: dict[str, Any] = {"seconds": 1.0, "steps": 100, "step": 100, "seed": 0, "threads": 1, "exit": "done"}
 _FACTS |= {"device": "cpu", "dtype": "float32", "backend": "cohort", "warnings": []}
 
 
@@ -44,11 +38,19 @@ def shown(context: BrowserContext, logdir: Path, tmp_path: Path) -> Page:
     return page
 
 
-def test_the_live_graph_of_all_runs_works_in_the_report(shown: Page) -> None:
+def test_the_live_graph_of_all_runs_works_in_the_report(shown: Page, logdir: Path) -> None:
     tab = Tab(shown, shown.main_frame)
     assert tab.part("run").locator("option").count() == 3
     tab.choose("run", "made")
     assert tab.ask("app.counts()") == {"agents": 6, "channels": 9}
+    tab.choose("figure", "sg_loss")
+    tab.select("channel", 5)
+    logged = Events(logdir / "made").figure("antiphon/channel/sg_loss")
+    for step in (1, 100):
+        tab.at(step)
+        assert tab.number("sg_loss") == pytest.approx(logged[step][5], rel=1e-6)
+    tab.select("channel", 0)
+    assert tab.part("cloud").get_attribute("data-step") == "100"
     tab.choose("beside", "real")
     for view in ("matrix", "timeline", "graph"):
         tab.push(f"view-{view}")

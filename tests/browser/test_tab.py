@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser import runs
-from tests.browser.numbers import Events
-from tests.browser.served import fetched, tensorboard
+from tests.browser.served import tensorboard
 from tests.browser.tab import Tab
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
-
-SHOWN = ["made", "other/seed1", "large", "cut", "flipped", "parts", "real", runs.HOSTILE_RUN]
 
 
 def test_tensorboard_has_a_tab_channels_that_shows_the_run(page: Page, address: str) -> None:
@@ -33,28 +28,6 @@ def test_tensorboard_has_a_tab_channels_that_shows_the_run(page: Page, address: 
 
 
 @pytest.mark.long
-def test_what_a_simulation_writes_is_what_the_tab_shows(page: Page, address: str, logdir: Path) -> None:
-    """The whole path: simulation, recorder, event file, TensorBoard, plugin, tab."""
-    tab = Tab.alone(page, address, "real")
-    events = Events(logdir / "real")
-    graph = events.document("antiphon/graph")
-    assert tab.ask("app.counts()") == {"agents": len(graph["agents"]), "channels": len(graph["channels"])}
-    rows = events.figure("antiphon/channel/sg_loss")
-    assert tab.ask("app.steps()")[-1] == 60 == tab.step
-    tab.select("channel", 1)
-    assert tab.title == graph["channels"][1]["name"]
-    assert tab.number("sg_loss") == pytest.approx(rows[60][1], rel=1e-6)
-
-
-@pytest.mark.long
-def test_every_run_with_data_can_be_chosen_and_no_other(page: Page, address: str) -> None:
-    """`foreign` has scalars alone."""
-    tab = Tab.alone(page, address)
-    options = tab.part("run").locator("option")
-    assert sorted(options.evaluate_all("all => all.map((one) => one.value)")) == sorted(SHOWN)
-
-
-@pytest.mark.long
 @pytest.mark.parametrize("name", ["scalars", "hparams"])
 def test_the_standard_tabs_still_show_the_runs(page: Page, address: str, name: str) -> None:
     """The fixtures see to it that nothing is wrong in their consoles."""
@@ -63,14 +36,6 @@ def test_the_standard_tabs_still_show_the_runs(page: Page, address: str, name: s
     page.wait_for_load_state("networkidle")
     assert page.get_by_text("made", exact=True).first.is_visible()
     assert not page.get_by_text("No dashboards are active").is_visible()
-
-
-@pytest.mark.long
-def test_a_curve_has_a_title_beside_its_tag(address: str) -> None:
-    """Without one TensorBoard writes the tag twice; its fast data server keeps titles of typed data alone."""
-    titles = json.loads(fetched(f"{address}/data/plugin/scalars/tags"))
-    assert titles["made"]["channel/channel0/cosine"]["displayName"] == "channel/left->mind/cosine"
-    assert all(about["displayName"] for about in titles["real"].values())
 
 
 @pytest.mark.long
@@ -84,19 +49,3 @@ def test_an_empty_log_directory_is_said_to_be_empty(page: Page, tmp_path: Path) 
         page.get_by_text("No dashboards are active").first.wait_for()
         assert page.get_by_role("tab", name="Channels").count() == 0
         page.close()  # it goes on asking, which is an error on its console once TensorBoard has ended
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(("run", "rows"), [("cut", 10), ("flipped", 5)])
-def test_a_damaged_event_file_shows_what_comes_before_the_damage(
-    page: Page, address: str, logdir: Path, run: str, rows: int
-) -> None:
-    """`cut` ends in the midst of its last row; of `flipped`, the sixth row has wrong bytes."""
-    whole = Events(logdir / "made").figure("antiphon/channel/cosine")
-    tab = Tab.alone(page, address, run)
-    tab.choose("figure", "cosine")
-    steps = tab.ask("app.steps()")
-    assert steps == list(runs.STEPS[:rows])
-    tab.select("channel", 6)
-    assert tab.step == steps[-1]
-    assert tab.number("cosine") == pytest.approx(whole[steps[-1]][6], rel=1e-6)

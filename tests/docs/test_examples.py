@@ -198,19 +198,3 @@ def test_blocks_are_found_with_their_comments() -> None:
         (9, "markdown", "```", "opens a server"),
         (15, "python", "1", ""),
     ]
-
-
-def test_commands_get_a_toy_budget(tmp_path: Path) -> None:
-    text = SHIM.format(python=sys.executable, command="/bin/echo")
-    shim = tmp_path / "antiphon"
-    shim.write_text(text)
-    for words, expected in {
-        "run NAME --json": "run NAME --json --steps 5",
-        "run NAME --steps 3": "run NAME --steps 3",
-        "study NAME --steps=900 --seeds 3": "study NAME --steps 5 --seeds 1",
-        "show NAME --yaml": "show NAME --yaml",
-    }.items():
-        done = subprocess.run(
-            [sys.executable, str(shim), *words.split()], capture_output=True, text=True, check=True
-        )
-        assert done.stdout.strip() == expected

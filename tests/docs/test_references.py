@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_layers import LAYERS
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [
     ROOT / "README.md",
@@ -15,18 +17,7 @@ DOCUMENTS = [
     ROOT / "benchmarks/README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-FOLDERS = (
-    "antiphon",
-    "agents",
-    "benchmarks",
-    "comms",
-    "engine",
-    "envs",
-    "nets",
-    "scenarios",
-    "telemetry",
-    "tests",
-)
+FOLDERS = (*LAYERS, "benchmarks", "tests")
 FILE = re.compile(r"`((?:[a-z_0-9]+/)*[a-z_0-9]+\.(?:py|js|css))`")
 NAME = re.compile(r"`([A-Za-z_]\w*)(?:\.\w+)?`")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["HOSTILE_VALUES", "mutated"]
+__all__ = ["HOSTILE_VALUES", "changed", "mutated"]
 
 _DUMPER: Any = yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper
 
@@ -21,7 +21,7 @@ _NUMBERS = (
 )
 _WORDS = """
 x $ $x $agents a->b a.b a__b episode state label image locked linear mlp conv lens local lstm gru null ~ no 1e3 0x1f nan é 日本 😀
-../../etc/passwd /dev/zero /dev/random /proc/self/mem %s%s%n {0} {self} __import__('os').system('false') os.system antiphon.cli:main
+../../etc/passwd /dev/zero /dev/random /proc/self/mem %s%s%n {0} {self} __import__('os').popen('false') os.popen antiphon.cli:main
 """
 _ODD = ("", " ", "\x00", "\n", "a\nb", "\u202e", "\ud7ff", "\x1b[31m", "x" * 5000, "é" * 70_000)
 _LARGE = 2**31 - 1
@@ -37,7 +37,7 @@ _NODES = (
 HOSTILE_VALUES: tuple[Any, ...] = (*_NUMBERS, *_WORDS.split(), *_ODD, *_NODES)
 """Values that no key expects, or numbers that are absurd."""
 _RAW = (
-    *("&a [*a]", "&a {b: *a}", "*nothing", "!!python/object/apply:os.system ['false']", "!!python/name:os.system"),
+    *("&a [*a]", "&a {b: *a}", "*nothing", "!!python/object/apply:os.popen ['false']", "!!python/name:os.popen"),
     *("!include /etc/passwd", "!!binary aGVsbG8=", "!!set {a, b}", "!!timestamp 2001-01-01", "!<tag:x> y", "!!int x"),
     *("[" * 300, "{a: " * 300, "- " * 300, "{a: 1, a: 2}", "? [a]\n: b", "<<: {a: 1}", "'", '"', "|", ">", "%", "@"),
     *("`", "---", "...", "--- a\n--- b", "%YAML 9.9", "\t", "\x07", "\ud800", "\ufeff", "# x", ": ", "[a, b", "{a"),
@@ -51,7 +51,7 @@ def mutated(text: str, case: random.Random) -> str:
     if case.random() < 0.7:
         data = copy.deepcopy(_data_of(text))
         for _ in range(case.choice((1, 1, 1, 2, 4))):
-            data = _changed(data, case)
+            data = changed(data, case)
         text = yaml.dump(data, Dumper=_DUMPER, sort_keys=False, allow_unicode=case.random() < 0.5)
         if case.random() < 0.85:
             return text
@@ -65,7 +65,8 @@ def _data_of(text: str) -> Any:
     return yaml.safe_load(text)
 
 
-def _changed(data: Any, case: random.Random) -> Any:
+def changed(data: Any, case: random.Random) -> Any:
+    """Change one place of a tree of lists and dicts."""
     places = list(_places(data))
     if not places:
         return copy.deepcopy(case.choice(HOSTILE_VALUES))

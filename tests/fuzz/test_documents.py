@@ -17,11 +17,8 @@ import pytest
 import antiphon
 from antiphon.cli import main
 from antiphon.commands.arguments import placement_of, values_of
-from antiphon.engine.studies.plan import StudyOptions, plan
-from antiphon.engine.virtual.profile import ClusterProfile
 from antiphon.errors import AntiphonError, EngineError
 from antiphon.scenarios import Scenario, catalogue
-from antiphon.scenarios.study import StudySpec
 from tests.fuzz.conftest import Case, Cases
 from tests.fuzz.hostile import HOSTILE_VALUES, mutated
 
@@ -159,14 +156,9 @@ def test_studies(cases: Cases, tmp_path: Path) -> None:
     def try_one(case: Case) -> None:
         text = mutated(case.choice(STUDIES), case)
         case.log.append(text[:3000])
-        if case.random() < 0.3:
-            path = tmp_path / "study.yaml"
-            path.write_text(text, encoding="utf-8", errors="ignore")
-            command("check", str(path))
-            return
-        spec = refused_well(lambda: StudySpec.from_yaml(text))
-        if spec is not None and case.random() < 0.5:
-            refused_well(lambda: plan(spec, StudyOptions(seeds=case.choice((None, 1, 10**9)))))
+        path = tmp_path / "study.yaml"
+        path.write_text(text, encoding="utf-8", errors="ignore")
+        command("check", str(path))
 
     cases(try_one, 8)
 
@@ -178,12 +170,9 @@ def test_clusters_and_placements(cases: Cases, tmp_path: Path) -> None:
         if case.random() < 0.6:
             text = mutated(case.choice(PROFILES), case)
             case.log.append(text[:3000])
-            profile = refused_well(lambda: ClusterProfile.from_yaml(text))
-            if profile is not None:
-                profile.machine(profile.size - 1)
-            elif case.random() < 0.1:
-                path.write_text(text, encoding="utf-8", errors="ignore")
-                command("plan", "digits-mlp", "--cluster", str(path), "--steps", "1", "--seeds", "1")
+            path.write_text(text, encoding="utf-8", errors="ignore")
+            where = ("--cluster", str(path), "--seeds", "1", "--steps", "1")
+            command("plan", "cartpole-team" if case.random() < 0.9 else "digits-mlp", *where)
         else:
             text = mutated(PLACEMENT, case)
             path.write_text(text, encoding="utf-8", errors="ignore")

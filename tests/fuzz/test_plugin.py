@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import logging
-import struct
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +12,14 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader  # type: ignore[import-untyped]
+from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 from werkzeug.test import Client, TestResponse
 
 from antiphon.errors import RunError
 from antiphon.telemetry.channels.limits import ANSWER_BYTES
 from antiphon.telemetry.channels.page import page
 from antiphon.telemetry.channels.reading import read_run
-from antiphon.telemetry.event_file import masked_checksum
 from tests.fuzz.conftest import Case, Cases
 from tests.fuzz.mutation import mutated
 from tests.telemetry.channels.serving import client
@@ -33,20 +33,8 @@ WORDS = r"""
 a b/s0 agent channel part loss age 0 1 -1 . .. ../a / * ../../../../etc/passwd file:///etc/passwd \..\secret.txt %2e%2e%2f a/../a
 <script>alert(1)</script> javascript:alert(1) '"` {{7*7}} ${7*7} 猫 -0 1e9 nan inf 0x10 １
 """
-ODD = (
-    "",
-    "a\0b",
-    "a\nb",
-    "\udcff",
-    "\u202e",
-    " 1",
-    "x" * 3000,
-    "\U000e0001" * 90,
-    "9" * 15,
-    "9" * 16,
-    "9" * 4000,
-)
-TEXTS = (*WORDS.split(), *ODD)
+ODD = ("", "a\0b", "a\nb", "\udcff", "\u202e", " 1", "x" * 3000, "\U000e0001" * 90)
+TEXTS = (*WORDS.split(), *ODD, *("9" * digits for digits in (15, 16, 4000)))
 METHODS = ("GET",) * 12 + ("HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "get", "G\u00cbT")
 HEADERS = {
     "Range": ("bytes=0-5", "bytes=-1", "bytes=5-1", "bytes=0-0,-1", "lines=1"),
@@ -133,31 +121,20 @@ def test_hostile_requests_of_every_route(cases: Cases, ready: Client) -> None:
     cases(try_one, 60)
 
 
-def records(content: bytes) -> Iterator[bytes]:
-    """Yield the records of an event file."""
-    place = 0
-    while place < len(content):
-        (length,) = struct.unpack_from("<Q", content, place)
-        yield content[place + 12 : place + 12 + length]
-        place += 16 + length
-
-
-def sealed(record: bytes) -> bytes:
-    """Return a record with its length and checksums."""
-    head = struct.pack("<Q", len(record))
-    return b"".join(
-        (head, struct.pack("<I", masked_checksum(head)), record, struct.pack("<I", masked_checksum(record)))
-    )
-
-
-def damaged(case: Case, content: bytes) -> bytes:
-    """Return an event file with damage to its bytes, or inside of a record whose checksums are right."""
+def damage(case: Case, path: Path, content: bytes) -> None:
+    """Write an event file with damage to its bytes, or inside of a record whose checksums are right."""
+    path.write_bytes(content)
     if case.random() < 0.5:
-        return mutated(case, content)
-    found = list(records(content))
+        path.write_bytes(mutated(case, content))
+        return
+    found = list(RawEventFileLoader(str(path)).Load())
     place = case.randrange(1, len(found))
     found[place] = mutated(case, found[place])
-    return b"".join(map(sealed, found))
+    with path.open("wb") as file:
+        writer = RecordWriter(file)
+        for record in found:
+            writer.write(record)
+        writer.flush()
 
 
 def test_event_files_that_are_read_for_a_report(cases: Cases, tmp_path: Path) -> None:
@@ -166,7 +143,7 @@ def test_event_files_that_are_read_for_a_report(cases: Cases, tmp_path: Path) ->
     content = path.read_bytes()
 
     def try_one(case: Case) -> None:
-        path.write_bytes(damaged(case, content))
+        damage(case, path, content)
         try:
             run = read_run(tmp_path / "a")
         except RunError as error:

@@ -11,15 +11,12 @@ from typing import Any
 import pytest
 
 from antiphon import Simulation
-from antiphon.engine.runs.directory import RunDirectory
-from antiphon.engine.studies.scoring import kept_scores
-from antiphon.manifests import FORMAT
+from antiphon.manifests import FORMAT, read_cache
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.csv_files import read_figures
 from tests.commands import Commands
 from tests.golden.make import STEPS, STOP, numbers, restored
 from tests.parts_table import read_parts
-from tests.telemetry.channels.serving import client, figure, get
 
 HERE = Path(__file__).resolve().parent
 VERSIONS = sorted(path.name for path in HERE.iterdir() if path.name.isdecimal())
@@ -36,49 +33,41 @@ def golden(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, dict[s
     return copy, EXPECTED[version][name]
 
 
-def close(found: Any, expected: Any, noisy: Collection[str] = ()) -> None:
-    """Hold numbers to those recorded, but for what another processor rounds differently.
+def facts(run: Path) -> dict[str, Any]:
+    """What run.json says."""
+    found: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    return found
 
-    Args:
-        found: What `numbers` returns.
-        expected: The same, recorded.
-        noisy: Agents whose parameters are not compared: their losses are.
+
+def close(found: dict[str, Any], expected: dict[str, Any], noisy: Collection[str] = ()) -> None:
+    """Hold what `numbers` returns to what was recorded, but for what another processor rounds differently.
+
+    Parameters of `noisy` agents are not compared: their losses are.
     """
     assert found.keys() == expected.keys()
     assert found["now"] == expected["now"]
     assert found["agents"].keys() == expected["agents"].keys()
-    for name, sums in expected["agents"].items():
-        if name not in noisy:
-            assert found["agents"][name] == pytest.approx(sums, rel=1e-6, abs=1e-6), name
+    for name in found["agents"].keys() - set(noisy):
+        assert found["agents"][name] == pytest.approx(expected["agents"][name], rel=1e-6, abs=1e-6), name
     assert found["losses"] == pytest.approx(expected["losses"], rel=1e-6, abs=1e-6)
 
 
 def with_lost_biases(simulation: Simulation) -> set[str]:
     """Return the agents with a bias before batch norm: its gradient is rounding alone, which Adam enlarges to a step."""
-    return {
-        name
-        for name, agent in simulation.agents.items()
-        if any(key.endswith(".norm.mean") for key in agent.buffers)
-    }
+    agents = simulation.agents.items()
+    return {name for name, agent in agents if any(key.endswith(".norm.mean") for key in agent.buffers)}
 
 
 def test_a_run_gives_the_numbers_that_were_recorded(golden: tuple[Path, dict[str, Any]]) -> None:
     run, expected = golden
-    directory = RunDirectory.open(run)
-    assert (directory.facts["exit"], directory.facts["step"], directory.facts["steps"]) == (
-        "stopped",
-        STOP,
-        STEPS,
-    )
-    assert str(directory.facts["format"]) in VERSIONS
+    assert [facts(run)[key] for key in ("exit", "step", "steps")] == ["stopped", STOP, STEPS]
+    assert str(facts(run)["format"]) in VERSIONS
     with restored(run) as simulation:
         close(numbers(simulation), expected["stopped"])
         simulation.run()
         close(numbers(simulation), expected["done"], with_lost_biases(simulation))
-    directory = RunDirectory.open(run)
-    assert (directory.facts["exit"], directory.facts["format"]) == ("done", FORMAT)
-    assert directory.result is not None
-    assert directory.result["steps"] == STEPS
+    assert (facts(run)["exit"], facts(run)["format"]) == ("done", FORMAT)
+    assert json.loads((run / "result.json").read_text(encoding="utf-8"))["steps"] == STEPS
 
 
 def test_its_tables_are_read(golden: tuple[Path, dict[str, Any]]) -> None:
@@ -89,7 +78,7 @@ def test_its_tables_are_read(golden: tuple[Path, dict[str, Any]]) -> None:
     assert {row.kind for _, row in figures} >= {"agent", "channel", "run"}
     assert bool(read_parts(run / "parts.csv")) == (run.name in ("clocks", "virtual"))
     if run.name == "pair":
-        assert kept_scores(run, STOP).keys() == {"validation"}
+        assert read_cache(run / "evaluations.json")["scores"].keys() == {"validation"}
 
 
 def test_it_is_shown_compared_and_reported(golden: tuple[Path, dict[str, Any]], cli: Commands) -> None:
@@ -106,26 +95,17 @@ def test_it_is_shown_compared_and_reported(golden: tuple[Path, dict[str, Any]], 
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_its_event_file_is_served(version: str, tmp_path: Path) -> None:
-    shutil.copytree(HERE / version / "pair", tmp_path / "pair")
-    data = read_run(tmp_path / "pair")
-    assert [agent["name"] for agent in data.graph["agents"]] == ["ear", "eye"]
-    steps, values = figure(
-        get(client(tmp_path), "figure", run="pair", kind="channel", metric="message_energy")
-    )
-    assert steps == [1, 3, 6]
-    recorded = [
-        row.value
-        for _, row in read_figures(tmp_path / "pair" / "metrics.csv")
-        if row.metric == "message_energy"
-    ]
-    assert values[:, 0].tolist() == pytest.approx(recorded, rel=1e-6)
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_an_agent_of_it_is_taken(version: str) -> None:
+def test_its_event_file_is_read_and_an_agent_of_it_is_taken(version: str) -> None:
     assert str(FORMAT) in VERSIONS
     run = HERE / version / "pair"
+    data = read_run(run)
+    assert [agent["name"] for agent in data.graph["agents"]] == ["ear", "eye"]
+    energy = data.figures["channel", "message_energy"]
+    rows = [
+        (step, row.value) for step, row in read_figures(run / "metrics.csv") if row.metric == "message_energy"
+    ]
+    assert energy.steps.tolist() == [step for step, _ in rows]
+    assert energy.values[:, 0].tolist() == pytest.approx([value for _, value in rows], rel=1e-6)
     with Simulation.load(run) as simulation:
         simulation.load_weights(run, ["eye"])
         close(numbers(simulation), EXPECTED[version]["pair"]["stopped"])

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,16 +25,20 @@ _OPERATIONS = ("fsync", "replace", "rename", "mkdir", "unlink", "rmdir", "ftrunc
 
 
 def ended(
-    folder: Path, words: Sequence[str], seconds: float | None = None, operation: int | None = None
+    folder: Path,
+    words: Sequence[str],
+    seconds: float | None = None,
+    operation: int | None = None,
+    signals: Sequence[int] = (signal.SIGKILL,),
 ) -> int | None:
     """Run a command in a folder, in a process forked off; return its exit code.
 
-    None: it was killed, for it had not ended after so many seconds, or began the operation of this number on files. Without
-    either, `operations.txt` has how many there are.
+    None: it was killed, for it had not ended after so many seconds, or began the operation of this number on files, at which
+    it gets these signals. Without either, `operations.txt` has how many there are.
     """
     process = os.fork()
     if process == 0:
-        _carry_out(folder, words, operation)
+        _carry_out(folder, words, operation, signals)
     if seconds is not None:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
@@ -46,16 +51,17 @@ def ended(
     return None if code == -signal.SIGKILL else code
 
 
-def _carry_out(folder: Path, words: Sequence[str], operation: int | None) -> None:
+def _carry_out(folder: Path, words: Sequence[str], operation: int | None, signals: Sequence[int]) -> None:
     """Run a command in this process, which has no other purpose, and end it."""
     code, count = 99, itertools.count(1)
     for name in _OPERATIONS:
-        setattr(os, name, _counted(getattr(os, name), count, operation))
+        setattr(os, name, _counted(getattr(os, name), count, operation, signals))
     try:
         os.chdir(folder)
-        log = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        log = open("output.txt", "a", buffering=1, encoding="utf-8")  # noqa: SIM115 (until the process ends)
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        sys.stdout = sys.stderr = log  # those of pytest lead elsewhere
         from antiphon.cli import main
 
         code = main(list(words))
@@ -64,12 +70,15 @@ def _carry_out(folder: Path, words: Sequence[str], operation: int | None) -> Non
         os._exit(code)
 
 
-def _counted(function: Callable[..., Any], count: Iterator[int], last: int | None) -> Callable[..., Any]:
-    """Return a function that kills the process instead of being called, where it is the call of this number of all."""
+def _counted(
+    function: Callable[..., Any], count: Iterator[int], last: int | None, signals: Sequence[int]
+) -> Callable[..., Any]:
+    """Return a function that sends the process signals before it does its work, where it is the call of this number of all."""
 
     def counted(*given: Any, **more: Any) -> Any:
         if next(count) == last:
-            os.kill(os.getpid(), signal.SIGKILL)
+            for number in signals:
+                os.kill(os.getpid(), number)
         return function(*given, **more)
 
     return counted
@@ -107,13 +116,3 @@ def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _timeless(item) for key, item in value.items() if key not in _OF_TIME}
     return [_timeless(item) for item in value] if isinstance(value, list) else value
-
-
-def differences(one: Any, other: Any, place: str = "") -> list[str]:
-    """Return what differs between the contents of two log directories, a line each."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        names = sorted(one.keys() | other.keys())
-        return [
-            line for name in names for line in differences(one.get(name), other.get(name), f"{place} {name}")
-        ]
-    return [] if one == other else [f"{place}: {str(one)[:200]} | {str(other)[:200]}"]

@@ -1,11 +1,16 @@
-"""kill -9 at random moments: what is resumed ends with the bits and the event files of the run that nobody killed."""
+"""kill -9, signals and full disks: what is resumed ends with the bits and the event files of the run that nobody killed."""
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +18,11 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from antiphon.engine.runs.library import template_named
+import antiphon
+from tests.contracts.twins import differences
 from tests.engine.parts.rings import document
 from tests.engine.parts.stages import stages
-from tests.soak.killed import contents, differences, ended
+from tests.soak.killed import contents, ended
 
 CHECKPOINTS = "--checkpoint-every 6"
 STEPS = 30
@@ -43,7 +49,7 @@ MOST_KILLS = 4
 
 def library(name: str, variant: str | None = None, telemetry: Any = None, **values: Any) -> str:
     """The document of a scenario of the library, with figures at every third step, and distributions."""
-    data = yaml.safe_load(template_named(name).resolve(variant, values).to_yaml())
+    data = yaml.safe_load(antiphon.load(name).resolve(variant, values).to_yaml())
     data["telemetry"] = {**data.get("telemetry", {}), "every": 3, "histograms": True, **(telemetry or {})}
     data["training"]["steps"] = STEPS
     return yaml.safe_dump(data, sort_keys=False)
@@ -122,12 +128,13 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 class Unbroken(NamedTuple):
-    """A command that nobody kills: its name, what it leaves, how long it takes (seconds), its operations on files."""
+    """A command that nobody kills: its name, what it leaves, how long it takes (seconds), its operations on files, its size."""
 
     name: str
     contents: dict[str, Any]
     seconds: float
     operations: int
+    kibibytes: int
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -152,18 +159,20 @@ def unbroken(
         seconds = time.monotonic() - start
         assert code == 0, (folder / "output.txt").read_text()
         found.append(contents(folder / "runs"))
-    assert not differences(*found)
+    assert not list(differences(*found))
     assert any(name.endswith("/events") for name in found[0]), "nothing to compare"
-    return Unbroken(request.param, found[0], seconds, int((folder / "operations.txt").read_text()))
+    kibibytes = sum(path.stat().st_blocks for path in (folder / "runs").rglob("*")) // 2
+    return Unbroken(request.param, found[0], seconds, int((folder / "operations.txt").read_text()), kibibytes)
 
 
-def go_on(unbroken: Unbroken, folder: Path, chance: random.Random, what: str) -> None:
+def go_on(unbroken: Unbroken, folder: Path, chance: random.Random, what: str, *, keep: bool = False) -> None:
     """Let a command go on to its end, and compare what it leaves with the unbroken run's."""
     code = ended(folder, words_of(COMMANDS[unbroken.name], folder, chance))
     assert code == 0, f"{unbroken.name}, {what}: {(folder / 'output.txt').read_text()[-2000:]}"
-    found = differences(unbroken.contents, contents(folder / "runs"))
+    found = list(differences(unbroken.contents, contents(folder / "runs")))
     assert not found, "\n".join([f"{unbroken.name}, {what}", *found])
-    shutil.rmtree(folder)
+    if not keep:
+        shutil.rmtree(folder)
 
 
 def test_what_is_killed_at_any_moment_and_resumed_is_the_unbroken_run(
@@ -199,3 +208,57 @@ def test_what_is_killed_at_any_operation_on_files_and_resumed_is_the_unbroken_ru
         assert ended(folder, command.words.split(), operation=operation) is None
         go_on(unbroken, folder, chance, f"killed at operation {operation} of {last}")
     print(f"{unbroken.name}: {rounds} kills at operations 1 to {last}")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("numbers", "code"), [([signal.SIGTERM], 143), ([signal.SIGINT, signal.SIGTERM], 130)], ids=["one", "two"]
+)
+def test_what_gets_signals_at_any_operation_on_files_and_goes_on_is_the_unbroken_run(
+    unbroken: Unbroken, tmp_path: Path, rounds: int, numbers: list[int], code: int
+) -> None:
+    """The first ends it after the present step, a second one at once; not as it begins, where nobody listens yet."""
+    command, chance = COMMANDS[unbroken.name], random.Random(f"{unbroken.name} {rounds}")
+    third = unbroken.operations // 3
+    for number in range(2 * rounds):
+        operation = chance.randint(third, 2 * third)
+        folder = folder_of(command, tmp_path / f"run-{number}")
+        assert ended(folder, command.words.split(), operation=operation, signals=numbers) == code
+        go_on(unbroken, folder, chance, f"signals at operation {operation} of {unbroken.operations}")
+
+
+# --- disks -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def small_disk(folder: Path, kibibytes: int) -> Iterator[Callable[[str], None]]:
+    """A disk of that size at a folder, and what mounts it anew with other options; skipped where this user may not."""
+    command = ["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k", "none", str(folder)]
+    if os.geteuid() or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("this user may not mount a small disk")
+
+    def remount(options: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
+
+    try:
+        yield remount
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a small disk")
+def test_a_run_on_a_full_disk_says_so_and_goes_on_once_there_is_space(
+    unbroken: Unbroken, tmp_path: Path, rounds: int
+) -> None:
+    """On disks from one that nothing fits on to one that lacks the last file's bytes."""
+    command, points = COMMANDS[unbroken.name], max(2, rounds)
+    for point in range(points):
+        folder = folder_of(command, tmp_path / f"point-{point}")
+        (folder / "runs").mkdir()
+        with small_disk(folder / "runs", 8 + (unbroken.kibibytes - 8) * point // points) as remount:
+            assert ended(folder, command.words.split()) == 2
+            line = (folder / "output.txt").read_text(encoding="utf-8").splitlines()[-1]
+            assert line.startswith("error: ")
+            assert "cannot be written (No space left on device); free space there" in line
+            remount("size=64m")
+            go_on(unbroken, folder, random.Random(point), f"disk {point} of {points}", keep=True)

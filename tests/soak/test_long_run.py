@@ -9,15 +9,11 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from antiphon.engine.runs.observers import Scores
-from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.run import begin
-from antiphon.scenarios import load
+import antiphon
 from antiphon.telemetry.tensorboard import in_events
 
 STEPS = 1_000
@@ -46,7 +42,8 @@ class Gauge:
         self.memory: list[int] = []
         self.seconds: list[float] = []
 
-    def __call__(self, step: int, scores: Callable[[], Scores]) -> None:
+    def __call__(self, step: int) -> None:
+        """Look after a step."""
         if step % EVERY == 0:
             now = time.process_time()
             self._times.append(now - self._before)
@@ -64,13 +61,16 @@ class Gauge:
 def test_a_long_run_keeps_its_memory_and_pace_and_bounds_its_event_file(rounds: int, tmp_path: Path) -> None:
     steps = STEPS * rounds
     gauge = Gauge(steps)
-    request = Request(template=load("ring-of-many"), values=VALUES, steps=steps)
-    begin(request, tmp_path / "run").train(gauge)
+    scenario = antiphon.load("ring-of-many").resolve(values={**VALUES, "steps": steps})
+    with antiphon.Simulation(scenario, logdir=tmp_path / "run") as simulation:
+        while simulation.now < steps:
+            simulation.step()
+            gauge(simulation.now)
     # The first checkpoint takes memory that the later ones use again; the fastest steps are those that nothing disturbed.
     assert max(gauge.memory[5:]) <= 1.02 * max(gauge.memory[1:5]), gauge.memory
     if rounds > 1:  # a few seconds say nothing on a machine that does other things
         assert min(gauge.seconds[5:]) <= 1.10 * min(gauge.seconds[:5]), gauge.seconds
-    every = request.scenario.telemetry.every
+    every = scenario.telemetry.every
     kept = [step for step in range(every, steps + 1, every) if in_events(step, every)]
     written = sum(path.stat().st_size for path in (tmp_path / "run").glob("events.*"))
     assert written <= BEGINNING + ROW * len(kept)
