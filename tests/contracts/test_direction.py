@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from antiphon.scenarios import Scenario, load
 from antiphon.scenarios.channel_specs import InputSpec
 

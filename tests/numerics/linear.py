@@ -10,14 +10,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from antiphon.engine.handles import ModelHandle
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from tests.contracts.builders import Document, document
 from tests.contracts.twins import made
 
-__all__ = ["GOAL", "LINEAR", "Numbers", "assert_close", "descend", "echo", "leaves", "said", "simulation_of"]
+__all__ = ["GOAL", "LINEAR", "Numbers", "assert_close", "descend", "leaves", "said", "sgd", "simulation_of"]
 
 LINEAR: Document = {"kind": "mlp", "hidden": [], "norm": "none"}
 GOAL: Document = {"kind": "regression", "target": "y"}
@@ -49,9 +48,8 @@ def sgd(lr: float) -> Document:
     return {"kind": "sgd", "lr": lr}
 
 
-def leaves(model: ModelHandle | None) -> Numbers:
-    """Copies of the parameters that a gradient can be taken of."""
-    assert model is not None
+def leaves(model: Any) -> Numbers:
+    """Copies of the parameters of an agent or predictor that a gradient can be taken of."""
     return {name: p.detach().clone().requires_grad_() for name, p in model.parameters.items()}
 
 
@@ -69,15 +67,8 @@ def descend(p: Numbers, loss: Tensor, lr: float = 0.1) -> Numbers:
     }
 
 
-def assert_close(model: ModelHandle | None, p: Numbers, tolerance: float = 1e-12) -> None:
+def assert_close(model: Any, p: Numbers, tolerance: float = 1e-12) -> None:
     """Hold parameters to those by hand: the same sums in another order, in float64."""
-    assert model is not None
     assert model.parameters.keys() == p.keys()
     for name, value in model.parameters.items():
         torch.testing.assert_close(value.detach(), p[name].detach(), atol=tolerance, rtol=tolerance, msg=name)
-
-
-def echo(inputs: int, outputs: int) -> nn.Module:
-    """A network that says what it reads: an agent of it shows by its messages what reached it."""
-    assert inputs == outputs
-    return nn.Identity()

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antiphon.engine.simulation import Simulation
-from tests.engine.recurring import BATCH, STEPS, flags, played
+from antiphon import Simulation
 from tests.numerics.linear import GOAL, Numbers, assert_close, descend, leaves, said, simulation_of
+from tests.numerics.recurring import BATCH, STEPS, flags, played
 
 SOURCE = played(endless=True)
 DELAYED = {"coupling": "delayed"}

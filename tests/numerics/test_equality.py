@@ -1,9 +1,8 @@
-"""The reference backend against plain torch: a locked graph, a hand-written DNI loop, exact gradients."""
+"""Chains with batch norm against plain torch: a locked graph is one module, a decoupled one a hand-written DNI loop."""
 
 from __future__ import annotations
 
 import copy
-import itertools
 from typing import Any
 
 import pytest
@@ -12,14 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon import Simulation
-from antiphon.comms.synthetic_gradients import Example, Predictor
 from antiphon.scenarios import Scenario
 from tests.batch_norm import drop_lost_biases, without_lost_biases
+from tests.numerics.linear import leaves
 from tests.numerics.whole import predictor_of
 
 LAYER: dict[str, Any] = {"kind": "mlp", "hidden": [12], "norm": "batch"}
 DOUBLE = torch.float64
-DECAYING = {"kind": "adam", "lr": 0.01, "schedule": {"kind": "steps", "at": [0.5, 0.8], "factor": 0.1}}
 
 
 def chain(
@@ -90,7 +88,7 @@ def test_a_locked_graph_equals_one_torch_module_under_plain_autograd() -> None:
     simulation = Simulation(chain("locked"), dtype=DOUBLE)
     layers = torch_layers(simulation)
     optimiser = torch.optim.Adam([p for layer in layers for p in layer.parameters()], lr=0.003, fused=True)
-    for _ in range(100):
+    for _ in range(40):
         x, y = examples(simulation)
         loss = F.cross_entropy(nn.Sequential(*layers)(x), y, reduction="none").sum() / len(x)
         optimiser.zero_grad()
@@ -110,7 +108,7 @@ def test_a_decoupled_chain_equals_a_hand_written_loop(scale: float) -> None:
         nn.init.zeros_(predictor.weight)
         nn.init.zeros_(predictor.bias)
     optimisers = [torch.optim.Adam(m.parameters(), lr=0.003, fused=True) for m in [*layers, *predictors]]
-    for _ in range(100):
+    for _ in range(40):
         x, y = examples(simulation)
         batch, label = len(x), F.one_hot(y, 10).double()
         for optimiser in optimisers:
@@ -154,124 +152,10 @@ def test_a_decoupled_chain_equals_a_hand_written_loop(scale: float) -> None:
         torch.testing.assert_close(own["last.weight"], predictor.weight, atol=1e-10, rtol=0)
 
 
-def exact_gradients(simulation: Simulation) -> None:
-    """Replace every predictor by the true gradient: an oracle that reads the other agents.
-
-    It computes with the engine's own networks: the claim is of bits.
-    """
-    names = list("abcd")
-    agents = simulation._system.agents
-
-    def predict_from(i: int, example: Example) -> Tensor:
-        message = example.message.clone().requires_grad_()
-        h = message
-        for name in names[i + 1 :]:
-            learner = agents[name].learner
-            ports, _ = learner.network(learner.parameters, learner.buffers, h, training=True)
-            h = ports["objective" if name == "d" else "hidden"]
-        loss = F.cross_entropy(h, simulation.world.env_label, reduction="none").sum()  # type: ignore[attr-defined]
-        return torch.autograd.grad(loss / len(h), message)[0] * len(h)
-
-    class Oracle(Predictor):
-        """Says the truth; learns nothing from it."""
-
-        def __init__(self, inner: Predictor, place: int) -> None:
-            self.__dict__.update(inner.__dict__)
-            self.place = place
-
-        def predict(self, example: Example) -> Tensor:
-            return predict_from(self.place, example)
-
-        def loss(self, example: Example) -> Tensor:
-            return self.forward(example.message, example.context, move=False).square().sum()
-
-    for i, channel in enumerate(simulation._system.channels.values()):
-        assert channel.predictor is not None
-        channel.predictor = Oracle(channel.predictor, i)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_exact_synthetic_gradients_equal_locked_to_the_bit(dtype: torch.dtype) -> None:
-    locked = Simulation(chain("locked"), dtype=dtype)
-    decoupled = Simulation(chain("decoupled"), dtype=dtype)
-    exact_gradients(decoupled)
-    for _ in range(20):
-        decoupled.world.env_label = decoupled.world.step_signals.signals["label"]  # type: ignore[attr-defined]
-        locked.step()
-        decoupled.step()
-    for name in "abcd":
-        for key, p in locked.agents[name].parameters.items():
-            assert torch.equal(p, decoupled.agents[name].parameters[key]), (name, key)
-
-
 def test_an_untrained_predictor_injects_exactly_nothing() -> None:
     simulation = Simulation(chain("decoupled"), dtype=DOUBLE)
-    before = {n: [p.clone() for p in simulation.agents[n].parameters.values()] for n in "abcd"}
+    before = {name: leaves(agent) for name, agent in simulation.agents.items()}
     simulation.step()
-    for update in simulation.learned.updates:
-        for injection in update.injected.values():
-            assert torch.equal(injection, torch.zeros_like(injection))
-    for name in "abc":
-        for old, new in zip(before[name], simulation.agents[name].parameters.values(), strict=True):
-            assert torch.equal(old, new)
-    assert any(
-        not torch.equal(o, n)
-        for o, n in zip(before["d"], simulation.agents["d"].parameters.values(), strict=True)
-    )
-
-
-@pytest.mark.nightly
-def test_targets_of_a_linear_chain_keep_their_norm_at_every_distance() -> None:
-    """Scale 0.1 with discount 1: what is learned is small, what is passed on is whole (semantics 3)."""
-    linear = {"kind": "mlp", "hidden": [], "norm": "none"}
-    names = ["a", "b", "c", "d", "e"]
-    agents: dict[str, Any] = {
-        n: {"network": linear, "optimiser": {"kind": "sgd", "lr": 1e-12}} for n in names
-    }
-    agents["a"]["observes"] = ["x"]
-    agents["e"]["objective"] = {"kind": "regression", "target": "y"}
-    from antiphon.envs import from_tensors
-
-    g = torch.Generator().manual_seed(0)
-    x = torch.randn(400, 6, generator=g, dtype=DOUBLE)
-    env = from_tensors(x=x, y=x @ torch.randn(6, 6, generator=g, dtype=DOUBLE), training_only=["y"])
-    scenario = Scenario.model_validate(
-        {
-            "scenario": "linear",
-            "env": env,
-            "agents": agents,
-            "channels": [
-                {
-                    "from": s,
-                    "to": r,
-                    "size": 6,
-                    "norm": "none",
-                    "gradient": {"kind": "linear", "context": ["y"], "scale": 0.1, "optimiser": DECAYING},
-                }
-                for s, r in itertools.pairwise(names)
-            ],
-            "training": {"batch": 64, "steps": 2000},
-        }
-    )
-    simulation = Simulation(scenario, dtype=DOUBLE)
-    simulation.run(1999)
-    y = simulation.signals["y"]
-    simulation.step()
-    lessons = simulation.learned.predictor_updates
-    true = true_gradients(simulation, names, y)
-    for name, lesson in lessons.items():
-        delta = lesson.examples[-1].delta
-        assert delta is not None
-        ratio = float(delta.norm() / true[name].norm())
-        assert ratio == pytest.approx(1.0, abs=1e-3), name
-
-
-def true_gradients(simulation: Simulation, names: list[str], y: Tensor) -> dict[str, Tensor]:
-    """Per-sample gradients of the last step's loss, through all agents at once."""
-    keys = list(simulation.channels)
-    messages = [simulation.channels[keys[0]].messages[simulation.now - 1].value.detach().requires_grad_()]
-    for name, port in zip(names[1:], [*(f"to_{name}" for name in names[2:]), "objective"], strict=True):
-        own = simulation.agents[name].parameters
-        messages.append(F.linear(messages[-1], own[f"{port}.weight"], own[f"{port}.bias"]))
-    loss = (messages[-1] - y).square().mean(1).sum()
-    return dict(zip(keys, torch.autograd.grad(loss, messages[:-1]), strict=True))
+    for name, own in before.items():
+        moved = [not torch.equal(p, simulation.agents[name].parameters[key]) for key, p in own.items()]
+        assert any(moved) if name == "d" else not any(moved)

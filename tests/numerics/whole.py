@@ -13,10 +13,10 @@ from gymnasium.spaces import Discrete
 from torch import Tensor
 
 from antiphon import Simulation
-from antiphon.engine.handles import ModelHandle
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import Description, Signal
 from antiphon.scenarios import Scenario
+from tests.numerics.linear import leaves
 
 DOUBLE = torch.float64
 LINEAR = {"kind": "mlp", "hidden": [], "norm": "none"}
@@ -72,6 +72,7 @@ def run_of(
     kind: str = "regression",
     weight: float = 1.0,
     learn: bool = True,
+    gradient: dict[str, Any] | None = None,
     feedback: str | None = None,
     training: dict[str, Any] | None = None,
 ) -> Simulation:
@@ -81,7 +82,11 @@ def run_of(
     agents[names[0]]["observes"] = ["x"]
     goal = {"kind": kind, "target": "y", "weight": weight}
     agents["judge"] = {"network": judge, "objective": goal, "learn": learn}
-    shared = {"norm": "none", "gradient": {"kind": "linear", "context": ["y"]}, "feedback": feedback}
+    shared = {
+        "norm": "none",
+        "gradient": gradient or {"kind": "linear", "context": ["y"]},
+        "feedback": feedback,
+    }
     channels = [
         {"from": s, "to": r, "size": n, "coupling": coupling, **shared}
         for s, r, n, coupling in zip(names[:-1], names[1:], sizes, couplings, strict=True)
@@ -116,14 +121,19 @@ def loss_of(simulation: Simulation) -> float:
     return float(simulation.step()["losses"]["judge"])
 
 
-def predictor_of(simulation: Simulation, channel: str = "f->judge") -> ModelHandle:
+def predictor_of(simulation: Simulation, channel: str = "f->judge") -> Any:
     """The synthetic gradient of a channel."""
-    predictor = simulation.channels[channel].synthetic_gradient
-    assert predictor is not None
-    return predictor
+    return simulation.channels[channel].synthetic_gradient
 
 
-def updates_of(simulation: Simulation) -> dict[str, list[Tensor]]:
-    """The gradients that each agent followed at the last step."""
-    found = {name: g for update in simulation.learned.updates for name, g in update.gradients.items()}
-    return {name: [g for g in gradients if g is not None] for name, gradients in found.items()}
+def followed(simulation: Simulation, lr: float) -> dict[str, dict[str, Tensor]]:
+    """Take a step; the gradients that each agent followed in it, by plain gradient descent at this rate."""
+    before = {name: leaves(agent) for name, agent in simulation.agents.items()}
+    simulation.step()
+    return {
+        name: {
+            key: (own[key].detach() - p.detach()) / lr
+            for key, p in simulation.agents[name].parameters.items()
+        }
+        for name, own in before.items()
+    }

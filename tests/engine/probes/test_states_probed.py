@@ -12,7 +12,7 @@ from antiphon.engine.probes.truth import look_ahead
 from antiphon.engine.probes.value import COUPLING
 from antiphon.engine.simulation import Simulation
 from tests.engine.numbers import assert_same_state, kept
-from tests.engine.recurring import GOAL, LENGTHS, LINEAR, STATE, flags, make, played
+from tests.numerics.recurring import GOAL, LENGTHS, LINEAR, STATE, flags, make, played
 
 MIND: dict[str, Any] = {"network": {"kind": "lstm", "size": 3}, "objective": GOAL}
 TOLD = {"from": "a", "to": "b", "size": 2, "gradient": LINEAR, "link": {"delay": 1}}

@@ -14,9 +14,9 @@ from antiphon.engine.simulation import Simulation
 from antiphon.errors import DivergenceError
 from tests.contracts.builders import GOAL, LABEL, Document
 from tests.engine.numbers import all_parameters, equal
-from tests.engine.recurring import BATCH, LENGTHS, LINEAR, STEPS, make, played
 from tests.engine.scenes import scenario_of
 from tests.numerics.linear import leaves, said, simulation_of
+from tests.numerics.recurring import BATCH, LENGTHS, LINEAR, STEPS, make, played
 
 MLP: Document = {"kind": "mlp", "hidden": [5], "norm": "none"}
 

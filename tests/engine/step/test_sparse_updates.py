@@ -11,9 +11,9 @@ from antiphon.engine.simulation import Simulation
 from antiphon.nets.random import seed_for, uniform
 from antiphon.scenarios import Scenario
 from tests.engine.numbers import equal, parameters
-from tests.engine.recurring import GOAL, played
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.numerics.linear import leaves, said, simulation_of
+from tests.numerics.recurring import GOAL, played
 
 LAYER = {"kind": "mlp", "hidden": [6], "norm": "none", "activation": "tanh"}
 

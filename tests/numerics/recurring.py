@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from antiphon.scenarios import Scenario
 from tests.numerics.played import Played
 from tests.numerics.whole import DOUBLE, drawn
