@@ -110,7 +110,7 @@ def unstacked(plain: Plain, folder: Path) -> Iterator[str]:
 def native(plain: Plain, folder: Path) -> Iterator[str]:
     """The native kernel, where it computes any agent."""
     simulation = plain.made("native")
-    if simulation.backend.name != "native" or not native_agents(simulation):
+    if not native_agents(simulation):
         raise NotApplicable
     yield from plain.against(simulation, TOLERANCE)
 

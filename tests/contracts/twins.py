@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from antiphon import Simulation
-from antiphon.engine.handles import Message, ModelHandle
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import STEPS, Document
@@ -58,7 +57,7 @@ def facts(simulation: Simulation) -> dict[str, Any]:
     return found
 
 
-def _numbers(place: str, model: ModelHandle) -> dict[str, Any]:
+def _numbers(place: str, model: Any) -> dict[str, Any]:
     tensors = {**model.parameters, **model.buffers}
     for name, state in model.optimiser.items():
         tensors |= {
@@ -68,7 +67,7 @@ def _numbers(place: str, model: ModelHandle) -> dict[str, Any]:
     return {**found, f"{place} updates": model.updates, f"{place} quarantined": model.quarantined}
 
 
-def _message(place: str, message: Message) -> dict[str, Any]:
+def _message(place: str, message: Any) -> dict[str, Any]:
     """What became of a message. A gradient of which nothing counts is none, however that is written."""
     nothing = torch.zeros(())
     return {

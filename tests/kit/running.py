@@ -26,9 +26,9 @@ def stacked(simulation: Simulation) -> bool:
 
 
 def native_agents(simulation: Simulation) -> list[str]:
-    """The stacks that the native kernel computes."""
+    """The stacks that the native kernel computes; none where another backend does."""
     backend: Any = simulation.backend
-    return list(backend.forward_pass.native)
+    return list(backend.forward_pass.native) if backend.name == "native" else []
 
 
 def seeds_together(scenario: Scenario, seeds: tuple[int, ...], **settings: Any) -> Seeds | None:
