@@ -13,84 +13,29 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from gymnasium.spaces import Discrete
 from torch import Tensor
 
 from antiphon import Simulation
-from antiphon.envs.base import StepResult, TorchVectorEnv
-from antiphon.envs.signal import Description, Signal
 from antiphon.nets.random import generator, seed_for, uniform
 from antiphon.scenarios import Scenario
 from tests.contracts.event_scene import Place, Prediction, Scene, state_of
 from tests.contracts.event_simulator import simulate
+from tests.numerics.played import Played
 
 P_UPDATE = 0.6
 KINDS = ("leaky", "rnn", "gru", "lstm")
 
 
-@dataclass(frozen=True)
-class Scripted:
-    """A source whose environments end as a scene says, and show `now`, one-hot of (step, environment)."""
-
-    scene: Scene
-
-    @property
-    def description(self) -> Description:
-        return Description(
-            signals={
-                "now": Signal(shape=(self.scene.horizon * self.scene.batch,)),
-                "goal": Signal(shape=(1,), training_only=True),
-            },
-            example_counts={},
-            longest_episode=max(self.scene.lengths) if self.scene.lengths else None,
-        )
-
-    def make(self, *, batch: int, **where: Any) -> TorchVectorEnv:
-        where.pop("split")
-        return _ScriptedEnv(self, batch, **where)
-
-
-class _ScriptedEnv(TorchVectorEnv):
-    def __init__(self, source: Scripted, batch: int, **where: Any) -> None:
-        super().__init__(batch, source.description, Discrete(1), **where)
-        self._scene = source.scene
-        self._step = 0
-
-    @property
-    def episode_length(self) -> int | None:
-        """Length of the present episode."""
-        lengths = self._scene.lengths
-        if not lengths:
-            return None
-        place, number = self._step % sum(lengths), 0
-        while place >= lengths[number]:
-            place, number = place - lengths[number], number + 1
-        return lengths[number]
-
-    def _shown(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        rows, steps = self.num_envs, self._scene.horizon
-        number = self._step % steps * rows + torch.arange(rows)
-        now = torch.nn.functional.one_hot(number, steps * rows).to(self.dtype)
-        goal = 2 + uniform(7, self._step, rows).view(rows, 1).to(self.dtype)
-        return {"now": now}, {"goal": goal}
-
-    def reset(self, **_: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        self._step = 0
-        return self._shown()
-
-    def step(self, actions: Any = None) -> StepResult:
-        ends = [self._scene.ends.get((self._step, row)) for row in range(self.num_envs)]
-        terminated = torch.tensor([end is True for end in ends])
-        truncated = torch.tensor([end is False for end in ends])
-        self._step += 1
-        shown, info = self._shown()
-        return shown, torch.zeros(self.num_envs, dtype=self.dtype), terminated, truncated, info
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"step": self._step}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._step = state["step"]
+def source_of(scene: Scene) -> Played:
+    """Environments that end as a scene says, and show `now`, one-hot of (step, environment)."""
+    steps, rows = scene.horizon, scene.batch
+    goal = torch.stack([2 + uniform(7, step, rows).double().unsqueeze(1) for step in range(steps)])
+    now = torch.eye(steps * rows, dtype=torch.float64).view(steps, rows, -1)
+    ends = [
+        [[scene.ends.get((t, b)) is kind for b in range(rows)] for t in range(steps)]
+        for kind in (True, False)
+    ]
+    return Played({"now": now, "goal": goal}, ("goal",), *map(torch.tensor, ends), lengths=scene.lengths)
 
 
 def scenario_of(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str]) -> Scenario:
@@ -136,7 +81,7 @@ def scenario_of(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str]) 
     return Scenario.model_validate(
         {
             "scenario": "contract",
-            "env": Scripted(scene),
+            "env": source_of(scene),
             "agents": agents,
             "channels": channels,
             "training": {

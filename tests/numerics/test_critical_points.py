@@ -15,10 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon import Simulation
-from tests.numerics.linear import leaves, sgd
+from tests.numerics.linear import LINEAR, leaves, sgd
 from tests.numerics.whole import (
     DOUBLE,
-    LINEAR,
     Whole,
     adam,
     best_fit,
@@ -183,19 +182,6 @@ def test_a_linear_synthetic_gradient_implies_the_loss_it_was_trained_on_where_th
 
     h, other = message.value, 10 * drawn(4, N, SIZE)  # far from any message it has seen
     torch.testing.assert_close(implied(other) - implied(h), true(other) - true(h), atol=1e-6, rtol=0)
-
-
-@pytest.mark.long
-def test_trained_by_its_own_optimiser_the_predictor_finds_the_same_quadratic() -> None:
-    simulation, _ = chain(3, learn=False, predictor={"kind": "sgd", "lr": 0.05, "momentum": 0.95})
-    weight, _, _, _ = numbers(simulation)
-    weight.copy_(drawn(8, *weight.shape))  # messages as large as the targets, so that the errors fall evenly
-    simulation.run(1500)
-    _, _, head, shift = numbers(simulation)
-    predictor = predictor_of(simulation).parameters
-    expected = torch.cat([head.T @ head, -head.T], 1)
-    torch.testing.assert_close(predictor["last.weight"].data, expected, atol=1e-6, rtol=0)
-    torch.testing.assert_close(predictor["last.bias"].data, head.T @ shift, atol=1e-6, rtol=0)
 
 
 def test_of_a_log_loss_a_linear_synthetic_gradient_leaves_a_rest_that_a_sigmoid_term_explains() -> None:

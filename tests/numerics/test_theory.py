@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from antiphon import Simulation
 from antiphon.scenarios import catalogue
+from tests.numerics.linear import LINEAR
 from tests.numerics.whole import (
     DOUBLE,
-    LINEAR,
     Whole,
     adam,
     best_fit,

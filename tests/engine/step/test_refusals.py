@@ -18,7 +18,7 @@ from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import GOAL, LABEL, OWN, Document, document, levels, ring
 from tests.contracts.documents import pairs, tied
-from tests.contracts.sites import TOKENS, Head, Tokens
+from tests.contracts.sites import TOKENS, Head
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 POLICY: Document = {"kind": "local_policy"}
@@ -27,7 +27,7 @@ A2C: Document = {"kind": "a2c"}
 
 
 def told(**gradient: Any) -> Document:
-    return levels(channel={**TOKENS, "gradient": gradient}, env=Tokens())
+    return levels(channel={**TOKENS, "gradient": gradient})
 
 
 def policy(channel: Document | None = None, gradient: Document | None = None, **ends: Any) -> Document:
