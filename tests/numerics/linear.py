@@ -16,7 +16,18 @@ from antiphon import Simulation
 from tests.contracts.builders import Document, document
 from tests.contracts.twins import made
 
-__all__ = ["GOAL", "LINEAR", "Numbers", "assert_close", "descend", "leaves", "said", "sgd", "simulation_of"]
+__all__ = [
+    "GOAL",
+    "LINEAR",
+    "Numbers",
+    "assert_close",
+    "descend",
+    "leaves",
+    "normed",
+    "said",
+    "sgd",
+    "simulation_of",
+]
 
 LINEAR: Document = {"kind": "mlp", "hidden": [], "norm": "none"}
 GOAL: Document = {"kind": "regression", "target": "y"}
@@ -56,6 +67,16 @@ def leaves(model: Any) -> Numbers:
 def said(p: Numbers, head: str, *inputs: Tensor) -> Tensor:
     """What one head of a linear network says of inputs side by side."""
     return F.linear(torch.cat(inputs, -1), p[f"{head}.weight"], p[f"{head}.bias"])
+
+
+def normed(p: Numbers, buffers: dict[str, Tensor] | None, x: Tensor, head: str) -> Tensor:
+    """What a layer with batch norm says; `buffers`: running statistics, which it moves; None: a replay, which moves none."""
+    hidden = F.linear(x, p["0.weight"], p["0.bias"])
+    if buffers is not None:
+        for name, value in (("mean", hidden.mean(0)), ("var", hidden.var(0))):
+            buffers[f"0.norm.{name}"] = (0.9 * buffers[f"0.norm.{name}"] + 0.1 * value).detach()
+    hidden = F.batch_norm(hidden, None, None, p["0.norm.gain"], p["0.norm.bias"], True)
+    return said(p, head, torch.tanh(hidden))
 
 
 def descend(p: Numbers, loss: Tensor, lr: float = 0.1) -> Numbers:
