@@ -15,9 +15,9 @@ from typing import Any, Protocol
 
 import torch
 
-from antiphon import DivergenceError, Scenario, Simulation
+from antiphon import Scenario, Simulation
 from tests.contracts.builders import STEPS
-from tests.contracts.twins import TOLERANCE, differences, facts
+from tests.contracts.twins import TOLERANCE, differences, facts, stepped
 from tests.kit.running import captured, in_parts, native_agents, seeds_together, two_parts
 
 __all__ = ["EXACT", "OBSERVERS", "NotApplicable", "Plain", "run_plainly"]
@@ -72,14 +72,6 @@ class Plain:
                 look(other)
                 if now + 1 in self.facts:
                     yield from differences(self.facts[now + 1], facts(other), f"after {now + 1}", tolerance)
-
-
-def stepped(simulation: Simulation) -> Any:
-    """Take a step; return what it returns, or the line with which the simulation diverged."""
-    try:
-        return simulation.step()
-    except DivergenceError as error:
-        return str(error)
 
 
 def run_plainly(scenario: Making) -> Plain:

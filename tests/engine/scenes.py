@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor
-
-from antiphon.envs.base import TorchVectorEnv
-from antiphon.envs.signal import Description, Signal
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import Document, Play
 
@@ -45,28 +40,6 @@ def scenario_of(
             "telemetry": telemetry or {},
         }
     )
-
-
-@dataclass(frozen=True)
-class Sights(Play):
-    """Where there is another thing to see of the shape of `x`: `z`."""
-
-    @property
-    def description(self) -> Description:
-        usual = super().description
-        return replace(usual, signals={**usual.signals, "z": Signal(shape=(4,))})
-
-    def make(self, *, batch: int, **where: Any) -> TorchVectorEnv:
-        env: Any = super().make(batch=batch, **where)
-        usual = env._shown
-
-        def shown() -> tuple[dict[str, Tensor], dict[str, Any]]:
-            seen, info = usual()
-            return {**seen, "z": env._drawn(7, 4)}, info
-
-        env._shown = shown
-        found: TorchVectorEnv = env
-        return found
 
 
 def gradient(**keys: Any) -> Document:
