@@ -189,11 +189,11 @@ def test_a_deep_linear_model_on_squared_error_reaches_the_solution_of_linear_reg
         nn.Identity(),
         ("decoupled", "locked", "locked"),
         sizes=(4, 4, 2),
-        training={"optimiser": adam(0.003), "predictor": adam(0.03)},
+        training={"optimiser": adam(0.005), "predictor": adam(0.03)},
     )
     best = float((best_fit(source) - y).square().mean())
     assert loss_of(simulation) > 2.0
-    simulation.run(1000)
+    simulation.run(600)
     assert abs(loss_of(simulation) - best) < 1e-5
 
 
