@@ -195,6 +195,17 @@ class ChannelHandle:
         return ModelHandle(channel.input, quarantined=channel.input_model_disabled)
 
     @property
+    def feedback(self) -> dict[str, Tensor]:
+        """Fixed weights that carry its gradient back in place of the receiver's own; empty: there are none.
+
+        Of `fa` by the name of the receiver's parameter; of `dfa` and `kickback` as `direct`, [size, outputs of the objective].
+        """
+        channel = self._channel
+        if channel.direct is not None:
+            return {"direct": channel.direct.weight}
+        return dict(channel.feedback_weights or {})
+
+    @property
     def messages(self) -> dict[int, Message]:
         """The messages that it still holds by the step at which they were sent, oldest first."""
         return {stamp: Message.of(record) for stamp, record in self._channel.ledger.records.items()}

@@ -27,6 +27,7 @@ __all__ = [
     "Play",
     "document",
     "levels",
+    "place_in",
     "ring",
 ]
 
@@ -53,7 +54,7 @@ class Play:
 
     @property
     def description(self) -> Description:
-        """Three observations, an image, a class, and two goals, one of them known after the step."""
+        """Vectors, an image, tokens and pixels to see; classes of them; two goals, one of them known after the step."""
         return Description(
             signals={
                 "x": Signal(shape=(4,)),
@@ -63,6 +64,11 @@ class Play:
                 "label": Signal(classes=3, training_only=True),
                 "aim": Signal(shape=(2,), training_only=True),
                 "goal": Signal(shape=(2,), training_only=True, known="after_step"),
+                "words": Signal(shape=(3, 2)),
+                "codes": Signal(shape=(3,), classes=4),
+                "following": Signal(shape=(3,), classes=4, training_only=True),
+                "sky": Signal(shape=(2, 2, 2)),
+                "segments": Signal(shape=(2, 2), classes=3, training_only=True),
             },
             example_counts={},
             longest_episode=max(self.lengths) if self.lengths else None,
@@ -73,6 +79,14 @@ class Play:
         """Return so many environments."""
         where.pop("split")
         return _Playing(self, batch, **where)
+
+
+def place_in(lengths: tuple[int, ...], step: int) -> tuple[int, int]:
+    """The number of the episode of a step among `lengths`, which are cycled, and the step's place in it."""
+    place, number = step % sum(lengths), 0
+    while place >= lengths[number]:
+        place, number = place - lengths[number], number + 1
+    return number, place
 
 
 class NoiseEnv(TorchVectorEnv):
@@ -103,14 +117,7 @@ class NoiseEnv(TorchVectorEnv):
     @property
     def episode_length(self) -> int | None:
         """Length of the present episode."""
-        return self._lengths[self._episode()[0]] if self._lengths else None
-
-    def _episode(self) -> tuple[int, int]:
-        """The place of the present episode among the lengths, and the present step's place in it."""
-        place, number = self._step % sum(self._lengths), 0
-        while place >= self._lengths[number]:
-            place, number = place - self._lengths[number], number + 1
-        return number, place
+        return self._lengths[place_in(self._lengths, self._step)[0]] if self._lengths else None
 
     def _drawn(self, purpose: int, *shape: int) -> Tensor:
         count = self.num_envs * torch.Size(shape).numel()
@@ -123,9 +130,15 @@ class NoiseEnv(TorchVectorEnv):
         """[B] bool each: where an episode ends at this step, and where such an end is a termination."""
         if not self._lengths:
             return self._chance(5) < self._share, self._chance(6) < 0.5
-        number, place = self._episode()
+        number, place = place_in(self._lengths, self._step)
         everywhere = torch.ones(self.num_envs, dtype=torch.bool)
         return everywhere & (place + 1 == self._lengths[number]), everywhere & (self._step % 2 == 0)
+
+
+_DRAWN = {"y": (2, 3), "z": (7, 4), "image": (3, 1, 6, 6), "words": (10, 3, 2), "sky": (11, 2, 2, 2)}
+"""What is drawn, for which purpose and in which shape."""
+_CLASSES = {"codes": (13, 4, 3), "following": (8, 4, 3), "segments": (9, 3, 2, 2)}
+"""The same of classes: purpose, count and shape."""
 
 
 class _Playing(NoiseEnv):
@@ -137,10 +150,20 @@ class _Playing(NoiseEnv):
 
     def _shown(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         x = self._drawn(1, 4) + self._moved.unsqueeze(1)
-        shown = {"x": x, "y": self._drawn(2, 3), "z": self._drawn(7, 4), "image": self._drawn(3, 1, 6, 6)}
-        info: dict[str, Any] = {"label": (x[:, :3] + 0.3 * shown["y"]).argmax(1), "aim": torch.tanh(x[:, 2:])}
+        shown = {"x": x} | {name: self._drawn(*how) for name, how in _DRAWN.items() if name in self.requested}
+        classes = {
+            name: (self._drawn(purpose, *shape).abs() * count).long() % count
+            for name, (purpose, count, *shape) in _CLASSES.items()
+            if name in self.requested
+        }
+        if "codes" in classes:
+            shown["codes"] = classes.pop("codes")
+        info: dict[str, Any] = {**classes, "aim": torch.tanh(x[:, 2:])}
+        if "label" in self.requested:
+            info["label"] = (x[:, :3] + 0.3 * self._drawn(*_DRAWN["y"])).argmax(1)
         if self._source.gaps:
             info["_label"] = self._chance(4) >= self._source.gaps
+            info["_following"] = self._chance(12) >= self._source.gaps
         return shown, info
 
     def reset(self, *, seed: Any = None, **_: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:

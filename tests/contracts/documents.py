@@ -15,18 +15,15 @@ from tests.contracts.builders import GOAL, LABEL, OWN, TOLD, Document, Play, doc
 from tests.contracts.games import SPACES, Game
 from tests.contracts.library import MORE, SMALL, resolved
 from tests.contracts.sites import SITES
-from tests.contracts.themes import SICK, THEMES
+from tests.contracts.themes import ENDS, GRU, INPUT, LSTM, SICK, THEMES
 from tests.contracts.unlike import UNLIKE
 
 __all__ = ["DOCUMENTS", "pairs", "scenario_of"]
 
-LSTM: Document = {"network": {"kind": "lstm", "size": 4}, "clock": {"unroll": 3}}
-GRU: Document = {"network": {"kind": "gru", "size": 4}, "clock": {"unroll": "episode"}}
 BATCH: Document = {"network": {"kind": "mlp", "hidden": [4], "norm": "batch"}}
 DEEP: Document = {"gradient": {"kind": "mlp", "hidden": [4], "context": ["label", "returned"]}}
 TRACED: Document = {"gradient": {"kind": "linear", "context": ["label"], "trace": 0.5, "span": 3}}
-INPUT: Document = {"kind": "linear", "context": ["x", "held", "age"]}
-ENDS, OFTEN = Play(share=0.15), Play(share=0.35)
+OFTEN = Play(share=0.35)
 MLP: Document = {"kind": "mlp", "hidden": [4], "norm": "none", "activation": "tanh"}
 
 

@@ -1,4 +1,4 @@
-"""Random scenarios whose agents are alike, so that the cohort backend stacks them: hypothesis strategies of documents.
+"""Random scenarios, of agents alike, which the cohort backend stacks, or each of its own kind: hypothesis strategies of documents.
 
 A document is a scenario's keys; its environment is a `Play`. All widths are four, so that messages of ports and of hidden
 layers may be added, and no norm is over so few numbers that it returns their signs alone.
@@ -19,6 +19,7 @@ Draw = st.DrawFn
 COUPLINGS = ("locked", "delayed", "detached", "decoupled", "unlocked")
 KINDS = ("linear", "mlp", "conv", "critic", "sobolev", "sobolev_label", "local")
 CELLS = ("rnn", "leaky", "gru", "lstm")
+KIND_NAMES = "abcd"
 
 
 # --- pieces ----------------------------------------------------------------------------------------------
@@ -264,17 +265,18 @@ def drawn_edges(draw: Draw, pattern: str, kinds: int, count: int) -> list[Edge]:
 
 
 @st.composite
-def scenes(draw: Draw, bits: bool = False) -> Document:
-    """Documents of 2 to 9 agents of 1 to 3 kinds; nearly all are valid.
+def scenes(draw: Draw, bits: bool = False, alike: bool = True) -> Document:
+    """Documents of 2 to 9 agents of 1 to 3 kinds, or of 2 to 4 agents of as many kinds; nearly all are valid.
 
     Args:
         draw: Of hypothesis.
         bits: Whether links may round.
+        alike: Whether each kind has several agents.
     """
     env = one(draw, Play(), Play(), Play(share=0.1), Play(lengths=(6, 8)), Play(gaps=0.3))
     whole = bool(env.lengths) and not seldom(draw, 3)
-    count_of_kinds = draw(st.integers(1, 3))
-    count = draw(st.integers(2, min(4, 9 // count_of_kinds)))
+    count_of_kinds = draw(st.integers(1, 3) if alike else st.integers(2, 4))
+    count = draw(st.integers(2, min(4, 9 // count_of_kinds))) if alike else 1
     offered = ("ring", "self", "ring") if count_of_kinds == 1 else ("ring", "levels", "all", "back", "self")
     patterns = [one(draw, *offered)]
     if draw(st.booleans()) and (other := one(draw, *offered, "random")) not in patterns:
@@ -302,7 +304,7 @@ def scenes(draw: Draw, bits: bool = False) -> Document:
         kinds[-1]["objective"] = drawn_goal(draw)
     coupling = one(draw, "decoupled", "mixed", "mixed", *COUPLINGS)
     how = {"bits": bits, "at_once": together and coupling == "decoupled"}
-    agents = {f"{'abc'[k]}{i}": dict(kind) for k, kind in enumerate(kinds) for i in range(count)}
+    agents = {f"{KIND_NAMES[k]}{i}": dict(kind) for k, kind in enumerate(kinds) for i in range(count)}
     channels = []
     for found, key in edges:
         templates: dict[tuple[int, int, bool], Document] = {}
@@ -310,7 +312,10 @@ def scenes(draw: Draw, bits: bool = False) -> Document:
             place = (sender[0], receiver[0], sender < receiver and patterns[key] != "ring")
             if place not in templates:
                 templates[place] = drawn_channel(draw, kinds, place[:2], coupling, 1 - place[2], **how)
-            ends = {"from": "abc"[sender[0]] + str(sender[1]), "to": "abc"[receiver[0]] + str(receiver[1])}
+            ends = {
+                "from": KIND_NAMES[sender[0]] + str(sender[1]),
+                "to": KIND_NAMES[receiver[0]] + str(receiver[1]),
+            }
             channels.append({**ends, "key": key, **templates[place]})
     if seldom(draw, 3):
         draw_odd_ones(draw, agents, channels)
@@ -362,7 +367,7 @@ def drawn_states(draw: Draw, kinds: Sequence[Document], count: int) -> list[Docu
         state = {"carries": "state", "coupling": one(draw, "decoupled", "decoupled", "detached", *free)}
         if state["coupling"] == "decoupled":
             state["gradient"] = drawn_gradient(draw, 4, (), state=True)
-        names = ["abc"[number] + str(i) for i in range(count)]
+        names = [KIND_NAMES[number] + str(i) for i in range(count)]
         channels += [{"from": name, "to": name, **state} for name in names]
     return channels
 

@@ -37,7 +37,7 @@ class Credit:
 
     def play(self) -> None:
         """Go through the windows in the order in which they were learned from."""
-        for window, step in sorted(self.learning.learned.items(), key=lambda item: item[1]):
+        for window, step in sorted(self.learning.taken.items(), key=lambda item: item[1]):
             inside = self._inside(window)
             todo = [doing for doing in inside if doing[0] in self.scene.judged]
             todo += self._pulled(window[0]) & inside

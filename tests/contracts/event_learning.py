@@ -30,7 +30,7 @@ class Learning:
         self.states = {x.name for x in states}
         self.closed: dict[Window, bool] = {}
         """Windows that have closed: did it count (True), or was it dropped?"""
-        self.learned: dict[Window, int] = {}
+        self.taken: dict[Window, int] = {}
         """The step at which each unit learned from a window."""
         self.fates: dict[tuple[str, int], Fate] = {}
         self.given_up: set[tuple[str, int]] = set()
@@ -106,7 +106,7 @@ class Learning:
 
     def _inject(self, window: Window, t: int) -> None:
         """Let a unit learn from a window: note what is put on the messages and states of its members."""
-        self.learned[window] = t
+        self.taken[window] = t
         first, end = self.windows[window[0]][window[1]]
         for x in [x for x in self.channels if self.unit[x.sender] == window[0]]:
             if not self._draws(x.sender, window):
@@ -164,6 +164,6 @@ class Learning:
                     for use in self.uses[name, s]
                     for b in use.rows
                     if (use.tick, b) in fate.counted
-                    and (use.tick, b) in credited.get((use.reader, self.learned[use.window]), frozenset())
+                    and (use.tick, b) in credited.get((use.reader, self.taken[use.window]), frozenset())
                 )
         return found

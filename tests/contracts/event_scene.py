@@ -105,14 +105,14 @@ class Fate:
     Attributes:
         state: open | complete | void.
         finished: Step at which the last window that may use it closed.
-        learned: Step at which its delta is with the sender.
+        back: Step at which its delta is with the sender.
         counted: (receiver tick, environment) of the uses that counted.
         zeros: Environments whose episode terminated before the state was used: its example has a delta of zero.
     """
 
     state: str
     finished: int | None = None
-    learned: int | None = None
+    back: int | None = None
     counted: tuple[tuple[int, int], ...] = ()
     zeros: tuple[int, ...] = ()
 

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 
 import torch
 
-from antiphon import DivergenceError, Scenario, Simulation
+from antiphon import Scenario, Simulation
 from tests.contracts.builders import STEPS
-from tests.contracts.twins import TOLERANCE, differences, facts
+from tests.contracts.twins import TOLERANCE, differences, facts, stepped
 from tests.kit.running import captured, in_parts, native_agents, seeds_together, two_parts
 
 __all__ = ["EXACT", "OBSERVERS", "NotApplicable", "Plain", "run_plainly"]
@@ -74,14 +74,6 @@ class Plain:
                     yield from differences(self.facts[now + 1], facts(other), f"after {now + 1}", tolerance)
 
 
-def stepped(simulation: Simulation) -> Any:
-    """Take a step; return what it returns, or the line with which the simulation diverged."""
-    try:
-        return simulation.step()
-    except DivergenceError as error:
-        return str(error)
-
-
 def run_plainly(scenario: Making) -> Plain:
     """Return the plain run of a document."""
     steps: list[Any] = []
@@ -110,7 +102,7 @@ def unstacked(plain: Plain, folder: Path) -> Iterator[str]:
 def native(plain: Plain, folder: Path) -> Iterator[str]:
     """The native kernel, where it computes any agent."""
     simulation = plain.made("native")
-    if simulation.backend.name != "native" or not native_agents(simulation):
+    if not native_agents(simulation):
         raise NotApplicable
     yield from plain.against(simulation, TOLERANCE)
 

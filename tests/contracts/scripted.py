@@ -1,98 +1,41 @@
 """A running simulation of a scene of the event simulator, and what can be seen of it from outside.
 
-Each agent reads, at each step and in each environment, a one-hot number of its own: a column of its first weights has a
-gradient exactly where what it did at that step, in that environment, has one. Predictors start away from zero.
+Each agent reads, at each step and in each environment, a one-hot number of its own: a column of its first weights moves
+exactly where what it did at that step, in that environment, has a gradient. Predictors and synthetic inputs see the same
+number: a column of theirs moves where they learn what was sent then. Predictors start away from zero.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from operator import itemgetter
 from typing import Any
 
 import torch
-from gymnasium.spaces import Discrete
 from torch import Tensor
 
 from antiphon import Simulation
-from antiphon.envs.base import StepResult, TorchVectorEnv
-from antiphon.envs.signal import Description, Signal
 from antiphon.nets.random import generator, seed_for, uniform
 from antiphon.scenarios import Scenario
 from tests.contracts.event_scene import Place, Prediction, Scene, state_of
 from tests.contracts.event_simulator import simulate
+from tests.numerics.played import Played
 
 P_UPDATE = 0.6
 KINDS = ("leaky", "rnn", "gru", "lstm")
 
 
-@dataclass(frozen=True)
-class Scripted:
-    """A source whose environments end as a scene says, and show `now`, one-hot of (step, environment)."""
-
-    scene: Scene
-
-    @property
-    def description(self) -> Description:
-        return Description(
-            signals={
-                "now": Signal(shape=(self.scene.horizon * self.scene.batch,)),
-                "stamp": Signal(shape=(1,)),
-                "goal": Signal(shape=(1,), training_only=True),
-            },
-            example_counts={},
-            longest_episode=max(self.scene.lengths) if self.scene.lengths else None,
-        )
-
-    def make(self, *, batch: int, **where: Any) -> TorchVectorEnv:
-        where.pop("split")
-        return _ScriptedEnv(self, batch, **where)
-
-
-class _ScriptedEnv(TorchVectorEnv):
-    def __init__(self, source: Scripted, batch: int, **where: Any) -> None:
-        super().__init__(batch, source.description, Discrete(1), **where)
-        self._scene = source.scene
-        self._step = 0
-
-    @property
-    def episode_length(self) -> int | None:
-        """Length of the present episode."""
-        lengths = self._scene.lengths
-        if not lengths:
-            return None
-        place, number = self._step % sum(lengths), 0
-        while place >= lengths[number]:
-            place, number = place - lengths[number], number + 1
-        return lengths[number]
-
-    def _shown(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        rows, steps = self.num_envs, self._scene.horizon
-        number = self._step % steps * rows + torch.arange(rows)
-        now = torch.nn.functional.one_hot(number, steps * rows).to(self.dtype)
-        goal = 2 + uniform(7, self._step, rows).view(rows, 1).to(self.dtype)
-        stamp = torch.full((rows, 1), 0.1 * self._step, dtype=self.dtype)
-        return {"now": now, "stamp": stamp}, {"goal": goal}
-
-    def reset(self, **_: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        self._step = 0
-        return self._shown()
-
-    def step(self, actions: Any = None) -> StepResult:
-        ends = [self._scene.ends.get((self._step, row)) for row in range(self.num_envs)]
-        terminated = torch.tensor([end is True for end in ends])
-        truncated = torch.tensor([end is False for end in ends])
-        self._step += 1
-        shown, info = self._shown()
-        return shown, torch.zeros(self.num_envs, dtype=self.dtype), terminated, truncated, info
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"step": self._step}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._step = state["step"]
+def source_of(scene: Scene) -> Played:
+    """Environments that end as a scene says, and show `now`, one-hot of (step, environment)."""
+    steps, rows = scene.horizon, scene.batch
+    goal = torch.stack([2 + uniform(7, step, rows).double().unsqueeze(1) for step in range(steps)])
+    now = torch.eye(steps * rows, dtype=torch.float64).view(steps, rows, -1)
+    ends = [
+        [[scene.ends.get((t, b)) is kind for b in range(rows)] for t in range(steps)]
+        for kind in (True, False)
+    ]
+    return Played({"now": now, "goal": goal}, ("goal",), *map(torch.tensor, ends), lengths=scene.lengths)
 
 
 def scenario_of(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str]) -> Scenario:
@@ -111,7 +54,7 @@ def scenario_of(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str]) 
         }
         if name in scene.judged:
             agents[name]["objective"] = {"kind": "regression", "target": "goal"}
-    gradient = {"kind": "linear", "context": ["stamp"], "norm": "none"}
+    gradient = {"kind": "linear", "context": ["now"], "norm": "none"}
     channels: list[dict[str, Any]] = []
     for link in scene.links:
         way: dict[str, Any] = {"delay": link.delay, "rate": link.rate, "drop": link.drop}
@@ -128,7 +71,7 @@ def scenario_of(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str]) 
                 "read": link.read,
                 "staleness": link.staleness,
                 "gradient": gradient,
-                "input": {"context": ["stamp", "held", "age"]} if link.stand_in else None,
+                "input": {"context": ["now", "held", "age"]} if link.stand_in else None,
             }
         )
     for name, coupling in scene.memories.items():
@@ -138,7 +81,7 @@ def scenario_of(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str]) 
     return Scenario.model_validate(
         {
             "scenario": "contract",
-            "env": Scripted(scene),
+            "env": source_of(scene),
             "agents": agents,
             "channels": channels,
             "training": {
@@ -151,20 +94,22 @@ def scenario_of(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str]) 
     )
 
 
+Cells = frozenset[tuple[int, int]]
+"""Some (step, environment)."""
+
+
 @dataclass
 class Seen:
     """What was seen of a run."""
 
-    credited: dict[tuple[str, int], frozenset[tuple[int, int]]] = field(default_factory=dict)
+    credited: dict[tuple[str, int], Cells] = field(default_factory=dict)
     """By (agent, step at which it learned): the (tick, environment) with a gradient."""
-    lessons: dict[tuple[str, int], list[tuple[int, frozenset[int], frozenset[int]]]] = field(
-        default_factory=dict
-    )
-    """By (channel, step): of each example the stamp, and the environments that count, and that have a delta."""
-    finished: dict[tuple[str, int], tuple[int, frozenset[int]]] = field(default_factory=dict)
-    """By (channel, stamp) whose gradient is whole: the step since when, and the environments that count."""
-    heard: set[tuple[str, int]] = field(default_factory=set)
-    """(Channel, step) at which its synthetic input learns."""
+    taught: dict[tuple[str, int], Cells] = field(default_factory=dict)
+    """By (channel, step at which its predictor learned): the (stamp, environment) of what it learned."""
+    heard: dict[tuple[str, int], Cells] = field(default_factory=dict)
+    """The same of synthetic inputs."""
+    finished: dict[tuple[str, int], tuple[int, frozenset[int], frozenset[int]]] = field(default_factory=dict)
+    """By (channel, stamp) whose gradient is whole: the step since when, the environments that count, and those that have any."""
 
 
 def running(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str] = frozenset()) -> Simulation:
@@ -182,44 +127,51 @@ def watched(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str] = fro
     """Run a scene and note who learned what when."""
     seen = Seen()
     with running(scene, kinds, sparse) as simulation:
-        updates: Counter[str] = Counter()
+        models = models_of(simulation)
+        before = weights_of(models, scene)
         for step in range(scene.horizon):
             simulation.step()
-            for update in simulation.learned.updates:
-                for agent, gradients in update.gradients.items():
-                    seen.credited[agent, step] = seen.credited.get((agent, step), frozenset()) | columns(
-                        gradients, scene
-                    )
-            for name, lesson in simulation.learned.predictor_updates.items():
-                examples = [lesson_of(example, scene.batch) for example in lesson.examples]
-                seen.lessons[name, step] = sorted(examples, key=itemgetter(0))
+            after = weights_of(models, scene)
+            for (what, name), weight in after.items():
+                moved = columns(weight != before[what, name], scene)
+                if moved:
+                    getattr(seen, what)[name, step] = moved
+            before = after
             for name, channel in simulation.channels.items():
-                model = channel.synthetic_input
-                if model is not None and model.updates > updates[name]:
-                    seen.heard.add((name, step))
-                    updates[name] = model.updates
                 for stamp, message in channel.messages.items():
                     if message.complete and message.finished is not None:
-                        rows = frozenset(message.counted.nonzero().flatten().tolist())
-                        seen.finished[name, stamp] = message.finished, rows
+                        counted = message.counted
+                        has = counted & False if message.gradient is None else message.gradient.ne(0).any(1)
+                        rows = (frozenset(each.nonzero().flatten().tolist()) for each in (counted, has))
+                        seen.finished[name, stamp] = message.finished, *rows  # type: ignore[assignment]
     return seen
 
 
-def columns(gradients: list[Tensor | None], scene: Scene) -> frozenset[tuple[int, int]]:
-    """The (step, environment) whose column has a gradient in some weight that reads them."""
+def models_of(simulation: Simulation) -> dict[tuple[str, str], Any]:
+    """By the name of a field of `Seen` and of an agent or channel: who learns what it says."""
+    models: dict[tuple[str, str], Any] = {
+        ("credited", name): agent for name, agent in simulation.agents.items()
+    }
+    for name, channel in simulation.channels.items():
+        for what, model in (("taught", channel.synthetic_gradient), ("heard", channel.synthetic_input)):
+            models |= {} if model is None else {(what, name): model}
+    return models
+
+
+def weights_of(models: dict[tuple[str, str], Any], scene: Scene) -> dict[tuple[str, str], Tensor]:
+    """Copies of the weights that read the one-hot number, those of an agent one below the other."""
     count = scene.horizon * scene.batch
-    found: set[int] = set()
-    for gradient in gradients:
-        if gradient is not None and gradient.dim() == 2 and gradient.shape[1] >= count:
-            found |= set(gradient[:, :count].ne(0).any(0).nonzero().flatten().tolist())
-    return frozenset(divmod(number, scene.batch) for number in found)
+    found = {}
+    for (what, name), model in models.items():
+        wide = [p for p in model.parameters.values() if p.dim() == 2 and p.shape[1] >= count]
+        first = wide[0].shape[1] - count if what == "taught" else 0  # behind the message
+        found[what, name] = torch.cat([p.detach()[:, first : first + count] for p in wide])
+    return found
 
 
-def lesson_of(example: Any, batch: int) -> tuple[int, frozenset[int], frozenset[int]]:
-    """An example's stamp, the environments that count and those with a delta."""
-    stamp = round(10 * example.context[0, -1].item())
-    rows = range(batch) if example.valid is None else example.valid.nonzero().flatten().tolist()
-    return stamp, frozenset(rows), frozenset(example.delta.ne(0).any(1).nonzero().flatten().tolist())
+def columns(moved: Tensor, scene: Scene) -> Cells:
+    """The (step, environment) whose column has moved in some weight."""
+    return frozenset(divmod(number, scene.batch) for number in moved.any(0).nonzero().flatten().tolist())
 
 
 def undrawn(names: frozenset[str], horizon: int) -> set[tuple[str, int]]:
@@ -243,44 +195,41 @@ def lost(scene: Scene) -> set[Place]:
     }
 
 
-def expected_finished(scene: Scene, found: Prediction) -> dict[tuple[str, int], tuple[int, frozenset[int]]]:
+def expected_finished(
+    scene: Scene, found: Prediction
+) -> dict[tuple[str, int], tuple[int, frozenset[int], frozenset[int]]]:
     """What the event simulator says of messages whose gradient is whole."""
     learning = {link.name for link in scene.links if link.coupling in ("decoupled", "unlocked", "delayed")}
     return {
-        at: (fate.finished, frozenset(row for _, row in fate.counted))
+        at: (fate.finished, frozenset(row for _, row in fate.counted), found.moved[at])
         for at, fate in found.fates.items()
         if at[0] in learning and fate.state == "complete" and fate.finished is not None
     }
 
 
-def expected_lessons(
-    scene: Scene, found: Prediction
-) -> dict[tuple[str, int], list[tuple[int, frozenset[int], frozenset[int]]]]:
+def expected_lessons(scene: Scene, found: Prediction) -> dict[tuple[str, int], Cells]:
     """What the event simulator says that each predictor learns at each step."""
     couplings = {x.name: x.coupling for x in scene.links}
     couplings |= {state_of(a): c for a, c in scene.memories.items()}
-    lessons: dict[tuple[str, int], list[tuple[int, frozenset[int], frozenset[int]]]] = {}
-    for (name, stamp), fate in sorted(found.fates.items()):
-        if couplings[name] in ("decoupled", "unlocked") and fate.learned is not None:
-            told = (stamp, fate.rows, found.moved[name, stamp])
-            lessons.setdefault((name, fate.learned), []).append(told)
+    lessons: defaultdict[tuple[str, int], Cells] = defaultdict(frozenset)
+    for (name, stamp), fate in found.fates.items():
+        if couplings[name] in ("decoupled", "unlocked") and fate.back is not None:
+            lessons[name, fate.back] |= {(stamp, row) for row in fate.rows}
     for (name, stamp, step), rows in found.last.items():
-        lessons.setdefault((name, step), []).append((stamp, rows, frozenset()))
-    return {at: sorted(examples, key=itemgetter(0)) for at, examples in lessons.items()}
+        lessons[name, step] |= {(stamp, row) for row in rows}
+    return dict(lessons)
 
 
 def agree(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str] = frozenset()) -> None:
     """Hold a running simulation to the event simulator."""
     scene = replace(scene, undrawn=undrawn(sparse, scene.horizon), lost=lost(scene))
     found, seen = simulate(scene), watched(scene, kinds, sparse)
-    told = {at: places for at, places in seen.credited.items() if places}
-    assert told == found.credited, scene
-    assert seen.lessons == expected_lessons(scene, found), scene
+    assert seen.credited == found.credited, scene
+    assert seen.taught == expected_lessons(scene, found), scene
     names = {link.name for link in scene.links if link.coupling in ("decoupled", "unlocked", "delayed")}
     finished = {at: fate for at, fate in seen.finished.items() if at[0] in names}
     assert finished == expected_finished(scene, found), scene
-    heard = {(name, tick) for name, tick, _ in found.heard}
-    read = {(name, tick) for name, tick, _ in found.consumed}
-    assert heard <= seen.heard <= read, (
-        scene
-    )  # where no environment heard of it, an optimiser may go on alone
+    heard: defaultdict[tuple[str, int], Cells] = defaultdict(frozenset)
+    for (name, tick, row), stamp in found.heard.items():
+        heard[name, tick] |= {(stamp, row)}
+    assert seen.heard == dict(heard), scene

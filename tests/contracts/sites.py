@@ -1,64 +1,21 @@
-"""Scenarios, to be run by both backends, whose predictors are applied at the tokens or pixels of messages."""
+"""Scenarios whose predictors are applied at the tokens or pixels of messages."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 
-from antiphon.envs.base import TorchVectorEnv
-from antiphon.envs.signal import Description, Signal
 from tests.contracts.builders import LABEL, OWN, Document, Play, document, levels, ring
 
-__all__ = ["SITES", "Tokens"]
+__all__ = ["SITES", "TOKENS", "Head"]
 
 KINDS = ("linear", "mlp", "critic", "sobolev", "sobolev_label", "local")
 LAYERS: Document = {"hidden": [4], "norm": "layer"}
 LSTM: Document = {"network": {"kind": "lstm", "size": 3}, "clock": {"unroll": 3}}
 
 
-@dataclass(frozen=True)
-class Tokens(Play):
-    """Play with signals of three tokens, and of two by two pixels."""
-
-    @property
-    def description(self) -> Description:
-        usual = super().description
-        more = {
-            "following": Signal(shape=(3,), classes=4, training_only=True),
-            "segments": Signal(shape=(2, 2), classes=3, training_only=True),
-            "codes": Signal(shape=(3,), classes=4),
-            "words": Signal(shape=(3, 2)),
-            "sky": Signal(shape=(2, 2, 2)),
-        }
-        return replace(usual, signals={**usual.signals, **more})
-
-    def make(self, *, batch: int, **where: Any) -> TorchVectorEnv:
-        env: Any = super().make(batch=batch, **where)
-        usual = env._shown
-
-        def classes(purpose: int, count: int, *shape: int) -> Tensor:
-            return (env._drawn(purpose, *shape).abs() * count).long() % count
-
-        def shown() -> tuple[dict[str, Tensor], dict[str, Any]]:
-            seen, info = usual()
-            info |= {"following": classes(8, 4, 3), "segments": classes(9, 3, 2, 2)}
-            if self.gaps:
-                info["_following"] = env._chance(12) >= self.gaps
-            seen |= {
-                "words": env._drawn(10, 3, 2),
-                "sky": env._drawn(11, 2, 2, 2),
-                "codes": classes(13, 4, 3),
-            }
-            return seen, info
-
-        env._shown = shown
-        found: TorchVectorEnv = env
-        return found
-
-
-ENDS = Tokens(share=0.15)
+ENDS = Play(share=0.15)
 TOKENS: Document = {"size": [3, 2]}
 PIXELS: Document = {"size": [2, 2, 2]}
 
@@ -117,7 +74,7 @@ def lenses() -> Document:
         agents[f"c{i}"] = {"network": Head, "objective": LABEL}
         lens = {"gradient": {"kind": "lens", "head": Head, "of": f"c{i}"}, "norm": "none"}
         channels += [{"from": f"{s}{i}", "to": f"{r}{i}", **TOKENS, **lens} for s, r in ("ab", "bc")]
-    return document(agents, channels, Tokens())
+    return document(agents, channels, Play())
 
 
 AGAIN: Document = {"target": "words", "weight": 0.5}
@@ -165,16 +122,16 @@ SITES: dict[str, Document] = {
     },
     "tokens, a label of all": ring(
         channel=[tokens(kind="sobolev_label", target="label"), tokens(kind="local", target="aim")],
-        env=Tokens(gaps=0.3),
+        env=Play(gaps=0.3),
     ),
-    "tokens, labels at times": ring(channel=tokens(kind="local", target="following"), env=Tokens(gaps=0.3)),
+    "tokens, labels at times": ring(channel=tokens(kind="local", target="following"), env=Play(gaps=0.3)),
     "tokens, batch norm": ring(
         channel=tokens(kind="mlp", hidden=[4], norm="batch"), predictor={"kind": "sgd", "lr": 0.05}, env=ENDS
     ),
     "tokens, modules": ring(channel=tokens(kind=module), env=ENDS),
-    "tokens, at once": levels(channel=tokens(trace=0.5, propagate=0.3), wide=True, env=Tokens()),
+    "tokens, at once": levels(channel=tokens(trace=0.5, propagate=0.3), wide=True, env=Play()),
     "tokens, at once, sobolev_label": levels(
-        channel=tokens(kind="sobolev_label", target="following", trace=0.5, clip=0.1), env=Tokens()
+        channel=tokens(kind="sobolev_label", target="following", trace=0.5, clip=0.1), env=Play()
     ),
     "tokens, states": ring(
         agent=LSTM, channel=tokens(context=["from.state", "to.state", "to.phase", "following"]), env=ENDS
@@ -183,7 +140,7 @@ SITES: dict[str, Document] = {
         agent={"p_update": 0.5, "clock": {"unroll": 2}}, channel=tokens(kind="sobolev", **LAYERS), env=ENDS
     ),
     "tokens, shared port": ring(
-        6, agent={"fan_in": "sum"}, channel=[{**tokens(), "port": "out"}, tokens(scale=0.3)], env=Tokens()
+        6, agent={"fan_in": "sum"}, channel=[{**tokens(), "port": "out"}, tokens(scale=0.3)], env=Play()
     ),
     "tokens, inputs": levels(channel=stands_in(tokens(), "words"), env=ENDS),
     "tokens, hidden layers of inputs": levels(
@@ -202,10 +159,10 @@ SITES: dict[str, Document] = {
         channel={**tokens(context=[]), "coupling": "unlocked", "input": "linear"}, env=ENDS
     ),
     "one token": ring(channel={**tokens(context=["label", "returned"]), "size": [1, 4]}, env=ENDS),
-    **{f"tokens, {name}": ring(channel=tokens(**keys), env=Tokens()) for name, keys in OWN_LOSSES.items()},
+    **{f"tokens, {name}": ring(channel=tokens(**keys), env=Play()) for name, keys in OWN_LOSSES.items()},
     "tokens, lens": lenses(),
     "codes": ring(
-        agent=[{"observes": ["codes"]}, {"observes": ["codes", "x"], "categories": "index"}], env=Tokens()
+        agent=[{"observes": ["codes"]}, {"observes": ["codes", "x"], "categories": "index"}], env=Play()
     ),
     "tokens as a whole": ring(channel=tokens(sites=False), env=ENDS),
 }

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from antiphon import Scenario, ScenarioError
 from tests.contracts.builders import Document
 from tests.contracts.documents import DOCUMENTS, scenario_of
-from tests.contracts.drawn_graphs import graphs
 from tests.contracts.drawn_scenes import scenes
 from tests.contracts.games import acting
 from tests.contracts.observers import EXACT, OBSERVERS, Making, NotApplicable, Plain, run_plainly
@@ -24,9 +23,13 @@ OFTEN = {"saved": 5, "sweep": 6, "seeds": 6, "parts": 8, "recorded": 16, "replay
 """One in how many documents an observer sees in `make test`; in `make test-all` it sees twice as many, at night all."""
 RARE = 25
 """The same, of the other observers, but for the reference: see `_often`."""
-DRAWN: dict[str, st.SearchStrategy[Document]] = {"alike": scenes(), "acting": acting(), "graphs": graphs()}
+DRAWN: dict[str, st.SearchStrategy[Document]] = {
+    "alike": scenes(),
+    "acting": acting(),
+    "graphs": scenes(bits=True, alike=False),
+}
 """Documents at random: of agents that are stacked, of agents that act, of agents of all kinds."""
-EXAMPLES = {"reference": 5, "saved": 3, "sweep": 3}
+EXAMPLES = {"reference": 3, "saved": 2, "sweep": 2}
 """Of drawn documents in `make test`, by observer; the others see as few in `make test-all`."""
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import fx, nn
 
-from antiphon import Simulation
+from antiphon import Simulation, envs
 from antiphon.scenarios import catalogue
 from tests.contracts.library import MORE, SMALL, TIMED, resolved
 
@@ -83,11 +83,12 @@ def test_its_composition_is_made_of_torch_alone(name: str, values: dict[str, Any
     for node in module.graph.nodes:
         assert not str(getattr(node.target, "__module__", "")).startswith("antiphon")
     shown = [node.target for node in module.graph.nodes if node.op == "placeholder"]
+    described = envs.describe(simulation.scenario.env).signals
+    assert not any(described[word].training_only for word in shown if word != "state")
     if name in TIMED:
         _goes_on(simulation, module, [word for word in shown if word != "state"])
         return
     signals = simulation.signals
-    assert not any(simulation.world.env.signals[name].training_only for name in shown)
     outputs = module(**{name: signals[name] for name in shown})
     assert set(outputs) == set(simulation.scenario.readouts)
     assert all(output.shape == (4, OUTPUTS.get(name, 10)) for output in outputs.values())
@@ -99,8 +100,7 @@ def _goes_on(simulation: Simulation, module: fx.GraphModule, shown: list[Any]) -
     """Two calls with the state handed on say what one call says."""
     steps = module.steps_per_round
     assert isinstance(steps, int)
-    signals = simulation.world.env.signals
-    assert not any(signals[name].training_only for name in shown)
+    signals = envs.describe(simulation.scenario.env).signals
     rng = torch.Generator().manual_seed(0)
     given = {name: torch.rand(2 * steps, 4, *signals[name].shape, generator=rng) for name in shown}
     whole, after = module(**given)

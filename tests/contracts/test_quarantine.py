@@ -12,7 +12,7 @@ from tests.contracts.themes import SICK
 from tests.contracts.twins import differences, facts, made
 
 
-def poisoned(scenario: Document, backend: str, place: str, value: float, steps: int = 12) -> dict[str, Any]:
+def poisoned(scenario: Document, backend: str, place: str, value: float, steps: int = 6) -> dict[str, Any]:
     """Return everything known after some steps, an agent or a synthetic gradient having been filled with a value."""
     with made(scenario, backend) as simulation:
         simulation.run(5)

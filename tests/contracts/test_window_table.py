@@ -152,7 +152,7 @@ def told(name: str, scene: Scene) -> list[str]:
         else:
             assert coupling is not None
             at, fate = found.injected[name, step][0], found.fates[name, step]
-            cells.append(f"{at}{'<' if coupling == 'delayed' else '>'}{fate.learned}")
+            cells.append(f"{at}{'<' if coupling == 'delayed' else '>'}{fate.back}")
     return cells
 
 

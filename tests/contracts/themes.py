@@ -9,7 +9,7 @@ from torch import nn
 from tests.contracts.builders import GOAL, LABEL, OWN, Document, Play, document, levels, ring
 from tests.contracts.drawn_scenes import CELLS, COUPLINGS, KINDS
 
-__all__ = ["ALONE", "ENDS", "INPUT", "LSTM", "SICK", "THEMES", "gradient"]
+__all__ = ["ENDS", "GRU", "INPUT", "LSTM", "SICK", "THEMES"]
 
 NETWORKS: dict[str, Document] = {
     "no hidden layer": {"kind": "mlp", "hidden": []},
@@ -255,13 +255,6 @@ THEMES: dict[str, Document] = {
         agent=[{"objective": GOAL, "acts": True}, *[{"objective": GOAL}] * 3], env=Play(moved=True)
     ),
 }
-
-ALONE = {
-    *("tied", "tied, batch norm", "aligned", "ages", "modules", "feedback alignment", "direct feedback"),
-    *("ring delayed", "delayed and stale", "axes, feedback alignment", "axes, direct feedback"),
-    *("symbols, delayed and stale", "symbols, tied"),
-}
-"""Where the cohort backend may leave every agent to itself."""
 
 SICK: dict[str, Document] = {
     "ring": ring(on_divergence="quarantine", bound=1e3),

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from antiphon import Simulation
-from antiphon.engine.handles import Message, ModelHandle
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import STEPS, Document
@@ -24,6 +23,7 @@ __all__ = [
     "made",
     "side_by_side",
     "step_by_step",
+    "stepped",
     "twins",
     "unsteady",
 ]
@@ -58,7 +58,7 @@ def facts(simulation: Simulation) -> dict[str, Any]:
     return found
 
 
-def _numbers(place: str, model: ModelHandle) -> dict[str, Any]:
+def _numbers(place: str, model: Any) -> dict[str, Any]:
     tensors = {**model.parameters, **model.buffers}
     for name, state in model.optimiser.items():
         tensors |= {
@@ -68,7 +68,7 @@ def _numbers(place: str, model: ModelHandle) -> dict[str, Any]:
     return {**found, f"{place} updates": model.updates, f"{place} quarantined": model.quarantined}
 
 
-def _message(place: str, message: Message) -> dict[str, Any]:
+def _message(place: str, message: Any) -> dict[str, Any]:
     """What became of a message. A gradient of which nothing counts is none, however that is written."""
     nothing = torch.zeros(())
     return {
@@ -132,39 +132,23 @@ def agree(one: Simulation, other: Simulation) -> None:
     assert not found, "\n".join([f"after {one.now} steps, {len(found)} differ:", *found[:12]])
 
 
-def side_by_side(one: Simulation, other: Simulation, steps: int = STEPS, look: int | None = None) -> None:
-    """Let two simulations run, and hold their losses at each step, and at the end everything, to each other.
-
-    Args:
-        one: By the reference backend.
-        other: By the cohort backend.
-        steps: How many.
-        look: After so many everything is held to each other too.
-    """
-    told: list[tuple[Any, Any]] = []
-    for step in range(1, steps + 1):
-        told.append((_stepped(one), _stepped(other)))
-        if step % 2:  # what is not asked for at once must still be there in the end
-            _same(*told[-1], step)
-        if step in (look, steps) or one.diverged is not None:
-            agree(one, other)
-        if one.diverged is not None:
-            break
-    for step, (ours, theirs) in enumerate(told, 1):
-        _same(ours, theirs, step)
-
-
-def _same(ours: Any, theirs: Any, step: int) -> None:
-    found = list(differences(ours, theirs))
-    assert not found, "\n".join([f"step {step}:", *found])
-
-
-def _stepped(simulation: Simulation) -> Any:
-    """What happened at a step, or why it did not."""
+def stepped(simulation: Simulation) -> Any:
+    """Take a step; return what it returns, or the line with which the simulation diverged."""
     try:
         return simulation.step()
     except DivergenceError as error:
         return str(error)
+
+
+def side_by_side(one: Simulation, other: Simulation, steps: int = STEPS, look: int | None = None) -> None:
+    """Let two simulations run; hold their losses at each step, and at the end and after `look` steps everything, to each other."""
+    for step in range(1, steps + 1):
+        found = list(differences(stepped(one), stepped(other)))
+        assert not found, "\n".join([f"step {step}:", *found])
+        if step in (look, steps) or one.diverged is not None:
+            agree(one, other)
+        if one.diverged is not None:
+            break
 
 
 def hold(scenario: Document | Scenario, look: int | None = None, steps: int = STEPS) -> None:

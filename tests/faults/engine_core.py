@@ -136,7 +136,7 @@ CORE: tuple[Fault, ...] = (
         "engine/core/mailbox.py",
         "and stamp > since:",
         "and stamp >= since:",
-        "tests/numerics/test_time_reads.py::test_over_a_decoupled_channel_every_message_gets_its_own[three to one-concat]",
+        "tests/numerics/test_finite_differences.py::test_over_a_decoupled_channel_every_message_gets_its_own[three to one-concat]",
     ),
     Fault(
         "mailbox-the-message-of-step-0-is-never-held",
@@ -199,7 +199,7 @@ CORE: tuple[Fault, ...] = (
         "engine/core/agent.py",
         "return uniform(seeds[0], step, self.batch * draws, stacked.device).view(-1, draws)",
         "return uniform(seeds[0], 0, self.batch * draws, stacked.device).view(-1, draws)",
-        "tests/numerics/test_policy_pairs.py::test_a_sender_and_an_actor[locked-1]",
+        "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-1]",
     ),
     Fault(
         "episodes-a-return-goes-on-over-an-end",

@@ -192,20 +192,20 @@ STEP: tuple[Fault, ...] = (
         "engine/step/further_passes.py",
         "for epoch in range(1, max(each.passes for each in waiting)):",
         "for epoch in range(0, max(each.passes for each in waiting)):",
-        "tests/numerics/test_policy_pairs.py::test_a_sender_and_an_actor[locked-3]",
+        "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-3]",
     ),
     Fault(
         "ppo-every-epoch-has-the-same-order",
         "engine/step/further_passes.py",
         'seed_for(self._seeds[name], "epoch", str(epoch))',
         'seed_for(self._seeds[name], "epoch")',
-        "tests/numerics/test_policy_pairs.py::test_a_sender_and_an_actor[locked-3]",
+        "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-3]",
     ),
     Fault(
         "ppo-a-minibatch-weighs-as-little-as-its-share",
         "engine/step/further_passes.py",
         "losses.sum() * (agent.goal.weight * len(agent.members) / len(own))",
         "losses.sum() * (agent.goal.weight / self.system.batch)",
-        "tests/numerics/test_policy_pairs.py::test_a_sender_and_an_actor[locked-3]",
+        "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-3]",
     ),
 )

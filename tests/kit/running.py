@@ -27,9 +27,9 @@ def stacked(simulation: Simulation) -> bool:
 
 
 def native_agents(simulation: Simulation) -> list[str]:
-    """The stacks that the native kernel computes."""
+    """The stacks that the native kernel computes; none where another backend does."""
     backend: Any = simulation.backend
-    return list(backend.forward_pass.native)
+    return list(backend.forward_pass.native) if backend.name == "native" else []
 
 
 def predictor_of(simulation: Simulation, channel: str) -> Predictor:

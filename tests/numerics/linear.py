@@ -10,14 +10,24 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from antiphon.engine.handles import ModelHandle
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from tests.contracts.builders import Document, document
 from tests.contracts.twins import made
 
-__all__ = ["GOAL", "LINEAR", "Numbers", "assert_close", "descend", "echo", "leaves", "said", "simulation_of"]
+__all__ = [
+    "GOAL",
+    "LINEAR",
+    "Numbers",
+    "assert_close",
+    "descend",
+    "leaves",
+    "normed",
+    "said",
+    "sgd",
+    "simulation_of",
+]
 
 LINEAR: Document = {"kind": "mlp", "hidden": [], "norm": "none"}
 GOAL: Document = {"kind": "regression", "target": "y"}
@@ -49,15 +59,24 @@ def sgd(lr: float) -> Document:
     return {"kind": "sgd", "lr": lr}
 
 
-def leaves(model: ModelHandle | None) -> Numbers:
-    """Copies of the parameters that a gradient can be taken of."""
-    assert model is not None
+def leaves(model: Any) -> Numbers:
+    """Copies of the parameters of an agent or predictor that a gradient can be taken of."""
     return {name: p.detach().clone().requires_grad_() for name, p in model.parameters.items()}
 
 
 def said(p: Numbers, head: str, *inputs: Tensor) -> Tensor:
     """What one head of a linear network says of inputs side by side."""
     return F.linear(torch.cat(inputs, -1), p[f"{head}.weight"], p[f"{head}.bias"])
+
+
+def normed(p: Numbers, buffers: dict[str, Tensor] | None, x: Tensor, head: str) -> Tensor:
+    """What a layer with batch norm says; `buffers`: running statistics, which it moves; None: a replay, which moves none."""
+    hidden = F.linear(x, p["0.weight"], p["0.bias"])
+    if buffers is not None:
+        for name, value in (("mean", hidden.mean(0)), ("var", hidden.var(0))):
+            buffers[f"0.norm.{name}"] = (0.9 * buffers[f"0.norm.{name}"] + 0.1 * value).detach()
+    hidden = F.batch_norm(hidden, None, None, p["0.norm.gain"], p["0.norm.bias"], True)
+    return said(p, head, torch.tanh(hidden))
 
 
 def descend(p: Numbers, loss: Tensor, lr: float = 0.1) -> Numbers:
@@ -69,15 +88,8 @@ def descend(p: Numbers, loss: Tensor, lr: float = 0.1) -> Numbers:
     }
 
 
-def assert_close(model: ModelHandle | None, p: Numbers, tolerance: float = 1e-12) -> None:
+def assert_close(model: Any, p: Numbers, tolerance: float = 1e-12) -> None:
     """Hold parameters to those by hand: the same sums in another order, in float64."""
-    assert model is not None
     assert model.parameters.keys() == p.keys()
     for name, value in model.parameters.items():
         torch.testing.assert_close(value.detach(), p[name].detach(), atol=tolerance, rtol=tolerance, msg=name)
-
-
-def echo(inputs: int, outputs: int) -> nn.Module:
-    """A network that says what it reads: an agent of it shows by its messages what reached it."""
-    assert inputs == outputs
-    return nn.Identity()

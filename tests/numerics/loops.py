@@ -17,7 +17,7 @@ from torch.func import functional_call
 from antiphon import Simulation
 from tests.numerics.whole import predictor_of
 
-__all__ = ["Hand", "HandGradient", "Loop", "Signals", "distance"]
+__all__ = ["Hand", "HandGradient", "Loop", "Signals", "distance", "squared"]
 
 Signals = dict[str, Tensor]
 _CELLS = {"rnn": nn.RNNCell, "leaky": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}
@@ -146,7 +146,6 @@ class Loop:
         auxiliary: The weight of the task to say it beforehand.
         trace: Lambda.
         span: Windows over which lambda reaches.
-        deltas: What the synthetic gradient has learned from, newest last.
     """
 
     hand: Hand
@@ -160,7 +159,6 @@ class Loop:
     auxiliary: float = 0.0
     trace: float = 0.0
     span: int = 1
-    deltas: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.optimiser = torch.optim.Adam(self.hand.numbers.values(), lr=self.lr, fused=True)
@@ -241,8 +239,13 @@ class Loop:
 
     def _teach(self, state: Tensor, context: Tensor | None, delta: Tensor, valid: Tensor) -> None:
         assert self.gradient is not None
-        self.deltas.append(delta)
         self.gradient.learn(state, context, delta, valid)
+
+
+def squared(output: Tensor, seen: Signals) -> Tensor:
+    """The squared error of each environment, zero where `_y` says that there is no target."""
+    loss = (output - seen["y"]).square().mean(1)
+    return torch.where(seen["_y"], loss, 0.0) if "_y" in seen else loss
 
 
 def distance(simulation: Simulation, agent: str, hand: Hand) -> float:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import Description, Signal
+from tests.contracts.builders import place_in
 
 __all__ = ["Played"]
 
@@ -25,9 +26,9 @@ class Played:
     Attributes:
         shown: [S, B, …] by signal; `_name` is the mask of a target that is not always there.
         hidden: Names of the signals for training alone.
-        terminated: [S, B]; None: nowhere.
+        terminated: [S, B]; None: nowhere, or at the ends of `lengths`.
         truncated: [S, B]; None: nowhere.
-        lengths: Of the episodes, where all environments end together (S in all); empty: they do not.
+        lengths: Of the episodes, cycled, where all environments end together; empty: they do not.
         endless: Whether it says that no episode ends.
     """
 
@@ -75,17 +76,15 @@ class Played:
 
     def ends(self, step: int) -> tuple[Tensor, Tensor]:
         """Which environments terminate, and which are cut short, with a step of a run: [B] each."""
-        if self.lengths:
-            marks = torch.tensor(self.lengths).cumsum(0)
-            return torch.full((self.batch,), (step % self.steps) + 1 in marks), torch.zeros(
-                self.batch, dtype=torch.bool
-            )
         nothing = torch.zeros(self.batch, dtype=torch.bool)
-        found = [
+        if self.lengths and self.terminated is None:
+            number, place = place_in(self.lengths, step)
+            return torch.full_like(nothing, place + 1 == self.lengths[number]), nothing
+        terminated, truncated = (
             nothing if flags is None else flags[step % self.steps]
             for flags in (self.terminated, self.truncated)
-        ]
-        return found[0], found[1]
+        )
+        return terminated, truncated
 
     def make(self, *, batch: int, dtype: torch.dtype, **_: Any) -> TorchVectorEnv:
         """The environments."""
@@ -101,14 +100,8 @@ class _PlayedEnv(TorchVectorEnv):
 
     @property
     def episode_length(self) -> int | None:
-        if not self._source.lengths:
-            return None
-        place = self._step % self._source.steps
-        for length in self._source.lengths:
-            if place < length:
-                break
-            place -= length
-        return length
+        lengths = self._source.lengths
+        return lengths[place_in(lengths, self._step)[0]] if lengths else None
 
     def _shown(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         values = self._source.at(self._step)

@@ -6,25 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from antiphon.engine.simulation import Simulation
-from tests.engine.recurring import BATCH, STEPS, flags, played
-from tests.numerics.linear import GOAL, Numbers, assert_close, descend, leaves, said, simulation_of
+from antiphon import Simulation
+from tests.numerics.linear import GOAL, assert_close, descend, leaves, normed, said, simulation_of
+from tests.numerics.recurring import BATCH, STEPS, flags, played
 
 SOURCE = played(endless=True)
 DELAYED = {"coupling": "delayed"}
-
-
-def normed(p: Numbers, buffers: dict[str, Tensor] | None, x: Tensor, head: str) -> Tensor:
-    """What a layer with batch norm says; `buffers`: running statistics, which it moves; None: a replay, which moves none."""
-    hidden = F.linear(x, p["0.weight"], p["0.bias"])
-    if buffers is not None:
-        for name, value in (("mean", hidden.mean(0)), ("var", hidden.var(0))):
-            buffers[f"0.norm.{name}"] = (0.9 * buffers[f"0.norm.{name}"] + 0.1 * value).detach()
-    hidden = F.batch_norm(hidden, None, None, p["0.norm.gain"], p["0.norm.bias"], True)
-    return said(p, head, torch.tanh(hidden))
 
 
 @pytest.mark.parametrize("delay", [0, 2])
@@ -144,16 +133,6 @@ def test_a_gradient_that_comes_after_its_channels_patience_is_left_out_while_the
         assert after.updates == 12
         changed = {name for name, p in after.parameters.items() if not torch.equal(p, before[name])}
         assert changed == {"to_c.weight", "to_c.bias"}
-
-
-def test_a_cycle_of_delayed_channels_gives_every_gradient_up() -> None:
-    """Each waits for the other's window, which waits for its own: nothing ever comes back whole, and own goals alone count."""
-    ends = {**DELAYED, "link": {"delay": 1}, "staleness": 2}
-    channels = [{"from": "a", "to": "b", **ends}, {"from": "b", "to": "a", **ends}]
-    with simulation_of({"a": {"observes": ["x"]}, "b": {"objective": GOAL}}, channels, SOURCE) as simulation:
-        simulation.run(20)
-        assert simulation.agents["a"].updates == 0
-        assert simulation.agents["b"].updates == 17  # windows 0 to 16, each three steps after its end
 
 
 @pytest.mark.parametrize("network", [{"kind": "gru", "size": 4}, {"kind": "lstm", "size": 3}])

@@ -1,13 +1,17 @@
-"""What a sender follows and returns, against finite differences of the surrogate it is said to follow (semantics 2, 3).
+"""What an agent follows and returns, against finite differences of losses as they are reported (semantics 1 to 3, 18).
 
-The surrogate of a window is  sum of losses + sum_j scale_j <m_j, SG_j> / B  with the synthetic gradients fixed;
-with `discount` for `scale` it gives the deltas at the window's leaves. Both sides evaluate networks by replaying
-the window's tape; the right-hand side uses no autograd.
+A number is moved in a fork, the fork goes on, and its losses tell. Of a window of the learners the surrogate is
+
+    losses + sum_j scale_j <m_j, SG_j> / B
+
+over the messages m_j that they send, the synthetic gradients SG_j fixed; with `discount` for `scale` it gives what they
+return. Nothing else learns meanwhile. Senders that are `TELLER` add to their message what they see of a signal `nudge_NAME`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,265 +19,276 @@ import torch
 from torch import Tensor
 
 from antiphon import Simulation
-from antiphon.engine.core.records import Consumption, Tape
-from antiphon.scenarios import Scenario
+from tests.contracts.builders import Document
+from tests.numerics.linear import GOAL, leaves, said, sgd, simulation_of
+from tests.numerics.played import Played
+from tests.numerics.whole import drawn
 
-BATCH = 8
-EPSILON = 1e-5
-GOAL = {"kind": "classification", "target": "label"}
-FAST = {"kind": "adam", "lr": 0.02}
+BATCH, STEPS, EPSILON, RATE = 5, 40, 1e-5, 0.01
+STILL: Document = {"optimiser": sgd(1e-300)}
+TELLER: Document = {**STILL, "observes": ["x"]}
+JUDGE: Document = {**STILL, "objective": GOAL}
+GRU: Document = {"network": {"kind": "gru", "size": 4}}
 
 
-def mlp(norm: str, *hidden: int, activation: str = "tanh") -> dict[str, Any]:
-    return {"kind": "mlp", "hidden": list(hidden), "norm": norm, "activation": activation}
+def mlp(norm: str, *hidden: int, activation: str = "tanh") -> Document:
+    return {"network": {"kind": "mlp", "hidden": list(hidden), "norm": norm, "activation": activation}}
 
 
-def simulation(
-    agents: dict[str, Any],
-    channels: list[dict[str, Any]],
-    *,
-    steps: int,
-    scale: float = 0.3,
-    discount: float = 0.7,
-    **env: Any,
-) -> Simulation:
-    """After `steps` steps: predictors have learned, so that there is something to inject."""
-    gradient = {
-        "kind": "linear",
-        "context": ["label"],
-        "scale": scale,
-        "discount": discount,
-        "optimiser": FAST,
-    }
-    scenario = Scenario.model_validate(
-        {
-            "scenario": "differences",
-            "env": {"id": "antiphon/Digits-v0", **env},
-            "agents": agents,
-            "channels": [{"gradient": gradient, **channel} for channel in channels],
-            "training": {"batch": BATCH, "optimiser": {"kind": "adam", "lr": 0.003}},
+def drawn_like(seed: int, p: Tensor) -> Tensor:
+    return drawn(seed, p.numel()).view_as(p)
+
+
+def _name_of(channel: Document) -> str:
+    return f"{channel['from']}->{channel['to']}" + (f":{channel['key']}" if "key" in channel else "")
+
+
+class Scene:
+    """A simulation, and the window of its learners that is looked at.
+
+    Args:
+        agents: Those that are `TELLER` have nudges.
+        channels: Whose synthetic gradients, linear ones of a hint, are drawn and stay.
+        learners: Those whose window it is: one, or a locked group.
+        **clock: Of the tellers.
+    """
+
+    def __init__(self, agents: Document, channels: list[Document], *learners: str, **clock: int) -> None:
+        self.learners, self.channels = learners, channels
+        shown = {
+            "x": drawn(0, STEPS, BATCH, 3),
+            "y": drawn(1, STEPS, BATCH, 2),
+            "hint": drawn(2, STEPS, BATCH, 2),
         }
-    )
-    made = Simulation(scenario, dtype=torch.float64)
-    made.run(steps)
-    return made
+        tellers = {c["from"]: c for c in channels if agents[c["from"]] is TELLER}
+        for name, channel in tellers.items():
+            size = (
+                math.prod(channel["size"])
+                if isinstance(channel.get("size"), list)
+                else channel.get("size", 2)
+            )
+            shown[f"nudge_{name}"] = torch.zeros(STEPS, BATCH, size, dtype=torch.float64)
+            agents[name] = {**TELLER, "observes": ["x", f"nudge_{name}"], "clock": clock}
+        self.source = Played(shown, ("y", "hint"), endless=True)
+        told: Document = {"kind": "linear", "context": ["hint"], "optimiser": sgd(1e-300)}
+        every = [{**c, "gradient": {**told, **c.get("gradient", {})}} for c in channels]
+        self.simulation = simulation_of(agents, every, self.source, optimiser=sgd(RATE))
+        for name, handle in self.simulation.channels.items():
+            if handle.synthetic_gradient is not None:
+                for p in handle.synthetic_gradient.parameters.values():
+                    p.data.copy_(0.5 * drawn_like(len(name) + p.dim(), p))
+        for name, channel in tellers.items():
+            weight = self.simulation.agents[name].parameters[f"to_{channel['to']}.weight"].data
+            weight[:, 3:] = torch.eye(len(weight), dtype=torch.float64)
+        self._take_the_window()
+
+    def _take_the_window(self) -> None:
+        """Take the learners' third window; keep a fork of a step before it, what was injected in it and what came of it."""
+        simulation, first = self.simulation, self.simulation.agents[self.learners[0]]
+        while first.updates < 2 and simulation.now < STEPS:
+            self.before = simulation.fork()
+            simulation.step()
+        self.start = simulation.now
+        own = {name: leaves(simulation.agents[name]) for name in self.learners}
+        self.put: dict[str, dict[int, Tensor]] = {}
+        while first.updates < 3 and simulation.now < STEPS:
+            step = simulation.now
+            simulation.step()
+            for name, channel in simulation.channels.items():
+                if name.partition("->")[0] in self.learners and channel.synthetic_gradient is not None:
+                    sg, message = leaves(channel.synthetic_gradient), channel.messages.get(step)
+                    if message is not None and message.injects.all():
+                        hint = self.source.at(step)["hint"]
+                        self.put.setdefault(name, {})[step] = said(sg, "last", message.value, hint).detach()
+        self.gradients = {
+            (name, key): (p.detach() - simulation.agents[name].parameters[key].detach()) / RATE
+            for name, numbers in own.items()
+            for key, p in numbers.items()
+        }
+        self.returned = {
+            (name, stamp): message.gradient
+            for name, channel in simulation.channels.items()
+            if f"nudge_{name.partition('->')[0]}" in self.source.shown
+            for stamp, message in channel.messages.items()
+            if message.complete and stamp >= self.start and message.gradient is not None
+        }
+
+    def surrogate(self, factor: str, move: Callable[[Simulation], object] = bool) -> float:
+        """The surrogate of the window, after something was moved before its first step."""
+        specs = {_name_of(channel): channel.get("gradient", {}) for channel in self.channels}
+        total = 0.0
+        with self.before.fork() as twin:
+            twin.step()
+            move(twin)
+            for step in range(self.start, self.simulation.now):
+                losses = twin.step()["losses"]
+                total += sum(float(losses[name]) for name in self.learners if name in losses)
+                for name, put in self.put.items():
+                    weight = specs[name].get(factor, 1.0) * specs[name].get("apply", True)
+                    if step in put:
+                        message = twin.channels[name].messages[step].value
+                        total += weight * float((message * put[step]).sum()) / BATCH
+        return total
+
+    def check_parameters(self) -> None:
+        """Hold what each parameter followed to the slope in a direction drawn at random."""
+        for number, ((agent, key), gradient) in enumerate(self.gradients.items()):
+            way = drawn_like(number, gradient)
+
+            def moved(by: float, agent: str = agent, key: str = key, way: Tensor = way) -> float:
+                return self.surrogate(
+                    "scale", lambda twin: twin.agents[agent].parameters[key].data.add_(by * way)
+                )
+
+            slope = (moved(EPSILON) - moved(-EPSILON)) / (2 * EPSILON)
+            assert float((gradient * way).sum()) == pytest.approx(slope, abs=1e-8, rel=1e-6), (agent, key)
+        assert max(float(g.abs().max()) for g in self.gradients.values()) > 1e-3
+
+    def check_returned(self, least: int = 1) -> None:
+        """Hold what came back for messages of the window, at least so many of each channel, to the slope in such a direction."""
+        for number, ((name, stamp), delta) in enumerate(self.returned.items()):
+            nudge, way = (
+                self.source.shown[f"nudge_{name.partition('->')[0]}"][stamp],
+                drawn_like(number, delta),
+            )
+            found = []
+            for sign in (1, -1):
+                nudge.copy_((sign * EPSILON * way).view_as(nudge))
+                found.append(self.surrogate("discount"))
+            nudge.zero_()
+            slope = BATCH * (found[0] - found[1]) / (2 * EPSILON)
+            assert float((delta * way).sum()) == pytest.approx(slope, abs=1e-7, rel=1e-6), (name, stamp)
+            assert float(delta.abs().max()) > 1e-4
+        names = [name for name, _ in self.returned]
+        assert names
+        assert min(map(names.count, names)) >= least
 
 
-@dataclass
-class Window:
-    """The window that an agent closes at the next step, just before anything is learned from it."""
-
-    simulation: Simulation
-    agent: str
-    tape: Tape
-    predictions: dict[tuple[str, int], Tensor]
-    """By channel and stamp: what is injected."""
-    gradients: dict[str, Tensor]
-    """By parameter: what the agent's learner was given in the run."""
-    before: dict[tuple[str, int], Tensor]
-    """By channel and stamp: the delta that a leaf's record had from earlier windows."""
-    deltas: dict[tuple[str, int], Tensor]
-    """By channel and stamp: the same after the window closed."""
-
-    def surrogate(self, factor: str) -> float:
-        """Sum of losses and injections, evaluated from the tape with the numbers as they stand."""
-        self.simulation.backend.forward_pass.replay(self.tape)
-        goal = self.simulation._system.agents[self.agent].goal
-        total = torch.zeros((), dtype=torch.float64)
-        for tick in self.tape.ticks:
-            for part in tick.parts:
-                if goal is not None:
-                    label = part.step_signals.signals["label"]
-                    log_p = part.ports["objective"].log_softmax(1)[range(BATCH), label]
-                    total = total - goal.weight * log_p.sum() / BATCH
-        for name, record in self.tape.sent:
-            prediction = self.predictions.get((name, record.stamp))
-            if prediction is not None:
-                assert record.graph_output is not None
-                channel = self.simulation._system.channels[name]
-                weight = channel.scale.base if factor == "scale" else channel.discount
-                total = total + weight * (record.graph_output.flatten(1) * prediction).sum() / BATCH
-        return total.item()
-
-    def slope(self, tensor: Tensor, index: int, factor: str) -> float:
-        """Central difference of the surrogate by one component of a parameter or leaf."""
-        flat = tensor.data.view(-1)
-        start = flat[index].item()
-        found = []
-        for sign in (1, -1):
-            flat[index] = start + sign * EPSILON
-            found.append(self.surrogate(factor))
-        flat[index] = start
-        return (found[0] - found[1]) / (2 * EPSILON)
-
-    def uses(self) -> dict[tuple[str, int], Consumption]:
-        entries = [e for tick in self.tape.ticks for part in tick.parts for e in part.reads]
-        return {(e.channel, e.use.record.stamp): e.use for e in entries if e.use is not None}
-
-
-def deltas_of(simulation: Simulation, stamps: list[tuple[str, int]]) -> dict[tuple[str, int], Tensor]:
-    found = {}
-    for name, stamp in stamps:
-        delta = simulation._system.channels[name].ledger.records[stamp].delta
-        found[name, stamp] = torch.zeros(()) if delta is None else delta.clone()
-    return found
-
-
-def closing_window(run: Simulation, agent: str) -> Window:
-    """Let `run` take the step that closes a window of `agent`, and keep a fork from just before it learns."""
-    twin = run.fork(stacked=False)
-    step = twin.now
-    twin.backend.tick(step, twin.world.step_signals)
-    twin.world.advance()
-    unit = twin._system.group_of[agent]
-    tape = unit.tape
-    assert unit.windows.ending(step) == tape.window
-    predictions = {}
-    for name, record in tape.sent:
-        channel = twin._system.channels[name]
-        if channel.apply and not record.unread:
-            predicted = twin.backend.predictor_trainer.predict(channel, record)
-            assert predicted is not None
-            predictions[name, record.stamp] = predicted
-    window = Window(twin, agent, tape, predictions, {}, {}, {})
-    window.before = deltas_of(twin, list(window.uses()))
-    run.step()
-    (update,) = [update for update in run.learned.updates if agent in update.gradients]
-    names = run._system.agents[agent].learner.parameters
-    window.gradients = {
-        name: torch.zeros_like(names[name]) if g is None else g
-        for name, g in zip(names, update.gradients[agent], strict=True)
-    }
-    window.deltas = deltas_of(run, list(window.uses()))
-    return window
-
-
-def check_parameters(window: Window, count: int = 5) -> None:
-    parameters = window.simulation._system.agents[window.agent].learner.parameters
-    biggest = max(float(g.abs().max()) for g in window.gradients.values())
-    assert biggest > 1e-3
-    for number, (name, parameter) in enumerate(parameters.items()):
-        gradient = window.gradients[name].reshape(-1)
-        picked = {int(gradient.abs().argmax()), *(((7 * i + number) % len(gradient)) for i in range(count))}
-        for index in picked:
-            slope = window.slope(parameter, index, "scale")
-            assert float(gradient[index]) == pytest.approx(slope, abs=1e-8, rel=1e-6), (name, index)
-
-
-def check_leaves(window: Window, count: int = 4) -> None:
-    uses = window.uses()
-    assert uses
-    for number, (key, use) in enumerate(uses.items()):
-        delta = (window.deltas[key] - window.before[key]).reshape(-1)
-        assert float(delta.abs().max()) > 1e-4, key
-        picked = {int(delta.abs().argmax()), *(((7 * i + number) % len(delta)) for i in range(count))}
-        for index in picked:
-            slope = BATCH * window.slope(use.leaf, index, "discount")
-            assert float(delta[index]) == pytest.approx(slope, abs=1e-8, rel=1e-6), (key, index)
-
-
-@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
-@pytest.mark.parametrize(("scale", "discount"), [(1.0, 1.0), (0.3, 0.7), (2.0, 0.5), (0.0, 1.0)])
+@pytest.mark.parametrize(
+    ("norm", "scale", "discount"),
+    [("none", 1.0, 1.0), ("layer", 0.3, 0.7), ("batch", 2.0, 0.5)],
+)
 def test_a_link_of_a_chain_follows_and_returns_the_surrogate(
     norm: str, scale: float, discount: float
 ) -> None:
-    agents = {
-        "a": {"observes": ["image"], "network": mlp(norm, 6)},
-        "b": {"network": mlp(norm, 7, 5)},
-        "c": {"network": mlp(norm, 6), "objective": GOAL},
-    }
-    channels = [{"from": s, "to": r, "size": 5, "norm": norm} for s, r in ("ab", "bc")]
-    run = simulation(agents, channels, steps=30, scale=scale, discount=discount)
-    window = closing_window(run, "b")
-    assert set(window.predictions) == {("b->c", 30)}
-    if scale:
-        check_parameters(window)
-    else:
-        assert all(not g.any() for g in window.gradients.values())
-    check_leaves(window)
+    agents = {"a": TELLER, "b": mlp(norm, 7, 5), "c": JUDGE}
+    onward = {"from": "b", "to": "c", "norm": norm, "size": 3}
+    counts = {"scale": scale, "discount": discount}
+    scene = Scene(agents, [{"from": "a", "to": "b"}, {**onward, "gradient": counts}], "b")
+    scene.check_parameters()
+    scene.check_returned()
 
 
 def test_an_objective_and_several_injections_add_up_whatever_port_they_are_put_on() -> None:
     """Two channels share a port, one has its own, one is a shadow; the sender has an objective of its own."""
-    shadow = {"kind": "mlp", "hidden": [9], "norm": "layer", "apply": False, "optimiser": FAST}
-    deep = {"kind": "mlp", "hidden": [9], "norm": "batch", "scale": 3.0, "discount": 0.2, "optimiser": FAST}
     agents = {
-        "a": {"observes": ["left_half"], "network": mlp("layer", 6, activation="gelu")},
-        "b": {"network": mlp("layer", 6, activation="gelu"), "objective": {**GOAL, "weight": 0.4}},
-        "c": {"network": mlp("layer", 6), "objective": GOAL},
-        "d": {"observes": ["right_half"], "network": mlp("layer", 6), "objective": GOAL},
+        "a": TELLER,
+        "b": {**mlp("layer", 6, activation="gelu"), "objective": {**GOAL, "weight": 0.4}},
+        "c": JUDGE,
+        "d": JUDGE,
     }
-    channels: list[dict[str, Any]] = [
-        {"from": "a", "to": "b", "size": 4},
+    channels: list[Document] = [
+        {"from": "a", "to": "b"},
         {"from": "b", "to": "c", "size": 3, "port": "out"},
-        {"from": "b", "to": "d", "size": 3, "port": "out", "gradient": deep},
-        {"from": "b", "to": "d", "key": 1, "size": 2},
-        {"from": "b", "to": "c", "key": "aside", "gradient": shadow},
+        {"from": "b", "to": "d", "size": 3, "port": "out", "gradient": {"scale": 3.0, "discount": 0.2}},
+        {"from": "b", "to": "d", "key": 1},
+        {"from": "b", "to": "c", "key": "aside", "gradient": {"apply": False}},
     ]
-    window = closing_window(simulation(agents, channels, steps=30), "b")
-    assert set(window.predictions) == {("b->c", 30), ("b->d", 30), ("b->d:1", 30)}
-    check_parameters(window)
-    check_leaves(window)
+    scene = Scene(agents, channels, "b")
+    scene.check_parameters()
+    scene.check_returned()
 
 
 @pytest.mark.parametrize("norm", ["layer", "batch"])
-def test_convolutions_that_send_feature_maps(norm: str) -> None:
-    network = {"kind": "conv", "norm": norm, "activation": "tanh", "filter": 3}
-    agents = {
-        "a": {"observes": ["image"], "network": {**network, "hidden": [2]}},
-        "b": {"network": {**network, "hidden": [3, 2], "pool": ["avg", "none"]}},
-        "c": {"network": mlp(norm, 6), "objective": GOAL},
+def test_convolutions_that_read_and_send_feature_maps(norm: str) -> None:
+    network = {
+        "kind": "conv",
+        "norm": norm,
+        "activation": "tanh",
+        "filter": 3,
+        "hidden": [3, 2],
+        "pool": ["avg", "none"],
     }
-    channels: list[dict[str, Any]] = [{"from": "a", "to": "b"}, {"from": "b", "to": "c", "size": [1, 2, 3]}]
-    window = closing_window(simulation(agents, channels, steps=20), "b")
-    check_parameters(window)
-    check_leaves(window)
+    channels: list[Document] = [
+        {"from": "a", "to": "b", "size": [2, 4, 4]},
+        {"from": "b", "to": "c", "size": [1, 2, 3]},
+    ]
+    scene = Scene({"a": TELLER, "b": {"network": network}, "c": JUDGE}, channels, "b")
+    scene.check_parameters()
+    scene.check_returned()
 
 
 @pytest.mark.parametrize("fan_in", ["concat", "sum", "mean"])
 def test_every_fan_in_returns_each_sender_its_own(fan_in: str) -> None:
-    agents: dict[str, Any] = {
-        name: {"observes": [f"patch_{i}"], "network": mlp("layer", 5)} for i, name in enumerate("abc")
-    }
-    agents["hub"] = {
-        "observes": ["patch_3"],
-        "network": mlp("layer", 6),
-        "fan_in": fan_in,
-        "clock": {"unroll": 2},
-    }
-    agents["judge"] = {"network": mlp("layer", 6), "objective": GOAL}
-    pairs = [*((name, "hub") for name in "abc"), ("hub", "judge")]
-    channels = [{"from": s, "to": r, "size": 4, "link": {"delay": "abc".find(s) + 1}} for s, r in pairs]
-    window = closing_window(simulation(agents, channels, steps=41, patches=4, hold=2), "hub")
-    assert len(window.uses()) == 6
-    check_parameters(window)
-    check_leaves(window)
-
-
-@pytest.mark.parametrize("port", [None, "out"])
-def test_three_windows_of_three_ticks_on_a_cycle_of_unequal_clocks(port: str | None) -> None:
-    """A slower sender's message is one leaf for all ticks of a window that read it."""
-    agents: dict[str, Any] = {
-        "core": {
-            "observes": ["image"],
-            "network": mlp("layer", 6),
-            "clock": {"unroll": 3},
-            "objective": GOAL,
-        },
-        "slow": {"network": mlp("layer", 5), "clock": {"period": 2, "unroll": 3}},
-        "next": {"network": mlp("layer", 5), "clock": {"unroll": 2}, "objective": GOAL},
-    }
-    shared = {} if port is None else {"port": port}
-    channels = [
-        {"from": "core", "to": "slow", "size": 4, **shared},
-        {"from": "slow", "to": "core", "size": 4, "link": {"delay": 1}},
-        {"from": "core", "to": "next", "size": 4, "link": {"delay": 2}, **shared},
-        {"from": "next", "to": "core", "size": 3, "link": {"delay": 1}},
+    """Over two ticks, from one to three steps away."""
+    hub = {**mlp("layer", 6), "observes": ["x"], "fan_in": fan_in, "clock": {"unroll": 4}}
+    channels: list[Document] = [
+        {"from": s, "to": "hub", "size": 4, "link": {"delay": i + 1}} for i, s in enumerate("abc")
     ]
-    run = simulation(agents, channels, steps=29, hold=3)
-    for _ in range(3):
-        window = closing_window(run, "core")
-        assert len(window.tape.ticks) == 3
-        check_parameters(window, count=3)
-        check_leaves(window, count=2)
-        run.run(2)
+    agents = {**dict.fromkeys("abc", TELLER), "hub": hub, "judge": JUDGE}
+    scene = Scene(agents, [*channels, {"from": "hub", "to": "judge", "size": 4}], "hub")
+    scene.check_parameters()
+    scene.check_returned()
+
+
+def test_a_slower_senders_message_is_one_leaf_for_all_ticks_of_a_window_that_read_it() -> None:
+    agents = {
+        "a": TELLER,
+        "b": {**mlp("layer", 6), "clock": {"unroll": 4}, "objective": GOAL},
+        "c": {**JUDGE, "clock": {"unroll": 2}},
+        "d": JUDGE,
+    }
+    channels = [
+        {"from": "a", "to": "b"},
+        *({"from": "b", "to": to, "port": "out", "link": {"delay": 2}} for to in "cd"),
+    ]
+    scene = Scene(agents, channels, "b", period=2)
+    scene.check_parameters()
+    scene.check_returned(2)
+
+
+# --- several messages of a faster sender ---------------------------------------------------------------------
+
+CLOCKS = {
+    "three to one": {},
+    "delayed": {"delay": 1},
+    "two to one, late": {"sender": (2, 1), "receiver": (4, 3), "delay": 3},
+    "two to three": {"sender": (2, 0)},
+}
+
+
+def clock(period: int, phase: int) -> dict[str, int]:
+    return {"period": period, "phase": phase}
+
+
+@pytest.mark.parametrize("read", ["last", "mean", "concat"])
+@pytest.mark.parametrize("clocks", list(CLOCKS)[:3])
+def test_over_a_locked_channel_every_parameter_follows_both_losses(read: str, clocks: str) -> None:
+    own: dict[str, Any] = CLOCKS[clocks]
+    ends = {"a": own.get("sender", (1, 0)), "b": own.get("receiver", (3, -1))}
+    agents: Document = {
+        name: {**GRU, "clock": {**clock(*end), "unroll": 2}, "objective": GOAL} for name, end in ends.items()
+    }
+    agents["a"]["observes"] = ["x"]
+    channel = {
+        "from": "a",
+        "to": "b",
+        "coupling": "locked",
+        "read": read,
+        "link": {"delay": own.get("delay", 0)},
+    }
+    Scene(agents, [channel], "a", "b").check_parameters()
+
+
+@pytest.mark.parametrize("read", ["last", "mean", "concat"])
+@pytest.mark.parametrize("clocks", CLOCKS)
+def test_over_a_decoupled_channel_every_message_gets_its_own(read: str, clocks: str) -> None:
+    if (clocks, read) == ("two to three", "concat"):
+        return  # side by side, there must be equally many each time
+    own: dict[str, Any] = CLOCKS[clocks]
+    slow = {**clock(*own.get("receiver", (3, -1))), "unroll": 2}
+    agents = {"a": TELLER, "b": {**GRU, "clock": slow, "objective": GOAL}}
+    channel = {"from": "a", "to": "b", "read": read, "link": {"delay": own.get("delay", 0)}}
+    Scene(agents, [channel], "b", **clock(*own.get("sender", (1, 0)))).check_returned(
+        1 if read == "last" else 2
+    )

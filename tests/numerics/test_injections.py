@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import seed_for, uniform
 from tests.contracts.builders import Document
 from tests.contracts.sites import Head
-from tests.engine.recurring import BATCH, played
 from tests.numerics.linear import GOAL, Numbers, assert_close, descend, leaves, said, sgd, simulation_of
 from tests.numerics.played import Played
+from tests.numerics.recurring import BATCH, played
 
 SOURCE = played(endless=True)
 SEED = 3

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from tests.contracts.builders import Document
-from tests.engine.recurring import BATCH, STEPS, played
 from tests.numerics.linear import GOAL, assert_close, descend, leaves, said, simulation_of
 from tests.numerics.played import Played
+from tests.numerics.recurring import BATCH, STEPS, played
 
 
 def masked(present: Tensor) -> Played:

@@ -9,16 +9,22 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from antiphon.nets.random import seed_for, uniform
-from tests.engine.recurring import BATCH, LENGTHS, STEPS, flags, played
-from tests.numerics.linear import GOAL, echo, leaves, said, simulation_of
+from tests.numerics.linear import GOAL, leaves, said, simulation_of
 from tests.numerics.played import Played
+from tests.numerics.recurring import BATCH, LENGTHS, STEPS, flags, played
 
 SEED = 3
 DROP = 0.5
+
+
+def echo(inputs: int, outputs: int) -> nn.Module:
+    """A network that says what it reads: an agent of it shows by its messages what reached it."""
+    assert inputs == outputs
+    return nn.Identity()
 
 
 def reader(

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from antiphon.nets.random import seed_for, uniform
-from tests.engine.recurring import BATCH, STEPS, flags, played
 from tests.numerics.linear import (
     GOAL,
     LINEAR,
@@ -24,6 +23,7 @@ from tests.numerics.linear import (
     sgd,
     simulation_of,
 )
+from tests.numerics.recurring import BATCH, STEPS, flags, played
 
 SEED, SG_RATE, SI_RATE = 3, 0.2, 0.05
 SOURCE = played(endless=True)

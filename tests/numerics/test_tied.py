@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antiphon.engine.simulation import Simulation
+from antiphon import Simulation
 from tests.contracts.builders import Document
-from tests.engine.recurring import BATCH, played
 from tests.numerics.linear import GOAL, Numbers, leaves, said, simulation_of
 from tests.numerics.played import Played
+from tests.numerics.recurring import BATCH, played
 
 SOURCE = played(endless=True)
 ADAM: Document = {"kind": "adam", "lr": 0.01}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from antiphon import Simulation
+from antiphon import Simulation, envs
 from antiphon.scenarios import load
 from tests.numerics.timescales_by_hand import TimescalesByHand
 from tests.numerics.whole import DOUBLE, predictor_of
@@ -56,6 +56,8 @@ def _layer(
 @pytest.mark.parametrize("kind", ["linear", "mlp", "sobolev_label"])
 def test_two_timescales_are_learned_as_by_hand(kind: str) -> None:
     with simulation(kind) as run:
+        world = envs.make(run.scenario.env, batch=SMALL["batch"], dtype=DOUBLE)
+        world.reset(seed=0)
         hand = TimescalesByHand(64, kind=kind, dtype=DOUBLE, **SMALL)
         start = {}
         for name, own, p in pairs(run, hand):
@@ -63,10 +65,10 @@ def test_two_timescales_are_learned_as_by_hand(kind: str) -> None:
             start[name, id(p)] = own.detach().clone()
         assert len(start) == len([*hand.a, *hand.b, *hand.credit.parameters()]) + 2 * 6
         for _ in range(48):  # three windows of B
-            shown = run.world.step_signals  # no public reader has what is known after the step
+            seen = run.signals
+            *_, after = world.step()
             run.step()
-            seen = shown.signals
-            hand.step(seen["image"].flatten(1), seen["count_so_far"], seen["odd"], seen["threes"])
+            hand.step(seen["image"].flatten(1), seen["count_so_far"], after["odd"], after["threes"])
         for name, own, p in pairs(run, hand):
             assert torch.allclose(own, p, atol=1e-9, rtol=0), name
             assert not torch.allclose(own, start[name, id(p)], atol=1e-4) or name.endswith("bias"), name

@@ -5,61 +5,34 @@ N is the number of examples.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from gymnasium.spaces import Discrete
 from torch import Tensor
 
 from antiphon import Simulation
-from antiphon.engine.handles import ModelHandle
-from antiphon.envs.base import StepResult, TorchVectorEnv
-from antiphon.envs.signal import Description, Signal
 from antiphon.scenarios import Scenario
+from tests.numerics.linear import leaves
+from tests.numerics.played import Played
 
 DOUBLE = torch.float64
-LINEAR = {"kind": "mlp", "hidden": [], "norm": "none"}
 
 
-@dataclass(frozen=True)
-class Whole:
+class Whole(Played):
     """A source whose environments show all N examples at every step: `x` [N, inputs], `y` [N, outputs] or classes."""
 
-    x: Tensor
-    y: Tensor
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        super().__init__({"x": x.unsqueeze(0), "y": y.unsqueeze(0)}, ("y",), endless=True)
 
     @property
-    def description(self) -> Description:
-        classes = None if self.y.is_floating_point() else int(self.y.max()) + 1
-        y = Signal(shape=tuple(self.y.shape[1:]), classes=classes, training_only=True)
-        return Description(
-            signals={"x": Signal(shape=tuple(self.x.shape[1:])), "y": y}, example_counts={}, is_stream=True
-        )
+    def x(self) -> Tensor:
+        """What is seen."""
+        return self.shown["x"][0]
 
-    def make(self, *, batch: int, **where: Any) -> TorchVectorEnv:
-        where.pop("split")
-        return _WholeEnv(self, batch, **where)
-
-
-class _WholeEnv(TorchVectorEnv):
-    def __init__(self, source: Whole, batch: int, **where: Any) -> None:
-        super().__init__(batch, source.description, Discrete(1), **where)
-        assert batch == len(source.x)
-        self._shown = {"x": source.x}, {"y": source.y}
-
-    def reset(self, **_: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        return self._shown
-
-    def step(self, actions: Any = None) -> StepResult:
-        nothing = torch.zeros(self.num_envs, dtype=torch.bool)
-        return self._shown[0], nothing, nothing, nothing, self._shown[1]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
+    @property
+    def y(self) -> Tensor:
+        """What is asked for."""
+        return self.shown["y"][0]
 
 
 def run_of(
@@ -72,6 +45,7 @@ def run_of(
     kind: str = "regression",
     weight: float = 1.0,
     learn: bool = True,
+    gradient: dict[str, Any] | None = None,
     feedback: str | None = None,
     training: dict[str, Any] | None = None,
 ) -> Simulation:
@@ -81,7 +55,11 @@ def run_of(
     agents[names[0]]["observes"] = ["x"]
     goal = {"kind": kind, "target": "y", "weight": weight}
     agents["judge"] = {"network": judge, "objective": goal, "learn": learn}
-    shared = {"norm": "none", "gradient": {"kind": "linear", "context": ["y"]}, "feedback": feedback}
+    shared = {
+        "norm": "none",
+        "gradient": gradient or {"kind": "linear", "context": ["y"]},
+        "feedback": feedback,
+    }
     channels = [
         {"from": s, "to": r, "size": n, "coupling": coupling, **shared}
         for s, r, n, coupling in zip(names[:-1], names[1:], sizes, couplings, strict=True)
@@ -116,14 +94,19 @@ def loss_of(simulation: Simulation) -> float:
     return float(simulation.step()["losses"]["judge"])
 
 
-def predictor_of(simulation: Simulation, channel: str = "f->judge") -> ModelHandle:
+def predictor_of(simulation: Simulation, channel: str = "f->judge") -> Any:
     """The synthetic gradient of a channel."""
-    predictor = simulation.channels[channel].synthetic_gradient
-    assert predictor is not None
-    return predictor
+    return simulation.channels[channel].synthetic_gradient
 
 
-def updates_of(simulation: Simulation) -> dict[str, list[Tensor]]:
-    """The gradients that each agent followed at the last step."""
-    found = {name: g for update in simulation.learned.updates for name, g in update.gradients.items()}
-    return {name: [g for g in gradients if g is not None] for name, gradients in found.items()}
+def followed(simulation: Simulation, lr: float) -> dict[str, dict[str, Tensor]]:
+    """Take a step; the gradients that each agent followed in it, by plain gradient descent at this rate."""
+    before = {name: leaves(agent) for name, agent in simulation.agents.items()}
+    simulation.step()
+    return {
+        name: {
+            key: (own[key].detach() - p.detach()) / lr
+            for key, p in simulation.agents[name].parameters.items()
+        }
+        for name, own in before.items()
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,12 +11,10 @@ from antiphon.engine.parts.part import Part, merge_states
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import EngineError
 from antiphon.scenarios import Scenario, load
-from tests.contracts.drawn_graphs import draw
 from tests.contracts.twins import facts
 from tests.engine.parts.lockstep import equal, parts_of, run
 from tests.engine.parts.rings import ring
 from tests.engine.parts.stages import stages
-from tests.kit.running import two_parts
 
 
 def differences(a: Simulation, b: Simulation) -> list[str]:
@@ -48,17 +45,6 @@ def in_order(scenario: Scenario, parts: int) -> dict[str, int]:
     """Agents in order, in parts of about equal size."""
     names = list(scenario.agents)
     return {name: i * parts // len(names) for i, name in enumerate(names)}
-
-
-@pytest.mark.parametrize(
-    "seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(6, 30))]
-)
-def test_parts_of_a_random_graph_compute_the_bits_of_the_uncut_run(seed: int) -> None:
-    rng, placement = random.Random(seed), None
-    while placement is None:  # most graphs have a channel that cannot be cut
-        scenario = Scenario.model_validate(draw(rng))
-        placement = two_parts(scenario, stacked=False)
-    check_cut(scenario, placement, steps=10, stacked=False, seed=seed)
 
 
 def test_parts_of_a_stack_compute_the_bits_of_the_uncut_run() -> None:

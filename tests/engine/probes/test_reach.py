@@ -10,9 +10,9 @@ import torch
 from antiphon import Simulation
 from antiphon.engine.probes.truth import look_ahead
 from tests.engine.probes.probed import EYE, JUDGE, SMOOTH, chain, corporation, make, timescales
-from tests.engine.recurring import LENGTHS, LINEAR, STATE, played
-from tests.engine.recurring import make as recurring
 from tests.engine.scenes import CLASSIFY
+from tests.numerics.recurring import LENGTHS, LINEAR, STATE, played
+from tests.numerics.recurring import make as recurring
 
 
 def test_delays_on_the_way_add_up() -> None:

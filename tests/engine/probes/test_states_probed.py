@@ -10,7 +10,7 @@ import torch
 
 from antiphon import Simulation
 from tests.engine.numbers import unchanged
-from tests.engine.recurring import GOAL, LINEAR, STATE, flags, make, played
+from tests.numerics.recurring import GOAL, LINEAR, STATE, flags, make, played
 
 MIND: dict[str, Any] = {"network": {"kind": "lstm", "size": 3}, "objective": GOAL}
 TOLD = {"from": "a", "to": "b", "size": 2, "gradient": LINEAR, "link": {"delay": 1}}

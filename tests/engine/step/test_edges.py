@@ -12,9 +12,9 @@ from torch import nn
 from antiphon import DivergenceError, Simulation
 from tests.contracts.builders import GOAL, Document
 from tests.engine.numbers import all_parameters, equal
-from tests.engine.recurring import BATCH, STEPS, played
 from tests.engine.scenes import scenario_of
 from tests.numerics.linear import leaves, said, simulation_of
+from tests.numerics.recurring import BATCH, STEPS, played
 
 MLP: Document = {"kind": "mlp", "hidden": [5], "norm": "none"}
 

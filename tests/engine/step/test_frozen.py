@@ -13,8 +13,8 @@ from torch import Tensor
 from antiphon import Simulation
 from tests.contracts.builders import LABEL, Document, document
 from tests.contracts.twins import made
-from tests.engine.recurring import BATCH, played
 from tests.numerics.linear import GOAL, descend, leaves, said, simulation_of
+from tests.numerics.recurring import BATCH, played
 
 
 def chain(coupling: str = "decoupled", seed: int = 3, **middle: Any) -> Simulation:

@@ -13,10 +13,10 @@ from antiphon import DivergenceError, Scenario, Simulation
 from tests.contracts.builders import TOLD, levels, ring
 from tests.contracts.twins import made
 from tests.engine.numbers import equal, one_line, parameters
-from tests.engine.recurring import GOAL, played
 from tests.engine.scenes import CLASSIFY, LSTM, scenario_of
 from tests.numerics.linear import leaves, said, simulation_of
 from tests.numerics.played import Played
+from tests.numerics.recurring import GOAL, played
 
 BATCH = 8
 LAYER = {"kind": "mlp", "hidden": [6], "norm": "none", "activation": "tanh"}

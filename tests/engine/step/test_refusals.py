@@ -16,7 +16,7 @@ from antiphon import Scenario, ScenarioError, Simulation
 from antiphon.envs import from_tensors
 from tests.contracts.builders import GOAL, LABEL, OWN, Document, document, levels, ring
 from tests.contracts.documents import pairs, tied
-from tests.contracts.sites import TOKENS, Head, Tokens
+from tests.contracts.sites import TOKENS, Head
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 POLICY: Document = {"kind": "local_policy"}
@@ -25,7 +25,7 @@ A2C: Document = {"kind": "a2c"}
 
 
 def told(**gradient: Any) -> Document:
-    return levels(channel={**TOKENS, "gradient": gradient}, env=Tokens())
+    return levels(channel={**TOKENS, "gradient": gradient})
 
 
 def policy(channel: Document | None = None, gradient: Document | None = None, **ends: Any) -> Document:

@@ -1,0 +1,434 @@
+"""Policies against loops by hand: alone, by channels into an actor, on clocks, for parts of an action (rules 38 to 43).
+
+Parameters of some windows, by the formulas alone: who acts otherwise sees another world, and learns something else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Independent, Normal
+
+from antiphon import Simulation
+from antiphon.nets.random import seed_for, uniform
+from tests.contracts.builders import Document, document
+from tests.contracts.games import Game
+from tests.contracts.twins import made
+from tests.numerics.linear import Numbers, assert_close, leaves, said
+
+BATCH, SEED, TICKS = 8, 3, 5
+MLP: Document = {"kind": "mlp", "hidden": [4], "activation": "tanh", "norm": "none"}
+SGD: Document = {"kind": "sgd", "lr": 0.3, "momentum": 0.5}
+SG_RATE = 0.1
+DEFAULTS: Document = {"discount": 0.99, "trace": 0.95, "value": 0.5, "entropy": 0.01, "clip": 0.2}
+EVERYWHERE = torch.ones(BATCH, dtype=torch.bool)
+
+
+def simulation_of(
+    agents: Document, channels: list[Document], source: Game, backend: str = "cohort"
+) -> Simulation:
+    agents = {name: {"network": MLP, **agent} for name, agent in agents.items()}
+    predictor = {"kind": "sgd", "lr": SG_RATE, "momentum": 0.0}
+    return made(document(agents, channels, source, batch=BATCH, optimiser=SGD, predictor=predictor), backend)
+
+
+def world_of(source: Game) -> tuple[Any, dict[str, Tensor]]:
+    """A world of its own, with the same seed, and what is seen in it at first."""
+    env = source.make(batch=BATCH, split=None, dtype=torch.float64)
+    return env, env.reset(seed=SEED)[0]
+
+
+def by_torch(*parameters: Numbers) -> torch.optim.Optimizer:
+    return torch.optim.SGD([p for own in parameters for p in own.values()], lr=0.3, momentum=0.5)
+
+
+def follow(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimiser.zero_grad()
+    loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+    optimiser.step()
+
+
+def taught(head: Numbers, slopes: tuple[Tensor, ...]) -> None:
+    """Let a predictor take a step of gradient descent."""
+    for p, g in zip(head.values(), slopes, strict=True):
+        p.data -= SG_RATE * g
+
+
+def ports_of(p: Numbers, x: Tensor) -> Numbers:
+    """What an mlp with one hidden layer of tanh units says."""
+    hidden = torch.tanh(said(p, "0", x))
+    return {
+        name[:-7]: said(p, name[:-7], hidden) for name in p if name.endswith(".weight") and name[0] != "0"
+    }
+
+
+def numbers_of(agent: str, step: int, draws: int = 1) -> Tensor:
+    """[B, draws]: the uniform numbers that an agent's action is drawn with."""
+    seed = seed_for(seed_for(SEED, "agent", agent), "action")
+    return uniform(seed, step, BATCH * draws).view(BATCH, draws)
+
+
+def chosen(logits: Tensor, agent: str, step: int) -> Tensor:
+    """[B]: the first choice at which the sum of the probabilities exceeds a uniform number."""
+    return (torch.softmax(logits.detach(), 1).cumsum(1) <= numbers_of(agent, step)).sum(1).clamp(max=2)
+
+
+def log_prob(logits: Tensor, action: Tensor) -> Tensor:
+    return torch.log_softmax(logits, -1).gather(-1, action.unsqueeze(-1)).squeeze(-1)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    return -(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1)
+
+
+@dataclass
+class Window:
+    """What a policy's window holds, a list over its ticks."""
+
+    actions: list[Tensor] = field(default_factory=list)
+    rewards: list[Tensor] = field(default_factory=list)
+    terminated: list[Tensor] = field(default_factory=list)
+    truncated: list[Tensor] = field(default_factory=list)
+    known: list[Tensor] = field(default_factory=list)
+
+    def add(
+        self,
+        action: Tensor,
+        reward: Tensor,
+        terminated: Tensor,
+        truncated: Tensor,
+        known: Tensor = EVERYWHERE,
+    ) -> None:
+        """Append what followed an action; `known`: where it was experience."""
+        self.actions.append(action)
+        self.rewards.append(reward)
+        self.terminated.append(terminated)
+        self.truncated.append(truncated)
+        self.known.append(known)
+
+    def judged(self, values: Tensor, *, discount: float, trace: float, **_: Any) -> tuple[Tensor, ...]:
+        """Advantages, normalised from 32 samples on, targets of the values, and which ticks teach: from the definition.
+
+        A tick teaches whose sequel is seen: within the window, and no truncation. Where the next tick is no experience though
+        the episode goes on, the agent has left it.
+        """
+        ticks = len(values)
+        advantages, valid = torch.zeros_like(values), torch.zeros_like(values, dtype=torch.bool)
+        for b in range(BATCH):
+            known, cut, over = (
+                [bool(x[b]) for x in own] for own in (self.known, self.truncated, self.terminated)
+            )
+            for t in range(ticks - 1):
+                over[t] |= known[t] and not known[t + 1] and not cut[t]
+            unseen = [cut[t] or not known[t] or t == ticks - 1 for t in range(ticks)]
+            for t in range(ticks):
+                valid[t, b], factor = not unseen[t], 1.0
+                for k in range(t, ticks):
+                    if unseen[k]:
+                        break
+                    after = 0.0 if over[k] else values[k + 1, b].item()
+                    error = self.rewards[k][b].item() + discount * after - values[k, b].item()
+                    advantages[t, b] += factor * error
+                    factor *= discount * trace
+                    if over[k]:
+                        break
+        return _normalised(advantages, valid), advantages + values, valid
+
+    def returned(self, discount: float) -> tuple[Tensor, ...]:
+        """Of reinforce: returns, less their mean, of the ticks whose episode's end is seen."""
+        returns = torch.zeros(len(self.rewards), BATCH, dtype=torch.float64)
+        valid = torch.zeros_like(returns, dtype=torch.bool)
+        for b in range(BATCH):
+            after: float | None = None
+            for t in reversed(range(len(returns))):
+                ends = bool(self.terminated[t][b] or self.truncated[t][b])
+                after = 0.0 if ends else after
+                if after is not None:
+                    after = self.rewards[t][b].item() + discount * after
+                    returns[t, b], valid[t, b] = after, True
+        less = torch.where(valid, returns - returns[valid].mean(), 0.0)
+        return _normalised(less, valid), returns, valid
+
+
+def _normalised(advantages: Tensor, valid: Tensor) -> Tensor:
+    if int(valid.sum()) < 32:
+        return advantages
+    some = advantages[valid]
+    return (advantages - some.mean()) / (some.std() + 1e-8)
+
+
+def loss_of(
+    chances: Tensor,
+    bonus: Tensor,
+    values: Tensor | None,
+    judged: tuple[Tensor, ...],
+    then: Tensor | None = None,
+    **options: float,
+) -> Tensor:
+    """The mean over the samples that teach; `then`: the chances of ppo's first pass, whose ratios are clipped."""
+    advantages, returns, valid = judged
+    options = {**DEFAULTS, **options}
+    gain = chances * advantages
+    if then is not None:
+        ratio, clip = (chances - then).exp(), options["clip"]
+        gain = torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
+    loss = -gain - options["entropy"] * bonus
+    if values is not None:
+        loss = loss + options["value"] * (values - returns) ** 2
+    return loss[valid].mean()
+
+
+def orders(agent: str, step: int, epochs: int, minibatches: int) -> list[Tensor]:
+    """The environments of each minibatch of the further passes."""
+    found = []
+    for epoch in range(1, epochs):
+        seed = seed_for(seed_for(SEED, "agent", agent), "epoch", str(epoch))
+        found += list(uniform(seed, step, BATCH).argsort(stable=True).tensor_split(minibatches))
+    return found
+
+
+# --- alone -----------------------------------------------------------------------------------------------------
+
+OPTIONS: Document = {"discount": 0.9, "entropy": 0.05}
+CRITIC: Document = {**OPTIONS, "trace": 0.8, "value": 0.7}
+KINDS: dict[str, Document] = {
+    "a2c": CRITIC,
+    "ppo": {**CRITIC, "clip": 0.1, "epochs": 3, "minibatches": 3},
+    "reinforce": OPTIONS,
+}
+
+
+@pytest.mark.parametrize("backend", ["reference", "cohort"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_actor_alone(kind: str, backend: str) -> None:
+    source, options = Game(share=0.3), KINDS[kind]
+    counts = {key: value for key, value in options.items() if key not in ("epochs", "minibatches")}
+    agent = {
+        "observes": ["x"],
+        "acts": True,
+        "clock": {"unroll": TICKS},
+        "objective": {"kind": kind, **options},
+    }
+    simulation = simulation_of({"m": agent}, [], source, backend)
+    p, start = leaves(simulation.agents["m"]), leaves(simulation.agents["m"])
+    optimiser = by_torch(p)
+    env, seen = world_of(source)
+    for w in range(4):
+        window, sights = Window(), []
+        for step in range(w * TICKS, (w + 1) * TICKS):
+            sights.append(seen["x"])
+            action = chosen(ports_of(p, seen["x"])["objective"], "m", step)
+            seen, *followed, _ = env.step(action + 2)  # the space starts at 2
+            window.add(action, *followed)
+        x, actions = torch.stack(sights), torch.stack(window.actions)
+        ports = ports_of(p, x)
+        then = log_prob(ports["objective"], actions).detach()
+        if kind == "reinforce":
+            judged = window.returned(options["discount"])
+        else:
+            judged = window.judged(ports["value"][..., 0].detach(), **options)
+        passes = [torch.arange(BATCH)]
+        passes += orders("m", step, options.get("epochs", 1), options.get("minibatches", 1))
+        for rows in passes:
+            ports = ports_of(p, x[:, rows])
+            logits, own = ports["objective"], tuple(each[:, rows] for each in judged)
+            values = ports["value"][..., 0] if "value" in ports else None
+            before = then[:, rows] if kind == "ppo" else None
+            chances = log_prob(logits, actions[:, rows])
+            if own[2].any():
+                follow(optimiser, loss_of(chances, entropy(logits), values, own, before, **counts))
+        simulation.run(TICKS)
+        assert_close(simulation.agents["m"], p, 1e-9)
+    assert all((value - start[name]).abs().max() > 1e-3 for name, value in p.items())
+
+
+# --- two agents, by the channel between them -----------------------------------------------------------------
+
+CHANNELS: dict[str, Document] = {
+    "locked": {"coupling": "locked"},
+    "detached": {"coupling": "detached"},
+    "decoupled": {"gradient": {"kind": "linear", "context": ["y"]}},
+    "local": {"gradient": {"kind": "local_policy"}},
+    "sampled": {"sample": {"deviation": 0.4}},
+}
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_a_sender_and_an_actor(channel: str, epochs: int) -> None:
+    """A locked sender moves in every pass; any other in the first one at most, by what its channel says."""
+    clock = {"unroll": TICKS}
+    agents: Document = {
+        "s": {"observes": ["y"], "clock": clock},
+        "m": {"observes": ["position"], "clock": clock, "acts": True},
+    }
+    agents["m"]["objective"] = {"kind": "ppo", "epochs": epochs, "minibatches": 2}
+    if channel == "sampled":
+        agents["s"]["objective"] = {"kind": "a2c"}
+    source = Game(share=0.12)
+    simulation = simulation_of(
+        agents, [{"from": "s", "to": "m", "size": 2, "norm": "none", **CHANNELS[channel]}], source
+    )
+    handle, locked = simulation.channels["s->m"], channel == "locked"
+    if channel == "local":  # an untrained head has no slope
+        weight = handle.synthetic_gradient.parameters["last.weight"]  # type: ignore[union-attr]
+        weight.data.copy_(torch.linspace(-1, 1, weight.numel()).view_as(weight))
+    s, m = (leaves(simulation.agents[name]) for name in "sm")
+    head = leaves(handle.synthetic_gradient) if handle.synthetic_gradient is not None else {}
+    actor = by_torch(s, m) if locked else by_torch(m)
+    sender = by_torch(s)
+    env, seen = world_of(source)
+    for w in range(3):
+        window, views, places, messages = Window(), [], [], []
+        for step in range(w * TICKS, (w + 1) * TICKS):
+            message = ports_of(s, seen["y"])["to_m"].detach()
+            simulation.step()
+            if channel == "sampled":
+                message = handle.messages[step].value.clone()
+            views.append(seen["y"])
+            places.append(seen["position"])
+            messages.append(message)
+            action = chosen(ports_of(m, torch.cat([seen["position"], message], 1))["objective"], "m", step)
+            seen, *followed, _ = env.step(action + 2)
+            window.add(action, *followed)
+        view, place, actions = torch.stack(views), torch.stack(places), torch.stack(window.actions)
+        from_s = ports_of(s, view)
+        read = from_s["to_m"] if locked else torch.stack(messages).requires_grad_()
+
+        def judged_loss(ports: Numbers, rows: Any, then: Tensor | None, judged: tuple[Tensor, ...]) -> Tensor:
+            """Of these rows: ppo's, with the chances of the first pass."""
+            logits, values = ports["objective"], ports["value"][..., 0]
+            chances = log_prob(logits, actions[:, rows])  # noqa: B023
+            own = tuple(each[:, rows] for each in judged)
+            return loss_of(
+                chances, entropy(logits), values, own, chances.detach() if then is None else then[:, rows]
+            )
+
+        ports = ports_of(m, torch.cat([place, read], 2))
+        judged = window.judged(ports["value"][..., 0].detach(), **DEFAULTS)
+        then = log_prob(ports["objective"], actions).detach()
+        loss = judged_loss(ports, slice(None), then, judged)
+        if channel == "decoupled":
+            delta = BATCH * torch.autograd.grad(loss, read, retain_graph=True)[0]
+            predicted = said(head, "last", read.detach(), view)
+            error = (predicted - delta).square().sum() / BATCH
+            slopes = torch.autograd.grad(error, list(head.values()), retain_graph=True)
+            follow(sender, (from_s["to_m"] * predicted.detach()).sum() / BATCH)
+            taught(head, slopes)
+        elif channel == "local":
+            advantages, _, valid = judged
+            own = -advantages * log_prob(said(head, "last", from_s["to_m"]), actions)
+            own = torch.where(valid, own, 0.0).sum() / valid.sum()
+            slopes = torch.autograd.grad(own, list(head.values()), retain_graph=True)
+            follow(sender, own)
+            taught(head, slopes)
+        elif channel == "sampled":
+            family = Independent(Normal(from_s["to_m"], torch.full_like(read, 0.4)), 1)
+            values = from_s["value"][..., 0]
+            of_s = window.judged(values.detach(), **DEFAULTS)
+            follow(sender, loss_of(family.log_prob(read.detach()), family.entropy(), values, of_s))
+        follow(actor, loss)
+        for rows in orders("m", step, epochs, 2):
+            again = ports_of(s, view[:, rows])["to_m"] if locked else read[:, rows].detach()
+            follow(actor, judged_loss(ports_of(m, torch.cat([place[:, rows], again], 2)), rows, then, judged))
+        assert_close(simulation.agents["m"], m, 1e-9)
+        assert_close(simulation.agents["s"], s, 1e-9)
+        if head:
+            assert_close(handle.synthetic_gradient, head, 1e-9)
+
+
+# --- clocks and parts of the action ---------------------------------------------------------------------------
+
+
+def test_a_slower_agent_holds_its_action_and_sums_what_follows() -> None:
+    """Steps that are no experience bring nothing; what follows the window's last tick but for its own step is not seen."""
+    period, phase, ticks = 3, 1, 4
+    source = Game(share=0.12, next_step=True)
+    clock = {"period": period, "phase": phase, "unroll": ticks}
+    goal = {"kind": "a2c", "reward": {"reward": 2.0}}
+    agent = {"observes": ["y"], "clock": clock, "acts": True, "objective": goal}
+    simulation = simulation_of({"m": agent}, [], source)
+    p = leaves(simulation.agents["m"])
+    optimiser = by_torch(p)
+    env, seen = world_of(source)
+    action, window, sights = torch.zeros(BATCH, dtype=torch.long), Window(), list[Tensor]()
+    nothing, going = ~EVERYWHERE, EVERYWHERE
+    for step in range(3 * period * ticks):
+        ticking = step % period == phase
+        if ticking:
+            action = chosen(ports_of(p, seen["y"])["objective"], "m", step)
+            sights.append(seen["y"])
+            window.add(action, torch.zeros(BATCH, dtype=torch.float64), nothing, nothing)
+            going = EVERYWHERE
+        seen, reward, terminated, truncated, info = env.step(action + 2)
+        if window.actions:
+            known = info["_reward"]
+            if ticking:
+                window.known[-1] = known
+            if len(window.actions) < ticks or ticking:
+                window.rewards[-1] = window.rewards[-1] + torch.where(going & known, 2.0 * reward, 0.0)
+                window.terminated[-1] = window.terminated[-1] | (going & terminated)
+                window.truncated[-1] = window.truncated[-1] | (going & truncated)
+                going = going & ~(terminated | truncated)
+        simulation.step()
+        if len(window.actions) == ticks and ticking:
+            ports, actions = ports_of(p, torch.stack(sights)), torch.stack(window.actions)
+            values, logits = ports["value"][..., 0], ports["objective"]
+            judged = window.judged(values.detach(), **DEFAULTS)
+            follow(optimiser, loss_of(log_prob(logits, actions), entropy(logits), values, judged))
+            window, sights = Window(), []
+    assert simulation.agents["m"].updates == 3
+    assert_close(simulation.agents["m"], p, 1e-9)
+
+
+@pytest.mark.parametrize("space", ["choice", "numbers"])
+def test_several_actors_each_for_its_part(space: str) -> None:
+    """With a Gaussian too; each has its own reward where the world has one, and another where it names it."""
+    source = Game(space, ("left", "right"), share=0.12, own=("l",))
+    common = {"observes": ["y"], "clock": {"unroll": TICKS}}
+    agents = {
+        "l": {**common, "acts": "left", "objective": {"kind": "a2c"}},
+        "r": {**common, "acts": "right", "objective": {"kind": "a2c", "reward": "reward"}},
+    }
+    simulation = simulation_of(agents, [], source)
+    parameters = {name: leaves(simulation.agents[name]) for name in agents}
+    optimisers = {name: by_torch(p) for name, p in parameters.items()}
+    env, seen = world_of(source)
+
+    def family(outputs: Tensor) -> Independent:
+        mean, deviation = outputs.chunk(2, -1)
+        return Independent(Normal(mean, deviation.clamp(-5, 2).exp()), 1)
+
+    for w in range(3):
+        windows, sights = {name: Window() for name in agents}, []
+        for step in range(w * TICKS, (w + 1) * TICKS):
+            actions = {}
+            for name, p in parameters.items():
+                outputs = ports_of(p, seen["y"])["objective"].detach()
+                if space == "choice":
+                    actions[name] = chosen(outputs, name, step)
+                else:
+                    own = family(outputs).base_dist
+                    actions[name] = own.mean + own.stddev * Normal(0.0, 1.0).icdf(numbers_of(name, step, 2))
+            sights.append(seen["y"])
+            shift = 2 if space == "choice" else 0
+            done = {"left": actions["l"] + shift, "right": actions["r"] + shift}
+            seen, reward, terminated, truncated, info = env.step(done)
+            windows["l"].add(actions["l"], info["reward.l"], terminated, truncated, info["_reward.l"])
+            windows["r"].add(actions["r"], reward, terminated, truncated)
+        for name, window in windows.items():
+            ports, taken = ports_of(parameters[name], torch.stack(sights)), torch.stack(window.actions)
+            values, outputs = ports["value"][..., 0], ports["objective"]
+            if space == "choice":
+                chances, bonus = log_prob(outputs, taken), entropy(outputs)
+            else:
+                chances, bonus = family(outputs).log_prob(taken), family(outputs).entropy()
+            judged = window.judged(values.detach(), **DEFAULTS)
+            follow(optimisers[name], loss_of(chances, bonus, values, judged))
+        simulation.run(TICKS)
+    for name, p in parameters.items():
+        assert_close(simulation.agents[name], p, 1e-9)
