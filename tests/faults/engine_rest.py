@@ -17,7 +17,7 @@ REST: tuple[Fault, ...] = (
         "engine/parts/transport.py",
         "            if part.now - 1 == row_at:\n                part.end_row()\n",
         "",
-        "tests/engine/parts/test_transport.py::test_steps_and_exchanges_alternate[1]",
+        "tests/engine/parts/test_coordinator.py::test_a_run_in_parts_writes_the_same_files",
     ),
     Fault(
         "capture-counts-grow-by-one-period",

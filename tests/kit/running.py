@@ -7,14 +7,12 @@ from typing import Any
 
 from antiphon.engine.capture.conditions import obstacle_of
 from antiphon.engine.capture.loop import CapturedLoop
-from antiphon.engine.parts.part import merge_states
-from antiphon.engine.parts.placement import check_divisible, check_placement, units_of
+from antiphon.engine.parts.placement import check_divisible, check_placement, lookahead_of, units_of
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.engine.capture.dispatch_recorder import DispatchRecorder
-from tests.engine.parts.lockstep import parts_of, run
 
 __all__ = ["captured", "in_parts", "native_agents", "seeds_together", "stacked", "two_parts"]
 
@@ -59,11 +57,9 @@ def two_parts(scenario: Scenario, **settings: Any) -> dict[str, int] | None:
 
 
 def in_parts(scenario: Scenario, placement: Mapping[str, int], steps: int, **settings: Any) -> Simulation:
-    """Return a simulation with the state that parts have reached in lockstep, each exchange as late as it may be."""
-    parts = parts_of(scenario, placement, **settings)
-    run(parts, steps)
-    joined = Simulation(scenario, **settings)
-    joined._load_state_dict(merge_states([part.state_dict() for part in parts]))
-    for part in parts:
-        part.close()
-    return joined
+    """Return a simulation after steps that parts have taken, all but the last, each exchange as late as it may be."""
+    with Simulation(scenario, **settings) as whole:
+        every = lookahead_of(whole._system, placement)
+    simulation = Simulation(scenario, parts={"placement": placement, "every": every}, **settings)
+    simulation.run(steps)
+    return simulation

@@ -10,7 +10,7 @@ from antiphon.engine.planning.cluster_plan import ClusterPlan, PlanRow, plan_on_
 from antiphon.engine.virtual.profile import ClusterProfile, find_profile
 from antiphon.scenarios import Scenario, Template, load
 from tests.engine.numbers import one_line
-from tests.engine.virtual.pieces import profile
+from tests.engine.virtual.profiles import profile
 
 TINY = {"depth": 2, "width": 16, "batch": 16}
 PLAIN = """
