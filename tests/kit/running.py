@@ -8,19 +8,47 @@ from typing import Any
 from antiphon.engine.capture.conditions import obstacle_of
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.parts.placement import check_divisible, check_placement, lookahead_of, units_of
+from antiphon.engine.planning.memory_estimate import slots
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.engine.capture.dispatch_recorder import DispatchRecorder
 
-__all__ = ["captured", "in_parts", "native_agents", "seeds_together", "stacked", "two_parts"]
+__all__ = [
+    "captured",
+    "in_parts",
+    "message_slots",
+    "native_agents",
+    "seeds_together",
+    "stacked",
+    "stacks",
+    "two_parts",
+]
 
 
 def stacked(simulation: Simulation) -> bool:
     """Whether some agents are computed as one."""
     backend: Any = simulation.backend
     return any(len(agent.members) > 1 for agent in backend.stacked.system.agents.values())
+
+
+def stacks(
+    simulation: Simulation,
+) -> tuple[list[tuple[str, ...]], set[frozenset[str]], dict[str, str]]:
+    """Return the agents that are computed as one, the channels that are, and by agent why it is computed alone."""
+    backend: Any = simulation.backend
+    system = backend.stacked.system
+    agents = [tuple(m.name for m in one.members) for one in system.agents.values() if one.stacked]
+    channels = (one.members for one in system.channels.values() if one.members[0] is not one)
+    return agents, {frozenset(m.name for m in members) for members in channels}, backend.stacked.alone
+
+
+def message_slots(simulation: Simulation) -> tuple[dict[str, int], bool]:
+    """Return how many messages of each channel are kept at most, as a plan counts them; and whether any may wait longer."""
+    system = simulation._system
+    found = {name: slots(one, system.group_of[one.sender]) for name, one in system.channels.items()}
+    return found, any(unit.late for unit in system.groups)
 
 
 def native_agents(simulation: Simulation) -> list[str]:
