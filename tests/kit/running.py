@@ -63,9 +63,17 @@ def seeds_together(scenario: Scenario, seeds: tuple[int, ...], **settings: Any) 
     return found if found.sequential_reason is None else None
 
 
-def captured(scenario: Scenario, **settings: Any) -> tuple[Simulation, CapturedLoop] | None:
-    """Return a simulation whose steady periods are recorded and replayed, and what replays them; None: it cannot be recorded."""
-    loop = CapturedLoop(DispatchRecorder)
+def captured(
+    scenario: Scenario, *, recorder: type[DispatchRecorder] | None = DispatchRecorder, **settings: Any
+) -> tuple[Simulation, CapturedLoop] | None:
+    """Return a simulation whose steady periods are recorded and replayed, and what replays them; None: it cannot be recorded.
+
+    Args:
+        scenario: A scenario.
+        recorder: What records; None: CUDA graphs.
+        **settings: Of `Simulation`.
+    """
+    loop = CapturedLoop() if recorder is None else CapturedLoop(recorder)
     simulation = Simulation(scenario, capture=loop, **settings)
     return (simulation, loop) if obstacle_of(simulation.backend.system) is None else None
 
