@@ -21,8 +21,9 @@ from tests.kit.running import native_agents
 pytestmark = pytest.mark.skipif(why_absent() is not None, reason="there is no C++ compiler")
 MLP: Document = {"kind": "mlp", "hidden": [5], "norm": "layer", "activation": "tanh"}
 OPTIMISERS: list[Document] = [
-    {"kind": "sgd", "lr": 0.1, "momentum": 0.5},
-    {"kind": "adam", "lr": 0.01},
+    {"kind": "sgd", "lr": 0.1},
+    {"kind": "sgd", "lr": 0.1, "momentum": 0.5, "weight_decay": 0.1},
+    {"kind": "adam", "lr": 0.01, "betas": [0.8, 0.95], "weight_decay": 0.1},
     {"kind": "adamw", "lr": 0.01, "weight_decay": 0.1, "clip": 0.5},
 ]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from antiphon import DivergenceError, RunError, Scenario, ScenarioError, Simulation, load
+from antiphon import DivergenceError, RunError, Scenario, ScenarioError, Simulation
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from tests.contracts.builders import Play
 from tests.contracts.builders import ring as noise_ring
@@ -138,11 +138,11 @@ def test_steps_that_are_read_are_the_wholes() -> None:
 
 
 def test_a_limit_of_episodes_counts_all_ends() -> None:
-    copy = load("copy").resolve()
-    with Simulation(copy) as plain, Simulation(copy, parts={"count": 1, "ray": None}) as simulation:
-        plain.run(episodes=2)
-        simulation.run(episodes=2)
-        assert simulation.now == plain.now > 2
+    with Simulation(scenario()) as whole, Simulation(scenario(), parts=2) as divided:
+        for simulation in (whole, divided):
+            simulation.run(episodes=2)
+        assert divided.now == whole.now == 8
+        assert_same(whole, divided)
 
 
 class Bell:

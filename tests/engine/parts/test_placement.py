@@ -54,40 +54,31 @@ SHARED = document(
 )
 WHERE = "'a' is in part 0 and 'b' is in part 1"
 ONCE = "give the channel `link: {delay: 1}`, or place both ends together"
-SAME_STEP = "it needs what the receiver returns at the same step, but"
+AT_ONCE: Document = {"link": {"delay": 0}}
+TO_STATE: Document = {"gradient": {"kind": "linear", "context": ["to.state"]}}
 REFUSED: list[tuple[Document, str]] = [
     (
         pair({"coupling": "locked"}),
         f"channels[a->b].coupling: locked: both ends learn as one, but {WHERE}; make it decoupled and {ONCE}",
     ),
-    (
-        pair({"link": {"delay": 0}}),
-        f"channels[a->b].link.delay: 0: a message is read at the step at which it is sent, but {WHERE}; {ONCE}",
-    ),
+    (pair(AT_ONCE), "channels[a->b].link.delay: 0: a message is read at the step at which it is sent"),
     (
         pair({"link": {"delay": 2, "back": 0}}),
-        f"channels[a->b].link.back: 0: a gradient is back at the step at which it is made, but {WHERE}; make",
+        "channels[a->b].link.back: 0: a gradient is back at the step at which it is made",
     ),
-    (
-        pair({"link": {"delay": 0}, "gradient": {"kind": "linear", "trace": 0.5}}),
-        f"channels[a->b].gradient.trace: {SAME_STEP}",
+    *(
+        (
+            pair({**AT_ONCE, "gradient": {"kind": "linear", key: 0.5}}),
+            f"channels[a->b].gradient.{key}: it needs",
+        )
+        for key in ("trace", "propagate")
     ),
-    (
-        pair({"link": {"delay": 0}, "gradient": {"kind": "linear", "propagate": 0.5}}),
-        f"channels[a->b].gradient.propagate: {SAME_STEP}",
-    ),
-    (
-        pair({"gradient": {"kind": "linear", "context": ["to.state"]}}, b=CELL),
-        f"channels[a->b].gradient.context: 'to.state' is read from the receiver itself, but {WHERE}; leave it",
-    ),
-    (SHARED, f"agents.b.share: shared parameters learn as one, but {WHERE}; leave it out, or place both"),
-    (
-        pair() | {"tied": [["a.0.bias", "b.0.bias"]]},
-        f"tied[0]: tied parameters are one weight, but {WHERE}; leave it out, or place both ends together",
-    ),
+    (pair(TO_STATE, b=CELL), "channels[a->b].gradient.context: 'to.state' is read from the receiver itself"),
+    (SHARED, "agents.b.share: shared parameters learn as one"),
+    (pair() | {"tied": [["a.0.bias", "b.0.bias"]]}, "tied[0]: tied parameters are one weight"),
     (
         pair(LENS, b={"network": {"hidden": []}, "observes": []}),
-        f"channels[a->b].gradient.kind: a lens reads the parameters of another agent, but {WHERE}; use kind loc",
+        "channels[a->b].gradient.kind: a lens reads the parameters of another agent",
     ),
 ]
 
@@ -108,17 +99,11 @@ POLE = document(
     {"gymnasium": "CartPole-v1"},
 )
 INDIVISIBLE: list[tuple[Document, str]] = [
-    (
-        pair(on_divergence="quarantine"),
-        "training.on_divergence: quarantine voids messages at the step of",
-    ),
+    (pair(on_divergence="quarantine"), "training.on_divergence: quarantine voids messages at the step of"),
     (pair(bound=2.0), "training.bound: parts do not agree on a divergence at the step that it happens"),
     (pair(sweep=True), "training.sweep: parts differentiate all windows of a step together; make it false"),
-    (
-        pair(b=ACTS),
-        "agents.b.acts: what the environment shows depends on the action, and every part has an",
-    ),
-    (POLE, "env: 'CartPole-v1' is a world of gymnasium, which may hold more than its seed sets, and every"),
+    (pair(b=ACTS), "agents.b.acts: what the environment shows depends on the action"),
+    (POLE, "env: 'CartPole-v1' is a world of gymnasium, which may hold more than its seed sets"),
 ]
 
 
