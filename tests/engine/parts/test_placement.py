@@ -12,7 +12,7 @@ from torch import nn
 
 from antiphon import Scenario, Simulation, Template
 from antiphon.commands.check import check_scenario
-from tests.contracts.builders import GOAL, LABEL, OWN, Document, Play, document
+from tests.contracts.builders import LABEL, OWN, Document, Play, document
 from tests.contracts.twins import differences, facts
 from tests.engine.numbers import one_line
 from tests.engine.parts import rings
@@ -141,7 +141,7 @@ def delayed(b: Document | None = None, env: Any = None, **link: Any) -> Document
 
 AGE: Document = {"kind": "linear", "context": ["held", "age"]}
 ALIGNED: list[Document] = [BACK[0] | {"input": {"context": ["x"]}}, BACK[1]]
-RARE: Document = {"p_update": 0.5, "objective": GOAL}
+DELAYED_BACK: list[Document] = [way | {"coupling": "delayed", "link": {"delay": 4}} for way in BACK]
 CUT: dict[str, tuple[Document, int]] = {
     "detached": (pair({"coupling": "detached"}), 1),
     "unlocked": (pair({"coupling": "unlocked", "input": AGE}), 1),
@@ -161,7 +161,7 @@ CUT: dict[str, tuple[Document, int]] = {
     "delayed, to a reader that ticks seldom": (delayed({"clock": {"period": 3}}), 4),
     "delayed, and messages are lost": (delayed(drop=0.5), 1),
     "delayed, and its receiver learns seldom": (delayed({"p_update": 0.5}), 1),
-    "delayed, and its receiver learns later": (delayed(RARE), 1),
+    "delayed, and its receiver waits itself": (delayed() | {"channels": DELAYED_BACK}, 1),
     "delayed, and episodes end": (delayed(env=Play(share=0.2)), 1),
 }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from antiphon import DivergenceError, RunError, Scenario, Simulation
 from antiphon.engine.parts.free_boundary import FreeSettings
@@ -166,13 +167,17 @@ def test_flop_decide_how_long_a_step_takes_and_so_does_a_measurement() -> None:
 
 def test_agents_that_may_read_messages_of_other_examples_are_warned_of() -> None:
     """In a stream, those that are aligned to none of the channels from other parts; not within a part, or alone."""
-    for aligned, parts, found in (
-        (True, 3, []),
-        (False, 3, ["s1", "s2"]),
-        (False, {"s0": 0, "s1": 0, "s2": 1}, ["s2"]),
-        (False, 1, []),
+    apart, joined = stages(aligned=False), yaml.safe_load(stages().to_yaml())
+    joined["channels"].append({**joined["channels"][0], "to": "s2", "link": {"delay": 2}})
+    joined["agents"]["s2"]["align"] = "s1->s2"
+    for scenario, parts, found in (
+        (stages(), 3, []),
+        (Scenario.model_validate(joined), 3, []),
+        (apart, 3, ["s1", "s2"]),
+        (apart, {"s0": 0, "s1": 0, "s2": 1}, ["s2"]),
+        (apart, 1, []),
     ):
-        simulation = VirtualSimulation(stages(aligned=aligned), profile(3), parts)
+        simulation = VirtualSimulation(scenario, profile(3), parts)
         assert [line.partition(":")[0] for line in simulation.warnings] == [f"agents[{n}]" for n in found]
 
 
