@@ -169,7 +169,7 @@ def test_agents_that_may_read_messages_of_other_examples_are_warned_of() -> None
     """In a stream, those that are aligned to none of the channels from other parts; not within a part, or alone."""
     apart, joined = stages(aligned=False), yaml.safe_load(stages().to_yaml())
     joined["channels"].append({**joined["channels"][0], "to": "s2", "link": {"delay": 2}})
-    joined["agents"]["s2"]["align"] = "s1->s2"
+    joined["agents"]["s2"]["align"] = "s0->s2"
     for scenario, parts, found in (
         (stages(), 3, []),
         (Scenario.model_validate(joined), 3, []),
