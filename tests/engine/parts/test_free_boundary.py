@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import yaml
 
 from antiphon import Scenario, Simulation
 from antiphon.engine.parts.boundary import Exchange
@@ -188,7 +189,11 @@ def test_messages_of_a_part_that_is_restarted_are_read_after_those_it_sent_befor
 
 
 def test_signals_travel_only_where_an_agent_is_aligned_and_only_those_it_and_its_own_receivers_need() -> None:
-    for scenario, signals in ((stages(4), ["label"]), (HELD, [])):
+    document = yaml.safe_load(stages(3).to_yaml())
+    for channel in document["channels"]:  # nothing of the second needs the label, which its own receiver does
+        channel["gradient"] = {"kind": "linear"}
+    bare = Scenario.model_validate(document)
+    for scenario, signals in ((stages(4), ["label"]), (bare, ["label"]), (HELD, [])):
         (message,) = stepped(free_parts(scenario)[0], 1).collect(1).messages
         assert list(message.signals) == signals
         bytes_of_signals = sum(value.nbytes for value in message.signals.values())

@@ -154,6 +154,8 @@ CUT: dict[str, tuple[Document, int]] = {
     "aligned at both ends": (pair(a={"align": "b->a"}, b={"align": True}) | {"channels": BACK}, 1),
     "an aligned sender's synthetic input": (pair(a={"align": "b->a"}) | {"channels": ALIGNED}, 1),
     "losses, noise, a rate": (pair({"link": {"drop": 0.5, "noise": 0.1, "rate": 0.5}}), 1),
+    "a sender that learns seldom": (pair({"link": {"delay": 2}}, a={"p_update": 0.3}), 2),
+    "a sender with windows": (pair({"link": {"delay": 2}}, a={"clock": {"unroll": 4}}), 2),
     "a delay": (pair({"link": {"delay": 4}}), 4),
     "a gradient that is back sooner": (pair({"link": {"delay": 4, "back": 2}}), 2),
     "a gradient that is back later": (pair({"link": {"delay": 4, "back": 9}}), 4),
