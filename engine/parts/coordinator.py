@@ -62,7 +62,7 @@ class Coordinator:
         self._parts_at: int | None = None
         """Steps that the parts have taken; None: their state is not that of the simulation."""
         self._counted: dict[str, Any] = {}
-        """In free mode: the sums of losses that the simulation has had from its parts."""
+        """In free mode: the sums of losses of the parts that the simulation has in its own."""
         self._row_at: int | None = None
         """The step of the newest row of figures, where the parts have not taken it yet."""
         parts = self._open(simulation)
@@ -126,8 +126,9 @@ class Coordinator:
         """Return the parts, not further from the simulation's step than by one that they take themselves."""
         parts = self._open(simulation)
         if self._parts_at is None or self._parts_at < simulation.now - 1:
-            parts.scatter(simulation._state_dict())
-            self._parts_at, self._row_at, self._counted = simulation.now, None, {}
+            state = simulation._state_dict()
+            parts.scatter(state)
+            self._parts_at, self._row_at, self._counted = simulation.now, None, copy_tree(state["tally"])
         return parts
 
     def observe(self, simulation: BaseSimulation, *, row: bool) -> None:
@@ -201,17 +202,18 @@ class Coordinator:
         self._held_at = reached
 
     def _take_parameters(self, simulation: BaseSimulation, state: dict[str, Any]) -> None:
-        """Take parameters, optimisers and statistics, and the means of losses since they were last taken."""
+        """Take parameters, optimisers and statistics, and add the sums of losses since they were last taken."""
         state = copy_tree(state)
         own = simulation.backend.state_dict()
         learned = {key: state["system"][key] for key in LEARNED}
         simulation.backend.load_state_dict({**copy_tree(own), **learned})
         before, self._counted = self._counted, state["tally"]
-        since = {
-            name: [now - then for now, then in zip(sums, before.get(name, (0, 0, 0)), strict=True)]
-            for name, sums in state["tally"].items()
-        }
-        simulation.train_means.load_state_dict(since)
+        held, nothing = simulation.train_means.state_dict(), (0, 0, 0)  # held: of steps since the newest row
+        sums = {}
+        for name, new in state["tally"].items():
+            each = zip(held.get(name, nothing), new, before.get(name, nothing), strict=True)
+            sums[name] = [total + (now - then) for total, now, then in each]
+        simulation.train_means.load_state_dict(sums)
         simulation.now = state["now"]
 
     def _diverge(self, simulation: BaseSimulation, error: DivergenceError, until: int) -> None:

@@ -8,22 +8,49 @@ from typing import Any
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.engine.capture.conditions import obstacle_of
 from antiphon.engine.capture.loop import CapturedLoop
-from antiphon.engine.parts.part import merge_states
-from antiphon.engine.parts.placement import check_divisible, check_placement, units_of
+from antiphon.engine.parts.placement import check_divisible, check_placement, lookahead_of, units_of
+from antiphon.engine.planning.memory_estimate import slots
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.engine.capture.dispatch_recorder import DispatchRecorder
-from tests.engine.parts.lockstep import parts_of, run
 
-__all__ = ["captured", "in_parts", "native_agents", "predictor_of", "seeds_together", "stacked", "two_parts"]
+__all__ = [
+    "captured",
+    "in_parts",
+    "message_slots",
+    "native_agents",
+    "predictor_of",
+    "seeds_together",
+    "stacked",
+    "stacks",
+    "two_parts",
+]
 
 
 def stacked(simulation: Simulation) -> bool:
     """Whether some agents are computed as one."""
     backend: Any = simulation.backend
     return any(len(agent.members) > 1 for agent in backend.stacked.system.agents.values())
+
+
+def stacks(
+    simulation: Simulation,
+) -> tuple[list[tuple[str, ...]], set[frozenset[str]], dict[str, str]]:
+    """Return the agents that are computed as one, the channels that are, and by agent why it is computed alone."""
+    backend: Any = simulation.backend
+    system = backend.stacked.system
+    agents = [tuple(m.name for m in one.members) for one in system.agents.values() if one.stacked]
+    channels = (one.members for one in system.channels.values() if one.members[0] is not one)
+    return agents, {frozenset(m.name for m in members) for members in channels}, backend.stacked.alone
+
+
+def message_slots(simulation: Simulation) -> tuple[dict[str, int], bool]:
+    """Return how many messages of each channel are kept at most, as a plan counts them; and whether any may wait longer."""
+    system = simulation._system
+    found = {name: slots(one, system.group_of[one.sender]) for name, one in system.channels.items()}
+    return found, any(unit.late for unit in system.groups)
 
 
 def native_agents(simulation: Simulation) -> list[str]:
@@ -45,9 +72,17 @@ def seeds_together(scenario: Scenario, seeds: tuple[int, ...], **settings: Any) 
     return found if found.sequential_reason is None else None
 
 
-def captured(scenario: Scenario, **settings: Any) -> tuple[Simulation, CapturedLoop] | None:
-    """Return a simulation whose steady periods are recorded and replayed, and what replays them; None: it cannot be recorded."""
-    loop = CapturedLoop(DispatchRecorder)
+def captured(
+    scenario: Scenario, *, recorder: type[DispatchRecorder] | None = DispatchRecorder, **settings: Any
+) -> tuple[Simulation, CapturedLoop] | None:
+    """Return a simulation whose steady periods are recorded and replayed, and what replays them; None: it cannot be recorded.
+
+    Args:
+        scenario: A scenario.
+        recorder: What records; None: CUDA graphs.
+        **settings: Of `Simulation`.
+    """
+    loop = CapturedLoop() if recorder is None else CapturedLoop(recorder)
     simulation = Simulation(scenario, capture=loop, **settings)
     return (simulation, loop) if obstacle_of(simulation.backend.system) is None else None
 
@@ -67,11 +102,9 @@ def two_parts(scenario: Scenario, **settings: Any) -> dict[str, int] | None:
 
 
 def in_parts(scenario: Scenario, placement: Mapping[str, int], steps: int, **settings: Any) -> Simulation:
-    """Return a simulation with the state that parts have reached in lockstep, each exchange as late as it may be."""
-    parts = parts_of(scenario, placement, **settings)
-    run(parts, steps)
-    joined = Simulation(scenario, **settings)
-    joined._load_state_dict(merge_states([part.state_dict() for part in parts]))
-    for part in parts:
-        part.close()
-    return joined
+    """Return a simulation after steps that parts have taken, all but the last, each exchange as late as it may be."""
+    with Simulation(scenario, **settings) as whole:
+        every = lookahead_of(whole._system, placement)
+    simulation = Simulation(scenario, parts={"placement": placement, "every": every}, **settings)
+    simulation.run(steps)
+    return simulation

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from antiphon import Simulation
-from antiphon.engine.capture.loop import CapturedLoop
 from tests.contracts.library import SMALL, resolved, write_pictures
 from tests.contracts.twins import differences, facts
+from tests.kit.running import captured
 
 pytestmark = pytest.mark.gpu
 STEPPED = (
@@ -25,11 +25,12 @@ def test_captured_steps_are_the_eager_ones(
 ) -> None:
     write_pictures(tmp_path / "mnist")
     monkeypatch.setenv("ANTIPHON_DATA", str(tmp_path))
-    loop = CapturedLoop()
     eager = Simulation(resolved(name, {}), seed=3, device="cuda", capture=False)
-    captured = Simulation(resolved(name, {}), seed=3, device="cuda", capture=loop)
-    for simulation in (eager, captured):
+    found = captured(resolved(name, {}), seed=3, device="cuda", recorder=None)
+    assert found is not None
+    replaying, loop = found
+    for simulation in (eager, replaying):
         simulation.run(200)
     assert loop.obstacle is None
     assert loop.replayed >= 2
-    assert not list(differences(facts(eager), facts(captured), tolerance=0.0))
+    assert not list(differences(facts(eager), facts(replaying), tolerance=0.0))

@@ -1,17 +1,13 @@
-"""Chains of agents that learn digits together, each aligned to the one before it, and parts that exchange at once."""
+"""Chains of agents that learn digits together, each aligned to the one before it, and what they have learned."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 
 from antiphon import Simulation
-from antiphon.engine.core.agent import Agent
-from antiphon.engine.core.channel import Channel
-from antiphon.engine.parts.part import Part
 from antiphon.scenarios import Scenario
 
 
@@ -54,37 +50,17 @@ def stages(
     )
 
 
-def exchange(parts: Sequence[Part]) -> None:
-    """Deliver all that the parts have for one another."""
-    for to, found in [(n, part.collect(n)) for part in parts for n in part.neighbours]:
-        parts[to].deliver(found)
-
-
-def learned(agents: dict[str, Agent], channels: dict[str, Channel]) -> dict[str, torch.Tensor]:
-    """All parameters of agents and predictors by name; of a cut channel those of the half that has its sender."""
-    found = {
-        f"{name}.{key}": value
-        for name, agent in agents.items()
-        for key, value in agent.learner.parameters.items()
+def learned(simulation: Simulation) -> dict[str, torch.Tensor]:
+    """Copies of all parameters of agents, synthetic gradients and synthetic inputs, by name."""
+    owners: dict[str, Any] = dict(simulation.agents)
+    for name, channel in simulation.channels.items():
+        owners |= {name: channel.synthetic_gradient, f"input {name}": channel.synthetic_input}
+    return {
+        f"{name}.{key}": value.detach().clone()
+        for name, owner in owners.items()
+        if owner is not None
+        for key, value in owner.parameters.items()
     }
-    for name, channel in channels.items():
-        if channel.predictor is not None and channel.sender in agents:
-            found |= {f"{name}.{key}": value for key, value in channel.predictor.parameters.items()}
-    return found
-
-
-def of_parts(parts: Sequence[Part]) -> dict[str, torch.Tensor]:
-    """What all parts have learned."""
-    found: dict[str, torch.Tensor] = {}
-    for part in parts:
-        base = part.backend.per_agent()
-        found |= learned(base.agents, base.channels)
-    return found
-
-
-def of_simulation(simulation: Simulation) -> dict[str, torch.Tensor]:
-    """What a simulation has learned."""
-    return learned(simulation._system.agents, simulation._system.channels)
 
 
 def different(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> list[str]:

@@ -1,28 +1,18 @@
-"""Parts that do not wait: lockstep's bits where nothing is late, and what a late, lost, old or overtaking message does."""
+"""Parts that do not wait: what a late, lost, old or overtaking message does at a part's boundary (engine/parts/free_boundary.py)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import pytest
 import torch
+import yaml
 
-from antiphon import Simulation
-from antiphon.engine.build.builder import build_to_look
-from antiphon.engine.parts.aligned import travelling_signals
-from antiphon.engine.parts.free_boundary import (
-    FreeBoundary,
-    FreeFigures,
-    FreeSettings,
-    packed,
-    unpacked,
-)
-from antiphon.engine.parts.part import LEARNED, Part, merge_states
+from antiphon import Scenario, Simulation
+from antiphon.engine.parts.boundary import Exchange
+from antiphon.engine.parts.free_boundary import FreeBoundary, FreeFigures, FreeSettings
+from antiphon.engine.parts.part import Part
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.envs.registry import describe
-from antiphon.scenarios import Scenario
-from tests.engine.parts.lockstep import equal
-from tests.engine.parts.stages import different, exchange, of_parts, of_simulation, stages
+from tests.engine.parts.stages import stages
 
 
 def free_parts(scenario: Scenario, **settings: Any) -> list[Part]:
@@ -31,39 +21,39 @@ def free_parts(scenario: Scenario, **settings: Any) -> list[Part]:
     return [Part(scenario, placement, i, stacked=False, free=bounds) for i in placement.values()]
 
 
-def boundary(part: Part) -> FreeBoundary:
-    assert isinstance(part.boundary, FreeBoundary)
-    return part.boundary
-
-
 def figures(part: Part) -> FreeFigures:
-    return boundary(part).figures
+    assert isinstance(part.boundary, FreeBoundary)
+    return part.boundary.figures
 
 
-LOSSY = {"link": {"delay": 1, "drop": 0.3, "noise": 0.1}, "input": {"kind": "linear", "context": ["image"]}}
-UNLOCKED = {"coupling": "unlocked", "input": {"kind": "linear", "context": ["image"]}}
-IN_TIME = {
-    "sobolev": stages(),
-    "unlocked": stages(channel=UNLOCKED, aligned=False, env={"hold": 4}),
-    "delayed": stages(channel={"coupling": "delayed"}),
-    "lossy": stages(channel=LOSSY),
-    "critic": stages(4, "critic"),
-    "local": stages(2, "local"),
-}
+def stepped(part: Part, steps: int) -> Part:
+    for _ in range(steps):
+        part.step()
+    return part
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.long if n in ("critic", "local") else ()) for n in IN_TIME]
-)
-def test_where_nothing_is_late_all_is_learned_to_the_bits_of_delay_1(name: str) -> None:
-    parts, whole = free_parts(IN_TIME[name]), Simulation(IN_TIME[name], stacked=False)
-    for _ in range(16):
-        for part in parts:
-            assert part.ready
-            part.step()
-        exchange(parts)
-        whole.step()
-    assert not different(of_parts(parts), of_simulation(whole))
+def sent(part: Part, steps: int, to: int) -> list[Exchange]:
+    """What a part has for a neighbour after each of some steps."""
+    return [stepped(part, 1).collect(to) for _ in range(steps)]
+
+
+def returned(part: Part, to: int) -> list[tuple[int, int]]:
+    """Stamp and incarnation of the messages whose gradients a part has for a neighbour."""
+    return [(one.stamp, one.incarnation) for one in part.collect(to).returns]
+
+
+def predictor(part: Part) -> list[torch.Tensor]:
+    """Copies of the parameters of a part's synthetic gradients."""
+    channels = part.backend.per_agent().channels.values()
+    models = [channel.predictor for channel in channels if channel.predictor is not None]
+    return [p.detach().clone() for model in models for p in model.parameters.values()]
+
+
+def moved(before: list[torch.Tensor], part: Part) -> bool:
+    return any(not torch.equal(a, b) for a, b in zip(before, predictor(part), strict=True))
+
+
+HELD = stages(aligned=False, env={"hold": 50})
 
 
 def test_an_aligned_part_waits_for_its_message_and_no_other_part_does() -> None:
@@ -76,114 +66,104 @@ def test_an_aligned_part_waits_for_its_message_and_no_other_part_does() -> None:
     second.deliver(first.collect(1))
     assert second.ready
     assert not third.ready
-    assert [message.stamp for message in boundary(second)._queues["s0->s1"]] == [0, 1]
 
 
 def test_messages_are_read_one_after_the_other_by_an_aligned_agent_however_they_arrive() -> None:
     first, second, _ = free_parts(stages())
     second.step()
-    sent = []
-    for _ in range(4):
-        first.step()
-        sent.append(first.collect(1))
-    for found in (sent[1], sent[3], sent[0], sent[2]):
-        second.deliver(found)
-    for _ in range(4):
-        second.step()
-    returned = [one.stamp for one in second.collect(0).returns]
-    assert returned == [0, 1, 2, 3]
+    some = sent(first, 4, to=1)
+    for number in (1, 3, 0, 2):
+        second.deliver(some[number])
+    stepped(second, 4)
+    assert returned(second, 0) == [(0, 0), (1, 0), (2, 0), (3, 0)]
     assert figures(second) == FreeFigures()
 
 
 def test_a_full_queue_drops_the_oldest_messages() -> None:
     first, second, _ = free_parts(stages(), queue=2)
     second.step()
-    for _ in range(5):
-        first.step()
-    second.deliver(first.collect(1))
+    second.deliver(stepped(first, 5).collect(1))
     second.step()
-    assert [one.stamp for one in second.collect(0).returns] == [3]
+    assert returned(second, 0) == [(3, 0)]
     assert figures(second).dropped == 3
 
 
 def test_without_alignment_the_newest_message_is_read_and_an_older_one_is_never_taken_for_it() -> None:
-    first, second, _ = free_parts(stages(aligned=False, env={"hold": 50}))
-    sent = []
-    for _ in range(3):
-        first.step()
-        sent.append(first.collect(1))
+    first, second, _ = free_parts(HELD)
+    some = sent(first, 3, to=1)
     second.step()
-    second.deliver(sent[2])
-    second.deliver(sent[0])
+    second.deliver(some[2])
+    second.deliver(some[0])
     second.step()
-    assert [one.stamp for one in second.collect(0).returns] == [2]
+    assert returned(second, 0) == [(2, 0)]
     assert figures(second).dropped == 1
-    second.deliver(sent[1])
+    second.deliver(some[1])
     second.step()  # nothing newer has come
-    assert second.collect(0).returns == []
-    assert figures(second).missed == 1
-    assert figures(second).dropped == 2
+    assert returned(second, 0) == []
+    assert (figures(second).missed, figures(second).dropped) == (1, 2)
 
 
-def test_a_receiver_that_misses_a_message_reads_the_one_before_and_learns_from_it() -> None:
-    first, second, _ = free_parts(stages(aligned=False, env={"hold": 50}))
+def test_a_receiver_that_misses_a_message_reads_the_one_before_which_counts_no_more() -> None:
+    first, second, _ = free_parts(HELD)
     second.step()
-    first.step()
-    second.deliver(first.collect(1))
+    second.deliver(stepped(first, 1).collect(1))
+    mailbox = second.backend.system.channels["s0->s1"].mailbox
     second.step()
-    channel = second.backend.system.channels["s0->s1"]
-    arrived = channel.mailbox.receive(1)
+    arrived = mailbox.receive(1)
     second.step()
-    held = channel.mailbox.receive(2)
+    held = mailbox.receive(2)
     assert held.value is not None
     assert arrived.value is not None
     assert torch.equal(held.value, arrived.value)
-    assert held.counted is False or not bool(torch.as_tensor(held.counted).any())
+    assert not bool(torch.as_tensor(held.counted).any())
     assert bool(torch.as_tensor(held.available).all())
 
 
 def test_what_does_not_come_back_is_given_up_and_what_comes_later_is_ignored() -> None:
     first, second = free_parts(stages(2), staleness=3)
     second.step()
-    first.step()
-    second.deliver(first.collect(1))
-    second.step()
-    late = second.collect(0)
-    for _ in range(4):
-        first.step()
-    ledger = boundary(first).sending["s0->s1"].ledger
+    second.deliver(stepped(first, 1).collect(1))
+    late = stepped(second, 1).collect(0)
+    stepped(first, 4)
     assert figures(first).given_up == 1
-    before = of_parts([first])
+    before = predictor(first)
     first.deliver(late)
     assert figures(first).returned == 0
-    assert not ledger.completed
-    first.step()
-    predictor = [name for name in before if "->" in name]
-    assert not [name for name in different(before, of_parts([first])) if name in predictor]
+    assert not moved(before, stepped(first, 1))
 
 
 def test_what_comes_back_in_time_is_learned_from_at_once_and_its_age_counted() -> None:
     first, second = free_parts(stages(2), staleness=50)
     second.step()
-    first.step()
-    second.deliver(first.collect(1))
+    second.deliver(stepped(first, 1).collect(1))
     second.step()
-    for _ in range(9):
-        first.step()
-    before = copy_tree(of_parts([first]))
+    before = predictor(stepped(first, 9))
     first.deliver(second.collect(0))
-    first.step()
-    changed = different(before, of_parts([first]))
-    assert any(name.startswith("s0->s1") for name in changed)
+    assert moved(before, stepped(first, 1))
     assert (figures(first).returned, figures(first).staleness) == (1, 10)
+
+
+def test_what_was_under_way_at_the_division_may_come_back_late_too() -> None:
+    scenario = stages(2)
+    with Simulation(scenario, stacked=False) as whole:
+        for _ in range(5):
+            whole.step()
+        state = whole._state_dict()
+    first, second = free_parts(scenario, staleness=50)
+    for part in (first, second):
+        part.load_state_dict(state)
+    stepped(first, 20)
+    before = predictor(first)
+    first.deliver(stepped(second, 1).collect(0))
+    assert moved(before, stepped(first, 1))
+    assert (figures(first).given_up, figures(first).returned) == (0, 1)
 
 
 def test_a_part_that_is_restarted_is_not_handed_what_came_back_for_messages_it_has_forgotten() -> None:
     first, second = free_parts(stages(2))
     second.step()
     saved = copy_tree(first.own_state())
-    first.step()
-    second.deliver(first.collect(1))
+    second.deliver(stepped(first, 1).collect(1))
     second.step()
     first.load_own_state(saved)
     first.incarnation = 1
@@ -200,59 +180,24 @@ def test_messages_of_a_part_that_is_restarted_are_read_after_those_it_sent_befor
     first, second, _ = free_parts(stages())
     second.step()
     saved = copy_tree(first.own_state())
-    for _ in range(3):
-        first.step()
-    second.deliver(first.collect(1))
+    second.deliver(stepped(first, 3).collect(1))
     first.load_own_state(saved)
     first.incarnation = 1
-    first.step()  # it sends step 0 again
-    second.deliver(first.collect(1))
-    for _ in range(4):
-        second.step()
-    returned = [(one.stamp, one.incarnation) for one in second.collect(0).returns]
-    assert returned == [(0, 0), (1, 0), (2, 0), (0, 1)]
-
-
-def test_a_restored_part_goes_on_to_the_same_bits_with_all_that_was_under_way() -> None:
-    scenario = stages(3, "linear")
-    parts = free_parts(scenario)
-    for part in parts:
-        part.step()
-    exchange(parts)
-    for _ in range(5):  # the first runs ahead of the others
-        parts[0].step()
-    for to, found in [(n, part.collect(n)) for part in parts for n in part.neighbours]:
-        parts[to].deliver(unpacked(copy_tree(packed(found))))
-    parts[1].step()
-    under_way = [(n, packed(part.collect(n))) for part in parts for n in part.neighbours]
-    others = free_parts(scenario)
-    for part, other in zip(parts, others, strict=True):
-        other.load_own_state(copy_tree(part.own_state()))
-    for each in (parts, others):
-        for to, state in under_way:
-            each[to].deliver(unpacked(copy_tree(state)))
-        for _ in range(4):
-            for part in each:
-                if part.ready:
-                    part.step()
-            exchange(each)
-    assert [part.now for part in parts] == [part.now for part in others]
-    assert [figures(part) for part in parts] == [figures(part) for part in others]
-    assert not different(of_parts(parts), of_parts(others))
+    second.deliver(stepped(first, 1).collect(1))  # it sends step 0 again
+    stepped(second, 4)
+    assert returned(second, 0) == [(0, 0), (1, 0), (2, 0), (0, 1)]
 
 
 def test_signals_travel_only_where_an_agent_is_aligned_and_only_those_it_and_its_own_receivers_need() -> None:
-    scenario = stages(4)
-    whole = build_to_look(scenario, describe(scenario.env))
-    cut = list(whole.channels)
-    assert travelling_signals(whole, cut) == dict.fromkeys(cut, ("label",))
-    unaligned = stages(4, aligned=False, env={"hold": 4})
-    assert travelling_signals(build_to_look(unaligned, describe(unaligned.env)), cut) == {}
-    first = free_parts(scenario)[0]
-    first.step()
-    (message,) = first.collect(1).messages
-    assert list(message.signals) == ["label"]
-    assert message.nbytes == message.content.nbytes + message.signals["label"].nbytes
+    document = yaml.safe_load(stages(3).to_yaml())
+    for channel in document["channels"]:  # nothing of the second needs the label, which its own receiver does
+        channel["gradient"] = {"kind": "linear"}
+    bare = Scenario.model_validate(document)
+    for scenario, signals in ((stages(4), ["label"]), (bare, ["label"]), (HELD, [])):
+        (message,) = stepped(free_parts(scenario)[0], 1).collect(1).messages
+        assert list(message.signals) == signals
+        bytes_of_signals = sum(value.nbytes for value in message.signals.values())
+        assert message.nbytes == message.content.nbytes + bytes_of_signals
 
 
 def test_an_agent_that_reads_two_cut_channels_gets_messages_of_one_example() -> None:
@@ -260,60 +205,14 @@ def test_an_agent_that_reads_two_cut_channels_gets_messages_of_one_example() -> 
     skip = "- {from: s0, to: s2, gradient: {kind: sobolev, context: [label]}, link: {delay: 2}}"
     scenario = Scenario.from_yaml(document.replace("channels:\n", f"channels:\n{skip}\n", 1), "two")
     first, second, third = free_parts(scenario)
-    for part in (first, second, third):
-        part.step()
-    third.step()  # at its second step nothing is due over the longer way
-    for _ in range(3):
-        first.step()
+    for part in (first, second, third, third):
+        part.step()  # at its second step nothing is due over the longer way
+    stepped(first, 3)
     second.deliver(first.collect(1))
     third.deliver(first.collect(2))
     assert third.waits_for() == (1,)
-    second.step()
-    second.step()
-    third.deliver(second.collect(2))
+    third.deliver(stepped(second, 2).collect(2))
     third.step()
-    returned = [(one.channel, one.stamp) for n in (0, 1) for one in third.collect(n).returns]
-    assert returned == [("s0->s2", 0), ("s1->s2", 1)]  # both of the example of step 0
+    both = [(one.channel, one.stamp) for n in (0, 1) for one in third.collect(n).returns]
+    assert both == [("s0->s2", 0), ("s1->s2", 1)]  # both of the example of step 0
     assert figures(third).dropped == 1  # what the second sent before it had read anything
-
-
-@pytest.mark.parametrize("stacked", [False, True])
-def test_parts_go_on_from_the_state_of_a_whole_and_hand_over_what_they_have_learned(stacked: bool) -> None:
-    scenario = stages(4, "sobolev")
-    placement = {name: i // 2 for i, name in enumerate(scenario.agents)}
-    whole = Simulation(scenario, stacked=stacked)
-    for _ in range(9):
-        whole.step()
-    parts = [Part(scenario, placement, i, stacked=stacked, free=FreeSettings()) for i in range(2)]
-    for part in parts:
-        part.load_state_dict(whole._state_dict())
-    for _ in range(7):
-        for part in parts:
-            assert part.ready
-            part.step()
-        exchange(parts)
-        whole.step()
-    assert not different(of_simulation(whole), of_parts(parts))
-    found = merge_states([part.state_dict() for part in parts])
-    assert (found["now"], set(found["system"])) == (16, set(LEARNED))
-    for key in LEARNED:
-        assert equal(found["system"][key], whole._state_dict()["system"][key])
-
-
-def test_what_was_under_way_at_the_division_may_come_back_late_too() -> None:
-    scenario = stages(2)
-    with Simulation(scenario, stacked=False) as whole:
-        for _ in range(5):
-            whole.step()
-        state = whole._state_dict()
-    first, second = free_parts(scenario, staleness=50)
-    for part in (first, second):
-        part.load_state_dict(state)
-    for _ in range(20):
-        first.step()
-    second.step()
-    before = copy_tree(of_parts([first]))
-    first.deliver(second.collect(0))
-    first.step()
-    assert (figures(first).given_up, figures(first).returned) == (0, 1)
-    assert any(name.startswith("s0->s1") for name in different(before, of_parts([first])))

@@ -1,44 +1,16 @@
-"""Parts compute the bits of the uncut run, and their states make up its state (semantics 43)."""
+"""Parts in lockstep compute the bits of the uncut run, and those that do not wait do so where nothing is late (semantics 43).
+
+tests/contracts cuts every document in two. Here are cuts through rows of aligned agents, and larger ones.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pytest
 
-from antiphon.engine.parts.part import Part, merge_states
-from antiphon.engine.simulation import Simulation
-from antiphon.errors import EngineError
-from antiphon.scenarios import Scenario, load
-from tests.contracts.twins import facts
-from tests.engine.parts.lockstep import equal, parts_of, run
+from antiphon import Scenario, Simulation, load
+from tests.contracts.twins import differences, facts
 from tests.engine.parts.rings import ring
-from tests.engine.parts.stages import stages
-
-
-def differences(a: Simulation, b: Simulation) -> list[str]:
-    """The places at which two simulations differ by a bit."""
-    ours, theirs = facts(a), facts(b)
-    return [place for place in ours.keys() | theirs.keys() if not equal(ours.get(place), theirs.get(place))]
-
-
-def check_cut(scenario: Scenario, placement: Mapping[str, int], *, steps: int = 15, **settings: Any) -> None:
-    """Check that parts have learned what the uncut run has, and that this goes on from their joined state."""
-    whole = Simulation(scenario, **settings)
-    for _ in range(steps):
-        whole.step()
-    parts = parts_of(scenario, placement, **settings)
-    run(parts, steps)
-    joined = Simulation(scenario, **settings)
-    joined._load_state_dict(merge_states([part.state_dict() for part in parts]))
-    assert differences(whole, joined) == []
-    for _ in range(4):
-        whole.step()
-        joined.step()
-    assert differences(whole, joined) == []
-    for one in (whole, joined, *parts):
-        one.close()
+from tests.engine.parts.stages import different, learned, stages
 
 
 def in_order(scenario: Scenario, parts: int) -> dict[str, int]:
@@ -47,68 +19,66 @@ def in_order(scenario: Scenario, parts: int) -> dict[str, int]:
     return {name: i * parts // len(names) for i, name in enumerate(names)}
 
 
-def test_parts_of_a_stack_compute_the_bits_of_the_uncut_run() -> None:
-    scenario = ring(delay=3, drop=0.2, noise=0.1)
-    check_cut(scenario, {name: i % 3 for i, name in enumerate(scenario.agents)})
+def in_turn(scenario: Scenario, parts: int) -> dict[str, int]:
+    return {name: i % parts for i, name in enumerate(scenario.agents)}
 
 
-@pytest.mark.long
-def test_a_stack_of_which_one_member_is_here_sums_what_comes_back_as_the_whole() -> None:
-    """In the whole its messages are rows of a port; alone, they would be the port itself."""
-    scenario = load("corporation").resolve()
-    place = dict.fromkeys(scenario.agents, 1) | dict.fromkeys(("n00", "n28"), 0)
-    check_cut(scenario, place, steps=11)
+RING = ring(delay=3, drop=0.2, noise=0.1)
+ROW = stages(4, "linear")
+LATE = stages(3, "linear", channel={"link": {"delay": 2, "drop": 0.3}, "input": {"context": ["image"]}})
+CORPORATION = load("corporation").resolve()
+CUT: dict[str, tuple[Scenario, dict[str, int], int]] = {
+    "a stack": (RING, in_turn(RING, 3), 3),
+    "aligned agents in a row": (ROW, in_order(ROW, 4), 1),
+    "synthetic inputs of an aligned sender's messages": (LATE, in_order(LATE, 3), 2),
+    # in the whole its messages are rows of a port; alone, they would be the port itself
+    "a stack of which one member is here": (
+        CORPORATION,
+        dict.fromkeys(CORPORATION.agents, 1) | dict.fromkeys(("n00", "n28"), 0),
+        1,
+    ),
+}
 
 
-def test_parts_go_on_from_the_state_of_a_whole_run_and_of_other_parts() -> None:
-    scenario = ring(delay=3, drop=0.2)
-    whole = Simulation(scenario, stacked=False)
-    for _ in range(7):
-        whole.step()
-    state = whole._state_dict()
-    for count in (2, 3, 4):
-        parts = parts_of(scenario, in_order(scenario, count), stacked=False)
-        for part in parts:
-            part.load_state_dict(state)
-        run(parts, 6)
-        state = merge_states([part.state_dict() for part in parts])
-        joined = Simulation(scenario, stacked=False)
-        joined._load_state_dict(state)
-        for _ in range(6):
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.long if "one member" in n else ()) for n in CUT]
+)
+def test_parts_compute_the_bits_of_the_uncut_run(name: str) -> None:
+    """With exchanges as late as may be, and again from a state that they have handed over."""
+    scenario, placement, every = CUT[name]
+    cut = {"placement": placement, "every": every}
+    with Simulation(scenario) as whole, Simulation(scenario, parts=cut) as divided:
+        for steps in (8, 3, 4):
+            whole.run(steps)
+            divided.run(steps)
+            assert not list(differences(facts(whole), facts(divided), tolerance=0.0))
+
+
+LOSSY = {"link": {"delay": 1, "drop": 0.3, "noise": 0.1}, "input": {"kind": "linear", "context": ["image"]}}
+UNLOCKED = {"coupling": "unlocked", "input": {"kind": "linear", "context": ["image"]}}
+IN_TIME = {
+    "sobolev": stages(),
+    "unlocked": stages(channel=UNLOCKED, aligned=False, env={"hold": 4}),
+    "delayed": stages(channel={"coupling": "delayed"}),
+    "lossy": stages(channel=LOSSY),
+    "critic": stages(4, "critic"),
+    "local": stages(2, "local"),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.long if n in ("critic", "local") else ()) for n in IN_TIME]
+)
+def test_where_nothing_is_late_parts_that_do_not_wait_learn_the_bits_of_delay_1(name: str) -> None:
+    """From the state of a whole, and from that of other parts that do not wait."""
+    scenario = IN_TIME[name]
+    free = {"placement": in_turn(scenario, len(scenario.agents)), "mode": "free"}
+    with Simulation(scenario) as whole, Simulation(scenario, parts=free) as divided:
+        for _ in range(5):
             whole.step()
-        assert differences(whole, joined) == []
-
-
-def test_a_part_does_not_go_on_without_what_it_reads() -> None:
-    scenario = ring(delay=2)
-    part = Part(scenario, in_order(scenario, 2), 0)
-    assert part.ready
-    part.step()
-    part.step()
-    assert not part.ready
-    assert part.waits_for() == (1,)
-    with pytest.raises(EngineError, match="read at 2, not arrived"):
-        part.step()
-
-
-def test_an_exchange_is_taken_once_and_in_order() -> None:
-    scenario = ring(delay=2)
-    first, second = parts_of(scenario, in_order(scenario, 2))
-    second.step()
-    exchange = second.collect(0)
-    assert (exchange.first, exchange.end, exchange.sender) == (0, 1, 1)
-    assert exchange.nbytes == 8 * 4 * 4
-    first.deliver(exchange)
-    with pytest.raises(EngineError, match="from 0 on, not from 1"):
-        first.deliver(exchange)
-
-
-@pytest.mark.parametrize("stacked", [False, True])
-def test_aligned_agents_in_a_row_of_parts_work_on_the_example_of_the_message_they_read(stacked: bool) -> None:
-    scenario = stages(4, "linear")
-    check_cut(scenario, in_order(scenario, 4), steps=10, stacked=stacked)
-
-
-def test_a_synthetic_input_knows_the_example_that_an_aligned_sender_worked_on() -> None:
-    way = {"link": {"delay": 2, "drop": 0.3}, "input": {"context": ["image"]}}
-    check_cut(stages(3, "linear", channel=way), {"s0": 0, "s1": 1, "s2": 2}, steps=10, stacked=False)
+            divided.step()
+        for steps in (6, 5):
+            whole.run(steps)
+            divided.run(steps)
+            assert not different(learned(whole), learned(divided))
+        assert not list(differences(whole.train_means.means(), divided.train_means.means(), tolerance=1e-6))

@@ -8,51 +8,50 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.engine.build.builder import build_to_look
-from antiphon.engine.planning.memory_estimate import MemoryEstimate, installed, memory_of, slots
-from antiphon.engine.simulation import Simulation
-from antiphon.envs import describe
+from antiphon import Scenario, Simulation, load
 from antiphon.errors import ResourceError
 from antiphon.nets import memory
 from antiphon.nets.memory import was_refused
-from antiphon.scenarios import Scenario, load
-from tests.engine.planning.test_plan import chain, ring
+from benchmarks.split import Kept
+from tests.contracts.builders import GOAL, LABEL, Document, document
+from tests.engine.planning.conftest import Planned
+from tests.engine.planning.test_plan import OWN, chain, ring
+from tests.kit.running import message_slots
 
-CPU = torch.device("cpu")
 NO_MEMORY = (
     "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate"
 )
 
 
-def needs(scenario: Scenario) -> MemoryEstimate:
-    return memory_of(build_to_look(scenario, describe(scenario.env)))
-
-
 # --- what a scenario needs -------------------------------------------------------------------------------
 
 
-def test_numbers_are_counted_as_they_are() -> None:
+def test_numbers_are_counted_as_they_are(planned: Planned) -> None:
     """Of tied agents once; activations grow with the window."""
-    found = needs(ring(3))
-    own, taught = 6 * 5 + 5 + 2 * (5 * 3 + 3), 3 * 3 + 3
-    assert found.parameters == 4 * 3 * own
-    assert found.gradients == 4 * 3 * (own + taught)
+
+    def needs(scenario: Scenario) -> dict[str, int]:
+        found: dict[str, int] = planned(scenario)["memory"]
+        return found
+
+    found, taught = needs(ring(3)), 3 * 3 + 3
+    assert found["parameters"] == 4 * 3 * OWN
+    assert found["gradients"] == 4 * 3 * (OWN + taught)
     with Simulation(ring(3)) as simulation:
         state = [t for agent in simulation.agents.values() for each in agent.optimiser.values() for t in each]
-    assert found.optimiser == sum(t.numel() * t.element_size() for t in state)
-    assert found.predictors > 4 * 3 * 3 * taught
-    assert found.total == sum(found.parts().values())
-    tied, apart = needs(ring(4, share="all")), needs(ring(4))
-    assert (tied.parameters, tied.optimiser) == (apart.parameters // 4, apart.optimiser // 4)
-    assert tied.activations == apart.activations
+    assert found["optimiser"] == sum(t.numel() * t.element_size() for t in state)
+    assert found["predictors"] > 4 * 3 * 3 * taught
+    assert found["total"] == sum(size for part, size in found.items() if part != "total")
+    tied, apart = (needs(ring(4, observes=["patch_0"], **share)) for share in ({"share": "all"}, {}))
+    assert (tied["parameters"], tied["optimiser"]) == (apart["parameters"] // 4, apart["optimiser"] // 4)
+    assert tied["activations"] == apart["activations"]
     for clock in ({"unroll": 4}, {"period": 4, "unroll": 4}):
-        assert needs(ring(2, clock=clock)).activations == 4 * needs(ring(2)).activations
+        assert needs(ring(2, clock=clock))["activations"] == 4 * needs(ring(2))["activations"]
 
 
-def test_what_is_far_too_large_is_counted_without_being_made() -> None:
-    found = needs(load("digits-mlp").resolve(None, {"width": 3_000_000, "batch": 1000}))
-    assert found.total > 2**40
-    assert found.parts()["parameters"] > 4 * 2 * 3_000_000**2
+def test_what_is_far_too_large_is_counted_without_being_made(planned: Planned) -> None:
+    found = planned("digits-mlp --set width=3000000 --set batch=1000")["memory"]
+    assert found["total"] > 2**40
+    assert found["parameters"] > 4 * 2 * 3_000_000**2
 
 
 CLOCKS = {"hidden": 3, "size": 2, "units": 3, "batch": 2}
@@ -69,40 +68,99 @@ KEPT = {
     "corporation": load("corporation").resolve("decoupled", TEAM),
     "corporation, locked": load("corporation").resolve("locked", TEAM),
 }
+QUICK = list(KEPT)[:5]
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in list(KEPT)[:5] else pytest.mark.long) for n in KEPT]
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.long) for n in KEPT]
 )
 def test_no_more_messages_are_kept_than_is_said(name: str) -> None:
-    """What a ledger keeps at once, on the backend that lets go of nothing early (core.records)."""
-    most: dict[str, int] = {}
+    """What a channel keeps at once, on the backend that lets go of nothing early."""
     with Simulation(KEPT[name], backend="reference") as simulation:
-        for _ in range(20 if name in list(KEPT)[:5] else 80):
+        said, waits = message_slots(simulation)
+        most = dict.fromkeys(said, 0)
+        for _ in range(20 if name in QUICK else 80):
             simulation.step()
-            system = simulation._system  # as it is now
-            for channel in system.channels.values():
-                most[channel.name] = max(most.get(channel.name, 0), len(channel.ledger.records))
-        assert all(most.values())
-        for channel_name, kept in most.items():
-            said = slots(system.channels[channel_name], system.group_of[system.channels[channel_name].sender])
-            assert kept <= said, channel_name
-            late = any(unit.late for unit in system.groups)  # who may wait longer than it has to here
-            assert late or said <= 2 * kept + 4, channel_name
+            for channel, found in simulation.channels.items():
+                most[channel] = max(most[channel], len(found.messages))
+    for channel, kept in most.items():
+        assert 0 < kept <= said[channel], channel
+        assert waits or said[channel] <= 2 * kept + 4, channel
+
+
+# --- what autograd keeps ---------------------------------------------------------------------------------
+
+
+def row(
+    coupling: str, sweep: bool, *, agents: int = 4, unroll: int = 1, width: int = 64, late: bool = False
+) -> Scenario:
+    """Agents in a row, each the only reader of the one before; `late`: the second's goal is known after the step."""
+    network: Document = {"kind": "mlp", "hidden": [width, width], "norm": "none", "activation": "tanh"}
+    named: Document = {
+        f"m{i}": {"network": network, "clock": {"unroll": unroll}, "observes": [] if i else ["x"]}
+        for i in range(agents)
+    }
+    named[f"m{agents - 1}"]["objective"] = LABEL
+    if late:
+        named["m1"]["objective"] = GOAL
+    way: Document = {"size": 6, "coupling": coupling, "norm": "none"}
+    if coupling == "decoupled":
+        way["gradient"] = {"kind": "linear", "context": ["label"]}
+    ways = [{"from": f"m{i}", "to": f"m{i + 1}", **way} for i in range(agents - 1)]
+    return Scenario.model_validate(document(named, ways, sweep=sweep))
+
+
+def plan_of_row(planned: Planned, *values: Any) -> Any:
+    names = ("coupling", "sweep", "agents", "unroll", "width", "late")
+    words = [f"--set {name}={value}" for name, value in zip(names, values, strict=False)]
+    return planned("tests.engine.planning.test_memory_estimate:row", " ".join(words))
+
+
+@pytest.mark.parametrize("coupling", ["detached", "decoupled", "locked"])
+@pytest.mark.parametrize("sweep", ["true", "false"])
+def test_the_activations_are_what_autograd_keeps(coupling: str, sweep: str, planned: Planned) -> None:
+    """But for what the objective keeps of its outputs."""
+    with Simulation(row(coupling, sweep == "true", agents=6)) as simulation:
+        simulation.run(2)
+        account = Kept([p for agent in simulation.agents.values() for p in agent.parameters.values()])
+        measured = account.during(simulation.step)
+    found = plan_of_row(planned, coupling, sweep, 6)
+    assert found["sweep"] is (sweep == "true")
+    assert 0.9 * measured <= found["memory"]["activations"] <= 1.1 * measured
+
+
+def test_earlier_ticks_of_a_window_wait_for_its_last(planned: Planned) -> None:
+    def most(sweep: str, unroll: int) -> int:
+        found: int = plan_of_row(planned, "decoupled", sweep, 4, unroll)["memory"]["activations"]
+        return found
+
+    one = most("false", 1) / 4
+    assert most("true", 3) == pytest.approx((4 * 2 + 1) * one, rel=0.1)
+    assert most("false", 3) == pytest.approx(4 * 3 * one, rel=0.1)
+
+
+def test_what_has_to_wait_counts_beside_the_largest(planned: Planned) -> None:
+    found = plan_of_row(planned, "decoupled", "true", 4, 1, 64, "true")
+    (waits,) = [some for some in found["activations"] if some["obstacle"] is not None]
+    assert (waits["agents"], waits["obstacle"]) == (["m1"], "the target goal is known after the step")
+    others = [some["each"] for some in found["activations"] if some["obstacle"] is None]
+    assert found["memory"]["activations"] == waits["each"] + max(others)
 
 
 # --- what the machine has, and where it is not enough ----------------------------------------------------
 
 
-def test_installed_memory_is_what_linux_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installed_memory_is_what_linux_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planned: Planned
+) -> None:
     monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
     monkeypatch.setattr(memory, "_LIMITS", (tmp_path / "limit",))
-    assert installed(CPU) is None  # elsewhere nobody says
+    assert planned("eyes")["installed"] is None  # elsewhere nobody says
     (tmp_path / "meminfo").write_text("MemTotal:       24684092 kB\nMemFree:        16990272 kB\n")
-    assert installed(CPU) == 24684092 * 1024
+    assert planned("eyes")["installed"] == 24684092 * 1024
     for text, found in (("max\n", 24684092 * 1024), ("1048576\n", 1048576)):
         (tmp_path / "limit").write_text(text)
-        assert installed(CPU) == found
+        assert planned("eyes")["installed"] == found
 
 
 def test_torchs_refusal_is_one_line_and_other_errors_stay_what_they_are(

@@ -1,50 +1,48 @@
-"""Plans: who is run as one, in which order, on what, with how much memory and time; what they say is what is done."""
+"""Plans: who is run as one, in which order, on what, with how much work; what they say is what is done."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-import networkx as nx
 import pytest
-import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from antiphon.engine.build.builder import build
-from antiphon.engine.build.stacking import stack
-from antiphon.engine.planning import plan as plans
-from antiphon.engine.planning.plan import plan
-from antiphon.engine.simulation import Simulation
-from antiphon.envs import describe, from_tensors
-from antiphon.scenarios import Scenario, catalogue, load
-from tests.engine.numbers import one_line
+from antiphon import Scenario, Simulation, load
+from antiphon.scenarios import catalogue
+from tests.commands import Commands
+from tests.engine.planning.conftest import Planned
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.kit.running import stacks
 
 LIBRARY = catalogue()
-GOAL = {"kind": "regression", "target": "wanted"}
 
 
 def ring(
     agents: int, *, coupling: str = "decoupled", gradient: Mapping[str, Any] | None = None, **node: Any
 ) -> Scenario:
-    """A ring as in the benchmarks, small: messages of 3 with delay 1, observations and targets of 3."""
-    graph: nx.DiGraph[str] = nx.DiGraph()
+    """A ring, small: messages of 3 with delay 1, observations of 9, ten classes."""
     names = [f"n{i:03}" for i in range(agents)]
-    network = {"kind": "mlp", "hidden": [5], "norm": "none"}
-    for name in names:
-        graph.add_node(name, **{"observes": ["seen"], "network": network, "objective": GOAL, **node})
-    for one, other in zip(names, [*names[1:], names[0]], strict=True):
-        how = {"coupling": coupling, "gradient": dict(gradient or {})}
-        graph.add_edge(one, other, size=3, port="out", norm="none", link={"delay": 1}, **how)
-    return from_graph(graph)
+    own = {"network": {"kind": "mlp", "hidden": [5], "norm": "none"}, "objective": CLASSIFY, **node}
+    way = {
+        "size": 3,
+        "port": "out",
+        "norm": "none",
+        "link": {"delay": 1},
+        "coupling": coupling,
+        "gradient": gradient or {},
+    }
+    return scenario_of(
+        {name: {"observes": [f"patch_{i % 4}"], **own} for i, name in enumerate(names)},
+        [{"from": a, "to": b, **way} for a, b in zip(names, [*names[1:], names[0]], strict=True)],
+        {"patches": 4},
+        batch=4,
+    )
 
 
-def from_graph(graph: nx.DiGraph[str], batch: int = 4) -> Scenario:
-    shown = torch.zeros(8, 3), torch.ones(8, 3)
-    env = from_tensors(seen=shown[0], wanted=shown[1], training_only=["wanted"], test=0.0, validation=0.0)
-    return Scenario.from_graph(graph, scenario="ring", env=env, training={"batch": batch})
+OWN = (9 + 3) * 5 + 5 + 5 * 10 + 10 + 5 * 3 + 3
+"""Parameters of an agent of the ring: a hidden layer, a classifier, and a port."""
 
 
 def chain(*couplings: str, hold: int = 6, **node: Any) -> Scenario:
@@ -63,75 +61,75 @@ def chain(*couplings: str, hold: int = 6, **node: Any) -> Scenario:
 # --- who is run as one ---------------------------------------------------------------------------------
 
 
-def test_a_cohort_says_what_its_members_have_in_common() -> None:
-    found = plan(ring(5, clock={"period": 2, "phase": 1, "unroll": 3}, p_update=0.5))
-    (cohort,) = found.cohorts
-    assert (cohort.network, cohort.ticks, cohort.optimiser) == ("mlp 5", "every 2, phase 1", "adam 0.001")
-    assert (cohort.learns, cohort.objective) == ("each 3 ticks, p 0.5", "regression of wanted")
-    assert cohort.parameters == 6 * 5 + 5 + 2 * (5 * 3 + 3)
-    (one,) = found.channel_stacks
-    assert (len(one.channels), one.coupling, one.gradient) == (5, "decoupled", "linear")
-    assert (one.input, one.size, one.sender, one.receiver) == (None, 3, "n000", "n000")
-    assert found.why == "all 5 agents run as 1 cohort"
+def test_a_cohort_says_what_its_members_have_in_common(planned: Planned) -> None:
+    found = planned(ring(5, clock={"period": 2, "phase": 1, "unroll": 3}, p_update=0.5))
+    (cohort,) = found["cohorts"]
+    assert (cohort["network"], cohort["ticks"]) == ("mlp 5", "every 2, phase 1")
+    assert (cohort["learns"], cohort["optimiser"]) == ("each 3 ticks, p 0.5", "adam 0.001")
+    assert (cohort["objective"], cohort["parameters"]) == ("classification of label", OWN)
+    (one,) = found["channel_stacks"]
+    assert (len(one["channels"]), one["coupling"], one["gradient"]) == (5, "decoupled", "linear")
+    assert (one["input"], one["size"], one["sender"], one["receiver"]) == (None, 3, "n000", "n000")
+    assert found["why"] == "all 5 agents run as 1 cohort"
 
 
 @pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=() if n in ("eyes", "copy", "digits-mlp") else pytest.mark.long) for n in LIBRARY],
 )
-def test_a_plan_is_what_the_backend_does(name: str) -> None:
-    """Who is in which stack, and why not: read from the stacks themselves (engine.build.stacking)."""
-    scenario = LIBRARY[name].resolve()
-    system = build(scenario, describe(scenario.env), seed=0, device=torch.device("cpu"), dtype=torch.float32)
-    found, stacked = plan(scenario, system=system), stack(system)
-    agents = [one for one in stacked.system.agents.values() if one.stacked]
-    channels = [one for one in stacked.system.channels.values() if one.members[0] is not one]
-    assert [cohort.agents for cohort in found.cohorts] == [
-        tuple(m.name for m in one.members) for one in agents
-    ]
-    assert {frozenset(one.channels) for one in found.channel_stacks} == {
-        frozenset(member.name for member in one.members) for one in channels
-    }
-    assert {agent: alone.reason for alone in found.alone for agent in alone.agents} == stacked.alone
-    for variant in [None] if name == "big-corporation" else LIBRARY[name].variants:
-        found = plan(LIBRARY[name].resolve(variant))
-        assert json.loads(json.dumps(found.as_dict(), allow_nan=False))["memory"]["total"] > 0
-        assert found.waves.count == len(LIBRARY[name].resolve(variant).waves())
-        assert min(found.memory.parameters, found.memory.activations, found.flop) > 0
+def test_a_plan_is_what_the_backend_does(name: str, planned: Planned) -> None:
+    """Who is in which stack, and why not."""
+    found, template = planned(name), load(name)
+    with Simulation(template) as simulation:
+        agents, channels, alone = stacks(simulation)
+    assert [tuple(cohort["agents"]) for cohort in found["cohorts"]] == agents
+    assert {frozenset(one["channels"]) for one in found["channel_stacks"]} == channels
+    assert {agent: some["reason"] for some in found["alone"] for agent in some["agents"]} == alone
+    for variant in [] if name == "big-corporation" else template.variants:
+        found = planned(name, f"--variant {variant}")
+        assert found["waves"]["count"] == len(template.resolve(variant).waves())
+        assert min(found["memory"]["parameters"], found["memory"]["activations"], found["flop"]) > 0
 
 
-def test_who_stands_alone_is_named_with_the_reason() -> None:
-    found = plan(load("digits-mlp").resolve())
-    assert (found.backend, found.why) == ("cohort", "no two agents can be run as one")
-    assert found.alone == (plans.Alone(("n0", "n1", "n2", "n3"), "no other is like it"),)
-    copier = plan(load("copy").resolve())
-    assert (copier.why, copier.alone[0].reason) == ("there is one agent", "it acts")
-    line = "it was asked for; with cohort, all 4 agents run as 1 cohort"
-    assert plan(ring(4), backend="reference").why == line
-    asked = plan(load("digits-mlp").resolve(), backend="reference")
-    assert (asked.backend, asked.why) == ("reference", "it was asked for")
-    with one_line("did you mean 'cohort'"):
-        plan(ring(4), backend="cohrt")
+def test_who_stands_alone_is_named_with_the_reason(planned: Planned, cli: Commands) -> None:
+    found = planned("digits-mlp")
+    assert (found["backend"], found["why"]) == ("cohort", "no two agents can be run as one")
+    assert found["alone"] == [{"agents": ["n0", "n1", "n2", "n3"], "reason": "no other is like it"}]
+    copier = planned("copy")
+    assert (copier["why"], copier["alone"][0]["reason"]) == ("there is one agent", "it acts")
+    for backend, by_torch in (("reference", []), ("native", ["n000", "n001", "n002"])):
+        scenario = ring(3, clock={"unroll": 2})
+        with Simulation(scenario, backend=backend, logdir=backend) as simulation:
+            simulation.run(1)
+            found = cli.json("show", backend)["plan"]
+            if simulation.backend.name == backend:
+                assert found["backend"] == backend
+                assert [name for some in found["by_torch"] for name in some["agents"]] == by_torch
+    assert cli.json("show reference")["plan"]["why"] == (
+        "it was asked for; with cohort, all 3 agents run as 1 cohort"
+    )
 
 
-def test_a_chain_without_delay_ticks_in_waves() -> None:
-    waves = plan(chain(*["decoupled"] * 4)).waves
-    assert (waves.count, waves.chain, waves.locked) == (5, True, False)
-    assert waves.channels == ("a->b", "b->c", "c->d", "d->e")
-    assert plan(chain("locked", "locked")).waves.locked
-    alone = plan(ring(3)).waves
-    assert (alone.count, alone.chain, alone.channels) == (1, False, ())
+def test_a_chain_without_delay_ticks_in_waves(planned: Planned) -> None:
+    def waves(scenario: Scenario) -> tuple[Any, ...]:
+        found = planned(scenario)["waves"]
+        return found["count"], found["chain"], found["locked"], found["channels"]
+
+    ways = ["a->b", "b->c", "c->d", "d->e"]
+    assert waves(chain(*["decoupled"] * 4)) == (5, True, False, ways)
+    assert waves(chain("locked", "locked")) == (3, True, True, ways[:2])
+    assert waves(ring(3)) == (1, False, False, [])
 
 
 # --- work ------------------------------------------------------------------------------------------------
 
 
-def test_clocks_and_rare_updates_make_a_step_cheaper() -> None:
-    every, rare, seldom = ring(4), ring(4, clock={"period": 4}), ring(4, p_update=0.1)
-    full, quarter, part = (plan(scenario).flop for scenario in (every, rare, seldom))
+def test_clocks_and_rare_updates_make_a_step_cheaper(planned: Planned) -> None:
+    scenarios = ring(4), ring(4, clock={"period": 4}), ring(4, p_update=0.1), ring(16)
+    full, quarter, part, many = (planned(scenario)["flop"] for scenario in scenarios)
     assert quarter == pytest.approx(full / 4)
     assert full / 3 < part < full
-    assert plan(ring(16)).flop == 4 * full
+    assert many == 4 * full
 
 
 def pairs(size: Any, sites: bool | None) -> Scenario:
@@ -166,7 +164,7 @@ COUNTED: dict[str, tuple[Scenario, float]] = {
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.long if n in ("windows", "void") else ()) for n in COUNTED]
 )
-def test_the_flop_of_a_step_are_those_that_torch_counts(name: str) -> None:
+def test_the_flop_of_a_step_are_those_that_torch_counts(name: str, planned: Planned) -> None:
     scenario, off = COUNTED[name]
     steps = 48 if off else 12
     with Simulation(scenario) as simulation:
@@ -174,20 +172,26 @@ def test_the_flop_of_a_step_are_those_that_torch_counts(name: str) -> None:
         with FlopCounterMode(display=False) as counter:
             simulation.run(steps=steps)
     counted = counter.get_total_flops() / steps
-    assert plan(scenario).flop == pytest.approx(counted, rel=off or 1e-9)
+    assert planned(scenario)["flop"] == pytest.approx(counted, rel=off or 1e-9)
 
 
-def test_users_modules_and_statistics_of_a_batch_are_counted() -> None:
+def noisy_ring() -> Scenario:
+    """A ring of a user's module."""
+
     def noisy(inputs: int, outputs: int) -> nn.Module:
         return nn.Sequential(nn.Linear(inputs, 7), nn.Dropout(0.5), nn.Linear(7, outputs))
 
-    found = plan(ring(3, network=noisy))
-    (alone,) = found.alone
-    assert "random" in alone.reason
-    assert found.memory.parameters == 4 * 3 * (6 * 7 + 7 + 7 * 6 + 6)
-    assert found.flop > 0
+    return ring(3, network=noisy)
+
+
+def test_users_modules_and_statistics_of_a_batch_are_counted(planned: Planned) -> None:
+    found = planned("tests.engine.planning.test_plan:noisy_ring")
+    (alone,) = found["alone"]
+    assert "random" in alone["reason"]
+    assert found["memory"]["parameters"] == 4 * 3 * (12 * 7 + 7 + 7 * 13 + 13)
+    assert found["flop"] > 0
     kept = [
-        plan(load("digits-mlp").resolve(None, {"batch": batch, "width": 8})).memory.activations
+        planned(f"digits-mlp --set width=8 --set batch={batch}")["memory"]["activations"]
         for batch in (16, 32, 48)
     ]
     assert kept[2] - kept[1] == kept[1] - kept[0]

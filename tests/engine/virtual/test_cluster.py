@@ -1,22 +1,81 @@
-"""Events in virtual time: who has read what when a step begins, what a link, chance and failures do to it, and its state."""
+"""Events in virtual time (engine/virtual/cluster.py): who has read what when a step begins, what a link, chance and failures do.
+
+The parts only count: what arrives, and when, without a network in them.
+"""
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
+from antiphon.engine.parts.boundary import Exchange, Message
+from antiphon.engine.parts.part import Part
 from antiphon.engine.virtual.cluster import VirtualCluster
-from antiphon.errors import RunError
-from tests.engine.virtual.pieces import CountingPart, chain, until
+from antiphon.engine.virtual.profile import find_profile
+from antiphon.errors import RunError, ScenarioError
+from tests.engine.virtual.profiles import profile
+
+HUNDRED_BYTES = np.zeros(25, np.float32)
+
+
+@dataclass
+class CountingPart:
+    """One of a chain. `read` has, by step, what had arrived before it; a part that `aligns` waits for the part before it."""
+
+    index: int
+    neighbours: tuple[int, ...]
+    aligns: bool = False
+    now: int = 0
+    incarnation: int = 0
+    behind: int = 0
+    arrived: list[list[int]] = field(default_factory=list)
+    read: list[list[list[int]]] = field(default_factory=list)
+
+    def waits_for(self) -> tuple[int, ...]:
+        before = self.index - 1
+        fresh = any(sender == before for sender, _ in self.arrived)
+        return (before,) if self.aligns and before in self.neighbours and not fresh else ()
+
+    def step(self, *, watch: bool = False) -> None:
+        self.read.append(self.arrived)
+        self.arrived = []
+        self.now += 1
+
+    def collect(self, neighbour: int) -> Exchange:
+        message = Message("x->y", self.now - 1, HUNDRED_BYTES)
+        return Exchange(self.index, self.incarnation, self.now - 1, self.now, [message])
+
+    def deliver(self, exchange: Exchange) -> None:
+        self.arrived.append([exchange.sender, exchange.first])
+
+    def own_state(self) -> dict[str, Any]:
+        return {"now": self.now, "arrived": [*self.arrived], "read": [*self.read]}
+
+    def load_own_state(self, state: dict[str, Any]) -> None:
+        self.now, self.arrived, self.read = state["now"], [*state["arrived"]], [*state["read"]]
+
+
+def chain(parts: int, *, aligns: bool = False, seed: int = 0, **keys: Any) -> VirtualCluster:
+    """A chain of counting parts."""
+    cluster = profile(parts, **keys)
+    made = [CountingPart(i, tuple(j for j in (i - 1, i + 1) if 0 <= j < parts), aligns) for i in range(parts)]
+    seconds = [cluster.machine(i).compute.step for i in range(parts)]
+    return VirtualCluster(cluster, cast(list[Part], made), seconds, seed)
+
+
+def until(cluster: VirtualCluster, seconds: float) -> VirtualCluster:
+    """Take all events up to a time."""
+    while cluster._heap and cluster._heap[0][0] <= seconds:
+        cluster.advance()
+    return cluster
 
 
 def read(cluster: VirtualCluster, part: int) -> list[list[list[int]]]:
-    found = cluster.parts[part]
-    assert isinstance(found, CountingPart)
-    return found.read
+    return cast(CountingPart, cluster.parts[part]).read
 
 
 def shape(cluster: VirtualCluster) -> tuple[Any, ...]:
@@ -24,6 +83,18 @@ def shape(cluster: VirtualCluster) -> tuple[Any, ...]:
     cluster.account()
     totals = [asdict(machine) for machine in cluster.machines]
     return cluster.seconds, [read(cluster, i) for i in range(len(cluster.parts))], totals
+
+
+def test_machines_of_the_profiles_that_come_along_are_numbered_in_turn_from_each_group() -> None:
+    for name, size in {"continents-1000": 1000, "datacentre-100": 100, "two-cores": 2}.items():
+        found = find_profile(name)
+        assert (found.cluster, found.size) == (name, size)
+        assert found.about
+        assert found.link(0, size - 1).latency > 0
+    assert find_profile("two-cores").machine(1).compute.measure
+    assert find_profile("continents-1000").machine(999).name == "europe-399"
+    with pytest.raises(ScenarioError, match="test: no machine 4; it has 4, numbered from 0 to 3"):
+        profile(4).machine(4)
 
 
 def test_without_latency_each_step_reads_what_the_neighbours_sent_at_the_step_before() -> None:
@@ -89,6 +160,8 @@ def test_stragglers_and_spread_change_how_long_steps_take_and_no_other_part() ->
     assert steps[0] != steps[1]
     assert 2000 / sum(steps) == pytest.approx(1 + 0.2 * 9, rel=0.15)
     assert three[0].steps_taken == steps[0]
+    spread = until(chain(2, compute={"step": 1, "spread": 0.5}), 1000).machines
+    assert 2000 / sum(machine.steps_taken for machine in spread) == pytest.approx(1, rel=0.06)
 
 
 def test_jitter_keeps_the_mean_latency_and_lets_calls_overtake() -> None:
@@ -110,16 +183,15 @@ def test_calls_are_lost_at_the_rate_of_the_link_and_counted() -> None:
 def test_a_machine_that_fails_is_away_and_goes_on_from_its_checkpoint_while_the_others_go_on() -> None:
     cluster = chain(2, failures={"per_day": 864, "outage": 7, "checkpoint": 10})  # each 100 s
     until(cluster, 1500)
-    for machine, part in zip(cluster.machines, cluster.parts, strict=True):
+    for number, (machine, part) in enumerate(zip(cluster.machines, cluster.parts, strict=True)):
+        gone = machine.status == "away"
         assert machine.incarnation == pytest.approx(14, abs=9)
-        assert part.incarnation == machine.incarnation - (machine.status == "away")
-        away = 7.0 * machine.incarnation - (7.0 if machine.status == "away" else 0)
-        assert away <= machine.away <= 7.0 * machine.incarnation
+        assert part.incarnation == machine.incarnation - gone
+        assert 7.0 * (machine.incarnation - gone) <= machine.away <= 7.0 * machine.incarnation
         assert 0 < machine.repeated <= 10.0 * machine.incarnation
         computing = machine.computing + (cluster.seconds - machine.since) * (machine.status == "computing")
         assert computing + machine.away == pytest.approx(cluster.seconds, abs=7)
-        assert part.now < machine.steps_taken
-        assert len(read(cluster, cluster.parts.index(part))) == part.now
+        assert len(read(cluster, number)) == part.now < machine.steps_taken
     useful = 1 - 7 / 107
     assert useful - 0.15 < cluster.goodput < useful
     assert cluster.machines[0].calls_lost  # the other one was away
@@ -147,9 +219,7 @@ def test_the_same_seed_gives_the_same_run_also_when_it_is_saved_and_loaded(keys:
 
 def test_when_every_part_waits_it_is_said_in_one_line() -> None:
     cluster = chain(2, aligns=True)
-    first = cluster.parts[0]
-    assert isinstance(first, CountingPart)
-    first.index = 2  # now each waits for the other one
+    cast(CountingPart, cluster.parts[0]).index = 2  # now each waits for the other one
     with pytest.raises(
         RunError, match=r"virtual: at 0 s every part waits for another one \(part 0 for part 1, "
     ):

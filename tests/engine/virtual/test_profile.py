@@ -1,4 +1,4 @@
-"""Profiles of clusters: what is shipped, what is refused, which machine has which number."""
+"""Profiles of clusters that are not accepted, each for one line."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.engine.virtual.profile import ClusterProfile, ComputeSpec, find_profile
-from antiphon.errors import ScenarioError
+from antiphon.commands.plan import plan
 from tests.engine.numbers import one_line
 
 TWO = """
@@ -21,41 +20,6 @@ links:
   - {between: [fast, fast], latency: 0.25}
   - {between: [slow, fast], latency: 1, bandwidth: 100}
 """
-
-
-def profile(text: str = TWO) -> ClusterProfile:
-    return ClusterProfile.from_yaml(text, "two.yaml")
-
-
-def test_every_shipped_profile_is_read_and_has_the_machines_that_its_name_says() -> None:
-    for name, size in {"continents-1000": 1000, "datacentre-100": 100, "two-cores": 2}.items():
-        found = find_profile(name)
-        assert (found.cluster, found.size) == (name, size)
-        assert found.about
-        assert found.link(0, size - 1).latency > 0
-    assert find_profile("two-cores").machine(1).compute.measure
-
-
-def test_machines_are_numbered_in_turn_from_each_group() -> None:
-    assert [profile().machine(i).name for i in range(4)] == ["fast-0", "slow-0", "fast-1", "fast-2"]
-    assert find_profile("continents-1000").machine(999).name == "europe-399"
-    with pytest.raises(ScenarioError, match="two: no machine 4; it has 4, numbered from 0 to 3"):
-        profile().machine(4)
-
-
-def test_a_group_has_its_own_speed_or_the_clusters_and_a_link_is_that_of_two_groups_either_way() -> None:
-    found = profile()
-    assert found.machine(0).compute.seconds(1e9) == 0.5
-    compute = found.machine(1).compute
-    assert compute.seconds(1e9) == pytest.approx(2.0)
-    # the slowest of many machines is the more often a straggler
-    assert [compute.slowest(n) for n in (1, 2)] == pytest.approx([1 + 10 * 0.1, 1 + 10 * (1 - 0.9**2)])
-    assert ComputeSpec(step=1).slowest(100) == 1
-    assert found.link(0, 1) == found.link(1, 0)
-    assert (found.link(0, 1).latency, found.link(0, 1).transfer(50)) == (1, 0.5)
-    assert (found.link(0, 2).latency, found.link(0, 2).transfer(1e12)) == (0.25, 0)
-
-
 REFUSED: list[tuple[str, str]] = [
     ("", "two.yaml: the document is empty; begin with 'cluster: NAME'"),
     ("[1]", "two.yaml:1: a cluster is a mapping of keys, not [1]"),
@@ -72,26 +36,25 @@ REFUSED: list[tuple[str, str]] = [
     (TWO.replace("count: 3", "count: 0"), "machines.fast.count: must be at least 1, not 0"),
     ("cluster: none\nmachines: {}\n", "machines: "),
     ("cluster: none\nmachines: {a: {}}\n", "compute: is missing"),
+    ("\x00", "two.yaml"),
 ]  # fmt: skip
 
 
-def test_a_document_that_is_not_accepted_gives_one_line() -> None:
-    for text, line in REFUSED:
-        with one_line(re.escape(line)):
-            profile(text)
+@pytest.mark.parametrize(("text", "line"), REFUSED, ids=range(len(REFUSED)))
+def test_a_document_that_is_not_accepted_gives_one_line(text: str, line: str, here: Path) -> None:
+    Path("two.yaml").write_text(text, encoding="utf-8")
+    with one_line(re.escape(line)):
+        plan("digits-mlp", cluster="two.yaml")
 
 
-def test_a_profile_is_found_by_name_or_path(tmp_path: Path) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text(TWO, encoding="utf-8")
-    assert find_profile(path).cluster == "two"
-    (tmp_path / "folder.yaml").mkdir()
-    path.write_bytes(b"\xff\xfe")
+def test_a_profile_that_is_not_found_or_read_gives_one_line(here: Path) -> None:
+    Path("folder.yaml").mkdir()
+    Path("bytes.yaml").write_bytes(b"\xff\xfe")
     for place, line in (
         ("two-core", "--cluster: no profile 'two-core'; did you mean 'two-cores'"),
-        (tmp_path / "absent.yaml", r"absent\.yaml: no such file"),
-        (tmp_path / "folder.yaml", "is a folder"),
-        (path, "not a text file in UTF-8"),
+        ("absent.yaml", r"absent\.yaml: no such file"),
+        ("folder.yaml", "is a folder"),
+        ("bytes.yaml", "not a text file in UTF-8"),
     ):
         with one_line(line):
-            find_profile(place)
+            plan("digits-mlp", cluster=place)

@@ -10,17 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
-from antiphon import Simulation
+from antiphon import DivergenceError, RunError, Scenario, Simulation
 from antiphon.engine.parts.free_boundary import FreeSettings
-from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.engine.virtual.profile import ClusterProfile
+from antiphon.engine.state.checkpoint import copy_tree, read_simulation
 from antiphon.engine.virtual.simulation import VirtualSimulation
-from antiphon.errors import DivergenceError, RunError
-from antiphon.scenarios import Scenario
 from tests.engine.numbers import one_line
-from tests.engine.parts.stages import different, of_simulation, stages
-from tests.engine.virtual.pieces import profile
+from tests.engine.parts.stages import different, learned, stages
+from tests.engine.virtual.profiles import profile
 
 ROUGH: dict[str, Any] = {
     "latency": 2.5,
@@ -43,50 +41,44 @@ def advanced(simulation: Simulation, steps: int) -> Simulation:
     return simulation
 
 
-@pytest.mark.parametrize("kind", ["sobolev", pytest.param("critic", marks=pytest.mark.long)])
-def test_equal_machines_without_latency_learn_the_bits_of_one_machine(kind: str) -> None:
-    scenario = stages(3, kind)
-    one, cluster = Simulation(scenario, stacked=False), virtual(scenario)
+def loaded(simulation: VirtualSimulation, path: Path) -> VirtualSimulation:
+    simulation._load_saved(read_simulation(path, None, "cpu"))
+    return simulation
+
+
+def test_equal_machines_without_latency_learn_the_bits_of_one_machine() -> None:
+    one, cluster = Simulation(stages(), stacked=False), virtual()
     for each in (one, cluster):
-        advanced(each, 15)
-    assert not different(of_simulation(cluster), of_simulation(one))
+        advanced(each, 12)
+    assert not different(learned(cluster), learned(one))
     assert cluster.evaluate() == one.evaluate()
     assert cluster.train_means.means() == one.train_means.means()
-    assert (cluster.seconds, cluster.now) == (15.0, 15)
-    assert different(of_simulation(cluster), of_simulation(advanced(virtual(scenario, latency=0.5), 15)))
+    assert (cluster.seconds, cluster.now) == (12.0, 12)
+    assert different(learned(cluster), learned(advanced(virtual(latency=0.5), 12)))
 
 
 def test_one_seed_gives_one_run_and_a_fork_and_a_checkpoint_go_on_with_all_that_is_on_its_way(
     tmp_path: Path,
 ) -> None:
     simulation, again = virtual(**ROUGH), virtual(**ROUGH)
-    advanced(simulation, 17)
+    advanced(simulation, 15)
     fork = simulation.fork()
     simulation.save(tmp_path / "saved")
-    loaded = virtual(**ROUGH)
-    loaded._load_saved(_saved(tmp_path / "saved"))
-    for one, steps in ((simulation, 13), (fork, 13), (loaded, 13), (again, 30)):
+    other = loaded(virtual(**ROUGH), tmp_path / "saved")
+    for one, steps in ((simulation, 9), (fork, 9), (other, 9), (again, 24)):
         advanced(one, steps)
-    for other in (fork, loaded, again):
-        assert not different(of_simulation(simulation), of_simulation(other))
-        assert other.seconds == simulation.seconds
-        assert other.figures() == simulation.fork().figures()
-    assert all(bool(value.isfinite().all()) for value in of_simulation(simulation).values())
+    for one in (fork, other, again):
+        assert not different(learned(simulation), learned(one))
+        assert one.seconds == simulation.seconds
+        assert one.figures() == simulation.fork().figures()
+    assert all(bool(value.isfinite().all()) for value in learned(simulation).values())
     assert sum(machine.incarnation for machine in simulation.cluster.machines) > 0
-    second = virtual(seed=1, **ROUGH)
-    advanced(second, 30)
-    assert second.seconds != simulation.seconds
-
-
-def _saved(path: Path) -> Any:
-    from antiphon.engine.state.checkpoint import read_simulation
-
-    return read_simulation(path, None, "cpu")
+    assert advanced(virtual(seed=1, **ROUGH), 24).seconds != simulation.seconds  # type: ignore[attr-defined]
 
 
 def test_a_checkpoint_can_be_evaluated_as_any_but_takes_steps_in_virtual_time_alone(tmp_path: Path) -> None:
     simulation = virtual(latency=2)
-    advanced(simulation, 10)
+    advanced(simulation, 6)
     simulation.save(tmp_path / "saved")
     whole = Simulation.load(tmp_path / "saved")
     assert whole.evaluate() == simulation.evaluate()
@@ -102,7 +94,7 @@ def test_a_checkpoint_can_be_evaluated_as_any_but_takes_steps_in_virtual_time_al
 
 def test_stragglers_let_aligned_agents_wait_and_figures_say_so() -> None:
     found = virtual(compute={"step": 1, "stragglers": {"share": 0.2, "factor": 8}})
-    advanced(found, 40)
+    advanced(found, 30)
     figures = found.figures()
     assert 0.01 < figures["waiting"] < 0.6
     assert figures["goodput"] == pytest.approx(1 - figures["waiting"])
@@ -112,44 +104,28 @@ def test_stragglers_let_aligned_agents_wait_and_figures_say_so() -> None:
     assert (figures["given_up"], figures["calls_lost"], figures["away"]) == (0, 0, 0)
 
 
-def test_a_machine_that_fails_loses_steps_while_the_others_go_on() -> None:
-    found = virtual(failures={"per_day": 3000, "outage": 10, "checkpoint": 5})
-    advanced(found, 60)
+def test_a_machine_that_fails_loses_steps_and_lost_messages_are_given_up() -> None:
+    cluster = profile(3, failures={"per_day": 3000, "outage": 10, "checkpoint": 5}, loss=0.3)
+    found = VirtualSimulation(stages(), cluster, free=FreeSettings(staleness=5))
+    advanced(found, 40)
     figures, machines = found.figures(), found.cluster.machines
     assert sum(machine.incarnation for machine in machines) >= 2
     for part, machine in zip(found.cluster.parts, machines, strict=True):
         assert (part.now < machine.steps_taken) == (machine.incarnation > 0)
     assert 0.3 < figures["goodput"] < 1 - figures["away"]
     assert machines[0].waiting == {}  # it sees the images, and waits for nobody
+    assert 0.2 < figures["calls_lost"] < 0.6  # those to a machine that is away too
+    assert 0.1 < figures["given_up"] < 0.9  # of what was sent, as much as comes back is lost again
 
 
 def test_a_part_that_goes_back_to_its_checkpoint_takes_no_other_part_with_it() -> None:
     channel = {"link": {"delay": 1, "drop": 0.3}, "input": {"kind": "linear", "context": ["image"]}}
     found = virtual(stages(channel=channel))
     saved = copy_tree(found.cluster.parts[1].own_state())
-    advanced(found, 12)
-    before = {name: value.clone() for name, value in learned_by(found).items()}
+    before = learned(advanced(found, 12))
     found.cluster.parts[1].load_own_state(saved)
-    changed = different(before, learned_by(found))
+    changed = different(before, learned(found))
     assert {name.partition(".")[0] for name in changed} == {"s1", "s1->s2", "input s0->s1"}
-
-
-def learned_by(simulation: Simulation) -> dict[str, torch.Tensor]:
-    inputs = {
-        f"input {name}.{key}": value
-        for name, channel in simulation._system.channels.items()
-        if channel.input is not None
-        for key, value in channel.input.parameters.items()
-    }
-    return of_simulation(simulation) | inputs
-
-
-def test_lost_messages_are_given_up() -> None:
-    found = VirtualSimulation(stages(), profile(3, loss=0.5), free=FreeSettings(staleness=5))
-    advanced(found, 30)
-    figures = found.figures()
-    assert figures["calls_lost"] == pytest.approx(0.5, abs=0.15)
-    assert 0.3 < figures["given_up"] < 0.9  # of what was sent, as much as comes back is lost again
 
 
 @pytest.mark.parametrize("env", [{}, {"hold": 3, "episode": "example"}], ids=["stream", "episodes"])
@@ -157,18 +133,16 @@ def test_all_agents_in_one_part_are_the_simulation_on_one_machine(
     env: dict[str, Any], tmp_path: Path
 ) -> None:
     scenario = stages(aligned=not env, env=env)
-    one = advanced(Simulation(scenario, stacked=False), 12)
+    one = advanced(Simulation(scenario, stacked=False), 10)
     alone = VirtualSimulation(scenario, profile(1))
-    advanced(alone, 6)
+    advanced(alone, 5)
     alone.save(tmp_path / "saved")
-    loaded = VirtualSimulation(scenario, profile(1))
-    loaded._load_saved(_saved(tmp_path / "saved"))
-    for other in (alone, loaded):
-        assert not different(of_simulation(advanced(other, 6)), of_simulation(one))
+    for other in (alone, loaded(VirtualSimulation(scenario, profile(1)), tmp_path / "saved")):
+        assert not different(learned(advanced(other, 5)), learned(one))
 
 
 def test_a_run_directory_has_simulated_seconds_and_figures_of_agents(tmp_path: Path) -> None:
-    with VirtualSimulation(stages(steps=20), profile(3, latency=1), logdir=tmp_path / "run") as simulation:
+    with VirtualSimulation(stages(steps=12), profile(3, latency=1), logdir=tmp_path / "run") as simulation:
         simulation.run()
     with (tmp_path / "run/metrics.csv").open(encoding="utf-8") as table:
         rows = list(csv.DictReader(table))
@@ -186,10 +160,25 @@ def test_flop_decide_how_long_a_step_takes_and_so_does_a_measurement() -> None:
     assert first > second > 0
     timed = VirtualSimulation(stages(), profile(2, compute={"measure": True}), sizes)
     assert all(1e-5 < seconds < 1 for seconds in timed.cluster.step_seconds)
-    twin = timed.fork()
-    assert twin.cluster.step_seconds == timed.cluster.step_seconds
+    assert timed.fork().cluster.step_seconds == timed.cluster.step_seconds
     shared = VirtualSimulation(stages(5), profile(2))  # more agents than machines
     assert sorted(set(shared.placement.values())) == [0, 1]
+
+
+def test_agents_that_may_read_messages_of_other_examples_are_warned_of() -> None:
+    """In a stream, those that are aligned to none of the channels from other parts; not within a part, or alone."""
+    apart, joined = stages(aligned=False), yaml.safe_load(stages().to_yaml())
+    joined["channels"].append({**joined["channels"][0], "to": "s2", "link": {"delay": 2}})
+    joined["agents"]["s2"]["align"] = "s0->s2"
+    for scenario, parts, found in (
+        (stages(), 3, []),
+        (Scenario.model_validate(joined), 3, []),
+        (apart, 3, ["s1", "s2"]),
+        (apart, {"s0": 0, "s1": 0, "s2": 1}, ["s2"]),
+        (apart, 1, []),
+    ):
+        simulation = VirtualSimulation(scenario, profile(3), parts)
+        assert [line.partition(":")[0] for line in simulation.warnings] == [f"agents[{n}]" for n in found]
 
 
 def test_a_divergence_ends_the_run_with_one_line() -> None:
@@ -197,24 +186,17 @@ def test_a_divergence_ends_the_run_with_one_line() -> None:
     advanced(simulation, 3)
     with torch.no_grad():
         next(iter(simulation.agents["s1"].parameters.values())).fill_(torch.nan)
-    with pytest.raises(DivergenceError) as caught:
+    with one_line("s1", DivergenceError):
         advanced(simulation, 5)
-    assert "\n" not in str(caught.value)
-    assert simulation.diverged == str(caught.value)
+    assert simulation.diverged
 
 
 THREE = {"s0": 0, "s1": 1, "s2": 2}
 AT_ONCE: dict[str, Any] = {"channel": {"link": {"delay": 0}}}
 REFUSED: list[tuple[Callable[[], object], str]] = [
-    (lambda: VirtualSimulation(stages(), "two-core"), "no profile 'two-core'; did you mean 'two-cores'"),
     (lambda: VirtualSimulation(stages(), profile(2), THREE), "test: no machine 2; it has 2"),
     (lambda: VirtualSimulation(stages(), profile(2), {"s0": 0}), "place: s1, s2 in no part"),
     (lambda: VirtualSimulation(stages(**AT_ONCE), profile(3), THREE), "delay: 1"),
-    (lambda: VirtualSimulation(stages(**AT_ONCE), profile(3)), "link: {delay: 1}"),
-    (
-        lambda: VirtualSimulation(stages(), profile(3), 4),
-        "parts: 4; the number of agents is 3; use at most 3",
-    ),
     (lambda: virtual(stages(env={"hold": 3, "episode": "example"}, aligned=False)), "env: its episodes end"),
     (lambda: virtual().set("s0.learning_rate", 0.1), "set: s0.learning_rate cannot change in virtual time"),
 ]
@@ -232,8 +214,7 @@ def test_four_stages_reach_95_percent_as_late_as_a_plain_simulator_says(
     latency: float, kind: str, low: float, high: float
 ) -> None:
     scenario = stages(4, kind, batch=64, size=128, norm="batch", rate=1e-3)
-    cluster: ClusterProfile = profile(4, latency=latency, compute={"step": 1.2})
-    simulation = VirtualSimulation(scenario, cluster)
+    simulation = VirtualSimulation(scenario, profile(4, latency=latency, compute={"step": 1.2}))
     while simulation.seconds < high and simulation.evaluate().accuracy < 0.95:  # type: ignore[operator]
         advanced(simulation, 4)
     assert low < simulation.seconds < high

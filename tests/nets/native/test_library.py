@@ -36,7 +36,7 @@ def test_a_compiler_that_fails_is_logged_once_and_leaves_nothing(
     with caplog.at_level(logging.WARNING):
         assert library.kernel() is None
         assert library.why_absent() == "the kernel cannot be compiled: mlp.cpp:1: no"
-    assert [record.message for record in caplog.records] == [
+    assert caplog.messages == [
         "backend native: the kernel cannot be compiled: mlp.cpp:1: no; the backend cohort computes instead"
     ]
     assert sorted(os.listdir(fresh)) == ["lock"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import pytest
 import torch
@@ -51,14 +50,9 @@ def parameters_of(layers: list[Layer], count: int, dtype: torch.dtype) -> list[T
 
 
 def statistics_of(layers: list[Layer], count: int, dtype: torch.dtype) -> list[Tensor]:
-    found: list[Tensor] = []
-    for layer in layers:
-        if layer.norm == "batch":
-            found += [
-                torch.randn(count, layer.outputs, dtype=dtype),
-                torch.rand(count, layer.outputs, dtype=dtype) + 0.5,
-            ]
-    return found
+    shapes = [(count, layer.outputs) for layer in layers if layer.norm == "batch"]
+    each = [(torch.randn(shape, dtype=dtype), torch.rand(shape, dtype=dtype) + 0.5) for shape in shapes]
+    return [statistic for pair in each for statistic in pair]
 
 
 def by_torch(
@@ -163,7 +157,7 @@ def close(ours: Tensor, exact: Tensor, theirs: Tensor) -> None:
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("seed", range(10))
 def test_random_networks_have_the_outputs_and_gradients_of_autograd(seed: int, dtype: torch.dtype) -> None:
     case = Case(seed, dtype)
     evaluation = case.evaluation()
@@ -177,40 +171,6 @@ def test_random_networks_have_the_outputs_and_gradients_of_autograd(seed: int, d
             close(ours, exact, theirs)
     each = torch.stack([g.flatten(1).abs().amax(1).double() for g in gradients]).amax(0)
     assert (bounds >= each).all()  # what the check for divergence relies on
-
-
-OPTIMISERS: list[dict[str, Any]] = [
-    {"kind": "sgd"},
-    {"kind": "sgd", "momentum": 0.9, "weight_decay": 0.1},
-    {"kind": "adam", "betas": (0.8, 0.95), "weight_decay": 0.1},
-    {"kind": "adamw", "weight_decay": 0.1},
-]
-
-
-@pytest.mark.parametrize("settings", OPTIMISERS, ids=str)
-@pytest.mark.parametrize("masked", [False, True])
-def test_steps_are_those_of_the_optimisers(settings: dict[str, Any], masked: bool) -> None:
-    """Five steps, in turn of all members and of every second one."""
-    for seed in range(2):
-        case = Case(seed, torch.float64)
-        own, theirs = ([p.clone() for p in case.parameters] for _ in range(2))
-        mine, other = (
-            StackedOptimiser(parameters=own, **settings),
-            StackedOptimiser(parameters=theirs, **settings),
-        )
-        network = StackedMlp(case.layers, own)
-        for turn in range(5):
-            members = torch.arange(case.count) % 2 == 0 if masked and turn % 2 else None
-            evaluation = network(case.blocks, case.rows, case.statistics)
-            evaluation.backward(case.given, [False] * len(case.blocks))
-            other.step(evaluation.gradients(), 0.01, members)
-            evaluation.step(mine, 0.01, members)
-        for a, b in zip([*own, *mine.tensors()], [*theirs, *other.tensors()], strict=True):
-            torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
-        mine.step(evaluation.gradients(), 0.01)
-        other.step(evaluation.gradients(), 0.01)
-        for a, b in zip(own, theirs, strict=True):
-            torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("value", [float("nan"), 1e38])

@@ -1,0 +1,166 @@
+"""Recordings that fail, or are not what is computed step by step (engine/capture/loop.py, engine/capture/recorder.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from antiphon import Simulation
+from antiphon.engine.capture import loop as loop_module
+from antiphon.engine.capture.loop import CapturedLoop, captured_loop
+from antiphon.engine.capture.recorder import CudaGraphRecorder, NotRecordable
+from antiphon.engine.core import mailbox
+from tests.contracts.library import resolved
+from tests.engine.capture.dispatch_recorder import DispatchRecorder
+from tests.engine.capture.test_captured_loop import assert_same, ring, simulation_of
+
+
+def test_what_is_baked_in_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number of the step that the recording keeps: the replayed period differs, and no other is replayed."""
+    monkeypatch.setattr(mailbox, "stamp_number", lambda step: step)
+    scenario = resolved("lossy", {})
+    plain, (captured, loop) = Simulation(scenario, seed=3), simulation_of(scenario)
+    for simulation in (plain, captured):
+        simulation.run(60)
+    assert loop.obstacle == "a replayed period differs from one that is taken step by step"
+    assert_same(captured, plain)
+
+
+class Failing(DispatchRecorder):
+    """A recorder whose work fails after so many operations: one that may not be captured, or exhausted memory."""
+
+    def __init__(self, error: Exception, after: int) -> None:
+        super().__init__()
+        self._error, self._after = error, after
+
+    def record(self, work: Callable[[], None]) -> None:
+        with _FailsAfter(self._error, self._after):
+            super().record(work)
+
+
+class _FailsAfter(TorchDispatchMode):
+    def __init__(self, error: Exception, after: int) -> None:
+        super().__init__()
+        self._error, self._left = error, after
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, arguments: Any = (), settings: Any = None
+    ) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise self._error
+        return operation(*arguments, **(settings or {}))
+
+
+NO_CAPTURE = "operation not permitted when stream is capturing"
+NO_MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB."
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "after", "reason"),
+    [
+        ("ring-of-many", NotRecordable("it waits for the device"), 0, "it waits for the device"),
+        (
+            "two-timescales",
+            RuntimeError(f"{NO_CAPTURE}\nCUDA kernel errors might be"),
+            3,
+            f"they cannot be recorded: RuntimeError: {NO_CAPTURE}",
+        ),
+        (
+            "hyperplane",
+            torch.OutOfMemoryError(NO_MEMORY),
+            60,
+            f"they cannot be recorded: OutOfMemoryError: {NO_MEMORY}",
+        ),
+        ("ring-of-many", AssertionError(), 150, "they cannot be recorded: AssertionError: AssertionError"),
+    ],
+)
+def test_a_recording_that_fails_leaves_the_state_of_steps_and_one_warning(
+    name: str, error: Exception, after: int, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = CapturedLoop(lambda: Failing(error, after))
+    plain, captured = (
+        Simulation(resolved(name, {"steps": 300}), seed=3, capture=how) for how in (None, loop)
+    )
+    plain.backend.check_later()  # as on a GPU
+    for simulation in (plain, captured):
+        simulation.run(40)
+    assert loop.obstacle == reason
+    assert loop.replayed == 0
+    assert caplog.messages == [f"capture: steps are taken one by one: {reason}"]
+    assert_same(captured, plain)
+
+
+@pytest.mark.parametrize("at", [0, 2, 5])
+def test_without_memory_for_a_second_copy_of_the_state_steps_are_taken_one_by_one(
+    at: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each place where a period that is computed both ways needs it: before, and twice after; two periods are."""
+    copies, calls = loop_module._copies, iter(range(100))
+    monkeypatch.setattr(
+        loop_module, "_copies", lambda tensors: None if next(calls) == at else copies(tensors)
+    )
+    plain, (captured, loop) = Simulation(ring(), seed=3), simulation_of(ring())
+    for simulation in (plain, captured):
+        simulation.run(40)
+    assert loop.obstacle == "there is no memory for a second copy of its state"
+    assert len(caplog.messages) == 1
+    assert_same(captured, plain)
+
+
+def test_memory_that_a_device_refuses_for_copies_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(tensor: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(torch.Tensor, "clone", refuse)
+    assert loop_module._copies([torch.zeros(1)]) is None
+
+
+class BrokenGraph:
+    """A CUDA graph's capture, which an operation breaks off; its end then fails too."""
+
+    def __init__(self, graph: object) -> None:
+        pass
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+
+def test_what_breaks_a_cuda_graph_off_is_the_reason_and_the_stream_is_put_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    streams: list[object] = []
+    for name, instead in {
+        "synchronize": lambda: None,
+        "current_stream": lambda: "before",
+        "set_stream": streams.append,
+        "CUDAGraph": object,
+        "graph": BrokenGraph,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, instead)
+
+    def work() -> None:
+        raise RuntimeError(f"{NO_CAPTURE}\nmore")
+
+    with pytest.raises(NotRecordable, match=f"^CUDA refuses to capture it: {NO_CAPTURE}$"):
+        CudaGraphRecorder().record(work)
+    assert streams == ["before"]
+
+
+def test_capture_is_the_default_on_a_gpu_and_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda")
+    assert isinstance(captured_loop(gpu, "cohort", None), CapturedLoop)
+    assert isinstance(captured_loop(gpu, "cohort", capture=True), CapturedLoop)
+    assert captured_loop(gpu, "cohort", capture=False) is None
+    for device, backend in ((torch.device("cpu"), "cohort"), (gpu, "reference"), (gpu, "native")):
+        assert captured_loop(device, backend, None) is None
+    monkeypatch.setenv("ANTIPHON_CAPTURE", "0")
+    assert captured_loop(gpu, "cohort", None) is None
+    assert isinstance(captured_loop(gpu, "cohort", capture=True), CapturedLoop)
