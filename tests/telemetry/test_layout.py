@@ -39,26 +39,6 @@ def rows_of(description: RunDescription, metrics: int = 1) -> list[Figure]:
     return [*rows, Figure("run", "", "steps_per_second", 7.0)]
 
 
-def test_a_small_graph_has_a_tag_per_figure_and_no_aggregates() -> None:
-    curves = Curves(describe(3, (0,), top=3))
-    assert {tag: shown for tag, shown, _ in curves.scalars(rows_of(describe(3, (0,), top=3)))} == {
-        "agent/n0000/m0": "agent/n0000/m0",
-        "agent/n0001/m0": "agent/n0001/m0",
-        "agent/n0002/m0": "agent/n0002/m0",
-        "channel/n0000__to__n0001/m0": "channel/n0000->n0001/m0",
-        "channel/n0001__to__n0002/m0": "channel/n0001->n0002/m0",
-        "channel/n0002__to__n0000/m0": "channel/n0002->n0000/m0",
-        "run/steps_per_second": "run/steps_per_second",
-    }
-
-
-def test_a_large_graph_has_bounded_tags() -> None:
-    description = describe(1000, (0,), top=32, strides=4)
-    assert len(description.names["channels"]) == 4000
-    tags = [tag for tag, _, _ in Curves(description).scalars(rows_of(description, metrics=6))]
-    assert len(tags) == len(set(tags)) == 6 * (32 + 32 + 3 + 3) + 1
-
-
 def test_readouts_and_the_channels_into_them_come_first() -> None:
     description = describe(10, (4, 8), top=3)
     tags = [tag for tag, _, _ in Curves(description).scalars(rows_of(description))]

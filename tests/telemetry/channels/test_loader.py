@@ -46,14 +46,6 @@ def test_more_rows_are_kept_unless_the_user_says_how_many(
     assert flags.samples_per_plugin == kept
 
 
-@pytest.mark.filterwarnings("ignore:html5lib's sanitizer is deprecated")
-def test_it_makes_the_plugin() -> None:
-    plugin = ChannelsLoader().load(context())
-    assert plugin.plugin_name == "antiphon"
-    assert plugin.frontend_metadata().tab_name == "Channels"
-    assert plugin.frontend_metadata().es_module_path in plugin.get_plugin_apps()
-
-
 def test_an_error_of_ours_costs_the_tab_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

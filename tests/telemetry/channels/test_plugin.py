@@ -197,22 +197,6 @@ def test_own_files_have_their_types_and_none_is_html(ready: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("document", "says"),
-    [
-        ({"format": 2}, "a: has data of a newer Channels tab (format 2)"),
-        ("{", "a: its data of the Channels tab do not fit"),
-    ],
-)
-def test_a_graph_that_cannot_be_shown(tmp_path: Path, document: Any, says: str) -> None:
-    write(tmp_path / "a", rows([1]), document=document, timeline="[]")
-    found = client(tmp_path)
-    assert get(found, "runs").json == ["a"]
-    for path in ("graph", "catalog"):
-        refused(get(found, path, run="a"), 500, says)
-    refused(get(found, "timeline", run="a"), 500, "a: its data of the Channels tab do not fit")
-
-
-@pytest.mark.parametrize(
     ("every", "steps", "kept", "sampled"),
     [
         (1, range(1, 21), 20, False),
