@@ -61,23 +61,6 @@ def test_aggregates_are_over_all_finite_values() -> None:
     assert values == {"agents/loss/mean": 3.0, "agents/loss/min": 1.0, "agents/loss/max": 5.0}
 
 
-def test_parallel_channels_keep_their_own_tags() -> None:
-    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
-    graph.add_node("a", role="agent")
-    graph.add_node("b", role="readout")
-    graph.add_edge("a", "b", key=0)
-    graph.add_edge("a", "b", key="slow")
-    channels = [("a->b", "a__to__b"), ("a->b:slow", "a__to__b__slow"), ("b->a", "b__to__a")]
-    curves = Curves(
-        RunDescription(
-            yaml="", hparams={}, graph=graph, names={"agents": ["a", "b"], "channels": channels}, top=2
-        )
-    )
-    assert curves.tag("channel", "a->b", "age") == ("channel/a__to__b/age", "channel/a->b/age")
-    assert curves.tag("channel", "a->b:slow", "age") is not None
-    assert curves.tag("channel", "b->a", "age") is None
-
-
 def test_what_the_environment_says_has_tags_of_its_own() -> None:
     curves = Curves(describe(3, (0,), top=3))
     rows = [Figure("env", "", "difficulty", 3.0)]

@@ -144,7 +144,7 @@ def test_a_parameter_is_given_once_and_selects_something(ready: Client, path: st
             )
 
 
-@pytest.mark.parametrize("value", ["", "x", "1.5", "nan", "9" * 16, "9" * 5000, " 1", "１", "0x1", "--1"])
+@pytest.mark.parametrize("value", ["", "x", "1.5", "9" * 5000, " 1", "１"])
 def test_a_parameter_that_is_no_integer(ready: Client, value: str) -> None:
     refused(get(ready, "figure", **WHOLE["figure"], after=value), 400, "after: ")
     refused(get(ready, "cloud", run="a", channel=value), 400, "channel: ")
