@@ -128,11 +128,6 @@ def test_the_order_is_a_fixed_permutation() -> None:
     assert corners[:3] == [(0, 1), (1, 3), (3, 0)]
 
 
-def test_a_single_column_is_centred() -> None:
-    assert {left for _, left in positions(7, 3, 8, 8)} == {2}
-    assert positions(1, 4, 8, 8) == [(2, 2)]
-
-
 def test_pixel_indices_cut_every_colour() -> None:
     picture = np.arange(3 * 6 * 8).reshape(3, 6, 8)
     first, second = pixel_indices([(2, 3), (0, 5)], 3, 6, 8, colours=3)

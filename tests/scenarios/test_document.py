@@ -10,31 +10,10 @@ import pytest
 
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import (
-    AgentSpec,
     ChannelSpec,
-    ClockSpec,
-    EnvSpec,
-    NetworkSpec,
-    OptimiserSpec,
     Scenario,
 )
 from tests.scenarios.made import OBJECTIVE, channels, document, network
-
-
-def test_defaults() -> None:
-    scenario = Scenario.model_validate(document())
-    assert scenario.env == EnvSpec(id="antiphon/Digits-v0")
-    a, b = scenario.agents["a"], scenario.agents["b"]
-    assert a == AgentSpec(observes=("image",), network=NetworkSpec(kind="mlp", hidden=(128,)))
-    assert b.objective is not None
-    assert (b.objective.when, b.objective.weight) == (None, 1.0)
-    assert a.clock == ClockSpec(period=1, phase=0, unroll=1)
-    [channel] = scenario.channels
-    assert (channel.sender, channel.receiver, channel.key, channel.size) == ("a", "b", 0, None)
-    assert (channel.coupling, channel.gradient.kind, channel.link.delay) == ("decoupled", "linear", 0)
-    assert scenario.training.optimiser == OptimiserSpec(kind="adam", lr=0.001)
-    assert scenario.training.predictor is None
-    assert scenario.readouts == ("b",)
 
 
 def test_channels_are_known_by_ends_and_key() -> None:

@@ -223,20 +223,6 @@ def test_a_corporation_with_the_label_known_to_adjacent_agents_only() -> None:
         assert channel.gradient.kind == ("local" if channel.sender in adjacent else "linear")
 
 
-@pytest.mark.parametrize("name", ["copy", "repeat-copy", "char-lm"])
-def test_every_lever_reaches_the_gradient_of_the_state(name: str) -> None:
-    levers = {"scale": 0.25, "discount": 0.75, "trace": 0.5, "span": 6, "auxiliary": 0.125}
-    more = {"units": 7, "sg_norm": "layer", "context": [], "gradient": "sobolev", "sg_lr": 0.005, "lr": 0.02}
-    scenario = load(name).resolve(values={**levers, **more, "clip": 3.0, "T": 4})
-    (channel,) = scenario.channels
-    found = channel.gradient
-    assert {key: getattr(found, key) for key in levers} == levers
-    assert (found.hidden, found.norm, found.context, found.kind) == ((7,), "layer", (), "sobolev")
-    training = scenario.training
-    assert (some(training.predictor).lr, training.optimiser.lr, training.optimiser.clip) == (0.005, 0.02, 3.0)
-    assert windows(scenario) == [4]
-
-
 @pytest.mark.parametrize(
     "name", ["cartpole-team", "referential-game", "referential-reward", "speaker-listener"]
 )
