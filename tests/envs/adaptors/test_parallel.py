@@ -8,6 +8,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
+import antiphon
 from antiphon import envs
 from antiphon.envs.adaptors.parallel import ParallelAdaptor
 from antiphon.errors import RunError, ScenarioError
@@ -102,6 +103,16 @@ def test_a_state_is_the_copies_own() -> None:
 def named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The module under a name of a document, imported already."""
     monkeypatch.setitem(sys.modules, "parallel_worlds_of_a_test", parallel_worlds)
+
+
+def test_a_document_names_a_module_with_a_parallel_world(named: None) -> None:
+    foot = {"observes": ["low.observation"], "objective": {"kind": "regression", "target": "reward.low"}}
+    env = {"pettingzoo": "parallel_worlds_of_a_test", "limit": 3}
+    document = {"scenario": "mines", "env": env, "agents": {"foot": foot}, "training": {"batch": 2}}
+    scenario = antiphon.Scenario.model_validate(document)
+    assert antiphon.Scenario.from_yaml(scenario.to_yaml()) == scenario
+    with antiphon.Simulation(scenario) as simulation:
+        simulation.run(steps=10)
 
 
 class Odd(Mines):

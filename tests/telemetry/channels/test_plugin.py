@@ -127,7 +127,7 @@ WHOLE = {
     "figure": {"run": "a", "kind": "agent", "metric": "loss"},
     "cloud": {"run": "a", "channel": "0"},
 }
-BAD = ["", "\0", "../a", "/etc/passwd", "a/../a", HOSTILE, "x" * 10_000, "猫", "a\nb", "*", "."]
+BAD = ["", "\0", "../a", HOSTILE, "x" * 10_000, "a\nb"]
 
 
 @pytest.mark.parametrize("path", WHOLE)
