@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from antiphon.errors import ScenarioError
-from antiphon.scenarios import (
-    ChannelSpec,
-    Scenario,
-)
+from antiphon.scenarios import ChannelSpec, NetworkSpec, Scenario
+from antiphon.scenarios.spec import plain
+from antiphon.scenarios.ties import tied_agents
 from tests.scenarios.made import OBJECTIVE, channels, document, network
 
 
@@ -102,3 +101,16 @@ def test_locked_groups_and_windows() -> None:
     assert scenario.locked_groups() == (("a", "b"), ("c",), ("d", "e"))
     assert scenario.readouts == tuple("abcde")
     assert [scenario.window(group) for group in scenario.locked_groups()] == [12, "episode", 1]
+
+
+def test_agents_are_tied_through_others() -> None:
+    ties = [["c.x", "a.x"], ["b.y", "c.y"], ["d.x", "e.x"]]
+    found = {name: set(its) for name, its in tied_agents(ties).items()}
+    assert found == {name: set("abc" if name in "abc" else "de") for name in "abcde"}
+
+
+@pytest.mark.parametrize("kind", ["rnn", "leaky", "gru", "lstm"])
+def test_recurrent_kinds_are_written_with_the_size_of_their_cell(kind: str) -> None:
+    network = NetworkSpec.model_validate(kind)
+    assert network.recurrent
+    assert plain(network) == {"kind": kind, "size": 128}
