@@ -14,9 +14,6 @@ from antiphon.telemetry.channels.series import Messages, cloud
 from tests.telemetry.channels.serving import client, figure, get, refused
 from tests.telemetry.channels.writing import rows, write
 
-UNPRINTED = "\U000e0001"
-"""A character whose representation takes ten."""
-
 
 def served(folder: Path) -> Client:
     """Return a client of TensorBoard that keeps every row."""
