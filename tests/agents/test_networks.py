@@ -1,4 +1,4 @@
-"""Built-in networks against torch: as emitted over several ticks, by hand, and N of one signature in one call."""
+"""Built-in networks against torch: as emitted over several ticks, and N of one signature in one call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from antiphon.agents.pointer import Pointer
 from antiphon.agents.recurrent import Recurrent
 from antiphon.errors import ScenarioError
 from tests.agents.made import evaluated, numbers
-from tests.tensors import DOUBLE, Counter, drawn, member, same, stack
+from tests.tensors import Counter, drawn, member, same, stack
 
 BATCH, TICKS, SIZE = 6, 3, 5
 NORMS = ("none", "layer", "batch")
@@ -100,42 +100,6 @@ def test_it_equals_the_torch_modules_it_emits(network: Network, training: bool) 
     assert sorted(float(b.sum()) for b in after.values()) == pytest.approx(moved)
 
 
-# --- by hand -------------------------------------------------------------------------------------------------
-
-
-def test_an_mlp_equals_layers_written_by_hand() -> None:
-    network = Mlp((12,), (8,), (Head(OBJECTIVE, (4,)),))
-    parameters, buffers = numbers(network)
-    norm = nn.BatchNorm1d(8).double()
-    norm.load_state_dict(
-        {"weight": parameters["0.norm.gain"], "bias": parameters["0.norm.bias"]}
-        | {"running_mean": buffers["0.norm.mean"], "running_var": buffers["0.norm.var"]},
-        strict=False,
-    )
-    x = inputs(network)
-    hidden = torch.relu(norm(x @ parameters["0.weight"].T + parameters["0.bias"]))
-    ports, after = network(parameters, buffers, x, training=True)
-    torch.testing.assert_close(ports[HIDDEN], hidden)
-    torch.testing.assert_close(
-        ports[OBJECTIVE], hidden @ parameters["objective.weight"].T + parameters["objective.bias"]
-    )
-    torch.testing.assert_close(after["0.norm.mean"], norm.running_mean)
-    torch.testing.assert_close(after["0.norm.var"], norm.running_var)
-
-
-def test_a_conv_equals_layers_written_by_hand() -> None:
-    network = Conv((2, 6, 5), (4,), (Head(OBJECTIVE, (3,)),), norm="none", pool=("max",))
-    parameters, buffers = numbers(network)
-    layer = nn.Conv2d(2, 4, 5, padding=2).double()
-    layer.load_state_dict({"weight": parameters["0.weight"], "bias": parameters["0.bias"]})
-    x = inputs(network)
-    hidden = nn.MaxPool2d(3, 2, 1)(torch.relu(layer(x)))
-    ports, _ = network(parameters, buffers, x, training=True)
-    torch.testing.assert_close(ports[HIDDEN], hidden)
-    flat = hidden.flatten(1) @ parameters["objective.weight"].T + parameters["objective.bias"]
-    torch.testing.assert_close(ports[OBJECTIVE], flat)
-
-
 @pytest.mark.parametrize(("height", "pool"), [(5, "max"), (6, "max"), (7, "avg"), (8, "none")])
 def test_the_shapes_of_a_conv_are_those_it_computes(height: int, pool: str) -> None:
     network = Conv((1, height, 9), (2, 3), (), filter=3, pool=(pool, "none"))
@@ -199,42 +163,6 @@ def test_a_pointer_that_cannot_choose_is_refused() -> None:
         Pointer(24, (4, 6), 5, (), (Head(OBJECTIVE, (4,)),))
 
 
-def test_an_lstm_over_time_equals_torch_modules_with_their_gradients() -> None:
-    encoder = (9, 7)
-    ours = Recurrent((8,), SIZE, (Head(OBJECTIVE, (3,)),), kind="lstm", encoder=encoder, norm="none")
-    parameters, _ = numbers(ours)
-    layers = [module for a, b in itertools.pairwise((8, *encoder)) for module in (nn.Linear(a, b), nn.ReLU())]
-    theirs = nn.ModuleDict(
-        {
-            "encoder": nn.Sequential(*layers),
-            "cell": nn.LSTMCell((8, *encoder)[-1], SIZE),
-            "head": nn.Linear(SIZE, 3),
-        }
-    ).double()
-    renamed = {"head.weight": "objective.weight", "head.bias": "objective.bias"}
-    renamed |= {
-        f"cell.{n}_{s}": f"cell.{p}.{n}"
-        for n in ("weight", "bias")
-        for s, p in (("ih", "input"), ("hh", "recurrent"))
-    }
-    renamed |= {f"encoder.{2 * i}.{n}": f"{i}.{n}" for i in range(len(encoder)) for n in ("weight", "bias")}
-    theirs.load_state_dict({name: parameters[own] for name, own in renamed.items()})
-    for value in parameters.values():
-        value.requires_grad_()
-    state, expected = None, None
-    ours_sum, their_sum = torch.zeros((), dtype=DOUBLE), torch.zeros((), dtype=DOUBLE)
-    for tick, x in enumerate(drawn(50, TICKS, BATCH, 8)):
-        ports, _ = ours(parameters, {}, x, training=True, state=state)
-        state = ports[STATE]
-        expected = theirs["cell"](theirs["encoder"](x), expected)
-        ours_sum = ours_sum + (ports[OBJECTIVE] * drawn(tick, BATCH, 3)).sum()
-        their_sum = their_sum + (theirs["head"](expected[0]) * drawn(tick, BATCH, 3)).sum()
-    their_sum.backward()
-    found = dict(zip(parameters, torch.autograd.grad(ours_sum, list(parameters.values())), strict=True))
-    for name, own in renamed.items():
-        torch.testing.assert_close(found[own], theirs.get_parameter(name).grad, rtol=1e-12, atol=1e-12)
-
-
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -248,7 +176,7 @@ def test_what_cannot_be_is_refused(wrong: dict[str, object], message: str) -> No
         Recurrent((8,), SIZE, HEADS, **wrong)  # type: ignore[arg-type]
 
 
-# --- stacked ------
+# --- stacked -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("training", "batch"), [(True, BATCH), (False, BATCH), (True, 1)])

@@ -98,6 +98,8 @@ def batches(count: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
         given[i % MEMBERS, i % ROWS] *= 60 if i > 8 else 3
         given[(i + 1) % MEMBERS] *= 1 + 0.05 * i
         given[1, : i % (ROWS + 1)] = 0
+        if i % 13 == 12:
+            given[(i + 2) % MEMBERS] *= 1e3  # of a whole batch, which moves the median as far as it may
         if i % 5 == 4:
             given[2] = 0
         if i % 6 == 5:
