@@ -7,11 +7,8 @@ from typing import Any
 import pytest
 
 from antiphon.scenarios import Scenario, warnings
+from tests.scenarios.made import OBJECTIVE
 
-OBJECTIVE = {"kind": "classification", "target": "label"}
-
-
-UNREACHED = "agent a: reached by no learning signal"
 TOKENS = (
     "channel a->b: a {} gradient of tokens before a classification: on residual streams all direct kinds ended far above "
     "detached (3.6 to 4.5 bits per character against 3.1), for most of what comes back is the labels' own noise; use kind "

@@ -8,7 +8,18 @@ import pytest
 
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, load
-from tests.scenarios.made import OBJECTIVE, agents, built, changed, channels, document, network, refused
+from tests.scenarios.made import (
+    OBJECTIVE,
+    agents,
+    built,
+    changed,
+    channels,
+    document,
+    network,
+    recurrent,
+    refused,
+    state,
+)
 
 TRACE = {"gradient": {"trace": 0.5}}
 WORDS: dict[str, Any] = {"symbols": {"vocabulary": 8, "length": 2}}
@@ -95,20 +106,6 @@ def slow(channel: dict[str, Any], **agents: dict[str, Any]) -> dict[str, Any]:
         "b": {"clock": {"period": 4, "phase": -1}, "objective": OBJECTIVE},
     }
     return built(plain, agents, [{"from": "a", "to": "b", **channel}])
-
-
-def recurrent(*channels: dict[str, Any], **agents: dict[str, Any]) -> dict[str, Any]:
-    """A document of a -> b, both recurrent, with more channels: from a to itself unless they say otherwise."""
-    plain: dict[str, Any] = {
-        "a": {"observes": ["image"], "network": "lstm"},
-        "b": {"network": "gru", "objective": OBJECTIVE},
-    }
-    own = ({"from": "a", "to": "a", **channel} for channel in channels)
-    return built(plain, agents, [{"from": "a", "to": "b"}, *own])
-
-
-def state(**keys: Any) -> dict[str, Any]:
-    return {"carries": "state", **keys}
 
 
 def with_message(gradient: dict[str, Any], **agents: dict[str, Any]) -> dict[str, Any]:

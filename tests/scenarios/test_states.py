@@ -7,25 +7,11 @@ from typing import Any
 import pytest
 
 from antiphon.scenarios import Scenario, warnings
-from tests.scenarios.made import OBJECTIVE, built
-
-
-def pair(*channels: dict[str, Any], **agents: dict[str, Any]) -> dict[str, Any]:
-    """A document of a -> b, both recurrent, with more channels: from a to itself unless they say otherwise."""
-    plain: dict[str, Any] = {
-        "a": {"observes": ["image"], "network": "lstm"},
-        "b": {"network": "gru", "objective": OBJECTIVE},
-    }
-    own = ({"from": "a", "to": "a", **channel} for channel in channels)
-    return built(plain, agents, [{"from": "a", "to": "b"}, *own])
-
-
-def state(**keys: Any) -> dict[str, Any]:
-    return {"carries": "state", **keys}
+from tests.scenarios.made import recurrent, state
 
 
 def test_a_state_is_no_message() -> None:
-    data = pair(
+    data = recurrent(
         state(), state(**{"from": "b", "to": "b"}), {"link": {"delay": 1}}, {"key": 1, "link": {"delay": 2}}
     )
     scenario = Scenario.model_validate(data)
@@ -38,14 +24,14 @@ def test_a_state_is_no_message() -> None:
     assert scenario.waves() == (("a",), ("b",))
     assert scenario.locked_groups() == (("a",), ("b",))
     assert scenario.memory_of("b") is scenario.channels[4]
-    assert Scenario.model_validate(pair()).memory_of("a") is None
+    assert Scenario.model_validate(recurrent()).memory_of("a") is None
 
 
 def test_a_locked_state_makes_the_window_the_episode() -> None:
-    assert Scenario.model_validate(pair(state())).window(["a"]) == 1
-    scenario = Scenario.model_validate(pair(state(coupling="locked")))
+    assert Scenario.model_validate(recurrent(state())).window(["a"]) == 1
+    scenario = Scenario.model_validate(recurrent(state(coupling="locked")))
     assert [scenario.window(group) for group in scenario.locked_groups()] == ["episode", 1]
-    joined = pair(
+    joined = recurrent(
         *(state(coupling="locked", **{"from": name, "to": name}) for name in "ab"), b={"clock": {"period": 2}}
     )
     joined["channels"][0]["coupling"] = "locked"
@@ -60,12 +46,12 @@ def test_a_locked_state_makes_the_window_the_episode() -> None:
     ],
 )
 def test_advice_on_states(channel: dict[str, Any], lines: list[str]) -> None:
-    scenario = Scenario.model_validate(pair(channel))
+    scenario = Scenario.model_validate(recurrent(channel))
     assert warnings(scenario) == [f"channel a->a:state: {line}" for line in lines]
 
 
 def test_an_agent_that_only_its_own_state_teaches_is_not_reached() -> None:
-    data = pair(state())
+    data = recurrent(state())
     data["channels"][0]["coupling"] = "detached"
     assert "agent a: reached by no learning signal" in warnings(Scenario.model_validate(data))
     data["channels"][1]["gradient"] = {"kind": "local", "target": "label"}
