@@ -143,7 +143,7 @@ LOWER: tuple[Fault, ...] = (
         "comms/links.py",
         "            total = total.index_add(0, segment.receivers, segment.rows(opened))\n",
         "            total = total.index_add(0, segment.receivers.flip(0), segment.rows(opened))\n",
-        "tests/contracts/test_contracts.py::test_documents[mean of what came-reference]",
+        "tests/contracts/test_contracts.py::test_documents[messages of two to four axes-reference]",
     ),
     Fault(
         "comms-alignment-counts-samples-without-a-gradient",
