@@ -11,7 +11,10 @@ from torch import Tensor
 from antiphon.agents.feedforward import Mlp
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, Head
+from antiphon.errors import DivergenceError
 from antiphon.nets.schedules import Rate, Schedule
+from tests.contracts.builders import ring
+from tests.contracts.twins import made
 
 DOUBLE = torch.float64
 
@@ -70,3 +73,18 @@ def test_a_round_trip_through_its_state_continues_to_the_bit(optimiser: dict[str
         assert torch.equal(p, fresh.parameters[name])
     for name, b in straight.buffers.items():
         assert torch.equal(b, fresh.buffers[name])
+
+
+@pytest.mark.parametrize("sick", ["n0", "n3"])
+def test_where_one_diverges_no_parameter_has_moved(sick: str) -> None:
+    """Neither of its own stack nor of another, whichever is the first to step."""
+    layers = [{"network": {"kind": "mlp", "hidden": [4], "norm": norm}} for norm in ("layer", "none")]
+    with made(ring(agent=layers), "cohort") as simulation:
+        simulation.run(5)
+        for p in simulation.agents[sick].parameters.values():
+            p.data.fill_(torch.nan)
+        before = [p.clone() for agent in simulation.agents.values() for p in agent.parameters.values()]
+        with pytest.raises(DivergenceError, match=f"agent '{sick}'"):
+            simulation.step()
+        after = [p for agent in simulation.agents.values() for p in agent.parameters.values()]
+        torch.testing.assert_close(after, before, rtol=0, atol=0, equal_nan=True)

@@ -1,91 +1,103 @@
-"""Built-in networks against torch: as emitted, by hand, and stacked."""
+"""Built-in networks against torch: as emitted over several ticks, and N of one signature in one call."""
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from antiphon.agents.feedforward import Conv, Mlp
-from antiphon.agents.network import HIDDEN, OBJECTIVE, Head, Network
+from antiphon.agents.network import HIDDEN, OBJECTIVE, STATE, Head, Network, Tensors
 from antiphon.agents.pointer import Pointer
 from antiphon.agents.recurrent import Recurrent
 from antiphon.errors import ScenarioError
-from tests.agents.made import emitted, numbers
-from tests.tensors import drawn, same
+from tests.agents.made import evaluated, numbers
+from tests.tensors import Counter, drawn, member, same, stack
 
+BATCH, TICKS, SIZE = 6, 3, 5
+NORMS = ("none", "layer", "batch")
 HEADS = (Head(OBJECTIVE, (10,)), Head("to_b", (6,), "batch"), Head("map", (2, 3, 3), "layer"))
 
 
 def networks() -> dict[str, Network]:
-    return {
-        "mlp": Mlp((3, 4), (8, 7), HEADS),
-        "mlp, layer norm": Mlp((12,), (8,), HEADS, norm="layer", activation="tanh"),
-        "mlp, no norm": Mlp((12,), (8,), HEADS, norm="none", activation="gelu"),
-        "mlp, identity": Mlp((12,), (8, 7), HEADS, norm="none", activation="identity"),
-        "mlp, no hidden layer": Mlp((12,), (), HEADS),
-        "conv": Conv((2, 6, 5), (4, 3), HEADS, filter=3, pool=("max", "none")),
-        "conv, layer norm": Conv((2, 6, 5), (4,), HEADS, norm="layer", pool=("avg",)),
-        "pointer": Pointer(44, (10, 2, 2), 5, (8,), HEADS),
-        "pointer, no hidden layer": Pointer(21, (10, 2), 3, (), HEADS, norm="none"),
-        "conv, no norm": Conv((1, 6, 5), (4,), HEADS, norm="none", filter=1, activation="identity"),
+    """Every kind in the forms that differ."""
+    found: dict[str, Network] = {
+        f"mlp {norm} {activation}": Mlp((3, 4), (8, 7), HEADS, norm=norm, activation=activation)
+        for norm, activation in zip(NORMS, ("gelu", "tanh", "relu"), strict=True)
     }
+    found["mlp, no hidden layer"] = Mlp((12,), (), HEADS)
+    found["mlp, identity"] = Mlp((12,), (8, 7), HEADS, norm="none", activation="identity")
+    found |= {
+        f"conv {norm} {pool}": Conv((2, 6, 5), (4, 3), HEADS, norm=norm, filter=3, pool=(pool, "none"))
+        for norm, pool in zip(NORMS, ("avg", "max", "none"), strict=True)
+    }
+    found["conv, maps last"] = Conv((1, 5, 7), (4,), HEADS, filter=5, pool=("max",), activation="tanh")
+    found["conv, filters of one pixel"] = Conv(
+        (1, 6, 5), (4,), HEADS, norm="none", filter=1, activation="identity"
+    )
+    found["conv, no layer"] = Conv((2, 4, 3), (), HEADS)
+    found |= {
+        f"{kind} {norm}": Recurrent((2, 4), SIZE, HEADS, kind=kind, encoder=(7,), norm=norm, cell_norm=norm)
+        for kind, norm in itertools.product(("rnn", "leaky", "gru", "lstm"), NORMS)
+    }
+    found["lstm, no encoder"] = Recurrent((8,), SIZE, HEADS, kind="lstm", cell_norm="layer")
+    found["leaky, a leak"] = Recurrent(
+        (8,), SIZE, HEADS, kind="leaky", encoder=(7, 6), norm="layer", leak=0.2
+    )
+    found |= {
+        f"pointer {norm}": Pointer(44, (10, 2, 2), 5, (8,), HEADS, norm=norm, activation="tanh")
+        for norm in NORMS
+    }
+    found["pointer, no hidden layer"] = Pointer(21, (10, 2), 3, (), HEADS, norm="none")
+    return found
+
+
+NETWORKS = networks()
+each_network = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 
 
 def inputs(network: Network, batch: int = 8, seed: int = 1) -> Tensor:
     return drawn(seed, batch, *network.input_shape)
 
 
+# --- as emitted ----------------------------------------------------------------------------------------------
+
+
+def unrolled(network: Network, parameters: Tensors, buffers: Tensors) -> fx.GraphModule:
+    """The network as plain torch modules, called once per tick by one graph."""
+    root, graph = nn.Module(), fx.Graph()
+    emitter = network.emit(root, "agent", parameters, buffers)
+    xs = graph.placeholder("xs")
+    state: fx.Node | None = None
+    ticks = []
+    for tick in range(TICKS):
+        ports = emitter(graph, graph.call_method("select", (xs, 0, tick)), state)
+        state = ports.get(STATE)
+        ticks.append(ports)
+    graph.output(ticks)
+    return fx.GraphModule(root, graph)
+
+
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("kind", list(networks()))
-def test_it_equals_the_torch_modules_it_emits(kind: str, training: bool) -> None:
-    network = networks()[kind]
+@each_network
+def test_it_equals_the_torch_modules_it_emits(network: Network, training: bool) -> None:
     parameters, buffers = numbers(network)
-    module = emitted(network, parameters, buffers).train(training)
-    x = inputs(network)
     before = {k: v.clone() for k, v in buffers.items()}
-    ports, after = network(parameters, buffers, x, training=training)
+    module = unrolled(network, parameters, buffers).train(training)
+    xs = drawn(50, TICKS, BATCH, *network.input_shape)
+    state, after = None, buffers
+    for x, theirs in zip(xs, module(xs), strict=True):
+        ports, after = network(parameters, after, x, training=training, state=state)
+        assert set(ports) == set(theirs) >= {HIDDEN, OBJECTIVE, "to_b", "map"}
+        for name, port in ports.items():
+            assert port.shape == (BATCH, *network.port_shape(name))
+            torch.testing.assert_close(port, theirs[name], rtol=1e-11, atol=1e-11)
+        state = ports.get(STATE)
     same(buffers, before)  # which are values
-    theirs = module(x)
-    assert set(ports) == set(theirs) == {HIDDEN, OBJECTIVE, "to_b", "map"}
-    for name, port in ports.items():
-        assert port.shape == (8, *network.port_shape(name))
-        torch.testing.assert_close(port, theirs[name])
     moved = sorted(float(b.sum()) for name, b in module.named_buffers() if "running" in name)
     assert sorted(float(b.sum()) for b in after.values()) == pytest.approx(moved)
-
-
-def test_an_mlp_equals_layers_written_by_hand() -> None:
-    network = Mlp((12,), (8,), (Head(OBJECTIVE, (4,)),))
-    parameters, buffers = numbers(network)
-    norm = nn.BatchNorm1d(8).double()
-    norm.load_state_dict(
-        {"weight": parameters["0.norm.gain"], "bias": parameters["0.norm.bias"]}
-        | {"running_mean": buffers["0.norm.mean"], "running_var": buffers["0.norm.var"]},
-        strict=False,
-    )
-    x = inputs(network)
-    hidden = torch.relu(norm(x @ parameters["0.weight"].T + parameters["0.bias"]))
-    ports, after = network(parameters, buffers, x, training=True)
-    torch.testing.assert_close(ports[HIDDEN], hidden)
-    torch.testing.assert_close(
-        ports[OBJECTIVE], hidden @ parameters["objective.weight"].T + parameters["objective.bias"]
-    )
-    torch.testing.assert_close(after["0.norm.mean"], norm.running_mean)
-    torch.testing.assert_close(after["0.norm.var"], norm.running_var)
-
-
-def test_a_conv_equals_layers_written_by_hand() -> None:
-    network = Conv((2, 6, 5), (4,), (Head(OBJECTIVE, (3,)),), norm="none", pool=("max",))
-    parameters, buffers = numbers(network)
-    layer = nn.Conv2d(2, 4, 5, padding=2).double()
-    layer.load_state_dict({"weight": parameters["0.weight"], "bias": parameters["0.bias"]})
-    x = inputs(network)
-    hidden = nn.MaxPool2d(3, 2, 1)(torch.relu(layer(x)))
-    ports, _ = network(parameters, buffers, x, training=True)
-    torch.testing.assert_close(ports[HIDDEN], hidden)
-    flat = hidden.flatten(1) @ parameters["objective.weight"].T + parameters["objective.bias"]
-    torch.testing.assert_close(ports[OBJECTIVE], flat)
 
 
 @pytest.mark.parametrize(("height", "pool"), [(5, "max"), (6, "max"), (7, "avg"), (8, "none")])
@@ -97,12 +109,12 @@ def test_the_shapes_of_a_conv_are_those_it_computes(height: int, pool: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("kind", "layers"), [("mlp", {"0", "1"}), ("conv", {"0", "1"}), ("recurrent", {"0"})]
+    ("kind", "layers"),
+    [("mlp batch relu", {"0", "1"}), ("conv batch none", {"0", "1"}), ("lstm batch", {"0"})],
 )
 def test_a_bias_before_batch_norm_has_a_gradient_of_zero(kind: str, layers: set[str]) -> None:
     """Rounding noise in its place would be blown up by Adam to steps of full length, other ones on each processor."""
-    recurrent = Recurrent((12,), 5, HEADS, encoder=(8,), norm="batch", cell_norm="batch")
-    network = {**networks(), "recurrent": recurrent}[kind]
+    network = NETWORKS[kind]
     parameters, buffers = numbers(network)
     lost = {f"{name}.bias" for name in {*layers, "to_b"}}
     for rows in (8, 1):  # a single row is normalised by running statistics, to which a bias matters
@@ -115,10 +127,10 @@ def test_a_bias_before_batch_norm_has_a_gradient_of_zero(kind: str, layers: set[
         assert bool(found["map.bias"].any())
 
 
-@pytest.mark.parametrize("kind", ["mlp", "conv"])
+@pytest.mark.parametrize("kind", ["mlp batch relu", "conv batch none"])
 def test_messages_that_have_not_arrived_leave_no_rounding_behind_batch_norm(kind: str) -> None:
     """Rows of zeros have no variance: what rounding left of a bias there would come out 316 times as large."""
-    network = networks()[kind]
+    network = NETWORKS[kind]
     parameters = network.parameters(torch.Generator().manual_seed(0))
     x = torch.zeros(8, *network.input_shape)
     ports, _ = network(parameters, network.buffers(), x, training=True)
@@ -149,3 +161,78 @@ def test_a_pointer_that_cannot_choose_is_refused() -> None:
         Pointer(27, (4, 6), 5, (), (Head(OBJECTIVE, (3,)),))
     with pytest.raises(ScenarioError, match="nothing but candidates"):
         Pointer(24, (4, 6), 5, (), (Head(OBJECTIVE, (4,)),))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"kind": "lstn"}, r"network\.kind: no cell 'lstn'; did you mean 'lstm'\?"),
+        ({"kind": "leaky", "leak": 0.0}, r"network\.leak: 0\.0 is no share; give a number in \(0, 1\]"),
+        ({"kind": "leaky", "leak": 1.5}, r"network\.leak: 1\.5 is no share"),
+    ],
+)
+def test_what_cannot_be_is_refused(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(ScenarioError, match=message):
+        Recurrent((8,), SIZE, HEADS, **wrong)  # type: ignore[arg-type]
+
+
+# --- stacked -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("training", "batch"), [(True, BATCH), (False, BATCH), (True, 1)])
+@each_network
+def test_stacked_networks_are_the_single_ones(network: Network, training: bool, batch: int) -> None:
+    several = [numbers(network, 100 * seed) for seed in range(3)]
+    x = drawn(7, 3, batch, *network.input_shape)
+    state = drawn(8, 3, batch, network.state_size) if network.state_size else None
+    parameters, buffers = (stack([pair[i] for pair in several]) for i in (0, 1))
+    before = {k: v.clone() for k, v in buffers.items()}
+    together = evaluated(network, parameters, buffers, x, training, state)
+    assert all(torch.equal(buffers[k], v) for k, v in before.items()), "buffers are values"
+    assert set(together[1]) == set(buffers)
+    for name, port in together[0].items():
+        assert port.shape == (3, batch, *network.port_shape(name))
+    for i, (p, b) in enumerate(several):
+        alone = evaluated(network, p, b, x[i], training, None if state is None else state[i])
+        for ours, theirs in zip(together, alone, strict=True):
+            torch.testing.assert_close(member(ours, i), theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["mlp batch relu", "conv layer max", "lstm batch", "pointer none"])
+def test_the_number_of_operations_does_not_depend_on_the_number_of_networks(name: str) -> None:
+    network, counts = NETWORKS[name], []
+    for size in (2, 9):
+        parameters, buffers = (stack([tensors] * size) for tensors in numbers(network, 0))
+        x = drawn(7, size, BATCH, *network.input_shape)
+        state = drawn(8, size, BATCH, network.state_size) if network.state_size else None
+        with Counter() as counter:
+            evaluated(network, parameters, buffers, x, True, state)
+        counts.append(counter.count)
+    assert counts[0] == counts[1]
+
+
+MLP = Mlp((6,), (4,), HEADS)
+LSTM = Recurrent((6,), 4, HEADS)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        (MLP, Mlp((2, 3), (4,), HEADS), True),
+        (MLP, Mlp((6,), (4,), (HEADS[0], Head("to_c", (6,), "batch"), HEADS[2])), True),
+        (MLP, Mlp((6,), (4,), (HEADS[1], HEADS[0], HEADS[2])), False),
+        (MLP, Mlp((6,), (4,), HEADS, norm="layer"), False),
+        (MLP, Mlp((6,), (4,), HEADS, activation="tanh"), False),
+        (Mlp((6,), (), HEADS, norm="layer"), Mlp((6,), (), HEADS, activation="tanh"), True),
+        (Conv((1, 6, 6), (4,), HEADS), Conv((1, 6, 6), (4,), HEADS, pool=("none",)), True),
+        (Conv((1, 6, 6), (4,), HEADS), Conv((1, 6, 6), (4,), HEADS, filter=3), False),
+        (LSTM, Recurrent((6,), 4, HEADS, norm="batch", leak=0.2), True),
+        (LSTM, Recurrent((6,), 4, HEADS, cell_norm="layer"), False),
+        (Recurrent((6,), 4, HEADS, kind="leaky"), Recurrent((6,), 4, HEADS, kind="leaky", leak=0.1), False),
+    ],
+)
+def test_networks_have_one_signature_where_they_are_one_function(
+    one: Network, other: Network, alike: bool
+) -> None:
+    assert (one.signature() == other.signature()) == alike
+    assert one.stackable() is other.stackable() is None

@@ -16,7 +16,7 @@ from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import OBJECTIVE, Head
 from tests.agents.made import evaluated, numbers
 from tests.some import some
-from tests.tensors import Counter, drawn, member, stack
+from tests.tensors import drawn, member, stack
 
 INPUTS, BATCH = 4, 6
 HEADS = (Head(OBJECTIVE, (3,)), Head("to_b", (2, 1, 2), "batch"), Head("to_c", (2,), "layer"))
@@ -112,17 +112,6 @@ def test_stacked_modules_are_the_single_ones(source: Any, training: bool) -> Non
         alone = evaluated(network(source, i), p, b, x[i], training)
         for ours, theirs in zip(together, alone, strict=True):
             torch.testing.assert_close(member(ours, i), theirs, rtol=1e-12, atol=1e-11)
-
-
-def test_the_number_of_operations_does_not_depend_on_the_number_of_modules() -> None:
-    counts = []
-    for size in (2, 9):
-        first = network(batch_normed)
-        parameters, buffers = (stack([tensors] * size) for tensors in numbers(first, 0))
-        with Counter() as counter:
-            evaluated(first, parameters, buffers, drawn(7, size, BATCH, INPUTS), training=True)
-        counts.append(counter.count)
-    assert counts[0] == counts[1]
 
 
 def branching(self: nn.Module, x: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.agents.feedforward import Conv, Mlp
@@ -95,32 +94,6 @@ def test_only_what_the_message_is_told_depends_on_the_weights(network: Network) 
     expected, found = gradients(network, None), gradients(network, weights_of(network))
     assert not torch.allclose(found.pop("told"), expected.pop("told"))
     torch.testing.assert_close(found, expected)
-
-
-def test_a_message_is_told_the_gradient_of_the_first_layer_through_the_weights() -> None:
-    network = Mlp((OBSERVED + TOLD,), (8,), (Head(OBJECTIVE, (2,)),), norm="none", activation="tanh")
-    (weight,) = weights_of(network).values()
-    own, (observed, told) = numbers(network)[0], inputs(network)
-    g = F.linear(torch.cat([observed, told], 1), own["0.weight"], own["0.bias"])
-    output = F.linear(torch.tanh(g), own["objective.weight"], own["objective.bias"])
-    (back,) = torch.autograd.grad(output.square().sum(), g)
-    x = torch.cat([observed, told.detach()], 1)
-    ports, _ = network(own, {}, x, training=True, transports=[Transport(told, {"0.weight": weight})])
-    (found,) = torch.autograd.grad(ports[OBJECTIVE].square().sum(), told)
-    torch.testing.assert_close(found, back @ weight)
-
-
-def test_tied_agents_in_one_batch_each_have_a_way_back() -> None:
-    network, own = flat((8,)), numbers(flat((8,)))
-    weights = [weights_of(network, seed) for seed in (3, 4)]
-    observed, told = inputs(network)
-    x = torch.cat([observed, told.detach()], 1)
-    first, second = told[:5], told[5:]
-    ways = Transport(first, weights[0], slice(0, 5)), Transport(second, weights[1], slice(5, 8))
-    found = torch.autograd.grad(loss_of(network, own, x, *ways), told)[0]
-    for i, rows in enumerate((slice(0, 5), slice(5, 8))):
-        (alone,) = torch.autograd.grad(loss_of(network, own, x, Transport(told, weights[i])), told)
-        torch.testing.assert_close(found[rows], alone[rows])
 
 
 def test_weights_are_drawn_as_the_layer_they_replace_and_follow_the_generator() -> None:

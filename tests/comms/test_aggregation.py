@@ -66,10 +66,3 @@ def test_something_came_where_any_did(
     _, came = combine_reads("mean", [(A, flag) for flag in flags], 2)
     assert type(came) is type(expected)
     assert torch.equal(torch.as_tensor(came), torch.as_tensor(expected))
-
-
-def test_one_message_is_read_as_it_is() -> None:
-    for read, slots in (("last", 1), ("mean", 1), ("mean", 4), ("concat", 1)):
-        value, came = combine_reads(read, [(B, SOME)], slots)
-        assert value is B
-        assert came is SOME

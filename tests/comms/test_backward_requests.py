@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import Tensor, nn
 
-from antiphon.comms.backward_requests import BackwardRequest, Injection, backward, backward_all
+from antiphon.comms.backward_requests import Injection, backward
 
 DOUBLE = torch.float64
 BATCH = 6
@@ -24,26 +23,11 @@ class Window:
         self.objective: Tensor = self.message.square().sum() / BATCH
         self.gradient = torch.randn(BATCH, 3, dtype=DOUBLE)
 
-    def surrogate(self, factor: float) -> Tensor:
-        extra: Tensor = factor * (self.message * self.gradient).sum() / BATCH
-        return self.objective + extra
-
 
 def assert_equal(found: list[Tensor | None], expected: tuple[Tensor, ...] | list[Tensor]) -> None:
     for mine, theirs in zip(found, expected, strict=True):
         assert mine is not None
         torch.testing.assert_close(mine, theirs)
-
-
-@pytest.mark.parametrize(("scale", "discount"), [(0.25, 0.9), (0.5, 0.5)])
-def test_scale_and_discount_equal_two_explicit_calls(scale: float, discount: float) -> None:
-    w = Window()
-    expected = torch.autograd.grad(w.surrogate(scale), w.parameters, retain_graph=True)
-    (back,) = torch.autograd.grad(w.surrogate(discount), w.leaf, retain_graph=True)
-    injection = Injection(w.message, w.gradient, scale, discount)
-    own, deltas = backward(w.objective, [injection], w.parameters, [w.leaf], BATCH)
-    assert_equal(own, expected)
-    assert_equal(deltas, [back * BATCH])
 
 
 def test_channels_that_share_a_port_add_their_injections() -> None:
@@ -86,14 +70,3 @@ def test_nothing_to_learn_from_gives_none() -> None:
     assert own == [None]
     assert deltas[0] is not None
     assert backward(torch.zeros(()), [Injection(w.message.detach(), w.gradient)], [], [], BATCH) == ([], [])
-
-
-def test_an_auxiliary_loss_reaches_parameters_and_no_leaf() -> None:
-    w = Window()
-    auxiliary = w.message.abs().sum() / BATCH
-    expected = torch.autograd.grad(w.objective + auxiliary, w.parameters, retain_graph=True)
-    (back,) = torch.autograd.grad(w.objective, w.leaf, retain_graph=True)
-    request = BackwardRequest(w.objective, [], {"": w.parameters}, [w.leaf], auxiliary=auxiliary)
-    (found,) = backward_all([request], BATCH)
-    assert_equal(found.parameters[""], expected)
-    assert_equal(found.deltas, [back * BATCH])

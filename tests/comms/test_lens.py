@@ -53,21 +53,6 @@ def test_it_is_the_gradient_of_the_loss_through_the_layers(regression: bool) -> 
     torch.testing.assert_close(own.predict(each), slope(module, each))
 
 
-def test_sources_take_the_place_of_the_parameters_of_a_copy() -> None:
-    module, others, each = layers(), layers(), example()
-    sources = {name: 2 * p.detach() for name, p in others.named_parameters()}
-    own = lens(head=module, sources=sources)
-    first = own.predict(each)
-    with torch.no_grad():
-        for p in module.parameters():
-            p.zero_()
-    assert torch.equal(own.predict(each), first)
-    with torch.no_grad():
-        for p in others.parameters():
-            p.mul_(2.0)
-    torch.testing.assert_close(first, slope(others, each))
-
-
 def test_batch_norms_have_the_statistics_of_the_rows_and_keep_none() -> None:
     module = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(18), nn.Dropout(0.5), nn.Linear(18, 4)).double()
     own, each = lens(head=module), example()

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
 
 from antiphon.comms.links import Link
-
-
-def stacked(links: list[Link]) -> Link:
-    return replace(links[0], members=tuple(links))
 
 
 def losses(link: Link, stamps: int = 500, batch: int = 40) -> Tensor:
@@ -103,44 +96,3 @@ def test_the_gradient_passes_straight_through_and_changes_no_bit(dtype: torch.dt
     rounded = Link(name="a->b", bits=2).carry(1, weights * 3)
     noise = Link(name="a->b", noise=0.3).carry(1, torch.zeros_like(weights))
     assert torch.equal(received, rounded + noise)
-
-
-# --- stacks of links ------------------------------------------------------------------------------------
-
-BATCH = 4
-
-
-def drawn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-LINKS: dict[str, dict[str, Any]] = {
-    "plain": {"delay": 2},
-    "drop": {"drop": 0.4},
-    "noise": {"noise": 0.3},
-    "bits": {"bits": 3},
-    "all": {"delay": 1, "drop": 0.3, "noise": 0.1, "bits": 4},
-}
-
-
-def links(name: str) -> list[Link]:
-    return [Link(name=f"a{k}->b{k % 2}", seed=7 + k // 2, **LINKS[name]) for k in range(5)]
-
-
-@pytest.mark.parametrize("name", LINKS)
-def test_links_do_to_each_message_what_its_own_does_bit_by_bit(name: str) -> None:
-    own = links(name)
-    together = stacked(own)
-    for key in ("delay", "drop", "noise", "bits"):
-        assert getattr(together, key) == getattr(own[0], key)
-    message = drawn(5 * BATCH, 6)
-    message[BATCH : BATCH + 2] = 0.0
-    for stamp in (0, 1, 17, 2**40):
-        apart = [link.carry(stamp, m) for link, m in zip(own, torch.split(message, BATCH), strict=True)]
-        assert torch.equal(together.carry(stamp, message), torch.cat(apart))
-        lost = [link.lost(stamp, BATCH, "cpu") for link in own]
-        found = together.lost(stamp, 5 * BATCH, "cpu")
-        if found is None:
-            assert lost == [None] * 5
-        else:
-            assert torch.equal(found, torch.cat([one for one in lost if one is not None]))

@@ -26,9 +26,9 @@ def used_to(length: float, batches: int = 10) -> Outliers:
 
 def test_what_is_more_than_ten_times_the_median_is_shortened_to_that() -> None:
     outliers = used_to(2.0)
-    given = of_lengths(1.0, 19.0, 300.0, 2.0, 0.0)
+    given = of_lengths(1.0, 19.9, 300.0, 2.0, 0.0)
     found = outliers.clip(given)
-    torch.testing.assert_close(found, of_lengths(1.0, 19.0, 20.0, 2.0, 0.0))
+    torch.testing.assert_close(found, of_lengths(1.0, 19.9, 20.0, 2.0, 0.0))
     assert torch.equal(found[[0, 3, 4]], given[[0, 3, 4]])
     assert outliers.clip_count == 1
 
@@ -41,16 +41,6 @@ def test_nothing_is_shortened_before_ten_batches_have_been_seen() -> None:
         assert outliers.clip_count == bites
 
 
-def test_what_is_just_ten_times_as_long_is_left() -> None:
-    outliers = used_to(1.0)
-    assert outliers.median is not None
-    longest = float(10 * outliers.median)
-    given = of_lengths(1.0, 1.0, longest)
-    if float(given[2].norm()) <= longest:
-        assert torch.equal(outliers.clip(given), given)
-    assert torch.equal(used_to(1.0).clip(of_lengths(1.0, 1.0, 9.99)), of_lengths(1.0, 1.0, 9.99))
-
-
 def test_the_median_moves_by_a_hundredth_and_one_batch_cannot_carry_it_away() -> None:
     outliers = used_to(1.0)
     outliers.clip(of_lengths(2.0, 2.0, 2.0))
@@ -59,14 +49,6 @@ def test_the_median_moves_by_a_hundredth_and_one_batch_cannot_carry_it_away() ->
     outliers.clip(of_lengths(1e9, 1e9, 1e9))
     assert float(outliers.median) == pytest.approx(0.99 + 0.01 * 10)  # type: ignore[arg-type]
     assert outliers.clip_count == 3
-
-
-def test_what_follows_a_lasting_growth_is_no_outlier() -> None:
-    outliers = used_to(1.0)
-    for _ in range(400):
-        outliers.clip(of_lengths(50.0, 50.0))
-    given = of_lengths(50.0, 50.0)
-    assert torch.equal(outliers.clip(given), given)
 
 
 def test_samples_without_a_gradient_do_not_count() -> None:
@@ -116,6 +98,8 @@ def batches(count: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
         given[i % MEMBERS, i % ROWS] *= 60 if i > 8 else 3
         given[(i + 1) % MEMBERS] *= 1 + 0.05 * i
         given[1, : i % (ROWS + 1)] = 0
+        if i % 13 == 12:
+            given[(i + 2) % MEMBERS] *= 1e3  # of a whole batch, which moves the median as far as it may
         if i % 5 == 4:
             given[2] = 0
         if i % 6 == 5:
@@ -128,47 +112,28 @@ def batches(count: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_many_as_one_do_what_each_does_alone(dtype: torch.dtype) -> None:
-    alone = [Outliers() for _ in range(MEMBERS)]
-    together = BundledOutliers([Outliers() for _ in range(MEMBERS)])
-    for given in batches(60, dtype):
-        found = together.clip(given.flatten(0, 1)).view_as(given)
-        for k, one in enumerate(alone):
-            expected = one.clip(given[k])
+    """They take over what each has seen; now and then nothing came back to some; a state is loaded on the way."""
+    alone, members = ([used_to(1.0), Outliers(), used_to(2.0, 4), Outliers()] for _ in range(2))
+    together = BundledOutliers(members)
+    for now, given in enumerate(batches(60, dtype)):
+        came = torch.tensor([True, now % 4 > 0, now % 7 < 3, True])
+        if now % 3 == 0:
+            given[~came] = math.nan
+            found = together.clip(given.flatten(0, 1), came).view_as(given)
+        else:
+            came[:] = True
+            found = together.clip(given.flatten(0, 1)).view_as(given)
+        for k in range(MEMBERS):
+            expected = alone[k].clip(given[k]) if came[k] else given[k]
             torch.testing.assert_close(found[k], expected, rtol=1e-12, atol=1e-12, equal_nan=True)
+        if now == 30:
+            together.write_members()
+            for crowd in (alone, members):
+                crowd[3].load_state_dict(used_to(3.0, 12).state_dict())
+            together.read_members()
     together.write_members()
     assert [one.clip_count for one in alone] == together.clip_count.tolist()
     assert all(one.clip_count for one in alone)
-    for mine, theirs in zip(together.members, alone, strict=True):
+    for mine, theirs in zip(members, alone, strict=True):
         assert mine.median == pytest.approx(theirs.median, rel=1e-12)
         assert (mine.batches, mine.clip_count) == (theirs.batches, theirs.clip_count)
-
-
-def test_many_as_one_take_over_a_state_and_give_it_back() -> None:
-    members = [used_to(1.0), Outliers(), used_to(2.0, 4), used_to(3.0, 12)]
-    before = [one.state_dict() for one in members]
-    together = BundledOutliers(members)
-    together.write_members()
-    assert [one.state_dict() for one in members] == before
-    given = of_lengths(*[1.0, 1.0, 40.0] * MEMBERS)
-    expected = torch.cat([one.clip(given[3 * k : 3 * k + 3]) for k, one in enumerate(members)])
-    assert torch.equal(together.clip(given), expected)
-    assert together.clip_count.tolist() == [1, 0, 0, 1]
-    members[1].load_state_dict(before[3])
-    together.read_members()
-    assert together.batches.tolist() == [11, 12, 5, 13]
-    torch.testing.assert_close(together.clip(given)[3:6], of_lengths(1.0, 1.0, 30.0))
-
-
-def test_of_members_to_whom_nothing_came_back_nothing_is_taken() -> None:
-    together, other = (BundledOutliers([used_to(1.0) for _ in range(MEMBERS)]) for _ in range(2))
-    given = of_lengths(*[1.0, 1.0, 40.0] * MEMBERS)
-    heard = torch.tensor([True, False, False, True])
-    expected = other.clip(given)
-    given[3:6] = math.nan
-    found = together.clip(given, heard)
-    assert torch.equal(found[6:9], given[6:9])
-    assert torch.equal(found[[0, 1, 2, 9, 10, 11]], expected[[0, 1, 2, 9, 10, 11]])
-    assert together.batches.tolist() == [11, 10, 10, 11]
-    assert together.clip_count.tolist() == [1, 0, 0, 1]
-    assert torch.equal(together.median[heard], other.median[heard])
-    assert together.median[1] == used_to(1.0).median

@@ -121,6 +121,20 @@ def found(predictor: Predictor, given: Example) -> list[Tensor]:
     return [*says, loss, *gradients]
 
 
+# --- contexts ----------------------------------------------------------------------------------------------------
+
+
+def test_a_context_is_encoded_in_its_order_one_hot_where_it_has_classes() -> None:
+    values = {"label": torch.tensor([2, 0]), "place": torch.tensor([[1.0, 2], [5, 6]])}
+    values["pair"] = torch.tensor([[0, 2], [1, 1]])
+    pair = ContextSpec("pair", (2,), 3)
+    found = encode([PLACE, LABEL, pair], values, DOUBLE)
+    assert found is not None
+    assert found.dtype == DOUBLE
+    assert found.tolist() == [[1, 2, 0, 0, 1, 1, 0, 0, 0, 0, 1], [5, 6, 1, 0, 0, 0, 1, 0, 0, 1, 0]]
+    assert encode([], {}, DOUBLE) is None
+
+
 # --- closed form -------------------------------------------------------------------------------------------------
 
 

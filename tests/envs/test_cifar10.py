@@ -67,12 +67,6 @@ def test_the_six_files_are_read_and_split(home: Path, inside: str) -> None:
     assert rows == {"train": train, "validation": validation, "test": test}
 
 
-def test_a_missing_file(home: Path) -> None:
-    plain(home / INSIDE)
-    (home / INSIDE / NAMES[3]).unlink()
-    assert message(cifar10.load).startswith(f"{home}: has not all of data_batch_1.bin,")
-
-
 @pytest.mark.parametrize("size", [ROWS * 3073 - 1, ROWS * 3074])
 def test_a_file_of_another_size(home: Path, size: int) -> None:
     path = plain(home) / NAMES[4]

@@ -45,12 +45,3 @@ def test_pictures_have_pieces_of_their_own_split_alone(data: None, monkeypatch: 
     assert covered.min() >= digit
     assert covered.mean() > digit + 1  # pieces that reach out of the digit
     assert covered.max() <= min(canvas, digit + cluttered.PIECES * cluttered.PIECE**2)
-
-
-def test_pictures_are_the_same_each_time_and_places_differ(
-    data: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = cluttered.load(), cluttered.load()
-    assert np.array_equal(first.pixels, second.pixels)
-    _stamped(monkeypatch, 100)
-    assert len(np.unique(cluttered.load().pixels > 0, axis=0)) == 37

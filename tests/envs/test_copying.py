@@ -132,22 +132,3 @@ def test_right_answers_make_the_task_grow_and_all_lanes_with_it(name: str) -> No
     assert env.figures() == {"difficulty": 4, "solved": 7, "bits": pytest.approx(0, abs=1e-6)}
     env.reset(seed=1)
     assert env.figures() == {"difficulty": 1, "solved": 0}  # a seed names the curriculum as well
-
-
-def test_a_grown_task_goes_on_to_the_bit() -> None:
-    env, twin = make(), make()
-    _, info = env.reset(seed=1)
-    for _ in range(20 * 5 + 11):
-        info = env.step(perfect(info))[4]
-    twin.load_state_dict(env.state_dict())
-    assert twin.figures() == env.figures()
-    assert twin.episode_length == env.episode_length == 7
-    other = info
-    for _ in range(200):
-        one, two = env.step(perfect(info)), twin.step(perfect(other))
-        info, other = one[4], two[4]
-        assert torch.equal(one[0]["symbol"], two[0]["symbol"])
-        assert torch.equal(one[1], two[1])
-        assert torch.equal(info["upcoming"], other["upcoming"])
-    assert twin.figures() == env.figures()
-    assert env.figures()["difficulty"] > 2

@@ -37,14 +37,6 @@ def test_the_mean_starts_from_the_first_error_and_forgets_by_a_twentieth() -> No
     assert curriculum.difficulty.length == 2
 
 
-def test_copy_ends_at_its_longest() -> None:
-    curriculum = Curriculum(CopyOptions(max_length=3))
-    update(curriculum, 0.0, 59)
-    assert curriculum.figures()["solved"] == 5
-    update(curriculum, 0.0, 41)
-    assert curriculum.figures() == {"difficulty": 3, "solved": 6, "bits": 0}
-
-
 def test_repeat_copy_grows_by_turns_as_far_as_the_product_fits() -> None:
     curriculum = Curriculum(RepeatCopyOptions(max_length=10))
     seen = []

@@ -9,7 +9,7 @@ from gymnasium.spaces import Discrete
 
 from antiphon import envs
 from antiphon.envs.datasets import digits
-from antiphon.envs.images import ImageStream, grid, pixel_indices, positions
+from antiphon.envs.images import ImageStream, grid, positions
 from antiphon.errors import ScenarioError
 
 DIGITS = "antiphon/Digits-v0"
@@ -126,15 +126,3 @@ def test_the_order_is_a_fixed_permutation() -> None:
     assert corners == positions(16, 3, 8, 8)
     assert corners != sorted(corners)
     assert corners[:3] == [(0, 1), (1, 3), (3, 0)]
-
-
-def test_a_single_column_is_centred() -> None:
-    assert {left for _, left in positions(7, 3, 8, 8)} == {2}
-    assert positions(1, 4, 8, 8) == [(2, 2)]
-
-
-def test_pixel_indices_cut_every_colour() -> None:
-    picture = np.arange(3 * 6 * 8).reshape(3, 6, 8)
-    first, second = pixel_indices([(2, 3), (0, 5)], 3, 6, 8, colours=3)
-    assert np.array_equal(picture.flatten()[first].reshape(3, 3, 3), picture[:, 2:5, 3:6])
-    assert np.array_equal(picture.flatten()[second].reshape(3, 3, 3), picture[:, :3, 5:])

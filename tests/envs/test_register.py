@@ -18,6 +18,7 @@ from antiphon.engine.simulation import Simulation
 from antiphon.envs import registry
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, Template
+from tests.envs.adaptors.parallel_worlds import Mines
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +60,7 @@ FACTORIES: dict[str, Any] = {
     "vector": walks,
     "source": source,
     "gymnasium's": lambda: gymnasium.make("CartPole-v1"),
+    "parallel": lambda limit=4: Mines(limit=limit),
 }
 
 

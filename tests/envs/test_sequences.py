@@ -10,7 +10,8 @@ from torch import Tensor
 
 from antiphon import envs
 from antiphon.engine.simulation import Simulation
-from tests.engine.scenes import scenario_of
+from tests.contracts.builders import document
+from tests.contracts.twins import made as simulated
 from tests.envs.made import message
 
 LENGTHS = [1 + 5 * i % 7 for i in range(20)]
@@ -145,8 +146,7 @@ def simulation(made: envs.Source, backend: str = "cohort", **changes: Any) -> Si
         "objective": {"kind": "regression", "target": "y"},
         **changes,
     }
-    scenario = scenario_of({"a": agent}, env=made, batch=4, optimiser={"kind": "sgd", "lr": 1e-7})
-    return Simulation(scenario, dtype=torch.float64, backend=backend)
+    return simulated(document({"a": agent}, [], made, optimiser={"kind": "sgd", "lr": 1e-7}), backend)
 
 
 @pytest.mark.parametrize("backend", ["cohort", "reference"])
@@ -155,7 +155,7 @@ def test_the_loss_is_over_the_steps_that_there_are(backend: str) -> None:
     made = source()
     with simulation(made, backend) as one:
         one.run(9)
-        linear = one._system.agents["a"].learner.parameters
+        linear = one.agents["a"].parameters
         rows = made.make(batch=1)._table.splits  # type: ignore[attr-defined]
         for split in ("train", "test"):
             x, y = (torch.cat([part[row] for row in rows[split]]).double() for part in (X, Y))
@@ -175,5 +175,5 @@ def test_padding_gives_no_gradient(backend: str) -> None:
             length = one.world.env.episode_length
             assert length is not None
             one.run(length)
-            after.append({k: v.clone() for k, v in one._system.agents["a"].learner.parameters.items()})
+            after.append({k: v.clone() for k, v in one.agents["a"].parameters.items()})
     assert all(torch.allclose(after[0][key], after[1][key], rtol=1e-12, atol=0) for key in after[0])

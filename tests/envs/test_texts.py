@@ -90,10 +90,3 @@ def test_nowhere_to_look(cache: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("ANTIPHON_DATA", str(tmp_path))
     with pytest.raises(DataError, match=r"which has no folder text; name a folder that has text/moby\.txt"):
         texts.load("moby")
-
-
-@pytest.mark.data
-def test_moby_dick() -> None:
-    text = texts.load("moby_dick")
-    assert sum(len(part) for part in text.splits.values()) > 1_000_000
-    assert 60 < text.classes < 120

@@ -17,14 +17,14 @@ UPPER: tuple[Fault, ...] = (
         "scenarios/checks.py",
         'if channel.coupling == "locked" and channel.link.drop > 0:',
         'if channel.coupling == "locked" and channel.link.drop > 1:',
-        "tests/scenarios/test_couplings.py::test_refused[channels[0].link.drop: a locked channel loses nothing, not 0]",
+        "tests/scenarios/test_refusals.py::test_refused[channels[0].link.drop: a locked channel loses]",
     ),
     Fault(
         "scenarios-an-unlocked-channel-needs-no-input",
         "scenarios/checks.py",
         'if channel.coupling == "unlocked" and channel.input is None:',
         'if channel.coupling == "unlocked" and channel.input is False:',
-        "tests/scenarios/test_couplings.py::test_refused[channels[0].input: an unlocked channel always runs on a synt]",
+        "tests/scenarios/test_refusals.py::test_refused[channels[1].input: an unlocked channel always runs]",
     ),
     Fault(
         "scenarios-discounts-above-1-on-a-cycle",
@@ -45,7 +45,7 @@ UPPER: tuple[Fault, ...] = (
         "scenarios/checks.py",
         '("categories", "network", "clock", "optimiser", "learn", "weights", "p_update")',
         '("categories", "network", "clock", "optimiser", "learn", "weights")',
-        "tests/scenarios/test_refusals.py::test_refused[agents.b.p_update: differs from agent 'a', with wh]",
+        "tests/scenarios/test_refusals.py::test_refused[agents.b.p_update: differs from agent]",
     ),
     Fault(
         "scenarios-channels-of-a-port-may-differ-in-size",
@@ -59,7 +59,7 @@ UPPER: tuple[Fault, ...] = (
         "scenarios/checks.py",
         'refused += [("input", p, n, "gradients") for p, n in enumerate(context) if n in _FOR_GRADIENTS]',
         "refused += []",
-        "tests/scenarios/test_states.py::test_refused[channels[0].input.context[0]: 'to.state' is for synthetic gr]",
+        "tests/scenarios/test_refusals.py::test_refused",
     ),
     Fault(
         "scenarios-a-window-is-the-longest-of-its-members'",
@@ -80,7 +80,7 @@ UPPER: tuple[Fault, ...] = (
         "scenarios/relations.py",
         "for c in channels if not c.state and c.link.delay == 0]",
         "for c in channels if c.link.delay == 0]",
-        "tests/scenarios/test_states.py::test_advice_on_states[channel5-lines5]",
+        "tests/scenarios/test_states.py",
     ),
     Fault(
         "scenarios-a-ring-is-not-closed",
@@ -122,14 +122,14 @@ UPPER: tuple[Fault, ...] = (
         "scenarios/parameters.py",
         'if not isinstance(value, known) or (isinstance(value, bool) and self.type != "bool"):',
         "if not isinstance(value, known):",
-        "tests/scenarios/test_template.py::test_refused_values[values3-parameter 'width': must be a whole number, not true]",
+        "tests/scenarios/test_template.py::test_refused_values",
     ),
     Fault(
         "scenarios-a-bound-is-left-out",
         "scenarios/parameters.py",
         "if self.max is not None and isinstance(value, int | float) and not value <= self.max:",
         "if self.max is not None and isinstance(value, int | float) and not value <= self.max + 1:",
-        "tests/scenarios/test_template.py::test_refused_values[values5-parameter 'width': must be at most 1000, not 1001]",
+        "tests/scenarios/test_template.py::test_refused_values",
     ),
     Fault(
         "scenarios-an-unknown-parameter-stays-as-it-is",
@@ -241,7 +241,7 @@ UPPER: tuple[Fault, ...] = (
         "telemetry/csv_files.py",
         "repr(float(row.value))) for row in rows)",
         'f"{row.value:.6g}") for row in rows)',
-        "tests/telemetry/test_metrics_csv.py::test_rows_are_readable_before_the_file_is_closed_and_come_back_to_the_last_bit",
+        "tests/telemetry/test_tables.py::test_metrics_are_readable_before_the_file_is_closed_and_come_back_to_the_last_bit",
     ),
     Fault(
         "events-a-restart-hides-its-own-step",
@@ -262,14 +262,14 @@ UPPER: tuple[Fault, ...] = (
         "telemetry/event_file.py",
         "finite = (row for row in values if math.isfinite(row[2]) and abs(row[2]) <= _LARGEST)",
         "finite = (row for row in values if not math.isnan(row[2]))",
-        "tests/telemetry/test_tensorboard.py::test_what_is_not_finite_is_skipped[-inf]",
+        "tests/telemetry/test_tensorboard.py::test_what_is_not_finite_is_skipped",
     ),
     Fault(
         "events-a-histogram-counts-nothing-finite",
         "telemetry/event_file.py",
         "    values = values[np.abs(values) <= _LARGEST]\n",
         "    values = values[~np.isnan(values)]\n",
-        "tests/telemetry/test_tensorboard.py::test_histograms_hold_the_finite_values[values3-1]",
+        "tests/telemetry/test_tensorboard.py::test_histograms_hold_the_finite_values",
     ),
     Fault(
         "series-values-come-a-row-early",
@@ -297,7 +297,7 @@ UPPER: tuple[Fault, ...] = (
         "telemetry/parts/part_figures.py",
         "longest = max(sorted(self.waiting)",
         "longest = min(sorted(self.waiting)",
-        "tests/telemetry/parts/test_parts_csv.py::test_a_part_names_the_neighbour_that_it_waited_for_the_longest",
+        "tests/telemetry/test_tables.py::test_a_part_names_the_neighbour_that_it_waited_for_the_longest",
     ),
     Fault(
         "files-a-link-is-written-through",

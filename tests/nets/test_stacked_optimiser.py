@@ -26,7 +26,6 @@ KINDS: list[tuple[str, Options]] = [
 ]
 SHAPES = [(5, 3), (3,), (), (2, 3, 7)]
 every_kind = pytest.mark.parametrize(("kind", "options"), KINDS)
-full_and_half = pytest.mark.parametrize("share", [1.0, 0.5])
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -37,18 +36,12 @@ def stacks(n: int, g: torch.Generator, dtype: torch.dtype = DOUBLE) -> list[Tens
     return [torch.randn(n, *shape, dtype=dtype, generator=g) for shape in SHAPES]
 
 
-def some(n: int, g: torch.Generator, share: float = 0.5) -> list[bool]:
-    return [bool(moves) for moves in torch.rand(n, generator=g) < share]
+def some(n: int, g: torch.Generator) -> list[bool]:
+    return [bool(moves) for moves in torch.rand(n, generator=g) < 0.5]
 
 
 def members_of(parameters: Sequence[Tensor], kind: str, **options: Any) -> list[Optimiser]:
     return [Optimiser(kind, [p[n] for p in parameters], **options) for n in range(len(parameters[0]))]
-
-
-def move(members: list[Optimiser], gradients: list[Tensor], chosen: list[bool]) -> None:
-    for n, member in enumerate(members):
-        if chosen[n]:
-            member.step([g[n] for g in gradients], 0.03)
 
 
 def numbers_of(stacked: StackedOptimiser | Optimiser) -> list[Tensor]:
@@ -142,66 +135,12 @@ def test_a_member_has_the_same_bits_in_any_stack_and_with_any_others(kind: str, 
         same([t[n] for t in numbers_of(whole)], [t[k] for t in numbers_of(part)])
 
 
-@pytest.mark.parametrize(("kind", "options"), [KINDS[2], KINDS[4]])
-@full_and_half
-def test_each_member_is_clipped_by_its_own_gradients(kind: str, options: Options, share: float) -> None:
-    g = generator()
-    parameters = stacks(5, g)
-    alone = members_of([p.clone() for p in parameters], kind, clip=1.5, **options)
-    mine = StackedOptimiser(kind, parameters, clip=1.5, **options)
-    lengths = torch.tensor([0.0, 0.01, 0.2, 1.0, 30.0], dtype=DOUBLE)  # some longer than allowed, some not
-    for _ in range(30):
-        gradients = [x * lengths.view(5, *[1] * (x.ndim - 1)) for x in stacks(5, g)]
-        members = some(5, g, share)
-        unread = torch.tensor([n for n in range(5) if not members[n]], dtype=torch.long)
-        mine.step([x.index_fill(0, unread, torch.nan) for x in gradients], 0.03, members)
-        move(alone, gradients, members)
-    for n, optimiser in enumerate(alone):
-        for p, q in zip(parameters, optimiser.parameters, strict=True):
-            torch.testing.assert_close(p[n], q, atol=1e-12, rtol=0)
-
-
 @every_kind
-def test_members_are_right_at_any_time_and_may_step_alone(kind: str, options: Options) -> None:
-    g = generator()
-    parameters = stacks(4, g)
-    alone = members_of([p.clone() for p in parameters], kind, **options)
-    members = members_of(parameters, kind, **options)
-
-    def compare() -> None:
-        for own, other in zip(members, alone, strict=True):
-            assert list(own.state) == list(other.state)
-            torch.testing.assert_close(numbers_of(own), numbers_of(other), atol=1e-12, rtol=0)
-
-    for _ in range(3):  # they come with a past
-        gradients, chosen = stacks(4, g), some(4, g)
-        move(members, gradients, chosen)
-        move(alone, gradients, chosen)
-    held = [tensor for m in members for tensor in numbers_of(m)]
-    stacked = StackedOptimiser.from_members(members, parameters)
-    compare()
-    for step in range(12):
-        gradients, chosen = stacks(4, g), some(4, g) if step % 3 else [True] * 4
-        if step % 4 == 2:
-            move(members, gradients, chosen)
-            stacked.refresh()
-        else:
-            stacked.step(gradients, 0.03, chosen)
-        move(alone, gradients, chosen)
-        compare()
-    now = [tensor for m in members for tensor in numbers_of(m)]
-    assert all(a is b for a, b in zip(held, now, strict=True)), "who held a tensor of a member still does"
-
-
-@every_kind
-@full_and_half
-def test_where_told_to_skip_nobody_moves_and_no_step_is_counted(
-    kind: str, options: Options, share: float
-) -> None:
+def test_where_told_to_skip_nobody_moves_and_no_step_is_counted(kind: str, options: Options) -> None:
     skipped, taken = (Skip(torch.tensor(flag), torch.tensor(1.0 - flag)) for flag in (1.0, 0.0))
     parameters, theirs, mine, g = made(4, kind, options)
     for step in range(12):
-        gradients, members = stacks(4, g), some(4, g, share)
+        gradients, members = stacks(4, g), some(4, g)
         if step % 3 == 0:
             before = [t.clone() for t in numbers_of(mine)]
             poisoned = [torch.full_like(x, torch.nan) for x in gradients]

@@ -43,6 +43,20 @@ def channels(*specs: dict[str, Any], **more: Any) -> dict[str, Any]:
     return built(PLAIN, {}, [{"from": "a", "to": "b", **spec} for spec in specs]) | more
 
 
+def recurrent(*channels: dict[str, Any], **agents: dict[str, Any]) -> dict[str, Any]:
+    """A document of a -> b, both recurrent, with more channels: from a to itself unless they say otherwise."""
+    plain: dict[str, Any] = {
+        "a": {"observes": ["image"], "network": "lstm"},
+        "b": {"network": "gru", "objective": OBJECTIVE},
+    }
+    own = ({"from": "a", "to": "a", **channel} for channel in channels)
+    return built(plain, agents, [{"from": "a", "to": "b"}, *own])
+
+
+def state(**keys: Any) -> dict[str, Any]:
+    return {"carries": "state", **keys}
+
+
 def changed(data: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
     """The document with another value at a place like `channels[0].link.delay`."""
     keys = re.split(r"[.\[\]]+", place.removesuffix("]"))

@@ -7,11 +7,8 @@ from typing import Any
 import pytest
 
 from antiphon.scenarios import Scenario, warnings
+from tests.scenarios.made import OBJECTIVE
 
-OBJECTIVE = {"kind": "classification", "target": "label"}
-
-
-UNREACHED = "agent a: reached by no learning signal"
 TOKENS = (
     "channel a->b: a {} gradient of tokens before a classification: on residual streams all direct kinds ended far above "
     "detached (3.6 to 4.5 bits per character against 3.1), for most of what comes back is the labels' own noise; use kind "
@@ -132,6 +129,16 @@ def test_keys_that_a_channel_does_not_use(channel: dict[str, Any], lines: list[s
             ["network.activation is not used without hidden layers"],
         ),
         ({"optimiser": {"momentum": 0.9}}, ["optimiser.momentum is not used by adam"]),
+        (
+            {"network": {"kind": "lstm", "hidden": [3]}},
+            ["network.hidden is not used by a network of kind lstm"],
+        ),
+        ({"network": {"kind": "lstm", "leak": 0.3}}, ["network.leak is not used by a network of kind lstm"]),
+        ({"network": {"kind": "leaky", "leak": 0.3}}, []),
+        (
+            {"network": {"kind": "mlp", "size": 3, "encoder": [2]}},
+            [f"network.{key} is not used by a network of kind mlp" for key in ("size", "encoder")],
+        ),
         ({"learn": False, "optimiser": {}}, ["optimiser is not used by an agent that does not learn"]),
     ],
 )
@@ -194,6 +201,13 @@ def test_a_value_that_is_never_measured() -> None:
     ):
         watched = {**data, "training": {"steps": steps}, "telemetry": {"value": {"every": 100}}}
         assert warnings(Scenario.model_validate(watched)) == lines
+
+
+@pytest.mark.parametrize("read", ["mean", "concat"])
+def test_a_fast_reader_reads_the_last(read: str) -> None:
+    assert advice({"read": read}, a={"clock": {"period": 4}}, b={"clock": {"period": 4}}) == [
+        f"channel a->b: read {read} is read last: its receiver ticks no more slowly than its sender"
+    ]
 
 
 def test_many_are_counted() -> None:

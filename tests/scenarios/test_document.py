@@ -9,32 +9,10 @@ from typing import Any
 import pytest
 
 from antiphon.errors import ScenarioError
-from antiphon.scenarios import (
-    AgentSpec,
-    ChannelSpec,
-    ClockSpec,
-    EnvSpec,
-    NetworkSpec,
-    OptimiserSpec,
-    Scenario,
-)
+from antiphon.scenarios import ChannelSpec, NetworkSpec, Scenario
+from antiphon.scenarios.spec import plain
+from antiphon.scenarios.ties import tied_agents
 from tests.scenarios.made import OBJECTIVE, channels, document, network
-
-
-def test_defaults() -> None:
-    scenario = Scenario.model_validate(document())
-    assert scenario.env == EnvSpec(id="antiphon/Digits-v0")
-    a, b = scenario.agents["a"], scenario.agents["b"]
-    assert a == AgentSpec(observes=("image",), network=NetworkSpec(kind="mlp", hidden=(128,)))
-    assert b.objective is not None
-    assert (b.objective.when, b.objective.weight) == (None, 1.0)
-    assert a.clock == ClockSpec(period=1, phase=0, unroll=1)
-    [channel] = scenario.channels
-    assert (channel.sender, channel.receiver, channel.key, channel.size) == ("a", "b", 0, None)
-    assert (channel.coupling, channel.gradient.kind, channel.link.delay) == ("decoupled", "linear", 0)
-    assert scenario.training.optimiser == OptimiserSpec(kind="adam", lr=0.001)
-    assert scenario.training.predictor is None
-    assert scenario.readouts == ("b",)
 
 
 def test_channels_are_known_by_ends_and_key() -> None:
@@ -123,3 +101,16 @@ def test_locked_groups_and_windows() -> None:
     assert scenario.locked_groups() == (("a", "b"), ("c",), ("d", "e"))
     assert scenario.readouts == tuple("abcde")
     assert [scenario.window(group) for group in scenario.locked_groups()] == [12, "episode", 1]
+
+
+def test_agents_are_tied_through_others() -> None:
+    ties = [["c.x", "a.x"], ["b.y", "c.y"], ["d.x", "e.x"]]
+    found = {name: set(its) for name, its in tied_agents(ties).items()}
+    assert found == {name: set("abc" if name in "abc" else "de") for name in "abcde"}
+
+
+@pytest.mark.parametrize("kind", ["rnn", "leaky", "gru", "lstm"])
+def test_recurrent_kinds_are_written_with_the_size_of_their_cell(kind: str) -> None:
+    network = NetworkSpec.model_validate(kind)
+    assert network.recurrent
+    assert plain(network) == {"kind": kind, "size": 128}

@@ -9,9 +9,9 @@ import pytest
 
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
+from tests.scenarios.made import OBJECTIVE
 
 ENV = {"id": "antiphon/Digits-v0"}
-OBJECTIVE = {"kind": "classification", "target": "label"}
 
 
 def eyes() -> nx.DiGraph[Any]:

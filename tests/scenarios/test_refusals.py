@@ -8,8 +8,22 @@ import pytest
 
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, load
-from tests.scenarios.made import OBJECTIVE, agents, changed, channels, document, network, refused
+from tests.scenarios.made import (
+    OBJECTIVE,
+    agents,
+    built,
+    changed,
+    channels,
+    document,
+    network,
+    recurrent,
+    refused,
+    state,
+)
 
+TRACE = {"gradient": {"trace": 0.5}}
+WORDS: dict[str, Any] = {"symbols": {"vocabulary": 8, "length": 2}}
+NO_STATE = "use kind rnn, leaky, gru or lstm"
 CHANGED: list[tuple[str, Any, str]] = [
     # unknown keys and names
     ("agent", {}, ": unknown key 'agent'; did you mean 'agents'?"),
@@ -77,6 +91,60 @@ CHANGED: list[tuple[str, Any, str]] = [
 ]
 """A place, a value for it, and how the line goes on after the place."""
 
+
+def chain(*channels: dict[str, Any], **agents: dict[str, Any]) -> dict[str, Any]:
+    """A document a -> b -> c, its channels a -> b and b -> c (or between the ends they give) with keys added."""
+    plain: dict[str, Any] = {"a": {"observes": ["image"]}, "b": {}, "c": {"objective": OBJECTIVE}}
+    ends = [{"from": "a", "to": "b"}, {"from": "b", "to": "c"}, *[{} for _ in channels[2:]]]
+    return built(plain, agents, [{**e, **c} for e, c in zip(ends, (*channels, {}, {}), strict=False)])
+
+
+def slow(channel: dict[str, Any], **agents: dict[str, Any]) -> dict[str, Any]:
+    """A document a -> b, b at a quarter of the rate."""
+    plain: dict[str, Any] = {
+        "a": {"observes": ["image"]},
+        "b": {"clock": {"period": 4, "phase": -1}, "objective": OBJECTIVE},
+    }
+    return built(plain, agents, [{"from": "a", "to": "b", **channel}])
+
+
+def with_message(gradient: dict[str, Any], **agents: dict[str, Any]) -> dict[str, Any]:
+    data = recurrent(**agents)
+    data["channels"][0]["gradient"] = gradient
+    return data
+
+
+def alone(**network: Any) -> dict[str, Any]:
+    """A document of an agent with a network."""
+    return agents(a={"network": network})
+
+
+TIE = ["a.0.weight", "b.0.weight"]
+MAKE = ", and 'b.0.weight' is tied to 'a.0.weight'; make them equal"
+
+
+def tied(*groups: list[str], **changes: dict[str, Any]) -> dict[str, Any]:
+    """A small document with ties, and other keys of its agents."""
+    return agents(**changes) | {"tied": list(groups)}
+
+
+def locked_to_a_policy(document: dict[str, Any]) -> dict[str, Any]:
+    """A document in which agent `a` learns as one with an actor `m`."""
+    motor = {"acts": True, "objective": {"kind": "ppo"}}
+    locked = {"from": "a", "to": "m", "size": 2, "coupling": "locked"}
+    return document | {
+        "agents": {**document["agents"], "m": motor},
+        "channels": [*document["channels"], locked],
+    }
+
+
+AT_ONCE = "needs what the receiver returns at the same step, but "
+
+
+def late(place: str, reason: str) -> str:
+    return f"channels[{place.replace('.', '].gradient.')}: {AT_ONCE}{reason}, or leave it out"
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     (channels({}, {"from": "aa", "key": 1}), "channels[1].from: no agent 'aa'; did you mean 'a'?"),
     # names
@@ -134,6 +202,243 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         channels({"gradient": {"discount": 1.5}}, {"from": "b", "to": "a", "link": {"delay": 1}}),
         "channels[0].gradient.discount: must be at most 1 on a cycle, not 1.5",
     ),
+    # couplings
+    (chain({"coupling": "locked", "link": {"drop": 0.5}}), "channels[0].link.drop: a locked channel loses"),
+    (chain({}, {"coupling": "unlocked"}), "channels[1].input: an unlocked channel always runs on a"),
+    (chain({"gradient": {"kind": "local"}}), "channels[0].gradient.target: a local gradient needs the name"),
+    (chain({"gradient": "conv", "size": [3, 4]}), "channels[0].gradient.kind: a conv gradient needs"),
+    # contexts
+    (chain({"input": {"context": ["image", "returned"]}}), "channels[0].input.context[1]: 'returned' is"),
+    (chain({"gradient": {"context": ["held"]}}), "channels[0].gradient.context[0]: 'held' is for synthetic"),
+    # synthetic inputs
+    (chain({"input": {"kind": "mlp", "hidden": []}}), "channels[0].input.hidden: an mlp input has one or"),
+    # feedback
+    (
+        chain({"coupling": "locked", "feedback": "dfa"}, {"coupling": "locked"}, b={"objective": OBJECTIVE}),
+        "channels[0].feedback.of: the scenario has 2 readouts; name the agent whose error it is: b, c",
+    ),
+    (
+        chain({"coupling": "locked", "feedback": {"kind": "dfa", "of": "d"}}, {"coupling": "locked"}),
+        "channels[0].feedback.of: no agent 'd'; known: a, b, c",
+    ),
+    (
+        chain({"coupling": "locked", "feedback": {"kind": "dfa", "of": "b"}}, {"coupling": "locked"}),
+        "channels[0].feedback.of: agent 'b' has no objective; known: c",
+    ),
+    (chain({"coupling": "locked", "feedback": "kickback"}), "channels[0].feedback.of: agent 'c' learns"),
+    (
+        chain({"coupling": "locked", "feedback": "fa"}, {"size": 3}, b={"network": network}),
+        ("channels[0].feedback.kind: agent 'b' has a network of its own, of which no first layer is known;"),
+    ),
+    (chain({**TRACE, "link": {"delay": 2}}), late("0.trace", "the link has a delay of 2; make it 0")),
+    (
+        chain({"gradient": {"propagate": 0.1}, "link": {"delay": 2}}),
+        late("0.propagate", "the link has a delay of 2; make it 0"),
+    ),
+    (chain({**TRACE, "link": {"drop": 0.1}}), late("0.trace", "the link has a drop of 0.1; make it 0")),
+    (
+        chain({**TRACE, "coupling": "unlocked", "input": "linear"}),
+        late("0.trace", "the channel is unlocked; make it decoupled"),
+    ),
+    (
+        chain(TRACE, b={"clock": {"period": 2}}),
+        late("0.trace", "'a' and 'b' tick at different steps; give them one clock"),
+    ),
+    (
+        chain(TRACE, b={"clock": {"unroll": 2}}),
+        late("0.trace", "'a' and 'b' learn at different steps; give them one clock"),
+    ),
+    (
+        chain(TRACE, {"coupling": "locked"}, c={"clock": {"unroll": 2}}),
+        late("0.trace", "'a' and 'b' learn at different steps; give them one clock"),
+    ),
+    (
+        chain(TRACE, {}, {"from": "a", "to": "b", "key": 1, "coupling": "locked"}),
+        late("0.trace", "both ends learn as one; make the channel locked"),
+    ),
+    (
+        chain(TRACE, {"coupling": "delayed"}),
+        late("0.trace", "'b' learns late, b->c being delayed; give that another coupling"),
+    ),
+    (
+        chain({"gradient": {"kind": "local", "target": "label", "trace": 0.5}}),
+        late("0.trace", "a local gradient takes nothing from it; use another kind"),
+    ),
+    (
+        chain(TRACE, TRACE, {"from": "a", "to": "c", "coupling": "locked"}),
+        (
+            "channels[0].gradient.trace: what learns together lies on a cycle of such channels; leave it out of"
+        ),
+    ),
+    # several messages, the way back, ages, actors
+    (
+        slow({"read": "mean", "coupling": "unlocked", "input": "linear"}),
+        (
+            "channels[0].read: mean needs messages, and an unlocked channel gives none to its receiver; make it"
+        ),
+    ),
+    (slow({"read": "mean", "link": {"drop": 0.2}}), "channels[0].read: mean needs every message, but the"),
+    (slow({"read": "concat", "input": "linear"}), "channels[0].read: concat needs no synthetic input,"),
+    (slow({"read": "mean"}, b={"align": True}), "channels[0].read: mean reads several messages, and 'b' is"),
+    (slow({"read": "concat", "size": 3}, b={"fan_in": "sum"}), "channels[0].read: concat lays messages"),
+    (slow({"read": "concat"}, a={"clock": {"period": 3}}), "channels[0].read: concat needs as many"),
+    (slow({}, a={"observes": ["image", "age"]}), "agents.a.observes: 'age' is how old the messages are"),
+    (slow({"link": {"back": -1}}), "channels[0].link.back: must be at least 0, not -1"),
+    (
+        slow({"link": {"back": 2}, "gradient": {"trace": 0.5}}, b={"clock": {}}),
+        ("channels[0].gradient.trace: needs what the receiver returns at the same step, but the link's way"),
+    ),
+    (slow({}, a={"acts": True}), "agents.a.acts: the action is the output that an objective reads, and it"),
+    (
+        slow({}, a={"acts": True, "objective": OBJECTIVE}, b={"acts": True}),
+        ("agents.b.acts: 'a' acts already, and the environment takes the actions of one; leave it out, or"),
+    ),
+    # states
+    # ends and agents
+    (recurrent(state(to="b")), "channels[1].to: a state goes from an agent to itself, 'a', not to 'b'; make"),
+    (recurrent(state(key=2)), "channels[1].key: the key of a state is state, not 2; leave it out"),
+    (
+        recurrent(state(), a={"network": "mlp"}),
+        f"channels[1].carries: agent 'a' has no state, its network being of kind mlp; {NO_STATE}",
+    ),
+    (
+        recurrent(state(), a={"network": lambda inputs, outputs: None}),
+        f"channels[1].carries: agent 'a' has no state, its network being not built in, and without a state_size; {NO_STATE}",
+    ),
+    (recurrent(state(), state(coupling="detached")), "channels[2]: a->a:state is already declared as"),
+    # what a state cannot have
+    *(
+        (recurrent(state(**{key: value})), f"channels[1].{key}: a state has no {key}; leave it out")
+        for key, value in {
+            "size": 3,
+            "port": "p",
+            "norm": "layer",
+            "link": {"delay": 1},
+            "input": "linear",
+            "feedback": "fa",
+            "read": "mean",
+            "staleness": 3,
+        }.items()
+    ),
+    *(
+        (
+            recurrent(state(coupling=coupling)),
+            (
+                f"channels[1].coupling: a state cannot be {coupling}, its reader being its sender; "
+                "use one of locked, detached, decoupled"
+            ),
+        )
+        for coupling in ("delayed", "unlocked")
+    ),
+    (recurrent(state(gradient={"propagate": 0.5})), "channels[1].gradient.propagate: is of message channels"),
+    (
+        recurrent(state(gradient={"kind": "local", "target": "label", "trace": 0.5})),
+        ("channels[1].gradient.trace: needs what comes back, of which a local gradient takes nothing; use"),
+    ),
+    # what only a state can have
+    (with_message({"span": 2}), "channels[0].gradient.span: is of state channels only; leave it out"),
+    # contexts
+    (
+        with_message({"context": ["label", "from.state"]}, a={"network": "mlp"}),
+        ("channels[0].gradient.context[1]: 'from.state': agent 'a' has no state; leave it out, or make its"),
+    ),
+    (
+        recurrent(state(gradient={"context": ["from.state"]})),
+        "channels[1].gradient.context[0]: 'from.state' is",
+    ),
+    # windows and ties
+    (
+        {
+            **recurrent(b={"clock": {"unroll": 3}}),
+            "channels": [
+                {"from": "a", "to": "b", "coupling": "locked"},
+                {"from": "a", "to": "a", "carries": "state", "coupling": "locked"},
+            ],
+        },
+        "agents.b.clock.unroll: must be episode, as 'a' of the same locked group needs it, its state being",
+    ),
+    (
+        recurrent(state(), a={"share": "g"}, b={"share": "g", "network": "lstm"}),
+        ("agents.b: its state channel differs from that of agent 'a', with which it shares parameters"),
+    ),
+    # symbols and samples
+    *(
+        (
+            channels({**WORDS, "size": size}),
+            "channels[0].size: symbols have vocabulary * length = 8 * 2 components, not",
+        )
+        for size in (12, [8, 2], 8)
+    ),
+    (
+        channels({"symbols": {"vocabulary": 4, "by": "reinforce", "temperature": 0.5}}),
+        "channels[0].symbols.temperature: is of gumbel and argmax; leave it out, or use one of these",
+    ),
+    (
+        channels({"symbols": {"vocabulary": 4, "by": "reinforce"}, "coupling": "locked"}),
+        ("channels[0].coupling: the sender's policy objective learns messages of symbols by reinforce,"),
+    ),
+    (
+        channels({"size": 4, "sample": {"deviation": 0.1}, "coupling": "decoupled"}),
+        ("channels[0].coupling: the sender's policy objective learns messages of sample, and no gradient"),
+    ),
+    (
+        channels({**WORDS, "sample": {"deviation": 0.1}}),
+        "channels[0].sample: symbols are sampled themselves;",
+    ),
+    # ties
+    (tied(["a.0.weight"]), "tied[0]: names 1 parameters; name at least two, or leave it out"),
+    (tied(["a", "b.0.weight"]), "tied[0][0]: must be AGENT.PARAMETER such as 'part0.module.weight',"),
+    (tied(["a.0.bias", "b.0.bias", "a.0.bias"]), "tied[0][2]: names 'a.0.bias' twice"),
+    (tied(TIE, ["a.0.bias", "b.0.weight"]), "tied[1][1]: names 'b.0.weight' in tied[0] too; make them"),
+    (
+        tied(TIE, b={"optimiser": {"lr": 0.5}}),
+        f"agents.b.optimiser: differs from that of agent 'a'{MAKE}",
+    ),
+    (tied(TIE, a={"share": "g"}), "agents.a.share: 'a.0.weight' is tied to 'b.0.weight', but all"),
+    (tied(TIE) | {"training": {"optimiser": {"clip": 1.0}}}, "agents.a.optimiser: 'a.0.weight' is tied"),
+    (
+        tied(TIE, a={"acts": True, "objective": {"kind": "ppo"}, "clock": {"unroll": 4}}),
+        ("agents.a.objective.epochs: 'a.0.weight' is tied to 'b.0.weight', and passes of ppo after the"),
+    ),
+    (locked_to_a_policy(tied(TIE)), "agents.m.objective.epochs: 'a.0.weight' is tied to 'b.0.weight',"),
+    (tied(TIE, a={"clock": {"unroll": 2}}), "agents.b.clock: agent 'b' learns every 1 steps from step"),
+    (
+        tied(TIE) | {"channels": [{"from": "a", "to": "b", "coupling": "delayed"}]},
+        ("agents.a: waits for delayed gradients, and 'a.0.weight' is tied to parameters of agents with"),
+    ),
+    # networks
+    (alone(kind="lstm", size=0), "agents.a.network.size: must be at least 1, not 0"),
+    (alone(kind="leaky", leak=0), "agents.a.network.leak: must be greater than 0, not 0.0"),
+    (alone(kind="gru", cell_norm="group"), "agents.a.network.cell_norm: unknown cell_norm 'group'; known:"),
+]
+
+ACCEPTED = [
+    chain({"coupling": "locked", "link": {"noise": 0.1, "bits": 4, "rate": 0.5, "delay": 1}}),
+    chain({"coupling": "detached", "gradient": {"kind": "conv", "trace": 1}, "feedback": "dfa"}),
+    chain({"gradient": "conv"}, {"gradient": "conv"}, a={"network": "conv"}, b={"network": "conv"}),
+    chain(TRACE, {"gradient": {"trace": 1, "propagate": 0.5}}),
+    chain(TRACE, a={"clock": {"period": 2, "phase": -1}}, b={"clock": {"period": 2, "phase": 1}}),
+    chain(TRACE, {"coupling": "locked"}, a={"clock": {"unroll": 2}}, c={"clock": {"unroll": 2}}),
+    chain(
+        {"coupling": "delayed"},
+        {"coupling": "locked"},
+        {**TRACE, "from": "a", "to": "c", "coupling": "detached"},
+    ),
+    *(
+        slow({"read": read, "coupling": coupling})
+        for read in ("mean", "concat")
+        for coupling in ("locked", "delayed", "detached", "decoupled")
+    ),
+    slow({"read": "mean"}, a={"clock": {"period": 3}}),
+    slow({"read": "mean", "size": 3}, b={"fan_in": "sum"}),
+    slow({"read": "concat"}, a={"clock": {"period": 2, "phase": -1}}),
+    slow({"read": "mean", "input": "none", "link": {"delay": 3, "back": 0, "noise": 0.1, "bits": 3}}),
+    slow({}, b={"observes": ["age"], "acts": True, "objective": {"kind": "coding", "target": "label"}}),
+    tied(TIE, ["a.0.bias", "b.0.bias"], a={"optimiser": {"lr": 0.5}}, b={"optimiser": {"lr": 0.5}}),
+    tied(TIE, ["a.0.bias", "b.0.bias"], a={"clock": {"unroll": 2}}, b={"clock": {"period": 2, "phase": 1}}),
+    tied(
+        TIE, ["a.0.bias", "b.0.bias"], a={"clock": {"unroll": "episode"}}, b={"clock": {"unroll": "episode"}}
+    ),
 ]
 
 
@@ -145,6 +450,13 @@ def test_a_value_that_is_refused(place: str, value: Any, line: str) -> None:
 @pytest.mark.parametrize(("data", "line"), REFUSED, ids=[line[:50] for _, line in REFUSED])
 def test_refused(data: dict[str, Any], line: str) -> None:
     assert refused(data).startswith(line)
+
+
+@pytest.mark.parametrize("data", ACCEPTED)
+def test_accepted(data: dict[str, Any]) -> None:
+    scenario = Scenario.model_validate(data)
+    assert Scenario.from_yaml(scenario.to_yaml()) == scenario
+    assert Scenario.from_graph(scenario.to_graph()) == scenario
 
 
 def test_another_length_of_training_is_checked_too() -> None:

@@ -33,13 +33,6 @@ def test_the_size_is_vocabulary_times_length() -> None:
     assert channel(size=[2, 8]).size == (2, 8)
 
 
-@pytest.mark.parametrize("size", [12, [8, 2], 8])
-def test_another_size_is_refused(size: Any) -> None:
-    assert refused(channels({**WORDS, "size": size})).startswith(
-        "channels[0].size: symbols have vocabulary * length = 8 * 2 components, not"
-    )
-
-
 def test_the_default_context_of_a_synthetic_gradient_is_what_the_sender_observes() -> None:
     assert channel().gradient.context == ("image",)
     assert channel(gradient="mlp").gradient.context == ("image",)
@@ -81,30 +74,6 @@ def test_channels_of_one_port_send_their_samples_at_one_rate() -> None:
         "channels[1].link.rate: 0.5 differs from channels[0].link.rate, 1.0, on the same port of sampled messages; "
         "make them equal"
     )
-
-
-@pytest.mark.parametrize(
-    ("keys", "line"),
-    [
-        (
-            {"symbols": {"vocabulary": 4, "by": "reinforce", "temperature": 0.5}},
-            "channels[0].symbols.temperature: is of gumbel and argmax; leave it out, or use one of these",
-        ),
-        (
-            {"symbols": {"vocabulary": 4, "by": "reinforce"}, "coupling": "locked"},
-            ("channels[0].coupling: the sender's policy objective learns messages of symbols by reinforce,"),
-        ),
-        (
-            {"size": 4, "sample": {"deviation": 0.1}, "coupling": "decoupled"},
-            (
-                "channels[0].coupling: the sender's policy objective learns messages of sample, and no gradient"
-            ),
-        ),
-        ({**WORDS, "sample": {"deviation": 0.1}}, "channels[0].sample: symbols are sampled themselves;"),
-    ],
-)
-def test_what_is_refused(keys: dict[str, Any], line: str) -> None:
-    assert refused(channels(keys)).startswith(line)
 
 
 def collapse(**keys: Any) -> list[str]:

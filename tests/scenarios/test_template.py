@@ -68,6 +68,7 @@ def test_values_go_before_variants_and_variants_before_defaults(template: Templa
     [
         ({"widht": 3}, "small has no parameter 'widht'; did you mean 'width'?"),
         ({"width": "3"}, "parameter 'width': must be a whole number, not the word '3'"),
+        ({"width": True}, "parameter 'width': must be a whole number, not true"),
         ({"width": 3.0}, "parameter 'width': must be a whole number, not 3.0"),
         ({"width": 0}, "parameter 'width': must be at least 1, not 0"),
         ({"width": 1001}, "parameter 'width': must be at most 1000, not 1001"),

@@ -45,22 +45,6 @@ def test_who_talks_stands_near_and_the_same_graph_is_placed_alike(count: int) ->
     assert all(np.array_equal(again[name], place) for name, place in found.items())
 
 
-@pytest.mark.parametrize(
-    "pairs",
-    [
-        [(0, i) for i in range(1, 120)] + [(i, 0) for i in range(1, 120)],
-        [pair for i in range(0, 120, 2) for pair in ((i, i + 1), (i + 1, i))],
-        [(10 * part + i, 10 * part + (i + 1) % 10) for part in range(12) for i in range(10)],
-    ],
-    ids=["a star", "pairs", "rings"],
-)
-def test_who_has_the_same_neighbours_or_none_in_common_stands_apart(pairs: list[tuple[int, int]]) -> None:
-    found, _ = positions(graph_of(pairs))
-    points = np.array(list(found.values()))
-    distances = np.linalg.norm(points[:, None] - points[None], axis=2) + np.eye(len(points))
-    assert distances.min() > 5e-4
-
-
 def test_timescales_are_levels_the_slowest_on_top() -> None:
     pairs = [(i, 50 + i % 5) for i in range(50)] + [(50 + i, 99) for i in range(5)]
     periods = dict.fromkeys(range(50), 1) | {50 + i: 4 for i in range(5)} | {99: 16}

@@ -42,14 +42,6 @@ def test_intervals_are_the_percentiles_of_all_resamples() -> None:
     assert bootstrap([values]) == (low, high)
 
 
-def test_rows_are_resampled_each_by_itself() -> None:
-    """Rows without spread have no interval, however far apart they are; thrown together they would have one."""
-    assert bootstrap([[1.0] * 4, [9.0] * 4]) == (pytest.approx(5.0), pytest.approx(5.0))
-    low, high = bootstrap([[1.0] * 4 + [9.0] * 4])
-    assert low < 2.0
-    assert high > 8.0
-
-
 def test_what_a_few_seeds_say() -> None:
     found = seed_statistics([1.0, 2.0, 3.0, 4.0, 10.0])
     assert (found.mean, found.median, found.n) == (4.0, 3.0, 5)

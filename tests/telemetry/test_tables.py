@@ -1,34 +1,65 @@
-"""Tables that grow line by line: a resumed one goes on at the end, a last line that a crash tore is no row."""
+"""Tables that grow line by line: values to the last bit, resumed at the end, a last line that a crash tore is no row."""
 
 from __future__ import annotations
 
+import csv
+import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import pytest
 
 from antiphon.errors import RunError
 from antiphon.files import read_rows
+from antiphon.telemetry import CsvRecorder, Figure, PartFigures, RunDescription
 from antiphon.telemetry.csv_files import read_figures
+from antiphon.telemetry.parts.parts_csv import PARTS_HEADER, PartsCsv
 from tests.parts_table import read_parts
-from tests.telemetry import test_metrics_csv as metrics
-from tests.telemetry.parts import test_parts_csv as parts
 
-
-@pytest.mark.parametrize(
-    ("text", "rows"),
-    [
-        ("", []),
-        ("a,b", []),
-        ("a,b\n", []),
-        ("a,b\n1,2", []),
-        ('a,b\n"x\ny",2\n', [["x\ny", "2"]]),
-    ],
+DESCRIPTION = RunDescription(
+    yaml="", hparams={}, graph=nx.MultiDiGraph(), names={"agents": ("a",), "channels": ()}
 )
-def test_what_has_no_end_is_no_row(tmp_path: Path, text: str, rows: list[list[str]]) -> None:
-    (tmp_path / "table.csv").write_text(text, encoding="utf-8")
-    assert list(read_rows(tmp_path / "table.csv", ("a", "b"))) == rows
+FIRST = PartFigures(
+    part=0,
+    machine="node-1",
+    steps_taken=3,
+    seconds=2.5,
+    computing=1 / 3,
+    waiting={2: 0.5, 1: 0.125},
+    bytes_sent=4096,
+    bytes_received=2048,
+    calls=3,
+    staleness=1.5,
+)
+SECOND = replace(
+    FIRST, part=1, machine='"a, b"\nc', waiting={}, blocked_on=(0, 2), incarnation=2, alive=False
+)
+
+
+def parts_at(step: int) -> list[PartFigures]:
+    return [replace(FIRST, steps_taken=step), replace(SECOND, steps_taken=step)]
+
+
+def record_metrics(path: Path, steps: range, *, resumed: bool = False) -> None:
+    recorder = CsvRecorder(path, resumed=resumed)
+    recorder.begin(DESCRIPTION)
+    for step in steps:
+        recorder.figures(step, [Figure("agent", "a", "loss", step / 3), Figure("run", "", "seconds", 1.5)])
+    recorder.histograms(steps.stop, [])
+    recorder.end({})
+    recorder.close()
+    recorder.close()
+
+
+def record_parts(path: Path, steps: range, *, resumed: bool = False) -> None:
+    recorder = PartsCsv(path, resumed=resumed)
+    recorder.begin(DESCRIPTION)
+    for step in steps:
+        recorder.parts(step, parts_at(step))
+    recorder.close()
 
 
 def steps_of_figures(path: Path) -> Iterable[int]:
@@ -37,11 +68,61 @@ def steps_of_figures(path: Path) -> Iterable[int]:
 
 each_table = pytest.mark.parametrize(
     ("record", "read"),
-    [(metrics.record, steps_of_figures), (parts.record, read_parts)],
+    [(record_metrics, steps_of_figures), (record_parts, read_parts)],
     ids=["metrics", "parts"],
 )
 Record = Callable[..., None]
 Read = Callable[[Path], Iterable[int]]
+
+
+def test_metrics_are_readable_before_the_file_is_closed_and_come_back_to_the_last_bit(tmp_path: Path) -> None:
+    values = [math.pi, 1e-300, 5e-324, -0.0, math.inf, -math.inf, math.nan]
+    name, header = 'a,"b"\nc', "step,kind,name,metric,value\n"
+    path = tmp_path / "run" / "metrics.csv"
+    recorder = CsvRecorder(path)
+    recorder.begin(DESCRIPTION)
+    assert path.read_text() == header
+    recorder.figures(100, [Figure("channel", "a->b", "sg_loss", 0.1)])
+    assert path.read_text() == header + "100,channel,a->b,sg_loss,0.1\n"
+    recorder.figures(101, [Figure("agent", name, "x", value) for value in values])
+    recorder.close()
+    with path.open(newline="") as file:
+        read = [float(row["value"]) for row in csv.DictReader(file)]
+    assert [value.hex() for value in read[1:]] == [value.hex() for value in values]
+    assert {figure.name for _, figure in read_figures(path)} == {"a->b", name}
+
+
+def test_parts_are_readable_before_the_file_is_closed_and_the_last_row_of_a_step_counts(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "run" / "parts.csv"
+    recorder = PartsCsv(path)
+    recorder.begin(DESCRIPTION)
+    recorder.parts(7, [FIRST])
+    header, row = path.read_text().splitlines()
+    assert header == ",".join(PARTS_HEADER)
+    assert row == "7,0,node-1,3,2.5,0.3333333333333333,1=0.125 2=0.5,4096,2048,3,1.5,,0,1,0.0"
+    gone = replace(SECOND, heartbeat_age=30.0)
+    recorder.parts(7, [SECOND])
+    recorder.parts(7, [gone])
+    recorder.close()
+    assert read_parts(path) == {7: [FIRST, gone]}
+
+
+def test_a_part_names_the_neighbour_that_it_waited_for_the_longest() -> None:
+    assert (FIRST.waited, FIRST.waited_for) == (0.625, 2)
+    assert replace(FIRST, waiting={3: 1.0, 1: 1.0}).waited_for == 1
+    assert replace(FIRST, waiting={3: 0.0}).waited_for is None
+    assert (SECOND.waited, SECOND.waited_for) == (0.0, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [("", []), ("a,b", []), ("a,b\n", []), ("a,b\n1,2", []), ('a,b\n"x\ny",2\n', [["x\ny", "2"]])],
+)
+def test_what_has_no_end_is_no_row(tmp_path: Path, text: str, rows: list[list[str]]) -> None:
+    (tmp_path / "table.csv").write_text(text, encoding="utf-8")
+    assert list(read_rows(tmp_path / "table.csv", ("a", "b"))) == rows
 
 
 @each_table

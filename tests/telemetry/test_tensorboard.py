@@ -22,16 +22,22 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata  # type: ig
 from antiphon.errors import RunError
 from antiphon.telemetry import Figure, RunDescription, TensorBoardRecorder
 from antiphon.telemetry.channels.reading import read_run
-from antiphon.telemetry.tensorboard import in_events
+from antiphon.telemetry.tensorboard import Curves, in_events
 
 
 def describe(
-    agents: int = 3, *, top: int = 32, strides: int = 1, yaml: str = "scenario: x\n", start: int = 0
+    agents: int = 3,
+    *,
+    top: int = 32,
+    strides: int = 1,
+    yaml: str = "scenario: x\n",
+    start: int = 0,
+    readouts: tuple[int, ...] = (0,),
 ) -> RunDescription:
     names = [f"n{index:04}" for index in range(agents)]
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     for index, name in enumerate(names):
-        graph.add_node(name, role="agent" if index else "readout")
+        graph.add_node(name, role="readout" if index in readouts else "agent")
     for index in range(agents):
         for stride in range(1, strides + 1):
             graph.add_edge(
@@ -100,6 +106,23 @@ def test_curves_come_back_with_their_steps_and_pretty_names(tmp_path: Path) -> N
     assert curve(tmp_path, "run/steps_per_second") == [(100, 100.0), (200, 200.0), (300, 300.0)]
     shown = MigratingAccumulator(str(tmp_path)).Reload().SummaryMetadata("channel/n0000__to__n0001/sg_loss")
     assert shown.display_name == "channel/n0000->n0001/sg_loss"
+
+
+def test_readouts_and_the_channels_into_them_come_first() -> None:
+    description = describe(10, readouts=(4, 8), top=3)
+    tags = [tag for tag, _, _ in Curves(description).scalars(rows_at(1, description))]
+    shown = [f"agent/n000{i}/loss" for i in (0, 4, 8)]
+    shown += [f"channel/n000{i}__to__n000{i + 1}/sg_loss" for i in (0, 3, 7)]
+    assert [tag for tag in tags if tag.startswith(("agent/", "channel/"))] == shown
+
+
+def test_aggregates_are_over_all_finite_values_and_the_environments_own_figures_are_shown() -> None:
+    curves = Curves(describe(4, top=2))
+    rows = [Figure("agent", f"n000{i}", "loss", v) for i, v in enumerate((1.0, math.nan, math.inf, 5.0))]
+    rows.append(Figure("env", "", "difficulty", 3.0))
+    values = {tag: value for tag, _, value in curves.scalars(rows) if not tag.startswith("agent/")}
+    ends = {"agents/loss/mean": 3.0, "agents/loss/min": 1.0, "agents/loss/max": 5.0}
+    assert values == {**ends, "env/difficulty": 3.0}
 
 
 def test_a_reader_follows_a_file_that_ends_anywhere_in_a_record(tmp_path: Path) -> None:

@@ -50,9 +50,6 @@ MADE = Timeline(
 )
 
 
-# --- text ---------------------------------------------------------------------------------------------------
-
-
 def test_the_text_is_a_row_per_agent_and_channel() -> None:
     assert raster_lines(MADE)[:7] == [
         "step                 0   1  |2   3",
@@ -84,6 +81,3 @@ def test_many_steps_go_into_blocks_of_equal_length() -> None:
     assert max(map(len, lines[:-3])) <= 33
     narrow = raster_lines(MADE, width=1)
     assert len([line for line in narrow if line.startswith("step")]) == 4
-
-
-# --- data ---------------------------------------------------------------------------------------------------

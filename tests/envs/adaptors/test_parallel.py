@@ -99,18 +99,6 @@ def test_a_state_is_the_copies_own() -> None:
         assert torch.equal(one[0]["low.observation"], other[0]["low.observation"])
 
 
-DOCUMENT = """\
-scenario: mines
-env: {pettingzoo: parallel_worlds_of_a_test, limit: 3}
-agents:
-  eye: {observes: [high.place]}
-  foot: {observes: [low.observation], objective: {kind: regression, target: reward.low}, align: true}
-channels:
-  - {from: eye, to: foot, size: 2, gradient: linear}
-training: {batch: 2}
-"""
-
-
 @pytest.fixture
 def named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The module under a name of a document, imported already."""
@@ -118,23 +106,13 @@ def named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_document_names_a_module_with_a_parallel_world(named: None) -> None:
-    scenario = antiphon.Scenario.from_yaml(DOCUMENT.replace(", align: true", ""))
+    foot = {"observes": ["low.observation"], "objective": {"kind": "regression", "target": "reward.low"}}
+    env = {"pettingzoo": "parallel_worlds_of_a_test", "limit": 3}
+    document = {"scenario": "mines", "env": env, "agents": {"foot": foot}, "training": {"batch": 2}}
+    scenario = antiphon.Scenario.model_validate(document)
     assert antiphon.Scenario.from_yaml(scenario.to_yaml()) == scenario
     with antiphon.Simulation(scenario) as simulation:
         simulation.run(steps=10)
-
-
-def test_a_factory_of_parallel_worlds_can_be_registered() -> None:
-    from antiphon.envs import registry
-
-    envs.register("test/Mines", lambda limit=4: Mines(limit=limit))
-    try:
-        env = envs.make({"id": "test/Mines", "limit": 2}, batch=3)
-        assert isinstance(env, ParallelAdaptor)
-        env.reset(seed=0)
-        assert [env.step({"low": torch.tensor([1] * 3)})[3].tolist() for _ in range(2)][1] == [True] * 3
-    finally:
-        del registry._FACTORIES["test/Mines"]
 
 
 class Odd(Mines):

@@ -21,13 +21,3 @@ def test_shapes_have_their_areas() -> None:
         canvas = Canvas(20, 25)
         draw(canvas)
         assert abs(covered(canvas) - area) < 2
-
-
-def test_edges_are_mixed_and_what_is_inside_is_not() -> None:
-    canvas = Canvas(20, 20)
-    canvas.disc(10, 10, 5, RED)
-    pixels = canvas.pixels()
-    assert pixels.shape == (20, 20, 3)
-    assert tuple(pixels[10, 10]) == RED
-    assert tuple(pixels[0, 0]) == (255, 255, 255)
-    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 3

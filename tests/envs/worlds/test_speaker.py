@@ -64,32 +64,6 @@ def test_recorded_steps(dtype: torch.dtype, tolerance: float) -> None:
     assert total == pytest.approx(-3.4546254108978927, abs=30 * tolerance)
 
 
-def test_mpe2_itself() -> None:
-    """All that both agents observe, rewards and ends over whole episodes, from the same states."""
-    theirs = pytest.importorskip("mpe2.simple_speaker_listener_v4").parallel_env(max_cycles=25)
-    random = np.random.default_rng(0)
-    for seed in range(4):
-        sights, _ = theirs.reset(seed=seed)
-        speaker, listener = theirs.unwrapped.world.agents
-        marks = theirs.unwrapped.world.landmarks
-        start = {
-            "position": listener.state.p_pos.tolist(),
-            "landmarks": np.concatenate([mark.state.p_pos for mark in marks]).tolist(),
-            "goal": [mark is speaker.goal_b for mark in marks].index(True),
-        }
-        env = placed(start, torch.float32)
-        for _ in range(25):
-            word, move = int(random.integers(3)), int(random.integers(5))
-            observed, reward, truncated, info = step(env, word, move)
-            sights, gains, ends, lates, _ = theirs.step({"speaker_0": word, "listener_0": move})
-            assert np.abs(observed - sights["listener_0"]).max() < 1e-6
-            assert reward == pytest.approx(gains["listener_0"], abs=1e-6 + 1e-6 * abs(reward))
-            assert float(info["reward.speaker"]) == pytest.approx(gains["speaker_0"], abs=1e-5)
-            assert (ends["listener_0"], lates["listener_0"]) == (False, truncated)
-        assert truncated
-        assert torch.allclose(env._colours[start["goal"]], torch.tensor(sights["speaker_0"]))  # type: ignore[attr-defined]
-
-
 def test_a_message_is_observed_one_step_later_and_gone_with_the_episode() -> None:
     env = make(TALK, 3, limit=4)
     obs, _ = env.reset(seed=0)

@@ -10,8 +10,7 @@ import pytest
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import NetworkSpec, Scenario, Template
 from antiphon.scenarios.yaml_text import write
-
-OBJECTIVE = {"kind": "classification", "target": "label"}
+from tests.scenarios.made import OBJECTIVE
 
 
 def made(graph: dict[str, Any], **sections: Any) -> Scenario:

@@ -14,9 +14,6 @@ from antiphon.telemetry.channels.series import Messages, cloud
 from tests.telemetry.channels.serving import client, figure, get, refused
 from tests.telemetry.channels.writing import rows, write
 
-UNPRINTED = "\U000e0001"
-"""A character whose representation takes ten."""
-
 
 def served(folder: Path) -> Client:
     """Return a client of TensorBoard that keeps every row."""
@@ -67,17 +64,3 @@ def test_wide_messages_vary_along_the_directions_of_their_covariance() -> None:
     got = np.abs(np.concatenate([found.points[0], found.points[1][:40]]))
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(found.explained, variances[:-3:-1] / variances.sum(), rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "name", [UNPRINTED * 80, UNPRINTED * 5000, "a\nb\r\x1b[31m", "\u2028" * 200, "'" * 500]
-)
-def test_an_error_is_one_short_line_whatever_the_name(tmp_path: Path, name: str) -> None:
-    write(tmp_path / "a", rows([1]))
-    found = client(tmp_path)
-    query = {"run": "a", "kind": "agent", "metric": "loss"}
-    for key in query:
-        response = get(found, "figure", **(query | {key: name}))
-        refused(response, 400 if key == "kind" else 404)
-        assert response.json["error"].isprintable()
-    refused(get(found, "figure", **query, after=name), 400)

@@ -19,9 +19,9 @@ def context(**changes: Any) -> Any:
     return base_plugin.TBContext(data_provider=object(), sampling_hints={"antiphon": 7}, **changes)
 
 
-@pytest.mark.parametrize("module", ["loader", "plugin"])
-def test_neither_torch_nor_matplotlib_is_imported(module: str) -> None:
-    code = f"import sys, antiphon.telemetry.channels.{module}; print(*sorted({{n.split('.')[0] for n in sys.modules}}))"
+def test_neither_torch_nor_matplotlib_is_imported() -> None:
+    names = "print(*sorted({n.split('.')[0] for n in sys.modules}))"
+    code = f"import sys, antiphon.telemetry.channels.loader, antiphon.telemetry.channels.plugin; {names}"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
@@ -44,14 +44,6 @@ def test_more_rows_are_kept_unless_the_user_says_how_many(
     flags = Namespace(samples_per_plugin=given)
     ChannelsLoader().fix_flags(flags)
     assert flags.samples_per_plugin == kept
-
-
-@pytest.mark.filterwarnings("ignore:html5lib's sanitizer is deprecated")
-def test_it_makes_the_plugin() -> None:
-    plugin = ChannelsLoader().load(context())
-    assert plugin.plugin_name == "antiphon"
-    assert plugin.frontend_metadata().tab_name == "Channels"
-    assert plugin.frontend_metadata().es_module_path in plugin.get_plugin_apps()
 
 
 def test_an_error_of_ours_costs_the_tab_alone(

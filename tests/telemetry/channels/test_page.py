@@ -68,13 +68,6 @@ def test_names_are_text_wherever_they_stand(static: Path) -> None:
         assert run["run"] == name
 
 
-def test_a_page_that_grows_too_large_is_thinned_and_says_so(static: Path) -> None:
-    whole = data(rows=30_000)
-    text = page([whole], title="t", before="<p>above</p>", most=1_500_000, static=static)
-    assert 750_000 < len(text.encode()) <= 1_500_000
-    assert re.search(r"[\d,]+ of 30,000 logged rows are in this page", Elements(text).text)
-
-
 def test_numbers_that_are_none_are_kept(static: Path) -> None:
     run = data()
     values = run.figures["channel", "sg_loss"].values

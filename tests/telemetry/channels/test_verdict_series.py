@@ -11,7 +11,7 @@ import numpy as np
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.channels.series import Series
 from antiphon.telemetry.channels.tags import VERDICTS
-from antiphon.telemetry.channels.verdict_series import newest_verdicts, verdict_series, with_verdicts
+from antiphon.telemetry.channels.verdict_series import verdict_series
 from tests.telemetry.channels.writing import graph, write
 
 NAN = math.nan
@@ -57,19 +57,3 @@ def test_a_run_read_from_its_files_has_them_and_the_commands_that_measure(tmp_pa
         "stale",
     ]
     assert "verdict/channel" in run.embedded()["figures"]
-
-
-def test_the_newest_in_words() -> None:
-    ends = {
-        "value_low": series({1: [0.1, -1]}),
-        "value_high": series({1: [0.2, 1]}),
-        "age": series({1: [9, 0]}),
-    }
-    figures = {("channel", metric): rows for metric, rows in ends.items()}
-    found = newest_verdicts(with_verdicts(figures, graph()))
-    assert found is not None
-    assert found[::2] == ("value", "1 of 2 matter, 0 harm, 1 unresolved; 1 stale, 0 silent")
-    without = newest_verdicts(with_verdicts({("channel", "age"): ends["age"]}, graph()))
-    assert without is not None
-    assert without[::2] == (None, "1 of 2 stale, 0 silent")
-    assert newest_verdicts(with_verdicts({}, graph())) is None
