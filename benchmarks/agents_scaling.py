@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from antiphon.engine.step.backends import BACKENDS
+from antiphon.engine.backends import BACKENDS
 from antiphon.nets.memory import keep_memory
 
 sys.path.insert(0, str(Path(__file__).parent))

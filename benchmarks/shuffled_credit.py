@@ -15,11 +15,11 @@ from pathlib import Path
 from torch import Tensor
 
 from antiphon.commands.arguments import values_of
-from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.records import Record
+from antiphon.engine.backends import StackedBackend
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.learn import BackwardPass
+from antiphon.engine.heart.message import Record
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.step.backends import StackedBackend
-from antiphon.engine.step.backward import BackwardPass
 from antiphon.scenarios import load
 
 sys.path.insert(0, str(Path(__file__).parent))

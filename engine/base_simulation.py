@@ -11,21 +11,19 @@ from typing import Any, Self
 import torch
 from torch import Tensor, fx
 
+from antiphon.engine.backends import backend_of, checked_backend
 from antiphon.engine.build.builder import build, chosen_device, without_weights
-from antiphon.engine.core.environment import (
-    EnvironmentRunner,
-    environment_state,
-    make_environment,
-    with_own_env,
-)
-from antiphon.engine.core.masks import EnvMask
-from antiphon.engine.core.records import StepSignals
-from antiphon.engine.core.system import System
+from antiphon.engine.environment import EnvironmentRunner, environment_state, make_environment, with_own_env
+from antiphon.engine.heart.message import StepSignals
+from antiphon.engine.heart.rows import EnvMask
+from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import Evaluation, evaluate
 from antiphon.engine.inference.export import export, with_output
 from antiphon.engine.inference.film import film
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.model_files import write_system
+from antiphon.engine.metrics.report import AgentReport, MeanAccumulator
+from antiphon.engine.replicas import Replica
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.changes import changed
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
@@ -33,9 +31,6 @@ from antiphon.engine.state.compatibility import check_compatible, check_objects
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.engine.state.weights import TakenWeights, load_weights
-from antiphon.engine.step.backends import backend_of, checked_backend
-from antiphon.engine.step.replicated_engine import Replica
-from antiphon.engine.step.report import AgentReport, MeanAccumulator
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.files import fitting

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.core.agent import Agent
-from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.masks import EnvMask
-from antiphon.engine.core.records import Record
-from antiphon.engine.core.system import System
+from antiphon.engine.backends import Backend
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.message import Record
+from antiphon.engine.heart.rows import EnvMask
+from antiphon.engine.heart.system import System
 from antiphon.engine.inference.export import agent_module
-from antiphon.engine.step.backends import Backend
-from antiphon.engine.step.report import AgentReport
+from antiphon.engine.metrics.report import AgentReport
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.trained_parameters import TrainedParameters
 

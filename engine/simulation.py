@@ -15,11 +15,12 @@ import torch
 from antiphon.engine.base_simulation import BaseSimulation, StepInfo, check_continues
 from antiphon.engine.build.builder import chosen_device
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
-from antiphon.engine.core.masks import EnvMask
 from antiphon.engine.handles import AgentHandle, ChannelHandle, Named, Recording
+from antiphon.engine.heart.rows import EnvMask
 from antiphon.engine.inference.policy import Policy
 from antiphon.engine.metrics.description import described
 from antiphon.engine.metrics.figures import channel_figures, live_graph, write_figures
+from antiphon.engine.metrics.report import AgentReport
 from antiphon.engine.parts.coordinator import Coordinator
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.probes.truth import Probe, true_gradients
@@ -31,7 +32,6 @@ from antiphon.engine.runs.run_writer import RunWriter, open_writer
 from antiphon.engine.state.compatibility import check_same_scenario
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.weights import TakenWeights
-from antiphon.engine.step.report import AgentReport
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.files import fitting
 from antiphon.scenarios import Scenario, Template

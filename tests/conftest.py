@@ -108,3 +108,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     loud = [reason for reason in reasons if reason.startswith("browser tests skipped")]
     if loud:
         terminalreporter.write_sep("!", f"{len(loud)} {loud[0]}", yellow=True, bold=True)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of data with made-up pictures in MNIST's format."""
+    from tests.contracts.library import write_pictures  # imports torch
+
+    folder = tmp_path_factory.mktemp("data")
+    write_pictures(folder / "mnist")
+    return folder

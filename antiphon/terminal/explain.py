@@ -9,7 +9,7 @@ from typing import Any
 from gymnasium import Space, spaces
 
 from antiphon.engine.build.builder import build_to_look
-from antiphon.engine.core.system import System
+from antiphon.engine.heart.system import System
 from antiphon.engine.planning.plan import learning_in_words, network_in_words, ticks_in_words
 from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.envs import Description, Signal, describe

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from antiphon.engine.core.progress import Progress
+from antiphon.engine.metrics.progress import Progress
 from antiphon.terminal.output import METRICS, decimal, percent, remark, remarks, scored
 
 if TYPE_CHECKING:

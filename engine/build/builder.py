@@ -24,13 +24,14 @@ from antiphon.engine.build.learning_groups import group_agents, windows_of
 from antiphon.engine.build.policies import policy_goal
 from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, memories, resolve
 from antiphon.engine.build.tied_values import tie_parameters
-from antiphon.engine.core.agent import Agent, Goal
-from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.clock import Clock, EpisodeWindows, Schedule
-from antiphon.engine.core.divergence import Divergence
-from antiphon.engine.core.progress import Progress
-from antiphon.engine.core.records import LearningGroup, Replicas
-from antiphon.engine.core.system import System
+from antiphon.engine.features.divergence import Divergence
+from antiphon.engine.heart.agent import Agent, Goal
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.clock import Clock, EpisodeWindows, Schedule
+from antiphon.engine.heart.message import LearningGroup
+from antiphon.engine.heart.rows import Replicas
+from antiphon.engine.heart.system import System
+from antiphon.engine.metrics.progress import Progress
 from antiphon.engine.state.weights import read_learners
 from antiphon.envs.signal import Description
 from antiphon.errors import RunError, ScenarioError, suggest
@@ -345,9 +346,9 @@ class _Builder:
     def _calls(self, agents: dict[str, Agent]) -> list[list[tuple[str, ...]]]:
         waves = []
         for wave in self.scenario.waves():
-            calls: dict[int, list[str]] = {}
+            calls: dict[Learner, list[str]] = {}
             for name in wave:
-                calls.setdefault(id(agents[name].learner), []).append(name)
+                calls.setdefault(agents[name].learner, []).append(name)
             waves.append([tuple(call) for call in calls.values()])
         return waves
 

@@ -22,12 +22,12 @@ from antiphon.comms.synthetic_gradients import PREDICTORS, Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.local_losses import LocalLoss
 from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of, state_size
-from antiphon.engine.core.agent import Agent
-from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.clock import EpisodeWindows, Sends, uses_of
-from antiphon.engine.core.ledger import GradientLedger
-from antiphon.engine.core.mailbox import Mailbox
-from antiphon.engine.core.records import LearningGroup
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.clock import EpisodeWindows, Sends, uses_of
+from antiphon.engine.heart.ledger import GradientLedger
+from antiphon.engine.heart.mailbox import Mailbox
+from antiphon.engine.heart.message import LearningGroup
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
 from antiphon.extensions import key_of, made, name_of

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from antiphon.engine.build.channels import connect
-from antiphon.engine.core.agent import Agent
-from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.clock import Schedule
-from antiphon.engine.core.divergence import Divergence, Report
-from antiphon.engine.core.records import AgentTick, LearningGroup, Read, Tape, Tick
-from antiphon.engine.core.system import System
+from antiphon.engine.features.divergence import Divergence, Report
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.clock import Schedule
+from antiphon.engine.heart.message import AgentTick, LearningGroup, Read, Tape, Tick
+from antiphon.engine.heart.system import System
 
 __all__ = ["Union", "bare", "sequential_reason_of"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import networkx as nx
 
-from antiphon.engine.core.clock import Clock, EpisodeWindows, StepWindows, TickWindows, Windows
+from antiphon.engine.heart.clock import Clock, EpisodeWindows, StepWindows, TickWindows, Windows
 from antiphon.envs.signal import Description
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.problems import DocumentError

@@ -14,7 +14,7 @@ from antiphon.comms.lens import LensGradient
 from antiphon.comms.model import ContextSpec
 from antiphon.comms.modules import predictor_class
 from antiphon.comms.synthetic_gradients import LabelGradient
-from antiphon.engine.core.agent import Agent, Goal
+from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.errors import suggest
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.problems import DocumentError

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from antiphon.agents.network import features_of
 from antiphon.engine.build.shapes import Shapes, default_norm, port_norm
-from antiphon.engine.core.agent import COSINE, Direction, Goal
+from antiphon.engine.heart.agent import COSINE, Direction, Goal
 from antiphon.envs.signal import Description
 from antiphon.errors import suggest
 from antiphon.scenarios.agent_specs import AgentSpec

@@ -14,7 +14,7 @@ from antiphon.agents.feedforward import Conv
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, VALUE, Head, features_of
 from antiphon.agents.objectives import ActionValue, Objective, objective_of
 from antiphon.agents.policies import PolicyObjective, policy_objective
-from antiphon.engine.core.agent import AGE
+from antiphon.engine.heart.agent import AGE
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of

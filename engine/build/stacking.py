@@ -32,14 +32,15 @@ from antiphon.comms.stacked import StackedModels
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.channels import connect
-from antiphon.engine.core.agent import AGE, Agent, Goal
-from antiphon.engine.core.channel import Channel, SenderRows
-from antiphon.engine.core.clock import Schedule
-from antiphon.engine.core.ledger import GradientLedger
-from antiphon.engine.core.mailbox import Mailbox
-from antiphon.engine.core.progress import Progress
-from antiphon.engine.core.records import LearningGroup, Replicas
-from antiphon.engine.core.system import Stacked, System
+from antiphon.engine.heart.agent import AGE, Agent, Goal
+from antiphon.engine.heart.channel import Channel, SenderRows
+from antiphon.engine.heart.clock import Schedule
+from antiphon.engine.heart.ledger import GradientLedger
+from antiphon.engine.heart.mailbox import Mailbox
+from antiphon.engine.heart.message import LearningGroup
+from antiphon.engine.heart.rows import Replicas
+from antiphon.engine.heart.system import Stacked, System
+from antiphon.engine.metrics.progress import Progress
 from antiphon.nets.optimisers import Optimiser
 from antiphon.nets.torch_optimisers import TorchOptimiser
 
@@ -51,14 +52,14 @@ def reasons_alone(system: System) -> dict[str, str]:
     fixed, evaluated = set(), set()
     for channel in system.channels.values():
         if channel.direct is not None or channel.feedback_weights is not None:
-            fixed |= {id(system.group_of[channel.sender]), id(system.group_of[channel.receiver])}
+            fixed |= {system.group_of[channel.sender], system.group_of[channel.receiver]}
         if channel.needs_returned_loss:
-            evaluated.add(id(system.group_of[channel.receiver]))
+            evaluated.add(system.group_of[channel.receiver])
 
-    tied = {id(group) for group in system.groups if len(group.owners) < len(group.members)}
+    tied = {group for group in system.groups if len(group.owners) < len(group.members)}
     weights = {name for places in system.tied for name, _ in places}
     traced_groups = {
-        id(system.group_of[agent.name])
+        system.group_of[agent.name]
         for agent in system.agents.values()
         if agent.memory is not None and agent.memory.traced
     }
@@ -66,7 +67,7 @@ def reasons_alone(system: System) -> dict[str, str]:
 
     def reason(agent: Agent) -> str | None:
         group = system.group_of[agent.name]
-        if id(group) in tied:
+        if group in tied:
             return "it is tied to others"
         if agent.name in weights:
             return "a parameter of it is tied to others"
@@ -78,13 +79,13 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "it works on the signals of whichever message arrived"
         if AGE in agent.observes and agent.fan_in in REDUCED:
             return "it sees the ages of messages that it adds up"
-        if id(group) in fixed:
+        if group in fixed:
             return "feedback goes through fixed weights in its group"
-        if len(group.members) > 1 and id(group) in evaluated:
+        if len(group.members) > 1 and group in evaluated:
             return "critics are told what its group loses"
         if quarantine and agent.align is not None:
             return "it works on the signals of whoever may fall silent"
-        if id(group) in traced_groups and (quarantine or agent.p_update < 1.0 or len(group.members) > 1):
+        if group in traced_groups and (quarantine or agent.p_update < 1.0 or len(group.members) > 1):
             return "returns reach over windows that not everybody may learn from"
         if (goal := agent.goal) is not None and goal.policy is None:
             signal, outputs = (
@@ -123,7 +124,7 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
         agent.clock,
         group.windows,
         wave,
-        system.depths.get(id(group), 0),
+        system.depths.get(group, 0),
         learner.frozen,
         learner.rate,
         _optimiser(learner.optimiser),
@@ -218,7 +219,7 @@ def _optimiser(optimiser: Optimiser | TorchOptimiser) -> Hashable:
 
 def _model(model: Predictor | InputModel) -> Hashable:
     if model.stackable() is not None:
-        return id(model)
+        return model
     shapes = tuple((name, tuple(p.shape)) for name, p in model.parameters.items())
     own = getattr(model, "pool", None), getattr(model, "reconstruct", None)
     kind = type(model), model.function, model.hidden, model.norm, model.rate, model.frozen, own

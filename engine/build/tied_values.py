@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from antiphon.engine.core.agent import Agent
+from antiphon.engine.heart.agent import Agent
 from antiphon.errors import suggest
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.problems import DocumentError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from antiphon.engine.core.clock import StepWindows
-from antiphon.engine.core.system import System
+from antiphon.engine.heart.clock import StepWindows
+from antiphon.engine.heart.system import System
 from antiphon.nets.optimisers import Optimiser, StackedOptimiser
 
 __all__ = ["LONGEST", "OF_BACKENDS", "obstacle_of", "period_of"]

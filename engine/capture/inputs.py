@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.capture.recorder import NotRecordable
-from antiphon.engine.core.environment import EnvironmentRunner
-from antiphon.engine.core.records import EpisodeEnds, StepSignals
+from antiphon.engine.environment import EnvironmentRunner
+from antiphon.engine.heart.message import EpisodeEnds, StepSignals
 
 __all__ = ["NumberLog", "Numbers", "StaticInputs", "StepInput", "inputs_of"]
 

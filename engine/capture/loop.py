@@ -20,14 +20,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from antiphon.engine.backends import StackedBackend
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.capture.conditions import obstacle_of, period_of
 from antiphon.engine.capture.inputs import NumberLog, Numbers, StaticInputs, StepInput, inputs_of
 from antiphon.engine.capture.loop_state import LoopState, Snapshot
 from antiphon.engine.capture.recorder import CudaGraphRecorder, NotRecordable, Recorder
-from antiphon.engine.core.divergence import Guard
-from antiphon.engine.step.backends import StackedBackend
-from antiphon.engine.step.report import AgentReport
+from antiphon.engine.features.divergence import Guard
+from antiphon.engine.features.installed import check_later
+from antiphon.engine.metrics.report import AgentReport
 from antiphon.errors import ScenarioError
 from antiphon.nets.step_numbers import StepNumbers, numbers_from
 
@@ -201,7 +202,7 @@ class CapturedLoop:
             return
         self.obstacle, self.period = obstacle_of(backend.system), period_of(backend.system)
         if self.obstacle is None and backend.divergence.guard is None:
-            backend.check_later()
+            check_later(backend)
         self._backend, self._guard = backend, backend.divergence.guard
         self._state = LoopState(backend, simulation.train_means)
         self._reached = self._periods = 0

@@ -15,10 +15,10 @@ from torch import Tensor
 from antiphon.agents.learner import Learner, StackedLearner
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.stacked import StackedModels
-from antiphon.engine.core.records import StepSignals
+from antiphon.engine.backends import StackedBackend
+from antiphon.engine.heart.message import StepSignals
+from antiphon.engine.metrics.report import MeanAccumulator
 from antiphon.engine.state.state_dict import load_messages, messages
-from antiphon.engine.step.backends import StackedBackend
-from antiphon.engine.step.report import MeanAccumulator
 from antiphon.nets.trained_parameters import StackedParameters, TrainedParameters
 
 __all__ = ["LoopState", "Snapshot", "mapped"]
@@ -102,7 +102,7 @@ class LoopState:
         system = backend.system
         models = [model for channel in system.channels.values() for model in channel.models]
         found: list[Any] = [*(agent.learner for agent in system.owners().values()), *models]
-        self._guard = backend.divergence.guard
+        self._guard, self._clipped = backend.divergence.guard, backend.predictor_trainer.outliers
         clipped = [channel for channel in system.channels.values() if channel.outliers is not None]
         self._outliers = [channel.outliers for channel in clipped if channel.outliers is not None]
         self._unclipped = {
@@ -136,7 +136,7 @@ class LoopState:
                 "buffers": [dict(owner.buffers) for owner in self._owners],
                 "guard": None if self._guard is None else self._guard.values(),
                 "outliers": [outliers.values() for outliers in self._outliers],
-                "first_clips": self._unclipped | self.backend.predictor_trainer.first_clips,
+                "first_clips": self._unclipped | ({} if self._clipped is None else self._clipped.first),
             },
             {"means": list(self._sums().items()), "updates": [*map(_updates, self._owners)]},
         )
@@ -168,7 +168,8 @@ class LoopState:
             self._guard.load_values(stamps["guard"])
         for outliers, values in zip(self._outliers, stamps["outliers"], strict=True):
             outliers.load_values(values)
-        self.backend.predictor_trainer.first_clips = dict(stamps["first_clips"])
+        if self._clipped is not None:
+            self._clipped.first = dict(stamps["first_clips"])
         self.means.load_sums({tuple(names): tuple(sums) for names, sums in snapshot.counters["means"]})
         for owner, updates in zip(self._owners, snapshot.counters["updates"], strict=True):
             _load_updates(owner, updates)

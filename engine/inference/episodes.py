@@ -7,11 +7,11 @@ from typing import Literal
 
 import torch
 
-from antiphon.engine.core.agent import Goal
-from antiphon.engine.core.episodes import REWARD
-from antiphon.engine.core.progress import Progress
-from antiphon.engine.core.system import System
+from antiphon.engine.heart.agent import Goal
+from antiphon.engine.heart.system import System
 from antiphon.engine.inference.rollout import EnvironmentRollout
+from antiphon.engine.metrics.episodes import REWARD
+from antiphon.engine.metrics.progress import Progress
 from antiphon.errors import RunError
 
 __all__ = ["ActionMode", "Episodes", "play", "policies", "reward_of"]

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, features_of
-from antiphon.engine.core.agent import Goal
-from antiphon.engine.core.progress import Progress
-from antiphon.engine.core.system import System
+from antiphon.engine.heart.agent import Goal
+from antiphon.engine.heart.system import System
 from antiphon.engine.inference.episodes import Episodes, play, policies, reward_of
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import (
@@ -28,6 +27,7 @@ from antiphon.engine.inference.rollout import (
     steps_needed,
     with_targets,
 )
+from antiphon.engine.metrics.progress import Progress
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import seed_for

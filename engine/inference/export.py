@@ -23,9 +23,9 @@ from torch import fx, nn
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, STATE, Emitter
 from antiphon.comms.symbols import SymbolSampler
-from antiphon.engine.core.agent import AGE, Agent
-from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.system import System
+from antiphon.engine.heart.agent import AGE, Agent
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.system import System
 from antiphon.engine.inference.rollout import steps_needed
 from antiphon.errors import ScenarioError, suggest
 

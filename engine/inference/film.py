@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antiphon.engine.core.environment import make_environment, with_own_env
-from antiphon.engine.core.progress import Progress
-from antiphon.engine.core.system import System
+from antiphon.engine.environment import make_environment, with_own_env
+from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import rollout_seed
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import EnvironmentRollout
+from antiphon.engine.metrics.progress import Progress
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES
 from antiphon.errors import AntiphonError, RunError, ScenarioError

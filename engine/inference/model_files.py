@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.core.system import System
+from antiphon.engine.heart.system import System
 from antiphon.engine.inference.export import export, observed
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.manifests import VERSION

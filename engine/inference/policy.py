@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.core.agent import AGE
-from antiphon.engine.core.records import EpisodeEnds, StepSignals
-from antiphon.engine.core.system import System
+from antiphon.engine.heart.agent import AGE
+from antiphon.engine.heart.message import EpisodeEnds, StepSignals
+from antiphon.engine.heart.system import System
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import Rollout
 from antiphon.envs.adaptors.native import native_of

@@ -17,28 +17,27 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.comms.links import Link
-from antiphon.engine.core.agent import Goal
-from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.clock import Call, StepWindows
-from antiphon.engine.core.environment import EnvironmentRunner
-from antiphon.engine.core.ledger import GradientLedger
-from antiphon.engine.core.mailbox import Mailbox
-from antiphon.engine.core.records import (
+from antiphon.engine.environment import EnvironmentRunner
+from antiphon.engine.features.installed import forward_pass_of, objectives_of
+from antiphon.engine.heart.agent import Goal
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.clock import Call, StepWindows
+from antiphon.engine.heart.ledger import GradientLedger
+from antiphon.engine.heart.mailbox import Mailbox
+from antiphon.engine.heart.message import (
     Action,
     AgentTick,
     Delivery,
     EpisodeEnds,
     Read,
     Record,
-    Replicas,
     StepSignals,
     Tape,
     Tick,
 )
-from antiphon.engine.core.system import System
+from antiphon.engine.heart.rows import Replicas
+from antiphon.engine.heart.system import System
 from antiphon.engine.inference.links import Links
-from antiphon.engine.step.backward import ObjectiveEvaluator
-from antiphon.engine.step.forward import ForwardPass
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.nets.random import seed_for
 from antiphon.scenarios.relations import components
@@ -99,8 +98,9 @@ class Rollout:
                 own = channel.sampler.seeded(seed_for(seed, "message", channel.sender, channel.port))
                 channel.sampler = own if sampled and own.learned else own.most_probable()
         self._messages = _DeliveredMessages(deliver)
-        self._forward_pass = ForwardPass(self.system, self._messages)
-        self._forward_pass.actions.greedy = not sampled
+        self._forward_pass = forward_pass_of(self.system, self._messages)
+        if self._forward_pass.actions is not None:
+            self._forward_pass.actions.greedy = not sampled
 
     def release(self) -> None:
         """Let all messages go: they are in circles, which Python would search for later."""
@@ -329,7 +329,7 @@ class EnvironmentRollout:
         self.system = self.rollout.system
         self.world = EnvironmentRunner(env, self.system.signals().union(signals), seed)
         self.scores = {name: Score() for name in with_targets(system)}
-        self._evaluator = ObjectiveEvaluator(self.system)
+        self._evaluator = objectives_of(self.system)
         self._filled = filled(system)
 
     def run(self, steps: int, on_step: Callable[[], None] = lambda: None) -> dict[str, Score]:
@@ -361,7 +361,7 @@ class EnvironmentRollout:
 
 def copied(system: System, channels: dict[str, Channel]) -> System:
     """Return a system with these channels, learners and tapes of its own; parameters are shared, and all agents take part."""
-    learners = {id(agent.learner): copy.copy(agent.learner) for agent in system.owners().values()}
+    learners = {agent.learner: copy.copy(agent.learner) for agent in system.owners().values()}
     groups = [replace(group, tape=Tape(), pending=[], past=[]) for group in system.groups]
     found = system.rewired(channels, learners, groups)
     for agent in found.agents.values():

@@ -20,10 +20,10 @@ from antiphon.comms.backward_requests import constant
 from antiphon.comms.symbols import SymbolSampler
 from antiphon.comms.synthetic_gradients import newest_returned
 from antiphon.engine.base_simulation import BaseSimulation
-from antiphon.engine.core.agent import Agent
-from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.system import System
-from antiphon.engine.core.updates import PredictorUpdate, StepReport
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.system import System
+from antiphon.engine.heart.updates import PredictorUpdate, StepReport
 from antiphon.engine.metrics.description import graph_of
 from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.engine.core.agent import Agent
-from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.clock import EpisodeWindows, StepWindows, Windows, uses_of
-from antiphon.engine.core.system import System
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.clock import EpisodeWindows, StepWindows, Windows, uses_of
+from antiphon.engine.heart.system import System
 from antiphon.errors import ScenarioError
 from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
 

@@ -19,12 +19,12 @@ from antiphon.agents.network import HIDDEN, Tensors
 from antiphon.comms.backward_requests import as_leaf, constant, gradients_of
 from antiphon.comms.links import StackedFanIn
 from antiphon.comms.stacked import StackedModels
-from antiphon.engine.core.agent import Agent
-from antiphon.engine.core.clock import TickWindows
-from antiphon.engine.core.masks import EnvMask
-from antiphon.engine.core.records import LearningGroup
-from antiphon.engine.core.system import System
-from antiphon.engine.core.updates import Update
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.clock import TickWindows
+from antiphon.engine.heart.message import LearningGroup
+from antiphon.engine.heart.rows import EnvMask
+from antiphon.engine.heart.system import System
+from antiphon.engine.heart.updates import Update
 from antiphon.nets.native.layer import ACTIVATIONS, NORMS, Layer
 from antiphon.nets.native.mlp import (
     Block,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from antiphon.engine.core.agent import AGE, Agent
-from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.system import System
+from antiphon.engine.heart.agent import AGE, Agent
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.system import System
 
 __all__ = ["travelling_signals"]
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.core.ledger import GradientLedger
-from antiphon.engine.core.masks import EnvMask
-from antiphon.engine.core.records import Record, StepSignals
-from antiphon.engine.core.system import System
+from antiphon.engine.heart.ledger import GradientLedger
+from antiphon.engine.heart.message import Record, StepSignals
+from antiphon.engine.heart.rows import EnvMask
+from antiphon.engine.heart.system import System
 from antiphon.errors import EngineError
 
 __all__ = ["Boundary", "Exchange", "Message", "Return", "array_of", "return_slack"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from antiphon.engine.core.system import System
+from antiphon.engine.heart.system import System
 from antiphon.engine.parts.placement import (
     Placement,
     agent_costs,

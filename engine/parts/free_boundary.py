@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.agent import Agent
-from antiphon.engine.core.records import Record, StepSignals
-from antiphon.engine.core.system import System
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.message import Record, StepSignals
+from antiphon.engine.heart.system import System
 from antiphon.engine.parts.boundary import Boundary, Exchange, Message, Return, array_of
 
 __all__ = ["FreeBoundary", "FreeFigures", "FreeSettings", "packed", "unpacked"]

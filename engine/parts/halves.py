@@ -5,9 +5,9 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import replace
 
-from antiphon.engine.core.clock import Schedule
-from antiphon.engine.core.mailbox import Mailbox
-from antiphon.engine.core.system import System
+from antiphon.engine.heart.clock import Schedule
+from antiphon.engine.heart.mailbox import Mailbox
+from antiphon.engine.heart.system import System
 from antiphon.engine.parts.placement import Placement
 
 __all__ = ["halved", "part_of"]

@@ -13,19 +13,19 @@ from typing import Any
 
 import torch
 
+from antiphon.engine.backends import StackedBackend
 from antiphon.engine.build.builder import build, chosen_device, without_weights
-from antiphon.engine.core.environment import EnvironmentRunner, environment_state, make_environment
-from antiphon.engine.core.ledger import NEVER
-from antiphon.engine.core.records import StepSignals
-from antiphon.engine.core.system import System
+from antiphon.engine.environment import EnvironmentRunner, environment_state, make_environment
+from antiphon.engine.heart.ledger import NEVER
+from antiphon.engine.heart.message import StepSignals
+from antiphon.engine.heart.system import System
+from antiphon.engine.metrics.report import AgentReport, MeanAccumulator
 from antiphon.engine.parts.aligned import travelling_signals
 from antiphon.engine.parts.boundary import Boundary, Exchange, return_slack
 from antiphon.engine.parts.free_boundary import FreeBoundary, FreeSettings
 from antiphon.engine.parts.halves import part_of
 from antiphon.engine.parts.placement import Placement, lookahead_of
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.engine.step.backends import StackedBackend
-from antiphon.engine.step.report import AgentReport, MeanAccumulator
 from antiphon.scenarios import Scenario
 
 __all__ = ["LEARNED", "Part", "merge_states"]

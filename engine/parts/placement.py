@@ -15,8 +15,8 @@ import networkx as nx
 import torch
 
 from antiphon.comms.lens import LensGradient
-from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.system import System
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.system import System
 from antiphon.engine.parts.graph_partition import WeightedGraph, partition_graph
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.envs.registry import obstacle_to_copies

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import networkx as nx
 
 from antiphon.engine.build.stacking import stacks_of
-from antiphon.engine.core.agent import Agent
-from antiphon.engine.core.system import System
+from antiphon.engine.features.sweep import obstacle
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.system import System
 from antiphon.engine.planning.cost_model import CostModel
-from antiphon.engine.step.sweep import obstacle
 
 __all__ = ["KeptActivations", "kept_activations", "most_kept"]
 

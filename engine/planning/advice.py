@@ -10,7 +10,7 @@ from math import prod
 import networkx as nx
 
 from antiphon.engine.build.learning_groups import group_agents
-from antiphon.engine.core.clock import Clock
+from antiphon.engine.heart.clock import Clock
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import Description
 from antiphon.scenarios import ChannelSpec, Scenario, warnings

@@ -26,7 +26,7 @@ from itertools import combinations
 from typing import Any
 
 from antiphon.engine.build.builder import build_to_look
-from antiphon.engine.core.system import System
+from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.parts.placement import agent_costs, bonds, units_of
 from antiphon.engine.planning.plan import delayed, with_fields

@@ -22,9 +22,9 @@ from antiphon.agents.network import VALUE
 from antiphon.comms.lens import LensGradient
 from antiphon.comms.synthetic_gradients import Example, Predictor, ReturnedAction
 from antiphon.comms.synthetic_inputs import InputModel
-from antiphon.engine.core.agent import Agent
-from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.system import System
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.system import System
 
 __all__ = ["CostModel", "NetworkCost"]
 

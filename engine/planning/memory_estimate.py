@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.records import LearningGroup
-from antiphon.engine.core.system import System
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.message import LearningGroup
+from antiphon.engine.heart.system import System
 from antiphon.engine.planning.activations import most_kept
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.nets.memory import installed_memory

@@ -14,18 +14,18 @@ import torch
 from antiphon.comms.sites import SiteGradient, SiteInput
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
+from antiphon.engine.backends import checked_backend
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.stacking import channel_stacks_of, channels_alone, stacks_of
 from antiphon.engine.capture.conditions import OF_BACKENDS, obstacle_of, period_of
-from antiphon.engine.core.agent import Agent
-from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.system import System
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.system import System
 from antiphon.engine.native.networks import obstacle
 from antiphon.engine.planning.activations import KeptActivations, kept_activations
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, installed, memory_of
-from antiphon.engine.step.backends import checked_backend
 from antiphon.envs.registry import describe
 from antiphon.errors import ScenarioError
 from antiphon.extensions import name_of

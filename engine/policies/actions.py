@@ -10,9 +10,9 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.core.agent import Agent
-from antiphon.engine.core.records import Action, AgentTick
-from antiphon.engine.core.system import System
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.message import Action, AgentTick, StepSignals
+from antiphon.engine.heart.system import System
 
 __all__ = ["Actions"]
 
@@ -36,19 +36,35 @@ class Actions:
         self.system = system
         self.greedy = False
         self.actors = [agent for agent in system.agents.values() if agent.acts]
+        policies = [agent for agent in system.agents.values() if agent.policy is not None]
+        self._slower = [agent for agent in policies if agent.clock.period > 1]
         self._places: dict[int, list[tuple[Agent, int]]] = {}
         """By replica: the stacks of its actors, and their places there."""
         for agent in self.actors:
             for place, replica in enumerate(agent.replicas.index.tolist()):
                 self._places.setdefault(replica, []).append((agent, place))
 
-    def begin(self) -> None:
-        """Begin a step: what does not hold is over."""
+    def begin(self, step: int, step_signals: StepSignals) -> None:
+        """Begin a step: what does not hold is over; for policies that do not tick at it, it follows their newest tick."""
         for agent in self.actors:
             if agent.acts is True and _policy(agent) is None:
                 agent.action = None
+        for agent in self._slower:
+            if not agent.clock.due(step):
+                ticks = reversed(self.system.group_of[agent.name].tape.ticks)
+                newest = next((p for tick in ticks for p in tick.parts if p.agent == agent.name), None)
+                if newest is not None:
+                    newest.outcomes.append(step_signals)
 
-    def act(self, agent: Agent, part: AgentTick, step: int) -> None:
+    def ticked(self, part: AgentTick, step: int) -> None:
+        """Take the action of a tick, and let its step be the first that follows it."""
+        agent = self.system.agents[part.agent]
+        if agent.acts:
+            self._act(agent, part, step)
+        if agent.policy is not None:
+            part.outcomes.append(part.step_signals)
+
+    def _act(self, agent: Agent, part: AgentTick, step: int) -> None:
         """Take the action of an acting agent's tick."""
         outputs = constant(part.ports[OBJECTIVE])
         distribution = _policy(agent)

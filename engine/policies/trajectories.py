@@ -15,12 +15,12 @@ from torch import Tensor
 from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
 from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory, trajectory_of
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.core.agent import COSINE, Agent
-from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.masks import mask_fill_zero
-from antiphon.engine.core.records import AgentTick, StepSignals, Tape, rows_through, select_rows
-from antiphon.engine.core.system import System
-from antiphon.engine.core.updates import PolicyWindow
+from antiphon.engine.heart.agent import COSINE, Agent
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.message import AgentTick, StepSignals, Tape
+from antiphon.engine.heart.rows import mask_fill_zero, rows_through, select_rows
+from antiphon.engine.heart.system import System
+from antiphon.engine.heart.updates import PolicyWindow
 
 __all__ = ["PolicyEvaluator", "port_names", "ports_of"]
 

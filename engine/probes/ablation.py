@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.base_simulation import BaseSimulation
-from antiphon.engine.core.system import System
+from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import examples, first_lines, rollout_seed
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import Deliver, ExampleRollout, Scores, with_targets

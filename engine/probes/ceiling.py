@@ -11,12 +11,12 @@ from torch import Tensor
 
 from antiphon.comms.alignment import alignment
 from antiphon.comms.model import encode
+from antiphon.engine.backends import StackedBackend
 from antiphon.engine.base_simulation import BaseSimulation
-from antiphon.engine.core.records import Record
-from antiphon.engine.core.system import System
+from antiphon.engine.features.installed import predictor_trainer_of
+from antiphon.engine.heart.message import Record
+from antiphon.engine.heart.system import System
 from antiphon.engine.probes.truth import DifferentiableRollout, ahead_of, look_ahead
-from antiphon.engine.step.backends import StackedBackend
-from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.errors import ScenarioError, suggest
 
 __all__ = ["Ceiling", "best_linear", "ceilings"]
@@ -115,7 +115,7 @@ def _features(system: System, name: str) -> int:
 @torch.no_grad()
 def _example(system: System, name: str, record: Record) -> tuple[Tensor, Tensor] | None:
     """What a predictor is given of a record, [B, features], and its prediction, [B, size]; None where it has none."""
-    channel, predictor_trainer = system.channels[name], PredictorTrainer(system)
+    channel, predictor_trainer = system.channels[name], predictor_trainer_of(system)
     prediction, example = (
         predictor_trainer.predict(channel, record),
         predictor_trainer.example(channel, record),

@@ -28,10 +28,10 @@ from antiphon.agents.objectives import Classification
 from antiphon.agents.policies import PolicyObjective
 from antiphon.comms.symbols import SymbolSampler
 from antiphon.engine.base_simulation import BaseSimulation
-from antiphon.engine.core.agent import AGE
-from antiphon.engine.core.environment import EnvironmentRunner, make_environment
-from antiphon.engine.core.records import AgentTick, StepSignals
-from antiphon.engine.core.system import System
+from antiphon.engine.environment import EnvironmentRunner, make_environment
+from antiphon.engine.heart.agent import AGE
+from antiphon.engine.heart.message import AgentTick, StepSignals
+from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import examples as examples_of
 from antiphon.engine.inference.evaluation import rollout_seed
 from antiphon.engine.inference.links import Links

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from antiphon.comms.alignment import alignment
 from antiphon.comms.backward_requests import as_leaf, clipped
+from antiphon.engine.backends import StackedBackend
 from antiphon.engine.base_simulation import BaseSimulation
-from antiphon.engine.core.masks import mask_fill_zero, mask_not
-from antiphon.engine.core.system import System
+from antiphon.engine.features.installed import predictor_trainer_of
+from antiphon.engine.heart.rows import mask_fill_zero, mask_not
+from antiphon.engine.heart.system import System
 from antiphon.engine.probes.truth import DifferentiableRollout, ahead_of, look_ahead
-from antiphon.engine.step.backends import StackedBackend
-from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.errors import ScenarioError, suggest
 from antiphon.telemetry.figures import Figure
 
@@ -134,7 +134,7 @@ def _measure(rollout: DifferentiableRollout, world: Any, horizon: int, found: di
     rollout.run(world, 1)
     for name, learner in learners.items():
         learner.parameters = constants[name]
-    trainer = PredictorTrainer(system)
+    trainer = predictor_trainer_of(system)
     signals: dict[str, Tensor] = {}
     with torch.no_grad():
         for name, record in rollout.sent.items():

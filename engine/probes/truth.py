@@ -19,14 +19,12 @@ from torch import Tensor
 from antiphon.comms.alignment import alignment
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.base_simulation import BaseSimulation
-from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.environment import EnvironmentRunner
-from antiphon.engine.core.records import AgentTick, Delivery, Read, Record, StepSignals, Tape
-from antiphon.engine.core.system import System
+from antiphon.engine.environment import EnvironmentRunner
+from antiphon.engine.features.installed import forward_pass_of, objectives_of, predictor_trainer_of
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.message import AgentTick, Delivery, Read, Record, StepSignals, Tape
+from antiphon.engine.heart.system import System
 from antiphon.engine.inference.rollout import copied
-from antiphon.engine.step.backward import ObjectiveEvaluator
-from antiphon.engine.step.forward import ForwardPass
-from antiphon.engine.step.predictors import PredictorTrainer
 from antiphon.errors import ScenarioError
 
 __all__ = ["DifferentiableRollout", "Probe", "ahead_of", "look_ahead", "true_gradients"]
@@ -75,7 +73,7 @@ def true_gradients(simulation: BaseSimulation, horizon: int = 0) -> dict[str, Pr
     with simulation.fork(stacked=False) as twin:
         rollout = DifferentiableRollout(twin._system, twin.now, horizon, twin._system.channels.keys())
         rollout.run(twin.world, 1)  # only now are the signals known that a context may use
-        trainer, channels = PredictorTrainer(rollout.system), rollout.system.channels
+        trainer, channels = predictor_trainer_of(rollout.system), rollout.system.channels
         with torch.no_grad():
             synthetic = {
                 name: trainer.predict(channels[name], record)
@@ -143,10 +141,10 @@ class DifferentiableRollout:
             learner = agent.learner
             learner.parameters = {name: constant(p) for name, p in learner.parameters.items()}
             learner.trainable = []
-        self.evaluator = ObjectiveEvaluator(self.system)
+        self.evaluator = objectives_of(self.system)
         messages = _GraphMessages(start, marked)
         self.sent = messages.sent
-        self.forward_pass = ForwardPass(self.system, messages)
+        self.forward_pass = forward_pass_of(self.system, messages)
 
     def tick(self, step: int, step_signals: StepSignals) -> None:
         """Tick all agents due at `step`."""

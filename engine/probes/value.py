@@ -29,16 +29,16 @@ from torch import Tensor
 from antiphon.agents.learner import Learner
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
+from antiphon.engine.backends import StackedBackend
 from antiphon.engine.base_simulation import BaseSimulation
-from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.records import Record, StepSignals
-from antiphon.engine.core.system import System
-from antiphon.engine.core.updates import StepReport
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.message import Record, StepSignals
+from antiphon.engine.heart.system import System
+from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.inference.evaluation import first_lines
 from antiphon.engine.probes.signal_alignment import signal_alignment, signal_rows
 from antiphon.engine.probes.truth import DifferentiableRollout, ahead_of, look_ahead
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.engine.step.backends import StackedBackend
 from antiphon.errors import DivergenceError, ScenarioError, suggest
 from antiphon.nets.schedules import OwnSchedule, Rate
 from antiphon.telemetry.figures import Figure

@@ -10,6 +10,8 @@ and the gradients at what it received follow the same sum with `discount` for `s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,42 +20,53 @@ from torch import Tensor
 from antiphon.agents.network import AUXILIARY_PORT, Tensors
 from antiphon.comms.backward_requests import clipped
 from antiphon.comms.synthetic_gradients import ReturnedAction
-from antiphon.engine.reference.forward import replay
+from antiphon.engine.heart.message import AgentTick, Consumption, LearningGroup, Record, Tape
+from antiphon.engine.heart.updates import Update
+from antiphon.engine.reference.forward import agent_ticks, release, replay
 from antiphon.engine.reference.ledger import mask_fill_zero
 from antiphon.engine.reference.losses import objective_error, window_loss
 from antiphon.engine.reference.predictors import critic_value, example_of, injects, synthetic_gradient
-from antiphon.engine.reference.records import (
-    Closed,
-    Consumption,
-    GroupUpdate,
-    Injection,
-    LearningGroup,
-    MessageRecord,
-    Returns,
-    Tape,
-)
 from antiphon.engine.reference.state import State
 
 if TYPE_CHECKING:
-    from antiphon.engine.core.channel import Channel
+    from antiphon.engine.heart.channel import Channel
+
+Closed = list[tuple[LearningGroup, Tape]]
+"""Windows that have ended."""
+Returns = dict[str, list[Record]]
+"""Records of states whose return over several windows is known, by channel (rule 11)."""
 
 
-def window_update(state: State, group: LearningGroup, tape: Tape, step: int) -> GroupUpdate | None:
+@dataclass(frozen=True, slots=True)
+class Injection:
+    """A gradient put on a message."""
+
+    output: Tensor
+    """[B, …]: the message with its graph."""
+    gradient: Tensor
+    """[B, size] per sample, a constant."""
+    scale: float = 1.0
+    """Its weight in the gradients of parameters."""
+    discount: float = 1.0
+    """Its weight in the gradients of what was received (rule 3)."""
+
+
+def window_update(state: State, group: LearningGroup, tape: Tape, step: int) -> Update | None:
     """Differentiate a window and enter in the ledgers what goes back (rules 2, 4); None: it has diverged (rule 32)."""
-    batch, update = state.batch, GroupUpdate(group, tape.window, window_loss(state, tape))
+    batch, update = state.batch, Update(group, tape, window_loss=window_loss(state, tape))
     injections = _injections(state, tape, step, update.injected)
     # Rule 7: who does not participate has no update. Tied agents participate together (rule 27a).
     learners = [name for name in group.owners if state.participates(name, tape.window)]
     parameters = [p for name in learners for p in state.agents[name].learner.trainable]
-    consumed = {e.use: e.channel for _, tick in tape.ticks() for e in tick.consumed if e.use is not None}
+    consumed = {use: channel for channel, use in tape.consumptions()}
     leaves = [use.leaf for use in consumed if use.leaf.requires_grad]
     auxiliary = _auxiliary_losses(state, group, tape)
-    objectives = [] if update.loss.total is None else [update.loss.total]
+    objectives = [] if update.window_loss.total is None else [update.window_loss.total]
     own = _grad([*objectives, *auxiliary, *(_term(i, i.scale, batch) for i in injections)], parameters)
     back = _grad([*objectives, *(_term(i, i.discount, batch) for i in injections)], leaves)  # rules 3, 12
     deltas = [None if g is None else g * batch for g in back]  # rule 1: per sample
     wrong = state.divergence_of(own, deltas)
-    lost = state.divergence_of([], [loss.reported for loss in update.loss.agents.values()])
+    lost = state.divergence_of([], [own.loss for own in update.window_loss.losses.values()])
     if wrong or lost:
         state.stop(group, step, f"the {'gradient' if wrong else 'loss'} at step {step} {wrong or lost}")
         return None
@@ -85,11 +98,11 @@ def _grad(terms: list[Tensor], inputs: list[Tensor]) -> list[Tensor | None]:
     return list(torch.autograd.grad(total, inputs, retain_graph=True, allow_unused=True))
 
 
-def _return_losses(state: State, tape: Tape, update: GroupUpdate, consumed: dict[Consumption, str]) -> None:
+def _return_losses(state: State, tape: Tape, update: Update, consumed: Mapping[Consumption, str]) -> None:
     """Return the window's losses, and those expected beyond its own messages, to critics of what it used (rule 9)."""
     loss = state.system.nothing
-    for agent in update.loss.agents.values():
-        loss = loss + agent.samples
+    for samples in update.window_loss.by_agent.values():
+        loss = loss + samples
     for name, record in tape.sent:
         beyond = critic_value(state, state.channels[name], record)
         loss = loss if beyond is None else loss + beyond
@@ -99,18 +112,21 @@ def _return_losses(state: State, tape: Tape, update: GroupUpdate, consumed: dict
             state.ledgers[name].add_loss([use for use in consumed if consumed[use] == name], loss)
 
 
-def _return_actions(state: State, update: GroupUpdate) -> None:
+def _return_actions(state: State, update: Update) -> None:
     """Return what policies did at the ticks that used a message, and with what advantage, to `local_policy` (rule 9)."""
-    for name, loss in update.loss.agents.items():
-        goal, policy = state.agents[name].goal, loss.policy
-        if goal is None or policy is None or policy.trajectory.actions is None:
+    for name, policy in update.window_loss.policies.items():
+        goal = state.agents[name].goal
+        if goal is None or policy.trajectory.actions is None:
             continue
         advantages = policy.advantages.weighted() * goal.weight
-        for t, tick in enumerate(policy.ticks):
-            for use in (e.use for e in tick.reads if e.use and state.channels[e.channel].needs_actions):
-                valid = policy.advantages.valid[t] & use.counts
-                advantage = mask_fill_zero(valid, advantages[t])
-                use.record.actions.append(ReturnedAction(policy.trajectory.actions[t], advantage, valid))
+        for t, tick in enumerate(policy.parts):
+            for entry in (e for e in tick.reads if state.channels[e.channel].needs_actions):
+                if (use := entry.use) is not None:
+                    ledger, action = state.ledgers[entry.channel], policy.trajectory.actions[t]
+                    valid = policy.advantages.valid[t] & ledger.mask(use.counted)
+                    ledger.add_action(
+                        use, ReturnedAction(action, mask_fill_zero(valid, advantages[t]), valid)
+                    )
 
 
 def _injections(state: State, tape: Tape, step: int, injected: dict[str, Tensor]) -> list[Injection]:
@@ -120,7 +136,7 @@ def _injections(state: State, tape: Tape, step: int, injected: dict[str, Tensor]
         channel = state.channels[name]
         if record.unread or name in tape.given_up or not state.participates(channel.sender, tape.window):
             continue
-        output = tape.outputs[name, record.stamp]
+        output = tape.graph_outputs[name, record.stamp]
         credit = _credit(state, tape, channel, record)
         if credit is not None and channel.coupling == "delayed":
             found.append(Injection(output, credit))
@@ -129,16 +145,16 @@ def _injections(state: State, tape: Tape, step: int, injected: dict[str, Tensor]
             injected[name] = torch.where(credit.any(1, keepdim=True), credit, shown)
             found.append(Injection(output, credit, channel.scale(step), channel.discount))
         if channel.direct is not None:  # rule 10: an objective's errors at ticks since, carried straight back
-            own = [(at, tick) for at, tick in tape.ticks() if tick.agent == channel.error_of]
+            own = [(at, tick) for at, tick in agent_ticks(tape) if tick.agent == channel.error_of]
             errors = [objective_error(state, tick) for at, tick in own if at >= record.stamp]
             found += [Injection(output, channel.direct.signal(e)) for e in errors if e is not None]
     return found
 
 
-def _credit(state: State, tape: Tape, channel: Channel, record: MessageRecord) -> Tensor | None:
+def _credit(state: State, tape: Tape, channel: Channel, record: Record) -> Tensor | None:
     """What a message is credited with, [B, size] per sample; None: nothing, not even a zero gradient."""
     if channel.coupling == "delayed":  # rule 27b: the gradient that has come back itself
-        credit = record.delta if record.complete and not record.no_injection.all() else None
+        credit = record.delta if record.complete and record.no_injection is not True else None
     else:
         credit = synthetic_gradient(state, tape, channel, record)
         if credit is not None and mixes(state, channel):  # rule 11: with what has just come back
@@ -150,7 +166,12 @@ def _credit(state: State, tape: Tape, channel: Channel, record: MessageRecord) -
                 credit = credit + channel.propagate * channel.predictor.propagated(example)
         if credit is not None and channel.clip is not None:
             credit = clipped(credit, channel.clip)
-    return None if credit is None else mask_fill_zero(~record.no_injection, credit)
+    return None if credit is None else _injected(state, record, channel, credit)
+
+
+def _injected(state: State, record: Record, channel: Channel, credit: Tensor) -> Tensor:
+    """A credit where something may be injected, zeros elsewhere (rule 20)."""
+    return mask_fill_zero(~state.ledgers[channel.name].mask(record.no_injection), credit)
 
 
 def mixes(state: State, channel: Channel) -> bool:
@@ -169,17 +190,17 @@ def _auxiliary_losses(state: State, group: LearningGroup, tape: Tape) -> list[Te
     """Heads after a window's first tick regress the synthetic gradient of the state at its end (rule 12)."""
     losses = []
     for name in group.members:
-        channel, first = state.agents[name].memory, tape.first_tick(name)
+        channel, first = state.agents[name].memory, _first_tick(tape, name)
         if channel is None or not channel.auxiliary or not injects(state, channel):
             continue
-        last = tape.last_sent(channel.name)
+        last = _last_sent(tape, channel.name)
         if first is None or last is None or not first.participates:
             continue
         target: Tensor | None = channel.zeros  # where nothing follows
-        if not last.no_injection.all():
+        if last.no_injection is not True:
             target = synthetic_gradient(state, tape, channel, last)
         if target is not None:
-            error = first.ports[AUXILIARY_PORT] - mask_fill_zero(~last.no_injection, target)
+            error = first.ports[AUXILIARY_PORT] - _injected(state, last, channel, target)
             losses.append(channel.auxiliary * error.square().sum() / state.batch)
     return losses
 
@@ -226,11 +247,12 @@ def lambda_returns(state: State, closed: Closed, step: int) -> Returns:
         group.past = [*group.past, tape][-max(channel.span for channel in traced) :]
         for channel in traced:
             tapes = group.past[-channel.span :]
-            use = tapes[0].start_of(channel.sender)
-            if len(tapes) == channel.span and use is not None and use.record.counts.any():
+            use, ledger = _start_of(tapes[0], channel.sender), state.ledgers[channel.name]
+            if len(tapes) == channel.span and use is not None and use.record.counted is not False:
                 # Zero where an episode ended before: its last state is an example of that already.
-                delta = mask_fill_zero(use.counts, _return(state, tapes, memories, channel, step))
-                state.ledgers[channel.name].replace_gradient(use.record, delta)
+                counted = ledger.mask(use.counted)
+                delta = mask_fill_zero(counted, _return(state, tapes, memories, channel, step))
+                ledger.replace_gradient(use.record, delta)
                 found.setdefault(channel.name, []).append(use.record)
     return found
 
@@ -243,18 +265,34 @@ def _return(state: State, tapes: list[Tape], memories: list[Channel], channel: C
         terms = [_term(i, i.discount, batch) for i in _injections(state, tape, step, {})]
         leaves = {}
         for memory in memories:
-            use, last = tape.start_of(memory.sender), tape.last_sent(memory.name)
+            use, last = _start_of(tape, memory.sender), _last_sent(tape, memory.name)
             if use is not None and use.leaf.requires_grad:
                 leaves[memory.name] = use.leaf
             predicted = None if last is None else synthetic_gradient(state, tape, memory, last)
             if last is not None and predicted is not None and memory.traced and memory.name in returns:
                 # trace (G - SG) beside the SG that is injected anyway
                 predicted = predicted if memory.clip is None else clipped(predicted, memory.clip)
-                beyond = mask_fill_zero(~last.no_injection, memory.trace * (returns[memory.name] - predicted))
-                injection = Injection(tape.outputs[memory.name, last.stamp], beyond)
+                beyond = memory.trace * (returns[memory.name] - predicted)
+                beyond = _injected(state, last, memory, beyond)
+                injection = Injection(tape.graph_outputs[memory.name, last.stamp], beyond)
                 terms.append(_term(injection, memory.discount, batch))
         loss = window_loss(state, tape).total
         deltas = _grad(terms if loss is None else [loss, *terms], list(leaves.values()))
         returns = {n: d * batch for n, d in zip(leaves, deltas, strict=True) if d is not None}
-        tape.release()
+        release(tape)
     return returns.get(channel.name, torch.zeros_like(channel.zeros))
+
+
+def _first_tick(tape: Tape, agent: str) -> AgentTick | None:
+    return next((tick for _, tick in agent_ticks(tape) if tick.agent == agent), None)
+
+
+def _start_of(tape: Tape, agent: str) -> Consumption | None:
+    """The use of the state that an agent took up at its first tick."""
+    first = _first_tick(tape, agent)
+    return None if first is None or first.memory is None else first.memory.use
+
+
+def _last_sent(tape: Tape, channel: str) -> Record | None:
+    """The record of the state that the window ends with: the only one that is read outside it."""
+    return next((record for name, record in tape.sent if name == channel), None)

@@ -14,13 +14,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
-from antiphon.engine.reference.backward import contributes, depth, lambda_returns, waits, window_update
-from antiphon.engine.reference.forward import replay, tick_agents
-from antiphon.engine.reference.ledger import mask_fill_zero
+from antiphon.engine.heart.message import Action, LearningGroup, StepSignals, Tape
+from antiphon.engine.heart.updates import StepReport
+from antiphon.engine.reference.backward import (
+    Closed,
+    contributes,
+    depth,
+    lambda_returns,
+    waits,
+    window_update,
+)
+from antiphon.engine.reference.forward import release, replay, tick_agents
+from antiphon.engine.reference.ledger import EnvMask, mask_fill_zero
 from antiphon.engine.reference.policies import (
-    Action,
     act,
     environment_action,
     forget_actions,
@@ -28,11 +35,10 @@ from antiphon.engine.reference.policies import (
     note_outcome,
 )
 from antiphon.engine.reference.predictors import gradient_updates, input_updates
-from antiphon.engine.reference.records import Closed, EnvMask, LearningGroup, StepReport, StepSignals, Tape
 from antiphon.engine.reference.state import State
 
 if TYPE_CHECKING:
-    from antiphon.engine.core.system import System
+    from antiphon.engine.heart.system import System
 
 
 class ReferenceEngine:
@@ -46,20 +52,19 @@ class ReferenceEngine:
         """What is done in the environment after the newest step; None: nobody acts."""
         return environment_action(self.state)
 
-    def tick(self, step: int, signals: dict[str, Tensor]) -> None:
+    def tick(self, step: int, signals: StepSignals) -> None:
         """Let the agents due at `step` tick, senders of zero-delay channels before their receivers (rule 13).
 
-        `signals`: the environment's, by name; those known only after the step are added to it before `learn`.
+        `signals`: the environment's; those known only after the step are added to them before `learn`.
         """
         forget_actions(self.state)
-        shared = StepSignals(step, signals)
         for agents in self.state.system.schedule.calls(step):
             group = self.state.group_of[agents[0]]
-            tick_agents(self.state, agents, group, shared)
-            for tick in group.tape.evaluations[-1][1]:
+            tick_agents(self.state, agents, group, signals)
+            for tick in group.tape.ticks[-1].parts:
                 if self.state.agents[tick.agent].acts:
                     act(self.state, tick, step)
-        note_outcome(self.state, shared)
+        note_outcome(self.state, signals)
 
     def cut(self, step: int, ended: EnvMask, terminated: EnvMask) -> None:
         """Cut the episodes that ended at `step`: what is held, in flight or kept is void there (rule 20)."""
@@ -68,8 +73,9 @@ class ReferenceEngine:
         for name, ledger in self.state.ledgers.items():
             ledger.cut(step, ended, terminated)
             self.state.mailboxes[name].cut(ended)
-        for trail in self.state.trails.values():
-            trail.update({stamp: mask_fill_zero(~ended, value) for stamp, value in trail.items()})
+        for agent in self.state.agents.values():
+            if agent.trail is not None:
+                agent.trail = {stamp: mask_fill_zero(~ended, value) for stamp, value in agent.trail.items()}
 
     def learn(self, step: int, *, watch: bool = False) -> StepReport:
         """Let every group whose window ends at `step` learn, then the predictors that something reached (rule 7).
@@ -96,17 +102,16 @@ class ReferenceEngine:
         for optimizers, updates in ((state.predictors, gradients), (state.inputs, inputs)):
             for name, learned in updates.items():
                 optimizers[name].step(learned.gradients, step)
-        tapes = {id(group): tape for group, tape in closed}
         for update in groups:
-            further_passes(state, update, tapes[id(update.group)], step)
+            further_passes(state, update, step)
         for _, tape in [*closed, *dropped]:
-            tape.release()
+            release(tape)
         return StepReport(groups, gradients, inputs)
 
     def _closed_windows(self, step: int) -> tuple[Closed, Closed]:
         """Windows that are learned from at `step`, and those that nothing reaches any more (27b)."""
         closed, dropped = Closed(), Closed()
-        for group in self.state.groups:
+        for group in self.state.system.groups:
             window = group.windows.ending(step)
             if window is None:
                 continue
@@ -117,7 +122,7 @@ class ReferenceEngine:
             waiting, group.pending = [*group.pending, newest], []
             for tape in waiting:
                 if group.late and waits(self.state, tape, window - tape.window, step):
-                    tape.release()
+                    release(tape)
                     group.pending.append(tape)
                 elif contributes(self.state, group, tape):
                     if tape is not newest:
@@ -138,5 +143,5 @@ class ReferenceEngine:
     @torch.enable_grad()
     def replay_open_windows(self) -> None:
         """Make the graphs of open windows again from their tapes (rule 15)."""
-        for group in self.state.groups:
+        for group in self.state.system.groups:
             replay(self.state, group.tape)

@@ -7,35 +7,45 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.reference.ledger import mask_fill_zero
+from antiphon.engine.heart.message import AgentTick, Tape
+from antiphon.engine.heart.updates import Losses, WindowLoss
+from antiphon.engine.reference.forward import agent_ticks
+from antiphon.engine.reference.ledger import EnvMask, mask_fill_zero
 from antiphon.engine.reference.policies import policy_window
-from antiphon.engine.reference.records import AgentLoss, AgentTick, EnvMask, Tape, WindowLoss
 from antiphon.engine.reference.state import State
 
 
 def window_loss(state: State, tape: Tape) -> WindowLoss:
     """Sum the losses of a window, divided by B and never by the number of valid rows (rule 1)."""
     window = WindowLoss()
-    for _, tick in tape.ticks():
+    for _, tick in agent_ticks(tape):
         found = _tick_loss(state, tick)
         if found is not None:
             losses, scores, present = found
             total = losses.sum() / state.batch
             window.total = total if window.total is None else window.total + total
-            new = AgentLoss(constant(losses), scores.sum(), int(present.sum()))
-            known = window.agents.setdefault(tick.agent, new)
-            if known is not new:
-                known.samples, known.score = known.samples + new.samples, known.score + new.score
-                known.count += new.count
-    for name in dict.fromkeys(tick.agent for _, tick in tape.ticks()):
+            _add(window, tick.agent, constant(losses), scores.sum(), int(present.sum()))
+    for name in dict.fromkeys(tick.agent for _, tick in agent_ticks(tape)):
         goal, policy = state.agents[name].goal, policy_window(state, state.agents[name], tape)
         if goal is not None and policy is not None:
             losses, valid = policy.first.losses * goal.weight, policy.advantages.valid
             total = losses.sum() / state.batch  # rule 41: the mean over what is valid
             window.total = total if window.total is None else window.total + total
-            score = policy.advantages.returns[valid].sum()
-            window.agents[name] = AgentLoss(constant(losses).sum(0), score, int(valid.sum()), policy)
+            score, count = policy.advantages.returns[valid].sum(), int(valid.sum())
+            _add(window, name, constant(losses).sum(0), score, count)
+            window.losses[name].loss *= count / state.batch  # they are divided by `count` already
+            window.policies[name] = policy
     return window
+
+
+def _add(window: WindowLoss, agent: str, samples: Tensor, score: Tensor, count: int) -> None:
+    """Add to an agent's figures of a window: losses [B], the metric's sum, and how many both are over."""
+    known = window.losses.get(agent)
+    if known is not None:
+        samples, score = window.by_agent[agent] + samples, known.score + score
+        count += int(known.count)
+    window.by_agent[agent] = samples
+    window.losses[agent] = Losses(samples.sum().reshape(1) / len(samples), score.reshape(1), count)
 
 
 def objective_error(state: State, tick: AgentTick) -> Tensor | None:
@@ -56,13 +66,13 @@ def _tick_loss(state: State, tick: AgentTick) -> tuple[Tensor, Tensor, EnvMask] 
         goal is None
         or goal.policy is not None
         or not tick.participates
-        or goal.target not in tick.signals.values
+        or goal.target not in tick.step_signals.signals
     ):
         return None
-    if goal.last_only and (tick.signals.step + 1) % state.system.hold:
+    if goal.last_only and (tick.step_signals.step + 1) % state.system.hold:
         return None  # rule 21: `when: last`
-    output, target = tick.ports[OBJECTIVE], tick.signals.values[goal.target]
-    present = tick.signals.values.get(f"_{goal.target}")
+    output, target = tick.ports[OBJECTIVE], tick.step_signals.signals[goal.target]
+    present = tick.step_signals.signals.get(f"_{goal.target}")
     if present is None:
         present = torch.ones(state.batch, dtype=torch.bool, device=output.device)
     if not present.any():

@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from antiphon.engine.reference.ledger import GradientLedger, mask_fill_zero
-from antiphon.engine.reference.records import Delivery, EnvMask, MessageRecord, StepSignals
+from antiphon.engine.heart.message import Record, StepSignals
+from antiphon.engine.reference.ledger import EnvMask, GradientLedger, mask_fill_zero
 
 if TYPE_CHECKING:
-    from antiphon.engine.core.channel import Channel
+    from antiphon.engine.heart.channel import Channel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delivery:
+    """What a receiver's tick reads on a channel."""
+
+    record: Record | None
+    """Of the message that is due on a perfect link; None: none was sent yet."""
+    value: Tensor
+    """[B, size]; zeros where nothing has arrived."""
+    available: EnvMask
+    """Where anything is read."""
+    counted: EnvMask
+    """Where it is the due message itself, or what stands in for it."""
+    predicted: EnvMask
+    """Where a synthetic input stands in for it."""
+    step_signals: StepSignals
+    """Those that it was computed from, for a receiver that works on them."""
 
 
 class Mailbox:
-    """The receiver's end of one channel, whose records are the ledger's."""
+    """What is computed of the receiver's end of one channel, which is that of the channel as it was built."""
 
     def __init__(self, channel: Channel, ledger: GradientLedger) -> None:
-        built, self.aligns = channel.ledger, channel.mailbox.aligns
+        built, self.shared = channel.ledger, channel.mailbox
         self.ledger, self.zeros, self.read = ledger, channel.zeros, built.read
         # Whether the newest message that arrived is kept beside the records: on a link that loses, or as a context.
         self.keeps = bool(built.link.drop) or built.remembers
-        self.held: Tensor | None = None  # [B, size]: the newest message that arrived in each environment
-        self.held_stamp: Tensor | None = None  # [B] int64, its stamp; -1: none
-        self.held_signals: dict[str, Tensor] = {}  # those it was computed from, where the receiver is aligned
-        self.prior: Tensor | None = None  # [B, size]: what was held before the due message (context `held`)
-        self.prior_stamp: Tensor | None = None  # [B] int64, its stamp; -1: none
-        self.arrived = -1  # newest stamp that `held` takes into account
 
     def due(self, step: int) -> list[int]:
         """Return the stamps that a tick at `step` reads on a perfect link, oldest first (rule 18)."""
@@ -48,66 +61,71 @@ class Mailbox:
         nothing = Delivery(None, self.zeros, none, none, none, StepSignals(-1, {}))
         return [self._delivery(record) for record in records] or [nothing]
 
-    def _delivery(self, due: MessageRecord) -> Delivery:
-        none, alive = self.ledger.nowhere, ~due.void
+    def _delivery(self, due: Record) -> Delivery:
+        none, alive, shared = self.ledger.nowhere, ~self.ledger.mask(due.void), self.shared
         if not self.keeps:
-            signals = due.signals if alive.any() else StepSignals(-1, {})
+            signals = due.step_signals if alive.any() else StepSignals(-1, {})
             return Delivery(due, mask_fill_zero(alive, due.received), alive, alive, none, signals)
         # A link that loses: the newest message that arrived, whatever its age (rule 18).
-        if self.held is None or self.held_stamp is None:
-            self.held = torch.zeros_like(due.message)
-            self.held_stamp = torch.full((len(self.held),), -1, device=self.held.device)
-        if due.stamp > self.arrived:
+        if shared.held is None or shared.held_stamp is None:
+            shared.held = torch.zeros_like(due.message)
+            shared.held_stamp = torch.full((len(shared.held),), -1, device=shared.held.device)
+        if due.stamp > self.ledger.shared.read_up_to:
             for stamp, record in self.ledger.records.items():
-                if self.arrived < stamp < due.stamp:
+                if self.ledger.shared.read_up_to < stamp < due.stamp:
                     self._hold(record)
-            self.prior, self.prior_stamp = self.held, self.held_stamp
+            shared.prior, shared.prior_stamp = shared.held, shared.held_stamp
             self._hold(due)
-            self.arrived = due.stamp
-        present, counts = self.held_stamp >= 0, self.held_stamp == due.stamp
-        signals = self._signals_of_held(due.stamp, present) if self.aligns else due.signals
-        return Delivery(due, mask_fill_zero(present, self.held), present, counts, none, signals)
+            self.ledger.shared.read_up_to = due.stamp
+        available, counted = shared.held_stamp >= 0, shared.held_stamp == due.stamp
+        signals = self._signals_of_held(due.stamp, available) if shared.aligns else due.step_signals
+        return Delivery(due, mask_fill_zero(available, shared.held), available, counted, none, signals)
 
-    def _hold(self, record: MessageRecord) -> None:
+    def _hold(self, record: Record) -> None:
         """Put a message in place of the held one, where it arrived."""
-        assert self.held is not None
-        if record.void.all():
+        shared, void = self.shared, self.ledger.mask(record.void)
+        assert shared.held is not None
+        assert shared.held_stamp is not None
+        if void.all():
             return
-        here = ~(record.lost | record.void)
-        if self.aligns:
-            self.held_signals = _mixed(here, record.signals.values, self.held_signals)
-        self.held = torch.where(here.unsqueeze(1), record.received, self.held)
-        self.held_stamp = torch.where(here, record.stamp, self.held_stamp)  # type: ignore[arg-type]
+        here = ~(self.ledger.lost(record) | void)
+        if shared.aligns:
+            shared.held_signals = _mixed(here, record.step_signals.signals, shared.held_signals)
+        shared.held = torch.where(here.unsqueeze(1), record.received, shared.held)
+        shared.held_stamp = torch.where(here, record.stamp, shared.held_stamp)
 
     def _signals_of_held(self, stamp: int, present: EnvMask) -> StepSignals:
         """Signals of what is held, of another step in every environment; absent where nothing is held."""
-        values = {name: value for name, value in self.held_signals.items() if not name.startswith("_")}
-        masks = {f"_{name}": self.held_signals.get(f"_{name}", present) & present for name in values}
+        held = self.shared.held_signals
+        values = {name: value for name, value in held.items() if not name.startswith("_")}
+        masks = {f"_{name}": held.get(f"_{name}", present) & present for name in values}
         return StepSignals(stamp, values | masks)
 
     def stand_in(self, delivery: Delivery, prediction: Tensor, where: EnvMask) -> Delivery:
         """Return the delivery in which `prediction` [B, size] stands in for the due message where `where` holds."""
         assert delivery.record is not None
         value = torch.where(where.unsqueeze(1), prediction, delivery.value)
-        signals = delivery.signals
-        if self.aligns and self.keeps:
-            signals = StepSignals(signals.step, _mixed(where, delivery.record.signals.values, signals.values))
-        present, counts = delivery.present | where, delivery.counts | where
-        return Delivery(delivery.record, value, present, counts, where, signals)
+        signals = delivery.step_signals
+        if self.shared.aligns and self.keeps:
+            due = delivery.record.step_signals.signals
+            signals = StepSignals(signals.step, _mixed(where, due, signals.signals))
+        available, counted = delivery.available | where, delivery.counted | where
+        return Delivery(delivery.record, value, available, counted, where, signals)
 
     def age(self, delivery: Delivery, step: int) -> Tensor:
         """Return how old what is read is, [B], in ticks of the sender; 0 where nothing is."""
         age = torch.zeros_like(self.zeros[:, 0])
         if delivery.record is not None:
             age = age + (step - delivery.record.stamp)
-            if self.held_stamp is not None:
-                age = torch.where(delivery.predicted, age, step - self.held_stamp)
-        return mask_fill_zero(delivery.present, age / self.ledger.sender.clock.period)
+            if self.shared.held_stamp is not None:
+                age = torch.where(delivery.predicted, age, step - self.shared.held_stamp)
+        return mask_fill_zero(delivery.available, age / self.ledger.sender.clock.period)
 
     def cut(self, ended: EnvMask) -> None:
         """Empty the mailbox in the environments whose episode ended (rule 20)."""
-        self.held_stamp = None if self.held_stamp is None else torch.where(ended, -1, self.held_stamp)
-        self.prior_stamp = None if self.prior_stamp is None else torch.where(ended, -1, self.prior_stamp)
+        held, prior = self.shared.held_stamp, self.shared.prior_stamp
+        self.shared.held_stamp = None if held is None else torch.where(ended, -1, held)
+        self.shared.prior_stamp = None if prior is None else torch.where(ended, -1, prior)
 
 
 def _mixed(where: EnvMask, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:

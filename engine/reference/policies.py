@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -14,18 +14,15 @@ from torch.nn.functional import cosine_similarity
 from antiphon.agents.network import OBJECTIVE, VALUE
 from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory, trajectory_of
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.reference.forward import replay
+from antiphon.engine.heart.message import Action, AgentTick, StepSignals, Tape
+from antiphon.engine.heart.updates import PolicyWindow, Update
+from antiphon.engine.reference.forward import agent_ticks, replay
 from antiphon.engine.reference.ledger import mask_fill_zero
-from antiphon.engine.reference.records import AgentTick, GroupUpdate, PolicyWindow, StepSignals, Tape
 from antiphon.engine.reference.state import State
 from antiphon.nets.random import seed_for, uniform
 
 if TYPE_CHECKING:
-    from antiphon.engine.core.agent import Agent, Goal
-
-Action = Tensor | dict[str, Tensor]
-"""What is done in the environment, [B, …]: by its one actor, or by part of a Dict of actions."""
-
+    from antiphon.engine.heart.agent import Agent, Goal
 
 # --- acting ------------------------------------------------------------------------------------------------
 
@@ -35,30 +32,30 @@ def act(state: State, tick: AgentTick, step: int) -> None:
     agent, outputs = state.agents[tick.agent], constant(tick.ports[OBJECTIVE])
     policy = None if agent.goal is None else agent.goal.policy
     if policy is None or policy.distribution is None:
-        state.actions[agent.name] = outputs
+        agent.action = outputs
         return
     if state.quarantine:
         outputs = outputs.nan_to_num()  # of an agent that has diverged
     draws = policy.distribution.draws
     numbers = uniform(seed_for(agent.seed, "action"), step, state.batch * draws, outputs.device)
     tick.action = policy.distribution.sample(outputs, numbers.view(state.batch, draws))
-    state.actions[agent.name] = tick.action
+    agent.action = tick.action
 
 
 def forget_actions(state: State) -> None:
     """Drop the outputs that act at their own step only: those of an only actor without a policy."""
-    for name, agent in state.agents.items():
+    for agent in state.agents.values():
         if agent.acts is True and (agent.goal is None or agent.goal.policy is None):
-            state.actions.pop(name, None)
+            agent.action = None
 
 
 def environment_action(state: State) -> Action | None:
     """Return what the actors do at the newest step, as the environment's space counts it; None: nothing."""
     space, parts = state.system.description.action_space, dict[str, Tensor]()
-    for name, agent in state.agents.items():
+    for agent in state.agents.values():
         if not agent.acts or agent.goal is None:
             continue
-        action = state.actions.get(name)
+        action = agent.action
         policy = agent.goal.policy
         if action is None:  # before its first tick
             if policy is None and agent.acts is True:
@@ -82,7 +79,7 @@ def note_outcome(state: State, signals: StepSignals) -> None:
     for name, agent in state.agents.items():
         if agent.goal is None or agent.goal.policy is None:
             continue
-        ticks = [tick for _, tick in state.group_of[name].tape.ticks() if tick.agent == name]
+        ticks = [tick for _, tick in agent_ticks(state.group_of[name].tape) if tick.agent == name]
         if ticks:
             ticks[-1].outcomes.append(signals)
 
@@ -92,7 +89,7 @@ def note_outcome(state: State, signals: StepSignals) -> None:
 
 def policy_window(state: State, agent: Agent, tape: Tape) -> PolicyWindow | None:
     """Evaluate a policy over a window (rules 38-41); None where no tick teaches anything."""
-    ticks = [tick for _, tick in tape.ticks() if tick.agent == agent.name]
+    ticks = [tick for _, tick in agent_ticks(tape) if tick.agent == agent.name]
     if agent.goal is None or agent.goal.policy is None or not ticks or not ticks[0].participates:
         return None
     followed = [_outcome(state, agent.goal, tick.outcomes) for tick in ticks[:-1]]
@@ -119,7 +116,7 @@ def policy_window(state: State, agent: Agent, tape: Tape) -> PolicyWindow | None
 
 def pass_losses(
     agent: Agent,
-    ticks: list[AgentTick],
+    ticks: Sequence[AgentTick],
     trajectory: Trajectory,
     advantages: Advantages,
     then: Tensor | None = None,
@@ -143,7 +140,7 @@ def pass_losses(
     return agent.goal.policy.losses(outputs, values, *constants, then, messages=messages)
 
 
-def _messages(agent: Agent, ticks: list[AgentTick]) -> Iterator[tuple[Tensor, Tensor]]:
+def _messages(agent: Agent, ticks: Sequence[AgentTick]) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield log-probability and entropy of sampled messages, [T, B] each: one message a port, zero where none was sent (41)."""
     learned = [c for c in agent.outgoing if c.sampler is not None and c.sampler.learned]
     for port in dict.fromkeys(channel.port for channel in learned):
@@ -159,7 +156,7 @@ def _messages(agent: Agent, ticks: list[AgentTick]) -> Iterator[tuple[Tensor, Te
         yield torch.stack([log_prob for log_prob, _ in found]), torch.stack([entropy for _, entropy in found])
 
 
-def _values(ticks: list[AgentTick]) -> Tensor | None:
+def _values(ticks: Sequence[AgentTick]) -> Tensor | None:
     """[T, B]; None of a policy without values."""
     return torch.stack([tick.ports[VALUE][:, 0] for tick in ticks]) if VALUE in ticks[0].ports else None
 
@@ -185,15 +182,15 @@ def _outcome(state: State, goal: Goal, steps: list[StepSignals]) -> _Outcome:
     found = _Outcome(state.system.nothing, nowhere, nowhere, ~nowhere)
     going = ~nowhere
     for signals in steps:
-        known, reward = signals.values.get("_reward", ~nowhere), state.system.nothing
+        known, reward = signals.signals.get("_reward", ~nowhere), state.system.nothing
         for name, weight in goal.rewards:
-            if name in signals.values:
-                known = known & signals.values.get(f"_{name}", ~nowhere)
-                reward = reward + weight * signals.values[name].to(state.system.dtype)
+            if name in signals.signals:
+                known = known & signals.signals.get(f"_{name}", ~nowhere)
+                reward = reward + weight * signals.signals[name].to(state.system.dtype)
         found.reward = found.reward + mask_fill_zero(going & known, reward)
         if signals is steps[0]:
             found.experience = known
-        terminated, truncated = (signals.values[name] > 0 for name in goal.ends)
+        terminated, truncated = (signals.signals[name] > 0 for name in goal.ends)
         found.terminated = found.terminated | (going & terminated)
         found.truncated = found.truncated | (going & truncated & ~terminated)
         going = going & ~terminated & ~truncated
@@ -209,13 +206,13 @@ def _direction_reward(
         return state.system.nothing
     channel = agent.incoming[direction.place].name
     entry = [entry for entry in tick.reads if entry.channel == channel][-1]
-    message = entry.value
-    if message is None:
-        assert entry.stamp is not None
-        sent = tape.outputs[channel, entry.stamp].flatten(1)
-        message = mask_fill_zero(entry.present, state.ledgers[channel].link.carry(entry.stamp, sent))
+    message = agent.incoming[direction.place].zeros if entry.value is None else entry.value
+    if entry.stamp is not None:
+        ledger, sent = state.ledgers[channel], tape.graph_outputs[channel, entry.stamp].flatten(1)
+        message = mask_fill_zero(ledger.mask(entry.available), ledger.link.carry(entry.stamp, sent))
     before, now = (
-        each.signals.values[direction.signal].flatten(1).to(state.system.dtype) for each in (tick, after)
+        each.step_signals.signals[direction.signal].flatten(1).to(state.system.dtype)
+        for each in (tick, after)
     )
     cosine = cosine_similarity(now - before, constant(message), dim=1)
     goes_on = ~(outcome.terminated | outcome.truncated)
@@ -225,14 +222,13 @@ def _direction_reward(
 # --- further passes ----------------------------------------------------------------------------------------
 
 
-def further_passes(state: State, update: GroupUpdate, tape: Tape, step: int) -> None:
+def further_passes(state: State, update: Update, step: int) -> None:
     """Take the passes of `ppo` over a window that follow the update, each over parts of the environments (rule 42).
 
     Only the parameters of the window's group move: what was received, the state at its start, advantages and returns
     are those of the first pass. All environments are replayed, of which the losses of a part are followed.
     """
-    group = update.group
-    policies = {name: loss.policy for name, loss in update.loss.agents.items() if loss.policy is not None}
+    group, tape, policies = update.group, update.tape, update.window_loss.policies
     goals = {name: goal for name in policies if (goal := state.agents[name].goal) is not None}
     again = [name for name in goals if _passes(state.agents[name]) > 1]
     if not again:
@@ -248,10 +244,10 @@ def further_passes(state: State, update: GroupUpdate, tape: Tape, step: int) -> 
             for name in again:
                 known, agent = policies[name], state.agents[name]
                 constants = (known.trajectory, known.advantages, known.first.log_prob)
-                found = pass_losses(agent, known.ticks, *constants, rows)
+                found = pass_losses(agent, known.parts, *constants, rows)
                 known.further.append(found.figures)
                 losses.append(goals[name].weight * found.losses)
-            if not _follow(state, update, torch.stack(losses).sum() / len(rows), tape, step):
+            if not _follow(state, update, torch.stack(losses).sum() / len(rows), step):
                 return
 
 
@@ -259,10 +255,10 @@ def _passes(agent: Agent) -> int:
     return 0 if agent.goal is None or agent.goal.policy is None else agent.goal.policy.passes
 
 
-def _follow(state: State, update: GroupUpdate, loss: Tensor, tape: Tape, step: int) -> bool:
+def _follow(state: State, update: Update, loss: Tensor, step: int) -> bool:
     """Move a group's parameters along the gradient of a loss; False: it has diverged (rule 32)."""
     group = update.group
-    learners = [name for name in group.owners if state.participates(name, tape.window)]
+    learners = [name for name in group.owners if state.participates(name, update.tape.window)]
     parameters = [p for name in learners for p in state.agents[name].learner.trainable]
     found = torch.autograd.grad(loss, parameters, allow_unused=True) if parameters else ()
     wrong = state.divergence_of(found, [])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -10,25 +11,26 @@ from torch import Tensor
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.model import encode
 from antiphon.comms.synthetic_gradients import Example, newest_returned
+from antiphon.engine.heart.message import LearningGroup, Record, Tape
+from antiphon.engine.heart.updates import InputUpdate, PredictorUpdate
 from antiphon.engine.reference.ledger import mask_fill_zero
-from antiphon.engine.reference.records import Closed, MessageRecord, PredictorUpdate, Returns, Tape, Updates
 from antiphon.engine.reference.state import State
 
 if TYPE_CHECKING:
     from antiphon.comms.model import Model
-    from antiphon.engine.core.agent import Agent
-    from antiphon.engine.core.channel import Channel
+    from antiphon.engine.heart.agent import Agent
+    from antiphon.engine.heart.channel import Channel
 
 
 def injects(state: State, channel: Channel) -> bool:
     """Return whether a channel's synthetic gradient is put on its messages."""
-    able = channel.predictor is not None and channel.name not in state.predictor_disabled
+    able = channel.predictor is not None and not channel.predictor_disabled
     return able and channel.apply and bool(channel.scale.base or channel.discount)
 
 
-def synthetic_gradient(state: State, tape: Tape, channel: Channel, record: MessageRecord) -> Tensor | None:
+def synthetic_gradient(state: State, tape: Tape, channel: Channel, record: Record) -> Tensor | None:
     """Return SG(m, c) of a message of a window, [B, size] per sample; None where nothing is injected (rules 5, 7, 20)."""
-    if record.unread or record.no_injection.all() or not injects(state, channel):
+    if record.unread or record.no_injection is True or not injects(state, channel):
         return None
     example = example_of(state, channel, record, answered=False)
     if channel.predictor is None or not state.participates(channel.sender, tape.window):
@@ -40,20 +42,21 @@ def synthetic_gradient(state: State, tape: Tape, channel: Channel, record: Messa
     return predicted if example.valid is None else mask_fill_zero(example.valid, predicted)
 
 
-def critic_value(state: State, channel: Channel, record: MessageRecord) -> Tensor | None:
+def critic_value(state: State, channel: Channel, record: Record) -> Tensor | None:
     """Return the loss that a channel's critic expects beyond a message, [B], times `discount` (rules 3, 9)."""
     predictor = channel.predictor
-    if predictor is None or not predictor.needs_loss or channel.name in state.predictor_disabled:
+    if predictor is None or not predictor.needs_loss or channel.predictor_disabled:
         return None
     example = example_of(state, channel, record, answered=False)
-    if example is None or record.unread or record.no_injection.all():
+    if example is None or record.unread or record.no_injection is True:
         return None
-    return mask_fill_zero(~record.no_injection, channel.discount * constant(predictor.value(example)))
+    silent = state.ledgers[channel.name].mask(record.no_injection)
+    return mask_fill_zero(~silent, channel.discount * constant(predictor.value(example)))
 
 
-def example_of(state: State, channel: Channel, record: MessageRecord, *, answered: bool) -> Example | None:
+def example_of(state: State, channel: Channel, record: Record, *, answered: bool) -> Example | None:
     """Return what a predictor reads of a message, if `answered` with what has come back; None: its signals are absent."""
-    signals, predictor = record.signals.values, channel.predictor
+    signals, predictor, ledger = record.step_signals.signals, channel.predictor, state.ledgers[channel.name]
     if any(spec.name not in signals for spec in channel.context):
         return None
     if channel.target is not None and channel.target not in signals:
@@ -64,8 +67,8 @@ def example_of(state: State, channel: Channel, record: MessageRecord, *, answere
     example = Example(record.message, context, None)
     if channel.needs_actions:
         example.actions = tuple(record.actions)
-    if answered and state.ledgers[channel.name].wants_gradient:
-        example.delta, example.loss, example.valid = record.delta, record.loss, record.counts
+    if answered and ledger.wants_gradient:
+        example.delta, example.loss, example.valid = record.delta, record.loss, ledger.mask(record.counted)
         if example.loss is None and predictor is not None and predictor.needs_loss:
             example.loss = torch.zeros_like(record.message[:, 0])  # nothing is lost after an end (rule 20)
         if channel.needs_actions:
@@ -78,92 +81,108 @@ def example_of(state: State, channel: Channel, record: MessageRecord, *, answere
     return example
 
 
-def gradient_updates(state: State, closed: Closed, returns: Returns, step: int, *, watch: bool) -> Updates:
+def gradient_updates(
+    state: State,
+    closed: Sequence[tuple[LearningGroup, Tape]],
+    returns: Mapping[str, list[Record]],
+    step: int,
+    *,
+    watch: bool,
+) -> dict[str, PredictorUpdate]:
     """Compute the training step of every synthetic gradient that something reached at `step` (rules 6, 7)."""
-    updates = Updates()
+    updates: dict[str, PredictorUpdate] = {}
     for name, channel in state.channels.items():
         records = state.ledgers[name].take(step)
-        if channel.predictor is None or channel.predictor.frozen or name in state.predictor_disabled:
+        if channel.predictor is None or channel.predictor.frozen or channel.predictor_disabled:
             continue
         if channel.traced:  # what was consumed waits for its return, an episode's last state does not
-            records = [r for r in records if r.unread or r.no_injection.all()] + returns.get(name, [])
+            records = [r for r in records if r.unread or r.no_injection is True] + returns.get(name, [])
         answered = [_returned_example(state, channel, record, step) for record in records]
         examples = [example for example in answered if example is not None]
         if not state.ledgers[name].wants_gradient:
             examples = _local_examples(state, channel, closed)
         if examples:
             losses = [channel.predictor.loss(example) for example in examples]
-            updates[name] = _update(channel.predictor, losses, examples)
+            updates[name] = PredictorUpdate(examples, *_learned(channel.predictor, losses), None)
             if watch:
                 updates[name].prediction = constant(channel.predictor.predict(newest_returned(examples)))
-    return _sound(state, updates, state.predictor_disabled, step)
+    return _sound(state, updates, step)
 
 
-def _local_examples(state: State, channel: Channel, closed: Closed) -> list[Example]:
+def _local_examples(
+    state: State, channel: Channel, closed: Sequence[tuple[LearningGroup, Tape]]
+) -> list[Example]:
     """Examples of a predictor to which nothing is returned: it learns when its sender does (rule 9)."""
     found = []
     for tape in (tape for _, tape in closed if state.participates(channel.sender, tape.window)):
         for record in (record for name, record in tape.sent if name == channel.name):
-            valid, example = ~record.no_injection, example_of(state, channel, record, answered=True)
+            valid = ~state.ledgers[channel.name].mask(record.no_injection)
+            example = example_of(state, channel, record, answered=True)
             if example is not None and valid.any() and not record.unread:
                 example.valid = valid if example.valid is None else valid & example.valid
                 found.append(example)
     return found
 
 
-def input_updates(state: State, step: int) -> Updates:
+def input_updates(state: State, step: int) -> dict[str, InputUpdate]:
     """Compute the training step of every synthetic input that a real message reached at `step` (rules 6, 18)."""
-    updates = Updates()
+    updates: dict[str, InputUpdate] = {}
     for name, channel in state.channels.items():
         examples = state.input_examples.pop(name, [])
         if channel.input is not None and examples and not channel.input.frozen:
-            updates[name] = _update(channel.input, [channel.input.loss(*example) for example in examples], [])
-    return _sound(state, updates, state.input_disabled, step)
+            losses = [channel.input.loss(*example) for example in examples]
+            updates[name] = InputUpdate(*_learned(channel.input, losses))
+    return _sound(state, updates, step)
 
 
-def _update(model: Model, losses: list[Tensor], examples: list[Example]) -> PredictorUpdate:
+def _learned(model: Model, losses: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """The sum of the losses, and its gradients."""
     loss = torch.stack(losses).sum()
-    return PredictorUpdate(constant(loss), list(torch.autograd.grad(loss, model.trainable)), examples)
+    return constant(loss), list(torch.autograd.grad(loss, model.trainable))
 
 
-def _sound(state: State, updates: Updates, disabled: set[str], step: int) -> Updates:
+_Learned = TypeVar("_Learned", PredictorUpdate, InputUpdate)
+
+
+def _sound(state: State, updates: dict[str, _Learned], step: int) -> dict[str, _Learned]:
     """The updates that have not diverged; the others' predictors are disabled (rule 32)."""
     wrong = {name: state.divergence_of(update.gradients, [update.loss]) for name, update in updates.items()}
     for channel in (state.channels[name] for name in updates if wrong[name]):
         who, kind, what = channel.sender, "gradient", "its learning rate, or that of its synthetic gradients"
-        if disabled is state.input_disabled:
+        disable = channel.disable_predictors
+        if isinstance(updates[channel.name], InputUpdate):
             who, kind, what = channel.receiver, "input", "the learning rate of the synthetic input"
+            disable = channel.disable_input_models
         line = f"agent '{who}': the loss of the synthetic {kind} of its channel {channel.name} at step {step}"
-        state.disable(disabled, [channel.name], step, f"{line} {wrong[channel.name]}; lower {what}")
+        state.report(step, f"{line} {wrong[channel.name]}; lower {what}")
+        disable([0])
     return {name: update for name, update in updates.items() if not wrong[name]}
 
 
-def _returned_example(state: State, channel: Channel, record: MessageRecord, step: int) -> Example | None:
+def _returned_example(state: State, channel: Channel, record: Record, step: int) -> Example | None:
     """The example of a message whose gradient has come back; one out of all proportion is clipped (states only)."""
     if channel.outliers is not None and record.delta is not None:
         before = channel.outliers.clip_count
         state.ledgers[channel.name].replace_gradient(record, channel.outliers.clip(record.delta))
         if channel.outliers.clip_count and not before:
             line = f"channel {channel.name}: a gradient came back more than ten times as long as the median; it is "
-            state.events.append((step, line + "shortened, as all such will be"))
+            state.system.divergence.events.append((step, line + "shortened, as all such will be"))
     example = example_of(state, channel, record, answered=True)
     nothing = channel.needs_actions and example is not None and not any(a.valid.any() for a in record.actions)
     return None if nothing else example
 
 
-def context_of(
-    state: State, channel: Channel, record: MessageRecord, tick: int | None, far: bool
-) -> Tensor | None:
+def context_of(state: State, channel: Channel, record: Record, tick: int | None, far: bool) -> Tensor | None:
     """Return the context of a message's synthetic gradient, or if `far` of its input, used at `tick`: [B, features]."""
     system, mailbox = state.system, state.mailboxes[channel.name]
     signals, ends = channel.context, channel.ends
     if far:
         signals, ends = channel.input_context, channel.input_ends
-    encoded = encode(signals, record.signals.values, system.dtype)
+    encoded = encode(signals, record.step_signals.signals, system.dtype)
     columns = [] if encoded is None else [encoded]
     for end in ends:
         agent = state.agents[channel.sender if end.startswith("from") else channel.receiver]
-        held, stamps = mailbox.prior, mailbox.prior_stamp
+        held, stamps = channel.mailbox.prior, channel.mailbox.prior_stamp
         if held is None or stamps is None:
             held, stamps = channel.zeros, mailbox.ledger.nowhere.long() - 1
         if end == "returned":
@@ -176,7 +195,7 @@ def context_of(
             zeros = channel.zeros.new_zeros(state.batch, agent.learner.network.state_size)
             column = record.states.get(end, zeros)
         else:
-            column = _phase(state, agent, record.stamp if end == "from.phase" else tick, record.episode_start)
+            column = _phase(state, agent, record.stamp if end == "from.phase" else tick, record.began)
         columns.append(column)
     return torch.cat(columns, 1) if columns else None
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from antiphon.engine.core.progress import Progress
+from antiphon.engine.metrics.progress import Progress
+from antiphon.engine.metrics.report import MeanAccumulator
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop
-from antiphon.engine.step.report import MeanAccumulator
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation

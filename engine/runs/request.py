@@ -66,7 +66,7 @@ class Request:
     @cached_property
     def computing_backend(self) -> str:
         """The backend that computes the run; ScenarioError where there is none of its name."""
-        from antiphon.engine.step.backends import checked_backend  # torch
+        from antiphon.engine.backends import checked_backend  # torch
 
         return checked_backend(self.backend)
 

@@ -15,8 +15,9 @@ from antiphon.engine.base_simulation import StepInfo, check_continues
 from antiphon.engine.build.builder import chosen_device, without_weights
 from antiphon.engine.build.join_replicas import sequential_reason_of
 from antiphon.engine.build.stacking import reasons_alone
-from antiphon.engine.core.environment import EnvironmentRunner, with_own_env
-from antiphon.engine.core.records import joined
+from antiphon.engine.environment import EnvironmentRunner, with_own_env
+from antiphon.engine.heart.message import joined
+from antiphon.engine.replicas import Replica, ReplicatedEngine
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.lock import locked
 from antiphon.engine.runs.observers import OnStep, Scores
@@ -25,7 +26,6 @@ from antiphon.engine.runs.run import Run, begin, check_empty
 from antiphon.engine.runs.run_loop import Outcome, RunLoop
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state.checkpoint import read_simulation
-from antiphon.engine.step.replicated_engine import Replica, ReplicatedEngine
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.files import write_json
 from antiphon.scenarios import Scenario, Template, load
@@ -110,7 +110,8 @@ class Seeds:
         step_signals = joined([world.step_signals for world in self._worlds])
         joint.tick(step, step_signals)
         actions = joint.engine.forward_pass.actions
-        ends = [world.advance(actions.of(replica)) for replica, world in enumerate(self._worlds)]
+        each = enumerate(self._worlds)
+        ends = [world.advance(None if actions is None else actions.of(replica)) for replica, world in each]
         step_signals.complete()
         joint.cut(step, ends)
         learned = joint.learn(step, watch=any(watched))

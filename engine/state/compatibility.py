@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from antiphon.engine.core.system import System
+from antiphon.engine.heart.system import System
 from antiphon.engine.state.state_dict import snapshot
 from antiphon.errors import RunError
 from antiphon.scenarios.problems import show_value

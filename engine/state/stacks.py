@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.backward_requests import BundledOutliers, constant
-from antiphon.engine.core.agent import Agent
-from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.ledger import GradientLedger
-from antiphon.engine.core.records import LearningGroup, Replicas, ReplicaSignals, StepSignals, joined
-from antiphon.engine.core.system import Stacked, System
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.ledger import GradientLedger
+from antiphon.engine.heart.message import LearningGroup, ReplicaSignals, StepSignals, joined
+from antiphon.engine.heart.rows import Replicas
+from antiphon.engine.heart.system import Stacked, System
 from antiphon.engine.state.state_dict import Tree
 from antiphon.errors import RunError
 from antiphon.nets.trained_parameters import StackedParameters
@@ -74,16 +75,16 @@ def _anywhere(mask: Any) -> bool:
     return bool(mask.any()) if isinstance(mask, Tensor) else bool(mask)
 
 
-def _units(saved: Tree, system: System) -> dict[int, Tree]:
-    """The saved windows of learning groups, by the identity of these."""
-    return {id(group): unit for group, unit in zip(system.groups, saved["units"], strict=True)}
+def _units(saved: Tree, system: System) -> dict[LearningGroup, Tree]:
+    """The saved windows of learning groups, by group."""
+    return dict(zip(system.groups, saved["units"], strict=True))
 
 
-def _groups(stacked: Stacked, group: LearningGroup) -> list[int]:
-    """The groups of single agents that a group of stacks is made of, by identity."""
+def _groups(stacked: Stacked, group: LearningGroup) -> list[LearningGroup]:
+    """The groups of single agents that a group of stacks is made of."""
     group_of, agents = stacked.base.group_of, stacked.system.agents
     members = (member.name for name in group.members for member in agents[name].members)
-    return list(dict.fromkeys(id(group_of[name]) for name in members))
+    return list(dict.fromkeys(group_of[name] for name in members))
 
 
 # --- from stacks to single agents ------------------------------------------------------------------------
@@ -99,7 +100,7 @@ class _Split:
         self.stacked, self.system, self.base = stacked, stacked.system, stacked.base
 
     def tree(self, saved: Tree) -> Tree:
-        units: dict[int, Tree] = {id(group): {"pending": [], "past": []} for group in self.base.groups}
+        units: dict[LearningGroup, Tree] = {group: {"pending": [], "past": []} for group in self.base.groups}
         for group, unit in zip(self.system.groups, saved["units"], strict=True):
             members = _groups(self.stacked, group)
             for key, tape in self._tapes(unit["tape"], members).items():
@@ -171,22 +172,22 @@ class _Split:
                 },
             )
 
-    def _tapes(self, tape: Tree, groups: Sequence[int]) -> dict[int, Tree]:
+    def _tapes(self, tape: Tree, groups: Sequence[LearningGroup]) -> dict[LearningGroup, Tree]:
         """A window of a group of stacks, by group of single agents."""
         group_of, agents, channels = self.base.group_of, self.system.agents, self.system.channels
-        found: dict[int, Tree] = {
+        found: dict[LearningGroup, Tree] = {
             key: {**tape, "start": {}, "ticks": [], "sent": [], "given_up": []} for key in groups
         }
         for name, buffers in tape["start"].items():
             for member, own in self._buffers(buffers, agents[name]):
-                found[id(group_of[member])]["start"][member] = own
+                found[group_of[member]]["start"][member] = own
         for step, parts in tape["ticks"]:
             agent = agents[parts[0][0]]
             for each in [[part] for part in self._parts(parts[0], agent)] if agent.stacked else [parts]:
-                found[id(group_of[each[0][0]])]["ticks"].append([step, each])
+                found[group_of[each[0][0]]]["ticks"].append([step, each])
         for name, stamp in tape["sent"]:
             for channel in channels[name].members:
-                own_tape = found[id(group_of[channel.sender])]
+                own_tape = found[group_of[channel.sender]]
                 own_tape["sent"].append([channel.name, stamp])
                 if name in tape["given_up"] and channel.name not in own_tape["given_up"]:
                     own_tape["given_up"].append(channel.name)

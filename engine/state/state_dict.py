@@ -12,18 +12,10 @@ from typing import Any
 import torch
 
 from antiphon.comms.backward_requests import as_leaf
-from antiphon.engine.core.mailbox import Mailbox
-from antiphon.engine.core.records import (
-    AgentTick,
-    Consumption,
-    Members,
-    Read,
-    Record,
-    StepSignals,
-    Tape,
-    Tick,
-)
-from antiphon.engine.core.system import System
+from antiphon.engine.heart.mailbox import Mailbox
+from antiphon.engine.heart.message import AgentTick, Consumption, Read, Record, StepSignals, Tape, Tick
+from antiphon.engine.heart.rows import Members
+from antiphon.engine.heart.system import System
 from antiphon.nets.trained_parameters import TrainedParameters
 
 __all__ = [
@@ -37,8 +29,8 @@ __all__ = [
 ]
 
 Tree = dict[str, Any]
-NumberedSignals = dict[int, tuple[StepSignals, int]]
-"""By identity: the signals and their number."""
+NumberedSignals = dict[StepSignals, int]
+"""Signals and their numbers, in order."""
 
 
 def snapshot(system: System) -> Tree:
@@ -140,7 +132,7 @@ def messages(system: System) -> Tree:
             if agent.trail is not None
         },
         "actions": {agent.name: agent.action for agent in agents if agent.action is not None},
-        "moments": [step_signals for step_signals, _ in all_signals.values()],
+        "moments": list(all_signals),
     }
 
 
@@ -182,7 +174,7 @@ def _members(names: Sequence[str], among: Collection[str]) -> Members:
 
 
 def _signals(step_signals: StepSignals, all_signals: NumberedSignals) -> int:
-    return all_signals.setdefault(id(step_signals), (step_signals, len(all_signals)))[1]
+    return all_signals.setdefault(step_signals, len(all_signals))
 
 
 def _records(tape: Tape) -> Iterator[tuple[str, Record]]:

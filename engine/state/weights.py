@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from antiphon.engine.core.system import System
+from antiphon.engine.backends import Backend
+from antiphon.engine.heart.system import System
 from antiphon.engine.state.checkpoint import copy_tree, latest, read
-from antiphon.engine.step.backends import Backend
 from antiphon.errors import ScenarioError, suggest
 from antiphon.files import fitting
 
@@ -117,7 +117,7 @@ def load_weights(
     takers = [name for name, taken in found.taken.items() if taken]
     _check_ties(system, state["learners"], found)
     renewed = set(takers)
-    for groups in system.joined_ties():  # what is one weight is one in its moments too
+    for groups in system.ties():  # what is one weight is one in its moments too
         joined = {name for tie in groups for name, _ in tie}
         renewed |= joined if joined & renewed else set()
     for name in renewed:

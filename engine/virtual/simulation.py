@@ -11,12 +11,14 @@ from typing import Any, Self
 
 import torch
 
+from antiphon.engine.backends import StackedBackend
 from antiphon.engine.base_simulation import StepInfo
 from antiphon.engine.build.builder import build, without_weights
-from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.masks import EnvMask
-from antiphon.engine.core.system import System
-from antiphon.engine.core.updates import StepReport
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.rows import EnvMask
+from antiphon.engine.heart.system import System
+from antiphon.engine.heart.updates import StepReport
+from antiphon.engine.metrics.report import AgentReport, MeanAccumulator
 from antiphon.engine.parts.free_boundary import FreeBoundary, FreeFigures, FreeSettings
 from antiphon.engine.parts.halves import halved
 from antiphon.engine.parts.part import Part
@@ -36,8 +38,6 @@ from antiphon.engine.simulation import Simulation, given_scenario
 from antiphon.engine.state.checkpoint import Saved, copy_tree, read_simulation, write_simulation
 from antiphon.engine.state.compatibility import check_compatible
 from antiphon.engine.state.state_dict import snapshot
-from antiphon.engine.step.backends import StackedBackend
-from antiphon.engine.step.report import AgentReport, MeanAccumulator
 from antiphon.engine.virtual.cluster import VirtualCluster
 from antiphon.engine.virtual.profile import ClusterProfile, find_profile
 from antiphon.errors import DivergenceError, RunError, ScenarioError

@@ -6,16 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.contracts.library import write_pictures
-
-
-@pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of data with made-up pictures in MNIST's format."""
-    folder = tmp_path_factory.mktemp("data")
-    write_pictures(folder / "mnist")
-    return folder
-
 
 @pytest.fixture(autouse=True)
 def _data(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from antiphon.engine.build.stacking import stack
-from antiphon.engine.core.channel import Channel
-from antiphon.engine.core.system import Stacked, System
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.system import Stacked, System
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import Document
 from tests.contracts.twins import made

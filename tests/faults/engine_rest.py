@@ -80,7 +80,7 @@ REST: tuple[Fault, ...] = (
         "engine/build/tied_values.py",
         "                tensor.copy_(first)\n",
         "                tensor.copy_(tensor)\n",
-        "tests/engine/step/test_tied_gradients.py::test_the_first_gives_the_values_and_others_given_by_the_user_are_stated[reference]",
+        "tests/engine/heart/test_tied_gradients.py::test_the_first_gives_the_values_and_others_given_by_the_user_are_stated[reference]",
     ),
     Fault(
         "build-a-lens-forgets-the-weight-of-its-objective",
@@ -94,7 +94,7 @@ REST: tuple[Fault, ...] = (
         "engine/state/weights.py",
         "renewed |= joined if joined & renewed else set()",
         "renewed |= set()",
-        "tests/engine/step/test_tied_gradients.py",
+        "tests/engine/heart/test_tied_gradients.py",
     ),
     Fault(
         "state-moments-outlive-new-weights",
@@ -129,7 +129,7 @@ REST: tuple[Fault, ...] = (
         "engine/base_simulation.py",
         "            self.diverged = str(error)\n            raise\n        if ends",
         "            raise\n        if ends",
-        "tests/engine/step/test_edges.py::test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from",
+        "tests/engine/heart/test_edges.py::test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from",
     ),
     Fault(
         "simulation-figures-are-a-step-off",
@@ -190,8 +190,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "seeds-worlds-act-on-the-first-one's-actions",
         "engine/runs/seeds.py",
-        "ends = [world.advance(actions.of(replica)) for replica, world in enumerate(self._worlds)]",
-        "ends = [world.advance(actions.of(0)) for world in self._worlds]",
+        "ends = [world.advance(None if actions is None else actions.of(replica)) for replica, world in each]",
+        "ends = [world.advance(None if actions is None else actions.of(0)) for _, world in each]",
         "tests/contracts/test_contracts.py::test_documents[acting a2c, locked-seeds]",
     ),
     Fault(

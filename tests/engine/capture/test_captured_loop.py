@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from antiphon import DivergenceError, Scenario, ScenarioError, Simulation
+from antiphon.engine.features.installed import check_later
 from tests.contracts.library import resolved
 from tests.contracts.twins import differences, facts
 from tests.kit.running import captured
@@ -93,7 +94,7 @@ def test_what_comes_between_replays_is_as_between_steps(name: str) -> None:
 def test_a_divergence_within_replays_has_its_own_step_and_moves_nothing() -> None:
     scenario = resolved("hyperplane", {"steps": 300})
     plain, (replaying, loop) = Simulation(scenario, seed=3), simulation_of(scenario)
-    plain.backend.check_later()  # as on a GPU
+    check_later(plain.backend)  # as on a GPU
     lines, replayed = [], 0
     for simulation in (plain, replaying):
         simulation.run(30)

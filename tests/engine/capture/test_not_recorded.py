@@ -13,7 +13,8 @@ from antiphon import Simulation
 from antiphon.engine.capture import loop as loop_module
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
 from antiphon.engine.capture.recorder import CudaGraphRecorder, NotRecordable
-from antiphon.engine.core import mailbox
+from antiphon.engine.features.installed import check_later
+from antiphon.engine.heart import mailbox
 from tests.contracts.library import resolved
 from tests.engine.capture.dispatch_recorder import DispatchRecorder
 from tests.engine.capture.test_captured_loop import assert_same, ring, simulation_of
@@ -86,7 +87,7 @@ def test_a_recording_that_fails_leaves_the_state_of_steps_and_one_warning(
     plain, captured = (
         Simulation(resolved(name, {"steps": 300}), seed=3, capture=how) for how in (None, loop)
     )
-    plain.backend.check_later()  # as on a GPU
+    check_later(plain.backend)  # as on a GPU
     for simulation in (plain, captured):
         simulation.run(40)
     assert loop.obstacle == reason

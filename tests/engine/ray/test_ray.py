@@ -207,8 +207,6 @@ def test_parts_have_the_bits_of_one_process_also_when_they_are_killed(tmp_path: 
         assert not list(differences(facts(whole), facts(divided), tolerance=0.0))
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "run")
     rows = read_parts(tmp_path / "run" / "parts.csv")
-    alive = {row.alive for step in rows.values() for row in step}
-    assert alive == {True, False}  # whether all run is known meanwhile
     last = rows[max(rows)]
     assert sum(row.incarnation for row in last) >= 1
     for row in last:

@@ -106,14 +106,14 @@ def test_a_defect_while_restoring_stays_what_it_is(saved: Path, monkeypatch: pyt
     def broken(*_: Any) -> None:
         raise KeyError("ours")
 
-    monkeypatch.setattr("antiphon.engine.step.backends.load_messages", broken)
+    monkeypatch.setattr("antiphon.engine.backends.load_messages", broken)
     with pytest.raises(RunError, match=r"point: does not fit \(no 'ours'\); .* report a defect") as caught:
         Simulation.load(saved)
     assert isinstance(caught.value.__cause__, KeyError)
     assert "damaged" not in str(caught.value)
 
 
-@pytest.mark.parametrize("place", ["state.checkpoint.safe_open", "step.backends.load_messages"])
+@pytest.mark.parametrize("place", ["state.checkpoint.safe_open", "backends.load_messages"])
 def test_too_little_memory_while_restoring_is_said(
     place: str, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,293 @@
+"""Backends: the stacked engine, which runs a scenario, and the reference, which is held against it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.build.stacking import stack
+from antiphon.engine.features.divergence import RunningStatistics
+from antiphon.engine.features.installed import check_later, install
+from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
+from antiphon.engine.heart.rows import EnvMask
+from antiphon.engine.heart.step import Engine
+from antiphon.engine.heart.system import Stacked, System
+from antiphon.engine.heart.updates import StepReport
+from antiphon.engine.reference.engine import ReferenceEngine
+from antiphon.engine.state.stacks import merge_state, parts_of, split_state
+from antiphon.engine.state.state_dict import load_messages, messages, restore, restore_parameters, snapshot
+from antiphon.errors import ScenarioError, suggest
+from antiphon.nets.native.library import kernel
+
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "ReferenceBackend",
+    "SentMessage",
+    "StackedBackend",
+    "backend_of",
+    "checked_backend",
+]
+
+BACKENDS = ("cohort", "native", "reference")
+
+
+class SentMessage(NamedTuple):
+    """One message of one channel.
+
+    Attributes:
+        message: [B, size], as sent.
+        received: [B, size], as it arrives.
+        lost: [B] bool: where the link lost it; None: nowhere.
+    """
+
+    message: Tensor
+    received: Tensor
+    lost: Tensor | None
+
+
+class Backend(Protocol):
+    """What takes the steps of a simulation (semantics 13), and shows what it has come to.
+
+    Attributes:
+        name: One of `BACKENDS`.
+    """
+
+    name: str
+
+    @property
+    def system(self) -> System:
+        """What is computed: agents and channels, or stacks of them."""
+
+    @property
+    def stacked(self) -> Stacked:
+        """The single agents and channels, and the stacks that they are computed as."""
+
+    @property
+    def action(self) -> Action | None:
+        """What is done in the environment after the newest step; None: nobody acted."""
+
+    @property
+    def channels(self) -> Iterable[str]:
+        """The names of all channels, one by one, in canonical order."""
+
+    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
+        """Tick all agents due at `step`; `keep` as of `Engine.tick`."""
+
+    def cut(self, step: int, ends: EpisodeEnds) -> None:
+        """End episodes, before anything learns from the step."""
+
+    def learn(self, step: int, *, watch: bool = False) -> StepReport:
+        """Update every agent and predictor whose time has come, and return what was learned, by stack.
+
+        Raises:
+            DivergenceError: Something is not finite; nothing has moved.
+        """
+
+    def restore_statistics(self) -> None:
+        """Put all running statistics back to what they were before the step."""
+
+    def synchronize(self) -> None:
+        """Wait for the device, where gradients are checked there; DivergenceError where one was not finite."""
+
+    def view(self) -> System:
+        """The system as it is cheapest to look at."""
+
+    def per_agent(self) -> System:
+        """The agents and channels one by one, as they are now."""
+
+    def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
+        """A message of one channel that is still held; None where there is none.
+
+        Args:
+            channel: Its name.
+            stamp: The step at which it was sent; None: the newest.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of everything but the environment, by agent and channel, without copying a tensor."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a state of the same scenario, of any backend; its tensors are used as they are, so hand in copies."""
+
+
+def backend_of(name: str, system: System, *, stacked: bool = True) -> Backend:
+    """Return what runs a system.
+
+    Args:
+        name: `cohort`: agents of one kind are computed as one. `native`: so too, by the native kernel where it can; without
+            a compiler this is `cohort`. `reference`: one agent at a time.
+        system: As built.
+        stacked: Whether anything but `reference` stacks.
+
+    Raises:
+        ScenarioError: There is none of this name.
+    """
+    name = checked_backend(name)
+    if name == "reference":
+        return ReferenceBackend(system)
+    return StackedBackend(system, stacked=stacked, native=name == "native")
+
+
+def checked_backend(name: str) -> str:
+    """Return the name of the backend that computes: `cohort` for `native` on a machine without a compiler.
+
+    Raises:
+        ScenarioError: There is none of this name.
+    """
+    if name not in BACKENDS:
+        raise ScenarioError(f"backend: there is no '{name}'{suggest(name, BACKENDS)}")
+    return "cohort" if name == "native" and kernel() is None else name
+
+
+class StackedBackend(Engine):
+    """The stacked engine as a backend of `Simulation`: with the state of its stacks by agent and channel.
+
+    Args:
+        base: The system as built, one agent at a time. Its parameters become views of the stacked ones.
+        stacked: Whether agents of one kind are computed as one; else every stack is of one.
+        part: The part of it that is run; None: all of it.
+        native: Whether the native kernel computes the stacks that it can.
+    """
+
+    def __init__(
+        self, base: System, *, stacked: bool = True, part: System | None = None, native: bool = False
+    ) -> None:
+        self.name = "native" if native else "cohort"
+        found = stack(base, part) if stacked else Stacked.of_single_agents(part or base)
+        super().__init__(found)
+        install(self, native=native)
+
+    def per_agent(self) -> System:
+        """The agents and channels one by one, as views of the stacks' rows: made once a step, when somebody looks."""
+        if self.stale:
+            for part in parts_of(self.system):
+                part.write_members()
+            load_messages(self.stacked.base, split_state(messages(self.system), self.stacked))
+            self.stale = False
+        return self.stacked.base
+
+    def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
+        """See `Backend.sent`."""
+        stack, place = self.stacked.channel_of(channel)
+        records = stack.ledger.records
+        record = records.get(max(records, default=-1) if stamp is None else stamp)
+        if record is None:
+            return None
+        rows = slice(place * stack.batch, (place + 1) * stack.batch)
+        lost = None if record.lost is None else record.lost[rows]
+        return SentMessage(record.message[rows], record.received[rows], lost)
+
+    def view(self) -> System:
+        """The system as it is cheapest to look at: the stacks."""
+        return self.system
+
+    @property
+    def channels(self) -> Iterable[str]:
+        """The names of all channels, one by one, in canonical order."""
+        return self.stacked.base.channels
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Backend.state_dict`."""
+        return snapshot(self.per_agent())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `Backend.load_state_dict`; open windows are replayed from their tapes."""
+        self._load(restore_parameters(self.stacked.base, state))
+
+    def load_members(self) -> None:
+        """Read the state of the single agents and channels into their stacks, and replay open windows."""
+        self._load(messages(self.stacked.base))
+
+    def _load(self, found: dict[str, Any]) -> None:
+        """Load messages and windows by agent and channel, whose parameters have been loaded."""
+        self.stale = self.system is not self.stacked.base
+        if self.stale:
+            for part in parts_of(self.system):
+                part.read_members()
+            found = merge_state(found, self.stacked)
+        load_messages(self.system, found)
+        for group in self.system.groups:
+            self.forward_pass.replay(group.tape)
+        if self.divergence.guard is not None:  # what it holds is not of this state
+            check_later(self)
+
+
+class ReferenceBackend:
+    """The reference engine as a backend of `Simulation`.
+
+    Args:
+        system: As built; all that changes while it runs is kept there.
+    """
+
+    name = "reference"
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.engine = ReferenceEngine(system)
+        self.stacked = Stacked.of_single_agents(system)
+        self._statistics = RunningStatistics(system.agents, system.channels)
+
+    @property
+    def action(self) -> Action | None:
+        """What is done in the environment after the newest step; None: nobody acted."""
+        return self.engine.action
+
+    @property
+    def channels(self) -> Iterable[str]:
+        """The names of all channels, in canonical order."""
+        return self.system.channels
+
+    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
+        """Tick all agents due at `step`; everything is kept until the step's end."""
+        self._statistics.note()
+        self.engine.tick(step, step_signals)
+
+    def cut(self, step: int, ends: EpisodeEnds) -> None:
+        """End episodes, before anything learns from the step."""
+        self.engine.cut(step, self._mask(ends.ended), self._mask(ends.terminated))
+
+    def learn(self, step: int, *, watch: bool = False) -> StepReport:
+        """Update every agent and predictor whose time has come."""
+        found = self.engine.learn(step, watch=watch)
+        if self.system.divergence.quarantine:
+            self._statistics.restore_not_finite()
+        return found
+
+    def restore_statistics(self) -> None:
+        """Put all running statistics back to what they were before the step."""
+        self._statistics.restore()
+
+    def synchronize(self) -> None:
+        """Nothing to wait for: every step is checked at once."""
+
+    def view(self) -> System:
+        """The declared system."""
+        return self.system
+
+    def per_agent(self) -> System:
+        """The declared system."""
+        return self.system
+
+    def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
+        """See `Backend.sent`."""
+        records = self.system.channels[channel].ledger.records
+        record = records.get(max(records, default=-1) if stamp is None else stamp)
+        return None if record is None else SentMessage(record.message, record.received, record.lost)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Backend.state_dict`."""
+        return snapshot(self.system)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a state of the same scenario, of this engine or of stacks."""
+        restore(self.system, state)
+        self.engine.replay_open_windows()
+
+    def _mask(self, mask: EnvMask) -> Tensor:
+        if isinstance(mask, Tensor):
+            return mask
+        return torch.full((self.system.batch,), mask, device=self.system.device)

@@ -1,1 +1,0 @@
-"""What a running scenario is made of: agents, channels, messages, ledgers, clocks, tapes, signals."""

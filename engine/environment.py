@@ -1,0 +1,177 @@
+"""The environment at run time: stepped, and its returns made into the signals of each step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
+from antiphon.engine.metrics.episodes import REWARD, EpisodeStatistics
+from antiphon.engine.state.checkpoint import copy_tree
+from antiphon.envs import registry
+from antiphon.envs.base import TorchVectorEnv
+from antiphon.envs.signal import OUTCOMES
+from antiphon.errors import RunError
+from antiphon.scenarios.document import Scenario
+
+__all__ = ["EnvironmentRunner", "environment_state", "make_environment", "with_own_env"]
+
+
+class EnvironmentRunner:
+    """Steps an environment, and makes its returns into step signals.
+
+    Args:
+        env: The environment; the runner owns it.
+        names: The signals somebody asks for.
+        seed: Of its resets.
+
+    Attributes:
+        episodes: Returns and lengths of finished episodes; None: nobody asks for what a step came to.
+    """
+
+    def __init__(self, env: TorchVectorEnv, names: set[str], seed: int) -> None:
+        self.env = env
+        self.names = sorted(names)
+        signals = env.description.all_signals
+        self._after = [name for name in self.names if signals[name].known == "after_step"]
+        self._outcomes = [name for name in self.names if name in OUTCOMES and name not in env.signals]
+        env.request(names.difference(self._outcomes))
+        self.reset(seed)
+
+    def reset(self, seed: int) -> None:
+        """Start again from step 0."""
+        observations, info = self.env.reset(seed=seed)
+        self.step_signals = self._signals(0, observations, info)
+        self.elapsed = 0  # steps of the present episode, where its length is known
+        self.episodes: EpisodeStatistics | None = None
+        if any(name.partition(".")[0] in OUTCOMES for name in self._after):
+            rewards = [name for name in self._after if name.partition(".")[0] == REWARD]
+            self.episodes = EpisodeStatistics(rewards, self.env.num_envs, self.env.device, self.env.dtype)
+
+    def figures(self) -> dict[str, float]:
+        """Return metrics of progress by name: the environment's own, and those of finished episodes."""
+        return self.env.figures() | ({} if self.episodes is None else self.episodes.figures())
+
+    def _signals(self, step: int, observations: dict[str, Tensor], info: dict[str, Any]) -> StepSignals:
+        """The signals of a step that are known at its tick."""
+        found = StepSignals(step, self._known(observations, info))
+        for name in found.signals:
+            if name.startswith("_"):
+                self._note_uniform(found, name)
+        return found
+
+    def _note_uniform(self, step_signals: StepSignals, name: str) -> None:
+        """Note what the host knows of a mask that is the same in all environments."""
+        known = self.env.uniform(step_signals.signals[name])
+        if known is not None:
+            step_signals.uniform[name] = known
+
+    def _known(self, observations: dict[str, Tensor], info: dict[str, Any]) -> dict[str, Tensor]:
+        found = {name: observations[name] for name in self.names if name in observations}
+        for name in self.names:
+            if name in self._after:
+                continue
+            if name in info:
+                found[name] = info[name]
+            if f"_{name}" in info:
+                found[f"_{name}"] = info[f"_{name}"]
+        return found
+
+    def advance(self, action: Action | None = None) -> EpisodeEnds:
+        """Take one step; complete the present moment, make the next, and return which episodes ended.
+
+        Args:
+            action: What the acting agents did; None: nothing.
+        """
+        length = self.env.episode_length
+        observations, reward, terminated, truncated, info = self.env.step(action)
+        outcomes = {"reward": reward, "terminated": terminated, "truncated": truncated}
+        for name in self._outcomes:
+            self.step_signals.signals[name] = outcomes[name].to(self.env.dtype)
+            if (known := self.env.uniform(outcomes[name])) is not None:
+                self.step_signals.uniform[name] = known
+        for name in self._after:
+            if name in info:
+                self.step_signals.signals[name] = info[name]
+            if (mask := f"_{name}") in info:
+                self.step_signals.signals[mask] = info[mask]
+                self._note_uniform(self.step_signals, mask)
+        if self.episodes is not None:
+            ended = torch.logical_or(torch.as_tensor(terminated), torch.as_tensor(truncated))
+            self.episodes.add(reward, info, ended)
+        step = self.step_signals.step
+        self.step_signals = self._signals(step + 1, observations, info)
+        if length is not None:  # all end together, and it is known when
+            self.elapsed += 1
+            if self.elapsed < length:
+                return EpisodeEnds()
+            self.elapsed = 0
+            known = self.env.uniform(terminated)
+            return EpisodeEnds(True, bool(terminated[0]) if known is None else known)
+        if self.env.description.endless:
+            return EpisodeEnds()
+        terminated, truncated = torch.as_tensor(terminated), torch.as_tensor(truncated)
+        ended = torch.logical_or(terminated, truncated)
+        if not bool(ended.any()):
+            return EpisodeEnds()
+        return EpisodeEnds(ended, terminated if bool(terminated.any()) else False)
+
+    def refusal(self, state: dict[str, Any]) -> RunError | None:
+        """Return the environment's own reason against a state, which names more than a shape; None: it has none.
+
+        Args:
+            state: Of a simulation; its environment's is tried, and the present one is put back.
+        """
+        if state["env"] is None or state["present"].keys() != self.step_signals.signals.keys():
+            return None
+        before = self.env.state_dict()
+        try:
+            self.env.load_state_dict(copy_tree(state["env"]))
+        except RunError as error:
+            return error
+        finally:
+            self.env.load_state_dict(before)
+        return None
+
+
+def environment_state(env: TorchVectorEnv) -> dict[str, Any] | None:
+    """Return an environment's state, or None where it keeps that to itself (somebody else's VectorEnv)."""
+    try:
+        return env.state_dict()
+    except RunError:
+        return None
+
+
+def make_environment(
+    scenario: Scenario, device: torch.device, dtype: torch.dtype, batch: int, split: str | None = None
+) -> TorchVectorEnv:
+    """Make an environment of a scenario.
+
+    Args:
+        scenario: What declares it.
+        device: Of its tensors.
+        dtype: Of its floats.
+        batch: Number of environments.
+        split: The part of the data; None: the one that the scenario trains on.
+
+    Raises:
+        ScenarioError: As of `envs.make`.
+        DataError: The data are missing or broken.
+    """
+    return registry.make(scenario.env, batch=batch, device=device, dtype=dtype, split=split)
+
+
+def with_own_env(scenario: Scenario, reason: str) -> Scenario:
+    """Return a scenario whose environments are shared with no other simulation.
+
+    Args:
+        scenario: One that holds an environment object gets a copy of it.
+        reason: For the error: what needs the copy.
+
+    Raises:
+        ScenarioError: The environment is an object that cannot be copied.
+    """
+    env = registry.copied(scenario.env, reason)
+    return scenario if env is scenario.env else scenario.model_copy(update={"env": env})

@@ -1,0 +1,49 @@
+"""Auxiliary task: a head predicts, after a window's first tick, the synthetic gradient of its end (semantics 12)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from antiphon.agents.network import AUXILIARY_PORT
+from antiphon.engine.heart.rows import mask_fill_zero, mask_not
+from antiphon.engine.heart.system import System
+from antiphon.engine.heart.updates import Update
+
+__all__ = ["AuxiliaryTask"]
+
+
+class AuxiliaryTask:
+    """The losses of such heads.
+
+    Args:
+        system: Their agents.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system, self.agents = system, system.agents
+
+    def loss(self, update: Update) -> Tensor | None:
+        """Loss of the heads that predict, after the first tick, the synthetic gradient of the window's end (semantics 12)."""
+        tape = update.tape
+        total: Tensor | None = None
+        for name in update.group.members:
+            memory = self.agents[name].memory
+            if memory is None or not memory.auxiliary:
+                continue
+            first = next((p for tick in tape.ticks for p in tick.parts if p.agent == name), None)
+            last = next((record for channel, record in tape.sent if channel == memory.name), None)
+            if first is None or first.participates is False or last is None or not memory.injects:
+                continue
+            if last.no_injection is True:  # nothing follows
+                target = memory.zeros
+            elif last.prediction is None:
+                continue
+            else:
+                target = mask_fill_zero(mask_not(last.no_injection), last.prediction[0])
+            error = memory.enabled_predictions(
+                mask_fill_zero(first.participates, first.ports[AUXILIARY_PORT] - target)
+            )
+            update.auxiliary.add(name)
+            loss = memory.auxiliary * error.square().sum() / self.system.batch
+            total = loss if total is None else total + loss
+        return total

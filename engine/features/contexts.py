@@ -1,0 +1,166 @@
+"""Contexts: what the predictors of a channel are conditioned on: signals of the step, and of the channel's two ends.
+
+Of the ends, a synthetic gradient may know `returned` (the newest gradient that has come back), a synthetic input
+`held` (the newest message that came before the one it stands in for) and its `age`; both may know `from.phase` and
+`to.phase`: which tick of its window the sender or the receiver is at. A synthetic gradient may know the states of the
+ends too: `from.state`, the sender's of the tick that made the message, and `to.state`, the newest of the receiver's
+that had crossed the link by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.network import STATE
+from antiphon.comms.backward_requests import constant
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.clock import Clock, Windows
+from antiphon.engine.heart.message import AgentTick, Record
+from antiphon.engine.heart.rows import mask_fill_zero, mask_not, mask_or
+from antiphon.engine.heart.system import System
+from antiphon.nets.step_numbers import stamp_number
+
+__all__ = ["Contexts", "States"]
+
+
+class Contexts:
+    """Encodes the contexts of a system's predictors, [B, features] each.
+
+    Args:
+        system: The channels.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self._phases: dict[int, Tensor] = {}
+        """By the ticks of a window: each of them one-hot, and zeros, [ticks + 1, ticks]."""
+
+    def with_ends(self, signals: Tensor | None, channel: Channel, record: Record) -> Tensor:
+        """Return what the synthetic gradient of `record` is conditioned on, where signals of the ends are among it.
+
+        Args:
+            signals: [rows, features] of the environment.
+            channel: The channel.
+            record: One of its records.
+        """
+        ends: dict[str, Callable[[], Tensor]] = {
+            "returned": lambda: channel.zeros if record.returned is None else record.returned,
+            "from.phase": lambda: self._sender_phase(channel, record),
+            "to.phase": lambda: self._receiver_phase(channel, record.first_use, record.began),
+            "from.state": lambda: self._state(channel, channel.sender, record.states.get("from.state")),
+            "to.state": lambda: self._state(channel, channel.receiver, record.states.get("to.state")),
+        }
+        return _joined(signals, [ends[name]() for name in channel.ends])
+
+    def _state(self, channel: Channel, agent: str, state: Tensor | None) -> Tensor:
+        """[B, state size]: a state of an agent; zeros before its first."""
+        if state is not None:
+            return state
+        size = self.system.agents[agent].learner.network.state_size
+        return torch.zeros(channel.rows, size, dtype=self.system.dtype, device=self.system.device)
+
+    def of_input(self, channel: Channel, record: Record, step: int) -> Tensor | None:
+        """Return what a synthetic input that stands in for `record` at the tick at `step` is conditioned on."""
+        signals = record.step_signals.context(channel.input_context, self.system.dtype)
+        if signals is not None:
+            signals = channel.to_rows(signals)
+        if not channel.input_ends:
+            return signals
+        mailbox = channel.mailbox
+        ends: dict[str, Callable[[], Tensor]] = {
+            "held": lambda: channel.zeros if mailbox.prior is None else self._held(channel),
+            "age": lambda: self._age(channel, record.stamp),
+            "from.phase": lambda: self._sender_phase(channel, record),
+            "to.phase": lambda: self._receiver_phase(channel, step, record.began),
+        }
+        return _joined(signals, [ends[name]() for name in channel.input_ends])
+
+    def _held(self, channel: Channel) -> Tensor:
+        prior, stamp = channel.mailbox.prior, channel.mailbox.prior_stamp
+        assert prior is not None
+        assert stamp is not None
+        return torch.where((stamp >= 0).unsqueeze(1), prior, 0.0)
+
+    def _age(self, channel: Channel, stamp: int) -> Tensor:
+        held = channel.mailbox.prior_stamp
+        if held is None:
+            return channel.zeros.new_zeros(len(channel.zeros), 1)
+        age = torch.where(held >= 0, stamp_number(stamp) - held, 0)
+        return age.to(self.system.dtype).unsqueeze(1)
+
+    def _sender_phase(self, channel: Channel, record: Record) -> Tensor:
+        ledger = channel.ledger
+        windows = self._windows(channel.sender, ledger.sent_in)
+        return self._phase(channel, windows, ledger.sender.clock, record.stamp, record.began)
+
+    def _receiver_phase(self, channel: Channel, tick: int | None, began: int) -> Tensor:
+        windows = self._windows(channel.receiver, channel.ledger.windows)
+        return self._phase(channel, windows, channel.ledger.receiver, tick, began)
+
+    def _windows(self, agent: str, known: Windows | None) -> Windows:
+        """The windows of an agent: of one in another part, those that its channel knows."""
+        group = self.system.group_of.get(agent)
+        windows = known if group is None else group.windows
+        assert windows is not None
+        return windows
+
+    def _phase(
+        self, channel: Channel, windows: Windows, clock: Clock, tick: int | None, began: int
+    ) -> Tensor:
+        """Which tick of its window an agent is at, one-hot; zeros where it never ticks."""
+        count = windows.ticks(clock)
+        if count not in self._phases:
+            self._phases[count] = torch.eye(
+                count + 1, count, dtype=self.system.dtype, device=self.system.device
+            )
+        place = count if tick is None else windows.position(tick, clock, began)
+        return self._phases[count][place].expand(channel.rows, count)
+
+
+def _joined(first: Tensor | None, rest: list[Tensor]) -> Tensor:
+    columns = [*([] if first is None else [first]), *rest]
+    return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
+
+
+class States:
+    """Keeps the newest states of agents that predictors are conditioned on (semantics 25).
+
+    Args:
+        system: The agents.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+
+    def note(self, agent: Agent, part: AgentTick, step: int) -> None:
+        """Keep an agent's state for predictors that are conditioned on it."""
+        if agent.trail is None:
+            return
+        state = constant(part.ports[STATE])
+        void = agent.agent_disabled
+        if self.system.divergence.quarantine and agent.memory is not None:
+            void = mask_or(void, agent.memory.not_finite(state))
+        state = mask_fill_zero(mask_not(void), state)  # what is void is so for predictors too
+        kept = agent.clock.latest(step - agent.looked_back)
+        agent.trail = {s: value for s, value in agent.trail.items() if kept is None or s >= kept}
+        agent.trail[step] = state
+
+    def of_ends(self, channel: Channel, step: int) -> dict[str, Tensor]:
+        """The states of a channel's ends that its predictor will be shown: the far one has crossed the link."""
+        found = {}
+        for end, agent, delay, side in (
+            ("from.state", channel.sender, 0, channel.message_of),
+            ("to.state", channel.receiver, channel.ledger.link.delay, channel.of_receiver),
+        ):
+            if end not in channel.ends:
+                continue
+            trail = self.system.agents[agent].trail
+            assert trail is not None
+            made = [stamp for stamp in trail if stamp <= step - delay]
+            if made:
+                found[end] = side(trail[max(made)])
+        return found

@@ -1,0 +1,51 @@
+"""Direct feedback: errors of objectives, broadcast to the messages sent before them in the window (semantics 10; DFA)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from antiphon.comms.backward_requests import Injection
+from antiphon.engine.heart.learn import ObjectiveEvaluator
+from antiphon.engine.heart.system import System
+from antiphon.engine.heart.updates import Update
+
+__all__ = ["DirectFeedback"]
+
+
+class DirectFeedback:
+    """Injects objectives' errors into messages of channels that carry them back.
+
+    Args:
+        system: The channels.
+        evaluator: Of the objectives.
+    """
+
+    def __init__(self, system: System, evaluator: ObjectiveEvaluator) -> None:
+        self.system, self.evaluator = system, evaluator
+
+    def injections(self, update: Update) -> Iterator[Injection]:
+        """Errors of objectives, broadcast to the messages sent before them in the window (semantics 10)."""
+        tape = update.tape
+        sent = [
+            (channel, record)
+            for name, record in tape.sent
+            if (channel := self.system.channels[name]).direct is not None
+            and record.graph_output is not None
+            and not record.unread
+            and update.learning[channel.sender] is not False
+        ]
+        if not sent:
+            return
+        sources = {channel.error_of for channel, _ in sent}
+        errors = [
+            (tick.step, part.agent, error)
+            for tick in tape.ticks
+            for part in tick.parts
+            if part.agent in sources and (error := self.evaluator.error(part)) is not None
+        ]
+        for channel, record in sent:
+            assert channel.direct is not None
+            assert record.graph_output is not None
+            for step, agent, error in errors:
+                if agent == channel.error_of and step >= record.stamp:
+                    yield Injection(record.graph_output, channel.direct.signal(error))

@@ -1,0 +1,90 @@
+"""Late windows: they wait for the returned gradients of delayed messages, and are replayed when these are back (semantics 27b).
+
+A window that waits keeps its tape, without a graph, and is learned from with the parameters of then.
+"""
+
+from __future__ import annotations
+
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.learn import BackwardPass
+from antiphon.engine.heart.ledger import GradientLedger
+from antiphon.engine.heart.message import LearningGroup, Record, Tape
+from antiphon.engine.heart.system import System
+
+__all__ = ["LateWindows"]
+
+EndedWindows = list[tuple[LearningGroup, Tape]]
+
+
+class LateWindows:
+    """Decides which windows of late groups are learned from at a step.
+
+    Args:
+        system: Channels and groups.
+        forward_pass: Replays windows.
+        backward_pass: Knows what a probe puts in the place of a gradient.
+    """
+
+    def __init__(self, system: System, forward_pass: ForwardPass, backward_pass: BackwardPass) -> None:
+        self.system = system
+        self.forward_pass, self.backward_pass = forward_pass, backward_pass
+
+    def sort(self, group: LearningGroup, newest: Tape, step: int) -> tuple[EndedWindows, EndedWindows]:
+        """Return the windows of a late group to learn from, and those with nothing to learn; others wait with the group.
+
+        Args:
+            group: The group.
+            newest: Its window that has just ended.
+            step: The step just taken.
+        """
+        waiting: list[Tape] = []
+        closing: EndedWindows = []
+        dropped: EndedWindows = []
+        for tape in [*group.pending, newest]:
+            if self._waits(tape, newest.window - tape.window, step):
+                GradientLedger.release_graphs([tape])
+                waiting.append(tape)
+            elif self._contributes(group, tape):
+                if tape is not newest:
+                    self.forward_pass.replay(tape)
+                closing.append((group, tape))
+            else:
+                dropped.append((group, tape))
+        group.pending = waiting
+        return closing, dropped
+
+    def _waits(self, tape: Tape, age: int, step: int) -> bool:
+        """Whether a tape waits for a delayed gradient; a channel's is given up after its `staleness` (semantics 27b).
+
+        Args:
+            tape: Of a late group.
+            age: Windows of its group that have ended since.
+            step: The step just taken.
+        """
+        channels = self.system.channels
+        missing = {name for name, record in tape.sent if not self._has_returned(channels[name], record, step)}
+        tape.given_up |= {name for name in missing if age >= channels[name].staleness}
+        return any(age <= channels[name].staleness for name in missing | tape.given_up)
+
+    def _contributes(self, group: LearningGroup, tape: Tape) -> bool:
+        """Whether anything but given up gradients can reach a window: an objective, or another channel."""
+        if not tape.given_up or any(self.system.agents[name].goal is not None for name in group.members):
+            return True
+        others = {name for name, _ in tape.sent} - tape.given_up
+        return any(
+            self.system.channels[name].coupling in ("decoupled", "unlocked", "delayed") for name in others
+        )
+
+    def _has_returned(self, channel: Channel, record: Record, step: int) -> bool:
+        """Whether nothing more is waited for that a message's receiver would return."""
+        steering = self.backward_pass.steering
+        if steering is not None and steering.applies(channel, record):
+            return True
+        if channel.coupling != "delayed" or record.unread:
+            return True
+        if self.system.group_of[channel.sender] is self.system.group_of.get(channel.receiver):
+            return True
+        if record.finished is None or record.finished >= step:
+            return False
+        return not record.complete or record.finished + channel.ledger.back <= step

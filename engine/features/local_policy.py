@@ -1,0 +1,37 @@
+"""Local policies: what receivers did at the ticks that read a message goes back to its sender, with the advantages (semantics 9)."""
+
+from __future__ import annotations
+
+from antiphon.comms.synthetic_gradients import ReturnedAction
+from antiphon.engine.heart.ledger import GradientLedger
+from antiphon.engine.heart.system import System
+from antiphon.engine.heart.updates import Update
+
+__all__ = ["ReturnedActions"]
+
+
+class ReturnedActions:
+    """Books actions for the messages of channels whose predictor is evaluated at them.
+
+    Args:
+        system: Their agents.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.agents = system.agents
+
+    def book(self, update: Update) -> None:
+        """Enter what policies did at the ticks that read a message, with their advantages, for `local_policy`."""
+        for name, window in update.window_loss.policies.items():
+            agent, actions = self.agents[name], window.trajectory.actions
+            channels = {channel.name: channel for channel in agent.incoming if channel.needs_actions}
+            if not channels or actions is None or agent.goal is None:
+                continue
+            advantages = window.advantages.weighted(len(agent.members)) * agent.goal.weight
+            each = zip(window.parts, actions, advantages, window.advantages.valid, strict=True)
+            for part, *returned in each:
+                for entry in part.reads:
+                    channel = channels.get(entry.channel)
+                    if channel is not None and entry.use is not None:
+                        own = map(channel.of_receiver, returned)
+                        GradientLedger.book_action(entry.use, ReturnedAction(*own))

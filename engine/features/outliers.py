@@ -1,0 +1,63 @@
+"""Outliers: a returned state gradient that is far longer than the median is clipped, and the first of each channel noted."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.features.divergence import Report
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.message import Record
+from antiphon.engine.heart.system import System
+from antiphon.nets.step_numbers import stamp_number
+
+__all__ = ["ClippedReturns"]
+
+
+class ClippedReturns:
+    """Clips what comes back over channels with a bound on outliers.
+
+    Args:
+        system: The channels.
+
+    Attributes:
+        first: By channel: the step at which a gradient of each member was first clipped, -1 where none was, [K] int64.
+        notes_later: Whether that is noted at `note` only, which waits for the device; else at every step.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.first: dict[str, Tensor] = {}
+        self.notes_later = system.device.type != "cpu"
+
+    def clip(self, channel: Channel, record: Record, step: int) -> None:
+        """Clip what has come back for a message."""
+        outliers = channel.outliers
+        if outliers is None or record.delta is None:
+            return
+        before = outliers.clip_counts
+        channel.ledger.replace_gradient(record, outliers.clip(record.delta))
+        counts = outliers.clip_counts
+        first = (before == 0) & (counts > 0)
+        if not self.notes_later and not bool(first.any()):
+            return
+        known = self.first.get(channel.name)
+        self.first[channel.name] = torch.where(first, stamp_number(step), -1 if known is None else known)
+        if not self.notes_later:
+            self.note()
+
+    def note(self) -> None:
+        """Note the first clipped gradient of each channel, with its step; waits for the device."""
+        found = [
+            (step, self.system.channels[name].members[k])
+            for name, steps in self.first.items()
+            for k, step in enumerate(steps.tolist())
+            if step >= 0
+        ]
+        self.first.clear()
+        text = (
+            "channel {channel}: a gradient came back more than ten times as long as the median; it is "
+            "shortened, as all such will be"
+        )
+        for step, channel in sorted(found, key=lambda one: one[0]):
+            self.system.divergence.note(Report(step, text, (channel.sender,), channel.name))

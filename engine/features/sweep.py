@@ -1,0 +1,134 @@
+"""Sweep order: a learning group is differentiated as soon as it has ticked, so that its graph is gone before the next one's.
+
+Otherwise all windows that end at a step are differentiated together, after all agents have ticked, and all their graphs
+exist at once. The numbers are the same: parameters move at the end of the step in either order (semantics 7), and what a
+window returns is booked there. It takes a learning signal that is complete at the tick (`obstacle`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.clock import Call
+from antiphon.engine.heart.learn import BackwardPass
+from antiphon.engine.heart.ledger import GradientLedger
+from antiphon.engine.heart.message import LearningGroup, Tape
+from antiphon.engine.heart.predictors import PredictorTrainer
+from antiphon.engine.heart.system import System
+from antiphon.engine.heart.updates import PredictorUpdate, Update
+
+__all__ = ["SweepOrder", "obstacle"]
+
+
+class SweepOrder:
+    """The learning groups of a system that are differentiated as soon as they have ticked.
+
+    Args:
+        system: Agents, channels and groups.
+        backward_pass: Differentiates their windows.
+        predictor_trainer: Of the synthetic gradients of their messages.
+
+    Attributes:
+        groups: These.
+    """
+
+    def __init__(
+        self, system: System, backward_pass: BackwardPass, predictor_trainer: PredictorTrainer
+    ) -> None:
+        self.system = system
+        self.backward_pass, self.predictor_trainer = backward_pass, predictor_trainer
+        self.groups = {group for group in system.groups if obstacle(system, group) is None}
+
+    def complete(self, step: int) -> Mapping[Call, LearningGroup]:
+        """The groups whose window is complete at `step`, by the last of their calls."""
+        last = {self.system.group_of[call[0]]: call for call in self.system.schedule.calls(step)}
+        return {
+            call: group
+            for group, call in last.items()
+            if group in self.groups and group.windows.ending(step) is not None
+        }
+
+    def ticked(
+        self, step: int, updates: dict[Tape, Update], learned: dict[str, PredictorUpdate], *, keep: bool
+    ) -> Callable[[Call], None] | None:
+        """Return what is done after each call of a step; None: nothing, as a probe replaces learning signals.
+
+        Args:
+            step: The step.
+            updates: Gets what the windows learn.
+            learned: Gets what their messages' own predictors learn, by channel.
+            keep: As of `Engine.tick`.
+        """
+        if self.backward_pass.steering is not None:
+            return None
+        complete = self.complete(step)
+
+        def ticked(call: Call) -> None:
+            if call in complete:
+                group = complete[call]
+                tape = group.tape
+                self.backward_pass.predict([(group, tape)])
+                (updates[tape],) = self.backward_pass.differentiate([(group, tape)], step)
+                local = self.predictor_trainer.local_updates(tape)
+                learned.update(local)
+                GradientLedger.release_graphs([tape], predictions=False)
+                if not keep:
+                    self._release(tape, updates[tape], local)
+
+        return ticked
+
+    def _release(self, tape: Tape, update: Update, local: Mapping[str, PredictorUpdate]) -> None:
+        """Release what nothing but figures reads of a window."""
+        update.injected.clear()
+        for learned in local.values():
+            learned.examples.clear()
+        for name, record in tape.sent:
+            if not self.system.channels[name].ledger.wants_deltas:
+                record.prediction = None
+        for entry in (entry for tick in tape.ticks for part in tick.parts for entry in part.reads):
+            channel = self.system.channels[entry.channel]
+            if entry.use is None or channel.sampler is not None:
+                continue  # a sample is sent again where its window is replayed
+            if channel.ledger.spent(entry.use.record):
+                channel.ledger.release_message(entry.use)
+                entry.value = None
+
+
+def obstacle(system: System, group: LearningGroup) -> str | None:
+    """Return why a group's learning signal is not complete once it has ticked, in one line; None: it is."""
+    return next(_obstacles(system, group), None)
+
+
+def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
+    signals = system.description.all_signals
+
+    def late(name: str) -> bool:
+        return signals[name].known == "after_step"
+
+    if group.late:
+        yield "it waits for delayed gradients"
+    for name in group.members:
+        agent = system.agents[name]
+        if agent.goal is not None and agent.goal.policy is not None:
+            yield "rewards are known after the step"
+        elif agent.goal is not None and late(agent.goal.target):
+            yield f"the target {agent.goal.target} is known after the step"
+        for channel in agent.sends:
+            if channel.mixes:
+                yield f"{channel.names[0]} mixes in what its receiver returns at the same step"
+            if channel.predictor is None:
+                continue
+            read = [spec.name for spec in channel.context]
+            needed = read if channel.target is None else [*read, channel.target]
+            for signal in filter(late, needed):
+                yield f"the synthetic gradient of {channel.names[0]} reads {signal}, known after the step"
+            if channel.injects and not system.description.endless and not _read_at_once(channel):
+                yield f"an episode's end can void a message of {channel.names[0]} before it is read"
+
+
+def _read_at_once(channel: Channel) -> bool:
+    """Whether every message is read at the step at which it is sent, so that no episode ends before."""
+    sender, receiver = channel.ledger.sender.clock, channel.ledger.receiver
+    every = sender.period % receiver.period == 0 and receiver.due(sender.phase)
+    return every and channel.ledger.link.delay == 0  # a state's link has one

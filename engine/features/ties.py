@@ -1,0 +1,98 @@
+"""Tied parameters: weights of several agents that are one weight, and follow the sum of what reaches any of them (semantics 27c)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.reach import reached_alone
+from antiphon.engine.heart.system import System, Tie
+from antiphon.engine.heart.updates import Update
+
+__all__ = ["TiedGradients"]
+
+Gradients = list[Tensor | None]
+
+
+def sum_tied(
+    ties: Sequence[Sequence[Tie]], agents: Mapping[str, Agent], updates: Sequence[Mapping[str, Gradients]]
+) -> None:
+    """Put the sum of the gradients that reach any of a tie's parameters in place of each.
+
+    Where any gradient reaches one of the agents that are tied together, the tied parameters of all have a gradient, zeros
+    if need be: all take an optimiser step, or none.
+
+    Args:
+        ties: Of the system.
+        agents: By name.
+        updates: Of one step: by agent, its gradients in the order of its parameters; changed. An agent's first update is
+            summed with the first of the others, and so on.
+    """
+    for groups in ties:
+        names = dict.fromkeys(name for name, _ in chain.from_iterable(groups))
+        each = {name: [own[name] for own in updates if own.get(name)] for name in names}
+        for turn in range(max(map(len, each.values()))):
+            found = {name: some[turn] for name, some in each.items() if turn < len(some)}
+            if any(g is not None for some in found.values() for g in some):
+                for tie in groups:
+                    _sum(tie, agents, found)
+
+
+def _sum(tie: Tie, agents: Mapping[str, Agent], gradients: Mapping[str, Gradients]) -> None:
+    present = [(name, place) for name, place in tie if name in gradients]
+    reached = [g for name, place in present if (g := gradients[name][place]) is not None]
+    total = reduce(torch.add, reached) if reached else None
+    for name, place in present:
+        # Each has its own tensor: an optimiser may change what it is given.
+        zeros = torch.zeros_like(list(agents[name].learner.parameters.values())[place])
+        gradients[name][place] = zeros if total is None else total.clone()
+
+
+class TiedGradients:
+    """Sums the gradients of a system's tied parameters, so that these stay equal.
+
+    Args:
+        system: Its ties, of agents that are not stacked.
+
+    Attributes:
+        agents: Those with tied parameters.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self._ties = system.ties()
+        self.agents = {name for groups in self._ties for tie in groups for name, _ in tie}
+
+    def sum_updates(self, updates: Sequence[Update]) -> None:
+        """Sum over the updates of one step, all of which have been differentiated."""
+        tied = [
+            (update, name)
+            for update in updates
+            for name in update.gradients.keys() & self.agents
+            if self.system.agents[name].agent_disabled is not True
+        ]
+        for update, name in tied:
+            if not self._reached(update, name):
+                update.gradients[name] = [None] * len(update.gradients[name])
+        each = [
+            {
+                name: gradients
+                for own, name in tied
+                if own is update and isinstance(gradients := own.gradients[name], list)
+            }
+            for update in updates
+        ]
+        sum_tied(self._ties, self.system.agents, each)
+        for update, name in tied:
+            if any(g is not None for g in update.gradients[name]):
+                update.reached_by_tie.add(name)
+
+    def _reached(self, update: Update, name: str) -> bool:
+        """Whether a gradient reaches an agent; beside stacks it may be given zeros in place of none."""
+        stacks = any(self.system.agents[member].stacked for member in update.group.members)
+        return not stacks or reached_alone(self.system, update, name)

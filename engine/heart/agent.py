@@ -1,0 +1,292 @@
+"""Agents at run time: stacks of N >= 1 agents of one kind, computed as one.
+
+Rows are what a tensor's first dimension counts: (member, environment), [N * B]. A lone agent is a stack of one, whose
+rows are the environments. Shapes: N members, B environments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.learner import Learner, StackedLearner
+from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, STATE, VALUE
+from antiphon.agents.objectives import Objective
+from antiphon.agents.policies import PolicyObjective
+from antiphon.comms.links import FanIn
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.clock import Clock
+from antiphon.engine.heart.rows import EnvMask, Members, Replicas, mask_and, mask_not, mask_or, simplify
+from antiphon.envs.signal import OUTCOMES
+from antiphon.nets.random import seed_for, uniform, uniform_many
+
+__all__ = ["AGE", "COSINE", "Agent", "Direction", "Goal"]
+
+AGE = "age"
+"""The observation of an agent that sees how old its messages are."""
+
+
+COSINE = "goal.cosine"
+"""The reward for moving a signal in the direction that a message points to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """What the reward `goal.cosine` is made of."""
+
+    place: int
+    """Of the channel among the agent's incoming ones: its message is the direction."""
+    signal: str
+    """What moves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """An agent's objective bound to its target, or a policy's to its rewards."""
+
+    objective: Objective
+    target: str
+    """The target signal; "" of a policy."""
+    last_only: bool
+    weight: float
+    rewards: tuple[tuple[str, float], ...] = ()
+    """Of a policy: the rewards whose weighted sum is its own, by name."""
+    direction: Direction | None = None
+    """Of a policy with the reward `goal.cosine`."""
+    ends: tuple[str, str] = ("terminated", "truncated")
+    """Of a policy: the signals of the ends of its episodes, which may be its own agent's in the world."""
+
+    @property
+    def policy(self) -> PolicyObjective | None:
+        """The objective, where it is a policy's."""
+        return self.objective if isinstance(self.objective, PolicyObjective) else None
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Names of the signals that it reads."""
+        if self.policy is None:
+            return (self.target,)
+        rewards = [name for name, _ in self.rewards if name != COSINE]
+        moves = () if self.direction is None else (self.direction.signal,)
+        # the mask of `reward` is of use where the reward itself is not
+        return *rewards, *OUTCOMES, *self.ends, *moves
+
+
+@dataclass(eq=False)
+class Agent:
+    """A stack of N >= 1 agents."""
+
+    name: str
+    clock: Clock
+    learner: Learner
+    """Of a stack with a leading axis of members, a `StackedLearner`, which has the same parts."""
+    observes: tuple[str, ...]
+    """Names of what its first member observes, in declared order."""
+    fan_in: str
+    batch: int
+    """B, the environments of one member."""
+    goal: Goal | None = None
+    acts: bool | str = False
+    """Whether it acts in the environment: True, or the part of the action that is its own."""
+    action: Tensor | None = None
+    """[rows, …]: its newest action, which holds until its next tick; None: it has not acted."""
+    align: str | None = None
+    """The incoming channel whose step signals it works on."""
+    categories: str = "one_hot"
+    """How categorical observations enter its network: `one_hot`, or as their values (`index`)."""
+    incoming: list[Channel] = field(default_factory=list)
+    outgoing: list[Channel] = field(default_factory=list)
+    memory: Channel | None = None
+    """The state channel to its own next tick; None: it has no state."""
+    trail: dict[int, Tensor] | None = None
+    """Its newest states by step, [rows, state size], where predictors are conditioned on them; None: nowhere."""
+    looked_back: int = 0
+    """Steps that the oldest state lies back which a predictor is conditioned on."""
+    seed: int = 0
+    """Of what a user's module samples."""
+    p_update: float = 1.0
+    """The probability that it learns from a window."""
+    participation_seed: int = 0
+    """Seed of those draws; tied agents have the same."""
+    agent_disabled: EnvMask = False
+    """The rows of members that have diverged: they learn no more, and their messages are void."""
+    members: tuple[Agent, ...] = ()
+    """The agents that it is a stack of; a lone agent is its own."""
+    names: tuple[str, ...] = ()
+    """Theirs."""
+    observed: tuple[tuple[str, ...], ...] = ()
+    """Per observation, the signal of each member."""
+    critic: tuple[str, ...] = ()
+    """Names of what the critic of its first member observes; empty: it has no critic of its own, or needs none here."""
+    critics: tuple[tuple[str, ...], ...] = ()
+    """Per observation of the critics, the signal of each member."""
+    participation_seeds: Tensor | None = None
+    """[N] int64; None: every window is learned from."""
+    watched: tuple[str, ...] = ()
+    """Ports that are kept though no channel and no objective reads them."""
+    layout: FanIn = field(default_factory=FanIn)
+    """How what it reads becomes its network's input."""
+    replicas: Replicas = field(default_factory=Replicas)
+    _participation: tuple[int, Members, EnvMask] = (-1, None, True)
+    """The newest window asked for, who learns from it, and their rows."""
+    _order: dict[tuple[str, ...], Tensor | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            self.members = (self,)
+            self.observed = tuple((name,) for name in self.observes)
+            self.critics = tuple((name,) for name in self.critic)
+            self.replicas = Replicas.alone(self.batch, self.replicas.index.device)
+            if self.p_update < 1.0:
+                self.participation_seeds = torch.tensor([self.participation_seed])
+        self.names = tuple(member.name for member in self.members)
+
+    # --- members and rows ----------------------------------------------------------------------------------
+
+    @property
+    def policy(self) -> PolicyObjective | None:
+        """Its objective, where that is a policy's."""
+        return None if self.goal is None else self.goal.policy
+
+    @property
+    def stacked(self) -> bool:
+        """Whether its parameters have a leading axis of members."""
+        return isinstance(self.learner, StackedLearner)
+
+    def to_rows(self, signal: Tensor, *, repeat: bool = True) -> Tensor:
+        """A signal of the environment, [B, …], for its rows; as it is, not to `repeat` what is the same for all members."""
+        return self.replicas.to_rows(signal) if repeat or self.replicas.count > 1 else signal
+
+    def total(self, rows: Tensor) -> Tensor:
+        """The sum of a figure over each member's rows, [N]."""
+        return rows.view(len(self.members), self.batch).sum(1)
+
+    def rows_of(self, members: Tensor) -> Tensor:
+        """A mask of members, [N] bool, as one of their rows."""
+        return members.to(self.replicas.index.device).repeat_interleave(self.batch)
+
+    def disable(self, members: Tensor) -> None:
+        """Stop `members`, [N] bool, from learning and void what they send."""
+        self.agent_disabled = simplify(mask_or(self.agent_disabled, self.rows_of(members)))
+
+    def enabled(self) -> Members:
+        """The members that have not diverged."""
+        if isinstance(self.agent_disabled, bool):
+            return torch.zeros(len(self.members), dtype=torch.bool) if self.agent_disabled else None
+        return torch.logical_not(self.agent_disabled.view(len(self.members), -1)[:, 0]).cpu()
+
+    def disabled(self) -> Members:
+        """The members that have diverged; None: none has."""
+        enabled = self.enabled()
+        return None if enabled is None else torch.logical_not(enabled)
+
+    # --- participation -------------------------------------------------------------------------------------
+
+    def learning(self, window: int) -> Members:
+        """The members that learn from `window`, diverged or not (`p_update`)."""
+        return self._participating(window)[0]
+
+    def participates(self, window: int) -> EnvMask:
+        """The rows in which it learns from `window`."""
+        if self.participation_seeds is None:
+            return self.agent_disabled is False or mask_not(self.agent_disabled)
+        return mask_and(self._participating(window)[1], mask_not(self.agent_disabled))
+
+    def _participating(self, window: int) -> tuple[Members, EnvMask]:
+        if self.participation_seeds is None:
+            return None, True
+        if self._participation[0] != window:
+            members = uniform_many(self.participation_seeds, window, 1)[:, 0] < self.p_update
+            drawn = int(members.sum())
+            rows: EnvMask = self.rows_of(members) if 0 < drawn < len(members) else drawn > 0
+            self._participation = window, members, rows
+        return self._participation[1:]
+
+    @cached_property
+    def _action_seeds(self) -> tuple[list[int], Tensor]:
+        seeds = [seed_for(member.seed, "action") for member in self.members]
+        return seeds, torch.tensor(seeds, device=self.replicas.index.device)
+
+    def action_numbers(self, step: int, draws: int) -> Tensor:
+        """The uniform numbers that its actions at a step are sampled from, float64 [rows, draws]: of each member its own."""
+        seeds, stacked = self._action_seeds
+        if len(seeds) == 1:  # the same bits, from fewer operations
+            return uniform(seeds[0], step, self.batch * draws, stacked.device).view(-1, draws)
+        return uniform_many(stacked, step, self.batch * draws).view(-1, draws)
+
+    # --- what it observes ----------------------------------------------------------------------------------
+
+    def observations(
+        self, signal: Callable[[str], Tensor], dtype: torch.dtype, *, repeat: bool = True
+    ) -> list[Tensor]:
+        """What the members observe, [rows, …] each, in the order in which they declare it, ages left out.
+
+        Args:
+            signal: Returns a signal of the step by its name, [replicas * B, …], as it enters a network.
+            dtype: Of what the network reads.
+            repeat: As of `to_rows`.
+        """
+        flat = len(self.learner.network.input_shape) == 1
+        found = (self._rows(names, signal, dtype, repeat) for names in self.observed if names[0] != AGE)
+        return [rows.reshape(len(rows), -1) if flat else rows for rows in found]
+
+    def critic_input(self, signal: Callable[[str], Tensor], dtype: torch.dtype) -> Tensor:
+        """What the critics of its members read, [rows, *input_shape]; arguments as of `observations`."""
+        found = [self._rows(names, signal, dtype) for names in self.critics]
+        if len(self.learner.critic.input_shape) == 1:
+            found = [rows.reshape(len(rows), -1) for rows in found]
+        return found[0] if len(found) == 1 else torch.cat(found, 1)
+
+    def _rows(
+        self, names: tuple[str, ...], signal: Callable[[str], Tensor], dtype: torch.dtype, repeat: bool = True
+    ) -> Tensor:
+        """One observation of the members, [rows, …]; `names`: the signal of each."""
+        distinct = list(dict.fromkeys(names))
+        values = [signal(name).to(dtype) for name in distinct]
+        if len(values) == 1:
+            return self.to_rows(values[0], repeat=repeat)
+        return self.by_name(torch.cat(values), names, distinct)
+
+    def by_name(self, values: Tensor, names: tuple[str, ...], distinct: list[str]) -> Tensor:
+        """Each member's own out of several signals, [signals * replicas * B, …], as rows."""
+        if names not in self._order:
+            place = {name: i for i, name in enumerate(distinct)}
+            each = [
+                place[name] * self.replicas.count + replica
+                for name, replica in zip(names, self.replicas.index.tolist(), strict=True)
+            ]
+            in_order = each == list(range(len(values) // self.batch))
+            self._order[names] = None if in_order else torch.tensor(each, device=values.device)
+        order = self._order[names]
+        if order is None:
+            return values
+        return values.view(-1, self.batch, *values.shape[1:]).index_select(0, order).flatten(0, 1)
+
+    # --- ports and channels, once it is connected ------------------------------------------------------------
+
+    @cached_property
+    def ports(self) -> tuple[str, ...]:
+        """The ports that a channel or objective reads, and those watched."""
+        names = [*self.watched, *(channel.port for channel in self.outgoing)]
+        if self.goal is not None:
+            names += [port for port in (OBJECTIVE, VALUE) if port in self.learner.network.heads]
+            names += [VALUE] if self.critic else []
+        if self.memory is not None:
+            names.append(STATE)
+            if self.memory.auxiliary:
+                names.append(AUXILIARY_PORT)
+        return tuple(dict.fromkeys(names))
+
+    @cached_property
+    def channels(self) -> list[Channel]:
+        """Its incoming channels, its state channel included."""
+        return self.incoming if self.memory is None else [*self.incoming, self.memory]
+
+    @cached_property
+    def sends(self) -> list[Channel]:
+        """Its outgoing channels, its state channel included."""
+        return self.outgoing if self.memory is None else [*self.outgoing, self.memory]

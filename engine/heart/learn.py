@@ -1,0 +1,350 @@
+"""Losses of closed windows (semantics 1, 21), pulled back to parameters and to the messages that were read.
+
+A window's losses and what is injected into the messages it sent are differentiated together (semantics 2, 3); the
+gradients of parameters wait for the update, those of received messages are booked in the ledgers (4).
+
+    prediction   what the synthetic gradient says of a sent message, per sample
+    delta        what its receivers return for it, per sample: the prediction's target
+    credit       what the sender learns from about a message: its prediction, mixed with what has come back (`trace`), or
+                 its delta (`delayed`)
+    injection    credit as it is put on the message in the sender's backward pass: shortened (`clip`), masked; `scale` and
+                 `discount` weigh it; autograd gets it in `backward_all` (comms/backward_requests.py)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.network import OBJECTIVE
+from antiphon.comms.backward_requests import BackwardRequest, Injection, backward_all, clipped, constant
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.message import AgentTick, LearningGroup, Record, Tape
+from antiphon.engine.heart.predictors import PredictorTrainer
+from antiphon.engine.heart.rows import mask_and, mask_fill_zero, mask_not
+from antiphon.engine.heart.system import System
+from antiphon.engine.heart.updates import Losses, PolicyWindow, Returned, Update, WindowLoss
+
+if TYPE_CHECKING:
+    from antiphon.engine.features.auxiliary import AuxiliaryTask
+    from antiphon.engine.native.networks import NativeNetwork
+    from antiphon.engine.policies.trajectories import PolicyEvaluator
+
+__all__ = ["BackwardPass", "ObjectiveEvaluator", "Steering"]
+
+
+class TickLoss(NamedTuple):
+    """An objective at one tick."""
+
+    losses: Tensor
+    """[rows], zero where its target is absent."""
+    score: Tensor
+    """Likewise."""
+    present: Tensor | None
+    """Where there is a target; None: everywhere."""
+    derivative: tuple[Tensor, Tensor] | None
+    """Of losses without a graph: the output, and the derivative of their mean over the batch by it."""
+
+
+class ObjectiveEvaluator:
+    """Applies a system's objectives.
+
+    Args:
+        system: Its agents.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.policies: PolicyEvaluator | None = None
+        """Hook on windows of agents that learn from rewards."""
+        self._hold = system.hold
+
+    def window(self, tape: Tape) -> WindowLoss:
+        """Sum the losses of a window."""
+        window_loss = WindowLoss()
+        acted: dict[str, list[tuple[int, AgentTick]]] = {}
+        for tick in tape.ticks:
+            for part in tick.parts:
+                goal = self.system.agents[part.agent].goal
+                if goal is not None and goal.policy is not None and part.participates is not False:
+                    acted.setdefault(part.agent, []).append((tick.step, part))
+                    continue
+                found = self._loss(part)
+                if found is not None:
+                    self._add(window_loss, self.system.agents[part.agent], found)
+                    window_loss.evaluated.add((tick.step, part.agent))
+        for name, ticks in acted.items():
+            assert self.policies is not None
+            policy = self.policies.window(self.system.agents[name], [part for _, part in ticks], tape)
+            if policy is not None:
+                self._add_policy(window_loss, self.system.agents[name], policy)
+                window_loss.evaluated.update((step, name) for step, _ in ticks)
+        return window_loss
+
+    def _add_policy(self, window_loss: WindowLoss, agent: Agent, policy: PolicyWindow) -> None:
+        """Add the mean over the valid ticks of a policy's window; what is reported is their sum, as of other objectives."""
+        assert agent.goal is not None
+        rows = policy.first.losses.sum(0) * agent.goal.weight
+        loss, samples, batch = rows.sum() / self.system.batch, constant(rows), self.system.batch
+        window_loss.total = loss if window_loss.total is None else window_loss.total + loss
+        window_loss.by_agent[agent.name] = samples
+        valid, returns = policy.advantages.valid, policy.advantages.returns
+        count = agent.total(valid.sum(0))
+        window_loss.losses[agent.name] = Losses(
+            agent.total(samples) / batch * count / batch,
+            agent.total(mask_fill_zero(valid, returns).sum(0)),
+            count,
+        )
+        window_loss.policies[agent.name] = policy
+
+    def _add(self, window_loss: WindowLoss, agent: Agent, tick: TickLoss) -> None:
+        samples, score, present = constant(tick.losses), tick.score, tick.present
+        loss = tick.losses.sum() / self.system.batch
+        if tick.derivative is None:
+            window_loss.total = loss if window_loss.total is None else window_loss.total + loss
+        else:
+            window_loss.derivatives.append(tick.derivative)
+        known = window_loss.by_agent.get(agent.name)
+        window_loss.by_agent[agent.name] = samples if known is None else known + samples
+        found = Losses(
+            constant(loss).view(1) if len(agent.members) == 1 else agent.total(samples) / self.system.batch,
+            agent.total(score),
+            self.system.batch if present is None else agent.total(present),
+        )
+        seen = window_loss.losses.get(agent.name)
+        if seen is not None:
+            found.loss, found.score = seen.loss + found.loss, seen.score + found.score
+            found.count = seen.count + found.count
+        window_loss.losses[agent.name] = found
+
+    def _loss(self, part: AgentTick) -> TickLoss | None:
+        """An objective at one tick; None if its target is absent everywhere."""
+        agent = self.system.agents[part.agent]
+        goal = agent.goal
+        if goal is None or part.participates is False or goal.policy is not None:
+            return None
+        if goal.target not in part.step_signals.signals:
+            return None
+        if goal.last_only and (part.step_signals.step + 1) % self._hold:
+            return None
+        output, target = part.ports[OBJECTIVE], part.step_signals.signals[goal.target]
+        present = part.step_signals.signals.get(f"_{goal.target}")
+        known = part.step_signals.uniform.get(f"_{goal.target}")
+        if known is False or (known is None and present is not None and not bool(present.any())):
+            return None
+        present = None if known else present
+        if present is not None:  # before the loss too: what is absent may be no number at all
+            target = mask_fill_zero(present, target)
+        present = None if present is None else agent.to_rows(present)
+        if isinstance(part.participates, Tensor):
+            present = part.participates if present is None else present & part.participates
+        written = None
+        if output.is_leaf and output.requires_grad:  # of the native kernel, as is then the objective
+            shared, factor = agent.to_rows(target, repeat=False), goal.weight / self.system.batch
+            written = goal.objective.with_derivative(output, shared, factor)
+        if written is None or not goal.objective.scores_loss:
+            target = agent.to_rows(target)
+        losses, derivative = written or (goal.objective.loss(output, target), None)
+        score = (
+            constant(losses) if goal.objective.scores_loss else goal.objective.score(constant(output), target)
+        )
+        if present is not None:
+            losses, score = mask_fill_zero(present, losses), mask_fill_zero(present, score)
+            derivative = None if derivative is None else mask_fill_zero(present, derivative)
+        return TickLoss(
+            losses if goal.weight == 1.0 else losses * goal.weight,
+            score,
+            present,
+            None if derivative is None else (output, derivative),
+        )
+
+    def error(self, part: AgentTick) -> Tensor | None:
+        """[B, outputs] per sample: the derivative of an objective by the outputs of one tick; None without a target."""
+        found = self._loss(part)
+        if found is None or not found.losses.requires_grad:
+            return None
+        return torch.autograd.grad(found.losses.sum(), part.ports[OBJECTIVE], retain_graph=True)[0]
+
+
+class Steering(Protocol):
+    """Replaces the learning signal of some messages: what a probe measures with."""
+
+    def applies(self, channel: Channel, record: Record) -> bool:
+        """Whether the signal of a message is replaced."""
+
+    def signal(self, channel: Channel, record: Record) -> Tensor | None:
+        """The signal in its place, [rows, size] per sample; None: nothing."""
+
+
+class BackwardPass:
+    """Builds the backward requests of windows and books their results. The flags of a record: `heart/message.py`.
+
+    Args:
+        system: Agents, channels and groups.
+        evaluator: Of the objectives.
+        predictor_trainer: Of the synthetic gradients.
+    """
+
+    def __init__(
+        self, system: System, evaluator: ObjectiveEvaluator, predictor_trainer: PredictorTrainer
+    ) -> None:
+        self.system, self.agents = system, system.agents
+        self.evaluator = evaluator
+        self.predictor_trainer = predictor_trainer
+        self.steering: Steering | None = None
+        self.roots: list[Callable[[Update], Iterable[Injection]]] = []
+        """Hooks on windows that are differentiated: what else is injected into the messages that they sent."""
+        self.auxiliary: AuxiliaryTask | None = None
+        """Hook on the same: a loss beside the objectives' that nothing goes back from."""
+        self.answered: list[Callable[[Update], None]] = []
+        """Hooks on windows whose gradients are booked: what else goes back to the senders of what they read."""
+        self.native: Mapping[str, NativeNetwork] = {}
+        """Networks that the native kernel differentiates, by stack."""
+
+    def differentiate(self, closing: list[tuple[LearningGroup, Tape]], step: int) -> list[Update]:
+        """The gradients of closed windows by parameters and by the messages that were read; nothing is booked yet."""
+        updates, requests = [], []
+        for group, tape in closing:
+            update = self._update(group, tape)
+            update.window_loss = self.evaluator.window(tape)
+            update.returned = [Returned(self.system.channels[name], use) for name, use in tape.consumptions()]
+            updates.append(update)
+            requests.append(self._request(update, step))
+        for update, result in zip(updates, backward_all(requests, self.system.batch), strict=True):
+            update.gradients = {**result.parameters}
+            update.window_loss.total = None  # with it goes what is left of the graph
+            update.window_loss.derivatives.clear()
+            native = self.native.get(update.group.members[0])
+            if native is not None:
+                native.differentiate(update, update.group.members[0])
+                continue
+            wanted = [one for one in update.returned if one.channel.ledger.wants_deltas]
+            for one, delta in zip(wanted, result.deltas, strict=True):
+                one.delta = delta
+        return updates
+
+    def _update(self, group: LearningGroup, tape: Tape) -> Update:
+        learning = {name: self.agents[name].participates(tape.window) for name in group.members}
+        return Update(group, tape, learning=learning)
+
+    def _request(self, update: Update, step: int) -> BackwardRequest:
+        learning = [name for name in update.group.owners if update.learning[name] is not False]
+        leaves = [one.use.leaf for one in update.returned if one.channel.ledger.wants_deltas]
+        parameters = {name: self.agents[name].learner.trainable for name in learning}
+        native = self.native.get(update.group.members[0])
+        if native is not None:
+            leaves, parameters = [], {name: list(native.ports.values()) for name in learning}
+        return BackwardRequest(
+            update.window_loss.total,
+            self.injections(update, step),
+            parameters,
+            leaves,
+            None if self.auxiliary is None else self.auxiliary.loss(update),
+            update.window_loss.derivatives,
+        )
+
+    def book(self, update: Update) -> None:
+        """Enter the returned gradients for the messages that a window read."""
+        for one in update.returned:
+            one.channel.ledger.book(one.use, one.delta)
+        for hook in self.answered:
+            hook(update)
+        update.returned = []  # as large as the messages, and of no more use
+
+    @staticmethod
+    def average_tied(update: Update) -> None:
+        """Make the summed gradients of tied agents their mean (semantics 27a)."""
+        for name, gradients in update.gradients.items():
+            sharing = update.group.owners[name]
+            if sharing > 1:
+                update.gradients[name] = [None if g is None else g / sharing for g in gradients]
+
+    def predict(self, closing: list[tuple[LearningGroup, Tape]]) -> None:
+        """Evaluate the synthetic gradients of all messages of closed windows that are injected into, at once."""
+        self.predictor_trainer.predict_missing(
+            [
+                (channel, record)
+                for _, tape in closing
+                for name, record in tape.sent
+                if record.first_use is not None
+                and record.no_injection is not True
+                and (channel := self.system.channels[name]).injects
+                and self.agents[channel.sender].participates(tape.window) is not False
+            ]
+        )
+
+    # --- what is injected ----------------------------------------------------------------------------------
+
+    def injections(self, update: Update, step: int) -> list[Injection]:
+        """What is injected into the messages that a window sent."""
+        return [*self._injected(update, step), *(one for root in self.roots for one in root(update))]
+
+    def _injected(self, update: Update, step: int) -> Iterator[Injection]:
+        tape = update.tape
+        for name, record in tape.sent:
+            channel = self.system.channels[name]
+            if record.first_use is None or record.no_injection is True or record.graph_output is None:
+                continue
+            participates = update.learning[channel.sender]
+            given_up = participates is False or name in tape.given_up
+            credit = None if given_up else self._credit(channel, record)
+            if credit is None:
+                continue
+            if channel.predictors_disabled is not None:
+                credit = channel.enabled_predictions(credit)
+            if participates is not True or record.no_injection is not False:
+                rows = mask_and(channel.of_sender(participates), mask_not(record.no_injection))
+                credit = mask_fill_zero(rows, credit)
+            if channel.coupling == "delayed":
+                yield Injection(record.graph_output, credit)
+            else:
+                scale = channel.scale(step)
+                before = update.injected.get(name)
+                if channel.needs_actions and before is not None:  # a window's last tick teaches nothing
+                    update.injected[name] = torch.where(credit.any(1, keepdim=True), credit, before)
+                else:
+                    update.injected[name] = credit
+                if scale:
+                    update.injected_messages.add((name, record.stamp))
+                yield Injection(record.graph_output, credit, scale, channel.discount)
+
+    def replayed_injections(self, group: LearningGroup, tape: Tape, step: int) -> list[Injection]:
+        """What is injected into the messages of a window that has been replayed."""
+        self.predict([(group, tape)])
+        return self.injections(self._update(group, tape), step)
+
+    def _credit(self, channel: Channel, record: Record) -> Tensor | None:
+        """The credit of a message or what steering replaces it by, [rows, size] per sample; None: nothing."""
+        if self.steering is not None and self.steering.applies(channel, record):
+            return self.steering.signal(channel, record)
+        return self.credit(channel, record)
+
+    def credit(self, channel: Channel, record: Record) -> Tensor | None:
+        """The credit of a message, [rows, size] per sample before `scale`; None: nothing.
+
+        With `trace` and `propagate`, what its receiver has just returned is mixed in (semantics 11; BP(lambda)).
+        """
+        if channel.coupling == "delayed":
+            return record.delta if record.complete else None
+        if channel.needs_actions and channel.injects and record.prediction is None:
+            self.predictor_trainer.predict_missing([(channel, record)])  # they have only just come back
+            if record.prediction is None:
+                return channel.zeros
+        if record.prediction is None or not channel.injects:
+            return None
+        credit = record.prediction[0]
+        if channel.mixes:
+            delta = channel.zeros if record.delta is None else record.delta
+            credit = torch.lerp(credit, delta, channel.trace) if channel.trace else credit
+            returned = channel.propagate and record.counted is not False
+            example = self.predictor_trainer.example(channel, record) if returned else None
+            if example is not None and channel.predictor is not None:
+                example.delta = delta
+                credit = credit + channel.propagate * channel.predictor.propagated(example)
+        return credit if channel.clip is None else clipped(credit, channel.clip)
+
+    # --- losses beside the objectives' ---------------------------------------------------------------------

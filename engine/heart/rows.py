@@ -1,0 +1,144 @@
+"""Rows of a stack, (member, environment): masks of them, and what of them belongs to which member.
+
+A mask that is the same everywhere is a Python bool, so that the common cases (every environment, none) cost no tensor
+operation; any other is a tensor of rows, [B] or [N * B] bool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "EnvMask",
+    "Members",
+    "Replicas",
+    "mask_and",
+    "mask_fill_zero",
+    "mask_not",
+    "mask_or",
+    "members_and",
+    "rows_through",
+    "select_rows",
+    "simplify",
+]
+
+EnvMask = bool | Tensor
+"""All rows, none, or a mask [rows] bool."""
+
+
+def mask_or(a: EnvMask, b: EnvMask) -> EnvMask:
+    """Union of two masks."""
+    if a is True or b is True:
+        return True
+    if a is False:
+        return b
+    return a if b is False else torch.logical_or(a, b)
+
+
+def mask_not(a: EnvMask) -> EnvMask:
+    """Complement of a mask."""
+    return torch.logical_not(a) if isinstance(a, Tensor) else not a
+
+
+def mask_and(a: EnvMask, b: EnvMask) -> EnvMask:
+    """Intersection of two masks."""
+    if a is False or b is False:
+        return False
+    if a is True:
+        return b
+    return a if b is True else torch.logical_and(a, b)
+
+
+def simplify(mask: EnvMask) -> EnvMask:
+    """A mask tensor that holds everywhere as True."""
+    return True if isinstance(mask, Tensor) and bool(mask.all()) else mask
+
+
+def mask_fill_zero(mask: EnvMask, value: Tensor) -> Tensor:
+    """`value` [rows, …], or [ticks, rows, …] as the mask, where it holds and zeros elsewhere; filled, never multiplied (NaN x 0 is NaN)."""
+    if mask is True:
+        return value
+    if mask is False:
+        return torch.zeros_like(value)
+    assert isinstance(mask, Tensor)
+    return torch.where(
+        mask.view(*mask.shape, *([1] * (value.dim() - mask.dim()))), value, torch.zeros_like(value)
+    )
+
+
+# --- members of a stack ------------------------------------------------------------------------------------
+
+Members = Tensor | None
+"""[N] or [K] bool, on the CPU: some members of a stack; None: all."""
+
+
+def members_and(a: Members, b: Members) -> Members:
+    """The members that are in both."""
+    if a is None or b is None:
+        return a if b is None else b
+    return a & b
+
+
+class Replicas:
+    """The replica of each member of a stack, and so which lanes of a signal are its own; it does not change.
+
+    Args:
+        each: Replica of every member.
+        count: Number of replicas.
+        batch: B.
+        device: Where signals are.
+    """
+
+    def __init__(
+        self, each: Sequence[int] = (0,), count: int = 1, batch: int = 0, device: torch.device | str = "cpu"
+    ) -> None:
+        self.count, self.batch, self.members = count, batch, len(each)
+        self.in_order = list(each) == list(range(count))
+        self.index = torch.tensor(each, device=device)
+        self._shared = self.members == self.count == 1
+
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def alone(batch: int, device: torch.device) -> Replicas:
+        """Return those of a single agent or channel: one for all of them."""
+        return Replicas(batch=batch, device=device)
+
+    def by_member(self, signal: Tensor) -> Tensor:
+        """A signal of all replicas, [replicas * B, …], by member, [members, B, …]."""
+        each = signal.view(self.count, self.batch, *signal.shape[1:])
+        if self.in_order:
+            return each
+        if self.count == 1:
+            return each.expand(self.members, *each.shape[1:])
+        return each.index_select(0, self.index)
+
+    def to_rows(self, signal: Tensor) -> Tensor:
+        """A signal of all replicas for the members' rows, [members * B, …]."""
+        return signal if self._shared else self.by_member(signal).flatten(0, 1)
+
+
+def select_rows(rows: Tensor, index: Tensor | None, batch: int) -> Tensor:
+    """The rows of the members at `index`, [len(index) * B, …]; None: all of them, unchanged."""
+    if index is None:
+        return rows
+    return rows.reshape(-1, batch, *rows.shape[1:]).index_select(0, index).flatten(0, 1)
+
+
+def rows_through(rows: Tensor, index: Tensor | None, members: int, batch: int) -> Tensor:
+    """The rows of channels in the environments of some rows of the agents at one end, as many of each.
+
+    Args:
+        rows: Of the agents, member by member.
+        index: [K]: the agent of each channel; None: each in turn.
+        members: N, the agents.
+        batch: B.
+    """
+    environments = rows.view(members, -1) % batch
+    if index is not None:
+        environments = environments.index_select(0, index)
+    first = torch.arange(len(environments), device=rows.device).unsqueeze(1) * batch
+    return (environments + first).flatten()

@@ -1,0 +1,299 @@
+"""The engine: one step of a system, whose ordinary case is a stack of agents (semantics 13).
+
+Agents due tick in waves (forward); the environment moves on; groups whose window ends evaluate their objectives
+and pull their losses back (backward), all with the parameters of before the step; predictors gather what has come back
+(predictors); then, and only then, parameters move. Rules are cited by their numbers in docs/semantics.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.learner import Learner, StackedLearner
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
+from antiphon.engine.heart.ledger import GradientLedger
+from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, StepSignals, Tape
+from antiphon.engine.heart.predictors import PredictorTrainer
+from antiphon.engine.heart.reach import reached, reached_alone
+from antiphon.engine.heart.rows import Members, members_and
+from antiphon.engine.heart.system import Stacked
+from antiphon.engine.heart.updates import PredictorUpdate, StepReport, Update
+from antiphon.nets.memory import keep_memory
+
+if TYPE_CHECKING:
+    from antiphon.engine.features.divergence import DivergenceCheck
+    from antiphon.engine.features.lambda_returns import LambdaReturns
+    from antiphon.engine.features.late_windows import LateWindows
+    from antiphon.engine.features.sweep import SweepOrder
+
+__all__ = ["Engine"]
+
+EndedWindows = list[tuple[LearningGroup, Tape]]
+"""Windows that have ended, by their tapes, with whose they are."""
+
+
+class Engine:
+    """Runs a system step by step. An agent or channel here is a stack of N >= 1 with a leading axis.
+
+    What is not the step itself hangs on its hooks, each called where the scenario uses the feature, and absent elsewhere
+    (engine/features/installed.py).
+
+    Args:
+        stacked: The stacks, and the single agents they are made of.
+    """
+
+    divergence: DivergenceCheck
+    """Checks what has been computed, before anything moves."""
+
+    def __init__(self, stacked: Stacked) -> None:
+        keep_memory()
+        self.stacked = stacked
+        self.system = stacked.system
+        self.forward_pass = ForwardPass(self.system)
+        self.predictor_trainer = PredictorTrainer(self.system)
+        self.evaluator = ObjectiveEvaluator(self.system)
+        self.backward_pass = BackwardPass(self.system, self.evaluator, self.predictor_trainer)
+        self.differentiated: dict[Tape, Update] = {}
+        """Windows of this step that have been differentiated at the tick."""
+        self.learned: dict[str, PredictorUpdate] = {}
+        """By channel: what their messages' own predictors learn."""
+        self.sweep: SweepOrder | None = None
+        """Hook at the end of a group's tick: its window is differentiated at once."""
+        self.late: LateWindows | None = None
+        """Hook on windows that end: some wait for delayed gradients."""
+        self.returns: LambdaReturns | None = None
+        """Hook on what has come back: a state's gradient is replaced by a return over several windows."""
+        self.before_move: list[Callable[[Sequence[Update]], None]] = []
+        """Hooks on all updates of a step, before any parameter moves."""
+        self.after_move: list[Callable[[Sequence[Update], int], None]] = []
+        """Hooks on the updates that have moved together, and the step."""
+        self.frozen = False
+        self.stale = False
+        """Whether the single agents and channels are behind the stacks."""
+        self._stacks = {
+            group: [agent for name in group.members if (agent := self.system.agents[name]).stacked]
+            for group in self.system.groups
+        }
+        """By learning group: its agents with a leading axis of members."""
+
+    @property
+    def action(self) -> Action | None:
+        """What is done in the environment after the newest step; None: nobody acted."""
+        return self.forward_pass.action
+
+    def freeze(self, *, gradients: bool = True) -> None:
+        """From now on nothing moves but running statistics: what a probe measures on.
+
+        Args:
+            gradients: Whether the gradients that agents would follow are computed all the same.
+        """
+        self.frozen = self.predictor_trainer.frozen = True
+        if not gradients:
+            for agent in self.system.agents.values():
+                agent.learner.trainable = []
+
+    # --- a step --------------------------------------------------------------------------------------------
+
+    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
+        """Tick all agents due at `step`, in waves.
+
+        Args:
+            step: The step.
+            step_signals: Its signals.
+            keep: Whether messages and injections are kept until the next step, for figures and recordings; else the sweep
+                order releases those that nothing else reads. It changes no number.
+        """
+        self.stale = self.system is not self.stacked.base
+        self.divergence.statistics.note()
+        self.differentiated.clear()
+        self.learned.clear()
+        ticked = None
+        if self.sweep is not None:
+            ticked = self.sweep.ticked(step, self.differentiated, self.learned, keep=keep)
+        self.forward_pass.tick(step, step_signals, ticked=ticked)
+
+    def cut(self, step: int, ends: EpisodeEnds) -> None:
+        """End episodes, before anything learns from the step (semantics 20)."""
+        self.stale = self.system is not self.stacked.base
+        if ends.ended is not False:
+            self.system.cut(step, ends)
+
+    def learn(self, step: int, *, watch: bool = False) -> StepReport:
+        """Update every agent and predictor whose time has come.
+
+        Windows that end are taken, their messages' gradients predicted; they are differentiated, receivers first where
+        their signals mix, and what returns is booked and closed; predictors are differentiated on what is complete; all is
+        checked; then agents, synthetic gradients and synthetic inputs move, and policies take their further passes.
+
+        Args:
+            step: The step just taken.
+            watch: Whether predictions are kept for telemetry; it changes no number.
+
+        Raises:
+            DivergenceError: A number is not finite, or longer than the bound, and the scenario says stop.
+        """
+        self.stale = self.system is not self.stacked.base
+        closing, dropped = self._take_ended_windows(step)
+        self.backward_pass.predict(self._not_swept(closing))
+        turns = [self._differentiate(turn, step) for turn in self._turns(closing)]
+        local = self.predictor_trainer.local_examples([tape for _, tape in self._not_swept(closing)])
+        for group, tape in [*closing, *dropped]:
+            self._close(group, tape, step)
+        returns = {} if self.returns is None else self.returns.extend(closing, step)
+        gradients = self.predictor_trainer.gradients(local, returns, step, watch=watch, known=self.learned)
+        self.divergence.check_predictors(gradients, step)
+        input_gradients = self.predictor_trainer.input_gradients(step)
+        self.divergence.check_predictors(input_gradients, step)
+        self.divergence.disable_stopped_replicas()
+        for hook in self.before_move:
+            hook([update for updates in turns for update in updates])
+        self.divergence.decide()
+        if not self.frozen:  # all is computed and finite: now, and only now, parameters move
+            for updates in turns:
+                self.apply(updates, step)
+            self.predictor_trainer.apply(gradients, step, self.divergence.skip)
+            self.predictor_trainer.apply(input_gradients, step, self.divergence.skip)
+            for after in self.after_move:
+                for updates in turns:
+                    after(updates, step)
+        GradientLedger.release_graphs(tape for _, tape in [*closing, *dropped])
+        self.divergence.close(step)
+        return StepReport([u for updates in turns for u in updates], gradients, input_gradients)
+
+    def _take_ended_windows(self, step: int) -> tuple[EndedWindows, EndedWindows]:
+        """Take the windows that end at `step` from their groups: those to learn from, and those given up.
+
+        Each group gets a new tape. Windows that wait for delayed gradients stay with their group, without their graph,
+        which is made again when they are learned from.
+        """
+        closing: EndedWindows = []
+        dropped: EndedWindows = []
+        for group in self.system.groups:
+            window = group.windows.ending(step)
+            if window is None:
+                continue
+            tape = group.tape
+            group.tape = Tape()
+            if tape.window != window:  # without a tick
+                self._close(group, Tape(window), step)
+            elif group.late and self.late is not None:
+                ready, given_up = self.late.sort(group, tape, step)
+                closing += ready
+                dropped += given_up
+            else:
+                closing.append((group, tape))
+        return closing, dropped
+
+    def _turns(self, closing: EndedWindows) -> list[EndedWindows]:
+        """Closed windows in the order in which they are differentiated.
+
+        No two windows of one group, which share its parameters, are differentiated together; and where a channel mixes
+        in what comes back at the same step, its receiver comes before its sender.
+        """
+        turns: list[EndedWindows] = []
+        taken: dict[LearningGroup, int] = {}
+        for group, tape in sorted(closing, key=lambda one: self.system.depths.get(one[0], 0)):
+            turn = taken[group] = max(taken.get(group, -1) + 1, self.system.depths.get(group, 0))
+            turns.extend([] for _ in range(turn + 1 - len(turns)))
+            turns[turn].append((group, tape))
+        return [turn for turn in turns if turn]
+
+    def _differentiate(self, closing: EndedWindows, step: int) -> list[Update]:
+        """Pull the learning signal of closed windows back to parameters and leaves, and book it in the ledgers.
+
+        Each update gets the members of stacks that it moves; no parameter moves yet.
+        """
+        present = iter(self.backward_pass.differentiate(self._not_swept(closing), step))
+        updates = [self.differentiated.get(tape) or next(present) for _, tape in closing]
+        updates = self.checked(updates, step)
+        for update in updates:
+            self.backward_pass.book(update)
+        return updates
+
+    def checked(self, updates: list[Update], step: int) -> list[Update]:
+        """Return updates with the members of stacks that they move, as far as they have not diverged."""
+        for update in updates:
+            update.stepping_members = self._stepping(update)
+        updates = self.divergence.check_updates(updates, step)
+        for update in updates:
+            self.backward_pass.average_tied(update)
+        return updates
+
+    def _stepping(self, update: Update) -> dict[str, Members]:
+        """The members of stacks that an update moves."""
+        return {
+            agent.name: members_and(
+                members_and(agent.learning(update.tape.window), reached(self.system, update, agent)),
+                agent.enabled(),
+            )
+            for agent in self._stacks[update.group]
+        }
+
+    def _not_swept(self, closing: EndedWindows) -> EndedWindows:
+        return [one for one in closing if one[1] not in self.differentiated]
+
+    def _close(self, group: LearningGroup, tape: Tape, step: int) -> None:
+        GradientLedger.release(tape.sent)
+        for name in group.members:
+            for channel in self.system.agents[name].channels:
+                channel.ledger.close(tape.window, step)
+
+    # --- the update ----------------------------------------------------------------------------------------
+
+    def apply(self, updates: Sequence[Update], step: int) -> None:
+        """Move the parameters of agents."""
+        for update in updates:
+            for name, gradients in update.gradients.items():
+                agent = self.system.agents[name]
+                if not agent.learner.trainable or _nothing(gradients):
+                    continue
+                if isinstance(agent.learner, StackedLearner):
+                    self._step(update, agent, agent.learner, gradients, step)
+                elif agent.agent_disabled is not True and (
+                    name in update.reached_by_tie
+                    or not self._stacks[update.group]
+                    or reached_alone(self.system, update, name)
+                ):  # beside stacks a lone agent may be given zeros in place of none
+                    assert isinstance(agent.learner, Learner)
+                    agent.learner.step(gradients, step, skip=self.divergence.skip)
+                else:
+                    update.stepping_members[name] = torch.zeros(1, dtype=torch.bool)
+
+    def _step(
+        self,
+        update: Update,
+        agent: Agent,
+        learner: StackedLearner,
+        gradients: Sequence[Tensor | None],
+        step: int,
+    ) -> None:
+        """Take the optimiser step of the members of a stack that an update reaches."""
+        members = members_and(update.stepping_members[agent.name], agent.enabled())
+        if members is not None and not bool(members.any()):
+            return
+        pairs = zip(learner.trainable, gradients, strict=True) if isinstance(gradients, list) else ()
+        full = [torch.zeros_like(p) if g is None else g for p, g in pairs] or cast(
+            "Sequence[Tensor]", gradients
+        )
+        learner.step(full, step, members, skip=self.divergence.skip)
+
+    def synchronize(self) -> None:
+        """Wait for the device: see `DivergenceCheck.synchronize`."""
+        if self.predictor_trainer.outliers is not None:
+            self.predictor_trainer.outliers.note()
+        self.divergence.synchronize()
+
+    def restore_statistics(self) -> None:
+        """Put all running statistics back to what they were before the step."""
+        self.divergence.statistics.restore()
+
+
+def _nothing(gradients: Sequence[Tensor | None]) -> bool:
+    """Whether no gradient reaches anything; what is no list is made as it is applied."""
+    return isinstance(gradients, list) and all(g is None for g in gradients)

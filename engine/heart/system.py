@@ -1,0 +1,236 @@
+"""A built scenario, everything a backend works on: agents, channels, and what learns as one network (semantics 14, 16, 27a)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import networkx as nx
+import torch
+from torch import Tensor
+
+from antiphon.agents.learner import Learner
+from antiphon.engine.heart.agent import AGE, Agent, Goal
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.clock import EpisodeWindows, Schedule
+from antiphon.engine.heart.message import EpisodeEnds, LearningGroup
+from antiphon.engine.heart.rows import EnvMask, mask_fill_zero, mask_not
+
+if TYPE_CHECKING:
+    from antiphon.engine.features.divergence import Divergence
+    from antiphon.envs.signal import Description
+
+__all__ = ["Stacked", "System", "Tie"]
+
+Tie = list[tuple[str, int]]
+"""Agents, and places among their parameters, of what is one weight."""
+
+
+def _rows(part: Agent | Channel, mask: EnvMask) -> EnvMask:
+    return part.to_rows(mask) if isinstance(mask, Tensor) else mask
+
+
+@dataclass(eq=False)
+class System:
+    """Agents, channels and groups, made once by the builder.
+
+    Attributes:
+        agents: By name, in canonical order.
+        channels: By name, in canonical order.
+        groups: What learns together.
+        schedule: When.
+        description: What the environment shows.
+        batch: B, the number of environments.
+        dtype: Of all floats.
+        device: Where everything lives.
+        divergence: What follows numbers that are not finite.
+        episode: The windows of those that learn once an episode, where its length varies.
+        replicas: How many copies of the environment there are, each with its own B lanes: one for every seed.
+        replica_of: The replica of an agent; the first, unless given.
+        tied: Groups of parameters, (agent, parameter) each, that are one weight.
+        sweep: Whether a group is differentiated as soon as it has ticked, where its learning signal is complete then.
+        elsewhere: Of a part of a system: the channels that are cut, each with the part that its other end is in.
+    """
+
+    agents: dict[str, Agent]
+    channels: dict[str, Channel]
+    groups: list[LearningGroup]
+    schedule: Schedule
+    description: Description
+    batch: int
+    dtype: torch.dtype
+    device: torch.device
+    divergence: Divergence
+    episode: EpisodeWindows | None = None
+    replicas: int = 1
+    replica_of: dict[str, int] = field(default_factory=dict)
+    tied: tuple[tuple[tuple[str, str], ...], ...] = ()
+    sweep: bool = False
+    elsewhere: Mapping[str, int] = field(default_factory=dict)
+    group_of: dict[str, LearningGroup] = field(init=False)
+    owner_of: dict[str, str] = field(init=False)
+    """The first agent of an agent's learner: the agent itself, unless it is tied to an earlier one."""
+    depths: dict[LearningGroup, int] = field(init=False)
+    """By group: after how many others it is differentiated, where channels mix in what they return."""
+
+    def __post_init__(self) -> None:
+        self.group_of = {name: group for group in self.groups for name in group.members}
+        first: dict[Learner, str] = {}
+        for name, agent in self.agents.items():
+            first.setdefault(agent.learner, name)
+        self.owner_of = {name: first[agent.learner] for name, agent in self.agents.items()}
+        for group in self.groups:
+            group.owners = dict(Counter(self.owner_of[name] for name in group.members))
+        self.depths = self._depths()
+        self.nothing = torch.zeros(self.replicas * self.batch, dtype=self.dtype, device=self.device)
+
+    def _depths(self) -> dict[LearningGroup, int]:
+        waits: nx.DiGraph[LearningGroup] = nx.DiGraph()
+        for channel in self.channels.values():
+            if channel.mixes:
+                waits.add_edge(self.group_of[channel.receiver], self.group_of[channel.sender])
+        return {
+            group: depth for depth, some in enumerate(nx.topological_generations(waits)) for group in some
+        }
+
+    def cut(self, step: int, ends: EpisodeEnds) -> None:
+        """End the episodes that ended at `step`: what is held, in flight or remembered is void there (semantics 20)."""
+        if ends.ended is False:
+            return
+        for channel in self.channels.values():
+            channel.cut(step, *(_rows(channel, mask) for mask in (ends.ended, ends.terminated)))
+        for agent in self.agents.values():
+            if agent.trail is not None:
+                going_on = mask_not(_rows(agent, ends.ended))
+                agent.trail = {stamp: mask_fill_zero(going_on, state) for stamp, state in agent.trail.items()}
+
+    def next_episode(self, step: int, length: int | None) -> None:
+        """Tell those that learn once an episode how long the one is that begins at `step`; None: they know it."""
+        if self.episode is not None and length is not None:
+            self.episode.begin(step, length, 0 if step == 0 else self.episode.current + 1)
+
+    def ties(self) -> list[list[Tie]]:
+        """Return what is one weight, by its places; ties with a common agent together, those of other parts left out."""
+        joined: list[list[Tie]] = []
+        for places in self.tied:
+            if places[0][0] not in self.agents:  # a tie is never cut: all of its agents are in another part
+                continue
+            each = [(name, list(self.agents[name].learner.parameters), key) for name, key in places]
+            tie = [(name, keys.index(key)) for name, keys, key in each]
+            names = {name for name, _ in tie}
+            touching = [some for some in joined if any(name in names for one in some for name, _ in one)]
+            joined = [some for some in joined if some not in touching]
+            joined.append([*chain.from_iterable(touching), tie])
+        return joined
+
+    def rewired(
+        self,
+        channels: dict[str, Channel],
+        learners: Mapping[Learner, Learner] | None = None,
+        groups: list[LearningGroup] | None = None,
+    ) -> System:
+        """Return a system of single agents with other channels of the same names, sharing everything else.
+
+        Args:
+            channels: All channels, by name.
+            learners: Others in place of some, by these.
+            groups: Others in place of its own.
+        """
+        instead = learners or {}
+        agents = {
+            name: replace(
+                agent,
+                members=(),
+                learner=instead.get(agent.learner, agent.learner),
+                incoming=[channels[channel.name] for channel in agent.incoming],
+                outgoing=[channels[channel.name] for channel in agent.outgoing],
+                memory=None if agent.memory is None else channels[agent.memory.name],
+            )
+            for name, agent in self.agents.items()
+        }
+        return replace(self, agents=agents, channels=channels, groups=groups or self.groups)
+
+    @property
+    def began(self) -> int:
+        """The step at which the present episode began, where it is somebody's window."""
+        return 0 if self.episode is None else self.episode.start
+
+    @property
+    def hold(self) -> int:
+        """Steps for which the environment shows an example."""
+        return self.description.hold
+
+    def owners(self) -> dict[str, Agent]:
+        """Return the first agent of each learner."""
+        return {name: agent for name, agent in self.agents.items() if self.owner_of[name] == name}
+
+    def network_input(self, name: str, value: Tensor | None, categories: str = "one_hot") -> Tensor:
+        """Return a signal as it enters a network, [rows, *shape_as(categories)].
+
+        Args:
+            name: Of the signal.
+            value: [rows, *shape]; None: zeros for [replicas * B], as an aligned agent reads before its first message.
+            categories: Of the agent: a categorical signal enters `one_hot`, or as its values (`index`).
+        """
+        signal = self.description.signals[name]
+        if value is None:
+            rows = self.replicas * self.batch
+            shape = signal.shape_as(categories)
+            return torch.zeros(rows, *shape, dtype=self.dtype, device=self.device)
+        if signal.classes is None or categories == "index":
+            return value
+        classes = torch.arange(signal.classes, device=value.device)
+        return value.unsqueeze(1) == classes.view(-1, *(1 for _ in signal.shape))
+
+    def goals(self) -> dict[str, Goal]:
+        """Return the objectives of the agents that have one, by agent."""
+        return {name: agent.goal for name, agent in self.agents.items() if agent.goal is not None}
+
+    def signals(self) -> set[str]:
+        """Return the names of all signals somebody asks for."""
+        names = {name for goal in self.goals().values() for name in goal.signals}
+        for agent in self.agents.values():
+            names.update(name for name in (*agent.observes, *agent.critic) if name != AGE)
+        for channel in self.channels.values():
+            names.update(spec.name for spec in channel.input_context)
+            if channel.predictor is not None:
+                names.update(spec.name for spec in channel.context)
+                if channel.target is not None:
+                    names.add(channel.target)
+        return names
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """A system of stacks, and the single agents it is made of.
+
+    Attributes:
+        base: The single agents and channels; their parameters are views of the stacked ones.
+        system: The stacks.
+        place: By agent: its stack, and its place there.
+        alone: By agent, why it is a stack of one.
+    """
+
+    base: System
+    system: System
+    place: dict[str, tuple[str, int]]
+    alone: dict[str, str]
+    _places: dict[str, tuple[Channel, int]] = field(default_factory=dict)
+
+    def channel_of(self, name: str) -> tuple[Channel, int]:
+        """The stack that a channel is in, and its place there."""
+        if not self._places:
+            self._places.update(
+                (own, (channel, k))
+                for channel in self.system.channels.values()
+                for k, own in enumerate(channel.names)
+            )
+        return self._places[name]
+
+    @classmethod
+    def of_single_agents(cls, base: System) -> Stacked:
+        """Every agent as a stack of one."""
+        return cls(base, base, {name: (name, 0) for name in base.agents}, {})

@@ -1,0 +1,189 @@
+"""Updates: what a step learns. Losses of a window, the gradients of a learning group, of a synthetic gradient and input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory
+from antiphon.comms.synthetic_gradients import Example
+from antiphon.engine.heart.message import AgentTick, Consumption, LearningGroup, Tape
+from antiphon.engine.heart.rows import EnvMask, Members
+
+if TYPE_CHECKING:
+    from antiphon.engine.heart.channel import Channel
+
+__all__ = ["InputUpdate", "Losses", "PredictorUpdate", "Returned", "StepReport", "Update", "WindowLoss"]
+
+
+@dataclass(slots=True)
+class Losses:
+    """An agent's objective over the ticks of a window."""
+
+    loss: Tensor
+    """Sum over ticks of the mean over the batch; of a stack [N], like the others."""
+    score: Tensor
+    """Sum over ticks and environments of the objective's metric."""
+    count: int | Tensor
+    """Ticks and environments that there was a target for."""
+
+    def of(self, places: list[int] | slice) -> Losses:
+        """Those of some members of a stack."""
+        count = self.count[places] if isinstance(self.count, Tensor) else self.count
+        return Losses(self.loss[places], self.score[places], count)
+
+    def without(self, members: Tensor) -> Losses:
+        """Those of a stack as if `members`, [N] bool, had had no target."""
+        members = members.to(self.loss.device)
+        count = torch.as_tensor(self.count, device=members.device).expand(len(members))
+        found = [torch.where(members, torch.zeros_like(t), t) for t in (self.loss, self.score, count)]
+        return Losses(*found)
+
+
+MOVED = ("approx_kl", "clip_fraction")
+"""The figures of `ppo` that say how far a policy has moved since the first pass."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PolicyWindow:
+    """A policy over a window, as its first pass found it: constants that further passes keep."""
+
+    parts: Sequence[AgentTick]
+    """Its ticks."""
+    trajectory: Trajectory
+    """What was done, and what followed."""
+    advantages: Advantages
+    """Of its ticks."""
+    first: PolicyLosses
+    """The first pass."""
+    further: list[dict[str, Tensor]] = field(default_factory=list)
+    """The figures of the further ones, by name, [N] each."""
+    every_member: bool = False
+    """Whether every member is known to learn from it, without a look at what the ticks came to."""
+
+    @property
+    def figures(self) -> dict[str, Tensor]:
+        """Figures by name, [N]: of the first pass, but for how far the policy moved, a mean over the further ones."""
+        if not self.further:
+            return self.first.figures
+        moved = {name: torch.stack([each[name] for each in self.further]).mean(0) for name in MOVED}
+        return self.first.figures | moved
+
+
+@dataclass(slots=True)
+class WindowLoss:
+    """All objectives over a window."""
+
+    total: Tensor | None = None
+    """Sum over agents and ticks of the mean over the batch, with its graph; None without any target, or once it has been differentiated."""
+    derivatives: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    """Objectives beside it that have no graph: outputs, each with the derivative of their mean over the batch by it."""
+    by_agent: dict[str, Tensor] = field(default_factory=dict)
+    """Per agent and sample, [rows]: the sum over its ticks, without a graph."""
+    losses: dict[str, Losses] = field(default_factory=dict)
+    """By agent."""
+    evaluated: set[tuple[int, str]] = field(default_factory=set)
+    """Steps and agents of the ticks that there was a target for."""
+    policies: dict[str, PolicyWindow] = field(default_factory=dict)
+    """Of the agents that learn from rewards."""
+
+    @property
+    def figures(self) -> dict[str, dict[str, Tensor]]:
+        """Of policies, by agent and name, [N]: see `PolicyLosses`."""
+        return {name: window.figures for name, window in self.policies.items()}
+
+    @property
+    def samples(self) -> Tensor | None:
+        """[rows], the same per sample over all agents, without a graph; None without any target."""
+        found = list(self.by_agent.values())
+        return None if not found else found[0] if len(found) == 1 else torch.stack(found).sum(0)
+
+
+@dataclass(slots=True, eq=False)
+class Returned:
+    """What one window returns for one message that it read."""
+
+    channel: Channel
+    use: Consumption
+    delta: Tensor | None = None
+    """[rows, size] per sample; None: its losses do not depend on the message, or the channel wants none."""
+
+
+@dataclass(slots=True, eq=False)
+class Update:
+    """What one learning group learns from one window."""
+
+    group: LearningGroup
+    tape: Tape
+    gradients: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
+    """By the learner's first agent, in the order of its trainable parameters: of those that learn from the window."""
+    learning: dict[str, EnvMask] = field(default_factory=dict)
+    """By agent: the rows in which it learns from the window."""
+    window_loss: WindowLoss = field(default_factory=WindowLoss)
+    """Of its objectives."""
+    injected: dict[str, Tensor] = field(default_factory=dict)
+    """Newest injection by channel, for telemetry."""
+    injected_messages: set[tuple[str, int]] = field(default_factory=set)
+    """Channels and stamps of the messages with an injection that parameters follow."""
+    returned: list[Returned] = field(default_factory=list)
+    """What it returns for each message that the window read."""
+    stepping_members: dict[str, Members] = field(default_factory=dict)
+    """By stack, or lone agent beside stacks: the members that take a step, [N] bool; None or absent: all."""
+    auxiliary: set[str] = field(default_factory=set)
+    """Agents with an auxiliary loss."""
+    reached_by_tie: set[str] = field(default_factory=set)
+    """Agents with tied parameters that step because a gradient reaches one of those they are tied to."""
+    finite: bool = False
+    """Whether all of its gradients, and what it returns, are known to be finite; else they have to be checked."""
+
+
+@dataclass(slots=True)
+class PredictorUpdate:
+    """What a synthetic gradient learns from at one step."""
+
+    examples: list[Example]
+    loss: Tensor
+    """Summed over the examples, before the update; [K] of a stack."""
+    gradients: Sequence[Tensor]
+    """Of its parameters."""
+    prediction: Tensor | None
+    """Its prediction for the newest example before the update; None unless asked for."""
+    members: Members = None
+    """The channels of a stack that it is for; None: all."""
+
+    @property
+    def finite(self) -> bool:
+        """Whether its gradients are known to be finite; else they have to be checked."""
+        return getattr(self.gradients, "finite", False)
+
+
+@dataclass(slots=True)
+class InputUpdate:
+    """What a synthetic input learns from at one step."""
+
+    loss: Tensor
+    """Before the update; [K] of a stack."""
+    gradients: Sequence[Tensor]
+    """Of its parameters."""
+    members: Members = None
+    """The channels of a stack that it is for; None: all."""
+
+    @property
+    def finite(self) -> bool:
+        """As of `PredictorUpdate`."""
+        return getattr(self.gradients, "finite", False)
+
+
+@dataclass
+class StepReport:
+    """What was learned at one step, by stack."""
+
+    updates: list[Update]
+    predictor_updates: dict[str, PredictorUpdate]
+    """By channel."""
+    input_updates: dict[str, InputUpdate] = field(default_factory=dict)
+    """Of the synthetic inputs that learned, by channel."""

@@ -1,0 +1,338 @@
+"""What one step learned, by agent and channel: taken apart from what was learned by stack, only where it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antiphon.comms.synthetic_gradients import Example
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.system import Stacked, System
+from antiphon.engine.heart.updates import InputUpdate, Losses, PredictorUpdate, StepReport, Update, WindowLoss
+
+__all__ = ["AgentReport", "LossesByAgent", "MeanAccumulator"]
+
+
+class AgentReport:
+    """What was learned at one step, by agent and channel; stacks are taken apart only where it is read.
+
+    Args:
+        stacks: The report by stack.
+        stacked: The stacks.
+    """
+
+    def __init__(self, stacks: StepReport, stacked: Stacked) -> None:
+        self.stacks, self._stacked = stacks, stacked
+
+    @classmethod
+    def empty(cls, stacked: Stacked) -> AgentReport:
+        """Return the report of a step at which nothing was learned."""
+        return cls(StepReport([], {}), stacked)
+
+    @cached_property
+    def updates(self) -> list[Update]:
+        """By learning group of single agents."""
+        return [own for update in self.stacks.updates for own in self._by_group(update)]
+
+    @cached_property
+    def predictor_updates(self) -> dict[str, PredictorUpdate]:
+        """By channel."""
+        found: dict[str, PredictorUpdate] = {}
+        for name, update in self.stacks.predictor_updates.items():
+            channel = self._stacked.system.channels[name]
+            found |= self._by_channel(channel, update) if channel.stacked else {channel.names[0]: update}
+        return {name: found[name] for name in self._stacked.base.channels if name in found}
+
+    @cached_property
+    def input_updates(self) -> dict[str, InputUpdate]:
+        """By channel."""
+        found: dict[str, InputUpdate] = {}
+        for name, update in self.stacks.input_updates.items():
+            channel = self._stacked.system.channels[name]
+            if not channel.stacked:
+                found[channel.names[0]] = update
+                continue
+            for k, own in enumerate(channel.names):
+                if update.members is None or update.members[k]:
+                    found[own] = InputUpdate(update.loss[k], [g[k] for g in update.gradients])
+        return {name: found[name] for name in self._stacked.base.channels if name in found}
+
+    def losses(self) -> Iterator[tuple[tuple[str, ...], Losses]]:
+        """Yield the objectives' losses: the names of a stack's members, and the losses, [N]."""
+        for update in self.stacks.updates:
+            for name, losses in update.window_loss.losses.items():
+                yield self._stacked.system.agents[name].names, losses
+
+    def by_agent(self) -> Mapping[str, Tensor]:
+        """The losses by agent."""
+        return LossesByAgent(self)
+
+    def figures(self) -> dict[str, dict[str, Tensor]]:
+        """Return the figures of policies whose window ended, by agent and name, scalars: see `PolicyLosses`."""
+        found: dict[str, dict[str, Tensor]] = {}
+        for update in self.stacks.updates:
+            for name, figures in update.window_loss.figures.items():
+                losses, policy = update.window_loss.losses[name], update.window_loss.policies[name]
+                for n, member in enumerate(self._stacked.system.agents[name].names):
+                    if policy.every_member or not _without_target(losses, n):
+                        found[member] = {figure: value[n] for figure, value in figures.items()}
+        return found
+
+    def _by_channel(self, channel: Channel, update: PredictorUpdate) -> dict[str, PredictorUpdate]:
+        count = len(channel.members)
+        examples = [_examples(example, channel.batch, count) for example in update.examples]
+        predictions = None if update.prediction is None else torch.split(update.prediction, channel.batch)
+        return {
+            name: PredictorUpdate(
+                [
+                    some[k]
+                    for some, example in zip(examples, update.examples, strict=True)
+                    if example.members is None or example.members[k]
+                ],
+                update.loss[k],
+                [g[k] for g in update.gradients],
+                None if predictions is None else predictions[k],
+            )
+            for k, name in enumerate(channel.names)
+            if update.members is None or update.members[k]
+        }
+
+    def _by_group(self, update: Update) -> Iterator[Update]:
+        base, agents = self._stacked.base, self._stacked.system.agents
+        if not any(agents[name].stacked for name in update.group.members):
+            yield update
+            return
+        found: dict[int, Update] = {}
+        for name in update.group.members:
+            agent = agents[name]
+            losses = update.window_loss.losses.get(name)
+            participating = agent.learning(update.tape.window) if agent.stacked else None
+            for n, member in enumerate(agent.members):
+                group = base.group_of[member.name]
+                own = found.setdefault(id(group), Update(group, update.tape, window_loss=WindowLoss()))
+                if participating is not None and not participating[n]:
+                    continue
+                if name in update.gradients:
+                    own.gradients[member.name] = [
+                        g[n] if agent.stacked and g is not None else g for g in update.gradients[name]
+                    ]
+                if losses is not None and not _without_target(losses, n):
+                    own.window_loss.losses[member.name] = losses.of([n])
+        for name, injected in update.injected.items():
+            channel = self._stacked.system.channels[name]
+            rows = torch.split(injected, channel.batch)
+            injecting = channel.injecting(agents[channel.sender].participates(update.tape.window))
+            for k, lone in enumerate(channel.members):
+                if injecting is None or injecting[k]:
+                    found[id(base.group_of[lone.sender])].injected[lone.name] = rows[k]
+        yield from found.values()
+
+
+class LossesByAgent(Mapping[str, Tensor]):
+    """The losses of a step by agent, of those that there was a target for; taken apart when it is read."""
+
+    def __init__(self, report: AgentReport) -> None:
+        self._report = report
+        self._found: dict[str, Tensor] | None = None
+
+    def _all(self) -> dict[str, Tensor]:
+        if self._found is None:
+            self._found = {}
+            for names, losses in self._report.losses():
+                count = losses.count
+                each = count.tolist() if isinstance(count, Tensor) else [count] * len(names)
+                self._found |= {n: v for n, v, c in zip(names, losses.loss.unbind(), each, strict=True) if c}
+        return self._found
+
+    def __repr__(self) -> str:
+        return repr(self._all())
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+
+# --- means over steps ----------------------------------------------------------------------------------------
+
+Sums = tuple[Tensor, Tensor, int | Tensor]
+"""Of loss, metric, and of what both are over."""
+
+
+class PolicyFigures:
+    """Sums of policies' figures over windows, by agent; what is not finite is left out."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[tuple[str, ...], Tensor, Tensor]] = {}
+        """By agent: the figures' names, their sums and how many they are of, [names] each."""
+
+    def add(self, figures: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Add the figures of the windows that ended at a step, scalars by agent and name."""
+        for agent, own in figures.items():
+            values = torch.stack(tuple(own.values()))
+            found = values.isfinite()
+            _, sums, counts = self._sums.get(agent, ((), 0.0, 0))
+            self._sums[agent] = tuple(own), sums + values.where(found, 0.0), counts + found
+
+    def means(self) -> dict[str, dict[str, float]]:
+        """Return the mean of every figure that was ever finite, by agent."""
+        return {
+            agent: {
+                name: total / count
+                for name, total, count in zip(names, sums.tolist(), counts.tolist(), strict=True)
+                if count
+            }
+            for agent, (names, sums, counts) in self._sums.items()
+        }
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """Return the sums by agent."""
+        return {
+            agent: {"names": list(names), "sums": sums, "counts": counts}
+            for agent, (names, sums, counts) in self._sums.items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        """Restore the sums."""
+        self._sums = {
+            agent: (tuple(own["names"]), own["sums"], own["counts"]) for agent, own in state.items()
+        }
+
+
+class MeanAccumulator:
+    """Sums of loss and metric per agent, and of policies' figures, kept on the device of the losses.
+
+    Args:
+        system: The system of the agents.
+    """
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._sums: dict[tuple[str, ...], Sums] = {}
+        """By agents: one, or the members of a stack ([N] each)."""
+        self._figures = PolicyFigures()
+        self._row: tuple[dict[tuple[str, ...], Sums], PolicyFigures] = ({}, PolicyFigures())
+        """Sums of the last complete row."""
+
+    def add(self, report: AgentReport) -> None:
+        """Add the losses of one step."""
+        for names, losses in report.losses():
+            known = self._sums.get(names)
+            if known is None:
+                known = self._stack(names)
+            if known is None:
+                self._sums[names] = (losses.loss, losses.score, losses.count)
+            else:
+                sums = torch._foreach_add(known[:2], [losses.loss, losses.score])
+                self._sums[names] = (sums[0], sums[1], known[2] + losses.count)
+        self._figures.add(report.figures())
+
+    def _stack(self, names: tuple[str, ...]) -> Sums | None:
+        """Stack the sums of single agents, as they are in a checkpoint, to those of their stack."""
+        if len(names) == 1:
+            return None
+        each = [self._sums.pop((name,), None) for name in names]
+        some = next((sums for sums in each if sums is not None), None)
+        if some is None:
+            return None
+        zero = torch.zeros_like(some[0])
+        full = [(zero, zero, 0) if sums is None else sums for sums in each]
+        counts = [torch.as_tensor(count, device=zero.device).reshape(1) for _, _, count in full]
+        return (
+            torch.cat([loss for loss, _, _ in full]),
+            torch.cat([score for _, score, _ in full]),
+            torch.cat(counts),
+        )
+
+    def _by_agent(self, sums: dict[tuple[str, ...], Sums]) -> dict[str, Sums]:
+        found: dict[str, Sums] = {}
+        for names, (loss, score, count) in sums.items():
+            for n, name in enumerate(names):
+                counted = count[n : n + 1] if isinstance(count, Tensor) else count
+                if len(names) == 1 or int(counted):
+                    found[name] = loss[n : n + 1], score[n : n + 1], counted
+        return {name: found[name] for name in self._system.agents if name in found}
+
+    def means(self) -> dict[str, dict[str, float]]:
+        """Return `loss` and the objective's metric by agent, means over all ticks and environments with a target.
+
+        Also the figures of policies, means over windows.
+        """
+        return self._means(self._sums, self._figures)
+
+    def _means(
+        self, sums: dict[tuple[str, ...], Sums], figures: PolicyFigures
+    ) -> dict[str, dict[str, float]]:
+        found = {}
+        of_policies = figures.means()
+        for name, (loss, score, count) in self._by_agent(sums).items():
+            goal = self._system.agents[name].goal
+            assert goal is not None
+            samples = int(count)
+            if samples:
+                mean = loss.item() * self._system.batch / samples
+                found[name] = {"loss": mean, goal.objective.metric: score.item() / samples}
+                found[name] |= of_policies.get(name, {})
+        return found
+
+    def pop(self) -> dict[str, dict[str, float]]:
+        """Return the means and reset the sums."""
+        found, self._sums, self._figures = self.means(), {}, PolicyFigures()
+        return found
+
+    def end_row(self) -> None:
+        """Complete a row and reset the sums."""
+        self._row = self._sums, self._figures
+        self._sums, self._figures = {}, PolicyFigures()
+
+    def row(self) -> dict[str, dict[str, float]]:
+        """Return the means of the last complete row."""
+        return self._means(*self._row)
+
+    def sums(self) -> dict[tuple[str, ...], Sums]:
+        """Return the sums by stack, without a copy of a tensor."""
+        return dict(self._sums)
+
+    def load_sums(self, sums: Mapping[tuple[str, ...], Sums]) -> None:
+        """Load sums by stack; the tensors are used as they are."""
+        self._sums = dict(sums)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums."""
+        figures = self._figures.state_dict()
+        return {
+            name: [loss[0], score[0], int(count), *([figures[name]] if name in figures else [])]
+            for name, (loss, score, count) in self._by_agent(self._sums).items()
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the sums; older checkpoints have single numbers, the count as a tensor too where a signal marks targets."""
+        self._sums = {
+            (name,): (loss.reshape(1), score.reshape(1), int(count))
+            for name, (loss, score, count, *_) in state.items()
+        }
+        self._figures.load_state_dict({name: own[3] for name, own in state.items() if len(own) > 3})
+
+
+def _without_target(losses: Losses, n: int) -> bool:
+    return isinstance(losses.count, Tensor) and not bool(losses.count[n])
+
+
+def _examples(example: Example, batch: int, count: int) -> list[Example]:
+    names = ("message", "context", "delta", "valid", "target", "prediction", "loss")
+    split: dict[str, Any] = {
+        name: torch.split(value, batch) for name in names if (value := getattr(example, name)) is not None
+    }
+    return [
+        replace(example, members=None, learned=None, **{name: rows[k] for name, rows in split.items()})
+        for k in range(count)
+    ]

@@ -1,0 +1,167 @@
+"""Further passes over a window: what `ppo` learns from it after the first one (Schulman et al. 2017, algorithm 1).
+
+The first pass is that of every window: ledgers are booked by it, and senders, synthetic gradients and critics of channels
+learn in it. The further passes, over minibatches of environments, move the parameters of the agent's learning group alone:
+messages from outside it are the constants they were, and so are advantages, returns and the first pass's
+log-probabilities; running statistics stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from antiphon.comms.backward_requests import BackwardRequest, backward_all
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.rows import mask_fill_zero, mask_not
+from antiphon.engine.heart.step import Engine
+from antiphon.engine.heart.updates import Update, WindowLoss
+from antiphon.engine.policies.replays import AllTicks, InTurn, Replay
+from antiphon.nets.random import seed_for, uniform_many
+
+__all__ = ["FurtherPasses"]
+
+
+class FurtherPasses:
+    """Makes the further passes over the windows that end at a step, in the same order for all groups.
+
+    Args:
+        engine: Whose windows they are of.
+
+    Attributes:
+        agents: Those with further passes.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.system, stacked = engine, engine.system, engine.stacked
+        self.agents = {name for name, agent in self.system.agents.items() if _passes(agent) > 1}
+        first = {
+            group: next((name for name in group.members if _passes(stacked.base.agents[name]) > 1), "")
+            for group in stacked.base.groups
+        }
+        self._leaders = {
+            agent.name: [first[stacked.base.group_of[name]] or name for name in agent.names]
+            for agent in self.system.agents.values()
+        }
+        """By stack: of each member, the first agent with further passes that it learns with."""
+        self._seeds = {name: agent.seed for name, agent in stacked.base.agents.items()}
+        self._orders: dict[tuple[str, int], Tensor] = {}
+
+    def learn(self, closed: Sequence[Update], step: int) -> None:
+        """Take all of them, and move the parameters after each."""
+        for found in self.updates(closed, step):
+            updates = self.engine.checked(found, step)
+            self.engine.divergence.disable_stopped_replicas()
+            self.engine.divergence.decide()
+            self.engine.apply(updates, step)
+
+    def updates(self, closed: Sequence[Update], step: int) -> Iterator[list[Update]]:
+        """Yield the updates of each minibatch in turn; parameters are to be moved before the next is asked for.
+
+        Args:
+            closed: What windows that end at the step have learned from in their first pass.
+            step: The step.
+        """
+        waiting = [
+            self._of(update) for update in closed if not self.agents.isdisjoint(update.window_loss.policies)
+        ]
+        if not waiting:
+            return
+        for epoch in range(1, max(each.passes for each in waiting)):
+            running = [
+                (each, self._minibatches(each, epoch, step)) for each in waiting if each.passes > epoch
+            ]
+            for place in range(max(len(batches) for _, batches in running)):
+                learning = [(each, own) for each, own in running if place < len(own) and each.learns]
+                if learning:
+                    yield [self._update(each, own[place]) for each, own in learning]
+
+    def _of(self, update: Update) -> _Window:
+        found = update.window_loss
+        names = self.agents & found.policies.keys()
+        agents = [self.system.agents[name] for name in found.policies if name in names]
+        own = WindowLoss(
+            losses={name: losses for name, losses in found.losses.items() if name in names},
+            evaluated={(step, name) for step, name in found.evaluated if name in names},
+            policies={name: policy for name, policy in found.policies.items() if name in names},
+        )
+        return _Window(update, agents, own, max(map(_passes, agents)), self._replay(update))
+
+    def _replay(self, update: Update) -> Replay:
+        """The evaluation of a window's ticks again that costs least."""
+        agents = {name: self.system.agents[name] for name in update.group.members}
+        kind = Replay
+        if not AllTicks.obstacle(update.tape, agents):
+            kind = AllTicks
+        elif not InTurn.obstacle(update.tape, agents):
+            kind = InTurn
+        return kind(update.tape, agents, self.engine.forward_pass)
+
+    def _minibatches(self, window: _Window, epoch: int, step: int) -> list[dict[str, Tensor]]:
+        """The rows of each minibatch, by agent: the environments are in another order in each epoch."""
+        policy = window.agents[0].goal
+        assert policy is not None
+        assert policy.policy is not None
+        batch, parts = self.system.batch, policy.policy.minibatches
+        found: list[dict[str, Tensor]] = [{} for _ in range(parts)]
+        for agent in window.replay.agents.values():
+            seeds = self._seeds_of(agent.name, epoch)
+            numbers = uniform_many(seeds, step, batch)
+            first = torch.arange(len(seeds), device=self.system.device).unsqueeze(1) * batch
+            rows = numbers.argsort(dim=1, stable=True) + first
+            for own, some in zip(found, rows.tensor_split(parts, dim=1), strict=True):
+                own[agent.name] = some.flatten()
+        return found
+
+    def _seeds_of(self, agent: str, epoch: int) -> Tensor:
+        """[N] int64: the seeds of a stack's orders in an epoch, made once."""
+        if (agent, epoch) not in self._orders:
+            seeds = [seed_for(self._seeds[name], "epoch", str(epoch)) for name in self._leaders[agent]]
+            self._orders[agent, epoch] = torch.tensor(seeds, device=self.system.device)
+        return self._orders[agent, epoch]
+
+    def _update(self, window: _Window, rows: dict[str, Tensor]) -> Update:
+        update, total, ports = window.update, None, window.replay.ports(rows)
+        for agent in window.agents:
+            own, policy = rows[agent.name], window.loss.policies[agent.name]
+            policies = self.engine.evaluator.policies
+            assert policies is not None
+            found = policies.further(agent, policy, own, ports[agent.name])
+            assert agent.goal is not None
+            losses, stopped = found.losses.sum(0), agent.agent_disabled
+            if isinstance(stopped, Tensor):  # members, by an earlier pass
+                losses = mask_fill_zero(mask_not(stopped[own]), losses)
+            loss = losses.sum() * (agent.goal.weight * len(agent.members) / len(own))
+            total = loss if total is None else total + loss
+            policy.further.append(found.figures)
+        parameters = {name: self.system.agents[name].learner.trainable for name in update.gradients}
+        (result,) = backward_all([BackwardRequest(total, [], parameters, [])], self.system.batch)
+        return Update(update.group, update.tape, {**result.parameters}, update.learning, window.loss)
+
+
+def _passes(agent: Agent) -> int:
+    policy = None if agent.goal is None else agent.goal.policy
+    return 0 if policy is None else policy.passes
+
+
+@dataclass(slots=True)
+class _Window:
+    """A window with further passes."""
+
+    update: Update
+    """What its first pass learned."""
+    agents: list[Agent]
+    """Those with further passes."""
+    loss: WindowLoss
+    """What is theirs of the first pass."""
+    passes: int
+    replay: Replay
+    """Of its ticks."""
+
+    @property
+    def learns(self) -> bool:
+        """Whether some agent has not been stopped by an earlier pass."""
+        return any(agent.agent_disabled is not True for agent in self.agents)

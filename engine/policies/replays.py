@@ -1,0 +1,269 @@
+"""Evaluations of a window's ticks again, for some environments: messages from outside and observations are as they were.
+
+Where nothing is handed from tick to tick, all ticks of an agent are one evaluation. Rows are (member, environment) in the
+run; here a member's are (tick, environment) of the environments that are evaluated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.network import STATE, VALUE, Tensors
+from antiphon.comms.backward_requests import constant
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.message import AgentTick, Read, Tape
+from antiphon.engine.heart.rows import EnvMask, mask_fill_zero, rows_through, select_rows
+from antiphon.engine.policies.trajectories import port_names
+
+__all__ = ["AllTicks", "InTurn", "Replay"]
+
+Ticks = list[tuple[int, AgentTick]]
+"""An agent's ticks of a window with their steps."""
+
+
+class Replay:
+    """A window replayed for all environments, by the forward pass."""
+
+    def __init__(self, tape: Tape, agents: Mapping[str, Agent], forward_pass: ForwardPass) -> None:
+        self.agents = agents
+        self._tape, self._forward_pass = tape, forward_pass
+        self._parts = _ticks_of(tape)
+
+    def ports(self, rows: Mapping[str, Tensor]) -> dict[str, Tensors]:
+        """Return the ports that policies' losses are made of, [T, len(rows), …], by agent.
+
+        Args:
+            rows: Of each agent, as many of each member, member by member.
+        """
+        self._forward_pass.replay(self._tape)
+        return {
+            agent: {
+                name: torch.stack([part.ports[name] for _, part in ticks])[:, rows[agent]]
+                for name in port_names(self.agents[agent])
+                if name in ticks[0][1].ports
+            }
+            for agent, ticks in self._parts.items()
+        }
+
+
+class InTurn(Replay):
+    """The ticks of an agent with a state that learns alone, one after the other, for some environments."""
+
+    def __init__(self, tape: Tape, agents: Mapping[str, Agent], forward_pass: ForwardPass) -> None:
+        super().__init__(tape, agents, forward_pass)
+        ((name, self._ticks),) = self._parts.items()
+        self._agent = agents[name]
+        parts = [part for _, part in self._ticks]
+        with torch.no_grad():
+            self._inputs = torch.stack([forward_pass.inputs(part, tape) for part in parts])
+            self._observed = _observed(self._agent, parts, forward_pass)
+
+    @staticmethod
+    def obstacle(tape: Tape, agents: Mapping[str, Agent]) -> bool:
+        """Whether it needs a replay for all environments."""
+        agent = next(iter(agents.values()))
+        memory, parts = agent.memory, _ticks_of(tape)
+        if len(agents) > 1 or memory is None or not agent.learner.network.pure or len(parts) != 1:
+            return True
+        in_order = memory.sender_index is None is memory.receiver_index
+        return not in_order or any(
+            read.stamp is not None for _, part in parts[agent.name] for read in part.reads
+        )
+
+    def ports(self, rows: Mapping[str, Tensor]) -> dict[str, Tensors]:
+        """See `Replay.ports`."""
+        agent, own = self._agent, rows[self._agent.name]
+        start, memory = self._tape.start[agent.name], agent.memory
+        assert memory is not None
+        states: dict[int, Tensor] = {}
+        found: dict[str, list[Tensor]] = {}
+        for t, (step, part) in enumerate(self._ticks):
+            assert part.memory is not None
+            if part.memory.stamp is None:
+                value = memory.zeros if part.memory.value is None else constant(part.memory.value)
+                state = value[own]
+            else:
+                state = mask_fill_zero(_among(part.memory.available, own), states[part.memory.stamp])
+            ports = _evaluated(agent, start, self._inputs[t, own], state)
+            if self._observed is not None:
+                ports[VALUE] = _values(agent, start, self._observed[t, own])
+            states[step] = ports[STATE]
+            for name in port_names(agent):
+                if name in ports:
+                    found.setdefault(name, []).append(ports[name])
+        return {agent.name: {name: torch.stack(each) for name, each in found.items()}}
+
+
+@dataclass(slots=True)
+class _Message:
+    """What an agent reads over a stack of channels at all ticks: values, or messages made in the window."""
+
+    channel: Channel
+    value: Tensor | None
+    """[T, K * B, size]; None: made in the window, by its sender at the same step."""
+    available: EnvMask | Tensor
+    """[T, K * B] where it is not the same everywhere."""
+
+
+@dataclass(slots=True)
+class _Evaluation:
+    """An agent and what it reads in a window."""
+
+    agent: Agent
+    inputs: Tensor | None
+    """[T, rows, *input_shape], where nothing of it is made in the window."""
+    observations: list[Tensor]
+    """Else: [T, rows, …] each."""
+    messages: list[_Message]
+    observed: Tensor | None
+    """[T, rows, …]: what its critic reads."""
+
+
+class AllTicks(Replay):
+    """All ticks of agents without a state, as one evaluation of each, for some environments."""
+
+    def __init__(self, tape: Tape, agents: Mapping[str, Agent], forward_pass: ForwardPass) -> None:
+        super().__init__(tape, agents, forward_pass)
+        self._evaluations = [
+            self._evaluation(agents[name], [part for _, part in ticks]) for name, ticks in self._parts.items()
+        ]
+        self._ticks = len(next(iter(self._parts.values())))
+
+    @staticmethod
+    def obstacle(tape: Tape, agents: Mapping[str, Agent]) -> bool:
+        """Whether it needs a replay: something is handed from tick to tick, or is more than what a port holds."""
+        if any(a.memory is not None or not a.learner.network.pure for a in agents.values()):
+            return True
+        parts = _ticks_of(tape)
+        steps = {tuple(step for step, _ in ticks) for ticks in parts.values()}
+        within = [
+            (step, part, read)
+            for ticks in parts.values()
+            for step, part in ticks
+            for read in part.reads
+            if read.stamp is not None
+        ]
+        if not within:
+            return len(agents) > 1
+        if len(steps) > 1 or any(len(tick.parts) > 1 for tick in tape.ticks):
+            return True
+        if any(part.participates is not True or part.ages is not None for _, part, _ in within):
+            return True
+        channels = {channel.name: channel for agent in agents.values() for channel in agent.incoming}
+        return any(read.stamp != step or _changes(channels[read.channel]) for step, _, read in within) or any(
+            len(part.reads) != len(agents[name].incoming)
+            for name, ticks in parts.items()
+            for _, part in ticks
+        )
+
+    def ports(self, rows: Mapping[str, Tensor]) -> dict[str, Tensors]:
+        """See `Replay.ports`."""
+        made: dict[str, Tensors] = {}
+        found: dict[str, Tensors] = {}
+        for each in self._evaluations:
+            agent, own = each.agent, rows[each.agent.name]
+            members, start = len(agent.members), self._tape.start[agent.name]
+            x = self._joined(each, own, made)
+            ports = made[agent.name] = _evaluated(agent, start, x, None)
+            if each.observed is not None:
+                ports[VALUE] = _values(agent, start, _by_member(each.observed[:, own], members))
+            shape = members, self._ticks, len(own) // members
+            found[agent.name] = {
+                name: ports[name].view(*shape, *ports[name].shape[1:]).transpose(0, 1).flatten(1, 2)
+                for name in port_names(agent)
+                if name in ports
+            }
+        return found
+
+    @torch.no_grad()
+    def _evaluation(self, agent: Agent, parts: list[AgentTick]) -> _Evaluation:
+        forward_pass, observed = self._forward_pass, _observed(agent, parts, self._forward_pass)
+        if all(read.stamp is None for part in parts for read in part.reads):
+            inputs = torch.stack([forward_pass.inputs(part, self._tape) for part in parts])
+            return _Evaluation(agent, inputs, [], [], observed)
+        each = [forward_pass.observations(part) for part in parts]
+        observations = [torch.stack(ticks) for ticks in zip(*each, strict=True)]
+        reads = zip(agent.incoming, zip(*(part.reads for part in parts), strict=True), strict=True)
+        return _Evaluation(agent, None, observations, [_message(*one) for one in reads], observed)
+
+    def _joined(self, each: _Evaluation, own: Tensor, made: Mapping[str, Tensors]) -> Tensor:
+        """The network's input, of all members, ticks and some environments."""
+        agent, members = each.agent, len(each.agent.members)
+        if each.inputs is not None:
+            return _by_member(each.inputs[:, own], members)
+        batch = len(own) // members * self._ticks
+        flat = len(agent.learner.network.input_shape) == 1
+        messages, available = [], []
+        for message in each.messages:
+            channel, count = message.channel, len(message.channel.members)
+            ends = rows_through(own, channel.receiver_index, members, channel.batch)
+            there = message.available
+            if isinstance(there, Tensor):
+                there = _by_member(there[:, ends], count)
+            if message.value is None:
+                port = made[channel.sender][channel.port]
+                value = mask_fill_zero(there, select_rows(port, channel.sender_index, batch).flatten(1))
+            else:
+                value = _by_member(message.value[:, ends], count)
+            messages.append(value if flat else value.reshape(len(value), *channel.shape))
+            available.append(there)
+        observations = [_by_member(values[:, own], members) for values in each.observations]
+        return agent.layout.join(observations, messages, available, batch)
+
+
+def _message(channel: Channel, reads: tuple[Read, ...]) -> _Message:
+    masks = [read.available for read in reads]
+    available: EnvMask | Tensor = True
+    if any(mask is not True for mask in masks):
+        rows = torch.ones(len(channel.zeros), dtype=torch.bool, device=channel.zeros.device)
+        available = torch.stack([mask if isinstance(mask, Tensor) else rows & mask for mask in masks])
+    if reads[0].stamp is not None:
+        return _Message(channel, None, available)
+    values = [channel.zeros if read.value is None else constant(read.value) for read in reads]
+    return _Message(channel, torch.stack(values), available)
+
+
+def _changes(channel: Channel) -> bool:
+    """Whether what is read of a message, or its gradient, is not the sender's port."""
+    link = channel.ledger.link
+    spoilt = link.noise or link.bits is not None or channel.sampler is not None
+    return bool(spoilt) or channel.direct is not None or channel.feedback_weights is not None
+
+
+def _ticks_of(tape: Tape) -> dict[str, Ticks]:
+    """The ticks of each agent, in the order of its first one."""
+    found: dict[str, Ticks] = {}
+    for tick in tape.ticks:
+        for part in tick.parts:
+            found.setdefault(part.agent, []).append((tick.step, part))
+    return found
+
+
+def _observed(agent: Agent, parts: list[AgentTick], forward_pass: ForwardPass) -> Tensor | None:
+    return torch.stack([forward_pass.critic_input(part) for part in parts]) if agent.critic else None
+
+
+def _among(mask: EnvMask, rows: Tensor) -> EnvMask:
+    return mask[rows] if isinstance(mask, Tensor) else mask
+
+
+def _by_member(values: Tensor, members: int) -> Tensor:
+    """[T, N * b, …] as rows of the members, [N * T * b, …]."""
+    each = values.view(len(values), members, -1, *values.shape[2:])
+    return each.transpose(0, 1).reshape(-1, *values.shape[2:])
+
+
+def _evaluated(agent: Agent, start: Tensors, x: Tensor, state: Tensor | None) -> Tensors:
+    learner = agent.learner
+    return learner.network(learner.parameters, start, x, training=not learner.frozen, state=state)[0]
+
+
+def _values(agent: Agent, start: Tensors, x: Tensor) -> Tensor:
+    learner = agent.learner
+    return learner.values(learner.parameters, start, x, training=not learner.frozen)[0]

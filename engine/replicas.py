@@ -1,0 +1,217 @@
+"""Several seeds of one scenario in one program: replicas of its agents, stacked together, each in its own environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.backends import SentMessage, StackedBackend
+from antiphon.engine.build.join_replicas import Union, bare, named
+from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
+from antiphon.engine.heart.rows import EnvMask
+from antiphon.engine.heart.system import Stacked, System
+from antiphon.engine.heart.updates import InputUpdate, Losses, PredictorUpdate, StepReport, Update
+from antiphon.engine.metrics.report import AgentReport, LossesByAgent
+from antiphon.engine.state.state_dict import restore, snapshot
+from antiphon.errors import ScenarioError
+
+__all__ = ["Replica", "ReplicaReport", "ReplicatedEngine"]
+
+Places = dict[tuple[str, ...], tuple[tuple[str, ...], list[int] | slice]]
+"""By the members of a stack: those of one replica, by their own names, and their places."""
+
+
+class ReplicatedEngine:
+    """Steps the systems of several seeds as one.
+
+    Args:
+        systems: Of one scenario, each built with a seed of its own.
+    """
+
+    def __init__(self, systems: Sequence[System]) -> None:
+        self.union = Union(systems)
+        self.engine = StackedBackend(self.union.system)
+        self.loaded = False
+        """Whether a state has been loaded into a replica since the last step."""
+        self._stale = False
+
+    @property
+    def stopped(self) -> dict[int, str]:
+        """Replicas that a divergence has stopped, with what it was."""
+        return self.union.divergence.stopped
+
+    def tick(self, step: int, step_signals: StepSignals) -> None:
+        """Tick all replicas."""
+        if self.loaded:
+            self.union.join()
+            self.engine.load_members()
+            self.loaded = False
+        self._stale = True
+        self.engine.tick(step, step_signals)
+
+    def learn(self, step: int, *, watch: bool = False) -> AgentReport:
+        """Update the agents and predictors of all replicas; one that diverges is stopped, and the others go on."""
+        self._stale = True
+        return AgentReport(self.engine.learn(step, watch=watch), self.engine.stacked)
+
+    def cut(self, step: int, ends: Sequence[EpisodeEnds]) -> None:
+        """End episodes, given by replica."""
+        ended = self._joined([e.ended for e in ends])
+        self.engine.cut(step, EpisodeEnds(ended, self._joined([e.terminated for e in ends])))
+
+    def _joined(self, masks: Sequence[EnvMask]) -> EnvMask:
+        if not any(isinstance(one, Tensor) for one in masks) and len(set(masks)) == 1:
+            return masks[0]
+        system = self.engine.system
+        full = torch.ones(system.batch, dtype=torch.bool, device=system.device)
+        return torch.cat([one if isinstance(one, Tensor) else full & one for one in masks])
+
+    def synchronize(self) -> None:
+        """Write the state of the stacks to the systems of the replicas, once a step."""
+        if self._stale:
+            self.engine.per_agent()
+            self.union.part()
+            self._stale = False
+
+
+class Replica:
+    """The backend of one seed's simulation, whose steps are taken by all seeds together.
+
+    Args:
+        all_replicas: What takes them.
+        index: Which replica it is, from 0.
+    """
+
+    name = "cohort"
+
+    def __init__(self, all_replicas: ReplicatedEngine, index: int) -> None:
+        self.all_replicas = all_replicas
+        self.index = index
+        self._own = all_replicas.union.systems[index]
+        self.stacked = Stacked.of_single_agents(self._own)
+        self._places: Places = {}
+
+    @property
+    def system(self) -> System:
+        """Its own agents and channels, up to date."""
+        self.all_replicas.synchronize()
+        return self._own
+
+    def per_agent(self) -> System:
+        """Its own agents and channels, up to date."""
+        return self.system
+
+    view = per_agent
+
+    @property
+    def action(self) -> Action | None:
+        """What is done in its environment after the newest step; None: nobody acted."""
+        actions = self.all_replicas.engine.forward_pass.actions
+        return None if actions is None else actions.of(self.index)
+
+    @property
+    def channels(self) -> Iterable[str]:
+        """The names of its channels, in canonical order."""
+        return self._own.channels
+
+    def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
+        """See `Backend.sent`."""
+        return self.all_replicas.engine.sent(named(channel, self.index), stamp)
+
+    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
+        """Refuse: a step of one seed is a step of all.
+
+        Raises:
+            ScenarioError: Always.
+        """
+        raise ScenarioError(
+            "step: this simulation is one of several seeds that go on together; step the seeds"
+        )
+
+    def synchronize(self) -> None:
+        """Nothing to wait for: every step of replicas is checked at once."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Backend.state_dict`."""
+        return snapshot(self.system)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `Backend.load_state_dict`."""
+        self.all_replicas.synchronize()
+        restore(self._own, state)
+        self.all_replicas.loaded = True
+
+    def report(self, everything: AgentReport) -> ReplicaReport:
+        """The replica's part of what was learned at a step."""
+        return ReplicaReport(everything, self.index, self._places, self.stacked)
+
+
+class ReplicaReport(AgentReport):
+    """What one replica learned at a step, by the names of its own agents and channels."""
+
+    def __init__(self, everything: AgentReport, index: int, places: Places, stacked: Stacked) -> None:
+        self._everything, self._index, self._places = everything, index, places
+        self._stacked = stacked
+
+    @property
+    def stacks(self) -> StepReport:  # type: ignore[override]
+        """By agent and channel: a replica's stacks are of one."""
+        return StepReport(self.updates, self.predictor_updates, self.input_updates)
+
+    def _is_own(self, name: str) -> bool:
+        return name.endswith(named("", self._index))
+
+    @cached_property
+    def updates(self) -> list[Update]:
+        """By learning group."""
+        found = []
+        for update in self._everything.updates:
+            if self._is_own(update.group.members[0]):
+                own = Update(self._stacked.base.group_of[bare(update.group.members[0])], update.tape)
+                own.gradients = {bare(name): g for name, g in update.gradients.items()}
+                own.window_loss.losses = {
+                    bare(name): losses for name, losses in update.window_loss.losses.items()
+                }
+                own.injected = {bare(name): rows for name, rows in update.injected.items()}
+                found.append(own)
+        return found
+
+    @cached_property
+    def predictor_updates(self) -> dict[str, PredictorUpdate]:
+        """By channel."""
+        found = self._everything.predictor_updates
+        return {bare(name): update for name, update in found.items() if self._is_own(name)}
+
+    @cached_property
+    def input_updates(self) -> dict[str, InputUpdate]:
+        """By channel."""
+        return {
+            bare(name): update
+            for name, update in self._everything.input_updates.items()
+            if self._is_own(name)
+        }
+
+    def losses(self) -> Iterator[tuple[tuple[str, ...], Losses]]:
+        """Yield the objectives' losses of its own members of each stack."""
+        for names, losses in self._everything.losses():
+            if names not in self._places:
+                mine = [n for n, name in enumerate(names) if self._is_own(name)]
+                in_a_row = slice(mine[0], mine[-1] + 1) if mine else slice(0)
+                whole = len(mine) == in_a_row.stop - in_a_row.start
+                self._places[names] = tuple(bare(names[n]) for n in mine), in_a_row if whole else mine
+            own, places = self._places[names]
+            if own:
+                yield own, losses.of(places)
+
+    def by_agent(self) -> Mapping[str, Tensor]:
+        """The losses by agent."""
+        return LossesByAgent(self)
+
+    def figures(self) -> dict[str, dict[str, Tensor]]:
+        """Return the figures of its own policies."""
+        found = self._everything.figures()
+        return {bare(name): figures for name, figures in found.items() if self._is_own(name)}

@@ -1,1 +1,0 @@
-"""One step: forward, losses, backward, predictor training, update."""

@@ -1,0 +1,126 @@
+"""Clocks and windows (`engine/heart/clock.py`, pure functions of numbers of steps) against plain enumeration."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from decimal import Decimal
+
+import pytest
+
+from antiphon.engine.heart.clock import Clock, EpisodeWindows, Sends, StepWindows, TickWindows, Windows
+
+HORIZON = 60
+CLOCKS = [Clock(p, f) for p in (1, 2, 3, 5, 7) for f in range(-p, p)]
+
+
+@pytest.mark.parametrize("clock", CLOCKS[::2], ids=str)
+def test_a_clock_agrees_with_counting(clock: Clock) -> None:
+    ticks = [t for t in range(3 * HORIZON) if (t - clock.phase) % clock.period == 0]
+    assert 0 <= clock.phase < clock.period
+    for step in range(HORIZON):
+        assert clock.due(step) == (step in ticks)
+        assert clock.following(step) == min(t for t in ticks if t >= step)
+        assert clock.latest(step) == max((t for t in ticks if t <= step), default=None)
+    for count, tick in enumerate(ticks[:20]):
+        assert clock.count(tick) == count
+        assert clock.step(count) == tick
+
+
+def test_a_negative_phase_counts_from_the_end() -> None:
+    assert Clock(4, -1) == Clock(4, 3)
+    assert Clock(4, -4) == Clock(4, 0)
+
+
+RATES = [1.0, 0.9, 0.75, 2 / 3, 0.4, 1 / 3, 0.07, 0.001]
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_sending_agrees_with_counting(rate: float) -> None:
+    for clock in CLOCKS[::5]:
+        ticks = [t for t in range(40 * HORIZON) if clock.due(t)]
+        numbers = [math.floor(k / Decimal(str(rate))) for k in range(len(ticks))]
+        stamps = [ticks[number] for number in numbers if number < len(ticks)]
+        sends = Sends(clock, rate)
+        for step in range(HORIZON):
+            assert sends.due(step) == (step in stamps)
+            assert sends.latest(step) == max((s for s in stamps if s <= step), default=None)
+            later = [s for s in stamps if s > step]
+            if later:
+                assert sends.after(step) == later[0]
+            else:
+                assert sends.after(step) > ticks[-1]
+        assert sends.latest(-1) is None
+        assert sends.after(-1) == clock.phase
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_a_rate_is_kept_to_the_message_for_ever(rate: float) -> None:
+    sends = Sends(Clock(), rate)
+    for message in (10, 1_000, 10**6, 10**9):
+        stamp = math.floor(message / Decimal(str(rate)))
+        assert sends.due(stamp)
+        assert sends.latest(stamp) == stamp
+        assert sends.after(stamp - 1) == stamp
+
+
+@pytest.mark.parametrize(("clock", "unroll"), list(itertools.product(CLOCKS[::5], (1, 2, 5))), ids=str)
+def test_windows_of_ticks_agree_with_counting(clock: Clock, unroll: int) -> None:
+    ticks = [t for t in range(12 * HORIZON) if clock.due(t)]
+    pieces = [ticks[i : i + unroll] for i in range(0, len(ticks) - unroll, unroll)]
+    windows = TickWindows(clock, unroll)
+    agree(windows, pieces)
+    positions(windows, clock, pieces)
+
+
+@pytest.mark.parametrize("length", [1, 2, 6])
+def test_windows_of_steps_agree_with_counting(length: int) -> None:
+    pieces = [list(range(i, i + length)) for i in range(0, 2 * HORIZON, length)]
+    agree(StepWindows(length), pieces)
+    agree(StepWindows(length, 4), [[t + 4 for t in piece] for piece in pieces], 4)
+    for clock in CLOCKS:
+        if length % clock.period == 0:
+            positions(StepWindows(length), clock, [[t for t in piece if clock.due(t)] for piece in pieces])
+
+
+@pytest.mark.parametrize("lengths", [(3, 1, 4, 2), (1, 1, 1), (4,)])
+def test_windows_of_episodes_agree_with_counting(lengths: tuple[int, ...]) -> None:
+    """What is to come is known only once it has begun (rule 16)."""
+    windows, start = EpisodeWindows(4), 0
+    for number, length in enumerate(lengths):
+        windows.begin(start, length, number)
+        last = start + length - 1
+        assert windows.end(number) == last
+        for tick in range(start, last + 1):
+            assert windows.number(tick) == number
+            assert windows.ending(tick) == (number if tick == last else None)
+        for later in range(last + 1, last + 9):
+            assert windows.number(later) == number + 1
+            assert windows.ending(later) is None
+        assert windows.end(number + 1) == last + 4  # at the latest
+        if number:
+            assert windows.number(start - 1) == number - 1
+        start += length
+
+
+def test_positions_in_an_episode_count_from_its_start() -> None:
+    windows, clock = EpisodeWindows(7), Clock(2)
+    windows.begin(10, 5, 1)
+    assert windows.ticks(clock) == 4
+    assert [windows.position(tick, clock, 10) for tick in (10, 12, 14)] == [0, 1, 2]
+    assert windows.position(18, clock, 10) == 0  # of the episode after, whose length is not known
+
+
+def positions(windows: Windows, clock: Clock, pieces: list[list[int]]) -> None:
+    for ticks in pieces:
+        assert windows.ticks(clock) == len(ticks)
+        assert [windows.position(tick, clock, 0) for tick in ticks] == list(range(len(ticks)))
+
+
+def agree(windows: Windows, pieces: list[list[int]], start: int = 0) -> None:
+    ends = {piece[-1]: number for number, piece in enumerate(pieces)}
+    for number, piece in enumerate(pieces):
+        assert windows.end(number) == piece[-1]
+        assert {windows.number(tick) for tick in piece} == {number}
+    for step in range(start, min(HORIZON, pieces[-1][-1])):
+        assert windows.ending(step) == ends.get(step)

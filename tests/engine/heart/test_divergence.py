@@ -1,0 +1,123 @@
+"""A loss or gradient that is not finite ends the run; what was learned before that step is kept (semantics 32)."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon import DivergenceError, Scenario, Simulation
+from antiphon.engine.features.installed import check_later
+from tests.contracts.twins import facts
+from tests.engine.scenes import scenario_of
+from tests.kit.running import seeds_together
+
+GOAL = {"kind": "regression", "target": "right_half"}
+BOTH = pytest.mark.parametrize("backend", ["cohort", "reference"])
+
+
+def chain(coupling: str = "decoupled", *, apply: bool = True, **training: Any) -> Scenario:
+    net = {"kind": "mlp", "hidden": [5], "norm": "none"}
+    agents = {
+        "a": {"observes": ["left_half"], "network": net},
+        "b": {"network": net},
+        "c": {"network": {"kind": "mlp", "hidden": []}, "objective": GOAL},
+    }
+    channel = {"coupling": coupling, "gradient": {"context": ["label"], "apply": apply}}
+    channels = [{"from": s, "to": r, **channel} for s, r in ("ab", "bc")]
+    return scenario_of(agents, channels, **{"batch": 4, "optimiser": {"kind": "sgd", "lr": 0.01}, **training})
+
+
+def numbers(simulation: Simulation) -> dict[str, torch.Tensor]:
+    """All of agents and predictors: parameters, running statistics, optimiser states."""
+    found = facts(simulation)
+    return {k: v.nan_to_num(7.0) for k, v in found.items() if isinstance(v, torch.Tensor) and "@" not in k}
+
+
+def diverge(simulation: Simulation) -> str:
+    """Take steps until one diverges, hold all numbers to those of before it, and return the line."""
+    before: dict[str, torch.Tensor] = {}
+
+    def go_on() -> None:
+        while simulation.now < 60:
+            before.update(numbers(simulation))
+            simulation.step()
+
+    with pytest.raises(DivergenceError) as found:
+        go_on()
+    line, after = str(found.value), numbers(simulation)
+    assert all(torch.equal(before[name], value) for name, value in after.items())
+    assert f"step {simulation.now}" in line
+    assert "\n" not in line
+    return line
+
+
+@pytest.mark.parametrize(
+    ("coupling", "kind"), [("locked", "sgd"), ("decoupled", "adam"), ("delayed", "sgd"), ("detached", "sgd")]
+)
+def test_a_huge_rate_ends_the_run_with_what_was_learned_before(coupling: str, kind: str) -> None:
+    line = diverge(Simulation(chain(coupling, optimiser={"kind": kind, "lr": 1e30})))
+    assert "lower" in line
+    assert line.startswith(("agent 'a'", "agent 'b'", "agent 'c'"))
+
+
+def test_a_predictor_that_diverges_stops_the_agents_at_the_same_step() -> None:
+    """Agents and predictors move together or not at all, whoever it was; a shadow leaves the agents finite."""
+    line = diverge(Simulation(chain(apply=False, predictor={"kind": "sgd", "lr": 1e15})))
+    assert line.startswith(("agent 'a': the loss of the synthetic", "agent 'b': the loss of the synthetic"))
+
+
+@BOTH
+def test_a_bad_gradient_from_one_agent_keeps_all_from_moving(backend: str) -> None:
+    simulation = Simulation(chain(), backend=backend)
+    simulation.agents["c"].parameters["objective.weight"].data.fill_(torch.nan)
+    assert "agent 'c': the gradient at step 0 is not finite" in diverge(simulation)
+
+
+def overflowing(count: int, **optimiser: Any) -> Scenario:
+    """Agents whose first step takes them to where the squares of their errors overflow: the loss is infinite, its gradient is not."""
+    agent = {"observes": ["left_half"], "network": {"kind": "mlp", "hidden": []}, "objective": GOAL}
+    well = {f"well{i}": agent for i in range(count)}
+    sick = {"sick": {**agent, "optimiser": {"lr": 1e20, **optimiser}}}
+    return scenario_of({**well, **sick}, optimiser={"kind": optimiser["kind"], "lr": 0.01})
+
+
+@pytest.mark.parametrize("optimiser", [{"kind": "adam"}, {"kind": "sgd", "clip": 1.0}], ids=["adam", "clip"])
+@pytest.mark.parametrize("count", [0, 2])
+@pytest.mark.parametrize("backend", ["reference", "cohort", "native", "device"])
+def test_a_loss_that_is_infinite_ends_the_run_where_its_gradient_is_not(
+    backend: str, count: int, optimiser: dict[str, Any]
+) -> None:
+    name = "cohort" if backend == "device" else backend
+    with Simulation(overflowing(count, **optimiser), backend=name) as simulation:
+        if backend == "device":  # what is checked there is read later
+            stacked: Any = simulation.backend
+            check_later(stacked)
+        simulation.step()
+        before = numbers(simulation)
+        with pytest.raises(DivergenceError, match="agent 'sick': the loss at step 1 is not finite"):
+            simulation.run(20)
+        assert all(torch.equal(before[name], value) for name, value in numbers(simulation).items())
+
+
+@BOTH
+def test_an_agent_whose_loss_is_infinite_goes_into_quarantine(backend: str) -> None:
+    scenario = overflowing(2, kind="adam").with_training(on_divergence="quarantine")
+    with Simulation(scenario, backend=backend) as simulation:
+        simulation.run(5)
+        assert [(step, line.partition(";")[0]) for step, line in simulation.events] == [
+            (1, "agent 'sick': the loss at step 1 is not finite")
+        ]
+        assert simulation.agents["well0"].updates == 5
+
+
+def test_a_seed_whose_loss_is_infinite_stops_with_the_line_that_it_has_alone() -> None:
+    together = seeds_together(overflowing(0, kind="adam"), (0, 1))
+    assert together is not None
+    with closing(together) as seeds:
+        with pytest.raises(DivergenceError):
+            seeds.run(steps=5)
+        for simulation in seeds.simulations:
+            assert "agent 'sick': the loss at step 1 is not finite" in str(simulation.diverged)

@@ -1,0 +1,196 @@
+"""The guard (`engine/features/divergence.py`): what is not finite moves no parameter, the host waits for no number, and the next sync reports it.
+
+It is for GPUs; here `check_later` of the stacked backend turns it on, which no document does on a CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from antiphon import DivergenceError, Simulation
+from antiphon.engine.features.installed import check_later
+from tests.contracts.twins import facts
+from tests.engine.numbers import all_parameters, equal
+from tests.engine.scenes import CLASSIFY, scenario_of
+
+WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "aten.equal", "_unique")
+"""Operations whose result the host has to wait for."""
+NETWORKS: dict[str, dict[str, Any]] = {
+    "batch norm": {"kind": "mlp", "hidden": [8], "norm": "batch"},
+    "lstm": {"kind": "lstm", "size": 5},
+}
+stacked_and_lone = pytest.mark.parametrize("stacked", [True, False], ids=["stacked", "lone"])
+
+
+class _Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if any(name in str(func) for name in WAITS):
+            self.found.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def ring(network: str = "batch norm", *, stacked: bool = True, **channel: Any) -> Simulation:
+    names = [f"n{i}" for i in range(6)]
+    agent = {
+        "observes": ["image"],
+        "network": NETWORKS[network],
+        "objective": CLASSIFY,
+        "clock": {"unroll": 2},
+    }
+    plain = {"size": 4, "norm": "none", "link": {"delay": 1}}
+    ends = zip(names, names[1:] + names[:1], strict=True)
+    channels = [{"from": a, "to": b, **plain, **channel} for a, b in ends]
+    scenario = scenario_of(dict.fromkeys(names, agent), channels, telemetry={"every": 10}, batch=4, steps=400)
+    return Simulation(scenario, backend="cohort", stacked=stacked)
+
+
+def later(simulation: Simulation) -> Simulation:
+    backend: Any = simulation.backend
+    check_later(backend)
+    return simulation
+
+
+def poison(simulation: Simulation, value: float = float("nan")) -> None:
+    next(iter(simulation.agents["n3"].parameters.values())).data.view(-1)[0] = value
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@stacked_and_lone
+def test_the_host_waits_for_no_number_and_no_bit_is_another(network: str, stacked: bool) -> None:
+    # Without the label as context: torch's one_hot looks at its argument, but on the CPU alone.
+    plain = {"gradient": {"kind": "mlp", "context": []}, "stacked": stacked}
+    one, other = later(ring(network, **plain)), ring(network, **plain)
+    for simulation, waits in ((one, False), (other, True)):
+        for _ in range(3):
+            simulation.step()
+        with _Waits() as found:
+            for _ in range(4):
+                simulation.step()
+        assert bool(found.found) == waits
+    assert equal(all_parameters(one), all_parameters(other))
+
+
+def everything(simulation: Simulation) -> list[Tensor]:
+    """Parameters, running statistics and moments of agents and predictors."""
+    found = {name: value for name, value in facts(simulation).items() if "@" not in name}
+    return [value.nan_to_num(7.0) for value in found.values() if isinstance(value, Tensor)]
+
+
+@pytest.mark.parametrize(("what", "poisoned"), [("agent", float("nan")), ("predictor", float("inf"))])
+@stacked_and_lone
+def test_the_line_is_that_of_the_host_and_everything_is_as_before_the_step(
+    what: str, poisoned: float, stacked: bool
+) -> None:
+    lines = []
+    for checked in (later, lambda simulation: simulation):
+        simulation = checked(ring(stacked=stacked, gradient={"kind": "mlp", "norm": "batch"}))
+        simulation.run(12)
+        simulation.step()  # half a window: the next step learns, as every second does
+        if what == "agent":
+            poison(simulation, poisoned)
+        else:
+            model: Any = simulation.channels["n2->n3"].synthetic_gradient
+            next(iter(model.parameters.values())).data.view(-1)[0] = poisoned
+        before = everything(simulation)
+        with pytest.raises(DivergenceError) as found:
+            simulation.run(steps=30)
+        lines.append(str(found.value))
+        assert equal(before, everything(simulation))
+    assert lines[0] == lines[1]
+    assert "step 13 is not finite" in lines[0]
+    assert simulation.now == 13
+
+
+@pytest.mark.parametrize("training", [{"on_divergence": "quarantine"}, {"bound": 1e6}])
+def test_where_every_step_is_checked_at_once_there_is_none(training: dict[str, Any]) -> None:
+    simulation = later(Simulation(ring().scenario.with_training(**training)))
+    simulation.run(3)
+    poison(simulation)
+    if "bound" in training:
+        with pytest.raises(DivergenceError):
+            simulation.step()
+    else:
+        simulation.step()
+        assert simulation.agents["n3"].quarantined
+
+
+def diverged_unseen() -> Simulation:
+    """A simulation two steps after a divergence at step 13 that no sync has found yet."""
+    simulation = later(ring())
+    simulation.run(12)
+    poison(simulation)
+    for _ in range(4):
+        simulation.step()
+    assert simulation.diverged is None
+    return simulation
+
+
+LOOKS: dict[str, Callable[[Simulation, Path], object]] = {
+    "save": lambda simulation, path: simulation.save(path / "point"),
+    "fork": lambda simulation, _: simulation.fork(),
+    "evaluate": lambda simulation, _: simulation.evaluate(),
+    "compose": lambda simulation, _: simulation.compose(),
+    "probe": lambda simulation, _: simulation.probe(),
+    "export": lambda simulation, path: simulation.export(path / "weights.safetensors"),
+    "run": lambda simulation, _: simulation.run(
+        seconds=3600, on_step=lambda one: os.kill(os.getpid(), signal.SIGINT) if one.now == 18 else None
+    ),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_look_finds_a_divergence_that_no_sync_has_found(look: str, tmp_path: Path) -> None:
+    simulation = diverged_unseen()
+    with pytest.raises(DivergenceError, match=r"agent 'n3': the gradient at step 13 is not finite"):
+        LOOKS[look](simulation, tmp_path)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(DivergenceError, match="step 13"):
+        simulation.step()
+    assert Simulation.load(simulation.save(tmp_path / "after")).diverged == simulation.diverged
+
+
+def test_a_run_whose_checkpoint_comes_before_the_sync_has_diverged(tmp_path: Path) -> None:
+    with later(Simulation(ring().scenario, logdir=tmp_path / "run", checkpoint_every=8)) as simulation:
+        with pytest.raises(DivergenceError, match="step 13"):
+            simulation.run(on_step=lambda one: poison(one) if one.now == 12 else None)
+        assert simulation.now == 16
+    assert json.loads((tmp_path / "run/run.json").read_text())["exit"] == "diverged"
+    assert Simulation.load(tmp_path / "run").diverged == simulation.diverged
+
+
+def test_a_state_of_before_the_divergence_goes_on(tmp_path: Path) -> None:
+    simulation = later(ring())
+    simulation.run(12)
+    path = simulation.save(tmp_path / "before")
+    poison(simulation)
+    with pytest.raises(DivergenceError):
+        simulation.run(steps=30)
+    simulation._load_state_dict(Simulation.load(path)._state_dict())
+    before = all_parameters(simulation)
+    simulation.run(steps=8)
+    assert not equal(before, all_parameters(simulation))
+
+
+def test_running_statistics_do_not_move_to_what_is_not_finite() -> None:
+    simulation = later(ring(coupling="detached"))
+    for name, parameter in simulation.agents["n2"].parameters.items():
+        if name.startswith("to_n3"):
+            parameter.data.fill_(1e25)
+    simulation.run(8)
+    for agent in simulation.agents.values():
+        assert all(bool(own.isfinite().all()) for own in agent.buffers.values())

@@ -1,0 +1,69 @@
+"""What a scenario does not use is not part of its step: each feature's file can be away, and nothing changes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from antiphon.engine import features
+from tests.contracts.builders import Document, levels, ring
+from tests.contracts.documents import LSTM, TRACED, pairs
+from tests.contracts.twins import differences, facts, made
+
+FEATURES = Path(features.__file__).parent
+LINEAR: Document = {"gradient": {"kind": "linear"}}
+DELAYED: Document = {"coupling": "delayed", "link": {"delay": 1}}
+STATE: Document = {"gradient": {"kind": "linear", "auxiliary": 0.5}}
+A2C: Document = {"kind": "a2c"}
+PPO: Document = {"kind": "ppo", "epochs": 2}
+TIED: Document = {"tied": [["n0.0.weight", "n1.0.weight"]]}
+USERS: dict[str, Document] = {
+    "features.auxiliary": ring(2, agent=LSTM, state=STATE),
+    "features.contexts": ring(2, channel={"gradient": {"kind": "linear", "context": ["returned"]}}),
+    "features.critics": ring(2, channel={"gradient": {"kind": "critic"}}),
+    "features.direct_feedback": levels(
+        channel={"coupling": "locked", "feedback": {"kind": "dfa", "of": "b0"}}, count=1
+    ),
+    "features.feedback_alignment": ring(2, channel={"coupling": "locked", "feedback": "fa"}),
+    "features.lambda_returns": ring(2, agent=LSTM, state=TRACED),
+    "features.late_windows": ring(2, channel=DELAYED),
+    "features.local_policy": pairs(A2C, gradient={"kind": "local_policy"}),
+    "features.outliers": ring(2, agent=LSTM, state={"gradient": {"kind": "linear"}}),
+    "features.stand_ins": ring(2, channel={"link": {"delay": 1, "drop": 0.3}, "input": {"kind": "linear"}}),
+    "features.sweep": ring(2, sweep=True),
+    "features.ties": {**ring(2), **TIED},
+    "native.networks": ring(4),
+    "policies.actions": pairs(A2C),
+    "policies.further_passes": pairs(PPO),
+    "policies.trajectories": pairs(A2C),
+}
+"""Scenarios by the module that they need, and the plain one does not."""
+
+
+def numbers(document: Document, backend: str = "cohort") -> dict[str, object]:
+    simulation = made(document, backend)
+    simulation.run(8)
+    return facts(simulation)
+
+
+@pytest.fixture(scope="module")
+def plain() -> dict[str, object]:
+    return numbers(ring(3, channel=LINEAR))
+
+
+@pytest.mark.parametrize("module", USERS)
+def test_a_feature_that_is_not_used_may_be_away(
+    module: str, plain: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, f"antiphon.engine.{module}", None)
+    assert not list(differences(plain, numbers(ring(3, channel=LINEAR)), tolerance=0.0))
+    with pytest.raises(ImportError):
+        made(USERS[module], "native" if module == "native.networks" else "cohort")
+
+
+def test_every_feature_has_a_user_here() -> None:
+    always = {"__init__", "installed", "divergence"}
+    found = {path.stem for path in FEATURES.glob("*.py")} - always
+    assert found == {module.removeprefix("features.") for module in USERS if module.startswith("features.")}
