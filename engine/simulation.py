@@ -22,6 +22,7 @@ from antiphon.engine.metrics.description import described
 from antiphon.engine.metrics.figures import channel_figures, live_graph, write_figures
 from antiphon.engine.metrics.report import AgentReport
 from antiphon.engine.parts.coordinator import Coordinator
+from antiphon.engine.parts.placement import check_placement
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.probes.truth import Probe, true_gradients
 from antiphon.engine.probes.value import Values, value, write_value
@@ -211,6 +212,8 @@ class Simulation(BaseSimulation):
         self._synchronize()
         if self._coordinator is not None:
             self._coordinator.close()
+        if division.placement is not None:
+            check_placement(self._system, division.placement)
         self._coordinator = None if division.one_process else Coordinator(self, division)
 
     @property

@@ -121,6 +121,7 @@ NUMBER = "must be the number of a part, from 0, not"
 NO_PLACEMENT: list[tuple[Any, str]] = [
     ({"a": 0, "c": 1}, "place: no agent 'c'; known: a, b"),
     ({"a": 1}, "place: b in no part; place every agent"),
+    ({"a": 0}, "place: b in no part; place every agent"),
     ({"a": 0, "b": 2}, "place: no agent is in part 1, and one is in part 2; number the parts from 0 on"),
     ({"a": 0, "b": -1}, f"place.b: {NUMBER} -1"),
     ({"a": 0, "b": "x"}, f"place.b: {NUMBER} 'x'"),
