@@ -16,6 +16,7 @@ from antiphon.cli import COMMANDS
 from antiphon.scenarios.schema import schema_text
 from antiphon.terminal.output import show_result
 from tests.commands import Commands
+from tests.kit import seams
 
 VERBS = ["run", "resume", "check", "show", "evaluate", "study", "report", "diff", "export", "plan", "tb"]
 TINY = "--steps 6 --set depth=2 --set width=8 --set batch=16"
@@ -189,7 +190,7 @@ def test_the_examples_in_help_are_there_and_run(
 ) -> None:
     monkeypatch.delenv("ANTIPHON_LOGDIR")
     monkeypatch.setattr("os.execv", lambda program, words: None)
-    monkeypatch.setattr("antiphon.engine.studies.study.Study.go", lambda *_: {"exit_code": 0})
+    monkeypatch.setattr(seams.STUDY_GO, lambda *_: {"exit_code": 0})
     monkeypatch.setattr("antiphon.commands.study.print_tables", lambda *_: None)
     assert list(COMMANDS) == VERBS
     for verb in VERBS:

@@ -35,7 +35,7 @@ def built(scenario: Scenario) -> System:
 def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = ()) -> dict[str, Any]:
     """Return the explanation of a resolved scenario and its system; `variants` is that of `warnings`."""
     agents = {name: _agent(scenario, spec, system, name) for name, spec in scenario.agents.items()}
-    counted = {id(agent.learner): agent.learner.parameters for agent in system.agents.values()}
+    counted = {agent.learner: agent.learner.parameters for agent in system.agents.values()}
     return {
         "scenario": scenario.scenario,
         "description": scenario.description,

@@ -47,7 +47,7 @@ class Policy:
         observed = {name for agent in system.agents.values() for name in agent.observes if name != AGE}
         self._names = observed & self._native.signals.keys()
         self._system = Rollout(system, system.batch, Links(), seed, sampled=not greedy).system
-        for learner in {id(agent.learner): agent.learner for agent in self._system.agents.values()}.values():
+        for learner in dict.fromkeys(agent.learner for agent in self._system.agents.values()):
             learner.parameters = {name: constant(p).clone() for name, p in learner.parameters.items()}
             learner.buffers = {name: b.clone() for name, b in learner.buffers.items()}
         self._rollout: Rollout | None = None

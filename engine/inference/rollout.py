@@ -123,9 +123,7 @@ class Rollout:
             calls = self.system.schedule.calls(step)
         self._forward_pass.tick(step, step_signals, calls)
         parts: list[AgentTick] = []
-        for group in {
-            id(group): group for call in calls if (group := self.system.group_of[call[0]])
-        }.values():
+        for group in dict.fromkeys(self.system.group_of[call[0]] for call in calls):
             tape, group.tape = group.tape, Tape()
             parts += (part for tick in tape.ticks for part in tick.parts)
             GradientLedger.release(tape.sent)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from antiphon.comms.synthetic_gradients import Example
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.system import Stacked, System
 from antiphon.engine.heart.updates import InputUpdate, Losses, PredictorUpdate, StepReport, Update, WindowLoss
 
@@ -107,14 +108,14 @@ class AgentReport:
         if not any(agents[name].stacked for name in update.group.members):
             yield update
             return
-        found: dict[int, Update] = {}
+        found: dict[LearningGroup, Update] = {}
         for name in update.group.members:
             agent = agents[name]
             losses = update.window_loss.losses.get(name)
             participating = agent.learning(update.tape.window) if agent.stacked else None
             for n, member in enumerate(agent.members):
                 group = base.group_of[member.name]
-                own = found.setdefault(id(group), Update(group, update.tape, window_loss=WindowLoss()))
+                own = found.setdefault(group, Update(group, update.tape, window_loss=WindowLoss()))
                 if participating is not None and not participating[n]:
                     continue
                 if name in update.gradients:
@@ -129,7 +130,7 @@ class AgentReport:
             injecting = channel.injecting(agents[channel.sender].participates(update.tape.window))
             for k, lone in enumerate(channel.members):
                 if injecting is None or injecting[k]:
-                    found[id(base.group_of[lone.sender])].injected[lone.name] = rows[k]
+                    found[base.group_of[lone.sender]].injected[lone.name] = rows[k]
         yield from found.values()
 
 

@@ -141,7 +141,7 @@ class NativeNetwork:
             if layer.norm == "batch":
                 self._statistics += [f"{name}.norm.mean", f"{name}.norm.var"]
             parameters += [learner.parameters[key] for key in own]
-        if [id(p) for p in parameters] != [id(p) for p in learner.trainable]:
+        if any(p is not own for p, own in zip(parameters, learner.trainable, strict=True)):
             raise AssertionError("parameters are in another order than those of the kernel")
         self._network = StackedMlp(layers, [constant(p) for p in parameters])
         self._evaluation: Evaluation | None = None

@@ -175,9 +175,9 @@ def _lenses(system: System) -> Iterator[Bond]:
     ]
     if not lenses:
         return
-    agents = {id(p): name for name, agent in system.agents.items() for p in agent.learner.parameters.values()}
+    agents = {p: name for name, agent in system.agents.items() for p in agent.learner.parameters.values()}
     for channel, lens in lenses:
-        sources = (agents[id(p)] for p in lens.sources.values() if id(p) in agents)
+        sources = (agents[p] for p in lens.sources.values() if p in agents)
         for name in dict.fromkeys(sources):
             if name != channel.sender:
                 path = ("channels", channel.name, "gradient", "kind")

@@ -392,8 +392,8 @@ def _formulas(
 
 def _adding_up(profile: ClusterProfile, copies: int, system: System) -> float:
     """Return a(R) / w: the seconds a step in which R copies add up their gradients."""
-    trainable = {id(p): p.numel() for agent in system.agents.values() for p in agent.learner.trainable}
-    nbytes = system.dtype.itemsize * sum(trainable.values())
+    trainable = {p for agent in system.agents.values() for p in agent.learner.trainable}
+    nbytes = system.dtype.itemsize * sum(p.numel() for p in trainable)
     ends = combinations(range(min(copies, 2 * len(profile.machines))), 2)  # two machines of each group
     links = {profile.link(*pair) for pair in ends}
     ring = max(2 * (copies - 1) * (link.latency + link.transfer(nbytes / copies)) for link in links)

@@ -86,7 +86,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: 1\nb: 2\na: 3\n", ":3: a: is given twice, first in line 1; keep one"),
         ("a:\n  - {b: 1, b: 1}\n", ":2: a[0].b: is given twice, first in line 2; keep one"),
         ("? [a]\n: 1\n", ":1: a key is a word, not a list or mapping"),
-        ("a: !!python/object/apply:os.system [ls]\n", ":1: a: tag"),
+        ("a: !!python/object/apply:os.popen [ls]\n", ":1: a: tag"),
         ("a:\n- !include x.yaml\n", ":2: a[0]: tag '!include': tags are not followed; a document is plain"),
         ("a: !!int x\n", ":1: a: 'x' is no YAML int"),
         ("a: " + "9" * 5000 + "\n", f":1: a: '{'9' * 58}… is no YAML int"),

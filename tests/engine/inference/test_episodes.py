@@ -15,6 +15,7 @@ from antiphon.envs.signal import Description, Signal
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.kit import seams
 
 PPO: dict[str, Any] = {"kind": "ppo", "epochs": 2, "minibatches": 2}
 MOTOR: dict[str, Any] = {
@@ -113,7 +114,7 @@ def test_what_cannot_be_evaluated_is_said_in_one_line(monkeypatch: pytest.Monkey
     assert "no split 'tset'; did you mean 'test'?" in refusal(Simulation(cart()), split="tset")
     endless = refusal(Simulation(sharing(Shares(3, endless=True))))
     assert endless == "evaluate: the environment's episodes never end, so they have no return"
-    monkeypatch.setattr("antiphon.engine.inference.episodes.LONGEST", 1)
+    monkeypatch.setattr(seams.LONGEST_EPISODE, 1)
     late = refusal(Simulation(sharing(Shares(3))))
     assert late.startswith("evaluate: 3 of 3 environments finished no episode within 1 steps; limit")
 

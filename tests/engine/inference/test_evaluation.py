@@ -16,6 +16,7 @@ from antiphon.envs import from_tensors
 from antiphon.envs.tensors import Source
 from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.kit import seams
 from tests.kit.documented import Links, represent
 from tests.some import some
 
@@ -90,7 +91,7 @@ def test_every_example_counts_once_in_ragged_batches(monkeypatch: pytest.MonkeyP
     two_messages_three_classes_and_a_score = 4 * (2 * (4 + 4) + 3 + 1)
     for limit, value in (("_ROWS", 7), ("_MEMORY", two_messages_three_classes_and_a_score * 100)):
         with monkeypatch.context() as patch:
-            patch.setattr(f"antiphon.engine.inference.evaluation.{limit}", value)
+            patch.setattr(seams.EVALUATION + limit, value)
             many = simulation.evaluate()
         assert many.examples == 650
         assert many.accuracy == one.accuracy

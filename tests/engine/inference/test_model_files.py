@@ -16,6 +16,7 @@ from antiphon.envs import from_tensors
 from antiphon.errors import RunError, ScenarioError
 from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.kit import seams
 
 Document = dict[str, Any]
 MLP = {"kind": "mlp", "hidden": [6]}
@@ -161,7 +162,7 @@ def test_a_file_that_cannot_be_written_leaves_the_one_before(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch.export, "save", full)
-    monkeypatch.setattr("antiphon.engine.inference.model_files.save_file", full)
+    monkeypatch.setattr(seams.SAVE_MODEL, full)
     path = tmp_path / f"model{suffix}"
     path.write_text("before")
     with pytest.raises(RunError, match=r"cannot be written \(No space left on device\); choose another path"):

@@ -16,6 +16,7 @@ from benchmarks.split import Kept
 from tests.contracts.builders import GOAL, LABEL, Document, document
 from tests.engine.planning.conftest import Planned
 from tests.engine.planning.test_plan import OWN, chain, ring
+from tests.kit import seams
 from tests.kit.running import message_slots
 
 NO_MEMORY = (
@@ -185,6 +186,6 @@ def test_torchs_refusal_is_one_line_and_other_errors_stay_what_they_are(
     with pytest.raises(ResourceError, match=r"^out of memory; lower training\.batch") as caught:
         simulation.step()
     assert isinstance(caught.value.__cause__, RuntimeError)
-    monkeypatch.setattr("antiphon.engine.base_simulation.build", refuse)
+    monkeypatch.setattr(seams.BUILD, refuse)
     with pytest.raises(ResourceError, match=r"^out of memory; lower training\.batch"):
         Simulation(ring(3))

@@ -17,6 +17,7 @@ import pytest
 from antiphon import RunError, Simulation, load
 from tests.commands import Commands
 from tests.engine.runs.left import acting, assert_same_run, checkpoints, ended, facts, signalled
+from tests.kit import seams
 
 TINY = "--set depth=2 --set width=8 --set batch=16 --logdir ."
 
@@ -84,7 +85,7 @@ def test_a_run_whose_directory_is_gone_stops_and_says_so(
         if accident == "replaced":
             shutil.copytree(here / "elsewhere", path)
 
-    monkeypatch.setattr("antiphon.engine.runs.run_writer._LOOK_EVERY", 0.0)
+    monkeypatch.setattr(seams.LOOK_EVERY, 0.0)
     with acting(8, lose):
         words = f"run digits-mlp --steps 5000 --name a --checkpoint-every {every}"
         assert cli.code(words, TINY) == 2
@@ -204,7 +205,7 @@ def test_a_checkpoint_that_replaces_one_is_there_whatever_happens(
                 replace(source, target)
 
             with monkeypatch.context() as patch:
-                patch.setattr("antiphon.engine.state.checkpoint.os.replace", refuse)
+                patch.setattr(seams.REPLACE_CHECKPOINT, refuse)
                 with pytest.raises((RunError, KeyboardInterrupt)):
                     simulation.save(folder / "step-000000002")
             assert [path.name for path in folder.iterdir()] == ["step-000000002"]

@@ -20,6 +20,7 @@ from tests.commands import Commands
 from tests.engine.numbers import one_line
 from tests.engine.runs.left import assert_same_run, checkpoints, ended, facts, result, signalled
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.kit import seams
 
 
 def network(inputs: int, outputs: int) -> nn.Module:
@@ -128,7 +129,7 @@ def train(run, stop, begun):
     scenario, every = own(), {"checkpoint_every": 10}
     simulation = Simulation.resume(run, scenario, **every) if begun else Simulation(scenario, seed=1, logdir=run, **every)
     if stop == "while a checkpoint is written":
-        mock.patch("antiphon.engine.state.checkpoint.save_file", die).start()
+        mock.patch(seams.SAVE_CHECKPOINT, die).start()
     with simulation:
         simulation.run(on_step=lambda s: die() if s.now == stop else None)
 
@@ -225,7 +226,7 @@ def test_an_exception_between_steps_or_in_the_result_is_a_failure_and_a_close_is
     with pytest.raises(ZeroDivisionError), Simulation(own(), logdir=tmp_path / "a") as simulation:
         fail(stepped(simulation, 4))
     assert ended(tmp_path / "a") == ("failed", 4, "by nought")
-    monkeypatch.setattr("antiphon.engine.runs.run_writer.result_of", fail)
+    monkeypatch.setattr(seams.RESULT_OF, fail)
     with pytest.raises(ZeroDivisionError), Simulation(own(steps=3), logdir=tmp_path / "b") as simulation:
         simulation.run()
     assert ended(tmp_path / "b") == ("failed", 3, "by nought")

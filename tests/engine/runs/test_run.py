@@ -22,6 +22,7 @@ from tests.engine.runs.left import (
     result,
     signalled,
 )
+from tests.kit import seams
 
 VALUES = {"depth": 3, "width": 8, "batch": 16}
 RUN = "run tiny.yaml --set depth=3 --set width=8 --set batch=16 --logdir . --name run"
@@ -102,7 +103,7 @@ def test_a_regression_without_a_test_split_and_what_an_environment_says(
 def test_ten_checkpoints_are_written_in_a_run_and_two_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("antiphon.engine.runs.run_writer._FEWEST_STEPS", 3)
+    monkeypatch.setattr(seams.FEWEST_STEPS, 3)
     seen: dict[int, list[int]] = {}
     scenario = load("digits-mlp").resolve(None, {"depth": 2, "width": 8, "steps": 42})  # a tenth, rounded up
     with Simulation(scenario, logdir=tmp_path / "run") as simulation:
@@ -208,7 +209,7 @@ def test_a_run_whose_files_cannot_be_made_is_noted_with_the_reason(
     def fail(*_: Any, **__: Any) -> None:
         raise RunError("no room on the disk")
 
-    monkeypatch.setattr("antiphon.engine.runs.run_writer.CsvRecorder", fail)
+    monkeypatch.setattr(seams.CSV_RECORDER, fail)
     assert cli.code(RUN) == 2
     assert ended(here / "run") == ("failed", 0, "no room on the disk")
 

@@ -17,6 +17,7 @@ from tests.contracts.twins import differences, facts
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.engine.walks import Walk, walking
+from tests.kit import seams
 
 
 def chain(coupling: str = "locked", width: int = 5) -> Scenario:
@@ -130,7 +131,7 @@ def test_nothing_half_written_is_left_behind(tmp_path: Path, monkeypatch: pytest
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("antiphon.engine.state.checkpoint.save_file", full)
+        patch.setattr(seams.SAVE_CHECKPOINT, full)
         with pytest.raises(RunError, match=r"cannot be written \(No space left on device\)"):
             run.save(path)
     assert [p.name for p in tmp_path.iterdir()] == ["saved"]

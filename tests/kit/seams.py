@@ -1,0 +1,29 @@
+"""Names inside the library that tests replace: to refuse a write, to shorten a wait, to make a limit small.
+
+Who renames one changes it here alone.
+"""
+
+from __future__ import annotations
+
+BUILD = "antiphon.engine.base_simulation.build"
+"""Makes a system of a scenario."""
+CSV_RECORDER = "antiphon.engine.runs.run_writer.CsvRecorder"
+"""Writes metrics.csv."""
+EVALUATION = "antiphon.engine.inference.evaluation."
+"""The module with the limits of an evaluation."""
+FEWEST_STEPS = "antiphon.engine.runs.run_writer._FEWEST_STEPS"
+"""Between checkpoints of a run."""
+LONGEST_EPISODE = "antiphon.engine.inference.episodes.LONGEST"
+"""Steps that an evaluation waits for an episode's end."""
+LOOK_EVERY = "antiphon.engine.runs.run_writer._LOOK_EVERY"
+"""Seconds from one look after the run directory to the next."""
+REPLACE_CHECKPOINT = "antiphon.engine.state.checkpoint.os.replace"
+"""Gives a checkpoint its name."""
+RESULT_OF = "antiphon.engine.runs.run_writer.result_of"
+"""What a run ends with."""
+SAVE_CHECKPOINT = "antiphon.engine.state.checkpoint.save_file"
+"""Writes the tensors of a checkpoint."""
+SAVE_MODEL = "antiphon.engine.inference.model_files.save_file"
+"""Writes the tensors of an exported model."""
+STUDY_GO = "antiphon.engine.studies.study.Study.go"
+"""Runs a study."""
