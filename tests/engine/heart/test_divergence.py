@@ -76,10 +76,16 @@ def test_a_bad_gradient_from_one_agent_keeps_all_from_moving(backend: str) -> No
     assert "agent 'c': the gradient at step 0 is not finite" in diverge(simulation)
 
 
-def overflowing(count: int, **optimiser: Any) -> Scenario:
-    """Agents whose first step takes them to where the squares of their errors overflow: the loss is infinite, its gradient is not."""
+def overflowing(count: int, *, hidden: tuple[int, ...] = (), **optimiser: Any) -> Scenario:
+    """Agents whose first step takes them to where the squares of their errors overflow: the loss is infinite, its gradient is not.
+
+    Args:
+        count: Of agents before it that are well.
+        hidden: Of these: with other layers they are computed apart.
+        **optimiser: Of the sick one.
+    """
     agent = {"observes": ["left_half"], "network": {"kind": "mlp", "hidden": []}, "objective": GOAL}
-    well = {f"well{i}": agent for i in range(count)}
+    well = {f"well{i}": {**agent, "network": {"kind": "mlp", "hidden": list(hidden)}} for i in range(count)}
     sick = {"sick": {**agent, "optimiser": {"lr": 1e20, **optimiser}}}
     return scenario_of({**well, **sick}, optimiser={"kind": optimiser["kind"], "lr": 0.01})
 
@@ -100,6 +106,14 @@ def test_a_loss_that_is_infinite_ends_the_run_where_its_gradient_is_not(
         with pytest.raises(DivergenceError, match="agent 'sick': the loss at step 1 is not finite"):
             simulation.run(20)
         assert all(torch.equal(before[name], value) for name, value in numbers(simulation).items())
+
+
+@BOTH
+def test_every_agent_of_a_step_is_looked_at(backend: str) -> None:
+    with Simulation(overflowing(2, hidden=(3,), kind="adam"), backend=backend) as simulation:
+        with pytest.raises(DivergenceError, match="agent 'sick': the loss at step 1 is not finite"):
+            simulation.run(20)
+        assert simulation.now == 1
 
 
 @BOTH
