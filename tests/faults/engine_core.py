@@ -255,7 +255,7 @@ CORE: tuple[Fault, ...] = (
         "engine/features/divergence.py",
         "math.isfinite(torch.stack(torch._foreach_norm(numbers)).sum().item())",
         "math.isfinite(torch.stack(torch._foreach_norm(numbers[:1])).sum().item())",
-        "tests/engine/heart/test_divergence.py::test_every_agent_of_a_step_is_looked_at[cohort]",
+        "tests/engine/heart/test_divergence.py::test_every_agent_of_a_step_is_looked_at[1-cohort]",
     ),
     Fault(
         "divergence-a-quarantine-stops-the-run",
