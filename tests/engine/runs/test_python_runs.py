@@ -120,6 +120,7 @@ from unittest import mock
 import torch
 from antiphon import Simulation
 from tests.engine.runs.test_python_runs import own
+from tests.kit import seams
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
