@@ -25,8 +25,12 @@ def poisoned(scenario: Document, backend: str, place: str, value: float, steps: 
         return facts(simulation)
 
 
-@pytest.mark.parametrize("value", [float("nan"), 1e30])
-@pytest.mark.parametrize("scenario", SICK)
+CASES = [(scenario, value) for scenario in SICK for value in (float("nan"), 1e30)]
+CASES.remove(("groups", 1e30))
+"""All that its agents compute of 1e30 is alike: what goes back to them is rounding, and how long that is differs by processor."""
+
+
+@pytest.mark.parametrize(("scenario", "value"), CASES, ids=[f"{name}-{value:g}" for name, value in CASES])
 def test_quarantine(scenario: str, value: float) -> None:
     first = next(iter(SICK[scenario]["agents"]))
     sent = next(c for c in SICK[scenario]["channels"] if c["from"] == first)
