@@ -13,7 +13,7 @@ __all__ = ["AuxiliaryTask"]
 
 
 class AuxiliaryTask:
-    """The losses of such heads.
+    """Auxiliary losses of recurrent agents, by window.
 
     Args:
         system: Their agents.

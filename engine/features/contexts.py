@@ -127,7 +127,7 @@ def _joined(first: Tensor | None, rest: list[Tensor]) -> Tensor:
 
 
 class States:
-    """Keeps the newest states of agents that predictors are conditioned on (semantics 25).
+    """Newest states of agents, for predictors that are conditioned on them (semantics 25).
 
     Args:
         system: The agents.
@@ -137,7 +137,7 @@ class States:
         self.system = system
 
     def note(self, agent: Agent, part: AgentTick, step: int) -> None:
-        """Keep an agent's state for predictors that are conditioned on it."""
+        """Keep the state of a tick, where a predictor is conditioned on states of its agent."""
         if agent.trail is None:
             return
         state = constant(part.ports[STATE])

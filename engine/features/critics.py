@@ -16,7 +16,7 @@ __all__ = ["ReturnedLosses"]
 
 
 class ReturnedLosses:
-    """Books losses for the messages of channels with a critic.
+    """Losses that go back over channels with a critic.
 
     Args:
         system: Agents and channels.

@@ -13,7 +13,7 @@ __all__ = ["DirectFeedback"]
 
 
 class DirectFeedback:
-    """Injects objectives' errors into messages of channels that carry them back.
+    """Injection of objectives' errors into the messages of channels that carry them back.
 
     Args:
         system: The channels.

@@ -13,7 +13,7 @@ __all__ = ["FixedFeedback"]
 
 
 class FixedFeedback:
-    """The fixed ways back from networks to the messages that they read.
+    """Fixed feedback weights, between networks and the messages that they read.
 
     Args:
         system: The channels.

@@ -18,7 +18,7 @@ EndedWindows = list[tuple[LearningGroup, Tape]]
 
 
 class LateWindows:
-    """Decides which windows of late groups are learned from at a step.
+    """Windows that wait for delayed gradients: which are learned from at a step.
 
     Args:
         system: Channels and groups.

@@ -11,7 +11,7 @@ __all__ = ["ReturnedActions"]
 
 
 class ReturnedActions:
-    """Books actions for the messages of channels whose predictor is evaluated at them.
+    """Actions that go back over channels whose predictor is evaluated at them.
 
     Args:
         system: Their agents.

@@ -15,7 +15,7 @@ __all__ = ["ClippedReturns"]
 
 
 class ClippedReturns:
-    """Clips what comes back over channels with a bound on outliers.
+    """Clipping of the gradients that come back over channels with a bound on outliers.
 
     Args:
         system: The channels.

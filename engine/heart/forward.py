@@ -271,7 +271,7 @@ class ForwardPass:
 
     def _send(self, part: AgentTick, step: int, tape: Tape) -> None:
         agent = self.system.agents[part.agent]
-        if agent.trail is not None and self.states is not None:
+        if self.states is not None:
             self.states.note(agent, part, step)
         for channel in agent.sends:
             if not channel.ledger.sender.due(step):

@@ -11,14 +11,13 @@ and the gradients at what it received follow the same sum with `discount` for `s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from antiphon.agents.network import AUXILIARY_PORT, Tensors
-from antiphon.comms.backward_requests import clipped
+from antiphon.comms.backward_requests import Injection, clipped
 from antiphon.comms.synthetic_gradients import ReturnedAction
 from antiphon.engine.heart.message import AgentTick, Consumption, LearningGroup, Record, Tape
 from antiphon.engine.heart.updates import Update
@@ -35,20 +34,6 @@ Closed = list[tuple[LearningGroup, Tape]]
 """Windows that have ended."""
 Returns = dict[str, list[Record]]
 """Records of states whose return over several windows is known, by channel (rule 11)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Injection:
-    """A gradient put on a message."""
-
-    output: Tensor
-    """[B, …]: the message with its graph."""
-    gradient: Tensor
-    """[B, size] per sample, a constant."""
-    scale: float = 1.0
-    """Its weight in the gradients of parameters."""
-    discount: float = 1.0
-    """Its weight in the gradients of what was received (rule 3)."""
 
 
 def window_update(state: State, group: LearningGroup, tape: Tape, step: int) -> Update | None:
@@ -86,7 +71,7 @@ def _term(injection: Injection, weight: float, batch: int) -> Tensor:
     """weight <m, stopgrad(c)> / B of one message; without a graph where the weight is zero, so that nothing follows."""
     if not weight:
         return torch.zeros(())
-    return weight * (injection.output.flatten(1) * injection.gradient).sum() / batch
+    return weight * (injection.message.flatten(1) * injection.gradient).sum() / batch
 
 
 def _grad(terms: list[Tensor], inputs: list[Tensor]) -> list[Tensor | None]:
